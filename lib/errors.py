@@ -1,0 +1,77 @@
+"""Every error ct2pet raises on purpose.
+
+The tree, and what a door does with it (``main.py`` exits with the code, the server answers with the status)::
+
+    CT2PETError                        1    500   our fault, or the machine's
+    ├── TrainingError                  1    500   a run cannot go on (not finite, no memory, disk full)
+    └── InputError                     2    400   the user's input; the message says the way out
+        ├── StudiesError               2    400   a folder of studies that holds nothing usable
+        ├── DicomError                 2    400   a file or series that is not what it must be
+        │   ├── MissingAttributeError  2    400   a header lacks what a calculation needs
+        │   ├── UnsupportedSeriesError 2    400   well formed, but of a kind we do not take
+        │   └── SliceOrderError        2    400   slices that do not form one regular stack
+        ├── ImageFileError             2    400   a NIfTI, NRRD or MHA that is not a CT volume in HU
+        ├── PairingError               2    400   a CT and a PET that do not belong together
+        ├── RecipeError                2    400   an unknown key, a wrong type, an impossible setting
+        ├── PreparedDataError          2    400   arrays that are missing, torn or of another recipe
+        ├── CheckpointError            2    400   a file that is not one of our models
+        └── ModelNotTrainedError       2    409   a model that nobody has trained yet
+
+A message says what, where, found against expected, and the way out. It names UIDs and files, never a patient's name.
+"""
+
+
+class CT2PETError(Exception):
+    """Any failure ct2pet raises on purpose."""
+
+
+class TrainingError(CT2PETError):
+    """A training run that cannot go on."""
+
+
+class InputError(CT2PETError):
+    """Input that only its owner can put right."""
+
+
+class StudiesError(InputError):
+    """A folder of studies that holds nothing usable."""
+
+
+class DicomError(InputError):
+    """A DICOM file or series that is not what it must be."""
+
+
+class MissingAttributeError(DicomError):
+    """A header without an attribute that a calculation needs."""
+
+
+class UnsupportedSeriesError(DicomError):
+    """A well-formed series of a kind that is not taken (colour, MIP, other SUV type, ...)."""
+
+
+class SliceOrderError(DicomError):
+    """Slices that do not form one regular stack (gap, duplicate, mixed orientation, tilt)."""
+
+
+class ImageFileError(InputError):
+    """A volume file (NIfTI, NRRD, MHA) that cannot be taken as a CT in HU."""
+
+
+class PairingError(InputError):
+    """A CT and a PET that do not belong together."""
+
+
+class RecipeError(InputError):
+    """A recipe with an unknown key, a wrong type or an impossible setting."""
+
+
+class PreparedDataError(InputError):
+    """Prepared arrays that are missing, torn, or made under another recipe."""
+
+
+class CheckpointError(InputError):
+    """A file that is not a ct2pet checkpoint, or whose weights and card disagree."""
+
+
+class ModelNotTrainedError(InputError):
+    """A model that has no weights yet."""

@@ -1,0 +1,1 @@
+"""Arrays that know where they are and in what unit."""

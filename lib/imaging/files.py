@@ -1,0 +1,74 @@
+"""Volume files other programs read: NRRD, NIfTI and MetaImage, through SimpleITK."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from lib.errors import ImageFileError, InputError
+from lib.imaging.geometry import Geometry
+from lib.imaging.resample import geometry_of, to_sitk
+from lib.imaging.volume import Unit, Volume
+
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+
+
+def read_volume_file(path: Path, *, unit: Unit) -> Volume:
+    """Return the scalar volume of a NIfTI, NRRD or MHA file, slices along the right-handed third axis.
+
+    Raises:
+        ImageFileError: Not such a file, damaged, not three-dimensional, colour, or with non-finite voxels.
+    """
+    if not path.name.lower().endswith(SUFFIXES):
+        raise ImageFileError(f"{path.name}: not a volume file; give one of {', '.join(SUFFIXES)}")
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise ImageFileError(f"{path.name}: cannot be read as a volume; is the file complete? ({_first_line(error)})") from error
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise ImageFileError(f"{path.name}: colour or vector image ({image.GetNumberOfComponentsPerPixel()} components), expected one number a voxel")
+    if image.GetDimension() != 3:
+        raise ImageFileError(f"{path.name}: {image.GetDimension()} dimensions, expected 3")
+    array = sitk.GetArrayFromImage(image).astype(np.float32)
+    if not np.isfinite(array).all():
+        raise ImageFileError(f"{path.name}: holds NaN or infinite voxels; export it again as plain numbers")
+    try:
+        return Volume(array, geometry_of(image), unit)
+    except InputError:  # left-handed: turn the slices round
+        return _turned(array, image, unit)
+
+
+def write_volume_file(volume: Volume, path: Path) -> Path:
+    """Write the volume as float32 beside `path`, then put it in place; return `path`.
+
+    Raises:
+        ImageFileError: The suffix is none of ours.
+    """
+    suffix = next((s for s in SUFFIXES if path.name.lower().endswith(s)), None)
+    if suffix is None:
+        raise ImageFileError(f"{path.name}: unknown suffix; give one of {', '.join(SUFFIXES)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
+    try:
+        sitk.WriteImage(to_sitk(volume), str(beside), useCompression=suffix != ".nii")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def _turned(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]], image: sitk.Image, unit: Unit) -> Volume:
+    affine = np.eye(4)
+    affine[:3, :3] = np.asarray(image.GetDirection()).reshape(3, 3) * np.asarray(image.GetSpacing())
+    affine[:3, 3] = np.asarray(image.GetOrigin()) + (array.shape[0] - 1) * affine[:3, 2]
+    affine[:3, 2] *= -1
+    k, r, c = array.shape
+    return Volume(np.ascontiguousarray(array[::-1]), Geometry((k, r, c), affine), unit)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

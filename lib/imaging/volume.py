@@ -1,0 +1,46 @@
+"""A volume: voxels, where they lie, and what their numbers mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from lib.errors import InputError
+from lib.imaging.geometry import Geometry
+from lib.types import FloatArray
+
+
+class Unit(str, Enum):
+    """What a voxel's number means."""
+
+    HU = "HU"  # CT, Hounsfield units
+    BQML = "BQML"  # PET activity, Bq/mL
+    SUV_BW = "SUV_BW"  # PET, body-weight standardised uptake value, g/mL
+    UNIT_RANGE = "UNIT_RANGE"  # what a network sees, nominally 0..1
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxels (K, R, C), float32, on a geometry, in a unit.
+
+    Raises:
+        InputError: The array's shape is not the geometry's.
+    """
+
+    array: FloatArray
+    geometry: Geometry
+    unit: Unit
+
+    def __post_init__(self) -> None:
+        if tuple(self.array.shape) != self.geometry.shape:
+            raise InputError(f"array of shape {tuple(self.array.shape)} on a geometry of shape {self.geometry.shape}")
+        if self.array.dtype != np.float32:
+            object.__setattr__(self, "array", self.array.astype(np.float32))
+
+    def slab(self, slices: slice) -> Volume:
+        """Return a range of slices as a volume of its own (a view, with the right geometry)."""
+        geometry = self.geometry.slab(slices)
+        start = slices.indices(self.geometry.shape[0])[0]
+        return Volume(self.array[start : start + geometry.shape[0]], geometry, self.unit)

@@ -1,0 +1,110 @@
+"""The words every layer uses: Series, Study, SeriesPair, SlicePair, and how progress is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.errors import DicomError, PairingError
+
+FloatArray = NDArray[np.float32]
+BoolArray = NDArray[np.bool_]
+
+
+class Progress(Protocol):
+    """What long work calls as it goes on: how much is done, of how much, and what is being done."""
+
+    def __call__(self, done: int, total: int, what: str) -> None: ...
+
+
+def no_progress(done: int, total: int, what: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One DICOM series of one modality, its files in stack order (along the slice normal)."""
+
+    uid: str
+    study_uid: str
+    patient_id: str
+    modality: str
+    frame_of_reference_uid: str
+    description: str
+    files: tuple[Path, ...]
+
+    def __post_init__(self) -> None:
+        if not self.files:
+            raise DicomError(f"series {self.uid}: no files")
+        if not self.modality or "\\" in self.modality or "," in self.modality:
+            raise DicomError(f"series {self.uid}: mixed or missing modality {self.modality!r}, expected one (CT, PT, ...)")
+
+
+@dataclass(frozen=True)
+class Study:
+    """One DICOM study with its series."""
+
+    uid: str
+    patient_id: str
+    date: str  # StudyDate, YYYYMMDD, empty where the header has none
+    series: tuple[Series, ...]
+
+    def __post_init__(self) -> None:
+        for series in self.series:
+            if series.study_uid != self.uid:
+                raise DicomError(f"series {series.uid} belongs to study {series.study_uid}, not to study {self.uid}")
+
+
+@dataclass(frozen=True)
+class SeriesPair:
+    """A CT and the PET of the same study, drawn in the same frame of reference."""
+
+    ct: Series
+    pet: Series
+
+    def __post_init__(self) -> None:
+        if (self.ct.modality, self.pet.modality) != ("CT", "PT"):
+            raise PairingError(f"a pair is a CT and a PT series, found {self.ct.modality} and {self.pet.modality}")
+        if self.ct.study_uid != self.pet.study_uid:
+            raise PairingError(
+                f"CT {self.ct.uid} and PET {self.pet.uid} are of different studies "
+                f"({self.ct.study_uid}, {self.pet.study_uid}); only series of one study are paired"
+            )
+        if not self.ct.frame_of_reference_uid or self.ct.frame_of_reference_uid != self.pet.frame_of_reference_uid:
+            raise PairingError(
+                f"CT {self.ct.uid} and PET {self.pet.uid} have different frames of reference "
+                f"({self.ct.frame_of_reference_uid or 'none'}, {self.pet.frame_of_reference_uid or 'none'}); "
+                "register them and store the result before pairing"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class SlicePair:
+    """One training sample.
+
+    Attributes:
+        ct: CT slice with its neighbours as channels, (channels, R, C), unit range of the recipe.
+        pet: PET slice, (1, R, C), unit range of the recipe.
+        mask: Inside the body and measured by the PET scanner, (1, R, C).
+        patient_id: Whose.
+        slice_index: Index of the slice in its prepared volume.
+    """
+
+    ct: FloatArray
+    pet: FloatArray
+    mask: BoolArray
+    patient_id: str
+    slice_index: int
+
+    def __post_init__(self) -> None:
+        if self.ct.ndim != 3 or self.pet.ndim != 3 or self.mask.ndim != 3:
+            raise PairingError("a slice pair holds arrays of (channels, rows, columns)")
+        if not self.ct.shape[1:] == self.pet.shape[1:] == self.mask.shape[1:]:
+            raise PairingError(
+                f"slice {self.slice_index} of patient {self.patient_id}: CT {self.ct.shape[1:]}, "
+                f"PET {self.pet.shape[1:]} and mask {self.mask.shape[1:]} must have equal rows and columns"
+            )
