@@ -1,0 +1,49 @@
+"""What every test may ask for: the real studies, and tools that must not be missing where they are required."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+# CT2PET_REQUIRE=realdata,dciodvfy turns "this machine lacks it: skipped" into a failure.
+REQUIRED = frozenset(filter(None, os.environ.get("CT2PET_REQUIRE", "").split(",")))
+
+
+def missing(what: str, reason: str) -> None:
+    """Skip the test because this machine lacks `what`, or fail where `what` is required."""
+    if what in REQUIRED:
+        pytest.fail(f"{what} is required here (CT2PET_REQUIRE) but {reason}")
+    pytest.skip(f"{what}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real studies."""
+    if not (SHARED_DATA / "sts").is_dir():
+        missing("realdata", "../shared/data is not there")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def sts_folder(shared_data: Path) -> Path:
+    """36 real soft-tissue sarcoma patients with CT and PET."""
+    return shared_data / "sts"
+
+
+@pytest.fixture(scope="session")
+def require_program() -> Callable[[str], str]:
+    """Return a function that gives a program's path, or skips (fails where CT2PET_REQUIRE names it)."""
+
+    def find(program: str) -> str:
+        path = shutil.which(program)
+        if path is None:
+            missing(program.lower(), f"the program {program} is not installed (Debian: dicom3tools, dcmtk, orthanc)")
+        return str(path)
+
+    return find
