@@ -1,0 +1,1 @@
+"""Studies out of nothing (phantoms) and out of the open archives (downloads)."""
