@@ -1,7 +1,4 @@
-"""Between grids: in-plane by exact separable weights, in space by SimpleITK.
-
-In-plane resampling touches one slice at a time, so a slab comes out as the same slices of the whole do.
-"""
+"""Between grids in space, by SimpleITK. Within the slice plane see `in_plane.py`."""
 
 from __future__ import annotations
 
@@ -11,43 +8,8 @@ from numpy.typing import NDArray
 
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Volume
-from lib.types import FloatArray
 
 OUTSIDE = float("nan")  # what a resampled volume holds where the source was not measured
-
-
-def resample_in_plane(slices: FloatArray, rows: int, columns: int) -> FloatArray:
-    """Return slices on a finer or coarser pixel grid with the same outer edges.
-
-    Coarser pixels average what they cover (no aliasing); finer pixels interpolate linearly between centres; at the
-    border the outermost pixel is held.
-
-    Args:
-        slices: (K, R, C), float32.
-        rows, columns: The wanted size.
-
-    Returns:
-        (K, rows, columns), float32.
-    """
-    if slices.shape[1:] == (rows, columns):
-        return slices
-    across_rows = in_plane_weights(slices.shape[1], rows)
-    across_columns = in_plane_weights(slices.shape[2], columns)
-    return np.asarray(across_rows @ slices @ across_columns.T, dtype=np.float32)
-
-
-def in_plane_weights(source: int, target: int) -> FloatArray:
-    """Return the (target, source) matrix that resamples one axis; each row sums to 1.
-
-    The kernel is a triangle as wide as the larger of the two pixels: linear interpolation when the target is finer,
-    a triangle-weighted mean when it is coarser (the antialiased bilinear filter of Pillow and torch).
-    """
-    scale = source / target
-    width = max(scale, 1.0)
-    centres = (np.arange(target) + 0.5) * scale - 0.5
-    distance = np.abs(np.clip(centres, 0, source - 1)[:, None] - np.arange(source)[None, :])
-    weights = np.clip(1 - distance / width, 0, None)
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def resample_to(volume: Volume, geometry: Geometry) -> Volume:

@@ -1,0 +1,143 @@
+"""What the scan remembers of one DICOM file, in DICOM's own words; read by `read_header.py`, kept by `index.py`.
+
+An instance is three layers, because a hundred thousand of them must load in a second: what is its own (UID, place), and
+what it shares with most of its series (`SharedHeader`, one object for all of them), which for PET holds two layers more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class BedHeader:
+    """What may differ between the bed positions of one PET series.
+
+    Attributes:
+        acquisition_date, acquisition_time: As written, DA and TM; empty where absent.
+        frame_reference_time_s: Offset from the series' reference time (the file holds milliseconds).
+        frame_duration_s: ActualFrameDuration.
+        decay_factor: The factor that was applied to these slices, at least 1.
+    """
+
+    acquisition_date: str = ""
+    acquisition_time: str = ""
+    frame_reference_time_s: float | None = None
+    frame_duration_s: float | None = None
+    decay_factor: float | None = None
+
+
+@dataclass(frozen=True)
+class PetHeader:
+    """What a PET series needs to become SUV; None or empty where the header is silent.
+
+    Attributes:
+        series_date, series_time, injection_time, injection_datetime: As written (DA, TM, TM, DT).
+        weight_kg, dose_bq, half_life_s: PatientWeight, RadionuclideTotalDose, RadionuclideHalfLife.
+        timezone: TimezoneOffsetFromUTC, for example +0900.
+        philips_suv_factor, philips_activity_factor: Private (7053,xx00) and (7053,xx09) of "Philips PET Private Group".
+    """
+
+    units: str = ""
+    suv_type: str = ""
+    decay_correction: str = ""
+    corrected_image: tuple[str, ...] = ()
+    attenuation_correction_method: str = ""
+    series_type: tuple[str, ...] = ()
+    series_date: str = ""
+    series_time: str = ""
+    timezone: str = ""
+    weight_kg: float | None = None
+    dose_bq: float | None = None
+    half_life_s: float | None = None
+    injection_time: str = ""
+    injection_datetime: str = ""
+    philips_suv_factor: float | None = None
+    philips_activity_factor: float | None = None
+
+
+@dataclass(frozen=True)
+class SharedHeader:
+    """What an instance shares with most of its series; empty, 0 or () where the header is silent.
+
+    Attributes:
+        pixel_spacing_mm: PixelSpacing, (between rows, between columns).
+        orientation: ImageOrientationPatient, six cosines.
+        has_rescale: RescaleSlope is there.
+        is_lossy: LossyImageCompression is 01.
+        is_synthetic: SyntheticData is YES, or a DERIVED image whose SeriesDescription begins with SYNTHETIC.
+    """
+
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    frame_of_reference_uid: str
+    patient_id: str
+    modality: str
+    image_type: tuple[str, ...]
+    photometric_interpretation: str
+    samples_per_pixel: int
+    number_of_frames: int
+    rows: int
+    columns: int
+    pixel_spacing_mm: tuple[float, ...]
+    orientation: tuple[float, ...]
+    acquisition_number: str
+    study_date: str
+    study_description: str
+    series_description: str
+    rescale_type: str
+    has_rescale: bool
+    is_lossy: bool
+    is_synthetic: bool
+    pet: PetHeader | None = None
+    bed: BedHeader | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceHeader:
+    """One DICOM file: where it is, who it is, where its slice lies (ImagePositionPatient, None where absent)."""
+
+    path: str
+    sop_instance_uid: str
+    position_mm: Vector | None
+    shared: SharedHeader
+
+    @property
+    def file(self) -> Path:
+        """The file as a path."""
+        return Path(self.path)
+
+
+HEADER_FIELDS = tuple(
+    field.name for kind in (SharedHeader, PetHeader, BedHeader) for field in dataclasses.fields(kind)
+)  # an index written with other fields is of another version
+
+
+def shared_to_json(shared: SharedHeader) -> dict[str, Any]:
+    """Return plain values that JSON keeps."""
+    return dataclasses.asdict(shared)
+
+
+def shared_from_json(values: dict[str, Any]) -> SharedHeader:
+    """Return the header that `shared_to_json` was given.
+
+    Raises:
+        TypeError: Fields of another version.
+    """
+    pet, bed = values.pop("pet"), values.pop("bed")
+    return SharedHeader(
+        **_tuples(values),
+        pet=None if pet is None else PetHeader(**_tuples(pet)),
+        bed=None if bed is None else BedHeader(**_tuples(bed)),
+    )
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

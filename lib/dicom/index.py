@@ -1,0 +1,226 @@
+"""A small persistent cache of headers, so that an unchanged folder is scanned without opening a file.
+
+One SQLite file. A row is believed while the file has the size and the modification time it had when it was read. The
+cache may be deleted at any time; a damaged one is thrown away, one that cannot be used is done without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sqlite3
+import threading
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.dicom.header import HEADER_FIELDS, InstanceHeader, SharedHeader, shared_from_json, shared_to_json
+
+logger = logging.getLogger(__name__)
+
+READER = 1  # raise it when read_header.py reads the same fields otherwise
+VERSION = zlib.crc32(f"{READER} {HEADER_FIELDS}".encode()) & 0x7FFFFFFF
+WAIT_FOR_OTHERS_S = 5.0  # another process writes for milliseconds at a time
+TABLES = """
+CREATE TABLE folder (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);
+CREATE TABLE shared (id INTEGER PRIMARY KEY, content TEXT NOT NULL UNIQUE);
+CREATE TABLE file (folder INTEGER NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    sop_instance_uid TEXT, x REAL, y REAL, z REAL, shared INTEGER, reason TEXT,
+    PRIMARY KEY (folder, name)) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedFile:
+    """What is known of a file: its header, or the reason why it has none."""
+
+    size: int
+    mtime_ns: int
+    content: InstanceHeader | str
+
+
+class HeaderIndex:
+    """The cache at a path. It is opened at first use; it never raises: at worst it knows nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection: sqlite3.Connection | None = None
+        self._usable = True
+        self._lock = threading.Lock()
+        self._shared: dict[int, SharedHeader] = {}
+        self._shared_ids: dict[SharedHeader, int] = {}
+
+    def known(self, folder: str) -> dict[str, IndexedFile]:
+        """Return what is known of a folder's own files, by name."""
+        if not _is_text(folder):
+            return {}
+        return self._guarded(lambda connection: self._known(connection, folder)) or {}
+
+    def remember(self, folder: str, files: dict[str, IndexedFile]) -> None:
+        """Keep what was read of files of one folder; all of it or nothing."""
+        if _is_text(folder):
+            self._guarded(lambda connection: self._remember(connection, folder, files))
+
+    def forget(self, folder: str, names: Iterable[str]) -> None:
+        """Drop files that are gone from a folder."""
+        self._guarded(lambda connection: self._forget(connection, folder, list(names)))
+
+    def forget_folders_but(self, folders: Collection[str], *, root: str) -> None:
+        """Drop what is known of folders under `root` that are not among `folders` any more."""
+        self._guarded(lambda connection: self._forget_folders_but(connection, folders, root))
+
+    def close(self) -> None:
+        """Let go of the file; the next use opens it again."""
+        with self._lock:
+            self._close()
+
+    def _guarded(self, use: Callable[[sqlite3.Connection], dict[str, IndexedFile] | None]) -> dict[str, IndexedFile] | None:
+        with self._lock:
+            if not self._usable:
+                return None
+            try:
+                return use(self._open())
+            except sqlite3.OperationalError as error:  # locked for long, read-only, disk full: not damage
+                logger.warning("header index %s: not used (%s); headers are read again", self.path, error)
+                self._usable = False
+                self._close()
+            except (sqlite3.DatabaseError, ValueError, TypeError, KeyError) as error:
+                logger.warning("header index %s: damaged (%s); thrown away and built again", self.path, error)
+                self._discard()
+            except OSError as error:
+                logger.warning("header index %s: cannot be written (%s); headers are read again", self.path, error)
+                self._usable = False
+            return None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(
+                self.path, timeout=WAIT_FOR_OTHERS_S, isolation_level=None, check_same_thread=False
+            )
+            self._connection = connection
+            connection.execute("PRAGMA synchronous = OFF")  # a cache may lose its last rows when the power fails
+            if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+                self._create(connection)
+        return self._connection
+
+    def _create(self, connection: sqlite3.Connection) -> None:
+        with _transaction(connection):
+            if connection.execute("PRAGMA user_version").fetchone()[0] == VERSION:
+                return  # another process was faster
+            for table in ("folder", "shared", "file"):
+                connection.execute(f"DROP TABLE IF EXISTS {table}")
+            for statement in filter(str.strip, TABLES.split(";")):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _known(self, connection: sqlite3.Connection, folder: str) -> dict[str, IndexedFile]:
+        rows = connection.execute(
+            "SELECT name, size, mtime_ns, sop_instance_uid, x, y, z, shared, reason FROM file "
+            "WHERE folder = (SELECT id FROM folder WHERE path = ?)",
+            (folder,),
+        ).fetchall()
+        prefix = folder.rstrip(os.sep) + os.sep
+        shared_of = self._shared
+        found = {}
+        for name, size, mtime_ns, uid, x, y, z, shared_id, reason in rows:
+            if shared_id is None:
+                found[name] = IndexedFile(size, mtime_ns, str(reason))
+                continue
+            shared = shared_of.get(shared_id) or self._load_shared(connection, shared_id)
+            position = None if x is None else (x, y, z)
+            found[name] = IndexedFile(size, mtime_ns, InstanceHeader(prefix + name, uid, position, shared))
+        return found
+
+    def _load_shared(self, connection: sqlite3.Connection, shared_id: int) -> SharedHeader:
+        row = connection.execute("SELECT content FROM shared WHERE id = ?", (shared_id,)).fetchone()
+        if row is None:
+            raise ValueError("a file without its header")
+        shared = shared_from_json(json.loads(row[0]))
+        self._shared[shared_id] = shared
+        self._shared_ids[shared] = shared_id
+        return shared
+
+    def _remember(self, connection: sqlite3.Connection, folder: str, files: dict[str, IndexedFile]) -> None:
+        with _transaction(connection):
+            connection.execute("INSERT OR IGNORE INTO folder (path) VALUES (?)", (folder,))
+            (folder_id,) = connection.execute("SELECT id FROM folder WHERE path = ?", (folder,)).fetchone()
+            rows = [(folder_id, name, *self._row(connection, file)) for name, file in files.items() if _is_text(name)]
+            connection.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def _row(self, connection: sqlite3.Connection, file: IndexedFile) -> tuple[object, ...]:
+        if isinstance(file.content, str):
+            return (file.size, file.mtime_ns, None, None, None, None, None, file.content)
+        header = file.content
+        x, y, z = header.position_mm or (None, None, None)
+        shared_id = self._shared_ids.get(header.shared)
+        if shared_id is None:
+            content = json.dumps(shared_to_json(header.shared), sort_keys=True)
+            connection.execute("INSERT OR IGNORE INTO shared (content) VALUES (?)", (content,))
+            (shared_id,) = connection.execute("SELECT id FROM shared WHERE content = ?", (content,)).fetchone()
+            self._shared_ids[header.shared] = shared_id
+            self._shared[shared_id] = header.shared
+        return (file.size, file.mtime_ns, header.sop_instance_uid, x, y, z, shared_id, None)
+
+    def _forget(self, connection: sqlite3.Connection, folder: str, names: list[str]) -> None:
+        with _transaction(connection):
+            connection.executemany(
+                "DELETE FROM file WHERE folder = (SELECT id FROM folder WHERE path = ?) AND name = ?",
+                [(folder, name) for name in names],
+            )
+
+    def _forget_folders_but(self, connection: sqlite3.Connection, folders: Collection[str], root: str) -> None:
+        below = root.rstrip(os.sep) + os.sep
+        rows = connection.execute("SELECT id, path FROM folder WHERE substr(path, 1, ?) = ?", (len(below), below))
+        gone = [(folder_id,) for folder_id, path in rows.fetchall() if path not in folders]
+        if gone:
+            with _transaction(connection):
+                connection.executemany("DELETE FROM file WHERE folder = ?", gone)
+                connection.executemany("DELETE FROM folder WHERE id = ?", gone)
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+        self._shared.clear()
+        self._shared_ids.clear()
+
+    def _discard(self) -> None:
+        self._close()
+        try:
+            for suffix in ("", "-journal"):
+                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("header index %s: cannot be removed (%s); headers are read again", self.path, error)
+            self._usable = False
+
+
+def _is_text(name: str) -> bool:
+    """Return whether SQLite can keep the name; a file system may hold bytes that are no text."""
+    return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.rollback()
+        raise
+    connection.execute("COMMIT")
+
+
+def cache_folder() -> Path:
+    """Return where ct2pet keeps what it can make again: $CT2PET_CACHE, else ct2pet in the user's cache folder."""
+    if os.environ.get("CT2PET_CACHE"):
+        return Path(os.environ["CT2PET_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ct2pet"
+
+
+def default_index() -> HeaderIndex:
+    """Return the index that every door shares."""
+    return HeaderIndex(cache_folder() / "headers.sqlite")

@@ -1,0 +1,87 @@
+"""Which instances are slices of a CT or a PET that can be used, and why the others are not.
+
+Consoles store many things under modality CT and PT: scouts, colour fusions, projections, uncorrected PET. Each is told
+by its header and refused with a reason that names what was seen.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from pydicom.uid import UID
+
+from lib.dicom.header import PetHeader, SharedHeader
+from lib.dicom.order import slice_normal
+from lib.errors import SliceOrderError
+
+CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+PET_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.128"
+MULTI_FRAME = frozenset(
+    f"1.2.840.10008.5.1.4.1.1.{tail}" for tail in ("2.1", "2.2", "128.1", "130")
+)  # Enhanced and Legacy Converted Enhanced CT and PET
+PROJECTIONS = frozenset({"MIP", "MAX_IP", "MIN_IP", "MINIP", "PROJECTION IMAGE", "PROJECTION", "VOLUME RENDERING", "VRT"})
+HU_TYPES = ("", "HU", "US")  # RescaleType; US is "unspecified", which CT writers use for HU as well
+AXIAL_TOLERANCE_DEG = 10.0  # slices may lean this far from the transverse plane; a sagittal reformat leans 90
+
+
+def why_not(shared: SharedHeader) -> str | None:
+    """Return why instances with this header are not slices of a usable CT or PET; None where they are."""
+    if shared.is_synthetic and shared.modality in ("CT", "PT"):
+        return (
+            f"synthetic {'PET' if shared.modality == 'PT' else 'CT'} (SyntheticData YES or a DERIVED series called "
+            "SYNTHETIC): drawn by a model, never used as a measured one"
+        )
+    if shared.modality not in ("CT", "PT"):
+        return f"{shared.modality} ({UID(shared.sop_class_uid).name}): not a CT or PET image series"
+    return _why_not_image(shared) or _why_not_plane(shared) or (_why_not_pet(shared.pet) if shared.pet else None)
+
+
+def _why_not_image(shared: SharedHeader) -> str | None:
+    expected = CT_IMAGE_STORAGE if shared.modality == "CT" else PET_IMAGE_STORAGE
+    name = UID(shared.sop_class_uid).name
+    if shared.samples_per_pixel > 1 or shared.photometric_interpretation not in ("", "MONOCHROME1", "MONOCHROME2"):
+        return (
+            f"a colour picture ({name}, {shared.photometric_interpretation}) stored as modality {shared.modality}, "
+            "such as a console's PET/CT fusion: it holds colours, not measurements"
+        )
+    if shared.sop_class_uid in MULTI_FRAME or (shared.sop_class_uid == expected and shared.number_of_frames > 1):
+        return f"multi-frame ({name}, {shared.number_of_frames} frames): export it as single-frame {UID(expected).name}"
+    if shared.sop_class_uid != expected:
+        return f"{name} stored as modality {shared.modality}, expected {UID(expected).name}"
+    if "LOCALIZER" in shared.image_type:
+        return "a localizer (ImageType LOCALIZER), not a slice of a volume"
+    projection = next((word for word in shared.image_type if word in PROJECTIONS), None)
+    if projection:
+        return f"a projection (ImageType {projection}), not a slice of a volume"
+    if re.search(r"\bMIP\b", shared.series_description.upper().replace("_", " ")):
+        return "a maximum intensity projection (SeriesDescription says MIP), not a slice of a volume"
+    if not shared.has_rescale:
+        return "RescaleSlope is missing: stored numbers cannot be turned into HU or Bq/mL"
+    if shared.modality == "CT" and shared.rescale_type not in HU_TYPES:
+        return f"RescaleType {shared.rescale_type}, expected HU (a spectral or processed CT)"
+    return None
+
+
+def _why_not_plane(shared: SharedHeader) -> str | None:
+    if shared.rows < 1 or shared.columns < 1:
+        return "Rows or Columns is missing: the file may be truncated"
+    try:
+        normal = slice_normal(shared.orientation)
+    except SliceOrderError as error:
+        return str(error)
+    lean = float(np.degrees(np.arccos(min(1.0, abs(float(normal[2]))))))
+    if lean > AXIAL_TOLERANCE_DEG:
+        plane = ("sagittal", "coronal")[int(np.argmax(np.abs(normal[:2])))] if lean > 80 else "oblique"
+        return f"{plane} slices ({lean:.0f} degrees from axial), expected axial ones"
+    return None
+
+
+def _why_not_pet(pet: PetHeader) -> str | None:
+    only_method = not pet.corrected_image and pet.attenuation_correction_method.upper() not in ("", "NONE")
+    if "ATTN" not in pet.corrected_image and not only_method:
+        listed = ", ".join(pet.corrected_image) or "nothing"
+        return f"not attenuation-corrected: CorrectedImage lists {listed}, expected ATTN among them"
+    if pet.series_type[1:2] == ("REPROJECTION",):
+        return "a projection (SeriesType REPROJECTION), not a slice of a volume"
+    return None

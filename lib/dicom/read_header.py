@@ -1,0 +1,236 @@
+"""One file to one `InstanceHeader`: no pixels, only the wanted attributes, and no trust in the file.
+
+Values are taken from the raw elements and parsed here. That is several times faster than pydicom's value classes, and a
+value that breaks its representation's rules (real headers do) is a missing value, never a crash or a warning.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from pydicom import charset, dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from lib.dicom.header import BedHeader, InstanceHeader, PetHeader, SharedHeader, Vector
+from lib.errors import DicomError
+
+PHILIPS_PET_GROUP, PHILIPS_PET_CREATOR = 0x7053, "Philips PET Private Group"
+SYNTHETIC_DATA = 0x0008001C  # pydicom 2.4 does not know the keyword
+TAGS = {
+    "image_type": 0x00080008, "sop_class": 0x00080016, "sop_instance": 0x00080018, "synthetic": SYNTHETIC_DATA,
+    "study_date": 0x00080020, "series_date": 0x00080021, "acquisition_date": 0x00080022,
+    "series_time": 0x00080031, "acquisition_time": 0x00080032, "modality": 0x00080060, "timezone": 0x00080201,
+    "study_description": 0x00081030, "series_description": 0x0008103E, "patient_id": 0x00100020, "weight": 0x00101030,
+    "frame_duration": 0x00181242, "study": 0x0020000D, "series": 0x0020000E, "acquisition_number": 0x00200012,
+    "position": 0x00200032, "orientation": 0x00200037, "frame_of_reference": 0x00200052, "samples": 0x00280002,
+    "photometric": 0x00280004, "frames": 0x00280008, "rows": 0x00280010, "columns": 0x00280011,
+    "pixel_spacing": 0x00280030, "corrected_image": 0x00280051, "bits_allocated": 0x00280100, "slope": 0x00281053,
+    "rescale_type": 0x00281054, "lossy": 0x00282110, "radiopharmaceuticals": 0x00540016, "series_type": 0x00541000,
+    "units": 0x00541001, "suv_type": 0x00541006, "attenuation": 0x00541101, "decay_correction": 0x00541102,
+    "frame_reference_time": 0x00541300, "decay_factor": 0x00541321,
+}  # fmt: skip
+INJECTION_TIME, INJECTION_DATETIME, TOTAL_DOSE, HALF_LIFE = 0x00181072, 0x00181078, 0x00181074, 0x00181075
+
+
+def read_header(path: Path | str) -> InstanceHeader:
+    """Return what a scan needs to know of one DICOM file.
+
+    Raises:
+        DicomError: Not DICOM, truncated, or without the UIDs every instance has.
+        OSError: The file cannot be opened.
+    """
+    path = str(path)
+    name = os.path.basename(path)
+    with open(path, "rb") as file:
+        forced = _looks_like_dicom(file, name)
+        try:
+            dataset = dcmread(file, stop_before_pixels=True, force=forced, specific_tags=list(TAGS.values()))
+            _refuse_truncated(dataset, file, name)
+            return _header(dataset, path)
+        except (DicomError, OSError):
+            raise
+        except Exception as error:  # a damaged file can make a parser raise anything
+            raise DicomError(f"{name}: damaged DICOM file, its header cannot be read ({error})") from error
+
+
+def _looks_like_dicom(file: BinaryIO, name: str) -> bool:
+    """Return whether the file must be read without the preamble that DICOM asks for; old exports lack it."""
+    start = file.read(132)
+    file.seek(0)
+    if start[128:132] == b"DICM":
+        return False
+    if len(start) >= 8 and start[:4] in (b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x00\x00", b"\x02\x00\x00\x00"):
+        return True
+    raise DicomError(f"{name}: not a DICOM file" if start else f"{name}: empty file")
+
+
+def _refuse_truncated(dataset: Dataset, file: BinaryIO, name: str) -> None:
+    """Refuse a file that ends before its pixels do. Compressed pixels are judged when they are decoded."""
+    syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
+    rows, columns = _integer(dataset, "rows"), _integer(dataset, "columns")
+    if not rows or (syntax is not None and (UID(syntax).is_compressed or UID(syntax).is_deflated)):
+        return
+    bits = _integer(dataset, "samples", 1) * (_integer(dataset, "frames", 1) or 1) * _integer(dataset, "bits_allocated", 16)
+    expected = rows * columns * bits // 8
+    found = os.fstat(file.fileno()).st_size - file.tell()  # pydicom stops in front of the pixel data element
+    if found < expected:
+        raise DicomError(f"{name}: truncated, {max(found, 0)} of {expected} bytes of pixels are there; copy the file again")
+
+
+def _header(dataset: Dataset, path: str) -> InstanceHeader:
+    name = os.path.basename(path)
+    meta = getattr(dataset, "file_meta", Dataset())
+    uids = {key: _text(dataset, key) for key in ("sop_class", "sop_instance", "study", "series", "modality")}
+    uids["sop_class"] = uids["sop_class"] or str(meta.get("MediaStorageSOPClassUID", ""))
+    absent = [key.replace("_", " ") for key, value in uids.items() if not value]
+    if absent:
+        what = UID(uids["sop_class"]).name if uids["sop_class"] else "a DICOM file"
+        raise DicomError(f"{name}: {what} without {', '.join(absent)}; not an instance of a series")
+    position = _numbers(dataset, "position")
+    description = _decoded(dataset, "series_description")
+    image_type = _texts(dataset, "image_type")
+    is_pet = uids["modality"] == "PT"
+    shared = SharedHeader(
+        sop_class_uid=uids["sop_class"],
+        transfer_syntax_uid=str(meta.get("TransferSyntaxUID", "")),
+        study_instance_uid=uids["study"],
+        series_instance_uid=uids["series"],
+        frame_of_reference_uid=_text(dataset, "frame_of_reference"),
+        patient_id=_decoded(dataset, "patient_id"),
+        modality=uids["modality"],
+        image_type=image_type,
+        photometric_interpretation=_text(dataset, "photometric"),
+        samples_per_pixel=_integer(dataset, "samples"),
+        number_of_frames=_integer(dataset, "frames", 1),
+        rows=_integer(dataset, "rows"),
+        columns=_integer(dataset, "columns"),
+        pixel_spacing_mm=_numbers(dataset, "pixel_spacing"),
+        orientation=_numbers(dataset, "orientation"),
+        acquisition_number=_text(dataset, "acquisition_number"),
+        study_date=_text(dataset, "study_date"),
+        study_description=_decoded(dataset, "study_description"),
+        series_description=description,
+        rescale_type=_text(dataset, "rescale_type"),
+        has_rescale=bool(_numbers(dataset, "slope")),
+        is_lossy=_text(dataset, "lossy") == "01",
+        is_synthetic=_text(dataset, "synthetic") == "YES"
+        or (image_type[:1] == ("DERIVED",) and description.upper().startswith("SYNTHETIC")),
+        pet=_pet(dataset, path) if is_pet else None,
+        bed=_bed(dataset) if is_pet else None,
+    )
+    vector: Vector | None = (position[0], position[1], position[2]) if len(position) == 3 else None
+    return InstanceHeader(path, uids["sop_instance"], vector, shared)
+
+
+def _pet(dataset: Dataset, path: str) -> PetHeader:
+    items = dataset[TAGS["radiopharmaceuticals"]].value if TAGS["radiopharmaceuticals"] in dataset else None
+    injection = items[0] if items else Dataset()
+    suv_factor, activity_factor = _philips_factors(path) if _text(dataset, "units") == "CNTS" else (None, None)
+    return PetHeader(
+        units=_text(dataset, "units"),
+        suv_type=_text(dataset, "suv_type"),
+        decay_correction=_text(dataset, "decay_correction"),
+        corrected_image=_texts(dataset, "corrected_image"),
+        attenuation_correction_method=_text(dataset, "attenuation"),
+        series_type=_texts(dataset, "series_type"),
+        series_date=_text(dataset, "series_date") or _text(dataset, "acquisition_date") or _text(dataset, "study_date"),
+        series_time=_text(dataset, "series_time"),
+        timezone=_text(dataset, "timezone"),
+        weight_kg=_number(dataset, TAGS["weight"]),
+        dose_bq=_number(injection, TOTAL_DOSE),
+        half_life_s=_number(injection, HALF_LIFE),
+        injection_time=_raw_text(injection, INJECTION_TIME),
+        injection_datetime=_raw_text(injection, INJECTION_DATETIME),
+        philips_suv_factor=suv_factor,
+        philips_activity_factor=activity_factor,
+    )
+
+
+def _bed(dataset: Dataset) -> BedHeader:
+    reference_ms = _number(dataset, TAGS["frame_reference_time"])
+    duration_ms = _number(dataset, TAGS["frame_duration"])
+    return BedHeader(
+        acquisition_date=_text(dataset, "acquisition_date"),
+        acquisition_time=_text(dataset, "acquisition_time"),
+        frame_reference_time_s=None if reference_ms is None else reference_ms / 1000,
+        frame_duration_s=None if duration_ms is None else duration_ms / 1000,
+        decay_factor=_number(dataset, TAGS["decay_factor"]),
+    )
+
+
+def _philips_factors(path: str) -> tuple[float | None, float | None]:
+    """Return the SUV and the Bq/mL factor, found by the private creator: which block it reserved differs by console."""
+    dataset = dcmread(path, stop_before_pixels=True, force=True)
+    try:
+        block = dataset.private_block(PHILIPS_PET_GROUP, PHILIPS_PET_CREATOR)
+    except KeyError:
+        return None, None
+    return _number(dataset, block.get_tag(0x00)), _number(dataset, block.get_tag(0x09))
+
+
+def _raw_text(dataset: Dataset, tag: int, encodings: list[str] | None = None) -> str:
+    element = dataset.get_item(tag)
+    value = None if element is None else element.value
+    if value is None:
+        return ""
+    if not isinstance(value, bytes):
+        return str(value) if isinstance(value, (str, int, float)) else "\\".join(str(part) for part in value)
+    if encodings is None:
+        return value.decode("ascii", errors="replace").strip(" \0")
+    return str(charset.decode_bytes(value, encodings, set())).strip(" \0")
+
+
+def _text(dataset: Dataset, key: str) -> str:
+    return _raw_text(dataset, TAGS[key])
+
+
+def _decoded(dataset: Dataset, key: str) -> str:
+    """Return text in the file's own character set; a set that nobody knows gives question marks, not an error."""
+    element = dataset.get_item(TAGS[key])
+    if isinstance(element, RawDataElement) and isinstance(element.value, bytes) and not _is_plain(element.value):
+        try:
+            return _raw_text(dataset, TAGS[key], charset.convert_encodings(dataset.get("SpecificCharacterSet", "ISO_IR 6")))
+        except (LookupError, UnicodeError):
+            return _raw_text(dataset, TAGS[key])
+    return _raw_text(dataset, TAGS[key])
+
+
+def _is_plain(value: bytes) -> bool:
+    return value.isascii() and b"\x1b" not in value  # an escape switches to another character set
+
+
+def _texts(dataset: Dataset, key: str) -> tuple[str, ...]:
+    text = _text(dataset, key)
+    return tuple(part.strip().upper() for part in text.split("\\")) if text else ()
+
+
+def _numbers(dataset: Dataset, key: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in _text(dataset, key).split("\\"))
+    except ValueError:
+        return ()
+    return numbers if all(math.isfinite(number) for number in numbers) else ()
+
+
+def _number(dataset: Dataset, tag: int) -> float | None:
+    try:
+        number = float(_raw_text(dataset, tag).split("\\")[0])
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _integer(dataset: Dataset, key: str, default: int = 0) -> int:
+    """Return an unsigned short, or an integer string."""
+    element = dataset.get_item(TAGS[key])
+    if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
+        if key != "frames" and len(element.value) == 2:
+            return int.from_bytes(element.value, "little" if element.is_little_endian else "big")
+        number = _number(dataset, TAGS[key])
+        return default if number is None else int(number)
+    return default if element is None or element.value is None else int(element.value)

@@ -1,0 +1,1 @@
+"""Prepared arrays to a trained cascade: recipe, data, loss, training, checkpoint."""

@@ -1,0 +1,80 @@
+"""A model on disk: one .safetensors file, weights and card together, no pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from lib.errors import CheckpointError
+from lib.learning.card import ModelCard
+from lib.networks.cascade import Cascade
+
+CARD = "ct2pet_card"  # key of the card in the file's header
+
+
+def save_checkpoint(path: Path, cascade: Cascade, card: ModelCard) -> Path:
+    """Write weights and card beside `path`, then put them in place; return `path`.
+
+    Raises:
+        CheckpointError: The card describes another network, or the file cannot be written (the old one is kept).
+    """
+    if cascade.config != card.network:
+        raise CheckpointError(f"weights of {cascade.config} under a card of {card.network}")
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in cascade.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(weights, beside, metadata={CARD: card.to_json()})
+        beside.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be written ({error}); what was there is kept") from error
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def read_card(path: Path) -> ModelCard:
+    """Return the card of a checkpoint; reads the header only.
+
+    Raises:
+        CheckpointError: No such file, damaged, or not one of ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: not a readable .safetensors file ({error})") from error
+    if CARD not in metadata:
+        raise CheckpointError(f"{path}: a .safetensors file without a ct2pet model card; train one with main.py train")
+    return ModelCard.from_json(metadata[CARD])
+
+
+def load_checkpoint(path: Path, *, device: torch.device | None = None) -> tuple[Cascade, ModelCard]:
+    """Return the cascade in evaluation mode, and its card.
+
+    Raises:
+        CheckpointError: As `read_card`, or the weights do not fit the card.
+    """
+    card = read_card(path)
+    cascade = Cascade(card.network)
+    try:
+        cascade.load_state_dict(load_file(path))
+    except (RuntimeError, OSError, SafetensorError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise CheckpointError(f"{path}: the weights do not fit the model card ({reason})") from error
+    cascade.eval()
+    return cascade.to(device=device, memory_format=torch.channels_last), card  # type: ignore[call-overload]
+
+
+def file_checksum(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

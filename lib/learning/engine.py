@@ -1,0 +1,314 @@
+"""The loop of a run: MONAI's trainer, ignite's handlers for averaged weights and resumption."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import Checkpoint, DiskSaver, EMAHandler
+from monai.engines import IterationEvents, SupervisedTrainer
+from torch import Tensor, nn
+
+from lib.errors import TrainingError
+from lib.learning.augment import augment
+from lib.learning.dataset import Sides, SliceDataset, training_loader
+from lib.learning.losses import cascade_loss
+from lib.learning.progress import KEY_METRIC, EpochRecord, RunLog, RunStatus, cut_history
+from lib.learning.recipe import Recipe
+from lib.learning.validation import validate
+from lib.networks.cascade import Cascade
+from lib.networks.precision import autocast
+from lib.pairing.prepared import PreparedSet
+from lib.types import Progress
+
+logger = logging.getLogger(__name__)
+
+KEPT_RESUME_FILES = 2  # the newest, and the one before it in case the newest cannot be read
+FINAL_SHARE_OF_RATE = 0.01  # where the cosine ends
+
+
+@dataclass
+class RunState:
+    """What a resumed run must know beside weights and optimiser; saved by ignite's Checkpoint as a module is."""
+
+    best_epoch: int = 0
+    best_metric: float = -math.inf
+    seconds: float = 0.0  # of training so far, earlier sittings included
+    stopped_because: str = ""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is saved."""
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take what was saved."""
+        for name, value in state.items():
+            setattr(self, name, value)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the loop ended."""
+
+    epochs: int
+    best_epoch: int
+    stopped_because: str
+
+
+class Loop:
+    """One run in one process: builds its parts, goes on from the newest resume file if there is one, trains."""
+
+    def __init__(
+        self,
+        cascade: Cascade,
+        prepared: PreparedSet,
+        sides: Sides,
+        recipe: Recipe,
+        run: Path,
+        *,
+        device: torch.device,
+        keep_best: Callable[[Cascade, int], None],
+        progress: Progress,
+    ) -> None:
+        self.cascade, self.prepared, self.sides, self.recipe, self.run = cascade, prepared, sides, recipe, run
+        self.device, self.keep_best, self.progress = device, keep_best, progress
+        self.state = RunState()
+        self.network: nn.Module = cascade
+        if idist.get_world_size() > 1:
+            self.network = nn.parallel.DistributedDataParallel(
+                cascade, device_ids=[device.index] if device.type == "cuda" else None
+            )
+        self.optimiser = _optimiser(cascade, recipe)
+        self.loader = training_loader(
+            SliceDataset(prepared, sides.train, recipe),
+            recipe,
+            rank=idist.get_rank(),
+            world_size=idist.get_world_size(),
+            pin=device.type == "cuda",
+        )
+        self.trainer = SupervisedTrainer(
+            device=device,
+            max_epochs=recipe.schedule.epochs,
+            train_data_loader=self.loader,
+            network=self.network,
+            optimizer=self.optimiser,
+            loss_function=self._loss,
+            prepare_batch=self._prepare_batch,
+            inferer=self._forward,
+            decollate=False,
+            optim_set_to_none=True,
+        )
+        self.averaged = EMAHandler(cascade, momentum=1 - recipe.ema_decay) if recipe.ema_decay else None
+        self.log = RunLog(run) if idist.get_rank() == 0 else None
+        self._sitting_began = time.time()
+        self._epoch_began = time.time()
+        self._loss_sum = torch.zeros((), device=device)
+        self._saver = Checkpoint(
+            self._resumable(),
+            DiskSaver(str(run), create_dir=True, require_empty=False),
+            filename_prefix="resume",
+            n_saved=KEPT_RESUME_FILES,
+            global_step_transform=lambda engine, _: engine.state.epoch,
+        )
+        self._attach()
+
+    def __call__(self) -> Outcome:
+        """Train until the epochs, the patience or the minutes are used up."""
+        self._resume()
+        if self.trainer.state.epoch < self.recipe.schedule.epochs and not self.state.stopped_because:
+            try:
+                self.trainer.run()
+            finally:
+                if self.log is not None:
+                    self.log.close()
+        because = self.state.stopped_because or f"all {self.recipe.schedule.epochs} epochs are done"
+        return Outcome(self.trainer.state.epoch, self.state.best_epoch, because)
+
+    # -- parts the trainer calls -------------------------------------------------------------------------------------
+
+    def _prepare_batch(
+        self, batch: tuple[Tensor, Tensor, Tensor], device: torch.device, non_blocking: bool, **_: Any
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        ct, pet, regions = (array.to(device, non_blocking=non_blocking) for array in batch)
+        seeds = (self.recipe.seed, self.trainer.state.iteration, idist.get_rank())
+        generator = torch.Generator().manual_seed(hash(seeds) & (2**63 - 1))
+        ct, pet, regions = augment(ct, pet, regions, config=self.recipe.batches, generator=generator)
+        return ct.contiguous(memory_format=torch.channels_last), (pet, regions)
+
+    def _forward(self, ct: Tensor, network: nn.Module) -> list[Tensor]:
+        with autocast(self.device, self.recipe.precision):
+            stages: list[Tensor] = network(ct)
+        return stages
+
+    def _loss(self, stages: list[Tensor], target: tuple[Tensor, Tensor]) -> Tensor:
+        pet, regions = target
+        return cascade_loss(stages, pet, regions, config=self.recipe.loss)
+
+    # -- handlers ----------------------------------------------------------------------------------------------------
+
+    def _attach(self) -> None:
+        trainer = self.trainer
+        trainer.add_event_handler(Events.EPOCH_STARTED, self._on_epoch_started)
+        trainer.add_event_handler(Events.ITERATION_STARTED, self._set_learning_rate)
+        trainer.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._clip_gradient)
+        if self.averaged is not None:
+            self.averaged.attach(trainer)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._on_iteration_completed)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._on_epoch_completed)
+
+    def _on_epoch_started(self, engine: Engine) -> None:
+        self.loader.sampler.set_epoch(engine.state.epoch)  # type: ignore[union-attr]
+        self._epoch_began = time.time()
+        self._loss_sum.zero_()
+
+    def _set_learning_rate(self, engine: Engine) -> None:
+        rate = learning_rate(
+            self.recipe,
+            epochs_done=(engine.state.iteration - 1) / len(self.loader),
+            minutes_done=self._seconds() / 60,
+        )
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+
+    def _clip_gradient(self, _: Engine) -> None:
+        if self.recipe.optimiser.clip_norm:
+            nn.utils.clip_grad_norm_(self.cascade.parameters(), self.recipe.optimiser.clip_norm)
+
+    def _on_iteration_completed(self, engine: Engine) -> None:
+        self._loss_sum += engine.state.output["loss"].detach()
+        steps = self.recipe.schedule.epochs * len(self.loader)
+        best = f", best {KEY_METRIC} {self.state.best_metric:.3f}" if self.state.best_epoch else ""
+        self.progress(
+            engine.state.iteration, steps, f"epoch {engine.state.epoch} of {self.recipe.schedule.epochs}{best}"
+        )
+
+    def _on_epoch_completed(self, engine: Engine) -> None:
+        epoch = engine.state.epoch
+        loss = float(idist.all_reduce(self._loss_sum / len(self.loader)) / idist.get_world_size())
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"epoch {epoch}: the loss is {loss}; lower optimiser.learning_rate "
+                f"({self.recipe.optimiser.learning_rate}) or set optimiser.clip_norm, then start again"
+            )
+        judged = self.averaged.ema_model if self.averaged is not None else self.cascade
+        metrics = validate(judged, self.prepared, self.sides, self.recipe, device=self.device)
+        self._remember_best(judged, epoch, metrics.get(KEY_METRIC))
+        self._decide_to_stop(epoch)
+        if self.log is not None:
+            record = EpochRecord(
+                epoch, loss, self.optimiser.param_groups[0]["lr"], time.time() - self._epoch_began, metrics
+            )
+            self.log.epoch(record, self._status(epoch))
+            self._save_resume_file(engine)
+        idist.barrier()
+        if self.state.stopped_because:
+            engine.terminate()
+
+    # -- decisions ---------------------------------------------------------------------------------------------------
+
+    def _remember_best(self, cascade: nn.Module, epoch: int, metric: float | None) -> None:
+        """Keep the weights with the best validation metric; without validation patients, the last."""
+        if self.sides.validation and metric is not None and not metric > self.state.best_metric:
+            return
+        self.state.best_epoch = epoch
+        self.state.best_metric = metric if metric is not None else 0.0
+        if idist.get_rank() == 0:
+            self.keep_best(cascade, epoch)  # type: ignore[arg-type]
+
+    def _decide_to_stop(self, epoch: int) -> None:
+        schedule = self.recipe.schedule
+        because = ""
+        if schedule.patience and self.sides.validation and epoch - self.state.best_epoch >= schedule.patience:
+            because = f"no better {KEY_METRIC} for {schedule.patience} epochs"
+        # the clock of the first process decides for all
+        out_of_time = bool(schedule.max_minutes) and self._seconds() >= schedule.max_minutes * 60
+        if bool(idist.broadcast(torch.tensor(float(out_of_time)), src=0)):
+            because = f"{schedule.max_minutes:g} minutes are used up"
+        self.state.stopped_because = because
+
+    # -- resumption --------------------------------------------------------------------------------------------------
+
+    def _resumable(self) -> dict[str, Any]:
+        parts: dict[str, Any] = {
+            "trainer": self.trainer,
+            "network": self.cascade,
+            "optimiser": self.optimiser,
+            "state": self.state,
+        }
+        if self.averaged is not None:
+            parts["averaged"] = self.averaged.ema_model
+        return parts
+
+    def _save_resume_file(self, engine: Engine) -> None:
+        self.state.seconds, self._sitting_began = self._seconds(), time.time()
+        self._saver(engine)
+
+    def _resume(self) -> None:
+        newest_first = sorted(self.run.glob("resume_*.pt"), key=_epoch_of, reverse=True)
+        for path in newest_first:
+            try:
+                saved = torch.load(path, map_location=self.device, weights_only=True)
+            except Exception as error:  # torch raises many kinds for a torn file; the one before it then serves
+                logger.warning("%s cannot be read (%s); trying the one before it", path, type(error).__name__)
+                continue
+            Checkpoint.load_objects(self._resumable(), saved)
+            logger.info("going on after epoch %d", self.trainer.state.epoch)
+            break
+        if idist.get_rank() == 0:
+            cut_history(self.run, after_epoch=self.trainer.state.epoch)
+        for path in newest_first[KEPT_RESUME_FILES:]:
+            path.unlink(missing_ok=True)
+
+    def _seconds(self) -> float:
+        return self.state.seconds + time.time() - self._sitting_began
+
+    def _status(self, epoch: int) -> RunStatus:
+        schedule = self.recipe.schedule
+        seconds_left = self._seconds() / epoch * (schedule.epochs - epoch)
+        if schedule.max_minutes:
+            seconds_left = min(seconds_left, max(0.0, schedule.max_minutes * 60 - self._seconds()))
+        finished = epoch >= schedule.epochs or bool(self.state.stopped_because)
+        return RunStatus(
+            epoch=epoch,
+            total_epochs=schedule.epochs,
+            best_epoch=self.state.best_epoch,
+            best_metric=self.state.best_metric,
+            started=time.time() - self._seconds(),
+            seconds_left=0.0 if finished else seconds_left,
+            finished=finished,
+            stopped_because=self.state.stopped_because,
+        )
+
+
+def learning_rate(recipe: Recipe, *, epochs_done: float, minutes_done: float = 0.0) -> float:
+    """Return the learning rate at a moment of training; a limit in minutes moves the cosine along when it is nearer."""
+    schedule, peak = recipe.schedule, recipe.optimiser.learning_rate
+    if schedule.kind == "constant":
+        return peak
+    if epochs_done < schedule.warmup_epochs:
+        return peak * max(0.01, epochs_done / schedule.warmup_epochs)
+    done = (epochs_done - schedule.warmup_epochs) / max(1e-9, schedule.epochs - schedule.warmup_epochs)
+    if schedule.max_minutes:
+        done = max(done, minutes_done / schedule.max_minutes)
+    share = (1 + math.cos(math.pi * min(1.0, done))) / 2
+    return peak * (FINAL_SHARE_OF_RATE + (1 - FINAL_SHARE_OF_RATE) * share)
+
+
+def _optimiser(cascade: Cascade, recipe: Recipe) -> torch.optim.Optimizer:
+    kind = torch.optim.Adam if recipe.optimiser.kind == "adam" else torch.optim.AdamW
+    return kind(
+        cascade.parameters(), lr=recipe.optimiser.learning_rate, weight_decay=recipe.optimiser.weight_decay
+    )
+
+
+def _epoch_of(path: Path) -> int:
+    digits = "".join(character for character in path.stem if character.isdigit())
+    return int(digits or 0)

@@ -1,0 +1,43 @@
+"""What training minimises: the weighted error of the stages, in the recipe's unit range."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lib.learning.recipe import LossConfig
+from lib.pairing.prepared import BODY, MEASURED
+
+
+def cascade_loss(stages: list[Tensor], pet: Tensor, regions: Tensor, *, config: LossConfig) -> Tensor:
+    """Return the mean over supervised stages of the weighted mean error.
+
+    Args:
+        stages: Every stage's PET, (N, 1, R, C) each.
+        pet: The real PET, (N, 1, R, C), unit range.
+        regions: Bits BODY and MEASURED, (N, 1, R, C), uint8.
+        config: The recipe's choice.
+    """
+    weights = pixel_weights(regions, config=config)
+    supervised = stages if config.supervise_stages else stages[-1:]
+    total = weights.sum().clamp(min=1.0)
+    errors = [(weights * _error(stage.float(), pet, config)).sum() / total for stage in supervised]
+    return torch.stack(errors).mean()
+
+
+def pixel_weights(regions: Tensor, *, config: LossConfig) -> Tensor:
+    """Return how much each pixel counts, (N, 1, R, C), float32."""
+    if config.region == "image":
+        return torch.ones_like(regions, dtype=torch.float32)
+    measured = (regions & MEASURED) > 0
+    body = (regions & BODY) > 0
+    return measured * torch.where(body, 1.0, config.background_weight)
+
+
+def _error(predicted: Tensor, pet: Tensor, config: LossConfig) -> Tensor:
+    if config.kind == "mse":
+        return F.mse_loss(predicted, pet, reduction="none")
+    if config.kind == "l1":
+        return F.l1_loss(predicted, pet, reduction="none")
+    return F.smooth_l1_loss(predicted, pet, reduction="none", beta=config.beta)

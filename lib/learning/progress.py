@@ -1,0 +1,138 @@
+"""What a training run tells while it goes on: train_stats.json, history, TensorBoard."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.util
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lib.pairing.prepared import write_text
+
+logger = logging.getLogger(__name__)
+
+STATS_FILE = "train_stats.json"
+HISTORY_FILE = "history.jsonl"
+KEY_METRIC = "skill_body"  # 1 - MAE / MAE of an all-zero PET, inside the body: 0 knows nothing, 1 is perfect
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One finished epoch.
+
+    Attributes:
+        epoch: Counted from 1.
+        loss: Mean training loss.
+        learning_rate: At the end of the epoch.
+        seconds: Training and validation together.
+        metrics: On the validation patients; empty where there are none.
+    """
+
+    epoch: int
+    loss: float
+    learning_rate: float
+    seconds: float
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """Where a run stands."""
+
+    epoch: int
+    total_epochs: int
+    best_epoch: int
+    best_metric: float
+    started: float  # time.time()
+    seconds_left: float
+    finished: bool
+    stopped_because: str = ""
+
+
+class RunLog:
+    """Writes the files of a run; every one can be read at any time, whole."""
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+        self._tensorboard = _tensorboard(run / "tensorboard")
+
+    def epoch(self, record: EpochRecord, status: RunStatus) -> None:
+        """Add an epoch to the history, and renew the statistics."""
+        with (self._run / HISTORY_FILE).open("a") as file:
+            file.write(json.dumps(asdict(record)) + "\n")
+        write_text(self._run / STATS_FILE, json.dumps(monai_label_stats(record, status), indent=1))
+        if self._tensorboard is not None:
+            self._tensorboard.add_scalar("train/loss", record.loss, record.epoch)
+            self._tensorboard.add_scalar("train/learning_rate", record.learning_rate, record.epoch)
+            for name, value in record.metrics.items():
+                self._tensorboard.add_scalar(f"validation/{name}", value, record.epoch)
+            self._tensorboard.flush()
+
+    def close(self) -> None:
+        """Finish the TensorBoard file."""
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+
+def monai_label_stats(record: EpochRecord, status: RunStatus) -> dict[str, Any]:
+    """Return the statistics as MONAI Label's clients read them.
+
+    `best_metric` is a number from 0 to 1 in every case: the stock Slicer module paints it as a percentage and fails on
+    None. Source: MONAI Label 0.8.5, monailabel/tasks/train/handler.py (`prepare_stats`).
+    """
+    elapsed = str(datetime.timedelta(seconds=int(time.time() - status.started)))
+    shown = min(1.0, max(0.0, status.best_metric))
+    return {
+        "epoch": status.epoch,
+        "total_epochs": status.total_epochs,
+        "start_ts": int(status.started),
+        "total_time" if status.finished else "current_time": elapsed,
+        "time_left": str(datetime.timedelta(seconds=int(status.seconds_left))),
+        "best_metric": shown,
+        "finished": status.finished,
+        "stopped_because": status.stopped_because,
+        "train": {
+            "metrics": {"loss": record.loss, "learning_rate": record.learning_rate},
+            "key_metric_name": "loss",
+            "best_metric": shown,
+            "best_metric_epoch": status.best_epoch,
+        },
+        "eval": {
+            "metrics": dict(record.metrics),
+            "key_metric_name": KEY_METRIC,
+            "best_metric": shown,
+            "best_metric_epoch": status.best_epoch,
+        },
+    }
+
+
+def read_history(run: Path) -> tuple[EpochRecord, ...]:
+    """Return the finished epochs of a run; a line cut off by a kill is left out."""
+    path = run / HISTORY_FILE
+    records = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            records.append(EpochRecord(**json.loads(line)))
+        except (ValueError, TypeError):
+            logger.warning("%s: an unreadable line is left out", path)
+    return tuple(records)
+
+
+def cut_history(run: Path, *, after_epoch: int) -> None:
+    """Drop epochs that a resumed run will do again."""
+    kept = [record for record in read_history(run) if record.epoch <= after_epoch]
+    write_text(run / HISTORY_FILE, "".join(json.dumps(asdict(record)) + "\n" for record in kept))
+
+
+def _tensorboard(folder: Path) -> Any:
+    if importlib.util.find_spec("tensorboard") is None:
+        logger.warning("tensorboard is not installed: the run writes train_stats.json and history.jsonl only")
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder))

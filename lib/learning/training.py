@@ -1,0 +1,196 @@
+"""Train a cascade from prepared arrays: set up, train, keep the best, measure it, publish one checkpoint.
+
+The same entry point serves the command line, the MONAI Label app and `torchrun`. A run lives in one folder::
+
+    RUN/recipe.json  split.json            what is trained, on whom
+    RUN/resume_<epoch>.pt                  everything needed to go on; the last two epochs
+    RUN/best.safetensors                   best weights so far
+    RUN/model.safetensors                  the finished model with its full card; its presence means "done"
+    RUN/train_stats.json  history.jsonl  tensorboard/
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import ignite.distributed as idist
+import torch
+
+from lib.errors import TrainingError
+from lib.learning.card import ModelCard, TrainingData, data_digest, patient_digest
+from lib.learning.checkpoint import load_checkpoint, read_card, save_checkpoint
+from lib.learning.dataset import Sides, divide
+from lib.learning.engine import Loop
+from lib.learning.recipe import Recipe, recipe_from_mapping
+from lib.learning.validation import library_versions, score, utc_now
+from lib.networks.cascade import Cascade
+from lib.networks.precision import choose_device
+from lib.pairing.prepared import PreparedSet, write_text
+from lib.types import Progress, no_progress
+
+logger = logging.getLogger(__name__)
+
+MODEL_FILE = "model.safetensors"
+BEST_FILE = "best.safetensors"
+RECIPE_FILE = "recipe.json"
+SPLIT_FILE = "split.json"
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a finished run left.
+
+    Attributes:
+        model: The checkpoint.
+        card: Its card, scores beside the baselines included.
+        epochs: Finished epochs.
+        stopped_because: Why training ended: all epochs, patience, time.
+    """
+
+    model: Path
+    card: ModelCard
+    epochs: int
+    stopped_because: str
+
+
+def train(
+    prepared: PreparedSet,
+    recipe: Recipe,
+    run: Path,
+    *,
+    resume: bool = False,
+    initial: Path | None = None,
+    name: str | None = None,
+    device: str = "auto",
+    progress: Progress = no_progress,
+) -> TrainingResult:
+    """Train, and return where the model lies. Under `torchrun` every process calls this with the same arguments.
+
+    Args:
+        prepared: Arrays made under the recipe's grid and windows.
+        recipe: What to do.
+        run: Folder of this run.
+        resume: Go on where the run in that folder was stopped, wherever that was; a finished run is returned as it is.
+        initial: Checkpoint whose weights to start from; its network must be the recipe's.
+        name: Of the model in its card; the recipe's name and the number of stages when not given.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`.
+        progress: Told after every step: steps done, steps in all, and where the run stands.
+
+    Raises:
+        TrainingError: The folder holds another run, the loss is not finite, or the disk is full.
+        PreparedDataError: Arrays of another grid or windows, or nobody to train on.
+    """
+    started_group = _join_processes(device)
+    try:
+        sides = divide(prepared, recipe.split)
+        _begin_run(prepared, recipe, run, sides, resume=resume)
+        if resume and (run / MODEL_FILE).is_file():
+            card = read_card(run / MODEL_FILE)
+            return TrainingResult(run / MODEL_FILE, card, card.epoch, "the run was finished before")
+        torch_device = _device_of_this_process(device)
+        torch.manual_seed(recipe.seed)
+        cascade = Cascade(recipe.network)
+        if initial is not None:
+            _take_weights(cascade, initial)
+        cascade = cascade.to(device=torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+        def keep_best(best: Cascade, epoch: int) -> None:
+            save_checkpoint(run / BEST_FILE, best, describe(prepared, recipe, sides, epoch=epoch, name=name))
+
+        loop = Loop(
+            cascade, prepared, sides, recipe, run, device=torch_device, keep_best=keep_best, progress=progress
+        )
+        outcome = loop()
+        if idist.get_rank() == 0:
+            _publish(prepared, recipe, run, sides, device=torch_device)
+        idist.barrier()
+        card = read_card(run / MODEL_FILE)
+        return TrainingResult(run / MODEL_FILE, card, outcome.epochs, outcome.stopped_because)
+    except OSError as error:
+        raise TrainingError(
+            f"{run}: cannot be written ({error}); free space and resume, what was finished is kept"
+        ) from error
+    finally:
+        if started_group:
+            idist.finalize()
+
+
+def _begin_run(prepared: PreparedSet, recipe: Recipe, run: Path, sides: Sides, *, resume: bool) -> None:
+    if prepared.preparation != recipe.preparation:
+        raise TrainingError(
+            f"{prepared.root} was prepared with {prepared.preparation}, the recipe {recipe.name} wants "
+            f"{recipe.preparation}; prepare again with this recipe"
+        )
+    path = run / RECIPE_FILE
+    if path.is_file():
+        begun = recipe_from_mapping(json.loads(path.read_text()))
+        if not resume:
+            raise TrainingError(f"{run} holds a run already; give --resume to go on with it, or another folder")
+        if begun != recipe:
+            raise TrainingError(f"{run} was begun under another recipe; resume with the same settings: {begun.to_json()}")
+    if idist.get_rank() == 0:
+        run.mkdir(parents=True, exist_ok=True)
+        write_text(path, recipe.to_json())
+        split = {side: list(sides.patients(side)) for side in ("train", "validation", "test")}  # type: ignore[arg-type]
+        write_text(run / SPLIT_FILE, json.dumps({**asdict(recipe.split), "patients": split}, indent=1))
+    idist.barrier()
+
+
+def _publish(prepared: PreparedSet, recipe: Recipe, run: Path, sides: Sides, *, device: torch.device) -> None:
+    cascade, card = load_checkpoint(run / BEST_FILE, device=device)
+    scores = score(cascade, prepared, sides, recipe, device=device)
+    save_checkpoint(run / MODEL_FILE, cascade, replace(card, scores=scores))
+    logger.info("published %s", run / MODEL_FILE)
+
+
+def describe(
+    prepared: PreparedSet, recipe: Recipe, sides: Sides, *, epoch: int, name: str | None = None
+) -> ModelCard:
+    """Return the card of weights trained on these sides, without scores."""
+    entries = (*sides.train, *sides.validation)
+    training = TrainingData(
+        patients=tuple(sorted(patient_digest(patient) for patient in sides.patients("train"))),
+        validation_patients=tuple(sorted(patient_digest(patient) for patient in sides.patients("validation"))),
+        pairs=len(sides.train),
+        slices=sum(len(indices) for _, indices in sides.train),
+        digest=data_digest(pair for pair, _ in entries),
+    )
+    return ModelCard(
+        name=name or f"{recipe.name}-{recipe.network.stages}",
+        created=utc_now(),
+        recipe=recipe,
+        network=recipe.network,
+        training=training,
+        epoch=epoch,
+        scores=None,
+        versions=library_versions(),
+    )
+
+
+def _take_weights(cascade: Cascade, initial: Path) -> None:
+    loaded, _ = load_checkpoint(initial)
+    if loaded.config != cascade.config:
+        raise TrainingError(f"{initial} holds {loaded.config}, the recipe wants {cascade.config}; start without it")
+    cascade.load_state_dict(loaded.state_dict())
+
+
+def _join_processes(device: str) -> bool:
+    """Join the process group that torchrun announces; return whether this call joined it."""
+    if idist.get_world_size() > 1 or not torch.distributed.is_available():
+        return False
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return False
+    cuda = choose_device(device).type == "cuda"
+    idist.initialize("nccl" if cuda else "gloo")
+    return True
+
+
+def _device_of_this_process(device: str) -> torch.device:
+    chosen = choose_device(device)
+    if chosen.type == "cuda" and idist.get_world_size() > 1:
+        return torch.device("cuda", idist.get_local_rank())
+    return chosen

@@ -1,0 +1,1 @@
+"""The networks: one U-Net, and a cascade of them."""

@@ -1,0 +1,129 @@
+"""A cascade of U-Nets: stage 1 draws a PET from the CT, each further stage redraws it from the CT and the last PET."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.errors import RecipeError
+from lib.networks.unet import Normalization, UNet
+
+MAX_STAGES = 6
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The shape of a cascade.
+
+    Attributes:
+        stages: 1 to 6 U-Nets in a chain; 1 is exactly one U-Net.
+        base_channels: Width of each U-Net's first level.
+        depth: Poolings of each U-Net.
+        context_slices: CT slices that enter together, odd: the slice itself in the middle, neighbours around it.
+        context_spacing_mm: Wanted distance between those; the nearest whole number of slices, at least 1, is taken.
+        normalization: Between convolution and ReLU.
+        residual_stages: Stage k > 1 adds a correction to the last PET, starting from none (zero-initialised).
+    """
+
+    stages: int = 3
+    base_channels: int = 32
+    depth: int = 4
+    context_slices: int = 1
+    context_spacing_mm: float = 0.0
+    normalization: Normalization = "none"
+    residual_stages: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.stages <= MAX_STAGES:
+            raise RecipeError(f"network.stages is 1 to {MAX_STAGES}, found {self.stages}")
+        if self.base_channels < 1 or not 1 <= self.depth <= 6:
+            raise RecipeError(
+                "network.base_channels is at least 1 and network.depth 1 to 6, "
+                f"found {self.base_channels} and {self.depth}"
+            )
+        if self.context_slices < 1 or self.context_slices % 2 == 0:
+            raise RecipeError(f"network.context_slices is odd (1, 3, 5, ...), found {self.context_slices}")
+        if self.context_spacing_mm < 0:
+            raise RecipeError(f"network.context_spacing_mm is at least 0, found {self.context_spacing_mm}")
+        if self.normalization not in get_args(Normalization):
+            raise RecipeError(
+                f"network.normalization is one of {', '.join(get_args(Normalization))}, found {self.normalization!r}"
+            )
+
+    def context_step(self, slice_spacing_mm: float) -> int:
+        """Return how many slices apart the context slices lie in a volume of this slice spacing."""
+        return max(1, round(self.context_spacing_mm / slice_spacing_mm))
+
+
+class Cascade(nn.Module):
+    """1 to 6 U-Nets in a chain."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.stages = nn.ModuleList(
+            UNet(
+                config.base_channels,
+                config.depth,
+                in_channels=config.context_slices + (1 if stage else 0),
+                out_channels=1,
+                normalization=config.normalization,
+            )
+            for stage in range(config.stages)
+        )
+        if config.residual_stages:
+            for stage in self.stages[1:]:
+                assert isinstance(stage, UNet)
+                nn.init.zeros_(stage.head.weight)
+                nn.init.zeros_(stage.head.bias)  # type: ignore[arg-type]
+
+    def forward(self, ct: Tensor) -> list[Tensor]:
+        """Return every stage's PET, each (N, 1, R, C), first stage first.
+
+        Args:
+            ct: (N, context_slices, R, C), unit range. Any size: it is padded with 0 (air) to what the poolings need,
+                and the PET is cropped back.
+        """
+        rows, columns = ct.shape[-2:]
+        step = 2**self.config.depth
+        padded = F.pad(ct, (0, -columns % step, 0, -rows % step))  # (N, channels, R', C')
+        pets: list[Tensor] = []
+        for stage in self.stages:
+            if not pets:
+                pet = stage(padded)  # (N, 1, R', C')
+            else:
+                pet = stage(torch.cat([padded, pets[-1].to(padded.dtype)], dim=1))
+                if self.config.residual_stages:
+                    pet = pets[-1] + pet
+            pets.append(pet)
+        return [pet[..., :rows, :columns] for pet in pets]
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Return the number of trainable numbers."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def forward_flops(config: NetworkConfig, *, rows: int, columns: int) -> int:
+    """Return the floating-point operations of one slice through the convolutions, a multiply and an add counted as 2.
+
+    Rows and columns count after padding. Biases, ReLU, pooling and normalisation are left out, as is usual.
+    """
+    total = 0
+    for stage in range(config.stages):
+        channels, pixels = config.context_slices + (1 if stage else 0), rows * columns
+        for level in range(config.depth + 1):
+            width = config.base_channels * 2**level
+            total += 2 * 9 * (channels * width + width * width) * (pixels // 4**level)
+            channels = width
+        for level in reversed(range(config.depth)):
+            width = config.base_channels * 2**level
+            level_pixels = pixels // 4**level
+            total += 2 * (2 * width) * width * level_pixels  # 2x2, stride 2: each output pixel sees one input pixel
+            total += 2 * 9 * (2 * width * width + width * width) * level_pixels
+        total += 2 * config.base_channels * pixels
+    return total

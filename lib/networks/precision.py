@@ -1,0 +1,57 @@
+"""Where and in what precision a network runs."""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import AbstractContextManager
+from functools import cache
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+
+from lib.errors import RecipeError
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device of that name; `auto` is the first CUDA device where there is one, else the CPU.
+
+    Raises:
+        RecipeError: No such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise RecipeError(f"device {name!r} is not a device; give auto, cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RecipeError(f"device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use auto or cpu")
+    return device
+
+
+def autocast(device: torch.device, precision: Precision = "auto") -> AbstractContextManager[object]:
+    """Return the context in which convolutions run: bfloat16 where the processor has it, else float32.
+
+    `auto` takes bfloat16 on CUDA devices that support it and on CPUs with bf16 instructions; elsewhere it would be
+    emulated, slower than float32.
+    """
+    if precision not in get_args(Precision):
+        raise RecipeError(f"precision is one of {', '.join(get_args(Precision))}, found {precision!r}")
+    if precision == "float32" or (precision == "auto" and not has_bfloat16(device.type)):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+@cache
+def has_bfloat16(device_type: str) -> bool:
+    """Return whether the device multiplies bfloat16 in hardware."""
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    cpuinfo = Path("/proc/cpuinfo")
+    if device_type != "cpu" or not cpuinfo.is_file():
+        return False
+    flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith(("flags", "Features"))), "")
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags.split()))

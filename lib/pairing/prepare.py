@@ -1,0 +1,215 @@
+"""Make prepared arrays of series pairs: read DICOM once, put both on the recipe's grid, keep unit range and body mask."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.dicom.read import read_ct, read_pet
+from lib.errors import InputError, PairingError, PreparedDataError
+from lib.imaging.body import body_mask
+from lib.imaging.geometry import Geometry
+from lib.imaging.normalize import normalize_ct, normalize_pet
+from lib.imaging.in_plane import resample_in_plane
+from lib.imaging.resample import resample_to
+from lib.imaging.volume import Volume
+from lib.pairing.pairs import PairedSeries, SliceMatch, match_slices
+from lib.pairing.prepared import (
+    ARRAYS,
+    BODY,
+    MEASURED,
+    Preparation,
+    PreparedPair,
+    PreparedSet,
+    write_index,
+    write_text,
+)
+from lib.types import FloatArray, Progress, SeriesPair, no_progress
+
+
+@dataclass(frozen=True)
+class FailedPair:
+    """A pair that could not be prepared, and why."""
+
+    patient_id: str
+    ct_series_instance_uid: str
+    pet_series_instance_uid: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PreparationReport:
+    """What `prepare_pairs` did."""
+
+    prepared: PreparedSet
+    failed: tuple[FailedPair, ...]
+    reused: int
+
+
+def prepare_pairs(
+    pairs: Sequence[PairedSeries], out: Path, *, preparation: Preparation, progress: Progress = no_progress
+) -> PreparationReport:
+    """Write each pair's arrays under `out` and return the set of exactly these pairs.
+
+    Pairs that lie there already, made from the same files under the same grid and windows, are taken as they are.
+    A pair that fails is reported with its reason and the rest goes on. May be killed at any time: an unfinished pair
+    leaves a folder that starts with a dot, which the next run removes.
+
+    Raises:
+        PreparedDataError: `out` holds arrays of another grid or windows.
+    """
+    (out / "pairs").mkdir(parents=True, exist_ok=True)
+    _refuse_other_preparation(out, preparation)
+    for leftover in (out / "pairs").glob(".*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    done: list[PreparedPair] = []
+    failed: list[FailedPair] = []
+    reused = 0
+    for number, paired in enumerate(pairs):
+        progress(number, len(pairs), f"preparing {paired.pair.ct.patient_id}")
+        try:
+            source = _fingerprint(paired.pair)
+            entry = _entry_on_disk(out, paired.pair, source, preparation)
+            if entry is not None:
+                reused += 1
+            else:
+                entry = _prepare(paired, out, source, preparation)
+            done.append(entry)
+        except InputError as error:
+            failed.append(
+                FailedPair(paired.pair.ct.patient_id, paired.pair.ct.uid, paired.pair.pet.uid, str(error))
+            )
+    write_index(out, preparation, done)
+    progress(len(pairs), len(pairs), "prepared")
+    return PreparationReport(PreparedSet.open(out), tuple(failed), reused)
+
+
+def pair_id(pair: SeriesPair) -> str:
+    """Return the folder name of a pair: a hash of its two series UIDs."""
+    return hashlib.sha256(f"{pair.ct.uid} {pair.pet.uid}".encode()).hexdigest()[:16]
+
+
+def _prepare(paired: PairedSeries, out: Path, source: str, preparation: Preparation) -> PreparedPair:
+    pair = paired.pair
+    ct, pet = read_ct(pair.ct), read_pet(pair.pet)
+    offsets = match_slices(
+        ct.geometry.slice_positions_mm(),
+        pet.geometry.slice_positions_mm(),
+        tolerance_mm=preparation.grid.tolerance_mm,
+    )
+    geometry = preparation.grid.on(ct.geometry)
+    rows, columns = geometry.shape[1:]
+    if preparation.grid.slices == "match":
+        chosen = [ct_slice for ct_slice, _ in offsets.pairs]
+        suv_bw = _matched_slices(pet, geometry, offsets, tolerance_mm=preparation.grid.tolerance_mm)
+    else:
+        chosen = list(range(ct.geometry.shape[0]))
+        suv_bw = resample_to(pet, geometry).array
+    measured = np.isfinite(suv_bw)
+    if not measured.any():
+        raise PairingError("the PET covers no part of the CT; are they really of one frame of reference?")
+    body = resample_in_plane(body_mask(ct).astype(np.float32), rows, columns) >= 0.5
+    unit_ct = normalize_ct(resample_in_plane(ct.array, rows, columns), preparation.windows)[chosen]
+    unit_pet = normalize_pet(np.where(measured, suv_bw, 0).astype(np.float32), preparation.windows)
+    regions = body[chosen] * np.uint8(BODY) + measured * np.uint8(MEASURED)
+    entry = PreparedPair(
+        id=pair_id(pair),
+        patient_id=pair.ct.patient_id,
+        study_instance_uid=pair.ct.study_uid,
+        ct_series_instance_uid=pair.ct.uid,
+        pet_series_instance_uid=pair.pet.uid,
+        shape=(len(chosen), rows, columns),
+        spacing_mm=geometry.spacing_mm,
+        affine=_rows(geometry),
+        ct_slices=tuple(chosen),
+        largest_offset_mm=round(offsets.largest_offset_mm, 4),
+        source=source,
+        preparation=preparation.digest(),
+    )
+    stored = (_stored(unit_ct, preparation), _stored(unit_pet, preparation), regions.astype(np.uint8))
+    _write_pair(out, entry, dict(zip(ARRAYS, stored, strict=True)))
+    return entry
+
+
+def _matched_slices(pet: Volume, geometry: Geometry, match: SliceMatch, *, tolerance_mm: float) -> FloatArray:
+    """Return each matched PET slice as it is, its pixels interpolated but nothing between slices, (pairs, R, C)."""
+    if not match.pairs:
+        raise PairingError(
+            f"no PET slice lies within {tolerance_mm} mm of a CT slice (largest offset {match.largest_offset_mm:.2f} mm); "
+            "a recipe with grid.slices = resample takes this pair"
+        )
+    slices = []
+    for ct_slice, pet_slice in match.pairs:
+        target, source = geometry.slab(slice(ct_slice, ct_slice + 1)), pet.slab(slice(pet_slice, pet_slice + 1))
+        offset_mm = (target.affine[:3, 3] - source.geometry.affine[:3, 3]) @ target.normal
+        affine = source.geometry.affine.copy()
+        affine[:3, 3] += offset_mm * target.normal
+        moved = Volume(source.array, Geometry(source.geometry.shape, affine), pet.unit)
+        slices.append(resample_to(moved, target).array[0])
+    return np.stack(slices)
+
+
+def _write_pair(out: Path, entry: PreparedPair, arrays: dict[str, NDArray[Any]]) -> None:
+    final = out / "pairs" / entry.id
+    beside = out / "pairs" / f".{entry.id}.{os.getpid()}"
+    beside.mkdir()
+    try:
+        for name, array in arrays.items():
+            np.save(beside / f"{name}.npy", np.ascontiguousarray(array))
+        write_text(beside / "pair.json", json.dumps(asdict(entry)))
+        shutil.rmtree(final, ignore_errors=True)
+        beside.replace(final)
+    except OSError as error:
+        raise PreparedDataError(f"{final}: cannot be written ({error.strerror}); free space or choose another --out") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _entry_on_disk(out: Path, pair: SeriesPair, source: str, preparation: Preparation) -> PreparedPair | None:
+    path = out / "pairs" / pair_id(pair) / "pair.json"
+    try:
+        entry = PreparedPair.from_json(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError, PreparedDataError):
+        return None
+    return entry if (entry.source, entry.preparation) == (source, preparation.digest()) else None
+
+
+def _refuse_other_preparation(out: Path, preparation: Preparation) -> None:
+    if not (out / "index.json").is_file():
+        return
+    found = PreparedSet.open(out).preparation
+    if found != preparation:
+        raise PreparedDataError(
+            f"{out}: holds arrays of another grid or windows ({found.grid}, {found.windows}); choose another folder"
+        )
+
+
+def _fingerprint(pair: SeriesPair) -> str:
+    """Return a hash over name, size and time of every file: changes when a file does, without reading pixels."""
+    digest = hashlib.sha256()
+    for path in (*pair.ct.files, *pair.pet.files):
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise PairingError(f"{path}: cannot be read ({error.strerror}); scan the folder again") from error
+        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def _stored(unit: FloatArray, preparation: Preparation) -> NDArray[Any]:
+    if preparation.windows.bits == 8:
+        return np.round(unit * 255).astype(np.uint8)
+    return unit.astype(np.float16)
+
+
+def _rows(geometry: Geometry) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(float(value) for value in row) for row in geometry.affine)

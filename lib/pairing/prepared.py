@@ -1,0 +1,210 @@
+"""Prepared pairs on disk: memory-mapped arrays and an index that says what came from where.
+
+::
+
+    DIR/index.json            what the recipe's grid and windows were, and every pair
+    DIR/pairs/<id>/ct.npy     (K, R, C) CT, unit range: float16, or uint8 levels under an 8-bit recipe
+    DIR/pairs/<id>/pet.npy    (K, R, C) PET, unit range: float16, or uint8 levels
+    DIR/pairs/<id>/regions.npy  (K, R, C) uint8: bit 0 inside the body, bit 1 measured by the PET scanner
+    DIR/pairs/<id>/pair.json  this pair's entry of the index
+
+Reading needs numpy only: prepared arrays can be carried to a machine that has never seen DICOM.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.errors import PreparedDataError, RecipeError
+from lib.imaging.geometry import Geometry
+from lib.imaging.grid import Grid
+from lib.imaging.normalize import Windows, denormalize_ct, denormalize_pet
+from lib.types import BoolArray, FloatArray
+
+FORMAT = 1
+BODY, MEASURED = 1, 2  # bits of regions.npy
+ARRAYS = ("ct", "pet", "regions")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What decides the content of prepared arrays: the recipe's grid and windows."""
+
+    grid: Grid
+    windows: Windows
+
+    def digest(self) -> str:
+        """Return a short hash that changes whenever the arrays would."""
+        canonical = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class PreparedPair:
+    """One pair of the index.
+
+    Attributes:
+        id: Name of its folder, derived from the two series UIDs.
+        shape: (K, R, C) of the arrays.
+        affine: Of the network's grid, see `Geometry`; under `match`, of the CT's slices before the choice.
+        ct_slices: Which CT slice each prepared slice is.
+        largest_offset_mm: Largest distance along the normal from a PET slice to the nearest CT slice.
+        source: Fingerprint of the files it was made from.
+        preparation: Digest of the recipe's grid and windows.
+    """
+
+    id: str
+    patient_id: str
+    study_instance_uid: str
+    ct_series_instance_uid: str
+    pet_series_instance_uid: str
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    affine: tuple[tuple[float, ...], ...]
+    ct_slices: tuple[int, ...]
+    largest_offset_mm: float
+    source: str
+    preparation: str
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> PreparedPair:
+        """Return the pair of an index entry.
+
+        Raises:
+            PreparedDataError: A key is missing or unknown.
+        """
+        names = {field.name for field in fields(cls)}
+        if set(entry) != names:
+            raise PreparedDataError(f"index entry with keys {sorted(entry)}, expected {sorted(names)}; prepare again")
+        entry = dict(entry)
+        for name in ("shape", "spacing_mm", "ct_slices"):
+            entry[name] = tuple(entry[name])
+        entry["affine"] = tuple(tuple(row) for row in entry["affine"])
+        return cls(**entry)
+
+    def geometry(self) -> Geometry:
+        """Return where the prepared slices lie; only for pairs whose slices are all neighbours."""
+        return Geometry(self.shape, np.asarray(self.affine))
+
+
+@dataclass(frozen=True, eq=False)
+class PairArrays:
+    """The memory-mapped arrays of one pair, (K, R, C) each, as stored; the methods give physical units."""
+
+    pair: PreparedPair
+    ct: NDArray[Any]
+    pet: NDArray[Any]
+    regions: NDArray[np.uint8]
+    windows: Windows
+
+    def ct_unit(self, index: Any = slice(None)) -> FloatArray:
+        """Return CT slices in the unit range, float32."""
+        return _to_unit(self.ct[index])
+
+    def pet_unit(self, index: Any = slice(None)) -> FloatArray:
+        """Return PET slices in the unit range, float32."""
+        return _to_unit(self.pet[index])
+
+    def ct_hu(self, index: Any = slice(None)) -> FloatArray:
+        """Return CT slices in HU, clipped to the recipe's window, float32."""
+        return denormalize_ct(self.ct_unit(index), self.windows)
+
+    def suv_bw(self, index: Any = slice(None)) -> FloatArray:
+        """Return PET slices as SUVbw, float32."""
+        return denormalize_pet(self.pet_unit(index), self.windows)
+
+    def measured(self, index: Any = slice(None)) -> BoolArray:
+        """Return where the PET scanner measured."""
+        return np.asarray((self.regions[index] & MEASURED) > 0)
+
+    def body(self, index: Any = slice(None)) -> BoolArray:
+        """Return the body where the PET scanner measured: where a synthetic PET is judged."""
+        return np.asarray(self.regions[index] == (BODY | MEASURED))
+
+
+@dataclass(frozen=True)
+class PreparedSet:
+    """A folder of prepared pairs."""
+
+    root: Path
+    preparation: Preparation
+    pairs: tuple[PreparedPair, ...]
+
+    @classmethod
+    def open(cls, root: Path) -> PreparedSet:
+        """Return the set in a folder; reads the index only.
+
+        Raises:
+            PreparedDataError: No index, a damaged one, or one of another format.
+        """
+        path = root / "index.json"
+        if not path.is_file():
+            raise PreparedDataError(f"{root}: no index.json, so no prepared arrays; run `python main.py prepare` first")
+        try:
+            index = json.loads(path.read_text())
+            if index["format"] != FORMAT:
+                raise PreparedDataError(f"{path}: format {index['format']}, expected {FORMAT}; prepare again")
+            preparation = Preparation(Grid(**index["preparation"]["grid"]), Windows(**index["preparation"]["windows"]))
+            pairs = tuple(PreparedPair.from_json(entry) for entry in index["pairs"])
+        except (ValueError, KeyError, TypeError, RecipeError) as error:
+            raise PreparedDataError(f"{path}: damaged index ({error}); prepare again") from error
+        return cls(root, preparation, pairs)
+
+    def arrays(self, pair: PreparedPair) -> PairArrays:
+        """Return the memory-mapped arrays of a pair.
+
+        Raises:
+            PreparedDataError: An array is missing, cut off, or not of the index's shape.
+        """
+        folder = self.root / "pairs" / pair.id
+        loaded = []
+        for name in ARRAYS:
+            try:
+                array = np.load(folder / f"{name}.npy", mmap_mode="r")
+            except (OSError, ValueError) as error:
+                raise PreparedDataError(f"{folder / name}.npy: missing or cut off ({error}); prepare again") from error
+            if array.shape != pair.shape:
+                raise PreparedDataError(
+                    f"{folder / name}.npy: shape {array.shape}, expected {pair.shape}; prepare again"
+                )
+            loaded.append(array)
+        return PairArrays(pair, loaded[0], loaded[1], loaded[2], self.preparation.windows)
+
+    def patients(self) -> tuple[str, ...]:
+        """Return the IDs of all patients, sorted."""
+        return tuple(sorted({pair.patient_id for pair in self.pairs}))
+
+
+def write_index(root: Path, preparation: Preparation, pairs: Iterable[PreparedPair]) -> None:
+    """Write `index.json` beside, then put it in place."""
+    ordered = sorted(pairs, key=lambda pair: (pair.patient_id, pair.id))
+    index = {"format": FORMAT, "preparation": asdict(preparation), "pairs": [asdict(pair) for pair in ordered]}
+    write_text(root / "index.json", json.dumps(index, indent=1))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that is either the old one or the new one, whenever the process dies."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _to_unit(stored: NDArray[Any]) -> FloatArray:
+    if stored.dtype == np.uint8:
+        return np.asarray(stored, dtype=np.float32) / np.float32(255)
+    return np.asarray(stored, dtype=np.float32)

@@ -1,0 +1,57 @@
+"""Which side of the split a patient is on: a stable hash decides, so nobody changes side when others join."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from lib.errors import RecipeError
+
+Side = Literal["train", "validation", "test"]
+SplitUnit = Literal["patient", "slice"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """How pairs are divided.
+
+    Attributes:
+        unit: `patient` keeps all slices of a patient on one side. `slice` is the paper's way: neighbouring slices of
+            one patient end up on both sides, so its test figures flatter.
+        validation: Share that chooses the best weights, 0 to 1.
+        test: Share that nothing is chosen on, 0 to 1.
+        salt: Another word, another split.
+    """
+
+    unit: SplitUnit = "patient"
+    validation: float = 0.1
+    test: float = 0.2
+    salt: str = "ct2pet"
+
+    def __post_init__(self) -> None:
+        if self.unit not in get_args(SplitUnit):
+            raise RecipeError(f"split.unit is one of {', '.join(get_args(SplitUnit))}, found {self.unit!r}")
+        if not (0 <= self.validation < 1 and 0 <= self.test < 1 and self.validation + self.test < 1):
+            raise RecipeError(
+                "split.validation and split.test are shares whose sum is below 1, "
+                f"found {self.validation} and {self.test}"
+            )
+
+    def side_of_patient(self, patient_id: str) -> Side:
+        """Return the side of a patient. Depends on nothing but the patient's ID, the shares and the salt."""
+        return self._side(patient_id)
+
+    def side_of_slice(self, patient_id: str, slice_index: int) -> Side:
+        """Return the side of one slice: the patient's, or under `unit = slice` its own."""
+        return self._side(patient_id if self.unit == "patient" else f"{patient_id}/{slice_index}")
+
+    def _side(self, key: str) -> Side:
+        digest = hashlib.sha256(f"{self.salt}/{key}".encode()).digest()
+        place = int.from_bytes(digest[:8], "big") / 2**64
+        # test first: enlarging the validation share then never moves a patient out of test
+        if place < self.test:
+            return "test"
+        if place < self.test + self.validation:
+            return "validation"
+        return "train"

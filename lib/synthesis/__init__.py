@@ -1,0 +1,1 @@
+"""A CT in, a synthetic PET out."""
