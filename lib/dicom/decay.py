@@ -84,7 +84,7 @@ def _dose(dose_bq: float | None) -> tuple[float, tuple[str, ...]]:
         return dose_bq, ()
     if low <= dose_bq * BQ_PER_MBQ <= high:
         return dose_bq * BQ_PER_MBQ, (
-            f"RadionuclideTotalDose is {dose_bq:g} Bq, which no PET can see: read as {dose_bq:g} MBq; correct the header",
+            f"RadionuclideTotalDose is {dose_bq:g} Bq, too little for a PET: read as MBq; correct the header",
         )
     raise DicomError(f"RadionuclideTotalDose is {dose_bq:g} Bq, expected {low:g} to {high:g} Bq; correct the header")
 
@@ -96,8 +96,8 @@ def _series_start(pet: PetHeader, beds: tuple[BedHeader, ...]) -> datetime:
     acquired = [moment for bed in beds if (moment := _acquired_at(bed)) is not None]
     if acquired and (start - min(acquired)).total_seconds() > CLOCK_TOLERANCE_S:
         raise DicomError(
-            f"SeriesTime {start:%H:%M:%S} is later than the acquisition it should begin ({min(acquired):%H:%M:%S}): the "
-            "series was stored again later, and the time its decay was corrected to is lost; send the original series"
+            f"SeriesTime {start:%H:%M:%S} is later than the acquisition it begins ({min(acquired):%H:%M:%S}): "
+            "stored again later, so the time its decay was corrected to is lost; send the original series"
         )
     return start
 
@@ -123,12 +123,14 @@ def _injected_at(pet: PetHeader, series_start: datetime, half_life_s: float) -> 
             moment = yesterday  # a time without a date, after the scan's: injected before midnight
     if moment > series_start:
         raise DicomError(
-            f"{name} {said} lies after the scan began ({series_start:%Y-%m-%d %H:%M:%S}): a wrong clock; correct the header"
+            f"{name} {said} lies after the scan began ({series_start:%Y-%m-%d %H:%M:%S}): a wrong clock; "
+            "correct the header"
         )
     if series_start - moment > longest:
         raise DicomError(
             f"{name} {said} lies {(series_start - moment).total_seconds() / 3600:.1f} h before the scan began "
-            f"({series_start:%Y-%m-%d %H:%M:%S}), more than {LONGEST_UPTAKE_HALF_LIVES:g} half-lives; correct the header"
+            f"({series_start:%Y-%m-%d %H:%M:%S}), more than {LONGEST_UPTAKE_HALF_LIVES:g} half-lives; "
+            "correct the header"
         )
     return moment
 
@@ -151,7 +153,7 @@ def _cross_check(half_life_s: float, beds: tuple[BedHeader, ...]) -> tuple[str, 
 
 
 def parse_datetime(text: str) -> datetime | None:
-    """Return a DICOM DT (or DA and TM joined) to the microsecond, with its offset where it has one; None if malformed."""
+    """Return a DICOM DT (or DA and TM joined) to the microsecond, with its offset if it has one; None if malformed."""
     match = re.fullmatch(r"(\d{8})(\d{2})(\d{2})?(\d{2})?(?:\.(\d{1,6}))?([+-]\d{4})?", text.strip().replace(":", ""))
     if match is None:
         return None

@@ -45,7 +45,7 @@ def walk(root: Path) -> Iterator[FoundFolder]:
     try:
         os.scandir(real_root).close()
     except OSError as error:
-        raise StudiesError(f"{root}: cannot be read ({error.strerror}); ask for the right to read this folder") from error
+        raise StudiesError(f"{root}: cannot be read ({error.strerror}); ask for the right to read it") from error
     pending = [real_root]
     while pending:
         folder, inner = _look(pending.pop(), real_root)

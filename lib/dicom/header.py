@@ -1,7 +1,7 @@
 """What the scan remembers of one DICOM file, in DICOM's own words; read by `read_header.py`, kept by `index.py`.
 
-An instance is three layers, because a hundred thousand of them must load in a second: what is its own (UID, place), and
-what it shares with most of its series (`SharedHeader`, one object for all of them), which for PET holds two layers more.
+An instance is layered, because a hundred thousand of them must load in a second: what is its own (UID, place), and what
+it shares with most of its series (`SharedHeader`, one object for all of them), which for PET holds two layers more.
 """
 
 from __future__ import annotations

@@ -42,6 +42,9 @@ class IndexedFile:
     content: InstanceHeader | str
 
 
+Known = dict[str, IndexedFile]
+
+
 class HeaderIndex:
     """The cache at a path. It is opened at first use; it never raises: at worst it knows nothing."""
 
@@ -77,7 +80,7 @@ class HeaderIndex:
         with self._lock:
             self._close()
 
-    def _guarded(self, use: Callable[[sqlite3.Connection], dict[str, IndexedFile] | None]) -> dict[str, IndexedFile] | None:
+    def _guarded(self, use: Callable[[sqlite3.Connection], Known | None]) -> Known | None:
         with self._lock:
             if not self._usable:
                 return None

@@ -20,7 +20,7 @@ PET_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.128"
 MULTI_FRAME = frozenset(
     f"1.2.840.10008.5.1.4.1.1.{tail}" for tail in ("2.1", "2.2", "128.1", "130")
 )  # Enhanced and Legacy Converted Enhanced CT and PET
-PROJECTIONS = frozenset({"MIP", "MAX_IP", "MIN_IP", "MINIP", "PROJECTION IMAGE", "PROJECTION", "VOLUME RENDERING", "VRT"})
+PROJECTIONS = frozenset({"MIP", "MAX_IP", "MIN_IP", "MINIP", "PROJECTION IMAGE", "PROJECTION", "VOLUME RENDERING"})
 HU_TYPES = ("", "HU", "US")  # RescaleType; US is "unspecified", which CT writers use for HU as well
 AXIAL_TOLERANCE_DEG = 10.0  # slices may lean this far from the transverse plane; a sagittal reformat leans 90
 

@@ -31,7 +31,7 @@ class Stack:
 
     Attributes:
         headers: One a slice.
-        positions_mm: Each slice's ImagePositionPatient projected on the normal, ascending, as measured (not regularised).
+        positions_mm: Each slice's ImagePositionPatient projected on the normal, ascending, as measured.
         geometry: The regular grid through the first and the last slice.
     """
 
@@ -105,12 +105,12 @@ def _refuse_mixed_planes(headers: Sequence[InstanceHeader]) -> None:
             raise SliceOrderError(
                 f"slices of {first.rows} x {first.columns} and of {other.rows} x {other.columns} pixels in one stack"
             )
-        if not _close(other.pixel_spacing_mm, first.pixel_spacing_mm, PIXEL_SPACING_TOLERANCE_MM):
+        if not nearly(other.pixel_spacing_mm, first.pixel_spacing_mm, PIXEL_SPACING_TOLERANCE_MM):
             raise SliceOrderError(
                 f"pixels of {first.pixel_spacing_mm} mm and of {other.pixel_spacing_mm} mm in one stack"
             )
-        if not _close(other.orientation, first.orientation, ORIENTATION_TOLERANCE):
-            raise SliceOrderError(f"slices of different orientation in one stack: {first.orientation}, {other.orientation}")
+        if not nearly(other.orientation, first.orientation, ORIENTATION_TOLERANCE):
+            raise SliceOrderError(f"slices of orientation {first.orientation} and {other.orientation} in one stack")
 
 
 def _refuse_repeats(along: NDArray[np.float64]) -> None:
@@ -129,8 +129,8 @@ def _refuse_gaps(along: NDArray[np.float64]) -> None:
     if len(gaps):
         first = int(gaps[0])
         raise SliceOrderError(
-            f"gap: no slice between {along[first]:.2f} and {along[first + 1]:.2f} mm along the normal, where slices stand "
-            f"{usual:.2f} mm apart ({len(gaps)} such gap(s)); send the missing slices"
+            f"gap: no slice between {along[first]:.2f} and {along[first + 1]:.2f} mm along the normal, where slices "
+            f"stand {usual:.2f} mm apart ({len(gaps)} such gap(s)); send the missing slices"
         )
     grid = np.linspace(along[0], along[-1], len(along))
     astray = float(np.abs(along - grid).max())
@@ -150,9 +150,10 @@ def _refuse_sideways(points: NDArray[np.float64], along: NDArray[np.float64], no
     straight = np.abs(offsets - np.outer(along - along[0], slope)).max() <= SIDEWAYS_MM
     if straight:
         angle = float(np.degrees(np.arctan(np.linalg.norm(slope))))
-        raise SliceOrderError(f"gantry tilt of {angle:.1f} degrees: the slices form a sheared stack; correct the tilt first")
+        raise SliceOrderError(f"gantry tilt of {angle:.1f} degrees: the slices form a sheared stack; correct the tilt")
     raise SliceOrderError(f"slices are shifted sideways against each other by up to {sideways.max():.1f} mm")
 
 
-def _close(a: Sequence[float], b: Sequence[float], tolerance: float) -> bool:
+def nearly(a: Sequence[float], b: Sequence[float], tolerance: float) -> bool:
+    """Return whether two lists have equal length and no number differs by more than the tolerance."""
     return len(a) == len(b) and all(abs(x - y) <= tolerance for x, y in zip(a, b, strict=True))

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from pydicom import charset, dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from lib.dicom.header import BedHeader, InstanceHeader, PetHeader, SharedHeader, Vector
 from lib.errors import DicomError
@@ -34,6 +34,8 @@ TAGS = {
     "units": 0x00541001, "suv_type": 0x00541006, "attenuation": 0x00541101, "decay_correction": 0x00541102,
     "frame_reference_time": 0x00541300, "decay_factor": 0x00541321,
 }  # fmt: skip
+FIRST_TAGS = tuple(bytes.fromhex(tag) for tag in ("02000000", "08000000", "08000500", "08000800"))  # little endian
+HEADER_TAGS = list(TAGS.values())
 INJECTION_TIME, INJECTION_DATETIME, TOTAL_DOSE, HALF_LIFE = 0x00181072, 0x00181078, 0x00181074, 0x00181075
 
 
@@ -44,14 +46,14 @@ def read_header(path: Path | str) -> InstanceHeader:
         DicomError: Not DICOM, truncated, or without the UIDs every instance has.
         OSError: The file cannot be opened.
     """
-    path = str(path)
-    name = os.path.basename(path)
-    with open(path, "rb") as file:
+    path = Path(path)
+    name = path.name
+    with path.open("rb") as file:
         forced = _looks_like_dicom(file, name)
         try:
-            dataset = dcmread(file, stop_before_pixels=True, force=forced, specific_tags=list(TAGS.values()))
+            dataset = dcmread(file, stop_before_pixels=True, force=forced, specific_tags=HEADER_TAGS)
             _refuse_truncated(dataset, file, name)
-            return _header(dataset, path)
+            return header_of(dataset, str(path))
         except (DicomError, OSError):
             raise
         except Exception as error:  # a damaged file can make a parser raise anything
@@ -64,26 +66,40 @@ def _looks_like_dicom(file: BinaryIO, name: str) -> bool:
     file.seek(0)
     if start[128:132] == b"DICM":
         return False
-    if len(start) >= 8 and start[:4] in (b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x00\x00", b"\x02\x00\x00\x00"):
+    if len(start) > 8 and start[:4] in FIRST_TAGS:
         return True
     raise DicomError(f"{name}: not a DICOM file" if start else f"{name}: empty file")
 
 
 def _refuse_truncated(dataset: Dataset, file: BinaryIO, name: str) -> None:
     """Refuse a file that ends before its pixels do. Compressed pixels are judged when they are decoded."""
-    syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
     rows, columns = _integer(dataset, "rows"), _integer(dataset, "columns")
-    if not rows or (syntax is not None and (UID(syntax).is_compressed or UID(syntax).is_deflated)):
+    if not rows or not is_plain_encoding(transfer_syntax(dataset)):
         return
-    bits = _integer(dataset, "samples", 1) * (_integer(dataset, "frames", 1) or 1) * _integer(dataset, "bits_allocated", 16)
-    expected = rows * columns * bits // 8
+    numbers = rows * columns * _integer(dataset, "samples", 1) * _integer(dataset, "frames", 1)
+    expected = numbers * _integer(dataset, "bits_allocated", 16) // 8
     found = os.fstat(file.fileno()).st_size - file.tell()  # pydicom stops in front of the pixel data element
     if found < expected:
-        raise DicomError(f"{name}: truncated, {max(found, 0)} of {expected} bytes of pixels are there; copy the file again")
+        raise DicomError(f"{name}: truncated, {max(found, 0)} of {expected} bytes of pixels; copy the file again")
 
 
-def _header(dataset: Dataset, path: str) -> InstanceHeader:
-    name = os.path.basename(path)
+def transfer_syntax(dataset: Dataset) -> str:
+    """Return the TransferSyntaxUID, or an empty string where an old export has none."""
+    return str(getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID", ""))
+
+
+def is_plain_encoding(transfer_syntax_uid: str) -> bool:
+    """Return whether pixels lie in the file as they are: neither compressed nor deflated."""
+    return transfer_syntax_uid in ("", ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
+
+
+def header_of(dataset: Dataset, path: str) -> InstanceHeader:
+    """Return the header of a dataset that was read with at least `TAGS`.
+
+    Raises:
+        DicomError: Without the UIDs every instance has.
+    """
+    name = Path(path).name
     meta = getattr(dataset, "file_meta", Dataset())
     uids = {key: _text(dataset, key) for key in ("sop_class", "sop_instance", "study", "series", "modality")}
     uids["sop_class"] = uids["sop_class"] or str(meta.get("MediaStorageSOPClassUID", ""))
@@ -97,7 +113,7 @@ def _header(dataset: Dataset, path: str) -> InstanceHeader:
     is_pet = uids["modality"] == "PT"
     shared = SharedHeader(
         sop_class_uid=uids["sop_class"],
-        transfer_syntax_uid=str(meta.get("TransferSyntaxUID", "")),
+        transfer_syntax_uid=transfer_syntax(dataset),
         study_instance_uid=uids["study"],
         series_instance_uid=uids["series"],
         frame_of_reference_uid=_text(dataset, "frame_of_reference"),
@@ -194,7 +210,8 @@ def _decoded(dataset: Dataset, key: str) -> str:
     element = dataset.get_item(TAGS[key])
     if isinstance(element, RawDataElement) and isinstance(element.value, bytes) and not _is_plain(element.value):
         try:
-            return _raw_text(dataset, TAGS[key], charset.convert_encodings(dataset.get("SpecificCharacterSet", "ISO_IR 6")))
+            encodings = charset.convert_encodings(dataset.get("SpecificCharacterSet", "ISO_IR 6"))
+            return _raw_text(dataset, TAGS[key], encodings)
         except (LookupError, UnicodeError):
             return _raw_text(dataset, TAGS[key])
     return _raw_text(dataset, TAGS[key])

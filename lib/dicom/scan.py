@@ -13,7 +13,7 @@ from lib.dicom.index import HeaderIndex, IndexedFile
 from lib.dicom.order import Stack
 from lib.dicom.read_header import read_header
 from lib.dicom.stacks import volume_stack
-from lib.dicom.suv import SuvState, suv_state
+from lib.dicom.suv import SLICES_DISAGREE, SuvState, suv_state
 from lib.errors import DicomError, StudiesError
 from lib.imaging.geometry import Geometry
 from lib.types import Progress, Series, Study, no_progress
@@ -221,7 +221,7 @@ def _suv_of(stack: Stack) -> SuvState | None:
     if not pets:
         return None
     if len(pets) > 1:
-        raise DicomError("its slices disagree about units, weight, dose or times; expected one answer for the whole series")
+        raise DicomError(SLICES_DISAGREE)
     return suv_state(pets.pop(), {header.shared.bed for header in stack.headers if header.shared.bed is not None})
 
 

@@ -1,14 +1,14 @@
 """Which of a series' files form its volume, and what is left out and why.
 
-The rule, chosen for its plainness: a series keeps its UID and **one** stack, the largest clean one; whatever else lay in
-the series is named in a warning. What cannot be split cleanly is refused as a whole, with the fault that was found.
+The rule, chosen for its plainness: a series keeps its UID and **one** stack, the largest clean one; whatever else lay
+in the series is named in a warning. What cannot be split cleanly is refused as a whole, with the fault that was found.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from lib.dicom.header import InstanceHeader, SharedHeader
 from lib.dicom.kinds import why_not
@@ -17,6 +17,7 @@ from lib.dicom.order import (
     PIXEL_SPACING_TOLERANCE_MM,
     SAME_PLACE_MM,
     Stack,
+    nearly,
     order_stack,
     slice_normal,
 )
@@ -97,11 +98,8 @@ def _by_plane(headers: list[InstanceHeader]) -> list[list[InstanceHeader]]:
 def _same_plane(a: SharedHeader, b: SharedHeader) -> bool:
     return (
         (a.rows, a.columns) == (b.rows, b.columns)
-        and len(a.pixel_spacing_mm) == len(b.pixel_spacing_mm)
-        and all(
-            abs(x - y) <= PIXEL_SPACING_TOLERANCE_MM for x, y in zip(a.pixel_spacing_mm, b.pixel_spacing_mm, strict=True)
-        )
-        and all(abs(x - y) <= ORIENTATION_TOLERANCE for x, y in zip(a.orientation, b.orientation, strict=True))
+        and nearly(a.pixel_spacing_mm, b.pixel_spacing_mm, PIXEL_SPACING_TOLERANCE_MM)
+        and nearly(a.orientation, b.orientation, ORIENTATION_TOLERANCE)
     )
 
 
@@ -136,9 +134,9 @@ def _stacks_by(group: list[InstanceHeader], attribute: Callable[[SharedHeader], 
 
 def _holds_time_frames(group: list[InstanceHeader]) -> bool:
     """Return whether a PET group is a dynamic or gated one: then a part of it is one moment, not the series."""
-    if not any(header.shared.pet and header.shared.pet.series_type[:1] and header.shared.pet.series_type[0] in TIME_FRAMES
-               for header in group):  # fmt: skip
+    pets = {header.shared.pet for header in group if header.shared.pet is not None}
+    if not any(TIME_FRAMES.intersection(pet.series_type[:1]) for pet in pets):
         return False
     normal = slice_normal(group[0].shared.orientation)
     along = sorted(float(normal @ header.position_mm) for header in group if header.position_mm is not None)
-    return any(b - a < SAME_PLACE_MM for a, b in zip(along, along[1:], strict=False))
+    return any(b - a < SAME_PLACE_MM for a, b in pairwise(along))

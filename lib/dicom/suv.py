@@ -11,6 +11,7 @@ from lib.errors import DicomError, MissingAttributeError, UnsupportedSeriesError
 from lib.types import FloatArray
 
 GRAMS_PER_KG = 1000.0
+SLICES_DISAGREE = "its slices disagree about units, weight, dose or times; expected one answer for the whole series"
 WEIGHT_RANGE_KG = (0.01, 700.0)  # a mouse to the heaviest patient known; 70000 is a weight in grams
 
 
@@ -54,7 +55,7 @@ def suv_scale(pet: PetHeader, beds: Iterable[BedHeader]) -> Scale:
     """
     if pet.units == "GML":
         if pet.suv_type not in ("", "BW"):
-            raise UnsupportedSeriesError(f"SUVType {pet.suv_type}, expected BW (body weight); export it as SUVbw or Bq/mL")
+            raise UnsupportedSeriesError(f"SUVType {pet.suv_type}, expected BW (body weight); export SUVbw or Bq/mL")
         return Scale(1.0, "SUVbw (GML)")
     if pet.units == "CNTS" and pet.philips_suv_factor:
         return Scale(pet.philips_suv_factor, "CNTS -> SUVbw (Philips factor)")
@@ -76,9 +77,8 @@ def activity_scale(pet: PetHeader) -> Scale:
         return Scale(1.0, "BQML")
     if pet.units == "CNTS":
         if not pet.philips_activity_factor:
-            raise MissingAttributeError(
-                "Units CNTS (counts), and Philips' factors (7053,xx00) and (7053,xx09) are missing; export it in Bq/mL"
-            )
+            lost = "(7053,xx09) is" if pet.philips_suv_factor else "(7053,xx00) SUV and (7053,xx09) Bq/mL are"
+            raise MissingAttributeError(f"Units CNTS (counts), and Philips' private {lost} missing; export it in Bq/mL")
         return Scale(pet.philips_activity_factor, "CNTS -> BQML (Philips factor)")
     if not pet.units:
         raise MissingAttributeError("Units is missing")

@@ -1,0 +1,110 @@
+"""One series to one volume: CT in HU, PET in SUVbw or Bq/mL, slices along the right-handed normal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from lib.dicom.header import BedHeader, InstanceHeader, PetHeader
+from lib.dicom.kinds import why_not
+from lib.dicom.order import order_stack
+from lib.dicom.pixels import read_slice
+from lib.dicom.suv import SLICES_DISAGREE, Scale, activity_scale, suv_scale
+from lib.errors import DicomError, UnsupportedSeriesError
+from lib.imaging.geometry import Geometry
+from lib.imaging.volume import Unit, Volume
+from lib.types import FloatArray, Series
+
+CT_FLOOR_HU = -1024.0  # below air: what lies below is padding (-2000, -3024), not tissue
+
+
+@dataclass(frozen=True, eq=False)
+class _Slices:
+    """All slices of a series in stack order: rescaled numbers (K, R, C), headers, geometry."""
+
+    array: FloatArray
+    headers: tuple[InstanceHeader, ...]
+    geometry: Geometry
+
+
+def read_ct(series: Series) -> Volume:
+    """Return a CT volume in HU; padding below -1024 becomes -1024.
+
+    Raises:
+        DicomError: A file is damaged, or the files are no usable CT; the message names the series.
+    """
+    slices = _read(series, "CT")
+    np.maximum(slices.array, CT_FLOOR_HU, out=slices.array)
+    return Volume(slices.array, slices.geometry, Unit.HU)
+
+
+def read_pet(series: Series) -> Volume:
+    """Return a PET volume in SUVbw, g/mL.
+
+    Raises:
+        MissingAttributeError: The header lacks the weight, the dose or a time; `read_activity` may still work.
+        UnsupportedSeriesError: Another SUV type or unit, or no attenuation-corrected PET.
+        DicomError: A file is damaged, or header values cannot be; the message names the series.
+    """
+    return _read_pet(series, suv_scale, Unit.SUV_BW)
+
+
+def read_activity(series: Series) -> Volume:
+    """Return a PET volume in Bq/mL, as decay-corrected by the scanner.
+
+    Raises:
+        UnsupportedSeriesError: The series is stored in other units (GML is SUV already: use `read_pet`).
+        DicomError: As `read_pet`.
+    """
+    return _read_pet(series, lambda pet, _: activity_scale(pet), Unit.BQML)
+
+
+def _read_pet(series: Series, scale_of: Callable[[PetHeader, Iterable[BedHeader]], Scale], unit: Unit) -> Volume:
+    slices = _read(series, "PT")
+    pets = {header.shared.pet for header in slices.headers if header.shared.pet is not None}
+    if len(pets) != 1:
+        raise DicomError(f"series {series.uid}: {SLICES_DISAGREE}")
+    beds = {header.shared.bed for header in slices.headers if header.shared.bed is not None}
+    try:
+        scale = scale_of(pets.pop(), beds)
+    except DicomError as error:
+        raise type(error)(f"series {series.uid}: {error}") from error
+    if scale.factor != 1.0:
+        np.multiply(slices.array, np.float32(scale.factor), out=slices.array)
+    return Volume(slices.array, slices.geometry, unit)
+
+
+def _read(series: Series, modality: str) -> _Slices:
+    """Return the slices in stack order. The order of `series.files` is verified, not believed."""
+    if series.modality != modality:
+        raise UnsupportedSeriesError(f"series {series.uid}: modality {series.modality}, expected {modality}")
+    headers: list[InstanceHeader] = []
+    try:
+        first = read_slice(series.files[0])
+        array = np.empty((len(series.files), *first.values.shape), np.float32)
+        for k, path in enumerate(series.files):
+            piece = first if k == 0 else read_slice(path)
+            _refuse_other(piece.header, series)
+            if piece.values.shape != array.shape[1:]:
+                raise DicomError(f"{path.name}: {piece.values.shape} pixels, expected {array.shape[1:]} as before")
+            array[k] = piece.values
+            headers.append(piece.header)
+        stack = order_stack(headers)
+    except DicomError as error:
+        raise type(error)(f"series {series.uid}: {error}") from error
+    place = {header.path: k for k, header in enumerate(headers)}
+    order = [place[header.path] for header in stack.headers]
+    if order != list(range(len(order))):
+        array = array[order]
+    return _Slices(array, stack.headers, stack.geometry)
+
+
+def _refuse_other(header: InstanceHeader, series: Series) -> None:
+    shared = header.shared
+    if shared.series_instance_uid != series.uid:
+        raise DicomError(f"{header.file.name}: now of series {shared.series_instance_uid}; scan the folder again")
+    reason = why_not(shared)
+    if reason is not None:
+        raise UnsupportedSeriesError(f"{header.file.name}: {reason}")
