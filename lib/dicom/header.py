@@ -99,6 +99,10 @@ class SharedHeader:
     pet: PetHeader | None = None
     bed: BedHeader | None = None
 
+    def __hash__(self) -> int:
+        # the generated one would hash all fields for every slice; these tell the headers of a folder apart
+        return hash((self.series_instance_uid, self.acquisition_number, self.bed))
+
 
 @dataclass(frozen=True, slots=True)
 class InstanceHeader:

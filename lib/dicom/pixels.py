@@ -81,7 +81,7 @@ def _rescaled(stored: NDArray[np.generic], dataset: Dataset, path: Path) -> Floa
 
 def _decoded(path: Path, header: InstanceHeader) -> FloatArray:
     """Return a compressed slice through SimpleITK, whose GDCM decodes and rescales (JPEG, JPEG-LS, JPEG 2000, RLE)."""
-    import SimpleITK as sitk  # noqa: N813  # here, because it takes longer to load than most folders do to scan
+    import SimpleITK as sitk  # here, because it takes longer to load than most folders do to scan
 
     syntax = UID(header.shared.transfer_syntax_uid)
     try:
