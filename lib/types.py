@@ -41,7 +41,9 @@ class Series:
         if not self.files:
             raise DicomError(f"series {self.uid}: no files")
         if not self.modality or "\\" in self.modality or "," in self.modality:
-            raise DicomError(f"series {self.uid}: mixed or missing modality {self.modality!r}, expected one (CT, PT, ...)")
+            raise DicomError(
+                f"series {self.uid}: mixed or missing modality {self.modality!r}, expected one (CT, PT, ...)"
+            )
 
 
 @dataclass(frozen=True)

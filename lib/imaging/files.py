@@ -27,9 +27,14 @@ def read_volume_file(path: Path, *, unit: Unit) -> Volume:
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
-        raise ImageFileError(f"{path.name}: cannot be read as a volume; is the file complete? ({_first_line(error)})") from error
+        raise ImageFileError(
+            f"{path.name}: cannot be read as a volume; is the file complete? ({_first_line(error)})"
+        ) from error
     if image.GetNumberOfComponentsPerPixel() != 1:
-        raise ImageFileError(f"{path.name}: colour or vector image ({image.GetNumberOfComponentsPerPixel()} components), expected one number a voxel")
+        raise ImageFileError(
+            f"{path.name}: colour or vector image ({image.GetNumberOfComponentsPerPixel()} components), "
+            "expected one number a voxel"
+        )
     if image.GetDimension() != 3:
         raise ImageFileError(f"{path.name}: {image.GetDimension()} dimensions, expected 3")
     array = sitk.GetArrayFromImage(image).astype(np.float32)
@@ -54,7 +59,7 @@ def write_volume_file(volume: Volume, path: Path) -> Path:
     beside = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
     try:
         sitk.WriteImage(to_sitk(volume), str(beside), useCompression=suffix != ".nii")
-        os.replace(beside, path)
+        beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
     return path

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,9 @@ class Geometry:
         if abs(determinant) < 1e-9:
             raise InputError("singular affine: two axes of the volume point the same way, or a spacing is 0")
         if determinant < 0:
-            raise InputError("left-handed affine: reverse the slice order, so that it runs along row x column direction")
+            raise InputError(
+                "left-handed affine: reverse the slice order, so that it runs along row x column direction"
+            )
         affine.setflags(write=False)
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         object.__setattr__(self, "affine", affine)

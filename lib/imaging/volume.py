@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from lib.imaging.geometry import Geometry
 from lib.types import FloatArray
 
 
-class Unit(str, Enum):
+class Unit(StrEnum):
     """What a voxel's number means."""
 
     HU = "HU"  # CT, Hounsfield units

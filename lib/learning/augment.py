@@ -1,4 +1,4 @@
-"""Random variation of a training batch: mirror, rotation, zoom, CT shift and noise, the same for CT, PET and regions."""
+"""Random variation of a training batch: mirror, rotation, zoom, CT shift and noise; CT, PET and regions alike."""
 
 from __future__ import annotations
 

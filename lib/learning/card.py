@@ -19,8 +19,8 @@ INTENDED_USE = (
     "metabolism and NOT FOR DIAGNOSIS, staging, treatment planning or follow-up."
 )
 LIMITS = (
-    "Uptake that leaves no trace on CT cannot be synthesised: such lesions are missed, and lesions may be shown that do "
-    "not exist. Valid at most for scanners, protocols, tracers and body regions like those of the training studies."
+    "Uptake that leaves no trace on CT cannot be synthesised: such lesions are missed, and lesions may be shown that "
+    "do not exist. Valid at most for scanners, protocols, tracers and body regions like those of the training studies."
 )
 
 
@@ -81,6 +81,7 @@ class ModelCard:
     training: TrainingData
     epoch: int  # whose weights these are
     scores: Scores | None
+    baselines: Mapping[str, Any] | None  # what the trivial predictors learned from the training patients
     versions: Mapping[str, str]
     intended_use: str = INTENDED_USE
     limits: str = LIMITS

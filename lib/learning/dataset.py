@@ -94,11 +94,12 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
 class ShareSampler(Sampler[Draw]):
     """The draws of one process in one epoch: its patients' slices in random order, as many draws on every process."""
 
-    def __init__(self, dataset: SliceDataset, *, batch_size: int, rank: int, world_size: int, seed: int) -> None:
+    def __init__(self, dataset: SliceDataset, recipe: Recipe, *, rank: int = 0, world_size: int = 1) -> None:
         self.epoch = 0
         self.share = share_of_patients(dataset, rank=rank, world_size=world_size)
-        self.batch_size, self.rank, self.seed = batch_size, rank, seed
-        self.batches = max(1, len(dataset) // (batch_size * world_size))
+        self.rank, self.seed = rank, recipe.seed
+        self.batch_size = max(1, recipe.batches.size // world_size)
+        self.batches = max(1, len(dataset) // (self.batch_size * world_size))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose which epoch's order `iter` gives."""
@@ -124,20 +125,24 @@ def share_of_patients(dataset: SliceDataset, *, rank: int, world_size: int) -> N
     for sample, (number, _) in enumerate(dataset.samples):
         of_patient.setdefault(dataset.arrays[number].pair.patient_id, []).append(sample)
     if len(of_patient) < world_size:
-        raise PreparedDataError(f"{len(of_patient)} training patients for {world_size} processes; start fewer processes")
+        raise PreparedDataError(
+            f"{len(of_patient)} training patients for {world_size} processes; start fewer processes"
+        )
     shares: list[list[int]] = [[] for _ in range(world_size)]
     for _, samples in sorted(of_patient.items(), key=lambda item: (-len(item[1]), item[0])):
         min(shares, key=len).extend(samples)
     return np.asarray(shares[rank], dtype=np.int64)
 
 
-def training_loader(dataset: SliceDataset, recipe: Recipe, *, rank: int, world_size: int, pin: bool) -> DataLoader[Draw]:
-    """Return batches of (ct (N, context, P, P), pet (N, 1, P, P), regions (N, 1, P, P))."""
-    batch_size = max(1, recipe.batches.size // world_size)
-    sampler = ShareSampler(dataset, batch_size=batch_size, rank=rank, world_size=world_size, seed=recipe.seed)
+def training_loader(dataset: SliceDataset, sampler: ShareSampler, recipe: Recipe, *, pin: bool) -> DataLoader[Draw]:
+    """Return batches of (ct (N, context, P, P), pet (N, 1, P, P), regions (N, 1, P, P)).
+
+    Args:
+        pin: Whether batches are put where a CUDA device can fetch them without waiting.
+    """
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # its items are chosen by Draw, not by int
-        batch_size=batch_size,
+        batch_size=sampler.batch_size,
         sampler=sampler,
         num_workers=recipe.batches.workers,
         persistent_workers=recipe.batches.workers > 0,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lib.errors import TrainingError
 from lib.learning.augment import augment
-from lib.learning.dataset import Sides, SliceDataset, training_loader
+from lib.learning.dataset import ShareSampler, Sides, SliceDataset, training_loader
 from lib.learning.losses import cascade_loss
 from lib.learning.progress import KEY_METRIC, EpochRecord, RunLog, RunStatus, cut_history
 from lib.learning.recipe import Recipe
@@ -87,13 +87,9 @@ class Loop:
                 cascade, device_ids=[device.index] if device.type == "cuda" else None
             )
         self.optimiser = _optimiser(cascade, recipe)
-        self.loader = training_loader(
-            SliceDataset(prepared, sides.train, recipe),
-            recipe,
-            rank=idist.get_rank(),
-            world_size=idist.get_world_size(),
-            pin=device.type == "cuda",
-        )
+        dataset = SliceDataset(prepared, sides.train, recipe)
+        self.sampler = ShareSampler(dataset, recipe, rank=idist.get_rank(), world_size=idist.get_world_size())
+        self.loader = training_loader(dataset, self.sampler, recipe, pin=device.type == "cuda")
         self.trainer = SupervisedTrainer(
             device=device,
             max_epochs=recipe.schedule.epochs,
@@ -165,7 +161,7 @@ class Loop:
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._on_epoch_completed)
 
     def _on_epoch_started(self, engine: Engine) -> None:
-        self.loader.sampler.set_epoch(engine.state.epoch)  # type: ignore[union-attr]
+        self.sampler.set_epoch(engine.state.epoch)
         self._epoch_began = time.time()
         self._loss_sum.zero_()
 
@@ -304,9 +300,7 @@ def learning_rate(recipe: Recipe, *, epochs_done: float, minutes_done: float = 0
 
 def _optimiser(cascade: Cascade, recipe: Recipe) -> torch.optim.Optimizer:
     kind = torch.optim.Adam if recipe.optimiser.kind == "adam" else torch.optim.AdamW
-    return kind(
-        cascade.parameters(), lr=recipe.optimiser.learning_rate, weight_decay=recipe.optimiser.weight_decay
-    )
+    return kind(cascade.parameters(), lr=recipe.optimiser.learning_rate, weight_decay=recipe.optimiser.weight_decay)
 
 
 def _epoch_of(path: Path) -> int:

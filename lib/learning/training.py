@@ -11,6 +11,7 @@ The same entry point serves the command line, the MONAI Label app and `torchrun`
 
 from __future__ import annotations
 
+import datetime
 import json
 import logging
 import os
@@ -20,13 +21,15 @@ from pathlib import Path
 import ignite.distributed as idist
 import torch
 
+import lib
 from lib.errors import TrainingError
 from lib.learning.card import ModelCard, TrainingData, data_digest, patient_digest
 from lib.learning.checkpoint import load_checkpoint, read_card, save_checkpoint
 from lib.learning.dataset import Sides, divide
 from lib.learning.engine import Loop
 from lib.learning.recipe import Recipe, recipe_from_mapping
-from lib.learning.validation import library_versions, score, utc_now
+from lib.learning.validation import fit_on, score
+from lib.measures.image import library_versions
 from lib.networks.cascade import Cascade
 from lib.networks.precision import choose_device
 from lib.pairing.prepared import PreparedSet, write_text
@@ -99,11 +102,9 @@ def train(
         cascade = cascade.to(device=torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
         def keep_best(best: Cascade, epoch: int) -> None:
-            save_checkpoint(run / BEST_FILE, best, describe(prepared, recipe, sides, epoch=epoch, name=name))
+            save_checkpoint(run / BEST_FILE, best, describe(recipe, sides, epoch=epoch, name=name))
 
-        loop = Loop(
-            cascade, prepared, sides, recipe, run, device=torch_device, keep_best=keep_best, progress=progress
-        )
+        loop = Loop(cascade, prepared, sides, recipe, run, device=torch_device, keep_best=keep_best, progress=progress)
         outcome = loop()
         if idist.get_rank() == 0:
             _publish(prepared, recipe, run, sides, device=torch_device)
@@ -131,25 +132,27 @@ def _begin_run(prepared: PreparedSet, recipe: Recipe, run: Path, sides: Sides, *
         if not resume:
             raise TrainingError(f"{run} holds a run already; give --resume to go on with it, or another folder")
         if begun != recipe:
-            raise TrainingError(f"{run} was begun under another recipe; resume with the same settings: {begun.to_json()}")
+            raise TrainingError(
+                f"{run} was begun under another recipe; resume with the same settings: {begun.to_json()}"
+            )
     if idist.get_rank() == 0:
         run.mkdir(parents=True, exist_ok=True)
         write_text(path, recipe.to_json())
-        split = {side: list(sides.patients(side)) for side in ("train", "validation", "test")}  # type: ignore[arg-type]
+        split = {side: list(sides.patients(side)) for side in ("train", "validation", "test")}
         write_text(run / SPLIT_FILE, json.dumps({**asdict(recipe.split), "patients": split}, indent=1))
     idist.barrier()
 
 
 def _publish(prepared: PreparedSet, recipe: Recipe, run: Path, sides: Sides, *, device: torch.device) -> None:
     cascade, card = load_checkpoint(run / BEST_FILE, device=device)
-    scores = score(cascade, prepared, sides, recipe, device=device)
-    save_checkpoint(run / MODEL_FILE, cascade, replace(card, scores=scores))
+    baselines = fit_on(prepared, sides.train)
+    side, entries = ("validation", sides.validation) if sides.validation else ("test", sides.test)
+    scores = score(cascade, prepared, entries, recipe, baselines, side=side, device=device) if entries else None
+    save_checkpoint(run / MODEL_FILE, cascade, replace(card, scores=scores, baselines=baselines.to_json()))
     logger.info("published %s", run / MODEL_FILE)
 
 
-def describe(
-    prepared: PreparedSet, recipe: Recipe, sides: Sides, *, epoch: int, name: str | None = None
-) -> ModelCard:
+def describe(recipe: Recipe, sides: Sides, *, epoch: int, name: str | None = None) -> ModelCard:
     """Return the card of weights trained on these sides, without scores."""
     entries = (*sides.train, *sides.validation)
     training = TrainingData(
@@ -161,13 +164,14 @@ def describe(
     )
     return ModelCard(
         name=name or f"{recipe.name}-{recipe.network.stages}",
-        created=utc_now(),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         recipe=recipe,
         network=recipe.network,
         training=training,
         epoch=epoch,
         scores=None,
-        versions=library_versions(),
+        baselines=None,
+        versions={"ct2pet": lib.__version__, **library_versions()},
     )
 
 

@@ -2,51 +2,134 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
 import ignite.distributed as idist
 import numpy as np
 import torch
 
 from lib.imaging.normalize import denormalize_pet
+from lib.learning.card import Scores
 from lib.learning.dataset import Sides
 from lib.learning.progress import KEY_METRIC
 from lib.learning.recipe import Recipe
+from lib.measures.baselines import BASELINE_NAMES, Baselines, BaselineSample, fit_baselines
+from lib.measures.image import ALL_GROUPS, ImageMetrics, mean_metrics, measure_slices
 from lib.networks.cascade import Cascade
 from lib.networks.slices import each_stage
-from lib.pairing.prepared import PairArrays, PreparedSet
+from lib.pairing.prepared import PairArrays, PreparedPair, PreparedSet
 from lib.types import FloatArray
+
+Entries = Sequence[tuple[PreparedPair, tuple[int, ...]]]
+SHOWN_EVERY_EPOCH = ("mae_suv_body", "psnr_db_body", "correlation_body", "ssim_body")
 
 
 def validate(
     cascade: Cascade, prepared: PreparedSet, sides: Sides, recipe: Recipe, *, device: torch.device
 ) -> dict[str, float]:
+    """Return the mean figures over the validation patients; each process measures its share of them.
+
+    Empty when nobody is on the validation side.
+    """
     was_training = cascade.training
     cascade.eval()
-    rows = []
-    for pair, indices in sides.validation[idist.get_rank()::idist.get_world_size()]:
+    share = sides.validation[idist.get_rank() :: idist.get_world_size()]
+    rows = [_quick_figures(cascade, prepared.arrays(pair), indices, recipe, device) for pair, indices in share]
+    cascade.train(was_training)
+    if idist.get_world_size() > 1:
+        rows = [row for of_process in idist.all_gather([rows]) for row in _flat(of_process)]
+    if not rows:
+        return {}
+    return {name: float(np.nanmean([row[name] for row in rows])) for name in rows[0]}
+
+
+def score(
+    cascade: Cascade,
+    prepared: PreparedSet,
+    entries: Entries,
+    recipe: Recipe,
+    baselines: Baselines,
+    *,
+    side: str,
+    device: torch.device,
+) -> Scores:
+    """Return every figure of the model beside the trivial baselines, mean over the pairs of one side."""
+    by_method: dict[str, list[ImageMetrics]] = {name: [] for name in ("model", *BASELINE_NAMES)}
+    for pair, indices in entries:
         arrays = prepared.arrays(pair)
         chosen = list(indices)
-        suv = synthesize_prepared(cascade, arrays, indices, recipe, device=device)
-        real = arrays.suv_bw(chosen)
-        body = arrays.body(chosen)
-        a, b = suv[body], real[body]
-        mae = float(np.abs(a - b).mean())
-        rows.append({KEY_METRIC: 1 - mae / float(np.abs(b).mean()), "mae_suv_body": mae,
-            "psnr_db_body": float(10*np.log10(100/np.square(a-b).mean())), "correlation_body": float(np.corrcoef(a, b)[0, 1])})
-    cascade.train(was_training)
-    gathered = idist.all_gather(rows) if idist.get_world_size() > 1 else rows
-    flat = [r for part in gathered for r in (part if isinstance(part, list) else [part])]
-    if not flat:
-        return {}
-    return {k: float(np.mean([r[k] for r in flat])) for k in flat[0]}
+        drawn = synthesize_prepared(cascade, arrays, indices, recipe, device=device)
+        measured = measure_beside_baselines(
+            drawn, arrays.suv_bw(chosen), ct_hu=arrays.ct_hu(chosen), body=arrays.body(chosen),
+            measured=arrays.measured(chosen), baselines=baselines, device=device,
+        )  # fmt: skip
+        for name, metrics in measured.items():
+            by_method[name].append(metrics)
+    patients = len({pair.patient_id for pair, _ in entries})
+    table = {name: mean_metrics(rows).as_json() for name, rows in by_method.items()}
+    return Scores(side=side, patients=patients, table=table)
 
 
-def synthesize_prepared(cascade, arrays: PairArrays, indices, recipe: Recipe, *, device) -> FloatArray:
-    pets = each_stage(cascade, arrays.ct_unit(), indices, slice_spacing_mm=arrays.pair.spacing_mm[0], device=device, precision=recipe.precision)
+def measure_beside_baselines(
+    synthetic_suv: FloatArray,
+    real_suv: FloatArray,
+    *,
+    ct_hu: FloatArray,
+    body: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+    measured: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+    baselines: Baselines,
+    device: torch.device,
+) -> dict[str, ImageMetrics]:
+    """Return the figures of the model and of each trivial baseline on one volume, all arrays (K, R, C)."""
+    figures = {
+        "model": measure_slices(synthetic_suv, real_suv, body, measured=measured, groups=ALL_GROUPS, device=device)
+    }
+    for name in BASELINE_NAMES:
+        guess = baselines.predict(name, ct_hu, body)
+        figures[name] = measure_slices(guess, real_suv, body, measured=measured, groups=ALL_GROUPS, device=device)
+    return figures
+
+
+def fit_on(prepared: PreparedSet, entries: Entries) -> Baselines:
+    """Return the baselines fitted on these entries, one patient in memory at a time."""
+
+    def samples() -> Iterator[BaselineSample]:
+        for pair, indices in entries:
+            arrays, chosen = prepared.arrays(pair), list(indices)
+            yield BaselineSample(arrays.ct_hu(chosen), arrays.suv_bw(chosen), arrays.body(chosen))
+
+    return fit_baselines(samples())
+
+
+def synthesize_prepared(
+    cascade: Cascade, arrays: PairArrays, indices: Sequence[int], recipe: Recipe, *, device: torch.device
+) -> FloatArray:
+    """Return the synthetic PET of prepared slices, SUVbw, (len(indices), R, C)."""
+    pets = each_stage(
+        cascade,
+        arrays.ct_unit(),
+        indices,
+        slice_spacing_mm=arrays.pair.spacing_mm[0],
+        device=device,
+        precision=recipe.precision,
+    )
     return denormalize_pet(np.stack([stages[-1] for stages in pets]), recipe.windows)
 
 
-def score(cascade, prepared, sides, recipe, *, device):
-    return None
+def _quick_figures(
+    cascade: Cascade, arrays: PairArrays, indices: Sequence[int], recipe: Recipe, device: torch.device
+) -> Mapping[str, float]:
+    drawn = synthesize_prepared(cascade, arrays, indices, recipe, device=device)
+    chosen = list(indices)
+    real, body = arrays.suv_bw(chosen), arrays.body(chosen)
+    metrics = measure_slices(
+        drawn, real, body, measured=arrays.measured(chosen), groups=frozenset({"ssim"}), device=device
+    )
+    level = float(np.abs(real[body]).mean()) if body.any() else math.nan
+    figures = {name: float(getattr(metrics, name)) for name in SHOWN_EVERY_EPOCH}
+    return {KEY_METRIC: 1 - metrics.mae_suv_body / level if level else math.nan, **figures}
 
-def library_versions(): return {"torch": torch.__version__}
-def utc_now(): return "now"
+
+def _flat(rows: object) -> list[Mapping[str, float]]:
+    return rows if isinstance(rows, list) else [rows]  # type: ignore[list-item]

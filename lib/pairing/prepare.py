@@ -1,4 +1,4 @@
-"""Make prepared arrays of series pairs: read DICOM once, put both on the recipe's grid, keep unit range and body mask."""
+"""Make prepared arrays of series pairs: read DICOM once, put both on the recipe's grid, keep body and coverage."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from lib.dicom.read import read_ct, read_pet
 from lib.errors import InputError, PairingError, PreparedDataError
 from lib.imaging.body import body_mask
 from lib.imaging.geometry import Geometry
-from lib.imaging.normalize import normalize_ct, normalize_pet
 from lib.imaging.in_plane import resample_in_plane
+from lib.imaging.normalize import normalize_ct, normalize_pet
 from lib.imaging.resample import resample_to
 from lib.imaging.volume import Volume
 from lib.pairing.pairs import PairedSeries, SliceMatch, match_slices
@@ -85,9 +85,7 @@ def prepare_pairs(
                 entry = _prepare(paired, out, source, preparation)
             done.append(entry)
         except InputError as error:
-            failed.append(
-                FailedPair(paired.pair.ct.patient_id, paired.pair.ct.uid, paired.pair.pet.uid, str(error))
-            )
+            failed.append(FailedPair(paired.pair.ct.patient_id, paired.pair.ct.uid, paired.pair.pet.uid, str(error)))
     write_index(out, preparation, done)
     progress(len(pairs), len(pairs), "prepared")
     return PreparationReport(PreparedSet.open(out), tuple(failed), reused)
@@ -144,8 +142,8 @@ def _matched_slices(pet: Volume, geometry: Geometry, match: SliceMatch, *, toler
     """Return each matched PET slice as it is, its pixels interpolated but nothing between slices, (pairs, R, C)."""
     if not match.pairs:
         raise PairingError(
-            f"no PET slice lies within {tolerance_mm} mm of a CT slice (largest offset {match.largest_offset_mm:.2f} mm); "
-            "a recipe with grid.slices = resample takes this pair"
+            f"no PET slice lies within {tolerance_mm} mm of a CT slice (largest offset "
+            f"{match.largest_offset_mm:.2f} mm); a recipe with grid.slices = resample takes this pair"
         )
     slices = []
     for ct_slice, pet_slice in match.pairs:
@@ -169,7 +167,9 @@ def _write_pair(out: Path, entry: PreparedPair, arrays: dict[str, NDArray[Any]])
         shutil.rmtree(final, ignore_errors=True)
         beside.replace(final)
     except OSError as error:
-        raise PreparedDataError(f"{final}: cannot be written ({error.strerror}); free space or choose another --out") from error
+        raise PreparedDataError(
+            f"{final}: cannot be written ({error.strerror}); free space or choose another --out"
+        ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

@@ -1,0 +1,1 @@
+"""How good a model is, beside predictors that know almost nothing."""

@@ -1,0 +1,100 @@
+"""A synthetic PET beside the real one of the same study, and beside what trivial predictors draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from lib.errors import PairingError
+from lib.imaging.body import body_mask
+from lib.imaging.grid import Grid
+from lib.imaging.in_plane import resample_in_plane
+from lib.imaging.resample import resample_to
+from lib.imaging.volume import Volume
+from lib.learning.card import ModelCard
+from lib.learning.validation import measure_beside_baselines
+from lib.measures.baselines import Baselines
+from lib.measures.image import ImageMetrics
+from lib.types import BoolArray, FloatArray
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Figures by method: `model`, then the trivial baselines `zero`, `constant`, `hu_mean`, `hu_median`."""
+
+    figures: Mapping[str, ImageMetrics]
+
+    def as_json(self) -> dict[str, dict[str, float | None]]:
+        """Return the figures as nested plain values."""
+        return {name: metrics.as_json() for name, metrics in self.figures.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedVolumes:
+    """CT, synthetic and real PET on the network's grid, (K, R, C) each: what is compared, and what is drawn."""
+
+    ct_hu: FloatArray
+    synthetic_suv: FloatArray
+    real_suv: FloatArray  # 0 where not measured
+    body: BoolArray
+    measured: BoolArray
+    pixel_mm: tuple[float, float]
+
+
+def align(synthetic: Volume, *, ct: Volume, pet: Volume, grid: Grid) -> AlignedVolumes:
+    """Return all three on the recipe's pixels, at the synthetic PET's slices (a slab of the CT's, or all).
+
+    Args:
+        synthetic: SUVbw, on the CT's grid.
+        ct: The whole CT, HU.
+        pet: The real PET, SUVbw, on its own grid.
+        grid: Of the model's recipe.
+
+    Raises:
+        PairingError: The synthetic PET is not on the CT's slices, or the real PET covers none of it.
+    """
+    first = int(np.argmin(np.abs(ct.geometry.slice_positions_mm() - synthetic.geometry.slice_positions_mm()[0])))
+    chosen = slice(first, first + synthetic.geometry.shape[0])
+    part = ct.slab(chosen)
+    if not part.geometry.same_grid_as(synthetic.geometry):
+        raise PairingError("the synthetic PET does not lie on the CT's slices")
+    geometry = grid.on(part.geometry)
+    rows, columns = geometry.shape[1:]
+    real = resample_to(pet, geometry).array
+    measured = np.isfinite(real)
+    if not measured.any():
+        raise PairingError("the real PET covers no part of the synthetic one")
+    body = resample_in_plane(body_mask(part).astype(np.float32), rows, columns) >= 0.5
+    return AlignedVolumes(
+        ct_hu=resample_in_plane(part.array, rows, columns),
+        synthetic_suv=resample_in_plane(synthetic.array, rows, columns),
+        real_suv=np.where(measured, real, 0).astype(np.float32),
+        body=body & measured,
+        measured=measured,
+        pixel_mm=geometry.spacing_mm[1:],
+    )
+
+
+def compare(volumes: AlignedVolumes, card: ModelCard, *, device: torch.device | None = None) -> Comparison:
+    """Return the figures of the model and of the baselines its card carries."""
+    baselines = Baselines.from_json(card.baselines) if card.baselines is not None else None
+    if baselines is None:
+        raise PairingError(f"the model card of {card.name} carries no baselines to compare with; train it again")
+    figures = measure_beside_baselines(
+        volumes.synthetic_suv,
+        volumes.real_suv,
+        ct_hu=volumes.ct_hu,
+        body=volumes.body,
+        measured=volumes.measured,
+        baselines=baselines,
+        device=device or torch.device("cpu"),
+    )
+    return Comparison(figures)
+
+
+def compare_with_real(synthetic: Volume, *, ct: Volume, pet: Volume, card: ModelCard) -> Comparison:
+    """Return how a synthetic PET does against the real one, on the grid of the model's recipe."""
+    return compare(align(synthetic, ct=ct, pet=pet, grid=card.recipe.grid), card)

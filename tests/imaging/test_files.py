@@ -1,0 +1,88 @@
+"""Volume files: what goes out comes in again, and other programs agree."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from lib.errors import ImageFileError
+from lib.imaging.files import read_volume_file, write_volume_file
+from lib.imaging.geometry import Geometry
+from lib.imaging.volume import Unit, Volume
+
+
+@pytest.fixture
+def oblique() -> Volume:
+    turn = np.deg2rad(20)
+    orientation = (np.cos(turn), np.sin(turn), 0, -np.sin(turn), np.cos(turn), 0)
+    geometry = Geometry.from_dicom(
+        (3, 4, 5),
+        first_position_mm=(-7, 11, 13),
+        orientation=orientation,
+        pixel_spacing_mm=(2, 1.5),
+        slice_spacing_mm=3,
+    )
+    return Volume(np.random.default_rng(0).random((3, 4, 5)).astype(np.float32), geometry, Unit.SUV_BW)
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".nii.gz", ".nii", ".mha"])
+def test_what_is_written_is_read(oblique: Volume, tmp_path: Path, suffix: str) -> None:
+    path = write_volume_file(oblique, tmp_path / f"pet{suffix}")
+    again = read_volume_file(path, unit=Unit.SUV_BW)
+    np.testing.assert_array_equal(again.array, oblique.array)
+    np.testing.assert_allclose(again.geometry.affine, oblique.geometry.affine, atol=2e-6)
+
+
+def test_nibabel_sees_ras(oblique: Volume, tmp_path: Path) -> None:
+    affine = nibabel.load(write_volume_file(oblique, tmp_path / "pet.nii.gz")).affine
+    np.testing.assert_allclose(np.diag([-1, -1, 1, 1]) @ affine, oblique.geometry.affine, atol=1e-5)
+
+
+def test_left_handed_file_is_turned_not_mirrored(tmp_path: Path) -> None:
+    image = sitk.GetImageFromArray(np.arange(24, dtype=np.float32).reshape(2, 3, 4))
+    image.SetDirection((1, 0, 0, 0, 1, 0, 0, 0, -1))
+    image.SetSpacing((1, 1, 5))
+    sitk.WriteImage(image, str(tmp_path / "left.nrrd"))
+    volume = read_volume_file(tmp_path / "left.nrrd", unit=Unit.HU)
+    # voxel (0, 0, 0) of the file lies at z = 0 and is the second slice now; the first lies at z = -5
+    assert volume.geometry.origin_mm == (0, 0, -5)
+    assert volume.array[1, 0, 0] == 0
+    assert volume.array[0, 0, 0] == 12
+
+
+def test_only_the_new_file_is_left(oblique: Volume, tmp_path: Path) -> None:
+    write_volume_file(oblique, tmp_path / "pet.nrrd")
+    assert [path.name for path in tmp_path.iterdir()] == ["pet.nrrd"]
+
+
+def _colour(path: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 3, 4, 3), np.uint8), isVector=True), str(path))
+
+
+def _flat(path: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((3, 4), np.float32)), str(path))
+
+
+def _not_a_number(path: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(np.full((2, 3, 4), np.nan, np.float32)), str(path))
+
+
+def _junk(path: Path) -> None:
+    path.write_bytes(b"not an image at all")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [(_colour, "colour"), (_flat, "dimensions, expected 3"), (_not_a_number, "NaN"), (_junk, "cannot be read")],
+)
+def test_what_is_no_volume_is_refused(make: object, words: str, tmp_path: Path) -> None:
+    make(tmp_path / "x.nrrd")  # type: ignore[operator]
+    with pytest.raises(ImageFileError, match=words):
+        read_volume_file(tmp_path / "x.nrrd", unit=Unit.HU)
+
+
+def test_unknown_suffix_names_the_known(tmp_path: Path) -> None:
+    with pytest.raises(ImageFileError, match=r"\.nii\.gz, \.nii, \.nrrd, \.mha"):
+        read_volume_file(tmp_path / "x.png", unit=Unit.HU)

@@ -1,0 +1,203 @@
+"""A run from its first step to its published model, through every way it can be cut off."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lib.errors import PreparedDataError, TrainingError
+from lib.learning.checkpoint import load_checkpoint, read_card
+from lib.learning.progress import KEY_METRIC, read_history
+from lib.learning.recipe import Recipe
+from lib.learning.training import MODEL_FILE, train
+from lib.pairing.prepared import PreparedSet
+from tests.learning.conftest import make_prepared, tiny_recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:ignite")
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    one, two = load_file(first), load_file(second)
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_it_learns_and_beats_every_trivial_predictor(prepared: PreparedSet, tmp_path: Path) -> None:
+    recipe = tiny_recipe("epochs=40", "learning_rate=0.01", "patience=0")
+    result = train(prepared, recipe, tmp_path / "run")
+    assert result.card.scores is not None
+    table = result.card.scores.table
+    assert (result.card.scores.side, result.card.scores.patients) == ("validation", 2)
+    assert all(table["model"]["psnr_db_body"] > table[name]["psnr_db_body"] for name in ("zero", "constant"))  # type: ignore[operator]
+    losses = [record.loss for record in read_history(tmp_path / "run")]
+    assert losses[-1] < losses[0] / 3
+
+
+def test_the_card_says_who_was_trained_on_without_saying_who_it_was(
+    prepared: PreparedSet, recipe: Recipe, tmp_path: Path
+) -> None:
+    card = train(prepared, recipe, tmp_path / "run").card
+    assert (len(card.training.patients), len(card.training.validation_patients)) == (3, 2)
+    assert card.training.slices == 18
+    assert not {"P0", "P1", "P5"} & set(card.training.patients)
+    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    assert split["patients"]["train"] == ["P0", "P1", "P5"]
+
+
+def test_statistics_have_the_shape_monai_label_clients_read(
+    prepared: PreparedSet, recipe: Recipe, tmp_path: Path
+) -> None:
+    train(prepared, recipe, tmp_path / "run")
+    stats = json.loads((tmp_path / "run" / "train_stats.json").read_text())
+    assert (stats["epoch"], stats["total_epochs"]) == (2, 2)
+    assert 0 <= stats["best_metric"] <= 1
+    assert isinstance(stats["total_time"], str)
+    assert stats["eval"]["key_metric_name"] == KEY_METRIC
+    assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_a_run_cut_off_in_an_epoch_ends_as_if_it_had_not_been(prepared: PreparedSet, tmp_path: Path) -> None:
+    recipe = tiny_recipe("epochs=4")
+    train(prepared, recipe, tmp_path / "whole")
+
+    def cut_off(done: int, total: int, what: str) -> None:
+        if done == 10:  # 4 steps an epoch: in the middle of the third
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(prepared, recipe, tmp_path / "cut", progress=cut_off)
+    assert not (tmp_path / "cut" / MODEL_FILE).exists()
+    train(prepared, recipe, tmp_path / "cut", resume=True)
+    assert same_weights(tmp_path / "whole" / MODEL_FILE, tmp_path / "cut" / MODEL_FILE)
+    assert [record.epoch for record in read_history(tmp_path / "cut")] == [1, 2, 3, 4]
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from lib.learning.training import train
+from lib.pairing.prepared import PreparedSet
+from tests.learning.conftest import tiny_recipe
+train(PreparedSet.open(Path(sys.argv[1])), tiny_recipe("epochs=6"), Path(sys.argv[2]), resume=True)
+"""
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_still_arrives(prepared: PreparedSet, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-c", CHILD, str(prepared.root), str(run)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for epochs_before_kill in (1, 3):
+        child = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 120
+        while len(read_history(run)) < epochs_before_kill and time.monotonic() < deadline and child.poll() is None:
+            time.sleep(0.01)
+        child.send_signal(signal.SIGKILL)
+        child.communicate()
+        assert len(read_history(run)) >= epochs_before_kill
+        assert not (run / MODEL_FILE).exists()
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+    assert [record.epoch for record in read_history(run)] == [1, 2, 3, 4, 5, 6]
+    load_checkpoint(run / MODEL_FILE)
+
+
+def test_a_torn_resume_file_falls_back_to_the_one_before(prepared: PreparedSet, tmp_path: Path) -> None:
+    def cut_off(done: int, total: int, what: str) -> None:
+        if done == 14:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(prepared, tiny_recipe("epochs=4"), tmp_path / "run", progress=cut_off)
+    newest = max((tmp_path / "run").glob("resume_*.pt"), key=lambda path: path.stat().st_mtime_ns)
+    newest.write_bytes(newest.read_bytes()[:100])
+    result = train(prepared, tiny_recipe("epochs=4"), tmp_path / "run", resume=True)
+    assert result.epochs == 4
+    assert [record.epoch for record in read_history(tmp_path / "run")] == [1, 2, 3, 4]
+
+
+def test_a_finished_run_is_returned_as_it_is(prepared: PreparedSet, recipe: Recipe, tmp_path: Path) -> None:
+    first = train(prepared, recipe, tmp_path / "run").model.stat().st_mtime_ns
+    again = train(prepared, recipe, tmp_path / "run", resume=True)
+    assert (again.model.stat().st_mtime_ns, again.stopped_because) == (first, "the run was finished before")
+
+
+def test_patience_ends_a_run_that_gets_no_better(prepared: PreparedSet, tmp_path: Path) -> None:
+    recipe = tiny_recipe("epochs=50", "patience=2", "learning_rate=1e-30")
+    result = train(prepared, recipe, tmp_path / "run")
+    assert result.epochs == 3
+    assert result.stopped_because == f"no better {KEY_METRIC} for 2 epochs"
+
+
+def test_the_clock_ends_a_run(prepared: PreparedSet, tmp_path: Path) -> None:
+    result = train(prepared, tiny_recipe("epochs=500", "max_minutes=0.0001"), tmp_path / "run")
+    assert (result.epochs, result.stopped_because) == (1, "0.0001 minutes are used up")
+
+
+def test_training_goes_on_from_given_weights(prepared: PreparedSet, recipe: Recipe, tmp_path: Path) -> None:
+    first = train(prepared, recipe, tmp_path / "first").model
+    frozen = tiny_recipe("learning_rate=1e-30", "epochs=1")
+    second = train(prepared, frozen, tmp_path / "second", initial=first).model
+    one, two = load_file(first), load_file(second)
+    for name in one:  # averaging 0.9 w + 0.1 w rounds
+        torch.testing.assert_close(one[name], two[name], rtol=1e-5, atol=1e-7)
+
+
+def test_another_run_is_not_overwritten(prepared: PreparedSet, recipe: Recipe, tmp_path: Path) -> None:
+    train(prepared, recipe, tmp_path / "run")
+    with pytest.raises(TrainingError, match="holds a run already; give --resume"):
+        train(prepared, recipe, tmp_path / "run")
+    with pytest.raises(TrainingError, match="begun under another recipe"):
+        train(prepared, tiny_recipe("epochs=3"), tmp_path / "run", resume=True)
+
+
+def test_a_loss_that_is_no_number_ends_with_advice(prepared: PreparedSet, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"the loss is .*; lower optimiser\.learning_rate"):
+        train(prepared, tiny_recipe("learning_rate=1e30", "clip_norm=0", "normalization=none"), tmp_path / "run")
+
+
+def test_arrays_of_another_grid_are_refused(prepared: PreparedSet, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="prepare again with this recipe"):
+        train(prepared, tiny_recipe("pixel_mm=3.0"), tmp_path / "run")
+
+
+def test_nobody_to_train_on_is_said(tmp_path: Path) -> None:
+    only_test = make_prepared(tmp_path / "prepared", tiny_recipe().preparation, patients=("P2", "P3"))
+    with pytest.raises(PreparedDataError, match="none of the 2 patients falls on the training side"):
+        train(only_test, tiny_recipe(), tmp_path / "run")
+
+
+def test_without_validation_patients_the_last_weights_are_kept(tmp_path: Path) -> None:
+    nobody_judges = make_prepared(tmp_path / "prepared", tiny_recipe().preparation, patients=("P0", "P1", "P2"))
+    result = train(nobody_judges, tiny_recipe("patience=1", "epochs=3"), tmp_path / "run")
+    assert (result.epochs, result.card.epoch) == (3, 3)
+    assert read_card(result.model).scores.side == "test"  # type: ignore[union-attr]
+
+
+BARE = """
+import importlib.abc, sys
+class OnlyTheEngine(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"pydicom", "SimpleITK", "nibabel", "skimage", "monailabel", "typer", "rich", "torchmetrics",
+                                  "pydantic", "matplotlib", "torchvision", "itk"}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, OnlyTheEngine())
+""" + CHILD.replace("epochs=6", "epochs=1").replace("from tests.learning.conftest import tiny_recipe", """
+from lib.learning.recipe import load_recipe
+def tiny_recipe(*settings):
+    return load_recipe("quantitative", settings=["stages=1", "base_channels=4", "depth=2", "batches.size=4", *settings])
+""")  # fmt: skip
+
+
+@pytest.mark.slow
+def test_prepared_arrays_train_where_dicom_was_never_installed(prepared: PreparedSet, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", BARE, str(prepared.root), str(tmp_path / "run")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert read_card(tmp_path / "run" / MODEL_FILE).epoch == 1

@@ -1,0 +1,50 @@
+"""A cascade over the slices of a volume."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib.networks.cascade import Cascade, NetworkConfig
+from lib.networks.slices import context_indices, each_stage, last_stage
+
+CONFIG = NetworkConfig(stages=2, base_channels=4, depth=2, context_slices=5, context_spacing_mm=3.0)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def cascade() -> Cascade:
+    torch.manual_seed(0)
+    return Cascade(CONFIG).eval()
+
+
+@pytest.mark.parametrize(
+    ("index", "spacing_mm", "expected"),
+    [(5, 3.0, [3, 4, 5, 6, 7]), (0, 3.0, [0, 0, 0, 1, 2]), (9, 3.0, [7, 8, 9, 9, 9]), (5, 1.5, [1, 3, 5, 7, 9])],
+)
+def test_context_holds_the_last_slice_beyond_an_end(index: int, spacing_mm: float, expected: list[int]) -> None:
+    assert context_indices(index, 10, config=CONFIG, slice_spacing_mm=spacing_mm) == expected
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_slab_equals_the_same_slices_of_the_whole(cascade: Cascade, precision: str) -> None:
+    ct = np.random.default_rng(0).random((9, 21, 30)).astype(np.float32)
+    whole = last_stage(cascade, ct, slice_spacing_mm=3.0, device=CPU, precision=precision)  # type: ignore[arg-type]
+    slab = each_stage(cascade, ct, range(3, 6), slice_spacing_mm=3.0, device=CPU, precision=precision)  # type: ignore[arg-type]
+    np.testing.assert_array_equal([stages[-1] for stages in slab], whole[3:6])
+
+
+def test_every_stage_comes_out(cascade: Cascade) -> None:
+    ct = np.random.default_rng(0).random((4, 16, 16)).astype(np.float32)
+    stages = list(each_stage(cascade, ct, [1, 3], slice_spacing_mm=3.0, device=CPU))
+    assert [pet.shape for pet in stages] == [(2, 16, 16)] * 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_slab_equals_the_whole_on_a_gpu(cascade: Cascade) -> None:
+    cuda = torch.device("cuda")
+    ct = np.random.default_rng(0).random((40, 64, 64)).astype(np.float32)
+    cascade = cascade.to(cuda)
+    whole = last_stage(cascade, ct, slice_spacing_mm=3.0, device=cuda)
+    slab = each_stage(cascade, ct, range(13, 21), slice_spacing_mm=3.0, device=cuda)
+    np.testing.assert_array_equal([stages[-1] for stages in slab], whole[13:21])
