@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+"""The command line of ct2pet: parses, calls the engine in lib/, prints.
+
+Tables, JSON and paths go to stdout; progress and logs to stderr. Exit codes: 0 done, 1 our fault, 2 the user's input.
+Each verb imports its part of the engine when it runs, so that `--help` and `scan` do not wait for torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
+from rich.table import Table
+
+from lib.errors import CT2PETError, InputError
+
+if TYPE_CHECKING:
+    from lib.dicom.scan import ScanReport
+    from lib.types import Progress
+
+logger = logging.getLogger("ct2pet")
+stdout = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+stderr = Console(stderr=True, highlight=False)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Synthesise a PET from a CT, slice by slice, and learn how from your own studies. Research only, not for "
+    "diagnosis.\n\nBegin with `scan STUDIES`: what does a folder hold? Then `pair STUDIES`: what can be learnt from it?",
+)
+
+Studies = Annotated[
+    Path, typer.Argument(metavar="STUDIES", help="Folder of DICOM studies, searched with its subfolders.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
+ToleranceMm = Annotated[float, typer.Option(help="Largest distance of a CT slice and its PET slice.", min=0.0)]
+
+
+@app.callback()
+def common(
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="CT2PET_DEBUG", help="Log details, and a traceback where a fault is ours.")
+    ] = False,
+) -> None:
+    """Set up what every verb shares."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s: %(message)s", force=True)
+    for name in ("lib", "ct2pet"):
+        logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+@app.command()
+def scan(studies: Studies, as_json: AsJson = False) -> None:
+    """List the series of a folder, and why each unusable one is unusable.
+
+    Reads headers only and remembers them: a second scan of an unchanged folder opens no file.
+
+    The JSON is `{root, series: [...], skipped: [{path, reason}]}`.
+    """
+    from lib.pairing.overview import series_lines
+
+    report = _scan(studies)
+    lines = series_lines(report)
+    if as_json:
+        _print_json({"root": str(report.root), "series": lines, "skipped": report.skipped})
+        return
+    table = _table("patient", "series", "modality", ">slices", ">size", ">spacing mm", "usable")
+    for line in lines:
+        size = f"{line.rows} x {line.columns}" if line.rows else ""
+        spacing = " x ".join(f"{mm:.2f}" for mm in line.spacing_mm or ())
+        notes = [
+            line.reason and f"no: {line.reason}",
+            line.usable and (line.suv or "yes"),
+            line.pairing,
+            *line.warnings,
+        ]
+        told = "\n".join(note for note in notes if note)
+        series = f"{line.description}\n{line.series_instance_uid}".strip()
+        table.add_row(*map(escape, (line.patient_id, series, line.modality, str(line.slices), size, spacing, told)))
+    stdout.print(table)
+    for skipped in report.skipped:
+        stdout.print(f"skipped {skipped.path}: {skipped.reason}", markup=False, soft_wrap=True)
+    usable = sum(line.usable for line in lines)
+    stdout.print(
+        f"{len(lines)} series in {len(report.studies)} studies, {usable} usable; {len(report.skipped)} other files"
+    )
+
+
+@app.command()
+def pair(
+    studies: Studies,
+    tolerance_mm: ToleranceMm = 0.2,
+    ct: Annotated[list[str] | None, typer.Option(help="SeriesInstanceUID of a CT to prefer; may be repeated.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the CT/PET pairs of a folder and how many of their slices pair; say why the others stay alone.
+
+    The JSON is a list with one object a pair. `max_offset_mm` is the largest distance from a PET slice to its nearest
+    CT slice.
+    """
+    from lib.pairing.pairs import pair_record, pair_series
+
+    pairing = pair_series(_scan(studies), preferred_ct=frozenset(ct or ()))
+    records = [pair_record(paired, tolerance_mm=tolerance_mm) for paired in pairing.pairs]
+    told = stderr if as_json else stdout
+    if as_json:
+        _print_json(records)
+    else:
+        table = _table("patient", "CT", "PET", ">slices CT/PET", ">slice pairs", ">max offset mm", "why these")
+        for record, paired in zip(records, pairing.pairs, strict=True):
+            slices = f"{record.ct_slices}/{record.pet_slices}"
+            numbers = (slices, str(record.slice_pairs), f"{record.max_offset_mm:.2f}")
+            uids = (record.ct_series_instance_uid, record.pet_series_instance_uid)
+            table.add_row(*map(escape, (record.patient_id, *uids, *numbers, paired.reason)))
+        stdout.print(table)
+    for alone in pairing.unpaired:
+        told.print(
+            f"not paired: {alone.patient_id} {alone.modality} {alone.series_uid}: {alone.reason}",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
+    total = sum(record.slice_pairs for record in records)
+    told.print(f"{len(records)} pairs, {total} slice pairs within {tolerance_mm:g} mm")
+
+
+def _scan(studies: Path) -> ScanReport:
+    from lib.dicom.index import default_index
+    from lib.dicom.scan import require_series, scan_folder
+
+    with _progress() as progress:
+        return require_series(scan_folder(studies, index=default_index(), progress=progress))
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Yield what long work calls as it goes on; a bar on stderr where somebody watches, else nothing."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with ProgressBar(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=escape(what))
+
+        yield show
+
+
+def _table(*headings: str) -> Table:
+    """Return an empty table; a heading that begins with > is a column of numbers."""
+    table = Table(show_lines=False)
+    for heading in headings:
+        table.add_column(heading.lstrip(">"), justify="right" if heading.startswith(">") else "left", overflow="fold")
+    return table
+
+
+def _print_json(value: Any) -> None:
+    """Print dataclasses, paths and plain values as JSON on stdout, and nothing else."""
+
+    def plain(part: object) -> object:
+        if dataclasses.is_dataclass(part) and not isinstance(part, type):
+            return dataclasses.asdict(part)
+        return str(part)
+
+    sys.stdout.write(json.dumps(value, default=plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit code; a foreseen failure is one line on stderr."""
+    try:
+        app(args=arguments)
+    except SystemExit as left:  # how Typer ends: 0, or 2 for arguments it does not understand
+        return left.code if isinstance(left.code, int) else 1
+    except InputError as error:
+        return _fail(error, code=2)
+    except CT2PETError as error:
+        return _fail(error, code=1)
+    except Exception as error:
+        return _fail(
+            error, code=1, said=f"unexpected {type(error).__name__}: {error}; --debug before the verb tells where"
+        )
+    return 0
+
+
+def _fail(error: Exception, *, code: int, said: str = "") -> int:
+    logger.debug("traceback", exc_info=error)
+    sys.stderr.write(f"error: {' '.join((said or str(error)).split())}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
