@@ -38,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Synthesise a PET from a CT, slice by slice, and learn how from your own studies. Research only, not for "
-    "diagnosis.\n\nBegin with `scan STUDIES`: what does a folder hold? Then `pair STUDIES`: what can be learnt from it?",
+    "diagnosis.\n\nBegin with `scan STUDIES`: what does a folder hold? Then `pair STUDIES`: what can be learnt?",
 )
 
 Studies = Annotated[
