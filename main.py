@@ -133,6 +133,33 @@ def pair(
     told.print(f"{len(records)} pairs, {total} slice pairs within {tolerance_mm:g} mm")
 
 
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write into; made where it is missing.")],
+    patients: Annotated[int, typer.Option(help="How many, 1 to 9999.")] = 4,
+    seed: Annotated[int, typer.Option(help="Another seed makes other patients.")] = 0,
+    slices: Annotated[int, typer.Option(help="Slices of each scan, 3.27 mm apart.")] = 40,
+    as_json: AsJson = False,
+) -> None:
+    """Write chest phantoms as DICOM studies of CT and PET, to try everything without a patient's data.
+
+    The same seed gives the same files. Part of their uptake cannot be inferred from the CT, as in real life: the
+    heart's, the overall level, and lesions the CT does not show. Doing well on them proves nothing about patients.
+
+    The JSON is a list of the patients' folders.
+    """
+    from lib.sources.phantom import PhantomSettings, write_phantoms
+
+    with _progress() as progress:
+        settings = PhantomSettings(slices=slices)
+        folders = write_phantoms(out, patients=patients, seed=seed, settings=settings, progress=progress)
+    if as_json:
+        _print_json(folders)
+        return
+    for folder in folders:
+        stdout.print(str(folder), markup=False, soft_wrap=True)
+
+
 def _scan(studies: Path) -> ScanReport:
     from lib.dicom.index import default_index
     from lib.dicom.scan import require_series, scan_folder

@@ -40,7 +40,7 @@ def write_study(patient: PhantomPatient, folder: Path) -> Path:
     """Write CT/ and PET/ into a folder, each file whole or not at all; return the folder.
 
     Raises:
-        InputError: CT/ or PET/ holds other DICOM files; they would mix with the phantom's.
+        InputError: CT/ or PET/ holds other DICOM files, which would mix with the phantom's, or cannot be made.
     """
     names = [f"{k:04d}.dcm" for k in range(1, patient.ct.geometry.shape[0] + 1)]
     for series in (folder / "CT", folder / "PET"):
@@ -48,7 +48,12 @@ def write_study(patient: PhantomPatient, folder: Path) -> Path:
         if strangers:
             found = f"{len(strangers)} other DICOM files ({strangers[0]}, ...)"
             raise InputError(f"{series}: holds {found} that would mix with the phantom; name an empty folder")
-        series.mkdir(parents=True, exist_ok=True)
+        try:
+            series.mkdir(parents=True, exist_ok=True)
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            raise InputError(
+                f"{series}: cannot be made ({error.strerror}); name a folder you may write into"
+            ) from error
     for name, ct_slice, pet_slice in zip(names, _ct_slices(patient), _pet_slices(patient), strict=True):
         _put(ct_slice, folder / "CT" / name)
         _put(pet_slice, folder / "PET" / name)
