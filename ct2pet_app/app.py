@@ -1,0 +1,185 @@
+"""The MONAI Label app: puts settings, models, datastore and tasks together.
+
+Its constructor reads no DICOM and no weights: the app is built again in every training process.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from monailabel.config import settings as monailabel_settings
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.interfaces.tasks.train import TrainTask
+from monailabel.utils.sessions import Sessions
+
+import lib
+from ct2pet_app.batch import BatchSynthesis
+from ct2pet_app.datastore.folder import FolderDatastore
+from ct2pet_app.errors import NotFoundError, RequestError, SettingsError
+from ct2pet_app.infer import SynthesisTask
+from ct2pet_app.infer_request import FORBIDDEN, InferOptions
+from ct2pet_app.models import ModelStore
+from ct2pet_app.routes import install
+from ct2pet_app.server import running_server
+from ct2pet_app.sessions import CheckedSessions
+from ct2pet_app.settings import AppSettings
+from ct2pet_app.strategies import strategies
+from ct2pet_app.train import CascadeTrainTask, require_pairs
+from ct2pet_app.uploads import CTSource, source_of_file
+from lib.errors import CT2PETError, StudiesError
+
+logger = logging.getLogger(__name__)
+
+DESCRIPTION = "Synthetic PET from CT by a cascade of U-Nets. Research software, NOT FOR DIAGNOSIS."
+
+
+class CT2PETApp(MONAILabelApp):
+    """What MONAI Label builds: once in the server, and again in every training process."""
+
+    def __init__(self, app_dir: str, studies: str, conf: dict[str, str] | None = None) -> None:
+        self.settings = AppSettings.from_conf(conf or {}, app_folder=Path(app_dir))
+        self.models = ModelStore(self.settings)
+        words = {"name": "ct2pet", "description": DESCRIPTION, "version": lib.__version__}
+        super().__init__(app_dir, studies, conf or {}, **words, labels=["PET"])
+        install(self)
+
+    # -- parts MONAI Label's constructor asks for ----------------------------------------------------------------------
+
+    def init_datastore(self) -> Datastore:
+        """Return the datastore of a folder.
+
+        Raises:
+            SettingsError: The studies are an address.
+        """
+        if self.studies.startswith(("http://", "https://")):
+            raise SettingsError(f"--studies {self.studies}: this version takes a folder of DICOM studies")
+        return FolderDatastore(Path(self.studies), self.settings.models_folder)
+
+    def init_infers(self) -> dict[str, InferTask]:
+        """Return one inference for each model."""
+        return {name: SynthesisTask(name, self.models) for name in self.settings.models}
+
+    def init_trainers(self) -> dict[str, TrainTask]:
+        """Return one training for each model."""
+        return {name: CascadeTrainTask(name, self.models, self.settings) for name in self.settings.models}
+
+    def init_strategies(self) -> dict[str, Strategy]:
+        """Return the ways to pick the next CT."""
+        return strategies()
+
+    def init_batch_infer(self) -> Callable[..., Any]:
+        """Return what draws synthetic PETs for many CTs."""
+        return BatchSynthesis()
+
+    def _load_sessions(self, load: bool = False) -> Sessions | None:
+        if not load:
+            return None
+        folder = monailabel_settings.MONAI_LABEL_SESSION_PATH or str(self.settings.models_folder / "sessions")
+        return CheckedSessions(folder, monailabel_settings.MONAI_LABEL_SESSION_EXPIRY)
+
+    # -- what is asked of the app --------------------------------------------------------------------------------------
+
+    def on_init_complete(self) -> None:
+        """Begin the first scan, so that the first question does not wait for all of it."""
+        super().on_init_complete()
+        threading.Thread(target=self._scan_ahead, name="first scan", daemon=True).start()
+
+    def _scan_ahead(self) -> None:
+        try:
+            self.folder_datastore.listing()
+        except CT2PETError as error:
+            logger.error("the studies cannot be scanned: %s", error)
+
+    @property
+    def folder_datastore(self) -> FolderDatastore:
+        """The datastore, under its own type."""
+        datastore = self.datastore()
+        if not isinstance(datastore, FolderDatastore):
+            raise StudiesError("the server's datastore is no folder of studies")
+        return datastore
+
+    def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """Return the result for an image of the datastore; never opens a path that a request names.
+
+        Raises:
+            NotFoundError: No such model or image.
+            InputError: See `synthesize`.
+        """
+        params = {key: value for key, value in request.items() if key not in FORBIDDEN}
+        image = request.get("image")
+        if not isinstance(image, str):
+            raise RequestError("image: give the SeriesInstanceUID of a CT in the datastore, or send a file")
+        return self.synthesize(str(request.get("model")), self.folder_datastore.ct_source(image), params)
+
+    def synthesize(self, model: str, source: CTSource, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the result in MONAI Label's form: `file`, `label` and `params`.
+
+        Raises:
+            NotFoundError: No such model, or an uploaded CT whose result is to be saved as a label.
+            InputError: The source is no CT, the model is not trained, or a parameter is not understood.
+        """
+        options = InferOptions.from_params(params)
+        task = self._infers[self.models.known(model)]
+        path, told = task({"source": source, "options": options})
+        if options.save_label:
+            self.datastore().save_label(source.name, path, options.label_tag, {"model": model, "params": told})
+        return {"label": path, "tag": options.label_tag, "file": path, "params": told}
+
+    def session_source(self, session_id: str) -> CTSource:
+        """Return the CT of a session.
+
+        Raises:
+            NotFoundError: No such session, or it has expired.
+        """
+        sessions = self.sessions()
+        session = None if sessions is None else sessions.get_session(session_id)
+        if session is None:
+            raise NotFoundError(f"no session {session_id[:80]!r}: it has expired, or never was; create it again")
+        return source_of_file(Path(session.image), Path(session.image).name)
+
+    def check_training(self, model: str, params: Mapping[str, Any]) -> None:
+        """Return when a training with these parameters can begin.
+
+        Raises:
+            NotFoundError: No such model.
+            InputError: A word that is not understood, or no pair to train on.
+        """
+        self._trainer(model).read_request(params)
+        require_pairs(tuple(self.folder_datastore.listing().pairs.values()), self.folder_datastore)
+
+    def _trainer(self, model: str) -> CascadeTrainTask:
+        trainer = self._trainers.get(self.models.known(model))
+        if not isinstance(trainer, CascadeTrainTask):
+            raise NotFoundError("training is switched off on this server (MONAI_LABEL_TASKS_TRAIN)")
+        return trainer
+
+    def infer_wsi(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """Refuse: the stock method opens any file of the server as a slide.
+
+        Raises:
+            NotFoundError: Always.
+        """
+        raise NotFoundError("there are no whole-slide images here; ask POST /infer/<model>?image=<CT series UID>")
+
+    def train(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Train, in the child process that MONAI Label starts for it.
+
+        Raises:
+            RequestError: Asked to train inside the server, which would answer nobody until it is done.
+            SystemExit: The training failed; its reason is the last line of the log.
+        """
+        if running_server() is not None:
+            raise RequestError("run_sync: a training runs in a process of its own; leave run_sync out")
+        name = self.models.known(str(request.get("model")))
+        try:
+            return self._trainer(name)(request, self.datastore())
+        except CT2PETError as error:  # one line: the server keeps the last 20 for the client
+            logger.error("%s was not trained: %s", name, error)
+            raise SystemExit(1) from error

@@ -1,0 +1,1 @@
+"""Where the server's images and labels live."""

@@ -1,0 +1,214 @@
+"""A folder of DICOM studies as MONAI Label's datastore: an image is a CT series, its `final` label the study's PET.
+
+The studies are only read. What clients bring (uploaded CTs, synthetic PETs under other tags, notes) lies on a shelf
+elsewhere. Every id of a request is looked up in a listing; none becomes a path.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.datastore import Datastore
+
+from ct2pet_app.datastore.converted import ConvertedVolumes
+from ct2pet_app.datastore.describe import describe_ct, describe_pet, describe_series, why_no_image
+from ct2pet_app.datastore.listing import Listing, StudiesFolder
+from ct2pet_app.datastore.shelf import Shelf
+from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.uploads import CTSource, read_uploaded_ct, source_of_file, source_of_series, suffix_of
+from lib.dicom.read import read_ct, read_pet
+from lib.imaging.files import SUFFIXES
+from lib.pairing.pairs import PairedSeries
+
+FINAL = "final"  # MONAI Label's word for the label that counts
+
+
+class FolderDatastore(Datastore):
+    """The datastore of ``--studies FOLDER``; scans at the first question, and again as the folder changes."""
+
+    def __init__(self, studies: Path, writable: Path) -> None:
+        self._studies = StudiesFolder(studies, index=writable / "index.sqlite")
+        self._shelf = Shelf(writable / "shelf")
+        self._converted = ConvertedVolumes(writable / "converted")
+
+    # -- what the app asks ---------------------------------------------------------------------------------------------
+
+    def listing(self) -> Listing:
+        """Return what the studies folder holds, at most some seconds old."""
+        return self._studies.listing()
+
+    def ct_source(self, image_id: str) -> CTSource:
+        """Return the CT of an image id.
+
+        Raises:
+            NotFoundError: No image has that id; where it is a series that cannot be used, the reason is named.
+        """
+        listing = self.listing()
+        found = listing.images.get(image_id)
+        if found is not None:
+            paired = listing.pairs.get(image_id)
+            return source_of_series(found.series, None if paired is None else paired.pair.pet)
+        upload = self._shelf.uploads().get(image_id)
+        if upload is not None:
+            return source_of_file(upload.path, f"{image_id}{suffix_of(upload.path.name)}")
+        raise NotFoundError(why_no_image(image_id, listing))
+
+    def describe_series(self) -> list[dict[str, Any]]:
+        """Return every series found, usable or not, and why not."""
+        listing = self.listing()
+        return [describe_series(found, listing) for found in listing.report.series]
+
+    def training_pairs(self) -> tuple[PairedSeries, ...]:
+        """Return all pairs of the folder, scanned now."""
+        return tuple(self._studies.look_again().pairs.values())
+
+    # -- MONAI Label's interface: images -------------------------------------------------------------------------------
+
+    def name(self) -> str:
+        return self._studies.root.name
+
+    def set_name(self, name: str) -> None:
+        raise RequestError("the datastore is named after its folder; rename that")
+
+    def description(self) -> str:
+        return "DICOM studies: images are CT series, final labels their PET series"
+
+    def set_description(self, description: str) -> None:
+        raise RequestError("the description of this datastore is fixed")
+
+    def list_images(self) -> list[str]:
+        return [*self.listing().images, *self._shelf.uploads()]
+
+    def get_image_uri(self, image_id: str) -> str:
+        found = self.listing().images.get(image_id)
+        if found is not None:
+            return str(self._converted.path_of(found.series, read_ct))
+        upload = self._shelf.uploads().get(image_id)
+        if upload is None:
+            raise NotFoundError(why_no_image(image_id, self.listing()))
+        return str(upload.path)
+
+    def get_image(self, image_id: str, params: Any = None) -> io.BytesIO:
+        return io.BytesIO(Path(self.get_image_uri(image_id)).read_bytes())
+
+    def get_image_info(self, image_id: str) -> dict[str, Any]:
+        listing = self.listing()
+        found = listing.images.get(image_id)
+        noted = self._shelf.note_of(image_id)
+        if found is not None:
+            return {**describe_ct(found, listing), **noted}
+        upload = self._shelf.uploads().get(image_id)
+        if upload is None:
+            raise NotFoundError(why_no_image(image_id, listing))
+        return {**upload.note, "uploaded": True, **noted}
+
+    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+        self.get_image_info(image_id)
+        self._shelf.add_note(image_id, info)
+
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+        path = Path(image_filename)
+        if image_id in self.listing().images:
+            raise RequestError(f"image {image_id!r} is a series of the studies folder; give the upload another name")
+        name = f"{image_id}{suffix_of(path.name)}"
+        ct = read_uploaded_ct(path, name)
+        measured = {"slices": ct.geometry.shape[0], "spacing_mm": list(ct.geometry.spacing_mm)}
+        self._shelf.keep_upload(image_id, path, suffix_of(path.name), {**image_info, **measured})
+        return image_id
+
+    def remove_image(self, image_id: str) -> None:
+        self._shelf.drop(image_id)
+
+    # -- MONAI Label's interface: labels -------------------------------------------------------------------------------
+
+    def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
+        labels = dict.fromkeys(self._shelf.labels_of(image_id), image_id)
+        paired = self.listing().pairs.get(image_id)
+        return labels if paired is None else {FINAL: paired.pair.pet.uid, **labels}
+
+    def get_label_by_image_id(self, image_id: str, tag: str) -> str:
+        return self.get_labels_by_image_id(image_id).get(tag, "")
+
+    def get_label_uri(self, label_id: str, label_tag: str) -> str:
+        paired = self._pair_of(label_id) if label_tag == FINAL else None
+        if paired is not None:
+            return str(self._converted.path_of(paired.pair.pet, read_pet))
+        kept = self._shelf.labels_of(label_id).get(label_tag)
+        if kept is None:
+            raise NotFoundError(f"no label {label_id!r} with tag {label_tag!r}; GET /datastore/?output=all lists them")
+        return str(kept.path)
+
+    def get_label(self, label_id: str, label_tag: str, params: Any = None) -> io.BytesIO:
+        return io.BytesIO(Path(self.get_label_uri(label_id, label_tag)).read_bytes())
+
+    def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
+        paired = self._pair_of(label_id) if label_tag == FINAL else None
+        if paired is not None:
+            return describe_pet(paired)
+        kept = self._shelf.labels_of(label_id).get(label_tag)
+        if kept is None:
+            raise NotFoundError(f"no label {label_id!r} with tag {label_tag!r}; GET /datastore/?output=all lists them")
+        return dict(kept.note)
+
+    def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
+        self._shelf.add_label_note(label_id, label_tag, info)
+
+    def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
+        if label_tag == FINAL:
+            raise RequestError(
+                "the final label of a CT is the real PET of its study: add that series to the studies folder; "
+                "a synthetic PET is saved under another tag, such as synthetic"
+            )
+        suffix = next((suffix for suffix in SUFFIXES if label_filename.lower().endswith(suffix)), None)
+        if suffix is None:
+            raise RequestError(f"a label is a volume file ({', '.join(SUFFIXES)})")
+        self.ct_source(image_id)
+        self._shelf.keep_label(image_id, label_tag, Path(label_filename), suffix, label_info)
+        return image_id
+
+    def remove_label(self, label_id: str, label_tag: str) -> None:
+        self._shelf.drop(label_id, label_tag)
+
+    # -- MONAI Label's interface: lists --------------------------------------------------------------------------------
+
+    def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
+        labeled = self._tagged(label_tag or FINAL)
+        return [image for image in self.list_images() if image in labeled]
+
+    def get_unlabeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
+        labeled = self._tagged(label_tag or FINAL)
+        return [image for image in self.list_images() if image not in labeled]
+
+    def datalist(self) -> list[dict[str, Any]]:
+        return [{"image": uid, "label": paired.pair.pet.uid} for uid, paired in self.listing().pairs.items()]
+
+    def status(self) -> dict[str, Any]:
+        tags = {FINAL: len(self.listing().pairs)}
+        for kept in self._shelf.labels():
+            tags[kept.tag] = tags.get(kept.tag, 0) + 1
+        return {"total": len(self.list_images()), "completed": tags[FINAL], "label_tags": tags}
+
+    def json(self) -> dict[str, Any]:
+        objects = {image: {"image": {"ext": "", "info": self.get_image_info(image)}} for image in self.list_images()}
+        for image, entry in objects.items():
+            tags = self.get_labels_by_image_id(image)
+            entry["labels"] = {tag: {"ext": "", "info": self.get_label_info(image, tag)} for tag in tags}
+        return {"name": self.name(), "description": self.description(), "objects": objects}
+
+    def refresh(self) -> None:
+        self._studies.look_again()
+
+    def get_dataset_archive(self, limit_cases: int | None) -> str:
+        raise RequestError("this server does not pack its studies; copy the studies folder instead")
+
+    def _tagged(self, tag: str) -> set[str]:
+        if tag == FINAL:
+            return set(self.listing().pairs)
+        return {kept.image for kept in self._shelf.labels() if kept.tag == tag}
+
+    def _pair_of(self, label_id: str) -> PairedSeries | None:
+        """Return the pair by the PET's UID, which is the label's id, or by the CT's, which some clients ask with."""
+        listing = self.listing()
+        return listing.pairs.get(listing.by_pet.get(label_id, label_id))

@@ -1,0 +1,99 @@
+"""What the studies folder holds at a moment, and when to look again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.dicom.index import HeaderIndex
+from lib.dicom.scan import ScannedSeries, ScanReport, scan_folder
+from lib.pairing.pairs import PairedSeries, pair_series
+
+logger = logging.getLogger(__name__)
+
+LOOK_AGAIN_S = 3.0  # a listing younger than this is taken as it is
+REST = 10.0  # a scan that took t seconds is followed by a rest of this many t: a slow disk is not scanned all the time
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The folder as it was scanned.
+
+    Attributes:
+        images: Usable CT series by UID.
+        pairs: The pair of each CT that has a PET, by CT UID.
+        by_pet: CT UID by PET UID, of the pairs.
+        why_unpaired: Why a series has no partner, by UID.
+    """
+
+    report: ScanReport
+    images: Mapping[str, ScannedSeries]
+    pairs: Mapping[str, PairedSeries]
+    by_pet: Mapping[str, str]
+    why_unpaired: Mapping[str, str]
+
+
+class StudiesFolder:
+    """A folder of studies that is looked at again when it is asked for and some seconds have passed.
+
+    Only reads. The first question waits for the first scan; later ones reopen no file that has not changed.
+    """
+
+    def __init__(self, root: Path, *, index: Path) -> None:
+        self.root = root
+        self._index = HeaderIndex(index)
+        self._scanning = threading.Lock()
+        self._listing: Listing | None = None
+        self._look_again_at = 0.0  # time.monotonic()
+
+    def listing(self) -> Listing:
+        """Return the listing, at most a few seconds old.
+
+        While one caller scans, others get the listing before; only the very first have to wait.
+
+        Raises:
+            StudiesError: The folder is missing or may not be read.
+        """
+        listing = self._listing
+        if listing is not None and time.monotonic() < self._look_again_at:
+            return listing
+        if listing is not None and not self._scanning.acquire(blocking=False):
+            return listing
+        if listing is None:
+            self._scanning.acquire()
+        try:
+            if self._listing is None or time.monotonic() >= self._look_again_at:
+                self._listing = self._scan()
+            return self._listing
+        finally:
+            self._scanning.release()
+
+    def look_again(self) -> Listing:
+        """Return the listing of a scan made now."""
+        with self._scanning:
+            self._listing = self._scan()
+            return self._listing
+
+    def _scan(self) -> Listing:
+        began = time.monotonic()
+        report = scan_folder(self.root, index=self._index)
+        pairing = pair_series(report)
+        pairs = {paired.pair.ct.uid: paired for paired in pairing.pairs}
+        images = {uid: paired.ct for uid, paired in pairs.items()}
+        for found in report.usable("CT"):
+            images.setdefault(found.series.uid, found)
+        took = time.monotonic() - began
+        self._look_again_at = time.monotonic() + max(LOOK_AGAIN_S, REST * took)
+        if self._listing is None or set(self._listing.images) != set(images) or set(self._listing.pairs) != set(pairs):
+            logger.info("studies: %d CT series, %d with a PET, scanned in %.1f s", len(images), len(pairs), took)
+        return Listing(
+            report=report,
+            images=images,
+            pairs=pairs,
+            by_pet={paired.pair.pet.uid: uid for uid, paired in pairs.items()},
+            why_unpaired={unpaired.series_uid: unpaired.reason for unpaired in pairing.unpaired},
+        )

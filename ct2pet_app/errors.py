@@ -1,0 +1,45 @@
+"""What the door refuses by itself, and the HTTP status of every error.
+
+::
+
+    CT2PETError                     500
+    ├── BusyError                   503   too many requests are waiting
+    └── InputError                  400
+        ├── RequestError            400   a request with a wrong or missing word
+        ├── SettingsError           400   a --conf with a wrong word: the server does not start
+        ├── NotFoundError           404   an id, model or file that is not here
+        └── ModelNotTrainedError    409   of the engine
+"""
+
+from __future__ import annotations
+
+from lib.errors import CT2PETError, InputError, ModelNotTrainedError
+
+
+class BusyError(CT2PETError):
+    """The server has as many requests waiting as it takes."""
+
+
+class RequestError(InputError):
+    """A request that cannot be understood."""
+
+
+class SettingsError(InputError):
+    """A ``--conf`` setting the app cannot have."""
+
+
+class NotFoundError(InputError):
+    """An id, model or file the server does not know."""
+
+
+STATUS: tuple[tuple[type[CT2PETError], int], ...] = (
+    (BusyError, 503),
+    (NotFoundError, 404),
+    (ModelNotTrainedError, 409),
+    (InputError, 400),
+)
+
+
+def http_status(error: CT2PETError) -> int:
+    """Return the HTTP status that an error is answered with."""
+    return next((status for kind, status in STATUS if isinstance(error, kind)), 500)

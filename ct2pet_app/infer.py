@@ -1,0 +1,211 @@
+"""One CT to one synthetic PET file, with all that a client is told about it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+
+from ct2pet_app.errors import BusyError
+from ct2pet_app.infer_request import InferOptions
+from ct2pet_app.models import ModelStore, how_to_train
+from ct2pet_app.uploads import CTSource
+from lib.dicom.read import read_pet
+from lib.errors import CheckpointError, InputError
+from lib.evaluation.compare import compare_with_real
+from lib.imaging.files import write_volume_file
+from lib.imaging.volume import Volume
+from lib.learning.card import INTENDED_USE, ModelCard
+from lib.synthesis.synthesizer import Synthesizer
+
+logger = logging.getLogger(__name__)
+
+MOST_WAITING = 8  # requests that hold a volume in memory at once; a whole-body CT is 1.5 GB as float32
+UNIT = "SUVbw"
+
+
+class SynthesisTask(InferTask):
+    """The inference of one model."""
+
+    def __init__(self, name: str, models: ModelStore) -> None:
+        self._name = name
+        self._models = models
+        self._waiting = threading.BoundedSemaphore(MOST_WAITING)
+        super().__init__(type=InferType.OTHERS, labels=["PET"], dimension=3, description="")
+
+    @property
+    def description(self) -> str:
+        """What the model is, or that nobody has trained it and how that is done."""
+        try:
+            published = self._models.published(self._name)
+        except CheckpointError as error:
+            return f"unusable: {error}"
+        if published is None:
+            return f"untrained: {how_to_train(self._name)}"
+        card = published.card
+        return (
+            f"synthetic PET (SUVbw) from CT, {card.network.stages} stage(s), recipe {card.recipe.name}, trained on "
+            f"{len(card.training.patients)} patients. {INTENDED_USE}"
+        )
+
+    @description.setter
+    def description(self, _: str) -> None:
+        """Take no notice: MONAI Label's constructor sets a fixed text."""
+
+    def info(self) -> dict[str, Any]:
+        """Return what ``/info/`` says about the model: MONAI Label's keys, whether it is trained, and its card."""
+        try:
+            published = self._models.published(self._name)
+        except CheckpointError:
+            published = None
+        return {
+            **super().info(),
+            "trained": published is not None,
+            "checksum": None if published is None else published.checksum,
+            "card": None if published is None else card_as_json(published.card),
+        }
+
+    def config(self) -> dict[str, Any]:
+        """Return what a client may set."""
+        return {"slices": "", "metrics": True, "result_extension": ".nrrd"}
+
+    def get_path(self, validate: bool = True) -> str | None:
+        """Return the published checkpoint, for MONAI Label's ``/model/`` addresses."""
+        path = self._models.path(self._name)
+        return str(path) if path.is_file() else None
+
+    def is_valid(self) -> bool:
+        """Return True: an untrained model is listed too, and says how it is trained."""
+        return True
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Return the path of the result and what is told about it.
+
+        Args:
+            request: `source`, a CTSource, and `options`, InferOptions.
+
+        Raises:
+            InputError: The source is no CT, the slices leave it, or the model is not trained.
+            BusyError: As many requests as the server takes are being worked on.
+        """
+        source, options = request["source"], request["options"]
+        synthesizer = self._models.synthesizer(self._name)
+        if not self._waiting.acquire(blocking=False):
+            raise BusyError(f"{MOST_WAITING} inferences are under way; ask again in a moment")
+        try:
+            return self._synthesize(synthesizer, source, options)
+        finally:
+            self._waiting.release()
+
+    @cached_property
+    def _results(self) -> Path:
+        """A folder that only this user may read; MONAI Label removes each result from it once it is sent."""
+        folder = tempfile.TemporaryDirectory(prefix="ct2pet-results-")
+        self._keeps_results = folder  # removed with all that is left in it when the server ends
+        return Path(folder.name)
+
+    def _synthesize(
+        self, synthesizer: Synthesizer, source: CTSource, options: InferOptions
+    ) -> tuple[str, dict[str, Any]]:
+        watch = _Stopwatch()
+        with watch.step("read"):
+            ct = source.read()
+        with watch.step("wait"):
+            self._models.in_use.acquire()
+        try:
+            with watch.step("synthesise"):
+                pet = synthesizer.apply(ct, options.slices)
+        finally:
+            self._models.in_use.release()
+        with watch.step("measure"):
+            metrics, why_no_metrics = _measure(pet, ct, source, options, synthesizer.card)
+        with watch.step("write"):
+            name = f"synthetic-pet-{self._name}-{uuid.uuid4().hex[:8]}{options.extension}"
+            path = write_volume_file(pet, self._results / name)
+        logger.info("%s of %s: %d slices in %.2f s", self._name, source.name, pet.geometry.shape[0], watch.total())
+        return str(path), {
+            "synthetic": True,
+            "notice": INTENDED_USE,
+            "image": source.name,
+            "unit": UNIT,
+            "shape": list(pet.geometry.shape),
+            "spacing_mm": list(pet.geometry.spacing_mm),
+            "slices": _slab_in_words(ct, options.slices),
+            "suv": suv_statistics(pet),
+            "metrics": metrics,
+            "why_no_metrics": why_no_metrics,
+            "latencies": watch.seconds(),
+            "model": {
+                "name": self._name,
+                "checksum": synthesizer.checksum,
+                "card": card_as_json(synthesizer.card),
+            },
+            "ignored": list(options.ignored),
+        }
+
+
+class _Stopwatch:
+    """Seconds of named steps."""
+
+    def __init__(self) -> None:
+        self._steps: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._steps[name] = time.perf_counter() - began
+
+    def total(self) -> float:
+        return sum(self._steps.values())
+
+    def seconds(self) -> dict[str, float]:
+        return {name: round(seconds, 4) for name, seconds in {**self._steps, "total": self.total()}.items()}
+
+
+def suv_statistics(pet: Volume) -> dict[str, float]:
+    """Return the least, largest and mean SUVbw, and the one that 99 % of the voxels stay below."""
+    return {
+        "min": float(pet.array.min()),
+        "max": float(pet.array.max()),
+        "mean": float(pet.array.mean(dtype=np.float64)),
+        "p99": float(np.percentile(pet.array, 99)),
+    }
+
+
+def card_as_json(card: ModelCard) -> dict[str, Any]:
+    """Return a model card as plain values."""
+    return dict(json.loads(card.to_json()))
+
+
+def _measure(
+    pet: Volume, ct: Volume, source: CTSource, options: InferOptions, card: ModelCard
+) -> tuple[dict[str, Any] | None, str]:
+    """Return the figures beside the baselines, or None and why."""
+    if source.pet is None:
+        return None, "there is no real PET to compare with"
+    if not options.metrics:
+        return None, "not asked for"
+    try:
+        return compare_with_real(pet, ct=ct, pet=read_pet(source.pet), card=card).as_json(), ""
+    except InputError as error:  # the synthetic PET is good without figures
+        logger.warning("no metrics for %s: %s", source.name, error)
+        return None, str(error)
+
+
+def _slab_in_words(ct: Volume, slices: slice | None) -> str:
+    start, stop, _ = (slices or slice(None)).indices(ct.geometry.shape[0])
+    return f"{start}:{stop}"

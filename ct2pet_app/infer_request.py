@@ -1,0 +1,93 @@
+"""What a client may ask of an inference, out of the loose JSON it sends."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ct2pet_app.errors import RequestError
+
+EXTENSIONS = (".nrrd", ".nii.gz", ".mha")
+SLAB = re.compile(r"\s*(-?\d+)?\s*:\s*(-?\d+)?\s*")
+# MONAI Label lets these name any file of the server: the image is chosen by ?image=, an upload or a session, only
+FORBIDDEN = ("image", "images", "file", "path", "session", "label", "model")
+KNOWN = ("slices", "result_extension", "metrics", "save_label", "label_tag")
+# what stock clients always send and what has no meaning here; a result is float32 whatever dtype is asked for
+WITHOUT_MEANING = frozenset(
+    {"client_id", "device", "result_dtype", "result_compress", "result_write_to_file", "description", "logging",
+     "restore_label_idx", "cache_transforms", "cache_transforms_in_memory", "cache_transforms_ttl"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class InferOptions:
+    """How a CT is to be synthesised.
+
+    Attributes:
+        slices: The slab `A:B`; all slices when None.
+        extension: Of the result file.
+        metrics: Compare with the real PET where there is one.
+        save_label: Keep the result in the datastore, too.
+        label_tag: Under this tag.
+        ignored: Parameters that were sent and have no meaning here; the answer names them.
+    """
+
+    slices: slice | None = None
+    extension: str = ".nrrd"
+    metrics: bool = True
+    save_label: bool = False
+    label_tag: str = "synthetic"
+    ignored: tuple[str, ...] = ()
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> InferOptions:
+        """Return the options of a request's `params`.
+
+        Raises:
+            RequestError: A value that is not understood, or a key that would choose a file.
+        """
+        for key in FORBIDDEN:
+            if key in params:
+                raise RequestError(
+                    f"params may not hold {key!r}: an image is chosen by ?image=<CT series UID>, an uploaded file or a "
+                    "session; the model by the address"
+                )
+        return cls(
+            slices=_slab(params.get("slices")),
+            extension=_extension(params.get("result_extension")),
+            metrics=_flag(params, "metrics", default=True),
+            save_label=_flag(params, "save_label", default=False),
+            label_tag=str(params.get("label_tag") or cls.label_tag),
+            ignored=tuple(sorted(set(params) - set(KNOWN) - WITHOUT_MEANING)),
+        )
+
+
+def _slab(text: Any) -> slice | None:
+    if text in (None, ""):
+        return None
+    found = SLAB.fullmatch(str(text))
+    if found is None:
+        raise RequestError(f"slices {str(text)[:40]!r}: give A:B, for example 10:20 for the ten slices 10 to 19")
+    start, stop = (int(end) if end else None for end in found.groups())
+    return slice(start, stop)
+
+
+def _extension(text: Any) -> str:
+    if text in (None, ""):
+        return EXTENSIONS[0]
+    wanted = str(text).lower()
+    extension = wanted if wanted.startswith(".") else f".{wanted}"
+    if extension not in EXTENSIONS:
+        raise RequestError(f"result_extension {wanted[:40]!r}: expected one of {', '.join(EXTENSIONS)}")
+    return extension
+
+
+def _flag(params: Mapping[str, Any], key: str, *, default: bool) -> bool:
+    value = params.get(key, default)
+    words = {"true": True, "false": False, "1": True, "0": False}
+    flag = words.get(str(value).lower())
+    if flag is None:
+        raise RequestError(f"{key} {str(value)[:40]!r}: expected true or false")
+    return flag

@@ -1,0 +1,130 @@
+"""The server's settings: ``--conf KEY VALUE`` of the command line, checked once at start."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, get_args
+
+from ct2pet_app.errors import SettingsError
+from lib.learning.recipe import DEFAULT_RECIPE, Recipe, load_recipe
+from lib.networks.cascade import MAX_STAGES
+from lib.networks.precision import Precision
+
+STAGES = {"unet": 1, **{f"cascade{stages}": stages for stages in range(2, MAX_STAGES + 1)}}
+DEFAULT_MODEL = "cascade3"
+MAX_UPLOAD_MB = 2048  # a whole-body CT of 1,500 slices of 512 x 512 is 800 MB as 16-bit numbers
+STOCK_KEYS = frozenset({"server_mode"})  # read by MONAI Label itself
+KEYS = {
+    "models": f"comma-separated, of {', '.join(STAGES)}, or all (default {DEFAULT_MODEL})",
+    "recipe": f"name or .toml file (default {DEFAULT_RECIPE})",
+    "width": "base channels of the network (default: the recipe's)",
+    "set": "further recipe settings, key=value;key=value",
+    "device": "auto, cpu, cuda, cuda:1 (default auto)",
+    "precision": f"one of {', '.join(get_args(Precision))} (default auto)",
+    "models_folder": "where models, uploads and caches lie (default: model, inside the app)",
+    "max_upload_mb": f"largest request taken, in MB (default {MAX_UPLOAD_MB})",
+}
+
+
+@dataclass(frozen=True)
+class AppSettings:
+    """What ``--conf`` decides.
+
+    Attributes:
+        models: Names, in the order given; each one says how many stages.
+        recipe: Shipped name or .toml file.
+        recipe_settings: `key=value` on top of the recipe.
+        device, precision: Of inference and, unless a request says otherwise, of training.
+        models_folder: All that the server writes lies here.
+        max_upload_bytes: Of one request's body.
+    """
+
+    models: tuple[str, ...]
+    recipe: str
+    recipe_settings: tuple[str, ...]
+    device: str
+    precision: Precision
+    models_folder: Path
+    max_upload_bytes: int
+
+    @classmethod
+    def from_conf(cls, conf: Mapping[str, str], *, app_folder: Path) -> AppSettings:
+        """Return the settings.
+
+        Raises:
+            SettingsError: An unknown key, model or number; the message names the right ones.
+            RecipeError: No such recipe, or a recipe setting it cannot have.
+        """
+        for key in conf:
+            if key not in KEYS and key not in STOCK_KEYS:
+                raise SettingsError(f"--conf {key}: no such setting; {did_you_mean(key, KEYS)}")
+        recipe_settings = tuple(split_settings(conf.get("set", "")))
+        if "width" in conf:
+            recipe_settings += (f"network.base_channels={_whole_number(conf, 'width')}",)
+        settings = cls(
+            models=_models(conf.get("models", DEFAULT_MODEL)),
+            recipe=conf.get("recipe", DEFAULT_RECIPE),
+            recipe_settings=recipe_settings,
+            device=conf.get("device", "auto"),
+            precision=_precision(conf.get("precision", "auto")),
+            models_folder=Path(conf.get("models_folder", app_folder / "model")).expanduser().resolve(),
+            max_upload_bytes=_whole_number(conf, "max_upload_mb", MAX_UPLOAD_MB) * 10**6,
+        )
+        for model in settings.models:
+            settings.recipe_of(model)  # a wrong word is answered at start, not at the first training
+        return settings
+
+    def recipe_of(self, model: str, *, recipe: str | None = None, extra: Iterable[str] = ()) -> Recipe:
+        """Return the recipe under which a model is trained.
+
+        Args:
+            model: One of `STAGES`; it decides the stages, whatever the recipe says.
+            recipe: Another recipe than the server's.
+            extra: `key=value` on top of the server's.
+
+        Raises:
+            RecipeError: A setting it cannot have.
+        """
+        loaded = load_recipe(recipe or self.recipe, settings=(*self.recipe_settings, *extra))
+        return dataclasses.replace(loaded, network=dataclasses.replace(loaded.network, stages=STAGES[model]))
+
+
+def split_settings(text: str) -> list[str]:
+    """Return the `key=value` items of ``a=1;b=2``."""
+    return [item.strip() for item in text.split(";") if item.strip()]
+
+
+def did_you_mean(word: str, known: Mapping[str, str] | Iterable[str]) -> str:
+    """Return the end of a sentence that leads from a wrong word to the right ones."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    listed = ", ".join(known)
+    return f"did you mean {close[0]}? (known are {listed})" if close else f"known are {listed}"
+
+
+def _models(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if names == ("all",):
+        return tuple(STAGES)
+    for name in names:
+        if name not in STAGES:
+            raise SettingsError(f"--conf models {name}: no such model; {did_you_mean(name, [*STAGES, 'all'])}")
+    if not names:
+        raise SettingsError(f"--conf models: names no model; give {KEYS['models']}")
+    return names
+
+
+def _precision(word: str) -> Precision:
+    if word not in get_args(Precision):
+        raise SettingsError(f"--conf precision {word}: expected {KEYS['precision']}")
+    return cast(Precision, word)
+
+
+def _whole_number(conf: Mapping[str, str], key: str, default: int = 0) -> int:
+    text = str(conf.get(key, default))
+    if not text.isdecimal() or int(text) < 1:
+        raise SettingsError(f"--conf {key} {text}: expected a whole number above 0 ({KEYS[key]})")
+    return int(text)

@@ -1,0 +1,182 @@
+"""The training of one model: scan, pair, prepare, train, publish. Runs in the child process MONAI Label starts.
+
+It may be killed at any line: each step finds what was finished before, and goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.train import TrainTask
+
+from ct2pet_app.datastore.folder import FolderDatastore
+from ct2pet_app.models import ModelStore
+from ct2pet_app.publish import Verdict, judge
+from ct2pet_app.settings import AppSettings
+from ct2pet_app.train_request import TrainRequest, shown_settings
+from lib.errors import PreparedDataError, RecipeError, StudiesError
+from lib.learning.progress import STATS_FILE
+from lib.learning.recipe import Recipe, recipe_from_mapping
+from lib.learning.training import RECIPE_FILE, train
+from lib.pairing.pairs import PairedSeries
+from lib.pairing.prepare import prepare_pairs
+from lib.pairing.prepared import PreparedSet, write_text
+from lib.types import Progress
+
+logger = logging.getLogger(__name__)
+
+VERDICT_FILE = "verdict.json"  # the last file of a run: it was trained, and published or not
+TELL_EVERY_S = 5.0
+
+
+class CascadeTrainTask(TrainTask):
+    """The training that a model's name stands for."""
+
+    def __init__(self, name: str, models: ModelStore, settings: AppSettings) -> None:
+        super().__init__(f"train {name} on every CT/PET pair of the studies folder")
+        self._name = name
+        self._models = models
+        self._settings = settings
+
+    def config(self) -> dict[str, Any]:
+        """Return what a client may set, with the defaults."""
+        return shown_settings(self._settings, self._name)
+
+    def stats(self) -> dict[str, Any]:
+        """Return how the newest run does, or did; empty before the first."""
+        run = newest_run(self._models.runs(self._name))
+        if run is None:
+            return {}
+        verdict = _json_of(run / VERDICT_FILE)
+        return {**_json_of(run / STATS_FILE), "run": run.name, **verdict}
+
+    def read_request(self, params: Mapping[str, Any]) -> TrainRequest:
+        """Return the training that is asked for; raises InputError on words that are not understood."""
+        return TrainRequest.from_params(params, model=self._name, settings=self._settings)
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Train and publish; return the statistics.
+
+        Raises:
+            StudiesError: There is no pair to train on.
+            CT2PETError: As the engine's `train`.
+        """
+        asked = self.read_request(request)
+        if not isinstance(datastore, FolderDatastore):
+            raise StudiesError("training needs the datastore of a folder of studies")
+        pairs = require_pairs(datastore.training_pairs(), datastore)
+        prepared = self._prepare(pairs, asked.recipe)
+        run = self._run_folder(asked)
+        result = train(
+            prepared,
+            asked.recipe,
+            run,
+            resume=True,  # of a new run there is nothing to go on from
+            initial=self._initial(asked),
+            name=self._name,
+            device=asked.device,
+            progress=tell_percent(f"training {self._name}"),
+        )
+        logger.info("training %s ended after epoch %d: %s", self._name, result.epochs, result.stopped_because)
+        if asked.publish == "always":
+            verdict = Verdict(True, "published, as asked for, without a comparison")
+        else:
+            verdict = judge(self._name, result.model, self._models, pairs, device=asked.device)
+        if verdict.published:
+            self._models.publish(self._name, result.model)
+        write_text(run / VERDICT_FILE, json.dumps(asdict(verdict)))
+        logger.info("%s: %s", self._name, verdict.words)
+        return self.stats()
+
+    def _prepare(self, pairs: tuple[PairedSeries, ...], recipe: Recipe) -> PreparedSet:
+        folder = self._models.folder / "prepared" / recipe.preparation.digest()
+        report = prepare_pairs(
+            pairs, folder, preparation=recipe.preparation, progress=tell_percent(f"preparing {len(pairs)} pairs")
+        )
+        for failed in report.failed:
+            logger.warning("CT %s is left out: %s", failed.ct_series_instance_uid, failed.reason)
+        if not report.prepared.pairs:
+            reason = report.failed[0].reason if report.failed else "there were none"
+            raise PreparedDataError(f"none of {len(pairs)} pairs could be prepared; the first: {reason}")
+        return report.prepared
+
+    def _run_folder(self, asked: TrainRequest) -> Path:
+        """Return the unfinished run of the same recipe, or a folder for a new one."""
+        runs = self._models.runs(self._name)
+        if asked.resume:
+            for run in sorted(_runs_in(runs), reverse=True):
+                if not (run / VERDICT_FILE).is_file() and _recipe_of(run) == asked.recipe:
+                    logger.info("going on with run %s", run.name)
+                    return run
+        return _new_run(runs)
+
+    def _initial(self, asked: TrainRequest) -> Path | None:
+        published = self._models.published(self._name) if asked.pretrained else None
+        if published is None or published.card.network != asked.recipe.network:
+            return None
+        return published.path
+
+
+def require_pairs(pairs: tuple[PairedSeries, ...], datastore: FolderDatastore) -> tuple[PairedSeries, ...]:
+    """Return the pairs.
+
+    Raises:
+        StudiesError: There are none.
+    """
+    if pairs:
+        return pairs
+    images = len(datastore.list_images())
+    raise StudiesError(
+        f"nothing to train on: {images} CT series, none with a PET of the same study and frame of reference; "
+        "GET /ct2pet/series says why for each series"
+    )
+
+
+def newest_run(runs: Path) -> Path | None:
+    """Return the run that was begun last, or None."""
+    return max(_runs_in(runs), default=None)
+
+
+def tell_percent(title: str) -> Progress:
+    """Return a progress that logs percents, at most one line in 5 seconds: the server keeps the last 20 lines."""
+    told = {"at": float("-inf"), "percent": -1}
+
+    def tell(done: int, total: int, what: str) -> None:
+        percent = 100 * done // max(1, total)
+        if percent != told["percent"] and (time.monotonic() - told["at"] >= TELL_EVERY_S or done >= total):
+            told.update(at=time.monotonic(), percent=percent)
+            logger.info("%s: %d %% (%s)", title, percent, what)
+
+    return tell
+
+
+def _runs_in(runs: Path) -> list[Path]:
+    return [run for run in runs.iterdir() if run.is_dir()] if runs.is_dir() else []
+
+
+def _new_run(runs: Path) -> Path:
+    """Return a folder that does not exist yet, later in name order than all that do."""
+    name = time.strftime("%Y%m%d-%H%M%S")
+    number = sum(run.name.startswith(name) for run in _runs_in(runs))
+    return runs / (f"{name}-{number}" if number else name)
+
+
+def _recipe_of(run: Path) -> Recipe | None:
+    try:
+        return recipe_from_mapping(json.loads((run / RECIPE_FILE).read_text()))
+    except (OSError, ValueError, RecipeError):  # killed before it was written, or of an older version: not that run
+        return None
+
+
+def _json_of(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return {}

@@ -1,0 +1,110 @@
+"""What a client may set about a training, out of the loose JSON it sends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from ct2pet_app.errors import RequestError
+from ct2pet_app.settings import AppSettings, did_you_mean, split_settings
+from lib.learning.recipe import Recipe, shipped_recipes
+
+PublishRule = Literal["if_not_worse", "always"]
+RECIPE_KEYS = {  # MONAI Label's words, which the stock Slicer module shows, and the recipe's
+    "max_epochs": "schedule.epochs",
+    "train_batch_size": "batches.size",
+    "learning_rate": "optimiser.learning_rate",
+}
+KNOWN = (*RECIPE_KEYS, "recipe", "set", "resume", "pretrained", "publish", "device")
+# what stock clients and MONAI Label itself add, and what has no meaning here
+WITHOUT_MEANING = frozenset(
+    {"model", "client_id", "name", "dataset", "val_split", "val_batch_size", "val_interval", "multi_gpu", "gpus",
+     "local_rank", "bundle_path", "early_stop_patience", "tracking", "tracking_uri", "tracking_experiment_name"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """A training as asked for.
+
+    Attributes:
+        recipe: The recipe with all that was set.
+        resume: Go on with an unfinished run of the same recipe, if there is one.
+        pretrained: Start from the published weights, if their network is the recipe's.
+        publish: `always`, or only `if_not_worse` than the published model on the same patients.
+        device: Where to train.
+    """
+
+    recipe: Recipe
+    resume: bool
+    pretrained: bool
+    publish: PublishRule
+    device: str
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any], *, model: str, settings: AppSettings) -> TrainRequest:
+        """Return the training that `params` of a request ask for.
+
+        Raises:
+            RequestError: An unknown key or a value that is not understood; the message names the right ones.
+            RecipeError: A recipe setting that cannot be.
+        """
+        for key in params:
+            if key not in KNOWN and key not in WITHOUT_MEANING:
+                raise RequestError(
+                    f"unknown training setting {key!r}; {did_you_mean(key, KNOWN)}. "
+                    'Any key of a recipe can be given as {"set": "schedule.patience=5;optimiser.kind=adam"}'
+                )
+        given = {key: _first(params[key]) for key in params if params[key] not in (None, "", [])}
+        recipe = given.get("recipe")
+        if recipe is not None and recipe != settings.recipe and recipe not in shipped_recipes():
+            raise RequestError(f"recipe {str(recipe)[:60]!r}: {did_you_mean(str(recipe), shipped_recipes())}")
+        publish = given.get("publish", "if_not_worse")
+        if publish not in get_args(PublishRule):
+            raise RequestError(f"publish {publish!r}: expected one of {', '.join(get_args(PublishRule))}")
+        extra = [f"{RECIPE_KEYS[key]}={given[key]}" for key in RECIPE_KEYS if key in given]
+        extra += _settings(params.get("set"))
+        return cls(
+            recipe=settings.recipe_of(model, recipe=recipe, extra=extra),
+            resume=_flag(given, "resume", default=True),
+            pretrained=_flag(given, "pretrained", default=False),
+            publish=publish,
+            # the stock module asks for cuda wherever it is; what this machine has decides
+            device=settings.device if given.get("device") in (None, "cuda") else str(given["device"]),
+        )
+
+
+def shown_settings(settings: AppSettings, model: str) -> dict[str, Any]:
+    """Return what a client is shown to set, with the defaults; a list of strings is a choice, its first the default."""
+    recipe = settings.recipe_of(model)
+    others = [name for name in shipped_recipes() if name != settings.recipe]
+    return {
+        "max_epochs": recipe.schedule.epochs,
+        "train_batch_size": recipe.batches.size,
+        "learning_rate": recipe.optimiser.learning_rate,
+        "recipe": [settings.recipe, *others],
+        "set": "",
+        "resume": True,
+        "pretrained": False,
+        "publish": list(get_args(PublishRule)),
+    }
+
+
+def _settings(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [str(item) for item in value]
+    return split_settings(str(value or ""))
+
+
+def _first(value: Any) -> Any:
+    """Return a choice: clients that show none send the whole list back."""
+    return value[0] if isinstance(value, list) and value else value
+
+
+def _flag(given: Mapping[str, Any], key: str, *, default: bool) -> bool:
+    words = {"true": True, "false": False, "1": True, "0": False}
+    flag = words.get(str(given.get(key, default)).lower())
+    if flag is None:
+        raise RequestError(f"{key} {given[key]!r}: expected true or false")
+    return flag

@@ -1,0 +1,127 @@
+"""CT volumes out of files that came with a request: NIfTI, NRRD, MHA in HU, or a zip or folder of one DICOM series."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lib.dicom.read import CT_FLOOR_HU, read_ct
+from lib.dicom.scan import ScannedSeries, scan_folder
+from lib.errors import ImageFileError, InputError
+from lib.imaging.check import refuse_unless_ct
+from lib.imaging.files import SUFFIXES, read_volume_file
+from lib.imaging.volume import Unit, Volume
+from lib.types import Series
+
+MOST_FILES = 20_000  # of a zip; a long dynamic study has some thousand slices
+MOST_UNPACKED_BYTES = 16 * 10**9  # of a zip: a bomb stops here
+TAKEN = (*SUFFIXES, ".zip")
+
+
+@dataclass(frozen=True)
+class CTSource:
+    """A CT that a request names.
+
+    Attributes:
+        name: Series UID, or how an upload is called in messages.
+        read: Reads the pixels; raises InputError when they are no CT.
+        pet: The real PET of the same study, if there is one.
+    """
+
+    name: str
+    read: Callable[[], Volume]
+    pet: Series | None = None
+
+
+def source_of_series(ct: Series, pet: Series | None) -> CTSource:
+    """Return the source of a series of the datastore."""
+    return CTSource(ct.uid, lambda: _checked(read_ct(ct), f"series {ct.uid}"), pet)
+
+
+def source_of_file(path: Path, name: str) -> CTSource:
+    """Return the source of an uploaded file or, from a session, folder; `name` is what messages call it."""
+    return CTSource(name, lambda: read_uploaded_ct(path, name))
+
+
+def read_uploaded_ct(path: Path, name: str) -> Volume:
+    """Return the CT of an uploaded file or folder, HU; padding below -1024 becomes -1024.
+
+    Raises:
+        ImageFileError: Another kind of file, damaged, or its numbers are no CT in HU.
+        DicomError: A zip or folder whose DICOM files are no CT; the reason of each series is named.
+    """
+    if path.is_dir():
+        return _checked(_only_ct(path, name), name)
+    suffix = suffix_of(name)
+    if suffix == ".zip":
+        with tempfile.TemporaryDirectory(prefix="ct2pet-") as folder:
+            unpack(path, Path(folder), name)
+            return _checked(_only_ct(Path(folder), name), name)
+    try:
+        volume = read_volume_file(path, unit=Unit.HU)
+    except InputError as error:  # the file has a name of the server's on disk; the user knows the one it came with
+        raise type(error)(str(error).replace(path.name, name)) from error
+    np.maximum(volume.array, CT_FLOOR_HU, out=volume.array)
+    return _checked(volume, name)
+
+
+def suffix_of(name: str) -> str:
+    """Return which kind of file an uploaded one is, by its name.
+
+    Raises:
+        ImageFileError: None that is taken.
+    """
+    suffix = next((suffix for suffix in TAKEN if name.lower().endswith(suffix)), None)
+    if suffix is None:
+        raise ImageFileError(
+            f"{name}: not a kind of file that is taken; give a CT in HU as {', '.join(SUFFIXES)}, "
+            "or a .zip of one DICOM CT series"
+        )
+    return suffix
+
+
+def unpack(archive: Path, folder: Path, name: str) -> None:
+    """Write a zip's files into a folder under numbers: names inside an archive are not to be trusted.
+
+    Raises:
+        ImageFileError: Not a zip, damaged, encrypted, or far too large.
+    """
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            members = [member for member in zipped.infolist() if not member.is_dir()]
+            if len(members) > MOST_FILES or sum(member.file_size for member in members) > MOST_UNPACKED_BYTES:
+                raise ImageFileError(f"{name}: more than {MOST_FILES} files or 16 GB; give one CT series")
+            for number, member in enumerate(members):
+                # ZipFile stops at the announced size, so the sum above bounds what is written
+                with zipped.open(member) as packed, (folder / f"{number:05d}").open("wb") as file:
+                    shutil.copyfileobj(packed, file)
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        raise ImageFileError(f"{name}: cannot be unpacked ({error}); give a plain zip of one CT series") from error
+
+
+def _only_ct(folder: Path, name: str) -> Volume:
+    report = scan_folder(folder)
+    usable = report.usable("CT")
+    if len(usable) == 1:
+        return read_ct(usable[0].series)
+    if usable:
+        listed = ", ".join(found.series.uid for found in usable)
+        raise ImageFileError(f"{name}: {len(usable)} CT series ({listed}), expected one; send them one by one")
+    found = "; ".join(_why_not(series) for series in report.series) or "no DICOM files at all"
+    raise ImageFileError(f"{name}: no usable CT series; found {found}")
+
+
+def _why_not(found: ScannedSeries) -> str:
+    series = found.series
+    return f"series {series.uid} ({series.modality}): {found.reason or 'not a CT'}"
+
+
+def _checked(volume: Volume, what: str) -> Volume:
+    refuse_unless_ct(volume, what)
+    return volume
