@@ -11,7 +11,7 @@ import dataclasses
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +27,8 @@ from lib.errors import CT2PETError, InputError
 
 if TYPE_CHECKING:
     from lib.dicom.scan import ScanReport
+    from lib.learning.recipe import Recipe
+    from lib.pairing.prepare import PreparationReport
     from lib.types import Progress
 
 logger = logging.getLogger("ct2pet")
@@ -46,6 +48,13 @@ Studies = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
 ToleranceMm = Annotated[float, typer.Option(help="Largest distance of a CT slice and its PET slice.", min=0.0)]
+
+RecipeName = Annotated[str, typer.Option(help="paper, quantitative, or a .toml file.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: schedule.epochs=5. May be repeated."),
+]
+ModelFile = Annotated[Path, typer.Option("--model", help="A .safetensors file made by train.", show_default=False)]
 
 
 @app.callback()
@@ -160,6 +169,172 @@ def phantom(
         stdout.print(str(folder), markup=False, soft_wrap=True)
 
 
+@app.command()
+def prepare(
+    studies: Studies,
+    out: Annotated[Path, typer.Option(help="Folder for the arrays.", show_default=False)],
+    recipe: RecipeName = "quantitative",
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the pairs of a folder as arrays, ready to train on any machine; pairs that lie there already are kept.
+
+    The JSON is `{out, pairs, reused, failed: [{patient_id, ct_series_instance_uid, pet_series_instance_uid, reason}]}`.
+    """
+    from lib.learning.recipe import load_recipe
+
+    report = _prepare(studies, out, load_recipe(recipe, settings=settings or ()))
+    if as_json:
+        pairs = len(report.prepared.pairs)
+        _print_json({"out": out, "pairs": pairs, "reused": report.reused, "failed": report.failed})
+        return
+    stdout.print(f"{len(report.prepared.pairs)} pairs in {out}, {report.reused} of them from before", soft_wrap=True)
+
+
+@app.command()
+def train(
+    studies: Annotated[
+        Path, typer.Argument(help="Folder of DICOM studies, or of prepared arrays.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
+    recipe: RecipeName = "quantitative",
+    stages: Annotated[int | None, typer.Option(help="U-Nets in the chain, 1 to 6.")] = None,
+    settings: Settings = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in this folder was stopped.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Train a cascade and publish it as one .safetensors file beside its figures.
+
+    On several GPUs: `torchrun --nproc-per-node 4 main.py train ARRAYS --out RUN`, on arrays made by `prepare`.
+
+    The JSON is `{model, epochs, stopped_because, scores}`.
+    """
+    from lib.learning.recipe import load_recipe
+    from lib.learning.training import train as train_cascade
+    from lib.pairing.prepared import PreparedSet
+
+    chosen = load_recipe(recipe, settings=[*(settings or ()), *([f"stages={stages}"] if stages is not None else [])])
+    is_prepared = (studies / "index.json").is_file()
+    prepared = PreparedSet.open(studies) if is_prepared else _prepare(studies, out / "prepared", chosen).prepared
+    with _progress() as progress:
+        result = train_cascade(prepared, chosen, out, resume=resume, device=device, progress=progress)
+    scores = result.card.scores
+    if as_json:
+        told = {"model": result.model, "epochs": result.epochs, "stopped_because": result.stopped_because}
+        _print_json({**told, "scores": scores})
+        return
+    if scores is not None:
+        _print_scores(scores.table, f"{scores.patients} {scores.side} patients")
+    stdout.print(f"{result.epochs} epochs ({result.stopped_because}); model: {result.model}", soft_wrap=True)
+
+
+@app.command()
+def synthesize(
+    ct: Annotated[Path, typer.Argument(help="DICOM folder of a CT, or a .nii.gz, .nrrd or .mha in HU.")],
+    model: ModelFile,
+    out: Annotated[Path, typer.Option(help="File to write: .nrrd, .nii.gz or .mha.", show_default=False)],
+    slices: Annotated[str, typer.Option(help="Only these slices, A:B counted from 0; all when empty.")] = "",
+    series: Annotated[str | None, typer.Option(help="SeriesInstanceUID, where the folder holds several CTs.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Draw the synthetic PET of a CT, SUVbw on the CT's grid. Research only, not for diagnosis.
+
+    The JSON is `{out, model, sha256, shape, spacing_mm, suv_max, suv_mean}`.
+    """
+    from lib.dicom.open_ct import open_ct
+    from lib.imaging.files import write_volume_file
+    from lib.imaging.geometry import parse_slab
+    from lib.synthesis.synthesizer import Synthesizer
+
+    synthesizer = Synthesizer.load(model, device=device)
+    with _progress() as progress:
+        pet = synthesizer.apply(
+            open_ct(ct, series_uid=series, progress=progress), parse_slab(slices), progress=progress
+        )
+    write_volume_file(pet, out)
+    told = {
+        "out": out,
+        "model": synthesizer.card.name,
+        "sha256": synthesizer.checksum,
+        "shape": pet.geometry.shape,
+        "spacing_mm": pet.geometry.spacing_mm,
+        "suv_max": float(pet.array.max()),
+        "suv_mean": float(pet.array.mean()),
+    }
+    if as_json:
+        _print_json(told)
+        return
+    stdout.print(f"{out}: SYNTHETIC PET, SUVbw {told['suv_mean']:.2f} on average, up to {told['suv_max']:.2f}. "
+                 "Research only, NOT FOR DIAGNOSIS.", soft_wrap=True)  # fmt: skip
+
+
+@app.command()
+def evaluate(
+    studies: Studies,
+    model: ModelFile,
+    out: Annotated[Path, typer.Option(help="Folder for figures and pictures.", show_default=False)],
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    note: Annotated[str, typer.Option(help="A line below every picture, such as the data's attribution.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Compare a model with the real PETs of a folder, beside trivial predictors fitted on its training patients.
+
+    Means are over patients that the model has never seen. Figures are SUVbw on the recipe's grid, PSNR of 0 to 10 SUV;
+    `_body` means inside the body. One picture a patient is written.
+
+    The JSON is `{model, patients: [...], mean: {...}, baselines: {zero, constant, hu_mean, hu_median}}`.
+    """
+    from lib.evaluation.evaluate import evaluate_pairs
+    from lib.pairing.pairs import pair_series
+    from lib.synthesis.synthesizer import Synthesizer
+
+    synthesizer = Synthesizer.load(model, device=device)
+    pairs = pair_series(_scan(studies)).pairs
+    with _progress() as progress:
+        result = evaluate_pairs(pairs, synthesizer, out, note=note, progress=progress).as_json()
+    if as_json:
+        _print_json(result)
+        return
+    for patient in result["patients"]:
+        seen = "" if patient["seen"] == "no" else f" (seen in {patient['seen']}, not in the means)"
+        _print_scores({"model": patient, **patient["baselines"]}, f"{patient['patient_id']}{seen}")
+    _print_scores({"model": result["mean"], **result["baselines"]}, f"mean of {result['judged_patients']} patients")
+    for failure in result["failed"]:
+        stderr.print(f"failed: {failure['patient_id']}: {failure['reason']}", markup=False, soft_wrap=True)
+    stdout.print(f"figures and pictures: {out}", soft_wrap=True)
+
+
+def _prepare(studies: Path, out: Path, recipe: Recipe) -> PreparationReport:
+    from lib.pairing.pairs import pair_series
+    from lib.pairing.prepare import prepare_pairs
+
+    pairs = pair_series(_scan(studies)).pairs
+    with _progress() as progress:
+        report = prepare_pairs(pairs, out, preparation=recipe.preparation, progress=progress)
+    for failure in report.failed:
+        stderr.print(f"left out: {failure.patient_id}: {failure.reason}", markup=False, soft_wrap=True)
+    return report
+
+
+def _print_scores(table: Mapping[str, Mapping[str, float | None]], title: str) -> None:
+    columns = {
+        "mae_suv_body": ">body MAE [SUV]",
+        "psnr_db_body": ">body PSNR [dB]",
+        "correlation_body": ">body correlation",
+        "ssim_body": ">body SSIM",
+        "mae_suv": ">slice MAE [SUV]",
+        "psnr_db": ">slice PSNR [dB]",
+        "ssim": ">slice SSIM",
+    }
+    shown = _table("method", *columns.values(), title=title)
+    for method in ("model", *(name for name in table if name != "model")):
+        values = (table[method][name] for name in columns)
+        shown.add_row(method, *("-" if value is None else f"{value:.3f}" for value in values))
+    stdout.print(shown)
+
+
 def _scan(studies: Path) -> ScanReport:
     from lib.dicom.index import default_index
     from lib.dicom.scan import require_series, scan_folder
@@ -181,9 +356,9 @@ def _progress() -> Iterator[Progress]:
         yield show
 
 
-def _table(*headings: str) -> Table:
+def _table(*headings: str, title: str | None = None) -> Table:
     """Return an empty table; a heading that begins with > is a column of numbers."""
-    table = Table(show_lines=False)
+    table = Table(show_lines=False, title=title, title_justify="left")
     for heading in headings:
         table.add_column(heading.lstrip(">"), justify="right" if heading.startswith(">") else "left", overflow="fold")
     return table

@@ -106,7 +106,9 @@ def test_no_circles_inside_a_folder() -> None:
 
 
 def test_files_stay_readable() -> None:
-    long = {name_of(path): n for path in sources() if (n := len(path.read_text().splitlines())) > 300}
+    # main.py is one file by the user's wish: the doors may not import one another, and the engine may not print
+    lines = {name_of(path): len(path.read_text().splitlines()) for path in sources() if path != ROOT / "main.py"}
+    long = {name: count for name, count in lines.items() if count > 300}
     assert not long, f"past 300 lines, split: {long}"
 
 

@@ -78,7 +78,8 @@ def _refuse_truncated(dataset: Dataset, file: BinaryIO, name: str) -> None:
         return
     numbers = rows * columns * _integer(dataset, "samples", 1) * _integer(dataset, "frames", 1)
     expected = numbers * _integer(dataset, "bits_allocated", 16) // 8
-    found = os.fstat(file.fileno()).st_size - file.tell()  # pydicom stops in front of the pixel data element
+    element_start = 8 if dataset.is_implicit_VR else 12  # pydicom stops in front of the pixel data element
+    found = os.fstat(file.fileno()).st_size - file.tell() - element_start
     if found < expected:
         raise DicomError(f"{name}: truncated, {max(found, 0)} of {expected} bytes of pixels; copy the file again")
 

@@ -156,3 +156,20 @@ def resolve_slab(slices: slice, count: int) -> tuple[int, int]:
     if slices.step not in (None, 1) or not 0 <= start < stop <= count:
         raise InputError(f"slices {slices.start}:{slices.stop} are not a range within the {count} slices (0:{count})")
     return start, stop
+
+
+def parse_slab(text: str) -> slice | None:
+    """Return the range that `A:B` names, counted from 0, either end open; None for an empty text.
+
+    Raises:
+        InputError: Not of that form.
+    """
+    if not text:
+        return None
+    first, separator, last = text.partition(":")
+    try:
+        if not separator:
+            raise ValueError
+        return slice(int(first) if first else None, int(last) if last else None)
+    except ValueError as error:
+        raise InputError(f"slices {text!r} are not A:B, such as 10:26 (slices 10 to 25, counted from 0)") from error

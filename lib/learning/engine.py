@@ -22,6 +22,7 @@ from lib.learning.augment import augment
 from lib.learning.dataset import ShareSampler, Sides, SliceDataset, training_loader
 from lib.learning.losses import cascade_loss
 from lib.learning.progress import KEY_METRIC, EpochRecord, RunLog, RunStatus, cut_history
+from lib.learning.optimisation import learning_rate, make_optimiser
 from lib.learning.recipe import Recipe
 from lib.learning.validation import validate
 from lib.networks.cascade import Cascade
@@ -32,7 +33,6 @@ from lib.types import Progress
 logger = logging.getLogger(__name__)
 
 KEPT_RESUME_FILES = 2  # the newest, and the one before it in case the newest cannot be read
-FINAL_SHARE_OF_RATE = 0.01  # where the cosine ends
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Loop:
             self.network = nn.parallel.DistributedDataParallel(
                 cascade, device_ids=[device.index] if device.type == "cuda" else None
             )
-        self.optimiser = _optimiser(cascade, recipe)
+        self.optimiser = make_optimiser(cascade, recipe)
         dataset = SliceDataset(prepared, sides.train, recipe)
         self.sampler = ShareSampler(dataset, recipe, rank=idist.get_rank(), world_size=idist.get_world_size())
         self.loader = training_loader(dataset, self.sampler, recipe, pin=device.type == "cuda")
@@ -282,25 +282,6 @@ class Loop:
             finished=finished,
             stopped_because=self.state.stopped_because,
         )
-
-
-def learning_rate(recipe: Recipe, *, epochs_done: float, minutes_done: float = 0.0) -> float:
-    """Return the learning rate at a moment of training; a limit in minutes moves the cosine along when it is nearer."""
-    schedule, peak = recipe.schedule, recipe.optimiser.learning_rate
-    if schedule.kind == "constant":
-        return peak
-    if epochs_done < schedule.warmup_epochs:
-        return peak * max(0.01, epochs_done / schedule.warmup_epochs)
-    done = (epochs_done - schedule.warmup_epochs) / max(1e-9, schedule.epochs - schedule.warmup_epochs)
-    if schedule.max_minutes:
-        done = max(done, minutes_done / schedule.max_minutes)
-    share = (1 + math.cos(math.pi * min(1.0, done))) / 2
-    return peak * (FINAL_SHARE_OF_RATE + (1 - FINAL_SHARE_OF_RATE) * share)
-
-
-def _optimiser(cascade: Cascade, recipe: Recipe) -> torch.optim.Optimizer:
-    kind = torch.optim.Adam if recipe.optimiser.kind == "adam" else torch.optim.AdamW
-    return kind(cascade.parameters(), lr=recipe.optimiser.learning_rate, weight_decay=recipe.optimiser.weight_decay)
 
 
 def _epoch_of(path: Path) -> int:

@@ -1,0 +1,48 @@
+"""One CT out of what a person names: a DICOM folder, or a volume file in HU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lib.dicom.read import read_ct
+from lib.dicom.scan import ScannedSeries, require_series, scan_folder
+from lib.errors import UnsupportedSeriesError
+from lib.imaging.check import refuse_unless_ct
+from lib.imaging.files import read_volume_file
+from lib.imaging.volume import Unit, Volume
+from lib.types import Progress, no_progress
+
+
+def open_ct(path: Path, *, series_uid: str | None = None, progress: Progress = no_progress) -> Volume:
+    """Return the CT of a folder of DICOM files, or of a NIfTI, NRRD or MHA file in HU.
+
+    Args:
+        path: Folder or file.
+        series_uid: Which CT, where a folder holds several.
+
+    Raises:
+        UnsupportedSeriesError: No usable CT, several and none named, or the named one is not usable.
+        ImageFileError: A file that is not a CT volume in HU.
+    """
+    if path.is_file():
+        volume = read_volume_file(path, unit=Unit.HU)
+        refuse_unless_ct(volume, path.name)
+        return volume
+    return read_ct(_choose(require_series(scan_folder(path, progress=progress)).series, path, series_uid).series)
+
+
+def _choose(series: tuple[ScannedSeries, ...], path: Path, series_uid: str | None) -> ScannedSeries:
+    if series_uid is not None:
+        named = next((found for found in series if found.series.uid == series_uid), None)
+        if named is None or named.series.modality != "CT" or not named.is_usable:
+            reason = "not found" if named is None else named.reason or f"it is {named.series.modality}, not CT"
+            raise UnsupportedSeriesError(f"{path}: series {series_uid}: {reason}; `main.py scan` lists what is there")
+        return named
+    usable = [found for found in series if found.series.modality == "CT" and found.is_usable]
+    if not usable:
+        reasons = "; ".join(f"{found.series.uid}: {found.reason}" for found in series if found.reason)
+        raise UnsupportedSeriesError(f"{path}: no usable CT series{f' ({reasons})' if reasons else ''}")
+    if len(usable) > 1:
+        uids = ", ".join(found.series.uid for found in usable)
+        raise UnsupportedSeriesError(f"{path}: {len(usable)} CT series; name one with --series: {uids}")
+    return usable[0]
