@@ -21,8 +21,8 @@ from lib.errors import TrainingError
 from lib.learning.augment import augment
 from lib.learning.dataset import ShareSampler, Sides, SliceDataset, training_loader
 from lib.learning.losses import cascade_loss
-from lib.learning.progress import KEY_METRIC, EpochRecord, RunLog, RunStatus, cut_history
 from lib.learning.optimisation import learning_rate, make_optimiser
+from lib.learning.progress import KEY_METRIC, EpochRecord, RunLog, RunStatus, cut_history
 from lib.learning.recipe import Recipe
 from lib.learning.validation import validate
 from lib.networks.cascade import Cascade
