@@ -27,13 +27,13 @@ from ct2pet_app.infer import SynthesisTask
 from ct2pet_app.infer_request import FORBIDDEN, InferOptions
 from ct2pet_app.models import ModelStore
 from ct2pet_app.routes import install
-from ct2pet_app.server import running_server
+from ct2pet_app.server import running_server, stop_server
 from ct2pet_app.sessions import CheckedSessions
 from ct2pet_app.settings import AppSettings
 from ct2pet_app.strategies import strategies
-from ct2pet_app.train import CascadeTrainTask, require_pairs
+from ct2pet_app.train import CascadeTrainTask, end_with_parent, require_pairs
 from ct2pet_app.uploads import CTSource, source_of_file
-from lib.errors import CT2PETError, StudiesError
+from lib.errors import CT2PETError, InputError, StudiesError
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,11 @@ class CT2PETApp(MONAILabelApp):
     """What MONAI Label builds: once in the server, and again in every training process."""
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str] | None = None) -> None:
-        self.settings = AppSettings.from_conf(conf or {}, app_folder=Path(app_dir))
+        try:
+            self.settings = AppSettings.from_conf(conf or {}, app_folder=Path(app_dir))
+        except InputError as error:
+            stop_server(error)
+            raise
         self.models = ModelStore(self.settings)
         words = {"name": "ct2pet", "description": DESCRIPTION, "version": lib.__version__}
         super().__init__(app_dir, studies, conf or {}, **words, labels=["PET"])
@@ -59,7 +63,9 @@ class CT2PETApp(MONAILabelApp):
             SettingsError: The studies are an address.
         """
         if self.studies.startswith(("http://", "https://")):
-            raise SettingsError(f"--studies {self.studies}: this version takes a folder of DICOM studies")
+            error = SettingsError(f"--studies {self.studies}: this version takes a folder of DICOM studies")
+            stop_server(error)
+            raise error
         return FolderDatastore(Path(self.studies), self.settings.models_folder)
 
     def init_infers(self) -> dict[str, InferTask]:
@@ -122,14 +128,18 @@ class CT2PETApp(MONAILabelApp):
         """Return the result in MONAI Label's form: `file`, `label` and `params`.
 
         Raises:
-            NotFoundError: No such model, or an uploaded CT whose result is to be saved as a label.
+            NotFoundError: No such model.
             InputError: The source is no CT, the model is not trained, or a parameter is not understood.
         """
         options = InferOptions.from_params(params)
+        if options.save_label and source.image_id is None:
+            raise RequestError("save_label: a label belongs to an image of the datastore; add the CT there first")
         task = self._infers[self.models.known(model)]
         path, told = task({"source": source, "options": options})
         if options.save_label:
-            self.datastore().save_label(source.name, path, options.label_tag, {"model": model, "params": told})
+            self.datastore().save_label(
+                source.image_id or "", path, options.label_tag, {"model": model, "params": told}
+            )
         return {"label": path, "tag": options.label_tag, "file": path, "params": told}
 
     def session_source(self, session_id: str) -> CTSource:
@@ -178,6 +188,7 @@ class CT2PETApp(MONAILabelApp):
         if running_server() is not None:
             raise RequestError("run_sync: a training runs in a process of its own; leave run_sync out")
         name = self.models.known(str(request.get("model")))
+        end_with_parent()
         try:
             return self._trainer(name)(request, self.datastore())
         except CT2PETError as error:  # one line: the server keeps the last 20 for the client

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 import threading
-import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from ct2pet_app.errors import BusyError
 from ct2pet_app.infer_request import InferOptions
 from ct2pet_app.models import ModelStore, how_to_train
+from ct2pet_app.told import Stopwatch, card_as_json, figures, seen_in_training, slab_in_words, suv_statistics
 from ct2pet_app.uploads import CTSource
-from lib.dicom.read import read_pet
-from lib.errors import CheckpointError, InputError
-from lib.evaluation.compare import compare_with_real
+from lib.errors import CheckpointError
 from lib.imaging.files import write_volume_file
-from lib.imaging.volume import Volume
-from lib.learning.card import INTENDED_USE, ModelCard
+from lib.learning.card import INTENDED_USE
 from lib.synthesis.synthesizer import Synthesizer
 
 logger = logging.getLogger(__name__)
@@ -118,7 +112,7 @@ class SynthesisTask(InferTask):
     def _synthesize(
         self, synthesizer: Synthesizer, source: CTSource, options: InferOptions
     ) -> tuple[str, dict[str, Any]]:
-        watch = _Stopwatch()
+        watch = Stopwatch()
         with watch.step("read"):
             ct = source.read()
         with watch.step("wait"):
@@ -129,7 +123,7 @@ class SynthesisTask(InferTask):
         finally:
             self._models.in_use.release()
         with watch.step("measure"):
-            metrics, why_no_metrics = _measure(pet, ct, source, options, synthesizer.card)
+            metrics, why_no_metrics = figures(pet, ct, source, options, synthesizer.card)
         with watch.step("write"):
             name = f"synthetic-pet-{self._name}-{uuid.uuid4().hex[:8]}{options.extension}"
             path = write_volume_file(pet, self._results / name)
@@ -137,14 +131,15 @@ class SynthesisTask(InferTask):
         return str(path), {
             "synthetic": True,
             "notice": INTENDED_USE,
-            "image": source.name,
+            "image": source.image_id or source.name,
             "unit": UNIT,
             "shape": list(pet.geometry.shape),
             "spacing_mm": list(pet.geometry.spacing_mm),
-            "slices": _slab_in_words(ct, options.slices),
+            "slices": slab_in_words(ct, options.slices),
             "suv": suv_statistics(pet),
             "metrics": metrics,
             "why_no_metrics": why_no_metrics,
+            "seen_in_training": seen_in_training(source, synthesizer.card),
             "latencies": watch.seconds(),
             "model": {
                 "name": self._name,
@@ -153,59 +148,3 @@ class SynthesisTask(InferTask):
             },
             "ignored": list(options.ignored),
         }
-
-
-class _Stopwatch:
-    """Seconds of named steps."""
-
-    def __init__(self) -> None:
-        self._steps: dict[str, float] = {}
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._steps[name] = time.perf_counter() - began
-
-    def total(self) -> float:
-        return sum(self._steps.values())
-
-    def seconds(self) -> dict[str, float]:
-        return {name: round(seconds, 4) for name, seconds in {**self._steps, "total": self.total()}.items()}
-
-
-def suv_statistics(pet: Volume) -> dict[str, float]:
-    """Return the least, largest and mean SUVbw, and the one that 99 % of the voxels stay below."""
-    return {
-        "min": float(pet.array.min()),
-        "max": float(pet.array.max()),
-        "mean": float(pet.array.mean(dtype=np.float64)),
-        "p99": float(np.percentile(pet.array, 99)),
-    }
-
-
-def card_as_json(card: ModelCard) -> dict[str, Any]:
-    """Return a model card as plain values."""
-    return dict(json.loads(card.to_json()))
-
-
-def _measure(
-    pet: Volume, ct: Volume, source: CTSource, options: InferOptions, card: ModelCard
-) -> tuple[dict[str, Any] | None, str]:
-    """Return the figures beside the baselines, or None and why."""
-    if source.pet is None:
-        return None, "there is no real PET to compare with"
-    if not options.metrics:
-        return None, "not asked for"
-    try:
-        return compare_with_real(pet, ct=ct, pet=read_pet(source.pet), card=card).as_json(), ""
-    except InputError as error:  # the synthetic PET is good without figures
-        logger.warning("no metrics for %s: %s", source.name, error)
-        return None, str(error)
-
-
-def _slab_in_words(ct: Volume, slices: slice | None) -> str:
-    start, stop, _ = (slices or slice(None)).indices(ct.geometry.shape[0])
-    return f"{start}:{stop}"

@@ -28,7 +28,7 @@ class Verdict:
     """What became of a trained model, and why."""
 
     published: bool
-    words: str
+    verdict: str
 
 
 def judge(

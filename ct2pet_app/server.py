@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -34,6 +35,19 @@ def running_server() -> FastAPI | None:
     module = sys.modules.get("monailabel.app")
     application = getattr(module, "app", None)
     return application if isinstance(application, FastAPI) else None
+
+
+def stop_server(error: Exception) -> None:
+    """End the server with a sentence; return where this process is none.
+
+    An exception would do as well, under a hundred lines of other people's code.
+    """
+    if running_server() is None:
+        return
+    sys.stderr.write(f"\nct2pet cannot start: {error}\n")
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(2)
 
 
 def threaded_twins() -> APIRouter:

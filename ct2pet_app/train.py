@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -54,8 +56,7 @@ class CascadeTrainTask(TrainTask):
         run = newest_run(self._models.runs(self._name))
         if run is None:
             return {}
-        verdict = _json_of(run / VERDICT_FILE)
-        return {**_json_of(run / STATS_FILE), "run": run.name, **verdict}
+        return {**_json_of(run / STATS_FILE), "run": run.name, **_json_of(run / VERDICT_FILE)}
 
     def read_request(self, params: Mapping[str, Any]) -> TrainRequest:
         """Return the training that is asked for; raises InputError on words that are not understood."""
@@ -92,7 +93,7 @@ class CascadeTrainTask(TrainTask):
         if verdict.published:
             self._models.publish(self._name, result.model)
         write_text(run / VERDICT_FILE, json.dumps(asdict(verdict)))
-        logger.info("%s: %s", self._name, verdict.words)
+        logger.info("%s: %s", self._name, verdict.verdict)
         return self.stats()
 
     def _prepare(self, pairs: tuple[PairedSeries, ...], recipe: Recipe) -> PreparedSet:
@@ -137,6 +138,21 @@ def require_pairs(pairs: tuple[PairedSeries, ...], datastore: FolderDatastore) -
         f"nothing to train on: {images} CT series, none with a PET of the same study and frame of reference; "
         "GET /ct2pet/series says why for each series"
     )
+
+
+def end_with_parent() -> None:
+    """End this process when the server that started it is gone: nobody could stop it any more, or ask how it does.
+
+    A run goes on from its last epoch when it is asked for again.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()
 
 
 def newest_run(runs: Path) -> Path | None:

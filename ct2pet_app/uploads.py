@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,23 +31,25 @@ class CTSource:
 
     Attributes:
         name: Series UID, or how an upload is called in messages.
+        image_id: In the datastore; None for what came with the request.
         read: Reads the pixels; raises InputError when they are no CT.
         pet: The real PET of the same study, if there is one.
     """
 
     name: str
+    image_id: str | None
     read: Callable[[], Volume]
     pet: Series | None = None
 
 
 def source_of_series(ct: Series, pet: Series | None) -> CTSource:
     """Return the source of a series of the datastore."""
-    return CTSource(ct.uid, lambda: _checked(read_ct(ct), f"series {ct.uid}"), pet)
+    return CTSource(ct.uid, ct.uid, lambda: _checked(read_ct(ct), f"series {ct.uid}"), pet)
 
 
-def source_of_file(path: Path, name: str) -> CTSource:
+def source_of_file(path: Path, name: str, *, image_id: str | None = None) -> CTSource:
     """Return the source of an uploaded file or, from a session, folder; `name` is what messages call it."""
-    return CTSource(name, lambda: read_uploaded_ct(path, name))
+    return CTSource(name, image_id, lambda: read_uploaded_ct(path, name))
 
 
 def read_uploaded_ct(path: Path, name: str) -> Volume:
@@ -103,6 +106,16 @@ def unpack(archive: Path, folder: Path, name: str) -> None:
                     shutil.copyfileobj(packed, file)
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
         raise ImageFileError(f"{name}: cannot be unpacked ({error}); give a plain zip of one CT series") from error
+
+
+@contextlib.contextmanager
+def removed_if_refused(upload: Path) -> Iterator[None]:
+    """Remove the file of a refused upload: MONAI Label does so only after an answer without an error."""
+    try:
+        yield
+    except InputError:
+        upload.unlink(missing_ok=True)
+        raise
 
 
 def _only_ct(folder: Path, name: str) -> Volume:

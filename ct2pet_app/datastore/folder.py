@@ -15,9 +15,16 @@ from monailabel.interfaces.datastore import Datastore
 from ct2pet_app.datastore.converted import ConvertedVolumes
 from ct2pet_app.datastore.describe import describe_ct, describe_pet, describe_series, why_no_image
 from ct2pet_app.datastore.listing import Listing, StudiesFolder
-from ct2pet_app.datastore.shelf import Shelf
+from ct2pet_app.datastore.shelf import Kept, Shelf
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.uploads import CTSource, read_uploaded_ct, source_of_file, source_of_series, suffix_of
+from ct2pet_app.uploads import (
+    CTSource,
+    read_uploaded_ct,
+    removed_if_refused,
+    source_of_file,
+    source_of_series,
+    suffix_of,
+)
 from lib.dicom.read import read_ct, read_pet
 from lib.imaging.files import SUFFIXES
 from lib.pairing.pairs import PairedSeries
@@ -50,10 +57,8 @@ class FolderDatastore(Datastore):
         if found is not None:
             paired = listing.pairs.get(image_id)
             return source_of_series(found.series, None if paired is None else paired.pair.pet)
-        upload = self._shelf.uploads().get(image_id)
-        if upload is not None:
-            return source_of_file(upload.path, f"{image_id}{suffix_of(upload.path.name)}")
-        raise NotFoundError(why_no_image(image_id, listing))
+        upload = self._upload(image_id)
+        return source_of_file(upload.path, f"{image_id}{suffix_of(upload.path.name)}", image_id=image_id)
 
     def describe_series(self) -> list[dict[str, Any]]:
         """Return every series found, usable or not, and why not."""
@@ -85,10 +90,7 @@ class FolderDatastore(Datastore):
         found = self.listing().images.get(image_id)
         if found is not None:
             return str(self._converted.path_of(found.series, read_ct))
-        upload = self._shelf.uploads().get(image_id)
-        if upload is None:
-            raise NotFoundError(why_no_image(image_id, self.listing()))
-        return str(upload.path)
+        return str(self._upload(image_id).path)
 
     def get_image(self, image_id: str, params: Any = None) -> io.BytesIO:
         return io.BytesIO(Path(self.get_image_uri(image_id)).read_bytes())
@@ -99,10 +101,7 @@ class FolderDatastore(Datastore):
         noted = self._shelf.note_of(image_id)
         if found is not None:
             return {**describe_ct(found, listing), **noted}
-        upload = self._shelf.uploads().get(image_id)
-        if upload is None:
-            raise NotFoundError(why_no_image(image_id, listing))
-        return {**upload.note, "uploaded": True, **noted}
+        return {**self._upload(image_id).note, "uploaded": True, **noted}
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         self.get_image_info(image_id)
@@ -112,10 +111,11 @@ class FolderDatastore(Datastore):
         path = Path(image_filename)
         if image_id in self.listing().images:
             raise RequestError(f"image {image_id!r} is a series of the studies folder; give the upload another name")
-        name = f"{image_id}{suffix_of(path.name)}"
-        ct = read_uploaded_ct(path, name)
-        measured = {"slices": ct.geometry.shape[0], "spacing_mm": list(ct.geometry.spacing_mm)}
-        self._shelf.keep_upload(image_id, path, suffix_of(path.name), {**image_info, **measured})
+        with removed_if_refused(path):
+            suffix = suffix_of(path.name)
+            ct = read_uploaded_ct(path, f"{image_id}{suffix}")
+            measured = {"slices": ct.geometry.shape[0], "spacing_mm": list(ct.geometry.spacing_mm)}
+            self._shelf.keep_upload(image_id, path, suffix, {**image_info, **measured})
         return image_id
 
     def remove_image(self, image_id: str) -> None:
@@ -135,10 +135,7 @@ class FolderDatastore(Datastore):
         paired = self._pair_of(label_id) if label_tag == FINAL else None
         if paired is not None:
             return str(self._converted.path_of(paired.pair.pet, read_pet))
-        kept = self._shelf.labels_of(label_id).get(label_tag)
-        if kept is None:
-            raise NotFoundError(f"no label {label_id!r} with tag {label_tag!r}; GET /datastore/?output=all lists them")
-        return str(kept.path)
+        return str(self._label(label_id, label_tag).path)
 
     def get_label(self, label_id: str, label_tag: str, params: Any = None) -> io.BytesIO:
         return io.BytesIO(Path(self.get_label_uri(label_id, label_tag)).read_bytes())
@@ -147,10 +144,7 @@ class FolderDatastore(Datastore):
         paired = self._pair_of(label_id) if label_tag == FINAL else None
         if paired is not None:
             return describe_pet(paired)
-        kept = self._shelf.labels_of(label_id).get(label_tag)
-        if kept is None:
-            raise NotFoundError(f"no label {label_id!r} with tag {label_tag!r}; GET /datastore/?output=all lists them")
-        return dict(kept.note)
+        return dict(self._label(label_id, label_tag).note)
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
         self._shelf.add_label_note(label_id, label_tag, info)
@@ -164,8 +158,9 @@ class FolderDatastore(Datastore):
         suffix = next((suffix for suffix in SUFFIXES if label_filename.lower().endswith(suffix)), None)
         if suffix is None:
             raise RequestError(f"a label is a volume file ({', '.join(SUFFIXES)})")
-        self.ct_source(image_id)
-        self._shelf.keep_label(image_id, label_tag, Path(label_filename), suffix, label_info)
+        with removed_if_refused(Path(label_filename)):
+            self.ct_source(image_id)
+            self._shelf.keep_label(image_id, label_tag, Path(label_filename), suffix, label_info)
         return image_id
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
@@ -207,6 +202,18 @@ class FolderDatastore(Datastore):
         if tag == FINAL:
             return set(self.listing().pairs)
         return {kept.image for kept in self._shelf.labels() if kept.tag == tag}
+
+    def _upload(self, image_id: str) -> Kept:
+        upload = self._shelf.uploads().get(image_id)
+        if upload is None:
+            raise NotFoundError(why_no_image(image_id, self.listing()))
+        return upload
+
+    def _label(self, label_id: str, tag: str) -> Kept:
+        label = self._shelf.labels_of(label_id).get(tag)
+        if label is None:
+            raise NotFoundError(f"no label {label_id!r} with tag {tag!r}; GET /datastore/?output=all lists them")
+        return label
 
     def _pair_of(self, label_id: str) -> PairedSeries | None:
         """Return the pair by the PET's UID, which is the label's id, or by the CT's, which some clients ask with."""
