@@ -18,6 +18,7 @@ from lib.errors import DicomError, StudiesError
 from lib.imaging.geometry import Geometry
 from lib.types import Progress, Series, Study, no_progress
 
+TELL_EVERY = 100  # files between two words of progress
 REMEMBER_EVERY = 500  # files read between two writes of the index: what a killed scan reads again at most
 
 
@@ -99,29 +100,31 @@ def scan_folder(root: Path, *, index: HeaderIndex | None = None, progress: Progr
     Args:
         root: The folder; links in it are not followed.
         index: Headers read before. Files that have not changed since are not opened.
-        progress: Told the files looked at so far; how many there will be is known only at the end.
+        progress: Told how many files of how many have been looked at.
 
     Raises:
         StudiesError: The folder is missing, is a file, or may not be read.
     """
+    folders = list(walk(root))
+    total = sum(len(folder.files) for folder in folders)
     instances: list[InstanceHeader] = []
     skipped: list[SkippedFile] = []
-    folders: list[str] = []
-    looked_at = 0
     interned: dict[SharedHeader, SharedHeader] = {}
-    for folder in walk(root):
-        folders.append(folder.path)
+    done = 0
+    for folder in folders:
         skipped += [SkippedFile(Path(path), reason) for path, reason in folder.refused]
         for content, path in _contents(folder, index):
+            done += 1
+            if done % TELL_EVERY == 0:
+                progress(done, total, "reading headers")
             if isinstance(content, str):
                 skipped.append(SkippedFile(Path(path), content))
             else:
                 shared = interned.setdefault(content.shared, content.shared)
                 instances.append(content if shared is content.shared else replace(content, shared=shared))
-        looked_at += len(folder.files)
-        progress(looked_at, looked_at, "reading headers")
+    progress(total, total, "reading headers")
     if index is not None:
-        index.forget_folders_but(frozenset(folders), root=folders[0])
+        index.forget_folders_but(frozenset(folder.path for folder in folders), root=folders[0].path)
     series = tuple(_scanned(group) for group in _by_series(instances))
     return ScanReport(root, _studies(series), series, tuple(skipped))
 

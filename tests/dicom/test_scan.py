@@ -216,12 +216,13 @@ def test_a_multi_frame_series_is_refused_by_name(tmp_path: Path) -> None:
     assert "multi-frame (Enhanced CT Image Storage, 2 frames)" in (only(tmp_path).reason or "")
 
 
-def test_progress_is_told_the_files_looked_at(tmp_path: Path) -> None:
+def test_progress_is_told_as_files_of_all_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lib.dicom.scan.TELL_EVERY", 4)
     write_series(tmp_path / "a")
-    write_series(tmp_path / "b", modality="PT", count=3)
-    told: list[int] = []
-    scan_folder(tmp_path, progress=lambda done, total, what: told.append(done))
-    assert told[-1] == 8
+    write_series(tmp_path / "b", modality="PT", count=4)
+    told: list[tuple[int, int]] = []
+    scan_folder(tmp_path, progress=lambda done, total, what: told.append((done, total)))
+    assert told == [(4, 9), (8, 9), (9, 9)]
 
 
 def test_an_empty_folder_gives_an_empty_report_that_a_door_may_refuse(tmp_path: Path) -> None:
