@@ -38,7 +38,7 @@ def install(app: CT2PETApp) -> None:
         return
     server.put_first(application, server.threaded_twins())
     server.put_first(application, our_routes(app))
-    server.limit_requests(application, limit_bytes=app.settings.max_upload_bytes)
+    server.guard(application, origins=app.settings.origins, limit_bytes=app.settings.max_upload_bytes)
     server.answer_errors(application)
 
 

@@ -1,4 +1,4 @@
-"""What this app changes about MONAI Label's server as a whole: threads, errors, the size of a request.
+"""What this app changes about MONAI Label's server as a whole: threads, errors, and who may ask how much.
 
 The stock handlers are coroutines that never await: while one computes, the server answers nobody. Here each has a twin
 that runs in a thread and is found first.
@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from monailabel.config import settings as monailabel_settings
@@ -22,7 +23,7 @@ from monailabel.endpoints import activelearning, batch_infer, datastore, info, m
 from monailabel.interfaces.exception import MONAILabelException
 
 from ct2pet_app.errors import http_status
-from ct2pet_app.limits import LimitedBody
+from ct2pet_app.gate import Gate
 from lib.errors import CT2PETError
 
 logger = logging.getLogger(__name__)
@@ -89,13 +90,24 @@ def answer_errors(server: FastAPI) -> None:
     server.middleware_stack = None  # Starlette builds it, handlers included, anew at the next request
 
 
-def limit_requests(server: FastAPI, *, limit_bytes: int) -> None:
-    """Refuse bodies above a size."""
+def guard(server: FastAPI, *, origins: tuple[str, ...], limit_bytes: int) -> None:
+    """Put the gate before all else, and take out the stock permission for the web pages of everybody."""
     server.middleware_stack = None
-    # by name: after POST /reload the former app's class is another one
-    others = [layer for layer in server.user_middleware if getattr(layer.cls, "__name__", "") != LimitedBody.__name__]
-    server.user_middleware[:] = others
-    server.add_middleware(LimitedBody, limit_bytes=limit_bytes)
+    ours = (Gate.__name__, CORSMiddleware.__name__)  # by name: after POST /reload the former Gate is another class
+    server.user_middleware[:] = [layer for layer in server.user_middleware if _name_of(layer.cls) not in ours]
+    if origins:
+        server.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_credentials=True,
+            allow_methods=["*"],
+            allow_headers=["*"],
+        )
+    server.add_middleware(Gate, origins=origins, limit_bytes=limit_bytes)
+
+
+def _name_of(layer: object) -> str:
+    return str(getattr(layer, "__name__", ""))
 
 
 async def _answer_ours(request: Request, error: Exception) -> JSONResponse:

@@ -27,6 +27,7 @@ KEYS = {
     "precision": f"one of {', '.join(get_args(Precision))} (default auto)",
     "models_folder": "where models, uploads and caches lie (default: model, inside the app)",
     "max_upload_mb": f"largest request taken, in MB (default {MAX_UPLOAD_MB})",
+    "origins": "comma-separated origins of web pages that may ask, such as https://viewer.example (default none)",
 }
 
 
@@ -41,6 +42,7 @@ class AppSettings:
         device, precision: Of inference and, unless a request says otherwise, of training.
         models_folder: All that the server writes lies here.
         max_upload_bytes: Of one request's body.
+        origins: Of web pages that may ask, besides the server's own.
     """
 
     models: tuple[str, ...]
@@ -50,6 +52,7 @@ class AppSettings:
     precision: Precision
     models_folder: Path
     max_upload_bytes: int
+    origins: tuple[str, ...]
 
     @classmethod
     def from_conf(cls, conf: Mapping[str, str], *, app_folder: Path) -> AppSettings:
@@ -73,6 +76,7 @@ class AppSettings:
             precision=_precision(conf.get("precision", "auto")),
             models_folder=Path(conf.get("models_folder", app_folder / "model")).expanduser().resolve(),
             max_upload_bytes=_whole_number(conf, "max_upload_mb", MAX_UPLOAD_MB) * 10**6,
+            origins=_origins(conf.get("origins", "")),
         )
         for model in settings.models:
             settings.recipe_of(model)  # a wrong word is answered at start, not at the first training
@@ -115,6 +119,14 @@ def _models(text: str) -> tuple[str, ...]:
     if not names:
         raise SettingsError(f"--conf models: names no model; give {KEYS['models']}")
     return names
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(origin.strip().rstrip("/") for origin in text.split(",") if origin.strip())
+    for origin in origins:
+        if not origin.startswith(("http://", "https://")):
+            raise SettingsError(f"--conf origins {origin}: expected {KEYS['origins']}")
+    return origins
 
 
 def _precision(word: str) -> Precision:
