@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import tomllib
 import types
 import typing
@@ -127,11 +128,29 @@ class Recipe:
             "batches.patch": self.batches.patch,
             "loss.beta": self.loss.beta,
         }
+        not_negative = {
+            "loss.background_weight": self.loss.background_weight,
+            "optimiser.weight_decay": self.optimiser.weight_decay,
+            "optimiser.clip_norm": self.optimiser.clip_norm,
+            "schedule.warmup_epochs": self.schedule.warmup_epochs,
+            "schedule.patience": self.schedule.patience,
+            "schedule.max_minutes": self.schedule.max_minutes,
+            "batches.rotate_degrees": self.batches.rotate_degrees,
+            "batches.ct_shift": self.batches.ct_shift,
+            "batches.ct_noise": self.batches.ct_noise,
+            "batches.workers": self.batches.workers,
+            "seed": self.seed,
+        }
+        below_one = {"batches.scale": self.batches.scale, "ema_decay": self.ema_decay}
         for name, value in positive.items():
-            if not value > 0:
+            if not 0 < value < math.inf:
                 raise RecipeError(f"{name} must be above 0, found {value}")
-        if not 0 <= self.ema_decay < 1:
-            raise RecipeError(f"ema_decay lies from 0 up to, not including, 1, found {self.ema_decay}")
+        for name, value in not_negative.items():
+            if not 0 <= value < math.inf:
+                raise RecipeError(f"{name} must be 0 or above, found {value}")
+        for name, value in below_one.items():
+            if not 0 <= value < 1:
+                raise RecipeError(f"{name} lies from 0 up to, not including, 1, found {value}")
 
     @property
     def preparation(self) -> Preparation:
@@ -159,13 +178,13 @@ def load_recipe(name_or_file: str = DEFAULT_RECIPE, *, settings: Sequence[str] =
         RecipeError: No such recipe, or a key or value it cannot have; the message names the right ones.
     """
     path = Path(name_or_file) if name_or_file.endswith(".toml") else RECIPES / f"{name_or_file}.toml"
-    if not path.is_file() or (path.parent == RECIPES and path.stem not in shipped_recipes()):
+    if not path.is_file() or not (name_or_file.endswith(".toml") or name_or_file in shipped_recipes()):
         raise RecipeError(
             f"no recipe {name_or_file!r}; shipped are {', '.join(shipped_recipes())}, or give a file that ends in .toml"
         )
     try:
         mapping = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+    except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise RecipeError(f"{path}: not TOML ({error})") from error
     mapping.setdefault("name", path.stem)
     for setting in settings:
@@ -192,6 +211,8 @@ def _apply(mapping: dict[str, Any], setting: str) -> None:
         raise RecipeError(f"setting {key!r} is not a key of a recipe; {hint}")
     section, _, name = paths[0].rpartition(".")
     target = mapping.setdefault(section, {}) if section else mapping
+    if not isinstance(target, dict):
+        return  # the file is wrong there, and says so when the recipe is built
     if paths[0] in ("grid.pixel_mm", "grid.size"):  # one or the other: naming one drops its rival
         target.pop("size" if name == "pixel_mm" else "pixel_mm", None)
     target[name] = _parse(text.strip())
@@ -229,8 +250,10 @@ def _build(kind: type, mapping: Any, where: str) -> Any:
     try:
         return kind(**values)
     except TypeError as error:
-        missing = [f.name for f in dataclasses.fields(kind) if f.name not in values]
-        raise RecipeError(f"{where or 'recipe: '}missing {', '.join(missing)}") from error
+        absent = dataclasses.MISSING
+        needed = [f.name for f in dataclasses.fields(kind) if f.default is absent and f.default_factory is absent]
+        missing = ", ".join(where + name for name in needed if name not in values)
+        raise RecipeError(f"the recipe lacks {missing}; see {RECIPES / DEFAULT_RECIPE}.toml") from error
 
 
 def _checked(value: Any, expected: Any, where: str) -> Any:
