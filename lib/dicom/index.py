@@ -14,8 +14,8 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lib.dicom.header import HEADER_FIELDS, InstanceHeader, SharedHeader, shared_from_json, shared_to_json
 
@@ -33,8 +33,7 @@ CREATE TABLE file (folder INTEGER NOT NULL, name TEXT NOT NULL, size INTEGER NOT
 """
 
 
-@dataclass(frozen=True, slots=True)
-class IndexedFile:
+class IndexedFile(NamedTuple):
     """What is known of a file: its header, or the reason why it has none."""
 
     size: int

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lib.dicom.folder import FoundFolder, walk
 from lib.dicom.header import InstanceHeader, SharedHeader
 from lib.dicom.index import HeaderIndex, IndexedFile
-from lib.dicom.order import Stack
 from lib.dicom.read_header import read_header
-from lib.dicom.stacks import volume_stack
-from lib.dicom.suv import SLICES_DISAGREE, SuvState, suv_state
+from lib.dicom.scanned_series import ScannedSeries, judge_series
 from lib.errors import DicomError, StudiesError
-from lib.imaging.geometry import Geometry
-from lib.types import Progress, Series, Study, no_progress
+from lib.types import Progress, Study, no_progress
 
+__all__ = ["ScanReport", "ScannedSeries", "SkippedFile", "require_series", "scan_folder"]
+
+OBJECTS_BETWEEN_COLLECTIONS = 200_000
 TELL_EVERY = 100  # files between two words of progress
 REMEMBER_EVERY = 500  # files read between two writes of the index: what a killed scan reads again at most
 
@@ -28,52 +30,6 @@ class SkippedFile:
 
     path: Path
     reason: str
-
-
-@dataclass(frozen=True, eq=False)
-class ScannedSeries:
-    """A series as found.
-
-    Attributes:
-        series: Its files in stack order where it is usable, else in path order.
-        geometry: The regular grid of its slices; None where it is unusable.
-        positions_mm: Each slice's position along the normal, as measured; empty where it is unusable.
-        reason: Why it cannot be used; None where it can.
-        warnings: What a careful user should know although it can be used.
-        study_date: YYYYMMDD, or empty.
-        matrix: (rows, columns), or None for what is no image.
-        image_type: ImageType.
-        has_suv: A PET that becomes SUVbw.
-        suv: What a PET becomes, in words (`SUVbw (GML)`, `Bq/mL only: PatientWeight is missing`); None for the rest.
-        is_synthetic: Drawn by a model (ours, or another that says so).
-    """
-
-    series: Series
-    geometry: Geometry | None
-    positions_mm: tuple[float, ...]
-    reason: str | None
-    warnings: tuple[str, ...]
-    study_date: str
-    matrix: tuple[int, int] | None
-    image_type: tuple[str, ...]
-    has_suv: bool = False
-    suv: str | None = None
-    is_synthetic: bool = False
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether `read.py` can make a volume of it that this project works on."""
-        return self.reason is None
-
-    @property
-    def is_original(self) -> bool:
-        """Whether ImageType says ORIGINAL, or says nothing."""
-        return self.image_type[:1] in ((), ("ORIGINAL",))
-
-    @property
-    def spacing_mm(self) -> tuple[float, float, float] | None:
-        """Distance between (slices, rows, columns), where it is usable."""
-        return None if self.geometry is None else self.geometry.spacing_mm
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,27 +61,12 @@ def scan_folder(root: Path, *, index: HeaderIndex | None = None, progress: Progr
     Raises:
         StudiesError: The folder is missing, is a file, or may not be read.
     """
-    folders = list(walk(root))
-    total = sum(len(folder.files) for folder in folders)
-    instances: list[InstanceHeader] = []
-    skipped: list[SkippedFile] = []
-    interned: dict[SharedHeader, SharedHeader] = {}
-    done = 0
-    for folder in folders:
-        skipped += [SkippedFile(Path(path), reason) for path, reason in folder.refused]
-        for content, path in _contents(folder, index):
-            done += 1
-            if done % TELL_EVERY == 0:
-                progress(done, total, "reading headers")
-            if isinstance(content, str):
-                skipped.append(SkippedFile(Path(path), content))
-            else:
-                shared = interned.setdefault(content.shared, content.shared)
-                instances.append(content if shared is content.shared else replace(content, shared=shared))
-    progress(total, total, "reading headers")
-    if index is not None:
-        index.forget_folders_but(frozenset(folder.path for folder in folders), root=folders[0].path)
-    series = tuple(_scanned(group) for group in _by_series(instances))
+    with _rare_garbage_collection():
+        folders = list(walk(root))
+        instances, skipped = _headers(folders, index, progress)
+        if index is not None:
+            index.forget_folders_but(frozenset(folder.path for folder in folders), root=folders[0].path)
+        series = tuple(judge_series(group) for group in _by_series(instances))
     return ScanReport(root, _studies(series), series, tuple(skipped))
 
 
@@ -139,6 +80,41 @@ def require_series(report: ScanReport) -> ScanReport:
         return report
     files = f"; {len(report.skipped)} other file(s), first: {report.skipped[0].reason}" if report.skipped else ""
     raise StudiesError(f"{report.root}: no DICOM series found{files}; give the folder that holds the DICOM studies")
+
+
+def _headers(
+    folders: list[FoundFolder], index: HeaderIndex | None, progress: Progress
+) -> tuple[list[InstanceHeader], list[SkippedFile]]:
+    """Return the header of every file, each shared part once in memory, and the files that have none."""
+    instances: list[InstanceHeader] = []
+    skipped: list[SkippedFile] = []
+    interned: dict[SharedHeader, SharedHeader] = {}
+    total = sum(len(folder.files) for folder in folders)
+    done = 0
+    for folder in folders:
+        skipped += [SkippedFile(Path(path), reason) for path, reason in folder.refused]
+        for content, path in _contents(folder, index):
+            done += 1
+            if done % TELL_EVERY == 0:
+                progress(done, total, "reading headers")
+            if isinstance(content, str):
+                skipped.append(SkippedFile(Path(path), content))
+            else:
+                shared = interned.setdefault(content.shared, content.shared)
+                instances.append(content if shared is content.shared else replace(content, shared=shared))
+    progress(total, total, "reading headers")
+    return instances, skipped
+
+
+@contextmanager
+def _rare_garbage_collection() -> Iterator[None]:
+    """Spare the collector from visiting a hundred thousand headers again and again: it took a third of a scan."""
+    usual = gc.get_threshold()
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS, *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 def _contents(folder: FoundFolder, index: HeaderIndex | None) -> Iterable[tuple[InstanceHeader | str, str]]:
@@ -182,86 +158,6 @@ def _by_series(instances: list[InstanceHeader]) -> list[list[InstanceHeader]]:
             members = home[id(shared)] = groups.setdefault(key, [])
         members.append(header)
     return [groups[key] for key in sorted(groups)]
-
-
-def _scanned(headers: list[InstanceHeader]) -> ScannedSeries:
-    """Judge one series: put its slices in order, or say why that cannot be done."""
-    stack: Stack | None = None
-    suv: SuvState | None = None
-    warnings: tuple[str, ...] = ()
-    reason: str | None = None
-    try:
-        _refuse_mixed_modality(headers)
-        stack, warnings = volume_stack(headers)
-        suv = _suv_of(stack)
-    except DicomError as error:
-        reason, stack = str(error), None
-    slices = sorted(headers, key=lambda header: header.path) if stack is None else stack.headers
-    first = slices[0].shared
-    if stack is not None:
-        warnings += _careful(first, lossy=any(header.shared.is_lossy for header in slices))
-    return ScannedSeries(
-        series=_series(first, slices),
-        geometry=None if stack is None else stack.geometry,
-        positions_mm=() if stack is None else stack.positions_mm,
-        reason=reason,
-        warnings=warnings + (() if suv is None else suv.warnings),
-        study_date=first.study_date,
-        matrix=(first.rows, first.columns) if first.rows and first.columns else None,
-        image_type=first.image_type,
-        has_suv=suv is not None and suv.has_suv,
-        suv=None if suv is None else suv.words,
-        is_synthetic=first.is_synthetic,
-    )
-
-
-def _refuse_mixed_modality(headers: list[InstanceHeader]) -> None:
-    modalities = sorted({header.shared.modality for header in headers})
-    if len(modalities) > 1:
-        raise DicomError(f"its files are of several modalities ({', '.join(modalities)}), expected one")
-
-
-def _suv_of(stack: Stack) -> SuvState | None:
-    pets = {header.shared.pet for header in stack.headers if header.shared.pet is not None}
-    if not pets:
-        return None
-    if len(pets) > 1:
-        raise DicomError(SLICES_DISAGREE)
-    return suv_state(pets.pop(), {header.shared.bed for header in stack.headers if header.shared.bed is not None})
-
-
-def _careful(shared: SharedHeader, *, lossy: bool) -> tuple[str, ...]:
-    warnings = []
-    if shared.modality == "CT" and shared.image_type[:1] == ("DERIVED",):
-        warnings.append("ImageType DERIVED: a reformatted or processed CT, not the scanner's own")
-    if lossy:
-        warnings.append("lossy compression: the numbers are not quite those that were measured")
-    return tuple(warnings)
-
-
-def _series(shared: SharedHeader, headers: Sequence[InstanceHeader]) -> Series:
-    return Series(
-        uid=shared.series_instance_uid,
-        study_uid=shared.study_instance_uid,
-        patient_id=shared.patient_id,
-        modality=shared.modality,
-        frame_of_reference_uid=shared.frame_of_reference_uid,
-        description=shared.series_description,
-        files=_paths(headers),
-    )
-
-
-def _paths(headers: Sequence[InstanceHeader]) -> tuple[Path, ...]:
-    """Return the files; each folder is parsed once, which halves the time of a scan that opens no file."""
-    folders: dict[str, Path] = {}
-    paths = []
-    for header in headers:
-        folder, _, name = header.path.rpartition(os.sep)
-        parent = folders.get(folder)
-        if parent is None:
-            parent = folders[folder] = Path(folder + os.sep)
-        paths.append(parent / name)
-    return tuple(paths)
 
 
 def _studies(series: tuple[ScannedSeries, ...]) -> tuple[Study, ...]:

@@ -119,10 +119,11 @@ def _clean_stack(group: list[InstanceHeader]) -> Stack:
 
 
 def _stacks_by(group: list[InstanceHeader], attribute: Callable[[SharedHeader], object]) -> list[Stack]:
-    def key(header: InstanceHeader) -> str:
+    def value(header: InstanceHeader) -> str:
+        """Return what the parts differ by."""
         return str(attribute(header.shared))
 
-    parts = [list(part) for _, part in groupby(sorted(group, key=key), key=key)]
+    parts = [list(part) for _, part in groupby(sorted(group, key=value), key=value)]
     stacks = []
     for part in parts if len(parts) > 1 else []:
         try:
