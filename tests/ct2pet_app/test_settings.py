@@ -1,0 +1,55 @@
+"""What `--conf` takes, and how the wrong word is answered with the right ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ct2pet_app.errors import SettingsError
+from ct2pet_app.settings import AppSettings
+from lib.errors import InputError, RecipeError
+
+
+def settings_of(**conf: str) -> AppSettings:
+    return AppSettings.from_conf(conf, app_folder=Path("app"))
+
+
+def test_the_default_is_cascade3_under_the_quantitative_recipe() -> None:
+    settings = settings_of()
+    assert (settings.models, settings.recipe) == (("cascade3",), "quantitative")
+    assert settings.models_folder == Path("app/model").resolve()
+
+
+def test_all_models_can_be_asked_for() -> None:
+    assert settings_of(models="all").models == ("unet", "cascade2", "cascade3", "cascade4", "cascade5", "cascade6")
+
+
+@pytest.mark.parametrize(("model", "stages"), [("unet", 1), ("cascade2", 2), ("cascade6", 6)])
+def test_a_models_name_says_how_many_stages(model: str, stages: int) -> None:
+    assert settings_of(models=model).recipe_of(model).network.stages == stages
+
+
+def test_recipe_width_and_settings_reach_the_recipe() -> None:
+    recipe = settings_of(recipe="paper", width="12", set="epochs=7; patience=2").recipe_of("cascade3")
+    assert (recipe.name, recipe.network.base_channels) == ("paper", 12)
+    assert (recipe.schedule.epochs, recipe.schedule.patience) == (7, 2)
+
+
+WRONG = {
+    "key": ({"model": "unet"}, SettingsError, "--conf model: no such setting; did you mean models"),
+    "model": ({"models": "cascade7"}, SettingsError, "cascade7: no such model; did you mean cascade.*cascade6, all"),
+    "no model": ({"models": ","}, SettingsError, "names no model; give comma-separated"),
+    "width": ({"width": "wide"}, SettingsError, "width wide: expected a whole number above 0"),
+    "recipe": ({"recipe": "papr"}, RecipeError, "no recipe 'papr'; shipped are paper, quantitative"),
+    "recipe setting": ({"set": "epoch=3"}, RecipeError, "did you mean schedule.epochs"),
+    "precision": ({"precision": "int8"}, SettingsError, "expected one of auto, float32, bfloat16"),
+    "upload limit": ({"max_upload_mb": "0"}, SettingsError, "max_upload_mb 0: expected a whole number above 0"),
+    "origin": ({"origins": "viewer.example"}, SettingsError, "expected comma-separated origins.*https://viewer"),
+}
+
+
+@pytest.mark.parametrize(("conf", "kind", "words"), WRONG.values(), ids=WRONG)
+def test_a_wrong_word_is_answered_with_the_right_ones(conf: dict[str, str], kind: type[InputError], words: str) -> None:
+    with pytest.raises(kind, match=words):
+        settings_of(**conf)
