@@ -18,6 +18,7 @@ from lib.errors import DicomError, MissingAttributeError, UnsupportedSeriesError
 DOSE_RANGE_BQ = (1e6, 1e10)  # 1 MBq (a mouse) to 10 GBq (several Rb-82 infusions); a dose outside is in another unit
 BQ_PER_MBQ = 1e6
 LONGEST_UPTAKE_HALF_LIVES = 6.0  # later than this less than 2 % is left, and nobody scans; F-18: 11 h
+ONE_DAY = timedelta(days=1)
 LONGEST_OVER_MIDNIGHT = timedelta(hours=12)  # an injection without a date is at most this old
 CLOCK_TOLERANCE_S = 60.0  # clocks and rounding; changes F-18 by 0.6 %
 
@@ -71,9 +72,10 @@ def injection_of(pet: PetHeader, beds: Iterable[BedHeader]) -> tuple[Injection, 
     if not pet.half_life_s or pet.half_life_s <= 0:
         raise MissingAttributeError("RadionuclideHalfLife is missing")
     beds = tuple(beds)
-    series_start = _series_start(pet, beds)
-    injection = Injection(dose_bq, pet.half_life_s, _injected_at(pet, series_start, pet.half_life_s), series_start)
-    return injection, warnings + _cross_check(pet.half_life_s, beds)
+    series_start, altered = _series_start(pet, beds)
+    injected_at, undated = _injected_at(pet, series_start, pet.half_life_s)
+    injection = Injection(dose_bq, pet.half_life_s, injected_at, series_start)
+    return injection, warnings + altered + undated + _cross_check(pet.half_life_s, beds)
 
 
 def _dose(dose_bq: float | None) -> tuple[float, tuple[str, ...]]:
@@ -89,17 +91,24 @@ def _dose(dose_bq: float | None) -> tuple[float, tuple[str, ...]]:
     raise DicomError(f"RadionuclideTotalDose is {dose_bq:g} Bq, expected {low:g} to {high:g} Bq; correct the header")
 
 
-def _series_start(pet: PetHeader, beds: tuple[BedHeader, ...]) -> datetime:
+def _series_start(pet: PetHeader, beds: tuple[BedHeader, ...]) -> tuple[datetime, tuple[str, ...]]:
+    """Return the moment START counts to: the series time, or the first acquisition where that time was overwritten."""
     start = parse_datetime(pet.series_date + pet.series_time) if pet.series_time else None
     if start is None:
         raise MissingAttributeError("SeriesTime is missing (DecayCorrection START counts to it)")
-    acquired = [moment for bed in beds if (moment := _acquired_at(bed)) is not None]
-    if acquired and (start - min(acquired)).total_seconds() > CLOCK_TOLERANCE_S:
+    acquired = [(moment, bed) for bed in beds if (moment := _acquired_at(bed)) is not None]
+    if not acquired:
+        return start, ()
+    first, bed = min(acquired, key=lambda pair: pair[0])
+    if (start - first).total_seconds() <= CLOCK_TOLERANCE_S:
+        return start, ()
+    said = f"SeriesTime {start:%H:%M:%S} is later than its first acquisition ({first:%H:%M:%S}): stored again later"
+    if (bed.frame_reference_time_s or 0.0) > (bed.frame_duration_s or 0.0) + CLOCK_TOLERANCE_S:
         raise DicomError(
-            f"SeriesTime {start:%H:%M:%S} is later than the acquisition it begins ({min(acquired):%H:%M:%S}): "
-            "stored again later, so the time its decay was corrected to is lost; send the original series"
+            f"{said}, and that bed is not the first (FrameReferenceTime {bed.frame_reference_time_s:.0f} s), so the "
+            "time its decay was corrected to is lost; send the original series"
         )
-    return start
+    return first, (f"{said}; decay is counted to the acquisition, as QIBA advises",)
 
 
 def _acquired_at(bed: BedHeader) -> datetime | None:
@@ -108,19 +117,37 @@ def _acquired_at(bed: BedHeader) -> datetime | None:
     return parse_datetime(bed.acquisition_date + bed.acquisition_time)
 
 
-def _injected_at(pet: PetHeader, series_start: datetime, half_life_s: float) -> datetime:
+def _injected_at(pet: PetHeader, series_start: datetime, half_life_s: float) -> tuple[datetime, tuple[str, ...]]:
     longest = timedelta(seconds=LONGEST_UPTAKE_HALF_LIVES * half_life_s)
-    moment = _local(parse_datetime(pet.injection_datetime), pet) if len(pet.injection_datetime) >= 12 else None
-    if moment is not None:
-        name, said = "RadiopharmaceuticalStartDateTime", pet.injection_datetime
-    else:
-        name, said = "RadiopharmaceuticalStartTime", pet.injection_time
-        moment = parse_datetime(f"{series_start:%Y%m%d}{pet.injection_time}") if pet.injection_time else None
-        if moment is None:
-            raise MissingAttributeError("RadiopharmaceuticalStartDateTime and RadiopharmaceuticalStartTime are missing")
-        yesterday = moment - timedelta(days=1)
-        if moment > series_start and series_start - yesterday <= min(longest, LONGEST_OVER_MIDNIGHT):
-            moment = yesterday  # a time without a date, after the scan's: injected before midnight
+    dated = _local(parse_datetime(pet.injection_datetime), pet)
+    if dated is None or (pet.injection_time and _is_days_away(dated, series_start, longest)):
+        moment = _undated_injection(pet.injection_time, series_start, longest)
+        _refuse_impossible("RadiopharmaceuticalStartTime", pet.injection_time, moment, series_start, longest)
+        altered = (
+            f"RadiopharmaceuticalStartDateTime {pet.injection_datetime} is days away from the scan, as after "
+            f"de-identification: the clock time {pet.injection_time} is used",
+        )
+        return moment, altered if dated is not None else ()
+    _refuse_impossible("RadiopharmaceuticalStartDateTime", pet.injection_datetime, dated, series_start, longest)
+    return dated, ()
+
+
+def _is_days_away(dated: datetime, series_start: datetime, longest: timedelta) -> bool:
+    """Return whether a date cannot be the injection's; hours off on the same day are a wrong clock, not this."""
+    return dated - series_start > ONE_DAY or series_start - dated > max(longest, ONE_DAY)
+
+
+def _undated_injection(clock: str, series_start: datetime, longest: timedelta) -> datetime:
+    """Return an injection known by its time of day: the day of the scan, or the day before if that alone can be."""
+    today = parse_datetime(f"{series_start:%Y%m%d}{clock}") if clock else None
+    if today is None:
+        raise MissingAttributeError("RadiopharmaceuticalStartDateTime and RadiopharmaceuticalStartTime are missing")
+    if today > series_start and series_start - (today - ONE_DAY) <= min(longest, LONGEST_OVER_MIDNIGHT):
+        return today - ONE_DAY
+    return today
+
+
+def _refuse_impossible(name: str, said: str, moment: datetime, series_start: datetime, longest: timedelta) -> None:
     if moment > series_start:
         raise DicomError(
             f"{name} {said} lies after the scan began ({series_start:%Y-%m-%d %H:%M:%S}): a wrong clock; "
@@ -132,7 +159,6 @@ def _injected_at(pet: PetHeader, series_start: datetime, half_life_s: float) -> 
             f"({series_start:%Y-%m-%d %H:%M:%S}), more than {LONGEST_UPTAKE_HALF_LIVES:g} half-lives; "
             "correct the header"
         )
-    return moment
 
 
 def _cross_check(half_life_s: float, beds: tuple[BedHeader, ...]) -> tuple[str, ...]:

@@ -120,7 +120,7 @@ def test_an_injection_before_midnight(told_by: str) -> None:
             {"injection_datetime": "20200102114001"},
             "RadiopharmaceuticalStartDateTime 20200102114001 lies after the scan",
         ),
-        ({"injection_datetime": "20190102100000"}, "lies 8761.7 h before the scan began"),
+        ({"injection_datetime": "20190102100000", "injection_time": ""}, "lies 8761.7 h before the scan began"),
         ({"dose_bq": 4e11}, "RadionuclideTotalDose is 4e+11 Bq, expected 1e+06 to 1e+10 Bq"),
         ({"dose_bq": 4e5}, "RadionuclideTotalDose is 400000 Bq"),
         ({"weight_kg": 50000.0}, "PatientWeight is 50000 kg, expected 0.01 to 700 kg"),
@@ -172,10 +172,25 @@ def test_other_units_are_refused_by_name(units: str) -> None:
         suv_state(replace(PET_HEADER, units=units), ())
 
 
-def test_a_series_stored_again_later_has_lost_its_time() -> None:
-    bed = BedHeader("20200102", "113000")  # acquired ten minutes before its "series" began
-    with pytest.raises(DicomError, match=r"SeriesTime 11:40:00 is later than the acquisition it begins \(11:30:00\)"):
-        suv_per_bqml((bed,))
+def test_a_series_stored_again_later_decays_to_its_first_acquisition() -> None:
+    """SeriesTime was overwritten at 13:20; acquired at 11:40 and 11:44 (QIBA's vendor-neutral rule)."""
+    beds = (BedHeader("20200102", "114400", 240.0, 240.0), BedHeader("20200102", "114000", 0.0, 240.0))
+    assert suv_per_bqml(beds, series_time="132000") == pytest.approx(2.5e-4)
+    state = suv_state(replace(PET_HEADER, series_time="132000"), beds)
+    assert "SeriesTime 13:20:00 is later than its first acquisition (11:40:00)" in state.warnings[0]
+
+
+def test_a_series_stored_again_without_its_first_bed_has_lost_its_time() -> None:
+    bed = BedHeader("20200102", "114400", frame_reference_time_s=1215.0, frame_duration_s=240.0)
+    with pytest.raises(DicomError, match=r"that bed is not the first \(FrameReferenceTime 1215 s\)"):
+        suv_per_bqml((bed,), series_time="132000")
+
+
+@pytest.mark.parametrize("year", ["1999", "2038"])
+def test_a_date_altered_by_de_identification_leaves_the_clock(year: str) -> None:
+    pet = replace(PET_HEADER, injection_datetime=f"{year}0102100000")
+    assert suv_scale(pet, ()).factor == pytest.approx(2.5e-4)
+    assert f"RadiopharmaceuticalStartDateTime {year}0102100000 is days away" in suv_state(pet, ()).warnings[0]
 
 
 @pytest.mark.parametrize(
