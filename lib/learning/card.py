@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import types
+import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from lib.errors import CheckpointError, RecipeError
 from lib.learning.recipe import Recipe, recipe_from_mapping
 from lib.networks.cascade import NetworkConfig
 from lib.pairing.prepared import PreparedPair
+
+Made = TypeVar("Made")
 
 INTENDED_USE = (
     "Research on CT-to-PET synthesis. A synthetic PET is an estimate drawn from a CT; it is not a measurement of "
@@ -106,12 +110,13 @@ class ModelCard:
             unknown = set(card) - {field.name for field in dataclasses.fields(cls)}
             if unknown:
                 raise CheckpointError(f"the card has unknown keys {sorted(unknown)}; was it written by a newer ct2pet?")
+            # as part of a recipe, so that the same words are refused
+            card["network"] = recipe_from_mapping({**card["recipe"], "network": card["network"]}).network
             card["recipe"] = recipe_from_mapping(card["recipe"])
-            card["network"] = NetworkConfig(**card["network"])
-            card["training"] = TrainingData(**_tuples(card["training"]))
-            card["scores"] = None if card["scores"] is None else Scores(**card["scores"])
-            return cls(**card)
-        except (ValueError, TypeError, KeyError, RecipeError) as error:
+            card["training"] = _typed(TrainingData, card["training"])
+            card["scores"] = None if card["scores"] is None else _typed(Scores, card["scores"])
+            return _typed(cls, card)
+        except (ValueError, TypeError, KeyError, RecursionError, RecipeError) as error:
             raise CheckpointError(f"the model card cannot be read: {error}") from error
 
 
@@ -126,5 +131,22 @@ def data_digest(pairs: Iterable[PreparedPair]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+def _typed(kind: type[Made], values: Mapping[str, Any]) -> Made:
+    """Return a dataclass of plain values from outside, lists as tuples; TypeError where one is not as annotated."""
+    hints = typing.get_type_hints(kind)
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in dict(values).items()}
+    for name, value in values.items():
+        if name in hints and not _is(value, hints[name]):
+            raise TypeError(f"{name} is {getattr(hints[name], '__name__', hints[name])}, found {value!r:.80}")
+    return kind(**values)
+
+
+def _is(value: object, expected: Any) -> bool:
+    arguments = typing.get_args(expected)
+    if isinstance(expected, types.UnionType):
+        return any(_is(value, kind) for kind in arguments)
+    if typing.get_origin(expected) is tuple:
+        return isinstance(value, tuple) and all(_is(part, arguments[0]) for part in value)
+    if typing.get_origin(expected) is Mapping:
+        return isinstance(value, Mapping) and all(_is(part, arguments[1]) for part in value.values())
+    return expected is Any or type(value) in ((float, int) if expected is float else (expected,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from lib.errors import CheckpointError
+from lib.errors import CheckpointError, TrainingError
 from lib.learning.card import ModelCard
 from lib.networks.cascade import Cascade
 
@@ -21,20 +22,22 @@ def save_checkpoint(path: Path, cascade: Cascade, card: ModelCard) -> Path:
     """Write weights and card beside `path`, then put them in place; return `path`.
 
     Raises:
-        CheckpointError: The card describes another network, or the file cannot be written (the old one is kept).
+        CheckpointError: The card describes another network.
+        TrainingError: The file cannot be written; the old one is kept.
     """
     if cascade.config != card.network:
         raise CheckpointError(f"weights of {cascade.config} under a card of {card.network}")
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in cascade.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_file(weights, beside, metadata={CARD: card.to_json()})
         beside.replace(path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be written ({error}); what was there is kept") from error
+        raise TrainingError(f"{path}: cannot be written ({error}); what was there is kept, free space") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
     return path
 
 
@@ -61,14 +64,17 @@ def load_checkpoint(path: Path, *, device: torch.device | None = None) -> tuple[
         CheckpointError: As `read_card`, or the weights do not fit the card.
     """
     card = read_card(path)
-    cascade = Cascade(card.network)
     try:
-        cascade.load_state_dict(load_file(path))
+        with torch.device("meta"):  # a card that lies about its size costs no memory
+            cascade = Cascade(card.network)
+        # copied: the file is mapped, and somebody may write over it
+        weights = {name: tensor.clone() for name, tensor in load_file(path).items()}
+        cascade.load_state_dict(weights, assign=True)
     except (RuntimeError, OSError, SafetensorError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise CheckpointError(f"{path}: the weights do not fit the model card ({reason})") from error
     cascade.eval()
-    return cascade.to(device=device, memory_format=torch.channels_last), card  # type: ignore[call-overload]
+    return cascade.to(device=device, dtype=torch.float32, memory_format=torch.channels_last), card  # type: ignore[call-overload]
 
 
 def file_checksum(path: Path) -> str:
