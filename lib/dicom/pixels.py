@@ -12,7 +12,14 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from lib.dicom.header import InstanceHeader
-from lib.dicom.read_header import HEADER_TAGS, header_of, is_plain_encoding, transfer_syntax
+from lib.dicom.read_header import (
+    HEADER_TAGS,
+    header_of,
+    integer_in,
+    is_plain_encoding,
+    number_in,
+    transfer_syntax,
+)
 from lib.errors import DicomError, MissingAttributeError
 from lib.types import FloatArray
 
@@ -39,43 +46,47 @@ def read_slice(path: Path) -> ReadSlice:
     try:
         dataset = dcmread(path, force=True, specific_tags=PIXEL_TAGS)
         header = header_of(dataset, str(path))
+        return ReadSlice(header, _physical(dataset, header, path))
     except DicomError:
         raise
     except OSError as error:
         raise DicomError(f"{path.name}: cannot be opened ({error.strerror}); scan the folder again") from error
     except Exception as error:  # a damaged file can make a parser raise anything
         raise DicomError(f"{path.name}: damaged DICOM file ({error}); copy it again") from error
+
+
+def _physical(dataset: Dataset, header: InstanceHeader, path: Path) -> FloatArray:
     syntax = transfer_syntax(dataset)
     if is_plain_encoding(syntax) or syntax == DeflatedExplicitVRLittleEndian:
-        return ReadSlice(header, _rescaled(_stored(dataset, header), dataset, path))
-    return ReadSlice(header, _decoded(path, header))
+        return _rescaled(_stored(dataset, header), dataset, path)
+    return _decoded(path, header)
 
 
 def _stored(dataset: Dataset, header: InstanceHeader) -> NDArray[np.generic]:
     """Return stored numbers, (R, C); bits above BitsStored (old overlays) are dropped and the sign is carried up."""
     shared = header.shared
-    allocated = int(dataset.get(BITS_ALLOCATED).value) if BITS_ALLOCATED in dataset else 0
+    allocated = integer_in(dataset, BITS_ALLOCATED)
     if allocated not in (8, 16, 32):
         raise DicomError(f"{header.file.name}: BitsAllocated {allocated}, expected 8, 16 or 32")
-    kind = "i" if PIXEL_REPRESENTATION in dataset and int(dataset[PIXEL_REPRESENTATION].value) == 1 else "u"
-    order = ">" if shared.transfer_syntax_uid == ExplicitVRBigEndian else "<"
-    pixels = dataset[PIXEL_DATA].value if PIXEL_DATA in dataset else b""
+    element = dataset.get_item(PIXEL_DATA)
+    pixels = element.value if element is not None and isinstance(element.value, bytes) else b""
     count = shared.rows * shared.columns
     expected = count * allocated // 8
     if len(pixels) < expected or not expected:
         raise DicomError(f"{header.file.name}: truncated, {len(pixels)} of {expected} bytes of pixels; copy it again")
+    kind = "i" if integer_in(dataset, PIXEL_REPRESENTATION) == 1 else "u"
+    order = ">" if shared.transfer_syntax_uid == ExplicitVRBigEndian else "<"
     stored = np.frombuffer(pixels, f"{order}{kind}{allocated // 8}", count).reshape(shared.rows, shared.columns)
-    spare = allocated - int(dataset[BITS_STORED].value) if BITS_STORED in dataset else 0
+    spare = allocated - integer_in(dataset, BITS_STORED, allocated)
     return stored if not 0 < spare < allocated else np.right_shift(np.left_shift(stored, spare), spare)
 
 
 def _rescaled(stored: NDArray[np.generic], dataset: Dataset, path: Path) -> FloatArray:
-    slope = dataset[SLOPE].value if SLOPE in dataset else None
+    slope = number_in(dataset, SLOPE)
     if slope is None:
         raise MissingAttributeError(f"{path.name}: RescaleSlope is missing; stored numbers have no unit")
-    intercept = (dataset[INTERCEPT].value if INTERCEPT in dataset else None) or 0.0  # absent means 0 (PET: always 0)
     values = np.multiply(stored, np.float32(slope), dtype=np.float32)
-    values += np.float32(intercept)
+    values += np.float32(number_in(dataset, INTERCEPT) or 0.0)  # absent means 0 (in PET it always is)
     return values
 
 

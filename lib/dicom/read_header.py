@@ -73,11 +73,11 @@ def _looks_like_dicom(file: BinaryIO, name: str) -> bool:
 
 def _refuse_truncated(dataset: Dataset, file: BinaryIO, name: str) -> None:
     """Refuse a file that ends before its pixels do. Compressed pixels are judged when they are decoded."""
-    rows, columns = _integer(dataset, "rows"), _integer(dataset, "columns")
+    rows, columns = integer_in(dataset, TAGS["rows"]), integer_in(dataset, TAGS["columns"])
     if not rows or not is_plain_encoding(transfer_syntax(dataset)):
         return
-    numbers = rows * columns * _integer(dataset, "samples", 1) * _integer(dataset, "frames", 1)
-    expected = numbers * _integer(dataset, "bits_allocated", 16) // 8
+    numbers = rows * columns * integer_in(dataset, TAGS["samples"], 1) * integer_in(dataset, TAGS["frames"], 1)
+    expected = numbers * integer_in(dataset, TAGS["bits_allocated"], 16) // 8
     element_start = 8 if dataset.is_implicit_VR else 12  # pydicom stops in front of the pixel data element
     found = os.fstat(file.fileno()).st_size - file.tell() - element_start
     if found < expected:
@@ -104,6 +104,8 @@ def header_of(dataset: Dataset, path: str) -> InstanceHeader:
     meta = getattr(dataset, "file_meta", Dataset())
     uids = {key: _text(dataset, key) for key in ("sop_class", "sop_instance", "study", "series", "modality")}
     uids["sop_class"] = uids["sop_class"] or str(meta.get("MediaStorageSOPClassUID", ""))
+    if "\\" in uids["modality"] or "," in uids["modality"]:
+        uids["modality"] = ""  # one word, or damaged
     absent = [key.replace("_", " ") for key, value in uids.items() if not value]
     if absent:
         what = UID(uids["sop_class"]).name if uids["sop_class"] else "a DICOM file"
@@ -122,10 +124,10 @@ def header_of(dataset: Dataset, path: str) -> InstanceHeader:
         modality=uids["modality"],
         image_type=image_type,
         photometric_interpretation=_text(dataset, "photometric"),
-        samples_per_pixel=_integer(dataset, "samples"),
-        number_of_frames=_integer(dataset, "frames", 1),
-        rows=_integer(dataset, "rows"),
-        columns=_integer(dataset, "columns"),
+        samples_per_pixel=integer_in(dataset, TAGS["samples"]),
+        number_of_frames=integer_in(dataset, TAGS["frames"], 1),
+        rows=integer_in(dataset, TAGS["rows"]),
+        columns=integer_in(dataset, TAGS["columns"]),
         pixel_spacing_mm=_numbers(dataset, "pixel_spacing"),
         orientation=_numbers(dataset, "orientation"),
         acquisition_number=_text(dataset, "acquisition_number"),
@@ -158,9 +160,9 @@ def _pet(dataset: Dataset, path: str) -> PetHeader:
         series_date=_text(dataset, "series_date") or _text(dataset, "acquisition_date") or _text(dataset, "study_date"),
         series_time=_text(dataset, "series_time"),
         timezone=_text(dataset, "timezone"),
-        weight_kg=_number(dataset, TAGS["weight"]),
-        dose_bq=_number(injection, TOTAL_DOSE),
-        half_life_s=_number(injection, HALF_LIFE),
+        weight_kg=number_in(dataset, TAGS["weight"]),
+        dose_bq=number_in(injection, TOTAL_DOSE),
+        half_life_s=number_in(injection, HALF_LIFE),
         injection_time=_raw_text(injection, INJECTION_TIME),
         injection_datetime=_raw_text(injection, INJECTION_DATETIME),
         philips_suv_factor=suv_factor,
@@ -169,14 +171,14 @@ def _pet(dataset: Dataset, path: str) -> PetHeader:
 
 
 def _bed(dataset: Dataset) -> BedHeader:
-    reference_ms = _number(dataset, TAGS["frame_reference_time"])
-    duration_ms = _number(dataset, TAGS["frame_duration"])
+    reference_ms = number_in(dataset, TAGS["frame_reference_time"])
+    duration_ms = number_in(dataset, TAGS["frame_duration"])
     return BedHeader(
         acquisition_date=_text(dataset, "acquisition_date"),
         acquisition_time=_text(dataset, "acquisition_time"),
         frame_reference_time_s=None if reference_ms is None else reference_ms / 1000,
         frame_duration_s=None if duration_ms is None else duration_ms / 1000,
-        decay_factor=_number(dataset, TAGS["decay_factor"]),
+        decay_factor=number_in(dataset, TAGS["decay_factor"]),
     )
 
 
@@ -187,7 +189,7 @@ def _philips_factors(path: str) -> tuple[float | None, float | None]:
         block = dataset.private_block(PHILIPS_PET_GROUP, PHILIPS_PET_CREATOR)
     except KeyError:
         return None, None
-    return _number(dataset, block.get_tag(0x00)), _number(dataset, block.get_tag(0x09))
+    return number_in(dataset, block.get_tag(0x00)), number_in(dataset, block.get_tag(0x09))
 
 
 def _raw_text(dataset: Dataset, tag: int, encodings: list[str] | None = None) -> str:
@@ -235,7 +237,8 @@ def _numbers(dataset: Dataset, key: str) -> tuple[float, ...]:
     return numbers if all(math.isfinite(number) for number in numbers) else ()
 
 
-def _number(dataset: Dataset, tag: int) -> float | None:
+def number_in(dataset: Dataset, tag: int) -> float | None:
+    """Return the first number of a decimal or integer string; None where it is absent, malformed or not finite."""
     try:
         number = float(_raw_text(dataset, tag).split("\\")[0])
     except ValueError:
@@ -243,12 +246,12 @@ def _number(dataset: Dataset, tag: int) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _integer(dataset: Dataset, key: str, default: int = 0) -> int:
-    """Return an unsigned short, or an integer string."""
-    element = dataset.get_item(TAGS[key])
+def integer_in(dataset: Dataset, tag: int, default: int = 0) -> int:
+    """Return an unsigned short, or an integer string; `default` where it is absent or malformed."""
+    element = dataset.get_item(tag)
     if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
-        if key != "frames" and len(element.value) == 2:
+        if tag != TAGS["frames"] and len(element.value) == 2:
             return int.from_bytes(element.value, "little" if element.is_little_endian else "big")
-        number = _number(dataset, TAGS[key])
+        number = number_in(dataset, tag)
         return default if number is None else int(number)
-    return default if element is None or element.value is None else int(element.value)
+    return int(element.value) if element is not None and isinstance(element.value, int) else default

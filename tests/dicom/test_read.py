@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import subprocess
 import tempfile
@@ -246,3 +247,21 @@ def test_a_synthetic_pet_is_not_read_as_a_measured_one(tmp_path: Path) -> None:
     files = write_series(tmp_path, modality="PT", **attributes)
     with pytest.raises(UnsupportedSeriesError, match="synthetic PET"):
         read_pet(Series(PET, "1", "P1", "PT", "1", "", tuple(files)))
+
+
+@pytest.mark.filterwarnings("ignore")  # pydicom wonders about what it reads; so it should
+@pytest.mark.parametrize("seed", range(40))
+def test_damage_is_always_an_error_of_ours(tmp_path: Path, seed: int) -> None:
+    """Bytes of a few files are overwritten at random: whatever happens, nothing but a DicomError comes out."""
+    chance = random.Random(seed)
+    files = write_series(tmp_path / "ct", count=3) + write_series(tmp_path / "pet", count=3, modality="PT")
+    for path in chance.sample(files, 3):
+        content = bytearray(path.read_bytes())
+        for _ in range(4):
+            content[chance.randrange(128, len(content))] = chance.choice([0, 255, ord("\\"), chance.randrange(256)])
+        path.write_bytes(content[: chance.choice([None, None, None, chance.randrange(len(content))])])
+    report = scan_folder(tmp_path)
+    for found in report.usable("CT") + report.usable("PT"):
+        read = read_ct if found.series.modality == "CT" else read_activity
+        with contextlib.suppress(DicomError):
+            assert read(found.series).array.shape[0] == len(found.series.files)
