@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 import threading
 import uuid
+import weakref
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -105,9 +107,9 @@ class SynthesisTask(InferTask):
     @cached_property
     def _results(self) -> Path:
         """A folder that only this user may read; MONAI Label removes each result from it once it is sent."""
-        folder = tempfile.TemporaryDirectory(prefix="ct2pet-results-")
-        self._keeps_results = folder  # removed with all that is left in it when the server ends
-        return Path(folder.name)
+        folder = tempfile.mkdtemp(prefix="ct2pet-results-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # with the task, or when the server ends
+        return Path(folder)
 
     def _synthesize(
         self, synthesizer: Synthesizer, source: CTSource, options: InferOptions

@@ -1,0 +1,163 @@
+"""The app in this process: what is built when, and what an inference gives, keeps and refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ct2pet_app import infer as infer_module
+from ct2pet_app.app import CT2PETApp
+from ct2pet_app.errors import BusyError, NotFoundError, RequestError, SettingsError
+from lib.dicom.read import read_ct
+from lib.dicom.scan import scan_folder
+from lib.errors import InputError, ModelNotTrainedError
+from lib.imaging.files import read_volume_file
+from lib.imaging.volume import Unit
+from tests.ct2pet_app.constant_model import save_constant_model
+
+MakeApp = Callable[..., CT2PETApp]
+SUV = 2.5
+
+
+@pytest.fixture
+def app(make_app: MakeApp, tmp_path: Path) -> CT2PETApp:
+    """An app whose cascade3 draws 2.5 SUV everywhere and whose unet is untrained."""
+    built = make_app()
+    built.models.publish("cascade3", save_constant_model(tmp_path / "constant.safetensors", SUV))
+    return built
+
+
+def infer(app: CT2PETApp, image: str, **params: Any) -> dict[str, Any]:
+    return app.infer({"model": "cascade3", "image": image, **params})
+
+
+def test_building_the_app_touches_no_study_and_no_weights(make_app: MakeApp, tmp_path: Path) -> None:
+    make_app(studies=tmp_path / "missing")
+    assert not (tmp_path / "models").exists()
+
+
+def test_an_address_for_studies_is_refused(make_app: MakeApp) -> None:
+    with pytest.raises(SettingsError, match="this version takes a folder of DICOM studies"):
+        make_app(studies="https://pacs.example/dicom-web")
+
+
+def test_info_lists_trained_and_untrained_models(app: CT2PETApp) -> None:
+    models = app.info()["models"]
+    assert models["unet"]["description"].startswith("untrained: model unet is not trained yet: train it here")
+    assert (models["unet"]["trained"], models["cascade3"]["trained"]) == (False, True)
+    assert "NOT FOR DIAGNOSIS" in models["cascade3"]["description"]
+    assert models["cascade3"]["card"]["network"]["stages"] == 3
+
+
+def test_info_is_plain_json(app: CT2PETApp) -> None:
+    assert json.loads(json.dumps(app.info(), allow_nan=False))["datastore"]["completed"] == 2
+
+
+def test_a_synthetic_pet_lies_where_the_ct_lies(app: CT2PETApp, phantoms: Path, ct_uids: tuple[str, ...]) -> None:
+    result = infer(app, ct_uids[0])
+    pet = read_volume_file(Path(result["file"]), unit=Unit.SUV_BW)
+    ct = read_ct(scan_folder(phantoms).usable("CT")[0].series)
+    assert pet.geometry.same_grid_as(ct.geometry, tolerance_mm=1e-4)
+    np.testing.assert_allclose(pet.array, SUV, rtol=1e-2)
+
+
+def test_the_answer_tells_all_that_is_known(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
+    told = infer(app, ct_uids[0])["params"]
+    assert (told["synthetic"], told["unit"], told["slices"], told["shape"]) == (True, "SUVbw", "0:6", [6, 64, 64])
+    assert "NOT FOR DIAGNOSIS" in told["notice"]
+    assert told["suv"] == pytest.approx({"min": SUV, "max": SUV, "mean": SUV, "p99": SUV}, rel=1e-2)
+    assert set(told["latencies"]) == {"read", "wait", "synthesise", "measure", "write", "total"}
+    assert told["model"]["checksum"] == app.models.synthesizer("cascade3").checksum
+    assert told["model"]["card"]["name"] == "constant-3"
+    assert set(told["metrics"]) == {"model", "zero", "constant", "hu_mean", "hu_median"}
+    assert told["seen_in_training"] is False
+    json.dumps(told, allow_nan=False)
+
+
+def test_a_slab_is_a_volume_of_just_that_slab(app: CT2PETApp, phantoms: Path, ct_uids: tuple[str, ...]) -> None:
+    result = infer(app, ct_uids[0], slices="2:5", result_extension=".nii.gz")
+    pet = read_volume_file(Path(result["file"]), unit=Unit.SUV_BW)
+    ct = read_ct(scan_folder(phantoms).usable("CT")[0].series)
+    assert pet.geometry.same_grid_as(ct.geometry.slab(slice(2, 5)), tolerance_mm=1e-4)
+    assert result["params"]["slices"] == "2:5"
+    assert result["params"]["metrics"]["model"]["mae_suv"] > 0
+
+
+def test_figures_can_be_left_out(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
+    told = infer(app, ct_uids[0], metrics=False)["params"]
+    assert (told["metrics"], told["why_no_metrics"]) == (None, "not asked for")
+
+
+def test_a_ct_without_pet_has_no_figures(make_app: MakeApp, phantoms: Path, tmp_path: Path) -> None:
+    app = make_app(studies=phantoms / "PHANTOM_0001" / "CT")
+    app.models.publish("cascade3", save_constant_model(tmp_path / "constant.safetensors", SUV))
+    told = infer(app, app.datastore().list_images()[0])["params"]
+    assert (told["metrics"], told["seen_in_training"]) == (None, None)
+
+
+def test_a_result_can_be_kept_as_a_label(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
+    infer(app, ct_uids[0], save_label=True)
+    assert app.datastore().status()["label_tags"] == {"final": 2, "synthetic": 1}
+    assert app.datastore().get_label_info(ct_uids[0], "synthetic")["model"] == "cascade3"
+
+
+@pytest.mark.parametrize("image", ["/etc/passwd", "/proc/self/environ", "../models", "."])
+def test_a_path_is_looked_up_and_never_opened(app: CT2PETApp, image: str) -> None:
+    with pytest.raises(NotFoundError, match="no image"):
+        infer(app, image)
+
+
+def test_a_real_file_of_the_server_is_not_opened_either(app: CT2PETApp, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no image"):
+        infer(app, str(tmp_path / "constant.safetensors"))
+
+
+def test_an_array_is_no_image(app: CT2PETApp) -> None:
+    with pytest.raises(RequestError, match="give the SeriesInstanceUID"):
+        app.infer({"model": "cascade3", "image": [1, 2, 3]})
+
+
+def test_slides_are_not_opened(app: CT2PETApp) -> None:
+    with pytest.raises(NotFoundError, match="no whole-slide images here"):
+        app.infer_wsi({"model": "cascade3", "image": "/etc/passwd"})
+
+
+@pytest.mark.parametrize("slices", ["5:99", "4:4"])
+def test_slices_that_leave_the_ct_are_refused(app: CT2PETApp, ct_uids: tuple[str, ...], slices: str) -> None:
+    with pytest.raises(InputError, match="not a range within the 6 slices"):
+        infer(app, ct_uids[0], slices=slices)
+
+
+def test_an_untrained_model_says_so(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
+    with pytest.raises(ModelNotTrainedError, match="POST /train/unet"):
+        app.infer({"model": "unet", "image": ct_uids[0]})
+
+
+def test_as_many_requests_as_the_server_takes_and_no_more(
+    make_app: MakeApp, tmp_path: Path, ct_uids: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(infer_module, "MOST_WAITING", 0)
+    app = make_app()
+    app.models.publish("cascade3", save_constant_model(tmp_path / "constant.safetensors", SUV))
+    with pytest.raises(BusyError, match="ask again in a moment"):
+        infer(app, ct_uids[0])
+
+
+def test_a_batch_draws_every_ct_and_reports_the_one_that_fails(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
+    results = app.batch_infer({"model": "cascade3", "images": [*ct_uids, "/etc/passwd"], "device": "cuda"})
+    assert "no image" in results["/etc/passwd"]["error"]
+    assert results[ct_uids[0]]["params"]["unit"] == "SUVbw"
+    assert app.datastore().get_labeled_images("synthetic") == list(ct_uids)
+
+
+def test_the_next_ct_is_one_without_a_pet(make_app: MakeApp, phantoms: Path) -> None:
+    without = make_app(studies=phantoms / "PHANTOM_0001" / "CT")
+    image = without.datastore().list_images()[0]
+    assert without.next_sample({"strategy": "first"})["id"] == image
+    assert without.next_sample({"strategy": "random"})["id"] == image
+    assert make_app().next_sample({"strategy": "first"}) == {}

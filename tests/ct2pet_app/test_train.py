@@ -1,0 +1,143 @@
+"""Training in this process: from studies to a published model, resumed where it was cut off."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ct2pet_app import train as train_module
+from ct2pet_app.app import CT2PETApp
+from ct2pet_app.train import CascadeTrainTask, tell_percent
+from lib.errors import InputError, StudiesError
+from lib.sources.phantom import write_phantoms
+from tests.ct2pet_app.conftest import SMALL
+
+MakeApp = Callable[..., CT2PETApp]
+TINY = "pixel_mm=8.0;depth=1;context_slices=1;normalization=none;epochs=1;validation=0.0;test=0.0;workers=0"
+
+
+@pytest.fixture
+def app(make_app: MakeApp) -> CT2PETApp:
+    return make_app(set=TINY, width="2")
+
+
+def task_of(app: CT2PETApp, model: str = "unet") -> CascadeTrainTask:
+    task = app._trainers[model]
+    assert isinstance(task, CascadeTrainTask)
+    return task
+
+
+def run(app: CT2PETApp, **params: Any) -> dict[str, Any]:
+    return task_of(app)({"model": "unet", **params}, app.datastore())
+
+
+def test_a_training_publishes_what_inference_uses(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
+    assert task_of(app).stats() == {}
+    stats = run(app)
+    assert (stats["epoch"], stats["total_epochs"], stats["published"]) == (1, 1, True)
+    assert isinstance(stats["best_metric"], float)
+    told = app.infer({"model": "unet", "image": ct_uids[0]})["params"]
+    assert told["model"]["card"]["name"] == "unet"
+    assert told["seen_in_training"] is True
+
+
+def test_arrays_are_prepared_once(app: CT2PETApp, caplog: pytest.LogCaptureFixture) -> None:
+    run(app)
+    (index,) = (app.models.folder / "prepared").glob("*/index.json")
+    pair = next((index.parent / "pairs").glob("*/ct.npy"))
+    before = pair.stat().st_mtime_ns
+    run(app, max_epochs=2)
+    assert pair.stat().st_mtime_ns == before
+
+
+def runs_of(app: CT2PETApp) -> list[Path]:
+    return sorted(app.models.runs("unet").iterdir())
+
+
+def test_a_run_that_was_cut_off_goes_on(app: CT2PETApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_off(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train_module, "judge", cut_off)  # trained, but killed before it was published
+        with pytest.raises(KeyboardInterrupt):
+            run(app)
+    stats = run(app)
+    assert len(runs_of(app)) == 1
+    assert stats["published"] is True
+
+
+def test_a_run_of_another_recipe_or_without_resume_is_a_new_one(app: CT2PETApp) -> None:
+    run(app)
+    run(app)  # the first is finished, so this is another
+    run(app, max_epochs=2)
+    run(app, resume=False)
+    assert len(runs_of(app)) == 4
+
+
+def test_a_worse_model_does_not_replace_the_published_one(app: CT2PETApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(app)
+    before = app.models.path("unet").read_bytes()
+    worse = train_module.Verdict(False, "not published, it is worse: ...")
+    monkeypatch.setattr(train_module, "judge", lambda *_, **__: worse)
+    stats = run(app, max_epochs=2)
+    assert (stats["published"], stats["verdict"]) == (False, "not published, it is worse: ...")
+    assert app.models.path("unet").read_bytes() == before
+    assert run(app, max_epochs=2, resume=False, publish="always")["published"] is True
+    assert app.models.path("unet").read_bytes() != before
+
+
+def test_a_training_can_start_from_the_published_weights(app: CT2PETApp) -> None:
+    run(app)
+    start = task_of(app)._initial(task_of(app).read_request({"pretrained": True}))
+    assert start == app.models.path("unet")
+
+
+def test_wrong_words_and_missing_pairs_are_found_before_a_process_starts(make_app: MakeApp, phantoms: Path) -> None:
+    with pytest.raises(InputError, match="did you mean max_epochs"):
+        make_app().check_training("unet", {"max_epoch": 1})
+    with pytest.raises(InputError, match="no model 'cascade9' on this server"):
+        make_app().check_training("cascade9", {})
+    with pytest.raises(StudiesError, match="nothing to train on: 1 CT series, none with a PET"):
+        make_app(studies=phantoms / "PHANTOM_0001" / "CT").check_training("unet", {})
+
+
+def test_a_failed_training_ends_the_child_with_one_sentence(
+    make_app: MakeApp, phantoms: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(studies=phantoms / "PHANTOM_0001" / "CT")
+    with pytest.raises(SystemExit) as ended:
+        app.train({"model": "unet"})
+    assert ended.value.code == 1
+    assert caplog.messages[-1].startswith("unet was not trained: nothing to train on")
+
+
+def test_a_pair_that_cannot_be_prepared_is_left_out(
+    make_app: MakeApp, phantoms: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    studies = tmp_path / "studies"
+    shutil.copytree(phantoms / "PHANTOM_0002", studies / "good")
+    write_phantoms(studies / "offset", patients=1, settings=replace(SMALL, pet_slice_offset_mm=1.0))
+    app = make_app(studies=studies, set=f"{TINY};slices=match", width="2")
+    assert run(app)["published"] is True
+    assert any("is left out: no PET slice lies within 0.2 mm" in message for message in caplog.messages)
+
+
+def test_percents_are_told_sparingly(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    tell = tell_percent("training unet")
+    for step in range(1, 1001):
+        tell(step, 1000, "epoch 1 of 1")
+    assert caplog.messages == ["training unet: 0 % (epoch 1 of 1)", "training unet: 100 % (epoch 1 of 1)"]
+
+
+def test_statistics_survive_a_run_that_was_killed_while_it_began(app: CT2PETApp) -> None:
+    (app.models.runs("unet") / "20260101-000000").mkdir(parents=True)
+    assert task_of(app).stats() == {"run": "20260101-000000"}
+    json.dumps(task_of(app).stats())
