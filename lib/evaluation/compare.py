@@ -10,6 +10,7 @@ import torch
 
 from lib.errors import PairingError
 from lib.imaging.body import body_mask
+from lib.imaging.field_of_view import mask_unmeasured
 from lib.imaging.grid import Grid
 from lib.imaging.in_plane import resample_in_plane
 from lib.imaging.resample import resample_to
@@ -63,7 +64,7 @@ def align(synthetic: Volume, *, ct: Volume, pet: Volume, grid: Grid) -> AlignedV
         raise PairingError("the synthetic PET does not lie on the CT's slices")
     geometry = grid.on(part.geometry)
     rows, columns = geometry.shape[1:]
-    real = resample_to(pet, geometry).array
+    real = resample_to(mask_unmeasured(pet), geometry).array
     measured = np.isfinite(real)
     if not measured.any():
         raise PairingError("the real PET covers no part of the synthetic one")

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from lib.dicom.read import read_ct, read_pet
 from lib.errors import InputError, PairingError, PreparedDataError
 from lib.imaging.body import body_mask
+from lib.imaging.field_of_view import mask_unmeasured
 from lib.imaging.geometry import Geometry
 from lib.imaging.in_plane import resample_in_plane
 from lib.imaging.normalize import normalize_ct, normalize_pet
 from lib.imaging.resample import resample_to
 from lib.imaging.volume import Volume
-from lib.pairing.pairs import PairedSeries, SliceMatch, match_slices
+from lib.pairing.pairs import PairedSeries, SliceMatch
 from lib.pairing.prepared import (
     ARRAYS,
     BODY,
@@ -98,12 +99,8 @@ def pair_id(pair: SeriesPair) -> str:
 
 def _prepare(paired: PairedSeries, out: Path, source: str, preparation: Preparation) -> PreparedPair:
     pair = paired.pair
-    ct, pet = read_ct(pair.ct), read_pet(pair.pet)
-    offsets = match_slices(
-        ct.geometry.slice_positions_mm(),
-        pet.geometry.slice_positions_mm(),
-        tolerance_mm=preparation.grid.tolerance_mm,
-    )
+    ct, pet = read_ct(pair.ct), mask_unmeasured(read_pet(pair.pet))
+    offsets = paired.match(tolerance_mm=preparation.grid.tolerance_mm)
     geometry = preparation.grid.on(ct.geometry)
     rows, columns = geometry.shape[1:]
     if preparation.grid.slices == "match":

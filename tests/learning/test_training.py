@@ -184,8 +184,8 @@ BARE = """
 import importlib.abc, sys
 class OnlyTheEngine(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"pydicom", "SimpleITK", "nibabel", "skimage", "monailabel", "typer", "rich", "torchmetrics",
-                                  "pydantic", "matplotlib", "torchvision", "itk"}:
+        if name.split(".")[0] in {"pydicom", "SimpleITK", "nibabel", "skimage", "monailabel", "typer", "rich",
+                                  "torchmetrics", "pydantic", "matplotlib", "torchvision", "itk"}:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, OnlyTheEngine())
 """ + CHILD.replace("epochs=6", "epochs=1").replace("from tests.learning.conftest import tiny_recipe", """
