@@ -1,0 +1,124 @@
+"""The real MONAI Label server with our app, in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+START_WITHIN_S = 60.0
+
+
+@dataclass
+class RunningServer:
+    """A server that answers."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    models: Path
+    started_in_s: float = 0.0
+
+    def ask(self, method: str, path: str, **arguments: Any) -> requests.Response:
+        """Return the answer to one request, whatever its status."""
+        return requests.request(method, f"{self.url}{path}", timeout=120, **arguments)
+
+    def json(self, path: str) -> Any:
+        """Return what GET gives; fails on an error."""
+        answer = self.ask("GET", path)
+        answer.raise_for_status()
+        return answer.json()
+
+    def infer(self, model: str, *, params: str = "{}", files: Any = None, **query: str) -> requests.Response:
+        """Return the answer to an inference."""
+        return self.ask("POST", f"/infer/{model}", params=query, data={"params": params}, files=files)
+
+    def wait_for_training(self, *, within_s: float) -> dict[str, Any]:
+        """Return the newest training task once it has ended."""
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            task: dict[str, Any] = self.json("/train/")
+            if task["status"] not in ("SUBMITTED", "RUNNING"):
+                return task
+            time.sleep(0.5)
+        pytest.fail(f"training still runs after {within_s:.0f} s: {self.json('/train/')}")
+
+
+def command(app: str | Path, studies: str | Path, port: int, **conf: str | Path) -> list[str]:
+    """Return the command line a user types, with the `monailabel` of this environment."""
+    program = shutil.which("monailabel", path=str(Path(sys.executable).parent))
+    assert program is not None, "monailabel is not installed in this environment"
+    settings = [word for key, value in conf.items() for word in ("--conf", key, str(value))]
+    where = ["--app", str(app), "--studies", str(studies), "--host", "127.0.0.1", "--port", str(port)]
+    return [program, "start_server", *where, *settings]
+
+
+def environment() -> dict[str, str]:
+    """Return the environment in which `python` is this one, as after activating .venv."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def free_port() -> int:
+    """Return a port of this computer that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running_server(
+    app: str | Path, studies: str | Path, folder: Path, *, cwd: Path = REPOSITORY, **conf: str | Path
+) -> Iterator[RunningServer]:
+    """Start a server and end it, with every process it started; its models and its log lie in `folder`."""
+    port, log, models = free_port(), folder / "server.log", folder / "models"
+    began = time.monotonic()
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command(app, studies, port, models_folder=models, device="cpu", **conf),
+            cwd=cwd,
+            env=environment(),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    server = RunningServer(f"http://127.0.0.1:{port}", process, log, models)
+    try:
+        _wait_until_it_answers(server)
+        server.started_in_s = time.monotonic() - began
+        yield server
+    finally:
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all of its session."""
+    for wish, patience_s in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, wish)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=patience_s)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _wait_until_it_answers(server: RunningServer) -> None:
+    deadline = time.monotonic() + 2 * START_WITHIN_S  # the test says whether it was fast enough
+    while time.monotonic() < deadline and server.process.poll() is None:
+        with contextlib.suppress(requests.ConnectionError):
+            if requests.get(f"{server.url}/info/", timeout=60).ok:
+                return
+        time.sleep(0.2)
+    pytest.fail(f"the server does not answer; its last words:\n{server.log.read_text()[-3000:]}")
