@@ -4,6 +4,7 @@ The tree, and what a door does with it (``main.py`` exits with the code, the ser
 
     CT2PETError                        1    500   our fault, or the machine's
     ├── TrainingError                  1    500   a run cannot go on (not finite, no memory, disk full)
+    ├── DownloadError                  1    500   an archive that cannot be reached or sends too little
     └── InputError                     2    400   the user's input; the message says the way out
         ├── StudiesError               2    400   a folder of studies that holds nothing usable
         ├── DicomError                 2    400   a file or series that is not what it must be
@@ -27,6 +28,10 @@ class CT2PETError(Exception):
 
 class TrainingError(CT2PETError):
     """A training run that cannot go on."""
+
+
+class DownloadError(CT2PETError):
+    """An archive that cannot be reached, lacks what its list promises, or sends too little."""
 
 
 class InputError(CT2PETError):
