@@ -169,7 +169,7 @@ class Loop:
         rate = learning_rate(
             self.recipe,
             epochs_done=(engine.state.iteration - 1) / len(self.loader),
-            minutes_done=self._seconds() / 60,
+            minutes_done=self._seconds_for_all() / 60 if self.recipe.schedule.max_minutes else 0.0,
         )
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -224,9 +224,7 @@ class Loop:
         because = ""
         if schedule.patience and self.sides.validation and epoch - self.state.best_epoch >= schedule.patience:
             because = f"no better {KEY_METRIC} for {schedule.patience} epochs"
-        # the clock of the first process decides for all
-        out_of_time = bool(schedule.max_minutes) and self._seconds() >= schedule.max_minutes * 60
-        if bool(idist.broadcast(torch.tensor(float(out_of_time)), src=0)):
+        if schedule.max_minutes and self._seconds_for_all() >= schedule.max_minutes * 60:
             because = f"{schedule.max_minutes:g} minutes are used up"
         self.state.stopped_because = because
 
@@ -245,7 +243,13 @@ class Loop:
 
     def _save_resume_file(self, engine: Engine) -> None:
         self.state.seconds, self._sitting_began = self._seconds(), time.time()
-        self._saver(engine)
+        try:
+            self._saver(engine)
+        except (OSError, RuntimeError) as error:  # torch tells a full disk as a RuntimeError
+            raise TrainingError(
+                f"{self.run}: epoch {engine.state.epoch} cannot be saved ({str(error).splitlines()[0]}); free space "
+                "and resume, the epoch before it is kept"
+            ) from error
 
     def _resume(self) -> None:
         newest_first = sorted(self.run.glob("resume_*.pt"), key=_epoch_of, reverse=True)
@@ -265,6 +269,10 @@ class Loop:
 
     def _seconds(self) -> float:
         return self.state.seconds + time.time() - self._sitting_began
+
+    def _seconds_for_all(self) -> float:
+        """Return the clock of the first process: processes with other clocks would take other learning rates."""
+        return float(idist.broadcast(self._seconds(), src=0))
 
     def _status(self, epoch: int) -> RunStatus:
         schedule = self.recipe.schedule

@@ -135,6 +135,7 @@ def _begin_run(prepared: PreparedSet, recipe: Recipe, run: Path, sides: Sides, *
             raise TrainingError(
                 f"{run} was begun under another recipe; resume with the same settings: {begun.to_json()}"
             )
+    idist.barrier()  # nobody writes before everybody has looked
     if idist.get_rank() == 0:
         run.mkdir(parents=True, exist_ok=True)
         write_text(path, recipe.to_json())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import ignite.distributed as idist
 import numpy as np
@@ -30,7 +31,7 @@ def validate(
 ) -> dict[str, float]:
     """Return the mean figures over the validation patients; each process measures its share of them.
 
-    Empty when nobody is on the validation side.
+    A figure that is defined for nobody is left out; all are when nobody is on the validation side.
     """
     was_training = cascade.training
     cascade.eval()
@@ -38,10 +39,11 @@ def validate(
     rows = [_quick_figures(cascade, prepared.arrays(pair), indices, recipe, device) for pair, indices in share]
     cascade.train(was_training)
     if idist.get_world_size() > 1:
-        rows = [row for of_process in idist.all_gather([rows]) for row in _flat(of_process)]
-    if not rows:
-        return {}
-    return {name: float(np.nanmean([row[name] for row in rows])) for name in rows[0]}
+        gathered: Any = idist.all_gather(rows)  # a list of each process's list, whatever ignite's annotation says
+        rows = [row for of_process in gathered for row in of_process]
+    names = rows[0] if rows else ()
+    defined = {name: [row[name] for row in rows if math.isfinite(row[name])] for name in names}
+    return {name: float(np.mean(values)) for name, values in defined.items() if values}
 
 
 def score(
@@ -129,7 +131,3 @@ def _quick_figures(
     level = float(np.abs(real[body]).mean()) if body.any() else math.nan
     figures = {name: float(getattr(metrics, name)) for name in SHOWN_EVERY_EPOCH}
     return {KEY_METRIC: 1 - metrics.mae_suv_body / level if level else math.nan, **figures}
-
-
-def _flat(rows: object) -> list[Mapping[str, float]]:
-    return rows if isinstance(rows, list) else [rows]  # type: ignore[list-item]

@@ -1,0 +1,118 @@
+"""Two processes train one model: different patients, equal weights, one published file, and it can be resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lib.learning.checkpoint import read_card
+from lib.learning.progress import read_history
+from lib.learning.training import MODEL_FILE, train
+from lib.pairing.prepared import PreparedSet
+from tests.learning.conftest import TINY, tiny_recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow
+
+# main.py as it is, and a note of what each process drew and what it ended with
+OBSERVED = """
+import hashlib, json, os, sys
+from pathlib import Path
+import main
+from lib.learning.dataset import SliceDataset
+from lib.learning.engine import Loop
+
+seen, draw, loop = set(), SliceDataset.__getitem__, Loop.__call__
+
+def note_draw(self, wanted):
+    seen.add(self.arrays[self.samples[wanted.sample][0]].pair.patient_id)
+    return draw(self, wanted)
+
+def note_end(self):
+    outcome = loop(self)
+    weights = b"".join(tensor.numpy().tobytes() for tensor in self.cascade.state_dict().values())
+    told = {"patients": sorted(seen), "weights": hashlib.sha256(weights).hexdigest(), "epochs": outcome.epochs}
+    (Path(os.environ["OBSERVED"]) / f"{os.environ['RANK']}.json").write_text(json.dumps(told))
+    return outcome
+
+SliceDataset.__getitem__, Loop.__call__ = note_draw, note_end
+sys.exit(main.main())
+"""
+
+
+def torchrun(script: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in two processes of this machine, over the loopback device alone."""
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2")
+    alone = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [sys.executable, *launcher, str(script), *map(str, arguments)],
+        cwd=ROOT, env={**os.environ, **alone, **environment}, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+
+
+def words(*settings: str) -> list[str]:
+    return [word for setting in (*TINY, *settings) for word in ("--set", setting)]
+
+
+def test_two_processes_train_one_model_on_different_patients(prepared: PreparedSet, tmp_path: Path) -> None:
+    (tmp_path / "observed.py").write_text(OBSERVED)
+    run = tmp_path / "run"
+    settings = ("epochs=3", "max_minutes=60")  # the clocks of two processes never agree; the learning rates must
+    done = torchrun(
+        tmp_path / "observed.py", "train", prepared.root, "--out", run, *words(*settings), "--json",
+        OBSERVED=str(tmp_path),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)  # once, not once a process
+    assert told["model"] == str(run / MODEL_FILE) and told["epochs"] == 3
+
+    ranks: list[dict[str, Any]] = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    patients = [set(rank["patients"]) for rank in ranks]
+    assert all(patients) and not patients[0] & patients[1]
+    assert patients[0] | patients[1] == {"P0", "P1", "P5"}
+    assert ranks[0]["weights"] == ranks[1]["weights"]
+
+    history = read_history(run)
+    assert [record.epoch for record in history] == [1, 2, 3]
+    card = read_card(run / MODEL_FILE)
+    assert card.scores is not None
+    # the two validation patients were measured in two processes; the card's figures come from one
+    best = history[card.epoch - 1].metrics
+    for name in ("mae_suv_body", "psnr_db_body"):
+        assert best[name] == pytest.approx(card.scores.table["model"][name], rel=1e-4)
+
+    alone = train(prepared, tiny_recipe("epochs=3", "max_minutes=60"), tmp_path / "alone")
+    of_one = read_history(tmp_path / "alone")
+    assert history[-1].loss < history[0].loss and history[-1].loss == pytest.approx(of_one[-1].loss, rel=0.3)
+    assert alone.card.training == card.training
+    assert sorted(path.name for path in run.iterdir() if path.is_file()) == sorted(
+        path.name for path in (tmp_path / "alone").iterdir() if path.is_file()
+    )
+
+
+def test_a_run_of_two_processes_goes_on_where_it_was_stopped(prepared: PreparedSet, tmp_path: Path) -> None:
+    run, arguments = tmp_path / "run", ("train", prepared.root, "--out", tmp_path / "run")
+    stop = "from lib.learning import engine\n" + OBSERVED.replace(
+        "sys.exit(main.main())",
+        "saved = Loop._save_resume_file\n"
+        "def save_and_die(self, trainer):\n"
+        "    saved(self, trainer)\n"
+        "    os._exit(9) if trainer.state.epoch == 2 else None\n"
+        "Loop._save_resume_file = save_and_die\n"
+        "sys.exit(main.main())",
+    )
+    (tmp_path / "dies.py").write_text(stop)
+    assert torchrun(tmp_path / "dies.py", *arguments, *words("epochs=4"), OBSERVED=str(tmp_path)).returncode != 0
+    assert [record.epoch for record in read_history(run)] == [1, 2] and not (run / MODEL_FILE).exists()
+
+    done = torchrun(ROOT / "main.py", *arguments, *words("epochs=4"), "--resume")
+    assert done.returncode == 0, done.stderr
+    assert [record.epoch for record in read_history(run)] == [1, 2, 3, 4]
+    assert done.stdout.count("4 epochs (all 4 epochs are done)") == 1
+    assert read_card(run / MODEL_FILE).training.slices == 18
