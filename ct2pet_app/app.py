@@ -189,6 +189,7 @@ class CT2PETApp(MONAILabelApp):
             raise RequestError("run_sync: a training runs in a process of its own; leave run_sync out")
         name = self.models.known(str(request.get("model")))
         end_with_parent()
+        logging.getLogger("ignite").setLevel(logging.WARNING)  # or each epoch pushes a percent out of the last 20 lines
         try:
             return self._trainer(name)(request, self.datastore())
         except CT2PETError as error:  # one line: the server keeps the last 20 for the client

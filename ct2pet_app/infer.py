@@ -129,7 +129,8 @@ class SynthesisTask(InferTask):
         with watch.step("write"):
             name = f"synthetic-pet-{self._name}-{uuid.uuid4().hex[:8]}{options.extension}"
             path = write_volume_file(pet, self._results / name)
-        logger.info("%s of %s: %d slices in %.2f s", self._name, source.name, pet.geometry.shape[0], watch.total())
+        which = source.image_id or "an upload"  # whose file name may be a patient's
+        logger.info("%s of %s: %d slices in %.2f s", self._name, which, pet.geometry.shape[0], watch.total())
         return str(path), {
             "synthetic": True,
             "notice": INTENDED_USE,

@@ -112,7 +112,10 @@ def _name_of(layer: object) -> str:
 
 async def _answer_ours(request: Request, error: Exception) -> JSONResponse:
     status = http_status(error) if isinstance(error, CT2PETError) else 500
-    logger.log(logging.ERROR if status == 500 else logging.INFO, "%s: %d %s", request.url.path, status, error)
+    if status >= 500:
+        logger.error("%s: %d %s", request.url.path, status, error)
+    else:  # the client gets the sentence; it may hold the name of an uploaded file, and that a patient's
+        logger.info("%s: %d %s", request.url.path, status, type(error).__name__)
     return JSONResponse({"detail": str(error)}, status_code=status)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ STAGES = {"unet": 1, **{f"cascade{stages}": stages for stages in range(2, MAX_ST
 DEFAULT_MODEL = "cascade3"
 MAX_UPLOAD_MB = 2048  # a whole-body CT of 1,500 slices of 512 x 512 is 800 MB as 16-bit numbers
 STOCK_KEYS = frozenset({"server_mode"})  # read by MONAI Label itself
+DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 KEYS = {
     "models": f"comma-separated, of {', '.join(STAGES)}, or all (default {DEFAULT_MODEL})",
     "recipe": f"name or .toml file (default {DEFAULT_RECIPE})",
@@ -72,7 +74,7 @@ class AppSettings:
             models=_models(conf.get("models", DEFAULT_MODEL)),
             recipe=conf.get("recipe", DEFAULT_RECIPE),
             recipe_settings=recipe_settings,
-            device=conf.get("device", "auto"),
+            device=_device(conf.get("device", "auto")),
             precision=_precision(conf.get("precision", "auto")),
             models_folder=Path(conf.get("models_folder", app_folder / "model")).expanduser().resolve(),
             max_upload_bytes=_whole_number(conf, "max_upload_mb", MAX_UPLOAD_MB) * 10**6,
@@ -127,6 +129,13 @@ def _origins(text: str) -> tuple[str, ...]:
         if not origin.startswith(("http://", "https://")):
             raise SettingsError(f"--conf origins {origin}: expected {KEYS['origins']}")
     return origins
+
+
+def _device(word: str) -> str:
+    """Return the word; whether this machine has the device shows when it is used, which must not be at start."""
+    if not DEVICE.fullmatch(word):
+        raise SettingsError(f"--conf device {word}: expected one of {KEYS['device']}")
+    return word
 
 
 def _precision(word: str) -> Precision:

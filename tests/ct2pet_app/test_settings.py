@@ -44,6 +44,7 @@ WRONG = {
     "recipe": ({"recipe": "papr"}, RecipeError, "no recipe 'papr'; shipped are paper, quantitative"),
     "recipe setting": ({"set": "epoch=3"}, RecipeError, "did you mean schedule.epochs"),
     "precision": ({"precision": "int8"}, SettingsError, "expected one of auto, float32, bfloat16"),
+    "device": ({"device": "gpu"}, SettingsError, "device gpu: expected one of auto, cpu, cuda"),
     "upload limit": ({"max_upload_mb": "0"}, SettingsError, "max_upload_mb 0: expected a whole number above 0"),
     "origin": ({"origins": "viewer.example"}, SettingsError, "expected comma-separated origins.*https://viewer"),
 }

@@ -57,54 +57,56 @@ def test_a_folder_of_a_session_is_read(ct: Volume, phantoms: Path) -> None:
     np.testing.assert_array_equal(read_uploaded_ct(phantoms / "PHANTOM_0001" / "CT", "session").array, ct.array)
 
 
-def refused(path: Path, name: str, words: str) -> None:
+def check_refused(path: Path, name: str, words: str) -> None:
     with pytest.raises(ImageFileError, match=words):
         read_uploaded_ct(path, name)
 
 
 def test_a_zip_of_two_cts_names_both(phantoms: Path, ct_uids: tuple[str, ...], tmp_path: Path) -> None:
     archive = zip_of(sorted(phantoms.glob("*/CT/*")), tmp_path / "upload.zip")
-    refused(archive, "both.zip", rf"both\.zip: 2 CT series \({ct_uids[0]}, {ct_uids[1]}\), expected one")
+    check_refused(archive, "both.zip", rf"both\.zip: 2 CT series \({ct_uids[0]}, {ct_uids[1]}\), expected one")
 
 
 def test_a_zip_of_a_pet_says_what_was_found(phantoms: Path, tmp_path: Path) -> None:
     archive = zip_of(sorted(phantoms.glob("PHANTOM_0001/PET/*")), tmp_path / "upload.zip")
-    refused(archive, "pet.zip", r"pet\.zip: no usable CT series; found series .* \(PT\): not a CT")
+    check_refused(archive, "pet.zip", r"pet\.zip: no usable CT series; found series .* \(PT\): not a CT")
 
 
 def test_a_zip_of_a_single_slice_says_so(phantoms: Path, tmp_path: Path) -> None:
     archive = zip_of(sorted(phantoms.glob("PHANTOM_0001/CT/*"))[:1], tmp_path / "upload.zip")
-    refused(archive, "one.zip", "1 slice, expected at least 2")
+    check_refused(archive, "one.zip", "1 slice, expected at least 2")
 
 
 def test_a_zip_without_dicom_says_so(tmp_path: Path) -> None:
     (tmp_path / "readme").write_text("hello")
-    refused(zip_of([tmp_path / "readme"], tmp_path / "upload.zip"), "x.zip", "found no DICOM files at all")
+    check_refused(zip_of([tmp_path / "readme"], tmp_path / "upload.zip"), "x.zip", "found no DICOM files at all")
 
 
 def test_a_zip_that_would_fill_the_disk_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "MOST_UNPACKED_BYTES", 1000)
     (tmp_path / "zeros").write_bytes(bytes(1001))
-    refused(zip_of([tmp_path / "zeros"], tmp_path / "upload.zip"), "bomb.zip", "bomb.zip: more than")
+    check_refused(zip_of([tmp_path / "zeros"], tmp_path / "upload.zip"), "bomb.zip", "bomb.zip: more than")
 
 
 def test_what_only_calls_itself_a_zip_is_refused(tmp_path: Path) -> None:
     (tmp_path / "upload.zip").write_bytes(b"no zip")
-    refused(tmp_path / "upload.zip", "series.zip", r"series\.zip: cannot be unpacked .*give a plain zip")
+    check_refused(tmp_path / "upload.zip", "series.zip", r"series\.zip: cannot be unpacked .*give a plain zip")
 
 
 def test_a_file_that_is_cut_off_is_refused_under_the_name_it_came_with(ct: Volume, tmp_path: Path) -> None:
     path = write_volume_file(ct, tmp_path / "upload.nrrd")
     path.write_bytes(path.read_bytes()[:2000])
-    refused(path, "Thorax.nrrd", r"Thorax\.nrrd: cannot be read as a volume; is the file complete")
+    check_refused(path, "Thorax.nrrd", r"Thorax\.nrrd: cannot be read as a volume; is the file complete")
 
 
 def test_a_colour_volume_is_refused(tmp_path: Path) -> None:
     sitk.WriteImage(sitk.Image([8, 8, 4], sitk.sitkVectorUInt8, 3), str(tmp_path / "upload.nrrd"))
-    refused(tmp_path / "upload.nrrd", "fusion.nrrd", "fusion.nrrd: colour or vector image")
+    check_refused(tmp_path / "upload.nrrd", "fusion.nrrd", "fusion.nrrd: colour or vector image")
 
 
 @pytest.mark.parametrize("name", ["ct.dcm", "ct.png", "ct", "ct.nii.gz.exe"])
 def test_another_kind_of_file_is_told_which_are_taken(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
-    refused(tmp_path / name, name, r"not a kind of file that is taken; give a CT in HU as \.nii\.gz, .* or a \.zip")
+    check_refused(
+        tmp_path / name, name, r"not a kind of file that is taken; give a CT in HU as \.nii\.gz, .* or a \.zip"
+    )
