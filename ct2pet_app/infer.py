@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 import threading
+import time
 import uuid
-import weakref
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 MOST_WAITING = 8  # requests that hold a volume in memory at once; a whole-body CT is 1.5 GB as float32
 UNIT = "SUVbw"
+LEFT_BEHIND_S = 3600.0  # nobody waits for a result that long
 
 
 class SynthesisTask(InferTask):
@@ -106,10 +105,13 @@ class SynthesisTask(InferTask):
 
     @cached_property
     def _results(self) -> Path:
-        """A folder that only this user may read; MONAI Label removes each result from it once it is sent."""
-        folder = tempfile.mkdtemp(prefix="ct2pet-results-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # with the task, or when the server ends
-        return Path(folder)
+        """Where results wait to be sent; MONAI Label removes each one then, and this what a killed server left."""
+        folder = self._models.folder / "results"
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.iterdir():
+            if leftover.stat().st_mtime < time.time() - LEFT_BEHIND_S:
+                leftover.unlink(missing_ok=True)
+        return folder
 
     def _synthesize(
         self, synthesizer: Synthesizer, source: CTSource, options: InferOptions

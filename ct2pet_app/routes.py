@@ -1,8 +1,9 @@
 """Addresses of the server that are ours: inference, the start of a training, a new model file, and ``/ct2pet/``.
 
-The first three stand before MONAI Label's own, under the same contract; they accept less. The stock inference opens any
-file of the server that a request names; the stock training starts a process to find out that a word is wrong; the stock
-upload of a model puts anything in the place of the weights.
+Where MONAI Label has the same address, ours stands before it, under the same contract, and accepts less. The stock
+inference opens any file of the server that a request names; the stock training starts a process to find out that a word
+is wrong; the stock upload of a model puts anything in the place of the weights; the stock reload throws away the app,
+and every module of `lib`, under running requests.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def our_routes(app: CT2PETApp) -> APIRouter:
     router.add_api_route("/infer/{model}", _infer(app), dependencies=[USER], **as_stock)
     router.add_api_route("/train/{model}", _train(app), dependencies=[ADMIN], **as_stock)
     router.add_api_route("/model/{model}", _put_model(app), dependencies=[ADMIN], **{**as_stock, "methods": ["PUT"]})
+    router.add_api_route("/reload", _reload(app), dependencies=[ADMIN], **as_stock)
     router.add_api_route("/ct2pet/series", _series(app), dependencies=[USER], methods=["GET"], tags=["ct2pet"])
     return router
 
@@ -108,6 +110,15 @@ def _put_model(app: CT2PETApp) -> Any:
         return {"checksum": published.checksum, "modified_time": published.state.mtime_ns // 10**9}
 
     return put_model
+
+
+def _reload(app: CT2PETApp) -> Any:
+    def reload() -> dict[str, Any]:
+        """Scan the studies now."""
+        app.folder_datastore.refresh()
+        return {}
+
+    return reload
 
 
 def _series(app: CT2PETApp) -> Any:

@@ -93,7 +93,7 @@ def answer_errors(server: FastAPI) -> None:
 def guard(server: FastAPI, *, origins: tuple[str, ...], limit_bytes: int) -> None:
     """Put the gate before all else, and take out the stock permission for the web pages of everybody."""
     server.middleware_stack = None
-    ours = (Gate.__name__, CORSMiddleware.__name__)  # by name: after POST /reload the former Gate is another class
+    ours = (Gate.__name__, CORSMiddleware.__name__)  # by name: a Gate of an app built before is another class
     server.user_middleware[:] = [layer for layer in server.user_middleware if _name_of(layer.cls) not in ours]
     if origins:
         server.add_middleware(

@@ -11,11 +11,10 @@ import re
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from monailabel.utils.sessions import SessionInfo, Sessions
 
-from ct2pet_app.uploads import unpack
+from ct2pet_app.uploads import removed_if_refused, unpack
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +47,17 @@ class CheckedSessions(Sessions):
         Raises:
             ImageFileError: To be unpacked, but no zip.
         """
-        if uncompress:
-            folder = tempfile.mkdtemp(prefix="ct2pet-session-")
-            unpack(Path(data_file), Path(folder), Path(data_file).name)
-            data_file = folder
-        added: tuple[str, Any] = super().add_session(data_file, expiry, False, session_id)
+        if not uncompress:
+            return self._add(data_file, expiry, session_id)
+        archive = Path(data_file)
+        with tempfile.TemporaryDirectory(prefix="ct2pet-session-") as folder, removed_if_refused(archive):
+            unpacked = Path(folder, "series")
+            unpacked.mkdir()
+            unpack(archive, unpacked, archive.name)
+            return self._add(str(unpacked), expiry, session_id)
+
+    def _add(self, data_file: str, expiry: int, session_id: str | None) -> tuple[str, SessionInfo]:
+        added: tuple[str, SessionInfo] = super().add_session(data_file, expiry, False, session_id)
         return added
 
     def remove_expired(self) -> int:

@@ -189,6 +189,17 @@ def test_no_patients_name_is_logged(drawing: RunningServer, ct_uid: str) -> None
     assert not re.search("PHANTOM\\^|Doe", log)
 
 
+def test_a_reload_breaks_nothing(drawing: RunningServer, ct_uid: str) -> None:
+    assert drawing.ask("POST", "/reload").status_code == 200
+    assert drawing.infer("cascade3", image=ct_uid, output="json").status_code == 200
+
+
+def test_nothing_is_left_lying_after_an_answer(drawing: RunningServer, ct_uid: str) -> None:
+    drawing.infer("cascade3", image=ct_uid)
+    wait_until(lambda: not list((drawing.models / "results").iterdir()), within_s=5)
+    assert drawing.json("/datastore/")["total"] >= 2
+
+
 def test_a_wrong_word_about_training_starts_nothing(server: RunningServer) -> None:
     before = server.ask("GET", "/train/?all=true").text
     answer = server.ask("POST", "/train/unet", json={"max_epoch": 1})

@@ -51,6 +51,7 @@ def test_another_archive_is_not_unpacked(sessions: CheckedSessions, tmp_path: Pa
     (tmp_path / "in.tar").write_bytes(b"tar")
     with pytest.raises(ImageFileError, match="give a plain zip of one CT series"):
         sessions.add_session(str(tmp_path / "in.tar"), uncompress=True)
+    assert not (tmp_path / "in.tar").exists()
 
 
 def lying_meta(folder: Path) -> None:
