@@ -66,9 +66,12 @@ def prepare_pairs(
     leaves a folder that starts with a dot, which the next run removes.
 
     Raises:
-        PreparedDataError: `out` holds arrays of another grid or windows.
+        PreparedDataError: `out` holds arrays of another grid or windows, or cannot be written.
     """
-    (out / "pairs").mkdir(parents=True, exist_ok=True)
+    try:
+        (out / "pairs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PreparedDataError(f"{out}: cannot be written ({error.strerror}); choose another folder") from error
     _refuse_other_preparation(out, preparation)
     for leftover in (out / "pairs").glob(".*"):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -165,25 +168,28 @@ def _write_pair(out: Path, entry: PreparedPair, arrays: dict[str, NDArray[Any]])
         beside.replace(final)
     except OSError as error:
         raise PreparedDataError(
-            f"{final}: cannot be written ({error.strerror}); free space or choose another --out"
+            f"{final}: cannot be written ({error.strerror or error}); free space or choose another folder"
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
 def _entry_on_disk(out: Path, pair: SeriesPair, source: str, preparation: Preparation) -> PreparedPair | None:
+    """Return the entry of a pair that lies there whole, made of the same files in the same way; else None."""
     path = out / "pairs" / pair_id(pair) / "pair.json"
     try:
         entry = PreparedPair.from_json(json.loads(path.read_text()))
+        PreparedSet(out, preparation, (entry,)).arrays(entry)
     except (OSError, ValueError, TypeError, PreparedDataError):
         return None
     return entry if (entry.source, entry.preparation) == (source, preparation.digest()) else None
 
 
 def _refuse_other_preparation(out: Path, preparation: Preparation) -> None:
-    if not (out / "index.json").is_file():
+    try:
+        found = PreparedSet.open(out).preparation
+    except PreparedDataError:  # none, or a damaged one, is written anew; each pair itself says how it was made
         return
-    found = PreparedSet.open(out).preparation
     if found != preparation:
         raise PreparedDataError(
             f"{out}: holds arrays of another grid or windows ({found.grid}, {found.windows}); choose another folder"

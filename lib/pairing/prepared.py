@@ -169,7 +169,7 @@ class PreparedSet:
         loaded = []
         for name in ARRAYS:
             try:
-                array = np.load(folder / f"{name}.npy", mmap_mode="r")
+                array = np.lib.format.open_memmap(folder / f"{name}.npy", mode="r")
             except (OSError, ValueError) as error:
                 raise PreparedDataError(f"{folder / name}.npy: missing or cut off ({error}); prepare again") from error
             if array.shape != pair.shape:
