@@ -89,6 +89,7 @@ def _fetch_all(selection: Selection, out: Path, client: S3Client, progress: Prog
                 "once that is put right run the same command again: it goes on"
             )
         before_bytes += series.size_bytes
+    progress(total, total, f"{before_bytes / 1e9:.2f} GB")
     return DownloadReport(out, fetched, reused, tuple(failed))
 
 
