@@ -11,6 +11,7 @@ import dataclasses
 import json
 import logging
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from lib.dicom.scan import ScanReport
     from lib.learning.recipe import Recipe
     from lib.pairing.prepare import PreparationReport
+    from lib.sources.cohort import Selection
     from lib.types import Progress
 
 logger = logging.getLogger("ct2pet")
@@ -167,6 +169,61 @@ def phantom(
         return
     for folder in folders:
         stdout.print(str(folder), markup=False, soft_wrap=True)
+
+
+@app.command()
+def download(
+    cohort: Annotated[
+        str, typer.Argument(help="paper (its nine patients), lung (all 133 of the collection) or idc:COLLECTION.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to fetch into.", show_default=False)],
+    patients: Annotated[int | None, typer.Option(help="Only so many, those that `pair` can use first.", min=1)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be fetched, and fetch nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before fetching.")] = False,
+    endpoint_url: Annotated[
+        str, typer.Option(envvar="CT2PET_S3_ENDPOINT", help="Another S3 server, such as a mirror.")
+    ] = "https://s3.amazonaws.com",
+    as_json: AsJson = False,
+) -> None:
+    """Fetch open PET/CT studies from the Imaging Data Commons, and say whose they are.
+
+    Chooses one CT and one PET a study from the archive's list, shows size, licence and source, and asks. Stopped or
+    cut off, the same command goes on; counts and sizes are checked. Needs `pip install -r requirements-download.txt`.
+
+    The JSON is `{out, fetched, reused, failed: [{patient_id, series_instance_uid, reason}]}`; with --dry-run the
+    selection: `{cohort, index_version, archive, pairs: [{ct, pet}], left_out}`.
+    """
+    from lib.sources.cohort import parse_cohort, select_cohort
+    from lib.sources.download import download as fetch_selection
+    from lib.sources.download import missing_bytes
+    from lib.sources.transfer import S3Client, find_s5cmd
+
+    selection = select_cohort(parse_cohort(cohort), patients=patients)
+    told = stderr if as_json else stdout
+    if dry_run:
+        _print_json(selection) if as_json else stdout.print(_selection_table(selection))
+    _tell_selection(selection, told)
+    if dry_run:
+        return
+    client = S3Client(find_s5cmd(), endpoint_url)
+    missing = missing_bytes(selection, out)
+    told.print(f"to fetch into {out}: {missing / 1e9:.2f} GB", markup=False, soft_wrap=True)
+    if missing and not yes and not _agreed("download"):
+        stderr.print("nothing was fetched")
+        return
+    with _progress() as progress:
+        report = fetch_selection(selection, out, client=client, progress=progress)
+    if as_json:
+        _print_json(report)
+    for failure in report.failed:
+        stderr.print(f"failed: {failure.patient_id} {failure.series_instance_uid}: {failure.reason}", markup=False)
+    told.print(
+        f"{report.fetched} series fetched, {report.reused} were there, {len(report.failed)} failed; "
+        f"whose they are: {out / 'ATTRIBUTION.md'}",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
+    if report.failed:
+        raise typer.Exit(code=1)
 
 
 @app.command()
@@ -333,6 +390,45 @@ def _print_scores(table: Mapping[str, Mapping[str, float | None]], title: str) -
         values = (table[method][name] for name in columns)
         shown.add_row(method, *("-" if value is None else f"{value:.3f}" for value in values))
     stdout.print(shown)
+
+
+def _selection_table(selection: Selection) -> Table:
+    table = _table("patient", "study date", "CT", "PET", ">images CT/PET", ">MB", "CT is of")
+    for pair in selection.pairs:
+        megabytes = f"{(pair.ct.size_bytes + pair.pet.size_bytes) / 1e6:.0f}"
+        images = f"{pair.ct.images}/{pair.pet.images}"
+        where = "the PET's study" if pair.in_one_study else "another study of that day"
+        texts = (pair.pet.patient_id, pair.pet.study_date, pair.ct.description, pair.pet.description)
+        table.add_row(*map(escape, (*texts, images, megabytes, where)))
+    return table
+
+
+def _tell_selection(selection: Selection, told: Console) -> None:
+    archive, joined = selection.archive, sum(pair.in_one_study for pair in selection.pairs)
+    lines = [
+        f"{selection.cohort.name}: in the Imaging Data Commons (index {selection.index_version}) "
+        f"{len(archive.patients_with_both)} patients with CT and PET, {archive.images:,} images, "
+        f"{archive.size_bytes / 1e9:.1f} GB",
+        f"chosen: {len(selection.patients)} patients, {len(selection.series)} series, {selection.images:,} images, "
+        f"{selection.size_bytes / 1e9:.2f} GB",
+        f"licence: {', '.join(selection.licences)}; source: https://doi.org/{', https://doi.org/'.join(selection.dois)}",
+    ]
+    if joined < len(selection.pairs):
+        lines.append(
+            f"{joined} of {len(selection.pairs)} PETs have a CT in their own study; the others come with one of "
+            "another study of that day, which `pair` does not join"
+        )
+    reasons = Counter(study.reason for study in selection.left_out)
+    lines += [f"left out: {studies} studies: {reason}" for reason, studies in reasons.most_common()]
+    for line in lines:
+        told.print(line, markup=False, soft_wrap=True)
+
+
+def _agreed(verb: str) -> bool:
+    """Ask on the terminal; the answer is no unless it is yes."""
+    if not sys.stdin.isatty():
+        raise InputError(f"{verb} asks before it fetches, and nobody is there to answer; --yes agrees beforehand")
+    return typer.confirm("Continue?", default=False, err=True)
 
 
 def _scan(studies: Path) -> ScanReport:
