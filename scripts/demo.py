@@ -154,7 +154,7 @@ def train(running: Server, model: str, minutes: float) -> None:
             shown = epoch
             best = f"best skill {stats['best_metric']:.3f}"
             say(f"  epoch {epoch} of {stats['total_epochs']}, {best}, time left {stats['time_left']}")
-        if task.get("status") not in ("RUNNING", "PENDING"):
+        if task.get("status") not in ("SUBMITTED", "PENDING", "RUNNING"):
             break
     if task.get("status") != "DONE":
         raise SystemExit(f"training ended as {task.get('status')}:\n" + "\n".join(task.get("details", [])))

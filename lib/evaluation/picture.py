@@ -22,7 +22,7 @@ PET_COLOURS = "inferno"
 
 
 def hottest_slice(volumes: AlignedVolumes) -> int:
-    """Return the slice whose hottest spot (1 % of its pixels) is hottest in the real PET: where a reader looks first."""
+    """Return the slice whose hottest spot (1 % of its pixels) is hottest in the real PET."""
     inside = np.where(volumes.body, volumes.real_suv, 0)
     return int(np.percentile(inside, 99, axis=(1, 2)).argmax())
 

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from lib.learning.losses import cascade_loss
 from lib.learning.optimisation import learning_rate, make_optimiser
 from lib.learning.progress import KEY_METRIC, EpochRecord, RunLog, RunStatus, cut_history
 from lib.learning.recipe import Recipe
+from lib.learning.run_state import RunState
 from lib.learning.validation import validate
 from lib.networks.cascade import Cascade
 from lib.networks.precision import autocast
@@ -32,26 +33,8 @@ from lib.types import Progress
 
 logger = logging.getLogger(__name__)
 
+STEPS_BETWEEN_CLOCK_LOOKS = 4  # an epoch may be longer than the minutes given
 KEPT_RESUME_FILES = 2  # the newest, and the one before it in case the newest cannot be read
-
-
-@dataclass
-class RunState:
-    """What a resumed run must know beside weights and optimiser; saved by ignite's Checkpoint as a module is."""
-
-    best_epoch: int = 0
-    best_metric: float = -math.inf
-    seconds: float = 0.0  # of training so far, earlier sittings included
-    stopped_because: str = ""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what is saved."""
-        return asdict(self)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take what was saved."""
-        for name, value in state.items():
-            setattr(self, name, value)
 
 
 @dataclass(frozen=True)
@@ -107,6 +90,7 @@ class Loop:
         self._sitting_began = time.time()
         self._epoch_began = time.time()
         self._loss_sum = torch.zeros((), device=device)
+        self._steps = 0  # of this epoch
         self._saver = Checkpoint(
             self._resumable(),
             DiskSaver(str(run), create_dir=True, require_empty=False),
@@ -164,6 +148,7 @@ class Loop:
         self.sampler.set_epoch(engine.state.epoch)
         self._epoch_began = time.time()
         self._loss_sum.zero_()
+        self._steps = 0
 
     def _set_learning_rate(self, engine: Engine) -> None:
         rate = learning_rate(
@@ -180,6 +165,9 @@ class Loop:
 
     def _on_iteration_completed(self, engine: Engine) -> None:
         self._loss_sum += engine.state.output["loss"].detach()
+        self._steps += 1
+        if self._steps % STEPS_BETWEEN_CLOCK_LOOKS == 0 and self._is_out_of_time():
+            engine.terminate_epoch()  # it still counts as an epoch: it is judged, and its weights may be the best
         steps = self.recipe.schedule.epochs * len(self.loader)
         best = f", best {KEY_METRIC} {self.state.best_metric:.3f}" if self.state.best_epoch else ""
         self.progress(
@@ -188,7 +176,7 @@ class Loop:
 
     def _on_epoch_completed(self, engine: Engine) -> None:
         epoch = engine.state.epoch
-        loss = float(idist.all_reduce(self._loss_sum / len(self.loader)) / idist.get_world_size())
+        loss = float(idist.all_reduce(self._loss_sum / self._steps) / idist.get_world_size())
         if not math.isfinite(loss):
             raise TrainingError(
                 f"epoch {epoch}: the loss is {loss}; lower optimiser.learning_rate "
@@ -224,9 +212,13 @@ class Loop:
         because = ""
         if schedule.patience and self.sides.validation and epoch - self.state.best_epoch >= schedule.patience:
             because = f"no better {KEY_METRIC} for {schedule.patience} epochs"
-        if schedule.max_minutes and self._seconds_for_all() >= schedule.max_minutes * 60:
+        if self._is_out_of_time():
             because = f"{schedule.max_minutes:g} minutes are used up"
         self.state.stopped_because = because
+
+    def _is_out_of_time(self) -> bool:
+        minutes = self.recipe.schedule.max_minutes
+        return bool(minutes) and self._seconds_for_all() >= minutes * 60
 
     # -- resumption --------------------------------------------------------------------------------------------------
 

@@ -70,7 +70,7 @@ class ScheduleConfig:
         kind: `constant`, or `cosine`: a linear warm-up, then half a cosine down to 1 % of the rate.
         warmup_epochs: Of `cosine`.
         patience: Epochs without a better validation metric after which training stops; 0 never stops.
-        max_minutes: Wall-clock limit, checked after every epoch; 0 has none. `cosine` then follows the clock.
+        max_minutes: Wall-clock limit; 0 has none. The epoch it falls in is cut short. `cosine` follows the clock.
     """
 
     epochs: int = 60
