@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -276,6 +277,8 @@ def train(
     prepared = PreparedSet.open(studies) if is_prepared else _prepare(studies, out / "prepared", chosen).prepared
     with _progress() as progress:
         result = train_cascade(prepared, chosen, out, resume=resume, device=device, progress=progress)
+    if os.environ.get("RANK", "0") != "0":
+        return  # under torchrun the first process speaks for all
     scores = result.card.scores
     if as_json:
         told = {"model": result.model, "epochs": result.epochs, "stopped_because": result.stopped_because}
@@ -361,6 +364,46 @@ def evaluate(
     for failure in result["failed"]:
         stderr.print(f"failed: {failure['patient_id']}: {failure['reason']}", markup=False, soft_wrap=True)
     stdout.print(f"figures and pictures: {out}", soft_wrap=True)
+
+
+@app.command()
+def study(
+    studies: Annotated[
+        Path, typer.Argument(help="Folder of DICOM studies, or of prepared arrays.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the study.", show_default=False)],
+    stages: Annotated[str, typer.Option(help="Which numbers of stages: 1-6, or 1,3.")] = "1-6",
+    recipe: RecipeName = "quantitative",
+    equal: Annotated[str, typer.Option(help="width, or flops: n stages then cost what one does.")] = "width",
+    settings: Settings = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    note: Annotated[str, typer.Option(help="A line below table and figures, such as the data's attribution.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Train 1 to 6 stages under one recipe; fill the paper's table and draw its seven figures.
+
+    Stopped or killed, the same command goes on. Trivial predictors stand in the table beside the models.
+
+    The JSON is `{rows, table, figures}`.
+    """
+    from lib.evaluation.study import parse_stages, run_study
+    from lib.learning.recipe import load_recipe
+    from lib.pairing.prepared import PreparedSet
+
+    numbers = parse_stages(stages)
+    chosen = load_recipe(recipe, settings=settings or ())
+    is_prepared = (studies / "index.json").is_file()
+    prepared = PreparedSet.open(studies) if is_prepared else _prepare(studies, out / "prepared", chosen).prepared
+    with _progress() as progress:
+        done = run_study(
+            prepared, chosen, out, stages=numbers, equal=equal, device=device, note=note, progress=progress
+        )  # fmt: skip
+    if as_json:
+        _print_json({"rows": done.rows, "table": done.table_csv, "figures": done.figures})
+        return
+    stdout.print(done.table_markdown.read_text(), markup=False, soft_wrap=True)
+    for path in (done.table_csv, done.table_markdown, *done.figures):
+        stdout.print(str(path), markup=False, soft_wrap=True)
 
 
 def _prepare(studies: Path, out: Path, recipe: Recipe) -> PreparationReport:

@@ -24,6 +24,7 @@ from lib.learning.losses import cascade_loss
 from lib.learning.optimisation import learning_rate, make_optimiser
 from lib.learning.progress import KEY_METRIC, EpochRecord, RunLog, RunStatus, cut_history
 from lib.learning.recipe import Recipe
+from lib.learning.recording import record_epoch
 from lib.learning.run_state import RunState
 from lib.learning.validation import validate
 from lib.networks.cascade import Cascade
@@ -187,8 +188,9 @@ class Loop:
         self._remember_best(judged, epoch, metrics.get(KEY_METRIC))
         self._decide_to_stop(epoch)
         if self.log is not None:
+            recorded = record_epoch(judged, self.prepared, self.sides, self.recipe, device=self.device)
             record = EpochRecord(
-                epoch, loss, self.optimiser.param_groups[0]["lr"], time.time() - self._epoch_began, metrics
+                epoch, loss, self.optimiser.param_groups[0]["lr"], time.time() - self._epoch_began, metrics, recorded
             )
             self.log.epoch(record, self._status(epoch))
             self._save_resume_file(engine)

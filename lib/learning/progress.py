@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class EpochRecord:
         learning_rate: At the end of the epoch.
         seconds: Training and validation together.
         metrics: On the validation patients; empty where there are none.
+        recorded: Loss and image figures on the sides `train` and `test`, where the recipe records them.
     """
 
     epoch: int
@@ -38,6 +39,7 @@ class EpochRecord:
     learning_rate: float
     seconds: float
     metrics: Mapping[str, float]
+    recorded: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,10 @@ class RunLog:
             self._tensorboard.add_scalar("train/learning_rate", record.learning_rate, record.epoch)
             for name, value in record.metrics.items():
                 self._tensorboard.add_scalar(f"validation/{name}", value, record.epoch)
+            for side, figures in record.recorded.items():
+                for name, figure in figures.items():
+                    if figure is not None:
+                        self._tensorboard.add_scalar(f"{side}/{name}", figure, record.epoch)
             self._tensorboard.flush()
 
     def close(self) -> None:

@@ -71,6 +71,8 @@ class ScheduleConfig:
         warmup_epochs: Of `cosine`.
         patience: Epochs without a better validation metric after which training stops; 0 never stops.
         max_minutes: Wall-clock limit; 0 has none. The epoch it falls in is cut short. `cosine` follows the clock.
+        record_slices: After every epoch, the loss and every image figure are recorded on so many training and so many
+            test slices, for the paper's curves; 0 records none. Nothing is chosen by them.
     """
 
     epochs: int = 60
@@ -78,6 +80,7 @@ class ScheduleConfig:
     warmup_epochs: float = 1.0
     patience: int = 15
     max_minutes: float = 0.0
+    record_slices: int = 0
 
 
 @dataclass(frozen=True)
