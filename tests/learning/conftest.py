@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from lib.imaging.geometry import Geometry
+from lib.learning.card import ModelCard, Scores, TrainingData, patient_digest
 from lib.learning.recipe import Recipe, load_recipe
 from lib.pairing.prepared import BODY, MEASURED, Preparation, PreparedPair, PreparedSet, write_index
 
@@ -19,6 +22,14 @@ TINY = (
     "stages=2", "base_channels=4", "depth=2", "context_slices=3", "epochs=2", "batches.size=4", "batches.patch=32",
     "ema_decay=0.9", "warmup_epochs=0.1", "learning_rate=0.005",
 )  # fmt: skip
+
+SCORES = Scores("validation", 2, {"model": {"ssim": 0.9, "psnr_db": None}, "zero": {"ssim": 0.8, "psnr_db": 20.0}})
+BASELINES = {
+    "constant_suv": 1.0,
+    "hu_bin_edges": [-1024.0, 0.0, 1000.0],
+    "mean_suv_by_hu": [0.5, 1.5],
+    "median_suv_by_hu": [0.5, 1.0],
+}
 
 
 @pytest.fixture
@@ -75,3 +86,20 @@ def make_prepared(root: Path, preparation: Preparation, patients: tuple[str, ...
         pairs.append(pair)
     write_index(root, preparation, pairs)
     return PreparedSet.open(root)
+
+
+def make_card(**changes: Any) -> ModelCard:
+    """Return the card of a tiny model that was trained on P1 and chosen on P2."""
+    recipe = tiny_recipe()
+    card = ModelCard(
+        name="tiny",
+        created="2026-01-02T03:04:05+00:00",
+        recipe=recipe,
+        network=recipe.network,
+        training=TrainingData((patient_digest("P1"),), (patient_digest("P2"),), pairs=1, slices=6, digest="0123"),
+        epoch=7,
+        scores=SCORES,
+        baselines=BASELINES,
+        versions={"ct2pet": "0.1.0"},
+    )
+    return replace(card, **changes)

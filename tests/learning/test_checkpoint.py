@@ -21,37 +21,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from lib.errors import CheckpointError, TrainingError
-from lib.learning.card import ModelCard, Scores, TrainingData, data_digest, patient_digest
+from lib.learning.card import ModelCard, Scores, data_digest, patient_digest
 from lib.learning.checkpoint import CARD, file_checksum, load_checkpoint, read_card, save_checkpoint
 from lib.learning.dataset import divide
 from lib.learning.training import describe
 from lib.networks.cascade import Cascade
 from lib.pairing.prepared import PreparedSet
-from tests.learning.conftest import tiny_recipe
-
-SCORES = Scores("validation", 2, {"model": {"ssim": 0.9, "psnr_db": None}, "zero": {"ssim": 0.8, "psnr_db": 20.0}})
-BASELINES = {
-    "constant_suv": 1.0,
-    "hu_bin_edges": [-1024.0, 0.0, 1000.0],
-    "mean_suv_by_hu": [0.5, 1.5],
-    "median_suv_by_hu": [0.5, 1.0],
-}
-
-
-def make_card(**changes: Any) -> ModelCard:
-    recipe = tiny_recipe()
-    card = ModelCard(
-        name="tiny",
-        created="2026-01-02T03:04:05+00:00",
-        recipe=recipe,
-        network=recipe.network,
-        training=TrainingData((patient_digest("P1"),), (patient_digest("P2"),), pairs=1, slices=6, digest="0123"),
-        epoch=7,
-        scores=SCORES,
-        baselines=BASELINES,
-        versions={"ct2pet": "0.1.0"},
-    )
-    return replace(card, **changes)
+from tests.learning.conftest import make_card, tiny_recipe
 
 
 @pytest.fixture

@@ -1,0 +1,208 @@
+"""A CT in, a synthetic PET out: slice by slice, on the CT's grid, the same every time."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lib.dicom.open_ct import open_ct
+from lib.errors import CheckpointError, InputError, RecipeError
+from lib.imaging.geometry import Geometry
+from lib.imaging.normalize import denormalize_pet
+from lib.imaging.volume import Unit, Volume
+from lib.learning.checkpoint import load_checkpoint, save_checkpoint
+from lib.networks.cascade import Cascade
+from lib.synthesis.synthesizer import Synthesizer
+from tests.learning.conftest import make_card, tiny_recipe
+
+SHAPE = (9, 30, 26)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five context slices, 6 mm apart where slices allow; weights as they come."""
+    torch.manual_seed(0)
+    recipe = tiny_recipe("context_slices=5", "context_spacing_mm=6.0")
+    card = make_card(recipe=recipe, network=recipe.network)
+    return save_checkpoint(tmp_path_factory.mktemp("model") / "model.safetensors", Cascade(recipe.network), card)
+
+
+@pytest.fixture(scope="module")
+def synthesizer(model: Path) -> Synthesizer:
+    return Synthesizer.load(model, device="cpu")
+
+
+@pytest.fixture
+def ct() -> Volume:
+    """Oblique, 3 mm apart, pixels of 1.5 x 1.25 mm."""
+    geometry = Geometry.from_dicom(
+        SHAPE,
+        first_position_mm=(-20, -30, 400),
+        orientation=(1, 0, 0, 0, 0.8, -0.6),
+        pixel_spacing_mm=(1.5, 1.25),
+        slice_spacing_mm=3.0,
+    )
+    random = np.random.default_rng(0)
+    return Volume(random.uniform(-1000, 1000, SHAPE).astype(np.float32), geometry, Unit.HU)
+
+
+def always(value: float, path: Path) -> Synthesizer:
+    """A model that draws one number, in the unit range, everywhere."""
+    recipe = tiny_recipe("stages=1")
+    cascade = Cascade(recipe.network)
+    torch.nn.init.zeros_(cascade.stages[0].head.weight)  # type: ignore[union-attr, arg-type]
+    torch.nn.init.constant_(cascade.stages[0].head.bias, value)  # type: ignore[union-attr, arg-type]
+    return Synthesizer.load(save_checkpoint(path, cascade, make_card(recipe=recipe, network=recipe.network)))
+
+
+# -- the grid ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_synthetic_pet_is_suv_on_the_cts_grid(synthesizer: Synthesizer, ct: Volume) -> None:
+    pet = synthesizer.apply(ct)
+    assert pet.unit is Unit.SUV_BW and pet.array.dtype == np.float32
+    assert pet.geometry.same_grid_as(ct.geometry)
+    assert np.isfinite(pet.array).all() and pet.array.min() >= 0 and pet.array.std() > 0
+
+
+def test_on_the_networks_grid_it_is_what_the_network_drew(synthesizer: Synthesizer, ct: Volume) -> None:
+    pet = synthesizer.apply(ct, slice(2, 5), grid="network")
+    assert pet.geometry.shape == (3, 22, 16)  # 45 x 32.5 mm in pixels of 2 mm
+    assert pet.geometry.same_grid_as(synthesizer.card.recipe.grid.on(ct.geometry).slab(slice(2, 5)))
+
+
+def test_a_ct_whose_pixels_are_the_recipes_is_not_resampled(synthesizer: Synthesizer, ct: Volume) -> None:
+    geometry = Geometry.from_dicom(
+        SHAPE, first_position_mm=(0, 0, 0), orientation=(1, 0, 0, 0, 1, 0), pixel_spacing_mm=(2, 2), slice_spacing_mm=3
+    )
+    same = Volume(ct.array, geometry, Unit.HU)
+    on_ct, on_network = synthesizer.apply(same), synthesizer.apply(same, grid="network")
+    np.testing.assert_array_equal(on_ct.array, on_network.array)
+
+
+@pytest.mark.parametrize(("unit_value", "suv"), [(0.5, 5.0), (1.0, 20.0), (1.5, 45.0), (0.0, 0.0), (-1.0, 0.0)])
+def test_what_the_network_draws_becomes_suv_and_never_less_than_0(
+    tmp_path: Path, ct: Volume, unit_value: float, suv: float
+) -> None:
+    pet = always(unit_value, tmp_path / "model.safetensors").apply(ct, slice(0, 2))
+    np.testing.assert_allclose(pet.array, suv, rtol=0.01)  # SUV 20 times the square; bfloat16 holds 8 bits
+
+
+# -- slice-wise --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("slices", "expected"),
+    [
+        (slice(0, 1), (0, 1)),
+        (slice(3, 7), (3, 7)),
+        (slice(8, 9), (8, 9)),
+        (slice(None, 2), (0, 2)),
+        (slice(7, None), (7, 9)),
+        (slice(-3, -1), (6, 8)),
+        (slice(None), (0, 9)),
+    ],
+)
+def test_a_slab_equals_the_same_slices_of_the_whole(
+    synthesizer: Synthesizer, ct: Volume, slices: slice, expected: tuple[int, int]
+) -> None:
+    whole, slab = synthesizer.apply(ct), synthesizer.apply(ct, slices)
+    np.testing.assert_array_equal(slab.array, whole.array[slice(*expected)])
+    assert slab.geometry.same_grid_as(ct.geometry.slab(slice(*expected)))
+
+
+@pytest.mark.parametrize("slices", [slice(0, 2), slice(9, 14), slice(23, 24)])
+def test_a_slab_of_a_real_ct_equals_the_same_slices_of_the_whole(
+    synthesizer: Synthesizer, real_whole: tuple[Volume, Volume], slices: slice
+) -> None:
+    ct, whole = real_whole
+    slab = synthesizer.apply(ct, slices)
+    np.testing.assert_array_equal(slab.array, whole.slab(slices).array)
+    assert slab.geometry.same_grid_as(ct.geometry.slab(slices))
+
+
+@pytest.fixture(scope="module")
+def real_whole(synthesizer: Synthesizer, shared_data: Path) -> tuple[Volume, Volume]:
+    ct = open_ct(shared_data / "ct_only" / "Lung_Dx-A0001")
+    return ct, synthesizer.apply(ct)
+
+
+def test_a_slice_sees_its_neighbours_and_nothing_beyond_them(synthesizer: Synthesizer, ct: Volume) -> None:
+    before = synthesizer.apply(ct, slice(4, 5)).array
+    for changed, seen in ((4, True), (2, True), (0, True), (6, True), (8, True), (3, False), (5, False), (1, False)):
+        other = ct.array.copy()
+        other[changed] = 0.0
+        after = synthesizer.apply(replace(ct, array=other), slice(4, 5)).array
+        assert bool((after != before).any()) == seen, changed  # two slices, 6 mm, apart
+
+
+def test_the_same_ct_gives_the_same_pet_and_stays_as_it_was(model: Path, synthesizer: Synthesizer, ct: Volume) -> None:
+    before = ct.array.copy()
+    first = synthesizer.apply(ct).array
+    np.testing.assert_array_equal(synthesizer.apply(ct).array, first)
+    np.testing.assert_array_equal(Synthesizer.load(model, device="cpu").apply(ct).array, first)
+    np.testing.assert_array_equal(ct.array, before)
+
+
+def test_only_the_last_stage_is_shown(model: Path, ct: Volume) -> None:
+    cascade, card = load_checkpoint(model)
+    synthesizer = Synthesizer.load(model, device="cpu", precision="float32")
+    with torch.no_grad():  # slice 0: its neighbours before it are itself
+        unit = (ct.array[[0, 0, 0, 2, 4]] + 1000) / 2000
+        stages = cascade(torch.from_numpy(unit)[None])
+    geometry = Geometry.from_dicom(
+        SHAPE, first_position_mm=(0, 0, 0), orientation=(1, 0, 0, 0, 1, 0), pixel_spacing_mm=(2, 2), slice_spacing_mm=3
+    )
+    drawn = synthesizer.apply(Volume(ct.array, geometry, Unit.HU), slice(0, 1)).array
+    np.testing.assert_allclose(drawn, denormalize_pet(stages[-1][0].numpy(), card.recipe.windows), atol=1e-4)
+
+
+def test_every_slice_is_told(synthesizer: Synthesizer, ct: Volume) -> None:
+    told: list[tuple[int, int, str]] = []
+    synthesizer.apply(ct, slice(2, 5), progress=lambda *step: told.append(step))
+    assert told == [(1, 3, "synthesising"), (2, 3, "synthesising"), (3, 3, "synthesising")]
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unit", [Unit.SUV_BW, Unit.BQML, Unit.UNIT_RANGE])
+def test_only_a_ct_in_hu_is_taken(synthesizer: Synthesizer, ct: Volume, unit: Unit) -> None:
+    with pytest.raises(InputError, match=f"from a CT in HU, found a volume in {unit.value}"):
+        synthesizer.apply(replace(ct, unit=unit))
+
+
+@pytest.mark.parametrize(
+    "slices", [slice(5, 5), slice(5, 3), slice(0, 10), slice(9, None), slice(0, 9, 2), slice(-10, 3)]
+)
+def test_slices_that_are_not_there_are_refused(synthesizer: Synthesizer, ct: Volume, slices: slice) -> None:
+    with pytest.raises(InputError, match=r"are not a range within the 9 slices \(0:9\)"):
+        synthesizer.apply(ct, slices)
+
+
+def test_an_unknown_grid_is_refused(synthesizer: Synthesizer, ct: Volume) -> None:
+    with pytest.raises(InputError, match="grid is one of ct, network, found 'pet'"):
+        synthesizer.apply(ct, grid="pet")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("device", "words"), [("gpu", "device 'gpu' is not a device"), ("cuda:99", "this machine has . CUDA devices")]
+)
+def test_a_device_that_is_not_there_is_refused(model: Path, device: str, words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        Synthesizer.load(model, device=device)
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="not a readable"):
+        Synthesizer.load(tmp_path / "nothing.safetensors")
+
+
+def test_a_synthesizer_knows_its_file(model: Path, synthesizer: Synthesizer) -> None:
+    assert synthesizer.checksum == hashlib.sha256(model.read_bytes()).hexdigest()
+    assert synthesizer.card.name == "tiny"
