@@ -49,6 +49,10 @@ app = typer.Typer(
 Studies = Annotated[
     Path, typer.Argument(metavar="STUDIES", help="Folder of DICOM studies, searched with its subfolders.")
 ]
+StudiesOrArrays = Annotated[
+    Path,
+    typer.Argument(metavar="STUDIES|DIR", help="Folder of DICOM studies, or of arrays by prepare.", show_default=False),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
 ToleranceMm = Annotated[float, typer.Option(help="Largest distance of a CT slice and its PET slice.", min=0.0)]
 

@@ -120,8 +120,8 @@ def parse_stages(text: str) -> tuple[int, ...]:
     try:
         numbers: set[int] = set()
         for part in text.split(","):
-            first, _, last = part.partition("-")
-            numbers.update(range(int(first), int(last or first) + 1))
+            first, dash, last = part.partition("-")
+            numbers.update(range(int(first), int(last if dash else first) + 1))
     except ValueError as error:
         raise RecipeError(f"stages {text!r} are not of the form 1-6 or 1,3,5") from error
     if not numbers or not numbers <= set(range(1, MAX_STAGES + 1)):
