@@ -58,8 +58,7 @@ def align(synthetic: Volume, *, ct: Volume, pet: Volume, grid: Grid) -> AlignedV
         PairingError: The synthetic PET is not on the CT's slices, or the real PET covers none of it.
     """
     first = int(np.argmin(np.abs(ct.geometry.slice_positions_mm() - synthetic.geometry.slice_positions_mm()[0])))
-    chosen = slice(first, first + synthetic.geometry.shape[0])
-    part = ct.slab(chosen)
+    part = ct.slab(slice(first, min(first + synthetic.geometry.shape[0], ct.geometry.shape[0])))
     if not part.geometry.same_grid_as(synthetic.geometry):
         raise PairingError("the synthetic PET does not lie on the CT's slices")
     geometry = grid.on(part.geometry)

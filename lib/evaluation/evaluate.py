@@ -17,6 +17,7 @@ from lib.learning.card import ModelCard, patient_digest
 from lib.measures.baselines import BASELINE_NAMES
 from lib.measures.image import ImageMetrics, library_versions, mean_metrics
 from lib.pairing.pairs import PairedSeries
+from lib.pairing.prepare import pair_id
 from lib.pairing.prepared import write_text
 from lib.synthesis.synthesizer import Synthesizer
 from lib.types import Progress, no_progress
@@ -100,6 +101,8 @@ def evaluate_pairs(
     Raises:
         PairingError: There is no such patient among the pairs.
     """
+    if all(seen_by(synthesizer.card, paired.pair.ct.patient_id) != "no" for paired in pairs):
+        raise _nothing_to_prove(len(pairs))  # said before the work, not after it
     results: list[PatientResult] = []
     failed: list[tuple[str, str, str]] = []
     for number, paired in enumerate(pairs):
@@ -113,10 +116,7 @@ def evaluate_pairs(
     evaluation = Evaluation(synthesizer.card.name, synthesizer.checksum, tuple(results), tuple(failed))
     if not evaluation.judged:
         reasons = "".join(f"; {ct_uid}: {reason}" for _, ct_uid, reason in failed)
-        raise PairingError(
-            f"none of the {len(pairs)} pairs is of a patient that the model has neither been trained nor chosen on, so "
-            f"nothing would be proved; give studies of other patients{reasons}"
-        )
+        raise _nothing_to_prove(len(pairs), reasons)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "evaluation.json", json.dumps(evaluation.as_json(), indent=1))
     _write_csv(evaluation, out / "patients.csv")
@@ -137,16 +137,22 @@ def _evaluate(paired: PairedSeries, synthesizer: Synthesizer, out: Path, note: s
     volumes = align(synthesizer.apply(ct), ct=ct, pet=pet, grid=card.recipe.grid)
     patient_id = paired.pair.ct.patient_id
     title = f"{patient_id}, model {card.name} {synthesizer.checksum[:8]}"
-    # the hash keeps two pairs of one patient apart, and a patient ID out of the file system's way
-    draw_comparison(
-        volumes, out / f"{patient_digest(patient_id)}-{paired.pair.ct.uid[-8:]}.png", title=title, note=note
-    )
+    # hashes: two pairs of one patient stay apart, and a patient ID cannot name a path
+    picture = out / f"{patient_digest(patient_id)}-{pair_id(paired.pair)}.png"
+    draw_comparison(volumes, picture, title=title, note=note)
     return PatientResult(
         patient_id=patient_id,
         ct_series_instance_uid=paired.pair.ct.uid,
         pet_series_instance_uid=paired.pair.pet.uid,
         seen=seen_by(card, patient_id),
         comparison=compare(volumes, card, device=synthesizer.device),
+    )
+
+
+def _nothing_to_prove(pairs: int, reasons: str = "") -> PairingError:
+    return PairingError(
+        f"none of the {pairs} pairs can be used and is of a patient that the model has neither been trained nor chosen "
+        f"on, so nothing would be proved; give studies of other patients{reasons}"
     )
 
 
