@@ -104,14 +104,14 @@ class Loop:
     def __call__(self) -> Outcome:
         """Train until the epochs, the patience or the minutes are used up."""
         self._resume()
-        if self.trainer.state.epoch < self.recipe.schedule.epochs and not self.state.stopped_because:
+        if self.state.epoch < self.recipe.schedule.epochs and not self.state.stopped_because:
             try:
                 self.trainer.run()
             finally:
                 if self.log is not None:
                     self.log.close()
         because = self.state.stopped_because or f"all {self.recipe.schedule.epochs} epochs are done"
-        return Outcome(self.trainer.state.epoch, self.state.best_epoch, because)
+        return Outcome(self.state.epoch, self.state.best_epoch, because)
 
     # -- parts the trainer calls -------------------------------------------------------------------------------------
 
@@ -185,6 +185,7 @@ class Loop:
             )
         judged = self.averaged.ema_model if self.averaged is not None else self.cascade
         metrics = validate(judged, self.prepared, self.sides, self.recipe, device=self.device)
+        self.state.epoch = epoch
         self._remember_best(judged, epoch, metrics.get(KEY_METRIC))
         self._decide_to_stop(epoch)
         if self.log is not None:
@@ -254,10 +255,10 @@ class Loop:
                 logger.warning("%s cannot be read (%s); trying the one before it", path, type(error).__name__)
                 continue
             Checkpoint.load_objects(self._resumable(), saved)
-            logger.info("going on after epoch %d", self.trainer.state.epoch)
+            logger.info("going on after epoch %d", self.state.epoch)
             break
         if idist.get_rank() == 0:
-            cut_history(self.run, after_epoch=self.trainer.state.epoch)
+            cut_history(self.run, after_epoch=self.state.epoch)
         for path in newest_first[KEPT_RESUME_FILES:]:
             path.unlink(missing_ok=True)
 

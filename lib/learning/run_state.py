@@ -11,6 +11,7 @@ from typing import Any
 class RunState:
     """What a resumed run must know beside weights and optimiser; saved by ignite's Checkpoint as a module is."""
 
+    epoch: int = 0  # finished; the trainer counts steps, and the clock may cut an epoch short
     best_epoch: int = 0
     best_metric: float = -math.inf
     seconds: float = 0.0  # of training so far, earlier sittings included

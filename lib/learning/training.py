@@ -27,6 +27,7 @@ from lib.learning.card import ModelCard, TrainingData, data_digest, patient_dige
 from lib.learning.checkpoint import load_checkpoint, read_card, save_checkpoint
 from lib.learning.dataset import Sides, divide
 from lib.learning.engine import Loop
+from lib.learning.progress import read_history
 from lib.learning.recipe import Recipe, recipe_from_mapping
 from lib.learning.validation import fit_on, score
 from lib.measures.image import library_versions
@@ -86,15 +87,17 @@ def train(
     Raises:
         TrainingError: The folder holds another run, the loss is not finite, or the disk is full.
         PreparedDataError: Arrays of another grid or windows, or nobody to train on.
+        RecipeError: No such device.
     """
     started_group = _join_processes(device)
     try:
+        torch_device = _device_of_this_process(device)  # a wrong word must not leave a run begun
         sides = divide(prepared, recipe.split)
         _begin_run(prepared, recipe, run, sides, resume=resume)
         if resume and (run / MODEL_FILE).is_file():
             card = read_card(run / MODEL_FILE)
-            return TrainingResult(run / MODEL_FILE, card, card.epoch, "the run was finished before")
-        torch_device = _device_of_this_process(device)
+            epochs = max((record.epoch for record in read_history(run)), default=card.epoch)
+            return TrainingResult(run / MODEL_FILE, card, epochs, "the run was finished before")
         torch.manual_seed(recipe.seed)
         cascade = Cascade(recipe.network)
         if initial is not None:

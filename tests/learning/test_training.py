@@ -2,17 +2,19 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from lib.errors import PreparedDataError, TrainingError
+from lib.errors import PreparedDataError, RecipeError, TrainingError
 from lib.learning.checkpoint import load_checkpoint, read_card
 from lib.learning.progress import KEY_METRIC, read_history
 from lib.learning.recipe import Recipe
@@ -138,6 +140,52 @@ def test_patience_ends_a_run_that_gets_no_better(prepared: PreparedSet, tmp_path
 def test_the_clock_ends_a_run(prepared: PreparedSet, tmp_path: Path) -> None:
     result = train(prepared, tiny_recipe("epochs=500", "max_minutes=0.0001"), tmp_path / "run")
     assert (result.epochs, result.stopped_because) == (1, "0.0001 minutes are used up")
+
+
+def test_a_run_that_the_clock_ended_in_an_epoch_can_still_be_published(prepared: PreparedSet, tmp_path: Path) -> None:
+    recipe = tiny_recipe("epochs=500", "max_minutes=0.0001", "batches.size=1")  # the clock is looked at after 4 of 18
+    model = train(prepared, recipe, tmp_path / "run").model
+    model.unlink()  # as if killed before it was there
+    again = train(prepared, recipe, tmp_path / "run", resume=True)
+    assert (again.epochs, again.stopped_because) == (1, "0.0001 minutes are used up")
+    assert [record.epoch for record in read_history(tmp_path / "run")] == [1] and model.is_file()
+
+
+def test_a_device_that_is_not_there_leaves_no_run_begun(prepared: PreparedSet, recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="device 'gpu' is not a device"):
+        train(prepared, recipe, tmp_path / "run", device="gpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_validation_patients_without_uptake_choose_nothing(tmp_path: Path) -> None:
+    prepared = make_prepared(tmp_path / "prepared", tiny_recipe().preparation)
+    for pair in prepared.pairs:
+        if pair.patient_id in ("P6", "P7"):
+            path = prepared.root / "pairs" / pair.id / "pet.npy"
+            np.save(path, np.zeros_like(np.load(path)))
+    result = train(prepared, tiny_recipe("epochs=2", "patience=1"), tmp_path / "run")
+    assert (result.epochs, result.card.epoch) == (2, 2)  # no skill can be told: the last weights are kept
+    stats = json.loads((tmp_path / "run" / "train_stats.json").read_text())
+    assert stats["best_metric"] == 0.0 and KEY_METRIC not in stats["eval"]["metrics"]
+
+
+def test_a_disk_that_fills_up_ends_with_advice_and_what_was_finished_is_kept(
+    prepared: PreparedSet, tmp_path: Path
+) -> None:
+    recipe, run = tiny_recipe("epochs=3"), tmp_path / "run"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill_up(done: int, total: int, what: str) -> None:
+        if done == 6:  # in the second epoch: from now on no file can grow beyond 40 kB
+            resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))
+
+    try:
+        with pytest.raises(TrainingError, match="free space"):
+            train(prepared, recipe, run, progress=fill_up)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert train(prepared, recipe, run, resume=True).epochs == 3
+    assert [record.epoch for record in read_history(run)] == [1, 2, 3]
 
 
 def test_training_goes_on_from_given_weights(prepared: PreparedSet, recipe: Recipe, tmp_path: Path) -> None:
