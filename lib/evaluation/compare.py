@@ -11,6 +11,7 @@ import torch
 from lib.errors import PairingError
 from lib.imaging.body import body_mask
 from lib.imaging.field_of_view import mask_unmeasured
+from lib.imaging.geometry import Geometry
 from lib.imaging.grid import Grid
 from lib.imaging.in_plane import resample_in_plane
 from lib.imaging.resample import resample_to
@@ -35,14 +36,26 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class AlignedVolumes:
-    """CT, synthetic and real PET on the network's grid, (K, R, C) each: what is compared, and what is drawn."""
+    """CT, synthetic and real PET on the network's grid, (K, R, C) each: what is compared, and what is drawn.
+
+    Attributes:
+        real_suv: 0 where not measured.
+        body: Inside the patient and measured.
+        tumour: Inside what a physician drew as tumour; None where nobody did.
+    """
 
     ct_hu: FloatArray
     synthetic_suv: FloatArray
-    real_suv: FloatArray  # 0 where not measured
+    real_suv: FloatArray
     body: BoolArray
     measured: BoolArray
-    pixel_mm: tuple[float, float]
+    geometry: Geometry
+    tumour: BoolArray | None = None
+
+    @property
+    def pixel_mm(self) -> tuple[float, float]:
+        """Distance between (rows, columns)."""
+        return self.geometry.spacing_mm[1:]
 
 
 def align(synthetic: Volume, *, ct: Volume, pet: Volume, grid: Grid) -> AlignedVolumes:
@@ -74,25 +87,33 @@ def align(synthetic: Volume, *, ct: Volume, pet: Volume, grid: Grid) -> AlignedV
         real_suv=np.where(measured, real, 0).astype(np.float32),
         body=body & measured,
         measured=measured,
-        pixel_mm=geometry.spacing_mm[1:],
+        geometry=geometry,
     )
 
 
 def compare(volumes: AlignedVolumes, card: ModelCard, *, device: torch.device | None = None) -> Comparison:
     """Return the figures of the model and of the baselines its card carries."""
-    baselines = Baselines.from_json(card.baselines) if card.baselines is not None else None
-    if baselines is None:
-        raise PairingError(f"the model card of {card.name} carries no baselines to compare with; train it again")
     figures = measure_beside_baselines(
         volumes.synthetic_suv,
         volumes.real_suv,
         ct_hu=volumes.ct_hu,
         body=volumes.body,
         measured=volumes.measured,
-        baselines=baselines,
+        baselines=card_baselines(card),
         device=device or torch.device("cpu"),
     )
     return Comparison(figures)
+
+
+def card_baselines(card: ModelCard) -> Baselines:
+    """Return the trivial predictors fitted on a model's training patients.
+
+    Raises:
+        PairingError: The card has none.
+    """
+    if card.baselines is None:
+        raise PairingError(f"the model card of {card.name} carries no baselines to compare with; train it again")
+    return Baselines.from_json(card.baselines)
 
 
 def compare_with_real(synthetic: Volume, *, ct: Volume, pet: Volume, card: ModelCard) -> Comparison:

@@ -2,87 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
+from lib.dicom.contours import Contour, find_contours
 from lib.dicom.read import read_ct, read_pet
-from lib.errors import InputError, PairingError
-from lib.evaluation.compare import Comparison, align, compare
-from lib.evaluation.picture import draw_comparison
+from lib.dicom.scan import ScanReport
+from lib.errors import DicomError, InputError, PairingError
+from lib.evaluation.compare import align, card_baselines, compare
+from lib.evaluation.picture import draw_comparison, draw_projections
+from lib.evaluation.reading import read_pair, tumour_of
+from lib.evaluation.report import write_report
+from lib.evaluation.result import Evaluation, PatientResult, Seen, write_evaluation
 from lib.learning.card import ModelCard, patient_digest
-from lib.measures.baselines import BASELINE_NAMES
-from lib.measures.image import ImageMetrics, library_versions, mean_metrics
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepare import pair_id
-from lib.pairing.prepared import write_text
 from lib.synthesis.synthesizer import Synthesizer
-from lib.types import Progress, no_progress
+from lib.types import Progress, Series, no_progress
 
-Seen = Literal["train", "validation", "no"]
-
-
-@dataclass(frozen=True)
-class PatientResult:
-    """One pair: whose, whether the model has seen the patient, and the figures by method."""
-
-    patient_id: str
-    ct_series_instance_uid: str
-    pet_series_instance_uid: str
-    seen: Seen
-    comparison: Comparison
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """All pairs of a folder under one model.
-
-    Attributes:
-        model: Name and checksum.
-        patients: Every pair that could be compared.
-        failed: (patient, CT series UID, reason) of the others.
-    """
-
-    model: str
-    checksum: str
-    patients: tuple[PatientResult, ...]
-    failed: tuple[tuple[str, str, str], ...]
-
-    @property
-    def judged(self) -> tuple[PatientResult, ...]:
-        """The patients the model has never seen: the only ones means are taken over."""
-        return tuple(patient for patient in self.patients if patient.seen == "no")
-
-    def mean(self, method: str) -> ImageMetrics:
-        """Return the mean over the patients never seen."""
-        return mean_metrics(patient.comparison.figures[method] for patient in self.judged)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the contract of `evaluate --json`."""
-        return {
-            "model": {"name": self.model, "sha256": self.checksum},
-            "patients": [
-                {
-                    "patient_id": patient.patient_id,
-                    "ct_series_instance_uid": patient.ct_series_instance_uid,
-                    "pet_series_instance_uid": patient.pet_series_instance_uid,
-                    "seen": patient.seen,
-                    **patient.comparison.figures["model"].as_json(),
-                    "baselines": {name: patient.comparison.figures[name].as_json() for name in BASELINE_NAMES},
-                }
-                for patient in self.patients
-            ],
-            "judged_patients": len(self.judged),
-            "mean": self.mean("model").as_json(),
-            "baselines": {name: self.mean(name).as_json() for name in BASELINE_NAMES},
-            "failed": [
-                dict(zip(("patient_id", "ct_series_instance_uid", "reason"), f, strict=True)) for f in self.failed
-            ],
-            "versions": library_versions(),
-        }
+__all__ = ["Evaluation", "PatientResult", "evaluate_pairs", "seen_by"]
 
 
 def evaluate_pairs(
@@ -90,13 +29,25 @@ def evaluate_pairs(
     synthesizer: Synthesizer,
     out: Path,
     *,
+    scan: ScanReport | None = None,
+    run: Path | None = None,
     note: str = "",
     progress: Progress = no_progress,
 ) -> Evaluation:
-    """Return the figures of every pair; write `evaluation.json`, `patients.csv` and one picture a patient to `out`.
+    """Return the figures of every pair, and write them to `out`.
 
-    A pair that fails is reported with its reason and the rest goes on. Means are over patients that the model was
-    neither trained nor chosen on.
+    Written are `report.html`, `evaluation.json`, `patients.csv`, `means.csv` and two pictures a pair. A pair that fails
+    is reported with its reason and the rest goes on. Means are over patients that the model was neither trained nor
+    chosen on.
+
+    Args:
+        pairs: Whom to judge.
+        synthesizer: The model.
+        out: Folder, made where it is missing.
+        scan: Where the pairs come from; tumours drawn in its RT Structure Sets are measured.
+        run: Folder of the model's training run, whose history the report draws; none when not given.
+        note: A line below every picture, such as the data's attribution.
+        progress: Told before each pair.
 
     Raises:
         PairingError: There is no such patient among the pairs.
@@ -109,7 +60,7 @@ def evaluate_pairs(
         patient_id, ct_uid = paired.pair.ct.patient_id, paired.pair.ct.uid
         progress(number, len(pairs), f"evaluating {patient_id}")
         try:
-            results.append(_evaluate(paired, synthesizer, out, note))
+            results.append(_evaluate(paired, synthesizer, out, scan, note))
         except InputError as error:
             failed.append((patient_id, ct_uid, str(error)))
     progress(len(pairs), len(pairs), "evaluated")
@@ -117,9 +68,8 @@ def evaluate_pairs(
     if not evaluation.judged:
         reasons = "".join(f"; {ct_uid}: {reason}" for _, ct_uid, reason in failed)
         raise _nothing_to_prove(len(pairs), reasons)
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "evaluation.json", json.dumps(evaluation.as_json(), indent=1))
-    _write_csv(evaluation, out / "patients.csv")
+    write_evaluation(evaluation, out)
+    write_report(evaluation, synthesizer.card, out, run=run, note=note)
     return evaluation
 
 
@@ -131,22 +81,42 @@ def seen_by(card: ModelCard, patient_id: str) -> Seen:
     return "validation" if digest in card.training.validation_patients else "no"
 
 
-def _evaluate(paired: PairedSeries, synthesizer: Synthesizer, out: Path, note: str) -> PatientResult:
-    card = synthesizer.card
+def _evaluate(
+    paired: PairedSeries, synthesizer: Synthesizer, out: Path, scan: ScanReport | None, note: str
+) -> PatientResult:
+    card, patient_id = synthesizer.card, paired.pair.ct.patient_id
     ct, pet = read_ct(paired.pair.ct), read_pet(paired.pair.pet)
     volumes = align(synthesizer.apply(ct), ct=ct, pet=pet, grid=card.recipe.grid)
-    patient_id = paired.pair.ct.patient_id
+    comparison = compare(volumes, card, device=synthesizer.device)
+    contours, damage = _contours(scan, paired.pair.ct)
+    tumour, drawn = tumour_of(contours, volumes, frame_of_reference_uid=paired.pair.ct.frame_of_reference_uid)
+    volumes = replace(volumes, tumour=tumour)
     title = f"{patient_id}, model {card.name} {synthesizer.checksum[:8]}"
     # hashes: two pairs of one patient stay apart, and a patient ID cannot name a path
-    picture = out / f"{patient_digest(patient_id)}-{pair_id(paired.pair)}.png"
-    draw_comparison(volumes, picture, title=title, note=note)
+    stem = f"{patient_digest(patient_id)}-{pair_id(paired.pair)}"
+    pictures = (
+        draw_comparison(volumes, out / f"{stem}.png", title=title, note=note),
+        draw_projections(volumes, out / f"{stem}-mip.png", title=title, note=note),
+    )
     return PatientResult(
         patient_id=patient_id,
         ct_series_instance_uid=paired.pair.ct.uid,
         pet_series_instance_uid=paired.pair.pet.uid,
         seen=seen_by(card, patient_id),
-        comparison=compare(volumes, card, device=synthesizer.device),
+        comparison=comparison,
+        reading=read_pair(volumes, card_baselines(card), tumour_note=damage or drawn),
+        pictures=tuple(path.name for path in pictures),
     )
+
+
+def _contours(scan: ScanReport | None, ct: Series) -> tuple[tuple[Contour, ...], str]:
+    """Return what was drawn on a CT, or why it cannot be read: the other figures are good without it."""
+    if scan is None:
+        return (), ""
+    try:
+        return find_contours(scan, ct), ""
+    except DicomError as error:
+        return (), str(error)
 
 
 def _nothing_to_prove(pairs: int, reasons: str = "") -> PairingError:
@@ -154,13 +124,3 @@ def _nothing_to_prove(pairs: int, reasons: str = "") -> PairingError:
         f"none of the {pairs} pairs can be used and is of a patient that the model has neither been trained nor chosen "
         f"on, so nothing would be proved; give studies of other patients{reasons}"
     )
-
-
-def _write_csv(evaluation: Evaluation, path: Path) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        names = list(evaluation.patients[0].comparison.figures["model"].as_json())
-        writer.writerow(["patient_id", "seen", "method", *names])
-        for patient in evaluation.patients:
-            for method, metrics in patient.comparison.as_json().items():
-                writer.writerow([patient.patient_id, patient.seen, method, *(metrics[name] for name in names)])

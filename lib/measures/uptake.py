@@ -1,7 +1,7 @@
 """What a reader of PET looks at: how hot a tumour is, and which hot spots are shown, missed or invented.
 
-SUVs are read on the grid they are given on; on another one the same PET has another SUVmax. So figures are compared only
-where synthetic and real PET lie on one grid.
+SUVs are read on the grid they are given on; on another one the same PET has another SUVmax. So figures are compared
+only where synthetic and real PET lie on one grid.
 """
 
 from __future__ import annotations
@@ -64,6 +64,11 @@ class HotVoxels:
     def false_share(self) -> float:
         """Share of the shown ones that is not real; NaN where none is shown."""
         return 1 - self.found / self.shown if self.shown else math.nan
+
+    @property
+    def overlap(self) -> float:
+        """Dice's overlap of real and shown, 0 to 1; NaN where there are neither."""
+        return 2 * self.found / (self.real + self.shown) if self.real + self.shown else math.nan
 
 
 def measure_uptake(

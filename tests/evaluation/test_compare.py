@@ -140,7 +140,7 @@ def two_slices(**changes: Any) -> AlignedVolumes:
         "real_suv": constant(2),
         "body": body,
         "measured": np.ones_like(body),
-        "pixel_mm": (2.0, 2.0),
+        "geometry": upright((2, SIZE, SIZE)),
     }
     return AlignedVolumes(**(given | changes))
 

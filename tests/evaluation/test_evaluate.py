@@ -26,6 +26,9 @@ from tests.learning.conftest import make_card, tiny_recipe
 
 COARSE = PhantomSettings(slices=12, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
 METRICS = {field.name for field in dataclasses.fields(ImageMetrics)}
+READ = {f"tumour_suv_{name}_error" for name in ("mean", "max", "peak")} | {
+    f"hot_{name}" for name in ("sensitivity", "false_share", "overlap")
+}
 CONTRACT = {"mae_suv", "psnr_db", "ssim", "ms_ssim", "vif", "mse"}  # DESIGN.md, each for the slice and `_body`
 BASELINES = ["zero", "constant", "hu_mean", "hu_median"]
 
@@ -107,16 +110,16 @@ def test_the_table_has_a_line_for_each_patient_and_method(evaluation: Evaluation
         ("PHANTOM_0001", "model"),
         ("PHANTOM_0001", "zero"),
     ]
-    assert len(lines) == 4 * 5 and lines[0].keys() == {"patient_id", "seen", "method", *METRICS}
+    assert len(lines) == 4 * 5 and lines[0].keys() == {"patient_id", "seen", "method", *METRICS, *READ}
     for line in lines:
         result = next(found for found in evaluation.patients if found.patient_id == line["patient_id"])
         figures = result.comparison.figures[line["method"]]
         assert line["seen"] == result.seen and float(line["mae_suv"]) == figures.mae_suv and line["ms_ssim"] == ""
 
 
-def test_a_picture_a_pair_named_without_the_patient(evaluation: Evaluation, out: Path) -> None:
+def test_two_pictures_a_pair_named_without_the_patient(evaluation: Evaluation, out: Path) -> None:
     pictures = sorted(out.glob("*.png"))
-    assert len(pictures) == 4 and not [path for path in pictures if "PHANTOM" in path.name]
+    assert len(pictures) == 2 * 4 and not [path for path in pictures if "PHANTOM" in path.name]
     assert any(path.name.startswith(patient_digest("PHANTOM_0002")) for path in pictures)
     for path in pictures:
         with Image.open(path) as image:

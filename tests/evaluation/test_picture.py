@@ -11,8 +11,19 @@ from PIL import Image
 
 from lib.evaluation.compare import AlignedVolumes
 from lib.evaluation.picture import LABEL, draw_comparison, hottest_slice
+from lib.imaging.geometry import Geometry
 
 SHAPE = (5, 30, 40)
+
+
+def grid(row_mm: float) -> Geometry:
+    return Geometry.from_dicom(
+        SHAPE,
+        first_position_mm=(0, 0, 0),
+        orientation=(1, 0, 0, 0, 1, 0),
+        pixel_spacing_mm=(row_mm, 2.0),
+        slice_spacing_mm=4.0,
+    )
 
 
 def volumes(**changes: Any) -> AlignedVolumes:
@@ -27,7 +38,7 @@ def volumes(**changes: Any) -> AlignedVolumes:
         "real_suv": real,
         "body": body,
         "measured": np.ones(SHAPE, bool),
-        "pixel_mm": (2.0, 2.0),
+        "geometry": grid(2.0),
     }
     return AlignedVolumes(**(given | changes))
 
@@ -86,7 +97,7 @@ def test_a_row_for_each_slice(tmp_path: Path, slices: tuple[int, ...], rows: int
 
 
 def test_pixels_that_are_not_square_are_drawn_as_they_are(tmp_path: Path) -> None:
-    tall = pixels(draw_comparison(volumes(pixel_mm=(4.0, 2.0)), tmp_path / "p.png", title="", slices=(0,)))
+    tall = pixels(draw_comparison(volumes(geometry=grid(4.0)), tmp_path / "p.png", title="", slices=(0,)))
     assert tall.shape[0] == pytest.approx(110 * (3.0 * 30 / 40 * 2 + 1.1), abs=2)
 
 

@@ -11,8 +11,8 @@ import pytest
 from lib.errors import InputError
 from lib.measures.uptake import PEAK_RADIUS_MM, HotVoxels, Uptake, hot_voxels, measure_uptake
 
-# Digital phantom of the Image Biomarker Standardisation Initiative, voxels of 2 mm, CC BY 4.0. Source:
-# github.com/theibsi/data_sets, ibsi_1_digital_phantom; reference values of the manual's tables: mean 2.15, maximum 6, global intensity peak 3.1.
+# Digital phantom of the Image Biomarker Standardisation Initiative (CC BY 4.0), voxels of 2 mm, from
+# github.com/theibsi/data_sets; reference values of the manual: mean 2.15, maximum 6, global intensity peak 3.1.
 IBSI_PHANTOM = np.array(
     [
         [[1, 4, 4, 1, 1], [1, 4, 6, 1, 1], [4, 1, 6, 4, 1], [4, 4, 6, 4, 1]],
@@ -95,7 +95,7 @@ def test_hot_voxels_are_counted_inside_the_mask_only() -> None:
     inside = np.array([[[True, True, True, True, False]]])
     hot = hot_voxels(drawn, real, inside)
     assert hot == HotVoxels(real=2, shown=2, found=1)
-    assert (hot.sensitivity, hot.false_share) == (0.5, 0.5)
+    assert (hot.sensitivity, hot.false_share, hot.overlap) == (0.5, 0.5, 0.5)
     assert hot_voxels(drawn, real, inside, threshold_suv=3.5) == HotVoxels(real=0, shown=1, found=0)
 
 
@@ -103,3 +103,9 @@ def test_without_hot_voxels_shares_are_undefined() -> None:
     nothing = HotVoxels(real=0, shown=0, found=0)
     assert math.isnan(nothing.sensitivity)
     assert math.isnan(nothing.false_share)
+    assert math.isnan(nothing.overlap)
+
+
+def test_a_pet_that_shows_nothing_finds_nothing() -> None:
+    black = HotVoxels(real=4, shown=0, found=0)
+    assert (black.sensitivity, black.overlap) == (0, 0)

@@ -1,0 +1,114 @@
+"""One patient as a reader of PET would judge: the tumour's uptake, hot spots found and invented, the body's level."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.dicom.contours import Contour, rasterise
+from lib.errors import DicomError
+from lib.evaluation.compare import AlignedVolumes
+from lib.measures.agreement import Agreement, limits_of_agreement
+from lib.measures.baselines import BASELINE_NAMES, Baselines
+from lib.measures.uptake import HotVoxels, Uptake, hot_voxels, measure_uptake
+from lib.types import BoolArray, FloatArray
+
+JOINT_BINS, JOINT_HIGHEST_SUV = 80, 10.0  # of the joint histogram; hotter voxels count in its last bins
+REAL = "real"
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """Figures of one pair, by method: `real`, `model`, then the trivial baselines.
+
+    Attributes:
+        tumour: Uptake inside what was drawn as tumour; None where nobody drew one.
+        tumour_note: Which regions were taken, or why none could be.
+        hot: Voxels of the body above SUV 2.5 (not for `real`, which is what they are compared with).
+        body_mean_suv: Over the body.
+        voxels: Synthetic - real over the body's voxels, of the model.
+        joint: How often a real SUV (first axis) met a synthetic one (second), body's voxels of the model.
+    """
+
+    tumour: Mapping[str, Uptake] | None
+    tumour_note: str
+    hot: Mapping[str, HotVoxels]
+    body_mean_suv: Mapping[str, float]
+    voxels: Agreement
+    joint: NDArray[np.int64]
+
+    def figures(self, method: str) -> dict[str, float]:
+        """Return a method's figures by name, errors as synthetic - real; NaN where not defined."""
+        hot, tumour = self.hot[method], self.tumour
+        named = {f"hot_{name}": getattr(hot, name) for name in ("sensitivity", "false_share", "overlap")}
+        for name in ("suv_mean", "suv_max", "suv_peak"):
+            error = math.nan if tumour is None else getattr(tumour[method], name) - getattr(tumour[REAL], name)
+            named[f"tumour_{name}_error"] = error
+        return named
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values: everything but the joint histogram, which is for drawing."""
+        return {
+            "tumour": None if self.tumour is None else {name: of.as_json() for name, of in self.tumour.items()},
+            "tumour_note": self.tumour_note,
+            "hot_voxels": {
+                name: {"real": hot.real, "shown": hot.shown, "found": hot.found} for name, hot in self.hot.items()
+            },
+            "body_mean_suv": {name: None if math.isnan(suv) else suv for name, suv in self.body_mean_suv.items()},
+            "voxelwise": self.voxels.as_json(),
+        }
+
+
+def read_pair(volumes: AlignedVolumes, baselines: Baselines, *, tumour_note: str = "") -> Reading:
+    """Return what a reader would find in the model's PET and in those that the trivial baselines draw."""
+    body = volumes.body
+    drawn: dict[str, FloatArray] = {REAL: volumes.real_suv, "model": volumes.synthetic_suv}
+    drawn |= {name: baselines.predict(name, volumes.ct_hu, body) for name in BASELINE_NAMES}
+    real, synthetic = volumes.real_suv[body], volumes.synthetic_suv[body]
+    return Reading(
+        tumour=None if volumes.tumour is None else _tumour(drawn, volumes, volumes.tumour),
+        tumour_note=tumour_note,
+        hot={name: hot_voxels(suv, volumes.real_suv, body) for name, suv in drawn.items() if name != REAL},
+        body_mean_suv={
+            name: float(suv[body].mean(dtype=np.float64)) if body.any() else math.nan for name, suv in drawn.items()
+        },
+        voxels=limits_of_agreement(synthetic, real),
+        joint=_joint(real, synthetic),
+    )
+
+
+def tumour_of(
+    contours: Iterable[Contour], volumes: AlignedVolumes, *, frame_of_reference_uid: str
+) -> tuple[BoolArray | None, str]:
+    """Return the voxels of all regions drawn as tumour together, or None, and a note: which regions, or why none."""
+    mask = np.zeros(volumes.geometry.shape, np.bool_)
+    notes = []
+    for contour in contours:
+        if not contour.is_tumour:
+            continue
+        try:
+            mask |= rasterise(contour, volumes.geometry, frame_of_reference_uid=frame_of_reference_uid)
+            notes.append(contour.name)
+        except DicomError as error:  # the other regions, and all other figures, are good without it
+            notes.append(f"left out: {error}")
+    return (mask if mask.any() else None), "; ".join(notes)
+
+
+def _tumour(drawn: Mapping[str, FloatArray], volumes: AlignedVolumes, tumour: BoolArray) -> dict[str, Uptake]:
+    spacing_mm = volumes.geometry.spacing_mm
+    return {
+        name: measure_uptake(suv, tumour, spacing_mm=spacing_mm, measured=volumes.measured)
+        for name, suv in drawn.items()
+    }
+
+
+def _joint(real: FloatArray, synthetic: FloatArray) -> NDArray[np.int64]:
+    step = JOINT_HIGHEST_SUV / JOINT_BINS
+    row, column = (np.clip(suv / step, 0, JOINT_BINS - 1).astype(np.int64) for suv in (real, synthetic))
+    counts = np.bincount(row * JOINT_BINS + column, minlength=JOINT_BINS**2)
+    return counts.reshape(JOINT_BINS, JOINT_BINS)

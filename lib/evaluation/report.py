@@ -1,0 +1,263 @@
+"""One page that a person understands in a minute: does the model beat the trivial, and what does its PET look like?
+
+The page is one file: pictures are in it, nothing is fetched from anywhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+
+from lib.evaluation.picture import LABEL
+from lib.evaluation.plots import draw_agreement, draw_history, draw_joint, draw_methods
+from lib.evaluation.reading import REAL
+from lib.evaluation.result import Evaluation, PatientResult
+from lib.evaluation.verdict import KEY_MEASURE, MEASURES, METHODS, WORDS, Judgement, Measure, verdict_sentence
+from lib.learning.card import ModelCard
+from lib.learning.progress import read_history
+from lib.measures.image import library_versions
+from lib.pairing.prepared import write_text
+
+REPORT_FILE = "report.html"
+TEMPLATE = Path(__file__).with_name("report.html")
+MOST_PICTURED = 24  # pairs whose pictures are put into the page; it grows by about a megabyte each
+FEW_PATIENTS = 10  # below this an interval is too narrow to rely on
+BODY = ("mae_suv_body", "psnr_db_body", "ssim_body", "correlation_body", "bias_suv_body")
+READER = (
+    "tumour_suv_mean_error", "tumour_suv_max_error", "tumour_suv_peak_error",
+    "hot_sensitivity", "hot_false_share", "hot_overlap",
+)  # fmt: skip
+MORE_BODY = ("mse_body", "ms_ssim_body", "vif_body")
+SLICE = ("mae_suv", "psnr_db", "ssim", "ms_ssim", "vif", "mse")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number of a table: written large, written small, and its style (`best`, `good`, `bad` or `unsure`)."""
+
+    text: str
+    small: str = ""
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table; `kind` is its style."""
+
+    head: str
+    cells: tuple[Cell, ...]
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Measures across, methods down, and the model against the strongest baseline below."""
+
+    heads: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def write_report(
+    evaluation: Evaluation, card: ModelCard, out: Path, *, run: Path | None = None, note: str = ""
+) -> Path:
+    """Write `report.html` beside the pictures of an evaluation, and return its path.
+
+    Args:
+        evaluation: Its pictures lie in `out`.
+        card: Of the model.
+        out: Folder of the evaluation.
+        run: Folder of the model's training run, for its curve; none when not given.
+        note: Whose the data are.
+    """
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    judgement = evaluation.judgement
+    path = out / REPORT_FILE
+    write_text(path, page.render(
+        label=LABEL,
+        evaluation=evaluation,
+        card=card,
+        note=note,
+        sentence=verdict_sentence(judgement),
+        colour=_colour(judgement),
+        chips=[(name, judgement.against[name][KEY_MEASURE].outcome, WORDS[name]) for name in METHODS[1:]],
+        patients=judgement.patients,
+        is_few=judgement.patients < FEW_PATIENTS,
+        body=comparison_table(judgement, BODY),
+        reader=comparison_table(judgement, READER),
+        tumours=len({pair.patient_id for pair in evaluation.judged if pair.reading.tumour}),
+        more=comparison_table(judgement, MORE_BODY),
+        whole=comparison_table(judgement, SLICE),
+        people=[_person(pair) for pair in evaluation.patients],
+        plots=_plots(evaluation, card, run),
+        pictures=_pictures(evaluation, out),
+        unpictured=max(0, len(evaluation.patients) - MOST_PICTURED),
+        facts=_facts(evaluation, card),
+        recipe=json.dumps(dataclasses.asdict(card.recipe), indent=1),
+        versions=library_versions() | dict(card.versions),
+    ))  # fmt: skip
+    return path
+
+
+def comparison_table(judgement: Judgement, names: Sequence[str]) -> Table:
+    """Return the means of some measures by method, the strongest baseline's distance, and which baselines stand."""
+    measures = [measure for name in names for measure in MEASURES if measure.name == name]
+    rows = [
+        Row(
+            WORDS[method],
+            tuple(_mean_cell(judgement, method, m) for m in measures),
+            "model" if method == "model" else "",
+        )
+        for method in METHODS
+    ]
+    rows.append(Row("model - strongest", tuple(_difference_cell(judgement, m) for m in measures), "difference"))
+    rows.append(Row("not surely beaten", tuple(_standing_cell(judgement, m) for m in measures), "standing"))
+    arrows = {"lowest": "↓", "highest": "↑", "nearest 0": "→0"}
+    return Table(tuple(f"{m.words} {arrows[m.best]}" for m in measures), tuple(rows))
+
+
+def _mean_cell(judgement: Judgement, method: str, measure: Measure) -> Cell:
+    interval = judgement.intervals[method][measure.name]
+    if math.isnan(interval.mean):
+        return Cell("–")
+    signed = "+" if measure.best == "nearest 0" else ""
+    return Cell(
+        f"{interval.mean:{signed}.3f}",
+        "" if math.isnan(interval.low) else f"{interval.low:{signed}.3f} to {interval.high:{signed}.3f}",
+        "best" if method == _best(judgement, measure) else "",
+    )
+
+
+def _best(judgement: Judgement, measure: Measure) -> str:
+    def badness(method: str) -> float:
+        """Return a number that is lowest for the best."""
+        mean = judgement.intervals[method][measure.name].mean
+        return -mean if measure.best == "highest" else abs(mean)
+
+    defined = [method for method in METHODS if not math.isnan(badness(method))]
+    return min(defined, key=badness) if defined else ""
+
+
+def _difference_cell(judgement: Judgement, measure: Measure) -> Cell:
+    strongest = judgement.strongest.get(measure.name)
+    if strongest is None:
+        return Cell("–")
+    against = judgement.against[strongest][measure.name]
+    difference = against.difference
+    if math.isnan(difference.mean):
+        return Cell("–", strongest)
+    sure = "" if math.isnan(difference.low) else f"{difference.low:+.3f} to {difference.high:+.3f}, "
+    mark = {"beaten": "good", "unsure": "unsure", "not beaten": "bad", "undefined": ""}[against.outcome]
+    return Cell(f"{difference.mean:+.3f}", f"{sure}{strongest}", mark)
+
+
+def _standing_cell(judgement: Judgement, measure: Measure) -> Cell:
+    if measure.name not in judgement.strongest:
+        return Cell("–")
+    standing = judgement.not_beaten(measure.name)
+    return Cell(", ".join(standing), mark="bad") if standing else Cell("all beaten", mark="good")
+
+
+def _colour(judgement: Judgement) -> str:
+    beaten = judgement.outcomes(KEY_MEASURE, "beaten")
+    if not judgement.not_beaten(KEY_MEASURE):
+        return "good" if beaten else "bad"
+    return "unsure" if judgement.outcomes(KEY_MEASURE, "not beaten") == () or "hu_mean" in beaten else "bad"
+
+
+def _person(pair: PatientResult) -> dict[str, Any]:
+    """Return one line of the patients' table."""
+    reading, model = pair.reading, pair.comparison.figures["model"]
+    strongest = min(METHODS[1:], key=lambda name: _or_infinite(pair.comparison.figures[name].mae_suv_body))
+    real, drawn = (reading.tumour[name] if reading.tumour else None for name in (REAL, "model"))
+    hot = reading.hot["model"]
+
+    def both(name: str) -> str:
+        """Return a tumour's synthetic and real value."""
+        return f"{getattr(drawn, name):.2f} / {getattr(real, name):.2f}" if real and drawn else "–"
+
+    return {
+        "patient_id": pair.patient_id,
+        "seen": pair.seen,
+        "mae": _number(model.mae_suv_body),
+        "strongest": f"{_number(pair.comparison.figures[strongest].mae_suv_body)} {strongest}",
+        "is_better": model.mae_suv_body < _or_infinite(pair.comparison.figures[strongest].mae_suv_body),
+        "psnr": _number(model.psnr_db_body, 1),
+        "correlation": _number(model.correlation_body, 2),
+        "level": f"{reading.body_mean_suv['model']:.2f} / {reading.body_mean_suv[REAL]:.2f}",
+        "limits": f"{_number(reading.voxels.low, 2)} to {_number(reading.voxels.high, 2)}",
+        "volume_ml": f"{real.volume_ml:.0f}" if real else "–",
+        "tumour": [both(name) for name in ("suv_mean", "suv_max", "suv_peak")],
+        "hot": f"{_share(hot.sensitivity)} / {_share(hot.false_share)}",
+        "tumour_note": reading.tumour_note,
+    }
+
+
+def _plots(evaluation: Evaluation, card: ModelCard, run: Path | None) -> dict[str, str]:
+    levels = [pair.reading.body_mean_suv for pair in evaluation.judged]
+    real, drawn = (np.array([level[name] for level in levels]) for name in (REAL, "model"))
+    names = [pair.patient_id for pair in evaluation.judged]
+    joint = np.sum([pair.reading.joint for pair in evaluation.judged], axis=0)
+    plots = {
+        "methods": draw_methods(evaluation.judgement),
+        "agreement": draw_agreement(real, drawn, names, evaluation.body_level()),
+        "joint": draw_joint(joint),
+    }
+    history = read_history(run) if run is not None else ()
+    if history:
+        plots["history"] = draw_history(history, kept_epoch=card.epoch)
+    return {name: _embedded(png) for name, png in plots.items()}
+
+
+def _pictures(evaluation: Evaluation, out: Path) -> list[tuple[str, str, list[str]]]:
+    """Return (patient, seen, pictures) of the pairs shown: those never seen first, the largest error on top."""
+    by_error = sorted(
+        evaluation.patients,
+        key=lambda pair: (pair.seen != "no", -np.nan_to_num(pair.comparison.figures["model"].mae_suv_body)),
+    )
+    return [
+        (pair.patient_id, pair.seen, [_embedded((out / name).read_bytes()) for name in pair.pictures])
+        for pair in by_error[:MOST_PICTURED]
+    ]
+
+
+def _facts(evaluation: Evaluation, card: ModelCard) -> Mapping[str, str]:
+    network, training = card.network, card.training
+    return {
+        "Name": card.name,
+        "SHA-256": evaluation.checksum,
+        "Made": card.created,
+        "Recipe": card.recipe.name,
+        "Network": f"{network.stages} stage(s) of {network.base_channels} channels at the first of {network.depth} "
+        f"levels, {network.context_slices} CT slices as input",
+        "Weights": f"of epoch {card.epoch}",
+        "Trained on": f"{len(training.patients)} patients, {training.pairs} pairs, {training.slices} slices "
+        f"(data {training.digest})",
+        "Chosen on": f"{len(training.validation_patients)} validation patients",
+        "Intended use": card.intended_use,
+    }
+
+
+def _embedded(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+
+
+def _number(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else "–"
+
+
+def _share(value: float) -> str:
+    return f"{value:.0%}" if math.isfinite(value) else "–"
+
+
+def _or_infinite(value: float) -> float:
+    return value if math.isfinite(value) else math.inf

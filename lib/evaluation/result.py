@@ -1,0 +1,154 @@
+"""What an evaluation found: each pair's figures, and the files they are written to."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from lib.evaluation.compare import Comparison
+from lib.evaluation.reading import REAL, Reading
+from lib.evaluation.verdict import MEASURES, METHODS, Judgement, judge_patients
+from lib.measures.agreement import Agreement, limits_of_agreement
+from lib.measures.baselines import BASELINE_NAMES
+from lib.measures.image import ImageMetrics, library_versions, mean_metrics
+from lib.pairing.prepared import write_text
+
+Seen = Literal["train", "validation", "no"]
+
+
+@dataclass(frozen=True)
+class PatientResult:
+    """One pair.
+
+    Attributes:
+        seen: Whether the model has seen the patient.
+        comparison, reading: The figures by method.
+        pictures: File names beside the report: slices, and projections.
+    """
+
+    patient_id: str
+    ct_series_instance_uid: str
+    pet_series_instance_uid: str
+    seen: Seen
+    comparison: Comparison
+    reading: Reading
+    pictures: tuple[str, ...] = ()
+
+    def figures(self, method: str) -> dict[str, float]:
+        """Return all figures of a method by name; NaN where not defined."""
+        metrics = self.comparison.figures[method]
+        return {**vars(metrics), **self.reading.figures(method)}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return one entry of the contract's `patients`."""
+        return {
+            "patient_id": self.patient_id,
+            "ct_series_instance_uid": self.ct_series_instance_uid,
+            "pet_series_instance_uid": self.pet_series_instance_uid,
+            "seen": self.seen,
+            **self.comparison.figures["model"].as_json(),
+            "baselines": {name: self.comparison.figures[name].as_json() for name in BASELINE_NAMES},
+            **self.reading.as_json(),
+            "pictures": list(self.pictures),
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All pairs of a folder under one model.
+
+    Attributes:
+        model: Name and checksum.
+        patients: Every pair that could be compared.
+        failed: (patient, CT series UID, reason) of the others.
+    """
+
+    model: str
+    checksum: str
+    patients: tuple[PatientResult, ...]
+    failed: tuple[tuple[str, str, str], ...]
+
+    @property
+    def judged(self) -> tuple[PatientResult, ...]:
+        """The pairs of patients the model has never seen: the only ones means are taken over."""
+        return tuple(patient for patient in self.patients if patient.seen == "no")
+
+    @cached_property
+    def judgement(self) -> Judgement:
+        """The model beside the baselines over the patients never seen."""
+        return judge_patients(
+            [(pair.patient_id, {method: pair.figures(method) for method in METHODS}) for pair in self.judged]
+        )
+
+    def mean(self, method: str) -> ImageMetrics:
+        """Return the mean over the patients never seen; a patient's pairs count as one, their mean."""
+        patients: dict[str, list[ImageMetrics]] = {}
+        for pair in self.judged:
+            patients.setdefault(pair.patient_id, []).append(pair.comparison.figures[method])
+        return mean_metrics(mean_metrics(pairs) for pairs in patients.values())
+
+    def body_level(self) -> Agreement:
+        """Return how the body's mean SUV agrees, synthetic - real, over the pairs judged."""
+        levels = [pair.reading.body_mean_suv for pair in self.judged]
+        return limits_of_agreement(
+            np.array([level["model"] for level in levels]), np.array([level[REAL] for level in levels])
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the contract of `evaluate --json`."""
+        return {
+            "model": {"name": self.model, "sha256": self.checksum},
+            "patients": [patient.as_json() for patient in self.patients],
+            "judged_patients": self.judgement.patients,
+            "mean": self.mean("model").as_json(),
+            "baselines": {name: self.mean(name).as_json() for name in BASELINE_NAMES},
+            **self.judgement.as_json(),
+            "body_mean_suv_agreement": self.body_level().as_json(),
+            "failed": [
+                dict(zip(("patient_id", "ct_series_instance_uid", "reason"), f, strict=True)) for f in self.failed
+            ],
+            "versions": library_versions(),
+        }
+
+
+def write_evaluation(evaluation: Evaluation, out: Path) -> None:
+    """Write `evaluation.json`, `patients.csv` (a line for each pair and method) and `means.csv` (with confidence)."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "evaluation.json", json.dumps(evaluation.as_json(), indent=1, allow_nan=False))
+    _write_patients(evaluation, out / "patients.csv")
+    _write_means(evaluation.judgement, out / "means.csv")
+
+
+def _write_patients(evaluation: Evaluation, path: Path) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        names = list(evaluation.patients[0].figures("model"))
+        writer.writerow(["patient_id", "seen", "method", *names])
+        for pair in evaluation.patients:
+            for method in METHODS:
+                figures = pair.figures(method)
+                writer.writerow([pair.patient_id, pair.seen, method, *(_cell(figures[name]) for name in names)])
+
+
+def _write_means(judgement: Judgement, path: Path) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["measure", "method", "mean", "low", "high", "patients", "model_minus_method", "outcome"])
+        for measure in MEASURES:
+            for method in METHODS:
+                interval = judgement.intervals[method][measure.name]
+                row = [_cell(interval.mean), _cell(interval.low), _cell(interval.high), interval.count]
+                against = judgement.against[method][measure.name] if method != "model" else None
+                beside = [_cell(against.difference.mean), against.outcome] if against else ["", ""]
+                writer.writerow([measure.name, method, *row, *beside])
+
+
+def _cell(value: float) -> float | str:
+    return value if math.isfinite(value) else ""
