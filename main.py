@@ -74,6 +74,8 @@ def common(
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s: %(message)s", force=True)
     for name in ("lib", "ct2pet"):
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
+    # ignite logs each exception that passes through it; ours would be told twice
+    logging.getLogger("ignite").setLevel(logging.NOTSET if debug else logging.CRITICAL)
 
 
 @app.command()
