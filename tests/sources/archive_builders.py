@@ -110,12 +110,15 @@ class Line:
 
     def _carry(self, near: socket.socket) -> None:
         with near, socket.create_connection(("127.0.0.1", self.server.port)) as far:
-            asking = threading.Thread(target=self._pump, args=(near, far))
+            asking = threading.Thread(target=self._ask, args=(near, far))
             asking.start()
             self._pump(far, near, counted=True)
-            for end in (near, far):
-                _hang_up(end)
+            _hang_up(near)
             asking.join()
+
+    def _ask(self, near: socket.socket, far: socket.socket) -> None:
+        self._pump(near, far)
+        _hang_up(far)  # a client that died before it asked would leave the server waiting for ever
 
     def _pump(self, source: socket.socket, sink: socket.socket, *, counted: bool = False) -> None:
         try:

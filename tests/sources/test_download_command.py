@@ -124,7 +124,8 @@ def test_killed_in_the_middle_the_same_command_goes_on(
     assert "2 series fetched, 0 were there, 0 failed" in capsys.readouterr().out
     assert len(list(tmp_path.rglob("*.dcm*"))) == 111  # nothing torn is left
     assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
-    assert line.carried_bytes < on_server.size_bytes - 500_000 * len(kept) + 200_000
+    kept_bytes = sum(path.stat().st_size for path in kept)
+    assert line.carried_bytes < on_server.size_bytes - kept_bytes + 300_000  # the rest is what HTTP says around it
 
 
 def test_what_did_not_arrive_is_told_and_exits_with_1(
