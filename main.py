@@ -348,28 +348,32 @@ def evaluate(
     """Compare a model with the real PETs of a folder, beside trivial predictors fitted on its training patients.
 
     Means are over patients that the model has never seen. Figures are SUVbw on the recipe's grid, PSNR of 0 to 10 SUV;
-    `_body` means inside the body. One picture a patient is written.
+    `_body` means inside the body. Tumours drawn in RT Structure Sets are measured. `report.html` shows all of it.
 
-    The JSON is `{model, patients: [...], mean: {...}, baselines: {zero, constant, hu_mean, hu_median}}`.
+    The JSON is `{model, patients: [...], mean: {...}, baselines: {zero, constant, hu_mean, hu_median}}`, with
+    `intervals`, `against` (the model minus each baseline), `not_beaten` (by measure) and `verdict`.
     """
     from lib.evaluation.evaluate import evaluate_pairs
     from lib.pairing.pairs import pair_series
     from lib.synthesis.synthesizer import Synthesizer
 
     synthesizer = Synthesizer.load(model, device=device)
-    pairs = pair_series(_scan(studies)).pairs
+    scanned = _scan(studies)
     with _progress() as progress:
-        result = evaluate_pairs(pairs, synthesizer, out, note=note, progress=progress).as_json()
+        result = evaluate_pairs(
+            pair_series(scanned).pairs, synthesizer, out, scan=scanned, run=model.parent, note=note, progress=progress
+        ).as_json()
     if as_json:
         _print_json(result)
         return
     for patient in result["patients"]:
         seen = "" if patient["seen"] == "no" else f" (seen in {patient['seen']}, not in the means)"
         _print_scores({"model": patient, **patient["baselines"]}, f"{patient['patient_id']}{seen}")
-    _print_scores({"model": result["mean"], **result["baselines"]}, f"mean of {result['judged_patients']} patients")
+    _print_intervals(result["intervals"], f"mean of {result['judged_patients']} patients (95 % confidence)")
     for failure in result["failed"]:
         stderr.print(f"failed: {failure['patient_id']}: {failure['reason']}", markup=False, soft_wrap=True)
-    stdout.print(f"figures and pictures: {out}", soft_wrap=True)
+    stdout.print(result["verdict"]["sentence"], markup=False, soft_wrap=True)
+    stdout.print(f"report: {out / 'report.html'}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -438,6 +442,27 @@ def _print_scores(table: Mapping[str, Mapping[str, float | None]], title: str) -
     for method in ("model", *(name for name in table if name != "model")):
         values = (table[method][name] for name in columns)
         shown.add_row(method, *("-" if value is None else f"{value:.3f}" for value in values))
+    stdout.print(shown)
+
+
+def _print_intervals(intervals: Mapping[str, Mapping[str, Mapping[str, float | None]]], title: str) -> None:
+    columns = {
+        "mae_suv_body": ">body MAE [SUV]",
+        "psnr_db_body": ">body PSNR [dB]",
+        "correlation_body": ">body correlation",
+        "ssim_body": ">body SSIM",
+        "tumour_suv_mean_error": ">tumour SUVmean error",
+    }
+
+    def told(interval: Mapping[str, float | None]) -> str:
+        """Return a mean and its interval, where they exist."""
+        mean, low, high = interval["mean"], interval["low"], interval["high"]
+        sure = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
+        return "-" if mean is None else f"{mean:.3f}{sure}"
+
+    shown = _table("method", *columns.values(), title=title)
+    for method, row in intervals.items():
+        shown.add_row(method, *(told(row[name]) for name in columns))
     stdout.print(shown)
 
 

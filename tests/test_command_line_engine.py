@@ -287,7 +287,9 @@ def test_evaluate_prints_tables(studies: Path, model: Path, tmp_path: Path, caps
     code, out, _ = run(capsys, "evaluate", tmp_path / "studies", "--model", model, "--out", tmp_path / "figures")
     assert code == 0
     assert "PHANTOM_0001 (seen in train, not in the means)" in out and "mean of 1 patients" in out
-    assert out.count("hu_mean") == 3 and out.endswith(f"figures and pictures: {tmp_path / 'figures'}\n")
+    assert sum("hu_mean" in line and "│" in line for line in out.splitlines()) == 3  # two patients and the mean
+    assert "one patient gives no confidence interval" in out
+    assert out.endswith(f"report: {tmp_path / 'figures' / 'report.html'}\n")
 
 
 def test_evaluate_on_seen_patients_exits_with_2(

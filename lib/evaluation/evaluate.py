@@ -50,10 +50,11 @@ def evaluate_pairs(
         progress: Told before each pair.
 
     Raises:
-        PairingError: There is no such patient among the pairs.
+        PairingError: There is no such patient among the pairs, or the model's card has no baselines.
     """
     if all(seen_by(synthesizer.card, paired.pair.ct.patient_id) != "no" for paired in pairs):
         raise _nothing_to_prove(len(pairs))  # said before the work, not after it
+    card_baselines(synthesizer.card)  # refused before the work, too
     results: list[PatientResult] = []
     failed: list[tuple[str, str, str]] = []
     for number, paired in enumerate(pairs):

@@ -20,6 +20,7 @@ CT_WINDOW_HU = (-160.0, 240.0)  # the usual soft-tissue window, centre 40, width
 LEAST_SUV_SHOWN = 3.0  # upper end of the PET's colours where nothing is hot
 PET_COLOURS = "inferno"
 TUMOUR_COLOUR = "#36d7e8"  # of the line around what was drawn as tumour
+SLICES_APART = 3  # nearer ones look alike
 WIDTH_INCHES, TALLEST_INCHES, DOTS_PER_INCH = 16.0, 12.0, 110
 
 
@@ -41,7 +42,7 @@ def draw_comparison(
         slices: Which; the hottest, and the tumour's widest (the middle one where none is drawn) when not given.
         note: A line below, such as the data's attribution.
     """
-    slices = slices or tuple(sorted({hottest_slice(volumes), _second_slice(volumes)}))
+    slices = slices or _telling_slices(volumes)
     top_suv = _top_suv(volumes)
     rows, columns = volumes.real_suv.shape[1:]
     aspect = volumes.pixel_mm[0] / volumes.pixel_mm[1]
@@ -93,7 +94,7 @@ def draw_projections(volumes: AlignedVolumes, path: Path, *, title: str, note: s
     ]
     limits = (0.0, max(_top_suv(volumes), float(np.percentile(panels[1][2], 99))))
     for axis, (side, name, projection, aspect) in zip(axes, panels, strict=True):
-        heading = f"{name} PET, hottest along each line, from the {side}"
+        heading = f"{name} PET, maximum projection, from the {side}"
         shown = _show(axis, projection, heading, aspect, cmap="gray_r", limits=limits, origin=head_up)
     bar = figure.colorbar(shown, ax=list(axes), fraction=0.012, pad=0.01)
     bar.set_label("SUVbw [g/mL]", color="white", fontsize=8)
@@ -101,10 +102,12 @@ def draw_projections(volumes: AlignedVolumes, path: Path, *, title: str, note: s
     return _save(figure, path, title=title, note=note)
 
 
-def _second_slice(volumes: AlignedVolumes) -> int:
-    if volumes.tumour is None:
-        return len(volumes.real_suv) // 2
-    return int(volumes.tumour.sum(axis=(1, 2)).argmax())
+def _telling_slices(volumes: AlignedVolumes) -> tuple[int, ...]:
+    """Return the hottest slice and one that differs: the tumour's widest, or that in the middle."""
+    hottest, middle = hottest_slice(volumes), len(volumes.real_suv) // 2
+    others = [middle] if volumes.tumour is None else [int(volumes.tumour.sum(axis=(1, 2)).argmax()), middle]
+    other = next((k for k in others if abs(k - hottest) >= SLICES_APART), others[0])
+    return tuple(sorted({hottest, other}))
 
 
 def _top_suv(volumes: AlignedVolumes) -> float:

@@ -12,8 +12,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from lib.evaluation.criteria import KEY_MEASURE, METHODS
 from lib.evaluation.reading import JOINT_HIGHEST_SUV
-from lib.evaluation.verdict import KEY_MEASURE, METHODS, Judgement
+from lib.evaluation.verdict import Judgement
 from lib.learning.progress import EpochRecord
 from lib.measures.agreement import Agreement
 
@@ -23,7 +24,7 @@ MOST_NAMED = 15  # points that are written beside; more would cover one another
 
 def draw_methods(judgement: Judgement) -> bytes:
     """Return the key measure of the model and of each baseline, mean and confidence."""
-    figure, axis = _figure(6.4, 2.3)
+    figure, axis = _figure(5.2, 2.3)
     for place, method in enumerate(METHODS):
         interval = judgement.intervals[method][KEY_MEASURE]
         colour = MODEL_COLOUR if method == "model" else OTHER_COLOUR
@@ -37,7 +38,7 @@ def draw_methods(judgement: Judgement) -> bytes:
     axis.set_yticks([-place for place in range(len(METHODS))], METHODS, fontsize=9.5)
     axis.get_yticklabels()[0].set_fontweight("bold")
     axis.set_ylim(-len(METHODS) + 0.5, 0.75)
-    axis.set_xlabel("mean absolute error inside the body [SUV], 95 % confidence; less is better")
+    axis.set_xlabel("body MAE [SUV], mean and 95 % confidence")
     axis.spines["left"].set_visible(False)
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", alpha=0.25)
@@ -48,7 +49,7 @@ def draw_agreement(
     real_suv: NDArray[np.float64], synthetic_suv: NDArray[np.float64], names: Sequence[str], agreement: Agreement
 ) -> bytes:
     """Return the Bland-Altman plot of one number a patient."""
-    figure, axis = _figure(5.4, 4.2)
+    figure, axis = _figure(4.3, 3.5)
     mean, difference = (real_suv + synthetic_suv) / 2, synthetic_suv - real_suv
     axis.plot(mean, difference, "o", color=MODEL_COLOUR, markersize=6, alpha=0.85)
     if len(names) <= MOST_NAMED:
@@ -76,14 +77,14 @@ def draw_agreement(
 
 def draw_joint(counts: NDArray[np.int64]) -> bytes:
     """Return the joint histogram of voxels: real SUV across, synthetic SUV up."""
-    figure, axis = _figure(5.0, 4.2)
+    figure, axis = _figure(4.3, 3.5)
     extent = (0.0, JOINT_HIGHEST_SUV, 0.0, JOINT_HIGHEST_SUV)
     shown = np.ma.masked_equal(counts.T, 0)
     image = axis.imshow(
         shown, origin="lower", extent=extent, cmap="viridis", norm=LogNorm(1, max(2, int(counts.max()))), aspect="equal"
     )
     axis.plot(extent[:2], extent[:2], color=INK, linewidth=0.9, linestyle="--")
-    figure.colorbar(image, ax=axis, label="voxels", fraction=0.046, pad=0.03)
+    figure.colorbar(image, ax=axis, label="voxels", shrink=0.9, pad=0.03)
     axis.set_xlabel("real SUV")
     axis.set_ylabel("synthetic SUV")
     return _png(figure)
@@ -91,7 +92,7 @@ def draw_joint(counts: NDArray[np.int64]) -> bytes:
 
 def draw_history(history: Sequence[EpochRecord], *, kept_epoch: int) -> bytes:
     """Return loss and error on the validation patients over the epochs, the kept weights marked."""
-    figure, axis = _figure(5.4, 4.2)
+    figure, axis = _figure(4.3, 3.5)
     epochs = [record.epoch for record in history]
     axis.plot(epochs, [record.loss for record in history], color=OTHER_COLOUR, linewidth=1.6)
     axis.set_xlabel("epoch")
@@ -122,5 +123,5 @@ def _figure(width_inches: float, height_inches: float) -> tuple[Figure, Any]:
 
 def _png(figure: Figure) -> bytes:
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=140)
+    figure.savefig(buffer, format="png", dpi=170)
     return buffer.getvalue()

@@ -15,6 +15,7 @@ from lib.errors import DicomError
 from lib.evaluation.compare import AlignedVolumes
 from lib.measures.agreement import Agreement, limits_of_agreement
 from lib.measures.baselines import BASELINE_NAMES, Baselines
+from lib.measures.lookup import hu_share
 from lib.measures.uptake import HotVoxels, Uptake, hot_voxels, measure_uptake
 from lib.types import BoolArray, FloatArray
 
@@ -31,6 +32,7 @@ class Reading:
         tumour_note: Which regions were taken, or why none could be.
         hot: Voxels of the body above SUV 2.5 (not for `real`, which is what they are compared with).
         body_mean_suv: Over the body.
+        hu_share: Share of the PET's variance that a voxel's HU explains (`lib/measures/lookup.py`).
         voxels: Synthetic - real over the body's voxels, of the model.
         joint: How often a real SUV (first axis) met a synthetic one (second), body's voxels of the model.
     """
@@ -39,6 +41,7 @@ class Reading:
     tumour_note: str
     hot: Mapping[str, HotVoxels]
     body_mean_suv: Mapping[str, float]
+    hu_share: Mapping[str, float]
     voxels: Agreement
     joint: NDArray[np.int64]
 
@@ -49,7 +52,7 @@ class Reading:
         for name in ("suv_mean", "suv_max", "suv_peak"):
             error = math.nan if tumour is None else getattr(tumour[method], name) - getattr(tumour[REAL], name)
             named[f"tumour_{name}_error"] = error
-        return named
+        return {**named, "hu_share": self.hu_share[method]}
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values: everything but the joint histogram, which is for drawing."""
@@ -59,7 +62,8 @@ class Reading:
             "hot_voxels": {
                 name: {"real": hot.real, "shown": hot.shown, "found": hot.found} for name, hot in self.hot.items()
             },
-            "body_mean_suv": {name: None if math.isnan(suv) else suv for name, suv in self.body_mean_suv.items()},
+            "body_mean_suv": _plain(self.body_mean_suv),
+            "hu_share": _plain(self.hu_share),
             "voxelwise": self.voxels.as_json(),
         }
 
@@ -77,6 +81,7 @@ def read_pair(volumes: AlignedVolumes, baselines: Baselines, *, tumour_note: str
         body_mean_suv={
             name: float(suv[body].mean(dtype=np.float64)) if body.any() else math.nan for name, suv in drawn.items()
         },
+        hu_share={name: hu_share(volumes.ct_hu, suv, body) for name, suv in drawn.items()},
         voxels=limits_of_agreement(synthetic, real),
         joint=_joint(real, synthetic),
     )
@@ -97,6 +102,10 @@ def tumour_of(
         except DicomError as error:  # the other regions, and all other figures, are good without it
             notes.append(f"left out: {error}")
     return (mask if mask.any() else None), "; ".join(notes)
+
+
+def _plain(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _tumour(drawn: Mapping[str, FloatArray], volumes: AlignedVolumes, tumour: BoolArray) -> dict[str, Uptake]:

@@ -9,21 +9,23 @@ import base64
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
+from lib.evaluation.criteria import KEY_MEASURE, METHODS, WORDS
 from lib.evaluation.picture import LABEL
 from lib.evaluation.plots import draw_agreement, draw_history, draw_joint, draw_methods
 from lib.evaluation.reading import REAL
+from lib.evaluation.report_table import comparison_table
 from lib.evaluation.result import Evaluation, PatientResult
-from lib.evaluation.verdict import KEY_MEASURE, MEASURES, METHODS, WORDS, Judgement, Measure, verdict_sentence
+from lib.evaluation.verdict import Judgement, verdict_sentence
 from lib.learning.card import ModelCard
 from lib.learning.progress import read_history
+from lib.measures.agreement import bootstrap_mean
 from lib.measures.image import library_versions
 from lib.pairing.prepared import write_text
 
@@ -38,32 +40,6 @@ READER = (
 )  # fmt: skip
 MORE_BODY = ("mse_body", "ms_ssim_body", "vif_body")
 SLICE = ("mae_suv", "psnr_db", "ssim", "ms_ssim", "vif", "mse")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A number of a table: written large, written small, and its style (`best`, `good`, `bad` or `unsure`)."""
-
-    text: str
-    small: str = ""
-    mark: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of a table; `kind` is its style."""
-
-    head: str
-    cells: tuple[Cell, ...]
-    kind: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Measures across, methods down, and the model against the strongest baseline below."""
-
-    heads: tuple[str, ...]
-    rows: tuple[Row, ...]
 
 
 def write_report(
@@ -94,6 +70,8 @@ def write_report(
         is_few=judgement.patients < FEW_PATIENTS,
         body=comparison_table(judgement, BODY),
         reader=comparison_table(judgement, READER),
+        hu_share=_share(judgement.hu_share.mean),
+        real_share=_share(_mean_real_share(evaluation)),
         tumours=len({pair.patient_id for pair in evaluation.judged if pair.reading.tumour}),
         more=comparison_table(judgement, MORE_BODY),
         whole=comparison_table(judgement, SLICE),
@@ -108,70 +86,10 @@ def write_report(
     return path
 
 
-def comparison_table(judgement: Judgement, names: Sequence[str]) -> Table:
-    """Return the means of some measures by method, the strongest baseline's distance, and which baselines stand."""
-    measures = [measure for name in names for measure in MEASURES if measure.name == name]
-    rows = [
-        Row(
-            WORDS[method],
-            tuple(_mean_cell(judgement, method, m) for m in measures),
-            "model" if method == "model" else "",
-        )
-        for method in METHODS
-    ]
-    rows.append(Row("model - strongest", tuple(_difference_cell(judgement, m) for m in measures), "difference"))
-    rows.append(Row("not surely beaten", tuple(_standing_cell(judgement, m) for m in measures), "standing"))
-    arrows = {"lowest": "↓", "highest": "↑", "nearest 0": "→0"}
-    return Table(tuple(f"{m.words} {arrows[m.best]}" for m in measures), tuple(rows))
-
-
-def _mean_cell(judgement: Judgement, method: str, measure: Measure) -> Cell:
-    interval = judgement.intervals[method][measure.name]
-    if math.isnan(interval.mean):
-        return Cell("–")
-    signed = "+" if measure.best == "nearest 0" else ""
-    return Cell(
-        f"{interval.mean:{signed}.3f}",
-        "" if math.isnan(interval.low) else f"{interval.low:{signed}.3f} to {interval.high:{signed}.3f}",
-        "best" if method == _best(judgement, measure) else "",
-    )
-
-
-def _best(judgement: Judgement, measure: Measure) -> str:
-    def badness(method: str) -> float:
-        """Return a number that is lowest for the best."""
-        mean = judgement.intervals[method][measure.name].mean
-        return -mean if measure.best == "highest" else abs(mean)
-
-    defined = [method for method in METHODS if not math.isnan(badness(method))]
-    return min(defined, key=badness) if defined else ""
-
-
-def _difference_cell(judgement: Judgement, measure: Measure) -> Cell:
-    strongest = judgement.strongest.get(measure.name)
-    if strongest is None:
-        return Cell("–")
-    against = judgement.against[strongest][measure.name]
-    difference = against.difference
-    if math.isnan(difference.mean):
-        return Cell("–", strongest)
-    sure = "" if math.isnan(difference.low) else f"{difference.low:+.3f} to {difference.high:+.3f}, "
-    mark = {"beaten": "good", "unsure": "unsure", "not beaten": "bad", "undefined": ""}[against.outcome]
-    return Cell(f"{difference.mean:+.3f}", f"{sure}{strongest}", mark)
-
-
-def _standing_cell(judgement: Judgement, measure: Measure) -> Cell:
-    if measure.name not in judgement.strongest:
-        return Cell("–")
-    standing = judgement.not_beaten(measure.name)
-    return Cell(", ".join(standing), mark="bad") if standing else Cell("all beaten", mark="good")
-
-
 def _colour(judgement: Judgement) -> str:
-    beaten = judgement.outcomes(KEY_MEASURE, "beaten")
-    if not judgement.not_beaten(KEY_MEASURE):
-        return "good" if beaten else "bad"
-    return "unsure" if judgement.outcomes(KEY_MEASURE, "not beaten") == () or "hu_mean" in beaten else "bad"
+    if judgement.outcomes(KEY_MEASURE, "not beaten") or not judgement.outcomes(KEY_MEASURE, "beaten"):
+        return "bad"
+    return "unsure" if judgement.outcomes(KEY_MEASURE, "unsure") else "good"
 
 
 def _person(pair: PatientResult) -> dict[str, Any]:
@@ -245,6 +163,11 @@ def _facts(evaluation: Evaluation, card: ModelCard) -> Mapping[str, str]:
         "Chosen on": f"{len(training.validation_patients)} validation patients",
         "Intended use": card.intended_use,
     }
+
+
+def _mean_real_share(evaluation: Evaluation) -> float:
+    shares = [pair.reading.hu_share[REAL] for pair in evaluation.judged]
+    return bootstrap_mean(shares, resamples=1).mean
 
 
 def _embedded(png: bytes) -> str:

@@ -7,53 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lib.evaluation.criteria import HU_SHARE, KEY_MEASURE, LOOKUPS, MEASURES, METHODS, WORDS, Best, Measure
 from lib.measures.agreement import Interval, bootstrap_mean
 from lib.measures.baselines import BASELINE_NAMES
+from lib.measures.lookup import LOOKUP_SHARE
 
-Best = Literal["lowest", "highest", "nearest 0"]
 Outcome = Literal["beaten", "unsure", "not beaten", "undefined"]
-METHODS = ("model", *BASELINE_NAMES)
-WORDS = {
-    "model": "the model",
-    "zero": "zero: a black image",
-    "constant": "constant: one SUV in the body",
-    "hu_mean": "hu_mean: mean SUV of each HU",
-    "hu_median": "hu_median: median SUV of each HU",
-}
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A figure that patients are compared by: its name, its words, and which value is best."""
-
-    name: str
-    words: str
-    best: Best
-
-
-MEASURES = (
-    Measure("mae_suv_body", "MAE [SUV]", "lowest"),
-    Measure("psnr_db_body", "PSNR [dB]", "highest"),
-    Measure("ssim_body", "SSIM", "highest"),
-    Measure("ms_ssim_body", "MS-SSIM", "highest"),
-    Measure("vif_body", "VIF", "highest"),
-    Measure("mse_body", "MSE [SUV²]", "lowest"),
-    Measure("correlation_body", "correlation", "highest"),
-    Measure("bias_suv_body", "bias [SUV]", "nearest 0"),
-    Measure("mae_suv", "MAE [SUV]", "lowest"),
-    Measure("psnr_db", "PSNR [dB]", "highest"),
-    Measure("ssim", "SSIM", "highest"),
-    Measure("ms_ssim", "MS-SSIM", "highest"),
-    Measure("vif", "VIF", "highest"),
-    Measure("mse", "MSE [SUV²]", "lowest"),
-    Measure("tumour_suv_mean_error", "SUVmean error", "nearest 0"),
-    Measure("tumour_suv_max_error", "SUVmax error", "nearest 0"),
-    Measure("tumour_suv_peak_error", "SUVpeak error", "nearest 0"),
-    Measure("hot_sensitivity", "hot voxels found", "highest"),
-    Measure("hot_false_share", "falsely shown", "lowest"),
-    Measure("hot_overlap", "hot voxels' overlap (Dice)", "highest"),
-)
-KEY_MEASURE = "mae_suv_body"  # what the verdict's sentence is about: TARGETS calls it the hardest to beat
 Figures = Mapping[str, Mapping[str, float]]  # by method, by measure: of one pair
 
 
@@ -64,7 +23,8 @@ class Against:
     Attributes:
         difference: Model - baseline over the patients that have both; of errors with a sign, of their size.
         outcome: `beaten` where the whole interval is on the model's side; `unsure` where only the mean is, or one
-            patient gives no interval; `undefined` where the baseline has no value.
+            patient gives no interval; `undefined` where the baseline has no value. A model that is a lookup table of HU
+            itself never beats one: its lead would be one of interpolation.
     """
 
     difference: Interval
@@ -81,15 +41,24 @@ class Judgement:
 
     Attributes:
         patients: How many.
+        hu_share: Share of the model's PET that a voxel's HU explains.
         intervals: Mean and confidence by method and measure.
         against: By baseline and measure.
         strongest: By measure: the baseline with the best mean; none where no baseline has a value.
+        best: By measure: the method with the best mean; none where several share it.
     """
 
     patients: int
+    hu_share: Interval
     intervals: Mapping[str, Mapping[str, Interval]]
     against: Mapping[str, Mapping[str, Against]]
     strongest: Mapping[str, str]
+    best: Mapping[str, str]
+
+    @property
+    def is_lookup(self) -> bool:
+        """Whether the model is hardly more than a lookup table of HU."""
+        return self.hu_share.mean >= LOOKUP_SHARE
 
     def outcomes(self, measure: str, *wanted: Outcome) -> tuple[str, ...]:
         """Return the baselines with one of these outcomes in a measure."""
@@ -110,6 +79,8 @@ class Judgement:
                 baseline: {name: against.as_json() for name, against in row.items()}
                 for baseline, row in self.against.items()
             },
+            "hu_share": self.hu_share.as_json(),
+            "is_lookup": self.is_lookup,
             "strongest_baseline": dict(self.strongest),
             "not_beaten": {measure.name: list(self.not_beaten(measure.name)) for measure in MEASURES},
             "verdict": {"measure": KEY_MEASURE, "sentence": verdict_sentence(self)},
@@ -125,44 +96,55 @@ def judge_patients(pairs: Sequence[tuple[str, Figures]]) -> Judgement:
         method: {m.name: [_of_patient(of, method, m.name) for of in patients.values()] for m in MEASURES}
         for method in METHODS
     }
+    share = bootstrap_mean(_of_patient(of, "model", HU_SHARE) for of in patients.values())
+    is_lookup = share.mean >= LOOKUP_SHARE
     intervals = {method: {name: bootstrap_mean(values) for name, values in of.items()} for method, of in rows.items()}
     against: dict[str, dict[str, Against]] = {
-        name: {m.name: _against(rows["model"][m.name], rows[name][m.name], m.best) for m in MEASURES}
+        name: {
+            m.name: _against(rows["model"][m.name], rows[name][m.name], m.best, lost=is_lookup and name in LOOKUPS)
+            for m in MEASURES
+        }
         for name in BASELINE_NAMES
     }
-    strongest = {m.name: name for m in MEASURES if (name := _strongest(rows, m))}
-    return Judgement(len(patients), intervals, against, strongest)
+    strongest = {m.name: names[0] for m in MEASURES if (names := _foremost(rows, m, BASELINE_NAMES))}
+    best = {m.name: names[0] for m in MEASURES if len(names := _foremost(rows, m, METHODS)) == 1}
+    return Judgement(len(patients), share, intervals, against, strongest, best)
 
 
 def verdict_sentence(judgement: Judgement) -> str:
-    """Return in one or two sentences which baselines the model beats inside the body."""
-    beaten = judgement.outcomes(KEY_MEASURE, "beaten")
-    unsure = judgement.outcomes(KEY_MEASURE, "unsure")
-    lost = judgement.outcomes(KEY_MEASURE, "not beaten")
-    clauses = []
-    if lost:
-        clauses.append(f"does not beat {_listed(lost)}")
-    if unsure:
-        clauses.append(f"is ahead of {_listed(unsure)}, but not surely")
-    if beaten:
-        clauses.append(f"beats {_listed(beaten)}")
+    """Return in a few sentences which baselines the model beats inside the body."""
     strongest = judgement.strongest.get(KEY_MEASURE)
-    if strongest is None or not clauses:
+    if strongest is None:
         return "There is nothing to judge by: no voxel inside a body was measured."
-    model = judgement.intervals["model"][KEY_MEASURE].mean
-    other = judgement.intervals[strongest][KEY_MEASURE].mean
-    who = "1 patient" if judgement.patients == 1 else f"{judgement.patients} patients"
+    lost = judgement.outcomes(KEY_MEASURE, "not beaten")
+    unsure = judgement.outcomes(KEY_MEASURE, "unsure")
+    beaten = judgement.outcomes(KEY_MEASURE, "beaten")
+    clauses = [f"does not beat {_listed(lost)}"] if lost else []
+    clauses += [f"beats {_listed(beaten)}"] if beaten else []
+    clauses += [f"is ahead of {_listed(unsure)}, though not surely"] if unsure else []
     difference = judgement.against[strongest][KEY_MEASURE].difference
     sure = (
         "one patient gives no confidence interval"
         if math.isnan(difference.low)
         else f"difference {difference.mean:+.3f}, 95 % confidence {difference.low:+.3f} to {difference.high:+.3f}"
     )
-    lesson = " It has learned no more than a lookup table." if "hu_median" in lost or "hu_mean" in lost else ""
+    words = f"{sure}; {'1 patient' if judgement.patients == 1 else f'{judgement.patients} patients'} it has never seen"
+    model, other = (judgement.intervals[method][KEY_MEASURE].mean for method in ("model", strongest))
     return (
-        f"The model {_joined(clauses)}: its mean absolute error inside the body is {model:.3f} SUV, that of the "
-        f"strongest trivial predictor, {strongest}, {other:.3f} ({sure}; {who} it has never seen).{lesson}"
+        f"The model {'; it '.join(clauses)}. Its mean absolute error inside the body is {model:.3f} SUV; that of the "
+        f"strongest trivial predictor, {strongest} ({WORDS[strongest]}), is {other:.3f} ({words}).{_lesson(judgement)}"
     )
+
+
+def _lesson(judgement: Judgement) -> str:
+    if judgement.is_lookup:
+        return (
+            f" It is a lookup table itself: a voxel's HU alone explains {judgement.hu_share.mean:.0%} of its PET, so "
+            "any lead over hu_mean or hu_median is one of interpolation."
+        )
+    if set(LOOKUPS) & set(judgement.outcomes(KEY_MEASURE, "not beaten")):
+        return " So far it is worth no more than a lookup table of HU."
+    return ""
 
 
 def _of_patient(pairs: Sequence[Figures], method: str, name: str) -> float:
@@ -170,31 +152,30 @@ def _of_patient(pairs: Sequence[Figures], method: str, name: str) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def _against(model: Sequence[float], baseline: Sequence[float], best: Best) -> Against:
+def _against(model: Sequence[float], baseline: Sequence[float], best: Best, *, lost: bool) -> Against:
     if best == "nearest 0":
         model, baseline = [abs(value) for value in model], [abs(value) for value in baseline]
     difference = bootstrap_mean(a - b for a, b in zip(model, baseline, strict=True))
     if not any(map(math.isfinite, baseline)):
         return Against(difference, "undefined")
     ahead, low = (difference.mean, difference.low) if best == "highest" else (-difference.mean, -difference.high)
-    if not ahead > 0:
+    if lost or not ahead > 0:
         return Against(difference, "not beaten")
     return Against(difference, "beaten" if low > 0 else "unsure")
 
 
-def _strongest(rows: Mapping[str, Mapping[str, Sequence[float]]], measure: Measure) -> str | None:
-    def badness(name: str) -> float:
-        """Return a number that is lowest for the best."""
-        values = rows[name][measure.name]
-        return bootstrap_mean(-v if measure.best == "highest" else abs(v) for v in values).mean
-
-    defined = {name: value for name in BASELINE_NAMES if not math.isnan(value := badness(name))}
-    return min(defined, key=defined.__getitem__) if defined else None
+def _foremost(
+    rows: Mapping[str, Mapping[str, Sequence[float]]], measure: Measure, methods: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the methods that share the best mean over patients (of errors with a sign: of their size)."""
+    goodness = {}
+    for method in methods:
+        values = rows[method][measure.name]
+        mean = bootstrap_mean([abs(v) for v in values] if measure.best == "nearest 0" else values, resamples=1).mean
+        if not math.isnan(mean):
+            goodness[method] = mean if measure.best == "highest" else -mean
+    return tuple(method for method, good in goodness.items() if good == max(goodness.values()))
 
 
 def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _joined(clauses: Sequence[str]) -> str:
-    return clauses[0] if len(clauses) == 1 else f"{', '.join(clauses[:-1])} and {clauses[-1]}"
