@@ -179,7 +179,7 @@ def _number(value: float, digits: int = 3) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{value:.0%}" if math.isfinite(value) else "–"
+    return f"{100 * value:.0f} %" if math.isfinite(value) else "–"
 
 
 def _or_infinite(value: float) -> float:

@@ -138,9 +138,10 @@ def verdict_sentence(judgement: Judgement) -> str:
 
 def _lesson(judgement: Judgement) -> str:
     if judgement.is_lookup:
+        share = f"{100 * judgement.hu_share.mean:.0f} %"
         return (
-            f" It is a lookup table itself: a voxel's HU alone explains {judgement.hu_share.mean:.0%} of its PET, so "
-            "any lead over hu_mean or hu_median is one of interpolation."
+            f" It is a lookup table itself: a voxel's HU alone explains {share} of its PET, so any lead over "
+            "hu_mean or hu_median is one of interpolation."
         )
     if set(LOOKUPS) & set(judgement.outcomes(KEY_MEASURE, "not beaten")):
         return " So far it is worth no more than a lookup table of HU."

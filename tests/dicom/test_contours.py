@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.path import Path as Outline
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.sequence import Sequence as DicomSequence
-from pydicom.uid import ExplicitVRLittleEndian
 
 from lib.dicom.contours import Contour, find_contours, named_contour, rasterise, read_contours
 from lib.dicom.read import read_ct
@@ -19,7 +15,8 @@ from lib.dicom.scan import ScanReport, scan_folder
 from lib.errors import DicomError, UnsupportedSeriesError
 from lib.imaging.body import body_mask
 from lib.imaging.geometry import Geometry
-from tests.dicom.builders import FRAME, STUDY, instance, write_series
+from tests.dicom.builders import FRAME, instance, write_series
+from tests.dicom.rtstruct import Polygon, drawn, item, write_rtstruct
 
 SLICES, ROWS, COLUMNS = 4, 6, 8
 # x = -10 + 1.5 c, y = -20 + 2 r, z = 100 + 3 k: the grid of the builders' series
@@ -30,7 +27,6 @@ GRID = Geometry.from_dicom(
     pixel_spacing_mm=(2.0, 1.5),
     slice_spacing_mm=3.0,
 )
-Polygon = Sequence[tuple[float, float, float]]
 
 
 def box(columns: tuple[float, float], rows: tuple[float, float], *, z: float) -> Polygon:
@@ -45,55 +41,6 @@ def contour(*polygons: Polygon, frame: str = FRAME, name: str = "GTV", kind: str
 
 def inside(mask: np.ndarray) -> set[tuple[int, int, int]]:
     return {(int(k), int(r), int(c)) for k, r, c in np.argwhere(mask)}
-
-
-def item(**values: Any) -> Dataset:
-    dataset = Dataset()
-    for keyword, value in values.items():
-        setattr(dataset, keyword, value)
-    return dataset
-
-
-def drawn(polygon: Polygon, kind: str = "CLOSED_PLANAR") -> Dataset:
-    flat = [f"{number:.6g}" for point in polygon for number in point]
-    return item(ContourGeometricType=kind, NumberOfContourPoints=len(polygon), ContourData=flat)
-
-
-def write_rtstruct(
-    path: Path, regions: dict[str, list[Dataset]], *, frame: str = FRAME, kinds: Sequence[str] = (), **attributes: Any
-) -> Path:
-    """Write an RT Structure Set with a region for each name."""
-    dataset = FileDataset(None, {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
-    dataset.is_little_endian, dataset.is_implicit_VR = True, False
-    values: dict[str, Any] = {
-        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.481.3",
-        "SOPInstanceUID": "1.2.3.1.4.1",
-        "Modality": "RTSTRUCT",
-        "PatientID": "P1",
-        "StudyInstanceUID": STUDY,
-        "SeriesInstanceUID": "1.2.3.1.4",
-        "StructureSetROISequence": DicomSequence(
-            item(ROINumber=n, ROIName=name, ReferencedFrameOfReferenceUID=frame) for n, name in enumerate(regions, 1)
-        ),
-        # in the other order: the sequences are joined by number, not by place
-        "ROIContourSequence": DicomSequence(
-            item(ReferencedROINumber=n, ContourSequence=DicomSequence(items))
-            for n, items in reversed(list(enumerate(regions.values(), 1)))
-            if items
-        ),
-        "RTROIObservationsSequence": DicomSequence(
-            item(ObservationNumber=n, ReferencedROINumber=n, RTROIInterpretedType=kind)
-            for n, kind in enumerate(kinds, 1)
-        ),
-    } | attributes
-    for keyword, value in values.items():
-        setattr(dataset, keyword, value)
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    path.parent.mkdir(parents=True, exist_ok=True)
-    dataset.save_as(path, write_like_original=False)
-    return path
 
 
 def test_a_square_holds_the_voxels_whose_centre_it_encloses() -> None:

@@ -26,9 +26,11 @@ from tests.learning.conftest import make_card, tiny_recipe
 
 COARSE = PhantomSettings(slices=12, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
 METRICS = {field.name for field in dataclasses.fields(ImageMetrics)}
-READ = {f"tumour_suv_{name}_error" for name in ("mean", "max", "peak")} | {
-    f"hot_{name}" for name in ("sensitivity", "false_share", "overlap")
-}
+READ = (
+    {"hu_share"}
+    | {f"tumour_suv_{name}_error" for name in ("mean", "max", "peak")}
+    | {f"hot_{name}" for name in ("sensitivity", "false_share", "overlap")}
+)
 CONTRACT = {"mae_suv", "psnr_db", "ssim", "ms_ssim", "vif", "mse"}  # DESIGN.md, each for the slice and `_body`
 BASELINES = ["zero", "constant", "hu_mean", "hu_median"]
 

@@ -1,0 +1,183 @@
+"""The page a person judges a model by: what it says, that it needs nothing else, and that no lookup hides in it."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import re
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lib.dicom.scan import ScanReport, scan_folder
+from lib.evaluation.evaluate import Evaluation, evaluate_pairs
+from lib.evaluation.report import write_report
+from lib.imaging.body import body_mask
+from lib.imaging.volume import Unit, Volume
+from lib.learning.progress import EpochRecord
+from lib.measures.baselines import BaselineSample, fit_baselines
+from lib.pairing.pairs import pair_series
+from lib.sources.phantom import PhantomSettings, phantom_patient
+from lib.sources.phantom_dicom import write_study
+from tests.dicom.rtstruct import drawn, write_rtstruct
+from tests.learning.conftest import make_card, tiny_recipe
+
+COARSE = PhantomSettings(slices=12, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
+NOTE = "Phantoms & friends, CC BY 3.0"
+
+
+class Lookup:
+    """A "model" that is nothing but the median SUV of each HU, fitted on phantom 1."""
+
+    device = torch.device("cpu")
+    checksum = "0123456789abcdef"
+
+    def __init__(self) -> None:
+        patient = phantom_patient(1, 0, COARSE)
+        level = np.full(patient.ct.array.shape, 1.2, np.float32)
+        suv = level + (patient.ct.array > 0) * np.float32(0.7)
+        self.baselines = fit_baselines([BaselineSample(patient.ct.array, suv, body_mask(patient.ct))])
+        recipe = tiny_recipe("pixel_mm=6.4")
+        self.card = make_card(recipe=recipe, network=recipe.network, baselines=self.baselines.to_json())
+
+    def apply(self, ct: Volume) -> Volume:
+        return Volume(self.baselines.predict("hu_median", ct.array, body_mask(ct)), ct.geometry, Unit.SUV_BW)
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory: pytest.TempPathFactory) -> ScanReport:
+    """Phantoms 2 and 4; in slice 5 of the first a physician has drawn a square of 64 mm as tumour."""
+    root = tmp_path_factory.mktemp("phantoms")
+    for number in (2, 4):
+        patient = phantom_patient(number, 0, COARSE)
+        folder = write_study(patient, root / patient.patient_id)
+        if number == 2:
+            (ct,) = scan_folder(folder).usable("CT")
+            x, y, z = patient.ct.geometry.to_world(np.array([[26.5, 26.5, 5.0]]))[0]
+            square = [(x, y, z), (x + 64, y, z), (x + 64, y + 64, z), (x, y + 64, z)]
+            write_rtstruct(
+                folder / "RT" / "1.dcm", {"GTV": [drawn(square)]}, frame=ct.series.frame_of_reference_uid,
+                PatientID=ct.series.patient_id, StudyInstanceUID=ct.series.study_uid,
+            )  # fmt: skip
+    return scan_folder(root)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    records = [EpochRecord(n, 0.1 / n, 0.001, 1.0, {"mae_suv_body": 0.5 / n}) for n in (1, 2, 3)]
+    (folder / "history.jsonl").write_text("".join(json.dumps(dataclasses.asdict(record)) + "\n" for record in records))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("report")
+
+
+@pytest.fixture(scope="module")
+def evaluation(scan: ScanReport, run: Path, out: Path) -> Evaluation:
+    model: Any = Lookup()
+    return evaluate_pairs(pair_series(scan).pairs, model, out, scan=scan, run=run, note=NOTE)
+
+
+@pytest.fixture(scope="module")
+def page(evaluation: Evaluation, out: Path) -> str:
+    return (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_lookup_written_as_a_model_is_exposed(evaluation: Evaluation, page: str) -> None:
+    judgement = evaluation.judgement
+    assert judgement.is_lookup
+    assert "hu_median" in judgement.not_beaten("mae_suv_body")
+    for measure in ("mae_suv_body", "mse_body", "ssim_body", "psnr_db"):
+        assert judgement.against["hu_median"][measure].outcome == "not beaten"
+        assert judgement.against["hu_median"][measure].difference.mean == pytest.approx(0, abs=1e-6)
+    assert 'class="verdict bad"' in page
+    assert re.search(r"The model does not beat [^.;]*hu_median", page) and "It is a lookup table itself" in page
+    assert "✗ does not beat hu_median" in page
+
+
+def test_the_tumour_a_physician_drew_is_measured(evaluation: Evaluation, page: str) -> None:
+    first, second = (pair.reading for pair in evaluation.patients)
+    assert first.tumour is not None and second.tumour is None and first.tumour_note == "GTV"
+    slice_mm = 3.27
+    assert first.tumour["real"].volume_ml == pytest.approx(100 * 6.4 * 6.4 * slice_mm / 1000, rel=0.01)
+    assert "in 1 patient;" in page
+
+
+def test_without_a_scan_no_tumour_is_looked_for(scan: ScanReport, tmp_path: Path) -> None:
+    model: Any = Lookup()
+    evaluation = evaluate_pairs(pair_series(scan).pairs[:1], model, tmp_path)
+    assert evaluation.patients[0].reading.tumour is None
+    assert "No patient judged has a drawn tumour" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_damaged_contour_is_told_and_the_patient_is_judged(scan: ScanReport, tmp_path: Path) -> None:
+    (rtstruct,) = (found for found in scan.series if found.series.modality == "RTSTRUCT")
+    broken = tmp_path / "RS.dcm"
+    broken.write_bytes(b"nothing")
+    series = dataclasses.replace(rtstruct.series, files=(broken,))
+    others = tuple(found for found in scan.series if found is not rtstruct)
+    torn = dataclasses.replace(scan, series=(*others, dataclasses.replace(rtstruct, series=series)))
+    model: Any = Lookup()
+    evaluation = evaluate_pairs(pair_series(scan).pairs[:1], model, tmp_path / "out", scan=torn)
+    assert not evaluation.failed
+    assert "RS.dcm: damaged" in evaluation.patients[0].reading.tumour_note
+    assert "RS.dcm: damaged" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_needs_nothing_but_itself(page: str) -> None:
+    assert not re.findall(r"<script|<link|@import|url\(|https?://|<iframe", page)
+    sources = re.findall(r'src="([^"]{0,30})', page)
+    assert sources and all(source.startswith("data:image/png;base64,") for source in sources)
+    assert "default-src 'none'" in page
+
+
+def test_every_picture_in_it_can_be_opened(page: str) -> None:
+    encoded = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    assert len(encoded) == 4 + 2 * 2  # methods, Bland-Altman, joint, training; slices and projections of two patients
+    for png in encoded:
+        with Image.open(BytesIO(base64.b64decode(png))) as image:
+            assert image.format == "PNG" and np.asarray(image.convert("L")).std() > 5
+
+
+def test_the_page_says_what_a_person_must_know(page: str, evaluation: Evaluation) -> None:
+    assert page.count("NOT FOR DIAGNOSIS") >= 3
+    assert "Phantoms &amp; friends, CC BY 3.0" in page
+    assert evaluation.checksum in page and "PHANTOM_0002" in page and "PHANTOM_0004" in page
+    assert "lesions may be shown that do not exist" in page  # the card's limits
+    assert "monai" in page  # what computed the figures
+    assert "Fewer than ten patients" in page
+
+
+def test_without_a_history_there_is_no_curve(evaluation: Evaluation, out: Path, tmp_path: Path) -> None:
+    for picture in out.glob("*.png"):
+        (tmp_path / picture.name).write_bytes(picture.read_bytes())
+    plain = write_report(evaluation, make_card(), tmp_path, run=tmp_path).read_text(encoding="utf-8")
+    assert "The training run." not in plain
+
+
+def test_what_comes_from_files_is_shown_as_text(evaluation: Evaluation, out: Path, tmp_path: Path) -> None:
+    for picture in out.glob("*.png"):
+        (tmp_path / picture.name).write_bytes(picture.read_bytes())
+    evil = "<script>alert(1)</script>"
+    patients = tuple(dataclasses.replace(pair, patient_id=evil) for pair in evaluation.patients)
+    named = dataclasses.replace(evaluation, patients=patients, failed=((evil, "1.2", evil),))
+    page = write_report(named, make_card(name=evil), tmp_path, note=evil).read_text(encoding="utf-8")
+    assert "<script" not in page and page.count("&lt;script&gt;") >= 5
+
+
+def test_json_and_tables_hold_the_same_verdict(evaluation: Evaluation, out: Path) -> None:
+    told = json.loads((out / "evaluation.json").read_text())
+    assert told["is_lookup"] and "hu_median" in told["not_beaten"]["mae_suv_body"]
+    assert told["patients"][0]["tumour"]["real"]["volume_ml"] == pytest.approx(13.39, abs=0.1)
+    means = (out / "means.csv").read_text().splitlines()
+    assert means[0] == "measure,method,mean,low,high,patients,model_minus_method,outcome"
+    assert any(line.startswith("mae_suv_body,hu_median,") and line.endswith(",not beaten") for line in means)
