@@ -310,10 +310,11 @@ def synthesize(
     The JSON is `{out, model, sha256, shape, spacing_mm, suv_max, suv_mean}`.
     """
     from lib.dicom.open_ct import open_ct
-    from lib.imaging.files import write_volume_file
+    from lib.imaging.files import volume_suffix, write_volume_file
     from lib.imaging.geometry import parse_slab
     from lib.synthesis.synthesizer import Synthesizer
 
+    volume_suffix(out)  # a wrong name is told before the work, not after it
     synthesizer = Synthesizer.load(model, device=device)
     with _progress() as progress:
         pet = synthesizer.apply(

@@ -46,15 +46,25 @@ def read_volume_file(path: Path, *, unit: Unit) -> Volume:
         return _turned(array, image, unit)
 
 
+def volume_suffix(path: Path) -> str:
+    """Return which of `SUFFIXES` a file's name ends in.
+
+    Raises:
+        ImageFileError: None of them.
+    """
+    suffix = next((s for s in SUFFIXES if path.name.lower().endswith(s)), None)
+    if suffix is None:
+        raise ImageFileError(f"{path.name}: unknown suffix; give one of {', '.join(SUFFIXES)}")
+    return suffix
+
+
 def write_volume_file(volume: Volume, path: Path) -> Path:
     """Write the volume as float32 beside `path`, then put it in place; return `path`.
 
     Raises:
         ImageFileError: The suffix is none of ours.
     """
-    suffix = next((s for s in SUFFIXES if path.name.lower().endswith(s)), None)
-    if suffix is None:
-        raise ImageFileError(f"{path.name}: unknown suffix; give one of {', '.join(SUFFIXES)}")
+    suffix = volume_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
     try:

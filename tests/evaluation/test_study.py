@@ -31,7 +31,7 @@ def test_table_and_figures_are_left_and_a_second_call_trains_nothing(prepared: P
         lines = list(csv.DictReader(file))
     assert [line["method"] for line in lines[:2]] == ["1 stage", "2 stages"]
     assert len(lines) == 2 + 4  # the trivial predictors stand in the same table
-    assert all(float(line["mae_suv"]) > 0 for line in lines)
+    assert all(float(line["mae_suv"]) > 0 for line in lines[:2])
     assert "read them beside the trivial predictors" in study.table_markdown.read_text()
     assert len(study.figures) == 7
     assert all(np.ptp(imread(path)) > 0 for path in study.figures)
