@@ -8,6 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# hypothesis fails an example that takes over 200 ms: no test of ours depends on the clock
+settings.register_profile("ct2pet", deadline=None)
+settings.load_profile("ct2pet")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"

@@ -143,6 +143,7 @@ def width_of_equal_flops(network: NetworkConfig, stages: int) -> int:
     budget = _flops(replace(network, stages=1))
 
     def distance(width: int) -> float:
+        """Return how far the compute is from the budget, as a ratio either way."""
         return abs(math.log(_flops(replace(network, stages=stages, base_channels=width)) / budget))
 
     return min(range(1, network.base_channels + 1), key=distance)
@@ -180,6 +181,7 @@ def _share(progress: Progress, place: int, places: int, title: str) -> Progress:
     """Return a progress that counts one run as its share of the whole study."""
 
     def tell(done: int, total: int, what: str) -> None:
+        """Pass on, as a part of the study."""
         progress(place * total + done, places * total, f"{title}: {what}")
 
     return tell

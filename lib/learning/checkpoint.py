@@ -54,7 +54,10 @@ def read_card(path: Path) -> ModelCard:
         raise CheckpointError(f"{path}: not a readable .safetensors file ({error})") from error
     if CARD not in metadata:
         raise CheckpointError(f"{path}: a .safetensors file without a ct2pet model card; train one with main.py train")
-    return ModelCard.from_json(metadata[CARD])
+    try:
+        return ModelCard.from_json(metadata[CARD])
+    except CheckpointError as error:  # the card does not know in which file it stands
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def load_checkpoint(path: Path, *, device: torch.device | None = None) -> tuple[Cascade, ModelCard]:

@@ -17,6 +17,8 @@ from lib.networks.slices import context_indices
 from lib.pairing.prepared import PairArrays, PreparedPair, PreparedSet
 from lib.pairing.split import Side, Split
 
+Entries = Sequence[tuple[PreparedPair, tuple[int, ...]]]  # pairs, each with the slices of it that are meant
+
 
 @dataclass(frozen=True)
 class Sides:
@@ -63,9 +65,7 @@ class Draw:
 class SliceDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
     """Training slices of a fixed patch size: (ct (context, P, P), pet (1, P, P), regions (1, P, P))."""
 
-    def __init__(
-        self, prepared: PreparedSet, entries: Sequence[tuple[PreparedPair, tuple[int, ...]]], recipe: Recipe
-    ) -> None:
+    def __init__(self, prepared: PreparedSet, entries: Entries, recipe: Recipe) -> None:
         self.arrays: list[PairArrays] = [prepared.arrays(pair) for pair, _ in entries]
         self.samples = [(number, index) for number, (_, indices) in enumerate(entries) for index in indices]
         self.recipe = recipe

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 
 from lib.imaging.normalize import denormalize_pet
-from lib.learning.dataset import Sides
+from lib.learning.dataset import Entries, Sides
 from lib.learning.losses import cascade_loss
 from lib.learning.recipe import Recipe
 from lib.measures.image import ImageMetrics, mean_metrics, measure_slices
 from lib.networks.cascade import Cascade
 from lib.networks.slices import each_stage
 from lib.pairing.prepared import PairArrays, PreparedPair, PreparedSet
+from lib.types import FloatArray
 
-Entries = Sequence[tuple[PreparedPair, tuple[int, ...]]]
 SIDES = ("train", "test")
 
 
@@ -81,9 +81,7 @@ def _figures(
     return {"loss": float(np.mean(losses)), **mean_metrics(metrics).as_json()}
 
 
-def _loss(
-    stages: np.ndarray[tuple[int, ...], np.dtype[np.float32]], arrays: PairArrays, index: int, recipe: Recipe
-) -> float:
+def _loss(stages: FloatArray, arrays: PairArrays, index: int, recipe: Recipe) -> float:
     one = slice(index, index + 1)
     pet = torch.from_numpy(arrays.pet_unit(one))[None]  # (1, 1, R, C)
     regions = torch.from_numpy(np.array(arrays.regions[one]))[None]

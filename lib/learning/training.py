@@ -105,6 +105,7 @@ def train(
         cascade = cascade.to(device=torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
         def keep_best(best: Cascade, epoch: int) -> None:
+            """Put the best weights so far into the run's folder."""
             save_checkpoint(run / BEST_FILE, best, describe(recipe, sides, epoch=epoch, name=name))
 
         loop = Loop(cascade, prepared, sides, recipe, run, device=torch_device, keep_best=keep_best, progress=progress)

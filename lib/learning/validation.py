@@ -12,17 +12,16 @@ import torch
 
 from lib.imaging.normalize import denormalize_pet
 from lib.learning.card import Scores
-from lib.learning.dataset import Sides
+from lib.learning.dataset import Entries, Sides
 from lib.learning.progress import KEY_METRIC
 from lib.learning.recipe import Recipe
 from lib.measures.baselines import BASELINE_NAMES, Baselines, BaselineSample, fit_baselines
 from lib.measures.image import ALL_GROUPS, ImageMetrics, mean_metrics, measure_slices
 from lib.networks.cascade import Cascade
 from lib.networks.slices import each_stage
-from lib.pairing.prepared import PairArrays, PreparedPair, PreparedSet
-from lib.types import FloatArray
+from lib.pairing.prepared import PairArrays, PreparedSet
+from lib.types import BoolArray, FloatArray
 
-Entries = Sequence[tuple[PreparedPair, tuple[int, ...]]]
 SHOWN_EVERY_EPOCH = ("mae_suv_body", "psnr_db_body", "correlation_body", "ssim_body")
 
 
@@ -78,8 +77,8 @@ def measure_beside_baselines(
     real_suv: FloatArray,
     *,
     ct_hu: FloatArray,
-    body: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
-    measured: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+    body: BoolArray,
+    measured: BoolArray,
     baselines: Baselines,
     device: torch.device,
 ) -> dict[str, ImageMetrics]:
@@ -97,6 +96,7 @@ def fit_on(prepared: PreparedSet, entries: Entries) -> Baselines:
     """Return the baselines fitted on these entries, one patient in memory at a time."""
 
     def samples() -> Iterator[BaselineSample]:
+        """Yield one pair at a time."""
         for pair, indices in entries:
             arrays, chosen = prepared.arrays(pair), list(indices)
             yield BaselineSample(arrays.ct_hu(chosen), arrays.suv_bw(chosen), arrays.body(chosen))

@@ -38,6 +38,7 @@ class Census:
 
     @property
     def images(self) -> int:
+        """CT and PET images together."""
         return self.ct_images + self.pet_images
 
 
@@ -58,14 +59,17 @@ class Selection:
 
     @property
     def patients(self) -> tuple[str, ...]:
+        """The patients of the pairs, each once."""
         return tuple(dict.fromkeys(pair.pet.patient_id for pair in self.pairs))
 
     @property
     def images(self) -> int:
+        """How many images to fetch."""
         return sum(series.images for series in self.series)
 
     @property
     def size_bytes(self) -> int:
+        """How much to fetch."""
         return sum(series.size_bytes for series in self.series)
 
     @property
@@ -75,6 +79,7 @@ class Selection:
 
     @property
     def dois(self) -> tuple[str, ...]:
+        """The sources to credit, sorted."""
         return tuple(sorted({series.doi for series in self.series}))
 
 

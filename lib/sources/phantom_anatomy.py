@@ -72,6 +72,7 @@ class _Chest:
 
     @property
     def cavity(self) -> tuple[float, float]:
+        """Width and depth of what the ribs enclose."""
         return self.cage_width - 9, self.cage_depth - 9
 
 
