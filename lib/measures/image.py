@@ -102,13 +102,13 @@ def measure_slices(
         alike.add(synthetic, real, where, within, groups)
     return ImageMetrics(
         mae_suv=mae,
-        psnr_db=_psnr_db(mse),
+        psnr_db=psnr_db(mse),
         ssim=_mean(alike.ssim),
         ms_ssim=_mean(alike.ms_ssim),
         vif=_mean(alike.vif),
         mse=mse,
         mae_suv_body=mae_body,
-        psnr_db_body=_psnr_db(mse_body),
+        psnr_db_body=psnr_db(mse_body),
         ssim_body=alike.ssim_body_sum / alike.ssim_body_pixels if alike.ssim_body_pixels else math.nan,
         ms_ssim_body=_mean(alike.ms_ssim_body),
         vif_body=_mean(alike.vif_body),
@@ -130,10 +130,17 @@ def library_versions() -> dict[str, str]:
     return {
         "ssim": f"{monai}, 2D, Gaussian {WINDOW} px sigma {SIGMA}, range 0-{DATA_RANGE_SUV:g} SUV",
         "ms_ssim": f"{monai}, 2D, 5 scales, range 0-{DATA_RANGE_SUV:g} SUV",
-        "vif": f"ct2pet, pixel domain, 4 scales, SUV x 255/{DATA_RANGE_SUV:g}",
+        "ssim_3d": f"ct2pet, as {monai} defines it, 3D, Gaussian {WINDOW} voxels sigma {SIGMA}, "
+        f"range 0-{DATA_RANGE_SUV:g} SUV",
+        "vif": f"ct2pet, 2D, pixel domain, 4 scales, SUV x 255/{DATA_RANGE_SUV:g}",
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
+
+
+def psnr_db(mse: float) -> float:
+    """Return the PSNR of an MSE [SUV squared] for the fixed range; infinite for 0, NaN for NaN."""
+    return math.inf if mse == 0 else 10 * math.log10(DATA_RANGE_SUV**2 / mse)
 
 
 def ssim_maps(synthetic_suv: Tensor, real_suv: Tensor) -> Tensor:
@@ -229,10 +236,6 @@ def _errors(synthetic: FloatArray, real: FloatArray) -> tuple[float, float, floa
         return mae, mse, bias, math.nan
     s, r = synthetic - synthetic.mean(dtype=np.float64), real - real.mean(dtype=np.float64)
     return mae, mse, bias, float((s * r).sum() / np.sqrt((s * s).sum() * (r * r).sum()))
-
-
-def _psnr_db(mse: float) -> float:
-    return math.inf if mse == 0 else 10 * math.log10(DATA_RANGE_SUV**2 / mse)
 
 
 def _mean(values: Iterable[float]) -> float:
