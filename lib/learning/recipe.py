@@ -107,6 +107,17 @@ class BatchConfig:
 
 
 @dataclass(frozen=True)
+class SynthesisConfig:
+    """How a trained network is asked.
+
+    Attributes:
+        flips: The PET is the mean of that of the CT and of that of its left-right mirror image: twice the work.
+    """
+
+    flips: bool = False
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Every choice of an experiment; see `recipes/*.toml` for what each shipped one is for."""
 
@@ -118,6 +129,7 @@ class Recipe:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     batches: BatchConfig = field(default_factory=BatchConfig)
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     split: Split = field(default_factory=Split)
     ema_decay: float = 0.0  # of averaged weights, per step; 0 keeps the last weights
     precision: Precision = "auto"
