@@ -12,11 +12,11 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lib.evaluation.criteria import KEY_MEASURE, METHODS
 from lib.evaluation.reading import JOINT_HIGHEST_SUV
-from lib.evaluation.verdict import Judgement
 from lib.learning.progress import EpochRecord
 from lib.measures.agreement import Agreement
+from lib.measures.criteria import KEY_MEASURE, METHODS
+from lib.measures.verdict import Judgement
 
 MODEL_COLOUR, OTHER_COLOUR, INK = "#0b6e8a", "#9aa5ad", "#27323a"
 MOST_NAMED = 15  # points that are written beside; more would cover one another

@@ -16,23 +16,22 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
-from lib.evaluation.criteria import KEY_MEASURE, METHODS, WORDS
 from lib.evaluation.picture import LABEL
 from lib.evaluation.plots import draw_agreement, draw_history, draw_joint, draw_methods
 from lib.evaluation.reading import REAL
 from lib.evaluation.report_table import comparison_table
 from lib.evaluation.result import Evaluation, PatientResult
-from lib.evaluation.verdict import Judgement, verdict_sentence
 from lib.learning.card import ModelCard
 from lib.learning.progress import read_history
-from lib.measures.agreement import bootstrap_mean
+from lib.measures.agreement import FEW_PATIENTS, bootstrap_mean
+from lib.measures.criteria import KEY_MEASURE, METHODS, WORDS
 from lib.measures.image import library_versions
+from lib.measures.verdict import Judgement, verdict_sentence
 from lib.pairing.prepared import write_text
 
 REPORT_FILE = "report.html"
 TEMPLATE = Path(__file__).with_name("report.html")
 MOST_PICTURED = 24  # pairs whose pictures are put into the page; it grows by about a megabyte each
-FEW_PATIENTS = 10  # below this an interval is too narrow to rely on
 BODY = ("mae_suv_body", "psnr_db_body", "ssim_body", "correlation_body", "bias_suv_body")
 READER = (
     "tumour_suv_mean_error", "tumour_suv_max_error", "tumour_suv_peak_error",

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lib.evaluation.criteria import MEASURES, METHODS, WORDS, Measure
-from lib.evaluation.verdict import Judgement
 from lib.measures.agreement import Interval
+from lib.measures.criteria import MEASURES, METHODS, WORDS, Measure
+from lib.measures.verdict import Judgement
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from typing import Any, Literal
 import numpy as np
 
 from lib.evaluation.compare import Comparison
-from lib.evaluation.criteria import MEASURES, METHODS
 from lib.evaluation.reading import REAL, Reading
-from lib.evaluation.verdict import Judgement, judge_patients
 from lib.measures.agreement import Agreement, limits_of_agreement
 from lib.measures.baselines import BASELINE_NAMES
+from lib.measures.criteria import MEASURES, METHODS
 from lib.measures.image import ImageMetrics, library_versions, mean_metrics
+from lib.measures.verdict import Judgement, judge_patients
 from lib.pairing.prepared import write_text
 
 Seen = Literal["train", "validation", "no"]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 RESAMPLES = 2000
 SEED = 20_240_501  # any; fixed, so that the same figures give the same interval
 LEVEL = 0.95
+FEW_PATIENTS = 10  # below this a percentile interval is too narrow to rely on
 LIMITS_SD = 1.96  # 95 % of a normal distribution
 
 

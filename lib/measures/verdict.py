@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lib.evaluation.criteria import HU_SHARE, KEY_MEASURE, LOOKUPS, MEASURES, METHODS, WORDS, Best, Measure
 from lib.measures.agreement import Interval, bootstrap_mean
 from lib.measures.baselines import BASELINE_NAMES
+from lib.measures.criteria import HU_SHARE, KEY_MEASURE, LOOKUPS, MEASURES, METHODS, WORDS, Best, Measure
 from lib.measures.lookup import LOOKUP_SHARE
 
 Outcome = Literal["beaten", "unsure", "not beaten", "undefined"]
@@ -82,18 +82,18 @@ class Judgement:
             "hu_share": self.hu_share.as_json(),
             "is_lookup": self.is_lookup,
             "strongest_baseline": dict(self.strongest),
-            "not_beaten": {measure.name: list(self.not_beaten(measure.name)) for measure in MEASURES},
+            "not_beaten": {name: list(self.not_beaten(name)) for name in self.intervals["model"]},
             "verdict": {"measure": KEY_MEASURE, "sentence": verdict_sentence(self)},
         }
 
 
-def judge_patients(pairs: Sequence[tuple[str, Figures]]) -> Judgement:
+def judge_patients(pairs: Sequence[tuple[str, Figures]], *, measures: Sequence[Measure] = MEASURES) -> Judgement:
     """Return the judgement over patients, given each pair and whose it is; pairs of one patient count as their mean."""
     patients: dict[str, list[Figures]] = {}
     for patient_id, figures in pairs:
         patients.setdefault(patient_id, []).append(figures)
     rows = {
-        method: {m.name: [_of_patient(of, method, m.name) for of in patients.values()] for m in MEASURES}
+        method: {m.name: [_of_patient(of, method, m.name) for of in patients.values()] for m in measures}
         for method in METHODS
     }
     share = bootstrap_mean(_of_patient(of, "model", HU_SHARE) for of in patients.values())
@@ -102,12 +102,12 @@ def judge_patients(pairs: Sequence[tuple[str, Figures]]) -> Judgement:
     against: dict[str, dict[str, Against]] = {
         name: {
             m.name: _against(rows["model"][m.name], rows[name][m.name], m.best, lost=is_lookup and name in LOOKUPS)
-            for m in MEASURES
+            for m in measures
         }
         for name in BASELINE_NAMES
     }
-    strongest = {m.name: names[0] for m in MEASURES if (names := _foremost(rows, m, BASELINE_NAMES))}
-    best = {m.name: names[0] for m in MEASURES if len(names := _foremost(rows, m, METHODS)) == 1}
+    strongest = {m.name: names[0] for m in measures if (names := _foremost(rows, m, BASELINE_NAMES))}
+    best = {m.name: names[0] for m in measures if len(names := _foremost(rows, m, METHODS)) == 1}
     return Judgement(len(patients), share, intervals, against, strongest, best)
 
 
@@ -119,9 +119,9 @@ def verdict_sentence(judgement: Judgement) -> str:
     lost = judgement.outcomes(KEY_MEASURE, "not beaten")
     unsure = judgement.outcomes(KEY_MEASURE, "unsure")
     beaten = judgement.outcomes(KEY_MEASURE, "beaten")
-    clauses = [f"does not beat {_listed(lost)}"] if lost else []
-    clauses += [f"beats {_listed(beaten)}"] if beaten else []
-    clauses += [f"is ahead of {_listed(unsure)}, though not surely"] if unsure else []
+    clauses = [f"does not beat {listed(lost)}"] if lost else []
+    clauses += [f"beats {listed(beaten)}"] if beaten else []
+    clauses += [f"is ahead of {listed(unsure)}, though not surely"] if unsure else []
     difference = judgement.against[strongest][KEY_MEASURE].difference
     sure = (
         "one patient gives no confidence interval"
@@ -132,11 +132,13 @@ def verdict_sentence(judgement: Judgement) -> str:
     model, other = (judgement.intervals[method][KEY_MEASURE].mean for method in ("model", strongest))
     return (
         f"The model {'; it '.join(clauses)}. Its mean absolute error inside the body is {model:.3f} SUV; that of the "
-        f"strongest trivial predictor, {strongest} ({WORDS[strongest]}), is {other:.3f} ({words}).{_lesson(judgement)}"
+        f"strongest trivial predictor, {strongest} ({WORDS[strongest]}), is {other:.3f} ({words})."
+        f"{lookup_lesson(judgement)}"
     )
 
 
-def _lesson(judgement: Judgement) -> str:
+def lookup_lesson(judgement: Judgement) -> str:
+    """Return what to think of a model that is a lookup table of HU, or is worth no more than one; else nothing."""
     if judgement.is_lookup:
         share = f"{100 * judgement.hu_share.mean:.0f} %"
         return (
@@ -178,5 +180,6 @@ def _foremost(
     return tuple(method for method, good in goodness.items() if good == max(goodness.values()))
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return names as a person lists them: a, b and c."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
