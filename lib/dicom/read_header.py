@@ -237,6 +237,11 @@ def _numbers(dataset: Dataset, key: str) -> tuple[float, ...]:
     return numbers if all(math.isfinite(number) for number in numbers) else ()
 
 
+def text_in(dataset: Dataset, tag: int) -> str:
+    """Return text, what is not ASCII as question marks; empty where it is absent."""
+    return _raw_text(dataset, tag)
+
+
 def number_in(dataset: Dataset, tag: int) -> float | None:
     """Return the first number of a decimal or integer string; None where it is absent, malformed or not finite."""
     try:

@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.dicom.read import read_ct, read_pet
+from lib.dicom.contours import draw_tumours, find_contours, structure_set_files
+from lib.dicom.origin import read_origin
 from lib.errors import InputError, PairingError, PreparedDataError
 from lib.imaging.body import body_mask
 from lib.imaging.field_of_view import mask_unmeasured
@@ -86,8 +88,8 @@ def prepare_pairs(
             if entry is not None:
                 reused += 1
             else:
-                entry = _prepare(paired, out, source, preparation)
-            done.append(entry)
+                entry = _prepare(paired, out, source, preparation, scan)
+            done.append(_with_origin(entry, paired.pair))  # arrays of old lack it
         except InputError as error:
             failed.append(FailedPair(paired.pair.ct.patient_id, paired.pair.ct.uid, paired.pair.pet.uid, str(error)))
     write_index(out, preparation, done)
@@ -159,6 +161,17 @@ def _matched_slices(pet: Volume, geometry: Geometry, match: SliceMatch, *, toler
 def _write_pair(out: Path, entry: PreparedPair, arrays: dict[str, NDArray[Any]]) -> None:
     final = out / "pairs" / entry.id
     beside = out / "pairs" / f".{entry.id}.{os.getpid()}"
+def _with_origin(entry: PreparedPair, pair: SeriesPair) -> PreparedPair:
+    ct, pet = read_origin(pair.ct), read_origin(pair.pet)
+    return replace(
+        entry,
+        ct_scanner=ct.scanner,
+        pet_scanner=pet.scanner,
+        body_part=ct.body_part or pet.body_part,
+        tracer=pet.tracer,
+    )
+
+
     beside.mkdir()
     try:
         for name, array in arrays.items():

@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,9 @@ class PreparedPair:
         largest_offset_mm: Largest distance along the normal from a PET slice to the nearest CT slice.
         source: Fingerprint of the files it was made from.
         preparation: Digest of the recipe's grid and windows.
+        ct_scanner, pet_scanner: Manufacturer and model; empty where the header is silent, or was not asked yet.
+        body_part: BodyPartExamined of the CT, or of the PET; empty likewise.
+        tracer: Radiopharmaceutical; empty likewise.
     """
 
     id: str
@@ -74,6 +77,10 @@ class PreparedPair:
     largest_offset_mm: float
     source: str
     preparation: str
+    ct_scanner: str = ""
+    pet_scanner: str = ""
+    body_part: str = ""
+    tracer: str = ""
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> PreparedPair:
@@ -83,7 +90,8 @@ class PreparedPair:
             PreparedDataError: A key is missing or unknown.
         """
         names = {field.name for field in fields(cls)}
-        if set(entry) != names:
+        required = {field.name for field in fields(cls) if field.default is MISSING}
+        if not required <= set(entry) <= names:
             raise PreparedDataError(f"index entry with keys {sorted(entry)}, expected {sorted(names)}; prepare again")
         entry = dict(entry)
         for name in ("shape", "spacing_mm", "ct_slices"):

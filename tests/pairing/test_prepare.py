@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -71,6 +72,21 @@ def test_pairs_that_lie_there_already_are_reused(studies: Path, out: Path) -> No
     second = prepare_pairs(pairs_of(studies), out, preparation=TINY)
     assert (first.reused, second.reused) == (0, 1)
     assert second.prepared.patients() == ("P1", "P2")
+
+
+def test_the_index_says_where_the_series_come_from_even_of_arrays_made_before_it_did(tmp_path: Path) -> None:
+    whose = {"Manufacturer": "ACME", "FrameOfReferenceUID": "1.2.9", "StudyInstanceUID": "1.2.0"}
+    write_series(tmp_path / "dicom" / "ct", BodyPartExamined="Leg", ManufacturerModelName="Scan 2", **whose)
+    write_series(tmp_path / "dicom" / "pet", modality="PT", ManufacturerModelName="ACME Ring", **whose)
+    pairs, out = pairs_of(tmp_path / "dicom"), tmp_path / "arrays"
+    first = prepare_pairs(pairs, out, preparation=TINY)
+    (path,) = out.glob("pairs/*/pair.json")
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "ct_scanner"}))
+    second = prepare_pairs(pairs, out, preparation=TINY)
+    assert (first.reused, second.reused) == (0, 1)
+    for (pair,) in (first.prepared.pairs, second.prepared.pairs):
+        assert (pair.ct_scanner, pair.pet_scanner) == ("ACME Scan 2", "ACME Ring")
+        assert (pair.body_part, pair.tracer) == ("LEG", "")
 
 
 def test_the_set_holds_the_asked_pairs_and_no_others(studies: Path, out: Path) -> None:

@@ -123,6 +123,15 @@ def test_a_damaged_index_is_refused(one: PreparedSet, change: Any, words: str) -
         PreparedSet.open(one.root)
 
 
+def test_a_set_that_does_not_say_where_its_series_come_from_still_opens(one: PreparedSet) -> None:
+    path = one.root / "index.json"
+    index = json.loads(path.read_text())
+    for name in ("ct_scanner", "pet_scanner", "body_part", "tracer"):
+        assert index["pairs"][0].pop(name) == ""
+    path.write_text(json.dumps(index))
+    assert PreparedSet.open(one.root) == one
+
+
 def test_a_cut_off_index_is_refused(one: PreparedSet) -> None:
     path = one.root / "index.json"
     path.write_text(path.read_text()[:200])
