@@ -65,6 +65,7 @@ def _figures(
             slice_spacing_mm=pair.spacing_mm[0],
             device=device,
             precision=recipe.precision,
+            flips=recipe.synthesis.flips,
         )
         for index, drawn in zip(indices, stages, strict=True):
             losses.append(_loss(drawn, arrays, index, recipe))

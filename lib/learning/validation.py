@@ -115,6 +115,7 @@ def synthesize_prepared(
         slice_spacing_mm=arrays.pair.spacing_mm[0],
         device=device,
         precision=recipe.precision,
+        flips=recipe.synthesis.flips,
     )
     return denormalize_pet(np.stack([stages[-1] for stages in pets]), recipe.windows)
 

@@ -24,7 +24,7 @@ OutputGrid = Literal["ct", "network"]
 
 
 class Synthesizer:
-    """Load once, apply to many CTs."""
+    """Load once, apply to many CTs. Whether the mirrored CT is asked as well is the recipe's choice, as in its scores."""
 
     def __init__(
         self, cascade: Cascade, card: ModelCard, *, checksum: str, device: torch.device, precision: Precision = "auto"
@@ -83,6 +83,7 @@ class Synthesizer:
             slice_spacing_mm=slice_spacing_mm,
             device=self.device,
             precision=self._precision,
+            flips=self.card.recipe.synthesis.flips,
         )
         out = self._output_geometry(ct.geometry, grid).slab(slice(start, stop))
         suv_bw = np.empty(out.shape, dtype=np.float32)

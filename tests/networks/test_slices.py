@@ -39,6 +39,34 @@ def test_every_stage_comes_out(cascade: Cascade) -> None:
     assert [pet.shape for pet in stages] == [(2, 16, 16)] * 2
 
 
+def test_with_flips_a_pet_is_the_mean_over_the_mirrored_ct(cascade: Cascade) -> None:
+    ct = np.random.default_rng(0).random((4, 21, 30)).astype(np.float32)
+    plain, mirrored = (last_stage(cascade, np.ascontiguousarray(x), slice_spacing_mm=3.0, device=CPU, precision="float32")
+                       for x in (ct, ct[..., ::-1]))  # fmt: skip
+    drawn = each_stage(cascade, ct, range(4), slice_spacing_mm=3.0, device=CPU, precision="float32", flips=True)
+    np.testing.assert_array_equal([stages[-1] for stages in drawn], (plain + mirrored[..., ::-1]) / 2)
+    assert not np.array_equal(plain, mirrored[..., ::-1])
+
+
+@pytest.mark.parametrize("columns", [30, 32])
+def test_with_flips_the_mirrored_ct_gives_the_mirrored_pet(cascade: Cascade, columns: int) -> None:
+    ct = np.random.default_rng(0).random((3, 16, columns)).astype(np.float32)
+    both = [
+        list(each_stage(cascade, np.ascontiguousarray(x), range(3), slice_spacing_mm=3.0, device=CPU, flips=True))
+        for x in (ct, ct[..., ::-1])
+    ]
+    np.testing.assert_array_equal(both[0], np.stack(both[1])[..., ::-1])
+
+
+def test_with_flips_a_slab_equals_the_same_slices_of_the_whole(cascade: Cascade) -> None:
+    ct = np.random.default_rng(0).random((9, 21, 30)).astype(np.float32)
+    whole, slab = (
+        list(each_stage(cascade, ct, indices, slice_spacing_mm=3.0, device=CPU, flips=True))
+        for indices in (range(9), range(3, 6))
+    )
+    np.testing.assert_array_equal(slab, whole[3:6])
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_slab_equals_the_whole_on_a_gpu(cascade: Cascade) -> None:

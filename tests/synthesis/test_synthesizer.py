@@ -162,6 +162,19 @@ def test_only_the_last_stage_is_shown(model: Path, ct: Volume) -> None:
     np.testing.assert_allclose(drawn, denormalize_pet(stages[-1][0].numpy(), card.recipe.windows), atol=1e-4)
 
 
+def test_with_flips_the_mirrored_ct_gives_the_mirrored_pet(tmp_path: Path, ct: Volume) -> None:
+    torch.manual_seed(0)
+    mirrored = replace(ct, array=np.ascontiguousarray(ct.array[..., ::-1]))
+    for setting, expected in (("flips=true", True), ("flips=false", False)):
+        recipe = tiny_recipe(setting)
+        path = save_checkpoint(
+            tmp_path / setting, Cascade(recipe.network), make_card(recipe=recipe, network=recipe.network)
+        )
+        synthesizer = Synthesizer.load(path, device="cpu")
+        pets = [synthesizer.apply(volume, slice(2, 5)).array for volume in (ct, mirrored)]
+        assert np.allclose(pets[0], pets[1][..., ::-1], rtol=1e-5, atol=1e-6) == expected, setting
+
+
 def test_every_slice_is_told(synthesizer: Synthesizer, ct: Volume) -> None:
     told: list[tuple[int, int, str]] = []
     synthesizer.apply(ct, slice(2, 5), progress=lambda *step: told.append(step))
