@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.dicom.read import read_ct, read_pet
-from lib.dicom.contours import draw_tumours, find_contours, structure_set_files
 from lib.dicom.origin import read_origin
+from lib.dicom.read import read_ct, read_pet
 from lib.errors import InputError, PairingError, PreparedDataError
 from lib.imaging.body import body_mask
 from lib.imaging.field_of_view import mask_unmeasured
