@@ -24,7 +24,7 @@ OutputGrid = Literal["ct", "network"]
 
 
 class Synthesizer:
-    """Load once, apply to many CTs. Whether the mirrored CT is asked as well is the recipe's choice, as in its scores."""
+    """Load once, apply to many CTs; whether the mirrored CT is asked too is the recipe's choice, as in the scores."""
 
     def __init__(
         self, cascade: Cascade, card: ModelCard, *, checksum: str, device: torch.device, precision: Precision = "auto"

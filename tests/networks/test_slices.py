@@ -41,8 +41,10 @@ def test_every_stage_comes_out(cascade: Cascade) -> None:
 
 def test_with_flips_a_pet_is_the_mean_over_the_mirrored_ct(cascade: Cascade) -> None:
     ct = np.random.default_rng(0).random((4, 21, 30)).astype(np.float32)
-    plain, mirrored = (last_stage(cascade, np.ascontiguousarray(x), slice_spacing_mm=3.0, device=CPU, precision="float32")
-                       for x in (ct, ct[..., ::-1]))  # fmt: skip
+    plain, mirrored = (
+        last_stage(cascade, np.ascontiguousarray(x), slice_spacing_mm=3.0, device=CPU, precision="float32")
+        for x in (ct, ct[..., ::-1])
+    )
     drawn = each_stage(cascade, ct, range(4), slice_spacing_mm=3.0, device=CPU, precision="float32", flips=True)
     np.testing.assert_array_equal([stages[-1] for stages in drawn], (plain + mirrored[..., ::-1]) / 2)
     assert not np.array_equal(plain, mirrored[..., ::-1])
