@@ -8,23 +8,24 @@ import json
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 from lib.errors import CheckpointError, RecipeError
+from lib.learning.limits import GENERAL_LIMITS
 from lib.learning.recipe import Recipe, recipe_from_mapping
+from lib.learning.scores import Scores
+from lib.measures.standing import Standing, not_judged
 from lib.networks.cascade import NetworkConfig
 from lib.pairing.prepared import PreparedPair
+from lib.pairing.split import Split
 
 Made = TypeVar("Made")
 
 INTENDED_USE = (
     "Research on CT-to-PET synthesis. A synthetic PET is an estimate drawn from a CT; it is not a measurement of "
     "metabolism and NOT FOR DIAGNOSIS, staging, treatment planning or follow-up."
-)
-LIMITS = (
-    "Uptake that leaves no trace on CT cannot be synthesised: such lesions are missed, and lesions may be shown that "
-    "do not exist. Valid at most for scanners, protocols, tracers and body regions like those of the training studies."
 )
 
 
@@ -38,6 +39,10 @@ class TrainingData:
         pairs, slices: How many entered.
         digest: Hash over all series UIDs of both sides: equal for equal data.
         validation_patients: Hashes of the patients the best weights were chosen on.
+        test_patients: Hashes of the patients set aside, on whom nothing was chosen.
+        split: Hash over the split's settings and who is on which side: equal for equal sides.
+        origins: Training patients by what their headers say, for `ct_scanner`, `pet_scanner`, `body_part` and `tracer`;
+            under the empty word those whose headers do not say it.
     """
 
     patients: tuple[str, ...]
@@ -45,33 +50,9 @@ class TrainingData:
     pairs: int
     slices: int
     digest: str
-
-
-@dataclass(frozen=True)
-class Scores:
-    """How a model and the trivial baselines did on the same patients.
-
-    Attributes:
-        side: Side of the split they were measured on.
-        patients: How many.
-        table: Metric values by method: `model`, `zero`, `constant`, `hu_mean`, `hu_median`; None where undefined.
-    """
-
-    side: str
-    patients: int
-    table: Mapping[str, Mapping[str, float | None]]
-
-    def beaten(self, metric: str, *, higher_is_better: bool) -> tuple[str, ...]:
-        """Return the baselines that the model beats in a metric."""
-        model = self.table["model"].get(metric)
-        beaten = []
-        for name, values in self.table.items():
-            value = values.get(metric)
-            if name == "model" or model is None or value is None:
-                continue
-            if (model > value) if higher_is_better else (model < value):
-                beaten.append(name)
-        return tuple(beaten)
+    test_patients: tuple[str, ...] = ()
+    split: str = ""
+    origins: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,15 +69,34 @@ class ModelCard:
     baselines: Mapping[str, Any] | None  # what the trivial predictors learned from the training patients
     versions: Mapping[str, str]
     intended_use: str = INTENDED_USE
-    limits: str = LIMITS
+    limits: str = GENERAL_LIMITS
+    calibration: Mapping[str, Any] | None = None  # error to expect of a synthetic SUV, from the validation patients
 
     def __post_init__(self) -> None:
         if self.network != self.recipe.network:
             raise CheckpointError(f"the card's network {self.network} is not its recipe's {self.recipe.network}")
 
+    @cached_property
+    def standing(self) -> Standing:
+        """How the model stands beside the trivial predictors: from its scores, so that it cannot say anything else."""
+        if self.scores is None:
+            return not_judged("it carries no scores, for it is unfinished or no patient was set aside to judge it on")
+        how_seen = {
+            "validation": ", on whom its weights were chosen",
+            "test": ", whom it has never seen" if self.recipe.split.unit == "patient" else "",
+        }.get(self.scores.side, "")
+        if self.recipe.split.unit == "slice":
+            how_seen += ", from other slices of whom it has learnt"
+        patients = "patient" if self.scores.patients == 1 else "patients"
+        return self.scores.standing(on_whom=f"{self.scores.patients} {self.scores.side} {patients}{how_seen}")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values; `standing` is among them for readers."""
+        return {**asdict(self), "standing": self.standing.as_json()}
+
     def to_json(self) -> str:
         """Return the card as JSON."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps(self.as_json(), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
@@ -107,7 +107,8 @@ class ModelCard:
         """
         try:
             card = dict(json.loads(text))
-            unknown = set(card) - {field.name for field in dataclasses.fields(cls)}
+            card.pop("standing", None)  # made anew of the scores
+            unknown = set(card) - {of.name for of in dataclasses.fields(cls)}
             if unknown:
                 raise CheckpointError(f"the card has unknown keys {sorted(unknown)}; was it written by a newer ct2pet?")
             # as part of a recipe, so that the same words are refused
@@ -129,6 +130,13 @@ def data_digest(pairs: Iterable[PreparedPair]) -> str:
     """Return a hash over the series UIDs of pairs, whatever their order."""
     lines = sorted(f"{pair.ct_series_instance_uid} {pair.pet_series_instance_uid}" for pair in pairs)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def split_digest(split: Split, patients: Mapping[str, Iterable[str]]) -> str:
+    """Return a hash over a split's settings and the digests of the patients on each side, whatever their order."""
+    sides = {side: sorted(digests) for side, digests in patients.items()}
+    canonical = json.dumps({**asdict(split), "patients": sides}, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def _typed(kind: type[Made], values: Mapping[str, Any]) -> Made:

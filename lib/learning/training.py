@@ -17,23 +17,26 @@ import logging
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import ignite.distributed as idist
 import torch
 
 import lib
 from lib.errors import TrainingError
-from lib.learning.card import ModelCard, TrainingData, data_digest, patient_digest
+from lib.learning.card import ModelCard, TrainingData, data_digest, patient_digest, split_digest
 from lib.learning.checkpoint import load_checkpoint, read_card, save_checkpoint
 from lib.learning.dataset import Sides, divide
 from lib.learning.engine import Loop
+from lib.learning.limits import limits_of, origins_of
 from lib.learning.progress import read_history
 from lib.learning.recipe import Recipe, recipe_from_mapping
-from lib.learning.validation import fit_on, score
+from lib.learning.validation import calibrate_on, fit_on, score
 from lib.measures.image import library_versions
 from lib.networks.cascade import Cascade
 from lib.networks.precision import choose_device
 from lib.pairing.prepared import PreparedSet, write_text
+from lib.pairing.split import Side
 from lib.types import Progress, no_progress
 
 logger = logging.getLogger(__name__)
@@ -153,6 +156,8 @@ def _publish(prepared: PreparedSet, recipe: Recipe, run: Path, sides: Sides, *, 
     baselines = fit_on(prepared, sides.train)
     side, entries = ("validation", sides.validation) if sides.validation else ("test", sides.test)
     scores = score(cascade, prepared, entries, recipe, baselines, side=side, device=device) if entries else None
+    calibration = calibrate_on(cascade, prepared, sides.validation, recipe, device=device)
+    card = replace(card, calibration=None if calibration is None else calibration.to_json())
     save_checkpoint(run / MODEL_FILE, cascade, replace(card, scores=scores, baselines=baselines.to_json()))
     logger.info("published %s", run / MODEL_FILE)
 
@@ -160,12 +165,16 @@ def _publish(prepared: PreparedSet, recipe: Recipe, run: Path, sides: Sides, *, 
 def describe(recipe: Recipe, sides: Sides, *, epoch: int, name: str | None = None) -> ModelCard:
     """Return the card of weights trained on these sides, without scores."""
     entries = (*sides.train, *sides.validation)
+    whose = digests_by_side(sides)
     training = TrainingData(
-        patients=tuple(sorted(patient_digest(patient) for patient in sides.patients("train"))),
-        validation_patients=tuple(sorted(patient_digest(patient) for patient in sides.patients("validation"))),
+        patients=whose["train"],
+        validation_patients=whose["validation"],
+        test_patients=whose["test"],
         pairs=len(sides.train),
         slices=sum(len(indices) for _, indices in sides.train),
         digest=data_digest(pair for pair, _ in entries),
+        split=split_digest(recipe.split, whose),
+        origins=origins_of(pair for pair, _ in sides.train),
     )
     return ModelCard(
         name=name or f"{recipe.name}-{recipe.network.stages}",
@@ -177,7 +186,14 @@ def describe(recipe: Recipe, sides: Sides, *, epoch: int, name: str | None = Non
         scores=None,
         baselines=None,
         versions={"ct2pet": lib.__version__, **library_versions()},
+        limits=limits_of(len(training.patients), training.origins),
     )
+
+
+def digests_by_side(sides: Sides) -> dict[str, tuple[str, ...]]:
+    """Return the hashes of the patients on each side, sorted."""
+    names: tuple[Side, ...] = get_args(Side)
+    return {side: tuple(sorted(patient_digest(patient) for patient in sides.patients(side))) for side in names}
 
 
 def _take_weights(cascade: Cascade, initial: Path) -> None:

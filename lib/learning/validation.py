@@ -11,12 +11,16 @@ import numpy as np
 import torch
 
 from lib.imaging.normalize import denormalize_pet
-from lib.learning.card import Scores
+from lib.learning.card import patient_digest
 from lib.learning.dataset import Entries, Sides
 from lib.learning.progress import KEY_METRIC
 from lib.learning.recipe import Recipe
+from lib.learning.scores import Figures, Scores, scores_of
 from lib.measures.baselines import BASELINE_NAMES, Baselines, BaselineSample, fit_baselines
-from lib.measures.image import ALL_GROUPS, ImageMetrics, mean_metrics, measure_slices
+from lib.measures.calibration import Calibration, CalibrationSample, fit_calibration
+from lib.measures.criteria import HU_SHARE
+from lib.measures.image import ALL_GROUPS, ImageMetrics, measure_slices
+from lib.measures.lookup import hu_share
 from lib.networks.cascade import Cascade
 from lib.networks.slices import each_stage
 from lib.pairing.prepared import PairArrays, PreparedSet
@@ -55,8 +59,8 @@ def score(
     side: str,
     device: torch.device,
 ) -> Scores:
-    """Return every figure of the model beside the trivial baselines, mean over the pairs of one side."""
-    by_method: dict[str, list[ImageMetrics]] = {name: [] for name in ("model", *BASELINE_NAMES)}
+    """Return every figure of the model beside the trivial baselines, over the patients of one side."""
+    figures: list[tuple[str, Figures]] = []
     for pair, indices in entries:
         arrays = prepared.arrays(pair)
         chosen = list(indices)
@@ -65,11 +69,11 @@ def score(
             drawn, arrays.suv_bw(chosen), ct_hu=arrays.ct_hu(chosen), body=arrays.body(chosen),
             measured=arrays.measured(chosen), baselines=baselines, device=device,
         )  # fmt: skip
-        for name, metrics in measured.items():
-            by_method[name].append(metrics)
-    patients = len({pair.patient_id for pair, _ in entries})
-    table = {name: mean_metrics(rows).as_json() for name, rows in by_method.items()}
-    return Scores(side=side, patients=patients, table=table)
+        of_pair = {name: metrics.as_json() for name, metrics in measured.items()}
+        share = hu_share(arrays.ct_hu(chosen), drawn, arrays.body(chosen))
+        of_pair["model"][HU_SHARE] = None if math.isnan(share) else share
+        figures.append((patient_digest(pair.patient_id), of_pair))
+    return scores_of(side, figures)
 
 
 def measure_beside_baselines(
@@ -102,6 +106,26 @@ def fit_on(prepared: PreparedSet, entries: Entries) -> Baselines:
             yield BaselineSample(arrays.ct_hu(chosen), arrays.suv_bw(chosen), arrays.body(chosen))
 
     return fit_baselines(samples())
+
+
+def calibrate_on(
+    cascade: Cascade, prepared: PreparedSet, entries: Entries, recipe: Recipe, *, device: torch.device
+) -> Calibration | None:
+    """Return what error to expect of a synthetic SUV, from patients the weights were not trained on.
+
+    None where there are none: nobody on that side, or a split by slice, which puts every patient on both.
+    """
+    if recipe.split.unit == "slice":
+        return None
+
+    def samples() -> Iterator[CalibrationSample]:
+        """Yield one pair at a time."""
+        for pair, indices in entries:
+            arrays, chosen = prepared.arrays(pair), list(indices)
+            drawn = synthesize_prepared(cascade, arrays, indices, recipe, device=device)
+            yield CalibrationSample(drawn, arrays.suv_bw(chosen), arrays.body(chosen))
+
+    return fit_calibration(samples())
 
 
 def synthesize_prepared(

@@ -88,7 +88,7 @@ class Calibration:
         try:
             suv_bw, error_suv = (np.asarray(card[name], dtype=np.float64) for name in ("suv_bw", "error_suv"))
             volumes = int(card["volumes"])
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"calibration: not numbers ({error})") from error
         if any(array.ndim != 1 or not np.isfinite(array).all() for array in (suv_bw, error_suv)):
             raise InputError("calibration: expected plain lists of finite numbers")
@@ -137,10 +137,10 @@ def fit_calibration(samples: Iterable[CalibrationSample]) -> Calibration | None:
         volumes += 1
     if not volumes:
         return None
-    group = np.minimum(np.floor((np.cumsum(weights) - weights) / (LEAST_SHARE * volumes)), 1 / LEAST_SHARE - 1)
-    joined = [np.bincount(group.astype(np.int64), weights=of) for of in (weights, suvs, errors)]
-    filled = joined[0] > 0
-    weights, suvs, errors = (of[filled] for of in joined)
+    colder = (np.cumsum(weights) - weights) / volumes  # share of all voxels in the steps below
+    group = np.floor(colder / LEAST_SHARE).astype(np.int64)
+    joined = np.stack([np.bincount(group, weights=of) for of in (weights, suvs, errors)])
+    weights, suvs, errors = joined[:, joined[0] > 0]
     suv_bw, error_suv = pool_adjacent_violators(suvs / weights, errors / weights, weights)
     return Calibration(suv_bw, error_suv, volumes)
 
@@ -185,10 +185,9 @@ def measure_trust(expected_suv: NDArray[Any], error_suv: NDArray[Any]) -> Trust:
 
 def rank_correlation(first: NDArray[Any], second: NDArray[Any]) -> float:
     """Return Spearman's correlation of two flat arrays, equal values sharing their mean rank; NaN where one is flat."""
-    ranks = [_ranks(values) for values in (first, second)]
-    if any(rank.size == 0 or np.ptp(rank) == 0 for rank in ranks):
+    if not first.size or np.ptp(first) == 0 or np.ptp(second) == 0:
         return math.nan
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
 
 
 def _ranks(values: NDArray[Any]) -> NDArray[np.float64]:

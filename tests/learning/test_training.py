@@ -16,9 +16,12 @@ from safetensors.torch import load_file
 
 from lib.errors import PreparedDataError, RecipeError, TrainingError
 from lib.learning.checkpoint import load_checkpoint, read_card
+from lib.learning.dataset import divide
 from lib.learning.progress import KEY_METRIC, read_history
 from lib.learning.recipe import Recipe
 from lib.learning.training import MODEL_FILE, train
+from lib.learning.validation import synthesize_prepared
+from lib.measures.calibration import Calibration
 from lib.pairing.prepared import PreparedSet
 from tests.learning.conftest import make_prepared, tiny_recipe
 
@@ -226,6 +229,27 @@ def test_without_validation_patients_the_last_weights_are_kept(tmp_path: Path) -
     result = train(nobody_judges, tiny_recipe("patience=1", "epochs=3"), tmp_path / "run")
     assert (result.epochs, result.card.epoch) == (3, 3)
     assert read_card(result.model).scores.side == "test"  # type: ignore[union-attr]
+
+
+def test_the_card_tells_what_error_to_expect_from_the_validation_patients(
+    prepared: PreparedSet, tmp_path: Path
+) -> None:
+    card = train(prepared, tiny_recipe(), tmp_path / "run").card
+    assert card.calibration is not None and card.calibration["volumes"] == len(card.training.validation_patients)
+    curve = Calibration.from_json(card.calibration)
+    sides = divide(prepared, card.recipe.split)
+    cascade, _ = load_checkpoint(tmp_path / "run" / MODEL_FILE)
+    for pair, indices in sides.validation[:1]:
+        arrays = prepared.arrays(pair)
+        drawn = synthesize_prepared(cascade, arrays, indices, card.recipe, device=torch.device("cpu"))
+        expected = curve.expected_error_suv(drawn)[arrays.body(list(indices))]
+        errors = np.abs(drawn - arrays.suv_bw(list(indices)))[arrays.body(list(indices))]
+        assert expected.mean() == pytest.approx(errors.mean(), rel=0.5)
+
+
+@pytest.mark.parametrize("setting", ["split.unit=slice", "split.validation=0.0"])
+def test_without_validation_patients_no_error_is_expected(prepared: PreparedSet, tmp_path: Path, setting: str) -> None:
+    assert train(prepared, tiny_recipe("epochs=1", setting), tmp_path / "run").card.calibration is None
 
 
 BARE = """

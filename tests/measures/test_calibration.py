@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
 from scipy import stats
 from scipy.optimize import isotonic_regression
 
@@ -22,6 +23,7 @@ from lib.measures.calibration import (
     pool_adjacent_violators,
     rank_correlation,
 )
+from lib.types import FloatArray
 
 CURVE = Calibration(np.array([1.0, 3.0]), np.array([0.2, 0.6]), volumes=2)
 SUVS = arrays.arrays(np.float32, (3, 40), elements=st.floats(0, 60, width=32))
@@ -86,7 +88,7 @@ def test_nothing_judged_gives_no_curve() -> None:
 
 
 @given(synthetic=SUVS, real=SUVS)
-def test_a_fitted_curve_stays_within_the_errors_and_their_mean(synthetic: np.ndarray, real: np.ndarray) -> None:
+def test_a_fitted_curve_stays_within_the_errors_and_their_mean(synthetic: FloatArray, real: FloatArray) -> None:
     body = np.ones(synthetic.shape, np.bool_)
     curve = fit(CalibrationSample(synthetic, real, body))
     errors = np.abs(synthetic.astype(np.float64) - real)
@@ -98,7 +100,7 @@ def test_a_fitted_curve_stays_within_the_errors_and_their_mean(synthetic: np.nda
 
 
 @given(synthetic=SUVS, real=SUVS)
-def test_a_hotter_voxel_never_has_a_smaller_expected_error(synthetic: np.ndarray, real: np.ndarray) -> None:
+def test_a_hotter_voxel_never_has_a_smaller_expected_error(synthetic: FloatArray, real: FloatArray) -> None:
     curve = fit(CalibrationSample(synthetic, real, np.ones(synthetic.shape, np.bool_)))
     ordered = curve.expected_error_suv(np.sort(synthetic, axis=None))
     assert (np.diff(ordered) >= 0).all()
@@ -168,7 +170,7 @@ def test_rank_correlation_by_hand(first: list[float], second: list[float], expec
 
 
 @given(arrays.arrays(np.int64, (2, 25), elements=st.integers(0, 6)))
-def test_scipy_finds_the_same_rank_correlation(values: np.ndarray) -> None:
+def test_scipy_finds_the_same_rank_correlation(values: NDArray[np.int64]) -> None:
     if np.ptp(values[0]) and np.ptp(values[1]):
         theirs = stats.spearmanr(values[0], values[1]).statistic
         assert rank_correlation(values[0], values[1]) == pytest.approx(theirs, abs=1e-12)

@@ -1,0 +1,71 @@
+"""How far a synthetic PET may be off, voxel by voxel: the absolute error to expect, in SUV.
+
+It is read from the synthetic SUV itself, by a curve fitted on patients the model was not trained on: spreads over
+stages, mirrored CTs and an ensemble predicted the error less well (docs/decisions/0009-uncertainty.md).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lib.errors import CheckpointError, InputError
+from lib.imaging.geometry import resolve_slab
+from lib.imaging.volume import Volume
+from lib.learning.card import ModelCard
+from lib.measures.calibration import Calibration
+from lib.synthesis.synthesizer import Synthesizer
+from lib.types import Progress, no_progress
+
+WHAT_IT_SAYS = (
+    "Absolute error to expect of the synthetic PET, SUVbw, on average over voxels of that synthetic SUV in validation "
+    "patients; 0 outside the body, where nothing was fitted. It cannot point at a lesion that the CT does not show."
+)
+
+
+def apply_with_uncertainty(
+    synthesizer: Synthesizer, ct: Volume, slices: slice | None = None, *, progress: Progress = no_progress
+) -> tuple[Volume, Volume]:
+    """Return the synthetic PET on the CT's grid and the absolute error to expect of each of its voxels, both SUVbw.
+
+    Args:
+        synthesizer: Its card must carry a calibration.
+        ct: The whole CT in HU, also when only a slab is wanted.
+        slices: Which slices; all when not given. A slab equals the same slices of the whole, in both volumes.
+        progress: Told after every slice.
+
+    Raises:
+        CheckpointError: The card carries no calibration, or a damaged one.
+        InputError: The volume is not in HU, or the slices leave it.
+    """
+    calibration = card_calibration(synthesizer.card)  # refused before the work, not after it
+    pet = synthesizer.apply(ct, slices, progress=progress)
+    start, stop = resolve_slab(slices or slice(None), ct.geometry.shape[0])
+    return pet, expected_error(pet, ct.slab(slice(start, stop)), calibration)
+
+
+def expected_error(pet: Volume, ct: Volume, calibration: Calibration) -> Volume:
+    """Return the absolute error to expect of a synthetic PET, SUVbw, 0 outside the body; both on one grid."""
+    from lib.imaging.body import body_mask  # needs SimpleITK, which a machine that only trains may lack
+
+    error_suv = np.zeros(pet.geometry.shape, dtype=np.float32)
+    for k in range(len(error_suv)):  # slice by slice: no second float volume
+        body = body_mask(ct.slab(slice(k, k + 1)))[0]
+        error_suv[k][body] = calibration.expected_error_suv(pet.array[k][body])
+    return Volume(error_suv, pet.geometry, pet.unit)
+
+
+def card_calibration(card: ModelCard) -> Calibration:
+    """Return what a model's validation patients told of its errors.
+
+    Raises:
+        CheckpointError: The card has no calibration, or a damaged one.
+    """
+    if card.calibration is None:
+        raise CheckpointError(
+            f"the model card of {card.name} carries no calibration, so no error can be expected of it; train it again "
+            "with validation patients (split.unit patient, split.validation above 0)"
+        )
+    try:
+        return Calibration.from_json(card.calibration)
+    except InputError as error:
+        raise CheckpointError(f"the model card of {card.name}: {error}; train it again") from error
