@@ -79,8 +79,10 @@ def _clauses(judgement: Judgement, outcome: Outcome) -> list[str]:
         names = judgement.outcomes(measure.name, outcome)
         if not names:
             continue
-        model, *others = (_mean(judgement, method, measure) for method in ("model", *names))
-        beside = f"{model} against {listed(others)}"
+        best = min if measure.best == "lowest" else max
+        strongest = best(names, key=lambda name: judgement.intervals[name][measure.name].mean)
+        model, other = (_mean(judgement, method, measure) for method in ("model", strongest))
+        beside = f"{model} against {other}" + (f" of {strongest}" if len(names) > 1 else "")
         clauses.append(
             f"does not beat {listed(names)} in {measure.name} ({beside})"
             if outcome == "not beaten"

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from lib.imaging.geometry import Geometry
-from lib.learning.card import ModelCard, Scores, TrainingData, patient_digest
+from lib.learning.card import ModelCard, TrainingData, patient_digest
 from lib.learning.recipe import Recipe, load_recipe
+from lib.learning.scores import Scores
 from lib.pairing.prepared import BODY, MEASURED, Preparation, PreparedPair, PreparedSet, write_index
 
 # One to three patients a side under the default split (worked out by calling it; the split is stable by design)

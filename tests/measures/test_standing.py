@@ -57,7 +57,7 @@ def test_a_lead_that_may_be_chance_is_not_sure() -> None:
     found = standing(patient((0.2, *MODEL[1:])), patient((0.55, *MODEL[1:])), patient((0.55, *MODEL[1:])))
     assert found.mark == "not surely"
     assert "is ahead of zero, constant, hu_mean and hu_median in mae_suv_body, though not surely" in found.sentence
-    assert "(0.433 against 0.500, 0.500, 0.500 and 0.500)" in found.sentence
+    assert "(0.433 against 0.500 of zero)" in found.sentence
 
 
 def test_a_baseline_without_a_value_is_none_to_beat() -> None:
