@@ -342,6 +342,10 @@ def evaluate(
     studies: Studies,
     model: ModelFile,
     out: Annotated[Path, typer.Option(help="Folder for figures and pictures.", show_default=False)],
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FOLDER", help="Another program's PETs: <CT SeriesInstanceUID>.nrrd, .mha, .nii.gz."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     note: Annotated[str, typer.Option(help="A line below every picture, such as the data's attribution.")] = "",
     as_json: AsJson = False,
@@ -350,20 +354,26 @@ def evaluate(
 
     Means are over patients that the model has never seen. Figures are SUVbw on the recipe's grid, PSNR of 0 to 10 SUV;
     `_body` means inside the body. Tumours drawn in RT Structure Sets are measured. `report.html` shows all of it.
+    With --beside (may be repeated) another program's synthetic PETs in SUVbw stand beside the model's, on any grid of
+    the CT's frame.
 
     The JSON is `{model, patients: [...], mean: {...}, baselines: {zero, constant, hu_mean, hu_median}}`, with
-    `intervals`, `against` (the model minus each baseline), `not_beaten` (by measure) and `verdict`.
+    `intervals`, `against` (the model minus each baseline), `not_beaten` (by measure), `beside` (the model minus each
+    other program), `targets` and `verdict`.
     """
     from lib.evaluation.evaluate import evaluate_pairs
+    from lib.evaluation.peers import parse_peers
     from lib.pairing.pairs import pair_series
     from lib.synthesis.synthesizer import Synthesizer
 
+    peers = parse_peers(beside or ())
     synthesizer = Synthesizer.load(model, device=device)
     scanned = _scan(studies)
     with _progress() as progress:
         result = evaluate_pairs(
-            pair_series(scanned).pairs, synthesizer, out, scan=scanned, run=model.parent, note=note, progress=progress
-        ).as_json()
+            pair_series(scanned).pairs, synthesizer, out,
+            scan=scanned, run=model.parent, peers=peers, note=note, progress=progress,
+        ).as_json()  # fmt: skip
     if as_json:
         _print_json(result)
         return
@@ -373,7 +383,12 @@ def evaluate(
     _print_intervals(result["intervals"], f"mean of {result['judged_patients']} patients (95 % confidence)")
     for failure in result["failed"]:
         stderr.print(f"failed: {failure['patient_id']}: {failure['reason']}", markup=False, soft_wrap=True)
-    stdout.print(result["verdict"]["sentence"], markup=False, soft_wrap=True)
+    for patient in result["patients"]:
+        for reason in patient["absent_peers"].values():
+            stderr.print(f"left out: {patient['patient_id']}: {reason}", markup=False, soft_wrap=True)
+    told = [result["verdict"]["sentence"], *(of["sentence"] for of in result["beside"].values()), *result["targets"]]
+    for sentence in told:
+        stdout.print(sentence, markup=False, soft_wrap=True)
     stdout.print(f"report: {out / 'report.html'}", markup=False, soft_wrap=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,14 +18,14 @@ from lib.imaging.resample import resample_to
 from lib.imaging.volume import Volume
 from lib.learning.card import ModelCard
 from lib.learning.validation import measure_beside_baselines
-from lib.measures.baselines import Baselines
-from lib.measures.image import ImageMetrics
+from lib.measures.baselines import BASELINE_NAMES, Baselines
+from lib.measures.image import ImageMetrics, measure_slices
 from lib.types import BoolArray, FloatArray
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Figures by method: `model`, then the trivial baselines `zero`, `constant`, `hu_mean`, `hu_median`."""
+    """Figures by method: `model`, the trivial baselines `zero`, `constant`, `hu_mean`, `hu_median`, then peers."""
 
     figures: Mapping[str, ImageMetrics]
 
@@ -42,6 +42,8 @@ class AlignedVolumes:
         real_suv: 0 where not measured.
         body: Inside the patient and measured.
         tumour: Inside what a physician drew as tumour; None where nobody did.
+        regions: The same, each region with its name.
+        peers_suv: What other programs drew of this CT, by their names, SUVbw.
     """
 
     ct_hu: FloatArray
@@ -51,6 +53,8 @@ class AlignedVolumes:
     measured: BoolArray
     geometry: Geometry
     tumour: BoolArray | None = None
+    regions: tuple[tuple[str, BoolArray], ...] = ()
+    peers_suv: Mapping[str, FloatArray] = field(default_factory=dict)
 
     @property
     def pixel_mm(self) -> tuple[float, float]:
@@ -92,7 +96,8 @@ def align(synthetic: Volume, *, ct: Volume, pet: Volume, grid: Grid) -> AlignedV
 
 
 def compare(volumes: AlignedVolumes, card: ModelCard, *, device: torch.device | None = None) -> Comparison:
-    """Return the figures of the model and of the baselines its card carries."""
+    """Return the figures of the model, of the baselines its card carries, and of peers."""
+    device = device or torch.device("cpu")
     figures = measure_beside_baselines(
         volumes.synthetic_suv,
         volumes.real_suv,
@@ -100,9 +105,19 @@ def compare(volumes: AlignedVolumes, card: ModelCard, *, device: torch.device | 
         body=volumes.body,
         measured=volumes.measured,
         baselines=card_baselines(card),
-        device=device or torch.device("cpu"),
+        device=device,
     )
+    body, measured = volumes.body, volumes.measured
+    for name, suv_bw in volumes.peers_suv.items():
+        figures[name] = measure_slices(suv_bw, volumes.real_suv, body, measured=measured, device=device)
     return Comparison(figures)
+
+
+def drawn_by_all(volumes: AlignedVolumes, baselines: Baselines) -> dict[str, FloatArray]:
+    """Return every method's PET, SUVbw (K, R, C): the model's, the trivial baselines', the peers'."""
+    drawn: dict[str, FloatArray] = {"model": volumes.synthetic_suv}
+    drawn |= {name: baselines.predict(name, volumes.ct_hu, volumes.body) for name in BASELINE_NAMES}
+    return drawn | dict(volumes.peers_suv)
 
 
 def card_baselines(card: ModelCard) -> Baselines:

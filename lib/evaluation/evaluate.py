@@ -10,16 +10,19 @@ from lib.dicom.contours import Contour, find_contours
 from lib.dicom.read import read_ct, read_pet
 from lib.dicom.scan import ScanReport
 from lib.errors import DicomError, InputError, PairingError
-from lib.evaluation.compare import align, card_baselines, compare
+from lib.evaluation.compare import AlignedVolumes, align, card_baselines, compare, drawn_by_all
+from lib.evaluation.peers import Peer, read_peer
 from lib.evaluation.picture import draw_comparison, draw_projections
-from lib.evaluation.reading import read_pair, tumour_of
+from lib.evaluation.reading import read_pair, tumour_of, tumour_regions
 from lib.evaluation.report import write_report
 from lib.evaluation.result import Evaluation, PatientResult, Seen, write_evaluation
+from lib.evaluation.trust import trust_of
 from lib.learning.card import ModelCard, patient_digest
+from lib.measures.volume import measure_volume
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepare import pair_id
 from lib.synthesis.synthesizer import Synthesizer
-from lib.types import Progress, Series, no_progress
+from lib.types import FloatArray, Progress, Series, no_progress
 
 __all__ = ["Evaluation", "PatientResult", "evaluate_pairs", "seen_by"]
 
@@ -31,6 +34,7 @@ def evaluate_pairs(
     *,
     scan: ScanReport | None = None,
     run: Path | None = None,
+    peers: Sequence[Peer] = (),
     note: str = "",
     progress: Progress = no_progress,
 ) -> Evaluation:
@@ -46,6 +50,8 @@ def evaluate_pairs(
         out: Folder, made where it is missing.
         scan: Where the pairs come from; tumours drawn in its RT Structure Sets are measured.
         run: Folder of the model's training run, whose history the report draws; none when not given.
+        peers: Other programs, whose PETs of the same CTs are set beside the model's. One that is missing or unfit is
+            reported, and the rest goes on.
         note: A line below every picture, such as the data's attribution.
         progress: Told before each pair.
 
@@ -61,11 +67,13 @@ def evaluate_pairs(
         patient_id, ct_uid = paired.pair.ct.patient_id, paired.pair.ct.uid
         progress(number, len(pairs), f"evaluating {patient_id}")
         try:
-            results.append(_evaluate(paired, synthesizer, out, scan, note))
+            results.append(_evaluate(paired, synthesizer, out, scan, peers, note))
         except InputError as error:
             failed.append((patient_id, ct_uid, str(error)))
     progress(len(pairs), len(pairs), "evaluated")
-    evaluation = Evaluation(synthesizer.card.name, synthesizer.checksum, tuple(results), tuple(failed))
+    evaluation = Evaluation(
+        synthesizer.card.name, synthesizer.checksum, tuple(results), tuple(failed), tuple(peer.name for peer in peers)
+    )
     if not evaluation.judged:
         reasons = "".join(f"; {ct_uid}: {reason}" for _, ct_uid, reason in failed)
         raise _nothing_to_prove(len(pairs), reasons)
@@ -83,15 +91,18 @@ def seen_by(card: ModelCard, patient_id: str) -> Seen:
 
 
 def _evaluate(
-    paired: PairedSeries, synthesizer: Synthesizer, out: Path, scan: ScanReport | None, note: str
+    paired: PairedSeries, synthesizer: Synthesizer, out: Path, scan: ScanReport | None, peers: Sequence[Peer], note: str
 ) -> PatientResult:
     card, patient_id = synthesizer.card, paired.pair.ct.patient_id
     ct, pet = read_ct(paired.pair.ct), read_pet(paired.pair.pet)
     volumes = align(synthesizer.apply(ct), ct=ct, pet=pet, grid=card.recipe.grid)
-    comparison = compare(volumes, card, device=synthesizer.device)
     contours, damage = _contours(scan, paired.pair.ct)
-    tumour, drawn = tumour_of(contours, volumes, frame_of_reference_uid=paired.pair.ct.frame_of_reference_uid)
-    volumes = replace(volumes, tumour=tumour)
+    frame = paired.pair.ct.frame_of_reference_uid
+    tumour, drawn = tumour_of(contours, volumes, frame_of_reference_uid=frame)
+    regions = tumour_regions(contours, volumes, frame_of_reference_uid=frame)
+    peers_suv, absent = _read_peers(peers, paired.pair.ct.uid, volumes)
+    volumes = replace(volumes, tumour=tumour, regions=regions, peers_suv=peers_suv)
+    baselines = card_baselines(card)
     title = f"{patient_id}, model {card.name} {synthesizer.checksum[:8]}"
     # hashes: two pairs of one patient stay apart, and a patient ID cannot name a path
     stem = f"{patient_digest(patient_id)}-{pair_id(paired.pair)}"
@@ -104,10 +115,31 @@ def _evaluate(
         ct_series_instance_uid=paired.pair.ct.uid,
         pet_series_instance_uid=paired.pair.pet.uid,
         seen=seen_by(card, patient_id),
-        comparison=comparison,
-        reading=read_pair(volumes, card_baselines(card), tumour_note=damage or drawn),
+        comparison=compare(volumes, card, device=synthesizer.device),
+        reading=read_pair(volumes, baselines, tumour_note=damage or drawn),
+        in_3d={
+            name: measure_volume(
+                suv_bw, volumes.real_suv, volumes.body, measured=volumes.measured, device=synthesizer.device
+            )
+            for name, suv_bw in drawn_by_all(volumes, baselines).items()
+        },
+        absent_peers=absent,
+        trust=trust_of(volumes, card),
         pictures=tuple(path.name for path in pictures),
     )
+
+
+def _read_peers(
+    peers: Sequence[Peer], ct_series_instance_uid: str, volumes: AlignedVolumes
+) -> tuple[dict[str, FloatArray], dict[str, str]]:
+    """Return what each peer drew of a CT, and why the others cannot be taken."""
+    drawn, absent = {}, {}
+    for peer in peers:
+        try:
+            drawn[peer.name] = read_peer(peer, ct_series_instance_uid, geometry=volumes.geometry, body=volumes.body)
+        except InputError as error:
+            absent[peer.name] = str(error)
+    return drawn, absent
 
 
 def _contours(scan: ScanReport | None, ct: Series) -> tuple[tuple[Contour, ...], str]:

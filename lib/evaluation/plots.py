@@ -13,12 +13,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lib.evaluation.reading import JOINT_HIGHEST_SUV
+from lib.evaluation.trust import OverallTrust
 from lib.learning.progress import EpochRecord
 from lib.measures.agreement import Agreement
+from lib.measures.calibration import Trust
 from lib.measures.criteria import KEY_MEASURE, METHODS
 from lib.measures.verdict import Judgement
 
 MODEL_COLOUR, OTHER_COLOUR, INK = "#0b6e8a", "#9aa5ad", "#27323a"
+LEFT = "mae_suv_body_rescaled"
 MOST_NAMED = 15  # points that are written beside; more would cover one another
 
 
@@ -42,6 +45,26 @@ def draw_methods(judgement: Judgement) -> bytes:
     axis.spines["left"].set_visible(False)
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", alpha=0.25)
+    return _png(figure)
+
+
+def draw_level(judgement: Judgement) -> bytes:
+    """Return each method's error, and what each patient's best overall factor would leave of it."""
+    figure, axis = _figure(4.3, 3.5)
+    for place, method in enumerate(METHODS):
+        whole, left = (judgement.intervals[method][name].mean for name in (KEY_MEASURE, LEFT))
+        colour = MODEL_COLOUR if method == "model" else OTHER_COLOUR
+        axis.barh(-place, whole, color=colour, alpha=0.3, height=0.62)
+        axis.barh(-place, left, color=colour, height=0.62)
+        words = f"{left:.3f} of {whole:.3f}"
+        axis.annotate(words, (whole, -place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
+    axis.set_yticks([-place for place in range(len(METHODS))], METHODS, fontsize=9.5)
+    axis.get_yticklabels()[0].set_fontweight("bold")
+    axis.margins(x=0.32)
+    axis.set_xlim(left=0)
+    axis.set_xlabel("body MAE [SUV]; dark: left after each patient's best factor")
+    axis.spines["left"].set_visible(False)
+    axis.tick_params(axis="y", length=0)
     return _png(figure)
 
 
@@ -87,6 +110,20 @@ def draw_joint(counts: NDArray[np.int64]) -> bytes:
     figure.colorbar(image, ax=axis, label="voxels", shrink=0.9, pad=0.03)
     axis.set_xlabel("real SUV")
     axis.set_ylabel("synthetic SUV")
+    return _png(figure)
+
+
+def draw_trust(patients: Sequence[Trust], overall: OverallTrust) -> bytes:
+    """Return observed over expected error, by tenths of the voxels: each patient's thin, their mean thick."""
+    figure, axis = _figure(4.3, 3.5)
+    for trust in patients:
+        axis.plot(trust.expected_suv, trust.observed_suv, color=OTHER_COLOUR, linewidth=0.9, alpha=0.7)
+    axis.plot(overall.expected_suv, overall.observed_suv, "o-", color=MODEL_COLOUR, linewidth=2.2, markersize=5)
+    highest = max(value for of in (*patients, overall) for value in (*of.expected_suv, *of.observed_suv))
+    axis.plot([0, highest], [0, highest], color=INK, linewidth=0.9, linestyle="--")
+    axis.set_xlabel("expected error [SUV]")
+    axis.set_ylabel("true absolute error [SUV]")
+    axis.grid(alpha=0.2)
     return _png(figure)
 
 

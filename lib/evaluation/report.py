@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
+from lib.evaluation.beside import beside_sentence
 from lib.evaluation.picture import LABEL
-from lib.evaluation.plots import draw_agreement, draw_history, draw_joint, draw_methods
+from lib.evaluation.plots import LEFT, draw_agreement, draw_history, draw_joint, draw_level, draw_methods, draw_trust
 from lib.evaluation.reading import REAL
-from lib.evaluation.report_table import comparison_table
+from lib.evaluation.report_table import beside_table, comparison_table, people_beside
 from lib.evaluation.result import Evaluation, PatientResult
+from lib.evaluation.trust import trust_sentence
 from lib.learning.card import ModelCard
 from lib.learning.progress import read_history
 from lib.measures.agreement import FEW_PATIENTS, bootstrap_mean
@@ -36,6 +38,9 @@ BODY = ("mae_suv_body", "psnr_db_body", "ssim_body", "correlation_body", "bias_s
 READER = (
     "tumour_suv_mean_error", "tumour_suv_max_error", "tumour_suv_peak_error",
     "hot_sensitivity", "hot_false_share", "hot_overlap",
+)  # fmt: skip
+BODY_3D = (
+    "ssim_body_3d", "ms_ssim_body_3d", "mae_suv_body_3d", "psnr_db_body_3d", "mse_body_3d", "ssim_3d", "ms_ssim_3d",
 )  # fmt: skip
 MORE_BODY = ("mse_body", "ms_ssim_body", "vif_body")
 SLICE = ("mae_suv", "psnr_db", "ssim", "ms_ssim", "vif", "mse")
@@ -72,9 +77,15 @@ def write_report(
         hu_share=_share(judgement.hu_share.mean),
         real_share=_share(_mean_real_share(evaluation)),
         tumours=len({pair.patient_id for pair in evaluation.judged if pair.reading.tumour}),
+        beside=[(beside_sentence(beside), beside_table(beside)) for beside in evaluation.beside],
+        people_beside=people_beside(evaluation.patients),
+        absent=[(p.patient_id, reason) for p in evaluation.patients for reason in p.absent_peers.values()],
+        level=_level_sentence(judgement),
+        in_3d=comparison_table(judgement, BODY_3D),
         more=comparison_table(judgement, MORE_BODY),
         whole=comparison_table(judgement, SLICE),
         people=[_person(pair) for pair in evaluation.patients],
+        trust=trust_sentence(evaluation.trust()),
         plots=_plots(evaluation, card, run),
         pictures=_pictures(evaluation, out),
         unpictured=max(0, len(evaluation.patients) - MOST_PICTURED),
@@ -89,6 +100,17 @@ def _colour(judgement: Judgement) -> str:
     if judgement.outcomes(KEY_MEASURE, "not beaten") or not judgement.outcomes(KEY_MEASURE, "beaten"):
         return "bad"
     return "unsure" if judgement.outcomes(KEY_MEASURE, "unsure") else "good"
+
+
+def _level_sentence(judgement: Judgement) -> str:
+    whole, left = (judgement.intervals["model"][name].mean for name in (KEY_MEASURE, LEFT))
+    if not math.isfinite(whole + left) or not whole:
+        return "No error of the model's level can be told."
+    return (
+        f"Were each patient's synthetic PET multiplied by the one factor that suits it best, {left:.3f} of the model's "
+        f"{whole:.3f} SUV would be left: {100 * (1 - left / whole):.0f} % of its error is a patient's overall level of "
+        "uptake, which a CT hardly tells; the rest is where the uptake lies."
+    )
 
 
 def _person(pair: PatientResult) -> dict[str, Any]:
@@ -128,7 +150,10 @@ def _plots(evaluation: Evaluation, card: ModelCard, run: Path | None) -> dict[st
         "methods": draw_methods(evaluation.judgement),
         "agreement": draw_agreement(real, drawn, names, evaluation.body_level()),
         "joint": draw_joint(joint),
+        "level": draw_level(evaluation.judgement),
     }
+    if (trust := evaluation.trust()) is not None:
+        plots["trust"] = draw_trust([pair.trust for pair in evaluation.judged if pair.trust is not None], trust)
     history = read_history(run) if run is not None else ()
     if history:
         plots["history"] = draw_history(history, kept_epoch=card.epoch)

@@ -5,20 +5,26 @@ from __future__ import annotations
 import csv
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from lib.evaluation.beside import Beside, set_beside
 from lib.evaluation.compare import Comparison
 from lib.evaluation.reading import REAL, Reading
+from lib.evaluation.targets import target_sentences
+from lib.evaluation.trust import OverallTrust, overall_trust, write_trust
 from lib.measures.agreement import Agreement, limits_of_agreement
 from lib.measures.baselines import BASELINE_NAMES
+from lib.measures.calibration import Trust
 from lib.measures.criteria import MEASURES, METHODS
 from lib.measures.image import ImageMetrics, library_versions, mean_metrics
 from lib.measures.verdict import Judgement, judge_patients
+from lib.measures.volume import VolumeMetrics
 from lib.pairing.prepared import write_text
 
 Seen = Literal["train", "validation", "no"]
@@ -30,7 +36,9 @@ class PatientResult:
 
     Attributes:
         seen: Whether the model has seen the patient.
-        comparison, reading: The figures by method.
+        comparison, reading, in_3d: The figures by method.
+        absent_peers: By peer, why nothing of it can be compared here.
+        trust: How well the errors the model's card expects hold; None where it expects none.
         pictures: File names beside the report: slices, and projections.
     """
 
@@ -40,12 +48,20 @@ class PatientResult:
     seen: Seen
     comparison: Comparison
     reading: Reading
+    in_3d: Mapping[str, VolumeMetrics]
+    absent_peers: Mapping[str, str] = field(default_factory=dict)
+    trust: Trust | None = None
     pictures: tuple[str, ...] = ()
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Names of the other programs whose PET of this CT was compared."""
+        return tuple(name for name in self.comparison.figures if name not in METHODS)
 
     def figures(self, method: str) -> dict[str, float]:
         """Return all figures of a method by name; NaN where not defined."""
         metrics = self.comparison.figures[method]
-        return {**vars(metrics), **self.reading.figures(method)}
+        return {**vars(metrics), **vars(self.in_3d[method]), **self.reading.figures(method)}
 
     def as_json(self) -> dict[str, Any]:
         """Return one entry of the contract's `patients`."""
@@ -57,6 +73,10 @@ class PatientResult:
             **self.comparison.figures["model"].as_json(),
             "baselines": {name: self.comparison.figures[name].as_json() for name in BASELINE_NAMES},
             **self.reading.as_json(),
+            "in_3d": {name: metrics.as_json() for name, metrics in self.in_3d.items()},
+            "peers": {name: self.comparison.figures[name].as_json() for name in self.peers},
+            "absent_peers": dict(self.absent_peers),
+            "uncertainty": None if self.trust is None else self.trust.as_json(),
             "pictures": list(self.pictures),
         }
 
@@ -69,12 +89,14 @@ class Evaluation:
         model: Name and checksum.
         patients: Every pair that could be compared.
         failed: (patient, CT series UID, reason) of the others.
+        peers: Names of the programs set beside the model.
     """
 
     model: str
     checksum: str
     patients: tuple[PatientResult, ...]
     failed: tuple[tuple[str, str, str], ...]
+    peers: tuple[str, ...] = ()
 
     @property
     def judged(self) -> tuple[PatientResult, ...]:
@@ -86,6 +108,21 @@ class Evaluation:
         """The model beside the baselines over the patients never seen."""
         return judge_patients(
             [(pair.patient_id, {method: pair.figures(method) for method in METHODS}) for pair in self.judged]
+        )
+
+    @cached_property
+    def beside(self) -> tuple[Beside, ...]:
+        """The model and each peer over the patients never seen that have both."""
+        return tuple(
+            set_beside(
+                peer,
+                [
+                    (pair.patient_id, {method: pair.figures(method) for method in ("model", peer)})
+                    for pair in self.judged
+                    if peer in pair.peers
+                ],
+            )
+            for peer in self.peers
         )
 
     def mean(self, method: str) -> ImageMetrics:
@@ -102,8 +139,13 @@ class Evaluation:
             np.array([level["model"] for level in levels]), np.array([level[REAL] for level in levels])
         )
 
+    def trust(self) -> OverallTrust | None:
+        """Return how well the errors the model's card expects hold over the patients never seen; None for no map."""
+        return overall_trust([(pair.patient_id, pair.trust) for pair in self.judged])
+
     def as_json(self) -> dict[str, Any]:
         """Return the contract of `evaluate --json`."""
+        trust = self.trust()
         return {
             "model": {"name": self.model, "sha256": self.checksum},
             "patients": [patient.as_json() for patient in self.patients],
@@ -111,7 +153,10 @@ class Evaluation:
             "mean": self.mean("model").as_json(),
             "baselines": {name: self.mean(name).as_json() for name in BASELINE_NAMES},
             **self.judgement.as_json(),
+            "targets": list(target_sentences(self.judgement)),
+            "beside": {beside.peer: beside.as_json() for beside in self.beside},
             "body_mean_suv_agreement": self.body_level().as_json(),
+            "uncertainty": None if trust is None else trust.as_json(),
             "failed": [
                 dict(zip(("patient_id", "ct_series_instance_uid", "reason"), f, strict=True)) for f in self.failed
             ],
@@ -120,11 +165,15 @@ class Evaluation:
 
 
 def write_evaluation(evaluation: Evaluation, out: Path) -> None:
-    """Write `evaluation.json`, `patients.csv` (a line for each pair and method) and `means.csv` (with confidence)."""
+    """Write `evaluation.json`, `patients.csv` (a line for each pair and method) and `means.csv` (with confidence).
+
+    Where the model's card expects errors, `uncertainty.csv` holds how well they held.
+    """
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "evaluation.json", json.dumps(evaluation.as_json(), indent=1, allow_nan=False))
     _write_patients(evaluation, out / "patients.csv")
     _write_means(evaluation.judgement, out / "means.csv")
+    write_trust([(pair.patient_id, pair.seen, pair.trust) for pair in evaluation.patients], out)
 
 
 def _write_patients(evaluation: Evaluation, path: Path) -> None:
@@ -133,7 +182,7 @@ def _write_patients(evaluation: Evaluation, path: Path) -> None:
         names = list(evaluation.patients[0].figures("model"))
         writer.writerow(["patient_id", "seen", "method", *names])
         for pair in evaluation.patients:
-            for method in METHODS:
+            for method in (*METHODS, *pair.peers):
                 figures = pair.figures(method)
                 writer.writerow([pair.patient_id, pair.seen, method, *(_cell(figures[name]) for name in names)])
 

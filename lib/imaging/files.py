@@ -46,6 +46,14 @@ def read_volume_file(path: Path, *, unit: Unit) -> Volume:
         return _turned(array, image, unit)
 
 
+def voxels_are_float(path: Path) -> bool:
+    """Return whether a volume file that could be read holds floating-point numbers; reads its header only."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return reader.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64)
+
+
 def volume_suffix(path: Path) -> str:
     """Return which of `SUFFIXES` a file's name ends in.
 

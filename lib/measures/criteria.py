@@ -28,6 +28,13 @@ class Measure:
     digits: int = 3
 
 
+IN_3D: tuple[tuple[str, str, Best, int], ...] = (
+    ("mae_suv", "MAE [SUV]", "lowest", 3),
+    ("psnr_db", "PSNR [dB]", "highest", 2),
+    ("ssim", "SSIM 3D", "highest", 3),
+    ("ms_ssim", "MS-SSIM 3D", "highest", 3),
+    ("mse", "MSE [SUV²]", "lowest", 3),
+)
 MEASURES = (
     Measure("mae_suv_body", "MAE [SUV]", "lowest"),
     Measure("psnr_db_body", "PSNR [dB]", "highest", 2),
@@ -43,6 +50,13 @@ MEASURES = (
     Measure("ms_ssim", "MS-SSIM", "highest"),
     Measure("vif", "VIF", "highest"),
     Measure("mse", "MSE [SUV²]", "lowest"),
+    *(
+        Measure(f"{name}{where}_3d", words, best, digits)
+        for where in ("_body", "")
+        for name, words, best, digits in IN_3D
+    ),
+    Measure("mae_suv_body_rescaled", "MAE left [SUV]", "lowest"),
+    Measure("psnr_db_body_rescaled", "PSNR left [dB]", "highest", 2),
     Measure("tumour_suv_mean_error", "SUVmean error", "nearest 0", 2),
     Measure("tumour_suv_max_error", "SUVmax error", "nearest 0", 2),
     Measure("tumour_suv_peak_error", "SUVpeak error", "nearest 0", 2),

@@ -29,9 +29,9 @@ LUMINANCE, CONTRAST = (0.01 * DATA_RANGE_SUV) ** 2, (0.03 * DATA_RANGE_SUV) ** 2
 class VolumeMetrics:
     """A volume's figures in 3D. NaN means not defined; PSNR is infinite for equal volumes.
 
-    MAE, MSE [SUV squared] and the PSNR of that MSE pool all voxels, as those of `ImageMetrics` do. `ssim_3d` is the mean
-    of the SSIM map over measured voxels, `ssim_body_3d` over the body's; neither is defined for less than 11 voxels
-    along an axis. MS-SSIM needs 176 along each, slices too; for `ms_ssim_body_3d` both are 0 outside the body.
+    MAE, MSE [SUV squared] and the PSNR of that MSE pool all voxels, as in `ImageMetrics`. `ssim_3d` is the mean of the
+    SSIM map over measured voxels, `ssim_body_3d` over the body's; neither is defined for less than 11 voxels along an
+    axis. MS-SSIM needs 176 along each, slices too; for `ms_ssim_body_3d` both are 0 outside the body.
     """
 
     mae_suv_3d: float

@@ -17,6 +17,7 @@ from lib.evaluation.evaluate import Evaluation, evaluate_pairs, seen_by
 from lib.learning.card import TrainingData, patient_digest
 from lib.learning.checkpoint import save_checkpoint
 from lib.measures.image import ImageMetrics
+from lib.measures.volume import VolumeMetrics
 from lib.networks.cascade import Cascade
 from lib.pairing.pairs import PairedSeries, pair_series
 from lib.sources.phantom import PhantomSettings, phantom_patient
@@ -26,8 +27,9 @@ from tests.learning.conftest import make_card, tiny_recipe
 
 COARSE = PhantomSettings(slices=12, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
 METRICS = {field.name for field in dataclasses.fields(ImageMetrics)}
+IN_3D = {field.name for field in dataclasses.fields(VolumeMetrics)}
 READ = (
-    {"hu_share"}
+    {"hu_share", "best_factor", "mae_suv_body_rescaled", "psnr_db_body_rescaled"}
     | {f"tumour_suv_{name}_error" for name in ("mean", "max", "peak")}
     | {f"hot_{name}" for name in ("sensitivity", "false_share", "overlap")}
 )
@@ -102,6 +104,8 @@ def test_the_json_keeps_its_contract(evaluation: Evaluation, synthesizer: Synthe
     for patient in told["patients"]:
         assert METRICS | {"patient_id", "seen", "ct_series_instance_uid", "pet_series_instance_uid"} <= patient.keys()
         assert list(patient["baselines"]) == BASELINES
+        assert list(patient["in_3d"]) == list(patient["best_factor"]) == ["model", *BASELINES]
+        assert set(patient["in_3d"]["model"]) == IN_3D
     assert told["mean"]["ms_ssim"] is None  # 64 pixels are too few for five scales
 
 
@@ -112,7 +116,7 @@ def test_the_table_has_a_line_for_each_patient_and_method(evaluation: Evaluation
         ("PHANTOM_0001", "model"),
         ("PHANTOM_0001", "zero"),
     ]
-    assert len(lines) == 4 * 5 and lines[0].keys() == {"patient_id", "seen", "method", *METRICS, *READ}
+    assert len(lines) == 4 * 5 and lines[0].keys() == {"patient_id", "seen", "method", *METRICS, *IN_3D, *READ}
     for line in lines:
         result = next(found for found in evaluation.patients if found.patient_id == line["patient_id"])
         figures = result.comparison.figures[line["method"]]

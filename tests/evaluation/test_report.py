@@ -142,7 +142,8 @@ def test_the_page_needs_nothing_but_itself(page: str) -> None:
 
 def test_every_picture_in_it_can_be_opened(page: str) -> None:
     encoded = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    assert len(encoded) == 4 + 2 * 2  # methods, Bland-Altman, joint, training; slices and projections of two patients
+    # methods, Bland-Altman, joint, level, training; slices and projections of two patients
+    assert len(encoded) == 5 + 2 * 2
     for png in encoded:
         with Image.open(BytesIO(base64.b64decode(png))) as image:
             assert image.format == "PNG" and np.asarray(image.convert("L")).std() > 5
