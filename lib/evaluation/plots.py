@@ -119,7 +119,8 @@ def draw_trust(patients: Sequence[Trust], overall: OverallTrust) -> bytes:
     for trust in patients:
         axis.plot(trust.expected_suv, trust.observed_suv, color=OTHER_COLOUR, linewidth=0.9, alpha=0.7)
     axis.plot(overall.expected_suv, overall.observed_suv, "o-", color=MODEL_COLOUR, linewidth=2.2, markersize=5)
-    highest = max(value for of in (*patients, overall) for value in (*of.expected_suv, *of.observed_suv))
+    curves = [*patients, Trust(overall.rank_correlation.mean, overall.expected_suv, overall.observed_suv)]
+    highest = max(value for curve in curves for value in (*curve.expected_suv, *curve.observed_suv))
     axis.plot([0, highest], [0, highest], color=INK, linewidth=0.9, linestyle="--")
     axis.set_xlabel("expected error [SUV]")
     axis.set_ylabel("true absolute error [SUV]")
