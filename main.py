@@ -29,6 +29,7 @@ from lib.errors import CT2PETError, InputError
 
 if TYPE_CHECKING:
     from lib.dicom.scan import ScanReport
+    from lib.learning.card import ModelCard
     from lib.learning.recipe import Recipe
     from lib.pairing.prepare import PreparationReport
     from lib.sources.cohort import Selection
@@ -61,7 +62,10 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: schedule.epochs=5. May be repeated."),
 ]
-ModelFile = Annotated[Path, typer.Option("--model", help="A .safetensors file made by train.", show_default=False)]
+ModelFiles = Annotated[
+    list[Path],
+    typer.Option("--model", help="A .safetensors file made by train; of several, the mean.", show_default=False),
+]
 
 
 @app.callback()
@@ -272,7 +276,7 @@ def train(
 
     On several GPUs: `torchrun --nproc-per-node 4 main.py train ARRAYS --out RUN`, on arrays made by `prepare`.
 
-    The JSON is `{model, epochs, stopped_because, scores}`.
+    The JSON is `{model, epochs, stopped_because, scores, standing}`.
     """
     from lib.learning.recipe import load_recipe
     from lib.learning.training import train as train_cascade
@@ -285,20 +289,44 @@ def train(
         result = train_cascade(prepared, chosen, out, resume=resume, device=device, progress=progress)
     if os.environ.get("RANK", "0") != "0":
         return  # under torchrun the first process speaks for all
-    scores = result.card.scores
     if as_json:
         told = {"model": result.model, "epochs": result.epochs, "stopped_because": result.stopped_because}
-        _print_json({**told, "scores": scores})
+        _print_json({**told, "scores": result.card.scores, "standing": result.card.standing})
         return
-    if scores is not None:
-        _print_scores(scores.table, f"{scores.patients} {scores.side} patients")
+    _print_standing(result.card)
     stdout.print(f"{result.epochs} epochs ({result.stopped_because}); model: {result.model}", soft_wrap=True)
+
+
+@app.command()
+def card(
+    model: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A .safetensors file made by train.", show_default=False)
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Show a model's card: what it learnt from, how it stands beside trivial predictors, and what it is not for.
+
+    The JSON is the whole card, with each patient's figures (patients as hashes) and the trivial predictors.
+    """
+    from lib.learning.card_facts import card_facts
+    from lib.learning.checkpoint import read_card
+
+    found = read_card(model)
+    if as_json:
+        _print_json(found.as_json())
+        return
+    table = _table("the model", "")
+    for name, told in card_facts(found).items():
+        table.add_row(name, escape(told))
+    stdout.print(table)
+    _print_standing(found)
+    stdout.print(f"Limits: {found.limits}", markup=False, soft_wrap=True)
 
 
 @app.command()
 def synthesize(
     ct: Annotated[Path, typer.Argument(help="DICOM folder of a CT, or a .nii.gz, .nrrd or .mha in HU.")],
-    model: ModelFile,
+    models: ModelFiles,
     out: Annotated[Path, typer.Option(help="File to write: .nrrd, .nii.gz or .mha.", show_default=False)],
     slices: Annotated[str, typer.Option(help="Only these slices, A:B counted from 0; all when empty.")] = "",
     series: Annotated[str | None, typer.Option(help="SeriesInstanceUID, where the folder holds several CTs.")] = None,
@@ -312,10 +340,10 @@ def synthesize(
     from lib.dicom.open_ct import open_ct
     from lib.imaging.files import volume_suffix, write_volume_file
     from lib.imaging.geometry import parse_slab
-    from lib.synthesis.synthesizer import Synthesizer
+    from lib.synthesis.ensemble import load_models
 
     volume_suffix(out)  # a wrong name is told before the work, not after it
-    synthesizer = Synthesizer.load(model, device=device)
+    synthesizer = load_models(models, device=device)
     with _progress() as progress:
         pet = synthesizer.apply(
             open_ct(ct, series_uid=series, progress=progress), parse_slab(slices), progress=progress
@@ -340,7 +368,7 @@ def synthesize(
 @app.command()
 def evaluate(
     studies: Studies,
-    model: ModelFile,
+    models: ModelFiles,
     out: Annotated[Path, typer.Option(help="Folder for figures and pictures.", show_default=False)],
     beside: Annotated[
         list[str] | None,
@@ -364,15 +392,15 @@ def evaluate(
     from lib.evaluation.evaluate import evaluate_pairs
     from lib.evaluation.peers import parse_peers
     from lib.pairing.pairs import pair_series
-    from lib.synthesis.synthesizer import Synthesizer
+    from lib.synthesis.ensemble import load_models
 
     peers = parse_peers(beside or ())
-    synthesizer = Synthesizer.load(model, device=device)
+    synthesizer = load_models(models, device=device)
     scanned = _scan(studies)
     with _progress() as progress:
         result = evaluate_pairs(
             pair_series(scanned).pairs, synthesizer, out,
-            scan=scanned, run=model.parent, peers=peers, note=note, progress=progress,
+            scan=scanned, run=models[0].parent if len(models) == 1 else None, peers=peers, note=note, progress=progress,
         ).as_json()  # fmt: skip
     if as_json:
         _print_json(result)
@@ -436,12 +464,25 @@ def _prepare(studies: Path, out: Path, recipe: Recipe) -> PreparationReport:
     from lib.pairing.pairs import pair_series
     from lib.pairing.prepare import prepare_pairs
 
-    pairs = pair_series(_scan(studies)).pairs
+    scan = _scan(studies)
     with _progress() as progress:
-        report = prepare_pairs(pairs, out, preparation=recipe.preparation, progress=progress)
+        report = prepare_pairs(
+            pair_series(scan).pairs, out, preparation=recipe.preparation, scan=scan, progress=progress
+        )
     for failure in report.failed:
         stderr.print(f"left out: {failure.patient_id}: {failure.reason}", markup=False, soft_wrap=True)
     return report
+
+
+def _print_standing(card: ModelCard) -> None:
+    """Print a card's figures, with their confidence where it keeps it, and how its model stands."""
+    if (scores := card.scores) is not None and scores.table:
+        title = f"{scores.patients} {scores.side} patients"
+        if scores.intervals:
+            _print_intervals(scores.intervals, f"{title} (95 % confidence)")
+        else:
+            _print_scores(scores.table, title)
+    stdout.print(card.standing.sentence, markup=False, soft_wrap=True)
 
 
 def _print_scores(table: Mapping[str, Mapping[str, float | None]], title: str) -> None:
@@ -476,6 +517,7 @@ def _print_intervals(intervals: Mapping[str, Mapping[str, Mapping[str, float | N
         sure = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
         return "-" if mean is None else f"{mean:.3f}{sure}"
 
+    columns = {name: words for name, words in columns.items() if name in intervals["model"]}
     shown = _table("method", *columns.values(), title=title)
     for method, row in intervals.items():
         shown.add_row(method, *(told(row[name]) for name in columns))
@@ -546,7 +588,9 @@ def _table(*headings: str, title: str | None = None) -> Table:
     """Return an empty table; a heading that begins with > is a column of numbers."""
     table = Table(show_lines=False, title=title, title_justify="left")
     for heading in headings:
-        table.add_column(heading.lstrip(">"), justify="right" if heading.startswith(">") else "left", overflow="fold")
+        table.add_column(
+            escape(heading.lstrip(">")), justify="right" if heading.startswith(">") else "left", overflow="fold"
+        )
     return table
 
 

@@ -83,18 +83,22 @@ def find_contours(report: ScanReport, series: Series) -> tuple[Contour, ...]:
     Raises:
         DicomError: One of these files is damaged.
     """
+    return tuple(
+        contour
+        for path in structure_set_files(report, series)
+        for contour in read_contours(path)
+        if contour.frame_of_reference_uid == series.frame_of_reference_uid
+    )
+
+
+def structure_set_files(report: ScanReport, series: Series) -> tuple[Path, ...]:
+    """Return the files of the RT Structure Sets of a series' study."""
     home = (series.patient_id, series.study_uid)
-    paths = [
+    return tuple(
         path
         for found in report.series
         if found.series.modality == "RTSTRUCT" and (found.series.patient_id, found.series.study_uid) == home
         for path in found.series.files
-    ]
-    return tuple(
-        contour
-        for path in paths
-        for contour in read_contours(path)
-        if contour.frame_of_reference_uid == series.frame_of_reference_uid
     )
 
 
@@ -142,6 +146,26 @@ def rasterise(contour: Contour, geometry: Geometry, *, frame_of_reference_uid: s
     if not mask.any():
         raise DicomError(f"region {contour.name!r} covers no voxel of the volume: it lies outside or between slices")
     return mask
+
+
+def draw_tumours(
+    contours: Iterable[Contour], geometry: Geometry, *, frame_of_reference_uid: str
+) -> tuple[BoolArray, str]:
+    """Return the voxels of all regions drawn as tumour together, and a note: which regions, and why others are not in.
+
+    A region that cannot be drawn on the grid is left out: the others are good without it.
+    """
+    mask = np.zeros(geometry.shape, np.bool_)
+    notes = []
+    for contour in contours:
+        if not contour.is_tumour:
+            continue
+        try:
+            mask |= rasterise(contour, geometry, frame_of_reference_uid=frame_of_reference_uid)
+            notes.append(contour.name)
+        except DicomError as error:
+            notes.append(f"left out: {error}")
+    return mask, "; ".join(notes)
 
 
 def _by_slice(contour: Contour, geometry: Geometry) -> dict[int, list[Points]]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.dicom.contours import Contour, rasterise
+from lib.dicom.contours import Contour, draw_tumours, rasterise
 from lib.errors import DicomError
 from lib.evaluation.compare import AlignedVolumes, drawn_by_all
 from lib.measures.agreement import Agreement, limits_of_agreement
@@ -104,17 +104,8 @@ def tumour_of(
     contours: Iterable[Contour], volumes: AlignedVolumes, *, frame_of_reference_uid: str
 ) -> tuple[BoolArray | None, str]:
     """Return the voxels of all regions drawn as tumour together, or None, and a note: which regions, or why none."""
-    mask = np.zeros(volumes.geometry.shape, np.bool_)
-    notes = []
-    for contour in contours:
-        if not contour.is_tumour:
-            continue
-        try:
-            mask |= rasterise(contour, volumes.geometry, frame_of_reference_uid=frame_of_reference_uid)
-            notes.append(contour.name)
-        except DicomError as error:  # the other regions, and all other figures, are good without it
-            notes.append(f"left out: {error}")
-    return (mask if mask.any() else None), "; ".join(notes)
+    mask, note = draw_tumours(contours, volumes.geometry, frame_of_reference_uid=frame_of_reference_uid)
+    return (mask if mask.any() else None), note
 
 
 def tumour_regions(

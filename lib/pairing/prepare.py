@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.dicom.contours import draw_tumours, find_contours, structure_set_files
 from lib.dicom.origin import read_origin
 from lib.dicom.read import read_ct, read_pet
-from lib.errors import InputError, PairingError, PreparedDataError
+from lib.dicom.scan import ScanReport
+from lib.errors import DicomError, InputError, PairingError, PreparedDataError
 from lib.imaging.body import body_mask
 from lib.imaging.field_of_view import mask_unmeasured
 from lib.imaging.geometry import Geometry
@@ -29,13 +32,16 @@ from lib.pairing.prepared import (
     ARRAYS,
     BODY,
     MEASURED,
+    TUMOUR,
     Preparation,
     PreparedPair,
     PreparedSet,
     write_index,
     write_text,
 )
-from lib.types import FloatArray, Progress, SeriesPair, no_progress
+from lib.types import BoolArray, FloatArray, Progress, Series, SeriesPair, no_progress
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,13 +64,25 @@ class PreparationReport:
 
 
 def prepare_pairs(
-    pairs: Sequence[PairedSeries], out: Path, *, preparation: Preparation, progress: Progress = no_progress
+    pairs: Sequence[PairedSeries],
+    out: Path,
+    *,
+    preparation: Preparation,
+    scan: ScanReport | None = None,
+    progress: Progress = no_progress,
 ) -> PreparationReport:
     """Write each pair's arrays under `out` and return the set of exactly these pairs.
 
     Pairs that lie there already, made from the same files under the same grid and windows, are taken as they are.
     A pair that fails is reported with its reason and the rest goes on. May be killed at any time: an unfinished pair
     leaves a folder that starts with a dot, which the next run removes.
+
+    Args:
+        pairs: Which.
+        out: Folder, made where it is missing.
+        preparation: The recipe's grid and windows.
+        scan: Where the pairs come from; tumours drawn in its RT Structure Sets are kept beside the body.
+        progress: Told before each pair.
 
     Raises:
         PreparedDataError: `out` holds arrays of another grid or windows, or cannot be written.
@@ -82,7 +100,8 @@ def prepare_pairs(
     for number, paired in enumerate(pairs):
         progress(number, len(pairs), f"preparing {paired.pair.ct.patient_id}")
         try:
-            source = _fingerprint(paired.pair)
+            structures = () if scan is None else structure_set_files(scan, paired.pair.ct)
+            source = _fingerprint((*paired.pair.ct.files, *paired.pair.pet.files, *structures))
             entry = _entry_on_disk(out, paired.pair, source, preparation)
             if entry is not None:
                 reused += 1
@@ -101,7 +120,9 @@ def pair_id(pair: SeriesPair) -> str:
     return hashlib.sha256(f"{pair.ct.uid} {pair.pet.uid}".encode()).hexdigest()[:16]
 
 
-def _prepare(paired: PairedSeries, out: Path, source: str, preparation: Preparation) -> PreparedPair:
+def _prepare(
+    paired: PairedSeries, out: Path, source: str, preparation: Preparation, scan: ScanReport | None
+) -> PreparedPair:
     pair = paired.pair
     ct, pet = read_ct(pair.ct), mask_unmeasured(read_pet(pair.pet))
     offsets = paired.match(tolerance_mm=preparation.grid.tolerance_mm)
@@ -119,7 +140,8 @@ def _prepare(paired: PairedSeries, out: Path, source: str, preparation: Preparat
     body = resample_in_plane(body_mask(ct).astype(np.float32), rows, columns) >= 0.5
     unit_ct = normalize_ct(resample_in_plane(ct.array, rows, columns), preparation.windows)[chosen]
     unit_pet = normalize_pet(np.where(measured, suv_bw, 0).astype(np.float32), preparation.windows)
-    regions = body[chosen] * np.uint8(BODY) + measured * np.uint8(MEASURED)
+    tumour = _tumour(pair.ct, geometry, scan)[chosen]
+    regions = body[chosen] * np.uint8(BODY) + measured * np.uint8(MEASURED) + tumour * np.uint8(TUMOUR)
     entry = PreparedPair(
         id=pair_id(pair),
         patient_id=pair.ct.patient_id,
@@ -137,6 +159,17 @@ def _prepare(paired: PairedSeries, out: Path, source: str, preparation: Preparat
     stored = (_stored(unit_ct, preparation), _stored(unit_pet, preparation), regions.astype(np.uint8))
     _write_pair(out, entry, dict(zip(ARRAYS, stored, strict=True)))
     return entry
+
+
+def _with_origin(entry: PreparedPair, pair: SeriesPair) -> PreparedPair:
+    ct, pet = read_origin(pair.ct), read_origin(pair.pet)
+    return replace(
+        entry,
+        ct_scanner=ct.scanner,
+        pet_scanner=pet.scanner,
+        body_part=ct.body_part or pet.body_part,
+        tracer=pet.tracer,
+    )
 
 
 def _matched_slices(pet: Volume, geometry: Geometry, match: SliceMatch, *, tolerance_mm: float) -> FloatArray:
@@ -160,17 +193,6 @@ def _matched_slices(pet: Volume, geometry: Geometry, match: SliceMatch, *, toler
 def _write_pair(out: Path, entry: PreparedPair, arrays: dict[str, NDArray[Any]]) -> None:
     final = out / "pairs" / entry.id
     beside = out / "pairs" / f".{entry.id}.{os.getpid()}"
-def _with_origin(entry: PreparedPair, pair: SeriesPair) -> PreparedPair:
-    ct, pet = read_origin(pair.ct), read_origin(pair.pet)
-    return replace(
-        entry,
-        ct_scanner=ct.scanner,
-        pet_scanner=pet.scanner,
-        body_part=ct.body_part or pet.body_part,
-        tracer=pet.tracer,
-    )
-
-
     beside.mkdir()
     try:
         for name, array in arrays.items():
@@ -208,10 +230,23 @@ def _refuse_other_preparation(out: Path, preparation: Preparation) -> None:
         )
 
 
-def _fingerprint(pair: SeriesPair) -> str:
+def _tumour(ct: Series, geometry: Geometry, scan: ScanReport | None) -> BoolArray:
+    """Return the drawn tumours, (K, R, C); none where a contour cannot be read: the pair is good without it."""
+    nothing = np.zeros(geometry.shape, np.bool_)
+    if scan is None:
+        return nothing
+    try:
+        contours = find_contours(scan, ct)
+    except DicomError as error:
+        logger.warning("CT %s: its tumour contours are left out: %s", ct.uid, error)
+        return nothing
+    return draw_tumours(contours, geometry, frame_of_reference_uid=ct.frame_of_reference_uid)[0]
+
+
+def _fingerprint(files: Iterable[Path]) -> str:
     """Return a hash over name, size and time of every file: changes when a file does, without reading pixels."""
     digest = hashlib.sha256()
-    for path in (*pair.ct.files, *pair.pet.files):
+    for path in files:
         try:
             status = path.stat()
         except OSError as error:

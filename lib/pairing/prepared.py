@@ -5,7 +5,7 @@
     DIR/index.json            what the recipe's grid and windows were, and every pair
     DIR/pairs/<id>/ct.npy     (K, R, C) CT, unit range: float16, or uint8 levels under an 8-bit recipe
     DIR/pairs/<id>/pet.npy    (K, R, C) PET, unit range: float16, or uint8 levels
-    DIR/pairs/<id>/regions.npy  (K, R, C) uint8: bit 0 inside the body, bit 1 measured by the PET scanner
+    DIR/pairs/<id>/regions.npy  (K, R, C) uint8: bit 0 body, bit 1 measured by the PET scanner, bit 2 drawn tumour
     DIR/pairs/<id>/pair.json  this pair's entry of the index
 
 Reading needs numpy only: prepared arrays can be carried to a machine that has never seen DICOM.
@@ -31,7 +31,7 @@ from lib.imaging.normalize import Windows, denormalize_ct, denormalize_pet
 from lib.types import BoolArray, FloatArray
 
 FORMAT = 1
-BODY, MEASURED = 1, 2  # bits of regions.npy
+BODY, MEASURED, TUMOUR = 1, 2, 4  # bits of regions.npy
 ARRAYS = ("ct", "pet", "regions")
 
 
@@ -136,7 +136,11 @@ class PairArrays:
 
     def body(self, index: Any = slice(None)) -> BoolArray:
         """Return the body where the PET scanner measured: where a synthetic PET is judged."""
-        return np.asarray(self.regions[index] == (BODY | MEASURED))
+        return np.asarray((self.regions[index] & (BODY | MEASURED)) == (BODY | MEASURED))
+
+    def tumour(self, index: Any = slice(None)) -> BoolArray:
+        """Return the drawn tumours; nowhere, where none was drawn or the contours were not at hand."""
+        return np.asarray((self.regions[index] & TUMOUR) > 0)
 
 
 @dataclass(frozen=True)

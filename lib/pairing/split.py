@@ -22,12 +22,15 @@ class Split:
         validation: Share that chooses the best weights, 0 to 1.
         test: Share that nothing is chosen on, 0 to 1.
         salt: Another word, another split.
+        offset: Where on the circle of hashes the test side begins, 0 to 1: `test = 0.25` with offsets 0, 0.25, 0.5 and
+            0.75 are the four folds of a cross-validation.
     """
 
     unit: SplitUnit = "patient"
     validation: float = 0.1
     test: float = 0.2
     salt: str = "ct2pet"
+    offset: float = 0.0
 
     def __post_init__(self) -> None:
         if self.unit not in get_args(SplitUnit):
@@ -37,6 +40,8 @@ class Split:
                 "split.validation and split.test are shares whose sum is below 1, "
                 f"found {self.validation} and {self.test}"
             )
+        if not 0 <= self.offset < 1:
+            raise RecipeError(f"split.offset is at least 0 and below 1, found {self.offset}")
 
     def side_of_patient(self, patient_id: str) -> Side:
         """Return the side of a patient. Depends on nothing but the patient's ID, the shares and the salt."""
@@ -48,7 +53,7 @@ class Split:
 
     def _side(self, key: str) -> Side:
         digest = hashlib.sha256(f"{self.salt}/{key}".encode()).digest()
-        place = int.from_bytes(digest[:8], "big") / 2**64
+        place = (int.from_bytes(digest[:8], "big") / 2**64 - self.offset) % 1
         # test first: enlarging the validation share then never moves a patient out of test
         if place < self.test:
             return "test"

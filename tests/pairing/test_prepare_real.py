@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
+from lib.dicom.contours import find_contours
 from lib.dicom.scan import scan_folder
 from lib.learning.recipe import load_recipe
 from lib.pairing.pairs import PairedSeries, pair_series
@@ -186,3 +187,30 @@ def test_a_second_run_opens_no_dicom_file(
     monkeypatch.setattr("lib.dicom.read.read_slice", refuse)
     again = prepare_pairs(real_pairs, quantitative.prepared.root, preparation=QUANTITATIVE)
     assert again.reused == 3 and again.prepared == quantitative.prepared
+
+
+def test_a_drawn_tumour_is_kept_beside_the_body(
+    real_pairs: tuple[PairedSeries, ...], quantitative: PreparationReport, tmp_path: Path
+) -> None:
+    scan = scan_folder(real_pairs[0].pair.ct.files[0].parents[2])
+    pairs = pair_series(scan).pairs
+    prepared = prepare_pairs(pairs, tmp_path, preparation=QUANTITATIVE, scan=scan).prepared
+    for pair in prepared.pairs:
+        arrays = prepared.arrays(pair)
+        drawn = find_contours(scan, next(p.pair.ct for p in pairs if p.pair.ct.uid == pair.ct_series_instance_uid))
+        area_mm2 = {
+            round(polygon[0, 2], 1): shoelace_mm2(polygon[:, :2]) for one in drawn for polygon in one.polygons_mm
+        }
+        expected_ml = sum(area_mm2.values()) * pair.spacing_mm[0] / 1000
+        tumour_ml = arrays.tumour().sum() * np.prod(pair.spacing_mm) / 1000
+        assert tumour_ml == pytest.approx(expected_ml, rel=0.1)
+        assert arrays.suv_bw()[arrays.tumour()].mean() > arrays.suv_bw()[arrays.body()].mean()
+        without = quantitative.prepared.arrays(of_patient(quantitative.prepared, pair.patient_id))
+        np.testing.assert_array_equal(arrays.body(), without.body())
+        assert not without.tumour().any()
+
+
+def shoelace_mm2(points: NDArray[np.float64]) -> float:
+    """Return the area of a polygon, (N, 2)."""
+    x, y = points.T
+    return float(abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2)

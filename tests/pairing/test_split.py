@@ -99,3 +99,23 @@ def test_impossible_splits_are_refused(settings: dict[str, object], words: str) 
     with pytest.raises(RecipeError) as told:
         Split(**settings)  # type: ignore[arg-type]
     assert words in str(told.value)
+
+
+def test_offsets_cut_the_patients_into_folds() -> None:
+    patients = [f"P{number}" for number in range(200)]
+    folds = [
+        {
+            patient
+            for patient in patients
+            if Split(test=0.25, validation=0, offset=k / 4).side_of_patient(patient) == "test"
+        }
+        for k in range(4)
+    ]
+    assert set.union(*folds) == set(patients)
+    assert sum(map(len, folds)) == len(patients)
+    assert folds[0] == {patient for patient in patients if Split(test=0.25).side_of_patient(patient) == "test"}
+
+
+def test_an_offset_beyond_the_circle_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"split.offset is at least 0 and below 1, found 1"):
+        Split(offset=1.0)
