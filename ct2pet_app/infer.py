@@ -16,17 +16,27 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from ct2pet_app.errors import BusyError
 from ct2pet_app.infer_request import InferOptions
 from ct2pet_app.models import ModelStore, how_to_train
-from ct2pet_app.told import Stopwatch, card_as_json, figures, seen_in_training, slab_in_words, suv_statistics
+from ct2pet_app.told import (
+    UNIT,
+    Stopwatch,
+    card_as_json,
+    figures,
+    seen_in_training,
+    slab_in_words,
+    suv_statistics,
+    told_of_uncertainty,
+)
 from ct2pet_app.uploads import CTSource
 from lib.errors import CheckpointError
 from lib.imaging.files import write_volume_file
+from lib.imaging.volume import Volume
 from lib.learning.card import INTENDED_USE
 from lib.synthesis.synthesizer import Synthesizer
+from lib.synthesis.uncertainty import apply_with_uncertainty
 
 logger = logging.getLogger(__name__)
 
 MOST_WAITING = 8  # requests that hold a volume in memory at once; a whole-body CT is 1.5 GB as float32
-UNIT = "SUVbw"
 LEFT_BEHIND_S = 3600.0  # nobody waits for a result that long
 
 
@@ -51,7 +61,7 @@ class SynthesisTask(InferTask):
         card = published.card
         return (
             f"synthetic PET (SUVbw) from CT, {card.network.stages} stage(s), recipe {card.recipe.name}, trained on "
-            f"{len(card.training.patients)} patients. {INTENDED_USE}"
+            f"{len(card.training.patients)} patients. {card.standing.sentence} {INTENDED_USE}"
         )
 
     @description.setter
@@ -59,7 +69,7 @@ class SynthesisTask(InferTask):
         """Take no notice: MONAI Label's constructor sets a fixed text."""
 
     def info(self) -> dict[str, Any]:
-        """Return what ``/info/`` says about the model: MONAI Label's keys, whether it is trained, and its card."""
+        """Return what ``/info/`` says about the model: MONAI Label's keys, is it trained, its standing and card."""
         try:
             published = self._models.published(self._name)
         except CheckpointError:
@@ -68,12 +78,14 @@ class SynthesisTask(InferTask):
             **super().info(),
             "trained": published is not None,
             "checksum": None if published is None else published.checksum,
+            "uncertainty": published is not None and published.card.calibration is not None,
+            "standing": None if published is None else published.card.standing.as_json(),
             "card": None if published is None else card_as_json(published.card),
         }
 
     def config(self) -> dict[str, Any]:
         """Return what a client may set."""
-        return {"slices": "", "metrics": True, "result_extension": ".nrrd"}
+        return {"slices": "", "metrics": True, "uncertainty": False, "result_extension": ".nrrd"}
 
     def get_path(self, validate: bool = True) -> str | None:
         """Return the published checkpoint, for MONAI Label's ``/model/`` addresses."""
@@ -123,25 +135,31 @@ class SynthesisTask(InferTask):
             self._models.in_use.acquire()
         try:
             with watch.step("synthesise"):
-                pet = synthesizer.apply(ct, options.slices)
+                pet, error = _drawn(synthesizer, ct, options)
         finally:
             self._models.in_use.release()
         with watch.step("measure"):
             metrics, why_no_metrics = figures(pet, ct, source, options, synthesizer.card)
         with watch.step("write"):
-            name = f"synthetic-pet-{self._name}-{uuid.uuid4().hex[:8]}{options.extension}"
-            path = write_volume_file(pet, self._results / name)
+            name = f"{self._name}-{uuid.uuid4().hex[:8]}{options.extension}"
+            path, error_path = self._results / f"synthetic-pet-{name}", self._results / f"uncertainty-{name}"
+            if options.uncertainty != "only":
+                write_volume_file(pet, path)
+            if error is not None:
+                write_volume_file(error, error_path)
         which = source.image_id or "an upload"  # whose file name may be a patient's
         logger.info("%s of %s: %d slices in %.2f s", self._name, which, pet.geometry.shape[0], watch.total())
-        return str(path), {
+        return str(error_path if options.uncertainty == "only" else path), {
             "synthetic": True,
             "notice": INTENDED_USE,
+            "standing": synthesizer.card.standing.as_json(),
             "image": source.image_id or source.name,
             "unit": UNIT,
             "shape": list(pet.geometry.shape),
             "spacing_mm": list(pet.geometry.spacing_mm),
             "slices": slab_in_words(ct, options.slices),
             "suv": suv_statistics(pet),
+            "uncertainty": None if error is None else told_of_uncertainty(error, error_path.name, synthesizer.card),
             "metrics": metrics,
             "why_no_metrics": why_no_metrics,
             "seen_in_training": seen_in_training(source, synthesizer.card),
@@ -153,3 +171,10 @@ class SynthesisTask(InferTask):
             },
             "ignored": list(options.ignored),
         }
+
+
+def _drawn(synthesizer: Synthesizer, ct: Volume, options: InferOptions) -> tuple[Volume, Volume | None]:
+    """Return the synthetic PET, and the map of errors to expect where it is wanted."""
+    if options.uncertainty == "no":
+        return synthesizer.apply(ct, options.slices), None
+    return apply_with_uncertainty(synthesizer, ct, options.slices)

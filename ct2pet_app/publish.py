@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from lib.errors import CheckpointError, InputError
 from lib.evaluation.compare import align
 from lib.imaging.grid import Grid
 from lib.learning.card import patient_digest
+from lib.learning.checkpoint import read_card
 from lib.pairing.pairs import PairedSeries
 from lib.synthesis.synthesizer import Synthesizer
 
@@ -37,8 +38,14 @@ def judge(
     """Return whether a candidate is to be published: unless it is worse on the same patients than what is published.
 
     The measure is the mean absolute error of SUV inside the body, on the candidate's grid, mean over at most 8
-    patients that neither model was trained on.
+    patients that neither model was trained on. The words end with how the candidate stands beside the trivial
+    predictors; that decides nothing.
     """
+    verdict = _compare(name, candidate, models, pairs, device=device)
+    return replace(verdict, verdict=f"{verdict.verdict}. {read_card(candidate).standing.sentence}")
+
+
+def _compare(name: str, candidate: Path, models: ModelStore, pairs: Sequence[PairedSeries], *, device: str) -> Verdict:
     try:
         published = models.published(name)
     except CheckpointError as error:

@@ -18,8 +18,11 @@ from lib.errors import InputError
 from lib.evaluation.compare import compare_with_real
 from lib.imaging.volume import Volume
 from lib.learning.card import ModelCard, patient_digest
+from lib.synthesis.uncertainty import WHAT_IT_SAYS, card_calibration
 
 logger = logging.getLogger(__name__)
+
+UNIT = "SUVbw"
 
 
 class Stopwatch:
@@ -64,8 +67,19 @@ def seen_in_training(source: CTSource, card: ModelCard) -> bool | None:
 
 
 def card_as_json(card: ModelCard) -> dict[str, Any]:
-    """Return a model card as plain values, without its tables of baselines, which are long and for our code."""
-    return {key: value for key, value in json.loads(card.to_json()).items() if key != "baselines"}
+    """Return a model card as the plain values of JSON, for clients."""
+    return dict(json.loads(json.dumps(card.for_clients())))
+
+
+def told_of_uncertainty(error: Volume, file: str, card: ModelCard) -> dict[str, Any]:
+    """Return what is told of a map of expected errors: the name of its file in the answer, and what it says."""
+    return {
+        "file": file,
+        "what": WHAT_IT_SAYS,
+        "unit": UNIT,
+        "suv": suv_statistics(error),
+        "calibrated_on": card_calibration(card).volumes,
+    }
 
 
 def figures(

@@ -87,7 +87,8 @@ class CascadeTrainTask(TrainTask):
         )
         logger.info("training %s ended after epoch %d: %s", self._name, result.epochs, result.stopped_because)
         if asked.publish == "always":
-            verdict = Verdict(True, "published, as asked for, without a comparison")
+            told = f"published, as asked for, without a comparison. {result.card.standing.sentence}"
+            verdict = Verdict(True, told)
         else:
             verdict = judge(self._name, result.model, self._models, pairs, device=asked.device)
         if verdict.published:

@@ -116,15 +116,27 @@ def test_training_leaves_a_model_and_a_table(arrays: Path, model: Path, capsys: 
     # the run is finished: --resume returns it as it is
     code, out, _ = run(capsys, "train", arrays, "--out", model.parent, *SETTINGS, "--resume")
     assert code == 0
-    assert "1 validation patients" in out and "body MAE [SUV]" in out and "hu_median" in out
+    assert "1 validation patients" in out and "body MAE [SUV]" in out and "body PSNR [dB]" in out and "hu_median" in out
+    assert "Judged on 1 validation patient, on whom its weights were chosen (few, so that" in out
     assert f"2 epochs (the run was finished before); model: {model}" in out
 
 
 def test_training_tells_json(arrays: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = run_json(capsys, "train", arrays, "--out", model.parent, *SETTINGS, "--resume")
-    assert told.keys() == {"model", "epochs", "stopped_because", "scores"}
+    assert told.keys() == {"model", "epochs", "stopped_because", "scores", "standing"}
     assert told["model"] == str(model) and told["scores"]["side"] == "validation"
     assert told["scores"]["table"].keys() == {"model", "zero", "constant", "hu_mean", "hu_median"}
+
+
+def test_a_card_is_shown(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "card", model)
+    assert code == 0 and "quantitative-2" in out and "2 patients, 2 pairs, 20 slices" in out
+    assert "computed chest phantom (2 patients)" in out and "CHEST" in out and "Set aside" in out
+    assert "Learnt from 2 patients: one CT scanner model (ct2pet computed chest phantom)" in out
+    told = run_json(capsys, "card", model)
+    assert told["standing"]["sentence"] in out
+    assert list(told["scores"]["by_patient"]) == told["training"]["validation_patients"]
+    assert "not a readable .safetensors file" in refused(capsys, "card", model.parent / "recipe.json")
 
 
 def test_training_starts_from_dicom_and_takes_stages(

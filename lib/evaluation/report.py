@@ -9,7 +9,6 @@ import base64
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from lib.evaluation.report_table import beside_table, comparison_table, people_b
 from lib.evaluation.result import Evaluation, PatientResult
 from lib.evaluation.trust import trust_sentence
 from lib.learning.card import ModelCard
+from lib.learning.card_facts import card_facts
 from lib.learning.progress import read_history
 from lib.measures.agreement import FEW_PATIENTS, bootstrap_mean
 from lib.measures.criteria import KEY_MEASURE, METHODS, WORDS
@@ -89,7 +89,7 @@ def write_report(
         plots=_plots(evaluation, card, run),
         pictures=_pictures(evaluation, out),
         unpictured=max(0, len(evaluation.patients) - MOST_PICTURED),
-        facts=_facts(evaluation, card),
+        facts=card_facts(card) | {"SHA-256": evaluation.checksum},
         recipe=json.dumps(dataclasses.asdict(card.recipe), indent=1),
         versions=library_versions() | dict(card.versions),
     ))  # fmt: skip
@@ -170,23 +170,6 @@ def _pictures(evaluation: Evaluation, out: Path) -> list[tuple[str, str, list[st
         (pair.patient_id, pair.seen, [_embedded((out / name).read_bytes()) for name in pair.pictures])
         for pair in by_error[:MOST_PICTURED]
     ]
-
-
-def _facts(evaluation: Evaluation, card: ModelCard) -> Mapping[str, str]:
-    network, training = card.network, card.training
-    return {
-        "Name": card.name,
-        "SHA-256": evaluation.checksum,
-        "Made": card.created,
-        "Recipe": card.recipe.name,
-        "Network": f"{network.stages} stage(s) of {network.base_channels} channels at the first of {network.depth} "
-        f"levels, {network.context_slices} CT slices as input",
-        "Weights": f"of epoch {card.epoch}",
-        "Trained on": f"{len(training.patients)} patients, {training.pairs} pairs, {training.slices} slices "
-        f"(data {training.digest})",
-        "Chosen on": f"{len(training.validation_patients)} validation patients",
-        "Intended use": card.intended_use,
-    }
 
 
 def _mean_real_share(evaluation: Evaluation) -> float:

@@ -94,6 +94,13 @@ class ModelCard:
         """Return plain values; `standing` is among them for readers."""
         return {**asdict(self), "standing": self.standing.as_json()}
 
+    def for_clients(self) -> dict[str, Any]:
+        """Return plain values without the tables of baselines, patients and errors, which are long and for our code."""
+        told = {name: value for name, value in self.as_json().items() if name not in ("baselines", "calibration")}
+        if self.scores is not None:
+            told["scores"] = {name: value for name, value in told["scores"].items() if name != "by_patient"}
+        return told
+
     def to_json(self) -> str:
         """Return the card as JSON."""
         return json.dumps(self.as_json(), sort_keys=True)

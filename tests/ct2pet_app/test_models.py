@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from ct2pet_app.publish import judge
 from lib.errors import CheckpointError, ModelNotTrainedError
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
+from lib.learning.checkpoint import load_checkpoint, save_checkpoint
+from lib.learning.scores import scores_of
+from lib.measures.criteria import METHODS
 from tests.ct2pet_app.constant_model import save_constant_model
 
 MakeApp = Callable[..., CT2PETApp]
@@ -75,6 +79,24 @@ def test_a_damaged_published_file_is_listed_with_the_reason(make_app: MakeApp) -
     assert told["description"].startswith("unusable: ")
 
 
+def test_a_model_is_listed_with_how_it_stands_beside_trivial_predictors(
+    make_app: MakeApp, tmp_path: Path, ct_uids: tuple[str, ...]
+) -> None:
+    app = make_app()
+    path = save_constant_model(tmp_path / "1.safetensors", 1.0, stages=1)
+    cascade, card = load_checkpoint(path)
+    equal = {"mae_suv_body": 0.5, "psnr_db_body": 20.0, "ssim_body": 0.8, "correlation_body": 0.5, "hu_share": 0.1}
+    scores = scores_of("validation", [("p", dict.fromkeys(METHODS, equal))])
+    app.models.publish("unet", save_checkpoint(path, cascade, replace(card, scores=scores)))
+    listed = app.info()["models"]["unet"]
+    words = "does not beat zero, constant, hu_mean and hu_median in mae_suv_body (0.500 against 0.500 of zero)"
+    assert listed["standing"]["mark"] == "does not beat all" and words in listed["description"]
+    answer = app.infer({"model": "unet", "image": ct_uids[0]})["params"]
+    assert answer["standing"] == listed["standing"] == answer["model"]["card"]["standing"]
+    assert "by_patient" not in answer["model"]["card"]["scores"] and "baselines" not in listed["card"]
+    assert app.info()["models"]["cascade3"]["standing"] is None
+
+
 # Phantom uptake lies near 0.5 to 2 SUV in most of the body: 0.8 is a far better constant than 9.
 @pytest.mark.parametrize(
     ("published_suv", "candidate_suv", "replaces"), [(9.0, 0.8, True), (0.8, 9.0, False), (0.8, 0.8, True)]
@@ -89,6 +111,7 @@ def test_a_model_is_replaced_only_by_one_that_is_not_worse(
     assert verdict.published is replaces
     assert "SUV in the body" in verdict.verdict
     assert "2 patient(s)" in verdict.verdict
+    assert ". Not judged: it carries no scores" in verdict.verdict  # how the candidate stands, in its card's words
 
 
 def test_patients_a_model_was_trained_on_do_not_judge_it(make_app: MakeApp, tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ def test_a_lookup_written_as_a_model_is_exposed(evaluation: Evaluation, page: st
     assert 'class="verdict bad"' in page
     assert re.search(r"The model does not beat [^.;]*hu_median", page) and "It is a lookup table itself" in page
     assert "✗ does not beat hu_median" in page
+    assert '<p class="bad-text">Its card says, from training: Not judged: no voxel inside' in page
 
 
 def test_the_tumour_a_physician_drew_is_measured(evaluation: Evaluation, page: str) -> None:
