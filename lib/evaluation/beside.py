@@ -67,13 +67,13 @@ def beside_sentence(beside: Beside) -> str:
     """Return who is ahead in which measure, for a person."""
     if not beside.patients:
         return f"{beside.peer}: no volume of a patient that the model has never seen."
-    words = {"model": "the model is surely ahead", "peer": f"{beside.peer} is surely ahead"}
+    words = {"model": "the interval favours the model", "peer": f"the interval favours {beside.peer}"}
     clauses = []
     for side, said in words.items():
         names = [m.words.split(" [")[0] for m in BESIDE if beside.measures[m.name].ahead == side]
         clauses += [f"{said} in {', '.join(names)}"] if names else []
     patients = "1 patient" if beside.patients == 1 else f"{beside.patients} patients"
-    told = "; ".join(clauses) or "no measure tells the two apart surely"
+    told = "; ".join(clauses) or "no interval tells the two apart"
     mae = beside.measures[BESIDE[0].name]
     return (
         f"{beside.peer}, {patients}: body MAE {mae.model.mean:.3f} (model) and {mae.peer.mean:.3f} SUV "

@@ -21,6 +21,7 @@ from lib.learning.card import ModelCard, patient_digest
 from lib.measures.volume import measure_volume
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepare import pair_id
+from lib.synthesis.ensemble import Ensemble
 from lib.synthesis.synthesizer import Synthesizer
 from lib.types import FloatArray, Progress, Series, no_progress
 
@@ -29,7 +30,7 @@ __all__ = ["Evaluation", "PatientResult", "evaluate_pairs", "seen_by"]
 
 def evaluate_pairs(
     pairs: Sequence[PairedSeries],
-    synthesizer: Synthesizer,
+    synthesizer: Synthesizer | Ensemble,
     out: Path,
     *,
     scan: ScanReport | None = None,
@@ -91,7 +92,12 @@ def seen_by(card: ModelCard, patient_id: str) -> Seen:
 
 
 def _evaluate(
-    paired: PairedSeries, synthesizer: Synthesizer, out: Path, scan: ScanReport | None, peers: Sequence[Peer], note: str
+    paired: PairedSeries,
+    synthesizer: Synthesizer | Ensemble,
+    out: Path,
+    scan: ScanReport | None,
+    peers: Sequence[Peer],
+    note: str,
 ) -> PatientResult:
     card, patient_id = synthesizer.card, paired.pair.ct.patient_id
     ct, pet = read_ct(paired.pair.ct), read_pet(paired.pair.pet)

@@ -33,7 +33,7 @@ def hottest_slice(volumes: AlignedVolumes) -> int:
 def draw_comparison(
     volumes: AlignedVolumes, path: Path, *, title: str, slices: tuple[int, ...] = (), note: str = ""
 ) -> Path:
-    """Write a PNG with one row a slice: CT, synthetic PET, real PET, synthetic fused over CT, error; return its path.
+    """Write a PNG with one row a slice: CT, synthetic PET, peers', real PET, synthetic over CT, error; return its path.
 
     Args:
         volumes: On one grid.
@@ -46,22 +46,25 @@ def draw_comparison(
     top_suv = _top_suv(volumes)
     rows, columns = volumes.real_suv.shape[1:]
     aspect = volumes.pixel_mm[0] / volumes.pixel_mm[1]
-    height = 3.0 * rows / columns * aspect
+    panels = 5 + len(volumes.peers_suv)
+    height = 15.0 / panels * rows / columns * aspect
     figure = _figure(height * len(slices) + 1.1)
-    axes = figure.subplots(len(slices), 5, squeeze=False)
+    axes = figure.subplots(len(slices), panels, squeeze=False)
     for line, k in zip(axes, slices, strict=True):
         ct, synthetic, real = volumes.ct_hu[k], volumes.synthetic_suv[k], volumes.real_suv[k]
         error = np.where(volumes.measured[k], synthetic - real, 0)
         _show(line[0], ct, f"CT, slice {k}", aspect, cmap="gray", limits=CT_WINDOW_HU)
         _show(line[1], synthetic, "synthetic PET", aspect, cmap=PET_COLOURS, limits=(0, top_suv))
-        pet = _show(line[2], real, "real PET", aspect, cmap=PET_COLOURS, limits=(0, top_suv))
-        _show(line[3], ct, "synthetic PET over CT", aspect, cmap="gray", limits=CT_WINDOW_HU)
+        for axis, (name, suv_bw) in zip(line[2:-3], volumes.peers_suv.items(), strict=True):
+            _show(axis, suv_bw[k], name, aspect, cmap=PET_COLOURS, limits=(0, top_suv))
+        pet = _show(line[-3], real, "real PET", aspect, cmap=PET_COLOURS, limits=(0, top_suv))
+        _show(line[-2], ct, "synthetic PET over CT", aspect, cmap="gray", limits=CT_WINDOW_HU)
         opacity = np.clip(synthetic / top_suv, 0, 1) * 0.7
-        line[3].imshow(synthetic, cmap=PET_COLOURS, vmin=0, vmax=top_suv, alpha=opacity, aspect=aspect)
+        line[-2].imshow(synthetic, cmap=PET_COLOURS, vmin=0, vmax=top_suv, alpha=opacity, aspect=aspect)
         difference = _show(
-            line[4], error, "synthetic - real", aspect, cmap="RdBu_r", limits=(-top_suv / 2, top_suv / 2)
+            line[-1], error, "synthetic - real", aspect, cmap="RdBu_r", limits=(-top_suv / 2, top_suv / 2)
         )
-        for image, axis in ((pet, line[2]), (difference, line[4])):
+        for image, axis in ((pet, line[-3]), (difference, line[-1])):
             bar = figure.colorbar(image, ax=axis, fraction=0.04, pad=0.02)
             bar.set_label("SUVbw [g/mL]", color="white", fontsize=8)
             bar.ax.tick_params(colors="white", labelsize=7)

@@ -60,9 +60,9 @@ def draw_level(judgement: Judgement) -> bytes:
         axis.annotate(words, (whole, -place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
     axis.set_yticks([-place for place in range(len(METHODS))], METHODS, fontsize=9.5)
     axis.get_yticklabels()[0].set_fontweight("bold")
-    axis.margins(x=0.32)
+    axis.margins(x=0.35)  # room for the numbers
     axis.set_xlim(left=0)
-    axis.set_xlabel("body MAE [SUV]; dark: left after each patient's best factor")
+    axis.set_xlabel("body MAE [SUV], dark: what a best factor leaves")
     axis.spines["left"].set_visible(False)
     axis.tick_params(axis="y", length=0)
     return _png(figure)

@@ -52,10 +52,10 @@ def test_pairs_of_one_patient_count_once() -> None:
 def test_the_sentence_says_who_is_ahead_in_what() -> None:
     found = beside("mae_suv_body", (0.4, 0.5), (0.5, 0.6))
     assert beside_sentence(found) == (
-        "other, 2 patients: body MAE 0.450 (model) and 0.550 SUV (other); the model is surely ahead in MAE."
+        "other, 2 patients: body MAE 0.450 (model) and 0.550 SUV (other); the interval favours the model in MAE."
     )
     unsure = beside("mae_suv_body", (0.4, 0.5), (0.6, 0.5))
-    assert beside_sentence(unsure).endswith("no measure tells the two apart surely.")
+    assert beside_sentence(unsure).endswith("no interval tells the two apart.")
     assert beside_sentence(beside("mae_suv_body")) == "other: no volume of a patient that the model has never seen."
 
 

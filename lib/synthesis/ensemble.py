@@ -1,0 +1,71 @@
+"""Several models asked of one CT: the mean of what they draw."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from lib.errors import CheckpointError
+from lib.imaging.volume import Volume
+from lib.learning.card import ModelCard
+from lib.synthesis.synthesizer import OutputGrid, Synthesizer
+from lib.types import Progress, no_progress
+
+
+class Ensemble:
+    """Used as a `Synthesizer` is. It has seen whom any member has seen; its trivial predictors are the first's."""
+
+    def __init__(self, members: Sequence[Synthesizer]) -> None:
+        self.members = tuple(members)
+        self.card = _card([member.card for member in members])
+        self.checksum = hashlib.sha256(" ".join(member.checksum for member in members).encode()).hexdigest()
+        self.device = members[0].device
+
+    def apply(
+        self,
+        ct: Volume,
+        slices: slice | None = None,
+        *,
+        grid: OutputGrid = "ct",
+        progress: Progress = no_progress,
+    ) -> Volume:
+        """Return the mean of the members' synthetic PETs, SUVbw; arguments and errors as of `Synthesizer.apply`."""
+        first, *others = self.members
+        pet = first.apply(ct, slices, grid=grid, progress=progress)
+        total = pet.array.astype(np.float64)
+        for member in others:
+            total += member.apply(ct, slices, grid=grid, progress=progress).array
+        return Volume((total / len(self.members)).astype(np.float32), pet.geometry, pet.unit)
+
+
+def load_models(paths: Sequence[Path], *, device: str = "auto") -> Synthesizer | Ensemble:
+    """Return the synthesizer of one checkpoint, or the ensemble of several.
+
+    Raises:
+        CheckpointError: Not one of our checkpoints, or models that work on different grids or windows.
+        RecipeError: No such device.
+    """
+    members = [Synthesizer.load(path, device=device) for path in paths]
+    return members[0] if len(members) == 1 else Ensemble(members)
+
+
+def _card(cards: Sequence[ModelCard]) -> ModelCard:
+    """Return the first's card under another name, with everybody whom any member has seen, and no scores of its own."""
+    first = cards[0]
+    for number, card in enumerate(cards, start=1):
+        if card.recipe.preparation != first.recipe.preparation:
+            raise CheckpointError(
+                f"model {number} of {len(cards)} ({card.name}) works on another grid or other windows than the first, "
+                "so their PETs cannot be averaged; give models of one preparation"
+            )
+    trained = {digest for card in cards for digest in card.training.patients}
+    chosen = {digest for card in cards for digest in card.training.validation_patients}
+    training = replace(
+        first.training, patients=tuple(sorted(trained)), validation_patients=tuple(sorted(chosen - trained))
+    )
+    name = f"mean of {len(cards)} models like {first.name}"
+    return replace(first, name=name, training=training, scores=None, calibration=None)

@@ -1,0 +1,55 @@
+"""The four sentences at the end of an evaluation, on figures whose answer is known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from lib.evaluation.targets import target_sentences
+from lib.measures.criteria import HU_SHARE, MEASURES, METHODS
+from lib.measures.verdict import judge_patients
+
+NAMES = (*(measure.name for measure in MEASURES), HU_SHARE)
+
+
+def sentences(**rows: list[float]) -> tuple[str, ...]:
+    """Each measure's values in the order of METHODS, the same for two patients."""
+    figures = {method: dict.fromkeys(NAMES, math.nan) for method in METHODS}
+    for measure, values in rows.items():
+        for method, value in zip(METHODS, values, strict=True):
+            figures[method][measure] = value
+    return target_sentences(judge_patients([("P1", figures), ("P2", figures)]))
+
+
+#      model zero constant hu_mean hu_median
+MAE = [0.45, 1.0, 0.7, 0.65, 0.5]
+PSNR = [21.25, 18.0, 19.0, 19.5, 20.0]
+CORRELATION = [0.61, math.nan, math.nan, 0.4, 0.35]
+TUMOUR = [-3.0, -6.0, -5.0, 2.5, -4.0]
+
+
+def test_what_people_ask_first() -> None:
+    told = sentences(mae_suv_body=MAE, psnr_db_body=PSNR, correlation_body=CORRELATION, tumour_suv_mean_error=TUMOUR)
+    assert told == (
+        "Body MAE: 0.450 SUV, 10.0 % below hu_median's 0.500.",
+        "Body PSNR: 21.25 dB, 1.25 dB above hu_median's 20.00.",
+        "Correlation inside the body: 0.61.",
+        "Tumour SUVmean error: -3.00 SUV on average of 2 patients; in size smaller than zero's by 3.00, constant's by "
+        "2.00, hu_median's by 1.00; not smaller than hu_mean's by 0.50.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ({"mae_suv_body": [0.6, 1, 1, 1, 0.5], "psnr_db_body": [19.5, 0, 0, 0, 20]}, "20.0 % above hu_median's 0.500."),
+        ({"mae_suv_body": [0.6, 1, 1, 1, 0.5], "psnr_db_body": [19.5, 0, 0, 0, 20]}, "0.50 dB below hu_median's 20"),
+        ({"mae_suv_body": MAE, "psnr_db_body": [math.inf, 0, 0, 0, 20]}, "Body PSNR: not defined"),
+        ({"mae_suv_body": MAE}, "Correlation inside the body: not defined, a PET is flat."),
+        ({"mae_suv_body": MAE}, "Tumour SUVmean error: no patient judged has a drawn tumour."),
+        ({}, "no voxel inside one was measured"),
+    ],
+)
+def test_what_else_can_be(rows: dict[str, list[float]], words: str) -> None:
+    assert words in " ".join(sentences(**rows))
