@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ct2pet_app.errors import RequestError
 
@@ -13,7 +13,8 @@ EXTENSIONS = (".nrrd", ".nii.gz", ".mha")
 SLAB = re.compile(r"\s*(-?\d+)?\s*:\s*(-?\d+)?\s*")
 # MONAI Label lets these name any file of the server: the image is chosen by ?image=, an upload or a session, only
 FORBIDDEN = ("image", "images", "file", "path", "session", "label", "model")
-KNOWN = ("slices", "result_extension", "metrics", "save_label", "label_tag")
+KNOWN = ("slices", "result_extension", "metrics", "uncertainty", "save_label", "label_tag")
+Uncertainty = Literal["no", "beside", "only"]
 # what stock clients always send and what has no meaning here; a result is float32 whatever dtype is asked for
 WITHOUT_MEANING = frozenset(
     {"client_id", "device", "result_dtype", "result_compress", "result_write_to_file", "description", "logging",
@@ -29,6 +30,7 @@ class InferOptions:
         slices: The slab `A:B`; all slices when None.
         extension: Of the result file.
         metrics: Compare with the real PET where there is one.
+        uncertainty: The map of errors to expect: not wanted, a second file beside the PET, or the only file.
         save_label: Keep the result in the datastore, too.
         label_tag: Under this tag.
         ignored: Parameters that were sent and have no meaning here; the answer names them.
@@ -37,6 +39,7 @@ class InferOptions:
     slices: slice | None = None
     extension: str = ".nrrd"
     metrics: bool = True
+    uncertainty: Uncertainty = "no"
     save_label: bool = False
     label_tag: str = "synthetic"
     ignored: tuple[str, ...] = ()
@@ -58,6 +61,7 @@ class InferOptions:
             slices=_slab(params.get("slices")),
             extension=_extension(params.get("result_extension")),
             metrics=_flag(params, "metrics", default=True),
+            uncertainty=_uncertainty(params),
             save_label=_flag(params, "save_label", default=False),
             label_tag=str(params.get("label_tag") or cls.label_tag),
             ignored=tuple(sorted(set(params) - set(KNOWN) - WITHOUT_MEANING)),
@@ -82,6 +86,17 @@ def _extension(text: Any) -> str:
     if extension not in EXTENSIONS:
         raise RequestError(f"result_extension {wanted[:40]!r}: expected one of {', '.join(EXTENSIONS)}")
     return extension
+
+
+def _uncertainty(params: Mapping[str, Any]) -> Uncertainty:
+    if str(params.get("uncertainty")).lower() != "only":
+        try:
+            return "beside" if _flag(params, "uncertainty", default=False) else "no"
+        except RequestError as error:
+            raise RequestError(f"{error}, or only") from error
+    if _flag(params, "save_label", default=False):
+        raise RequestError("save_label: a label is a PET; ask for the uncertainty beside it (true), not only")
+    return "only"
 
 
 def _flag(params: Mapping[str, Any], key: str, *, default: bool) -> bool:

@@ -12,16 +12,16 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Depends, File, Form, UploadFile
 from fastapi.background import BackgroundTasks
 from monailabel.config import settings as monailabel_settings
 from monailabel.endpoints import train as stock_train
-from monailabel.endpoints.infer import send_response
 from monailabel.endpoints.user.auth import RBAC
 
 from ct2pet_app import server
+from ct2pet_app.answer import Output, refuse_two_files_as_one, send_answer
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.uploads import source_of_file, suffix_of
 
@@ -70,10 +70,11 @@ def _infer(app: CT2PETApp) -> Any:
         params: str = Form("{}"),
         file: UploadFile | None = File(None),
         label: UploadFile | None = File(None),
-        output: Literal["image", "json", "all"] | None = None,
+        output: Output = None,
     ) -> Any:
         """Draw a synthetic PET from a CT: of the datastore (`image`), uploaded (`file`), or of a session."""
         asked = _params(params)
+        refuse_two_files_as_one(asked, output)
         if session_id:
             result = app.synthesize(model, app.session_source(session_id), asked)
         elif file is not None:
@@ -84,7 +85,7 @@ def _infer(app: CT2PETApp) -> Any:
             result = app.synthesize(model, app.folder_datastore.ct_source(image), asked)
         else:
             raise RequestError("no CT: give ?image=<CT series UID>, a file, or a session_id")
-        return send_response(app.datastore(), result, output, background_tasks)
+        return send_answer(app.datastore(), result, output, background_tasks)
 
     return infer
 

@@ -62,8 +62,8 @@ def card_calibration(card: ModelCard) -> Calibration:
     """
     if card.calibration is None:
         raise CheckpointError(
-            f"the model card of {card.name} carries no calibration, so no error can be expected of it; train it again "
-            "with validation patients (split.unit patient, split.validation above 0)"
+            f"the model card of {card.name} carries no calibration, so what error to expect is unknown; give one "
+            "model that was trained with validation patients (split.unit patient, split.validation above 0)"
         )
     try:
         return Calibration.from_json(card.calibration)

@@ -14,6 +14,7 @@ from lib.learning.card import ModelCard, TrainingData, patient_digest
 from lib.learning.checkpoint import save_checkpoint
 from lib.learning.recipe import Recipe, load_recipe
 from lib.measures.baselines import BaselineSample, fit_baselines
+from lib.measures.calibration import Calibration
 from lib.networks.cascade import Cascade
 
 
@@ -24,7 +25,14 @@ def tiny_recipe(stages: int) -> Recipe:
     return replace(recipe, network=replace(recipe.network, stages=stages))
 
 
-def save_constant_model(path: Path, suv: float, *, stages: int = 3, trained_on: Iterable[str] = ()) -> Path:
+def save_constant_model(
+    path: Path,
+    suv: float,
+    *,
+    stages: int = 3,
+    trained_on: Iterable[str] = (),
+    calibration: Calibration | None = None,
+) -> Path:
     """Write a checkpoint that draws `suv` in every voxel: weights 0, and a bias of sqrt(suv / 20) in stage 1."""
     recipe = tiny_recipe(stages)
     cascade = Cascade(recipe.network)
@@ -46,5 +54,6 @@ def save_constant_model(path: Path, suv: float, *, stages: int = 3, trained_on: 
         scores=None,
         baselines=fit_baselines([sample]).to_json(),
         versions={},
+        calibration=None if calibration is None else calibration.to_json(),
     )
     return save_checkpoint(path, cascade, card)

@@ -51,11 +51,22 @@ def test_params_may_not_choose_a_file(key: str) -> None:
         ({"slices": "3-5"}, "slices '3-5': give A:B"),
         ({"result_extension": ".png"}, "expected one of .nrrd, .nii.gz, .mha"),
         ({"metrics": "perhaps"}, "metrics 'perhaps': expected true or false"),
+        ({"uncertainty": "much"}, "uncertainty 'much': expected true or false, or only"),
+        ({"uncertainty": "only", "save_label": True}, "a label is a PET"),
     ],
 )
 def test_a_wrong_inference_parameter_says_what_is_right(params: dict[str, Any], words: str) -> None:
     with pytest.raises(RequestError, match=words):
         InferOptions.from_params(params)
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [(None, "no"), (False, "no"), ("false", "no"), (True, "beside"), ("1", "beside"), ("only", "only")],
+)
+def test_the_uncertainty_comes_beside_or_only(asked: object, wanted: str) -> None:
+    params = {} if asked is None else {"uncertainty": asked}
+    assert InferOptions.from_params(params).uncertainty == wanted
 
 
 def test_monai_labels_words_reach_the_recipe() -> None:
