@@ -374,6 +374,9 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="NAME=FOLDER", help="Another program's PETs: <CT SeriesInstanceUID>.nrrd, .mha, .nii.gz."),
     ] = None,
+    contour: Annotated[
+        list[Path] | None, typer.Option(help="RT Structure Set outside STUDIES; may be repeated.", show_default=False)
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     note: Annotated[str, typer.Option(help="A line below every picture, such as the data's attribution.")] = "",
     as_json: AsJson = False,
@@ -400,7 +403,8 @@ def evaluate(
     with _progress() as progress:
         result = evaluate_pairs(
             pair_series(scanned).pairs, synthesizer, out,
-            scan=scanned, run=models[0].parent if len(models) == 1 else None, peers=peers, note=note, progress=progress,
+            scan=scanned, contours=contour or (), run=models[0].parent if len(models) == 1 else None, peers=peers,
+            note=note, progress=progress,
         ).as_json()  # fmt: skip
     if as_json:
         _print_json(result)

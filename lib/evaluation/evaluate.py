@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from lib.dicom.contours import Contour, find_contours
+from lib.dicom.contours import Contour, find_contours, read_contours
 from lib.dicom.read import read_ct, read_pet
 from lib.dicom.scan import ScanReport
 from lib.errors import DicomError, InputError, PairingError
@@ -34,6 +35,7 @@ def evaluate_pairs(
     out: Path,
     *,
     scan: ScanReport | None = None,
+    contours: Sequence[Path] = (),
     run: Path | None = None,
     peers: Sequence[Peer] = (),
     note: str = "",
@@ -50,6 +52,7 @@ def evaluate_pairs(
         synthesizer: The model.
         out: Folder, made where it is missing.
         scan: Where the pairs come from; tumours drawn in its RT Structure Sets are measured.
+        contours: RT Structure Sets beside those of `scan`; their tumours are measured in the CTs of their frame.
         run: Folder of the model's training run, whose history the report draws; none when not given.
         peers: Other programs, whose PETs of the same CTs are set beside the model's. One that is missing or unfit is
             reported, and the rest goes on.
@@ -57,18 +60,21 @@ def evaluate_pairs(
         progress: Told before each pair.
 
     Raises:
-        PairingError: There is no such patient among the pairs, or the model's card has no baselines.
+        PairingError: There is no such patient among the pairs, or the model's card has no baselines, or a tumour of
+            `contours` was drawn on none of the CTs.
+        DicomError: One of `contours` is damaged, or no RT Structure Set.
     """
     if all(seen_by(synthesizer.card, paired.pair.ct.patient_id) != "no" for paired in pairs):
         raise _nothing_to_prove(len(pairs))  # said before the work, not after it
     card_baselines(synthesizer.card)  # refused before the work, too
+    given = _read_tumours(contours, pairs)
     results: list[PatientResult] = []
     failed: list[tuple[str, str, str]] = []
     for number, paired in enumerate(pairs):
         patient_id, ct_uid = paired.pair.ct.patient_id, paired.pair.ct.uid
         progress(number, len(pairs), f"evaluating {patient_id}")
         try:
-            results.append(_evaluate(paired, synthesizer, out, scan, peers, note))
+            results.append(_evaluate(paired, synthesizer, out, partial(_contours, scan, given), peers, note))
         except InputError as error:
             failed.append((patient_id, ct_uid, str(error)))
     progress(len(pairs), len(pairs), "evaluated")
@@ -95,14 +101,14 @@ def _evaluate(
     paired: PairedSeries,
     synthesizer: Synthesizer | Ensemble,
     out: Path,
-    scan: ScanReport | None,
+    contours_of: Callable[[Series], tuple[tuple[Contour, ...], str]],
     peers: Sequence[Peer],
     note: str,
 ) -> PatientResult:
     card, patient_id = synthesizer.card, paired.pair.ct.patient_id
     ct, pet = read_ct(paired.pair.ct), read_pet(paired.pair.pet)
     volumes = align(synthesizer.apply(ct), ct=ct, pet=pet, grid=card.recipe.grid)
-    contours, damage = _contours(scan, paired.pair.ct)
+    contours, damage = contours_of(paired.pair.ct)
     frame = paired.pair.ct.frame_of_reference_uid
     tumour, drawn = tumour_of(contours, volumes, frame_of_reference_uid=frame)
     regions = tumour_regions(contours, volumes, frame_of_reference_uid=frame)
@@ -148,14 +154,29 @@ def _read_peers(
     return drawn, absent
 
 
-def _contours(scan: ScanReport | None, ct: Series) -> tuple[tuple[Contour, ...], str]:
-    """Return what was drawn on a CT, or why it cannot be read: the other figures are good without it."""
-    if scan is None:
-        return (), ""
+def _read_tumours(paths: Sequence[Path], pairs: Sequence[PairedSeries]) -> tuple[Contour, ...]:
+    """Return the tumours of RT Structure Sets; PairingError where a file has none for any of the pairs."""
+    frames = {paired.pair.ct.frame_of_reference_uid for paired in pairs}
+    tumours: list[Contour] = []
+    for path in paths:
+        drawn = [contour for contour in read_contours(path) if contour.is_tumour]
+        fitting = [contour for contour in drawn if contour.frame_of_reference_uid in frames]
+        if not fitting:
+            raise PairingError(
+                f"{path.name}: holds {len(drawn)} tumours (typed GTV, or called GTV, tumour or lesion), none of them "
+                "in the frame of reference of a CT that is evaluated; give the RT Structure Set of one of these CTs"
+            )
+        tumours += fitting
+    return tuple(tumours)
+
+
+def _contours(scan: ScanReport | None, given: Sequence[Contour], ct: Series) -> tuple[tuple[Contour, ...], str]:
+    """Return what was drawn on a CT, and why something cannot be read: the other figures are good without it."""
+    drawn = tuple(contour for contour in given if contour.frame_of_reference_uid == ct.frame_of_reference_uid)
     try:
-        return find_contours(scan, ct), ""
+        return (drawn if scan is None else (*find_contours(scan, ct), *drawn)), ""
     except DicomError as error:
-        return (), str(error)
+        return drawn, str(error)
 
 
 def _nothing_to_prove(pairs: int, reasons: str = "") -> PairingError:

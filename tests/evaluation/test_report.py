@@ -15,10 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
+from lib.dicom.read import read_pet
 from lib.dicom.scan import ScanReport, scan_folder
+from lib.errors import PairingError
 from lib.evaluation.evaluate import Evaluation, evaluate_pairs
+from lib.evaluation.peers import parse_peers
 from lib.evaluation.report import write_report
 from lib.imaging.body import body_mask
+from lib.imaging.files import write_volume_file
 from lib.imaging.volume import Unit, Volume
 from lib.learning.progress import EpochRecord
 from lib.measures.baselines import BaselineSample, fit_baselines
@@ -111,6 +115,54 @@ def test_the_tumour_a_physician_drew_is_measured(evaluation: Evaluation, page: s
     slice_mm = 3.27
     assert first.tumour["real"].volume_ml == pytest.approx(100 * 6.4 * 6.4 * slice_mm / 1000, rel=0.01)
     assert "in 1 patient;" in page
+
+
+def test_each_drawn_region_is_listed_and_a_file_from_elsewhere_is_taken(scan: ScanReport, tmp_path: Path) -> None:
+    ct = pair_series(scan).pairs[0].pair.ct
+    x, y, z = phantom_patient(2, 0, COARSE).ct.geometry.to_world(np.array([[26.5, 26.5, 7.0]]))[0]
+    square = [(x, y, z), (x + 64, y, z), (x + 64, y + 64, z), (x, y + 64, z)]
+    path = tmp_path / "elsewhere.dcm"
+    write_rtstruct(path, {"Tumour 2": [drawn(square)], "Heart": [drawn(square)]}, frame=ct.frame_of_reference_uid)
+    model: Any = Lookup()
+    pairs = pair_series(scan).pairs
+    evaluation = evaluate_pairs(pairs, model, tmp_path / "out", scan=scan, contours=[path])
+    first, second = evaluation.as_json()["patients"]
+    assert [region["name"] for region in first["tumour_regions"]] == ["GTV", "Tumour 2"]
+    volumes_ml = [region["real"]["volume_ml"] for region in first["tumour_regions"]]
+    assert sum(volumes_ml) == pytest.approx(first["tumour"]["real"]["volume_ml"])
+    assert second["tumour_regions"] == [] and second["tumour"] is None
+
+
+def test_a_file_of_contours_that_fits_no_ct_is_refused_before_the_work(scan: ScanReport, tmp_path: Path) -> None:
+    square = [(0.0, 0.0, 0.0), (64.0, 0.0, 0.0), (64.0, 64.0, 0.0), (0.0, 64.0, 0.0)]
+    path = tmp_path / "elsewhere.dcm"
+    write_rtstruct(path, {"GTV": [drawn(square)]}, frame="1.2.3")
+    model: Any = Lookup()
+    with pytest.raises(
+        PairingError, match=r"elsewhere\.dcm: holds 1 tumours .* none of them in the frame"
+    ):
+        evaluate_pairs(pair_series(scan).pairs, model, tmp_path / "out", contours=[path])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_peer_stands_beside_the_model_patient_by_patient(scan: ScanReport, tmp_path: Path) -> None:
+    pairs = pair_series(scan).pairs
+    (tmp_path / "peer").mkdir()
+    # the true PET for the first; nothing for the second
+    write_volume_file(read_pet(pairs[0].pair.pet), tmp_path / "peer" / f"{pairs[0].pair.ct.uid}.nrrd")
+    model: Any = Lookup()
+    evaluation = evaluate_pairs(pairs, model, tmp_path / "out", peers=parse_peers([f"Oracle={tmp_path / 'peer'}"]))
+    first, second = evaluation.patients
+    assert first.figures("Oracle")["mae_suv_body"] == pytest.approx(0, abs=1e-2)
+    assert first.peers == ("Oracle",) and second.peers == ()
+    told = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert told["beside"]["Oracle"]["patients"] == 1
+    assert told["patients"][1]["absent_peers"]["Oracle"].startswith("Oracle has no volume of CT")
+    assert [line.split(",")[2] for line in (tmp_path / "out" / "patients.csv").read_text().splitlines()].count(
+        "Oracle"
+    ) == 1
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Beside other programs" in page and "model - Oracle" in page and "Oracle has no volume of CT" in page
 
 
 def test_without_a_scan_no_tumour_is_looked_for(scan: ScanReport, tmp_path: Path) -> None:
