@@ -113,3 +113,38 @@ def test_impossible_networks_are_refused(settings: dict[str, object], words: str
 def test_context_keeps_its_distance_in_millimetres() -> None:
     config = tiny(context_slices=3, context_spacing_mm=3.0)
     assert [config.context_step(mm) for mm in (0.7, 1.0, 3.27, 5.0)] == [4, 3, 1, 1]
+
+
+def test_the_detail_is_a_second_copy_of_the_context_with_soft_tissue_stretched() -> None:
+    config = tiny(context_slices=3, detail_low=0.425, detail_high=0.625)  # -150 to 250 HU of -1000 to 1000
+    cascade = Cascade(config)
+    seen: list[torch.Tensor] = []
+    cascade.stages[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    ct = torch.tensor([0.0, 0.425, 0.5, 0.625]).repeat(3, 4, 1)[None]
+    cascade(ct)
+    assert seen[0].shape == (1, 6, 4, 4)
+    torch.testing.assert_close(seen[0][0, :3], ct[0])
+    torch.testing.assert_close(seen[0][0, 3:, 0], torch.tensor([0.0, 0.0, 0.375, 1.0]).repeat(3, 1))
+
+
+def test_the_detail_tells_apart_what_bfloat16_rounds_together() -> None:
+    cascade = Cascade(tiny(detail_low=0.425, detail_high=0.625))
+    seen: list[torch.Tensor] = []
+    cascade.stages[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].bfloat16()))
+    muscle, tumour = (torch.full((1, 1, 4, 4), (hu + 1000) / 2000) for hu in (53.0, 56.0))
+    cascade(muscle), cascade(tumour)
+    assert (seen[0][:, 0] == seen[1][:, 0]).all()  # 3 HU are less than a step of bfloat16 there
+    assert (seen[0][:, 1] < seen[1][:, 1]).all()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.5, 0.5), (0.6, 0.4), (0.2, 1.1), (-0.1, 0.5)])
+def test_a_detail_that_is_no_part_of_the_unit_range_is_refused(low: float, high: float) -> None:
+    with pytest.raises(RecipeError, match=r"detail_low lies below network\.detail_high"):
+        tiny(detail_low=low, detail_high=high)
+
+
+def test_flops_count_the_detail() -> None:
+    config = tiny(stages=2, context_slices=3, detail_low=0.4, detail_high=0.6)
+    with FlopCounterMode(display=False) as counter:
+        Cascade(config)(torch.zeros(1, 3, 16, 16))
+    assert forward_flops(config, rows=16, columns=16) == counter.get_total_flops()
