@@ -24,6 +24,7 @@ from lib.errors import CheckpointError, TrainingError
 from lib.learning.card import ModelCard, data_digest, patient_digest
 from lib.learning.checkpoint import CARD, file_checksum, load_checkpoint, read_card, save_checkpoint
 from lib.learning.dataset import divide
+from lib.learning.recipe import SynthesisConfig
 from lib.learning.training import describe
 from lib.networks.cascade import Cascade
 from lib.pairing.prepared import PreparedSet
@@ -74,7 +75,9 @@ def test_a_card_with_a_calibration_comes_back_and_one_from_before_there_were_any
     assert ModelCard.from_json(card.to_json()) == card
     older = json.loads(card.to_json())
     del older["calibration"], older["recipe"]["synthesis"]
-    assert ModelCard.from_json(json.dumps(older)) == replace(card, calibration=None)
+    assert ModelCard.from_json(json.dumps(older)) == replace(
+        card, calibration=None, recipe=replace(card.recipe, synthesis=SynthesisConfig())
+    )
 
 
 def test_equal_weights_and_card_give_equal_bytes(saved: Path, tmp_path: Path) -> None:
