@@ -132,7 +132,7 @@ def test_the_table_says_what_is_better_and_how_surely(tmp_path: Path) -> None:
 
 def test_the_shipped_choices_are_settings_of_the_recipe() -> None:
     choices = read_choices(ROOT / "lib" / "learning" / "recipes" / "choices" / "ablation.toml")
-    assert {"loss", "SUV scale", "context", "stages", "supervision", "averaging", "flips", "augmentation", "schedule",
+    assert {"learning curve", "loss", "SUV scale", "context", "stages", "supervision", "averaging", "flips", "augmentation", "schedule",
             "width and depth"} <= {choice.topic for choice in choices}  # fmt: skip
     for choice in choices:
         tiny_recipe(*choice.settings)
