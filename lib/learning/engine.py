@@ -61,9 +61,11 @@ class Loop:
         device: torch.device,
         keep_best: Callable[[Cascade, int], None],
         progress: Progress,
+        after_epoch: Callable[[], None] = lambda: None,
     ) -> None:
         self.cascade, self.prepared, self.sides, self.recipe, self.run = cascade, prepared, sides, recipe, run
         self.device, self.keep_best, self.progress = device, keep_best, progress
+        self.after_epoch = after_epoch  # told when all of an epoch is on disk
         self.state = RunState()
         self.network: nn.Module = cascade
         if idist.get_world_size() > 1:
@@ -195,6 +197,7 @@ class Loop:
             )
             self.log.epoch(record, self._status(epoch))
             self._save_resume_file(engine)
+        self.after_epoch()
         idist.barrier()
         if self.state.stopped_because:
             engine.terminate()

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 STATS_FILE = "train_stats.json"
 HISTORY_FILE = "history.jsonl"
+TRAINING_LOSS = "train/loss"
 KEY_METRIC = "skill_body"  # 1 - MAE / MAE of an all-zero PET, inside the body: 0 knows nothing, 1 is perfect
 
 
@@ -69,20 +70,23 @@ class RunLog:
             file.write(json.dumps(asdict(record)) + "\n")
         write_text(self._run / STATS_FILE, json.dumps(monai_label_stats(record, status), indent=1))
         if self._tensorboard is not None:
-            self._tensorboard.add_scalar("train/loss", record.loss, record.epoch)
-            self._tensorboard.add_scalar("train/learning_rate", record.learning_rate, record.epoch)
-            for name, value in record.metrics.items():
-                self._tensorboard.add_scalar(f"validation/{name}", value, record.epoch)
-            for side, figures in record.recorded.items():
-                for name, figure in figures.items():
-                    if figure is not None:
-                        self._tensorboard.add_scalar(f"{side}/{name}", figure, record.epoch)
+            for name, value in scalars(record).items():
+                self._tensorboard.add_scalar(name, value, record.epoch)
             self._tensorboard.flush()
 
     def close(self) -> None:
         """Finish the TensorBoard file."""
         if self._tensorboard is not None:
             self._tensorboard.close()
+
+
+def scalars(record: EpochRecord) -> dict[str, float]:
+    """Return the figures of an epoch by the names they have in TensorBoard and MLflow."""
+    told = {TRAINING_LOSS: record.loss, "train/learning_rate": record.learning_rate, "train/seconds": record.seconds}
+    told |= {f"validation/{name}": value for name, value in record.metrics.items()}
+    for side, figures in record.recorded.items():  # of `train` too, which is not the mean over the training steps
+        told |= {f"recorded_{side}/{name}": value for name, value in figures.items() if value is not None}
+    return told
 
 
 def monai_label_stats(record: EpochRecord, status: RunStatus) -> dict[str, Any]:

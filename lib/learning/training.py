@@ -7,6 +7,7 @@ The same entry point serves the command line, the MONAI Label app and `torchrun`
     RUN/best.safetensors                   best weights so far
     RUN/model.safetensors                  the finished model with its full card; its presence means "done"
     RUN/train_stats.json  history.jsonl  tensorboard/
+    RUN/tracking.json  mlflow/             where MLflow is asked for
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import datetime
 import json
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -29,8 +31,10 @@ from lib.learning.checkpoint import load_checkpoint, read_card, save_checkpoint
 from lib.learning.dataset import Sides, divide
 from lib.learning.engine import Loop
 from lib.learning.limits import limits_of, origins_of
+from lib.learning.mirror import mirrored
 from lib.learning.progress import read_history
 from lib.learning.recipe import Recipe, recipe_from_mapping
+from lib.learning.tracking import Tracking
 from lib.learning.validation import calibrate_on, fit_on, score
 from lib.measures.image import library_versions
 from lib.networks.cascade import Cascade
@@ -73,6 +77,7 @@ def train(
     initial: Path | None = None,
     name: str | None = None,
     device: str = "auto",
+    tracking: Tracking | None = None,
     progress: Progress = no_progress,
 ) -> TrainingResult:
     """Train, and return where the model lies. Under `torchrun` every process calls this with the same arguments.
@@ -85,6 +90,7 @@ def train(
         initial: Checkpoint whose weights to start from; its network must be the recipe's.
         name: Of the model in its card; the recipe's name and the number of stages when not given.
         device: `auto`, `cpu`, `cuda`, `cuda:1`.
+        tracking: Mirror the run to MLflow as it goes on; a tracking server that is gone is told, and stops nothing.
         progress: Told after every step: steps done, steps in all, and where the run stands.
 
     Raises:
@@ -97,27 +103,17 @@ def train(
         torch_device = _device_of_this_process(device)  # a wrong word must not leave a run begun
         sides = divide(prepared, recipe.split)
         _begin_run(prepared, recipe, run, sides, resume=resume)
-        if resume and (run / MODEL_FILE).is_file():
-            card = read_card(run / MODEL_FILE)
-            epochs = max((record.epoch for record in read_history(run)), default=card.epoch)
-            return TrainingResult(run / MODEL_FILE, card, epochs, "the run was finished before")
-        torch.manual_seed(recipe.seed)
-        cascade = Cascade(recipe.network)
-        if initial is not None:
-            _take_weights(cascade, initial)
-        cascade = cascade.to(device=torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-        def keep_best(best: Cascade, epoch: int) -> None:
-            """Put the best weights so far into the run's folder."""
-            save_checkpoint(run / BEST_FILE, best, describe(recipe, sides, epoch=epoch, name=name))
-
-        loop = Loop(cascade, prepared, sides, recipe, run, device=torch_device, keep_best=keep_best, progress=progress)
-        outcome = loop()
-        if idist.get_rank() == 0:
-            _publish(prepared, recipe, run, sides, device=torch_device)
-        idist.barrier()
-        card = read_card(run / MODEL_FILE)
-        return TrainingResult(run / MODEL_FILE, card, outcome.epochs, outcome.stopped_because)
+        first = idist.get_rank() == 0
+        with mirrored(tracking if first else None, run, recipe, name=name_of(recipe, name)) as mirror:
+            result = _finished(run) if resume else None
+            if result is None:
+                result = _train(
+                    prepared, recipe, run, sides, initial=initial, name=name, device=torch_device, progress=progress,
+                    after_epoch=_nothing if mirror is None else mirror.epoch,
+                )  # fmt: skip
+            if mirror is not None:
+                mirror.finish(result.card)
+            return result
     except OSError as error:
         raise TrainingError(
             f"{run}: cannot be written ({error}); free space and resume, what was finished is kept"
@@ -125,6 +121,51 @@ def train(
     finally:
         if started_group:
             idist.finalize()
+
+
+def _train(
+    prepared: PreparedSet,
+    recipe: Recipe,
+    run: Path,
+    sides: Sides,
+    *,
+    initial: Path | None,
+    name: str | None,
+    device: torch.device,
+    progress: Progress,
+    after_epoch: Callable[[], None],
+) -> TrainingResult:
+    torch.manual_seed(recipe.seed)
+    cascade = Cascade(recipe.network)
+    if initial is not None:
+        _take_weights(cascade, initial)
+    cascade = cascade.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def keep_best(best: Cascade, epoch: int) -> None:
+        """Put the best weights so far into the run's folder."""
+        save_checkpoint(run / BEST_FILE, best, describe(recipe, sides, epoch=epoch, name=name))
+
+    loop = Loop(
+        cascade, prepared, sides, recipe, run,
+        device=device, keep_best=keep_best, progress=progress, after_epoch=after_epoch,
+    )  # fmt: skip
+    outcome = loop()
+    if idist.get_rank() == 0:
+        _publish(prepared, recipe, run, sides, device=device)
+    idist.barrier()
+    return TrainingResult(run / MODEL_FILE, read_card(run / MODEL_FILE), outcome.epochs, outcome.stopped_because)
+
+
+def _finished(run: Path) -> TrainingResult | None:
+    if not (run / MODEL_FILE).is_file():
+        return None
+    card = read_card(run / MODEL_FILE)
+    epochs = max((record.epoch for record in read_history(run)), default=card.epoch)
+    return TrainingResult(run / MODEL_FILE, card, epochs, "the run was finished before")
+
+
+def _nothing() -> None:
+    """Tell nobody."""
 
 
 def _begin_run(prepared: PreparedSet, recipe: Recipe, run: Path, sides: Sides, *, resume: bool) -> None:
@@ -177,7 +218,7 @@ def describe(recipe: Recipe, sides: Sides, *, epoch: int, name: str | None = Non
         origins=origins_of(pair for pair, _ in sides.train),
     )
     return ModelCard(
-        name=name or f"{recipe.name}-{recipe.network.stages}",
+        name=name_of(recipe, name),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         recipe=recipe,
         network=recipe.network,
@@ -188,6 +229,11 @@ def describe(recipe: Recipe, sides: Sides, *, epoch: int, name: str | None = Non
         versions={"ct2pet": lib.__version__, **library_versions()},
         limits=limits_of(len(training.patients), training.origins),
     )
+
+
+def name_of(recipe: Recipe, name: str | None) -> str:
+    """Return the name of a model: as given, or else the recipe's and how many stages it has."""
+    return name or f"{recipe.name}-{recipe.network.stages}"
 
 
 def digests_by_side(sides: Sides) -> dict[str, tuple[str, ...]]:
