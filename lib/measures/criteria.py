@@ -51,8 +51,8 @@ MEASURES = (
     Measure("vif", "VIF", "highest"),
     Measure("mse", "MSE [SUV²]", "lowest"),
     *(
-        Measure(f"{name}{where}_3d", words, best, digits)
-        for where in ("_body", "")
+        Measure(f"{name}{where}_3d", f"{words}{of}", best, digits)
+        for where, of in (("_body", ""), ("", ", whole"))
         for name, words, best, digits in IN_3D
     ),
     Measure("mae_suv_body_rescaled", "MAE left [SUV]", "lowest"),
