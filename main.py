@@ -330,24 +330,36 @@ def synthesize(
     out: Annotated[Path, typer.Option(help="File to write: .nrrd, .nii.gz or .mha.", show_default=False)],
     slices: Annotated[str, typer.Option(help="Only these slices, A:B counted from 0; all when empty.")] = "",
     series: Annotated[str | None, typer.Option(help="SeriesInstanceUID, where the folder holds several CTs.")] = None,
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option(help="File for the absolute error to expect of each voxel, SUVbw.", show_default=False),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Draw the synthetic PET of a CT, SUVbw on the CT's grid. Research only, not for diagnosis.
 
-    The JSON is `{out, model, sha256, shape, spacing_mm, suv_max, suv_mean}`.
+    The JSON is `{out, model, sha256, shape, spacing_mm, suv_max, suv_mean}`, and `uncertainty` where it was asked for.
     """
     from lib.dicom.open_ct import open_ct
     from lib.imaging.files import volume_suffix, write_volume_file
     from lib.imaging.geometry import parse_slab
     from lib.synthesis.ensemble import load_models
+    from lib.synthesis.uncertainty import apply_with_uncertainty
 
     volume_suffix(out)  # a wrong name is told before the work, not after it
+    if uncertainty is not None:
+        volume_suffix(uncertainty)
+        if uncertainty.resolve() == out.resolve():
+            raise InputError(f"{out}: the synthetic PET and its uncertainty need two files")
     synthesizer = load_models(models, device=device)
     with _progress() as progress:
-        pet = synthesizer.apply(
-            open_ct(ct, series_uid=series, progress=progress), parse_slab(slices), progress=progress
-        )
+        read_ct = open_ct(ct, series_uid=series, progress=progress)
+        if uncertainty is None:
+            pet = synthesizer.apply(read_ct, parse_slab(slices), progress=progress)
+        else:
+            pet, error = apply_with_uncertainty(synthesizer, read_ct, parse_slab(slices), progress=progress)
+            write_volume_file(error, uncertainty)
     write_volume_file(pet, out)
     told = {
         "out": out,
@@ -357,6 +369,7 @@ def synthesize(
         "spacing_mm": pet.geometry.spacing_mm,
         "suv_max": float(pet.array.max()),
         "suv_mean": float(pet.array.mean()),
+        **({} if uncertainty is None else {"uncertainty": uncertainty}),
     }
     if as_json:
         _print_json(told)

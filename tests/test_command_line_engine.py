@@ -18,8 +18,10 @@ import main
 from lib.dicom.open_ct import open_ct
 from lib.learning.checkpoint import file_checksum
 from lib.learning.progress import read_history
+from lib.measures.calibration import Calibration
 from lib.sources.phantom import PhantomSettings, phantom_patient
 from lib.sources.phantom_dicom import write_study
+from tests.ct2pet_app.constant_model import save_constant_model
 from tests.learning.conftest import TINY
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -199,6 +201,31 @@ def test_synthesize_writes_suv_on_the_cts_grid(
     np.testing.assert_allclose(written.GetOrigin(), ct.geometry.origin_mm, atol=1e-3)
     np.testing.assert_allclose(written.GetSpacing(), ct.geometry.spacing_mm[::-1], atol=1e-4)
     assert float(sitk.GetArrayViewFromImage(written).max()) == pytest.approx(told["suv_max"])
+
+
+def test_the_error_to_expect_is_written_beside_the_pet(
+    studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    curve = Calibration(np.array([1.0, 4.0]), np.array([0.25, 1.0]), volumes=5)  # a quarter of the SUV
+    model = save_constant_model(tmp_path / "model.safetensors", 2.0, calibration=curve)
+    words = ["synthesize", studies / "PHANTOM_0002" / "CT", "--model", model, "--out", tmp_path / "pet.nrrd"]
+    told = run_json(capsys, *words, "--uncertainty", tmp_path / "error.nii.gz", "--slices", "3:6")
+    assert told["uncertainty"] == str(tmp_path / "error.nii.gz")
+    pet, error = (sitk.ReadImage(str(tmp_path / name)) for name in ("pet.nrrd", "error.nii.gz"))
+    assert error.GetSize() == pet.GetSize() == (64, 64, 3) and error.GetPixelID() == sitk.sitkFloat32
+    np.testing.assert_allclose(error.GetOrigin(), pet.GetOrigin(), atol=1e-3)
+    np.testing.assert_allclose(np.unique(sitk.GetArrayFromImage(error)), [0, 0.5], rtol=1e-2)
+    assert "need two files" in refused(capsys, *words, "--uncertainty", tmp_path / "pet.nrrd")
+    assert "unknown suffix" in refused(capsys, *words, "--uncertainty", tmp_path / "error.png")
+
+
+def test_a_model_that_expects_no_error_says_so_and_writes_nothing(
+    studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save_constant_model(tmp_path / "model.safetensors", 2.0)
+    words = ["synthesize", studies / "PHANTOM_0002" / "CT", "--model", model, "--out", tmp_path / "pet.nrrd"]
+    assert "carries no calibration" in refused(capsys, *words, "--uncertainty", tmp_path / "error.nrrd")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
 
 def test_a_slab_is_the_same_slices_of_the_whole(

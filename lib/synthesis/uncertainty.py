@@ -13,6 +13,7 @@ from lib.imaging.geometry import resolve_slab
 from lib.imaging.volume import Volume
 from lib.learning.card import ModelCard
 from lib.measures.calibration import Calibration
+from lib.synthesis.ensemble import Ensemble
 from lib.synthesis.synthesizer import Synthesizer
 from lib.types import Progress, no_progress
 
@@ -23,12 +24,16 @@ WHAT_IT_SAYS = (
 
 
 def apply_with_uncertainty(
-    synthesizer: Synthesizer, ct: Volume, slices: slice | None = None, *, progress: Progress = no_progress
+    synthesizer: Synthesizer | Ensemble,
+    ct: Volume,
+    slices: slice | None = None,
+    *,
+    progress: Progress = no_progress,
 ) -> tuple[Volume, Volume]:
     """Return the synthetic PET on the CT's grid and the absolute error to expect of each of its voxels, both SUVbw.
 
     Args:
-        synthesizer: Its card must carry a calibration.
+        synthesizer: Its card must carry a calibration; that of an ensemble carries none.
         ct: The whole CT in HU, also when only a slab is wanted.
         slices: Which slices; all when not given. A slab equals the same slices of the whole, in both volumes.
         progress: Told after every slice.
