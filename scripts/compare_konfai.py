@@ -12,9 +12,11 @@ import json
 import math
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,7 @@ MULTIPLE = 16  # KonfAI's U-Net halves a slice four times
 BATCH, COPIES = 8, 2  # of train.yml: slices a step, and every case with one mirrored copy
 PACE_CASES = 3  # enough steps to tell the pace, few enough to take under a minute
 SHARE = 0.95  # of the time is planned for epochs; the rest is for starting, caching and a slower moment
+FREE_SHARE = 0.8  # of one core: with less, minutes on the clock are not minutes of training
 EPOCH = re.compile(r"\[KonfAI\] epoch ([\d.]+) s = .*? validation ([\d.]+)")
 
 
@@ -71,7 +74,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("studies", type=Path, help="folder of DICOM studies")
     parser.add_argument("--out", type=Path, required=True, help="folder to leave everything in")
     parser.add_argument("--minutes", type=float, default=60.0, help="wall-clock time KonfAI trains (default 60)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of KonfAI (default: every core)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of KonfAI (default: every core)")
     parser.add_argument(
         "--model", type=Path, help="our .safetensors: its recipe's grid and split, and a report beside it"
     )
@@ -161,13 +164,25 @@ def train(konfai: Konfai, work: Path, cases: Sequence[Case], words: dict[str, ob
         **words,
     )
     say(f"Training KonfAI for at most {minutes:g} minutes (its words: {work / 'train.log'})")
+    started, used = time.monotonic(), processor_s()
     konfai.run("TRAIN", "-y", "--config", path.name, log="train.log", seconds=minutes * 60)
+    took_s, had_s = time.monotonic() - started, processor_s() - used
     checkpoint = best_checkpoint(work / "Checkpoints" / "CT2PET", minutes)
     shutil.rmtree(work.parent / "konfai", ignore_errors=True)  # an earlier training's
     shutil.rmtree(work / "Predictions", ignore_errors=True)
-    told = {"asked": asked, "checkpoint": str(checkpoint.relative_to(work)), "minutes": minutes, "epochs": plan.epochs}
-    write_text(done, json.dumps({**told, "step_s": round(plan.step_s, 3)}, indent=1))
+    told = {"asked": asked, "checkpoint": str(checkpoint.relative_to(work)), "planned_epochs": plan.epochs}
+    measured = {"step_s": plan.step_s, "minutes": took_s / 60, "processor_minutes": had_s / 60}
+    write_text(done, json.dumps({**told, **{name: round(value, 3) for name, value in measured.items()}}, indent=1))
+    say(f"Trained for {took_s / 60:.1f} minutes, of which the processor worked {had_s / 60:.1f} for KonfAI")
+    if had_s < FREE_SHARE * took_s:
+        say("Note: other work took much of the processor, so these minutes count less; train again when it is free")
     return checkpoint
+
+
+def processor_s() -> float:
+    """Return the processor seconds of every program that was run from here and has ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime
 
 
 def fingerprint(work: Path, words: dict[str, object], minutes: float) -> str:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,6 +65,8 @@ def export_cases(
     if _exported(out) == (cases, prepared.preparation.digest()):
         return cases
     (out / "cases.json").unlink(missing_ok=True)
+    for side in ("learn", "test"):  # a case that changes side leaves no PET behind
+        shutil.rmtree(out / side, ignore_errors=True)
     for number, (case, pair) in enumerate(zip(cases, prepared.pairs, strict=True)):
         progress(number, len(cases), "exporting cases")
         arrays = prepared.arrays(pair)
