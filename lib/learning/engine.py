@@ -22,6 +22,7 @@ from lib.learning.augment import augment
 from lib.learning.dataset import ShareSampler, Sides, SliceDataset, training_loader
 from lib.learning.losses import cascade_loss
 from lib.learning.optimisation import learning_rate, make_optimiser
+from lib.learning.processes import agree_on_statistics
 from lib.learning.progress import KEY_METRIC, EpochRecord, RunLog, RunStatus, cut_history
 from lib.learning.recipe import Recipe
 from lib.learning.recording import record_epoch
@@ -186,6 +187,8 @@ class Loop:
                 f"({self.recipe.optimiser.learning_rate}) or set optimiser.clip_norm, then start again"
             )
         judged = self.averaged.ema_model if self.averaged is not None else self.cascade
+        for network in {self.cascade, judged}:
+            agree_on_statistics(network)
         metrics = validate(judged, self.prepared, self.sides, self.recipe, device=self.device)
         self.state.epoch = epoch
         self._remember_best(judged, epoch, metrics.get(KEY_METRIC))

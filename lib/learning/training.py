@@ -15,7 +15,6 @@ from __future__ import annotations
 import datetime
 import json
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -32,13 +31,13 @@ from lib.learning.dataset import Sides, divide
 from lib.learning.engine import Loop
 from lib.learning.limits import limits_of, origins_of
 from lib.learning.mirror import mirrored
+from lib.learning.processes import device_of_this_process, join_processes
 from lib.learning.progress import read_history
 from lib.learning.recipe import Recipe, recipe_from_mapping
 from lib.learning.tracking import Tracking
 from lib.learning.validation import calibrate_on, fit_on, score
 from lib.measures.image import library_versions
 from lib.networks.cascade import Cascade
-from lib.networks.precision import choose_device
 from lib.pairing.prepared import PreparedSet, write_text
 from lib.pairing.split import Side
 from lib.types import Progress, no_progress
@@ -98,9 +97,9 @@ def train(
         PreparedDataError: Arrays of another grid or windows, or nobody to train on.
         RecipeError: No such device.
     """
-    started_group = _join_processes(device)
+    started_group = join_processes(device)
     try:
-        torch_device = _device_of_this_process(device)  # a wrong word must not leave a run begun
+        torch_device = device_of_this_process(device)  # a wrong word must not leave a run begun
         sides = divide(prepared, recipe.split)
         _begin_run(prepared, recipe, run, sides, resume=resume)
         first = idist.get_rank() == 0
@@ -247,21 +246,3 @@ def _take_weights(cascade: Cascade, initial: Path) -> None:
     if loaded.config != cascade.config:
         raise TrainingError(f"{initial} holds {loaded.config}, the recipe wants {cascade.config}; start without it")
     cascade.load_state_dict(loaded.state_dict())
-
-
-def _join_processes(device: str) -> bool:
-    """Join the process group that torchrun announces; return whether this call joined it."""
-    if idist.get_world_size() > 1 or not torch.distributed.is_available():
-        return False
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        return False
-    cuda = choose_device(device).type == "cuda"
-    idist.initialize("nccl" if cuda else "gloo")
-    return True
-
-
-def _device_of_this_process(device: str) -> torch.device:
-    chosen = choose_device(device)
-    if chosen.type == "cuda" and idist.get_world_size() > 1:
-        return torch.device("cuda", idist.get_local_rank())
-    return chosen
