@@ -270,6 +270,11 @@ def train(
     settings: Settings = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in this folder was stopped.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    tracking: Annotated[str, typer.Option(help="none, or mlflow: mirror the run there as it goes on.")] = "none",
+    tracking_uri: Annotated[
+        str, typer.Option(help="An MLflow server or database, or a folder for one; else in the run's folder.")
+    ] = "",
+    experiment: Annotated[str, typer.Option(help="Under which name MLflow lists the run.")] = "ct2pet",
     as_json: AsJson = False,
 ) -> None:
     """Train a cascade and publish it as one .safetensors file beside its figures.
@@ -279,14 +284,18 @@ def train(
     The JSON is `{model, epochs, stopped_because, scores, standing}`.
     """
     from lib.learning.recipe import load_recipe
+    from lib.learning.tracking import parse_tracking
     from lib.learning.training import train as train_cascade
     from lib.pairing.prepared import PreparedSet
 
+    mirror = parse_tracking(tracking, uri=tracking_uri, experiment=experiment)
     chosen = load_recipe(recipe, settings=[*(settings or ()), *([f"stages={stages}"] if stages is not None else [])])
     is_prepared = (studies / "index.json").is_file()
     prepared = PreparedSet.open(studies) if is_prepared else _prepare(studies, out / "prepared", chosen).prepared
     with _progress() as progress:
-        result = train_cascade(prepared, chosen, out, resume=resume, device=device, progress=progress)
+        result = train_cascade(
+            prepared, chosen, out, resume=resume, device=device, tracking=mirror, progress=progress
+        )  # fmt: skip
     if os.environ.get("RANK", "0") != "0":
         return  # under torchrun the first process speaks for all
     if as_json:

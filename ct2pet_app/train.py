@@ -83,6 +83,7 @@ class CascadeTrainTask(TrainTask):
             initial=self._initial(asked),
             name=self._name,
             device=asked.device,
+            tracking=asked.tracking,
             progress=tell_percent(f"training {self._name}"),
         )
         logger.info("training %s ended after epoch %d: %s", self._name, result.epochs, result.stopped_because)

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from monailabel.config import settings as monailabel_settings
+
 from ct2pet_app.errors import RequestError
 from ct2pet_app.settings import AppSettings, did_you_mean, split_settings
 from lib.learning.recipe import Recipe, shipped_recipes
+from lib.learning.tracking import Tracking, parse_tracking
 
 PublishRule = Literal["if_not_worse", "always"]
 RECIPE_KEYS = {  # MONAI Label's words, which the stock Slicer module shows, and the recipe's
@@ -16,11 +19,12 @@ RECIPE_KEYS = {  # MONAI Label's words, which the stock Slicer module shows, and
     "train_batch_size": "batches.size",
     "learning_rate": "optimiser.learning_rate",
 }
-KNOWN = (*RECIPE_KEYS, "recipe", "set", "resume", "pretrained", "publish", "device")
+TRACKING_KEYS = ("tracking", "tracking_uri", "tracking_experiment_name", "tracking_run_name")  # MONAI Label's words
+KNOWN = (*RECIPE_KEYS, "recipe", "set", "resume", "pretrained", "publish", "device", *TRACKING_KEYS)
 # what stock clients and MONAI Label itself add, and what has no meaning here
 WITHOUT_MEANING = frozenset(
     {"model", "client_id", "name", "dataset", "val_split", "val_batch_size", "val_interval", "multi_gpu", "gpus",
-     "local_rank", "bundle_path", "early_stop_patience", "tracking", "tracking_uri", "tracking_experiment_name"}
+     "local_rank", "bundle_path", "early_stop_patience"}
 )  # fmt: skip
 
 
@@ -34,6 +38,7 @@ class TrainRequest:
         pretrained: Start from the published weights, if their network is the recipe's.
         publish: `always`, or only `if_not_worse` than the published model on the same patients.
         device: Where to train.
+        tracking: Where the run is mirrored to; None for nowhere but its own folder.
     """
 
     recipe: Recipe
@@ -41,6 +46,7 @@ class TrainRequest:
     pretrained: bool
     publish: PublishRule
     device: str
+    tracking: Tracking | None
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], *, model: str, settings: AppSettings) -> TrainRequest:
@@ -49,6 +55,7 @@ class TrainRequest:
         Raises:
             RequestError: An unknown key or a value that is not understood; the message names the right ones.
             RecipeError: A recipe setting that cannot be.
+            InputError: MLflow is asked for and not installed.
         """
         for key in params:
             if key not in KNOWN and key not in WITHOUT_MEANING:
@@ -72,6 +79,7 @@ class TrainRequest:
             publish=publish,
             # the stock module asks for cuda wherever it is; what this machine has decides
             device=settings.device if given.get("device") in (None, "cuda") else str(given["device"]),
+            tracking=_tracking(given, model),
         )
 
 
@@ -88,7 +96,31 @@ def shown_settings(settings: AppSettings, model: str) -> dict[str, Any]:
         "resume": True,
         "pretrained": False,
         "publish": list(get_args(PublishRule)),
+        "tracking": ["mlflow", "None"] if _is_tracked_by_default() else ["None", "mlflow"],
+        "tracking_uri": "",
+        "tracking_experiment_name": "",
     }
+
+
+def _tracking(given: Mapping[str, Any], model: str) -> Tracking | None:
+    """Return the tracking asked for; a client names a server, never a file of this machine."""
+    uri = str(given.get("tracking_uri", ""))
+    if uri and not uri.startswith(("http://", "https://")):
+        raise RequestError(
+            f"tracking_uri {uri[:80]!r}: expected the http:// or https:// address of a tracking server; left out, it "
+            "is the server's MONAI_LABEL_TRACKING_URI, or the run's own folder"
+        )
+    return parse_tracking(
+        str(given.get("tracking", "mlflow" if _is_tracked_by_default() else "None")),
+        uri=uri or monailabel_settings.MONAI_LABEL_TRACKING_URI,
+        experiment=str(given.get("tracking_experiment_name", model)),
+        run_name=str(given.get("tracking_run_name", "")),
+    )
+
+
+def _is_tracked_by_default() -> bool:
+    """Return whether whoever started the server named a place to track in; MONAI Label itself tracks always."""
+    return bool(monailabel_settings.MONAI_LABEL_TRACKING_ENABLED and monailabel_settings.MONAI_LABEL_TRACKING_URI)
 
 
 def _settings(value: Any) -> list[str]:

@@ -152,6 +152,19 @@ def test_training_starts_from_dicom_and_takes_stages(
     assert (tmp_path / "run" / "prepared" / "index.json").is_file()
 
 
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")  # MLflow's own use of SQLAlchemy
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_finished_run_can_be_tracked_afterwards(
+    arrays: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--resume", "--tracking", "mlflow", "--tracking-uri", tmp_path / "all", "--experiment", "phantoms")
+    run_json(capsys, "train", arrays, "--out", model.parent, *SETTINGS, *words)
+    told = json.loads((model.parent / "tracking.json").read_text())
+    assert told["experiment"] == "phantoms" and (tmp_path / "all" / "mlflow.db").is_file()
+    (card,) = (tmp_path / "all").glob(f"mlruns/{told['run_id']}/artifacts/model_card.json")
+    assert "PHANTOM" not in card.read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
@@ -159,6 +172,7 @@ def test_training_starts_from_dicom_and_takes_stages(
         (["--set", "epoch=3"], "did you mean schedule.epochs?"),
         (["--set", "epochs=many"], "schedule.epochs is int, found 'many'"),
         (["--stages", "7"], "network.stages is 1 to 6, found 7"),
+        (["--tracking", "wandb"], "tracking 'wandb': expected mlflow or none"),
         (["--device", "gpu"], "device 'gpu' is not a device; give auto, cpu, cuda or cuda:1"),
         (["--set", "split.test=0.7", "--set", "split.validation=0.29"], "none of the 4 patients falls on the training"),
     ],

@@ -27,10 +27,11 @@ logger = logging.getLogger(__name__)
 TRACKING_FILE = "tracking.json"  # which MLflow run a resumed run goes on with
 CARD_ARTIFACT = "model_card.json"
 RETRY_AFTER_S = 300.0  # a server that is gone costs a timeout each time it is asked
-CALM = {  # MLflow's defaults wait for minutes on a server that is gone, and tell its makers of each use
+CALM = {  # MLflow's defaults wait for minutes on a server that is gone, tell its makers of each use, and print
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from monailabel.config import settings as monailabel_settings
 
 from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_request import InferOptions
 from ct2pet_app.settings import AppSettings
 from ct2pet_app.train_request import TrainRequest, shown_settings
 from lib.errors import InputError
+from lib.learning.tracking import Tracking
 
 SETTINGS = AppSettings.from_conf({}, app_folder=Path("app"))
 
@@ -90,9 +92,28 @@ def test_a_training_that_asks_for_cuda_as_stock_clients_do_runs_where_the_server
     assert training(device="cuda").device == "auto"
 
 
+def test_tracking_is_asked_for_in_monai_labels_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert training().tracking is None and shown_settings(SETTINGS, "cascade3")["tracking"] == ["None", "mlflow"]
+    assert training(tracking=["None", "mlflow"]).tracking is None  # as clients that show no choice send it back
+    assert training(tracking="mlflow").tracking == Tracking("", "cascade3")
+    asked = {"tracking_uri": "http://host:5000", "tracking_experiment_name": "limbs", "tracking_run_name": "first"}
+    assert training(tracking="mlflow", **asked).tracking == Tracking("http://host:5000", "limbs", "first")
+    monkeypatch.setattr(monailabel_settings, "MONAI_LABEL_TRACKING_URI", "sqlite:////data/runs.db")
+    assert training().tracking == Tracking("sqlite:////data/runs.db", "cascade3")
+    assert shown_settings(SETTINGS, "cascade3")["tracking"] == ["mlflow", "None"]
+    assert training(tracking="None").tracking is None
+
+
+@pytest.mark.parametrize("uri", ["/etc/cron.d", "file:///etc", "sqlite:////etc/x.db", "postgresql://host/db"])
+def test_a_client_cannot_choose_a_file_of_the_server_to_track_in(uri: str) -> None:
+    with pytest.raises(RequestError, match="expected the http:// or https:// address of a tracking server"):
+        training(tracking="mlflow", tracking_uri=uri)
+
+
 @pytest.mark.parametrize(
     ("params", "words"),
     [
+        ({"tracking": "wandb"}, "tracking 'wandb': expected mlflow or none"),
         ({"epochs": 3}, "unknown training setting 'epochs'; did you mean max_epochs"),
         ({"max_epochs": "many"}, "schedule.epochs is int, found 'many'"),
         ({"set": "wodth=3"}, "setting 'wodth' is not a key of a recipe"),
