@@ -89,7 +89,9 @@ class Loop:
             decollate=False,
             optim_set_to_none=True,
         )
-        self.averaged = EMAHandler(cascade, momentum=1 - recipe.ema_decay) if recipe.ema_decay else None
+        self.averaged = (
+            EMAHandler(cascade, momentum=1 - recipe.ema_decay, handle_buffers="update") if recipe.ema_decay else None
+        )
         self.log = RunLog(run) if idist.get_rank() == 0 else None
         self._sitting_began = time.time()
         self._epoch_began = time.time()
