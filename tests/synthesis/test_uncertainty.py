@@ -89,7 +89,9 @@ def test_a_card_without_calibration_is_refused_before_the_work(tmp_path: Path, c
     def never(done: int, total: int, what: str) -> None:
         raise AssertionError("work was begun")
 
-    with pytest.raises(CheckpointError, match=r"tiny carries no calibration.*one model that was trained with validation patients"):
+    with pytest.raises(
+        CheckpointError, match=r"tiny carries no calibration.*one model that was trained with validation patients"
+    ):
         apply_with_uncertainty(load(tmp_path / "model.safetensors", None), ct, progress=never)
 
 
