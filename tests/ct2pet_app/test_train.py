@@ -47,6 +47,17 @@ def test_a_training_publishes_what_inference_uses(app: CT2PETApp, ct_uids: tuple
     assert told["seen_in_training"] is True
 
 
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")  # MLflow's own use of SQLAlchemy
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_training_is_tracked_where_it_is_asked_for(app: CT2PETApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    stats = run(app, tracking="mlflow")
+    (folder,) = runs_of(app)
+    assert json.loads((folder / "tracking.json").read_text())["experiment"] == "unet"
+    assert list(folder.glob("mlflow/mlruns/*/artifacts/model_card.json"))
+    assert "Not judged: it carries no scores" in stats["verdict"]  # nobody was set aside
+
+
 def test_arrays_are_prepared_once(app: CT2PETApp, caplog: pytest.LogCaptureFixture) -> None:
     run(app)
     (index,) = (app.models.folder / "prepared").glob("*/index.json")
