@@ -37,7 +37,7 @@ def ablate(prepared: PreparedSet, out: Path, *choices: Choice, only: tuple[int, 
 
 
 def test_everybody_but_the_recipes_test_patients_is_measured_once(prepared: PreparedSet, tmp_path: Path) -> None:
-    ablation = ablate(prepared, tmp_path / "out", Choice("loss", "L1", ("loss.kind=l1",)))
+    ablation = ablate(prepared, tmp_path / "out", Choice("loss", "MSE", ("loss.kind=mse",)))
     split = tiny_recipe().split
     expected = {patient for patient in PATIENTS if split.side_of_patient(patient) != "test"}
     assert 0 < len(expected) < len(PATIENTS)
@@ -158,10 +158,10 @@ def test_the_script_prints_the_table(prepared: PreparedSet, tmp_path: Path) -> N
     settings = [part for setting in SETTINGS for part in ("--set", setting)]
     command = [sys.executable, str(ROOT / "scripts" / "ablate.py"), str(prepared.root), "--out", str(tmp_path / "out")]
     done = subprocess.run(
-        [*command, "--folds", "2", "--only", "L1", *settings], capture_output=True, text=True, timeout=300
+        [*command, "--folds", "2", "--only", "MSE", *settings], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    assert "| L1: `loss.kind=l1` | loss |" in done.stdout
+    assert "| MSE: `loss.kind=mse` | loss |" in done.stdout
     refused = subprocess.run(
         [*command, "--folds", "2", "--set", "windows.pet_curve=linear"], capture_output=True, text=True, timeout=300
     )
