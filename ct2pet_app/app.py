@@ -22,6 +22,7 @@ from monailabel.utils.sessions import Sessions
 import lib
 from ct2pet_app.batch import BatchSynthesis
 from ct2pet_app.datastore.folder import FolderDatastore
+from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import NotFoundError, RequestError, SettingsError
 from ct2pet_app.infer import SynthesisTask
 from ct2pet_app.infer_request import FORBIDDEN, InferOptions
@@ -99,16 +100,16 @@ class CT2PETApp(MONAILabelApp):
 
     def _scan_ahead(self) -> None:
         try:
-            self.folder_datastore.listing()
+            self.studies_datastore.listing()
         except CT2PETError as error:
             logger.error("the studies cannot be scanned: %s", error)
 
     @property
-    def folder_datastore(self) -> FolderDatastore:
+    def studies_datastore(self) -> StudiesDatastore:
         """The datastore, under its own type."""
         datastore = self.datastore()
-        if not isinstance(datastore, FolderDatastore):
-            raise StudiesError("the server's datastore is no folder of studies")
+        if not isinstance(datastore, StudiesDatastore):
+            raise StudiesError("the server's datastore holds no studies")
         return datastore
 
     def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
@@ -122,7 +123,7 @@ class CT2PETApp(MONAILabelApp):
         image = request.get("image")
         if not isinstance(image, str):
             raise RequestError("image: give the SeriesInstanceUID of a CT in the datastore, or send a file")
-        return self.synthesize(str(request.get("model")), self.folder_datastore.ct_source(image), params)
+        return self.synthesize(str(request.get("model")), self.studies_datastore.ct_source(image), params)
 
     def synthesize(self, model: str, source: CTSource, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the result in MONAI Label's form: `file`, `label` and `params`.
@@ -162,7 +163,7 @@ class CT2PETApp(MONAILabelApp):
             InputError: A word that is not understood, or no pair to train on.
         """
         self._trainer(model).read_request(params)
-        require_pairs(tuple(self.folder_datastore.listing().pairs.values()), self.folder_datastore)
+        require_pairs(tuple(self.studies_datastore.listing().pairs.values()), self.studies_datastore)
 
     def _trainer(self, model: str) -> CascadeTrainTask:
         trainer = self._trainers.get(self.models.known(model))

@@ -18,6 +18,7 @@ from lib.learning.card import patient_digest
 from lib.learning.checkpoint import read_card
 from lib.pairing.pairs import PairedSeries
 from lib.synthesis.synthesizer import Synthesizer
+from lib.types import AtHand, lie_here
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,13 @@ class Verdict:
 
 
 def judge(
-    name: str, candidate: Path, models: ModelStore, pairs: Sequence[PairedSeries], *, device: str = "auto"
+    name: str,
+    candidate: Path,
+    models: ModelStore,
+    pairs: Sequence[PairedSeries],
+    *,
+    device: str = "auto",
+    at_hand: AtHand = lie_here,
 ) -> Verdict:
     """Return whether a candidate is to be published: unless it is worse on the same patients than what is published.
 
@@ -41,11 +48,13 @@ def judge(
     patients that neither model was trained on. The words end with how the candidate stands beside the trivial
     predictors; that decides nothing.
     """
-    verdict = _compare(name, candidate, models, pairs, device=device)
+    verdict = _compare(name, candidate, models, pairs, device=device, at_hand=at_hand)
     return replace(verdict, verdict=f"{verdict.verdict}. {read_card(candidate).standing.sentence}")
 
 
-def _compare(name: str, candidate: Path, models: ModelStore, pairs: Sequence[PairedSeries], *, device: str) -> Verdict:
+def _compare(
+    name: str, candidate: Path, models: ModelStore, pairs: Sequence[PairedSeries], *, device: str, at_hand: AtHand
+) -> Verdict:
     try:
         published = models.published(name)
     except CheckpointError as error:
@@ -56,7 +65,7 @@ def _compare(name: str, candidate: Path, models: ModelStore, pairs: Sequence[Pai
     seen = {*new.card.training.patients, *old.card.training.patients}
     by_digest = {patient_digest(paired.pair.ct.patient_id): paired for paired in reversed(pairs)}
     unseen = [by_digest[digest] for digest in sorted(set(by_digest) - seen)][:MOST_COMPARED]
-    errors = [_errors_suv(new, old, paired) for paired in unseen]
+    errors = [_errors_suv(new, old, paired, at_hand) for paired in unseen]
     measured = np.array([both for both in errors if both is not None])
     if not len(measured):
         return Verdict(True, "published; there is no patient neither model has seen, so the two were not compared")
@@ -67,11 +76,14 @@ def _compare(name: str, candidate: Path, models: ModelStore, pairs: Sequence[Pai
     return Verdict(False, f'not published, it is worse: {words}; ask with {{"publish": "always"}} to replace it anyway')
 
 
-def _errors_suv(new: Synthesizer, old: Synthesizer, paired: PairedSeries) -> tuple[float, float] | None:
+def _errors_suv(
+    new: Synthesizer, old: Synthesizer, paired: PairedSeries, at_hand: AtHand
+) -> tuple[float, float] | None:
     """Return both models' mean absolute error in the body of one patient, or None where it cannot be measured."""
     try:
         grid: Grid = new.card.recipe.grid
-        ct, pet = read_ct(paired.pair.ct), read_pet(paired.pair.pet)
+        with at_hand(paired.pair.ct, paired.pair.pet):
+            ct, pet = read_ct(paired.pair.ct), read_pet(paired.pair.pet)
         aligned = [align(model.apply(ct), ct=ct, pet=pet, grid=grid) for model in (new, old)]
     except InputError as error:
         logger.warning("patient %s is left out of the comparison: %s", paired.pair.ct.patient_id, error)

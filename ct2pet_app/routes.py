@@ -82,7 +82,7 @@ def _infer(app: CT2PETApp) -> Any:
                 path, name = _received(file, Path(folder))
                 result = app.synthesize(model, source_of_file(path, name), asked)
         elif image:
-            result = app.synthesize(model, app.folder_datastore.ct_source(image), asked)
+            result = app.synthesize(model, app.studies_datastore.ct_source(image), asked)
         else:
             raise RequestError("no CT: give ?image=<CT series UID>, a file, or a session_id")
         return send_answer(app.datastore(), result, output, background_tasks)
@@ -116,7 +116,7 @@ def _put_model(app: CT2PETApp) -> Any:
 def _reload(app: CT2PETApp) -> Any:
     def reload() -> dict[str, Any]:
         """Scan the studies now."""
-        app.folder_datastore.refresh()
+        app.studies_datastore.refresh()
         return {}
 
     return reload
@@ -125,7 +125,7 @@ def _reload(app: CT2PETApp) -> Any:
 def _series(app: CT2PETApp) -> Any:
     def series() -> list[dict[str, Any]]:
         """Every series found in the studies folder, and why each unusable one is unusable."""
-        return app.folder_datastore.describe_series()
+        return app.studies_datastore.describe_series()
 
     return series
 

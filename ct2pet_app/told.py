@@ -91,7 +91,9 @@ def figures(
     if not options.metrics:
         return None, "not asked for"
     try:
-        return compare_with_real(pet, ct=ct, pet=read_pet(source.pet), card=card).as_json(), ""
+        with source.at_hand(source.pet):
+            real = read_pet(source.pet)
+        return compare_with_real(pet, ct=ct, pet=real, card=card).as_json(), ""
     except InputError as error:  # the synthetic PET is good without figures
         logger.warning("no metrics for %s: %s", source.name, error)
         return None, str(error)

@@ -18,7 +18,7 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
-from ct2pet_app.datastore.folder import FolderDatastore
+from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.models import ModelStore
 from ct2pet_app.publish import Verdict, judge
 from ct2pet_app.settings import AppSettings
@@ -42,7 +42,7 @@ class CascadeTrainTask(TrainTask):
     """The training that a model's name stands for."""
 
     def __init__(self, name: str, models: ModelStore, settings: AppSettings) -> None:
-        super().__init__(f"train {name} on every CT/PET pair of the studies folder")
+        super().__init__(f"train {name} on every CT/PET pair of the studies")
         self._name = name
         self._models = models
         self._settings = settings
@@ -70,10 +70,10 @@ class CascadeTrainTask(TrainTask):
             CT2PETError: As the engine's `train`.
         """
         asked = self.read_request(request)
-        if not isinstance(datastore, FolderDatastore):
-            raise StudiesError("training needs the datastore of a folder of studies")
+        if not isinstance(datastore, StudiesDatastore):
+            raise StudiesError("training needs the datastore of a folder of studies or of a PACS")
         pairs = require_pairs(datastore.training_pairs(), datastore)
-        prepared = self._prepare(pairs, asked.recipe)
+        prepared = self._prepare(pairs, asked.recipe, datastore)
         run = self._run_folder(asked)
         result = train(
             prepared,
@@ -91,17 +91,23 @@ class CascadeTrainTask(TrainTask):
             told = f"published, as asked for, without a comparison. {result.card.standing.sentence}"
             verdict = Verdict(True, told)
         else:
-            verdict = judge(self._name, result.model, self._models, pairs, device=asked.device)
+            verdict = judge(
+                self._name, result.model, self._models, pairs, device=asked.device, at_hand=datastore.at_hand
+            )
         if verdict.published:
             self._models.publish(self._name, result.model)
         write_text(run / VERDICT_FILE, json.dumps(asdict(verdict)))
         logger.info("%s: %s", self._name, verdict.verdict)
         return self.stats()
 
-    def _prepare(self, pairs: tuple[PairedSeries, ...], recipe: Recipe) -> PreparedSet:
+    def _prepare(self, pairs: tuple[PairedSeries, ...], recipe: Recipe, datastore: StudiesDatastore) -> PreparedSet:
         folder = self._models.folder / "prepared" / recipe.preparation.digest()
         report = prepare_pairs(
-            pairs, folder, preparation=recipe.preparation, progress=tell_percent(f"preparing {len(pairs)} pairs")
+            pairs,
+            folder,
+            preparation=recipe.preparation,
+            at_hand=datastore.at_hand,
+            progress=tell_percent(f"preparing {len(pairs)} pairs"),
         )
         for failed in report.failed:
             logger.warning("CT %s is left out: %s", failed.ct_series_instance_uid, failed.reason)
@@ -127,7 +133,7 @@ class CascadeTrainTask(TrainTask):
         return published.path
 
 
-def require_pairs(pairs: tuple[PairedSeries, ...], datastore: FolderDatastore) -> tuple[PairedSeries, ...]:
+def require_pairs(pairs: tuple[PairedSeries, ...], datastore: StudiesDatastore) -> tuple[PairedSeries, ...]:
     """Return the pairs.
 
     Raises:

@@ -18,7 +18,7 @@ from lib.errors import ImageFileError, InputError
 from lib.imaging.check import refuse_unless_ct
 from lib.imaging.files import SUFFIXES, read_volume_file
 from lib.imaging.volume import Unit, Volume
-from lib.types import Series
+from lib.types import AtHand, Series, lie_here
 
 MOST_FILES = 20_000  # of a zip; a long dynamic study has some thousand slices
 MOST_UNPACKED_BYTES = 16 * 10**9  # of a zip: a bomb stops here
@@ -34,17 +34,24 @@ class CTSource:
         image_id: In the datastore; None for what came with the request.
         read: Reads the pixels; raises InputError when they are no CT.
         pet: The real PET of the same study, if there is one.
+        at_hand: A context in which the files of series lie where `Series.files` says; read `pet` inside it.
     """
 
     name: str
     image_id: str | None
     read: Callable[[], Volume]
     pet: Series | None = None
+    at_hand: AtHand = lie_here
 
 
-def source_of_series(ct: Series, pet: Series | None) -> CTSource:
+def source_of_series(ct: Series, pet: Series | None, *, at_hand: AtHand = lie_here) -> CTSource:
     """Return the source of a series of the datastore."""
-    return CTSource(ct.uid, ct.uid, lambda: _checked(read_ct(ct), f"series {ct.uid}"), pet)
+
+    def read() -> Volume:
+        with at_hand(ct):
+            return _checked(read_ct(ct), f"series {ct.uid}")
+
+    return CTSource(ct.uid, ct.uid, read, pet, at_hand)
 
 
 def source_of_file(path: Path, name: str, *, image_id: str | None = None) -> CTSource:

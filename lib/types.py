@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +24,17 @@ class Progress(Protocol):
 
 def no_progress(done: int, total: int, what: str) -> None:
     """Tell nobody."""
+
+
+class AtHand(Protocol):
+    """Gives a context in which the files of series lie where `Series.files` says: a PACS has to send them first."""
+
+    def __call__(self, *series: Series) -> AbstractContextManager[None]: ...
+
+
+def lie_here(*_: Series) -> AbstractContextManager[None]:
+    """Return a context that does nothing: the files of a folder are there already."""
+    return nullcontext()
 
 
 @dataclass(frozen=True)

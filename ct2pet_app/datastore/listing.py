@@ -1,4 +1,4 @@
-"""What the studies folder holds at a moment, and when to look again."""
+"""Which studies there are at a moment, and in a folder, when to look again."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from lib.dicom.index import HeaderIndex
 from lib.dicom.scan import ScannedSeries, ScanReport, scan_folder
 from lib.pairing.pairs import PairedSeries, pair_series
+from lib.types import Series
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +24,7 @@ REST = 10.0  # a scan that took t seconds is followed by a rest of this many t: 
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """The folder as it was scanned.
+    """The studies as they were looked at.
 
     Attributes:
         images: Usable CT series by UID.
@@ -37,6 +40,30 @@ class Listing:
     why_unpaired: Mapping[str, str]
 
 
+class Studies(Protocol):
+    """A place that studies are in.
+
+    Attributes:
+        name: Of the datastore.
+        what: How the place is called in messages, such as `the studies folder`.
+    """
+
+    name: str
+    what: str
+
+    def listing(self) -> Listing:
+        """Return the listing, at most a minute old."""
+        ...
+
+    def look_again(self) -> Listing:
+        """Return a listing made now."""
+        ...
+
+    def at_hand(self, *series: Series) -> AbstractContextManager[None]:
+        """Return a context in which the files of these series lie where `Series.files` says."""
+        ...
+
+
 class StudiesFolder:
     """A folder of studies that is looked at again when it is asked for and some seconds have passed.
 
@@ -45,6 +72,8 @@ class StudiesFolder:
 
     def __init__(self, root: Path, *, index: Path) -> None:
         self.root = root
+        self.name = root.name
+        self.what = "the studies folder"
         self._index = HeaderIndex(index)
         self._scanning = threading.Lock()
         self._listing: Listing | None = None
@@ -78,22 +107,36 @@ class StudiesFolder:
             self._listing = self._scan()
             return self._listing
 
+    def at_hand(self, *series: Series) -> AbstractContextManager[None]:
+        """Return a context that does nothing: the files are in the folder."""
+        return nullcontext()
+
     def _scan(self) -> Listing:
         began = time.monotonic()
-        report = scan_folder(self.root, index=self._index)
-        pairing = pair_series(report)
-        pairs = {paired.pair.ct.uid: paired for paired in pairing.pairs}
-        images = {uid: paired.ct for uid, paired in pairs.items()}
-        for found in report.usable("CT"):
-            images.setdefault(found.series.uid, found)
+        listing = listing_of(scan_folder(self.root, index=self._index))
         took = time.monotonic() - began
         self._look_again_at = time.monotonic() + max(LOOK_AGAIN_S, REST * took)
-        if self._listing is None or set(self._listing.images) != set(images) or set(self._listing.pairs) != set(pairs):
-            logger.info("studies: %d CT series, %d with a PET, scanned in %.1f s", len(images), len(pairs), took)
-        return Listing(
-            report=report,
-            images=images,
-            pairs=pairs,
-            by_pet={paired.pair.pet.uid: uid for uid, paired in pairs.items()},
-            why_unpaired={unpaired.series_uid: unpaired.reason for unpaired in pairing.unpaired},
-        )
+        tell_change(self._listing, listing, took_s=took)
+        return listing
+
+
+def listing_of(report: ScanReport) -> Listing:
+    """Return the images and pairs among the series of a report."""
+    pairing = pair_series(report)
+    pairs = {paired.pair.ct.uid: paired for paired in pairing.pairs}
+    images = {uid: paired.ct for uid, paired in pairs.items()}
+    for found in report.usable("CT"):
+        images.setdefault(found.series.uid, found)
+    return Listing(
+        report=report,
+        images=images,
+        pairs=pairs,
+        by_pet={paired.pair.pet.uid: uid for uid, paired in pairs.items()},
+        why_unpaired={unpaired.series_uid: unpaired.reason for unpaired in pairing.unpaired},
+    )
+
+
+def tell_change(before: Listing | None, now: Listing, *, took_s: float) -> None:
+    """Log what there is, where images or pairs have come or gone."""
+    if before is None or set(before.images) != set(now.images) or set(before.pairs) != set(now.pairs):
+        logger.info("studies: %d CT series, %d with a PET, seen in %.1f s", len(now.images), len(now.pairs), took_s)

@@ -39,7 +39,7 @@ from lib.pairing.prepared import (
     write_index,
     write_text,
 )
-from lib.types import BoolArray, FloatArray, Progress, Series, SeriesPair, no_progress
+from lib.types import AtHand, BoolArray, FloatArray, Progress, Series, SeriesPair, lie_here, no_progress
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ def prepare_pairs(
     *,
     preparation: Preparation,
     scan: ScanReport | None = None,
+    at_hand: AtHand = lie_here,
     progress: Progress = no_progress,
 ) -> PreparationReport:
     """Write each pair's arrays under `out` and return the set of exactly these pairs.
@@ -82,6 +83,7 @@ def prepare_pairs(
         out: Folder, made where it is missing.
         preparation: The recipe's grid and windows.
         scan: Where the pairs come from; tumours drawn in its RT Structure Sets are kept beside the body.
+        at_hand: Brings the files of a pair, one pair at a time, where they do not lie in a folder.
         progress: Told before each pair.
 
     Raises:
@@ -100,14 +102,10 @@ def prepare_pairs(
     for number, paired in enumerate(pairs):
         progress(number, len(pairs), f"preparing {paired.pair.ct.patient_id}")
         try:
-            structures = () if scan is None else structure_set_files(scan, paired.pair.ct)
-            source = _fingerprint((*paired.pair.ct.files, *paired.pair.pet.files, *structures))
-            entry = _entry_on_disk(out, paired.pair, source, preparation)
-            if entry is not None:
-                reused += 1
-            else:
-                entry = _prepare(paired, out, source, preparation, scan)
-            done.append(_with_origin(entry, paired.pair))  # arrays of old lack it
+            with at_hand(paired.pair.ct, paired.pair.pet):
+                entry, reuses = _prepared(paired, out, preparation, scan)
+            done.append(entry)
+            reused += reuses
         except InputError as error:
             failed.append(FailedPair(paired.pair.ct.patient_id, paired.pair.ct.uid, paired.pair.pet.uid, str(error)))
     write_index(out, preparation, done)
@@ -118,6 +116,17 @@ def prepare_pairs(
 def pair_id(pair: SeriesPair) -> str:
     """Return the folder name of a pair: a hash of its two series UIDs."""
     return hashlib.sha256(f"{pair.ct.uid} {pair.pet.uid}".encode()).hexdigest()[:16]
+
+
+def _prepared(
+    paired: PairedSeries, out: Path, preparation: Preparation, scan: ScanReport | None
+) -> tuple[PreparedPair, bool]:
+    """Return the pair's entry, and whether its arrays lay there already."""
+    structures = () if scan is None else structure_set_files(scan, paired.pair.ct)
+    source = _fingerprint((*paired.pair.ct.files, *paired.pair.pet.files, *structures))
+    on_disk = _entry_on_disk(out, paired.pair, source, preparation)
+    entry = on_disk or _prepare(paired, out, source, preparation, scan)
+    return _with_origin(entry, paired.pair), on_disk is not None  # arrays of old lack their origin
 
 
 def _prepare(

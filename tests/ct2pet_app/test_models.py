@@ -107,7 +107,7 @@ def test_a_model_is_replaced_only_by_one_that_is_not_worse(
     app = make_app()
     app.models.publish("unet", save_constant_model(tmp_path / "old.safetensors", published_suv, stages=1))
     candidate = save_constant_model(tmp_path / "new.safetensors", candidate_suv, stages=1)
-    verdict = judge("unet", candidate, app.models, app.folder_datastore.training_pairs(), device="cpu")
+    verdict = judge("unet", candidate, app.models, app.studies_datastore.training_pairs(), device="cpu")
     assert verdict.published is replaces
     assert "SUV in the body" in verdict.verdict
     assert "2 patient(s)" in verdict.verdict
@@ -119,7 +119,7 @@ def test_patients_a_model_was_trained_on_do_not_judge_it(make_app: MakeApp, tmp_
     app.models.publish("unet", save_constant_model(tmp_path / "old.safetensors", 0.8, stages=1))
     seen = ("PHANTOM_0001", "PHANTOM_0002")
     candidate = save_constant_model(tmp_path / "new.safetensors", 9.0, stages=1, trained_on=seen)
-    verdict = judge("unet", candidate, app.models, app.folder_datastore.training_pairs(), device="cpu")
+    verdict = judge("unet", candidate, app.models, app.studies_datastore.training_pairs(), device="cpu")
     assert (verdict.published, "neither model has seen" in verdict.verdict) == (True, True)
 
 

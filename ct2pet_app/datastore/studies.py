@@ -1,0 +1,233 @@
+"""DICOM studies as MONAI Label's datastore: an image is a CT series, its `final` label the study's PET.
+
+What clients bring (uploaded CTs, synthetic PETs under other tags, notes) lies on a shelf beside the studies. Every id
+of a request is looked up in a listing; none becomes a path.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.datastore import Datastore
+
+from ct2pet_app.datastore.converted import ConvertedVolumes
+from ct2pet_app.datastore.describe import describe_ct, describe_pet, describe_series, why_no_image
+from ct2pet_app.datastore.listing import Listing, Studies
+from ct2pet_app.datastore.shelf import Kept, Shelf
+from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.uploads import (
+    CTSource,
+    read_uploaded_ct,
+    removed_if_refused,
+    source_of_file,
+    source_of_series,
+    suffix_of,
+)
+from lib.dicom.read import read_ct, read_pet
+from lib.imaging.files import SUFFIXES
+from lib.imaging.volume import Volume
+from lib.pairing.pairs import PairedSeries
+from lib.types import Series
+
+FINAL = "final"  # MONAI Label's word for the label that counts
+
+
+class StudiesDatastore(Datastore):
+    """What a folder and a PACS of studies have in common; nothing is looked at before the first question."""
+
+    def __init__(self, studies: Studies, writable: Path) -> None:
+        self._studies = studies
+        self._shelf = Shelf(writable / "shelf")
+        self._converted = ConvertedVolumes(writable / "converted")
+
+    # -- what the app asks ---------------------------------------------------------------------------------------------
+
+    def listing(self) -> Listing:
+        """Return which studies there are, at most some seconds old."""
+        return self._studies.listing()
+
+    def ct_source(self, image_id: str) -> CTSource:
+        """Return the CT of an image id.
+
+        Raises:
+            NotFoundError: No image has that id; where it is a series that cannot be used, the reason is named.
+        """
+        listing = self.listing()
+        found = listing.images.get(image_id)
+        if found is not None:
+            paired = listing.pairs.get(image_id)
+            return source_of_series(found.series, None if paired is None else paired.pair.pet, at_hand=self.at_hand)
+        upload = self._upload(image_id)
+        return source_of_file(upload.path, f"{image_id}{suffix_of(upload.path.name)}", image_id=image_id)
+
+    def describe_series(self) -> list[dict[str, Any]]:
+        """Return every series found, usable or not, and why not."""
+        listing = self.listing()
+        return [describe_series(found, listing) for found in listing.report.series]
+
+    def training_pairs(self) -> tuple[PairedSeries, ...]:
+        """Return all pairs, looked for now; read their files inside `at_hand`."""
+        return tuple(self._studies.look_again().pairs.values())
+
+    def at_hand(self, *series: Series) -> AbstractContextManager[None]:
+        """Return a context in which the files of these series lie where `Series.files` says."""
+        return self._studies.at_hand(*series)
+
+    # -- MONAI Label's interface: images -------------------------------------------------------------------------------
+
+    def name(self) -> str:
+        return self._studies.name
+
+    def set_name(self, name: str) -> None:
+        raise RequestError("the datastore is named after where its studies are")
+
+    def description(self) -> str:
+        return "DICOM studies: images are CT series, final labels their PET series"
+
+    def set_description(self, description: str) -> None:
+        raise RequestError("the description of this datastore is fixed")
+
+    def list_images(self) -> list[str]:
+        return [*self.listing().images, *self._shelf.uploads()]
+
+    def get_image_uri(self, image_id: str) -> str:
+        found = self.listing().images.get(image_id)
+        if found is not None:
+            return str(self._as_file(found.series, read_ct))
+        return str(self._upload(image_id).path)
+
+    def get_image(self, image_id: str, params: Any = None) -> io.BytesIO:
+        return io.BytesIO(Path(self.get_image_uri(image_id)).read_bytes())
+
+    def get_image_info(self, image_id: str) -> dict[str, Any]:
+        listing = self.listing()
+        found = listing.images.get(image_id)
+        noted = self._shelf.note_of(image_id)
+        if found is not None:
+            return {**describe_ct(found, listing), **noted}
+        return {**self._upload(image_id).note, "uploaded": True, **noted}
+
+    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+        self.get_image_info(image_id)
+        self._shelf.add_note(image_id, info)
+
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+        path = Path(image_filename)
+        if image_id in self.listing().images:
+            raise RequestError(f"image {image_id!r} is a series of {self._studies.what}; give the upload another name")
+        with removed_if_refused(path):
+            suffix = suffix_of(path.name)
+            ct = read_uploaded_ct(path, f"{image_id}{suffix}")
+            measured = {"slices": ct.geometry.shape[0], "spacing_mm": list(ct.geometry.spacing_mm)}
+            self._shelf.keep_upload(image_id, path, suffix, {**image_info, **measured})
+        return image_id
+
+    def remove_image(self, image_id: str) -> None:
+        self._shelf.drop(image_id)
+
+    # -- MONAI Label's interface: labels -------------------------------------------------------------------------------
+
+    def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
+        labels = dict.fromkeys(self._shelf.labels_of(image_id), image_id)
+        paired = self.listing().pairs.get(image_id)
+        return labels if paired is None else {FINAL: paired.pair.pet.uid, **labels}
+
+    def get_label_by_image_id(self, image_id: str, tag: str) -> str:
+        return self.get_labels_by_image_id(image_id).get(tag, "")
+
+    def get_label_uri(self, label_id: str, label_tag: str) -> str:
+        paired = self._pair_of(label_id) if label_tag == FINAL else None
+        if paired is not None:
+            return str(self._as_file(paired.pair.pet, read_pet))
+        return str(self._label(label_id, label_tag).path)
+
+    def get_label(self, label_id: str, label_tag: str, params: Any = None) -> io.BytesIO:
+        return io.BytesIO(Path(self.get_label_uri(label_id, label_tag)).read_bytes())
+
+    def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
+        paired = self._pair_of(label_id) if label_tag == FINAL else None
+        if paired is not None:
+            return describe_pet(paired)
+        return dict(self._label(label_id, label_tag).note)
+
+    def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
+        self._shelf.add_label_note(label_id, label_tag, info)
+
+    def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
+        if label_tag == FINAL:
+            raise RequestError(
+                f"the final label of a CT is the real PET of its study: add that series to {self._studies.what}; "
+                "a synthetic PET is saved under another tag, such as synthetic"
+            )
+        suffix = next((suffix for suffix in SUFFIXES if label_filename.lower().endswith(suffix)), None)
+        if suffix is None:
+            raise RequestError(f"a label is a volume file ({', '.join(SUFFIXES)})")
+        with removed_if_refused(Path(label_filename)):
+            self.ct_source(image_id)
+            self._shelf.keep_label(image_id, label_tag, Path(label_filename), suffix, label_info)
+        return image_id
+
+    def remove_label(self, label_id: str, label_tag: str) -> None:
+        self._shelf.drop(label_id, label_tag)
+
+    # -- MONAI Label's interface: lists --------------------------------------------------------------------------------
+
+    def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
+        labeled = self._tagged(label_tag or FINAL)
+        return [image for image in self.list_images() if image in labeled]
+
+    def get_unlabeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
+        labeled = self._tagged(label_tag or FINAL)
+        return [image for image in self.list_images() if image not in labeled]
+
+    def datalist(self) -> list[dict[str, Any]]:
+        return [{"image": uid, "label": paired.pair.pet.uid} for uid, paired in self.listing().pairs.items()]
+
+    def status(self) -> dict[str, Any]:
+        tags = {FINAL: len(self.listing().pairs)}
+        for kept in self._shelf.labels():
+            tags[kept.tag] = tags.get(kept.tag, 0) + 1
+        return {"total": len(self.list_images()), "completed": tags[FINAL], "label_tags": tags}
+
+    def json(self) -> dict[str, Any]:
+        objects = {image: {"image": {"ext": "", "info": self.get_image_info(image)}} for image in self.list_images()}
+        for image, entry in objects.items():
+            tags = self.get_labels_by_image_id(image)
+            entry["labels"] = {tag: {"ext": "", "info": self.get_label_info(image, tag)} for tag in tags}
+        return {"name": self.name(), "description": self.description(), "objects": objects}
+
+    def refresh(self) -> None:
+        self._studies.look_again()
+
+    def get_dataset_archive(self, limit_cases: int | None) -> str:
+        raise RequestError(f"this server does not pack its studies; copy them from {self._studies.what}")
+
+    def _as_file(self, series: Series, read: Callable[[Series], Volume]) -> Path:
+        with self.at_hand(series):
+            return self._converted.path_of(series, read)
+
+    def _tagged(self, tag: str) -> set[str]:
+        if tag == FINAL:
+            return set(self.listing().pairs)
+        return {kept.image for kept in self._shelf.labels() if kept.tag == tag}
+
+    def _upload(self, image_id: str) -> Kept:
+        upload = self._shelf.uploads().get(image_id)
+        if upload is None:
+            raise NotFoundError(why_no_image(image_id, self.listing()))
+        return upload
+
+    def _label(self, label_id: str, tag: str) -> Kept:
+        label = self._shelf.labels_of(label_id).get(tag)
+        if label is None:
+            raise NotFoundError(f"no label {label_id!r} with tag {tag!r}; GET /datastore/?output=all lists them")
+        return label
+
+    def _pair_of(self, label_id: str) -> PairedSeries | None:
+        """Return the pair by the PET's UID, which is the label's id, or by the CT's, which some clients ask with."""
+        listing = self.listing()
+        return listing.pairs.get(listing.by_pet.get(label_id, label_id))
