@@ -25,7 +25,7 @@ from lib.learning.validation import fit_on, synthesize_prepared
 from lib.measures.baselines import BASELINE_NAMES
 from lib.measures.image import measure_slices
 from lib.measures.uptake import measure_uptake
-from lib.networks.cascade import forward_flops
+from lib.networks.cascade import Cascade, forward_flops
 from lib.networks.precision import choose_device
 from lib.pairing.prepared import PairArrays, Preparation, PreparedSet, write_text
 from lib.pairing.split import Split
@@ -49,12 +49,14 @@ class Choice:
         name: Of the choice, unique.
         settings: `key=value` on top of the reference.
         patients: How many of each fold's training patients are used (a learning curve); 0 takes all.
+        seeds: How many networks are trained, each from another seed; the PET is the mean of theirs (an ensemble).
     """
 
     topic: str
     name: str
     settings: tuple[str, ...] = ()
     patients: int = 0
+    seeds: int = 1
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Result:
     """One choice, measured.
 
     Attributes:
-        gflop: Of one 256 x 256 slice, all stages and flips.
+        gflop: Of one 256 x 256 slice: all stages, flips and seeds.
         model: Figures of each patient that was held out in some fold.
     """
 
@@ -145,7 +147,7 @@ def run_ablation(
                 for name, figures in _of_baselines(learners, of_fold).items():
                     baselines[name] |= figures
             done += 1
-        results.append(Result(choice, _gflop(chosen), of_patient))
+        results.append(Result(choice, choice.seeds * _gflop(chosen), of_patient))
     return Ablation(tuple(results), baselines)
 
 
@@ -170,21 +172,32 @@ def _figures(
     sides = divide(prepared, recipe.split)
     if not sides.test:
         raise PreparedDataError("a fold has nobody to measure on; choose fewer folds or give more patients")
-    trained = replace(recipe, synthesis=SynthesisConfig())  # how a network is asked does not change how it learns
-    run = out / "runs" / _digest(trained, choice)
     learners = _first_patients(prepared, recipe, choice.patients)
-    result = train(learners, trained, run, resume=True, device=device, progress=progress)
-    cascade, _ = load_checkpoint(result.model, device=choose_device(device))
+    networks = [
+        _trained(learners, replace(recipe, seed=recipe.seed + seed), choice, out, device=device, progress=progress)
+        for seed in range(choice.seeds)
+    ]
     figures = {}
     for pair, indices in sides.test:
         arrays = prepared.arrays(pair)
-        drawn = synthesize_prepared(cascade, arrays, indices, recipe, device=choose_device(device))
-        figures[pair.patient_id] = _measure(drawn, arrays)
+        drawn = [
+            synthesize_prepared(network, arrays, indices, recipe, device=choose_device(device)) for network in networks
+        ]
+        figures[pair.patient_id] = _measure(np.mean(drawn, axis=0), arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(figures))
+    return figures
+
+
+def _trained(
+    prepared: PreparedSet, recipe: Recipe, choice: Choice, out: Path, *, device: str, progress: Progress
+) -> Cascade:
+    asked = replace(recipe, synthesis=SynthesisConfig())  # how a network is asked does not change how it learns
+    run = out / "runs" / _digest(asked, replace(choice, seeds=1))
+    result = train(prepared, asked, run, resume=True, device=device, progress=progress)
     for resumable in run.glob("resume_*.pt"):
         resumable.unlink()  # many runs, and finished ones are never resumed
-    return figures
+    return load_checkpoint(result.model, device=choose_device(device))[0]
 
 
 def _first_patients(prepared: PreparedSet, recipe: Recipe, count: int) -> PreparedSet:
@@ -228,7 +241,9 @@ def _measure(drawn: FloatArray, arrays: PairArrays) -> Figures:
 
 
 def _digest(recipe: Recipe, choice: Choice) -> str:
-    canonical = json.dumps({**asdict(replace(recipe, name="")), "patients": choice.patients}, sort_keys=True)
+    canonical = json.dumps(
+        {**asdict(replace(recipe, name="")), "patients": choice.patients, "seeds": choice.seeds}, sort_keys=True
+    )
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 

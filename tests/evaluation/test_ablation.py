@@ -87,6 +87,15 @@ def test_a_learning_curve_takes_fewer_training_patients(prepared: PreparedSet, t
         ablate(prepared, tmp_path / "out", Choice("curve", "50 patients", patients=50))
 
 
+def test_an_ensemble_is_the_mean_of_networks_from_several_seeds(prepared: PreparedSet, tmp_path: Path) -> None:
+    ablation = ablate(prepared, tmp_path / "out", Choice("ensemble", "2 networks", seeds=2))
+    seeds = [json.loads(path.read_text())["seed"] for path in (tmp_path / "out" / "runs").glob("*/recipe.json")]
+    assert sorted(seeds) == [0, 0, 1, 1]  # in both folds the reference is one of the two
+    one, mean = ablation.results
+    assert mean.gflop == pytest.approx(2 * one.gflop)
+    assert one.model != mean.model
+
+
 def test_folds_that_do_not_exist_are_refused(prepared: PreparedSet, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"folds are 0 to 1 of at least 2, found \[2\] of 2"):
         ablate(prepared, tmp_path / "out", only=(2,))
@@ -132,7 +141,17 @@ def test_the_table_says_what_is_better_and_how_surely(tmp_path: Path) -> None:
 
 def test_the_shipped_choices_are_settings_of_the_recipe() -> None:
     choices = read_choices(ROOT / "lib" / "learning" / "recipes" / "choices" / "ablation.toml")
-    topics = {"learning curve", "loss", "SUV scale", "context", "stages", "supervision", "averaging", "flips"}
+    topics = {
+        "learning curve",
+        "loss",
+        "SUV scale",
+        "context",
+        "stages",
+        "supervision",
+        "averaging",
+        "flips",
+        "ensemble",
+    }
     assert topics | {"augmentation", "schedule", "width and depth"} <= {choice.topic for choice in choices}
     for choice in choices:
         tiny_recipe(*choice.settings)
