@@ -545,8 +545,8 @@ def _print_intervals(intervals: Mapping[str, Mapping[str, Mapping[str, float | N
 
     columns = {name: words for name, words in columns.items() if name in intervals["model"]}
     shown = _table("method", *columns.values(), title=title)
-    for method, row in intervals.items():
-        shown.add_row(method, *(told(row[name]) for name in columns))
+    for method in ("model", *(name for name in intervals if name != "model")):
+        shown.add_row(method, *(told(intervals[method][name]) for name in columns))
     stdout.print(shown)
 
 
