@@ -10,14 +10,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from rich.console import Console  # noqa: E402
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: E402
-
 from lib.errors import CT2PETError, PreparedDataError  # noqa: E402
 from lib.evaluation.ablation import read_choices, run_ablation  # noqa: E402
 from lib.evaluation.ablation_table import write_ablation  # noqa: E402
 from lib.learning.recipe import DEFAULT_RECIPE  # noqa: E402
 from lib.pairing.prepared import Preparation, PreparedSet  # noqa: E402
+from lib.types import Progress  # noqa: E402
 
 CHOICES = ROOT / "lib" / "learning" / "recipes" / "choices" / "ablation.toml"
 
@@ -25,28 +23,19 @@ CHOICES = ROOT / "lib" / "learning" / "recipes" / "choices" / "ablation.toml"
 def main() -> int:
     """Do what the command line says; return the exit status."""
     asked = _arguments()
-    stderr = Console(stderr=True)
     try:
         choices = [
             choice
             for choice in read_choices(asked.choices)
             if not asked.only or choice.topic in asked.only or choice.name in asked.only
         ]
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
-            task = bar.add_task("")
-
-            def tell(done: int, total: int, what: str) -> None:
-                """Move the bar."""
-                bar.update(task, completed=done, total=total, description=what)
-
-            ablation = run_ablation(
-                _provider(asked.studies, asked.out, tell), asked.recipe, asked.set, choices, asked.out,
-                folds=asked.folds, only=asked.fold, device=asked.device, progress=tell,
-            )  # fmt: skip
+        ablation = run_ablation(
+            _provider(asked.studies, asked.out), asked.recipe, asked.set, choices, asked.out,
+            folds=asked.folds, only=asked.fold, device=asked.device, progress=_teller(),
+        )  # fmt: skip
         paths = write_ablation(ablation, asked.out, title=asked.title, note=asked.note)
     except CT2PETError as error:
-        stderr.print(f"ablate: {error}", markup=False, soft_wrap=True, style="red")
+        print(f"ablate: {error}", file=sys.stderr)
         return 2
     print(paths[1].read_text())
     for path in paths:
@@ -54,9 +43,21 @@ def main() -> int:
     return 0
 
 
-def _provider(
-    studies: Sequence[Path], out: Path, tell: Callable[[int, int, str], None]
-) -> Callable[[Preparation], PreparedSet]:
+def _teller() -> Progress:
+    """Return a progress of plain lines, one an epoch: a bare training machine has nothing to draw bars with."""
+    last = ""
+
+    def tell(done: int, total: int, what: str) -> None:
+        """Print a line when there is something new to say."""
+        nonlocal last
+        if what != last:
+            last = what
+            print(f"{100 * done / max(1, total):5.1f} %  {what}", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _provider(studies: Sequence[Path], out: Path) -> Callable[[Preparation], PreparedSet]:
     """Return what gives the arrays of a preparation: prepared folders as they are, studies prepared once for each."""
 
     def prepared_for(preparation: Preparation) -> PreparedSet:
@@ -78,7 +79,7 @@ def _provider(
         scan = scan_folder(raw[0])
         folder = out / "prepared" / preparation.digest()
         return prepare_pairs(
-            pair_series(scan).pairs, folder, preparation=preparation, scan=scan, progress=tell
+            pair_series(scan).pairs, folder, preparation=preparation, scan=scan, progress=_teller()
         ).prepared
 
     return prepared_for

@@ -32,7 +32,7 @@ FENCES = {
     "monailabel": ("ct2pet_app/",),
     "typer": ("main.py",),
     "argparse": ("scripts/",),
-    "rich": ("main.py", "scripts/"),
+    "rich": ("main.py",),
 }
 ALLOWED_ON_A_BARE_MACHINE = {"torch", "monai", "numpy", "safetensors", "ignite"}
 
