@@ -189,7 +189,7 @@ class Loop:
                 f"({self.recipe.optimiser.learning_rate}) or set optimiser.clip_norm, then start again"
             )
         judged = self.averaged.ema_model if self.averaged is not None else self.cascade
-        for network in {self.cascade, judged}:
+        for network in dict.fromkeys((self.cascade, judged)):  # a set's order differs from process to process
             agree_on_statistics(network)
         metrics = validate(judged, self.prepared, self.sides, self.recipe, device=self.device)
         self.state.epoch = epoch
