@@ -5,6 +5,8 @@ The tree, and what a door does with it (``main.py`` exits with the code, the ser
     CT2PETError                        1    500   our fault, or the machine's
     ├── TrainingError                  1    500   a run cannot go on (not finite, no memory, disk full)
     ├── DownloadError                  1    500   an archive that cannot be reached or sends too little
+    ├── OutputError                    1    500   a result that cannot be written (disk full)
+    ├── RemoteError                    1    502   a PACS that cannot be reached, refuses us or breaks off
     └── InputError                     2    400   the user's input; the message says the way out
         ├── StudiesError               2    400   a folder of studies that holds nothing usable
         ├── DicomError                 2    400   a file or series that is not what it must be
@@ -32,6 +34,14 @@ class TrainingError(CT2PETError):
 
 class DownloadError(CT2PETError):
     """An archive that cannot be reached, lacks what its list promises, or sends too little."""
+
+
+class RemoteError(CT2PETError):
+    """A PACS that cannot be reached, refuses us, breaks off, or says what cannot be understood."""
+
+
+class OutputError(CT2PETError):
+    """A result that cannot be written; nothing half-written is left."""
 
 
 class InputError(CT2PETError):

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from lib.errors import StudiesError
 
+UNFINISHED = ".part"  # a folder whose name begins with a dot and ends so is being written: nobody looks into it
+
 
 class FoundFile(NamedTuple):
     """A regular file of a folder: its name there, and the size and time by which a change is seen."""
@@ -63,6 +65,8 @@ def _look(path: str, real_root: str) -> tuple[FoundFolder, list[str]]:
                 if entry.is_symlink():
                     if not _stays_inside(entry.path, real_root):
                         refused.append((entry.path, "a link that leaves the folder; links are not followed"))
+                elif entry.is_dir() and entry.name.startswith(".") and entry.name.endswith(UNFINISHED):
+                    continue
                 elif entry.is_dir():
                     inner.append(entry.path)
                 elif entry.is_file():

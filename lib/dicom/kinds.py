@@ -37,6 +37,13 @@ def why_not(shared: SharedHeader) -> str | None:
     return _why_not_image(shared) or _why_not_plane(shared) or (_why_not_pet(shared.pet) if shared.pet else None)
 
 
+def why_not_synthetic(shared: SharedHeader) -> str | None:
+    """Return why instances with this header are not slices of a synthetic PET; None where they are."""
+    if shared.modality != "PT" or not shared.is_synthetic:
+        return "not a synthetic PET (SyntheticData YES, or a DERIVED series called SYNTHETIC)"
+    return _why_not_image(shared) or _why_not_plane(shared)
+
+
 def _why_not_image(shared: SharedHeader) -> str | None:
     expected = CT_IMAGE_STORAGE if shared.modality == "CT" else PET_IMAGE_STORAGE
     name = UID(shared.sop_class_uid).name

@@ -10,7 +10,7 @@ from lib.errors import UnsupportedSeriesError
 from lib.imaging.check import refuse_unless_ct
 from lib.imaging.files import read_volume_file
 from lib.imaging.volume import Unit, Volume
-from lib.types import Progress, no_progress
+from lib.types import Progress, Series, no_progress
 
 
 def open_ct(path: Path, *, series_uid: str | None = None, progress: Progress = no_progress) -> Volume:
@@ -28,7 +28,21 @@ def open_ct(path: Path, *, series_uid: str | None = None, progress: Progress = n
         volume = read_volume_file(path, unit=Unit.HU)
         refuse_unless_ct(volume, path.name)
         return volume
-    return read_ct(_choose(require_series(scan_folder(path, progress=progress)).series, path, series_uid).series)
+    return read_ct(find_ct(path, series_uid=series_uid, progress=progress))
+
+
+def find_ct(path: Path, *, series_uid: str | None = None, progress: Progress = no_progress) -> Series:
+    """Return the CT series of a folder of DICOM files; reads headers only.
+
+    Raises:
+        UnsupportedSeriesError: A volume file, which has no patient and no study; no usable CT, several and none named,
+            or the named one is not usable.
+    """
+    if path.is_file():
+        raise UnsupportedSeriesError(
+            f"{path.name}: a file, which knows no patient and no study; a DICOM series is made of a CT's DICOM folder"
+        )
+    return _choose(require_series(scan_folder(path, progress=progress)).series, path, series_uid).series
 
 
 def _choose(series: tuple[ScannedSeries, ...], path: Path, series_uid: str | None) -> ScannedSeries:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.dicom.header import BedHeader, InstanceHeader, PetHeader
-from lib.dicom.kinds import why_not
+from lib.dicom.header import BedHeader, InstanceHeader, PetHeader, SharedHeader
+from lib.dicom.kinds import why_not, why_not_synthetic
 from lib.dicom.order import order_stack
 from lib.dicom.pixels import read_slice
 from lib.dicom.suv import SLICES_DISAGREE, Scale, activity_scale, suv_scale
@@ -61,8 +61,23 @@ def read_activity(series: Series) -> Volume:
     return _read_pet(series, lambda pet, _: activity_scale(pet), Unit.BQML)
 
 
-def _read_pet(series: Series, scale_of: Callable[[PetHeader, Iterable[BedHeader]], Scale], unit: Unit) -> Volume:
-    slices = _read(series, "PT")
+def read_synthetic_pet(series: Series) -> Volume:
+    """Return a PET that a model drew, in SUVbw: to show it or to look at it again, never to learn from it.
+
+    Raises:
+        UnsupportedSeriesError: A measured PET (use `read_pet`), or no slices of a volume.
+        DicomError: As `read_pet`.
+    """
+    return _read_pet(series, suv_scale, Unit.SUV_BW, why_not_synthetic)
+
+
+def _read_pet(
+    series: Series,
+    scale_of: Callable[[PetHeader, Iterable[BedHeader]], Scale],
+    unit: Unit,
+    why_other: Callable[[SharedHeader], str | None] = why_not,
+) -> Volume:
+    slices = _read(series, "PT", why_other)
     pets = {header.shared.pet for header in slices.headers if header.shared.pet is not None}
     if len(pets) != 1:
         raise DicomError(f"series {series.uid}: {SLICES_DISAGREE}")
@@ -76,7 +91,7 @@ def _read_pet(series: Series, scale_of: Callable[[PetHeader, Iterable[BedHeader]
     return Volume(slices.array, slices.geometry, unit)
 
 
-def _read(series: Series, modality: str) -> _Slices:
+def _read(series: Series, modality: str, why_other: Callable[[SharedHeader], str | None] = why_not) -> _Slices:
     """Return the slices in stack order. The order of `series.files` is verified, not believed."""
     if series.modality != modality:
         raise UnsupportedSeriesError(f"series {series.uid}: modality {series.modality}, expected {modality}")
@@ -86,7 +101,7 @@ def _read(series: Series, modality: str) -> _Slices:
         array = np.empty((len(series.files), *first.values.shape), np.float32)
         for k, path in enumerate(series.files):
             piece = first if k == 0 else read_slice(path)
-            _refuse_other(piece.header, series)
+            _refuse_other(piece.header, series, why_other)
             if piece.values.shape != array.shape[1:]:
                 raise DicomError(f"{path.name}: {piece.values.shape} pixels, expected {array.shape[1:]} as before")
             array[k] = piece.values
@@ -101,10 +116,10 @@ def _read(series: Series, modality: str) -> _Slices:
     return _Slices(array, stack.headers, stack.geometry)
 
 
-def _refuse_other(header: InstanceHeader, series: Series) -> None:
+def _refuse_other(header: InstanceHeader, series: Series, why_other: Callable[[SharedHeader], str | None]) -> None:
     shared = header.shared
     if shared.series_instance_uid != series.uid:
         raise DicomError(f"{header.file.name}: now of series {shared.series_instance_uid}; scan the folder again")
-    reason = why_not(shared)
+    reason = why_other(shared)
     if reason is not None:
         raise UnsupportedSeriesError(f"{header.file.name}: {reason}")

@@ -1,0 +1,54 @@
+"""SUV as DICOM stores it: 16 bits, and a slope of each slice's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.errors import DicomError
+from lib.types import FloatArray
+
+LARGEST_STORED = 65535  # 16 bits unsigned
+FINEST_SHARE = 30_000  # rounding stays below the slice's range divided by this
+SLOPE_OF_NOTHING = "0.0001"  # of a slice of zeros: any, but not whole
+WIDEN = 1 + 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class StoredSlice:
+    """Numbers as they lie in the file, (R, C) unsigned 16 bits: SUV = stored x slope + intercept (decimal strings)."""
+
+    stored: NDArray[np.uint16]
+    rescale_slope: str
+    rescale_intercept: str
+
+
+def store_slice(suv_bw: FloatArray) -> StoredSlice:
+    """Return one slice, (R, C), in 16 bits, rounded by less than 1/30000 of its range.
+
+    The intercept is 0, as it "always" is for PET (PS3.3 C.8.9.4), unless that would round too much: a slice without
+    air, whose least value is above three quarters of its largest, or one below 0, which our models do not draw.
+
+    The slope is never a whole number: ITK, and what is built on it, reads a series that begins with one as integers.
+
+    Raises:
+        DicomError: NaN or infinite values.
+    """
+    if not np.isfinite(suv_bw).all():
+        raise DicomError("a slice holds NaN or infinite SUV, which DICOM cannot store; is the model damaged?")
+    low, high = float(suv_bw.min()), float(suv_bw.max())
+    from_zero = low >= 0 and high / (2 * LARGEST_STORED) < (high - low) / FINEST_SHARE
+    constant = low == high >= 0  # needs no rounding at all
+    intercept = "0" if from_zero or constant else f"{low:.10g}"
+    slope = _slope(high - float(intercept))
+    scaled = np.rint((suv_bw.astype(np.float64) - float(intercept)) / float(slope))
+    return StoredSlice(np.clip(scaled, 0, LARGEST_STORED).astype(np.uint16), slope, intercept)
+
+
+def _slope(span: float) -> str:
+    if span <= 0:
+        return SLOPE_OF_NOTHING
+    slope = f"{span / LARGEST_STORED:.10g}"
+    return slope if not float(slope).is_integer() else f"{span / LARGEST_STORED * WIDEN:.10g}"

@@ -1,0 +1,301 @@
+"""The synthetic PET of a CT as a DICOM series: Positron Emission Tomography Image Storage, in the CT's study.
+
+What makes it recognisable, to people and to `scan`: SyntheticData YES, ImageType DERIVED, a SeriesDescription that
+begins with SYNTHETIC, the model as contributing equipment, and the CT slices it was drawn from. Nothing that a scanner
+would have measured is claimed: no tracer, no dose, no correction, no moment of acquisition.
+
+Its UIDs follow from the CT's and from the model's checksum, and so does every byte of its headers: drawn and stored
+again, a slice is the same instance, and a slab's slices are the whole's.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian, PositronEmissionTomographyImageStorage
+
+from lib.dicom.copied import COPIED_TAGS, place, whose_and_when
+from lib.dicom.header import InstanceHeader
+from lib.dicom.order import order_stack
+from lib.dicom.read_header import HEADER_TAGS, SYNTHETIC_DATA, header_of, number_in, text_in
+from lib.dicom.rescale import store_slice
+from lib.errors import DicomError, UnsupportedSeriesError
+from lib.imaging.geometry import Geometry
+from lib.imaging.volume import Unit, Volume
+from lib.types import Series
+
+NAMESPACE = uuid.UUID("0b7c9f0e-3d3a-5f0c-9a55-6f6d2c1e8b47")  # ours, for synthetic PET
+FORMAT = 1  # raise it when headers or pixels are written otherwise: other UIDs then
+SERIES_NUMBERS_FROM = 9000  # the CT's SeriesNumber is added: far from a scanner's own
+LONGEST_LO = 64  # characters (PS3.5 6.2)
+DESCRIPTION = "SYNTHETIC PET, RESEARCH ONLY, NOT FOR DIAGNOSIS"
+COMMENT = (
+    "SYNTHETIC PET: estimated from a CT by a model, not measured. RESEARCH ONLY, NOT FOR DIAGNOSIS, staging, treatment "
+    "planning or follow-up. Lesions without a trace on CT are missed, and lesions may be shown that do not exist."
+)
+WINDOW_CENTRE_SUV, WINDOW_WIDTH_SUV = "2.5", "5"  # 0 to 5 SUV, as whole-body FDG is usually looked at
+SERIES_NUMBER, PATIENT_POSITION = 0x00200011, 0x00185100
+RECUMBENT = ("102538003", "recumbent")  # SNOMED CT, context groups 19, 20 and 21 of PS3.16
+GANTRY = {"HF": ("102540008", "headfirst"), "FF": ("102541007", "feet-first")}
+LYING = {
+    "S": ("40199007", "supine"),
+    "P": ("1240000", "prone"),
+    "DR": ("102535000", "right lateral decubitus"),
+    "DL": ("102536004", "left lateral decubitus"),
+}
+
+
+@dataclass(frozen=True)
+class MadeBy:
+    """What drew a synthetic PET.
+
+    Attributes:
+        model: Name of the model's card.
+        checksum: SHA-256 of the model, hexadecimal.
+        version: Of ct2pet.
+    """
+
+    model: str
+    checksum: str
+    version: str
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedSeries:
+    """All of a synthetic series but its pixels: to be refused, and to be recognised, before the work.
+
+    Attributes:
+        uid: Its SeriesInstanceUID.
+        study_uid: The CT's study.
+        ct_uid: The CT's SeriesInstanceUID.
+        geometry: The CT's.
+        slices: The CT's headers in stack order.
+        shared: What all instances have from the CT.
+        made_by: The model.
+        reach: How many slices away the farthest CT slice lies that the model sees beside the one it draws on.
+    """
+
+    uid: str
+    study_uid: str
+    ct_uid: str
+    geometry: Geometry
+    slices: tuple[Dataset, ...]
+    shared: Dataset
+    made_by: MadeBy
+    reach: int = 0
+
+    def fill(self, pet: Volume) -> SyntheticSeries:
+        """Return the series with the pixels of a PET, in SUVbw on the CT's grid or on a slab of it.
+
+        Raises:
+            UnsupportedSeriesError: Another unit or another grid.
+        """
+        if pet.unit is not Unit.SUV_BW:
+            raise UnsupportedSeriesError(f"a synthetic PET is stored in SUVbw, found a volume in {pet.unit.value}")
+        step = (pet.geometry.affine[:3, 3] - self.geometry.affine[:3, 3]) @ self.geometry.normal
+        first = round(float(step) / self.geometry.spacing_mm[0])
+        end = first + pet.geometry.shape[0]
+        on_grid = 0 <= first < end <= self.geometry.shape[0]
+        if not on_grid or not pet.geometry.same_grid_as(self.geometry.slab(slice(first, end))):
+            raise UnsupportedSeriesError(
+                f"the PET of {pet.geometry.shape} voxels does not lie on slices of CT {self.ct_uid} "
+                f"({self.geometry.shape}); a series is written on the CT's own grid"
+            )
+        return SyntheticSeries(self, pet, first)
+
+
+@dataclass(frozen=True, eq=False)
+class SyntheticSeries:
+    """A synthetic PET series, ready to be written or sent; its instances are made one at a time.
+
+    Attributes:
+        planned: Its UIDs and headers.
+        pet: The pixels, SUVbw.
+        first: Which slice of the CT is the PET's first.
+    """
+
+    planned: PlannedSeries
+    pet: Volume
+    first: int
+
+    @property
+    def uid(self) -> str:
+        """The SeriesInstanceUID."""
+        return self.planned.uid
+
+    @property
+    def study_uid(self) -> str:
+        """The StudyInstanceUID, which is the CT's."""
+        return self.planned.study_uid
+
+    def __len__(self) -> int:
+        return int(self.pet.geometry.shape[0])
+
+    def datasets(self) -> Iterator[FileDataset]:
+        """Yield the instances in stack order, as pydicom's datasets: what a DICOMweb client stores.
+
+        Raises:
+            DicomError: A slice holds NaN or infinite values.
+        """
+        for k in range(self.first, self.first + len(self)):
+            yield _instance(self, k)
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """Yield each instance's file name (its CT slice's number in the stack, from 1) and file, in stack order."""
+        for k, dataset in enumerate(self.datasets(), start=self.first + 1):
+            encoded = BytesIO()
+            dataset.save_as(encoded, write_like_original=False)
+            yield f"{k:04d}.dcm", encoded.getvalue()
+
+
+def plan_series(ct: Series, made_by: MadeBy) -> PlannedSeries:
+    """Return the synthetic series that a model's PET of a CT will be; reads the CT's headers, all of them.
+
+    Raises:
+        MissingAttributeError: The CT lacks what a PET series must have of it (frame of reference, date and time).
+        DicomError: A file is damaged, or the files are no stack of one series; the message names the series.
+    """
+    headers, by_path = [], {}
+    for path in ct.files:
+        header, dataset = _read(path, ct)
+        headers.append(header)
+        by_path[header.path] = dataset
+    stack = order_stack(headers)
+    slices = tuple(by_path[header.path] for header in stack.headers)
+    shared = whose_and_when(slices[0], series_uid=ct.uid)
+    instances = (str(slice_.SOPInstanceUID) for slice_ in slices)
+    return PlannedSeries(
+        uid=derived_uid("series", ct.uid, made_by.checksum, *instances),
+        study_uid=str(shared.StudyInstanceUID),
+        ct_uid=ct.uid,
+        geometry=stack.geometry,
+        slices=slices,
+        shared=shared,
+        made_by=made_by,
+    )
+
+
+def derived_uid(*words: str) -> str:
+    """Return a UID of the 2.25 arc (PS3.5 B.2) that follows from words: the same words, the same UID."""
+    return f"2.25.{uuid.uuid5(NAMESPACE, ' '.join((str(FORMAT), *words))).int}"
+
+
+def _read(path: Path, ct: Series) -> tuple[InstanceHeader, Dataset]:
+    try:
+        dataset = dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*HEADER_TAGS, *COPIED_TAGS])
+        header = header_of(dataset, str(path))
+    except (DicomError, OSError) as error:
+        raise DicomError(f"series {ct.uid}: {path.name}: cannot be read ({error}); scan the folder again") from error
+    except Exception as error:  # a damaged file can make a parser raise anything
+        raise DicomError(f"series {ct.uid}: {path.name}: damaged DICOM file; copy it again") from error
+    if header.shared.series_instance_uid != ct.uid or header.shared.modality != "CT":
+        raise DicomError(f"{path.name}: no longer a file of CT series {ct.uid}; scan the folder again")
+    return header, dataset
+
+
+def _instance(series: SyntheticSeries, k: int) -> FileDataset:
+    """Return the instance drawn on CT slice `k`; nothing in it depends on which other slices were drawn."""
+    planned, ct = series.planned, series.planned.slices[k]
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = PositronEmissionTomographyImageStorage
+    meta.MediaStorageSOPInstanceUID = derived_uid("instance", planned.uid, str(ct.SOPInstanceUID))
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    pet = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    pet.is_little_endian, pet.is_implicit_VR = True, False
+    pet.update(planned.shared)
+    pet.update(place(ct))
+    pet.SOPClassUID, pet.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    pet.SeriesInstanceUID, pet.Modality = planned.uid, "PT"
+    pet.SeriesNumber = SERIES_NUMBERS_FROM + int(number_in(planned.slices[0], SERIES_NUMBER) or 0)
+    pet.InstanceNumber = k + 1
+    _say_what_it_is(pet, planned.made_by)
+    _name_sources(pet, planned, k)
+    _describe_pet(pet, planned, k)
+    pet.SpacingBetweenSlices = f"{planned.geometry.spacing_mm[0]:.8g}"
+    _put_pixels(pet, series.pet.array[k - series.first])
+    return pet
+
+
+def _say_what_it_is(pet: FileDataset, made_by: MadeBy) -> None:
+    name = _printable(made_by.model)
+    pet.add_new(SYNTHETIC_DATA, "CS", "YES")
+    pet.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
+    pet.SeriesDescription = f"{DESCRIPTION}: {name}"[:LONGEST_LO].strip()
+    pet.ImageComments, pet.ContentQualification, pet.BurnedInAnnotation = COMMENT, "RESEARCH", "NO"
+    drawn_by = f"ct2pet {made_by.version}, model {name}, SHA-256 {made_by.checksum}"
+    pet.DerivationDescription = f"SYNTHETIC PET estimated from CT by {drawn_by}. Not measured. NOT FOR DIAGNOSIS."
+    # PS3.16 context group 7203 has no code for an estimate by a model; this scheme is ours (PS3.3 8.2: 99 and a name)
+    pet.DerivationCodeSequence = _code("SYNTHETIC-PET", "99CT2PET", "Synthetic PET estimated from CT")
+    pet.Manufacturer, pet.ManufacturerModelName = "ct2pet", name[:LONGEST_LO]
+    pet.SoftwareVersions = made_by.version
+    equipment = Dataset()
+    equipment.PurposeOfReferenceCodeSequence = _code("109100", "DCM", "Synthesizing Equipment")
+    equipment.Manufacturer, equipment.ManufacturerModelName = "ct2pet", name[:LONGEST_LO]
+    equipment.SoftwareVersions = [made_by.version, made_by.checksum[:LONGEST_LO]]
+    equipment.ContributionDescription = f"Drew the synthetic PET: {drawn_by}"
+    pet.ContributingEquipmentSequence = Sequence([equipment])
+
+
+def _name_sources(pet: FileDataset, planned: PlannedSeries, k: int) -> None:
+    """Name the CT slices that this one was drawn from: the one it lies on first, then the context around it."""
+    reach, last = planned.reach, len(planned.slices) - 1
+    around = [j for j in range(max(0, k - reach), min(last, k + reach) + 1) if j != k]
+    sources = Sequence()
+    for j in (k, *around):
+        source = Dataset()
+        source.ReferencedSOPClassUID = planned.slices[j].SOPClassUID
+        source.ReferencedSOPInstanceUID = planned.slices[j].SOPInstanceUID
+        source.PurposeOfReferenceCodeSequence = _code("121322", "DCM", "Source image for image processing operation")
+        if j == k:
+            source.SpatialLocationsPreserved = "YES"
+        sources.append(source)
+    pet.SourceImageSequence = sources
+
+
+def _describe_pet(pet: FileDataset, planned: PlannedSeries, k: int) -> None:
+    """Fill what PS3.3 C.8.9 asks of every PET, claiming no measurement."""
+    pet.Units, pet.SUVType = "GML", "BW"
+    pet.CountsSource, pet.SeriesType = "EMISSION", ["WHOLE BODY", "IMAGE"]
+    pet.NumberOfSlices, pet.ImageIndex = planned.geometry.shape[0], k + 1  # of the whole, in a slab too
+    pet.CorrectedImage, pet.DecayCorrection, pet.CollimatorType = "", "NONE", "NONE"
+    pet.FrameReferenceTime, pet.ActualFrameDuration = "0", "0"
+    pet.AcquisitionDate, pet.AcquisitionTime = "", ""
+    pet.RadiopharmaceuticalInformationSequence = Sequence()
+    position = text_in(planned.slices[0], PATIENT_POSITION)
+    gantry, lying = GANTRY.get(position[:2]), LYING.get(position[2:])
+    pet.PatientOrientationCodeSequence = Sequence()
+    pet.PatientGantryRelationshipCodeSequence = Sequence()
+    if gantry is not None and lying is not None:
+        pet.PatientOrientationCodeSequence = _code(RECUMBENT[0], "SCT", RECUMBENT[1])
+        pet.PatientOrientationCodeSequence[0].PatientOrientationModifierCodeSequence = _code(lying[0], "SCT", lying[1])
+        pet.PatientGantryRelationshipCodeSequence = _code(gantry[0], "SCT", gantry[1])
+
+
+def _put_pixels(pet: FileDataset, suv_bw: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> None:
+    slice_ = store_slice(suv_bw)
+    pet.Rows, pet.Columns = slice_.stored.shape
+    pet.SamplesPerPixel, pet.PhotometricInterpretation = 1, "MONOCHROME2"
+    pet.BitsAllocated, pet.BitsStored, pet.HighBit, pet.PixelRepresentation = 16, 16, 15, 0
+    pet.RescaleSlope, pet.RescaleIntercept = slice_.rescale_slope, slice_.rescale_intercept
+    pet.WindowCenter, pet.WindowWidth = WINDOW_CENTRE_SUV, WINDOW_WIDTH_SUV
+    pet.PixelData = slice_.stored.astype("<u2").tobytes()
+
+
+def _code(value: str, scheme: str, meaning: str) -> Sequence:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    return Sequence([item])
+
+
+def _printable(name: str) -> str:
+    """Return a model's name in signs that every character set has; a backslash would part one value into two."""
+    kept = "".join(sign if " " <= sign <= "~" and sign != "\\" else "?" for sign in name)
+    return " ".join(kept.split()) or "unnamed"

@@ -1,0 +1,83 @@
+"""Real CTs, and programs of others: what they say of our synthetic series, and what they read in it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from pydicom import dcmread
+
+from lib.dicom.scan import scan_folder
+from lib.dicom.synthetic import SyntheticSeries, plan_series
+from lib.dicom.write import write_series
+from lib.imaging.resample import geometry_of
+from tests.dicom.synthetic_pets import MODEL, pet_of
+
+# What dciodvfy 1.00~20220618 says of what is wanted: it is older than SyntheticData (2022), and it takes PS3.3
+# C.8.9.4.1.1, a note that ImageType value 2 "will be PRIMARY", for a rule. Ours is drawn after the examination.
+WANTED = (
+    "Error - Attribute with an even group number is not a recognized standard attribute - (0x0008,0x001c)  ?",
+    "Error - Unrecognized enumerated value <SECONDARY> for value 2 of attribute <Image Type>",
+)
+STUDIES = ("sts/STS_001", "ct_only")
+
+
+@pytest.fixture(scope="module", params=STUDIES)
+def series(request: pytest.FixtureRequest, shared_data: Path) -> SyntheticSeries:
+    """SUV made of the HU of a real CT; its first slice is empty, as above a patient's head."""
+    ct = scan_folder(shared_data / request.param).usable("CT")[0].series
+    pet = pet_of(ct)
+    pet.array[0] = 0
+    return plan_series(ct, MODEL).fill(pet)
+
+
+@pytest.fixture(scope="module")
+def folder(series: SyntheticSeries, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_series(series, tmp_path_factory.mktemp("out") / "pet")
+
+
+def test_dciodvfy_finds_no_error_but_what_is_wanted(folder: Path, require_program: Callable[[str], str]) -> None:
+    program = require_program("dciodvfy")
+    for path in sorted(folder.iterdir()):
+        said = subprocess.run([program, str(path)], capture_output=True, text=True, check=False).stderr
+        errors = [line.strip() for line in said.splitlines() if line.startswith("Error")]
+        assert "PETImage" in said and sorted(errors) == sorted(WANTED), f"{path.name}: {errors}"
+
+
+def test_dcmftest_accepts_every_instance(folder: Path, require_program: Callable[[str], str]) -> None:
+    files = sorted(str(path) for path in folder.iterdir())
+    said = subprocess.run([require_program("dcmftest"), *files], capture_output=True, text=True, check=False)
+    assert said.returncode == 0
+    assert said.stdout.splitlines() == [f"yes: {file}" for file in files]
+
+
+def test_simpleitk_reads_it_on_the_cts_grid(folder: Path, series: SyntheticSeries) -> None:
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))
+    image = reader.Execute()
+    assert geometry_of(image).same_grid_as(series.pet.geometry)
+    check_values(sitk.GetArrayFromImage(image), series)
+
+
+def test_pydicom_reads_it_slice_by_slice(folder: Path, series: SyntheticSeries) -> None:
+    read = [dcmread(path) for path in sorted(folder.iterdir())]
+    values = [pet.pixel_array * float(pet.RescaleSlope) + float(pet.RescaleIntercept) for pet in read]
+    check_values(np.array(values), series)
+    ct = [dcmread(path, stop_before_pixels=True) for path in scan_ct(series)]
+    for keyword in ("PatientName", "PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "ImagePositionPatient"):
+        assert [pet[keyword].value for pet in read] == [one[keyword].value for one in ct]
+
+
+def scan_ct(series: SyntheticSeries) -> list[Path]:
+    """The files of the series' CT, in the order of the stack."""
+    root = Path(str(series.planned.slices[0].filename))
+    return list(scan_folder(root.parent).usable("CT")[0].series.files)
+
+
+def check_values(values: np.ndarray, series: SyntheticSeries) -> None:
+    for k, drawn in enumerate(series.pet.array):
+        assert np.abs(values[k] - drawn).max() <= np.ptp(drawn) / 20_000, f"slice {k}"
