@@ -336,7 +336,10 @@ def card(
 def synthesize(
     ct: Annotated[Path, typer.Argument(help="DICOM folder of a CT, or a .nii.gz, .nrrd or .mha in HU.")],
     models: ModelFiles,
-    out: Annotated[Path, typer.Option(help="File to write: .nrrd, .nii.gz or .mha.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="File: .nrrd, .nii.gz or .mha; a folder for DICOM.", show_default=False)],
+    form: Annotated[
+        str, typer.Option("--format", help="dicom, nrrd or nifti; when empty, the file's name decides.")
+    ] = "",
     slices: Annotated[str, typer.Option(help="Only these slices, A:B counted from 0; all when empty.")] = "",
     series: Annotated[str | None, typer.Option(help="SeriesInstanceUID, where the folder holds several CTs.")] = None,
     uncertainty: Annotated[
@@ -348,28 +351,39 @@ def synthesize(
 ) -> None:
     """Draw the synthetic PET of a CT, SUVbw on the CT's grid. Research only, not for diagnosis.
 
-    The JSON is `{out, model, sha256, shape, spacing_mm, suv_max, suv_mean}`, and `uncertainty` where it was asked for.
+    With --format dicom it is a PET series in the CT's study, one file a slice, labelled as synthetic. The same CT and
+    model give the same series again.
+
+    The JSON is `{out, model, sha256, shape, spacing_mm, suv_max, suv_mean}`, and `uncertainty` and
+    `series_instance_uid` where they were asked for.
     """
-    from lib.dicom.open_ct import open_ct
-    from lib.imaging.files import volume_suffix, write_volume_file
+    from lib.dicom.open_ct import find_ct, open_ct
+    from lib.dicom.read import read_ct as read_ct_series
+    from lib.dicom.write import refuse_strangers, write_series
+    from lib.imaging.files import volume_suffix, wants_dicom, write_volume_file
     from lib.imaging.geometry import parse_slab
+    from lib.synthesis.dicom_out import plan_pet_series
     from lib.synthesis.ensemble import load_models
     from lib.synthesis.uncertainty import apply_with_uncertainty
 
-    volume_suffix(out)  # a wrong name is told before the work, not after it
+    as_dicom = wants_dicom(out, named=form)  # a wrong name is told before the work, not after it
     if uncertainty is not None:
         volume_suffix(uncertainty)
         if uncertainty.resolve() == out.resolve():
             raise InputError(f"{out}: the synthetic PET and its uncertainty need two files")
     synthesizer = load_models(models, device=device)
     with _progress() as progress:
-        read_ct = open_ct(ct, series_uid=series, progress=progress)
+        found = find_ct(ct, series_uid=series, progress=progress) if as_dicom else None
+        planned = None if found is None else plan_pet_series(synthesizer, found)
+        if planned is not None:
+            refuse_strangers(out, planned.uid)
+        read_ct = open_ct(ct, series_uid=series, progress=progress) if found is None else read_ct_series(found)
         if uncertainty is None:
             pet = synthesizer.apply(read_ct, parse_slab(slices), progress=progress)
         else:
             pet, error = apply_with_uncertainty(synthesizer, read_ct, parse_slab(slices), progress=progress)
             write_volume_file(error, uncertainty)
-    write_volume_file(pet, out)
+        write_volume_file(pet, out) if planned is None else write_series(planned.fill(pet), out, progress=progress)
     told = {
         "out": out,
         "model": synthesizer.card.name,
@@ -379,6 +393,7 @@ def synthesize(
         "suv_max": float(pet.array.max()),
         "suv_mean": float(pet.array.mean()),
         **({} if uncertainty is None else {"uncertainty": uncertainty}),
+        **({} if planned is None else {"series_instance_uid": planned.uid}),
     }
     if as_json:
         _print_json(told)

@@ -273,6 +273,9 @@ def test_a_volume_file_in_hu_is_taken_as_well(
         (["--series", "1.2.3"], "series 1.2.3: not found; `main.py scan` lists what is there"),
         (["--model", "missing.safetensors"], "missing.safetensors: not a readable .safetensors file"),
         (["--out", "pet.png"], "pet.png: unknown suffix; give one of .nii.gz, .nii, .nrrd, .mha"),
+        (["--format", "dicom"], "pet.nrrd: names a volume file; a DICOM series is written into a folder"),
+        (["--format", "nifti"], "pet.nrrd: not of format nifti, whose names end in .nii.gz or .nii"),
+        (["--format", "png"], "format png: unknown; give one of dicom, nrrd, nifti"),
     ],
 )
 def test_wrong_words_to_synthesize_exit_with_2(

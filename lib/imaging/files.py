@@ -14,6 +14,7 @@ from lib.imaging.resample import geometry_of, to_sitk
 from lib.imaging.volume import Unit, Volume
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+FORMATS = {"dicom": ("",), "nrrd": (".nrrd",), "nifti": (".nii.gz", ".nii")}  # and how the file's name ends
 
 
 def read_volume_file(path: Path, *, unit: Unit) -> Volume:
@@ -64,6 +65,28 @@ def volume_suffix(path: Path) -> str:
     if suffix is None:
         raise ImageFileError(f"{path.name}: unknown suffix; give one of {', '.join(SUFFIXES)}")
     return suffix
+
+
+def wants_dicom(path: Path, *, named: str) -> bool:
+    """Return whether a result is to be a DICOM series in a folder, rather than a volume file.
+
+    Args:
+        path: Where the result is to lie.
+        named: One of `FORMATS`; empty where the file's name decides.
+
+    Raises:
+        ImageFileError: No such format, or a name that is not of the format.
+    """
+    if named and named not in FORMATS:
+        raise ImageFileError(f"format {named}: unknown; give one of {', '.join(FORMATS)}")
+    if named == "dicom":
+        if path.name.lower().endswith(SUFFIXES):
+            raise ImageFileError(f"{path.name}: names a volume file; a DICOM series is written into a folder")
+        return True
+    suffix = volume_suffix(path)
+    if named and suffix not in FORMATS[named]:
+        raise ImageFileError(f"{path.name}: not of format {named}, whose names end in {' or '.join(FORMATS[named])}")
+    return False
 
 
 def write_volume_file(volume: Volume, path: Path) -> Path:
