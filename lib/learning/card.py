@@ -80,7 +80,10 @@ class ModelCard:
     def standing(self) -> Standing:
         """How the model stands beside the trivial predictors: from its scores, so that it cannot say anything else."""
         if self.scores is None:
-            return not_judged("it carries no scores, for it is unfinished or no patient was set aside to judge it on")
+            return not_judged(
+                "it carries no scores, for it is unfinished, or the mean of several models, or nobody was set aside to "
+                "judge it on"
+            )
         how_seen = {
             "validation": ", on whom its weights were chosen",
             "test": ", whom it has never seen" if self.recipe.split.unit == "patient" else "",

@@ -63,9 +63,14 @@ def _card(cards: Sequence[ModelCard]) -> ModelCard:
                 "so their PETs cannot be averaged; give models of one preparation"
             )
     trained = {digest for card in cards for digest in card.training.patients}
-    chosen = {digest for card in cards for digest in card.training.validation_patients}
+    chosen = {digest for card in cards for digest in card.training.validation_patients} - trained
+    aside = {digest for card in cards for digest in card.training.test_patients} - trained - chosen
     training = replace(
-        first.training, patients=tuple(sorted(trained)), validation_patients=tuple(sorted(chosen - trained))
+        first.training,
+        patients=tuple(sorted(trained)),
+        validation_patients=tuple(sorted(chosen)),
+        test_patients=tuple(sorted(aside)),
+        split=first.training.split if len({card.training.split for card in cards}) == 1 else "",
     )
     name = f"mean of {len(cards)} models like {first.name}"
     return replace(first, name=name, training=training, scores=None, calibration=None)

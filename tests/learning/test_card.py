@@ -84,7 +84,7 @@ def test_a_test_side_is_told_as_never_seen_but_not_where_slices_were_split() -> 
 def test_a_card_without_scores_says_that_nothing_is_known() -> None:
     standing = make_card(scores=None).standing
     assert (standing.mark, standing.outcomes) == ("not judged", {})
-    assert "no patient was set aside to judge it on" in standing.sentence
+    assert "nobody was set aside to judge it on" in standing.sentence
 
 
 def test_nobody_can_write_another_standing_into_a_card() -> None:

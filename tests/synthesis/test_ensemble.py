@@ -19,12 +19,18 @@ from lib.synthesis.synthesizer import Synthesizer
 from tests.learning.conftest import make_card, tiny_recipe
 
 
-def save(folder: Path, seed: int, *settings: str, patients: tuple[str, ...] = (), chosen: tuple[str, ...] = ()) -> Path:
+def save(
+    folder: Path,
+    seed: int,
+    *settings: str,
+    patients: tuple[str, ...] = (),
+    chosen: tuple[str, ...] = (),
+    aside: tuple[str, ...] = (),
+) -> Path:
     torch.manual_seed(seed)
     recipe = tiny_recipe(*settings)
-    card: ModelCard = make_card(
-        recipe=recipe, network=recipe.network, training=TrainingData(patients, chosen, 1, 12, "0123")
-    )
+    training = TrainingData(patients, chosen, 1, 12, "0123", test_patients=aside, split=f"split {sorted(aside)}")
+    card: ModelCard = make_card(recipe=recipe, network=recipe.network, training=training)
     return save_checkpoint(folder / f"{seed}.safetensors", Cascade(recipe.network), card)
 
 
@@ -55,15 +61,23 @@ def test_a_slab_equals_the_same_slices_of_the_whole(ct: Volume, tmp_path: Path) 
 
 def test_it_has_seen_whom_any_member_has_seen(tmp_path: Path) -> None:
     paths = [
-        save(tmp_path, 1, patients=("a", "b"), chosen=("c", "d")),
-        save(tmp_path, 2, patients=("b", "c"), chosen=("e",)),
+        save(tmp_path, 1, patients=("a", "b"), chosen=("c", "d"), aside=("e", "f")),
+        save(tmp_path, 2, patients=("b", "c"), chosen=("e",), aside=("a", "d", "f")),
     ]
     ensemble = load_models(paths, device="cpu")
     assert isinstance(ensemble, Ensemble)
     assert ensemble.card.training.patients == ("a", "b", "c")
     assert ensemble.card.training.validation_patients == ("d", "e")
+    assert ensemble.card.training.test_patients == ("f",)  # of every other some member has seen something
+    assert ensemble.card.training.split == ""  # there is no one split
     assert ensemble.card.name == "mean of 2 models like tiny" and ensemble.card.scores is None
     assert ensemble.checksum not in {member.checksum for member in ensemble.members}
+
+
+def test_members_of_one_split_keep_it(tmp_path: Path) -> None:
+    card = load_models([save(tmp_path, seed, patients=("a",), aside=("f",)) for seed in (1, 2)], device="cpu").card
+    assert (card.training.split, card.training.test_patients) == ("split ['f']", ("f",))
+    assert "the mean of several models" in card.standing.sentence
 
 
 def test_one_model_stays_itself(tmp_path: Path) -> None:
