@@ -76,7 +76,7 @@ class Konfai:
                     now = time.monotonic()
                     if now - told >= 30:
                         told = now
-                        self._tell(f"  {(now - started) / 60:.1f} minutes: {progress_of(path.read_text())}")
+                        self._tell(f"  {(now - started) / 60:.1f} minutes: {progress_of(_said(path))}")
                     if seconds is not None and not interrupted and now - started >= seconds:
                         interrupted = True
                         process.send_signal(signal.SIGINT)
@@ -86,7 +86,7 @@ class Konfai:
                 if process.poll() is None:
                     process.terminate()
                     process.wait(timeout=STOP_TIMEOUT_S)
-        said = path.read_text().replace("\r", "\n")
+        said = _said(path).replace("\r", "\n")
         if process.returncode and not interrupted:
             raise SystemExit(f"KonfAI {words[0]} failed; the end of {path}:\n{said[-2000:]}")
         return said
@@ -106,6 +106,11 @@ def progress_of(said: str) -> str:
         losses = re.findall(rf"{running} : Loss \([^\r\n]*?: (\d+\.\d+)\) Memory", said[-LOG_TAIL:])
         words += [f"{called} {losses[-1]}"] if losses else []
     return ", ".join(words)
+
+
+def _said(log: Path) -> str:
+    """Return a log's text; a progress bar's character that is half written must not end an hour of training."""
+    return log.read_text(encoding="utf-8", errors="replace")
 
 
 def _call(command: list[str]) -> None:

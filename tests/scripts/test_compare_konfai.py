@@ -19,7 +19,7 @@ from lib.pairing.pairs import pair_series
 from lib.sources.phantom import write_phantoms
 from scripts.compare_konfai import EPOCH, arguments, best_checkpoint, finished, plan_epochs
 from scripts.konfai.cases import Case
-from scripts.konfai.program import HERE, progress_of, write_configuration
+from scripts.konfai.program import HERE, Konfai, progress_of, write_configuration
 from tests.conftest import REPOSITORY, REQUIRED, missing
 
 SCRIPT = REPOSITORY / "scripts" / "compare-konfai"
@@ -55,6 +55,23 @@ def test_konfais_words_tell_pace_and_progress() -> None:
     assert (found[1], found[2]) == ("10.5", "0.2")
     assert progress_of(SAID) == "1 epochs done, loss 0.051220, on validation patients 0.050197"
     assert progress_of("") == "0 epochs done"
+
+
+def konfai_that(does: str, folder: Path) -> Konfai:
+    """A shell script in the place of KonfAI."""
+    program = folder / "konfai"
+    program.write_text(f"#!/bin/sh\n{does}\n")
+    program.chmod(0o755)
+    return Konfai(program, folder, threads=1, tell=lambda words: None)
+
+
+def test_half_a_character_in_konfais_words_ends_nothing(tmp_path: Path) -> None:
+    assert konfai_that(r"printf 'done \342\226'", tmp_path).run("TRAIN", log="train.log").startswith("done ")
+
+
+def test_a_konfai_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"KonfAI TRAIN failed; the end of .*train\.log:\nno such thing"):
+        konfai_that("echo no such thing; exit 3", tmp_path).run("TRAIN", log="train.log")
 
 
 def test_the_best_checkpoint_is_neither_a_crash_nor_where_to_resume(tmp_path: Path) -> None:
