@@ -4,6 +4,7 @@
 
     CT2PETError                     500
     ├── BusyError                   503   too many requests are waiting
+    ├── RemoteError                 502   of the engine: the PACS does not answer as it should
     └── InputError                  400
         ├── RequestError            400   a request with a wrong or missing word
         ├── SettingsError           400   a --conf with a wrong word: the server does not start
@@ -13,7 +14,7 @@
 
 from __future__ import annotations
 
-from lib.errors import CT2PETError, InputError, ModelNotTrainedError
+from lib.errors import CT2PETError, InputError, ModelNotTrainedError, RemoteError
 
 
 class BusyError(CT2PETError):
@@ -34,6 +35,7 @@ class NotFoundError(InputError):
 
 STATUS: tuple[tuple[type[CT2PETError], int], ...] = (
     (BusyError, 503),
+    (RemoteError, 502),
     (NotFoundError, 404),
     (ModelNotTrainedError, 409),
     (InputError, 400),

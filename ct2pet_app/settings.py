@@ -18,6 +18,7 @@ from lib.networks.precision import Precision
 STAGES = {"unet": 1, **{f"cascade{stages}": stages for stages in range(2, MAX_STAGES + 1)}}
 DEFAULT_MODEL = "cascade3"
 MAX_UPLOAD_MB = 2048  # a whole-body CT of 1,500 slices of 512 x 512 is 800 MB as 16-bit numbers
+CACHE_GB = 20  # some hundred whole-body CT and PET series of a PACS
 STOCK_KEYS = frozenset({"server_mode"})  # read by MONAI Label itself
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 KEYS = {
@@ -29,6 +30,7 @@ KEYS = {
     "precision": f"one of {', '.join(get_args(Precision))} (default auto)",
     "models_folder": "where models, uploads and caches lie (default: model, inside the app)",
     "max_upload_mb": f"largest request taken, in MB (default {MAX_UPLOAD_MB})",
+    "cache_gb": f"most that is kept of a PACS's series, in GB (default {CACHE_GB})",
     "origins": "comma-separated origins of web pages that may ask, such as https://viewer.example (default none)",
 }
 
@@ -44,6 +46,7 @@ class AppSettings:
         device, precision: Of inference and, unless a request says otherwise, of training.
         models_folder: All that the server writes lies here.
         max_upload_bytes: Of one request's body.
+        cache_bytes: Of a PACS's series that are kept on this machine.
         origins: Of web pages that may ask, besides the server's own.
     """
 
@@ -54,6 +57,7 @@ class AppSettings:
     precision: Precision
     models_folder: Path
     max_upload_bytes: int
+    cache_bytes: int
     origins: tuple[str, ...]
 
     @classmethod
@@ -78,6 +82,7 @@ class AppSettings:
             precision=_precision(conf.get("precision", "auto")),
             models_folder=Path(conf.get("models_folder", app_folder / "model")).expanduser().resolve(),
             max_upload_bytes=_whole_number(conf, "max_upload_mb", MAX_UPLOAD_MB) * 10**6,
+            cache_bytes=_whole_number(conf, "cache_gb", CACHE_GB) * 10**9,
             origins=_origins(conf.get("origins", "")),
         )
         for model in settings.models:

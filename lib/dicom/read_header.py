@@ -94,8 +94,13 @@ def is_plain_encoding(transfer_syntax_uid: str) -> bool:
     return transfer_syntax_uid in ("", ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 
 
-def header_of(dataset: Dataset, path: str) -> InstanceHeader:
+def header_of(dataset: Dataset, path: str, *, is_whole: bool = False) -> InstanceHeader:
     """Return the header of a dataset that was read with at least `TAGS`.
+
+    Args:
+        dataset: The elements.
+        path: Its file.
+        is_whole: The dataset holds all that Philips PET needs; else the file is opened for it.
 
     Raises:
         DicomError: Without the UIDs every instance has.
@@ -139,17 +144,19 @@ def header_of(dataset: Dataset, path: str) -> InstanceHeader:
         is_lossy=_text(dataset, "lossy") == "01",
         is_synthetic=_text(dataset, "synthetic") == "YES"
         or (image_type[:1] == ("DERIVED",) and description.upper().startswith("SYNTHETIC")),
-        pet=_pet(dataset, path) if is_pet else None,
+        pet=_pet(dataset, None if is_whole else path) if is_pet else None,
         bed=_bed(dataset) if is_pet else None,
     )
     vector: Vector | None = (position[0], position[1], position[2]) if len(position) == 3 else None
     return InstanceHeader(path, uids["sop_instance"], vector, shared)
 
 
-def _pet(dataset: Dataset, path: str) -> PetHeader:
+def _pet(dataset: Dataset, path: str | None) -> PetHeader:
     items = dataset[TAGS["radiopharmaceuticals"]].value if TAGS["radiopharmaceuticals"] in dataset else None
     injection = items[0] if items else Dataset()
-    suv_factor, activity_factor = _philips_factors(path) if _text(dataset, "units") == "CNTS" else (None, None)
+    suv_factor, activity_factor = None, None
+    if _text(dataset, "units") == "CNTS":
+        suv_factor, activity_factor = _philips_factors(dataset if path is None else _all_but_pixels(path))
     return PetHeader(
         units=_text(dataset, "units"),
         suv_type=_text(dataset, "suv_type"),
@@ -182,9 +189,12 @@ def _bed(dataset: Dataset) -> BedHeader:
     )
 
 
-def _philips_factors(path: str) -> tuple[float | None, float | None]:
+def _all_but_pixels(path: str) -> Dataset:
+    return dcmread(path, stop_before_pixels=True, force=True)
+
+
+def _philips_factors(dataset: Dataset) -> tuple[float | None, float | None]:
     """Return the SUV and the Bq/mL factor, found by the private creator: which block it reserved differs by console."""
-    dataset = dcmread(path, stop_before_pixels=True, force=True)
     try:
         block = dataset.private_block(PHILIPS_PET_GROUP, PHILIPS_PET_CREATOR)
     except KeyError:

@@ -17,7 +17,7 @@ from lib.dicom.scanned_series import ScannedSeries, judge_series
 from lib.errors import DicomError, StudiesError
 from lib.types import Progress, Study, no_progress
 
-__all__ = ["ScanReport", "ScannedSeries", "SkippedFile", "require_series", "scan_folder"]
+__all__ = ["ScanReport", "ScannedSeries", "SkippedFile", "require_series", "scan_folder", "studies_of"]
 
 OBJECTS_BETWEEN_COLLECTIONS = 200_000
 TELL_EVERY = 100  # files between two words of progress
@@ -67,7 +67,7 @@ def scan_folder(root: Path, *, index: HeaderIndex | None = None, progress: Progr
         if index is not None:
             index.forget_folders_but(frozenset(folder.path for folder in folders), root=folders[0].path)
         series = tuple(judge_series(group) for group in _by_series(instances))
-    return ScanReport(root, _studies(series), series, tuple(skipped))
+    return ScanReport(root, studies_of(series), series, tuple(skipped))
 
 
 def require_series(report: ScanReport) -> ScanReport:
@@ -160,7 +160,8 @@ def _by_series(instances: list[InstanceHeader]) -> list[list[InstanceHeader]]:
     return [groups[key] for key in sorted(groups)]
 
 
-def _studies(series: tuple[ScannedSeries, ...]) -> tuple[Study, ...]:
+def studies_of(series: Iterable[ScannedSeries]) -> tuple[Study, ...]:
+    """Return the studies that series belong to, in the order of their first series."""
     studies: dict[str, list[ScannedSeries]] = {}
     for found in series:
         studies.setdefault(found.series.study_uid, []).append(found)

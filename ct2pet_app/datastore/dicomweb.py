@@ -1,0 +1,219 @@
+"""A PACS as MONAI Label's datastore: asked over DICOMweb which series there are, files fetched when they are needed.
+
+Which CT belongs to which PET is decided as for a folder, on the same headers: WADO-RS metadata, asked for once a series
+and remembered. A few QIDO-RS questions every 20 seconds find what is new.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from monailabel.config import settings as monailabel_settings
+
+from ct2pet_app.datastore.listing import Listing, listing_of, tell_change
+from ct2pet_app.datastore.studies import StudiesDatastore
+from ct2pet_app.settings import AppSettings
+from lib.dicom.header import InstanceHeader
+from lib.dicom.index import HeaderIndex, IndexedFile
+from lib.dicom.remote.cache import SeriesCache
+from lib.dicom.remote.pacs import Pacs, Prefixes, RemoteSeries
+from lib.dicom.remote.session import Credentials
+from lib.dicom.scan import ScannedSeries, ScanReport, SkippedFile, studies_of
+from lib.dicom.scanned_series import judge_series
+from lib.dicom.synthetic import SyntheticSeries
+from lib.errors import CT2PETError, DicomError
+from lib.types import Series
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 20.0
+ASKED_AT_ONCE = 4  # series' headers; a PACS may open every file for them
+SHOWN_AFTER = 64  # new series: a large PACS is not waited for as a whole
+Seen = tuple[ScannedSeries | None, tuple[SkippedFile, ...]]
+
+
+class PacsStudies:
+    """The CT and PET series of a PACS. Asks nothing before the first question; then looks again by itself."""
+
+    what = "the PACS"
+
+    def __init__(self, pacs: Pacs, cache: SeriesCache, *, index: Path, filters: Mapping[str, str]) -> None:
+        self.name = pacs.url
+        self._pacs = pacs
+        self._cache = cache
+        self._index = HeaderIndex(index)
+        self._filters = filters
+        self._looking = threading.Lock()
+        self._listing: Listing | None = None
+        self._seen: dict[RemoteSeries, Seen] = {}
+        self._closed = threading.Event()
+        self._watcher: threading.Thread | None = None
+
+    def listing(self) -> Listing:
+        """Return the newest listing; only the very first question waits for one.
+
+        Raises:
+            RemoteError: There is none yet, and the PACS cannot be asked.
+        """
+        return self._listing or self._first_listing()
+
+    def look_again(self) -> Listing:
+        """Return a listing made now.
+
+        Raises:
+            RemoteError: The PACS cannot be asked; the listing before stays.
+        """
+        with self._looking:
+            return self._look()
+
+    def at_hand(self, *series: Series) -> AbstractContextManager[None]:
+        """Return a context in which the files of these series lie in the cache."""
+        return self._cache.holding(*series)
+
+    def close(self) -> None:
+        """Look no more."""
+        self._closed.set()
+
+    def _first_listing(self) -> Listing:
+        while not self._looking.acquire(timeout=0.2):
+            if self._listing is not None:
+                return self._listing
+        try:
+            listing = self._listing or self._look()
+            if self._watcher is None:
+                self._watcher = threading.Thread(target=self._watch, name="PACS watch", daemon=True)
+                self._watcher.start()
+            return listing
+        finally:
+            self._looking.release()
+
+    def _watch(self) -> None:
+        trouble = ""
+        while not self._closed.wait(LOOK_EVERY_S):
+            try:
+                self.look_again()
+                if trouble:
+                    logger.info("%s: answers again", self.name)
+                trouble = ""
+            except CT2PETError as error:
+                if str(error) != trouble:
+                    logger.warning("%s; the studies seen before stay listed", error)
+                trouble = str(error)
+            except Exception:  # a watch that ended would never see a new study, and nobody would know
+                logger.exception("%s: looking for new studies failed; it goes on", self.name)
+
+    def _look(self) -> Listing:
+        began = time.monotonic()
+        cts = self._pacs.find_series("CT", self._filters)
+        with_ct = {series.study_uid for series in cts}
+        pets = [series for series in self._pacs.find_series("PT", self._filters) if series.study_uid in with_ct]
+        found = (*cts, *pets)
+        before = self._listing
+        if before is not None and set(found) == set(self._seen):
+            return before
+        self._seen = {series: seen for series, seen in self._seen.items() if series in set(found)}
+        # study by study, so that a CT is not listed without its PET; the latest UIDs, often the latest dates, first
+        self._see(sorted(set(found) - set(self._seen), key=lambda one: (one.study_uid, one.uid), reverse=True))
+        listing = self._listing = self._listed()
+        folders = {str(self._cache.folder_of(series.uid)) for series in found}
+        self._index.forget_folders_but(folders, root=str(self._cache.folder))
+        tell_change(before, listing, took_s=time.monotonic() - began)
+        return listing
+
+    def _see(self, unseen: Sequence[RemoteSeries]) -> None:
+        """Read the headers of new series and judge them; what was seen before trouble comes stays seen."""
+        with ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="headers") as pool:
+            try:
+                shown = 0
+                for number, headers in enumerate(pool.map(self._headers, unseen)):
+                    series = unseen[number]
+                    if number - shown >= SHOWN_AFTER and series.study_uid != unseen[number - 1].study_uid:
+                        self._listing, shown = self._listed(), number
+                    if headers is not None:
+                        self._seen[series] = _judged(headers)
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def _headers(self, series: RemoteSeries) -> dict[str, InstanceHeader | str] | None:
+        """Return what is known of each file of a series; None where it is gone meanwhile, or still arriving."""
+        folder = self._cache.folder_of(series.uid)
+        known = self._index.known(str(folder))
+        if known and all(file.size == series.instances == len(known) for file in known.values()):
+            return {name: file.content for name, file in known.items()}
+        try:
+            told = list(self._pacs.read_headers(series, folder))
+        except DicomError as error:
+            logger.info("%s; not listed", error)
+            return None
+        named = {Path(one.path).name if isinstance(one, InstanceHeader) else f"{n}": one for n, one in enumerate(told)}
+        if len(told) == series.instances:
+            kept = {name: IndexedFile(series.instances, 0, content) for name, content in named.items()}
+            self._index.forget(str(folder), set(known) - set(kept))
+            self._index.remember(str(folder), kept)
+        return named
+
+    def _listed(self) -> Listing:
+        series = sorted(
+            (seen for seen, _ in self._seen.values() if seen is not None),
+            key=lambda found: (found.series.patient_id, found.series.study_uid, found.series.uid),
+        )
+        skipped = tuple(file for _, files in self._seen.values() for file in files)
+        return listing_of(ScanReport(self._cache.folder, studies_of(series), tuple(series), skipped))
+
+
+class DicomwebDatastore(StudiesDatastore):
+    """The datastore of ``--studies https://.../dicom-web``."""
+
+    def __init__(self, pacs: Pacs, studies: PacsStudies, writable: Path) -> None:
+        super().__init__(studies, writable)
+        self._pacs = pacs
+        self._pacs_studies = studies
+
+    def store_series(self, series: SyntheticSeries) -> None:
+        """Store a synthetic PET series in the PACS; the same one again changes nothing there.
+
+        Raises:
+            RemoteError: The PACS cannot be asked, or refuses an instance. What it took stays there.
+        """
+        self._pacs.store(series.datasets())
+
+    def close(self) -> None:
+        """Look for new studies no more."""
+        self._pacs_studies.close()
+
+
+def dicomweb_datastore(url: str, settings: AppSettings) -> DicomwebDatastore:
+    """Return the datastore of a PACS, under MONAI Label's own settings (``MONAI_LABEL_...``). Asks nothing yet.
+
+    Raises:
+        InputError: No address of a DICOMweb service, or half of a user name and password.
+    """
+    stock = monailabel_settings
+    credentials = Credentials(
+        username=stock.MONAI_LABEL_DATASTORE_USERNAME or stock.MONAI_LABEL_DICOMWEB_USERNAME,
+        password=stock.MONAI_LABEL_DATASTORE_PASSWORD or stock.MONAI_LABEL_DICOMWEB_PASSWORD,
+        token=stock.MONAI_LABEL_DATASTORE_API_KEY,
+    )
+    prefixes = Prefixes(stock.MONAI_LABEL_QIDO_PREFIX, stock.MONAI_LABEL_WADO_PREFIX, stock.MONAI_LABEL_STOW_PREFIX)
+    pacs = Pacs(url, credentials, prefixes)
+    if credentials != Credentials() and pacs.url.startswith("http://"):
+        logger.warning("%s: the password or token travels unencrypted; use https:// where the PACS can", pacs.url)
+    chosen = stock.MONAI_LABEL_DATASTORE_CACHE_PATH or stock.MONAI_LABEL_DICOMWEB_CACHE_PATH
+    folder = Path(chosen) if chosen else settings.models_folder / "pacs"
+    cache = SeriesCache(folder / "series", pacs, limit_bytes=settings.cache_bytes)
+    filters = {key: str(word) for key, word in stock.MONAI_LABEL_DICOMWEB_SEARCH_FILTER.items() if key != "Modality"}
+    studies = PacsStudies(pacs, cache, index=folder / "index.sqlite", filters=filters)
+    return DicomwebDatastore(pacs, studies, settings.models_folder)
+
+
+def _judged(headers: Mapping[str, InstanceHeader | str]) -> Seen:
+    whole = [header for header in headers.values() if isinstance(header, InstanceHeader)]
+    skipped = tuple(SkippedFile(Path(name), why) for name, why in headers.items() if isinstance(why, str))
+    return (judge_series(whole) if whole else None), skipped

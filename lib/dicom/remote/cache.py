@@ -1,0 +1,215 @@
+"""Series of a PACS on this machine's disk: fetched when they are needed, whole or not at all, oldest out first.
+
+CACHE/<SeriesInstanceUID>/<SOPInstanceUID>.dcm, each written beside its name and checked before it takes it.
+`whole.json` is written last and lists the files with their sizes: without it, or where they differ, the series does not
+count and what is missing is fetched. Several processes may share a cache: whoever reads or fetches a series holds a
+lock on it, which ends with the process, and what is held is not thrown out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from pydicom import dcmread
+
+from lib.dicom.read_header import is_plain_encoding, read_header
+from lib.dicom.remote.pacs import Pacs
+from lib.dicom.remote.session import CONNECTIONS
+from lib.errors import CT2PETError, DicomError, RemoteError
+from lib.types import Series
+
+logger = logging.getLogger(__name__)
+
+WHOLE, LOCK, UNFINISHED = "whole.json", "lock", ".part"
+BROKEN_ATTEMPTS = 2  # of an instance that arrives damaged
+ANY_DAY_NS = 946684800 * 10**9  # of fetched files: fetched again, a series looks the same to whoever prepared it
+
+
+class _Kept(NamedTuple):
+    used_ns: int
+    size: int
+    folder: Path
+
+
+class SeriesCache:
+    """The cache of a PACS at most `limit_bytes` large; only series in use at the same time can make it larger."""
+
+    def __init__(self, folder: Path, pacs: Pacs, *, limit_bytes: int) -> None:
+        self.folder = folder
+        self._pacs = pacs
+        self._limit_bytes = limit_bytes
+
+    def folder_of(self, series_uid: str) -> Path:
+        """Return where a series lies, or will lie."""
+        return self.folder / series_uid
+
+    @contextlib.contextmanager
+    def holding(self, *series: Series) -> Iterator[None]:
+        """Keep all files of these series at hand; those that are not there are fetched first.
+
+        Raises:
+            DicomError: The PACS no longer has a series, or what it sends is not what it should be.
+            RemoteError: The PACS cannot be asked, or the cache cannot be written. What was fetched is kept.
+        """
+        with contextlib.ExitStack() as held:
+            for one in series:
+                held.enter_context(self._holding(one))
+            yield
+
+    @contextlib.contextmanager
+    def _holding(self, series: Series) -> Iterator[None]:
+        folder = self.folder_of(series.uid)
+        fetched = False
+        while True:
+            with _locked(folder, fcntl.LOCK_SH):
+                if _is_whole(folder, series):
+                    os.utime(folder / WHOLE)  # used now
+                    if fetched:
+                        self._throw_out(0)
+                    yield
+                    return
+            with _locked(folder, fcntl.LOCK_EX):  # it may be thrown out again before the lock above: hence the loop
+                if not _is_whole(folder, series):
+                    self._fetch(folder, series)
+                    fetched = True
+
+    def _fetch(self, folder: Path, series: Series) -> None:
+        sizes = _sizes(folder)
+        missing = [path for path in series.files if not _is_instance(path, series, size=sizes.get(path.name))]
+        logger.info("series %s: fetching %d of %d instances", series.uid, len(missing), len(series.files))
+        try:
+            for stranger in {*folder.iterdir()} - {*series.files, folder / LOCK}:
+                stranger.unlink()  # of a killed download, or no longer of the series
+            if missing:  # the first one tells how large the others will be
+                self._fetch_instance(missing[0], series)
+                self._throw_out(missing[0].stat().st_size * len(missing[1:]))
+                self._fetch_together(missing[1:], series)
+            beside = folder / f"{WHOLE}{UNFINISHED}"
+            beside.write_text(json.dumps({path.name: path.stat().st_size for path in series.files}))
+            beside.replace(folder / WHOLE)
+        except OSError as error:
+            raise RemoteError(
+                f"{folder}: cannot be written ({error.strerror}); free space, or choose another place for the cache"
+            ) from error
+
+    def _fetch_together(self, paths: list[Path], series: Series) -> None:
+        with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="wado") as pool:
+            pending = [pool.submit(self._fetch_instance, path, series) for path in paths]
+            try:
+                for fetched in pending:
+                    fetched.result()
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def _fetch_instance(self, path: Path, series: Series) -> None:
+        beside = path.with_suffix(UNFINISHED)
+        for attempt in range(1, BROKEN_ATTEMPTS + 1):
+            try:
+                self._pacs.fetch(series.study_uid, series.uid, path.stem).save_as(beside)
+                os.utime(beside, ns=(ANY_DAY_NS, ANY_DAY_NS))
+                _check(beside, path.stem, series)
+                beside.replace(path)
+                return
+            except CT2PETError:
+                if attempt == BROKEN_ATTEMPTS:
+                    raise
+            finally:
+                beside.unlink(missing_ok=True)
+
+    def _throw_out(self, needed_bytes: int) -> None:
+        """Throw out the series that were used longest ago until the rest and what is needed fit."""
+        kept = sorted(_kept(self.folder))
+        size = sum(one.size for one in kept) + needed_bytes
+        for one in kept:
+            if size <= self._limit_bytes:
+                return
+            with contextlib.suppress(BlockingIOError), _locked(one.folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                (one.folder / WHOLE).unlink(missing_ok=True)  # first: killed here, the rest does not count
+                for path in one.folder.iterdir():
+                    if path.name != LOCK:
+                        path.unlink()
+                size -= one.size
+                logger.info("series %s: out of the cache, %.0f MB", one.folder.name, one.size / 1e6)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, how: int) -> Iterator[None]:
+    """Hold a lock; its file stays, because a lock on a removed file keeps nobody out."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise RemoteError(
+            f"{folder}: cannot be written ({error.strerror}); choose another place for the cache"
+        ) from error
+    try:
+        fcntl.flock(handle, how)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Return the size of each file of a series that was whole; empty where it was not."""
+    try:
+        return {str(name): int(size) for name, size in json.loads((folder / WHOLE).read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):  # not there, torn, or of another version
+        return {}
+
+
+def _is_whole(folder: Path, series: Series) -> bool:
+    sizes = _sizes(folder)
+    if set(sizes) != {path.name for path in series.files}:
+        return False
+    try:
+        return all(path.stat().st_size == sizes[path.name] for path in series.files)
+    except OSError:
+        return False
+
+
+def _is_instance(path: Path, series: Series, *, size: int | None) -> bool:
+    try:
+        _check(path, path.stem, series)
+        return size is None or path.stat().st_size == size
+    except (OSError, DicomError):
+        return False
+
+
+def _check(path: Path, sop_uid: str, series: Series) -> None:
+    """Refuse a file that is damaged, truncated, or another instance than it is called."""
+    header = read_header(path)
+    if not header.shared.rows:
+        raise DicomError(f"series {series.uid}: instance {sop_uid} is truncated, or no image")
+    if not is_plain_encoding(header.shared.transfer_syntax_uid):
+        _read_to_the_end(path)
+    if (header.sop_instance_uid, header.shared.series_instance_uid) != (sop_uid, series.uid):
+        raise DicomError(
+            f"series {series.uid}: asked for instance {sop_uid}, the PACS sent {header.sop_instance_uid} of series "
+            f"{header.shared.series_instance_uid}"
+        )
+
+
+def _read_to_the_end(path: Path) -> None:
+    try:
+        dcmread(path)
+    except Exception as error:  # a damaged file can make a parser raise anything
+        raise DicomError(f"{path.name}: damaged or truncated ({error})") from error
+
+
+def _kept(folder: Path) -> Iterator[_Kept]:
+    for entry in folder.iterdir():
+        with contextlib.suppress(OSError):  # thrown out by another process meanwhile
+            files = [path.stat() for path in entry.iterdir() if path.name != LOCK]
+            if files:
+                whole = entry / WHOLE
+                used = whole.stat().st_mtime_ns if whole.exists() else (entry / LOCK).stat().st_mtime_ns
+                yield _Kept(used, sum(status.st_size for status in files), entry)

@@ -1,0 +1,66 @@
+"""One instance of DICOM JSON (PS3.18 F) to one `InstanceHeader`: the same reader as for files, without a file.
+
+Values go in as the bytes a file would hold, so that a value that breaks its representation's rules is a missing value
+here, too.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
+
+from lib.dicom.header import InstanceHeader
+from lib.dicom.read_header import HEADER_TAGS, PHILIPS_PET_GROUP, header_of
+from lib.errors import DicomError
+
+CHARACTER_SET = 0x00080005
+WANTED = frozenset(HEADER_TAGS)
+UTF_8 = b"ISO_IR 192"  # DICOM JSON is UTF-8, whatever its SpecificCharacterSet says of the file
+
+
+def header_from_json(instance: Mapping[str, Any], path: str) -> InstanceHeader:
+    """Return the header of an instance as WADO-RS metadata tells it.
+
+    Args:
+        instance: Elements by tag, eight hexadecimal digits.
+        path: Where its file will lie.
+
+    Raises:
+        DicomError: No DICOM JSON, or without the UIDs every instance has.
+    """
+    try:
+        return header_of(_dataset(instance), path, is_whole=True)
+    except DicomError:
+        raise
+    except Exception as error:  # a damaged answer can hold anything
+        raise DicomError(f"metadata that is no DICOM JSON ({type(error).__name__}: {error})") from error
+
+
+def _dataset(elements: Mapping[str, Any], *, inside_sequence: bool = False) -> Dataset:
+    dataset = Dataset()
+    for name, element in elements.items():
+        tag = int(name, 16)
+        if not inside_sequence and tag not in WANTED and tag >> 16 != PHILIPS_PET_GROUP:
+            continue
+        values = [value for value in element.get("Value", ()) if value is not None]
+        if element["vr"] == "SQ":
+            items = [_dataset(item, inside_sequence=True) for item in values]
+            dataset[tag] = DataElement(tag, "SQ", Sequence(items))
+        elif all(isinstance(value, (str, int, float)) for value in values):
+            dataset[tag] = _raw(tag, element["vr"], values)
+    dataset[CHARACTER_SET] = RawDataElement(BaseTag(CHARACTER_SET), "CS", len(UTF_8), UTF_8, 0, False, True)
+    return dataset
+
+
+def _raw(tag: int, vr: str, values: list[Any]) -> RawDataElement:
+    if vr == "US" and all(isinstance(value, int) for value in values):
+        content = struct.pack(f"<{len(values)}H", *values)
+    else:
+        content = "\\".join(str(value) for value in values).encode()
+    return RawDataElement(BaseTag(tag), vr, len(content), content, 0, False, True)

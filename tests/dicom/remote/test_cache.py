@@ -1,0 +1,189 @@
+"""The cache of a PACS: whole series or none, the oldest out first, nothing lost when a download is killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from lib.dicom.read import read_ct
+from lib.dicom.remote.cache import SeriesCache
+from lib.dicom.remote.pacs import Pacs
+from lib.errors import CT2PETError, DicomError, RemoteError
+from lib.types import Series
+from tests.dicom.builders import instance
+
+SLICES = 5
+
+
+class Archive(Pacs):
+    """Gives the files of a folder by their UIDs; counts, and fails when it is told to."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("http://pacs.invalid/dicom-web")
+        self.folder = folder
+        self.fetched: list[str] = []
+        self.trouble: Mapping[int, CT2PETError | Path] = {}
+
+    def fetch(self, study_uid: str, series_uid: str, sop_uid: str) -> Dataset:
+        self.fetched.append(sop_uid)
+        trouble = self.trouble.get(len(self.fetched))
+        if isinstance(trouble, CT2PETError):
+            raise trouble
+        return dcmread(trouble or self.folder / f"{sop_uid}.dcm")
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    (tmp_path / "archive").mkdir()
+    for number in "123":
+        for k in range(SLICES):
+            dataset = instance(k, SeriesInstanceUID=f"1.2.{number}")
+            dataset.save_as(tmp_path / "archive" / f"{dataset.SOPInstanceUID}.dcm", write_like_original=False)
+    return Archive(tmp_path / "archive")
+
+
+def cache_of(archive: Archive, *, limit_bytes: int = 10**9) -> SeriesCache:
+    return SeriesCache(archive.folder.parent / "cache", archive, limit_bytes=limit_bytes)
+
+
+def series(cache: SeriesCache, number: int = 1) -> Series:
+    uid = f"1.2.{number}"
+    files = tuple(cache.folder_of(uid) / f"{uid}.{k + 1}.dcm" for k in range(SLICES))
+    return Series(uid, "1.2.3.1", "P1", "CT", "1.2.3.1.9", "", files)
+
+
+def series_bytes(archive: Archive) -> int:
+    return sum(path.stat().st_size for path in archive.folder.glob("1.2.1.*"))
+
+
+def lying(cache: SeriesCache) -> list[str]:
+    return sorted({path.parent.name for path in cache.folder.glob("*/*.dcm")})
+
+
+def test_a_series_is_fetched_once(archive: Archive) -> None:
+    cache = cache_of(archive)
+    for _ in range(2):
+        with cache.holding(series(cache)):
+            assert read_ct(series(cache)).geometry.shape == (SLICES, 6, 8)
+    assert sorted(archive.fetched) == sorted(path.stem for path in series(cache).files)
+
+
+def test_trouble_in_the_middle_keeps_what_arrived(archive: Archive) -> None:
+    archive.trouble = {number: RemoteError("gone") for number in range(4, 100)}
+    cache = cache_of(archive)
+    with pytest.raises(RemoteError, match="gone"), cache.holding(series(cache)):
+        pass
+    assert len(list(cache.folder.glob("*/*.dcm"))) == 3 and not list(cache.folder.glob("*/*.part"))
+    archive.trouble, archive.fetched = {}, []
+    with cache.holding(series(cache)):
+        assert len(archive.fetched) == SLICES - 3
+
+
+def test_a_damaged_instance_is_asked_for_again(archive: Archive) -> None:
+    other = archive.folder / "1.2.2.1.dcm"
+    archive.trouble = {1: other}
+    cache = cache_of(archive)
+    with cache.holding(series(cache)):
+        assert len(archive.fetched) == SLICES + 1
+
+
+def test_an_instance_that_stays_another_is_refused(archive: Archive) -> None:
+    archive.trouble = dict.fromkeys(range(1, 100), archive.folder / "1.2.2.1.dcm")
+    cache = cache_of(archive)
+    words = r"asked for instance 1.2.1.1, the PACS sent 1.2.2.1 of series 1.2.2"
+    with pytest.raises(DicomError, match=words), cache.holding(series(cache)):
+        pass
+    assert lying(cache) == []
+
+
+def test_a_truncated_file_on_disk_is_fetched_again(archive: Archive) -> None:
+    cache = cache_of(archive)
+    with cache.holding(series(cache)):
+        broken = series(cache).files[2]
+    os.truncate(broken, 500)
+    with cache.holding(series(cache)):
+        assert len(archive.fetched) == SLICES + 1
+        assert broken.stat().st_size == (archive.folder / broken.name).stat().st_size
+
+
+def test_a_series_that_grew_is_completed(archive: Archive) -> None:
+    cache = cache_of(archive)
+    whole = series(cache)
+    early = Series(whole.uid, whole.study_uid, "P1", "CT", "1.2.3.1.9", "", whole.files[:3])
+    with cache.holding(early):
+        assert len(archive.fetched) == 3
+    with cache.holding(whole):
+        assert len(archive.fetched) == SLICES
+
+
+def test_what_was_used_longest_ago_is_thrown_out(archive: Archive) -> None:
+    cache = cache_of(archive, limit_bytes=int(2.5 * series_bytes(archive)))
+    for number in (1, 2, 1, 3):
+        with cache.holding(series(cache, number)):
+            time.sleep(0.02)  # the clock of the file system is coarse
+    assert lying(cache) == ["1.2.1", "1.2.3"]
+
+
+def test_what_is_in_use_stays(archive: Archive) -> None:
+    cache = cache_of(archive, limit_bytes=1)  # too small for anything: what is used lies there, and nothing else
+    with cache.holding(series(cache, 1), series(cache, 2)):
+        assert lying(cache) == ["1.2.1", "1.2.2"]
+        assert read_ct(series(cache, 1)).geometry.shape[0] == SLICES
+    with cache.holding(series(cache, 3)):
+        assert lying(cache) == ["1.2.3"]
+
+
+def test_fetched_again_a_series_looks_the_same(archive: Archive) -> None:
+    """Or else prepared arrays would be made anew: they are known by the size and time of their files."""
+    cache = cache_of(archive, limit_bytes=1)
+    times = []
+    for number in (1, 2, 1):
+        with cache.holding(series(cache, number)):
+            times.append(series(cache, number).files[0].stat().st_mtime_ns)
+    assert times[0] == times[2]
+
+
+def test_a_full_disk_says_so(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Dataset, "save_as", full)
+    cache = cache_of(archive)
+    words = r"cannot be written \(No space left on device\); free space"
+    with pytest.raises(RemoteError, match=words), cache.holding(series(cache)):
+        pass
+
+
+def download_slowly(archive: Archive) -> None:
+    fast = archive.fetch
+
+    def slow(study_uid: str, series_uid: str, sop_uid: str) -> Dataset:
+        time.sleep(0.02)
+        return fast(study_uid, series_uid, sop_uid)
+
+    archive.fetch = slow  # type: ignore[method-assign]
+    cache = cache_of(archive)
+    with cache.holding(*(series(cache, number) for number in (1, 2, 3))):
+        time.sleep(60)
+
+
+def test_a_download_may_be_killed_at_any_moment(archive: Archive) -> None:
+    cache = cache_of(archive)
+    for moment in range(12):
+        running = multiprocessing.get_context("fork").Process(target=download_slowly, args=(archive,))
+        running.start()
+        time.sleep(0.015 * moment)
+        running.kill()
+        running.join()
+        for path in cache.folder.glob("*/*.dcm"):  # whatever has its name is whole
+            assert path.read_bytes() == (archive.folder / path.name).read_bytes()
+    with cache.holding(*(series(cache, number) for number in (1, 2, 3))):
+        assert len(list(cache.folder.glob("*/*.dcm"))) == 3 * SLICES
+        assert not list(cache.folder.glob("*/*.part"))
