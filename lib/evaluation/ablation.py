@@ -18,7 +18,7 @@ import numpy as np
 
 from lib.errors import PreparedDataError, RecipeError
 from lib.learning.checkpoint import load_checkpoint
-from lib.learning.dataset import Entries, divide
+from lib.learning.dataset import divide
 from lib.learning.recipe import Recipe, SynthesisConfig, load_recipe
 from lib.learning.training import train
 from lib.learning.validation import fit_on, synthesize_prepared
@@ -82,7 +82,7 @@ class Ablation:
 
 
 def read_choices(path: Path) -> tuple[Choice, ...]:
-    """Return the choices of a TOML file: `[[choice]]` tables of topic, name, settings and, if wanted, patients.
+    """Return the choices of a TOML file: `[[choice]]` tables of topic and name, and any of settings, patients, seeds.
 
     Raises:
         RecipeError: Not such a file, or two choices of one name.
@@ -91,7 +91,9 @@ def read_choices(path: Path) -> tuple[Choice, ...]:
         tables = tomllib.loads(path.read_text())["choice"]
         choices = tuple(Choice(**{**table, "settings": tuple(table.get("settings", ()))}) for table in tables)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecipeError(f"{path}: no file of [[choice]] tables with topic, name and settings ({error})") from error
+        raise RecipeError(
+            f"{path}: no file of [[choice]] tables with topic and name, and any of settings, patients, seeds ({error})"
+        ) from error
     names = [choice.name for choice in choices]
     if len({REFERENCE, *names}) != len(names) + 1:
         raise RecipeError(f"{path}: every choice has a name of its own, and none is called {REFERENCE!r}: {names}")
@@ -177,13 +179,14 @@ def _figures(
         _trained(learners, replace(recipe, seed=recipe.seed + seed), choice, out, device=device, progress=progress)
         for seed in range(choice.seeds)
     ]
-    figures = {}
+    measured = []
     for pair, indices in sides.test:
         arrays = prepared.arrays(pair)
         drawn = [
             synthesize_prepared(network, arrays, indices, recipe, device=choose_device(device)) for network in networks
         ]
-        figures[pair.patient_id] = _measure(np.mean(drawn, axis=0), arrays)
+        measured.append((pair.patient_id, _measure(np.mean(drawn, axis=0), arrays)))
+    figures = mean_over_pairs(measured)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(figures))
     return figures
@@ -215,14 +218,28 @@ def _first_patients(prepared: PreparedSet, recipe: Recipe, count: int) -> Prepar
 def _of_baselines(prepared: PreparedSet, recipe: Recipe) -> Mapping[str, PatientFigures]:
     sides = divide(prepared, recipe.split)
     baselines = fit_on(prepared, sides.train)
-    figures: dict[str, dict[str, Figures]] = {name: {} for name in BASELINE_NAMES}
-    held_out: Entries = sides.test
-    for pair, _ in held_out:
+    measured: dict[str, list[tuple[str, Figures]]] = {name: [] for name in BASELINE_NAMES}
+    for pair, _ in sides.test:
         arrays = prepared.arrays(pair)
         for name in BASELINE_NAMES:
             guess = baselines.predict(name, arrays.ct_hu(), arrays.body())
-            figures[name][pair.patient_id] = _measure(guess, arrays)
-    return figures
+            measured[name].append((pair.patient_id, _measure(guess, arrays)))
+    return {name: mean_over_pairs(of) for name, of in measured.items()}
+
+
+def mean_over_pairs(measured: Sequence[tuple[str, Figures]]) -> PatientFigures:
+    """Return each patient's figures, given each pair's and whose it is; of several pairs, the mean of those defined."""
+    pairs: dict[str, list[Figures]] = {}
+    for patient_id, figures in measured:
+        pairs.setdefault(patient_id, []).append(figures)
+    return {
+        patient_id: {
+            name: float(np.mean([figures[name] for figures in of if name in figures]))
+            for name in MEASURED
+            if any(name in figures for figures in of)
+        }
+        for patient_id, of in pairs.items()
+    }
 
 
 def _measure(drawn: FloatArray, arrays: PairArrays) -> Figures:

@@ -22,6 +22,7 @@ WORDS = {
 }
 DIGITS = {"mae_suv_body": 3, "psnr_db_body": 2, "ssim_body": 3, "correlation_body": 3, "tumour_suv_mean_error": 2}
 LOWER_IS_BETTER = ("mae_suv_body", "tumour_suv_mean_error")
+UNDEFINED = "–"
 
 
 def write_ablation(ablation: Ablation, out: Path, *, title: str, note: str = "") -> tuple[Path, Path]:
@@ -52,7 +53,7 @@ def write_ablation(ablation: Ablation, out: Path, *, title: str, note: str = "")
         for result in ablation.results
     ]
     baselines = {name: _plain(of, reference) for name, of in ablation.baselines.items()}
-    write_text(out / "ablation.json", json.dumps({"results": plain, "baselines": baselines}, indent=1))
+    write_text(out / "ablation.json", json.dumps({"results": plain, "baselines": baselines}, indent=1, allow_nan=False))
     return csv_path, markdown_path
 
 
@@ -71,8 +72,8 @@ def mean(figures: PatientFigures, measure: str) -> float:
 def _line(result: Result, reference: PatientFigures) -> list[str]:
     cells = []
     for name in MEASURED:
-        shown = f"{mean(result.model, name):.{DIGITS[name]}f}"
-        if result.model is not reference:
+        shown = _shown(mean(result.model, name), name)
+        if result.model is not reference and shown != UNDEFINED:
             shown += f" ({_difference(result.model, reference, name)})"
         cells.append(shown)
     settings = "; ".join(result.choice.settings)
@@ -83,18 +84,25 @@ def _line(result: Result, reference: PatientFigures) -> list[str]:
 def _difference(figures: PatientFigures, reference: PatientFigures, measure: str) -> str:
     of = difference(figures, reference, measure)
     digits = DIGITS[measure]
+    if math.isnan(of.low):
+        return "one patient, no interval" if of.count else "no patient has both"
     text = f"{of.mean:+.{digits}f}, {of.low:+.{digits}f} to {of.high:+.{digits}f}"
     better, worse = (of.high < 0, of.low > 0) if measure in LOWER_IS_BETTER else (of.low > 0, of.high < 0)
     return f"**{text}**" if better else f"~~{text}~~" if worse else text
 
 
 def _means(figures: PatientFigures) -> list[str]:
-    return [f"{mean(figures, name):.{DIGITS[name]}f}" for name in MEASURED]
+    return [_shown(mean(figures, name), name) for name in MEASURED]
+
+
+def _shown(value: float, measure: str) -> str:
+    return UNDEFINED if math.isnan(value) else f"{value:.{DIGITS[measure]}f}"
 
 
 def _plain(figures: PatientFigures, reference: PatientFigures) -> dict[str, object]:
+    means = {name: mean(figures, name) for name in MEASURED}
     return {
-        "mean": {name: mean(figures, name) for name in MEASURED},
+        "mean": {name: None if math.isnan(value) else value for name, value in means.items()},
         "difference": {name: difference(figures, reference, name).as_json() for name in MEASURED},
         "patients": len(figures),
     }

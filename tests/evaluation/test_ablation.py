@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lib.errors import PreparedDataError, RecipeError
-from lib.evaluation.ablation import Ablation, Choice, Result, read_choices, run_ablation
+from lib.evaluation.ablation import Ablation, Choice, Result, mean_over_pairs, read_choices, run_ablation
 from lib.evaluation.ablation_table import difference, write_ablation
 from lib.pairing.prepared import TUMOUR, PreparedSet
 from tests.learning.conftest import PATIENTS, TINY, make_prepared, tiny_recipe
@@ -137,6 +137,23 @@ def test_the_table_says_what_is_better_and_how_surely(tmp_path: Path) -> None:
             "reference", "better: `loss.kind=l1`", "worse", "zero",
         ]  # fmt: skip
     assert json.loads((tmp_path / "ablation.json").read_text())["results"][2]["gflop"] == 2.0
+
+
+def test_a_figure_that_nobody_has_is_a_dash_and_json_stays_json(tmp_path: Path) -> None:
+    figures = {patient: {"mae_suv_body": 0.5} for patient in "abc"}
+    other = {patient: {"mae_suv_body": 0.4, "psnr_db_body": 20.0} for patient in "abc"}
+    results = (Result(Choice("reference", "reference"), 1.0, figures), Result(Choice("loss", "other"), 1.0, other))
+    _, markdown_path = write_ablation(Ablation(results, {"zero": figures}), tmp_path, title="No tumours")
+    text = markdown_path.read_text()
+    assert "| 0.500 | – | – | – | – |" in text and "nan" not in text
+    assert "20.00 (no patient has both)" in text
+    told = json.loads((tmp_path / "ablation.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    assert told["baselines"]["zero"]["mean"]["tumour_suv_mean_error"] is None
+
+
+def test_pairs_of_one_patient_count_as_their_mean() -> None:
+    measured = [("a", {"mae_suv_body": 1.0}), ("b", {}), ("a", {"mae_suv_body": 2.0, "psnr_db_body": 20.0})]
+    assert mean_over_pairs(measured) == {"a": {"mae_suv_body": 1.5, "psnr_db_body": 20.0}, "b": {}}
 
 
 def test_the_shipped_choices_are_settings_of_the_recipe() -> None:
