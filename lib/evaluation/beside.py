@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from lib.measures.agreement import Interval, bootstrap_mean
 from lib.measures.criteria import MEASURES, Measure
-from lib.measures.verdict import Figures
+from lib.measures.verdict import Figures, mean_of_pairs
 
 Side = Literal["model", "peer", "neither", "undefined"]
 BESIDE = tuple(
@@ -82,7 +82,7 @@ def beside_sentence(beside: Beside) -> str:
 
 
 def _paired(patients: Sequence[Sequence[Figures]], peer: str, measure: Measure) -> Paired:
-    both = [(_mean(pairs, "model", measure.name), _mean(pairs, peer, measure.name)) for pairs in patients]
+    both = [tuple(mean_of_pairs(pairs, method, measure.name) for method in ("model", peer)) for pairs in patients]
     both = [(ours, theirs) for ours, theirs in both if math.isfinite(ours) and math.isfinite(theirs)]
     size = abs if measure.best == "nearest 0" else float
     difference = bootstrap_mean(size(ours) - size(theirs) for ours, theirs in both)
@@ -91,8 +91,3 @@ def _paired(patients: Sequence[Sequence[Figures]], peer: str, measure: Measure) 
     return Paired(
         bootstrap_mean(ours for ours, _ in both), bootstrap_mean(theirs for _, theirs in both), difference, ahead
     )
-
-
-def _mean(pairs: Sequence[Figures], method: str, name: str) -> float:
-    values = [value for figures in pairs if math.isfinite(value := figures[method][name])]
-    return sum(values) / len(values) if values else math.nan

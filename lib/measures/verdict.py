@@ -93,10 +93,10 @@ def judge_patients(pairs: Sequence[tuple[str, Figures]], *, measures: Sequence[M
     for patient_id, figures in pairs:
         patients.setdefault(patient_id, []).append(figures)
     rows = {
-        method: {m.name: [_of_patient(of, method, m.name) for of in patients.values()] for m in measures}
+        method: {m.name: [mean_of_pairs(of, method, m.name) for of in patients.values()] for m in measures}
         for method in METHODS
     }
-    share = bootstrap_mean(_of_patient(of, "model", HU_SHARE) for of in patients.values())
+    share = bootstrap_mean(mean_of_pairs(of, "model", HU_SHARE) for of in patients.values())
     is_lookup = share.mean >= LOOKUP_SHARE
     intervals = {method: {name: bootstrap_mean(values) for name, values in of.items()} for method, of in rows.items()}
     against: dict[str, dict[str, Against]] = {
@@ -150,7 +150,8 @@ def lookup_lesson(judgement: Judgement) -> str:
     return ""
 
 
-def _of_patient(pairs: Sequence[Figures], method: str, name: str) -> float:
+def mean_of_pairs(pairs: Sequence[Figures], method: str, name: str) -> float:
+    """Return a patient's figure, the mean over the pairs for which it is finite; NaN for none."""
     values = [value for figures in pairs if math.isfinite(value := figures[method][name])]
     return sum(values) / len(values) if values else math.nan
 
