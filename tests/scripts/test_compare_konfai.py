@@ -150,7 +150,8 @@ def test_phantoms_are_learnt_from_and_the_test_patient_is_drawn_and_nothing_is_d
     write_phantoms(studies, patients=3)
     # tests/pairing/test_split.py: 0001 lies at 0.389, 0002 at 0.138, 0003 at 0.401
     sets = ("--set", "pixel_mm=8", "--set", "split.test=0.15", "--set", "split.validation=0.24")
-    command = [SCRIPT, studies, "--out", out, "--minutes", "0.5", "--threads", "1", "--environment", environment, *sets]
+    words = [studies, "--out", out, "--minutes", "0.5", "--threads", "1", "--environment", environment, *sets]
+    command = [str(word) for word in (SCRIPT, *words)]
     first = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert first.returncode == 0, first.stdout + first.stderr
     paired = next(p.pair for p in pair_series(scan_folder(studies)).pairs if p.pair.ct.patient_id == "PHANTOM_0002")
