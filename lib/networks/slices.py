@@ -65,21 +65,6 @@ def each_stage(
         yield from pets[: len(wanted)].cpu().numpy()
 
 
-def last_stage(
-    cascade: Cascade,
-    ct_unit: FloatArray,
-    *,
-    slice_spacing_mm: float,
-    device: torch.device,
-    precision: Precision = "auto",
-) -> FloatArray:
-    """Return the last stage's PET of every slice, (K, R, C), unit range."""
-    pets = each_stage(
-        cascade, ct_unit, range(len(ct_unit)), slice_spacing_mm=slice_spacing_mm, device=device, precision=precision
-    )
-    return np.stack([stages[-1] for stages in pets])
-
-
 def _stages(cascade: Cascade, batch: Tensor) -> Tensor:
     """Return every stage's PET as float32, (N, stages, R, C)."""
     return torch.cat([pet.float() for pet in cascade(batch)], dim=1)
