@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 
 import ignite.distributed as idist
@@ -9,6 +10,9 @@ import torch
 from torch import nn
 
 from lib.networks.precision import choose_device
+
+# the others wait while the first measures and publishes the model by itself; torch's 10 minutes under NCCL are few
+PATIENCE = datetime.timedelta(hours=12)
 
 
 def join_processes(device: str) -> bool:
@@ -18,7 +22,7 @@ def join_processes(device: str) -> bool:
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return False
     cuda = choose_device(device).type == "cuda"
-    idist.initialize("nccl" if cuda else "gloo")
+    idist.initialize("nccl" if cuda else "gloo", timeout=PATIENCE)
     return True
 
 
