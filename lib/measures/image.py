@@ -132,6 +132,7 @@ def library_versions() -> dict[str, str]:
         "ms_ssim": f"{monai}, 2D, 5 scales, range 0-{DATA_RANGE_SUV:g} SUV",
         "ssim_3d": f"ct2pet, as {monai} defines it, 3D, Gaussian {WINDOW} voxels sigma {SIGMA}, "
         f"range 0-{DATA_RANGE_SUV:g} SUV",
+        "ms_ssim_3d": f"ct2pet, as {monai} defines it, 3D, 5 scales, range 0-{DATA_RANGE_SUV:g} SUV",
         "vif": f"ct2pet, 2D, pixel domain, 4 scales, SUV x 255/{DATA_RANGE_SUV:g}",
         "torch": torch.__version__,
         "numpy": np.__version__,

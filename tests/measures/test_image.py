@@ -203,6 +203,7 @@ def test_the_report_can_name_what_computed_what() -> None:
     versions = library_versions()
     assert versions["ssim"].startswith("monai 1.") and versions["torch"] == torch.__version__
     assert "ct2pet" in versions["vif"]
+    assert {"ssim", "ms_ssim", "vif", "ssim_3d", "ms_ssim_3d"} <= set(versions)
 
 
 def test_precision_settings_are_left_as_they_were() -> None:
