@@ -136,7 +136,7 @@ class CT2PETApp(MONAILabelApp):
         if options.save_label and source.image_id is None:
             raise RequestError("save_label: a label belongs to an image of the datastore; add the CT there first")
         task = self._infers[self.models.known(model)]
-        path, told = task({"source": source, "options": options})
+        path, told = task({"source": source, "options": options, "store": self.studies_datastore.store_series})
         if options.save_label:
             self.datastore().save_label(
                 source.image_id or "", path, options.label_tag, {"model": model, "params": told}

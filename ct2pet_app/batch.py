@@ -15,7 +15,7 @@ from lib.errors import CT2PETError
 
 logger = logging.getLogger(__name__)
 
-PASSED_ON = ("model", "slices", "metrics")
+PASSED_ON = ("model", "slices", "metrics", "store")
 
 
 class BatchSynthesis(BatchInferTask):

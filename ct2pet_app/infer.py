@@ -6,15 +6,15 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
-from ct2pet_app.errors import BusyError
-from ct2pet_app.infer_request import InferOptions
+from ct2pet_app.errors import BusyError, RequestError
+from ct2pet_app.infer_request import DICOM, InferOptions
 from ct2pet_app.models import ModelStore, how_to_train
 from ct2pet_app.told import (
     UNIT,
@@ -27,10 +27,13 @@ from ct2pet_app.told import (
     told_of_uncertainty,
 )
 from ct2pet_app.uploads import CTSource
+from lib.dicom.synthetic import PlannedSeries, SyntheticSeries
+from lib.dicom.write import write_zip
 from lib.errors import CheckpointError
 from lib.imaging.files import write_volume_file
 from lib.imaging.volume import Volume
 from lib.learning.card import INTENDED_USE
+from lib.synthesis.dicom_out import plan_pet_series
 from lib.synthesis.synthesizer import Synthesizer
 from lib.synthesis.uncertainty import apply_with_uncertainty
 
@@ -38,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 MOST_WAITING = 8  # requests that hold a volume in memory at once; a whole-body CT is 1.5 GB as float32
 LEFT_BEHIND_S = 3600.0  # nobody waits for a result that long
+Store = Callable[[SyntheticSeries], None]
 
 
 class SynthesisTask(InferTask):
@@ -85,7 +89,7 @@ class SynthesisTask(InferTask):
 
     def config(self) -> dict[str, Any]:
         """Return what a client may set."""
-        return {"slices": "", "metrics": True, "uncertainty": False, "result_extension": ".nrrd"}
+        return {"slices": "", "metrics": True, "uncertainty": False, "store": False, "result_extension": ".nrrd"}
 
     def get_path(self, validate: bool = True) -> str | None:
         """Return the published checkpoint, for MONAI Label's ``/model/`` addresses."""
@@ -100,18 +104,18 @@ class SynthesisTask(InferTask):
         """Return the path of the result and what is told about it.
 
         Args:
-            request: `source`, a CTSource, and `options`, InferOptions.
+            request: `source`, a CTSource; `options`, InferOptions; `store`, what puts a series into the studies.
 
         Raises:
             InputError: The source is no CT, the slices leave it, or the model is not trained.
             BusyError: As many requests as the server takes are being worked on.
         """
-        source, options = request["source"], request["options"]
+        source, options, store = request["source"], request["options"], request["store"]
         synthesizer = self._models.synthesizer(self._name)
         if not self._waiting.acquire(blocking=False):
             raise BusyError(f"{MOST_WAITING} inferences are under way; ask again in a moment")
         try:
-            return self._synthesize(synthesizer, source, options)
+            return self._synthesize(synthesizer, source, options, store)
         finally:
             self._waiting.release()
 
@@ -126,11 +130,12 @@ class SynthesisTask(InferTask):
         return folder
 
     def _synthesize(
-        self, synthesizer: Synthesizer, source: CTSource, options: InferOptions
+        self, synthesizer: Synthesizer, source: CTSource, options: InferOptions, store: Store
     ) -> tuple[str, dict[str, Any]]:
         watch = Stopwatch()
         with watch.step("read"):
             ct = source.read()
+            planned = _planned(synthesizer, source) if options.needs_series else None
         with watch.step("wait"):
             self._models.in_use.acquire()
         try:
@@ -143,8 +148,13 @@ class SynthesisTask(InferTask):
         with watch.step("write"):
             name = f"{self._name}-{uuid.uuid4().hex[:8]}{options.extension}"
             path, error_path = self._results / f"synthetic-pet-{name}", self._results / f"uncertainty-{name}"
-            if options.uncertainty != "only":
+            series = None if planned is None else planned.fill(pet)
+            if series is not None and options.extension == DICOM:
+                write_zip(series, path)
+            elif options.uncertainty != "only":
                 write_volume_file(pet, path)
+            if series is not None and options.store:
+                store(series)
             if error is not None:
                 write_volume_file(error, error_path)
         which = source.image_id or "an upload"  # whose file name may be a patient's
@@ -160,6 +170,7 @@ class SynthesisTask(InferTask):
             "slices": slab_in_words(ct, options.slices),
             "suv": suv_statistics(pet),
             "uncertainty": None if error is None else told_of_uncertainty(error, error_path.name, synthesizer.card),
+            "series": None if series is None else _told_of_series(series, stored=options.store),
             "metrics": metrics,
             "why_no_metrics": why_no_metrics,
             "seen_in_training": seen_in_training(source, synthesizer.card),
@@ -171,6 +182,26 @@ class SynthesisTask(InferTask):
             },
             "ignored": list(options.ignored),
         }
+
+
+def _planned(synthesizer: Synthesizer, source: CTSource) -> PlannedSeries:
+    """Return the series that the PET will be; what the CT lacks for it is told before the work."""
+    if source.ct is None:
+        raise RequestError(
+            "a DICOM series is made of a CT series in the datastore: an upload has no study it could belong to; "
+            "add the study there, or ask for .nrrd"
+        )
+    with source.at_hand(source.ct):
+        return plan_pet_series(synthesizer, source.ct)
+
+
+def _told_of_series(series: SyntheticSeries, *, stored: bool) -> dict[str, Any]:
+    return {
+        "study_instance_uid": series.study_uid,
+        "series_instance_uid": series.uid,
+        "instances": len(series),
+        "stored": stored,
+    }
 
 
 def _drawn(synthesizer: Synthesizer, ct: Volume, options: InferOptions) -> tuple[Volume, Volume | None]:

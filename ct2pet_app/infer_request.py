@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 from ct2pet_app.errors import RequestError
 
-EXTENSIONS = (".nrrd", ".nii.gz", ".mha")
+DICOM = ".zip"  # of a DICOM series
+EXTENSIONS = (".nrrd", ".nii.gz", ".mha", DICOM)
 SLAB = re.compile(r"\s*(-?\d+)?\s*:\s*(-?\d+)?\s*")
 # MONAI Label lets these name any file of the server: the image is chosen by ?image=, an upload or a session, only
 FORBIDDEN = ("image", "images", "file", "path", "session", "label", "model")
-KNOWN = ("slices", "result_extension", "metrics", "uncertainty", "save_label", "label_tag")
+KNOWN = ("slices", "result_extension", "metrics", "uncertainty", "save_label", "label_tag", "store")
 Uncertainty = Literal["no", "beside", "only"]
 # what stock clients always send and what has no meaning here; a result is float32 whatever dtype is asked for
 WITHOUT_MEANING = frozenset(
@@ -28,11 +29,12 @@ class InferOptions:
 
     Attributes:
         slices: The slab `A:B`; all slices when None.
-        extension: Of the result file.
+        extension: Of the result file; `.zip` is a DICOM series.
         metrics: Compare with the real PET where there is one.
         uncertainty: The map of errors to expect: not wanted, a second file beside the PET, or the only file.
         save_label: Keep the result in the datastore, too.
         label_tag: Under this tag.
+        store: Put the PET as a DICOM series beside its CT's study, into the studies folder or the PACS.
         ignored: Parameters that were sent and have no meaning here; the answer names them.
     """
 
@@ -42,7 +44,13 @@ class InferOptions:
     uncertainty: Uncertainty = "no"
     save_label: bool = False
     label_tag: str = "synthetic"
+    store: bool = False
     ignored: tuple[str, ...] = ()
+
+    @property
+    def needs_series(self) -> bool:
+        """Whether the PET is wanted as a DICOM series."""
+        return self.store or self.extension == DICOM
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> InferOptions:
@@ -57,13 +65,17 @@ class InferOptions:
                     f"params may not hold {key!r}: an image is chosen by ?image=<CT series UID>, an uploaded file or a "
                     "session; the model by the address"
                 )
+        extension, store = _extension(params.get("result_extension")), _flag(params, "store", default=False)
+        if extension == DICOM or store:
+            _refuse_beside_dicom(params, extension)
         return cls(
             slices=_slab(params.get("slices")),
-            extension=_extension(params.get("result_extension")),
+            extension=extension,
             metrics=_flag(params, "metrics", default=True),
             uncertainty=_uncertainty(params),
             save_label=_flag(params, "save_label", default=False),
             label_tag=str(params.get("label_tag") or cls.label_tag),
+            store=store,
             ignored=tuple(sorted(set(params) - set(KNOWN) - WITHOUT_MEANING)),
         )
 
@@ -86,6 +98,14 @@ def _extension(text: Any) -> str:
     if extension not in EXTENSIONS:
         raise RequestError(f"result_extension {wanted[:40]!r}: expected one of {', '.join(EXTENSIONS)}")
     return extension
+
+
+def _refuse_beside_dicom(params: Mapping[str, Any], extension: str) -> None:
+    uncertainty = _uncertainty(params)
+    if uncertainty == "only" or (uncertainty == "beside" and extension == DICOM):
+        raise RequestError("uncertainty: a DICOM series is the PET alone; ask for the uncertainty without it")
+    if extension == DICOM and _flag(params, "save_label", default=False):
+        raise RequestError("save_label: a label is a volume file, not a .zip; store puts the DICOM series by its CT")
 
 
 def _uncertainty(params: Mapping[str, Any]) -> Uncertainty:

@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Depends, File, Form, UploadFile
 from fastapi.background import BackgroundTasks
+from fastapi.responses import FileResponse
 from monailabel.config import settings as monailabel_settings
 from monailabel.endpoints import train as stock_train
 from monailabel.endpoints.user.auth import RBAC
+from monailabel.utils.others.generic import remove_file
 
 from ct2pet_app import server
 from ct2pet_app.answer import Output, refuse_two_files_as_one, send_answer
 from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.infer_request import DICOM
 from ct2pet_app.uploads import source_of_file, suffix_of
 
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ def our_routes(app: CT2PETApp) -> APIRouter:
     router.add_api_route("/reload", _reload(app), dependencies=[ADMIN], **as_stock)
     router.add_api_route("/ct2pet/series", _series(app), dependencies=[USER], methods=["GET"], tags=["ct2pet"])
     return router
+    router.add_api_route("/ct2pet/dicom/{model}", _dicom(app), dependencies=[USER], methods=["POST"], tags=["ct2pet"])
 
 
 def _no_slides(model: str) -> None:
@@ -97,6 +101,20 @@ def _train(app: CT2PETApp) -> Any:
         return stock_train.run_model(model, params, run_sync, enqueue)
 
     return train
+def _dicom(app: CT2PETApp) -> Any:
+    def dicom(
+        background_tasks: BackgroundTasks, model: str, image: str, slices: str = "", store: bool = False
+    ) -> FileResponse:
+        """Draw the synthetic PET of a CT and return it as a zip of a DICOM series; `store` puts it by its CT, too."""
+        asked = {"result_extension": DICOM, "slices": slices, "store": store, "metrics": False}
+        result = app.synthesize(model, app.studies_datastore.ct_source(image), asked)
+        background_tasks.add_task(remove_file, result["file"])
+        name = f"{result['params']['series']['series_instance_uid']}{DICOM}"
+        return FileResponse(result["file"], media_type="application/zip", filename=name)
+
+    return dicom
+
+
 
 
 def _put_model(app: CT2PETApp) -> Any:

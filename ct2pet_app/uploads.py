@@ -34,7 +34,8 @@ class CTSource:
         image_id: In the datastore; None for what came with the request.
         read: Reads the pixels; raises InputError when they are no CT.
         pet: The real PET of the same study, if there is one.
-        at_hand: A context in which the files of series lie where `Series.files` says; read `pet` inside it.
+        ct: The CT as a DICOM series; None for a volume file, and for an upload, whose files are gone once it is read.
+        at_hand: A context in which the files of series lie where `Series.files` says; read `pet` and `ct` inside it.
     """
 
     name: str
@@ -42,6 +43,7 @@ class CTSource:
     read: Callable[[], Volume]
     pet: Series | None = None
     at_hand: AtHand = lie_here
+    ct: Series | None = None
 
 
 def source_of_series(ct: Series, pet: Series | None, *, at_hand: AtHand = lie_here) -> CTSource:
@@ -51,7 +53,7 @@ def source_of_series(ct: Series, pet: Series | None, *, at_hand: AtHand = lie_he
         with at_hand(ct):
             return _checked(read_ct(ct), f"series {ct.uid}")
 
-    return CTSource(ct.uid, ct.uid, read, pet, at_hand)
+    return CTSource(ct.uid, ct.uid, read, pet, at_hand, ct)
 
 
 def source_of_file(path: Path, name: str, *, image_id: str | None = None) -> CTSource:

@@ -28,6 +28,7 @@ from ct2pet_app.uploads import (
     suffix_of,
 )
 from lib.dicom.read import read_ct, read_pet
+from lib.dicom.synthetic import SyntheticSeries
 from lib.imaging.files import SUFFIXES
 from lib.imaging.volume import Volume
 from lib.pairing.pairs import PairedSeries
@@ -76,6 +77,15 @@ class StudiesDatastore(Datastore):
     def at_hand(self, *series: Series) -> AbstractContextManager[None]:
         """Return a context in which the files of these series lie where `Series.files` says."""
         return self._studies.at_hand(*series)
+
+    def store_series(self, series: SyntheticSeries) -> None:
+        """Put a synthetic PET series where its CT's study is; the same one again changes nothing.
+
+        Raises:
+            RequestError: The place takes none.
+            CT2PETError: It cannot be written, or the PACS refuses it.
+        """
+        raise RequestError(f"store: {self._studies.what} takes no series; ask for the .zip and store it there yourself")
 
     # -- MONAI Label's interface: images -------------------------------------------------------------------------------
 
