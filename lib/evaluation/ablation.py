@@ -58,6 +58,13 @@ class Choice:
     patients: int = 0
     seeds: int = 1
 
+    def __post_init__(self) -> None:
+        if self.patients < 0 or self.seeds < 1:
+            raise RecipeError(
+                f"choice {self.name!r}: patients is at least 0 and seeds at least 1, "
+                f"found {self.patients} and {self.seeds}"
+            )
+
 
 @dataclass(frozen=True)
 class Result:

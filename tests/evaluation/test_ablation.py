@@ -179,6 +179,8 @@ def test_the_shipped_choices_are_settings_of_the_recipe() -> None:
     [
         ("", "no file of"),
         ('[[choice]]\ntopic = "loss"', "no file of"),
+        ('[[choice]]\ntopic = "a"\nname = "x"\nseeds = 0', "choice 'x': patients is at least 0 and seeds at least 1"),
+        ('[[choice]]\ntopic = "a"\nname = "x"\npatients = "4"', "no file of"),
         ('[[choice]]\ntopic = "a"\nname = "reference"', "every choice has a name of its own"),
         ('[[choice]]\ntopic = "a"\nname = "x"\n' * 2, "every choice has a name of its own"),
     ],
