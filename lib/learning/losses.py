@@ -19,20 +19,20 @@ def cascade_loss(stages: list[Tensor], pet: Tensor, regions: Tensor, *, config: 
         regions: Bits BODY and MEASURED, (N, 1, R, C), uint8.
         config: The recipe's choice.
     """
-    weights = pixel_weights(regions, config=config)
+    weights = pixel_weights(regions, pet, config=config)
     supervised = stages if config.supervise_stages else stages[-1:]
     total = weights.sum().clamp(min=1.0)
     errors = [(weights * _error(stage.float(), pet, config)).sum() / total for stage in supervised]
     return torch.stack(errors).mean()
 
 
-def pixel_weights(regions: Tensor, *, config: LossConfig) -> Tensor:
-    """Return how much each pixel counts, (N, 1, R, C), float32."""
+def pixel_weights(regions: Tensor, pet: Tensor, *, config: LossConfig) -> Tensor:
+    """Return how much each pixel counts, (N, 1, R, C), float32; regions and real PET as `cascade_loss` takes them."""
     if config.region == "image":
         return torch.ones_like(regions, dtype=torch.float32)
     measured = (regions & MEASURED) > 0
     body = (regions & BODY) > 0
-    return measured * torch.where(body, 1.0, config.background_weight)
+    return measured * torch.where(body, 1.0 + config.uptake_weight * pet, config.background_weight)
 
 
 def _error(predicted: Tensor, pet: Tensor, config: LossConfig) -> Tensor:

@@ -41,6 +41,8 @@ class LossConfig:
         region: `image` weighs every pixel alike, background too (the paper's). `body` weighs the body 1, the rest
             `background_weight`, and pixels that the PET scanner did not measure 0.
         background_weight: See there.
+        uptake_weight: A pixel of the body weighs 1 + this times its real PET, unit range: uptake is rare, and what is
+            rare is drawn too low by an error that counts every pixel alike.
         supervise_stages: Every stage is compared with the real PET; otherwise only the last.
     """
 
@@ -48,6 +50,7 @@ class LossConfig:
     beta: float = 0.05
     region: LossRegion = "body"
     background_weight: float = 0.1
+    uptake_weight: float = 0.0
     supervise_stages: bool = True
 
 
@@ -145,6 +148,7 @@ class Recipe:
         }
         not_negative = {
             "loss.background_weight": self.loss.background_weight,
+            "loss.uptake_weight": self.loss.uptake_weight,
             "optimiser.weight_decay": self.optimiser.weight_decay,
             "optimiser.clip_norm": self.optimiser.clip_norm,
             "schedule.warmup_epochs": self.schedule.warmup_epochs,

@@ -37,9 +37,17 @@ def test_each_kind(config: LossConfig, expected: float) -> None:
 
 def test_inside_the_body_counts_1_outside_a_little_and_what_was_not_measured_not_at_all() -> None:
     config = LossConfig("l1", region="body", background_weight=0.1)
-    torch.testing.assert_close(pixel_weights(REGIONS, config=config), torch.tensor([[[[1.0, 0.1], [0.0, 1.0]]]]))
+    torch.testing.assert_close(pixel_weights(REGIONS, PET, config=config), torch.tensor([[[[1.0, 0.1], [0.0, 1.0]]]]))
     assert loss(FIRST, regions=REGIONS, config=config) == pytest.approx((0.5 + 2) / 2.1)
     assert loss(SECOND, regions=REGIONS, config=config) == pytest.approx(0.5 / 2.1)  # the error of 5 is not seen
+
+
+def test_uptake_counts_more_inside_the_body_only() -> None:
+    config = LossConfig("l1", region="body", background_weight=0.1, uptake_weight=2.0)
+    torch.testing.assert_close(
+        pixel_weights(REGIONS, PET, config=config), torch.tensor([[[[1.0, 0.1], [0.0, 7.0]]]])
+    )  # the last pixel's PET is 3
+    assert loss(FIRST, regions=REGIONS, config=config) == pytest.approx((0.5 + 7 * 2) / 8.1)
 
 
 def test_the_papers_loss_sees_every_pixel_alike() -> None:

@@ -198,6 +198,7 @@ VARIED = {
     "network.normalization": st.sampled_from(["none", "batch", "instance", "group"]),
     "loss.kind": st.sampled_from(["mse", "l1", "smooth_l1"]),
     "loss.background_weight": st.floats(0, 1),
+    "loss.uptake_weight": st.floats(0, 20),
     "optimiser.learning_rate": st.floats(1e-300, 1e3),
     "schedule.max_minutes": st.floats(0, 1e6),
     "batches.flip": st.booleans(),
