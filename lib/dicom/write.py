@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import time
+import uuid
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +37,7 @@ def write_series(series: SyntheticSeries, folder: Path, *, progress: Progress = 
     refuse_strangers(folder, series.uid)
     exists = folder.is_dir()
     home = folder if exists else folder.parent  # beside or inside: on the same disk, so that moving is one step
-    beside = home / f".{folder.name}.{os.getpid()}{UNFINISHED}"
+    beside = home / f".{folder.name}.{uuid.uuid4().hex}{UNFINISHED}"
     with _told(folder), _removed_at_last(beside):
         home.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(home, folder.name)
@@ -58,7 +58,7 @@ def write_zip(series: SyntheticSeries, path: Path) -> Path:
         OutputError: The disk is full; nothing half-written is left.
         DicomError: A slice holds NaN or infinite values.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
     with _told(path), _removed_at_last(beside):
         path.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED, compresslevel=QUICK) as zipped:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from lib.dicom import write as write_module
 from lib.dicom.read import read_pet, read_synthetic_pet
@@ -110,6 +113,35 @@ def test_what_a_killed_process_left_is_seen_by_nobody_and_cleared_away(
     assert [path.name for path in studies.iterdir()] == ["pet"]
 
 
+def killed_in_the_middle(self: SyntheticSeries) -> Iterator[tuple[str, bytes]]:
+    for k in range(3):
+        yield f"{k + 1:04d}.dcm", b"whole"
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_killed_while_it_writes_leaves_no_series(
+    series: SyntheticSeries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies = tmp_path / "studies"
+    with monkeypatch.context() as patch:
+        patch.setattr(SyntheticSeries, "files", killed_in_the_middle)
+        child = os.fork()
+        if child == 0:
+            write_series(series, studies / "pet")
+            os._exit(0)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert not (studies / "pet").exists()
+    report = scan_folder(studies)
+    assert (report.series, report.skipped) == ((), ())
+    assert len(contents(write_series(series, studies / "pet"))) == 5
+
+
+def test_several_threads_may_write_one_series(series: SyntheticSeries, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: write_series(series, tmp_path / "out" / "pet"), range(8)))
+    assert len(contents(tmp_path / "out")) == 5
+
+
 def test_a_folder_that_cannot_be_made_is_named(series: SyntheticSeries, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
@@ -128,6 +160,16 @@ def test_what_we_write_is_never_taken_for_a_real_pet(series: SyntheticSeries, tm
     write_study(study / "pet", modality="PT")  # the real one of the same study
     (paired,) = pair_series(scan_folder(study)).pairs
     assert paired.pet.series.uid != series.uid
+
+
+def test_an_archive_that_drops_new_attributes_hides_nothing(series: SyntheticSeries, tmp_path: Path) -> None:
+    folder = write_series(series, tmp_path / "pet")
+    for path in folder.iterdir():
+        dataset = dcmread(path)
+        del dataset[0x0008001C]  # SyntheticData, which older archives may not know
+        dataset.save_as(path)
+    (found,) = scan_folder(folder).series
+    assert found.is_synthetic and not found.is_usable
 
 
 def test_a_measured_pet_is_not_read_as_a_synthetic_one(tmp_path: Path) -> None:
