@@ -23,7 +23,7 @@ import lib
 from ct2pet_app.batch import BatchSynthesis
 from ct2pet_app.datastore.folder import FolderDatastore
 from ct2pet_app.datastore.studies import StudiesDatastore
-from ct2pet_app.errors import NotFoundError, RequestError, SettingsError
+from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.infer import SynthesisTask
 from ct2pet_app.infer_request import FORBIDDEN, InferOptions
 from ct2pet_app.models import ModelStore
@@ -58,15 +58,20 @@ class CT2PETApp(MONAILabelApp):
     # -- parts MONAI Label's constructor asks for ----------------------------------------------------------------------
 
     def init_datastore(self) -> Datastore:
-        """Return the datastore of a folder.
+        """Return the datastore of a folder, or of a PACS where the studies are an address.
 
         Raises:
-            SettingsError: The studies are an address.
+            InputError: An address or credentials that cannot be.
         """
         if self.studies.startswith(("http://", "https://")):
-            error = SettingsError(f"--studies {self.studies}: this version takes a folder of DICOM studies")
-            stop_server(error)
-            raise error
+            # here, because its cache needs the file locks of Linux and macOS, and a folder does not
+            from ct2pet_app.datastore.dicomweb import dicomweb_datastore
+
+            try:
+                return dicomweb_datastore(self.studies, self.settings)
+            except InputError as error:
+                stop_server(error)
+                raise
         return FolderDatastore(Path(self.studies), self.settings.models_folder)
 
     def init_infers(self) -> dict[str, InferTask]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ct2pet_app.app import CT2PETApp
 
 USER = Depends(RBAC(monailabel_settings.MONAI_LABEL_AUTH_ROLE_USER))
+METHODS = ["GET", "POST"]
 ADMIN = Depends(RBAC(monailabel_settings.MONAI_LABEL_AUTH_ROLE_ADMIN))
 
 
@@ -52,17 +53,23 @@ def our_routes(app: CT2PETApp) -> APIRouter:
     as_stock: dict[str, Any] = {"methods": ["POST"], "include_in_schema": False}  # the stock addresses are documented
     router.add_api_route("/infer/wsi/{model}", _no_slides, dependencies=[USER], **as_stock)
     router.add_api_route("/infer/wsi_v2/{model}", _no_slides, dependencies=[USER], **as_stock)
+    router.add_api_route("/proxy/dicom/{path:path}", _no_proxy, dependencies=[USER], **{**as_stock, "methods": METHODS})
     router.add_api_route("/infer/{model}", _infer(app), dependencies=[USER], **as_stock)
     router.add_api_route("/train/{model}", _train(app), dependencies=[ADMIN], **as_stock)
     router.add_api_route("/model/{model}", _put_model(app), dependencies=[ADMIN], **{**as_stock, "methods": ["PUT"]})
     router.add_api_route("/reload", _reload(app), dependencies=[ADMIN], **as_stock)
+    router.add_api_route("/ct2pet/dicom/{model}", _dicom(app), dependencies=[USER], methods=["POST"], tags=["ct2pet"])
     router.add_api_route("/ct2pet/series", _series(app), dependencies=[USER], methods=["GET"], tags=["ct2pet"])
     return router
-    router.add_api_route("/ct2pet/dicom/{model}", _dicom(app), dependencies=[USER], methods=["POST"], tags=["ct2pet"])
 
 
 def _no_slides(model: str) -> None:
     raise NotFoundError(f"there are no whole-slide images here; ask POST /infer/{model}?image=<CT series UID>")
+
+
+def _no_proxy(path: str) -> None:
+    """Refuse: the stock proxy passes any path on to the PACS, `..` and storing included, in the server's name."""
+    raise NotFoundError("this server is no way into the PACS; GET /datastore/?output=all lists its images")
 
 
 def _infer(app: CT2PETApp) -> Any:
@@ -94,13 +101,6 @@ def _infer(app: CT2PETApp) -> Any:
     return infer
 
 
-def _train(app: CT2PETApp) -> Any:
-    def train(model: str, params: dict[str, Any] | None = None, run_sync: bool = False, enqueue: bool = False) -> Any:
-        """Start a training process; wrong words are refused before it starts."""
-        app.check_training(model, params or {})
-        return stock_train.run_model(model, params, run_sync, enqueue)
-
-    return train
 def _dicom(app: CT2PETApp) -> Any:
     def dicom(
         background_tasks: BackgroundTasks, model: str, image: str, slices: str = "", store: bool = False
@@ -115,6 +115,13 @@ def _dicom(app: CT2PETApp) -> Any:
     return dicom
 
 
+def _train(app: CT2PETApp) -> Any:
+    def train(model: str, params: dict[str, Any] | None = None, run_sync: bool = False, enqueue: bool = False) -> Any:
+        """Start a training process; wrong words are refused before it starts."""
+        app.check_training(model, params or {})
+        return stock_train.run_model(model, params, run_sync, enqueue)
+
+    return train
 
 
 def _put_model(app: CT2PETApp) -> Any:

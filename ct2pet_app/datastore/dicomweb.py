@@ -6,6 +6,7 @@ and remembered. A few QIDO-RS questions every 20 seconds find what is new.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -27,7 +28,7 @@ from lib.dicom.remote.session import Credentials
 from lib.dicom.scan import ScannedSeries, ScanReport, SkippedFile, studies_of
 from lib.dicom.scanned_series import judge_series
 from lib.dicom.synthetic import SyntheticSeries
-from lib.errors import CT2PETError, DicomError
+from lib.errors import CT2PETError, DicomError, RemoteError
 from lib.types import Series
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,9 @@ class PacsStudies:
         self._filters = filters
         self._looking = threading.Lock()
         self._listing: Listing | None = None
+        self._trouble = ""  # of the last look
         self._seen: dict[RemoteSeries, Seen] = {}
+        self._listed_for: frozenset[RemoteSeries] | None = None  # what the listing holds, once it holds all
         self._closed = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -59,8 +62,10 @@ class PacsStudies:
         """Return the newest listing; only the very first question waits for one.
 
         Raises:
-            RemoteError: There is none yet, and the PACS cannot be asked.
+            RemoteError: There is none yet, and the PACS could not be asked some seconds ago.
         """
+        if self._listing is None and self._trouble:
+            raise RemoteError(self._trouble)
         return self._listing or self._first_listing()
 
     def look_again(self) -> Listing:
@@ -70,7 +75,7 @@ class PacsStudies:
             RemoteError: The PACS cannot be asked; the listing before stays.
         """
         with self._looking:
-            return self._look()
+            return self._look_and_tell()
 
     def at_hand(self, *series: Series) -> AbstractContextManager[None]:
         """Return a context in which the files of these series lie in the cache."""
@@ -85,42 +90,50 @@ class PacsStudies:
             if self._listing is not None:
                 return self._listing
         try:
-            listing = self._listing or self._look()
             if self._watcher is None:
                 self._watcher = threading.Thread(target=self._watch, name="PACS watch", daemon=True)
                 self._watcher.start()
-            return listing
+            return self._listing or self._look_and_tell()
         finally:
             self._looking.release()
 
     def _watch(self) -> None:
-        trouble = ""
         while not self._closed.wait(LOOK_EVERY_S):
             try:
-                self.look_again()
-                if trouble:
-                    logger.info("%s: answers again", self.name)
-                trouble = ""
-            except CT2PETError as error:
-                if str(error) != trouble:
-                    logger.warning("%s; the studies seen before stay listed", error)
-                trouble = str(error)
+                with contextlib.suppress(CT2PETError):  # told already
+                    self.look_again()
             except Exception:  # a watch that ended would never see a new study, and nobody would know
                 logger.exception("%s: looking for new studies failed; it goes on", self.name)
+
+    def _look_and_tell(self) -> Listing:
+        """Look, and log when trouble begins and when it ends."""
+        try:
+            listing = self._look()
+        except CT2PETError as error:
+            if str(error) != self._trouble:
+                logger.warning("%s; what was seen before stays listed", error)
+            self._trouble = str(error)
+            raise
+        if self._trouble:
+            logger.info("%s: answers again", self.name)
+        self._trouble = ""
+        return listing
 
     def _look(self) -> Listing:
         began = time.monotonic()
         cts = self._pacs.find_series("CT", self._filters)
         with_ct = {series.study_uid for series in cts}
         pets = [series for series in self._pacs.find_series("PT", self._filters) if series.study_uid in with_ct]
-        found = (*cts, *pets)
+        found = frozenset((*cts, *pets))
         before = self._listing
-        if before is not None and set(found) == set(self._seen):
+        if before is not None and self._listed_for == found:
             return before
-        self._seen = {series: seen for series, seen in self._seen.items() if series in set(found)}
+        self._listed_for = None
+        self._seen = {series: seen for series, seen in self._seen.items() if series in found}
         # study by study, so that a CT is not listed without its PET; the latest UIDs, often the latest dates, first
-        self._see(sorted(set(found) - set(self._seen), key=lambda one: (one.study_uid, one.uid), reverse=True))
+        self._see(sorted(found - set(self._seen), key=lambda one: (one.study_uid, one.uid), reverse=True))
         listing = self._listing = self._listed()
+        self._listed_for = frozenset(self._seen)
         folders = {str(self._cache.folder_of(series.uid)) for series in found}
         self._index.forget_folders_but(folders, root=str(self._cache.folder))
         tell_change(before, listing, took_s=time.monotonic() - began)

@@ -12,7 +12,7 @@ import pytest
 
 from ct2pet_app import infer as infer_module
 from ct2pet_app.app import CT2PETApp
-from ct2pet_app.errors import BusyError, NotFoundError, RequestError, SettingsError
+from ct2pet_app.errors import BusyError, NotFoundError, RequestError
 from lib.dicom.read import read_ct
 from lib.dicom.scan import scan_folder
 from lib.errors import InputError, ModelNotTrainedError
@@ -41,9 +41,14 @@ def test_building_the_app_touches_no_study_and_no_weights(make_app: MakeApp, tmp
     assert not (tmp_path / "models").exists()
 
 
-def test_an_address_for_studies_is_refused(make_app: MakeApp) -> None:
-    with pytest.raises(SettingsError, match="this version takes a folder of DICOM studies"):
-        make_app(studies="https://pacs.example/dicom-web")
+def test_the_address_of_a_pacs_is_not_asked_at_start(make_app: MakeApp) -> None:
+    make_app(studies="https://pacs.invalid/dicom-web")
+
+
+def test_an_address_with_a_password_is_refused_without_repeating_it(make_app: MakeApp) -> None:
+    with pytest.raises(InputError, match="holds a user name or password; give them apart") as refusal:
+        make_app(studies="https://doctor:secret@pacs.invalid/dicom-web")
+    assert "secret" not in str(refusal.value)
 
 
 def test_info_lists_trained_and_untrained_models(app: CT2PETApp) -> None:

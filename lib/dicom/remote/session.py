@@ -139,11 +139,16 @@ def checked_url(url: str) -> str:
     Raises:
         InputError: No http(s) address, or one with a password in it, which logs and process lists would show.
     """
-    parts = urlsplit(url.strip())
-    if parts.username or parts.password:
-        raise InputError("the PACS's address holds a user name or password; give them apart from the address")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise InputError(f"{url!r}: expected the address of a DICOMweb service, such as https://pacs.example/dicom-web")
+    expected = "expected the address of a DICOMweb service, such as https://pacs.example/dicom-web"
+    try:
+        parts = urlsplit(url.strip())
+        if parts.username or parts.password:
+            raise InputError("the PACS's address holds a user name or password; give them apart from the address")
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise InputError(f"{url!r}: {expected}")
+        _origin(url)
+    except ValueError as error:  # a port that is no number, brackets that do not match
+        raise InputError(f"{url!r}: {error}; {expected}") from error
     return url.strip().rstrip("/")
 
 

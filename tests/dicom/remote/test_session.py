@@ -125,7 +125,9 @@ def test_nobody_there(serve: Callable[..., Server]) -> None:
         Pacs("http://127.0.0.1:9/dicom-web").find_series("CT")
 
 
-def test_a_certificate_that_nobody_vouches_for(serve: Callable[..., Server], tmp_path: Path) -> None:
+def test_a_certificate_that_nobody_vouches_for(
+    serve: Callable[..., Server], require_program: Callable[[str], str], tmp_path: Path
+) -> None:
     server = serve(EMPTY)
     key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
     command = [
@@ -165,6 +167,7 @@ URLS = {
     "password": "https://doctor:secret@pacs.example/dicom-web",
     "file": "file:///etc/passwd",
     "no host": "https://",
+    "no port": "https://pacs.example:dicom/",
     "question": "https://pacs.example/dicom-web?user=doctor",
 }
 
