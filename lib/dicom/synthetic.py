@@ -24,48 +24,22 @@ from pydicom.uid import ExplicitVRLittleEndian, PositronEmissionTomographyImageS
 
 from lib.dicom.copied import COPIED_TAGS, place, whose_and_when
 from lib.dicom.header import InstanceHeader
+from lib.dicom.labels import MadeBy, claim_no_measurement, code, say_what_it_is
 from lib.dicom.order import order_stack
-from lib.dicom.read_header import HEADER_TAGS, SYNTHETIC_DATA, header_of, number_in, text_in
+from lib.dicom.read_header import HEADER_TAGS, header_of, number_in, text_in
 from lib.dicom.rescale import store_slice
 from lib.errors import DicomError, UnsupportedSeriesError
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
 from lib.types import Series
 
+__all__ = ["MadeBy", "PlannedSeries", "SyntheticSeries", "derived_uid", "plan_series"]
+
 NAMESPACE = uuid.UUID("0b7c9f0e-3d3a-5f0c-9a55-6f6d2c1e8b47")  # ours, for synthetic PET
 FORMAT = 1  # raise it when headers or pixels are written otherwise: other UIDs then
 SERIES_NUMBERS_FROM = 9000  # the CT's SeriesNumber is added: far from a scanner's own
-LONGEST_LO = 64  # characters (PS3.5 6.2)
-DESCRIPTION = "SYNTHETIC PET, RESEARCH ONLY, NOT FOR DIAGNOSIS"
-COMMENT = (
-    "SYNTHETIC PET: estimated from a CT by a model, not measured. RESEARCH ONLY, NOT FOR DIAGNOSIS, staging, treatment "
-    "planning or follow-up. Lesions without a trace on CT are missed, and lesions may be shown that do not exist."
-)
 WINDOW_CENTRE_SUV, WINDOW_WIDTH_SUV = "2.5", "5"  # 0 to 5 SUV, as whole-body FDG is usually looked at
 SERIES_NUMBER, PATIENT_POSITION = 0x00200011, 0x00185100
-RECUMBENT = ("102538003", "recumbent")  # SNOMED CT, context groups 19, 20 and 21 of PS3.16
-GANTRY = {"HF": ("102540008", "headfirst"), "FF": ("102541007", "feet-first")}
-LYING = {
-    "S": ("40199007", "supine"),
-    "P": ("1240000", "prone"),
-    "DR": ("102535000", "right lateral decubitus"),
-    "DL": ("102536004", "left lateral decubitus"),
-}
-
-
-@dataclass(frozen=True)
-class MadeBy:
-    """What drew a synthetic PET.
-
-    Attributes:
-        model: Name of the model's card.
-        checksum: SHA-256 of the model, hexadecimal.
-        version: Of ct2pet.
-    """
-
-    model: str
-    checksum: str
-    version: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,32 +190,13 @@ def _instance(series: SyntheticSeries, k: int) -> FileDataset:
     pet.SeriesInstanceUID, pet.Modality = planned.uid, "PT"
     pet.SeriesNumber = SERIES_NUMBERS_FROM + int(number_in(planned.slices[0], SERIES_NUMBER) or 0)
     pet.InstanceNumber = k + 1
-    _say_what_it_is(pet, planned.made_by)
+    say_what_it_is(pet, planned.made_by)
     _name_sources(pet, planned, k)
-    _describe_pet(pet, planned, k)
+    claim_no_measurement(pet, position=text_in(planned.slices[0], PATIENT_POSITION))
+    pet.NumberOfSlices, pet.ImageIndex = planned.geometry.shape[0], k + 1  # of the whole, in a slab too
     pet.SpacingBetweenSlices = f"{planned.geometry.spacing_mm[0]:.8g}"
     _put_pixels(pet, series.pet.array[k - series.first])
     return pet
-
-
-def _say_what_it_is(pet: FileDataset, made_by: MadeBy) -> None:
-    name = _printable(made_by.model)
-    pet.add_new(SYNTHETIC_DATA, "CS", "YES")
-    pet.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
-    pet.SeriesDescription = f"{DESCRIPTION}: {name}"[:LONGEST_LO].strip()
-    pet.ImageComments, pet.ContentQualification, pet.BurnedInAnnotation = COMMENT, "RESEARCH", "NO"
-    drawn_by = f"ct2pet {made_by.version}, model {name}, SHA-256 {made_by.checksum}"
-    pet.DerivationDescription = f"SYNTHETIC PET estimated from CT by {drawn_by}. Not measured. NOT FOR DIAGNOSIS."
-    # PS3.16 context group 7203 has no code for an estimate by a model; this scheme is ours (PS3.3 8.2: 99 and a name)
-    pet.DerivationCodeSequence = _code("SYNTHETIC-PET", "99CT2PET", "Synthetic PET estimated from CT")
-    pet.Manufacturer, pet.ManufacturerModelName = "ct2pet", name[:LONGEST_LO]
-    pet.SoftwareVersions = made_by.version
-    equipment = Dataset()
-    equipment.PurposeOfReferenceCodeSequence = _code("109100", "DCM", "Synthesizing Equipment")
-    equipment.Manufacturer, equipment.ManufacturerModelName = "ct2pet", name[:LONGEST_LO]
-    equipment.SoftwareVersions = [made_by.version, made_by.checksum[:LONGEST_LO]]
-    equipment.ContributionDescription = f"Drew the synthetic PET: {drawn_by}"
-    pet.ContributingEquipmentSequence = Sequence([equipment])
 
 
 def _name_sources(pet: FileDataset, planned: PlannedSeries, k: int) -> None:
@@ -253,30 +208,11 @@ def _name_sources(pet: FileDataset, planned: PlannedSeries, k: int) -> None:
         source = Dataset()
         source.ReferencedSOPClassUID = planned.slices[j].SOPClassUID
         source.ReferencedSOPInstanceUID = planned.slices[j].SOPInstanceUID
-        source.PurposeOfReferenceCodeSequence = _code("121322", "DCM", "Source image for image processing operation")
+        source.PurposeOfReferenceCodeSequence = code("121322", "DCM", "Source image for image processing operation")
         if j == k:
             source.SpatialLocationsPreserved = "YES"
         sources.append(source)
     pet.SourceImageSequence = sources
-
-
-def _describe_pet(pet: FileDataset, planned: PlannedSeries, k: int) -> None:
-    """Fill what PS3.3 C.8.9 asks of every PET, claiming no measurement."""
-    pet.Units, pet.SUVType = "GML", "BW"
-    pet.CountsSource, pet.SeriesType = "EMISSION", ["WHOLE BODY", "IMAGE"]
-    pet.NumberOfSlices, pet.ImageIndex = planned.geometry.shape[0], k + 1  # of the whole, in a slab too
-    pet.CorrectedImage, pet.DecayCorrection, pet.CollimatorType = "", "NONE", "NONE"
-    pet.FrameReferenceTime, pet.ActualFrameDuration = "0", "0"
-    pet.AcquisitionDate, pet.AcquisitionTime = "", ""
-    pet.RadiopharmaceuticalInformationSequence = Sequence()
-    position = text_in(planned.slices[0], PATIENT_POSITION)
-    gantry, lying = GANTRY.get(position[:2]), LYING.get(position[2:])
-    pet.PatientOrientationCodeSequence = Sequence()
-    pet.PatientGantryRelationshipCodeSequence = Sequence()
-    if gantry is not None and lying is not None:
-        pet.PatientOrientationCodeSequence = _code(RECUMBENT[0], "SCT", RECUMBENT[1])
-        pet.PatientOrientationCodeSequence[0].PatientOrientationModifierCodeSequence = _code(lying[0], "SCT", lying[1])
-        pet.PatientGantryRelationshipCodeSequence = _code(gantry[0], "SCT", gantry[1])
 
 
 def _put_pixels(pet: FileDataset, suv_bw: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> None:
@@ -287,15 +223,3 @@ def _put_pixels(pet: FileDataset, suv_bw: np.ndarray[tuple[int, ...], np.dtype[n
     pet.RescaleSlope, pet.RescaleIntercept = slice_.rescale_slope, slice_.rescale_intercept
     pet.WindowCenter, pet.WindowWidth = WINDOW_CENTRE_SUV, WINDOW_WIDTH_SUV
     pet.PixelData = slice_.stored.astype("<u2").tobytes()
-
-
-def _code(value: str, scheme: str, meaning: str) -> Sequence:
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
-    return Sequence([item])
-
-
-def _printable(name: str) -> str:
-    """Return a model's name in signs that every character set has; a backslash would part one value into two."""
-    kept = "".join(sign if " " <= sign <= "~" and sign != "\\" else "?" for sign in name)
-    return " ".join(kept.split()) or "unnamed"

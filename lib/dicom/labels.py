@@ -1,0 +1,91 @@
+"""The words by which a synthetic PET says that it is one, and what it does not claim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from lib.dicom.read_header import SYNTHETIC_DATA
+
+LONGEST_LO = 64  # characters (PS3.5 6.2)
+DESCRIPTION = "SYNTHETIC PET, RESEARCH ONLY, NOT FOR DIAGNOSIS"
+COMMENT = (
+    "SYNTHETIC PET: estimated from a CT by a model, not measured. RESEARCH ONLY, NOT FOR DIAGNOSIS, staging, treatment "
+    "planning or follow-up. Lesions without a trace on CT are missed, and lesions may be shown that do not exist."
+)
+RECUMBENT = ("102538003", "recumbent")  # SNOMED CT, context groups 19, 20 and 21 of PS3.16
+GANTRY = {"HF": ("102540008", "headfirst"), "FF": ("102541007", "feet-first")}
+LYING = {
+    "S": ("40199007", "supine"),
+    "P": ("1240000", "prone"),
+    "DR": ("102535000", "right lateral decubitus"),
+    "DL": ("102536004", "left lateral decubitus"),
+}
+
+
+@dataclass(frozen=True)
+class MadeBy:
+    """What drew a synthetic PET.
+
+    Attributes:
+        model: Name of the model's card.
+        checksum: SHA-256 of the model, hexadecimal.
+        version: Of ct2pet.
+    """
+
+    model: str
+    checksum: str
+    version: str
+
+
+def say_what_it_is(pet: Dataset, made_by: MadeBy) -> None:
+    """Label an instance as synthetic, to people and to programs, and name the model that drew it."""
+    name = _printable(made_by.model)
+    pet.add_new(SYNTHETIC_DATA, "CS", "YES")
+    pet.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]  # dciodvfy wants PRIMARY, made by the examination: it was not
+    pet.SeriesDescription = f"{DESCRIPTION}: {name}"[:LONGEST_LO].strip()
+    pet.ImageComments, pet.ContentQualification, pet.BurnedInAnnotation = COMMENT, "RESEARCH", "NO"
+    drawn_by = f"ct2pet {made_by.version}, model {name}, SHA-256 {made_by.checksum}"
+    pet.DerivationDescription = f"SYNTHETIC PET estimated from CT by {drawn_by}. Not measured. NOT FOR DIAGNOSIS."
+    # PS3.16 context group 7203 has no code for an estimate by a model; this scheme is ours (PS3.3 8.2: 99 and a name)
+    pet.DerivationCodeSequence = code("SYNTHETIC-PET", "99CT2PET", "Synthetic PET estimated from CT")
+    pet.Manufacturer, pet.ManufacturerModelName = "ct2pet", name
+    pet.SoftwareVersions = made_by.version
+    equipment = Dataset()
+    equipment.PurposeOfReferenceCodeSequence = code("109100", "DCM", "Synthesizing Equipment")
+    equipment.Manufacturer, equipment.ManufacturerModelName = "ct2pet", name
+    equipment.SoftwareVersions = [made_by.version, made_by.checksum[:LONGEST_LO]]
+    equipment.ContributionDescription = f"Drew the synthetic PET: {drawn_by}"
+    pet.ContributingEquipmentSequence = Sequence([equipment])
+
+
+def claim_no_measurement(pet: Dataset, *, position: str) -> None:
+    """Fill in what PS3.3 C.8.9 asks of every PET; `position` is the CT's PatientPosition."""
+    pet.Units, pet.SUVType = "GML", "BW"
+    pet.CountsSource, pet.SeriesType = "EMISSION", ["WHOLE BODY", "IMAGE"]
+    pet.CorrectedImage, pet.DecayCorrection, pet.CollimatorType = "", "NONE", "NONE"
+    pet.FrameReferenceTime, pet.ActualFrameDuration = "0", "0"
+    pet.AcquisitionDate, pet.AcquisitionTime = "", ""
+    pet.RadiopharmaceuticalInformationSequence = Sequence()
+    gantry, lying = GANTRY.get(position[:2]), LYING.get(position[2:])
+    pet.PatientOrientationCodeSequence = Sequence()
+    pet.PatientGantryRelationshipCodeSequence = Sequence()
+    if gantry is not None and lying is not None:
+        pet.PatientOrientationCodeSequence = code(RECUMBENT[0], "SCT", RECUMBENT[1])
+        pet.PatientOrientationCodeSequence[0].PatientOrientationModifierCodeSequence = code(lying[0], "SCT", lying[1])
+        pet.PatientGantryRelationshipCodeSequence = code(gantry[0], "SCT", gantry[1])
+
+
+def code(value: str, scheme: str, meaning: str) -> Sequence:
+    """Return a code sequence of one item."""
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    return Sequence([item])
+
+
+def _printable(name: str) -> str:
+    """Return a model's name in signs that every character set has, and no backslash, which would part it into two."""
+    kept = "".join(sign if " " <= sign <= "~" and sign != "\\" else "?" for sign in name)
+    return " ".join(kept.split())[:LONGEST_LO] or "unnamed"
