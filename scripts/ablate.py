@@ -10,9 +10,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from lib.errors import CT2PETError, PreparedDataError  # noqa: E402
-from lib.evaluation.ablation import read_choices, run_ablation  # noqa: E402
+from lib.errors import CT2PETError, PreparedDataError, RecipeError  # noqa: E402
+from lib.evaluation.ablation import Ablation, run_ablation  # noqa: E402
 from lib.evaluation.ablation_table import write_ablation  # noqa: E402
+from lib.evaluation.choices import Choice, read_choices  # noqa: E402
 from lib.learning.recipe import DEFAULT_RECIPE  # noqa: E402
 from lib.pairing.prepared import Preparation, PreparedSet  # noqa: E402
 from lib.types import Progress  # noqa: E402
@@ -24,16 +25,11 @@ def main() -> int:
     """Do what the command line says; return the exit status."""
     asked = _arguments()
     try:
-        choices = [
-            choice
-            for choice in read_choices(asked.choices)
-            if not asked.only or choice.topic in asked.only or choice.name in asked.only
-        ]
         ablation = run_ablation(
-            _provider(asked.studies, asked.out), asked.recipe, asked.set, choices, asked.out,
+            _provider(asked.studies, asked.out), asked.recipe, asked.set, _choices(asked), asked.out,
             folds=asked.folds, only=asked.fold, device=asked.device, progress=_teller(),
         )  # fmt: skip
-        paths = write_ablation(ablation, asked.out, title=asked.title, note=asked.note)
+        paths = [*write_ablation(ablation, asked.out, title=asked.title, note=asked.note), *_picture(ablation, asked)]
     except CT2PETError as error:
         print(f"ablate: {error}", file=sys.stderr)
         return 2
@@ -41,6 +37,23 @@ def main() -> int:
     for path in paths:
         print(path)
     return 0
+
+
+def _choices(asked: argparse.Namespace) -> list[Choice]:
+    choices = read_choices(asked.choices)
+    known = {word for choice in choices for word in (choice.topic, choice.name)}
+    if unknown := set(asked.only) - known:
+        raise RecipeError(f"--only {sorted(unknown)[0]!r} is no topic and no name; {asked.choices} has {sorted(known)}")
+    return [choice for choice in choices if not asked.only or {choice.topic, choice.name} & set(asked.only)]
+
+
+def _picture(ablation: Ablation, asked: argparse.Namespace) -> list[Path]:
+    try:
+        from lib.evaluation.ablation_figure import draw_ablation
+    except ModuleNotFoundError:
+        print("no picture: matplotlib is not installed; the same command elsewhere draws it", file=sys.stderr)
+        return []
+    return [draw_ablation(ablation, asked.out / "ablation.png", note=asked.note)]
 
 
 def _teller() -> Progress:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from lib.errors import PreparedDataError, RecipeError
+from lib.evaluation.choices import REFERENCE, Choice
+from lib.learning.card import data_digest
 from lib.learning.checkpoint import load_checkpoint
 from lib.learning.dataset import divide
 from lib.learning.recipe import Recipe, SynthesisConfig, load_recipe
@@ -31,39 +33,13 @@ from lib.pairing.prepared import PairArrays, Preparation, PreparedSet, write_tex
 from lib.pairing.split import Split
 from lib.types import FloatArray, Progress, no_progress
 
-REFERENCE = "reference"
 FOLDS_SALT = "folds"
+STUDIES_FILE = "studies.sha256"
 REFERENCE_PIXELS = 256  # rows and columns that FLOPs are stated for
 MEASURED = ("mae_suv_body", "psnr_db_body", "ssim_body", "correlation_body", "tumour_suv_mean_error")
 
 Figures = Mapping[str, float]
 PatientFigures = Mapping[str, Figures]  # by patient
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One departure from the reference recipe.
-
-    Attributes:
-        topic: What kind of choice: loss, context, augmentation, ...
-        name: Of the choice, unique.
-        settings: `key=value` on top of the reference.
-        patients: How many of each fold's training patients are used (a learning curve); 0 takes all.
-        seeds: How many networks are trained, each from another seed; the PET is the mean of theirs (an ensemble).
-    """
-
-    topic: str
-    name: str
-    settings: tuple[str, ...] = ()
-    patients: int = 0
-    seeds: int = 1
-
-    def __post_init__(self) -> None:
-        if self.patients < 0 or self.seeds < 1:
-            raise RecipeError(
-                f"choice {self.name!r}: patients is at least 0 and seeds at least 1, "
-                f"found {self.patients} and {self.seeds}"
-            )
 
 
 @dataclass(frozen=True)
@@ -73,11 +49,13 @@ class Result:
     Attributes:
         gflop: Of one 256 x 256 slice: all stages, flips and seeds.
         model: Figures of each patient that was held out in some fold.
+        learners: How many patients each network was trained on, mean over folds.
     """
 
     choice: Choice
     gflop: float
     model: PatientFigures
+    learners: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -86,25 +64,6 @@ class Ablation:
 
     results: tuple[Result, ...]
     baselines: Mapping[str, PatientFigures]
-
-
-def read_choices(path: Path) -> tuple[Choice, ...]:
-    """Return the choices of a TOML file: `[[choice]]` tables of topic and name, and any of settings, patients, seeds.
-
-    Raises:
-        RecipeError: Not such a file, or two choices of one name.
-    """
-    try:
-        tables = tomllib.loads(path.read_text())["choice"]
-        choices = tuple(Choice(**{**table, "settings": tuple(table.get("settings", ()))}) for table in tables)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecipeError(
-            f"{path}: no file of [[choice]] tables with topic and name, and any of settings, patients, seeds ({error})"
-        ) from error
-    names = [choice.name for choice in choices]
-    if len({REFERENCE, *names}) != len(names) + 1:
-        raise RecipeError(f"{path}: every choice has a name of its own, and none is called {REFERENCE!r}: {names}")
-    return choices
 
 
 def run_ablation(
@@ -134,7 +93,7 @@ def run_ablation(
 
     Raises:
         RecipeError: A setting that does not exist, or folds that do not.
-        PreparedDataError: Nobody to train on or to measure.
+        PreparedDataError: Nobody to train on or to measure, or `out` holds figures of other studies.
     """
     wanted = tuple(only) or tuple(range(folds))
     if folds < 2 or not all(0 <= fold < folds for fold in wanted):
@@ -146,17 +105,20 @@ def run_ablation(
     done = 0
     for choice in everything:
         of_patient: dict[str, Figures] = {}
+        trained_on: list[int] = []
         chosen = recipes[choice.name]
         learners = _without_test(prepared_for(chosen.preparation), chosen)
+        _refuse_other_studies(learners, out)
         for fold in wanted:
             tell = _share(progress, done, len(everything) * len(wanted), f"{choice.name}, fold {fold + 1} of {folds}")
             of_fold = replace(chosen, split=_fold(chosen.split, fold, folds))
+            trained_on.append(choice.patients or len(divide(learners, of_fold.split).patients("train")))
             of_patient |= _figures(learners, of_fold, choice, out, device=device, progress=tell)
             if choice.name == REFERENCE:
                 for name, figures in _of_baselines(learners, of_fold).items():
                     baselines[name] |= figures
             done += 1
-        results.append(Result(choice, choice.seeds * _gflop(chosen), of_patient))
+        results.append(Result(choice, choice.seeds * _gflop(chosen), of_patient, float(np.mean(trained_on))))
     return Ablation(tuple(results), baselines)
 
 
@@ -170,6 +132,15 @@ def _without_test(prepared: PreparedSet, recipe: Recipe) -> PreparedSet:
     if recipe.split.unit != "patient":
         raise RecipeError("an ablation divides by patient; set split.unit = patient")
     return replace(prepared, pairs=pairs)
+
+
+def _refuse_other_studies(prepared: PreparedSet, out: Path) -> None:
+    path, digest = out / STUDIES_FILE, data_digest(prepared.pairs)
+    if not path.is_file():
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(path, digest)
+    elif path.read_text() != digest:
+        raise PreparedDataError(f"{out}: holds figures of other studies than these; choose another folder")
 
 
 def _figures(

@@ -6,14 +6,17 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from lib.errors import PreparedDataError, RecipeError
 from lib.evaluation.ablation import Ablation, Choice, Result, mean_over_pairs, read_choices, run_ablation
 from lib.evaluation.ablation_table import difference, write_ablation
+from lib.evaluation.choices import Choice, read_choices
 from lib.pairing.prepared import TUMOUR, PreparedSet
 from tests.learning.conftest import PATIENTS, TINY, make_prepared, tiny_recipe
 
@@ -94,6 +97,13 @@ def test_an_ensemble_is_the_mean_of_networks_from_several_seeds(prepared: Prepar
     one, mean = ablation.results
     assert mean.gflop == pytest.approx(2 * one.gflop)
     assert one.model != mean.model
+
+
+def test_figures_of_other_studies_are_not_taken_for_these(prepared: PreparedSet, tmp_path: Path) -> None:
+    ablate(prepared, tmp_path / "out", only=(0,))
+    fewer = replace(prepared, pairs=prepared.pairs[1:])
+    with pytest.raises(PreparedDataError, match="holds figures of other studies than these; choose another folder"):
+        ablate(fewer, tmp_path / "out", only=(0,))
 
 
 def test_folds_that_do_not_exist_are_refused(prepared: PreparedSet, tmp_path: Path) -> None:
@@ -200,6 +210,10 @@ def test_the_script_prints_the_table(prepared: PreparedSet, tmp_path: Path) -> N
     )
     assert done.returncode == 0, done.stderr
     assert "| MSE: `loss.kind=mse` | loss |" in done.stdout
+    assert np.ptp(imread(tmp_path / "out" / "ablation.png")) > 0
+    mistyped = subprocess.run([*command, "--only", "MES"], capture_output=True, text=True, timeout=300)
+    assert mistyped.returncode == 2
+    assert "--only 'MES' is no topic and no name" in mistyped.stderr
     refused = subprocess.run(
         [*command, "--folds", "2", "--set", "windows.pet_curve=linear"], capture_output=True, text=True, timeout=300
     )
