@@ -14,7 +14,7 @@ import pytest
 from matplotlib.image import imread
 
 from lib.errors import PreparedDataError, RecipeError
-from lib.evaluation.ablation import Ablation, Choice, Result, mean_over_pairs, read_choices, run_ablation
+from lib.evaluation.ablation import Ablation, Result, mean_over_pairs, run_ablation
 from lib.evaluation.ablation_table import difference, write_ablation
 from lib.evaluation.choices import Choice, read_choices
 from lib.pairing.prepared import TUMOUR, PreparedSet
