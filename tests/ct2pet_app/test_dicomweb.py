@@ -221,7 +221,7 @@ def test_the_real_server_on_a_pacs(
         (image,) = server.json("/datastore/?output=all")["objects"]
         answer = server.infer("unet", image=image, output="json")
         assert answer.status_code == 200, answer.text
-        assert answer.json()["params"]["metrics"] is not None  # against the real PET, which was fetched, too
+        assert answer.json()["metrics"] is not None  # against the real PET, which was fetched, too
         for path in ("studies", "../instances", "%2e%2e/instances"):
             assert server.ask("GET", f"/proxy/dicom/wado/{path}").status_code == 404
         orthanc.upload(phantoms / "PHANTOM_0001")
