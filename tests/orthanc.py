@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 import requests
@@ -91,8 +90,3 @@ class Orthanc:
         answer = requests.get(f"{self.url}/series", params=filters, auth=(USER, PASSWORD.encode()), timeout=30)
         answer.raise_for_status()
         return len(answer.json())
-
-
-def uids_of(files: Iterable[Path]) -> set[str]:
-    """Return the SOPInstanceUIDs of files."""
-    return {str(dcmread(file, stop_before_pixels=True).SOPInstanceUID) for file in files}
