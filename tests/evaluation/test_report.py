@@ -138,9 +138,7 @@ def test_a_file_of_contours_that_fits_no_ct_is_refused_before_the_work(scan: Sca
     path = tmp_path / "elsewhere.dcm"
     write_rtstruct(path, {"GTV": [drawn(square)]}, frame="1.2.3")
     model: Any = Lookup()
-    with pytest.raises(
-        PairingError, match=r"elsewhere\.dcm: holds 1 tumours .* none of them in the frame"
-    ):
+    with pytest.raises(PairingError, match=r"elsewhere\.dcm: holds 1 tumours .* none of them in the frame"):
         evaluate_pairs(pair_series(scan).pairs, model, tmp_path / "out", contours=[path])
     assert not (tmp_path / "out").exists()
 
