@@ -13,12 +13,13 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import Checkpoint, DiskSaver, EMAHandler
+from ignite.handlers import Checkpoint, DiskSaver
 from monai.engines import IterationEvents, SupervisedTrainer
 from torch import Tensor, nn
 
 from lib.errors import TrainingError
 from lib.learning.augment import augment
+from lib.learning.averaging import attach_average, average_of
 from lib.learning.dataset import ShareSampler, Sides, SliceDataset, training_loader
 from lib.learning.losses import cascade_loss
 from lib.learning.optimisation import learning_rate, make_optimiser
@@ -89,9 +90,7 @@ class Loop:
             decollate=False,
             optim_set_to_none=True,
         )
-        self.averaged = (
-            EMAHandler(cascade, momentum=1 - recipe.ema_decay, handle_buffers="update") if recipe.ema_decay else None
-        )
+        self.averaged = average_of(cascade, recipe.ema_decay)
         self.log = RunLog(run) if idist.get_rank() == 0 else None
         self._sitting_began = time.time()
         self._epoch_began = time.time()
@@ -146,7 +145,7 @@ class Loop:
         trainer.add_event_handler(Events.ITERATION_STARTED, self._set_learning_rate)
         trainer.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._clip_gradient)
         if self.averaged is not None:
-            self.averaged.attach(trainer)
+            attach_average(self.averaged, trainer)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self._on_iteration_completed)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._on_epoch_completed)
 
