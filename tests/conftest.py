@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,3 +52,12 @@ def require_program() -> Callable[[str], str]:
         return str(path)
 
     return find
+
+
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let the commands of a test file keep their index of scanned folders to themselves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CT2PET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("CT2PET_DEBUG", raising=False)
+        yield

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -20,12 +19,7 @@ from tests.learning.conftest import make_card, tiny_recipe
 COARSE = PhantomSettings(slices=8, ct_matrix=48, ct_pixel_mm=8.5, pet_matrix=32, pet_pixel_mm=12.8)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CT2PET_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.delenv("CT2PET_DEBUG", raising=False)
-        yield
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")

@@ -31,12 +31,7 @@ SETTINGS = [word for setting in (*TINY, "pixel_mm=6.4") for word in ("--set", se
 PATIENTS = (1, 2, 3, 7)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CT2PET_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.delenv("CT2PET_DEBUG", raising=False)
-        yield
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,11 @@ def test_building_the_app_touches_no_study_and_no_weights(make_app: MakeApp, tmp
     assert not (tmp_path / "models").exists()
 
 
-def test_the_address_of_a_pacs_is_not_asked_at_start(make_app: MakeApp) -> None:
+def test_the_address_of_a_pacs_is_not_asked_at_start(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *address, **_: asked.append(address) or [])
     make_app(studies="https://pacs.invalid/dicom-web")
+    assert asked == []
 
 
 def test_an_address_with_a_password_is_refused_without_repeating_it(make_app: MakeApp) -> None:
