@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from lib.learning.progress import RunStatus
+from lib.learning.recipe import ScheduleConfig
 
 
 @dataclass
@@ -25,3 +29,20 @@ class RunState:
         """Take what was saved."""
         for name, value in state.items():
             setattr(self, name, value)
+
+    def status(self, schedule: ScheduleConfig, *, seconds: float) -> RunStatus:
+        """Return where the run stands after `seconds` of training, for those who wait for it."""
+        seconds_left = seconds / self.epoch * (schedule.epochs - self.epoch)
+        if schedule.max_minutes:
+            seconds_left = min(seconds_left, max(0.0, schedule.max_minutes * 60 - seconds))
+        finished = self.epoch >= schedule.epochs or bool(self.stopped_because)
+        return RunStatus(
+            epoch=self.epoch,
+            total_epochs=schedule.epochs,
+            best_epoch=self.best_epoch,
+            best_metric=self.best_metric,
+            started=time.time() - seconds,
+            seconds_left=0.0 if finished else seconds_left,
+            finished=finished,
+            stopped_because=self.stopped_because,
+        )
