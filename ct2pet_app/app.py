@@ -27,7 +27,7 @@ from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.infer import SynthesisTask
 from ct2pet_app.infer_request import FORBIDDEN, InferOptions
 from ct2pet_app.models import ModelStore
-from ct2pet_app.routes import install
+from ct2pet_app.routes.install import install
 from ct2pet_app.server import running_server, stop_server
 from ct2pet_app.sessions import CheckedSessions
 from ct2pet_app.settings import AppSettings

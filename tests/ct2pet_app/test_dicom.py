@@ -20,7 +20,7 @@ from ct2pet_app.app import CT2PETApp
 from ct2pet_app.batch import BatchSynthesis
 from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_request import InferOptions
-from ct2pet_app.routes import our_routes
+from ct2pet_app.routes.infer import infer_routes
 from ct2pet_app.server import answer_errors
 from ct2pet_app.uploads import source_of_file
 from lib.dicom.read import read_synthetic_pet
@@ -49,7 +49,7 @@ def app(make_app: Callable[..., CT2PETApp], studies: Path, tmp_path: Path) -> CT
 def post(app: CT2PETApp) -> Callable[[str], httpx.Response]:
     """A function that posts to our addresses, alone in a web application of this process."""
     application = FastAPI()
-    application.include_router(our_routes(app))
+    application.include_router(infer_routes(app))
     answer_errors(application)
 
     async def asked(address: str) -> httpx.Response:

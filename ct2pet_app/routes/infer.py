@@ -1,0 +1,93 @@
+"""Inference: the stock address, which opens any file of the server that a request names, and one for DICOM series."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, File, Form, UploadFile
+from fastapi.background import BackgroundTasks
+from fastapi.responses import FileResponse
+from monailabel.utils.others.generic import remove_file
+
+from ct2pet_app.answer import Output, refuse_two_files_as_one, send_answer
+from ct2pet_app.errors import RequestError
+from ct2pet_app.infer_request import DICOM
+from ct2pet_app.routes.roles import USER
+from ct2pet_app.uploads import source_of_file, suffix_of
+
+if TYPE_CHECKING:
+    from ct2pet_app.app import CT2PETApp
+
+
+def infer_routes(app: CT2PETApp) -> APIRouter:
+    """Return the addresses that draw synthetic PETs."""
+    router = APIRouter(dependencies=[USER])
+    router.add_api_route("/infer/{model}", _infer(app), methods=["POST"], include_in_schema=False)
+    router.add_api_route("/ct2pet/dicom/{model}", _dicom(app), methods=["POST"], tags=["ct2pet"])
+    return router
+
+
+def _infer(app: CT2PETApp) -> Any:
+    def infer(
+        background_tasks: BackgroundTasks,
+        model: str,
+        image: str = "",
+        session_id: str = "",
+        params: str = Form("{}"),
+        file: UploadFile | None = File(None),
+        label: UploadFile | None = File(None),
+        output: Output = None,
+    ) -> Any:
+        """Draw a synthetic PET from a CT: of the datastore (`image`), uploaded (`file`), or of a session."""
+        asked = _params(params)
+        refuse_two_files_as_one(asked, output)
+        if session_id:
+            result = app.synthesize(model, app.session_source(session_id), asked)
+        elif file is not None:
+            with tempfile.TemporaryDirectory(prefix="ct2pet-upload-") as folder:
+                path, name = _received(file, Path(folder))
+                result = app.synthesize(model, source_of_file(path, name), asked)
+        elif image:
+            result = app.synthesize(model, app.studies_datastore.ct_source(image), asked)
+        else:
+            raise RequestError("no CT: give ?image=<CT series UID>, a file, or a session_id")
+        return send_answer(app.datastore(), result, output, background_tasks)
+
+    return infer
+
+
+def _dicom(app: CT2PETApp) -> Any:
+    def dicom(
+        background_tasks: BackgroundTasks, model: str, image: str, slices: str = "", store: bool = False
+    ) -> FileResponse:
+        """Draw the synthetic PET of a CT and return it as a zip of a DICOM series; `store` puts it by its CT, too."""
+        asked = {"result_extension": DICOM, "slices": slices, "store": store, "metrics": False}
+        result = app.synthesize(model, app.studies_datastore.ct_source(image), asked)
+        background_tasks.add_task(remove_file, result["file"])
+        name = f"{result['params']['series']['series_instance_uid']}{DICOM}"
+        return FileResponse(result["file"], media_type="application/zip", filename=name)
+
+    return dicom
+
+
+def _params(text: str) -> dict[str, Any]:
+    try:
+        params = json.loads(text) if text else {}
+    except ValueError as error:
+        raise RequestError(f"params is not JSON ({error})") from error
+    if not isinstance(params, dict):
+        raise RequestError(f'params is a JSON object such as {{"slices": "10:20"}}, found {text[:40]!r}')
+    return params
+
+
+def _received(file: UploadFile, folder: Path) -> tuple[Path, str]:
+    """Return where an uploaded file was put, and what to call it; its own name becomes no part of the path."""
+    name = Path(file.filename or "upload.nii.gz").name[-100:]
+    path = folder / f"upload{suffix_of(name)}"
+    with path.open("wb") as kept:
+        shutil.copyfileobj(file.file, kept)
+    return path, name
