@@ -62,6 +62,11 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: schedule.epochs=5. May be repeated."),
 ]
+TrackingWord = Annotated[str, typer.Option("--tracking", help="none, or mlflow: mirror runs there as they go on.")]
+TrackingUri = Annotated[
+    str, typer.Option(help="An MLflow server or database, or a folder for one; else in the run's folder.")
+]
+Experiment = Annotated[str, typer.Option(help="Under which name MLflow lists the run.")]
 ModelFiles = Annotated[
     list[Path],
     typer.Option("--model", help="A .safetensors file made by train; of several, the mean.", show_default=False),
@@ -270,11 +275,9 @@ def train(
     settings: Settings = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in this folder was stopped.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    tracking: Annotated[str, typer.Option(help="none, or mlflow: mirror the run there as it goes on.")] = "none",
-    tracking_uri: Annotated[
-        str, typer.Option(help="An MLflow server or database, or a folder for one; else in the run's folder.")
-    ] = "",
-    experiment: Annotated[str, typer.Option(help="Under which name MLflow lists the run.")] = "ct2pet",
+    tracking: TrackingWord = "none",
+    tracking_uri: TrackingUri = "",
+    experiment: Experiment = "ct2pet",
     as_json: AsJson = False,
 ) -> None:
     """Train a cascade and publish it as one .safetensors file beside its figures.
@@ -473,6 +476,9 @@ def study(
     settings: Settings = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     note: Annotated[str, typer.Option(help="A line below table and figures, such as the data's attribution.")] = "",
+    tracking: TrackingWord = "none",
+    tracking_uri: TrackingUri = "",
+    experiment: Experiment = "ct2pet",
     as_json: AsJson = False,
 ) -> None:
     """Train 1 to 6 stages under one recipe; fill the paper's table and draw its seven figures.
@@ -483,15 +489,18 @@ def study(
     """
     from lib.evaluation.study import parse_stages, run_study
     from lib.learning.recipe import load_recipe
+    from lib.learning.tracking import parse_tracking
     from lib.pairing.prepared import PreparedSet
 
     numbers = parse_stages(stages)
+    mirror = parse_tracking(tracking, uri=tracking_uri, experiment=experiment)
     chosen = load_recipe(recipe, settings=settings or ())
     is_prepared = (studies / "index.json").is_file()
     prepared = PreparedSet.open(studies) if is_prepared else _prepare(studies, out / "prepared", chosen).prepared
     with _progress() as progress:
         done = run_study(
-            prepared, chosen, out, stages=numbers, equal=equal, device=device, note=note, progress=progress
+            prepared, chosen, out, stages=numbers, equal=equal, device=device, note=note, tracking=mirror,
+            progress=progress,
         )  # fmt: skip
     if as_json:
         _print_json({"rows": done.rows, "table": done.table_csv, "figures": done.figures})

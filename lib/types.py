@@ -26,6 +26,16 @@ def no_progress(done: int, total: int, what: str) -> None:
     """Tell nobody."""
 
 
+def share_of(progress: Progress, place: int, places: int, title: str) -> Progress:
+    """Return a progress for one of several equal parts of a work, the one at `place`, counted from 0."""
+
+    def tell(done: int, total: int, what: str) -> None:
+        """Pass on, as a part of the whole."""
+        progress(place * total + done, places * total, f"{title}: {what}")
+
+    return tell
+
+
 class AtHand(Protocol):
     """Gives a context in which the files of series lie where `Series.files` says: a PACS has to send them first."""
 

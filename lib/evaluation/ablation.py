@@ -31,7 +31,7 @@ from lib.networks.cascade import Cascade, forward_flops
 from lib.networks.precision import choose_device
 from lib.pairing.prepared import PairArrays, Preparation, PreparedSet, write_text
 from lib.pairing.split import Split
-from lib.types import FloatArray, Progress, no_progress
+from lib.types import FloatArray, Progress, no_progress, share_of
 
 FOLDS_SALT = "folds"
 STUDIES_FILE = "studies.sha256"
@@ -110,7 +110,7 @@ def run_ablation(
         learners = _without_test(prepared_for(chosen.preparation), chosen)
         _refuse_other_studies(learners, out)
         for fold in wanted:
-            tell = _share(progress, done, len(everything) * len(wanted), f"{choice.name}, fold {fold + 1} of {folds}")
+            tell = share_of(progress, done, len(everything) * len(wanted), f"{choice.name}, fold {fold + 1} of {folds}")
             of_fold = replace(chosen, split=_fold(chosen.split, fold, folds))
             trained_on.append(choice.patients or len(divide(learners, of_fold.split).patients("train")))
             of_patient |= _figures(learners, of_fold, choice, out, device=device, progress=tell)
@@ -245,13 +245,3 @@ def _digest(recipe: Recipe, choice: Choice) -> str:
 def _gflop(recipe: Recipe) -> float:
     passes = 2 if recipe.synthesis.flips else 1
     return passes * forward_flops(recipe.network, rows=REFERENCE_PIXELS, columns=REFERENCE_PIXELS) / 1e9
-
-
-def _share(progress: Progress, place: int, places: int, title: str) -> Progress:
-    """Return a progress that counts one run as its share of the whole ablation."""
-
-    def tell(done: int, total: int, what: str) -> None:
-        """Pass on, as a part of the whole."""
-        progress(place * total + done, places * total, f"{title}: {what}")
-
-    return tell

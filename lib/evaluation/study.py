@@ -17,12 +17,13 @@ from lib.learning.dataset import divide
 from lib.learning.progress import read_history
 from lib.learning.recipe import Recipe
 from lib.learning.scores import Scores
+from lib.learning.tracking import Tracking
 from lib.learning.training import TrainingResult, train
 from lib.learning.validation import fit_on, score
 from lib.networks.cascade import MAX_STAGES, NetworkConfig, count_parameters, forward_flops
 from lib.networks.precision import choose_device
 from lib.pairing.prepared import PreparedSet, write_text
-from lib.types import Progress, no_progress
+from lib.types import Progress, no_progress, share_of
 
 Equal = Literal["width", "flops"]
 ROW_FILE = "row.json"
@@ -69,6 +70,7 @@ def run_study(
     equal: str = "width",
     device: str = "auto",
     note: str = "",
+    tracking: Tracking | None = None,
     progress: Progress = no_progress,
 ) -> Study:
     """Train each number of stages, measure it on the test side, fill the table, draw the seven figures.
@@ -83,6 +85,7 @@ def run_study(
         equal: `width` gives every stage the recipe's channels, so n stages cost n times one. `flops` narrows them until
             n stages cost what one does: more stages are then no larger network, only a deeper one.
         note: A line below every figure, such as the data's attribution.
+        tracking: Mirror the run of each number of stages to MLflow.
         progress: Told all along.
 
     Raises:
@@ -98,8 +101,10 @@ def run_study(
     recipes = {number: recipe_of_stages(recipe, number, equal=equal) for number in sorted(set(stages))}
     rows = []
     for place, (number, chosen) in enumerate(recipes.items()):
-        tell = _share(progress, place, len(recipes), f"{number} stage(s)")
-        result = train(prepared, chosen, out / f"stages-{number}", resume=True, device=device, progress=tell)
+        tell = share_of(progress, place, len(recipes), f"{number} stage(s)")
+        result = train(
+            prepared, chosen, out / f"stages-{number}", resume=True, device=device, tracking=tracking, progress=tell
+        )
         rows.append(_row(prepared, chosen, out / f"stages-{number}", result, device=device))
     csv_path, markdown_path = write_table(rows, out, recipe=recipe, equal=equal, note=note)
     histories = {number: read_history(out / f"stages-{number}") for number in recipes}
@@ -175,13 +180,3 @@ def _row(prepared: PreparedSet, recipe: Recipe, run: Path, result: TrainingResul
 
 def _flops(network: NetworkConfig) -> int:
     return forward_flops(network, rows=REFERENCE_PIXELS, columns=REFERENCE_PIXELS)
-
-
-def _share(progress: Progress, place: int, places: int, title: str) -> Progress:
-    """Return a progress that counts one run as its share of the whole study."""
-
-    def tell(done: int, total: int, what: str) -> None:
-        """Pass on, as a part of the study."""
-        progress(place * total + done, places * total, f"{title}: {what}")
-
-    return tell

@@ -108,7 +108,7 @@ def _pet_slices(patient: PhantomPatient) -> Iterator[FileDataset]:
         recumbent = _code("102538003", "SCT", "recumbent")
         recumbent[0].PatientOrientationModifierCodeSequence = _code("40199007", "SCT", "supine")
         pet.PatientOrientationCodeSequence = recumbent
-        pet.PatientGantryRelationshipCodeSequence = _code("102540001", "SCT", "headfirst")
+        pet.PatientGantryRelationshipCodeSequence = _code("102540008", "SCT", "headfirst")
         pet.RadiopharmaceuticalInformationSequence = DicomSequence([_radiopharmaceutical(patient)])
         activity_bqml = patient.pet.array[k] * (dose_at_start_bq / (patient.anatomy.weight_kg * 1000))
         _store_activity(pet, activity_bqml)

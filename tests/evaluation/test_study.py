@@ -11,6 +11,7 @@ from matplotlib.image import imread
 from lib.errors import PreparedDataError, RecipeError
 from lib.evaluation.study import parse_stages, recipe_of_stages, run_study, width_of_equal_flops
 from lib.learning.progress import read_history
+from lib.learning.tracking import Tracking
 from lib.networks.cascade import NetworkConfig, forward_flops
 from lib.pairing.prepared import PreparedSet
 from tests.learning.conftest import make_prepared, tiny_recipe
@@ -24,6 +25,8 @@ def prepared(tmp_path: Path) -> PreparedSet:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")  # MLflow's own use of SQLAlchemy
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_table_and_figures_are_left_and_a_second_call_trains_nothing(prepared: PreparedSet, tmp_path: Path) -> None:
     out = tmp_path / "study"
     study = run_study(prepared, tiny_recipe(), out, stages=(1, 2), note="phantoms")
@@ -40,7 +43,10 @@ def test_table_and_figures_are_left_and_a_second_call_trains_nothing(prepared: P
     assert {"loss", "ssim", "ms_ssim", "vif", "psnr_db", "mse", "mae_suv"} <= set(recorded["test"])
 
     weights = {path: path.stat().st_mtime_ns for path in out.glob("stages-*/model.safetensors")}
-    again = run_study(prepared, tiny_recipe(), out, stages=(1, 2), note="phantoms")
+    mirror = Tracking(str(tmp_path / "mlflow"), "study")
+    again = run_study(prepared, tiny_recipe(), out, stages=(1, 2), note="phantoms", tracking=mirror)
+    tracked = [json.loads((out / f"stages-{stages}" / "tracking.json").read_text())["run_id"] for stages in (1, 2)]
+    assert len(set(tracked)) == 2
     assert {path: path.stat().st_mtime_ns for path in weights} == weights
     assert json.dumps([row.scores.table for row in again.rows], sort_keys=True) == json.dumps(
         [row.scores.table for row in study.rows], sort_keys=True
