@@ -71,6 +71,8 @@ class SharedHeader:
         has_rescale: RescaleSlope is there.
         is_lossy: LossyImageCompression is 01.
         is_synthetic: SyntheticData is YES, or a DERIVED image whose SeriesDescription begins with SYNTHETIC.
+        moments: When the study, the series and the acquisition were begun, of those whose date is told, in this order:
+            YYYYMMDDhhmmss, with zeros for a time that is not told. No acquisition time: each slice has another.
     """
 
     sop_class_uid: str
@@ -96,6 +98,7 @@ class SharedHeader:
     has_rescale: bool
     is_lossy: bool
     is_synthetic: bool
+    moments: tuple[str, ...] = ()
     pet: PetHeader | None = None
     bed: BedHeader | None = None
 

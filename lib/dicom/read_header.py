@@ -23,7 +23,7 @@ PHILIPS_PET_GROUP, PHILIPS_PET_CREATOR = 0x7053, "Philips PET Private Group"
 SYNTHETIC_DATA = 0x0008001C  # pydicom 2.4 does not know the keyword
 TAGS = {
     "image_type": 0x00080008, "sop_class": 0x00080016, "sop_instance": 0x00080018, "synthetic": SYNTHETIC_DATA,
-    "study_date": 0x00080020, "series_date": 0x00080021, "acquisition_date": 0x00080022,
+    "study_date": 0x00080020, "series_date": 0x00080021, "acquisition_date": 0x00080022, "study_time": 0x00080030,
     "series_time": 0x00080031, "acquisition_time": 0x00080032, "modality": 0x00080060, "timezone": 0x00080201,
     "study_description": 0x00081030, "series_description": 0x0008103E, "patient_id": 0x00100020, "weight": 0x00101030,
     "frame_duration": 0x00181242, "study": 0x0020000D, "series": 0x0020000E, "acquisition_number": 0x00200012,
@@ -144,11 +144,30 @@ def header_of(dataset: Dataset, path: str, *, is_whole: bool = False) -> Instanc
         is_lossy=_text(dataset, "lossy") == "01",
         is_synthetic=_text(dataset, "synthetic") == "YES"
         or (image_type[:1] == ("DERIVED",) and description.upper().startswith("SYNTHETIC")),
+        moments=_moments(dataset),
         pet=_pet(dataset, None if is_whole else path) if is_pet else None,
         bed=_bed(dataset) if is_pet else None,
     )
     vector: Vector | None = (position[0], position[1], position[2]) if len(position) == 3 else None
     return InstanceHeader(path, uids["sop_instance"], vector, shared)
+
+
+def _moments(dataset: Dataset) -> tuple[str, ...]:
+    told = (("study_date", "study_time"), ("series_date", "series_time"), ("acquisition_date", None))
+    moments = ((_text(dataset, date), "" if time is None else _text(dataset, time)) for date, time in told)
+    return tuple(filter(None, (moment_of(date, time) for date, time in moments)))
+
+
+def moment_of(date: str, time: str) -> str:
+    """Return DA and TM as YYYYMMDDhhmmss; what is missing or malformed of the time is 0, without a date it is empty.
+
+    Older forms are understood, too: `2026.03.12` and `14:05` (DICOM PS3.5, table 6.2-1, notes).
+    """
+    digits = date.replace(".", "")
+    if not (len(digits) == 8 and digits.isascii() and digits.isdigit()):
+        return ""
+    clock = time.split(".")[0].replace(":", "")
+    return digits + (clock if clock.isascii() and clock.isdigit() and len(clock) <= 6 else "").ljust(6, "0")
 
 
 def _pet(dataset: Dataset, path: str | None) -> PetHeader:

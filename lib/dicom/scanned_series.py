@@ -32,6 +32,7 @@ class ScannedSeries:
         has_suv: A PET that becomes SUVbw.
         suv: What a PET becomes, in words (`SUVbw (GML)`, `Bq/mL only: PatientWeight is missing`); None for the rest.
         is_synthetic: Drawn by a model (ours, or another that says so).
+        moments: When study, series and acquisition were begun, of those that are told: YYYYMMDDhhmmss.
     """
 
     series: Series
@@ -45,6 +46,7 @@ class ScannedSeries:
     has_suv: bool = False
     suv: str | None = None
     is_synthetic: bool = False
+    moments: tuple[str, ...] = ()
 
     @property
     def is_usable(self) -> bool:
@@ -90,6 +92,7 @@ def judge_series(headers: list[InstanceHeader]) -> ScannedSeries:
         has_suv=suv is not None and suv.has_suv,
         suv=None if suv is None else suv.words,
         is_synthetic=first.is_synthetic,
+        moments=first.moments,
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 
-from lib.dicom.read_header import read_header
+from lib.dicom.read_header import moment_of, read_header
 from lib.errors import DicomError
 from tests.dicom.builders import CT, CT_CLASS, FRAME, STUDY, instance, radiopharmaceutical, write_series
 
@@ -151,3 +151,19 @@ def test_a_file_cut_in_its_pixels_says_how_much_is_there(tmp_path: Path) -> None
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(DicomError, match=r"000.dcm: truncated, 46 of 96 bytes of pixels"):
         read_header(path)
+
+
+@pytest.mark.parametrize(
+    ("date", "time", "moment"),
+    [
+        ("20260312", "140530.123456", "20260312140530"),
+        ("20260312", "14", "20260312140000"),
+        ("20260312", "", "20260312000000"),
+        ("2026.03.12", "14:05:30", "20260312140530"),  # as old files have it
+        ("20260312", "noon", "20260312000000"),
+        ("", "140530", ""),
+        ("12 March", "140530", ""),
+    ],
+)
+def test_a_moment_is_as_exact_as_the_header(date: str, time: str, moment: str) -> None:
+    assert moment_of(date, time) == moment

@@ -237,3 +237,11 @@ def test_no_patients_name_reaches_a_report(tmp_path: Path) -> None:
     write_series(tmp_path)
     write_series(tmp_path / "x", modality="PT", PatientWeight=None)
     assert "Nobody" not in repr(scan_folder(tmp_path))
+
+
+def test_a_series_tells_when_study_series_and_acquisition_were_begun(tmp_path: Path) -> None:
+    write_series(
+        tmp_path,
+        StudyDate="20260312", StudyTime="1405", SeriesDate="20260312", SeriesTime="141030.25", AcquisitionDate="",
+    )  # fmt: skip
+    assert only(tmp_path).moments == ("20260312140500", "20260312141030")
