@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.infer import SynthesisTask
 from ct2pet_app.infer_request import FORBIDDEN, InferOptions
 from ct2pet_app.models import ModelStore
+from ct2pet_app.recent import RecentVolumes, state_of
 from ct2pet_app.routes.install import install
 from ct2pet_app.server import running_server, stop_server
 from ct2pet_app.sessions import CheckedSessions
@@ -51,6 +54,7 @@ class CT2PETApp(MONAILabelApp):
             stop_server(error)
             raise
         self.models = ModelStore(self.settings)
+        self._recent = RecentVolumes()
         words = {"name": "ct2pet", "description": DESCRIPTION, "version": lib.__version__}
         super().__init__(app_dir, studies, conf or {}, **words, labels=["PET"])
         install(self)
@@ -141,6 +145,9 @@ class CT2PETApp(MONAILabelApp):
         if options.save_label and source.image_id is None:
             raise RequestError("save_label: a label belongs to an image of the datastore; add the CT there first")
         task = self._infers[self.models.known(model)]
+        if source.files:
+            read = partial(self._recent.volume, (source.name, state_of(source.files)), source.read)
+            source = replace(source, read=read)
         path, told = task({"source": source, "options": options, "store": self.studies_datastore.store_series})
         if options.save_label:
             self.datastore().save_label(
@@ -158,7 +165,7 @@ class CT2PETApp(MONAILabelApp):
         session = None if sessions is None else sessions.get_session(session_id)
         if session is None:
             raise NotFoundError(f"no session {session_id[:80]!r}: it has expired, or never was; create it again")
-        return source_of_file(Path(session.image), Path(session.image).name)
+        return source_of_file(Path(session.image), Path(session.image).name, kept=True)
 
     def check_training(self, model: str, params: Mapping[str, Any]) -> None:
         """Return when a training with these parameters can begin.

@@ -35,6 +35,7 @@ class CTSource:
         read: Reads the pixels; raises InputError when they are no CT.
         pet: The real PET of the same study, if there is one.
         ct: The CT as a DICOM series; None for a volume file, and for an upload, whose files are gone once it is read.
+        files: What is read; empty for what came with the request, which nobody asks for twice.
         at_hand: A context in which the files of series lie where `Series.files` says; read `pet` and `ct` inside it.
     """
 
@@ -44,6 +45,7 @@ class CTSource:
     pet: Series | None = None
     at_hand: AtHand = lie_here
     ct: Series | None = None
+    files: tuple[Path, ...] = ()
 
 
 def source_of_series(ct: Series, pet: Series | None, *, at_hand: AtHand = lie_here) -> CTSource:
@@ -53,12 +55,20 @@ def source_of_series(ct: Series, pet: Series | None, *, at_hand: AtHand = lie_he
         with at_hand(ct):
             return _checked(read_ct(ct), f"series {ct.uid}")
 
-    return CTSource(ct.uid, ct.uid, read, pet, at_hand, ct)
+    return CTSource(ct.uid, ct.uid, read, pet, at_hand, ct, ct.files)
 
 
-def source_of_file(path: Path, name: str, *, image_id: str | None = None) -> CTSource:
-    """Return the source of an uploaded file or, from a session, folder; `name` is what messages call it."""
-    return CTSource(name, image_id, lambda: read_uploaded_ct(path, name))
+def source_of_file(path: Path, name: str, *, image_id: str | None = None, kept: bool = False) -> CTSource:
+    """Return the source of an uploaded file or, from a session, folder.
+
+    Args:
+        path: The file, or a folder of one DICOM series.
+        name: What messages call it.
+        image_id: Under which the datastore has it.
+        kept: Whether the file stays, so that it may be asked for again.
+    """
+    files = (tuple(sorted(path.rglob("*"))) if path.is_dir() else (path,)) if kept else ()
+    return CTSource(name, image_id, lambda: read_uploaded_ct(path, name), files=files)
 
 
 def read_uploaded_ct(path: Path, name: str) -> Volume:

@@ -63,7 +63,8 @@ class StudiesDatastore(Datastore):
             paired = listing.pairs.get(image_id)
             return source_of_series(found.series, None if paired is None else paired.pair.pet, at_hand=self.at_hand)
         upload = self._upload(image_id)
-        return source_of_file(upload.path, f"{image_id}{suffix_of(upload.path.name)}", image_id=image_id)
+        name = f"{image_id}{suffix_of(upload.path.name)}"
+        return source_of_file(upload.path, name, image_id=image_id, kept=True)
 
     def describe_series(self) -> list[dict[str, Any]]:
         """Return every series found, usable or not, and why not."""

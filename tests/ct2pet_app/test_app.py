@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ct2pet_app import infer as infer_module
+from ct2pet_app import uploads as uploads_module
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.errors import BusyError, NotFoundError, RequestError
 from lib.dicom.read import read_ct
@@ -73,6 +74,16 @@ def test_a_synthetic_pet_lies_where_the_ct_lies(app: CT2PETApp, phantoms: Path, 
     ct = read_ct(scan_folder(phantoms).usable("CT")[0].series)
     assert pet.geometry.same_grid_as(ct.geometry, tolerance_mm=1e-4)
     np.testing.assert_allclose(pet.array, SUV, rtol=1e-2)
+
+
+def test_the_second_slab_of_a_ct_reads_nothing_again(
+    app: CT2PETApp, ct_uids: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = infer(app, ct_uids[0], metrics=False)
+    monkeypatch.setattr(uploads_module, "read_ct", lambda series: pytest.fail(f"{series.uid} is read again"))
+    slab = infer(app, ct_uids[0], slices="2:4", metrics=False)
+    both = [read_volume_file(Path(result["file"]), unit=Unit.SUV_BW).array for result in (whole, slab)]
+    np.testing.assert_array_equal(both[1], both[0][2:4])
 
 
 def test_the_answer_tells_all_that_is_known(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
