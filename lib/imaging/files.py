@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from lib.errors import ImageFileError, InputError
+from lib.imaging.announced import refuse_unless_alone
 from lib.imaging.geometry import Geometry
 from lib.imaging.resample import geometry_of, to_sitk
 from lib.imaging.volume import Unit, Volume
@@ -21,12 +22,16 @@ def read_volume_file(path: Path, *, unit: Unit) -> Volume:
     """Return the scalar volume of a NIfTI, NRRD or MHA file, slices along the right-handed third axis.
 
     Raises:
-        ImageFileError: Not such a file, damaged, not three-dimensional, colour, or with non-finite voxels.
+        ImageFileError: Not such a file, damaged, not three-dimensional, colour, with non-finite voxels, naming another
+            file that its numbers lie in, or announcing more of them than a CT can have.
     """
     if not path.name.lower().endswith(SUFFIXES):
         raise ImageFileError(f"{path.name}: not a volume file; give one of {', '.join(SUFFIXES)}")
     try:
-        image = sitk.ReadImage(str(path))
+        refuse_unless_alone(path)
+        image = _reader(path).Execute()
+    except OSError as error:
+        raise ImageFileError(f"{path.name}: cannot be opened ({error.strerror})") from error
     except RuntimeError as error:
         raise ImageFileError(
             f"{path.name}: cannot be read as a volume; is the file complete? ({_first_line(error)})"
@@ -49,8 +54,8 @@ def read_volume_file(path: Path, *, unit: Unit) -> Volume:
 
 def voxels_are_float(path: Path) -> bool:
     """Return whether a volume file that could be read holds floating-point numbers; reads its header only."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    refuse_unless_alone(path)
+    reader = _reader(path)
     reader.ReadImageInformation()
     return reader.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64)
 
@@ -104,6 +109,15 @@ def write_volume_file(volume: Volume, path: Path) -> Path:
     finally:
         beside.unlink(missing_ok=True)
     return path
+
+
+def _reader(path: Path) -> sitk.ImageFileReader:
+    """Return the reader of the kind that the file's name says; left alone, the first one that likes it is taken."""
+    suffix = volume_suffix(path)
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO({".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}.get(suffix, "NiftiImageIO"))
+    reader.SetFileName(str(path))
+    return reader
 
 
 def _turned(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]], image: sitk.Image, unit: Unit) -> Volume:
