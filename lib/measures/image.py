@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from monai.metrics.regression import compute_ms_ssim, compute_ssim_and_cs
 from torch import Tensor
+from torch.nn import functional
 
 from lib.errors import InputError
 from lib.measures.vif import SMALLEST_IMAGE, visual_information_fidelity
@@ -129,7 +130,8 @@ def library_versions() -> dict[str, str]:
     monai = f"monai {version('monai')}"
     return {
         "ssim": f"{monai}, 2D, Gaussian {WINDOW} px sigma {SIGMA}, range 0-{DATA_RANGE_SUV:g} SUV",
-        "ms_ssim": f"{monai}, 2D, 5 scales, range 0-{DATA_RANGE_SUV:g} SUV",
+        "ms_ssim": f"{monai}, 2D, 5 scales, range 0-{DATA_RANGE_SUV:g} SUV, "
+        f"slices below {SMALLEST_MS_SSIM} px set into {SMALLEST_MS_SSIM} px of 0",
         "ssim_3d": f"ct2pet, as {monai} defines it, 3D, Gaussian {WINDOW} voxels sigma {SIGMA}, "
         f"range 0-{DATA_RANGE_SUV:g} SUV",
         "ms_ssim_3d": f"ct2pet, as {monai} defines it, 3D, 5 scales, range 0-{DATA_RANGE_SUV:g} SUV",
@@ -159,9 +161,16 @@ def ssim_maps(synthetic_suv: Tensor, real_suv: Tensor) -> Tensor:
 
 
 def ms_ssim_of_slices(synthetic_suv: Tensor, real_suv: Tensor) -> Tensor:
-    """Return MONAI's MS-SSIM, (N,), of (N, 1, R, C) SUV; NaN for images of less than 176 pixels a side."""
-    if min(real_suv.shape[-2:]) < SMALLEST_MS_SSIM:
+    """Return MONAI's MS-SSIM, (N,), of (N, 1, R, C) SUV; NaN for images of less than 11 pixels a side.
+
+    Its five scales need 176 pixels a side: what is smaller is set into so many of no uptake, as a scanner's field of
+    view would hold it. Both images are alike there, which lifts the figure: compare it on the same slices only.
+    """
+    if min(real_suv.shape[-2:]) < WINDOW:
         return torch.full((real_suv.shape[0],), torch.nan)
+    rows, columns = (max(0, SMALLEST_MS_SSIM - length) for length in real_suv.shape[-2:])
+    around = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+    synthetic_suv, real_suv = (functional.pad(image, around) for image in (synthetic_suv, real_suv))
     with _full_precision():
         values = compute_ms_ssim(synthetic_suv, real_suv, spatial_dims=2, data_range=DATA_RANGE_SUV)
     return torch.as_tensor(values).flatten()

@@ -173,7 +173,7 @@ def test_what_was_not_measured_does_not_count() -> None:
 def test_figures_become_plain_values_by_method() -> None:
     told = compare(two_slices(), make_card()).as_json()
     assert list(told) == ["model", "zero", "constant", "hu_mean", "hu_median"]
-    assert told["zero"]["mae_suv"] == 2.0 and told["model"]["ms_ssim"] is None  # too small an image for it
+    assert told["zero"]["mae_suv"] == 2.0
 
 
 def test_a_card_without_baselines_is_refused() -> None:
