@@ -72,6 +72,15 @@ ModelFiles = Annotated[
     typer.Option("--model", help="A .safetensors file made by train; of several, the mean.", show_default=False),
 ]
 
+people = typer.Typer(
+    no_args_is_help=True, help="Keep the file of the people who may ask the server (--conf users FILE)."
+)
+app.add_typer(people, name="users")
+UsersFile = Annotated[Path, typer.Option("--file", metavar="USERS", help="The users file.", show_default=False)]
+PasswordFromStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from the first input line.")
+]
+
 
 @app.callback()
 def common(
@@ -611,6 +620,64 @@ def _agreed(verb: str) -> bool:
     if not sys.stdin.isatty():
         raise InputError(f"{verb} asks before it fetches, and nobody is there to answer; --yes agrees beforehand")
     return typer.confirm("Continue?", default=False, err=True)
+
+
+@people.command("add")
+def add_user(
+    name: str,
+    role: Annotated[
+        str,
+        typer.Option(help="user (draws PETs), annotator (also adds CTs and labels), reviewer, admin (also trains)."),
+    ],
+    file: UsersFile,
+    password_stdin: PasswordFromStdin = False,
+) -> None:
+    """Add a person; the password is asked for, never an argument. Makes the file where there is none."""
+    from lib.accounts import add_account
+
+    add_account(file, name, role=role, password=_new_password(password_stdin))
+    stderr.print(f"{name} may ask as {role}", markup=False)
+
+
+@people.command("list")
+def list_users(file: UsersFile, as_json: AsJson = False) -> None:
+    """List names and roles. The JSON is a list of `{name, role}`."""
+    from lib.accounts import read_accounts
+
+    accounts = read_accounts(file).values()
+    if as_json:
+        _print_json([{"name": account.name, "role": account.role} for account in accounts])
+        return
+    table = _table("name", "role")
+    for account in accounts:
+        table.add_row(escape(account.name), account.role)
+    stdout.print(table)
+
+
+@people.command("password")
+def change_user_password(name: str, file: UsersFile, password_stdin: PasswordFromStdin = False) -> None:
+    """Give a person a new password; logins with the old one end at once."""
+    from lib.accounts import change_password
+
+    change_password(file, name, password=_new_password(password_stdin))
+    stderr.print(f"{name} has a new password", markup=False)
+
+
+@people.command("remove")
+def remove_user(name: str, file: UsersFile) -> None:
+    """Take a person out; what they are logged in with ends at once."""
+    from lib.accounts import remove_account
+
+    remove_account(file, name)
+    stderr.print(f"{name} may not ask any more", markup=False)
+
+
+def _new_password(from_stdin: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise InputError("nobody is there to type a password; --password-stdin reads it from the input")
+    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
 
 
 def _scan(studies: Path) -> ScanReport:

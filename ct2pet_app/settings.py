@@ -18,6 +18,7 @@ from lib.networks.precision import Precision
 STAGES = {"unet": 1, **{f"cascade{stages}": stages for stages in range(2, MAX_STAGES + 1)}}
 DEFAULT_MODEL = "cascade3"
 MAX_UPLOAD_MB = 2048  # a whole-body CT of 1,500 slices of 512 x 512 is 800 MB as 16-bit numbers
+TOKEN_HOURS = 12  # a working day: nobody logs in twice, nothing is left open overnight
 CACHE_GB = 20  # some hundred whole-body CT and PET series of a PACS
 STOCK_KEYS = frozenset({"server_mode"})  # read by MONAI Label itself
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -32,6 +33,8 @@ KEYS = {
     "max_upload_mb": f"largest request taken, in MB (default {MAX_UPLOAD_MB})",
     "cache_gb": f"most that is kept of a PACS's series, in GB (default {CACHE_GB})",
     "origins": "comma-separated origins of web pages that may ask, such as https://viewer.example (default none)",
+    "users": "file of the accounts that may ask, made by main.py users (default none: everybody may)",
+    "token_hours": f"how long a login lasts, in hours (default {TOKEN_HOURS})",
 }
 
 
@@ -48,6 +51,8 @@ class AppSettings:
         max_upload_bytes: Of one request's body.
         cache_bytes: Of a PACS's series that are kept on this machine.
         origins: Of web pages that may ask, besides the server's own.
+        users: File of the accounts that may ask; None for no accounts.
+        token_hours: How long a login lasts.
     """
 
     models: tuple[str, ...]
@@ -59,6 +64,8 @@ class AppSettings:
     max_upload_bytes: int
     cache_bytes: int
     origins: tuple[str, ...]
+    users: Path | None
+    token_hours: int
 
     @classmethod
     def from_conf(cls, conf: Mapping[str, str], *, app_folder: Path) -> AppSettings:
@@ -84,6 +91,8 @@ class AppSettings:
             max_upload_bytes=_whole_number(conf, "max_upload_mb", MAX_UPLOAD_MB) * 10**6,
             cache_bytes=_whole_number(conf, "cache_gb", CACHE_GB) * 10**9,
             origins=_origins(conf.get("origins", "")),
+            users=_users(conf),
+            token_hours=_whole_number(conf, "token_hours", TOKEN_HOURS),
         )
         for model in settings.models:
             settings.recipe_of(model)  # a wrong word is answered at start, not at the first training
@@ -134,6 +143,14 @@ def _origins(text: str) -> tuple[str, ...]:
         if not origin.startswith(("http://", "https://")):
             raise SettingsError(f"--conf origins {origin}: expected {KEYS['origins']}")
     return origins
+
+
+def _users(conf: Mapping[str, str]) -> Path | None:
+    if "users" not in conf:
+        return None
+    if not conf["users"].strip():  # an unset variable of a start script must not open the server to everybody
+        raise SettingsError(f"--conf users: names no file; expected a {KEYS['users']}")
+    return Path(conf["users"]).expanduser().resolve()
 
 
 def _device(word: str) -> str:

@@ -18,6 +18,7 @@ The tree, and what a door does with it (``main.py`` exits with the code, the ser
         ├── RecipeError                2    400   an unknown key, a wrong type, an impossible setting
         ├── PreparedDataError          2    400   arrays that are missing, torn or of another recipe
         ├── CheckpointError            2    400   a file that is not one of our models
+        ├── AccountsError              2    400   a users file, name, role or password that cannot be
         └── ModelNotTrainedError       2    409   a model that nobody has trained yet
 
 A message says what, where, found against expected, and the way out. It names UIDs and files, never a patient's name.
@@ -86,6 +87,10 @@ class PreparedDataError(InputError):
 
 class CheckpointError(InputError):
     """A file that is not a ct2pet checkpoint, or whose weights and card disagree."""
+
+
+class AccountsError(InputError):
+    """A users file that cannot be taken, or a name, role or password that cannot be in one."""
 
 
 class ModelNotTrainedError(InputError):

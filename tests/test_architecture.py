@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = {
     "errors": 0,
     "types": 1,
+    "accounts": 1,
     "imaging": 2,
     "dicom": 3,
     "pairing": 4,
