@@ -1,0 +1,47 @@
+"""What a synthetic PET says of itself, wherever it goes: in its name, in its attributes and in every view."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import numpy as np
+
+SYNTHETIC = "SYNTHETIC PET - NOT FOR DIAGNOSIS"
+BESIDE = "beside it: " + SYNTHETIC
+
+# Attributes of the volume node; they are kept when the scene is saved
+WARNING = "CT2PET.Warning"
+MODEL = "CT2PET.Model"
+VERSION = "CT2PET.Version"
+CT_NODE = "CT2PET.CT"  # node reference role, too
+PRESENT = "CT2PET.SlicesPresent"  # "3:9,12:20", slice indices along the third axis
+ROLE = "CT2PET.Role"  # one of the following
+SYNTHETIC_PET = "synthetic PET"
+UNCERTAINTY = "expected error of a synthetic PET"
+DIFFERENCE = "synthetic minus real PET"
+REAL_ON_GRID = "real PET on the CT's grid"
+
+
+def pet_name(ct_name: str, model: str) -> str:
+    """Return the name of a synthetic PET's node."""
+    return f"{ct_name} SYNTHETIC PET {model} (not for diagnosis)"
+
+
+def is_synthetic(node: object) -> bool:
+    """Return whether a volume node was drawn by a model, or shows what was."""
+    return node is not None and node.GetAttribute(ROLE) in (SYNTHETIC_PET, UNCERTAINTY, DIFFERENCE)  # type: ignore[attr-defined]
+
+
+def ranges_text(present: Sequence[bool]) -> str:
+    """Return which of the slices are there, as `3:9,12:20`; empty when none is."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], np.asarray(present, dtype=np.int8), [0]))))
+    return ",".join(f"{start}:{stop}" for start, stop in zip(edges[::2], edges[1::2]))
+
+
+def ranges_mask(text: str, slices: int) -> np.ndarray:
+    """Return which of `slices` slices a text such as `3:9,12:20` names, booleans, shape (slices,)."""
+    present = np.zeros(slices, dtype=bool)
+    for part in filter(None, text.split(",")):
+        start, stop = part.split(":")
+        present[int(start) : int(stop)] = True
+    return present

@@ -1,0 +1,211 @@
+"""Comparison with a real PET: figures worked by hand, another grid, segments, the nodes that show them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+import slicer.util
+from conftest import slab_affine, volume_node
+from CT2PETLib import compare, grids, marks, metrics, tables, volume
+
+ALL = np.ones((1, 4, 4), dtype=bool)
+
+
+def test_figures_worked_by_hand() -> None:
+    # off by +1 in eight voxels and by -3 in eight: MAE 2, mean square (1 + 9) / 2 = 5, bias -1
+    real = np.tile(np.array([2.0, 6.0], dtype=np.float32), 8).reshape(1, 4, 4)
+    synthetic = np.tile(np.array([3.0, 3.0], dtype=np.float32), 8).reshape(1, 4, 4)
+    found = metrics.figures(synthetic, real, ALL, region="all")
+    assert (found.voxels, found.mae_suv, found.bias_suv) == (16, 2.0, -1.0)
+    assert found.rmse_suv == pytest.approx(5**0.5)
+    assert found.psnr_db == pytest.approx(10 * np.log10(100 / 5))
+    assert np.isnan(found.correlation)  # the synthetic one is constant
+
+
+@pytest.mark.parametrize(("slope", "expected"), [(0.5, 1.0), (-2.0, -1.0)])
+def test_correlation_of_a_line(slope: float, expected: float) -> None:
+    real = np.arange(16, dtype=np.float32).reshape(1, 4, 4)
+    assert metrics.figures(slope * real + 1, real, ALL, region="").correlation == pytest.approx(expected)
+
+
+def test_voxels_that_were_not_measured_are_not_counted() -> None:
+    real = np.full((1, 4, 4), 2.0, dtype=np.float32)
+    real[0, 0] = np.nan
+    assert metrics.figures(np.full((1, 4, 4), 3.0, dtype=np.float32), real, ALL, region="").voxels == 12
+
+
+def test_the_body_has_no_holes_and_no_table_of_air() -> None:
+    ct = np.full((1, 9, 9), -1000.0)
+    ct[0, 2:7, 2:7] = 40.0
+    ct[0, 4, 4] = -900.0  # a lung
+    expected = np.zeros((1, 9, 9), dtype=bool)
+    expected[0, 2:7, 2:7] = True
+    assert np.array_equal(grids.body_mask(ct), expected)
+
+
+def test_air_behind_a_corner_is_reached() -> None:
+    ct = np.full((1, 7, 7), -1000.0)
+    for row, column in ((1, slice(1, 6)), (5, slice(1, 6)), (slice(1, 6), 1)):
+        ct[0, row, column] = 40.0  # a C that is open to the right
+    assert not grids.body_mask(ct)[0, 3, 3]
+
+
+def test_resampling_onto_the_same_grid_changes_nothing() -> None:
+    array = np.random.default_rng(1).random((3, 5, 4), dtype=np.float32)
+    again = grids.resample(array, ijk_to_ras=np.eye(4), onto_ijk_to_ras=np.eye(4), shape=array.shape)
+    assert np.abs(again - array).max() < 1e-6
+
+
+def test_resampling_is_linear_between_voxels_and_nothing_beyond_them() -> None:
+    array = np.arange(4, dtype=np.float32).reshape(1, 1, 4) * 10
+    onto = np.diag([0.5, 1.0, 1.0, 1.0])
+    line = grids.resample(np.repeat(np.repeat(array, 2, 0), 2, 1), ijk_to_ras=np.eye(4), onto_ijk_to_ras=onto, shape=(2, 2, 12))[0, 0]
+    assert line[:7] == pytest.approx([0, 5, 10, 15, 20, 25, 30])
+    assert np.isnan(line[8:]).all()
+
+
+@pytest.fixture
+def synthetic(scene: Any, ct: Any) -> Any:
+    """Synthetic PET of slices 0 to 7: 1 SUV in the body, 4 in the hot box."""
+    node = volume.make_pet_node(scene, ct, model="cascade3")
+    hu = volume.voxels(ct)
+    suv = np.where(hu > 60, 4.0, np.where(hu > 0, 1.0, 0.0)).astype(np.float32)
+    volume.fill_slab(node, suv[:8], slab_affine(ct, 0))
+    return node
+
+
+@pytest.fixture
+def real(scene: Any, ct: Any) -> Any:
+    """The real PET on the CT's grid: 1.5 SUV in the body, 6 in the hot box."""
+    hu = volume.voxels(ct)
+    suv = np.where(hu > 60, 6.0, np.where(hu > 0, 1.5, 0.0)).astype(np.float32)
+    node = volume_node(scene, suv, volume.ijk_to_ras(ct), "PET")
+    volume.say_suv(node)
+    return node
+
+
+def test_only_slices_that_came_are_compared(ct: Any, synthetic: Any, real: Any) -> None:
+    found = compare.compute(compare.gather(ct=ct, synthetic=synthetic, real=real))
+    body, hot = found.rows
+    # eight slices of a body of 16 x 14 voxels; three of them hold a hot box of 4 x 4
+    assert body.voxels == 8 * 16 * 14
+    assert body.mae_suv == pytest.approx((0.5 * (8 * 224 - 48) + 2 * 48) / (8 * 224))
+    assert (hot.voxels, hot.mae_suv, hot.bias_suv) == (48, pytest.approx(2.0), pytest.approx(-2.0))
+    assert not found.difference_suv[8:].any()
+
+
+def test_a_real_pet_on_a_grid_of_its_own_gives_the_same_figures(scene: Any, ct: Any, synthetic: Any, real: Any) -> None:
+    # the same voxels, with the columns counted from the other end and a margin of one voxel all round
+    array = np.pad(volume.voxels(real), 1)[:, :, ::-1]
+    matrix = volume.ijk_to_ras(real)
+    shift = np.eye(4)
+    shift[:3, 3] = [array.shape[2] - 2, -1, -1]
+    node = volume_node(scene, np.ascontiguousarray(array), matrix @ shift @ np.diag([-1.0, 1, 1, 1]), "PET own grid")
+    volume.say_suv(node)
+    one = compare.compute(compare.gather(ct=ct, synthetic=synthetic, real=real)).rows
+    other = compare.compute(compare.gather(ct=ct, synthetic=synthetic, real=node)).rows
+    assert [row.mae_suv for row in other] == pytest.approx([row.mae_suv for row in one], abs=1e-4)
+
+
+def test_numbers_that_are_not_called_suv_are_refused(scene: Any, ct: Any, synthetic: Any, real: Any) -> None:
+    node = volume_node(scene, volume.voxels(real).copy(), volume.ijk_to_ras(real), "counts")
+    with pytest.raises(volume.SceneError, match="counts: does not say that its numbers are SUVbw"):
+        compare.gather(ct=ct, synthetic=synthetic, real=node)
+
+
+def test_nothing_synthesised_is_refused(scene: Any, ct: Any, real: Any) -> None:
+    with pytest.raises(volume.SceneError, match="no slice has been synthesised"):
+        compare.gather(ct=ct, synthetic=volume.make_pet_node(scene, ct, model="unet"), real=real)
+
+
+def test_pets_of_different_places_are_refused(ct: Any, synthetic: Any, real: Any) -> None:
+    moved = volume.ijk_to_ras(real)
+    moved[:3, 3] += 5000
+    real.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(moved))
+    with pytest.raises(volume.SceneError, match="no part of the body in common"):
+        compare.compute(compare.gather(ct=ct, synthetic=synthetic, real=real))
+
+
+def test_another_transform_is_refused(scene: Any, ct: Any, synthetic: Any, real: Any) -> None:
+    real.SetAndObserveTransformNodeID(scene.AddNewNodeByClass("vtkMRMLLinearTransformNode").GetID())
+    with pytest.raises(volume.SceneError, match="another transform"):
+        compare.gather(ct=ct, synthetic=synthetic, real=real)
+
+
+def test_the_difference_is_a_volume_in_suv_that_says_what_it_is(scene: Any, ct: Any, synthetic: Any, real: Any) -> None:
+    found = compare.compute(compare.gather(ct=ct, synthetic=synthetic, real=real))
+    node = compare.show_difference(scene, ct, synthetic, found)
+    assert volume.voxels(node)[4, 9, 8] == pytest.approx(-2.0)
+    assert node.GetAttribute(marks.ROLE) == "synthetic minus real PET"
+    assert (node.GetDisplayNode().GetWindowLevelMin(), node.GetDisplayNode().GetWindowLevelMax()) == (-4.0, 4.0)
+    assert compare.show_difference(scene, ct, synthetic, found) is node
+
+
+@pytest.mark.parametrize(("index", "rgb"), [(0, (0, 0, 1)), (255, (1, 0, 0))])
+def test_too_cold_is_blue_and_too_hot_red(
+    scene: Any, ct: Any, synthetic: Any, real: Any, index: int, rgb: tuple[int, int, int]
+) -> None:
+    found = compare.compute(compare.gather(ct=ct, synthetic=synthetic, real=real))
+    colours = compare.show_difference(scene, ct, synthetic, found).GetDisplayNode().GetColorNode()
+    colour = [0.0] * 4
+    colours.GetColor(index, colour)
+    assert colour[:3] == pytest.approx(rgb)
+
+
+def test_figures_and_scatter_become_tables_and_a_chart(scene: Any, ct: Any, synthetic: Any, real: Any) -> None:
+    found = compare.compute(compare.gather(ct=ct, synthetic=synthetic, real=real))
+    table = compare.show_figures(scene, found)
+    assert table.GetNumberOfRows() == 2
+    assert [table.GetColumnName(i) for i in range(3)] == ["region", "voxels", "MAE [SUV]"]
+    chart = compare.show_scatter(scene, found)
+    assert chart.GetNumberOfPlotSeriesNodes() == 2
+    assert chart.GetXAxisTitle() == "real PET [SUV]"
+    assert "not for diagnosis" in chart.GetTitle()
+    assert compare.show_scatter(scene, found) is chart
+
+
+def label_map(scene: Any, ct: Any) -> Any:
+    labels = np.zeros((10, 24, 20), dtype=np.uint8)
+    labels[3:6, 8:12, 7:11] = 1
+    node = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "lesion")
+    slicer.util.updateVolumeFromArray(node, labels)
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(volume.ijk_to_ras(ct)))
+    return node
+
+
+def test_suv_in_a_label(scene: Any, ct: Any, synthetic: Any, real: Any) -> None:
+    rows = compare.segment_uptakes(label_map(scene, ct), synthetic=synthetic, real_suv=volume.voxels(real))
+    assert [row.region for row in rows] == ["label 1, SYNTHETIC", "label 1, real"]
+    assert [(row.suv_max, row.suv_mean) for row in rows] == [(4.0, 4.0), (6.0, 6.0)]
+    # 48 voxels of 0.9765625 x 0.9765625 x 3.27 mm
+    assert rows[0].volume_ml == pytest.approx(48 * 0.9765625**2 * 3.27 / 1000)
+
+
+def test_suv_in_a_segment_that_was_drawn(scene: Any, ct: Any, synthetic: Any) -> None:
+    segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawn")
+    labels = label_map(scene, ct)
+    slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(labels, segmentation)
+    rows = compare.segment_uptakes(segmentation, synthetic=synthetic, real_suv=None)
+    assert [(row.suv_max, row.suv_mean) for row in rows] == [(4.0, 4.0)]
+
+
+def test_an_empty_label_map_is_refused(scene: Any, ct: Any, synthetic: Any) -> None:
+    node = label_map(scene, ct)
+    volume.voxels(node)[...] = 0
+    with pytest.raises(volume.SceneError, match="lesion: holds no segment"):
+        compare.segment_uptakes(node, synthetic=synthetic, real_suv=None)
+
+
+def test_suv_in_segments_become_a_table(scene: Any, ct: Any, synthetic: Any) -> None:
+    rows = compare.segment_uptakes(label_map(scene, ct), synthetic=synthetic, real_suv=None)
+    assert compare.show_uptakes(scene, rows).GetNumberOfRows() == 1
+
+
+def test_a_training_becomes_a_chart(scene: Any) -> None:
+    chart = tables.training_chart(scene, [1, 2, 3], [0.9, 0.5, 0.4], [0.7, 0.6], score="MAE [SUV]")
+    assert chart.GetNumberOfPlotSeriesNodes() == 2
+    assert chart.GetNthPlotSeriesNode(0).GetTableNode().GetNumberOfRows() == 3
+    assert chart.GetNthPlotSeriesNode(1).GetTableNode().GetNumberOfRows() == 2

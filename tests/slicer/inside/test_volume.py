@@ -1,0 +1,159 @@
+"""The synthetic PET's node: what it is, where it lies, how slabs fill it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+from conftest import RAS_TO_LPS, slab_affine, volume_node
+from CT2PETLib import marks, volume
+
+
+@pytest.fixture
+def pet(scene: Any, ct: Any) -> Any:
+    return volume.make_pet_node(scene, ct, model="cascade3", version="7")
+
+
+def test_it_lies_on_the_ct_to_a_millionth_of_a_millimetre(ct: Any, pet: Any) -> None:
+    corners = np.array([[0, 0, 0, 1], [19, 23, 9, 1], [19, 0, 9, 1]]).T
+    off = np.abs((volume.ijk_to_ras(pet) - volume.ijk_to_ras(ct)) @ corners)
+    assert off.max() < 1e-6
+    assert volume.voxels(pet).shape == volume.voxels(ct).shape
+
+
+def test_it_is_float32_in_body_weight_suv(pet: Any) -> None:
+    assert volume.voxels(pet).dtype == np.float32
+    assert pet.GetVoxelValueUnits().GetAsString() == "CodeValue:{SUVbw}g/ml|CodingSchemeDesignator:UCUM|CodeMeaning:Standardized Uptake Value body weight"  # noqa: E501
+    assert pet.GetVoxelValueQuantity().GetCodeValue() == "126400"
+    assert volume.is_suv(pet)
+
+
+def test_it_says_that_it_is_synthetic(pet: Any) -> None:
+    assert pet.GetName() == "CT SYNTHETIC PET cascade3 (not for diagnosis)"
+    assert pet.GetAttribute(marks.WARNING) == "SYNTHETIC PET - NOT FOR DIAGNOSIS"
+    assert marks.is_synthetic(pet)
+    assert (pet.GetAttribute(marks.MODEL), pet.GetAttribute(marks.VERSION)) == ("cascade3", "7")
+
+
+def test_a_ct_is_not_synthetic(ct: Any) -> None:
+    assert not marks.is_synthetic(ct)
+
+
+def test_it_follows_the_transform_of_the_ct(scene: Any, ct: Any) -> None:
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    ct.SetAndObserveTransformNodeID(transform.GetID())
+    assert volume.make_pet_node(scene, ct, model="unet").GetTransformNodeID() == transform.GetID()
+
+
+def test_a_slab_fills_its_slices_and_no_others(ct: Any, pet: Any) -> None:
+    slab = np.arange(3 * 24 * 20, dtype=np.float32).reshape(3, 24, 20) + 1
+    assert volume.fill_slab(pet, slab, slab_affine(ct, 4)) == (4, 7)
+    assert np.array_equal(volume.voxels(pet)[4:7], slab)
+    assert not volume.voxels(pet)[:4].any()
+    assert not volume.voxels(pet)[7:].any()
+
+
+def test_slabs_in_any_order_make_the_whole(ct: Any, pet: Any) -> None:
+    whole = np.random.default_rng(5).random((10, 24, 20), dtype=np.float32)
+    for start, stop in ((4, 7), (7, 10), (0, 4)):
+        volume.fill_slab(pet, whole[start:stop], slab_affine(ct, start))
+    assert np.array_equal(volume.voxels(pet), whole)
+    assert pet.GetAttribute(marks.PRESENT) == "0:10"
+    assert volume.missing_text(pet) == ""
+
+
+def test_filling_is_in_place(ct: Any, pet: Any) -> None:
+    image = pet.GetImageData()
+    volume.fill_slab(pet, np.ones((2, 24, 20), dtype=np.float32), slab_affine(ct, 0))
+    assert pet.GetImageData() is image
+
+
+def test_what_is_missing_is_told(ct: Any, pet: Any) -> None:
+    volume.fill_slab(pet, np.ones((3, 24, 20), dtype=np.float32), slab_affine(ct, 4))
+    assert pet.GetAttribute(marks.PRESENT) == "4:7"
+    assert volume.missing_text(pet) == "7 of 10 slices not synthesised"
+
+
+def test_slices_counted_from_the_other_end_are_turned(ct: Any, pet: Any) -> None:
+    slab = np.random.default_rng(6).random((3, 24, 20), dtype=np.float32)
+    affine = slab_affine(ct, 4)
+    other_end = affine.copy()
+    other_end[:3, 3] += 2 * affine[:3, 2]
+    other_end[:3, 2] *= -1
+    assert volume.fill_slab(pet, slab[::-1], other_end) == (4, 7)
+    assert np.array_equal(volume.voxels(pet)[4:7], slab)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_rows_and_columns_the_other_way_are_turned(ct: Any, pet: Any, axis: int) -> None:
+    slab = np.random.default_rng(7).random((3, 24, 20), dtype=np.float32)
+    affine = slab_affine(ct, 4)
+    length = slab.shape[2 - axis]
+    other_way = affine.copy()
+    other_way[:3, 3] += (length - 1) * affine[:3, axis]
+    other_way[:3, axis] *= -1
+    volume.fill_slab(pet, np.flip(slab, 2 - axis), other_way)
+    assert np.array_equal(volume.voxels(pet)[4:7], slab)
+
+
+@pytest.mark.parametrize("shift_voxels", [0.1, 0.5])
+def test_a_slab_beside_the_grid_is_refused(ct: Any, pet: Any, shift_voxels: float) -> None:
+    affine = slab_affine(ct, 4)
+    affine[:3, 3] += shift_voxels * affine[:3, 0]
+    with pytest.raises(volume.SceneError, match=f"another grid than the CT .off by {shift_voxels:.3f} voxels"):
+        volume.fill_slab(pet, np.ones((3, 24, 20), dtype=np.float32), affine)
+
+
+def test_another_spacing_is_refused_though_the_first_voxel_fits(ct: Any, pet: Any) -> None:
+    affine = slab_affine(ct, 0)
+    affine[:3, 2] *= 1.01
+    with pytest.raises(volume.SceneError, match="another grid"):
+        volume.fill_slab(pet, np.ones((10, 24, 20), dtype=np.float32), affine)
+
+
+def test_a_slab_beyond_the_end_is_refused(ct: Any, pet: Any) -> None:
+    with pytest.raises(volume.SceneError, match="does not lie inside"):
+        volume.fill_slab(pet, np.ones((3, 24, 20), dtype=np.float32), slab_affine(ct, 8))
+
+
+def test_the_slice_on_screen(ct: Any, pet: Any) -> None:
+    ras = (volume.ijk_to_ras(ct) @ [5, 6, 7, 1])[:3]
+    assert volume.slice_at(pet, ras) == 7
+    assert volume.slice_at(pet, ras + [0, 0, 500]) is None
+
+
+def test_colours_are_refused_as_a_ct(scene: Any) -> None:
+    node = volume_node(scene, np.zeros((2, 3, 4), dtype=np.int16), RAS_TO_LPS, "photo")
+    node.GetImageData().AllocateScalars(3, 3)
+    with pytest.raises(volume.SceneError, match="photo: a colour image"):
+        volume.voxels(node)
+
+
+def test_it_stays_exact_and_marked_on_disk(tmp_path: Any, ct: Any, pet: Any, scene: Any) -> None:
+    volume.fill_slab(pet, np.full((10, 24, 20), 2.5, dtype=np.float32), slab_affine(ct, 0))
+    assert storage(scene, tmp_path / "pet.nrrd").WriteData(pet)
+    again = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+    assert storage(scene, tmp_path / "pet.nrrd").ReadData(again)
+    assert np.abs(volume.ijk_to_ras(again) - volume.ijk_to_ras(ct)).max() < 1e-9
+    assert np.array_equal(volume.voxels(again), volume.voxels(pet))
+
+
+def storage(scene: Any, path: Any) -> Any:
+    """Return what reads and writes a volume file in Slicer."""
+    node = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    node.SetScene(scene)
+    node.SetSingleFile(1)
+    node.SetFileName(str(path))
+    return node
+
+
+@pytest.mark.parametrize(
+    ("text", "there"),
+    [("", []), ("3:5", [3, 4]), ("0:1,4:6", [0, 4, 5])],
+)
+def test_ranges_as_text_and_back(text: str, there: list[int]) -> None:
+    mask = marks.ranges_mask(text, 8)
+    assert list(np.flatnonzero(mask)) == there
+    assert marks.ranges_text(mask) == text
