@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
 import os
 import shutil
 import signal
@@ -18,23 +20,44 @@ from typing import Any
 import pytest
 import requests
 
+from lib.accounts import Account, PasswordHash, write_accounts
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 START_WITHIN_S = 60.0
+# one person of each role, by name
+PEOPLE = {"una": "user", "ann": "annotator", "rob": "reviewer", "ada": "admin"}
+PASSWORD = "seven geese on a lake"
 
 
 @dataclass
 class RunningServer:
-    """A server that answers."""
+    """A server that answers; `token` is sent with every request, `authority` is the certificate that is believed."""
 
     url: str
     process: subprocess.Popen[bytes]
     log: Path
     models: Path
     started_in_s: float = 0.0
+    token: str = ""
+    authority: Path | None = None
 
     def ask(self, method: str, path: str, **arguments: Any) -> requests.Response:
         """Return the answer to one request, whatever its status."""
-        return requests.request(method, f"{self.url}{path}", timeout=120, **arguments)
+        if self.token:
+            arguments["headers"] = {"Authorization": f"Bearer {self.token}", **arguments.get("headers", {})}
+        verify = str(self.authority) if self.authority else True
+        return requests.request(method, f"{self.url}{path}", timeout=120, verify=verify, **arguments)
+
+    def log_in(self, name: str, password: str = PASSWORD) -> requests.Response:
+        """Return the answer to a login."""
+        form = {"grant_type": "password", "username": name, "password": password}
+        return dataclasses.replace(self, token="").ask("POST", "/auth/token", data=form)
+
+    def known_as(self, name: str, password: str = PASSWORD) -> RunningServer:
+        """Return this server as it is asked by somebody who has logged in."""
+        answer = self.log_in(name, password)
+        assert answer.status_code == 200, answer.text
+        return dataclasses.replace(self, token=answer.json()["access_token"])
 
     def json(self, path: str) -> Any:
         """Return what GET gives; fails on an error."""
@@ -55,6 +78,15 @@ class RunningServer:
                 return task
             time.sleep(0.5)
         pytest.fail(f"training still runs after {within_s:.0f} s: {self.json('/train/')}")
+
+
+def write_users(folder: Path, people: dict[str, str] = PEOPLE) -> Path:
+    """Write a users file for `running_server(..., users=...)`; a password of `PASSWORD` each, hashed at no cost."""
+    salt = b"16 bytes of salt"
+    digest = hashlib.scrypt(PASSWORD.encode(), salt=salt, n=16, r=8, p=1, dklen=32)
+    accounts = {name: Account(name, role, PasswordHash(16, 8, 1, salt, digest)) for name, role in people.items()}
+    write_accounts(folder / "users.json", accounts)
+    return folder / "users.json"
 
 
 def command(app: str | Path, studies: str | Path, port: int, **conf: str | Path) -> list[str]:
@@ -80,21 +112,34 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running_server(
-    app: str | Path, studies: str | Path, folder: Path, *, cwd: Path = REPOSITORY, **conf: str | Path
+    app: str | Path,
+    studies: str | Path,
+    folder: Path,
+    *,
+    cwd: Path = REPOSITORY,
+    tls: tuple[Path, Path] | None = None,
+    variables: dict[str, str] | None = None,
+    **conf: str | Path,
 ) -> Iterator[RunningServer]:
-    """Start a server and end it, with every process it started; its models and its log lie in `folder`."""
+    """Start a server and end it, with every process it started; its models and its log lie in `folder`.
+
+    Args:
+        tls: Certificate and private key.
+        variables: Further environment.
+    """
     port, log, models = free_port(), folder / "server.log", folder / "models"
     began = time.monotonic()
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command(app, studies, port, models_folder=models, device="cpu", **conf),
+            [*command(app, studies, port, models_folder=models, device="cpu", **conf), *_tls_words(tls)],
             cwd=cwd,
-            env=environment(),
+            env={**environment(), **(variables or {})},
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    server = RunningServer(f"http://127.0.0.1:{port}", process, log, models)
+    url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+    server = RunningServer(url, process, log, models, authority=tls[0] if tls else None)
     try:
         _wait_until_it_answers(server)
         server.started_in_s = time.monotonic() - began
@@ -114,11 +159,16 @@ def end(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
+def _tls_words(tls: tuple[Path, Path] | None) -> list[str]:
+    return ["--ssl_certfile", str(tls[0]), "--ssl_keyfile", str(tls[1])] if tls else []
+
+
 def _wait_until_it_answers(server: RunningServer) -> None:
     deadline = time.monotonic() + 2 * START_WITHIN_S  # the test says whether it was fast enough
     while time.monotonic() < deadline and server.process.poll() is None:
         with contextlib.suppress(requests.ConnectionError):
-            if requests.get(f"{server.url}/info/", timeout=60).ok:
+            answer = server.ask("GET", "/info/")
+            if answer.ok or answer.status_code == 401:  # it asks for a token
                 return
         time.sleep(0.2)
     pytest.fail(f"the server does not answer; its last words:\n{server.log.read_text()[-3000:]}")

@@ -17,6 +17,7 @@ from ct2pet_app.accounts.book import AccountBook
 from ct2pet_app.accounts.exposure import listening, refuse_secrets_among_patients, warning
 from ct2pet_app.accounts.guard import AccountsGuard, user_asking
 from ct2pet_app.accounts.keycloak import keycloak_routes, keycloak_user
+from ct2pet_app.accounts.roles import enforce_roles
 from ct2pet_app.accounts.tokens import Tokens, signing_key
 from ct2pet_app.errors import SettingsError
 from ct2pet_app.routes.auth import auth_routes
@@ -67,9 +68,10 @@ def _install_users_file(application: FastAPI, settings: AppSettings, users: Path
         raise OutputError(f"{key_file}, with which tokens are signed, cannot be kept ({error.strerror})") from error
     server.put_first(application, auth_routes(book, tokens, Attempts()))
     application.dependency_overrides[get_current_user] = user_asking
+    enforce_roles()
     layers = application.user_middleware
     layers[:] = [layer for layer in layers if getattr(layer.cls, "__name__", "") != AccountsGuard.__name__]
     # innermost: who may not ask at all, and a browser's question what it may send, are answered before
-    layers.append(Middleware(AccountsGuard, book=book, tokens=tokens, server=application))
+    layers.append(Middleware(AccountsGuard, book=book, tokens=tokens))
     application.middleware_stack = None
     logger.info("%d accounts of %s may ask", len(accounts), users)
