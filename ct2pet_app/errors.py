@@ -5,6 +5,7 @@
     CT2PETError                     500
     ├── BusyError                   503   too many requests are waiting
     ├── RemoteError                 502   of the engine: the PACS does not answer as it should
+    ├── OutputError                 507   of the engine: no room on the disk
     └── InputError                  400
         ├── RequestError            400   a request with a wrong or missing word
         ├── SettingsError           400   a --conf with a wrong word: the server does not start
@@ -14,7 +15,7 @@
 
 from __future__ import annotations
 
-from lib.errors import CT2PETError, InputError, ModelNotTrainedError, RemoteError
+from lib.errors import CT2PETError, InputError, ModelNotTrainedError, OutputError, RemoteError
 
 
 class BusyError(CT2PETError):
@@ -36,6 +37,7 @@ class NotFoundError(InputError):
 STATUS: tuple[tuple[type[CT2PETError], int], ...] = (
     (BusyError, 503),
     (RemoteError, 502),
+    (OutputError, 507),
     (NotFoundError, 404),
     (ModelNotTrainedError, 409),
     (InputError, 400),

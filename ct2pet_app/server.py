@@ -14,19 +14,14 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from monailabel.config import settings as monailabel_settings
 from monailabel.endpoints import activelearning, batch_infer, datastore, info, model, scoring, session, train
-from monailabel.interfaces.exception import MONAILabelException
 
-from ct2pet_app.errors import http_status
+from ct2pet_app.failures import LastResort
 from ct2pet_app.gate import Gate
-from lib.errors import CT2PETError
-
-logger = logging.getLogger(__name__)
 
 STOCK = (info, model, batch_infer, train, activelearning, scoring, datastore, session)
 
@@ -83,18 +78,13 @@ def put_first(server: FastAPI, router: APIRouter) -> None:
     server.router.routes[:0] = added
 
 
-def answer_errors(server: FastAPI) -> None:
-    """Answer errors that are raised on purpose with their status and sentence."""
-    server.add_exception_handler(CT2PETError, _answer_ours)
-    server.add_exception_handler(MONAILabelException, _answer_stock)
-    server.middleware_stack = None  # Starlette builds it, handlers included, anew at the next request
-
-
 def guard(server: FastAPI, *, origins: tuple[str, ...], limit_bytes: int) -> None:
     """Put the gate before all else, and take out the stock permission for the web pages of everybody."""
     server.middleware_stack = None
-    ours = (Gate.__name__, CORSMiddleware.__name__)  # by name: a Gate of an app built before is another class
+    # by name: a Gate of an app built before is another class
+    ours = (Gate.__name__, CORSMiddleware.__name__, LastResort.__name__)
     server.user_middleware[:] = [layer for layer in server.user_middleware if _name_of(layer.cls) not in ours]
+    server.add_middleware(LastResort)
     if origins:
         server.add_middleware(
             CORSMiddleware,
@@ -108,18 +98,3 @@ def guard(server: FastAPI, *, origins: tuple[str, ...], limit_bytes: int) -> Non
 
 def _name_of(layer: object) -> str:
     return str(getattr(layer, "__name__", ""))
-
-
-async def _answer_ours(request: Request, error: Exception) -> JSONResponse:
-    status = http_status(error) if isinstance(error, CT2PETError) else 500
-    if status >= 500:
-        logger.error("%s: %d %s", request.url.path, status, error)
-    else:  # the client gets the sentence; it may hold the name of an uploaded file, and that a patient's
-        logger.info("%s: %d %s", request.url.path, status, type(error).__name__)
-    return JSONResponse({"detail": str(error)}, status_code=status)
-
-
-async def _answer_stock(request: Request, error: Exception) -> JSONResponse:
-    words = str(getattr(error, "msg", error))
-    logger.info("%s: 400 %s", request.url.path, words)
-    return JSONResponse({"detail": words}, status_code=400)

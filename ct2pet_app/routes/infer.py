@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ from monailabel.utils.others.generic import remove_file
 from ct2pet_app.answer import Output, refuse_two_files_as_one, send_answer
 from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_request import DICOM
+from ct2pet_app.routes.datastore import DEFAULT_NAME, json_object, received
 from ct2pet_app.routes.roles import USER
 from ct2pet_app.uploads import source_of_file, suffix_of
 
@@ -43,7 +42,7 @@ def _infer(app: CT2PETApp) -> Any:
         output: Output = None,
     ) -> Any:
         """Draw a synthetic PET from a CT: of the datastore (`image`), uploaded (`file`), or of a session."""
-        asked = _params(params)
+        asked = json_object(params, "params")
         refuse_two_files_as_one(asked, output)
         if session_id:
             result = app.synthesize(model, app.session_source(session_id), asked)
@@ -74,20 +73,7 @@ def _dicom(app: CT2PETApp) -> Any:
     return dicom
 
 
-def _params(text: str) -> dict[str, Any]:
-    try:
-        params = json.loads(text) if text else {}
-    except ValueError as error:
-        raise RequestError(f"params is not JSON ({error})") from error
-    if not isinstance(params, dict):
-        raise RequestError(f'params is a JSON object such as {{"slices": "10:20"}}, found {text[:40]!r}')
-    return params
-
-
 def _received(file: UploadFile, folder: Path) -> tuple[Path, str]:
     """Return where an uploaded file was put, and what to call it; its own name becomes no part of the path."""
-    name = Path(file.filename or "upload.nii.gz").name[-100:]
-    path = folder / f"upload{suffix_of(name)}"
-    with path.open("wb") as kept:
-        shutil.copyfileobj(file.file, kept)
-    return path, name
+    name = Path(file.filename or DEFAULT_NAME).name[-100:]
+    return received(file, folder / f"upload{suffix_of(name)}"), name

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ct2pet_app import server
+from ct2pet_app import failures, server
 from ct2pet_app.accounts.install import install_accounts
+from ct2pet_app.quiet import keep_names_out
+from ct2pet_app.routes.datastore import datastore_routes
+from ct2pet_app.routes.downloads import download_routes
 from ct2pet_app.routes.infer import infer_routes
+from ct2pet_app.routes.logs import log_routes
 from ct2pet_app.routes.models import model_routes
 from ct2pet_app.routes.refused import refused_routes
+from ct2pet_app.routes.sample import sample_routes
 from ct2pet_app.routes.studies import studies_routes
-from lib.errors import CT2PETError
+from ct2pet_app.routes.tasks import task_routes
+from ct2pet_app.temporary import TemporaryFolder
+from lib.errors import CT2PETError, OutputError
 
 if TYPE_CHECKING:
     from ct2pet_app.app import CT2PETApp
@@ -18,14 +25,23 @@ if TYPE_CHECKING:
 
 def install(app: CT2PETApp) -> None:
     """Put the app's addresses, threads, error answers and limits into the server; nothing where there is none."""
+    keep_names_out()
     application = server.running_server()
     if application is None:
         return
+    try:
+        application.state.temporary = TemporaryFolder(app.settings.models_folder / "temporary")
+    except OSError as error:
+        words = f"--conf models_folder {app.settings.models_folder}: cannot be written ({error.strerror})"
+        server.stop_server(OutputError(words))
+        raise
     server.put_first(application, server.threaded_twins())
-    for router in (infer_routes(app), model_routes(app), studies_routes(app), refused_routes()):
+    for router in (infer_routes(app), datastore_routes(app), model_routes(app), studies_routes(app), refused_routes()):
+        server.put_first(application, router)
+    for router in (task_routes(app), sample_routes(app), download_routes(app), log_routes()):
         server.put_first(application, router)
     server.guard(application, origins=app.settings.origins, limit_bytes=app.settings.max_upload_bytes)
-    server.answer_errors(application)
+    failures.answer_errors(application)
     try:
         install_accounts(application, app.settings, studies=app.studies)
     except CT2PETError as error:

@@ -17,6 +17,7 @@ def refused_routes() -> APIRouter:
     router.add_api_route("/infer/wsi/{model}", _no_slides, methods=["POST"], **hidden)
     router.add_api_route("/infer/wsi_v2/{model}", _no_slides, methods=["POST"], **hidden)
     router.add_api_route("/proxy/dicom/{path:path}", _no_proxy, methods=["GET", "POST"], **hidden)
+    router.add_api_route("/ohif/{path:path}", _no_viewer, methods=["GET"], **hidden)
     return router
 
 
@@ -27,3 +28,8 @@ def _no_slides(model: str) -> None:
 def _no_proxy(path: str) -> None:
     """Refuse: the stock proxy passes any path on to the PACS, `..` and storing included, in the server's name."""
     raise NotFoundError("this server is no way into the PACS; GET /datastore/?output=all lists its images")
+
+
+def _no_viewer(path: str) -> None:
+    """Refuse: the stock viewer asks the proxy above for everything; and its address makes a file's path of any path."""
+    raise NotFoundError("this server has no viewer of its own; open the studies in 3D Slicer")

@@ -8,3 +8,4 @@ from monailabel.endpoints.user.auth import RBAC
 
 USER = Depends(RBAC(monailabel_settings.MONAI_LABEL_AUTH_ROLE_USER))
 ADMIN = Depends(RBAC(monailabel_settings.MONAI_LABEL_AUTH_ROLE_ADMIN))
+ANNOTATOR = Depends(RBAC(monailabel_settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))

@@ -111,6 +111,11 @@ def write_volume_file(volume: Volume, path: Path) -> Path:
     return path
 
 
+def silence_readers() -> None:
+    """Let the libraries that read and write images print no warnings of their own: they name files and values."""
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+
+
 def _reader(path: Path) -> sitk.ImageFileReader:
     """Return the reader of the kind that the file's name says; left alone, the first one that likes it is taken."""
     suffix = volume_suffix(path)

@@ -1,0 +1,53 @@
+"""A folder of the server's own for all temporary files, whoever makes them: uploads, unpacked archives.
+
+A server that is killed cannot remove its files. The next one does: a folder whose lock nobody holds has no owner.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+LOCK = "in-use"
+
+
+class TemporaryFolder:
+    """The folder, from when it is made until the process ends; the files of servers that are gone are removed."""
+
+    def __init__(self, parent: Path) -> None:
+        """Make the folder under `parent` and the processes' default; nothing of a living server is touched."""
+        parent.mkdir(parents=True, exist_ok=True)
+        for left in parent.iterdir():
+            remove_if_abandoned(left)
+        self.path = Path(tempfile.mkdtemp(prefix="server-", dir=parent))  # mode 0700
+        self._lock = _locked(self.path)  # kept open as long as the process lives
+        os.environ["TMPDIR"] = tempfile.tempdir = str(self.path)  # of this process and those that it starts
+
+
+def remove_if_abandoned(folder: Path) -> None:
+    """Remove a temporary folder unless its owner lives."""
+    if folder.is_symlink() or not folder.is_dir():
+        folder.unlink(missing_ok=True)
+        return
+    try:
+        lock = _locked(folder)
+    except OSError:  # its owner holds it
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    lock.close()
+
+
+def _locked(folder: Path) -> BinaryIO:
+    file = (folder / LOCK).open("wb")
+    with contextlib.ExitStack() as undo:
+        undo.callback(file.close)
+        with contextlib.suppress(ImportError):  # Windows does not let an open file be removed: a lock by itself
+            import fcntl
+
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        undo.pop_all()
+    return file
