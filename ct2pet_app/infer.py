@@ -15,7 +15,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from ct2pet_app.errors import BusyError, RequestError
 from ct2pet_app.infer_request import DICOM, InferOptions
-from ct2pet_app.models import ModelStore, how_to_train
+from ct2pet_app.models import ModelStore
 from ct2pet_app.told import (
     UNIT,
     Stopwatch,
@@ -26,6 +26,7 @@ from ct2pet_app.told import (
     suv_statistics,
     told_of_uncertainty,
 )
+from ct2pet_app.told_of_models import how_to_train
 from ct2pet_app.uploads import CTSource
 from lib.dicom.synthetic import PlannedSeries, SyntheticSeries
 from lib.dicom.write import write_zip
@@ -61,7 +62,7 @@ class SynthesisTask(InferTask):
         except CheckpointError as error:
             return f"unusable: {error}"
         if published is None:
-            return f"untrained: {how_to_train(self._name)}"
+            return f"untrained: {how_to_train(self._name, self._models.versions(self._name))}"
         card = published.card
         return (
             f"synthetic PET (SUVbw) from CT, {card.network.stages} stage(s), recipe {card.recipe.name}, trained on "
@@ -81,6 +82,7 @@ class SynthesisTask(InferTask):
         return {
             **super().info(),
             "trained": published is not None,
+            "version": None if published is None else published.version,
             "checksum": None if published is None else published.checksum,
             "uncertainty": published is not None and published.card.calibration is not None,
             "standing": None if published is None else published.card.standing.as_json(),
@@ -111,11 +113,14 @@ class SynthesisTask(InferTask):
             BusyError: As many requests as the server takes are being worked on.
         """
         source, options, store = request["source"], request["options"], request["store"]
-        synthesizer = self._models.synthesizer(self._name)
+        # this request keeps them, whatever is published meanwhile
+        published, synthesizer = self._models.loaded(self._name)
         if not self._waiting.acquire(blocking=False):
             raise BusyError(f"{MOST_WAITING} inferences are under way; ask again in a moment")
         try:
-            return self._synthesize(synthesizer, source, options, store)
+            path, told = self._synthesize(synthesizer, source, options, store)
+            told["model"]["version"] = published.version
+            return path, told
         finally:
             self._waiting.release()
 

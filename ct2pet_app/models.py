@@ -2,27 +2,36 @@
 
 ::
 
-    MODELS_FOLDER/<name>/model.safetensors    what inference uses; put in place in one step
+    MODELS_FOLDER/<name>/model.safetensors    what inference uses: a copy of a version, put in place in one step
+    MODELS_FOLDER/<name>/versions/            every version that ever was (versions.py)
+    MODELS_FOLDER/<name>/history.jsonl        what was served when, and why (history.py)
     MODELS_FOLDER/<name>/runs/<run>/          training runs
     MODELS_FOLDER/prepared/<digest>/          arrays for training, shared by recipes of the same grid and windows
+
+A copy, not a link: who puts a file there by hand, `cp` over the old one, must not write into a version.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import threading
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from ct2pet_app.errors import NotFoundError
+from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.history import Action, Served, add_line, read_lines, served_before
 from ct2pet_app.settings import STAGES, AppSettings, did_you_mean
-from lib.errors import CheckpointError, ModelNotTrainedError
+from ct2pet_app.told_of_models import how_to_train as how_to_train  # others ask for it here
+from ct2pet_app.versions import MODEL_FILE, PUT_BY_HAND, UPLOADED, Verdict, Version, Versions, flush_to_disk, now
+from lib.errors import CheckpointError, ModelNotTrainedError, OutputError
 from lib.learning.card import ModelCard
 from lib.learning.checkpoint import file_checksum, load_checkpoint, read_card
 from lib.synthesis.synthesizer import Synthesizer
 
-MODEL_FILE = "model.safetensors"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,12 +45,19 @@ class FileState:
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """A model that can be used, without its weights."""
+    """A model that can be used, without its weights.
+
+    Attributes:
+        path: A checkpoint that nobody writes over: the version's.
+        state: Of the file that was put in place for it.
+        version: Its number; None where the disk was too full to keep it, and `path` is the file in place.
+    """
 
     path: Path
     state: FileState
     checksum: str
     card: ModelCard
+    version: int | None
 
 
 class ModelStore:
@@ -57,8 +73,9 @@ class ModelStore:
         self.in_use = threading.Lock()
         self._device, self._precision = settings.device, settings.precision
         self._published: dict[str, PublishedModel] = {}
-        self._loaded: dict[str, tuple[FileState, Synthesizer]] = {}
+        self._loaded: dict[str, tuple[PublishedModel, Synthesizer]] = {}
         self._loading = threading.Lock()
+        self._serving = threading.RLock()  # held while what is served is looked at anew, or changed
 
     def path(self, name: str) -> Path:
         """Return where a model's published checkpoint lies, or will lie."""
@@ -79,69 +96,185 @@ class ModelStore:
         more = "" if name not in STAGES else f"; start the server with --conf models {','.join((*self.names, name))}"
         raise NotFoundError(f"no model {name!r} on this server; {did_you_mean(name, self.names)}{more}")
 
+    # -- what is served ------------------------------------------------------------------------------------------------
+
     def published(self, name: str) -> PublishedModel | None:
-        """Return a model as published; None where it is not trained yet.
+        """Return a model as published; None where it is not trained yet. A file put there by hand becomes a version.
 
         Raises:
             CheckpointError: The file there is none of ours, or has another number of stages than its name says.
         """
         path = self.path(name)
-        state = file_state(path)
-        if state is None:
-            return None
-        known = self._published.get(name)
-        if known is None or known.state != state:
-            card = read_card(path)
-            if card.network.stages != STAGES[name]:
-                raise CheckpointError(
-                    f"{name}: {MODEL_FILE} holds {card.network.stages} stage(s), expected {STAGES[name]}; "
-                    "put it in the folder of the model it is"
-                )
-            known = self._published[name] = PublishedModel(path, state, file_checksum(path), card)
-        return known
+        known, state = self._published.get(name), file_state(path)
+        if state is None or (known is not None and known.state == state):
+            return None if state is None else known
+        with self._serving:
+            _require_stages(read_card(path), name, MODEL_FILE)
+            checksum = file_checksum(path)
+            version = self._version_of(name, checksum)
+            number, kept = (None, path) if version is None else (version.number, version.checkpoint)
+            published = self._published[name] = PublishedModel(kept, state, checksum, read_card(kept), number)
+            return published
 
-    def synthesizer(self, name: str) -> Synthesizer:
-        """Return the loaded model; one that was published since the last time is loaded anew.
+    def loaded(self, name: str) -> tuple[PublishedModel, Synthesizer]:
+        """Return the model that is served, and it loaded; one that was published since the last time is loaded anew.
 
         Who holds the former one keeps it.
 
         Raises:
-            ModelNotTrainedError: Nobody has trained it yet; the message says how.
+            ModelNotTrainedError: Nothing is served under that name; the message says how that is changed.
             CheckpointError: As `published`.
         """
         with self._loading:
             published = self.published(name)
             if published is None:
-                raise ModelNotTrainedError(how_to_train(name))
+                raise ModelNotTrainedError(how_to_train(name, self.versions(name)))
             loaded = self._loaded.get(name)
-            if loaded is None or loaded[0] != published.state:
+            if loaded is None or loaded[0] != published:
                 synthesizer = Synthesizer.load(published.path, device=self._device, precision=self._precision)
-                loaded = self._loaded[name] = (published.state, synthesizer)
-            return loaded[1]
+                loaded = self._loaded[name] = (published, synthesizer)
+            return loaded
 
-    def publish(self, name: str, checkpoint: Path) -> PublishedModel:
-        """Put a checkpoint in the place of the published one, in one step, and return it.
+    def synthesizer(self, name: str) -> Synthesizer:
+        """Return the loaded model that is served; see `loaded`."""
+        return self.loaded(name)[1]
+
+    # -- versions ------------------------------------------------------------------------------------------------------
+
+    def versions(self, name: str) -> tuple[Version, ...]:
+        """Return every version of a model, oldest first."""
+        return self._kept(name).all()
+
+    def version(self, name: str, number: int) -> Version:
+        """Return one version.
 
         Raises:
-            CheckpointError: It is none of ours, or of another model; what was published stays.
+            NotFoundError: There is none of that number; the message names those there are.
         """
-        _, card = load_checkpoint(checkpoint)  # weights that do not fit are found before they are published
-        if card.network.stages != STAGES[self.known(name)]:
-            raise CheckpointError(
-                f"{checkpoint.name}: holds {card.network.stages} stage(s), {name} has {STAGES[name]}; not published"
-            )
-        path = self.path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        versions = self.versions(name)
+        for version in versions:
+            if version.number == number:
+                return version
+        known = ", ".join(str(version.number) for version in versions) or "none yet"
+        raise NotFoundError(f"{name} has no version {number}; known are {known} (GET /ct2pet/models/{name})")
+
+    def history(self, name: str) -> tuple[Served, ...]:
+        """Return what was served when, and why; a line that nobody could write is made up for."""
+        lines = read_lines(self._history_file(name))
         try:
-            shutil.copyfile(checkpoint, beside)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
-        published = self.published(name)
+            published = self.published(name)
+        except CheckpointError:
+            return lines
+        if (
+            published is None
+            or published.version is None
+            or [line.version for line in lines[-1:]] == [published.version]
+        ):
+            return lines
+        when = datetime.fromtimestamp(published.state.mtime_ns / 1e9, UTC).isoformat(timespec="seconds")
+        version = self.version(name, published.version)
+        why = f"{version.origin}; who put it in place wrote nothing down"
+        return (*lines, Served(when, version.number, version.checksum, "found", why))
+
+    def keep(self, name: str, checkpoint: Path, *, origin: str, parent: int | None = None) -> Version:
+        """Make a checkpoint a version, without serving it, and return it.
+
+        Raises:
+            CheckpointError: It is none of ours, or of another model; nothing is kept.
+            OutputError: The disk is full; nothing is kept.
+        """
+        _, card = load_checkpoint(checkpoint)  # weights that do not fit are found before they are kept
+        _require_stages(card, name, checkpoint.name)
+        highest = max((line.version for line in read_lines(self._history_file(name))), default=0)
+        return self._kept(name).keep(checkpoint, origin=origin, parent=parent, above=highest)
+
+    def judged(self, name: str, version: Version, verdict: Verdict) -> Version:
+        """Write down what was decided about a version, and return it with that; OutputError on a full disk."""
+        return self._kept(name).judged(version, verdict)
+
+    def publish(self, name: str, checkpoint: Path) -> PublishedModel:
+        """Make a checkpoint that somebody brings a version, serve it, and return it.
+
+        Raises:
+            CheckpointError, OutputError: As `keep`; what was served stays.
+        """
+        self.known(name)
+        version = self.keep(name, checkpoint, origin=UPLOADED)
+        return self.serve(name, version.number, action="uploaded", why="the administrator brought it")
+
+    def serve(self, name: str, number: int, *, action: Action, why: str) -> PublishedModel:
+        """Put a version in the place of what is served, in one step, and return it.
+
+        Raises:
+            NotFoundError: There is no such version.
+            CheckpointError: It is damaged, or of another model; what was served stays.
+            OutputError: The disk is full; what was served stays.
+        """
+        version = self.version(name, number)
+        with self._serving:
+            before = self._unwritten(name)
+            path = self.path(name)
+            beside = path.with_name(f".{path.name}.{os.getpid()}")
+            try:
+                shutil.copyfile(version.checkpoint, beside)
+                if file_checksum(beside) != version.checksum:
+                    raise CheckpointError(
+                        f"version {number} of {name} was changed by hand; it cannot be served any more"
+                    )
+                _require_stages(load_checkpoint(beside)[1], name, f"version {number}")
+                flush_to_disk(beside)
+                beside.replace(path)
+                flush_to_disk(path.parent)
+            except OSError as error:
+                raise OutputError(f"{path}: cannot be written ({error}); what was served stays, free space") from error
+            finally:
+                beside.unlink(missing_ok=True)
+            for line in (*before, Served(now(), number, version.checksum, action, why)):
+                add_line(self._history_file(name), line)
+            published = self.published(name)
         if published is None:
             raise CheckpointError(f"{name}: the published file vanished; was the models folder emptied meanwhile?")
         return published
+
+    def roll_back(self, name: str, number: int | None = None) -> PublishedModel:
+        """Serve the version that was served before, or the one named, and return it.
+
+        Raises:
+            NotFoundError: There is no such version.
+            RequestError: Nothing was served before.
+        """
+        with self._serving:
+            kept = {version.number for version in self.versions(self.known(name))}
+            back = number or served_before(self.history(name), kept)
+            if back is None:
+                raise RequestError(
+                    f"{name}: no version was served before this one; name one of {sorted(kept)} "
+                    f'as {{"version": {max(kept, default=1)}}}'
+                )
+            return self.serve(name, back, action="rolled back", why="asked for by the administrator")
+
+    def _kept(self, name: str) -> Versions:
+        return Versions(self.folder / self.known(name) / "versions")
+
+    def _history_file(self, name: str) -> Path:
+        return self.folder / self.known(name) / "history.jsonl"
+
+    def _unwritten(self, name: str) -> tuple[Served, ...]:
+        """Return the line about what is served now, where it is missing in the file."""
+        return self.history(name)[len(read_lines(self._history_file(name))) :]
+
+    def _version_of(self, name: str, checksum: str) -> Version | None:
+        """Return the version of the file in place; one put there by hand becomes a version now."""
+        known = self._kept(name).with_checksum(checksum)
+        if known is not None:
+            return known
+        try:
+            highest = max((line.version for line in read_lines(self._history_file(name))), default=0)
+            version = self._kept(name).keep(self.path(name), origin=PUT_BY_HAND, above=highest)
+        except OutputError as error:  # it can be used all the same
+            logger.warning("%s is served without being kept as a version: %s", name, error)
+            return None
+        return version if version.checksum == checksum else None  # else it was written over in this moment
 
 
 def file_state(path: Path) -> FileState | None:
@@ -153,10 +286,8 @@ def file_state(path: Path) -> FileState | None:
     return FileState(status.st_ino, status.st_mtime_ns, status.st_size)
 
 
-def how_to_train(name: str) -> str:
-    """Return the sentence that tells a user how an untrained model gets its weights."""
-    return (
-        f"model {name} is not trained yet: train it here (POST /train/{name}, or Train in Slicer), or run "
-        f"`python main.py train STUDIES --out RUN --stages {STAGES[name]}` and put RUN/{MODEL_FILE} into the server's "
-        f"models folder as {name}/{MODEL_FILE}"
-    )
+def _require_stages(card: ModelCard, name: str, what: str) -> None:
+    if card.network.stages != STAGES[name]:
+        raise CheckpointError(
+            f"{what}: holds {card.network.stages} stage(s), {name} has {STAGES[name]}; it is another model's"
+        )

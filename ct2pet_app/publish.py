@@ -1,96 +1,106 @@
-"""Whether a freshly trained model takes the place of the published one."""
+"""Whether a freshly trained model takes the place of the one that is served. The rule: docs/decisions/0016."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from ct2pet_app.models import ModelStore
-from lib.dicom.read import read_ct, read_pet
-from lib.errors import CheckpointError, InputError
-from lib.evaluation.compare import align
-from lib.imaging.grid import Grid
-from lib.learning.card import patient_digest
-from lib.learning.checkpoint import read_card
+from ct2pet_app.models import ModelStore, PublishedModel
+from ct2pet_app.told_of_models import how_to_serve
+from ct2pet_app.train_request import PublishRule
+from ct2pet_app.versions import Verdict, Version
+from lib.errors import CheckpointError
+from lib.evaluation.contest import hold_contest
 from lib.pairing.pairs import PairedSeries
 from lib.synthesis.synthesizer import Synthesizer
-from lib.types import AtHand, lie_here
+from lib.types import AtHand, Progress, lie_here, no_progress
 
 logger = logging.getLogger(__name__)
 
-MOST_COMPARED = 8  # patients: enough to see which is worse, few enough to wait for
 
-
-@dataclass(frozen=True)
-class Verdict:
-    """What became of a trained model, and why."""
-
-    published: bool
-    verdict: str
-
-
-def judge(
+def publish_if_fit(
     name: str,
     candidate: Path,
     models: ModelStore,
     pairs: Sequence[PairedSeries],
     *,
+    origin: str,
+    parent: int | None = None,
+    rule: PublishRule = "if_not_worse",
     device: str = "auto",
     at_hand: AtHand = lie_here,
-) -> Verdict:
-    """Return whether a candidate is to be published: unless it is worse on the same patients than what is published.
+    progress: Progress = no_progress,
+) -> Version:
+    """Keep a trained model as a version, serve it if it may be, and return it with its verdict.
 
-    The measure is the mean absolute error of SUV inside the body, on the candidate's grid, mean over at most 8
-    patients that neither model was trained on. The words end with how the candidate stands beside the trivial
-    predictors; that decides nothing.
+    May be killed at any line and asked again: what was done is not done twice.
+
+    Args:
+        origin: The training run it comes from.
+        parent: The version whose weights the training began with.
+        rule: `always` serves it whatever its figures; they are taken all the same.
+
+    Raises:
+        CheckpointError: The candidate is none of ours, or of another model.
+        OutputError: The disk is full; what was served stays.
     """
-    verdict = _compare(name, candidate, models, pairs, device=device, at_hand=at_hand)
-    return replace(verdict, verdict=f"{verdict.verdict}. {read_card(candidate).standing.sentence}")
+    version = models.keep(name, candidate, origin=origin, parent=parent)
+    while True:
+        champion = _champion(name, models)
+        if champion is not None and champion.version == version.number and version.verdict is not None:
+            return version  # killed after it was served, before that was told
+        verdict = judge(name, version, champion, pairs, rule=rule, device=device, at_hand=at_hand, progress=progress)
+        version = models.judged(name, version, verdict)
+        if not verdict.published:
+            return version
+        if _checksum(_champion(name, models)) == _checksum(champion):  # else somebody served another one meanwhile
+            models.serve(name, version.number, action="published", why=verdict.verdict)
+            return version
 
 
-def _compare(
-    name: str, candidate: Path, models: ModelStore, pairs: Sequence[PairedSeries], *, device: str, at_hand: AtHand
+def judge(
+    name: str,
+    version: Version,
+    champion: PublishedModel | None,
+    pairs: Sequence[PairedSeries],
+    *,
+    rule: PublishRule = "if_not_worse",
+    device: str = "auto",
+    at_hand: AtHand = lie_here,
+    progress: Progress = no_progress,
 ) -> Verdict:
+    """Return whether a version may take the champion's place, and why, in words that end with its standing."""
+    challenger = Synthesizer.load(version.checkpoint, device=device)
+    beside = None if champion is None else _loaded(champion, device)
+    contest = hold_contest(challenger, beside, pairs, at_hand=at_hand, progress=progress)
+    whom = "what is served" if champion is None or champion.version is None else f"version {champion.version}"
+    told, number = contest.sentence(whom), version.number
+    if rule == "always":
+        return Verdict(True, f"version {number} is served, as asked for. {told}", contest.as_json())
+    if contest.won:
+        return Verdict(True, f"version {number} is served. {told}", contest.as_json())
+    stays = f"version {number} is kept, and not served"
+    if champion is not None:
+        stays += f"; {whom} stays"
+    return Verdict(False, f"{stays}. {told} {how_to_serve(name, number)}", contest.as_json())
+
+
+def _loaded(champion: PublishedModel, device: str) -> Synthesizer | None:
     try:
-        published = models.published(name)
+        return Synthesizer.load(champion.path, device=device)
     except CheckpointError as error:
-        return Verdict(True, f"published; what was there could not be used ({error})")
-    if published is None:
-        return Verdict(True, "published, the first of its name")
-    new, old = (Synthesizer.load(path, device=device) for path in (candidate, published.path))
-    seen = {*new.card.training.patients, *old.card.training.patients}
-    by_digest = {patient_digest(paired.pair.ct.patient_id): paired for paired in reversed(pairs)}
-    unseen = [by_digest[digest] for digest in sorted(set(by_digest) - seen)][:MOST_COMPARED]
-    errors = [_errors_suv(new, old, paired, at_hand) for paired in unseen]
-    measured = np.array([both for both in errors if both is not None])
-    if not len(measured):
-        return Verdict(True, "published; there is no patient neither model has seen, so the two were not compared")
-    new_suv, old_suv = measured.mean(axis=0)
-    words = f"mean error {new_suv:.3f} SUV in the body, of the published one {old_suv:.3f}, {len(measured)} patient(s)"
-    if new_suv <= old_suv:
-        return Verdict(True, f"published: {words}")
-    return Verdict(False, f'not published, it is worse: {words}; ask with {{"publish": "always"}} to replace it anyway')
+        logger.warning("what is served cannot be used, so nobody defends its place (%s)", error)
+        return None
 
 
-def _errors_suv(
-    new: Synthesizer, old: Synthesizer, paired: PairedSeries, at_hand: AtHand
-) -> tuple[float, float] | None:
-    """Return both models' mean absolute error in the body of one patient, or None where it cannot be measured."""
+def _champion(name: str, models: ModelStore) -> PublishedModel | None:
     try:
-        grid: Grid = new.card.recipe.grid
-        with at_hand(paired.pair.ct, paired.pair.pet):
-            ct, pet = read_ct(paired.pair.ct), read_pet(paired.pair.pet)
-        aligned = [align(model.apply(ct), ct=ct, pet=pet, grid=grid) for model in (new, old)]
-    except InputError as error:
-        logger.warning("patient %s is left out of the comparison: %s", paired.pair.ct.patient_id, error)
+        return models.published(name)
+    except CheckpointError as error:
+        logger.warning("%s: what is served cannot be used, so nobody defends its place (%s)", name, error)
         return None
-    if not aligned[0].body.any():
-        return None
-    first, second = (
-        float(np.abs(volumes.synthetic_suv - volumes.real_suv)[volumes.body].mean()) for volumes in aligned
-    )
-    return first, second
+
+
+def _checksum(published: PublishedModel | None) -> str:
+    return "" if published is None else published.checksum

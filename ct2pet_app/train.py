@@ -1,4 +1,4 @@
-"""The training of one model: scan, pair, prepare, train, publish. Runs in the child process MONAI Label starts.
+"""The training of one model: scan, pair, prepare, train, keep, judge. Runs in the child process MONAI Label starts.
 
 It may be killed at any line: each step finds what was finished before, and goes on from there.
 """
@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,13 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.models import ModelStore
-from ct2pet_app.publish import Verdict, judge
+from ct2pet_app.publish import publish_if_fit
 from ct2pet_app.settings import AppSettings
 from ct2pet_app.train_request import TrainRequest, shown_settings
-from lib.errors import PreparedDataError, RecipeError, StudiesError
+from lib.errors import PreparedDataError, RecipeError, StudiesError, TrainingError
 from lib.learning.progress import STATS_FILE
 from lib.learning.recipe import Recipe, recipe_from_mapping
-from lib.learning.training import RECIPE_FILE, train
+from lib.learning.training import MODEL_FILE, RECIPE_FILE, train
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepare import prepare_pairs
 from lib.pairing.prepared import PreparedSet, write_text
@@ -34,7 +34,8 @@ from lib.types import Progress
 
 logger = logging.getLogger(__name__)
 
-VERDICT_FILE = "verdict.json"  # the last file of a run: it was trained, and published or not
+BEGUN_FILE = "begun.json"  # the first file of a run: from what it starts
+VERDICT_FILE = "verdict.json"  # the last file of a run: it was trained, kept, and is served or not
 TELL_EVERY_S = 5.0
 
 
@@ -52,52 +53,63 @@ class CascadeTrainTask(TrainTask):
         return shown_settings(self._settings, self._name)
 
     def stats(self) -> dict[str, Any]:
-        """Return how the newest run does, or did; empty before the first."""
-        run = newest_run(self._models.runs(self._name))
-        if run is None:
-            return {}
-        return {**_json_of(run / STATS_FILE), "run": run.name, **_json_of(run / VERDICT_FILE)}
+        """Return how the newest run does, or did, and what was decided; empty before the first."""
+        return newest_stats(self._models.runs(self._name))
 
     def read_request(self, params: Mapping[str, Any]) -> TrainRequest:
         """Return the training that is asked for; raises InputError on words that are not understood."""
         return TrainRequest.from_params(params, model=self._name, settings=self._settings)
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """Train and publish; return the statistics.
+        """Train, keep the model, and serve it if it may be; return the statistics.
 
         Raises:
             StudiesError: There is no pair to train on.
+            TrainingError: The disk is full; what is served stays, and the run can go on.
             CT2PETError: As the engine's `train`.
         """
+        try:
+            return self._train(request, datastore)
+        except OSError as error:
+            raise TrainingError(
+                f"{self._models.folder}: cannot be written ({error}); free space and ask again, finished work is kept"
+            ) from error
+
+    def _train(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
         asked = self.read_request(request)
         if not isinstance(datastore, StudiesDatastore):
             raise StudiesError("training needs the datastore of a folder of studies or of a PACS")
         pairs = require_pairs(datastore.training_pairs(), datastore)
         prepared = self._prepare(pairs, asked.recipe, datastore)
-        run = self._run_folder(asked)
+        run, begun = self._run_folder(asked)
         result = train(
             prepared,
             asked.recipe,
             run,
             resume=True,  # of a new run there is nothing to go on from
-            initial=self._initial(asked),
+            initial=self._initial(run, begun),
             name=self._name,
             device=asked.device,
             tracking=asked.tracking,
             progress=tell_percent(f"training {self._name}"),
         )
         logger.info("training %s ended after epoch %d: %s", self._name, result.epochs, result.stopped_because)
-        if asked.publish == "always":
-            told = f"published, as asked for, without a comparison. {result.card.standing.sentence}"
-            verdict = Verdict(True, told)
-        else:
-            verdict = judge(
-                self._name, result.model, self._models, pairs, device=asked.device, at_hand=datastore.at_hand
-            )
-        if verdict.published:
-            self._models.publish(self._name, result.model)
-        write_text(run / VERDICT_FILE, json.dumps(asdict(verdict)))
-        logger.info("%s: %s", self._name, verdict.verdict)
+        version = publish_if_fit(
+            self._name,
+            result.model,
+            self._models,
+            pairs,
+            origin=f"training run {run.name}",
+            parent=begun.parent,
+            rule=asked.publish,
+            device=asked.device,
+            at_hand=datastore.at_hand,
+            progress=tell_percent(f"judging {self._name}"),
+        )
+        told = {} if version.verdict is None else asdict(version.verdict)
+        told.pop("figures", None)  # they are in the version's record
+        write_text(run / VERDICT_FILE, json.dumps({**told, "version": version.number}))
+        logger.info("%s: %s", self._name, told.get("verdict"))
         return self.stats()
 
     def _prepare(self, pairs: tuple[PairedSeries, ...], recipe: Recipe, datastore: StudiesDatastore) -> PreparedSet:
@@ -116,21 +128,47 @@ class CascadeTrainTask(TrainTask):
             raise PreparedDataError(f"none of {len(pairs)} pairs could be prepared; the first: {reason}")
         return report.prepared
 
-    def _run_folder(self, asked: TrainRequest) -> Path:
-        """Return the unfinished run of the same recipe, or a folder for a new one."""
+    def _run_folder(self, asked: TrainRequest) -> tuple[Path, Begun]:
+        """Return the unfinished run that is asked for again, or a new one, and what it starts from.
+
+        A run goes on while the weights it started from are the ones served; one that is trained is still judged.
+        """
         runs = self._models.runs(self._name)
+        starts = Begun(asked.pretrained, self._parent(asked))
         if asked.resume:
             for run in sorted(_runs_in(runs), reverse=True):
-                if not (run / VERDICT_FILE).is_file() and _recipe_of(run) == asked.recipe:
+                begun = _begun(run)
+                same_start = begun == starts or (begun.pretrained == asked.pretrained and (run / MODEL_FILE).is_file())
+                if not (run / VERDICT_FILE).is_file() and same_start and _recipe_of(run) == asked.recipe:
                     logger.info("going on with run %s", run.name)
-                    return run
-        return _new_run(runs)
+                    return run, begun
+        run = _new_run(runs)
+        run.mkdir(parents=True)
+        write_text(run / BEGUN_FILE, json.dumps(asdict(starts)))
+        return run, starts
 
-    def _initial(self, asked: TrainRequest) -> Path | None:
-        published = self._models.published(self._name) if asked.pretrained else None
-        if published is None or published.card.network != asked.recipe.network:
+    def _initial(self, run: Path, begun: Begun) -> Path | None:
+        if begun.parent is None or (run / MODEL_FILE).is_file():
             return None
-        return published.path
+        return self._models.version(self._name, begun.parent).checkpoint
+
+    def _parent(self, asked: TrainRequest) -> int | None:
+        """Return the version whose weights to start from; None for fresh ones."""
+        published = self._models.published(self._name) if asked.pretrained else None
+        if published is None:
+            return None
+        if published.card.network != asked.recipe.network:
+            logger.info("%s starts from fresh weights: what is served has another network", self._name)
+            return None
+        return published.version
+
+
+@dataclass(frozen=True)
+class Begun:
+    """From what a run starts: whether from what is served, and which version that was."""
+
+    pretrained: bool = True
+    parent: int | None = None
 
 
 def require_pairs(pairs: tuple[PairedSeries, ...], datastore: StudiesDatastore) -> tuple[PairedSeries, ...]:
@@ -161,6 +199,14 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="parent watch", daemon=True).start()
+
+
+def newest_stats(runs: Path) -> dict[str, Any]:
+    """Return how the newest run of a folder does, or did, and what was decided about its model; empty without runs."""
+    run = newest_run(runs)
+    if run is None:
+        return {}
+    return {**_json_of(run / STATS_FILE), "run": run.name, **_json_of(run / VERDICT_FILE)}
 
 
 def newest_run(runs: Path) -> Path | None:
@@ -197,6 +243,14 @@ def _recipe_of(run: Path) -> Recipe | None:
         return recipe_from_mapping(json.loads((run / RECIPE_FILE).read_text()))
     except (OSError, ValueError, RecipeError):  # killed before it was written, or of an older version: not that run
         return None
+
+
+def _begun(run: Path) -> Begun:
+    """Return what a run starts from; fresh weights where it was killed before it wrote that down."""
+    try:
+        return Begun(**json.loads((run / BEGUN_FILE).read_text()))
+    except (OSError, ValueError, TypeError):
+        return Begun()
 
 
 def _json_of(path: Path) -> dict[str, Any]:

@@ -35,8 +35,8 @@ class TrainRequest:
     Attributes:
         recipe: The recipe with all that was set.
         resume: Go on with an unfinished run of the same recipe, if there is one.
-        pretrained: Start from the published weights, if their network is the recipe's.
-        publish: `always`, or only `if_not_worse` than the published model on the same patients.
+        pretrained: Start from the weights that are served, if their network is the recipe's.
+        publish: `always`, or only `if_not_worse` than what is served, and better than trivial predictors.
         device: Where to train.
         tracking: Where the run is mirrored to; None for nowhere but its own folder.
     """
@@ -75,7 +75,7 @@ class TrainRequest:
         return cls(
             recipe=settings.recipe_of(model, recipe=recipe, extra=extra),
             resume=_flag(given, "resume", default=True),
-            pretrained=_flag(given, "pretrained", default=False),
+            pretrained=_flag(given, "pretrained", default=True),
             publish=publish,
             # the stock module asks for cuda wherever it is; what this machine has decides
             device=settings.device if given.get("device") in (None, "cuda") else str(given["device"]),
@@ -94,7 +94,7 @@ def shown_settings(settings: AppSettings, model: str) -> dict[str, Any]:
         "recipe": [settings.recipe, *others],
         "set": "",
         "resume": True,
-        "pretrained": False,
+        "pretrained": True,
         "publish": list(get_args(PublishRule)),
         "tracking": ["mlflow", "None"] if _is_tracked_by_default() else ["None", "mlflow"],
         "tracking_uri": "",

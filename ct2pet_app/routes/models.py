@@ -1,7 +1,8 @@
-"""Training and model files: the stock addresses, with wrong words refused before any work and no file unchecked.
+"""Training and model files: the stock addresses, with wrong words refused before any work and no file unchecked; and
+the versions of models, which MONAI Label has no address for.
 
-The stock training starts a process to find out that a word is wrong; the stock upload of a model puts anything in the
-place of the weights.
+The stock training starts a process to find out that a word is wrong, and does not tell what was decided about the
+model; the stock upload of a model puts anything in the place of the weights.
 """
 
 from __future__ import annotations
@@ -14,17 +15,27 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, UploadFile
 from monailabel.endpoints import train as stock_train
 
-from ct2pet_app.routes.roles import ADMIN
+from ct2pet_app.errors import RequestError
+from ct2pet_app.routes.roles import ADMIN, USER
+from ct2pet_app.told_of_models import describe_model
+from ct2pet_app.train import newest_stats
 
 if TYPE_CHECKING:
     from ct2pet_app.app import CT2PETApp
 
 
 def model_routes(app: CT2PETApp) -> APIRouter:
-    """Return the addresses that make models."""
-    router = APIRouter(dependencies=[ADMIN])
-    router.add_api_route("/train/{model}", _train(app), methods=["POST"], include_in_schema=False)
-    router.add_api_route("/model/{model}", _put_model(app), methods=["PUT"], include_in_schema=False)
+    """Return the addresses that make models, list them, and choose which version is served."""
+    router = APIRouter()
+    admin: dict[str, Any] = {"dependencies": [ADMIN]}
+    user: dict[str, Any] = {"dependencies": [USER], "methods": ["GET"]}
+    router.add_api_route("/train/{model}", _train(app), methods=["POST"], include_in_schema=False, **admin)
+    router.add_api_route("/train/", _training(app), include_in_schema=False, **user)
+    router.add_api_route("/model/{model}", _put_model(app), methods=["PUT"], include_in_schema=False, **admin)
+    router.add_api_route("/ct2pet/models", _models(app), tags=["ct2pet"], **user)
+    router.add_api_route("/ct2pet/models/{model}", _model(app), tags=["ct2pet"], **user)
+    for verb, handler in (("rollback", _roll_back(app)), ("serve", _serve(app))):
+        router.add_api_route(f"/ct2pet/models/{{model}}/{verb}", handler, methods=["POST"], tags=["ct2pet"], **admin)
     return router
 
 
@@ -37,15 +48,70 @@ def _train(app: CT2PETApp) -> Any:
     return train
 
 
+def _training(app: CT2PETApp) -> Any:
+    def training(all: bool = False, check_if_running: bool = False) -> Any:
+        """How the newest training task does, or did, and what was decided about its model."""
+        task = stock_train.status(all, check_if_running)
+        if not isinstance(task, dict) or check_if_running or task.get("status") != "DONE":
+            return task
+        told = newest_stats(app.models.runs(str(task["request"].get("model"))))
+        return {**task, **{key: told[key] for key in ("published", "verdict", "version") if key in told}}
+
+    return training
+
+
 def _put_model(app: CT2PETApp) -> Any:
     def put_model(model: str, file: UploadFile) -> dict[str, Any]:
-        """Publish a checkpoint that was trained elsewhere."""
+        """Keep a checkpoint that was trained elsewhere as a version, and serve it."""
         app.models.known(model)
         with tempfile.TemporaryDirectory(prefix="ct2pet-model-") as folder:
             path = Path(folder) / "model.safetensors"
             with path.open("wb") as kept:
                 shutil.copyfileobj(file.file, kept)
             published = app.models.publish(model, path)
-        return {"checksum": published.checksum, "modified_time": published.state.mtime_ns // 10**9}
+        told = {"checksum": published.checksum, "modified_time": published.state.mtime_ns // 10**9}
+        return {**told, "version": published.version}
 
     return put_model
+
+
+def _models(app: CT2PETApp) -> Any:
+    def models() -> list[dict[str, Any]]:
+        """Every model with every version of it: checksum, figures beside trivial predictors, and what was decided."""
+        return [describe_model(app.models, name) for name in app.models.names]
+
+    return models
+
+
+def _model(app: CT2PETApp) -> Any:
+    def model(model: str) -> dict[str, Any]:
+        """One model with every version of it, and what was served when."""
+        return describe_model(app.models, model)
+
+    return model
+
+
+def _roll_back(app: CT2PETApp) -> Any:
+    def roll_back(model: str, asked: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Serve the version that was served before, or the `version` named."""
+        number = _number(asked) if asked else None
+        app.models.roll_back(model, number)
+        return describe_model(app.models, model)
+
+    return roll_back
+
+
+def _serve(app: CT2PETApp) -> Any:
+    def serve(model: str, asked: dict[str, Any]) -> dict[str, Any]:
+        """Serve the `version` named, whatever was decided about it."""
+        app.models.serve(model, _number(asked), action="served", why="asked for by the administrator")
+        return describe_model(app.models, model)
+
+    return serve
+
+
+def _number(asked: dict[str, Any]) -> int:
+    number = asked.get("version")
+    if set(asked) != {"version"} or type(number) is not int or number < 1:
+        raise RequestError(f'expected {{"version": 3}}, a whole number from 1, found {str(asked)[:80]}')
+    return number

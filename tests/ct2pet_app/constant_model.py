@@ -31,6 +31,7 @@ def save_constant_model(
     *,
     stages: int = 3,
     trained_on: Iterable[str] = (),
+    validated_on: Iterable[str] = (),
     calibration: Calibration | None = None,
 ) -> Path:
     """Write a checkpoint that draws `suv` in every voxel: weights 0, and a bias of sqrt(suv / 20) in stage 1."""
@@ -40,7 +41,7 @@ def save_constant_model(
         for weights in cascade.parameters():
             weights.zero_()
         cascade.stages[0].head.bias.fill_(math.sqrt(suv / recipe.windows.pet_high_suv))  # type: ignore[union-attr]
-    seen = tuple(sorted(patient_digest(patient) for patient in trained_on))
+    seen, chosen_on = (tuple(sorted(map(patient_digest, patients))) for patients in (trained_on, validated_on))
     sample = BaselineSample(
         np.zeros((1, 2, 2), np.float32), np.ones((1, 2, 2), np.float32), np.ones((1, 2, 2), np.bool_)
     )
@@ -49,7 +50,7 @@ def save_constant_model(
         created="2026-01-01T00:00:00+00:00",
         recipe=recipe,
         network=recipe.network,
-        training=TrainingData(patients=seen, validation_patients=(), pairs=len(seen), slices=0, digest="0"),
+        training=TrainingData(patients=seen, validation_patients=chosen_on, pairs=len(seen), slices=0, digest="0"),
         epoch=1,
         scores=None,
         baselines=fit_baselines([sample]).to_json(),

@@ -12,7 +12,6 @@ import pytest
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.errors import NotFoundError
 from ct2pet_app.models import ModelStore
-from ct2pet_app.publish import judge
 from lib.errors import CheckpointError, ModelNotTrainedError
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
@@ -57,7 +56,7 @@ def test_a_published_model_is_picked_up_and_who_holds_the_former_keeps_it(models
 def test_a_model_with_another_number_of_stages_is_refused(models: ModelStore, tmp_path: Path) -> None:
     models.publish("unet", save_constant_model(tmp_path / "1.safetensors", 1.0, stages=1))
     before = models.path("unet").read_bytes()
-    with pytest.raises(CheckpointError, match=r"holds 3 stage\(s\), unet has 1; not published"):
+    with pytest.raises(CheckpointError, match=r"holds 3 stage\(s\), unet has 1; it is another model's"):
         models.publish("unet", save_constant_model(tmp_path / "3.safetensors", 1.0, stages=3))
     assert models.path("unet").read_bytes() == before
 
@@ -95,38 +94,6 @@ def test_a_model_is_listed_with_how_it_stands_beside_trivial_predictors(
     assert answer["standing"] == listed["standing"] == answer["model"]["card"]["standing"]
     assert "by_patient" not in answer["model"]["card"]["scores"] and "baselines" not in listed["card"]
     assert app.info()["models"]["cascade3"]["standing"] is None
-
-
-# Phantom uptake lies near 0.5 to 2 SUV in most of the body: 0.8 is a far better constant than 9.
-@pytest.mark.parametrize(
-    ("published_suv", "candidate_suv", "replaces"), [(9.0, 0.8, True), (0.8, 9.0, False), (0.8, 0.8, True)]
-)
-def test_a_model_is_replaced_only_by_one_that_is_not_worse(
-    make_app: MakeApp, tmp_path: Path, published_suv: float, candidate_suv: float, replaces: bool
-) -> None:
-    app = make_app()
-    app.models.publish("unet", save_constant_model(tmp_path / "old.safetensors", published_suv, stages=1))
-    candidate = save_constant_model(tmp_path / "new.safetensors", candidate_suv, stages=1)
-    verdict = judge("unet", candidate, app.models, app.studies_datastore.training_pairs(), device="cpu")
-    assert verdict.published is replaces
-    assert "SUV in the body" in verdict.verdict
-    assert "2 patient(s)" in verdict.verdict
-    assert ". Not judged: it carries no scores" in verdict.verdict  # how the candidate stands, in its card's words
-
-
-def test_patients_a_model_was_trained_on_do_not_judge_it(make_app: MakeApp, tmp_path: Path) -> None:
-    app = make_app()
-    app.models.publish("unet", save_constant_model(tmp_path / "old.safetensors", 0.8, stages=1))
-    seen = ("PHANTOM_0001", "PHANTOM_0002")
-    candidate = save_constant_model(tmp_path / "new.safetensors", 9.0, stages=1, trained_on=seen)
-    verdict = judge("unet", candidate, app.models, app.studies_datastore.training_pairs(), device="cpu")
-    assert (verdict.published, "neither model has seen" in verdict.verdict) == (True, True)
-
-
-def test_the_first_model_of_a_name_is_published(make_app: MakeApp, tmp_path: Path) -> None:
-    app = make_app()
-    candidate = save_constant_model(tmp_path / "new.safetensors", 9.0, stages=1)
-    assert judge("unet", candidate, app.models, (), device="cpu").published
 
 
 def test_a_constant_model_draws_what_its_helper_promises(models: ModelStore, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 from ct2pet_app import train as train_module
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.train import CascadeTrainTask, tell_percent
-from lib.errors import InputError, StudiesError
+from lib.errors import InputError, OutputError, StudiesError
 from lib.sources.phantom import write_phantoms
 from tests.ct2pet_app.conftest import SMALL
 
@@ -39,8 +40,8 @@ def run(app: CT2PETApp, **params: Any) -> dict[str, Any]:
 
 def test_a_training_publishes_what_inference_uses(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
     assert task_of(app).stats() == {}
-    stats = run(app)
-    assert (stats["epoch"], stats["total_epochs"], stats["published"]) == (1, 1, True)
+    stats = run(app, publish="always")
+    assert (stats["epoch"], stats["total_epochs"], stats["published"], stats["version"]) == (1, 1, True, 1)
     assert isinstance(stats["best_metric"], float)
     told = app.infer({"model": "unet", "image": ct_uids[0]})["params"]
     assert told["model"]["card"]["name"] == "unet"
@@ -55,7 +56,7 @@ def test_a_training_is_tracked_where_it_is_asked_for(app: CT2PETApp, monkeypatch
     (folder,) = runs_of(app)
     assert json.loads((folder / "tracking.json").read_text())["experiment"] == "unet"
     assert list(folder.glob("mlflow/mlruns/*/artifacts/model_card.json"))
-    assert "Not judged: it carries no scores" in stats["verdict"]  # nobody was set aside
+    assert "Not judged: there is no patient that it was not trained on" in stats["verdict"]  # nobody was set aside
 
 
 def test_arrays_are_prepared_once(app: CT2PETApp, caplog: pytest.LogCaptureFixture) -> None:
@@ -71,17 +72,24 @@ def runs_of(app: CT2PETApp) -> list[Path]:
     return sorted(app.models.runs("unet").iterdir())
 
 
-def test_a_run_that_was_cut_off_goes_on(app: CT2PETApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    def cut_off(*_: Any, **__: Any) -> None:
+@pytest.mark.parametrize("step", ["keep", "judged", "serve"])
+def test_a_run_that_was_cut_off_while_its_model_was_published_goes_on(
+    app: CT2PETApp, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    done = getattr(app.models, step)
+
+    def do_and_die(*words: Any, **named: Any) -> None:
+        done(*words, **named)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(train_module, "judge", cut_off)  # trained, but killed before it was published
+        patched.setattr(app.models, step, do_and_die)
         with pytest.raises(KeyboardInterrupt):
-            run(app)
-    stats = run(app)
-    assert len(runs_of(app)) == 1
-    assert stats["published"] is True
+            run(app, publish="always")
+    stats = run(app, publish="always")
+    assert (len(runs_of(app)), stats["published"], stats["version"]) == (1, True, 1)
+    assert [version.number for version in app.models.versions("unet")] == [1]
+    assert [line.action for line in app.models.history("unet")] == ["published"]
 
 
 def test_a_run_of_another_recipe_or_without_resume_is_a_new_one(app: CT2PETApp) -> None:
@@ -92,22 +100,45 @@ def test_a_run_of_another_recipe_or_without_resume_is_a_new_one(app: CT2PETApp) 
     assert len(runs_of(app)) == 4
 
 
-def test_a_worse_model_does_not_replace_the_published_one(app: CT2PETApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(app)
-    before = app.models.path("unet").read_bytes()
-    worse = train_module.Verdict(False, "not published, it is worse: ...")
-    monkeypatch.setattr(train_module, "judge", lambda *_, **__: worse)
-    stats = run(app, max_epochs=2)
-    assert (stats["published"], stats["verdict"]) == (False, "not published, it is worse: ...")
-    assert app.models.path("unet").read_bytes() == before
-    assert run(app, max_epochs=2, resume=False, publish="always")["published"] is True
-    assert app.models.path("unet").read_bytes() != before
+def test_a_training_starts_from_what_is_served_unless_told_otherwise(app: CT2PETApp, tmp_path: Path) -> None:
+    assert [run(app, publish="always", **more)["version"] for more in ({}, {}, {"pretrained": False})] == [1, 2, 3]
+    assert [version.parent for version in app.models.versions("unet")] == [None, 1, None]
+    app.models.roll_back("unet", 1)
+    assert run(app)["version"] == 4
+    assert app.models.version("unet", 4).parent == 1
 
 
-def test_a_training_can_start_from_the_published_weights(app: CT2PETApp) -> None:
-    run(app)
-    start = task_of(app)._initial(task_of(app).read_request({"pretrained": True}))
-    assert start == app.models.path("unet")
+def test_a_run_that_began_from_what_is_not_served_any_more_is_left_alone(
+    app: CT2PETApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    run(app, publish="always")
+    run(app, publish="always")
+    with monkeypatch.context() as patched:
+        patched.setattr(train_module, "train", cut_off)  # before its first epoch
+        with pytest.raises(KeyboardInterrupt):
+            run(app, max_epochs=2)
+    app.models.roll_back("unet")
+    assert run(app, max_epochs=2)["version"] == 3
+    assert (app.models.version("unet", 3).parent, len(runs_of(app))) == (1, 4)
+
+
+def test_a_full_disk_publishes_nothing_and_the_run_goes_on(app: CT2PETApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(app, publish="always")
+    before = app.models.published("unet")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfile", full)
+        with pytest.raises(OutputError, match=r"cannot be kept .*No space left.*nothing was changed, free space"):
+            run(app, publish="always", max_epochs=2)
+    assert (app.models.published("unet"), len(app.models.versions("unet"))) == (before, 1)
+    assert run(app, publish="always", max_epochs=2)["version"] == 2
+    assert len(runs_of(app)) == 2
 
 
 def test_wrong_words_and_missing_pairs_are_found_before_a_process_starts(make_app: MakeApp, phantoms: Path) -> None:
@@ -136,7 +167,7 @@ def test_a_pair_that_cannot_be_prepared_is_left_out(
     shutil.copytree(phantoms / "PHANTOM_0002", studies / "good")
     write_phantoms(studies / "offset", patients=1, settings=replace(SMALL, pet_slice_offset_mm=1.0))
     app = make_app(studies=studies, set=f"{TINY};slices=match", width="2")
-    assert run(app)["published"] is True
+    assert run(app, publish="always")["published"] is True
     assert any("is left out: no PET slice lies within 0.2 mm" in message for message in caplog.messages)
 
 
