@@ -14,7 +14,7 @@ import pytest
 import main
 from tests.dicom.builders import CT, PET, write_series
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
