@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ import numpy as np
 
 from lib.dicom.read import CT_FLOOR_HU, read_ct
 from lib.dicom.scan import ScannedSeries, scan_folder
-from lib.errors import ImageFileError, InputError
+from lib.errors import CT2PETError, ImageFileError, InputError, OutputError
+from lib.imaging.announced import refuse_unless_alone
 from lib.imaging.check import refuse_unless_ct
 from lib.imaging.files import SUFFIXES, read_volume_file
 from lib.imaging.volume import Unit, Volume
@@ -22,6 +24,9 @@ from lib.types import AtHand, Series, lie_here
 
 MOST_FILES = 20_000  # of a zip; a long dynamic study has some thousand slices
 MOST_UNPACKED_BYTES = 16 * 10**9  # of a zip: a bomb stops here
+MOST_TIMES_PACKED = 100  # DICOM packs 2 to 5 times, empty slices more; a bomb 1,000 times
+ALWAYS_UNPACKED_BYTES = 2**25
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others can ask for gigabytes of memory
 TAKEN = (*SUFFIXES, ".zip")
 
 
@@ -113,18 +118,45 @@ def unpack(archive: Path, folder: Path, name: str) -> None:
 
     Raises:
         ImageFileError: Not a zip, damaged, encrypted, or far too large.
+        OutputError: The disk has no room for it.
     """
     try:
         with zipfile.ZipFile(archive) as zipped:
             members = [member for member in zipped.infolist() if not member.is_dir()]
-            if len(members) > MOST_FILES or sum(member.file_size for member in members) > MOST_UNPACKED_BYTES:
-                raise ImageFileError(f"{name}: more than {MOST_FILES} files or 16 GB; give one CT series")
+            _refuse_bomb(members, archive, folder, name)
             for number, member in enumerate(members):
                 # ZipFile stops at the announced size, so the sum above bounds what is written
                 with zipped.open(member) as packed, (folder / f"{number:05d}").open("wb") as file:
                     shutil.copyfileobj(packed, file)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError, zlib.error) as error:
         raise ImageFileError(f"{name}: cannot be unpacked ({error}); give a plain zip of one CT series") from error
+
+
+def _refuse_bomb(members: list[zipfile.ZipInfo], archive: Path, folder: Path, name: str) -> None:
+    announced, packed = sum(member.file_size for member in members), archive.stat().st_size
+    if len(members) > MOST_FILES or announced > MOST_UNPACKED_BYTES:
+        raise ImageFileError(f"{name}: more than {MOST_FILES} files or 16 GB; give one CT series")
+    if announced > max(ALWAYS_UNPACKED_BYTES, MOST_TIMES_PACKED * packed):
+        raise ImageFileError(
+            f"{name}: {packed} bytes that unpack to {announced}, over {MOST_TIMES_PACKED} times as many; "
+            "give a plain zip of one CT series"
+        )
+    if any(member.compress_type not in METHODS for member in members):
+        raise ImageFileError(f"{name}: packed with another method than deflate; give a plain zip of one CT series")
+    if announced > shutil.disk_usage(folder).free:
+        raise OutputError(f"{name}: unpacks to {announced / 1e6:.0f} MB, more than the server's disk has room for")
+
+
+def refuse_impostor(path: Path, name: str) -> None:
+    """Return when an upload is of the kind that its name says; reads no more than its header.
+
+    Raises:
+        ImageFileError: It is not, or it announces what a CT cannot be.
+    """
+    if suffix_of(name) != ".zip":
+        refuse_unless_alone(path)
+    elif not zipfile.is_zipfile(path):
+        raise ImageFileError(f"{name}: is no zip; give a plain zip of one CT series")
 
 
 @contextlib.contextmanager
@@ -132,7 +164,7 @@ def removed_if_refused(upload: Path) -> Iterator[None]:
     """Remove the file of a refused upload: MONAI Label does so only after an answer without an error."""
     try:
         yield
-    except InputError:
+    except (CT2PETError, OSError):
         upload.unlink(missing_ok=True)
         raise
 

@@ -18,7 +18,7 @@ from monailabel.endpoints.user.auth import User
 
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.routes.roles import ANNOTATOR, USER
-from ct2pet_app.uploads import MOST_FILES, suffix_of
+from ct2pet_app.uploads import MOST_FILES, refuse_impostor, suffix_of
 
 if TYPE_CHECKING:
     from ct2pet_app.app import CT2PETApp
@@ -117,6 +117,7 @@ def _create_session(app: CT2PETApp) -> Any:
             if len(files) == 1:
                 name = (files[0].filename or DEFAULT_NAME)[-100:]
                 path = received(files[0], path.with_name(f"image{suffix_of(name)}"))
+                refuse_impostor(path, path.name)
             else:
                 path.mkdir()
                 for number, file in enumerate(files):

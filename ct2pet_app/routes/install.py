@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastapi import APIRouter
+
 from ct2pet_app import failures, server
 from ct2pet_app.accounts.install import install_accounts
 from ct2pet_app.quiet import keep_names_out
 from ct2pet_app.routes.datastore import datastore_routes
-from ct2pet_app.routes.downloads import download_routes
 from ct2pet_app.routes.infer import infer_routes
-from ct2pet_app.routes.logs import log_routes
 from ct2pet_app.routes.models import model_routes
 from ct2pet_app.routes.refused import refused_routes
-from ct2pet_app.routes.sample import sample_routes
 from ct2pet_app.routes.studies import studies_routes
-from ct2pet_app.routes.tasks import task_routes
 from ct2pet_app.temporary import TemporaryFolder
 from lib.errors import CT2PETError, OutputError
 
@@ -36,9 +34,7 @@ def install(app: CT2PETApp) -> None:
         server.stop_server(OutputError(words))
         raise
     server.put_first(application, server.threaded_twins())
-    for router in (infer_routes(app), datastore_routes(app), model_routes(app), studies_routes(app), refused_routes()):
-        server.put_first(application, router)
-    for router in (task_routes(app), sample_routes(app), download_routes(app), log_routes()):
+    for router in our_routers(app):
         server.put_first(application, router)
     server.guard(application, origins=app.settings.origins, limit_bytes=app.settings.max_upload_bytes)
     failures.answer_errors(application)
@@ -47,3 +43,14 @@ def install(app: CT2PETApp) -> None:
     except CT2PETError as error:
         server.stop_server(error)
         raise
+
+
+def our_routers(app: CT2PETApp) -> tuple[APIRouter, ...]:
+    """Return all addresses of ours; a test asks that each one that takes a name, an id or a file has been attacked."""
+    return (
+        infer_routes(app),
+        datastore_routes(app),
+        model_routes(app),
+        studies_routes(app),
+        refused_routes(),
+    )

@@ -16,6 +16,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from lib.dicom.deflated import refuse_bomb
 from lib.dicom.header import BedHeader, InstanceHeader, PetHeader, SharedHeader, Vector
 from lib.errors import DicomError
 
@@ -50,6 +51,7 @@ def read_header(path: Path | str) -> InstanceHeader:
     name = path.name
     with path.open("rb") as file:
         forced = _looks_like_dicom(file, name)
+        refuse_bomb(file, name)
         try:
             dataset = dcmread(file, stop_before_pixels=True, force=forced, specific_tags=HEADER_TAGS)
             _refuse_truncated(dataset, file, name)
