@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,7 @@ def running_server(
     cwd: Path = REPOSITORY,
     tls: tuple[Path, Path] | None = None,
     variables: dict[str, str] | None = None,
+    under: Sequence[str] = (),
     **conf: str | Path,
 ) -> Iterator[RunningServer]:
     """Start a server and end it, with every process it started; its models and its log lie in `folder`.
@@ -126,12 +127,13 @@ def running_server(
     Args:
         tls: Certificate and private key.
         variables: Further environment.
+        under: Words of a program that runs the server's command.
     """
     port, log, models = free_port(), folder / "server.log", folder / "models"
     began = time.monotonic()
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [*command(app, studies, port, models_folder=models, device="cpu", **conf), *_tls_words(tls)],
+            [*under, *command(app, studies, port, models_folder=models, device="cpu", **conf), *_tls_words(tls)],
             cwd=cwd,
             env={**environment(), **(variables or {})},
             stdout=file,
