@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import dataclasses
 import hashlib
 import hmac
 import json
@@ -53,8 +54,8 @@ class PasswordHash:
 
 
 # OWASP Password Storage Cheat Sheet (scrypt, 32 MiB row): memory stays small where several people log in at once
-N, R, P, SALT_BYTES, DIGEST_BYTES = 2**15, 8, 3, 16, 32
-NOBODY = PasswordHash(N, R, P, bytes(SALT_BYTES), bytes(DIGEST_BYTES))  # what an unknown name is compared with
+SALT_BYTES, DIGEST_BYTES = 16, 32
+NOBODY = PasswordHash(2**15, 8, 3, bytes(SALT_BYTES), bytes(DIGEST_BYTES))  # what an unknown name is compared with
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def hash_password(password: str, *, name: str = "") -> PasswordHash:
     if len(set(password)) < 4 or password.lower() == name.lower():
         raise AccountsError("this password is one of the first that are tried; take four or five unrelated words")
     salt = os.urandom(SALT_BYTES)
-    return PasswordHash(N, R, P, salt, _digest(password, NOBODY, salt))
+    return dataclasses.replace(NOBODY, salt=salt, digest=_digest(password, NOBODY, salt))
 
 
 def password_fits(account: Account | None, password: str) -> bool:
