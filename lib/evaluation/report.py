@@ -28,7 +28,7 @@ from lib.learning.progress import read_history
 from lib.measures.agreement import FEW_PATIENTS, bootstrap_mean
 from lib.measures.criteria import KEY_MEASURE, METHODS, WORDS
 from lib.measures.image import library_versions
-from lib.measures.verdict import Judgement, verdict_sentence
+from lib.measures.verdict import Judgement, listed, verdict_sentence
 from lib.pairing.prepared import write_text
 
 REPORT_FILE = "report.html"
@@ -43,6 +43,10 @@ BODY_3D = (
     "ssim_body_3d", "ms_ssim_body_3d", "mae_suv_body_3d", "psnr_db_body_3d", "mse_body_3d", "ssim_3d", "ms_ssim_3d",
 )  # fmt: skip
 MORE_BODY = ("mse_body", "ms_ssim_body", "vif_body")
+ELSEWHERE = {
+    "psnr_db_body": "PSNR", "ssim_body": "SSIM", "correlation_body": "correlation",
+    "tumour_suv_mean_error": "SUVmean of tumours",
+}  # fmt: skip
 SLICE = ("mae_suv", "psnr_db", "ssim", "ms_ssim", "vif", "mse")
 
 
@@ -68,6 +72,7 @@ def write_report(
         card=card,
         note=note,
         sentence=verdict_sentence(judgement),
+        elsewhere=_elsewhere(judgement),
         colour=_colour(judgement),
         chips=[(name, judgement.against[name][KEY_MEASURE].outcome, WORDS[name]) for name in METHODS[1:]],
         patients=judgement.patients,
@@ -100,6 +105,18 @@ def _colour(judgement: Judgement) -> str:
     if judgement.outcomes(KEY_MEASURE, "not beaten") or not judgement.outcomes(KEY_MEASURE, "beaten"):
         return "bad"
     return "unsure" if judgement.outcomes(KEY_MEASURE, "unsure") else "good"
+
+
+def _elsewhere(judgement: Judgement) -> str:
+    """Return in one sentence how the model does in the other measures a reader asks for, tumours among them."""
+    told = []
+    for name, words in ELSEWHERE.items():
+        lost, unsure, beaten = (judgement.outcomes(name, outcome) for outcome in ("not beaten", "unsure", "beaten"))
+        clauses = [f"does not beat {listed(lost)}"] if lost else []
+        clauses += [f"is not surely ahead of {listed(unsure)}"] if unsure else []
+        if clauses or beaten:
+            told.append(f"{words} {', '.join(clauses) or 'beats all of them'}")
+    return f"In other measures: {'; '.join(told)}." if told else ""
 
 
 def _level_sentence(judgement: Judgement) -> str:

@@ -26,6 +26,7 @@ from lib.imaging.files import write_volume_file
 from lib.imaging.volume import Unit, Volume
 from lib.learning.progress import EpochRecord
 from lib.measures.baselines import BaselineSample, fit_baselines
+from lib.measures.verdict import listed
 from lib.pairing.pairs import pair_series
 from lib.sources.phantom import PhantomSettings, phantom_patient
 from lib.sources.phantom_dicom import write_study
@@ -182,6 +183,18 @@ def test_a_damaged_contour_is_told_and_the_patient_is_judged(scan: ScanReport, t
     assert not evaluation.failed
     assert "RS.dcm: damaged" in evaluation.patients[0].reading.tumour_note
     assert "RS.dcm: damaged" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_other_measures_are_told_beside_the_verdict(evaluation: Evaluation, page: str) -> None:
+    judgement = evaluation.judgement
+    for name, words in (
+        ("psnr_db_body", "PSNR"),
+        ("ssim_body", "SSIM"),
+        ("tumour_suv_mean_error", "SUVmean of tumours"),
+    ):
+        lost = judgement.outcomes(name, "not beaten")
+        told = f"{words} does not beat {listed(lost)}" if lost else f"{words} "
+        assert told in page
 
 
 def test_the_page_needs_nothing_but_itself(page: str) -> None:
