@@ -39,7 +39,7 @@ ALLOWED_ON_A_BARE_MACHINE = {"torch", "monai", "numpy", "safetensors", "ignite"}
 
 
 def sources() -> list[Path]:
-    folders = [ROOT / "lib", ROOT / "ct2pet_app", ROOT / "scripts"]
+    folders = [ROOT / "lib", ROOT / "ct2pet_app", ROOT / "scripts", ROOT / "slicer"]
     return [ROOT / "main.py", *(path for folder in folders for path in sorted(folder.rglob("*.py")))]
 
 
@@ -86,6 +86,12 @@ def test_doors_never_import_each_other(path: Path) -> None:
     for module in imports(path):
         first = module.split(".")[0]
         assert first not in {"main", "ct2pet_app", "scripts"} or first == door, f"{name_of(path)} imports {module}"
+
+
+@pytest.mark.parametrize("path", [p for p in sources() if name_of(p).startswith("slicer/")], ids=name_of)
+def test_the_slicer_extension_imports_nothing_of_ours(path: Path) -> None:
+    ours = {module for module in imports(path) if module.split(".")[0] in {"lib", "ct2pet_app", "main", "scripts"}}
+    assert not ours, f"{name_of(path)} imports {ours}; it speaks HTTP"
 
 
 @pytest.mark.parametrize("path", [p for p in sources() if name_of(p).startswith("lib/")], ids=name_of)
