@@ -7,7 +7,7 @@ thread of the window. What may be asked twice without harm is asked again where 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from .drawn import Slab, Told, read_slab, read_told
 from .errors import RefusedError, SignInError
 from .loose import mapping, must, plain, word
 from .multipart import Progress, Upload
+from .pairs import Pair, read_pair, zip_of
 from .retraining import Training, Versions, read_training, read_versions
 from .studies import Study, read_studies, read_study
 from .wire import NONE, SHORT, Patience, Token, Waiting, Wire
@@ -214,6 +215,38 @@ class Client:
         query = {"image": image_id}
         return self._wire.ask("POST", "ct2pet", "dicom", model, query=query, progress=progress).content
 
+    # -- pairs to learn from -------------------------------------------------------------------------------------------
+
+    def pairs(self) -> tuple[Pair, ...]:
+        """Return the pairs that the server has."""
+        return tuple(read_pair(told) for told in plain(self._wire.ask("GET", "ct2pet", "pairs").content))
+
+    def submit_pair(
+        self,
+        ct: Sequence[Path],
+        pet: Sequence[Path],
+        *,
+        despite_checks: bool = False,
+        progress: Progress = no_progress,
+    ) -> Pair:
+        """Send a CT and its measured PET to be learnt from, and return the pair. Ask the user before.
+
+        Sent twice it is there once. Needs the role annotator.
+
+        Args:
+            ct, pet: The DICOM files of each series; of a CT that the server has, none need be given.
+            despite_checks: Take it although the server finds that it does not look like one patient's; whoever says so
+                answers for it.
+            progress: Told of the bytes that have been sent.
+
+        Raises:
+            RefusedError: The two do not belong together, or do not look like it; the sentence says why.
+        """
+        files = {"ct": ct, "pet": pet} if ct else {"pet": pet}
+        zips = {name: (f"{name}.zip", zip_of(of)) for name, of in files.items()}
+        upload = Upload(zips, {"despite_checks": str(despite_checks).lower()}, progress)
+        return read_pair(plain(self._wire.ask("POST", "ct2pet", "pairs", upload=upload).content))
+
     # -- training ------------------------------------------------------------------------------------------------------
 
     def train(self, model: str, settings: Mapping[str, Any] | None = None) -> None:
@@ -243,6 +276,12 @@ class Client:
         """Serve the version before, or the one named, and return the versions. Needs the role admin."""
         asked = None if version is None else {"version": version}
         answer = self._wire.ask("POST", "ct2pet", "models", model, "rollback", json=asked, patience=NONE)
+        return read_versions(plain(answer.content))
+
+    def serve(self, model: str, version: int) -> Versions:
+        """Serve a version whatever was decided about it, and return the versions. Needs the role admin."""
+        asked = {"version": version}
+        answer = self._wire.ask("POST", "ct2pet", "models", model, "serve", json=asked, patience=NONE)
         return read_versions(plain(answer.content))
 
     def _told(self, model: str, image_id: str, params: Mapping[str, Any]) -> Told:

@@ -56,11 +56,23 @@ def network_fault(error: Exception, address: Address) -> ServerError:
     return UnreachableError(f"The connection to {where} was lost.", "lost")
 
 
-def refusal(status: int, content: bytes, address: Address, location: str = "") -> ServerError:
-    """Return what an answer that is no success means for the user; `location` is where it sends on to."""
+def refusal(
+    status: int, content: bytes, address: Address, *, location: str = "", signed_in: bool = False
+) -> ServerError:
+    """Return what an answer that is no success means for the user.
+
+    Args:
+        status: Of HTTP.
+        content: The server's words.
+        address: Of the server.
+        location: Where it sends on to.
+        signed_in: A token was sent along.
+    """
     detail = _detail(content)
     if status == 401:
-        return SignInError(detail or "The server wants a user name and password: sign in.")
+        if signed_in:
+            return SignInError("Your sign-in has run out, or was taken back: sign in again.")
+        return SignInError("This server asks who you are: sign in with your user name and password.")
     if status == 403:
         return ForbiddenError(f"You may not do this: {detail or 'the server does not say why'}.".replace("..", "."))
     if status == 409:
