@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, UploadFile
+from monailabel.endpoints import model as stock_model
 from monailabel.endpoints import train as stock_train
 
 from ct2pet_app.errors import RequestError
@@ -32,6 +33,7 @@ def model_routes(app: CT2PETApp) -> APIRouter:
     router.add_api_route("/train/{model}", _train(app), methods=["POST"], include_in_schema=False, **admin)
     router.add_api_route("/train/", _training(app), include_in_schema=False, **user)
     router.add_api_route("/model/{model}", _put_model(app), methods=["PUT"], include_in_schema=False, **admin)
+    router.add_api_route("/model/{model}", _delete_model, methods=["DELETE"], include_in_schema=False, **admin)
     router.add_api_route("/ct2pet/models", _models(app), tags=["ct2pet"], **user)
     router.add_api_route("/ct2pet/models/{model}", _model(app), tags=["ct2pet"], **user)
     for verb, handler in (("rollback", _roll_back(app)), ("serve", _serve(app))):
@@ -73,6 +75,11 @@ def _put_model(app: CT2PETApp) -> Any:
         return {**told, "version": published.version}
 
     return put_model
+
+
+def _delete_model(model: str) -> Any:
+    """Take a model out of service: MONAI Label's title says administrators, its check lets annotators."""
+    return stock_model.delete_model(model)
 
 
 def _models(app: CT2PETApp) -> Any:
