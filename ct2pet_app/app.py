@@ -36,6 +36,7 @@ from ct2pet_app.sessions import CheckedSessions
 from ct2pet_app.settings import AppSettings
 from ct2pet_app.strategies import strategies
 from ct2pet_app.train import CascadeTrainTask, end_with_parent, require_pairs
+from ct2pet_app.turns import Gone, Turns, never
 from ct2pet_app.uploads import CTSource, source_of_file
 from lib.errors import CT2PETError, InputError, StudiesError
 
@@ -80,7 +81,8 @@ class CT2PETApp(MONAILabelApp):
 
     def init_infers(self) -> dict[str, InferTask]:
         """Return one inference for each model."""
-        return {name: SynthesisTask(name, self.models) for name in self.settings.models}
+        turns = Turns()
+        return {name: SynthesisTask(name, self.models, turns) for name in self.settings.models}
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """Return one training for each model."""
@@ -134,7 +136,9 @@ class CT2PETApp(MONAILabelApp):
             raise RequestError("image: give the SeriesInstanceUID of a CT in the datastore, or send a file")
         return self.synthesize(str(request.get("model")), self.studies_datastore.ct_source(image), params)
 
-    def synthesize(self, model: str, source: CTSource, params: Mapping[str, Any]) -> dict[str, Any]:
+    def synthesize(
+        self, model: str, source: CTSource, params: Mapping[str, Any], *, gone: Gone = never
+    ) -> dict[str, Any]:
         """Return the result in MONAI Label's form: `file`, `label` and `params`.
 
         Raises:
@@ -148,7 +152,8 @@ class CT2PETApp(MONAILabelApp):
         if source.files:
             read = partial(self._recent.volume, (source.name, state_of(source.files)), source.read)
             source = replace(source, read=read)
-        path, told = task({"source": source, "options": options, "store": self.studies_datastore.store_series})
+        store = self.studies_datastore.store_series
+        path, told = task({"source": source, "options": options, "store": store, "gone": gone})
         if options.save_label:
             self.datastore().save_label(
                 source.image_id or "", path, options.label_tag, {"model": model, "params": told}

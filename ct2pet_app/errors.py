@@ -4,6 +4,7 @@
 
     CT2PETError                     500
     ├── BusyError                   503   too many requests are waiting
+    ├── ClientGoneError             499   nobody waits for the answer
     ├── RemoteError                 502   of the engine: the PACS does not answer as it should
     ├── OutputError                 507   of the engine: no room on the disk
     └── InputError                  400
@@ -22,6 +23,10 @@ class BusyError(CT2PETError):
     """The server has as many requests waiting as it takes."""
 
 
+class ClientGoneError(CT2PETError):
+    """Nobody waits for the answer any more; nobody reads this one either."""
+
+
 class RequestError(InputError):
     """A request that cannot be understood."""
 
@@ -36,6 +41,7 @@ class NotFoundError(InputError):
 
 STATUS: tuple[tuple[type[CT2PETError], int], ...] = (
     (BusyError, 503),
+    (ClientGoneError, 499),
     (RemoteError, 502),
     (OutputError, 507),
     (NotFoundError, 404),

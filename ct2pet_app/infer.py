@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -13,7 +12,7 @@ from typing import Any
 
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
-from ct2pet_app.errors import BusyError, RequestError
+from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_request import DICOM, InferOptions
 from ct2pet_app.models import ModelStore
 from ct2pet_app.told import (
@@ -27,6 +26,7 @@ from ct2pet_app.told import (
     told_of_uncertainty,
 )
 from ct2pet_app.told_of_models import how_to_train
+from ct2pet_app.turns import Gone, Turns, never, until_gone, waited_for
 from ct2pet_app.uploads import CTSource
 from lib.dicom.synthetic import PlannedSeries, SyntheticSeries
 from lib.dicom.write import write_zip
@@ -37,10 +37,10 @@ from lib.learning.card import INTENDED_USE
 from lib.synthesis.dicom_out import plan_pet_series
 from lib.synthesis.synthesizer import Synthesizer
 from lib.synthesis.uncertainty import apply_with_uncertainty
+from lib.types import Progress
 
 logger = logging.getLogger(__name__)
 
-MOST_WAITING = 8  # requests that hold a volume in memory at once; a whole-body CT is 1.5 GB as float32
 LEFT_BEHIND_S = 3600.0  # nobody waits for a result that long
 Store = Callable[[SyntheticSeries], None]
 
@@ -48,10 +48,10 @@ Store = Callable[[SyntheticSeries], None]
 class SynthesisTask(InferTask):
     """The inference of one model."""
 
-    def __init__(self, name: str, models: ModelStore) -> None:
+    def __init__(self, name: str, models: ModelStore, turns: Turns | None = None) -> None:
         self._name = name
         self._models = models
-        self._waiting = threading.BoundedSemaphore(MOST_WAITING)
+        self._turns = turns or Turns()
         super().__init__(type=InferType.OTHERS, labels=["PET"], dimension=3, description="")
 
     @property
@@ -106,23 +106,23 @@ class SynthesisTask(InferTask):
         """Return the path of the result and what is told about it.
 
         Args:
-            request: `source`, a CTSource; `options`, InferOptions; `store`, what puts a series into the studies.
+            request: `source`, a CTSource; `options`, InferOptions; `store`, what puts a series into the studies;
+                `gone`, whether the client has gone away.
 
         Raises:
             InputError: The source is no CT, the slices leave it, or the model is not trained.
             BusyError: As many requests as the server takes are being worked on.
+            ClientGoneError: Nobody waits for the result any more.
+            OutputError: The disk is full.
         """
         source, options, store = request["source"], request["options"], request["store"]
+        gone: Gone = request.get("gone", never)
         # this request keeps them, whatever is published meanwhile
         published, synthesizer = self._models.loaded(self._name)
-        if not self._waiting.acquire(blocking=False):
-            raise BusyError(f"{MOST_WAITING} inferences are under way; ask again in a moment")
-        try:
-            path, told = self._synthesize(synthesizer, source, options, store)
+        with self._turns.taken(gone):
+            path, told = self._synthesize(synthesizer, source, options, store, gone)
             told["model"]["version"] = published.version
             return path, told
-        finally:
-            self._waiting.release()
 
     @cached_property
     def _results(self) -> Path:
@@ -135,19 +135,17 @@ class SynthesisTask(InferTask):
         return folder
 
     def _synthesize(
-        self, synthesizer: Synthesizer, source: CTSource, options: InferOptions, store: Store
+        self, synthesizer: Synthesizer, source: CTSource, options: InferOptions, store: Store, gone: Gone
     ) -> tuple[str, dict[str, Any]]:
         watch = Stopwatch()
         with watch.step("read"):
             ct = source.read()
             planned = _planned(synthesizer, source) if options.needs_series else None
-        with watch.step("wait"):
-            self._models.in_use.acquire()
-        try:
+        asked = time.perf_counter()
+        with waited_for(self._models.in_use, gone):
+            watch.waited(time.perf_counter() - asked)
             with watch.step("synthesise"):
-                pet, error = _drawn(synthesizer, ct, options)
-        finally:
-            self._models.in_use.release()
+                pet, error = _drawn(synthesizer, ct, options, until_gone(gone))
         with watch.step("measure"):
             metrics, why_no_metrics = figures(pet, ct, source, options, synthesizer.card)
         with watch.step("write"):
@@ -209,8 +207,10 @@ def _told_of_series(series: SyntheticSeries, *, stored: bool) -> dict[str, Any]:
     }
 
 
-def _drawn(synthesizer: Synthesizer, ct: Volume, options: InferOptions) -> tuple[Volume, Volume | None]:
+def _drawn(
+    synthesizer: Synthesizer, ct: Volume, options: InferOptions, progress: Progress
+) -> tuple[Volume, Volume | None]:
     """Return the synthetic PET, and the map of errors to expect where it is wanted."""
     if options.uncertainty == "no":
-        return synthesizer.apply(ct, options.slices), None
-    return apply_with_uncertainty(synthesizer, ct, options.slices)
+        return synthesizer.apply(ct, options.slices, progress=progress), None
+    return apply_with_uncertainty(synthesizer, ct, options.slices, progress=progress)

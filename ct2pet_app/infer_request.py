@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ct2pet_app.datastore.shelf import checked_name
 from ct2pet_app.errors import RequestError
 
 DICOM = ".zip"  # of a DICOM series
 EXTENSIONS = (".nrrd", ".nii.gz", ".mha", DICOM)
-SLAB = re.compile(r"\s*(-?\d+)?\s*:\s*(-?\d+)?\s*")
+SLAB = re.compile(r"\s*(-?\d{1,6})?\s*:\s*(-?\d{1,6})?\s*")
 # MONAI Label lets these name any file of the server: the image is chosen by ?image=, an upload or a session, only
 FORBIDDEN = ("image", "images", "file", "path", "session", "label", "model")
 KNOWN = ("slices", "result_extension", "metrics", "uncertainty", "save_label", "label_tag", "store")
@@ -74,7 +75,7 @@ class InferOptions:
             metrics=_flag(params, "metrics", default=True),
             uncertainty=_uncertainty(params),
             save_label=_flag(params, "save_label", default=False),
-            label_tag=str(params.get("label_tag") or cls.label_tag),
+            label_tag=checked_name(str(params.get("label_tag") or cls.label_tag), "label_tag"),
             store=store,
             ignored=tuple(sorted(set(params) - set(KNOWN) - WITHOUT_MEANING)),
         )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ct2pet_app.infer_request import InferOptions
+from ct2pet_app.quiet import without_file_names
 from ct2pet_app.uploads import CTSource
 from lib.dicom.read import read_pet
 from lib.errors import InputError
@@ -39,6 +40,10 @@ class Stopwatch:
             yield
         finally:
             self._steps[name] = time.perf_counter() - began
+
+    def waited(self, seconds: float) -> None:
+        """Count seconds in which it was others' turn."""
+        self._steps["wait"] = seconds
 
     def total(self) -> float:
         """Return the seconds of all steps so far."""
@@ -95,7 +100,7 @@ def figures(
             real = read_pet(source.pet)
         return compare_with_real(pet, ct=ct, pet=real, card=card).as_json(), ""
     except InputError as error:  # the synthetic PET is good without figures
-        logger.warning("no metrics for %s: %s", source.name, error)
+        logger.warning("no metrics for %s: %s", source.name, without_file_names(error, source.pet, source.ct))
         return None, str(error)
 
 

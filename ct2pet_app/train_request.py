@@ -63,6 +63,8 @@ class TrainRequest:
                     f"unknown training setting {key!r}; {did_you_mean(key, KNOWN)}. "
                     'Any key of a recipe can be given as {"set": "schedule.patience=5;optimiser.kind=adam"}'
                 )
+        if params.get("model", model) != model:
+            raise RequestError(f"model: this address trains {model}; name the other one in the address")
         given = {key: _first(params[key]) for key in params if params[key] not in (None, "", [])}
         recipe = given.get("recipe")
         if recipe is not None and recipe != settings.recipe and recipe not in shipped_recipes():

@@ -6,7 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, File, Form, UploadFile
+import anyio.from_thread
+from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.background import BackgroundTasks
 from fastapi.responses import FileResponse
 from monailabel.utils.others.generic import remove_file
@@ -16,6 +17,7 @@ from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_request import DICOM
 from ct2pet_app.routes.datastore import DEFAULT_NAME, json_object, received
 from ct2pet_app.routes.roles import USER
+from ct2pet_app.turns import Gone
 from ct2pet_app.uploads import source_of_file, suffix_of
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ def infer_routes(app: CT2PETApp) -> APIRouter:
 
 def _infer(app: CT2PETApp) -> Any:
     def infer(
+        request: Request,
         background_tasks: BackgroundTasks,
         model: str,
         image: str = "",
@@ -45,13 +48,13 @@ def _infer(app: CT2PETApp) -> Any:
         asked = json_object(params, "params")
         refuse_two_files_as_one(asked, output)
         if session_id:
-            result = app.synthesize(model, app.session_source(session_id), asked)
+            result = app.synthesize(model, app.session_source(session_id), asked, gone=gone_of(request))
         elif file is not None:
             with tempfile.TemporaryDirectory(prefix="ct2pet-upload-") as folder:
                 path, name = _received(file, Path(folder))
-                result = app.synthesize(model, source_of_file(path, name), asked)
+                result = app.synthesize(model, source_of_file(path, name), asked, gone=gone_of(request))
         elif image:
-            result = app.synthesize(model, app.studies_datastore.ct_source(image), asked)
+            result = app.synthesize(model, app.studies_datastore.ct_source(image), asked, gone=gone_of(request))
         else:
             raise RequestError("no CT: give ?image=<CT series UID>, a file, or a session_id")
         return send_answer(app.datastore(), result, output, background_tasks)
@@ -61,16 +64,30 @@ def _infer(app: CT2PETApp) -> Any:
 
 def _dicom(app: CT2PETApp) -> Any:
     def dicom(
-        background_tasks: BackgroundTasks, model: str, image: str, slices: str = "", store: bool = False
+        request: Request,
+        background_tasks: BackgroundTasks,
+        model: str,
+        image: str,
+        slices: str = "",
+        store: bool = False,
     ) -> FileResponse:
         """Draw the synthetic PET of a CT and return it as a zip of a DICOM series; `store` puts it by its CT, too."""
         asked = {"result_extension": DICOM, "slices": slices, "store": store, "metrics": False}
-        result = app.synthesize(model, app.studies_datastore.ct_source(image), asked)
+        result = app.synthesize(model, app.studies_datastore.ct_source(image), asked, gone=gone_of(request))
         background_tasks.add_task(remove_file, result["file"])
         name = f"{result['params']['series']['series_instance_uid']}{DICOM}"
         return FileResponse(result["file"], media_type="application/zip", filename=name)
 
     return dicom
+
+
+def gone_of(request: Request) -> Gone:
+    """Return what tells whether the client of a request, which a thread works on, has gone away."""
+
+    def gone() -> bool:
+        return anyio.from_thread.run(request.is_disconnected)
+
+    return gone
 
 
 def _received(file: UploadFile, folder: Path) -> tuple[Path, str]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ct2pet_app import infer as infer_module
+from ct2pet_app import turns as turns_module
 from ct2pet_app import uploads as uploads_module
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.errors import BusyError, NotFoundError, RequestError
@@ -161,7 +161,7 @@ def test_an_untrained_model_says_so(app: CT2PETApp, ct_uids: tuple[str, ...]) ->
 def test_as_many_requests_as_the_server_takes_and_no_more(
     make_app: MakeApp, tmp_path: Path, ct_uids: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(infer_module, "MOST_WAITING", 0)
+    monkeypatch.setattr(turns_module, "MOST_WAITING", 0)
     app = make_app()
     app.models.publish("cascade3", save_constant_model(tmp_path / "constant.safetensors", SUV))
     with pytest.raises(BusyError, match="ask again in a moment"):
