@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from lib.errors import ImageFileError, InputError
+from lib.errors import ImageFileError, InputError, OutputError
 from lib.imaging.announced import refuse_unless_alone
 from lib.imaging.geometry import Geometry
 from lib.imaging.resample import geometry_of, to_sitk
 from lib.imaging.volume import Unit, Volume
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+NIFTI_START_BYTES = 352  # header and an empty extension, before the numbers
 FORMATS = {"dicom": ("",), "nrrd": (".nrrd",), "nifti": (".nii.gz", ".nii")}  # and how the file's name ends
 
 
@@ -99,13 +100,18 @@ def write_volume_file(volume: Volume, path: Path) -> Path:
 
     Raises:
         ImageFileError: The suffix is none of ours.
+        OutputError: It cannot be written; nothing half-written is left.
     """
     suffix = volume_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
     try:
         sitk.WriteImage(to_sitk(volume), str(beside), useCompression=suffix != ".nii")
+        if suffix == ".nii.gz":
+            _refuse_torn(beside, NIFTI_START_BYTES + volume.array.nbytes)
         beside.replace(path)
+    except (RuntimeError, OSError, ImageFileError) as error:  # ITK does not always notice that a disk is full
+        raise OutputError(f"{path.name}: cannot be written; is the disk full? Free space and ask again") from error
     finally:
         beside.unlink(missing_ok=True)
     return path
@@ -123,6 +129,14 @@ def _reader(path: Path) -> sitk.ImageFileReader:
     reader.SetImageIO({".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}.get(suffix, "NiftiImageIO"))
     reader.SetFileName(str(path))
     return reader
+
+
+def _refuse_torn(path: Path, unpacked: int) -> None:
+    """Return when a gzip file ends as one of so many bytes does: ITK writes the beginning of a NIfTI on a full disk."""
+    with path.open("rb") as file:
+        file.seek(-4, os.SEEK_END)
+        if int.from_bytes(file.read(4), "little") != unpacked % 2**32:  # RFC 1952, ISIZE
+            raise ImageFileError(f"{path.name}: torn")
 
 
 def _turned(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]], image: sitk.Image, unit: Unit) -> Volume:

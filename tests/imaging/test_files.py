@@ -1,5 +1,7 @@
 """Volume files: what goes out comes in again, and other programs agree."""
 
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from lib.errors import ImageFileError
+from lib.errors import ImageFileError, OutputError
 from lib.imaging.files import read_volume_file, write_volume_file
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
@@ -86,3 +88,21 @@ def test_what_is_no_volume_is_refused(make: object, words: str, tmp_path: Path) 
 def test_unknown_suffix_names_the_known(tmp_path: Path) -> None:
     with pytest.raises(ImageFileError, match=r"\.nii\.gz, \.nii, \.nrrd, \.mha"):
         read_volume_file(tmp_path / "x.png", unit=Unit.HU)
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """Let no file of this process grow beyond 1 MB: the closest to a full disk that needs no other disk."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, usual[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".nii.gz", ".nii", ".mha"])
+def test_a_full_disk_leaves_nothing_half_written(full_disk: None, tmp_path: Path, suffix: str) -> None:
+    noise = np.random.default_rng(0).normal(size=(40, 128, 128)).astype(np.float32)
+    volume = Volume(noise, Geometry(noise.shape, np.eye(4)), Unit.SUV_BW)
+    with pytest.raises(OutputError, match="cannot be written; is the disk full"):
+        write_volume_file(volume, tmp_path / f"pet{suffix}")
+    assert not list(tmp_path.iterdir())
