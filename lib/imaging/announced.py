@@ -61,29 +61,39 @@ def refuse_unless_alone(path: Path) -> None:
     Raises:
         ImageFileError: Another kind of file than its name says, damaged, naming another file, or too large.
     """
-    name = path.name
-    if name.lower().endswith(".nrrd"):
-        announced = _nrrd(path)
-    elif name.lower().endswith(".mha"):
-        announced = _meta(path)
-    else:
-        announced = _nifti(path)
+    name, announced = path.name, announced_by(path)
     if announced.voxels > MOST_VOXELS:
         raise ImageFileError(
             f"{name}: its header announces {announced.voxels:.2g} voxels, at most {MOST_VOXELS:.2g} are taken; "
             "is the file damaged? Crop or resample it"
         )
     unpacked, found = announced.voxels * announced.voxel_bytes, path.stat().st_size
-    if not announced.is_packed and found < unpacked:
-        raise ImageFileError(
-            f"{name}: cannot be read as a volume; is the file complete? Its header announces {unpacked} bytes, "
-            f"found {found}"
-        )
     if announced.is_packed and unpacked > max(ALWAYS_TAKEN_BYTES, MOST_TIMES_PACKED * found):
         raise ImageFileError(
             f"{name}: {found} bytes that announce {unpacked}, over {MOST_TIMES_PACKED} times as many; a CT does not "
             "pack so well. Export it uncompressed"
         )
+
+
+def announced_by(path: Path) -> Announced:
+    """Return what the header of a file of a known suffix announces.
+
+    Raises:
+        ImageFileError: Another kind of file than its name says, damaged, naming another file, or too short.
+    """
+    if path.name.lower().endswith(".nrrd"):
+        announced = _nrrd(path)
+    elif path.name.lower().endswith(".mha"):
+        announced = _meta(path)
+    else:
+        announced = _nifti(path)
+    unpacked, found = announced.voxels * announced.voxel_bytes, path.stat().st_size
+    if not announced.is_packed and found < unpacked:
+        raise ImageFileError(
+            f"{path.name}: cannot be read as a volume; is the file complete? Its header announces {unpacked} bytes, "
+            f"found {found}"
+        )
+    return announced
 
 
 def _nifti(path: Path) -> Announced:
@@ -177,7 +187,7 @@ def _meta(path: Path) -> Announced:
         raise _unreadable(path, "its header lacks NDims, DimSize or ElementType, or has strange ones") from error
     if len(sizes) != dimensions or not sizes or min(sizes) < 1 or channels < 1 or "HeaderSize" in fields:
         raise _unreadable(path, f"its header announces {dimensions} dimensions, sizes {sizes[:8]}")
-    if not 0 <= packed_size <= path.stat().st_size:
+    if not 0 <= packed_size <= path.stat().st_size - at - len(last) - 1:
         raise _unreadable(path, f"its header announces {packed_size} packed bytes, the file has fewer")
     return Announced(math.prod(sizes), voxel_bytes, fields.get("CompressedData", "False").lower() == "true")
 

@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from lib.errors import ImageFileError, InputError, OutputError
-from lib.imaging.announced import refuse_unless_alone
+from lib.imaging.announced import announced_by, refuse_unless_alone
 from lib.imaging.geometry import Geometry
 from lib.imaging.resample import geometry_of, to_sitk
 from lib.imaging.volume import Unit, Volume
@@ -107,6 +107,7 @@ def write_volume_file(volume: Volume, path: Path) -> Path:
     beside = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
     try:
         sitk.WriteImage(to_sitk(volume), str(beside), useCompression=suffix != ".nii")
+        announced_by(beside)
         if suffix == ".nii.gz":
             _refuse_torn(beside, NIFTI_START_BYTES + volume.array.nbytes)
         beside.replace(path)

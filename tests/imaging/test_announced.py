@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import struct
 from pathlib import Path
 
@@ -99,7 +100,7 @@ HUGE = {
 
 @pytest.mark.parametrize(("name", "content"), HUGE.values(), ids=HUGE)
 def test_more_voxels_than_a_ct_has_are_refused(tmp_path: Path, name: str, content: bytes) -> None:
-    assert "voxels, at most 1e+09 are taken" in refused(tmp_path / name, content)
+    assert re.search("voxels, at most 1e.09 are taken|Its header announces", refused(tmp_path / name, content))
 
 
 ABSENT = {
