@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,13 @@ def test_only_its_owner_can_read_the_file(users: Path) -> None:
     add_account(users, "una", role="user", password=PASSWORD)
     assert users.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in users.parent.iterdir()] == ["users.json"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
+def test_root_leaves_the_file_to_whom_it_belongs(users: Path) -> None:
+    os.chown(users, 12345, 12345)
+    add_account(users, "una", role="user", password=PASSWORD)
+    assert (users.stat().st_uid, users.stat().st_gid) == (12345, 12345)
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])

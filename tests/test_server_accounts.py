@@ -270,6 +270,10 @@ def test_the_stock_client_works_as_before(stock_client, ct_uid: str, tmp_path: P
     path, told = stock_client("una").infer("unet", ct_uid, {"result_extension": ".nrrd", "result_dtype": "uint8"})
     assert Path(path).stat().st_size > 0
     assert told["suv"]["mean"] == pytest.approx(2.5, rel=1e-2)
+    once = stock_client("una")  # it keeps the length of what it sent last among the headers of what it asks next
+    once.infer("unet", ct_uid, {})
+    assert once.info()["name"] == "ct2pet"
+    assert once.train_status(check_if_running=True) is False
     with pytest.raises(Exception, match="monailabel-admin"):
         stock_client("una").train_start("unet", {})
 

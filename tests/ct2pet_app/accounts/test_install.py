@@ -15,6 +15,7 @@ from monailabel.endpoints.user import auth as stock_auth
 
 from ct2pet_app.accounts.install import install_accounts
 from ct2pet_app.routes.roles import ADMIN, USER
+from ct2pet_app.server import guard
 from ct2pet_app.settings import AppSettings
 from lib.errors import InputError, OutputError
 from tests.servers import PASSWORD, write_users
@@ -101,6 +102,37 @@ def test_a_token_is_taken_from_its_header_once_and_from_nowhere_else(install: In
     token = log_in(server).json()["access_token"]
     assert statuses(server, headers=[("Authorization", f"Bearer {token}")] * 2) == [401, 401, 401]
     assert statuses(server, params={"token": token}, headers={"Cookie": f"token={token}"}) == [401, 401, 401]
+
+
+def test_a_browser_learns_what_it_may_send_before_it_has_a_token(install: Install, tmp_path: Path) -> None:
+    server = install(users=str(write_users(tmp_path)))
+    guard(server, origins=("https://viewer.example",), limit_bytes=1000)
+    headers = {"Origin": "https://viewer.example", "Access-Control-Request-Method": "GET"}
+    asked_first = ask(server, "OPTIONS", "/user", headers=headers)
+    assert (asked_first.status_code, asked_first.headers["Access-Control-Allow-Methods"] != "") == (200, True)
+    refused = ask(server, "GET", "/user", headers=headers)
+    assert (refused.status_code, refused.headers["Access-Control-Allow-Origin"]) == (401, "https://viewer.example")
+    assert ask(server, "GET", "/user", headers={**bearer(server), "Origin": "https://evil.example"}).status_code == 403
+
+
+def test_a_web_socket_is_closed(install: Install, tmp_path: Path) -> None:
+    server = install(users=str(write_users(tmp_path)))
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def connect() -> None:
+        await server({"type": "websocket", "path": "/user", "headers": []}, None, send)  # type: ignore[arg-type]
+
+    asyncio.run(connect())
+    assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+def test_behind_a_path_of_a_proxy_the_login_is_open_too(install: Install, tmp_path: Path) -> None:
+    server = install(users=str(write_users(tmp_path)))
+    server.root_path = "/pet"
+    assert [ask(server, "GET", path).status_code for path in ("/pet/auth/", "/auth/", "/pet/user")] == [200, 200, 401]
 
 
 def test_a_users_file_and_keycloak_are_not_both_taken(
