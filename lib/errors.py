@@ -15,6 +15,7 @@ The tree, and what a door does with it (``main.py`` exits with the code, the ser
         │   └── SliceOrderError        2    400   slices that do not form one regular stack
         ├── ImageFileError             2    400   a NIfTI, NRRD or MHA that is not a CT volume in HU
         ├── PairingError               2    400   a CT and a PET that do not belong together
+        ├── SplitFileError             2    400   the file of who is on which side cannot be understood
         ├── RecipeError                2    400   an unknown key, a wrong type, an impossible setting
         ├── PreparedDataError          2    400   arrays that are missing, torn or of another recipe
         ├── CheckpointError            2    400   a file that is not one of our models
@@ -75,6 +76,10 @@ class ImageFileError(InputError):
 
 class PairingError(InputError):
     """A CT and a PET that do not belong together."""
+
+
+class SplitFileError(InputError):
+    """The file that says which side of the split each patient is on cannot be understood; it is never made anew."""
 
 
 class RecipeError(InputError):

@@ -41,6 +41,7 @@ class TrainingData:
         validation_patients: Hashes of the patients the best weights were chosen on.
         test_patients: Hashes of the patients set aside, on whom nothing was chosen.
         split: Hash over the split's settings and who is on which side: equal for equal sides.
+        split_by_hash: Whether these settings alone put everybody there; else somebody had a side from before.
         origins: Training patients by what their headers say, for `ct_scanner`, `pet_scanner`, `body_part` and `tracer`;
             under the empty word those whose headers do not say it.
     """
@@ -52,6 +53,7 @@ class TrainingData:
     digest: str
     test_patients: tuple[str, ...] = ()
     split: str = ""
+    split_by_hash: bool = True
     origins: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 

@@ -23,6 +23,7 @@ def card_facts(card: ModelCard) -> dict[str, str]:
         "Chosen on": f"{len(training.validation_patients)} validation patients",
         "Set aside": f"{len(training.test_patients)} test patients" if training.split else "not told by this card",
         "Split": f"by {split.unit}, seed word {split.salt!r}"
+        + ("" if training.split_by_hash else ", patients of before on the sides they had")
         + (f" (sides {training.split})" if training.split else ""),
     }
     for name, (one, _) in ORIGINS.items():

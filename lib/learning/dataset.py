@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,15 +33,21 @@ class Sides:
         return tuple(sorted({pair.patient_id for pair, _ in getattr(self, side)}))
 
 
-def divide(prepared: PreparedSet, split: Split) -> Sides:
+def divide(prepared: PreparedSet, split: Split, assigned: Mapping[str, Side] | None = None) -> Sides:
     """Return who is on which side.
+
+    Args:
+        prepared: Whose slices.
+        split: Whose hash decides about those nobody has decided about before.
+        assigned: Sides of patients that were decided for good; they mean nothing under a split by slice.
 
     Raises:
         PreparedDataError: Nobody is left to train on.
     """
     sides: dict[Side, list[tuple[PreparedPair, tuple[int, ...]]]] = {"train": [], "validation": [], "test": []}
     for pair in prepared.pairs:
-        of_slice = [split.side_of_slice(pair.patient_id, index) for index in range(pair.shape[0])]
+        for_good = (assigned or {}).get(pair.patient_id) if split.unit == "patient" else None
+        of_slice = [for_good or split.side_of_slice(pair.patient_id, index) for index in range(pair.shape[0])]
         for side, entries in sides.items():
             indices = tuple(index for index, found in enumerate(of_slice) if found == side)
             if indices:
@@ -49,7 +55,7 @@ def divide(prepared: PreparedSet, split: Split) -> Sides:
     if not sides["train"]:
         raise PreparedDataError(
             f"none of the {len(prepared.patients())} patients falls on the training side of the split; "
-            "add patients, or set split.validation and split.test lower"
+            "add patients, or set split.validation and split.test lower for patients who have no side yet"
         )
     return Sides(tuple(sides["train"]), tuple(sides["validation"]), tuple(sides["test"]))
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import datetime
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -77,6 +77,7 @@ def train(
     name: str | None = None,
     device: str = "auto",
     tracking: Tracking | None = None,
+    assigned: Mapping[str, Side] | None = None,
     progress: Progress = no_progress,
 ) -> TrainingResult:
     """Train, and return where the model lies. Under `torchrun` every process calls this with the same arguments.
@@ -90,6 +91,8 @@ def train(
         name: Of the model in its card; the recipe's name and the number of stages when not given.
         device: `auto`, `cpu`, `cuda`, `cuda:1`.
         tracking: Mirror the run to MLflow as it goes on; a tracking server that is gone is told, and stops nothing.
+        assigned: Sides of patients that were decided for good, whatever the recipe's shares and salt say; a split by
+            slice has no use for them.
         progress: Told after every step: steps done, steps in all, and where the run stands.
 
     Raises:
@@ -100,7 +103,8 @@ def train(
     started_group = join_processes(device)
     try:
         torch_device = device_of_this_process(device)  # a wrong word must not leave a run begun
-        sides = divide(prepared, recipe.split)
+        begun = _begun_sides(run) if resume else {}  # what a run has learnt from stays so until it ends
+        sides = divide(prepared, recipe.split, {**(assigned or {}), **begun})
         _begin_run(prepared, recipe, run, sides, resume=resume)
         first = idist.get_rank() == 0
         with mirrored(tracking if first else None, run, recipe, name=name_of(recipe, name)) as mirror:
@@ -191,6 +195,14 @@ def _begin_run(prepared: PreparedSet, recipe: Recipe, run: Path, sides: Sides, *
     idist.barrier()
 
 
+def _begun_sides(run: Path) -> dict[str, Side]:
+    try:
+        patients = json.loads((run / SPLIT_FILE).read_text())["patients"]
+        return {patient: side for side in get_args(Side) for patient in patients[side]}
+    except (OSError, ValueError, KeyError, TypeError):  # of a run that has not begun, or was killed beginning
+        return {}
+
+
 def _publish(prepared: PreparedSet, recipe: Recipe, run: Path, sides: Sides, *, device: torch.device) -> None:
     cascade, card = load_checkpoint(run / BEST_FILE, device=device)
     baselines = fit_on(prepared, sides.train)
@@ -214,6 +226,7 @@ def describe(recipe: Recipe, sides: Sides, *, epoch: int, name: str | None = Non
         slices=sum(len(indices) for _, indices in sides.train),
         digest=data_digest(pair for pair, _ in entries),
         split=split_digest(recipe.split, whose),
+        split_by_hash=_is_by_hash(recipe, sides),
         origins=origins_of(pair for pair, _ in sides.train),
     )
     return ModelCard(
@@ -239,6 +252,12 @@ def digests_by_side(sides: Sides) -> dict[str, tuple[str, ...]]:
     """Return the hashes of the patients on each side, sorted."""
     names: tuple[Side, ...] = get_args(Side)
     return {side: tuple(sorted(patient_digest(patient) for patient in sides.patients(side))) for side in names}
+
+
+def _is_by_hash(recipe: Recipe, sides: Sides) -> bool:
+    names: tuple[Side, ...] = get_args(Side)
+    decide = recipe.split.side_of_patient
+    return recipe.split.unit == "slice" or all(decide(one) == side for side in names for one in sides.patients(side))
 
 
 def _take_weights(cascade: Cascade, initial: Path) -> None:

@@ -71,6 +71,7 @@ def _card(cards: Sequence[ModelCard]) -> ModelCard:
         validation_patients=tuple(sorted(chosen)),
         test_patients=tuple(sorted(aside)),
         split=first.training.split if len({card.training.split for card in cards}) == 1 else "",
+        split_by_hash=all(card.training.split_by_hash for card in cards),
     )
     name = f"mean of {len(cards)} models like {first.name}"
     return replace(first, name=name, training=training, scores=None, calibration=None)

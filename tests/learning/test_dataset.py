@@ -51,6 +51,20 @@ def test_a_patient_is_on_one_side_only(prepared: PreparedSet) -> None:
     assert all(indices == tuple(range(SLICES)) for _, indices in (*sides.train, *sides.validation, *sides.test))
 
 
+def test_sides_that_were_assigned_before_hold_whatever_the_shares_say(prepared: PreparedSet) -> None:
+    assigned = {"P0": "validation", "P2": "train", "P9": "train", "somebody else": "test"}
+    for split in (Split(), Split(test=0.0, validation=0.5), Split(salt="another", offset=0.5)):
+        sides = divide(prepared, split, assigned)  # type: ignore[arg-type]
+        assert "P0" in sides.patients("validation") and {"P2", "P9"} <= set(sides.patients("train"))
+        others = {patient: split.side_of_patient(patient) for patient in prepared.patients() if patient not in assigned}
+        assert all(patient in sides.patients(side) for patient, side in others.items())
+
+
+def test_a_split_by_slice_has_no_use_for_assigned_sides(prepared: PreparedSet) -> None:
+    split = load_recipe("paper").split
+    assert divide(prepared, split, dict.fromkeys(prepared.patients(), "train")) == divide(prepared, split)
+
+
 def test_under_recipe_paper_slices_of_one_patient_are_on_both_sides(prepared: PreparedSet) -> None:
     sides = divide(prepared, load_recipe("paper").split)
     assert not sides.validation

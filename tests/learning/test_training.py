@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from lib.errors import PreparedDataError, RecipeError, TrainingError
+from lib.learning.card import patient_digest
 from lib.learning.checkpoint import load_checkpoint, read_card
 from lib.learning.dataset import divide
 from lib.learning.progress import KEY_METRIC, read_history
@@ -54,6 +55,34 @@ def test_the_card_says_who_was_trained_on_without_saying_who_it_was(
     assert not {"P0", "P1", "P5"} & set(card.training.patients)
     split = json.loads((tmp_path / "run" / "split.json").read_text())
     assert split["patients"]["train"] == ["P0", "P1", "P5"]
+
+
+def test_a_run_keeps_the_sides_that_were_assigned_and_its_card_says_so(
+    prepared: PreparedSet, recipe: Recipe, tmp_path: Path
+) -> None:
+    by_hash = train(prepared, recipe, tmp_path / "by hash").card.training
+    assigned = train(prepared, recipe, tmp_path / "run", assigned={"P0": "test", "P2": "train"}).card.training
+    split = json.loads((tmp_path / "run" / "split.json").read_text())["patients"]
+    assert (split["train"], "P0" in split["test"]) == (["P1", "P2", "P5"], True)
+    assert patient_digest("P2") in assigned.patients and patient_digest("P0") in assigned.test_patients
+    assert (by_hash.split_by_hash, assigned.split_by_hash) == (True, False)
+    assert by_hash.split != assigned.split
+
+
+def test_a_run_that_goes_on_keeps_the_sides_it_began_with(prepared: PreparedSet, tmp_path: Path) -> None:
+    """Somebody moves a patient while it is stopped: what it has learnt from must not validate it."""
+    recipe = tiny_recipe("epochs=3", "patience=0")
+    first: list[int] = []
+
+    def stop(done: int, total: int, what: str) -> None:
+        first.append(done)
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(prepared, recipe, tmp_path / "run", progress=stop)
+    card = train(prepared, recipe, tmp_path / "run", resume=True, assigned={"P0": "validation"}).card
+    assert patient_digest("P0") in card.training.patients
 
 
 def test_statistics_have_the_shape_monai_label_clients_read(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dicomweb_client.web import DICOMwebClient
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from lib.dicom.header import InstanceHeader
@@ -154,6 +155,14 @@ class Pacs:
             if failed:
                 raise RemoteError(f"{self.url}: {len(failed)} of {len(batch)} instances refused, first {failed[0]}")
 
+    def store_files(self, files: Iterable[Path]) -> None:
+        """Store DICOM files as they are; see `store`.
+
+        Raises:
+            DicomError: A file is damaged.
+        """
+        self.store(map(_instance_in, files))
+
     def _ask(self, question: Callable[[], Any], what: str) -> Any:
         """Return an answer; what a broken one makes a parser raise becomes a RemoteError."""
         try:
@@ -162,6 +171,13 @@ class Pacs:
             raise
         except Exception as error:  # JSON, multipart and DICOM parsers raise all kinds of things
             raise RemoteError(f"{self.url}: {what} cannot be understood ({type(error).__name__}: {error})") from error
+
+
+def _instance_in(path: Path) -> Dataset:
+    try:
+        return dcmread(path)
+    except Exception as error:  # a damaged file can make a parser raise anything
+        raise DicomError(f"{path.name}: damaged DICOM file ({error}); send it again") from error
 
 
 def _of_series(error: HttpStatusError, what: str) -> CT2PETError:
