@@ -139,7 +139,7 @@ async def _answer_http(request: Request, error: Exception) -> JSONResponse:
         words = "there is nothing at this address; GET / lists the addresses of this server"
     elif words == "Method Not Allowed":
         words = f"this address does not take {request.method[:20]}; GET / lists the addresses and their methods"
-    elif words == "There was an error parsing the body":
+    elif words in ("There was an error parsing the body", "Invalid multipart data."):
         words = "the body cannot be read; send JSON, or a form with files, as GET / says for this address"
     logger.info("%s: %d", address(request.scope), status)
     return _answer(status, words, getattr(error, "headers", None))

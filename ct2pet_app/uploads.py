@@ -170,10 +170,19 @@ def removed_if_refused(upload: Path) -> Iterator[None]:
 
 
 def _only_ct(folder: Path, name: str) -> Volume:
+    return read_ct(require_only_ct(folder, name))
+
+
+def require_only_ct(folder: Path, name: str) -> Series:
+    """Return the CT series that lies in a folder of uploaded files; reads headers only.
+
+    Raises:
+        ImageFileError: There is none that is usable, or more than one.
+    """
     report = scan_folder(folder)
     usable = report.usable("CT")
     if len(usable) == 1:
-        return read_ct(usable[0].series)
+        return usable[0].series
     if usable:
         listed = ", ".join(found.series.uid for found in usable)
         raise ImageFileError(f"{name}: {len(usable)} CT series ({listed}), expected one; send them one by one")

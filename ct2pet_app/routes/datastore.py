@@ -15,10 +15,11 @@ from fastapi import APIRouter, Form, Query, UploadFile
 from fastapi.responses import FileResponse
 from monailabel.endpoints import datastore as stock
 from monailabel.endpoints.user.auth import User
+from monailabel.utils.sessions import SessionInfo
 
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.routes.roles import ANNOTATOR, USER
-from ct2pet_app.uploads import MOST_FILES, refuse_impostor, suffix_of
+from ct2pet_app.uploads import MOST_FILES, refuse_impostor, require_only_ct, suffix_of, unpack
 
 if TYPE_CHECKING:
     from ct2pet_app.app import CT2PETApp
@@ -43,6 +44,7 @@ def datastore_routes(app: CT2PETApp) -> APIRouter:
     router.add_api_route("/datastore/image", _check_image, methods=["HEAD"], **by_user)
     router.add_api_route("/session/", _create_session(app), methods=["PUT"], **by_user)
     router.add_api_route("/session/{session_id}", _session(app), methods=["GET"], **by_user)
+    router.add_api_route("/session/{session_id}", _remove_session(app), methods=["DELETE"], **by_user)
     return router
 
 
@@ -113,27 +115,35 @@ def _create_session(app: CT2PETApp) -> Any:
         if len(files) > MOST_FILES:
             raise RequestError(f"{len(files)} files, at most {MOST_FILES} are taken; send them as a zip")
         with tempfile.TemporaryDirectory(prefix="session-") as folder:
-            path = Path(folder, "series")
-            if len(files) == 1:
-                name = (files[0].filename or DEFAULT_NAME)[-100:]
-                path = received(files[0], path.with_name(f"image{suffix_of(name)}"))
-                refuse_impostor(path, path.name)
-            else:
-                path.mkdir()
-                for number, file in enumerate(files):
-                    received(file, path / f"{number:05d}")  # their own names become no part of a path
-            session_id, session = sessions.add_session(str(path), expiry, uncompress)
+            path = _session_files(files, Path(folder, "series"), uncompress)
+            session_id, session = sessions.add_session(str(path), expiry)
         return {"session_id": session_id, "session_info": session.to_json()}
 
     return create_session
 
 
+def _session_files(files: list[UploadFile], folder: Path, uncompress: bool) -> Path:
+    """Return the file, or the folder of DICOM files, that was sent; their own names become no part of a path."""
+    if len(files) == 1:
+        name = (files[0].filename or DEFAULT_NAME)[-100:]
+        file = received(files[0], folder.with_name(f"image{suffix_of(name)}"))
+        refuse_impostor(file, file.name)
+        if not uncompress:
+            return file
+    folder.mkdir()
+    if len(files) == 1:
+        unpack(file, folder, file.name)
+    else:
+        for number, sent in enumerate(files):
+            received(sent, folder / f"{number:05d}")
+    require_only_ct(folder, "the session's files")
+    return folder
+
+
 def _session(app: CT2PETApp) -> Any:
     def session(session_id: str, update_ts: bool = False, image: bool = False) -> Any:
         """Return a session, or its image."""
-        found = _sessions(app).get_session(session_id, update_ts=update_ts)
-        if found is None:
-            raise NotFoundError(f"no session {session_id[:80]!r}: it has expired, or never was; create it again")
+        found = _found(_sessions(app), session_id, update_ts=update_ts)
         if not image:
             return found.to_json()
         if not Path(found.image).is_file():
@@ -141,6 +151,25 @@ def _session(app: CT2PETApp) -> Any:
         return FileResponse(found.image, filename=Path(found.image).name)
 
     return session
+
+
+def _remove_session(app: CT2PETApp) -> Any:
+    def remove_session(session_id: str) -> dict[str, Any]:
+        """Remove a session and its files."""
+        sessions = _sessions(app)
+        found = _found(sessions, session_id)
+        sessions.remove_session(session_id)
+        told: dict[str, Any] = found.to_json()
+        return told
+
+    return remove_session
+
+
+def _found(sessions: CheckedSessions, session_id: str, *, update_ts: bool = True) -> SessionInfo:
+    found = sessions.get_session(session_id, update_ts=update_ts)
+    if found is None:
+        raise NotFoundError(f"no session {session_id[:80]!r}: it has expired, or never was; create it again")
+    return found
 
 
 def _sessions(app: CT2PETApp) -> CheckedSessions:

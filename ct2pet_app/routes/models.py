@@ -31,6 +31,7 @@ def model_routes(app: CT2PETApp) -> APIRouter:
     admin: dict[str, Any] = {"dependencies": [ADMIN]}
     user: dict[str, Any] = {"dependencies": [USER], "methods": ["GET"]}
     router.add_api_route("/train/{model}", _train(app), methods=["POST"], include_in_schema=False, **admin)
+    router.add_api_route("/train/", _train_all(app), methods=["POST"], include_in_schema=False, **admin)
     router.add_api_route("/train/", _training(app), include_in_schema=False, **user)
     router.add_api_route("/model/{model}", _put_model(app), methods=["PUT"], include_in_schema=False, **admin)
     router.add_api_route("/model/{model}", _delete_model, methods=["DELETE"], include_in_schema=False, **admin)
@@ -48,6 +49,21 @@ def _train(app: CT2PETApp) -> Any:
         return stock_train.run_model(model, params, run_sync, enqueue)
 
     return train
+
+
+def _train_all(app: CT2PETApp) -> Any:
+    def train_all(params: dict[str, Any] | None = None, run_sync: bool = False) -> Any:
+        """Train every model, one after the other; `params` holds those of each under its name."""
+        for name, asked in (params or {}).items():
+            if not isinstance(asked, dict):
+                raise RequestError(f'{app.models.known(name)}: expected its settings, such as {{"max_epochs": 10}}')
+        for name in {*app.models.names, *(params or {})}:
+            app.check_training(name, (params or {}).get(name, {}))
+        if run_sync:
+            raise RequestError("run_sync: a training runs in a process of its own; leave run_sync out")
+        return stock_train.run(params)
+
+    return train_all
 
 
 def _training(app: CT2PETApp) -> Any:

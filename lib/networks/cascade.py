@@ -13,6 +13,7 @@ from lib.errors import RecipeError
 from lib.networks.unet import Normalization, UNet
 
 MAX_STAGES = 6
+MAX_BASE_CHANNELS = 512  # at depth 4 that is 8 billion weights, 32 GB
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.stages <= MAX_STAGES:
             raise RecipeError(f"network.stages is 1 to {MAX_STAGES}, found {self.stages}")
-        if self.base_channels < 1 or not 1 <= self.depth <= 6:
+        if not 1 <= self.base_channels <= MAX_BASE_CHANNELS or not 1 <= self.depth <= 6:
             raise RecipeError(
-                "network.base_channels is at least 1 and network.depth 1 to 6, "
+                f"network.base_channels is at least 1, at most {MAX_BASE_CHANNELS}, and network.depth 1 to 6, "
                 f"found {self.base_channels} and {self.depth}"
             )
         if self.context_slices < 1 or self.context_slices % 2 == 0:
