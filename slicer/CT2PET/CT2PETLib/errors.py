@@ -61,7 +61,15 @@ class UntrainedError(ServerError):
 
 
 class BusyError(ServerError):
-    """The server has as much to do as it takes."""
+    """The server has as much to do as it takes.
+
+    Attributes:
+        again_in_s: When it wants to be asked again, as it says; 0 where it does not.
+    """
+
+    def __init__(self, sentence: str, again_in_s: float = 0.0) -> None:
+        super().__init__(sentence)
+        self.again_in_s = again_in_s
 
 
 class RefusedError(ServerError):

@@ -57,7 +57,13 @@ def network_fault(error: Exception, address: Address) -> ServerError:
 
 
 def refusal(
-    status: int, content: bytes, address: Address, *, location: str = "", signed_in: bool = False
+    status: int,
+    content: bytes,
+    address: Address,
+    *,
+    location: str = "",
+    signed_in: bool = False,
+    retry_after: str = "",
 ) -> ServerError:
     """Return what an answer that is no success means for the user.
 
@@ -67,6 +73,7 @@ def refusal(
         address: Of the server.
         location: Where it sends on to.
         signed_in: A token was sent along.
+        retry_after: The header of that name.
     """
     detail = _detail(content)
     if status == 401:
@@ -78,7 +85,8 @@ def refusal(
     if status == 409:
         return UntrainedError(detail)
     if status in (429, 503):
-        return BusyError(detail or "The server has as much to do as it takes; try again in a moment.")
+        words = detail or "The server has as much to do as it takes; try again in a moment."
+        return BusyError(words, float(retry_after) if retry_after.isdecimal() else 0.0)
     if 300 <= status < 400:
         return NotCT2PETError(f"{address} only sends on to {location[:200] or 'another address'}: use that one.")
     if status < 500:

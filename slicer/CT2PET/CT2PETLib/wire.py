@@ -128,6 +128,7 @@ class Wire:
                 return self._ask_once(request, progress)
             except (UnreachableError, BusyError) as error:
                 lost_at = lost_at or time.monotonic()
+                pause_s = max(pause_s, error.again_in_s if isinstance(error, BusyError) else 0.0)
                 if time.monotonic() - lost_at + pause_s > patience.for_s:
                     raise
                 if waiting is not None:
@@ -187,8 +188,14 @@ class Wire:
         if self._interrupted.is_set():
             raise cancelled()
         if not 200 <= response.status_code < 300:
-            signed_in = bool(self.token.word)
-            raise refusal(response.status_code, content, self.address, location=location, signed_in=signed_in)
+            raise refusal(
+                response.status_code,
+                content,
+                self.address,
+                location=location,
+                signed_in=bool(self.token.word),
+                retry_after=response.headers.get("Retry-After", ""),
+            )
         return Answer(response.status_code, content, kind, location)
 
     def _fault(self, error: Exception) -> ServerError:

@@ -1,0 +1,55 @@
+"""The server is killed in the middle of a synthesis and started anew: the job goes on, and nothing is lost."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from CT2PETLib.client import Client
+from CT2PETLib.events import ConnectionLost, DrawnSlab
+from CT2PETLib.jobs import SynthesisJob
+from CT2PETLib.worker import State
+
+from lib.dicom.scan import scan_folder
+from lib.sources.phantom import write_phantoms
+from tests.servers import PASSWORD, RunningServer, end, running_server, write_users
+from tests.slicer.client.conftest import SLICES, SMALL, drain_until, publish, save_varied_model
+from tests.slicer.proxy import proxy_before
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+
+def target_of(server: RunningServer) -> tuple[str, int]:
+    return "127.0.0.1", int(server.url.rpartition(":")[2])
+
+
+def test_a_server_that_is_killed_and_started_anew_is_waited_for(tmp_path: Path) -> None:
+    write_phantoms(tmp_path / "studies", patients=1, settings=SMALL)
+    image_id = scan_folder(tmp_path / "studies").usable("CT")[0].series.uid
+    conf = {"models": "cascade3", "users": write_users(tmp_path)}
+    with running_server("ct2pet_app", tmp_path / "studies", tmp_path, **conf) as first:
+        publish(first, save_varied_model(tmp_path / "model.safetensors"))
+        with proxy_before(first.url) as proxy:
+            client = Client(proxy.url)
+            client.sign_in("una", PASSWORD)
+            job = SynthesisJob(client, model="cascade3", image_id=image_id, wanted=(0, SLICES), centre=20)
+            job.start()
+            come = drain_until(job, lambda: job.fraction > 0)
+            proxy.holding.set()  # the next request is under way
+            end(first.process)
+            proxy.holding.clear()
+            proxy.cut_all()
+            while not any(isinstance(one, ConnectionLost) for one in come):
+                come += job.drain()
+                time.sleep(0.02)
+            with running_server("ct2pet_app", tmp_path / "studies", tmp_path, **conf) as second:
+                proxy.target = target_of(second)
+                come += drain_until(job, lambda: job.state.is_over, within_s=120)
+                assert (job.state, job.sentence, job.missing) == (State.DONE, "", ())  # and the sign-in still holds
+                whole = client.slab("cascade3", image_id, 0, SLICES).pet_volume().array
+    slabs = [one for one in come if isinstance(one, DrawnSlab)]
+    assert sum(slab.stop - slab.start for slab in slabs) == SLICES
+    for slab in slabs:
+        np.testing.assert_allclose(slab.pet.array, whole[slab.start : slab.stop], rtol=0, atol=1e-5)
