@@ -86,6 +86,7 @@ class Wire:
         self._interrupted = threading.Event()
         self._adapter = CuttableAdapter(self._interrupted)
         self._session = requests.Session()
+        self._session.trust_env = not address.is_this_machine  # no proxy of the network leads back here
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, self._adapter)
 

@@ -139,6 +139,19 @@ def test_a_server_that_hangs_up(proxy: Proxy) -> None:
     assert (kind, "was lost" in sentence) == ("unreachable", True)
 
 
+def test_a_proxy_of_the_network_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    kind, sentence = said("http://pet.example:8000")
+    assert (kind, "proxy does not let requests through to pet.example" in sentence) == ("unreachable", True)
+
+
+def test_a_server_on_this_machine_is_not_looked_for_behind_a_proxy(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    assert said(clinic.server.url)[0] == "sign in"
+
+
 def test_https_where_http_is_spoken(clinic: Clinic) -> None:
     kind, sentence = said(clinic.server.url.replace("http:", "https:"))
     assert (kind, "does the address begin with http://" in sentence) == ("tls", True)

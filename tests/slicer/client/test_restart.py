@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from CT2PETLib import jobs
 from CT2PETLib.client import Client
 from CT2PETLib.events import ConnectionLost, DrawnSlab
 from CT2PETLib.jobs import SynthesisJob
+from CT2PETLib.wire import Patience
 from CT2PETLib.worker import State
 
 from lib.dicom.scan import scan_folder
@@ -25,7 +27,10 @@ def target_of(server: RunningServer) -> tuple[str, int]:
     return "127.0.0.1", int(server.url.rpartition(":")[2])
 
 
-def test_a_server_that_is_killed_and_started_anew_is_waited_for(tmp_path: Path) -> None:
+def test_a_server_that_is_killed_and_started_anew_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "LOST", Patience(600.0))  # a machine that runs many tests starts a server slowly
     write_phantoms(tmp_path / "studies", patients=1, settings=SMALL)
     image_id = scan_folder(tmp_path / "studies").usable("CT")[0].series.uid
     conf = {"models": "cascade3", "users": write_users(tmp_path)}
