@@ -77,7 +77,7 @@ class CT2PETApp(MONAILabelApp):
             except InputError as error:
                 stop_server(error)
                 raise
-        return FolderDatastore(Path(self.studies), self.settings.models_folder)
+        return FolderDatastore(Path(self.studies), self.settings.models_folder, split=self.settings.split)
 
     def init_infers(self) -> dict[str, InferTask]:
         """Return one inference for each model."""
@@ -107,6 +107,8 @@ class CT2PETApp(MONAILabelApp):
     def on_init_complete(self) -> None:
         """Begin the first scan, so that the first question does not wait for all of it."""
         super().on_init_complete()
+        if running_server() is not None:
+            self.studies_datastore.pairs.watch()
         threading.Thread(target=self._scan_ahead, name="first scan", daemon=True).start()
 
     def _scan_ahead(self) -> None:

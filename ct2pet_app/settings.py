@@ -14,6 +14,7 @@ from ct2pet_app.errors import SettingsError
 from lib.learning.recipe import DEFAULT_RECIPE, Recipe, load_recipe
 from lib.networks.cascade import MAX_STAGES
 from lib.networks.precision import Precision
+from lib.pairing.split import Split
 
 STAGES = {"unet": 1, **{f"cascade{stages}": stages for stages in range(2, MAX_STAGES + 1)}}
 DEFAULT_MODEL = "cascade3"
@@ -97,6 +98,11 @@ class AppSettings:
         for model in settings.models:
             settings.recipe_of(model)  # a wrong word is answered at start, not at the first training
         return settings
+
+    @property
+    def split(self) -> Split:
+        """Whose hash decides on which side of the split a new patient is, for good: the server's own recipe's."""
+        return self.recipe_of(self.models[0]).split
 
     def recipe_of(self, model: str, *, recipe: str | None = None, extra: Iterable[str] = ()) -> Recipe:
         """Return the recipe under which a model is trained.

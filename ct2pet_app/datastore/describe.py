@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from ct2pet_app.datastore.listing import Listing
 from lib.dicom.scan import ScannedSeries
+from lib.pairing.check_memory import Checked
 from lib.pairing.pairs import PairedSeries
+from lib.pairing.split_file import Assignment
 
 
 def describe_ct(found: ScannedSeries, listing: Listing) -> dict[str, Any]:
@@ -39,6 +42,31 @@ def describe_pet(paired: PairedSeries) -> dict[str, Any]:
         "spacing_mm": pet.spacing_mm,
         "suv": pet.suv,
         "paired_because": paired.reason,
+    }
+
+
+def describe_pair(
+    paired: PairedSeries, checked: Checked | None, assignment: Assignment | None, warning: str | None
+) -> dict[str, Any]:
+    """Return what clients are told about a pair: whose it is, on which side, and whether it is plausible."""
+    pair = paired.pair
+    if checked is None:
+        result: dict[str, Any] = {"result": "unchecked"}
+    else:
+        word = "plausible" if checked.check.ok else "accepted" if checked.accepted else "implausible"
+        told = {name: value for name, value in asdict(checked.check).items() if name != "ok"}
+        result = {"result": word, **told, "reasons": list(checked.check.reasons)}
+    return {
+        "patient_id": pair.ct.patient_id,
+        "study_instance_uid": pair.ct.study_uid,
+        "ct_series_instance_uid": pair.ct.uid,
+        "pet_series_instance_uid": pair.pet.uid,
+        "paired_because": paired.reason,
+        "side": None if assignment is None else assignment.side,
+        "side_since": None if assignment is None else assignment.assigned_utc,
+        "side_decided_by": None if assignment is None else assignment.decided_by,
+        "check": result,
+        "warning": warning,
     }
 
 

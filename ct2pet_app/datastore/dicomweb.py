@@ -29,6 +29,7 @@ from lib.dicom.scan import ScannedSeries, ScanReport, SkippedFile, studies_of
 from lib.dicom.scanned_series import judge_series
 from lib.dicom.synthetic import SyntheticSeries
 from lib.errors import CT2PETError, DicomError, RemoteError
+from lib.pairing.split import Split
 from lib.types import Series
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class PacsStudies:
     """The CT and PET series of a PACS. Asks nothing before the first question; then looks again by itself."""
 
     what = "the PACS"
+    lies_here = False
 
     def __init__(self, pacs: Pacs, cache: SeriesCache, *, index: Path, filters: Mapping[str, str]) -> None:
         self.name = pacs.url
@@ -80,6 +82,10 @@ class PacsStudies:
     def at_hand(self, *series: Series) -> AbstractContextManager[None]:
         """Return a context in which the files of these series lie in the cache."""
         return self._cache.holding(*series)
+
+    def instances(self, series: Series) -> tuple[str, ...]:
+        """Return the SOPInstanceUID of each file of a series, which are the files' names; nothing is fetched."""
+        return tuple(path.stem for path in series.files)
 
     def close(self) -> None:
         """Look no more."""
@@ -147,7 +153,7 @@ class PacsStudies:
                 for number, headers in enumerate(pool.map(self._headers, unseen)):
                     series = unseen[number]
                     if number - shown >= SHOWN_AFTER and series.study_uid != unseen[number - 1].study_uid:
-                        self._listing, shown = self._listed(), number
+                        self._listing, shown = self._listed(is_whole=False), number
                     if headers is not None:
                         self._seen[series] = _judged(headers)
             except BaseException:
@@ -172,20 +178,21 @@ class PacsStudies:
             self._index.remember(str(folder), kept)
         return named
 
-    def _listed(self) -> Listing:
+    def _listed(self, *, is_whole: bool = True) -> Listing:
         series = sorted(
             (seen for seen, _ in self._seen.values() if seen is not None),
             key=lambda found: (found.series.patient_id, found.series.study_uid, found.series.uid),
         )
         skipped = tuple(file for _, files in self._seen.values() for file in files)
-        return listing_of(ScanReport(self._cache.folder, studies_of(series), tuple(series), skipped))
+        report = ScanReport(self._cache.folder, studies_of(series), tuple(series), skipped)
+        return listing_of(report, is_whole=is_whole)
 
 
 class DicomwebDatastore(StudiesDatastore):
     """The datastore of ``--studies https://.../dicom-web``."""
 
-    def __init__(self, pacs: Pacs, studies: PacsStudies, writable: Path) -> None:
-        super().__init__(studies, writable)
+    def __init__(self, pacs: Pacs, studies: PacsStudies, writable: Path, *, split: Split = Split()) -> None:
+        super().__init__(studies, writable, split=split)
         self._pacs = pacs
         self._pacs_studies = studies
 
@@ -197,8 +204,18 @@ class DicomwebDatastore(StudiesDatastore):
         """
         self._pacs.store(series.datasets())
 
+    def keep_files(self, files: Mapping[str, Sequence[Path]]) -> None:
+        """Store the files of series in the PACS; those that are there already stay as they are.
+
+        Raises:
+            RemoteError: The PACS cannot be asked, or refuses an instance. What it took stays there.
+        """
+        for paths in files.values():
+            self._pacs.store_files(paths)
+
     def close(self) -> None:
         """Look for new studies no more."""
+        super().close()
         self._pacs_studies.close()
 
 
@@ -223,7 +240,7 @@ def dicomweb_datastore(url: str, settings: AppSettings) -> DicomwebDatastore:
     cache = SeriesCache(folder / "series", pacs, limit_bytes=settings.cache_bytes)
     filters = {key: str(word) for key, word in stock.MONAI_LABEL_DICOMWEB_SEARCH_FILTER.items() if key != "Modality"}
     studies = PacsStudies(pacs, cache, index=folder / "index.sqlite", filters=filters)
-    return DicomwebDatastore(pacs, studies, settings.models_folder)
+    return DicomwebDatastore(pacs, studies, settings.models_folder, split=settings.split)
 
 
 def _judged(headers: Mapping[str, InstanceHeader | str]) -> Seen:

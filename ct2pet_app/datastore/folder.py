@@ -1,23 +1,31 @@
-"""A folder of DICOM studies as MONAI Label's datastore. The studies are only read; a series is added when asked for."""
+"""A folder of DICOM studies as MONAI Label's datastore. The studies are only read; series are added when asked for."""
 
 from __future__ import annotations
 
+import shutil
+import time
+import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ct2pet_app.datastore.listing import StudiesFolder
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import RequestError
+from lib.dicom.folder import UNFINISHED
 from lib.dicom.synthetic import SyntheticSeries
-from lib.dicom.write import write_series
+from lib.dicom.write import LEFT_BEHIND_S, write_series
+from lib.errors import InputError, OutputError
+from lib.pairing.split import Split
 
 STORED = "synthetic-pet"  # in the studies folder: one folder a stored series in it, named by its UID, which is ours
+KEPT = "uploaded-pairs"  # in the studies folder: one folder an upload in it, with a name that says nothing
 
 
 class FolderDatastore(StudiesDatastore):
     """The datastore of ``--studies FOLDER``; scans at the first question, and again as the folder changes."""
 
-    def __init__(self, studies: Path, writable: Path) -> None:
-        super().__init__(StudiesFolder(studies, index=writable / "index.sqlite"), writable)
+    def __init__(self, studies: Path, writable: Path, *, split: Split = Split()) -> None:
+        super().__init__(StudiesFolder(studies, index=writable / "index.sqlite"), writable, split=split)
         self._root = studies
 
     def store_series(self, series: SyntheticSeries) -> None:
@@ -27,8 +35,45 @@ class FolderDatastore(StudiesDatastore):
             InputError: That folder may not be written, holds other files, or is a link that leaves the studies.
             OutputError: The disk is full; nothing half-written is left.
         """
+        write_series(series, self._inside(STORED) / series.uid)
+
+    def keep_files(self, files: Mapping[str, Sequence[Path]]) -> None:
+        """Copy the files of series into the studies folder, `uploaded-pairs/...`, where they appear in one step.
+
+        Raises:
+            InputError: That folder may not be written, or is a link that leaves the studies.
+            OutputError: The disk is full; nothing half-written is left.
+        """
+        home = self._inside(KEPT)
+        name = uuid.uuid4().hex
+        beside = home / f".{name}{UNFINISHED}"
+        try:
+            for number, paths in enumerate(files.values(), start=1):
+                folder = beside / f"{number}"
+                folder.mkdir(parents=True)
+                for place, path in enumerate(paths, start=1):
+                    shutil.copyfile(path, folder / f"{place:05d}.dcm")
+            beside.replace(home / name)
+            _remove_leftovers(home)
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            raise InputError(f"{KEPT} in the studies folder: cannot be written ({error.strerror})") from error
+        except OSError as error:
+            raise OutputError(
+                f"{KEPT} in the studies folder: cannot be written ({error.strerror}); nothing is left there, free space"
+            ) from error
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+    def _inside(self, name: str) -> Path:
+        """Return a folder in the studies folder, never beyond it."""
         root = self._root.resolve()
-        folder = root / STORED / series.uid
-        if not folder.resolve().is_relative_to(root):
-            raise RequestError(f"store: {STORED} in the studies folder is a link that leaves it; make it a folder")
-        write_series(series, folder)
+        if not (root / name).resolve().is_relative_to(root):
+            raise RequestError(f"{name} in the studies folder is a link that leaves it; make it a folder")
+        return root / name
+
+
+def _remove_leftovers(home: Path) -> None:
+    """Remove what a killed server had begun to write."""
+    for path in home.glob(f".*{UNFINISHED}"):
+        if path.stat().st_mtime < time.time() - LEFT_BEHIND_S:
+            shutil.rmtree(path, ignore_errors=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from lib.dicom.index import HeaderIndex
+from lib.dicom.read_header import read_header
 from lib.dicom.scan import ScannedSeries, ScanReport, scan_folder
 from lib.pairing.pairs import PairedSeries, pair_series
 from lib.types import Series
@@ -31,6 +32,7 @@ class Listing:
         pairs: The pair of each CT that has a PET, by CT UID.
         by_pet: CT UID by PET UID, of the pairs.
         why_unpaired: Why a series has no partner, by UID.
+        is_whole: Whether all was looked at; a large PACS is shown while it still is.
     """
 
     report: ScanReport
@@ -38,6 +40,7 @@ class Listing:
     pairs: Mapping[str, PairedSeries]
     by_pet: Mapping[str, str]
     why_unpaired: Mapping[str, str]
+    is_whole: bool = True
 
 
 class Studies(Protocol):
@@ -46,10 +49,12 @@ class Studies(Protocol):
     Attributes:
         name: Of the datastore.
         what: How the place is called in messages, such as `the studies folder`.
+        lies_here: Whether reading all its pixels costs nothing but time; those of a PACS are brought only when needed.
     """
 
     name: str
     what: str
+    lies_here: bool
 
     def listing(self) -> Listing:
         """Return the listing, at most a minute old."""
@@ -63,12 +68,18 @@ class Studies(Protocol):
         """Return a context in which the files of these series lie where `Series.files` says."""
         ...
 
+    def instances(self, series: Series) -> tuple[str, ...]:
+        """Return the SOPInstanceUID of each file of a series."""
+        ...
+
 
 class StudiesFolder:
     """A folder of studies that is looked at again when it is asked for and some seconds have passed.
 
     Only reads. The first question waits for the first scan; later ones reopen no file that has not changed.
     """
+
+    lies_here = True
 
     def __init__(self, root: Path, *, index: Path) -> None:
         self.root = root
@@ -111,6 +122,14 @@ class StudiesFolder:
         """Return a context that does nothing: the files are in the folder."""
         return nullcontext()
 
+    def instances(self, series: Series) -> tuple[str, ...]:
+        """Return the SOPInstanceUID of each file of a series, out of the files.
+
+        Raises:
+            DicomError: A file is damaged.
+        """
+        return instances_in(series.files)
+
     def _scan(self) -> Listing:
         began = time.monotonic()
         listing = listing_of(scan_folder(self.root, index=self._index))
@@ -120,7 +139,12 @@ class StudiesFolder:
         return listing
 
 
-def listing_of(report: ScanReport) -> Listing:
+def instances_in(files: Iterable[Path]) -> tuple[str, ...]:
+    """Return the SOPInstanceUID of each file; DicomError where one is damaged."""
+    return tuple(read_header(path).sop_instance_uid for path in files)
+
+
+def listing_of(report: ScanReport, *, is_whole: bool = True) -> Listing:
     """Return the images and pairs among the series of a report."""
     pairing = pair_series(report)
     pairs = {paired.pair.ct.uid: paired for paired in pairing.pairs}
@@ -133,6 +157,7 @@ def listing_of(report: ScanReport) -> Listing:
         pairs=pairs,
         by_pet={paired.pair.pet.uid: uid for uid, paired in pairs.items()},
         why_unpaired={unpaired.series_uid: unpaired.reason for unpaired in pairing.unpaired},
+        is_whole=is_whole,
     )
 
 

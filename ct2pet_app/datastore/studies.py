@@ -7,8 +7,10 @@ of a request is looked up in a listing; none becomes a path.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ from monailabel.interfaces.datastore import Datastore
 from ct2pet_app.datastore.converted import ConvertedVolumes
 from ct2pet_app.datastore.describe import describe_ct, describe_pet, describe_series, why_no_image
 from ct2pet_app.datastore.listing import Listing, Studies
+from ct2pet_app.datastore.pairs import PairBook
 from ct2pet_app.datastore.shelf import Kept, Shelf
 from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.trained_on import TrainedOn
 from ct2pet_app.uploads import (
     CTSource,
     read_uploaded_ct,
@@ -29,10 +33,14 @@ from ct2pet_app.uploads import (
 )
 from lib.dicom.read import read_ct, read_pet
 from lib.dicom.synthetic import SyntheticSeries
+from lib.errors import PairingError
 from lib.imaging.files import SUFFIXES
 from lib.imaging.volume import Volume
 from lib.pairing.pairs import PairedSeries
+from lib.pairing.split import Side, Split
 from lib.types import Series
+
+logger = logging.getLogger(__name__)
 
 FINAL = "final"  # MONAI Label's word for the label that counts
 
@@ -40,8 +48,9 @@ FINAL = "final"  # MONAI Label's word for the label that counts
 class StudiesDatastore(Datastore):
     """What a folder and a PACS of studies have in common; nothing is looked at before the first question."""
 
-    def __init__(self, studies: Studies, writable: Path) -> None:
-        self._studies = studies
+    def __init__(self, studies: Studies, writable: Path, *, split: Split = Split()) -> None:
+        self.studies = studies
+        self.pairs = PairBook(studies, writable, split=split, trained_on=TrainedOn(writable))
         self._shelf = Shelf(writable / "shelf")
         self._converted = ConvertedVolumes(writable / "converted")
 
@@ -49,7 +58,9 @@ class StudiesDatastore(Datastore):
 
     def listing(self) -> Listing:
         """Return which studies there are, at most some seconds old."""
-        return self._studies.listing()
+        listing = self.studies.listing()
+        self.pairs.note(listing)
+        return listing
 
     def ct_source(self, image_id: str) -> CTSource:
         """Return the CT of an image id.
@@ -72,12 +83,51 @@ class StudiesDatastore(Datastore):
         return [describe_series(found, listing) for found in listing.report.series]
 
     def training_pairs(self) -> tuple[PairedSeries, ...]:
-        """Return all pairs, looked for now; read their files inside `at_hand`."""
-        return tuple(self._studies.look_again().pairs.values())
+        """Return all plausible pairs, looked for now; read their files inside `at_hand`.
+
+        Raises:
+            PairingError: There are pairs, and none is plausible.
+            RemoteError: The PACS cannot be asked for the files of one that was not checked yet.
+        """
+        pairs = tuple(self.studies.look_again().pairs.values())
+        usable = self.pairs.usable(pairs)
+        if pairs and not usable:
+            raise PairingError(f"none of {len(pairs)} pairs is plausible; GET /ct2pet/pairs says why for each")
+        return usable
+
+    def sides(self, pairs: Sequence[PairedSeries], asked: Split) -> dict[str, Side]:
+        """Return each patient's side of the split by PatientID; those of pairs who have none get one now, for good.
+
+        What a training asks for decides nothing, so that its word moves nobody; under a split by slice it is empty.
+
+        Raises:
+            SplitFileError: The split file cannot be understood; nobody is assigned.
+            OutputError: It cannot be written.
+        """
+        if asked.unit != "patient":
+            logger.info("a split by slice has no sides of patients: %s is not used", self.pairs.split_file.name)
+            return {}
+        sides = self.pairs.assign(pairs)
+        for warning in self.pairs.warnings(sides).values():
+            logger.warning("%s", warning)
+        return sides
+
+    def keep_files(self, files: Mapping[str, Sequence[Path]]) -> None:
+        """Put DICOM files where the studies are, by series UID.
+
+        Raises:
+            RequestError: The place takes none.
+            CT2PETError: They cannot be written, or the PACS refuses them.
+        """
+        raise RequestError(f"{self.studies.what} takes no series; add them there yourself")
+
+    def close(self) -> None:
+        """Look for new pairs no more."""
+        self.pairs.close()
 
     def at_hand(self, *series: Series) -> AbstractContextManager[None]:
         """Return a context in which the files of these series lie where `Series.files` says."""
-        return self._studies.at_hand(*series)
+        return self.studies.at_hand(*series)
 
     def store_series(self, series: SyntheticSeries) -> None:
         """Put a synthetic PET series where its CT's study is; the same one again changes nothing.
@@ -86,12 +136,12 @@ class StudiesDatastore(Datastore):
             RequestError: The place takes none.
             CT2PETError: It cannot be written, or the PACS refuses it.
         """
-        raise RequestError(f"store: {self._studies.what} takes no series; ask for the .zip and store it there yourself")
+        raise RequestError(f"store: {self.studies.what} takes no series; ask for the .zip and store it there yourself")
 
     # -- MONAI Label's interface: images -------------------------------------------------------------------------------
 
     def name(self) -> str:
-        return self._studies.name
+        return self.studies.name
 
     def set_name(self, name: str) -> None:
         raise RequestError("the datastore is named after where its studies are")
@@ -129,7 +179,7 @@ class StudiesDatastore(Datastore):
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         path = Path(image_filename)
         if image_id in self.listing().images:
-            raise RequestError(f"image {image_id!r} is a series of {self._studies.what}; give the upload another name")
+            raise RequestError(f"image {image_id!r} is a series of {self.studies.what}; give the upload another name")
         with removed_if_refused(path):
             suffix = suffix_of(path.name)
             ct = read_uploaded_ct(path, f"{image_id}{suffix}")
@@ -162,16 +212,20 @@ class StudiesDatastore(Datastore):
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         paired = self._pair_of(label_id) if label_tag == FINAL else None
         if paired is not None:
-            return describe_pet(paired)
+            return {**self._shelf.note_of(paired.pair.pet.uid), **describe_pet(paired)}
         return dict(self._label(label_id, label_tag).note)
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
-        self._shelf.add_label_note(label_id, label_tag, info)
+        paired = self._pair_of(label_id) if label_tag == FINAL else None
+        if paired is not None:  # the file is none of the shelf's, and is not touched
+            self._shelf.add_note(paired.pair.pet.uid, info)
+        else:
+            self._shelf.add_label_note(label_id, label_tag, info)
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         if label_tag == FINAL:
             raise RequestError(
-                f"the final label of a CT is the real PET of its study: add that series to {self._studies.what}; "
+                f"the final label of a CT is the real PET of its study: add that series to {self.studies.what}; "
                 "a synthetic PET is saved under another tag, such as synthetic"
             )
         suffix = next((suffix for suffix in SUFFIXES if label_filename.lower().endswith(suffix)), None)
@@ -199,10 +253,12 @@ class StudiesDatastore(Datastore):
         return [{"image": uid, "label": paired.pair.pet.uid} for uid, paired in self.listing().pairs.items()]
 
     def status(self) -> dict[str, Any]:
-        tags = {FINAL: len(self.listing().pairs)}
+        pairs = tuple(self.listing().pairs.values())
+        counts = {name: count for name, count in asdict(self.pairs.counts(pairs)).items() if count != ""}
+        tags = {FINAL: len(pairs)}
         for kept in self._shelf.labels():
             tags[kept.tag] = tags.get(kept.tag, 0) + 1
-        return {"total": len(self.list_images()), "completed": tags[FINAL], "label_tags": tags}
+        return {"total": len(self.list_images()), "completed": tags[FINAL], "label_tags": tags, "pairs": counts}
 
     def json(self) -> dict[str, Any]:
         objects = {image: {"image": {"ext": "", "info": self.get_image_info(image)}} for image in self.list_images()}
@@ -212,10 +268,10 @@ class StudiesDatastore(Datastore):
         return {"name": self.name(), "description": self.description(), "objects": objects}
 
     def refresh(self) -> None:
-        self._studies.look_again()
+        self.studies.look_again()
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:
-        raise RequestError(f"this server does not pack its studies; copy them from {self._studies.what}")
+        raise RequestError(f"this server does not pack its studies; copy them from {self.studies.what}")
 
     def _as_file(self, series: Series, read: Callable[[Series], Volume]) -> Path:
         with self.at_hand(series):

@@ -12,6 +12,7 @@ from ct2pet_app.quiet import keep_names_out
 from ct2pet_app.routes.datastore import datastore_routes
 from ct2pet_app.routes.infer import infer_routes
 from ct2pet_app.routes.models import model_routes
+from ct2pet_app.routes.pairs import pair_routes
 from ct2pet_app.routes.refused import refused_routes
 from ct2pet_app.routes.studies import studies_routes
 from ct2pet_app.temporary import TemporaryFolder
@@ -52,5 +53,6 @@ def our_routers(app: CT2PETApp) -> tuple[APIRouter, ...]:
         datastore_routes(app),
         model_routes(app),
         studies_routes(app),
+        pair_routes(app),
         refused_routes(),
     )

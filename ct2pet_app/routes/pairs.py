@@ -1,0 +1,62 @@
+"""The pairs of CT and PET: seeing them, adding one from a viewer, answering for one that looks wrong."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, File, Form, UploadFile
+
+from ct2pet_app.pairs import accept_pair, add_pair, describe_pairs
+from ct2pet_app.routes.datastore import received
+from ct2pet_app.routes.roles import ADMIN, ANNOTATOR, USER
+
+if TYPE_CHECKING:
+    from ct2pet_app.app import CT2PETApp
+
+
+def pair_routes(app: CT2PETApp) -> APIRouter:
+    """Return the addresses of the pairs."""
+    router = APIRouter(tags=["ct2pet"])
+    router.add_api_route("/ct2pet/pairs", _pairs(app), dependencies=[USER], methods=["GET"])
+    router.add_api_route("/ct2pet/pairs", _add(app), dependencies=[ANNOTATOR], methods=["POST"])
+    router.add_api_route("/ct2pet/pairs/{ct}/accept", _accept(app), dependencies=[ADMIN], methods=["POST"])
+    return router
+
+
+def _pairs(app: CT2PETApp) -> Any:
+    def listed() -> list[dict[str, Any]]:
+        """Every pair of CT and PET: its patient, its side of the split and since when, its check and the reasons."""
+        return describe_pairs(app.studies_datastore)
+
+    return listed
+
+
+def _add(app: CT2PETApp) -> Any:
+    def add(
+        ct: UploadFile | None = File(None),
+        pet: UploadFile | None = File(None),
+        study: UploadFile | None = File(None),
+        despite_checks: bool = Form(False),
+    ) -> dict[str, Any]:
+        """Add a CT and its PET to the studies, each a .zip of one DICOM series, or one `study` .zip of both.
+
+        The PET alone is enough where its CT is there. `despite_checks` takes a pair that does not look like one.
+        """
+        with tempfile.TemporaryDirectory(prefix="ct2pet-upload-") as folder:
+            sent = {"ct": ct, "pet": pet, "study": study}
+            archives = {
+                field: received(file, Path(folder) / f"{field}.zip") for field, file in sent.items() if file is not None
+            }
+            return add_pair(app.studies_datastore, archives, despite_checks=despite_checks)
+
+    return add
+
+
+def _accept(app: CT2PETApp) -> Any:
+    def accept(ct: str) -> dict[str, Any]:
+        """Answer for the pair of a CT: it is trained on whatever its check says, as long as its files stay the same."""
+        return accept_pair(app.studies_datastore, ct)
+
+    return accept
