@@ -153,6 +153,9 @@ class PairBook:
         Raises:
             RemoteError: The PACS cannot be asked for the files.
         """
+        unknown = sum(self._known(paired) is None for paired in pairs)
+        if unknown:
+            logger.info("checking %d pairs that were not checked before", unknown)
         used = []
         for paired in pairs:
             checked = self.check(paired)
