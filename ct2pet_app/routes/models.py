@@ -70,7 +70,10 @@ def _training(app: CT2PETApp) -> Any:
     def training(all: bool = False, check_if_running: bool = False) -> Any:
         """How the newest training task does, or did, and what was decided about its model."""
         task = stock_train.status(all, check_if_running)
-        if not isinstance(task, dict) or check_if_running or task.get("status") != "DONE":
+        if not isinstance(task, dict):
+            return task
+        task = {**task, "details": list(task.get("details", ()))}  # its thread goes on changing the one it has
+        if task["status"] != "DONE":
             return task
         told = newest_stats(app.models.runs(str(task["request"].get("model"))))
         return {**task, **{key: told[key] for key in ("published", "verdict", "version") if key in told}}

@@ -45,8 +45,8 @@ class Duel:
         challenger, champion: Mean over patients.
         difference: Challenger - champion, with its 95 % bootstrap interval over patients.
         outcome: `worse` and `better` where the whole interval is on that side; with fewer than `ENOUGH` patients, whose
-            interval says little, where the mean is. `worse` also where the challenger has no value and the champion
-            does, as the correlation of a PET that is flat.
+            interval says little, where the mean is. `worse` also where the champion has a value and the challenger
+            none, as the correlation of a PET that is flat, or an infinitely bad one.
     """
 
     measure: Measure
@@ -218,7 +218,9 @@ def _duel(patients: Sequence[Sequence[Figures]], measure: Measure) -> Duel:
     both = [(model, other) for model, other in rows if math.isfinite(model) and math.isfinite(other)]
     challenger, champion = (bootstrap_mean((row[n] for row in both), resamples=1).mean for n in (0, 1))
     difference = bootstrap_mean(model - other for model, other in both)
-    collapsed = any(math.isnan(model) and math.isfinite(other) for model, other in rows)
+    collapsed = any(
+        math.isfinite(other) and not math.isfinite(model) and not _ahead(model, measure) > 0 for model, other in rows
+    )
     return Duel(measure, challenger, champion, difference, "worse" if collapsed else _outcome(difference, measure))
 
 

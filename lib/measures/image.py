@@ -142,8 +142,10 @@ def library_versions() -> dict[str, str]:
 
 
 def psnr_db(mse: float) -> float:
-    """Return the PSNR of an MSE [SUV squared] for the fixed range; infinite for 0, NaN for NaN."""
-    return math.inf if mse == 0 else 10 * math.log10(DATA_RANGE_SUV**2 / mse)
+    """Return the PSNR of an MSE [SUV squared] for the fixed range: inf for 0, -inf for inf, NaN for NaN."""
+    if mse in (0, math.inf):  # the square of a network's output that ran away is larger than a float32 holds
+        return math.inf if mse == 0 else -math.inf
+    return 10 * math.log10(DATA_RANGE_SUV**2 / mse)
 
 
 def ssim_maps(synthetic_suv: Tensor, real_suv: Tensor) -> Tensor:

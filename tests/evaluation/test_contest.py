@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,10 +79,18 @@ def test_behind_in_every_measure_loses_though_no_difference_is_sure() -> None:
     assert "is behind, if not surely, the champion in mae_suv_body 0.425 against 0.400" in held.sentence()
 
 
-def test_a_collapsed_pet_is_worse_though_its_correlation_is_not_defined() -> None:
-    held = contest(*[{"correlation_body": math.nan}] * ENOUGH)
-    assert [(duel.measure.name, duel.outcome) for duel in held.lost] == [("correlation_body", "worse")]
-    assert held.as_json()["beside_champion"]["correlation_body"]["challenger"] is None
+@pytest.mark.parametrize(
+    ("name", "value"), [("correlation_body", math.nan), ("psnr_db_body", -math.inf), ("mae_suv_body", math.inf)]
+)
+def test_a_collapsed_pet_is_worse_though_its_figure_is_no_number(name: str, value: float) -> None:
+    held = contest(*[{name: value}] * ENOUGH)
+    assert [(duel.measure.name, duel.outcome) for duel in held.lost] == [(name, "worse")]
+    assert json.dumps(held.as_json()["beside_champion"][name], allow_nan=False).startswith('{"challenger": null')
+    assert f"It is worse than the champion in {name}" in held.sentence()
+
+
+def test_a_perfect_pet_is_not_worse_though_its_psnr_is_no_number() -> None:
+    assert not contest(*[{"psnr_db_body": math.inf}] * ENOUGH).lost
 
 
 def test_a_first_model_must_surely_lead_all_trivial_predictors_in_one_measure() -> None:

@@ -54,6 +54,13 @@ def test_the_psnr_range_is_fixed_whatever_the_images_hold() -> None:
         assert found.psnr_db == pytest.approx(20.0)  # an error of 1 SUV in a range of 10
 
 
+def test_a_pet_that_ran_away_is_infinitely_bad() -> None:
+    _, real, body = volumes((3, 48, 48))
+    with np.errstate(over="ignore"):  # 1e30 squared is no float32
+        found = measure_slices(np.full_like(real, 1e30), real, body)
+    assert (found.mse, found.psnr_db, found.as_json()["psnr_db"]) == (math.inf, -math.inf, None)
+
+
 def test_equal_images_are_perfect() -> None:
     _, real, body = volumes((3, 180, 176))
     found = measure_slices(real, real, body)
