@@ -9,10 +9,13 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import BinaryIO
 
 LOCK = "in-use"
+LEFTOVERS = ("shelf/.*", "converted/.*", "results/*")  # of the models folder: being written, or waiting to be sent
+LEFT_BEHIND_S = 3600.0  # another server may share the folder, and writes at no file that long
 
 
 class TemporaryFolder:
@@ -27,6 +30,11 @@ class TemporaryFolder:
         self._lock = _locked(self.path)  # kept open as long as the process lives
         os.environ["TMPDIR"] = tempfile.tempdir = str(self.path)  # of this process and those that it starts
 
+    def close(self) -> None:
+        """Remove the folder, at an orderly end."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.close()
+
 
 def remove_if_abandoned(folder: Path) -> None:
     """Remove a temporary folder unless its owner lives."""
@@ -39,6 +47,15 @@ def remove_if_abandoned(folder: Path) -> None:
         return
     shutil.rmtree(folder, ignore_errors=True)
     lock.close()
+
+
+def remove_leftovers(models_folder: Path) -> None:
+    """Remove half-written files, and results that nobody fetched, of servers that are gone."""
+    for pattern in LEFTOVERS:
+        for left in models_folder.glob(pattern):
+            with contextlib.suppress(OSError):  # somebody else removes it, too
+                if left.is_file() and left.stat().st_mtime < time.time() - LEFT_BEHIND_S:
+                    left.unlink()
 
 
 def _locked(folder: Path) -> BinaryIO:

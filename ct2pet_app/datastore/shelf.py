@@ -110,8 +110,12 @@ class Shelf:
     def _keep(self, image: str, tag: str, source: Path, suffix: str, note: Mapping[str, Any]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         name = f"{uuid.uuid4().hex}{suffix}"
-        shutil.copyfile(source, self._folder / f".{name}")
-        (self._folder / f".{name}").replace(self._folder / name)
+        beside = self._folder / f".{name}"
+        try:
+            shutil.copyfile(source, beside)
+            beside.replace(self._folder / name)
+        finally:  # the disk may be full
+            beside.unlink(missing_ok=True)
         former = self._find("image = ? AND tag = ?", image, tag)
         with self._open() as contents:
             row = (image, tag, name, json.dumps(dict(note)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
@@ -15,7 +16,7 @@ from ct2pet_app.routes.models import model_routes
 from ct2pet_app.routes.pairs import pair_routes
 from ct2pet_app.routes.refused import refused_routes
 from ct2pet_app.routes.studies import studies_routes
-from ct2pet_app.temporary import TemporaryFolder
+from ct2pet_app.temporary import TemporaryFolder, remove_leftovers
 from lib.errors import CT2PETError, OutputError
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ def install(app: CT2PETApp) -> None:
     if application is None:
         return
     try:
-        application.state.temporary = TemporaryFolder(app.settings.models_folder / "temporary")
+        remove_leftovers(app.settings.models_folder)
+        temporary = TemporaryFolder(app.settings.models_folder / "temporary")
+        atexit.register(temporary.close)
     except OSError as error:
         words = f"--conf models_folder {app.settings.models_folder}: cannot be written ({error.strerror})"
         server.stop_server(OutputError(words))

@@ -1,0 +1,60 @@
+"""Temporary files of servers that are gone: removed at the next start, and none of one that lives."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ct2pet_app.temporary import TemporaryFolder, remove_leftovers
+
+
+@pytest.fixture(autouse=True)
+def usual_folder() -> Iterator[None]:
+    """Give this process its own temporary folder back."""
+    usual, variable = tempfile.tempdir, os.environ.get("TMPDIR")
+    yield
+    tempfile.tempdir = usual
+    os.environ.pop("TMPDIR", None)
+    if variable is not None:
+        os.environ["TMPDIR"] = variable
+
+
+def test_every_temporary_file_lies_in_it(tmp_path: Path) -> None:
+    with closing(TemporaryFolder(tmp_path / "temporary")) as folder:
+        with tempfile.NamedTemporaryFile() as file:
+            assert Path(file.name).parent == folder.path
+        assert folder.path.stat().st_mode & 0o077 == 0
+    assert not folder.path.exists()
+
+
+def test_what_a_killed_server_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "server-killed" / "upload").mkdir(parents=True)
+    (tmp_path / "server-killed" / "upload" / "ct.nrrd").write_bytes(b"x")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "parent").mkdir()
+    (tmp_path / "server-killed").rename(tmp_path / "parent" / "server-killed")
+    (tmp_path / "parent" / "link").symlink_to(tmp_path / "elsewhere")
+    with closing(TemporaryFolder(tmp_path / "parent")) as folder:
+        assert list((tmp_path / "parent").iterdir()) == [folder.path]
+    assert (tmp_path / "elsewhere").is_dir()
+
+
+def test_the_folder_of_a_living_server_stays(tmp_path: Path) -> None:
+    with closing(TemporaryFolder(tmp_path)) as first, closing(TemporaryFolder(tmp_path)) as second:
+        assert first.path.is_dir()
+        assert second.path.is_dir()
+
+
+def test_only_old_leftovers_go(tmp_path: Path) -> None:
+    for name in ("shelf/.half.nrrd", "shelf/whole.nrrd", "results/old.nrrd", "results/new.nrrd"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+        if not name.endswith("new.nrrd"):
+            os.utime(tmp_path / name, (0, 0))
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*.nrrd")) == ["new.nrrd", "whole.nrrd"]
