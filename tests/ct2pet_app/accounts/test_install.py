@@ -13,6 +13,7 @@ from fastapi import APIRouter, FastAPI
 from monailabel.config import settings as monailabel_settings
 from monailabel.endpoints.user import auth as stock_auth
 
+from ct2pet_app.accounts.attempts import Attempts
 from ct2pet_app.accounts.install import install_accounts
 from ct2pet_app.routes.roles import ADMIN, USER
 from ct2pet_app.server import guard
@@ -164,6 +165,24 @@ def test_a_key_that_cannot_be_kept_is_said(install: Install, tmp_path: Path) -> 
     (tmp_path / "models").write_text("a file where a folder should be")
     with pytest.raises(OutputError, match=r"accounts.key, with which tokens are signed, cannot be kept"):
         install(users=str(write_users(tmp_path)))
+
+
+def test_of_twenty_guesses_at_once_five_are_made(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ct2pet_app.accounts.install.Attempts", lambda: Attempts(clock=lambda: 1000.0))
+    server = install(users=str(write_users(tmp_path)))
+
+    async def guesses() -> list[httpx.Response]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(server), base_url="http://127.0.0.1") as client:
+            guess = {"username": "ada", "password": "seven geese on a lane"}
+            return await asyncio.gather(*(client.post("/auth/token", data=guess) for _ in range(20)))
+
+    answers = asyncio.run(guesses())
+    assert sorted(answer.status_code for answer in answers) == [401] * 5 + [429] * 15
+    assert {answer.headers["Retry-After"] for answer in answers if answer.status_code == 429} == {"5"}
+    assert log_in(server, "ada").status_code == 429
+    assert log_in(server, "una").status_code == 200
 
 
 def test_an_unknown_name_takes_as_long_as_a_wrong_password(
