@@ -91,7 +91,7 @@ class CascadeTrainTask(TrainTask):
             name=self._name,
             device=asked.device,
             tracking=asked.tracking,
-            assigned=datastore.sides(pairs, asked.recipe.split),
+            assigned=datastore.pairs.sides(pairs, asked.recipe.split),
             progress=tell_percent(f"training {self._name}"),
         )
         logger.info("training %s ended after epoch %d: %s", self._name, result.epochs, result.stopped_because)

@@ -111,6 +111,23 @@ class PairBook:
             )
         return {patient: assignment.side for patient, assignment in known.items()}
 
+    def sides(self, pairs: Sequence[PairedSeries], asked: Split) -> dict[str, Side]:
+        """Return each patient's side of the split by PatientID; those of pairs who have none get one now, for good.
+
+        What a training asks for decides nothing, so that its word moves nobody; under a split by slice it is empty.
+
+        Raises:
+            SplitFileError: The split file cannot be understood; nobody is assigned.
+            OutputError: It cannot be written.
+        """
+        if asked.unit != "patient":
+            logger.info("a split by slice has no sides of patients: %s is not used", self.split_file.name)
+            return {}
+        sides = self.assign(pairs)
+        for warning in self.warnings(sides).values():
+            logger.warning("%s", warning)
+        return sides
+
     # -- checks --------------------------------------------------------------------------------------------------------
 
     def check(self, paired: PairedSeries) -> Checked:

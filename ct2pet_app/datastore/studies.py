@@ -7,7 +7,6 @@ of a request is looked up in a listing; none becomes a path.
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -37,10 +36,8 @@ from lib.errors import PairingError
 from lib.imaging.files import SUFFIXES
 from lib.imaging.volume import Volume
 from lib.pairing.pairs import PairedSeries
-from lib.pairing.split import Side, Split
+from lib.pairing.split import Split
 from lib.types import Series
-
-logger = logging.getLogger(__name__)
 
 FINAL = "final"  # MONAI Label's word for the label that counts
 
@@ -94,23 +91,6 @@ class StudiesDatastore(Datastore):
         if pairs and not usable:
             raise PairingError(f"none of {len(pairs)} pairs is plausible; GET /ct2pet/pairs says why for each")
         return usable
-
-    def sides(self, pairs: Sequence[PairedSeries], asked: Split) -> dict[str, Side]:
-        """Return each patient's side of the split by PatientID; those of pairs who have none get one now, for good.
-
-        What a training asks for decides nothing, so that its word moves nobody; under a split by slice it is empty.
-
-        Raises:
-            SplitFileError: The split file cannot be understood; nobody is assigned.
-            OutputError: It cannot be written.
-        """
-        if asked.unit != "patient":
-            logger.info("a split by slice has no sides of patients: %s is not used", self.pairs.split_file.name)
-            return {}
-        sides = self.pairs.assign(pairs)
-        for warning in self.pairs.warnings(sides).values():
-            logger.warning("%s", warning)
-        return sides
 
     def keep_files(self, files: Mapping[str, Sequence[Path]]) -> None:
         """Put DICOM files where the studies are, by series UID.

@@ -81,9 +81,9 @@ def test_other_shares_and_salts_move_nobody(datastore: FolderDatastore, studies:
     datastore.pairs.look()
     other = FolderDatastore(studies, tmp_path / "models", split=Split(test=0.0, validation=0.9, salt="pepper"))
     pairs = other.training_pairs()
-    assert other.sides(pairs, Split(test=0.9, validation=0.0)) == {FIRST: "train"}
+    assert other.pairs.sides(pairs, Split(test=0.9, validation=0.0)) == {FIRST: "train"}
     write_phantoms(studies, patients=2, settings=TINY)
-    assert other.sides(other.training_pairs(), Split())[SECOND] == Split(
+    assert other.pairs.sides(other.training_pairs(), Split())[SECOND] == Split(
         test=0.0, validation=0.9, salt="pepper"
     ).side_of_patient(SECOND)
 
@@ -92,7 +92,7 @@ def test_a_split_by_slice_does_not_use_the_file(
     datastore: FolderDatastore, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     caplog.set_level(logging.INFO)
-    assert datastore.sides(datastore.training_pairs(), Split(unit="slice", validation=0.0)) == {}
+    assert datastore.pairs.sides(datastore.training_pairs(), Split(unit="slice", validation=0.0)) == {}
     assert "a split by slice has no sides of patients: split.csv is not used" in caplog.text
     assert not (tmp_path / "models" / "split.csv").exists()
 
@@ -141,7 +141,7 @@ def test_a_damaged_split_file_stops_training_and_nothing_else(datastore: FolderD
         datastore.pairs.look()
     assert counts(datastore)["plausible"] == 1  # checked all the same
     with pytest.raises(SplitFileError, match="is not made anew"):
-        datastore.sides(datastore.training_pairs(), Split())
+        datastore.pairs.sides(datastore.training_pairs(), Split())
     assert path.read_text() == "torn"
 
 
@@ -162,7 +162,7 @@ def test_a_patient_whom_a_model_was_trained_on(
     )
     path = models / "split.csv"
     path.write_text(path.read_text(encoding="utf-8-sig").replace(f"{SECOND},train", f"{SECOND},validation"))
-    assert datastore.sides(datastore.training_pairs(), Split())[SECOND] == "validation"
+    assert datastore.pairs.sides(datastore.training_pairs(), Split())[SECOND] == "validation"
     assert "a model of this server was trained on this patient" in caplog.text
     told = {one["patient_id"]: one for one in describe_pairs(datastore)}
     assert told[SECOND]["side"] == "validation" and "move the patient back to train" in told[SECOND]["warning"]
