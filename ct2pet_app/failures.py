@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ct2pet_app.errors import BusyError, http_status
-from lib.errors import CT2PETError
+from lib.errors import CT2PETError, RemoteError
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,8 @@ async def _answer_ours(request: Request, error: Exception) -> JSONResponse:
     if is_no_space(error):
         status = DISK_FULL
     if status >= 500 and not isinstance(error, BusyError):
-        logger.error("%s: %d %s", address(request.scope), status, error)
+        words = str(error) if isinstance(error, RemoteError) else where(error)
+        logger.error("%s: %d %s", address(request.scope), status, words)
     else:  # the client gets the sentence; it may hold the name of an uploaded file, and that a patient's
         logger.info("%s: %d %s", address(request.scope), status, type(error).__name__)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, BusyError) else None

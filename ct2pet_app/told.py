@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ct2pet_app.infer_request import InferOptions
-from ct2pet_app.quiet import without_file_names
 from ct2pet_app.uploads import CTSource
 from lib.dicom.read import read_pet
 from lib.errors import InputError
@@ -100,7 +99,7 @@ def figures(
             real = read_pet(source.pet)
         return compare_with_real(pet, ct=ct, pet=real, card=card).as_json(), ""
     except InputError as error:  # the synthetic PET is good without figures
-        logger.warning("no metrics for %s: %s", source.name, without_file_names(error, source.pet, source.ct))
+        logger.warning("no metrics for %s: %s", source.name, error)
         return None, str(error)
 
 

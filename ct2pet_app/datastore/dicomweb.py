@@ -83,6 +83,10 @@ class PacsStudies:
         """Return a context in which the files of these series lie in the cache."""
         return self._cache.holding(*series)
 
+    def names_on_disk(self) -> Sequence[str]:
+        """Return nothing: the cache names its files by UIDs."""
+        return ()
+
     def instances(self, series: Series) -> tuple[str, ...]:
         """Return the SOPInstanceUID of each file of a series, which are the files' names; nothing is fetched."""
         return tuple(path.stem for path in series.files)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from lib.types import Series
 
 logger = logging.getLogger(__name__)
 
+LETTERS = re.compile(r"[^\W\d_]{2}")  # no number names anybody
 LOOK_AGAIN_S = 3.0  # a listing younger than this is taken as it is
 REST = 10.0  # a scan that took t seconds is followed by a rest of this many t: a slow disk is not scanned all the time
 
@@ -72,6 +74,10 @@ class Studies(Protocol):
         """Return the SOPInstanceUID of each file of a series."""
         ...
 
+    def names_on_disk(self) -> Sequence[str]:
+        """Return what others named: files, and paths of folders, as seen last; longest first. Looks at nothing now."""
+        ...
+
 
 class StudiesFolder:
     """A folder of studies that is looked at again when it is asked for and some seconds have passed.
@@ -88,6 +94,7 @@ class StudiesFolder:
         self._index = HeaderIndex(index)
         self._scanning = threading.Lock()
         self._listing: Listing | None = None
+        self._names: Sequence[str] = ()
         self._look_again_at = 0.0  # time.monotonic()
 
     def listing(self) -> Listing:
@@ -130,11 +137,16 @@ class StudiesFolder:
         """
         return instances_in(series.files)
 
+    def names_on_disk(self) -> Sequence[str]:
+        """Return the names of files and the paths of folders, as seen last; longest first. Looks at nothing now."""
+        return self._names
+
     def _scan(self) -> Listing:
         began = time.monotonic()
         listing = listing_of(scan_folder(self.root, index=self._index))
         took = time.monotonic() - began
         self._look_again_at = time.monotonic() + max(LOOK_AGAIN_S, REST * took)
+        self._names = names_in(listing.report)
         tell_change(self._listing, listing, took_s=took)
         return listing
 
@@ -142,6 +154,15 @@ class StudiesFolder:
 def instances_in(files: Iterable[Path]) -> tuple[str, ...]:
     """Return the SOPInstanceUID of each file; DicomError where one is damaged."""
     return tuple(read_header(path).sop_instance_uid for path in files)
+
+
+def names_in(report: ScanReport) -> Sequence[str]:
+    """Return the names of a folder's files and the paths of its folders, longest first."""
+    paths = [path for found in report.series for path in found.series.files]
+    paths += [skipped.path for skipped in report.skipped]
+    folders = {path.parent for path in paths} - {report.root}
+    names = {path.name for path in paths} | {str(folder) for folder in folders}
+    return sorted((name for name in names if LETTERS.search(name)), key=len, reverse=True)
 
 
 def listing_of(report: ScanReport, *, is_whole: bool = True) -> Listing:

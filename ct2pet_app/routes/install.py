@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def install(app: CT2PETApp) -> None:
     """Put the app's addresses, threads, error answers and limits into the server; nothing where there is none."""
-    keep_names_out()
+    keep_names_out(app.studies_datastore.studies.names_on_disk)
     application = server.running_server()
     if application is None:
         return
