@@ -6,6 +6,7 @@ Its constructor reads no DICOM and no weights: the app is built again in every t
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,12 +18,14 @@ from monailabel.config import settings as monailabel_settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.sessions import Sessions
 
 import lib
 from ct2pet_app.batch import BatchSynthesis
+from ct2pet_app.child import end_with_parent, task_process
 from ct2pet_app.datastore.folder import FolderDatastore
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import NotFoundError, RequestError
@@ -31,17 +34,19 @@ from ct2pet_app.infer_request import FORBIDDEN, InferOptions
 from ct2pet_app.models import ModelStore
 from ct2pet_app.recent import RecentVolumes, state_of
 from ct2pet_app.routes.install import install
+from ct2pet_app.scoring import PairScoring, UncertaintyScoring
 from ct2pet_app.server import running_server, stop_server
 from ct2pet_app.sessions import CheckedSessions
-from ct2pet_app.settings import AppSettings
-from ct2pet_app.strategies import strategies
-from ct2pet_app.train import CascadeTrainTask, end_with_parent, require_pairs
+from ct2pet_app.settings import AppSettings, did_you_mean
+from ct2pet_app.strategies import DEFAULT, strategies
+from ct2pet_app.train import CascadeTrainTask, require_pairs
 from ct2pet_app.turns import Gone, Turns, never
 from ct2pet_app.uploads import CTSource, source_of_file
 from lib.errors import CT2PETError, InputError, StudiesError
 
 logger = logging.getLogger(__name__)
 
+AUTO_SCORING = "MONAI_LABEL_AUTO_UPDATE_SCORING"
 DESCRIPTION = "Synthetic PET from CT by a cascade of U-Nets. Research software, NOT FOR DIAGNOSIS."
 
 
@@ -58,6 +63,8 @@ class CT2PETApp(MONAILabelApp):
         self._recent = RecentVolumes()
         words = {"name": "ct2pet", "description": DESCRIPTION, "version": lib.__version__}
         super().__init__(app_dir, studies, conf or {}, **words, labels=["PET"])
+        # MONAI Label's default would score all pairs at every start, and again whenever a sample is asked for
+        self._auto_update_scoring = monailabel_settings.MONAI_LABEL_AUTO_UPDATE_SCORING and AUTO_SCORING in os.environ
         install(self)
 
     # -- parts MONAI Label's constructor asks for ----------------------------------------------------------------------
@@ -90,11 +97,15 @@ class CT2PETApp(MONAILabelApp):
 
     def init_strategies(self) -> dict[str, Strategy]:
         """Return the ways to pick the next CT."""
-        return strategies()
+        return strategies(self.models)
+
+    def init_scoring_methods(self) -> dict[str, ScoringMethod]:
+        """Return the ways to judge the served models."""
+        return {"metrics": PairScoring(self.models), "uncertainty": UncertaintyScoring(self.models)}
 
     def init_batch_infer(self) -> Callable[..., Any]:
         """Return what draws synthetic PETs for many CTs."""
-        return BatchSynthesis()
+        return BatchSynthesis(self.models)
 
     def _load_sessions(self, load: bool = False) -> Sessions | None:
         if not load:
@@ -197,6 +208,51 @@ class CT2PETApp(MONAILabelApp):
             NotFoundError: Always.
         """
         raise NotFoundError("there are no whole-slide images here; ask POST /infer/<model>?image=<CT series UID>")
+
+    def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the CT to look at next, and why; empty where every CT has a PET.
+
+        Raises:
+            NotFoundError: No such strategy.
+        """
+        strategy = str(request.get("strategy") or DEFAULT)
+        if strategy not in self._strategies:
+            raise NotFoundError(f"no strategy {strategy[:40]!r}; {did_you_mean(strategy, self._strategies)}")
+        sample: dict[str, Any] = super().next_sample(request)
+        return sample
+
+    def scoring_method(self, name: str) -> PairScoring | UncertaintyScoring:
+        """Return a way to judge the served models.
+
+        Raises:
+            NotFoundError: There is none of that name.
+        """
+        method = self._scoring_methods.get(name)
+        if not isinstance(method, PairScoring | UncertaintyScoring):
+            raise NotFoundError(f"no scoring {name[:40]!r}; {did_you_mean(name, self._scoring_methods)}")
+        return method
+
+    def scoring(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """Return what a scoring found; see `scoring.py`."""
+        name = str(request.get("method"))
+        with task_process(f"scoring {name}"):
+            return self.scoring_method(name)(request, datastore or self.datastore())
+
+    def check_batch(self, request: Mapping[str, Any]) -> None:
+        """Return when such a batch can begin.
+
+        Raises:
+            InputError: A word that is not understood, no such model, or one that is not trained.
+        """
+        if not isinstance(self._batch_infer, BatchSynthesis):
+            raise NotFoundError("batches are switched off on this server (MONAI_LABEL_TASKS_BATCH_INFER)")
+        self._batch_infer.read_request(request)
+
+    def batch_infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """Return what became of each image; see `batch.py`."""
+        with task_process("batch"):
+            found: dict[str, Any] = super().batch_infer(request, datastore)
+            return found
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
         """Train, in the child process that MONAI Label starts for it.

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -20,6 +18,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.models import ModelStore
+from ct2pet_app.progress import tell_percent
 from ct2pet_app.publish import publish_if_fit
 from ct2pet_app.settings import AppSettings
 from ct2pet_app.train_request import TrainRequest, shown_settings
@@ -30,13 +29,11 @@ from lib.learning.training import MODEL_FILE, RECIPE_FILE, train
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepare import prepare_pairs
 from lib.pairing.prepared import PreparedSet, write_text
-from lib.types import Progress
 
 logger = logging.getLogger(__name__)
 
 BEGUN_FILE = "begun.json"  # the first file of a run: from what it starts
 VERDICT_FILE = "verdict.json"  # the last file of a run: it was trained, kept, and is served or not
-TELL_EVERY_S = 5.0
 
 
 class CascadeTrainTask(TrainTask):
@@ -187,21 +184,6 @@ def require_pairs(pairs: tuple[PairedSeries, ...], datastore: StudiesDatastore) 
     )
 
 
-def end_with_parent() -> None:
-    """End this process when the server that started it is gone: nobody could stop it any more, or ask how it does.
-
-    A run goes on from its last epoch when it is asked for again.
-    """
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="parent watch", daemon=True).start()
-
-
 def newest_stats(runs: Path) -> dict[str, Any]:
     """Return how the newest run of a folder does, or did, and what was decided about its model; empty without runs."""
     run = newest_run(runs)
@@ -213,19 +195,6 @@ def newest_stats(runs: Path) -> dict[str, Any]:
 def newest_run(runs: Path) -> Path | None:
     """Return the run that was begun last, or None."""
     return max(_runs_in(runs), default=None)
-
-
-def tell_percent(title: str) -> Progress:
-    """Return a progress that logs percents, at most one line in 5 seconds: the server keeps the last 20 lines."""
-    told = {"at": float("-inf"), "percent": -1}
-
-    def tell(done: int, total: int, what: str) -> None:
-        percent = 100 * done // max(1, total)
-        if percent != told["percent"] and (time.monotonic() - told["at"] >= TELL_EVERY_S or done >= total):
-            told.update(at=time.monotonic(), percent=percent)
-            logger.info("%s: %d %% (%s)", title, percent, what)
-
-    return tell
 
 
 def _runs_in(runs: Path) -> list[Path]:

@@ -81,17 +81,17 @@ class Shelf:
             kept.path.unlink(missing_ok=True)
 
     def note_of(self, image: str) -> dict[str, Any]:
-        """Return what clients noted about an image."""
+        """Return what was noted about an image, or about a PET that is its final label."""
         if not self._contents.is_file():
             return {}
         with self._open() as contents:
-            row = contents.execute("SELECT note FROM note WHERE image = ?", (image,)).fetchone()
-        return dict(json.loads(row[0])) if row else {}
+            return _note_in(contents, image)
 
     def add_note(self, image: str, note: Mapping[str, Any]) -> None:
-        """Add to what is noted about an image."""
-        merged = json.dumps({**self.note_of(image), **note})
+        """Add to what is noted about an image or a PET; what another process adds meanwhile stays."""
         with self._open() as contents:
+            contents.execute("BEGIN IMMEDIATE")
+            merged = json.dumps({**_note_in(contents, image), **note})
             contents.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (image, merged))
 
     def add_label_note(self, image: str, tag: str, note: Mapping[str, Any]) -> None:
@@ -100,11 +100,12 @@ class Shelf:
         Raises:
             NotFoundError: There is no such label here.
         """
-        kept = self.labels_of(image).get(tag)
-        if kept is None:
+        if tag not in self.labels_of(image):
             raise NotFoundError(f"image {image!r} has no label {tag!r} whose note could be changed")
         with self._open() as contents:
-            merged = json.dumps({**kept.note, **note})
+            contents.execute("BEGIN IMMEDIATE")
+            found = contents.execute("SELECT note FROM kept WHERE image = ? AND tag = ?", (image, tag)).fetchone()
+            merged = json.dumps({**(json.loads(found[0]) if found else {}), **note})
             contents.execute("UPDATE kept SET note = ? WHERE image = ? AND tag = ?", (merged, image, tag))
 
     def _keep(self, image: str, tag: str, source: Path, suffix: str, note: Mapping[str, Any]) -> None:
@@ -142,6 +143,11 @@ class Shelf:
                 yield contents
         finally:
             contents.close()
+
+
+def _note_in(contents: sqlite3.Connection, image: str) -> dict[str, Any]:
+    row = contents.execute("SELECT note FROM note WHERE image = ?", (image,)).fetchone()
+    return dict(json.loads(row[0])) if row else {}
 
 
 def checked_name(word: str, what: str) -> str:

@@ -11,11 +11,15 @@ from ct2pet_app import failures, server
 from ct2pet_app.accounts.install import install_accounts
 from ct2pet_app.quiet import keep_names_out
 from ct2pet_app.routes.datastore import datastore_routes
+from ct2pet_app.routes.downloads import download_routes
 from ct2pet_app.routes.infer import infer_routes
+from ct2pet_app.routes.logs import log_routes
 from ct2pet_app.routes.models import model_routes
 from ct2pet_app.routes.pairs import pair_routes
 from ct2pet_app.routes.refused import refused_routes
+from ct2pet_app.routes.sample import sample_routes
 from ct2pet_app.routes.studies import studies_routes
+from ct2pet_app.routes.tasks import task_routes
 from ct2pet_app.temporary import TemporaryFolder, remove_leftovers
 from lib.errors import CT2PETError, OutputError
 
@@ -56,6 +60,10 @@ def our_routers(app: CT2PETApp) -> tuple[APIRouter, ...]:
         datastore_routes(app),
         model_routes(app),
         studies_routes(app),
+        task_routes(app),
+        sample_routes(app),
+        download_routes(app),
+        log_routes(),
         pair_routes(app),
         refused_routes(),
     )

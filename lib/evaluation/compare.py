@@ -19,7 +19,7 @@ from lib.imaging.volume import Volume
 from lib.learning.card import ModelCard
 from lib.learning.validation import measure_beside_baselines
 from lib.measures.baselines import BASELINE_NAMES, Baselines
-from lib.measures.image import ImageMetrics, measure_slices
+from lib.measures.image import ALL_GROUPS, Group, ImageMetrics, measure_slices
 from lib.types import BoolArray, FloatArray
 
 
@@ -95,8 +95,14 @@ def align(synthetic: Volume, *, ct: Volume, pet: Volume, grid: Grid) -> AlignedV
     )
 
 
-def compare(volumes: AlignedVolumes, card: ModelCard, *, device: torch.device | None = None) -> Comparison:
-    """Return the figures of the model, of the baselines its card carries, and of peers."""
+def compare(
+    volumes: AlignedVolumes,
+    card: ModelCard,
+    *,
+    device: torch.device | None = None,
+    groups: frozenset[Group] = ALL_GROUPS,
+) -> Comparison:
+    """Return the figures of the model, of the baselines its card carries, and of peers; costly ones as in `groups`."""
     device = device or torch.device("cpu")
     figures = measure_beside_baselines(
         volumes.synthetic_suv,
@@ -106,10 +112,11 @@ def compare(volumes: AlignedVolumes, card: ModelCard, *, device: torch.device | 
         measured=volumes.measured,
         baselines=card_baselines(card),
         device=device,
+        groups=groups,
     )
     body, measured = volumes.body, volumes.measured
     for name, suv_bw in volumes.peers_suv.items():
-        figures[name] = measure_slices(suv_bw, volumes.real_suv, body, measured=measured, device=device)
+        figures[name] = measure_slices(suv_bw, volumes.real_suv, body, measured=measured, groups=groups, device=device)
     return Comparison(figures)
 
 
@@ -131,6 +138,8 @@ def card_baselines(card: ModelCard) -> Baselines:
     return Baselines.from_json(card.baselines)
 
 
-def compare_with_real(synthetic: Volume, *, ct: Volume, pet: Volume, card: ModelCard) -> Comparison:
-    """Return how a synthetic PET does against the real one, on the grid of the model's recipe."""
-    return compare(align(synthetic, ct=ct, pet=pet, grid=card.recipe.grid), card)
+def compare_with_real(
+    synthetic: Volume, *, ct: Volume, pet: Volume, card: ModelCard, groups: frozenset[Group] = ALL_GROUPS
+) -> Comparison:
+    """Return how a synthetic PET does against the real one, on the grid of the model's recipe; see `compare`."""
+    return compare(align(synthetic, ct=ct, pet=pet, grid=card.recipe.grid), card, groups=groups)

@@ -19,7 +19,7 @@ from lib.learning.scores import Figures, Scores, scores_of
 from lib.measures.baselines import BASELINE_NAMES, Baselines, BaselineSample, fit_baselines
 from lib.measures.calibration import Calibration, CalibrationSample, fit_calibration
 from lib.measures.criteria import HU_SHARE
-from lib.measures.image import ALL_GROUPS, ImageMetrics, measure_slices
+from lib.measures.image import ALL_GROUPS, Group, ImageMetrics, measure_slices
 from lib.measures.lookup import hu_share
 from lib.networks.cascade import Cascade
 from lib.networks.slices import each_stage
@@ -85,14 +85,13 @@ def measure_beside_baselines(
     measured: BoolArray,
     baselines: Baselines,
     device: torch.device,
+    groups: frozenset[Group] = ALL_GROUPS,
 ) -> dict[str, ImageMetrics]:
     """Return the figures of the model and of each trivial baseline on one volume, all arrays (K, R, C)."""
-    figures = {
-        "model": measure_slices(synthetic_suv, real_suv, body, measured=measured, groups=ALL_GROUPS, device=device)
-    }
+    figures = {"model": measure_slices(synthetic_suv, real_suv, body, measured=measured, groups=groups, device=device)}
     for name in BASELINE_NAMES:
         guess = baselines.predict(name, ct_hu, body)
-        figures[name] = measure_slices(guess, real_suv, body, measured=measured, groups=ALL_GROUPS, device=device)
+        figures[name] = measure_slices(guess, real_suv, body, measured=measured, groups=groups, device=device)
     return figures
 
 

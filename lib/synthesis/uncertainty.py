@@ -6,6 +6,8 @@ stages, mirrored CTs and an ensemble predicted the error less well (docs/decisio
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from lib.errors import CheckpointError, InputError
@@ -15,7 +17,7 @@ from lib.learning.card import ModelCard
 from lib.measures.calibration import Calibration
 from lib.synthesis.ensemble import Ensemble
 from lib.synthesis.synthesizer import Synthesizer
-from lib.types import Progress, no_progress
+from lib.types import BoolArray, Progress, no_progress
 
 WHAT_IT_SAYS = (
     "Absolute error to expect of the synthetic PET, SUVbw, on average over voxels of that synthetic SUV in validation "
@@ -50,13 +52,33 @@ def apply_with_uncertainty(
 
 def expected_error(pet: Volume, ct: Volume, calibration: Calibration) -> Volume:
     """Return the absolute error to expect of a synthetic PET, SUVbw, 0 outside the body; both on one grid."""
-    from lib.imaging.body import body_mask  # needs SimpleITK, which a machine that only trains may lack
-
     error_suv = np.zeros(pet.geometry.shape, dtype=np.float32)
-    for k in range(len(error_suv)):  # slice by slice: no second float volume
-        body = body_mask(ct.slab(slice(k, k + 1)))[0]
+    for k, body in _bodies(ct):
         error_suv[k][body] = calibration.expected_error_suv(pet.array[k][body])
     return Volume(error_suv, pet.geometry, pet.unit)
+
+
+def mean_expected_error_suv(pet: Volume, ct: Volume, calibration: Calibration) -> float:
+    """Return the absolute error to expect of a synthetic PET, SUVbw, mean over the body's voxels; both on one grid.
+
+    Raises:
+        InputError: The CT shows no body.
+    """
+    total, voxels = 0.0, 0
+    for k, body in _bodies(ct):
+        total += float(calibration.expected_error_suv(pet.array[k][body]).sum(dtype=np.float64))
+        voxels += int(body.sum())
+    if not voxels:
+        raise InputError("the CT shows no body (nothing above -500 HU), so there is no error to expect")
+    return total / voxels
+
+
+def _bodies(ct: Volume) -> Iterator[tuple[int, BoolArray]]:
+    """Yield each slice's number and where it shows the body; slice by slice, so that memory stays flat."""
+    from lib.imaging.body import body_mask  # needs SimpleITK, which a machine that only trains may lack
+
+    for k in range(ct.geometry.shape[0]):
+        yield k, body_mask(ct.slab(slice(k, k + 1)))[0]
 
 
 def card_calibration(card: ModelCard) -> Calibration:

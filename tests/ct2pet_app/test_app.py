@@ -168,13 +168,6 @@ def test_as_many_requests_as_the_server_takes_and_no_more(
         infer(app, ct_uids[0])
 
 
-def test_a_batch_draws_every_ct_and_reports_the_one_that_fails(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
-    results = app.batch_infer({"model": "cascade3", "images": [*ct_uids, "/etc/passwd"], "device": "cuda"})
-    assert "no image" in results["/etc/passwd"]["error"]
-    assert results[ct_uids[0]]["params"]["unit"] == "SUVbw"
-    assert app.datastore().get_labeled_images("synthetic") == list(ct_uids)
-
-
 def test_the_next_ct_is_one_without_a_pet(make_app: MakeApp, phantoms: Path) -> None:
     without = make_app(studies=phantoms / "PHANTOM_0001" / "CT")
     image = without.datastore().list_images()[0]

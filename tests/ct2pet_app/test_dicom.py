@@ -17,7 +17,6 @@ from fastapi import FastAPI
 from pydicom import dcmread
 
 from ct2pet_app.app import CT2PETApp
-from ct2pet_app.batch import BatchSynthesis
 from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_request import InferOptions
 from ct2pet_app.routes.infer import infer_routes
@@ -157,7 +156,7 @@ def test_nothing_is_stored_outside_the_studies(
 
 def test_a_batch_stores_a_series_for_every_ct(app: CT2PETApp, studies: Path, ct_uids: tuple[str, ...]) -> None:
     request = {"model": "cascade3", "store": True, "images": "all"}
-    BatchSynthesis()(request, app.datastore(), app.infer)
+    app.batch_infer(request)
     assert len(list((studies / "synthetic-pet").iterdir())) == len(ct_uids)
 
 

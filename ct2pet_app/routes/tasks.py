@@ -1,0 +1,152 @@
+"""Scoring and batches: the stock addresses, with wrong words refused before any process starts, and telling more.
+
+The stock status holds the last 20 lines of a log. Here it also says how many cases are done, which failed and why, and
+in the end what came of it: `progress`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from fastapi import APIRouter, HTTPException
+from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
+from monailabel.utils.async_tasks.task import AsyncTask
+
+from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.progress import REPORT_KEY, forget_reports_but, read_report
+from ct2pet_app.routes.roles import ADMIN, ANNOTATOR, USER
+from ct2pet_app.scores import summary_of
+
+if TYPE_CHECKING:
+    from ct2pet_app.app import CT2PETApp
+
+SCORING, BATCH = "scoring", "batch_infer"  # MONAI Label's words for the tasks
+TITLE = {SCORING: "scoring", BATCH: "batch"}
+ALREADY_RUNNING = 429  # as the stock server answers
+START = {SCORING: "POST /scoring/metrics", BATCH: "POST /batch/infer/<model>"}
+
+
+def task_routes(app: CT2PETApp) -> APIRouter:
+    """Return the addresses that start, tell of and stop scorings and batches, and what the scorings found."""
+    router = APIRouter()
+    hidden: dict[str, Any] = {"include_in_schema": False}
+    for path, task, role in (("/scoring/", SCORING, ANNOTATOR), ("/batch/infer", BATCH, ADMIN)):
+        router.add_api_route(path, _status(app, task), methods=["GET"], dependencies=[USER], **hidden)
+        router.add_api_route(path, _stop(task), methods=["DELETE"], dependencies=[role], **hidden)
+    router.add_api_route("/scoring/", _score_all(app), methods=["POST"], dependencies=[ANNOTATOR], **hidden)
+    router.add_api_route("/scoring/{method}", _score(app), methods=["POST"], dependencies=[ANNOTATOR], **hidden)
+    router.add_api_route("/batch/infer/{model}", _batch(app), methods=["POST"], dependencies=[ADMIN], **hidden)
+    router.add_api_route("/ct2pet/scores", _scores(app), methods=["GET"], dependencies=[USER], tags=["ct2pet"])
+    return router
+
+
+def _score(app: CT2PETApp) -> Any:
+    def score(method: str, params: dict[str, Any] | None = None, run_sync: bool = False) -> Any:
+        """Start a scoring: `metrics` of all pairs, or `uncertainty` of all CTs without a PET."""
+        _refuse_run_sync(run_sync)
+        request = {**(params or {}), "method": method}
+        app.scoring_method(method).read_request(request)
+        return _started(app, SCORING, request)
+
+    return score
+
+
+def _score_all(app: CT2PETApp) -> Any:
+    def score_all(params: dict[str, Any] | None = None, run_sync: bool = False) -> Any:
+        """Start every scoring, one after the other; `params` holds those of each under its name."""
+        _refuse_run_sync(run_sync)
+        requests = {}
+        for method in app.info()["scoring"]:
+            asked = (params or {}).get(method) or {}
+            if not isinstance(asked, dict):
+                raise RequestError(f'{method}: expected its parameters, such as {{"{method}": {{"model": "unet"}}}}')
+            requests[method] = {**asked, "method": method}
+            app.scoring_method(method).read_request(requests[method])
+        tasks = {method: _started(app, SCORING, request, enqueue=True) for method, request in requests.items()}
+        return {method: {"result": task, "detail": None} for method, task in tasks.items()}
+
+    return score_all
+
+
+def _batch(app: CT2PETApp) -> Any:
+    def batch(
+        model: str,
+        images: BatchInferImageType = BatchInferImageType.IMAGES_ALL,
+        params: dict[str, Any] | None = None,
+        run_sync: bool = False,
+    ) -> Any:
+        """Draw the synthetic PETs of many CTs and keep them as labels; see the user guide for the parameters."""
+        _refuse_run_sync(run_sync)
+        request = {"images": images.value, **(params or {}), "model": model}
+        app.check_batch(request)
+        return _started(app, BATCH, request)
+
+    return batch
+
+
+def _started(app: CT2PETApp, task: str, request: dict[str, Any], *, enqueue: bool = False) -> Any:
+    forget_reports_but(app.models.folder, [started["request"] for started in _tasks(task)])
+    started, _ = AsyncTask.run(task, request={**request, REPORT_KEY: uuid.uuid4().hex}, enqueue=enqueue)
+    if started is None:
+        raise HTTPException(
+            ALREADY_RUNNING, f"a {TITLE[task]} is running already; GET shows how it does, DELETE stops it"
+        )
+    return started
+
+
+def _status(app: CT2PETApp, task: str) -> Any:
+    def status(all: bool = False, check_if_running: bool = False) -> Any:
+        """How the newest task does, or did; `all` tells of each, `check_if_running` of the one that runs."""
+        found, why_not = AsyncTask.status(task, all, check_if_running)
+        if found is None:
+            raise NotFoundError(f"{why_not} since the server was started; {START[task]} starts one")
+        return [_told(app, one) for one in found] if isinstance(found, list) else _told(app, found)
+
+    return status
+
+
+def _stop(task: str) -> Any:
+    def stop() -> Any:
+        """Stop the task that runs; what it has done stays, and the same task goes on with what is left."""
+        try:
+            stopped = AsyncTask.stop(task)
+        except psutil.NoSuchProcess:  # it ended in this moment
+            stopped = None
+        if stopped is None:
+            raise NotFoundError(f"no {TITLE[task]} is running, so there is nothing to stop")
+        return stopped
+
+    return stop
+
+
+def _scores(app: CT2PETApp) -> Any:
+    def scores() -> dict[str, Any]:
+        """How each served model does over all pairs that were scored with it, and over patients it has never seen."""
+        published = {name: app.models.published(name) for name in app.models.names}
+        return {
+            name: None if model is None else asdict(summary_of(app.studies_datastore, name, model))
+            for name, model in published.items()
+        }
+
+    return scores
+
+
+def _told(app: CT2PETApp, task: Mapping[str, Any]) -> dict[str, Any]:
+    told = {**task, "progress": read_report(app.models.folder, task["request"])}
+    if "details" in task:
+        told["details"] = list(task["details"])  # its thread goes on writing while the answer is made
+    return told
+
+
+def _tasks(task: str) -> list[Mapping[str, Any]]:
+    found, _ = AsyncTask.status(task, all=True)
+    return found or []
+
+
+def _refuse_run_sync(run_sync: bool) -> None:
+    if run_sync:
+        raise RequestError("run_sync: this runs in a process of its own; leave run_sync out and ask how it does")
