@@ -1,18 +1,19 @@
 """The synthetic PET beside the real one, in the scene: difference map, tables, scatter plot, SUV in segments.
 
-The work is in three steps, so that the window never waits: `gather` takes arrays out of the scene (main thread), `compute` reckons
-with them alone (worker thread), `show_*` put the outcome into the scene (main thread).
+The work is in three steps, so that the window never waits: `gather` takes arrays out of the scene (main thread),
+`compute` reckons with them alone (worker thread), `show_*` put the outcome into the scene (main thread).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, List, Optional, Tuple
+from typing import Any
 
 import numpy as np
-import slicer
 import slicer.util
 import vtk
+
+import slicer
 
 from . import grids, marks, metrics
 from .tables import fill_table, node_named, plot
@@ -56,15 +57,16 @@ class Comparison:
 
     real_suv: np.ndarray
     difference_suv: np.ndarray
-    rows: Tuple[metrics.Figures, ...]
-    scatter: Tuple[np.ndarray, np.ndarray]
+    rows: tuple[metrics.Figures, ...]
+    scatter: tuple[np.ndarray, np.ndarray]
 
 
 def gather(*, ct: Any, synthetic: Any, real: Any) -> Beside:
-    """Return copies of what a comparison needs.
+    """Return what a comparison needs: views into the scene, as a copy would keep the window waiting.
 
     Raises:
-        SceneError: The real PET does not say that it is in SUVbw, lies under another transform, or nothing was synthesised.
+        SceneError: The real PET does not say that it is in SUVbw, or lies under another transform; or nothing was
+            synthesised.
     """
     if not is_suv(real):
         raise SceneError(
@@ -78,9 +80,7 @@ def gather(*, ct: Any, synthetic: Any, real: Any) -> Beside:
         raise SceneError(f"{synthetic.GetName()}: no slice has been synthesised yet; press Synthesise first")
     if voxels(ct).shape != voxels(synthetic).shape:
         raise SceneError(f"{synthetic.GetName()}: was not drawn from {ct.GetName()}; choose the CT it was drawn from")
-    return Beside(
-        voxels(ct).copy(), voxels(synthetic).copy(), present, voxels(real).copy(), ijk_to_ras(synthetic), ijk_to_ras(real)
-    )
+    return Beside(voxels(ct), voxels(synthetic), present, voxels(real), ijk_to_ras(synthetic), ijk_to_ras(real))
 
 
 def compute(beside: Beside) -> Comparison:
@@ -90,18 +90,18 @@ def compute(beside: Beside) -> Comparison:
         SceneError: The two PETs have no voxel of the body in common.
     """
     shape = beside.synthetic_suv.shape
-    real = grids.resample(
-        beside.real_suv, ijk_to_ras=beside.real_matrix, onto_ijk_to_ras=beside.matrix, shape=shape
-    )
+    real = grids.resample(beside.real_suv, ijk_to_ras=beside.real_matrix, onto_ijk_to_ras=beside.matrix, shape=shape)
     body = grids.body_mask(beside.ct_hu) & beside.present[:, None, None]
     if not (body & np.isfinite(real)).any():
-        raise SceneError("the real PET and the synthesised slices have no part of the body in common; are they of one study?")
+        raise SceneError(
+            "the real PET and the synthesised slices have no part of the body in common; are they of one study?"
+        )
     difference = np.where(np.isfinite(real) & beside.present[:, None, None], beside.synthetic_suv - real, 0.0)
     with np.errstate(invalid="ignore"):
         hot = body & (real > HOT_SUV)
     rows = (
         metrics.figures(beside.synthetic_suv, real, body, region="body"),
-        metrics.figures(beside.synthetic_suv, real, hot, region=f"body, real PET above {HOT_SUV:g} SUV"),
+        metrics.figures(beside.synthetic_suv, real, hot, region=f"body, real > {HOT_SUV:g} SUV"),
     )
     scatter = metrics.scatter_sample(beside.synthetic_suv, real, body)
     return Comparison(real, difference.astype(np.float32), rows, scatter)
@@ -149,7 +149,8 @@ def show_scatter(scene: Any, comparison: Comparison) -> Any:
         node_named(scene, "vtkMRMLTableNode", "CT2PET scatter"), {"real": list(real), "synthetic": list(synthetic)}
     )
     end = float(max(real.max(), synthetic.max(), 1.0))
-    line = fill_table(node_named(scene, "vtkMRMLTableNode", "CT2PET equal"), {"real": [0.0, end], "synthetic": [0.0, end]})
+    ends = [0.0, end]
+    line = fill_table(node_named(scene, "vtkMRMLTableNode", "CT2PET equal"), {"real": ends, "synthetic": ends})
     return plot(
         scene, "SYNTHETIC PET beside the real one (not for diagnosis)",
         [("voxels of the body", table, "real", "synthetic", "points"), ("equal", line, "real", "synthetic", "line")],
@@ -157,8 +158,8 @@ def show_scatter(scene: Any, comparison: Comparison) -> Any:
     )  # fmt: skip
 
 
-def segment_masks(node: Any, onto: Any) -> List[Tuple[str, np.ndarray]]:
-    """Return each segment of a segmentation, or each label of a label map, on a volume's grid: name and booleans (K, R, C).
+def segment_masks(node: Any, onto: Any) -> list[tuple[str, np.ndarray]]:
+    """Return each segment, or label of a label map, on a volume's grid: name and booleans (K, R, C).
 
     Raises:
         SceneError: There is no segment, or the label map lies on another grid.
@@ -178,7 +179,7 @@ def segment_masks(node: Any, onto: Any) -> List[Tuple[str, np.ndarray]]:
     return found
 
 
-def segment_uptakes(node: Any, *, synthetic: Any, real_suv: Optional[np.ndarray]) -> List[metrics.Uptake]:
+def segment_uptakes(node: Any, *, synthetic: Any, real_suv: np.ndarray | None) -> list[metrics.Uptake]:
     """Return SUVmax and SUVmean in each segment, of the synthetic PET and of the real one where there is one.
 
     Voxels of slices that have not come are not counted.
@@ -194,7 +195,7 @@ def segment_uptakes(node: Any, *, synthetic: Any, real_suv: Optional[np.ndarray]
     return rows
 
 
-def show_uptakes(scene: Any, rows: List[metrics.Uptake]) -> Any:
+def show_uptakes(scene: Any, rows: list[metrics.Uptake]) -> Any:
     """Return the table node of SUV in segments."""
     return fill_table(
         node_named(scene, "vtkMRMLTableNode", "CT2PET SUV in segments (not for diagnosis)"),
@@ -230,7 +231,7 @@ def _difference_colours(scene: Any) -> Any:
         node.SetNumberOfColors(256)
         for index in range(256):
             t = (index - 127.5) / 127.5
-            node.SetColor(index, f"{t * DIFFERENCE_WINDOW_SUV:+.1f} SUV", min(1.0, 1 + t), 1 - abs(t), min(1.0, 1 - t), 1.0)
+            red, green, blue = min(1.0, 1 + t), 1 - abs(t), min(1.0, 1 - t)
+            node.SetColor(index, f"{t * DIFFERENCE_WINDOW_SUV:+.1f} SUV", red, green, blue, 1.0)
         node.SetHideFromEditors(False)
     return node
-

@@ -5,7 +5,8 @@ Scene logic only: works in the desktop program and on `slicer-core`.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, Optional, Tuple
+from collections.abc import Iterable
+from typing import Any
 
 import vtk
 
@@ -18,7 +19,7 @@ THRESHOLD_SUV = 0.3  # below it the CT alone is seen; air draws at most 0.1 SUV,
 OPACITY = 0.5
 CT_WINDOW_HU = (-160.0, 240.0)  # soft tissue
 # Colours as the user reads them, and the nodes that every Slicer has
-COLOURS: Dict[str, str] = {
+COLOURS: dict[str, str] = {
     "PET heat": "vtkMRMLPETProceduralColorNodePET-Heat",
     "PET DICOM": "vtkMRMLPETProceduralColorNodePET-DICOM",
     "PET inverted grey": "vtkMRMLPETProceduralColorNodePET-MaximumIntensityProjection",
@@ -27,7 +28,7 @@ COLOURS: Dict[str, str] = {
 MARK_HEIGHT_PX = 16
 
 
-def show_suv(node: Any, *, window_suv: Tuple[float, float], threshold_suv: float, colour: str) -> None:
+def show_suv(node: Any, *, window_suv: tuple[float, float], threshold_suv: float, colour: str) -> None:
     """Show a volume in SUV with a colour of `COLOURS`; what lies below the threshold is transparent."""
     _display(node)
     display = node.GetDisplayNode()
@@ -63,12 +64,17 @@ def fuse(composite_node: Any, *, background: Any, foreground: Any, opacity: floa
     composite_node.EndModify(changing)
 
 
-def words_for_view(scene: Any, composite_node: Any, *, synthetic_elsewhere: bool) -> str:
-    """Return what a slice view must say of the volumes in it; empty where nothing synthetic is shown anywhere."""
-    shown = [scene.GetNodeByID(i) for i in (composite_node.GetBackgroundVolumeID(), composite_node.GetForegroundVolumeID()) if i]
+def words_for_view(scene: Any, composite_node: Any, *, synthetic_elsewhere: bool, real: Any = None) -> str:
+    """Return what a slice view must say of the volumes in it; empty where nothing synthetic is shown anywhere.
+
+    A view that shows `real`, a measured PET, says so: beside a synthetic one it must not be taken for it.
+    """
+    ids = (composite_node.GetBackgroundVolumeID(), composite_node.GetForegroundVolumeID())
+    shown = [scene.GetNodeByID(i) for i in ids if i]
     synthetic = [node for node in shown if marks.is_synthetic(node)]
     if not synthetic:
-        return marks.BESIDE if synthetic_elsewhere else ""
+        measured = [marks.MEASURED] if real is not None and real in shown else []
+        return "\n".join([*measured, marks.BESIDE]) if synthetic_elsewhere else ""
     lines = [marks.SYNTHETIC]
     for node in synthetic:
         role = node.GetAttribute(marks.ROLE)
@@ -79,7 +85,7 @@ def words_for_view(scene: Any, composite_node: Any, *, synthetic_elsewhere: bool
     return "\n".join(lines)
 
 
-def words_for_slice(node: Any, k: Optional[int]) -> str:
+def words_for_slice(node: Any, k: int | None) -> str:
     """Return that the slice on screen has not come yet; empty where it has, or where the view is outside the volume."""
     if k is None or present_slices(node)[k]:
         return ""
@@ -108,6 +114,11 @@ def mark(renderer: Any, text: str) -> Any:
     actor.SetInput(text)
     actor.SetVisibility(bool(text))
     return actor
+
+
+def words_in(renderer: Any) -> str:
+    """Return what `mark` wrote into a view."""
+    return next((actor.GetInput() for actor in _text_actors(renderer)), "") or ""
 
 
 _MARK = "CT2PET.Mark"

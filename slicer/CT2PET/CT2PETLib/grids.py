@@ -1,8 +1,6 @@
-"""Arrays on grids: resampling and the body. No MRML: it runs in a worker thread, slice by slice so that it gives way."""
+"""Arrays on grids: resampling and the body. No MRML: it runs in a worker thread, slice by slice to give way."""
 
 from __future__ import annotations
-
-from typing import Tuple
 
 import numpy as np
 import vtk
@@ -12,7 +10,9 @@ BODY_THRESHOLD_HU = -500.0  # as the server: air and lung below, tissue above
 OUTSIDE = -1e30
 
 
-def resample(array: np.ndarray, *, ijk_to_ras: np.ndarray, onto_ijk_to_ras: np.ndarray, shape: Tuple[int, ...]) -> np.ndarray:
+def resample(
+    array: np.ndarray, *, ijk_to_ras: np.ndarray, onto_ijk_to_ras: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray:
     """Return a volume on another grid by linear interpolation, float32, NaN beyond the volume.
 
     Args:

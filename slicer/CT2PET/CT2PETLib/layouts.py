@@ -6,7 +6,7 @@ hot spot has its true SUV.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional, Tuple
+from typing import Any
 
 import numpy as np
 import vtk
@@ -17,6 +17,7 @@ from .volume import ijk_to_ras, voxels
 FUSED, SIDE_BY_SIDE, PROJECTION = 7301, 7302, 7303  # user layouts are numbered from 100; these are nobody's we know
 # Singleton tags of our views: the side-by-side ones by what they show
 CT_VIEW, SYNTHETIC_VIEW, REAL_VIEW = "CT2PETct", "CT2PETsynthetic", "CT2PETreal"
+PLOT_VIEW = "CT2PETplot"
 CORONAL_VIEW, SAGITTAL_VIEW = "CT2PETcoronalMip", "CT2PETsagittalMip"
 FUSED_VIEWS = ("Red", "Green", "Yellow")
 _GROUP = {FUSED: 0, SIDE_BY_SIDE: 1, PROJECTION: 2}  # views of a group scroll and zoom together
@@ -47,7 +48,7 @@ def show_fused(scene: Any, *, ct: Any, pet: Any, opacity: float) -> None:
         _show(scene, tag, background=ct, foreground=pet, opacity=opacity, linked=True)
 
 
-def show_side_by_side(scene: Any, *, ct: Any, synthetic: Any, real: Optional[Any]) -> None:
+def show_side_by_side(scene: Any, *, ct: Any, synthetic: Any, real: Any | None) -> None:
     """Show CT, synthetic and real PET in three views that scroll and zoom together."""
     _show(scene, CT_VIEW, background=ct, foreground=None, opacity=0.0, linked=True)
     _show(scene, SYNTHETIC_VIEW, background=synthetic, foreground=None, opacity=0.0, linked=True)
@@ -84,25 +85,27 @@ def _show(scene: Any, tag: str, *, background: Any, foreground: Any, opacity: fl
     composite.SetHotLinkedControl(linked)
 
 
-def _extent(node: Any) -> Tuple[np.ndarray, float]:
+def _extent(node: Any) -> tuple[np.ndarray, float]:
     """Return a volume's centre in RAS mm, and a length in mm that no line through it exceeds."""
     matrix, size = ijk_to_ras(node), np.array(voxels(node).shape[::-1], dtype=float)
     centre = (matrix @ np.append((size - 1) / 2, 1.0))[:3]
     return centre, float(np.linalg.norm(matrix[:3, :3] @ size))
 
 
-def _descriptions() -> Dict[int, str]:
+def _descriptions() -> dict[int, str]:
     fused = "".join(_item(_slice(*view, FUSED)) for view in (
         ("Red", "Axial", "R", "#F34A33"), ("Green", "Coronal", "G", "#6EB04B"), ("Yellow", "Sagittal", "Y", "#EDD54C"),
     ))  # fmt: skip
     beside = "".join(_item(_slice(*view, SIDE_BY_SIDE)) for view in (
-        (CT_VIEW, "Axial", "CT", "#9A9A9A"), (SYNTHETIC_VIEW, "Axial", "SYN", "#E8A33D"), (REAL_VIEW, "Axial", "PET", "#4B8FB0"),
+        (CT_VIEW, "Axial", "CT", "#9A9A9A"), (SYNTHETIC_VIEW, "Axial", "SYN", "#E8A33D"),
+        (REAL_VIEW, "Axial", "PET", "#4B8FB0"),
     ))  # fmt: skip
     projection = "".join(_item(_slice(*view, PROJECTION)) for view in (
         (CORONAL_VIEW, "Coronal", "MIP", "#6EB04B"), (SAGITTAL_VIEW, "Sagittal", "MIP", "#EDD54C"),
     ))  # fmt: skip
-    plot = _item('<view class="vtkMRMLPlotViewNode" singletontag="CT2PETplot"><property name="viewlabel" action="default">P</property></view>')
-    rows = f'<item><layout type="horizontal">{beside}</layout></item><item><layout type="horizontal">{plot}</layout></item>'
+    label = '<property name="viewlabel" action="default">P</property>'
+    plot = _item(f'<view class="vtkMRMLPlotViewNode" singletontag="{PLOT_VIEW}">{label}</view>')
+    rows = "".join(_item(f'<layout type="horizontal">{row}</layout>') for row in (beside, plot))
     return {
         FUSED: f'<layout type="horizontal" split="true">{fused}</layout>',
         SIDE_BY_SIDE: f'<layout type="vertical" split="true">{rows}</layout>',

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 SYNTHETIC = "SYNTHETIC PET - NOT FOR DIAGNOSIS"
 BESIDE = "beside it: " + SYNTHETIC
+MEASURED = "measured PET"
 
 # Attributes of the volume node; they are kept when the scene is saved
 WARNING = "CT2PET.Warning"

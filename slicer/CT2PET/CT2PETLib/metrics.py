@@ -2,20 +2,19 @@
 
 With s and r the SUV of the n voxels counted:
 
-    MAE          mean |s - r|                                        SUV
-    RMSE         sqrt(mean (s - r)^2)                                SUV
-    PSNR         20 log10(10 / RMSE)                                 dB, with a fixed range of 0 to 10 SUV as the server's
-    bias         mean (s - r)                                        SUV, above 0: drawn too hot
-    correlation  sum (s - s')(r - r') / sqrt(sum (s - s')^2 sum (r - r')^2), s' and r' the means (Pearson's)
+    MAE          mean |s - r|                   SUV
+    RMSE         sqrt(mean (s - r)^2)           SUV
+    PSNR         20 log10(10 / RMSE)            dB, with a fixed range of 0 to 10 SUV as the server's
+    bias         mean (s - r)                   SUV, above 0: drawn too hot
+    correlation  sum (s - s')(r - r') / sqrt(sum (s - s')^2 sum (r - r')^2), s', r' the means (Pearson's)
 
-Counted are voxels whose slice was synthesised and where the real PET was measured, in the body, and in the body where the
-real PET is above a threshold.
+Counted are voxels whose slice was synthesised and where the real PET was measured, in the body, and in the body where
+the real PET is above a threshold.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Tuple
 
 import numpy as np
 
@@ -85,7 +84,7 @@ def uptake(suv: np.ndarray, inside: np.ndarray, *, voxel_ml: float, region: str)
     return Uptake(region, values.size * voxel_ml, float(values.max()), float(values.mean()), float(values.std()))
 
 
-def scatter_sample(synthetic_suv: np.ndarray, real_suv: np.ndarray, where: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+def scatter_sample(synthetic_suv: np.ndarray, real_suv: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return SUV pairs (real, synthetic) of voxels spread evenly over `where`, at most `SCATTER_POINTS`."""
     counted = np.flatnonzero((where & np.isfinite(synthetic_suv) & np.isfinite(real_suv)).ravel())
     if counted.size > SCATTER_POINTS:

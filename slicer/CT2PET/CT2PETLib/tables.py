@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any
 
-import slicer
 import vtk
 
+import slicer
+
+from .events import CurvePoint
+
 # title, table, column of x, column of y, "points" or "line"
-Series = Tuple[str, Any, str, str, str]
+Series = tuple[str, Any, str, str, str]
 COLOURS = ((0.85, 0.45, 0.10), (0.35, 0.35, 0.35), (0.12, 0.47, 0.71), (0.17, 0.63, 0.17))
 
 
@@ -19,8 +23,8 @@ def node_named(scene: Any, class_name: str, name: str) -> Any:
     return found.GetItemAsObject(0) or scene.AddNewNodeByClass(class_name, name)
 
 
-def fill_table(node: Any, columns: Dict[str, Sequence[Any]]) -> Any:
-    """Put columns into a table node in place of what it held; return it. Words stay words, numbers are kept as double."""
+def fill_table(node: Any, columns: dict[str, Sequence[Any]]) -> Any:
+    """Put columns into a table node in place of what it held; return it. Words stay words, numbers become double."""
     changing = node.StartModify()
     node.RemoveAllColumns()
     for name, values in columns.items():
@@ -33,7 +37,7 @@ def fill_table(node: Any, columns: Dict[str, Sequence[Any]]) -> Any:
     return node
 
 
-def plot(scene: Any, title: str, series: List[Series], *, x: str, y: str) -> Any:
+def plot(scene: Any, title: str, series: list[Series], *, x: str, y: str) -> Any:
     """Return the chart of that title, showing these series."""
     chart = node_named(scene, "vtkMRMLPlotChartNode", title)
     chart.RemoveAllPlotSeriesNodeIDs()
@@ -67,16 +71,15 @@ def show_chart(scene: Any, chart: Any) -> None:
         views.GetItemAsObject(index).SetPlotChartNodeID(chart.GetID())
 
 
-def training_chart(scene: Any, epochs: Sequence[int], losses: Sequence[float], scores: Sequence[float], *, score: str) -> Any:
-    """Return the chart of a training: loss, and the validation figure, by epoch; scores may be fewer than losses."""
-    loss = fill_table(
-        node_named(scene, "vtkMRMLTableNode", "CT2PET loss"), {"epoch": list(epochs), "loss": list(losses)}
-    )
-    series: List[Series] = [("training loss", loss, "epoch", "loss", "line")]
-    if len(scores):
-        table = fill_table(
-            node_named(scene, "vtkMRMLTableNode", "CT2PET validation"),
-            {"epoch": list(epochs)[: len(scores)], "score": list(scores)},
-        )
-        series.append((f"validation {score}", table, "epoch", "score", "line"))
+def training_chart(scene: Any, curve: Sequence[CurvePoint], *, score: str) -> Any:
+    """Return the chart of a training: the loss by epoch, and the validation figure of that name where it is known."""
+    series: list[Series] = []
+    for name, points in (
+        ("training loss", [(point.epoch, point.loss) for point in curve if point.loss is not None]),
+        (f"validation {score}", [(point.epoch, point.metric) for point in curve if point.metric is not None]),
+    ):
+        if points:
+            table = node_named(scene, "vtkMRMLTableNode", f"CT2PET {name}")
+            fill_table(table, {"epoch": [epoch for epoch, _ in points], "value": [value for _, value in points]})
+            series.append((name, table, "epoch", "value", "line"))
     return plot(scene, "CT2PET training", series, x="epoch", y="")

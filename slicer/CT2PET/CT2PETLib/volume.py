@@ -1,19 +1,20 @@
 """The synthetic PET as a volume of the scene: on the CT's grid, and filled slab by slab in place.
 
-A slice that has not come holds 0 SUV, which the display's threshold hides: the CT alone is seen there. Which slices have come
-stands in the node's attribute `CT2PET.SlicesPresent`; NaN in their place would spoil the display's and other modules' sums.
+A slice that has not come holds 0 SUV, which the display's threshold hides: the CT alone is seen there. Which ones have
+come stands in the node's attribute `CT2PET.SlicesPresent`; NaN in their place would spoil display and sums of others.
 Everything here touches MRML: call it on the main thread only. Works in the desktop program and on `slicer-core`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Optional, Tuple
+from typing import Any
 
 import numpy as np
-import slicer
 import slicer.util
 import vtk
 from vtk.util import numpy_support
+
+import slicer
 
 from . import marks
 
@@ -28,7 +29,7 @@ class SceneError(Exception):
 
 
 def ijk_to_ras(node: Any) -> np.ndarray:
-    """Return the matrix from voxel (i, j, k) to RAS in mm of a volume node, shape (4, 4); its parent transform is left out."""
+    """Return a volume's matrix from voxel (i, j, k) to RAS in mm, shape (4, 4); its parent transform is left out."""
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
     return slicer.util.arrayFromVTKMatrix(matrix)
@@ -78,8 +79,17 @@ def make_pet_node(scene: Any, ct_node: Any, *, model: str, version: str = "", ro
     return node
 
 
-def fill_slab(node: Any, slab_suv: np.ndarray, slab_affine_lps: np.ndarray) -> Tuple[int, int]:
-    """Write a slab into the volume where its geometry says, in place; return its first slice and the one after its last.
+def node_of_array(scene: Any, array: np.ndarray, affine_lps: np.ndarray, name: str) -> Any:
+    """Return a new scalar volume with a copy of these voxels, shape (K, R, C), where the affine says, in LPS mm."""
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(LPS_TO_RAS @ affine_lps))
+    slicer.util.updateVolumeFromArray(node, array)
+    node.CreateDefaultDisplayNodes()
+    return node
+
+
+def fill_slab(node: Any, slab_suv: np.ndarray, slab_affine_lps: np.ndarray) -> tuple[int, int]:
+    """Write a slab into the volume where its geometry says, in place; return its first slice and the one after it.
 
     A slab whose axes are another way round than the CT's in Slicer (slices counted from the other end) is turned.
 
@@ -101,13 +111,22 @@ def fill_slab(node: Any, slab_suv: np.ndarray, slab_affine_lps: np.ndarray) -> T
             f"{whole.shape}; was the CT cropped after it was sent? Send it again"
         )
     if turned.shape[1:] != whole.shape[1:]:
-        raise SceneError(f"{node.GetName()}: the slab holds {turned.shape[1:]} of the CT's {whole.shape[1:]} rows and columns")
+        raise SceneError(
+            f"{node.GetName()}: the slab holds {turned.shape[1:]} of the CT's {whole.shape[1:]} rows and columns"
+        )
     target[...] = turned
     present = present_slices(node)
     present[k : k + turned.shape[0]] = True
     node.SetAttribute(marks.PRESENT, marks.ranges_text(present))
     slicer.util.arrayFromVolumeModified(node)
     return k, k + turned.shape[0]
+
+
+def forget_slabs(node: Any) -> None:
+    """Empty a synthetic PET: what had come was drawn by other weights than what will come."""
+    voxels(node)[...] = 0
+    node.SetAttribute(marks.PRESENT, "")
+    slicer.util.arrayFromVolumeModified(node)
 
 
 def present_slices(node: Any) -> np.ndarray:
@@ -123,10 +142,10 @@ def missing_text(node: Any) -> str:
     return f"{int((~present).sum())} of {present.size} slices not synthesised"
 
 
-def slice_at(node: Any, ras_mm: np.ndarray) -> Optional[int]:
+def slice_at(node: Any, ras_mm: np.ndarray) -> int | None:
     """Return the slice (index along the third axis) that a point of the world lies in; None outside the volume."""
     ijk = np.linalg.inv(ijk_to_ras(node)) @ np.append(np.asarray(ras_mm, dtype=float), 1.0)
-    k = int(round(float(ijk[2])))
+    k = round(float(ijk[2]))
     return k if 0 <= k < voxels(node).shape[0] else None
 
 
@@ -142,7 +161,7 @@ def say_suv(node: Any) -> None:
     node.SetVoxelValueUnits(_coded(SUV_BW_UNIT))
 
 
-def _turned(node: Any, slab: np.ndarray, affine_lps: np.ndarray) -> Tuple[np.ndarray, Tuple[int, int, int]]:
+def _turned(node: Any, slab: np.ndarray, affine_lps: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
     """Return the slab with its axes as the node's, and the node's voxel (i, j, k) that its first voxel is."""
     to_node = np.linalg.inv(ijk_to_ras(node)) @ LPS_TO_RAS @ np.asarray(affine_lps, dtype=float)
     axes = np.rint(to_node[:3, :3]).astype(int)
@@ -165,7 +184,7 @@ def _turned(node: Any, slab: np.ndarray, affine_lps: np.ndarray) -> Tuple[np.nda
     return turned[flips], (int(start[0]), int(start[1]), int(start[2]))
 
 
-def _blank(shape: Tuple[int, ...]) -> Any:
+def _blank(shape: tuple[int, ...]) -> Any:
     image = vtk.vtkImageData()
     image.SetDimensions(shape[2], shape[1], shape[0])
     scalars = numpy_support.numpy_to_vtk(np.zeros(int(np.prod(shape)), dtype=np.float32), deep=True)
@@ -174,7 +193,7 @@ def _blank(shape: Tuple[int, ...]) -> Any:
     return image
 
 
-def _coded(code: Tuple[str, str, str]) -> Any:
+def _coded(code: tuple[str, str, str]) -> Any:
     entry = slicer.vtkCodedEntry()
     entry.SetValueSchemeMeaning(*code)
     return entry

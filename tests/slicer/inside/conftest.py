@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import slicer
 import slicer.util
 import vtk
+
+import slicer
 
 
 @pytest.fixture

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import slicer
 import slicer.util
 import vtk
 from CT2PETLib import display
 from CT2PETLib.volume import ijk_to_ras, voxels
 from vtk.util import numpy_support
+
+import slicer
 
 SIZE = (240, 200)  # pixels of the view
 
@@ -77,7 +78,9 @@ def png(picture: np.ndarray, path: str) -> None:
     rows, columns, _ = picture.shape
     image = vtk.vtkImageData()
     image.SetDimensions(columns, rows, 1)
-    image.GetPointData().SetScalars(numpy_support.numpy_to_vtk(np.ascontiguousarray(picture[::-1]).reshape(-1, 3), deep=True))
+    image.GetPointData().SetScalars(
+        numpy_support.numpy_to_vtk(np.ascontiguousarray(picture[::-1]).reshape(-1, 3), deep=True)
+    )
     writer = vtk.vtkPNGWriter()
     writer.SetFileName(path)
     writer.SetInputData(image)

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import slicer
 import slicer.util
 from conftest import slab_affine, volume_node
 from CT2PETLib import compare, grids, marks, metrics, tables, volume
+from CT2PETLib.events import CurvePoint
+
+import slicer
 
 ALL = np.ones((1, 4, 4), dtype=bool)
 
@@ -62,7 +64,9 @@ def test_resampling_onto_the_same_grid_changes_nothing() -> None:
 def test_resampling_is_linear_between_voxels_and_nothing_beyond_them() -> None:
     array = np.arange(4, dtype=np.float32).reshape(1, 1, 4) * 10
     onto = np.diag([0.5, 1.0, 1.0, 1.0])
-    line = grids.resample(np.repeat(np.repeat(array, 2, 0), 2, 1), ijk_to_ras=np.eye(4), onto_ijk_to_ras=onto, shape=(2, 2, 12))[0, 0]
+    line = grids.resample(
+        np.repeat(np.repeat(array, 2, 0), 2, 1), ijk_to_ras=np.eye(4), onto_ijk_to_ras=onto, shape=(2, 2, 12)
+    )[0, 0]
     assert line[:7] == pytest.approx([0, 5, 10, 15, 20, 25, 30])
     assert np.isnan(line[8:]).all()
 
@@ -205,7 +209,8 @@ def test_suv_in_segments_become_a_table(scene: Any, ct: Any, synthetic: Any) -> 
 
 
 def test_a_training_becomes_a_chart(scene: Any) -> None:
-    chart = tables.training_chart(scene, [1, 2, 3], [0.9, 0.5, 0.4], [0.7, 0.6], score="MAE [SUV]")
+    curve = [CurvePoint(1, 0.9, 0.7), CurvePoint(2, 0.5, None), CurvePoint(3, 0.4, 0.6)]
+    chart = tables.training_chart(scene, curve, score="MAE [SUV]")
     assert chart.GetNumberOfPlotSeriesNodes() == 2
     assert chart.GetNthPlotSeriesNode(0).GetTableNode().GetNumberOfRows() == 3
     assert chart.GetNthPlotSeriesNode(1).GetTableNode().GetNumberOfRows() == 2

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import slicer
 import vtk
 from conftest import slab_affine
 from CT2PETLib import display, layouts, marks, volume
@@ -50,7 +49,9 @@ def heat(scene: Any, suv: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("opacity", [0.0, 0.3, 0.5, 1.0])
-def test_fusion_is_ct_times_one_minus_opacity_plus_pet_times_opacity(app: Any, ct: Any, pet: Any, opacity: float) -> None:
+def test_fusion_is_ct_times_one_minus_opacity_plus_pet_times_opacity(
+    app: Any, ct: Any, pet: Any, opacity: float
+) -> None:
     scene = app.GetMRMLScene()
     display.show_ct(ct)
     ct.GetDisplayNode().AutoWindowLevelOff()
@@ -121,7 +122,8 @@ def test_the_words_are_written_once_into_a_view() -> None:
 
 
 def test_the_projection_shows_the_hottest_voxel_of_each_line(app: Any, scene: Any, pet: Any) -> None:
-    view = slicer.vtkMRMLSliceNode()
+    view = scene.CreateNodeByClass("vtkMRMLSliceNode")
+    view.UnRegister(None)
     view.SetSingletonTag(layouts.CORONAL_VIEW)
     view.SetLayoutName(layouts.CORONAL_VIEW)
     picture = rendered(app, background=None, foreground=None, opacity=0, k=4, slice_node=scene.AddNode(view),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import slicer
 from CT2PETLib import layouts, volume
+
+import slicer
 
 
 @pytest.fixture
@@ -65,7 +66,9 @@ def test_the_opacity_of_all_planes_is_one(scene: Any, ct: Any, pet: Any) -> None
 def test_side_by_side_each_view_shows_one_and_all_are_linked(scene: Any, ct: Any, pet: Any) -> None:
     views(scene, layouts.CT_VIEW, layouts.SYNTHETIC_VIEW, layouts.REAL_VIEW)
     layouts.show_side_by_side(scene, ct=ct, synthetic=pet, real=None)
-    composites = [layouts.composite_node(scene, t) for t in (layouts.CT_VIEW, layouts.SYNTHETIC_VIEW, layouts.REAL_VIEW)]
+    composites = [
+        layouts.composite_node(scene, t) for t in (layouts.CT_VIEW, layouts.SYNTHETIC_VIEW, layouts.REAL_VIEW)
+    ]
     assert [node.GetBackgroundVolumeID() for node in composites] == [ct.GetID(), pet.GetID(), None]
     assert all(node.GetLinkedControl() and node.GetHotLinkedControl() for node in composites)
 

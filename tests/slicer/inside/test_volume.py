@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import slicer
 from conftest import RAS_TO_LPS, slab_affine, volume_node
 from CT2PETLib import marks, volume
+
+import slicer
 
 
 @pytest.fixture
@@ -25,7 +26,10 @@ def test_it_lies_on_the_ct_to_a_millionth_of_a_millimetre(ct: Any, pet: Any) -> 
 
 def test_it_is_float32_in_body_weight_suv(pet: Any) -> None:
     assert volume.voxels(pet).dtype == np.float32
-    assert pet.GetVoxelValueUnits().GetAsString() == "CodeValue:{SUVbw}g/ml|CodingSchemeDesignator:UCUM|CodeMeaning:Standardized Uptake Value body weight"  # noqa: E501
+    assert (
+        pet.GetVoxelValueUnits().GetAsString()
+        == "CodeValue:{SUVbw}g/ml|CodingSchemeDesignator:UCUM|CodeMeaning:Standardized Uptake Value body weight"
+    )
     assert pet.GetVoxelValueQuantity().GetCodeValue() == "126400"
     assert volume.is_suv(pet)
 
@@ -121,7 +125,7 @@ def test_a_slab_beyond_the_end_is_refused(ct: Any, pet: Any) -> None:
 def test_the_slice_on_screen(ct: Any, pet: Any) -> None:
     ras = (volume.ijk_to_ras(ct) @ [5, 6, 7, 1])[:3]
     assert volume.slice_at(pet, ras) == 7
-    assert volume.slice_at(pet, ras + [0, 0, 500]) is None
+    assert volume.slice_at(pet, ras + np.array([0, 0, 500])) is None
 
 
 def test_colours_are_refused_as_a_ct(scene: Any) -> None:

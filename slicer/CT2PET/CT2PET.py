@@ -1,0 +1,31 @@
+"""CT2PET: a synthetic PET from a CT, drawn by a ct2pet server. What it does is in CT2PETLib."""
+
+from pathlib import Path
+
+from CT2PETLib.logic import CT2PETLogic
+from CT2PETLib.sample_studies import register_sample_studies
+from CT2PETLib.self_test import CT2PETTest
+from CT2PETLib.widget import CT2PETWidget
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule
+
+import slicer
+
+__all__ = ["CT2PET", "CT2PETLogic", "CT2PETTest", "CT2PETWidget"]
+
+
+class CT2PET(ScriptedLoadableModule):
+    """What Slicer shows of the module before it is opened."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = "CT to PET"
+        self.parent.categories = ["Image Synthesis", "Nuclear Medicine"]
+        self.parent.dependencies = []
+        self.parent.contributors = ["ct2pet contributors"]
+        self.parent.helpText = (
+            "Asks a ct2pet server for the synthetic PET of a CT, shows it slice by slice as it comes, compares it with "
+            "a real PET, and retrains the server's model. Research only: a synthetic PET is an estimate, never use it "
+            "for diagnosis."
+        )
+        self.parent.acknowledgementText = "Apache License 2.0. Modelled on the scripted-module template of 3D Slicer."
+        slicer.app.connect("startupCompleted()", lambda: register_sample_studies(Path(__file__).parent))

@@ -1,0 +1,108 @@
+"""Section "Show": which synthetic PET, in which layout, how coloured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import display, layouts, marks, views
+from .panel import Panel
+from .volume import SceneError
+
+
+class ShowSection:
+    """Shows what was chosen, as it was chosen."""
+
+    def __init__(self, panel: Panel) -> None:
+        self._panel = panel
+        self._as_shown: tuple[Any, ...] = ()
+        ui = panel.ui
+        panel.when(ui.fusedButton, "clicked", self.fused)
+        panel.when(ui.sideBySideButton, "clicked", self.side_by_side)
+        panel.when(ui.projectionButton, "clicked", self.projection)
+
+    def came(self, pet: Any) -> None:
+        """Choose a synthetic PET that has just begun to come, and show it over its CT."""
+        self._panel.parameters.synthetic = pet
+        self.apply_display()
+        error_map = self.error_map(pet)
+        if error_map is not None:
+            display.show_suv(error_map, window_suv=display.ERROR_WINDOW_SUV, threshold_suv=0.05, colour="PET DICOM")
+        self.fused()
+
+    def error_map(self, pet: Any) -> Any:
+        """Return the map of errors to expect that came with a PET, or None."""
+        scene = self._panel.scene
+        nodes = scene.GetNodesByClass("vtkMRMLScalarVolumeNode")
+        nodes.UnRegister(None)
+        found = [nodes.GetItemAsObject(index) for index in range(nodes.GetNumberOfItems())]
+        same = [n for n in found if n.GetNodeReference(marks.CT_NODE) is pet.GetNodeReference(marks.CT_NODE)]
+        return next((n for n in reversed(same) if n.GetAttribute(marks.ROLE) == marks.UNCERTAINTY), None)
+
+    def fused(self) -> None:
+        """Show the PET over the CT in three planes."""
+        pet, ct = self._chosen()
+        views.switch_to(layouts.FUSED)
+        layouts.show_fused(self._panel.scene, ct=ct, pet=pet, opacity=self._panel.parameters.opacity)
+        self._arranged()
+
+    def side_by_side(self) -> None:
+        """Show CT, synthetic and real PET beside each other."""
+        pet, ct = self._chosen()
+        views.switch_to(layouts.SIDE_BY_SIDE)
+        layouts.show_side_by_side(self._panel.scene, ct=ct, synthetic=pet, real=self._panel.parameters.real)
+        self._arranged()
+
+    def projection(self) -> None:
+        """Show the PET's maximum intensity projections."""
+        pet, _ = self._chosen()
+        views.switch_to(layouts.PROJECTION)
+        layouts.show_projection(self._panel.scene, pet)
+        self._arranged()
+
+    def difference(self, node: Any) -> None:
+        """Show a difference map over the CT in three planes."""
+        _, ct = self._chosen()
+        views.switch_to(layouts.FUSED)
+        layouts.show_fused(self._panel.scene, ct=ct, pet=node, opacity=self._panel.parameters.opacity)
+        self._arranged()
+
+    def apply_display(self) -> None:
+        """Colour synthetic and real PET as was chosen, where that has changed."""
+        chosen = self._panel.parameters
+        if chosen is None:
+            return
+        window = (chosen.window_suv.minimum, chosen.window_suv.maximum)
+        wish = (chosen.synthetic, chosen.real, window, chosen.threshold_suv, chosen.colour, chosen.opacity)
+        if wish == self._as_shown:
+            return
+        self._as_shown = wish
+        for node in (chosen.synthetic, chosen.real):
+            if node is not None:
+                display.show_suv(
+                    node, window_suv=window, threshold_suv=chosen.threshold_suv, colour=chosen.colour.value
+                )
+        layouts.set_opacity(self._panel.scene, chosen.opacity)
+
+    def tick(self) -> None:
+        """Keep the words in every view true."""
+        chosen = self._panel.parameters
+        if chosen is not None:
+            views.mark_all(self._panel.scene, chosen.synthetic, chosen.real)
+
+    def refresh(self) -> None:
+        """Bring the widgets up to date."""
+        ui = self._panel.ui
+        there = self._panel.parameters is not None and self._panel.parameters.synthetic is not None
+        for button in (ui.fusedButton, ui.sideBySideButton, ui.projectionButton):
+            button.setEnabled(there)
+        self.apply_display()
+
+    def _arranged(self) -> None:
+        views.fit()
+        self.tick()
+
+    def _chosen(self) -> tuple[Any, Any]:
+        pet = self._panel.parameters.synthetic
+        if pet is None:
+            raise SceneError("There is no synthetic PET to show yet: press Synthesise PET.")
+        return pet, pet.GetNodeReference(marks.CT_NODE) or self._panel.parameters.ct

@@ -1,0 +1,137 @@
+"""A clinician's path against a live server: one story, step by step; ../test_clinicians_path.py starts the server."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from CT2PETLib import layouts, marks, views, volume
+from CT2PETLib.display import words_in
+from panels import opened
+
+URL = os.environ["CT2PET_TEST_SERVER"]
+BLOCKED_AT_MOST_S = 0.05  # of a processor, in any handler: the window stands still meanwhile
+
+
+@pytest.fixture(scope="module")
+def told() -> dict[str, Any]:
+    """What one step leaves for the next."""
+    return {}
+
+
+@pytest.fixture
+def panel(app: Any, tmp_path: Any) -> Iterator[Any]:
+    with opened(app, tmp_path) as widget:
+        yield widget
+
+
+def until(panel: Any, so: Callable[[], bool], within_s: float = 120) -> None:
+    """Beat the window's time until something is so."""
+    end = time.monotonic() + within_s
+    while not so():
+        assert time.monotonic() < end, f"{panel.ui.messageLabel.text()} | {panel.ui.progressLabel.text()}"
+        panel.panel.guard(panel.tick)
+        time.sleep(0.02)
+
+
+def connect(panel: Any) -> None:
+    panel.ui.addressBox.setCurrentText(URL)
+    panel.ui.testButton.click()
+    until(panel, lambda: panel.panel.server is not None and panel.ui.studyTable.rowCount() > 0)
+
+
+def load(panel: Any, row: int = 0) -> Any:
+    """Load the CT of a study that has a real PET."""
+    panel.ui.studyTable.setCurrentCell(row, 0)
+    panel.ui.loadStudyButton.click()
+    until(panel, lambda: panel.panel.parameters.ct is not None)
+    return panel.panel.parameters.ct
+
+
+def is_over(panel: Any) -> bool:
+    return not panel.synthesise.is_under_way
+
+
+def test_the_path(panel: Any, scene: Any) -> None:
+    ui = panel.ui
+    # connect
+    connect(panel)
+    assert ui.connectionLabel.text().startswith("Connected to ct2pet")
+    assert "cascade3" in [ui.modelBox.itemText(i) for i in range(ui.modelBox.count())]
+    # choose
+    ct = load(panel)
+    assert "The server has this CT; nothing needs to be sent." in ui.ctStateLabel.text()
+    assert ui.applyButton.text() == "Synthesise PET"
+    # synthesise, and cancel when the first slab is there
+    ui.applyButton.click()
+    assert ui.applyButton.text() == "Cancel"
+    until(panel, lambda: panel.panel.parameters.synthetic is not None)
+    pet = panel.panel.parameters.synthetic
+    began = time.monotonic()
+    ui.applyButton.click()
+    until(panel, lambda: is_over(panel))
+    assert time.monotonic() - began < 1.0, "cancel answers within a second"
+    kept = volume.present_slices(pet).copy()
+    assert kept.any()
+    assert not kept.all()
+    assert np.all(volume.voxels(pet)[kept] == volume.voxels(pet)[kept].max())  # the model draws one SUV everywhere
+    assert "What has come is kept." in ui.progressLabel.text()
+    # go on
+    assert ui.applyButton.text() == "Synthesise the rest"
+    ui.applyButton.click()
+    until(panel, lambda: is_over(panel))
+    assert volume.present_slices(pet).all()
+    assert panel.panel.parameters.synthetic is pet
+    assert volume.voxels(pet) == pytest.approx(2.0, abs=0.01)
+    assert ui.progressLabel.text() == "Done."
+    # shown fused, and marked
+    red = layouts.composite_node(scene, "Red")
+    assert (red.GetBackgroundVolumeID(), red.GetForegroundVolumeID()) == (ct.GetID(), pet.GetID())
+    manager = views.layout_manager()
+    said = [words_in(manager.sliceWidget(name).renderer) for name in manager.sliceViewNames()]
+    assert all(marks.SYNTHETIC in words for words in said)
+    # compared with the server's real PET
+    ui.loadRealButton.click()
+    until(panel, lambda: panel.panel.parameters.real is not None)
+    ui.compareButton.click()
+    until(panel, lambda: ui.figuresTable.rowCount() == 2)
+    assert float(ui.figuresTable.item(0, 2).text()) > 0
+    # the window is never kept waiting: not by work of its own, and not by the server
+    busy = {name: used for name, used in panel.panel.busiest_s.items() if used > BLOCKED_AT_MOST_S}
+    assert not busy, busy
+    assert max(panel.panel.slowest_s.values()) < 2.0, panel.panel.slowest_s  # others have the processor meanwhile
+
+
+def test_a_ct_of_the_scene_is_sent_after_consent_and_never_twice(panel: Any, scene: Any) -> None:
+    ui = panel.ui
+    connect(panel)
+    hu = np.full((12, 40, 44), -1000, dtype=np.int16)
+    hu[:, 6:34, 6:38] = 40
+    # left-handed on purpose: the server counts such slices from the other end
+    affine = np.diag([4.0, 4.0, -5.0, 1.0])
+    affine[:3, 3] = [-80.0, -70.0, 100.0]
+    ct = volume.node_of_array(scene, hu, affine, "of the scene")
+    panel.panel.parameters.ct = ct
+    ui.applyButton.click()
+    assert "nothing is sent before" in ui.messageLabel.text()
+    ui.consentCheckBox.click()
+    panel.panel.parameters.all_slices = False
+    panel.panel.parameters.first_slice, panel.panel.parameters.last_slice = 3, 5
+    ui.applyButton.click()
+    until(panel, lambda: panel.panel.parameters.synthetic is not None and is_over(panel))
+    pet = panel.panel.parameters.synthetic
+    assert pet.GetAttribute(marks.PRESENT) == "2:5"
+    assert np.abs(volume.ijk_to_ras(pet) - volume.ijk_to_ras(ct)).max() < 1e-6
+    assert "The server has this CT" in ui.ctStateLabel.text()
+    # changed voxels are another CT, and need a new consent
+    volume.voxels(ct)[0, 0, 0] += 1
+    import slicer.util
+
+    slicer.util.arrayFromVolumeModified(ct)
+    panel.refresh()
+    assert not panel.ct.image_id
+    assert not ui.consentCheckBox.isChecked()

@@ -1,0 +1,169 @@
+"""Draws the pictures of docs/slicer from a live server: python pictures.py URL FOLDER (in the tests' environment).
+
+The panel is drawn by Qt from the real .ui, slices by Slicer's own compositing; the words in the views are those that
+the module wrote into them. Give it a server of phantoms: a picture in the repository shows no patient.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer.util
+from panels import opened
+from PIL import Image, ImageDraw, ImageFont
+from vtk.util import numpy_support
+
+import slicer
+
+VIEW = (430, 400)
+GAP = 6
+YELLOW = (255, 217, 51)
+
+
+def until(panel: Any, so: Callable[[], bool]) -> None:
+    """Beat the window's time until something is so."""
+    end = time.monotonic() + 300
+    while not so():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{panel.ui.messageLabel.text()} | {panel.ui.progressLabel.text()}")
+        panel.tick()
+        time.sleep(0.02)
+
+
+def view_picture(view: Any) -> Image.Image:
+    """Return what a slice view shows, with the words that the module wrote into it."""
+    from CT2PETLib.display import words_in
+
+    view.node.SetDimensions(*VIEW, 1)
+    if view.logic.GetSliceCompositeNode().GetBackgroundVolumeID() is None:
+        picture = Image.new("RGB", VIEW)
+    else:
+        view.logic.FitSliceToBackground(*VIEW)
+        view.logic.UpdatePipeline()
+        producer = view.logic.GetImageDataConnection().GetProducer()
+        producer.Update()
+        image = producer.GetOutputDataObject(0)
+        columns, rows, _ = image.GetDimensions()
+        rgba = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(rows, columns, -1)
+        picture = Image.fromarray(np.ascontiguousarray(rgba[::-1, :, :3]).astype(np.uint8))
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
+    for line, words in enumerate(words_in(view.renderer).splitlines()):
+        draw.text((VIEW[0] / 2, 6 + 19 * line), words, fill=YELLOW, font=font, anchor="ma")
+    return picture
+
+
+def row_of(panel: Any, manager: Any) -> Image.Image:
+    """Return the views of the layout on screen, beside each other."""
+    panel.tick()
+    pictures = [view_picture(manager.sliceWidget(name)) for name in manager.sliceViewNames()]
+    row = Image.new("RGB", (len(pictures) * (VIEW[0] + GAP) - GAP, VIEW[1]), (60, 60, 60))
+    for number, picture in enumerate(pictures):
+        row.paste(picture, (number * (VIEW[0] + GAP), 0))
+    return row
+
+
+def look_at(scene: Any, node: Any, ijk: tuple[float, float, float]) -> None:
+    """Let every slice view go through a voxel."""
+    from CT2PETLib.volume import ijk_to_ras
+
+    point = ijk_to_ras(node) @ [*ijk, 1.0]
+    nodes = scene.GetNodesByClass("vtkMRMLSliceNode")
+    nodes.UnRegister(None)
+    for index in range(nodes.GetNumberOfItems()):
+        nodes.GetItemAsObject(index).JumpSliceByCentering(*point[:3])
+
+
+def hottest(node: Any) -> tuple[float, float, float]:
+    """Return the voxel (i, j, k) of the highest uptake."""
+    from CT2PETLib.volume import voxels
+
+    k, j, i = np.unravel_index(int(np.argmax(voxels(node))), voxels(node).shape)
+    return float(i), float(j), float(k)
+
+
+def panel_picture(panel: Any, path: Path, sections: tuple[str, ...]) -> None:
+    """Draw the panel with these sections unfolded."""
+    from desktop.widgets import ctkCollapsibleButton
+    from PySide6.QtWidgets import QApplication
+
+    for section in panel.parent.findChildren(ctkCollapsibleButton):
+        section.setProperty("collapsed", section.objectName() not in sections)
+    panel.refresh()
+    panel.parent.resize(470, 200)
+    for _ in range(4):
+        QApplication.processEvents()
+        panel.parent.resize(470, panel.parent.layout().totalHeightForWidth(470))
+    panel.parent.show()
+    QApplication.processEvents()
+    panel.parent.grab().save(str(path))
+
+
+def draw(app: Any, url: str, folder: Path) -> None:
+    """Walk the clinician's path and draw every picture."""
+    from CT2PETLib import views
+
+    scene = app.GetMRMLScene()
+    with opened(app, folder / "settings") as panel:
+        ui, manager = panel.ui, views.layout_manager()
+        ui.addressBox.setCurrentText(url)
+        ui.testButton.click()
+        until(panel, lambda: panel.panel.server is not None and ui.studyTable.rowCount() > 0)
+        ui.studyTable.setCurrentCell(0, 0)
+        ui.loadStudyButton.click()
+        until(panel, lambda: panel.panel.parameters.ct is not None)
+        ct = panel.panel.parameters.ct
+        look_at(scene, ct, tuple(np.array(ct.GetImageData().GetDimensions()) / 2))  # type: ignore[arg-type]
+        ui.applyButton.click()
+        until(panel, lambda: panel.panel.parameters.synthetic is not None)
+        row_of(panel, manager).save(folder / "growing.png")
+        panel_picture(panel, folder / "panel-synthesising.png", ("serverSection", "ctSection", "synthesiseSection"))
+        until(panel, lambda: not panel.synthesise.is_under_way)
+        pet = panel.panel.parameters.synthetic
+        ui.loadRealButton.click()
+        until(panel, lambda: panel.panel.parameters.real is not None)
+        ui.fusedButton.click()
+        look_at(scene, ct, hottest(pet))
+        row_of(panel, manager).save(folder / "fused.png")
+        ui.sideBySideButton.click()
+        look_at(scene, ct, hottest(pet))
+        row_of(panel, manager).save(folder / "compared.png")
+        ui.projectionButton.click()
+        row_of(panel, manager).save(folder / "projection.png")
+        ui.compareButton.click()
+        until(panel, lambda: ui.figuresTable.rowCount() == 2)
+        ui.differenceButton.click()
+        look_at(scene, ct, hottest(pet))
+        row_of(panel, manager).save(folder / "difference.png")
+        panel_picture(panel, folder / "panel.png", ("serverSection", "ctSection", "synthesiseSection", "cardSection"))
+        panel_picture(panel, folder / "panel-show.png", ("showSection", "compareSection"))
+        panel_picture(panel, folder / "panel-learn.png", ("giveBackSection", "trainSection"))
+
+
+def main() -> None:
+    """Draw into the folder that was named."""
+    url, folder = sys.argv[1], Path(sys.argv[2])
+    folder.mkdir(parents=True, exist_ok=True)
+    scene = slicer.vtkMRMLScene()
+    app = slicer.vtkSlicerApplicationLogic()
+    app.SetMRMLScene(scene)
+    colours = slicer.vtkSlicerColorLogic()
+    colours.SetMRMLScene(scene)
+    colours.AddDefaultColorNodes()
+    app.SetModuleLogic("Colors", colours)
+    slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene)
+    slicer.mrmlScene = scene
+    draw(app, url, folder)
+
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[3] / "slicer" / "CT2PET")]
+    main()
+    sys.stdout.flush()
+    import os
+
+    os._exit(0)

@@ -1,0 +1,184 @@
+"""The panel without a server: the real .ui with the real sections, on a scene of the core libraries."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import slab_affine, volume_node
+from CT2PETLib import layouts, marks, volume
+from panels import opened
+
+
+@pytest.fixture
+def panel(app: Any, tmp_path: Any) -> Iterator[Any]:
+    with opened(app, tmp_path) as widget:
+        yield widget
+
+
+@pytest.fixture
+def wait(panel: Any) -> Callable[[Callable[[], bool]], None]:
+    """Let the window's time go on until something is so."""
+
+    def until(so: Callable[[], bool]) -> None:
+        end = time.monotonic() + 20
+        while not so():
+            assert time.monotonic() < end, panel.ui.messageLabel.text()
+            panel.tick()
+            time.sleep(0.01)
+
+    return until
+
+
+def test_every_section_has_its_widgets(panel: Any) -> None:
+    assert panel.ui.applyButton.text() == "Synthesise PET"
+    assert panel.ui.colourBox.count() == 4
+    assert panel.ui.windowRange.maximumValue == 8.0
+
+
+def test_nothing_can_be_started_before_there_is_a_server_and_a_ct(panel: Any) -> None:
+    ui = panel.ui
+    names = (
+        "applyButton",
+        "loadStudyButton",
+        "compareButton",
+        "storeButton",
+        "submitPairButton",
+        "trainButton",
+        "rollBackButton",
+    )
+    assert not [name for name in names if getattr(ui, name).isEnabled()]
+    assert ui.progressLabel.text() == "Connect to a server first."
+
+
+def test_nobody_listening_is_told_in_words(panel: Any, wait: Any) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    panel.ui.addressBox.setCurrentText(f"http://127.0.0.1:{port}")
+    panel.ui.testButton.click()
+    assert panel.ui.testButton.text() == "Testing…"
+    wait(lambda: panel.ui.testButton.isEnabled())
+    assert panel.ui.connectionLabel.text().startswith(f"Nobody listens on port {port}")
+
+
+def test_a_mistyped_address_is_told_in_words(panel: Any) -> None:
+    panel.ui.addressBox.setCurrentText("ftp://somewhere")
+    panel.ui.testButton.click()
+    assert "no server address" in panel.ui.messageLabel.text()
+
+
+def test_a_ct_of_the_scene_is_described(panel: Any, ct: Any) -> None:
+    panel.panel.parameters.ct = ct
+    assert panel.ui.ctSelector.currentNode() is ct
+    assert panel.ui.ctStateLabel.text() == "10 slices of 24 × 20."
+
+
+def synthetic(scene: Any, ct: Any) -> Any:
+    node = volume.make_pet_node(scene, ct, model="cascade3")
+    hu = volume.voxels(ct)
+    suv = np.where(hu > 60, 4.0, np.where(hu > 0, 1.0, 0.0)).astype(np.float32)
+    volume.fill_slab(node, suv[:8], slab_affine(ct, 0))
+    return node
+
+
+def test_a_pet_that_comes_is_fused_and_coloured(panel: Any, scene: Any, ct: Any) -> None:
+    panel.panel.parameters.ct = ct
+    pet = synthetic(scene, ct)
+    panel.show.came(pet)
+    red = layouts.composite_node(scene, "Red")
+    assert (red.GetBackgroundVolumeID(), red.GetForegroundVolumeID()) == (ct.GetID(), pet.GetID())
+    assert pet.GetDisplayNode().GetColorNodeID() == "vtkMRMLPETProceduralColorNodePET-Heat"
+
+
+def test_sliders_reach_the_views(panel: Any, scene: Any, ct: Any) -> None:
+    pet = synthetic(scene, ct)
+    panel.show.came(pet)
+    panel.ui.opacitySlider.setValue(0.8)
+    panel.ui.windowRange.setValues(1.0, 5.0)
+    panel.ui.thresholdSlider.setValue(2.0)
+    panel.ui.colourBox.setCurrentIndex(2)
+    shown = pet.GetDisplayNode()
+    assert layouts.composite_node(scene, "Red").GetForegroundOpacity() == pytest.approx(0.8)
+    assert (shown.GetWindowLevelMin(), shown.GetWindowLevelMax(), shown.GetLowerThreshold()) == (1.0, 5.0, 2.0)
+    assert "MaximumIntensityProjection" in shown.GetColorNodeID()
+
+
+@pytest.mark.parametrize("button", ["fusedButton", "sideBySideButton", "projectionButton"])
+def test_every_view_of_every_layout_says_that_it_is_synthetic(panel: Any, scene: Any, ct: Any, button: str) -> None:
+    from CT2PETLib import views
+    from CT2PETLib.display import words_in
+
+    panel.show.came(synthetic(scene, ct))
+    getattr(panel.ui, button).click()
+    manager = views.layout_manager()
+    said = [words_in(manager.sliceWidget(name).renderer) for name in manager.sliceViewNames()]
+    assert said
+    assert all(marks.SYNTHETIC in words for words in said)
+
+
+def test_comparing_fills_table_and_difference(panel: Any, wait: Any, scene: Any, ct: Any) -> None:
+    pet = synthetic(scene, ct)
+    real = volume_node(scene, volume.voxels(pet) * 1.5, volume.ijk_to_ras(ct), "real")
+    panel.show.came(pet)
+    panel.panel.parameters.real = real
+    panel.ui.compareButton.click()
+    assert "does not say that its numbers are SUVbw" in panel.ui.messageLabel.text()
+    panel.ui.realIsSuvCheckBox.setChecked(True)
+    panel.ui.compareButton.click()
+    wait(lambda: panel.ui.figuresTable.rowCount() == 2)
+    assert panel.ui.figuresTable.item(0, 0).text() == "body"
+    panel.ui.differenceButton.click()
+    assert "minus real" in scene.GetNodeByID(layouts.composite_node(scene, "Red").GetForegroundVolumeID()).GetName()
+    panel.ui.scatterButton.click()
+    plot_view = scene.GetSingletonNode("CT2PETplot", "vtkMRMLPlotViewNode")
+    assert plot_view.GetPlotChartNode() is not None
+
+
+def test_a_pair_is_checked_before_it_may_be_sent(panel: Any, wait: Any, scene: Any, ct: Any) -> None:
+    hu = volume.voxels(ct)
+    real = volume_node(scene, np.where(hu > 0, 1.5, 0.0).astype(np.float32), volume.ijk_to_ras(ct), "real")
+    volume.say_suv(real)
+    panel.panel.parameters.pair_ct, panel.panel.parameters.pair_pet = ct, real
+    panel.ui.checkPairButton.click()
+    wait(lambda: panel.ui.pairTable.rowCount() == 4)
+    assert [panel.ui.pairTable.item(row, 2).text() for row in range(4)] == ["ok"] * 4
+    panel.panel.parameters.pair_pet = ct
+    assert panel.ui.pairTable.rowCount() == 0
+
+
+def test_only_dicom_series_are_submitted(panel: Any, wait: Any, scene: Any, ct: Any) -> None:
+    hu = volume.voxels(ct)
+    real = volume_node(scene, np.where(hu > 0, 15000.0, 0.0).astype(np.float32), volume.ijk_to_ras(ct), "in Bq/mL")
+    panel.panel.parameters.pair_ct, panel.panel.parameters.pair_pet = ct, real
+    panel.ui.checkPairButton.click()
+    wait(lambda: panel.ui.pairTable.rowCount() == 4)
+    assert panel.ui.pairTable.item(2, 1).text() == "other unit here: the server looks"
+    assert not panel.ui.submitPairButton.isEnabled()
+    panel.panel.guard(panel.give_back.submit_pair)
+    assert "was not loaded from Slicer's DICOM database" in panel.ui.messageLabel.text()
+
+
+def test_a_synthetic_pet_is_never_a_pair_to_learn_from(panel: Any, scene: Any, ct: Any) -> None:
+    panel.panel.parameters.pair_ct, panel.panel.parameters.pair_pet = ct, synthetic(scene, ct)
+    panel.ui.checkPairButton.click()
+    assert "measured images only" in panel.ui.messageLabel.text()
+
+
+def test_an_error_of_ours_becomes_a_sentence(panel: Any) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    panel.panel.guard(broken)
+    assert panel.ui.messageLabel.text().startswith("An error in the CT2PET module itself")
+
+
+def test_closing_the_scene_leaves_a_panel_that_works(panel: Any, scene: Any, ct: Any) -> None:
+    panel.panel.parameters.ct = ct
+    scene.Clear(0)
+    assert panel.panel.parameters.ct is None
+    assert not panel.ui.applyButton.isEnabled()

@@ -1,0 +1,52 @@
+"""A clinician's path through the panel: the real .ui and scene logic in Slicer's libraries, against a live server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lib.sources.phantom import PhantomSettings, write_phantoms
+from tests.conftest import REPOSITORY
+from tests.ct2pet_app.constant_model import save_constant_model
+from tests.servers import RunningServer, running_server
+from tests.slicer.environment import slicer_python
+from tests.slicer.test_inside import INSIDE, PROGRAM
+
+pytestmark = pytest.mark.server
+SMALL = PhantomSettings(slices=40, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server with two phantoms and a model that draws 2 SUV everywhere."""
+    slicer_python()  # no server is started where the test will be skipped
+    folder = tmp_path_factory.mktemp("path")
+    write_phantoms(folder / "studies", patients=2, settings=SMALL)
+    save_constant_model(folder / "models" / "cascade3" / "model.safetensors", 2.0)
+    with running_server(REPOSITORY / "ct2pet_app", folder / "studies", folder) as running:
+        yield running
+
+
+def test_the_path_of_a_clinician(server: RunningServer, tmp_path: Path) -> None:
+    environment = {
+        **os.environ, "QT_QPA_PLATFORM": "offscreen", "OMP_NUM_THREADS": "1", "CT2PET_TEST_SERVER": server.url
+    }  # fmt: skip
+    file = INSIDE / "live_path.py"
+    command = [
+        slicer_python(),
+        "-c",
+        PROGRAM,
+        "-c",
+        str(INSIDE / "pytest.ini"),
+        "-q",
+        "--basetemp",
+        str(tmp_path / "t"),
+    ]
+    done = subprocess.run(
+        [*command, str(file)], cwd=INSIDE, env=environment, capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
