@@ -109,11 +109,11 @@ def compute(beside: Beside) -> Comparison:
 
 def show_difference(scene: Any, ct: Any, synthetic: Any, comparison: Comparison) -> Any:
     """Return the volume node of synthetic minus real, made once for each synthetic PET; blue too cold, red too hot."""
-    node = synthetic.GetNodeReference(marks.DIFFERENCE.replace(" ", ""))
+    node = synthetic.GetNodeReference(marks.DIFFERENCE_MAP)
     if node is None:
         node = make_pet_node(scene, ct, model=synthetic.GetAttribute(marks.MODEL) or "", role=marks.DIFFERENCE)
         node.SetName(scene.GenerateUniqueName(f"{ct.GetName()} SYNTHETIC minus real PET (not for diagnosis)"))
-        synthetic.SetNodeReferenceID(marks.DIFFERENCE.replace(" ", ""), node.GetID())
+        synthetic.SetNodeReferenceID(marks.DIFFERENCE_MAP, node.GetID())
     voxels(node)[...] = comparison.difference_suv
     node.SetAttribute(marks.PRESENT, synthetic.GetAttribute(marks.PRESENT))
     slicer.util.arrayFromVolumeModified(node)

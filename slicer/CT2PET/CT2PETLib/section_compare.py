@@ -68,7 +68,7 @@ class CompareSection:
 
     def show_difference(self) -> None:
         """Show synthetic minus real SUV over the CT."""
-        self._show.difference(self._difference)
+        self._show.over_ct(self._difference)
 
     def show_scatter(self) -> None:
         """Show the scatter plot in a plot view."""

@@ -131,6 +131,7 @@ class GiveBackSection:
     def _submitted(self, words: str) -> None:
         self._panel.ui.pairConsentCheckBox.setChecked(False)
         self._done(words)
+        self._ct_section.list_studies()
 
     def _start(self, words: str) -> None:
         self._busy = True

@@ -19,24 +19,13 @@ class ShowSection:
         panel.when(ui.fusedButton, "clicked", self.fused)
         panel.when(ui.sideBySideButton, "clicked", self.side_by_side)
         panel.when(ui.projectionButton, "clicked", self.projection)
+        panel.when(ui.errorMapButton, "clicked", self.error_map)
 
     def came(self, pet: Any) -> None:
         """Choose a synthetic PET that has just begun to come, and show it over its CT."""
         self._panel.parameters.synthetic = pet
         self.apply_display()
-        error_map = self.error_map(pet)
-        if error_map is not None:
-            display.show_suv(error_map, window_suv=display.ERROR_WINDOW_SUV, threshold_suv=0.05, colour="PET DICOM")
         self.fused()
-
-    def error_map(self, pet: Any) -> Any:
-        """Return the map of errors to expect that came with a PET, or None."""
-        scene = self._panel.scene
-        nodes = scene.GetNodesByClass("vtkMRMLScalarVolumeNode")
-        nodes.UnRegister(None)
-        found = [nodes.GetItemAsObject(index) for index in range(nodes.GetNumberOfItems())]
-        same = [n for n in found if n.GetNodeReference(marks.CT_NODE) is pet.GetNodeReference(marks.CT_NODE)]
-        return next((n for n in reversed(same) if n.GetAttribute(marks.ROLE) == marks.UNCERTAINTY), None)
 
     def fused(self) -> None:
         """Show the PET over the CT in three planes."""
@@ -59,8 +48,17 @@ class ShowSection:
         layouts.show_projection(self._panel.scene, pet)
         self._arranged()
 
-    def difference(self, node: Any) -> None:
-        """Show a difference map over the CT in three planes."""
+    def error_map(self) -> None:
+        """Show the map of errors to expect that came with the PET, over the CT."""
+        pet, _ = self._chosen()
+        node = pet.GetNodeReference(marks.ERROR_MAP)
+        display.show_suv(
+            node, window_suv=display.ERROR_WINDOW_SUV, threshold_suv=display.LEAST_ERROR_SUV, colour="PET DICOM"
+        )
+        self.over_ct(node)
+
+    def over_ct(self, node: Any) -> None:
+        """Show a map that belongs to the PET, over the CT in three planes."""
         _, ct = self._chosen()
         views.switch_to(layouts.FUSED)
         layouts.show_fused(self._panel.scene, ct=ct, pet=node, opacity=self._panel.parameters.opacity)
@@ -95,6 +93,8 @@ class ShowSection:
         there = self._panel.parameters is not None and self._panel.parameters.synthetic is not None
         for button in (ui.fusedButton, ui.sideBySideButton, ui.projectionButton):
             button.setEnabled(there)
+        pet = self._panel.parameters.synthetic if there else None
+        ui.errorMapButton.setEnabled(pet is not None and pet.GetNodeReference(marks.ERROR_MAP) is not None)
         self.apply_display()
 
     def _arranged(self) -> None:

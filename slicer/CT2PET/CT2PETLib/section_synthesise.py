@@ -185,6 +185,7 @@ class SynthesiseSection:
                 self._error_map = make_pet_node(
                     self._panel.scene, self._ct, model=self._model, version=version, role=marks.UNCERTAINTY
                 )
+                self._pet.SetNodeReferenceID(marks.ERROR_MAP, self._error_map.GetID())
             fill_slab(self._error_map, slab.uncertainty.array, slab.uncertainty.affine)
         if is_first:
             self._came(self._pet)

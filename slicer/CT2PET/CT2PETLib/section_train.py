@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .client import Client
 from .errors import ForbiddenError, RefusedError, SignInError
 from .events import ConnectionLost
 from .jobs import TrainingWatch
@@ -26,6 +27,7 @@ class TrainSection:
         self._versions: tuple[Versions, ...] = ()
         self._shown: list[Version] = []
         self._seen_running = False
+        self._asked_for = ("", 0)  # a version that was refused, and is to be served all the same
         ui = panel.ui
         panel.when(ui.trainButton, "clicked", self.train_or_stop)
         panel.when(ui.curveButton, "clicked", self.show_curve)
@@ -83,10 +85,16 @@ class TrainSection:
         model = self._synthesise.model
         if model is None or not 0 <= row < len(self._shown):
             return
-        wanted = self._shown[row].number
-        client = self._panel.need_client()
+        wanted, client = self._shown[row], self._panel.need_client()
+        if wanted.published is False and self._asked_for != (model.name, wanted.number):
+            self._asked_for = (model.name, wanted.number)
+            self._panel.complain(
+                f"{wanted.verdict} Press the button again to serve version {wanted.number} all the same."
+            )
+            return
+        self._asked_for = ("", 0)
         self._panel.running.ask(
-            client, lambda asker: asker.roll_back(model.name, wanted), lambda _: self._rolled(model.name, wanted)
+            client, lambda asker: _serve(asker, model.name, wanted), lambda _: self._rolled(model.name, wanted.number)
         )
 
     def refresh(self) -> None:
@@ -148,6 +156,13 @@ class TrainSection:
     def _rolled(self, model: str, number: int) -> None:
         self._panel.say(f"{model} is served as version {number} now.")
         self._published()
+
+
+def _serve(asker: Client, model: str, wanted: Version) -> Versions:
+    """Serve a version: one that was refused in so many words, any other by rolling back."""
+    if wanted.published is False:
+        return asker.serve(model, wanted.number)
+    return asker.roll_back(model, wanted.number)
 
 
 def training_words(training: Training) -> str:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import slicer.util
 from CT2PETLib import layouts, marks, views, volume
 from CT2PETLib.display import words_in
 from panels import opened
+
+import slicer
 
 URL = os.environ["CT2PET_TEST_SERVER"]
 BLOCKED_AT_MOST_S = 0.05  # of a processor, in any handler: the window stands still meanwhile
@@ -42,6 +46,29 @@ def connect(panel: Any) -> None:
     panel.ui.addressBox.setCurrentText(URL)
     panel.ui.testButton.click()
     until(panel, lambda: panel.panel.server is not None and panel.ui.studyTable.rowCount() > 0)
+
+
+class FolderOfFiles:
+    """Slicer's DICOM database, of the series in one folder; instances are called by their paths."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def fileForInstance(self, uid: str) -> str:
+        return str(self._folder / uid) if (self._folder / uid).is_file() else ""
+
+
+def series(scene: Any, folder: Path) -> Any:
+    """Return a series as a volume of the scene, with the note of its instances that Slicer's import makes."""
+    files = sorted(folder.iterdir())
+    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage.SetScene(scene)
+    storage.SetSingleFile(0)
+    storage.SetFileName(str(files[0]))
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", folder.name)
+    assert storage.ReadData(node)
+    node.SetAttribute("DICOM.instanceUIDs", " ".join(f"{folder.name}/{file.name}" for file in files))
+    return node
 
 
 def load(panel: Any, row: int = 0) -> Any:
@@ -100,6 +127,39 @@ def test_the_path(panel: Any, scene: Any) -> None:
     ui.compareButton.click()
     until(panel, lambda: ui.figuresTable.rowCount() == 2)
     assert float(ui.figuresTable.item(0, 2).text()) > 0
+    # a new pair, which the server does not have
+    new = Path(os.environ["CT2PET_TEST_PAIR"])
+    slicer.dicomDatabase = FolderOfFiles(new)
+    pair = [series(scene, new / name) for name in ("CT", "PET")]
+    panel.panel.parameters.pair_ct, panel.panel.parameters.pair_pet = pair
+    ui.checkPairButton.click()
+    until(panel, lambda: ui.pairTable.rowCount() == 4)
+    assert [ui.pairTable.item(row, 2).text() for row in range(4)] == ["ok"] * 4
+    assert not ui.submitPairButton.isEnabled()
+    ui.pairConsentCheckBox.click()
+    ui.submitPairButton.click()
+    until(panel, lambda: ui.messageLabel.text().startswith("The pair is kept, 80 files are new to the server"))
+    until(panel, lambda: ui.studyTable.rowCount() == 6)
+    # retrain: the verdict in words, and a new version whatever it is
+    assert ui.versionsTable.rowCount() == 1
+    panel.panel.parameters.epochs = 2
+    ui.trainButton.click()
+    until(panel, lambda: ui.trainButton.text() == "Stop training", 120)
+    until(panel, lambda: ui.trainButton.text() == "Train" and ui.versionsTable.rowCount() == 2, 300)
+    assert ui.verdictLabel.text().startswith(("Champion: ", "Challenger: "))
+    assert "cascade3: done, epoch 2 of 2" in ui.trainingLabel.text()
+    ui.curveButton.click()
+    chart = scene.GetSingletonNode("CT2PETplot", "vtkMRMLPlotViewNode").GetPlotChartNode()
+    assert chart.GetTitle() == "CT2PET training"
+    # back to the other version, in so many words where it was refused
+    row = next(row for row in range(2) if ui.versionsTable.item(row, 3).text() == "")
+    version = ui.versionsTable.item(row, 0).text()
+    ui.versionsTable.setCurrentCell(row, 0)
+    ui.rollBackButton.click()
+    if "all the same" in ui.messageLabel.text():
+        ui.rollBackButton.click()
+    until(panel, lambda: ui.messageLabel.text() == f"cascade3 is served as version {version} now.")
+    until(panel, lambda: ui.standingLabel.text().startswith(f"Version {version}:"))
     # the window is never kept waiting: not by work of its own, and not by the server
     busy = {name: used for name, used in panel.panel.busiest_s.items() if used > BLOCKED_AT_MOST_S}
     assert not busy, busy
@@ -129,8 +189,6 @@ def test_a_ct_of_the_scene_is_sent_after_consent_and_never_twice(panel: Any, sce
     assert "The server has this CT" in ui.ctStateLabel.text()
     # changed voxels are another CT, and need a new consent
     volume.voxels(ct)[0, 0, 0] += 1
-    import slicer.util
-
     slicer.util.arrayFromVolumeModified(ct)
     panel.refresh()
     assert not panel.ct.image_id
