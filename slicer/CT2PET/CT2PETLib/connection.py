@@ -17,6 +17,7 @@ from .errors import (
     TLSError,
     UnreachableError,
 )
+from .faults import NO_ANSWER
 from .wire import NONE, Wire
 
 OK = "ok"
@@ -89,7 +90,7 @@ def _no_connection(error: ServerError, wire: Wire) -> Connection:
 
 
 def _may_be_tls(error: ServerError, address: Address) -> bool:
-    return address.scheme == "http" and isinstance(error, UnreachableError) and error.why in ("lost", "timeout")
+    return address.scheme == "http" and isinstance(error, UnreachableError) and error.why in ("lost", NO_ANSWER)
 
 
 def _speaks_tls(address: Address) -> Connection | None:

@@ -32,7 +32,7 @@ class UnreachableError(ServerError):
     """Nobody answers, or the connection was lost.
 
     Attributes:
-        why: `refused`, `unknown name`, `timeout`, `proxy` or `lost`.
+        why: `refused`, `unknown name`, `timeout` (of connecting), `no answer` (to what was asked), `proxy` or `lost`.
     """
 
     def __init__(self, sentence: str, why: str) -> None:

@@ -25,6 +25,7 @@ from .errors import (
 )
 
 CANCELLED = "Cancelled."
+NO_ANSWER = "no answer"
 LONGEST_DETAIL = 600  # signs of the server's own words
 
 
@@ -52,7 +53,7 @@ def network_fault(error: Exception, address: Address) -> ServerError:
             f"{where} does not answer at all: is the machine on, and does a firewall lie between?", "timeout"
         )
     if any(isinstance(cause, (requests.exceptions.ReadTimeout, socket.timeout)) for cause in causes):
-        return UnreachableError(f"{where} took the request and did not answer in time.", "timeout")
+        return UnreachableError(f"{where} took the request and did not answer in time.", NO_ANSWER)
     return UnreachableError(f"The connection to {where} was lost.", "lost")
 
 

@@ -13,7 +13,7 @@ import requests
 from .address import Address
 from .cutting import CuttableAdapter
 from .errors import AddressError, BusyError, ServerError, UnreachableError
-from .faults import cancelled, network_fault, refusal
+from .faults import NO_ANSWER, cancelled, network_fault, refusal
 from .multipart import Progress, Upload
 
 CONNECT_WITHIN_S = 5.0
@@ -130,7 +130,10 @@ class Wire:
             except (UnreachableError, BusyError) as error:
                 lost_at = lost_at or time.monotonic()
                 pause_s = max(pause_s, error.again_in_s if isinstance(error, BusyError) else 0.0)
-                if time.monotonic() - lost_at + pause_s > patience.for_s:
+                still_at_work = (
+                    isinstance(error, UnreachableError) and error.why == NO_ANSWER
+                )  # asked twice: twice as late
+                if still_at_work or time.monotonic() - lost_at + pause_s > patience.for_s:
                     raise
                 if waiting is not None:
                     waiting(error, pause_s)

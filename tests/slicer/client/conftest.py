@@ -46,7 +46,7 @@ class Clinic:
 
     def client(self, user: str = "ada", *, url: str = "") -> Client:
         """A client of somebody who has signed in; at another address, such as a proxy's, if that is given."""
-        client = Client(url or self.server.url, timeout_s=60)
+        client = Client(url or self.server.url, timeout_s=240)
         client.sign_in(user, PASSWORD)
         return client
 

@@ -262,6 +262,15 @@ def test_what_must_not_be_done_twice_is_not_tried_twice(clinic: Clinic, proxy: P
     assert proxy.connections - before <= 1
 
 
+def test_a_server_that_takes_too_long_is_not_given_the_same_work_twice(clinic: Clinic, proxy: Proxy) -> None:
+    signed_in = clinic.client()
+    client = Client(proxy.url, timeout_s=0.3, token=signed_in._token)
+    proxy.holding.set()
+    with pytest.raises(UnreachableError, match="did not answer in time"):
+        client.studies()
+    assert proxy.connections == 1
+
+
 def test_a_client_that_was_interrupted_asks_nothing_more_and_its_sibling_does(client: Client) -> None:
     sibling = client.again()
     client.interrupt()
