@@ -18,6 +18,7 @@ from ct2pet_app.accounts.install import KEY_FILE
 from ct2pet_app.accounts.tokens import Tokens, signing_key
 from lib.accounts import read_accounts, write_accounts
 from lib.sources.phantom import PhantomSettings, write_phantoms
+from tests.addresses import ADDRESSES, RANK
 from tests.ct2pet_app.constant_model import save_constant_model
 from tests.servers import PASSWORD, PEOPLE, RunningServer, running_server, write_users
 
@@ -29,96 +30,6 @@ pytestmark = [
 
 SMALL = PhantomSettings(slices=6, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
 SHORT_RUN = "pixel_mm=8.0;depth=1;context_slices=1;normalization=none;epochs=1;patience=0;validation=0.0;test=0.0"
-RANK = {"user": 0, "annotator": 1, "reviewer": 2, "admin": 3}
-
-# Every address: method, path, and the least role that may ask. Ids and models are of nothing that is there.
-ADDRESSES = [
-    *(
-        (method, path, "user")
-        for method, path in [
-            ("GET", "/info/"),
-            ("GET", "/train/"),
-            ("GET", "/batch/infer"),
-            ("POST", "/activelearning/none"),
-            ("GET", "/datastore/"),
-            ("HEAD", "/datastore/image?image=none"),
-            ("GET", "/datastore/image?image=none"),
-            ("GET", "/datastore/image/info?image=none"),
-            ("HEAD", "/datastore/label?image=none&tag=final"),
-            ("GET", "/datastore/label?label=none&tag=final"),
-            ("GET", "/datastore/label/info?label=none&tag=final"),
-            ("POST", "/infer/none?image=none"),
-            ("POST", "/infer/wsi/none"),
-            ("POST", "/infer/wsi_v2/none"),
-            ("GET", "/ohif/index.html"),
-            ("GET", "/proxy/dicom/studies"),
-            ("POST", "/proxy/dicom/studies"),
-            ("GET", "/proxy/dicom/wado/studies"),
-            ("POST", "/proxy/dicom/wado/studies"),
-            ("GET", "/proxy/dicom/qido/studies"),
-            ("POST", "/proxy/dicom/qido/studies"),
-            ("GET", "/proxy/dicom/stow/studies"),
-            ("POST", "/proxy/dicom/stow/studies"),
-            ("PUT", "/session/"),
-            ("GET", "/session/none"),
-            ("DELETE", "/session/none"),
-            ("GET", "/scoring/"),
-            ("GET", "/ct2pet/series"),
-            ("GET", "/ct2pet/models"),
-            ("GET", "/ct2pet/models/none"),
-            ("GET", "/ct2pet/pairs"),
-            ("GET", "/ct2pet/scores"),
-            ("POST", "/ct2pet/dicom/none?image=none"),
-            ("GET", "/auth/token/valid"),
-            ("GET", "/"),
-            ("GET", "/docs"),
-            ("GET", "/openapi.json"),
-            ("GET", "/favicon.ico"),
-            ("GET", "/static/ohif/index.html"),
-            ("GET", "/nowhere"),
-            ("DELETE", "/info/"),
-        ]
-    ),
-    *(
-        (method, path, "annotator")
-        for method, path in [
-            ("PUT", "/datastore/"),
-            ("PUT", "/datastore/image"),
-            ("PUT", "/datastore/image/info?image=none"),
-            ("PUT", "/datastore/label?image=none"),
-            ("PUT", "/datastore/label/info?label=none&tag=final"),
-            ("PUT", "/datastore/updatelabelinfo?label=none&tag=final"),
-            ("GET", "/datastore/dataset"),
-            ("POST", "/scoring/"),
-            ("POST", "/scoring/none"),
-            ("DELETE", "/scoring/"),
-            ("POST", "/ct2pet/pairs"),
-        ]
-    ),
-    *(
-        (method, path, "admin")
-        for method, path in [
-            ("POST", "/train/"),
-            ("POST", "/train/none"),
-            ("DELETE", "/train/"),
-            ("POST", "/batch/infer/none"),
-            ("DELETE", "/batch/infer"),
-            ("DELETE", "/datastore/?id=none"),
-            ("DELETE", "/datastore/image?id=none"),
-            ("DELETE", "/datastore/label?id=none&tag=final"),
-            ("GET", "/logs/"),
-            ("GET", "/logs/gpu"),
-            ("GET", "/model/none"),
-            ("GET", "/model/info/none"),
-            ("PUT", "/model/none"),
-            ("DELETE", "/model/none"),  # MONAI Label's own check lets annotators
-            ("POST", "/ct2pet/models/none/rollback"),
-            ("POST", "/ct2pet/models/none/serve"),
-            ("POST", "/ct2pet/pairs/none/accept"),
-            ("POST", "/reload"),
-        ]
-    ),
-]
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +149,7 @@ def test_no_address_that_the_server_names_is_open(server: RunningServer, people:
         for method in methods:
             rows = [row for verb, row, _ in ADDRESSES if verb == method.upper() and path.startswith("/ct2pet/")]
             listed = any(template.fullmatch(row.partition("?")[0]) for row in rows)
-            assert listed or not path.startswith("/ct2pet/"), f"give {method} {path} a row in ADDRESSES"
+            assert listed or not path.startswith("/ct2pet/"), f"give {method} {path} a row in tests/addresses.py"
             if (method, path) not in {("get", "/auth/"), ("post", "/auth/token")}:
                 assert asked(server, method.upper(), path.replace("{", "").replace("}", "")).status_code == 401, path
 
