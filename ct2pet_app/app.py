@@ -195,6 +195,15 @@ class CT2PETApp(MONAILabelApp):
         self._trainer(model).read_request(params)
         require_pairs(tuple(self.studies_datastore.listing().pairs.values()), self.studies_datastore)
 
+    def training_stats(self, model: str) -> dict[str, Any]:
+        """Return how the newest training of a model does, or did; empty before the first, and where nobody may train.
+
+        Raises:
+            NotFoundError: No such model.
+        """
+        trainer = self._trainers.get(self.models.known(model))
+        return {} if trainer is None else dict(trainer.stats())
+
     def _trainer(self, model: str) -> CascadeTrainTask:
         trainer = self._trainers.get(self.models.known(model))
         if not isinstance(trainer, CascadeTrainTask):
