@@ -12,7 +12,7 @@ import pytest
 from lib.sources.phantom import PhantomSettings, write_phantoms
 from tests.conftest import REPOSITORY
 from tests.ct2pet_app.constant_model import save_constant_model
-from tests.servers import RunningServer, running_server
+from tests.servers import PASSWORD, RunningServer, running_server, write_users
 from tests.slicer.environment import slicer_python
 from tests.slicer.test_inside import INSIDE, PROGRAM
 
@@ -24,19 +24,26 @@ TINY = "pixel_mm=12.8;depth=1;context_slices=1;normalization=none;validation=0.5
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server with five phantoms and a model that draws 2 SUV everywhere; a sixth phantom is not on it yet."""
+    """A server with five phantoms and a model that draws 2 SUV everywhere; a sixth is not on it yet.
+
+    It has accounts: Ada may do all.
+    """
     slicer_python()  # no server is started where the test will be skipped
     folder = tmp_path_factory.mktemp("path")
     patients = write_phantoms(folder / "studies", patients=6, settings=SMALL)
     patients[-1].rename(folder / "new")
     save_constant_model(folder / "models" / "cascade3" / "model.safetensors", 2.0)
-    with running_server(REPOSITORY / "ct2pet_app", folder / "studies", folder, width="2", set=TINY) as running:
+    users = write_users(folder, {"ada": "admin"})
+    with running_server(
+        REPOSITORY / "ct2pet_app", folder / "studies", folder, width="2", set=TINY, users=users
+    ) as running:
         yield running
 
 
 def test_the_path_of_a_clinician(server: RunningServer, tmp_path: Path) -> None:
     environment = {
         **os.environ, "QT_QPA_PLATFORM": "offscreen", "OMP_NUM_THREADS": "1", "CT2PET_TEST_SERVER": server.url,
+        "CT2PET_TEST_PASSWORD": PASSWORD,
         "CT2PET_TEST_PAIR": str(server.log.with_name("new")),
     }  # fmt: skip
     file = INSIDE / "live_path.py"

@@ -86,6 +86,12 @@ def test_every_parameter_has_a_widget_that_can_show_it(root: ET.Element) -> None
             assert types[name] in CAN_SHOW[str(widget.get("class"))], name
 
 
+def test_a_union_of_nodes_holds_none_as_slicer_wants_it() -> None:
+    unions = re.findall(r": Union\[(.*?)\]", (LIBRARY / "parameters.py").read_text())
+    assert unions
+    assert all(union.split(", ")[-1] == "None" for union in unions)
+
+
 def test_custom_widgets_are_declared(root: ET.Element) -> None:
     used = {str(widget.get("class")) for widget in widgets(root) if not str(widget.get("class")).startswith("Q")}
     declared = {custom.findtext("class") for custom in root.iter("customwidget")}

@@ -8,11 +8,9 @@ import enum
 from typing import Annotated, Union
 
 from slicer.parameterNodeWrapper import (
-    Decimals,
     FloatRange,
     Minimum,
     RangeBounds,
-    SingleStep,
     WithinRange,
     parameterNodeWrapper,
 )
@@ -63,15 +61,15 @@ class CT2PETParameters:
     synthetic: vtkMRMLScalarVolumeNode
     real: vtkMRMLScalarVolumeNode
     real_is_suv: bool = False
-    segmentation: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode]
+    segmentation: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # Slicer wants the None
     pair_ct: vtkMRMLScalarVolumeNode
     pair_pet: vtkMRMLScalarVolumeNode
     all_slices: bool = True
     first_slice: Annotated[int, Minimum(1)] = 1
     last_slice: Annotated[int, Minimum(1)] = 1
     uncertainty: bool = False
-    opacity: Annotated[float, WithinRange(0.0, 1.0), Decimals(2), SingleStep(0.05)] = OPACITY
-    window_suv: Annotated[FloatRange, RangeBounds(0.0, 20.0), Decimals(1), SingleStep(0.5)] = FloatRange(*WINDOW_SUV)
-    threshold_suv: Annotated[float, WithinRange(0.0, 5.0), Decimals(1), SingleStep(0.1)] = THRESHOLD_SUV
+    opacity: Annotated[float, WithinRange(0.0, 1.0)] = OPACITY
+    window_suv: Annotated[FloatRange, RangeBounds(0.0, 20.0)] = FloatRange(*WINDOW_SUV)
+    threshold_suv: Annotated[float, WithinRange(0.0, 5.0)] = THRESHOLD_SUV
     colour: Colour = Colour.HEAT
     epochs: Annotated[int, WithinRange(1, 1000)] = 20

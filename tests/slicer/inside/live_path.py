@@ -43,9 +43,22 @@ def until(panel: Any, so: Callable[[], bool], within_s: float = 120) -> None:
 
 
 def connect(panel: Any) -> None:
-    panel.ui.addressBox.setCurrentText(URL)
-    panel.ui.testButton.click()
-    until(panel, lambda: panel.panel.server is not None and panel.ui.studyTable.rowCount() > 0)
+    """Test the connection, be asked to sign in, and do so."""
+    ui = panel.ui
+    ui.addressBox.setCurrentText(URL)
+    ui.testButton.click()
+    until(panel, lambda: ui.testButton.isEnabled())
+    assert "sign in" in ui.connectionLabel.text().lower()
+    assert panel.panel.client is None
+    ui.userEdit.setText("ada")
+    ui.passwordEdit.setText("wrong")
+    ui.signInButton.click()
+    until(panel, lambda: ui.connectionLabel.text() == "Wrong user name or password.")
+    ui.passwordEdit.setText(os.environ["CT2PET_TEST_PASSWORD"])
+    ui.signInButton.click()
+    assert ui.passwordEdit.text() == ""
+    until(panel, lambda: panel.panel.server is not None and ui.studyTable.rowCount() > 0)
+    assert ui.signInButton.text() == "Sign out"
 
 
 class FolderOfFiles:

@@ -23,12 +23,6 @@ class _One:
     value: float
 
 
-class Decimals(_One): ...
-
-
-class SingleStep(_One): ...
-
-
 class Minimum(_One): ...
 
 
@@ -166,4 +160,7 @@ class _Connector:
 
 def _is_node(plain: Any) -> bool:
     members = typing.get_args(plain) or (plain,)
-    return all(isinstance(member, type) and member.__name__.startswith("vtkMRML") for member in members)
+    if len(members) > 1 and type(None) not in members:
+        return False  # the real one takes a union of nodes with None only
+    nodes = [member for member in members if member is not type(None)]
+    return all(isinstance(member, type) and member.__name__.startswith("vtkMRML") for member in nodes)

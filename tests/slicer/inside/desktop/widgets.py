@@ -100,6 +100,7 @@ class ctkSliderWidget(QWidget):
     def setValue(self, value: float) -> None:
         self.box.setValue(value)
 
+    decimals = Property(int, lambda self: self.box.decimals(), lambda self, v: self.box.setDecimals(v))
     minimum = Property(float, lambda self: self.box.minimum(), lambda self, v: self.box.setMinimum(v))
     maximum = Property(float, lambda self: self.box.maximum(), lambda self, v: self.box.setMaximum(v))
     singleStep = Property(float, lambda self: self.box.singleStep(), lambda self, v: self.box.setSingleStep(v))
@@ -154,6 +155,11 @@ class ctkRangeWidget(QWidget):
         self.low.setMaximum(value)
         self.high.setMaximum(value)
 
+    def _set_decimals(self, decimals: int) -> None:
+        self.low.setDecimals(decimals)
+        self.high.setDecimals(decimals)
+
+    decimals = Property(int, lambda self: self.low.decimals(), _set_decimals)
     minimum = Property(float, lambda self: self.low.minimum(), lambda self, v: self.low.setMinimum(v))
     maximum = Property(float, lambda self: self.high.maximum(), _set_maximum)
     minimumValue = Property(float, lambda self: self.low.value(), lambda self, v: self.low.setValue(v))
