@@ -118,6 +118,7 @@ def draw(app: Any, url: str, folder: Path) -> None:
         until(panel, lambda: panel.panel.parameters.ct is not None)
         ct = panel.panel.parameters.ct
         look_at(scene, ct, tuple(np.array(ct.GetImageData().GetDimensions()) / 2))  # type: ignore[arg-type]
+        panel.panel.parameters.uncertainty = True
         ui.applyButton.click()
         until(panel, lambda: panel.panel.parameters.synthetic is not None)
         row_of(panel, manager).save(folder / "growing.png")
@@ -129,6 +130,8 @@ def draw(app: Any, url: str, folder: Path) -> None:
         ui.fusedButton.click()
         look_at(scene, ct, hottest(pet))
         row_of(panel, manager).save(folder / "fused.png")
+        ui.errorMapButton.click()
+        row_of(panel, manager).save(folder / "expected-error.png")
         ui.sideBySideButton.click()
         look_at(scene, ct, hottest(pet))
         row_of(panel, manager).save(folder / "compared.png")
