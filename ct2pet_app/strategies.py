@@ -101,8 +101,9 @@ def newest(images: Sequence[str], datastore: StudiesDatastore, request: Mapping[
     if not moments:
         return Pick(image, f"no header dates any of {_of(images, request)}; an upload that came last goes first")
     begun = moments[0]
-    day, clock = f"{begun[:4]}-{begun[4:6]}-{begun[6:8]}", f"{begun[8:10]}:{begun[10:12]}"
-    return Pick(image, f"the newest of {_of(images, request)}: begun {day} {clock}", {"begun": begun})
+    day = f"{begun[:4]}-{begun[4:6]}-{begun[6:8]}"
+    clock = f" {begun[8:10]}:{begun[10:12]}" if begun[8:] != "000000" else ""  # the header tells the day alone
+    return Pick(image, f"the newest of {_of(images, request)}: begun {day}{clock}", {"begun": begun})
 
 
 def most_uncertain(
