@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from monailabel.config import settings as monailabel_settings
 
 from ct2pet_app.errors import RequestError
-from ct2pet_app.settings import AppSettings, did_you_mean, split_settings
+from ct2pet_app.settings import DEVICE, KEYS, AppSettings, did_you_mean, split_settings
 from lib.learning.recipe import Recipe, shipped_recipes
 from lib.learning.tracking import Tracking, parse_tracking
 
@@ -79,8 +79,7 @@ class TrainRequest:
             resume=_flag(given, "resume", default=True),
             pretrained=_flag(given, "pretrained", default=True),
             publish=publish,
-            # the stock module asks for cuda wherever it is; what this machine has decides
-            device=settings.device if given.get("device") in (None, "cuda") else str(given["device"]),
+            device=_device(given, settings),
             tracking=_tracking(given, model),
         )
 
@@ -123,6 +122,15 @@ def _tracking(given: Mapping[str, Any], model: str) -> Tracking | None:
 def _is_tracked_by_default() -> bool:
     """Return whether whoever started the server named a place to track in; MONAI Label itself tracks always."""
     return bool(monailabel_settings.MONAI_LABEL_TRACKING_ENABLED and monailabel_settings.MONAI_LABEL_TRACKING_URI)
+
+
+def _device(given: Mapping[str, Any], settings: AppSettings) -> str:
+    word = str(given.get("device", "cuda"))
+    if word == "cuda":  # the stock module asks for it wherever it is; what this machine has decides
+        return settings.device
+    if not DEVICE.fullmatch(word):
+        raise RequestError(f"device {word[:40]!r}: expected one of {KEYS['device']}")
+    return word
 
 
 def _settings(value: Any) -> list[str]:
