@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ def is_over(panel: Any) -> bool:
     return not panel.synthesise.is_under_way
 
 
-def test_the_path(panel: Any, scene: Any) -> None:
+def test_the_path(panel: Any, scene: Any, tmp_path: Path) -> None:
     ui = panel.ui
     # connect
     connect(panel)
@@ -140,6 +141,20 @@ def test_the_path(panel: Any, scene: Any) -> None:
     ui.compareButton.click()
     until(panel, lambda: ui.figuresTable.rowCount() == 2)
     assert float(ui.figuresTable.item(0, 2).text()) > 0
+    # kept as a DICOM series, by its CT and in a folder, after consent
+    assert not ui.storeButton.isEnabled()
+    ui.keepConsentCheckBox.click()
+    ui.storeButton.click()
+    until(panel, lambda: ui.messageLabel.text().startswith("Saved by its CT as series 2.25."))
+    from CT2PETLib import section_giveback
+
+    section_giveback.qt = SimpleNamespace(
+        QFileDialog=SimpleNamespace(getExistingDirectory=lambda *_: str(tmp_path / "dicom"))
+    )
+    (tmp_path / "dicom").mkdir()
+    ui.saveDicomButton.click()
+    until(panel, lambda: ui.messageLabel.text().startswith("40 DICOM files are in "))
+    assert len(list((tmp_path / "dicom").iterdir())) == 40
     # a new pair, which the server does not have
     new = Path(os.environ["CT2PET_TEST_PAIR"])
     slicer.dicomDatabase = FolderOfFiles(new)

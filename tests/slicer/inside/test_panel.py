@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -149,6 +151,18 @@ def test_a_pair_is_checked_before_it_may_be_sent(panel: Any, wait: Any, scene: A
     assert [panel.ui.pairTable.item(row, 2).text() for row in range(4)] == ["ok"] * 4
     panel.panel.parameters.pair_pet = ct
     assert panel.ui.pairTable.rowCount() == 0
+
+
+def test_files_of_a_zip_stay_in_their_folder(panel: Any, tmp_path: Any) -> None:
+    from CT2PETLib.section_giveback import unpack
+
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as zipped:
+        zipped.writestr("../../up.dcm", b"1")
+        zipped.writestr("series/IMG1", b"2")
+    (tmp_path / "out").mkdir()
+    assert unpack(packed.getvalue(), tmp_path / "out") == 2
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["IMG1", "up.dcm"]
 
 
 def test_only_dicom_series_are_submitted(panel: Any, wait: Any, scene: Any, ct: Any) -> None:
