@@ -1,0 +1,34 @@
+"""Which files and addresses a process and its children opened: seen by strace, which C++ readers cannot go round."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+TRACED = "openat,open,openat2,creat,connect,execve"
+OPENED = re.compile(r'(?:openat\(AT_FDCWD|openat2\(AT_FDCWD|open|creat)[(,] ?"((?:[^"\\]|\\.)*)"')
+CONNECTED = re.compile(r"connect\(\d+, \{sa_family=AF_INET6?.*?(?:inet_addr|inet_pton)\((?:AF_INET6, )?\"([^\"]+)\"")
+STARTED = re.compile(r'execve\("((?:[^"\\]|\\.)*)"')
+
+
+def strace_to(log: Path) -> list[str]:
+    """Return the words before a command that write what it opens, connects to and starts into `log`."""
+    program = shutil.which("strace")
+    assert program is not None, "strace is not installed"
+    return [program, "-f", "-qq", "--seccomp-bpf", "-s", "4096", "-e", f"trace={TRACED}", "-o", str(log)]
+
+
+def opened(trace: str) -> set[str]:
+    """Return the paths that were opened, or tried to be."""
+    return set(OPENED.findall(trace))
+
+
+def connected(trace: str) -> set[str]:
+    """Return the internet addresses that were connected to."""
+    return set(CONNECTED.findall(trace))
+
+
+def started(trace: str) -> set[str]:
+    """Return the programs that were started."""
+    return set(STARTED.findall(trace))
