@@ -6,7 +6,6 @@ Its constructor reads no DICOM and no weights: the app is built again in every t
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -46,7 +45,6 @@ from lib.errors import CT2PETError, InputError, StudiesError
 
 logger = logging.getLogger(__name__)
 
-AUTO_SCORING = "MONAI_LABEL_AUTO_UPDATE_SCORING"
 DESCRIPTION = "Synthetic PET from CT by a cascade of U-Nets. Research software, NOT FOR DIAGNOSIS."
 
 
@@ -63,8 +61,9 @@ class CT2PETApp(MONAILabelApp):
         self._recent = RecentVolumes()
         words = {"name": "ct2pet", "description": DESCRIPTION, "version": lib.__version__}
         super().__init__(app_dir, studies, conf or {}, **words, labels=["PET"])
-        # MONAI Label's default would score all pairs at every start, and again whenever a sample is asked for
-        self._auto_update_scoring = monailabel_settings.MONAI_LABEL_AUTO_UPDATE_SCORING and AUTO_SCORING in os.environ
+        # MONAI Label's default would score all pairs at every start, and again whenever a sample is asked for; whether
+        # somebody set it cannot be seen: its command line writes every default into the environment
+        self._auto_update_scoring = False
         install(self)
 
     # -- parts MONAI Label's constructor asks for ----------------------------------------------------------------------

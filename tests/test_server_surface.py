@@ -48,8 +48,7 @@ def server(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     model = folder / "models" / "unet" / "model.safetensors"
     save_constant_model(model, 2.0, stages=1, trained_on=["PHANTOM_0001"], calibration=CURVE)
     conf = {"models": "unet,cascade3"}
-    variables = {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
-    with running_server("ct2pet_app", studies, folder, cwd=REPOSITORY, variables=variables, **conf) as running:
+    with running_server("ct2pet_app", studies, folder, cwd=REPOSITORY, **conf) as running:
         yield running
 
 

@@ -104,9 +104,8 @@ def attacked_server(folder: Path, *, accounts: bool, traced: bool) -> Iterator[A
     conf: dict[str, str | Path] = {"models": "unet,cascade3", "max_upload_mb": "64"}
     if accounts:
         conf["users"] = write_users(folder)
-    variables = {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}  # or a process of its own opens what it likes meanwhile
     under = strace_to(trace) if traced else ()
-    with running_server("ct2pet_app", studies, folder, under=under, variables=variables, **conf) as server:
+    with running_server("ct2pet_app", studies, folder, under=under, **conf) as server:
         known = server.known_as("ada") if accounts else server
         ct = scan_folder(studies).usable("CT")[0].series.uid
         assert known.infer("cascade3", image=ct, output="json").status_code == 200  # what is loaded once is loaded now
