@@ -6,15 +6,18 @@ in the end what came of it: `progress`.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import psutil
 from fastapi import APIRouter, HTTPException
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.utils.async_tasks.task import AsyncTask
+from monailabel.utils.async_tasks.utils import processes, tasks
 
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.progress import REPORT_KEY, forget_reports_but, read_report
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 SCORING, BATCH = "scoring", "batch_infer"  # MONAI Label's words for the tasks
 TITLE = {SCORING: "scoring", BATCH: "batch"}
+STARTS_WITHIN_S = 10  # one that has not begun by then never will
 ALREADY_RUNNING = 429  # as the stock server answers
 START = {SCORING: "POST /scoring/metrics", BATCH: "POST /batch/infer/<model>"}
 
@@ -66,8 +70,10 @@ def _score_all(app: CT2PETApp) -> Any:
                 raise RequestError(f'{method}: expected its parameters, such as {{"{method}": {{"model": "unet"}}}}')
             requests[method] = {**asked, "method": method}
             app.scoring_method(method).read_request(requests[method])
-        tasks = {method: _started(app, SCORING, request, enqueue=True) for method, request in requests.items()}
-        return {method: {"result": task, "detail": None} for method, task in tasks.items()}
+        return {
+            method: {"result": _started(app, SCORING, request, enqueue=True), "detail": None}
+            for method, request in requests.items()
+        }
 
     return score_all
 
@@ -90,7 +96,9 @@ def _batch(app: CT2PETApp) -> Any:
 
 def _started(app: CT2PETApp, task: str, request: dict[str, Any], *, enqueue: bool = False) -> Any:
     forget_reports_but(app.models.folder, [started["request"] for started in _tasks(task)])
-    started, _ = AsyncTask.run(task, request={**request, REPORT_KEY: uuid.uuid4().hex}, enqueue=enqueue)
+    started = None
+    if enqueue or not _is_about_to_start(task):
+        started, _ = AsyncTask.run(task, request={**request, REPORT_KEY: uuid.uuid4().hex}, enqueue=enqueue)
     if started is None:
         raise HTTPException(
             ALREADY_RUNNING, f"a {TITLE[task]} is running already; GET shows how it does, DELETE stops it"
@@ -101,10 +109,11 @@ def _started(app: CT2PETApp, task: str, request: dict[str, Any], *, enqueue: boo
 def _status(app: CT2PETApp, task: str) -> Any:
     def status(all: bool = False, check_if_running: bool = False) -> Any:
         """How the newest task does, or did; `all` tells of each, `check_if_running` of the one that runs."""
-        found, why_not = AsyncTask.status(task, all, check_if_running)
-        if found is None:
-            raise NotFoundError(f"{why_not} since the server was started; {START[task]} starts one")
-        return [_told(app, one) for one in found] if isinstance(found, list) else _told(app, found)
+        known = [one for one in _tasks(task) if one["status"] == "RUNNING" or not check_if_running]
+        if not known:
+            what = "is running" if check_if_running else "was asked for since the server was started"
+            raise NotFoundError(f"no {TITLE[task]} {what}; {START[task]} starts one")
+        return [_told(app, one) for one in known] if all and not check_if_running else _told(app, known[-1])
 
     return status
 
@@ -112,6 +121,8 @@ def _status(app: CT2PETApp, task: str) -> Any:
 def _stop(task: str) -> Any:
     def stop() -> Any:
         """Stop the task that runs; what it has done stays, and the same task goes on with what is left."""
+        while _is_about_to_start(task) and not processes(task):
+            time.sleep(0.1)
         try:
             stopped = AsyncTask.stop(task)
         except psutil.NoSuchProcess:  # it ended in this moment
@@ -143,8 +154,13 @@ def _told(app: CT2PETApp, task: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tasks(task: str) -> list[Mapping[str, Any]]:
-    found, _ = AsyncTask.status(task, all=True)
-    return found or []
+    return list(tasks(task))
+
+
+def _is_about_to_start(task: str) -> bool:
+    """Return whether a task was asked for a moment ago: until it has a process, MONAI Label takes a second one."""
+    since = (datetime.now() - timedelta(seconds=STARTS_WITHIN_S)).strftime("%Y-%m-%d %H:%M:%S")
+    return any(one["status"] == "SUBMITTED" and one["start_ts"] > since for one in _tasks(task))
 
 
 def _refuse_run_sync(run_sync: bool) -> None:
