@@ -231,7 +231,7 @@ def describe(recipe: Recipe, sides: Sides, *, epoch: int, name: str | None = Non
     )
     return ModelCard(
         name=name_of(recipe, name),
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         recipe=recipe,
         network=recipe.network,
         training=training,
