@@ -6,9 +6,15 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from ct2pet_app.app import CT2PETApp
+from ct2pet_app.datastore.dicomweb import PacsStudies
 from ct2pet_app.models import ModelStore
 from ct2pet_app.settings import AppSettings
+from lib.dicom.remote.cache import SeriesCache
+from lib.dicom.remote.pacs import Pacs
+from lib.dicom.remote.session import Credentials
+from lib.pairing.pairs import PairedSeries
 from tests.ct2pet_app.constant_model import save_constant_model
+from tests.orthanc import PASSWORD, USER
 
 EPOCHS = 30
 TINY = "pixel_mm=16.0;depth=1;context_slices=1;normalization=none;patience=0;validation=0.0;test=0.0;workers=0"
@@ -41,3 +47,21 @@ def publish_for_ever(begun: Event, folder: Path, scratch: Path) -> None:
         if count % 3 == 2:
             models.roll_back("unet")
         begun.set()
+
+
+def studies_of_pacs(url: str, folder: Path) -> tuple[PacsStudies, PairedSeries]:
+    """Return the studies of an Orthanc, cached in a folder, and the one pair there is."""
+    pacs = Pacs(url, Credentials(USER, PASSWORD))
+    cache = SeriesCache(folder / "series", pacs, limit_bytes=10**9)
+    studies = PacsStudies(pacs, cache, index=folder / "index.sqlite", filters={})
+    (paired,) = studies.look_again().pairs.values()
+    return studies, paired
+
+
+def download_once(begun: Event, url: str, folder: Path) -> None:
+    """Fetch the CT and the PET of the pair."""
+    studies, paired = studies_of_pacs(url, folder)
+    begun.set()
+    with studies.at_hand(paired.pair.ct, paired.pair.pet):
+        pass
+    studies.close()

@@ -1,22 +1,36 @@
-"""kill -9 at random moments of training and of publishing: nothing half-written is read, and work goes on."""
+"""kill -9 at random moments of training, publishing and downloads: nothing half-written is read, and work goes on."""
 
 from __future__ import annotations
 
 import multiprocessing
 import random
+import shutil
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from pydicom import dcmread
 
 from ct2pet_app.models import ModelStore
+from lib.dicom.read import read_ct
+from lib.dicom.scan import scan_folder
 from lib.learning.checkpoint import file_checksum, load_checkpoint
 from lib.learning.progress import read_history
 from lib.sources.phantom import PhantomSettings, write_phantoms
+from tests.conftest import missing
 from tests.ct2pet_app.constant_model import save_constant_model
-from tests.ct2pet_app.killed import EPOCHS, open_store, publish_for_ever, train_once
+from tests.ct2pet_app.killed import (
+    EPOCHS,
+    download_once,
+    open_store,
+    publish_for_ever,
+    studies_of_pacs,
+    train_once,
+)
+from tests.orthanc import PLUGIN, Orthanc
 
 pytestmark = pytest.mark.slow
 
@@ -97,3 +111,35 @@ def test_killed_while_training_it_goes_on_and_publishes_once(processes: ForkServ
     assert [version.parent for version in models.versions("unet")] == [None, *range(1, len(runs) + 1)]
     served = models.published("unet")
     assert served is not None and served.version == len(runs) + 1
+
+
+def test_killed_while_downloading_from_a_pacs_it_reads_no_half_of_a_file(
+    processes: ForkServerContext, require_program: Callable[[str], str], sts_folder: Path, tmp_path: Path
+) -> None:
+    program = require_program("Orthanc")
+    if not PLUGIN.is_file():
+        missing("orthanc", f"{PLUGIN} is not installed (Debian: orthanc-dicomweb)")
+    orthanc, patient = Orthanc(program, tmp_path / "orthanc"), sts_folder / "STS_008"
+    sent = {str(dataset.SOPInstanceUID): dataset for dataset in map(dcmread, sorted(patient.rglob("*.dcm")))}
+    moments, folder, kept, in_the_middle = random.Random(4), tmp_path / "cache", 0, 0
+    try:
+        orthanc.start()
+        orthanc.upload(patient)
+        for _ in range(KILLS):
+            if kill_after(processes, moments.uniform(0.0, 0.4), download_once, orthanc.url, folder):
+                shutil.rmtree(folder / "series")  # all was there: begin anew
+                kept = 0
+            fetched = list((folder / "series").rglob("*.dcm"))
+            for path in fetched:
+                assert dcmread(path).PixelData == sent[path.stem].PixelData
+            assert len(fetched) >= kept, "what was fetched before is not fetched again"
+            kept = len(fetched)
+            in_the_middle += 0 < kept < len(sent)
+        assert in_the_middle >= 3
+        studies, paired = studies_of_pacs(orthanc.url, folder)
+        with studies.at_hand(paired.pair.ct, paired.pair.pet):
+            expected = read_ct(scan_folder(patient).usable("CT")[0].series)
+            np.testing.assert_array_equal(read_ct(paired.pair.ct).array, expected.array)
+        studies.close()
+    finally:
+        orthanc.end()
