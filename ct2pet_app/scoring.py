@@ -29,16 +29,15 @@ from ct2pet_app.scores import (
     summary_of,
 )
 from ct2pet_app.settings import did_you_mean
+from ct2pet_app.told import MEASURED
 from lib.dicom.read import read_ct, read_pet
 from lib.errors import CheckpointError, ModelNotTrainedError, PairingError, StudiesError
 from lib.evaluation.compare import compare_with_real
-from lib.measures.image import Group
 from lib.pairing.pairs import PairedSeries
 from lib.synthesis.uncertainty import card_calibration, mean_expected_error_suv
 
 logger = logging.getLogger(__name__)
 
-MEASURED: frozenset[Group] = frozenset({"ssim"})  # of the costlier figures; all that `scores.FIGURES` needs
 KNOWN = ("model",)
 # what MONAI Label and its clients add to every request
 WITHOUT_MEANING = frozenset({"method", REPORT_KEY, "gpus", "client_id", "bundle_path", "local_rank"})
