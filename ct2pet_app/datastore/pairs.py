@@ -273,8 +273,8 @@ class PairBook:
             try:
                 self.look()
                 trouble = ""
-            except (RemoteError, StudiesError):  # told by whoever lists them
-                pass
+            except (RemoteError, StudiesError) as error:  # whoever lists them is told; here it would be every look
+                logger.debug("the studies cannot be looked at: %s", error)
             except CT2PETError as error:
                 if str(error) != trouble:
                     logger.error("new pairs have no side of the split: %s", error)

@@ -90,7 +90,7 @@ def test_the_icon_is_128_pixels_square() -> None:
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: path.name)
 def test_python_3_9_can_read_it(path: Path) -> None:
-    ast.parse(path.read_text(), feature_version=(3, 9))
+    assert isinstance(ast.parse(path.read_text(), feature_version=(3, 9)), ast.Module)
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: path.name)
