@@ -37,6 +37,7 @@ FENCES = {
         "lib/synthesis/",
         "lib/evaluation/",
         "scripts/benchmark.py",
+        "scripts/benchmarks/network.py",
     ),
     "monailabel": ("ct2pet_app/",),
     "typer": ("main.py",),
