@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import requests
@@ -12,11 +14,26 @@ from pydicom import dcmread
 
 from lib.dicom.remote.pacs import Pacs
 from lib.dicom.remote.session import Credentials
+from tests.conftest import missing
 from tests.servers import end, free_port
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 USER, PASSWORD = "ct2pet", "s\u00e9same"
 READY_WITHIN_S = 60.0
+
+
+@contextlib.contextmanager
+def running_orthanc(program: str, folder: Path, *held: Path) -> Iterator[Orthanc]:
+    """Yield an Orthanc that holds what lies in these folders; it ends with the block, whatever happens there."""
+    if not PLUGIN.is_file():
+        missing("orthanc", f"{PLUGIN} is not installed (Debian: orthanc-dicomweb)")
+    running = Orthanc(program, folder)
+    try:
+        running.start()
+        running.upload(*held)
+        yield running
+    finally:
+        running.end()
 
 
 class Orthanc:

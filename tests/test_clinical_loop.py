@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import missing
-from tests.orthanc import PASSWORD, PLUGIN, USER, Orthanc
+from tests.orthanc import PASSWORD, USER, Orthanc, running_orthanc
 from tests.servers import RunningServer, running_server
 
 # Of ../shared/data/sts, those with the fewest files; by the hash split two of them validate and one is for tests
@@ -32,16 +31,9 @@ def orthanc(
     require_program: Callable[[str], str], sts_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Orthanc]:
     """An Orthanc that holds CT and PET of twelve patients."""
-    program = require_program("Orthanc")
-    if not PLUGIN.is_file():
-        missing("orthanc", f"{PLUGIN} is not installed (Debian: orthanc-dicomweb)")
-    running = Orthanc(program, tmp_path_factory.mktemp("orthanc"))
-    try:
-        running.start()
-        running.upload(*(sts_folder / patient / kind / "image" for patient in TWELVE for kind in ("CT", "PET")))
+    held = [sts_folder / patient / kind / "image" for patient in TWELVE for kind in ("CT", "PET")]
+    with running_orthanc(require_program("Orthanc"), tmp_path_factory.mktemp("orthanc"), *held) as running:
         yield running
-    finally:
-        running.end()
 
 
 @pytest.fixture(scope="module")

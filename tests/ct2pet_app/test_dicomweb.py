@@ -26,9 +26,8 @@ from lib.imaging.files import read_volume_file
 from lib.imaging.volume import Unit
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepare import prepare_pairs
-from tests.conftest import missing
 from tests.ct2pet_app.constant_model import save_constant_model, tiny_recipe
-from tests.orthanc import PASSWORD, PLUGIN, USER, Orthanc
+from tests.orthanc import PASSWORD, USER, Orthanc, running_orthanc
 from tests.servers import running_server
 
 PATIENT = "STS_008"  # 103 files
@@ -45,16 +44,9 @@ def orthanc(
     require_program: Callable[[str], str], sts_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Orthanc]:
     """An Orthanc that holds the first of the patients."""
-    program = require_program("Orthanc")
-    if not PLUGIN.is_file():
-        missing("orthanc", f"{PLUGIN} is not installed (Debian: orthanc-dicomweb)")
-    running = Orthanc(program, tmp_path_factory.mktemp("orthanc"))
-    try:
-        running.start()
-        running.upload(sts_folder / PATIENT)
+    folder = tmp_path_factory.mktemp("orthanc")
+    with running_orthanc(require_program("Orthanc"), folder, sts_folder / PATIENT) as running:
         yield running
-    finally:
-        running.end()
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from lib.dicom.scan import scan_folder
 from lib.learning.checkpoint import file_checksum, load_checkpoint
 from lib.learning.progress import read_history
 from lib.sources.phantom import PhantomSettings, write_phantoms
-from tests.conftest import missing
 from tests.ct2pet_app.constant_model import save_constant_model
 from tests.ct2pet_app.killed import (
     EPOCHS,
@@ -30,7 +29,7 @@ from tests.ct2pet_app.killed import (
     studies_of_pacs,
     train_once,
 )
-from tests.orthanc import PLUGIN, Orthanc
+from tests.orthanc import running_orthanc
 
 pytestmark = pytest.mark.slow
 
@@ -116,15 +115,10 @@ def test_killed_while_training_it_goes_on_and_publishes_once(processes: ForkServ
 def test_killed_while_downloading_from_a_pacs_it_reads_no_half_of_a_file(
     processes: ForkServerContext, require_program: Callable[[str], str], sts_folder: Path, tmp_path: Path
 ) -> None:
-    program = require_program("Orthanc")
-    if not PLUGIN.is_file():
-        missing("orthanc", f"{PLUGIN} is not installed (Debian: orthanc-dicomweb)")
-    orthanc, patient = Orthanc(program, tmp_path / "orthanc"), sts_folder / "STS_008"
+    patient = sts_folder / "STS_008"
     sent = {str(dataset.SOPInstanceUID): dataset for dataset in map(dcmread, sorted(patient.rglob("*.dcm")))}
     moments, folder, kept, in_the_middle = random.Random(4), tmp_path / "cache", 0, 0
-    try:
-        orthanc.start()
-        orthanc.upload(patient)
+    with running_orthanc(require_program("Orthanc"), tmp_path / "orthanc", patient) as orthanc:
         for _ in range(KILLS):
             if kill_after(processes, moments.uniform(0.0, 0.4), download_once, orthanc.url, folder):
                 shutil.rmtree(folder / "series")  # all was there: begin anew
@@ -141,5 +135,3 @@ def test_killed_while_downloading_from_a_pacs_it_reads_no_half_of_a_file(
             expected = read_ct(scan_folder(patient).usable("CT")[0].series)
             np.testing.assert_array_equal(read_ct(paired.pair.ct).array, expected.array)
         studies.close()
-    finally:
-        orthanc.end()

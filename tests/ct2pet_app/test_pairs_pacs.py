@@ -12,8 +12,7 @@ from ct2pet_app.datastore.dicomweb import DicomwebDatastore, PacsStudies
 from ct2pet_app.pairs import add_pair, describe_pairs
 from lib.dicom.remote.cache import SeriesCache
 from lib.sources.phantom import PhantomSettings, write_phantoms
-from tests.conftest import missing
-from tests.orthanc import PLUGIN, Orthanc
+from tests.orthanc import Orthanc, running_orthanc
 
 TINY = PhantomSettings(slices=6, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
 
@@ -29,16 +28,8 @@ def orthanc(
     require_program: Callable[[str], str], patients: tuple[Path, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Orthanc]:
     """An Orthanc with the first patient."""
-    program = require_program("Orthanc")
-    if not PLUGIN.is_file():
-        missing("orthanc", f"{PLUGIN} is not installed (Debian: orthanc-dicomweb)")
-    running = Orthanc(program, tmp_path_factory.mktemp("orthanc"))
-    try:
-        running.start()
-        running.upload(patients[0])
+    with running_orthanc(require_program("Orthanc"), tmp_path_factory.mktemp("orthanc"), patients[0]) as running:
         yield running
-    finally:
-        running.end()
 
 
 def zip_of(folder: Path, path: Path) -> Path:
