@@ -153,8 +153,9 @@ def train(running: Server, model: str, minutes: float) -> None:
         epoch = stats.get("epoch", 0)
         if epoch != shown and epoch:
             shown = epoch
-            best = f"best skill {stats['best_metric']:.3f}"
-            say(f"  epoch {epoch} of {stats['total_epochs']}, {best}, time left {stats['time_left']}")
+            judged, loss = stats["eval"]["metrics"], stats["train"]["metrics"]["loss"]
+            how = f"best skill {stats['best_metric']:.3f}" if judged else f"loss {loss:.4f}"  # nobody may validate
+            say(f"  epoch {epoch} of {stats['total_epochs']}, {how}, time left {stats['time_left']}")
         if task.get("status") not in ("SUBMITTED", "PENDING", "RUNNING"):
             break
     if task.get("status") != "DONE":

@@ -180,10 +180,8 @@ class Loop:
         if self._steps % STEPS_BETWEEN_CLOCK_LOOKS == 0 and self._is_out_of_time():
             engine.terminate_epoch()  # it still counts as an epoch: it is judged, and its weights may be the best
         steps = self.recipe.schedule.epochs * len(self.loader)
-        best = f", best {KEY_METRIC} {self.state.best_metric:.3f}" if self.state.best_epoch else ""
-        self.progress(
-            engine.state.iteration, steps, f"epoch {engine.state.epoch} of {self.recipe.schedule.epochs}{best}"
-        )
+        where = f"epoch {engine.state.epoch} of {self.recipe.schedule.epochs}{self.state.in_words()}"
+        self.progress(engine.state.iteration, steps, where)
 
     def _on_epoch_completed(self, engine: Engine) -> None:
         epoch = engine.state.epoch
@@ -196,7 +194,7 @@ class Loop:
         judged = self.averaged.ema_model if self.averaged is not None else self.cascade
         self._take_statistics(judged)
         metrics = validate(judged, self.prepared, self.sides, self.recipe, device=self.device)
-        self.state.epoch = epoch
+        self.state.epoch, self.state.loss = epoch, loss
         self._remember_best(judged, epoch, metrics.get(KEY_METRIC))
         self._decide_to_stop(epoch)
         if self.log is not None:
@@ -228,7 +226,7 @@ class Loop:
         if self.sides.validation and metric is not None and not metric > self.state.best_metric:
             return
         self.state.best_epoch = epoch
-        self.state.best_metric = metric if metric is not None else 0.0
+        self.state.best_metric = metric if metric is not None else -math.inf
         if idist.get_rank() == 0:
             self.keep_best(cascade, epoch)  # type: ignore[arg-type]
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lib.learning.progress import RunStatus
+from lib.learning.progress import KEY_METRIC, RunStatus
 from lib.learning.recipe import ScheduleConfig
 
 
@@ -17,7 +17,8 @@ class RunState:
 
     epoch: int = 0  # finished; the trainer counts steps, and the clock may cut an epoch short
     best_epoch: int = 0
-    best_metric: float = -math.inf
+    best_metric: float = -math.inf  # stays so where nobody validates
+    loss: float = math.nan  # of the newest epoch
     seconds: float = 0.0  # of training so far, earlier sittings included
     stopped_because: str = ""
 
@@ -29,6 +30,12 @@ class RunState:
         """Take what was saved."""
         for name, value in state.items():
             setattr(self, name, value)
+
+    def in_words(self) -> str:
+        """Return the best validation figure so far, or, where nobody validates, the newest loss; empty before both."""
+        if math.isfinite(self.best_metric):
+            return f", best {KEY_METRIC} {self.best_metric:.3f}"
+        return f", loss {self.loss:.4f}" if math.isfinite(self.loss) else ""
 
     def status(self, schedule: ScheduleConfig, *, seconds: float) -> RunStatus:
         """Return where the run stands after `seconds` of training, for those who wait for it."""

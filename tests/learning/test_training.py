@@ -201,6 +201,18 @@ def test_validation_patients_without_uptake_choose_nothing(tmp_path: Path) -> No
     assert stats["best_metric"] == 0.0 and KEY_METRIC not in stats["eval"]["metrics"]
 
 
+@pytest.mark.parametrize(("validation", "words"), [("0.0", ", loss 0."), ("0.2", f", best {KEY_METRIC} ")])
+def test_progress_tells_the_loss_where_nobody_validates(
+    prepared: PreparedSet, tmp_path: Path, validation: str, words: str
+) -> None:
+    told: list[str] = []
+    recipe = tiny_recipe("epochs=2", f"validation={validation}")
+    train(prepared, recipe, tmp_path / "run", progress=lambda done, total, what: told.append(what))
+    assert "epoch 1 of 2" in told  # nothing is known yet
+    assert told[-1].startswith(f"epoch 2 of 2{words}"), told[-1]
+    assert not any("best skill_body 0.000" in what for what in told)
+
+
 def test_a_disk_that_fills_up_ends_with_advice_and_what_was_finished_is_kept(
     prepared: PreparedSet, tmp_path: Path
 ) -> None:
