@@ -52,6 +52,14 @@ class Contour:
         """Whether it is called, or typed as, the tumour that was seen (GTV)."""
         return self.interpreted_type == "GTV" or TUMOUR_NAME.search(self.name) is not None
 
+    def is_same_as(self, other: Contour) -> bool:
+        """Return whether the other has the same name and the same polygons in the same frame of reference."""
+        return (
+            (self.name, self.frame_of_reference_uid) == (other.name, other.frame_of_reference_uid)
+            and len(self.polygons_mm) == len(other.polygons_mm)
+            and all(map(np.array_equal, self.polygons_mm, other.polygons_mm))
+        )
+
 
 def read_contours(path: Path) -> tuple[Contour, ...]:
     """Return the regions of an RT Structure Set file, those without any polygon included.

@@ -174,9 +174,11 @@ def _contours(scan: ScanReport | None, given: Sequence[Contour], ct: Series) -> 
     """Return what was drawn on a CT, and why something cannot be read: the other figures are good without it."""
     drawn = tuple(contour for contour in given if contour.frame_of_reference_uid == ct.frame_of_reference_uid)
     try:
-        return (drawn if scan is None else (*find_contours(scan, ct), *drawn)), ""
+        found = () if scan is None else find_contours(scan, ct)
     except DicomError as error:
         return drawn, str(error)
+    # a file that was given may lie among the studies, too
+    return (*found, *(contour for contour in drawn if not any(map(contour.is_same_as, found)))), ""
 
 
 def _nothing_to_prove(pairs: int, reasons: str = "") -> PairingError:

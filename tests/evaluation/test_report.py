@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lib.dicom.contours import structure_set_files
 from lib.dicom.read import read_pet
 from lib.dicom.scan import ScanReport, scan_folder
 from lib.errors import PairingError
@@ -126,7 +127,8 @@ def test_each_drawn_region_is_listed_and_a_file_from_elsewhere_is_taken(scan: Sc
     write_rtstruct(path, {"Tumour 2": [drawn(square)], "Heart": [drawn(square)]}, frame=ct.frame_of_reference_uid)
     model: Any = Lookup()
     pairs = pair_series(scan).pairs
-    evaluation = evaluate_pairs(pairs, model, tmp_path / "out", scan=scan, contours=[path])
+    known = structure_set_files(scan, ct)  # given once more
+    evaluation = evaluate_pairs(pairs, model, tmp_path / "out", scan=scan, contours=[path, *known])
     first, second = evaluation.as_json()["patients"]
     assert [region["name"] for region in first["tumour_regions"]] == ["GTV", "Tumour 2"]
     volumes_ml = [region["real"]["volume_ml"] for region in first["tumour_regions"]]
