@@ -56,6 +56,22 @@ def send_answer(
         return Response(content=body.to_string(), media_type=body.content_type)
 
 
+def name_model(answer: Any, response: Response, told: Mapping[str, Any]) -> Any:
+    """Return an answer whose headers say which version of the model drew it: of a file alone, nothing else does.
+
+    Args:
+        answer: As it will be sent; plain values become a response only later.
+        response: Whose headers plain values get.
+        told: What is told of the result.
+    """
+    model = told["model"]
+    headers = (answer if isinstance(answer, Response) else response).headers
+    headers["X-CT2PET-Model"], headers["X-CT2PET-Checksum"] = model["name"], model["checksum"]
+    if model["version"] is not None:
+        headers["X-CT2PET-Version"] = str(model["version"])
+    return answer
+
+
 def second_file(result: Mapping[str, Any]) -> Path | None:
     """Return where the map lies that was asked for beside the PET; None where there is none."""
     told = result["params"]["uncertainty"]

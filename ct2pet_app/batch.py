@@ -16,7 +16,8 @@ from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 
 from ct2pet_app.batch_request import BatchRequest
 from ct2pet_app.datastore.studies import StudiesDatastore
-from ct2pet_app.models import ModelStore, PublishedModel
+from ct2pet_app.loaded import PublishedModel
+from ct2pet_app.models import ModelStore
 from ct2pet_app.progress import CaseReport, report_file
 from ct2pet_app.same_files import are_same, mark_of_files
 from ct2pet_app.scores import ExpectedError, keep_expected_error

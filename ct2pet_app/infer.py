@@ -91,7 +91,8 @@ class SynthesisTask(InferTask):
 
     def config(self) -> dict[str, Any]:
         """Return what a client may set."""
-        return {"slices": "", "metrics": True, "uncertainty": False, "store": False, "result_extension": ".nrrd"}
+        what = {"slices": "", "version": "", "metrics": True, "uncertainty": False, "store": False}
+        return {**what, "result_extension": ".nrrd"}
 
     def get_path(self, validate: bool = True) -> str | None:
         """Return the published checkpoint, for MONAI Label's ``/model/`` addresses."""
@@ -110,18 +111,24 @@ class SynthesisTask(InferTask):
                 `gone`, whether the client has gone away.
 
         Raises:
-            InputError: The source is no CT, the slices leave it, or the model is not trained.
+            InputError: The source is no CT, the slices leave it, the model is not trained or has no such version.
             BusyError: As many requests as the server takes are being worked on.
             ClientGoneError: Nobody waits for the result any more.
             OutputError: The disk is full.
         """
         source, options, store = request["source"], request["options"], request["store"]
         gone: Gone = request.get("gone", never)
-        # this request keeps them, whatever is published meanwhile
-        published, synthesizer = self._models.loaded(self._name)
+        if options.version is None:
+            # this request keeps them, whatever is published meanwhile
+            model = self._models.loaded(self._name)
+        else:
+            # a wrong number is told before others' work is waited for
+            self._models.version(self._name, options.version)
         with self._turns.taken(gone):
-            path, told = self._synthesize(synthesizer, source, options, store, gone)
-            told["model"]["version"] = published.version
+            if options.version is not None:  # loaded in turn: many requests of as many versions would fill the memory
+                model = self._models.loaded(self._name, options.version)
+            path, told = self._synthesize(model[1], source, options, store, gone)
+            told["model"]["version"] = model[0].version
             return path, told
 
     @cached_property

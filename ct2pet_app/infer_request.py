@@ -15,7 +15,8 @@ EXTENSIONS = (".nrrd", ".nii.gz", ".mha", DICOM)
 SLAB = re.compile(r"\s*(-?\d{1,6})?\s*:\s*(-?\d{1,6})?\s*")
 # MONAI Label lets these name any file of the server: the image is chosen by ?image=, an upload or a session, only
 FORBIDDEN = ("image", "images", "file", "path", "session", "label", "model")
-KNOWN = ("slices", "result_extension", "metrics", "uncertainty", "save_label", "label_tag", "store")
+VERSION = re.compile(r"[0-9]{1,6}")
+KNOWN = ("slices", "version", "result_extension", "metrics", "uncertainty", "save_label", "label_tag", "store")
 Uncertainty = Literal["no", "beside", "only"]
 # what stock clients always send and what has no meaning here; a result is float32 whatever dtype is asked for
 WITHOUT_MEANING = frozenset(
@@ -30,6 +31,7 @@ class InferOptions:
 
     Attributes:
         slices: The slab `A:B`; all slices when None.
+        version: Of the model, whether or not it is the one that is served; that one when None.
         extension: Of the result file; `.zip` is a DICOM series.
         metrics: Compare with the real PET where there is one.
         uncertainty: The map of errors to expect: not wanted, a second file beside the PET, or the only file.
@@ -40,6 +42,7 @@ class InferOptions:
     """
 
     slices: slice | None = None
+    version: int | None = None
     extension: str = ".nrrd"
     metrics: bool = True
     uncertainty: Uncertainty = "no"
@@ -71,6 +74,7 @@ class InferOptions:
             _refuse_beside_dicom(params, extension)
         return cls(
             slices=_slab(params.get("slices")),
+            version=_version(params.get("version")),
             extension=extension,
             metrics=_flag(params, "metrics", default=True),
             uncertainty=_uncertainty(params),
@@ -89,6 +93,17 @@ def _slab(text: Any) -> slice | None:
         raise RequestError(f"slices {str(text)[:40]!r}: give A:B, for example 10:20 for the ten slices 10 to 19")
     start, stop = (int(end) if end else None for end in found.groups())
     return slice(start, stop)
+
+
+def _version(value: Any) -> int | None:
+    if value in (None, ""):
+        return None
+    if isinstance(value, bool) or not VERSION.fullmatch(str(value)):
+        raise RequestError(
+            f"version {str(value)[:40]!r}: expected the number of a version, as GET /ct2pet/models lists them; left "
+            "out, it is the one that is served"
+        )
+    return int(value)
 
 
 def _extension(text: Any) -> str:

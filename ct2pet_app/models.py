@@ -17,12 +17,12 @@ import logging
 import os
 import shutil
 import threading
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.history import Action, Served, add_line, read_lines, served_before
+from ct2pet_app.loaded import LoadedModels, PublishedModel, file_state
 from ct2pet_app.settings import STAGES, AppSettings, did_you_mean
 from ct2pet_app.told_of_models import how_to_train as how_to_train  # others ask for it here
 from ct2pet_app.versions import MODEL_FILE, PUT_BY_HAND, UPLOADED, Verdict, Version, Versions, flush_to_disk, now
@@ -32,32 +32,6 @@ from lib.learning.checkpoint import file_checksum, load_checkpoint, read_card
 from lib.synthesis.synthesizer import Synthesizer
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class FileState:
-    """By which a newly published file is recognised."""
-
-    inode: int
-    mtime_ns: int
-    size: int
-
-
-@dataclass(frozen=True)
-class PublishedModel:
-    """A model that can be used, without its weights.
-
-    Attributes:
-        path: A checkpoint that nobody writes over: the version's.
-        state: Of the file that was put in place for it.
-        version: Its number; None where the disk was too full to keep it, and `path` is the file in place.
-    """
-
-    path: Path
-    state: FileState
-    checksum: str
-    card: ModelCard
-    version: int | None
 
 
 class ModelStore:
@@ -71,10 +45,8 @@ class ModelStore:
         self.names = settings.models
         self.folder = settings.models_folder
         self.in_use = threading.Lock()
-        self._device, self._precision = settings.device, settings.precision
         self._published: dict[str, PublishedModel] = {}
-        self._loaded: dict[str, tuple[PublishedModel, Synthesizer]] = {}
-        self._loading = threading.Lock()
+        self._memory = LoadedModels(device=settings.device, precision=settings.precision)
         self._serving = threading.RLock()  # held while what is served is looked at anew, or changed
 
     def path(self, name: str) -> Path:
@@ -116,24 +88,27 @@ class ModelStore:
             published = self._published[name] = PublishedModel(kept, state, checksum, read_card(kept), number)
             return published
 
-    def loaded(self, name: str) -> tuple[PublishedModel, Synthesizer]:
-        """Return the model that is served, and it loaded; one that was published since the last time is loaded anew.
+    def loaded(self, name: str, version: int | None = None) -> tuple[PublishedModel, Synthesizer]:
+        """Return the model that is served, or the version named, and it loaded; what is served stays so.
 
-        Who holds the former one keeps it.
+        One that was published since the last time is loaded anew. Who holds the former one keeps it.
 
         Raises:
             ModelNotTrainedError: Nothing is served under that name; the message says how that is changed.
-            CheckpointError: As `published`.
+            NotFoundError: There is no such version; the message names those there are.
+            CheckpointError: As `published`; or the version is damaged.
         """
-        with self._loading:
+        if version is not None:
+            return self._memory.version(name, self._ready(name, version))
+
+        def find() -> PublishedModel:
+            """Return what is served."""
             published = self.published(name)
             if published is None:
                 raise ModelNotTrainedError(how_to_train(name, self.versions(name)))
-            loaded = self._loaded.get(name)
-            if loaded is None or loaded[0] != published:
-                synthesizer = Synthesizer.load(published.path, device=self._device, precision=self._precision)
-                loaded = self._loaded[name] = (published, synthesizer)
-            return loaded
+            return published
+
+        return self._memory.served(name, find)
 
     def synthesizer(self, name: str) -> Synthesizer:
         """Return the loaded model that is served; see `loaded`."""
@@ -253,6 +228,14 @@ class ModelStore:
                 )
             return self.serve(name, back, action="rolled back", why="asked for by the administrator")
 
+    def _ready(self, name: str, number: int) -> PublishedModel:
+        version = self.version(name, number)
+        card, state = read_card(version.checkpoint), file_state(version.checkpoint)
+        _require_stages(card, name, f"version {number}")
+        if state is None:
+            raise CheckpointError(f"version {number} of {name} was removed by hand")
+        return PublishedModel(version.checkpoint, state, version.checksum, card, number)
+
     def _kept(self, name: str) -> Versions:
         return Versions(self.folder / self.known(name) / "versions")
 
@@ -275,15 +258,6 @@ class ModelStore:
             logger.warning("%s is served without being kept as a version: %s", name, error)
             return None
         return version if version.checksum == checksum else None  # else it was written over in this moment
-
-
-def file_state(path: Path) -> FileState | None:
-    """Return what tells a file from its successor; None where there is no file."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return FileState(status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 def _require_stages(card: ModelCard, name: str, what: str) -> None:

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from ct2pet_app.models import ModelStore, PublishedModel
+from ct2pet_app.loaded import PublishedModel
+from ct2pet_app.models import ModelStore
 from ct2pet_app.told_of_models import how_to_serve
 from ct2pet_app.train_request import PublishRule
 from ct2pet_app.versions import Verdict, Version

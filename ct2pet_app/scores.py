@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import lib
 from ct2pet_app.datastore.studies import FINAL, StudiesDatastore
-from ct2pet_app.models import PublishedModel
+from ct2pet_app.loaded import PublishedModel
 from ct2pet_app.same_files import are_same
 from lib.evaluation.compare import Comparison
 from lib.learning.card import ModelCard, patient_digest

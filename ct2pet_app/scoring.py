@@ -16,7 +16,8 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import RequestError
-from ct2pet_app.models import ModelStore, PublishedModel
+from ct2pet_app.loaded import PublishedModel
+from ct2pet_app.models import ModelStore
 from ct2pet_app.progress import REPORT_KEY, CaseReport, report_file
 from ct2pet_app.same_files import mark_of_files
 from ct2pet_app.scores import (

@@ -87,4 +87,5 @@ def _of_card(version: Version) -> dict[str, Any]:
         "judged_on": None if card.scores is None else f"{card.scores.patients} {card.scores.side} patients",
         "figures": {method: {name: table[method].get(name) for name in names} for method in METHODS if method in table},
         "standing": card.standing.sentence,
+        "uncertainty": card.calibration is not None,
     }

@@ -39,6 +39,7 @@ ADDRESSES = [
             ("GET", "/ct2pet/series"),
             ("GET", "/ct2pet/models"),
             ("GET", "/ct2pet/models/none"),
+            ("GET", "/ct2pet/training"),
             ("GET", "/ct2pet/pairs"),
             ("GET", "/ct2pet/scores"),
             ("POST", "/ct2pet/dicom/none?image=none"),

@@ -101,6 +101,9 @@ TABLE: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("POST", "/reload", {}, 200, ""),
     ("GET", "/ct2pet/series", {}, 200, '"why_not":'),
     ("GET", "/ct2pet/scores", {}, 200, '"cascade3":null'),
+    ("GET", "/ct2pet/training", {}, 200, '"epochs":[]'),
+    ("GET", "/ct2pet/training?model=cascade3", {}, 200, '"epochs":[]'),
+    ("GET", "/ct2pet/training?model=unet9", {}, 404, "no model 'unet9'"),
     ("POST", "/ct2pet/dicom/unet?image={ct}&slices=1:3", {}, 200, ""),
 ]
 

@@ -97,6 +97,27 @@ def test_a_kept_version_is_served_in_so_many_words_and_rolled_back(
     assert [line["action"] for line in model(server)["history"]][-2:] == ["served", "rolled back"]
 
 
+def test_a_request_that_names_a_version_is_drawn_with_it_and_the_headers_say_so(
+    server: RunningServer, first: str, worse: dict[str, Any], ct_uid: str
+) -> None:
+    before = model(server)
+    checksums = {version["version"]: version["checksum"] for version in before["versions"]}
+    for output in ("image", "json", "all"):
+        answer = server.infer("unet", image=ct_uid, output=output, params='{"version": 2}')
+        named = [answer.headers[f"X-CT2PET-{name}"] for name in ("Model", "Version", "Checksum")]
+        assert named == ["unet", "2", checksums[2]], output
+    zipped = server.ask("POST", f"/ct2pet/dicom/unet?image={ct_uid}&version=2")
+    assert (zipped.status_code, zipped.headers["X-CT2PET-Version"]) == (200, "2")
+    told = server.infer("unet", image=ct_uid, output="json", params='{"version": 2}').json()["model"]
+    assert (told["version"], told["checksum"]) == (2, checksums[2])
+    assert server.infer("unet", image=ct_uid, output="image").headers["X-CT2PET-Checksum"] == first
+    assert model(server) == before  # what is served, and its history
+    refused = server.infer("unet", image=ct_uid, params='{"version": 9}')
+    assert (refused.status_code, "unet has no version 9; known are 1, 2" in refused.text) == (404, True)
+    assert server.infer("unet", image=ct_uid, params='{"version": "second"}').status_code == 400
+    assert server.ask("POST", f"/ct2pet/dicom/unet?image={ct_uid}&version=9").status_code == 404
+
+
 def test_an_uploaded_model_is_a_version_and_its_download_can_be_brought_again(
     server: RunningServer, first: str, ct_uid: str, tmp_path: Path
 ) -> None:

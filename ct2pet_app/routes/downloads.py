@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
-from ct2pet_app.models import PublishedModel
+from ct2pet_app.loaded import PublishedModel
 from ct2pet_app.routes.roles import ADMIN
 from ct2pet_app.told import card_as_json
 from lib.errors import ModelNotTrainedError

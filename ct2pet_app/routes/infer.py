@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio.from_thread
-from fastapi import APIRouter, File, Form, Request, UploadFile
+from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from fastapi.background import BackgroundTasks
 from fastapi.responses import FileResponse
 from monailabel.utils.others.generic import remove_file
 
-from ct2pet_app.answer import Output, refuse_two_files_as_one, send_answer
+from ct2pet_app.answer import Output, name_model, refuse_two_files_as_one, send_answer
 from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_request import DICOM
 from ct2pet_app.routes.datastore import DEFAULT_NAME, json_object, received
@@ -35,6 +35,7 @@ def infer_routes(app: CT2PETApp) -> APIRouter:
 def _infer(app: CT2PETApp) -> Any:
     def infer(
         request: Request,
+        response: Response,
         background_tasks: BackgroundTasks,
         model: str,
         image: str = "",
@@ -57,7 +58,8 @@ def _infer(app: CT2PETApp) -> Any:
             result = app.synthesize(model, app.studies_datastore.ct_source(image), asked, gone=gone_of(request))
         else:
             raise RequestError("no CT: give ?image=<CT series UID>, a file, or a session_id")
-        return send_answer(app.datastore(), result, output, background_tasks)
+        answer = send_answer(app.datastore(), result, output, background_tasks)
+        return name_model(answer, response, result["params"])
 
     return infer
 
@@ -70,13 +72,19 @@ def _dicom(app: CT2PETApp) -> Any:
         image: str,
         slices: str = "",
         store: bool = False,
+        version: Annotated[int | None, Query(ge=1, lt=10**6)] = None,
     ) -> FileResponse:
-        """Draw the synthetic PET of a CT and return it as a zip of a DICOM series; `store` puts it by its CT, too."""
-        asked = {"result_extension": DICOM, "slices": slices, "store": store, "metrics": False}
+        """Draw the synthetic PET of a CT and return it as a zip of a DICOM series; `store` puts it by its CT, too.
+
+        `version` names one of the model's versions; left out, it is the one that is served.
+        """
+        asked = {"result_extension": DICOM, "slices": slices, "store": store, "version": version, "metrics": False}
         result = app.synthesize(model, app.studies_datastore.ct_source(image), asked, gone=gone_of(request))
         background_tasks.add_task(remove_file, result["file"])
         name = f"{result['params']['series']['series_instance_uid']}{DICOM}"
-        return FileResponse(result["file"], media_type="application/zip", filename=name)
+        answer = FileResponse(result["file"], media_type="application/zip", filename=name)
+        name_model(answer, answer, result["params"])
+        return answer
 
     return dicom
 

@@ -19,6 +19,7 @@ from monailabel.endpoints import train as stock_train
 from ct2pet_app.errors import RequestError
 from ct2pet_app.routes.roles import ADMIN, USER
 from ct2pet_app.told_of_models import describe_model
+from ct2pet_app.told_of_runs import describe_training
 from ct2pet_app.train import newest_stats
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def model_routes(app: CT2PETApp) -> APIRouter:
     router.add_api_route("/train/", _training(app), include_in_schema=False, **user)
     router.add_api_route("/model/{model}", _put_model(app), methods=["PUT"], include_in_schema=False, **admin)
     router.add_api_route("/model/{model}", _delete_model, methods=["DELETE"], include_in_schema=False, **admin)
+    router.add_api_route("/ct2pet/training", _run(app), tags=["ct2pet"], **user)
     router.add_api_route("/ct2pet/models", _models(app), tags=["ct2pet"], **user)
     router.add_api_route("/ct2pet/models/{model}", _model(app), tags=["ct2pet"], **user)
     for verb, handler in (("rollback", _roll_back(app)), ("serve", _serve(app))):
@@ -79,6 +81,14 @@ def _training(app: CT2PETApp) -> Any:
         return {**task, **{key: told[key] for key in ("published", "verdict", "version") if key in told}}
 
     return training
+
+
+def _run(app: CT2PETApp) -> Any:
+    def run(model: str = "") -> dict[str, Any]:
+        """The newest training run, of one model or of all: where it stands, each epoch so far, and the verdict."""
+        return describe_training(app.models, model)
+
+    return run
 
 
 def _put_model(app: CT2PETApp) -> Any:

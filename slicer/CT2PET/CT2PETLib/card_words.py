@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from .answers import BASELINES, Card, Figure, Model
+from .retraining import Version
 
 MEASURES = (("mae_suv_body", "MAE [SUV]"), ("psnr_db_body", "PSNR [dB]"), ("ssim_body", "SSIM"))
 METHODS = {
@@ -27,6 +28,23 @@ def standing(model: Model) -> str:
         return "Nobody has trained this model yet."
     version = f"Version {model.version}: " if model.version else ""
     return f"{version}{MARKS.get(model.mark, model.mark or 'has no card')}. Read the model card."
+
+
+def standing_of(version: Version) -> str:
+    """Return in a line how a version stands that is not the one served."""
+    return f"Version {version.number}, not the one that is served. {version.standing}".strip()
+
+
+def version_page(model: str, version: Version) -> str:
+    """Return what is known of a version that is not served, as HTML: how it came, how it stands, what was decided."""
+    parts = [
+        f"<p><b>{escape(model)}</b>, version {version.number}, not the one that is served<br>"
+        f"{escape(version.standing)}</p>",
+        f"<p><b>Learnt from</b> {version.patients} patients; kept {escape(version.kept[:10])}, "
+        f"{escape(version.origin)}.</p>",
+        f"<p><b>Decided</b> {escape(version.verdict)}</p>" if version.verdict else "",
+    ]
+    return "".join(parts)
 
 
 def model_page(model: Model) -> str:

@@ -19,7 +19,7 @@ from .errors import RefusedError, SignInError
 from .loose import mapping, must, plain, word
 from .multipart import Progress, Upload
 from .pairs import Pair, read_pair, zip_of
-from .retraining import Training, Versions, read_training, read_versions
+from .retraining import Training, Versions, model_of_task, read_training, read_versions
 from .studies import Study, read_studies, read_study
 from .wire import NONE, SHORT, Patience, Token, Waiting, Wire
 
@@ -171,6 +171,7 @@ class Client:
         stop: int,
         *,
         uncertainty: str = "no",
+        version: int | None = None,
         patience: Patience = SHORT,
         waiting: Waiting | None = None,
         progress: Progress = no_progress,
@@ -182,11 +183,14 @@ class Client:
             image_id: Of a CT on the server.
             start, stop: The slices, without `stop`.
             uncertainty: `no`, or `beside` for the map of errors to expect, too.
+            version: Of the model; None for the one that is served.
             patience: How long a lost connection is tried again.
             waiting: Told before each further try.
             progress: Told of the bytes that have come.
         """
-        asked = {"slices": f"{start}:{stop}", "uncertainty": uncertainty == "beside", "metrics": False}
+        asked = {
+            "slices": f"{start}:{stop}", "uncertainty": uncertainty == "beside", "version": version, "metrics": False,
+        }  # fmt: skip
         answer = self._wire.ask(
             "POST",
             "infer",
@@ -199,20 +203,22 @@ class Client:
         )
         return read_slab(answer.content, answer.content_type, (start, stop))
 
-    def figures(self, model: str, image_id: str) -> Told:
+    def figures(self, model: str, image_id: str, *, version: int | None = None) -> Told:
         """Return the figures of the whole synthetic PET against the real one; it is drawn for that, and not sent."""
-        return self._told(model, image_id, {"metrics": True})
+        return self._told(model, image_id, {"version": version, "metrics": True})
 
-    def store(self, model: str, image_id: str) -> Told:
+    def store(self, model: str, image_id: str, *, version: int | None = None) -> Told:
         """Put the synthetic PET as a DICOM series beside its CT, in the studies folder or PACS. Ask the user before.
 
-        The same model and CT give the same series: storing twice does not double it.
+        The same version and CT give the same series: storing twice does not double it.
         """
-        return self._told(model, image_id, {"store": True, "metrics": False})
+        return self._told(model, image_id, {"store": True, "version": version, "metrics": False})
 
-    def dicom(self, model: str, image_id: str, *, progress: Progress = no_progress) -> bytes:
+    def dicom(
+        self, model: str, image_id: str, *, version: int | None = None, progress: Progress = no_progress
+    ) -> bytes:
         """Return the synthetic PET as a zip of a DICOM series."""
-        query = {"image": image_id}
+        query = {"image": image_id} if version is None else {"image": image_id, "version": str(version)}
         return self._wire.ask("POST", "ct2pet", "dicom", model, query=query, progress=progress).content
 
     # -- pairs to learn from -------------------------------------------------------------------------------------------
@@ -254,15 +260,16 @@ class Client:
         self._wire.ask("POST", "train", model, json=dict(settings or {}), patience=NONE)
 
     def training(self, *, patience: Patience = SHORT, waiting: Waiting | None = None) -> Training:
-        """Return how the newest training does."""
+        """Return how the newest training does, or did, with every epoch so far; whoever began it."""
+        task: bytes | None = None
         try:
             task = self._wire.ask("GET", "train", "", patience=patience, waiting=waiting).content
         except RefusedError as error:
-            if error.status == 404:  # as MONAI Label says that there was none
-                return Training()
-            raise
-        info = self._wire.ask("GET", "info", "", patience=patience, waiting=waiting)
-        return read_training(task, info.content)
+            if error.status != 404:  # as MONAI Label says that there was none since the server was started
+                raise
+        query = {} if task is None else {"model": model_of_task(task)}
+        run = self._wire.ask("GET", "ct2pet", "training", query=query, patience=patience, waiting=waiting)
+        return read_training(task, run.content)
 
     def stop_training(self) -> None:
         """Stop the training; asked for again, it goes on after its last finished epoch."""

@@ -39,6 +39,7 @@ class SynthesisJob(Job):
         wanted: Range,
         centre: int,
         uncertainty: bool = False,
+        version: int | None = None,
         have: Sequence[Range] = (),
         checksum: str = "",
     ) -> None:
@@ -51,13 +52,14 @@ class SynthesisJob(Job):
             wanted: The slices of interest.
             centre: The slice on screen.
             uncertainty: The map of errors to expect is wanted, too.
+            version: Of the model; None for the one that is served.
             have: What has come before, of the weights `checksum`.
             checksum: Of those weights; empty where nothing has come.
         """
         self.wanted = wanted
         self.missing = missing_of(wanted, have)
         self.checksum = checksum
-        self._model, self._image_id = model, image_id
+        self._model, self._version, self._image_id = model, version, image_id
         self._wish = "beside" if uncertainty else "no"
         self._centre = centre
         self._slabs: list[tuple[int, float]] = []
@@ -87,6 +89,7 @@ class SynthesisJob(Job):
             wanted=self.wanted,
             centre=self._centre,
             uncertainty=self._wish == "beside",
+            version=self._version,
             have=missing_of(self.wanted, self.missing),
             checksum=self.checksum,
         )
@@ -122,7 +125,10 @@ class SynthesisJob(Job):
             began = time.monotonic() + again_in_s  # what the network takes tells nothing of the slabs to come
             tell(ConnectionLost(str(error), again_in_s))
 
-        slab = client.slab(self._model, self._image_id, *asked, uncertainty=self._wish, patience=LOST, waiting=waiting)
+        slab = client.slab(
+            self._model, self._image_id, *asked,
+            uncertainty=self._wish, version=self._version, patience=LOST, waiting=waiting,
+        )  # fmt: skip
         pet, uncertainty = slab.pet_volume(), slab.uncertainty_volume()  # unpacked here, not in the window's thread
         return DrawnSlab(*asked, pet, uncertainty, slab.told, max(0.0, time.monotonic() - began))
 
@@ -172,7 +178,6 @@ class TrainingWatch(Job):
 
     Attributes:
         training: The newest; None before the first look.
-        curve: A point for each finished epoch that was seen; the server keeps the newest only.
     """
 
     def __init__(self, client: Client, *, every_s: float = LOOK_EVERY_S) -> None:
@@ -183,17 +188,17 @@ class TrainingWatch(Job):
             every_s: Seconds between two looks.
         """
         self.training: Training | None = None
-        self.curve: tuple[CurvePoint, ...] = ()
         self._every_s = every_s
         super().__init__(client, self._watch)
 
     def _arrived(self, what: Any) -> None:
         if isinstance(what, Training):
             self.training = what
-            seen = self.curve[-1].epoch if self.curve else 0
-            if what.epoch > seen:
-                metric = (what.metrics or {}).get(what.key_metric)
-                self.curve = (*self.curve, CurvePoint(what.epoch, what.loss, metric))
+
+    @property
+    def curve(self) -> tuple[CurvePoint, ...]:
+        """A point for each epoch that was finished, those before the first look, too."""
+        return self.training.curve if self.training is not None else ()
 
     def _watch(self, client: Client, tell: Tell) -> None:
         before = None

@@ -24,10 +24,10 @@ class CT2PETLogic(ScriptedLoadableModuleLogic):
         """Return the panel's choices."""
         return CT2PETParameters(super().getParameterNode())
 
-    def synthesise(self, client: Client, ct: Any, *, model: str) -> Any:
+    def synthesise(self, client: Client, ct: Any, *, model: str, version: int | None = None) -> Any:
         """Return the synthetic PET of a CT of the scene, which is sent unless it is there; waits until it is whole.
 
-        Calling it means that the CT may be sent.
+        Calling it means that the CT may be sent. `version` names one of the model's; None is the one that is served.
 
         Raises:
             ServerError: Its words say what went wrong.
@@ -37,8 +37,9 @@ class CT2PETLogic(ScriptedLoadableModuleLogic):
         if upload.uploaded is None:
             raise ServerError("The CT did not reach the server.")
         pet = make_pet_node(ct.GetScene(), ct, model=model)
+        wanted = (0, voxels(ct).shape[0])
         job = SynthesisJob(
-            client, model=model, image_id=upload.uploaded.image_id, wanted=(0, voxels(ct).shape[0]), centre=0
+            client, model=model, image_id=upload.uploaded.image_id, wanted=wanted, centre=0, version=version
         )
         _wait(job, lambda what: isinstance(what, DrawnSlab) and fill_slab(pet, what.pet.array, what.pet.affine))
         display.show_suv(pet, window_suv=display.WINDOW_SUV, threshold_suv=display.THRESHOLD_SUV, colour="PET heat")

@@ -14,6 +14,7 @@ MEASURED = "measured PET"
 WARNING = "CT2PET.Warning"
 MODEL = "CT2PET.Model"
 VERSION = "CT2PET.Version"
+CHECKSUM = "CT2PET.Checksum"  # SHA-256 of the weights that drew it
 CT_NODE = "CT2PET.CT"  # node reference role, too
 ERROR_MAP = "CT2PET.ErrorMap"  # node reference role, of the map that came with a PET
 DIFFERENCE_MAP = "CT2PET.Difference"  # node reference role, of synthetic minus real
@@ -28,6 +29,12 @@ REAL_ON_GRID = "real PET on the CT's grid"
 def pet_name(ct_name: str, model: str) -> str:
     """Return the name of a synthetic PET's node."""
     return f"{ct_name} SYNTHETIC PET {model} (not for diagnosis)"
+
+
+def version_number(node: object) -> int | None:
+    """Return the number of the version that drew a volume; None where its server does not count versions."""
+    text = node.GetAttribute(VERSION) or ""  # type: ignore[attr-defined]
+    return int(text) if text.isdecimal() and len(text) < 8 else None  # eight signs are those of a checksum
 
 
 def is_synthetic(node: object) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .events import CurvePoint
 from .loose import count, mapping, must, number, plain, word
 
 WORDS = {  # MONAI Label's states of a task, for people
@@ -27,12 +28,13 @@ class Training:
         epoch, epochs: Finished, and at most; 0 before the first is finished.
         loss: Of the newest epoch; None before.
         metrics: Validation figures of the newest epoch; `key_metric` names the one that chooses the best weights.
-        best: The best of that one so far, 0 to 1, in epoch `best_epoch`.
+        best: The best of that one so far, 0 to 1, in epoch `best_epoch`; None where nobody validates.
         time_left: H:MM:SS, or empty.
         published: Whether the result is served; None before that was decided.
         verdict: Champion or challenger, in words; empty before.
         version: What the result is kept as; empty before.
         details: The last lines of its log.
+        curve: A point for each finished epoch, whoever began the training and when; of a very long one, some.
     """
 
     model: str = ""
@@ -49,6 +51,7 @@ class Training:
     verdict: str = ""
     version: str = ""
     details: tuple[str, ...] = ()
+    curve: tuple[CurvePoint, ...] = ()
 
     @property
     def is_under_way(self) -> bool:
@@ -73,6 +76,7 @@ class Version:
         verdict: The same in words.
         standing: Beside trivial predictors.
         patients: It was trained on.
+        uncertainty: Whether it can say what error to expect.
     """
 
     number: int
@@ -85,6 +89,7 @@ class Version:
     verdict: str
     standing: str
     patients: int
+    uncertainty: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,36 +106,65 @@ class Versions:
         return any(version.number != self.served for version in self.versions)
 
 
-def read_training(task: bytes, info: bytes) -> Training:
-    """Return what ``GET /train/`` and ``GET /info/`` tell together.
+def model_of_task(task: bytes) -> str:
+    """Return whose training ``GET /train/`` tells of; AnswerError where that is not understood."""
+    return word(mapping(mapping(plain(task)).get("request")).get("model"))
+
+
+def read_training(task: bytes | None, run: bytes) -> Training:
+    """Return what ``GET /train/`` and ``GET /ct2pet/training`` tell together.
+
+    Args:
+        task: None where the server knows of no task: since it was started none was asked for.
+        run: The newest run of the task's model; without a task, of all models.
 
     Raises:
         AnswerError: One is not understood.
     """
-    told = mapping(plain(task))
-    model = word(mapping(told.get("request")).get("model"))
-    stats = mapping(mapping(mapping(plain(info)).get("train_stats")).get(model))
-    if "verdict" in stats and told.get("status") in ("SUBMITTED", "RUNNING"):
+    stats = mapping(plain(run))
+    told = _of_run_alone(stats) if task is None else mapping(plain(task))
+    if not told:
+        return Training()
+    state = word(told.get("status"))
+    if "verdict" in stats and state != "DONE":
         stats = {}  # of the run before: this one has not told anything yet
     learnt, judged = mapping(stats.get("train")), mapping(stats.get("eval"))
-    figures = {name: number(value) for name, value in mapping(judged.get("metrics")).items()}
-    decided = {**stats, **told} if told.get("status") == "DONE" else {}
+    key_metric = word(stats.get("key_metric"))
+    figures = _figures(judged.get("metrics"))
+    decided = {**stats, **told} if state == "DONE" else {}
     return Training(
-        model=model,
-        state=word(told.get("status")),
+        model=word(mapping(told.get("request")).get("model")),
+        state=state,
         epoch=count(stats.get("epoch")),
         epochs=count(stats.get("total_epochs")),
         loss=number(mapping(learnt.get("metrics")).get("loss")),
-        metrics={name: value for name, value in figures.items() if value is not None},
-        key_metric=word(judged.get("key_metric_name")),
-        best=number(judged.get("best_metric")),
+        metrics=figures,
+        key_metric=key_metric,
+        best=number(judged.get("best_metric")) if key_metric in figures else None,
         best_epoch=count(judged.get("best_metric_epoch")),
-        time_left=word(stats.get("time_left")) if told.get("status") == "RUNNING" else "",
+        time_left=word(stats.get("time_left")) if state == "RUNNING" else "",
         published=decided.get("published"),
         verdict=word(decided.get("verdict")),
         version=word(decided.get("version")),
         details=tuple(str(line) for line in told.get("details") or ()),
+        curve=tuple(_point(mapping(epoch), key_metric) for epoch in stats.get("epochs") or ()),
     )
+
+
+def _of_run_alone(stats: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the task of a run that began before the server was started: it does not run any more."""
+    if not stats.get("model"):
+        return {}
+    return {"request": {"model": stats["model"]}, "status": "DONE" if "verdict" in stats else "STOPPED"}
+
+
+def _point(told: Mapping[str, Any], key_metric: str) -> CurvePoint:
+    return CurvePoint(count(told.get("epoch")), number(told.get("loss")), _figures(told.get("metrics")).get(key_metric))
+
+
+def _figures(metrics: Any) -> dict[str, float]:
+    figures = {name: number(value) for name, value in mapping(metrics).items()}
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 def read_versions(answer: Any) -> Versions:
@@ -162,4 +196,5 @@ def _version(told: Mapping[str, Any]) -> Version:
         verdict=word(verdict.get("verdict")),
         standing=word(card.get("standing")) or word(card.get("unusable")),
         patients=count(card.get("training_patients")),
+        uncertainty=bool(card.get("uncertainty")),
     )

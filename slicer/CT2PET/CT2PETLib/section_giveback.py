@@ -39,10 +39,13 @@ class GiveBackSection:
 
     def store(self) -> None:
         """Put the synthetic PET by its CT, into the server's studies folder or PACS."""
-        model, image_id = self._drawn()
+        model, version, image_id = self._drawn()
         self._start("Saving …")
         self._panel.running.ask(
-            self._panel.need_client(), lambda asker: asker.store(model, image_id), self._stored, failed=self._failed
+            self._panel.need_client(),
+            lambda asker: asker.store(model, image_id, version=version),
+            self._stored,
+            failed=self._failed,
         )
 
     def save_dicom(self) -> None:
@@ -50,11 +53,11 @@ class GiveBackSection:
         folder = qt.QFileDialog.getExistingDirectory(None, "Folder for the synthetic PET's DICOM series")
         if not folder:
             return
-        model, image_id = self._drawn()
+        model, version, image_id = self._drawn()
         self._start("Fetching the DICOM series …")
         self._panel.running.ask(
             self._panel.need_client(),
-            lambda asker: unpack(asker.dicom(model, image_id), Path(folder)),
+            lambda asker: unpack(asker.dicom(model, image_id, version=version), Path(folder)),
             lambda count: self._done(f"{count} DICOM files are in {folder}. Each says that it is synthetic."),
             failed=self._failed,
         )
@@ -101,8 +104,8 @@ class GiveBackSection:
             bool(self._checked) and bool(ticked) and panel.client is not None and not self._busy
         )
 
-    def _drawn(self) -> tuple[str, str]:
-        """Return model and image id of the synthetic PET that was chosen.
+    def _drawn(self) -> tuple[str, int | None, str]:
+        """Return model, version and image id of the synthetic PET that was chosen: what is kept is what was seen.
 
         Raises:
             SceneError: It was not drawn from the CT that was chosen, or the server does not have that CT.
@@ -110,7 +113,7 @@ class GiveBackSection:
         pet, image_id = self._panel.parameters.synthetic, self._ct_section.image_id
         if pet.GetNodeReference(marks.CT_NODE) is not self._ct_section.ct or not image_id:
             raise SceneError(f"{pet.GetName()}: was drawn from another CT; choose that CT in section 2")
-        return pet.GetAttribute(marks.MODEL), image_id
+        return pet.GetAttribute(marks.MODEL), marks.version_number(pet), image_id
 
     def _pair(self) -> tuple[Any, Any]:
         chosen = self._panel.parameters

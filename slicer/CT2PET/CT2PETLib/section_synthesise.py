@@ -7,12 +7,14 @@ from typing import Any
 
 from . import marks, views
 from .answers import Model
-from .card_words import model_page, standing
+from .card_words import model_page, standing, standing_of, version_page
 from .events import BegunAnew, ConnectionLost, DrawnSlab, Sent, Uploaded
 from .jobs import SynthesisJob, UploadJob
 from .panel import Panel
 from .qtwords import fill_box, got, span
+from .retraining import Versions
 from .section_ct import CTSection
+from .version_choice import VersionChoice
 from .volume import LPS_TO_RAS, fill_slab, forget_slabs, ijk_to_ras, make_pet_node, voxels
 from .worker import Job, State
 
@@ -27,9 +29,12 @@ class SynthesiseSection:
         self._pet: Any = None
         self._error_map: Any = None
         self._model = ""
+        self._version: int | None = None  # that was asked for; None for the one that is served
         self._lost = ""
+        self._versions = VersionChoice(panel.ui.versionBox)
         panel.when(panel.ui.applyButton, "clicked", self.apply)
         panel.when(panel.ui.modelBox, "currentTextChanged", self._chosen)
+        panel.when(panel.ui.versionBox, "currentTextChanged", self._chosen)
 
     @property
     def model(self) -> Model | None:
@@ -45,7 +50,13 @@ class SynthesiseSection:
     def connected(self) -> None:
         """Offer the models of the server in use."""
         server = self._panel.server
+        self._versions.know(())
         fill_box(self._panel.ui.modelBox, [model.name for model in server.models] if server is not None else [])
+        self._chosen()
+
+    def offer(self, versions: tuple[Versions, ...]) -> None:
+        """Offer the versions that the server has of each model."""
+        self._versions.know(versions)
         self._chosen()
 
     def apply(self) -> None:
@@ -74,14 +85,14 @@ class SynthesiseSection:
     def refresh(self) -> None:
         """Bring the widgets up to date."""
         ui, under_way = self._panel.ui, self.is_under_way
-        ready = self._ct_section.ct is not None and self.model is not None and self.model.trained
+        ready = self._ct_section.ct is not None and self._can_draw
         ui.applyButton.setText(
             "Cancel" if under_way else "Synthesise the rest" if self._can_go_on() else "Synthesise PET"
         )
         cancelling = under_way and self._job.state is State.CANCEL_REQUESTED
         ui.applyButton.setEnabled(not cancelling if under_way else bool(ready))
-        ui.uncertaintyCheckBox.setEnabled(not under_way and self.model is not None and self.model.uncertainty)
-        for widget in (ui.modelBox, ui.allSlicesCheckBox):
+        ui.uncertaintyCheckBox.setEnabled(not under_way and self._knows_errors)
+        for widget in (ui.modelBox, ui.versionBox, ui.allSlicesCheckBox):
             widget.setEnabled(not under_way)
         ct = self._ct_section.ct
         if ct is not None:
@@ -125,7 +136,8 @@ class SynthesiseSection:
         k = views.slice_on_screen(self._panel.scene, ct)
         centre = (first + stop) // 2 if k is None else k
         ends = sorted((self._ct_section.server_slice(ct, first), self._ct_section.server_slice(ct, stop - 1)))
-        self._ct, self._model, self._pet, self._error_map = ct, model.name, None, None
+        self._ct, self._pet, self._error_map = ct, None, None
+        self._model, self._version = model.name, self._versions.number
         self._start(
             SynthesisJob(
                 self._panel.need_client(),
@@ -133,7 +145,8 @@ class SynthesiseSection:
                 image_id=image_id,
                 wanted=(ends[0], ends[1] + 1),
                 centre=self._ct_section.server_slice(ct, centre),
-                uncertainty=bool(self._panel.parameters.uncertainty and model.uncertainty),
+                uncertainty=bool(self._panel.parameters.uncertainty and self._knows_errors),
+                version=self._version,
             )
         )
 
@@ -176,19 +189,23 @@ class SynthesiseSection:
         version = slab.told.version or slab.told.checksum[:8]
         is_first = self._pet is None or not self._panel.scene.IsNodePresent(self._pet)
         if is_first:
-            self._pet = make_pet_node(self._panel.scene, self._ct, model=self._model, version=version)
+            self._pet = self._node(version, marks.SYNTHETIC_PET)
             self._error_map = None
         fill_slab(self._pet, slab.pet.array, slab.pet.affine)
-        self._pet.SetAttribute(marks.VERSION, version)
         if slab.uncertainty is not None:
             if self._error_map is None:
-                self._error_map = make_pet_node(
-                    self._panel.scene, self._ct, model=self._model, version=version, role=marks.UNCERTAINTY
-                )
+                self._error_map = self._node(version, marks.UNCERTAINTY)
                 self._pet.SetNodeReferenceID(marks.ERROR_MAP, self._error_map.GetID())
             fill_slab(self._error_map, slab.uncertainty.array, slab.uncertainty.affine)
+        for node in filter(None, (self._pet, self._error_map)):
+            node.SetAttribute(marks.VERSION, version)
+            node.SetAttribute(marks.CHECKSUM, slab.told.checksum)
         if is_first:
             self._came(self._pet)
+
+    def _node(self, version: str, role: str) -> Any:
+        title = "" if self._version is None else f"{self._model} version {self._version}"
+        return make_pet_node(self._panel.scene, self._ct, model=self._model, version=version, title=title, role=role)
 
     def _ended(self, job: Job) -> None:
         if job is self._job and job.state is State.FAILED:
@@ -208,8 +225,19 @@ class SynthesiseSection:
             and self._ct is self._ct_section.ct
             and bool(self._ct_section.image_id)
             and model is not None
-            and model.name == self._model
+            and (model.name, self._versions.number) == (self._model, self._version)
         )
+
+    @property
+    def _can_draw(self) -> bool:
+        """Whether the chosen model is served, or a version of it was chosen."""
+        return self.model is not None and (self.model.trained or self._versions.version is not None)
+
+    @property
+    def _knows_errors(self) -> bool:
+        """Whether what would draw can say what error to expect."""
+        chosen = self._versions.version or self.model
+        return chosen is not None and chosen.uncertainty
 
     def _show_progress(self) -> None:
         job = self._job
@@ -229,7 +257,7 @@ class SynthesiseSection:
     def _first_step(self) -> str:
         if self._panel.client is None:
             return "Connect to a server first."
-        if self.model is None or not self.model.trained:
+        if not self._can_draw:
             return "Choose a model that has been trained, or train one below."
         return "Choose a CT first." if self._ct_section.ct is None else ""
 
@@ -239,6 +267,12 @@ class SynthesiseSection:
 
     def _chosen(self) -> None:
         model, ui = self.model, self._panel.ui
-        ui.standingLabel.setText("" if model is None else standing(model))
-        ui.cardBrowser.setHtml(model_page(model) if model is not None and model.trained else "")
+        self._versions.show(model)
+        version = self._versions.version
+        if model is None or version is None or version.served:
+            ui.standingLabel.setText("" if model is None else standing(model))
+            ui.cardBrowser.setHtml(model_page(model) if model is not None and model.trained else "")
+        else:
+            ui.standingLabel.setText(standing_of(version))
+            ui.cardBrowser.setHtml(version_page(model.name, version))
         self._panel.refresh()

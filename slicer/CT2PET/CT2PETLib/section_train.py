@@ -151,6 +151,7 @@ class TrainSection:
 
     def _listed(self, versions: tuple[Versions, ...]) -> None:
         self._versions = versions
+        self._synthesise.offer(versions)
         self._panel.refresh()
 
     def _rolled(self, model: str, number: int) -> None:

@@ -49,7 +49,9 @@ def voxels(node: Any) -> np.ndarray:
     return slicer.util.arrayFromVolume(node)
 
 
-def make_pet_node(scene: Any, ct_node: Any, *, model: str, version: str = "", role: str = marks.SYNTHETIC_PET) -> Any:
+def make_pet_node(
+    scene: Any, ct_node: Any, *, model: str, version: str = "", title: str = "", role: str = marks.SYNTHETIC_PET
+) -> Any:
     """Return a new scalar volume on the CT's grid, float32 SUVbw, all 0, that says what it is.
 
     Args:
@@ -57,10 +59,11 @@ def make_pet_node(scene: Any, ct_node: Any, *, model: str, version: str = "", ro
         ct_node: Its matrix and its parent transform are taken as they are.
         model: Name of the model that draws it.
         version: Which version of the model.
+        title: What the node's name calls the model; `model` where it is empty.
         role: `marks.SYNTHETIC_PET` or `marks.UNCERTAINTY`.
     """
     shape = voxels(ct_node).shape
-    name = marks.pet_name(ct_node.GetName(), model)
+    name = marks.pet_name(ct_node.GetName(), title or model)
     if role == marks.UNCERTAINTY:
         name = name.replace("SYNTHETIC PET", "EXPECTED ERROR of SYNTHETIC PET")
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))

@@ -223,6 +223,28 @@ def test_a_version_can_be_gone_back_to_and_the_answer_names_it(clinic: Clinic, c
     assert str(client.roll_back("cascade3", int(first.version)).served) == first.version
 
 
+def test_a_version_that_is_not_served_draws_where_it_is_named(clinic: Clinic, client: Client, tmp_path: Path) -> None:
+    served = client.slab("cascade3", clinic.ct_uid, 3, 5)
+    publish(clinic.server, save_varied_model(tmp_path / "named.safetensors", seed=5))
+    newer = client.slab("cascade3", clinic.ct_uid, 3, 5).told
+    number = int(served.told.version)
+    una = clinic.client("una")  # whoever may draw may name a version
+    named = una.slab("cascade3", clinic.ct_uid, 3, 5, version=number)
+    assert (named.told.version, named.told.checksum) == (served.told.version, served.told.checksum)
+    np.testing.assert_array_equal(named.pet_volume().array, served.pet_volume().array)
+    assert una.figures("cascade3", clinic.ct_uid, version=number).checksum == served.told.checksum
+    stored = [client.store("cascade3", clinic.ct_uid, version=one).series_instance_uid for one in (number, None)]
+    assert stored[0] != stored[1]
+    assert stored[0] in [path.name for path in clinic.studies.glob("synthetic-pet/*")]
+    zipped = client.dicom("cascade3", clinic.ct_uid, version=number)
+    assert len(zipfile.ZipFile(io.BytesIO(zipped)).namelist()) == SLICES
+    after = client.slab("cascade3", clinic.ct_uid, 3, 5).told
+    assert (after.version, after.checksum) == (newer.version, newer.checksum)  # what is served stayed
+    with pytest.raises(RefusedError, match=rf"cascade3 has no version 99; known are 1, .*{newer.version}"):
+        client.slab("cascade3", clinic.ct_uid, 3, 5, version=99)
+    client.roll_back("cascade3", number)
+
+
 def test_who_may_not_train_is_told_so(clinic: Clinic) -> None:
     client = clinic.client("ann")
     for ask in (lambda: client.train("unet"), lambda: client.roll_back("cascade3"), client.stop_training):

@@ -233,6 +233,23 @@ def test_another_version_in_the_middle_is_never_mixed_with_the_first(
     np.testing.assert_allclose(assembled(come), expected.pet_volume().array, rtol=0, atol=1e-5)
 
 
+def test_a_job_that_names_a_version_keeps_to_it_whatever_is_served_meanwhile(
+    clinic: Clinic, client: Client, proxy: Proxy, tmp_path: Path, whole: np.ndarray
+) -> None:
+    version = int(client.slab("cascade3", clinic.ct_uid, 0, 1).told.version)
+    job = synthesis(clinic, clinic.client(url=proxy.url), version=version)
+    job.start()
+    come = drain_until(job, lambda: job.fraction > 0)
+    publish(clinic.server, save_varied_model(tmp_path / "other.safetensors", seed=1))
+    job.cancel()
+    come += drain_until(job, lambda: job.state.is_over)
+    come += finished(job.rest())
+    publish(clinic.server, save_varied_model(tmp_path / "first.safetensors"))
+    assert not any(isinstance(one, BegunAnew) for one in come)
+    assert {one.told.version for one in come if isinstance(one, DrawnSlab)} == {str(version)}
+    np.testing.assert_allclose(assembled(come), whole, rtol=0, atol=1e-5)
+
+
 def test_an_error_of_the_module_itself_never_reaches_the_window(client: Client) -> None:
     def broken(_: Client, tell: Tell) -> None:
         tell("one")

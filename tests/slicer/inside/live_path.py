@@ -179,6 +179,25 @@ def test_the_path(panel: Any, scene: Any, tmp_path: Path) -> None:
     ui.curveButton.click()
     chart = scene.GetSingletonNode("CT2PETplot", "vtkMRMLPlotViewNode").GetPlotChartNode()
     assert chart.GetTitle() == "CT2PET training"
+    assert chart.GetNthPlotSeriesNode(0).GetTableNode().GetNumberOfRows() == 2
+    # the version that is not served draws where it is chosen, and what is served stays
+    until(panel, lambda: ui.versionBox.count() == 3)
+    served = ui.versionBox.itemText(0)
+    row = next(row for row in range(2) if ui.versionsTable.item(row, 3).text() == "")
+    other = int(ui.versionsTable.item(row, 0).text())
+    ui.versionBox.setCurrentIndex(row + 1)
+    panel.panel.parameters.all_slices = False
+    panel.panel.parameters.first_slice, panel.panel.parameters.last_slice = 19, 20
+    ui.applyButton.click()
+    until(panel, lambda: panel.panel.parameters.synthetic is not pet and is_over(panel))
+    named = panel.panel.parameters.synthetic
+    assert (named.GetAttribute(marks.VERSION), named.GetAttribute(marks.MODEL)) == (str(other), "cascade3")
+    assert f"cascade3 version {other} (not for diagnosis)" in named.GetName()
+    assert named.GetAttribute(marks.CHECKSUM) == panel.train._shown[row].checksum
+    assert marks.version_number(named) == other
+    assert ui.versionBox.itemText(0) == served
+    panel.panel.parameters.all_slices = True
+    ui.versionBox.setCurrentIndex(0)
     # back to the other version, in so many words where it was refused
     row = next(row for row in range(2) if ui.versionsTable.item(row, 3).text() == "")
     version = ui.versionsTable.item(row, 0).text()
@@ -192,6 +211,16 @@ def test_the_path(panel: Any, scene: Any, tmp_path: Path) -> None:
     busy = {name: used for name, used in panel.panel.busiest_s.items() if used > BLOCKED_AT_MOST_S}
     assert not busy, busy
     assert max(panel.panel.slowest_s.values()) < 2.0, panel.panel.slowest_s  # others have the processor meanwhile
+
+
+def test_a_panel_that_is_opened_later_shows_the_whole_curve(panel: Any, scene: Any) -> None:
+    connect(panel)
+    until(panel, lambda: panel.ui.curveButton.isEnabled())
+    assert "cascade3: done, epoch 2 of 2" in panel.ui.trainingLabel.text()
+    panel.ui.curveButton.click()
+    chart = scene.GetSingletonNode("CT2PETplot", "vtkMRMLPlotViewNode").GetPlotChartNode()
+    series = chart.GetNthPlotSeriesNode(0)
+    assert (series.GetName(), series.GetTableNode().GetNumberOfRows()) == ("CT2PET training loss", 2)
 
 
 def test_a_ct_of_the_scene_is_sent_after_consent_and_never_twice(panel: Any, scene: Any) -> None:

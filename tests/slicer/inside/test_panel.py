@@ -80,6 +80,70 @@ def test_a_ct_of_the_scene_is_described(panel: Any, ct: Any) -> None:
     assert panel.ui.ctStateLabel.text() == "10 slices of 24 × 20."
 
 
+def versions_of_cascade3() -> Any:
+    from CT2PETLib.retraining import read_versions
+
+    told = [
+        {"version": 1, "kept": "2026-01-02T00:00:00", "served": False, "checksum": "a" * 64, "origin": "uploaded",
+         "card": {"standing": "Beats nobody <surely>.", "training_patients": 8, "uncertainty": True}},
+        {"version": 2, "kept": "2026-01-03T00:00:00", "served": True, "checksum": "b" * 64, "origin": "run 2",
+         "card": {"standing": "Beats all.", "training_patients": 9, "uncertainty": False}},
+    ]  # fmt: skip
+    return (read_versions({"model": "cascade3", "served": 2, "versions": told}),)
+
+
+def serve(panel: Any, **model: Any) -> None:
+    """Let the panel think that a server offers a model."""
+    from CT2PETLib.answers import Model, Server
+
+    one = Model(**{"name": "cascade3", "trained": True, "description": "", "version": "2", **model})
+    panel.panel.server = Server("0.1.0", "", (one, Model("unet", False, "")), 0, 0)
+    panel.synthesise.connected()
+    panel.synthesise.offer(versions_of_cascade3())
+
+
+def test_the_version_that_draws_is_the_one_served_until_another_is_chosen(panel: Any, ct: Any) -> None:
+    serve(panel)
+    panel.panel.parameters.ct = ct
+    box, ui = panel.ui.versionBox, panel.ui
+    assert [box.itemText(row) for row in range(box.count())] == [
+        "the one served (version 2)",
+        "version 2, 2026-01-03, 9 patients, served now",
+        "version 1, 2026-01-02, 8 patients",
+    ]
+    assert panel.synthesise._versions.number is None
+    assert not ui.uncertaintyCheckBox.isEnabled()
+    box.setCurrentIndex(2)
+    assert panel.synthesise._versions.number == 1
+    assert ui.standingLabel.text() == "Version 1, not the one that is served. Beats nobody <surely>."
+    assert "Beats nobody <surely>." in ui.cardBrowser.toPlainText()
+    assert ui.uncertaintyCheckBox.isEnabled()
+    panel.synthesise.offer(versions_of_cascade3())  # told again: the choice stays
+    assert panel.synthesise._versions.number == 1
+    ui.modelBox.setCurrentText("unet")  # another model has versions of its own
+    assert (box.count(), box.currentText()) == (1, "the one served (none yet)")
+    assert not ui.applyButton.isEnabled()
+    ui.modelBox.setCurrentText("cascade3")
+    assert panel.synthesise._versions.number is None
+
+
+def test_a_kept_version_can_draw_where_nothing_is_served(panel: Any, ct: Any) -> None:
+    serve(panel, trained=False, version="")
+    panel.panel.parameters.ct = ct
+    panel.refresh()
+    assert not panel.ui.applyButton.isEnabled()
+    panel.ui.versionBox.setCurrentIndex(2)
+    assert panel.ui.applyButton.isEnabled()
+
+
+def test_what_was_chosen_is_forgotten_when_the_server_is_left(panel: Any) -> None:
+    serve(panel)
+    panel.ui.versionBox.setCurrentIndex(2)
+    panel.panel.server = None
+    panel.synthesise.connected()
+    assert (panel.ui.versionBox.count(), panel.synthesise._versions.number) == (1, None)
+
+
 def synthetic(scene: Any, ct: Any) -> Any:
     node = volume.make_pet_node(scene, ct, model="cascade3")
     hu = volume.voxels(ct)
