@@ -222,10 +222,8 @@ class ModelStore:
             kept = {version.number for version in self.versions(self.known(name))}
             back = number or served_before(self.history(name), kept)
             if back is None:
-                raise RequestError(
-                    f"{name}: no version was served before this one; name one of {sorted(kept)} "
-                    f'as {{"version": {max(kept, default=1)}}}'
-                )
+                others = f'name one of {sorted(kept)} as {{"version": {max(kept)}}}' if kept else "there is none at all"
+                raise RequestError(f"{name}: no version was served before this one; {others}")
             return self.serve(name, back, action="rolled back", why="asked for by the administrator")
 
     def _ready(self, name: str, number: int) -> PublishedModel:

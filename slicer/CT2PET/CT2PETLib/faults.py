@@ -23,6 +23,7 @@ from .errors import (
     UnreachableError,
     UntrainedError,
 )
+from .panel_words import for_panel
 
 CANCELLED = "Cancelled."
 NO_ANSWER = "no answer"
@@ -138,7 +139,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _detail(content: bytes) -> str:
-    """Return the server's own sentence; empty where it is none of ours."""
+    """Return the server's own sentence with the panel's way out; empty where it is none of ours."""
     try:
         told = json.loads(content)
     except ValueError:
@@ -146,4 +147,4 @@ def _detail(content: bytes) -> str:
     detail = told.get("detail", "") if isinstance(told, dict) else ""
     if isinstance(detail, list):  # FastAPI's own checks: a list of what is wrong with which word
         detail = "; ".join(str(one.get("msg", one)) if isinstance(one, dict) else str(one) for one in detail)
-    return str(detail)[:LONGEST_DETAIL]
+    return for_panel(str(detail))[:LONGEST_DETAIL]

@@ -8,6 +8,7 @@ from typing import Any
 
 from .events import CurvePoint
 from .loose import count, mapping, must, number, plain, word
+from .panel_words import for_panel
 
 WORDS = {  # MONAI Label's states of a task, for people
     "SUBMITTED": "waiting to begin",
@@ -28,7 +29,7 @@ class Training:
         epoch, epochs: Finished, and at most; 0 before the first is finished.
         loss: Of the newest epoch; None before.
         metrics: Validation figures of the newest epoch; `key_metric` names the one that chooses the best weights.
-        best: The best of that one so far, 0 to 1, in epoch `best_epoch`; None where nobody validates.
+        best: The best of that one so far, in epoch `best_epoch`; None where nobody validates.
         time_left: H:MM:SS, or empty.
         published: Whether the result is served; None before that was decided.
         verdict: Champion or challenger, in words; empty before.
@@ -132,6 +133,8 @@ def read_training(task: bytes | None, run: bytes) -> Training:
     key_metric = word(stats.get("key_metric"))
     figures = _figures(judged.get("metrics"))
     decided = {**stats, **told} if state == "DONE" else {}
+    curve = tuple(_point(mapping(epoch), key_metric) for epoch in stats.get("epochs") or ())
+    best_epoch = count(judged.get("best_metric_epoch"))
     return Training(
         model=word(mapping(told.get("request")).get("model")),
         state=state,
@@ -140,14 +143,15 @@ def read_training(task: bytes | None, run: bytes) -> Training:
         loss=number(mapping(learnt.get("metrics")).get("loss")),
         metrics=figures,
         key_metric=key_metric,
-        best=number(judged.get("best_metric")) if key_metric in figures else None,
-        best_epoch=count(judged.get("best_metric_epoch")),
+        # the server's own figure is never below 0, for the stock module paints it as a percentage
+        best=next((point.metric for point in curve if point.epoch == best_epoch), None),
+        best_epoch=best_epoch,
         time_left=word(stats.get("time_left")) if state == "RUNNING" else "",
         published=decided.get("published"),
-        verdict=word(decided.get("verdict")),
+        verdict=for_panel(word(decided.get("verdict"))),
         version=word(decided.get("version")),
         details=tuple(str(line) for line in told.get("details") or ()),
-        curve=tuple(_point(mapping(epoch), key_metric) for epoch in stats.get("epochs") or ()),
+        curve=curve,
     )
 
 
@@ -193,8 +197,8 @@ def _version(told: Mapping[str, Any]) -> Version:
         origin=word(told.get("origin")),
         parent=parent if isinstance(parent, int) else None,
         published=verdict.get("published"),
-        verdict=word(verdict.get("verdict")),
-        standing=word(card.get("standing")) or word(card.get("unusable")),
+        verdict=for_panel(word(verdict.get("verdict"))),
+        standing=for_panel(word(card.get("standing")) or word(card.get("unusable"))),
         patients=count(card.get("training_patients")),
         uncertainty=bool(card.get("uncertainty")),
     )

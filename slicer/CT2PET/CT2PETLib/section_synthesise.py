@@ -31,6 +31,7 @@ class SynthesiseSection:
         self._model = ""
         self._version: int | None = None  # that was asked for; None for the one that is served
         self._lost = ""
+        self._client: Any = None  # whose versions are offered
         self._versions = VersionChoice(panel.ui.versionBox)
         panel.when(panel.ui.applyButton, "clicked", self.apply)
         panel.when(panel.ui.modelBox, "currentTextChanged", self._chosen)
@@ -50,7 +51,9 @@ class SynthesiseSection:
     def connected(self) -> None:
         """Offer the models of the server in use."""
         server = self._panel.server
-        self._versions.know(())
+        if self._panel.client is not self._client:  # else the same server has been asked anew
+            self._client = self._panel.client
+            self._versions.know(())
         fill_box(self._panel.ui.modelBox, [model.name for model in server.models] if server is not None else [])
         self._chosen()
 

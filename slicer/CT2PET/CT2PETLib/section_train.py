@@ -10,6 +10,7 @@ from .errors import ForbiddenError, RefusedError, SignInError
 from .events import ConnectionLost
 from .jobs import TrainingWatch
 from .panel import Panel
+from .panel_words import last_words
 from .qtwords import fill_rows
 from .retraining import Training, Version, Versions
 from .section_synthesise import SynthesiseSection
@@ -129,7 +130,9 @@ class TrainSection:
             ui.trainingLabel.setText(f"{what.sentence} The training goes on without this window.")
             return
         self._seen_running = self._seen_running or what.is_under_way
-        ui.trainingBar.setValue(round(1000 * what.epoch / what.epochs) if what.epochs else 0)
+        # one that is done may have ended before its last epoch: nothing was gained any more
+        share = 1.0 if what.state == "DONE" else what.epoch / max(1, what.epochs)
+        ui.trainingBar.setValue(round(1000 * share))
         ui.trainingLabel.setText(training_words(what))
         ui.verdictLabel.setText(verdict_words(what))
         self._panel.refresh()
@@ -179,9 +182,9 @@ def training_words(training: Training) -> str:
         words.append(f"best {training.key_metric or 'figure'} {training.best:.4f} in epoch {training.best_epoch}")
     if training.time_left:
         words.append(f"{training.time_left} left")
-    if training.state == "ERROR" and training.details:
-        words.append(training.details[-1])
-    return ", ".join(words) + "."
+    told = ", ".join(words) + "."
+    why = last_words(training.details) if training.state == "ERROR" else ""
+    return f"{told} {why}".strip()
 
 
 def verdict_words(training: Training) -> str:

@@ -73,6 +73,8 @@ def test_the_first_look_finds_the_epochs_before_it(
     assert last.curve == watch.curve
     assert [(point.epoch, point.loss, point.metric) for point in last.curve] == on_disk(folder)
     assert [point.epoch for point in last.curve] == list(range(1, EPOCHS + 1))
+    best = max(last.curve, key=lambda point: point.metric or -1e9)
+    assert (last.best, last.best_epoch) == (best.metric, best.epoch)  # below 0, too, where the training is so short
 
 
 def test_a_panel_that_is_opened_after_the_end_shows_the_same(

@@ -95,7 +95,9 @@ def versions_of_cascade3() -> Any:
 def serve(panel: Any, **model: Any) -> None:
     """Let the panel think that a server offers a model."""
     from CT2PETLib.answers import Model, Server
+    from CT2PETLib.client import Client
 
+    panel.panel.client = Client("http://127.0.0.1:9")  # nothing is asked of it
     one = Model(**{"name": "cascade3", "trained": True, "description": "", "version": "2", **model})
     panel.panel.server = Server("0.1.0", "", (one, Model("unet", False, "")), 0, 0)
     panel.synthesise.connected()
@@ -139,9 +141,28 @@ def test_a_kept_version_can_draw_where_nothing_is_served(panel: Any, ct: Any) ->
 def test_what_was_chosen_is_forgotten_when_the_server_is_left(panel: Any) -> None:
     serve(panel)
     panel.ui.versionBox.setCurrentIndex(2)
-    panel.panel.server = None
+    panel.synthesise.connected()  # the same server, asked anew
+    assert (panel.ui.versionBox.count(), panel.synthesise._versions.number) == (3, 1)
+    panel.panel.client = panel.panel.client.again()  # another one, perhaps
     panel.synthesise.connected()
     assert (panel.ui.versionBox.count(), panel.synthesise._versions.number) == (1, None)
+    panel.panel.client = panel.panel.server = None
+    panel.synthesise.connected()
+    assert panel.ui.versionBox.currentText() == "the one served (none yet)"
+
+
+def test_a_training_is_told_in_a_line_with_why_it_failed(panel: Any) -> None:
+    from CT2PETLib.retraining import Training
+    from CT2PETLib.section_train import training_words
+
+    why = "unet was not trained: /m: full; "
+    log = ("epoch 1", f"[2026-01-01] [1] [ERROR] (a:1) - {why}free space and resume", "Return code: 1")
+    told = training_words(Training("unet", "ERROR", epoch=1, epochs=9, loss=0.25, details=log))
+    way_out = "ask who runs the server to free space, then press the button again"
+    assert told == f"unet: failed, epoch 1 of 9, loss 0.2500. {why}{way_out}"
+    done = Training("unet", "DONE", 4, 9, 0.1, {"skill_body": -0.5}, "skill_body", best=-0.4, best_epoch=2)
+    assert training_words(done) == "unet: done, epoch 4 of 9, loss 0.1000, best skill_body -0.4000 in epoch 2."
+    assert "best" not in training_words(Training("unet", "RUNNING", 4, 9, 0.1))  # nobody validates
 
 
 def synthetic(scene: Any, ct: Any) -> Any:
