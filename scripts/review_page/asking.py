@@ -158,7 +158,7 @@ def _draw(wish: Wish, slices: int, progress: Progress) -> tuple[DrawnSlab, ...]:
 def _bytes(progress: Progress, what: str) -> Callable[[int, int], None]:
     def tell(come: int, of: int) -> None:
         """Show how many megabytes have come."""
-        progress.show(what, come / of if of else 0.0, f"{come / 1e6:.0f} MB")
+        progress.show(what, come / of if of else 0.0, f"{come / 1e6:.1f} MB")
 
     progress.show(what, 0.0, "asked for")
     return tell

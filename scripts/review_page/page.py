@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ LAYOUT = "three planes"
 SYNTHETIC, MEASURED = "synthetic", "measured"
 QUALITY = 90  # PNG keeps every pixel, whatever it is; equal ones let trame draw a view once rather than twice
 MOST_SUV = 30.0
+EVERYWHERE = ("0.0.0.0", "")
 
 
 class ReviewPage:
@@ -87,7 +89,8 @@ class ReviewPage:
 
         def on_ready(**_: Any) -> None:
             """Tell the address."""
-            url = f"http://{self._host}:{self._server.port}/?secret={self._key}"
+            name = socket.gethostname() if self._host in EVERYWHERE else self._host
+            url = f"http://{name}:{self._server.port}/?secret={self._key}"
             ready(url)
             if meanwhile is not None:
                 self._work = asyncio.get_running_loop().create_task(work(url))
