@@ -192,7 +192,7 @@ def verdict_words(training: Training) -> str:
     if training.is_under_way or training.published is None:
         return ""
     head = "Champion: the new version is served now." if training.published else "Challenger: the former version stays."
-    return f"{head} {training.verdict}".strip()
+    return f"{head} {training.verdict[:1].upper()}{training.verdict[1:]}".strip()
 
 
 def _row(version: Version) -> list[str]:
