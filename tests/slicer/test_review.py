@@ -281,6 +281,12 @@ def test_what_goes_wrong_is_said_with_the_way_out(
     assert "Traceback" not in done.stderr
 
 
+def test_a_token_says_who_asks(clinic: Clinic) -> None:
+    command = clinic.command("--token-stdin", "--model", "cascade2", user="")
+    assert "Nobody has trained" in run(command, clinic.server.known_as("una").token).stderr
+    assert "wants to know who you are" in run(command, "made up").stderr
+
+
 def test_a_port_that_is_taken_is_named(clinic: Clinic) -> None:
     done = run(clinic.command("--port", str(urlsplit(clinic.server.url).port)))
     assert done.returncode == 2
