@@ -17,7 +17,7 @@ import slicer
 
 from . import grids, marks, metrics
 from .tables import fill_table, node_named, plot
-from .volume import SceneError, ijk_to_ras, is_suv, make_pet_node, present_slices, voxels
+from .volume import SceneError, ijk_to_ras, is_suv, make_pet_node, present_slices, take_voxels, voxels
 
 DIFFERENCE_WINDOW_SUV = 4.0  # each way
 DIFFERENCE_COLOURS = "CT2PET difference"
@@ -111,13 +111,13 @@ def show_difference(scene: Any, ct: Any, synthetic: Any, comparison: Comparison)
     """Return the volume node of synthetic minus real, made once for each synthetic PET; blue too cold, red too hot."""
     node = synthetic.GetNodeReference(marks.DIFFERENCE_MAP)
     if node is None:
-        node = make_pet_node(scene, ct, model=synthetic.GetAttribute(marks.MODEL) or "", role=marks.DIFFERENCE)
+        model = synthetic.GetAttribute(marks.MODEL) or ""
+        node = make_pet_node(scene, ct, model=model, role=marks.DIFFERENCE, array=comparison.difference_suv)
         node.SetName(scene.GenerateUniqueName(f"{ct.GetName()} SYNTHETIC minus real PET (not for diagnosis)"))
         synthetic.SetNodeReferenceID(marks.DIFFERENCE_MAP, node.GetID())
-    voxels(node)[...] = comparison.difference_suv
+    else:
+        take_voxels(node, comparison.difference_suv)
     node.SetAttribute(marks.PRESENT, synthetic.GetAttribute(marks.PRESENT))
-    slicer.util.arrayFromVolumeModified(node)
-    node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     display.AutoWindowLevelOff()
     display.SetWindowLevelMinMax(-DIFFERENCE_WINDOW_SUV, DIFFERENCE_WINDOW_SUV)

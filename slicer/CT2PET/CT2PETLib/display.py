@@ -47,12 +47,11 @@ def show_suv(node: Any, *, window_suv: tuple[float, float], threshold_suv: float
 
 
 def show_ct(node: Any) -> None:
-    """Show a CT in grey with a soft-tissue window, unless the user has chosen one."""
+    """Show a CT that has just come in grey, with a soft-tissue window."""
     _display(node)
     display = node.GetDisplayNode()
-    if display.GetAutoWindowLevel():
-        display.AutoWindowLevelOff()
-        display.SetWindowLevelMinMax(*CT_WINDOW_HU)
+    display.AutoWindowLevelOff()
+    display.SetWindowLevelMinMax(*CT_WINDOW_HU)
 
 
 def fuse(composite_node: Any, *, background: Any, foreground: Any, opacity: float) -> None:

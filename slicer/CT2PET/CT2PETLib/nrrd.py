@@ -35,7 +35,7 @@ class NrrdVolume:
     """A volume and where it lies.
 
     Attributes:
-        array: (slices, rows, columns), of the file's type, in this machine's byte order; read-only.
+        array: (slices, rows, columns), of the file's type, in this machine's byte order.
         affine: 4 x 4, takes the voxel (column, row, slice, 1) to (x, y, z, 1) in LPS mm.
     """
 
@@ -95,8 +95,8 @@ def _volume(fields: dict[str, str], data: bytes) -> NrrdVolume:
     dtype = np.dtype(order + TYPES[fields["type"]])
     expected = sizes[0] * sizes[1] * sizes[2] * dtype.itemsize
     voxels = _unpacked(fields["encoding"], data, expected)
-    array = np.frombuffer(voxels, dtype).reshape(sizes[::-1]).astype(dtype.newbyteorder("="), copy=False)
-    array.setflags(write=False)
+    # a copy that may be written: the scene takes it as its own, without another one in the window's thread
+    array = np.frombuffer(voxels, dtype).reshape(sizes[::-1]).astype(dtype.newbyteorder("="))
     vectors = [_numbers(words) for words in VECTOR.findall(fields["space directions"])]
     affine = np.eye(4)
     affine[:3, :3] = np.array(vectors, dtype=np.float64).reshape(3, 3).T

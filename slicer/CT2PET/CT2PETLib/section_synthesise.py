@@ -7,6 +7,7 @@ from typing import Any
 
 from . import marks, views
 from .answers import Model
+from .blank import Blank
 from .card_words import model_page, standing, standing_of, version_page
 from .events import BegunAnew, ConnectionLost, DrawnSlab, Sent, Uploaded
 from .jobs import SynthesisJob, UploadJob
@@ -28,6 +29,7 @@ class SynthesiseSection:
         self._ct: Any = None  # what the job draws from; the user may choose another meanwhile
         self._pet: Any = None
         self._error_map: Any = None
+        self._blanks: list[Blank] = []  # for the two
         self._model = ""
         self._version: int | None = None  # that was asked for; None for the one that is served
         self._lost = ""
@@ -140,6 +142,8 @@ class SynthesiseSection:
         centre = (first + stop) // 2 if k is None else k
         ends = sorted((self._ct_section.server_slice(ct, first), self._ct_section.server_slice(ct, stop - 1)))
         self._ct, self._pet, self._error_map = ct, None, None
+        uncertainty = bool(self._panel.parameters.uncertainty and self._knows_errors)
+        self._blanks = [Blank(voxels(ct).shape) for _ in range(1 + uncertainty)]
         self._model, self._version = model.name, self._versions.number
         self._start(
             SynthesisJob(
@@ -148,7 +152,7 @@ class SynthesiseSection:
                 image_id=image_id,
                 wanted=(ends[0], ends[1] + 1),
                 centre=self._ct_section.server_slice(ct, centre),
-                uncertainty=bool(self._panel.parameters.uncertainty and self._knows_errors),
+                uncertainty=uncertainty,
                 version=self._version,
             )
         )
@@ -208,7 +212,10 @@ class SynthesiseSection:
 
     def _node(self, version: str, role: str) -> Any:
         title = "" if self._version is None else f"{self._model} version {self._version}"
-        return make_pet_node(self._panel.scene, self._ct, model=self._model, version=version, title=title, role=role)
+        array = self._blanks.pop().take() if self._blanks else None
+        return make_pet_node(
+            self._panel.scene, self._ct, model=self._model, version=version, title=title, role=role, array=array
+        )
 
     def _ended(self, job: Job) -> None:
         if job is self._job and job.state is State.FAILED:

@@ -50,7 +50,14 @@ def voxels(node: Any) -> np.ndarray:
 
 
 def make_pet_node(
-    scene: Any, ct_node: Any, *, model: str, version: str = "", title: str = "", role: str = marks.SYNTHETIC_PET
+    scene: Any,
+    ct_node: Any,
+    *,
+    model: str,
+    version: str = "",
+    title: str = "",
+    role: str = marks.SYNTHETIC_PET,
+    array: np.ndarray | None = None,
 ) -> Any:
     """Return a new scalar volume on the CT's grid, float32 SUVbw, all 0, that says what it is.
 
@@ -61,15 +68,15 @@ def make_pet_node(
         version: Which version of the model.
         title: What the node's name calls the model; `model` where it is empty.
         role: `marks.SYNTHETIC_PET` or `marks.UNCERTAINTY`.
+        array: Its voxels, which become the scene's own; float32 of the CT's shape. Zeros where there are none.
     """
-    shape = voxels(ct_node).shape
     name = marks.pet_name(ct_node.GetName(), title or model)
     if role == marks.UNCERTAINTY:
         name = name.replace("SYNTHETIC PET", "EXPECTED ERROR of SYNTHETIC PET")
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
     node.CopyOrientation(ct_node)
     node.SetAndObserveTransformNodeID(ct_node.GetTransformNodeID())
-    node.SetAndObserveImageData(_blank(shape))
+    take_voxels(node, np.zeros(voxels(ct_node).shape, dtype=np.float32) if array is None else array)
     node.SetVoxelValueQuantity(_coded(SUV_QUANTITY))
     node.SetVoxelValueUnits(_coded(SUV_BW_UNIT))
     for key, value in (
@@ -83,12 +90,32 @@ def make_pet_node(
 
 
 def node_of_array(scene: Any, array: np.ndarray, affine_lps: np.ndarray, name: str) -> Any:
-    """Return a new scalar volume with a copy of these voxels, shape (K, R, C), where the affine says, in LPS mm."""
+    """Return a new scalar volume of these voxels, shape (K, R, C), where the affine says, in LPS mm.
+
+    They become the scene's own, as `take_voxels` says. No window is chosen.
+    """
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(LPS_TO_RAS @ affine_lps))
-    slicer.util.updateVolumeFromArray(node, array)
-    node.CreateDefaultDisplayNodes()
+    take_voxels(node, array)
     return node
+
+
+def take_voxels(node: Any, array: np.ndarray) -> None:
+    """Make an array, shape (K, R, C), a volume's voxels, without copying it unless it cannot be written.
+
+    The window's thread must not wait: a copy of a large CT takes a tenth of a second, and so does Slicer's choice of a
+    window by all voxels. So a node without display gets one that leaves the window alone.
+    """
+    if node.GetDisplayNode() is None:
+        node.CreateDefaultDisplayNodes()
+        node.GetDisplayNode().AutoWindowLevelOff()
+    kept = np.require(array, requirements=("C", "W"))
+    scalars = numpy_support.numpy_to_vtk(kept.reshape(-1), deep=False)  # holds the array as long as it lives
+    scalars.SetName("ImageScalars")
+    image = vtk.vtkImageData()
+    image.SetDimensions(kept.shape[2], kept.shape[1], kept.shape[0])
+    image.GetPointData().SetScalars(scalars)
+    node.SetAndObserveImageData(image)
 
 
 def fill_slab(node: Any, slab_suv: np.ndarray, slab_affine_lps: np.ndarray) -> tuple[int, int]:
@@ -185,15 +212,6 @@ def _turned(node: Any, slab: np.ndarray, affine_lps: np.ndarray) -> tuple[np.nda
     flips = tuple(slice(None, None, -1) if axes[row].sum() < 0 else slice(None) for row in (2, 1, 0))
     start = np.rint(places).astype(int).min(axis=1)
     return turned[flips], (int(start[0]), int(start[1]), int(start[2]))
-
-
-def _blank(shape: tuple[int, ...]) -> Any:
-    image = vtk.vtkImageData()
-    image.SetDimensions(shape[2], shape[1], shape[0])
-    scalars = numpy_support.numpy_to_vtk(np.zeros(int(np.prod(shape)), dtype=np.float32), deep=True)
-    scalars.SetName("ImageScalars")
-    image.GetPointData().SetScalars(scalars)
-    return image
 
 
 def _coded(code: tuple[str, str, str]) -> Any:

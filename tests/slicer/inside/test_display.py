@@ -54,8 +54,6 @@ def test_fusion_is_ct_times_one_minus_opacity_plus_pet_times_opacity(
 ) -> None:
     scene = app.GetMRMLScene()
     display.show_ct(ct)
-    ct.GetDisplayNode().AutoWindowLevelOff()
-    ct.GetDisplayNode().SetWindowLevelMinMax(-160, 240)
     # the hot box holds 80 HU: (80 + 160) / 400 = 0.6 of white = 153
     expected = (1 - opacity) * 153.0 + opacity * heat(scene, 4.0)
     picture = rendered(app, background=ct, foreground=pet, opacity=opacity, k=4)
@@ -64,8 +62,6 @@ def test_fusion_is_ct_times_one_minus_opacity_plus_pet_times_opacity(
 
 def test_below_the_threshold_the_ct_alone_is_seen(app: Any, ct: Any, pet: Any) -> None:
     display.show_ct(ct)
-    ct.GetDisplayNode().AutoWindowLevelOff()
-    ct.GetDisplayNode().SetWindowLevelMinMax(-160, 240)
     display.show_suv(pet, window_suv=(0, 8), threshold_suv=2.0, colour="PET heat")
     picture = rendered(app, background=ct, foreground=pet, opacity=1.0, k=4)
     # body: 40 HU = 200/400 of white, its PET of 1 SUV hidden; the hot box: PET alone
