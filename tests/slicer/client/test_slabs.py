@@ -34,8 +34,8 @@ def test_at_an_end_there_is_one_side_only() -> None:
     assert slab_order((0, 40), 39, first=16) == ((24, 40), (8, 24), (0, 8))
 
 
-@pytest.mark.parametrize(("count", "size"), [(1, 1), (31, 1), (49, 3), (255, 15), (256, 16), (300, 16), (1500, 16)])
-def test_the_first_slab_is_a_sixteenth_and_at_most_sixteen_slices(count: int, size: int) -> None:
+@pytest.mark.parametrize(("count", "size"), [(1, 1), (71, 1), (92, 3), (295, 15), (296, 16), (300, 16), (1500, 16)])
+def test_the_first_slab_is_small_beside_the_whole_and_at_most_sixteen_slices(count: int, size: int) -> None:
     assert first_size(count) == size
     assert slab_order((0, count), count // 2)[0] == (count // 2 - size // 2, count // 2 - size // 2 + size)
 
