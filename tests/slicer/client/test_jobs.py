@@ -65,7 +65,7 @@ def test_they_come_round_the_slice_on_screen_first(clinic: Clinic, client: Clien
     come = finished(synthesis(clinic, client))
     assert tuple((slab.start, slab.stop) for slab in come) == slab_order((0, SLICES), CENTRE)
     assert come[0].start <= CENTRE < come[0].stop
-    assert (come[0].stop - come[0].start, come[1].stop - come[1].start) == (1, 16)
+    assert (come[0].stop - come[0].start, come[1].stop - come[1].start) == (1, 13)
 
 
 def test_slices_of_interest_alone_with_the_error_to_expect(clinic: Clinic, client: Client, whole: np.ndarray) -> None:
