@@ -64,7 +64,8 @@ class Duel:
     def words(self) -> str:
         """The two means, and the interval of their difference."""
         of, digits = self.difference, self.measure.digits
-        told = f"{self.measure.name} {self.challenger:.{digits}f} against {self.champion:.{digits}f}"
+        means = ("undefined" if math.isnan(x) else f"{x:.{digits}f}" for x in (self.challenger, self.champion))
+        told = f"{self.measure.name} {' against '.join(means)}"
         if math.isnan(of.low):
             return told
         return f"{told} (difference {of.mean:+.{digits}f}, 95 % {of.low:+.{digits}f} to {of.high:+.{digits}f})"
