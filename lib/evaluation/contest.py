@@ -64,8 +64,9 @@ class Duel:
     def words(self) -> str:
         """The two means, and the interval of their difference."""
         of, digits = self.difference, self.measure.digits
-        means = ("undefined" if math.isnan(x) else f"{x:.{digits}f}" for x in (self.challenger, self.champion))
-        told = f"{self.measure.name} {' against '.join(means)}"
+        if math.isnan(self.challenger):
+            return f"{self.measure.name} (no patient has a value of both)"
+        told = f"{self.measure.name} {self.challenger:.{digits}f} against {self.champion:.{digits}f}"
         if math.isnan(of.low):
             return told
         return f"{told} (difference {of.mean:+.{digits}f}, 95 % {of.low:+.{digits}f} to {of.high:+.{digits}f})"

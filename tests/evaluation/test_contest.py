@@ -89,9 +89,10 @@ def test_a_collapsed_pet_is_worse_though_its_figure_is_no_number(name: str, valu
     assert f"It is worse than the champion in {name}" in held.sentence()
 
 
-def test_a_mean_that_is_no_number_is_called_undefined() -> None:
+def test_a_mean_that_is_no_number_is_put_into_words() -> None:
     held = contest(*[{"correlation_body": math.nan}] * ENOUGH)
-    assert "correlation_body undefined against 0." in held.sentence()
+    assert "worse than the champion in correlation_body (no patient has a value of both)" in held.sentence()
+    assert "nan" not in held.sentence()
 
 
 def test_a_perfect_pet_is_not_worse_though_its_psnr_is_no_number() -> None:
