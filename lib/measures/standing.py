@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -102,4 +103,5 @@ def _lead(judgement: Judgement) -> str:
 
 
 def _mean(judgement: Judgement, method: str, measure: Measure) -> str:
-    return f"{judgement.intervals[method][measure.name].mean:.{measure.digits}f}"
+    mean = judgement.intervals[method][measure.name].mean
+    return "no value" if math.isnan(mean) else f"{mean:.{measure.digits}f}"
