@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 import uuid
@@ -137,8 +138,9 @@ class SynthesisTask(InferTask):
         folder = self._models.folder / "results"
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.iterdir():
-            if leftover.stat().st_mtime < time.time() - LEFT_BEHIND_S:
-                leftover.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # of another request, which has sent it meanwhile
+                if leftover.stat().st_mtime < time.time() - LEFT_BEHIND_S:
+                    leftover.unlink()
         return folder
 
     def _synthesize(

@@ -11,6 +11,7 @@ is ever removed: what is not needed any more is the administrator's to delete, a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -152,8 +153,9 @@ class Versions:
 
     def _drop_leftovers(self) -> None:
         for folder in self.folder.glob(f"{BEGUN}*"):
-            if folder.stat().st_mtime < time.time() - LEFT_BEHIND_S:
-                shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):  # of another process, which has put it in place meanwhile
+                if folder.stat().st_mtime < time.time() - LEFT_BEHIND_S:
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def now() -> str:

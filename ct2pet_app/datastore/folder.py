@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 import uuid
@@ -75,5 +76,6 @@ class FolderDatastore(StudiesDatastore):
 def _remove_leftovers(home: Path) -> None:
     """Remove what a killed server had begun to write."""
     for path in home.glob(f".*{UNFINISHED}"):
-        if path.stat().st_mtime < time.time() - LEFT_BEHIND_S:
-            shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # of another request, which has put it in place meanwhile
+            if path.stat().st_mtime < time.time() - LEFT_BEHIND_S:
+                shutil.rmtree(path, ignore_errors=True)

@@ -114,8 +114,9 @@ def _member(name: str) -> zipfile.ZipInfo:
 
 def _remove_leftovers(home: Path, name: str) -> None:
     for path in home.glob(f".*{UNFINISHED}"):
-        if path.name.startswith(f".{name}.") and path.stat().st_mtime < time.time() - LEFT_BEHIND_S:
-            shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # of somebody who has put it in place meanwhile
+            if path.name.startswith(f".{name}.") and path.stat().st_mtime < time.time() - LEFT_BEHIND_S:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -142,6 +142,12 @@ def test_several_threads_may_write_one_series(series: SyntheticSeries, tmp_path:
     assert len(contents(tmp_path / "out")) == 5
 
 
+def test_what_another_thread_puts_in_place_meanwhile_is_no_leftover(series: SyntheticSeries, tmp_path: Path) -> None:
+    gone = tmp_path / f".pet.1{write_module.UNFINISHED}"
+    gone.symlink_to(tmp_path / "nowhere")  # listed, and not there any more when it is looked at
+    assert len(contents(write_series(series, tmp_path / "pet"))) == 5
+
+
 def test_a_folder_that_cannot_be_made_is_named(series: SyntheticSeries, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):

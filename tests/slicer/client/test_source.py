@@ -14,7 +14,7 @@ SOURCES = sorted(LIBRARY.parent.rglob("*.py"))
 SHIPPED = {"requests", "numpy", "vtk", "slicer", "qt", "ctk", "SampleData"}
 CLIENT = {  # speaks with the server, and never touches the scene
     "address", "answers", "client", "connection", "cutting", "drawn", "errors", "events", "faults", "fingerprint",
-    "jobs", "loose", "multipart", "nrrd", "pairs", "retraining", "slabs", "studies", "wire", "worker",
+    "jobs", "loose", "multipart", "nrrd", "pairs", "panel_words", "retraining", "slabs", "studies", "wire", "worker",
 }  # fmt: skip
 AFTER_3_9 = {
     ("itertools", "pairwise"), ("datetime", "UTC"), ("enum", "StrEnum"), ("contextlib", "chdir"),
