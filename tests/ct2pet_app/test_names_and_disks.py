@@ -143,7 +143,7 @@ def test_a_result_that_does_not_fit_is_a_507(attacked: Attacked) -> None:
     with full_disk(attacked, at_bytes=100):
         answer = attacked.server.infer("cascade3", image=attacked.ct, params='{"result_extension": ".nii.gz"}')
     assert answer.status_code == 507, answer.text[:300]
-    assert set(results.iterdir()) == before
+    assert set(results.iterdir()) <= before  # the former result may have been sent meanwhile
 
 
 def test_temporary_files_of_a_killed_server_are_gone(attacked: Attacked, tmp_path: Path) -> None:
