@@ -1,22 +1,23 @@
 """What a synthetic series takes over from its CT: whose it is and where it lies. Nothing is made up.
 
-Real headers break DICOM's rules. A value that does is never cut or mended: it is left empty, or out, and the log names
-the attribute (never its value). Text keeps its bytes' meaning: it is decoded by the CT's own character set.
+Real headers break DICOM's rules. A value that does is never cut or guessed: unless another spelling says the same, it
+is left empty, or out, and the log names the attribute (never its value). Text keeps its letters: it is decoded by the
+CT's own character set, and written in UTF-8 where that set is not declared as DICOM allows.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from datetime import datetime
 
 from pydicom import charset
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.valuerep import format_number_as_ds
 
+from lib.dicom.body_parts import has_no_side
 from lib.dicom.read_header import number_in, text_in
+from lib.dicom.value_rules import UID, allowed, decimal_string
 from lib.errors import MissingAttributeError
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 # What these must be filled with is unknown where the CT does not say it: they are there and empty (type 2, PS3.5 7.4.3)
 EMPTY_IF_UNKNOWN = (
     "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "PatientName", "PatientID",
-    "PatientBirthDate", "PatientSex", "StudyID", "Laterality", "PositionReferenceIndicator",
+    "PatientBirthDate", "PatientSex", "StudyID", "PositionReferenceIndicator",
 )  # fmt: skip
 ABSENT_IF_UNKNOWN = (
     "TimezoneOffsetFromUTC", "StudyDescription", "IssuerOfPatientID", "PatientAge", "PatientSize", "PatientWeight",
@@ -34,33 +35,19 @@ ABSENT_IF_UNKNOWN = (
 )  # fmt: skip
 SEVERAL = ("DeidentificationMethod", "LossyImageCompressionRatio", "LossyImageCompressionMethod")  # may hold a list
 DEIDENTIFICATION_CODES, CODE_PARTS = 0x00120064, ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
-CHARACTER_SET = 0x00080005
-UID = re.compile(r"[0-9.]{1,64}")  # read tolerantly: some consoles write parts with leading zeros
+METHOD_NOT_STATED = "not stated by the source"
+CHARACTER_SET, LATERALITY = 0x00080005, 0x00200060
+UTF_8 = "ISO_IR 192"
+ASCII = ("", "ISO_IR 6")  # the default, which has no name of its own
+WRITTEN_AS_UTF_8 = ("ISO_IR 13",)  # dciodvfy 1.00~20220618 takes its katakana for errors; the letters stay the same
 PLACE = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
 WHEN = ("Series", "Acquisition", "Content", "Study")  # whose date and time may stand for the series, in this order
-RULES = {
-    "AS": re.compile(r"\d{3}[DWMY]"),
-    "CS": re.compile(r"[A-Z0-9 _]{1,16}"),
-    "DS": re.compile(r"(?=.{1,16}$)[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"),
-    "SH": re.compile(r"[^\\\x00-\x1f]{1,16}"),
-    "LO": re.compile(r"[^\\\x00-\x1f]{1,64}"),
-    "PN": re.compile(r"[^\\=\x00-\x1f]{0,64}(=[^\\=\x00-\x1f]{0,64}){0,2}"),
-    "TM": re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?"),
-}  # PS3.5 6.2
-WORDS = {
-    "PatientSex": ("M", "F", "O"),
-    "Laterality": ("R", "L"),
-    "PatientIdentityRemoved": ("YES", "NO"),
-    "QualityControlSubject": ("YES", "NO"),
-    "LossyImageCompression": ("00", "01"),
-    "LongitudinalTemporalInformationModified": ("UNMODIFIED", "MODIFIED", "REMOVED"),
-}
 COPIED_TAGS = [
     CHARACTER_SET, DEIDENTIFICATION_CODES,
     *(int(tag_for_keyword(keyword) or 0) for keyword in (
         *EMPTY_IF_UNKNOWN, *ABSENT_IF_UNKNOWN, *PLACE, *(f"{what}{part}" for what in WHEN for part in ("Date", "Time")),
         "SOPInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "SeriesNumber", "PatientPosition",
-        "SliceThickness",
+        "SliceThickness", "Laterality",
     )),
 ]  # fmt: skip
 
@@ -86,7 +73,7 @@ def whose_and_when(ct: Dataset, *, series_uid: str) -> Dataset:
     for keyword in (*EMPTY_IF_UNKNOWN, *ABSENT_IF_UNKNOWN):
         text = _decoded(ct, keyword, encodings)
         values = text.split("\\") if keyword in SEVERAL else [text]
-        kept = [value for value in values if _obeys(keyword, value)] if text else []
+        kept = [written for value in values if (written := allowed(keyword, value))] if text else []
         if text and len(kept) < len(values):
             broken.append(keyword)
         if kept:
@@ -95,9 +82,9 @@ def whose_and_when(ct: Dataset, *, series_uid: str) -> Dataset:
             setattr(copied, keyword, "")
     if broken:
         logger.info("CT %s: %s left out of its PET: not as DICOM allows", series_uid, ", ".join(broken))
-    codes = _deidentification(ct, encodings)
-    if codes:
-        copied.DeidentificationMethodCodeSequence = codes
+    _complete_deidentification(copied, _deidentification(ct, encodings))
+    _drop_ratio_of_lossless(copied)
+    _put_side(copied, text_in(ct, LATERALITY))
     return copied
 
 
@@ -106,17 +93,18 @@ def place(ct: Dataset) -> Dataset:
     copied = Dataset()
     for keyword in PLACE:
         numbers = text_in(ct, int(tag_for_keyword(keyword) or 0)).split("\\")
-        setattr(copied, keyword, [_decimal(number) for number in numbers])
+        setattr(copied, keyword, [decimal_string(number) for number in numbers])
     thickness_mm = number_in(ct, int(tag_for_keyword("SliceThickness") or 0))
-    copied.SliceThickness = "" if thickness_mm is None else format_number_as_ds(thickness_mm)
+    copied.SliceThickness = "" if thickness_mm is None else allowed("SliceThickness", str(thickness_mm))
     return copied
 
 
 def _when(ct: Dataset, series_uid: str) -> tuple[str, str]:
     """Return the first complete pair of date and time: a PET series must have both, and the same ones each time."""
     for what in WHEN:
-        date, time = (text_in(ct, int(tag_for_keyword(f"{what}{part}") or 0)) for part in ("Date", "Time"))
-        if _obeys("StudyDate", date) and _obeys("StudyTime", time):
+        found = (f"{what}{part}" for part in ("Date", "Time"))
+        date, time = (allowed(keyword, text_in(ct, int(tag_for_keyword(keyword) or 0))) for keyword in found)
+        if date and time:
             return date, time
     raise MissingAttributeError(
         f"series {series_uid}: none of {', '.join(f'{what}Date' for what in WHEN)} is there with its time, and a PET "
@@ -124,31 +112,40 @@ def _when(ct: Dataset, series_uid: str) -> tuple[str, str]:
     )
 
 
-def _obeys(keyword: str, value: str) -> bool:
-    if keyword in WORDS:
-        return value in WORDS[keyword]
-    kind = dictionary_VR(keyword)
-    if kind == "DA":
-        try:
-            return len(value) == 8 and value.isdigit() and bool(datetime.strptime(value, "%Y%m%d"))
-        except ValueError:
-            return False
-    return bool(RULES[kind].fullmatch(value))
+def _complete_deidentification(copied: Dataset, codes: Sequence) -> None:
+    """Put in the codes of a de-identification; one that is declared must have its method (1C, PS3.3 C.7.1.1)."""
+    if codes:
+        copied.DeidentificationMethodCodeSequence = codes
+    elif copied.get("PatientIdentityRemoved") == "YES" and "DeidentificationMethod" not in copied:
+        copied.DeidentificationMethod = METHOD_NOT_STATED
+
+
+def _drop_ratio_of_lossless(copied: Dataset) -> None:
+    """Keep how a CT was compressed only where it says that it was (PS3.3 C.7.6.1)."""
+    if copied.get("LossyImageCompression") != "01":
+        for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+            copied.pop(keyword, None)
+
+
+def _put_side(copied: Dataset, laterality: str) -> None:
+    """Say which side it is, or that this is not known, unless the body part has none (2C, PS3.3 C.7.3.1)."""
+    if not has_no_side(copied.get("BodyPartExamined", "")):
+        copied.Laterality = allowed("Laterality", laterality)
 
 
 def _character_set(ct: Dataset, copied: Dataset) -> list[str]:
-    """Return Python's names of the CT's character set, and put the set into the copy.
+    """Return Python's names of the CT's character set, and put the set that the PET will have into the copy.
 
     Text of no declared set is read as UTF-8, or else as Latin-1, and said to be so: its bytes stay the same.
     """
     declared = text_in(ct, CHARACTER_SET)
-    raw = b"".join(_bytes(ct, keyword) for keyword in (*EMPTY_IF_UNKNOWN, *ABSENT_IF_UNKNOWN))
-    names = declared.split("\\") if declared else []
-    encodings = [charset.python_encoding.get(name.strip()) for name in names]
+    names = [_defined_term(name.strip()) for name in declared.split("\\")] if declared not in ASCII else []
+    encodings = [charset.python_encoding.get(name) for name in names]
     known = [encoding for encoding in encodings if encoding]
     if names and len(known) == len(names):
-        copied.SpecificCharacterSet = [name.strip() for name in names]
+        copied.SpecificCharacterSet = names if _is_legal(names) else UTF_8
         return known
+    raw = b"".join(_bytes(ct, keyword) for keyword in (*EMPTY_IF_UNKNOWN, *ABSENT_IF_UNKNOWN))
     if raw.isascii():
         return ["ascii"]
     try:
@@ -156,8 +153,21 @@ def _character_set(ct: Dataset, copied: Dataset) -> list[str]:
     except UnicodeDecodeError:
         copied.SpecificCharacterSet = "ISO_IR 100"
         return ["latin_1"]
-    copied.SpecificCharacterSet = "ISO_IR 192"
+    copied.SpecificCharacterSet = UTF_8
     return ["utf8"]
+
+
+def _defined_term(name: str) -> str:
+    """Return a character set's name as PS3.3 C.12.1.1.2 spells it; consoles write `ISO-IR 100`, too."""
+    spelled = re.fullmatch(r"ISO[ _-](2022[ _-])?IR[ _-](\d+)", name)
+    return name if spelled is None else f"ISO 2022 IR {spelled[2]}" if spelled[1] else f"ISO_IR {spelled[2]}"
+
+
+def _is_legal(names: list[str]) -> bool:
+    """Return whether these names may stand together: one of a set without escapes, or all of sets with escapes."""
+    if len(names) == 1:
+        return names[0] not in WRITTEN_AS_UTF_8
+    return all(name.startswith("ISO 2022 ") for name in names if name)
 
 
 def _bytes(ct: Dataset, keyword: str) -> bytes:
@@ -180,20 +190,17 @@ def _decoded(ct: Dataset, keyword: str, encodings: list[str]) -> str:
 
 
 def _deidentification(ct: Dataset, encodings: list[str]) -> Sequence:
-    items = ct[DEIDENTIFICATION_CODES].value if DEIDENTIFICATION_CODES in ct else []
+    try:
+        items = ct[DEIDENTIFICATION_CODES].value if DEIDENTIFICATION_CODES in ct else None
+    except Exception:  # a damaged sequence can make a parser raise anything
+        items = None
     codes = Sequence()
-    for item in items or []:
+    for item in items if isinstance(items, Sequence) else ():
         code = Dataset()
         for keyword in CODE_PARTS:
-            text = _decoded(item, keyword, encodings)
-            if text and _obeys(keyword, text):
+            text = allowed(keyword, _decoded(item, keyword, encodings))
+            if text:
                 setattr(code, keyword, text)
         if len(code) == len(CODE_PARTS):
             codes.append(code)
     return codes
-
-
-def _decimal(text: str) -> str:
-    """Return a decimal string of at most 16 characters; a longer one is rounded to that."""
-    text = text.strip()
-    return text if RULES["DS"].fullmatch(text) else str(format_number_as_ds(float(text)))

@@ -70,7 +70,7 @@ class SharedHeader:
         orientation: ImageOrientationPatient, six cosines.
         has_rescale: RescaleSlope is there.
         is_lossy: LossyImageCompression is 01.
-        is_synthetic: SyntheticData is YES, or a DERIVED image whose SeriesDescription begins with SYNTHETIC.
+        is_synthetic: Any of the marks of `synthetic_marks`: SyntheticData YES, or another that says so.
         moments: When the study, the series and the acquisition were begun, of those whose date is told, in this order:
             YYYYMMDDhhmmss, with zeros for a time that is not told. No acquisition time: each slice has another.
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from lib.dicom.read_header import SYNTHETIC_DATA
+from lib.dicom.synthetic_marks import OUR_SCHEME, SYNTHESIZING, SYNTHETIC_DATA
 
 LONGEST_LO = 64  # characters (PS3.5 6.2)
 DESCRIPTION = "SYNTHETIC PET, RESEARCH ONLY, NOT FOR DIAGNOSIS"
@@ -44,17 +44,17 @@ def say_what_it_is(pet: Dataset, made_by: MadeBy) -> None:
     """Label an instance as synthetic, to people and to programs, and name the model that drew it."""
     name = _printable(made_by.model)
     pet.add_new(SYNTHETIC_DATA, "CS", "YES")
-    pet.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]  # dciodvfy wants PRIMARY, made by the examination: it was not
+    pet.ImageType = ["DERIVED", "PRIMARY", "AXIAL"]  # PET knows no other second value (PS3.3 C.8.9.4.1.1)
     pet.SeriesDescription = f"{DESCRIPTION}: {name}"[:LONGEST_LO].strip()
     pet.ImageComments, pet.ContentQualification, pet.BurnedInAnnotation = COMMENT, "RESEARCH", "NO"
     drawn_by = f"ct2pet {made_by.version}, model {name}, SHA-256 {made_by.checksum}"
     pet.DerivationDescription = f"SYNTHETIC PET estimated from CT by {drawn_by}. Not measured. NOT FOR DIAGNOSIS."
     # PS3.16 context group 7203 has no code for an estimate by a model; this scheme is ours (PS3.3 8.2: 99 and a name)
-    pet.DerivationCodeSequence = code("SYNTHETIC-PET", "99CT2PET", "Synthetic PET estimated from CT")
+    pet.DerivationCodeSequence = code("SYNTHETIC-PET", OUR_SCHEME, "Synthetic PET estimated from CT")
     pet.Manufacturer, pet.ManufacturerModelName = "ct2pet", name
     pet.SoftwareVersions = made_by.version
     equipment = Dataset()
-    equipment.PurposeOfReferenceCodeSequence = code("109100", "DCM", "Synthesizing Equipment")
+    equipment.PurposeOfReferenceCodeSequence = code(SYNTHESIZING, "DCM", "Synthesizing Equipment")
     equipment.Manufacturer, equipment.ManufacturerModelName = "ct2pet", name
     equipment.SoftwareVersions = [made_by.version, made_by.checksum[:LONGEST_LO]]
     equipment.ContributionDescription = f"Drew the synthetic PET: {drawn_by}"

@@ -18,12 +18,12 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 
 from lib.dicom.deflated import refuse_bomb
 from lib.dicom.header import BedHeader, InstanceHeader, PetHeader, SharedHeader, Vector
+from lib.dicom.synthetic_marks import SYNTHETIC_TAGS, says_synthetic
 from lib.errors import DicomError
 
 PHILIPS_PET_GROUP, PHILIPS_PET_CREATOR = 0x7053, "Philips PET Private Group"
-SYNTHETIC_DATA = 0x0008001C  # pydicom 2.4 does not know the keyword
 TAGS = {
-    "image_type": 0x00080008, "sop_class": 0x00080016, "sop_instance": 0x00080018, "synthetic": SYNTHETIC_DATA,
+    "image_type": 0x00080008, "sop_class": 0x00080016, "sop_instance": 0x00080018,
     "study_date": 0x00080020, "series_date": 0x00080021, "acquisition_date": 0x00080022, "study_time": 0x00080030,
     "series_time": 0x00080031, "acquisition_time": 0x00080032, "modality": 0x00080060, "timezone": 0x00080201,
     "study_description": 0x00081030, "series_description": 0x0008103E, "patient_id": 0x00100020, "weight": 0x00101030,
@@ -36,7 +36,7 @@ TAGS = {
     "frame_reference_time": 0x00541300, "decay_factor": 0x00541321,
 }  # fmt: skip
 FIRST_TAGS = tuple(bytes.fromhex(tag) for tag in ("02000000", "08000000", "08000500", "08000800"))  # little endian
-HEADER_TAGS = list(TAGS.values())
+HEADER_TAGS = [*TAGS.values(), *SYNTHETIC_TAGS]
 INJECTION_TIME, INJECTION_DATETIME, TOTAL_DOSE, HALF_LIFE = 0x00181072, 0x00181078, 0x00181074, 0x00181075
 
 
@@ -144,8 +144,7 @@ def header_of(dataset: Dataset, path: str, *, is_whole: bool = False) -> Instanc
         rescale_type=_text(dataset, "rescale_type"),
         has_rescale=bool(_numbers(dataset, "slope")),
         is_lossy=_text(dataset, "lossy") == "01",
-        is_synthetic=_text(dataset, "synthetic") == "YES"
-        or (image_type[:1] == ("DERIVED",) and description.upper().startswith("SYNTHETIC")),
+        is_synthetic=says_synthetic(dataset, image_type=image_type, series_description=description),
         moments=_moments(dataset),
         pet=_pet(dataset, None if is_whole else path) if is_pet else None,
         bed=_bed(dataset) if is_pet else None,

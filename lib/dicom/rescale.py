@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Context
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ LARGEST_STORED = 65535  # 16 bits unsigned
 FINEST_SHARE = 30_000  # rounding stays below the slice's range divided by this
 SLOPE_OF_NOTHING = "0.0001"  # of a slice of zeros: any, but not whole
 WIDEN = 1 + 1e-6
+DIGITS = 10  # of a decimal string that may need a sign and an exponent of two figures beside them
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,10 +43,19 @@ def store_slice(suv_bw: FloatArray) -> StoredSlice:
     low, high = float(suv_bw.min()), float(suv_bw.max())
     from_zero = low >= 0 and high / (2 * LARGEST_STORED) < (high - low) / FINEST_SHARE
     constant = low == high >= 0  # needs no rounding at all
-    intercept = "0" if from_zero or constant else f"{low:.10g}"
+    intercept = "0" if from_zero or constant else _decimal_below(low)
     slope = _slope(high - float(intercept))
     scaled = np.rint((suv_bw.astype(np.float64) - float(intercept)) / float(slope))
     return StoredSlice(np.clip(scaled, 0, LARGEST_STORED).astype(np.uint16), slope, intercept)
+
+
+def _decimal_below(number: float) -> str:
+    """Return the largest decimal string of ten digits that is not above a number: 10 digits, sign and exponent fit 16.
+
+    A range that float32 can hold is at least 6e-8 of its values, so that the tenth digit is a hundredth of it at most.
+    """
+    below = Context(prec=DIGITS, rounding=ROUND_FLOOR).create_decimal(number)
+    return f"{float(below):.{DIGITS}g}"
 
 
 def _slope(span: float) -> str:

@@ -1,8 +1,9 @@
 """The synthetic PET of a CT as a DICOM series: Positron Emission Tomography Image Storage, in the CT's study.
 
 What makes it recognisable, to people and to `scan`: SyntheticData YES, ImageType DERIVED, a SeriesDescription that
-begins with SYNTHETIC, the model as contributing equipment, and the CT slices it was drawn from. Nothing that a scanner
-would have measured is claimed: no tracer, no dose, no correction, no moment of acquisition.
+begins with SYNTHETIC, a derivation code of ours, the model as contributing equipment, and the CT slices it was drawn
+from (`synthetic_marks`). Nothing that a scanner would have measured is claimed: no tracer, no dose, no correction, no
+moment of acquisition.
 
 Its UIDs follow from the CT's and from the model's checksum, and so does every byte of its headers: drawn and stored
 again, a slice is the same instance, and a slab's slices are the whole's.
@@ -28,6 +29,7 @@ from lib.dicom.labels import MadeBy, claim_no_measurement, code, say_what_it_is
 from lib.dicom.order import order_stack
 from lib.dicom.read_header import HEADER_TAGS, header_of, number_in, text_in
 from lib.dicom.rescale import store_slice
+from lib.dicom.value_rules import UID
 from lib.errors import DicomError, UnsupportedSeriesError
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
@@ -36,8 +38,9 @@ from lib.types import Series
 __all__ = ["MadeBy", "PlannedSeries", "SyntheticSeries", "derived_uid", "plan_series"]
 
 NAMESPACE = uuid.UUID("0b7c9f0e-3d3a-5f0c-9a55-6f6d2c1e8b47")  # ours, for synthetic PET
-FORMAT = 1  # raise it when headers or pixels are written otherwise: other UIDs then
+FORMAT = 1  # of the UIDs; they stay when a header is mended, so that a series stored again does not double
 SERIES_NUMBERS_FROM = 9000  # the CT's SeriesNumber is added: far from a scanner's own
+LARGEST_IS = 2**31 - 1  # an integer string (PS3.5 6.2)
 WINDOW_CENTRE_SUV, WINDOW_WIDTH_SUV = "2.5", "5"  # 0 to 5 SUV, as whole-body FDG is usually looked at
 SERIES_NUMBER, PATIENT_POSITION = 0x00200011, 0x00185100
 
@@ -172,6 +175,11 @@ def _read(path: Path, ct: Series) -> tuple[InstanceHeader, Dataset]:
         raise DicomError(f"series {ct.uid}: {path.name}: damaged DICOM file; copy it again") from error
     if header.shared.series_instance_uid != ct.uid or header.shared.modality != "CT":
         raise DicomError(f"{path.name}: no longer a file of CT series {ct.uid}; scan the folder again")
+    if not UID.fullmatch(header.sop_instance_uid):
+        raise DicomError(
+            f"series {ct.uid}: {path.name}: its SOPInstanceUID is no UID, so a PET series cannot name it as its "
+            "source; correct the CT's header, or have the PET written as .nrrd"
+        )
     return header, dataset
 
 
@@ -188,7 +196,7 @@ def _instance(series: SyntheticSeries, k: int) -> FileDataset:
     pet.update(place(ct))
     pet.SOPClassUID, pet.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
     pet.SeriesInstanceUID, pet.Modality = planned.uid, "PT"
-    pet.SeriesNumber = SERIES_NUMBERS_FROM + int(number_in(planned.slices[0], SERIES_NUMBER) or 0)
+    pet.SeriesNumber = _series_number(planned.slices[0])
     pet.InstanceNumber = k + 1
     say_what_it_is(pet, planned.made_by)
     _name_sources(pet, planned, k)
@@ -197,6 +205,11 @@ def _instance(series: SyntheticSeries, k: int) -> FileDataset:
     pet.SpacingBetweenSlices = f"{planned.geometry.spacing_mm[0]:.8g}"
     _put_pixels(pet, series.pet.array[k - series.first])
     return pet
+
+
+def _series_number(ct: Dataset) -> int:
+    number = int(number_in(ct, SERIES_NUMBER) or 0)
+    return SERIES_NUMBERS_FROM + (number if 0 < number <= LARGEST_IS - SERIES_NUMBERS_FROM else 0)
 
 
 def _name_sources(pet: FileDataset, planned: PlannedSeries, k: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from lib.imaging.volume import Unit, Volume
 from lib.types import Series
 from tests.dicom.builders import write_series
 
+# dciodvfy 1.00~20220618 is older than SyntheticData (2022), so this one is wanted
+WANTED = "Error - </(0008,001c)> - Attribute with an even group number is not a recognized standard attribute"
 MODEL = MadeBy(model="cascade3 of a test", checksum="0123456789abcdef" * 4, version="0.1.0")
 WHEN = {"StudyTime": "100000", "SeriesDate": "20200102", "SeriesTime": "101500.25"}
 
@@ -33,3 +36,11 @@ def pet_of(ct: Series) -> Volume:
 def synthetic_of(ct: Series, made_by: MadeBy = MODEL) -> SyntheticSeries:
     """Return the synthetic series of a CT."""
     return plan_series(ct, made_by).fill(pet_of(ct))
+
+
+def dciodvfy_errors(program: str, path: Path) -> list[str]:
+    """Return what dciodvfy calls an error in a synthetic PET, but for the one that is wanted, which must be there."""
+    run = subprocess.run([program, "-new", str(path)], capture_output=True, text=True, errors="replace", check=False)
+    lines = [line.strip() for line in run.stderr.splitlines()]
+    assert "PETImage" in lines and WANTED in lines, run.stderr
+    return [line for line in lines if line.startswith("Error") and line != WANTED]

@@ -11,8 +11,6 @@ from hypothesis.extra.numpy import arrays
 from lib.dicom.rescale import StoredSlice, store_slice
 from lib.errors import DicomError
 
-EPSILON = 2.0**-23  # of float32, in which every reader of ours and most of others hold SUV
-
 
 def read_back(slice_: StoredSlice) -> np.ndarray:
     return slice_.stored * float(slice_.rescale_slope) + float(slice_.rescale_intercept)
@@ -26,9 +24,35 @@ ANY = st.floats(min_value=-1e6, max_value=1e6, width=32, allow_subnormal=False)
 def test_rounding_stays_below_a_30000th_of_the_range(suv_bw: np.ndarray) -> None:
     slice_ = store_slice(suv_bw)
     low, high = float(suv_bw.min()), float(suv_bw.max())
-    allowed = (high - low) / 30_000 + max(abs(low), abs(high)) * EPSILON
+    allowed = (high - low) / 30_000 + max(abs(low), abs(high)) * 1e-9  # of a slice of one value
     assert np.abs(read_back(slice_) - suv_bw).max() <= allowed
     assert not float(slice_.rescale_slope).is_integer() and float(slice_.rescale_slope) > 0
+    assert max(len(slice_.rescale_slope), len(slice_.rescale_intercept)) <= 16  # a decimal string
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [7.7, 7.7],
+        [-7.7, -7.7],
+        [-6.1035156e-05, -6.1035156e-05],  # 2**-14: eight signs of a decimal point and zeros without an exponent
+        [-1.2345678, -1.2345677],  # neighbours in float32
+        [1048575.9375, 1048576.0],
+        [123456.79, 123456.8],
+        [-1e-30, -2e-30],
+        [9.999999e-31, 1e-30],
+        [1e-38, 2e-38],
+        [-1e38, 1e38],  # a range that float32 does not hold
+        [0, 1e9],
+    ],
+)
+def test_hard_slices_are_rounded_no_more(values: list[float]) -> None:
+    suv_bw = np.array([values], np.float32)
+    slice_ = store_slice(suv_bw)
+    drawn = suv_bw.astype(np.float64)
+    constant = np.abs(drawn).max() * 1e-9  # below half a step of float32: the same number once it is read
+    allowed = np.ptp(drawn) / 30_000 if np.ptp(drawn) else constant
+    assert np.abs(read_back(slice_) - drawn).max() < allowed
     assert max(len(slice_.rescale_slope), len(slice_.rescale_intercept)) <= 16  # a decimal string
 
 

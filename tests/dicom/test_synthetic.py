@@ -26,7 +26,7 @@ def first_of(folder: Path, **attributes: Any) -> Dataset:
 def test_it_says_to_programs_that_it_is_synthetic(tmp_path: Path) -> None:
     pet = first_of(tmp_path)
     assert pet[0x0008001C].value == "YES"  # SyntheticData
-    assert list(pet.ImageType) == ["DERIVED", "SECONDARY", "AXIAL"]
+    assert list(pet.ImageType) == ["DERIVED", "PRIMARY", "AXIAL"]
     assert (pet.Modality, pet.SOPClassUID.name) == ("PT", "Positron Emission Tomography Image Storage")
     assert (pet.BurnedInAnnotation, pet.ContentQualification) == ("NO", "RESEARCH")
     equipment = pet.ContributingEquipmentSequence[0]
@@ -87,6 +87,13 @@ def test_a_slabs_files_are_the_wholes(tmp_path: Path, slab: slice) -> None:
     assert list(planned.fill(pet.slab(slab)).files()) == list(planned.fill(pet).files())[slab]
 
 
+def test_a_mended_header_leaves_the_uids_as_earlier_versions_made_them(tmp_path: Path) -> None:
+    """Stored by an earlier version, and again by this one, a series does not double: these UIDs are version 0.1.0's."""
+    series = synthetic_of(ct_in(tmp_path, BodyPartExamined="CHEST", PatientIdentityRemoved="YES"))
+    assert series.uid == "2.25.246908654522036879343388416416081006829"
+    assert next(series.datasets()).SOPInstanceUID == "2.25.92120621196341669567722432116922441998"
+
+
 def test_another_model_or_another_ct_is_another_series(tmp_path: Path) -> None:
     ct = ct_in(tmp_path / "ct")
     fewer = replace(ct, files=ct.files[:4])
@@ -105,6 +112,7 @@ def test_another_model_or_another_ct_is_another_series(tmp_path: Path) -> None:
     [
         ({"FrameOfReferenceUID": None}, "FrameOfReferenceUID is missing, .* cannot be placed with its CT"),
         ({"FrameOfReferenceUID": "none"}, "FrameOfReferenceUID is no UID"),
+        ({"StudyInstanceUID": "1..3"}, "StudyInstanceUID is no UID"),
         ({"SeriesTime": None, "StudyTime": None}, "none of SeriesDate, AcquisitionDate.* is there with its time"),
     ],
 )

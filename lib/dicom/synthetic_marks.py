@@ -1,0 +1,63 @@
+"""The marks by which an image says that a model drew it. One is enough: archives and de-identifiers remove others.
+
+Of ours, PS3.15 annex E lets a de-identifier remove SeriesDescription, DerivationDescription, ImageComments and
+ContributingEquipmentSequence; archives older than 2022 may drop SyntheticData. DerivationCodeSequence and Manufacturer
+stay. Series of earlier versions have the same marks, with ImageType DERIVED\\SECONDARY instead of DERIVED\\PRIMARY.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+__all__ = ["OUR_SCHEME", "SYNTHESIZING", "SYNTHETIC_DATA", "SYNTHETIC_TAGS", "says_synthetic"]
+
+SYNTHETIC_DATA = 0x0008001C  # pydicom 2.4 does not know the keyword
+MANUFACTURER, DERIVATION_DESCRIPTION, IMAGE_COMMENTS = 0x00080070, 0x00082111, 0x00204000
+CONTRIBUTING_EQUIPMENT, PURPOSE, DERIVATION_CODES = 0x0018A001, 0x0040A170, 0x00089215
+CODE_VALUE, CODING_SCHEME = 0x00080100, 0x00080102
+SYNTHETIC_TAGS = (
+    SYNTHETIC_DATA, MANUFACTURER, DERIVATION_DESCRIPTION, IMAGE_COMMENTS, CONTRIBUTING_EQUIPMENT, DERIVATION_CODES
+)  # fmt: skip
+SYNTHESIZING = "109100"  # DCM: Synthesizing Equipment, a purpose of contributing equipment
+OUR_SCHEME, OUR_NAME = "99CT2PET", "CT2PET"  # the scheme of our derivation code, and our Manufacturer
+
+
+def says_synthetic(dataset: Dataset, *, image_type: tuple[str, ...], series_description: str) -> bool:
+    """Return whether an image says that a model drew it: ours, of any version, or another's.
+
+    Args:
+        dataset: It was read with at least `SYNTHETIC_TAGS`.
+        image_type: ImageType.
+        series_description: SeriesDescription, decoded.
+    """
+    if _text(dataset, SYNTHETIC_DATA) == "YES":
+        return True
+    if image_type[:1] == ("DERIVED",):  # our phantoms are ORIGINAL, and called "SYNTHETIC" or by our name they may be
+        words = (series_description.upper(), *(_text(dataset, tag) for tag in (DERIVATION_DESCRIPTION, IMAGE_COMMENTS)))
+        if _text(dataset, MANUFACTURER) == OUR_NAME or any(text.startswith("SYNTHETIC") for text in words):
+            return True
+    purposes = (code for item in _items(dataset, CONTRIBUTING_EQUIPMENT) for code in _items(item, PURPOSE))
+    return any(
+        _text(code, CODE_VALUE) == SYNTHESIZING and _text(code, CODING_SCHEME) == "DCM" for code in purposes
+    ) or (any(_text(code, CODING_SCHEME) == OUR_SCHEME for code in _items(dataset, DERIVATION_CODES)))
+
+
+def _text(dataset: Dataset, tag: int) -> str:
+    """Return ASCII text in capitals; empty where it is absent or several values."""
+    element = dataset.get_item(tag)
+    value = None if element is None else element.value
+    if isinstance(value, bytes):
+        value = value.decode("ascii", errors="replace")
+    return value.strip(" \0").upper() if isinstance(value, str) else ""
+
+
+def _items(dataset: Dataset, tag: int) -> Iterable[Dataset]:
+    """Return a sequence's items; none where it is absent or damaged."""
+    try:
+        value = dataset[tag].value if tag in dataset else None
+    except Exception:  # a damaged sequence can make a parser raise anything
+        return ()
+    return value if isinstance(value, Sequence) else ()
