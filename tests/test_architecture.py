@@ -42,7 +42,7 @@ FENCES = {
     "monailabel": ("ct2pet_app/",),
     "typer": ("main.py",),
     "argparse": ("scripts/",),
-    "rich": ("main.py",),
+    "rich": ("main.py", "scripts/"),
 }
 ALLOWED_ON_A_BARE_MACHINE = {"torch", "monai", "numpy", "safetensors", "ignite"}
 

@@ -29,8 +29,8 @@ def why_not(shared: SharedHeader) -> str | None:
     """Return why instances with this header are not slices of a usable CT or PET; None where they are."""
     if shared.is_synthetic and shared.modality in ("CT", "PT"):
         return (
-            f"synthetic {'PET' if shared.modality == 'PT' else 'CT'} (SyntheticData YES or a DERIVED series called "
-            "SYNTHETIC): drawn by a model, never used as a measured one"
+            f"synthetic {'PET' if shared.modality == 'PT' else 'CT'} (SyntheticData YES, or another mark of a "
+            "synthetic image): drawn by a model, never used as a measured one"
         )
     if shared.modality not in ("CT", "PT"):
         return f"{shared.modality} ({UID(shared.sop_class_uid).name}): not a CT or PET image series"
@@ -40,7 +40,7 @@ def why_not(shared: SharedHeader) -> str | None:
 def why_not_synthetic(shared: SharedHeader) -> str | None:
     """Return why instances with this header are not slices of a synthetic PET; None where they are."""
     if shared.modality != "PT" or not shared.is_synthetic:
-        return "not a synthetic PET (SyntheticData YES, or a DERIVED series called SYNTHETIC)"
+        return "not a synthetic PET (SyntheticData YES, or another mark of one)"
     return _why_not_image(shared) or _why_not_plane(shared)
 
 
