@@ -21,7 +21,7 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, PositronEmissionTomographyImageStorage
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, PositronEmissionTomographyImageStorage
 
 from lib.dicom.copied import COPIED_TAGS, place, whose_and_when
 from lib.dicom.header import InstanceHeader
@@ -219,7 +219,7 @@ def _name_sources(pet: FileDataset, planned: PlannedSeries, k: int) -> None:
     sources = Sequence()
     for j in (k, *around):
         source = Dataset()
-        source.ReferencedSOPClassUID = planned.slices[j].SOPClassUID
+        source.ReferencedSOPClassUID = CTImageStorage  # the scan takes no other class for a CT
         source.ReferencedSOPInstanceUID = planned.slices[j].SOPInstanceUID
         source.PurposeOfReferenceCodeSequence = code("121322", "DCM", "Source image for image processing operation")
         if j == k:
