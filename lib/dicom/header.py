@@ -14,6 +14,16 @@ from typing import Any
 Vector = tuple[float, float, float]
 
 
+def absence(keyword: str, *, malformed: tuple[tuple[str, str], ...], undelivered: tuple[str, ...]) -> str:
+    """Return the sentence that says why an attribute has no value."""
+    text = next((text for name, text in malformed if name == keyword), None)
+    if text is not None:
+        return f"{keyword} {text!r} is malformed"
+    if keyword in undelivered:
+        return f"{keyword} is not in the metadata of the PACS, which delivers it only as bulk data"
+    return f"{keyword} is missing"
+
+
 @dataclass(frozen=True)
 class BedHeader:
     """What may differ between the bed positions of one PET series.
@@ -37,10 +47,19 @@ class PetHeader:
     """What a PET series needs to become SUV; None or empty where the header is silent.
 
     Attributes:
-        series_date, series_time, injection_time, injection_datetime: As written (DA, TM, TM, DT).
+        study_date, series_date, series_time, injection_time, injection_datetime: As written (DA, DA, TM, TM, DT).
         weight_kg, dose_bq, half_life_s: PatientWeight, RadionuclideTotalDose, RadionuclideHalfLife.
+        size_m, sex: PatientSize, PatientSex (M, F or O).
         timezone: TimezoneOffsetFromUTC, for example +0900.
+        injections: Number of items of RadiopharmaceuticalInformationSequence; the rest is of the first.
+        nuclide_code, nuclide_meaning: Code value and meaning of RadionuclideCodeSequence.
+        radiopharmaceutical: Radiopharmaceutical, else the meaning of RadiopharmaceuticalCodeSequence.
+        decay_correction_datetime: DecayCorrectionDateTime (0018,9701), else Siemens' private (0071,xx22), else GE's
+            private scan time (0009,xx0D).
+        private_injection_datetime: GE's private (0009,xx3B).
         philips_suv_factor, philips_activity_factor: Private (7053,xx00) and (7053,xx09) of "Philips PET Private Group".
+        malformed: (keyword, text) of attributes that are there and cannot be read.
+        undelivered: Keywords of attributes that a PACS names without their value (bulk data).
     """
 
     units: str = ""
@@ -49,16 +68,31 @@ class PetHeader:
     corrected_image: tuple[str, ...] = ()
     attenuation_correction_method: str = ""
     series_type: tuple[str, ...] = ()
+    study_date: str = ""
     series_date: str = ""
     series_time: str = ""
     timezone: str = ""
     weight_kg: float | None = None
+    size_m: float | None = None
+    sex: str = ""
+    injections: int = 1
     dose_bq: float | None = None
     half_life_s: float | None = None
+    nuclide_code: str = ""
+    nuclide_meaning: str = ""
+    radiopharmaceutical: str = ""
     injection_time: str = ""
     injection_datetime: str = ""
+    decay_correction_datetime: str = ""
+    private_injection_datetime: str = ""
     philips_suv_factor: float | None = None
     philips_activity_factor: float | None = None
+    malformed: tuple[tuple[str, str], ...] = ()
+    undelivered: tuple[str, ...] = ()
+
+    def absence(self, keyword: str) -> str:
+        """Return why an attribute has no value: missing, malformed, or not delivered by the PACS."""
+        return absence(keyword, malformed=self.malformed, undelivered=self.undelivered)
 
 
 @dataclass(frozen=True)
@@ -69,10 +103,17 @@ class SharedHeader:
         pixel_spacing_mm: PixelSpacing, (between rows, between columns).
         orientation: ImageOrientationPatient, six cosines.
         has_rescale: RescaleSlope is there.
+        has_intercept: RescaleIntercept is there.
         is_lossy: LossyImageCompression is 01.
         is_synthetic: SyntheticData is YES, or a DERIVED image whose SeriesDescription begins with SYNTHETIC.
         moments: When the study, the series and the acquisition were begun, of those whose date is told, in this order:
             YYYYMMDDhhmmss, with zeros for a time that is not told. No acquisition time: each slice has another.
+        acquired_minute: AcquisitionDate and AcquisitionTime of a CT to the minute, YYYYMMDDhhmm; seconds would differ
+            from slice to slice.
+        convolution_kernel: ConvolutionKernel of a CT.
+        contrast_agent: ContrastBolusAgent.
+        malformed: (keyword, text) of attributes that are there and cannot be read.
+        undelivered: Keywords of attributes that a PACS names without their value (bulk data).
     """
 
     sop_class_uid: str
@@ -98,9 +139,19 @@ class SharedHeader:
     has_rescale: bool
     is_lossy: bool
     is_synthetic: bool
+    has_intercept: bool = True
     moments: tuple[str, ...] = ()
+    acquired_minute: str = ""
+    convolution_kernel: str = ""
+    contrast_agent: str = ""
+    malformed: tuple[tuple[str, str], ...] = ()
+    undelivered: tuple[str, ...] = ()
     pet: PetHeader | None = None
     bed: BedHeader | None = None
+
+    def absence(self, keyword: str) -> str:
+        """Return why an attribute has no value: missing, malformed, or not delivered by the PACS."""
+        return absence(keyword, malformed=self.malformed, undelivered=self.undelivered)
 
     def __hash__(self) -> int:
         # the generated one would hash all fields for every slice; these tell the headers of a folder apart
@@ -147,4 +198,8 @@ def shared_from_json(values: dict[str, Any]) -> SharedHeader:
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return {name: _tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def _tuple(values: list[Any]) -> tuple[Any, ...]:
+    return tuple(_tuple(value) if isinstance(value, list) else value for value in values)

@@ -20,7 +20,11 @@ from lib.dicom.deflated import refuse_bomb
 from lib.dicom.header import BedHeader, InstanceHeader, PetHeader, SharedHeader, Vector
 from lib.errors import DicomError
 
-PHILIPS_PET_GROUP, PHILIPS_PET_CREATOR = 0x7053, "Philips PET Private Group"
+GE_PET, SIEMENS_PET, PHILIPS_PET = "GEMS_PETD_01", "SIEMENS MED PT", "Philips PET Private Group"
+PRIVATE_GROUPS = {GE_PET: 0x0009, SIEMENS_PET: 0x0071, PHILIPS_PET: 0x7053}
+PRIVATE_ELEMENTS = {GE_PET: (0x0D, 0x3B), SIEMENS_PET: (0x22,), PHILIPS_PET: (0x00, 0x09)}
+USUAL_BLOCK = 0x10  # which block of a group a creator reserves differs by console; nearly all take the first
+BLOCKS = range(USUAL_BLOCK, 0x18)
 SYNTHETIC_DATA = 0x0008001C  # pydicom 2.4 does not know the keyword
 TAGS = {
     "image_type": 0x00080008, "sop_class": 0x00080016, "sop_instance": 0x00080018, "synthetic": SYNTHETIC_DATA,
@@ -33,11 +37,21 @@ TAGS = {
     "pixel_spacing": 0x00280030, "corrected_image": 0x00280051, "bits_allocated": 0x00280100, "slope": 0x00281053,
     "rescale_type": 0x00281054, "lossy": 0x00282110, "radiopharmaceuticals": 0x00540016, "series_type": 0x00541000,
     "units": 0x00541001, "suv_type": 0x00541006, "attenuation": 0x00541101, "decay_correction": 0x00541102,
-    "frame_reference_time": 0x00541300, "decay_factor": 0x00541321,
+    "frame_reference_time": 0x00541300, "decay_factor": 0x00541321, "sex": 0x00100040,
+    "size": 0x00101020, "contrast_agent": 0x00180010, "kernel": 0x00181210, "decay_correction_datetime": 0x00189701,
+    "intercept": 0x00281052,
 }  # fmt: skip
 FIRST_TAGS = tuple(bytes.fromhex(tag) for tag in ("02000000", "08000000", "08000500", "08000800"))  # little endian
-HEADER_TAGS = list(TAGS.values())
+PRIVATE_TAGS = frozenset(
+    tag
+    for creator, group in PRIVATE_GROUPS.items()
+    for block in BLOCKS
+    for tag in (group << 16 | block, *(group << 16 | block << 8 | element for element in PRIVATE_ELEMENTS[creator]))
+)
+HEADER_TAGS = [*TAGS.values(), *PRIVATE_TAGS]
 INJECTION_TIME, INJECTION_DATETIME, TOTAL_DOSE, HALF_LIFE = 0x00181072, 0x00181078, 0x00181074, 0x00181075
+PHARMACEUTICAL, PHARMACEUTICAL_CODE, NUCLIDE_CODE = 0x00180031, 0x00540304, 0x00540300
+CODE_VALUE, CODE_MEANING = 0x00080100, 0x00080104
 
 
 def read_header(path: Path | str) -> InstanceHeader:
@@ -96,13 +110,12 @@ def is_plain_encoding(transfer_syntax_uid: str) -> bool:
     return transfer_syntax_uid in ("", ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 
 
-def header_of(dataset: Dataset, path: str, *, is_whole: bool = False) -> InstanceHeader:
-    """Return the header of a dataset that was read with at least `TAGS`.
+def header_of(dataset: Dataset, path: str) -> InstanceHeader:
+    """Return the header of a dataset that was read with at least `HEADER_TAGS`.
 
     Args:
         dataset: The elements.
         path: Its file.
-        is_whole: The dataset holds all that Philips PET needs; else the file is opened for it.
 
     Raises:
         DicomError: Without the UIDs every instance has.
@@ -143,11 +156,15 @@ def header_of(dataset: Dataset, path: str, *, is_whole: bool = False) -> Instanc
         series_description=description,
         rescale_type=_text(dataset, "rescale_type"),
         has_rescale=bool(_numbers(dataset, "slope")),
+        has_intercept=bool(_numbers(dataset, "intercept")),
         is_lossy=_text(dataset, "lossy") == "01",
         is_synthetic=_text(dataset, "synthetic") == "YES"
         or (image_type[:1] == ("DERIVED",) and description.upper().startswith("SYNTHETIC")),
         moments=_moments(dataset),
-        pet=_pet(dataset, None if is_whole else path) if is_pet else None,
+        acquired_minute="" if is_pet else _acquired_minute(dataset),
+        convolution_kernel="" if is_pet else _text(dataset, "kernel"),
+        contrast_agent=_decoded(dataset, "contrast_agent"),
+        pet=_pet(dataset) if is_pet else None,
         bed=_bed(dataset) if is_pet else None,
     )
     vector: Vector | None = (position[0], position[1], position[2]) if len(position) == 3 else None
@@ -172,12 +189,14 @@ def moment_of(date: str, time: str) -> str:
     return digits + (clock if clock.isascii() and clock.isdigit() and len(clock) <= 6 else "").ljust(6, "0")
 
 
-def _pet(dataset: Dataset, path: str | None) -> PetHeader:
+def _acquired_minute(dataset: Dataset) -> str:
+    return moment_of(_text(dataset, "acquisition_date"), _text(dataset, "acquisition_time"))[:12]
+
+
+def _pet(dataset: Dataset) -> PetHeader:
     items = dataset[TAGS["radiopharmaceuticals"]].value if TAGS["radiopharmaceuticals"] in dataset else None
     injection = items[0] if items else Dataset()
-    suv_factor, activity_factor = None, None
-    if _text(dataset, "units") == "CNTS":
-        suv_factor, activity_factor = _philips_factors(dataset if path is None else _all_but_pixels(path))
+    nuclide = _item(injection, NUCLIDE_CODE)
     return PetHeader(
         units=_text(dataset, "units"),
         suv_type=_text(dataset, "suv_type"),
@@ -185,17 +204,34 @@ def _pet(dataset: Dataset, path: str | None) -> PetHeader:
         corrected_image=_texts(dataset, "corrected_image"),
         attenuation_correction_method=_text(dataset, "attenuation"),
         series_type=_texts(dataset, "series_type"),
-        series_date=_text(dataset, "series_date") or _text(dataset, "acquisition_date") or _text(dataset, "study_date"),
+        study_date=_text(dataset, "study_date"),
+        series_date=_text(dataset, "series_date"),
         series_time=_text(dataset, "series_time"),
         timezone=_text(dataset, "timezone"),
         weight_kg=number_in(dataset, TAGS["weight"]),
+        size_m=number_in(dataset, TAGS["size"]),
+        sex=_text(dataset, "sex").upper(),
+        injections=max(1, len(items or ())),
         dose_bq=number_in(injection, TOTAL_DOSE),
         half_life_s=number_in(injection, HALF_LIFE),
+        nuclide_code=_raw_text(nuclide, CODE_VALUE),
+        nuclide_meaning=_raw_text(nuclide, CODE_MEANING),
+        radiopharmaceutical=_raw_text(injection, PHARMACEUTICAL)
+        or _raw_text(_item(injection, PHARMACEUTICAL_CODE), CODE_MEANING),
         injection_time=_raw_text(injection, INJECTION_TIME),
         injection_datetime=_raw_text(injection, INJECTION_DATETIME),
-        philips_suv_factor=suv_factor,
-        philips_activity_factor=activity_factor,
+        decay_correction_datetime=_text(dataset, "decay_correction_datetime")
+        or _private_text(dataset, SIEMENS_PET, 0x22)
+        or _private_text(dataset, GE_PET, 0x0D),
+        private_injection_datetime=_private_text(dataset, GE_PET, 0x3B),
+        philips_suv_factor=_private_number(dataset, PHILIPS_PET, 0x00),
+        philips_activity_factor=_private_number(dataset, PHILIPS_PET, 0x09),
     )
+
+
+def _item(dataset: Dataset, tag: int) -> Dataset:
+    items = dataset[tag].value if tag in dataset else None
+    return items[0] if items else Dataset()
 
 
 def _bed(dataset: Dataset) -> BedHeader:
@@ -210,17 +246,23 @@ def _bed(dataset: Dataset) -> BedHeader:
     )
 
 
-def _all_but_pixels(path: str) -> Dataset:
-    return dcmread(path, stop_before_pixels=True, force=True)
+def private_tag(dataset: Dataset, creator: str, element: int) -> int:
+    """Return the tag of a private element: in the block its creator reserved, else, without creators, the first."""
+    group = PRIVATE_GROUPS[creator]
+    for block in BLOCKS:
+        if _raw_text(dataset, group << 16 | block) == creator:
+            return group << 16 | block << 8 | element
+    if any(_raw_text(dataset, group << 16 | block) for block in BLOCKS):
+        return 0  # the group belongs to others
+    return group << 16 | USUAL_BLOCK << 8 | element
 
 
-def _philips_factors(dataset: Dataset) -> tuple[float | None, float | None]:
-    """Return the SUV and the Bq/mL factor, found by the private creator: which block it reserved differs by console."""
-    try:
-        block = dataset.private_block(PHILIPS_PET_GROUP, PHILIPS_PET_CREATOR)
-    except KeyError:
-        return None, None
-    return number_in(dataset, block.get_tag(0x00)), number_in(dataset, block.get_tag(0x09))
+def _private_text(dataset: Dataset, creator: str, element: int) -> str:
+    return _raw_text(dataset, private_tag(dataset, creator, element))
+
+
+def _private_number(dataset: Dataset, creator: str, element: int) -> float | None:
+    return number_in(dataset, private_tag(dataset, creator, element))
 
 
 def _raw_text(dataset: Dataset, tag: int, encodings: list[str] | None = None) -> str:

@@ -16,7 +16,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
 from lib.dicom.header import InstanceHeader
-from lib.dicom.read_header import HEADER_TAGS, PHILIPS_PET_GROUP, header_of
+from lib.dicom.read_header import HEADER_TAGS, header_of
 from lib.errors import DicomError
 
 CHARACTER_SET = 0x00080005
@@ -35,7 +35,7 @@ def header_from_json(instance: Mapping[str, Any], path: str) -> InstanceHeader:
         DicomError: No DICOM JSON, or without the UIDs every instance has.
     """
     try:
-        return header_of(_dataset(instance), path, is_whole=True)
+        return header_of(_dataset(instance), path)
     except DicomError:
         raise
     except Exception as error:  # a damaged answer can hold anything
@@ -46,7 +46,7 @@ def _dataset(elements: Mapping[str, Any], *, inside_sequence: bool = False) -> D
     dataset = Dataset()
     for name, element in elements.items():
         tag = int(name, 16)
-        if not inside_sequence and tag not in WANTED and tag >> 16 != PHILIPS_PET_GROUP:
+        if not inside_sequence and tag not in WANTED:
             continue
         values = [value for value in element.get("Value", ()) if value is not None]
         if element["vr"] == "SQ":
