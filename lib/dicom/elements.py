@@ -182,6 +182,10 @@ class AttributeReader:
             self.malformed.append((name_of(tag), shown(text)))
         return 0
 
+    def malformed_words(self) -> str:
+        """Return the sentence about all that is malformed."""
+        return " and ".join(f"{keyword} {text!r} is malformed" for keyword, text in self.malformed)
+
     def lost(self, tag: int) -> None:
         """Remember that a PACS does not deliver an attribute."""
         self.undelivered.append(name_of(tag))
