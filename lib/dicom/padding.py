@@ -6,6 +6,8 @@ largest number of its slice). Padding fills out the matrix, so such a number is 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
@@ -51,7 +53,7 @@ def _padded(dataset: Dataset, stored: Stored) -> BoolArray | None:
         return None
     limits = stored.pixel_format.limits
     fit = limits[0] <= ends[0] and ends[1] <= limits[1]
-    numbers: NDArray[np.generic] = stored.values if fit else stored.containers
+    numbers: NDArray[np.integer[Any]] = stored.values if fit else stored.containers
     padded = np.asarray((numbers >= ends[0]) & (numbers <= ends[1]))
     return padded if padded.any() else None
 

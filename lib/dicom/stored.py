@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,8 +77,8 @@ class StoredFormat:
 class Stored:
     """Stored numbers, (R, C), and the containers they came in: the same but for bits beside BitsStored."""
 
-    values: NDArray[np.generic]
-    containers: NDArray[np.generic]
+    values: NDArray[np.integer[Any]]
+    containers: NDArray[np.integer[Any]]
     pixel_format: StoredFormat
 
 
@@ -107,7 +108,7 @@ def plain_pixels(dataset: Dataset, pixel_format: StoredFormat) -> Stored:
     return Stored(values, containers, pixel_format)
 
 
-def refuse_sign_bit(values: NDArray[np.generic], pixel_format: StoredFormat) -> None:
+def refuse_sign_bit(values: NDArray[np.integer[Any]], pixel_format: StoredFormat) -> None:
     """Return when numbers are the same signed and unsigned.
 
     Raises:
