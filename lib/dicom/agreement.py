@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from lib.dicom.header import InstanceHeader, PetHeader, SharedHeader
+from lib.dicom.order import order_stack
 from lib.errors import DicomError, SliceOrderError
 
 SHOWN = 4  # values or attributes named in a message
@@ -52,6 +53,31 @@ def refuse_mixed_stack(headers: Sequence[InstanceHeader]) -> None:
     types = sorted({shared.rescale_type for shared in _distinct(headers) if shared.modality == "CT"} - {""})
     if len(types) > 1:
         raise SliceOrderError(f"slices of RescaleType {' and '.join(types)} in one stack, expected one")
+
+
+def rejoined(groups: Iterable[Sequence[InstanceHeader]]) -> list[Sequence[InstanceHeader]]:
+    """Return series by series what came apart by patient or study, put together where it is one stack torn in parts.
+
+    Half of a series under another PatientID would else be used as a smaller series. Two whole series that share a UID,
+    as some anonymisers leave them, form no stack together and stay apart.
+    """
+    by_uid: dict[str, list[Sequence[InstanceHeader]]] = {}
+    for group in groups:
+        by_uid.setdefault(group[0].shared.series_instance_uid, []).append(group)
+    joined: list[Sequence[InstanceHeader]] = []
+    for parts in by_uid.values():
+        together = [header for part in parts for header in part]
+        joined += [together] if len(parts) > 1 and _is_one_stack(together) else parts
+    return joined
+
+
+def _is_one_stack(headers: Sequence[InstanceHeader]) -> bool:
+    try:
+        refuse_mixed_stack(headers)
+        order_stack(headers)
+    except SliceOrderError:
+        return False
+    return True
 
 
 def differing_attributes(pets: Iterable[PetHeader]) -> str:

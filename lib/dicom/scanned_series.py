@@ -65,7 +65,7 @@ class ScannedSeries:
         return None if self.geometry is None else self.geometry.spacing_mm
 
 
-def judge_series(headers: list[InstanceHeader]) -> ScannedSeries:
+def judge_series(headers: Sequence[InstanceHeader]) -> ScannedSeries:
     """Return one series from the headers of all its files: its slices in order, or why that cannot be."""
     stack: Stack | None = None
     suv: SuvState | None = None

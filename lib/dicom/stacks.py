@@ -39,9 +39,9 @@ def volume_stack(headers: Sequence[InstanceHeader]) -> tuple[Stack, tuple[str, .
         SliceOrderError: The slices do not form a clean stack, whole or in parts.
         DicomError: Slices that repeat cannot be compared.
     """
-    usable, warnings = _usable(headers)
+    usable, refused = _usable(headers)
     headers, copies = without_copies(usable)
-    warnings += copies
+    warnings = refused + copies
     groups = _by_plane(headers)
     resent = 0
     stacks: list[Stack] = []
@@ -56,7 +56,8 @@ def volume_stack(headers: Sequence[InstanceHeader]) -> tuple[Stack, tuple[str, .
             resent += copies_left_out
             warnings += told
     if not stacks:
-        raise faults[0]  # of the largest group
+        fault = faults[0]  # of the largest group
+        raise SliceOrderError("; ".join([str(fault), *refused])) from fault
     kept = _largest(stacks, "matrix, pixel size or orientation")
     left_out = len(headers) - resent - len(kept.headers)
     if left_out:

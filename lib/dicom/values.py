@@ -12,16 +12,16 @@ from functools import lru_cache
 from typing import NamedTuple
 
 BLANKS = " \t\r\n\0"
-PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-COMMA = re.compile(r"[+-]?(\d*),(\d+)([eE][+-]?\d+)?")
-NUMBER_AND_UNIT = re.compile(r"(.*?\d)\s*([A-Za-z]+)")
-THOUSANDS = re.compile(r"[1-9]\d{0,2}")  # what may stand in front of a separator of thousands
-DATE = re.compile(r"(\d{4})([.\-/]?)(\d{2})\2(\d{2})")
-TIME = re.compile(r"(\d{2})(?:(\d{2})(?:(\d{2})(?:([.,])(\d*))?)?)?")
-CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2})(?:([.,])(\d*))?)?")
-DATETIME = re.compile(r"(\d{4}([.\-/]?)\d{2}\2\d{2})(?:([T ]+)?(\d[\d:.,]*))?\s*(Z|[+-]\d{2}:?\d{2})?")
-YEAR_OR_MONTH = re.compile(r"\d{4}(?:0[1-9]|1[0-2])?(?:[+-]\d{4})?")
-OFFSET = re.compile(r"([+-])(\d{2}):?(\d{2})")
+PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+COMMA = re.compile(r"[+-]?(\d*),(\d+)([eE][+-]?\d+)?", re.ASCII)
+NUMBER_AND_UNIT = re.compile(r"(.*?\d)\s*([A-Za-z]+)", re.ASCII)
+THOUSANDS = re.compile(r"[1-9]\d{0,2}", re.ASCII)  # what may stand in front of a separator of thousands
+DATE = re.compile(r"(\d{4})([.\-/]?)(\d{2})\2(\d{2})", re.ASCII)
+TIME = re.compile(r"(\d{2})(?:(\d{2})(?:(\d{2})(?:([.,])(\d*))?)?)?", re.ASCII)
+CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2})(?:([.,])(\d*))?)?", re.ASCII)
+DATETIME = re.compile(r"(\d{4}([.\-/]?)\d{2}\2\d{2})(?:([T ]+)?(\d[\d:.,]*))?\s*(Z|[+-]\d{2}:?\d{2})?", re.ASCII)
+YEAR_OR_MONTH = re.compile(r"\d{4}(?:0[1-9]|1[0-2])?(?:[+-]\d{4})?", re.ASCII)
+OFFSET = re.compile(r"([+-])(\d{2}):?(\d{2})", re.ASCII)
 LARGEST_OFFSET_H = 14  # PS3.5 table 6.2-1: -1200 to +1400
 FRACTION_DIGITS = 6
 KEPT = 4096  # texts whose meaning is remembered: most slices of a series say the same
@@ -56,8 +56,9 @@ def parse_numbers(text: str, *, unit: str = "") -> Numbers | None:
     parts = [part.strip(BLANKS) for part in text.split("\\")]
     if unit and not all(map(PLAIN.fullmatch, parts)):
         with_unit = [NUMBER_AND_UNIT.fullmatch(part) for part in parts]
-        if any(match is not None and match[2] == unit for match in with_unit):
-            parts = [part if m is None or m[2] != unit else m[1] for part, m in zip(parts, with_unit, strict=True)]
+        known = [match is not None and match[2].casefold() == unit.casefold() for match in with_unit]
+        if any(known):
+            parts = [m[1] if m is not None and k else part for part, m, k in zip(parts, with_unit, known, strict=True)]
             oddities.append(f"its unit {unit}")
     commas = [match for part in parts if (match := COMMA.fullmatch(part))]
     if commas:
