@@ -49,46 +49,45 @@ def header_from_json(instance: Mapping[str, Any], path: str, *, whole: Dataset |
 
 
 def _dataset(elements: Mapping[str, Any], whole: Dataset | None, *, inside_sequence: bool = False) -> Dataset:
-    dataset = Dataset()
+    found: dict[BaseTag, DataElement | RawDataElement] = {}  # a Dataset would convert private values as they are put
     for name, element in elements.items():
-        tag = int(name, 16)
+        tag = BaseTag(int(name, 16))
         if not inside_sequence and tag not in WANTED:
             continue
         values = [value for value in element.get("Value", ()) if value is not None]
-        if element["vr"] == "SQ" and not is_bulk(element):
-            parts = list(whole[tag].value or ()) if whole is not None and tag in whole else []
+        if is_bulk(element):
+            found[tag] = _left_out(tag, whole)
+        elif "InlineBinary" in element:
+            found[tag] = _inline(tag, element)
+        elif element["vr"] == "SQ":
+            parts = [*(whole[tag].value or ())] if whole is not None and tag in whole else []
             parts += [None] * len(values)
             items = [_dataset(item, part, inside_sequence=True) for item, part in zip(values, parts, strict=False)]
-            dataset[tag] = DataElement(tag, "SQ", Sequence(items))
-        elif is_bulk(element):
-            _put_left_out(dataset, tag, whole)
-        elif "InlineBinary" in element:
-            _put_inline(dataset, tag, element)
+            found[tag] = DataElement(tag, "SQ", Sequence(items))
         elif all(isinstance(value, (str, int, float)) for value in values):
-            dataset[tag] = _raw(tag, element["vr"], values)
-    dataset[CHARACTER_SET] = RawDataElement(BaseTag(CHARACTER_SET), "CS", len(UTF_8), UTF_8, 0, False, True)
-    return dataset
+            found[tag] = _raw(tag, element["vr"], values)
+    charset = BaseTag(CHARACTER_SET)
+    found[charset] = RawDataElement(charset, "CS", len(UTF_8), UTF_8, 0, False, True)
+    return Dataset(found)
 
 
-def _put_left_out(dataset: Dataset, tag: int, whole: Dataset | None) -> None:
+def _left_out(tag: BaseTag, whole: Dataset | None) -> DataElement | RawDataElement:
     if whole is None or tag not in whole:
-        dataset[tag] = RawDataElement(BaseTag(tag), "UN", 0, Undelivered(), 0, False, True)
-    else:
-        dataset[tag] = whole.get_item(tag)
+        return RawDataElement(tag, "UN", 0, Undelivered(), 0, False, True)
+    return whole.get_item(tag)
 
 
-def _put_inline(dataset: Dataset, tag: int, element: Mapping[str, Any]) -> None:
-    """Put the bytes of a value: what a server does not know it gives as UN, in little endian."""
+def _inline(tag: BaseTag, element: Mapping[str, Any]) -> DataElement | RawDataElement:
+    """Return the bytes of a value: what a server does not know it gives as UN, in little endian."""
     content = base64.b64decode(element["InlineBinary"], validate=True)
     if dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ":  # a sequence of unknown type is in implicit VR (PS3.5)
-        dataset[tag] = DataElement(tag, "SQ", convert_SQ(content, True, True))
-    else:
-        dataset[tag] = RawDataElement(BaseTag(tag), element["vr"], len(content), content, 0, False, True)
+        return DataElement(tag, "SQ", convert_SQ(content, True, True))
+    return RawDataElement(tag, element["vr"], len(content), content, 0, False, True)
 
 
-def _raw(tag: int, vr: str, values: list[Any]) -> RawDataElement:
+def _raw(tag: BaseTag, vr: str, values: list[Any]) -> RawDataElement:
     if vr == "US" and all(isinstance(value, int) for value in values):
         content = struct.pack(f"<{len(values)}H", *values)
     else:
         content = "\\".join(str(value) for value in values).encode()
-    return RawDataElement(BaseTag(tag), vr, len(content), content, 0, False, True)
+    return RawDataElement(tag, vr, len(content), content, 0, False, True)
