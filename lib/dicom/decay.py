@@ -93,7 +93,8 @@ def _dose(dose_bq: float | None) -> tuple[float, tuple[str, ...]]:
 
 def _series_start(pet: PetHeader, beds: tuple[BedHeader, ...]) -> tuple[datetime, tuple[str, ...]]:
     """Return the moment START counts to: the series time, or the first acquisition where that time was overwritten."""
-    start = parse_datetime(pet.series_date + pet.series_time) if pet.series_time else None
+    dates = (pet.series_date, *sorted(bed.acquisition_date for bed in beds if bed.acquisition_date), pet.study_date)
+    start = parse_datetime(next(filter(None, dates), "") + pet.series_time) if pet.series_time else None
     if start is None:
         raise MissingAttributeError("SeriesTime is missing (DecayCorrection START counts to it)")
     acquired = [(moment, bed) for bed in beds if (moment := _acquired_at(bed)) is not None]

@@ -63,16 +63,35 @@ def _why_not_image(shared: SharedHeader) -> str | None:
         return f"a projection (ImageType {projection}), not a slice of a volume"
     if re.search(r"\bMIP\b", shared.series_description.upper().replace("_", " ")):
         return "a maximum intensity projection (SeriesDescription says MIP), not a slice of a volume"
+    return _why_not_rescaled(shared)
+
+
+def _why_not_rescaled(shared: SharedHeader) -> str | None:
+    unit = "HU" if shared.modality == "CT" else "Bq/mL"
+    lost = f"stored numbers cannot be turned into {unit}"
+    if shared.has_modality_lut:
+        return f"ModalityLUTSequence, a table instead of RescaleSlope and RescaleIntercept: {lost}"
     if not shared.has_rescale:
-        return "RescaleSlope is missing: stored numbers cannot be turned into HU or Bq/mL"
+        return f"{shared.absence('RescaleSlope')}: {lost}"
+    if shared.rescale_slope_sign == 0 or (shared.modality == "PT" and shared.rescale_slope_sign < 0):
+        return f"RescaleSlope is {'0' if shared.rescale_slope_sign == 0 else 'below 0'}: {lost}"
+    if not shared.has_intercept and (shared.modality == "CT" or _is_told(shared, "RescaleIntercept")):
+        return f"{shared.absence('RescaleIntercept')}: {lost}"  # of a PET it is 0 where nothing is said
     if shared.modality == "CT" and shared.rescale_type not in HU_TYPES:
         return f"RescaleType {shared.rescale_type}, expected HU (a spectral or processed CT)"
     return None
 
 
+def _is_told(shared: SharedHeader, keyword: str) -> bool:
+    return keyword in shared.undelivered or any(keyword == name for name, _ in shared.malformed)
+
+
 def _why_not_plane(shared: SharedHeader) -> str | None:
-    if shared.rows < 1 or shared.columns < 1:
-        return "Rows or Columns is missing: the file may be truncated"
+    for keyword, size in (("Rows", shared.rows), ("Columns", shared.columns)):
+        if size < 1:
+            return f"{shared.absence(keyword)}: the file may be truncated"
+    if not shared.orientation:
+        return f"{shared.absence('ImageOrientationPatient')}; slices cannot be placed"
     try:
         normal = slice_normal(shared.orientation)
     except SliceOrderError as error:
