@@ -1,4 +1,4 @@
-"""Stored numbers of a compressed slice (JPEG, JPEG-LS, JPEG 2000, RLE), decoded by SimpleITK's GDCM.
+"""Stored numbers of a compressed slice (JPEG, JPEG-LS, JPEG 2000, RLE), decoded by GDCM in a process of its own.
 
 GDCM rescales what it decodes, in its own way: it reads the header itself, and rounds. So it is given the compressed
 pixels with a slope of 1 and an intercept of 0, and gives back the stored numbers, which are then treated as any others.
@@ -13,6 +13,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID
 
+from lib.dicom.decoder import Decoder
 from lib.dicom.read_header import transfer_syntax
 from lib.dicom.stored import Stored, StoredFormat, refuse_sign_bit
 from lib.errors import DicomError
@@ -21,15 +22,13 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # the plainest image: GDCM asks
 UNSIGNED = 0
 
 
-def decoded_pixels(path: Path, pixel_format: StoredFormat) -> Stored:
+def decoded_pixels(path: Path, pixel_format: StoredFormat, decoder: Decoder) -> Stored:
     """Return the stored numbers of a compressed file.
 
     Raises:
         DicomError: Its compression cannot be undone here, or what it decodes to is not the slice the header tells of.
         MissingAttributeError: No PixelRepresentation, where it matters.
     """
-    import SimpleITK as sitk  # here, because it takes longer to load than most folders do to scan
-
     if pixel_format.high_bit != pixel_format.bits - 1:
         raise DicomError(f"HighBit {pixel_format.high_bit} of compressed pixels, expected {pixel_format.bits - 1}")
     whole = dcmread(path, force=True)
@@ -38,14 +37,11 @@ def decoded_pixels(path: Path, pixel_format: StoredFormat) -> Stored:
         bare = Path(folder) / "bare.dcm"
         _bare(whole, pixel_format).save_as(bare, write_like_original=False)
         try:
-            reader = sitk.ImageFileReader()
-            reader.SetImageIO("GDCMImageIO")
-            reader.SetFileName(str(bare))
-            values = sitk.GetArrayFromImage(reader.Execute())
-        except RuntimeError as error:
+            values = decoder.decode(bare)
+        except DicomError as error:
             raise DicomError(
-                f"its compression ({syntax.name}) cannot be decoded here; export it uncompressed (Explicit VR Little "
-                "Endian)"
+                f"its compression ({syntax.name}) {error}; copy it again, or export it uncompressed (Explicit VR "
+                "Little Endian)"
             ) from error
     rows, columns = pixel_format.shape
     if values.shape[-2:] != (rows, columns) or values.size != rows * columns:

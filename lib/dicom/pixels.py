@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lib.dicom.compressed import decoded_pixels
+from lib.dicom.decoder import Decoder
 from lib.dicom.elements import AttributeReader
 from lib.dicom.header import InstanceHeader
 from lib.dicom.padding import ct_padding, pet_padding
@@ -31,8 +32,10 @@ class ReadSlice:
     values: FloatArray
 
 
-def read_slice(path: Path) -> ReadSlice:
+def read_slice(path: Path, decoder: Decoder) -> ReadSlice:
     """Return one single-frame greyscale file, rescaled; padding is air in a CT, and NaN in a PET unless it is 0 there.
+
+    Compressed pixels are the decoder's.
 
     Raises:
         DicomError: Missing, damaged, truncated, or compressed in a way that cannot be undone here.
@@ -41,7 +44,7 @@ def read_slice(path: Path) -> ReadSlice:
     try:
         dataset = dcmread(path, force=True, specific_tags=PIXEL_TAGS)
         header = header_of(dataset, str(path))
-        return ReadSlice(header, _physical(dataset, header, path))
+        return ReadSlice(header, _physical(dataset, header, path, decoder))
     except DicomError as error:
         if str(error).startswith(path.name):
             raise
@@ -52,13 +55,13 @@ def read_slice(path: Path) -> ReadSlice:
         raise DicomError(f"{path.name}: damaged DICOM file ({error}); copy it again") from error
 
 
-def _physical(dataset: Dataset, header: InstanceHeader, path: Path) -> FloatArray:
+def _physical(dataset: Dataset, header: InstanceHeader, path: Path, decoder: Decoder) -> FloatArray:
     syntax = transfer_syntax(dataset)
     pixel_format = StoredFormat.of(dataset, (header.shared.rows, header.shared.columns))
     if is_plain_encoding(syntax) or syntax == DeflatedExplicitVRLittleEndian:
         stored = plain_pixels(dataset, pixel_format)
     else:
-        stored = decoded_pixels(path, pixel_format)
+        stored = decoded_pixels(path, pixel_format, decoder)
     slope, intercept = _rescale(dataset, header)
     values = np.multiply(stored.values, np.float32(slope), dtype=np.float32)
     values += np.float32(intercept)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.dicom.agreement import refuse_mixed_stack
+from lib.dicom.decoder import Decoder
 from lib.dicom.header import BedHeader, InstanceHeader, PetHeader, SharedHeader
 from lib.dicom.kinds import why_not, why_not_synthetic
 from lib.dicom.order import order_stack
@@ -98,15 +99,16 @@ def _read(series: Series, modality: str, why_other: Callable[[SharedHeader], str
         raise UnsupportedSeriesError(f"series {series.uid}: modality {series.modality}, expected {modality}")
     headers: list[InstanceHeader] = []
     try:
-        first = read_slice(series.files[0])
-        array = np.empty((len(series.files), *first.values.shape), np.float32)
-        for k, path in enumerate(series.files):
-            piece = first if k == 0 else read_slice(path)
-            _refuse_other(piece.header, series, why_other)
-            if piece.values.shape != array.shape[1:]:
-                raise DicomError(f"{path.name}: {piece.values.shape} pixels, expected {array.shape[1:]} as before")
-            array[k] = piece.values
-            headers.append(piece.header)
+        with Decoder() as decoder:
+            first = read_slice(series.files[0], decoder)
+            array = np.empty((len(series.files), *first.values.shape), np.float32)
+            for k, path in enumerate(series.files):
+                piece = first if k == 0 else read_slice(path, decoder)
+                _refuse_other(piece.header, series, why_other)
+                if piece.values.shape != array.shape[1:]:
+                    raise DicomError(f"{path.name}: {piece.values.shape} pixels, expected {array.shape[1:]} as before")
+                array[k] = piece.values
+                headers.append(piece.header)
         refuse_mixed_stack(headers)
         stack = order_stack(headers)
     except DicomError as error:

@@ -11,6 +11,7 @@ from itertools import groupby
 
 import numpy as np
 
+from lib.dicom.decoder import Decoder
 from lib.dicom.header import InstanceHeader, SharedHeader
 from lib.dicom.order import SAME_PLACE_MM, slice_normal
 from lib.dicom.pixels import read_slice
@@ -159,4 +160,5 @@ def _same_pixels(a: InstanceHeader, b: InstanceHeader) -> bool:
             return True
     except OSError as error:
         raise DicomError(f"{a.file.name}: cannot be opened ({error.strerror}); scan the folder again") from error
-    return np.array_equal(read_slice(a.file).values, read_slice(b.file).values, equal_nan=True)
+    with Decoder() as decoder:
+        return np.array_equal(read_slice(a.file, decoder).values, read_slice(b.file, decoder).values, equal_nan=True)

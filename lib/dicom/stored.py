@@ -95,6 +95,12 @@ def plain_pixels(dataset: Dataset, pixel_format: StoredFormat) -> Stored:
     expected = rows * columns * pixel_format.allocated // 8
     if len(pixels) < expected or not expected:
         raise DicomError(f"truncated, {len(pixels)} of {expected} bytes of pixels; copy it again")
+    beyond = len(pixels) - expected
+    if integer_in(dataset, TAGS["frames"], 1) <= 1 and beyond >= min(rows, columns) * pixel_format.allocated // 8:
+        raise DicomError(
+            f"{beyond} bytes of pixels more than Rows {rows}, Columns {columns} and BitsAllocated "
+            f"{pixel_format.allocated} announce: one of them is wrong; copy it again"
+        )
     if pixel_format.big_endian and pixel_format.allocated == 8 and element is not None and element.VR != "OB":
         raise DicomError("8-bit pixels in big endian words; export it in Explicit VR Little Endian")
     order, sign = ">" if pixel_format.big_endian else "<", "i" if pixel_format.is_signed else "u"
@@ -103,6 +109,12 @@ def plain_pixels(dataset: Dataset, pixel_format: StoredFormat) -> Stored:
     above = pixel_format.allocated - 1 - pixel_format.high_bit
     spare = pixel_format.allocated - pixel_format.bits
     values = np.right_shift(np.left_shift(containers, above), spare) if spare else containers
+    below = (1 << spare - above) - 1  # the bits under the stored ones, which hold nothing
+    if below and (containers & containers.dtype.type(below)).any():
+        raise DicomError(
+            f"BitsStored {pixel_format.bits} and HighBit {pixel_format.high_bit}, but bits below hold numbers: one of "
+            "them is wrong; copy it again"
+        )
     if pixel_format.is_signed is None:
         refuse_sign_bit(values, pixel_format)
     return Stored(values, containers, pixel_format)
