@@ -117,6 +117,7 @@ class SharedHeader:
         has_intercept: RescaleIntercept is there, and can be read.
         rescale_slope_sign: -1, 0 or 1.
         has_modality_lut: ModalityLUTSequence is there.
+        ct_rescale: RescaleSlope and RescaleIntercept of a CT, which all its slices share; a PET's slices differ.
         is_lossy: LossyImageCompression is 01.
         is_synthetic: Any of the marks of `synthetic_marks`: SyntheticData YES, or another that says so.
         moments: When the study, the series and the acquisition were begun, of those whose date is told, in this order:
@@ -161,6 +162,7 @@ class SharedHeader:
     contrast_agent: str = ""
     rescale_slope_sign: int = 1
     has_modality_lut: bool = False
+    ct_rescale: tuple[float, ...] = ()
     temporal_position: str = ""
     trigger_time: str = ""
     malformed: tuple[tuple[str, str], ...] = ()

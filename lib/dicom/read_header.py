@@ -9,7 +9,6 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
@@ -26,6 +25,7 @@ from lib.dicom.elements import (
     text_in,
 )
 from lib.dicom.header import BedHeader, InstanceHeader, PetHeader, SharedHeader, Vector
+from lib.dicom.repeated_elements import read_elements
 from lib.dicom.synthetic_marks import SYNTHETIC_TAGS, says_synthetic
 from lib.dicom.values import parse_date, parse_time
 from lib.errors import DicomError
@@ -81,11 +81,13 @@ def read_header(path: Path | str) -> InstanceHeader:
         forced = _looks_like_dicom(file, name)
         refuse_bomb(file, name)
         try:
-            dataset = dcmread(file, stop_before_pixels=True, force=forced, specific_tags=HEADER_TAGS)
+            dataset = read_elements(file, HEADER_TAGS, force=forced)
             _refuse_truncated(dataset, file, name)
             return header_of(dataset, str(path))
-        except (DicomError, OSError):
+        except OSError:
             raise
+        except DicomError as error:
+            raise error if str(error).startswith(name) else type(error)(f"{name}: {error}") from error
         except Exception as error:  # a damaged file can make a parser raise anything
             raise DicomError(f"{name}: damaged DICOM file, its header cannot be read ({error})") from error
 
@@ -180,6 +182,7 @@ def _shared(dataset: Dataset, uids: dict[str, str]) -> tuple[tuple[float, ...], 
         series_description=description,
         rescale_type=_text(dataset, "rescale_type"),
         has_rescale=slope is not None,
+        ct_rescale=() if is_pet or slope is None else (slope, intercept or 0.0),
         has_intercept=intercept is not None,
         rescale_slope_sign=1 if slope is None else (slope > 0) - (slope < 0),
         has_modality_lut=bool(items_in(dataset, TAGS["modality_lut"])),

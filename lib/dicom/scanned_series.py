@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,7 @@ def judge_series(headers: Sequence[InstanceHeader]) -> ScannedSeries:
     first = slices[0].shared
     if stack is not None:
         warnings += _careful(first, lossy=any(header.shared.is_lossy for header in slices)) + notes_of(slices)
+        warnings += _uneven_rescale(slices)
     return ScannedSeries(
         series=_series(first, slices),
         geometry=None if stack is None else stack.geometry,
@@ -113,6 +115,15 @@ def _careful(shared: SharedHeader, *, lossy: bool) -> tuple[str, ...]:
     if lossy:
         warnings.append("lossy compression: the numbers are not quite those that were measured")
     return tuple(warnings)
+
+
+def _uneven_rescale(slices: Sequence[InstanceHeader]) -> tuple[str, ...]:
+    """Return a warning where a CT's slices are rescaled in several ways: one of them may be wrong."""
+    counted = Counter(header.shared.ct_rescale for header in slices if header.shared.ct_rescale)
+    if len(counted) < 2:
+        return ()
+    told = ", ".join(f"{slope:g} and {intercept:g} in {count}" for (slope, intercept), count in counted.most_common(3))
+    return (f"RescaleSlope and RescaleIntercept differ between the slices of one CT: {told}",)
 
 
 def _series(shared: SharedHeader, headers: Sequence[InstanceHeader]) -> Series:

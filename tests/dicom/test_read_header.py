@@ -167,3 +167,18 @@ def test_a_file_cut_in_its_pixels_says_how_much_is_there(tmp_path: Path) -> None
 )
 def test_a_moment_is_as_exact_as_the_header(date: str, time: str, moment: str) -> None:
     assert moment_of(date, time) == moment
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_one_attribute_with_two_values_is_refused(tmp_path: Path, times: int) -> None:
+    path = write(tmp_path, instance(0))
+    file = path.read_bytes()
+    element = b"\x28\x00\x52\x10DS\x06\x00-1000 "  # RescaleIntercept, as the instance has it
+    assert file.count(b"\x28\x00\x52\x10DS") == 1
+    at = file.index(b"\x28\x00\x52\x10DS")
+    path.write_bytes(file[:at] + element * (times - 1) + file[at:])
+    if times == 1:
+        assert read_header(path).shared.has_rescale
+        return
+    with pytest.raises(DicomError, match=f"{path.name}: RescaleIntercept stands in the header twice"):
+        read_header(path)

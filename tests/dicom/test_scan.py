@@ -183,6 +183,18 @@ def test_a_lossy_series_is_said_to_be(tmp_path: Path) -> None:
     assert "lossy compression" in only(tmp_path).warnings[0]
 
 
+def test_slices_of_a_ct_that_are_rescaled_otherwise_are_told_of(tmp_path: Path) -> None:
+    write_series(tmp_path, vary=lambda k: {"RescaleIntercept": 0 if k == 2 else -1000})
+    assert only(tmp_path).warnings == (
+        "RescaleSlope and RescaleIntercept differ between the slices of one CT: 1 and -1000 in 4, 1 and 0 in 1",
+    )
+
+
+def test_the_slices_of_a_pet_have_each_their_own_slope(tmp_path: Path) -> None:
+    write_series(tmp_path, modality="PT", vary=lambda k: {"RescaleSlope": k + 1})
+    assert not any("Rescale" in warning for warning in only(tmp_path).warnings)
+
+
 def test_our_own_synthetic_pet_is_no_real_one(tmp_path: Path) -> None:
     write_series(
         tmp_path, modality="PT", ImageType=["DERIVED", "SECONDARY", "AXIAL"], SeriesDescription="SYNTHETIC PET"
