@@ -62,8 +62,10 @@ def _batch(
     command = [sys.executable, "-W", "ignore", "-m", "scripts.fuzzing.worker", str(work), str(campaign.seed)]
     command += [str(first), str(count), *([] if keep is None else [str(keep)])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(ROOT)}
-    with (work / "child.log").open("wb") as log:
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=ROOT, env=environment)
+    with (
+        (work / "child.log").open("wb") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=ROOT, env=environment) as child,
+    ):
         started, done, outcome = first, first, KILLED
         try:
             for text in _lines(child, SECONDS):
