@@ -32,15 +32,18 @@ class ReadSlice:
     values: FloatArray
 
 
-def read_slice(path: Path, decoder: Decoder) -> ReadSlice:
+def read_slice(path: Path, decoder: Decoder | None = None) -> ReadSlice:
     """Return one single-frame greyscale file, rescaled; padding is air in a CT, and NaN in a PET unless it is 0 there.
 
-    Compressed pixels are the decoder's.
+    Compressed pixels are the decoder's; without one, a decoder is started for this file alone.
 
     Raises:
         DicomError: Missing, damaged, truncated, or compressed in a way that cannot be undone here.
         MissingAttributeError: No RescaleSlope, or a CT without RescaleIntercept.
     """
+    if decoder is None:
+        with Decoder() as own:
+            return read_slice(path, own)
     try:
         dataset = dcmread(path, force=True, specific_tags=PIXEL_TAGS)
         header = header_of(dataset, str(path))

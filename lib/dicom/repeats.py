@@ -11,7 +11,6 @@ from itertools import groupby
 
 import numpy as np
 
-from lib.dicom.decoder import Decoder
 from lib.dicom.header import InstanceHeader, SharedHeader
 from lib.dicom.order import SAME_PLACE_MM, slice_normal
 from lib.dicom.pixels import read_slice
@@ -160,5 +159,4 @@ def _same_pixels(a: InstanceHeader, b: InstanceHeader) -> bool:
             return True
     except OSError as error:
         raise DicomError(f"{a.file.name}: cannot be opened ({error.strerror}); scan the folder again") from error
-    with Decoder() as decoder:
-        return np.array_equal(read_slice(a.file, decoder).values, read_slice(b.file, decoder).values, equal_nan=True)
+    return np.array_equal(read_slice(a.file).values, read_slice(b.file).values, equal_nan=True)
