@@ -20,7 +20,7 @@ ANIMAL_BELOW_KG = 2.0
 ANIMAL_DOSE_MBQ_PER_KG = (1.0, 3000.0)  # 0.2 to 10 MBq for a mouse or a rat
 BQ_PER_MBQ = 1e6
 UNITS_BQ = {"kBq": 1e3, "MBq": 1e6, "mCi": 3.7e7}
-USUAL, POSSIBLE = 1.0, 5.0  # up to this many times outside the usual range a dose is taken with a warning
+USUAL, POSSIBLE = 1.0, 2.0  # up to this many times outside the usual range a dose is taken with a warning
 
 
 @dataclass(frozen=True)

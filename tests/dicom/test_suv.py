@@ -217,8 +217,8 @@ def test_a_dose_that_two_units_would_explain_is_refused() -> None:
 @pytest.mark.parametrize(
     ("mbq_per_kg", "outcome"),
     [
-        (0.301, "taken"), (19.9, "taken"), (0.299, "warned"), (20.1, "warned"), (0.0601, "warned"), (99.0, "warned"),
-        (0.0599, "refused"), (101.0, "refused"),
+        (0.301, "taken"), (19.9, "taken"), (0.299, "warned"), (20.1, "warned"), (0.151, "warned"), (39.9, "warned"),
+        (0.149, "refused"), (40.1, "refused"),
     ],
 )  # fmt: skip
 def test_the_dose_is_judged_by_the_weight_and_the_nuclide(mbq_per_kg: float, outcome: str) -> None:
