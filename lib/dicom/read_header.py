@@ -30,8 +30,8 @@ from lib.dicom.values import parse_date, parse_time
 from lib.errors import DicomError
 
 __all__ = [
-    "HEADER_TAGS", "SYNTHETIC_DATA", "TAGS", "header_of", "integer_in", "is_plain_encoding", "moment_of", "number_in",
-    "private_tag", "read_header", "text_in", "transfer_syntax",
+    "HEADER_TAGS", "PRIVATE_TAGS", "SYNTHETIC_DATA", "TAGS", "header_of", "integer_in", "is_plain_encoding",
+    "moment_of", "number_in", "private_tag", "read_header", "text_in", "transfer_syntax",
 ]  # fmt: skip
 
 GE_PET, SIEMENS_PET, PHILIPS_PET = "GEMS_PETD_01", "SIEMENS MED PT", "Philips PET Private Group"
@@ -281,6 +281,9 @@ def _bed(dataset: Dataset) -> BedHeader:
 def private_tag(dataset: Dataset, creator: str, element: int) -> int:
     """Return the tag of a private element: in the block its creator reserved, else, without creators, the first."""
     group = PRIVATE_GROUPS[creator]
+    tags = dataset.keys()  # the Dataset itself yields its elements
+    if not any(tag >> 16 == group for tag in tags):
+        return 0  # as in most files that were de-identified
     for block in BLOCKS:
         if raw_text(dataset, group << 16 | block) == creator:
             return group << 16 | block << 8 | element
