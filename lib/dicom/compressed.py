@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import UID
 
+from lib.dicom.elements import uid_name
 from lib.dicom.read_header import transfer_syntax
 from lib.dicom.stored import Stored, StoredFormat, refuse_sign_bit
 from lib.errors import DicomError
@@ -33,7 +33,7 @@ def decoded_pixels(path: Path, pixel_format: StoredFormat) -> Stored:
     if pixel_format.high_bit != pixel_format.bits - 1:
         raise DicomError(f"HighBit {pixel_format.high_bit} of compressed pixels, expected {pixel_format.bits - 1}")
     whole = dcmread(path, force=True)
-    syntax = UID(transfer_syntax(whole))
+    syntax = uid_name(transfer_syntax(whole))
     with tempfile.TemporaryDirectory(prefix="ct2pet-") as folder:
         bare = Path(folder) / "bare.dcm"
         _bare(whole, pixel_format).save_as(bare, write_like_original=False)
@@ -44,12 +44,11 @@ def decoded_pixels(path: Path, pixel_format: StoredFormat) -> Stored:
             values = sitk.GetArrayFromImage(reader.Execute())
         except RuntimeError as error:
             raise DicomError(
-                f"its compression ({syntax.name}) cannot be decoded here; export it uncompressed (Explicit VR Little "
-                "Endian)"
+                f"its compression ({syntax}) cannot be decoded here; export it uncompressed (Explicit VR Little Endian)"
             ) from error
     rows, columns = pixel_format.shape
     if values.shape[-2:] != (rows, columns) or values.size != rows * columns:
-        raise DicomError(f"{syntax.name} decodes to {values.shape}, expected one slice of {(rows, columns)}")
+        raise DicomError(f"{syntax} decodes to {values.shape}, expected one slice of {(rows, columns)}")
     stored = values.reshape(rows, columns)
     if pixel_format.is_signed is None:
         refuse_sign_bit(stored, pixel_format)

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from lib.dicom.deflated import refuse_bomb
 from lib.dicom.elements import (
@@ -24,8 +24,10 @@ from lib.dicom.elements import (
     number_in,
     raw_text,
     text_in,
+    uid_name,
 )
 from lib.dicom.header import BedHeader, InstanceHeader, PetHeader, SharedHeader, Vector
+from lib.dicom.private import GE_PET, PHILIPS_PET, PRIVATE_TAGS, SIEMENS_PET, private_tag
 from lib.dicom.values import parse_date, parse_time
 from lib.errors import DicomError
 
@@ -34,11 +36,6 @@ __all__ = [
     "moment_of", "number_in", "private_tag", "read_header", "text_in", "transfer_syntax",
 ]  # fmt: skip
 
-GE_PET, SIEMENS_PET, PHILIPS_PET = "GEMS_PETD_01", "SIEMENS MED PT", "Philips PET Private Group"
-PRIVATE_GROUPS = {GE_PET: 0x0009, SIEMENS_PET: 0x0071, PHILIPS_PET: 0x7053}
-PRIVATE_ELEMENTS = {GE_PET: (0x0D, 0x3B), SIEMENS_PET: (0x22,), PHILIPS_PET: (0x00, 0x09)}
-USUAL_BLOCK = 0x10  # which block of a group a creator reserves differs by console; nearly all take the first
-BLOCKS = range(USUAL_BLOCK, 0x18)
 SYNTHETIC_DATA = 0x0008001C  # pydicom 2.4 does not know the keyword
 TAGS = {
     "image_type": 0x00080008, "sop_class": 0x00080016, "sop_instance": 0x00080018, "synthetic": SYNTHETIC_DATA,
@@ -56,12 +53,6 @@ TAGS = {
     "intercept": 0x00281052, "modality_lut": 0x00283000, "temporal_position": 0x00200100, "trigger_time": 0x00181060,
 }  # fmt: skip
 FIRST_TAGS = tuple(bytes.fromhex(tag) for tag in ("02000000", "08000000", "08000500", "08000800"))  # little endian
-PRIVATE_TAGS = frozenset(
-    tag
-    for creator, group in PRIVATE_GROUPS.items()
-    for block in BLOCKS
-    for tag in (group << 16 | block, *(group << 16 | block << 8 | element for element in PRIVATE_ELEMENTS[creator]))
-)
 HEADER_TAGS = [*TAGS.values(), *PRIVATE_TAGS]
 INJECTION_TIME, INJECTION_DATETIME, TOTAL_DOSE, HALF_LIFE = 0x00181072, 0x00181078, 0x00181074, 0x00181075
 PHARMACEUTICAL, PHARMACEUTICAL_CODE, NUCLIDE_CODE = 0x00180031, 0x00540304, 0x00540300
@@ -142,7 +133,7 @@ def header_of(dataset: Dataset, path: str) -> InstanceHeader:
         uids["modality"] = ""  # one word, or damaged
     absent = [key.replace("_", " ") for key, value in uids.items() if not value]
     if absent:
-        what = UID(uids["sop_class"]).name if uids["sop_class"] else "a DICOM file"
+        what = uid_name(uids["sop_class"]) if uids["sop_class"] else "a DICOM file"
         raise DicomError(f"{name}: {what} without {', '.join(absent)}; not an instance of a series")
     position, shared = _shared(dataset, uids)
     vector: Vector | None = (position[0], position[1], position[2]) if position else None
@@ -276,20 +267,6 @@ def _bed(dataset: Dataset) -> BedHeader:
         undelivered=tuple(read.undelivered),
         notes=tuple(read.notes),
     )
-
-
-def private_tag(dataset: Dataset, creator: str, element: int) -> int:
-    """Return the tag of a private element: in the block its creator reserved, else, without creators, the first."""
-    group = PRIVATE_GROUPS[creator]
-    tags = dataset.keys()  # the Dataset itself yields its elements
-    if not any(tag >> 16 == group for tag in tags):
-        return 0  # as in most files that were de-identified
-    for block in BLOCKS:
-        if raw_text(dataset, group << 16 | block) == creator:
-            return group << 16 | block << 8 | element
-    if any(raw_text(dataset, group << 16 | block) for block in BLOCKS):
-        return 0  # the group belongs to others
-    return group << 16 | USUAL_BLOCK << 8 | element
 
 
 def _text(dataset: Dataset, key: str) -> str:

@@ -15,7 +15,8 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from lib.dicom.elements import name_of
-from lib.dicom.read_header import HEADER_TAGS, PRIVATE_TAGS
+from lib.dicom.private import PRIVATE_TAGS
+from lib.dicom.read_header import HEADER_TAGS
 
 logger = logging.getLogger(__name__)
 

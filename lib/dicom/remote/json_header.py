@@ -19,7 +19,8 @@ from pydicom.values import convert_SQ
 
 from lib.dicom.elements import Undelivered
 from lib.dicom.header import InstanceHeader
-from lib.dicom.read_header import HEADER_TAGS, PRIVATE_TAGS, header_of
+from lib.dicom.private import PRIVATE_TAGS
+from lib.dicom.read_header import HEADER_TAGS, header_of
 from lib.dicom.remote.bulk_data import is_bulk, unsaid_factors
 from lib.errors import DicomError
 
@@ -75,7 +76,8 @@ def _dataset(elements: Mapping[str, Any], whole: Dataset | None, *, inside_seque
 
 def _with_private(dataset: Dataset, whole: Dataset | None, unsaid: tuple[tuple[int, ...], ...]) -> Dataset:
     """Return the dataset with the private elements that its metadata does not even name."""
-    found = {tag: dataset.get_item(tag) for tag in dataset}
+    tags = dataset.keys()  # the Dataset itself yields its elements
+    found = {tag: dataset.get_item(tag) for tag in tags}
     if whole is None:
         found |= {BaseTag(tag): _left_out(BaseTag(tag), None) for (tag,) in unsaid}
     else:
