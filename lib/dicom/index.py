@@ -21,7 +21,7 @@ from lib.dicom.header import HEADER_FIELDS, InstanceHeader, SharedHeader, shared
 
 logger = logging.getLogger(__name__)
 
-READER = 2  # raise it when read_header.py reads the same fields otherwise
+READER = 3  # raise it when read_header.py reads the same fields otherwise
 VERSION = zlib.crc32(f"{READER} {HEADER_FIELDS}".encode()) & 0x7FFFFFFF
 WAIT_FOR_OTHERS_S = 5.0  # another process writes for milliseconds at a time
 TABLES = """
