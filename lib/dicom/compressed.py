@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import UID
 
 from lib.dicom.decoder import Decoder
+from lib.dicom.elements import uid_name
 from lib.dicom.read_header import transfer_syntax
 from lib.dicom.stored import Stored, StoredFormat, refuse_sign_bit
 from lib.errors import DicomError
@@ -32,7 +32,7 @@ def decoded_pixels(path: Path, pixel_format: StoredFormat, decoder: Decoder) -> 
     if pixel_format.high_bit != pixel_format.bits - 1:
         raise DicomError(f"HighBit {pixel_format.high_bit} of compressed pixels, expected {pixel_format.bits - 1}")
     whole = dcmread(path, force=True)
-    syntax = UID(transfer_syntax(whole))
+    syntax = uid_name(transfer_syntax(whole))
     with tempfile.TemporaryDirectory(prefix="ct2pet-") as folder:
         bare = Path(folder) / "bare.dcm"
         _bare(whole, pixel_format).save_as(bare, write_like_original=False)
@@ -40,12 +40,12 @@ def decoded_pixels(path: Path, pixel_format: StoredFormat, decoder: Decoder) -> 
             values = decoder.decode(bare)
         except DicomError as error:
             raise DicomError(
-                f"its compression ({syntax.name}) {error}; copy it again, or export it uncompressed (Explicit VR "
+                f"its compression ({syntax}) {error}; copy it again, or export it uncompressed (Explicit VR "
                 "Little Endian)"
             ) from error
     rows, columns = pixel_format.shape
     if values.shape[-2:] != (rows, columns) or values.size != rows * columns:
-        raise DicomError(f"{syntax.name} decodes to {values.shape}, expected one slice of {(rows, columns)}")
+        raise DicomError(f"{syntax} decodes to {values.shape}, expected one slice of {(rows, columns)}")
     stored = values.reshape(rows, columns)
     if pixel_format.is_signed is None:
         refuse_sign_bit(stored, pixel_format)

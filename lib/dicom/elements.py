@@ -10,10 +10,11 @@ import math
 from collections.abc import Callable
 from functools import lru_cache
 
-from pydicom import charset
+from pydicom import charset, config
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
 from lib.dicom.values import (
     BLANKS,
@@ -110,6 +111,11 @@ def name_of(tag: int) -> str:
     if (tag >> 16) % 2:
         return f"({tag >> 16:04X},xx{tag & 0xFF:02X})"
     return keyword_for_tag(tag) or f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+def uid_name(uid: str) -> str:
+    """Return what a UID stands for, or the UID itself; damaged ones are no reason for a warning."""
+    return UID(uid, config.IGNORE).name
 
 
 class AttributeReader:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 
 import numpy as np
-from pydicom.uid import UID
 
+from lib.dicom.elements import uid_name
 from lib.dicom.header import PetHeader, SharedHeader
 from lib.dicom.order import slice_normal
 from lib.errors import SliceOrderError
@@ -33,7 +33,7 @@ def why_not(shared: SharedHeader) -> str | None:
             "synthetic image): drawn by a model, never used as a measured one"
         )
     if shared.modality not in ("CT", "PT"):
-        return f"{shared.modality} ({UID(shared.sop_class_uid).name}): not a CT or PET image series"
+        return f"{shared.modality} ({uid_name(shared.sop_class_uid)}): not a CT or PET image series"
     return _why_not_image(shared) or _why_not_plane(shared) or (_why_not_pet(shared.pet) if shared.pet else None)
 
 
@@ -46,16 +46,16 @@ def why_not_synthetic(shared: SharedHeader) -> str | None:
 
 def _why_not_image(shared: SharedHeader) -> str | None:
     expected = CT_IMAGE_STORAGE if shared.modality == "CT" else PET_IMAGE_STORAGE
-    name = UID(shared.sop_class_uid).name
+    name = uid_name(shared.sop_class_uid)
     if shared.samples_per_pixel > 1 or shared.photometric_interpretation not in ("", "MONOCHROME1", "MONOCHROME2"):
         return (
             f"a colour picture ({name}, {shared.photometric_interpretation}) stored as modality {shared.modality}, "
             "such as a console's PET/CT fusion: it holds colours, not measurements"
         )
     if shared.sop_class_uid in MULTI_FRAME or (shared.sop_class_uid == expected and shared.number_of_frames > 1):
-        return f"multi-frame ({name}, {shared.number_of_frames} frames): export it as single-frame {UID(expected).name}"
+        return f"multi-frame ({name}, {shared.number_of_frames} frames): export it as single-frame {uid_name(expected)}"
     if shared.sop_class_uid != expected:
-        return f"{name} stored as modality {shared.modality}, expected {UID(expected).name}"
+        return f"{name} stored as modality {shared.modality}, expected {uid_name(expected)}"
     if "LOCALIZER" in shared.image_type:
         return "a localizer (ImageType LOCALIZER), not a slice of a volume"
     projection = next((word for word in shared.image_type if word in PROJECTIONS), None)

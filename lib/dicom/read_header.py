@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from lib.dicom.deflated import refuse_bomb
 from lib.dicom.elements import (
@@ -23,23 +23,20 @@ from lib.dicom.elements import (
     number_in,
     raw_text,
     text_in,
+    uid_name,
 )
 from lib.dicom.header import BedHeader, InstanceHeader, PetHeader, SharedHeader, Vector
+from lib.dicom.private import GE_PET, PHILIPS_PET, PRIVATE_TAGS, SIEMENS_PET, private_tag
 from lib.dicom.repeated_elements import read_elements
 from lib.dicom.synthetic_marks import SYNTHETIC_TAGS, says_synthetic
 from lib.dicom.values import parse_date, parse_time
 from lib.errors import DicomError
 
 __all__ = [
-    "HEADER_TAGS", "TAGS", "header_of", "integer_in", "is_plain_encoding", "moment_of", "number_in",
-    "private_tag", "read_header", "text_in", "transfer_syntax",
+    "HEADER_TAGS", "PRIVATE_TAGS", "TAGS", "header_of", "integer_in", "is_plain_encoding",
+    "moment_of", "number_in", "private_tag", "read_header", "text_in", "transfer_syntax",
 ]  # fmt: skip
 
-GE_PET, SIEMENS_PET, PHILIPS_PET = "GEMS_PETD_01", "SIEMENS MED PT", "Philips PET Private Group"
-PRIVATE_GROUPS = {GE_PET: 0x0009, SIEMENS_PET: 0x0071, PHILIPS_PET: 0x7053}
-PRIVATE_ELEMENTS = {GE_PET: (0x0D, 0x3B), SIEMENS_PET: (0x22,), PHILIPS_PET: (0x00, 0x09)}
-USUAL_BLOCK = 0x10  # which block of a group a creator reserves differs by console; nearly all take the first
-BLOCKS = range(USUAL_BLOCK, 0x18)
 TAGS = {
     "image_type": 0x00080008, "sop_class": 0x00080016, "sop_instance": 0x00080018,
     "study_date": 0x00080020, "series_date": 0x00080021, "acquisition_date": 0x00080022, "study_time": 0x00080030,
@@ -56,12 +53,6 @@ TAGS = {
     "intercept": 0x00281052, "modality_lut": 0x00283000, "temporal_position": 0x00200100, "trigger_time": 0x00181060,
 }  # fmt: skip
 FIRST_TAGS = tuple(bytes.fromhex(tag) for tag in ("02000000", "08000000", "08000500", "08000800"))  # little endian
-PRIVATE_TAGS = frozenset(
-    tag
-    for creator, group in PRIVATE_GROUPS.items()
-    for block in BLOCKS
-    for tag in (group << 16 | block, *(group << 16 | block << 8 | element for element in PRIVATE_ELEMENTS[creator]))
-)
 HEADER_TAGS = [*TAGS.values(), *PRIVATE_TAGS, *SYNTHETIC_TAGS]
 INJECTION_TIME, INJECTION_DATETIME, TOTAL_DOSE, HALF_LIFE = 0x00181072, 0x00181078, 0x00181074, 0x00181075
 PHARMACEUTICAL, PHARMACEUTICAL_CODE, NUCLIDE_CODE = 0x00180031, 0x00540304, 0x00540300
@@ -144,7 +135,7 @@ def header_of(dataset: Dataset, path: str) -> InstanceHeader:
         uids["modality"] = ""  # one word, or damaged
     absent = [key.replace("_", " ") for key, value in uids.items() if not value]
     if absent:
-        what = UID(uids["sop_class"]).name if uids["sop_class"] else "a DICOM file"
+        what = uid_name(uids["sop_class"]) if uids["sop_class"] else "a DICOM file"
         raise DicomError(f"{name}: {what} without {', '.join(absent)}; not an instance of a series")
     position, shared = _shared(dataset, uids)
     vector: Vector | None = (position[0], position[1], position[2]) if position else None
@@ -243,7 +234,7 @@ def _pet(dataset: Dataset) -> PetHeader:
         weight_kg=read.number(dataset, TAGS["weight"], unit="kg"),
         size_m=read.number(dataset, TAGS["size"], unit="m"),
         sex=_text(dataset, "sex").upper(),
-        injections=max(1, len(items)),
+        injections=max(1, len({_injection_key(item) for item in items})),
         dose_bq=read.number(injection, TOTAL_DOSE, unit="Bq"),
         half_life_s=read.number(injection, HALF_LIFE, unit="s"),
         nuclide_code=raw_text(nuclide, CODE_VALUE),
@@ -264,6 +255,11 @@ def _pet(dataset: Dataset) -> PetHeader:
     )
 
 
+def _injection_key(item: Dataset) -> tuple[str, ...]:
+    """Return what tells two injections apart; consoles repeat one injection as several items."""
+    return tuple(raw_text(item, tag) for tag in (TOTAL_DOSE, HALF_LIFE, INJECTION_TIME, INJECTION_DATETIME))
+
+
 def _bed(dataset: Dataset) -> BedHeader:
     read = AttributeReader()
     reference_ms = read.number(dataset, TAGS["frame_reference_time"], unit="ms", quoted=False)
@@ -278,17 +274,6 @@ def _bed(dataset: Dataset) -> BedHeader:
         undelivered=tuple(read.undelivered),
         notes=tuple(read.notes),
     )
-
-
-def private_tag(dataset: Dataset, creator: str, element: int) -> int:
-    """Return the tag of a private element: in the block its creator reserved, else, without creators, the first."""
-    group = PRIVATE_GROUPS[creator]
-    for block in BLOCKS:
-        if raw_text(dataset, group << 16 | block) == creator:
-            return group << 16 | block << 8 | element
-    if any(raw_text(dataset, group << 16 | block) for block in BLOCKS):
-        return 0  # the group belongs to others
-    return group << 16 | USUAL_BLOCK << 8 | element
 
 
 def _text(dataset: Dataset, key: str) -> str:

@@ -1,7 +1,9 @@
 """Values that a PACS leaves out of its metadata: elements it calls bulk data, such as private ones of implicit VR.
 
-The address it gives for them (BulkDataURI) is not asked: it may name another host. One whole instance is fetched
-instead, and its values stand for the series, as far as its first and its last instance agree.
+Some leave private elements out without a word, which is noticed where a PET in counts lacks Philips' factors.
+
+The address a PACS gives for bulk data (BulkDataURI) is not asked: it may name another host. One whole instance is
+fetched instead, and its values stand for the series, as far as its first and its last instance agree.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from lib.dicom.elements import name_of
+from lib.dicom.private import PRIVATE_TAGS
 from lib.dicom.read_header import HEADER_TAGS
 
 logger = logging.getLogger(__name__)
@@ -20,6 +23,8 @@ logger = logging.getLogger(__name__)
 WANTED = frozenset(HEADER_TAGS)
 Elements = Mapping[str, Any]
 Path = tuple[int, ...]  # tags from the outside in
+UNITS = "00541001"
+PHILIPS_FACTORS: tuple[Path, ...] = ((0x70531000,), (0x70531009,))  # without them counts become nothing
 
 
 def bulk_paths(elements: Elements, *, outside: Path = ()) -> tuple[Path, ...]:
@@ -36,9 +41,16 @@ def bulk_paths(elements: Elements, *, outside: Path = ()) -> tuple[Path, ...]:
     return tuple(sorted(paths))
 
 
-def _bulk_paths_or_none(instance: Elements) -> tuple[Path, ...]:
+def unsaid_factors(elements: Elements) -> tuple[Path, ...]:
+    """Return Philips' factors where metadata of a PET in counts says nothing of any; nothing else."""
+    in_counts = "CNTS" in elements.get(UNITS, {}).get("Value", ())
+    says_something = any(name.startswith("7053") for name in elements)
+    return PHILIPS_FACTORS if in_counts and not says_something else ()
+
+
+def _left_out(instance: Elements) -> tuple[Path, ...]:
     try:
-        return bulk_paths(instance)
+        return bulk_paths(instance) + unsaid_factors(instance)
     except (ValueError, TypeError, AttributeError, LookupError):  # no DICOM JSON: who reads its header says so
         return ()
 
@@ -58,7 +70,7 @@ def whole_instances(
         fetch: Returns the whole instance, or None where the PACS cannot give it.
         what: How the log calls the series.
     """
-    left_out = [_bulk_paths_or_none(instance) for instance in instances]
+    left_out = [_left_out(instance) for instance in instances]
     lacking = [n for n, paths in enumerate(left_out) if paths]
     found: list[Dataset | None] = [None] * len(instances)
     if not lacking:
@@ -79,7 +91,8 @@ def whole_instances(
 
 
 def _values(whole: Dataset, paths: Sequence[Path]) -> list[Any]:
-    return [_value(whole, path) for path in paths]
+    private = [(tag,) for tag in sorted(PRIVATE_TAGS)]  # a PACS may not have said in which block they lie
+    return [_value(whole, path) for path in (*paths, *private)]
 
 
 def _value(dataset: Dataset, path: Path) -> Any:

@@ -19,8 +19,9 @@ from pydicom.values import convert_SQ
 
 from lib.dicom.elements import Undelivered
 from lib.dicom.header import InstanceHeader
+from lib.dicom.private import PRIVATE_TAGS
 from lib.dicom.read_header import HEADER_TAGS, header_of
-from lib.dicom.remote.bulk_data import is_bulk
+from lib.dicom.remote.bulk_data import is_bulk, unsaid_factors
 from lib.errors import DicomError
 
 CHARACTER_SET = 0x00080005
@@ -41,7 +42,9 @@ def header_from_json(instance: Mapping[str, Any], path: str, *, whole: Dataset |
         DicomError: No DICOM JSON, or without the UIDs every instance has.
     """
     try:
-        return header_of(_dataset(instance, whole), path)
+        dataset = _dataset(instance, whole)
+        unsaid = unsaid_factors(instance)
+        return header_of(_with_private(dataset, whole, unsaid) if unsaid else dataset, path)
     except DicomError:
         raise
     except Exception as error:  # a damaged answer can hold anything
@@ -68,6 +71,17 @@ def _dataset(elements: Mapping[str, Any], whole: Dataset | None, *, inside_seque
             found[tag] = _raw(tag, element["vr"], values)
     charset = BaseTag(CHARACTER_SET)
     found[charset] = RawDataElement(charset, "CS", len(UTF_8), UTF_8, 0, False, True)
+    return Dataset(found)
+
+
+def _with_private(dataset: Dataset, whole: Dataset | None, unsaid: tuple[tuple[int, ...], ...]) -> Dataset:
+    """Return the dataset with the private elements that its metadata does not even name."""
+    tags = dataset.keys()  # the Dataset itself yields its elements
+    found = {tag: dataset.get_item(tag) for tag in tags}
+    if whole is None:
+        found |= {BaseTag(tag): _left_out(BaseTag(tag), None) for (tag,) in unsaid}
+    else:
+        found |= {BaseTag(tag): whole.get_item(tag) for tag in PRIVATE_TAGS if tag in whole}
     return Dataset(found)
 
 

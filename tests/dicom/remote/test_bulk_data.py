@@ -69,8 +69,13 @@ def archive_of() -> Iterator[Callable[..., Archive]]:
     """Return a function that starts an archive of datasets whose metadata lack some elements."""
     running: list[HTTPServer] = []
 
-    def start(datasets: list[Any], *left_out: str, trouble: CT2PETError | None = None) -> Archive:
-        body = json.dumps([told(dataset, *left_out) for dataset in datasets]).encode()
+    def start(
+        datasets: list[Any],
+        *left_out: str,
+        trouble: CT2PETError | None = None,
+        tell: Callable[..., dict[str, Any]] = told,
+    ) -> Archive:
+        body = json.dumps([tell(dataset, *left_out) for dataset in datasets]).encode()
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -145,6 +150,27 @@ def test_a_pacs_that_cannot_be_reached_is_asked_again_later(archive_of: Callable
     archive = archive_of([philips(0)], FACTOR, trouble=RemoteError("cannot be reached"))
     with pytest.raises(RemoteError, match="cannot be reached"):
         headers_of(archive)
+
+
+def without_private(dataset: Dataset, *left_out: str) -> dict[str, Any]:
+    return {tag: element for tag, element in told(dataset, *left_out).items() if not tag.startswith("7053")}
+
+
+def test_factors_that_a_pacs_does_not_even_name_are_fetched(archive_of: Callable[..., Archive]) -> None:
+    archive = archive_of([philips(k) for k in range(5)], tell=without_private)
+    assert factors_of(headers_of(archive)) == [0.0004] * 5
+    assert archive.fetched == [f"{PET}.1", f"{PET}.5"]
+
+
+def test_factors_that_are_neither_named_nor_to_be_fetched_are_undelivered() -> None:
+    pet = header_from_json(without_private(philips(0)), "0.dcm").shared.pet
+    assert pet is not None and pet.undelivered == ("(7053,xx00)", "(7053,xx09)")
+
+
+def test_factors_that_the_instance_lacks_are_missing() -> None:
+    dataset = instance(0, modality="PT", Units="CNTS")
+    pet = header_from_json(told(dataset), "0.dcm", whole=dataset).shared.pet
+    assert pet is not None and (pet.undelivered, pet.philips_suv_factor) == ((), None)
 
 
 def test_elements_of_the_injection_are_fetched_too(archive_of: Callable[..., Archive]) -> None:
