@@ -37,6 +37,8 @@ def main() -> int:
                 work, seed=asked.seed, first=first, count=count, keep=asked.keep,
                 progress=lambda done: bar.update(task, completed=done),
             )  # fmt: skip
+    if not campaign.lines:
+        return 1
     if asked.json:
         print(json.dumps({"seed": asked.seed, "table": campaign.table(), "findings": campaign.findings,
                           "peak_mib": max(line["peak_mib"] for line in campaign.lines)}, indent=2))  # fmt: skip

@@ -48,10 +48,20 @@ class Campaign:
 def run_campaign(
     work: Path, *, seed: int, first: int, count: int, keep: Path | None, progress: Callable[[int], None]
 ) -> Campaign:
-    """Return what came of mutants `first` to `first + count - 1`; `progress` is told how many are done."""
+    """Return what came of mutants `first` to `first + count - 1`, or of those that were read before Ctrl-C.
+
+    Args:
+        work: A folder with the list of subjects, for the files that are read.
+        seed: Of the mutants.
+        first: Number of the first.
+        count: How many.
+        keep: Where to leave the mutants' files.
+        progress: Told how many are done.
+    """
     campaign, end = Campaign(seed), first + count
-    while first < end:
-        first = _batch(campaign, work, first, min(BATCH, end - first), keep, progress)
+    with contextlib.suppress(KeyboardInterrupt):
+        while first < end:
+            first = _batch(campaign, work, first, min(BATCH, end - first), keep, progress)
     return campaign
 
 
