@@ -15,7 +15,7 @@ from pydicom.valuerep import format_number_as_ds
 
 __all__ = ["UID", "allowed", "decimal_string"]
 
-UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")  # read tolerantly: some consoles write parts with leading zeros
+UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)+")  # read tolerantly: some write leading zeros, or a root of their own
 SIGN = r"[^\\\x00-\x1f\x7f-\x9f]"  # of text that may hold neither control characters nor a second value
 NAME = r"(?=[^=]{0,64}(=|$))[^\\=^\x00-\x1f\x7f-\x9f]*(\^[^\\=^\x00-\x1f\x7f-\x9f]*){0,4}"  # five components at most
 RULES = {

@@ -113,6 +113,7 @@ def test_another_model_or_another_ct_is_another_series(tmp_path: Path) -> None:
         ({"FrameOfReferenceUID": None}, "FrameOfReferenceUID is missing, .* cannot be placed with its CT"),
         ({"FrameOfReferenceUID": "none"}, "FrameOfReferenceUID is no UID"),
         ({"StudyInstanceUID": "1..3"}, "StudyInstanceUID is no UID"),
+        ({"FrameOfReferenceUID": "99999999"}, "FrameOfReferenceUID is no UID"),
         ({"SeriesTime": None, "StudyTime": None}, "none of SeriesDate, AcquisitionDate.* is there with its time"),
     ],
 )
