@@ -41,7 +41,7 @@ def rubbish(rng: random.Random, vr: str, value: bytes) -> bytes:
         [
             b"", b" ", b"\0\0", b"NaN", b"-inf", b"abc", b"\xff\xfe\xfd\xfc", b"1e999", b"--1", b"\x1b$B\x1b(B",
             text.replace(".", ",").encode("latin-1") + b",5", f"{text}\\\\".encode("latin-1"), b"A" * 3000,
-            b"0x1F", b"1 2 3", text.encode("utf-16"), b"99999999", b"None",
+            b"0x1F", b"1 2 3", text.encode("utf-16"), b"9999-99-99", b"None",
         ]
     )  # fmt: skip
 
