@@ -112,6 +112,7 @@ class SharedHeader:
             from slice to slice.
         convolution_kernel: ConvolutionKernel of a CT.
         contrast_agent: ContrastBolusAgent.
+        volumetric_properties: VolumetricProperties of a multi-frame image: VOLUME, SAMPLED or DISTORTED.
         malformed: (keyword, text) of attributes that are there and cannot be read.
         undelivered: Keywords of attributes that a PACS names without their value (bulk data).
     """
@@ -144,6 +145,7 @@ class SharedHeader:
     acquired_minute: str = ""
     convolution_kernel: str = ""
     contrast_agent: str = ""
+    volumetric_properties: str = ""
     malformed: tuple[tuple[str, str], ...] = ()
     undelivered: tuple[str, ...] = ()
     pet: PetHeader | None = None
@@ -160,12 +162,16 @@ class SharedHeader:
 
 @dataclass(frozen=True, slots=True)
 class InstanceHeader:
-    """One DICOM file: where it is, who it is, where its slice lies (ImagePositionPatient, None where absent)."""
+    """One DICOM file: where it is, who it is, where its slice lies (ImagePositionPatient, None where absent).
+
+    Of a multi-frame file, one frame: which one, counted from 1; 0 where the file is one slice.
+    """
 
     path: str
     sop_instance_uid: str
     position_mm: Vector | None
     shared: SharedHeader
+    frame: int = 0
 
     @property
     def file(self) -> Path:

@@ -46,7 +46,7 @@ def read_slice(path: Path) -> ReadSlice:
     try:
         dataset = dcmread(path, force=True, specific_tags=PIXEL_TAGS)
         header = header_of(dataset, str(path))
-        return ReadSlice(header, _physical(dataset, header, path))
+        return ReadSlice(header, physical_values(dataset, header, path))
     except DicomError:
         raise
     except OSError as error:
@@ -55,11 +55,12 @@ def read_slice(path: Path) -> ReadSlice:
         raise DicomError(f"{path.name}: damaged DICOM file ({error}); copy it again") from error
 
 
-def _physical(dataset: Dataset, header: InstanceHeader, path: Path) -> FloatArray:
+def physical_values(dataset: Dataset, header: InstanceHeader, path: Path) -> FloatArray:
+    """Return the rescaled pixels, (R, C), of a dataset that was read with at least `PIXEL_TAGS`."""
     syntax = transfer_syntax(dataset)
     if is_plain_encoding(syntax) or syntax == DeflatedExplicitVRLittleEndian:
         return _rescaled(_stored(dataset, header), dataset, path)
-    return _decoded(path, header)
+    return decoded_values(path, header)
 
 
 def _stored(dataset: Dataset, header: InstanceHeader) -> NDArray[np.generic]:
@@ -90,7 +91,7 @@ def _rescaled(stored: NDArray[np.generic], dataset: Dataset, path: Path) -> Floa
     return values
 
 
-def _decoded(path: Path, header: InstanceHeader) -> FloatArray:
+def decoded_values(path: Path, header: InstanceHeader) -> FloatArray:
     """Return a compressed slice through SimpleITK, whose GDCM decodes and rescales (JPEG, JPEG-LS, JPEG 2000, RLE)."""
     import SimpleITK as sitk  # here, because it takes longer to load than most folders do to scan
 

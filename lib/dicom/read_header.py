@@ -39,7 +39,7 @@ TAGS = {
     "units": 0x00541001, "suv_type": 0x00541006, "attenuation": 0x00541101, "decay_correction": 0x00541102,
     "frame_reference_time": 0x00541300, "decay_factor": 0x00541321, "sex": 0x00100040,
     "size": 0x00101020, "contrast_agent": 0x00180010, "kernel": 0x00181210, "decay_correction_datetime": 0x00189701,
-    "intercept": 0x00281052,
+    "intercept": 0x00281052, "volumetric_properties": 0x00089206,
 }  # fmt: skip
 FIRST_TAGS = tuple(bytes.fromhex(tag) for tag in ("02000000", "08000000", "08000500", "08000800"))  # little endian
 PRIVATE_TAGS = frozenset(
@@ -164,6 +164,7 @@ def header_of(dataset: Dataset, path: str) -> InstanceHeader:
         acquired_minute="" if is_pet else _acquired_minute(dataset),
         convolution_kernel="" if is_pet else _text(dataset, "kernel"),
         contrast_agent=_decoded(dataset, "contrast_agent"),
+        volumetric_properties=_text(dataset, "volumetric_properties"),
         pet=_pet(dataset) if is_pet else None,
         bed=_bed(dataset) if is_pet else None,
     )

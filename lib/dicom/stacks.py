@@ -62,10 +62,12 @@ def volume_stack(headers: Sequence[InstanceHeader]) -> tuple[Stack, tuple[str, .
 
 def _without_duplicates(headers: Sequence[InstanceHeader]) -> tuple[list[InstanceHeader], list[str]]:
     """Keep one file of each SOPInstanceUID: the first in path order, so that every scan keeps the same one."""
-    first: dict[str, InstanceHeader] = {}
+    first: dict[tuple[str, int], InstanceHeader] = {}
     for header in sorted(headers, key=lambda header: header.path):
-        first.setdefault(header.sop_instance_uid, header)
-    copies = len(headers) - len(first)
+        first.setdefault((header.sop_instance_uid, header.frame), header)
+    copies = 0
+    if len(first) < len(headers):  # frames count with their file
+        copies = len({header.path for header in headers}) - len({header.path for header in first.values()})
     warning = f"{copies} duplicate file(s) with a SOPInstanceUID that another file has; the first in path order is used"
     return list(first.values()), [warning] if copies else []
 
