@@ -113,6 +113,8 @@ class SharedHeader:
         convolution_kernel: ConvolutionKernel of a CT.
         contrast_agent: ContrastBolusAgent.
         volumetric_properties: VolumetricProperties of a multi-frame image: VOLUME, SAMPLED or DISTORTED.
+        concatenation: Of a part of a concatenation: ConcatenationUID, which part, of how many (0 where it is not told).
+        fault: Why a multi-frame instance cannot be taken apart into frames.
         malformed: (keyword, text) of attributes that are there and cannot be read.
         undelivered: Keywords of attributes that a PACS names without their value (bulk data).
     """
@@ -146,6 +148,8 @@ class SharedHeader:
     convolution_kernel: str = ""
     contrast_agent: str = ""
     volumetric_properties: str = ""
+    concatenation: tuple[str, int, int] | None = None
+    fault: str = ""
     malformed: tuple[tuple[str, str], ...] = ()
     undelivered: tuple[str, ...] = ()
     pet: PetHeader | None = None

@@ -58,6 +58,8 @@ def _why_not_image(shared: SharedHeader) -> str | None:
         return f"multi-frame ({name}, {shared.number_of_frames} frames): export it as single-frame {UID(expected).name}"
     if shared.sop_class_uid != expected and not is_multi_frame(shared):
         return f"{name} stored as modality {shared.modality}, expected {UID(expected).name}"
+    if shared.fault:
+        return shared.fault
     if shared.volumetric_properties in NO_VOLUME:
         return NO_VOLUME[shared.volumetric_properties]
     if "LOCALIZER" in shared.image_type:

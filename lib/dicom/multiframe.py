@@ -9,7 +9,7 @@ Source: DICOM PS3.3 C.7.6.16 (functional groups), C.8.15.3 (CT), C.8.22 (PET), C
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,13 @@ from pydicom.tag import BaseTag
 
 from lib.dicom.elements import Elements, binary_number, elements_of, first_item, items_of, put_text
 from lib.dicom.header import InstanceHeader, SharedHeader
-from lib.dicom.multiframe_pet import ENHANCED_PET, RADIOPHARMACEUTICALS, local_moment, name_pet_as_single_frame
+from lib.dicom.multiframe_pet import (
+    ENHANCED_PET,
+    FRAME_ACQUISITION_DATETIME,
+    RADIOPHARMACEUTICALS,
+    local_moment,
+    name_pet_as_single_frame,
+)
 from lib.dicom.read_header import header_of, integer_in, text_in
 from lib.errors import DicomError
 
@@ -51,11 +57,11 @@ KEPT_MACROS = (
 IMAGE_TYPE, FRAME_TYPE = 0x00080008, 0x00089007
 ACQUISITION_NUMBER, FRAME_ACQUISITION_NUMBER = 0x00200012, 0x00209156
 ACQUISITION_DATE, ACQUISITION_TIME, ACQUISITION_DATETIME = 0x00080022, 0x00080032, 0x0008002A
-FRAME_ACQUISITION_DATETIME = 0x00189074
 FRAME_DURATION, FRAME_ACQUISITION_DURATION = 0x00181242, 0x00189220  # both in ms
 CONTRAST_AGENT, CONTRAST_AGENTS, CONTRAST_USAGE, AGENT_ADMINISTERED = 0x00180010, 0x00180012, 0x00189341, 0x00189342
 AGENT_NUMBER, CODE_MEANING = 0x00189337, 0x00080104
-FRAME_CONTENT, TEMPORAL_POSITION, MODALITY = 0x00209111, 0x00209128, 0x00080060
+TEMPORAL_POSITION, POSITION, MODALITY = 0x00209128, 0x00200032, 0x00080060
+CONCATENATION, PART_NUMBER, PARTS = 0x00209161, 0x00209162, 0x00209163
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,20 +80,35 @@ def is_multi_frame(shared: SharedHeader) -> bool:
 def slice_headers(header: InstanceHeader) -> tuple[InstanceHeader, ...]:
     """Return the headers of the slices of a file: one a frame of a multi-frame CT or PET, else its own.
 
+    A multi-frame file that cannot be taken apart keeps its one header, which says why.
+
     Raises:
-        DicomError: The functional groups are missing, or do not match NumberOfFrames.
         OSError: The file cannot be opened.
     """
     if not is_multi_frame(header.shared):
         return (header,)
-    return tuple(frame.header for frame in read_frame_headers(header.file))
+    return _headers(header, lambda: read_frame_headers(header.file))
+
+
+def slice_headers_of(header: InstanceHeader, dataset: Dataset) -> tuple[InstanceHeader, ...]:
+    """Return the headers of the slices of a dataset as `slice_headers` does; it holds all elements but pixels."""
+    if not is_multi_frame(header.shared):
+        return (header,)
+    return _headers(header, lambda: frames_of(dataset, header.path))
+
+
+def _headers(header: InstanceHeader, read: Callable[[], tuple[Frame, ...]]) -> tuple[InstanceHeader, ...]:
+    try:
+        return tuple(frame.header for frame in read())
+    except DicomError as error:
+        return (replace(header, shared=replace(header.shared, fault=str(error))),)
 
 
 def read_frame_headers(path: Path) -> tuple[Frame, ...]:
     """Return every frame of a multi-frame CT or PET file, without pixels.
 
     Raises:
-        DicomError: As `slice_headers`.
+        DicomError: The functional groups are missing or damaged, or do not match NumberOfFrames.
         OSError: The file cannot be opened.
     """
     try:
@@ -102,7 +123,7 @@ def frames_of(dataset: Dataset, path: str) -> tuple[Frame, ...]:
     """Return the frames of a multi-frame dataset, read with all its elements but pixels.
 
     Raises:
-        DicomError: As `slice_headers`.
+        DicomError: As `read_frame_headers`.
     """
     name = Path(path).name
     groups = items_of(dataset, FRAME_GROUPS)
@@ -117,16 +138,44 @@ def frames_of(dataset: Dataset, path: str) -> tuple[Frame, ...]:
     if announced > MAX_FRAMES:
         raise DicomError(f"{name}: {announced} frames, more than {MAX_FRAMES}; export it as several files")
     try:
-        flats = tuple(_flat_datasets(dataset))
+        flats = _flat_datasets(dataset)
     except DicomError as error:
         raise DicomError(f"{name}: {error}") from error
-    return tuple(
-        Frame(replace(header_of(flat, path), frame=number), flat) for number, flat in enumerate(flats, start=1)
-    )
+    part = _concatenation(dataset)
+    return tuple(_frame(flat, path, number, part) for number, flat in enumerate(flats, start=1))
 
 
-def _flat_datasets(dataset: Dataset) -> Iterator[Dataset]:
-    """Yield each frame's attributes: the frame's own before shared ones, macros before what was left unassigned."""
+def _frame(flat: Dataset, path: str, number: int, part: tuple[str, int, int] | None) -> Frame:
+    header = header_of(flat, path)
+    shared = header.shared if part is None else replace(header.shared, concatenation=part)
+    return Frame(replace(header, shared=shared, frame=number), flat)
+
+
+def _concatenation(dataset: Dataset) -> tuple[str, int, int] | None:
+    uid, number = text_in(dataset, CONCATENATION), binary_number(dataset, PART_NUMBER)
+    if not uid or number is None:
+        return None
+    return uid, int(number), int(binary_number(dataset, PARTS) or 0)
+
+
+def refuse_incomplete(headers: Iterable[InstanceHeader]) -> None:
+    """Return when every part of a concatenation is among the instances of a series.
+
+    Raises:
+        DicomError: One is missing: without it the volume would end too early, and nothing else would show it.
+    """
+    found: dict[tuple[str, int], set[int]] = {}
+    for part in {header.shared.concatenation for header in headers} - {None}:
+        if part is not None and part[2]:
+            found.setdefault((part[0], part[2]), set()).add(part[1])
+    for (uid, total), numbers in found.items():
+        lost = sorted(set(range(1, min(total, MAX_FRAMES) + 1)) - numbers)
+        if lost:
+            raise DicomError(f"part {lost[0]} of {total} of concatenation {uid} is missing; send all its parts")
+
+
+def _flat_datasets(dataset: Dataset) -> list[Dataset]:
+    """Return each frame's attributes: the frame's own before shared ones, macros before what was left unassigned."""
     for tag in (RADIOPHARMACEUTICALS, CONTRAST_AGENTS):
         items_of(dataset, tag)  # parsed here, once, and not again with every frame
     top = elements_of(dataset)
@@ -136,16 +185,26 @@ def _flat_datasets(dataset: Dataset) -> Iterator[Dataset]:
     shared = first_item(dataset, SHARED_GROUPS)
     unassigned = elements_of(first_item(shared, UNASSIGNED_SHARED))
     macros = _macros(shared)
-    groups = items_of(dataset, FRAME_GROUPS)
-    moments = {binary_number(first_item(group, FRAME_CONTENT), TEMPORAL_POSITION) for group in groups}
-    for group in groups:
+    flats = []
+    for group in items_of(dataset, FRAME_GROUPS):
         of_frame = elements_of(first_item(group, UNASSIGNED_FRAME))
         flat = Dataset({**top, **unassigned, **of_frame, **stated, **macros, **_macros(group)})
         flat.file_meta = getattr(dataset, "file_meta", FileMetaDataset())
         _name_as_single_frame(flat)
-        if text_in(flat, MODALITY) == "PT":
-            name_pet_as_single_frame(flat, is_dynamic=len(moments) > 1)
-        yield flat
+        flats.append(flat)
+    if text_in(dataset, MODALITY) == "PT":
+        is_dynamic = _holds_several_moments(flats)
+        for flat in flats:
+            name_pet_as_single_frame(flat, is_dynamic=is_dynamic)
+    return flats
+
+
+def _holds_several_moments(flats: Sequence[Dataset]) -> bool:
+    """Return whether one place is shown at several times. Beds, each at its own time, are no time frames."""
+    moments: dict[str, set[float | None]] = {}
+    for flat in flats:
+        moments.setdefault(text_in(flat, POSITION), set()).add(binary_number(flat, TEMPORAL_POSITION))
+    return any(len(of_place) > 1 for of_place in moments.values())
 
 
 def _macros(group: Dataset) -> Elements:

@@ -31,6 +31,7 @@ CORRECTIONS = {
     "NORM": 0x00189768,
 }  # fmt: skip
 DECAY_CORRECTION_DATETIME, FRAME_REFERENCE_DATETIME, FRAME_REFERENCE_TIME = 0x00189701, 0x00189151, 0x00541300
+FRAME_ACQUISITION_DATETIME = 0x00189074
 SAME_MOMENT_S = 1.0  # times that are written to the second; Rb-82 loses 0.9 % in it
 SERIES_DATE, SERIES_TIME, SERIES_TYPE = 0x00080021, 0x00080031, 0x00541000
 CARDIAC, RESPIRATORY = 0x00189118, 0x00209253
@@ -122,11 +123,15 @@ def _name_decay_correction(flat: Dataset) -> None:
 
 
 def _correct_to(flat: Dataset, reference: datetime) -> None:
+    """Say that the frame is corrected to a moment, and how long after it lies the moment that the frame represents."""
     put_text(flat, DECAY_CORRECTION, "START")
     put_text(flat, SERIES_DATE, f"{reference:%Y%m%d}")
     put_text(flat, SERIES_TIME, f"{reference:%H%M%S.%f}")
     represents = local_moment(flat, text_in(flat, FRAME_REFERENCE_DATETIME))
-    if represents is not None and not text_in(flat, FRAME_REFERENCE_TIME):
+    begun = local_moment(flat, text_in(flat, FRAME_ACQUISITION_DATETIME))
+    if represents is None or represents == begun:  # a start, written again, represents nothing
+        return
+    if not text_in(flat, FRAME_REFERENCE_TIME):
         put_text(flat, FRAME_REFERENCE_TIME, f"{(represents - reference).total_seconds() * 1000:.3f}")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.dicom.header import InstanceHeader, SharedHeader
+from lib.dicom.multiframe import refuse_incomplete
 from lib.dicom.order import Stack
 from lib.dicom.stacks import volume_stack
 from lib.dicom.suv import SLICES_DISAGREE, SuvState, suv_state
@@ -72,6 +73,7 @@ def judge_series(headers: list[InstanceHeader]) -> ScannedSeries:
     reason: str | None = None
     try:
         _refuse_mixed_modality(headers)
+        refuse_incomplete(headers)
         stack, warnings = volume_stack(headers)
         suv = _suv_of(stack)
     except DicomError as error:

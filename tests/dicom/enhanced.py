@@ -12,13 +12,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
 
-from tests.dicom.enhanced_macros import ct_macros, describe_ct, describe_pet, pet_macros
+from tests.dicom.enhanced_macros import anatomy, ct_macros, describe_ct, describe_pet, pet_macros
 
 Kind = Literal["legacy", "enhanced"]
 SOP_CLASSES = {
@@ -178,7 +177,7 @@ def _converted(one: FileDataset, place: int, *, rescale_unassigned: bool) -> Dat
     if "PixelValueTransformationSequence" in group:
         group.PixelValueTransformationSequence[0].RescaleType = "HU" if one.Modality == "CT" else "US"
     group.FrameContentSequence = DicomSequence(
-        [item(StackID="1", InStackPositionNumber=place, DimensionIndexValues=[1, place])]
+        [item(StackID="1", InStackPositionNumber=place, TemporalPositionIndex=1, DimensionIndexValues=[1, place])]
     )
     frame_type = item(
         FrameType=["ORIGINAL", "PRIMARY", "AXIAL" if one.Modality == "CT" else "VOLUME", "NONE"],
@@ -187,6 +186,7 @@ def _converted(one: FileDataset, place: int, *, rescale_unassigned: bool) -> Dat
     name = "CTImageFrameTypeSequence" if one.Modality == "CT" else "PETFrameTypeSequence"
     setattr(group, name, DicomSequence([frame_type]))
     group.UnassignedPerFrameConvertedAttributesSequence = DicomSequence([rest])
+    group.FrameAnatomySequence = anatomy()
     source = item(ReferencedSOPClassUID=one.SOPClassUID, ReferencedSOPInstanceUID=one.SOPInstanceUID)
     group.ConversionSourceAttributesSequence = DicomSequence([source])
     return group

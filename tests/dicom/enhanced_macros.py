@@ -7,8 +7,6 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
-CHEST = ("51185008", "SCT", "Chest")
-
 
 def _item(**values: Any) -> Dataset:
     dataset = Dataset()
@@ -26,22 +24,22 @@ def code(value: str, scheme: str, meaning: str) -> DicomSequence:
     return _items(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)
 
 
+def anatomy() -> DicomSequence:
+    """The macro that says the frame shows a chest."""
+    return _items(FrameLaterality="U", AnatomicRegionSequence=code("51185008", "SCT", "Chest"))
+
+
 def describe_ct(dataset: Dataset, first: Dataset) -> None:
     """Add what an Enhanced CT says at its top level."""
     dataset.AcquisitionDateTime, dataset.AcquisitionDuration = f"{first.AcquisitionDate}{first.AcquisitionTime}", 5.0
     dataset.AcquisitionNumber, dataset.MultienergyCTAcquisition = 1, "NO"
-    dataset.DoseCalibrationFactor = None
-    del dataset.DoseCalibrationFactor
 
 
 def ct_macros(one: Dataset) -> Dataset:
     """The macros of an original Enhanced CT frame."""
     group = Dataset()
-    group.FrameAnatomySequence = _items(FrameLaterality="U", AnatomicRegionSequence=code(*CHEST))
     group.IrradiationEventIdentificationSequence = _items(IrradiationEventUID="2.25.1001")
-    group.CTAcquisitionTypeSequence = _items(
-        AcquisitionType="SPIRAL", TubeAngle=0.0, ConstantVolumeFlag="NO", FluoroscopyFlag="NO"
-    )
+    group.CTAcquisitionTypeSequence = _items(AcquisitionType="SPIRAL", ConstantVolumeFlag="NO", FluoroscopyFlag="NO")
     group.CTAcquisitionDetailsSequence = _items(
         RotationDirection="CW", RevolutionTime=0.5, SingleCollimationWidth=0.6, TotalCollimationWidth=38.4,
         TableHeight=150.0, GantryDetectorTilt=0.0, DataCollectionDiameter=500.0,
@@ -61,10 +59,7 @@ def ct_macros(one: Dataset) -> Dataset:
         ExposureTimeInms=500.0, XRayTubeCurrentInmA=100.0, ExposureInmAs=50.0, ExposureModulationType="NONE",
         CTDIvol=5.0,
     )  # fmt: skip
-    group.CTXRayDetailsSequence = _items(
-        KVP=120, FocalSpots=[1.0], FilterType="NONE", FilterMaterial="NONE", CalciumScoringMassFactorPatient=None
-    )
-    del group.CTXRayDetailsSequence[0].CalciumScoringMassFactorPatient
+    group.CTXRayDetailsSequence = _items(KVP=120, FocalSpots=[1.0], FilterType="NONE", FilterMaterial="NONE")
     return group
 
 
@@ -84,6 +79,12 @@ def describe_pet(dataset: Dataset, first: Dataset) -> None:
     dataset.AcquisitionDateTime, dataset.AcquisitionDuration = f"{first.SeriesDate}{first.SeriesTime}", 360.0
     dataset.AcquisitionNumber = 1
     dataset.AcquisitionStartCondition, dataset.AcquisitionTerminationCondition = "MANU", "TIME"
+    dataset.TerminationTimeThreshold, dataset.DetectorGeometry = 180.0, "CYLINDRICAL_RING"
+    dataset.TransverseDetectorSeparation, dataset.AxialDetectorDimension = 4.0, 150.0
+    dataset.CoincidenceWindowWidth = 6.0
+    dataset.EnergyWindowRangeSequence = _items(EnergyWindowLowerLimit=440, EnergyWindowUpperLimit=650)
+    dataset.ViewCodeSequence = code("24422004", "SCT", "Axial")
+    dataset.SliceProgressionDirection = "APEX_TO_BASE"
     dataset.TypeOfDetectorMotion, dataset.CollimatorType, dataset.TableMotion = "STATIONARY", "NONE", "STATIC"
     dataset.CountsSource, dataset.TimeOfFlightInformationUsed = "EMISSION", "FALSE"
     corrected = "Decay", "Attenuation", "Scatter", "DeadTime", "Randoms"
@@ -99,7 +100,6 @@ def describe_pet(dataset: Dataset, first: Dataset) -> None:
 def pet_macros(one: Dataset, *, slope: float) -> Dataset:
     """The macros of an original Enhanced PET frame; its stored numbers times `slope` are Bq/mL."""
     group = Dataset()
-    group.FrameAnatomySequence = _items(FrameLaterality="U", AnatomicRegionSequence=code(*CHEST))
     group.FrameVOILUTSequence = _items(WindowCenter=5000, WindowWidth=10000)
     group.RadiopharmaceuticalUsageSequence = _items(RadiopharmaceuticalAgentNumber=1)
     mapping = _item(RealWorldValueIntercept=0.0, RealWorldValueSlope=slope, LUTExplanation="activity", LUTLabel="BQML")

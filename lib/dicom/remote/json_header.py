@@ -17,7 +17,7 @@ from pydicom.tag import BaseTag
 
 from lib.dicom.elements import BINARY_NUMBERS
 from lib.dicom.header import InstanceHeader
-from lib.dicom.multiframe import frames_of, is_multi_frame
+from lib.dicom.multiframe import is_multi_frame, slice_headers_of
 from lib.dicom.read_header import HEADER_TAGS, header_of
 from lib.errors import DicomError
 
@@ -27,20 +27,20 @@ UTF_8 = b"ISO_IR 192"  # DICOM JSON is UTF-8, whatever its SpecificCharacterSet 
 
 
 def slice_headers_from_json(instance: Mapping[str, Any], path: str) -> tuple[InstanceHeader, ...]:
-    """Return the headers of an instance's slices as WADO-RS metadata tells them: one a frame of a multi-frame CT or PET.
+    """Return the headers of an instance's slices as WADO-RS metadata tells them, as many as it has frames.
 
     Args:
         instance: Elements by tag, eight hexadecimal digits.
         path: Where its file will lie.
 
     Raises:
-        DicomError: No DICOM JSON, without the UIDs every instance has, or without functional groups.
+        DicomError: No DICOM JSON, or without the UIDs every instance has.
     """
     header = header_from_json(instance, path)
     if not is_multi_frame(header.shared):
         return (header,)
     try:
-        return tuple(frame.header for frame in frames_of(_dataset(instance, all_elements=True), path))
+        return slice_headers_of(header, _dataset(instance, all_elements=True))
     except DicomError:
         raise
     except Exception as error:  # a damaged answer can hold anything
