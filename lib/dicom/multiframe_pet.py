@@ -112,6 +112,8 @@ def _name_decay_correction(flat: Dataset) -> None:
     if text_in(flat, DECAY_CORRECTION):
         return
     reference = local_moment(flat, text_in(flat, DECAY_CORRECTION_DATETIME))
+    if reference is not None:
+        put_text(flat, DECAY_CORRECTION_DATETIME, f"{reference:%Y%m%d%H%M%S.%f}")
     if said == "NO":
         put_text(flat, DECAY_CORRECTION, "NONE")
     elif said == "YES" and reference is not None:

@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from lib.dicom.header import InstanceHeader
+from lib.dicom.multiframe import is_multi_frame
 from lib.dicom.read_header import (
     HEADER_TAGS,
     header_of,
@@ -46,6 +47,7 @@ def read_slice(path: Path) -> ReadSlice:
     try:
         dataset = dcmread(path, force=True, specific_tags=PIXEL_TAGS)
         header = header_of(dataset, str(path))
+        _refuse_several_frames(header)  # before any is decoded: a damaged file may announce a million
         return ReadSlice(header, physical_values(dataset, header, path))
     except DicomError:
         raise
@@ -53,6 +55,12 @@ def read_slice(path: Path) -> ReadSlice:
         raise DicomError(f"{path.name}: cannot be opened ({error.strerror}); scan the folder again") from error
     except Exception as error:  # a damaged file can make a parser raise anything
         raise DicomError(f"{path.name}: damaged DICOM file ({error}); copy it again") from error
+
+
+def _refuse_several_frames(header: InstanceHeader) -> None:
+    frames = header.shared.number_of_frames
+    if frames > 1 or is_multi_frame(header.shared):
+        raise DicomError(f"{header.file.name}: multi-frame ({frames} frames), expected one slice; scan the folder again")
 
 
 def physical_values(dataset: Dataset, header: InstanceHeader, path: Path) -> FloatArray:

@@ -69,7 +69,7 @@ def test_the_header_is_that_of_a_single_frame_pet(study: Path, tmp_path: Path) -
     assert pet.corrected_image == ("DECY", "ATTN", "SCAT", "DTIM", "RAN", "DCAL", "NORM")
     assert (pet.units, pet.suv_type, pet.decay_correction) == ("BQML", "", "START")
     assert (pet.nuclide_code, pet.injection_datetime) == ("77004003", injection.RadiopharmaceuticalStartDateTime)
-    assert pet.decay_correction_datetime == f"{old.SeriesDate}{old.SeriesTime}"
+    assert pet.decay_correction_datetime == f"{old.SeriesDate}{old.SeriesTime}.000000"
     assert (bed.acquisition_date, float(bed.acquisition_time)) == (old.AcquisitionDate, float(old.AcquisitionTime))
     assert bed.frame_duration_s == 180.0
     assert bed.frame_reference_time_s == pytest.approx(float(old.FrameReferenceTime) / 1000, abs=1e-3)

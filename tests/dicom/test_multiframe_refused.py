@@ -156,7 +156,10 @@ def test_a_header_of_a_million_frames_costs_no_memory(study: Path, tmp_path: Pat
     tracemalloc.stop()
     assert most < 20e6
     assert "truncated" in report.skipped[0].reason
-    assert "NumberOfFrames 1000000, expected 4" in (report.series[0].reason or "")
+    (compressed,) = report.series
+    assert "NumberOfFrames 1000000, expected 4" in (compressed.reason or "")
+    with pytest.raises(DicomError, match=r"multi-frame \(1000000 frames\), expected one slice"):
+        read_ct(compressed.series)  # refused before the decoder makes room for them
 
 
 def test_a_concatenation_is_one_volume_when_all_its_parts_are_there(study: Path, tmp_path: Path) -> None:
