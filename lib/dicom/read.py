@@ -88,8 +88,8 @@ def _read_pet(
         scale = scale_of(pets.pop(), beds)
     except DicomError as error:
         raise type(error)(f"series {series.uid}: {error}") from error
-    if scale.factor != 1.0:
-        np.multiply(slices.array, np.float32(scale.factor), out=slices.array)
+    for header, of_slice in zip(slices.headers, slices.array, strict=True):
+        of_slice *= np.float32(scale.of(header.shared.bed))
     return Volume(slices.array, slices.geometry, unit)
 
 

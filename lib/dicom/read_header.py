@@ -212,7 +212,7 @@ def _pet(dataset: Dataset) -> PetHeader:
         weight_kg=number_in(dataset, TAGS["weight"]),
         size_m=number_in(dataset, TAGS["size"]),
         sex=_text(dataset, "sex").upper(),
-        injections=max(1, len(items or ())),
+        injections=max(1, len({_injection_key(item) for item in items or ()})),
         dose_bq=number_in(injection, TOTAL_DOSE),
         half_life_s=number_in(injection, HALF_LIFE),
         nuclide_code=_raw_text(nuclide, CODE_VALUE),
@@ -228,6 +228,11 @@ def _pet(dataset: Dataset) -> PetHeader:
         philips_suv_factor=_private_number(dataset, PHILIPS_PET, 0x00),
         philips_activity_factor=_private_number(dataset, PHILIPS_PET, 0x09),
     )
+
+
+def _injection_key(item: Dataset) -> tuple[str, ...]:
+    """Return what tells two injections apart; consoles repeat one injection as several items."""
+    return tuple(_raw_text(item, tag) for tag in (TOTAL_DOSE, HALF_LIFE, INJECTION_TIME, INJECTION_DATETIME))
 
 
 def _item(dataset: Dataset, tag: int) -> Dataset:
