@@ -190,21 +190,27 @@ def _flat_datasets(dataset: Dataset) -> list[Dataset]:
         of_frame = elements_of(first_item(group, UNASSIGNED_FRAME))
         flat = Dataset({**top, **unassigned, **of_frame, **stated, **macros, **_macros(group)})
         flat.file_meta = getattr(dataset, "file_meta", FileMetaDataset())
-        _name_as_single_frame(flat)
         flats.append(flat)
-    if text_in(dataset, MODALITY) == "PT":
-        is_dynamic = _holds_several_moments(flats)
-        for flat in flats:
-            name_pet_as_single_frame(flat, is_dynamic=is_dynamic)
+        _name_as_single_frame(flat)
+        if text_in(flat, MODALITY) == "PT":
+            name_pet_as_single_frame(flat)
+    _refuse_time_frames(flats)
     return flats
 
 
-def _holds_several_moments(flats: Sequence[Dataset]) -> bool:
-    """Return whether one place is shown at several times. Beds, each at its own time, are no time frames."""
+def _refuse_time_frames(flats: Sequence[Dataset]) -> None:
+    """Refuse frames that show one place at several times. Beds, each at its own time, are no time frames."""
     moments: dict[str, set[float | None]] = {}
     for flat in flats:
-        moments.setdefault(text_in(flat, POSITION), set()).add(binary_number(flat, TEMPORAL_POSITION))
-    return any(len(of_place) > 1 for of_place in moments.values())
+        place = text_in(flat, POSITION)
+        if place:
+            moments.setdefault(place, set()).add(binary_number(flat, TEMPORAL_POSITION))
+    most = max(map(len, moments.values()), default=0)
+    if most > 1:
+        raise DicomError(
+            f"time frames: it shows one place at {most} moments (TemporalPositionIndex), expected one; send the static "
+            "series"
+        )
 
 
 def _macros(group: Dataset) -> Elements:

@@ -15,9 +15,9 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from lib.dicom.decay import parse_datetime
 from lib.dicom.elements import binary_number, elements_of, first_item, items_of, put_text
 from lib.dicom.read_header import number_in, text_in
+from lib.dicom.times import parse_datetime
 from lib.errors import DicomError
 
 SOP_CLASS, ENHANCED_PET = 0x00080016, "1.2.840.10008.5.1.4.1.1.130"
@@ -36,6 +36,7 @@ SAME_MOMENT_S = 1.0  # times that are written to the second; Rb-82 loses 0.9 % i
 SERIES_DATE, SERIES_TIME, SERIES_TYPE = 0x00080021, 0x00080031, 0x00541000
 CARDIAC, RESPIRATORY = 0x00189118, 0x00209253
 UNITS, SUV_TYPE, SLOPE, INTERCEPT = 0x00541001, 0x00541006, 0x00281053, 0x00281052
+RESCALE_TYPE, UNITS_OF_RESCALE = 0x00281054, ("BQML", "GML")
 REAL_WORLD_VALUES, REAL_WORLD_SLOPE, REAL_WORLD_INTERCEPT = 0x00409096, 0x00409225, 0x00409224
 MEASUREMENT_UNITS, CODE_VALUE = 0x004008EA, 0x00080100
 ACTIVITY_BQML = {"bq/ml": 1.0, "kbq/ml": 1e3, "mbq/ml": 1e6}
@@ -61,14 +62,13 @@ class _Mapping:
     intercept: float
 
 
-def name_pet_as_single_frame(flat: Dataset, *, is_dynamic: bool) -> None:
+def name_pet_as_single_frame(flat: Dataset) -> None:
     """Put the attributes of one Enhanced PET frame under the names a single-frame PET has for them.
 
     What is there under its single-frame name already (Legacy Converted) stays.
 
     Args:
         flat: The frame's attributes; changed in place.
-        is_dynamic: The file holds frames of several moments.
 
     Raises:
         DicomError: Two attributes that say one thing differ.
@@ -79,7 +79,7 @@ def name_pet_as_single_frame(flat: Dataset, *, is_dynamic: bool) -> None:
             put_text(flat, CORRECTED_IMAGE, "\\".join(applied))
     if not text_in(flat, SERIES_TYPE):
         is_gated = bool(items_of(flat, CARDIAC) or items_of(flat, RESPIRATORY))
-        put_text(flat, SERIES_TYPE, f"{'DYNAMIC' if is_dynamic else 'GATED' if is_gated else 'STATIC'}\\IMAGE")
+        put_text(flat, SERIES_TYPE, f"{'GATED' if is_gated else 'STATIC'}\\IMAGE")
     _name_radiopharmaceutical(flat)
     _name_decay_correction(flat)
     _name_units(flat)
@@ -147,10 +147,15 @@ def local_moment(flat: Dataset, text: str) -> datetime | None:
 
 
 def _name_units(flat: Dataset) -> None:
-    """Take units, slope and intercept from the real world value mapping where Units is not there."""
+    """Take units, slope and intercept from the real world value mapping where Units is not there.
+
+    Without either, RescaleType may name the units of what is rescaled.
+    """
     mapping = _mapping(items_of(flat, REAL_WORLD_VALUES))
     units, slope = text_in(flat, UNITS), number_in(flat, SLOPE)
     if mapping is None:
+        if not units and text_in(flat, RESCALE_TYPE) in UNITS_OF_RESCALE:
+            put_text(flat, UNITS, text_in(flat, RESCALE_TYPE))
         return
     if units:
         if units == mapping.units == "BQML" and slope and not math.isclose(slope, mapping.slope, rel_tol=SAME_SLOPE):

@@ -60,7 +60,9 @@ def read_slice(path: Path) -> ReadSlice:
 def _refuse_several_frames(header: InstanceHeader) -> None:
     frames = header.shared.number_of_frames
     if frames > 1 or is_multi_frame(header.shared):
-        raise DicomError(f"{header.file.name}: multi-frame ({frames} frames), expected one slice; scan the folder again")
+        raise DicomError(
+            f"{header.file.name}: multi-frame ({frames} frames), expected one slice; scan the folder again"
+        )
 
 
 def physical_values(dataset: Dataset, header: InstanceHeader, path: Path) -> FloatArray:
