@@ -22,7 +22,7 @@ def describe_ct(found: ScannedSeries, listing: Listing) -> dict[str, Any]:
         "series_instance_uid": series.uid,
         "study_date": found.study_date,
         "description": series.description,
-        "slices": len(series.files),
+        "slices": series.slice_count,
         "matrix": found.matrix,
         "spacing_mm": found.spacing_mm,
         "warnings": list(found.warnings),
@@ -37,7 +37,7 @@ def describe_pet(paired: PairedSeries) -> dict[str, Any]:
     return {
         "series_instance_uid": pet.series.uid,
         "description": pet.series.description,
-        "slices": len(pet.series.files),
+        "slices": pet.series.slice_count,
         "matrix": pet.matrix,
         "spacing_mm": pet.spacing_mm,
         "suv": pet.suv,

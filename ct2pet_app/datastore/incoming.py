@@ -150,7 +150,7 @@ def _refuse_strangers(own: Collection[ScannedSeries], listing: Listing) -> None:
 
 def _series_in_words(report: ScanReport) -> str:
     listed = "; ".join(
-        f"{found.series.modality} {found.series.uid}: {found.reason or f'usable, {len(found.series.files)} slices'}"
+        f"{found.series.modality} {found.series.uid}: {found.reason or f'usable, {found.series.slice_count} slices'}"
         for found in report.series
     )
     return f"found {listed or 'no DICOM series at all'}"

@@ -7,13 +7,15 @@ malformed, which `AttributeReader` remembers: never a crash, and never taken for
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable
 from functools import lru_cache
 
 from pydicom import charset, config
-from pydicom.datadict import keyword_for_tag
-from pydicom.dataelem import RawDataElement
+from pydicom.datadict import dictionary_VR, keyword_for_tag
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from lib.dicom.values import (
@@ -26,6 +28,8 @@ from lib.dicom.values import (
     parse_time,
 )
 
+Elements = dict[BaseTag, DataElement | RawDataElement]
+BINARY_NUMBERS = {"US": "H", "UL": "I", "FL": "f", "FD": "d"}  # struct's letters
 SHOWN_CHARACTERS = 40  # of a malformed value
 NOT_SHOWN = "(text)"
 UNSIGNED_LONG, TEXT_NUMBERS = "UL", ("IS", "DS")
@@ -77,10 +81,11 @@ def first_item(dataset: Dataset, tag: int) -> Dataset:
 
 
 def items_in(dataset: Dataset, tag: int) -> list[Dataset]:
-    """Return the items of a sequence; none where it is absent, empty or not delivered."""
+    """Return the items of a sequence; none where it is absent, empty, not delivered or no sequence."""
     if tag not in dataset or is_undelivered(dataset, tag):
         return []
-    return list(dataset[tag].value or ())
+    element = dataset[tag]
+    return list(element.value or ()) if element.VR == "SQ" else []
 
 
 def text_in(dataset: Dataset, tag: int) -> str:
@@ -98,11 +103,38 @@ def integer_in(dataset: Dataset, tag: int, default: int = 0) -> int:
     element = dataset.get_item(tag)
     if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
         size = len(element.value)
-        if (size == 2 and element.VR not in TEXT_NUMBERS) or (size == 4 and element.VR == UNSIGNED_LONG):
+        vr = element.VR if element.VR not in (None, "UN") else dictionary_VR(tag)  # implicit VR names none
+        if (size == 2 and vr not in TEXT_NUMBERS) or (size == 4 and vr == UNSIGNED_LONG):
             return int.from_bytes(element.value, "little" if element.is_little_endian else "big")
         number = number_in(dataset, tag)
         return default if number is None else int(number)
     return int(element.value) if element is not None and isinstance(element.value, int) else default
+
+
+def elements_of(dataset: Dataset) -> Elements:
+    """Return the elements by tag, not parsed yet."""
+    return dict(dataset.items())
+
+
+def binary_number(dataset: Dataset, tag: int) -> float | None:
+    """Return the first number of an element that stores it in binary (FD, FL, UL, US); None where it is not there."""
+    element = dataset.get_item(tag)
+    if element is None or element.value is None:
+        return None
+    value = element.value
+    if isinstance(element, RawDataElement) and isinstance(value, bytes):
+        letter = BINARY_NUMBERS[dictionary_VR(tag)]
+        order = "<" if element.is_little_endian else ">"
+        size = struct.calcsize(letter)
+        return float(struct.unpack(f"{order}{letter}", value[:size])[0]) if len(value) >= size else None
+    first = value if isinstance(value, (int, float)) else next(iter(value), None)
+    return None if first is None or isinstance(first, str) else float(first)
+
+
+def put_text(dataset: Dataset, tag: int, text: str) -> None:
+    """Set an element to text, as raw bytes; no rule of its representation is checked."""
+    value = text.encode("ascii", errors="replace")
+    dataset[tag] = RawDataElement(BaseTag(tag), dictionary_VR(tag), len(value), value, 0, False, True)
 
 
 @lru_cache(1024)

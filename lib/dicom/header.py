@@ -126,6 +126,9 @@ class SharedHeader:
         convolution_kernel: ConvolutionKernel of a CT.
         contrast_agent: ContrastBolusAgent.
         temporal_position, trigger_time: TemporalPositionIdentifier, TriggerTime; as written.
+        volumetric_properties: VolumetricProperties of a multi-frame image: VOLUME, SAMPLED or DISTORTED.
+        concatenation: Of a part of a concatenation: ConcatenationUID, which part, of how many (0 where it is not told).
+        fault: Why a multi-frame instance cannot be taken apart into frames.
         malformed: (keyword, text) of attributes that are there and cannot be read.
         undelivered: Keywords of attributes that a PACS names without their value (bulk data).
         notes: Of attributes that break DICOM's form and were read: what was written, and as what it was taken.
@@ -163,6 +166,9 @@ class SharedHeader:
     has_modality_lut: bool = False
     temporal_position: str = ""
     trigger_time: str = ""
+    volumetric_properties: str = ""
+    concatenation: tuple[str, int, int] | None = None
+    fault: str = ""
     malformed: tuple[tuple[str, str], ...] = ()
     undelivered: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -180,12 +186,16 @@ class SharedHeader:
 
 @dataclass(frozen=True, slots=True)
 class InstanceHeader:
-    """One DICOM file: where it is, who it is, where its slice lies (ImagePositionPatient, None where absent)."""
+    """One DICOM file: where it is, who it is, where its slice lies (ImagePositionPatient, None where absent).
+
+    Of a multi-frame file, one frame: which one, counted from 1; 0 where the file is one slice.
+    """
 
     path: str
     sop_instance_uid: str
     position_mm: Vector | None
     shared: SharedHeader
+    frame: int = 0
 
     @property
     def file(self) -> Path:

@@ -12,14 +12,16 @@ import numpy as np
 
 from lib.dicom.elements import uid_name
 from lib.dicom.header import PetHeader, SharedHeader
+from lib.dicom.multiframe import is_multi_frame
 from lib.dicom.order import slice_normal
 from lib.errors import SliceOrderError
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 PET_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.128"
-MULTI_FRAME = frozenset(
-    f"1.2.840.10008.5.1.4.1.1.{tail}" for tail in ("2.1", "2.2", "128.1", "130")
-)  # Enhanced and Legacy Converted Enhanced CT and PET
+NO_VOLUME = {
+    "SAMPLED": "VolumetricProperties SAMPLED: a projection, not slices of a volume",
+    "DISTORTED": "VolumetricProperties DISTORTED: a curved reformat, its pixels lie elsewhere than its plane says",
+}  # PS3.3 C.8.16.2.1.2
 PROJECTIONS = frozenset({"MIP", "MAX_IP", "MIN_IP", "MINIP", "PROJECTION IMAGE", "PROJECTION", "VOLUME RENDERING"})
 HU_TYPES = ("", "HU", "US")  # RescaleType; US is "unspecified", which CT writers use for HU as well
 AXIAL_TOLERANCE_DEG = 10.0  # slices may lean this far from the transverse plane; a sagittal reformat leans 90
@@ -52,10 +54,14 @@ def _why_not_image(shared: SharedHeader) -> str | None:
             f"a colour picture ({name}, {shared.photometric_interpretation}) stored as modality {shared.modality}, "
             "such as a console's PET/CT fusion: it holds colours, not measurements"
         )
-    if shared.sop_class_uid in MULTI_FRAME or (shared.sop_class_uid == expected and shared.number_of_frames > 1):
+    if shared.sop_class_uid == expected and shared.number_of_frames > 1:
         return f"multi-frame ({name}, {shared.number_of_frames} frames): export it as single-frame {uid_name(expected)}"
-    if shared.sop_class_uid != expected:
+    if shared.sop_class_uid != expected and not is_multi_frame(shared):
         return f"{name} stored as modality {shared.modality}, expected {uid_name(expected)}"
+    if shared.fault:
+        return shared.fault
+    if shared.volumetric_properties in NO_VOLUME:
+        return NO_VOLUME[shared.volumetric_properties]
     if "LOCALIZER" in shared.image_type:
         return "a localizer (ImageType LOCALIZER), not a slice of a volume"
     projection = next((word for word in shared.image_type if word in PROJECTIONS), None)

@@ -13,9 +13,10 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from lib.dicom.compressed import decoded_pixels
 from lib.dicom.elements import AttributeReader
 from lib.dicom.header import InstanceHeader
+from lib.dicom.multiframe import is_multi_frame
 from lib.dicom.padding import ct_padding, pet_padding
 from lib.dicom.read_header import HEADER_TAGS, TAGS, header_of, is_plain_encoding, transfer_syntax
-from lib.dicom.stored import STORED_TAGS, StoredFormat, plain_pixels
+from lib.dicom.stored import STORED_TAGS, Stored, StoredFormat, plain_pixels
 from lib.errors import DicomError, MissingAttributeError
 from lib.types import FloatArray
 
@@ -41,7 +42,8 @@ def read_slice(path: Path) -> ReadSlice:
     try:
         dataset = dcmread(path, force=True, specific_tags=PIXEL_TAGS)
         header = header_of(dataset, str(path))
-        return ReadSlice(header, _physical(dataset, header, path))
+        _refuse_several_frames(header)  # before any is decoded: a damaged file may announce a million
+        return ReadSlice(header, physical_values(dataset, header, _stored(dataset, header, path)))
     except DicomError as error:
         if str(error).startswith(path.name):
             raise
@@ -52,13 +54,33 @@ def read_slice(path: Path) -> ReadSlice:
         raise DicomError(f"{path.name}: damaged DICOM file ({error}); copy it again") from error
 
 
-def _physical(dataset: Dataset, header: InstanceHeader, path: Path) -> FloatArray:
+def _refuse_several_frames(header: InstanceHeader) -> None:
+    frames = header.shared.number_of_frames
+    if frames > 1 or is_multi_frame(header.shared):
+        raise DicomError(
+            f"{header.file.name}: multi-frame ({frames} frames), expected one slice; scan the folder again"
+        )
+
+
+def _stored(dataset: Dataset, header: InstanceHeader, path: Path) -> Stored:
     syntax = transfer_syntax(dataset)
     pixel_format = StoredFormat.of(dataset, (header.shared.rows, header.shared.columns))
     if is_plain_encoding(syntax) or syntax == DeflatedExplicitVRLittleEndian:
-        stored = plain_pixels(dataset, pixel_format)
-    else:
-        stored = decoded_pixels(path, pixel_format)
+        return plain_pixels(dataset, pixel_format)
+    return decoded_pixels(path, pixel_format)
+
+
+def physical_values(dataset: Dataset, header: InstanceHeader, stored: Stored) -> FloatArray:
+    """Return rescaled numbers, (R, C), what is padding as air in a CT and as NaN in a PET.
+
+    Args:
+        dataset: Read with at least `PIXEL_TAGS`.
+        header: Its header.
+        stored: Its stored numbers.
+
+    Raises:
+        MissingAttributeError: No RescaleSlope, or a CT without RescaleIntercept.
+    """
     slope, intercept = _rescale(dataset, header)
     values = np.multiply(stored.values, np.float32(slope), dtype=np.float32)
     values += np.float32(intercept)

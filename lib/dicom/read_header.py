@@ -51,6 +51,7 @@ TAGS = {
     "frame_reference_time": 0x00541300, "decay_factor": 0x00541321, "sex": 0x00100040,
     "size": 0x00101020, "contrast_agent": 0x00180010, "kernel": 0x00181210, "decay_correction_datetime": 0x00189701,
     "intercept": 0x00281052, "modality_lut": 0x00283000, "temporal_position": 0x00200100, "trigger_time": 0x00181060,
+    "volumetric_properties": 0x00089206,
 }  # fmt: skip
 FIRST_TAGS = tuple(bytes.fromhex(tag) for tag in ("02000000", "08000000", "08000500", "08000800"))  # little endian
 HEADER_TAGS = [*TAGS.values(), *PRIVATE_TAGS]
@@ -186,6 +187,7 @@ def _shared(dataset: Dataset, uids: dict[str, str]) -> tuple[tuple[float, ...], 
         malformed=tuple(read.malformed),
         undelivered=tuple(read.undelivered),
         notes=tuple(read.notes),
+        volumetric_properties=_text(dataset, "volumetric_properties"),
         pet=_pet(dataset) if is_pet else None,
         bed=_bed(dataset) if is_pet else None,
     )

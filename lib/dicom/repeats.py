@@ -11,9 +11,9 @@ from itertools import groupby
 
 import numpy as np
 
+from lib.dicom.frame_pixels import read_one
 from lib.dicom.header import InstanceHeader, SharedHeader
 from lib.dicom.order import SAME_PLACE_MM, slice_normal
-from lib.dicom.pixels import read_slice
 from lib.errors import DicomError, SliceOrderError
 
 Place = list[InstanceHeader]
@@ -42,14 +42,15 @@ def without_copies(headers: Iterable[InstanceHeader]) -> tuple[list[InstanceHead
         SliceOrderError: Two files with one UID and place, and different content.
         DicomError: A file that must be compared cannot be read.
     """
-    kept: dict[str, Place] = {}
-    copies = reused = 0
-    for header in sorted(headers, key=lambda header: header.path):
-        others = kept.setdefault(header.sop_instance_uid, [])
+    kept: dict[tuple[str, int], Place] = {}
+    copies: set[str] = set()
+    reused = 0
+    for header in sorted(headers, key=lambda header: (header.path, header.frame)):
+        others = kept.setdefault((header.sop_instance_uid, header.frame), [])
         same_place = [other for other in others if _distance_mm(header, other) < SAME_PLACE_MM]
         if same_place:
             _refuse_other_content(header, same_place[0])
-            copies += 1
+            copies.add(header.path)  # all frames of a file count once
             continue
         if any(header.path == other.path for other in others):  # of a PACS, which is asked by UID
             raise SliceOrderError(
@@ -61,7 +62,8 @@ def without_copies(headers: Iterable[InstanceHeader]) -> tuple[list[InstanceHead
     warnings = []
     if copies:
         warnings.append(
-            f"{copies} duplicate file(s) with a SOPInstanceUID that another file has; the first in path order is used"
+            f"{len(copies)} duplicate file(s) with a SOPInstanceUID that another file has; the first in path order is "
+            "used"
         )
     if reused:
         warnings.append(
@@ -108,7 +110,7 @@ def places_of(group: Sequence[InstanceHeader]) -> list[Place]:
     if not group or any(header.position_mm is None for header in group):
         return []
     normal = slice_normal(group[0].shared.orientation)
-    by_path = sorted(group, key=lambda header: header.path)
+    by_path = sorted(group, key=lambda header: (header.path, header.frame))
     along = np.array([header.position_mm for header in by_path], dtype=np.float64) @ normal
     order = np.argsort(along, kind="stable")
     number = np.cumsum(np.diff(along[order], prepend=along[order[0]]) >= SAME_PLACE_MM)
@@ -155,8 +157,8 @@ def _same_pixels(a: InstanceHeader, b: InstanceHeader) -> bool:
             "header: remove one of each from the PACS"
         )
     try:
-        if a.file.read_bytes() == b.file.read_bytes():
+        if a.frame == b.frame and a.file.read_bytes() == b.file.read_bytes():
             return True
     except OSError as error:
         raise DicomError(f"{a.file.name}: cannot be opened ({error.strerror}); scan the folder again") from error
-    return np.array_equal(read_slice(a.file).values, read_slice(b.file).values, equal_nan=True)
+    return np.array_equal(read_one(a).values, read_one(b).values, equal_nan=True)

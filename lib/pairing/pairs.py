@@ -82,8 +82,8 @@ def pair_record(paired: PairedSeries, *, tolerance_mm: float) -> PairRecord:
         study_instance_uid=paired.pair.ct.study_uid,
         ct_series_instance_uid=paired.pair.ct.uid,
         pet_series_instance_uid=paired.pair.pet.uid,
-        ct_slices=len(paired.pair.ct.files),
-        pet_slices=len(paired.pair.pet.files),
+        ct_slices=paired.pair.ct.slice_count,
+        pet_slices=paired.pair.pet.slice_count,
         slice_pairs=len(match.pairs),
         max_offset_mm=round(match.largest_offset_mm, 6),
     )

@@ -154,8 +154,7 @@ def _coarse(ct: Volume) -> Volume:
 def _thinned(series: Series, spacing_mm: tuple[float, float, float] | None) -> Series:
     """Return every so many slices of a CT; what is between two of them is the same patient."""
     step = 1 if spacing_mm is None else max(1, round(SLICE_MM / spacing_mm[0]))
-    step = min(step, max(1, len(series.files) // 4))
-    return replace(series, files=series.files[::step])
+    return series.every(min(step, max(1, series.slice_count // 4)))
 
 
 def _rounded(value: float | None) -> float | None:

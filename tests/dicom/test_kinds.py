@@ -12,7 +12,6 @@ from tests.dicom.builders import instance
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 ENHANCED_CT, ENHANCED_PET = "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.130"
-LEGACY_CT = "1.2.840.10008.5.1.4.1.1.2.2"
 SAGITTAL, CORONAL = [0, 1, 0, 0, 0, -1], [1, 0, 0, 0, 0, -1]
 
 
@@ -46,9 +45,8 @@ def test_slices_of_a_ct_and_of_a_corrected_pet_are_taken(modality: str, attribut
          "a colour picture (Secondary Capture Image Storage, RGB) stored as modality CT"),
         ("CT", {"PhotometricInterpretation": "PALETTE COLOR"}, "a colour picture (CT Image Storage, PALETTE COLOR)"),
         ("CT", {"SOPClassUID": SECONDARY_CAPTURE}, "Secondary Capture Image Storage stored as modality CT"),
-        ("CT", {"SOPClassUID": ENHANCED_CT, "NumberOfFrames": 60}, "multi-frame (Enhanced CT Image Storage, 60 fr"),
-        ("PT", {"SOPClassUID": ENHANCED_PET, "NumberOfFrames": 60}, "multi-frame (Enhanced PET Image Storage"),
-        ("CT", {"SOPClassUID": LEGACY_CT}, "multi-frame (Legacy Converted Enhanced CT Image Storage"),
+        ("CT", {"SOPClassUID": ENHANCED_PET}, "Enhanced PET Image Storage stored as modality CT, expected CT Image"),
+        ("PT", {"SOPClassUID": ENHANCED_CT}, "Enhanced CT Image Storage stored as modality PT, expected Positron"),
         ("CT", {"NumberOfFrames": 2}, "multi-frame (CT Image Storage, 2 frames): export it as single-frame"),
         ("CT", {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "a localizer"),
         ("CT", {"ImageType": ["DERIVED", "SECONDARY", "MIP"]}, "a projection (ImageType MIP)"),
