@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 from skimage.draw import polygon
 
+from lib.dicom.elements import uid_name
 from lib.dicom.order import SAME_PLACE_MM
 from lib.dicom.scan import ScanReport
 from lib.errors import DicomError, UnsupportedSeriesError
@@ -74,7 +74,7 @@ def read_contours(path: Path) -> tuple[Contour, ...]:
         dataset = dcmread(path, specific_tags=RTSTRUCT_TAGS)
         sop_class_uid = str(dataset.get("SOPClassUID", ""))
         if sop_class_uid != RT_STRUCTURE_SET_STORAGE:
-            found = UID(sop_class_uid).name or "a file without SOP class"
+            found = uid_name(sop_class_uid) or "a file without SOP class"
             raise UnsupportedSeriesError(f"{path.name}: {found}, expected RT Structure Set Storage")
         return _contours(dataset)
     except DicomError:

@@ -156,13 +156,14 @@ class AttributeReader:
     Attributes:
         malformed: (keyword, text) of attributes that are there and cannot be read.
         undelivered: Keywords of attributes that a PACS names without their value.
-        notes: Of attributes that break DICOM's form and were read: what was written, and as what it was taken.
+        notes: Of attributes that break DICOM's form and were read: what was written, and as what it was taken; the list
+            that was given goes on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, notes: list[str] | None = None) -> None:
         self.malformed: list[tuple[str, str]] = []
         self.undelivered: list[str] = []
-        self.notes: list[str] = []
+        self.notes: list[str] = [] if notes is None else notes
 
     def number(self, dataset: Dataset, tag: int, *, unit: str = "", quoted: bool = True) -> float | None:
         """Return one number; None where it is absent, not sure, not finite, or where several differ.

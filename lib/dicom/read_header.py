@@ -186,10 +186,10 @@ def _shared(dataset: Dataset, uids: dict[str, str]) -> tuple[tuple[float, ...], 
         trigger_time=_text(dataset, "trigger_time"),
         malformed=tuple(read.malformed),
         undelivered=tuple(read.undelivered),
+        pet=_pet(dataset, read.notes) if is_pet else None,
+        bed=_bed(dataset, read.notes) if is_pet else None,
         notes=tuple(read.notes),
         volumetric_properties=_text(dataset, "volumetric_properties"),
-        pet=_pet(dataset) if is_pet else None,
-        bed=_bed(dataset) if is_pet else None,
     )
     return position, shared
 
@@ -212,8 +212,8 @@ def _acquired_minute(dataset: Dataset) -> str:
     return moment_of(_text(dataset, "acquisition_date"), _text(dataset, "acquisition_time"))[:12]
 
 
-def _pet(dataset: Dataset) -> PetHeader:
-    read = AttributeReader()
+def _pet(dataset: Dataset, notes: list[str]) -> PetHeader:
+    read = AttributeReader(notes)
     items = items_in(dataset, TAGS["radiopharmaceuticals"])
     injection = items[0] if items else Dataset()
     if is_undelivered(dataset, TAGS["radiopharmaceuticals"]):
@@ -251,7 +251,6 @@ def _pet(dataset: Dataset) -> PetHeader:
         philips_activity_factor=read.number(dataset, private_tag(dataset, PHILIPS_PET, 0x09)),
         malformed=tuple(read.malformed),
         undelivered=tuple(read.undelivered),
-        notes=tuple(read.notes),
     )
 
 
@@ -260,8 +259,8 @@ def _injection_key(item: Dataset) -> tuple[str, ...]:
     return tuple(raw_text(item, tag) for tag in (TOTAL_DOSE, HALF_LIFE, INJECTION_TIME, INJECTION_DATETIME))
 
 
-def _bed(dataset: Dataset) -> BedHeader:
-    read = AttributeReader()
+def _bed(dataset: Dataset, notes: list[str]) -> BedHeader:
+    read = AttributeReader(notes)
     reference_ms = read.number(dataset, TAGS["frame_reference_time"], unit="ms", quoted=False)
     duration_ms = read.number(dataset, TAGS["frame_duration"], unit="ms", quoted=False)
     return BedHeader(
@@ -272,7 +271,6 @@ def _bed(dataset: Dataset) -> BedHeader:
         decay_factor=read.number(dataset, TAGS["decay_factor"], quoted=False),
         malformed=tuple(read.malformed),
         undelivered=tuple(read.undelivered),
-        notes=tuple(read.notes),
     )
 
 
