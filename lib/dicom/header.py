@@ -7,6 +7,7 @@ it shares with most of its series (`SharedHeader`, one object for all of them), 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,11 @@ class BedHeader:
     """What may differ between the bed positions of one PET series.
 
     Attributes:
-        acquisition_date, acquisition_time: As written, DA and TM; empty where absent.
+        acquisition_date, acquisition_time: DA and TM in DICOM's current form; empty where absent or malformed.
         frame_reference_time_s: Offset from the series' reference time (the file holds milliseconds).
         frame_duration_s: ActualFrameDuration.
         decay_factor: The factor that was applied to these slices, at least 1.
+        malformed, undelivered, notes: As in `SharedHeader`.
     """
 
     acquisition_date: str = ""
@@ -40,6 +42,13 @@ class BedHeader:
     frame_reference_time_s: float | None = None
     frame_duration_s: float | None = None
     decay_factor: float | None = None
+    malformed: tuple[tuple[str, str], ...] = ()
+    undelivered: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def absence(self, keyword: str) -> str:
+        """Return why an attribute has no value: missing, malformed, or not delivered by the PACS."""
+        return absence(keyword, malformed=self.malformed, undelivered=self.undelivered)
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,8 @@ class PetHeader:
     """What a PET series needs to become SUV; None or empty where the header is silent.
 
     Attributes:
-        study_date, series_date, series_time, injection_time, injection_datetime: As written (DA, DA, TM, TM, DT).
+        study_date, series_date, series_time, injection_time, injection_datetime: DA, DA, TM, TM, DT in DICOM's current
+            form (YYYYMMDD, HHMMSS.FFFFFF, as exact as it is told); empty where absent or malformed.
         weight_kg, dose_bq, half_life_s: PatientWeight, RadionuclideTotalDose, RadionuclideHalfLife.
         size_m, sex: PatientSize, PatientSex (M, F or O).
         timezone: TimezoneOffsetFromUTC, for example +0900.
@@ -58,8 +68,8 @@ class PetHeader:
             private scan time (0009,xx0D).
         private_injection_datetime: GE's private (0009,xx3B).
         philips_suv_factor, philips_activity_factor: Private (7053,xx00) and (7053,xx09) of "Philips PET Private Group".
-        malformed: (keyword, text) of attributes that are there and cannot be read.
-        undelivered: Keywords of attributes that a PACS names without their value (bulk data).
+        malformed, undelivered, notes: As in `SharedHeader`. Private attributes go by (7053,xx00), (7053,xx09),
+            (0009,xx0D), (0009,xx3B), (0071,xx22).
     """
 
     units: str = ""
@@ -89,6 +99,7 @@ class PetHeader:
     philips_activity_factor: float | None = None
     malformed: tuple[tuple[str, str], ...] = ()
     undelivered: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def absence(self, keyword: str) -> str:
         """Return why an attribute has no value: missing, malformed, or not delivered by the PACS."""
@@ -102,8 +113,10 @@ class SharedHeader:
     Attributes:
         pixel_spacing_mm: PixelSpacing, (between rows, between columns).
         orientation: ImageOrientationPatient, six cosines.
-        has_rescale: RescaleSlope is there.
-        has_intercept: RescaleIntercept is there.
+        has_rescale: RescaleSlope is there, and can be read.
+        has_intercept: RescaleIntercept is there, and can be read.
+        rescale_slope_sign: -1, 0 or 1.
+        has_modality_lut: ModalityLUTSequence is there.
         is_lossy: LossyImageCompression is 01.
         is_synthetic: SyntheticData is YES, or a DERIVED image whose SeriesDescription begins with SYNTHETIC.
         moments: When the study, the series and the acquisition were begun, of those whose date is told, in this order:
@@ -115,8 +128,10 @@ class SharedHeader:
         volumetric_properties: VolumetricProperties of a multi-frame image: VOLUME, SAMPLED or DISTORTED.
         concatenation: Of a part of a concatenation: ConcatenationUID, which part, of how many (0 where it is not told).
         fault: Why a multi-frame instance cannot be taken apart into frames.
+        temporal_position, trigger_time: TemporalPositionIdentifier, TriggerTime; as written.
         malformed: (keyword, text) of attributes that are there and cannot be read.
         undelivered: Keywords of attributes that a PACS names without their value (bulk data).
+        notes: Of attributes that break DICOM's form and were read: what was written, and as what it was taken.
     """
 
     sop_class_uid: str
@@ -150,8 +165,13 @@ class SharedHeader:
     volumetric_properties: str = ""
     concatenation: tuple[str, int, int] | None = None
     fault: str = ""
+    rescale_slope_sign: int = 1
+    has_modality_lut: bool = False
+    temporal_position: str = ""
+    trigger_time: str = ""
     malformed: tuple[tuple[str, str], ...] = ()
     undelivered: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     pet: PetHeader | None = None
     bed: BedHeader | None = None
 
@@ -181,6 +201,14 @@ class InstanceHeader:
     def file(self) -> Path:
         """The file as a path."""
         return Path(self.path)
+
+
+def notes_of(headers: Iterable[InstanceHeader]) -> tuple[str, ...]:
+    """Return what the headers' values were read as where they break DICOM's form, each note once."""
+    layers: dict[int, SharedHeader | PetHeader | BedHeader] = {}
+    for shared in {id(header.shared): header.shared for header in headers}.values():
+        layers |= {id(layer): layer for layer in (shared, shared.pet, shared.bed) if layer is not None and layer.notes}
+    return tuple(dict.fromkeys(note for layer in layers.values() for note in layer.notes))
 
 
 HEADER_FIELDS = tuple(

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 
 import numpy as np
-from pydicom.uid import UID
 
+from lib.dicom.elements import uid_name
 from lib.dicom.header import PetHeader, SharedHeader
 from lib.dicom.multiframe import is_multi_frame
 from lib.dicom.order import slice_normal
@@ -35,7 +35,7 @@ def why_not(shared: SharedHeader) -> str | None:
             "SYNTHETIC): drawn by a model, never used as a measured one"
         )
     if shared.modality not in ("CT", "PT"):
-        return f"{shared.modality} ({UID(shared.sop_class_uid).name}): not a CT or PET image series"
+        return f"{shared.modality} ({uid_name(shared.sop_class_uid)}): not a CT or PET image series"
     return _why_not_image(shared) or _why_not_plane(shared) or (_why_not_pet(shared.pet) if shared.pet else None)
 
 
@@ -48,16 +48,16 @@ def why_not_synthetic(shared: SharedHeader) -> str | None:
 
 def _why_not_image(shared: SharedHeader) -> str | None:
     expected = CT_IMAGE_STORAGE if shared.modality == "CT" else PET_IMAGE_STORAGE
-    name = UID(shared.sop_class_uid).name
+    name = uid_name(shared.sop_class_uid)
     if shared.samples_per_pixel > 1 or shared.photometric_interpretation not in ("", "MONOCHROME1", "MONOCHROME2"):
         return (
             f"a colour picture ({name}, {shared.photometric_interpretation}) stored as modality {shared.modality}, "
             "such as a console's PET/CT fusion: it holds colours, not measurements"
         )
     if shared.sop_class_uid == expected and shared.number_of_frames > 1:
-        return f"multi-frame ({name}, {shared.number_of_frames} frames): export it as single-frame {UID(expected).name}"
+        return f"multi-frame ({name}, {shared.number_of_frames} frames): export it as single-frame {uid_name(expected)}"
     if shared.sop_class_uid != expected and not is_multi_frame(shared):
-        return f"{name} stored as modality {shared.modality}, expected {UID(expected).name}"
+        return f"{name} stored as modality {shared.modality}, expected {uid_name(expected)}"
     if shared.fault:
         return shared.fault
     if shared.volumetric_properties in NO_VOLUME:
@@ -69,16 +69,35 @@ def _why_not_image(shared: SharedHeader) -> str | None:
         return f"a projection (ImageType {projection}), not a slice of a volume"
     if re.search(r"\bMIP\b", shared.series_description.upper().replace("_", " ")):
         return "a maximum intensity projection (SeriesDescription says MIP), not a slice of a volume"
+    return _why_not_rescaled(shared)
+
+
+def _why_not_rescaled(shared: SharedHeader) -> str | None:
+    unit = "HU" if shared.modality == "CT" else "Bq/mL"
+    lost = f"stored numbers cannot be turned into {unit}"
+    if shared.has_modality_lut:
+        return f"ModalityLUTSequence, a table instead of RescaleSlope and RescaleIntercept: {lost}"
     if not shared.has_rescale:
-        return "RescaleSlope is missing: stored numbers cannot be turned into HU or Bq/mL"
+        return f"{shared.absence('RescaleSlope')}: {lost}"
+    if shared.rescale_slope_sign == 0 or (shared.modality == "PT" and shared.rescale_slope_sign < 0):
+        return f"RescaleSlope is {'0' if shared.rescale_slope_sign == 0 else 'below 0'}: {lost}"
+    if not shared.has_intercept and (shared.modality == "CT" or _is_told(shared, "RescaleIntercept")):
+        return f"{shared.absence('RescaleIntercept')}: {lost}"  # of a PET it is 0 where nothing is said
     if shared.modality == "CT" and shared.rescale_type not in HU_TYPES:
         return f"RescaleType {shared.rescale_type}, expected HU (a spectral or processed CT)"
     return None
 
 
+def _is_told(shared: SharedHeader, keyword: str) -> bool:
+    return keyword in shared.undelivered or any(keyword == name for name, _ in shared.malformed)
+
+
 def _why_not_plane(shared: SharedHeader) -> str | None:
-    if shared.rows < 1 or shared.columns < 1:
-        return "Rows or Columns is missing: the file may be truncated"
+    for keyword, size in (("Rows", shared.rows), ("Columns", shared.columns)):
+        if size < 1:
+            return f"{shared.absence(keyword)}: the file may be truncated"
+    if not shared.orientation:
+        return f"{shared.absence('ImageOrientationPatient')}; slices cannot be placed"
     try:
         normal = slice_normal(shared.orientation)
     except SliceOrderError as error:

@@ -17,7 +17,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import BaseTag
 
-from lib.dicom.elements import Elements, binary_number, elements_of, first_item, items_of, put_text
+from lib.dicom.elements import first_item, integer_in, items_in, text_in
 from lib.dicom.header import InstanceHeader, SharedHeader
 from lib.dicom.multiframe_pet import (
     ENHANCED_PET,
@@ -26,7 +26,8 @@ from lib.dicom.multiframe_pet import (
     local_moment,
     name_pet_as_single_frame,
 )
-from lib.dicom.read_header import header_of, integer_in, text_in
+from lib.dicom.raw_elements import Elements, binary_number, elements_of, put_text
+from lib.dicom.read_header import header_of
 from lib.errors import DicomError
 
 ENHANCED_CT, LEGACY_CONVERTED_CT = "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"
@@ -126,7 +127,7 @@ def frames_of(dataset: Dataset, path: str) -> tuple[Frame, ...]:
         DicomError: As `read_frame_headers`.
     """
     name = Path(path).name
-    groups = items_of(dataset, FRAME_GROUPS)
+    groups = items_in(dataset, FRAME_GROUPS)
     announced = integer_in(dataset, NUMBER_OF_FRAMES, -1)
     if not groups:
         raise DicomError(f"{name}: multi-frame without PerFrameFunctionalGroupsSequence; its frames cannot be placed")
@@ -177,7 +178,7 @@ def refuse_incomplete(headers: Iterable[InstanceHeader]) -> None:
 def _flat_datasets(dataset: Dataset) -> list[Dataset]:
     """Return each frame's attributes: the frame's own before shared ones, macros before what was left unassigned."""
     for tag in (RADIOPHARMACEUTICALS, CONTRAST_AGENTS):
-        items_of(dataset, tag)  # parsed here, once, and not again with every frame
+        items_in(dataset, tag)  # parsed here, once, and not again with every frame
     top = elements_of(dataset)
     for tag in (SHARED_GROUPS, FRAME_GROUPS, NUMBER_OF_FRAMES):
         top.pop(BaseTag(tag), None)
@@ -186,7 +187,7 @@ def _flat_datasets(dataset: Dataset) -> list[Dataset]:
     unassigned = elements_of(first_item(shared, UNASSIGNED_SHARED))
     macros = _macros(shared)
     flats = []
-    for group in items_of(dataset, FRAME_GROUPS):
+    for group in items_in(dataset, FRAME_GROUPS):
         of_frame = elements_of(first_item(group, UNASSIGNED_FRAME))
         flat = Dataset({**top, **unassigned, **of_frame, **stated, **macros, **_macros(group)})
         flat.file_meta = getattr(dataset, "file_meta", FileMetaDataset())
@@ -246,11 +247,11 @@ def _name_as_single_frame(flat: Dataset) -> None:
 
 def _contrast_agents(flat: Dataset) -> str:
     """Return the names of the contrast agents that were in the patient when the frame was taken."""
-    usages = items_of(flat, CONTRAST_USAGE)
+    usages = items_in(flat, CONTRAST_USAGE)
     given = {binary_number(usage, AGENT_NUMBER) for usage in usages if text_in(usage, AGENT_ADMINISTERED) != "NO"}
     agents = [
         text_in(agent, CODE_MEANING) or "contrast agent"
-        for agent in items_of(flat, CONTRAST_AGENTS)
+        for agent in items_in(flat, CONTRAST_AGENTS)
         if not usages or binary_number(agent, AGENT_NUMBER) in given
     ]
     return ", ".join(agents)

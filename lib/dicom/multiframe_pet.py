@@ -15,8 +15,8 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from lib.dicom.elements import binary_number, elements_of, first_item, items_of, put_text
-from lib.dicom.read_header import number_in, text_in
+from lib.dicom.elements import first_item, items_in, number_in, text_in
+from lib.dicom.raw_elements import binary_number, elements_of, put_text
 from lib.dicom.times import parse_datetime
 from lib.errors import DicomError
 
@@ -78,7 +78,7 @@ def name_pet_as_single_frame(flat: Dataset) -> None:
         if applied:
             put_text(flat, CORRECTED_IMAGE, "\\".join(applied))
     if not text_in(flat, SERIES_TYPE):
-        is_gated = bool(items_of(flat, CARDIAC) or items_of(flat, RESPIRATORY))
+        is_gated = bool(items_in(flat, CARDIAC) or items_in(flat, RESPIRATORY))
         put_text(flat, SERIES_TYPE, f"{'GATED' if is_gated else 'STATIC'}\\IMAGE")
     _name_radiopharmaceutical(flat)
     _name_decay_correction(flat)
@@ -89,8 +89,8 @@ def _name_radiopharmaceutical(flat: Dataset) -> None:
     """Keep the agents that the frame shows, with their dose in Bq: an Enhanced PET numbers agents and writes MBq."""
     if text_in(flat, SOP_CLASS) != ENHANCED_PET:
         return  # converted from a single-frame PET, whose dose is in Bq
-    agents = items_of(flat, RADIOPHARMACEUTICALS)
-    shown = {binary_number(usage, AGENT_NUMBER) for usage in items_of(flat, AGENT_USAGE)}
+    agents = items_in(flat, RADIOPHARMACEUTICALS)
+    shown = {binary_number(usage, AGENT_NUMBER) for usage in items_in(flat, AGENT_USAGE)}
     kept = [agent for agent in agents if not shown or binary_number(agent, AGENT_NUMBER) in shown]
     flat[RADIOPHARMACEUTICALS] = DataElement(RADIOPHARMACEUTICALS, "SQ", Sequence([_in_bq(agent) for agent in kept]))
 
@@ -151,7 +151,7 @@ def _name_units(flat: Dataset) -> None:
 
     Without either, RescaleType may name the units of what is rescaled.
     """
-    mapping = _mapping(items_of(flat, REAL_WORLD_VALUES))
+    mapping = _mapping(items_in(flat, REAL_WORLD_VALUES))
     units, slope = text_in(flat, UNITS), number_in(flat, SLOPE)
     if mapping is None:
         if not units and text_in(flat, RESCALE_TYPE) in UNITS_OF_RESCALE:

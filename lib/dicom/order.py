@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.dicom.header import InstanceHeader
+from lib.dicom.header import InstanceHeader, SharedHeader
 from lib.errors import SliceOrderError
 from lib.imaging.geometry import Geometry
 
@@ -89,17 +89,7 @@ def slice_normal(orientation: Sequence[float]) -> NDArray[np.float64]:
 def _refuse_mixed_planes(headers: Sequence[InstanceHeader]) -> None:
     distinct = list({id(header.shared): header.shared for header in headers}.values())
     first = distinct[0]
-    missing = [
-        word
-        for word, absent in (
-            ("ImagePositionPatient", any(header.position_mm is None for header in headers)),
-            ("PixelSpacing", any(len(s.pixel_spacing_mm) != 2 or min(s.pixel_spacing_mm) <= 0 for s in distinct)),
-            ("Rows and Columns", any(s.rows < 1 or s.columns < 1 for s in distinct)),
-        )
-        if absent
-    ]
-    if missing:
-        raise SliceOrderError(f"{' and '.join(missing)} missing; slices cannot be placed")
+    _refuse_unplaced(headers, distinct)
     for other in distinct[1:]:
         if (other.rows, other.columns) != (first.rows, first.columns):
             raise SliceOrderError(
@@ -111,6 +101,21 @@ def _refuse_mixed_planes(headers: Sequence[InstanceHeader]) -> None:
             )
         if not nearly(other.orientation, first.orientation, ORIENTATION_TOLERANCE):
             raise SliceOrderError(f"slices of orientation {first.orientation} and {other.orientation} in one stack")
+
+
+def _refuse_unplaced(headers: Sequence[InstanceHeader], distinct: Sequence[SharedHeader]) -> None:
+    lost = [header.shared.absence("ImagePositionPatient") for header in headers if header.position_mm is None]
+    faults = (
+        [lost[0] + (f" in {len(lost)} of {len(headers)} slices" if len(lost) < len(headers) else "")] if lost else []
+    )
+    for shared in distinct:
+        spacing = shared.pixel_spacing_mm
+        absent = {"PixelSpacing": not spacing, "Rows": shared.rows < 1, "Columns": shared.columns < 1}
+        faults += [shared.absence(keyword) for keyword, is_absent in absent.items() if is_absent]
+        if spacing and (len(spacing) != 2 or min(spacing) <= 0):
+            faults.append(f"PixelSpacing {spacing} mm, expected two numbers above 0")
+    if faults:
+        raise SliceOrderError(f"{' and '.join(dict.fromkeys(faults))}; slices cannot be placed")
 
 
 def _refuse_repeats(along: NDArray[np.float64]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.dicom.agreement import refuse_mixed_stack
 from lib.dicom.frame_pixels import read_frames
 from lib.dicom.header import BedHeader, InstanceHeader, PetHeader, SharedHeader
 from lib.dicom.kinds import why_not, why_not_synthetic
@@ -43,7 +44,7 @@ def read_ct(series: Series) -> Volume:
 
 
 def read_pet(series: Series) -> Volume:
-    """Return a PET volume in SUVbw, g/mL.
+    """Return a PET volume in SUVbw, g/mL; NaN where its header says that nothing was measured (padding).
 
     Raises:
         MissingAttributeError: The header lacks the weight, the dose or a time; `read_activity` may still work.
@@ -109,6 +110,7 @@ def _read(series: Series, modality: str, why_other: Callable[[SharedHeader], str
                 raise DicomError(f"{name}: {piece.values.shape} pixels, expected {array.shape[1:]} as before")
             array[k] = piece.values
             headers.append(piece.header)
+        refuse_mixed_stack(headers)
         stack = order_stack(headers)
     except DicomError as error:
         raise type(error)(f"series {series.uid}: {error}") from error

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lib.dicom.agreement import rejoined
 from lib.dicom.folder import FoundFolder, walk
 from lib.dicom.header import InstanceHeader, SharedHeader
 from lib.dicom.index import Content, HeaderIndex, IndexedFile
@@ -67,7 +68,7 @@ def scan_folder(root: Path, *, index: HeaderIndex | None = None, progress: Progr
         instances, skipped = _headers(folders, index, progress)
         if index is not None:
             index.forget_folders_but(frozenset(folder.path for folder in folders), root=folders[0].path)
-        series = tuple(judge_series(group) for group in _by_series(instances))
+        series = tuple(judge_series(group) for group in rejoined(_by_series(instances)))
     return ScanReport(root, studies_of(series), series, tuple(skipped))
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.dicom.header import InstanceHeader, SharedHeader
+from lib.dicom.agreement import differing_attributes, refuse_mixed_series
+from lib.dicom.header import InstanceHeader, SharedHeader, notes_of
 from lib.dicom.multiframe import refuse_incomplete
 from lib.dicom.order import Stack
 from lib.dicom.stacks import volume_stack
@@ -65,14 +66,14 @@ class ScannedSeries:
         return None if self.geometry is None else self.geometry.spacing_mm
 
 
-def judge_series(headers: list[InstanceHeader]) -> ScannedSeries:
+def judge_series(headers: Sequence[InstanceHeader]) -> ScannedSeries:
     """Return one series from the headers of all its files: its slices in order, or why that cannot be."""
     stack: Stack | None = None
     suv: SuvState | None = None
     warnings: tuple[str, ...] = ()
     reason: str | None = None
     try:
-        _refuse_mixed_modality(headers)
+        refuse_mixed_series(headers)
         refuse_incomplete(headers)
         stack, warnings = volume_stack(headers)
         suv = _suv_of(stack)
@@ -81,7 +82,7 @@ def judge_series(headers: list[InstanceHeader]) -> ScannedSeries:
     slices = sorted(headers, key=lambda header: (header.path, header.frame)) if stack is None else stack.headers
     first = slices[0].shared
     if stack is not None:
-        warnings += _careful(first, lossy=any(header.shared.is_lossy for header in slices))
+        warnings += _careful(first, lossy=any(header.shared.is_lossy for header in slices)) + notes_of(slices)
     return ScannedSeries(
         series=_series(first, slices),
         geometry=None if stack is None else stack.geometry,
@@ -98,18 +99,12 @@ def judge_series(headers: list[InstanceHeader]) -> ScannedSeries:
     )
 
 
-def _refuse_mixed_modality(headers: list[InstanceHeader]) -> None:
-    modalities = sorted({header.shared.modality for header in headers})
-    if len(modalities) > 1:
-        raise DicomError(f"its files are of several modalities ({', '.join(modalities)}), expected one")
-
-
 def _suv_of(stack: Stack) -> SuvState | None:
     pets = {header.shared.pet for header in stack.headers if header.shared.pet is not None}
     if not pets:
         return None
     if len(pets) > 1:
-        raise DicomError(SLICES_DISAGREE)
+        raise DicomError(f"{SLICES_DISAGREE} ({differing_attributes(pets)})")
     return suv_state(pets.pop(), {header.shared.bed for header in stack.headers if header.shared.bed is not None})
 
 

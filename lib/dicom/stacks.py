@@ -1,26 +1,27 @@
 """Which of a series' files form its volume, and what is left out and why.
 
 The rule, chosen for its plainness: a series keeps its UID and **one** stack, the largest clean one; whatever else lay
-in the series is named in a warning. What cannot be split cleanly is refused as a whole, with the fault that was found.
+in the series is named in a warning. What cannot be split cleanly is refused as a whole, with the fault that was found,
+and so are parts of equal size, of which none is the one that is meant, and the time frames of a PET.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import groupby, pairwise
+from itertools import groupby
 
+from lib.dicom.agreement import refuse_mixed_stack
 from lib.dicom.header import InstanceHeader, SharedHeader
 from lib.dicom.kinds import why_not
 from lib.dicom.order import (
     ORIENTATION_TOLERANCE,
     PIXEL_SPACING_TOLERANCE_MM,
-    SAME_PLACE_MM,
     Stack,
     nearly,
     order_stack,
-    slice_normal,
 )
+from lib.dicom.repeats import PixelsNotAtHandError, places_of, times_of, without_copies, without_resent
 from lib.errors import SliceOrderError, UnsupportedSeriesError
 
 TIME_FRAMES = frozenset({"DYNAMIC", "GATED"})
@@ -36,22 +37,29 @@ def volume_stack(headers: Sequence[InstanceHeader]) -> tuple[Stack, tuple[str, .
     Raises:
         UnsupportedSeriesError: No file of the series is a usable slice; the message is the commonest reason.
         SliceOrderError: The slices do not form a clean stack, whole or in parts.
+        DicomError: Slices that repeat cannot be compared.
     """
-    headers, warnings = _without_duplicates(headers)
-    headers, refused = _usable(headers)
-    warnings += refused
+    usable, refused = _usable(headers)
+    headers, copies = without_copies(usable)
+    warnings = refused + copies
     groups = _by_plane(headers)
+    resent = 0
     stacks: list[Stack] = []
     faults: list[SliceOrderError] = []
     for group in groups:
         try:
-            stacks.append(_clean_stack(group))
+            stack, told, copies_left_out = _clean_stack(group)
         except SliceOrderError as error:
             faults.append(error)
+        else:
+            stacks.append(stack)
+            resent += copies_left_out
+            warnings += told
     if not stacks:
-        raise faults[0]  # of the largest group
-    kept = max(stacks, key=lambda stack: len(stack.headers))
-    left_out = len(headers) - len(kept.headers)
+        fault = faults[0]  # of the largest group
+        raise SliceOrderError("; ".join([str(fault), *refused])) from fault
+    kept = _largest(stacks, "matrix, pixel size or orientation")
+    left_out = len(headers) - resent - len(kept.headers)
     if left_out:
         warnings.append(
             f"several stacks in one series: the largest is used ({len(kept.headers)} slices of "
@@ -60,19 +68,7 @@ def volume_stack(headers: Sequence[InstanceHeader]) -> tuple[Stack, tuple[str, .
     return kept, tuple(warnings)
 
 
-def _without_duplicates(headers: Sequence[InstanceHeader]) -> tuple[list[InstanceHeader], list[str]]:
-    """Keep one file of each SOPInstanceUID: the first in path order, so that every scan keeps the same one."""
-    first: dict[tuple[str, int], InstanceHeader] = {}
-    for header in sorted(headers, key=lambda header: header.path):
-        first.setdefault((header.sop_instance_uid, header.frame), header)
-    copies = 0
-    if len(first) < len(headers):  # frames count with their file
-        copies = len({header.path for header in headers}) - len({header.path for header in first.values()})
-    warning = f"{copies} duplicate file(s) with a SOPInstanceUID that another file has; the first in path order is used"
-    return list(first.values()), [warning] if copies else []
-
-
-def _usable(headers: list[InstanceHeader]) -> tuple[list[InstanceHeader], list[str]]:
+def _usable(headers: Sequence[InstanceHeader]) -> tuple[list[InstanceHeader], list[str]]:
     verdicts = {shared: why_not(shared) for shared in {header.shared for header in headers}}
     usable = [header for header in headers if verdicts[header.shared] is None]
     reasons = Counter(reason for header in headers if (reason := verdicts[header.shared]) is not None)
@@ -105,19 +101,55 @@ def _same_plane(a: SharedHeader, b: SharedHeader) -> bool:
     )
 
 
-def _clean_stack(group: list[InstanceHeader]) -> Stack:
-    """Return the group as one stack, or its largest clean part by acquisition or image type."""
+def _clean_stack(group: list[InstanceHeader]) -> tuple[Stack, list[str], int]:
+    """Return the group as one stack, or its largest clean part; warnings; and how many copies were left out."""
+    refuse_mixed_stack(group)
     try:
-        return order_stack(group)
+        return order_stack(group), [], 0
     except SliceOrderError as fault:
-        if _holds_time_frames(group):
-            series_type = group[0].shared.pet.series_type[0] if group[0].shared.pet else ""
-            raise SliceOrderError(f"SeriesType {series_type}: {fault}; send the static series") from fault
-        for _, attribute in SPLITTERS:
+        unknown: PixelsNotAtHandError | None = None
+        try:
+            unique = without_resent(group)
+        except PixelsNotAtHandError as error:
+            unique, unknown = None, error
+        if unique is not None:
+            slices, warnings = unique
+            return order_stack(slices), warnings, len(group) - len(slices)
+        _refuse_time_frames(group, fault)
+        for name, attribute in SPLITTERS:
             stacks = _stacks_by(group, attribute)
             if stacks:
-                return max(stacks, key=lambda stack: len(stack.headers))
+                return _largest(stacks, name), [], 0
+        if unknown is not None:
+            raise SliceOrderError(str(unknown)) from fault
         raise
+
+
+def _refuse_time_frames(group: list[InstanceHeader], fault: SliceOrderError) -> None:
+    """Refuse a group whose slices at one place are of several times: a part of it is one moment, not the series."""
+    told_by = times_of(group)
+    kinds = {
+        header.shared.pet.series_type[0] for header in group if header.shared.pet and header.shared.pet.series_type
+    }
+    dynamic = sorted(kinds & TIME_FRAMES)
+    if dynamic and len(places_of(group)) < len(group):
+        raise SliceOrderError(f"SeriesType {dynamic[0]}: {fault}; send the static series") from fault
+    if told_by:
+        raise SliceOrderError(
+            f"time frames (by {', '.join(told_by)}): slices lie where others of another time lie, and one frame is not "
+            "the series; send the static series"
+        ) from fault
+
+
+def _largest(stacks: list[Stack], told_by: str) -> Stack:
+    most = max(len(stack.headers) for stack in stacks)
+    largest = [stack for stack in stacks if len(stack.headers) == most]
+    if len(largest) > 1:
+        raise SliceOrderError(
+            f"{len(largest)} stacks of {most} slices each in one series (by {told_by}): which one is meant cannot be "
+            "told; send each as a series of its own"
+        )
+    return largest[0]
 
 
 def _stacks_by(group: list[InstanceHeader], attribute: Callable[[SharedHeader], object]) -> list[Stack]:
@@ -133,13 +165,3 @@ def _stacks_by(group: list[InstanceHeader], attribute: Callable[[SharedHeader], 
         except SliceOrderError:
             continue  # this part is left out; the caller counts and names what is
     return stacks
-
-
-def _holds_time_frames(group: list[InstanceHeader]) -> bool:
-    """Return whether a PET group is a dynamic or gated one: then a part of it is one moment, not the series."""
-    pets = {header.shared.pet for header in group if header.shared.pet is not None}
-    if not any(TIME_FRAMES.intersection(pet.series_type[:1]) for pet in pets):
-        return False
-    normal = slice_normal(group[0].shared.orientation)
-    along = sorted(float(normal @ header.position_mm) for header in group if header.position_mm is not None)
-    return any(b - a < SAME_PLACE_MM for a, b in pairwise(along))

@@ -56,7 +56,7 @@ def test_slices_of_a_ct_and_of_a_corrected_pet_are_taken(modality: str, attribut
         ("CT", {"ImageOrientationPatient": None}, "ImageOrientationPatient is missing"),
         ("CT", {"RescaleSlope": None}, "RescaleSlope is missing"),
         ("CT", {"RescaleType": "Z_EFF"}, "RescaleType Z_EFF, expected HU"),
-        ("CT", {"Rows": None}, "Rows or Columns is missing"),
+        ("CT", {"Rows": None}, "Rows is missing: the file may be truncated"),
         ("PT", {"CorrectedImage": ["DECY", "SCAT"]}, "not attenuation-corrected: CorrectedImage lists DECY, SCAT"),
         ("PT", {"CorrectedImage": None}, "not attenuation-corrected: CorrectedImage lists nothing"),
         ("PT", {"CorrectedImage": ["NORM"], "AttenuationCorrectionMethod": "measured"}, "not attenuation-corrected"),

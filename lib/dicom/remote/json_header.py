@@ -1,24 +1,29 @@
 """One instance of DICOM JSON (PS3.18 F) to one `InstanceHeader`: the same reader as for files, without a file.
 
-Values go in as the bytes a file would hold, so that a value that breaks its representation's rules is a missing value
-here, too.
+Values go in as the bytes a file would hold, so that a value that breaks its representation's rules is treated alike.
 """
 
 from __future__ import annotations
 
+import base64
 import struct
 from collections.abc import Mapping
 from typing import Any
 
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
+from pydicom.values import convert_SQ
 
-from lib.dicom.elements import BINARY_NUMBERS
+from lib.dicom.elements import Undelivered
 from lib.dicom.header import InstanceHeader
 from lib.dicom.multiframe import is_multi_frame, slice_headers_of
+from lib.dicom.private import PRIVATE_TAGS
+from lib.dicom.raw_elements import BINARY_NUMBERS
 from lib.dicom.read_header import HEADER_TAGS, header_of
+from lib.dicom.remote.bulk_data import is_bulk, unsaid_factors
 from lib.errors import DicomError
 
 CHARACTER_SET = 0x00080005
@@ -26,65 +31,99 @@ WANTED = frozenset(HEADER_TAGS)
 UTF_8 = b"ISO_IR 192"  # DICOM JSON is UTF-8, whatever its SpecificCharacterSet says of the file
 
 
-def slice_headers_from_json(instance: Mapping[str, Any], path: str) -> tuple[InstanceHeader, ...]:
+def slice_headers_from_json(
+    instance: Mapping[str, Any], path: str, *, whole: Dataset | None = None
+) -> tuple[InstanceHeader, ...]:
     """Return the headers of an instance's slices as WADO-RS metadata tells them, as many as it has frames.
 
-    Args:
-        instance: Elements by tag, eight hexadecimal digits.
-        path: Where its file will lie.
-
     Raises:
-        DicomError: No DICOM JSON, or without the UIDs every instance has.
+        DicomError: As `header_from_json`, which describes the arguments.
     """
-    header = header_from_json(instance, path)
+    header = header_from_json(instance, path, whole=whole)
     if not is_multi_frame(header.shared):
         return (header,)
     try:
-        return slice_headers_of(header, _dataset(instance, all_elements=True))
+        return slice_headers_of(header, _dataset(instance, whole, all_elements=True))
     except DicomError:
         raise
     except Exception as error:  # a damaged answer can hold anything
         raise DicomError(f"metadata that is no DICOM JSON ({type(error).__name__}: {error})") from error
 
 
-def header_from_json(instance: Mapping[str, Any], path: str) -> InstanceHeader:
+def header_from_json(instance: Mapping[str, Any], path: str, *, whole: Dataset | None = None) -> InstanceHeader:
     """Return the header of an instance as WADO-RS metadata tells it.
 
     Args:
         instance: Elements by tag, eight hexadecimal digits.
         path: Where its file will lie.
+        whole: An instance that holds the values the metadata leaves out (`bulk_data.py`); without it, or where it lacks
+            one, the attribute is said not to be delivered.
 
     Raises:
         DicomError: No DICOM JSON, or without the UIDs every instance has.
     """
     try:
-        return header_of(_dataset(instance), path)
+        dataset = _dataset(instance, whole)
+        unsaid = unsaid_factors(instance)
+        return header_of(_with_private(dataset, whole, unsaid) if unsaid else dataset, path)
     except DicomError:
         raise
     except Exception as error:  # a damaged answer can hold anything
         raise DicomError(f"metadata that is no DICOM JSON ({type(error).__name__}: {error})") from error
 
 
-def _dataset(elements: Mapping[str, Any], *, all_elements: bool = False) -> Dataset:
-    dataset = Dataset()
+def _dataset(elements: Mapping[str, Any], whole: Dataset | None, *, all_elements: bool = False) -> Dataset:
+    found: dict[BaseTag, DataElement | RawDataElement] = {}  # a Dataset would convert private values as they are put
     for name, element in elements.items():
-        tag = int(name, 16)
+        tag = BaseTag(int(name, 16))
         if not all_elements and tag not in WANTED:
             continue
         values = [value for value in element.get("Value", ()) if value is not None]
-        if element["vr"] == "SQ":
-            items = [_dataset(item, all_elements=True) for item in values]
-            dataset[tag] = DataElement(tag, "SQ", Sequence(items))
+        if is_bulk(element):
+            found[tag] = _left_out(tag, whole)
+        elif "InlineBinary" in element:
+            found[tag] = _inline(tag, element)
+        elif element["vr"] == "SQ":
+            parts = [*(whole[tag].value or ())] if whole is not None and tag in whole else []
+            parts += [None] * len(values)
+            items = [_dataset(item, part, all_elements=True) for item, part in zip(values, parts, strict=False)]
+            found[tag] = DataElement(tag, "SQ", Sequence(items))
         elif all(isinstance(value, (str, int, float)) for value in values):
-            dataset[tag] = _raw(tag, element["vr"], values)
-    dataset[CHARACTER_SET] = RawDataElement(BaseTag(CHARACTER_SET), "CS", len(UTF_8), UTF_8, 0, False, True)
-    return dataset
+            found[tag] = _raw(tag, element["vr"], values)
+    charset = BaseTag(CHARACTER_SET)
+    found[charset] = RawDataElement(charset, "CS", len(UTF_8), UTF_8, 0, False, True)
+    return Dataset(found)
 
 
-def _raw(tag: int, vr: str, values: list[Any]) -> RawDataElement:
+def _with_private(dataset: Dataset, whole: Dataset | None, unsaid: tuple[tuple[int, ...], ...]) -> Dataset:
+    """Return the dataset with the private elements that its metadata does not even name."""
+    tags = dataset.keys()  # the Dataset itself yields its elements
+    found = {tag: dataset.get_item(tag) for tag in tags}
+    if whole is None:
+        found |= {BaseTag(tag): _left_out(BaseTag(tag), None) for (tag,) in unsaid}
+    else:
+        found |= {BaseTag(tag): whole.get_item(tag) for tag in PRIVATE_TAGS if tag in whole}
+    return Dataset(found)
+
+
+def _left_out(tag: BaseTag, whole: Dataset | None) -> DataElement | RawDataElement:
+    if whole is None or tag not in whole:
+        return RawDataElement(tag, "UN", 0, Undelivered(), 0, False, True)
+    return whole.get_item(tag)
+
+
+def _inline(tag: BaseTag, element: Mapping[str, Any]) -> DataElement | RawDataElement:
+    """Return the bytes of a value: what a server does not know it gives as UN, in little endian."""
+    content = base64.b64decode(element["InlineBinary"], validate=True)
+    if dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ":  # a sequence of unknown type is in implicit VR (PS3.5)
+        return DataElement(tag, "SQ", convert_SQ(content, True, True))
+    return RawDataElement(tag, element["vr"], len(content), content, 0, False, True)
+
+
+def _raw(tag: BaseTag, vr: str, values: list[Any]) -> RawDataElement:
     numbers = (int, float) if vr in ("FD", "FL") else (int,)
     if vr in BINARY_NUMBERS and all(isinstance(value, numbers) for value in values):
         content = struct.pack(f"<{len(values)}{BINARY_NUMBERS[vr]}", *values)
     else:
         content = "\\".join(str(value) for value in values).encode()
-    return RawDataElement(BaseTag(tag), vr, len(content), content, 0, False, True)
+    return RawDataElement(tag, vr, len(content), content, 0, False, True)

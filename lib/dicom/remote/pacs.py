@@ -19,15 +19,22 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from lib.dicom.header import InstanceHeader
+from lib.dicom.remote.bulk_data import whole_instances
 from lib.dicom.remote.json_header import slice_headers_from_json
 from lib.dicom.remote.session import Credentials, HttpStatusError, PacsSession, checked_url
 from lib.errors import CT2PETError, DicomError, InputError, RemoteError
+
+logger = logging.getLogger(__name__)
 
 UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
 PAGE = 500  # series a question; a PACS may give fewer
 STORED_AT_ONCE_BYTES = 32 * 10**6  # in one request; a PACS's web server has a limit of its own
 WHOLE_BODY = 1 << 62  # bytes a chunk of a request: one with a length can be repeated, one in chunks cannot
 SERIES_UID, STUDY_UID, MODALITY, INSTANCES, SOP_UID = "0020000E", "0020000D", "00080060", "00201209", "00080018"
+
+
+class AnswerError(RemoteError):
+    """An answer that cannot be understood."""
 
 
 @dataclass(frozen=True)
@@ -109,23 +116,36 @@ class Pacs:
             DicomError: The series is no longer in the PACS.
             RemoteError: The PACS cannot be asked, or its answer cannot be understood.
         """
+        what = f"series {series.uid}"
         try:
             question = partial(self._client.retrieve_series_metadata, series.study_uid, series.uid)
-            answer = self._ask(question, f"series {series.uid}")
+            answer = self._ask(question, what)
         except HttpStatusError as error:
-            raise _of_series(error, f"series {series.uid}") from error
-        for instance in answer:
+            raise _of_series(error, what) from error
+        wholes = whole_instances(answer, partial(self._whole_or_none, series), what=what)
+        for instance, whole in zip(answer, wholes, strict=True):
             uid = _first(instance, SOP_UID)
             if not UID.fullmatch(uid):
                 yield "an instance whose SOPInstanceUID is missing or no UID"
                 continue
             try:
-                headers = slice_headers_from_json(instance, str(folder / f"{uid}.dcm"))
+                headers = slice_headers_from_json(instance, str(folder / f"{uid}.dcm"), whole=whole)
             except DicomError as error:
                 yield str(error)
                 continue
             other = headers[0].shared.series_instance_uid != series.uid
             yield f"{uid}: sent as of series {series.uid}, and is of another" if other else headers
+
+    def _whole_or_none(self, series: RemoteSeries, instance: Mapping[str, Any]) -> Dataset | None:
+        """Return an instance; None where the PACS refuses it, no longer has it, or sends what is none."""
+        uid = _first(instance, SOP_UID)
+        if not UID.fullmatch(uid):
+            return None
+        try:
+            return self.fetch(series.study_uid, series.uid, uid)
+        except (DicomError, HttpStatusError, AnswerError) as error:  # unreachable: the series is asked for again later
+            logger.warning("%s", error)
+            return None
 
     def fetch(self, study_uid: str, series_uid: str, sop_uid: str) -> Dataset:
         """Return one instance as it is stored, pixels not decoded.
@@ -170,7 +190,7 @@ class Pacs:
         except CT2PETError:
             raise
         except Exception as error:  # JSON, multipart and DICOM parsers raise all kinds of things
-            raise RemoteError(f"{self.url}: {what} cannot be understood ({type(error).__name__}: {error})") from error
+            raise AnswerError(f"{self.url}: {what} cannot be understood ({type(error).__name__}: {error})") from error
 
 
 def _instance_in(path: Path) -> Dataset:

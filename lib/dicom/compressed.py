@@ -1,0 +1,84 @@
+"""Stored numbers of a compressed slice (JPEG, JPEG-LS, JPEG 2000, RLE), decoded by SimpleITK's GDCM.
+
+GDCM rescales what it decodes, in its own way: it reads the header itself, and rounds. So it is given the compressed
+pixels with a slope of 1 and an intercept of 0, and gives back the stored numbers, which are then treated as any others.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import FileDataset, FileMetaDataset
+
+from lib.dicom.elements import uid_name
+from lib.dicom.read_header import transfer_syntax
+from lib.dicom.stored import Stored, StoredFormat, refuse_sign_bit
+from lib.errors import DicomError
+
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # the plainest image: GDCM asks for the fewest attributes
+UNSIGNED = 0
+
+
+def decoded_pixels(path: Path, pixel_format: StoredFormat) -> Stored:
+    """Return the stored numbers of a compressed file.
+
+    Raises:
+        DicomError: Its compression cannot be undone here, or what it decodes to is not the slice the header tells of.
+        MissingAttributeError: No PixelRepresentation, where it matters.
+    """
+    whole = dcmread(path, force=True)
+    return decoded(whole.PixelData, transfer_syntax(whole), pixel_format)
+
+
+def decoded(pixel_data: bytes, transfer_syntax_uid: str, pixel_format: StoredFormat) -> Stored:
+    """Return the stored numbers of one slice's compressed, encapsulated pixels.
+
+    Raises:
+        DicomError, MissingAttributeError: As `decoded_pixels`.
+    """
+    import SimpleITK as sitk  # here, because it takes longer to load than most folders do to scan
+
+    if pixel_format.high_bit != pixel_format.bits - 1:
+        raise DicomError(f"HighBit {pixel_format.high_bit} of compressed pixels, expected {pixel_format.bits - 1}")
+    syntax = uid_name(transfer_syntax_uid)
+    with tempfile.TemporaryDirectory(prefix="ct2pet-") as folder:
+        bare = Path(folder) / "bare.dcm"
+        _bare(pixel_data, transfer_syntax_uid, pixel_format).save_as(bare, write_like_original=False)
+        try:
+            reader = sitk.ImageFileReader()
+            reader.SetImageIO("GDCMImageIO")
+            reader.SetFileName(str(bare))
+            values = sitk.GetArrayFromImage(reader.Execute())
+        except RuntimeError as error:
+            raise DicomError(
+                f"its compression ({syntax}) cannot be decoded here; export it uncompressed (Explicit VR Little Endian)"
+            ) from error
+    rows, columns = pixel_format.shape
+    if values.shape[-2:] != (rows, columns) or values.size != rows * columns:
+        raise DicomError(f"{syntax} decodes to {values.shape}, expected one slice of {(rows, columns)}")
+    stored = values.reshape(rows, columns)
+    if pixel_format.is_signed is None:
+        refuse_sign_bit(stored, pixel_format)
+    return Stored(stored, stored, pixel_format)
+
+
+def _bare(pixel_data: bytes, transfer_syntax_uid: str, pixel_format: StoredFormat) -> FileDataset:
+    """Return the compressed pixels with a header that says how to decode them, and nothing else."""
+    bare = FileDataset(None, {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
+    bare.is_little_endian, bare.is_implicit_VR = True, False
+    bare.SOPClassUID, bare.SOPInstanceUID = SECONDARY_CAPTURE, "2.25.1"
+    bare.Modality = "OT"
+    bare.SamplesPerPixel, bare.PhotometricInterpretation = 1, "MONOCHROME2"
+    bare.Rows, bare.Columns = pixel_format.shape
+    bare.BitsAllocated, bare.BitsStored, bare.HighBit = pixel_format.allocated, pixel_format.bits, pixel_format.high_bit
+    bare.PixelRepresentation = int(pixel_format.is_signed or UNSIGNED)
+    bare.RescaleSlope, bare.RescaleIntercept = "1", "0"
+    bare.PixelData = pixel_data
+    bare["PixelData"].VR = "OB"
+    bare["PixelData"].is_undefined_length = True
+    bare.file_meta.MediaStorageSOPClassUID = bare.SOPClassUID
+    bare.file_meta.MediaStorageSOPInstanceUID = bare.SOPInstanceUID
+    bare.file_meta.TransferSyntaxUID = transfer_syntax_uid
+    return bare
