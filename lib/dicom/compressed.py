@@ -29,20 +29,14 @@ def decoded_pixels(path: Path, pixel_format: StoredFormat) -> Stored:
         MissingAttributeError: No PixelRepresentation, where it matters.
     """
     whole = dcmread(path, force=True)
-    return decode_pixels(whole.PixelData, transfer_syntax(whole), pixel_format)
+    return decoded(whole.PixelData, transfer_syntax(whole), pixel_format)
 
 
-def decode_pixels(packed: bytes, transfer_syntax_uid: str, pixel_format: StoredFormat) -> Stored:
-    """Return the stored numbers of one compressed slice, (R, C).
-
-    Args:
-        packed: PixelData, encapsulated.
-        transfer_syntax_uid: How it is compressed.
-        pixel_format: Of the slice.
+def decoded(pixel_data: bytes, transfer_syntax_uid: str, pixel_format: StoredFormat) -> Stored:
+    """Return the stored numbers of one slice's compressed, encapsulated pixels.
 
     Raises:
-        DicomError: As `decoded_pixels`.
-        MissingAttributeError: As `decoded_pixels`.
+        DicomError, MissingAttributeError: As `decoded_pixels`.
     """
     import SimpleITK as sitk  # here, because it takes longer to load than most folders do to scan
 
@@ -51,7 +45,7 @@ def decode_pixels(packed: bytes, transfer_syntax_uid: str, pixel_format: StoredF
     syntax = uid_name(transfer_syntax_uid)
     with tempfile.TemporaryDirectory(prefix="ct2pet-") as folder:
         bare = Path(folder) / "bare.dcm"
-        _bare(packed, transfer_syntax_uid, pixel_format).save_as(bare, write_like_original=False)
+        _bare(pixel_data, transfer_syntax_uid, pixel_format).save_as(bare, write_like_original=False)
         try:
             reader = sitk.ImageFileReader()
             reader.SetImageIO("GDCMImageIO")
@@ -70,7 +64,7 @@ def decode_pixels(packed: bytes, transfer_syntax_uid: str, pixel_format: StoredF
     return Stored(stored, stored, pixel_format)
 
 
-def _bare(packed: bytes, transfer_syntax_uid: str, pixel_format: StoredFormat) -> FileDataset:
+def _bare(pixel_data: bytes, transfer_syntax_uid: str, pixel_format: StoredFormat) -> FileDataset:
     """Return the compressed pixels with a header that says how to decode them, and nothing else."""
     bare = FileDataset(None, {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
     bare.is_little_endian, bare.is_implicit_VR = True, False
@@ -81,7 +75,7 @@ def _bare(packed: bytes, transfer_syntax_uid: str, pixel_format: StoredFormat) -
     bare.BitsAllocated, bare.BitsStored, bare.HighBit = pixel_format.allocated, pixel_format.bits, pixel_format.high_bit
     bare.PixelRepresentation = int(pixel_format.is_signed or UNSIGNED)
     bare.RescaleSlope, bare.RescaleIntercept = "1", "0"
-    bare.PixelData = packed
+    bare.PixelData = pixel_data
     bare["PixelData"].VR = "OB"
     bare["PixelData"].is_undefined_length = True
     bare.file_meta.MediaStorageSOPClassUID = bare.SOPClassUID

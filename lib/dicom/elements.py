@@ -7,15 +7,13 @@ malformed, which `AttributeReader` remembers: never a crash, and never taken for
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Callable
 from functools import lru_cache
 
 from pydicom import charset, config
-from pydicom.datadict import dictionary_VR, keyword_for_tag
-from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from lib.dicom.values import (
@@ -28,8 +26,6 @@ from lib.dicom.values import (
     parse_time,
 )
 
-Elements = dict[BaseTag, DataElement | RawDataElement]
-BINARY_NUMBERS = {"US": "H", "UL": "I", "FL": "f", "FD": "d"}  # struct's letters
 SHOWN_CHARACTERS = 40  # of a malformed value
 NOT_SHOWN = "(text)"
 UNSIGNED_LONG, TEXT_NUMBERS = "UL", ("IS", "DS")
@@ -81,11 +77,10 @@ def first_item(dataset: Dataset, tag: int) -> Dataset:
 
 
 def items_in(dataset: Dataset, tag: int) -> list[Dataset]:
-    """Return the items of a sequence; none where it is absent, empty, not delivered or no sequence."""
+    """Return the items of a sequence; none where it is absent, empty or not delivered."""
     if tag not in dataset or is_undelivered(dataset, tag):
         return []
-    element = dataset[tag]
-    return list(element.value or ()) if element.VR == "SQ" else []
+    return list(dataset[tag].value or ())
 
 
 def text_in(dataset: Dataset, tag: int) -> str:
@@ -102,8 +97,7 @@ def integer_in(dataset: Dataset, tag: int, default: int = 0) -> int:
     """Return an unsigned short, or an integer string; `default` where it is absent or malformed."""
     element = dataset.get_item(tag)
     if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
-        size = len(element.value)
-        vr = element.VR if element.VR not in (None, "UN") else dictionary_VR(tag)  # implicit VR names none
+        size, vr = len(element.value), element.VR or _usual_vr(tag)
         if (size == 2 and vr not in TEXT_NUMBERS) or (size == 4 and vr == UNSIGNED_LONG):
             return int.from_bytes(element.value, "little" if element.is_little_endian else "big")
         number = number_in(dataset, tag)
@@ -111,30 +105,10 @@ def integer_in(dataset: Dataset, tag: int, default: int = 0) -> int:
     return int(element.value) if element is not None and isinstance(element.value, int) else default
 
 
-def elements_of(dataset: Dataset) -> Elements:
-    """Return the elements by tag, not parsed yet."""
-    return dict(dataset.items())
-
-
-def binary_number(dataset: Dataset, tag: int) -> float | None:
-    """Return the first number of an element that stores it in binary (FD, FL, UL, US); None where it is not there."""
-    element = dataset.get_item(tag)
-    if element is None or element.value is None:
-        return None
-    value = element.value
-    if isinstance(element, RawDataElement) and isinstance(value, bytes):
-        letter = BINARY_NUMBERS[dictionary_VR(tag)]
-        order = "<" if element.is_little_endian else ">"
-        size = struct.calcsize(letter)
-        return float(struct.unpack(f"{order}{letter}", value[:size])[0]) if len(value) >= size else None
-    first = value if isinstance(value, (int, float)) else next(iter(value), None)
-    return None if first is None or isinstance(first, str) else float(first)
-
-
-def put_text(dataset: Dataset, tag: int, text: str) -> None:
-    """Set an element to text, as raw bytes; no rule of its representation is checked."""
-    value = text.encode("ascii", errors="replace")
-    dataset[tag] = RawDataElement(BaseTag(tag), dictionary_VR(tag), len(value), value, 0, False, True)
+@lru_cache(1024)
+def _usual_vr(tag: int) -> str:
+    """Return the VR of an element whose file, in implicit VR, does not say it; empty for a private one."""
+    return dictionary_VR(tag) if dictionary_has_tag(tag) else ""
 
 
 @lru_cache(1024)

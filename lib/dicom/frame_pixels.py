@@ -1,7 +1,7 @@
 """The pixels of the frames of a multi-frame file, each rescaled by its own slope and intercept.
 
-Uncompressed frames are read from the file one at a time. Compressed ones are unpacked first, each alone: the decoder
-would rescale all frames by the slope of the first.
+Uncompressed frames are read from the file one at a time, compressed ones decoded one at a time: a decoder that is given
+the whole file rescales all frames by the slope of the first.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from pydicom.encaps import encapsulate, generate_pixel_data_frame
 from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from lib.dicom.compressed import decode_pixels
-from lib.dicom.elements import elements_of, integer_in
+from lib.dicom.compressed import decoded
+from lib.dicom.elements import items_in
 from lib.dicom.header import InstanceHeader
 from lib.dicom.multiframe import FRAME_GROUPS, Frame, frames_of
 from lib.dicom.pixels import ReadSlice, physical_values, read_slice
-from lib.dicom.read_header import TAGS, is_plain_encoding, transfer_syntax
+from lib.dicom.raw_elements import elements_of
+from lib.dicom.read_header import is_plain_encoding, transfer_syntax
 from lib.dicom.stored import PIXEL_DATA, Stored, StoredFormat, plain_pixels
 from lib.errors import DicomError
 
 
-def read_one(header: InstanceHeader) -> ReadSlice:
-    """Return the slice of a header: its file, or its frame of a multi-frame file.
+def read_header_slice(header: InstanceHeader) -> ReadSlice:
+    """Return the slice of a header, rescaled: a file, or one frame of it.
 
     Raises:
-        DicomError: As `read_frames`.
+        DicomError, MissingAttributeError: As `read_slice` and `read_frames`.
     """
     return next(read_frames(header.file, [header.frame])) if header.frame else read_slice(header.file)
 
@@ -45,12 +46,14 @@ def read_frames(path: Path, wanted: Collection[int]) -> Iterator[ReadSlice]:
     Raises:
         DicomError: Missing, damaged, truncated, without one of the frames, or compressed in a way that cannot be undone
             here.
-        MissingAttributeError: A frame without RescaleSlope.
+        MissingAttributeError: A frame without RescaleSlope, or of a CT without RescaleIntercept.
     """
     try:
         yield from _read_frames(path, frozenset(wanted))
-    except DicomError:
-        raise
+    except DicomError as error:
+        if str(error).startswith(path.name):
+            raise
+        raise type(error)(f"{path.name}: {error}") from error
     except OSError as error:
         raise DicomError(f"{path.name}: cannot be opened ({error.strerror}); scan the folder again") from error
     except Exception as error:  # a damaged file can make a parser raise anything
@@ -65,37 +68,43 @@ def _read_frames(path: Path, wanted: frozenset[int]) -> Iterator[ReadSlice]:
         frames = {frame.header.frame: frame for frame in frames_of(dataset, str(path)) if frame.header.frame in wanted}
         if len(frames) < len(wanted):
             lost = min(wanted - set(frames))
-            raise DicomError(f"{path.name}: frame {lost} is not there any more; scan the folder again")
+            raise DicomError(f"frame {lost} is not there any more; scan the folder again")
         if is_plain_encoding(syntax):
-            for frame in frames.values():
-                file.seek(pixels_start + (frame.header.frame - 1) * _frame_bytes(frame))
-                yield _with_pixels(frame, file.read(_frame_bytes(frame)))
+            for number, frame in frames.items():
+                size = _frame_bytes(frame)
+                file.seek(pixels_start + (number - 1) * size)
+                yield _plain(frame, file.read(size))
             return
     whole = dcmread(path, force=True, specific_tags=[PIXEL_DATA]).get_item(PIXEL_DATA)
     pixels = whole.value if whole is not None and isinstance(whole.value, bytes) else b""
     if syntax == DeflatedExplicitVRLittleEndian:
         for number, frame in frames.items():
             size = _frame_bytes(frame)
-            yield _with_pixels(frame, pixels[(number - 1) * size : number * size])
-        return
-    yield from _unpacked(pixels, frames, count=len(dataset[FRAME_GROUPS].value))
+            yield _plain(frame, pixels[(number - 1) * size : number * size])
+    else:
+        yield from _decoded(pixels, syntax, frames, count=len(items_in(dataset, FRAME_GROUPS)))
 
 
-def _frame_bytes(frame: Frame) -> int:
-    shared = frame.header.shared
-    return shared.rows * shared.columns * (integer_in(frame.dataset, TAGS["bits_allocated"], 16) // 8)
+def _decoded(pixels: bytes, syntax: str, frames: Mapping[int, Frame], *, count: int) -> Iterator[ReadSlice]:
+    found = 0
+    for found, packed in enumerate(generate_pixel_data_frame(pixels, count), start=1):
+        if found in frames:
+            frame = frames[found]
+            yield _slice(frame, decoded(encapsulate([packed]), syntax, _format(frame)))
+    if found < max(frames):
+        raise DicomError(f"truncated, {found} of {count} compressed frames; copy it again")
 
 
-def _with_pixels(frame: Frame, pixels: bytes) -> ReadSlice:
-    """Return a frame read as the single-frame file it would be; the frame itself stays without pixels."""
+def _plain(frame: Frame, pixels: bytes) -> ReadSlice:
     tag = BaseTag(PIXEL_DATA)
-    dataset = Dataset(elements_of(frame.dataset))
+    dataset = Dataset(
+        {**elements_of(frame.dataset), tag: RawDataElement(tag, "OW", len(pixels), pixels, 0, False, True)}
+    )
     dataset.file_meta = getattr(frame.dataset, "file_meta", FileMetaDataset())
-    dataset[tag] = RawDataElement(tag, "OW", len(pixels), pixels, 0, False, True)
-    return _read(frame, plain_pixels(dataset, _format(frame)))
+    return _slice(frame, plain_pixels(dataset, _format(frame)))
 
 
-def _read(frame: Frame, stored: Stored) -> ReadSlice:
+def _slice(frame: Frame, stored: Stored) -> ReadSlice:
     return ReadSlice(frame.header, physical_values(frame.dataset, frame.header, stored))
 
 
@@ -103,14 +112,6 @@ def _format(frame: Frame) -> StoredFormat:
     return StoredFormat.of(frame.dataset, (frame.header.shared.rows, frame.header.shared.columns))
 
 
-def _unpacked(pixels: bytes, frames: Mapping[int, Frame], *, count: int) -> Iterator[ReadSlice]:
-    """Yield compressed frames, each decoded alone."""
-    found, name = 0, next(iter(frames.values())).header.file.name
-    for number, packed in enumerate(generate_pixel_data_frame(pixels, count), start=1):
-        found = number
-        if number in frames:
-            frame = frames[number]
-            syntax = frame.header.shared.transfer_syntax_uid
-            yield _read(frame, decode_pixels(encapsulate([packed]), syntax, _format(frame)))
-    if found < max(frames):
-        raise DicomError(f"{name}: truncated, {found} of {count} compressed frames; copy it again")
+def _frame_bytes(frame: Frame) -> int:
+    rows, columns = _format(frame).shape
+    return rows * columns * _format(frame).allocated // 8

@@ -123,10 +123,10 @@ class SharedHeader:
             from slice to slice.
         convolution_kernel: ConvolutionKernel of a CT.
         contrast_agent: ContrastBolusAgent.
-        temporal_position, trigger_time: TemporalPositionIdentifier, TriggerTime; as written.
         volumetric_properties: VolumetricProperties of a multi-frame image: VOLUME, SAMPLED or DISTORTED.
         concatenation: Of a part of a concatenation: ConcatenationUID, which part, of how many (0 where it is not told).
         fault: Why a multi-frame instance cannot be taken apart into frames.
+        temporal_position, trigger_time: TemporalPositionIdentifier, TriggerTime; as written.
         malformed: (keyword, text) of attributes that are there and cannot be read.
         undelivered: Keywords of attributes that a PACS names without their value (bulk data).
         notes: Of attributes that break DICOM's form and were read, those of `pet` and `bed` included: what was written,
@@ -161,13 +161,13 @@ class SharedHeader:
     acquired_minute: str = ""
     convolution_kernel: str = ""
     contrast_agent: str = ""
+    volumetric_properties: str = ""
+    concatenation: tuple[str, int, int] | None = None
+    fault: str = ""
     rescale_slope_sign: int = 1
     has_modality_lut: bool = False
     temporal_position: str = ""
     trigger_time: str = ""
-    volumetric_properties: str = ""
-    concatenation: tuple[str, int, int] | None = None
-    fault: str = ""
     malformed: tuple[tuple[str, str], ...] = ()
     undelivered: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

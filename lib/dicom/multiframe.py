@@ -17,7 +17,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import BaseTag
 
-from lib.dicom.elements import Elements, binary_number, elements_of, first_item, items_in, put_text
+from lib.dicom.elements import first_item, integer_in, items_in, text_in
 from lib.dicom.header import InstanceHeader, SharedHeader
 from lib.dicom.multiframe_pet import (
     ENHANCED_PET,
@@ -26,7 +26,8 @@ from lib.dicom.multiframe_pet import (
     local_moment,
     name_pet_as_single_frame,
 )
-from lib.dicom.read_header import header_of, integer_in, text_in
+from lib.dicom.raw_elements import Elements, binary_number, elements_of, put_text
+from lib.dicom.read_header import header_of
 from lib.errors import DicomError
 
 ENHANCED_CT, LEGACY_CONVERTED_CT = "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"

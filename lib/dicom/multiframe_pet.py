@@ -15,8 +15,8 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from lib.dicom.elements import binary_number, elements_of, first_item, items_in, put_text
-from lib.dicom.read_header import number_in, text_in
+from lib.dicom.elements import first_item, items_in, number_in, text_in
+from lib.dicom.raw_elements import binary_number, elements_of, put_text
 from lib.dicom.times import parse_datetime
 from lib.errors import DicomError
 

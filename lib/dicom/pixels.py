@@ -43,7 +43,11 @@ def read_slice(path: Path) -> ReadSlice:
         dataset = dcmread(path, force=True, specific_tags=PIXEL_TAGS)
         header = header_of(dataset, str(path))
         _refuse_several_frames(header)  # before any is decoded: a damaged file may announce a million
-        return ReadSlice(header, physical_values(dataset, header, _stored(dataset, header, path)))
+        pixel_format = StoredFormat.of(dataset, (header.shared.rows, header.shared.columns))
+        syntax = transfer_syntax(dataset)
+        is_plain = is_plain_encoding(syntax) or syntax == DeflatedExplicitVRLittleEndian
+        stored = plain_pixels(dataset, pixel_format) if is_plain else decoded_pixels(path, pixel_format)
+        return ReadSlice(header, physical_values(dataset, header, stored))
     except DicomError as error:
         if str(error).startswith(path.name):
             raise
@@ -57,29 +61,15 @@ def read_slice(path: Path) -> ReadSlice:
 def _refuse_several_frames(header: InstanceHeader) -> None:
     frames = header.shared.number_of_frames
     if frames > 1 or is_multi_frame(header.shared):
-        raise DicomError(
-            f"{header.file.name}: multi-frame ({frames} frames), expected one slice; scan the folder again"
-        )
-
-
-def _stored(dataset: Dataset, header: InstanceHeader, path: Path) -> Stored:
-    syntax = transfer_syntax(dataset)
-    pixel_format = StoredFormat.of(dataset, (header.shared.rows, header.shared.columns))
-    if is_plain_encoding(syntax) or syntax == DeflatedExplicitVRLittleEndian:
-        return plain_pixels(dataset, pixel_format)
-    return decoded_pixels(path, pixel_format)
+        raise DicomError(f"multi-frame ({frames} frames), expected one slice; scan the folder again")
 
 
 def physical_values(dataset: Dataset, header: InstanceHeader, stored: Stored) -> FloatArray:
-    """Return rescaled numbers, (R, C), what is padding as air in a CT and as NaN in a PET.
-
-    Args:
-        dataset: Read with at least `PIXEL_TAGS`.
-        header: Its header.
-        stored: Its stored numbers.
+    """Return a slice's stored numbers rescaled and without padding, (R, C).
 
     Raises:
-        MissingAttributeError: No RescaleSlope, or a CT without RescaleIntercept.
+        DicomError: A padding attribute is malformed.
+        MissingAttributeError: As `read_slice`.
     """
     slope, intercept = _rescale(dataset, header)
     values = np.multiply(stored.values, np.float32(slope), dtype=np.float32)

@@ -50,8 +50,8 @@ TAGS = {
     "units": 0x00541001, "suv_type": 0x00541006, "attenuation": 0x00541101, "decay_correction": 0x00541102,
     "frame_reference_time": 0x00541300, "decay_factor": 0x00541321, "sex": 0x00100040,
     "size": 0x00101020, "contrast_agent": 0x00180010, "kernel": 0x00181210, "decay_correction_datetime": 0x00189701,
-    "intercept": 0x00281052, "modality_lut": 0x00283000, "temporal_position": 0x00200100, "trigger_time": 0x00181060,
-    "volumetric_properties": 0x00089206,
+    "intercept": 0x00281052, "volumetric_properties": 0x00089206, "modality_lut": 0x00283000,
+    "temporal_position": 0x00200100, "trigger_time": 0x00181060,
 }  # fmt: skip
 FIRST_TAGS = tuple(bytes.fromhex(tag) for tag in ("02000000", "08000000", "08000500", "08000800"))  # little endian
 HEADER_TAGS = [*TAGS.values(), *PRIVATE_TAGS]
@@ -182,6 +182,7 @@ def _shared(dataset: Dataset, uids: dict[str, str]) -> tuple[tuple[float, ...], 
         acquired_minute="" if is_pet else _acquired_minute(dataset),
         convolution_kernel="" if is_pet else _text(dataset, "kernel"),
         contrast_agent=decoded_text(dataset, TAGS["contrast_agent"]),
+        volumetric_properties=_text(dataset, "volumetric_properties"),
         temporal_position=_text(dataset, "temporal_position"),
         trigger_time=_text(dataset, "trigger_time"),
         malformed=tuple(read.malformed),
@@ -189,7 +190,6 @@ def _shared(dataset: Dataset, uids: dict[str, str]) -> tuple[tuple[float, ...], 
         pet=_pet(dataset, read.notes) if is_pet else None,
         bed=_bed(dataset, read.notes) if is_pet else None,
         notes=tuple(read.notes),
-        volumetric_properties=_text(dataset, "volumetric_properties"),
     )
     return position, shared
 

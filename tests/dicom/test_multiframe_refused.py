@@ -105,7 +105,7 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "no frames announced": (announce(0), "NumberOfFrames 0, expected 24"),
     "no groups": (drop_all_groups, "multi-frame without PerFrameFunctionalGroupsSequence"),
     "a group lost": (drop_one_group, "NumberOfFrames 24, expected 23"),
-    "a place lost": (drop_place, "ImagePositionPatient is missing in 1 of"),
+    "a place lost": (drop_place, "ImagePositionPatient is missing in 1 of 24 slices"),
     "no orientation": (drop_orientation, "ImageOrientationPatient is missing"),
     "no spacing": (drop_spacing, "PixelSpacing is missing"),
     "no rescale": (drop_rescale, "RescaleSlope is missing"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from lib.dicom.read import read_synthetic_pet
+from lib.dicom.read import read_ct, read_pet, read_synthetic_pet
 from lib.dicom.scan import scan_folder
 from lib.dicom.synthetic import SyntheticSeries
 from lib.dicom.write import write_series
@@ -78,3 +78,16 @@ def test_it_is_the_same_series_again(synthetic: SyntheticSeries, tmp_path: Path)
     again = synthetic_of(ct)
     assert again.uid == synthetic.uid
     assert [pet.SOPInstanceUID for pet in again.datasets()] == [pet.SOPInstanceUID for pet in synthetic.datasets()]
+
+
+@pytest.mark.parametrize("program", ["dcmcjpls", "dcmcjpeg", "dcmcrle"])  # JPEG-LS, JPEG lossless, RLE
+@pytest.mark.parametrize(("modality", "folder"), [("CT", "CT"), ("PT", "PET")])
+def test_frames_that_dcmtk_compressed_are_read_to_the_bit(
+    study: Path, tmp_path: Path, require_program: Callable[[str], str], program: str, modality: str, folder: str
+) -> None:
+    (plain,) = write_multi_frame(read_slices(study / folder), tmp_path / "plain", kind="enhanced", seed=10)
+    (tmp_path / "packed").mkdir()
+    subprocess.run([require_program(program), str(plain), str(tmp_path / "packed" / "1.dcm")], check=True)
+    read = {"CT": read_ct, "PT": read_pet}[modality]
+    packed, expected = (scan_folder(tmp_path / name).usable(modality)[0].series for name in ("packed", "plain"))
+    np.testing.assert_array_equal(read(packed).array, read(expected).array)

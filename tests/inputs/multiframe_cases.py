@@ -154,7 +154,7 @@ MULTI_FRAME_CASES: dict[str, tuple[InputCase, ...]] = {
             "a frame without a place",
             multi_frame("enhanced", "CT", edit=_no_place),
             "refused",
-            "ImagePositionPatient is missing in 1 of",
+            "ImagePositionPatient is missing in 1 of 10 slices",
         ),
         InputCase(
             "Enhanced CT without PixelValueTransformationSequence",

@@ -17,10 +17,11 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from pydicom.values import convert_SQ
 
-from lib.dicom.elements import BINARY_NUMBERS, Undelivered
+from lib.dicom.elements import Undelivered
 from lib.dicom.header import InstanceHeader
 from lib.dicom.multiframe import is_multi_frame, slice_headers_of
 from lib.dicom.private import PRIVATE_TAGS
+from lib.dicom.raw_elements import BINARY_NUMBERS
 from lib.dicom.read_header import HEADER_TAGS, header_of
 from lib.dicom.remote.bulk_data import is_bulk, unsaid_factors
 from lib.errors import DicomError
@@ -35,13 +36,8 @@ def slice_headers_from_json(
 ) -> tuple[InstanceHeader, ...]:
     """Return the headers of an instance's slices as WADO-RS metadata tells them, as many as it has frames.
 
-    Args:
-        instance: Elements by tag, eight hexadecimal digits.
-        path: Where its file will lie.
-        whole: What the PACS sends of the instance, for values that its metadata leaves out.
-
     Raises:
-        DicomError: No DICOM JSON, or without the UIDs every instance has.
+        DicomError: As `header_from_json`, which describes the arguments.
     """
     header = header_from_json(instance, path, whole=whole)
     if not is_multi_frame(header.shared):
