@@ -28,6 +28,8 @@ def nifti(*sizes: int, datatype: int = 4, magic: bytes = b"n+1\0") -> bytes:
     struct.pack_into("<2h", header, 70, datatype, 16)
     struct.pack_into("<8f", header, 76, *[1.0] * 8)
     struct.pack_into("<f", header, 108, 352.0)
+    struct.pack_into("<h", header, 254, 1)  # sform: scanner
+    struct.pack_into("<12f", header, 280, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0)
     header[344:348] = magic
     return bytes(header)
 

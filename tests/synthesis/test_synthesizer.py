@@ -40,11 +40,11 @@ def synthesizer(model: Path) -> Synthesizer:
 
 @pytest.fixture
 def ct() -> Volume:
-    """Oblique, 3 mm apart, pixels of 1.5 x 1.25 mm."""
+    """Leaning by 6 degrees, 3 mm apart, pixels of 1.5 x 1.25 mm."""
     geometry = Geometry.from_dicom(
         SHAPE,
         first_position_mm=(-20, -30, 400),
-        orientation=(1, 0, 0, 0, 0.8, -0.6),
+        orientation=(1, 0, 0, 0, 180 / 181, -19 / 181),
         pixel_spacing_mm=(1.5, 1.25),
         slice_spacing_mm=3.0,
     )
