@@ -25,8 +25,8 @@ from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Volume
 from lib.types import FloatArray
 
-SAME_PLACE_MM = 0.1  # how far sform and qform may differ at a corner: a fifth of the finest CT pixel, and far above what
-# a quaternion of 32 bits loses (0.001 mm on 22 CTs of 500 mm, any orientation)
+SAME_PLACE_MM = 0.1  # how far sform and qform may place the first voxel apart: a fifth of the finest CT pixel
+QUATERNION_RAD = 1e-3  # and by how much their axes may be turned: 32 bits lose up to 9.1e-4 near a half turn, as LPS is
 HEADER_BYTES = {348: 348, 540: 540}  # NIfTI-1 and NIfTI-2, by their first number
 LARGEST_OFFSET_BYTES = 2**24  # of the voxels; header extensions hold text
 MOST_BEYOND_BYTES = 2**20  # after the voxels, unpacked
@@ -94,8 +94,9 @@ def _place(header: Any, geometry: Geometry) -> None:
     """Set both orientations; a slight shear, which a quaternion cannot say, is taken out where it would show."""
     affine = LPS_FROM_RAS @ geometry.affine
     header.set_qform(affine, SCANNER)
-    if _apart_mm(affine, header.get_qform(), geometry.shape[::-1]) > SAME_PLACE_MM / 2:
-        affine = header.get_qform()
+    if _conflict(affine, header.get_qform(), geometry.shape[::-1]) is not None:
+        u, _, vt = np.linalg.svd(affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0))
+        affine[:3, :3] = u @ vt * np.linalg.norm(affine[:3, :3], axis=0)
     header.set_sform(affine, SCANNER)
 
 
@@ -153,20 +154,27 @@ def _affine(header: Any, shape: tuple[int, int, int], path: Path) -> NDArray[np.
     for name, affine in stated.items():
         refuse_unfit_affine(affine, name=path.name, matrix=name)
     if len(stated) == 2:
-        apart_mm = _apart_mm(stated["sform"], stated["qform"], shape)
-        if apart_mm > SAME_PLACE_MM:
+        conflict = _conflict(stated["sform"], stated["qform"], shape)
+        if conflict is not None:
             codes = " and ".join(f"{name} (code {code})" for name, (_, code) in forms.items())
             raise ImageFileError(
-                f"{path.name}: {codes} place the volume up to {apart_mm:.2f} mm apart, expected at most "
-                f"{SAME_PLACE_MM:g} mm; find out which is right and copy it over the other, or set the other's code to 0"
+                f"{path.name}: {codes} place the volume up to {conflict[0]:.2f} mm apart, expected at most "
+                f"{conflict[1]:.2f} mm; find out which is right and copy it over the other, or set the other's code to 0"
             )
     return next(iter(stated.values()))
 
 
-def _apart_mm(a: NDArray[np.float64], b: NDArray[np.float64], shape: tuple[int, ...]) -> float:
-    """Return how far two affines place one corner of a volume apart."""
+def _conflict(
+    a: NDArray[np.float64], b: NDArray[np.float64], shape: tuple[int, ...]
+) -> tuple[float, float] | None:
+    """Return how far apart two affines place the corner they disagree on most, and what is allowed there, both mm."""
     corners = np.array([(*corner, 1.0) for corner in np.ndindex(2, 2, 2)]) * [*(n - 1 for n in shape), 1]
-    return float(np.linalg.norm((corners @ (a - b).T)[:, :3], axis=1).max())
+    apart_mm = np.linalg.norm((corners @ (a - b).T)[:, :3], axis=1)
+    allowed_mm = SAME_PLACE_MM + QUATERNION_RAD * np.linalg.norm((corners @ a.T)[:, :3] - a[:3, 3], axis=1)
+    if not (apart_mm > allowed_mm).any():
+        return None
+    worst = int((apart_mm - allowed_mm).argmax())
+    return float(apart_mm[worst]), float(allowed_mm[worst])
 
 
 def _voxels(file: BinaryIO, header: Any, shape: tuple[int, int, int], path: Path) -> FloatArray:
@@ -177,10 +185,12 @@ def _voxels(file: BinaryIO, header: Any, shape: tuple[int, int, int], path: Path
         raise _unreadable(path, "it goes on long after its voxels")
     slope, inter = header.get_slope_inter()
     if (slope, inter) in ((None, None), (1.0, 0.0)):
-        return np.asarray(raw, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what 32 bits cannot hold becomes infinite, and is refused as such
+            return np.asarray(raw, dtype=np.float32)
     scaled = np.empty(raw.shape, np.float32)
     for k, stored in enumerate(raw):  # slice by slice: scaled in 64 bits, and memory stays flat
-        scaled[k] = stored.astype(np.float64) * slope + inter
+        with np.errstate(over="ignore"):
+            scaled[k] = stored.astype(np.float64) * slope + inter
     return scaled
 
 
