@@ -88,8 +88,7 @@ def _why_not_plane(shared: SharedHeader) -> str | None:
 def _why_not_turned(orientation: Sequence[float]) -> str | None:
     """Return why a CT is turned too far within its slice plane: its rows would reach the network askew."""
     lean = max(
-        float(np.degrees(np.arccos(min(1.0, float(np.abs(axis).max())))))
-        for axis in (orientation[:3], orientation[3:])
+        float(np.degrees(np.arccos(min(1.0, float(np.abs(axis).max()))))) for axis in (orientation[:3], orientation[3:])
     )
     if lean <= AXIAL_TOLERANCE_DEG:
         return None

@@ -66,7 +66,7 @@ class AlignedVolumes:
 def align(synthetic: Volume, *, ct: Volume, pet: Volume, grid: Grid) -> AlignedVolumes:
     """Return all three on the recipe's pixels, at the synthetic PET's slices (a slab of the CT's, or all).
 
-    They come in canonical voxel order, in which networks and slice-wise metrics work, whatever order they are stored in.
+    They come in canonical voxel order, in which networks and slice-wise metrics work, however they are stored.
 
     Args:
         synthetic: SUVbw, on the CT's grid.

@@ -29,7 +29,9 @@ def refuse_unfit_affine(affine: NDArray[np.float64], *, name: str, matrix: str) 
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if lengths.min() < MIN_SPACING_MM:
         axis = AXES[int(lengths.argmin())]
-        raise ImageFileError(f"{name}: its {matrix} is singular: the {axis} axis has length {lengths.min():g}; {EXPORT}")
+        raise ImageFileError(
+            f"{name}: its {matrix} is singular: the {axis} axis has length {lengths.min():g}; {EXPORT}"
+        )
     unit = affine[:3, :3] / lengths
     for a, b in ((0, 1), (0, 2), (1, 2)):
         off_deg = abs(float(np.degrees(np.arcsin(np.clip(unit[:, a] @ unit[:, b], -1, 1)))))

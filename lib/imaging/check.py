@@ -41,8 +41,9 @@ def refuse_unless_ct(volume: Volume, what: str) -> None:
     air, tissue = up_to_air - padding, up_to_tissue - up_to_air
     if air < LEAST_AIR or tissue < LEAST_TISSUE:
         raise ImageFileError(
-            f"{what}: not a CT in HU: values from {low:g} to {high:g}, {air:.1%} of them {PADDING_HU:g} to {AIR_BELOW_HU:g} (air) "
-            f"and {tissue:.1%} up to {TISSUE_BELOW_HU:g} (tissue); expected both, air near -1000 and water near 0. "
+            f"{what}: not a CT in HU: values from {low:g} to {high:g}, {air:.1%} of them {PADDING_HU:g} to "
+            f"{AIR_BELOW_HU:g} (air) and {tissue:.1%} up to {TISSUE_BELOW_HU:g} (tissue); expected both, air near "
+            "-1000 and water near 0. "
             f"{_likely(low, high)}"
         )
 

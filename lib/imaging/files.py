@@ -67,8 +67,8 @@ def _refuse_not_finite(array: FloatArray, name: str) -> None:
     count = array.size - sum(int(np.count_nonzero(np.isfinite(of_slice))) for of_slice in array)
     if count:
         raise ImageFileError(
-            f"{name}: holds {count} NaN or infinite voxels ({max(count / array.size, 0.0001):.2%}), which no network may "
-            "see; if they lie outside the scan, write -1024 (air) there, else export it again as plain numbers"
+            f"{name}: holds {count} NaN or infinite voxels ({max(count / array.size, 0.0001):.2%}), which no network "
+            "may see; if they lie outside the scan, write -1024 (air) there, else export it again as plain numbers"
         )
 
 
@@ -135,7 +135,7 @@ def write_volume_file(volume: Volume, path: Path) -> Path:
         if suffix == ".nii.gz":
             _refuse_torn(beside, NIFTI_START_BYTES + volume.array.nbytes)
         beside.replace(path)
-    except (RuntimeError, OSError, ValueError, ImageFileError) as error:  # ITK does not always notice that a disk is full
+    except (RuntimeError, OSError, ValueError, ImageFileError) as error:  # ITK may not notice that a disk is full
         raise OutputError(f"{path.name}: cannot be written; is the disk full? Free space and ask again") from error
     finally:
         beside.unlink(missing_ok=True)

@@ -35,7 +35,8 @@ UNITS = {1: "metres", 3: "micrometres"}
 COLOUR, COMPLEX = {128: 3, 2304: 4}, (32, 1792, 2048)  # datatype
 SCANNER = 1  # sform_code and qform_code: scanner anatomical
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-QUIET = logging.Logger(__name__, logging.CRITICAL + 1)  # nibabel's own warnings name values of the file
+QUIET = logging.getLogger(f"{__name__}.nibabel")  # its own warnings name values of the file
+QUIET.disabled = True
 
 
 def read_nifti(path: Path) -> tuple[FloatArray, NDArray[np.float64]]:
@@ -141,15 +142,15 @@ def _affine(header: Any, shape: tuple[int, int, int], path: Path) -> NDArray[np.
     unit = int(header["xyzt_units"]) & 7
     if unit not in MILLIMETRES:
         raise ImageFileError(
-            f"{path.name}: xyzt_units says {UNITS.get(unit, f'code {unit}')}, expected mm; convert the affine to mm and "
-            "save it with xyzt_units mm"
+            f"{path.name}: xyzt_units says {UNITS.get(unit, f'code {unit}')}, expected mm; convert the affine to mm "
+            "and save it with xyzt_units mm"
         )
     forms = {"sform": header.get_sform(coded=True), "qform": header.get_qform(coded=True)}
     stated = {name: np.asarray(affine, np.float64) for name, (affine, code) in forms.items() if code > 0}
     if not stated:
         raise ImageFileError(
-            f"{path.name}: sform_code and qform_code are 0, so it does not say how the patient lies in it, which is not "
-            "guessed; export it again with its orientation, or set the code where the matrix is known to be right"
+            f"{path.name}: sform_code and qform_code are 0, so it does not say how the patient lies in it, which is "
+            "not guessed; export it again with its orientation, or set the code where the matrix is known to be right"
         )
     for name, affine in stated.items():
         refuse_unfit_affine(affine, name=path.name, matrix=name)
@@ -159,14 +160,13 @@ def _affine(header: Any, shape: tuple[int, int, int], path: Path) -> NDArray[np.
             codes = " and ".join(f"{name} (code {code})" for name, (_, code) in forms.items())
             raise ImageFileError(
                 f"{path.name}: {codes} place the volume up to {conflict[0]:.2f} mm apart, expected at most "
-                f"{conflict[1]:.2f} mm; find out which is right and copy it over the other, or set the other's code to 0"
+                f"{conflict[1]:.2f} mm; find out which is right and copy it over the other, or set the other's "
+                "code to 0"
             )
     return next(iter(stated.values()))
 
 
-def _conflict(
-    a: NDArray[np.float64], b: NDArray[np.float64], shape: tuple[int, ...]
-) -> tuple[float, float] | None:
+def _conflict(a: NDArray[np.float64], b: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[float, float] | None:
     """Return how far apart two affines place the corner they disagree on most, and what is allowed there, both mm."""
     corners = np.array([(*corner, 1.0) for corner in np.ndindex(2, 2, 2)]) * [*(n - 1 for n in shape), 1]
     apart_mm = np.linalg.norm((corners @ (a - b).T)[:, :3], axis=1)

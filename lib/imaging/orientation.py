@@ -41,7 +41,7 @@ class VoxelOrder:
     @classmethod
     def of(cls, geometry: Geometry) -> VoxelOrder:
         """Return the order of a geometry: the assignment of axes that leans least, whatever it leans."""
-        along = geometry.direction[::-1, ::-1]  # [canonical axis, stored axis]: share of z, y, x in slices, rows, columns
+        along = geometry.direction[::-1, ::-1]  # [canonical, stored axis]: share of z, y, x in slices, rows, columns
         axes = max(
             itertools.permutations(range(3)),
             key=lambda axes: float(np.abs(along[range(3), axes]).sum()),

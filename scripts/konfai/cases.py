@@ -84,7 +84,8 @@ def export_cases(
 def import_prediction(predicted: Path, ct: Series, out: Path, *, windows: Windows) -> Path:
     """Write what KonfAI drew of a CT as SUVbw on that CT's voxels, named after its series; return the file.
 
-    Its voxel order is the canonical one, as that of prepared arrays. The way from the network's pixels to the CT's is the one of `Synthesizer.apply`.
+    Its voxel order is the canonical one, as that of prepared arrays. The way from the network's pixels to the CT's is
+    the one of `Synthesizer.apply`.
 
     Raises:
         ImageFileError: Not a volume, or damaged.

@@ -54,7 +54,8 @@ def in_two_places() -> nibabel.Nifti1Image:
 
 def turned() -> nibabel.Nifti1Image:
     c, s = np.cos(np.pi / 4), np.sin(np.pi / 4)
-    return nibabel.Nifti1Image(body_in_air(), np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]) @ AFFINE)
+    rotation = np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    return nibabel.Nifti1Image(body_in_air(), rotation @ AFFINE)
 
 
 def without_intercept() -> nibabel.Nifti1Image:

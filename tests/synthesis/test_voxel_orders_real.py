@@ -128,8 +128,10 @@ def shown(
     request: pytest.FixtureRequest, studies: Path, synthesizer: Synthesizer, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Volume, sitk.Image, sitk.Image]:
     """The CT's folder, the CT, the CT as an image of SimpleITK's own, and the PET of it as stored."""
-    folder = studies / request.param / "CT" / "image"
-    files = sorted(folder.rglob("*.dcm"), key=lambda path: pydicom.dcmread(path).ImagePositionPatient[2])
+    whole = (studies / request.param / "CT" / "image").rglob("*.dcm")
+    files = sorted(whole, key=lambda path: pydicom.dcmread(path, stop_before_pixels=True).ImagePositionPatient[2])
+    folder = tmp_path_factory.mktemp("CT")
+    files = [Path(shutil.copy(path, folder / path.name)) for path in files[16:28]]  # of the middle: enough, and quick
     image = sitk.Cast(sitk.ReadImage([str(path) for path in files]), sitk.sitkFloat32)
     path = tmp_path_factory.mktemp("reference") / "pet.nrrd"
     ct = open_ct(folder)
@@ -138,7 +140,7 @@ def shown(
 
 
 def error_suv(pet: sitk.Image, reference: sitk.Image) -> NDArray[np.float64]:
-    """Return |difference| where both lie, on the reference's grid, by SimpleITK."""
+    """Return |difference| on the reference's grid, by SimpleITK."""
     moved = sitk.Resample(pet, reference, sitk.Transform(), sitk.sitkNearestNeighbor, -1.0)
     return np.abs(sitk.GetArrayFromImage(moved).astype(float) - sitk.GetArrayFromImage(reference))
 
