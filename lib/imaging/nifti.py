@@ -101,11 +101,11 @@ def _place(header: Any, geometry: Geometry) -> None:
     header.set_sform(affine, SCANNER)
 
 
-def _opened(path: Path, opened: ExitStack) -> BinaryIO:
+def _opened(path: Path, opened: ExitStack) -> BinaryIO | gzip.GzipFile:
     file = opened.enter_context(path.open("rb"))
     is_packed = file.read(2) == b"\x1f\x8b"
     file.seek(0)
-    return opened.enter_context(gzip.GzipFile(fileobj=file)) if is_packed else file  # type: ignore[return-value]
+    return opened.enter_context(gzip.GzipFile(fileobj=file)) if is_packed else file
 
 
 def _header(start: bytes, path: Path) -> Any:
@@ -177,7 +177,7 @@ def _conflict(a: NDArray[np.float64], b: NDArray[np.float64], shape: tuple[int, 
     return float(apart_mm[worst]), float(allowed_mm[worst])
 
 
-def _voxels(file: BinaryIO, header: Any, shape: tuple[int, int, int], path: Path) -> FloatArray:
+def _voxels(file: BinaryIO | gzip.GzipFile, header: Any, shape: tuple[int, int, int], path: Path) -> FloatArray:
     """Return the scaled voxels, (K, R, C) float32; a packed file is read to its end, where its checksum lies."""
     offset, dtype = header.get_data_offset(), header.get_data_dtype()
     raw = array_from_file(shape, dtype, file, offset=offset, order="F", mmap=False).T
