@@ -135,7 +135,7 @@ def write_volume_file(volume: Volume, path: Path) -> Path:
         if suffix == ".nii.gz":
             _refuse_torn(beside, NIFTI_START_BYTES + volume.array.nbytes)
         beside.replace(path)
-    except (RuntimeError, OSError, ValueError, ImageFileError) as error:  # ITK may not notice that a disk is full
+    except (RuntimeError, OSError, ImageFileError) as error:  # ITK may not notice that a disk is full
         raise OutputError(f"{path.name}: cannot be written; is the disk full? Free space and ask again") from error
     finally:
         beside.unlink(missing_ok=True)

@@ -53,7 +53,7 @@ def read_nifti(path: Path) -> tuple[FloatArray, NDArray[np.float64]]:
             shape = _shape(header, path)
             affine = LPS_FROM_RAS @ _affine(header, shape, path)
             return _voxels(file, header, shape, path), affine
-    except (HeaderDataError, ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (HeaderDataError, ValueError, OverflowError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _unreadable(path, str(error)) from error
     except OSError as error:
         if error.strerror:
@@ -74,7 +74,6 @@ def write_nifti(volume: Volume, path: Path) -> None:
 
     Raises:
         OSError: It cannot be written.
-        ValueError: More than 32,767 voxels along an axis.
     """
     header = nibabel.Nifti1Header()
     header.set_data_dtype(np.dtype("<f4"))

@@ -46,10 +46,10 @@ def apply_with_uncertainty(
     """
     calibration = card_calibration(synthesizer.card)  # refused before the work, not after it
     pet = synthesizer.apply(ct, slices, progress=progress)
-    return pet, expected_error(pet, ct, calibration, slices)
+    return pet, expected_error(pet, ct, calibration, slices=slices)
 
 
-def expected_error(pet: Volume, ct: Volume, calibration: Calibration, slices: slice | None = None) -> Volume:
+def expected_error(pet: Volume, ct: Volume, calibration: Calibration, *, slices: slice | None = None) -> Volume:
     """Return the absolute error to expect of a synthetic PET, SUVbw, 0 outside the body.
 
     Args:

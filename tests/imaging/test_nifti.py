@@ -270,7 +270,8 @@ def test_a_damaged_file_is_refused(tmp_path: Path, damage: Callable[[bytes], byt
 
 
 @pytest.mark.parametrize(
-    ("at", "form", "value"), [(108, "f", 1e9), (108, "f", -8.0), (108, "f", np.nan), (112, "2f", (1.0, np.nan))]
+    ("at", "form", "value"),
+    [(108, "f", 1e9), (108, "f", -8.0), (108, "f", np.nan), (108, "f", np.inf), (112, "2f", (1.0, np.nan))],
 )
 def test_a_header_that_cannot_be_is_refused(tmp_path: Path, at: int, form: str, value: Any) -> None:
     content = bytearray(gzip.decompress(packed()))
