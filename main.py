@@ -369,8 +369,7 @@ def synthesize(
     The JSON is `{out, model, sha256, shape, spacing_mm, suv_max, suv_mean}`, and `uncertainty` and
     `series_instance_uid` where they were asked for.
     """
-    from lib.dicom.open_ct import find_ct, open_ct
-    from lib.dicom.read import read_ct as read_ct_series
+    from lib.dicom.open_ct import find_ct, open_ct, read_ct_series
     from lib.dicom.write import refuse_strangers, write_series
     from lib.imaging.files import volume_suffix, wants_dicom, write_volume_file
     from lib.imaging.geometry import parse_slab

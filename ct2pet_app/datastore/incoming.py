@@ -13,7 +13,7 @@ from pathlib import Path
 from ct2pet_app.datastore.listing import Listing, Studies, instances_in
 from ct2pet_app.errors import RequestError
 from ct2pet_app.uploads import unpack
-from lib.dicom.read import read_ct
+from lib.dicom.open_ct import read_ct_series
 from lib.dicom.scan import ScannedSeries, ScanReport, scan_folder
 from lib.errors import PairingError
 from lib.pairing.pairs import PairedSeries, pair_series
@@ -110,12 +110,13 @@ def check_incoming(incoming: Incoming, studies: Studies) -> PairCheck:
 
     Raises:
         DicomError: A file is damaged.
+        ImageFileError: The CT's numbers cannot be HU.
         RemoteError: The PACS cannot be asked for what is there.
     """
     pair = incoming.paired.pair
     with studies.at_hand(*(found.series for found in incoming.here)):
         if incoming.new:
-            read_ct(pair.ct)  # the check reads some slices of it
+            read_ct_series(pair.ct)  # the check reads some slices of it
         return check_pair(incoming.paired)
 
 

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from lib.dicom.contours import Contour, find_contours, read_contours
-from lib.dicom.read import read_ct, read_pet
+from lib.dicom.open_ct import read_ct_series
+from lib.dicom.read import read_pet
 from lib.dicom.scan import ScanReport
 from lib.errors import DicomError, InputError, PairingError
 from lib.evaluation.compare import AlignedVolumes, align, card_baselines, compare, drawn_by_all
@@ -106,7 +107,7 @@ def _evaluate(
     note: str,
 ) -> PatientResult:
     card, patient_id = synthesizer.card, paired.pair.ct.patient_id
-    ct, pet = read_ct(paired.pair.ct), read_pet(paired.pair.pet)
+    ct, pet = read_ct_series(paired.pair.ct), read_pet(paired.pair.pet)
     volumes = align(synthesizer.apply(ct), ct=ct, pet=pet, grid=card.recipe.grid)
     contours, damage = contours_of(paired.pair.ct)
     frame = paired.pair.ct.frame_of_reference_uid

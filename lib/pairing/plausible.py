@@ -22,17 +22,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.dicom.read import read_ct, read_pet
-from lib.errors import DicomError
+from lib.dicom.open_ct import read_ct_series
+from lib.dicom.read import read_pet
+from lib.errors import DicomError, ImageFileError
 from lib.imaging.body import body_mask
 from lib.imaging.field_of_view import mask_unmeasured
 from lib.imaging.in_plane import resample_in_plane
+from lib.imaging.orientation import to_canonical
 from lib.imaging.resample import resample_to
 from lib.imaging.volume import Volume
 from lib.pairing.pairs import PairedSeries
 from lib.types import BoolArray, FloatArray, Series
 
-CHECKED_AS = 1  # raise it when a limit or a measure changes: what was checked otherwise is checked again
+CHECKED_AS = 2  # raise it when a limit or a measure changes: what was checked otherwise is checked again
 PIXEL_MM, SLICE_MM = 4.0, 5.0  # a PET resolves no more; finer slices of the CT are left out
 LEAST_COVERAGE = 0.75  # real pairs 0.95 to 1.00; moved by 10 cm along any axis 0.18 to 0.78
 LEAST_OUTLINE = 0.85  # real pairs 0.934 to 0.997; of another patient 0.14 to 0.95, half of them below 0.70
@@ -66,8 +68,8 @@ def check_pair(paired: PairedSeries) -> PairCheck:
     A series that cannot be read, or a PET without SUV, is a reason too. The files must lie at hand.
     """
     try:
-        ct, pet = read_ct(_thinned(paired.pair.ct, paired.ct.spacing_mm)), read_pet(paired.pair.pet)
-    except DicomError as error:
+        ct, pet = read_ct_series(_thinned(paired.pair.ct, paired.ct.spacing_mm)), read_pet(paired.pair.pet)
+    except (DicomError, ImageFileError) as error:
         return PairCheck(False, (f"cannot be read as CT in HU and PET in SUV: {error}",))
     return check_volumes(ct, pet)
 
@@ -76,8 +78,8 @@ def check_volumes(ct: Volume, pet: Volume) -> PairCheck:
     """Return whether a CT in HU and a PET in SUVbw, each where its header puts it, look like one patient's."""
     if not pet.array.any():
         return PairCheck(False, ("the PET is 0 everywhere: not reconstructed, or not sent whole; send it again",))
-    ct = _coarse(ct)
-    pet = mask_unmeasured(pet)
+    # canonical, so that "left to right" is the patient's whatever order the voxels are stored in
+    ct, pet = _coarse(to_canonical(ct)), to_canonical(mask_unmeasured(pet))
     suv_bw = resample_to(pet, ct.geometry).array
     measured, body = np.isfinite(suv_bw), body_mask(ct)
     inside = measured & body

@@ -1,4 +1,7 @@
-"""Make prepared arrays of series pairs: read DICOM once, put both on the recipe's grid, keep body and coverage."""
+"""Make prepared arrays of series pairs: read DICOM once, put both on the recipe's grid, keep body and coverage.
+
+Arrays are in canonical voxel order (`lib/imaging/orientation.py`), whatever order the series are stored in.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.dicom.contours import draw_tumours, find_contours, structure_set_files
+from lib.dicom.open_ct import read_ct_series
 from lib.dicom.origin import read_origin
-from lib.dicom.read import read_ct, read_pet
+from lib.dicom.read import read_pet
 from lib.dicom.scan import ScanReport
 from lib.errors import DicomError, InputError, PairingError, PreparedDataError
 from lib.imaging.body import body_mask
@@ -25,6 +29,7 @@ from lib.imaging.field_of_view import mask_unmeasured
 from lib.imaging.geometry import Geometry
 from lib.imaging.in_plane import resample_in_plane
 from lib.imaging.normalize import normalize_ct, normalize_pet
+from lib.imaging.orientation import VoxelOrder, to_canonical
 from lib.imaging.resample import resample_to
 from lib.imaging.volume import Volume
 from lib.pairing.pairs import PairedSeries, SliceMatch
@@ -133,8 +138,10 @@ def _prepare(
     paired: PairedSeries, out: Path, source: str, preparation: Preparation, scan: ScanReport | None
 ) -> PreparedPair:
     pair = paired.pair
-    ct, pet = read_ct(pair.ct), mask_unmeasured(read_pet(pair.pet))
-    offsets = paired.match(tolerance_mm=preparation.grid.tolerance_mm)
+    ct, pet = read_ct_series(pair.ct), mask_unmeasured(read_pet(pair.pet))
+    orders = VoxelOrder.of(ct.geometry), VoxelOrder.of(pet.geometry)
+    offsets = _in_canonical_order(paired.match(tolerance_mm=preparation.grid.tolerance_mm), *orders)
+    ct, pet = to_canonical(ct), to_canonical(pet)
     geometry = preparation.grid.on(ct.geometry)
     rows, columns = geometry.shape[1:]
     if preparation.grid.slices == "match":
@@ -179,6 +186,12 @@ def _with_origin(entry: PreparedPair, pair: SeriesPair) -> PreparedPair:
         body_part=ct.body_part or pet.body_part,
         tracer=pet.tracer,
     )
+
+
+def _in_canonical_order(match: SliceMatch, ct: VoxelOrder, pet: VoxelOrder) -> SliceMatch:
+    """Return the same slice pairs, counted from the feet; `PairedSeries.match` counts along each stack's own normal."""
+    pairs = ((ct.box(slice(c, c + 1))[0].start, pet.box(slice(p, p + 1))[0].start) for c, p in match.pairs)
+    return SliceMatch(tuple(sorted(pairs)), match.largest_offset_mm)
 
 
 def _matched_slices(pet: Volume, geometry: Geometry, match: SliceMatch, *, tolerance_mm: float) -> FloatArray:

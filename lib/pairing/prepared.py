@@ -30,7 +30,7 @@ from lib.imaging.grid import Grid
 from lib.imaging.normalize import Windows, denormalize_ct, denormalize_pet
 from lib.types import BoolArray, FloatArray
 
-FORMAT = 1
+FORMAT = 2  # raise it when arrays are made otherwise; 2: canonical voxel order
 BODY, MEASURED, TUMOUR = 1, 2, 4  # bits of regions.npy
 ARRAYS = ("ct", "pet", "regions")
 
@@ -54,9 +54,9 @@ class PreparedPair:
 
     Attributes:
         id: Name of its folder, derived from the two series UIDs.
-        shape: (K, R, C) of the arrays.
+        shape: (K, R, C) of the arrays, in canonical order: slices toward Superior, rows Posterior, columns Left.
         affine: Of the network's grid, see `Geometry`; under `match`, of the CT's slices before the choice.
-        ct_slices: Which CT slice each prepared slice is.
+        ct_slices: Which CT slice each prepared slice is, counted from the feet, whatever way the series is stacked.
         largest_offset_mm: Largest distance along the normal from a PET slice to the nearest CT slice.
         source: Fingerprint of the files it was made from.
         preparation: Digest of the recipe's grid and windows.
