@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.dicom.acquisition import acquired_minute
 from lib.dicom.header import InstanceHeader, SharedHeader
 from lib.dicom.order import Stack
 from lib.dicom.stacks import volume_stack
@@ -33,6 +34,8 @@ class ScannedSeries:
         suv: What a PET becomes, in words (`SUVbw (GML)`, `Bq/mL only: PatientWeight is missing`); None for the rest.
         is_synthetic: Drawn by a model (ours, or another that says so).
         moments: When study, series and acquisition were begun, of those that are told: YYYYMMDDhhmmss.
+        acquired: When its first slice was acquired, YYYYMMDDhhmm; empty where that is not known.
+        convolution_kernel, contrast_agent: Of a CT; empty where the header is silent.
     """
 
     series: Series
@@ -47,6 +50,9 @@ class ScannedSeries:
     suv: str | None = None
     is_synthetic: bool = False
     moments: tuple[str, ...] = ()
+    acquired: str = ""
+    convolution_kernel: str = ""
+    contrast_agent: str = ""
 
     @property
     def is_usable(self) -> bool:
@@ -93,6 +99,9 @@ def judge_series(headers: list[InstanceHeader]) -> ScannedSeries:
         suv=None if suv is None else suv.words,
         is_synthetic=first.is_synthetic,
         moments=first.moments,
+        acquired=acquired_minute(slices),
+        convolution_kernel=first.convolution_kernel,
+        contrast_agent=first.contrast_agent,
     )
 
 

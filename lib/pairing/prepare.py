@@ -39,7 +39,7 @@ from lib.pairing.prepared import (
     write_index,
     write_text,
 )
-from lib.types import AtHand, BoolArray, FloatArray, Progress, Series, SeriesPair, lie_here, no_progress
+from lib.types import AtHand, BoolArray, FloatArray, Progress, SeriesPair, lie_here, no_progress
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def _prepared(
     paired: PairedSeries, out: Path, preparation: Preparation, scan: ScanReport | None
 ) -> tuple[PreparedPair, bool]:
     """Return the pair's entry, and whether its arrays lay there already."""
-    structures = () if scan is None else structure_set_files(scan, paired.pair.ct)
+    structures = () if scan is None else structure_set_files(scan, paired.pair.ct, paired.pair.pet)
     source = _fingerprint((*paired.pair.ct.files, *paired.pair.pet.files, *structures))
     on_disk = _entry_on_disk(out, paired.pair, source, preparation)
     entry = on_disk or _prepare(paired, out, source, preparation, scan)
@@ -149,12 +149,12 @@ def _prepare(
     body = resample_in_plane(body_mask(ct).astype(np.float32), rows, columns) >= 0.5
     unit_ct = normalize_ct(resample_in_plane(ct.array, rows, columns), preparation.windows)[chosen]
     unit_pet = normalize_pet(np.where(measured, suv_bw, 0).astype(np.float32), preparation.windows)
-    tumour = _tumour(pair.ct, geometry, scan)[chosen]
+    tumour = _tumour(pair, geometry, scan)[chosen]
     regions = body[chosen] * np.uint8(BODY) + measured * np.uint8(MEASURED) + tumour * np.uint8(TUMOUR)
     entry = PreparedPair(
         id=pair_id(pair),
         patient_id=pair.ct.patient_id,
-        study_instance_uid=pair.ct.study_uid,
+        study_instance_uid=pair.pet.study_uid,
         ct_series_instance_uid=pair.ct.uid,
         pet_series_instance_uid=pair.pet.uid,
         shape=(len(chosen), rows, columns),
@@ -239,17 +239,17 @@ def _refuse_other_preparation(out: Path, preparation: Preparation) -> None:
         )
 
 
-def _tumour(ct: Series, geometry: Geometry, scan: ScanReport | None) -> BoolArray:
+def _tumour(pair: SeriesPair, geometry: Geometry, scan: ScanReport | None) -> BoolArray:
     """Return the drawn tumours, (K, R, C); none where a contour cannot be read: the pair is good without it."""
     nothing = np.zeros(geometry.shape, np.bool_)
     if scan is None:
         return nothing
     try:
-        contours = find_contours(scan, ct)
+        contours = find_contours(scan, pair.ct, pair.pet)
     except DicomError as error:
-        logger.warning("CT %s: its tumour contours are left out: %s", ct.uid, error)
+        logger.warning("CT %s: its tumour contours are left out: %s", pair.ct.uid, error)
         return nothing
-    return draw_tumours(contours, geometry, frame_of_reference_uid=ct.frame_of_reference_uid)[0]
+    return draw_tumours(contours, geometry, frame_of_reference_uid=pair.ct.frame_of_reference_uid)[0]
 
 
 def _fingerprint(files: Iterable[Path]) -> str:
