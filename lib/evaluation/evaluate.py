@@ -106,7 +106,7 @@ def _evaluate(
     note: str,
 ) -> PatientResult:
     card, patient_id = synthesizer.card, paired.pair.ct.patient_id
-    ct, pet = read_ct(paired.pair.ct), read_pet(paired.pair.pet)
+    ct, pet = read_ct(paired.pair.ct), paired.pet_volume(read_pet(paired.pair.pet))
     volumes = align(synthesizer.apply(ct), ct=ct, pet=pet, grid=card.recipe.grid)
     contours, damage = contours_of(paired.pair)
     frame = paired.pair.ct.frame_of_reference_uid

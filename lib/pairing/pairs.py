@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from lib.dicom.acquisition import minutes_between
 from lib.dicom.scan import ScannedSeries, ScanReport
 from lib.errors import PairingError
+from lib.imaging.volume import Volume
 from lib.pairing.assign import FrameAssignment
+from lib.pairing.registered import Registered
 from lib.pairing.slices import SliceMatch, common_positions_mm, match_slices
 from lib.types import SeriesPair
 
@@ -26,12 +28,16 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class PairedSeries:
-    """A CT and the PET of the same patient and frame of reference; `reason` says why these two."""
+    """A CT and the PET of the same patient and frame of reference; `reason` says why these two.
+
+    Where the frames differ, `registered` says how the PET is laid onto the CT.
+    """
 
     pair: SeriesPair
     ct: ScannedSeries
     pet: ScannedSeries
     reason: str
+    registered: Registered | None = None
 
     @property
     def ct_minutes_after_pet(self) -> float | None:
@@ -39,9 +45,15 @@ class PairedSeries:
         return minutes_between(self.pet.acquired, self.ct.acquired)
 
     def match(self, *, tolerance_mm: float) -> SliceMatch:
-        """Return which slices pair within the tolerance."""
+        """Return which slices pair within the tolerance; of a registered pair none, for their planes lean."""
+        if self.registered is not None:
+            return self.registered.match(self.ct, self.pet)
         ct_mm, pet_mm = common_positions_mm(self.ct, self.pet)
         return match_slices(ct_mm, pet_mm, tolerance_mm=tolerance_mm)
+
+    def pet_volume(self, pet: Volume) -> Volume:
+        """Return the pair's PET, as it was read, where it lies in the CT's frame of reference."""
+        return pet if self.registered is None else self.registered.movement.move(pet)
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,9 @@ class PairRecord:
         ct_study_instance_uid: Of the CT: the same, or another of that day.
         paired_because: Why these two, in words.
         ct_minutes_after_pet: When the CT was acquired, negative before the PET; None where either time is not known.
+        registered: Whether the PET was laid onto the CT by its image, because their frames of reference differ.
+        translation_mm, rotation_deg: How a registered PET's centre was moved (x, y, z), and by how much it was turned.
+        registration_quality: See `Registered.quality`; None where nothing was registered.
     """
 
     patient_id: str
@@ -84,6 +99,10 @@ class PairRecord:
     ct_study_instance_uid: str
     paired_because: str
     ct_minutes_after_pet: float | None
+    registered: bool
+    translation_mm: tuple[float, float, float] | None
+    rotation_deg: float | None
+    registration_quality: dict[str, float | None] | None
 
 
 def pair_record(paired: PairedSeries, *, tolerance_mm: float) -> PairRecord:
@@ -101,6 +120,10 @@ def pair_record(paired: PairedSeries, *, tolerance_mm: float) -> PairRecord:
         ct_study_instance_uid=paired.pair.ct.study_uid,
         paired_because=paired.reason,
         ct_minutes_after_pet=paired.ct_minutes_after_pet,
+        registered=paired.registered is not None,
+        translation_mm=None if paired.registered is None else paired.registered.movement.translation_mm,
+        rotation_deg=None if paired.registered is None else paired.registered.movement.rotation_deg,
+        registration_quality=None if paired.registered is None else paired.registered.quality,
     )
 
 
@@ -181,5 +204,5 @@ def _why_no_mate(found: ScannedSeries, mates: Sequence[ScannedSeries], word: str
     if not found.series.frame_of_reference_uid:
         return f"FrameOfReferenceUID is missing: where it lies against the {word} is not known"
     if all(mate.series.frame_of_reference_uid != found.series.frame_of_reference_uid for mate in usable):
-        return f"the {word} of the same study has another frame of reference; register them before pairing"
+        return f"the {word} of the same study has another frame of reference; register them (--register) before pairing"
     return f"no {word} of the study overlaps it"

@@ -124,6 +124,8 @@ def _prepared(
     """Return the pair's entry, and whether its arrays lay there already."""
     structures = () if scan is None else structure_set_files(scan, paired.pair.ct, paired.pair.pet)
     source = _fingerprint((*paired.pair.ct.files, *paired.pair.pet.files, *structures))
+    if paired.registered is not None:
+        source = hashlib.sha256(f"{source} {paired.registered.movement.matrix}".encode()).hexdigest()[:32]
     on_disk = _entry_on_disk(out, paired.pair, source, preparation)
     entry = on_disk or _prepare(paired, out, source, preparation, scan)
     return _with_origin(entry, paired.pair), on_disk is not None  # arrays of old lack their origin
@@ -133,7 +135,12 @@ def _prepare(
     paired: PairedSeries, out: Path, source: str, preparation: Preparation, scan: ScanReport | None
 ) -> PreparedPair:
     pair = paired.pair
-    ct, pet = read_ct(pair.ct), mask_unmeasured(read_pet(pair.pet))
+    if paired.registered is not None and preparation.grid.slices == "match":
+        raise PairingError(
+            "the PET is registered to the CT, so that its slices lean against the CT's and none match; a recipe with "
+            "grid.slices = resample takes this pair"
+        )
+    ct, pet = read_ct(pair.ct), paired.pet_volume(mask_unmeasured(read_pet(pair.pet)))
     offsets = paired.match(tolerance_mm=preparation.grid.tolerance_mm)
     geometry = preparation.grid.on(ct.geometry)
     rows, columns = geometry.shape[1:]
@@ -164,6 +171,9 @@ def _prepare(
         largest_offset_mm=round(offsets.largest_offset_mm, 4),
         source=source,
         preparation=preparation.digest(),
+        registered=paired.registered is not None,
+        translation_mm=() if paired.registered is None else paired.registered.movement.translation_mm,
+        rotation_deg=0.0 if paired.registered is None else paired.registered.movement.rotation_deg,
     )
     stored = (_stored(unit_ct, preparation), _stored(unit_pet, preparation), regions.astype(np.uint8))
     _write_pair(out, entry, dict(zip(ARRAYS, stored, strict=True)))
