@@ -6,7 +6,8 @@ drawn by chance, in one thread, so that the same two volumes give the same resul
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import SimpleITK as sitk
@@ -42,6 +43,22 @@ def register_rigid(ct: Volume, pet: Volume) -> RigidRegistration:
     Raises:
         PairingError: A volume is too small, empty, or the two cannot be brought to overlap.
     """
+    with _one_thread():
+        return _register(ct, pet)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let ITK sum in one order: the metric takes the global number of threads, whatever the method is told."""
+    usual = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(usual)
+
+
+def _register(ct: Volume, pet: Volume) -> RigidRegistration:
     fixed_image, moving_image = _ct_image(ct), _pet_image(pet)
     fixed, moving = (sitk.BinShrink(image, _factors(image)) for image in (fixed_image, moving_image))
     for image, word in ((fixed, "CT"), (moving, "PET")):
@@ -141,7 +158,6 @@ def _transform(centre: NDArray[np.float64], translation_mm: NDArray[np.float64])
 
 def _method() -> sitk.ImageRegistrationMethod:
     method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)
     method.SetMetricAsMattesMutualInformation(BINS)
     method.SetMetricSamplingStrategy(method.NONE)
     method.SetInterpolator(sitk.sitkLinear)
