@@ -20,6 +20,8 @@ class RigidRegistration:
         rotation_deg: By how much it turns, around whatever axis.
         information_before: Mutual information of the two as their coordinates are, nats; None where they do not meet.
         information_after: Of the two as registered.
+        slack_mm: How far the PET could lie elsewhere along an axis and fit nearly as well; a limb is much alike along
+            its length.
     """
 
     matrix: tuple[tuple[float, ...], ...]
@@ -27,6 +29,7 @@ class RigidRegistration:
     rotation_deg: float
     information_before: float | None
     information_after: float
+    slack_mm: float
 
     def move(self, volume: Volume) -> Volume:
         """Return the PET where it lies in the CT's frame: the same voxels in another place."""

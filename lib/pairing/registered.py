@@ -27,12 +27,13 @@ class Registered:
 
     @property
     def quality(self) -> dict[str, float | None]:
-        """How well the two fit: mutual information before and after in nats, outline and coverage from 0 to 1."""
+        """How well the two fit: mutual information before and after in nats, outline and coverage 0 to 1, slack."""
         return {
             "information_before": self.movement.information_before,
             "information_after": self.movement.information_after,
             "outline": self.outline,
             "coverage": self.coverage,
+            "slack_mm": self.movement.slack_mm,
         }
 
     def match(self, ct: ScannedSeries, pet: ScannedSeries) -> SliceMatch:

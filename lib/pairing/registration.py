@@ -18,7 +18,7 @@ from lib.dicom.read import read_ct, read_pet
 from lib.dicom.scan import ScannedSeries, ScanReport
 from lib.errors import InputError, PairingError
 from lib.imaging.field_of_view import mask_unmeasured
-from lib.imaging.registration import register_rigid
+from lib.imaging.registration import FINE_MM, register_rigid
 from lib.pairing.acquisitions import Acquisition, acquisitions_of, why_not_same_day
 from lib.pairing.pairs import PairedSeries, PairingReport
 from lib.pairing.plausible import check_volumes
@@ -27,6 +27,7 @@ from lib.types import AtHand, Progress, SeriesPair, lie_here, no_progress
 
 logger = logging.getLogger(__name__)
 
+MOST_SLACK_MM = 25.0  # where the PET fits nearly as well that far away, its place along the body is not known
 MOST_ROTATION_DEG = 20.0  # who lies on the same table turns less between two scans; more is a failure of the method
 
 
@@ -82,13 +83,19 @@ def register_pair(ct: ScannedSeries, pet: ScannedSeries) -> PairedSeries:
     movement = register_rigid(ct_hu, suv_bw)
     check = check_volumes(ct_hu, movement.move(suv_bw))
     moved = f"moved by {movement.translation_mm} mm and turned by {movement.rotation_deg:g} degrees"
-    numbers = f"outline {check.outline}, coverage {check.coverage}, mutual information {movement.information_after}"
-    if movement.rotation_deg > MOST_ROTATION_DEG:
-        raise PairingError(f"CT {ct.series.uid} and PET {pet.series.uid}: registration failed: {moved} ({numbers})")
+    numbers = (
+        f"outline {check.outline}, coverage {check.coverage}, mutual information {movement.information_after}, "
+        f"sure to about {max(movement.slack_mm, FINE_MM):g} mm"
+    )
     if not check.ok:
         raise PairingError(
             f"CT {ct.series.uid} and PET {pet.series.uid}: registered, they do not fit ({numbers}; {moved}): "
             f"{'; '.join(check.reasons)}"
+        )
+    if movement.rotation_deg > MOST_ROTATION_DEG or movement.slack_mm > MOST_SLACK_MM:
+        raise PairingError(
+            f"CT {ct.series.uid} and PET {pet.series.uid}: registered, their place is not sure ({numbers}; {moved}): "
+            f"expected at most {MOST_ROTATION_DEG:g} degrees, and to be sure to {MOST_SLACK_MM:g} mm"
         )
     reason = f"registered, for their frames of reference differ: the PET was {moved} ({numbers})"
     minutes = minutes_between(pet.acquired, ct.acquired)
