@@ -123,19 +123,25 @@ class Study:
 
 @dataclass(frozen=True)
 class SeriesPair:
-    """A CT and the PET of the same study, drawn in the same frame of reference."""
+    """A CT and the PET of the same patient, drawn in the same frame of reference; their studies may differ.
+
+    `registered` says that the frames differ, or are not known, and the PET was laid onto the CT by its image.
+    """
 
     ct: Series
     pet: Series
+    registered: bool = False
 
     def __post_init__(self) -> None:
         if (self.ct.modality, self.pet.modality) != ("CT", "PT"):
             raise PairingError(f"a pair is a CT and a PT series, found {self.ct.modality} and {self.pet.modality}")
-        if self.ct.study_uid != self.pet.study_uid:
+        if self.ct.patient_id != self.pet.patient_id:
             raise PairingError(
-                f"CT {self.ct.uid} and PET {self.pet.uid} are of different studies "
-                f"({self.ct.study_uid}, {self.pet.study_uid}); only series of one study are paired"
+                f"CT {self.ct.uid} and PET {self.pet.uid} are of different patients "
+                f"({self.ct.patient_id or 'none'}, {self.pet.patient_id or 'none'}); only series of one are paired"
             )
+        if self.registered:
+            return
         if not self.ct.frame_of_reference_uid or self.ct.frame_of_reference_uid != self.pet.frame_of_reference_uid:
             raise PairingError(
                 f"CT {self.ct.uid} and PET {self.pet.uid} have different frames of reference "

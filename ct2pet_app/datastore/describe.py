@@ -35,6 +35,7 @@ def describe_pet(paired: PairedSeries) -> dict[str, Any]:
     """Return what clients are told about the PET of a pair."""
     pet = paired.pet
     return {
+        "study_instance_uid": pet.series.study_uid,
         "series_instance_uid": pet.series.uid,
         "description": pet.series.description,
         "slices": pet.series.slice_count,
@@ -58,10 +59,12 @@ def describe_pair(
         result = {"result": word, **told, "reasons": list(checked.check.reasons)}
     return {
         "patient_id": pair.ct.patient_id,
-        "study_instance_uid": pair.ct.study_uid,
+        "study_instance_uid": pair.pet.study_uid,
+        "ct_study_instance_uid": pair.ct.study_uid,
         "ct_series_instance_uid": pair.ct.uid,
         "pet_series_instance_uid": pair.pet.uid,
         "paired_because": paired.reason,
+        "ct_minutes_after_pet": paired.ct_minutes_after_pet,
         "side": None if assignment is None else assignment.side,
         "side_since": None if assignment is None else assignment.assigned_utc,
         "side_decided_by": None if assignment is None else assignment.decided_by,

@@ -130,10 +130,8 @@ class PacsStudies:
 
     def _look(self) -> Listing:
         began = time.monotonic()
-        cts = self._pacs.find_series("CT", self._filters)
-        with_ct = {series.study_uid for series in cts}
-        pets = [series for series in self._pacs.find_series("PT", self._filters) if series.study_uid in with_ct]
-        found = frozenset((*cts, *pets))
+        # every PET: where its study holds no CT, one of the patient's other studies may be its own
+        found = frozenset((*self._pacs.find_series("CT", self._filters), *self._pacs.find_series("PT", self._filters)))
         before = self._listing
         if before is not None and self._listed_for == found:
             return before

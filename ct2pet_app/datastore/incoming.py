@@ -87,7 +87,13 @@ def incoming_pair(uploaded: ScanReport, listing: Listing, studies: Studies) -> I
             own[modality] = known
             here.append(known)
     pet = own["PT"]
-    beside = [found for found in listing.report.series if found.series.study_uid == pet.series.study_uid]
+    frame = (pet.series.patient_id, pet.series.frame_of_reference_uid)
+    mine = {pet.series.study_uid, *(found.series.study_uid for found in own.values())}
+    beside = [
+        found
+        for found in listing.report.series
+        if found.series.study_uid in mine or (found.series.patient_id, found.series.frame_of_reference_uid) == frame
+    ]
     taken = {found.series.uid for found in own.values()}
     together = (*own.values(), *(found for found in beside if found.series.uid not in taken))
     report = pair_series(ScanReport(listing.report.root, (), together, ()))
@@ -96,7 +102,7 @@ def incoming_pair(uploaded: ScanReport, listing: Listing, studies: Studies) -> I
         why = {one.series_uid: one.reason for one in report.unpaired}
         named = ", ".join(f"{found.series.modality} {found.series.uid}" for found in own.values())
         reason = next((why[found.series.uid] for found in own.values() if found.series.uid in why), "")
-        raise PairingError(f"{named}: no pair: {reason or 'another CT of the study is paired with this PET'}")
+        raise PairingError(f"{named}: no pair: {reason or 'another CT is paired with this PET'}")
     if "CT" not in own:
         here.append(paired.ct)
     left_out = {found.series.uid: str(found.reason) for found in uploaded.series if not found.is_usable}

@@ -85,27 +85,32 @@ def read_contours(path: Path) -> tuple[Contour, ...]:
         raise DicomError(f"{path.name}: damaged RT Structure Set ({error}); export it again") from error
 
 
-def find_contours(report: ScanReport, series: Series) -> tuple[Contour, ...]:
+def find_contours(report: ScanReport, series: Series, *mates: Series) -> tuple[Contour, ...]:
     """Return all regions that were drawn in a series' frame of reference, from the RT Structure Sets of its study.
+
+    Args:
+        report: Where to look.
+        series: Whose frame of reference.
+        mates: Series of other studies whose RT Structure Sets count as well, such as the PET of a CT.
 
     Raises:
         DicomError: One of these files is damaged.
     """
     return tuple(
         contour
-        for path in structure_set_files(report, series)
+        for path in structure_set_files(report, series, *mates)
         for contour in read_contours(path)
         if contour.frame_of_reference_uid == series.frame_of_reference_uid
     )
 
 
-def structure_set_files(report: ScanReport, series: Series) -> tuple[Path, ...]:
-    """Return the files of the RT Structure Sets of a series' study."""
-    home = (series.patient_id, series.study_uid)
+def structure_set_files(report: ScanReport, *series: Series) -> tuple[Path, ...]:
+    """Return the files of the RT Structure Sets of the studies that series belong to."""
+    homes = {(one.patient_id, one.study_uid) for one in series}
     return tuple(
         path
         for found in report.series
-        if found.series.modality == "RTSTRUCT" and (found.series.patient_id, found.series.study_uid) == home
+        if found.series.modality == "RTSTRUCT" and (found.series.patient_id, found.series.study_uid) in homes
         for path in found.series.files
     )
 

@@ -209,7 +209,8 @@ def moment_of(date: str, time: str) -> str:
 
 
 def _acquired_minute(dataset: Dataset) -> str:
-    return moment_of(_text(dataset, "acquisition_date"), _text(dataset, "acquisition_time"))[:12]
+    date = _text(dataset, "acquisition_date") or _text(dataset, "study_date")
+    return moment_of(date, _text(dataset, "acquisition_time"))[:12]
 
 
 def _pet(dataset: Dataset, notes: list[str]) -> PetHeader:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.dicom.acquisition import acquired_minute
 from lib.dicom.agreement import differing_attributes, refuse_mixed_series
 from lib.dicom.header import InstanceHeader, SharedHeader, notes_of
 from lib.dicom.multiframe import refuse_incomplete
@@ -35,6 +36,8 @@ class ScannedSeries:
         suv: What a PET becomes, in words (`SUVbw (GML)`, `Bq/mL only: PatientWeight is missing`); None for the rest.
         is_synthetic: Drawn by a model (ours, or another that says so).
         moments: When study, series and acquisition were begun, of those that are told: YYYYMMDDhhmmss.
+        acquired: When its first slice was acquired, YYYYMMDDhhmm; empty where that is not known.
+        convolution_kernel, contrast_agent: Of a CT; empty where the header is silent.
     """
 
     series: Series
@@ -49,6 +52,9 @@ class ScannedSeries:
     suv: str | None = None
     is_synthetic: bool = False
     moments: tuple[str, ...] = ()
+    acquired: str = ""
+    convolution_kernel: str = ""
+    contrast_agent: str = ""
 
     @property
     def is_usable(self) -> bool:
@@ -96,6 +102,9 @@ def judge_series(headers: Sequence[InstanceHeader]) -> ScannedSeries:
         suv=None if suv is None else suv.words,
         is_synthetic=first.is_synthetic,
         moments=first.moments,
+        acquired=acquired_minute(slices),
+        convolution_kernel=first.convolution_kernel,
+        contrast_agent=first.contrast_agent,
     )
 
 

@@ -254,7 +254,7 @@ def _figures(
 ) -> Figures | None:
     """Return the figures of every method on the challenger's grid; None where no voxel of a body was measured."""
     with at_hand(paired.pair.ct, paired.pair.pet):
-        ct, pet = read_ct_series(paired.pair.ct), read_pet(paired.pair.pet)
+        ct, pet = read_ct_series(paired.pair.ct), paired.pet_volume(read_pet(paired.pair.pet))
     volumes = align(challenger.apply(ct), ct=ct, pet=pet, grid=challenger.card.recipe.grid)
     if not volumes.body.any():
         logger.warning("CT %s is left out of the contest: no voxel inside its body was measured", paired.pair.ct.uid)

@@ -25,7 +25,7 @@ from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepare import pair_id
 from lib.synthesis.ensemble import Ensemble
 from lib.synthesis.synthesizer import Synthesizer
-from lib.types import FloatArray, Progress, Series, no_progress
+from lib.types import FloatArray, Progress, SeriesPair, no_progress
 
 __all__ = ["Evaluation", "PatientResult", "evaluate_pairs", "seen_by"]
 
@@ -102,14 +102,14 @@ def _evaluate(
     paired: PairedSeries,
     synthesizer: Synthesizer | Ensemble,
     out: Path,
-    contours_of: Callable[[Series], tuple[tuple[Contour, ...], str]],
+    contours_of: Callable[[SeriesPair], tuple[tuple[Contour, ...], str]],
     peers: Sequence[Peer],
     note: str,
 ) -> PatientResult:
     card, patient_id = synthesizer.card, paired.pair.ct.patient_id
-    ct, pet = read_ct_series(paired.pair.ct), read_pet(paired.pair.pet)
+    ct, pet = read_ct_series(paired.pair.ct), paired.pet_volume(read_pet(paired.pair.pet))
     volumes = align(synthesizer.apply(ct), ct=ct, pet=pet, grid=card.recipe.grid)
-    contours, damage = contours_of(paired.pair.ct)
+    contours, damage = contours_of(paired.pair)
     frame = paired.pair.ct.frame_of_reference_uid
     tumour, drawn = tumour_of(contours, volumes, frame_of_reference_uid=frame)
     regions = tumour_regions(contours, volumes, frame_of_reference_uid=frame)
@@ -171,11 +171,12 @@ def _read_tumours(paths: Sequence[Path], pairs: Sequence[PairedSeries]) -> tuple
     return tuple(tumours)
 
 
-def _contours(scan: ScanReport | None, given: Sequence[Contour], ct: Series) -> tuple[tuple[Contour, ...], str]:
+def _contours(scan: ScanReport | None, given: Sequence[Contour], pair: SeriesPair) -> tuple[tuple[Contour, ...], str]:
     """Return what was drawn on a CT, and why something cannot be read: the other figures are good without it."""
-    drawn = tuple(contour for contour in given if contour.frame_of_reference_uid == ct.frame_of_reference_uid)
+    frame = pair.ct.frame_of_reference_uid
+    drawn = tuple(contour for contour in given if contour.frame_of_reference_uid == frame)
     try:
-        found = () if scan is None else find_contours(scan, ct)
+        found = () if scan is None else find_contours(scan, pair.ct, pair.pet)
     except DicomError as error:
         return drawn, str(error)
     # a file that was given may lie among the studies, too

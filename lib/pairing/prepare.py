@@ -44,7 +44,7 @@ from lib.pairing.prepared import (
     write_index,
     write_text,
 )
-from lib.types import AtHand, BoolArray, FloatArray, Progress, Series, SeriesPair, lie_here, no_progress
+from lib.types import AtHand, BoolArray, FloatArray, Progress, SeriesPair, lie_here, no_progress
 
 logger = logging.getLogger(__name__)
 
@@ -127,8 +127,10 @@ def _prepared(
     paired: PairedSeries, out: Path, preparation: Preparation, scan: ScanReport | None
 ) -> tuple[PreparedPair, bool]:
     """Return the pair's entry, and whether its arrays lay there already."""
-    structures = () if scan is None else structure_set_files(scan, paired.pair.ct)
+    structures = () if scan is None else structure_set_files(scan, paired.pair.ct, paired.pair.pet)
     source = _fingerprint((*paired.pair.ct.files, *paired.pair.pet.files, *structures))
+    if paired.registered is not None:
+        source = hashlib.sha256(f"{source} {paired.registered.movement.matrix}".encode()).hexdigest()[:32]
     on_disk = _entry_on_disk(out, paired.pair, source, preparation)
     entry = on_disk or _prepare(paired, out, source, preparation, scan)
     return _with_origin(entry, paired.pair), on_disk is not None  # arrays of old lack their origin
@@ -138,7 +140,12 @@ def _prepare(
     paired: PairedSeries, out: Path, source: str, preparation: Preparation, scan: ScanReport | None
 ) -> PreparedPair:
     pair = paired.pair
-    ct, pet = read_ct_series(pair.ct), mask_unmeasured(read_pet(pair.pet))
+    if paired.registered is not None and preparation.grid.slices == "match":
+        raise PairingError(
+            "the PET is registered to the CT, so that its slices lean against the CT's and none match; a recipe with "
+            "grid.slices = resample takes this pair"
+        )
+    ct, pet = read_ct_series(pair.ct), paired.pet_volume(mask_unmeasured(read_pet(pair.pet)))
     orders = VoxelOrder.of(ct.geometry), VoxelOrder.of(pet.geometry)
     offsets = _in_canonical_order(paired.match(tolerance_mm=preparation.grid.tolerance_mm), *orders)
     ct, pet = to_canonical(ct), to_canonical(pet)
@@ -156,12 +163,12 @@ def _prepare(
     body = resample_in_plane(body_mask(ct).astype(np.float32), rows, columns) >= 0.5
     unit_ct = normalize_ct(resample_in_plane(ct.array, rows, columns), preparation.windows)[chosen]
     unit_pet = normalize_pet(np.where(measured, suv_bw, 0).astype(np.float32), preparation.windows)
-    tumour = _tumour(pair.ct, geometry, scan)[chosen]
+    tumour = _tumour(pair, geometry, scan)[chosen]
     regions = body[chosen] * np.uint8(BODY) + measured * np.uint8(MEASURED) + tumour * np.uint8(TUMOUR)
     entry = PreparedPair(
         id=pair_id(pair),
         patient_id=pair.ct.patient_id,
-        study_instance_uid=pair.ct.study_uid,
+        study_instance_uid=pair.pet.study_uid,
         ct_series_instance_uid=pair.ct.uid,
         pet_series_instance_uid=pair.pet.uid,
         shape=(len(chosen), rows, columns),
@@ -171,6 +178,9 @@ def _prepare(
         largest_offset_mm=round(offsets.largest_offset_mm, 4),
         source=source,
         preparation=preparation.digest(),
+        registered=paired.registered is not None,
+        translation_mm=() if paired.registered is None else paired.registered.movement.translation_mm,
+        rotation_deg=0.0 if paired.registered is None else paired.registered.movement.rotation_deg,
     )
     stored = (_stored(unit_ct, preparation), _stored(unit_pet, preparation), regions.astype(np.uint8))
     _write_pair(out, entry, dict(zip(ARRAYS, stored, strict=True)))
@@ -252,17 +262,17 @@ def _refuse_other_preparation(out: Path, preparation: Preparation) -> None:
         )
 
 
-def _tumour(ct: Series, geometry: Geometry, scan: ScanReport | None) -> BoolArray:
+def _tumour(pair: SeriesPair, geometry: Geometry, scan: ScanReport | None) -> BoolArray:
     """Return the drawn tumours, (K, R, C); none where a contour cannot be read: the pair is good without it."""
     nothing = np.zeros(geometry.shape, np.bool_)
     if scan is None:
         return nothing
     try:
-        contours = find_contours(scan, ct)
+        contours = find_contours(scan, pair.ct, pair.pet)
     except DicomError as error:
-        logger.warning("CT %s: its tumour contours are left out: %s", ct.uid, error)
+        logger.warning("CT %s: its tumour contours are left out: %s", pair.ct.uid, error)
         return nothing
-    return draw_tumours(contours, geometry, frame_of_reference_uid=ct.frame_of_reference_uid)[0]
+    return draw_tumours(contours, geometry, frame_of_reference_uid=pair.ct.frame_of_reference_uid)[0]
 
 
 def _fingerprint(files: Iterable[Path]) -> str:

@@ -63,6 +63,9 @@ class PreparedPair:
         ct_scanner, pet_scanner: Manufacturer and model; empty where the header is silent, or was not asked yet.
         body_part: BodyPartExamined of the CT, or of the PET; empty likewise.
         tracer: Radiopharmaceutical; empty likewise.
+        registered: Whether the PET was laid onto the CT by its image, because their frames of reference differ.
+        translation_mm: How a registered PET's centre was moved (x, y, z); empty where none was.
+        rotation_deg: By how much it was turned.
     """
 
     id: str
@@ -81,6 +84,9 @@ class PreparedPair:
     pet_scanner: str = ""
     body_part: str = ""
     tracer: str = ""
+    registered: bool = False
+    translation_mm: tuple[float, ...] = ()
+    rotation_deg: float = 0.0
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> PreparedPair:
@@ -94,8 +100,8 @@ class PreparedPair:
         if not required <= set(entry) <= names:
             raise PreparedDataError(f"index entry with keys {sorted(entry)}, expected {sorted(names)}; prepare again")
         entry = dict(entry)
-        for name in ("shape", "spacing_mm", "ct_slices"):
-            entry[name] = tuple(entry[name])
+        for name in ("shape", "spacing_mm", "ct_slices", "translation_mm"):
+            entry[name] = tuple(entry.get(name, ()))
         entry["affine"] = tuple(tuple(row) for row in entry["affine"])
         return cls(**entry)
 
