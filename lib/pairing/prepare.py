@@ -27,6 +27,7 @@ from lib.imaging.in_plane import resample_in_plane
 from lib.imaging.normalize import normalize_ct, normalize_pet
 from lib.imaging.resample import resample_to
 from lib.imaging.volume import Volume
+from lib.pairing.alignment import corrected, diaphragm_slices, estimate_shift
 from lib.pairing.pairs import PairedSeries, SliceMatch
 from lib.pairing.prepared import (
     ARRAYS,
@@ -134,6 +135,9 @@ def _prepare(
 ) -> PreparedPair:
     pair = paired.pair
     ct, pet = read_ct(pair.ct), mask_unmeasured(read_pet(pair.pet))
+    shift = estimate_shift(ct, pet)
+    if preparation.correct_shift:
+        pet = corrected(pet, shift)
     offsets = paired.match(tolerance_mm=preparation.grid.tolerance_mm)
     geometry = preparation.grid.on(ct.geometry)
     rows, columns = geometry.shape[1:]
@@ -164,6 +168,11 @@ def _prepare(
         largest_offset_mm=round(offsets.largest_offset_mm, 4),
         source=source,
         preparation=preparation.digest(),
+        shift_mm=shift.body_mm,
+        shift_sd_mm=shift.sd_mm,
+        diaphragm_shift_mm=shift.diaphragm_mm,
+        diaphragm_slices=diaphragm_slices(shift, geometry, chosen),
+        is_corrected=preparation.correct_shift,
     )
     stored = (_stored(unit_ct, preparation), _stored(unit_pet, preparation), regions.astype(np.uint8))
     _write_pair(out, entry, dict(zip(ARRAYS, stored, strict=True)))
