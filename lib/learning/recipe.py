@@ -19,7 +19,7 @@ from lib.imaging.grid import Grid
 from lib.imaging.normalize import Windows
 from lib.networks.cascade import NetworkConfig
 from lib.networks.precision import Precision
-from lib.pairing.misaligned import DEFAULT_LIMIT_MM
+from lib.pairing.misaligned import Alignment
 from lib.pairing.prepared import Preparation
 from lib.pairing.split import Split
 
@@ -122,20 +122,6 @@ class SynthesisConfig:
 
 
 @dataclass(frozen=True)
-class AlignmentConfig:
-    """What becomes of a PET that lies off its CT, as far as that was measured.
-
-    Attributes:
-        max_shift_mm: Training slices that lie further off are left out: all of a pair whose body does, those around the
-            diaphragm where only that does. 0 leaves none out.
-        correct: The PET is moved back onto the CT by the body's shift when arrays are prepared.
-    """
-
-    max_shift_mm: float = DEFAULT_LIMIT_MM
-    correct: bool = False
-
-
-@dataclass(frozen=True)
 class Recipe:
     """Every choice of an experiment; see `recipes/*.toml` for what each shipped one is for."""
 
@@ -149,7 +135,7 @@ class Recipe:
     batches: BatchConfig = field(default_factory=BatchConfig)
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     split: Split = field(default_factory=Split)
-    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    alignment: Alignment = field(default_factory=Alignment)
     ema_decay: float = 0.0  # of averaged weights, per step; 0 keeps the last weights
     precision: Precision = "auto"
     seed: int = 0
@@ -174,7 +160,6 @@ class Recipe:
             "batches.ct_shift": self.batches.ct_shift,
             "batches.ct_noise": self.batches.ct_noise,
             "batches.workers": self.batches.workers,
-            "alignment.max_shift_mm": self.alignment.max_shift_mm,
             "seed": self.seed,
         }
         below_one = {"batches.scale": self.batches.scale, "ema_decay": self.ema_decay}

@@ -39,6 +39,8 @@ HU_LIMITS = (-1000.0, 200.0)  # bone counts as contrast medium does: PET tells n
 HOTTEST = 3.0  # times the median uptake of the body
 MAX_SD_MM = 2.0  # an axis with more is not measured: the accuracy that is asked for
 MIN_BODY_VOXELS = 500  # 4 x 4 x 3 mm: 25 mL; fewer do not make a histogram
+MIN_LENGTH = 4  # voxels along each axis; ITK blurs no fewer
+ASIDE_MM = 5.0  # halves begin that far off on each axis: where nothing leads back, they stay apart, and that is told
 OUTLINE_MM = 1.0  # by which PET and CT may differ on where the body ends; 1.2 explains the z of 32 real pairs best
 LARGEST_MM = 60.0  # twice what is looked for; beyond it the optimiser has run away
 AXES = ("x", "y", "z")
@@ -119,13 +121,17 @@ def estimate_shift(ct: Volume, pet: Volume) -> Shift:
     uptake = resample_to(pet, ct.geometry).array
     seen = body & np.isfinite(uptake)
     median = float(np.median(uptake[seen])) if seen.any() else 0.0
-    if np.count_nonzero(seen) < MIN_BODY_VOXELS or median <= 0:
+    too_small = min(ct.geometry.shape) < MIN_LENGTH or np.count_nonzero(seen) < MIN_BODY_VOXELS
+    if too_small or median <= 0:
         return Shift(note="not measured: the PET shows too little of the body that the CT shows")
     fixed = _fixed(ct, body)
     matcher = Matcher(fixed, replace(pet, array=np.clip(pet.array, 0, HOTTEST * median)))
     try:
         whole = matcher.best_translation_mm()
-        halves = [matcher.translation_mm(start=whole, region=half) for half in _halves(body)]
+        halves = [
+            matcher.translation_mm(start=whole + (ASIDE_MM if number % 2 else -ASIDE_MM), region=half)
+            for number, half in enumerate(_halves(body))
+        ]
     except RuntimeError:  # ITK: nothing left to compare
         return Shift(note="not measured: CT and PET do not match anywhere within 30 mm")
     sd = np.sqrt(np.mean(np.square(np.asarray(halves) - whole), axis=0) + np.square(_outline_error_mm(fixed)))

@@ -20,7 +20,7 @@ from lib.types import BoolArray
 ACROSS = 0.95  # cosine of the slices' normal with z; columns of voxels then run along the body
 LUNG_HU = (-1000.0, -500.0)
 SOFT_HU = -20.0  # what lies below is liver, spleen or stomach, not the fat of the chest wall
-LUNG_ABOVE_MM, SOFT_BELOW_MM = 20.0, 15.0  # that much of each in a column, or it is none of the dome
+LUNG_ABOVE_MM, SOFT_BELOW_MM = 20.0, 10.0  # that much of each in a column, or it is none of the dome
 REACH_MM = 50.0  # of the profile, up and down
 STEP_MM = 0.5
 SHIFTS_MM = np.arange(-30.0, 30.1, STEP_MM)

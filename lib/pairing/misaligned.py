@@ -4,10 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lib.errors import RecipeError
 
 Axes = Sequence[float | None]  # (x, y, z), mm; None where not measured
 
 DEFAULT_LIMIT_MM = 10.0  # 1 of 36 real pairs measures more than 8 mm; half a dome's excursion in quiet breathing
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """What becomes of a PET that lies off its CT, as far as that was measured.
+
+    Attributes:
+        max_shift_mm: Training slices that lie further off are left out: all of a pair whose body does, those around the
+            diaphragm where only that does. 0 leaves none out.
+        correct: The PET is moved back onto the CT by the body's shift when arrays are prepared.
+    """
+
+    max_shift_mm: float = DEFAULT_LIMIT_MM
+    correct: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_shift_mm < math.inf:
+            raise RecipeError(f"alignment.max_shift_mm must be 0 (no limit) or above, found {self.max_shift_mm}")
 
 
 def shift_size_mm(shift_mm: Axes) -> float | None:

@@ -51,12 +51,14 @@ class Preparation:
                 "shift along the body cannot be corrected"
             )
 
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values; without a correction those of before there was one, so that arrays keep their digest."""
+        plain: dict[str, Any] = {"grid": asdict(self.grid), "windows": asdict(self.windows)}
+        return {**plain, "correct_shift": True} if self.correct_shift else plain
+
     def digest(self) -> str:
         """Return a short hash that changes whenever the arrays would."""
-        decides = {"format": FORMAT, "grid": asdict(self.grid), "windows": asdict(self.windows)}
-        if self.correct_shift:  # arrays of before there was a correction keep their digest
-            decides["correct_shift"] = True
-        canonical = json.dumps(decides, sort_keys=True)
+        canonical = json.dumps({"format": FORMAT, **self.as_json()}, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
@@ -238,7 +240,7 @@ class PreparedSet:
 def write_index(root: Path, preparation: Preparation, pairs: Iterable[PreparedPair]) -> None:
     """Write `index.json` beside, then put it in place."""
     ordered = sorted(pairs, key=lambda pair: (pair.patient_id, pair.id))
-    index = {"format": FORMAT, "preparation": asdict(preparation), "pairs": [asdict(pair) for pair in ordered]}
+    index = {"format": FORMAT, "preparation": preparation.as_json(), "pairs": [asdict(pair) for pair in ordered]}
     write_text(root / "index.json", json.dumps(index, indent=1))
 
 
