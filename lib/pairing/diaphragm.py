@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Volume
-from lib.types import BoolArray
+from lib.types import BoolArray, FloatArray
 
 ACROSS = 0.95  # cosine of the slices' normal with z; columns of voxels then run along the body
 LUNG_HU = (-1000.0, -500.0)
@@ -57,10 +56,12 @@ def find_dome(ct: Volume, body: BoolArray, pet: Volume, *, in_plane_mm: tuple[fl
     """
     if abs(ct.geometry.normal[2]) < ACROSS:
         return None
-    columns = _dome(_upwards(ct.array, ct.geometry), _upwards(body, ct.geometry), ct.geometry.spacing_mm[0])
+    is_up = ct.geometry.normal[2] > 0
+    ct_hu, inside = (ct.array, body) if is_up else (ct.array[::-1], body[::-1])
+    columns = _dome(ct_hu, inside, ct.geometry.spacing_mm[0])
     if len(columns) < MIN_COLUMNS:
         return None
-    k = columns[:, 0] if ct.geometry.normal[2] > 0 else ct.geometry.shape[0] - 1 - columns[:, 0]
+    k = columns[:, 0] if is_up else ct.geometry.shape[0] - 1 - columns[:, 0]
     surface = ct.geometry.to_world(np.column_stack([columns[:, 2], columns[:, 1], k]))
     surface[:, 2] -= ct.geometry.spacing_mm[0] / 2  # the lowest lung voxel's lower edge
     shift_mm = _step_mm(*_profile(pet, surface + np.array([*in_plane_mm, 0.0])))
@@ -69,20 +70,16 @@ def find_dome(ct: Volume, body: BoolArray, pet: Volume, *, in_plane_mm: tuple[fl
     return Dome(shift_mm, float(round(surface[:, 2].min(), 1)), float(round(surface[:, 2].max(), 1)))
 
 
-def _upwards(array: NDArray[np.generic], geometry: Geometry) -> NDArray[np.generic]:
-    return array if geometry.normal[2] > 0 else array[::-1]
-
-
-def _dome(ct_hu: NDArray[np.generic], body: NDArray[np.generic], slice_mm: float) -> Vector:
+def _dome(ct_hu: FloatArray, body: BoolArray, slice_mm: float) -> Vector:
     """Return (k, r, c) of the lowest lung voxel of each column that stands on the diaphragm; k counts upwards."""
     low, high = LUNG_HU
-    lung = np.asarray(body, np.bool_) & (ct_hu > low) & (ct_hu < high)
+    lung = body & (ct_hu > low) & (ct_hu < high)
     above, below = math.ceil(LUNG_ABOVE_MM / slice_mm), math.ceil(SOFT_BELOW_MM / slice_mm)
     lowest = np.argmax(lung, axis=0)
     r, c = np.nonzero(lung.any(axis=0) & (lowest >= below + 1) & (lowest + above <= lung.shape[0]))
     k = lowest[r, c]
     deep = np.stack([lung[k + step, r, c] for step in range(above)]).all(axis=0)
-    firm = np.stack([np.asarray(ct_hu)[k - step, r, c] for step in range(2, below + 2)]).mean(axis=0) > SOFT_HU
+    firm = np.stack([ct_hu[k - step, r, c] for step in range(2, below + 2)]).mean(axis=0) > SOFT_HU
     k, r, c = k[deep & firm], r[deep & firm], c[deep & firm]
     return np.column_stack([k, r, c])[_outer(r, c, lung)].astype(np.float64)
 

@@ -128,7 +128,9 @@ def _judged(median: float, coverage: float, outline: float | None, turned: dict[
             "perfect, 0.5 chance): the PET lies elsewhere, or is of another patient; look at the two in one view"
         )
     mirrored = turned.get(best)
-    return PairCheck(not reasons, tuple(reasons), *(_rounded(one) for one in (median, coverage, outline, mirrored)))
+    numbers = (_rounded(one) for one in (median, coverage, outline, mirrored))
+    median_suv, coverage_share, outline_share, mirrored_share = numbers
+    return PairCheck(not reasons, tuple(reasons), median_suv, coverage_share, outline_share, mirrored_share)
 
 
 def _coverage(ct: Volume, pet: Volume, suv_bw: FloatArray, body: BoolArray, *, most: float) -> float:

@@ -11,6 +11,8 @@ import pytest
 from lib.dicom.read import read_ct, read_pet
 from lib.dicom.scan import scan_folder
 from lib.imaging.geometry import Geometry
+from lib.imaging.grid import Grid
+from lib.imaging.normalize import Windows
 from lib.imaging.volume import Unit, Volume
 from lib.pairing import checks
 from lib.pairing.alignment import Shift, corrected, diaphragm_slices, estimate_shift, shift_from_json
@@ -18,7 +20,10 @@ from lib.pairing.check_memory import CheckMemory
 from lib.pairing.checks import check_pairs
 from lib.pairing.pairs import PairedSeries, pair_series
 from lib.pairing.plausible import PairCheck, check_pair
+from lib.pairing.prepare import prepare_pairs
+from lib.pairing.prepared import Preparation, PreparedSet
 from lib.sources.phantom import PhantomPatient, PhantomSettings, phantom_patient, write_phantoms
+from lib.sources.phantom_dicom import write_study
 from lib.sources.phantom_scan import scan_pet
 from lib.sources.phantom_tissues import Tissue
 
@@ -194,3 +199,24 @@ def test_real_pairs_lie_on_each_other_and_a_shift_of_theirs_is_found(sts_folder:
             assert before is None or abs(before) < 5
             assert before is None or after is None or after - before == pytest.approx(mm, abs=2)
         assert as_it_is.body_mm[0] is not None
+
+
+def test_prepared_arrays_keep_the_shift_and_can_be_corrected(tmp_path: Path) -> None:
+    """The PET of phantom 2 says that it lies 20 mm to the left; moved back, its arrays are nearly the true ones."""
+    patient = phantom_patient(2, 0, PhantomSettings(ct_matrix=100, ct_pixel_mm=4.1))
+    write_study(patient, tmp_path / "true")
+    write_study(replace(patient, pet=moved(patient.pet, 20, 0, 0)), tmp_path / "off")
+    grid, windows = Grid(pixel_mm=4.1), Windows()
+    sets = {}
+    for name, folder, fix in (("as it is", "true", False), ("wrong", "off", False), ("mended", "off", True)):
+        pairs = pair_series(scan_folder(tmp_path / folder)).pairs
+        sets[name] = prepare_pairs(pairs, tmp_path / name, preparation=Preparation(grid, windows, fix)).prepared
+    assert PreparedSet.open(tmp_path / "mended").preparation.correct_shift
+    shifts = {name: of.pairs[0].shift_mm[0] for name, of in sets.items()}
+    assert shifts == {name: pytest.approx(mm, abs=2) for name, mm in (("as it is", 0), ("wrong", 20), ("mended", 20))}
+    assert [of.pairs[0].is_corrected for of in sets.values()] == [False, False, True]
+    assert len(sets["wrong"].pairs[0].misaligned_slices(limit_mm=10.0)) == 40
+    assert sets["mended"].pairs[0].misaligned_slices(limit_mm=10.0) == ()
+    suv = {name: of.arrays(of.pairs[0]).suv_bw() for name, of in sets.items()}
+    error = {name: float(np.abs(suv[name] - suv["as it is"]).mean()) for name in ("wrong", "mended")}
+    assert error["mended"] < error["wrong"] / 8
