@@ -64,7 +64,7 @@ def test_the_report_shows_them(evaluation: Evaluation, out: Path) -> None:
         f"patients judged. Without: {without} SUV over 1." in page
     )
     assert f"<td>model</td><td>{all_of_them}</td><td>{without}</td>" in page
-    assert '<td title="' in page and ("x +20." in page or "x +19." in page)
+    assert '<td class="shift" title="' in page and ("x +20." in page or "x +19." in page)
 
 
 def test_without_misaligned_pairs_there_is_one_score(evaluation: Evaluation) -> None:
