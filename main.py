@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from lib.dicom.scan import ScanReport
     from lib.learning.card import ModelCard
     from lib.learning.recipe import Recipe
-    from lib.pairing.pairs import PairingReport
+    from lib.pairing.pairs import PairedSeries, PairingReport
+    from lib.pairing.plausible import PairCheck
     from lib.pairing.prepare import PreparationReport
     from lib.sources.cohort import Selection
     from lib.types import Progress
@@ -144,6 +145,9 @@ def pair(
     tolerance_mm: ToleranceMm = 0.2,
     ct: Annotated[list[str] | None, typer.Option(help="SeriesInstanceUID of a CT to prefer; may be repeated.")] = None,
     register: Register = False,
+    shift: Annotated[
+        bool, typer.Option("--shift/--no-shift", help="Measure how far each PET lies off its CT; reads pixels once.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """List the CT/PET pairs of a folder and how many of their slices pair; say why the others stay alone.
@@ -151,22 +155,34 @@ def pair(
     The JSON is a list with one object a pair. `max_offset_mm` is the largest distance from a PET slice to its nearest
     CT slice. `study_instance_uid` is the PET's; `ct_study_instance_uid` is another one where the PET's study holds no
     usable CT. `registered` pairs tell `translation_mm`, `rotation_deg` and `registration_quality`.
+
+    `shift_mm` is where the PET's body lies against the CT's (x to the left, y to the back, z to the head;
+    null where that cannot be measured within 2 mm, `shift_note` says why), `shift_sd_mm` its standard deviation,
+    `diaphragm_shift_mm` the same of the diaphragm along z. They are measured once and remembered.
     """
     from lib.pairing.pairs import pair_record
 
     pairing = _pair(_scan(studies), register=register, preferred_ct=ct or ())
     records = [pair_record(paired, tolerance_mm=tolerance_mm) for paired in pairing.pairs]
+    checks = _check_pairs(pairing.pairs) if shift else ()
     told = stderr if as_json else stdout
     if as_json:
-        _print_json(records)
+        shifts = [check.shift.as_json() for check in checks] or [{} for _ in records]
+        _print_json([{**dataclasses.asdict(one), **more} for one, more in zip(records, shifts, strict=True)])
     else:
-        table = _table("patient", "CT", "PET", ">slices CT/PET", ">slice pairs", ">max offset mm", "why these")
-        for record, paired in zip(records, pairing.pairs, strict=True):
+        table = _table(
+            "patient", "CT", "PET", ">slices CT/PET", ">slice pairs", ">max offset mm", "shift mm", "why these"
+        )
+        for number, (record, paired) in enumerate(zip(records, pairing.pairs, strict=True)):
             slices = f"{record.ct_slices}/{record.pet_slices}"
             numbers = (slices, str(record.slice_pairs), f"{record.max_offset_mm:.2f}")
             uids = (record.ct_series_instance_uid, record.pet_series_instance_uid)
-            table.add_row(*map(escape, (record.patient_id, *uids, *numbers, paired.reason)))
+            off = checks[number].shift.in_words() if checks else ""
+            table.add_row(*map(escape, (record.patient_id, *uids, *numbers, off, paired.reason)))
         stdout.print(table)
+    for record, check in zip(records, checks, strict=False):
+        for reason in check.reasons:
+            stderr.print(f"implausible: {record.patient_id}: {reason}", markup=False, soft_wrap=True)
     for alone in pairing.unpaired:
         told.print(
             f"not paired: {alone.patient_id} {alone.modality} {alone.series_uid}: {alone.reason}",
@@ -700,6 +716,15 @@ def _new_password(from_stdin: bool) -> str:
     if not sys.stdin.isatty():
         raise InputError("nobody is there to type a password; --password-stdin reads it from the input")
     return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+
+
+def _check_pairs(pairs: Sequence[PairedSeries]) -> tuple[PairCheck, ...]:
+    from lib.dicom.index import cache_folder
+    from lib.pairing.check_memory import CheckMemory
+    from lib.pairing.checks import MEMORY_FILE, check_pairs
+
+    with _progress() as progress:
+        return check_pairs(pairs, CheckMemory(cache_folder() / MEMORY_FILE), progress=progress)
 
 
 def _scan(studies: Path) -> ScanReport:

@@ -19,7 +19,6 @@ from ct2pet_app.errors import RequestError
 from ct2pet_app.loaded import PublishedModel
 from ct2pet_app.models import ModelStore
 from ct2pet_app.progress import REPORT_KEY, CaseReport, report_file
-from ct2pet_app.same_files import mark_of_files
 from ct2pet_app.scores import (
     ExpectedError,
     expected_error_of,
@@ -36,6 +35,7 @@ from lib.dicom.read import read_pet
 from lib.errors import CheckpointError, ModelNotTrainedError, PairingError, StudiesError
 from lib.evaluation.compare import compare_with_real
 from lib.pairing.pairs import PairedSeries
+from lib.pairing.same_files import mark_of_files
 from lib.synthesis.uncertainty import card_calibration, mean_expected_error_suv
 
 logger = logging.getLogger(__name__)

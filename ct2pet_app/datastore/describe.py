@@ -55,8 +55,8 @@ def describe_pair(
         result: dict[str, Any] = {"result": "unchecked"}
     else:
         word = "plausible" if checked.check.ok else "accepted" if checked.accepted else "implausible"
-        told = {name: value for name, value in asdict(checked.check).items() if name != "ok"}
-        result = {"result": word, **told, "reasons": list(checked.check.reasons)}
+        told = {name: value for name, value in asdict(checked.check).items() if name not in ("ok", "shift")}
+        result = {"result": word, **told, "reasons": list(checked.check.reasons), **checked.check.shift.as_json()}
     return {
         "patient_id": pair.ct.patient_id,
         "study_instance_uid": pair.pet.study_uid,

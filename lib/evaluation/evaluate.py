@@ -21,6 +21,7 @@ from lib.evaluation.result import Evaluation, PatientResult, Seen, write_evaluat
 from lib.evaluation.trust import trust_of
 from lib.learning.card import ModelCard, patient_digest
 from lib.measures.volume import measure_volume
+from lib.pairing.alignment import corrected, estimate_shift
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepare import pair_id
 from lib.synthesis.ensemble import Ensemble
@@ -80,8 +81,9 @@ def evaluate_pairs(
             failed.append((patient_id, ct_uid, str(error)))
     progress(len(pairs), len(pairs), "evaluated")
     evaluation = Evaluation(
-        synthesizer.card.name, synthesizer.checksum, tuple(results), tuple(failed), tuple(peer.name for peer in peers)
-    )
+        synthesizer.card.name, synthesizer.checksum, tuple(results), tuple(failed), tuple(peer.name for peer in peers),
+        max_shift_mm=synthesizer.card.recipe.alignment.max_shift_mm,
+    )  # fmt: skip
     if not evaluation.judged:
         reasons = "".join(f"; {ct_uid}: {reason}" for _, ct_uid, reason in failed)
         raise _nothing_to_prove(len(pairs), reasons)
@@ -108,6 +110,9 @@ def _evaluate(
 ) -> PatientResult:
     card, patient_id = synthesizer.card, paired.pair.ct.patient_id
     ct, pet = read_ct_series(paired.pair.ct), paired.pet_volume(read_pet(paired.pair.pet))
+    shift = estimate_shift(ct, pet)
+    if card.recipe.alignment.correct:  # the model learnt where the CT is, and is judged there
+        pet = corrected(pet, shift)
     volumes = align(synthesizer.apply(ct), ct=ct, pet=pet, grid=card.recipe.grid)
     contours, damage = contours_of(paired.pair)
     frame = paired.pair.ct.frame_of_reference_uid
@@ -139,6 +144,7 @@ def _evaluate(
         absent_peers=absent,
         trust=trust_of(volumes, card),
         pictures=tuple(path.name for path in pictures),
+        shift=shift,
     )
 
 

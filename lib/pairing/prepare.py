@@ -32,6 +32,7 @@ from lib.imaging.normalize import normalize_ct, normalize_pet
 from lib.imaging.orientation import VoxelOrder, to_canonical
 from lib.imaging.resample import resample_to
 from lib.imaging.volume import Volume
+from lib.pairing.alignment import corrected, diaphragm_slices, estimate_shift
 from lib.pairing.pairs import PairedSeries, SliceMatch
 from lib.pairing.prepared import (
     ARRAYS,
@@ -146,6 +147,9 @@ def _prepare(
             "grid.slices = resample takes this pair"
         )
     ct, pet = read_ct_series(pair.ct), paired.pet_volume(mask_unmeasured(read_pet(pair.pet)))
+    shift = estimate_shift(ct, pet)
+    if preparation.correct_shift:
+        pet = corrected(pet, shift)
     orders = VoxelOrder.of(ct.geometry), VoxelOrder.of(pet.geometry)
     offsets = _in_canonical_order(paired.match(tolerance_mm=preparation.grid.tolerance_mm), *orders)
     ct, pet = to_canonical(ct), to_canonical(pet)
@@ -181,6 +185,11 @@ def _prepare(
         registered=paired.registered is not None,
         translation_mm=() if paired.registered is None else paired.registered.movement.translation_mm,
         rotation_deg=0.0 if paired.registered is None else paired.registered.movement.rotation_deg,
+        shift_mm=shift.body_mm,
+        shift_sd_mm=shift.sd_mm,
+        diaphragm_shift_mm=shift.diaphragm_mm,
+        diaphragm_slices=diaphragm_slices(shift, geometry, chosen),
+        is_corrected=preparation.correct_shift,
     )
     stored = (_stored(unit_ct, preparation), _stored(unit_pet, preparation), regions.astype(np.uint8))
     _write_pair(out, entry, dict(zip(ARRAYS, stored, strict=True)))
