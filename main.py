@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from lib.dicom.scan import ScanReport
     from lib.learning.card import ModelCard
     from lib.learning.recipe import Recipe
+    from lib.pairing.pairs import PairedSeries, PairingReport
+    from lib.pairing.plausible import PairCheck
     from lib.pairing.prepare import PreparationReport
     from lib.sources.cohort import Selection
     from lib.types import Progress
@@ -57,6 +59,10 @@ StudiesOrArrays = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
 ToleranceMm = Annotated[float, typer.Option(help="Largest distance of a CT slice and its PET slice.", min=0.0)]
 
+Register = Annotated[
+    bool,
+    typer.Option("--register", help="Lay PETs onto CTs of another frame of reference, and pair them where they fit."),
+]
 RecipeName = Annotated[str, typer.Option(help="paper, quantitative, or a .toml file.")]
 Settings = Annotated[
     list[str] | None,
@@ -138,28 +144,45 @@ def pair(
     studies: Studies,
     tolerance_mm: ToleranceMm = 0.2,
     ct: Annotated[list[str] | None, typer.Option(help="SeriesInstanceUID of a CT to prefer; may be repeated.")] = None,
+    register: Register = False,
+    shift: Annotated[
+        bool, typer.Option("--shift/--no-shift", help="Measure how far each PET lies off its CT; reads pixels once.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """List the CT/PET pairs of a folder and how many of their slices pair; say why the others stay alone.
 
     The JSON is a list with one object a pair. `max_offset_mm` is the largest distance from a PET slice to its nearest
-    CT slice.
-    """
-    from lib.pairing.pairs import pair_record, pair_series
+    CT slice. `study_instance_uid` is the PET's; `ct_study_instance_uid` is another one where the PET's study holds no
+    usable CT. `registered` pairs tell `translation_mm`, `rotation_deg` and `registration_quality`.
 
-    pairing = pair_series(_scan(studies), preferred_ct=frozenset(ct or ()))
+    `shift_mm` is where the PET's body lies against the CT's (x to the left, y to the back, z to the head;
+    null where that cannot be measured within 2 mm, `shift_note` says why), `shift_sd_mm` its standard deviation,
+    `diaphragm_shift_mm` the same of the diaphragm along z. They are measured once and remembered.
+    """
+    from lib.pairing.pairs import pair_record
+
+    pairing = _pair(_scan(studies), register=register, preferred_ct=ct or ())
     records = [pair_record(paired, tolerance_mm=tolerance_mm) for paired in pairing.pairs]
+    checks = _check_pairs(pairing.pairs) if shift else ()
     told = stderr if as_json else stdout
     if as_json:
-        _print_json(records)
+        shifts = [check.shift.as_json() for check in checks] or [{} for _ in records]
+        _print_json([{**dataclasses.asdict(one), **more} for one, more in zip(records, shifts, strict=True)])
     else:
-        table = _table("patient", "CT", "PET", ">slices CT/PET", ">slice pairs", ">max offset mm", "why these")
-        for record, paired in zip(records, pairing.pairs, strict=True):
+        table = _table(
+            "patient", "CT", "PET", ">slices CT/PET", ">slice pairs", ">max offset mm", "shift mm", "why these"
+        )
+        for number, (record, paired) in enumerate(zip(records, pairing.pairs, strict=True)):
             slices = f"{record.ct_slices}/{record.pet_slices}"
             numbers = (slices, str(record.slice_pairs), f"{record.max_offset_mm:.2f}")
             uids = (record.ct_series_instance_uid, record.pet_series_instance_uid)
-            table.add_row(*map(escape, (record.patient_id, *uids, *numbers, paired.reason)))
+            off = checks[number].shift.in_words() if checks else ""
+            table.add_row(*map(escape, (record.patient_id, *uids, *numbers, off, paired.reason)))
         stdout.print(table)
+    for record, check in zip(records, checks, strict=False):
+        for reason in check.reasons:
+            stderr.print(f"implausible: {record.patient_id}: {reason}", markup=False, soft_wrap=True)
     for alone in pairing.unpaired:
         told.print(
             f"not paired: {alone.patient_id} {alone.modality} {alone.series_uid}: {alone.reason}",
@@ -257,6 +280,7 @@ def prepare(
     out: Annotated[Path, typer.Option(help="Folder for the arrays.", show_default=False)],
     recipe: RecipeName = "quantitative",
     settings: Settings = None,
+    register: Register = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the pairs of a folder as arrays, ready to train on any machine; pairs that lie there already are kept.
@@ -265,7 +289,7 @@ def prepare(
     """
     from lib.learning.recipe import load_recipe
 
-    report = _prepare(studies, out, load_recipe(recipe, settings=settings or ()))
+    report = _prepare(studies, out, load_recipe(recipe, settings=settings or ()), register=register)
     if as_json:
         pairs = len(report.prepared.pairs)
         _print_json({"out": out, "pairs": pairs, "reused": report.reused, "failed": report.failed})
@@ -282,6 +306,7 @@ def train(
     recipe: RecipeName = "quantitative",
     stages: Annotated[int | None, typer.Option(help="U-Nets in the chain, 1 to 6.")] = None,
     settings: Settings = None,
+    register: Register = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in this folder was stopped.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     tracking: TrackingWord = "none",
@@ -302,8 +327,10 @@ def train(
 
     mirror = parse_tracking(tracking, uri=tracking_uri, experiment=experiment)
     chosen = load_recipe(recipe, settings=[*(settings or ()), *([f"stages={stages}"] if stages is not None else [])])
-    is_prepared = (studies / "index.json").is_file()
-    prepared = PreparedSet.open(studies) if is_prepared else _prepare(studies, out / "prepared", chosen).prepared
+    if (studies / "index.json").is_file():
+        prepared = PreparedSet.open(studies)
+    else:
+        prepared = _prepare(studies, out / "prepared", chosen, register=register).prepared
     with _progress() as progress:
         result = train_cascade(
             prepared, chosen, out, resume=resume, device=device, tracking=mirror, progress=progress
@@ -369,8 +396,7 @@ def synthesize(
     The JSON is `{out, model, sha256, shape, spacing_mm, suv_max, suv_mean}`, and `uncertainty` and
     `series_instance_uid` where they were asked for.
     """
-    from lib.dicom.open_ct import find_ct, open_ct
-    from lib.dicom.read import read_ct as read_ct_series
+    from lib.dicom.open_ct import find_ct, open_ct, read_ct_series
     from lib.dicom.write import refuse_strangers, write_series
     from lib.imaging.files import volume_suffix, wants_dicom, write_volume_file
     from lib.imaging.geometry import parse_slab
@@ -428,6 +454,7 @@ def evaluate(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     note: Annotated[str, typer.Option(help="A line below every picture, such as the data's attribution.")] = "",
+    register: Register = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare a model with the real PETs of a folder, beside trivial predictors fitted on its training patients.
@@ -443,15 +470,15 @@ def evaluate(
     """
     from lib.evaluation.evaluate import evaluate_pairs
     from lib.evaluation.peers import parse_peers
-    from lib.pairing.pairs import pair_series
     from lib.synthesis.ensemble import load_models
 
     peers = parse_peers(beside or ())
     synthesizer = load_models(models, device=device)
     scanned = _scan(studies)
+    pairs = _pair(scanned, register=register).pairs
     with _progress() as progress:
         result = evaluate_pairs(
-            pair_series(scanned).pairs, synthesizer, out,
+            pairs, synthesizer, out,
             scan=scanned, contours=contour or (), run=models[0].parent if len(models) == 1 else None, peers=peers,
             note=note, progress=progress,
         ).as_json()  # fmt: skip
@@ -519,15 +546,26 @@ def study(
         stdout.print(str(path), markup=False, soft_wrap=True)
 
 
-def _prepare(studies: Path, out: Path, recipe: Recipe) -> PreparationReport:
+def _pair(scan: ScanReport, *, register: bool, preferred_ct: Sequence[str] = ()) -> PairingReport:
+    """Return the pairs of a scan; on request those that registration adds, too."""
     from lib.pairing.pairs import pair_series
+
+    pairing = pair_series(scan, preferred_ct=frozenset(preferred_ct))
+    if not register:
+        return pairing
+    from lib.pairing.registration import register_unpaired
+
+    with _progress() as progress:
+        return register_unpaired(scan, pairing, progress=progress)
+
+
+def _prepare(studies: Path, out: Path, recipe: Recipe, *, register: bool = False) -> PreparationReport:
     from lib.pairing.prepare import prepare_pairs
 
     scan = _scan(studies)
+    pairs = _pair(scan, register=register).pairs
     with _progress() as progress:
-        report = prepare_pairs(
-            pair_series(scan).pairs, out, preparation=recipe.preparation, scan=scan, progress=progress
-        )
+        report = prepare_pairs(pairs, out, preparation=recipe.preparation, scan=scan, progress=progress)
     for failure in report.failed:
         stderr.print(f"left out: {failure.patient_id}: {failure.reason}", markup=False, soft_wrap=True)
     return report
@@ -607,7 +645,7 @@ def _tell_selection(selection: Selection, told: Console) -> None:
     if joined < len(selection.pairs):
         lines.append(
             f"{joined} of {len(selection.pairs)} PETs have a CT in their own study; the others come with one of "
-            "another study of that day, which `pair` does not join"
+            "another study of that day, which `pair` joins where the frame of reference is one"
         )
     reasons = Counter(study.reason for study in selection.left_out)
     lines += [f"left out: {studies} studies: {reason}" for reason, studies in reasons.most_common()]
@@ -678,6 +716,15 @@ def _new_password(from_stdin: bool) -> str:
     if not sys.stdin.isatty():
         raise InputError("nobody is there to type a password; --password-stdin reads it from the input")
     return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+
+
+def _check_pairs(pairs: Sequence[PairedSeries]) -> tuple[PairCheck, ...]:
+    from lib.dicom.index import cache_folder
+    from lib.pairing.check_memory import CheckMemory
+    from lib.pairing.checks import MEMORY_FILE, check_pairs
+
+    with _progress() as progress:
+        return check_pairs(pairs, CheckMemory(cache_folder() / MEMORY_FILE), progress=progress)
 
 
 def _scan(studies: Path) -> ScanReport:

@@ -19,12 +19,12 @@ from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.loaded import PublishedModel
 from ct2pet_app.models import ModelStore
 from ct2pet_app.progress import CaseReport, report_file
-from ct2pet_app.same_files import are_same, mark_of_files
 from ct2pet_app.scores import ExpectedError, keep_expected_error
 from ct2pet_app.uploads import CTSource
 from lib.errors import ModelNotTrainedError, StudiesError
 from lib.imaging.files import read_volume_file
 from lib.imaging.volume import Unit
+from lib.pairing.same_files import are_same, mark_of_files
 from lib.synthesis.uncertainty import card_calibration, mean_expected_error_suv
 
 logger = logging.getLogger(__name__)

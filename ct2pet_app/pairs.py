@@ -12,11 +12,11 @@ from ct2pet_app.datastore.incoming import Incoming, check_incoming, incoming_pai
 from ct2pet_app.datastore.pairs import PairBook
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import NotFoundError
-from ct2pet_app.same_files import mark_of_files
 from lib.errors import PairingError, RemoteError
 from lib.pairing.check_memory import Checked
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.plausible import PairCheck
+from lib.pairing.same_files import mark_of_files
 
 
 def describe_pairs(datastore: StudiesDatastore) -> list[dict[str, Any]]:

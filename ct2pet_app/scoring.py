@@ -19,7 +19,6 @@ from ct2pet_app.errors import RequestError
 from ct2pet_app.loaded import PublishedModel
 from ct2pet_app.models import ModelStore
 from ct2pet_app.progress import REPORT_KEY, CaseReport, report_file
-from ct2pet_app.same_files import mark_of_files
 from ct2pet_app.scores import (
     ExpectedError,
     expected_error_of,
@@ -31,10 +30,12 @@ from ct2pet_app.scores import (
 )
 from ct2pet_app.settings import did_you_mean
 from ct2pet_app.told import MEASURED
-from lib.dicom.read import read_ct, read_pet
+from lib.dicom.open_ct import read_ct_series
+from lib.dicom.read import read_pet
 from lib.errors import CheckpointError, ModelNotTrainedError, PairingError, StudiesError
 from lib.evaluation.compare import compare_with_real
 from lib.pairing.pairs import PairedSeries
+from lib.pairing.same_files import mark_of_files
 from lib.synthesis.uncertainty import card_calibration, mean_expected_error_suv
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class PairScoring(ScoringMethod):
         if not checked.is_used:
             raise PairingError(f"the two do not look like one patient's: {'; '.join(checked.check.reasons)}")
         with studies.at_hand(ct_series, pet_series):
-            ct, real, files = read_ct(ct_series), read_pet(pet_series), _mark_of(paired)
+            ct, real, files = read_ct_series(ct_series), read_pet(pet_series), _mark_of(paired)
         now_served, synthesizer = self._models.loaded(name)
         if now_served.checksum != published.checksum:
             raise StudiesError(f"another {name} is served since this scoring began; score again")

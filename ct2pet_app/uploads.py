@@ -11,15 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from lib.dicom.read import CT_FLOOR_HU, read_ct
+from lib.dicom.open_ct import read_ct_file, read_ct_series
 from lib.dicom.scan import ScannedSeries, scan_folder
-from lib.errors import CT2PETError, ImageFileError, InputError, OutputError
+from lib.errors import CT2PETError, ImageFileError, OutputError
 from lib.imaging.announced import refuse_unless_alone
-from lib.imaging.check import refuse_unless_ct
-from lib.imaging.files import SUFFIXES, read_volume_file
-from lib.imaging.volume import Unit, Volume
+from lib.imaging.files import SUFFIXES
+from lib.imaging.volume import Volume
 from lib.types import AtHand, Series, lie_here
 
 MOST_FILES = 20_000  # of a zip; a long dynamic study has some thousand slices
@@ -58,7 +55,7 @@ def source_of_series(ct: Series, pet: Series | None, *, at_hand: AtHand = lie_he
 
     def read() -> Volume:
         with at_hand(ct):
-            return _checked(read_ct(ct), f"series {ct.uid}")
+            return read_ct_series(ct)
 
     return CTSource(ct.uid, ct.uid, read, pet, at_hand, ct, ct.files)
 
@@ -84,18 +81,12 @@ def read_uploaded_ct(path: Path, name: str) -> Volume:
         DicomError: A zip or folder whose DICOM files are no CT; the reason of each series is named.
     """
     if path.is_dir():
-        return _checked(_only_ct(path, name), name)
-    suffix = suffix_of(name)
-    if suffix == ".zip":
+        return read_ct_series(require_only_ct(path, name))
+    if suffix_of(name) == ".zip":
         with tempfile.TemporaryDirectory(prefix="ct2pet-") as folder:
             unpack(path, Path(folder), name)
-            return _checked(_only_ct(Path(folder), name), name)
-    try:
-        volume = read_volume_file(path, unit=Unit.HU)
-    except InputError as error:  # the file has a name of the server's on disk; the user knows the one it came with
-        raise type(error)(str(error).replace(path.name, name)) from error
-    np.maximum(volume.array, CT_FLOOR_HU, out=volume.array)
-    return _checked(volume, name)
+            return read_ct_series(require_only_ct(Path(folder), name))
+    return read_ct_file(path, name=name)
 
 
 def suffix_of(name: str) -> str:
@@ -169,10 +160,6 @@ def removed_if_refused(upload: Path) -> Iterator[None]:
         raise
 
 
-def _only_ct(folder: Path, name: str) -> Volume:
-    return read_ct(require_only_ct(folder, name))
-
-
 def require_only_ct(folder: Path, name: str) -> Series:
     """Return the CT series that lies in a folder of uploaded files; reads headers only.
 
@@ -193,8 +180,3 @@ def require_only_ct(folder: Path, name: str) -> Series:
 def _why_not(found: ScannedSeries) -> str:
     series = found.series
     return f"series {series.uid} ({series.modality}): {found.reason or 'not a CT'}"
-
-
-def _checked(volume: Volume, what: str) -> Volume:
-    refuse_unless_ct(volume, what)
-    return volume

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +48,22 @@ def lie_here(*_: Series) -> AbstractContextManager[None]:
     return nullcontext()
 
 
+class SliceSource(NamedTuple):
+    """Where one slice is stored: its file, and which frame of it, counted from 1; 0 where the file is the slice."""
+
+    path: Path
+    frame: int
+
+
 @dataclass(frozen=True)
 class Series:
-    """One DICOM series of one modality, its files in stack order (along the slice normal)."""
+    """One DICOM series of one modality, its files in stack order (along the slice normal).
+
+    Attributes:
+        files: Each file once. Files of several frames stand in the order of their first slices.
+        frames: Of a multi-frame series, each slice in stack order as (index into `files`, frame number from 1). Empty
+            where every file is one slice.
+    """
 
     uid: str
     study_uid: str
@@ -58,6 +72,7 @@ class Series:
     frame_of_reference_uid: str
     description: str
     files: tuple[Path, ...]
+    frames: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.files:
@@ -66,6 +81,29 @@ class Series:
             raise DicomError(
                 f"series {self.uid}: mixed or missing modality {self.modality!r}, expected one (CT, PT, ...)"
             )
+
+    @property
+    def slice_count(self) -> int:
+        """How many slices the series holds."""
+        return len(self.frames or self.files)
+
+    @property
+    def slices(self) -> tuple[SliceSource, ...]:
+        """Where each slice is stored, in stack order."""
+        if not self.frames:
+            return tuple(SliceSource(path, 0) for path in self.files)
+        return tuple(SliceSource(self.files[file], frame) for file, frame in self.frames)
+
+    def every(self, step: int) -> Series:
+        """Return the series with only every `step`-th slice; the first one stays."""
+        return self.of_slices(self.slices[::step])
+
+    def of_slices(self, slices: Sequence[SliceSource]) -> Series:
+        """Return the series with these slices, in this order."""
+        files = tuple(dict.fromkeys(source.path for source in slices))
+        place = {path: index for index, path in enumerate(files)}
+        frames = tuple((place[source.path], source.frame) for source in slices)
+        return replace(self, files=files, frames=frames if any(frame for _, frame in frames) else ())
 
 
 @dataclass(frozen=True)
@@ -85,19 +123,25 @@ class Study:
 
 @dataclass(frozen=True)
 class SeriesPair:
-    """A CT and the PET of the same study, drawn in the same frame of reference."""
+    """A CT and the PET of the same patient, drawn in the same frame of reference; their studies may differ.
+
+    `registered` says that the frames differ, or are not known, and the PET was laid onto the CT by its image.
+    """
 
     ct: Series
     pet: Series
+    registered: bool = False
 
     def __post_init__(self) -> None:
         if (self.ct.modality, self.pet.modality) != ("CT", "PT"):
             raise PairingError(f"a pair is a CT and a PT series, found {self.ct.modality} and {self.pet.modality}")
-        if self.ct.study_uid != self.pet.study_uid:
+        if self.ct.patient_id != self.pet.patient_id:
             raise PairingError(
-                f"CT {self.ct.uid} and PET {self.pet.uid} are of different studies "
-                f"({self.ct.study_uid}, {self.pet.study_uid}); only series of one study are paired"
+                f"CT {self.ct.uid} and PET {self.pet.uid} are of different patients "
+                f"({self.ct.patient_id or 'none'}, {self.pet.patient_id or 'none'}); only series of one are paired"
             )
+        if self.registered:
+            return
         if not self.ct.frame_of_reference_uid or self.ct.frame_of_reference_uid != self.pet.frame_of_reference_uid:
             raise PairingError(
                 f"CT {self.ct.uid} and PET {self.pet.uid} have different frames of reference "

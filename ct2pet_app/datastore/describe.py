@@ -22,7 +22,7 @@ def describe_ct(found: ScannedSeries, listing: Listing) -> dict[str, Any]:
         "series_instance_uid": series.uid,
         "study_date": found.study_date,
         "description": series.description,
-        "slices": len(series.files),
+        "slices": series.slice_count,
         "matrix": found.matrix,
         "spacing_mm": found.spacing_mm,
         "warnings": list(found.warnings),
@@ -35,9 +35,10 @@ def describe_pet(paired: PairedSeries) -> dict[str, Any]:
     """Return what clients are told about the PET of a pair."""
     pet = paired.pet
     return {
+        "study_instance_uid": pet.series.study_uid,
         "series_instance_uid": pet.series.uid,
         "description": pet.series.description,
-        "slices": len(pet.series.files),
+        "slices": pet.series.slice_count,
         "matrix": pet.matrix,
         "spacing_mm": pet.spacing_mm,
         "suv": pet.suv,
@@ -54,14 +55,16 @@ def describe_pair(
         result: dict[str, Any] = {"result": "unchecked"}
     else:
         word = "plausible" if checked.check.ok else "accepted" if checked.accepted else "implausible"
-        told = {name: value for name, value in asdict(checked.check).items() if name != "ok"}
-        result = {"result": word, **told, "reasons": list(checked.check.reasons)}
+        told = {name: value for name, value in asdict(checked.check).items() if name not in ("ok", "shift")}
+        result = {"result": word, **told, "reasons": list(checked.check.reasons), **checked.check.shift.as_json()}
     return {
         "patient_id": pair.ct.patient_id,
-        "study_instance_uid": pair.ct.study_uid,
+        "study_instance_uid": pair.pet.study_uid,
+        "ct_study_instance_uid": pair.ct.study_uid,
         "ct_series_instance_uid": pair.ct.uid,
         "pet_series_instance_uid": pair.pet.uid,
         "paired_because": paired.reason,
+        "ct_minutes_after_pet": paired.ct_minutes_after_pet,
         "side": None if assignment is None else assignment.side,
         "side_since": None if assignment is None else assignment.assigned_utc,
         "side_decided_by": None if assignment is None else assignment.decided_by,

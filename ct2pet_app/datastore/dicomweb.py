@@ -20,8 +20,7 @@ from monailabel.config import settings as monailabel_settings
 from ct2pet_app.datastore.listing import Listing, listing_of, tell_change
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.settings import AppSettings
-from lib.dicom.header import InstanceHeader
-from lib.dicom.index import HeaderIndex, IndexedFile
+from lib.dicom.index import Content, HeaderIndex, IndexedFile
 from lib.dicom.remote.cache import SeriesCache
 from lib.dicom.remote.pacs import Pacs, Prefixes, RemoteSeries
 from lib.dicom.remote.session import Credentials
@@ -131,10 +130,8 @@ class PacsStudies:
 
     def _look(self) -> Listing:
         began = time.monotonic()
-        cts = self._pacs.find_series("CT", self._filters)
-        with_ct = {series.study_uid for series in cts}
-        pets = [series for series in self._pacs.find_series("PT", self._filters) if series.study_uid in with_ct]
-        found = frozenset((*cts, *pets))
+        # every PET: where its study holds no CT, one of the patient's other studies may be its own
+        found = frozenset((*self._pacs.find_series("CT", self._filters), *self._pacs.find_series("PT", self._filters)))
         before = self._listing
         if before is not None and self._listed_for == found:
             return before
@@ -164,7 +161,7 @@ class PacsStudies:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
 
-    def _headers(self, series: RemoteSeries) -> dict[str, InstanceHeader | str] | None:
+    def _headers(self, series: RemoteSeries) -> dict[str, Content] | None:
         """Return what is known of each file of a series; None where it is gone meanwhile, or still arriving."""
         folder = self._cache.folder_of(series.uid)
         known = self._index.known(str(folder))
@@ -175,7 +172,7 @@ class PacsStudies:
         except DicomError as error:
             logger.info("%s; not listed", error)
             return None
-        named = {Path(one.path).name if isinstance(one, InstanceHeader) else f"{n}": one for n, one in enumerate(told)}
+        named = {f"{n}" if isinstance(one, str) else Path(one[0].path).name: one for n, one in enumerate(told)}
         if len(told) == series.instances:
             kept = {name: IndexedFile(series.instances, 0, content) for name, content in named.items()}
             self._index.forget(str(folder), set(known) - set(kept))
@@ -247,7 +244,7 @@ def dicomweb_datastore(url: str, settings: AppSettings) -> DicomwebDatastore:
     return DicomwebDatastore(pacs, studies, settings.models_folder, split=settings.split)
 
 
-def _judged(headers: Mapping[str, InstanceHeader | str]) -> Seen:
-    whole = [header for header in headers.values() if isinstance(header, InstanceHeader)]
-    skipped = tuple(SkippedFile(Path(name), why) for name, why in headers.items() if isinstance(why, str))
+def _judged(contents: Mapping[str, Content]) -> Seen:
+    whole = [header for content in contents.values() if not isinstance(content, str) for header in content]
+    skipped = tuple(SkippedFile(Path(name), why) for name, why in contents.items() if isinstance(why, str))
     return (judge_series(whole) if whole else None), skipped

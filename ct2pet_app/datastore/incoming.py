@@ -13,7 +13,7 @@ from pathlib import Path
 from ct2pet_app.datastore.listing import Listing, Studies, instances_in
 from ct2pet_app.errors import RequestError
 from ct2pet_app.uploads import unpack
-from lib.dicom.read import read_ct
+from lib.dicom.open_ct import read_ct_series
 from lib.dicom.scan import ScannedSeries, ScanReport, scan_folder
 from lib.errors import PairingError
 from lib.pairing.pairs import PairedSeries, pair_series
@@ -87,7 +87,13 @@ def incoming_pair(uploaded: ScanReport, listing: Listing, studies: Studies) -> I
             own[modality] = known
             here.append(known)
     pet = own["PT"]
-    beside = [found for found in listing.report.series if found.series.study_uid == pet.series.study_uid]
+    frame = (pet.series.patient_id, pet.series.frame_of_reference_uid)
+    mine = {pet.series.study_uid, *(found.series.study_uid for found in own.values())}
+    beside = [
+        found
+        for found in listing.report.series
+        if found.series.study_uid in mine or (found.series.patient_id, found.series.frame_of_reference_uid) == frame
+    ]
     taken = {found.series.uid for found in own.values()}
     together = (*own.values(), *(found for found in beside if found.series.uid not in taken))
     report = pair_series(ScanReport(listing.report.root, (), together, ()))
@@ -96,7 +102,7 @@ def incoming_pair(uploaded: ScanReport, listing: Listing, studies: Studies) -> I
         why = {one.series_uid: one.reason for one in report.unpaired}
         named = ", ".join(f"{found.series.modality} {found.series.uid}" for found in own.values())
         reason = next((why[found.series.uid] for found in own.values() if found.series.uid in why), "")
-        raise PairingError(f"{named}: no pair: {reason or 'another CT of the study is paired with this PET'}")
+        raise PairingError(f"{named}: no pair: {reason or 'another CT is paired with this PET'}")
     if "CT" not in own:
         here.append(paired.ct)
     left_out = {found.series.uid: str(found.reason) for found in uploaded.series if not found.is_usable}
@@ -110,12 +116,13 @@ def check_incoming(incoming: Incoming, studies: Studies) -> PairCheck:
 
     Raises:
         DicomError: A file is damaged.
+        ImageFileError: The CT's numbers cannot be HU.
         RemoteError: The PACS cannot be asked for what is there.
     """
     pair = incoming.paired.pair
     with studies.at_hand(*(found.series for found in incoming.here)):
         if incoming.new:
-            read_ct(pair.ct)  # the check reads some slices of it
+            read_ct_series(pair.ct)  # the check reads some slices of it
         return check_pair(incoming.paired)
 
 
@@ -150,7 +157,7 @@ def _refuse_strangers(own: Collection[ScannedSeries], listing: Listing) -> None:
 
 def _series_in_words(report: ScanReport) -> str:
     listed = "; ".join(
-        f"{found.series.modality} {found.series.uid}: {found.reason or f'usable, {len(found.series.files)} slices'}"
+        f"{found.series.modality} {found.series.uid}: {found.reason or f'usable, {found.series.slice_count} slices'}"
         for found in report.series
     )
     return f"found {listed or 'no DICOM series at all'}"

@@ -19,12 +19,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ct2pet_app.datastore.listing import Listing, Studies
-from ct2pet_app.same_files import are_same, mark_of_files
 from lib.errors import CT2PETError, DicomError, RemoteError, StudiesError
 from lib.learning.card import patient_digest
 from lib.pairing.check_memory import Checked, CheckMemory
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.plausible import PairCheck, check_pair
+from lib.pairing.same_files import are_same, mark_of_files
 from lib.pairing.split import Side, Split
 from lib.pairing.split_file import Assignments, assign_new, read_split_file
 

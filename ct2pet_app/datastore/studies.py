@@ -1,4 +1,4 @@
-"""DICOM studies as MONAI Label's datastore: an image is a CT series, its `final` label the study's PET.
+"""DICOM studies as MONAI Label's datastore: an image is a CT series, its `final` label the PET paired with it.
 
 What clients bring (uploaded CTs, synthetic PETs under other tags, notes) lies on a shelf beside the studies. Every id
 of a request is looked up in a listing; none becomes a path.

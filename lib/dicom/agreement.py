@@ -11,7 +11,7 @@ from lib.dicom.order import order_stack
 from lib.errors import DicomError, SliceOrderError
 
 SHOWN = 4  # values or attributes named in a message
-NOT_COMPARED = frozenset({"malformed", "undelivered", "notes"})
+NOT_COMPARED = frozenset({"malformed", "undelivered"})
 
 
 def refuse_mixed_series(headers: Sequence[InstanceHeader]) -> None:

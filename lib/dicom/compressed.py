@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from pydicom import dcmread
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import FileDataset, FileMetaDataset
 
 from lib.dicom.decoder import Decoder
 from lib.dicom.elements import uid_name
@@ -29,13 +29,22 @@ def decoded_pixels(path: Path, pixel_format: StoredFormat, decoder: Decoder) -> 
         DicomError: Its compression cannot be undone here, or what it decodes to is not the slice the header tells of.
         MissingAttributeError: No PixelRepresentation, where it matters.
     """
+    whole = dcmread(path, force=True)
+    return decoded(whole.PixelData, transfer_syntax(whole), pixel_format, decoder)
+
+
+def decoded(pixel_data: bytes, transfer_syntax_uid: str, pixel_format: StoredFormat, decoder: Decoder) -> Stored:
+    """Return the stored numbers of one slice's compressed, encapsulated pixels.
+
+    Raises:
+        DicomError, MissingAttributeError: As `decoded_pixels`.
+    """
     if pixel_format.high_bit != pixel_format.bits - 1:
         raise DicomError(f"HighBit {pixel_format.high_bit} of compressed pixels, expected {pixel_format.bits - 1}")
-    whole = dcmread(path, force=True)
-    syntax = uid_name(transfer_syntax(whole))
+    syntax = uid_name(transfer_syntax_uid)
     with tempfile.TemporaryDirectory(prefix="ct2pet-") as folder:
         bare = Path(folder) / "bare.dcm"
-        _bare(whole, pixel_format).save_as(bare, write_like_original=False)
+        _bare(pixel_data, transfer_syntax_uid, pixel_format).save_as(bare, write_like_original=False)
         try:
             values = decoder.decode(bare)
         except DicomError as error:
@@ -52,7 +61,7 @@ def decoded_pixels(path: Path, pixel_format: StoredFormat, decoder: Decoder) -> 
     return Stored(stored, stored, pixel_format)
 
 
-def _bare(whole: Dataset, pixel_format: StoredFormat) -> FileDataset:
+def _bare(pixel_data: bytes, transfer_syntax_uid: str, pixel_format: StoredFormat) -> FileDataset:
     """Return the compressed pixels with a header that says how to decode them, and nothing else."""
     bare = FileDataset(None, {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
     bare.is_little_endian, bare.is_implicit_VR = True, False
@@ -63,10 +72,10 @@ def _bare(whole: Dataset, pixel_format: StoredFormat) -> FileDataset:
     bare.BitsAllocated, bare.BitsStored, bare.HighBit = pixel_format.allocated, pixel_format.bits, pixel_format.high_bit
     bare.PixelRepresentation = int(pixel_format.is_signed or UNSIGNED)
     bare.RescaleSlope, bare.RescaleIntercept = "1", "0"
-    bare.PixelData = whole.PixelData
+    bare.PixelData = pixel_data
     bare["PixelData"].VR = "OB"
     bare["PixelData"].is_undefined_length = True
     bare.file_meta.MediaStorageSOPClassUID = bare.SOPClassUID
     bare.file_meta.MediaStorageSOPInstanceUID = bare.SOPInstanceUID
-    bare.file_meta.TransferSyntaxUID = transfer_syntax(whole)
+    bare.file_meta.TransferSyntaxUID = transfer_syntax_uid
     return bare

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 from skimage.draw import polygon
 
+from lib.dicom.elements import uid_name
 from lib.dicom.order import SAME_PLACE_MM
 from lib.dicom.scan import ScanReport
 from lib.errors import DicomError, UnsupportedSeriesError
@@ -74,7 +74,7 @@ def read_contours(path: Path) -> tuple[Contour, ...]:
         dataset = dcmread(path, specific_tags=RTSTRUCT_TAGS)
         sop_class_uid = str(dataset.get("SOPClassUID", ""))
         if sop_class_uid != RT_STRUCTURE_SET_STORAGE:
-            found = UID(sop_class_uid).name or "a file without SOP class"
+            found = uid_name(sop_class_uid) or "a file without SOP class"
             raise UnsupportedSeriesError(f"{path.name}: {found}, expected RT Structure Set Storage")
         return _contours(dataset)
     except DicomError:
@@ -85,27 +85,32 @@ def read_contours(path: Path) -> tuple[Contour, ...]:
         raise DicomError(f"{path.name}: damaged RT Structure Set ({error}); export it again") from error
 
 
-def find_contours(report: ScanReport, series: Series) -> tuple[Contour, ...]:
+def find_contours(report: ScanReport, series: Series, *mates: Series) -> tuple[Contour, ...]:
     """Return all regions that were drawn in a series' frame of reference, from the RT Structure Sets of its study.
+
+    Args:
+        report: Where to look.
+        series: Whose frame of reference.
+        mates: Series of other studies whose RT Structure Sets count as well, such as the PET of a CT.
 
     Raises:
         DicomError: One of these files is damaged.
     """
     return tuple(
         contour
-        for path in structure_set_files(report, series)
+        for path in structure_set_files(report, series, *mates)
         for contour in read_contours(path)
         if contour.frame_of_reference_uid == series.frame_of_reference_uid
     )
 
 
-def structure_set_files(report: ScanReport, series: Series) -> tuple[Path, ...]:
-    """Return the files of the RT Structure Sets of a series' study."""
-    home = (series.patient_id, series.study_uid)
+def structure_set_files(report: ScanReport, *series: Series) -> tuple[Path, ...]:
+    """Return the files of the RT Structure Sets of the studies that series belong to."""
+    homes = {(one.patient_id, one.study_uid) for one in series}
     return tuple(
         path
         for found in report.series
-        if found.series.modality == "RTSTRUCT" and (found.series.patient_id, found.series.study_uid) == home
+        if found.series.modality == "RTSTRUCT" and (found.series.patient_id, found.series.study_uid) in homes
         for path in found.series.files
     )
 

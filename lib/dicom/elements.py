@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from pydicom import charset, config
-from pydicom.datadict import keyword_for_tag
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
@@ -97,12 +97,18 @@ def integer_in(dataset: Dataset, tag: int, default: int = 0) -> int:
     """Return an unsigned short, or an integer string; `default` where it is absent or malformed."""
     element = dataset.get_item(tag)
     if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
-        size = len(element.value)
-        if (size == 2 and element.VR not in TEXT_NUMBERS) or (size == 4 and element.VR == UNSIGNED_LONG):
+        size, vr = len(element.value), element.VR or _usual_vr(tag)
+        if (size == 2 and vr not in TEXT_NUMBERS) or (size == 4 and vr == UNSIGNED_LONG):
             return int.from_bytes(element.value, "little" if element.is_little_endian else "big")
         number = number_in(dataset, tag)
         return default if number is None else int(number)
     return int(element.value) if element is not None and isinstance(element.value, int) else default
+
+
+@lru_cache(1024)
+def _usual_vr(tag: int) -> str:
+    """Return the VR of an element whose file, in implicit VR, does not say it; empty for a private one."""
+    return dictionary_VR(tag) if dictionary_has_tag(tag) else ""
 
 
 @lru_cache(1024)
@@ -124,13 +130,14 @@ class AttributeReader:
     Attributes:
         malformed: (keyword, text) of attributes that are there and cannot be read.
         undelivered: Keywords of attributes that a PACS names without their value.
-        notes: Of attributes that break DICOM's form and were read: what was written, and as what it was taken.
+        notes: Of attributes that break DICOM's form and were read: what was written, and as what it was taken; the list
+            that was given goes on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, notes: list[str] | None = None) -> None:
         self.malformed: list[tuple[str, str]] = []
         self.undelivered: list[str] = []
-        self.notes: list[str] = []
+        self.notes: list[str] = [] if notes is None else notes
 
     def number(self, dataset: Dataset, tag: int, *, unit: str = "", quoted: bool = True) -> float | None:
         """Return one number; None where it is absent, not sure, not finite, or where several differ.

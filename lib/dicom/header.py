@@ -34,7 +34,7 @@ class BedHeader:
         frame_reference_time_s: Offset from the series' reference time (the file holds milliseconds).
         frame_duration_s: ActualFrameDuration.
         decay_factor: The factor that was applied to these slices, at least 1.
-        malformed, undelivered, notes: As in `SharedHeader`.
+        malformed, undelivered: As in `SharedHeader`.
     """
 
     acquisition_date: str = ""
@@ -44,7 +44,6 @@ class BedHeader:
     decay_factor: float | None = None
     malformed: tuple[tuple[str, str], ...] = ()
     undelivered: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
     def absence(self, keyword: str) -> str:
         """Return why an attribute has no value: missing, malformed, or not delivered by the PACS."""
@@ -68,7 +67,7 @@ class PetHeader:
             private scan time (0009,xx0D).
         private_injection_datetime: GE's private (0009,xx3B).
         philips_suv_factor, philips_activity_factor: Private (7053,xx00) and (7053,xx09) of "Philips PET Private Group".
-        malformed, undelivered, notes: As in `SharedHeader`. Private attributes go by (7053,xx00), (7053,xx09),
+        malformed, undelivered: As in `SharedHeader`. Private attributes go by (7053,xx00), (7053,xx09),
             (0009,xx0D), (0009,xx3B), (0071,xx22).
     """
 
@@ -99,7 +98,6 @@ class PetHeader:
     philips_activity_factor: float | None = None
     malformed: tuple[tuple[str, str], ...] = ()
     undelivered: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
     def absence(self, keyword: str) -> str:
         """Return why an attribute has no value: missing, malformed, or not delivered by the PACS."""
@@ -126,10 +124,14 @@ class SharedHeader:
             from slice to slice.
         convolution_kernel: ConvolutionKernel of a CT.
         contrast_agent: ContrastBolusAgent.
+        volumetric_properties: VolumetricProperties of a multi-frame image: VOLUME, SAMPLED or DISTORTED.
+        concatenation: Of a part of a concatenation: ConcatenationUID, which part, of how many (0 where it is not told).
+        fault: Why a multi-frame instance cannot be taken apart into frames.
         temporal_position, trigger_time: TemporalPositionIdentifier, TriggerTime; as written.
         malformed: (keyword, text) of attributes that are there and cannot be read.
         undelivered: Keywords of attributes that a PACS names without their value (bulk data).
-        notes: Of attributes that break DICOM's form and were read: what was written, and as what it was taken.
+        notes: Of attributes that break DICOM's form and were read, those of `pet` and `bed` included: what was written,
+            and as what it was taken.
     """
 
     sop_class_uid: str
@@ -160,6 +162,9 @@ class SharedHeader:
     acquired_minute: str = ""
     convolution_kernel: str = ""
     contrast_agent: str = ""
+    volumetric_properties: str = ""
+    concatenation: tuple[str, int, int] | None = None
+    fault: str = ""
     rescale_slope_sign: int = 1
     has_modality_lut: bool = False
     ct_rescale: tuple[float, ...] = ()
@@ -182,12 +187,16 @@ class SharedHeader:
 
 @dataclass(frozen=True, slots=True)
 class InstanceHeader:
-    """One DICOM file: where it is, who it is, where its slice lies (ImagePositionPatient, None where absent)."""
+    """One DICOM file: where it is, who it is, where its slice lies (ImagePositionPatient, None where absent).
+
+    Of a multi-frame file, one frame: which one, counted from 1; 0 where the file is one slice.
+    """
 
     path: str
     sop_instance_uid: str
     position_mm: Vector | None
     shared: SharedHeader
+    frame: int = 0
 
     @property
     def file(self) -> Path:
@@ -197,10 +206,8 @@ class InstanceHeader:
 
 def notes_of(headers: Iterable[InstanceHeader]) -> tuple[str, ...]:
     """Return what the headers' values were read as where they break DICOM's form, each note once."""
-    layers: dict[int, SharedHeader | PetHeader | BedHeader] = {}
-    for shared in {id(header.shared): header.shared for header in headers}.values():
-        layers |= {id(layer): layer for layer in (shared, shared.pet, shared.bed) if layer is not None and layer.notes}
-    return tuple(dict.fromkeys(note for layer in layers.values() for note in layer.notes))
+    distinct = {id(header.shared): header.shared for header in headers}.values()
+    return tuple(dict.fromkeys(note for shared in distinct for note in shared.notes))
 
 
 HEADER_FIELDS = tuple(

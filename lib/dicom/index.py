@@ -28,17 +28,20 @@ TABLES = """
 CREATE TABLE folder (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);
 CREATE TABLE shared (id INTEGER PRIMARY KEY, content TEXT NOT NULL UNIQUE);
 CREATE TABLE file (folder INTEGER NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-    sop_instance_uid TEXT, x REAL, y REAL, z REAL, shared INTEGER, reason TEXT,
+    sop_instance_uid TEXT, x REAL, y REAL, z REAL, shared INTEGER, reason TEXT, frames TEXT,
     PRIMARY KEY (folder, name)) WITHOUT ROWID;
 """
 
 
+Content = tuple[InstanceHeader, ...] | str  # of a file: the headers of its slices, or the reason why it has none
+
+
 class IndexedFile(NamedTuple):
-    """What is known of a file: its header, or the reason why it has none."""
+    """What is known of a file. A multi-frame one is kept in one row, its frames as JSON."""
 
     size: int
     mtime_ns: int
-    content: InstanceHeader | str
+    content: Content
 
 
 Known = dict[str, IndexedFile]
@@ -121,21 +124,32 @@ class HeaderIndex:
 
     def _known(self, connection: sqlite3.Connection, folder: str) -> dict[str, IndexedFile]:
         rows = connection.execute(
-            "SELECT name, size, mtime_ns, sop_instance_uid, x, y, z, shared, reason FROM file "
+            "SELECT name, size, mtime_ns, sop_instance_uid, x, y, z, shared, reason, frames FROM file "
             "WHERE folder = (SELECT id FROM folder WHERE path = ?)",
             (folder,),
         ).fetchall()
         prefix = folder.rstrip(os.sep) + os.sep
         shared_of = self._shared
         found = {}
-        for name, size, mtime_ns, uid, x, y, z, shared_id, reason in rows:
-            if shared_id is None:
-                found[name] = IndexedFile(size, mtime_ns, str(reason))
-                continue
-            shared = shared_of.get(shared_id) or self._load_shared(connection, shared_id)
-            position = None if x is None else (x, y, z)
-            found[name] = IndexedFile(size, mtime_ns, InstanceHeader(prefix + name, uid, position, shared))
+        for name, size, mtime_ns, uid, x, y, z, shared_id, reason, frames in rows:
+            if frames is not None:
+                content: Content = self._frames(connection, prefix + name, uid, frames)
+            elif shared_id is None:
+                content = str(reason)
+            else:
+                shared = shared_of.get(shared_id) or self._load_shared(connection, shared_id)
+                position = None if x is None else (x, y, z)
+                content = (InstanceHeader(prefix + name, uid, position, shared),)
+            found[name] = IndexedFile(size, mtime_ns, content)
         return found
+
+    def _frames(self, connection: sqlite3.Connection, path: str, uid: str, frames: str) -> tuple[InstanceHeader, ...]:
+        headers = []
+        for number, position, shared_id in json.loads(frames):
+            shared = self._shared.get(shared_id) or self._load_shared(connection, shared_id)
+            vector = None if position is None else (position[0], position[1], position[2])
+            headers.append(InstanceHeader(path, uid, vector, shared, number))
+        return tuple(headers)
 
     def _load_shared(self, connection: sqlite3.Connection, shared_id: int) -> SharedHeader:
         row = connection.execute("SELECT content FROM shared WHERE id = ?", (shared_id,)).fetchone()
@@ -151,21 +165,29 @@ class HeaderIndex:
             connection.execute("INSERT OR IGNORE INTO folder (path) VALUES (?)", (folder,))
             (folder_id,) = connection.execute("SELECT id FROM folder WHERE path = ?", (folder,)).fetchone()
             rows = [(folder_id, name, *self._row(connection, file)) for name, file in files.items() if _is_text(name)]
-            connection.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            connection.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def _row(self, connection: sqlite3.Connection, file: IndexedFile) -> tuple[object, ...]:
         if isinstance(file.content, str):
-            return (file.size, file.mtime_ns, None, None, None, None, None, file.content)
-        header = file.content
+            return (file.size, file.mtime_ns, None, None, None, None, None, file.content, None)
+        header = file.content[0]
+        if header.frame:
+            frames = [[one.frame, one.position_mm, self._shared_id(connection, one.shared)] for one in file.content]
+            words = json.dumps(frames)
+            return (file.size, file.mtime_ns, header.sop_instance_uid, None, None, None, None, None, words)
         x, y, z = header.position_mm or (None, None, None)
-        shared_id = self._shared_ids.get(header.shared)
+        shared_id = self._shared_id(connection, header.shared)
+        return (file.size, file.mtime_ns, header.sop_instance_uid, x, y, z, shared_id, None, None)
+
+    def _shared_id(self, connection: sqlite3.Connection, shared: SharedHeader) -> int:
+        shared_id = self._shared_ids.get(shared)
         if shared_id is None:
-            content = json.dumps(shared_to_json(header.shared), sort_keys=True)
+            content = json.dumps(shared_to_json(shared), sort_keys=True)
             connection.execute("INSERT OR IGNORE INTO shared (content) VALUES (?)", (content,))
             (shared_id,) = connection.execute("SELECT id FROM shared WHERE content = ?", (content,)).fetchone()
-            self._shared_ids[header.shared] = shared_id
-            self._shared[shared_id] = header.shared
-        return (file.size, file.mtime_ns, header.sop_instance_uid, x, y, z, shared_id, None)
+            self._shared_ids[shared] = shared_id
+            self._shared[shared_id] = shared
+        return int(shared_id)
 
     def _forget(self, connection: sqlite3.Connection, folder: str, names: list[str]) -> None:
         with _transaction(connection):

@@ -7,22 +7,25 @@ by its header and refused with a reason that names what was seen.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
 from lib.dicom.elements import uid_name
 from lib.dicom.header import PetHeader, SharedHeader
+from lib.dicom.multiframe import is_multi_frame
 from lib.dicom.order import slice_normal
 from lib.errors import SliceOrderError
+from lib.imaging.orientation import AXIAL_TOLERANCE_DEG
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 PET_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.128"
-MULTI_FRAME = frozenset(
-    f"1.2.840.10008.5.1.4.1.1.{tail}" for tail in ("2.1", "2.2", "128.1", "130")
-)  # Enhanced and Legacy Converted Enhanced CT and PET
+NO_VOLUME = {
+    "SAMPLED": "VolumetricProperties SAMPLED: a projection, not slices of a volume",
+    "DISTORTED": "VolumetricProperties DISTORTED: a curved reformat, its pixels lie elsewhere than its plane says",
+}  # PS3.3 C.8.16.2.1.2
 PROJECTIONS = frozenset({"MIP", "MAX_IP", "MIN_IP", "MINIP", "PROJECTION IMAGE", "PROJECTION", "VOLUME RENDERING"})
 HU_TYPES = ("", "HU", "US")  # RescaleType; US is "unspecified", which CT writers use for HU as well
-AXIAL_TOLERANCE_DEG = 10.0  # slices may lean this far from the transverse plane; a sagittal reformat leans 90
 
 
 def why_not(shared: SharedHeader) -> str | None:
@@ -52,10 +55,14 @@ def _why_not_image(shared: SharedHeader) -> str | None:
             f"a colour picture ({name}, {shared.photometric_interpretation}) stored as modality {shared.modality}, "
             "such as a console's PET/CT fusion: it holds colours, not measurements"
         )
-    if shared.sop_class_uid in MULTI_FRAME or (shared.sop_class_uid == expected and shared.number_of_frames > 1):
+    if shared.sop_class_uid == expected and shared.number_of_frames > 1:
         return f"multi-frame ({name}, {shared.number_of_frames} frames): export it as single-frame {uid_name(expected)}"
-    if shared.sop_class_uid != expected:
+    if shared.sop_class_uid != expected and not is_multi_frame(shared):
         return f"{name} stored as modality {shared.modality}, expected {uid_name(expected)}"
+    if shared.fault:
+        return shared.fault
+    if shared.volumetric_properties in NO_VOLUME:
+        return NO_VOLUME[shared.volumetric_properties]
     if "LOCALIZER" in shared.image_type:
         return "a localizer (ImageType LOCALIZER), not a slice of a volume"
     projection = next((word for word in shared.image_type if word in PROJECTIONS), None)
@@ -100,7 +107,20 @@ def _why_not_plane(shared: SharedHeader) -> str | None:
     if lean > AXIAL_TOLERANCE_DEG:
         plane = ("sagittal", "coronal")[int(np.argmax(np.abs(normal[:2])))] if lean > 80 else "oblique"
         return f"{plane} slices ({lean:.0f} degrees from axial), expected axial ones"
-    return None
+    return _why_not_turned(shared.orientation) if shared.modality == "CT" else None  # a PET is resampled onto its CT
+
+
+def _why_not_turned(orientation: Sequence[float]) -> str | None:
+    """Return why a CT is turned too far within its slice plane: its rows would reach the network askew."""
+    lean = max(
+        float(np.degrees(np.arccos(min(1.0, float(np.abs(axis).max()))))) for axis in (orientation[:3], orientation[3:])
+    )
+    if lean <= AXIAL_TOLERANCE_DEG:
+        return None
+    return (
+        f"rows or columns lean {lean:.1f} degrees from the patient's axes (rotated in the slice plane), expected at "
+        f"most {AXIAL_TOLERANCE_DEG:g}; give the reconstruction along the patient's axes"
+    )
 
 
 def _why_not_pet(pet: PetHeader) -> str | None:

@@ -1,12 +1,18 @@
-"""One CT out of what a person names: a DICOM folder, or a volume file in HU."""
+"""The one gate for a CT: whatever door it comes through, it is read here and refused here, in the same words.
+
+A folder, a PACS, an upload, a session, a volume file, preparation and training all call `read_ct_series` or
+`read_ct_file`. What is read otherwise (`lib/dicom/read.py`) is shown or converted, never given to a network.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from lib.dicom.read import read_ct
+import numpy as np
+
+from lib.dicom.read import CT_FLOOR_HU, read_ct
 from lib.dicom.scan import ScannedSeries, require_series, scan_folder
-from lib.errors import UnsupportedSeriesError
+from lib.errors import InputError, UnsupportedSeriesError
 from lib.imaging.check import refuse_unless_ct
 from lib.imaging.files import read_volume_file
 from lib.imaging.volume import Unit, Volume
@@ -25,10 +31,40 @@ def open_ct(path: Path, *, series_uid: str | None = None, progress: Progress = n
         ImageFileError: A file that is not a CT volume in HU.
     """
     if path.is_file():
+        return read_ct_file(path)
+    return read_ct_series(find_ct(path, series_uid=series_uid, progress=progress))
+
+
+def read_ct_series(series: Series) -> Volume:
+    """Return a CT series in HU, in its stored voxel order; padding below -1024 becomes -1024.
+
+    Raises:
+        DicomError: A file is damaged, or the files are no usable CT; the message names the series.
+        ImageFileError: The numbers cannot be a CT in HU, or the volume is oblique.
+    """
+    volume = read_ct(series)
+    refuse_unless_ct(volume, f"series {series.uid}")
+    return volume
+
+
+def read_ct_file(path: Path, *, name: str | None = None) -> Volume:
+    """Return the CT of a volume file in HU, in its stored voxel order; padding below -1024 becomes -1024.
+
+    Args:
+        path: NIfTI, NRRD or MHA.
+        name: What messages call it; the file's name when not given.
+
+    Raises:
+        ImageFileError: Not such a file, damaged, its numbers cannot be a CT in HU, or the volume is oblique.
+    """
+    name = name or path.name
+    try:
         volume = read_volume_file(path, unit=Unit.HU)
-        refuse_unless_ct(volume, path.name)
-        return volume
-    return read_ct(find_ct(path, series_uid=series_uid, progress=progress))
+    except InputError as error:  # the user knows an upload by the name it came with, not by the server's
+        raise type(error)(str(error).replace(path.name, name)) from error
+    np.maximum(volume.array, CT_FLOOR_HU, out=volume.array)
+    refuse_unless_ct(volume, name)
+    return volume
 
 
 def find_ct(path: Path, *, series_uid: str | None = None, progress: Progress = no_progress) -> Series:

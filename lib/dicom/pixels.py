@@ -14,9 +14,10 @@ from lib.dicom.compressed import decoded_pixels
 from lib.dicom.decoder import Decoder
 from lib.dicom.elements import AttributeReader
 from lib.dicom.header import InstanceHeader
+from lib.dicom.multiframe import is_multi_frame
 from lib.dicom.padding import ct_padding, pet_padding
 from lib.dicom.read_header import HEADER_TAGS, TAGS, header_of, is_plain_encoding, transfer_syntax
-from lib.dicom.stored import STORED_TAGS, StoredFormat, plain_pixels
+from lib.dicom.stored import STORED_TAGS, Stored, StoredFormat, plain_pixels
 from lib.errors import DicomError, MissingAttributeError
 from lib.types import FloatArray
 
@@ -47,7 +48,12 @@ def read_slice(path: Path, decoder: Decoder | None = None) -> ReadSlice:
     try:
         dataset = dcmread(path, force=True, specific_tags=PIXEL_TAGS)
         header = header_of(dataset, str(path))
-        return ReadSlice(header, _physical(dataset, header, path, decoder))
+        _refuse_several_frames(header)  # before any is decoded: a damaged file may announce a million
+        pixel_format = StoredFormat.of(dataset, (header.shared.rows, header.shared.columns))
+        syntax = transfer_syntax(dataset)
+        is_plain = is_plain_encoding(syntax) or syntax == DeflatedExplicitVRLittleEndian
+        stored = plain_pixels(dataset, pixel_format) if is_plain else decoded_pixels(path, pixel_format, decoder)
+        return ReadSlice(header, physical_values(dataset, header, stored))
     except DicomError as error:
         if str(error).startswith(path.name):
             raise
@@ -58,13 +64,19 @@ def read_slice(path: Path, decoder: Decoder | None = None) -> ReadSlice:
         raise DicomError(f"{path.name}: damaged DICOM file ({error}); copy it again") from error
 
 
-def _physical(dataset: Dataset, header: InstanceHeader, path: Path, decoder: Decoder) -> FloatArray:
-    syntax = transfer_syntax(dataset)
-    pixel_format = StoredFormat.of(dataset, (header.shared.rows, header.shared.columns))
-    if is_plain_encoding(syntax) or syntax == DeflatedExplicitVRLittleEndian:
-        stored = plain_pixels(dataset, pixel_format)
-    else:
-        stored = decoded_pixels(path, pixel_format, decoder)
+def _refuse_several_frames(header: InstanceHeader) -> None:
+    frames = header.shared.number_of_frames
+    if frames > 1 or is_multi_frame(header.shared):
+        raise DicomError(f"multi-frame ({frames} frames), expected one slice; scan the folder again")
+
+
+def physical_values(dataset: Dataset, header: InstanceHeader, stored: Stored) -> FloatArray:
+    """Return a slice's stored numbers rescaled and without padding, (R, C).
+
+    Raises:
+        DicomError: A padding attribute is malformed.
+        MissingAttributeError: As `read_slice`.
+    """
     slope, intercept = _rescale(dataset, header)
     values = np.multiply(stored.values, np.float32(slope), dtype=np.float32)
     values += np.float32(intercept)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from lib.dicom.agreement import refuse_mixed_stack
 from lib.dicom.decoder import Decoder
+from lib.dicom.frame_pixels import read_frames
 from lib.dicom.header import BedHeader, InstanceHeader, PetHeader, SharedHeader
 from lib.dicom.kinds import why_not, why_not_synthetic
 from lib.dicom.order import order_stack
-from lib.dicom.pixels import read_slice
+from lib.dicom.pixels import ReadSlice, read_slice
 from lib.dicom.suv import SLICES_DISAGREE, Scale, activity_scale, suv_scale
 from lib.errors import DicomError, UnsupportedSeriesError
 from lib.imaging.geometry import Geometry
@@ -99,25 +101,38 @@ def _read(series: Series, modality: str, why_other: Callable[[SharedHeader], str
         raise UnsupportedSeriesError(f"series {series.uid}: modality {series.modality}, expected {modality}")
     headers: list[InstanceHeader] = []
     try:
-        with Decoder() as decoder:
-            first = read_slice(series.files[0], decoder)
-            array = np.empty((len(series.files), *first.values.shape), np.float32)
-            for k, path in enumerate(series.files):
-                piece = first if k == 0 else read_slice(path, decoder)
-                _refuse_other(piece.header, series, why_other)
-                if piece.values.shape != array.shape[1:]:
-                    raise DicomError(f"{path.name}: {piece.values.shape} pixels, expected {array.shape[1:]} as before")
-                array[k] = piece.values
-                headers.append(piece.header)
+        array = np.empty((0, 0, 0), np.float32)
+        for k, piece in enumerate(_pieces(series)):
+            if k == 0:
+                array = np.empty((series.slice_count, *piece.values.shape), np.float32)
+            _refuse_other(piece.header, series, why_other)
+            if piece.values.shape != array.shape[1:]:
+                name = piece.header.file.name
+                raise DicomError(f"{name}: {piece.values.shape} pixels, expected {array.shape[1:]} as before")
+            array[k] = piece.values
+            headers.append(piece.header)
         refuse_mixed_stack(headers)
         stack = order_stack(headers)
     except DicomError as error:
         raise type(error)(f"series {series.uid}: {error}") from error
-    place = {header.path: k for k, header in enumerate(headers)}
-    order = [place[header.path] for header in stack.headers]
+    place = {(header.path, header.frame): k for k, header in enumerate(headers)}
+    order = [place[header.path, header.frame] for header in stack.headers]
     if order != list(range(len(order))):
         array = array[order]
     return _Slices(array, stack.headers, stack.geometry)
+
+
+def _pieces(series: Series) -> Iterator[ReadSlice]:
+    """Yield all slices, file by file, so that each file is opened once."""
+    wanted: dict[Path, list[int]] = {}
+    for source in series.slices:
+        wanted.setdefault(source.path, []).append(source.frame)
+    with Decoder() as decoder:
+        for path, frames in wanted.items():
+            if frames == [0]:
+                yield read_slice(path, decoder)
+            else:
+                yield from read_frames(path, frames)
 
 
 def _refuse_other(header: InstanceHeader, series: Series, why_other: Callable[[SharedHeader], str | None]) -> None:

@@ -50,7 +50,8 @@ TAGS = {
     "units": 0x00541001, "suv_type": 0x00541006, "attenuation": 0x00541101, "decay_correction": 0x00541102,
     "frame_reference_time": 0x00541300, "decay_factor": 0x00541321, "sex": 0x00100040,
     "size": 0x00101020, "contrast_agent": 0x00180010, "kernel": 0x00181210, "decay_correction_datetime": 0x00189701,
-    "intercept": 0x00281052, "modality_lut": 0x00283000, "temporal_position": 0x00200100, "trigger_time": 0x00181060,
+    "intercept": 0x00281052, "volumetric_properties": 0x00089206, "modality_lut": 0x00283000,
+    "temporal_position": 0x00200100, "trigger_time": 0x00181060,
 }  # fmt: skip
 FIRST_TAGS = tuple(bytes.fromhex(tag) for tag in ("02000000", "08000000", "08000500", "08000800"))  # little endian
 HEADER_TAGS = [*TAGS.values(), *PRIVATE_TAGS, *SYNTHETIC_TAGS]
@@ -183,13 +184,14 @@ def _shared(dataset: Dataset, uids: dict[str, str]) -> tuple[tuple[float, ...], 
         acquired_minute="" if is_pet else _acquired_minute(dataset),
         convolution_kernel="" if is_pet else _text(dataset, "kernel"),
         contrast_agent=decoded_text(dataset, TAGS["contrast_agent"]),
+        volumetric_properties=_text(dataset, "volumetric_properties"),
         temporal_position=_text(dataset, "temporal_position"),
         trigger_time=_text(dataset, "trigger_time"),
         malformed=tuple(read.malformed),
         undelivered=tuple(read.undelivered),
+        pet=_pet(dataset, read.notes) if is_pet else None,
+        bed=_bed(dataset, read.notes) if is_pet else None,
         notes=tuple(read.notes),
-        pet=_pet(dataset) if is_pet else None,
-        bed=_bed(dataset) if is_pet else None,
     )
     return position, shared
 
@@ -209,11 +211,12 @@ def moment_of(date: str, time: str) -> str:
 
 
 def _acquired_minute(dataset: Dataset) -> str:
-    return moment_of(_text(dataset, "acquisition_date"), _text(dataset, "acquisition_time"))[:12]
+    date = _text(dataset, "acquisition_date") or _text(dataset, "study_date")
+    return moment_of(date, _text(dataset, "acquisition_time"))[:12]
 
 
-def _pet(dataset: Dataset) -> PetHeader:
-    read = AttributeReader()
+def _pet(dataset: Dataset, notes: list[str]) -> PetHeader:
+    read = AttributeReader(notes)
     items = items_in(dataset, TAGS["radiopharmaceuticals"])
     injection = items[0] if items else Dataset()
     if is_undelivered(dataset, TAGS["radiopharmaceuticals"]):
@@ -251,7 +254,6 @@ def _pet(dataset: Dataset) -> PetHeader:
         philips_activity_factor=read.number(dataset, private_tag(dataset, PHILIPS_PET, 0x09)),
         malformed=tuple(read.malformed),
         undelivered=tuple(read.undelivered),
-        notes=tuple(read.notes),
     )
 
 
@@ -260,8 +262,8 @@ def _injection_key(item: Dataset) -> tuple[str, ...]:
     return tuple(raw_text(item, tag) for tag in (TOTAL_DOSE, HALF_LIFE, INJECTION_TIME, INJECTION_DATETIME))
 
 
-def _bed(dataset: Dataset) -> BedHeader:
-    read = AttributeReader()
+def _bed(dataset: Dataset, notes: list[str]) -> BedHeader:
+    read = AttributeReader(notes)
     reference_ms = read.number(dataset, TAGS["frame_reference_time"], unit="ms", quoted=False)
     duration_ms = read.number(dataset, TAGS["frame_duration"], unit="ms", quoted=False)
     return BedHeader(
@@ -272,7 +274,6 @@ def _bed(dataset: Dataset) -> BedHeader:
         decay_factor=read.number(dataset, TAGS["decay_factor"], quoted=False),
         malformed=tuple(read.malformed),
         undelivered=tuple(read.undelivered),
-        notes=tuple(read.notes),
     )
 
 

@@ -7,13 +7,15 @@ numbers. Pixels are read only of slices that repeat.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 
+from lib.dicom.frame_pixels import read_header_slice
 from lib.dicom.header import InstanceHeader, SharedHeader
 from lib.dicom.order import SAME_PLACE_MM, slice_normal
-from lib.dicom.pixels import read_slice
 from lib.errors import DicomError, SliceOrderError
 
 Place = list[InstanceHeader]
@@ -42,14 +44,15 @@ def without_copies(headers: Iterable[InstanceHeader]) -> tuple[list[InstanceHead
         SliceOrderError: Two files with one UID and place, and different content.
         DicomError: A file that must be compared cannot be read.
     """
-    kept: dict[str, Place] = {}
-    copies = reused = 0
-    for header in sorted(headers, key=lambda header: header.path):
-        others = kept.setdefault(header.sop_instance_uid, [])
+    kept: dict[tuple[str, int], Place] = {}  # by UID and frame
+    reused = 0
+    copies = set()
+    for header in sorted(headers, key=_path_order):
+        others = kept.setdefault((header.sop_instance_uid, header.frame), [])
         same_place = [other for other in others if _distance_mm(header, other) < SAME_PLACE_MM]
         if same_place:
             _refuse_other_content(header, same_place[0])
-            copies += 1
+            copies.add(header.path)
             continue
         if any(header.path == other.path for other in others):  # of a PACS, which is asked by UID
             raise SliceOrderError(
@@ -61,7 +64,8 @@ def without_copies(headers: Iterable[InstanceHeader]) -> tuple[list[InstanceHead
     warnings = []
     if copies:
         warnings.append(
-            f"{copies} duplicate file(s) with a SOPInstanceUID that another file has; the first in path order is used"
+            f"{len(copies)} duplicate file(s) with a SOPInstanceUID that another file has; the first in path order is "
+            "used"
         )
     if reused:
         warnings.append(
@@ -108,7 +112,7 @@ def places_of(group: Sequence[InstanceHeader]) -> list[Place]:
     if not group or any(header.position_mm is None for header in group):
         return []
     normal = slice_normal(group[0].shared.orientation)
-    by_path = sorted(group, key=lambda header: header.path)
+    by_path = sorted(group, key=_path_order)
     along = np.array([header.position_mm for header in by_path], dtype=np.float64) @ normal
     order = np.argsort(along, kind="stable")
     number = np.cumsum(np.diff(along[order], prepend=along[order[0]]) >= SAME_PLACE_MM)
@@ -155,8 +159,23 @@ def _same_pixels(a: InstanceHeader, b: InstanceHeader) -> bool:
             "header: remove one of each from the PACS"
         )
     try:
-        if a.file.read_bytes() == b.file.read_bytes():
+        if a.frame == b.frame and _same_bytes(*(_state(header) for header in (a, b))):
             return True
     except OSError as error:
         raise DicomError(f"{a.file.name}: cannot be opened ({error.strerror}); scan the folder again") from error
-    return np.array_equal(read_slice(a.file).values, read_slice(b.file).values, equal_nan=True)
+    return np.array_equal(read_header_slice(a).values, read_header_slice(b).values, equal_nan=True)
+
+
+def _path_order(header: InstanceHeader) -> tuple[str, int]:
+    return header.path, header.frame
+
+
+def _state(header: InstanceHeader) -> tuple[str, int, int]:
+    """Return a file, with what another content of it would change."""
+    status = header.file.stat()
+    return header.path, status.st_size, status.st_mtime_ns
+
+
+@lru_cache(64)  # all frames of two files ask for the same
+def _same_bytes(a: tuple[str, int, int], b: tuple[str, int, int]) -> bool:
+    return a[1] == b[1] and Path(a[0]).read_bytes() == Path(b[0]).read_bytes()

@@ -12,7 +12,8 @@ from pathlib import Path
 from lib.dicom.agreement import rejoined
 from lib.dicom.folder import FoundFolder, walk
 from lib.dicom.header import InstanceHeader, SharedHeader
-from lib.dicom.index import HeaderIndex, IndexedFile
+from lib.dicom.index import Content, HeaderIndex, IndexedFile
+from lib.dicom.multiframe import slice_headers
 from lib.dicom.read_header import read_header
 from lib.dicom.scanned_series import ScannedSeries, judge_series
 from lib.errors import DicomError, StudiesError
@@ -100,9 +101,10 @@ def _headers(
                 progress(done, total, "reading headers")
             if isinstance(content, str):
                 skipped.append(SkippedFile(Path(path), content))
-            else:
-                shared = interned.setdefault(content.shared, content.shared)
-                instances.append(content if shared is content.shared else replace(content, shared=shared))
+                continue
+            for header in content:
+                shared = interned.setdefault(header.shared, header.shared)
+                instances.append(header if shared is header.shared else replace(header, shared=shared))
     progress(total, total, "reading headers")
     return instances, skipped
 
@@ -118,8 +120,8 @@ def _rare_garbage_collection() -> Iterator[None]:
         gc.set_threshold(*usual)
 
 
-def _contents(folder: FoundFolder, index: HeaderIndex | None) -> Iterable[tuple[InstanceHeader | str, str]]:
-    """Yield each file's header, or the reason why it has none, with its path."""
+def _contents(folder: FoundFolder, index: HeaderIndex | None) -> Iterable[tuple[Content, str]]:
+    """Yield the headers of each file's slices, or the reason why it has none, with its path."""
     known = index.known(folder.path) if index is not None else {}
     prefix = folder.path.rstrip(os.sep) + os.sep
     unsaved: dict[str, IndexedFile] = {}
@@ -129,9 +131,9 @@ def _contents(folder: FoundFolder, index: HeaderIndex | None) -> Iterable[tuple[
         if kept is not None and kept.mtime_ns == file.mtime_ns and kept.size == file.size:
             yield kept.content, path
             continue
-        content: InstanceHeader | str
+        content: Content
         try:
-            content = read_header(path)
+            content = slice_headers(read_header(path))
         except DicomError as error:
             content = str(error)
         except OSError as error:  # may be readable the next time: not remembered

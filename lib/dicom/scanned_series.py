@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.dicom.acquisition import acquired_minute
 from lib.dicom.agreement import differing_attributes, refuse_mixed_series
 from lib.dicom.header import InstanceHeader, SharedHeader, notes_of
+from lib.dicom.multiframe import refuse_incomplete
 from lib.dicom.order import Stack
 from lib.dicom.stacks import volume_stack
 from lib.dicom.suv import SLICES_DISAGREE, SuvState, suv_state
 from lib.errors import DicomError
 from lib.imaging.geometry import Geometry
-from lib.types import Series
+from lib.types import Series, SliceSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +37,8 @@ class ScannedSeries:
         suv: What a PET becomes, in words (`SUVbw (GML)`, `Bq/mL only: PatientWeight is missing`); None for the rest.
         is_synthetic: Drawn by a model (ours, or another that says so).
         moments: When study, series and acquisition were begun, of those that are told: YYYYMMDDhhmmss.
+        acquired: When its first slice was acquired, YYYYMMDDhhmm; empty where that is not known.
+        convolution_kernel, contrast_agent: Of a CT; empty where the header is silent.
     """
 
     series: Series
@@ -49,6 +53,9 @@ class ScannedSeries:
     suv: str | None = None
     is_synthetic: bool = False
     moments: tuple[str, ...] = ()
+    acquired: str = ""
+    convolution_kernel: str = ""
+    contrast_agent: str = ""
 
     @property
     def is_usable(self) -> bool:
@@ -74,11 +81,12 @@ def judge_series(headers: Sequence[InstanceHeader]) -> ScannedSeries:
     reason: str | None = None
     try:
         refuse_mixed_series(headers)
+        refuse_incomplete(headers)
         stack, warnings = volume_stack(headers)
         suv = _suv_of(stack)
     except DicomError as error:
         reason, stack = str(error), None
-    slices = sorted(headers, key=lambda header: header.path) if stack is None else stack.headers
+    slices = sorted(headers, key=lambda header: (header.path, header.frame)) if stack is None else stack.headers
     first = slices[0].shared
     if stack is not None:
         warnings += _careful(first, lossy=any(header.shared.is_lossy for header in slices)) + notes_of(slices)
@@ -96,6 +104,9 @@ def judge_series(headers: Sequence[InstanceHeader]) -> ScannedSeries:
         suv=None if suv is None else suv.words,
         is_synthetic=first.is_synthetic,
         moments=first.moments,
+        acquired=acquired_minute(slices),
+        convolution_kernel=first.convolution_kernel,
+        contrast_agent=first.contrast_agent,
     )
 
 
@@ -127,15 +138,19 @@ def _uneven_rescale(slices: Sequence[InstanceHeader]) -> tuple[str, ...]:
 
 
 def _series(shared: SharedHeader, headers: Sequence[InstanceHeader]) -> Series:
-    return Series(
+    paths = _paths(headers)
+    series = Series(
         uid=shared.series_instance_uid,
         study_uid=shared.study_instance_uid,
         patient_id=shared.patient_id,
         modality=shared.modality,
         frame_of_reference_uid=shared.frame_of_reference_uid,
         description=shared.series_description,
-        files=_paths(headers),
+        files=paths,
     )
+    if not any(header.frame for header in headers):
+        return series
+    return series.of_slices([SliceSource(path, header.frame) for path, header in zip(paths, headers, strict=True)])
 
 
 def _paths(headers: Sequence[InstanceHeader]) -> tuple[Path, ...]:

@@ -24,8 +24,8 @@ from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, PositronEmissionTomographyImageStorage
 
 from lib.dicom.copied import COPIED_TAGS, place, whose_and_when
-from lib.dicom.header import InstanceHeader
 from lib.dicom.labels import MadeBy, claim_no_measurement, code, say_what_it_is
+from lib.dicom.multiframe import Frame, is_multi_frame, read_frame_headers
 from lib.dicom.order import order_stack
 from lib.dicom.read_header import HEADER_TAGS, header_of, number_in, text_in
 from lib.dicom.rescale import store_slice
@@ -33,7 +33,7 @@ from lib.dicom.value_rules import UID
 from lib.errors import DicomError, UnsupportedSeriesError
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
-from lib.types import Series
+from lib.types import Series, SliceSource
 
 __all__ = ["MadeBy", "PlannedSeries", "SyntheticSeries", "derived_uid", "plan_series"]
 
@@ -55,6 +55,7 @@ class PlannedSeries:
         ct_uid: The CT's SeriesInstanceUID.
         geometry: The CT's.
         slices: The CT's headers in stack order.
+        frames: Which frame of its file each of them is, counted from 1; 0 where the file is one slice.
         shared: What all instances have from the CT.
         made_by: The model.
         reach: How many slices away the farthest CT slice lies that the model sees beside the one it draws on.
@@ -65,6 +66,7 @@ class PlannedSeries:
     ct_uid: str
     geometry: Geometry
     slices: tuple[Dataset, ...]
+    frames: tuple[int, ...]
     shared: Dataset
     made_by: MadeBy
     reach: int = 0
@@ -140,21 +142,22 @@ def plan_series(ct: Series, made_by: MadeBy) -> PlannedSeries:
         MissingAttributeError: The CT lacks what a PET series must have of it (frame of reference, date and time).
         DicomError: A file is damaged, or the files are no stack of one series; the message names the series.
     """
-    headers, by_path = [], {}
-    for path in ct.files:
-        header, dataset = _read(path, ct)
-        headers.append(header)
-        by_path[header.path] = dataset
-    stack = order_stack(headers)
-    slices = tuple(by_path[header.path] for header in stack.headers)
+    wanted = set(ct.slices)
+    read = (frame for path in ct.files for frame in _read(path, ct))
+    found = [frame for frame in read if SliceSource(frame.header.file, frame.header.frame) in wanted]
+    datasets = {(frame.header.path, frame.header.frame): frame.dataset for frame in found}
+    stack = order_stack([frame.header for frame in found])
+    frames = tuple(header.frame for header in stack.headers)
+    slices = tuple(datasets[header.path, header.frame] for header in stack.headers)
     shared = whose_and_when(slices[0], series_uid=ct.uid)
-    instances = (str(slice_.SOPInstanceUID) for slice_ in slices)
+    instances = (_source(slice_, frame) for slice_, frame in zip(slices, frames, strict=True))
     return PlannedSeries(
         uid=derived_uid("series", ct.uid, made_by.checksum, *instances),
         study_uid=str(shared.StudyInstanceUID),
         ct_uid=ct.uid,
         geometry=stack.geometry,
         slices=slices,
+        frames=frames,
         shared=shared,
         made_by=made_by,
     )
@@ -165,10 +168,12 @@ def derived_uid(*words: str) -> str:
     return f"2.25.{uuid.uuid5(NAMESPACE, ' '.join((str(FORMAT), *words))).int}"
 
 
-def _read(path: Path, ct: Series) -> tuple[InstanceHeader, Dataset]:
+def _read(path: Path, ct: Series) -> tuple[Frame, ...]:
+    """Return the slices of a file: the file itself, or the frames of a multi-frame one."""
     try:
         dataset = dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*HEADER_TAGS, *COPIED_TAGS])
         header = header_of(dataset, str(path))
+        frames = read_frame_headers(path) if is_multi_frame(header.shared) else (Frame(header, dataset),)
     except (DicomError, OSError) as error:
         raise DicomError(f"series {ct.uid}: {path.name}: cannot be read ({error}); scan the folder again") from error
     except Exception as error:  # a damaged file can make a parser raise anything
@@ -180,7 +185,12 @@ def _read(path: Path, ct: Series) -> tuple[InstanceHeader, Dataset]:
             f"series {ct.uid}: {path.name}: its SOPInstanceUID is no UID, so a PET series cannot name it as its "
             "source; correct the CT's header, or have the PET written as .nrrd"
         )
-    return header, dataset
+    return frames
+
+
+def _source(ct: Dataset, frame: int) -> str:
+    """Return what tells a CT slice from all others: its SOPInstanceUID, and the frame where it is one of several."""
+    return f"{ct.SOPInstanceUID} frame {frame}" if frame else str(ct.SOPInstanceUID)
 
 
 def _instance(series: SyntheticSeries, k: int) -> FileDataset:
@@ -188,7 +198,7 @@ def _instance(series: SyntheticSeries, k: int) -> FileDataset:
     planned, ct = series.planned, series.planned.slices[k]
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = PositronEmissionTomographyImageStorage
-    meta.MediaStorageSOPInstanceUID = derived_uid("instance", planned.uid, str(ct.SOPInstanceUID))
+    meta.MediaStorageSOPInstanceUID = derived_uid("instance", planned.uid, _source(ct, planned.frames[k]))
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     pet = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     pet.is_little_endian, pet.is_implicit_VR = True, False
@@ -219,8 +229,10 @@ def _name_sources(pet: FileDataset, planned: PlannedSeries, k: int) -> None:
     sources = Sequence()
     for j in (k, *around):
         source = Dataset()
-        source.ReferencedSOPClassUID = CTImageStorage  # the scan takes no other class for a CT
+        source.ReferencedSOPClassUID = planned.slices[j].get("SOPClassUID") or CTImageStorage
         source.ReferencedSOPInstanceUID = planned.slices[j].SOPInstanceUID
+        if planned.frames[j]:
+            source.ReferencedFrameNumber = planned.frames[j]
         source.PurposeOfReferenceCodeSequence = code("121322", "DCM", "Source image for image processing operation")
         if j == k:
             source.SpatialLocationsPreserved = "YES"

@@ -1,8 +1,9 @@
 """The marks by which an image says that a model drew it. One is enough: archives and de-identifiers remove others.
 
 Of ours, PS3.15 annex E lets a de-identifier remove SeriesDescription, DerivationDescription, ImageComments and
-ContributingEquipmentSequence; archives older than 2022 may drop SyntheticData. DerivationCodeSequence and Manufacturer
-stay. Series of earlier versions have the same marks, with ImageType DERIVED\\SECONDARY instead of DERIVED\\PRIMARY.
+ContributingEquipmentSequence; archives older than 2022 may drop SyntheticData. DerivationCodeSequence stays.
+Manufacturer is no mark: our phantoms have the same. Series of earlier versions have the same marks, with ImageType
+DERIVED\\SECONDARY instead of DERIVED\\PRIMARY.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from pydicom.sequence import Sequence
 __all__ = ["OUR_SCHEME", "SYNTHESIZING", "SYNTHETIC_DATA", "SYNTHETIC_TAGS", "says_synthetic"]
 
 SYNTHETIC_DATA = 0x0008001C  # pydicom 2.4 does not know the keyword
-MANUFACTURER, DERIVATION_DESCRIPTION, IMAGE_COMMENTS = 0x00080070, 0x00082111, 0x00204000
+DERIVATION_DESCRIPTION, IMAGE_COMMENTS = 0x00082111, 0x00204000
 CONTRIBUTING_EQUIPMENT, PURPOSE, DERIVATION_CODES = 0x0018A001, 0x0040A170, 0x00089215
 CODE_VALUE, CODING_SCHEME = 0x00080100, 0x00080102
 SYNTHETIC_TAGS = (
-    SYNTHETIC_DATA, MANUFACTURER, DERIVATION_DESCRIPTION, IMAGE_COMMENTS, CONTRIBUTING_EQUIPMENT, DERIVATION_CODES
+    SYNTHETIC_DATA, DERIVATION_DESCRIPTION, IMAGE_COMMENTS, CONTRIBUTING_EQUIPMENT, DERIVATION_CODES
 )  # fmt: skip
 SYNTHESIZING = "109100"  # DCM: Synthesizing Equipment, a purpose of contributing equipment
-OUR_SCHEME, OUR_NAME = "99CT2PET", "CT2PET"  # the scheme of our derivation code, and our Manufacturer
+OUR_SCHEME = "99CT2PET"  # of our derivation code
 
 
 def says_synthetic(dataset: Dataset, *, image_type: tuple[str, ...], series_description: str) -> bool:
@@ -35,9 +36,9 @@ def says_synthetic(dataset: Dataset, *, image_type: tuple[str, ...], series_desc
     """
     if _text(dataset, SYNTHETIC_DATA) == "YES":
         return True
-    if image_type[:1] == ("DERIVED",):  # our phantoms are ORIGINAL, and called "SYNTHETIC" or by our name they may be
+    if image_type[:1] == ("DERIVED",):  # a measured image may be of a "synthetic tracer"
         words = (series_description.upper(), *(_text(dataset, tag) for tag in (DERIVATION_DESCRIPTION, IMAGE_COMMENTS)))
-        if _text(dataset, MANUFACTURER) == OUR_NAME or any(text.startswith("SYNTHETIC") for text in words):
+        if any(text.startswith("SYNTHETIC") for text in words):
             return True
     purposes = (code for item in _items(dataset, CONTRIBUTING_EQUIPMENT) for code in _items(item, PURPOSE))
     return any(

@@ -14,6 +14,7 @@ from lib.imaging.field_of_view import mask_unmeasured
 from lib.imaging.geometry import Geometry
 from lib.imaging.grid import Grid
 from lib.imaging.in_plane import resample_in_plane
+from lib.imaging.orientation import to_canonical
 from lib.imaging.resample import resample_to
 from lib.imaging.volume import Volume
 from lib.learning.card import ModelCard
@@ -65,6 +66,8 @@ class AlignedVolumes:
 def align(synthetic: Volume, *, ct: Volume, pet: Volume, grid: Grid) -> AlignedVolumes:
     """Return all three on the recipe's pixels, at the synthetic PET's slices (a slab of the CT's, or all).
 
+    They come in canonical voxel order, in which networks and slice-wise metrics work, however they are stored.
+
     Args:
         synthetic: SUVbw, on the CT's grid.
         ct: The whole CT, HU.
@@ -74,6 +77,7 @@ def align(synthetic: Volume, *, ct: Volume, pet: Volume, grid: Grid) -> AlignedV
     Raises:
         PairingError: The synthetic PET is not on the CT's slices, or the real PET covers none of it.
     """
+    synthetic, ct = to_canonical(synthetic), to_canonical(ct)
     first = int(np.argmin(np.abs(ct.geometry.slice_positions_mm() - synthetic.geometry.slice_positions_mm()[0])))
     part = ct.slab(slice(first, min(first + synthetic.geometry.shape[0], ct.geometry.shape[0])))
     if not part.geometry.same_grid_as(synthetic.geometry):

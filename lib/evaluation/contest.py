@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lib.dicom.read import read_ct, read_pet
+from lib.dicom.open_ct import read_ct_series
+from lib.dicom.read import read_pet
 from lib.errors import InputError
 from lib.evaluation.compare import align, card_baselines, drawn_by_all
 from lib.imaging.in_plane import resample_in_plane
+from lib.imaging.orientation import to_canonical
 from lib.learning.card import ModelCard, patient_digest
 from lib.measures.agreement import Interval, bootstrap_mean
 from lib.measures.criteria import HU_SHARE, STANDING_MEASURES, Measure
@@ -252,14 +254,14 @@ def _figures(
 ) -> Figures | None:
     """Return the figures of every method on the challenger's grid; None where no voxel of a body was measured."""
     with at_hand(paired.pair.ct, paired.pair.pet):
-        ct, pet = read_ct(paired.pair.ct), read_pet(paired.pair.pet)
+        ct, pet = read_ct_series(paired.pair.ct), paired.pet_volume(read_pet(paired.pair.pet))
     volumes = align(challenger.apply(ct), ct=ct, pet=pet, grid=challenger.card.recipe.grid)
     if not volumes.body.any():
         logger.warning("CT %s is left out of the contest: no voxel inside its body was measured", paired.pair.ct.uid)
         return None
     drawn = drawn_by_all(volumes, card_baselines(challenger.card))
     if champion is not None:
-        drawn[CHAMPION] = resample_in_plane(champion.apply(ct).array, *volumes.geometry.shape[1:])
+        drawn[CHAMPION] = resample_in_plane(to_canonical(champion.apply(ct)).array, *volumes.geometry.shape[1:])
     figures: dict[str, dict[str, float]] = {}
     for method, suv_bw in drawn.items():
         metrics = measure_slices(

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from lib.dicom.contours import Contour, find_contours, read_contours
-from lib.dicom.read import read_ct, read_pet
+from lib.dicom.open_ct import read_ct_series
+from lib.dicom.read import read_pet
 from lib.dicom.scan import ScanReport
 from lib.errors import DicomError, InputError, PairingError
 from lib.evaluation.compare import AlignedVolumes, align, card_baselines, compare, drawn_by_all
@@ -20,11 +21,12 @@ from lib.evaluation.result import Evaluation, PatientResult, Seen, write_evaluat
 from lib.evaluation.trust import trust_of
 from lib.learning.card import ModelCard, patient_digest
 from lib.measures.volume import measure_volume
+from lib.pairing.alignment import corrected, estimate_shift
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepare import pair_id
 from lib.synthesis.ensemble import Ensemble
 from lib.synthesis.synthesizer import Synthesizer
-from lib.types import FloatArray, Progress, Series, no_progress
+from lib.types import FloatArray, Progress, SeriesPair, no_progress
 
 __all__ = ["Evaluation", "PatientResult", "evaluate_pairs", "seen_by"]
 
@@ -79,8 +81,9 @@ def evaluate_pairs(
             failed.append((patient_id, ct_uid, str(error)))
     progress(len(pairs), len(pairs), "evaluated")
     evaluation = Evaluation(
-        synthesizer.card.name, synthesizer.checksum, tuple(results), tuple(failed), tuple(peer.name for peer in peers)
-    )
+        synthesizer.card.name, synthesizer.checksum, tuple(results), tuple(failed), tuple(peer.name for peer in peers),
+        max_shift_mm=synthesizer.card.recipe.alignment.max_shift_mm,
+    )  # fmt: skip
     if not evaluation.judged:
         reasons = "".join(f"; {ct_uid}: {reason}" for _, ct_uid, reason in failed)
         raise _nothing_to_prove(len(pairs), reasons)
@@ -101,14 +104,17 @@ def _evaluate(
     paired: PairedSeries,
     synthesizer: Synthesizer | Ensemble,
     out: Path,
-    contours_of: Callable[[Series], tuple[tuple[Contour, ...], str]],
+    contours_of: Callable[[SeriesPair], tuple[tuple[Contour, ...], str]],
     peers: Sequence[Peer],
     note: str,
 ) -> PatientResult:
     card, patient_id = synthesizer.card, paired.pair.ct.patient_id
-    ct, pet = read_ct(paired.pair.ct), read_pet(paired.pair.pet)
+    ct, pet = read_ct_series(paired.pair.ct), paired.pet_volume(read_pet(paired.pair.pet))
+    shift = estimate_shift(ct, pet)
+    if card.recipe.alignment.correct:  # the model learnt where the CT is, and is judged there
+        pet = corrected(pet, shift)
     volumes = align(synthesizer.apply(ct), ct=ct, pet=pet, grid=card.recipe.grid)
-    contours, damage = contours_of(paired.pair.ct)
+    contours, damage = contours_of(paired.pair)
     frame = paired.pair.ct.frame_of_reference_uid
     tumour, drawn = tumour_of(contours, volumes, frame_of_reference_uid=frame)
     regions = tumour_regions(contours, volumes, frame_of_reference_uid=frame)
@@ -138,6 +144,7 @@ def _evaluate(
         absent_peers=absent,
         trust=trust_of(volumes, card),
         pictures=tuple(path.name for path in pictures),
+        shift=shift,
     )
 
 
@@ -170,11 +177,12 @@ def _read_tumours(paths: Sequence[Path], pairs: Sequence[PairedSeries]) -> tuple
     return tuple(tumours)
 
 
-def _contours(scan: ScanReport | None, given: Sequence[Contour], ct: Series) -> tuple[tuple[Contour, ...], str]:
+def _contours(scan: ScanReport | None, given: Sequence[Contour], pair: SeriesPair) -> tuple[tuple[Contour, ...], str]:
     """Return what was drawn on a CT, and why something cannot be read: the other figures are good without it."""
-    drawn = tuple(contour for contour in given if contour.frame_of_reference_uid == ct.frame_of_reference_uid)
+    frame = pair.ct.frame_of_reference_uid
+    drawn = tuple(contour for contour in given if contour.frame_of_reference_uid == frame)
     try:
-        found = () if scan is None else find_contours(scan, ct)
+        found = () if scan is None else find_contours(scan, pair.ct, pair.pet)
     except DicomError as error:
         return drawn, str(error)
     # a file that was given may lie among the studies, too

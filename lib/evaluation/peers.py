@@ -13,6 +13,7 @@ from lib.errors import ImageFileError, InputError, PairingError
 from lib.imaging.files import SUFFIXES, read_volume_file, voxels_are_float
 from lib.imaging.geometry import Geometry
 from lib.imaging.in_plane import resample_in_plane
+from lib.imaging.orientation import to_canonical
 from lib.imaging.resample import resample_to
 from lib.imaging.volume import Unit, Volume
 from lib.measures.criteria import METHODS
@@ -100,6 +101,7 @@ def read_peer(peer: Peer, ct_series_instance_uid: str, *, geometry: Geometry, bo
 
 
 def _onto(volume: Volume, geometry: Geometry) -> FloatArray:
+    volume = to_canonical(volume)  # as the grid is: another voxel order alone is no reason to interpolate
     rows, columns = geometry.shape[1:]
     if volume.geometry.with_pixels(rows, columns).same_grid_as(geometry):
         return resample_in_plane(volume.array, rows, columns)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
+from lib.evaluation.aligned import alignment_sentence
 from lib.evaluation.beside import beside_sentence
 from lib.evaluation.picture import LABEL
 from lib.evaluation.plots import LEFT, draw_agreement, draw_history, draw_joint, draw_level, draw_methods, draw_trust
@@ -90,6 +91,8 @@ def write_report(
         more=comparison_table(judgement, MORE_BODY),
         whole=comparison_table(judgement, SLICE),
         people=[_person(pair) for pair in evaluation.patients],
+        alignment=alignment_sentence(evaluation.aligned, evaluation.mean("model")),
+        aligned=_with_and_without(evaluation),
         trust=trust_sentence(evaluation.trust()),
         plots=_plots(evaluation, card, run),
         pictures=_pictures(evaluation, out),
@@ -155,7 +158,20 @@ def _person(pair: PatientResult) -> dict[str, Any]:
         "tumour": [both(name) for name in ("suv_mean", "suv_max", "suv_peak")],
         "hot": f"{_share(hot.sensitivity)} / {_share(hot.false_share)}",
         "tumour_note": reading.tumour_note,
+        "shift": pair.shift.in_words(),
+        "shift_note": pair.shift.note,
     }
+
+
+def _with_and_without(evaluation: Evaluation) -> list[tuple[str, str, str]]:
+    """Return (method, body MAE over all, body MAE without misaligned pairs); none where there are none."""
+    aligned = evaluation.aligned
+    if not aligned.left_out or not aligned.means:
+        return []
+    return [
+        (name, _number(evaluation.mean(name).mae_suv_body), _number(aligned.means[name].mae_suv_body))
+        for name in METHODS
+    ]
 
 
 def _plots(evaluation: Evaluation, card: ModelCard, run: Path | None) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lib.evaluation.aligned import Aligned, mean_over, without_misaligned
 from lib.evaluation.beside import Beside, set_beside
 from lib.evaluation.compare import Comparison
 from lib.evaluation.reading import REAL, Reading
@@ -22,9 +23,11 @@ from lib.measures.agreement import Agreement, limits_of_agreement
 from lib.measures.baselines import BASELINE_NAMES
 from lib.measures.calibration import Trust
 from lib.measures.criteria import MEASURES, METHODS
-from lib.measures.image import ImageMetrics, library_versions, mean_metrics
+from lib.measures.image import ImageMetrics, library_versions
 from lib.measures.verdict import Judgement, judge_patients
 from lib.measures.volume import VolumeMetrics
+from lib.pairing.alignment import Shift
+from lib.pairing.misaligned import DEFAULT_LIMIT_MM
 from lib.pairing.prepared import write_text
 
 Seen = Literal["train", "validation", "no"]
@@ -40,6 +43,7 @@ class PatientResult:
         absent_peers: By peer, why nothing of it can be compared here.
         trust: How well the errors the model's card expects hold; None where it expects none.
         pictures: File names beside the report: slices, and projections.
+        shift: Where the real PET lies against the CT.
     """
 
     patient_id: str
@@ -52,6 +56,7 @@ class PatientResult:
     absent_peers: Mapping[str, str] = field(default_factory=dict)
     trust: Trust | None = None
     pictures: tuple[str, ...] = ()
+    shift: Shift = field(default_factory=Shift)
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -78,6 +83,7 @@ class PatientResult:
             "absent_peers": dict(self.absent_peers),
             "uncertainty": None if self.trust is None else self.trust.as_json(),
             "pictures": list(self.pictures),
+            **self.shift.as_json(),
         }
 
 
@@ -90,6 +96,7 @@ class Evaluation:
         patients: Every pair that could be compared.
         failed: (patient, CT series UID, reason) of the others.
         peers: Names of the programs set beside the model.
+        max_shift_mm: A pair whose PET lies further off its CT is misaligned; 0 is no limit.
     """
 
     model: str
@@ -97,6 +104,7 @@ class Evaluation:
     patients: tuple[PatientResult, ...]
     failed: tuple[tuple[str, str, str], ...]
     peers: tuple[str, ...] = ()
+    max_shift_mm: float = DEFAULT_LIMIT_MM
 
     @property
     def judged(self) -> tuple[PatientResult, ...]:
@@ -127,10 +135,12 @@ class Evaluation:
 
     def mean(self, method: str) -> ImageMetrics:
         """Return the mean over the patients never seen; a patient's pairs count as one, their mean."""
-        patients: dict[str, list[ImageMetrics]] = {}
-        for pair in self.judged:
-            patients.setdefault(pair.patient_id, []).append(pair.comparison.figures[method])
-        return mean_metrics(mean_metrics(pairs) for pairs in patients.values())
+        return mean_over(self.judged, method)
+
+    @cached_property
+    def aligned(self) -> Aligned:
+        """The model's score without misaligned pairs, beside the one with all of them."""
+        return without_misaligned(self.judged, limit_mm=self.max_shift_mm)
 
     def body_level(self) -> Agreement:
         """Return how the body's mean SUV agrees, synthetic - real, over the pairs judged."""
@@ -153,6 +163,7 @@ class Evaluation:
             "mean": self.mean("model").as_json(),
             "baselines": {name: self.mean(name).as_json() for name in BASELINE_NAMES},
             **self.judgement.as_json(),
+            "aligned": self.aligned.as_json(),
             "targets": list(target_sentences(self.judgement)),
             "beside": {beside.peer: beside.as_json() for beside in self.beside},
             "body_mean_suv_agreement": self.body_level().as_json(),

@@ -11,7 +11,7 @@ import mmap
 import re
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,13 @@ META_FIELD = re.compile(r"([\w|][^=:]*?) *= ?(.*)")
 META_BYTES = {"CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "LONG": 8, "ULONG": 8,
               "LONG_LONG": 8, "ULONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}  # fmt: skip
 META_DATA = b"ElementDataFile"
+# What would change numbers or lengths and ITK passes over without a word, and the values that change nothing:
+NRRD_PASSED_OVER = {"oldmin": (), "oldmax": (), "spaceunits": ("mm", "???", "")}
+META_PASSED_OVER = {
+    "ElementToIntensityFunctionSlope": ("1", "1.0"),
+    "ElementToIntensityFunctionOffset": ("0", "0.0"),
+    "DistanceUnits": ("mm", "?"),
+}
 
 
 @dataclass(frozen=True)
@@ -147,6 +154,7 @@ def _nrrd(path: Path) -> Announced:
             if key.startswith("datafile"):
                 raise _names_another(path)
             fields[key] = line.partition(":")[2].strip().lower()
+    _refuse_passed_over(path, fields, NRRD_PASSED_OVER)
     try:
         sizes = [int(size) for size in fields["sizes"].split()]
         voxel_bytes = NRRD_BYTES[fields["type"]]
@@ -178,6 +186,7 @@ def _meta(path: Path) -> Announced:
         if field is None:
             raise _unreadable(path, f"line {number} of its header is not understood")
         fields[field[1]] = field[2].strip()
+    _refuse_passed_over(path, fields, META_PASSED_OVER)
     try:
         sizes = [int(size) for size in fields["DimSize"].split()]
         channels = int(fields.get("ElementNumberOfChannels", 1))
@@ -190,6 +199,16 @@ def _meta(path: Path) -> Announced:
     if not 0 <= packed_size <= path.stat().st_size - at - len(last) - 1:
         raise _unreadable(path, f"its header announces {packed_size} packed bytes, the file has fewer")
     return Announced(math.prod(sizes), voxel_bytes, fields.get("CompressedData", "False").lower() == "true")
+
+
+def _refuse_passed_over(path: Path, fields: Mapping[str, str], harmless: Mapping[str, tuple[str, ...]]) -> None:
+    for name in harmless.keys() & fields.keys():
+        others = [word for word in fields[name].replace('"', " ").split() if word not in harmless[name]]
+        if others:
+            raise ImageFileError(
+                f"{path.name}: its header says {name} = {' '.join(others)[:40]}, which is not applied; export it in HU "
+                "(a PET in SUV) and mm without it"
+            )
 
 
 def _names_another(path: Path) -> ImageFileError:

@@ -1,4 +1,4 @@
-"""Volume files other programs read: NRRD, NIfTI and MetaImage, through SimpleITK."""
+"""Volume files other programs read: NRRD and MetaImage through SimpleITK, NIfTI through nibabel."""
 
 from __future__ import annotations
 
@@ -7,32 +7,46 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
-from lib.errors import ImageFileError, InputError, OutputError
+from lib.errors import ImageFileError, OutputError
+from lib.imaging.affine import refuse_unfit_affine
 from lib.imaging.announced import announced_by, refuse_unless_alone
 from lib.imaging.geometry import Geometry
+from lib.imaging.nifti import nifti_is_float, read_nifti, write_nifti
 from lib.imaging.resample import geometry_of, to_sitk
 from lib.imaging.volume import Unit, Volume
+from lib.types import FloatArray
 
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+NIFTI = (".nii.gz", ".nii")
+SUFFIXES = (*NIFTI, ".nrrd", ".mha")
 NIFTI_START_BYTES = 352  # header and an empty extension, before the numbers
-FORMATS = {"dicom": ("",), "nrrd": (".nrrd",), "nifti": (".nii.gz", ".nii")}  # and how the file's name ends
+FORMATS = {"dicom": ("",), "nrrd": (".nrrd",), "nifti": NIFTI}  # and how the file's name ends
 
 
 def read_volume_file(path: Path, *, unit: Unit) -> Volume:
-    """Return the scalar volume of a NIfTI, NRRD or MHA file, slices along the right-handed third axis.
+    """Return the scalar volume of a NIfTI, NRRD or MHA file, its axes in the order and direction of the file.
 
     Raises:
-        ImageFileError: Not such a file, damaged, not three-dimensional, colour, with non-finite voxels, naming another
-            file that its numbers lie in, or announcing more of them than a CT can have.
+        ImageFileError: Not such a file, damaged, not three-dimensional, colour, sheared, with non-finite voxels, naming
+            another file that its numbers lie in, or announcing more of them than a CT can have.
     """
     if not path.name.lower().endswith(SUFFIXES):
         raise ImageFileError(f"{path.name}: not a volume file; give one of {', '.join(SUFFIXES)}")
     try:
         refuse_unless_alone(path)
-        image = _reader(path).Execute()
+        array, affine = read_nifti(path) if volume_suffix(path) in NIFTI else _read_itk(path)
     except OSError as error:
         raise ImageFileError(f"{path.name}: cannot be opened ({error.strerror})") from error
+    refuse_unfit_affine(affine, name=path.name, matrix="direction matrix")
+    _refuse_not_finite(array, path.name)
+    k, r, c = array.shape
+    return Volume(array, Geometry((k, r, c), affine), unit)
+
+
+def _read_itk(path: Path) -> tuple[FloatArray, NDArray[np.float64]]:
+    try:
+        image = _reader(path).Execute()
     except RuntimeError as error:
         raise ImageFileError(
             f"{path.name}: cannot be read as a volume; is the file complete? ({_first_line(error)})"
@@ -44,18 +58,25 @@ def read_volume_file(path: Path, *, unit: Unit) -> Volume:
         )
     if image.GetDimension() != 3:
         raise ImageFileError(f"{path.name}: {image.GetDimension()} dimensions, expected 3")
-    array = sitk.GetArrayFromImage(image).astype(np.float32)
-    if not np.isfinite(array).all():
-        raise ImageFileError(f"{path.name}: holds NaN or infinite voxels; export it again as plain numbers")
-    try:
-        return Volume(array, geometry_of(image), unit)
-    except InputError:  # left-handed: turn the slices round
-        return _turned(array, image, unit)
+    with np.errstate(over="ignore"):  # what 32 bits cannot hold becomes infinite, and is refused as such
+        return sitk.GetArrayFromImage(image).astype(np.float32), geometry_of(image).affine
+
+
+def _refuse_not_finite(array: FloatArray, name: str) -> None:
+    # slice by slice: a mask of the whole takes longer to make room for than to count
+    count = array.size - sum(int(np.count_nonzero(np.isfinite(of_slice))) for of_slice in array)
+    if count:
+        raise ImageFileError(
+            f"{name}: holds {count} NaN or infinite voxels ({max(count / array.size, 0.0001):.2%}), which no network "
+            "may see; if they lie outside the scan, write -1024 (air) there, else export it again as plain numbers"
+        )
 
 
 def voxels_are_float(path: Path) -> bool:
     """Return whether a volume file that could be read holds floating-point numbers; reads its header only."""
     refuse_unless_alone(path)
+    if volume_suffix(path) in NIFTI:
+        return nifti_is_float(path)
     reader = _reader(path)
     reader.ReadImageInformation()
     return reader.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64)
@@ -106,12 +127,15 @@ def write_volume_file(volume: Volume, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
     try:
-        sitk.WriteImage(to_sitk(volume), str(beside), useCompression=suffix != ".nii")
+        if suffix in NIFTI:
+            write_nifti(volume, beside)
+        else:
+            sitk.WriteImage(to_sitk(volume), str(beside), useCompression=True)
         announced_by(beside)
         if suffix == ".nii.gz":
             _refuse_torn(beside, NIFTI_START_BYTES + volume.array.nbytes)
         beside.replace(path)
-    except (RuntimeError, OSError, ImageFileError) as error:  # ITK does not always notice that a disk is full
+    except (RuntimeError, OSError, ImageFileError) as error:  # ITK may not notice that a disk is full
         raise OutputError(f"{path.name}: cannot be written; is the disk full? Free space and ask again") from error
     finally:
         beside.unlink(missing_ok=True)
@@ -125,28 +149,18 @@ def silence_readers() -> None:
 
 def _reader(path: Path) -> sitk.ImageFileReader:
     """Return the reader of the kind that the file's name says; left alone, the first one that likes it is taken."""
-    suffix = volume_suffix(path)
     reader = sitk.ImageFileReader()
-    reader.SetImageIO({".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}.get(suffix, "NiftiImageIO"))
+    reader.SetImageIO({".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}[volume_suffix(path)])
     reader.SetFileName(str(path))
     return reader
 
 
 def _refuse_torn(path: Path, unpacked: int) -> None:
-    """Return when a gzip file ends as one of so many bytes does: ITK writes the beginning of a NIfTI on a full disk."""
+    """Return when a gzip file ends as one of so many bytes does; a full disk is not always told."""
     with path.open("rb") as file:
         file.seek(-4, os.SEEK_END)
         if int.from_bytes(file.read(4), "little") != unpacked % 2**32:  # RFC 1952, ISIZE
             raise ImageFileError(f"{path.name}: torn")
-
-
-def _turned(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]], image: sitk.Image, unit: Unit) -> Volume:
-    affine = np.eye(4)
-    affine[:3, :3] = np.asarray(image.GetDirection()).reshape(3, 3) * np.asarray(image.GetSpacing())
-    affine[:3, 3] = np.asarray(image.GetOrigin()) + (array.shape[0] - 1) * affine[:3, 2]
-    affine[:3, 2] *= -1
-    k, r, c = array.shape
-    return Volume(np.ascontiguousarray(array[::-1]), Geometry((k, r, c), affine), unit)
 
 
 def _first_line(error: Exception) -> str:

@@ -20,10 +20,11 @@ class Geometry:
     Attributes:
         shape: (slices K, rows R, columns C).
         affine: 4 x 4, float64, takes the voxel (column, row, slice, 1) to (x, y, z, 1) in LPS mm, as the equation of
-            DICOM PS3.3 C.7.6.2.1.1 does. Right-handed: the slice axis points along row direction x column direction.
+            DICOM PS3.3 C.7.6.2.1.1 does. Left-handed grids are kept as they are (dcm2niix writes LAS), so that a
+            result lies on the input's own grid; `orientation.py` has the canonical order that is computed in.
 
     Raises:
-        InputError: The shape has an empty axis, or the affine is singular or left-handed.
+        InputError: The shape has an empty axis, or the affine is singular.
     """
 
     shape: tuple[int, int, int]
@@ -35,13 +36,8 @@ class Geometry:
         affine = np.array(self.affine, dtype=np.float64)
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise InputError(f"an affine is a finite 4 x 4 matrix, found {affine.shape}")
-        determinant = float(np.linalg.det(affine[:3, :3]))
-        if abs(determinant) < 1e-9:
+        if abs(float(np.linalg.det(affine[:3, :3]))) < 1e-9:
             raise InputError("singular affine: two axes of the volume point the same way, or a spacing is 0")
-        if determinant < 0:
-            raise InputError(
-                "left-handed affine: reverse the slice order, so that it runs along row x column direction"
-            )
         affine.setflags(write=False)
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         object.__setattr__(self, "affine", affine)
@@ -87,9 +83,9 @@ class Geometry:
 
     @property
     def normal(self) -> NDArray[np.float64]:
-        """Unit vector along which slices are stacked."""
+        """Unit vector perpendicular to the slices, toward the next one."""
         cross = np.cross(self.affine[:3, 0], self.affine[:3, 1])
-        return np.asarray(cross / np.linalg.norm(cross))
+        return np.asarray(cross * np.sign(cross @ self.affine[:3, 2]) / np.linalg.norm(cross))
 
     @property
     def origin_mm(self) -> tuple[float, float, float]:

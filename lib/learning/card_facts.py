@@ -26,6 +26,10 @@ def card_facts(card: ModelCard) -> dict[str, str]:
         + ("" if training.split_by_hash else ", patients of before on the sides they had")
         + (f" (sides {training.split})" if training.split else ""),
     }
+    alignment = card.recipe.alignment
+    rules = [f"training slices off by more than {alignment.max_shift_mm:g} mm left out"] * (alignment.max_shift_mm > 0)
+    rules += ["PETs moved onto their CTs"] * alignment.correct
+    facts["Alignment"] = ", ".join(rules) or "PETs taken where they lie, however far off"
     for name, (one, _) in ORIGINS.items():
         if told := _counted(training.origins.get(name, {})):
             facts[f"{one[0].upper()}{one[1:]}"] = told

@@ -19,6 +19,7 @@ from lib.imaging.grid import Grid
 from lib.imaging.normalize import Windows
 from lib.networks.cascade import NetworkConfig
 from lib.networks.precision import Precision
+from lib.pairing.misaligned import Alignment
 from lib.pairing.prepared import Preparation
 from lib.pairing.split import Split
 
@@ -134,6 +135,7 @@ class Recipe:
     batches: BatchConfig = field(default_factory=BatchConfig)
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     split: Split = field(default_factory=Split)
+    alignment: Alignment = field(default_factory=Alignment)
     ema_decay: float = 0.0  # of averaged weights, per step; 0 keeps the last weights
     precision: Precision = "auto"
     seed: int = 0
@@ -174,7 +176,7 @@ class Recipe:
     @property
     def preparation(self) -> Preparation:
         """What decides the content of prepared arrays."""
-        return Preparation(self.grid, self.windows)
+        return Preparation(self.grid, self.windows, self.alignment.correct)
 
     def to_json(self) -> str:
         """Return the recipe as JSON that `recipe_from_mapping` takes."""

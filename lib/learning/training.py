@@ -25,6 +25,7 @@ import torch
 
 import lib
 from lib.errors import TrainingError
+from lib.learning.aligned import aligned_training
 from lib.learning.card import ModelCard, TrainingData, data_digest, patient_digest, split_digest
 from lib.learning.checkpoint import load_checkpoint, read_card, save_checkpoint
 from lib.learning.dataset import Sides, divide
@@ -104,7 +105,9 @@ def train(
     try:
         torch_device = device_of_this_process(device)  # a wrong word must not leave a run begun
         begun = _begun_sides(run) if resume else {}  # what a run has learnt from stays so until it ends
-        sides = divide(prepared, recipe.split, {**(assigned or {}), **begun})
+        sides = aligned_training(
+            divide(prepared, recipe.split, {**(assigned or {}), **begun}), max_shift_mm=recipe.alignment.max_shift_mm
+        )
         _begin_run(prepared, recipe, run, sides, resume=resume)
         first = idist.get_rank() == 0
         with mirrored(tracking if first else None, run, recipe, name=name_of(recipe, name)) as mirror:

@@ -15,7 +15,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from lib.pairing.alignment import shift_from_json
 from lib.pairing.plausible import CHECKED_AS, PairCheck
 from lib.types import SeriesPair
 
@@ -83,11 +85,16 @@ def _find(connection: sqlite3.Connection, *, pair: SeriesPair) -> Checked | None
     ).fetchone()
     if row is None:
         return None
-    values = json.loads(row[0])
-    return Checked(PairCheck(**{**values, "reasons": tuple(values["reasons"])}), str(row[1]), bool(row[2]))
+    return Checked(_check(json.loads(row[0])), str(row[1]), bool(row[2]))
+
+
+def _check(values: dict[str, Any]) -> PairCheck:
+    """Return the check that `_put` kept."""
+    shift = shift_from_json(values.pop("shift"))
+    return PairCheck(**{**values, "reasons": tuple(values["reasons"]), "shift": shift})
 
 
 def _put(connection: sqlite3.Connection, *, pair: SeriesPair, checked: Checked) -> None:
-    result = json.dumps(asdict(checked.check))
+    result = json.dumps({**asdict(checked.check), "shift": checked.check.shift.as_json()})
     row = (pair.ct.uid, pair.pet.uid, checked.files, CHECKED_AS, result, int(checked.accepted))
     connection.execute("INSERT OR REPLACE INTO checked VALUES (?, ?, ?, ?, ?, ?)", row)

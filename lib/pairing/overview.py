@@ -61,7 +61,7 @@ def _line(found: ScannedSeries, pairing: str | None) -> SeriesLine:
         series_instance_uid=found.series.uid,
         modality=found.series.modality,
         description=found.series.description,
-        slices=len(found.series.files),
+        slices=found.series.slice_count,
         rows=rows,
         columns=columns,
         spacing_mm=found.spacing_mm,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from lib.dicom.acquisition import minutes_between
 from lib.dicom.scan import ScannedSeries, ScanReport
 from lib.errors import PairingError
-from lib.imaging.geometry import Geometry
+from lib.imaging.volume import Volume
+from lib.pairing.assign import FrameAssignment
+from lib.pairing.registered import Registered
 from lib.pairing.slices import SliceMatch, common_positions_mm, match_slices
 from lib.types import SeriesPair
 
@@ -24,22 +25,35 @@ __all__ = [
     "pair_series",
 ]
 
-SAME_COVERAGE = 0.01  # CTs whose shares of the PET differ by less cover it equally well; then the finer one is taken
-
 
 @dataclass(frozen=True, eq=False)
 class PairedSeries:
-    """A CT and the PET of the same study and frame of reference; `reason` says why these two."""
+    """A CT and the PET of the same patient and frame of reference; `reason` says why these two.
+
+    Where the frames differ, `registered` says how the PET is laid onto the CT.
+    """
 
     pair: SeriesPair
     ct: ScannedSeries
     pet: ScannedSeries
     reason: str
+    registered: Registered | None = None
+
+    @property
+    def ct_minutes_after_pet(self) -> float | None:
+        """When the CT was acquired after the PET, negative before it; None where either time is not known."""
+        return minutes_between(self.pet.acquired, self.ct.acquired)
 
     def match(self, *, tolerance_mm: float) -> SliceMatch:
-        """Return which slices pair within the tolerance."""
+        """Return which slices pair within the tolerance; of a registered pair none, for their planes lean."""
+        if self.registered is not None:
+            return self.registered.match(self.ct, self.pet)
         ct_mm, pet_mm = common_positions_mm(self.ct, self.pet)
         return match_slices(ct_mm, pet_mm, tolerance_mm=tolerance_mm)
+
+    def pet_volume(self, pet: Volume) -> Volume:
+        """Return the pair's PET, as it was read, where it lies in the CT's frame of reference."""
+        return pet if self.registered is None else self.registered.movement.move(pet)
 
 
 @dataclass(frozen=True)
@@ -62,7 +76,17 @@ class PairingReport:
 
 @dataclass(frozen=True)
 class PairRecord:
-    """One line of `pair --json`."""
+    """One line of `pair --json`.
+
+    Attributes:
+        study_instance_uid: Of the PET.
+        ct_study_instance_uid: Of the CT: the same, or another of that day.
+        paired_because: Why these two, in words.
+        ct_minutes_after_pet: When the CT was acquired, negative before the PET; None where either time is not known.
+        registered: Whether the PET was laid onto the CT by its image, because their frames of reference differ.
+        translation_mm, rotation_deg: How a registered PET's centre was moved (x, y, z), and by how much it was turned.
+        registration_quality: See `Registered.quality`; None where nothing was registered.
+    """
 
     patient_id: str
     study_instance_uid: str
@@ -72,6 +96,13 @@ class PairRecord:
     pet_slices: int
     slice_pairs: int
     max_offset_mm: float
+    ct_study_instance_uid: str
+    paired_because: str
+    ct_minutes_after_pet: float | None
+    registered: bool
+    translation_mm: tuple[float, float, float] | None
+    rotation_deg: float | None
+    registration_quality: dict[str, float | None] | None
 
 
 def pair_record(paired: PairedSeries, *, tolerance_mm: float) -> PairRecord:
@@ -79,21 +110,29 @@ def pair_record(paired: PairedSeries, *, tolerance_mm: float) -> PairRecord:
     match = paired.match(tolerance_mm=tolerance_mm)
     return PairRecord(
         patient_id=paired.pair.ct.patient_id,
-        study_instance_uid=paired.pair.ct.study_uid,
+        study_instance_uid=paired.pair.pet.study_uid,
         ct_series_instance_uid=paired.pair.ct.uid,
         pet_series_instance_uid=paired.pair.pet.uid,
-        ct_slices=len(paired.pair.ct.files),
-        pet_slices=len(paired.pair.pet.files),
+        ct_slices=paired.pair.ct.slice_count,
+        pet_slices=paired.pair.pet.slice_count,
         slice_pairs=len(match.pairs),
         max_offset_mm=round(match.largest_offset_mm, 6),
+        ct_study_instance_uid=paired.pair.ct.study_uid,
+        paired_because=paired.reason,
+        ct_minutes_after_pet=paired.ct_minutes_after_pet,
+        registered=paired.registered is not None,
+        translation_mm=None if paired.registered is None else paired.registered.movement.translation_mm,
+        rotation_deg=None if paired.registered is None else paired.registered.movement.rotation_deg,
+        registration_quality=None if paired.registered is None else paired.registered.quality,
     )
 
 
 def pair_series(report: ScanReport, *, preferred_ct: frozenset[str] = frozenset()) -> PairingReport:
-    """Return at most one pair for each study and frame of reference.
+    """Return one pair for each PET acquisition that has a CT, in the order of patient, study and time.
 
-    The PET is the one with SUV, then with the most slices, then the original; the CT the one the user names, else the
-    original that covers the largest share of the PET, else the finer.
+    The PETs of one acquisition give one pair: with SUV, then with the most slices, then the original. The CT is the one
+    the user names, else of the originals that cover most of the PET the one of `lib/dicom/ct_choice.py`; of the PET's
+    study, or where that holds none, of another study of the patient on that day in the same frame of reference.
 
     Args:
         report: What was found; series may lie in different folders.
@@ -106,9 +145,9 @@ def pair_series(report: ScanReport, *, preferred_ct: frozenset[str] = frozenset(
     pairs: list[PairedSeries] = []
     why: dict[int, str] = {}  # by the series object: an unlucky export may hold one UID twice
     for group in _by_frame_of_reference(report):
-        paired = _pair_group(group, preferred_ct, why)
-        if paired is not None:
-            pairs.append(paired)
+        for found in FrameAssignment(preferred_ct, why).run(group):
+            pairs.append(PairedSeries(SeriesPair(found.ct.series, found.pet.series), found.ct, found.pet, found.reason))
+    pairs.sort(key=_place)
     in_pairs = {id(found) for paired in pairs for found in (paired.ct, paired.pet)}
     unpaired = tuple(
         Unpaired(found.series.uid, found.series.patient_id, found.series.modality, _reason(found, report, why))
@@ -130,112 +169,17 @@ def _check_preferred(report: ScanReport, preferred_ct: frozenset[str]) -> None:
 
 
 def _by_frame_of_reference(report: ScanReport) -> list[list[ScannedSeries]]:
-    groups: dict[tuple[str, str, str], list[ScannedSeries]] = {}
+    groups: dict[tuple[str, str], list[ScannedSeries]] = {}
     for found in report.usable("CT") + report.usable("PT"):
         series = found.series
         if series.frame_of_reference_uid:
-            groups.setdefault((series.patient_id, series.study_uid, series.frame_of_reference_uid), []).append(found)
+            groups.setdefault((series.patient_id, series.frame_of_reference_uid), []).append(found)
     return [groups[key] for key in sorted(groups)]
 
 
-def _pair_group(group: list[ScannedSeries], preferred: frozenset[str], why: dict[int, str]) -> PairedSeries | None:
-    cts = [found for found in group if found.series.modality == "CT"]
-    pets = sorted((found for found in group if found.series.modality == "PT"), key=_pet_rank)
-    chosen: PairedSeries | None = None
-    for pet in pets:
-        if chosen is not None:
-            why[id(pet)] = f"another PET of the study is used ({chosen.pet.series.uid}): {_why_pet(chosen.pet, pet)}"
-            continue
-        chosen = _pair_pet(pet, cts, preferred, why, others=[other for other in pets if other is not pet])
-    if chosen is not None:
-        for ct in cts:
-            why.setdefault(id(ct), f"another CT of the study is used ({chosen.ct.series.uid}): {chosen.reason}")
-    return chosen
-
-
-def _pet_rank(pet: ScannedSeries) -> tuple[bool, int, bool, str]:
-    return not pet.has_suv, -len(pet.positions_mm), not pet.is_original, pet.series.uid
-
-
-def _why_pet(chosen: ScannedSeries, other: ScannedSeries) -> str:
-    if chosen.has_suv != other.has_suv:
-        return "it has SUV"
-    if len(chosen.positions_mm) != len(other.positions_mm):
-        return f"it has more slices ({len(chosen.positions_mm)} against {len(other.positions_mm)})"
-    return "it is the original" if chosen.is_original != other.is_original else "the two are alike, its UID comes first"
-
-
-def _pair_pet(
-    pet: ScannedSeries,
-    cts: list[ScannedSeries],
-    preferred: frozenset[str],
-    why: dict[int, str],
-    *,
-    others: list[ScannedSeries],
-) -> PairedSeries | None:
-    """Return the PET with the CT that suits it best; where there is none, say why for both."""
-    shares: list[tuple[float, ScannedSeries]] = []
-    for ct in cts:
-        named = ct.series.uid in preferred
-        if not ct.is_original and not named:
-            why[id(ct)] = (
-                f"ImageType {'/'.join(ct.image_type[:2])} is not ORIGINAL; name this CT to use it all the same"
-            )
-            continue
-        try:
-            common_positions_mm(ct, pet)
-        except PairingError as error:
-            why[id(pet)] = why[id(ct)] = str(error)
-            continue
-        share = covered_share(ct, pet)
-        if share > 0:
-            shares.append((share, ct))
-        else:
-            why[id(ct)] = f"does not overlap PET {pet.series.uid}"
-    named_shares = [(share, ct) for share, ct in shares if ct.series.uid in preferred]
-    if not shares:
-        if cts:
-            why.setdefault(id(pet), "no original CT of the study overlaps it")
-        return None
-    ct, reason = _best_ct(named_shares or shares, named=bool(named_shares))
-    if others:
-        reason += f"; the PET: {_why_pet(pet, others[0])}"
-    return PairedSeries(SeriesPair(ct.series, pet.series), ct, pet, reason)
-
-
-def _best_ct(shares: list[tuple[float, ScannedSeries]], *, named: bool) -> tuple[ScannedSeries, str]:
-    largest = max(share for share, _ in shares)
-    equal = [ct for share, ct in shares if share >= largest - SAME_COVERAGE]
-    best = min(equal, key=lambda ct: (-len(ct.positions_mm), ct.series.uid))
-    if named:
-        return best, "the CT was named by the user"
-    if len(shares) == 1:
-        return best, f"the only CT that overlaps the PET; it covers {largest:.0%} of it"
-    if len(equal) == 1:
-        second = max(share for share, ct in shares if ct is not best)
-        return best, f"the CT covers {largest:.0%} of the PET, the next one {second:.0%}"
-    return (
-        best,
-        f"{len(equal)} CTs cover {largest:.0%} of the PET; this one has the most slices ({len(best.positions_mm)})",
-    )
-
-
-def covered_share(ct: ScannedSeries, pet: ScannedSeries) -> float:
-    """Return the share of the PET's box, outer edges of its voxels, that lies inside the CT's box, 0 to 1."""
-    if ct.geometry is None or pet.geometry is None:
-        return 0.0
-    corners = ct.geometry.to_voxel(_outer_corners_mm(pet.geometry))
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    slices, rows, columns = ct.geometry.shape
-    ends = np.array([columns, rows, slices]) - 0.5
-    inside = np.clip(np.minimum(high, ends) - np.maximum(low, -0.5), 0, None) / (high - low)
-    return float(np.prod(inside))
-
-
-def _outer_corners_mm(geometry: Geometry) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    slices, rows, columns = geometry.shape
-    voxels = [(c, r, k) for k in (-0.5, slices - 0.5) for r in (-0.5, rows - 0.5) for c in (-0.5, columns - 0.5)]
-    return geometry.to_world(np.array(voxels))
+def _place(paired: PairedSeries) -> tuple[str, ...]:
+    pet, acquired = paired.pair.pet, paired.pet.acquired
+    return pet.patient_id, pet.study_uid, pet.frame_of_reference_uid, acquired, pet.uid
 
 
 def _reason(found: ScannedSeries, report: ScanReport, why: dict[int, str]) -> str:
@@ -260,5 +204,5 @@ def _why_no_mate(found: ScannedSeries, mates: Sequence[ScannedSeries], word: str
     if not found.series.frame_of_reference_uid:
         return f"FrameOfReferenceUID is missing: where it lies against the {word} is not known"
     if all(mate.series.frame_of_reference_uid != found.series.frame_of_reference_uid for mate in usable):
-        return f"the {word} of the same study has another frame of reference; register them before pairing"
+        return f"the {word} of the same study has another frame of reference; register them (--register) before pairing"
     return f"no {word} of the study overlaps it"

@@ -12,28 +12,31 @@ median     Of SUV in the body.
 
 The limits were chosen on the 36 sarcoma patients of one scanner (limbs and trunk, FDG) and on the same broken on
 purpose; `docs/decisions/0015-newly-paired-studies.md` has the figures. What they cannot see: a trunk mirrored left to
-right in a very symmetric patient, a shift by less than about 5 cm, and two patients of one build.
+right in a very symmetric patient, and two patients of one build. They see a shift only from about 5 cm on; smaller ones
+are measured (`alignment.py`) and told, and are no reason to refuse a pair.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.dicom.read import read_ct, read_pet
-from lib.errors import DicomError
+from lib.dicom.open_ct import read_ct_series
+from lib.dicom.read import read_pet
+from lib.errors import DicomError, ImageFileError
 from lib.imaging.body import body_mask
 from lib.imaging.field_of_view import mask_unmeasured
-from lib.imaging.in_plane import resample_in_plane
+from lib.imaging.orientation import to_canonical
 from lib.imaging.resample import resample_to
 from lib.imaging.volume import Volume
+from lib.pairing.alignment import Shift, coarse, estimate_shift
 from lib.pairing.pairs import PairedSeries
 from lib.types import BoolArray, FloatArray, Series
 
-CHECKED_AS = 1  # raise it when a limit or a measure changes: what was checked otherwise is checked again
-PIXEL_MM, SLICE_MM = 4.0, 5.0  # a PET resolves no more; finer slices of the CT are left out
+CHECKED_AS = 2  # raise it when a limit or a measure changes: what was checked otherwise is checked again
+SLICE_MM = 5.0  # a PET resolves no more; finer slices of the CT are left out
 LEAST_COVERAGE = 0.75  # real pairs 0.95 to 1.00; moved by 10 cm along any axis 0.18 to 0.78
 LEAST_OUTLINE = 0.85  # real pairs 0.934 to 0.997; of another patient 0.14 to 0.95, half of them below 0.70
 MIRRORED_BETTER_BY = 0.02  # a real pair's PET fits at least 0.013 better as it is than mirrored
@@ -50,6 +53,7 @@ class PairCheck:
     Attributes:
         ok: Whether nothing speaks against it.
         reasons: What does, in words with numbers and the way out.
+        shift: Where the PET lies against the CT.
     """
 
     ok: bool
@@ -58,26 +62,32 @@ class PairCheck:
     coverage: float | None = None
     outline: float | None = None
     mirrored: float | None = None
+    shift: Shift = field(default_factory=Shift)
 
 
 def check_pair(paired: PairedSeries) -> PairCheck:
-    """Return whether a pair is plausible; reads the PET, and of the CT one slice every 5 mm.
+    """Return whether a pair is plausible; reads the PET, and of the CT one slice at most every 5 mm.
+
+    The shift is measured of a plausible pair only: another patient's PET has none.
 
     A series that cannot be read, or a PET without SUV, is a reason too. The files must lie at hand.
     """
     try:
-        ct, pet = read_ct(_thinned(paired.pair.ct, paired.ct.spacing_mm)), read_pet(paired.pair.pet)
-    except DicomError as error:
+        ct = read_ct_series(_thinned(paired.pair.ct, paired.ct.spacing_mm))
+        pet = paired.pet_volume(read_pet(paired.pair.pet))
+    except (DicomError, ImageFileError) as error:
         return PairCheck(False, (f"cannot be read as CT in HU and PET in SUV: {error}",))
-    return check_volumes(ct, pet)
+    check = check_volumes(ct, pet)
+    shift = estimate_shift(ct, pet) if check.ok else Shift(note=f"not measured: {check.reasons[0]}")
+    return replace(check, shift=shift)
 
 
 def check_volumes(ct: Volume, pet: Volume) -> PairCheck:
     """Return whether a CT in HU and a PET in SUVbw, each where its header puts it, look like one patient's."""
     if not pet.array.any():
         return PairCheck(False, ("the PET is 0 everywhere: not reconstructed, or not sent whole; send it again",))
-    ct = _coarse(ct)
-    pet = mask_unmeasured(pet)
+    # canonical, so that "left to right" is the patient's whatever order the voxels are stored in
+    ct, pet = coarse(to_canonical(ct)), to_canonical(mask_unmeasured(pet))
     suv_bw = resample_to(pet, ct.geometry).array
     measured, body = np.isfinite(suv_bw), body_mask(ct)
     inside = measured & body
@@ -121,7 +131,9 @@ def _judged(median: float, coverage: float, outline: float | None, turned: dict[
             "perfect, 0.5 chance): the PET lies elsewhere, or is of another patient; look at the two in one view"
         )
     mirrored = turned.get(best)
-    return PairCheck(not reasons, tuple(reasons), *(_rounded(one) for one in (median, coverage, outline, mirrored)))
+    numbers = (_rounded(one) for one in (median, coverage, outline, mirrored))
+    median_suv, coverage_share, outline_share, mirrored_share = numbers
+    return PairCheck(not reasons, tuple(reasons), median_suv, coverage_share, outline_share, mirrored_share)
 
 
 def _coverage(ct: Volume, pet: Volume, suv_bw: FloatArray, body: BoolArray, *, most: float) -> float:
@@ -145,17 +157,10 @@ def _outline(suv_bw: FloatArray, body: BoolArray) -> float:
     return float((below.mean() + not_above.mean()) / 2 / len(without))
 
 
-def _coarse(ct: Volume) -> Volume:
-    lengths = zip(ct.geometry.shape[1:], ct.geometry.spacing_mm[1:], strict=True)
-    rows, columns = (max(1, round(pixels * mm / PIXEL_MM)) for pixels, mm in lengths)
-    return Volume(resample_in_plane(ct.array, rows, columns), ct.geometry.with_pixels(rows, columns), ct.unit)
-
-
 def _thinned(series: Series, spacing_mm: tuple[float, float, float] | None) -> Series:
     """Return every so many slices of a CT; what is between two of them is the same patient."""
-    step = 1 if spacing_mm is None else max(1, round(SLICE_MM / spacing_mm[0]))
-    step = min(step, max(1, len(series.files) // 4))
-    return replace(series, files=series.files[::step])
+    step = 1 if spacing_mm is None else max(1, int(SLICE_MM / spacing_mm[0]))
+    return series.every(min(step, max(1, series.slice_count // 4)))
 
 
 def _rounded(value: float | None) -> float | None:

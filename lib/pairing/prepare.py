@@ -1,4 +1,7 @@
-"""Make prepared arrays of series pairs: read DICOM once, put both on the recipe's grid, keep body and coverage."""
+"""Make prepared arrays of series pairs: read DICOM once, put both on the recipe's grid, keep body and coverage.
+
+Arrays are in canonical voxel order (`lib/imaging/orientation.py`), whatever order the series are stored in.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.dicom.contours import draw_tumours, find_contours, structure_set_files
+from lib.dicom.open_ct import read_ct_series
 from lib.dicom.origin import read_origin
-from lib.dicom.read import read_ct, read_pet
+from lib.dicom.read import read_pet
 from lib.dicom.scan import ScanReport
 from lib.errors import DicomError, InputError, PairingError, PreparedDataError
 from lib.imaging.body import body_mask
@@ -25,8 +29,10 @@ from lib.imaging.field_of_view import mask_unmeasured
 from lib.imaging.geometry import Geometry
 from lib.imaging.in_plane import resample_in_plane
 from lib.imaging.normalize import normalize_ct, normalize_pet
+from lib.imaging.orientation import VoxelOrder, to_canonical
 from lib.imaging.resample import resample_to
 from lib.imaging.volume import Volume
+from lib.pairing.alignment import corrected, diaphragm_slices, estimate_shift
 from lib.pairing.pairs import PairedSeries, SliceMatch
 from lib.pairing.prepared import (
     ARRAYS,
@@ -39,7 +45,7 @@ from lib.pairing.prepared import (
     write_index,
     write_text,
 )
-from lib.types import AtHand, BoolArray, FloatArray, Progress, Series, SeriesPair, lie_here, no_progress
+from lib.types import AtHand, BoolArray, FloatArray, Progress, SeriesPair, lie_here, no_progress
 
 logger = logging.getLogger(__name__)
 
@@ -122,8 +128,10 @@ def _prepared(
     paired: PairedSeries, out: Path, preparation: Preparation, scan: ScanReport | None
 ) -> tuple[PreparedPair, bool]:
     """Return the pair's entry, and whether its arrays lay there already."""
-    structures = () if scan is None else structure_set_files(scan, paired.pair.ct)
+    structures = () if scan is None else structure_set_files(scan, paired.pair.ct, paired.pair.pet)
     source = _fingerprint((*paired.pair.ct.files, *paired.pair.pet.files, *structures))
+    if paired.registered is not None:
+        source = hashlib.sha256(f"{source} {paired.registered.movement.matrix}".encode()).hexdigest()[:32]
     on_disk = _entry_on_disk(out, paired.pair, source, preparation)
     entry = on_disk or _prepare(paired, out, source, preparation, scan)
     return _with_origin(entry, paired.pair), on_disk is not None  # arrays of old lack their origin
@@ -133,8 +141,18 @@ def _prepare(
     paired: PairedSeries, out: Path, source: str, preparation: Preparation, scan: ScanReport | None
 ) -> PreparedPair:
     pair = paired.pair
-    ct, pet = read_ct(pair.ct), mask_unmeasured(read_pet(pair.pet))
-    offsets = paired.match(tolerance_mm=preparation.grid.tolerance_mm)
+    if paired.registered is not None and preparation.grid.slices == "match":
+        raise PairingError(
+            "the PET is registered to the CT, so that its slices lean against the CT's and none match; a recipe with "
+            "grid.slices = resample takes this pair"
+        )
+    ct, pet = read_ct_series(pair.ct), paired.pet_volume(mask_unmeasured(read_pet(pair.pet)))
+    shift = estimate_shift(ct, pet)
+    if preparation.correct_shift:
+        pet = corrected(pet, shift)
+    orders = VoxelOrder.of(ct.geometry), VoxelOrder.of(pet.geometry)
+    offsets = _in_canonical_order(paired.match(tolerance_mm=preparation.grid.tolerance_mm), *orders)
+    ct, pet = to_canonical(ct), to_canonical(pet)
     geometry = preparation.grid.on(ct.geometry)
     rows, columns = geometry.shape[1:]
     if preparation.grid.slices == "match":
@@ -149,12 +167,12 @@ def _prepare(
     body = resample_in_plane(body_mask(ct).astype(np.float32), rows, columns) >= 0.5
     unit_ct = normalize_ct(resample_in_plane(ct.array, rows, columns), preparation.windows)[chosen]
     unit_pet = normalize_pet(np.where(measured, suv_bw, 0).astype(np.float32), preparation.windows)
-    tumour = _tumour(pair.ct, geometry, scan)[chosen]
+    tumour = _tumour(pair, geometry, scan)[chosen]
     regions = body[chosen] * np.uint8(BODY) + measured * np.uint8(MEASURED) + tumour * np.uint8(TUMOUR)
     entry = PreparedPair(
         id=pair_id(pair),
         patient_id=pair.ct.patient_id,
-        study_instance_uid=pair.ct.study_uid,
+        study_instance_uid=pair.pet.study_uid,
         ct_series_instance_uid=pair.ct.uid,
         pet_series_instance_uid=pair.pet.uid,
         shape=(len(chosen), rows, columns),
@@ -164,6 +182,14 @@ def _prepare(
         largest_offset_mm=round(offsets.largest_offset_mm, 4),
         source=source,
         preparation=preparation.digest(),
+        registered=paired.registered is not None,
+        translation_mm=() if paired.registered is None else paired.registered.movement.translation_mm,
+        rotation_deg=0.0 if paired.registered is None else paired.registered.movement.rotation_deg,
+        shift_mm=shift.body_mm,
+        shift_sd_mm=shift.sd_mm,
+        diaphragm_shift_mm=shift.diaphragm_mm,
+        diaphragm_slices=diaphragm_slices(shift, geometry, chosen),
+        is_corrected=preparation.correct_shift,
     )
     stored = (_stored(unit_ct, preparation), _stored(unit_pet, preparation), regions.astype(np.uint8))
     _write_pair(out, entry, dict(zip(ARRAYS, stored, strict=True)))
@@ -179,6 +205,12 @@ def _with_origin(entry: PreparedPair, pair: SeriesPair) -> PreparedPair:
         body_part=ct.body_part or pet.body_part,
         tracer=pet.tracer,
     )
+
+
+def _in_canonical_order(match: SliceMatch, ct: VoxelOrder, pet: VoxelOrder) -> SliceMatch:
+    """Return the same slice pairs, counted from the feet; `PairedSeries.match` counts along each stack's own normal."""
+    pairs = ((ct.box(slice(c, c + 1))[0].start, pet.box(slice(p, p + 1))[0].start) for c, p in match.pairs)
+    return SliceMatch(tuple(sorted(pairs)), match.largest_offset_mm)
 
 
 def _matched_slices(pet: Volume, geometry: Geometry, match: SliceMatch, *, tolerance_mm: float) -> FloatArray:
@@ -239,17 +271,17 @@ def _refuse_other_preparation(out: Path, preparation: Preparation) -> None:
         )
 
 
-def _tumour(ct: Series, geometry: Geometry, scan: ScanReport | None) -> BoolArray:
+def _tumour(pair: SeriesPair, geometry: Geometry, scan: ScanReport | None) -> BoolArray:
     """Return the drawn tumours, (K, R, C); none where a contour cannot be read: the pair is good without it."""
     nothing = np.zeros(geometry.shape, np.bool_)
     if scan is None:
         return nothing
     try:
-        contours = find_contours(scan, ct)
+        contours = find_contours(scan, pair.ct, pair.pet)
     except DicomError as error:
-        logger.warning("CT %s: its tumour contours are left out: %s", ct.uid, error)
+        logger.warning("CT %s: its tumour contours are left out: %s", pair.ct.uid, error)
         return nothing
-    return draw_tumours(contours, geometry, frame_of_reference_uid=ct.frame_of_reference_uid)[0]
+    return draw_tumours(contours, geometry, frame_of_reference_uid=pair.ct.frame_of_reference_uid)[0]
 
 
 def _fingerprint(files: Iterable[Path]) -> str:

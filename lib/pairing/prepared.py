@@ -28,9 +28,10 @@ from lib.errors import PreparedDataError, RecipeError
 from lib.imaging.geometry import Geometry
 from lib.imaging.grid import Grid
 from lib.imaging.normalize import Windows, denormalize_ct, denormalize_pet
+from lib.pairing.misaligned import is_body_off, is_diaphragm_off
 from lib.types import BoolArray, FloatArray
 
-FORMAT = 1
+FORMAT = 2  # raise it when arrays are made otherwise; 2: canonical voxel order
 BODY, MEASURED, TUMOUR = 1, 2, 4  # bits of regions.npy
 ARRAYS = ("ct", "pet", "regions")
 
@@ -41,10 +42,23 @@ class Preparation:
 
     grid: Grid
     windows: Windows
+    correct_shift: bool = False  # whether each PET is moved onto its CT as far as its shift could be measured
+
+    def __post_init__(self) -> None:
+        if self.correct_shift and self.grid.slices == "match":
+            raise RecipeError(
+                "alignment.correct needs grid.slices = resample: under match each PET slice is taken as it is, and a "
+                "shift along the body cannot be corrected"
+            )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values; without a correction those of before there was one, so that arrays keep their digest."""
+        plain: dict[str, Any] = {"grid": asdict(self.grid), "windows": asdict(self.windows)}
+        return {**plain, "correct_shift": True} if self.correct_shift else plain
 
     def digest(self) -> str:
         """Return a short hash that changes whenever the arrays would."""
-        canonical = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
+        canonical = json.dumps({"format": FORMAT, **self.as_json()}, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
@@ -54,15 +68,24 @@ class PreparedPair:
 
     Attributes:
         id: Name of its folder, derived from the two series UIDs.
-        shape: (K, R, C) of the arrays.
+        shape: (K, R, C) of the arrays, in canonical order: slices toward Superior, rows Posterior, columns Left.
         affine: Of the network's grid, see `Geometry`; under `match`, of the CT's slices before the choice.
-        ct_slices: Which CT slice each prepared slice is.
+        ct_slices: Which CT slice each prepared slice is, counted from the feet, whatever way the series is stacked.
         largest_offset_mm: Largest distance along the normal from a PET slice to the nearest CT slice.
         source: Fingerprint of the files it was made from.
         preparation: Digest of the recipe's grid and windows.
         ct_scanner, pet_scanner: Manufacturer and model; empty where the header is silent, or was not asked yet.
         body_part: BodyPartExamined of the CT, or of the PET; empty likewise.
         tracer: Radiopharmaceutical; empty likewise.
+        registered: Whether the PET was laid onto the CT by its image, because their frames of reference differ.
+        translation_mm: How a registered PET's centre was moved (x, y, z); empty where none was.
+        rotation_deg: By how much it was turned.
+        shift_mm: Of the PET against the CT (x, y, z), LPS, as the headers place them; None for an axis that was not
+            measured, as all of arrays that were made before it was.
+        shift_sd_mm: Its standard deviations.
+        diaphragm_shift_mm: Of the diaphragm along z; None where none is seen.
+        diaphragm_slices: Prepared slices that show it, in the CT or in the PET.
+        is_corrected: Whether the PET was moved back by `shift_mm`.
     """
 
     id: str
@@ -81,6 +104,14 @@ class PreparedPair:
     pet_scanner: str = ""
     body_part: str = ""
     tracer: str = ""
+    registered: bool = False
+    translation_mm: tuple[float, ...] = ()
+    rotation_deg: float = 0.0
+    shift_mm: tuple[float | None, ...] = (None, None, None)
+    shift_sd_mm: tuple[float | None, ...] = (None, None, None)
+    diaphragm_shift_mm: float | None = None
+    diaphragm_slices: tuple[int, ...] = ()
+    is_corrected: bool = False
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> PreparedPair:
@@ -94,14 +125,35 @@ class PreparedPair:
         if not required <= set(entry) <= names:
             raise PreparedDataError(f"index entry with keys {sorted(entry)}, expected {sorted(names)}; prepare again")
         entry = dict(entry)
-        for name in ("shape", "spacing_mm", "ct_slices"):
-            entry[name] = tuple(entry[name])
+        for name in (
+            "shape",
+            "spacing_mm",
+            "ct_slices",
+            "translation_mm",
+            "shift_mm",
+            "shift_sd_mm",
+            "diaphragm_slices",
+        ):
+            if name in entry:
+                entry[name] = tuple(entry[name])
         entry["affine"] = tuple(tuple(row) for row in entry["affine"])
         return cls(**entry)
 
     def geometry(self) -> Geometry:
         """Return where the prepared slices lie; only for pairs whose slices are all neighbours."""
         return Geometry(self.shape, np.asarray(self.affine))
+
+    def misaligned_slices(self, *, limit_mm: float) -> tuple[int, ...]:
+        """Return the slices that lie further off than a limit: all where the body does, else those of a diaphragm.
+
+        A limit of 0 is none. Of a PET that was moved back only what its diaphragm moved besides counts.
+        """
+        if not self.is_corrected and is_body_off(self.shift_mm, limit_mm=limit_mm):
+            return tuple(range(self.shape[0]))
+        diaphragm_mm = self.diaphragm_shift_mm
+        if diaphragm_mm is not None and self.is_corrected:
+            diaphragm_mm -= self.shift_mm[2] or 0.0
+        return self.diaphragm_slices if is_diaphragm_off(diaphragm_mm, limit_mm=limit_mm) else ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +217,10 @@ class PreparedSet:
             index = json.loads(path.read_text())
             if index["format"] != FORMAT:
                 raise PreparedDataError(f"{path}: format {index['format']}, expected {FORMAT}; prepare again")
-            preparation = Preparation(Grid(**index["preparation"]["grid"]), Windows(**index["preparation"]["windows"]))
+            made = index["preparation"]
+            preparation = Preparation(
+                Grid(**made["grid"]), Windows(**made["windows"]), made.get("correct_shift", False)
+            )
             pairs = tuple(PreparedPair.from_json(entry) for entry in index["pairs"])
         except (ValueError, KeyError, TypeError, RecipeError) as error:
             raise PreparedDataError(f"{path}: damaged index ({error}); prepare again") from error
@@ -199,7 +254,7 @@ class PreparedSet:
 def write_index(root: Path, preparation: Preparation, pairs: Iterable[PreparedPair]) -> None:
     """Write `index.json` beside, then put it in place."""
     ordered = sorted(pairs, key=lambda pair: (pair.patient_id, pair.id))
-    index = {"format": FORMAT, "preparation": asdict(preparation), "pairs": [asdict(pair) for pair in ordered]}
+    index = {"format": FORMAT, "preparation": preparation.as_json(), "pairs": [asdict(pair) for pair in ordered]}
     write_text(root / "index.json", json.dumps(index, indent=1))
 
 

@@ -1,13 +1,12 @@
 """Which CT and which PET of an archive's patient are worth fetching, told from the archive's list alone.
 
-The rules foresee what `pair` will do once the headers are here: a PET and a CT of one study, both measured, axial and
-whole. The list knows SOP class, colours, number of images and description; position and frame of reference it does not
-know, so that the last word stays with `pair`.
+The rules foresee what `pair` will do once the headers are here: a PET and a CT of one patient, both measured, axial and
+whole. The list knows SOP class, colours, number of images and description; position, time and frame of reference it
+does not know, so that the last word stays with `pair`.
 
 One PET for each study that holds any: attenuation-corrected by name, then not gated, then with the most images. One CT
-for it: of the PET's own study, or where that holds none, of another study of the patient on that day; then the one made
-for the PET (WB, AC: it covers the PET), then not a console's resampled copy, then a soft kernel before a sharp one
-(lung, bone), then the one with the most images.
+for it: of the PET's own study, or where that holds none, of another study of the patient on that day; among these by
+the policy that `pair` follows, too (`lib/dicom/ct_choice.py`).
 """
 
 from __future__ import annotations
@@ -17,12 +16,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from lib.dicom.ct_choice import CtTraits, choose_ct
+from lib.dicom.series_words import CORRECTED, GATED, NOT_CORRECTED, normalized
 from lib.sources.archive import IndexedSeries
 
 SOP_CLASSES = {"CT": "1.2.840.10008.5.1.4.1.1.2", "PT": "1.2.840.10008.5.1.4.1.1.128"}
 FEWEST_IMAGES = 20  # a PET of one bed position has 35 and more; scouts, reports and key images have fewer
-# What a description says in capitals, with one space for all between letters and digits. Chosen on the descriptions of
-# the collections with CT and PET in idc-index-data 25.0.5.
+# Of descriptions in capitals, with one space for all between letters and digits (`lib/dicom/series_words.py`)
 UNUSABLE = {
     "a scout": r"SCOUT|TOPO\b|TOPOGRAM|LOCALI[SZ]ER|SCANOGRAM|SURVIEW|SURVEY",
     "a colour fusion": r"ALPHA RANGE|FUSED",
@@ -30,12 +30,6 @@ UNUSABLE = {
     "not axial": r"\bSAG(ITTAL)?\b|(?<!ATTEN )(?<!ATTN )(?<!ATT )\bCOR(ONAL)?\b",  # "atten cor" is a correction
     "a report": r"REPORT|PROTOCOL|STATISTICS|SCREEN ?(SAVE|SHOT)|PROCESSED IMAGES",
 }
-NOT_CORRECTED = r"NAC\d?\b|\bNO[NT]? ?(AC\b|ATT)|UNCORR"
-CORRECTED = r"AC\d?\b|CORR|ATT(N|EN)|\bSUV\b"
-GATED = r"GATED|\b4D\b|\bDYN|\bCINE|PHASE"
-FOR_THE_PET = r"AC\b|\bWB\b|WHOLE ?BODY|ATT(N|EN)|\bPET\b"
-SHARP_KERNEL = r"\b[BI][5-9]\d[FS]?\b|LUNG|BONE"
-RESAMPLED = r"FUSION"
 
 
 @dataclass(frozen=True)
@@ -47,7 +41,7 @@ class ChosenPair:
 
     @property
     def in_one_study(self) -> bool:
-        """Whether `pair` can join them; it does not join series of two studies."""
+        """Whether both are of one study; `pair` joins others, too, where day and frame of reference are the same."""
         return self.ct.study_instance_uid == self.pet.study_instance_uid
 
 
@@ -84,7 +78,7 @@ def why_not(series: IndexedSeries) -> str | None:
         return "not a CT or PET image by its SOP class or its colours, such as a console's fusion"
     if series.images < FEWEST_IMAGES:
         return f"only {series.images} images"
-    said = _words(series)
+    said = normalized(series.description)
     for what, pattern in UNUSABLE.items():
         if re.search(pattern, said):
             return f"{what} by its description"
@@ -105,19 +99,10 @@ def _choose_pair(of_patient: Sequence[IndexedSeries], study_uid: str) -> ChosenP
     near = own or [one for one in cts if pet.study_date and one.study_date == pet.study_date]
     if not near:
         return "no usable CT in the PET's study, nor on its day"
-    return ChosenPair(ct=min(near, key=_ct_rank), pet=pet)
+    chosen, _ = choose_ct([CtTraits(one.series_instance_uid, one.description, one.images) for one in near])
+    return ChosenPair(ct=near[chosen], pet=pet)
 
 
 def _pet_rank(pet: IndexedSeries) -> tuple[bool, bool, int, str]:
-    said = _words(pet)
+    said = normalized(pet.description)
     return not re.search(CORRECTED, said), bool(re.search(GATED, said)), -pet.images, pet.series_instance_uid
-
-
-def _ct_rank(ct: IndexedSeries) -> tuple[bool, bool, bool, int, str]:
-    said = _words(ct)
-    flaws = (not re.search(FOR_THE_PET, said), bool(re.search(RESAMPLED, said)), bool(re.search(SHARP_KERNEL, said)))
-    return *flaws, -ct.images, ct.series_instance_uid
-
-
-def _words(series: IndexedSeries) -> str:
-    return " ".join(re.split(r"[^A-Z0-9]+", series.description.upper()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -9,16 +10,17 @@ import numpy as np
 import torch
 
 from lib.errors import InputError
-from lib.imaging.geometry import Geometry, resolve_slab
+from lib.imaging.geometry import Geometry
 from lib.imaging.in_plane import resample_in_plane
 from lib.imaging.normalize import denormalize_pet, normalize_ct
+from lib.imaging.orientation import VoxelOrder, canonical_geometry, refuse_oblique
 from lib.imaging.volume import Unit, Volume
 from lib.learning.card import ModelCard
 from lib.learning.checkpoint import file_checksum, load_checkpoint
 from lib.networks.cascade import Cascade
 from lib.networks.precision import Precision, choose_device
 from lib.networks.slices import context_reach, each_stage
-from lib.types import Progress, no_progress
+from lib.types import FloatArray, Progress, no_progress
 
 OutputGrid = Literal["ct", "network"]
 
@@ -58,45 +60,54 @@ class Synthesizer:
         """Return the synthetic PET, SUVbw.
 
         Args:
-            ct: The whole CT in HU, also when only a slab is wanted: neighbours enter as context.
-            slices: Which slices to synthesise; all when not given. A slab equals the same slices of the whole.
-            grid: `ct` gives the CT's rows and columns, `network` the grid the network works on.
-            progress: Told after every slice.
+            ct: The whole CT in HU, in any voxel order, also when only a slab is wanted: neighbours enter as context.
+            slices: Which of its slices to synthesise; all when not given. A slab equals the same slices of the whole.
+            grid: `ct` gives the CT's own voxels in their order; `network` the grid the network works on, which is in
+                canonical order (`lib/imaging/orientation.py`): the axial slices that the wanted ones lie in.
+            progress: Told after every axial slice.
 
         Raises:
-            InputError: The volume is not in HU, or the slices leave it.
+            InputError: The volume is not in HU or oblique, or the slices leave it.
         """
         if ct.unit is not Unit.HU:
             raise InputError(f"a synthetic PET is drawn from a CT in HU, found a volume in {ct.unit.value}")
         if grid not in get_args(OutputGrid):
             raise InputError(f"grid is one of {', '.join(get_args(OutputGrid))}, found {grid!r}")
-        start, stop = resolve_slab(slices or slice(None), ct.geometry.shape[0])
-        slice_spacing_mm = ct.geometry.spacing_mm[0]
+        refuse_oblique(ct.geometry, "the CT")
+        order, whole = VoxelOrder.of(ct.geometry), canonical_geometry(ct.geometry)
+        wanted, *cut = order.box(slices or slice(None))
+        if grid == "ct":
+            out, size = ct.geometry.slab(slices or slice(None)), whole.shape[1:]
+            suv_bw = np.empty(out.shape, dtype=np.float32)
+            canonical = order.canonical(suv_bw)
+        else:
+            out = self.card.recipe.grid.on(whole).slab(wanted)
+            size, cut = out.shape[1:], [slice(None), slice(None)]
+            suv_bw = canonical = np.empty(out.shape, dtype=np.float32)
+        count = wanted.stop - wanted.start
+        for number, drawn in enumerate(self._draw(order.canonical(ct.array), whole, wanted)):
+            canonical[number] = resample_in_plane(drawn, *size)[0][tuple(cut)]
+            progress(number + 1, count, "synthesising")
+        return Volume(suv_bw, out, Unit.SUV_BW)
+
+    def _draw(self, ct_hu: FloatArray, geometry: Geometry, wanted: slice) -> Iterator[FloatArray]:
+        """Yield the last stage's PET of each wanted slice on the network's grid, SUVbw (1, R, C); canonical order."""
+        slice_spacing_mm = geometry.spacing_mm[0]
         # only what the slab's context can reach is resampled and kept
         reach = context_reach(self.card.network, slice_spacing_mm=slice_spacing_mm)
-        low, high = max(0, start - reach), min(ct.geometry.shape[0], stop + reach)
-        unit = self._as_network_sees(ct.slab(slice(low, high)))
+        low, high = max(0, wanted.start - reach), min(len(ct_hu), wanted.stop + reach)
         pets = each_stage(
             self._cascade,
-            unit.array,
-            range(start - low, stop - low),
+            self._as_network_sees(np.ascontiguousarray(ct_hu[low:high]), geometry),
+            range(wanted.start - low, wanted.stop - low),
             slice_spacing_mm=slice_spacing_mm,
             device=self.device,
             precision=self._precision,
             flips=self.card.recipe.synthesis.flips,
         )
-        out = self._output_geometry(ct.geometry, grid).slab(slice(start, stop))
-        suv_bw = np.empty(out.shape, dtype=np.float32)
-        for number, stages in enumerate(pets):
-            drawn = denormalize_pet(stages[-1:], self.card.recipe.windows)
-            suv_bw[number] = resample_in_plane(drawn, *out.shape[1:])[0]
-            progress(number + 1, stop - start, "synthesising")
-        return Volume(suv_bw, out, Unit.SUV_BW)
+        for stages in pets:
+            yield denormalize_pet(stages[-1:], self.card.recipe.windows)
 
-    def _as_network_sees(self, ct: Volume) -> Volume:
-        geometry = self.card.recipe.grid.on(ct.geometry)
-        resampled = resample_in_plane(ct.array, *geometry.shape[1:])
-        return Volume(normalize_ct(resampled, self.card.recipe.windows), geometry, Unit.UNIT_RANGE)
-
-    def _output_geometry(self, ct: Geometry, grid: OutputGrid) -> Geometry:
-        return ct if grid == "ct" else self.card.recipe.grid.on(ct)
+    def _as_network_sees(self, ct_hu: FloatArray, geometry: Geometry) -> FloatArray:
+        rows, columns = self.card.recipe.grid.on(geometry).shape[1:]
+        return normalize_ct(resample_in_plane(ct_hu, rows, columns), self.card.recipe.windows)

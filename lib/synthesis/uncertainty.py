@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lib.errors import CheckpointError, InputError
-from lib.imaging.geometry import resolve_slab
+from lib.imaging.orientation import VoxelOrder, canonical_geometry
 from lib.imaging.volume import Volume
 from lib.learning.card import ModelCard
 from lib.measures.calibration import Calibration
@@ -46,15 +46,25 @@ def apply_with_uncertainty(
     """
     calibration = card_calibration(synthesizer.card)  # refused before the work, not after it
     pet = synthesizer.apply(ct, slices, progress=progress)
-    start, stop = resolve_slab(slices or slice(None), ct.geometry.shape[0])
-    return pet, expected_error(pet, ct.slab(slice(start, stop)), calibration)
+    return pet, expected_error(pet, ct, calibration, slices=slices)
 
 
-def expected_error(pet: Volume, ct: Volume, calibration: Calibration) -> Volume:
-    """Return the absolute error to expect of a synthetic PET, SUVbw, 0 outside the body; both on one grid."""
+def expected_error(pet: Volume, ct: Volume, calibration: Calibration, *, slices: slice | None = None) -> Volume:
+    """Return the absolute error to expect of a synthetic PET, SUVbw, 0 outside the body.
+
+    Args:
+        pet: On the CT's grid, or on a slab of it.
+        ct: The whole CT in HU.
+        calibration: Of the model.
+        slices: Which slices of the CT the PET lies on; all when not given.
+    """
+    order = VoxelOrder.of(ct.geometry)
     error_suv = np.zeros(pet.geometry.shape, dtype=np.float32)
-    for k, body in _bodies(ct):
-        error_suv[k][body] = calibration.expected_error_suv(pet.array[k][body])
+    # views: what is written in canonical order lies in the stored one
+    for pet_slice, error_slice, body in zip(
+        order.canonical(pet.array), order.canonical(error_suv), _bodies(ct, order, slices or slice(None)), strict=True
+    ):
+        error_slice[body] = calibration.expected_error_suv(pet_slice[body])
     return Volume(error_suv, pet.geometry, pet.unit)
 
 
@@ -65,20 +75,24 @@ def mean_expected_error_suv(pet: Volume, ct: Volume, calibration: Calibration) -
         InputError: The CT shows no body.
     """
     total, voxels = 0.0, 0
-    for k, body in _bodies(ct):
-        total += float(calibration.expected_error_suv(pet.array[k][body]).sum(dtype=np.float64))
+    order = VoxelOrder.of(ct.geometry)
+    for pet_slice, body in zip(order.canonical(pet.array), _bodies(ct, order, slice(None)), strict=True):
+        total += float(calibration.expected_error_suv(pet_slice[body]).sum(dtype=np.float64))
         voxels += int(body.sum())
     if not voxels:
         raise InputError("the CT shows no body (nothing above -500 HU), so there is no error to expect")
     return total / voxels
 
 
-def _bodies(ct: Volume) -> Iterator[tuple[int, BoolArray]]:
-    """Yield each slice's number and where it shows the body; slice by slice, so that memory stays flat."""
+def _bodies(ct: Volume, order: VoxelOrder, slices: slice) -> Iterator[BoolArray]:
+    """Yield where each axial slice of a slab shows the body; slice by slice, so that memory stays flat."""
     from lib.imaging.body import body_mask  # needs SimpleITK, which a machine that only trains may lack
 
-    for k in range(ct.geometry.shape[0]):
-        yield k, body_mask(ct.slab(slice(k, k + 1)))[0]
+    axial, rows, columns = order.box(slices)
+    geometry, ct_hu = canonical_geometry(ct.geometry), order.canonical(ct.array)
+    for k in range(axial.start, axial.stop):
+        of_slice = Volume(np.ascontiguousarray(ct_hu[k : k + 1]), geometry.slab(slice(k, k + 1)), ct.unit)
+        yield body_mask(of_slice)[0][rows, columns]
 
 
 def card_calibration(card: ModelCard) -> Calibration:

@@ -80,7 +80,7 @@ def clinic(asked: argparse.Namespace) -> Iterator[Clinic]:
             save_untrained(checkpoint, load_recipe(asked.recipe, settings=("stages=1", *asked.set)))
         else:
             checkpoint.write_bytes(asked.model.read_bytes())
-        yield Clinic(studies, models, cts[0].series.uid, len(cts[0].series.files), asked.device)
+        yield Clinic(studies, models, cts[0].series.uid, cts[0].series.slice_count, asked.device)
 
 
 def save_untrained(path: Path, recipe: Recipe) -> None:

@@ -23,6 +23,7 @@ from lib.errors import PairingError, PreparedDataError
 from lib.imaging.files import read_volume_file, write_volume_file
 from lib.imaging.in_plane import resample_in_plane
 from lib.imaging.normalize import Windows, denormalize_pet
+from lib.imaging.orientation import canonical_geometry, to_canonical
 from lib.imaging.volume import Unit, Volume
 from lib.pairing.prepared import BODY, PairArrays, PreparedSet, write_text
 from lib.pairing.split import Side, Split
@@ -81,16 +82,17 @@ def export_cases(
 
 
 def import_prediction(predicted: Path, ct: Series, out: Path, *, windows: Windows) -> Path:
-    """Write what KonfAI drew of a CT as SUVbw on that CT's own grid, named after its series; return the file.
+    """Write what KonfAI drew of a CT as SUVbw on that CT's voxels, named after its series; return the file.
 
-    The way from the network's pixels to the CT's is the one of `Synthesizer.apply`.
+    Its voxel order is the canonical one, as that of prepared arrays. The way from the network's pixels to the CT's is
+    the one of `Synthesizer.apply`.
 
     Raises:
         ImageFileError: Not a volume, or damaged.
         PairingError: It does not lie on the CT's slices.
     """
-    drawn = read_volume_file(predicted, unit=Unit.UNIT_RANGE)
-    geometry = read_ct(ct).geometry
+    drawn = to_canonical(read_volume_file(predicted, unit=Unit.UNIT_RANGE))
+    geometry = canonical_geometry(read_ct(ct).geometry)  # the order of prepared arrays, which were exported
     if not drawn.geometry.same_grid_as(geometry.with_pixels(*drawn.geometry.shape[1:])):
         raise PairingError(f"{predicted}: does not lie on the slices of CT {ct.uid}; delete it and predict again")
     suv_bw = resample_in_plane(denormalize_pet(drawn.array, windows), *geometry.shape[1:])

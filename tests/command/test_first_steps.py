@@ -74,7 +74,7 @@ def test_scan_says_why_a_series_is_unusable(studies: Path, capsys: pytest.Captur
 
 def test_pair_prints_the_records_of_the_contract(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (record,) = run_json(capsys, "pair", studies)
-    assert record == {
+    contract = {
         "patient_id": "P1",
         "study_instance_uid": "1.2.3.1",
         "ct_series_instance_uid": CT,
@@ -84,6 +84,10 @@ def test_pair_prints_the_records_of_the_contract(studies: Path, capsys: pytest.C
         "slice_pairs": 5,
         "max_offset_mm": 0.0,
     }
+    assert {name: record[name] for name in contract} == contract
+    assert record["ct_study_instance_uid"] == "1.2.3.1" and record["registered"] is False
+    assert record["paired_because"] == "the only CT that overlaps the PET; it covers 100% of it"
+    assert record["ct_minutes_after_pet"] is None and record["translation_mm"] is None
 
 
 def test_pair_takes_a_tolerance_and_a_ct(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -112,8 +112,10 @@ def other_frame(dataset: Any) -> None:
     dataset.FrameOfReferenceUID = "1.2.3"
 
 
-def other_study(dataset: Any) -> None:
+def other_day(dataset: Any) -> None:
     dataset.StudyInstanceUID = "1.2.3"
+    dataset.StudyDate = dataset.SeriesDate = dataset.AcquisitionDate = "20200102"
+    dataset.RadiopharmaceuticalInformationSequence[0].RadiopharmaceuticalStartDateTime = ""
 
 
 def other_patient(dataset: Any) -> None:
@@ -122,7 +124,7 @@ def other_patient(dataset: Any) -> None:
 
 REFUSED: dict[str, tuple[Callable[[Any], None], str]] = {
     "another frame of reference": (other_frame, "another frame of reference; register them"),
-    "another study": (other_study, "no pair: no PET in the same study|no pair: no CT in the same study"),
+    "another study of another day": (other_day, "of the patient's other studies CT .* acquired on another day"),
     "another patient": (other_patient, "names another PatientID"),
     "another unit": (in_thousands, "do not look like one patient's: median SUV .* despite_checks=true"),
 }

@@ -55,6 +55,7 @@ def test_a_new_pair_gets_a_side_and_a_check(datastore: FolderDatastore, studies:
     assert first["side_decided_by"] == "hash: validation 0.1 test 0.2 offset 0 salt ct2pet"
     assert first["side_since"] <= second["side_since"]
     assert first["check"]["result"] == "plausible" and 0.3 < first["check"]["median_suv"] < 1.2
+    assert {"shift_mm", "shift_sd_mm", "diaphragm_shift_mm", "shift_note"} <= set(first["check"])
 
 
 def test_a_pair_is_checked_once(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lib.dicom.kinds import why_not
@@ -12,7 +13,6 @@ from tests.dicom.builders import instance
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 ENHANCED_CT, ENHANCED_PET = "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.130"
-LEGACY_CT = "1.2.840.10008.5.1.4.1.1.2.2"
 SAGITTAL, CORONAL = [0, 1, 0, 0, 0, -1], [1, 0, 0, 0, 0, -1]
 
 
@@ -46,9 +46,8 @@ def test_slices_of_a_ct_and_of_a_corrected_pet_are_taken(modality: str, attribut
          "a colour picture (Secondary Capture Image Storage, RGB) stored as modality CT"),
         ("CT", {"PhotometricInterpretation": "PALETTE COLOR"}, "a colour picture (CT Image Storage, PALETTE COLOR)"),
         ("CT", {"SOPClassUID": SECONDARY_CAPTURE}, "Secondary Capture Image Storage stored as modality CT"),
-        ("CT", {"SOPClassUID": ENHANCED_CT, "NumberOfFrames": 60}, "multi-frame (Enhanced CT Image Storage, 60 fr"),
-        ("PT", {"SOPClassUID": ENHANCED_PET, "NumberOfFrames": 60}, "multi-frame (Enhanced PET Image Storage"),
-        ("CT", {"SOPClassUID": LEGACY_CT}, "multi-frame (Legacy Converted Enhanced CT Image Storage"),
+        ("CT", {"SOPClassUID": ENHANCED_PET}, "Enhanced PET Image Storage stored as modality CT, expected CT Image"),
+        ("PT", {"SOPClassUID": ENHANCED_CT}, "Enhanced CT Image Storage stored as modality PT, expected Positron"),
         ("CT", {"NumberOfFrames": 2}, "multi-frame (CT Image Storage, 2 frames): export it as single-frame"),
         ("CT", {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "a localizer"),
         ("CT", {"ImageType": ["DERIVED", "SECONDARY", "MIP"]}, "a projection (ImageType MIP)"),
@@ -72,3 +71,36 @@ def test_slices_of_a_ct_and_of_a_corrected_pet_are_taken(modality: str, attribut
 )  # fmt: skip
 def test_everything_else_is_refused_by_name(modality: str, attributes: dict[str, Any], words: str) -> None:
     assert words in (reason(modality, **attributes) or "")
+
+
+def turned(degrees: float) -> list[float]:
+    """Return ImageOrientationPatient of axial slices turned in their plane."""
+    c, s = float(np.cos(np.deg2rad(degrees))), float(np.sin(np.deg2rad(degrees)))
+    return [c, s, 0, -s, c, 0]
+
+
+def leaning(degrees: float) -> list[float]:
+    """Return ImageOrientationPatient of slices that lean forward."""
+    return [1, 0, 0, 0, float(np.cos(np.deg2rad(degrees))), float(np.sin(np.deg2rad(degrees)))]
+
+
+@pytest.mark.parametrize("orientation", [turned(9.9), turned(99.9), turned(-9.9), turned(180), leaning(9.9)])
+def test_a_ct_may_lean_by_ten_degrees(orientation: list[float]) -> None:
+    assert reason("CT", ImageOrientationPatient=orientation) is None
+
+
+@pytest.mark.parametrize(
+    ("orientation", "words"),
+    [
+        (turned(10.1), "rows or columns lean 10.1 degrees from the patient's axes (rotated in the slice plane)"),
+        (turned(45), "rows or columns lean 45.0 degrees"),
+        (turned(100.2), "rows or columns lean 10.2 degrees"),
+        (leaning(10.1), "oblique slices (10 degrees from axial)"),
+    ],
+)
+def test_a_ct_that_leans_more_is_refused_with_its_angle(orientation: list[float], words: str) -> None:
+    assert words in (reason("CT", ImageOrientationPatient=orientation) or "")
+
+
+def test_a_pet_may_be_turned_in_its_plane_because_it_is_resampled_onto_its_ct() -> None:
+    assert reason("PT", ImageOrientationPatient=turned(45)) is None

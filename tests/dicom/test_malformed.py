@@ -9,6 +9,8 @@ import pytest
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
+from lib.dicom.header import InstanceHeader
+from lib.dicom.index import HeaderIndex
 from lib.dicom.kinds import why_not
 from lib.dicom.read import read_ct, read_pet
 from lib.dicom.read_header import header_of, read_header
@@ -59,6 +61,13 @@ def test_a_decimal_comma_gives_the_number_it_means(tmp_path: Path) -> None:
     write_series(tmp_path / "point", modality="PT", PatientWeight=88.7, RescaleSlope=1.5)
     a, b = (read_pet(only(tmp_path / name).series) for name in ("comma", "point"))
     assert (a.array == b.array).all() and a.array.max() > 0
+
+
+def test_slices_that_say_one_thing_in_two_ways_agree(tmp_path: Path) -> None:
+    write_raw(tmp_path, {"PatientWeight": "88,7"})
+    instance(2, modality="PT", PatientWeight=88.7).save_as(tmp_path / "2.dcm", write_like_original=False)
+    found = only(tmp_path)
+    assert found.has_suv and "PatientWeight '88,7' is written with a decimal comma: read as 88.7" in found.warnings
 
 
 def test_a_position_with_commas_is_told_once_for_all_slices(tmp_path: Path) -> None:
@@ -184,6 +193,18 @@ def test_an_intercept_with_a_comma_is_that_of_the_pixels(tmp_path: Path) -> None
     found = only(tmp_path)
     assert read_ct(found.series).array.min() == -1024.0
     assert "RescaleIntercept is written with a decimal comma, and is read so" in found.warnings
+
+
+def test_what_is_malformed_is_still_known_from_the_index(tmp_path: Path) -> None:
+    write_raw(tmp_path / "files", {"PatientWeight": "1,024", "PatientSize": "1,75", "FrameReferenceTime": "x"})
+    index = HeaderIndex(tmp_path / "index.sqlite")
+    (fresh,) = scan_folder(tmp_path / "files", index=index).series
+    known = index.known(str(tmp_path / "files"))
+    (again,) = scan_folder(tmp_path / "files", index=index).series
+    (header, *_) = known["0.dcm"].content
+    assert isinstance(header, InstanceHeader) and header.shared == read_header(header.path).shared
+    assert again.warnings == fresh.warnings
+    assert "PatientSize '1,75' is written with a decimal comma: read as 1.75" in again.warnings
 
 
 def test_a_malformed_value_shows_no_name_and_nothing_long(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import ImplicitVRLittleEndian
 
 from lib.dicom.read_header import moment_of, read_header
 from lib.errors import DicomError
@@ -144,6 +145,14 @@ def test_a_file_cut_anywhere_is_named_and_never_crashes(tmp_path: Path) -> None:
             assert path.name in str(error)
         else:
             assert shared.rows == 0 or shared.columns == 0  # cut before the matrix: the scan refuses it by that
+
+
+@pytest.mark.parametrize("frames", ["1", "12"])  # of two bytes, which in implicit VR do not say that they are text
+def test_number_of_frames_is_text_in_implicit_vr_too(tmp_path: Path, frames: str) -> None:
+    dataset = instance(0, NumberOfFrames=frames, PixelData=bytes(6 * 8 * 2 * int(frames)))
+    dataset.file_meta.TransferSyntaxUID, dataset.is_implicit_VR = ImplicitVRLittleEndian, True
+    dataset.save_as(tmp_path / "1.dcm", write_like_original=False)
+    assert read_header(tmp_path / "1.dcm").shared.number_of_frames == int(frames)
 
 
 def test_a_file_cut_in_its_pixels_says_how_much_is_there(tmp_path: Path) -> None:

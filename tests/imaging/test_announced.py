@@ -28,6 +28,8 @@ def nifti(*sizes: int, datatype: int = 4, magic: bytes = b"n+1\0") -> bytes:
     struct.pack_into("<2h", header, 70, datatype, 16)
     struct.pack_into("<8f", header, 76, *[1.0] * 8)
     struct.pack_into("<f", header, 108, 352.0)
+    struct.pack_into("<h", header, 254, 1)  # sform: scanner
+    struct.pack_into("<12f", header, 280, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0)
     header[344:348] = magic
     return bytes(header)
 
@@ -147,3 +149,31 @@ def test_a_file_that_simpleitk_wrote_with_a_patients_words_is_read(tmp_path: Pat
     for name in ("a.nrrd", "a.mha", "a.nii.gz"):
         sitk.WriteImage(image, str(tmp_path / name), useCompression=True)
         assert read_volume_file(tmp_path / name, unit=Unit.HU).geometry.shape == (8, 8, 8)
+
+
+PASSED_OVER = {
+    "MHA slope": ("a.mha", f"ElementToIntensityFunctionSlope = 2\n{META}LOCAL\n", "FunctionSlope = 2"),
+    "MHA offset": ("a.mha", f"ElementToIntensityFunctionOffset = -9\n{META}LOCAL\n", "FunctionOffset = -9"),
+    "MHA lengths": ("a.mha", f"DistanceUnits = um\n{META}LOCAL\n", "DistanceUnits = um"),
+    "NRRD lengths": ("a.nrrd", f'{NRRD}space units: "m" "m" "m"\n\n', "spaceunits = m m m"),
+    "NRRD range": ("a.nrrd", f"{NRRD}old min: -1000\n\n", "oldmin = -1000"),
+}
+
+
+@pytest.mark.parametrize(("name", "header", "words"), PASSED_OVER.values(), ids=PASSED_OVER)
+def test_what_itk_would_pass_over_is_refused(tmp_path: Path, name: str, header: str, words: str) -> None:
+    said = refused(tmp_path / name, header.encode() + NUMBERS)
+    assert words in said and "which is not applied; export it in HU" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("a.mha", f"ElementToIntensityFunctionSlope = 1\nDistanceUnits = mm\n{META}LOCAL\n"),
+        ("a.nrrd", f'{NRRD}space units: "mm" "mm" "mm"\n\n'),
+    ],
+)
+def test_words_that_change_nothing_are_taken(tmp_path: Path, name: str, header: str) -> None:
+    header = header.replace("\nspace units", "\nspace: left-posterior-superior\nspace units")
+    (tmp_path / name).write_bytes(header.encode() + NUMBERS)
+    assert read_volume_file(tmp_path / name, unit=Unit.HU).array[0, 0, 0] == -1000

@@ -42,16 +42,18 @@ def test_nibabel_sees_ras(oblique: Volume, tmp_path: Path) -> None:
     np.testing.assert_allclose(np.diag([-1, -1, 1, 1]) @ affine, oblique.geometry.affine, atol=1e-5)
 
 
-def test_left_handed_file_is_turned_not_mirrored(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".nrrd", ".nii.gz", ".mha"])
+def test_a_left_handed_file_keeps_its_slices_where_they_are(tmp_path: Path, suffix: str) -> None:
     image = sitk.GetImageFromArray(np.arange(24, dtype=np.float32).reshape(2, 3, 4))
     image.SetDirection((1, 0, 0, 0, 1, 0, 0, 0, -1))
     image.SetSpacing((1, 1, 5))
-    sitk.WriteImage(image, str(tmp_path / "left.nrrd"))
-    volume = read_volume_file(tmp_path / "left.nrrd", unit=Unit.HU)
-    # voxel (0, 0, 0) of the file lies at z = 0 and is the second slice now; the first lies at z = -5
-    assert volume.geometry.origin_mm == (0, 0, -5)
-    assert volume.array[1, 0, 0] == 0
-    assert volume.array[0, 0, 0] == 12
+    sitk.WriteImage(image, str(tmp_path / f"left{suffix}"))
+    volume = read_volume_file(tmp_path / f"left{suffix}", unit=Unit.HU)
+    np.testing.assert_array_equal(volume.array.ravel(), np.arange(24))
+    # voxel (0, 0, 0) of the file lies at z = 0, the second slice at z = -5
+    np.testing.assert_allclose(volume.geometry.to_world(np.array([[0.0, 0, 0], [0, 0, 1]]))[:, 2], [0, -5])
+    again = sitk.ReadImage(str(write_volume_file(volume, tmp_path / f"again{suffix}")))
+    np.testing.assert_allclose(again.GetDirection(), image.GetDirection(), atol=1e-6)
 
 
 def test_only_the_new_file_is_left(oblique: Volume, tmp_path: Path) -> None:

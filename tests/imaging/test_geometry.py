@@ -66,10 +66,10 @@ def test_other_pixels_keep_the_outer_edges() -> None:
     np.testing.assert_allclose(after, before)
 
 
-def test_left_handed_affine_is_refused() -> None:
-    affine = np.diag([1.0, 1.0, -1.0, 1.0])
-    with pytest.raises(InputError, match="left-handed affine: reverse the slice order"):
-        Geometry((2, 2, 2), affine)
+def test_slices_of_a_left_handed_grid_run_along_its_normal_too() -> None:
+    left_handed = Geometry((3, 2, 2), np.diag([1.0, 1.0, -4.0, 1.0]))
+    np.testing.assert_allclose(left_handed.normal, [0, 0, -1])
+    np.testing.assert_allclose(left_handed.slice_positions_mm(), [0, 4, 8])  # along the normal, which points down
 
 
 def test_singular_affine_is_refused() -> None:

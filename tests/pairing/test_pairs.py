@@ -52,7 +52,7 @@ def test_a_record_of_a_pair(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"StudyInstanceUID": "9.9"}, "no CT in the same study"),
+        ({"StudyInstanceUID": "9.9", "FrameOfReferenceUID": "9.8"}, "no CT in the same study"),
         ({"FrameOfReferenceUID": "9.9"}, "the CT of the same study has another frame of reference; register them"),
         ({"FrameOfReferenceUID": None}, "FrameOfReferenceUID is missing"),
         ({"PatientID": "P2"}, "the CT of the same study names another PatientID"),
@@ -103,7 +103,7 @@ def test_of_equal_cover_the_finer_ct(tmp_path: Path) -> None:
     write_series(tmp_path / "pet", count=6, modality="PT")
     report = paired(tmp_path)
     assert uids(report) == [(OTHER_CT, PET)]
-    assert report.pairs[0].reason == "2 CTs cover 100% of the PET; this one has the most slices (18)"
+    assert report.pairs[0].reason == "2 CTs cover 100% of the PET; this one has the most slices (18 against 6)"
 
 
 def test_a_narrow_field_of_view_covers_less(tmp_path: Path) -> None:

@@ -168,3 +168,23 @@ def _laid_on(pet: Volume, ct: Volume) -> Volume:
     """Return another patient's PET with its middle in the middle of the CT."""
     x, y, z = ct.geometry.corners_mm().mean(axis=0) - pet.geometry.corners_mm().mean(axis=0)
     return moved(pet, x, y, z)
+
+
+@pytest.mark.parametrize(("stored_axis", "name"), [(1, "left to right"), (2, "front to back")])
+def test_a_mirrored_pet_is_named_by_the_patients_axes_not_by_the_stored_ones(
+    chest: tuple[Volume, Volume], stored_axis: int, name: str
+) -> None:
+    """Stored with rows and columns exchanged, as of a patient who lies on the side: the row axis is left to right."""
+
+    def on_the_side(volume: Volume) -> Volume:
+        affine = volume.geometry.affine[:, [1, 0, 2, 3]]
+        array = np.ascontiguousarray(volume.array.transpose(0, 2, 1))
+        return Volume(array, Geometry(array.shape, affine), volume.unit)
+
+    ct, pet = (on_the_side(volume) for volume in chest)
+    check = check_volumes(ct, pet)
+    assert check == check_volumes(*chest)
+    # as `mirrored` does to a PET that lies beside the middle: only the limits of the outline decide whether it is told
+    broken = replace(pet, array=np.flip(pet.array, stored_axis).copy())
+    axis = {"left to right": 2, "front to back": 1}[name]
+    assert check_volumes(ct, broken) == check_volumes(chest[0], mirrored(chest[1], axis))

@@ -27,6 +27,9 @@ from tests.dicom.builders import stored_pixels, write_series
 TINY = Preparation(Grid(pixel_mm=2.0), Windows(pet_high_suv=1.0))
 
 
+IN_HU = {"RescaleIntercept": -300.0}  # of CTs: air and tissue, as the gate for CTs asks
+
+
 def pairs_of(root: Path) -> tuple[PairedSeries, ...]:
     return pair_series(scan_folder(root)).pairs
 
@@ -40,7 +43,7 @@ def studies(tmp_path: Path) -> Path:
             "StudyInstanceUID": f"1.2.{number}",
             "FrameOfReferenceUID": f"1.2.{number}.9",
         }
-        write_series(tmp_path / "dicom" / f"ct{number}", SeriesInstanceUID=f"1.2.{number}.1", **of_patient)
+        write_series(tmp_path / "dicom" / f"ct{number}", SeriesInstanceUID=f"1.2.{number}.1", **of_patient, **IN_HU)
         write_series(
             tmp_path / "dicom" / f"pet{number}", modality="PT", SeriesInstanceUID=f"1.2.{number}.2", **of_patient
         )
@@ -76,7 +79,7 @@ def test_pairs_that_lie_there_already_are_reused(studies: Path, out: Path) -> No
 
 def test_the_index_says_where_the_series_come_from_even_of_arrays_made_before_it_did(tmp_path: Path) -> None:
     whose = {"Manufacturer": "ACME", "FrameOfReferenceUID": "1.2.9", "StudyInstanceUID": "1.2.0"}
-    write_series(tmp_path / "dicom" / "ct", BodyPartExamined="Leg", ManufacturerModelName="Scan 2", **whose)
+    write_series(tmp_path / "dicom" / "ct", BodyPartExamined="Leg", ManufacturerModelName="Scan 2", **whose, **IN_HU)
     write_series(tmp_path / "dicom" / "pet", modality="PT", ManufacturerModelName="ACME Ring", **whose)
     pairs, out = pairs_of(tmp_path / "dicom"), tmp_path / "arrays"
     first = prepare_pairs(pairs, out, preparation=TINY)
@@ -165,7 +168,7 @@ def test_a_pair_that_fails_is_reported_and_the_rest_goes_on(studies: Path, out: 
 
 
 def test_a_pet_beside_the_ct_is_not_spread_over_it(tmp_path: Path, out: Path) -> None:
-    write_series(tmp_path / "dicom" / "ct")
+    write_series(tmp_path / "dicom" / "ct", **IN_HU)
     write_series(
         tmp_path / "dicom" / "pet", modality="PT", vary=lambda k: {"ImagePositionPatient": [-4, -20, 100 + 3 * k]}
     )  # 6 mm, four of its eight columns, further left
@@ -182,7 +185,7 @@ def test_corners_that_the_scanner_never_saw_are_not_taken_for_zero_uptake(tmp_pa
         pixels[0, 0] = 0
         return {"PixelData": pixels.tobytes()}
 
-    write_series(tmp_path / "dicom" / "ct", count=12)
+    write_series(tmp_path / "dicom" / "ct", count=12, **IN_HU)
     write_series(tmp_path / "dicom" / "pet", count=12, modality="PT", vary=cornerless)
     preparation = Preparation(Grid(pixel_mm=1.5), TINY.windows)
     prepared = prepare_pairs(pairs_of(tmp_path / "dicom"), out, preparation=preparation).prepared

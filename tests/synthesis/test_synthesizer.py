@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,11 +41,11 @@ def synthesizer(model: Path) -> Synthesizer:
 
 @pytest.fixture
 def ct() -> Volume:
-    """Oblique, 3 mm apart, pixels of 1.5 x 1.25 mm."""
+    """Leaning by 6 degrees, 3 mm apart, pixels of 1.5 x 1.25 mm."""
     geometry = Geometry.from_dicom(
         SHAPE,
         first_position_mm=(-20, -30, 400),
-        orientation=(1, 0, 0, 0, 0.8, -0.6),
+        orientation=(1, 0, 0, 0, 180 / 181, -19 / 181),
         pixel_spacing_mm=(1.5, 1.25),
         slice_spacing_mm=3.0,
     )
@@ -180,6 +181,91 @@ def test_every_slice_is_told(synthesizer: Synthesizer, ct: Volume) -> None:
     told: list[tuple[int, int, str]] = []
     synthesizer.apply(ct, slice(2, 5), progress=lambda *step: told.append(step))
     assert told == [(1, 3, "synthesising"), (2, 3, "synthesising"), (3, 3, "synthesising")]
+
+
+# -- any voxel order ---------------------------------------------------------------------------------------------------
+
+ORDERS = [(axes, signs) for axes in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)]
+
+
+def stored_as(volume: Volume, axes: tuple[int, ...], signs: tuple[int, ...]) -> Volume:
+    """Return the volume with its array axes (slices, rows, columns) permuted, then flipped where the sign is -1."""
+    array, columns, origin = volume.array.transpose(axes), [], volume.geometry.affine[:3, 3].copy()
+    for number, (axis, sign) in enumerate(zip(axes, signs, strict=True)):
+        column = volume.geometry.affine[:3, 2 - axis]
+        columns.insert(0, sign * column)
+        if sign < 0:
+            array = np.flip(array, number)
+            origin += (volume.geometry.shape[axis] - 1) * column
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = np.stack(columns, axis=1), origin
+    array = np.ascontiguousarray(array)
+    return Volume(array, Geometry((array.shape[0], array.shape[1], array.shape[2]), affine), volume.unit)
+
+
+def test_one_ct_has_one_pet_in_every_voxel_order(synthesizer: Synthesizer, ct: Volume) -> None:
+    short = ct.slab(slice(0, 4))
+    drawn = synthesizer.apply(short)
+    for order in ORDERS:
+        stored, expected = stored_as(short, *order), stored_as(drawn, *order)
+        pet = synthesizer.apply(stored)
+        np.testing.assert_array_equal(pet.array, expected.array, str(order))
+        assert pet.array.flags.c_contiguous
+        np.testing.assert_array_equal(pet.geometry.affine, stored.geometry.affine)
+
+
+@pytest.mark.parametrize(
+    "order", [((0, 1, 2), (-1, 1, 1)), ((0, 2, 1), (-1, -1, 1)), ((2, 1, 0), (1, 1, 1)), ((1, 0, 2), (-1, 1, -1))]
+)
+def test_a_slab_of_stored_slices_equals_the_same_slices_of_the_whole(
+    synthesizer: Synthesizer, ct: Volume, order: tuple[tuple[int, ...], tuple[int, ...]]
+) -> None:
+    stored = stored_as(ct, *order)
+    whole = synthesizer.apply(stored)
+    for slices in (slice(0, 2), slice(3, 7), slice(-1, None)):  # of the stored array, whatever axis that is
+        slab = synthesizer.apply(stored, slices)
+        np.testing.assert_array_equal(slab.array, whole.array[slices])
+        assert slab.geometry.same_grid_as(stored.geometry.slab(slices), tolerance_mm=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("order", "slices", "steps"),
+    [
+        (((0, 1, 2), (-1, 1, 1)), slice(2, 5), 3),  # downward: three axial slices
+        (((2, 1, 0), (1, 1, 1)), slice(2, 5), 9),  # sagittal slices pass through all nine
+    ],
+)
+def test_every_axial_slice_that_is_drawn_is_told(
+    synthesizer: Synthesizer,
+    ct: Volume,
+    order: tuple[tuple[int, ...], tuple[int, ...]],
+    slices: slice,
+    steps: int,
+) -> None:
+    told: list[tuple[int, int, str]] = []
+    synthesizer.apply(stored_as(ct, *order), slices, progress=lambda *step: told.append(step))
+    assert told == [(step, steps, "synthesising") for step in range(1, steps + 1)]
+
+
+def test_on_the_networks_grid_every_order_is_canonical(synthesizer: Synthesizer, ct: Volume) -> None:
+    expected = synthesizer.apply(ct, slice(2, 5), grid="network")
+    downward = synthesizer.apply(stored_as(ct, (0, 1, 2), (-1, 1, -1)), slice(4, 7), grid="network")
+    np.testing.assert_array_equal(downward.array, expected.array)
+    assert downward.geometry.same_grid_as(expected.geometry)
+
+
+@pytest.mark.parametrize(("degrees", "taken"), [(9.9, True), (10.1, False), (45.0, False)])
+def test_an_oblique_ct_is_refused_beyond_ten_degrees(
+    synthesizer: Synthesizer, ct: Volume, degrees: float, taken: bool
+) -> None:
+    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    affine = np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
+    turned = Volume(ct.array, Geometry(SHAPE, affine), Unit.HU)
+    if taken:
+        assert synthesizer.apply(turned, slice(0, 1)).geometry.shape == (1, *SHAPE[1:])
+        return
+    with pytest.raises(InputError, match=rf"oblique volume: its row axis leans {degrees:.1f} degrees .* resample it"):
+        synthesizer.apply(turned)
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from lib.learning.checkpoint import save_checkpoint
 from lib.measures.calibration import Calibration
 from lib.networks.cascade import Cascade
 from lib.synthesis.synthesizer import Synthesizer
-from lib.synthesis.uncertainty import apply_with_uncertainty, expected_error
+from lib.synthesis.uncertainty import apply_with_uncertainty, expected_error, mean_expected_error_suv
 from tests.learning.conftest import make_card, tiny_recipe
 
 CURVE = Calibration(np.array([0.0, 4.0]), np.array([0.1, 2.1]), volumes=3)  # half the SUV, and 0.1
@@ -83,6 +83,30 @@ def test_a_slab_of_a_real_ct_equals_the_same_slices_of_the_whole(synthesizer: Sy
     _, slab = apply_with_uncertainty(synthesizer, ct, slice(6, 8))
     np.testing.assert_array_equal(slab.array, whole.array[2:4])
     assert whole.array.any() and (whole.array == 0).any()
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (0, 2, 1), (1, 0, 2), (2, 1, 0), (2, 0, 1), (1, 2, 0)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_map_is_the_same_in_every_voxel_order(
+    synthesizer: Synthesizer, ct: Volume, axes: tuple[int, int, int], flip: bool
+) -> None:
+    """The body is filled in axial slices: in the stored ones the lung of this block would be a hole, or not."""
+    _, expected = apply_with_uncertainty(synthesizer, ct)
+    affine = ct.geometry.affine.copy()
+    affine[:3, :3] = ct.geometry.affine[:3, [2 - axis for axis in axes][::-1]]
+    array, wanted = ct.array.transpose(axes), expected.array.transpose(axes)
+    if flip:  # slices run the other way
+        affine[:3, 3] += (array.shape[0] - 1) * affine[:3, 2]
+        affine[:3, 2] *= -1
+        array, wanted = array[::-1], wanted[::-1]
+    stored = Volume(np.ascontiguousarray(array), Geometry(array.shape, affine), Unit.HU)
+    pet, error = apply_with_uncertainty(synthesizer, stored)
+    np.testing.assert_array_equal(error.array, wanted)
+    assert mean_expected_error_suv(pet, stored, CURVE) == pytest.approx(
+        mean_expected_error_suv(synthesizer.apply(ct), ct, CURVE), rel=1e-9
+    )
+    _, slab = apply_with_uncertainty(synthesizer, stored, slice(1, 3))
+    np.testing.assert_array_equal(slab.array, wanted[1:3])
 
 
 def test_a_card_without_calibration_is_refused_before_the_work(tmp_path: Path, ct: Volume) -> None:

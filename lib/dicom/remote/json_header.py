@@ -19,7 +19,9 @@ from pydicom.values import convert_SQ
 
 from lib.dicom.elements import Undelivered
 from lib.dicom.header import InstanceHeader
+from lib.dicom.multiframe import is_multi_frame, slice_headers_of
 from lib.dicom.private import PRIVATE_TAGS
+from lib.dicom.raw_elements import BINARY_NUMBERS
 from lib.dicom.read_header import HEADER_TAGS, header_of
 from lib.dicom.remote.bulk_data import is_bulk, unsaid_factors
 from lib.errors import DicomError
@@ -27,6 +29,25 @@ from lib.errors import DicomError
 CHARACTER_SET = 0x00080005
 WANTED = frozenset(HEADER_TAGS)
 UTF_8 = b"ISO_IR 192"  # DICOM JSON is UTF-8, whatever its SpecificCharacterSet says of the file
+
+
+def slice_headers_from_json(
+    instance: Mapping[str, Any], path: str, *, whole: Dataset | None = None
+) -> tuple[InstanceHeader, ...]:
+    """Return the headers of an instance's slices as WADO-RS metadata tells them, as many as it has frames.
+
+    Raises:
+        DicomError: As `header_from_json`, which describes the arguments.
+    """
+    header = header_from_json(instance, path, whole=whole)
+    if not is_multi_frame(header.shared):
+        return (header,)
+    try:
+        return slice_headers_of(header, _dataset(instance, whole, all_elements=True))
+    except DicomError:
+        raise
+    except Exception as error:  # a damaged answer can hold anything
+        raise DicomError(f"metadata that is no DICOM JSON ({type(error).__name__}: {error})") from error
 
 
 def header_from_json(instance: Mapping[str, Any], path: str, *, whole: Dataset | None = None) -> InstanceHeader:
@@ -51,11 +72,11 @@ def header_from_json(instance: Mapping[str, Any], path: str, *, whole: Dataset |
         raise DicomError(f"metadata that is no DICOM JSON ({type(error).__name__}: {error})") from error
 
 
-def _dataset(elements: Mapping[str, Any], whole: Dataset | None, *, inside_sequence: bool = False) -> Dataset:
+def _dataset(elements: Mapping[str, Any], whole: Dataset | None, *, all_elements: bool = False) -> Dataset:
     found: dict[BaseTag, DataElement | RawDataElement] = {}  # a Dataset would convert private values as they are put
     for name, element in elements.items():
         tag = BaseTag(int(name, 16))
-        if not inside_sequence and tag not in WANTED:
+        if not all_elements and tag not in WANTED:
             continue
         values = [value for value in element.get("Value", ()) if value is not None]
         if is_bulk(element):
@@ -65,7 +86,7 @@ def _dataset(elements: Mapping[str, Any], whole: Dataset | None, *, inside_seque
         elif element["vr"] == "SQ":
             parts = [*(whole[tag].value or ())] if whole is not None and tag in whole else []
             parts += [None] * len(values)
-            items = [_dataset(item, part, inside_sequence=True) for item, part in zip(values, parts, strict=False)]
+            items = [_dataset(item, part, all_elements=True) for item, part in zip(values, parts, strict=False)]
             found[tag] = DataElement(tag, "SQ", Sequence(items))
         elif all(isinstance(value, (str, int, float)) for value in values):
             found[tag] = _raw(tag, element["vr"], values)
@@ -100,8 +121,9 @@ def _inline(tag: BaseTag, element: Mapping[str, Any]) -> DataElement | RawDataEl
 
 
 def _raw(tag: BaseTag, vr: str, values: list[Any]) -> RawDataElement:
-    if vr == "US" and all(isinstance(value, int) for value in values):
-        content = struct.pack(f"<{len(values)}H", *values)
+    numbers = (int, float) if vr in ("FD", "FL") else (int,)
+    if vr in BINARY_NUMBERS and all(isinstance(value, numbers) for value in values):
+        content = struct.pack(f"<{len(values)}{BINARY_NUMBERS[vr]}", *values)
     else:
         content = "\\".join(str(value) for value in values).encode()
     return RawDataElement(tag, vr, len(content), content, 0, False, True)

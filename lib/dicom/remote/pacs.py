@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 
 from lib.dicom.header import InstanceHeader
 from lib.dicom.remote.bulk_data import whole_instances
-from lib.dicom.remote.json_header import header_from_json
+from lib.dicom.remote.json_header import slice_headers_from_json
 from lib.dicom.remote.session import Credentials, HttpStatusError, PacsSession, checked_url
 from lib.errors import CT2PETError, DicomError, InputError, RemoteError
 
@@ -109,8 +109,8 @@ class Pacs:
             if not new:
                 return tuple(series for _, series in sorted(found.items()) if series.modality == modality)
 
-    def read_headers(self, series: RemoteSeries, folder: Path) -> Iterator[InstanceHeader | str]:
-        """Yield each instance's header, its path being `folder`/SOPInstanceUID.dcm, or the reason why it has none.
+    def read_headers(self, series: RemoteSeries, folder: Path) -> Iterator[tuple[InstanceHeader, ...] | str]:
+        """Yield the headers of each instance's slices, or the reason why it has none; paths are `folder`/<UID>.dcm.
 
         Raises:
             DicomError: The series is no longer in the PACS.
@@ -129,12 +129,12 @@ class Pacs:
                 yield "an instance whose SOPInstanceUID is missing or no UID"
                 continue
             try:
-                header = header_from_json(instance, str(folder / f"{uid}.dcm"), whole=whole)
+                headers = slice_headers_from_json(instance, str(folder / f"{uid}.dcm"), whole=whole)
             except DicomError as error:
                 yield str(error)
                 continue
-            other = header.shared.series_instance_uid != series.uid
-            yield f"{uid}: sent as of series {series.uid}, and is of another" if other else header
+            other = headers[0].shared.series_instance_uid != series.uid
+            yield f"{uid}: sent as of series {series.uid}, and is of another" if other else headers
 
     def _whole_or_none(self, series: RemoteSeries, instance: Mapping[str, Any]) -> Dataset | None:
         """Return an instance; None where the PACS refuses it, no longer has it, or sends what is none."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from . import display, views
 from .nrrd import NrrdVolume, read_nrrd
 from .panel import Panel
@@ -79,11 +77,6 @@ class CTSection:
         client = self._panel.client
         if client is not None:
             self._known[ct.GetID()] = (client.address.base, image_id, _changed(ct))
-
-    def server_slice(self, ct: Any, k: int) -> int:
-        """Return the number that the server gives a CT's slice: it counts a left-handed one from the other end."""
-        right_handed = float(np.linalg.det(ijk_to_ras(ct)[:3, :3])) > 0  # LPS and RAS have the same hand
-        return k if right_handed else voxels(ct).shape[0] - 1 - k
 
     def list_studies(self) -> None:
         """Ask the server for its studies."""

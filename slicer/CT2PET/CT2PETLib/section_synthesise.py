@@ -84,7 +84,7 @@ class SynthesiseSection:
         if self.is_under_way and isinstance(self._job, SynthesisJob) and self._panel.scene.IsNodePresent(self._ct):
             k = views.slice_on_screen(self._panel.scene, self._ct)
             if k is not None:
-                self._job.look_at(self._ct_section.server_slice(self._ct, k))
+                self._job.look_at(k)
             self._show_progress()
 
     def refresh(self) -> None:
@@ -140,7 +140,6 @@ class SynthesiseSection:
         first, stop = self._wanted(slices)
         k = views.slice_on_screen(self._panel.scene, ct)
         centre = (first + stop) // 2 if k is None else k
-        ends = sorted((self._ct_section.server_slice(ct, first), self._ct_section.server_slice(ct, stop - 1)))
         self._ct, self._pet, self._error_map = ct, None, None
         uncertainty = bool(self._panel.parameters.uncertainty and self._knows_errors)
         self._blanks = [Blank(voxels(ct).shape) for _ in range(1 + uncertainty)]
@@ -150,8 +149,8 @@ class SynthesiseSection:
                 self._panel.need_client(),
                 model=model.name,
                 image_id=image_id,
-                wanted=(ends[0], ends[1] + 1),
-                centre=self._ct_section.server_slice(ct, centre),
+                wanted=(first, stop),
+                centre=centre,
                 uncertainty=uncertainty,
                 version=self._version,
             )

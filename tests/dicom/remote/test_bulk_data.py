@@ -100,9 +100,9 @@ def archive_of() -> Iterator[Callable[..., Archive]]:
 
 
 def headers_of(archive: Pacs) -> list[InstanceHeader]:
-    headers = list(archive.read_headers(SERIES, Path("/cache")))
-    assert all(isinstance(header, InstanceHeader) for header in headers)
-    return [header for header in headers if isinstance(header, InstanceHeader)]
+    found = list(archive.read_headers(SERIES, Path("/cache")))
+    assert all(not isinstance(headers, str) for headers in found)
+    return [header for headers in found if not isinstance(headers, str) for header in headers]
 
 
 def factors_of(headers: list[InstanceHeader]) -> list[float | None]:

@@ -228,7 +228,7 @@ def test_a_ct_of_the_scene_is_sent_after_consent_and_never_twice(panel: Any, sce
     connect(panel)
     hu = np.full((12, 40, 44), -1000, dtype=np.int16)
     hu[:, 6:34, 6:38] = 40
-    # left-handed on purpose: the server counts such slices from the other end
+    # left-handed on purpose: slices are counted as they are stored, and the PET lies on the same grid
     affine = np.diag([4.0, 4.0, -5.0, 1.0])
     affine[:3, 3] = [-80.0, -70.0, 100.0]
     ct = volume.node_of_array(scene, hu, affine, "of the scene")

@@ -1,0 +1,119 @@
+"""The pixels of the frames of a multi-frame file, each rescaled by its own slope and intercept.
+
+Uncompressed frames are read from the file one at a time, compressed ones decoded one at a time: a decoder that is given
+the whole file rescales all frames by the slope of the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate, generate_pixel_data_frame
+from pydicom.tag import BaseTag
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from lib.dicom.compressed import decoded
+from lib.dicom.decoder import Decoder
+from lib.dicom.elements import items_in
+from lib.dicom.header import InstanceHeader
+from lib.dicom.multiframe import FRAME_GROUPS, Frame, frames_of
+from lib.dicom.pixels import ReadSlice, physical_values, read_slice
+from lib.dicom.raw_elements import elements_of
+from lib.dicom.read_header import is_plain_encoding, transfer_syntax
+from lib.dicom.stored import PIXEL_DATA, Stored, StoredFormat, plain_pixels
+from lib.errors import DicomError
+
+
+def read_header_slice(header: InstanceHeader) -> ReadSlice:
+    """Return the slice of a header, rescaled: a file, or one frame of it.
+
+    Raises:
+        DicomError, MissingAttributeError: As `read_slice` and `read_frames`.
+    """
+    return next(read_frames(header.file, [header.frame])) if header.frame else read_slice(header.file)
+
+
+def read_frames(path: Path, wanted: Collection[int]) -> Iterator[ReadSlice]:
+    """Yield the wanted frames of a multi-frame CT or PET file, rescaled, in the order of their numbers.
+
+    Args:
+        path: The file.
+        wanted: Frame numbers, counted from 1.
+
+    Raises:
+        DicomError: Missing, damaged, truncated, without one of the frames, or compressed in a way that cannot be undone
+            here.
+        MissingAttributeError: A frame without RescaleSlope, or of a CT without RescaleIntercept.
+    """
+    try:
+        yield from _read_frames(path, frozenset(wanted))
+    except DicomError as error:
+        if str(error).startswith(path.name):
+            raise
+        raise type(error)(f"{path.name}: {error}") from error
+    except OSError as error:
+        raise DicomError(f"{path.name}: cannot be opened ({error.strerror}); scan the folder again") from error
+    except Exception as error:  # a damaged file can make a parser raise anything
+        raise DicomError(f"{path.name}: damaged DICOM file ({error}); copy it again") from error
+
+
+def _read_frames(path: Path, wanted: frozenset[int]) -> Iterator[ReadSlice]:
+    with path.open("rb") as file:
+        dataset = dcmread(file, stop_before_pixels=True, force=True)
+        pixels_start = file.tell() + (8 if dataset.is_implicit_VR else 12)
+        syntax = transfer_syntax(dataset)
+        frames = {frame.header.frame: frame for frame in frames_of(dataset, str(path)) if frame.header.frame in wanted}
+        if len(frames) < len(wanted):
+            lost = min(wanted - set(frames))
+            raise DicomError(f"frame {lost} is not there any more; scan the folder again")
+        if is_plain_encoding(syntax):
+            for number, frame in frames.items():
+                size = _frame_bytes(frame)
+                file.seek(pixels_start + (number - 1) * size)
+                yield _plain(frame, file.read(size))
+            return
+    whole = dcmread(path, force=True, specific_tags=[PIXEL_DATA]).get_item(PIXEL_DATA)
+    pixels = whole.value if whole is not None and isinstance(whole.value, bytes) else b""
+    if syntax == DeflatedExplicitVRLittleEndian:
+        for number, frame in frames.items():
+            size = _frame_bytes(frame)
+            yield _plain(frame, pixels[(number - 1) * size : number * size])
+    else:
+        yield from _decoded(pixels, syntax, frames, count=len(items_in(dataset, FRAME_GROUPS)))
+
+
+def _decoded(pixels: bytes, syntax: str, frames: Mapping[int, Frame], *, count: int) -> Iterator[ReadSlice]:
+    found = 0
+    with Decoder() as decoder:
+        for found, packed in enumerate(generate_pixel_data_frame(pixels, count), start=1):
+            if found in frames:
+                frame = frames[found]
+                yield _slice(frame, decoded(encapsulate([packed]), syntax, _format(frame), decoder))
+    if found < max(frames):
+        raise DicomError(f"truncated, {found} of {count} compressed frames; copy it again")
+
+
+def _plain(frame: Frame, pixels: bytes) -> ReadSlice:
+    tag = BaseTag(PIXEL_DATA)
+    dataset = Dataset(
+        {**elements_of(frame.dataset), tag: RawDataElement(tag, "OW", len(pixels), pixels, 0, False, True)}
+    )
+    dataset.file_meta = getattr(frame.dataset, "file_meta", FileMetaDataset())
+    return _slice(frame, plain_pixels(dataset, _format(frame)))
+
+
+def _slice(frame: Frame, stored: Stored) -> ReadSlice:
+    return ReadSlice(frame.header, physical_values(frame.dataset, frame.header, stored))
+
+
+def _format(frame: Frame) -> StoredFormat:
+    return StoredFormat.of(frame.dataset, (frame.header.shared.rows, frame.header.shared.columns))
+
+
+def _frame_bytes(frame: Frame) -> int:
+    rows, columns = _format(frame).shape
+    return rows * columns * _format(frame).allocated // 8

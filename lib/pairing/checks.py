@@ -1,0 +1,41 @@
+"""Checks of pairs that are made once: what was measured of the same files before is taken from the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lib.pairing.alignment import Shift
+from lib.pairing.check_memory import Checked, CheckMemory
+from lib.pairing.pairs import PairedSeries
+from lib.pairing.plausible import PairCheck, check_pair
+from lib.pairing.same_files import are_same, mark_of_files
+from lib.types import Progress, no_progress
+
+MEMORY_FILE = "checks.sqlite"  # in the cache that the commands share; a server keeps its own beside its models
+
+
+def check_pairs(
+    pairs: Sequence[PairedSeries], memory: CheckMemory, *, progress: Progress = no_progress
+) -> tuple[PairCheck, ...]:
+    """Return the check of each pair, made now where the memory has none of the same files; theirs must lie at hand."""
+    checks = []
+    for number, paired in enumerate(pairs):
+        progress(number, len(pairs), f"measuring {paired.pair.ct.patient_id}")
+        checks.append(_checked(paired, memory))
+    progress(len(pairs), len(pairs), "measured")
+    return tuple(checks)
+
+
+def measured_shift(paired: PairedSeries, memory: CheckMemory) -> Shift:
+    """Return where the PET of a pair lies against its CT, measured now where the memory does not know."""
+    return _checked(paired, memory).shift
+
+
+def _checked(paired: PairedSeries, memory: CheckMemory) -> PairCheck:
+    files = mark_of_files((*paired.pair.ct.files, *paired.pair.pet.files))
+    known = memory.known(paired.pair)
+    if known is not None and are_same(known.files, files):
+        return known.check
+    check = check_pair(paired)
+    memory.remember(paired.pair, Checked(check, files))
+    return check
