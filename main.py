@@ -182,7 +182,7 @@ def pair(
         stdout.print(table)
     for record, check in zip(records, checks, strict=False):
         for reason in check.reasons:
-            stderr.print(f"implausible: {record.patient_id}: {reason}", markup=False, soft_wrap=True)
+            told.print(f"implausible: {record.patient_id}: {reason}", markup=False, soft_wrap=True)
     for alone in pairing.unpaired:
         told.print(
             f"not paired: {alone.patient_id} {alone.modality} {alone.series_uid}: {alone.reason}",

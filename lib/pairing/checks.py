@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lib.pairing.alignment import Shift
 from lib.pairing.check_memory import Checked, CheckMemory
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.plausible import PairCheck, check_pair
@@ -24,11 +23,6 @@ def check_pairs(
         checks.append(_checked(paired, memory))
     progress(len(pairs), len(pairs), "measured")
     return tuple(checks)
-
-
-def measured_shift(paired: PairedSeries, memory: CheckMemory) -> Shift:
-    """Return where the PET of a pair lies against its CT, measured now where the memory does not know."""
-    return _checked(paired, memory).shift
 
 
 def _checked(paired: PairedSeries, memory: CheckMemory) -> PairCheck:

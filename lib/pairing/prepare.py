@@ -31,9 +31,9 @@ from lib.imaging.in_plane import resample_in_plane
 from lib.imaging.normalize import normalize_ct, normalize_pet
 from lib.imaging.orientation import VoxelOrder, to_canonical
 from lib.imaging.resample import resample_to
-from lib.imaging.volume import Volume
 from lib.pairing.alignment import corrected, diaphragm_slices, estimate_shift
-from lib.pairing.pairs import PairedSeries, SliceMatch
+from lib.pairing.matched_slices import in_canonical_order, matched_slices
+from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepared import (
     ARRAYS,
     BODY,
@@ -151,13 +151,13 @@ def _prepare(
     if preparation.correct_shift:
         pet = corrected(pet, shift)
     orders = VoxelOrder.of(ct.geometry), VoxelOrder.of(pet.geometry)
-    offsets = _in_canonical_order(paired.match(tolerance_mm=preparation.grid.tolerance_mm), *orders)
+    offsets = in_canonical_order(paired.match(tolerance_mm=preparation.grid.tolerance_mm), *orders)
     ct, pet = to_canonical(ct), to_canonical(pet)
     geometry = preparation.grid.on(ct.geometry)
     rows, columns = geometry.shape[1:]
     if preparation.grid.slices == "match":
         chosen = [ct_slice for ct_slice, _ in offsets.pairs]
-        suv_bw = _matched_slices(pet, geometry, offsets, tolerance_mm=preparation.grid.tolerance_mm)
+        suv_bw = matched_slices(pet, geometry, offsets, tolerance_mm=preparation.grid.tolerance_mm)
     else:
         chosen = list(range(ct.geometry.shape[0]))
         suv_bw = resample_to(pet, geometry).array
@@ -205,30 +205,6 @@ def _with_origin(entry: PreparedPair, pair: SeriesPair) -> PreparedPair:
         body_part=ct.body_part or pet.body_part,
         tracer=pet.tracer,
     )
-
-
-def _in_canonical_order(match: SliceMatch, ct: VoxelOrder, pet: VoxelOrder) -> SliceMatch:
-    """Return the same slice pairs, counted from the feet; `PairedSeries.match` counts along each stack's own normal."""
-    pairs = ((ct.box(slice(c, c + 1))[0].start, pet.box(slice(p, p + 1))[0].start) for c, p in match.pairs)
-    return SliceMatch(tuple(sorted(pairs)), match.largest_offset_mm)
-
-
-def _matched_slices(pet: Volume, geometry: Geometry, match: SliceMatch, *, tolerance_mm: float) -> FloatArray:
-    """Return each matched PET slice as it is, its pixels interpolated but nothing between slices, (pairs, R, C)."""
-    if not match.pairs:
-        raise PairingError(
-            f"no PET slice lies within {tolerance_mm} mm of a CT slice (largest offset "
-            f"{match.largest_offset_mm:.2f} mm); a recipe with grid.slices = resample takes this pair"
-        )
-    slices = []
-    for ct_slice, pet_slice in match.pairs:
-        target, source = geometry.slab(slice(ct_slice, ct_slice + 1)), pet.slab(slice(pet_slice, pet_slice + 1))
-        offset_mm = (target.affine[:3, 3] - source.geometry.affine[:3, 3]) @ target.normal
-        affine = source.geometry.affine.copy()
-        affine[:3, 3] += offset_mm * target.normal
-        moved = Volume(source.array, Geometry(source.geometry.shape, affine), pet.unit)
-        slices.append(resample_to(moved, target).array[0])
-    return np.stack(slices)
 
 
 def _write_pair(out: Path, entry: PreparedPair, arrays: dict[str, NDArray[Any]]) -> None:

@@ -1,4 +1,4 @@
-"""One real patient in every voxel order that files come in: one PET, on the input's own grid, and one prepared pair.
+"""A real patient in every voxel order that files come in: one PET, on the input's own grid, and one prepared pair.
 
 Phantoms are too symmetric to show it; a model that has learnt from real patients is not.
 """
@@ -32,8 +32,8 @@ from tests.learning.conftest import make_card
 
 pytestmark = pytest.mark.slow
 
-LEARNT_FROM = ("STS_001", "STS_041")
-STEPS = 60
+LEARNT_FROM = "STS_041"
+STEPS = 50
 SHOWN = ("STS_019", "STS_037")  # a limb, and a chest wall with lung
 SAME_SUV = 1e-3
 
@@ -41,8 +41,7 @@ SAME_SUV = 1e-3
 @pytest.fixture(scope="module")
 def studies(sts_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sts")
-    for patient in (*LEARNT_FROM, *SHOWN):
-        shutil.copytree(sts_folder / patient, root / patient)
+    shutil.copytree(sts_folder / LEARNT_FROM, root / LEARNT_FROM)
     return root
 
 
@@ -59,9 +58,7 @@ def recipe() -> Recipe:
 
 @pytest.fixture(scope="module")
 def synthesizer(studies: Path, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Synthesizer:
-    pairs = tuple(
-        paired for paired in pair_series(scan_folder(studies)).pairs if paired.pair.ct.patient_id in LEARNT_FROM
-    )
+    pairs = pair_series(scan_folder(studies)).pairs
     prepared = prepare_pairs(pairs, tmp_path_factory.mktemp("arrays"), preparation=recipe.preparation).prepared
     model = tmp_path_factory.mktemp("model") / "model.safetensors"
     card = make_card(recipe=recipe, network=recipe.network)
@@ -69,7 +66,7 @@ def synthesizer(studies: Path, recipe: Recipe, tmp_path_factory: pytest.TempPath
 
 
 def learnt(prepared: PreparedSet, recipe: Recipe) -> Cascade:
-    """Return a cascade after some seconds of learning: enough to draw bone, fat and muscle each in its own uptake."""
+    """Return a cascade after a second of learning: enough to draw bone, fat and muscle each in its own uptake."""
     torch.manual_seed(0)
     random = np.random.default_rng(0)
     cascade = Cascade(recipe.network)
@@ -125,13 +122,13 @@ ORDERS: dict[str, Callable[[sitk.Image], sitk.Image]] = {
 
 @pytest.fixture(scope="module", params=SHOWN)
 def shown(
-    request: pytest.FixtureRequest, studies: Path, synthesizer: Synthesizer, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, sts_folder: Path, synthesizer: Synthesizer, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Volume, sitk.Image, sitk.Image]:
     """The CT's folder, the CT, the CT as an image of SimpleITK's own, and the PET of it as stored."""
-    whole = (studies / request.param / "CT" / "image").rglob("*.dcm")
+    whole = (sts_folder / request.param / "CT" / "image").rglob("*.dcm")
     files = sorted(whole, key=lambda path: pydicom.dcmread(path, stop_before_pixels=True).ImagePositionPatient[2])
     folder = tmp_path_factory.mktemp("CT")
-    files = [Path(shutil.copy(path, folder / path.name)) for path in files[20:28]]  # of the middle: enough, and quick
+    files = [Path(shutil.copy(path, folder / path.name)) for path in files[20:26]]  # of the middle: enough, and quick
     image = sitk.Cast(sitk.ReadImage([str(path) for path in files]), sitk.sitkFloat32)
     path = tmp_path_factory.mktemp("reference") / "pet.nrrd"
     ct = open_ct(folder)
@@ -208,18 +205,18 @@ def test_a_pair_stored_with_reversed_rows_is_prepared_alike(
     studies: Path, recipe: Recipe, tmp_path: Path, slices: str
 ) -> None:
     preparation = Preparation(replace(recipe.grid, slices=slices), recipe.windows)  # type: ignore[arg-type]
-    shutil.copytree(studies / "STS_041", tmp_path / "turned" / "STS_041")
+    shutil.copytree(studies / LEARNT_FROM, tmp_path / "turned" / LEARNT_FROM)
     for modality in ("CT", "PET"):
-        reverse(tmp_path / "turned" / "STS_041" / modality / "image", rows=True)
+        reverse(tmp_path / "turned" / LEARNT_FROM / modality / "image", rows=True)
 
     def arrays(root: Path, out: Path) -> PairArrays:
         scan = scan_folder(root)
-        (paired,) = (one for one in pair_series(scan).pairs if one.pair.ct.patient_id == "STS_041")
+        (paired,) = pair_series(scan).pairs
         report = prepare_pairs([paired], out, preparation=preparation, scan=scan)
         assert not report.failed
         return report.prepared.arrays(report.prepared.pairs[0])
 
-    before = arrays(studies / "STS_041", tmp_path / "a")
+    before = arrays(studies, tmp_path / "a")
     after = arrays(tmp_path / "turned", tmp_path / "b")
     assert after.pair.ct_slices == before.pair.ct_slices
     np.testing.assert_allclose(after.pair.affine, before.pair.affine, atol=1e-5)
