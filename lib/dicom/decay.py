@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from lib.dicom.header import BedHeader, PetHeader
 from lib.dicom.injection_time import injection_time
 from lib.dicom.nuclides import nuclide_of
-from lib.dicom.reference_time import average_count_s, reference_time
+from lib.dicom.reference_time import average_count_s, is_frame_duration, reference_time
 from lib.dicom.times import SUV_TOLERANCE, matters, parse_datetime
 from lib.errors import DicomError, MissingAttributeError, UnsupportedSeriesError
 
@@ -75,7 +75,9 @@ def _uncorrected(
     """
     acquired = {bed: _acquired_at(pet, bed) for bed in beds}
     first = min((moment for moment in acquired.values() if moment is not None), default=None)
-    if first is None or any(moment is None or not bed.frame_duration_s for bed, moment in acquired.items()):
+    if first is None or any(
+        moment is None or not is_frame_duration(bed.frame_duration_s) for bed, moment in acquired.items()
+    ):
         raise MissingAttributeError(f"{NONE_EXPLAINED}; export the decay-corrected series")
     injection = injection_time(pet, first, half_life_s)
     shares = {}
@@ -124,19 +126,20 @@ def _check_admin(pet: PetHeader, beds: tuple[BedHeader, ...]) -> tuple[str, ...]
         return ()  # no half-life is needed
     for bed in beds:
         moment = _acquired_at(pet, bed)
-        if moment is None or bed.decay_factor is None or bed.decay_factor <= 1 or bed.frame_duration_s is None:
+        duration_s, factor = bed.frame_duration_s, bed.decay_factor
+        if moment is None or factor is None or factor <= 1 or duration_s is None or not is_frame_duration(duration_s):
             continue
         try:
             injection = injection_time(pet, moment, half_life_s)
         except DicomError:
             return ()  # no time is needed
-        mean_s = average_count_s(bed.frame_duration_s, half_life_s)
+        mean_s = average_count_s(duration_s, half_life_s)
         since_s = (moment - injection.moment).total_seconds() + mean_s
-        corrected_s = math.log2(bed.decay_factor) * half_life_s
+        corrected_s = math.log2(factor) * half_life_s
         apart = timedelta(seconds=max(abs(since_s - corrected_s) - mean_s, 0.0))  # some count to the frame's start
         if matters(apart, half_life_s):
             raise DicomError(
-                f"DecayCorrection is ADMIN, but DecayFactor {bed.decay_factor:g} undoes {corrected_s:.0f} s of decay, "
+                f"DecayCorrection is ADMIN, but DecayFactor {factor:g} undoes {corrected_s:.0f} s of decay, "
                 f"not the {since_s:.0f} s since the injection; correct the header"
             )
     return ()

@@ -28,6 +28,7 @@ from lib.dicom.values import (
 
 SHOWN_CHARACTERS = 40  # of a malformed value
 NOT_SHOWN = "(text)"
+MAX_UNSIGNED_SHORT = 0xFFFF
 UNSIGNED_LONG, TEXT_NUMBERS = "UL", ("IS", "DS")
 
 
@@ -188,7 +189,7 @@ class AttributeReader:
     def integer(self, dataset: Dataset, tag: int) -> int:
         """Return an unsigned short, or an integer string; 0 where it is absent or malformed."""
         number = integer_in(dataset, tag, -1)
-        if number >= 0:
+        if 0 <= number <= MAX_UNSIGNED_SHORT:
             return number
         text = self._text(dataset, tag)
         if text:

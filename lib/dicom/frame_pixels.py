@@ -107,7 +107,8 @@ def _plain(frame: Frame, pixels: bytes) -> ReadSlice:
 
 
 def _slice(frame: Frame, stored: Stored) -> ReadSlice:
-    return ReadSlice(frame.header, physical_values(frame.dataset, frame.header, stored))
+    values = physical_values(frame.dataset, frame.header, stored)
+    return ReadSlice(frame.header, values, stored.pixel_format)
 
 
 def _format(frame: Frame) -> StoredFormat:

@@ -14,6 +14,7 @@ from lib.dicom.header import PetHeader
 from lib.errors import DicomError, MissingAttributeError
 
 SECONDS_PER_MINUTE = 60.0
+HALF_LIFE_RANGE_S = (10.0, 1e8)  # three years; shorter-lived nuclides cannot be injected
 UNNAMED_IN_MINUTES_BELOW_S = 7200.0  # longer half-lives in minutes look like those of shorter-lived nuclides in seconds
 
 
@@ -110,6 +111,11 @@ def nuclide_of(pet: PetHeader) -> tuple[Nuclide | None, float, tuple[str, ...]]:
         nuclide = next(iter(named.values()))
         return nuclide, nuclide.half_life_s, ()
     half_life_s = pet.half_life_s
+    low, high = HALF_LIFE_RANGE_S
+    if not low <= half_life_s * SECONDS_PER_MINUTE or not half_life_s <= high:
+        raise DicomError(
+            f"RadionuclideHalfLife is {half_life_s:g} s, expected {low:g} to {high:g} s; correct the header"
+        )
     fitting = [nuclide for nuclide in named.values() if nuclide.has_half_life(half_life_s)]
     if fitting:
         several = f"the header names several nuclides ({said}); RadionuclideHalfLife {half_life_s:g} s decides"

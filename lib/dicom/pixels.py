@@ -27,10 +27,17 @@ AIR_HU = -1024.0  # what a CT's padding becomes: no data, shown and learned as t
 
 @dataclass(frozen=True, eq=False)
 class ReadSlice:
-    """One file read to the end: its header, and its physical numbers, (R, C) float32; NaN where a PET has no data."""
+    """One slice read to the end.
+
+    Attributes:
+        header: Its header.
+        values: Its physical numbers, (R, C) float32; NaN where a PET has no data.
+        pixel_format: How they are stored.
+    """
 
     header: InstanceHeader
     values: FloatArray
+    pixel_format: StoredFormat
 
 
 def read_slice(path: Path, decoder: Decoder | None = None) -> ReadSlice:
@@ -53,7 +60,7 @@ def read_slice(path: Path, decoder: Decoder | None = None) -> ReadSlice:
         syntax = transfer_syntax(dataset)
         is_plain = is_plain_encoding(syntax) or syntax == DeflatedExplicitVRLittleEndian
         stored = plain_pixels(dataset, pixel_format) if is_plain else decoded_pixels(path, pixel_format, decoder)
-        return ReadSlice(header, physical_values(dataset, header, stored))
+        return ReadSlice(header, physical_values(dataset, header, stored), pixel_format)
     except DicomError as error:
         if str(error).startswith(path.name):
             raise

@@ -100,6 +100,7 @@ def _read(series: Series, modality: str, why_other: Callable[[SharedHeader], str
     if series.modality != modality:
         raise UnsupportedSeriesError(f"series {series.uid}: modality {series.modality}, expected {modality}")
     headers: list[InstanceHeader] = []
+    layouts: set[tuple[bool | None, int]] = set()
     try:
         array = np.empty((0, 0, 0), np.float32)
         for k, piece in enumerate(_pieces(series)):
@@ -111,6 +112,11 @@ def _read(series: Series, modality: str, why_other: Callable[[SharedHeader], str
                 raise DicomError(f"{name}: {piece.values.shape} pixels, expected {array.shape[1:]} as before")
             array[k] = piece.values
             headers.append(piece.header)
+            layouts.add(piece.pixel_format.layout)
+        if len(layouts) > 1:
+            raise DicomError(
+                "its slices differ in PixelRepresentation, or in how HighBit goes with BitsStored: one is damaged"
+            )
         refuse_mixed_stack(headers)
         stack = order_stack(headers)
     except DicomError as error:

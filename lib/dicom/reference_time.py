@@ -23,6 +23,7 @@ from lib.errors import DicomError, MissingAttributeError
 CLOCK_TOLERANCE_S = 60.0  # clocks and rounding; changes F-18 by 0.6 %
 SAME_CLOCK_S = 5.0  # times that one program wrote and rounded
 LONGEST_SCAN = timedelta(hours=6)
+LONGEST_SCAN_S = LONGEST_SCAN.total_seconds()
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,11 @@ def reference_time(pet: PetHeader, beds: tuple[BedHeader, ...], half_life_s: flo
     else:
         chosen = _with_computed(series, computed, half_life_s)
     return Reference(chosen.moment, warnings + chosen.warnings)
+
+
+def is_frame_duration(duration_s: float | None) -> bool:
+    """Return whether ActualFrameDuration is that of a frame."""
+    return duration_s is not None and 0 < duration_s <= LONGEST_SCAN_S
 
 
 def average_count_s(duration_s: float, half_life_s: float) -> float:
@@ -128,7 +134,9 @@ def _computed(
     usable = [
         bed
         for bed in beds
-        if bed.duration_s is not None and bed.duration_s > 0 and bed.header.frame_reference_time_s is not None
+        if is_frame_duration(bed.duration_s)
+        and abs(bed.header.frame_reference_time_s or 0.0) <= LONGEST_SCAN_S
+        and bed.header.frame_reference_time_s is not None
     ]
     if not usable:
         return None, ()

@@ -48,6 +48,11 @@ class StoredFormat:
         """The least and the largest number that BitsStored hold."""
         return (-(1 << self.bits - 1), (1 << self.bits - 1) - 1) if self.is_signed else (0, (1 << self.bits) - 1)
 
+    @property
+    def layout(self) -> tuple[bool | None, int]:
+        """What all slices of a series have alike: the sign, and the unused bits above the stored ones."""
+        return self.is_signed, self.high_bit - self.bits
+
     @classmethod
     def of(cls, dataset: Dataset, shape: tuple[int, int]) -> StoredFormat:
         """Return the format that a header tells of.

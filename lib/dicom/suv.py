@@ -60,6 +60,8 @@ def suv_scale(pet: PetHeader, beds: Iterable[BedHeader]) -> Scale:
         type_ = pet.suv_type or ("BSA" if pet.units == "CM2ML" else "BW")
         source = "SUVbw (GML)" if type_ == "BW" else f"SUV by {type_} ({pet.units}) -> SUVbw"
         return Scale(factor.value, source, factor.warnings)
+    if pet.units == "CNTS":
+        _refuse_negative(pet)
     if pet.units == "CNTS" and pet.philips_suv_factor:
         return _philips_scale(pet, pet.philips_suv_factor, tuple(beds))
     return _activity_to_suv(pet, tuple(beds))
@@ -76,6 +78,7 @@ def activity_scale(pet: PetHeader) -> Scale:
         warning = f"Units BQML with SUVType {pet.suv_type}, which goes with SUV: read as Bq/mL"
         return Scale(1.0, "BQML", (warning,) if pet.suv_type else ())
     if pet.units == "CNTS":
+        _refuse_negative(pet)
         if not pet.philips_activity_factor:
             lost = "(7053,xx09) is" if pet.philips_suv_factor else "(7053,xx00) SUV and (7053,xx09) Bq/mL are"
             undelivered = "not in the metadata of the PACS" if pet.undelivered else "missing"
@@ -132,6 +135,12 @@ def _activity_to_suv(pet: PetHeader, beds: tuple[BedHeader, ...]) -> Scale:
         activity.warnings + weight.warnings + dose.warnings + decay.warnings,
         MappingProxyType({bed: of_full_dose / left for bed, left in decay.remaining_by_bed.items()}),
     )
+
+
+def _refuse_negative(pet: PetHeader) -> None:
+    for name, factor in (("00", pet.philips_suv_factor), ("09", pet.philips_activity_factor)):
+        if factor is not None and factor < 0:
+            raise DicomError(f"Philips' private factor (7053,xx{name}) is {factor:g}, expected above 0")
 
 
 def _nuclide(pet: PetHeader) -> Nuclide | None:

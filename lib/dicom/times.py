@@ -6,6 +6,7 @@ import re
 from datetime import datetime, timedelta, timezone
 
 ONE_DAY = timedelta(days=1)
+YEARS = range(1900, 2200)  # others are placeholders
 SUV_TOLERANCE = 0.01  # sources that differ by a smaller share of the SUV agree
 
 
@@ -18,6 +19,8 @@ def parse_datetime(text: str) -> datetime | None:
     try:
         moment = datetime.strptime(f"{date}{hour}{minute or '00'}{second or '00'}", "%Y%m%d%H%M%S")
     except ValueError:
+        return None
+    if moment.year not in YEARS:
         return None
     moment += timedelta(microseconds=int((fraction or "0").ljust(6, "0")))
     if offset is None:

@@ -26,10 +26,10 @@ from lib.imaging.volume import Volume
 from lib.types import FloatArray
 
 SAME_PLACE_MM = 0.1  # how far sform and qform may place the first voxel apart: a fifth of the finest CT pixel
-QUATERNION_RAD = 1e-3  # and by how much their axes may be turned: 32 bits lose up to 9.1e-4 near a half turn, as LPS is
+QUATERNION_RAD = 1.25e-3  # and how far their axes turned: nibabel takes what is within 1.2e-3 of a half turn for one
 HEADER_BYTES = {348: 348, 540: 540}  # NIfTI-1 and NIfTI-2, by their first number
 LARGEST_OFFSET_BYTES = 2**24  # of the voxels; header extensions hold text
-MOST_BEYOND_BYTES = 2**20  # after the voxels, unpacked
+MOST_BEYOND_BYTES = 512  # after the voxels, unpacked: old writers fill the last block; more means wrong dimensions
 MILLIMETRES = (0, 2)  # xyzt_units, the lower three bits: unknown, and mm
 UNITS = {1: "metres", 3: "micrometres"}
 COLOUR, COMPLEX = {128: 3, 2304: 4}, (32, 1792, 2048)  # datatype
@@ -115,7 +115,7 @@ def _header(start: bytes, path: Path) -> Any:
         raise _unreadable(path, "it has no NIfTI header")
     header = (nibabel.Nifti1Header if size == 348 else nibabel.Nifti2Header)(start[:size], check=False)
     header.check_fix(logger=QUIET, error_level=40)
-    if not 0 <= header.get_data_offset() <= LARGEST_OFFSET_BYTES:
+    if not size <= header.get_data_offset() <= LARGEST_OFFSET_BYTES:
         raise _unreadable(path, f"its voxels are said to begin at byte {header.get_data_offset()}")
     return header
 
@@ -180,8 +180,8 @@ def _voxels(file: BinaryIO | gzip.GzipFile, header: Any, shape: tuple[int, int, 
     """Return the scaled voxels, (K, R, C) float32; a packed file is read to its end, where its checksum lies."""
     offset, dtype = header.get_data_offset(), header.get_data_dtype()
     raw = array_from_file(shape, dtype, file, offset=offset, order="F", mmap=False).T
-    if isinstance(file, gzip.GzipFile) and len(file.read(MOST_BEYOND_BYTES + 1)) > MOST_BEYOND_BYTES:
-        raise _unreadable(path, "it goes on long after its voxels")
+    if len(file.read(MOST_BEYOND_BYTES + 1)) > MOST_BEYOND_BYTES:
+        raise _unreadable(path, f"it goes on after its {' x '.join(map(str, shape))} voxels of {dtype.itemsize} bytes")
     slope, inter = header.get_slope_inter()
     if (slope, inter) in ((None, None), (1.0, 0.0)):
         with np.errstate(over="ignore"):  # what 32 bits cannot hold becomes infinite, and is refused as such

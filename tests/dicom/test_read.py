@@ -265,3 +265,10 @@ def test_damage_is_always_an_error_of_ours(tmp_path: Path, seed: int) -> None:
         read = read_ct if found.series.modality == "CT" else read_activity
         with contextlib.suppress(DicomError):
             assert read(found.series).array.shape[0] == len(found.series.files)
+
+
+def test_slices_that_are_stored_in_different_ways_are_refused(tmp_path: Path) -> None:
+    write_series(tmp_path, vary=lambda k: {"PixelRepresentation": 0} if k == 2 else {})
+    (found,) = scan_folder(tmp_path).series
+    with pytest.raises(DicomError, match="its slices differ in PixelRepresentation"):
+        read_ct(found.series)
