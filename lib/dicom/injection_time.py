@@ -43,13 +43,16 @@ class _Case:
 
     @property
     def longest(self) -> timedelta:
+        """How long before the scan an injection can have been."""
         return timedelta(seconds=LONGEST_UPTAKE_HALF_LIVES * self.half_life_s)
 
     @property
     def clock_is_enough(self) -> bool:
+        """Whether a time of day dates the injection."""
         return self.half_life_s < CLOCK_DATES_BELOW_S
 
     def percent(self, difference: timedelta) -> str:
+        """Return what a difference between two times is worth in SUV, for people."""
         ratio = suv_ratio(difference.total_seconds(), self.half_life_s)
         return f"{ratio - 1:.0%}" if ratio < 100 else "more than 100 times"
 

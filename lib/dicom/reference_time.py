@@ -41,6 +41,7 @@ class _Bed:
 
     @property
     def duration_s(self) -> float | None:
+        """ActualFrameDuration."""
         return self.header.frame_duration_s
 
 

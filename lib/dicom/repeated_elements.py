@@ -30,6 +30,7 @@ def read_elements(file: BinaryIO, tags: list[int], *, force: bool) -> Dataset:
     repeated: list[int] = []
 
     def is_at_pixels(tag: BaseTag, *_: object) -> bool:
+        """Note the element, and return whether reading ends here."""
         if tag in seen and tag in tags:
             repeated.append(tag)
         seen.add(tag)
