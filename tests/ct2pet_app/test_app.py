@@ -80,7 +80,7 @@ def test_the_second_slab_of_a_ct_reads_nothing_again(
     app: CT2PETApp, ct_uids: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = infer(app, ct_uids[0], metrics=False)
-    monkeypatch.setattr(uploads_module, "read_ct", lambda series: pytest.fail(f"{series.uid} is read again"))
+    monkeypatch.setattr(uploads_module, "read_ct_series", lambda series: pytest.fail(f"{series.uid} is read again"))
     slab = infer(app, ct_uids[0], slices="2:4", metrics=False)
     both = [read_volume_file(Path(result["file"]), unit=Unit.SUV_BW).array for result in (whole, slab)]
     np.testing.assert_array_equal(both[1], both[0][2:4])
