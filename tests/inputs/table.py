@@ -6,11 +6,12 @@ import shutil
 from pathlib import Path
 
 from tests.inputs.multiframe_cases import MULTI_FRAME_CASES
+from tests.inputs.series_cases import SERIES_CASES
 from tests.inputs.study import InputCase, changed_study, observe
 from tests.inputs.suv_cases import SUV_CASES
 
 DOCUMENT = "docs/dicom-input.md"
-ALL_CASES: dict[str, tuple[InputCase, ...]] = {**SUV_CASES, **MULTI_FRAME_CASES}
+ALL_CASES: dict[str, tuple[InputCase, ...]] = {**SUV_CASES, **SERIES_CASES, **MULTI_FRAME_CASES}
 INTRODUCTION = """# What is read, what is refused, and why
 
 Each row changes one thing in a phantom study (a CT and a PET, F-18, 88.7 kg, 481 MBq at 09:19:19, scan at 10:30) and
