@@ -219,7 +219,7 @@ def _with_declared(
     declared: datetime, series: datetime | None, computed: datetime | None, half_life_s: float
 ) -> Reference:
     """Return the declared moment, unless both other sources agree on another one."""
-    others = {"SeriesTime": series, "AcquisitionTime and FrameReferenceTime": computed}
+    others = {"SeriesTime": series, "what AcquisitionTime and FrameReferenceTime give": computed}
     differing = {
         source: moment
         for source, moment in others.items()
@@ -229,7 +229,7 @@ def _with_declared(
         return Reference(declared)
     said = " and ".join(f"{source} ({_clock(moment)})" for source, moment in differing.items())
     if len(differing) < sum(moment is not None for moment in others.values()):
-        return Reference(declared, (f"{said} contradict the decay correction time {_clock(declared)}, which is used",))
+        return Reference(declared, (f"{said} contradicts the decay correction time {_clock(declared)}, which is used",))
     if series is None or computed is None:
         return Reference(declared, (f"{said} contradicts the decay correction time {_clock(declared)}, which is used",))
     if not matters(series - computed, half_life_s):

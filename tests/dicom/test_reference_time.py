@@ -138,7 +138,7 @@ def test_beds_that_contradict_one_another_are_named_and_the_series_is_used() -> 
         ("20240115103000+0100", "103000", "103000", ""),
         ("20240115101500", "101500", "101500", "decay correction time 2024-01-15 10:15:00, which is used"),
         ("20240115101500", "103000", "103000", "decay correction time 2024-01-15 10:15:00; they are used"),
-        ("20240115103000", "132000", "103000", "SeriesTime (2024-01-15 13:20:00) contradict"),
+        ("20240115103000", "132000", "103000", "SeriesTime (2024-01-15 13:20:00) contradicts"),
         ("20240115140000", "103000", "103000", ""),  # after the scan: when it was stored
     ],
 )  # fmt: skip

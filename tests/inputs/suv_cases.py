@@ -298,7 +298,7 @@ SUV_CASES: dict[str, tuple[InputCase, ...]] = {
                 _private(0x0009, "GEMS_PETD_01", 0x0D, "DT", "20240115103000.00")(study),
             )[0],
             "read with a warning",
-            "contradict the decay correction time 2024-01-15 10:30:00, which is used",
+            "contradicts the decay correction time 2024-01-15 10:30:00, which is used",
         ),
         InputCase(
             "three different times",
