@@ -103,6 +103,11 @@ class PetHeader:
         """Return why an attribute has no value: missing, malformed, or not delivered by the PACS."""
         return absence(keyword, malformed=self.malformed, undelivered=self.undelivered)
 
+    def if_malformed(self, keyword: str, instead: str) -> tuple[str, ...]:
+        """Return the warning that something else is used in place of a malformed attribute; none where it is not."""
+        is_malformed = any(name == keyword for name, _ in self.malformed)
+        return (f"{self.absence(keyword)}: {instead}",) if is_malformed else ()
+
 
 @dataclass(frozen=True)
 class SharedHeader:

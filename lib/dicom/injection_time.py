@@ -77,8 +77,9 @@ def injection_time(pet: PetHeader, reference: datetime, half_life_s: float) -> I
         chosen = _both(case, local, clock, dated, zone_known=zone_known)
     elif local is not None:
         chosen = _dated_only(case, local, dated, zone_known=zone_known)
+        chosen = InjectionTime(chosen.moment, chosen.warnings + pet.if_malformed(TIME, f"{DATETIME} is used"))
     elif clock is not None:
-        chosen = InjectionTime(_place(case, clock))
+        chosen = InjectionTime(_place(case, clock), pet.if_malformed(DATETIME, f"{TIME} is used"))
     else:
         chosen = _private_only(case)
     return _compared_with_private(case, chosen, is_confirmed=local is not None and clock is not None)

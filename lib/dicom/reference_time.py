@@ -68,7 +68,8 @@ def reference_time(pet: PetHeader, beds: tuple[BedHeader, ...], half_life_s: flo
         chosen = _with_declared(declared, series, computed, half_life_s)
     elif series is None:
         assert computed is not None
-        chosen = Reference(computed)
+        said = f"AcquisitionTime and FrameReferenceTime give {_clock(computed)}, which is used"
+        chosen = Reference(computed, pet.if_malformed("SeriesTime", said))
     elif computed is not None and _is_another_day(series, computed, half_life_s):
         chosen = _other_day(series, computed, half_life_s)
     elif _is_later(series, first):

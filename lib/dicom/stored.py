@@ -22,6 +22,7 @@ STORED_TAGS = [
     DOUBLE_PIXELS, PIXEL_DATA,
 ]  # fmt: skip
 ALLOCATED = (8, 16, 32)
+LEFT_ALIGNED_BITS = (10, 12, 14)  # as ACR-NEMA scanners stored them; DICOM has HighBit one below BitsStored
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,10 @@ class StoredFormat:
         high_bit = integer_in(dataset, HIGH_BIT, bits - 1)
         if not 0 < bits <= allocated or not bits - 1 <= high_bit < allocated:
             raise DicomError(f"BitsStored {bits} and HighBit {high_bit} do not fit BitsAllocated {allocated}: damaged")
+        if high_bit != bits - 1 and bits not in LEFT_ALIGNED_BITS:
+            raise DicomError(
+                f"HighBit {high_bit}, expected {bits - 1}, one below BitsStored {bits}: one of them is wrong"
+            )
         sign = integer_in(dataset, PIXEL_REPRESENTATION, -1)
         if sign not in (-1, 0, 1):
             raise DicomError(f"PixelRepresentation {sign}, expected 0 or 1")

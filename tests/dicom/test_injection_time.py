@@ -150,3 +150,10 @@ def test_a_clock_alone_dates_an_injection_below_twelve_hours_of_half_life(half_l
     else:
         with pytest.raises(MissingAttributeError, match="alone does not date an injection"):
             injected(half_life_h * 3600)
+
+
+def test_a_malformed_source_is_named_where_the_other_is_used() -> None:
+    pet = replace(HEADER, malformed=(("RadiopharmaceuticalStartDateTime", "yesterday"),))
+    found = injection_time(pet, SCAN, F18)
+    words = "RadiopharmaceuticalStartDateTime 'yesterday' is malformed: RadiopharmaceuticalStartTime is used"
+    assert (found.moment, found.warnings) == (INJECTED, (words,))

@@ -171,3 +171,10 @@ def test_the_decay_factor_is_compared_with_the_frame_times(factor: float, is_sus
 
 def test_a_decay_factor_of_one_in_the_first_frame_was_not_filled_in() -> None:
     assert found((bed(0, decay_factor=1.0),)) == (START, "")
+
+
+def test_a_malformed_series_time_is_named_where_the_beds_give_it() -> None:
+    pet = replace(HEADER, series_time="", malformed=(("SeriesTime", "NaN"),))
+    reference = reference_time(pet, (bed(0), bed(1)), F18)
+    assert abs((reference.moment - START).total_seconds()) < 1
+    assert "SeriesTime 'NaN' is malformed: AcquisitionTime and FrameReferenceTime give" in reference.warnings[0]

@@ -39,7 +39,12 @@ def test_left_aligned_pixels_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(array[0], stored_pixels(0) - 1000)
 
 
-@pytest.mark.parametrize("bits", [8, 15])
-def test_bits_below_the_stored_ones_that_hold_numbers_are_refused(tmp_path: Path, bits: int) -> None:
-    with pytest.raises(DicomError, match=f"BitsStored {bits} and HighBit 15, but bits below hold numbers"):
+def test_bits_below_the_stored_ones_that_hold_numbers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DicomError, match="BitsStored 12 and HighBit 15, but bits below hold numbers"):
+        read(tmp_path, BitsStored=12, HighBit=15)
+
+
+@pytest.mark.parametrize("bits", [8, 11, 13, 15])
+def test_other_numbers_of_bits_are_never_left_aligned(tmp_path: Path, bits: int) -> None:
+    with pytest.raises(DicomError, match=f"HighBit 15, expected {bits - 1}, one below BitsStored {bits}"):
         read(tmp_path, BitsStored=bits, HighBit=15)
