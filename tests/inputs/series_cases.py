@@ -12,27 +12,19 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from tests.inputs.study import Change, InputCase, each_file
+from tests.inputs.study import Change, InputCase, each_file, set_attributes
 
 CT_MATRIX = 64
 
 
 def ct(**attributes: Any) -> Change:
     """Return a change of every CT file: attributes by keyword; None removes one."""
-    return each_file("CT", lambda dataset, _: _set(dataset, attributes))
+    return each_file("CT", lambda dataset, _: set_attributes(dataset, attributes))
 
 
 def pet(**attributes: Any) -> Change:
     """Return a change of every PET file."""
-    return each_file("PET", lambda dataset, _: _set(dataset, attributes))
-
-
-def _set(dataset: Dataset, attributes: dict[str, Any]) -> None:
-    for keyword, value in attributes.items():
-        if value is None and keyword in dataset:
-            del dataset[keyword]
-        elif value is not None:
-            setattr(dataset, keyword, value)
+    return each_file("PET", lambda dataset, _: set_attributes(dataset, attributes))
 
 
 def as_text(modality: str, keyword: str, text: str) -> Change:
@@ -141,7 +133,7 @@ SERIES_CASES: dict[str, tuple[InputCase, ...]] = {
         InputCase("PixelPaddingValue 65535 outside the circle", each_file("CT", _padded), "read"),
         InputCase(
             "PixelRepresentation differs in one slice",
-            one_slice("CT", lambda dataset: _set(dataset, {"PixelRepresentation": 1})),
+            one_slice("CT", lambda dataset: set_attributes(dataset, {"PixelRepresentation": 1})),
             "refused",
             "its slices differ in PixelRepresentation",
         ),
@@ -161,13 +153,13 @@ SERIES_CASES: dict[str, tuple[InputCase, ...]] = {
         InputCase("time frames of a PET, not called dynamic", _frames, "refused", "time frames (by AcquisitionNumber"),
         InputCase(
             "two frames of reference in one series",
-            one_slice("CT", lambda dataset: _set(dataset, {"FrameOfReferenceUID": "1.2.3.4"})),
+            one_slice("CT", lambda dataset: set_attributes(dataset, {"FrameOfReferenceUID": "1.2.3.4"})),
             "refused",
             "2 frames of reference in one series",
         ),
         InputCase(
             "PatientWeight differs in one slice",
-            one_slice("PET", lambda dataset: _set(dataset, {"PatientWeight": 44})),
+            one_slice("PET", lambda dataset: set_attributes(dataset, {"PatientWeight": 44})),
             "refused",
             "its slices disagree about units, weight, dose or times",
         ),

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydicom import dcmread, dcmwrite
@@ -76,6 +76,15 @@ def each_file(modality: str, change: Callable[[Dataset, int], None]) -> Change:
             dcmwrite(path, dataset)
 
     return apply
+
+
+def set_attributes(dataset: Dataset, attributes: dict[str, Any]) -> None:
+    """Set attributes by keyword; None removes one."""
+    for keyword, value in attributes.items():
+        if value is None and keyword in dataset:
+            del dataset[keyword]
+        elif value is not None:
+            setattr(dataset, keyword, value)
 
 
 def observe(study: Path) -> Observation:

@@ -8,19 +8,21 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from tests.inputs.study import Change, InputCase, each_file
+from tests.inputs.study import Change, InputCase, each_file, set_attributes
 
 HALF_LIFE_S = 6586.2
 
 
 def header(**attributes: Any) -> Change:
     """Return a change of every PET file: attributes by keyword; None removes one."""
-    return each_file("PET", lambda dataset, _: _set(dataset, attributes))
+    return each_file("PET", lambda dataset, _: set_attributes(dataset, attributes))
 
 
 def injection(**attributes: Any) -> Change:
     """Return a change of the injection in every PET file."""
-    return each_file("PET", lambda dataset, _: _set(dataset.RadiopharmaceuticalInformationSequence[0], attributes))
+    return each_file(
+        "PET", lambda dataset, _: set_attributes(dataset.RadiopharmaceuticalInformationSequence[0], attributes)
+    )
 
 
 def nuclide(meaning: str, code: str, half_life_s: float, **attributes: Any) -> Change:
@@ -33,17 +35,9 @@ def nuclide(meaning: str, code: str, half_life_s: float, **attributes: Any) -> C
         item.Radiopharmaceutical = "tracer"
         del item.RadiopharmaceuticalCodeSequence
         dataset.DecayFactor = None
-        _set(item, {"RadionuclideHalfLife": half_life_s, **attributes})
+        set_attributes(item, {"RadionuclideHalfLife": half_life_s, **attributes})
 
     return each_file("PET", change)
-
-
-def _set(dataset: Dataset, attributes: dict[str, Any]) -> None:
-    for keyword, value in attributes.items():
-        if value is None and keyword in dataset:
-            del dataset[keyword]
-        elif value is not None:
-            setattr(dataset, keyword, value)
 
 
 def _private(group: int, creator: str, element: int, vr: str, value: str) -> Change:
@@ -96,7 +90,7 @@ def _gml(suv_type: str, **attributes: Any) -> Change:
         by = {"BW": 1.0, "": 1.0, "LBMJAMES128": mass / 88.7}.get(suv_type, 1.0)
         dataset.Units, dataset.SUVType = "GML", suv_type
         dataset.RescaleSlope = f"{float(dataset.RescaleSlope) * bw * by:.10g}"
-        _set(dataset, attributes)
+        set_attributes(dataset, attributes)
 
     return each_file("PET", change)
 
