@@ -24,7 +24,6 @@ from monailabel.utils.sessions import Sessions
 
 import lib
 from ct2pet_app.batch import BatchSynthesis
-from ct2pet_app.child import end_with_parent, task_process
 from ct2pet_app.datastore.folder import FolderDatastore
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import NotFoundError, RequestError
@@ -34,7 +33,8 @@ from ct2pet_app.models import ModelStore
 from ct2pet_app.recent import RecentVolumes, state_of
 from ct2pet_app.routes.install import install
 from ct2pet_app.scoring import PairScoring, UncertaintyScoring
-from ct2pet_app.server import running_server, stop_server
+from ct2pet_app.server.monai_label import running_server, stop_server
+from ct2pet_app.server.task_process import end_with_parent, task_process
 from ct2pet_app.sessions import CheckedSessions
 from ct2pet_app.settings import AppSettings, did_you_mean
 from ct2pet_app.strategies import DEFAULT, strategies

@@ -11,7 +11,7 @@ from ct2pet_app.datastore.shelf import checked_name
 from ct2pet_app.datastore.studies import FINAL
 from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_request import InferOptions
-from ct2pet_app.progress import REPORT_KEY
+from ct2pet_app.server.task_progress import REPORT_KEY
 from ct2pet_app.settings import did_you_mean
 
 WHICH = ("all", "unlabeled", "labeled")

@@ -18,7 +18,6 @@ from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import RequestError
 from ct2pet_app.loaded import PublishedModel
 from ct2pet_app.models import ModelStore
-from ct2pet_app.progress import REPORT_KEY, CaseReport, report_file
 from ct2pet_app.scores import (
     ExpectedError,
     expected_error_of,
@@ -28,6 +27,7 @@ from ct2pet_app.scores import (
     score_of,
     summary_of,
 )
+from ct2pet_app.server.task_progress import REPORT_KEY, CaseReport, report_file
 from ct2pet_app.settings import did_you_mean
 from ct2pet_app.told import MEASURED
 from lib.dicom.open_ct import read_ct_series

@@ -18,8 +18,8 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.models import ModelStore
-from ct2pet_app.progress import tell_percent
 from ct2pet_app.publish import publish_if_fit
+from ct2pet_app.server.task_progress import tell_percent
 from ct2pet_app.settings import AppSettings
 from ct2pet_app.train_request import TrainRequest, shown_settings
 from lib.errors import PreparedDataError, RecipeError, StudiesError, TrainingError

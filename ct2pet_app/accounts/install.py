@@ -11,7 +11,6 @@ from monailabel.config import settings as monailabel_settings
 from monailabel.endpoints.user.auth import get_current_user
 from starlette.middleware import Middleware
 
-from ct2pet_app import server
 from ct2pet_app.accounts.attempts import Attempts
 from ct2pet_app.accounts.book import AccountBook
 from ct2pet_app.accounts.exposure import listening, refuse_secrets_among_patients, warning
@@ -21,6 +20,7 @@ from ct2pet_app.accounts.roles import enforce_roles
 from ct2pet_app.accounts.tokens import Tokens, signing_key
 from ct2pet_app.errors import SettingsError
 from ct2pet_app.routes.auth import auth_routes
+from ct2pet_app.server import monai_label
 from ct2pet_app.settings import AppSettings
 from lib.errors import OutputError
 
@@ -49,7 +49,7 @@ def install_accounts(application: FastAPI, settings: AppSettings, *, studies: st
         refuse_secrets_among_patients(settings.users, "the users file", folders)
         _install_users_file(application, settings, settings.users)
     elif keycloak:
-        server.put_first(application, keycloak_routes())
+        monai_label.put_first(application, keycloak_routes())
         application.dependency_overrides[get_current_user] = keycloak_user
     told = warning(where, accounts=keycloak or settings.users is not None)
     if told:
@@ -66,7 +66,7 @@ def _install_users_file(application: FastAPI, settings: AppSettings, users: Path
         tokens = Tokens(signing_key(key_file), lifetime_s=settings.token_hours * 3600)
     except OSError as error:
         raise OutputError(f"{key_file}, with which tokens are signed, cannot be kept ({error.strerror})") from error
-    server.put_first(application, auth_routes(book, tokens, Attempts()))
+    monai_label.put_first(application, auth_routes(book, tokens, Attempts()))
     application.dependency_overrides[get_current_user] = user_asking
     enforce_roles()
     layers = application.user_middleware

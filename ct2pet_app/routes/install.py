@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 
-from ct2pet_app import failures, server
 from ct2pet_app.accounts.install import install_accounts
-from ct2pet_app.quiet import keep_names_out
 from ct2pet_app.routes.datastore import datastore_routes
 from ct2pet_app.routes.downloads import download_routes
 from ct2pet_app.routes.infer import infer_routes
@@ -20,7 +18,9 @@ from ct2pet_app.routes.refused import refused_routes
 from ct2pet_app.routes.sample import sample_routes
 from ct2pet_app.routes.studies import studies_routes
 from ct2pet_app.routes.tasks import task_routes
-from ct2pet_app.temporary import TemporaryFolder, remove_leftovers
+from ct2pet_app.server import exception_handlers, monai_label
+from ct2pet_app.server.log_redaction import keep_names_out
+from ct2pet_app.server.temp_dir import TemporaryFolder, remove_leftovers
 from lib.errors import CT2PETError, OutputError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def install(app: CT2PETApp) -> None:
     """Put the app's addresses, threads, error answers and limits into the server; nothing where there is none."""
     keep_names_out(app.studies_datastore.studies.names_on_disk)
-    application = server.running_server()
+    application = monai_label.running_server()
     if application is None:
         return
     try:
@@ -39,17 +39,17 @@ def install(app: CT2PETApp) -> None:
         atexit.register(temporary.close)
     except OSError as error:
         words = f"--conf models_folder {app.settings.models_folder}: cannot be written ({error.strerror})"
-        server.stop_server(OutputError(words))
+        monai_label.stop_server(OutputError(words))
         raise
-    server.put_first(application, server.threaded_twins())
+    monai_label.put_first(application, monai_label.threaded_twins())
     for router in our_routers(app):
-        server.put_first(application, router)
-    server.guard(application, origins=app.settings.origins, limit_bytes=app.settings.max_upload_bytes)
-    failures.answer_errors(application)
+        monai_label.put_first(application, router)
+    monai_label.guard(application, origins=app.settings.origins, limit_bytes=app.settings.max_upload_bytes)
+    exception_handlers.answer_errors(application)
     try:
         install_accounts(application, app.settings, studies=app.studies)
     except CT2PETError as error:
-        server.stop_server(error)
+        monai_label.stop_server(error)
         raise
 
 

@@ -20,9 +20,9 @@ from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.async_tasks.utils import processes, tasks
 
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.progress import REPORT_KEY, forget_reports_but, read_report
 from ct2pet_app.routes.roles import ADMIN, ANNOTATOR, USER
 from ct2pet_app.scores import summary_of
+from ct2pet_app.server.task_progress import REPORT_KEY, forget_reports_but, read_report
 
 if TYPE_CHECKING:
     from ct2pet_app.app import CT2PETApp

@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from monailabel.endpoints import infer, logs, ohif, proxy, wsi_infer
 
 from ct2pet_app.routes.install import our_routers
-from ct2pet_app.server import STOCK
+from ct2pet_app.server.monai_label import STOCK
 from tests.conftest import missing
 from tests.ct2pet_app.attacked import SESSION_OF_LINKS, Attacked, attacked_server
 from tests.ct2pet_app.attacks import Attack, attacks

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi import HTTPException
 
-from ct2pet_app.gate import Gate
+from ct2pet_app.server.request_guard import Gate
 
 HERE, ELSEWHERE = ("127.0.0.1", 8000), ("192.0.2.7", 8000)
 

@@ -148,7 +148,7 @@ def test_a_result_that_does_not_fit_is_a_507(attacked: Attacked) -> None:
 
 def test_temporary_files_of_a_killed_server_are_gone(attacked: Attacked, tmp_path: Path) -> None:
     """Of a living one they are not: its folder is locked."""
-    from ct2pet_app.temporary import remove_if_abandoned
+    from ct2pet_app.server.temp_dir import remove_if_abandoned
 
     folder = next((attacked.server.models / "temporary").iterdir())
     remove_if_abandoned(folder)

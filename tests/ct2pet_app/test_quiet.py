@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ct2pet_app.datastore.listing import StudiesFolder, names_in
-from ct2pet_app.quiet import Discreet, without_names
+from ct2pet_app.server.log_redaction import Discreet, without_names
 from lib.dicom.scan import scan_folder
 
 NAMES = ("/studies/DOE_JANE/CT", "DOE_JANE_0001.dcm", "DOE_JANE")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ct2pet_app.temporary import TemporaryFolder, remove_leftovers
+from ct2pet_app.server.temp_dir import TemporaryFolder, remove_leftovers
 
 
 @pytest.fixture(autouse=True)

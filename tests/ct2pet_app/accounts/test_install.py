@@ -16,7 +16,7 @@ from monailabel.endpoints.user import auth as stock_auth
 from ct2pet_app.accounts.attempts import Attempts
 from ct2pet_app.accounts.install import install_accounts
 from ct2pet_app.routes.roles import ADMIN, USER
-from ct2pet_app.server import guard
+from ct2pet_app.server.monai_label import guard
 from ct2pet_app.settings import AppSettings
 from lib.errors import InputError, OutputError
 from tests.servers import PASSWORD, write_users

@@ -20,8 +20,8 @@ from fastapi.routing import APIRoute
 from monailabel.config import settings as monailabel_settings
 from monailabel.endpoints import activelearning, batch_infer, datastore, info, model, scoring, session, train
 
-from ct2pet_app.failures import LastResort
-from ct2pet_app.gate import Gate
+from ct2pet_app.server.exception_handlers import LastResort
+from ct2pet_app.server.request_guard import Gate
 
 STOCK = (info, model, batch_infer, train, activelearning, scoring, datastore, session)
 

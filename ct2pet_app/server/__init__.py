@@ -1,0 +1,1 @@
+"""The web server around the app: middleware, error responses, logging, temporary files, task processes."""
