@@ -18,6 +18,7 @@ from monailabel.endpoints.user.auth import User
 from monailabel.utils.sessions import SessionInfo
 
 from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.routes.responses import file_response
 from ct2pet_app.routes.roles import ANNOTATOR, USER
 from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.uploads import MOST_FILES, refuse_impostor, require_only_ct, suffix_of, unpack
@@ -33,19 +34,27 @@ DEFAULT_NAME = "upload.nii.gz"
 def datastore_routes(app: CT2PETApp) -> APIRouter:
     """Return the addresses under which files are uploaded, and notes and sessions made."""
     router = APIRouter(route_class=GuardedRoute)
-    hidden: dict[str, Any] = {"include_in_schema": False}
-    by_annotator: dict[str, Any] = {"methods": ["PUT"], **hidden}
-    by_user: dict[str, Any] = {"dependencies": [USER], **hidden}
-    for path in ("/datastore/", "/datastore/image"):
-        router.add_api_route(path, _add_image(app), **by_annotator)
+    by_annotator: dict[str, Any] = {"methods": ["PUT"], "tags": ["Datastore"]}
+    by_user: dict[str, Any] = {"dependencies": [USER]}
+    session: dict[str, Any] = {**by_user, "tags": ["Session"]}
+    router.add_api_route("/datastore/image", _add_image(app), **by_annotator)
+    router.add_api_route("/datastore/", _add_image(app), include_in_schema=False, **by_annotator)
     router.add_api_route("/datastore/label", _save_label(app), **by_annotator)
     router.add_api_route("/datastore/image/info", _note_image(app), **by_annotator)
     router.add_api_route("/datastore/label/info", _note_label(app), **by_annotator)
-    router.add_api_route("/datastore/updatelabelinfo", _note_label(app), **by_annotator)
-    router.add_api_route("/datastore/image", _check_image, methods=["HEAD"], **by_user)
-    router.add_api_route("/session/", _create_session(app), methods=["PUT"], **by_user)
-    router.add_api_route("/session/{session_id}", _session(app), methods=["GET"], **by_user)
-    router.add_api_route("/session/{session_id}", _remove_session(app), methods=["DELETE"], **by_user)
+    router.add_api_route("/datastore/updatelabelinfo", _note_label(app), include_in_schema=False, **by_annotator)
+    router.add_api_route(
+        "/datastore/image", _check_image, methods=["HEAD"], tags=["Datastore"], **by_user, **file_response()
+    )
+    router.add_api_route("/session/", _create_session(app), methods=["PUT"], **session)
+    router.add_api_route(
+        "/session/{session_id}",
+        _session(app),
+        methods=["GET"],
+        **session,
+        **file_response("application/json", "text/plain", "application/octet-stream", "application/gzip"),
+    )
+    router.add_api_route("/session/{session_id}", _remove_session(app), methods=["DELETE"], **session)
     return router
 
 

@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from ct2pet_app.accounts.exposure import listening
 from ct2pet_app.accounts.install import install_accounts
 from ct2pet_app.routes.datastore import datastore_routes
+from ct2pet_app.routes.documentation import documentation_routes
 from ct2pet_app.routes.downloads import download_routes
 from ct2pet_app.routes.infer import infer_routes
 from ct2pet_app.routes.logs import log_routes
@@ -22,6 +23,7 @@ from ct2pet_app.routes.tasks import task_routes
 from ct2pet_app.server import exception_handlers, monai_label
 from ct2pet_app.server.hosts import host_names
 from ct2pet_app.server.log_redaction import keep_names_out
+from ct2pet_app.server.openapi import describe_api
 from ct2pet_app.server.temp_dir import TemporaryFolder, remove_leftovers
 from lib.errors import CT2PETError, OutputError
 
@@ -43,8 +45,9 @@ def install(app: CT2PETApp) -> None:
         words = f"--conf models_folder {app.settings.models_folder}: cannot be written ({error.strerror})"
         monai_label.stop_server(OutputError(words))
         raise
+    stock_routes = list(application.router.routes)
     monai_label.put_first(application, monai_label.threaded_twins())
-    for router in our_routers(app):
+    for router in (*our_routers(app), documentation_routes(application)):
         monai_label.put_first(application, router)
     monai_label.guard(
         application,
@@ -59,6 +62,7 @@ def install(app: CT2PETApp) -> None:
     except CT2PETError as error:
         monai_label.stop_server(error)
         raise
+    describe_api(application, [route for route in application.router.routes if route not in stock_routes])
 
 
 def _folders(app: CT2PETApp) -> dict[str, str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from monailabel.config import settings as monailabel_settings
 from monailabel.endpoints import activelearning, batch_infer, datastore, info, model, scoring, session, train
@@ -25,6 +26,7 @@ from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.server.request_guard import Gate
 from ct2pet_app.server.response_guard import ResponseGuard
 
+DOWNLOADS = ("/datastore/image", "/datastore/label")  # the stock addresses that give a file
 STOCK = (info, model, batch_infer, train, activelearning, scoring, datastore, session)
 
 
@@ -55,9 +57,21 @@ def threaded_twins() -> APIRouter:
         for route in module.router.routes:
             if isinstance(route, APIRoute):
                 twins.add_api_route(
-                    route.path, in_thread(route.endpoint), methods=sorted(route.methods or ()), include_in_schema=False
+                    route.path,
+                    in_thread(route.endpoint),
+                    methods=sorted(route.methods or ()),
+                    summary=route.summary,
+                    tags=route.tags,
+                    deprecated=route.deprecated,
+                    responses={200: {"content": {"application/octet-stream": {}}}} if _is_download(route) else None,
+                    response_class=Response if _is_download(route) else JSONResponse,
+                    include_in_schema=route.include_in_schema,
                 )
     return twins
+
+
+def _is_download(route: APIRoute) -> bool:
+    return route.path in DOWNLOADS and bool((route.methods or set()) & {"GET", "HEAD"})
 
 
 def in_thread(endpoint: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
@@ -66,7 +80,7 @@ def in_thread(endpoint: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[...
     def run(**arguments: Any) -> Any:
         return asyncio.run(endpoint(**arguments))
 
-    run.__name__ = endpoint.__name__
+    run.__name__, run.__doc__ = endpoint.__name__, endpoint.__doc__
     run.__signature__ = inspect.signature(endpoint)  # type: ignore[attr-defined]
     return run
 
