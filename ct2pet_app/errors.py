@@ -6,6 +6,7 @@
     ├── BusyError                   503   too many requests are waiting
     ├── ClientGoneError             499   nobody waits for the answer
     ├── RemoteError                 502   of the engine: the PACS does not answer as it should
+    │   └── FetchCancelledError     499   of the engine: nobody waits for what the PACS would send
     ├── OutputError                 507   of the engine: no room on the disk
     └── InputError                  400
         ├── RequestError            400   a request with a wrong or missing word
@@ -16,7 +17,7 @@
 
 from __future__ import annotations
 
-from lib.errors import CT2PETError, InputError, ModelNotTrainedError, OutputError, RemoteError
+from lib.errors import CT2PETError, FetchCancelledError, InputError, ModelNotTrainedError, OutputError, RemoteError
 
 
 class BusyError(CT2PETError):
@@ -42,6 +43,7 @@ class NotFoundError(InputError):
 STATUS: tuple[tuple[type[CT2PETError], int], ...] = (
     (BusyError, 503),
     (ClientGoneError, 499),
+    (FetchCancelledError, 499),
     (RemoteError, 502),
     (OutputError, 507),
     (NotFoundError, 404),

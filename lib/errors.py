@@ -7,6 +7,7 @@ The tree, and what a door does with it (``main.py`` exits with the code, the ser
     ├── DownloadError                  1    500   an archive that cannot be reached or sends too little
     ├── OutputError                    1    500   a result that cannot be written (disk full)
     ├── RemoteError                    1    502   a PACS that cannot be reached, refuses us or breaks off
+    │   └── FetchCancelledError        1    499   a fetch that ended because nobody waits for it
     └── InputError                     2    400   the user's input; the message says the way out
         ├── StudiesError               2    400   a folder of studies that holds nothing usable
         ├── DicomError                 2    400   a file or series that is not what it must be
@@ -40,6 +41,10 @@ class DownloadError(CT2PETError):
 
 class RemoteError(CT2PETError):
     """A PACS that cannot be reached, refuses us, breaks off, or says what cannot be understood."""
+
+
+class FetchCancelledError(RemoteError):
+    """A fetch from a PACS that was cancelled by its caller; what arrived before stays in the cache."""
 
 
 class OutputError(CT2PETError):
