@@ -44,7 +44,7 @@ def break_volume(rng: random.Random, name: str, file: bytes) -> Mutant:
     content = gzip.decompress(file) if packed else file
     broken, what = KINDS[kind](rng, name, content)
     if packed and kind != "volume packing":
-        broken = gzip.compress(broken, 1)
+        broken = _gzip(broken)
     return Mutant(kind, f"{name}: {what}", {name: broken}, "")
 
 
@@ -83,9 +83,9 @@ def _shape(rng: random.Random, name: str, content: bytes) -> tuple[bytes, str]:
         return bytes(changed) + numbers, what
     if name.endswith(".nrrd"):
         head = _line(head, b"dimension", f"dimension: {len(sizes)}".encode())
-        packed = gzip.compress(numbers, 1) if filled else numbers
+        packed = _gzip(numbers) if filled else numbers
         return _line(head, b"sizes", f"sizes: {text}".encode()) + packed, what
-    packed = zlib.compress(numbers, 1) if filled else numbers
+    packed = _zlib(numbers) if filled else numbers
     head = _line(head, b"CompressedDataSize", f"CompressedDataSize = {len(packed)}".encode())
     head = _line(head, b"NDims", f"NDims = {len(sizes)}".encode())
     return _line(head, b"DimSize", f"DimSize = {text}".encode()) + packed, what
@@ -113,16 +113,16 @@ def _packing(rng: random.Random, name: str, content: bytes) -> tuple[bytes, str]
         whole = head + numbers
     else:
         whole = gzip.decompress(numbers) if name.endswith(".nrrd") else zlib.decompress(numbers)
-    pack = zlib.compress if name.endswith(".mha") else gzip.compress
+    pack = _zlib if name.endswith(".mha") else _gzip
     kind = rng.randrange(6)
     half = rng.randrange(len(whole))
     packed = {
-        0: lambda: pack(whole[:half], 1),
-        1: lambda: pack(whole + bytes(rng.choice([1, 511, 10**6, 3 * 10**7])), 1),
-        2: lambda: pack(whole[:half], 1) + pack(whole[half:], 1),
-        3: lambda: pack(whole, 1)[: -rng.randrange(1, 40)],
-        4: lambda: pack(whole, 1) + rng.randbytes(40),
-        5: lambda: bytes(a ^ (rng.random() < 0.001) for a in pack(whole, 1)),
+        0: lambda: pack(whole[:half]),
+        1: lambda: pack(whole + bytes(rng.choice([1, 511, 10**6, 3 * 10**7]))),
+        2: lambda: pack(whole[:half]) + pack(whole[half:]),
+        3: lambda: pack(whole)[: -rng.randrange(1, 40)],
+        4: lambda: pack(whole) + rng.randbytes(40),
+        5: lambda: bytes(a ^ (rng.random() < 0.001) for a in pack(whole)),
     }[kind]()
     what = ("half packed", "more packed", "two members", "torn", "rubbish behind", "bits flipped")[kind]
     if name.endswith(".gz"):
@@ -137,6 +137,14 @@ def _parts(name: str, content: bytes) -> tuple[bytes, bytes]:
     end = b"\n\n" if name.endswith(".nrrd") else b"LOCAL\n"
     head, ending, numbers = content.partition(end)
     return head + ending, numbers
+
+
+def _gzip(content: bytes) -> bytes:
+    return gzip.compress(content, 1, mtime=0)  # the same mutant at any time
+
+
+def _zlib(content: bytes) -> bytes:
+    return zlib.compress(content, 1)
 
 
 def _line(content: bytes, key: bytes, line: bytes) -> bytes:
