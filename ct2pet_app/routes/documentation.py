@@ -58,8 +58,8 @@ def _overview(server: FastAPI) -> Any:
     def overview() -> HTMLResponse:
         """List the operations."""
         rows = [
-            f"<tr><td><code>{method.upper()} {_text(path)}</code></td><td>{_text(operation.get('summary', ''))}</td></tr>"
-            for path, method, operation in _operations(server)
+            f"<tr><td><code>{name.upper()} {_text(path)}</code></td><td>{_text(found.get('summary', ''))}</td></tr>"
+            for path, name, found in _operations(server)
         ]
         links = '<a href="docs">Parameters and responses</a>, <a href="openapi.json">OpenAPI</a>'
         return _page("addresses", links, f"<table>{''.join(rows)}</table>")

@@ -38,9 +38,10 @@ def install(app: CT2PETApp) -> None:
     if application is None:
         return
     try:
-        remove_leftovers(app.settings.models_folder)
         temporary = TemporaryFolder(app.settings.models_folder / "temporary")
         atexit.register(temporary.close)
+        remove_leftovers(app.settings.models_folder, is_alone=temporary.is_alone)
+        app.studies_datastore.remove_leftovers()
     except OSError as error:
         words = f"--conf models_folder {app.settings.models_folder}: cannot be written ({error.strerror})"
         monai_label.stop_server(OutputError(words))
@@ -62,7 +63,8 @@ def install(app: CT2PETApp) -> None:
     except CT2PETError as error:
         monai_label.stop_server(error)
         raise
-    describe_api(application, [route for route in application.router.routes if route not in stock_routes])
+    served = [route for route in application.router.routes if route not in stock_routes]
+    describe_api(application, served, {"model": app.models.names, **app.task_names})
 
 
 def _folders(app: CT2PETApp) -> dict[str, str]:

@@ -44,7 +44,7 @@ def task_routes(app: CT2PETApp) -> APIRouter:
         router.add_api_route(path, _status(app, task), methods=["GET"], dependencies=[USER], tags=tags[task])
         router.add_api_route(path, _stop(task), methods=["DELETE"], dependencies=[role], tags=tags[task])
     by_annotator: dict[str, Any] = {"methods": ["POST"], "dependencies": [ANNOTATOR], "tags": tags[SCORING]}
-    router.add_api_route("/scoring/", _score_all(app), include_in_schema=False, **by_annotator)
+    router.add_api_route("/scoring/", _score_all(app), deprecated=True, **by_annotator)
     router.add_api_route("/scoring/{method}", _score(app), **by_annotator)
     batch: dict[str, Any] = {"methods": ["POST"], "dependencies": [ADMIN], "tags": tags[BATCH]}
     router.add_api_route("/batch/infer/{model}", _batch(app), **batch)

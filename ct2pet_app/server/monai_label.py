@@ -16,7 +16,6 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from monailabel.config import settings as monailabel_settings
 from monailabel.endpoints import activelearning, batch_infer, datastore, info, model, scoring, session, train
@@ -26,7 +25,6 @@ from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.server.request_guard import Gate
 from ct2pet_app.server.response_guard import ResponseGuard
 
-DOWNLOADS = ("/datastore/image", "/datastore/label")  # the stock addresses that give a file
 STOCK = (info, model, batch_infer, train, activelearning, scoring, datastore, session)
 
 
@@ -63,15 +61,8 @@ def threaded_twins() -> APIRouter:
                     summary=route.summary,
                     tags=route.tags,
                     deprecated=route.deprecated,
-                    responses={200: {"content": {"application/octet-stream": {}}}} if _is_download(route) else None,
-                    response_class=Response if _is_download(route) else JSONResponse,
-                    include_in_schema=route.include_in_schema,
                 )
     return twins
-
-
-def _is_download(route: APIRoute) -> bool:
-    return route.path in DOWNLOADS and bool((route.methods or set()) & {"GET", "HEAD"})
 
 
 def in_thread(endpoint: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
