@@ -21,6 +21,7 @@ from ct2pet_app.routes.sample import sample_routes
 from ct2pet_app.routes.studies import studies_routes
 from ct2pet_app.routes.tasks import task_routes
 from ct2pet_app.server import exception_handlers, monai_label
+from ct2pet_app.server.connections import close_idle_connections, raise_open_files_limit
 from ct2pet_app.server.hosts import host_names
 from ct2pet_app.server.log_redaction import keep_names_out
 from ct2pet_app.server.openapi import describe_api
@@ -46,6 +47,8 @@ def install(app: CT2PETApp) -> None:
         words = f"--conf models_folder {app.settings.models_folder}: cannot be written ({error.strerror})"
         monai_label.stop_server(OutputError(words))
         raise
+    raise_open_files_limit()
+    close_idle_connections()
     stock_routes = list(application.router.routes)
     monai_label.put_first(application, monai_label.threaded_twins())
     for router in (*our_routers(app), documentation_routes(application)):

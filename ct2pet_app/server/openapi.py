@@ -29,6 +29,7 @@ ALWAYS = {
     404: "There is no such model, image, label, session or task",
     414: "The query is too long",
     422: "A parameter has the wrong type",
+    431: "Too many or too large headers",
     500: "An unexpected error; the server's log has details",
     502: "The PACS or Keycloak does not respond as it should",
     503: "Too many requests are waiting, or the accounts cannot be read",

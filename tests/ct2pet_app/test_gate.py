@@ -183,6 +183,11 @@ def test_ambiguous_or_compressed_bodies_are_refused(headers: dict[str, str], sta
     assert ask({"host": "localhost", **headers})[0] == status
 
 
+@pytest.mark.parametrize("headers", [{"cookie": "x" * 40_000}, {f"x-{number}": "1" for number in range(200)}])
+def test_too_many_or_too_large_headers_are_refused(headers: dict[str, str]) -> None:
+    assert ask({"host": "localhost", **headers})[0] == 431
+
+
 def test_a_body_at_the_limit_passes() -> None:
     half = b"x" * (MAX_JSON_BYTES // 2)
     assert ask({"host": "localhost", "content-length": str(MAX_JSON_BYTES)}, half, half) == (200, MAX_JSON_BYTES)
