@@ -16,6 +16,7 @@ from ct2pet_app.server.request_body import SCOPE_KEY, RequestBody
 BAD_REQUEST, FORBIDDEN, URI_TOO_LONG, UNSUPPORTED_MEDIA_TYPE, HEADERS_TOO_LARGE = 400, 403, 414, 415, 431
 MAX_QUERY_BYTES = 8_000
 MAX_HEADERS, MAX_HEADER_BYTES = 100, 32_000  # uvicorn's own limit holds only for heads that arrive in parts
+FOREIGN_SITES = ("cross-site", "same-site")  # what a browser says of a page that embeds an image, without an Origin
 CONTROL_BYTES = re.compile(rb"[\x00-\x1f\x7f]")
 
 Refusal = tuple[int, str]
@@ -67,6 +68,9 @@ class Gate:
             return FORBIDDEN, (
                 f"web pages of {origin[:100]} may not use this server; its owner can allow them with --conf origins"
             )
+        site, mode = headers.get(b"sec-fetch-site", ""), headers.get(b"sec-fetch-mode", "")
+        if not origin and not self._origins and site in FOREIGN_SITES and mode != "navigate":
+            return FORBIDDEN, "web pages of other sites may not load anything from this server"
         if not is_ip_address(host[0]) and host[0] not in self._hosts:
             return FORBIDDEN, (
                 f"this server is not called {host[0][:100]}; use its IP address, or, as for the name of a reverse "
