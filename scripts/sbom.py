@@ -1,4 +1,4 @@
-"""Join two bills of materials by cyclonedx-py: the locked packages, with licences and dependencies of the installed ones.
+"""Join two bills of materials by cyclonedx-py: locked packages, with licences and dependencies as installed.
 
 Called by scripts/sbom. Hashes are left out: each package has one for every platform, and locks/ holds them.
 """
@@ -10,14 +10,25 @@ from typing import Any
 
 # Native libraries inside wheels, which no tool sees: versions that the libraries state themselves (see the test)
 BUNDLED = {
-    "simpleitk": {"ITK": "5.4.8", "GDCM": "3.2.5", "zlib-ng": "2.1.6", "libpng": "1.6.43"},
+    "simpleitk": {
+        "ITK": "5.4.8",
+        "GDCM": "3.2.5",
+        "OpenJPEG": "2.3.0",
+        "zlib-ng": "2.1.6",
+        "libpng": "1.6.43",
+        "HDF5": "1.12.1",
+        "expat": "2.4.1",
+    },
     "itk-io": {"ITK": "5.4.7", "GDCM": "3.2.5"},
 }
 
 
 def join(locked: dict[str, Any], installed: dict[str, Any]) -> dict[str, Any]:
     """Return the bill of the locked packages; `installed` gives licences, descriptions and dependencies."""
-    seen = {component["name"].lower().replace("_", "-").replace(".", "-"): component for component in installed["components"]}
+    seen = {
+        component["name"].lower().replace("_", "-").replace(".", "-"): component
+        for component in installed["components"]
+    }
     refs = {component["bom-ref"]: name for name, component in seen.items()}
     components, names = [], set()
     for entry in locked["components"]:
@@ -32,7 +43,10 @@ def join(locked: dict[str, Any], installed: dict[str, Any]) -> dict[str, Any]:
             ]
         components.append(ours)
     dependencies = [
-        {"ref": refs[entry["ref"]], "dependsOn": sorted({refs[ref] for ref in entry.get("dependsOn", []) if refs[ref] in names})}
+        {
+            "ref": refs[entry["ref"]],
+            "dependsOn": sorted({refs[ref] for ref in entry.get("dependsOn", []) if refs[ref] in names}),
+        }
         for entry in installed["dependencies"]
         if refs.get(entry["ref"]) in names
     ]
@@ -42,7 +56,12 @@ def join(locked: dict[str, Any], installed: dict[str, Any]) -> dict[str, Any]:
         "specVersion": locked["specVersion"],
         "version": 1,
         "metadata": {
-            "component": {"type": "application", "bom-ref": "ct2pet", "name": "ct2pet", "licenses": [{"license": {"id": "Apache-2.0"}}]},
+            "component": {
+                "type": "application",
+                "bom-ref": "ct2pet",
+                "name": "ct2pet",
+                "licenses": [{"license": {"id": "Apache-2.0"}}],
+            },
             "tools": locked["metadata"]["tools"],
         },
         "components": sorted(components, key=lambda component: component["name"]),
