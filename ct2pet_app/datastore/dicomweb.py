@@ -22,7 +22,8 @@ from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.settings import AppSettings
 from lib.dicom.index import Content, HeaderIndex, IndexedFile
 from lib.dicom.remote.cache import SeriesCache
-from lib.dicom.remote.pacs import Pacs, Prefixes, RemoteSeries
+from lib.dicom.remote.metadata import RemoteSeries
+from lib.dicom.remote.pacs import Pacs, Prefixes
 from lib.dicom.remote.session import Credentials
 from lib.dicom.scan import ScannedSeries, ScanReport, SkippedFile, studies_of
 from lib.dicom.scanned_series import judge_series
