@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, wait
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from pydicom import dcmread
 
 from lib.dicom.read_header import is_plain_encoding, read_header
 from lib.dicom.remote.budget import AnswerError
+from lib.dicom.remote.daemon_pool import DaemonPool
 from lib.dicom.remote.pacs import Pacs
 from lib.dicom.remote.session import CONNECTIONS
 from lib.errors import DicomError, FetchCancelledError, RemoteError
@@ -116,7 +117,7 @@ class SeriesCache:
     def _fetch_together(self, paths: list[Path], series: Series, limits: _Limits) -> None:
         """Fetch instances over several connections; this thread alone asks whether it is cancelled."""
         ended = threading.Event()
-        with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="wado") as pool:
+        with DaemonPool(min(CONNECTIONS, len(paths)), "wado") as pool:
             pending = {pool.submit(self._fetch_instance, path, series, limits.deadline, ended.is_set) for path in paths}
             try:
                 while pending:

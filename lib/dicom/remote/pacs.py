@@ -19,7 +19,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from dicomweb_client.uri import URI
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from lib.dicom.remote.budget import AnswerError, ResponseBudget
@@ -38,7 +37,15 @@ from lib.dicom.remote.metadata import (
 )
 from lib.dicom.remote.multipart import DICOM, RELATED, dicom_part
 from lib.dicom.remote.session import Credentials, HttpStatusError, PacsSession, ResponseBody, Result, checked_url
-from lib.dicom.remote.store import ACCEPTED, StoreRequest, refuse_unconfirmed, store_request, store_response
+from lib.dicom.remote.store import (
+    ACCEPTED,
+    StoreRequest,
+    batches_of,
+    read_instance,
+    refuse_unconfirmed,
+    store_request,
+    store_response,
+)
 from lib.errors import CT2PETError, DicomError, InputError
 from lib.types import never_cancelled
 
@@ -49,7 +56,6 @@ MAX_PAGE_BYTES = 2**26  # a row has 1 or 2 kB, and a PACS may ignore the limit i
 MIN_METADATA_BYTES, METADATA_BYTES_PER_INSTANCE, MAX_METADATA_BYTES = 2**25, 2**16, 2**29
 MAX_INSTANCE_BYTES = 2**30  # 2,000 uncompressed frames of 512 x 512; on disk, 64 kB of it at a time in memory
 MAX_STORE_RESPONSE_BYTES = 2**24
-STORED_AT_ONCE_BYTES = 32 * 10**6  # in one request; a PACS's web server has a limit of its own
 GONE = frozenset({404, 410})
 CONFLICT = 409  # of STOW-RS: no instance was stored, and the body says why
 ACCEPT_JSON = {"Accept": "application/dicom+json, application/json"}
@@ -84,7 +90,12 @@ class Pacs:
         self._session = PacsSession(self.url, credentials)
 
     def find_series(
-        self, modality: str, filters: Mapping[str, str] | None = None, *, deadline: float = math.inf
+        self,
+        modality: str,
+        filters: Mapping[str, str] | None = None,
+        *,
+        deadline: float = math.inf,
+        cancelled: Callable[[], bool] = never_cancelled,
     ) -> tuple[RemoteSeries, ...]:
         """Return all series of a modality, in the order of their UIDs.
 
@@ -92,6 +103,7 @@ class Pacs:
             modality: CT or PT.
             filters: Further attributes to match, by keyword.
             deadline: By `time.monotonic()`, for all pages.
+            cancelled: Whether nobody needs it any more.
 
         Raises:
             RemoteError: The PACS cannot be asked, its answer cannot be understood, or it has too many series.
@@ -105,7 +117,7 @@ class Pacs:
                 f"{self._qido}/series?{query}",
                 series_rows,
                 "its list of series",
-                self._budget(MAX_PAGE_BYTES, deadline=deadline),
+                self._budget(MAX_PAGE_BYTES, deadline=deadline, cancelled=cancelled),
             )
             rows += len(page)
             new = {series.uid: series for series in page if series and series.uid not in found}
@@ -119,7 +131,12 @@ class Pacs:
                 return tuple(series for _, series in sorted(found.items()) if series.modality == modality)
 
     def read_headers(
-        self, series: RemoteSeries, folder: Path, *, deadline: float = math.inf
+        self,
+        series: RemoteSeries,
+        folder: Path,
+        *,
+        deadline: float = math.inf,
+        cancelled: Callable[[], bool] = never_cancelled,
     ) -> Iterator[Headers | str]:
         """Yield the headers of each instance's slices, or the reason why it has none; paths are `folder`/<UID>.dcm.
 
@@ -127,6 +144,7 @@ class Pacs:
             series: Whose.
             folder: Where its files will lie.
             deadline: By `time.monotonic()`, for all that is fetched.
+            cancelled: Whether nobody needs it any more.
 
         Raises:
             DicomError: The series is no longer in the PACS.
@@ -139,22 +157,25 @@ class Pacs:
                 f"{URI(self._wado, series.study_uid, series.uid)}/metadata",
                 lambda body: list(headers_of_items(json_items(body.chunks()), series, folder)),
                 what,
-                self._budget(size, deadline=deadline),
+                self._budget(size, deadline=deadline, cancelled=cancelled),
             )
         incomplete = [one for one in found if isinstance(one, Mapping)]
-        wholes = iter(whole_instances(incomplete, partial(self._whole_or_none, series, deadline), what=what))
+        wholes = iter(whole_instances(incomplete, partial(self._whole_or_none, series, deadline, cancelled), what=what))
         for one in found:
             yield headers_of_instance(one, series, folder, next(wholes)) if isinstance(one, Mapping) else one
 
-    def _whole_or_none(self, series: RemoteSeries, deadline: float, instance: Mapping[str, Any]) -> Dataset | None:
+    def _whole_or_none(
+        self, series: RemoteSeries, deadline: float, cancelled: Callable[[], bool], instance: Mapping[str, Any]
+    ) -> Dataset | None:
         """Return an instance without its pixels; None where the PACS refuses it, has it no longer, or sends none."""
         uid = first_value(instance, SOP_UID)
         if not UID.fullmatch(uid):
             return None
         try:
             with tempfile.NamedTemporaryFile(prefix="ct2pet-", suffix=".dcm") as file:
-                self.fetch(series.study_uid, series.uid, uid, Path(file.name), deadline=deadline)
-                return read_whole(Path(file.name))
+                path = Path(file.name)
+                self.fetch(series.study_uid, series.uid, uid, path, deadline=deadline, cancelled=cancelled)
+                return read_whole(path)
         except (DicomError, HttpStatusError, AnswerError) as error:  # unreachable: the series is asked for again later
             logger.warning("%s", error)
             return None
@@ -204,7 +225,7 @@ class Pacs:
             RemoteError: The PACS cannot be asked, refuses an instance, or does not confirm that it has stored it; what
                 it took before stays there.
         """
-        for batch in _batches(instances):
+        for batch in batches_of(instances):
             self._store(store_request(batch))
 
     def _store(self, request: StoreRequest) -> None:
@@ -229,7 +250,7 @@ class Pacs:
         Raises:
             DicomError: A file is damaged.
         """
-        self.store(map(_instance_in, files))
+        self.store(map(read_instance, files))
 
     def _budget(self, max_bytes: int, **limits: Any) -> ResponseBudget:
         return ResponseBudget(self.url, max_bytes=max_bytes, **limits)
@@ -256,13 +277,6 @@ class Pacs:
             raise AnswerError(f"{self.url}: {what} cannot be understood ({type(error).__name__}: {words})") from error
 
 
-def _instance_in(path: Path) -> Dataset:
-    try:
-        return dcmread(path)
-    except Exception as error:  # a damaged file can make a parser raise anything
-        raise DicomError(f"{path.name}: damaged DICOM file ({error}); send it again") from error
-
-
 @contextlib.contextmanager
 def _may_be_gone(what: str) -> Iterator[None]:
     """Turn the PACS's answer that it does not have something into a DicomError: it was listed before."""
@@ -272,16 +286,3 @@ def _may_be_gone(what: str) -> Iterator[None]:
         if error.status in GONE:
             raise DicomError(f"{what} is not in the PACS any more ({error.status})") from error
         raise
-
-
-def _batches(instances: Iterable[Dataset]) -> Iterator[list[Dataset]]:
-    batch: list[Dataset] = []
-    size = 0
-    for instance in instances:
-        batch.append(instance)
-        size += len(instance.get("PixelData", b""))
-        if size >= STORED_AT_ONCE_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

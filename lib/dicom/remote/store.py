@@ -9,20 +9,44 @@ import io
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from pydicom import dcmwrite
+from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 
 from lib.dicom.remote.json_items import json_items
 from lib.dicom.remote.multipart import DICOM, RELATED
 from lib.dicom.remote.session import ResponseBody
-from lib.errors import RemoteError
+from lib.errors import DicomError, RemoteError
 
 ACCEPTED = "application/dicom+json, application/json;q=0.8, application/dicom+xml;q=0.5"
 REFERENCED, FAILED, OTHER_FAILURES, SOP_UID, FAILURE_REASON = "00081199", "00081198", "0008119A", "00081155", "00081197"
+STORED_AT_ONCE_BYTES = 32 * 10**6  # in one request; a PACS's web server has a limit of its own
 MAX_CONTENT_TYPE = 80  # characters of it in a message
+
+
+def read_instance(path: Path) -> Dataset:
+    """Return a DICOM file; DicomError where it is damaged."""
+    try:
+        return dcmread(path)
+    except Exception as error:  # a damaged file can make a parser raise anything
+        raise DicomError(f"{path.name}: damaged DICOM file ({error}); send it again") from error
+
+
+def batches_of(instances: Iterable[Dataset]) -> Iterator[list[Dataset]]:
+    """Yield instances, as many at a time as go into one request."""
+    batch: list[Dataset] = []
+    size = 0
+    for instance in instances:
+        batch.append(instance)
+        size += len(instance.get("PixelData", b""))
+        if size >= STORED_AT_ONCE_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 @dataclass(frozen=True)
