@@ -34,7 +34,8 @@ from ct2pet_app.recent import RecentVolumes, state_of
 from ct2pet_app.routes.install import install
 from ct2pet_app.scoring import PairScoring, UncertaintyScoring
 from ct2pet_app.server.monai_label import running_server, stop_server
-from ct2pet_app.server.task_process import end_with_parent, task_process
+from ct2pet_app.server.task_process import task_process
+from ct2pet_app.server.task_runner import TaskRunner
 from ct2pet_app.sessions import CheckedSessions
 from ct2pet_app.settings import AppSettings, did_you_mean
 from ct2pet_app.strategies import DEFAULT, strategies
@@ -58,6 +59,7 @@ class CT2PETApp(MONAILabelApp):
             stop_server(error)
             raise
         self.models = ModelStore(self.settings)
+        self.task_runner = TaskRunner(self.settings.models_folder)
         self._recent = RecentVolumes()
         words = {"name": "ct2pet", "description": DESCRIPTION, "version": lib.__version__}
         super().__init__(app_dir, studies, conf or {}, **words, labels=["PET"])
@@ -160,6 +162,8 @@ class CT2PETApp(MONAILabelApp):
         options = InferOptions.from_params(params)
         if options.save_label and source.image_id is None:
             raise RequestError("save_label: a label belongs to an image of the datastore; add the CT there first")
+        if options.save_label:
+            self.studies_datastore.labels.refuse_to_replace(source.image_id or "", options.label_tag)
         task = self._infers[self.models.known(model)]
         if source.files:
             read = partial(self._recent.volume, (source.name, state_of(source.files)), source.read)
@@ -167,32 +171,32 @@ class CT2PETApp(MONAILabelApp):
         store = self.studies_datastore.store_series
         path, told = task({"source": source, "options": options, "store": store, "gone": gone})
         if options.save_label:
-            self.datastore().save_label(
-                source.image_id or "", path, options.label_tag, {"model": model, "params": told}
-            )
+            record = {"model": model, "params": told}
+            self.studies_datastore.labels.save_synthetic(source.image_id or "", Path(path), options.label_tag, record)
         return {"label": path, "tag": options.label_tag, "file": path, "params": told}
 
-    def session_source(self, session_id: str) -> CTSource:
-        """Return the CT of a session.
+    def session_source(self, session_id: str, *, owner: str | None = None) -> CTSource:
+        """Return the CT of a session, which must be of that owner; of anybody where it is None.
 
         Raises:
             NotFoundError: No such session, or it has expired.
         """
         sessions = self.sessions()
-        session = None if sessions is None else sessions.get_session(session_id)
+        session = None if sessions is None else sessions.get_session(session_id, owner=owner)
         if session is None:
             raise NotFoundError(f"no session {session_id[:80]!r}: it has expired, or never was; create it again")
         return source_of_file(Path(session.image), Path(session.image).name, kept=True)
 
-    def check_training(self, model: str, params: Mapping[str, Any]) -> None:
-        """Return when a training with these parameters can begin.
+    def check_training(self, model: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the request of the training's process, where a training with these parameters can begin.
 
         Raises:
             NotFoundError: No such model.
             InputError: A word that is not understood, or no pair to train on.
         """
-        self._trainer(model).read_request(params)
+        settings = self._trainer(model).read_request(params).settings
         require_pairs(tuple(self.studies_datastore.listing().pairs.values()), self.studies_datastore)
+        return {"model": model, **settings}
 
     def training_stats(self, model: str) -> dict[str, Any]:
         """Return how the newest training of a model does, or did; empty before the first, and where nobody may train.
@@ -246,15 +250,15 @@ class CT2PETApp(MONAILabelApp):
         with task_process(f"scoring {name}"):
             return self.scoring_method(name)(request, datastore or self.datastore())
 
-    def check_batch(self, request: Mapping[str, Any]) -> None:
-        """Return when such a batch can begin.
+    def check_batch(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the request of the batch's process, where such a batch can begin.
 
         Raises:
             InputError: A word that is not understood, no such model, or one that is not trained.
         """
         if not isinstance(self._batch_infer, BatchSynthesis):
             raise NotFoundError("batches are switched off on this server (MONAI_LABEL_TASKS_BATCH_INFER)")
-        self._batch_infer.read_request(request)
+        return self._batch_infer.read_request(request)[0].settings
 
     def batch_infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Return what became of each image; see `batch.py`."""
@@ -263,7 +267,7 @@ class CT2PETApp(MONAILabelApp):
             return found
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Train, in the child process that MONAI Label starts for it.
+        """Train, in the process that the task runner starts for it.
 
         Raises:
             RequestError: Asked to train inside the server, which would answer nobody until it is done.
@@ -272,7 +276,6 @@ class CT2PETApp(MONAILabelApp):
         if running_server() is not None:
             raise RequestError("run_sync: a training runs in a process of its own; leave run_sync out")
         name = self.models.known(str(request.get("model")))
-        end_with_parent()
         logging.getLogger("ignite").setLevel(logging.WARNING)  # or each epoch pushes a percent out of the last 20 lines
         try:
             return self._trainer(name)(request, self.datastore())
