@@ -37,7 +37,7 @@ from lib.imaging.files import SUFFIXES
 from lib.imaging.volume import Volume
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.split import Split
-from lib.types import Series
+from lib.types import Series, never_cancelled
 
 FINAL = "final"  # MONAI Label's word for the label that counts
 
@@ -105,9 +105,9 @@ class StudiesDatastore(Datastore):
         """Look for new pairs no more."""
         self.pairs.close()
 
-    def at_hand(self, *series: Series) -> AbstractContextManager[None]:
-        """Return a context in which the files of these series lie where `Series.files` says."""
-        return self.studies.at_hand(*series)
+    def at_hand(self, *series: Series, cancelled: Callable[[], bool] = never_cancelled) -> AbstractContextManager[None]:
+        """Return a context in which the files of these series lie where `Series.files` says; see `lib.types.AtHand`."""
+        return self.studies.at_hand(*series, cancelled=cancelled)
 
     def store_series(self, series: SyntheticSeries) -> None:
         """Put a synthetic PET series where its CT's study is; the same one again changes nothing.
