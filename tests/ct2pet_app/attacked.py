@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import os
+import re
+import sys
 import time
 import uuid
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,10 +26,18 @@ from lib.dicom.scan import scan_folder
 from lib.sources.phantom import PhantomSettings, write_phantoms
 from tests.ct2pet_app.attacks import Attack
 from tests.ct2pet_app.constant_model import save_constant_model
-from tests.ct2pet_app.watched import strace_to
-from tests.servers import RunningServer, running_server, write_users
+from tests.ct2pet_app.watched import connected, opened, started, strace_to, written
+from tests.servers import REPOSITORY, RunningServer, running_server, write_users
 
 SMALL = PhantomSettings(slices=6, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
+# what the server may open: itself, Python and its libraries, and what the system gives every program
+SYSTEM = ("/proc/", "/sys/", "/dev/null", "/dev/urandom", "/dev/shm", "/usr/", "/lib", "/etc/ld.so", "/etc/localtime",
+          "/etc/mime.types", "/etc/nsswitch.conf", "/etc/host", "/etc/resolv.conf", "/etc/gai.conf")  # fmt: skip
+WRITABLE = ("/dev/null", "/dev/shm", "/proc/self/")
+TELLS_TOO_MUCH = re.compile(r"Traceback|File \"|root:x:|site-packages")
+PROGRAMS = frozenset({sys.executable, str(Path(sys.executable).resolve())})  # of tasks: this Python
+TASK_TIMEOUT_S = 300.0
+ENDED = ("DONE", "ERROR", "STOPPED")
 SESSION_OF_LINKS = "00000000-0000-1000-8000-00000000abcd"
 
 
@@ -74,6 +86,10 @@ class Attacked:
         finally:
             connection.close()
 
+    def traced(self) -> str:
+        """Return what strace has written so far; empty where there is no strace."""
+        return self.trace.read_text(errors="replace") if self.trace.exists() else ""
+
     @property
     def host(self) -> str:
         """The address and port of the server."""
@@ -110,6 +126,90 @@ def attacked_server(folder: Path, *, accounts: bool, traced: bool) -> Iterator[A
         ct = scan_folder(studies).usable("CT")[0].series.uid
         assert known.infer("cascade3", image=ct, output="json").status_code == 200  # what is loaded once is loaded now
         yield Attacked(known, ct, name, secret, link, trace)
+
+
+def wrong_with(attack: Attack, answer: Answer) -> str:
+    """Return what is wrong with the answer to an attack of the table; empty where it is refused in a sentence."""
+    if not 400 <= answer.status < 500:
+        return f"{answer.status} {answer.text[:200]}"
+    if TELLS_TOO_MUCH.search(answer.text):
+        return f"tells too much: {answer.text[:200]}"
+    if attack.method == "HEAD" or answer.text.startswith("Invalid HTTP request"):
+        return ""
+    detail = json.loads(answer.text).get("detail")
+    return "" if isinstance(detail, str) and len(detail.split()) > 3 else f"no sentence: {answer.text[:200]}"
+
+
+def out_of_bounds(attacked: Attacked, trace: str, *, programs: frozenset[str] = frozenset()) -> list[str]:
+    """Return what a server opened, wrote, started and connected to that it must not, each as a sentence.
+
+    Args:
+        trace: What strace wrote while it was attacked.
+        programs: Which programs may be started.
+
+    Raises:
+        ValueError: strace saw nothing at all.
+    """
+    own = (REPOSITORY, sys.prefix, sys.base_prefix, attacked.server.models, attacked.link.parent)
+    places = tuple(str(Path(folder).resolve()) for folder in own) + tuple(map(str, own))
+    paths = opened(trace)
+    if not any(path.startswith(str(attacked.server.models)) for path in paths):
+        raise ValueError("strace saw nothing that was opened")
+    outside = {path for path in paths if not path.startswith((*SYSTEM, *places))} - {".", "/"}
+    outside |= paths & {str(attacked.link), str(attacked.secret)}
+    writable = (*WRITABLE, *(str(Path(folder).resolve()) for folder in (attacked.server.models, attacked.link.parent)))
+    wrote = {path for path in written(trace) if path.startswith("/") and not path.startswith(writable)}
+    return [
+        *(f"opened {path}" for path in sorted(outside)),
+        *(f"opened for writing {path}" for path in sorted(wrote)),
+        *(f"started {program}" for program in sorted(started(trace) - programs)),
+        *(f"connected to {address}" for address in sorted(connected(trace))),
+    ]
+
+
+def plant_code(attacked: Attacked) -> Path:
+    """Upload code that Python runs at its start if it finds it, start every task with its path; return its mark.
+
+    The mark is a file that exists once the code has run.
+    """
+    mark = attacked.server.models.parent / "code-of-a-client-ran"
+    code = f"open({str(mark)!r}, 'w').close()\n"
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as file:
+        for path in sorted(attacked.link.parent.glob("*/*CT/*")):
+            file.write(path, path.name)
+        for name in ("sitecustomize.py", "usercustomize.py", "main.py", "monailabel/__init__.py"):
+            file.writestr(name, code)
+    paths = []
+    for unpack in (True, False):
+        zipped = {"files": ("ct.zip", content.getvalue())}
+        answer = attacked.server.ask("PUT", "/session/", params={"uncompress": unpack}, files=zipped)
+        if answer.status_code == 200:  # an attacker who does not hear where it lies may guess
+            own = attacked.server.models / "sessions" / answer.json()["session_id"]
+            paths += [str(own), *(str(path) for path in own.iterdir())]
+    for start, status in (
+        ("/train/unet", "/train/"),
+        ("/batch/infer/cascade3", "/batch/infer"),
+        ("/scoring/metrics", "/scoring/"),
+    ):
+        bundle = os.pathsep.join(paths)
+        sent = {"bundle_path": bundle, "PYTHONPATH": bundle, "env": {"PYTHONPATH": bundle}, "gpus": "0; touch x"}
+        for keys in ({"bundle_path": bundle}, sent):
+            answer = attacked.server.ask(
+                "POST", start, json={**keys, **({"max_epochs": 1} if "train" in start else {})}
+            )
+            if answer.status_code == 200:
+                _wait_for_task(attacked.server, status)
+    return mark
+
+
+def _wait_for_task(server: RunningServer, status: str) -> None:
+    """Wait until the newest task of a kind has ended."""
+    deadline = time.monotonic() + TASK_TIMEOUT_S
+    while server.json(status)["status"] not in ENDED:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{status}: {server.json(status)['status']} after {TASK_TIMEOUT_S:.0f} s")
+        time.sleep(0.2)
 
 
 def _named_after(studies: Path, name: str) -> None:
