@@ -9,11 +9,20 @@ from pathlib import Path
 
 import requests
 
-from scripts.attacking.result import HasStatus, Result, wrong_with
+from scripts.attacking.result import HasStatus, Reply, Result, wrong_with
 from scripts.attacking.target import REQUEST_TIMEOUT_S, Target, target
 from scripts.attacking.watch import Measured
 
 Said = Callable[[str], None]
+ABANDONED = 0  # status of a request whose client gave up
+
+
+def patiently(send: Callable[[], requests.Response]) -> HasStatus:
+    """Return the response to a request, or what stands for it where the client gave up."""
+    try:
+        return send()
+    except requests.Timeout:
+        return Reply(ABANDONED, "")
 
 
 class Cases:
@@ -67,10 +76,11 @@ class Cases:
         with to.watched() as measured:
             try:
                 responses = attack(to)
-            except requests.Timeout:
-                failure = "" if may_last else f"no response within {REQUEST_TIMEOUT_S:.0f} s"
             except requests.RequestException as error:
                 failure = f"no response: {type(error).__name__}"
+        abandoned = any(response.status_code == ABANDONED for response in responses)
+        if abandoned and not may_last:
+            failure = f"no response within {REQUEST_TIMEOUT_S:.0f} s"
         row, wrong = _row(name, measured, responses, seconds=time.monotonic() - began, latency=self._latency)
         if failure:
             wrong.append(failure)
@@ -85,6 +95,8 @@ class Cases:
         self._said(
             f"{name}: {row['statuses']} {row['peak_beyond_rest_mb']} MB, /info/ {row['info_worst_s']} s {wrong or ''}"
         )
+        if abandoned:  # what was given up may go on for long, and would be measured with the next attack
+            self.close()
 
 
 def _row(

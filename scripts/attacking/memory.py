@@ -7,14 +7,14 @@ import dataclasses
 import http.client
 import itertools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import requests
 
-from scripts.attacking.cases import Cases, Said
-from scripts.attacking.result import Reply, Result
+from scripts.attacking.cases import Cases, Said, patiently
+from scripts.attacking.result import HasStatus, Reply, Result
 from scripts.attacking.target import MODEL, REQUEST_TIMEOUT_S, Target
 from scripts.attacking.uploads import Upload, memory_uploads
 
@@ -90,7 +90,7 @@ def memory_suite(
             content = crafted.bytes_of(upload)
             cases.run(
                 f"{upload.name}, {way}",
-                lambda to, u=upload, c=content, w=way: [WAYS[w](to, u, c)],
+                lambda to, u=upload, c=content, w=way: [patiently(lambda: WAYS[w](to, u, c))],
                 may_last=upload.is_valid,
             )
         for upload in tried if at_once else ():
@@ -117,10 +117,9 @@ def _ways(upload: Upload, ways: Sequence[str]) -> list[str]:
     return [way for way in ways if upload.file.endswith(".zip") or way != "POST /ct2pet/pairs"]
 
 
-def _at_once(to: Target, upload: Upload, content: bytes, ways: Iterable[str]) -> list[requests.Response]:
-    ways = list(ways)
+def _at_once(to: Target, upload: Upload, content: bytes, ways: Sequence[str]) -> list[HasStatus]:
     with ThreadPoolExecutor(len(ways)) as pool:
-        return list(pool.map(lambda way: WAYS[way](to, upload, content), ways))
+        return list(pool.map(lambda way: patiently(lambda: WAYS[way](to, upload, content)), ways))
 
 
 def large_body(to: Target, address: str, form: str, size: int) -> Reply:

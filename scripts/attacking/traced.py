@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scripts.attacking.cases import Said
 from scripts.attacking.result import Result
-from tests.ct2pet_app.attacked import PROGRAMS, Attacked, attacked_server, out_of_bounds, plant_code, wrong_with
+from tests.ct2pet_app.attacked import PROGRAMS, TASKS, Attacked, attacked_server, out_of_bounds, plant_code, wrong_with
 from tests.ct2pet_app.attacks import attacks
 from tests.ct2pet_app.watched import opened, started
 
@@ -45,7 +45,7 @@ def _attack(attacked: Attacked, result: Result, name: str, every: int, said: Sai
     trace = attacked.traced()[before:]
     result.violations += [f"{name}: the table: {one}" for one in out_of_bounds(attacked, trace)]
     before = len(attacked.traced())
-    mark = plant_code(attacked)
+    mark = plant_code(attacked, TASKS)
     if mark.exists():
         result.violations.append(f"{name}: a task ran code that a client had uploaded")
     of_tasks = attacked.traced()[before:]

@@ -11,7 +11,7 @@ import sys
 import time
 import uuid
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ WRITABLE = ("/dev/null", "/dev/shm", "/proc/self/")
 TELLS_TOO_MUCH = re.compile(r"Traceback|File \"|root:x:|site-packages")
 PROGRAMS = frozenset({sys.executable, str(Path(sys.executable).resolve())})  # of tasks: this Python
 TASK_TIMEOUT_S = 300.0
+TASKS = {"/scoring/metrics": "/scoring/", "/batch/infer/cascade3": "/batch/infer", "/train/unet": "/train/"}
 ENDED = ("DONE", "ERROR", "STOPPED")
 SESSION_OF_LINKS = "00000000-0000-1000-8000-00000000abcd"
 
@@ -167,39 +168,39 @@ def out_of_bounds(attacked: Attacked, trace: str, *, programs: frozenset[str] = 
     ]
 
 
-def plant_code(attacked: Attacked) -> Path:
-    """Upload code that Python runs at its start if it finds it, start every task with its path; return its mark.
+def plant_code(attacked: Attacked, tasks: Mapping[str, str]) -> Path:
+    """Upload code that Python runs at its start if it finds it, start tasks with its path; return its mark.
 
     The mark is a file that exists once the code has run.
+
+    Args:
+        tasks: Of `TASKS`.
     """
     mark = attacked.server.models.parent / "code-of-a-client-ran"
     code = f"open({str(mark)!r}, 'w').close()\n"
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as file:
-        for path in sorted(attacked.link.parent.glob("*/*CT/*")):
+        for path in sorted(next(attacked.link.parent.glob("*/*CT")).iterdir()):
             file.write(path, path.name)
         for name in ("sitecustomize.py", "usercustomize.py", "main.py", "monailabel/__init__.py"):
             file.writestr(name, code)
     paths = []
     for unpack in (True, False):
-        zipped = {"files": ("ct.zip", content.getvalue())}
-        answer = attacked.server.ask("PUT", "/session/", params={"uncompress": unpack}, files=zipped)
-        if answer.status_code == 200:  # an attacker who does not hear where it lies may guess
-            own = attacked.server.models / "sessions" / answer.json()["session_id"]
+        sent = {"files": ("ct.zip", content.getvalue())}
+        made = attacked.server.ask("PUT", "/session/", params={"uncompress": unpack}, files=sent)
+        if made.status_code == 200:
+            own = attacked.server.models / "sessions" / made.json()["session_id"]
+            # an attacker who does not hear where it lies may guess
             paths += [str(own), *(str(path) for path in own.iterdir())]
-    for start, status in (
-        ("/train/unet", "/train/"),
-        ("/batch/infer/cascade3", "/batch/infer"),
-        ("/scoring/metrics", "/scoring/"),
-    ):
-        bundle = os.pathsep.join(paths)
-        sent = {"bundle_path": bundle, "PYTHONPATH": bundle, "env": {"PYTHONPATH": bundle}, "gpus": "0; touch x"}
-        for keys in ({"bundle_path": bundle}, sent):
-            answer = attacked.server.ask(
-                "POST", start, json={**keys, **({"max_epochs": 1} if "train" in start else {})}
-            )
-            if answer.status_code == 200:
+    bundle = os.pathsep.join(paths)
+    unknown = {"bundle_path": bundle, "PYTHONPATH": bundle, "env": {"PYTHONPATH": bundle}, "gpus": "0; touch x"}
+    for start, status in tasks.items():
+        known = {"max_epochs": 1, "set": "pixel_mm=16.0;base_channels=2;depth=1"} if start.startswith("/train") else {}
+        # where unknown keys are refused, the stock one is tried alone
+        for keys in (unknown, {"bundle_path": bundle}):
+            if attacked.server.ask("POST", start, json={**known, **keys}).status_code == 200:
                 _wait_for_task(attacked.server, status)
+                break
     return mark
 
 

@@ -68,7 +68,7 @@ def test_a_link_in_a_session_leads_nowhere(attacked: Attacked, suffered: dict[st
 
 def test_no_code_of_a_client_is_run_by_a_task(attacked: Attacked, suffered: dict[str, str]) -> None:
     before = len(attacked.traced())
-    mark = plant_code(attacked)
+    mark = plant_code(attacked, {"/scoring/metrics": "/scoring/"})  # the others as well in scripts/attack
     assert not mark.exists()
     trace = attacked.traced()[before:]
     if trace:
