@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scripts.attacking.cases import Said
 from scripts.attacking.result import Result
-from tests.ct2pet_app.attacked import PROGRAMS, TASKS, Attacked, attacked_server, out_of_bounds, plant_code, wrong_with
+from tests.ct2pet_app.attacked import Attacked, attacked_server, out_of_bounds, plant_code, run_tasks, wrong_with
 from tests.ct2pet_app.attacks import attacks
 from tests.ct2pet_app.watched import opened, started
 
@@ -45,18 +45,26 @@ def _attack(attacked: Attacked, result: Result, name: str, every: int, said: Sai
     trace = attacked.traced()[before:]
     result.violations += [f"{name}: the table: {one}" for one in out_of_bounds(attacked, trace)]
     before = len(attacked.traced())
-    mark = plant_code(attacked, TASKS)
-    if mark.exists():
-        result.violations.append(f"{name}: a task ran code that a client had uploaded")
+    ended = run_tasks(attacked)
+    quiet = attacked.traced()[before:]
+    said(f"{name}: tasks of no attacker: {', '.join(ended)}")
+    before = len(attacked.traced())
+    mark, bundle = plant_code(attacked)
+    unknown = {"PYTHONPATH": str(bundle), "env": {"PYTHONPATH": str(bundle)}, "gpus": "0; touch x"}
+    for keys in ({"bundle_path": str(bundle)}, {"bundle_path": str(bundle), **unknown}):
+        ended = run_tasks(attacked, **keys)
+        said(f"{name}: tasks with {', '.join(keys)}: {', '.join(ended)}")
+        if mark.exists():
+            result.violations.append(f"{name}: a task ran code that a client had uploaded ({', '.join(keys)})")
+            mark.unlink()
     of_tasks = attacked.traced()[before:]
-    bounds = out_of_bounds(attacked, of_tasks, programs=PROGRAMS)
-    result.violations += [f"{name}: tasks: {one}" for one in bounds]
-    said(f"{name}: tasks with a client's paths are over")
+    result.violations += [f"{name}: tasks: {one}" for one in out_of_bounds(attacked, of_tasks, quiet=quiet)]
     if attacked.server.infer("cascade3", image=attacked.ct, output="json").status_code != 200:
         result.violations.append(f"{name}: the server does not infer afterwards")
     return {
         "attacks": len(table),
         "paths_opened": len(opened(trace) | opened(of_tasks)),
         "programs_started_by_the_table": len(started(trace)),
+        "programs_started_by_tasks_of_no_attacker": len(started(quiet)),
         "programs_started_by_tasks": len(started(of_tasks)),
     }

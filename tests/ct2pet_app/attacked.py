@@ -11,7 +11,7 @@ import sys
 import time
 import uuid
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,6 @@ SYSTEM = ("/proc/", "/sys/", "/dev/null", "/dev/urandom", "/dev/shm", "/usr/", "
           "/etc/mime.types", "/etc/nsswitch.conf", "/etc/host", "/etc/resolv.conf", "/etc/gai.conf")  # fmt: skip
 WRITABLE = ("/dev/null", "/dev/shm", "/proc/self/")
 TELLS_TOO_MUCH = re.compile(r"Traceback|File \"|root:x:|site-packages")
-PROGRAMS = frozenset({sys.executable, str(Path(sys.executable).resolve())})  # of tasks: this Python
 TASK_TIMEOUT_S = 300.0
 TASKS = {"/scoring/metrics": "/scoring/", "/batch/infer/cascade3": "/batch/infer", "/train/unet": "/train/"}
 ENDED = ("DONE", "ERROR", "STOPPED")
@@ -74,8 +73,8 @@ class Attacked:
         """Return the answer to an attack, sent byte for byte as it is written."""
         prepared = requests.Request(attack.method, self.server.url, **attack.sent).prepare()
         token = {"Authorization": f"Bearer {self.server.token}"} if self.server.token else {}
-        headers = {"Host": self.server.url.removeprefix("http://"), **token, **prepared.headers}
-        connection = http.client.HTTPConnection(headers["Host"] if "evil" not in headers["Host"] else self.host)
+        headers = {"Host": self.host, **token, **prepared.headers}
+        connection = http.client.HTTPConnection(self.host)
         connection.timeout = 120
         try:
             connection.putrequest(attack.method, attack.ask, skip_host=True, skip_accept_encoding=True)
@@ -141,12 +140,12 @@ def wrong_with(attack: Attack, answer: Answer) -> str:
     return "" if isinstance(detail, str) and len(detail.split()) > 3 else f"no sentence: {answer.text[:200]}"
 
 
-def out_of_bounds(attacked: Attacked, trace: str, *, programs: frozenset[str] = frozenset()) -> list[str]:
+def out_of_bounds(attacked: Attacked, trace: str, *, quiet: str = "") -> list[str]:
     """Return what a server opened, wrote, started and connected to that it must not, each as a sentence.
 
     Args:
         trace: What strace wrote while it was attacked.
-        programs: Which programs may be started.
+        quiet: What strace wrote while the server did the same and was not attacked: it may do so again.
 
     Raises:
         ValueError: strace saw nothing at all.
@@ -156,52 +155,48 @@ def out_of_bounds(attacked: Attacked, trace: str, *, programs: frozenset[str] = 
     paths = opened(trace)
     if not any(path.startswith(str(attacked.server.models)) for path in paths):
         raise ValueError("strace saw nothing that was opened")
-    outside = {path for path in paths if not path.startswith((*SYSTEM, *places))} - {".", "/"}
+    outside = {path for path in paths - opened(quiet) if not path.startswith((*SYSTEM, *places))} - {".", "/"}
     outside |= paths & {str(attacked.link), str(attacked.secret)}
     writable = (*WRITABLE, *(str(Path(folder).resolve()) for folder in (attacked.server.models, attacked.link.parent)))
-    wrote = {path for path in written(trace) if path.startswith("/") and not path.startswith(writable)}
+    wrote = {path for path in written(trace) - written(quiet) if path.startswith("/") and not path.startswith(writable)}
     return [
         *(f"opened {path}" for path in sorted(outside)),
         *(f"opened for writing {path}" for path in sorted(wrote)),
-        *(f"started {program}" for program in sorted(started(trace) - programs)),
-        *(f"connected to {address}" for address in sorted(connected(trace))),
+        *(f"started {program}" for program in sorted(started(trace) - started(quiet))),
+        *(f"connected to {address}" for address in sorted(connected(trace) - connected(quiet))),
     ]
 
 
-def plant_code(attacked: Attacked, tasks: Mapping[str, str]) -> Path:
-    """Upload code that Python runs at its start if it finds it, start tasks with its path; return its mark.
+def plant_code(attacked: Attacked) -> tuple[Path, Path]:
+    """Upload code that Python runs at its start if it finds it; return its mark, and the path that leads to it.
 
     The mark is a file that exists once the code has run.
-
-    Args:
-        tasks: Of `TASKS`.
     """
     mark = attacked.server.models.parent / "code-of-a-client-ran"
-    code = f"open({str(mark)!r}, 'w').close()\n"
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as file:
         for path in sorted(next(attacked.link.parent.glob("*/*CT")).iterdir()):
             file.write(path, path.name)
-        for name in ("sitecustomize.py", "usercustomize.py", "main.py", "monailabel/__init__.py"):
-            file.writestr(name, code)
-    paths = []
-    for unpack in (True, False):
-        sent = {"files": ("ct.zip", content.getvalue())}
-        made = attacked.server.ask("PUT", "/session/", params={"uncompress": unpack}, files=sent)
-        if made.status_code == 200:
-            own = attacked.server.models / "sessions" / made.json()["session_id"]
-            # an attacker who does not hear where it lies may guess
-            paths += [str(own), *(str(path) for path in own.iterdir())]
-    bundle = os.pathsep.join(paths)
-    unknown = {"bundle_path": bundle, "PYTHONPATH": bundle, "env": {"PYTHONPATH": bundle}, "gpus": "0; touch x"}
-    for start, status in tasks.items():
+        for name in ("sitecustomize.py", "usercustomize.py"):
+            file.writestr(name, f"open({str(mark)!r}, 'w').close()\n")
+    made = attacked.server.ask("PUT", "/session/", files={"files": ("ct.zip", content.getvalue())})
+    made.raise_for_status()
+    # an attacker who does not hear where it lies may guess
+    return mark, attacked.server.models / "sessions" / made.json()["session_id"] / "image.zip"
+
+
+def run_tasks(attacked: Attacked, **keys: object) -> list[str]:
+    """Start each kind of task with these keys besides its own, and wait until it has ended; return their statuses."""
+    ended = []
+    for start, status in TASKS.items():
         known = {"max_epochs": 1, "set": "pixel_mm=16.0;base_channels=2;depth=1"} if start.startswith("/train") else {}
-        # where unknown keys are refused, the stock one is tried alone
-        for keys in (unknown, {"bundle_path": bundle}):
-            if attacked.server.ask("POST", start, json={**known, **keys}).status_code == 200:
-                _wait_for_task(attacked.server, status)
-                break
-    return mark
+        answer = attacked.server.ask("POST", start, json={**known, **keys})
+        if answer.status_code == 200:
+            _wait_for_task(attacked.server, status)
+            ended.append(attacked.server.json(status)["status"])
+        else:
+            ended.append(str(answer.status_code))
+    return ended
 
 
 def _wait_for_task(server: RunningServer, status: str) -> None:

@@ -15,12 +15,10 @@ from ct2pet_app.routes.install import our_routers
 from ct2pet_app.server.monai_label import STOCK
 from tests.conftest import missing
 from tests.ct2pet_app.attacked import (
-    PROGRAMS,
     SESSION_OF_LINKS,
     Attacked,
     attacked_server,
     out_of_bounds,
-    plant_code,
     wrong_with,
 )
 from tests.ct2pet_app.attacks import attacks
@@ -64,15 +62,6 @@ def test_a_link_in_a_session_leads_nowhere(attacked: Attacked, suffered: dict[st
         attacked.server.infer("cascade3", session_id=SESSION_OF_LINKS),
     ]
     assert [answer.status_code for answer in answers] == [404, 404]
-
-
-def test_no_code_of_a_client_is_run_by_a_task(attacked: Attacked, suffered: dict[str, str]) -> None:
-    before = len(attacked.traced())
-    mark = plant_code(attacked, {"/scoring/metrics": "/scoring/"})  # the others as well in scripts/attack
-    assert not mark.exists()
-    trace = attacked.traced()[before:]
-    if trace:
-        assert out_of_bounds(attacked, trace, programs=PROGRAMS) == []
 
 
 def test_the_server_lives_on_and_keeps_nothing(attacked: Attacked, suffered: dict[str, str]) -> None:
