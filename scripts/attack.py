@@ -32,6 +32,7 @@ SUITES = {
     "long": "the synthesis of 300 slices of 512 x 512",
     "files": "2,000 mutated compressed files and 2,000 mutated volume files through the upload addresses",
     "strace": "the table of attacks, and what the server opens, writes, starts and connects to meanwhile",
+    "kills": "200 kills of everything that writes",
 }
 LIBRARIES = ("fastapi", "uvicorn", "monailabel", "torch", "numpy", "pydicom", "SimpleITK", "nibabel")
 LISTED = 30
@@ -89,6 +90,10 @@ def run(name: str, folder: Path, arguments: argparse.Namespace, said: Callable[[
         from scripts.attacking.files import files_suite
 
         return files_suite(folder, said=said, **_given(count=arguments.count, seed=arguments.seed))
+    if name == "kills":
+        from scripts.attacking.kills import kills_suite
+
+        return kills_suite(said=said, **_given(kills=arguments.kills))
     from scripts.attacking.traced import strace_suite
 
     return strace_suite(folder, said=said)
@@ -157,6 +162,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("suites", nargs="*", choices=[*SUITES, []], metavar="SUITE")
     parser.add_argument("--count", type=int, help="mutants of each form (files; default 2000)")
     parser.add_argument("--seed", type=int, help="other mutants (files; default 0)")
+    parser.add_argument("--kills", type=int, help="kills (kills; default 200)")
     parser.add_argument("--downloads", type=int, help="downloads given up (downloads; default 48)")
     parser.add_argument("--clients", type=int, help="clients at once (clients; default 16)")
     parser.add_argument("--seconds", type=float, help="how long they go on (clients; default 60)")
