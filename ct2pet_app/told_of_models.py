@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ct2pet_app.server.json_values import to_sendable
+from ct2pet_app.server.json_values import sendable
 from ct2pet_app.settings import STAGES
 from ct2pet_app.versions import MODEL_FILE, Version
 from lib.errors import CheckpointError
@@ -56,7 +56,7 @@ def describe_model(models: ModelStore, name: str) -> dict[str, Any]:
         "size_bytes": sum(version.size_bytes for version in versions),
         "history": [asdict(line) for line in models.history(name)],
     }
-    return dict(to_sendable(described))  # cards come from outside, too
+    return dict(sendable(described))  # cards come from outside, too
 
 
 def describe_version(version: Version, *, served: bool) -> dict[str, Any]:

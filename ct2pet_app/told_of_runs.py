@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ct2pet_app.run_folders import newest_run, run_order, stats_of_run
-from ct2pet_app.server.json_values import to_sendable
+from ct2pet_app.server.json_values import sendable
 from lib.learning.progress import KEY_METRIC, EpochRecord, read_history
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def describe_training(models: ModelStore, name: str = "") -> dict[str, Any]:
         "model": model,
         "run": newest[model],
         "key_metric": KEY_METRIC,
-        "epochs": to_sendable(epochs),  # a training that diverges has losses that are no numbers
+        "epochs": sendable(epochs),  # a training that diverges has losses that are no numbers
     }
 
 

@@ -20,7 +20,8 @@ from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.routes.roles import ADMIN, USER
 from ct2pet_app.routes.tasks import started_or_refused
 from ct2pet_app.run_folders import stats_of_run
-from ct2pet_app.server.json_values import require_plain
+from ct2pet_app.server.guarded_route import GuardedRoute
+from ct2pet_app.server.strict_json import require_plain
 from ct2pet_app.server.task_progress import read_report
 from ct2pet_app.told_of_models import describe_model
 from ct2pet_app.told_of_runs import describe_training
@@ -36,7 +37,7 @@ VERDICT_KEYS = ("published", "verdict", "version")
 
 def model_routes(app: CT2PETApp) -> APIRouter:
     """Return the addresses that make models, list them, and choose which version is served."""
-    router = APIRouter()
+    router = APIRouter(route_class=GuardedRoute)
     admin: dict[str, Any] = {"dependencies": [ADMIN]}
     user: dict[str, Any] = {"dependencies": [USER], "methods": ["GET"]}
     router.add_api_route("/train/{model}", _train(app), methods=["POST"], include_in_schema=False, **admin)

@@ -17,7 +17,8 @@ from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.routes.roles import ADMIN, ANNOTATOR, USER
 from ct2pet_app.scores import summary_of
 from ct2pet_app.scoring import scoring_settings
-from ct2pet_app.server.json_values import require_plain
+from ct2pet_app.server.guarded_route import GuardedRoute
+from ct2pet_app.server.strict_json import require_plain
 from ct2pet_app.server.task_progress import read_report
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ START = {SCORING: "POST /scoring/metrics", BATCH: "POST /batch/infer/<model>"}
 
 def task_routes(app: CT2PETApp) -> APIRouter:
     """Return the addresses that start, tell of and stop scorings and batches, and what the scorings found."""
-    router = APIRouter()
+    router = APIRouter(route_class=GuardedRoute)
     hidden: dict[str, Any] = {"include_in_schema": False}
     for path, task, role in (("/scoring/", SCORING, ANNOTATOR), ("/batch/infer", BATCH, ADMIN)):
         router.add_api_route(path, _status(app, task), methods=["GET"], dependencies=[USER], **hidden)

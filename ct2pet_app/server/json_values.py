@@ -1,126 +1,123 @@
-"""JSON from outside, as requests and files hold it: taken only where it can be sent back to every client.
+"""Validate JSON that clients send, and repair JSON that is sent back.
 
-Python reads more than JSON allows, and more than it can write again: NaN, halves of characters (lone surrogates),
-nesting without end. One such value in a record makes every response that lists the record fail.
+Whatever passes `checked_json_object` can be stored, read and returned as strict JSON in UTF-8. `sendable` is for values
+of another origin: files on disk, DICOM headers, and what older versions stored without validation.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import math
-from collections.abc import Mapping
-from pathlib import Path
+import re
 from typing import Any
 
 from ct2pet_app.errors import RequestError
 
-logger = logging.getLogger(__name__)
+MAX_BYTES = 64 * 1024  # of one object, as JSON
+MAX_DEPTH = 12
+MAX_VALUES = 4096  # keys, numbers and strings of one object, counted together
+MAX_KEY_CHARACTERS = 200
+MAX_INTEGER = 2**63 - 1
+SURROGATE = re.compile("[\ud800-\udfff]")
+CONTROL = re.compile("[\x00-\x1f\x7f]")  # not in keys
+CONTROL_IN_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # tab, line feed and carriage return are text
+REPLACEMENT = "\ufffd"
 
-MAX_DEPTH = 8
-MAX_VALUES = 10_000
-MAX_TEXT = 10_000  # characters of one text in a request
-MAX_KEY = 100
-MAX_INTEGER = 2**53  # larger ones are not the same number in every client
-MAX_FILE_BYTES = 16 * 1024 * 1024
 
+def checked_json_object(value: Any, what: str, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """Return a JSON object that can be stored and sent back.
 
-def require_plain(params: Mapping[str, Any]) -> None:
-    """Return where the parameters of a request are short, flat and free of what cannot be stored or sent back.
+    Args:
+        value: As parsed from JSON.
+        what: The name of the field, for the error.
+        max_bytes: Of the object as JSON.
 
     Raises:
-        RequestError: A value is not; the message names its key.
+        RequestError: Not an object; numbers that are not finite or too large; lone surrogates or control characters;
+            nested too deeply; too many values; too many bytes.
     """
-    for key, value in params.items():
-        why = _why_not(key, limit=MAX_KEY) or why_unsendable(value, max_text=MAX_TEXT)
-        if why:
-            raise RequestError(f"{str(key)[:40]!a}: {why}")
+    if not isinstance(value, dict):
+        raise RequestError(f'{what} is a JSON object such as {{"slices": "10:20"}}, found {_shown(value)}')
+    _refuse_unsendable(value, what)
+    size = len(json.dumps(value))
+    if size > max_bytes:
+        raise RequestError(f"{what}: {size} bytes as JSON, at most {max_bytes} are accepted")
+    return value
 
 
-def why_unsendable(value: Any, *, max_text: int | None = None) -> str:
-    """Return why a JSON value cannot be taken; empty where it can. Never recurses, however deep the value is."""
-    waiting = [(value, 1)]
-    seen = 0
-    while waiting:
-        one, depth = waiting.pop()
-        seen += 1
-        if seen > MAX_VALUES and max_text is not None:
-            return f"holds more than {MAX_VALUES} values"
-        if depth > MAX_DEPTH:
-            return f"is nested more than {MAX_DEPTH} deep; expected a text, a number or a list of these"
-        if isinstance(one, Mapping):
-            waiting += [(part, depth + 1) for item in one.items() for part in item]
-        elif isinstance(one, list | tuple):
-            waiting += [(part, depth + 1) for part in one]
-        else:
-            why = _why_not(one, limit=max_text)
-            if why:
-                return why
-    return ""
-
-
-def to_sendable(value: Any) -> Any:
-    """Return a value as JSON can hold it: None for a number that is not finite, `?` for half of a character."""
+def sendable(value: Any) -> Any:
+    """Return a copy that strict JSON can hold: lone surrogates become U+FFFD, NaN and infinity null."""
+    if isinstance(value, str):
+        return value if value.isascii() else SURROGATE.sub(REPLACEMENT, value)
+    if isinstance(value, bool | int) or value is None:
+        return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {sendable(str(key)): sendable(member) for key, member in value.items()}
+    if isinstance(value, tuple):
+        return tuple(sendable(member) for member in value)
+    if isinstance(value, list | set | frozenset):
+        return [sendable(member) for member in value]
+    return sendable(str(value))
+
+
+def stored_json_object(text: Any) -> dict[str, Any] | None:
+    """Return the object that was stored as JSON, repaired where it cannot be sent; None where it is no object."""
+    try:
+        found = json.loads(text)
+        return sendable(found) if isinstance(found, dict) else None
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
+def _refuse_unsendable(value: Any, what: str) -> None:
+    """Walk all members without recursion, so that depth is refused rather than met."""
+    pending: list[tuple[Any, int]] = [(value, 1)]
+    count = 0
+    while pending:
+        member, depth = pending.pop()
+        count += 1
+        if depth > MAX_DEPTH:
+            raise RequestError(f"{what}: nested more than {MAX_DEPTH} levels deep")
+        if count > MAX_VALUES:
+            raise RequestError(f"{what}: more than {MAX_VALUES} values")
+        if isinstance(member, dict):
+            for key in member:
+                _refuse_key(key, what)
+            pending += [(inner, depth + 1) for inner in member.values()]
+        elif isinstance(member, list):
+            pending += [(inner, depth + 1) for inner in member]
+        else:
+            _refuse_scalar(member, what)
+
+
+def _refuse_key(key: Any, what: str) -> None:
+    if not isinstance(key, str) or len(key) > MAX_KEY_CHARACTERS or SURROGATE.search(key) or CONTROL.search(key):
+        raise RequestError(
+            f"{what}: key {_shown(key)}: give text of at most {MAX_KEY_CHARACTERS} characters without control "
+            "characters or lone surrogates"
+        )
+
+
+def _refuse_scalar(value: Any, what: str) -> None:
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, Mapping):
-        return {to_sendable(key): to_sendable(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_sendable(part) for part in value]
-    return value
+        if SURROGATE.search(value) or CONTROL_IN_TEXT.search(value):
+            raise RequestError(f"{what}: {_shown(value)} holds control characters or lone surrogates, which JSON in "
+                               "UTF-8 cannot carry; leave them out")  # fmt: skip
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise RequestError(f"{what}: {value} is not a finite number")
+    elif isinstance(value, int):  # bool included
+        if abs(value) > MAX_INTEGER:
+            raise RequestError(f"{what}: a whole number beyond 64 bits")
+    elif value is not None:
+        raise RequestError(f"{what}: {type(value).__name__} is no JSON value")
 
 
-def read_json_object(path: Path) -> dict[str, Any] | None:
-    """Return the JSON object of a file; None, and a line in the log, where it is damaged; None where there is no file.
-
-    A damaged file costs what it says, and nothing else.
-    """
+def _shown(value: Any) -> str:
+    """Return the start of a value, in ASCII."""
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise ValueError("too large")
-        return json_object(content.decode())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        logger.warning("%s is damaged and left out (%s)", path.name, type(error).__name__)
-        return None
-
-
-def json_object(text: str) -> dict[str, Any]:
-    """Return a JSON object.
-
-    Raises:
-        ValueError: The text is none, or one that could not be sent back.
-    """
-    try:
-        value = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("is nested too deep") from error
-    if not isinstance(value, dict):
-        raise ValueError("is no JSON object")
-    why = why_unsendable(value)
-    if why:
-        raise ValueError(why)
-    return value
-
-
-def _why_not(value: Any, *, limit: int | None) -> str:
-    if isinstance(value, bool) or value is None:
-        return ""
-    if isinstance(value, int):
-        return "" if abs(value) <= MAX_INTEGER else f"expected a number up to {MAX_INTEGER}"
-    if isinstance(value, float):
-        return "" if math.isfinite(value) else f"expected a finite number, found {value}"
-    if not isinstance(value, str):
-        return f"expected a text or a number, found {type(value).__name__}"
-    if limit is not None and len(value) > limit:
-        return f"expected at most {limit} characters, found {len(value)}"
-    if any("\ud800" <= sign <= "\udfff" for sign in value):
-        return "holds half of a character (a lone surrogate)"
-    if limit is not None and any(ord(sign) < 32 or ord(sign) == 127 for sign in value):
-        return "holds a control character"
-    return ""
+        return ascii(value)[:60]
+    except (ValueError, RecursionError):  # a number with thousands of digits, or nested too deeply
+        return type(value).__name__

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ct2pet_app.server.exception_handlers import where
-from ct2pet_app.server.json_values import read_json_object, to_sendable
+from ct2pet_app.server.json_values import sendable
+from ct2pet_app.server.strict_json import read_json_object
 from lib.errors import CT2PETError, StudiesError
 from lib.types import Progress
 
@@ -125,5 +126,5 @@ def write_report(file: Path | None, report: Mapping[str, Any]) -> None:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.{os.getpid()}")
-    partial.write_text(json.dumps(to_sendable(report)))
+    partial.write_text(json.dumps(sendable(report)))
     partial.replace(file)

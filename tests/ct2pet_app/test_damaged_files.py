@@ -149,11 +149,11 @@ def test_damaged_scores_of_a_pair_cost_themselves(app: CT2PETApp, client: Client
     wrong: tuple[Any, ...] = ([], 5, "x", {"model": []}, {"model": {"mae_suv": []}}, {"model": {"mae_suv": 1e999}}, {})
     for figures in wrong:
         info = {"scores": {"unet": {**entry, "figures": figures}}}
-        app.studies_datastore.update_label_info(ct_uids[0], "final", info)
+        app.studies_datastore.labels.record(ct_uids[0], "final", info)
         assert not failing(client), figures
     for key in entry:
         info = {"scores": {"unet": {**entry, key: ["x"]}}}
-        app.studies_datastore.update_label_info(ct_uids[0], "final", info)
+        app.studies_datastore.labels.record(ct_uids[0], "final", info)
         assert not failing(client), key
 
 
