@@ -11,14 +11,17 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pytest
+from monailabel.endpoints import batch_infer, scoring, train
 from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.async_tasks.utils import background_processes, background_tasks
 
 from ct2pet_app.errors import BusyError
+from ct2pet_app.routes.models import model_routes
+from ct2pet_app.routes.tasks import task_routes
 from ct2pet_app.server import task_runner
 from ct2pet_app.server.task_environment import explained_variables, task_environment
 from ct2pet_app.server.task_process import TASK_PROGRAM
@@ -245,6 +248,15 @@ def test_a_password_of_the_tracking_server_reaches_trainings_only() -> None:
 @pytest.mark.parametrize("method", ["train", "scoring", "batch_infer"])
 def test_every_variable_has_a_reason(method: str) -> None:
     assert all(len(reason.split()) > 1 for reason in explained_variables(method).values())
+
+
+def test_no_address_reaches_monai_labels_own_runner() -> None:
+    def addresses(*routers: Any) -> set[tuple[str, str]]:
+        return {(method, route.path) for router in routers for route in router.routes for method in route.methods}
+
+    stock = addresses(train.router, batch_infer.router, scoring.router)
+    assert len(stock) >= 10
+    assert stock <= addresses(model_routes(cast(Any, None)), task_routes(cast(Any, None)))
 
 
 def test_the_program_ends_with_its_server() -> None:
