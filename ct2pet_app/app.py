@@ -33,6 +33,7 @@ from ct2pet_app.models import ModelStore
 from ct2pet_app.recent import RecentVolumes, state_of
 from ct2pet_app.routes.install import install
 from ct2pet_app.scoring import PairScoring, UncertaintyScoring
+from ct2pet_app.server.json_values import sendable
 from ct2pet_app.server.monai_label import running_server, stop_server
 from ct2pet_app.server.task_process import task_process
 from ct2pet_app.server.task_runner import TaskRunner
@@ -113,6 +114,10 @@ class CT2PETApp(MONAILabelApp):
             return None
         folder = monailabel_settings.MONAI_LABEL_SESSION_PATH or str(self.settings.models_folder / "sessions")
         return CheckedSessions(folder, monailabel_settings.MONAI_LABEL_SESSION_EXPIRY)
+
+    def info(self) -> dict[str, Any]:
+        """Return what ``/info/`` says; whatever a model card or a run holds, it can be sent."""
+        return dict(sendable(super().info()))
 
     # -- what is asked of the app --------------------------------------------------------------------------------------
 
