@@ -248,12 +248,15 @@ class StudiesDatastore(Datastore):
         return [{"image": uid, "label": paired.pair.pet.uid} for uid, paired in self.listing().pairs.items()]
 
     def status(self) -> dict[str, Any]:
-        pairs = tuple(self.listing().pairs.values())
+        listing = self.studies.known()
+        pairs = tuple(listing.pairs.values())
         counts = {name: count for name, count in asdict(self.pairs.counts(pairs)).items() if count != ""}
         tags = {FINAL: len(pairs)}
         for kept in self._shelf.labels():
             tags[kept.tag] = tags.get(kept.tag, 0) + 1
-        return {"total": len(self.list_images()), "completed": tags[FINAL], "label_tags": tags, "pairs": counts}
+        total = len({*listing.images, *self._shelf.uploads()})
+        told = {"total": total, "completed": tags[FINAL], "label_tags": tags, "pairs": counts}
+        return {**told, "incomplete": listing.incomplete} if listing.incomplete else told
 
     def json(self) -> dict[str, Any]:
         objects = all_infos(self.listing(), self._shelf)
