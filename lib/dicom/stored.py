@@ -22,6 +22,7 @@ STORED_TAGS = [
     DOUBLE_PIXELS, PIXEL_DATA,
 ]  # fmt: skip
 ALLOCATED = (8, 16, 32)
+MAX_MATRIX = 4096  # rows or columns; scanners reconstruct 512 to 2,048
 LEFT_ALIGNED_BITS = (10, 12, 14)  # as ACR-NEMA scanners stored them; DICOM has HighBit one below BitsStored
 
 
@@ -61,6 +62,10 @@ class StoredFormat:
         Raises:
             DicomError: Bits that cannot be, floating-point pixels, or none.
         """
+        if max(shape) > MAX_MATRIX:
+            raise DicomError(
+                f"Rows {shape[0]} and Columns {shape[1]}, expected at most {MAX_MATRIX}: no CT or PET slice is larger"
+            )
         allocated = integer_in(dataset, TAGS["bits_allocated"])
         if FLOAT_PIXELS in dataset or DOUBLE_PIXELS in dataset:
             raise DicomError("FloatPixelData or DoubleFloatPixelData, expected PixelData; export integers")
