@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
-from pydicom import dcmread
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_pixel_data_fragment, get_frame_offsets
 from pydicom.filebase import DicomBytesIO
@@ -20,7 +19,6 @@ from pydicom.filebase import DicomBytesIO
 from lib.dicom.codestream import codestream_fault
 from lib.dicom.decoder import Decoder
 from lib.dicom.elements import uid_name
-from lib.dicom.read_header import transfer_syntax
 from lib.dicom.stored import Stored, StoredFormat, refuse_sign_bit
 from lib.errors import DicomError, UndecodableError
 
@@ -28,22 +26,14 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # the plainest image: GDCM asks
 UNSIGNED = 0
 
 
-def decoded_pixels(path: Path, pixel_format: StoredFormat, decoder: Decoder) -> Stored:
-    """Return the stored numbers of a compressed file.
+def decoded(
+    pixel_data: bytes, transfer_syntax_uid: str, pixel_format: StoredFormat, decoder: Decoder, *, source: Path
+) -> Stored:
+    """Return the stored numbers of one slice's compressed, encapsulated pixels.
 
     Raises:
         DicomError: Its compression cannot be undone here, or what it decodes to is not the slice the header tells of.
         MissingAttributeError: No PixelRepresentation, where it matters.
-    """
-    whole = dcmread(path, force=True)
-    return decoded(whole.PixelData, transfer_syntax(whole), pixel_format, decoder)
-
-
-def decoded(pixel_data: bytes, transfer_syntax_uid: str, pixel_format: StoredFormat, decoder: Decoder) -> Stored:
-    """Return the stored numbers of one slice's compressed, encapsulated pixels.
-
-    Raises:
-        DicomError, MissingAttributeError: As `decoded_pixels`.
     """
     if pixel_format.high_bit != pixel_format.bits - 1:
         raise DicomError(f"HighBit {pixel_format.high_bit} of compressed pixels, expected {pixel_format.bits - 1}")
@@ -58,7 +48,7 @@ def decoded(pixel_data: bytes, transfer_syntax_uid: str, pixel_format: StoredFor
     bare = io.BytesIO()
     _bare(codestream, transfer_syntax_uid, pixel_format).save_as(bare, write_like_original=False)
     try:
-        values = decoder.decode(bare.getvalue(), pixels=rows * columns)
+        values = decoder.decode(bare.getvalue(), pixels=rows * columns, source=source)
     except DicomError as error:
         raise type(error)(
             f"its compression ({syntax}) {error}; copy it again, or export it uncompressed (Explicit VR Little Endian)"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lib.errors import DicomError, UndecodableError
 from lib.imaging.child_process import ChildError, ChildProcess
+from lib.imaging.failed_files import failed_files
 
 FILE = "slice.dcm"  # whatever the file was called where it came from
 PROGRAM = Path(__file__).with_name("decoding.py")
@@ -47,17 +48,21 @@ class Decoder:
             self._folder.cleanup()
         self._child = self._folder = None
 
-    def decode(self, file: bytes, *, pixels: int) -> NDArray[Any]:
+    def decode(self, file: bytes, *, pixels: int, source: Path | None = None) -> NDArray[Any]:
         """Return the pixels of one file as GDCM decodes and rescales them.
 
         Args:
             file: DICOM, with a header of ours.
-            pixels: How many its header announces; more do not come back.
+            pixels: How many its header announces; no other number comes back.
+            source: Where it is from. A file that once ended or stalled a decoder is not given to another one.
 
         Raises:
             UndecodableError: It cannot be decoded, ends the decoder, or takes too long; the message goes on after the
                 name of the compression.
         """
+        known = "" if source is None else failed_files().outcome_of(source)
+        if known:
+            raise UndecodableError(_damaged(known))
         child, name = self._ready()
         name.write_bytes(file)
         memory_bytes = FIXED_BYTES + PIXEL_BYTES * pixels + FILE_BYTES * len(file)
@@ -78,8 +83,9 @@ class Decoder:
         try:
             answer = child.ask(request, receive)
         except ChildError as error:
-            kind = UndecodableError if error.is_repeatable else DicomError
-            raise kind(f"is damaged: decoding it {error.outcome}") from error
+            if error.is_repeatable and source is not None:
+                failed_files().remember(source, error.outcome)
+            raise (UndecodableError if error.is_repeatable else DicomError)(_damaged(error.outcome)) from error
         if "error" in answer:
             raise UndecodableError(f"cannot be decoded here ({_last_line(answer['error'])})")
         return received[0]
@@ -91,6 +97,10 @@ class Decoder:
                 PROGRAM, Path(self._folder.name), packages=("numpy", "SimpleITK"), timeout_s=SLICE_TIMEOUT_S
             )
         return self._child, Path(self._folder.name) / FILE
+
+
+def _damaged(outcome: str) -> str:
+    return f"is damaged: decoding it {outcome}"
 
 
 def _last_line(text: str) -> str:

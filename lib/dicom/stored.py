@@ -97,6 +97,12 @@ class Stored:
     pixel_format: StoredFormat
 
 
+def pixel_bytes(dataset: Dataset) -> bytes:
+    """Return the value of the pixel data, as it lies in the file; empty where there is none."""
+    element = dataset.get_item(PIXEL_DATA)
+    return element.value if element is not None and isinstance(element.value, bytes) else b""
+
+
 def plain_pixels(dataset: Dataset, pixel_format: StoredFormat) -> Stored:
     """Return uncompressed pixels; bits beside BitsStored (old overlays) are dropped and the sign is carried up.
 
@@ -104,8 +110,7 @@ def plain_pixels(dataset: Dataset, pixel_format: StoredFormat) -> Stored:
         DicomError: Truncated, or 8-bit pixels in words of swapped bytes.
         MissingAttributeError: No PixelRepresentation, where it matters.
     """
-    element = dataset.get_item(PIXEL_DATA)
-    pixels = element.value if element is not None and isinstance(element.value, bytes) else b""
+    element, pixels = dataset.get_item(PIXEL_DATA), pixel_bytes(dataset)
     rows, columns = pixel_format.shape
     expected = rows * columns * pixel_format.allocated // 8
     if len(pixels) < expected or not expected:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lib.errors import ImageFileError, InputError
 from lib.imaging.announced import Announced
 from lib.imaging.child_process import ChildError, ChildProcess
+from lib.imaging.failed_files import failed_files
 from lib.types import FloatArray
 
 PROGRAM = Path(__file__).with_name("volume_decoding.py")
@@ -40,6 +41,9 @@ def read_volume(
         OSError: It cannot be opened.
     """
     path.open("rb").close()
+    known = failed_files().outcome_of(path)
+    if known:
+        raise _damaged(path, known)
     with tempfile.TemporaryDirectory(prefix="ct2pet-") as folder:
         name = f"volume{suffix}"
         Path(folder, name).symlink_to(path.absolute())
@@ -69,8 +73,14 @@ def read_volume(
         except InputError as error:
             raise type(error)(str(error).replace(name, path.name)) from error
         except ChildError as error:
-            raise ImageFileError(f"{path.name}: is damaged: reading it {error.outcome}; export it again") from error
+            if error.is_repeatable:
+                failed_files().remember(path, error.outcome)
+            raise _damaged(path, error.outcome) from error
     return received[0]
+
+
+def _damaged(path: Path, outcome: str) -> ImageFileError:
+    return ImageFileError(f"{path.name}: is damaged: reading it {outcome}; export it again")
 
 
 def _request(name: str, announced: Announced, size: int) -> dict[str, Any]:

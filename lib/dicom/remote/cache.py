@@ -18,8 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from pydicom import dcmread
-
+from lib.dicom.instance_file import read_instance_file
 from lib.dicom.read_header import is_plain_encoding, read_header
 from lib.dicom.remote.pacs import Pacs
 from lib.dicom.remote.session import CONNECTIONS
@@ -200,7 +199,7 @@ def _check(path: Path, sop_uid: str, series: Series) -> None:
 
 def _read_to_the_end(path: Path) -> None:
     try:
-        dcmread(path)
+        read_instance_file(path, with_pixels=True)
     except Exception as error:  # a damaged file can make a parser raise anything
         raise DicomError(f"{path.name}: damaged or truncated ({error})") from error
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from dicomweb_client.web import DICOMwebClient
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from lib.dicom.header import InstanceHeader
+from lib.dicom.instance_file import read_instance_file
 from lib.dicom.remote.bulk_data import whole_instances
 from lib.dicom.remote.json_header import slice_headers_from_json
 from lib.dicom.remote.session import Credentials, HttpStatusError, PacsSession, checked_url
@@ -195,7 +195,7 @@ class Pacs:
 
 def _instance_in(path: Path) -> Dataset:
     try:
-        return dcmread(path)
+        return read_instance_file(path, with_pixels=True)
     except Exception as error:  # a damaged file can make a parser raise anything
         raise DicomError(f"{path.name}: damaged DICOM file ({error}); send it again") from error
 
