@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ct2pet_app.datastore.listing import Listing, Studies
-from lib.errors import CT2PETError, DicomError, RemoteError, StudiesError
+from lib.errors import CT2PETError, DicomError, RemoteError, StudiesError, UndecodableError
 from lib.learning.card import patient_digest
 from lib.pairing.check_memory import Checked, CheckMemory
 from lib.pairing.pairs import PairedSeries
@@ -139,11 +139,14 @@ class PairBook:
         found = self._known(paired)
         if found is not None:
             return found
-        pair = paired.pair
+        pair, files = paired.pair, ""
         try:
             with self._studies.at_hand(pair.ct, pair.pet):
                 # before and not after: files that change meanwhile are checked again
-                files, check = mark_of_files((*pair.ct.files, *pair.pet.files)), check_pair(paired)
+                files = mark_of_files((*pair.ct.files, *pair.pet.files))
+                check = check_pair(paired)
+        except UndecodableError as error:  # these files fail again at every start
+            return self.remember(paired, Checked(PairCheck(False, (str(error),)), files))
         except DicomError as error:  # a PACS no longer has it, or sends something else
             return Checked(PairCheck(False, (str(error),)), "")
         return self.remember(paired, Checked(check, files))
