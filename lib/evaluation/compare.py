@@ -21,7 +21,7 @@ from lib.learning.card import ModelCard
 from lib.learning.validation import measure_beside_baselines
 from lib.measures.baselines import BASELINE_NAMES, Baselines
 from lib.measures.image import ALL_GROUPS, Group, ImageMetrics, measure_slices
-from lib.types import BoolArray, FloatArray
+from lib.types import BoolArray, FloatArray, Progress, no_progress
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ class AlignedVolumes:
         return self.geometry.spacing_mm[1:]
 
 
-def align(synthetic: Volume, *, ct: Volume, pet: Volume, grid: Grid) -> AlignedVolumes:
+def align(
+    synthetic: Volume, *, ct: Volume, pet: Volume, grid: Grid, progress: Progress = no_progress
+) -> AlignedVolumes:
     """Return all three on the recipe's pixels, at the synthetic PET's slices (a slab of the CT's, or all).
 
     They come in canonical voxel order, in which networks and slice-wise metrics work, however they are stored.
@@ -73,6 +75,7 @@ def align(synthetic: Volume, *, ct: Volume, pet: Volume, grid: Grid) -> AlignedV
         ct: The whole CT, HU.
         pet: The real PET, SUVbw, on its own grid.
         grid: Of the model's recipe.
+        progress: Called after every slice.
 
     Raises:
         PairingError: The synthetic PET is not on the CT's slices, or the real PET covers none of it.
@@ -88,15 +91,30 @@ def align(synthetic: Volume, *, ct: Volume, pet: Volume, grid: Grid) -> AlignedV
     measured = np.isfinite(real)
     if not measured.any():
         raise PairingError("the real PET covers no part of the synthetic one")
-    body = resample_in_plane(body_mask(part).astype(np.float32), rows, columns) >= 0.5
+    real[~measured] = 0
+    body = np.empty(geometry.shape, dtype=np.bool_)
+    for k in range(len(body)):  # slice by slice, here and below: a float mask of the whole CT is as large as the CT
+        mask = body_mask(part.slab(slice(k, k + 1))).astype(np.float32)
+        body[k] = resample_in_plane(mask, rows, columns)[0] >= 0.5
+        progress(k + 1, len(body), "aligning")
     return AlignedVolumes(
-        ct_hu=resample_in_plane(part.array, rows, columns),
-        synthetic_suv=resample_in_plane(synthetic.array, rows, columns),
-        real_suv=np.where(measured, real, 0).astype(np.float32),
+        ct_hu=_resampled(part.array, rows, columns),
+        synthetic_suv=_resampled(synthetic.array, rows, columns),
+        real_suv=real,
         body=body & measured,
         measured=measured,
         geometry=geometry,
     )
+
+
+def _resampled(slices: FloatArray, rows: int, columns: int) -> FloatArray:
+    """Return `resample_in_plane` of the slices, one at a time."""
+    if slices.shape[1:] == (rows, columns):
+        return slices
+    resampled = np.empty((len(slices), rows, columns), dtype=np.float32)
+    for k in range(len(slices)):
+        resampled[k] = resample_in_plane(slices[k : k + 1], rows, columns)[0]
+    return resampled
 
 
 def compare(
@@ -105,6 +123,7 @@ def compare(
     *,
     device: torch.device | None = None,
     groups: frozenset[Group] = ALL_GROUPS,
+    progress: Progress = no_progress,
 ) -> Comparison:
     """Return the figures of the model, of the baselines its card carries, and of peers; costly ones as in `groups`."""
     device = device or torch.device("cpu")
@@ -117,6 +136,7 @@ def compare(
         baselines=card_baselines(card),
         device=device,
         groups=groups,
+        progress=progress,
     )
     body, measured = volumes.body, volumes.measured
     for name, suv_bw in volumes.peers_suv.items():
@@ -143,7 +163,14 @@ def card_baselines(card: ModelCard) -> Baselines:
 
 
 def compare_with_real(
-    synthetic: Volume, *, ct: Volume, pet: Volume, card: ModelCard, groups: frozenset[Group] = ALL_GROUPS
+    synthetic: Volume,
+    *,
+    ct: Volume,
+    pet: Volume,
+    card: ModelCard,
+    groups: frozenset[Group] = ALL_GROUPS,
+    progress: Progress = no_progress,
 ) -> Comparison:
     """Return how a synthetic PET does against the real one, on the grid of the model's recipe; see `compare`."""
-    return compare(align(synthetic, ct=ct, pet=pet, grid=card.recipe.grid), card, groups=groups)
+    volumes = align(synthetic, ct=ct, pet=pet, grid=card.recipe.grid, progress=progress)
+    return compare(volumes, card, groups=groups, progress=progress)
