@@ -28,6 +28,7 @@ from lib.dicom.scan import ScannedSeries, ScanReport, SkippedFile, studies_of
 from lib.dicom.scanned_series import judge_series
 from lib.dicom.synthetic import SyntheticSeries
 from lib.errors import CT2PETError, DicomError, RemoteError
+from lib.memory import MemoryBudget
 from lib.pairing.split import Split
 from lib.types import Series
 
@@ -192,8 +193,16 @@ class PacsStudies:
 class DicomwebDatastore(StudiesDatastore):
     """The datastore of ``--studies https://.../dicom-web``."""
 
-    def __init__(self, pacs: Pacs, studies: PacsStudies, writable: Path, *, split: Split = Split()) -> None:
-        super().__init__(studies, writable, split=split)
+    def __init__(
+        self,
+        pacs: Pacs,
+        studies: PacsStudies,
+        writable: Path,
+        *,
+        split: Split = Split(),
+        budget: MemoryBudget | None = None,
+    ) -> None:
+        super().__init__(studies, writable, split=split, budget=budget)
         self._pacs = pacs
         self._pacs_studies = studies
 
@@ -220,7 +229,7 @@ class DicomwebDatastore(StudiesDatastore):
         self._pacs_studies.close()
 
 
-def dicomweb_datastore(url: str, settings: AppSettings) -> DicomwebDatastore:
+def dicomweb_datastore(url: str, settings: AppSettings, *, budget: MemoryBudget | None = None) -> DicomwebDatastore:
     """Return the datastore of a PACS, under MONAI Label's own settings (``MONAI_LABEL_...``). Asks nothing yet.
 
     Raises:
@@ -241,7 +250,7 @@ def dicomweb_datastore(url: str, settings: AppSettings) -> DicomwebDatastore:
     cache = SeriesCache(folder / "series", pacs, limit_bytes=settings.cache_bytes)
     filters = {key: str(word) for key, word in stock.MONAI_LABEL_DICOMWEB_SEARCH_FILTER.items() if key != "Modality"}
     studies = PacsStudies(pacs, cache, index=folder / "index.sqlite", filters=filters)
-    return DicomwebDatastore(pacs, studies, settings.models_folder, split=settings.split)
+    return DicomwebDatastore(pacs, studies, settings.models_folder, split=settings.split, budget=budget)
 
 
 def _judged(contents: Mapping[str, Content]) -> Seen:

@@ -6,35 +6,36 @@ of a request is looked up in a listing; none becomes a path.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from monailabel.interfaces.datastore import Datastore
 
-from ct2pet_app.datastore.converted import ConvertedVolumes
+from ct2pet_app.datastore.converted import ConvertedVolumes, ReadSeries
 from ct2pet_app.datastore.describe import describe_ct, describe_pet, describe_series, why_no_image
 from ct2pet_app.datastore.listing import Listing, Studies
 from ct2pet_app.datastore.pairs import PairBook
 from ct2pet_app.datastore.shelf import Kept, Shelf
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.trained_on import TrainedOn
+from ct2pet_app.turns import Gone, never, until_gone
 from ct2pet_app.uploads import (
     CTSource,
-    read_uploaded_ct,
+    opened_upload,
     removed_if_refused,
     source_of_file,
     source_of_series,
     suffix_of,
 )
 from lib.dicom.read import read_ct, read_pet
+from lib.dicom.scan import ScannedSeries
 from lib.dicom.synthetic import SyntheticSeries
 from lib.errors import PairingError
 from lib.imaging.files import SUFFIXES
-from lib.imaging.volume import Volume
+from lib.memory import MemoryBudget
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.split import Split
 from lib.types import Series
@@ -45,11 +46,14 @@ FINAL = "final"  # MONAI Label's word for the label that counts
 class StudiesDatastore(Datastore):
     """What a folder and a PACS of studies have in common; nothing is looked at before the first question."""
 
-    def __init__(self, studies: Studies, writable: Path, *, split: Split = Split()) -> None:
+    def __init__(
+        self, studies: Studies, writable: Path, *, split: Split = Split(), budget: MemoryBudget | None = None
+    ) -> None:
         self.studies = studies
-        self.pairs = PairBook(studies, writable, split=split, trained_on=TrainedOn(writable))
+        self.budget = budget or MemoryBudget(None)
+        self.pairs = PairBook(studies, writable, split=split, trained_on=TrainedOn(writable), budget=self.budget)
         self._shelf = Shelf(writable / "shelf")
-        self._converted = ConvertedVolumes(writable / "converted")
+        self._converted = ConvertedVolumes(writable / "converted", self.budget)
 
     # -- what the app asks ---------------------------------------------------------------------------------------------
 
@@ -69,7 +73,7 @@ class StudiesDatastore(Datastore):
         found = listing.images.get(image_id)
         if found is not None:
             paired = listing.pairs.get(image_id)
-            return source_of_series(found.series, None if paired is None else paired.pair.pet, at_hand=self.at_hand)
+            return source_of_series(found, None if paired is None else paired.pet, at_hand=self.at_hand)
         upload = self._upload(image_id)
         name = f"{image_id}{suffix_of(upload.path.name)}"
         return source_of_file(upload.path, name, image_id=image_id, kept=True)
@@ -136,13 +140,20 @@ class StudiesDatastore(Datastore):
         return [*self.listing().images, *self._shelf.uploads()]
 
     def get_image_uri(self, image_id: str) -> str:
-        found = self.listing().images.get(image_id)
-        if found is not None:
-            return str(self._as_file(found.series, read_ct))
-        return str(self._upload(image_id).path)
+        return str(self.image_file(image_id))
 
-    def get_image(self, image_id: str, params: Any = None) -> io.BytesIO:
-        return io.BytesIO(Path(self.get_image_uri(image_id)).read_bytes())
+    def image_file(self, image_id: str, *, gone: Gone = never) -> Path:
+        """Return the volume file of an image; a series is converted, unless its client disconnects.
+
+        Raises:
+            NotFoundError: No image has that id.
+            CT2PETError: It cannot be converted.
+        """
+        found = self.listing().images.get(image_id)
+        return self._upload(image_id).path if found is None else self._as_file(found, read_ct, gone)
+
+    def get_image(self, image_id: str, params: Any = None) -> BinaryIO:
+        return self.image_file(image_id).open("rb")
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         listing = self.listing()
@@ -156,14 +167,17 @@ class StudiesDatastore(Datastore):
         self.get_image_info(image_id)
         self._shelf.add_note(image_id, info)
 
-    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any], *, gone: Gone = never) -> str:
         path = Path(image_filename)
         if image_id in self.listing().images:
             raise RequestError(f"image {image_id!r} is a series of {self.studies.what}; give the upload another name")
         with removed_if_refused(path):
             suffix = suffix_of(path.name)
-            ct = read_uploaded_ct(path, f"{image_id}{suffix}")
-            measured = {"slices": ct.geometry.shape[0], "spacing_mm": list(ct.geometry.spacing_mm)}
+            with opened_upload(path, f"{image_id}{suffix}") as opened:
+                what = f"reading {opened.shape[0]} slices"
+                with self.budget.reserve(opened.read_bytes, what, cancelled=gone):
+                    geometry = opened.read(until_gone(gone)).geometry
+            measured = {"slices": geometry.shape[0], "spacing_mm": list(geometry.spacing_mm)}
             self._shelf.keep_upload(image_id, path, suffix, {**image_info, **measured})
         return image_id
 
@@ -181,13 +195,20 @@ class StudiesDatastore(Datastore):
         return self.get_labels_by_image_id(image_id).get(tag, "")
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
-        paired = self._pair_of(label_id) if label_tag == FINAL else None
-        if paired is not None:
-            return str(self._as_file(paired.pair.pet, read_pet))
-        return str(self._label(label_id, label_tag).path)
+        return str(self.label_file(label_id, label_tag))
 
-    def get_label(self, label_id: str, label_tag: str, params: Any = None) -> io.BytesIO:
-        return io.BytesIO(Path(self.get_label_uri(label_id, label_tag)).read_bytes())
+    def label_file(self, label_id: str, label_tag: str, *, gone: Gone = never) -> Path:
+        """Return the volume file of a label; a series is converted, unless its client disconnects.
+
+        Raises:
+            NotFoundError: There is no such label.
+            CT2PETError: It cannot be converted.
+        """
+        paired = self._pair_of(label_id) if label_tag == FINAL else None
+        return self._label(label_id, label_tag).path if paired is None else self._as_file(paired.pet, read_pet, gone)
+
+    def get_label(self, label_id: str, label_tag: str, params: Any = None) -> BinaryIO:
+        return self.label_file(label_id, label_tag).open("rb")
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         paired = self._pair_of(label_id) if label_tag == FINAL else None
@@ -253,9 +274,9 @@ class StudiesDatastore(Datastore):
     def get_dataset_archive(self, limit_cases: int | None) -> str:
         raise RequestError(f"this server does not pack its studies; copy them from {self.studies.what}")
 
-    def _as_file(self, series: Series, read: Callable[[Series], Volume]) -> Path:
-        with self.at_hand(series):
-            return self._converted.path_of(series, read)
+    def _as_file(self, found: ScannedSeries, read: ReadSeries, gone: Gone) -> Path:
+        with self.at_hand(found.series):
+            return self._converted.path_of(found, read, gone=gone)
 
     def _tagged(self, tag: str) -> set[str]:
         if tag == FINAL:

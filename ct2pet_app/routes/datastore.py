@@ -11,14 +11,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Form, Query, UploadFile
+from fastapi import APIRouter, Form, Query, Request, UploadFile
 from fastapi.responses import FileResponse
-from monailabel.endpoints import datastore as stock
 from monailabel.endpoints.user.auth import User
+from monailabel.utils.others.generic import file_checksum, get_mime_type
 from monailabel.utils.sessions import SessionInfo
 
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.routes.roles import ANNOTATOR, USER
+from ct2pet_app.turns import Gone
 from ct2pet_app.uploads import MOST_FILES, refuse_impostor, require_only_ct, suffix_of, unpack
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ def datastore_routes(app: CT2PETApp) -> APIRouter:
     router.add_api_route("/datastore/image/info", _note_image(app), **by_annotator)
     router.add_api_route("/datastore/label/info", _note_label(app), **by_annotator)
     router.add_api_route("/datastore/updatelabelinfo", _note_label(app), **by_annotator)
-    router.add_api_route("/datastore/image", _check_image, methods=["HEAD"], **by_user)
+    router.add_api_route("/datastore/image", _check_image(app), methods=["HEAD"], **by_user)
+    router.add_api_route("/datastore/image", _image(app), methods=["GET"], **by_user)
+    router.add_api_route("/datastore/label", _label(app), methods=["GET"], **by_user)
     router.add_api_route("/session/", _create_session(app), methods=["PUT"], **by_user)
     router.add_api_route("/session/{session_id}", _session(app), methods=["GET"], **by_user)
     router.add_api_route("/session/{session_id}", _remove_session(app), methods=["DELETE"], **by_user)
@@ -49,31 +52,50 @@ def datastore_routes(app: CT2PETApp) -> APIRouter:
 
 
 def _add_image(app: CT2PETApp) -> Any:
-    def add_image(
-        file: UploadFile, image: str | None = None, params: str = Form("{}"), user: User = ANNOTATOR
+    async def add_image(
+        request: Request,
+        file: UploadFile,
+        image: str | None = None,
+        params: str = Form("{}"),
+        user: User = ANNOTATOR,
     ) -> dict[str, str]:
         """Keep a CT; its id is `image`, or the file's name without its ending."""
         noted = {**json_object(params, "params"), "user": user.username}
         name = Path(file.filename or DEFAULT_NAME).name
         suffix = suffix_of(name[-100:])
-        with tempfile.TemporaryDirectory(prefix="image-") as folder:
-            path = received(file, Path(folder) / f"image{suffix}")
-            image_id = app.datastore().add_image(image or name[: -len(suffix)], str(path), noted)
-        return {"image": image_id}
+
+        def work(gone: Gone) -> str:
+            """Check the CT and keep it."""
+            with tempfile.TemporaryDirectory(prefix="image-") as folder:
+                path = received(file, Path(folder) / f"image{suffix}")
+                image_id = image or name[: -len(suffix)]
+                return app.studies_datastore.add_image(image_id, str(path), noted, gone=gone)
+
+        return {"image": await app.pools.uploads.run(request, work)}
 
     return add_image
 
 
 def _save_label(app: CT2PETApp) -> Any:
-    def save_label(
-        label: UploadFile, image: str, params: str = Form("{}"), tag: str = "final", user: User = ANNOTATOR
+    async def save_label(
+        request: Request,
+        label: UploadFile,
+        image: str,
+        params: str = Form("{}"),
+        tag: str = "final",
+        user: User = ANNOTATOR,
     ) -> dict[str, Any]:
         """Keep a label of an image under a tag."""
         noted = {**json_object(params, "params"), "user": user.username}
         suffix = suffix_of((label.filename or DEFAULT_NAME)[-100:])
-        with tempfile.TemporaryDirectory(prefix="label-") as folder:
-            path = received(label, Path(folder) / f"label{suffix}")
-            label_id = app.datastore().save_label(image, str(path), tag or "final", noted)
+
+        def work(_: Gone) -> str:
+            """Keep the label."""
+            with tempfile.TemporaryDirectory(prefix="label-") as folder:
+                path = received(label, Path(folder) / f"label{suffix}")
+                return str(app.datastore().save_label(image, str(path), tag or "final", noted))
+
+        label_id = await app.pools.uploads.run(request, work)
         return {**(app.on_save_label(image, label_id) or {}), "image": image, "label": label_id}
 
     return save_label
@@ -98,25 +120,72 @@ def _note_label(app: CT2PETApp) -> Any:
     return note_label
 
 
-def _check_image(image: str, check_sum: str | None = None) -> Any:
-    """Say whether an image is here, and has this checksum."""
-    algorithm = (check_sum or "").partition(":")[0] if ":" in (check_sum or "") else CHECKSUMS[0]
-    if algorithm not in CHECKSUMS:
-        raise RequestError(f"check_sum: give it as ALGORITHM:HEX, with one of {', '.join(CHECKSUMS)}")
-    return stock.download_image(image, check_only=True, check_sum=check_sum)
+def _check_image(app: CT2PETApp) -> Any:
+    async def check_image(request: Request, image: str, check_sum: str | None = None) -> dict[str, Any]:
+        """Say whether an image is here, and has this checksum."""
+        algorithm, _, digest = (check_sum or "").rpartition(":")
+        if (algorithm or CHECKSUMS[0]) not in CHECKSUMS:
+            raise RequestError(f"check_sum: give it as ALGORITHM:HEX, with one of {', '.join(CHECKSUMS)}")
+
+        def work(gone: Gone) -> bool:
+            """Return whether the checksum is the file's."""
+            path = app.studies_datastore.image_file(image, gone=gone)
+            if not check_sum:
+                return True
+            found = str(file_checksum(path, algo=algorithm or CHECKSUMS[0]))  # ALGORITHM:HEX
+            return found.rpartition(":")[2] == digest.lower()
+
+        if not await app.pools.exports.run(request, work):
+            raise NotFoundError("the image has another checksum")
+        return {}
+
+    return check_image
+
+
+def _image(app: CT2PETApp) -> Any:
+    async def download_image(request: Request, image: str) -> FileResponse:
+        """Return an image as a volume file; a series is converted."""
+        path = await app.pools.exports.run(request, lambda gone: app.studies_datastore.image_file(image, gone=gone))
+        return _sent(path)
+
+    return download_image
+
+
+def _label(app: CT2PETApp) -> Any:
+    async def download_label(request: Request, label: str, tag: str) -> FileResponse:
+        """Return a label as a volume file; a PET series is converted to SUVbw."""
+        path = await app.pools.exports.run(
+            request, lambda gone: app.studies_datastore.label_file(label, tag, gone=gone)
+        )
+        return _sent(path)
+
+    return download_label
+
+
+def _sent(path: Path) -> FileResponse:
+    return FileResponse(path, media_type=get_mime_type(str(path)), filename=path.name)
 
 
 def _create_session(app: CT2PETApp) -> Any:
-    def create_session(
-        files: list[UploadFile], uncompress: bool = False, expiry: Annotated[int, Query(ge=0, le=10**9)] = 0
+    async def create_session(
+        request: Request,
+        files: list[UploadFile],
+        uncompress: bool = False,
+        expiry: Annotated[int, Query(ge=0, le=10**9)] = 0,
     ) -> dict[str, Any]:
         """Keep the files of one CT for several requests: a volume file, a zip, or the files of a DICOM series."""
         sessions = _sessions(app)
         if len(files) > MOST_FILES:
             raise RequestError(f"{len(files)} files, at most {MOST_FILES} are taken; send them as a zip")
-        with tempfile.TemporaryDirectory(prefix="session-") as folder:
-            path = _session_files(files, Path(folder, "series"), uncompress)
-            session_id, session = sessions.add_session(str(path), expiry)
+
+        def work(_: Gone) -> tuple[str, SessionInfo]:
+            """Check the files and keep them."""
+            with tempfile.TemporaryDirectory(prefix="session-") as folder:
+                path = _session_files(files, Path(folder, "series"), uncompress)
+                session_id, session = sessions.add_session(str(path), expiry)
+                return session_id, session
+
+        session_id, session = await app.pools.uploads.run(request, work)
         return {"session_id": session_id, "session_info": session.to_json()}
 
     return create_session
