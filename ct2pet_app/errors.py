@@ -4,7 +4,7 @@
 
     CT2PETError                     500
     ├── BusyError                   503   of the engine: too many requests are waiting
-    ├── OperationCancelledError     499   of the engine
+    ├── OperationCancelledError     499   of the engine, with its FetchCancelledError
     │   └── ClientGoneError         499   the client has disconnected
     ├── RemoteError                 502   of the engine: the PACS does not answer as it should
     ├── OutputError                 507   of the engine: no room on the disk

@@ -269,7 +269,7 @@ def _fetched_real(source: CTSource, gone: Gone, held: ExitStack) -> str:
     if source.pet is None:
         return "there is no real PET to compare with"
     try:
-        held.enter_context(source.at_hand(source.pet))
+        held.enter_context(source.at_hand(source.pet, cancelled=gone))
     except InputError as error:  # the synthetic PET is good without figures
         logger.warning("no metrics for %s: %s", source.name, error)
         return str(error)

@@ -88,7 +88,7 @@ def source_of_series(ct: ScannedSeries, pet: ScannedSeries | None, *, at_hand: A
 
     @contextlib.contextmanager
     def opened(gone: Gone) -> Iterator[OpenedCT]:
-        with at_hand(ct.series):
+        with at_hand(ct.series, cancelled=gone):
             yield _opened_series(ct)
 
     real, shape = (None, None) if pet is None else (pet.series, _shape_of(pet))

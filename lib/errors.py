@@ -9,6 +9,7 @@ The tree, and what a door does with it (``main.py`` exits with the code, the ser
     ├── RemoteError                    1    502   a PACS that cannot be reached, refuses us or breaks off
     ├── BusyError                      1    503   as many operations are waiting as are allowed to
     ├── OperationCancelledError        1    499   work that ended because its result is no longer wanted
+    │   └── FetchCancelledError        1    499   a fetch from a PACS that nobody waits for any more
     └── InputError                     2    400   the user's input; the message says the way out
         ├── StudiesError               2    400   a folder of studies that holds nothing usable
         ├── DicomError                 2    400   a file or series that is not what it must be
@@ -55,6 +56,10 @@ class BusyError(CT2PETError):
 
 class OperationCancelledError(CT2PETError):
     """Work that ended early because its result is no longer wanted."""
+
+
+class FetchCancelledError(OperationCancelledError):
+    """A fetch from a PACS that was cancelled by its caller; what arrived before stays in the cache."""
 
 
 class InputError(CT2PETError):

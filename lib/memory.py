@@ -15,15 +15,11 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from lib.errors import BusyError, MemoryLimitError, OperationCancelledError
+from lib.types import never_cancelled
 
 MAX_WAITING = 64  # operations that wait for memory at once; each holds a thread
 POLL_INTERVAL_S = 0.25  # how often a waiting operation looks whether it was cancelled
 WAY_OUT = "crop the volume, request fewer slices, or start the server with a larger --conf memory_gb"
-
-
-def never_cancelled() -> bool:
-    """Return False."""
-    return False
 
 
 class EvictableCache(Protocol):

@@ -16,7 +16,7 @@ LAYERS = {
     "errors": 0,
     "types": 1,
     "accounts": 1,
-    "memory": 1,
+    "memory": 2,
     "imaging": 2,
     "dicom": 3,
     "pairing": 4,

@@ -11,11 +11,13 @@ from typing import Any
 
 import jwt
 import requests
-from fastapi import APIRouter, Depends, HTTPException
+from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import OAuth2PasswordRequestForm
 from monailabel.config import settings
 from monailabel.endpoints.user.auth import User, get_public_key, oauth2_scheme, token_uri
 
+from ct2pet_app.server.guarded_route import GuardedRoute
 from lib.errors import RemoteError
 
 logger = logging.getLogger(__name__)
@@ -52,9 +54,14 @@ def keycloak_user(token: str = Depends(oauth2_scheme)) -> User:
     )
 
 
+async def keycloak_authentication(request: Request) -> User:
+    """Return who sends a request, before its body is read."""
+    return await run_in_threadpool(keycloak_user, await oauth2_scheme(request) or "")
+
+
 def keycloak_routes() -> APIRouter:
     """Return the address that logs in, in a thread, with Keycloak's refusal told as such."""
-    router = APIRouter(prefix="/auth")
+    router = APIRouter(prefix="/auth", route_class=GuardedRoute)
     router.add_api_route("/token", _token, methods=["POST"], include_in_schema=False)
     return router
 

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -30,7 +30,7 @@ from lib.dicom.synthetic import SyntheticSeries
 from lib.errors import CT2PETError, DicomError, RemoteError
 from lib.memory import MemoryBudget
 from lib.pairing.split import Split
-from lib.types import Series
+from lib.types import Series, never_cancelled
 
 logger = logging.getLogger(__name__)
 
@@ -79,9 +79,9 @@ class PacsStudies:
         with self._looking:
             return self._look_and_tell()
 
-    def at_hand(self, *series: Series) -> AbstractContextManager[None]:
-        """Return a context in which the files of these series lie in the cache."""
-        return self._cache.holding(*series)
+    def at_hand(self, *series: Series, cancelled: Callable[[], bool] = never_cancelled) -> AbstractContextManager[None]:
+        """Return a context in which the files of these series lie in the cache; see `lib.types.AtHand`."""
+        return self._cache.holding(*series, cancelled=cancelled)
 
     def names_on_disk(self) -> Sequence[str]:
         """Return nothing: the cache names its files by UIDs."""

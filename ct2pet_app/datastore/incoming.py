@@ -128,7 +128,7 @@ def check_incoming(incoming: Incoming, studies: Studies, *, budget: MemoryBudget
     assert paired.ct.geometry is not None  # of every usable series
     needed = max(series_read_bytes(paired.ct.geometry.shape), check_bytes(paired))
     with (
-        studies.at_hand(*(found.series for found in incoming.here)),
+        studies.at_hand(*(found.series for found in incoming.here), cancelled=gone),
         budget.reserve(needed, f"checking a pair of {paired.ct.series.slice_count} CT slices", cancelled=gone),
     ):
         if incoming.new:

@@ -6,7 +6,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from lib.dicom.index import HeaderIndex
 from lib.dicom.read_header import read_header
 from lib.dicom.scan import ScannedSeries, ScanReport, scan_folder
 from lib.pairing.pairs import PairedSeries, pair_series
-from lib.types import Series
+from lib.types import Series, never_cancelled
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +66,8 @@ class Studies(Protocol):
         """Return a listing made now."""
         ...
 
-    def at_hand(self, *series: Series) -> AbstractContextManager[None]:
-        """Return a context in which the files of these series lie where `Series.files` says."""
+    def at_hand(self, *series: Series, cancelled: Callable[[], bool] = never_cancelled) -> AbstractContextManager[None]:
+        """Return a context in which the files of these series lie where `Series.files` says; see `lib.types.AtHand`."""
         ...
 
     def instances(self, series: Series) -> tuple[str, ...]:
@@ -125,7 +125,7 @@ class StudiesFolder:
             self._listing = self._scan()
             return self._listing
 
-    def at_hand(self, *series: Series) -> AbstractContextManager[None]:
+    def at_hand(self, *series: Series, cancelled: Callable[[], bool] = never_cancelled) -> AbstractContextManager[None]:
         """Return a context that does nothing: the files are in the folder."""
         return nullcontext()
 

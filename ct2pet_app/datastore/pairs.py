@@ -152,7 +152,8 @@ class PairBook:
         pair = paired.pair
         try:
             # what the PACS has to send is waited for before memory is reserved
-            with self._studies.at_hand(pair.ct, pair.pet), self._budget.reserve(check_bytes(paired), CHECKING):
+            at_hand = self._studies.at_hand(pair.ct, pair.pet, cancelled=self._closed.is_set)
+            with at_hand, self._budget.reserve(check_bytes(paired), CHECKING, cancelled=self._closed.is_set):
                 # before and not after: files that change meanwhile are checked again
                 files, check = mark_of_files((*pair.ct.files, *pair.pet.files)), check_pair(paired)
         except (DicomError, MemoryLimitError) as error:  # a PACS no longer has it, or sends something else; too large

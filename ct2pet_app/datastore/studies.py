@@ -38,7 +38,7 @@ from lib.imaging.files import SUFFIXES
 from lib.memory import MemoryBudget
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.split import Split
-from lib.types import Series
+from lib.types import Series, never_cancelled
 
 FINAL = "final"  # MONAI Label's word for the label that counts
 
@@ -109,9 +109,9 @@ class StudiesDatastore(Datastore):
         """Look for new pairs no more."""
         self.pairs.close()
 
-    def at_hand(self, *series: Series) -> AbstractContextManager[None]:
-        """Return a context in which the files of these series lie where `Series.files` says."""
-        return self.studies.at_hand(*series)
+    def at_hand(self, *series: Series, cancelled: Callable[[], bool] = never_cancelled) -> AbstractContextManager[None]:
+        """Return a context in which the files of these series lie where `Series.files` says; see `lib.types.AtHand`."""
+        return self.studies.at_hand(*series, cancelled=cancelled)
 
     def store_series(self, series: SyntheticSeries) -> None:
         """Put a synthetic PET series where its CT's study is; the same one again changes nothing.
@@ -275,7 +275,7 @@ class StudiesDatastore(Datastore):
         raise RequestError(f"this server does not pack its studies; copy them from {self.studies.what}")
 
     def _as_file(self, found: ScannedSeries, read: ReadSeries, gone: Gone) -> Path:
-        with self.at_hand(found.series):
+        with self.at_hand(found.series, cancelled=gone):
             return self._converted.path_of(found, read, gone=gone)
 
     def _tagged(self, tag: str) -> set[str]:

@@ -19,6 +19,7 @@ from monailabel.utils.sessions import SessionInfo
 
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.routes.roles import ANNOTATOR, USER
+from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.turns import Gone
 from ct2pet_app.uploads import MOST_FILES, refuse_impostor, require_only_ct, suffix_of, unpack
 
@@ -32,7 +33,7 @@ DEFAULT_NAME = "upload.nii.gz"
 
 def datastore_routes(app: CT2PETApp) -> APIRouter:
     """Return the addresses under which files are uploaded, and notes and sessions made."""
-    router = APIRouter()
+    router = APIRouter(route_class=GuardedRoute)
     hidden: dict[str, Any] = {"include_in_schema": False}
     by_annotator: dict[str, Any] = {"methods": ["PUT"], **hidden}
     by_user: dict[str, Any] = {"dependencies": [USER], **hidden}

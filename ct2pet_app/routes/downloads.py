@@ -9,6 +9,7 @@ from fastapi.responses import FileResponse
 
 from ct2pet_app.loaded import PublishedModel
 from ct2pet_app.routes.roles import ADMIN
+from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.told import card_as_json
 from lib.errors import ModelNotTrainedError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def download_routes(app: CT2PETApp) -> APIRouter:
     """Return the addresses that give the served checkpoints, and tell of them."""
-    router = APIRouter(dependencies=[ADMIN])
+    router = APIRouter(route_class=GuardedRoute, dependencies=[ADMIN])
     hidden: dict[str, Any] = {"include_in_schema": False}
     router.add_api_route("/model/{model}", _download(app), methods=["GET"], **hidden)
     router.add_api_route("/model/info/{model}", _info(app), methods=["GET"], **hidden)

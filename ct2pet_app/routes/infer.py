@@ -16,6 +16,7 @@ from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_request import DICOM
 from ct2pet_app.routes.datastore import DEFAULT_NAME, json_object, received
 from ct2pet_app.routes.roles import USER
+from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.turns import Gone
 from ct2pet_app.uploads import source_of_file, suffix_of
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def infer_routes(app: CT2PETApp) -> APIRouter:
     """Return the addresses that draw synthetic PETs."""
-    router = APIRouter(dependencies=[USER])
+    router = APIRouter(route_class=GuardedRoute, dependencies=[USER])
     router.add_api_route("/infer/{model}", _infer(app), methods=["POST"], include_in_schema=False)
     router.add_api_route("/ct2pet/dicom/{model}", _dicom(app), methods=["POST"], tags=["ct2pet"])
     return router

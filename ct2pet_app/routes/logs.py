@@ -20,6 +20,7 @@ from monailabel.config import settings as monailabel_settings
 
 from ct2pet_app.errors import NotFoundError
 from ct2pet_app.routes.roles import ADMIN
+from ct2pet_app.server.guarded_route import GuardedRoute
 
 MOST_LINES = 100_000
 REFRESH_S = 5  # where a page is to be renewed and no number is given
@@ -52,7 +53,7 @@ pre { margin: 0; padding: 6px 12px; white-space: pre-wrap; overflow-wrap: anywhe
 
 def log_routes() -> APIRouter:
     """Return the addresses of the log and of the graphics card."""
-    router = APIRouter(dependencies=[ADMIN])
+    router = APIRouter(route_class=GuardedRoute, dependencies=[ADMIN])
     hidden: dict[str, Any] = {"include_in_schema": False}
     router.add_api_route("/logs/", _log, methods=["GET"], **hidden)
     router.add_api_route("/logs/gpu", _gpu, methods=["GET"], **hidden)

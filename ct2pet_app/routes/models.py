@@ -19,6 +19,7 @@ from monailabel.endpoints import train as stock_train
 from ct2pet_app.errors import RequestError
 from ct2pet_app.loaded import PublishedModel
 from ct2pet_app.routes.roles import ADMIN, USER
+from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.told_of_models import describe_model
 from ct2pet_app.told_of_runs import describe_training
 from ct2pet_app.train import newest_stats
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 def model_routes(app: CT2PETApp) -> APIRouter:
     """Return the addresses that make models, list them, and choose which version is served."""
-    router = APIRouter()
+    router = APIRouter(route_class=GuardedRoute)
     admin: dict[str, Any] = {"dependencies": [ADMIN]}
     user: dict[str, Any] = {"dependencies": [USER], "methods": ["GET"]}
     router.add_api_route("/train/{model}", _train(app), methods=["POST"], include_in_schema=False, **admin)

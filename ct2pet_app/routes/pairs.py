@@ -11,6 +11,7 @@ from fastapi import APIRouter, File, Form, Request, UploadFile
 from ct2pet_app.pairs import accept_pair, add_pair, describe_pairs
 from ct2pet_app.routes.datastore import received
 from ct2pet_app.routes.roles import ADMIN, ANNOTATOR, USER
+from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.turns import Gone
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def pair_routes(app: CT2PETApp) -> APIRouter:
     """Return the addresses of the pairs."""
-    router = APIRouter(tags=["ct2pet"])
+    router = APIRouter(route_class=GuardedRoute, tags=["ct2pet"])
     router.add_api_route("/ct2pet/pairs", _pairs(app), dependencies=[USER], methods=["GET"])
     router.add_api_route("/ct2pet/pairs", _add(app), dependencies=[ANNOTATOR], methods=["POST"])
     router.add_api_route("/ct2pet/pairs/{ct}/accept", _accept(app), dependencies=[ADMIN], methods=["POST"])

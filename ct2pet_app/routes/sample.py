@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from monailabel.endpoints.user.auth import User
 
 from ct2pet_app.routes.roles import USER
+from ct2pet_app.server.guarded_route import GuardedRoute
 
 if TYPE_CHECKING:
     from ct2pet_app.app import CT2PETApp
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def sample_routes(app: CT2PETApp) -> APIRouter:
     """Return the address that picks the next CT."""
-    router = APIRouter()
+    router = APIRouter(route_class=GuardedRoute)
     router.add_api_route("/activelearning/{strategy}", _sample(app), methods=["POST"], include_in_schema=False)
     return router
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Request
 
 from ct2pet_app.routes.roles import ADMIN, USER
+from ct2pet_app.server.guarded_route import GuardedRoute
 
 if TYPE_CHECKING:
     from ct2pet_app.app import CT2PETApp
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def studies_routes(app: CT2PETApp) -> APIRouter:
     """Return the addresses that tell of the studies."""
-    router = APIRouter()
+    router = APIRouter(route_class=GuardedRoute)
     router.add_api_route("/reload", _reload(app), dependencies=[ADMIN], methods=["POST"], include_in_schema=False)
     router.add_api_route("/ct2pet/series", _series(app), dependencies=[USER], methods=["GET"], tags=["ct2pet"])
     return router

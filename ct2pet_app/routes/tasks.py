@@ -22,6 +22,7 @@ from monailabel.utils.async_tasks.utils import processes, tasks
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.routes.roles import ADMIN, ANNOTATOR, USER
 from ct2pet_app.scores import summary_of
+from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.server.task_progress import REPORT_KEY, forget_reports_but, read_report
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ START = {SCORING: "POST /scoring/metrics", BATCH: "POST /batch/infer/<model>"}
 
 def task_routes(app: CT2PETApp) -> APIRouter:
     """Return the addresses that start, tell of and stop scorings and batches, and what the scorings found."""
-    router = APIRouter()
+    router = APIRouter(route_class=GuardedRoute)
     hidden: dict[str, Any] = {"include_in_schema": False}
     for path, task, role in (("/scoring/", SCORING, ANNOTATOR), ("/batch/infer", BATCH, ADMIN)):
         router.add_api_route(path, _status(app, task), methods=["GET"], dependencies=[USER], **hidden)

@@ -60,7 +60,7 @@ def _read_itk(path: Path) -> tuple[FloatArray, NDArray[np.float64]]:
     if image.GetDimension() != 3:
         raise ImageFileError(f"{path.name}: {image.GetDimension()} dimensions, expected 3")
     with np.errstate(over="ignore"):  # what 32 bits cannot hold becomes infinite, and is refused as such
-        return sitk.GetArrayFromImage(image).astype(np.float32), geometry_of(image).affine
+        return sitk.GetArrayViewFromImage(image).astype(np.float32), geometry_of(image).affine
 
 
 def _refuse_not_finite(array: FloatArray, name: str) -> None:

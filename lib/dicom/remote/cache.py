@@ -13,8 +13,9 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,12 +24,13 @@ from pydicom import dcmread
 from lib.dicom.read_header import is_plain_encoding, read_header
 from lib.dicom.remote.pacs import Pacs
 from lib.dicom.remote.session import CONNECTIONS
-from lib.errors import CT2PETError, DicomError, RemoteError
-from lib.types import Series
+from lib.errors import CT2PETError, DicomError, FetchCancelledError, RemoteError
+from lib.types import Series, never_cancelled
 
 logger = logging.getLogger(__name__)
 
 WHOLE, LOCK, UNFINISHED = "whole.json", "lock", ".part"
+POLL_INTERVAL_S = 0.2  # between two looks at whether a lock is free, or the fetch is cancelled
 BROKEN_ATTEMPTS = 2  # of an instance that arrives damaged
 ANY_DAY_NS = 946684800 * 10**9  # of fetched files: fetched again, a series looks the same to whoever prepared it
 
@@ -52,36 +54,42 @@ class SeriesCache:
         return self.folder / series_uid
 
     @contextlib.contextmanager
-    def holding(self, *series: Series) -> Iterator[None]:
+    def holding(self, *series: Series, cancelled: Callable[[], bool] = never_cancelled) -> Iterator[None]:
         """Keep all files of these series at hand; those that are not there are fetched first.
 
+        Args:
+            series: What is needed inside the context.
+            cancelled: Whether nobody needs it any more; polled by the calling thread while it waits or fetches.
+
         Raises:
+            FetchCancelledError: `cancelled` returned True; the locks are free again, what was fetched is kept.
             DicomError: The PACS no longer has a series, or what it sends is not what it should be.
             RemoteError: The PACS cannot be asked, or the cache cannot be written. What was fetched is kept.
         """
         with contextlib.ExitStack() as held:
             for one in series:
-                held.enter_context(self._holding(one))
+                held.enter_context(self._holding(one, cancelled))
             yield
 
     @contextlib.contextmanager
-    def _holding(self, series: Series) -> Iterator[None]:
+    def _holding(self, series: Series, cancelled: Callable[[], bool]) -> Iterator[None]:
         folder = self.folder_of(series.uid)
         fetched = False
         while True:
-            with _locked(folder, fcntl.LOCK_SH):
+            with _locked(folder, fcntl.LOCK_SH, series, cancelled):
                 if _is_whole(folder, series):
                     os.utime(folder / WHOLE)  # used now
                     if fetched:
                         self._throw_out(0)
                     yield
                     return
-            with _locked(folder, fcntl.LOCK_EX):  # it may be thrown out again before the lock above: hence the loop
+            # it may be thrown out again before the lock above: hence the loop
+            with _locked(folder, fcntl.LOCK_EX, series, cancelled):
                 if not _is_whole(folder, series):
-                    self._fetch(folder, series)
+                    self._fetch(folder, series, cancelled)
                     fetched = True
 
-    def _fetch(self, folder: Path, series: Series) -> None:
+    def _fetch(self, folder: Path, series: Series, cancelled: Callable[[], bool]) -> None:
         sizes = _sizes(folder)
         missing = [path for path in series.files if not _is_instance(path, series, size=sizes.get(path.name))]
         logger.info("series %s: fetching %d of %d instances", series.uid, len(missing), len(series.files))
@@ -89,9 +97,10 @@ class SeriesCache:
             for stranger in {*folder.iterdir()} - {*series.files, folder / LOCK}:
                 stranger.unlink()  # of a killed download, or no longer of the series
             if missing:  # the first one tells how large the others will be
+                refuse_cancelled(cancelled, series)
                 self._fetch_instance(missing[0], series)
                 self._throw_out(missing[0].stat().st_size * len(missing[1:]))
-                self._fetch_together(missing[1:], series)
+                self._fetch_together(missing[1:], series, cancelled)
             beside = folder / f"{WHOLE}{UNFINISHED}"
             beside.write_text(json.dumps({path.name: path.stat().st_size for path in series.files}))
             beside.replace(folder / WHOLE)
@@ -100,12 +109,15 @@ class SeriesCache:
                 f"{folder}: cannot be written ({error.strerror}); free space, or choose another place for the cache"
             ) from error
 
-    def _fetch_together(self, paths: list[Path], series: Series) -> None:
+    def _fetch_together(self, paths: list[Path], series: Series, cancelled: Callable[[], bool]) -> None:
         with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="wado") as pool:
-            pending = [pool.submit(self._fetch_instance, path, series) for path in paths]
+            pending = {pool.submit(self._fetch_instance, path, series) for path in paths}
             try:
-                for fetched in pending:
-                    fetched.result()
+                while pending:
+                    done, pending = wait(pending, timeout=POLL_INTERVAL_S, return_when=FIRST_EXCEPTION)
+                    for fetched in done:
+                        fetched.result()
+                    refuse_cancelled(cancelled, series)
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
@@ -132,7 +144,7 @@ class SeriesCache:
         for one in kept:
             if size <= self._limit_bytes:
                 return
-            with contextlib.suppress(BlockingIOError), _locked(one.folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            with contextlib.suppress(BlockingIOError), _locked_now(one.folder, fcntl.LOCK_EX):
                 (one.folder / WHOLE).unlink(missing_ok=True)  # first: killed here, the rest does not count
                 for path in one.folder.iterdir():
                     if path.name != LOCK:
@@ -141,9 +153,33 @@ class SeriesCache:
                 logger.info("series %s: out of the cache, %.0f MB", one.folder.name, one.size / 1e6)
 
 
+def refuse_cancelled(cancelled: Callable[[], bool], series: Series) -> None:
+    """Raise FetchCancelledError where nobody needs a series any more."""
+    if cancelled():
+        raise FetchCancelledError(f"series {series.uid}: its fetch was cancelled; what arrived is kept")
+
+
 @contextlib.contextmanager
-def _locked(folder: Path, how: int) -> Iterator[None]:
-    """Hold a lock; its file stays, because a lock on a removed file keeps nobody out."""
+def _locked(folder: Path, how: int, series: Series, cancelled: Callable[[], bool]) -> Iterator[None]:
+    """Hold a lock, waited for until it is free or `cancelled` returns True."""
+    while True:
+        refuse_cancelled(cancelled, series)
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(_locked_now(folder, how))
+            except BlockingIOError:
+                time.sleep(POLL_INTERVAL_S)
+                continue
+            yield
+            return
+
+
+@contextlib.contextmanager
+def _locked_now(folder: Path, how: int) -> Iterator[None]:
+    """Hold a lock; BlockingIOError where another holder excludes it.
+
+    Its file stays, because a lock on a removed file keeps nobody out.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
@@ -152,7 +188,7 @@ def _locked(folder: Path, how: int) -> Iterator[None]:
             f"{folder}: cannot be written ({error.strerror}); choose another place for the cache"
         ) from error
     try:
-        fcntl.flock(handle, how)
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
         yield
     finally:
         os.close(handle)

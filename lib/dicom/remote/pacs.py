@@ -121,7 +121,8 @@ class Pacs:
             question = partial(self._client.retrieve_series_metadata, series.study_uid, series.uid)
             answer = self._ask(question, what)
         except HttpStatusError as error:
-            raise _of_series(error, what) from error
+            _refuse_missing(error, what)
+            raise
         wholes = whole_instances(answer, partial(self._whole_or_none, series), what=what)
         for instance, whole in zip(answer, wholes, strict=True):
             uid = _first(instance, SOP_UID)
@@ -158,7 +159,8 @@ class Pacs:
         try:
             return self._ask(partial(self._client.retrieve_instance, study_uid, series_uid, sop_uid), what)
         except HttpStatusError as error:
-            raise _of_series(error, what) from error
+            _refuse_missing(error, what)
+            raise
 
     def store(self, instances: Iterable[Dataset]) -> None:
         """Store instances, some at a time; those that are there already stay as they are.
@@ -200,8 +202,9 @@ def _instance_in(path: Path) -> Dataset:
         raise DicomError(f"{path.name}: damaged DICOM file ({error}); send it again") from error
 
 
-def _of_series(error: HttpStatusError, what: str) -> CT2PETError:
-    return DicomError(f"{what} is not in the PACS any more (404)") if error.status in (404, 410) else error
+def _refuse_missing(error: HttpStatusError, what: str) -> None:
+    if error.status in (404, 410):
+        raise DicomError(f"{what} is not in the PACS any more ({error.status})") from error
 
 
 def _series(answer: Mapping[str, Any]) -> RemoteSeries | None:

@@ -85,7 +85,7 @@ class PacsSession(requests.Session):
                 answer = super().request(method, url, *args, **kwargs)
             except requests.exceptions.SSLError as error:
                 raise RemoteError(
-                    f"{self._url}: its certificate is not trusted or TLS fails ({_cause(error)}); have "
+                    f"{self._url}: its certificate is not trusted or TLS fails ({_innermost_message(error)}); have "
                     "REQUESTS_CA_BUNDLE name a file with the certificate of the authority that signed it"
                 ) from error
             except requests.exceptions.ReadTimeout as error:
@@ -93,9 +93,9 @@ class PacsSession(requests.Session):
                     f"{self._url}: no answer within {SILENT_AT_MOST_S:.0f} s; is the PACS busy?"
                 ) from error
             except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
-                trouble = f"cannot be reached, or breaks off ({_cause(error)})"
+                trouble = f"cannot be reached, or breaks off ({_innermost_message(error)})"
             except requests.RequestException as error:
-                raise RemoteError(f"{self._url}: {_cause(error)}") from error
+                raise RemoteError(f"{self._url}: {_innermost_message(error)}") from error
             else:
                 if answer.status_code not in PASSING:
                     return self._successful(answer)
@@ -158,9 +158,11 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}:{port}"
 
 
-def _cause(error: BaseException) -> str:
-    """Return the innermost words of nested errors: the outer ones repeat addresses and objects."""
-    while True:
+def _innermost_message(error: BaseException) -> str:
+    """Return the message of the innermost of nested errors: the outer ones repeat addresses and objects."""
+    seen: set[int] = set()  # a cycle ends where it closes
+    while id(error) not in seen:
+        seen.add(id(error))
         inner = next((part for part in error.args if isinstance(part, BaseException)), None)
         inner = inner or getattr(error, "reason", None)
         if not isinstance(inner, BaseException):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import time
@@ -15,7 +16,7 @@ from pydicom.dataset import Dataset
 from lib.dicom.read import read_ct
 from lib.dicom.remote.cache import SeriesCache
 from lib.dicom.remote.pacs import Pacs
-from lib.errors import CT2PETError, DicomError, RemoteError
+from lib.errors import CT2PETError, DicomError, FetchCancelledError, RemoteError
 from lib.types import Series
 from tests.dicom.builders import instance
 
@@ -187,3 +188,28 @@ def test_a_download_may_be_killed_at_any_moment(archive: Archive) -> None:
     with cache.holding(*(series(cache, number) for number in (1, 2, 3))):
         assert len(list(cache.folder.glob("*/*.dcm"))) == 3 * SLICES
         assert not list(cache.folder.glob("*/*.part"))
+
+
+def test_a_cancelled_fetch_frees_its_locks(archive: Archive) -> None:
+    cache = cache_of(archive)
+    fetched_before = 2
+    with (
+        pytest.raises(FetchCancelledError, match=r"series 1\.2\.1: its fetch was cancelled"),
+        cache.holding(series(cache), cancelled=lambda: len(archive.fetched) >= fetched_before),
+    ):
+        pass
+    with cache.holding(series(cache)):  # waits for ever where a lock is still held
+        assert read_ct(series(cache)).geometry.shape[0] == SLICES
+
+
+@pytest.mark.parametrize("held_as", [fcntl.LOCK_EX, fcntl.LOCK_SH])
+def test_waiting_for_a_lock_can_be_cancelled(archive: Archive, held_as: int) -> None:
+    cache = cache_of(archive)
+    folder = cache.folder_of("1.2.1")
+    folder.mkdir(parents=True)
+    looks = iter([False, False, True])
+    with (folder / "lock").open("w") as other:
+        fcntl.flock(other, held_as)
+        with pytest.raises(FetchCancelledError), cache.holding(series(cache), cancelled=lambda: next(looks)):
+            pass
+    assert archive.fetched == []
