@@ -144,7 +144,7 @@ class SynthesisTask(InferTask):
         published = model[0] if model else self._models.find(self._name, options.version)
         watch = Stopwatch()
         with ExitStack() as held:
-            with watch.step("fetch"):
+            with watch.step("read"):
                 opened = held.enter_context(source.open(gone))
                 why_no_metrics = why_not_measured(source, options) or _fetched_real(source, gone, held)
             weights_bytes = 0 if model else LOADING_COPIES * published.state.size

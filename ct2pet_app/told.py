@@ -40,7 +40,7 @@ class Stopwatch:
         try:
             yield
         finally:
-            self._steps[name] = time.perf_counter() - began
+            self._steps[name] = self._steps.get(name, 0.0) + time.perf_counter() - began
 
     def waited(self, seconds: float) -> None:
         """Count seconds in which others had what was needed."""

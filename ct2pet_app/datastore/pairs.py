@@ -15,10 +15,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ct2pet_app.datastore.listing import Listing, Studies
+from ct2pet_app.datastore.pair_counts import PairCounts
 from lib.errors import CT2PETError, DicomError, MemoryLimitError, RemoteError, StudiesError
 from lib.learning.card import patient_digest
 from lib.memory import MemoryBudget
@@ -35,20 +36,6 @@ SPLIT_FILE, CHECKS_FILE = "split.csv", "checks.sqlite"
 LOOK_EVERY_S = 30.0  # where nobody asks anything that would show new pairs earlier
 CHECKING = "checking a pair of CT and PET"
 Key = tuple[str, str]  # UIDs of CT and PET
-
-
-@dataclass(frozen=True)
-class PairCounts:
-    """How many pairs there are of each kind; how many are on each side is None where the split file is damaged."""
-
-    total: int
-    plausible: int
-    implausible: int
-    unchecked: int
-    train: int | None
-    validation: int | None
-    test: int | None
-    trouble: str = ""
 
 
 class PairBook:

@@ -38,7 +38,7 @@ from lib.imaging.files import SUFFIXES
 from lib.memory import MemoryBudget
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.split import Split
-from lib.types import Series, never_cancelled
+from lib.types import Series
 
 FINAL = "final"  # MONAI Label's word for the label that counts
 
@@ -109,7 +109,7 @@ class StudiesDatastore(Datastore):
         """Look for new pairs no more."""
         self.pairs.close()
 
-    def at_hand(self, *series: Series, cancelled: Callable[[], bool] = never_cancelled) -> AbstractContextManager[None]:
+    def at_hand(self, *series: Series, cancelled: Gone = never) -> AbstractContextManager[None]:
         """Return a context in which the files of these series lie where `Series.files` says; see `lib.types.AtHand`."""
         return self.studies.at_hand(*series, cancelled=cancelled)
 
@@ -143,12 +143,7 @@ class StudiesDatastore(Datastore):
         return str(self.image_file(image_id))
 
     def image_file(self, image_id: str, *, gone: Gone = never) -> Path:
-        """Return the volume file of an image; a series is converted, unless its client disconnects.
-
-        Raises:
-            NotFoundError: No image has that id.
-            CT2PETError: It cannot be converted.
-        """
+        """Return the volume file of an image; a series is converted, unless the client disconnects."""
         found = self.listing().images.get(image_id)
         return self._upload(image_id).path if found is None else self._as_file(found, read_ct, gone)
 
@@ -198,12 +193,7 @@ class StudiesDatastore(Datastore):
         return str(self.label_file(label_id, label_tag))
 
     def label_file(self, label_id: str, label_tag: str, *, gone: Gone = never) -> Path:
-        """Return the volume file of a label; a series is converted, unless its client disconnects.
-
-        Raises:
-            NotFoundError: There is no such label.
-            CT2PETError: It cannot be converted.
-        """
+        """Return the volume file of a label; a series is converted, unless the client disconnects."""
         paired = self._pair_of(label_id) if label_tag == FINAL else None
         return self._label(label_id, label_tag).path if paired is None else self._as_file(paired.pet, read_pet, gone)
 

@@ -20,6 +20,7 @@ import anyio.to_thread
 from fastapi import Request
 
 from ct2pet_app.errors import BusyError, ClientGoneError
+from lib.errors import OperationCancelledError
 
 Cancelled = Callable[[], bool]
 Result = TypeVar("Result")
@@ -64,10 +65,14 @@ class WorkPool:
                 return await anyio.to_thread.run_sync(work, cancelled.is_set, limiter=anyio.CapacityLimiter(1))
             finally:
                 self._free.release()
+        except OperationCancelledError:
+            if watcher.done() and not watcher.cancelled() and (refused := watcher.exception()) is not None:
+                raise refused from None
+            raise
         finally:
             self._accepted -= 1
             watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
+            with contextlib.suppress(asyncio.CancelledError, Exception):
                 await watcher
 
     async def _wait_for_thread(self, watcher: asyncio.Task[None]) -> None:
@@ -84,10 +89,13 @@ class WorkPool:
 
 
 async def _disconnected(request: Request) -> None:
-    """Return when the client of a request, whose body has been read, disconnects."""
-    with contextlib.suppress(Exception):  # a body beyond the limit: nobody reads it any more
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
+    """Return when the client of a request disconnects.
+
+    Raises:
+        HTTPException: It goes on sending a body that nobody reads, and is larger than bodies may be.
+    """
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 @dataclass(frozen=True, eq=False)
