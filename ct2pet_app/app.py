@@ -166,23 +166,24 @@ class CT2PETApp(MONAILabelApp):
         options = InferOptions.from_params(params)
         if options.save_label and source.image_id is None:
             raise RequestError("save_label: a label belongs to an image of the datastore; add the CT there first")
+        if options.save_label:
+            self.studies_datastore.labels.refuse_to_replace(source.image_id or "", options.label_tag)
         task = self._infers[self.models.known(model)]
         store = self.studies_datastore.store_series
         path, told = task({"source": source, "options": options, "store": store, "gone": gone})
         if options.save_label:
-            self.datastore().save_label(
-                source.image_id or "", path, options.label_tag, {"model": model, "params": told}
-            )
+            record = {"model": model, "params": told}
+            self.studies_datastore.labels.save_synthetic(source.image_id or "", Path(path), options.label_tag, record)
         return {"label": path, "tag": options.label_tag, "file": path, "params": told}
 
-    def session_source(self, session_id: str) -> CTSource:
-        """Return the CT of a session.
+    def session_source(self, session_id: str, *, owner: str | None = None) -> CTSource:
+        """Return the CT of a session, which must be of that owner; of anybody where it is None.
 
         Raises:
             NotFoundError: No such session, or it has expired.
         """
         sessions = self.sessions()
-        session = None if sessions is None else sessions.get_session(session_id)
+        session = None if sessions is None else sessions.get_session(session_id, owner=owner)
         if session is None:
             raise NotFoundError(f"no session {session_id[:80]!r}: it has expired, or never was; create it again")
         return source_of_file(Path(session.image), Path(session.image).name, kept=True)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from fastapi.background import BackgroundTasks
 from fastapi.responses import FileResponse
+from monailabel.endpoints.user.auth import User
 from monailabel.utils.others.generic import remove_file
 
 from ct2pet_app.answer import Output, name_model, refuse_two_files_as_one, send_answer
 from ct2pet_app.errors import RequestError
-from ct2pet_app.infer_request import DICOM
+from ct2pet_app.infer_request import DICOM, InferOptions
 from ct2pet_app.routes.datastore import DEFAULT_NAME, json_object, received
-from ct2pet_app.routes.roles import USER
+from ct2pet_app.routes.roles import USER, require_annotator, session_owner
 from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.turns import Gone
 from ct2pet_app.uploads import source_of_file, suffix_of
@@ -44,15 +45,18 @@ def _infer(app: CT2PETApp) -> Any:
         file: UploadFile | None = File(None),
         label: UploadFile | None = File(None),
         output: Output = None,
+        user: User = USER,
     ) -> Any:
         """Draw a synthetic PET from a CT: of the datastore (`image`), uploaded (`file`), or of a session."""
         asked = json_object(params, "params")
+        _refuse_forbidden(asked, user)
         refuse_two_files_as_one(asked, output)
 
         def work(gone: Gone) -> dict[str, Any]:
             """Return the result of the synthesis."""
             if session_id:
-                return app.synthesize(model, app.session_source(session_id), asked, gone=gone)
+                source = app.session_source(session_id, owner=session_owner(user))
+                return app.synthesize(model, source, asked, gone=gone)
             if file is not None:
                 with tempfile.TemporaryDirectory(prefix="ct2pet-upload-") as folder:
                     path, name = _received(file, Path(folder))
@@ -77,11 +81,14 @@ def _dicom(app: CT2PETApp) -> Any:
         slices: str = "",
         store: bool = False,
         version: Annotated[int | None, Query(ge=1, lt=10**6)] = None,
+        user: User = USER,
     ) -> FileResponse:
         """Draw the synthetic PET of a CT and return it as a zip of a DICOM series; `store` puts it by its CT, too.
 
         `version` names one of the model's versions; left out, it is the one that is served.
         """
+        if store:
+            require_annotator(user, "store")
         asked = {"result_extension": DICOM, "slices": slices, "store": store, "version": version, "metrics": False}
         result = await app.pools.inference.run(
             request, lambda gone: app.synthesize(model, app.studies_datastore.ct_source(image), asked, gone=gone)
@@ -93,6 +100,14 @@ def _dicom(app: CT2PETApp) -> Any:
         return answer
 
     return dicom
+
+
+def _refuse_forbidden(params: dict[str, Any], user: User) -> None:
+    """Return when an account may have what its parameters ask for, beyond a PET for itself."""
+    options = InferOptions.from_params(params)
+    for name, is_wanted in (("save_label", options.save_label), ("store", options.store)):
+        if is_wanted:
+            require_annotator(user, name)
 
 
 def _received(file: UploadFile, folder: Path) -> tuple[Path, str]:

@@ -36,9 +36,10 @@ def install(app: CT2PETApp) -> None:
     if application is None:
         return
     try:
-        remove_leftovers(app.settings.models_folder)
         temporary = TemporaryFolder(app.settings.models_folder / "temporary")
         atexit.register(temporary.close)
+        remove_leftovers(app.settings.models_folder, is_alone=temporary.is_alone)
+        app.studies_datastore.remove_leftovers()
     except OSError as error:
         words = f"--conf models_folder {app.settings.models_folder}: cannot be written ({error.strerror})"
         monai_label.stop_server(OutputError(words))

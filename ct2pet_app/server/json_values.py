@@ -1,0 +1,123 @@
+"""Validate JSON that clients send, and repair JSON that is sent back.
+
+Whatever passes `checked_json_object` can be stored, read and returned as strict JSON in UTF-8. `sendable` is for values
+of another origin: files on disk, DICOM headers, and what older versions stored without validation.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+from ct2pet_app.errors import RequestError
+
+MAX_BYTES = 64 * 1024  # of one object, as JSON
+MAX_DEPTH = 12
+MAX_VALUES = 4096  # keys, numbers and strings of one object, counted together
+MAX_KEY_CHARACTERS = 200
+MAX_INTEGER = 2**63 - 1
+SURROGATE = re.compile("[\ud800-\udfff]")
+CONTROL = re.compile("[\x00-\x1f\x7f]")  # not in keys
+CONTROL_IN_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # tab, line feed and carriage return are text
+REPLACEMENT = "\ufffd"
+
+
+def checked_json_object(value: Any, what: str, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """Return a JSON object that can be stored and sent back.
+
+    Args:
+        value: As parsed from JSON.
+        what: The name of the field, for the error.
+        max_bytes: Of the object as JSON.
+
+    Raises:
+        RequestError: Not an object; numbers that are not finite or too large; lone surrogates or control characters;
+            nested too deeply; too many values; too many bytes.
+    """
+    if not isinstance(value, dict):
+        raise RequestError(f'{what} is a JSON object such as {{"slices": "10:20"}}, found {_shown(value)}')
+    _refuse_unsendable(value, what)
+    size = len(json.dumps(value))
+    if size > max_bytes:
+        raise RequestError(f"{what}: {size} bytes as JSON, at most {max_bytes} are accepted")
+    return value
+
+
+def sendable(value: Any) -> Any:
+    """Return a copy that strict JSON can hold: lone surrogates become U+FFFD, NaN and infinity null."""
+    if isinstance(value, str):
+        return value if value.isascii() else SURROGATE.sub(REPLACEMENT, value)
+    if isinstance(value, bool | int) or value is None:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {sendable(str(key)): sendable(member) for key, member in value.items()}
+    if isinstance(value, tuple):
+        return tuple(sendable(member) for member in value)
+    if isinstance(value, list | set | frozenset):
+        return [sendable(member) for member in value]
+    return sendable(str(value))
+
+
+def stored_json_object(text: Any) -> dict[str, Any] | None:
+    """Return the object that was stored as JSON, repaired where it cannot be sent; None where it is no object."""
+    try:
+        found = json.loads(text)
+        return sendable(found) if isinstance(found, dict) else None
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
+def _refuse_unsendable(value: Any, what: str) -> None:
+    """Walk all members without recursion, so that depth is refused rather than met."""
+    pending: list[tuple[Any, int]] = [(value, 1)]
+    count = 0
+    while pending:
+        member, depth = pending.pop()
+        count += 1
+        if depth > MAX_DEPTH:
+            raise RequestError(f"{what}: nested more than {MAX_DEPTH} levels deep")
+        if count > MAX_VALUES:
+            raise RequestError(f"{what}: more than {MAX_VALUES} values")
+        if isinstance(member, dict):
+            for key in member:
+                _refuse_key(key, what)
+            pending += [(inner, depth + 1) for inner in member.values()]
+        elif isinstance(member, list):
+            pending += [(inner, depth + 1) for inner in member]
+        else:
+            _refuse_scalar(member, what)
+
+
+def _refuse_key(key: Any, what: str) -> None:
+    if not isinstance(key, str) or len(key) > MAX_KEY_CHARACTERS or SURROGATE.search(key) or CONTROL.search(key):
+        raise RequestError(
+            f"{what}: key {_shown(key)}: give text of at most {MAX_KEY_CHARACTERS} characters without control "
+            "characters or lone surrogates"
+        )
+
+
+def _refuse_scalar(value: Any, what: str) -> None:
+    if isinstance(value, str):
+        if SURROGATE.search(value) or CONTROL_IN_TEXT.search(value):
+            raise RequestError(f"{what}: {_shown(value)} holds control characters or lone surrogates, which JSON in "
+                               "UTF-8 cannot carry; leave them out")  # fmt: skip
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise RequestError(f"{what}: {value} is not a finite number")
+    elif isinstance(value, int):  # bool included
+        if abs(value) > MAX_INTEGER:
+            raise RequestError(f"{what}: a whole number beyond 64 bits")
+    elif value is not None:
+        raise RequestError(f"{what}: {type(value).__name__} is no JSON value")
+
+
+def _shown(value: Any) -> str:
+    """Return the start of a value, in ASCII."""
+    try:
+        return ascii(value)[:60]
+    except (ValueError, RecursionError):  # a number with thousands of digits, or nested too deeply
+        return type(value).__name__
