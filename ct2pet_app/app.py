@@ -32,7 +32,8 @@ from ct2pet_app.recent import RecentVolumes
 from ct2pet_app.routes.install import install
 from ct2pet_app.scoring import PairScoring, UncertaintyScoring
 from ct2pet_app.server.monai_label import running_server, stop_server
-from ct2pet_app.server.task_process import end_with_parent, task_process
+from ct2pet_app.server.task_process import task_process
+from ct2pet_app.server.task_runner import TaskRunner
 from ct2pet_app.server.work_pools import WorkPools
 from ct2pet_app.sessions import CheckedSessions
 from ct2pet_app.settings import AppSettings, did_you_mean
@@ -60,6 +61,7 @@ class CT2PETApp(MONAILabelApp):
         self.budget = MemoryBudget(self.settings.memory_bytes if running_server() is not None else None)
         self.pools = WorkPools()
         self.models = ModelStore(self.settings, budget=self.budget)
+        self.task_runner = TaskRunner(self.settings.models_folder)
         words = {"name": "ct2pet", "description": DESCRIPTION, "version": lib.__version__}
         super().__init__(app_dir, studies, conf or {}, **words, labels=["PET"])
         # MONAI Label's default would score all pairs at every start, and again whenever a sample is asked for; whether
@@ -188,15 +190,16 @@ class CT2PETApp(MONAILabelApp):
             raise NotFoundError(f"no session {session_id[:80]!r}: it has expired, or never was; create it again")
         return source_of_file(Path(session.image), Path(session.image).name, kept=True)
 
-    def check_training(self, model: str, params: Mapping[str, Any]) -> None:
-        """Return when a training with these parameters can begin.
+    def check_training(self, model: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the request of the training's process, where a training with these parameters can begin.
 
         Raises:
             NotFoundError: No such model.
             InputError: A word that is not understood, or no pair to train on.
         """
-        self._trainer(model).read_request(params)
+        settings = self._trainer(model).read_request(params).settings
         require_pairs(tuple(self.studies_datastore.listing().pairs.values()), self.studies_datastore)
+        return {"model": model, **settings}
 
     def training_stats(self, model: str) -> dict[str, Any]:
         """Return how the newest training of a model does, or did; empty before the first, and where nobody may train.
@@ -250,15 +253,15 @@ class CT2PETApp(MONAILabelApp):
         with task_process(f"scoring {name}"):
             return self.scoring_method(name)(request, datastore or self.datastore())
 
-    def check_batch(self, request: Mapping[str, Any]) -> None:
-        """Return when such a batch can begin.
+    def check_batch(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the request of the batch's process, where such a batch can begin.
 
         Raises:
             InputError: A word that is not understood, no such model, or one that is not trained.
         """
         if not isinstance(self._batch_infer, BatchSynthesis):
             raise NotFoundError("batches are switched off on this server (MONAI_LABEL_TASKS_BATCH_INFER)")
-        self._batch_infer.read_request(request)
+        return self._batch_infer.read_request(request)[0].settings
 
     def batch_infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Return what became of each image; see `batch.py`."""
@@ -267,7 +270,7 @@ class CT2PETApp(MONAILabelApp):
             return found
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Train, in the child process that MONAI Label starts for it.
+        """Train, in the process that the task runner starts for it.
 
         Raises:
             RequestError: Asked to train inside the server, which would answer nobody until it is done.
@@ -276,7 +279,6 @@ class CT2PETApp(MONAILabelApp):
         if running_server() is not None:
             raise RequestError("run_sync: a training runs in a process of its own; leave run_sync out")
         name = self.models.known(str(request.get("model")))
-        end_with_parent()
         logging.getLogger("ignite").setLevel(logging.WARNING)  # or each epoch pushes a percent out of the last 20 lines
         try:
             return self._trainer(name)(request, self.datastore())

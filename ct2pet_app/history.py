@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
+
+from ct2pet_app.server.json_values import json_object
 
 logger = logging.getLogger(__name__)
 
@@ -58,13 +60,27 @@ def read_lines(path: Path) -> tuple[Served, ...]:
         lines = path.read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return ()
+    except OSError as error:
+        logger.warning("%s cannot be read (%s)", path, type(error).__name__)
+        return ()
     read = []
     for line in filter(None, lines):
         try:
-            read.append(Served(**json.loads(line)))
+            read.append(_served(json_object(line)))
         except (ValueError, TypeError):
             logger.warning("%s: an unreadable line is left out", path)
     return tuple(read)
+
+
+def _served(record: Mapping[str, Any]) -> Served:
+    """Return a line; TypeError or ValueError where it is none of ours."""
+    served = Served(**record)
+    texts = (served.when, served.checksum, served.why)
+    if type(served.version) is not int or not all(isinstance(text, str) for text in texts):
+        raise ValueError("a value of another type")
+    if served.action not in get_args(Action):
+        raise ValueError("an unknown action")
+    return served
 
 
 def served_before(lines: Sequence[Served], kept: Collection[int]) -> int | None:

@@ -24,8 +24,8 @@ MEMORY_GB = 1.2  # of arrays: with 0.3 GB for all else, the server stays 1.5 GB 
 CACHE_GB = 20  # some hundred whole-body CT and PET series of a PACS
 STOCK_KEYS = frozenset({"server_mode"})  # read by MONAI Label itself
 MIN_MEMORY_GB = 0.1  # a CT of 60 slices of 512 x 512
-NUMBER = re.compile(r"\d{1,6}(\.\d{1,6})?")
-DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+NUMBER = re.compile(r"[0-9]{1,6}([.][0-9]{1,6})?")
+DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 KEYS = {
     "models": f"comma-separated, of {', '.join(STAGES)}, or all (default {DEFAULT_MODEL})",
     "recipe": f"name or .toml file (default {DEFAULT_RECIPE})",
@@ -38,6 +38,7 @@ KEYS = {
     "memory_gb": f"most memory that requests may hold at once in arrays, in GB (default {MEMORY_GB})",
     "cache_gb": f"most that is kept of a PACS's series, in GB (default {CACHE_GB})",
     "origins": "comma-separated origins of web pages that may ask, such as https://viewer.example (default none)",
+    "tracking_uris": "comma-separated addresses of MLflow servers that a training may name (default none)",
     "users": "file of the accounts that may ask, made by main.py users (default none: everybody may)",
     "token_hours": f"how long a login lasts, in hours (default {TOKEN_HOURS})",
 }
@@ -57,6 +58,7 @@ class AppSettings:
         memory_bytes: Of the arrays that requests and caches hold at once.
         cache_bytes: Of a PACS's series that are kept on this machine.
         origins: Of web pages that may ask, besides the server's own.
+        tracking_uris: MLflow servers that a training may name, besides MONAI_LABEL_TRACKING_URI.
         users: File of the accounts that may ask; None for no accounts.
         token_hours: How long a login lasts.
     """
@@ -71,6 +73,7 @@ class AppSettings:
     memory_bytes: int
     cache_bytes: int
     origins: tuple[str, ...]
+    tracking_uris: tuple[str, ...]
     users: Path | None
     token_hours: int
 
@@ -98,7 +101,8 @@ class AppSettings:
             max_upload_bytes=_whole_number(conf, "max_upload_mb", MAX_UPLOAD_MB) * 10**6,
             memory_bytes=_memory_bytes(conf),
             cache_bytes=_whole_number(conf, "cache_gb", CACHE_GB) * 10**9,
-            origins=_origins(conf.get("origins", "")),
+            origins=_web_addresses(conf, "origins"),
+            tracking_uris=_web_addresses(conf, "tracking_uris"),
             users=_users(conf),
             token_hours=_whole_number(conf, "token_hours", TOKEN_HOURS),
         )
@@ -150,12 +154,12 @@ def _models(text: str) -> tuple[str, ...]:
     return names
 
 
-def _origins(text: str) -> tuple[str, ...]:
-    origins = tuple(origin.strip().rstrip("/") for origin in text.split(",") if origin.strip())
-    for origin in origins:
-        if not origin.startswith(("http://", "https://")):
-            raise SettingsError(f"--conf origins {origin}: expected {KEYS['origins']}")
-    return origins
+def _web_addresses(conf: Mapping[str, str], key: str) -> tuple[str, ...]:
+    addresses = tuple(word.strip().rstrip("/") for word in conf.get(key, "").split(",") if word.strip())
+    for address in addresses:
+        if not address.startswith(("http://", "https://")):
+            raise SettingsError(f"--conf {key} {address}: expected {KEYS[key]}")
+    return addresses
 
 
 def _users(conf: Mapping[str, str]) -> Path | None:

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ct2pet_app.server.json_values import json_object
 from lib.errors import OutputError
 from lib.learning.checkpoint import file_checksum
 from lib.pairing.prepared import write_text
@@ -154,7 +155,8 @@ class Versions:
     def _drop_leftovers(self) -> None:
         for folder in self.folder.glob(f"{BEGUN}*"):
             with contextlib.suppress(FileNotFoundError):  # of another process, which has put it in place meanwhile
-                if folder.stat().st_mtime < time.time() - LEFT_BEHIND_S:
+                # also of a clock that was ahead: its time is never an hour ago
+                if abs(time.time() - folder.stat().st_mtime) > LEFT_BEHIND_S:
                     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -179,13 +181,26 @@ def _finished(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name))
 
 
+def _require_types(version: Version) -> None:
+    texts: list[object] = [version.checksum, version.kept, version.origin]
+    numbers: list[object] = [version.number, version.size_bytes, *([] if version.parent is None else [version.parent])]
+    verdict: Verdict | None = version.verdict
+    if verdict is not None:
+        texts.append(verdict.verdict)
+        if not isinstance(verdict.published, bool) or not isinstance(verdict.figures, Mapping | None):
+            raise TypeError("its verdict is none")
+    if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in numbers):
+        raise TypeError("a value of another type")
+
+
 def _read(folder: Path) -> Version | None:
     try:
-        record = json.loads((folder / RECORD_FILE).read_text())
+        record = json_object((folder / RECORD_FILE).read_text())
         verdict = record.pop("verdict")
         version = Version(
             **record, checkpoint=folder / MODEL_FILE, verdict=None if verdict is None else Verdict(**verdict)
         )
+        _require_types(version)
         if version.number != int(folder.name) or not version.checkpoint.is_file():
             raise ValueError("its number is not its folder's, or its checkpoint is missing")
         return version

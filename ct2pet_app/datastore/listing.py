@@ -35,6 +35,7 @@ class Listing:
         by_pet: CT UID by PET UID, of the pairs.
         why_unpaired: Why a series has no partner, by UID.
         is_whole: Whether all was looked at; a large PACS is shown while it still is.
+        incomplete: Why not all is listed; empty where nothing is known to be missing.
     """
 
     report: ScanReport
@@ -43,6 +44,7 @@ class Listing:
     by_pet: Mapping[str, str]
     why_unpaired: Mapping[str, str]
     is_whole: bool = True
+    incomplete: str = ""
 
 
 class Studies(Protocol):
@@ -60,6 +62,10 @@ class Studies(Protocol):
 
     def listing(self) -> Listing:
         """Return the listing, at most a minute old."""
+        ...
+
+    def known(self) -> Listing:
+        """Return the listing; where none can be had soon, an empty one that says so in `incomplete`."""
         ...
 
     def look_again(self) -> Listing:
@@ -118,6 +124,10 @@ class StudiesFolder:
             return self._listing
         finally:
             self._scanning.release()
+
+    def known(self) -> Listing:
+        """Return the listing; see `listing`."""
+        return self.listing()
 
     def look_again(self) -> Listing:
         """Return the listing of a scan made now."""
