@@ -32,6 +32,7 @@ from ct2pet_app.recent import RecentVolumes
 from ct2pet_app.routes.install import install
 from ct2pet_app.scoring import PairScoring, UncertaintyScoring
 from ct2pet_app.server.monai_label import running_server, stop_server
+from ct2pet_app.server.process_memory import limit_heap, return_free_memory
 from ct2pet_app.server.task_process import task_process
 from ct2pet_app.server.task_runner import TaskRunner
 from ct2pet_app.server.work_pools import WorkPools
@@ -58,7 +59,7 @@ class CT2PETApp(MONAILabelApp):
         except InputError as error:
             stop_server(error)
             raise
-        self.budget = MemoryBudget(self.settings.memory_bytes if running_server() is not None else None)
+        self.budget = _memory_budget(self.settings)
         self.pools = WorkPools()
         self.models = ModelStore(self.settings, budget=self.budget)
         self.task_runner = TaskRunner(self.settings.models_folder)
@@ -285,3 +286,11 @@ class CT2PETApp(MONAILabelApp):
         except CT2PETError as error:  # one line: the server keeps the last 20 for the client
             logger.error("%s was not trained: %s", name, error)
             raise SystemExit(1) from error
+
+
+def _memory_budget(settings: AppSettings) -> MemoryBudget:
+    """Return the server's budget; child processes work on one volume after another, and have none."""
+    if running_server() is None:
+        return MemoryBudget(None)
+    limit_heap()
+    return MemoryBudget(settings.memory_bytes, after_release=return_free_memory)

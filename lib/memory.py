@@ -55,9 +55,17 @@ class MemoryBudget:
     Args:
         limit_bytes: Of all reservations and caches together; None for no limit.
         max_waiting: How many operations may wait at once.
+        after_release: Called after each operation, before its bytes count as free.
     """
 
-    def __init__(self, limit_bytes: int | None, *, max_waiting: int = MAX_WAITING) -> None:
+    def __init__(
+        self,
+        limit_bytes: int | None,
+        *,
+        max_waiting: int = MAX_WAITING,
+        after_release: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._after_release = after_release
         self.limit_bytes = limit_bytes
         self._max_waiting = max_waiting
         self._reserved = 0
@@ -110,6 +118,7 @@ class MemoryBudget:
         try:
             yield reservation
         finally:
+            self._after_release()
             with self._changed:
                 self._reserved -= reservation.reserved_bytes
                 self._changed.notify_all()
