@@ -46,7 +46,7 @@ def write_series(series: SyntheticSeries, folder: Path, *, progress: Progress = 
     return folder
 
 
-def write_zip(series: SyntheticSeries, path: Path) -> Path:
+def write_zip(series: SyntheticSeries, path: Path, *, progress: Progress = no_progress) -> Path:
     """Write the series as one zip, its files in a folder named by its UID; return `path`.
 
     Raises:
@@ -57,8 +57,9 @@ def write_zip(series: SyntheticSeries, path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = written.enter_context(unfinished_file(path.parent, f".{path.name}{UNFINISHED}"))
         with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED, compresslevel=QUICK) as zipped:
-            for name, file in series.files():
+            for done, (name, file) in enumerate(series.files(), start=1):
                 zipped.writestr(_member(f"{series.uid}/{name}"), file, compresslevel=QUICK)
+                progress(done, len(series), "writing")
         beside.replace(path)
     return path
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
-from lib.dicom.instance_file import read_instance
 from pydicom.dataset import Dataset
 
 from lib.dicom.elements import name_of
+from lib.dicom.instance_file import read_instance
 from lib.dicom.private import PRIVATE_TAGS
 from lib.dicom.read_header import HEADER_TAGS
 from lib.errors import DicomError
