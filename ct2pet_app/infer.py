@@ -193,6 +193,7 @@ class SynthesisTask(InferTask):
                 "card": card_as_json(synthesizer.card),
             },
             "ignored": list(options.ignored),
+            "warnings": list(source.warnings),
         }
 
 

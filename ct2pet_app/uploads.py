@@ -38,6 +38,7 @@ class CTSource:
         pet: The real PET of the same study, if there is one.
         ct: The CT as a DICOM series; None for a volume file, and for an upload, whose files are gone once it is read.
         files: What is read; empty for what came with the request, which nobody asks for twice.
+        warnings: What a careful user should know of the CT, as its listing says.
         at_hand: A context in which the files of series lie where `Series.files` says; read `pet` and `ct` inside it.
     """
 
@@ -48,6 +49,7 @@ class CTSource:
     at_hand: AtHand = lie_here
     ct: Series | None = None
     files: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def source_of_series(ct: Series, pet: Series | None, *, at_hand: AtHand = lie_here) -> CTSource:

@@ -22,6 +22,7 @@ from ct2pet_app.errors import SettingsError
 from ct2pet_app.routes.auth import auth_routes
 from ct2pet_app.server import monai_label
 from ct2pet_app.settings import AppSettings
+from lib.accounts import remove_leftovers
 from lib.errors import OutputError
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ def install_accounts(application: FastAPI, settings: AppSettings, *, studies: st
 
 
 def _install_users_file(application: FastAPI, settings: AppSettings, users: Path) -> None:
+    remove_leftovers(users)
     book = AccountBook(users)
     accounts = book.accounts()
     if not accounts:

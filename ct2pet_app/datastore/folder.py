@@ -26,7 +26,8 @@ class FolderDatastore(StudiesDatastore):
     """The datastore of ``--studies FOLDER``; scans at the first question, and again as the folder changes."""
 
     def __init__(self, studies: Path, writable: Path, *, split: Split = Split()) -> None:
-        super().__init__(StudiesFolder(studies, index=writable / "index.sqlite"), writable, split=split)
+        folder = StudiesFolder(studies, index=writable / "index.sqlite", own_folders=(STORED, KEPT))
+        super().__init__(folder, writable, split=split)
         self._root = studies
 
     def store_series(self, series: SyntheticSeries) -> None:

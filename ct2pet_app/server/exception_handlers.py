@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ct2pet_app.errors import BusyError, http_status
+from ct2pet_app.server.json_values import sendable
 from lib.errors import CT2PETError, RemoteError
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ def _unexpected(error: Exception) -> tuple[int, str]:
 
 
 def _answer(status: int, words: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"detail": words}, status_code=status, headers=headers)
+    return JSONResponse({"detail": sendable(words)}, status_code=status, headers=headers)
 
 
 async def _answer_ours(request: Request, error: Exception) -> JSONResponse:

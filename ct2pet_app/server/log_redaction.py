@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from lib.imaging.files import silence_readers
 
 TALKATIVE = ("monailabel", "multipart", "python_multipart", "urllib3", "PIL")
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 WARNING_PLACE = re.compile(r"([\w.-]+\.py:\d+): (\w+)")
 
 
