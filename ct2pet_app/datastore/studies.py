@@ -78,7 +78,8 @@ class StudiesDatastore(Datastore):
         found = listing.images.get(image_id)
         if found is not None:
             paired = listing.pairs.get(image_id)
-            return source_of_series(found, None if paired is None else paired.pet, at_hand=self.at_hand)
+            source = source_of_series(found, None if paired is None else paired.pet, at_hand=self.at_hand)
+            return replace(source, warnings=found.warnings)
         upload = self._upload(image_id)
         name = f"{image_id}{suffix_of(upload.path.name)}"
         source = source_of_file(upload.path, name, image_id=image_id, kept=True)
