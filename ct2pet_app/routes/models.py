@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, UploadFile
+from fastapi import APIRouter, Request, UploadFile
 from monailabel.endpoints import model as stock_model
 
 from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.loaded import PublishedModel
 from ct2pet_app.routes.roles import ADMIN, USER
 from ct2pet_app.routes.tasks import started_or_refused
 from ct2pet_app.run_folders import stats_of_run
@@ -26,6 +27,7 @@ from ct2pet_app.server.task_progress import read_report
 from ct2pet_app.told_of_models import describe_model
 from ct2pet_app.told_of_runs import describe_training
 from ct2pet_app.train import RUN
+from ct2pet_app.turns import Gone
 
 if TYPE_CHECKING:
     from ct2pet_app.app import CT2PETApp
@@ -126,14 +128,19 @@ def _run(app: CT2PETApp) -> Any:
 
 
 def _put_model(app: CT2PETApp) -> Any:
-    def put_model(model: str, file: UploadFile) -> dict[str, Any]:
+    async def put_model(request: Request, model: str, file: UploadFile) -> dict[str, Any]:
         """Keep a checkpoint that was trained elsewhere as a version, and serve it."""
         app.models.known(model)
-        with tempfile.TemporaryDirectory(prefix="ct2pet-model-") as folder:
-            path = Path(folder) / "model.safetensors"
-            with path.open("wb") as kept:
-                shutil.copyfileobj(file.file, kept)
-            published = app.models.publish(model, path)
+
+        def work(_: Gone) -> PublishedModel:
+            """Check the checkpoint, keep and serve it."""
+            with tempfile.TemporaryDirectory(prefix="ct2pet-model-") as folder:
+                path = Path(folder) / "model.safetensors"
+                with path.open("wb") as kept:
+                    shutil.copyfileobj(file.file, kept)
+                return app.models.publish(model, path)
+
+        published = await app.pools.uploads.run(request, work)
         told = {"checksum": published.checksum, "modified_time": published.state.mtime_ns // 10**9}
         return {**told, "version": published.version}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from ct2pet_app.routes.roles import ADMIN, USER
 from ct2pet_app.server.guarded_route import GuardedRoute
@@ -25,9 +25,9 @@ def studies_routes(app: CT2PETApp) -> APIRouter:
 
 
 def _reload(app: CT2PETApp) -> Any:
-    def reload() -> dict[str, Any]:
+    async def reload(request: Request) -> dict[str, Any]:
         """Scan the studies now."""
-        app.studies_datastore.refresh()
+        await app.pools.studies.run(request, lambda _: app.studies_datastore.refresh())
         return {}
 
     return reload

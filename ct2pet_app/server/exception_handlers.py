@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ct2pet_app.errors import BusyError, http_status
+from ct2pet_app.server.json_values import sendable
 from ct2pet_app.server.log_redaction import where
 from ct2pet_app.server.openapi import allowed_methods
 from lib.errors import CT2PETError, RemoteError
@@ -98,7 +99,7 @@ def _unexpected(error: Exception) -> tuple[int, str]:
 
 
 def _answer(status: int, words: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"detail": words}, status_code=status, headers=headers)
+    return JSONResponse({"detail": sendable(words)}, status_code=status, headers=headers)
 
 
 async def _answer_ours(request: Request, error: Exception) -> JSONResponse:

@@ -21,7 +21,7 @@ from typing import TextIO
 from lib.imaging.files import silence_readers
 
 TALKATIVE = ("monailabel", "multipart", "python_multipart", "urllib3", "PIL")
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 MIN_NAME_LENGTH = 4  # shorter ones would take common words out of the log
 OWN_PROGRAMS = ("monailabel.main", "monailabel.interfaces.utils.app")  # the server, and a child that runs a task
 WARNING_PLACE = re.compile(r"([\w.-]+\.py:\d+): (\w+)")

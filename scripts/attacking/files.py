@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from scripts.fuzzing.uploads import upload_of
 
 from lib.errors import CT2PETError
 from lib.imaging.files import read_volume_file
@@ -26,6 +25,7 @@ from scripts.attacking.target import Target, target
 from scripts.fuzzing.mutant import Mutant
 from scripts.fuzzing.oracle import SILENT, Reading, verdict
 from scripts.fuzzing.subjects import Subject, make_subjects
+from scripts.fuzzing.uploads import upload_of
 from scripts.fuzzing.worker import make_mutant
 
 COUNT = 2000  # of each form

@@ -9,6 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import requests
+
+from lib.sources.phantom import write_phantoms
+from scripts.attacking.cases import Said
+from scripts.attacking.result import Result, wrong_with
+from scripts.attacking.target import MODEL, SMALL, Target, target
 from tests.malicious_pacs import (
     JSON,
     MULTIPART,
@@ -24,11 +29,6 @@ from tests.malicious_pacs import (
     redirects,
     sends_for_ever,
 )
-
-from lib.sources.phantom import write_phantoms
-from scripts.attacking.cases import Said
-from scripts.attacking.result import Result, wrong_with
-from scripts.attacking.target import MODEL, SMALL, Target, target
 
 CLIENTS = 4  # more than inferences may hold a volume
 CLIENT_TIMEOUT_S = 5.0  # after which each of them goes away
