@@ -242,11 +242,6 @@ class CT2PETApp(MONAILabelApp):
         sample: dict[str, Any] = super().next_sample(request)
         return sample
 
-    @property
-    def task_names(self) -> dict[str, list[str]]:
-        """The names of strategies and scoring methods, by the path parameter that holds them."""
-        return {"strategy": list(self._strategies), "method": list(self._scoring_methods)}
-
     def scoring_method(self, name: str) -> PairScoring | UncertaintyScoring:
         """Return a way to judge the served models.
 

@@ -67,7 +67,8 @@ def install(app: CT2PETApp) -> None:
         monai_label.stop_server(error)
         raise
     served = [route for route in application.router.routes if route not in stock_routes]
-    describe_api(application, served, {"model": app.models.names, **app.task_names})
+    tasks = {"strategy": list(app._strategies), "method": list(app._scoring_methods)}
+    describe_api(application, served, {"model": app.models.names, **tasks})
 
 
 def _folders(app: CT2PETApp) -> dict[str, str]:
