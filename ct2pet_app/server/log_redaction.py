@@ -23,7 +23,7 @@ from lib.imaging.files import silence_readers
 TALKATIVE = ("monailabel", "multipart", "python_multipart", "urllib3", "PIL")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 MIN_NAME_LENGTH = 4  # shorter ones would take common words out of the log
-OWN_PROGRAMS = ("monailabel.main", "monailabel.interfaces.utils.app")  # the server, and a child that runs a task
+SERVER_PROGRAM, TASK_FILE = "monailabel.main", "task_main.py"
 WARNING_PLACE = re.compile(r"([\w.-]+\.py:\d+): (\w+)")
 
 
@@ -46,6 +46,8 @@ class Discreet(logging.Filter):
         if record.name == "py.warnings":  # its words may be a header's value, or a path
             found = WARNING_PLACE.search(words)
             words = f"{found[2]} at {found[1]}" if found else "a warning of a library"
+        if record.name == "asyncio":  # its further lines hold tasks, futures and the messages of their exceptions
+            words = words.partition("\n")[0]
         words = without_names(words, [*self._names_on_disk(), *_upload_names()])
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
         if error is not None:
@@ -71,8 +73,7 @@ def keep_names_out(names_on_disk: Callable[[], Sequence[str]]) -> None:
         for kept in [kept for kept in handler.filters if type(kept).__name__ == Discreet.__name__]:
             handler.removeFilter(kept)  # of an app built before
         handler.addFilter(Discreet(names_on_disk))
-    main = getattr(sys.modules.get("__main__"), "__spec__", None)
-    if main is not None and main.name in OWN_PROGRAMS:  # not where the app is built in a test
+    if _is_own_process():  # not where the app is built in a test
         sys.excepthook, threading.excepthook = _print_uncaught, _print_uncaught_of_thread
         if not isinstance(sys.stderr, RedactedStream):
             sys.stderr = RedactedStream(sys.stderr, names_on_disk)
@@ -123,6 +124,13 @@ def _upload_names() -> list[str]:
         last = PureWindowsPath(PurePosixPath(name).name).name
         forms |= {name, last, last[-100:], last.partition(".")[0], repr(name)[1:-1]}
     return sorted((form for form in forms if len(form) >= MIN_NAME_LENGTH), key=len, reverse=True)
+
+
+def _is_own_process() -> bool:
+    """Return whether this process is the server, or one that it started for a task."""
+    main = sys.modules.get("__main__")
+    module = getattr(getattr(main, "__spec__", None), "name", "")
+    return module == SERVER_PROGRAM or Path(getattr(main, "__file__", None) or "").name == TASK_FILE
 
 
 def _print_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -71,6 +71,11 @@ def test_an_exception_in_a_record_leaves_its_kind_and_lines_only() -> None:
     assert re.fullmatch(r"failed: ValueError at test_quiet\.py:\d+", formatted(record))
 
 
+def test_what_asyncio_says_of_a_task_leaves_its_exceptions_message_out() -> None:
+    words = "Task exception was never retrieved\nfuture: <Task finished exception=ValueError('Doe^Jane')>"
+    assert said(words, logger="asyncio") == "Task exception was never retrieved"
+
+
 def test_a_record_with_wrong_arguments_is_named_by_its_place() -> None:
     record = logging.LogRecord("library", logging.ERROR, "/lib/x.py", 7, "%d files", ("Doe^Jane",), None)
     assert formatted(record) == "a record of library that cannot be formatted, at x.py:7"
