@@ -40,6 +40,14 @@ def peak_mb(server: RunningServer) -> float:
     return max(float(found[1]) / 1e3 for text in statuses if (found := re.search(r"VmHWM:\s+(\d+)", text)))
 
 
+def test_a_thousand_files_of_a_session_are_not_kept_in_memory(server: RunningServer) -> None:
+    una, before_mb = server.known_as("una"), peak_mb(server)
+    files = [("files", (f"{SECRET}-{number}.dcm", b"x" * 400_000)) for number in range(600)]
+    answer = una.ask("PUT", "/session/", files=files)
+    assert answer.status_code == 400, answer.text[:300]
+    assert peak_mb(server) < before_mb + 100  # each file was kept in memory up to a megabyte: 240 MB
+
+
 def fields(count: int) -> Iterator[bytes]:
     """Yield a form of fields of a megabyte."""
     for number in range(count):
@@ -69,14 +77,6 @@ def test_600_mb_where_they_are_not_taken_cost_no_memory(server: RunningServer) -
             assert answer.status_code == status, f"{method} {path}: {answer.text[:300]}"
             assert answer.json()["detail"]
     assert peak_mb(server) < before_mb + 100  # 1,180 MB before roles and limits came first
-
-
-def test_a_thousand_files_of_a_session_are_not_kept_in_memory(server: RunningServer) -> None:
-    una, before_mb = server.known_as("una"), peak_mb(server)
-    files = [("files", (f"{SECRET}-{number}.dcm", b"x" * 400_000)) for number in range(600)]
-    answer = una.ask("PUT", "/session/", files=files)
-    assert answer.status_code == 400, answer.text[:300]
-    assert peak_mb(server) < before_mb + 100  # each file was kept in memory up to a megabyte: 240 MB
 
 
 def raw(server: RunningServer, request: bytes) -> bytes:

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from ct2pet_app.datastore.listing import StudiesFolder, names_in
-from ct2pet_app.server.log_redaction import Discreet, RedactedStream, uploads_in_progress, without_names
+from ct2pet_app.server.log_redaction import (
+    Discreet,
+    RedactedStream,
+    _print_uncaught,
+    uploads_in_progress,
+    without_names,
+)
 from lib.dicom.scan import scan_folder
 
 NAMES = ("/studies/DOE_JANE/CT", "DOE_JANE_0001.dcm", "DOE_JANE")
@@ -106,3 +112,11 @@ def test_what_libraries_print_holds_no_names() -> None:
         names.append("Doe^Jane.nrrd")
         print("WARNING: DOE_JANE_0001.dcm, Doe^Jane.nrrd", file=stream, flush=True)
     assert printed.getvalue() == "WARNING: a file, a file\n"
+
+
+def test_an_uncaught_error_is_printed_without_its_message(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        raise ValueError("Doe^Jane")
+    except ValueError as error:
+        _print_uncaught(ValueError, error, error.__traceback__)
+    assert re.fullmatch(r"uncaught ValueError at test_quiet\.py:\d+\n", capsys.readouterr().err)
