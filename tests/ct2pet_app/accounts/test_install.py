@@ -107,7 +107,7 @@ def test_a_token_is_taken_from_its_header_once_and_from_nowhere_else(install: In
 
 def test_a_browser_learns_what_it_may_send_before_it_has_a_token(install: Install, tmp_path: Path) -> None:
     server = install(users=str(write_users(tmp_path)))
-    guard(server, origins=("https://viewer.example",), limit_bytes=1000)
+    guard(server, origins=("https://viewer.example",), limit_bytes=1000, hosts=frozenset(), folders={})
     headers = {"Origin": "https://viewer.example", "Access-Control-Request-Method": "GET"}
     asked_first = ask(server, "OPTIONS", "/user", headers=headers)
     assert (asked_first.status_code, asked_first.headers["Access-Control-Allow-Methods"] != "") == (200, True)
