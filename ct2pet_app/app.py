@@ -8,8 +8,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +22,29 @@ from monailabel.utils.sessions import Sessions
 
 import lib
 from ct2pet_app.batch import BatchSynthesis
-from ct2pet_app.datastore.folder import FolderDatastore
+from ct2pet_app.datastore.open import open_datastore
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.infer import SynthesisTask
 from ct2pet_app.infer_request import FORBIDDEN, InferOptions
 from ct2pet_app.models import ModelStore
-from ct2pet_app.recent import RecentVolumes, state_of
+from ct2pet_app.recent import RecentVolumes
 from ct2pet_app.routes.install import install
 from ct2pet_app.scoring import PairScoring, UncertaintyScoring
 from ct2pet_app.server.json_values import sendable
 from ct2pet_app.server.monai_label import running_server, stop_server
+from ct2pet_app.server.process_memory import limit_heap, return_free_memory
 from ct2pet_app.server.task_process import task_process
 from ct2pet_app.server.task_runner import TaskRunner
+from ct2pet_app.server.work_pools import WorkPools
 from ct2pet_app.sessions import CheckedSessions
 from ct2pet_app.settings import AppSettings, did_you_mean
 from ct2pet_app.strategies import DEFAULT, strategies
 from ct2pet_app.train import CascadeTrainTask, require_pairs
-from ct2pet_app.turns import Gone, Turns, never
+from ct2pet_app.turns import Gone, never
 from ct2pet_app.uploads import CTSource, source_of_file
 from lib.errors import CT2PETError, InputError, StudiesError
+from lib.memory import MemoryBudget
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +60,10 @@ class CT2PETApp(MONAILabelApp):
         except InputError as error:
             stop_server(error)
             raise
-        self.models = ModelStore(self.settings)
+        self.budget = _memory_budget(self.settings)
+        self.pools = WorkPools()
+        self.models = ModelStore(self.settings, budget=self.budget)
         self.task_runner = TaskRunner(self.settings.models_folder)
-        self._recent = RecentVolumes()
         words = {"name": "ct2pet", "description": DESCRIPTION, "version": lib.__version__}
         super().__init__(app_dir, studies, conf or {}, **words, labels=["PET"])
         # MONAI Label's default would score all pairs at every start, and again whenever a sample is asked for; whether
@@ -77,21 +79,19 @@ class CT2PETApp(MONAILabelApp):
         Raises:
             InputError: An address or credentials that cannot be.
         """
-        if self.studies.startswith(("http://", "https://")):
-            # here, because its cache needs the file locks of Linux and macOS, and a folder does not
-            from ct2pet_app.datastore.dicomweb import dicomweb_datastore
-
-            try:
-                return dicomweb_datastore(self.studies, self.settings)
-            except InputError as error:
-                stop_server(error)
-                raise
-        return FolderDatastore(Path(self.studies), self.settings.models_folder, split=self.settings.split)
+        try:
+            return open_datastore(self.studies, self.settings, budget=self.budget)
+        except InputError as error:
+            stop_server(error)
+            raise
 
     def init_infers(self) -> dict[str, InferTask]:
         """Return one inference for each model."""
-        turns = Turns()
-        return {name: SynthesisTask(name, self.models, turns) for name in self.settings.models}
+        recent = RecentVolumes()
+        self.budget.add_cache(recent)
+        return {
+            name: SynthesisTask(name, self.models, budget=self.budget, recent=recent) for name in self.settings.models
+        }
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """Return one training for each model."""
@@ -170,9 +170,6 @@ class CT2PETApp(MONAILabelApp):
         if options.save_label:
             self.studies_datastore.labels.refuse_to_replace(source.image_id or "", options.label_tag)
         task = self._infers[self.models.known(model)]
-        if source.files:
-            read = partial(self._recent.volume, (source.name, state_of(source.files)), source.read)
-            source = replace(source, read=read)
         store = self.studies_datastore.store_series
         path, told = task({"source": source, "options": options, "store": store, "gone": gone})
         if options.save_label:
@@ -238,6 +235,11 @@ class CT2PETApp(MONAILabelApp):
         sample: dict[str, Any] = super().next_sample(request)
         return sample
 
+    @property
+    def task_names(self) -> dict[str, list[str]]:
+        """The names of strategies and scoring methods, by the path parameter that holds them."""
+        return {"strategy": list(self._strategies), "method": list(self._scoring_methods)}
+
     def scoring_method(self, name: str) -> PairScoring | UncertaintyScoring:
         """Return a way to judge the served models.
 
@@ -287,3 +289,11 @@ class CT2PETApp(MONAILabelApp):
         except CT2PETError as error:  # one line: the server keeps the last 20 for the client
             logger.error("%s was not trained: %s", name, error)
             raise SystemExit(1) from error
+
+
+def _memory_budget(settings: AppSettings) -> MemoryBudget:
+    """Return the server's budget; child processes work on one volume after another, and have none."""
+    if running_server() is None:
+        return MemoryBudget(None)
+    limit_heap()
+    return MemoryBudget(settings.memory_bytes, after_release=return_free_memory)

@@ -12,7 +12,7 @@ from ct2pet_app.datastore.shelf import checked_name
 from ct2pet_app.datastore.studies import FINAL
 from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_request import InferOptions
-from ct2pet_app.server.strict_json import require_plain
+from ct2pet_app.server.json_values import require_plain
 from ct2pet_app.server.task_progress import REPORT_KEY
 from ct2pet_app.settings import did_you_mean
 

@@ -7,6 +7,7 @@
     ├── OperationCancelledError     499   of the engine, with its FetchCancelledError
     │   └── ClientGoneError         499   the client has disconnected
     ├── RemoteError                 502   of the engine: the PACS does not answer as it should
+    │   └── NotListedYetError       503   the first look at a PACS is under way
     ├── OutputError                 507   of the engine: no room on the disk
     └── InputError                  400
         ├── RequestError            400   a request with a wrong or missing word
@@ -34,6 +35,10 @@ class ClientGoneError(OperationCancelledError):
     """The client has disconnected; nobody reads the response."""
 
 
+class NotListedYetError(RemoteError):
+    """The studies of a PACS have not been listed yet since the server was started."""
+
+
 class RequestError(InputError):
     """A request that cannot be understood."""
 
@@ -49,6 +54,7 @@ class NotFoundError(InputError):
 STATUS: tuple[tuple[type[CT2PETError], int], ...] = (
     (BusyError, 503),
     (OperationCancelledError, 499),
+    (NotListedYetError, 503),
     (RemoteError, 502),
     (OutputError, 507),
     (NotFoundError, 404),

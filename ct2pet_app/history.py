@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ct2pet_app.server.strict_json import json_object
+from ct2pet_app.server.json_values import json_object
 
 logger = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from ct2pet_app.scores import (
     score_of,
     summary_of,
 )
-from ct2pet_app.server.strict_json import require_plain
+from ct2pet_app.server.json_values import require_plain
 from ct2pet_app.server.task_progress import REPORT_KEY, CaseReport, report_file
 from ct2pet_app.settings import did_you_mean
 from ct2pet_app.told import MEASURED

@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ct2pet_app.server.strict_json import json_object
+from ct2pet_app.server.json_values import json_object
 from lib.errors import OutputError
 from lib.learning.checkpoint import file_checksum
 from lib.pairing.prepared import write_text

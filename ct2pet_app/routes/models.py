@@ -13,19 +13,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, UploadFile
+from fastapi import APIRouter, Request, UploadFile
 from monailabel.endpoints import model as stock_model
 
 from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.loaded import PublishedModel
 from ct2pet_app.routes.roles import ADMIN, USER
 from ct2pet_app.routes.tasks import started_or_refused
 from ct2pet_app.run_folders import stats_of_run
 from ct2pet_app.server.guarded_route import GuardedRoute
-from ct2pet_app.server.strict_json import require_plain
+from ct2pet_app.server.json_values import require_plain
 from ct2pet_app.server.task_progress import read_report
 from ct2pet_app.told_of_models import describe_model
 from ct2pet_app.told_of_runs import describe_training
 from ct2pet_app.train import RUN
+from ct2pet_app.turns import Gone
 
 if TYPE_CHECKING:
     from ct2pet_app.app import CT2PETApp
@@ -40,12 +42,12 @@ def model_routes(app: CT2PETApp) -> APIRouter:
     router = APIRouter(route_class=GuardedRoute)
     admin: dict[str, Any] = {"dependencies": [ADMIN]}
     user: dict[str, Any] = {"dependencies": [USER], "methods": ["GET"]}
-    router.add_api_route("/train/{model}", _train(app), methods=["POST"], include_in_schema=False, **admin)
-    router.add_api_route("/train/", _train_all(app), methods=["POST"], include_in_schema=False, **admin)
-    router.add_api_route("/train/", _training(app), include_in_schema=False, **user)
-    router.add_api_route("/train/", _stop_training(app), methods=["DELETE"], include_in_schema=False, **admin)
-    router.add_api_route("/model/{model}", _put_model(app), methods=["PUT"], include_in_schema=False, **admin)
-    router.add_api_route("/model/{model}", _delete_model, methods=["DELETE"], include_in_schema=False, **admin)
+    router.add_api_route("/train/{model}", _train(app), methods=["POST"], tags=["Train"], **admin)
+    router.add_api_route("/train/", _train_all(app), methods=["POST"], tags=["Train"], deprecated=True, **admin)
+    router.add_api_route("/train/", _training(app), tags=["Train"], **user)
+    router.add_api_route("/train/", _stop_training(app), methods=["DELETE"], tags=["Train"], **admin)
+    router.add_api_route("/model/{model}", _put_model(app), methods=["PUT"], tags=["Model"], **admin)
+    router.add_api_route("/model/{model}", _delete_model, methods=["DELETE"], tags=["Model"], **admin)
     router.add_api_route("/ct2pet/training", _run(app), tags=["ct2pet"], **user)
     router.add_api_route("/ct2pet/models", _models(app), tags=["ct2pet"], **user)
     router.add_api_route("/ct2pet/models/{model}", _model(app), tags=["ct2pet"], **user)
@@ -126,14 +128,19 @@ def _run(app: CT2PETApp) -> Any:
 
 
 def _put_model(app: CT2PETApp) -> Any:
-    def put_model(model: str, file: UploadFile) -> dict[str, Any]:
+    async def put_model(request: Request, model: str, file: UploadFile) -> dict[str, Any]:
         """Keep a checkpoint that was trained elsewhere as a version, and serve it."""
         app.models.known(model)
-        with tempfile.TemporaryDirectory(prefix="ct2pet-model-") as folder:
-            path = Path(folder) / "model.safetensors"
-            with path.open("wb") as kept:
-                shutil.copyfileobj(file.file, kept)
-            published = app.models.publish(model, path)
+
+        def work(_: Gone) -> PublishedModel:
+            """Check the checkpoint, keep and serve it."""
+            with tempfile.TemporaryDirectory(prefix="ct2pet-model-") as folder:
+                path = Path(folder) / "model.safetensors"
+                with path.open("wb") as kept:
+                    shutil.copyfileobj(file.file, kept)
+                return app.models.publish(model, path)
+
+        published = await app.pools.uploads.run(request, work)
         told = {"checksum": published.checksum, "modified_time": published.state.mtime_ns // 10**9}
         return {**told, "version": published.version}
 

@@ -27,7 +27,7 @@ import psutil
 from monailabel.utils.async_tasks.utils import background_processes, background_tasks
 
 from ct2pet_app.errors import BusyError
-from ct2pet_app.server.exception_handlers import where
+from ct2pet_app.server.log_redaction import where
 from ct2pet_app.server.task_environment import task_environment
 from ct2pet_app.server.task_process import TASK_PROGRAM
 from ct2pet_app.server.task_progress import REPORT_KEY, forget_reports_but

@@ -5,13 +5,13 @@ from __future__ import annotations
 import fcntl
 import multiprocessing
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydicom import dcmread
-from pydicom.dataset import Dataset
 
 from lib.dicom.read import read_ct
 from lib.dicom.remote.cache import SeriesCache
@@ -32,12 +32,12 @@ class Archive(Pacs):
         self.fetched: list[str] = []
         self.trouble: Mapping[int, CT2PETError | Path] = {}
 
-    def fetch(self, study_uid: str, series_uid: str, sop_uid: str) -> Dataset:
+    def fetch(self, study_uid: str, series_uid: str, sop_uid: str, path: Path, **limits: Any) -> None:
         self.fetched.append(sop_uid)
         trouble = self.trouble.get(len(self.fetched))
         if isinstance(trouble, CT2PETError):
             raise trouble
-        return dcmread(trouble or self.folder / f"{sop_uid}.dcm")
+        shutil.copyfile(trouble or self.folder / f"{sop_uid}.dcm", path)
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_a_full_disk_says_so(archive: Archive, monkeypatch: pytest.MonkeyPatch) 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Dataset, "save_as", full)
+    monkeypatch.setattr(Archive, "fetch", full)
     cache = cache_of(archive)
     words = r"cannot be written \(No space left on device\); free space"
     with pytest.raises(RemoteError, match=words), cache.holding(series(cache)):
@@ -165,9 +165,9 @@ def test_a_full_disk_says_so(archive: Archive, monkeypatch: pytest.MonkeyPatch) 
 def download_slowly(archive: Archive) -> None:
     fast = archive.fetch
 
-    def slow(study_uid: str, series_uid: str, sop_uid: str) -> Dataset:
+    def slow(study_uid: str, series_uid: str, sop_uid: str, path: Path, **limits: Any) -> None:
         time.sleep(0.02)
-        return fast(study_uid, series_uid, sop_uid)
+        fast(study_uid, series_uid, sop_uid, path, **limits)
 
     archive.fetch = slow  # type: ignore[method-assign]
     cache = cache_of(archive)
