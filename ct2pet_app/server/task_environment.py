@@ -23,7 +23,7 @@ REASONS: dict[str, str] = {
     "LC_CTYPE": "as LANG",
     "TZ": "times in logs, run names and DICOM are local",
     "TMPDIR": "the server's own temporary folder, removed with it",
-    "XDG_CACHE_HOME": "where downloaded and compiled files of libraries are cached",
+    "XDG_CACHE_HOME": "as CT2PET_CACHE, where that is not set",
     "SYSTEMROOT": "Windows cannot open a socket without it",
     "USERPROFILE": "HOME of Windows",
     "TEMP": "TMPDIR of Windows",
@@ -71,7 +71,7 @@ REASONS: dict[str, str] = {
     "MONAI_LABEL_QIDO_PREFIX": "addresses of the PACS",
     "MONAI_LABEL_WADO_PREFIX": "addresses of the PACS",
     "MONAI_LABEL_STOW_PREFIX": "addresses of the PACS",
-    "CT2PET_CACHE": "where checks of pairs are remembered",
+    "CT2PET_CACHE": "where headers that were read are remembered",
 }
 TRAINING_REASONS: dict[str, str] = {  # of a training alone
     "MONAI_LABEL_TRACKING_ENABLED": "whether runs are tracked without being asked for",
@@ -90,9 +90,21 @@ FIXED_REASON = "always false: file watchers serve the server alone"
 
 
 def explained_variables(method: str) -> dict[str, str]:
-    """Return every variable that the process of a task (`train`, `batch_infer`, `scoring`) may have, and why."""
+    """Return every variable that the process of a task may have, and why.
+
+    Args:
+        method: `train`, `batch_infer` or `scoring`.
+    """
     training = TRAINING_REASONS if method == "train" else {}
     return {**REASONS, **training, **dict.fromkeys(FIXED, FIXED_REASON)}
+
+
+def environment_table() -> str:
+    """Return the variables of all tasks as a Markdown table, for the documentation."""
+    rows = [(name, "all", reason) for name, reason in explained_variables("").items()]
+    rows += [(name, "training", reason) for name, reason in TRAINING_REASONS.items()]
+    lines = [f"| `{name}` | {tasks} | {reason} |" for name, tasks, reason in rows]
+    return "\n".join(["| variable | tasks | why |", "| --- | --- | --- |", *lines])
 
 
 def task_environment(method: str, server: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -36,6 +36,7 @@ def run() -> int:
     task = json.loads(sys.stdin.buffer.read())
     end_with(task["server_pid"])
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    logging.getLogger("monailabel").setLevel(logging.WARNING)  # it logs the server's folders and settings
     logger = logging.getLogger("ct2pet_app.task")
     try:
         # imported only now: the process can be ended meanwhile, and nothing of ours may be loaded before the app is

@@ -23,7 +23,7 @@ from ct2pet_app.errors import BusyError
 from ct2pet_app.routes.models import model_routes
 from ct2pet_app.routes.tasks import task_routes
 from ct2pet_app.server import task_runner
-from ct2pet_app.server.task_environment import explained_variables, task_environment
+from ct2pet_app.server.task_environment import environment_table, explained_variables, task_environment
 from ct2pet_app.server.task_process import TASK_PROGRAM
 from ct2pet_app.server.task_runner import MAX_WAITING, TaskRunner
 
@@ -248,6 +248,8 @@ def test_a_password_of_the_tracking_server_reaches_trainings_only() -> None:
 @pytest.mark.parametrize("method", ["train", "scoring", "batch_infer"])
 def test_every_variable_has_a_reason(method: str) -> None:
     assert all(len(reason.split()) > 1 for reason in explained_variables(method).values())
+    table = environment_table()
+    assert all(f"| `{name}` |" in table for name in explained_variables(method))
 
 
 def test_no_address_reaches_monai_labels_own_runner() -> None:
