@@ -7,6 +7,9 @@ The tree, and what a door does with it (``main.py`` exits with the code, the ser
     ├── DownloadError                  1    500   an archive that cannot be reached or sends too little
     ├── OutputError                    1    500   a result that cannot be written (disk full)
     ├── RemoteError                    1    502   a PACS that cannot be reached, refuses us or breaks off
+    ├── BusyError                      1    503   as many operations are waiting as are allowed to
+    ├── OperationCancelledError        1    499   work that ended because its result is no longer wanted
+    │   └── FetchCancelledError        1    499   a fetch from a PACS that nobody waits for any more
     └── InputError                     2    400   the user's input; the message says the way out
         ├── StudiesError               2    400   a folder of studies that holds nothing usable
         ├── DicomError                 2    400   a file or series that is not what it must be
@@ -21,6 +24,7 @@ The tree, and what a door does with it (``main.py`` exits with the code, the ser
         ├── PreparedDataError          2    400   arrays that are missing, torn or of another recipe
         ├── CheckpointError            2    400   a file that is not one of our models
         ├── AccountsError              2    400   a users file, name, role or password that cannot be
+        ├── MemoryLimitError           2    413   work that needs more memory than it may have
         └── ModelNotTrainedError       2    409   a model that nobody has trained yet
 
 A message says what, where, found against expected, and the way out. It names UIDs and files, never a patient's name.
@@ -45,6 +49,18 @@ class RemoteError(CT2PETError):
 
 class OutputError(CT2PETError):
     """A result that cannot be written; nothing half-written is left."""
+
+
+class BusyError(CT2PETError):
+    """As many operations are waiting as are allowed to; the same request may succeed later."""
+
+
+class OperationCancelledError(CT2PETError):
+    """Work that ended early because its result is no longer wanted."""
+
+
+class FetchCancelledError(OperationCancelledError):
+    """A fetch from a PACS that was cancelled by its caller; what arrived before stays in the cache."""
 
 
 class InputError(CT2PETError):
@@ -101,6 +117,10 @@ class CheckpointError(InputError):
 
 class AccountsError(InputError):
     """A users file that cannot be taken, or a name, role or password that cannot be in one."""
+
+
+class MemoryLimitError(InputError):
+    """An operation that needs more memory than it may have; the message names both and the way out."""
 
 
 class ModelNotTrainedError(InputError):

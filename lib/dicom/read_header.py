@@ -79,7 +79,9 @@ def read_header(path: Path | str) -> InstanceHeader:
                 raise
             raise DicomError(f"{name}: damaged DICOM file, its header cannot be read ({error})") from error
         except DicomError as error:
-            raise error if str(error).startswith(name) else type(error)(f"{name}: {error}") from error
+            if str(error).startswith(name):
+                raise
+            raise type(error)(f"{name}: {error}") from error
         except Exception as error:  # a damaged file can make a parser raise anything
             raise DicomError(f"{name}: damaged DICOM file, its header cannot be read ({error})") from error
 

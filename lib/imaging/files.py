@@ -18,10 +18,11 @@ from lib.imaging.announced import announced_by, refuse_unless_alone
 from lib.imaging.extent import refuse_implausible_extent
 from lib.imaging.geometry import Geometry
 from lib.imaging.nifti import write_nifti
+from lib.imaging.nrrd import write_nrrd
 from lib.imaging.resample import to_sitk
 from lib.imaging.volume import Unit, Volume
 from lib.imaging.volume_reader import read_volume
-from lib.types import FloatArray
+from lib.types import FloatArray, Progress, no_progress
 
 NIFTI = (".nii.gz", ".nii")
 SUFFIXES = (*NIFTI, ".nrrd", ".mha")
@@ -107,8 +108,10 @@ def wants_dicom(path: Path, *, named: str) -> bool:
     return False
 
 
-def write_volume_file(volume: Volume, path: Path) -> Path:
+def write_volume_file(volume: Volume, path: Path, *, progress: Progress = no_progress) -> Path:
     """Write the volume as float32 beside `path`, then put it in place; return `path`.
+
+    The progress is called after every slice of a NIfTI or NRRD file.
 
     Raises:
         ImageFileError: The suffix is none of ours.
@@ -119,12 +122,14 @@ def write_volume_file(volume: Volume, path: Path) -> Path:
     beside = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
     try:
         if suffix in NIFTI:
-            write_nifti(volume, beside)
+            write_nifti(volume, beside, progress=progress)
+        elif suffix == ".nrrd":
+            write_nrrd(volume, beside, progress=progress)
         else:
             sitk.WriteImage(to_sitk(volume), str(beside), useCompression=True)
         announced_by(beside)
-        if suffix == ".nii.gz":
-            _refuse_torn(beside, NIFTI_START_BYTES + volume.array.nbytes)
+        if suffix in (".nii.gz", ".nrrd"):
+            _refuse_torn(beside, volume.array.nbytes + (NIFTI_START_BYTES if suffix == ".nii.gz" else 0))
         beside.replace(path)
     except (RuntimeError, OSError, ImageFileError) as error:  # ITK may not notice that a disk is full
         raise OutputError(f"{path.name}: cannot be written; is the disk full? Free space and ask again") from error

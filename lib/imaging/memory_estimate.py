@@ -1,17 +1,34 @@
-"""How much memory reading a volume takes, from headers alone."""
+"""How many bytes a volume takes in memory, computed from headers before anything is allocated."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from lib.errors import ImageFileError
 from lib.imaging.announced import FLOAT_BYTES, refuse_unless_alone
 
+DECODING_SLICES = 4  # slices as large as one of the volume that exist while one is decoded: bytes, integers, floats
 
-def volume_bytes(shape: tuple[int, int, int]) -> int:
-    """Return the bytes of one volume of this shape (slices, rows, columns) as it is held in memory: float32."""
-    return math.prod(shape) * FLOAT_BYTES
+
+def volume_bytes(shape: Sequence[int]) -> int:
+    """Return the bytes of a float32 volume of this shape."""
+    return FLOAT_BYTES * math.prod(shape)
+
+
+def series_read_bytes(shape: Sequence[int]) -> int:
+    """Return the peak of reading a DICOM series of this shape (K, R, C): the volume, and one slice as it is decoded."""
+    return volume_bytes(shape) + DECODING_SLICES * volume_bytes(shape[1:])
+
+
+def file_read_bytes(path: Path) -> int:
+    """Return the peak of reading a NIfTI, NRRD or MHA file: the numbers as stored, and the float32 volume.
+
+    Raises:
+        ImageFileError: As `announced_shape`.
+    """
+    return refuse_unless_alone(path).needed_bytes
 
 
 def announced_shape(path: Path) -> tuple[int, int, int]:
@@ -22,14 +39,7 @@ def announced_shape(path: Path) -> tuple[int, int, int]:
     """
     shape = refuse_unless_alone(path).shape
     if len(shape) != 3:
-        raise ImageFileError(f"{path.name}: {len(shape)} dimensions, expected 3")
+        raise ImageFileError(
+            f"{path.name}: colour or vector image, or {len(shape)} dimensions; expected 3, and one number a voxel"
+        )
     return shape[0], shape[1], shape[2]
-
-
-def volume_file_bytes(path: Path) -> int:
-    """Return the bytes that reading a NIfTI, NRRD or MHA file takes in this process and its reader together.
-
-    Raises:
-        ImageFileError: As `announced_shape`.
-    """
-    return refuse_unless_alone(path).needed_bytes

@@ -23,7 +23,7 @@ from lib.errors import ImageFileError
 from lib.imaging.affine import refuse_unfit_affine
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Volume
-from lib.types import FloatArray
+from lib.types import FloatArray, Progress, no_progress
 
 SAME_PLACE_MM = 0.1  # how far sform and qform may place the first voxel apart: a fifth of the finest CT pixel
 QUATERNION_RAD = 1.25e-3  # and how far their axes turned: nibabel takes what is within 1.2e-3 of a half turn for one
@@ -71,7 +71,7 @@ def _named(path: Path) -> Iterator[None]:
         raise _unreadable(path, str(error)) from error  # nibabel's word for too few bytes
 
 
-def write_nifti(volume: Volume, path: Path) -> None:
+def write_nifti(volume: Volume, path: Path, *, progress: Progress = no_progress) -> None:
     """Write NIfTI-1, float32, sform and qform alike with code 1; gzip where the name ends in .gz.
 
     Raises:
@@ -88,8 +88,9 @@ def write_nifti(volume: Volume, path: Path) -> None:
         if path.name.lower().endswith(".gz"):
             file = opened.enter_context(gzip.GzipFile("", "wb", fileobj=file, compresslevel=1, mtime=0))
         file.write(header.binaryblock + bytes(4))  # no extensions
-        for of_slice in volume.array:
+        for done, of_slice in enumerate(volume.array, start=1):
             file.write(np.ascontiguousarray(of_slice, dtype="<f4").tobytes())
+            progress(done, len(volume.array), "writing")
 
 
 def _place(header: Any, geometry: Geometry) -> None:
