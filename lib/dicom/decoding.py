@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import Any
 
-sys.path += sys.argv[3:]  # it is started without site-packages
+SETUP = json.loads(sys.stdin.buffer.readline())
+sys.path += SETUP["paths"]  # it is started without site-packages
 
-from lib.imaging.child_main import Answer, end_with_parent, serve
+from lib.imaging.child_main import Answer, end_with_parent, serve  # noqa: E402
 
 
 def main() -> None:
     """Answer until the input ends."""
-    end_with_parent(int(sys.argv[1]))
+    end_with_parent(SETUP["parent"])
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)

@@ -32,7 +32,9 @@ def inflated(file: BinaryIO) -> BinaryIO:
             raise DicomError("damaged, its deflated part ends too early; copy it again")
         unpacked.write(piece)
         size = unpacked.tell()
-        if size > MAX_UNPACKED_BYTES or size > max(ALWAYS_UNPACKED_BYTES, MAX_TIMES_PACKED * packed_bytes):
-            raise DicomError(f"deflated, unpacks to over {size / 1e6:.0f} MB; export it plain")
+        if size > MAX_UNPACKED_BYTES:
+            raise DicomError(f"deflated, unpacks to over {MAX_UNPACKED_BYTES / 1e6:.0f} MB; export it plain")
+        if size > max(ALWAYS_UNPACKED_BYTES, MAX_TIMES_PACKED * packed_bytes):
+            raise DicomError(f"deflated, unpacks to over {MAX_TIMES_PACKED} times its size; export it plain")
     unpacked.seek(0)
     return unpacked

@@ -1,7 +1,8 @@
 """A process of its own for a library that reads foreign bytes: it may crash, stall or ask for memory, and costs itself.
 
-The child is a small program beside this file or the caller's. Requests are lines of JSON on its standard input; each is
-answered by a line of JSON on its standard output, bytes, and a second line; or by one line that tells an error.
+The child is a small program. A first line of JSON on its standard input tells where its packages lie; requests are
+further lines. Each is answered on its standard output by a line of JSON, bytes, and a second line, or by one line that
+tells an error.
 """
 
 from __future__ import annotations
@@ -80,12 +81,10 @@ class ChildProcess:
         Raises:
             ChildError: The child ended, took too long, or sent something else.
         """
-        process = self._started()
         deadline = time.monotonic() + self._timeout_s
         try:
-            assert process.stdin is not None
-            process.stdin.write(json.dumps(request).encode() + b"\n")
-            process.stdin.flush()
+            self._start()
+            self._send(request)
             answer = json.loads(self._line(deadline))
             if not isinstance(answer, dict):
                 raise EOFError
@@ -111,13 +110,11 @@ class ChildProcess:
             self._process.communicate()
         self._process = None
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> None:
         if self._process is None:
             # -I: no variables, no user's packages, no folder of the program; -S: no site-packages with .pth files
-            command = [sys.executable, "-I", "-S", "-B", str(self._program), str(os.getpid()), self._argument]
-            command += [*self._paths, str(ROOT)]
             self._process = subprocess.Popen(
-                command,
+                [sys.executable, "-I", "-S", "-B", str(self._program)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -126,7 +123,13 @@ class ChildProcess:
                 start_new_session=True,
             )
             self._pending = b""
-        return self._process
+            setup = {"parent": os.getpid(), "paths": [*self._paths, str(ROOT)], "argument": self._argument}
+            self._send(setup)
+
+    def _send(self, values: Mapping[str, Any]) -> None:
+        assert self._process is not None and self._process.stdin is not None
+        self._process.stdin.write(json.dumps(values).encode() + b"\n")
+        self._process.stdin.flush()
 
     def _ended(self) -> ChildError:
         """Return why the child ended; one that lives, and answers what is none, is killed."""

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-sys.path += sys.argv[3:]  # it is started without site-packages
+SETUP = json.loads(sys.stdin.buffer.readline())
+sys.path += SETUP["paths"]  # it is started without site-packages
 
-import numpy as np
+import numpy as np  # noqa: E402
 
-from lib.errors import ImageFileError
-from lib.imaging.child_main import Answer, end_with_parent, serve
+from lib.errors import ImageFileError  # noqa: E402
+from lib.imaging.child_main import Answer, end_with_parent, serve  # noqa: E402
 
 FLOAT_BYTES = 4
 
 
 def main() -> None:
     """Answer until the input ends."""
-    end_with_parent(int(sys.argv[1]))
-    if sys.argv[2] == "nifti":  # loaded before the limits hold
+    end_with_parent(SETUP["parent"])
+    if SETUP["argument"] == "nifti":  # loaded before the limits hold
         from lib.imaging.nifti import read_nifti as read_file
     else:
         from lib.imaging.itk_volume import read_itk as read_file

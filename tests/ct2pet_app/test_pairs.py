@@ -13,7 +13,7 @@ from ct2pet_app.datastore import pairs as pairs_module
 from ct2pet_app.datastore.folder import FolderDatastore
 from ct2pet_app.errors import NotFoundError
 from ct2pet_app.pairs import accept_pair, describe_pairs
-from lib.errors import PairingError, SplitFileError
+from lib.errors import PairingError, SplitFileError, UndecodableError
 from lib.learning.card import patient_digest
 from lib.pairing.plausible import PairCheck
 from lib.pairing.split import Split
@@ -73,6 +73,26 @@ def test_a_pair_is_checked_once(
     assert len(checked) == 1
     file = files_in(studies)[0]
     os.utime(file, (1, 1))
+    datastore.refresh()
+    datastore.pairs.look()
+    assert len(checked) == 2  # a file has changed
+
+
+def test_a_pair_that_cannot_be_decoded_is_read_once(
+    datastore: FolderDatastore, studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[str] = []
+
+    def undecodable(paired: Any) -> PairCheck:
+        checked.append(paired.pair.ct.uid)
+        raise UndecodableError(f"series {paired.pair.ct.uid}: 1.dcm: is damaged: decoding it ends the decoder")
+
+    monkeypatch.setattr(pairs_module, "check_pair", undecodable)
+    for book in (datastore.pairs, datastore.pairs, FolderDatastore(studies, tmp_path / "models").pairs):
+        book.look()  # the last one is the server's after another start
+    assert len(checked) == 1 and counts(datastore)["implausible"] == 1
+    assert "1.dcm: is damaged: decoding it ends the decoder" in describe_pairs(datastore)[0]["check"]["reasons"][0]
+    os.utime(files_in(studies)[0], (1, 1))
     datastore.refresh()
     datastore.pairs.look()
     assert len(checked) == 2  # a file has changed

@@ -170,7 +170,7 @@ def test_names_that_are_no_utf8_do_not_reach_a_codec(series: dict[str, Path], tm
 def test_a_decoder_has_the_memory_of_its_slice_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "program.py"
     program.write_text(
-        "import sys\nsys.path += sys.argv[3:]\n"
+        "import json, sys\nsys.path += json.loads(sys.stdin.buffer.readline())['paths']\n"
         "from lib.imaging.child_main import serve\n"
         "def answer(request):\n"
         "    import os, resource, socket\n"

@@ -13,7 +13,7 @@ from lib.imaging.extent import extent_fault
 from lib.imaging.files import read_volume_file
 from lib.imaging.geometry import Geometry
 from lib.imaging.grid import Grid
-from lib.imaging.memory_estimate import announced_shape, volume_bytes, volume_file_bytes
+from lib.imaging.memory_estimate import announced_shape, file_read_bytes, volume_bytes
 from lib.imaging.volume import Unit
 
 NRRD = (
@@ -77,7 +77,7 @@ def test_memory_is_told_from_the_header(tmp_path: Path) -> None:
     path.write_bytes(NRRD.format(sizes="32 16 8", pixel=1, slice=3).encode() + bytes(2 * 32 * 16 * 8))
     assert announced_shape(path) == (8, 16, 32)
     assert volume_bytes((8, 16, 32)) == 8 * 16 * 32 * 4
-    assert volume_file_bytes(path) == 8 * 16 * 32 * (4 + 2)
+    assert file_read_bytes(path) == 8 * 16 * 32 * (4 + 2)
     path.write_bytes(NRRD.format(sizes="32 16", pixel=1, slice=3).encode() + bytes(2 * 32 * 16))
-    with pytest.raises(ImageFileError, match="2 dimensions, expected 3"):
+    with pytest.raises(ImageFileError, match="2 dimensions; expected 3"):
         announced_shape(path)
