@@ -236,14 +236,20 @@ def hangs() -> Behaviour:
     return hang
 
 
-def drips(content_type: str = JSON, begin: bytes = b"[", *, interval_s: float = 1.0) -> Behaviour:
-    """Return a behaviour that sends a response's body a byte at a time, without end."""
+def drips(
+    content_type: str = JSON, begin: bytes = b"[", *, interval_s: float = 1.0, length: int | None = None
+) -> Behaviour:
+    """Return a behaviour that sends a response's body a byte at a time, without end; `length` is what it announces."""
 
     def drip(handler: RequestHandler) -> None:
-        handler.send_head(200, {"Content-Type": content_type, "Content-Length": str(INFINITE)})
-        handler.wfile.write(begin)
-        while handler.wait(interval_s):
-            handler.wfile.write(b" ")
+        framing = {"Transfer-Encoding": "chunked"} if length is None else {"Content-Length": str(length)}
+        handler.send_head(200, {"Content-Type": content_type, **framing})
+        piece = begin
+        while True:
+            handler.wfile.write(piece if length is not None else b"%x\r\n%s\r\n" % (len(piece), piece))
+            piece = b" "
+            if not handler.wait(interval_s):
+                return
 
     return drip
 
@@ -278,17 +284,16 @@ def _repeated(begin: bytes, again: bytes) -> Iterator[bytes]:
         yield again
 
 
-def gzip_bomb(size: int, content_type: str = JSON, begin: bytes = b"[", *, times: int = 1) -> Behaviour:
-    """Return a behaviour whose body unpacks to `size` bytes; packed `times` times over."""
+def gzip_bomb(
+    size: int, content_type: str = JSON, begin: bytes = b"[", *, status: int = 200, **headers: str
+) -> Behaviour:
+    """Return a behaviour whose body unpacks to `size` bytes."""
     packed = io.BytesIO()
-    with gzip.GzipFile(fileobj=packed, mode="wb") as file:
+    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1) as file:
         file.write(begin)
         for _ in range(size // 2**20):
             file.write(b" " * 2**20)
-    body = packed.getvalue()
-    for _ in range(times - 1):
-        body = gzip.compress(body)
-    return answers(200, body, Content_Type=content_type, Content_Encoding=", ".join(["gzip"] * times))
+    return answers(status, packed.getvalue(), Content_Type=content_type, Content_Encoding="gzip", **headers)
 
 
 @contextlib.contextmanager
