@@ -79,6 +79,11 @@ class MaliciousPacs(ThreadingHTTPServer):
         headers = [header for header in self.headers_of.values() if header.SeriesInstanceUID == series_uid]
         return [header.to_json_dict() for header in headers]
 
+    def end_open_responses(self) -> None:
+        """Let responses that drip or hang end now."""
+        self.closed.set()
+        self.closed = threading.Event()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: clients that go away are what tests are about."""
 
@@ -100,10 +105,12 @@ class RequestHandler(BaseHTTPRequestHandler):
         self._behave(Kind.STORE)
 
     def _behave(self, kind: Kind) -> None:
+        self._ended = self.server.closed
         self.server.requests[kind] += 1
         try:
             self.server.behaviours.get(kind, HONEST[kind])(self)
             self.wfile.flush()
+            self.close_connection = self.close_connection or self._ended.is_set()
         except OSError:
             self.server.aborted[kind] += 1
             self.close_connection = True
@@ -122,7 +129,7 @@ class RequestHandler(BaseHTTPRequestHandler):
 
     def wait(self, seconds: float) -> bool:
         """Wait; return whether the service still runs."""
-        return not self.server.closed.wait(seconds)
+        return not self._ended.wait(seconds)
 
     @property
     def query(self) -> dict[str, str]:
@@ -272,7 +279,7 @@ def sends_for_ever(content_type: str = JSON, begin: bytes = b"[", again: bytes =
         handler.send_head(200, {"Content-Type": content_type, "Transfer-Encoding": "chunked"})
         for piece in _repeated(begin, again):
             handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-            if handler.server.closed.is_set():
+            if not handler.wait(0):
                 return
 
     return send
