@@ -115,7 +115,7 @@ class BatchSynthesis(BatchInferTask):
         source = datastore.ct_source(image)
         try:
             drawn = _drawn(asked, told["model"]["checksum"], source)
-            datastore.update_label_info(image, asked.tag, {DRAWN: asdict(drawn)})
+            datastore.labels.record(image, asked.tag, {DRAWN: asdict(drawn)})
             if source.pet is None and not asked.slices:
                 self._expect(drawn, path, source, datastore)
         finally:

@@ -1,12 +1,13 @@
 """What is known of a model's synthetic PETs, case by case, as kept with the images and labels of the datastore.
 
 The figures of a pair lie in the info of its `final` label, the error to expect of a CT without a PET in the info of the
-image. Infos may be written by clients: what does not read as ours counts as not there.
+image; clients read both there and write neither. What does not read as ours counts as not there.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -106,8 +107,7 @@ def score_of(datastore: StudiesDatastore, ct_uid: str, model: str) -> PairScore 
 
 def keep_score(datastore: StudiesDatastore, ct_uid: str, score: PairScore) -> None:
     """Keep a score with its pair, beside those of other models."""
-    others = _entries(datastore.get_label_info(ct_uid, FINAL), SCORES)
-    datastore.update_label_info(ct_uid, FINAL, {SCORES: {**others, score.model: asdict(score)}})
+    datastore.labels.record(ct_uid, FINAL, {SCORES: {score.model: asdict(score)}})
 
 
 def expected_error_of(datastore: StudiesDatastore, image: str, model: str) -> ExpectedError | None:
@@ -118,8 +118,7 @@ def expected_error_of(datastore: StudiesDatastore, image: str, model: str) -> Ex
 
 def keep_expected_error(datastore: StudiesDatastore, image: str, expected: ExpectedError) -> None:
     """Keep an expected error with its CT, beside those of other models."""
-    others = _entries(datastore.get_image_info(image), UNCERTAINTY)
-    datastore.update_image_info(image, {UNCERTAINTY: {**others, expected.model: asdict(expected)}})
+    datastore.record_image(image, {UNCERTAINTY: {expected.model: asdict(expected)}})
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,7 @@ def _mean(scores: list[Figures]) -> Figures | None:
 
 
 def _mean_of(values: Iterable[float | None]) -> float | None:
-    told = [value for value in values if isinstance(value, float)]
+    told = [value for value in values if isinstance(value, float) and math.isfinite(value)]
     return sum(told) / len(told) if told else None
 
 

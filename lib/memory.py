@@ -15,15 +15,11 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from lib.errors import BusyError, MemoryLimitError, OperationCancelledError
+from lib.types import never_cancelled
 
 MAX_WAITING = 64  # operations that wait for memory at once; each holds a thread
 POLL_INTERVAL_S = 0.25  # how often a waiting operation looks whether it was cancelled
 WAY_OUT = "crop the volume, request fewer slices, or start the server with a larger --conf memory_gb"
-
-
-def never_cancelled() -> bool:
-    """Return False."""
-    return False
 
 
 class EvictableCache(Protocol):
@@ -59,9 +55,17 @@ class MemoryBudget:
     Args:
         limit_bytes: Of all reservations and caches together; None for no limit.
         max_waiting: How many operations may wait at once.
+        after_release: Called after each operation, before its bytes count as free.
     """
 
-    def __init__(self, limit_bytes: int | None, *, max_waiting: int = MAX_WAITING) -> None:
+    def __init__(
+        self,
+        limit_bytes: int | None,
+        *,
+        max_waiting: int = MAX_WAITING,
+        after_release: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._after_release = after_release
         self.limit_bytes = limit_bytes
         self._max_waiting = max_waiting
         self._reserved = 0
@@ -114,6 +118,7 @@ class MemoryBudget:
         try:
             yield reservation
         finally:
+            self._after_release()
             with self._changed:
                 self._reserved -= reservation.reserved_bytes
                 self._changed.notify_all()

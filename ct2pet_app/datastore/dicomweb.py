@@ -16,6 +16,7 @@ from lib.dicom.remote.cache import SeriesCache
 from lib.dicom.remote.pacs import Pacs, Prefixes
 from lib.dicom.remote.session import Credentials
 from lib.dicom.synthetic import SyntheticSeries
+from lib.memory import MemoryBudget
 from lib.pairing.split import Split
 
 logger = logging.getLogger(__name__)
@@ -26,8 +27,16 @@ __all__ = ["DicomwebDatastore", "PacsStudies", "dicomweb_datastore"]
 class DicomwebDatastore(StudiesDatastore):
     """The datastore of ``--studies https://.../dicom-web``."""
 
-    def __init__(self, pacs: Pacs, studies: PacsStudies, writable: Path, *, split: Split = Split()) -> None:
-        super().__init__(studies, writable, split=split)
+    def __init__(
+        self,
+        pacs: Pacs,
+        studies: PacsStudies,
+        writable: Path,
+        *,
+        split: Split = Split(),
+        budget: MemoryBudget | None = None,
+    ) -> None:
+        super().__init__(studies, writable, split=split, budget=budget)
         self._pacs = pacs
         self._pacs_studies = studies
 
@@ -54,7 +63,7 @@ class DicomwebDatastore(StudiesDatastore):
         self._pacs_studies.close()
 
 
-def dicomweb_datastore(url: str, settings: AppSettings) -> DicomwebDatastore:
+def dicomweb_datastore(url: str, settings: AppSettings, *, budget: MemoryBudget | None = None) -> DicomwebDatastore:
     """Return the datastore of a PACS, under MONAI Label's own settings (``MONAI_LABEL_...``). Asks nothing yet.
 
     Raises:
@@ -75,4 +84,4 @@ def dicomweb_datastore(url: str, settings: AppSettings) -> DicomwebDatastore:
     cache = SeriesCache(folder / "series", pacs, limit_bytes=settings.cache_bytes)
     filters = {key: str(word) for key, word in stock.MONAI_LABEL_DICOMWEB_SEARCH_FILTER.items() if key != "Modality"}
     studies = PacsStudies(pacs, cache, index=folder / "index.sqlite", filters=filters, waits=running_server() is None)
-    return DicomwebDatastore(pacs, studies, settings.models_folder, split=settings.split)
+    return DicomwebDatastore(pacs, studies, settings.models_folder, split=settings.split, budget=budget)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +13,11 @@ from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import RequestError
 from lib.dicom.folder import UNFINISHED
 from lib.dicom.synthetic import SyntheticSeries
-from lib.dicom.write import LEFT_BEHIND_S, write_series
+from lib.dicom.write import write_series
 from lib.errors import InputError, OutputError
+from lib.memory import MemoryBudget
 from lib.pairing.split import Split
+from lib.unfinished import remove_abandoned, unfinished_folder
 
 STORED = "synthetic-pet"  # in the studies folder: one folder a stored series in it, named by its UID, which is ours
 KEPT = "uploaded-pairs"  # in the studies folder: one folder an upload in it, with a name that says nothing
@@ -25,8 +26,11 @@ KEPT = "uploaded-pairs"  # in the studies folder: one folder an upload in it, wi
 class FolderDatastore(StudiesDatastore):
     """The datastore of ``--studies FOLDER``; scans at the first question, and again as the folder changes."""
 
-    def __init__(self, studies: Path, writable: Path, *, split: Split = Split()) -> None:
-        super().__init__(StudiesFolder(studies, index=writable / "index.sqlite"), writable, split=split)
+    def __init__(
+        self, studies: Path, writable: Path, *, split: Split = Split(), budget: MemoryBudget | None = None
+    ) -> None:
+        folder = StudiesFolder(studies, index=writable / "index.sqlite", own_folders=(STORED, KEPT))
+        super().__init__(folder, writable, split=split, budget=budget)
         self._root = studies
 
     def store_series(self, series: SyntheticSeries) -> None:
@@ -46,24 +50,28 @@ class FolderDatastore(StudiesDatastore):
             OutputError: The disk is full; nothing half-written is left.
         """
         home = self._inside(KEPT)
-        name = uuid.uuid4().hex
-        beside = home / f".{name}{UNFINISHED}"
         try:
-            for number, paths in enumerate(files.values(), start=1):
-                folder = beside / f"{number}"
-                folder.mkdir(parents=True)
-                for place, path in enumerate(paths, start=1):
-                    shutil.copyfile(path, folder / f"{place:05d}.dcm")
-            beside.replace(home / name)
-            _remove_leftovers(home)
+            home.mkdir(parents=True, exist_ok=True)
+            with unfinished_folder(home, UNFINISHED) as beside:
+                for number, paths in enumerate(files.values(), start=1):
+                    folder = beside / f"{number}"
+                    folder.mkdir(parents=True)
+                    for place, path in enumerate(paths, start=1):
+                        shutil.copyfile(path, folder / f"{place:05d}.dcm")
+                beside.replace(home / uuid.uuid4().hex)
         except (PermissionError, FileExistsError, NotADirectoryError) as error:
             raise InputError(f"{KEPT} in the studies folder: cannot be written ({error.strerror})") from error
         except OSError as error:
             raise OutputError(
                 f"{KEPT} in the studies folder: cannot be written ({error.strerror}); nothing is left there, free space"
             ) from error
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed processes had begun to write, here and in the studies folder; nothing of living ones."""
+        super().remove_leftovers()
+        for name in (STORED, KEPT):
+            with contextlib.suppress(RequestError, OSError):  # a link that leaves the folder, or not readable
+                remove_abandoned(self._inside(name).glob(f".*{UNFINISHED}"))
 
     def _inside(self, name: str) -> Path:
         """Return a folder in the studies folder, never beyond it."""
@@ -71,11 +79,3 @@ class FolderDatastore(StudiesDatastore):
         if not (root / name).resolve().is_relative_to(root):
             raise RequestError(f"{name} in the studies folder is a link that leaves it; make it a folder")
         return root / name
-
-
-def _remove_leftovers(home: Path) -> None:
-    """Remove what a killed server had begun to write."""
-    for path in home.glob(f".*{UNFINISHED}"):
-        with contextlib.suppress(FileNotFoundError):  # of another request, which has put it in place meanwhile
-            if path.stat().st_mtime < time.time() - LEFT_BEHIND_S:
-                shutil.rmtree(path, ignore_errors=True)

@@ -6,50 +6,59 @@ of a request is looked up in a listing; none becomes a path.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import asdict
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from monailabel.interfaces.datastore import Datastore
 
 from ct2pet_app.datastore.converted import ConvertedVolumes
-from ct2pet_app.datastore.describe import describe_ct, describe_pet, describe_series, why_no_image
+from ct2pet_app.datastore.describe import describe_series, why_no_image
+from ct2pet_app.datastore.infos import all_infos, ct_info, upload_info
+from ct2pet_app.datastore.labels import Labels, count_tags
 from ct2pet_app.datastore.listing import Listing, Studies
 from ct2pet_app.datastore.pairs import PairBook
+from ct2pet_app.datastore.shelf import FINAL as FINAL
 from ct2pet_app.datastore.shelf import Kept, Shelf
 from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.server.json_values import sendable
 from ct2pet_app.trained_on import TrainedOn
+from ct2pet_app.turns import Gone, never, until_gone
 from ct2pet_app.uploads import (
     CTSource,
-    read_uploaded_ct,
+    OpenedCT,
+    opened_upload,
     removed_if_refused,
     source_of_file,
     source_of_series,
     suffix_of,
 )
-from lib.dicom.read import read_ct, read_pet
+from lib.dicom.read import read_ct
 from lib.dicom.synthetic import SyntheticSeries
 from lib.errors import PairingError
-from lib.imaging.files import SUFFIXES
-from lib.imaging.volume import Volume
+from lib.memory import MemoryBudget
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.split import Split
-from lib.types import Series, never_cancelled
-
-FINAL = "final"  # MONAI Label's word for the label that counts
+from lib.types import Series
 
 
 class StudiesDatastore(Datastore):
     """What a folder and a PACS of studies have in common; nothing is looked at before the first question."""
 
-    def __init__(self, studies: Studies, writable: Path, *, split: Split = Split()) -> None:
+    def __init__(
+        self, studies: Studies, writable: Path, *, split: Split = Split(), budget: MemoryBudget | None = None
+    ) -> None:
         self.studies = studies
-        self.pairs = PairBook(studies, writable, split=split, trained_on=TrainedOn(writable))
+        self.budget = budget or MemoryBudget(None)
+        self.pairs = PairBook(studies, writable, split=split, trained_on=TrainedOn(writable), budget=self.budget)
         self._shelf = Shelf(writable / "shelf")
-        self._converted = ConvertedVolumes(writable / "converted")
+        self._volumes = ConvertedVolumes(writable / "converted", at_hand=self.at_hand, budget=self.budget)
+        self.labels = Labels(self, self._shelf, self._volumes)
 
     # -- what the app asks ---------------------------------------------------------------------------------------------
 
@@ -69,15 +78,17 @@ class StudiesDatastore(Datastore):
         found = listing.images.get(image_id)
         if found is not None:
             paired = listing.pairs.get(image_id)
-            return source_of_series(found.series, None if paired is None else paired.pair.pet, at_hand=self.at_hand)
+            source = source_of_series(found, None if paired is None else paired.pet, at_hand=self.at_hand)
+            return replace(source, warnings=found.warnings)
         upload = self._upload(image_id)
         name = f"{image_id}{suffix_of(upload.path.name)}"
-        return source_of_file(upload.path, name, image_id=image_id, kept=True)
+        source = source_of_file(upload.path, name, image_id=image_id, kept=True)
+        return replace(source, open=partial(self._opened_upload, image_id))
 
     def describe_series(self) -> list[dict[str, Any]]:
         """Return every series found, usable or not, and why not."""
         listing = self.listing()
-        return [describe_series(found, listing) for found in listing.report.series]
+        return [sendable(describe_series(found, listing)) for found in listing.report.series]
 
     def training_pairs(self) -> tuple[PairedSeries, ...]:
         """Return all plausible pairs, looked for now; read their files inside `at_hand`.
@@ -101,11 +112,15 @@ class StudiesDatastore(Datastore):
         """
         raise RequestError(f"{self.studies.what} takes no series; add them there yourself")
 
+    def remove_leftovers(self) -> None:
+        """Remove what killed processes had begun to write; nothing of living ones. Done once, at the server's start."""
+        self._shelf.remove_leftovers()
+
     def close(self) -> None:
         """Look for new pairs no more."""
         self.pairs.close()
 
-    def at_hand(self, *series: Series, cancelled: Callable[[], bool] = never_cancelled) -> AbstractContextManager[None]:
+    def at_hand(self, *series: Series, cancelled: Gone = never) -> AbstractContextManager[None]:
         """Return a context in which the files of these series lie where `Series.files` says; see `lib.types.AtHand`."""
         return self.studies.at_hand(*series, cancelled=cancelled)
 
@@ -121,7 +136,8 @@ class StudiesDatastore(Datastore):
     # -- MONAI Label's interface: images -------------------------------------------------------------------------------
 
     def name(self) -> str:
-        return self.studies.name
+        name: str = sendable(self.studies.name)
+        return name
 
     def set_name(self, name: str) -> None:
         raise RequestError("the datastore is named after where its studies are")
@@ -138,33 +154,54 @@ class StudiesDatastore(Datastore):
     def get_image_uri(self, image_id: str) -> str:
         found = self.listing().images.get(image_id)
         if found is not None:
-            return str(self._as_file(found.series, read_ct))
+            return str(self._volumes.path_of(found, read_ct))
         return str(self._upload(image_id).path)
 
-    def get_image(self, image_id: str, params: Any = None) -> io.BytesIO:
-        return io.BytesIO(Path(self.get_image_uri(image_id)).read_bytes())
+    def get_image(self, image_id: str, params: Any = None) -> BinaryIO:
+        return self.open_image(image_id)
+
+    def open_image(self, image_id: str, *, gone: Gone = never) -> BinaryIO:
+        """Return the open file of an image; what is saved or removed meanwhile changes nothing of it.
+
+        Raises:
+            NotFoundError: No image has that id.
+        """
+        found = self.listing().images.get(image_id)
+        if found is not None:
+            return self._volumes.open(found, read_ct, gone=gone)
+        opened = self._shelf.open_file(image_id)
+        if opened is None:
+            raise NotFoundError(why_no_image(image_id, self.listing()))
+        return opened[1]
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         listing = self.listing()
         found = listing.images.get(image_id)
-        noted = self._shelf.note_of(image_id)
         if found is not None:
-            return {**describe_ct(found, listing), **noted}
-        return {**self._upload(image_id).note, "uploaded": True, **noted}
+            return ct_info(found, listing, self._shelf.notes_of(image_id))
+        return upload_info(self._upload(image_id), self._shelf.notes_of(image_id))
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         self.get_image_info(image_id)
         self._shelf.add_note(image_id, info)
 
-    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+    def record_image(self, image_id: str, record: Mapping[str, Any]) -> None:
+        """Keep what the server itself knows of an image; it stands in its info, and no client can write it."""
+        self.get_image_info(image_id)
+        self._shelf.add_record(image_id, sendable(record))
+
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any], *, gone: Gone = never) -> str:
         path = Path(image_filename)
         if image_id in self.listing().images:
             raise RequestError(f"image {image_id!r} is a series of {self.studies.what}; give the upload another name")
         with removed_if_refused(path):
             suffix = suffix_of(path.name)
-            ct = read_uploaded_ct(path, f"{image_id}{suffix}")
-            measured = {"slices": ct.geometry.shape[0], "spacing_mm": list(ct.geometry.spacing_mm)}
-            self._shelf.keep_upload(image_id, path, suffix, {**image_info, **measured})
+            with opened_upload(path, f"{image_id}{suffix}") as opened:
+                what = f"reading {opened.shape[0]} slices"
+                with self.budget.reserve(opened.read_bytes, what, cancelled=gone):
+                    geometry = opened.read(until_gone(gone)).geometry
+            measured = {"slices": geometry.shape[0], "spacing_mm": list(geometry.spacing_mm)}
+            self._shelf.keep_upload(image_id, path, suffix, image_info, record=measured)
         return image_id
 
     def remove_image(self, image_id: str) -> None:
@@ -181,39 +218,23 @@ class StudiesDatastore(Datastore):
         return self.get_labels_by_image_id(image_id).get(tag, "")
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
-        paired = self._pair_of(label_id) if label_tag == FINAL else None
-        if paired is not None:
-            return str(self._as_file(paired.pair.pet, read_pet))
-        return str(self._label(label_id, label_tag).path)
+        return str(self.labels.path_of(label_id, label_tag))
 
-    def get_label(self, label_id: str, label_tag: str, params: Any = None) -> io.BytesIO:
-        return io.BytesIO(Path(self.get_label_uri(label_id, label_tag)).read_bytes())
+    def get_label(self, label_id: str, label_tag: str, params: Any = None) -> BinaryIO:
+        return self.open_label(label_id, label_tag)
+
+    def open_label(self, label_id: str, label_tag: str, *, gone: Gone = never) -> BinaryIO:
+        """Return the open file of a label, as `open_image`; NotFoundError where there is none."""
+        return self.labels.open(label_id, label_tag, gone=gone)
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
-        paired = self._pair_of(label_id) if label_tag == FINAL else None
-        if paired is not None:
-            return {**self._shelf.note_of(paired.pair.pet.uid), **describe_pet(paired)}
-        return dict(self._label(label_id, label_tag).note)
+        return self.labels.info(label_id, label_tag)
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
-        paired = self._pair_of(label_id) if label_tag == FINAL else None
-        if paired is not None:  # the file is none of the shelf's, and is not touched
-            self._shelf.add_note(paired.pair.pet.uid, info)
-        else:
-            self._shelf.add_label_note(label_id, label_tag, info)
+        self.labels.add_note(label_id, label_tag, info)
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
-        if label_tag == FINAL:
-            raise RequestError(
-                f"the final label of a CT is the real PET of its study: add that series to {self.studies.what}; "
-                "a synthetic PET is saved under another tag, such as synthetic"
-            )
-        suffix = next((suffix for suffix in SUFFIXES if label_filename.lower().endswith(suffix)), None)
-        if suffix is None:
-            raise RequestError(f"a label is a volume file ({', '.join(SUFFIXES)})")
-        with removed_if_refused(Path(label_filename)):
-            self.ct_source(image_id)
-            self._shelf.keep_label(image_id, label_tag, Path(label_filename), suffix, label_info)
+        self.labels.save(image_id, Path(label_filename), label_tag, note=label_info)
         return image_id
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
@@ -236,18 +257,12 @@ class StudiesDatastore(Datastore):
         listing = self.studies.known()
         pairs = tuple(listing.pairs.values())
         counts = {name: count for name, count in asdict(self.pairs.counts(pairs)).items() if count != ""}
-        tags = {FINAL: len(pairs)}
-        for kept in self._shelf.labels():
-            tags[kept.tag] = tags.get(kept.tag, 0) + 1
-        total = len({*listing.images, *self._shelf.uploads()})
-        told = {"total": total, "completed": tags[FINAL], "label_tags": tags, "pairs": counts}
+        total, tags = len({*listing.images, *self._shelf.uploads()}), count_tags(self._shelf, pairs=len(pairs))
+        told = {"total": total, "completed": len(pairs), "label_tags": tags, "pairs": counts}
         return {**told, "incomplete": listing.incomplete} if listing.incomplete else told
 
     def json(self) -> dict[str, Any]:
-        objects = {image: {"image": {"ext": "", "info": self.get_image_info(image)}} for image in self.list_images()}
-        for image, entry in objects.items():
-            tags = self.get_labels_by_image_id(image)
-            entry["labels"] = {tag: {"ext": "", "info": self.get_label_info(image, tag)} for tag in tags}
+        objects = all_infos(self.listing(), self._shelf)
         return {"name": self.name(), "description": self.description(), "objects": objects}
 
     def refresh(self) -> None:
@@ -256,9 +271,20 @@ class StudiesDatastore(Datastore):
     def get_dataset_archive(self, limit_cases: int | None) -> str:
         raise RequestError(f"this server does not pack its studies; copy them from {self.studies.what}")
 
-    def _as_file(self, series: Series, read: Callable[[Series], Volume]) -> Path:
-        with self.at_hand(series):
-            return self._converted.path_of(series, read)
+    @contextmanager
+    def _opened_upload(self, image_id: str, _: Gone) -> Iterator[OpenedCT]:
+        """Give an upload as it is now; what replaces it meanwhile changes nothing of it."""
+        with tempfile.TemporaryDirectory(prefix="image-") as folder:
+            opened = self._shelf.open_file(image_id)
+            if opened is None:
+                raise NotFoundError(why_no_image(image_id, self.listing()))
+            kept, file = opened
+            name = f"{image_id}{suffix_of(kept.path.name)}"
+            path = Path(folder) / f"image{suffix_of(name)}"
+            with file, path.open("wb") as copy:
+                shutil.copyfileobj(file, copy)
+            with opened_upload(path, name) as ct:
+                yield ct
 
     def _tagged(self, tag: str) -> set[str]:
         if tag == FINAL:
@@ -266,18 +292,7 @@ class StudiesDatastore(Datastore):
         return {kept.image for kept in self._shelf.labels() if kept.tag == tag}
 
     def _upload(self, image_id: str) -> Kept:
-        upload = self._shelf.uploads().get(image_id)
+        upload = self._shelf.find(image_id)
         if upload is None:
             raise NotFoundError(why_no_image(image_id, self.listing()))
         return upload
-
-    def _label(self, label_id: str, tag: str) -> Kept:
-        label = self._shelf.labels_of(label_id).get(tag)
-        if label is None:
-            raise NotFoundError(f"no label {label_id!r} with tag {tag!r}; GET /datastore/?output=all lists them")
-        return label
-
-    def _pair_of(self, label_id: str) -> PairedSeries | None:
-        """Return the pair by the PET's UID, which is the label's id, or by the CT's, which some clients ask with."""
-        listing = self.listing()
-        return listing.pairs.get(listing.by_pet.get(label_id, label_id))

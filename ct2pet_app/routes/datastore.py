@@ -5,76 +5,97 @@ The stock ones make a path of an uploaded file's name, log it, and answer a word
 
 from __future__ import annotations
 
-import json
-import shutil
+import hashlib
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from fastapi import APIRouter, Form, Query, UploadFile
-from fastapi.responses import FileResponse
-from monailabel.endpoints import datastore as stock
+from fastapi import APIRouter, Form, Request, UploadFile
 from monailabel.endpoints.user.auth import User
-from monailabel.utils.sessions import SessionInfo
+from monailabel.utils.others.generic import get_mime_type
 
 from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.routes.received import DEFAULT_NAME as DEFAULT_NAME
+from ct2pet_app.routes.received import json_object as json_object
+from ct2pet_app.routes.received import received as received
+from ct2pet_app.routes.responses import file_response
 from ct2pet_app.routes.roles import ANNOTATOR, USER
+from ct2pet_app.routes.sessions import session_routes
+from ct2pet_app.server.file_response import OpenFileResponse
 from ct2pet_app.server.guarded_route import GuardedRoute
-from ct2pet_app.uploads import MOST_FILES, refuse_impostor, require_only_ct, suffix_of, unpack
+from ct2pet_app.turns import Gone
+from ct2pet_app.uploads import suffix_of
 
 if TYPE_CHECKING:
     from ct2pet_app.app import CT2PETApp
-    from ct2pet_app.sessions import CheckedSessions
 
 CHECKSUMS = ("SHA256", "SHA512", "MD5")
-DEFAULT_NAME = "upload.nii.gz"
 
 
 def datastore_routes(app: CT2PETApp) -> APIRouter:
     """Return the addresses under which files are uploaded, and notes and sessions made."""
     router = APIRouter(route_class=GuardedRoute)
-    hidden: dict[str, Any] = {"include_in_schema": False}
-    by_annotator: dict[str, Any] = {"methods": ["PUT"], **hidden}
-    by_user: dict[str, Any] = {"dependencies": [USER], **hidden}
-    for path in ("/datastore/", "/datastore/image"):
-        router.add_api_route(path, _add_image(app), **by_annotator)
+    by_annotator: dict[str, Any] = {"methods": ["PUT"], "tags": ["Datastore"]}
+    by_user: dict[str, Any] = {"dependencies": [USER], "tags": ["Datastore"]}
+    router.add_api_route("/datastore/image", _add_image(app), **by_annotator)
+    router.add_api_route("/datastore/", _add_image(app), deprecated=True, **by_annotator)
     router.add_api_route("/datastore/label", _save_label(app), **by_annotator)
     router.add_api_route("/datastore/image/info", _note_image(app), **by_annotator)
     router.add_api_route("/datastore/label/info", _note_label(app), **by_annotator)
-    router.add_api_route("/datastore/updatelabelinfo", _note_label(app), **by_annotator)
-    router.add_api_route("/datastore/image", _check_image, methods=["HEAD"], **by_user)
-    router.add_api_route("/session/", _create_session(app), methods=["PUT"], **by_user)
-    router.add_api_route("/session/{session_id}", _session(app), methods=["GET"], **by_user)
-    router.add_api_route("/session/{session_id}", _remove_session(app), methods=["DELETE"], **by_user)
+    router.add_api_route("/datastore/updatelabelinfo", _note_label(app), deprecated=True, **by_annotator)
+    router.add_api_route("/datastore/image", _image(app), methods=["GET"], **by_user, **file_response())
+    router.add_api_route("/datastore/image", _check_image(app), methods=["HEAD"], **by_user)
+    router.add_api_route("/datastore/label", _label(app), methods=["GET"], **by_user, **file_response())
+    router.add_api_route("/datastore/label", _check_label(app), methods=["HEAD"], **by_user)
+    router.include_router(session_routes(app))
     return router
 
 
 def _add_image(app: CT2PETApp) -> Any:
-    def add_image(
-        file: UploadFile, image: str | None = None, params: str = Form("{}"), user: User = ANNOTATOR
+    async def add_image(
+        request: Request,
+        file: UploadFile,
+        image: str | None = None,
+        params: str = Form("{}"),
+        user: User = ANNOTATOR,
     ) -> dict[str, str]:
         """Keep a CT; its id is `image`, or the file's name without its ending."""
         noted = {**json_object(params, "params"), "user": user.username}
         name = Path(file.filename or DEFAULT_NAME).name
         suffix = suffix_of(name[-100:])
-        with tempfile.TemporaryDirectory(prefix="image-") as folder:
-            path = received(file, Path(folder) / f"image{suffix}")
-            image_id = app.datastore().add_image(image or name[: -len(suffix)], str(path), noted)
-        return {"image": image_id}
+
+        def work(gone: Gone) -> str:
+            """Check the CT and keep it."""
+            with tempfile.TemporaryDirectory(prefix="image-") as folder:
+                path = received(file, Path(folder) / f"image{suffix}")
+                image_id = image or name[: -len(suffix)]
+                return app.studies_datastore.add_image(image_id, str(path), noted, gone=gone)
+
+        return {"image": await app.pools.uploads.run(request, work)}
 
     return add_image
 
 
 def _save_label(app: CT2PETApp) -> Any:
-    def save_label(
-        label: UploadFile, image: str, params: str = Form("{}"), tag: str = "final", user: User = ANNOTATOR
+    async def save_label(
+        request: Request,
+        label: UploadFile,
+        image: str,
+        params: str = Form("{}"),
+        tag: str = "final",
+        user: User = ANNOTATOR,
     ) -> dict[str, Any]:
         """Keep a label of an image under a tag."""
         noted = {**json_object(params, "params"), "user": user.username}
         suffix = suffix_of((label.filename or DEFAULT_NAME)[-100:])
-        with tempfile.TemporaryDirectory(prefix="label-") as folder:
-            path = received(label, Path(folder) / f"label{suffix}")
-            label_id = app.datastore().save_label(image, str(path), tag or "final", noted)
+
+        def work(_: Gone) -> str:
+            """Keep the label."""
+            with tempfile.TemporaryDirectory(prefix="label-") as folder:
+                path = received(label, Path(folder) / f"label{suffix}")
+                return str(app.datastore().save_label(image, str(path), tag or "final", noted))
+
+        label_id = await app.pools.uploads.run(request, work)
         return {**(app.on_save_label(image, label_id) or {}), "image": image, "label": label_id}
 
     return save_label
@@ -99,105 +120,61 @@ def _note_label(app: CT2PETApp) -> Any:
     return note_label
 
 
-def _check_image(image: str, check_sum: str | None = None) -> Any:
-    """Say whether an image is here, and has this checksum."""
-    algorithm = (check_sum or "").partition(":")[0] if ":" in (check_sum or "") else CHECKSUMS[0]
-    if algorithm not in CHECKSUMS:
-        raise RequestError(f"check_sum: give it as ALGORITHM:HEX, with one of {', '.join(CHECKSUMS)}")
-    return stock.download_image(image, check_only=True, check_sum=check_sum)
+def _image(app: CT2PETApp) -> Any:
+    async def image_file(request: Request, image: str) -> OpenFileResponse:
+        """Give an image as a file: an upload as it came, a CT series as .nrrd in HU."""
+        studies = app.studies_datastore
+        return _sent(await app.pools.exports.run(request, lambda gone: studies.open_image(image, gone=gone)))
+
+    return image_file
 
 
-def _create_session(app: CT2PETApp) -> Any:
-    def create_session(
-        files: list[UploadFile], uncompress: bool = False, expiry: Annotated[int, Query(ge=0, le=10**9)] = 0
-    ) -> dict[str, Any]:
-        """Keep the files of one CT for several requests: a volume file, a zip, or the files of a DICOM series."""
-        sessions = _sessions(app)
-        if len(files) > MOST_FILES:
-            raise RequestError(f"{len(files)} files, at most {MOST_FILES} are taken; send them as a zip")
-        with tempfile.TemporaryDirectory(prefix="session-") as folder:
-            path = _session_files(files, Path(folder, "series"), uncompress)
-            session_id, session = sessions.add_session(str(path), expiry)
-        return {"session_id": session_id, "session_info": session.to_json()}
+def _label(app: CT2PETApp) -> Any:
+    async def label_file(request: Request, label: str, tag: str) -> OpenFileResponse:
+        """Give a label as a file: an uploaded or synthetic one as it was saved, a PET series as .nrrd in SUVbw."""
+        studies = app.studies_datastore
+        return _sent(await app.pools.exports.run(request, lambda gone: studies.open_label(label, tag, gone=gone)))
 
-    return create_session
+    return label_file
 
 
-def _session_files(files: list[UploadFile], folder: Path, uncompress: bool) -> Path:
-    """Return the file, or the folder of DICOM files, that was sent; their own names become no part of a path."""
-    if len(files) == 1:
-        name = (files[0].filename or DEFAULT_NAME)[-100:]
-        file = received(files[0], folder.with_name(f"image{suffix_of(name)}"))
-        refuse_impostor(file, file.name)
-        if not uncompress:
-            return file
-    folder.mkdir()
-    if len(files) == 1:
-        unpack(file, folder, file.name)
-    else:
-        for number, sent in enumerate(files):
-            received(sent, folder / f"{number:05d}")
-    require_only_ct(folder, "the session's files")
-    return folder
+def _sent(file: BinaryIO) -> OpenFileResponse:
+    name = Path(file.name).name
+    return OpenFileResponse(file, filename=name, media_type=get_mime_type(name))
 
 
-def _session(app: CT2PETApp) -> Any:
-    def session(session_id: str, update_ts: bool = False, image: bool = False) -> Any:
-        """Return a session, or its image."""
-        found = _found(_sessions(app), session_id, update_ts=update_ts)
-        if not image:
-            return found.to_json()
-        if not Path(found.image).is_file():
-            raise RequestError("image: this session holds a DICOM series, not one file; ask for an inference of it")
-        return FileResponse(found.image, filename=Path(found.image).name)
+def _check_image(app: CT2PETApp) -> Any:
+    async def check_image(request: Request, image: str, check_sum: str | None = None) -> dict[str, Any]:
+        """Say whether an image is here, and has this checksum."""
+        algorithm, _, digest = (check_sum or "").rpartition(":")
+        algorithm = algorithm or CHECKSUMS[0]
+        if algorithm not in CHECKSUMS:
+            raise RequestError(f"check_sum: give it as ALGORITHM:HEX, with one of {', '.join(CHECKSUMS)}")
 
-    return session
+        def work(gone: Gone) -> None:
+            """Compare the checksum."""
+            with app.studies_datastore.open_image(image, gone=gone) as file:
+                if digest and digest.lower() != _digest(file, algorithm):
+                    raise NotFoundError(f"image {image[:80]!r} is here, and has another checksum")
 
+        await app.pools.exports.run(request, work)
+        return {}
 
-def _remove_session(app: CT2PETApp) -> Any:
-    def remove_session(session_id: str) -> dict[str, Any]:
-        """Remove a session and its files."""
-        sessions = _sessions(app)
-        found = _found(sessions, session_id)
-        sessions.remove_session(session_id)
-        told: dict[str, Any] = found.to_json()
-        return told
-
-    return remove_session
+    return check_image
 
 
-def _found(sessions: CheckedSessions, session_id: str, *, update_ts: bool = True) -> SessionInfo:
-    found = sessions.get_session(session_id, update_ts=update_ts)
-    if found is None:
-        raise NotFoundError(f"no session {session_id[:80]!r}: it has expired, or never was; create it again")
-    return found
+def _digest(file: BinaryIO, algorithm: str) -> str:
+    digest = hashlib.new(algorithm.lower(), usedforsecurity=False)
+    while block := file.read(2**20):
+        digest.update(block)
+    return digest.hexdigest()
 
 
-def _sessions(app: CT2PETApp) -> CheckedSessions:
-    sessions: CheckedSessions | None = app.sessions()
-    if sessions is None:
-        raise NotFoundError("sessions are switched off on this server (MONAI_LABEL_SESSIONS)")
-    return sessions
+def _check_label(app: CT2PETApp) -> Any:
+    async def check_label(request: Request, image: str, tag: str) -> dict[str, Any]:
+        """Say whether a label is here."""
+        studies = app.studies_datastore
+        await app.pools.exports.run(request, lambda gone: studies.open_label(image, tag, gone=gone).close())
+        return {}
 
-
-def received(file: UploadFile, path: Path) -> Path:
-    """Return where an uploaded file was put."""
-    with path.open("wb") as kept:
-        shutil.copyfileobj(file.file, kept)
-    return path
-
-
-def json_object(text: str, what: str) -> dict[str, Any]:
-    """Return the JSON object that a form's field holds.
-
-    Raises:
-        RequestError: Something else.
-    """
-    try:
-        found = json.loads(text) if text else {}
-        json.dumps(found, allow_nan=False)
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"{what} is not JSON: give an object of words, numbers and lists") from error
-    if not isinstance(found, dict):
-        raise RequestError(f'{what} is a JSON object such as {{"slices": "10:20"}}, found {text[:40]!r}')
-    return found
+    return check_label

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
-from fastapi.responses import FileResponse
 
 from ct2pet_app.loaded import PublishedModel
+from ct2pet_app.routes.responses import file_response
 from ct2pet_app.routes.roles import ADMIN
+from ct2pet_app.server.file_response import OpenFileResponse
 from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.told import card_as_json
 from lib.errors import ModelNotTrainedError
@@ -20,19 +21,24 @@ if TYPE_CHECKING:
 def download_routes(app: CT2PETApp) -> APIRouter:
     """Return the addresses that give the served checkpoints, and tell of them."""
     router = APIRouter(route_class=GuardedRoute, dependencies=[ADMIN])
-    hidden: dict[str, Any] = {"include_in_schema": False}
-    router.add_api_route("/model/{model}", _download(app), methods=["GET"], **hidden)
-    router.add_api_route("/model/info/{model}", _info(app), methods=["GET"], **hidden)
+    router.add_api_route("/model/{model}", _download(app), methods=["GET"], tags=["Model"], **file_response())
+    router.add_api_route("/model/info/{model}", _info(app), methods=["GET"], tags=["Model"])
     return router
 
 
 def _download(app: CT2PETApp) -> Any:
-    def download(model: str) -> FileResponse:
+    def download(model: str) -> OpenFileResponse:
         """Give the served checkpoint: weights and card in one file."""
         served = _served(app, model)
         headers = {"X-Checksum-SHA256": served.checksum}
-        return FileResponse(
-            served.path, media_type="application/octet-stream", filename=file_name(model, served), headers=headers
+        try:
+            file = served.path.open("rb")
+        except FileNotFoundError as error:
+            raise ModelNotTrainedError(
+                f"the file of model {model} was removed; GET /info/ says what is there"
+            ) from error
+        return OpenFileResponse(
+            file, media_type="application/octet-stream", filename=file_name(model, served), headers=headers
         )
 
     return download

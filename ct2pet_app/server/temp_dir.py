@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 LOCK = "in-use"
-LEFTOVERS = ("shelf/.*", "converted/.*", "results/*")  # of the models folder: being written, or waiting to be sent
-LEFT_BEHIND_S = 3600.0  # another server may share the folder, and writes at no file that long
+# of the models folder: being written, or waiting to be sent
+LEFTOVERS = (
+    "shelf/.*", "converted/.*", "results/*", "tasks/.*", ".accounts.key.*", ".split.csv.new", "*/.model.safetensors.*",
+    "*/versions/.new-*", "*/versions/*/.*", "*/runs/*/.*", "prepared/*/.*", "prepared/*/pairs/.*",
+)  # fmt: skip
+LEFT_BEHIND_S = 3600.0  # where another server shares the folder: none writes at a file that long
 
 
 class TemporaryFolder:
@@ -24,10 +28,12 @@ class TemporaryFolder:
     def __init__(self, parent: Path) -> None:
         """Make the folder under `parent` and the processes' default; nothing of a living server is touched."""
         parent.mkdir(parents=True, exist_ok=True)
-        for left in parent.iterdir():
-            remove_if_abandoned(left)
         self.path = Path(tempfile.mkdtemp(prefix="server-", dir=parent))  # mode 0700
         self._lock = _locked(self.path)  # kept open as long as the process lives
+        for left in parent.iterdir():
+            if left != self.path:
+                remove_if_abandoned(left)
+        self.is_alone = list(parent.iterdir()) == [self.path]  # no other server uses the models folder
         os.environ["TMPDIR"] = tempfile.tempdir = str(self.path)  # of this process and those that it starts
 
     def close(self) -> None:
@@ -49,13 +55,21 @@ def remove_if_abandoned(folder: Path) -> None:
     lock.close()
 
 
-def remove_leftovers(models_folder: Path) -> None:
-    """Remove half-written files, and results that nobody fetched, of servers that are gone."""
+def remove_leftovers(models_folder: Path, *, is_alone: bool = False) -> None:
+    """Remove half-written files, and results that nobody fetched, of servers that are gone.
+
+    Args:
+        models_folder: Where the server writes.
+        is_alone: No other server uses the folder; else only what is old is removed.
+    """
     for pattern in LEFTOVERS:
         for left in models_folder.glob(pattern):
             with contextlib.suppress(OSError):  # somebody else removes it, too
-                if left.is_file() and left.stat().st_mtime < time.time() - LEFT_BEHIND_S:
-                    left.unlink()
+                if is_alone or left.stat().st_mtime < time.time() - LEFT_BEHIND_S:
+                    if left.is_dir() and not left.is_symlink():
+                        shutil.rmtree(left, ignore_errors=True)
+                    else:
+                        left.unlink()
 
 
 def _locked(folder: Path) -> BinaryIO:

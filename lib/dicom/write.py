@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import time
-import uuid
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydicom import dcmread
-
 from lib.dicom.folder import UNFINISHED
+from lib.dicom.instance_file import read_instance_file
 from lib.dicom.synthetic import SyntheticSeries
 from lib.errors import InputError, OutputError
 from lib.types import Progress, no_progress
+from lib.unfinished import remove_abandoned, unfinished_file, unfinished_folder
 
 SERIES_UID = 0x0020000E
-LEFT_BEHIND_S = 3600.0  # no series takes that long to write: a killed process left it
 ALWAYS = (1980, 1, 1, 0, 0, 0)  # a zip's files need a date; equal series make equal zips
 QUICK = 1  # zlib's level: synthetic PET shrinks to a third with any
 
@@ -37,11 +33,10 @@ def write_series(series: SyntheticSeries, folder: Path, *, progress: Progress = 
     refuse_strangers(folder, series.uid)
     exists = folder.is_dir()
     home = folder if exists else folder.parent  # beside or inside: on the same disk, so that moving is one step
-    beside = home / f".{folder.name}.{uuid.uuid4().hex}{UNFINISHED}"
-    with _told(folder), _removed_at_last(beside):
+    with _told(folder), contextlib.ExitStack() as written:
         home.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(home, folder.name)
-        beside.mkdir()
+        beside = written.enter_context(unfinished_folder(home, f".{folder.name}{UNFINISHED}"))
         for done, (name, file) in enumerate(series.files(), start=1):
             (beside / name).write_bytes(file)
             progress(done, len(series), "writing")
@@ -51,19 +46,20 @@ def write_series(series: SyntheticSeries, folder: Path, *, progress: Progress = 
     return folder
 
 
-def write_zip(series: SyntheticSeries, path: Path) -> Path:
+def write_zip(series: SyntheticSeries, path: Path, *, progress: Progress = no_progress) -> Path:
     """Write the series as one zip, its files in a folder named by its UID; return `path`.
 
     Raises:
         OutputError: The disk is full; nothing half-written is left.
         DicomError: A slice holds NaN or infinite values.
     """
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
-    with _told(path), _removed_at_last(beside):
+    with _told(path), contextlib.ExitStack() as written:
         path.parent.mkdir(parents=True, exist_ok=True)
+        beside = written.enter_context(unfinished_file(path.parent, f".{path.name}{UNFINISHED}"))
         with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED, compresslevel=QUICK) as zipped:
-            for name, file in series.files():
+            for done, (name, file) in enumerate(series.files(), start=1):
                 zipped.writestr(_member(f"{series.uid}/{name}"), file, compresslevel=QUICK)
+                progress(done, len(series), "writing")
         beside.replace(path)
     return path
 
@@ -89,7 +85,7 @@ def _is_of(path: Path, series_uid: str) -> bool:
     if path.suffix != ".dcm" or not path.is_file():
         return False
     try:
-        found = dcmread(path, stop_before_pixels=True, specific_tags=[SERIES_UID]).get("SeriesInstanceUID")
+        found = read_instance_file(path, tags=[SERIES_UID]).get("SeriesInstanceUID")
     except Exception:  # a damaged file can make a parser raise anything, and is none of ours
         return False
     return str(found) == series_uid
@@ -113,21 +109,8 @@ def _member(name: str) -> zipfile.ZipInfo:
 
 
 def _remove_leftovers(home: Path, name: str) -> None:
-    for path in home.glob(f".*{UNFINISHED}"):
-        with contextlib.suppress(FileNotFoundError):  # of somebody who has put it in place meanwhile
-            if path.name.startswith(f".{name}.") and path.stat().st_mtime < time.time() - LEFT_BEHIND_S:
-                shutil.rmtree(path, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _removed_at_last(beside: Path) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        if beside.is_dir():
-            shutil.rmtree(beside, ignore_errors=True)
-        else:
-            beside.unlink(missing_ok=True)
+    begun = [path for path in home.glob(f".*{UNFINISHED}") if f".{name}." in path.name]
+    remove_abandoned(begun)
 
 
 @contextlib.contextmanager

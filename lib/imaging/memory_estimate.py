@@ -39,5 +39,7 @@ def announced_shape(path: Path) -> tuple[int, int, int]:
     """
     shape = refuse_unless_alone(path).shape
     if len(shape) != 3:
-        raise ImageFileError(f"{path.name}: {len(shape)} dimensions, expected 3")
+        raise ImageFileError(
+            f"{path.name}: colour or vector image, or {len(shape)} dimensions; expected 3, and one number a voxel"
+        )
     return shape[0], shape[1], shape[2]

@@ -175,7 +175,7 @@ def test_nothing_synthetic_is_ever_the_final_label(datastore: FolderDatastore, c
 
 
 def test_notes_about_an_image_are_kept(phantoms: Path, ct_uids: tuple[str, ...], tmp_path: Path) -> None:
-    FolderDatastore(phantoms, tmp_path).update_image_info(ct_uids[0], {"strategy": {"first": {"ts": 1}}})
+    FolderDatastore(phantoms, tmp_path).record_image(ct_uids[0], {"strategy": {"first": {"ts": 1}}})
     FolderDatastore(phantoms, tmp_path).update_image_info(ct_uids[0], {"seen": 2})
     told = FolderDatastore(phantoms, tmp_path).get_image_info(ct_uids[0])
     assert (told["strategy"]["first"]["ts"], told["seen"]) == (1, 2)

@@ -100,15 +100,12 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert contents(out) == before
 
 
-def test_what_a_killed_process_left_is_seen_by_nobody_and_cleared_away(
-    series: SyntheticSeries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_killed_process_left_is_seen_by_nobody_and_cleared_away(series: SyntheticSeries, tmp_path: Path) -> None:
     studies = tmp_path / "studies"
     left = studies / f".pet.99999{write_module.UNFINISHED}"
     left.mkdir(parents=True)
     (left / "0001.dcm").write_bytes(next(series.files())[1])
     assert scan_folder(studies).series == ()
-    monkeypatch.setattr(write_module, "LEFT_BEHIND_S", -1.0)
     write_series(series, studies / "pet")
     assert [path.name for path in studies.iterdir()] == ["pet"]
 

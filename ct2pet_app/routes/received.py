@@ -1,0 +1,35 @@
+"""What came with a request: files, and JSON in a form's field."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from fastapi import UploadFile
+
+from ct2pet_app.errors import RequestError
+from ct2pet_app.server.json_values import checked_json_object
+
+DEFAULT_NAME = "upload.nii.gz"
+
+
+def received(file: UploadFile, path: Path) -> Path:
+    """Return where an uploaded file was put."""
+    with path.open("wb") as kept:
+        shutil.copyfileobj(file.file, kept)
+    return path
+
+
+def json_object(text: str, what: str) -> dict[str, Any]:
+    """Return the JSON object that a form's field holds; it can be stored and sent back.
+
+    Raises:
+        RequestError: Something else, or what `checked_json_object` refuses.
+    """
+    try:
+        found = json.loads(text) if text else {}
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"{what} is not JSON: give an object of words, numbers and lists") from error
+    return checked_json_object(found, what)
