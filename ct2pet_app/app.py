@@ -36,6 +36,7 @@ from ct2pet_app.server.monai_label import running_server, stop_server
 from ct2pet_app.server.process_memory import limit_heap, return_free_memory
 from ct2pet_app.server.task_process import task_process
 from ct2pet_app.server.task_runner import TaskRunner
+from ct2pet_app.server.termination import on_termination
 from ct2pet_app.server.work_pools import WorkPools
 from ct2pet_app.sessions import CheckedSessions
 from ct2pet_app.settings import AppSettings, did_you_mean
@@ -64,8 +65,7 @@ class CT2PETApp(MONAILabelApp):
         self.pools = WorkPools()
         self.models = ModelStore(self.settings, budget=self.budget)
         self.task_runner = TaskRunner(self.settings.models_folder)
-        words = {"name": "ct2pet", "description": DESCRIPTION, "version": lib.__version__}
-        super().__init__(app_dir, studies, conf or {}, **words, labels=["PET"])
+        super().__init__(app_dir, studies, conf or {}, "ct2pet", DESCRIPTION, lib.__version__, ["PET"])
         # MONAI Label's default would score all pairs at every start, and again whenever a sample is asked for; whether
         # somebody set it cannot be seen: its command line writes every default into the environment
         self._auto_update_scoring = False
@@ -126,6 +126,7 @@ class CT2PETApp(MONAILabelApp):
         super().on_init_complete()
         if running_server() is not None:
             self.studies_datastore.pairs.watch()
+            on_termination(self.studies_datastore.close)
         threading.Thread(target=self._scan_ahead, name="first scan", daemon=True).start()
 
     def _scan_ahead(self) -> None:

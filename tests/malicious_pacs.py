@@ -79,6 +79,11 @@ class MaliciousPacs(ThreadingHTTPServer):
         headers = [header for header in self.headers_of.values() if header.SeriesInstanceUID == series_uid]
         return [header.to_json_dict() for header in headers]
 
+    def end_open_responses(self) -> None:
+        """Let responses that drip or hang end now."""
+        self.closed.set()
+        self.closed = threading.Event()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: clients that go away are what tests are about."""
 
@@ -100,10 +105,12 @@ class RequestHandler(BaseHTTPRequestHandler):
         self._behave(Kind.STORE)
 
     def _behave(self, kind: Kind) -> None:
+        self._ended = self.server.closed
         self.server.requests[kind] += 1
         try:
             self.server.behaviours.get(kind, HONEST[kind])(self)
             self.wfile.flush()
+            self.close_connection = self.close_connection or self._ended.is_set()
         except OSError:
             self.server.aborted[kind] += 1
             self.close_connection = True
@@ -122,7 +129,7 @@ class RequestHandler(BaseHTTPRequestHandler):
 
     def wait(self, seconds: float) -> bool:
         """Wait; return whether the service still runs."""
-        return not self.server.closed.wait(seconds)
+        return not self._ended.wait(seconds)
 
     @property
     def query(self) -> dict[str, str]:
@@ -236,14 +243,20 @@ def hangs() -> Behaviour:
     return hang
 
 
-def drips(content_type: str = JSON, begin: bytes = b"[", *, interval_s: float = 1.0) -> Behaviour:
-    """Return a behaviour that sends a response's body a byte at a time, without end."""
+def drips(
+    content_type: str = JSON, begin: bytes = b"[", *, interval_s: float = 1.0, length: int | None = None
+) -> Behaviour:
+    """Return a behaviour that sends a response's body a byte at a time, without end; `length` is what it announces."""
 
     def drip(handler: RequestHandler) -> None:
-        handler.send_head(200, {"Content-Type": content_type, "Content-Length": str(INFINITE)})
-        handler.wfile.write(begin)
-        while handler.wait(interval_s):
-            handler.wfile.write(b" ")
+        framing = {"Transfer-Encoding": "chunked"} if length is None else {"Content-Length": str(length)}
+        handler.send_head(200, {"Content-Type": content_type, **framing})
+        piece = begin
+        while True:
+            handler.wfile.write(piece if length is not None else b"%x\r\n%s\r\n" % (len(piece), piece))
+            piece = b" "
+            if not handler.wait(interval_s):
+                return
 
     return drip
 
@@ -266,7 +279,7 @@ def sends_for_ever(content_type: str = JSON, begin: bytes = b"[", again: bytes =
         handler.send_head(200, {"Content-Type": content_type, "Transfer-Encoding": "chunked"})
         for piece in _repeated(begin, again):
             handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-            if handler.server.closed.is_set():
+            if not handler.wait(0):
                 return
 
     return send
@@ -278,17 +291,16 @@ def _repeated(begin: bytes, again: bytes) -> Iterator[bytes]:
         yield again
 
 
-def gzip_bomb(size: int, content_type: str = JSON, begin: bytes = b"[", *, times: int = 1) -> Behaviour:
-    """Return a behaviour whose body unpacks to `size` bytes; packed `times` times over."""
+def gzip_bomb(
+    size: int, content_type: str = JSON, begin: bytes = b"[", *, status: int = 200, **headers: str
+) -> Behaviour:
+    """Return a behaviour whose body unpacks to `size` bytes."""
     packed = io.BytesIO()
-    with gzip.GzipFile(fileobj=packed, mode="wb") as file:
+    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1) as file:
         file.write(begin)
         for _ in range(size // 2**20):
             file.write(b" " * 2**20)
-    body = packed.getvalue()
-    for _ in range(times - 1):
-        body = gzip.compress(body)
-    return answers(200, body, Content_Type=content_type, Content_Encoding=", ".join(["gzip"] * times))
+    return answers(status, packed.getvalue(), Content_Type=content_type, Content_Encoding="gzip", **headers)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -137,11 +138,11 @@ def test_a_pacs_that_is_killed_in_the_middle_of_a_download(
     arrived = threading.Event()
     fetch = Pacs.fetch
 
-    def slowly(self: Pacs, *uids: str) -> object:
+    def slowly(self: Pacs, *uids: str, **limits: Any) -> None:
         if len(list(tmp_path.rglob("*.dcm"))) >= 10:
             arrived.set()
             time.sleep(0.3)
-        return fetch(self, *uids)
+        fetch(self, *uids, **limits)
 
     monkeypatch.setattr(Pacs, "fetch", slowly)
     killer = threading.Thread(target=lambda: (arrived.wait(60), orthanc.kill()))
@@ -156,9 +157,9 @@ def test_a_pacs_that_is_killed_in_the_middle_of_a_download(
     orthanc.start()
     fetched: list[str] = []
 
-    def counted(self: Pacs, study_uid: str, series_uid: str, sop_uid: str) -> object:
+    def counted(self: Pacs, study_uid: str, series_uid: str, sop_uid: str, *path: Path, **limits: Any) -> None:
         fetched.append(sop_uid)
-        return fetch(self, study_uid, series_uid, sop_uid)
+        fetch(self, study_uid, series_uid, sop_uid, *path, **limits)
 
     monkeypatch.setattr(Pacs, "fetch", counted)
     with pacs.at_hand(ct):
@@ -207,7 +208,10 @@ def test_the_real_server_on_a_pacs(
     monkeypatch.setenv("MONAI_LABEL_DATASTORE_CACHE_PATH", str(cached))
     conf = {"models": "unet", "width": "2"}
     with running_server("ct2pet_app", orthanc.url, tmp_path, **conf) as server:
-        assert server.json("/datastore/")["completed"] == 1
+        deadline = time.monotonic() + 60
+        while server.json("/datastore/")["completed"] < 1:
+            assert time.monotonic() < deadline, "the studies of the PACS are not listed within a minute"
+            time.sleep(0.2)
         model = save_constant_model(tmp_path / "unet.safetensors", 2.5, stages=1)
         assert server.ask("PUT", "/model/unet", files={"file": model.read_bytes()}).ok
         (image,) = server.json("/datastore/?output=all")["objects"]

@@ -19,7 +19,11 @@ MIN_BYTES_PER_S = 2**16  # what is transferred adds to the time at this rate: ha
 
 
 class AnswerError(RemoteError):
-    """An answer that cannot be understood, or is larger than an honest one can be."""
+    """An answer that cannot be understood."""
+
+
+class AnswerTooLargeError(AnswerError):
+    """An answer of which no more is read; another attempt would bring the same."""
 
 
 class ResponseBudget:
@@ -77,12 +81,12 @@ class ResponseBudget:
             )
 
     def refuse_large(self, count: int) -> None:
-        """Raise AnswerError where a body is larger than it may be.
+        """Raise AnswerTooLargeError where a body is larger than it may be.
 
         Args:
             count: Its decoded bytes so far, or as it announces them.
         """
         if count > self._max_bytes:
-            raise AnswerError(
+            raise AnswerTooLargeError(
                 f"{self._url}: sends more than {self._max_bytes / 1e6:.0f} MB where an answer is smaller; not read on"
             )

@@ -15,6 +15,7 @@ MAX_ITEM_CHARACTERS = 2**24  # a multi-frame instance of 3,000 frames has 12 mil
 MAX_ITEM_VALUES = 10**6  # of about 100 bytes each in memory; 3,000 frames have some 900,000
 SPACE = re.compile(r"[ \t\r\n\ufeff]*")
 # NaN and Infinity are no JSON (RFC 8259), but Python's own word for numbers that are none: a value that is missing
+ENDS = tuple(",]} \t\r\n")  # of a number
 DECODER = json.JSONDecoder(parse_constant=lambda _: None)
 
 
@@ -72,8 +73,8 @@ class _Stream:
                 if not self._read(len(self._text) - self._at):  # as much again: parsed anew, it costs twice at most
                     raise
                 continue
-            if end == len(self._text) and self._read(1):  # a number may go on
-                continue
+            if isinstance(value, int | float) and self._text[end : end + 1] not in ENDS and self._read(1):
+                continue  # a number may go on
             self._at = end
             return value
 

@@ -1,0 +1,274 @@
+"""How much a PACS may send and how long it may take: bombs, bodies without end, a byte at a time, cancellation."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lib.dicom.remote import budget as budget_module
+from lib.dicom.remote import cache as cache_module
+from lib.dicom.remote import metadata as metadata_module
+from lib.dicom.remote import pacs as pacs_module
+from lib.dicom.remote.budget import AnswerError
+from lib.dicom.remote.cache import SeriesCache
+from lib.dicom.remote.metadata import RemoteSeries
+from lib.dicom.remote.pacs import Pacs
+from lib.errors import CT2PETError, FetchCancelledError, RemoteError
+from lib.types import Series
+from tests.dicom.builders import instance
+from tests.malicious_pacs import (
+    INFINITE,
+    JSON,
+    MULTIPART,
+    Behaviour,
+    Kind,
+    MaliciousPacs,
+    answers,
+    answers_json,
+    drips,
+    drips_headers,
+    gzip_bomb,
+    hangs,
+    malicious_pacs,
+    redirects,
+    row,
+    sends_for_ever,
+)
+
+BOMB_BYTES = 3 * 10**8
+PEAK_BYTES = 100 * 10**6  # of Python's own allocations
+CANCELLED_WITHIN_S = 2.0
+SERIES = RemoteSeries("1.2", "1.1", "CT", 10)
+PART = b"--B\r\nContent-Type: application/dicom\r\n\r\n"
+
+
+@pytest.fixture
+def pacs() -> Iterator[MaliciousPacs]:
+    with malicious_pacs() as running:
+        yield running
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time limits of a second instead of a minute and more."""
+    monkeypatch.setattr(budget_module, "RESPONSE_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(budget_module, "MIN_BYTES_PER_S", 10**6)
+
+
+@contextmanager
+def small_peak() -> Iterator[None]:
+    """Fail where the block allocates more than a bomb may."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < PEAK_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+def ask(pacs: MaliciousPacs, kind: Kind, folder: Path) -> None:
+    """Ask for something of a kind."""
+    client = Pacs(pacs.url)
+    if kind is Kind.SEARCH:
+        client.find_series("CT")
+    elif kind is Kind.METADATA:
+        list(client.read_headers(SERIES, folder))
+    elif kind is Kind.INSTANCE:
+        client.fetch("1.1", "1.2", "1.3", folder / "1.3.dcm")
+    else:
+        client.store([instance(0)])
+
+
+def begins_with(kind: Kind) -> tuple[str, bytes]:
+    return (MULTIPART, PART) if kind is Kind.INSTANCE else (JSON, b"[")
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_bomb_stops_at_the_limit(
+    pacs: MaliciousPacs, kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacs_module, "MAX_INSTANCE_BYTES", 10**8)
+    pacs.behaviours[kind] = gzip_bomb(BOMB_BYTES, *begins_with(kind))
+    with small_peak(), pytest.raises(AnswerError, match=r"sends more than \d+ MB"):
+        ask(pacs, kind, tmp_path)
+
+
+def test_the_body_of_a_redirect_is_not_read(pacs: MaliciousPacs, tmp_path: Path) -> None:
+    pacs.behaviours[Kind.SEARCH] = gzip_bomb(BOMB_BYTES, status=302, Location="/elsewhere")
+    with small_peak(), pytest.raises(RemoteError, match="not followed"):
+        ask(pacs, Kind.SEARCH, tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["gzip, gzip", "br", "zstd", "compress", "gzip,", "\u00e4"])
+def test_other_encodings_are_refused(pacs: MaliciousPacs, tmp_path: Path, encoding: str) -> None:
+    pacs.behaviours[Kind.SEARCH] = answers(200, b"[]", Content_Encoding=encoding, Content_Type=JSON)
+    with pytest.raises(AnswerError, match="Content-Encoding"):
+        ask(pacs, Kind.SEARCH, tmp_path)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_body_without_end_stops_at_the_limit(
+    pacs: MaliciousPacs, kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacs_module, "MAX_INSTANCE_BYTES", 10**7)
+    pacs.behaviours[kind] = sends_for_ever(*begins_with(kind))
+    with small_peak(), pytest.raises(AnswerError, match="sends more than"):
+        ask(pacs, kind, tmp_path)
+
+
+def test_an_announced_length_is_refused_before_it_comes(pacs: MaliciousPacs, tmp_path: Path) -> None:
+    pacs.behaviours[Kind.SEARCH] = drips(length=INFINITE)
+    with pytest.raises(AnswerError, match="sends more than"):
+        ask(pacs, Kind.SEARCH, tmp_path)
+
+
+def slow(content_type: str, begin: bytes) -> dict[str, Behaviour]:
+    return {"body": drips(content_type, begin, interval_s=0.1), "headers": drips_headers(interval_s=0.1)}
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("what", ["body", "headers"])
+@pytest.mark.parametrize("kind", Kind)
+def test_a_byte_at_a_time_is_too_slow(pacs: MaliciousPacs, kind: Kind, tmp_path: Path, what: str) -> None:
+    pacs.behaviours[kind] = slow(*begins_with(kind))[what]
+    with pytest.raises(RemoteError, match=r"sends too slowly, \d+ bytes in"):
+        ask(pacs, kind, tmp_path)
+
+
+def test_silence_is_told(pacs: MaliciousPacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget_module, "SILENCE_TIMEOUT_S", 0.5)
+    pacs.behaviours[Kind.SEARCH] = hangs()
+    with pytest.raises(RemoteError, match=r"no answer within 0 s; is the PACS busy\?"):
+        ask(pacs, Kind.SEARCH, tmp_path)
+
+
+def test_pages_without_end_have_a_deadline(pacs: MaliciousPacs) -> None:
+    numbers = iter(range(1, 10**9))
+
+    def page(handler: object) -> None:
+        answers_json([row("1.1", f"1.2.{next(numbers)}", "CT", 1)])(handler)  # type: ignore[arg-type]
+
+    pacs.behaviours[Kind.SEARCH] = page
+    with pytest.raises(RemoteError, match="the time for all of it is up"):
+        Pacs(pacs.url).find_series("CT", deadline=time.monotonic() + 0.5)
+
+
+def test_more_series_than_can_be_held(pacs: MaliciousPacs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacs_module, "MAX_SERIES", 10)
+    monkeypatch.setattr(metadata_module, "MAX_SERIES", 100)
+    rows = [row("1.1", f"1.2.{number}", "CT", 1) for number in range(1, 12)]
+    pacs.behaviours[Kind.SEARCH] = answers_json(rows)
+    with pytest.raises(AnswerError, match=r"more than 10 CT series; narrow the search by MONAI_LABEL_DICOMWEB_SEARCH"):
+        Pacs(pacs.url).find_series("CT")
+
+
+def test_more_instances_than_a_series_has(pacs: MaliciousPacs, tmp_path: Path) -> None:
+    pacs.behaviours[Kind.METADATA] = answers(200, b"[" + b"{}," * 60_000 + b"{}]", Content_Type=JSON)
+    with pytest.raises(AnswerError, match="more than 50000 instances"):
+        ask(pacs, Kind.METADATA, tmp_path)
+
+
+CANCELLED: dict[str, Behaviour] = {
+    "before the head": hangs(),
+    "in the head": drips_headers(interval_s=0.2),
+    "in the body": drips(MULTIPART, PART, interval_s=0.2),
+    "before another attempt": answers(503),
+}
+
+
+@pytest.mark.parametrize("behaviour", CANCELLED.values(), ids=CANCELLED)
+def test_a_cancelled_fetch_ends_soon_and_frees_its_locks(
+    pacs: MaliciousPacs, tmp_path: Path, behaviour: Behaviour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lib.dicom.remote.session.FIRST_PAUSE_S", 30.0)
+    pacs.behaviours[Kind.INSTANCE] = behaviour
+    cache = SeriesCache(tmp_path, Pacs(pacs.url), limit_bytes=10**9)
+    series = series_in(cache)
+    ended_in = time_until_cancelled(pacs, lambda cancelled: cache.holding(series, cancelled=cancelled))
+    assert ended_in < CANCELLED_WITHIN_S
+    pacs.behaviours.clear()
+    with pytest.raises(CT2PETError, match="not in the PACS any more"), cache.holding(series):  # the lock is free
+        pass
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def series_in(cache: SeriesCache) -> Series:
+    files = tuple(cache.folder_of("1.2") / f"1.2.{k}.dcm" for k in range(1, 20))
+    return Series("1.2", "1.1", "P1", "CT", "1.9", "", files)
+
+
+def time_until_cancelled(pacs: MaliciousPacs, enter: Callable[..., object]) -> float:
+    """Return how long it took from the cancellation to the exception; it comes once the PACS was asked."""
+    cancelled_at = 0.0
+
+    def cancelled() -> bool:
+        nonlocal cancelled_at
+        if not cancelled_at and pacs.requests[Kind.INSTANCE] >= 1:
+            cancelled_at = time.monotonic()
+        return bool(cancelled_at)
+
+    with pytest.raises(FetchCancelledError), enter(cancelled):  # type: ignore[attr-defined]
+        pass
+    return time.monotonic() - cancelled_at
+
+
+def test_a_connection_that_is_not_made_can_be_cancelled(tmp_path: Path) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        waiting = []
+        for _ in range(8):  # the queue of those that are not accepted is full: another SYN is not answered
+            one = socket.socket()
+            one.setblocking(False)
+            one.connect_ex(listening.getsockname())
+            waiting.append(one)
+        client = Pacs(f"http://127.0.0.1:{listening.getsockname()[1]}/dicom-web")
+        began = time.monotonic()
+        gone = threading.Event()
+        threading.Timer(0.3, gone.set).start()
+        with pytest.raises(FetchCancelledError):
+            client.fetch("1.1", "1.2", "1.3", tmp_path / "1.3.dcm", cancelled=gone.is_set)
+        assert time.monotonic() - began < 0.3 + CANCELLED_WITHIN_S
+        for one in waiting:
+            one.close()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_series_has_a_deadline_as_a_whole(
+    pacs: MaliciousPacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each instance comes fast enough, all of them do not."""
+    monkeypatch.setattr(cache_module, "SERIES_TIMEOUT_S", 0.6)
+    monkeypatch.setattr(cache_module, "SLICE_TIMEOUT_S", 0.0)
+    pacs.behaviours[Kind.INSTANCE] = drips(MULTIPART, PART, interval_s=0.1)
+    cache = SeriesCache(tmp_path, Pacs(pacs.url), limit_bytes=10**9)
+    with (
+        pytest.raises(RemoteError, match=r"time for all of it is up|has not come within"),
+        cache.holding(series_in(cache)),
+    ):
+        pass
+
+
+def test_cookies_do_not_pile_up(pacs: MaliciousPacs, tmp_path: Path) -> None:
+    pacs.behaviours[Kind.SEARCH] = answers(200, b"[]", Content_Type=JSON, Set_Cookie="a=" + "x" * 1000)
+    client = Pacs(pacs.url)
+    client.find_series("CT")
+    assert not client._session.cookies
+
+
+def test_a_redirect_elsewhere_names_the_host_alone(pacs: MaliciousPacs, tmp_path: Path) -> None:
+    for to, named in (
+        ("https://sso.example/login?token=secret", "https://sso.example:443"),
+        ("http://[x", "elsewhere"),
+    ):
+        pacs.behaviours[Kind.SEARCH] = redirects(to=to)
+        with pytest.raises(RemoteError, match=f"redirects to {named}, which is not followed") as refusal:
+            ask(pacs, Kind.SEARCH, tmp_path)
+        assert "secret" not in str(refusal.value)
