@@ -8,6 +8,7 @@ Each verb imports its part of the engine when it runs, so that `--help` and `sca
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import logging
 import os
@@ -771,6 +772,9 @@ def _print_json(value: Any) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code; a foreseen failure is one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):  # names of files may be bytes that are no text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(args=arguments)
     except SystemExit as left:  # how Typer ends: 0, or 2 for arguments it does not understand

@@ -22,7 +22,7 @@ from monailabel.utils.sessions import Sessions
 
 import lib
 from ct2pet_app.batch import BatchSynthesis
-from ct2pet_app.datastore.folder import FolderDatastore
+from ct2pet_app.datastore.open import open_datastore
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.infer import SynthesisTask
@@ -31,6 +31,7 @@ from ct2pet_app.models import ModelStore
 from ct2pet_app.recent import RecentVolumes
 from ct2pet_app.routes.install import install
 from ct2pet_app.scoring import PairScoring, UncertaintyScoring
+from ct2pet_app.server.json_values import sendable
 from ct2pet_app.server.monai_label import running_server, stop_server
 from ct2pet_app.server.process_memory import limit_heap, return_free_memory
 from ct2pet_app.server.task_process import task_process
@@ -78,18 +79,11 @@ class CT2PETApp(MONAILabelApp):
         Raises:
             InputError: An address or credentials that cannot be.
         """
-        if self.studies.startswith(("http://", "https://")):
-            # here, because its cache needs the file locks of Linux and macOS, and a folder does not
-            from ct2pet_app.datastore.dicomweb import dicomweb_datastore
-
-            try:
-                return dicomweb_datastore(self.studies, self.settings, budget=self.budget)
-            except InputError as error:
-                stop_server(error)
-                raise
-        return FolderDatastore(
-            Path(self.studies), self.settings.models_folder, split=self.settings.split, budget=self.budget
-        )
+        try:
+            return open_datastore(self.studies, self.settings, budget=self.budget)
+        except InputError as error:
+            stop_server(error)
+            raise
 
     def init_infers(self) -> dict[str, InferTask]:
         """Return one inference for each model."""
@@ -120,6 +114,10 @@ class CT2PETApp(MONAILabelApp):
             return None
         folder = monailabel_settings.MONAI_LABEL_SESSION_PATH or str(self.settings.models_folder / "sessions")
         return CheckedSessions(folder, monailabel_settings.MONAI_LABEL_SESSION_EXPIRY)
+
+    def info(self) -> dict[str, Any]:
+        """Return what ``/info/`` says; whatever a model card or a run holds, it can be sent."""
+        return dict(sendable(super().info()))
 
     # -- what is asked of the app --------------------------------------------------------------------------------------
 
@@ -236,6 +234,11 @@ class CT2PETApp(MONAILabelApp):
             raise NotFoundError(f"no strategy {strategy[:40]!r}; {did_you_mean(strategy, self._strategies)}")
         sample: dict[str, Any] = super().next_sample(request)
         return sample
+
+    @property
+    def task_names(self) -> dict[str, list[str]]:
+        """The names of strategies and scoring methods, by the path parameter that holds them."""
+        return {"strategy": list(self._strategies), "method": list(self._scoring_methods)}
 
     def scoring_method(self, name: str) -> PairScoring | UncertaintyScoring:
         """Return a way to judge the served models.

@@ -18,6 +18,7 @@ from ct2pet_app.server.json_values import json_object
 
 logger = logging.getLogger(__name__)
 
+MAX_VERSION = 9_999_999
 Action = Literal["published", "served", "rolled back", "uploaded", "found"]
 
 
@@ -76,7 +77,11 @@ def _served(record: Mapping[str, Any]) -> Served:
     """Return a line; TypeError or ValueError where it is none of ours."""
     served = Served(**record)
     texts = (served.when, served.checksum, served.why)
-    if type(served.version) is not int or not all(isinstance(text, str) for text in texts):
+    if (
+        type(served.version) is not int
+        or not 0 < served.version <= MAX_VERSION
+        or not all(isinstance(text, str) for text in texts)
+    ):
         raise ValueError("a value of another type")
     if served.action not in get_args(Action):
         raise ValueError("an unknown action")

@@ -235,6 +235,7 @@ class SynthesisTask(InferTask):
                 "card": card_as_json(synthesizer.card),
             },
             "ignored": list(options.ignored),
+            "warnings": list(source.warnings),
         }
         del error, series
         if source.pet is not None and not job.why_no_metrics:

@@ -12,6 +12,7 @@ from ct2pet_app.datastore.incoming import Incoming, check_incoming, incoming_pai
 from ct2pet_app.datastore.pairs import PairBook
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import NotFoundError
+from ct2pet_app.server.json_values import sendable
 from ct2pet_app.turns import Gone, never, waited_for
 from lib.errors import PairingError, RemoteError
 from lib.pairing.check_memory import Checked
@@ -72,7 +73,7 @@ def add_pair(
             paired = _kept(datastore, incoming, check)
     added = {uid: len(files) for uid, files in incoming.new.items()}
     told = _described(datastore.pairs, (paired,))[0]
-    return {**told, "added_instances": added, "left_out": dict(incoming.left_out)}
+    return {**told, "added_instances": added, "left_out": sendable(dict(incoming.left_out))}
 
 
 def _kept(datastore: StudiesDatastore, incoming: Incoming, check: PairCheck) -> PairedSeries:
@@ -91,11 +92,13 @@ def _described(book: PairBook, pairs: Sequence[PairedSeries]) -> list[dict[str, 
     assignments = book.assignments()
     warnings = book.warnings({patient: one.side for patient, one in assignments.items()})
     return [
-        describe_pair(
-            paired,
-            book.known(paired),
-            assignments.get(paired.pair.ct.patient_id),
-            warnings.get(paired.pair.ct.patient_id),
+        sendable(
+            describe_pair(
+                paired,
+                book.known(paired),
+                assignments.get(paired.pair.ct.patient_id),
+                warnings.get(paired.pair.ct.patient_id),
+            )
         )
         for paired in pairs
     ]

@@ -22,7 +22,6 @@ BEGUN_FILE = "begun.json"  # the first file of a run: from what it starts
 VERDICT_FILE = "verdict.json"  # the last file of a run: it was trained, kept, and is served or not
 NUMBERED = re.compile(r"([0-9]{4,7})-[0-9]{8}-[0-9]{6}")
 NAMED_BY_TIME = re.compile(r"([0-9]{8}-[0-9]{6})(?:-([0-9]{1,6}))?")
-MAX_NEW_NUMBER = 10**7
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def run_order(name: str) -> tuple[int, int, str]:
     numbered, by_time = NUMBERED.fullmatch(name), NAMED_BY_TIME.fullmatch(name)
     if numbered:
         return 2, int(numbered[1]), name
-    return (1, int(by_time[2] or 0), by_time[1]) if by_time else (0, 0, name)
+    return (1, int(by_time[1].replace("-", "")) * 10**6 + int(by_time[2] or 0), name) if by_time else (0, 0, name)
 
 
 def newest_run(runs: Path) -> Path | None:

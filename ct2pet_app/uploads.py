@@ -60,6 +60,7 @@ class CTSource:
         pet: The real PET of the same study, if there is one.
         ct: The CT as a DICOM series; None for a volume file, and for an upload, whose files are gone once it is read.
         files: What is read; empty for what came with the request, which nobody asks for twice.
+        warnings: What a careful user should know of the CT, as its listing says.
         at_hand: A context in which the files of series lie where `Series.files` says; read `pet` and `ct` inside it.
         pet_shape: (K, R, C) of `pet`.
     """
@@ -72,6 +73,7 @@ class CTSource:
     ct: Series | None = None
     files: tuple[Path, ...] = ()
     pet_shape: tuple[int, int, int] | None = None
+    warnings: tuple[str, ...] = ()
 
     def read(self) -> Volume:
         """Return the pixels, without a memory budget.

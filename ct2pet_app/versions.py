@@ -15,6 +15,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
 import uuid
@@ -31,6 +32,7 @@ from lib.pairing.prepared import write_text
 
 logger = logging.getLogger(__name__)
 
+NUMBER = re.compile(r"[0-9]{1,7}")  # a version's folder
 MODEL_FILE = "model.safetensors"
 RECORD_FILE = "version.json"
 PUT_BY_HAND = "a file put into the models folder"
@@ -177,7 +179,7 @@ def flush_to_disk(path: Path) -> None:
 
 
 def _finished(folder: Path) -> list[Path]:
-    found = [path for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
+    found = [path for path in folder.iterdir() if NUMBER.fullmatch(path.name)] if folder.is_dir() else []
     return sorted(found, key=lambda path: int(path.name))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import dataclasses
 import hashlib
 import hmac
@@ -16,7 +15,6 @@ import json
 import os
 import re
 import stat
-import tempfile
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.errors import AccountsError, OutputError
+from lib.unfinished import remove_abandoned, unfinished_file
 
 ROLES = ("user", "annotator", "reviewer", "admin")  # MONAI Label's; who has one may do what those before it may
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -180,22 +179,26 @@ def write_accounts(path: Path, accounts: Mapping[str, Account]) -> None:
     path = path.resolve()  # a link stays a link
     users = {name: {"role": kept.role, "password": _to_json(kept.password)} for name, kept in sorted(accounts.items())}
     try:
-        descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-    except OSError as error:
-        raise OutputError(f"{path.parent} cannot be written to ({error.strerror})") from error
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"format": FORMAT, "users": users}, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        _keep_owner(path, Path(beside))
-        Path(beside).replace(path)
+        remove_leftovers(path)
+        with unfinished_file(path.parent, f".{path.name}", mode=0o600) as beside:
+            with beside.open("w", encoding="utf-8") as file:
+                json.dump({"format": FORMAT, "users": users}, file, indent=2)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            _keep_owner(path, beside)
+            beside.replace(path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            Path(beside).unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes had begun to write of a users file; it holds passwords' digests."""
+    if path.parent.is_dir():
+        hidden = [found for found in path.parent.glob(".?*") if found.is_file() and found != path]
+        # as older versions named them, and as this one does
+        begun = [one for one in hidden if one.name.startswith(f".{path.name}.") or one.name.endswith(f".{path.name}")]
+        remove_abandoned(begun)
 
 
 def _keep_owner(path: Path, beside: Path) -> None:

@@ -15,6 +15,7 @@ The tree, and what a door does with it (``main.py`` exits with the code, the ser
         ├── DicomError                 2    400   a file or series that is not what it must be
         │   ├── MissingAttributeError  2    400   a header lacks what a calculation needs
         │   ├── UnsupportedSeriesError 2    400   well formed, but of a kind we do not take
+        │   ├── UndecodableError       2    400   compressed pixels that cannot be decoded, now or later
         │   └── SliceOrderError        2    400   slices that do not form one regular stack
         ├── ImageFileError             2    400   a NIfTI, NRRD or MHA that is not a CT volume in HU
         ├── PairingError               2    400   a CT and a PET that do not belong together
@@ -80,6 +81,10 @@ class MissingAttributeError(DicomError):
 
 class UnsupportedSeriesError(DicomError):
     """A well-formed series of a kind that is not taken (colour, MIP, other SUV type, ...)."""
+
+
+class UndecodableError(DicomError):
+    """Compressed pixels that cannot be decoded: the same bytes would fail again."""
 
 
 class SliceOrderError(DicomError):

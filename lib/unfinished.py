@@ -19,13 +19,18 @@ MAX_ATTEMPTS = 10  # to create one that is not removed before it is locked
 
 
 @contextlib.contextmanager
-def unfinished_file(folder: Path, suffix: str) -> Iterator[Path]:
+def unfinished_file(folder: Path, suffix: str, *, mode: int = 0o666) -> Iterator[Path]:
     """Yield a new, empty, hidden and locked file; remove it at the end unless it was moved away.
+
+    Args:
+        folder: Where to create it.
+        suffix: The end of its name, which begins with a dot.
+        mode: Its permissions, under the umask.
 
     Raises:
         OSError: It cannot be created.
     """
-    with _locked(folder, suffix, is_folder=False) as path:
+    with _locked(folder, suffix, mode=mode) as path:
         yield path
 
 
@@ -40,7 +45,7 @@ def unfinished_folder(folder: Path, suffix: str) -> Iterator[Path]:
     Raises:
         OSError: It cannot be created.
     """
-    with _locked(folder, suffix, is_folder=True) as path:
+    with _locked(folder, suffix, mode=None) as path:
         yield path
 
 
@@ -92,8 +97,8 @@ def _lock(descriptor: int) -> bool | None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, suffix: str, *, is_folder: bool) -> Iterator[Path]:
-    path, descriptor = _create(folder, suffix, is_folder=is_folder)
+def _locked(folder: Path, suffix: str, *, mode: int | None) -> Iterator[Path]:
+    path, descriptor = _create(folder, suffix, mode=mode)
     try:
         yield path
     finally:
@@ -102,14 +107,14 @@ def _locked(folder: Path, suffix: str, *, is_folder: bool) -> Iterator[Path]:
             os.close(descriptor)
 
 
-def _create(folder: Path, suffix: str, *, is_folder: bool) -> tuple[Path, int | None]:
-    """Return a new path and the descriptor that holds its lock; None where there are no locks."""
+def _create(folder: Path, suffix: str, *, mode: int | None) -> tuple[Path, int | None]:
+    """Return a new file, or folder where there is no mode, and the descriptor that holds its lock, where it has one."""
     for _ in range(MAX_ATTEMPTS):
         path = folder / f".{uuid.uuid4().hex}{suffix}"
-        if is_folder:
+        if mode is None:
             path.mkdir()
         else:
-            path.touch(exist_ok=False)
+            path.touch(mode, exist_ok=False)
         try:
             descriptor = _opened(path)
         except FileNotFoundError:  # removed as abandoned, before it was locked

@@ -31,24 +31,34 @@ def write_lock(path: Path, entries: dict[str, str], *, source: str, first_line: 
     path.write_text(HEADER.format(source=source) + first_line + body, encoding="utf-8")
 
 
-def split(all_path: Path, users_path: Path, out: Path) -> None:
-    """Write the locks of users, of what contributors need as well, of source packages and of torch's CUDA build."""
-    every, users = read_entries(all_path), read_entries(users_path)
+def split(work: Path, out: Path) -> None:
+    """Write the locks of users, of `main.py download`, of contributors, of source packages and of torch's CUDA build.
+
+    Args:
+        work: Folder with the resolutions of uv: all.txt holds those of download.txt, and these those of users.txt.
+        out: Folder for the locks.
+    """
+    every, download, users = (read_entries(work / f"{name}.txt") for name in ("all", "download", "users"))
     torch = {name: text for name, text in every.items() if CUDA_ONLY.match(name)}
     source = {name: text for name, text in every.items() if name in SOURCE_ONLY}
-    apart = torch.keys() | source.keys()
     write_lock(out / "torch.txt", torch, source="requirements.txt (torch from PyPI, with CUDA)")
     write_lock(out / "source.txt", source, source="requirements.txt (packages without a wheel)")
-    common = {name: text for name, text in every.items() if name in users and name not in apart}
-    write_lock(out / "requirements.txt", common, source="requirements.txt")
-    more = {name: text for name, text in every.items() if name not in users and name not in apart}
-    write_lock(out / "requirements-dev.txt", more, source="requirements-dev.txt", first_line="-r requirements.txt\n")
+    done = torch.keys() | source.keys()
+    base = ""
+    for file, names in (
+        ("requirements.txt", users.keys()),
+        ("requirements-download.txt", download.keys()),
+        ("requirements-dev.txt", every.keys()),
+    ):
+        entries = {name: every[name] for name in names if name not in done}
+        write_lock(out / file, entries, source=file, first_line=f"-r {base}\n" if base else "")
+        done, base = done | entries.keys(), file
 
 
 def main() -> None:
+    """Split what lies in --work, or copy one resolution under a header."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--all", type=Path)
-    parser.add_argument("--users", type=Path)
+    parser.add_argument("--work", type=Path)
     parser.add_argument("--copy", type=Path)
     parser.add_argument("--source", default="")
     parser.add_argument("--out", type=Path, required=True)
@@ -56,7 +66,7 @@ def main() -> None:
     if arguments.copy:
         write_lock(arguments.out, read_entries(arguments.copy), source=arguments.source)
     else:
-        split(arguments.all, arguments.users, arguments.out)
+        split(arguments.work, arguments.out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Join two bills of materials by cyclonedx-py: the locked packages, with licences and dependencies of the installed ones.
+"""Join two bills of materials by cyclonedx-py: locked packages, with licences and dependencies as installed.
 
 Called by scripts/sbom. Hashes are left out: each package has one for every platform, and locks/ holds them.
 """
@@ -10,7 +10,15 @@ from typing import Any
 
 # Native libraries inside wheels, which no tool sees: versions that the libraries state themselves (see the test)
 BUNDLED = {
-    "simpleitk": {"ITK": "5.4.8", "GDCM": "3.2.5", "zlib-ng": "2.1.6", "libpng": "1.6.43"},
+    "simpleitk": {
+        "ITK": "5.4.8",
+        "GDCM": "3.2.5",
+        "OpenJPEG": "2.3.0",
+        "zlib-ng": "2.1.6",
+        "libpng": "1.6.43",
+        "HDF5": "1.12.1",
+        "expat": "2.4.1",
+    },
     "itk-io": {"ITK": "5.4.7", "GDCM": "3.2.5"},
 }
 

@@ -23,6 +23,7 @@ from ct2pet_app.routes.auth import auth_routes
 from ct2pet_app.server import monai_label
 from ct2pet_app.server.guarded_route import set_authentication
 from ct2pet_app.settings import AppSettings
+from lib.accounts import remove_leftovers
 from lib.errors import OutputError
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ def install_accounts(application: FastAPI, settings: AppSettings, *, studies: st
 
 
 def _install_users_file(application: FastAPI, settings: AppSettings, users: Path) -> None:
+    remove_leftovers(users)
     book = AccountBook(users)
     accounts = book.accounts()
     if not accounts:

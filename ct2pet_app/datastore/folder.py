@@ -29,7 +29,7 @@ class FolderDatastore(StudiesDatastore):
     def __init__(
         self, studies: Path, writable: Path, *, split: Split = Split(), budget: MemoryBudget | None = None
     ) -> None:
-        folder = StudiesFolder(studies, index=writable / "index.sqlite")
+        folder = StudiesFolder(studies, index=writable / "index.sqlite", own_folders=(STORED, KEPT))
         super().__init__(folder, writable, split=split, budget=budget)
         self._root = studies
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 import time
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ct2pet_app.datastore.arrivals import Arrivals
 from lib.dicom.index import HeaderIndex
 from lib.dicom.read_header import read_header
 from lib.dicom.scan import ScannedSeries, ScanReport, scan_folder
@@ -93,11 +95,12 @@ class StudiesFolder:
 
     lies_here = True
 
-    def __init__(self, root: Path, *, index: Path) -> None:
+    def __init__(self, root: Path, *, index: Path, own_folders: Sequence[str] = ()) -> None:
         self.root = root
         self.name = root.name
         self.what = "the studies folder"
         self._index = HeaderIndex(index)
+        self._arrivals = Arrivals(Path(os.path.realpath(root)) / name for name in own_folders)
         self._scanning = threading.Lock()
         self._listing: Listing | None = None
         self._names: Sequence[str] = ()
@@ -153,7 +156,7 @@ class StudiesFolder:
 
     def _scan(self) -> Listing:
         began = time.monotonic()
-        listing = listing_of(scan_folder(self.root, index=self._index))
+        listing = listing_of(self._arrivals.judged(scan_folder(self.root, index=self._index)))
         took = time.monotonic() - began
         self._look_again_at = time.monotonic() + max(LOOK_AGAIN_S, REST * took)
         self._names = names_in(listing.report)

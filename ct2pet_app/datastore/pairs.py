@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ct2pet_app.datastore.listing import Listing, Studies
 from ct2pet_app.datastore.pair_counts import PairCounts
-from lib.errors import CT2PETError, DicomError, MemoryLimitError, RemoteError, StudiesError
+from lib.errors import CT2PETError, DicomError, MemoryLimitError, RemoteError, StudiesError, UndecodableError
 from lib.learning.card import patient_digest
 from lib.memory import MemoryBudget
 from lib.pairing.check_memory import Checked, CheckMemory
@@ -136,13 +136,16 @@ class PairBook:
         found = self._known(paired)
         if found is not None:
             return found
-        pair = paired.pair
+        pair, files = paired.pair, ""
         try:
             # what the PACS has to send is waited for before memory is reserved
             at_hand = self._studies.at_hand(pair.ct, pair.pet, cancelled=self._closed.is_set)
             with at_hand, self._budget.reserve(check_bytes(paired), CHECKING, cancelled=self._closed.is_set):
                 # before and not after: files that change meanwhile are checked again
-                files, check = mark_of_files((*pair.ct.files, *pair.pet.files)), check_pair(paired)
+                files = mark_of_files((*pair.ct.files, *pair.pet.files))
+                check = check_pair(paired)
+        except UndecodableError as error:  # these files fail again at every start
+            return self.remember(paired, Checked(PairCheck(False, (str(error),)), files))
         except (DicomError, MemoryLimitError) as error:  # a PACS no longer has it, or sends something else; too large
             return Checked(PairCheck(False, (str(error),)), "")
         return self.remember(paired, Checked(check, files))

@@ -18,6 +18,7 @@ from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.routes.received import DEFAULT_NAME as DEFAULT_NAME
 from ct2pet_app.routes.received import json_object as json_object
 from ct2pet_app.routes.received import received as received
+from ct2pet_app.routes.responses import file_response
 from ct2pet_app.routes.roles import ANNOTATOR, USER
 from ct2pet_app.routes.sessions import session_routes
 from ct2pet_app.server.file_response import OpenFileResponse
@@ -34,18 +35,17 @@ CHECKSUMS = ("SHA256", "SHA512", "MD5")
 def datastore_routes(app: CT2PETApp) -> APIRouter:
     """Return the addresses under which files are uploaded, and notes and sessions made."""
     router = APIRouter(route_class=GuardedRoute)
-    hidden: dict[str, Any] = {"include_in_schema": False}
-    by_annotator: dict[str, Any] = {"methods": ["PUT"], **hidden}
-    by_user: dict[str, Any] = {"dependencies": [USER], **hidden}
-    for path in ("/datastore/", "/datastore/image"):
-        router.add_api_route(path, _add_image(app), **by_annotator)
+    by_annotator: dict[str, Any] = {"methods": ["PUT"], "tags": ["Datastore"]}
+    by_user: dict[str, Any] = {"dependencies": [USER], "tags": ["Datastore"]}
+    router.add_api_route("/datastore/image", _add_image(app), **by_annotator)
+    router.add_api_route("/datastore/", _add_image(app), deprecated=True, **by_annotator)
     router.add_api_route("/datastore/label", _save_label(app), **by_annotator)
     router.add_api_route("/datastore/image/info", _note_image(app), **by_annotator)
     router.add_api_route("/datastore/label/info", _note_label(app), **by_annotator)
-    router.add_api_route("/datastore/updatelabelinfo", _note_label(app), **by_annotator)
-    router.add_api_route("/datastore/image", _image(app), methods=["GET"], **by_user)
+    router.add_api_route("/datastore/updatelabelinfo", _note_label(app), deprecated=True, **by_annotator)
+    router.add_api_route("/datastore/image", _image(app), methods=["GET"], **by_user, **file_response())
     router.add_api_route("/datastore/image", _check_image(app), methods=["HEAD"], **by_user)
-    router.add_api_route("/datastore/label", _label(app), methods=["GET"], **by_user)
+    router.add_api_route("/datastore/label", _label(app), methods=["GET"], **by_user, **file_response())
     router.add_api_route("/datastore/label", _check_label(app), methods=["HEAD"], **by_user)
     router.include_router(session_routes(app))
     return router

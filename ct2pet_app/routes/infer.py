@@ -16,6 +16,7 @@ from ct2pet_app.answer import Output, name_model, refuse_two_files_as_one, send_
 from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_request import DICOM, InferOptions
 from ct2pet_app.routes.datastore import DEFAULT_NAME, json_object, received
+from ct2pet_app.routes.responses import file_or_json, file_response
 from ct2pet_app.routes.roles import USER, require_annotator, session_owner
 from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.turns import Gone
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 def infer_routes(app: CT2PETApp) -> APIRouter:
     """Return the addresses that draw synthetic PETs."""
     router = APIRouter(route_class=GuardedRoute, dependencies=[USER])
-    router.add_api_route("/infer/{model}", _infer(app), methods=["POST"], include_in_schema=False)
-    router.add_api_route("/ct2pet/dicom/{model}", _dicom(app), methods=["POST"], tags=["ct2pet"])
+    answers = file_or_json("multipart/form-data", "application/octet-stream", "application/zip")
+    router.add_api_route("/infer/{model}", _infer(app), methods=["POST"], tags=["Infer"], **answers)
+    archive = file_response("application/zip")
+    router.add_api_route("/ct2pet/dicom/{model}", _dicom(app), methods=["POST"], tags=["ct2pet"], **archive)
     return router
 
 

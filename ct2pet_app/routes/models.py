@@ -42,12 +42,12 @@ def model_routes(app: CT2PETApp) -> APIRouter:
     router = APIRouter(route_class=GuardedRoute)
     admin: dict[str, Any] = {"dependencies": [ADMIN]}
     user: dict[str, Any] = {"dependencies": [USER], "methods": ["GET"]}
-    router.add_api_route("/train/{model}", _train(app), methods=["POST"], include_in_schema=False, **admin)
-    router.add_api_route("/train/", _train_all(app), methods=["POST"], include_in_schema=False, **admin)
-    router.add_api_route("/train/", _training(app), include_in_schema=False, **user)
-    router.add_api_route("/train/", _stop_training(app), methods=["DELETE"], include_in_schema=False, **admin)
-    router.add_api_route("/model/{model}", _put_model(app), methods=["PUT"], include_in_schema=False, **admin)
-    router.add_api_route("/model/{model}", _delete_model, methods=["DELETE"], include_in_schema=False, **admin)
+    router.add_api_route("/train/{model}", _train(app), methods=["POST"], tags=["Train"], **admin)
+    router.add_api_route("/train/", _train_all(app), methods=["POST"], tags=["Train"], deprecated=True, **admin)
+    router.add_api_route("/train/", _training(app), tags=["Train"], **user)
+    router.add_api_route("/train/", _stop_training(app), methods=["DELETE"], tags=["Train"], **admin)
+    router.add_api_route("/model/{model}", _put_model(app), methods=["PUT"], tags=["Model"], **admin)
+    router.add_api_route("/model/{model}", _delete_model, methods=["DELETE"], tags=["Model"], **admin)
     router.add_api_route("/ct2pet/training", _run(app), tags=["ct2pet"], **user)
     router.add_api_route("/ct2pet/models", _models(app), tags=["ct2pet"], **user)
     router.add_api_route("/ct2pet/models/{model}", _model(app), tags=["ct2pet"], **user)

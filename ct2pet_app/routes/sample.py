@@ -24,7 +24,7 @@ MAX_CLIENT_ID_CHARACTERS = 200
 def sample_routes(app: CT2PETApp) -> APIRouter:
     """Return the address that picks the next CT."""
     router = APIRouter(route_class=GuardedRoute)
-    router.add_api_route("/activelearning/{strategy}", _sample(app), methods=["POST"], include_in_schema=False)
+    router.add_api_route("/activelearning/{strategy}", _sample(app), methods=["POST"], tags=["ActiveLearning"])
     return router
 
 

@@ -12,6 +12,7 @@ from monailabel.utils.sessions import SessionInfo
 
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.routes.received import DEFAULT_NAME, received
+from ct2pet_app.routes.responses import file_or_json
 from ct2pet_app.routes.roles import USER, has_accounts, session_owner
 from ct2pet_app.server.file_response import OpenFileResponse
 from ct2pet_app.server.guarded_route import GuardedRoute
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
 def session_routes(app: CT2PETApp) -> APIRouter:
     """Return the endpoints of sessions."""
     router = APIRouter(route_class=GuardedRoute)
-    hidden: dict[str, Any] = {"include_in_schema": False}
-    router.add_api_route("/session/", _create_session(app), methods=["PUT"], **hidden)
-    router.add_api_route("/session/{session_id}", _session(app), methods=["GET"], **hidden)
-    router.add_api_route("/session/{session_id}", _remove_session(app), methods=["DELETE"], **hidden)
+    tags: dict[str, Any] = {"tags": ["Session"]}
+    file = file_or_json("text/plain", "application/octet-stream", "application/gzip")
+    router.add_api_route("/session/", _create_session(app), methods=["PUT"], **tags)
+    router.add_api_route("/session/{session_id}", _session(app), methods=["GET"], **tags, **file)
+    router.add_api_route("/session/{session_id}", _remove_session(app), methods=["DELETE"], **tags)
     return router
 
 

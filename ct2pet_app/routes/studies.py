@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def studies_routes(app: CT2PETApp) -> APIRouter:
     """Return the addresses that tell of the studies."""
     router = APIRouter(route_class=GuardedRoute)
-    router.add_api_route("/reload", _reload(app), dependencies=[ADMIN], methods=["POST"], include_in_schema=False)
+    router.add_api_route("/reload", _reload(app), dependencies=[ADMIN], methods=["POST"], tags=["Others"])
     router.add_api_route("/ct2pet/series", _series(app), dependencies=[USER], methods=["GET"], tags=["ct2pet"])
     return router
 

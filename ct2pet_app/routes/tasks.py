@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, HTTPException
@@ -33,13 +34,15 @@ START = {SCORING: "POST /scoring/metrics", BATCH: "POST /batch/infer/<model>"}
 def task_routes(app: CT2PETApp) -> APIRouter:
     """Return the addresses that start, tell of and stop scorings and batches, and what the scorings found."""
     router = APIRouter(route_class=GuardedRoute)
-    hidden: dict[str, Any] = {"include_in_schema": False}
+    tags: dict[str, list[str | Enum]] = {SCORING: ["Scoring"], BATCH: ["Batch"]}
     for path, task, role in (("/scoring/", SCORING, ANNOTATOR), ("/batch/infer", BATCH, ADMIN)):
-        router.add_api_route(path, _status(app, task), methods=["GET"], dependencies=[USER], **hidden)
-        router.add_api_route(path, _stop(app, task), methods=["DELETE"], dependencies=[role], **hidden)
-    router.add_api_route("/scoring/", _score_all(app), methods=["POST"], dependencies=[ANNOTATOR], **hidden)
-    router.add_api_route("/scoring/{method}", _score(app), methods=["POST"], dependencies=[ANNOTATOR], **hidden)
-    router.add_api_route("/batch/infer/{model}", _batch(app), methods=["POST"], dependencies=[ADMIN], **hidden)
+        router.add_api_route(path, _status(app, task), methods=["GET"], dependencies=[USER], tags=tags[task])
+        router.add_api_route(path, _stop(app, task), methods=["DELETE"], dependencies=[role], tags=tags[task])
+    by_annotator: dict[str, Any] = {"methods": ["POST"], "dependencies": [ANNOTATOR], "tags": tags[SCORING]}
+    router.add_api_route("/scoring/", _score_all(app), deprecated=True, **by_annotator)
+    router.add_api_route("/scoring/{method}", _score(app), **by_annotator)
+    batch: dict[str, Any] = {"methods": ["POST"], "dependencies": [ADMIN], "tags": tags[BATCH]}
+    router.add_api_route("/batch/infer/{model}", _batch(app), **batch)
     router.add_api_route("/ct2pet/scores", _scores(app), methods=["GET"], dependencies=[USER], tags=["ct2pet"])
     return router
 

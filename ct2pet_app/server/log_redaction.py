@@ -12,16 +12,16 @@ import logging
 import re
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import TracebackType
 from typing import TextIO
 
-from ct2pet_app.server.exception_handlers import where
 from lib.imaging.files import silence_readers
 
 TALKATIVE = ("monailabel", "multipart", "python_multipart", "urllib3", "PIL")
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 MIN_NAME_LENGTH = 4  # shorter ones would take common words out of the log
 OWN_PROGRAMS = ("monailabel.main", "monailabel.interfaces.utils.app")  # the server, and a child that runs a task
 WARNING_PLACE = re.compile(r"([\w.-]+\.py:\d+): (\w+)")
@@ -133,6 +133,12 @@ def _print_uncaught(kind: type[BaseException], error: BaseException, trace: Trac
 def _print_uncaught_of_thread(arguments: threading.ExceptHookArgs) -> None:
     if arguments.exc_value is not None and not issubclass(arguments.exc_type, SystemExit):
         _print_uncaught(arguments.exc_type, arguments.exc_value, arguments.exc_traceback)
+
+
+def where(error: BaseException) -> str:
+    """Return the kind of an error and the lines it passed, without its words: they may hold what was sent."""
+    lines = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    return f"{type(error).__name__} at {' > '.join(lines[-6:])}"
 
 
 def without_names(words: str, names: Sequence[str]) -> str:

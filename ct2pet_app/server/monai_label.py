@@ -55,7 +55,12 @@ def threaded_twins() -> APIRouter:
         for route in module.router.routes:
             if isinstance(route, APIRoute):
                 twins.add_api_route(
-                    route.path, in_thread(route.endpoint), methods=sorted(route.methods or ()), include_in_schema=False
+                    route.path,
+                    in_thread(route.endpoint),
+                    methods=sorted(route.methods or ()),
+                    summary=route.summary,
+                    tags=route.tags,
+                    deprecated=route.deprecated,
                 )
     return twins
 
@@ -66,7 +71,7 @@ def in_thread(endpoint: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[...
     def run(**arguments: Any) -> Any:
         return asyncio.run(endpoint(**arguments))
 
-    run.__name__ = endpoint.__name__
+    run.__name__, run.__doc__ = endpoint.__name__, endpoint.__doc__
     run.__signature__ = inspect.signature(endpoint)  # type: ignore[attr-defined]
     return run
 

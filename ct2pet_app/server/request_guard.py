@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
 
 from starlette.datastructures import MutableHeaders
@@ -12,8 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ct2pet_app.server.hosts import Authority, is_ip_address, is_same_origin, parse_authority
 from ct2pet_app.server.request_body import SCOPE_KEY, RequestBody
 
-BAD_REQUEST, FORBIDDEN, URI_TOO_LONG, UNSUPPORTED_MEDIA_TYPE = 400, 403, 414, 415
+BAD_REQUEST, FORBIDDEN, URI_TOO_LONG, UNSUPPORTED_MEDIA_TYPE, HEADERS_TOO_LARGE = 400, 403, 414, 415, 431
 MAX_QUERY_BYTES = 8_000
+MAX_HEADERS, MAX_HEADER_BYTES = 100, 32_000  # uvicorn's own limit holds only for heads that arrive in parts
+FOREIGN_SITES = ("cross-site", "same-site")  # what a browser says of a page that embeds an image, without an Origin
 CONTROL_BYTES = re.compile(rb"[\x00-\x1f\x7f]")
 
 Refusal = tuple[int, str]
@@ -65,6 +68,9 @@ class Gate:
             return FORBIDDEN, (
                 f"web pages of {origin[:100]} may not use this server; its owner can allow them with --conf origins"
             )
+        site, mode = headers.get(b"sec-fetch-site", ""), headers.get(b"sec-fetch-mode", "")
+        if not origin and not self._origins and site in FOREIGN_SITES and mode != "navigate":
+            return FORBIDDEN, "web pages of other sites may not load anything from this server"
         if not is_ip_address(host[0]) and host[0] not in self._hosts:
             return FORBIDDEN, (
                 f"this server is not called {host[0][:100]}; use its IP address, or, as for the name of a reverse "
@@ -78,8 +84,14 @@ def _host(scope: Scope) -> Authority | None:
     return parse_authority(values[0].decode("latin-1")) if len(values) == 1 else None
 
 
+def _size(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    return sum(len(name) + len(value) for name, value in headers)
+
+
 def _malformed(scope: Scope, headers: dict[bytes, str]) -> Refusal | None:
     query = scope.get("query_string", b"")
+    if len(scope["headers"]) > MAX_HEADERS or _size(scope["headers"]) > MAX_HEADER_BYTES:
+        return HEADERS_TOO_LARGE, f"more than {MAX_HEADERS} headers, or of more than {MAX_HEADER_BYTES / 1e3:.0f} kB"
     if not scope["path"].startswith("/"):
         return BAD_REQUEST, "the address must be a path that begins with /"
     if len(query) > MAX_QUERY_BYTES:

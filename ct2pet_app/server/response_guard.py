@@ -85,7 +85,7 @@ class PathScrubber:
         known_folders = "|".join(re.escape(path) for path in sorted(self._titles, key=len, reverse=True))
         system_folders = "|".join(SYSTEM_FOLDERS)
         self._pattern = re.compile(
-            rf"(?<![\w./-])(?:({known_folders})(?![\w.-])({REST_WITH_SPACES})|(/(?:{system_folders}))(/{SIGN}+{REST}))"
+            rf"(?<![\w./-])(?:({known_folders})(?![\w-]|\.\w)({REST_WITH_SPACES})|(/(?:{system_folders}))(/{SIGN}+{REST}))"
         )
 
     def scrub(self, text: str) -> str:

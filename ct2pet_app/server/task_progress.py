@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ct2pet_app.server.exception_handlers import where
 from ct2pet_app.server.json_values import read_json_object, sendable
+from ct2pet_app.server.log_redaction import where
 from lib.errors import CT2PETError, StudiesError
 from lib.types import Progress
 

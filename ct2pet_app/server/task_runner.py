@@ -27,7 +27,7 @@ import psutil
 from monailabel.utils.async_tasks.utils import background_processes, background_tasks
 
 from ct2pet_app.errors import BusyError
-from ct2pet_app.server.exception_handlers import where
+from ct2pet_app.server.log_redaction import where
 from ct2pet_app.server.task_environment import task_environment
 from ct2pet_app.server.task_process import TASK_PROGRAM
 from ct2pet_app.server.task_progress import REPORT_KEY, forget_reports_but
@@ -152,14 +152,14 @@ class TaskRunner:
                 self._run(method, task)
             except Exception as error:  # the next one must run all the same
                 logger.error("%s: task %s was lost: %s", method, task["id"], where(error))
-                process = background_processes[method].get(task["id"])
+                process = background_processes.get(method, {}).get(task["id"])
                 if process is not None:
                     _kill(process)
                 self._end(method, task, f"cannot be run ({type(error).__name__})")
 
     def _next(self, method: str) -> Task | None:
         with self._lock:
-            waiting = (task for task in background_tasks[method] if task["status"] == SUBMITTED)
+            waiting = (task for task in background_tasks.get(method, ()) if task["status"] == SUBMITTED)
             task: Task | None = next(waiting, None)
             if task is None:
                 self._working.discard(method)
@@ -175,7 +175,7 @@ class TaskRunner:
             except (OSError, ValueError, subprocess.SubprocessError) as error:
                 self._end(method, task, f"its process cannot be started ({type(error).__name__}: {_strerror(error)})")
                 return
-            background_processes[method][task["id"]] = process
+            background_processes.setdefault(method, {})[task["id"]] = process
             task["status"] = RUNNING
         logger.info("%s: task %s runs as process %d", method, task["id"], process.pid)
         reader = threading.Thread(target=self._read, args=(method, task, process), daemon=True)
@@ -205,7 +205,7 @@ class TaskRunner:
     def _end(self, method: str, task: Task, why_failed: str) -> None:
         """Write down how a task ended: done where there is no reason why it failed."""
         with self._lock:
-            background_processes[method].pop(task["id"], None)
+            background_processes.get(method, {}).pop(task["id"], None)
             if task["status"] == STOPPED:
                 return
             task.update(status=ERROR if why_failed else DONE, end_ts=_now())

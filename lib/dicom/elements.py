@@ -7,6 +7,7 @@ malformed, which `AttributeReader` remembers: never a crash, and never taken for
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -26,6 +27,7 @@ from lib.dicom.values import (
     parse_time,
 )
 
+SURROGATE = re.compile("[\ud800-\udfff]")
 SHOWN_CHARACTERS = 40  # of a malformed value
 NOT_SHOWN = "(text)"
 MAX_UNSIGNED_SHORT = 0xFFFF
@@ -48,8 +50,9 @@ def raw_text(dataset: Dataset, tag: int, encodings: list[str] | None = None) -> 
     value = None if element is None else element.value
     if value is None:
         return ""
-    if not isinstance(value, bytes):
-        return str(value) if isinstance(value, (str, int, float)) else "\\".join(str(part) for part in value)
+    if not isinstance(value, bytes):  # of a PACS's JSON, which can hold half of a character
+        text = str(value) if isinstance(value, (str, int, float)) else "\\".join(str(part) for part in value)
+        return text if text.isascii() else SURROGATE.sub("\ufffd", text)
     if encodings is None:
         return value.decode("ascii", errors="replace").strip(BLANKS)
     return str(charset.decode_bytes(value, encodings, set())).strip(BLANKS)

@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lib.dicom.header import HEADER_FIELDS, InstanceHeader, SharedHeader, shared_from_json, shared_to_json
+from lib.imaging.failed_files import cache_folder
+
+__all__ = ["HeaderIndex", "IndexedFile", "cache_folder", "default_index"]
 
 logger = logging.getLogger(__name__)
 
-READER = 4  # raise it when read_header.py reads the same fields otherwise
+READER = 5  # raise it when read_header.py reads the same fields otherwise
 VERSION = zlib.crc32(f"{READER} {HEADER_FIELDS}".encode()) & 0x7FFFFFFF
 WAIT_FOR_OTHERS_S = 5.0  # another process writes for milliseconds at a time
 TABLES = """
@@ -60,14 +63,11 @@ class HeaderIndex:
 
     def known(self, folder: str) -> dict[str, IndexedFile]:
         """Return what is known of a folder's own files, by name."""
-        if not _is_text(folder):
-            return {}
         return self._guarded(lambda connection: self._known(connection, folder)) or {}
 
     def remember(self, folder: str, files: dict[str, IndexedFile]) -> None:
         """Keep what was read of files of one folder; all of it or nothing."""
-        if _is_text(folder):
-            self._guarded(lambda connection: self._remember(connection, folder, files))
+        self._guarded(lambda connection: self._remember(connection, folder, files))
 
     def forget(self, folder: str, names: Iterable[str]) -> None:
         """Drop files that are gone from a folder."""
@@ -126,16 +126,17 @@ class HeaderIndex:
         rows = connection.execute(
             "SELECT name, size, mtime_ns, sop_instance_uid, x, y, z, shared, reason, frames FROM file "
             "WHERE folder = (SELECT id FROM folder WHERE path = ?)",
-            (folder,),
+            (_stored(folder),),
         ).fetchall()
         prefix = folder.rstrip(os.sep) + os.sep
         shared_of = self._shared
         found = {}
-        for name, size, mtime_ns, uid, x, y, z, shared_id, reason, frames in rows:
+        for stored_name, size, mtime_ns, uid, x, y, z, shared_id, reason, frames in rows:
+            name = _name_of(stored_name)
             if frames is not None:
                 content: Content = self._frames(connection, prefix + name, uid, frames)
             elif shared_id is None:
-                content = str(reason)
+                content = _name_of(reason)
             else:
                 shared = shared_of.get(shared_id) or self._load_shared(connection, shared_id)
                 position = None if x is None else (x, y, z)
@@ -162,14 +163,15 @@ class HeaderIndex:
 
     def _remember(self, connection: sqlite3.Connection, folder: str, files: dict[str, IndexedFile]) -> None:
         with _transaction(connection):
-            connection.execute("INSERT OR IGNORE INTO folder (path) VALUES (?)", (folder,))
-            (folder_id,) = connection.execute("SELECT id FROM folder WHERE path = ?", (folder,)).fetchone()
-            rows = [(folder_id, name, *self._row(connection, file)) for name, file in files.items() if _is_text(name)]
+            path = _stored(folder)
+            connection.execute("INSERT OR IGNORE INTO folder (path) VALUES (?)", (path,))
+            (folder_id,) = connection.execute("SELECT id FROM folder WHERE path = ?", (path,)).fetchone()
+            rows = [(folder_id, _stored(name), *self._row(connection, file)) for name, file in files.items()]
             connection.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def _row(self, connection: sqlite3.Connection, file: IndexedFile) -> tuple[object, ...]:
         if isinstance(file.content, str):
-            return (file.size, file.mtime_ns, None, None, None, None, None, file.content, None)
+            return (file.size, file.mtime_ns, None, None, None, None, None, _stored(file.content), None)
         header = file.content[0]
         if header.frame:
             frames = [[one.frame, one.position_mm, self._shared_id(connection, one.shared)] for one in file.content]
@@ -193,13 +195,13 @@ class HeaderIndex:
         with _transaction(connection):
             connection.executemany(
                 "DELETE FROM file WHERE folder = (SELECT id FROM folder WHERE path = ?) AND name = ?",
-                [(folder, name) for name in names],
+                [(_stored(folder), _stored(name)) for name in names],
             )
 
     def _forget_folders_but(self, connection: sqlite3.Connection, folders: Collection[str], root: str) -> None:
         below = root.rstrip(os.sep) + os.sep
-        rows = connection.execute("SELECT id, path FROM folder WHERE substr(path, 1, ?) = ?", (len(below), below))
-        gone = [(folder_id,) for folder_id, path in rows.fetchall() if path not in folders]
+        rows = [(folder_id, _name_of(path)) for folder_id, path in connection.execute("SELECT id, path FROM folder")]
+        gone = [(folder_id,) for folder_id, path in rows if path.startswith(below) and path not in folders]
         if gone:
             with _transaction(connection):
                 connection.executemany("DELETE FROM file WHERE folder = ?", gone)
@@ -222,9 +224,15 @@ class HeaderIndex:
             self._usable = False
 
 
-def _is_text(name: str) -> bool:
-    """Return whether SQLite can keep the name; a file system may hold bytes that are no text."""
-    return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
+def _stored(name: str) -> str | bytes:
+    """Return a name as SQLite can keep it: as bytes where it is no text, which a file system's names need not be."""
+    if name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name):
+        return name
+    return name.encode("utf-8", "surrogatepass")
+
+
+def _name_of(stored: str | bytes) -> str:
+    return stored.decode("utf-8", "surrogatepass") if isinstance(stored, bytes) else str(stored)
 
 
 @contextlib.contextmanager
@@ -236,13 +244,6 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         connection.rollback()
         raise
     connection.execute("COMMIT")
-
-
-def cache_folder() -> Path:
-    """Return where ct2pet keeps what it can make again: $CT2PET_CACHE, else ct2pet in the user's cache folder."""
-    if os.environ.get("CT2PET_CACHE"):
-        return Path(os.environ["CT2PET_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ct2pet"
 
 
 def default_index() -> HeaderIndex:

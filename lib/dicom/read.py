@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from lib.dicom.order import order_stack
 from lib.dicom.pixels import ReadSlice, read_slice
 from lib.dicom.suv import SLICES_DISAGREE, Scale, activity_scale, suv_scale
 from lib.errors import DicomError, UnsupportedSeriesError
+from lib.imaging.announced import FLOAT_BYTES, MAX_VOLUME_BYTES
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
 from lib.types import FloatArray, Progress, Series, no_progress
@@ -112,6 +114,7 @@ def _read(
         array = np.empty((0, 0, 0), np.float32)
         for k, piece in enumerate(_pieces(series)):
             if k == 0:
+                _refuse_huge((series.slice_count, *piece.values.shape))
                 array = np.empty((series.slice_count, *piece.values.shape), np.float32)
             _refuse_other(piece.header, series, why_other)
             if piece.values.shape != array.shape[1:]:
@@ -134,6 +137,12 @@ def _read(
     if order != list(range(len(order))):
         array = array[order]
     return _Slices(array, stack.headers, stack.geometry)
+
+
+def _refuse_huge(shape: tuple[int, ...]) -> None:
+    if math.prod(shape) * FLOAT_BYTES > MAX_VOLUME_BYTES:
+        size = " x ".join(map(str, shape))
+        raise DicomError(f"{size} voxels, more than the {MAX_VOLUME_BYTES / 1e9:.0f} GB that a volume may take")
 
 
 def _pieces(series: Series) -> Iterator[ReadSlice]:

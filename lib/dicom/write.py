@@ -7,9 +7,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydicom import dcmread
-
 from lib.dicom.folder import UNFINISHED
+from lib.dicom.instance_file import read_instance_file
 from lib.dicom.synthetic import SyntheticSeries
 from lib.errors import InputError, OutputError
 from lib.types import Progress, no_progress
@@ -86,7 +85,7 @@ def _is_of(path: Path, series_uid: str) -> bool:
     if path.suffix != ".dcm" or not path.is_file():
         return False
     try:
-        found = dcmread(path, stop_before_pixels=True, specific_tags=[SERIES_UID]).get("SeriesInstanceUID")
+        found = read_instance_file(path, tags=[SERIES_UID]).get("SeriesInstanceUID")
     except Exception:  # a damaged file can make a parser raise anything, and is none of ours
         return False
     return str(found) == series_uid

@@ -135,7 +135,7 @@ class ModelCard:
 
 def patient_digest(patient_id: str) -> str:
     """Return a hash that stands for a patient in a card."""
-    return hashlib.sha256(f"ct2pet patient {patient_id}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"ct2pet patient {patient_id}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def data_digest(pairs: Iterable[PreparedPair]) -> str:

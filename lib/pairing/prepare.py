@@ -268,7 +268,7 @@ def _fingerprint(files: Iterable[Path]) -> str:
             status = path.stat()
         except OSError as error:
             raise PairingError(f"{path}: cannot be read ({error.strerror}); scan the folder again") from error
-        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(path.name) + f" {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:32]
 
 

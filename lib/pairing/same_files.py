@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,13 +17,14 @@ def mark_of_files(files: Iterable[Path]) -> str:
     names, states = hashlib.sha256(), hashlib.sha256()
     all_there = True
     for path in files:
-        names.update(f"{path.name}\n".encode())
+        name = os.fsencode(path.name)  # may be bytes that are no UTF-8
+        names.update(name + b"\n")
         try:
             status = path.stat()
         except FileNotFoundError:
             all_there = False
         else:
-            states.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+            states.update(name + f" {status.st_size} {status.st_mtime_ns}\n".encode())
     return f"{names.hexdigest()[:16]}:{states.hexdigest()[:16] if all_there else ''}"
 
 

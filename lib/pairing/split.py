@@ -52,7 +52,7 @@ class Split:
         return self._side(patient_id if self.unit == "patient" else f"{patient_id}/{slice_index}")
 
     def _side(self, key: str) -> Side:
-        digest = hashlib.sha256(f"{self.salt}/{key}".encode()).digest()
+        digest = hashlib.sha256(f"{self.salt}/{key}".encode("utf-8", "surrogatepass")).digest()
         place = (int.from_bytes(digest[:8], "big") / 2**64 - self.offset) % 1
         # test first: enlarging the validation share then never moves a patient out of test
         if place < self.test:

@@ -142,6 +142,22 @@ def test_a_page_of_another_origin_is_not(origin: str) -> None:
     assert f"web pages of {origin} may not use this server" in detail
 
 
+@pytest.mark.parametrize(
+    ("site", "mode", "status"),
+    [
+        ("cross-site", "no-cors", 403),
+        ("same-site", "no-cors", 403),
+        ("same-origin", "cors", 200),
+        ("none", "navigate", 200),
+        ("cross-site", "navigate", 200),
+    ],
+)
+def test_a_page_of_another_site_embeds_nothing_of_the_server(site: str, mode: str, status: int) -> None:
+    headers = {"host": "127.0.0.1:8000", "sec-fetch-site": site, "sec-fetch-mode": mode}
+    assert ask(headers)[0] == status
+    assert ask(headers, origins=("https://viewer.example",))[0] == 200
+
+
 def test_an_allowed_origin_and_the_name_of_its_host_are_allowed() -> None:
     allowed = ("https://viewer.example",)
     assert ask({"host": "127.0.0.1:8000", "origin": allowed[0]}, origins=allowed)[0] == 200
@@ -181,6 +197,11 @@ def test_malformed_addresses_are_refused(changed: dict[str, Any], status: int) -
 )
 def test_ambiguous_or_compressed_bodies_are_refused(headers: dict[str, str], status: int) -> None:
     assert ask({"host": "localhost", **headers})[0] == status
+
+
+@pytest.mark.parametrize("headers", [{"cookie": "x" * 40_000}, {f"x-{number}": "1" for number in range(200)}])
+def test_too_many_or_too_large_headers_are_refused(headers: dict[str, str]) -> None:
+    assert ask({"host": "localhost", **headers})[0] == 431
 
 
 def test_a_body_at_the_limit_passes() -> None:

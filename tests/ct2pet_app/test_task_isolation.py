@@ -114,6 +114,35 @@ def test_no_code_of_a_client_runs_in_a_task(
     assert str(archive) not in server.log.read_text()
 
 
+POISON = {
+    "NaN": b"NaN",
+    "infinite": b"1e999",
+    "surrogate": rb'"\ud800"',
+    "NUL": rb'"a\u0000b"',
+    "deep": b"[" * 500 + b"]" * 500,
+    "large": b'"' + b"x" * 200_000 + b'"',
+    "many digits": b"9" * 4000,
+}
+STARTS = {
+    "/train/unet": b'{"client_id": %s}',
+    "/train/": b'{"unet": {"gpus": %s}}',
+    "/batch/infer/cascade3": b'{"bundle_path": %s}',
+    "/scoring/metrics": b'{"client_id": %s}',
+    "/scoring/": b'{"metrics": {"bundle_path": %s}}',
+}
+
+
+def test_what_could_not_be_sent_back_starts_nothing(server: RunningServer) -> None:
+    told = {path: server.ask("GET", f"{path}?all=true").text for path in ("/train/", "/scoring/", "/batch/infer")}
+    for path, template in STARTS.items():
+        for name, value in POISON.items():
+            headers = {"Content-Type": "application/json"}
+            answer = server.ask("POST", path, data=template % value, headers=headers)
+            assert answer.status_code == (413 if name == "large" else 400), (path, name, answer.text)
+            assert len(answer.json()["detail"].split()) > 3
+    assert told == {path: server.ask("GET", f"{path}?all=true").text for path in told}
+
+
 def test_a_task_sees_only_what_is_explained_and_inherits_nothing(server: RunningServer, folder: Path) -> None:
     answer = server.ask("POST", "/train/unet", json={"tracking_run_name": "not for ps"})
     assert answer.status_code == 200, answer.text

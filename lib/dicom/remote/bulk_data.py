@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from lib.dicom.elements import name_of
+from lib.dicom.instance_file import read_instance
 from lib.dicom.private import PRIVATE_TAGS
 from lib.dicom.read_header import HEADER_TAGS
 from lib.errors import DicomError
@@ -104,7 +104,7 @@ def read_whole(path: FilePath) -> Dataset:
     """
     with path.open("rb", buffering=0) as raw, _ReadAtMost(raw, MAX_HEADER_BYTES) as file:
         try:
-            return dcmread(file, stop_before_pixels=True)
+            return read_instance(file).dataset
         except Exception as error:  # a damaged file can make a parser raise anything
             raise DicomError(f"an instance that cannot be read ({type(error).__name__})") from error
 

@@ -20,8 +20,7 @@ from concurrent.futures import FIRST_EXCEPTION, wait
 from pathlib import Path
 from typing import NamedTuple
 
-from pydicom import dcmread
-
+from lib.dicom.instance_file import read_instance_file
 from lib.dicom.read_header import is_plain_encoding, read_header
 from lib.dicom.remote.budget import AnswerError
 from lib.dicom.remote.daemon_pool import DaemonPool
@@ -36,7 +35,6 @@ WHOLE, LOCK, UNFINISHED = "whole.json", "lock", ".part"
 POLL_INTERVAL_S = 0.2  # between two looks at whether a lock is free, or the fetch is cancelled
 SERIES_TIMEOUT_S, SLICE_TIMEOUT_S = 180.0, 2.0  # of a whole series: 300 slices may take 13 minutes
 BROKEN_ATTEMPTS = 2  # of an instance that arrives damaged
-DEFERRED_BYTES = 2**20  # of an element: longer ones are passed over, not held
 ANY_DAY_NS = 946684800 * 10**9  # of fetched files: fetched again, a series looks the same to whoever prepared it
 
 
@@ -260,7 +258,7 @@ def _check(path: Path, sop_uid: str, series: Series) -> None:
 
 def _read_to_the_end(path: Path) -> None:
     try:
-        dcmread(path, defer_size=DEFERRED_BYTES)
+        read_instance_file(path, with_pixels=True)
     except Exception as error:  # a damaged file can make a parser raise anything
         raise DicomError(f"{path.name}: damaged or truncated ({error})") from error
 

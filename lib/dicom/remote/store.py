@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from pydicom import dcmread, dcmwrite
+from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 
+from lib.dicom.instance_file import read_instance_file
 from lib.dicom.remote.json_items import json_items
 from lib.dicom.remote.multipart import DICOM, RELATED
 from lib.dicom.remote.session import ResponseBody
@@ -30,7 +31,7 @@ MAX_CONTENT_TYPE = 80  # characters of it in a message
 def read_instance(path: Path) -> Dataset:
     """Return a DICOM file; DicomError where it is damaged."""
     try:
-        return dcmread(path)
+        return read_instance_file(path, with_pixels=True)
     except Exception as error:  # a damaged file can make a parser raise anything
         raise DicomError(f"{path.name}: damaged DICOM file ({error}); send it again") from error
 
