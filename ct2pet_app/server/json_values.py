@@ -46,11 +46,13 @@ def checked_json_object(value: Any, what: str, *, max_bytes: int = MAX_BYTES) ->
 
 
 def sendable(value: Any) -> Any:
-    """Return a copy that strict JSON can hold: lone surrogates become U+FFFD, NaN and infinity null."""
+    """Return a copy that strict JSON can hold: lone surrogates become U+FFFD, numbers that JSON lacks null."""
     if isinstance(value, str):
         return value if value.isascii() else SURROGATE.sub(REPLACEMENT, value)
-    if isinstance(value, bool | int) or value is None:
-        return value
+    if isinstance(value, int):
+        return value if abs(value) <= MAX_INTEGER else None
+    if value is None:
+        return None
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
