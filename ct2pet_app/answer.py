@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
 from fastapi.background import BackgroundTasks
-from fastapi.responses import Response
-from monailabel.endpoints.infer import send_response
-from monailabel.interfaces.datastore import Datastore
+from fastapi.responses import FileResponse, Response, StreamingResponse
 from monailabel.utils.others.generic import get_mime_type, remove_file
 from requests_toolbelt import MultipartEncoder
 
 from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_request import InferOptions
 
+PIECE_BYTES = 2**18
 Output = Literal["image", "json", "all"] | None
 
 
@@ -33,27 +33,40 @@ def refuse_two_files_as_one(params: Mapping[str, Any], output: Output) -> None:
         )
 
 
-def send_answer(
-    datastore: Datastore, result: Mapping[str, Any], output: Output, background_tasks: BackgroundTasks
-) -> Any:
+def send_answer(result: Mapping[str, Any], output: Output, background_tasks: BackgroundTasks) -> Any:
     """Return MONAI Label's answer: parts `params` and `image`; after them `uncertainty`, where it was asked for beside.
 
-    Clients that take one file, as MONAI Label's own, take the first: the synthetic PET.
+    Clients that take one file, as MONAI Label's own, take the first: the synthetic PET. Files are sent piece by piece,
+    and are gone once they are sent.
     """
-    image = Path(result["file"])
-    uncertainty = second_file(result)
-    if uncertainty is None:
-        return send_response(datastore, result, output, background_tasks)
-    background_tasks.add_task(remove_file, str(uncertainty))
+    image, uncertainty = Path(result["file"]), second_file(result)
+    if output == "image":
+        background_tasks.add_task(remove_file, str(image))
+        return FileResponse(image, media_type=get_mime_type(str(image)), filename=image.name)
+    files = {"image": image} if uncertainty is None else {"image": image, "uncertainty": uncertainty}
     if output == "json":
-        return send_response(datastore, result, output, background_tasks)
-    background_tasks.add_task(remove_file, str(image))
-    fields: dict[str, Any] = {"params": (None, json.dumps(result["params"]), "application/json")}
-    with image.open("rb") as pet, uncertainty.open("rb") as error:
-        for name, path, file in (("image", image, pet), ("uncertainty", uncertainty, error)):
-            fields[name] = (path.name, file, get_mime_type(str(path)))
-        body = MultipartEncoder(fields=fields)
-        return Response(content=body.to_string(), media_type=body.content_type)
+        for path in files.values():
+            path.unlink(missing_ok=True)
+        return result["params"]
+    return _multipart(result["params"], files)
+
+
+def _multipart(params: Any, files: Mapping[str, Path]) -> Response:
+    """Return an answer of JSON and files; these are opened and unlinked, so that none is left whatever happens."""
+    fields: dict[str, Any] = {"params": (None, json.dumps(params), "application/json")}
+    opened = ExitStack()
+    for name, path in files.items():
+        fields[name] = (path.name, opened.enter_context(path.open("rb")), get_mime_type(str(path)))
+        path.unlink()
+    body = MultipartEncoder(fields=fields)
+
+    def pieces() -> Iterator[bytes]:
+        """Yield the body."""
+        with opened:
+            while piece := body.read(PIECE_BYTES):
+                yield piece
+
+    return StreamingResponse(pieces(), media_type=body.content_type, headers={"Content-Length": str(body.len)})
 
 
 def name_model(answer: Any, response: Response, told: Mapping[str, Any]) -> Any:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +22,29 @@ from monailabel.utils.sessions import Sessions
 
 import lib
 from ct2pet_app.batch import BatchSynthesis
-from ct2pet_app.datastore.folder import FolderDatastore
+from ct2pet_app.datastore.open import open_datastore
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.infer import SynthesisTask
 from ct2pet_app.infer_request import FORBIDDEN, InferOptions
 from ct2pet_app.models import ModelStore
-from ct2pet_app.recent import RecentVolumes, state_of
+from ct2pet_app.recent import RecentVolumes
 from ct2pet_app.routes.install import install
 from ct2pet_app.scoring import PairScoring, UncertaintyScoring
+from ct2pet_app.server.json_values import sendable
 from ct2pet_app.server.monai_label import running_server, stop_server
-from ct2pet_app.server.task_process import end_with_parent, task_process
+from ct2pet_app.server.process_memory import limit_heap, return_free_memory
+from ct2pet_app.server.task_process import task_process
+from ct2pet_app.server.task_runner import TaskRunner
+from ct2pet_app.server.work_pools import WorkPools
 from ct2pet_app.sessions import CheckedSessions
 from ct2pet_app.settings import AppSettings, did_you_mean
 from ct2pet_app.strategies import DEFAULT, strategies
 from ct2pet_app.train import CascadeTrainTask, require_pairs
-from ct2pet_app.turns import Gone, Turns, never
+from ct2pet_app.turns import Gone, never
 from ct2pet_app.uploads import CTSource, source_of_file
 from lib.errors import CT2PETError, InputError, StudiesError
+from lib.memory import MemoryBudget
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +60,10 @@ class CT2PETApp(MONAILabelApp):
         except InputError as error:
             stop_server(error)
             raise
-        self.models = ModelStore(self.settings)
-        self._recent = RecentVolumes()
+        self.budget = _memory_budget(self.settings)
+        self.pools = WorkPools()
+        self.models = ModelStore(self.settings, budget=self.budget)
+        self.task_runner = TaskRunner(self.settings.models_folder)
         words = {"name": "ct2pet", "description": DESCRIPTION, "version": lib.__version__}
         super().__init__(app_dir, studies, conf or {}, **words, labels=["PET"])
         # MONAI Label's default would score all pairs at every start, and again whenever a sample is asked for; whether
@@ -74,21 +79,19 @@ class CT2PETApp(MONAILabelApp):
         Raises:
             InputError: An address or credentials that cannot be.
         """
-        if self.studies.startswith(("http://", "https://")):
-            # here, because its cache needs the file locks of Linux and macOS, and a folder does not
-            from ct2pet_app.datastore.dicomweb import dicomweb_datastore
-
-            try:
-                return dicomweb_datastore(self.studies, self.settings)
-            except InputError as error:
-                stop_server(error)
-                raise
-        return FolderDatastore(Path(self.studies), self.settings.models_folder, split=self.settings.split)
+        try:
+            return open_datastore(self.studies, self.settings, budget=self.budget)
+        except InputError as error:
+            stop_server(error)
+            raise
 
     def init_infers(self) -> dict[str, InferTask]:
         """Return one inference for each model."""
-        turns = Turns()
-        return {name: SynthesisTask(name, self.models, turns) for name in self.settings.models}
+        recent = RecentVolumes()
+        self.budget.add_cache(recent)
+        return {
+            name: SynthesisTask(name, self.models, budget=self.budget, recent=recent) for name in self.settings.models
+        }
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """Return one training for each model."""
@@ -111,6 +114,10 @@ class CT2PETApp(MONAILabelApp):
             return None
         folder = monailabel_settings.MONAI_LABEL_SESSION_PATH or str(self.settings.models_folder / "sessions")
         return CheckedSessions(folder, monailabel_settings.MONAI_LABEL_SESSION_EXPIRY)
+
+    def info(self) -> dict[str, Any]:
+        """Return what ``/info/`` says; whatever a model card or a run holds, it can be sent."""
+        return dict(sendable(super().info()))
 
     # -- what is asked of the app --------------------------------------------------------------------------------------
 
@@ -163,9 +170,6 @@ class CT2PETApp(MONAILabelApp):
         if options.save_label:
             self.studies_datastore.labels.refuse_to_replace(source.image_id or "", options.label_tag)
         task = self._infers[self.models.known(model)]
-        if source.files:
-            read = partial(self._recent.volume, (source.name, state_of(source.files)), source.read)
-            source = replace(source, read=read)
         store = self.studies_datastore.store_series
         path, told = task({"source": source, "options": options, "store": store, "gone": gone})
         if options.save_label:
@@ -185,15 +189,16 @@ class CT2PETApp(MONAILabelApp):
             raise NotFoundError(f"no session {session_id[:80]!r}: it has expired, or never was; create it again")
         return source_of_file(Path(session.image), Path(session.image).name, kept=True)
 
-    def check_training(self, model: str, params: Mapping[str, Any]) -> None:
-        """Return when a training with these parameters can begin.
+    def check_training(self, model: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the request of the training's process, where a training with these parameters can begin.
 
         Raises:
             NotFoundError: No such model.
             InputError: A word that is not understood, or no pair to train on.
         """
-        self._trainer(model).read_request(params)
+        settings = self._trainer(model).read_request(params).settings
         require_pairs(tuple(self.studies_datastore.listing().pairs.values()), self.studies_datastore)
+        return {"model": model, **settings}
 
     def training_stats(self, model: str) -> dict[str, Any]:
         """Return how the newest training of a model does, or did; empty before the first, and where nobody may train.
@@ -230,6 +235,11 @@ class CT2PETApp(MONAILabelApp):
         sample: dict[str, Any] = super().next_sample(request)
         return sample
 
+    @property
+    def task_names(self) -> dict[str, list[str]]:
+        """The names of strategies and scoring methods, by the path parameter that holds them."""
+        return {"strategy": list(self._strategies), "method": list(self._scoring_methods)}
+
     def scoring_method(self, name: str) -> PairScoring | UncertaintyScoring:
         """Return a way to judge the served models.
 
@@ -247,15 +257,15 @@ class CT2PETApp(MONAILabelApp):
         with task_process(f"scoring {name}"):
             return self.scoring_method(name)(request, datastore or self.datastore())
 
-    def check_batch(self, request: Mapping[str, Any]) -> None:
-        """Return when such a batch can begin.
+    def check_batch(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the request of the batch's process, where such a batch can begin.
 
         Raises:
             InputError: A word that is not understood, no such model, or one that is not trained.
         """
         if not isinstance(self._batch_infer, BatchSynthesis):
             raise NotFoundError("batches are switched off on this server (MONAI_LABEL_TASKS_BATCH_INFER)")
-        self._batch_infer.read_request(request)
+        return self._batch_infer.read_request(request)[0].settings
 
     def batch_infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Return what became of each image; see `batch.py`."""
@@ -264,7 +274,7 @@ class CT2PETApp(MONAILabelApp):
             return found
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Train, in the child process that MONAI Label starts for it.
+        """Train, in the process that the task runner starts for it.
 
         Raises:
             RequestError: Asked to train inside the server, which would answer nobody until it is done.
@@ -273,10 +283,17 @@ class CT2PETApp(MONAILabelApp):
         if running_server() is not None:
             raise RequestError("run_sync: a training runs in a process of its own; leave run_sync out")
         name = self.models.known(str(request.get("model")))
-        end_with_parent()
         logging.getLogger("ignite").setLevel(logging.WARNING)  # or each epoch pushes a percent out of the last 20 lines
         try:
             return self._trainer(name)(request, self.datastore())
         except CT2PETError as error:  # one line: the server keeps the last 20 for the client
             logger.error("%s was not trained: %s", name, error)
             raise SystemExit(1) from error
+
+
+def _memory_budget(settings: AppSettings) -> MemoryBudget:
+    """Return the server's budget; child processes work on one volume after another, and have none."""
+    if running_server() is None:
+        return MemoryBudget(None)
+    limit_heap()
+    return MemoryBudget(settings.memory_bytes, after_release=return_free_memory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -11,9 +12,11 @@ from ct2pet_app.datastore.shelf import checked_name
 from ct2pet_app.datastore.studies import FINAL
 from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_request import InferOptions
+from ct2pet_app.server.json_values import require_plain
 from ct2pet_app.server.task_progress import REPORT_KEY
 from ct2pet_app.settings import did_you_mean
 
+COUNT = re.compile(r"[0-9]{1,6}")
 WHICH = ("all", "unlabeled", "labeled")
 KNOWN = ("model", "images", "label_tag", "max_batch_size", "slices", "metrics", "store")
 # what stock clients and the stock server send by default: here one process draws one CT after the other
@@ -50,6 +53,7 @@ class BatchRequest:
         Raises:
             RequestError: A key or value that is not understood.
         """
+        require_plain({key: word.value if isinstance(word, Enum) else word for key, word in request.items()})
         for key in request:
             if key not in KNOWN and key not in WITHOUT_MEANING:
                 raise RequestError(f"{str(key)[:40]!r} is no parameter of a batch; {did_you_mean(str(key), KNOWN)}")
@@ -65,6 +69,19 @@ class BatchRequest:
             metrics=options.metrics,
             store=options.store,
         )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the process that does the batch is given; nothing else of the request reaches it."""
+        return {
+            "model": self.model,
+            "images": self.images if isinstance(self.images, str) else list(self.images),
+            "label_tag": self.tag,
+            "max_batch_size": self.most or 0,
+            "slices": self.slices,
+            "metrics": self.metrics,
+            "store": self.store,
+        }
 
     @property
     def passed_on(self) -> dict[str, Any]:
@@ -98,6 +115,6 @@ def _tag(word: Any) -> str:
 def _most(word: Any) -> int | None:
     if word in (None, "", 0, "0"):
         return None
-    if isinstance(word, bool) or not str(word).isdecimal():
+    if isinstance(word, bool) or not COUNT.fullmatch(str(word)):
         raise RequestError(f"max_batch_size {str(word)[:40]!r}: expected a number of images, or 0 for all")
     return int(word)

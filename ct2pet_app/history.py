@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
+
+from ct2pet_app.server.json_values import json_object
 
 logger = logging.getLogger(__name__)
 
+MAX_VERSION = 9_999_999
 Action = Literal["published", "served", "rolled back", "uploaded", "found"]
 
 
@@ -58,13 +61,31 @@ def read_lines(path: Path) -> tuple[Served, ...]:
         lines = path.read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return ()
+    except OSError as error:
+        logger.warning("%s cannot be read (%s)", path, type(error).__name__)
+        return ()
     read = []
     for line in filter(None, lines):
         try:
-            read.append(Served(**json.loads(line)))
+            read.append(_served(json_object(line)))
         except (ValueError, TypeError):
             logger.warning("%s: an unreadable line is left out", path)
     return tuple(read)
+
+
+def _served(record: Mapping[str, Any]) -> Served:
+    """Return a line; TypeError or ValueError where it is none of ours."""
+    served = Served(**record)
+    texts = (served.when, served.checksum, served.why)
+    if (
+        type(served.version) is not int
+        or not 0 < served.version <= MAX_VERSION
+        or not all(isinstance(text, str) for text in texts)
+    ):
+        raise ValueError("a value of another type")
+    if served.action not in get_args(Action):
+        raise ValueError("an unknown action")
+    return served
 
 
 def served_before(lines: Sequence[Served], kept: Collection[int]) -> int | None:

@@ -6,16 +6,20 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from ct2pet_app.errors import RequestError
+from ct2pet_app.infer_memory import memory_need, metrics_too_large
 from ct2pet_app.infer_request import DICOM, InferOptions
-from ct2pet_app.models import ModelStore
+from ct2pet_app.models import LOADING_COPIES, ModelStore
+from ct2pet_app.recent import RecentVolumes, state_of
 from ct2pet_app.told import (
     UNIT,
     Stopwatch,
@@ -24,17 +28,21 @@ from ct2pet_app.told import (
     seen_in_training,
     slab_in_words,
     suv_statistics,
+    told_of_series,
     told_of_uncertainty,
+    why_not_measured,
 )
 from ct2pet_app.told_of_models import how_to_train
-from ct2pet_app.turns import Gone, Turns, never, until_gone, waited_for
-from ct2pet_app.uploads import CTSource
+from ct2pet_app.turns import Gone, never, until_gone, waited_for
+from ct2pet_app.uploads import CTSource, OpenedCT
 from lib.dicom.synthetic import PlannedSeries, SyntheticSeries
 from lib.dicom.write import write_zip
-from lib.errors import CheckpointError
+from lib.errors import CheckpointError, InputError
+from lib.evaluation.compare import place
 from lib.imaging.files import write_volume_file
 from lib.imaging.volume import Volume
 from lib.learning.card import INTENDED_USE
+from lib.memory import MemoryBudget
 from lib.synthesis.dicom_out import plan_pet_series
 from lib.synthesis.synthesizer import Synthesizer
 from lib.synthesis.uncertainty import apply_with_uncertainty
@@ -49,10 +57,18 @@ Store = Callable[[SyntheticSeries], None]
 class SynthesisTask(InferTask):
     """The inference of one model."""
 
-    def __init__(self, name: str, models: ModelStore, turns: Turns | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        models: ModelStore,
+        *,
+        budget: MemoryBudget | None = None,
+        recent: RecentVolumes | None = None,
+    ) -> None:
         self._name = name
         self._models = models
-        self._turns = turns or Turns()
+        self._budget = budget or MemoryBudget(None)
+        self._recent = recent or RecentVolumes()
         super().__init__(type=InferType.OTHERS, labels=["PET"], dimension=3, description="")
 
     @property
@@ -107,30 +123,55 @@ class SynthesisTask(InferTask):
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Return the path of the result and what is told about it.
 
+        What is slow and remote, or only on the disk, happens first; then memory for all of the work is reserved at
+        once, and what is held is given back as soon as the result is written.
+
         Args:
             request: `source`, a CTSource; `options`, InferOptions; `store`, what puts a series into the studies;
                 `gone`, whether the client has gone away.
 
         Raises:
             InputError: The source is no CT, the slices leave it, the model is not trained or has no such version.
-            BusyError: As many requests as the server takes are being worked on.
-            ClientGoneError: Nobody waits for the result any more.
+            MemoryLimitError: It would need more memory than the server may use.
+            BusyError: Too many requests wait for memory.
+            OperationCancelledError: The client has disconnected.
             OutputError: The disk is full.
         """
-        source, options, store = request["source"], request["options"], request["store"]
+        source, options = request["source"], request["options"]
         gone: Gone = request.get("gone", never)
-        if options.version is None:
-            # this request keeps them, whatever is published meanwhile
-            model = self._models.loaded(self._name)
-        else:
-            # a wrong number is told before others' work is waited for
-            self._models.version(self._name, options.version)
-        with self._turns.taken(gone):
-            if options.version is not None:  # loaded in turn: many requests of as many versions would fill the memory
-                model = self._models.loaded(self._name, options.version)
-            path, told = self._synthesize(model[1], source, options, store, gone)
-            told["model"]["version"] = model[0].version
-            return path, told
+        # of the served model this request keeps the weights, whatever is published meanwhile
+        model = self._models.loaded(self._name) if options.version is None else None
+        published = model[0] if model else self._models.find(self._name, options.version)
+        watch = Stopwatch()
+        with ExitStack() as held:
+            with watch.step("read"):
+                opened = held.enter_context(source.open(gone))
+                why_no_metrics = why_not_measured(source, options) or _fetched_real(source, gone, held)
+            weights_bytes = 0 if model else LOADING_COPIES * published.state.size
+            need = partial(memory_need, opened, options, published.card, weights_bytes=weights_bytes)
+            needed = need(pet_shape=None if why_no_metrics else source.pet_shape)
+            if too_large := metrics_too_large(needed, self._budget):
+                needed, why_no_metrics = need(pet_shape=None), too_large
+            key = (source.name, state_of(source.files)) if source.files else None
+            asked = time.perf_counter()
+            with self._budget.reserve(needed.peak_bytes, needed.what, cancelled=gone, keep=key) as memory:
+                watch.waited(time.perf_counter() - asked)
+                if model is None:  # loaded now: many requests of as many versions would fill the memory
+                    model = self._models.loaded(self._name, options.version)
+                with ExitStack() as reading:
+                    with watch.step("read"):
+                        ct = reading.enter_context(self._read(key, opened, gone))
+                    if opened.geometry is None:  # known only now: coarse pixels become many on the network's grid
+                        memory.grow(need(geometry=ct.geometry).synthesis_bytes, needed.what)
+                    job = _Job(model[1], source, options, request["store"], gone, watch, why_no_metrics)
+                    path, told = self._synthesize(job, ct)
+        told["model"]["version"] = model[0].version
+        return path, told
+
+    def _read(self, key: Hashable | None, opened: OpenedCT, gone: Gone) -> AbstractContextManager[Volume]:
+        """Return a context of the CT; of one that may be requested again, it is kept."""
+        read = partial(opened.read, until_gone(gone))
+        return nullcontext(read()) if key is None else self._recent.volume(key, read, gone=gone)
 
     @cached_property
     def _results(self) -> Path:
@@ -143,35 +184,37 @@ class SynthesisTask(InferTask):
                     leftover.unlink()
         return folder
 
-    def _synthesize(
-        self, synthesizer: Synthesizer, source: CTSource, options: InferOptions, store: Store, gone: Gone
-    ) -> tuple[str, dict[str, Any]]:
-        watch = Stopwatch()
-        with watch.step("read"):
-            ct = source.read()
-            planned = _planned(synthesizer, source) if options.needs_series else None
+    def _synthesize(self, job: _Job, ct: Volume) -> tuple[str, dict[str, Any]]:
+        name = f"{self._name}-{uuid.uuid4().hex[:8]}{job.options.extension}"
+        path, error_path = self._results / f"synthetic-pet-{name}", self._results / f"uncertainty-{name}"
+        try:
+            return self._written(job, ct, path, error_path)
+        except BaseException:
+            for left_over in (path, error_path):
+                left_over.unlink(missing_ok=True)
+            raise
+
+    def _written(self, job: _Job, ct: Volume, path: Path, error_path: Path) -> tuple[str, dict[str, Any]]:
+        synthesizer, source, options, watch = job.synthesizer, job.source, job.options, job.watch
+        progress = until_gone(job.gone)
+        planned = _planned(synthesizer, source) if options.needs_series else None
         asked = time.perf_counter()
-        with waited_for(self._models.in_use, gone):
+        with waited_for(self._models.in_use, job.gone):
             watch.waited(time.perf_counter() - asked)
             with watch.step("synthesise"):
-                pet, error = _drawn(synthesizer, ct, options, until_gone(gone))
-        with watch.step("measure"):
-            metrics, why_no_metrics = figures(pet, ct, source, options, synthesizer.card)
+                pet, error = _drawn(synthesizer, ct, options, progress)
         with watch.step("write"):
-            name = f"{self._name}-{uuid.uuid4().hex[:8]}{options.extension}"
-            path, error_path = self._results / f"synthetic-pet-{name}", self._results / f"uncertainty-{name}"
             series = None if planned is None else planned.fill(pet)
             if series is not None and options.extension == DICOM:
-                write_zip(series, path)
+                write_zip(series, path, progress=progress)
             elif options.uncertainty != "only":
-                write_volume_file(pet, path)
+                write_volume_file(pet, path, progress=progress)
             if series is not None and options.store:
-                store(series)
+                job.store(series)
             if error is not None:
-                write_volume_file(error, error_path)
+                write_volume_file(error, error_path, progress=progress)
         which = source.image_id or "an upload"  # whose file name may be a patient's
-        logger.info("%s of %s: %d slices in %.2f s", self._name, which, pet.geometry.shape[0], watch.total())
-        return str(error_path if options.uncertainty == "only" else path), {
+        told: dict[str, Any] = {
             "synthetic": True,
             "notice": INTENDED_USE,
             "standing": synthesizer.card.standing.as_json(),
@@ -182,11 +225,10 @@ class SynthesisTask(InferTask):
             "slices": slab_in_words(ct, options.slices),
             "suv": suv_statistics(pet),
             "uncertainty": None if error is None else told_of_uncertainty(error, error_path.name, synthesizer.card),
-            "series": None if series is None else _told_of_series(series, stored=options.store),
-            "metrics": metrics,
-            "why_no_metrics": why_no_metrics,
+            "series": None if series is None else told_of_series(series, stored=options.store),
+            "metrics": None,
+            "why_no_metrics": job.why_no_metrics,
             "seen_in_training": seen_in_training(source, synthesizer.card),
-            "latencies": watch.seconds(),
             "model": {
                 "name": self._name,
                 "checksum": synthesizer.checksum,
@@ -195,6 +237,44 @@ class SynthesisTask(InferTask):
             "ignored": list(options.ignored),
             "warnings": list(source.warnings),
         }
+        del error, series
+        if source.pet is not None and not job.why_no_metrics:
+            with watch.step("measure"):
+                try:
+                    placed = place(pet, ct=ct, grid=synthesizer.card.recipe.grid, progress=progress)
+                    del pet  # what it was compared on is smaller
+                    told["metrics"] = figures(placed, source.pet, synthesizer.card, progress=progress)
+                except InputError as problem:  # the synthetic PET is good without figures
+                    logger.warning("no metrics for %s: %s", source.name, problem)
+                    told["why_no_metrics"] = str(problem)
+        logger.info("%s of %s: %d slices in %.2f s", self._name, which, told["shape"][0], watch.total())
+        told["latencies"] = watch.seconds()
+        return str(error_path if options.uncertainty == "only" else path), told
+
+
+@dataclass(frozen=True)
+class _Job:
+    """An inference whose memory is reserved."""
+
+    synthesizer: Synthesizer
+    source: CTSource
+    options: InferOptions
+    store: Store
+    gone: Gone
+    watch: Stopwatch
+    why_no_metrics: str
+
+
+def _fetched_real(source: CTSource, gone: Gone, held: ExitStack) -> str:
+    """Hold the files of the real PET here; return why that is not possible, empty where it is."""
+    if source.pet is None:
+        return "there is no real PET to compare with"
+    try:
+        held.enter_context(source.at_hand(source.pet, cancelled=gone))
+    except InputError as error:  # the synthetic PET is good without figures
+        logger.warning("no metrics for %s: %s", source.name, error)
+        return str(error)
+    return ""
 
 
 def _planned(synthesizer: Synthesizer, source: CTSource) -> PlannedSeries:
@@ -206,15 +286,6 @@ def _planned(synthesizer: Synthesizer, source: CTSource) -> PlannedSeries:
         )
     with source.at_hand(source.ct):
         return plan_pet_series(synthesizer, source.ct)
-
-
-def _told_of_series(series: SyntheticSeries, *, stored: bool) -> dict[str, Any]:
-    return {
-        "study_instance_uid": series.study_uid,
-        "series_instance_uid": series.uid,
-        "instances": len(series),
-        "stored": stored,
-    }
 
 
 def _drawn(

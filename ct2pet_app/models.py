@@ -17,6 +17,7 @@ import logging
 import os
 import shutil
 import threading
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,9 +30,12 @@ from ct2pet_app.versions import MODEL_FILE, PUT_BY_HAND, UPLOADED, Verdict, Vers
 from lib.errors import CheckpointError, ModelNotTrainedError, OutputError
 from lib.learning.card import ModelCard
 from lib.learning.checkpoint import file_checksum, load_checkpoint, read_card
+from lib.memory import MemoryBudget, Reservation
 from lib.synthesis.synthesizer import Synthesizer
 
 logger = logging.getLogger(__name__)
+
+LOADING_COPIES = 2  # of a checkpoint, while it is loaded: the file's pages, and the weights
 
 
 class ModelStore:
@@ -41,7 +45,8 @@ class ModelStore:
         in_use: Held while a network computes: one at a time, so that memory is needed once.
     """
 
-    def __init__(self, settings: AppSettings) -> None:
+    def __init__(self, settings: AppSettings, *, budget: MemoryBudget | None = None) -> None:
+        self._budget = budget or MemoryBudget(None)
         self.names = settings.models
         self.folder = settings.models_folder
         self.in_use = threading.Lock()
@@ -100,15 +105,20 @@ class ModelStore:
         """
         if version is not None:
             return self._memory.version(name, self._ready(name, version))
+        return self._memory.served(name, lambda: self.find(name))
 
-        def find() -> PublishedModel:
-            """Return what is served."""
-            published = self.published(name)
-            if published is None:
-                raise ModelNotTrainedError(how_to_train(name, self.versions(name)))
-            return published
+    def find(self, name: str, version: int | None = None) -> PublishedModel:
+        """Return the model that is served, or the version named, without its weights.
 
-        return self._memory.served(name, find)
+        Raises:
+            ModelNotTrainedError, NotFoundError, CheckpointError: As `loaded`.
+        """
+        if version is not None:
+            return self._ready(name, version)
+        published = self.published(name)
+        if published is None:
+            raise ModelNotTrainedError(how_to_train(name, self.versions(name)))
+        return published
 
     def synthesizer(self, name: str) -> Synthesizer:
         """Return the loaded model that is served; see `loaded`."""
@@ -158,7 +168,8 @@ class ModelStore:
             CheckpointError: It is none of ours, or of another model; nothing is kept.
             OutputError: The disk is full; nothing is kept.
         """
-        _, card = load_checkpoint(checkpoint)  # weights that do not fit are found before they are kept
+        with self._reserved(checkpoint):  # weights that do not fit are found before they are kept
+            _, card = load_checkpoint(checkpoint)
         _require_stages(card, name, checkpoint.name)
         highest = max((line.version for line in read_lines(self._history_file(name))), default=0)
         return self._kept(name).keep(checkpoint, origin=origin, parent=parent, above=highest)
@@ -196,7 +207,9 @@ class ModelStore:
                     raise CheckpointError(
                         f"version {number} of {name} was changed by hand; it cannot be served any more"
                     )
-                _require_stages(load_checkpoint(beside)[1], name, f"version {number}")
+                with self._reserved(beside):
+                    card = load_checkpoint(beside)[1]
+                _require_stages(card, name, f"version {number}")
                 flush_to_disk(beside)
                 beside.replace(path)
                 flush_to_disk(path.parent)
@@ -225,6 +238,12 @@ class ModelStore:
                 others = f'name one of {sorted(kept)} as {{"version": {max(kept)}}}' if kept else "there is none at all"
                 raise RequestError(f"{name}: no version was served before this one; {others}")
             return self.serve(name, back, action="rolled back", why="asked for by the administrator")
+
+    def _reserved(self, checkpoint: Path) -> AbstractContextManager[Reservation]:
+        """Return a reservation of the memory that loading a checkpoint takes."""
+        state = file_state(checkpoint)
+        size = 0 if state is None else state.size
+        return self._budget.reserve(LOADING_COPIES * size, f"loading a checkpoint of {size / 1e6:.0f} MB")
 
     def _ready(self, name: str, number: int) -> PublishedModel:
         version = self.version(name, number)

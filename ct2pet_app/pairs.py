@@ -13,6 +13,7 @@ from ct2pet_app.datastore.pairs import PairBook
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import NotFoundError
 from ct2pet_app.server.json_values import sendable
+from ct2pet_app.turns import Gone, never, waited_for
 from lib.errors import PairingError, RemoteError
 from lib.pairing.check_memory import Checked
 from lib.pairing.pairs import PairedSeries
@@ -43,13 +44,14 @@ def accept_pair(datastore: StudiesDatastore, ct_uid: str) -> dict[str, Any]:
 
 
 def add_pair(
-    datastore: StudiesDatastore, archives: Mapping[str, Path], *, despite_checks: bool = False
+    datastore: StudiesDatastore, archives: Mapping[str, Path], *, despite_checks: bool = False, gone: Gone = never
 ) -> dict[str, Any]:
     """Keep an uploaded CT and PET where the studies are, and return the pair; what is there already stays as it is.
 
     Args:
         archives: Zips by the form's field: `ct` and `pet`, `pet` alone for a CT that is there, or `study`.
         despite_checks: Take it although it is not plausible; whoever says so answers for it.
+        gone: Whether the client has disconnected; then nothing is kept.
 
     Raises:
         PairingError: Not one CT and one PET that belong together, or not plausible; nothing is kept.
@@ -58,9 +60,9 @@ def add_pair(
     studies = datastore.studies
     with tempfile.TemporaryDirectory(prefix="pair-") as folder:
         uploaded = unpacked(archives, Path(folder))
-        with datastore.pairs.adding:
+        with waited_for(datastore.pairs.adding, gone):
             incoming = incoming_pair(uploaded, studies.look_again(), studies)
-            check = check_incoming(incoming, studies)
+            check = check_incoming(incoming, studies, budget=datastore.budget, gone=gone)
             if not check.ok and not despite_checks:
                 raise PairingError(
                     f"not kept, the two do not look like one patient's: {'; '.join(check.reasons)}. "

@@ -7,6 +7,7 @@ image; clients read both there and write neither. What does not read as ours cou
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -173,7 +174,7 @@ def _mean(scores: list[Figures]) -> Figures | None:
 
 
 def _mean_of(values: Iterable[float | None]) -> float | None:
-    told = [value for value in values if isinstance(value, float)]
+    told = [value for value in values if isinstance(value, float) and math.isfinite(value)]
     return sum(told) / len(told) if told else None
 
 

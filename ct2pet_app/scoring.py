@@ -27,6 +27,7 @@ from ct2pet_app.scores import (
     score_of,
     summary_of,
 )
+from ct2pet_app.server.json_values import require_plain
 from ct2pet_app.server.task_progress import REPORT_KEY, CaseReport, report_file
 from ct2pet_app.settings import did_you_mean
 from ct2pet_app.told import MEASURED
@@ -173,6 +174,11 @@ def _is_scored(studies: StudiesDatastore, paired: PairedSeries, name: str, publi
     return score is not None and score.is_of(published, _mark_of(paired))
 
 
+def scoring_settings(method: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the process that scores is given of a request that was understood; nothing else reaches it."""
+    return {"method": method, **{key: str(request[key]) for key in KNOWN if request.get(key)}}
+
+
 def asked_models(models: ModelStore, request: Mapping[str, Any]) -> Models:
     """Return the model that a request names, or every trained one, by name.
 
@@ -182,10 +188,11 @@ def asked_models(models: ModelStore, request: Mapping[str, Any]) -> Models:
         ModelNotTrainedError: Nobody has trained it, or any.
         CheckpointError: Its file is damaged.
     """
+    require_plain(request)
     for key in request:
         if key not in KNOWN and key not in WITHOUT_MEANING:
             raise RequestError(f"{str(key)[:40]!r} is no parameter of a scoring; {did_you_mean(str(key), KNOWN)}")
-    names = (models.known(str(request["model"])),) if request.get("model") else models.names
+    names = (models.known(str(request["model"])[:100]),) if request.get("model") else models.names
     found: dict[str, PublishedModel] = {}
     for name in names:
         try:

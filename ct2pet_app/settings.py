@@ -20,9 +20,12 @@ STAGES = {"unet": 1, **{f"cascade{stages}": stages for stages in range(2, MAX_ST
 DEFAULT_MODEL = "cascade3"
 MAX_UPLOAD_MB = 2048  # a whole-body CT of 1,500 slices of 512 x 512 is 800 MB as 16-bit numbers
 TOKEN_HOURS = 12  # a working day: nobody logs in twice, nothing is left open overnight
+MEMORY_GB = 1.2  # of arrays: with 0.3 GB for all else, the server stays 1.5 GB above its models
 CACHE_GB = 20  # some hundred whole-body CT and PET series of a PACS
 STOCK_KEYS = frozenset({"server_mode"})  # read by MONAI Label itself
-DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+MIN_MEMORY_GB = 0.1  # a CT of 60 slices of 512 x 512
+NUMBER = re.compile(r"[0-9]{1,6}([.][0-9]{1,6})?")
+DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 KEYS = {
     "models": f"comma-separated, of {', '.join(STAGES)}, or all (default {DEFAULT_MODEL})",
     "recipe": f"name or .toml file (default {DEFAULT_RECIPE})",
@@ -32,8 +35,10 @@ KEYS = {
     "precision": f"one of {', '.join(get_args(Precision))} (default auto)",
     "models_folder": "where models, uploads and caches lie (default: model, inside the app)",
     "max_upload_mb": f"largest request taken, in MB (default {MAX_UPLOAD_MB})",
+    "memory_gb": f"most memory that requests may hold at once in arrays, in GB (default {MEMORY_GB})",
     "cache_gb": f"most that is kept of a PACS's series, in GB (default {CACHE_GB})",
     "origins": "comma-separated origins of web pages that may ask, such as https://viewer.example (default none)",
+    "tracking_uris": "comma-separated addresses of MLflow servers that a training may name (default none)",
     "users": "file of the accounts that may ask, made by main.py users (default none: everybody may)",
     "token_hours": f"how long a login lasts, in hours (default {TOKEN_HOURS})",
 }
@@ -50,8 +55,10 @@ class AppSettings:
         device, precision: Of inference and, unless a request says otherwise, of training.
         models_folder: All that the server writes lies here.
         max_upload_bytes: Of one request's body.
+        memory_bytes: Of the arrays that requests and caches hold at once.
         cache_bytes: Of a PACS's series that are kept on this machine.
         origins: Of web pages that may ask, besides the server's own.
+        tracking_uris: MLflow servers that a training may name, besides MONAI_LABEL_TRACKING_URI.
         users: File of the accounts that may ask; None for no accounts.
         token_hours: How long a login lasts.
     """
@@ -63,8 +70,10 @@ class AppSettings:
     precision: Precision
     models_folder: Path
     max_upload_bytes: int
+    memory_bytes: int
     cache_bytes: int
     origins: tuple[str, ...]
+    tracking_uris: tuple[str, ...]
     users: Path | None
     token_hours: int
 
@@ -90,8 +99,10 @@ class AppSettings:
             precision=_precision(conf.get("precision", "auto")),
             models_folder=Path(conf.get("models_folder", app_folder / "model")).expanduser().resolve(),
             max_upload_bytes=_whole_number(conf, "max_upload_mb", MAX_UPLOAD_MB) * 10**6,
+            memory_bytes=_memory_bytes(conf),
             cache_bytes=_whole_number(conf, "cache_gb", CACHE_GB) * 10**9,
-            origins=_origins(conf.get("origins", "")),
+            origins=_web_addresses(conf, "origins"),
+            tracking_uris=_web_addresses(conf, "tracking_uris"),
             users=_users(conf),
             token_hours=_whole_number(conf, "token_hours", TOKEN_HOURS),
         )
@@ -143,12 +154,12 @@ def _models(text: str) -> tuple[str, ...]:
     return names
 
 
-def _origins(text: str) -> tuple[str, ...]:
-    origins = tuple(origin.strip().rstrip("/") for origin in text.split(",") if origin.strip())
-    for origin in origins:
-        if not origin.startswith(("http://", "https://")):
-            raise SettingsError(f"--conf origins {origin}: expected {KEYS['origins']}")
-    return origins
+def _web_addresses(conf: Mapping[str, str], key: str) -> tuple[str, ...]:
+    addresses = tuple(word.strip().rstrip("/") for word in conf.get(key, "").split(",") if word.strip())
+    for address in addresses:
+        if not address.startswith(("http://", "https://")):
+            raise SettingsError(f"--conf {key} {address}: expected {KEYS[key]}")
+    return addresses
 
 
 def _users(conf: Mapping[str, str]) -> Path | None:
@@ -170,6 +181,15 @@ def _precision(word: str) -> Precision:
     if word not in get_args(Precision):
         raise SettingsError(f"--conf precision {word}: expected {KEYS['precision']}")
     return cast(Precision, word)
+
+
+def _memory_bytes(conf: Mapping[str, str]) -> int:
+    text = str(conf.get("memory_gb", MEMORY_GB))
+    if not NUMBER.fullmatch(text) or not float(text) >= MIN_MEMORY_GB:
+        raise SettingsError(
+            f"--conf memory_gb {text[:40]}: expected a number, at least {MIN_MEMORY_GB} ({KEYS['memory_gb']})"
+        )
+    return int(float(text) * 10**9)
 
 
 def _whole_number(conf: Mapping[str, str], key: str, default: int = 0) -> int:

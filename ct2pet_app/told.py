@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +14,14 @@ import numpy as np
 from ct2pet_app.infer_request import InferOptions
 from ct2pet_app.uploads import CTSource
 from lib.dicom.read import read_pet
-from lib.errors import InputError
-from lib.evaluation.compare import compare_with_real
+from lib.dicom.synthetic import SyntheticSeries
+from lib.evaluation.compare import PlacedVolumes, compare
+from lib.imaging.field_of_view import mask_unmeasured
 from lib.imaging.volume import Volume
 from lib.learning.card import ModelCard, patient_digest
 from lib.measures.image import Group
 from lib.synthesis.uncertainty import WHAT_IT_SAYS, card_calibration
-
-logger = logging.getLogger(__name__)
+from lib.types import FloatArray, Progress, Series
 
 UNIT = "SUVbw"
 MEASURED: frozenset[Group] = frozenset({"ssim"})  # of the costlier figures: MS-SSIM and VIF outlast the network
@@ -40,11 +40,11 @@ class Stopwatch:
         try:
             yield
         finally:
-            self._steps[name] = time.perf_counter() - began
+            self._steps[name] = self._steps.get(name, 0.0) + time.perf_counter() - began
 
     def waited(self, seconds: float) -> None:
-        """Count seconds in which it was others' turn."""
-        self._steps["wait"] = seconds
+        """Count seconds in which others had what was needed."""
+        self._steps["wait"] = self._steps.get("wait", 0.0) + seconds
 
     def total(self) -> float:
         """Return the seconds of all steps so far."""
@@ -61,8 +61,27 @@ def suv_statistics(pet: Volume) -> dict[str, float]:
         "min": float(pet.array.min()),
         "max": float(pet.array.max()),
         "mean": float(pet.array.mean(dtype=np.float64)),
-        "p99": float(np.percentile(pet.array, 99)),
+        "p99": high_percentile(pet.array, 99),
     }
+
+
+def high_percentile(array: FloatArray, percent: float) -> float:
+    """Return `np.percentile` of a float32 volume (K, ...), bit for bit, without its copy of the whole.
+
+    Only the values above the percentile are kept, so that 99 takes a hundredth of the memory.
+    """
+    rank = percent / 100 * (array.size - 1)
+    kept = array.size - math.floor(rank)
+    highest = np.empty(0, dtype=np.float32)
+    step = max(1, kept // max(1, array[0].size))
+    for start in range(0, len(array), step):
+        highest = np.concatenate([highest, array[start : start + step].ravel()])
+        if highest.size > kept:
+            highest = np.partition(highest, highest.size - kept)[-kept:]
+    low, high = np.partition(highest, min(1, kept - 1))[[0, min(1, kept - 1)]]
+    share = rank - math.floor(rank)
+    difference = float(high - low)
+    return float(low) + difference * share if share < 0.5 else float(high) - difference * (1 - share)
 
 
 def seen_in_training(source: CTSource, card: ModelCard) -> bool | None:
@@ -88,21 +107,33 @@ def told_of_uncertainty(error: Volume, file: str, card: ModelCard) -> dict[str, 
     }
 
 
-def figures(
-    pet: Volume, ct: Volume, source: CTSource, options: InferOptions, card: ModelCard
-) -> tuple[dict[str, Any] | None, str]:
-    """Return the figures against the real PET beside those of the baselines, or None and why there are none."""
+def told_of_series(series: SyntheticSeries, *, stored: bool) -> dict[str, Any]:
+    """Return what is told of a synthetic DICOM series."""
+    return {
+        "study_instance_uid": series.study_uid,
+        "series_instance_uid": series.uid,
+        "instances": len(series),
+        "stored": stored,
+    }
+
+
+def why_not_measured(source: CTSource, options: InferOptions) -> str:
+    """Return why a synthetic PET is not compared with the real one; empty where it is."""
     if source.pet is None:
-        return None, "there is no real PET to compare with"
-    if not options.metrics:
-        return None, "not asked for"
-    try:
-        with source.at_hand(source.pet):
-            real = read_pet(source.pet)
-        return compare_with_real(pet, ct=ct, pet=real, card=card, groups=MEASURED).as_json(), ""
-    except InputError as error:  # the synthetic PET is good without figures
-        logger.warning("no metrics for %s: %s", source.name, error)
-        return None, str(error)
+        return "there is no real PET to compare with"
+    return "" if options.metrics else "not asked for"
+
+
+def figures(placed: PlacedVolumes, real: Series, card: ModelCard, *, progress: Progress) -> dict[str, Any]:
+    """Return the figures against the real PET, whose files lie here, beside those of the baselines.
+
+    Raises:
+        InputError: The real PET cannot be read or compared.
+    """
+    pet = mask_unmeasured(read_pet(real, progress=progress))  # bound to no other name: it would stay in memory
+    aligned = placed.with_real(pet)
+    del pet
+    return compare(aligned, card, groups=MEASURED, progress=progress).as_json()
 
 
 def slab_in_words(ct: Volume, slices: slice | None) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from ct2pet_app.server.json_values import sendable
 from ct2pet_app.settings import STAGES
 from ct2pet_app.versions import MODEL_FILE, Version
 from lib.errors import CheckpointError
@@ -46,7 +47,7 @@ def describe_model(models: ModelStore, name: str) -> dict[str, Any]:
     except CheckpointError as error:
         published, unusable = None, str(error)
     served = None if published is None else published.version
-    return {
+    described = {
         "model": name,
         "served": served,
         "checksum": None if published is None else published.checksum,
@@ -55,6 +56,7 @@ def describe_model(models: ModelStore, name: str) -> dict[str, Any]:
         "size_bytes": sum(version.size_bytes for version in versions),
         "history": [asdict(line) for line in models.history(name)],
     }
+    return dict(sendable(described))  # cards come from outside, too
 
 
 def describe_version(version: Version, *, served: bool) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ct2pet_app.train import newest_run, newest_stats
+from ct2pet_app.run_folders import newest_run, run_order, stats_of_run
+from ct2pet_app.server.json_values import sendable
 from lib.learning.progress import KEY_METRIC, EpochRecord, read_history
 
 if TYPE_CHECKING:
@@ -28,20 +29,20 @@ def describe_training(models: ModelStore, name: str = "") -> dict[str, Any]:
         NotFoundError: No such model.
     """
     names = (models.known(name),) if name else models.names
-    # a run is named by the second it was begun in
     newest = {one: run.name for one in names if (run := newest_run(models.runs(one))) is not None}
     if not newest:
         return {"model": None, "run": None, "epochs": []}
-    model = max(newest, key=lambda one: newest[one])
+    model = max(newest, key=lambda one: run_order(newest[one]))
     records = read_history(models.runs(model) / newest[model])
+    epochs = [
+        {"epoch": record.epoch, "loss": record.loss, "metrics": dict(record.metrics)} for record in thinned(records)
+    ]
     return {
+        **stats_of_run(models.runs(model), newest[model]),
         "model": model,
-        **newest_stats(models.runs(model)),
         "run": newest[model],
         "key_metric": KEY_METRIC,
-        "epochs": [
-            {"epoch": record.epoch, "loss": record.loss, "metrics": dict(record.metrics)} for record in thinned(records)
-        ],
+        "epochs": sendable(epochs),  # a training that diverges has losses that are no numbers
     }
 
 

@@ -1,4 +1,4 @@
-"""The training of one model: scan, pair, prepare, train, keep, judge. Runs in the child process MONAI Label starts.
+"""The training of one model: scan, pair, prepare, train, keep, judge. Runs in a process of the task runner's.
 
 It may be killed at any line: each step finds what was finished before, and goes on from there.
 """
@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +18,29 @@ from monailabel.interfaces.tasks.train import TrainTask
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.models import ModelStore
 from ct2pet_app.publish import publish_if_fit
-from ct2pet_app.server.task_progress import tell_percent
+from ct2pet_app.run_folders import (
+    BEGUN_FILE,
+    VERDICT_FILE,
+    Begun,
+    begun_of_run,
+    make_run,
+    newest_stats,
+    recipe_of_run,
+    runs_in,
+)
+from ct2pet_app.server.task_progress import report_file, tell_percent, write_report
 from ct2pet_app.settings import AppSettings
 from ct2pet_app.train_request import TrainRequest, shown_settings
-from lib.errors import PreparedDataError, RecipeError, StudiesError, TrainingError
-from lib.learning.progress import STATS_FILE
-from lib.learning.recipe import Recipe, recipe_from_mapping
-from lib.learning.training import MODEL_FILE, RECIPE_FILE, train
+from lib.errors import PreparedDataError, StudiesError, TrainingError
+from lib.learning.recipe import Recipe
+from lib.learning.training import MODEL_FILE, train
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepare import prepare_pairs
 from lib.pairing.prepared import PreparedSet, write_text
 
 logger = logging.getLogger(__name__)
 
-BEGUN_FILE = "begun.json"  # the first file of a run: from what it starts
-VERDICT_FILE = "verdict.json"  # the last file of a run: it was trained, kept, and is served or not
+RUN = "run"  # key of a training's report: which run is its own
 
 
 class CascadeTrainTask(TrainTask):
@@ -79,6 +86,7 @@ class CascadeTrainTask(TrainTask):
         pairs = require_pairs(datastore.training_pairs(), datastore)
         prepared = self._prepare(pairs, asked.recipe, datastore)
         run, begun = self._run_folder(asked)
+        write_report(report_file(self._models.folder, request), {RUN: run.name})
         result = train(
             prepared,
             asked.recipe,
@@ -134,14 +142,13 @@ class CascadeTrainTask(TrainTask):
         runs = self._models.runs(self._name)
         starts = Begun(asked.pretrained, self._parent(asked))
         if asked.resume:
-            for run in sorted(_runs_in(runs), reverse=True):
-                begun = _begun(run)
+            for run in reversed(runs_in(runs)):
+                begun = begun_of_run(run)
                 same_start = begun == starts or (begun.pretrained == asked.pretrained and (run / MODEL_FILE).is_file())
-                if not (run / VERDICT_FILE).is_file() and same_start and _recipe_of(run) == asked.recipe:
+                if not (run / VERDICT_FILE).is_file() and same_start and recipe_of_run(run) == asked.recipe:
                     logger.info("going on with run %s", run.name)
                     return run, begun
-        run = _new_run(runs)
-        run.mkdir(parents=True)
+        run = make_run(self._models.folder, runs)
         write_text(run / BEGUN_FILE, json.dumps(asdict(starts)))
         return run, starts
 
@@ -161,14 +168,6 @@ class CascadeTrainTask(TrainTask):
         return published.version
 
 
-@dataclass(frozen=True)
-class Begun:
-    """From what a run starts: whether from what is served, and which version that was."""
-
-    pretrained: bool = True
-    parent: int | None = None
-
-
 def require_pairs(pairs: tuple[PairedSeries, ...], datastore: StudiesDatastore) -> tuple[PairedSeries, ...]:
     """Return the pairs.
 
@@ -182,49 +181,3 @@ def require_pairs(pairs: tuple[PairedSeries, ...], datastore: StudiesDatastore) 
         f"nothing to train on: {images} CT series, none with a PET of the same study and frame of reference; "
         "GET /ct2pet/series says why for each series"
     )
-
-
-def newest_stats(runs: Path) -> dict[str, Any]:
-    """Return how the newest run of a folder does, or did, and what was decided about its model; empty without runs."""
-    run = newest_run(runs)
-    if run is None:
-        return {}
-    return {**_json_of(run / STATS_FILE), "run": run.name, **_json_of(run / VERDICT_FILE)}
-
-
-def newest_run(runs: Path) -> Path | None:
-    """Return the run that was begun last, or None."""
-    return max(_runs_in(runs), default=None)
-
-
-def _runs_in(runs: Path) -> list[Path]:
-    return [run for run in runs.iterdir() if run.is_dir()] if runs.is_dir() else []
-
-
-def _new_run(runs: Path) -> Path:
-    """Return a folder that does not exist yet, later in name order than all that do."""
-    name = time.strftime("%Y%m%d-%H%M%S")
-    number = sum(run.name.startswith(name) for run in _runs_in(runs))
-    return runs / (f"{name}-{number}" if number else name)
-
-
-def _recipe_of(run: Path) -> Recipe | None:
-    try:
-        return recipe_from_mapping(json.loads((run / RECIPE_FILE).read_text()))
-    except (OSError, ValueError, RecipeError):  # killed before it was written, or of an older version: not that run
-        return None
-
-
-def _begun(run: Path) -> Begun:
-    """Return what a run starts from; fresh weights where it was killed before it wrote that down."""
-    try:
-        return Begun(**json.loads((run / BEGUN_FILE).read_text()))
-    except (OSError, ValueError, TypeError):
-        return Begun()
-
-
-def _json_of(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text()))
-    except FileNotFoundError:
-        return {}

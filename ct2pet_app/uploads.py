@@ -8,16 +8,20 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ct2pet_app.turns import Gone, never
 from lib.dicom.open_ct import read_ct_file, read_ct_series
 from lib.dicom.scan import ScannedSeries, scan_folder
-from lib.errors import CT2PETError, ImageFileError, OutputError
+from lib.errors import CT2PETError, ImageFileError, InputError, OutputError
 from lib.imaging.announced import refuse_unless_alone
 from lib.imaging.files import SUFFIXES
+from lib.imaging.geometry import Geometry
+from lib.imaging.memory_estimate import announced_shape, file_read_bytes, series_read_bytes
 from lib.imaging.volume import Volume
-from lib.types import AtHand, Series, lie_here
+from lib.types import AtHand, Progress, Series, lie_here, no_progress
 
 MOST_FILES = 20_000  # of a zip; a long dynamic study has some thousand slices
 MOST_UNPACKED_BYTES = 16 * 10**9  # of a zip: a bomb stops here
@@ -28,38 +32,69 @@ TAKEN = (*SUFFIXES, ".zip")
 
 
 @dataclass(frozen=True)
+class OpenedCT:
+    """A CT whose files lie on this machine and whose headers were read.
+
+    Attributes:
+        shape: (K, R, C).
+        read_bytes: Peak of memory while it is read.
+        read: Reads the pixels; raises InputError when they are no CT. The progress is called after every slice.
+        geometry: Of a DICOM series; None for a volume file, where it is known once it is read.
+    """
+
+    shape: tuple[int, int, int]
+    read_bytes: int
+    read: Callable[[Progress], Volume]
+    geometry: Geometry | None = None
+
+
+@dataclass(frozen=True)
 class CTSource:
     """A CT that a request names.
 
     Attributes:
         name: Series UID, or how an upload is called in messages.
         image_id: In the datastore; None for what came with the request.
-        read: Reads the pixels; raises InputError when they are no CT.
+        open: Gives the CT in a context in which its files lie here: fetched from a PACS, unpacked from a zip. Takes a
+            function that tells whether it is still wanted.
         pet: The real PET of the same study, if there is one.
         ct: The CT as a DICOM series; None for a volume file, and for an upload, whose files are gone once it is read.
         files: What is read; empty for what came with the request, which nobody asks for twice.
         warnings: What a careful user should know of the CT, as its listing says.
         at_hand: A context in which the files of series lie where `Series.files` says; read `pet` and `ct` inside it.
+        pet_shape: (K, R, C) of `pet`.
     """
 
     name: str
     image_id: str | None
-    read: Callable[[], Volume]
+    open: Callable[[Gone], AbstractContextManager[OpenedCT]]
     pet: Series | None = None
     at_hand: AtHand = lie_here
     ct: Series | None = None
     files: tuple[Path, ...] = ()
+    pet_shape: tuple[int, int, int] | None = None
     warnings: tuple[str, ...] = ()
 
+    def read(self) -> Volume:
+        """Return the pixels, without a memory budget.
 
-def source_of_series(ct: Series, pet: Series | None, *, at_hand: AtHand = lie_here) -> CTSource:
-    """Return the source of a series of the datastore."""
+        Raises:
+            InputError: They are no CT.
+        """
+        with self.open(never) as opened:
+            return opened.read(no_progress)
 
-    def read() -> Volume:
-        with at_hand(ct):
-            return read_ct_series(ct)
 
-    return CTSource(ct.uid, ct.uid, read, pet, at_hand, ct, ct.files)
+def source_of_series(ct: ScannedSeries, pet: ScannedSeries | None, *, at_hand: AtHand = lie_here) -> CTSource:
+    """Return the source of a usable series of the datastore, and of its PET."""
+
+    @contextlib.contextmanager
+    def opened(gone: Gone) -> Iterator[OpenedCT]:
+        with at_hand(ct.series, cancelled=gone):
+            yield _opened_series(ct)
+
+    real, shape = (None, None) if pet is None else (pet.series, _shape_of(pet))
+    return CTSource(ct.series.uid, ct.series.uid, opened, real, at_hand, ct.series, ct.series.files, shape)
 
 
 def source_of_file(path: Path, name: str, *, image_id: str | None = None, kept: bool = False) -> CTSource:
@@ -72,23 +107,62 @@ def source_of_file(path: Path, name: str, *, image_id: str | None = None, kept: 
         kept: Whether the file stays, so that it may be asked for again.
     """
     files = (tuple(sorted(path.rglob("*"))) if path.is_dir() else (path,)) if kept else ()
-    return CTSource(name, image_id, lambda: read_uploaded_ct(path, name), files=files)
+    return CTSource(name, image_id, lambda _: opened_upload(path, name), files=files)
+
+
+@contextlib.contextmanager
+def opened_upload(path: Path, name: str) -> Iterator[OpenedCT]:
+    """Give the CT of an uploaded file or folder; a zip is unpacked onto the disk as long as the context lasts.
+
+    Raises:
+        ImageFileError: Another kind of file, damaged, or a header that cannot be a CT's.
+        DicomError: A zip or folder whose DICOM files are no CT; the reason of each series is named.
+    """
+    if path.is_dir():
+        yield _opened_series(only_ct(path, name))
+    elif suffix_of(name) == ".zip":
+        with tempfile.TemporaryDirectory(prefix="ct2pet-") as folder:
+            unpack(path, Path(folder), name)
+            yield _opened_series(only_ct(Path(folder), name))
+    else:
+        with _named(path, name):
+            shape, read_bytes = announced_shape(path), file_read_bytes(path)
+        yield OpenedCT(shape, read_bytes, lambda _: read_ct_file(path, name=name))
 
 
 def read_uploaded_ct(path: Path, name: str) -> Volume:
     """Return the CT of an uploaded file or folder, HU; padding below -1024 becomes -1024.
 
     Raises:
-        ImageFileError: Another kind of file, damaged, or its numbers are no CT in HU.
-        DicomError: A zip or folder whose DICOM files are no CT; the reason of each series is named.
+        ImageFileError: As `opened_upload`, or its numbers are no CT in HU.
+        DicomError: As `opened_upload`.
     """
-    if path.is_dir():
-        return read_ct_series(require_only_ct(path, name))
-    if suffix_of(name) == ".zip":
-        with tempfile.TemporaryDirectory(prefix="ct2pet-") as folder:
-            unpack(path, Path(folder), name)
-            return read_ct_series(require_only_ct(Path(folder), name))
-    return read_ct_file(path, name=name)
+    with opened_upload(path, name) as opened:
+        return opened.read(no_progress)
+
+
+def _opened_series(found: ScannedSeries) -> OpenedCT:
+    shape = _shape_of(found)
+    return OpenedCT(
+        shape,
+        series_read_bytes(shape),
+        lambda progress: read_ct_series(found.series, progress=progress),
+        found.geometry,
+    )
+
+
+def _shape_of(found: ScannedSeries) -> tuple[int, int, int]:
+    assert found.geometry is not None  # of every usable series
+    return found.geometry.shape
+
+
+@contextlib.contextmanager
+def _named(path: Path, name: str) -> Iterator[None]:
+    """Let errors call an upload by the name it came with, not by the server's."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(str(error).replace(path.name, name)) from error
 
 
 def suffix_of(name: str) -> str:
@@ -162,7 +236,7 @@ def removed_if_refused(upload: Path) -> Iterator[None]:
         raise
 
 
-def require_only_ct(folder: Path, name: str) -> Series:
+def only_ct(folder: Path, name: str) -> ScannedSeries:
     """Return the CT series that lies in a folder of uploaded files; reads headers only.
 
     Raises:
@@ -171,12 +245,17 @@ def require_only_ct(folder: Path, name: str) -> Series:
     report = scan_folder(folder)
     usable = report.usable("CT")
     if len(usable) == 1:
-        return usable[0].series
+        return usable[0]
     if usable:
         listed = ", ".join(found.series.uid for found in usable)
         raise ImageFileError(f"{name}: {len(usable)} CT series ({listed}), expected one; send them one by one")
     found = "; ".join(_why_not(series) for series in report.series) or "no DICOM files at all"
     raise ImageFileError(f"{name}: no usable CT series; found {found}")
+
+
+def require_only_ct(folder: Path, name: str) -> Series:
+    """Return the CT series of `only_ct`; its errors."""
+    return only_ct(folder, name).series
 
 
 def _why_not(found: ScannedSeries) -> str:

@@ -15,6 +15,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
 import uuid
@@ -24,12 +25,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ct2pet_app.server.json_values import json_object
 from lib.errors import OutputError
 from lib.learning.checkpoint import file_checksum
 from lib.pairing.prepared import write_text
 
 logger = logging.getLogger(__name__)
 
+NUMBER = re.compile(r"[0-9]{1,7}")  # a version's folder
 MODEL_FILE = "model.safetensors"
 RECORD_FILE = "version.json"
 PUT_BY_HAND = "a file put into the models folder"
@@ -154,7 +157,8 @@ class Versions:
     def _drop_leftovers(self) -> None:
         for folder in self.folder.glob(f"{BEGUN}*"):
             with contextlib.suppress(FileNotFoundError):  # of another process, which has put it in place meanwhile
-                if folder.stat().st_mtime < time.time() - LEFT_BEHIND_S:
+                # also of a clock that was ahead: its time is never an hour ago
+                if abs(time.time() - folder.stat().st_mtime) > LEFT_BEHIND_S:
                     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -175,17 +179,30 @@ def flush_to_disk(path: Path) -> None:
 
 
 def _finished(folder: Path) -> list[Path]:
-    found = [path for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
+    found = [path for path in folder.iterdir() if NUMBER.fullmatch(path.name)] if folder.is_dir() else []
     return sorted(found, key=lambda path: int(path.name))
+
+
+def _require_types(version: Version) -> None:
+    texts: list[object] = [version.checksum, version.kept, version.origin]
+    numbers: list[object] = [version.number, version.size_bytes, *([] if version.parent is None else [version.parent])]
+    verdict: Verdict | None = version.verdict
+    if verdict is not None:
+        texts.append(verdict.verdict)
+        if not isinstance(verdict.published, bool) or not isinstance(verdict.figures, Mapping | None):
+            raise TypeError("its verdict is none")
+    if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in numbers):
+        raise TypeError("a value of another type")
 
 
 def _read(folder: Path) -> Version | None:
     try:
-        record = json.loads((folder / RECORD_FILE).read_text())
+        record = json_object((folder / RECORD_FILE).read_text())
         verdict = record.pop("verdict")
         version = Version(
             **record, checkpoint=folder / MODEL_FILE, verdict=None if verdict is None else Verdict(**verdict)
         )
+        _require_types(version)
         if version.number != int(folder.name) or not version.checkpoint.is_file():
             raise ValueError("its number is not its folder's, or its checkpoint is missing")
         return version

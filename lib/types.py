@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,13 +37,28 @@ def share_of(progress: Progress, place: int, places: int, title: str) -> Progres
     return tell
 
 
+def never_cancelled() -> bool:
+    """Return False: the work is wanted to its end."""
+    return False
+
+
 class AtHand(Protocol):
     """Gives a context in which the files of series lie where `Series.files` says: a PACS has to send them first."""
 
-    def __call__(self, *series: Series) -> AbstractContextManager[None]: ...
+    def __call__(
+        self, *series: Series, cancelled: Callable[[], bool] = never_cancelled
+    ) -> AbstractContextManager[None]:
+        """Return the context.
+
+        Args:
+            series: What is needed inside it.
+            cancelled: Whether nobody needs it any more; polled by the calling thread while it waits. Entering the
+                context then raises FetchCancelledError.
+        """
+        ...
 
 
-def lie_here(*_: Series) -> AbstractContextManager[None]:
+def lie_here(*_: Series, cancelled: Callable[[], bool] = never_cancelled) -> AbstractContextManager[None]:  # noqa: ARG001
     """Return a context that does nothing: the files of a folder are there already."""
     return nullcontext()
 

@@ -19,6 +19,7 @@ from scripts.fuzzing.campaign import FINDINGS, FINE, Campaign, run_campaign  # n
 from scripts.fuzzing.subjects import make_subjects, save_subjects  # noqa: E402
 
 SHARED = ROOT.parent / "shared"
+FORMS = ("dicom", "compressed", "volume", "json")
 LISTED = 40  # findings shown; --json gives all
 
 
@@ -28,7 +29,8 @@ def main() -> int:
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="ct2pet-fuzz-") as folder:
         work = Path(folder)
-        save_subjects(make_subjects(work, SHARED if SHARED.is_dir() else None), work)
+        subjects = make_subjects(work, SHARED if SHARED.is_dir() else None)
+        save_subjects([one for one in subjects if one.form in asked.forms], work)
         first, count = (0, asked.count) if asked.only is None else (asked.only, 1)
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console) as bar:
@@ -70,6 +72,10 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--count", type=int, default=10_000, help="mutants (default 10000, some ten minutes)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other mutants (default 0)")
+    parser.add_argument(
+        "--forms", nargs="+", choices=FORMS, default=FORMS, metavar="FORM",
+        help=f"which files are broken: {', '.join(FORMS)} (default all)",
+    )  # fmt: skip
     parser.add_argument("--only", type=int, metavar="NUMBER", help="one mutant of the seed, with what came of it")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave the mutants' files there")
     parser.add_argument("--json", action="store_true", help="table and all findings as JSON on stdout")

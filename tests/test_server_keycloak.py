@@ -23,6 +23,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from monailabel.client import MONAILabelClient
 
+from ct2pet_app.accounts.realm import MAX_AGE_S, MIN_REFETCH_INTERVAL_S
+from ct2pet_app.accounts.realm import Realm as KnownRealm
+from lib.errors import RemoteError
 from lib.sources.phantom import PhantomSettings, write_phantoms
 from tests.servers import RunningServer, running_server
 
@@ -33,25 +36,45 @@ pytestmark = [
 ]
 
 SMALL = PhantomSettings(slices=6, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
+PUBLIC = "https://login.hospital.example/realms/hospital"  # the name under which browsers know the realm
 PASSWORD = "seven geese on a lake"
 ROLES = {"una": ["monailabel-user"], "ada": ["monailabel-user", "monailabel-annotator", "monailabel-admin"]}
 
 
+CLIENT = "monailabel-app"
+
+
 class Realm:
-    """A realm's key, and the tokens it gives."""
+    """A realm's keys, and the tokens it issues."""
 
     def __init__(self) -> None:
-        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.uri = ""
+        self.keys: dict[str, rsa.RSAPrivateKey] = {}
+        self.rotate("first")
+
+    def rotate(self, key_id: str) -> None:
+        """Sign with a new key from now on; the old ones stay published."""
+        self.key_id, self.keys[key_id] = key_id, rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+    @property
+    def certs(self) -> dict[str, Any]:
+        told = {
+            name: jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key(), as_dict=True) for name, key in self.keys.items()
+        }
+        return {"keys": [{**key, "kid": name, "use": "sig", "alg": "RS256"} for name, key in told.items()]}
 
     @property
     def public_key(self) -> str:
         form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        return base64.b64encode(self.key.public_key().public_bytes(*form)).decode()
+        return base64.b64encode(self.keys[self.key_id].public_key().public_bytes(*form)).decode()
 
-    def token(self, name: str, *, algorithm: str = "RS256", **changed: Any) -> str:
-        claims = {"preferred_username": name, "exp": int(time.time()) + 300, "aud": "account"}
-        claims |= {"realm_access": {"roles": ROLES.get(name, [])}, **changed}
-        return jwt.encode({key: value for key, value in claims.items() if value}, self.key, algorithm=algorithm)
+    def token(self, name: str, *, algorithm: str = "RS256", key_id: str = "", **changed: Any) -> str:
+        """Return an access token as Keycloak issues it to the client; a claim that is None is left out."""
+        key_id, now = key_id or self.key_id, int(time.time())
+        claims = {"preferred_username": name, "exp": now + 300, "iat": now, "iss": self.uri, "typ": "Bearer"}
+        claims |= {"aud": "account", "azp": CLIENT, "realm_access": {"roles": ROLES.get(name, [])}, **changed}
+        kept = {claim: value for claim, value in claims.items() if value is not None}
+        return jwt.encode(kept, self.keys[key_id], algorithm=algorithm, headers={"kid": key_id})
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +87,15 @@ def realm_url(realm: Realm) -> Iterator[str]:
     class Answers(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path.endswith("openid-configuration"):
-                self.answer(200, {"token_endpoint": f"{url}/token"})
+                self.answer(200, {"token_endpoint": f"{url}/token", "issuer": PUBLIC})
+            elif self.path.endswith("/protocol/openid-connect/certs"):
+                self.answer(200, realm.certs)
             else:
-                self.answer(200, {"public_key": realm.public_key})
+                self.answer(404, {})
 
         def do_POST(self) -> None:
             form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-            if form["password"] != [PASSWORD] or form["client_id"] != ["monailabel-app"]:
+            if form["password"] != [PASSWORD] or form["client_id"] != [CLIENT]:
                 self.answer(401, {"error": "invalid_grant"})
             else:
                 self.answer(200, {"access_token": realm.token(form["username"][0]), "token_type": "Bearer"})
@@ -85,7 +110,7 @@ def realm_url(realm: Realm) -> Iterator[str]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as http:
-        url = f"http://127.0.0.1:{http.server_port}/realms/hospital"
+        realm.uri = url = f"http://127.0.0.1:{http.server_port}/realms/hospital"
         threading.Thread(target=http.serve_forever, daemon=True).start()
         yield url
         http.shutdown()
@@ -149,22 +174,101 @@ def hmac_with_the_public_key(realm: Realm) -> str:
     """A token by the public key as if it were a secret: libraries that believe a token's own header take it."""
 
     pem = f"-----BEGIN PUBLIC KEY-----\n{realm.public_key}\n-----END PUBLIC KEY-----".encode()
-    parts = ({"alg": "HS256", "typ": "JWT"}, {"exp": int(time.time()) + 300, "realm_access": {"roles": ROLES["ada"]}})
+    claims = jwt.decode(realm.token("ada"), options={"verify_signature": False})
+    parts = ({"alg": "HS256", "typ": "JWT", "kid": realm.key_id}, claims)
     text = ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts)
     signature = hmac.digest(pem, text.encode(), hashlib.sha256)
     return f"{text}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
 
 
+def of_another_realm(realm: Realm) -> str:
+    other = Realm()
+    other.uri = realm.uri
+    return other.token("ada")
+
+
+NOW = int(time.time())
 FORGED = {
     "expired": lambda realm: realm.token("ada", exp=int(time.time()) - 10),
     "for ever": lambda realm: realm.token("ada", exp=None),
-    "of another realm": lambda realm: Realm().token("ada"),
-    "unsigned": lambda realm: jwt.encode({"exp": int(time.time()) + 300}, None, algorithm="none"),
+    "not yet valid": lambda realm: realm.token("ada", nbf=NOW + 3600),
+    "of tomorrow": lambda realm: realm.token("ada", iat=NOW + 86400, exp=NOW + 2 * 86400),
+    "without a date": lambda realm: realm.token("ada", iat=None),
+    "signed by another realm": of_another_realm,
+    "of another issuer": lambda realm: realm.token("ada", iss=realm.uri.replace("hospital", "guests")),
+    "of an issuer that begins alike": lambda realm: realm.token("ada", iss=f"{realm.uri}2"),
+    "without an issuer": lambda realm: realm.token("ada", iss=None),
+    "for another client": lambda realm: realm.token("ada", azp="portal"),
+    "for another audience": lambda realm: realm.token("ada", azp=None, aud=["account", "portal"]),
+    "for nobody": lambda realm: realm.token("ada", azp=None, aud=None),
+    "an ID token": lambda realm: realm.token("ada", typ="ID", aud=CLIENT),
+    "a refresh token": lambda realm: realm.token("ada", typ="Refresh"),
+    "an offline token": lambda realm: realm.token("ada", typ="Offline"),
+    "of no type": lambda realm: realm.token("ada", typ=None),
+    "of an unknown key": lambda realm: jwt.encode({}, realm.keys["first"], "RS256", headers={"kid": "other"}),
+    "without a key id": lambda realm: jwt.encode(
+        jwt.decode(realm.token("ada"), options={"verify_signature": False}), realm.keys["first"], "RS256"
+    ),
+    "unsigned": lambda realm: jwt.encode({"exp": NOW + 300}, None, algorithm="none", headers={"kid": "first"}),
     "signed with the public key": hmac_with_the_public_key,
     "garbage": lambda realm: "garbage",
+    "dots": lambda realm: "..",
+    "not ASCII": lambda realm: "é.é.é",
+    "huge": lambda realm: realm.token("ada", padding="x" * 20_000),
 }
 
 
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
-def test_a_token_that_the_realm_did_not_give_opens_nothing(server: RunningServer, realm: Realm, forge: Any) -> None:
-    assert status(server, "GET", "/info/", forge(realm)) == 401
+def test_a_token_that_the_realm_did_not_issue_for_this_server_opens_nothing(
+    server: RunningServer, realm: Realm, forge: Any
+) -> None:
+    answer = server.ask("GET", "/info/", headers={"Authorization": f"Bearer {forge(realm)}".encode()})
+    assert (answer.status_code, answer.json()["detail"]) == (401, "Could not validate credentials")
+
+
+@pytest.mark.parametrize(
+    "changed", [{"iss": PUBLIC}, {"azp": "viewer", "aud": ["account", CLIENT]}, {"azp": None, "aud": CLIENT}]
+)
+def test_the_public_name_of_the_realm_and_an_audience_that_is_this_server_are_right(
+    server: RunningServer, realm: Realm, changed: dict[str, Any]
+) -> None:
+    assert status(server, "GET", "/info/", realm.token("una", **changed)) == 200
+
+
+def test_a_body_is_not_read_before_the_role_is_known(server: RunningServer, realm: Realm) -> None:
+    upload = {"headers": {"Content-Type": "multipart/form-data; boundary=x"}, "data": b"x" * 10_000_000}
+    for token, expected in (("", 401), (realm.token("una"), 403)):
+        answer = replace(server, token=token).ask("PUT", "/model/unet", **upload)
+        assert (answer.status_code, answer.headers["Connection"]) == (expected, "close")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_a_new_key_is_found_and_unknown_keys_do_not_burden_keycloak(realm: Realm, realm_url: str) -> None:
+    clock = Clock()
+    known = KnownRealm(realm_url, timeout_s=10, clock=clock)
+    assert known.key("first") is not None and known.key("second") is None
+    realm.rotate("second")
+    assert known.key("second") is None  # asked a moment ago
+    clock.now_s += MIN_REFETCH_INTERVAL_S
+    assert known.key("second") is not None and known.key("first") is not None
+    del realm.keys["first"]
+    clock.now_s += MAX_AGE_S + 1
+    assert known.key("second") is not None and known.key("first") is None
+
+
+def test_keycloak_that_does_not_answer_is_named_and_known_keys_stay(realm: Realm, realm_url: str) -> None:
+    with pytest.raises(RemoteError, match="MONAI_LABEL_AUTH_REALM_URI"):
+        KnownRealm("http://127.0.0.1:1/realms/none", timeout_s=1).key("first")
+    clock = Clock()
+    known = KnownRealm(realm_url, timeout_s=10, clock=clock)
+    assert known.key(realm.key_id) is not None
+    known._uri = "http://127.0.0.1:1/realms/none"
+    clock.now_s += MAX_AGE_S + 1
+    assert known.key(realm.key_id) is not None

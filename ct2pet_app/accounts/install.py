@@ -15,12 +15,13 @@ from ct2pet_app.accounts.attempts import Attempts
 from ct2pet_app.accounts.book import AccountBook
 from ct2pet_app.accounts.exposure import listening, refuse_secrets_among_patients, warning
 from ct2pet_app.accounts.guard import AccountsGuard, user_asking
-from ct2pet_app.accounts.keycloak import keycloak_routes, keycloak_user
+from ct2pet_app.accounts.keycloak import keycloak_authentication, keycloak_routes, keycloak_user
 from ct2pet_app.accounts.roles import enforce_roles
 from ct2pet_app.accounts.tokens import Tokens, signing_key
 from ct2pet_app.errors import SettingsError
 from ct2pet_app.routes.auth import auth_routes
 from ct2pet_app.server import monai_label
+from ct2pet_app.server.guarded_route import set_authentication
 from ct2pet_app.settings import AppSettings
 from lib.accounts import remove_leftovers
 from lib.errors import OutputError
@@ -52,6 +53,7 @@ def install_accounts(application: FastAPI, settings: AppSettings, *, studies: st
     elif keycloak:
         monai_label.put_first(application, keycloak_routes())
         application.dependency_overrides[get_current_user] = keycloak_user
+        set_authentication(application, keycloak_authentication)
     told = warning(where, accounts=keycloak or settings.users is not None)
     if told:
         sys.stderr.write(f"\nct2pet: {told}\n\n")
@@ -70,6 +72,7 @@ def _install_users_file(application: FastAPI, settings: AppSettings, users: Path
         raise OutputError(f"{key_file}, with which tokens are signed, cannot be kept ({error.strerror})") from error
     monai_label.put_first(application, auth_routes(book, tokens, Attempts()))
     application.dependency_overrides[get_current_user] = user_asking
+    set_authentication(application, user_asking)
     enforce_roles()
     layers = application.user_middleware
     layers[:] = [layer for layer in layers if getattr(layer.cls, "__name__", "") != AccountsGuard.__name__]

@@ -56,7 +56,9 @@ class Tokens:
             TokenError: Not ours, expired, or its account or password is no more.
         """
         text, _, signature = token.rpartition(".")
-        if len(token) > LONGEST_TOKEN or not hmac.compare_digest(self._sign(text).encode(), signature.encode()):
+        if len(token) > LONGEST_TOKEN or not hmac.compare_digest(
+            self._sign(text).encode(), signature.encode("utf-8", "replace")
+        ):
             raise TokenError("this token is not of this server")
         payload = json.loads(_decode(text.partition(".")[2]))  # signed by us: well formed
         if payload["until"] <= self._clock():

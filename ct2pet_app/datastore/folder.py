@@ -15,6 +15,7 @@ from lib.dicom.folder import UNFINISHED
 from lib.dicom.synthetic import SyntheticSeries
 from lib.dicom.write import write_series
 from lib.errors import InputError, OutputError
+from lib.memory import MemoryBudget
 from lib.pairing.split import Split
 from lib.unfinished import remove_abandoned, unfinished_folder
 
@@ -25,9 +26,11 @@ KEPT = "uploaded-pairs"  # in the studies folder: one folder an upload in it, wi
 class FolderDatastore(StudiesDatastore):
     """The datastore of ``--studies FOLDER``; scans at the first question, and again as the folder changes."""
 
-    def __init__(self, studies: Path, writable: Path, *, split: Split = Split()) -> None:
+    def __init__(
+        self, studies: Path, writable: Path, *, split: Split = Split(), budget: MemoryBudget | None = None
+    ) -> None:
         folder = StudiesFolder(studies, index=writable / "index.sqlite", own_folders=(STORED, KEPT))
-        super().__init__(folder, writable, split=split)
+        super().__init__(folder, writable, split=split, budget=budget)
         self._root = studies
 
     def store_series(self, series: SyntheticSeries) -> None:

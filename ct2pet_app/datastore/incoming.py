@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ct2pet_app.datastore.listing import Listing, Studies, instances_in
-from ct2pet_app.errors import RequestError
+from ct2pet_app.errors import ClientGoneError, RequestError
+from ct2pet_app.turns import Gone, never, until_gone
 from ct2pet_app.uploads import unpack
 from lib.dicom.open_ct import read_ct_series
 from lib.dicom.scan import ScannedSeries, ScanReport, scan_folder
 from lib.errors import PairingError
+from lib.imaging.memory_estimate import series_read_bytes
+from lib.memory import MemoryBudget
 from lib.pairing.pairs import PairedSeries, pair_series
-from lib.pairing.plausible import PairCheck, check_pair
+from lib.pairing.plausible import PairCheck, check_bytes, check_pair
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,19 +114,28 @@ def incoming_pair(uploaded: ScanReport, listing: Listing, studies: Studies) -> I
     return Incoming(paired, tuple(here), new, left_out)
 
 
-def check_incoming(incoming: Incoming, studies: Studies) -> PairCheck:
+def check_incoming(incoming: Incoming, studies: Studies, *, budget: MemoryBudget, gone: Gone = never) -> PairCheck:
     """Return the check of a pair of which something is new; every uploaded pixel is read.
 
     Raises:
         DicomError: A file is damaged.
         ImageFileError: The CT's numbers cannot be HU.
+        MemoryLimitError: The pair is larger than the memory budget.
+        OperationCancelledError: The client has disconnected.
         RemoteError: The PACS cannot be asked for what is there.
     """
-    pair = incoming.paired.pair
-    with studies.at_hand(*(found.series for found in incoming.here)):
+    paired = incoming.paired
+    assert paired.ct.geometry is not None  # of every usable series
+    needed = max(series_read_bytes(paired.ct.geometry.shape), check_bytes(paired))
+    with (
+        studies.at_hand(*(found.series for found in incoming.here), cancelled=gone),
+        budget.reserve(needed, f"checking a pair of {paired.ct.series.slice_count} CT slices", cancelled=gone),
+    ):
         if incoming.new:
-            read_ct_series(pair.ct)  # the check reads some slices of it
-        return check_pair(incoming.paired)
+            read_ct_series(paired.pair.ct, progress=until_gone(gone))  # the check reads some slices of it
+        if gone():
+            raise ClientGoneError("the client has disconnected")
+        return check_pair(paired)
 
 
 def _missing(found: ScannedSeries, known: ScannedSeries | None, studies: Studies) -> tuple[Path, ...]:

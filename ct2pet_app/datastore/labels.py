@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -11,6 +12,7 @@ from ct2pet_app.datastore.infos import label_info, pet_info
 from ct2pet_app.datastore.shelf import FINAL, Kept, Shelf
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.server.json_values import sendable
+from ct2pet_app.turns import Gone, never
 from ct2pet_app.uploads import removed_if_refused
 from lib.dicom.read import read_pet
 from lib.imaging.files import SUFFIXES
@@ -31,9 +33,9 @@ class Labels:
     def path_of(self, label_id: str, tag: str) -> Path:
         """Return where a label's file lies now; `open` where its content matters. Raises NotFoundError."""
         paired = self._pair_of(label_id, tag)
-        return self._label(label_id, tag).path if paired is None else self._volumes.path_of(paired.pair.pet, read_pet)
+        return self._label(label_id, tag).path if paired is None else self._volumes.path_of(paired.pet, read_pet)
 
-    def open(self, label_id: str, tag: str) -> BinaryIO:
+    def open(self, label_id: str, tag: str, *, gone: Gone = never) -> BinaryIO:
         """Return the open file of a label; what is saved or removed meanwhile changes nothing of it.
 
         Raises:
@@ -41,7 +43,7 @@ class Labels:
         """
         paired = self._pair_of(label_id, tag)
         if paired is not None:
-            return self._volumes.open(paired.pair.pet, read_pet)
+            return self._volumes.open(paired.pet, read_pet, gone=gone)
         opened = self._shelf.open_file(label_id, tag)
         if opened is None:
             raise _no_label(label_id, tag)
@@ -148,3 +150,8 @@ class Labels:
 
 def _no_label(label_id: str, tag: str) -> NotFoundError:
     return NotFoundError(f"no label {label_id[:80]!r} with tag {tag[:80]!r}; GET /datastore/?output=all lists them")
+
+
+def count_tags(shelf: Shelf, *, pairs: int) -> dict[str, int]:
+    """Return how many labels there are under each tag."""
+    return {FINAL: pairs, **Counter(kept.tag for kept in shelf.labels())}

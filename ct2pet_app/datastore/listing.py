@@ -7,7 +7,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from lib.dicom.index import HeaderIndex
 from lib.dicom.read_header import read_header
 from lib.dicom.scan import ScannedSeries, ScanReport, scan_folder
 from lib.pairing.pairs import PairedSeries, pair_series
-from lib.types import Series
+from lib.types import Series, never_cancelled
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class Listing:
         by_pet: CT UID by PET UID, of the pairs.
         why_unpaired: Why a series has no partner, by UID.
         is_whole: Whether all was looked at; a large PACS is shown while it still is.
+        incomplete: Why not all is listed; empty where nothing is known to be missing.
     """
 
     report: ScanReport
@@ -45,6 +46,7 @@ class Listing:
     by_pet: Mapping[str, str]
     why_unpaired: Mapping[str, str]
     is_whole: bool = True
+    incomplete: str = ""
 
 
 class Studies(Protocol):
@@ -64,12 +66,16 @@ class Studies(Protocol):
         """Return the listing, at most a minute old."""
         ...
 
+    def known(self) -> Listing:
+        """Return the listing; where none can be had soon, an empty one that says so in `incomplete`."""
+        ...
+
     def look_again(self) -> Listing:
         """Return a listing made now."""
         ...
 
-    def at_hand(self, *series: Series) -> AbstractContextManager[None]:
-        """Return a context in which the files of these series lie where `Series.files` says."""
+    def at_hand(self, *series: Series, cancelled: Callable[[], bool] = never_cancelled) -> AbstractContextManager[None]:
+        """Return a context in which the files of these series lie where `Series.files` says; see `lib.types.AtHand`."""
         ...
 
     def instances(self, series: Series) -> tuple[str, ...]:
@@ -122,13 +128,17 @@ class StudiesFolder:
         finally:
             self._scanning.release()
 
+    def known(self) -> Listing:
+        """Return the listing; see `listing`."""
+        return self.listing()
+
     def look_again(self) -> Listing:
         """Return the listing of a scan made now."""
         with self._scanning:
             self._listing = self._scan()
             return self._listing
 
-    def at_hand(self, *series: Series) -> AbstractContextManager[None]:
+    def at_hand(self, *series: Series, cancelled: Callable[[], bool] = never_cancelled) -> AbstractContextManager[None]:
         """Return a context that does nothing: the files are in the folder."""
         return nullcontext()
 

@@ -15,15 +15,17 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ct2pet_app.datastore.listing import Listing, Studies
-from lib.errors import CT2PETError, DicomError, RemoteError, StudiesError
+from ct2pet_app.datastore.pair_counts import PairCounts
+from lib.errors import CT2PETError, DicomError, MemoryLimitError, RemoteError, StudiesError, UndecodableError
 from lib.learning.card import patient_digest
+from lib.memory import MemoryBudget
 from lib.pairing.check_memory import Checked, CheckMemory
 from lib.pairing.pairs import PairedSeries
-from lib.pairing.plausible import PairCheck, check_pair
+from lib.pairing.plausible import PairCheck, check_bytes, check_pair
 from lib.pairing.same_files import are_same, mark_of_files
 from lib.pairing.split import Side, Split
 from lib.pairing.split_file import Assignments, assign_new, read_split_file
@@ -32,21 +34,8 @@ logger = logging.getLogger(__name__)
 
 SPLIT_FILE, CHECKS_FILE = "split.csv", "checks.sqlite"
 LOOK_EVERY_S = 30.0  # where nobody asks anything that would show new pairs earlier
+CHECKING = "checking a pair of CT and PET"
 Key = tuple[str, str]  # UIDs of CT and PET
-
-
-@dataclass(frozen=True)
-class PairCounts:
-    """How many pairs there are of each kind; how many are on each side is None where the split file is damaged."""
-
-    total: int
-    plausible: int
-    implausible: int
-    unchecked: int
-    train: int | None
-    validation: int | None
-    test: int | None
-    trouble: str = ""
 
 
 class PairBook:
@@ -57,11 +46,19 @@ class PairBook:
         folder: Where the two files lie.
         split: Whose hash decides about a new patient.
         trained_on: Gives the hashes (`patient_digest`) of the patients that models were trained on, who stay there.
+        budget: Of the memory that checks take.
     """
 
     def __init__(
-        self, studies: Studies, folder: Path, *, split: Split, trained_on: Callable[[], Collection[str]] = tuple
+        self,
+        studies: Studies,
+        folder: Path,
+        *,
+        split: Split,
+        trained_on: Callable[[], Collection[str]] = tuple,
+        budget: MemoryBudget | None = None,
     ) -> None:
+        self._budget = budget or MemoryBudget(None)
         self.split_file = folder / SPLIT_FILE
         self.adding = threading.Lock()  # held while an upload is kept, so that the same one twice at once is kept once
         self._studies = studies
@@ -139,12 +136,17 @@ class PairBook:
         found = self._known(paired)
         if found is not None:
             return found
-        pair = paired.pair
+        pair, files = paired.pair, ""
         try:
-            with self._studies.at_hand(pair.ct, pair.pet):
+            # what the PACS has to send is waited for before memory is reserved
+            at_hand = self._studies.at_hand(pair.ct, pair.pet, cancelled=self._closed.is_set)
+            with at_hand, self._budget.reserve(check_bytes(paired), CHECKING, cancelled=self._closed.is_set):
                 # before and not after: files that change meanwhile are checked again
-                files, check = mark_of_files((*pair.ct.files, *pair.pet.files)), check_pair(paired)
-        except DicomError as error:  # a PACS no longer has it, or sends something else
+                files = mark_of_files((*pair.ct.files, *pair.pet.files))
+                check = check_pair(paired)
+        except UndecodableError as error:  # these files fail again at every start
+            return self.remember(paired, Checked(PairCheck(False, (str(error),)), files))
+        except (DicomError, MemoryLimitError) as error:  # a PACS no longer has it, or sends something else; too large
             return Checked(PairCheck(False, (str(error),)), "")
         return self.remember(paired, Checked(check, files))
 

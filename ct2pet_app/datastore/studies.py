@@ -6,9 +6,10 @@ of a request is looked up in a listing; none becomes a path.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from monailabel.interfaces.datastore import Datastore
 from ct2pet_app.datastore.converted import ConvertedVolumes
 from ct2pet_app.datastore.describe import describe_series, why_no_image
 from ct2pet_app.datastore.infos import all_infos, ct_info, upload_info
-from ct2pet_app.datastore.labels import Labels
+from ct2pet_app.datastore.labels import Labels, count_tags
 from ct2pet_app.datastore.listing import Listing, Studies
 from ct2pet_app.datastore.pairs import PairBook
 from ct2pet_app.datastore.shelf import FINAL as FINAL
@@ -27,9 +28,11 @@ from ct2pet_app.datastore.shelf import Kept, Shelf
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.server.json_values import sendable
 from ct2pet_app.trained_on import TrainedOn
+from ct2pet_app.turns import Gone, never, until_gone
 from ct2pet_app.uploads import (
     CTSource,
-    read_uploaded_ct,
+    OpenedCT,
+    opened_upload,
     removed_if_refused,
     source_of_file,
     source_of_series,
@@ -37,23 +40,24 @@ from ct2pet_app.uploads import (
 )
 from lib.dicom.read import read_ct
 from lib.dicom.synthetic import SyntheticSeries
-from lib.errors import CT2PETError, PairingError
-from lib.imaging.volume import Volume
+from lib.errors import PairingError
+from lib.memory import MemoryBudget
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.split import Split
 from lib.types import Series
-
-MAX_ATTEMPTS = 5  # to read an upload that is being replaced
 
 
 class StudiesDatastore(Datastore):
     """What a folder and a PACS of studies have in common; nothing is looked at before the first question."""
 
-    def __init__(self, studies: Studies, writable: Path, *, split: Split = Split()) -> None:
+    def __init__(
+        self, studies: Studies, writable: Path, *, split: Split = Split(), budget: MemoryBudget | None = None
+    ) -> None:
         self.studies = studies
-        self.pairs = PairBook(studies, writable, split=split, trained_on=TrainedOn(writable))
+        self.budget = budget or MemoryBudget(None)
+        self.pairs = PairBook(studies, writable, split=split, trained_on=TrainedOn(writable), budget=self.budget)
         self._shelf = Shelf(writable / "shelf")
-        self._volumes = ConvertedVolumes(writable / "converted", at_hand=self.at_hand)
+        self._volumes = ConvertedVolumes(writable / "converted", at_hand=self.at_hand, budget=self.budget)
         self.labels = Labels(self, self._shelf, self._volumes)
 
     # -- what the app asks ---------------------------------------------------------------------------------------------
@@ -74,12 +78,12 @@ class StudiesDatastore(Datastore):
         found = listing.images.get(image_id)
         if found is not None:
             paired = listing.pairs.get(image_id)
-            source = source_of_series(found.series, None if paired is None else paired.pair.pet, at_hand=self.at_hand)
+            source = source_of_series(found, None if paired is None else paired.pet, at_hand=self.at_hand)
             return replace(source, warnings=found.warnings)
         upload = self._upload(image_id)
         name = f"{image_id}{suffix_of(upload.path.name)}"
         source = source_of_file(upload.path, name, image_id=image_id, kept=True)
-        return replace(source, read=partial(self._read_upload, image_id))
+        return replace(source, open=partial(self._opened_upload, image_id))
 
     def describe_series(self) -> list[dict[str, Any]]:
         """Return every series found, usable or not, and why not."""
@@ -116,9 +120,9 @@ class StudiesDatastore(Datastore):
         """Look for new pairs no more."""
         self.pairs.close()
 
-    def at_hand(self, *series: Series) -> AbstractContextManager[None]:
-        """Return a context in which the files of these series lie where `Series.files` says."""
-        return self.studies.at_hand(*series)
+    def at_hand(self, *series: Series, cancelled: Gone = never) -> AbstractContextManager[None]:
+        """Return a context in which the files of these series lie where `Series.files` says; see `lib.types.AtHand`."""
+        return self.studies.at_hand(*series, cancelled=cancelled)
 
     def store_series(self, series: SyntheticSeries) -> None:
         """Put a synthetic PET series where its CT's study is; the same one again changes nothing.
@@ -150,14 +154,13 @@ class StudiesDatastore(Datastore):
     def get_image_uri(self, image_id: str) -> str:
         found = self.listing().images.get(image_id)
         if found is not None:
-            return str(self._volumes.path_of(found.series, read_ct))
+            return str(self._volumes.path_of(found, read_ct))
         return str(self._upload(image_id).path)
 
-    def get_image(self, image_id: str, params: Any = None) -> io.BytesIO:
-        with self.open_image(image_id) as file:
-            return io.BytesIO(file.read())
+    def get_image(self, image_id: str, params: Any = None) -> BinaryIO:
+        return self.open_image(image_id)
 
-    def open_image(self, image_id: str) -> BinaryIO:
+    def open_image(self, image_id: str, *, gone: Gone = never) -> BinaryIO:
         """Return the open file of an image; what is saved or removed meanwhile changes nothing of it.
 
         Raises:
@@ -165,7 +168,7 @@ class StudiesDatastore(Datastore):
         """
         found = self.listing().images.get(image_id)
         if found is not None:
-            return self._volumes.open(found.series, read_ct)
+            return self._volumes.open(found, read_ct, gone=gone)
         opened = self._shelf.open_file(image_id)
         if opened is None:
             raise NotFoundError(why_no_image(image_id, self.listing()))
@@ -187,14 +190,17 @@ class StudiesDatastore(Datastore):
         self.get_image_info(image_id)
         self._shelf.add_record(image_id, sendable(record))
 
-    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any], *, gone: Gone = never) -> str:
         path = Path(image_filename)
         if image_id in self.listing().images:
             raise RequestError(f"image {image_id!r} is a series of {self.studies.what}; give the upload another name")
         with removed_if_refused(path):
             suffix = suffix_of(path.name)
-            ct = read_uploaded_ct(path, f"{image_id}{suffix}")
-            measured = {"slices": ct.geometry.shape[0], "spacing_mm": list(ct.geometry.spacing_mm)}
+            with opened_upload(path, f"{image_id}{suffix}") as opened:
+                what = f"reading {opened.shape[0]} slices"
+                with self.budget.reserve(opened.read_bytes, what, cancelled=gone):
+                    geometry = opened.read(until_gone(gone)).geometry
+            measured = {"slices": geometry.shape[0], "spacing_mm": list(geometry.spacing_mm)}
             self._shelf.keep_upload(image_id, path, suffix, image_info, record=measured)
         return image_id
 
@@ -214,13 +220,12 @@ class StudiesDatastore(Datastore):
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         return str(self.labels.path_of(label_id, label_tag))
 
-    def get_label(self, label_id: str, label_tag: str, params: Any = None) -> io.BytesIO:
-        with self.open_label(label_id, label_tag) as file:
-            return io.BytesIO(file.read())
+    def get_label(self, label_id: str, label_tag: str, params: Any = None) -> BinaryIO:
+        return self.open_label(label_id, label_tag)
 
-    def open_label(self, label_id: str, label_tag: str) -> BinaryIO:
+    def open_label(self, label_id: str, label_tag: str, *, gone: Gone = never) -> BinaryIO:
         """Return the open file of a label, as `open_image`; NotFoundError where there is none."""
-        return self.labels.open(label_id, label_tag)
+        return self.labels.open(label_id, label_tag, gone=gone)
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         return self.labels.info(label_id, label_tag)
@@ -249,12 +254,12 @@ class StudiesDatastore(Datastore):
         return [{"image": uid, "label": paired.pair.pet.uid} for uid, paired in self.listing().pairs.items()]
 
     def status(self) -> dict[str, Any]:
-        pairs = tuple(self.listing().pairs.values())
+        listing = self.studies.known()
+        pairs = tuple(listing.pairs.values())
         counts = {name: count for name, count in asdict(self.pairs.counts(pairs)).items() if count != ""}
-        tags = {FINAL: len(pairs)}
-        for kept in self._shelf.labels():
-            tags[kept.tag] = tags.get(kept.tag, 0) + 1
-        return {"total": len(self.list_images()), "completed": tags[FINAL], "label_tags": tags, "pairs": counts}
+        total, tags = len({*listing.images, *self._shelf.uploads()}), count_tags(self._shelf, pairs=len(pairs))
+        told = {"total": total, "completed": len(pairs), "label_tags": tags, "pairs": counts}
+        return {**told, "incomplete": listing.incomplete} if listing.incomplete else told
 
     def json(self) -> dict[str, Any]:
         objects = all_infos(self.listing(), self._shelf)
@@ -266,16 +271,20 @@ class StudiesDatastore(Datastore):
     def get_dataset_archive(self, limit_cases: int | None) -> str:
         raise RequestError(f"this server does not pack its studies; copy them from {self.studies.what}")
 
-    def _read_upload(self, image_id: str) -> Volume:
-        """Return the volume of an upload as it is now; one that is replaced while it is opened is read again."""
-        for _ in range(MAX_ATTEMPTS):
-            upload = self._upload(image_id)
-            try:
-                return read_uploaded_ct(upload.path, f"{image_id}{suffix_of(upload.path.name)}")
-            except (CT2PETError, OSError):
-                if upload.path.exists():
-                    raise
-        raise NotFoundError(f"image {image_id!r} is replaced again and again; ask again")
+    @contextmanager
+    def _opened_upload(self, image_id: str, _: Gone) -> Iterator[OpenedCT]:
+        """Give an upload as it is now; what replaces it meanwhile changes nothing of it."""
+        with tempfile.TemporaryDirectory(prefix="image-") as folder:
+            opened = self._shelf.open_file(image_id)
+            if opened is None:
+                raise NotFoundError(why_no_image(image_id, self.listing()))
+            kept, file = opened
+            name = f"{image_id}{suffix_of(kept.path.name)}"
+            path = Path(folder) / f"image{suffix_of(name)}"
+            with file, path.open("wb") as copy:
+                shutil.copyfileobj(file, copy)
+            with opened_upload(path, name) as ct:
+                yield ct
 
     def _tagged(self, tag: str) -> set[str]:
         if tag == FINAL:

@@ -17,6 +17,7 @@ from ct2pet_app.accounts.attempts import Attempts, TooManyAttemptsError
 from ct2pet_app.accounts.book import AccountBook
 from ct2pet_app.accounts.guard import nobody_may_ask, user_asking
 from ct2pet_app.accounts.tokens import Tokens
+from ct2pet_app.server.guarded_route import GuardedRoute
 from lib.accounts import password_fits
 from lib.errors import AccountsError
 
@@ -25,13 +26,31 @@ logger = logging.getLogger(__name__)
 LONGEST_FORM_BYTES = 16 * 1024
 CHECKED_AT_ONCE = 2  # each takes a core for a quarter of a second, and 32 MiB
 MOST_WAITING = 50
+LOGIN_FORM = {  # for the description of the API: the form is read by hand, with limits of its own
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {
+                    "type": "object",
+                    "required": ["username", "password"],
+                    "properties": {
+                        "grant_type": {"type": "string", "enum": ["password"]},
+                        "username": {"type": "string", "minLength": 1},
+                        "password": {"type": "string", "minLength": 1},
+                    },
+                }
+            }
+        },
+    }
+}
 
 
 def auth_routes(book: AccountBook, tokens: Tokens, attempts: Attempts) -> APIRouter:
     """Return the addresses that log in."""
-    router = APIRouter(prefix="/auth", tags=["Auth"])
+    router = APIRouter(route_class=GuardedRoute, prefix="/auth", tags=["Auth"])
     router.add_api_route("/", _enabled, methods=["GET"])
-    router.add_api_route("/token", _Login(book, tokens, attempts).token, methods=["POST"])
+    router.add_api_route("/token", _Login(book, tokens, attempts).token, methods=["POST"], openapi_extra=LOGIN_FORM)
     router.add_api_route("/token/valid", _valid, methods=["GET"])
     return router
 

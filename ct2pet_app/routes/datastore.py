@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from fastapi import APIRouter, Form, UploadFile
+from fastapi import APIRouter, Form, Request, UploadFile
 from monailabel.endpoints.user.auth import User
 from monailabel.utils.others.generic import get_mime_type
 
@@ -18,9 +18,12 @@ from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.routes.received import DEFAULT_NAME as DEFAULT_NAME
 from ct2pet_app.routes.received import json_object as json_object
 from ct2pet_app.routes.received import received as received
+from ct2pet_app.routes.responses import file_response
 from ct2pet_app.routes.roles import ANNOTATOR, USER
 from ct2pet_app.routes.sessions import session_routes
 from ct2pet_app.server.file_response import OpenFileResponse
+from ct2pet_app.server.guarded_route import GuardedRoute
+from ct2pet_app.turns import Gone
 from ct2pet_app.uploads import suffix_of
 
 if TYPE_CHECKING:
@@ -31,50 +34,68 @@ CHECKSUMS = ("SHA256", "SHA512", "MD5")
 
 def datastore_routes(app: CT2PETApp) -> APIRouter:
     """Return the addresses under which files are uploaded, and notes and sessions made."""
-    router = APIRouter()
-    hidden: dict[str, Any] = {"include_in_schema": False}
-    by_annotator: dict[str, Any] = {"methods": ["PUT"], **hidden}
-    by_user: dict[str, Any] = {"dependencies": [USER], **hidden}
-    for path in ("/datastore/", "/datastore/image"):
-        router.add_api_route(path, _add_image(app), **by_annotator)
+    router = APIRouter(route_class=GuardedRoute)
+    by_annotator: dict[str, Any] = {"methods": ["PUT"], "tags": ["Datastore"]}
+    by_user: dict[str, Any] = {"dependencies": [USER], "tags": ["Datastore"]}
+    router.add_api_route("/datastore/image", _add_image(app), **by_annotator)
+    router.add_api_route("/datastore/", _add_image(app), deprecated=True, **by_annotator)
     router.add_api_route("/datastore/label", _save_label(app), **by_annotator)
     router.add_api_route("/datastore/image/info", _note_image(app), **by_annotator)
     router.add_api_route("/datastore/label/info", _note_label(app), **by_annotator)
-    router.add_api_route("/datastore/updatelabelinfo", _note_label(app), **by_annotator)
-    router.add_api_route("/datastore/image", _image(app), methods=["GET"], **by_user)
+    router.add_api_route("/datastore/updatelabelinfo", _note_label(app), deprecated=True, **by_annotator)
+    router.add_api_route("/datastore/image", _image(app), methods=["GET"], **by_user, **file_response())
     router.add_api_route("/datastore/image", _check_image(app), methods=["HEAD"], **by_user)
-    router.add_api_route("/datastore/label", _label(app), methods=["GET"], **by_user)
+    router.add_api_route("/datastore/label", _label(app), methods=["GET"], **by_user, **file_response())
     router.add_api_route("/datastore/label", _check_label(app), methods=["HEAD"], **by_user)
     router.include_router(session_routes(app))
     return router
 
 
 def _add_image(app: CT2PETApp) -> Any:
-    def add_image(
-        file: UploadFile, image: str | None = None, params: str = Form("{}"), user: User = ANNOTATOR
+    async def add_image(
+        request: Request,
+        file: UploadFile,
+        image: str | None = None,
+        params: str = Form("{}"),
+        user: User = ANNOTATOR,
     ) -> dict[str, str]:
         """Keep a CT; its id is `image`, or the file's name without its ending."""
         noted = {**json_object(params, "params"), "user": user.username}
         name = Path(file.filename or DEFAULT_NAME).name
         suffix = suffix_of(name[-100:])
-        with tempfile.TemporaryDirectory(prefix="image-") as folder:
-            path = received(file, Path(folder) / f"image{suffix}")
-            image_id = app.datastore().add_image(image or name[: -len(suffix)], str(path), noted)
-        return {"image": image_id}
+
+        def work(gone: Gone) -> str:
+            """Check the CT and keep it."""
+            with tempfile.TemporaryDirectory(prefix="image-") as folder:
+                path = received(file, Path(folder) / f"image{suffix}")
+                image_id = image or name[: -len(suffix)]
+                return app.studies_datastore.add_image(image_id, str(path), noted, gone=gone)
+
+        return {"image": await app.pools.uploads.run(request, work)}
 
     return add_image
 
 
 def _save_label(app: CT2PETApp) -> Any:
-    def save_label(
-        label: UploadFile, image: str, params: str = Form("{}"), tag: str = "final", user: User = ANNOTATOR
+    async def save_label(
+        request: Request,
+        label: UploadFile,
+        image: str,
+        params: str = Form("{}"),
+        tag: str = "final",
+        user: User = ANNOTATOR,
     ) -> dict[str, Any]:
         """Keep a label of an image under a tag."""
         noted = {**json_object(params, "params"), "user": user.username}
         suffix = suffix_of((label.filename or DEFAULT_NAME)[-100:])
-        with tempfile.TemporaryDirectory(prefix="label-") as folder:
-            path = received(label, Path(folder) / f"label{suffix}")
-            label_id = app.datastore().save_label(image, str(path), tag or "final", noted)
+
+        def work(_: Gone) -> str:
+            """Keep the label."""
+            with tempfile.TemporaryDirectory(prefix="label-") as folder:
+                path = received(label, Path(folder) / f"label{suffix}")
+                return str(app.datastore().save_label(image, str(path), tag or "final", noted))
+
+        label_id = await app.pools.uploads.run(request, work)
         return {**(app.on_save_label(image, label_id) or {}), "image": image, "label": label_id}
 
     return save_label
@@ -100,17 +121,19 @@ def _note_label(app: CT2PETApp) -> Any:
 
 
 def _image(app: CT2PETApp) -> Any:
-    def image_file(image: str) -> OpenFileResponse:
+    async def image_file(request: Request, image: str) -> OpenFileResponse:
         """Give an image as a file: an upload as it came, a CT series as .nrrd in HU."""
-        return _sent(app.studies_datastore.open_image(image))
+        studies = app.studies_datastore
+        return _sent(await app.pools.exports.run(request, lambda gone: studies.open_image(image, gone=gone)))
 
     return image_file
 
 
 def _label(app: CT2PETApp) -> Any:
-    def label_file(label: str, tag: str) -> OpenFileResponse:
+    async def label_file(request: Request, label: str, tag: str) -> OpenFileResponse:
         """Give a label as a file: an uploaded or synthetic one as it was saved, a PET series as .nrrd in SUVbw."""
-        return _sent(app.studies_datastore.open_label(label, tag))
+        studies = app.studies_datastore
+        return _sent(await app.pools.exports.run(request, lambda gone: studies.open_label(label, tag, gone=gone)))
 
     return label_file
 
@@ -121,15 +144,20 @@ def _sent(file: BinaryIO) -> OpenFileResponse:
 
 
 def _check_image(app: CT2PETApp) -> Any:
-    def check_image(image: str, check_sum: str | None = None) -> dict[str, Any]:
+    async def check_image(request: Request, image: str, check_sum: str | None = None) -> dict[str, Any]:
         """Say whether an image is here, and has this checksum."""
         algorithm, _, digest = (check_sum or "").rpartition(":")
         algorithm = algorithm or CHECKSUMS[0]
         if algorithm not in CHECKSUMS:
             raise RequestError(f"check_sum: give it as ALGORITHM:HEX, with one of {', '.join(CHECKSUMS)}")
-        with app.studies_datastore.open_image(image) as file:
-            if digest and digest.lower() != _digest(file, algorithm):
-                raise NotFoundError(f"image {image[:80]!r} is here, and has another checksum")
+
+        def work(gone: Gone) -> None:
+            """Compare the checksum."""
+            with app.studies_datastore.open_image(image, gone=gone) as file:
+                if digest and digest.lower() != _digest(file, algorithm):
+                    raise NotFoundError(f"image {image[:80]!r} is here, and has another checksum")
+
+        await app.pools.exports.run(request, work)
         return {}
 
     return check_image
@@ -143,9 +171,10 @@ def _digest(file: BinaryIO, algorithm: str) -> str:
 
 
 def _check_label(app: CT2PETApp) -> Any:
-    def check_label(image: str, tag: str) -> dict[str, Any]:
+    async def check_label(request: Request, image: str, tag: str) -> dict[str, Any]:
         """Say whether a label is here."""
-        app.studies_datastore.open_label(image, tag).close()
+        studies = app.studies_datastore
+        await app.pools.exports.run(request, lambda gone: studies.open_label(image, tag, gone=gone).close())
         return {}
 
     return check_label

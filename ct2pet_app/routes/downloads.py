@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter
 
 from ct2pet_app.loaded import PublishedModel
+from ct2pet_app.routes.responses import file_response
 from ct2pet_app.routes.roles import ADMIN
 from ct2pet_app.server.file_response import OpenFileResponse
+from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.told import card_as_json
 from lib.errors import ModelNotTrainedError
 
@@ -18,10 +20,9 @@ if TYPE_CHECKING:
 
 def download_routes(app: CT2PETApp) -> APIRouter:
     """Return the addresses that give the served checkpoints, and tell of them."""
-    router = APIRouter(dependencies=[ADMIN])
-    hidden: dict[str, Any] = {"include_in_schema": False}
-    router.add_api_route("/model/{model}", _download(app), methods=["GET"], **hidden)
-    router.add_api_route("/model/info/{model}", _info(app), methods=["GET"], **hidden)
+    router = APIRouter(route_class=GuardedRoute, dependencies=[ADMIN])
+    router.add_api_route("/model/{model}", _download(app), methods=["GET"], tags=["Model"], **file_response())
+    router.add_api_route("/model/info/{model}", _info(app), methods=["GET"], tags=["Model"])
     return router
 
 

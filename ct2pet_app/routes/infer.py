@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import anyio.from_thread
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from fastapi.background import BackgroundTasks
 from fastapi.responses import FileResponse
@@ -17,7 +16,9 @@ from ct2pet_app.answer import Output, name_model, refuse_two_files_as_one, send_
 from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_request import DICOM, InferOptions
 from ct2pet_app.routes.datastore import DEFAULT_NAME, json_object, received
+from ct2pet_app.routes.responses import file_or_json, file_response
 from ct2pet_app.routes.roles import USER, require_annotator, session_owner
+from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.turns import Gone
 from ct2pet_app.uploads import source_of_file, suffix_of
 
@@ -27,14 +28,16 @@ if TYPE_CHECKING:
 
 def infer_routes(app: CT2PETApp) -> APIRouter:
     """Return the addresses that draw synthetic PETs."""
-    router = APIRouter(dependencies=[USER])
-    router.add_api_route("/infer/{model}", _infer(app), methods=["POST"], include_in_schema=False)
-    router.add_api_route("/ct2pet/dicom/{model}", _dicom(app), methods=["POST"], tags=["ct2pet"])
+    router = APIRouter(route_class=GuardedRoute, dependencies=[USER])
+    answers = file_or_json("multipart/form-data", "application/octet-stream", "application/zip")
+    router.add_api_route("/infer/{model}", _infer(app), methods=["POST"], tags=["Infer"], **answers)
+    archive = file_response("application/zip")
+    router.add_api_route("/ct2pet/dicom/{model}", _dicom(app), methods=["POST"], tags=["ct2pet"], **archive)
     return router
 
 
 def _infer(app: CT2PETApp) -> Any:
-    def infer(
+    async def infer(
         request: Request,
         response: Response,
         background_tasks: BackgroundTasks,
@@ -51,26 +54,29 @@ def _infer(app: CT2PETApp) -> Any:
         asked = json_object(params, "params")
         _refuse_forbidden(asked, user)
         refuse_two_files_as_one(asked, output)
-        if session_id:
-            result = app.synthesize(
-                model, app.session_source(session_id, owner=session_owner(user)), asked, gone=gone_of(request)
-            )
-        elif file is not None:
-            with tempfile.TemporaryDirectory(prefix="ct2pet-upload-") as folder:
-                path, name = _received(file, Path(folder))
-                result = app.synthesize(model, source_of_file(path, name), asked, gone=gone_of(request))
-        elif image:
-            result = app.synthesize(model, app.studies_datastore.ct_source(image), asked, gone=gone_of(request))
-        else:
+
+        def work(gone: Gone) -> dict[str, Any]:
+            """Return the result of the synthesis."""
+            if session_id:
+                source = app.session_source(session_id, owner=session_owner(user))
+                return app.synthesize(model, source, asked, gone=gone)
+            if file is not None:
+                with tempfile.TemporaryDirectory(prefix="ct2pet-upload-") as folder:
+                    path, name = _received(file, Path(folder))
+                    return app.synthesize(model, source_of_file(path, name), asked, gone=gone)
+            if image:
+                return app.synthesize(model, app.studies_datastore.ct_source(image), asked, gone=gone)
             raise RequestError("no CT: give ?image=<CT series UID>, a file, or a session_id")
-        answer = send_answer(app.datastore(), result, output, background_tasks)
+
+        result = await app.pools.inference.run(request, work)
+        answer = send_answer(result, output, background_tasks)
         return name_model(answer, response, result["params"])
 
     return infer
 
 
 def _dicom(app: CT2PETApp) -> Any:
-    def dicom(
+    async def dicom(
         request: Request,
         background_tasks: BackgroundTasks,
         model: str,
@@ -87,7 +93,9 @@ def _dicom(app: CT2PETApp) -> Any:
         if store:
             require_annotator(user, "store")
         asked = {"result_extension": DICOM, "slices": slices, "store": store, "version": version, "metrics": False}
-        result = app.synthesize(model, app.studies_datastore.ct_source(image), asked, gone=gone_of(request))
+        result = await app.pools.inference.run(
+            request, lambda gone: app.synthesize(model, app.studies_datastore.ct_source(image), asked, gone=gone)
+        )
         background_tasks.add_task(remove_file, result["file"])
         name = f"{result['params']['series']['series_instance_uid']}{DICOM}"
         answer = FileResponse(result["file"], media_type="application/zip", filename=name)
@@ -103,15 +111,6 @@ def _refuse_forbidden(params: dict[str, Any], user: User) -> None:
     for name, is_wanted in (("save_label", options.save_label), ("store", options.store)):
         if is_wanted:
             require_annotator(user, name)
-
-
-def gone_of(request: Request) -> Gone:
-    """Return what tells whether the client of a request, which a thread works on, has gone away."""
-
-    def gone() -> bool:
-        return anyio.from_thread.run(request.is_disconnected)
-
-    return gone
 
 
 def _received(file: UploadFile, folder: Path) -> tuple[Path, str]:

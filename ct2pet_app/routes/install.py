@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 
+from ct2pet_app.accounts.exposure import listening
 from ct2pet_app.accounts.install import install_accounts
 from ct2pet_app.routes.datastore import datastore_routes
+from ct2pet_app.routes.documentation import documentation_routes
 from ct2pet_app.routes.downloads import download_routes
 from ct2pet_app.routes.infer import infer_routes
 from ct2pet_app.routes.logs import log_routes
@@ -19,7 +21,10 @@ from ct2pet_app.routes.sample import sample_routes
 from ct2pet_app.routes.studies import studies_routes
 from ct2pet_app.routes.tasks import task_routes
 from ct2pet_app.server import exception_handlers, monai_label
+from ct2pet_app.server.connections import close_idle_connections, raise_open_files_limit
+from ct2pet_app.server.hosts import host_names
 from ct2pet_app.server.log_redaction import keep_names_out
+from ct2pet_app.server.openapi import describe_api
 from ct2pet_app.server.temp_dir import TemporaryFolder, remove_leftovers
 from lib.errors import CT2PETError, OutputError
 
@@ -42,16 +47,33 @@ def install(app: CT2PETApp) -> None:
         words = f"--conf models_folder {app.settings.models_folder}: cannot be written ({error.strerror})"
         monai_label.stop_server(OutputError(words))
         raise
+    raise_open_files_limit()
+    close_idle_connections()
+    stock_routes = list(application.router.routes)
     monai_label.put_first(application, monai_label.threaded_twins())
-    for router in our_routers(app):
+    for router in (*our_routers(app), documentation_routes(application)):
         monai_label.put_first(application, router)
-    monai_label.guard(application, origins=app.settings.origins, limit_bytes=app.settings.max_upload_bytes)
+    monai_label.guard(
+        application,
+        origins=app.settings.origins,
+        limit_bytes=app.settings.max_upload_bytes,
+        hosts=host_names(app.settings.origins, resolve=listening().beyond_this_computer),
+        folders=_folders(app),
+    )
     exception_handlers.answer_errors(application)
     try:
         install_accounts(application, app.settings, studies=app.studies)
     except CT2PETError as error:
         monai_label.stop_server(error)
         raise
+    served = [route for route in application.router.routes if route not in stock_routes]
+    describe_api(application, served, {"model": app.models.names, **app.task_names})
+
+
+def _folders(app: CT2PETApp) -> dict[str, str]:
+    """Return the folders of the server, and what a response calls them."""
+    studies = {} if "://" in app.studies else {app.studies: "the studies folder"}
+    return {str(app.settings.models_folder): "the models folder", **studies, app.app_dir: "the app folder"}
 
 
 def our_routers(app: CT2PETApp) -> tuple[APIRouter, ...]:

@@ -12,14 +12,16 @@ import subprocess
 from collections import deque
 from pathlib import Path
 from string import Template
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse, Response
 from monailabel.config import settings as monailabel_settings
 
 from ct2pet_app.errors import NotFoundError
+from ct2pet_app.routes.responses import file_response
 from ct2pet_app.routes.roles import ADMIN
+from ct2pet_app.server.guarded_route import GuardedRoute
 
 MOST_LINES = 100_000
 REFRESH_S = 5  # where a page is to be renewed and no number is given
@@ -52,10 +54,9 @@ pre { margin: 0; padding: 6px 12px; white-space: pre-wrap; overflow-wrap: anywhe
 
 def log_routes() -> APIRouter:
     """Return the addresses of the log and of the graphics card."""
-    router = APIRouter(dependencies=[ADMIN])
-    hidden: dict[str, Any] = {"include_in_schema": False}
-    router.add_api_route("/logs/", _log, methods=["GET"], **hidden)
-    router.add_api_route("/logs/gpu", _gpu, methods=["GET"], **hidden)
+    router = APIRouter(route_class=GuardedRoute, dependencies=[ADMIN])
+    router.add_api_route("/logs/", _log, methods=["GET"], tags=["Others"], **file_response("text/html", "text/plain"))
+    router.add_api_route("/logs/gpu", _gpu, methods=["GET"], tags=["Others"], **file_response("text/plain"))
     return router
 
 

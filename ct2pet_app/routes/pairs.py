@@ -6,11 +6,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, File, Form, UploadFile
+from fastapi import APIRouter, File, Form, Request, UploadFile
 
 from ct2pet_app.pairs import accept_pair, add_pair, describe_pairs
 from ct2pet_app.routes.datastore import received
 from ct2pet_app.routes.roles import ADMIN, ANNOTATOR, USER
+from ct2pet_app.server.guarded_route import GuardedRoute
+from ct2pet_app.turns import Gone
 
 if TYPE_CHECKING:
     from ct2pet_app.app import CT2PETApp
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 def pair_routes(app: CT2PETApp) -> APIRouter:
     """Return the addresses of the pairs."""
-    router = APIRouter(tags=["ct2pet"])
+    router = APIRouter(route_class=GuardedRoute, tags=["ct2pet"])
     router.add_api_route("/ct2pet/pairs", _pairs(app), dependencies=[USER], methods=["GET"])
     router.add_api_route("/ct2pet/pairs", _add(app), dependencies=[ANNOTATOR], methods=["POST"])
     router.add_api_route("/ct2pet/pairs/{ct}/accept", _accept(app), dependencies=[ADMIN], methods=["POST"])
@@ -34,7 +36,8 @@ def _pairs(app: CT2PETApp) -> Any:
 
 
 def _add(app: CT2PETApp) -> Any:
-    def add(
+    async def add(
+        request: Request,
         ct: UploadFile | None = File(None),
         pet: UploadFile | None = File(None),
         study: UploadFile | None = File(None),
@@ -44,19 +47,22 @@ def _add(app: CT2PETApp) -> Any:
 
         The PET alone is enough where its CT is there. `despite_checks` takes a pair that does not look like one.
         """
-        with tempfile.TemporaryDirectory(prefix="ct2pet-upload-") as folder:
-            sent = {"ct": ct, "pet": pet, "study": study}
-            archives = {
-                field: received(file, Path(folder) / f"{field}.zip") for field, file in sent.items() if file is not None
-            }
-            return add_pair(app.studies_datastore, archives, despite_checks=despite_checks)
+        sent = {field: file for field, file in (("ct", ct), ("pet", pet), ("study", study)) if file is not None}
+
+        def work(gone: Gone) -> dict[str, Any]:
+            """Check the pair and keep it."""
+            with tempfile.TemporaryDirectory(prefix="ct2pet-upload-") as folder:
+                archives = {field: received(file, Path(folder) / f"{field}.zip") for field, file in sent.items()}
+                return add_pair(app.studies_datastore, archives, despite_checks=despite_checks, gone=gone)
+
+        return await app.pools.uploads.run(request, work)
 
     return add
 
 
 def _accept(app: CT2PETApp) -> Any:
-    def accept(ct: str) -> dict[str, Any]:
+    async def accept(request: Request, ct: str) -> dict[str, Any]:
         """Answer for the pair of a CT: it is trained on whatever its check says, as long as its files stay the same."""
-        return accept_pair(app.studies_datastore, ct)
+        return await app.pools.uploads.run(request, lambda _: accept_pair(app.studies_datastore, ct))
 
     return accept

@@ -8,11 +8,12 @@ from fastapi import APIRouter
 
 from ct2pet_app.errors import NotFoundError
 from ct2pet_app.routes.roles import USER
+from ct2pet_app.server.guarded_route import GuardedRoute
 
 
 def refused_routes() -> APIRouter:
     """Return the addresses that answer 404."""
-    router = APIRouter(dependencies=[USER])
+    router = APIRouter(route_class=GuardedRoute, dependencies=[USER])
     hidden: dict[str, Any] = {"include_in_schema": False}
     router.add_api_route("/infer/wsi/{model}", _no_slides, methods=["POST"], **hidden)
     router.add_api_route("/infer/wsi_v2/{model}", _no_slides, methods=["POST"], **hidden)

@@ -10,6 +10,7 @@ from monailabel.endpoints.user.auth import User
 
 from ct2pet_app.errors import RequestError
 from ct2pet_app.routes.roles import USER
+from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.server.json_values import checked_json_object
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ MAX_CLIENT_ID_CHARACTERS = 200
 
 def sample_routes(app: CT2PETApp) -> APIRouter:
     """Return the address that picks the next CT."""
-    router = APIRouter()
-    router.add_api_route("/activelearning/{strategy}", _sample(app), methods=["POST"], include_in_schema=False)
+    router = APIRouter(route_class=GuardedRoute)
+    router.add_api_route("/activelearning/{strategy}", _sample(app), methods=["POST"], tags=["ActiveLearning"])
     return router
 
 

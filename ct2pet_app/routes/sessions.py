@@ -6,15 +6,18 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Query, UploadFile
+from fastapi import APIRouter, Query, Request, UploadFile
 from monailabel.endpoints.user.auth import User
 from monailabel.utils.sessions import SessionInfo
 
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.routes.received import DEFAULT_NAME, received
+from ct2pet_app.routes.responses import file_or_json
 from ct2pet_app.routes.roles import USER, has_accounts, session_owner
 from ct2pet_app.server.file_response import OpenFileResponse
+from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.sessions import CheckedSessions, described
+from ct2pet_app.turns import Gone
 from ct2pet_app.uploads import MOST_FILES, refuse_impostor, require_only_ct, suffix_of, unpack
 
 if TYPE_CHECKING:
@@ -23,16 +26,18 @@ if TYPE_CHECKING:
 
 def session_routes(app: CT2PETApp) -> APIRouter:
     """Return the endpoints of sessions."""
-    router = APIRouter()
-    hidden: dict[str, Any] = {"include_in_schema": False}
-    router.add_api_route("/session/", _create_session(app), methods=["PUT"], **hidden)
-    router.add_api_route("/session/{session_id}", _session(app), methods=["GET"], **hidden)
-    router.add_api_route("/session/{session_id}", _remove_session(app), methods=["DELETE"], **hidden)
+    router = APIRouter(route_class=GuardedRoute)
+    tags: dict[str, Any] = {"tags": ["Session"]}
+    file = file_or_json("text/plain", "application/octet-stream", "application/gzip")
+    router.add_api_route("/session/", _create_session(app), methods=["PUT"], **tags)
+    router.add_api_route("/session/{session_id}", _session(app), methods=["GET"], **tags, **file)
+    router.add_api_route("/session/{session_id}", _remove_session(app), methods=["DELETE"], **tags)
     return router
 
 
 def _create_session(app: CT2PETApp) -> Any:
-    def create_session(
+    async def create_session(
+        request: Request,
         files: list[UploadFile],
         uncompress: bool = False,
         expiry: Annotated[int, Query(ge=0, le=10**9)] = 0,
@@ -42,10 +47,16 @@ def _create_session(app: CT2PETApp) -> Any:
         sessions = _sessions(app)
         if len(files) > MOST_FILES:
             raise RequestError(f"{len(files)} files, at most {MOST_FILES} are taken; send them as a zip")
-        with tempfile.TemporaryDirectory(prefix="session-") as folder:
-            path = _session_files(files, Path(folder, "series"), uncompress)
-            owner = user.username if has_accounts() else ""
-            session_id, session = sessions.add_session(str(path), expiry, owner=owner)
+
+        def work(_: Gone) -> tuple[str, SessionInfo]:
+            """Check the files and keep them."""
+            with tempfile.TemporaryDirectory(prefix="session-") as folder:
+                path = _session_files(files, Path(folder, "series"), uncompress)
+                owner = user.username if has_accounts() else ""
+                session_id, session = sessions.add_session(str(path), expiry, owner=owner)
+                return session_id, session
+
+        session_id, session = await app.pools.uploads.run(request, work)
         return {"session_id": session_id, "session_info": described(session)}
 
     return create_session

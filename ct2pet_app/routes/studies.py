@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from ct2pet_app.routes.roles import ADMIN, USER
+from ct2pet_app.server.guarded_route import GuardedRoute
 
 if TYPE_CHECKING:
     from ct2pet_app.app import CT2PETApp
@@ -17,16 +18,16 @@ if TYPE_CHECKING:
 
 def studies_routes(app: CT2PETApp) -> APIRouter:
     """Return the addresses that tell of the studies."""
-    router = APIRouter()
-    router.add_api_route("/reload", _reload(app), dependencies=[ADMIN], methods=["POST"], include_in_schema=False)
+    router = APIRouter(route_class=GuardedRoute)
+    router.add_api_route("/reload", _reload(app), dependencies=[ADMIN], methods=["POST"], tags=["Others"])
     router.add_api_route("/ct2pet/series", _series(app), dependencies=[USER], methods=["GET"], tags=["ct2pet"])
     return router
 
 
 def _reload(app: CT2PETApp) -> Any:
-    def reload() -> dict[str, Any]:
+    async def reload(request: Request) -> dict[str, Any]:
         """Scan the studies now."""
-        app.studies_datastore.refresh()
+        await app.pools.studies.run(request, lambda _: app.studies_datastore.refresh())
         return {}
 
     return reload

@@ -6,44 +6,43 @@ in the end what came of it: `progress`.
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-import psutil
 from fastapi import APIRouter, HTTPException
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
-from monailabel.utils.async_tasks.task import AsyncTask
-from monailabel.utils.async_tasks.utils import processes, tasks
 
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.routes.roles import ADMIN, ANNOTATOR, USER
 from ct2pet_app.scores import summary_of
-from ct2pet_app.server.task_progress import REPORT_KEY, forget_reports_but, read_report
+from ct2pet_app.scoring import scoring_settings
+from ct2pet_app.server.guarded_route import GuardedRoute
+from ct2pet_app.server.json_values import require_plain
+from ct2pet_app.server.task_progress import read_report
 
 if TYPE_CHECKING:
     from ct2pet_app.app import CT2PETApp
 
 SCORING, BATCH = "scoring", "batch_infer"  # MONAI Label's words for the tasks
 TITLE = {SCORING: "scoring", BATCH: "batch"}
-STARTS_WITHIN_S = 10  # one that has not begun by then never will
 ALREADY_RUNNING = 429  # as the stock server answers
 START = {SCORING: "POST /scoring/metrics", BATCH: "POST /batch/infer/<model>"}
 
 
 def task_routes(app: CT2PETApp) -> APIRouter:
     """Return the addresses that start, tell of and stop scorings and batches, and what the scorings found."""
-    router = APIRouter()
-    hidden: dict[str, Any] = {"include_in_schema": False}
+    router = APIRouter(route_class=GuardedRoute)
+    tags: dict[str, list[str | Enum]] = {SCORING: ["Scoring"], BATCH: ["Batch"]}
     for path, task, role in (("/scoring/", SCORING, ANNOTATOR), ("/batch/infer", BATCH, ADMIN)):
-        router.add_api_route(path, _status(app, task), methods=["GET"], dependencies=[USER], **hidden)
-        router.add_api_route(path, _stop(task), methods=["DELETE"], dependencies=[role], **hidden)
-    router.add_api_route("/scoring/", _score_all(app), methods=["POST"], dependencies=[ANNOTATOR], **hidden)
-    router.add_api_route("/scoring/{method}", _score(app), methods=["POST"], dependencies=[ANNOTATOR], **hidden)
-    router.add_api_route("/batch/infer/{model}", _batch(app), methods=["POST"], dependencies=[ADMIN], **hidden)
+        router.add_api_route(path, _status(app, task), methods=["GET"], dependencies=[USER], tags=tags[task])
+        router.add_api_route(path, _stop(app, task), methods=["DELETE"], dependencies=[role], tags=tags[task])
+    by_annotator: dict[str, Any] = {"methods": ["POST"], "dependencies": [ANNOTATOR], "tags": tags[SCORING]}
+    router.add_api_route("/scoring/", _score_all(app), deprecated=True, **by_annotator)
+    router.add_api_route("/scoring/{method}", _score(app), **by_annotator)
+    batch: dict[str, Any] = {"methods": ["POST"], "dependencies": [ADMIN], "tags": tags[BATCH]}
+    router.add_api_route("/batch/infer/{model}", _batch(app), **batch)
     router.add_api_route("/ct2pet/scores", _scores(app), methods=["GET"], dependencies=[USER], tags=["ct2pet"])
     return router
 
@@ -52,9 +51,8 @@ def _score(app: CT2PETApp) -> Any:
     def score(method: str, params: dict[str, Any] | None = None, run_sync: bool = False) -> Any:
         """Start a scoring: `metrics` of all pairs, or `uncertainty` of all CTs without a PET."""
         _refuse_run_sync(run_sync)
-        request = {**(params or {}), "method": method}
-        app.scoring_method(method).read_request(request)
-        return _started(app, SCORING, request)
+        settings = _scoring_settings(app, method, params or {})
+        return started_or_refused(app.task_runner.start(SCORING, settings), TITLE[SCORING])
 
     return score
 
@@ -63,17 +61,16 @@ def _score_all(app: CT2PETApp) -> Any:
     def score_all(params: dict[str, Any] | None = None, run_sync: bool = False) -> Any:
         """Start every scoring, one after the other; `params` holds those of each under its name."""
         _refuse_run_sync(run_sync)
-        requests = {}
+        require_plain(params or {})
+        settings = {}
         for method in app.info()["scoring"]:
             asked = (params or {}).get(method) or {}
             if not isinstance(asked, dict):
                 raise RequestError(f'{method}: expected its parameters, such as {{"{method}": {{"model": "unet"}}}}')
-            requests[method] = {**asked, "method": method}
-            app.scoring_method(method).read_request(requests[method])
-        return {
-            method: {"result": _started(app, SCORING, request, enqueue=True), "detail": None}
-            for method, request in requests.items()
-        }
+            settings[method] = _scoring_settings(app, method, asked)
+        started = app.task_runner.start_all(SCORING, list(settings.values()))
+        tasks = started_or_refused(started, TITLE[SCORING])
+        return {method: {"result": task, "detail": None} for method, task in zip(settings, tasks, strict=True)}
 
     return score_all
 
@@ -87,29 +84,34 @@ def _batch(app: CT2PETApp) -> Any:
     ) -> Any:
         """Draw the synthetic PETs of many CTs and keep them as labels; see the user guide for the parameters."""
         _refuse_run_sync(run_sync)
-        request = {"images": images.value, **(params or {}), "model": model}
-        app.check_batch(request)
-        return _started(app, BATCH, request)
+        settings = app.check_batch({"images": images.value, **(params or {}), "model": model})
+        return started_or_refused(app.task_runner.start(BATCH, settings), TITLE[BATCH])
 
     return batch
 
 
-def _started(app: CT2PETApp, task: str, request: dict[str, Any], *, enqueue: bool = False) -> Any:
-    forget_reports_but(app.models.folder, [started["request"] for started in _tasks(task)])
-    started = None
-    if enqueue or not _is_about_to_start(task):
-        started, _ = AsyncTask.run(task, request={**request, REPORT_KEY: uuid.uuid4().hex}, enqueue=enqueue)
+def started_or_refused(started: Any, title: str) -> Any:
+    """Return what was started.
+
+    Raises:
+        HTTPException: Nothing was, because another task of the kind runs.
+    """
     if started is None:
-        raise HTTPException(
-            ALREADY_RUNNING, f"a {TITLE[task]} is running already; GET shows how it does, DELETE stops it"
-        )
+        raise HTTPException(ALREADY_RUNNING, f"a {title} is running already; GET shows how it does, DELETE stops it")
     return started
+
+
+def _scoring_settings(app: CT2PETApp, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request of a scoring's process, once it is known to be understood."""
+    request = {**params, "method": method}
+    app.scoring_method(method).read_request(request)
+    return scoring_settings(method, request)
 
 
 def _status(app: CT2PETApp, task: str) -> Any:
     def status(all: bool = False, check_if_running: bool = False) -> Any:
         """How the newest task does, or did; `all` tells of each, `check_if_running` of the one that runs."""
-        known = [one for one in _tasks(task) if one["status"] == "RUNNING" or not check_if_running]
+        known = [one for one in app.task_runner.tasks(task) if one["status"] == "RUNNING" or not check_if_running]
         if not known:
             what = "is running" if check_if_running else "was asked for since the server was started"
             raise NotFoundError(f"no {TITLE[task]} {what}; {START[task]} starts one")
@@ -118,15 +120,10 @@ def _status(app: CT2PETApp, task: str) -> Any:
     return status
 
 
-def _stop(task: str) -> Any:
+def _stop(app: CT2PETApp, task: str) -> Any:
     def stop() -> Any:
         """Stop the task that runs; what it has done stays, and the same task goes on with what is left."""
-        while _is_about_to_start(task) and not processes(task):
-            time.sleep(0.1)
-        try:
-            stopped = AsyncTask.stop(task)
-        except psutil.NoSuchProcess:  # it ended in this moment
-            stopped = None
+        stopped = app.task_runner.stop(task)
         if stopped is None:
             raise NotFoundError(f"no {TITLE[task]} is running, so there is nothing to stop")
         return stopped
@@ -147,20 +144,7 @@ def _scores(app: CT2PETApp) -> Any:
 
 
 def _told(app: CT2PETApp, task: Mapping[str, Any]) -> dict[str, Any]:
-    told = {**task, "progress": read_report(app.models.folder, task["request"])}
-    if "details" in task:
-        told["details"] = list(task["details"])  # its thread goes on writing while the answer is made
-    return told
-
-
-def _tasks(task: str) -> list[Mapping[str, Any]]:
-    return list(tasks(task))
-
-
-def _is_about_to_start(task: str) -> bool:
-    """Return whether a task was asked for a moment ago: until it has a process, MONAI Label takes a second one."""
-    since = (datetime.now() - timedelta(seconds=STARTS_WITHIN_S)).strftime("%Y-%m-%d %H:%M:%S")
-    return any(one["status"] == "SUBMITTED" and one["start_ts"] > since for one in _tasks(task))
+    return {**task, "progress": read_report(app.models.folder, task["request"])}
 
 
 def _refuse_run_sync(run_sync: bool) -> None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import sqlite3
-import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -22,12 +20,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ct2pet_app.errors import BusyError, http_status
 from ct2pet_app.server.json_values import sendable
+from ct2pet_app.server.log_redaction import where
+from ct2pet_app.server.openapi import allowed_methods
 from lib.errors import CT2PETError, RemoteError
 
 logger = logging.getLogger(__name__)
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-UNAVAILABLE, DISK_FULL = 503, 507
+METHOD_NOT_ALLOWED, UNAVAILABLE, DISK_FULL = 405, 503, 507
 RETRY_AFTER_S = 10
 MOST_NAMED = 5  # wrong fields in one sentence
 
@@ -72,12 +72,6 @@ def address(scope: Scope) -> str:
     return f"{scope.get('method', scope['type'])} {path}"
 
 
-def where(error: BaseException) -> str:
-    """Return the kind of an error and the lines it passed, without its words: they may hold what was sent."""
-    lines = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-    return f"{type(error).__name__} at {' > '.join(lines[-6:])}"
-
-
 def is_no_space(error: BaseException) -> bool:
     """Return whether an error, or one that it came from, is a full disk."""
     return any(
@@ -88,7 +82,10 @@ def is_no_space(error: BaseException) -> bool:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
+    """Yield an error and what it came from, each once: an error may be its own cause, directly or by way of others."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
 
@@ -143,5 +140,8 @@ async def _answer_http(request: Request, error: Exception) -> JSONResponse:
         words = f"this address does not take {request.method[:20]}; GET / lists the addresses and their methods"
     elif words in ("There was an error parsing the body", "Invalid multipart data."):
         words = "the body cannot be read; send JSON, or a form with files, as GET / says for this address"
+    headers = dict(getattr(error, "headers", None) or {})
+    if status == METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(allowed_methods(request.app, request.scope["path"]))
     logger.info("%s: %d", address(request.scope), status)
-    return _answer(status, words, getattr(error, "headers", None))
+    return _answer(status, words, headers)

@@ -7,16 +7,23 @@ of another origin: files on disk, DICOM headers, and what older versions stored 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ct2pet_app.errors import RequestError
 
+logger = logging.getLogger(__name__)
+
+MAX_FILE_BYTES = 16 * 1024 * 1024
 MAX_BYTES = 64 * 1024  # of one object, as JSON
 MAX_DEPTH = 12
 MAX_VALUES = 4096  # keys, numbers and strings of one object, counted together
 MAX_KEY_CHARACTERS = 200
+MAX_LINE_CHARACTERS = 10_000  # of a parameter of a task
 MAX_INTEGER = 2**63 - 1
 SURROGATE = re.compile("[\ud800-\udfff]")
 CONTROL = re.compile("[\x00-\x1f\x7f]")  # not in keys
@@ -43,6 +50,49 @@ def checked_json_object(value: Any, what: str, *, max_bytes: int = MAX_BYTES) ->
     if size > max_bytes:
         raise RequestError(f"{what}: {size} bytes as JSON, at most {max_bytes} are accepted")
     return value
+
+
+def require_plain(params: Mapping[str, Any]) -> None:
+    """Return when each parameter of a request is one line of text, or values that can be stored and sent back.
+
+    Raises:
+        RequestError: As `checked_json_object`; the message names the key.
+    """
+    for key, value in params.items():
+        _refuse_key(key, "params")
+        _refuse_unsendable(value, key, refused=CONTROL, max_characters=MAX_LINE_CHARACTERS)
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Return the JSON object that a text holds.
+
+    Raises:
+        ValueError: It holds none, or one that could not be sent back.
+    """
+    try:
+        found = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(found, dict):
+        raise ValueError("no JSON object")
+    if sendable(found) != found:
+        raise ValueError("holds values that JSON in UTF-8 cannot carry")
+    return found
+
+
+def read_json_object(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object of a file; None, with a line in the log, where it is damaged; None without a file."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise ValueError("too large")
+        return json_object(content.decode())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        logger.warning("%s is damaged and left out (%s)", path.name, type(error).__name__)
+        return None
 
 
 def sendable(value: Any) -> Any:
@@ -73,7 +123,9 @@ def stored_json_object(text: Any) -> dict[str, Any] | None:
         return None
 
 
-def _refuse_unsendable(value: Any, what: str) -> None:
+def _refuse_unsendable(
+    value: Any, what: str, *, refused: re.Pattern[str] = CONTROL_IN_TEXT, max_characters: int = MAX_BYTES
+) -> None:
     """Walk all members without recursion, so that depth is refused rather than met."""
     pending: list[tuple[Any, int]] = [(value, 1)]
     count = 0
@@ -91,7 +143,7 @@ def _refuse_unsendable(value: Any, what: str) -> None:
         elif isinstance(member, list):
             pending += [(inner, depth + 1) for inner in member]
         else:
-            _refuse_scalar(member, what)
+            _refuse_scalar(member, what, refused, max_characters)
 
 
 def _refuse_key(key: Any, what: str) -> None:
@@ -102,9 +154,11 @@ def _refuse_key(key: Any, what: str) -> None:
         )
 
 
-def _refuse_scalar(value: Any, what: str) -> None:
+def _refuse_scalar(value: Any, what: str, refused: re.Pattern[str], max_characters: int) -> None:
     if isinstance(value, str):
-        if SURROGATE.search(value) or CONTROL_IN_TEXT.search(value):
+        if len(value) > max_characters:
+            raise RequestError(f"{what}: {len(value)} characters, at most {max_characters} are accepted")
+        if SURROGATE.search(value) or refused.search(value):
             raise RequestError(f"{what}: {_shown(value)} holds control characters or lone surrogates, which JSON in "
                                "UTF-8 cannot carry; leave them out")  # fmt: skip
     elif isinstance(value, float):

@@ -6,14 +6,24 @@ with the value or the file that they found strange. Records of ours name UIDs.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import re
-from collections.abc import Callable, Sequence
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import TracebackType
+from typing import TextIO
 
 from lib.imaging.files import silence_readers
 
 TALKATIVE = ("monailabel", "multipart", "python_multipart", "urllib3", "PIL")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+MIN_NAME_LENGTH = 4  # shorter ones would take common words out of the log
+OWN_PROGRAMS = ("monailabel.main", "monailabel.interfaces.utils.app")  # the server, and a child that runs a task
 WARNING_PLACE = re.compile(r"([\w.-]+\.py:\d+): (\w+)")
 
 
@@ -29,12 +39,19 @@ class Discreet(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Change the record where it needs it; let every one pass."""
-        words = record.getMessage()
+        try:
+            words = record.getMessage()
+        except (TypeError, ValueError):  # arguments that do not fit; logging would print them with a traceback
+            words = f"a record of {record.name} that cannot be formatted, at {record.filename}:{record.lineno}"
         if record.name == "py.warnings":  # its words may be a header's value, or a path
             found = WARNING_PLACE.search(words)
             words = f"{found[2]} at {found[1]}" if found else "a warning of a library"
-        words = without_names(words, self._names_on_disk())
+        words = without_names(words, [*self._names_on_disk(), *_upload_names()])
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if error is not None:
+            words = f"{words.rstrip()}: {where(error)}"
         record.msg, record.args = CONTROL.sub(lambda sign: repr(sign[0])[1:-1], words), None
+        record.exc_info = record.exc_text = record.stack_info = None  # their lines hold messages, and so names
         return True
 
 
@@ -49,10 +66,79 @@ def keep_names_out(names_on_disk: Callable[[], Sequence[str]]) -> None:
     logging.captureWarnings(True)
     silence_readers()
     loggers = [logging.getLogger(), *map(logging.getLogger, tuple(logging.Logger.manager.loggerDict))]
-    for handler in {handler for logger in loggers for handler in logger.handlers}:
+    handlers = {handler for logger in loggers for handler in logger.handlers}
+    for handler in (*handlers, *([logging.lastResort] if logging.lastResort else [])):
         for kept in [kept for kept in handler.filters if type(kept).__name__ == Discreet.__name__]:
             handler.removeFilter(kept)  # of an app built before
         handler.addFilter(Discreet(names_on_disk))
+    main = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if main is not None and main.name in OWN_PROGRAMS:  # not where the app is built in a test
+        sys.excepthook, threading.excepthook = _print_uncaught, _print_uncaught_of_thread
+        if not isinstance(sys.stderr, RedactedStream):
+            sys.stderr = RedactedStream(sys.stderr, names_on_disk)
+
+
+class RedactedStream(io.TextIOBase):
+    """What libraries print, without names."""
+
+    def __init__(self, stream: TextIO, names_on_disk: Callable[[], Sequence[str]]) -> None:
+        self._stream, self._names_on_disk = stream, names_on_disk
+
+    def write(self, text: str) -> int:
+        """Write a text without names."""
+        self._stream.write(without_names(text, [*self._names_on_disk(), *_upload_names()]))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self._stream.flush()
+
+    def fileno(self) -> int:
+        """Return the descriptor of the stream."""
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        """Return whether the stream is a terminal."""
+        return self._stream.isatty()
+
+
+_uploads: dict[int, list[str]] = {}
+
+
+@contextlib.contextmanager
+def uploads_in_progress() -> Iterator[list[str]]:
+    """Yield a list for the file names of a request's uploads; they stay out of the log until the request is done."""
+    names: list[str] = []
+    _uploads[id(names)] = names
+    try:
+        yield names
+    finally:
+        del _uploads[id(names)]
+
+
+def _upload_names() -> list[str]:
+    """Return all forms in which the name of an upload may be logged, longest first."""
+    forms: set[str] = set()
+    for name in [name for names in tuple(_uploads.values()) for name in tuple(names)]:
+        last = PureWindowsPath(PurePosixPath(name).name).name
+        forms |= {name, last, last[-100:], last.partition(".")[0], repr(name)[1:-1]}
+    return sorted((form for form in forms if len(form) >= MIN_NAME_LENGTH), key=len, reverse=True)
+
+
+def _print_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.stderr.write(f"uncaught {where(error.with_traceback(trace))}\n")
+
+
+def _print_uncaught_of_thread(arguments: threading.ExceptHookArgs) -> None:
+    if arguments.exc_value is not None and not issubclass(arguments.exc_type, SystemExit):
+        _print_uncaught(arguments.exc_type, arguments.exc_value, arguments.exc_traceback)
+
+
+def where(error: BaseException) -> str:
+    """Return the kind of an error and the lines it passed, without its words: they may hold what was sent."""
+    lines = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    return f"{type(error).__name__} at {' > '.join(lines[-6:])}"
 
 
 def without_names(words: str, names: Sequence[str]) -> str:

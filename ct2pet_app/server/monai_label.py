@@ -11,7 +11,7 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -21,7 +21,9 @@ from monailabel.config import settings as monailabel_settings
 from monailabel.endpoints import activelearning, batch_infer, datastore, info, model, scoring, session, train
 
 from ct2pet_app.server.exception_handlers import LastResort
+from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.server.request_guard import Gate
+from ct2pet_app.server.response_guard import ResponseGuard
 
 STOCK = (info, model, batch_infer, train, activelearning, scoring, datastore, session)
 
@@ -48,12 +50,17 @@ def stop_server(error: Exception) -> None:
 
 def threaded_twins() -> APIRouter:
     """Return the stock handlers under the same addresses, run in threads."""
-    twins = APIRouter()
+    twins = APIRouter(route_class=GuardedRoute)
     for module in STOCK:
         for route in module.router.routes:
             if isinstance(route, APIRoute):
                 twins.add_api_route(
-                    route.path, in_thread(route.endpoint), methods=sorted(route.methods or ()), include_in_schema=False
+                    route.path,
+                    in_thread(route.endpoint),
+                    methods=sorted(route.methods or ()),
+                    summary=route.summary,
+                    tags=route.tags,
+                    deprecated=route.deprecated,
                 )
     return twins
 
@@ -64,7 +71,7 @@ def in_thread(endpoint: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[...
     def run(**arguments: Any) -> Any:
         return asyncio.run(endpoint(**arguments))
 
-    run.__name__ = endpoint.__name__
+    run.__name__, run.__doc__ = endpoint.__name__, endpoint.__doc__
     run.__signature__ = inspect.signature(endpoint)  # type: ignore[attr-defined]
     return run
 
@@ -78,11 +85,21 @@ def put_first(server: FastAPI, router: APIRouter) -> None:
     server.router.routes[:0] = added
 
 
-def guard(server: FastAPI, *, origins: tuple[str, ...], limit_bytes: int) -> None:
-    """Put the gate before all else, and take out the stock permission for the web pages of everybody."""
+def guard(
+    server: FastAPI, *, origins: tuple[str, ...], limit_bytes: int, hosts: frozenset[str], folders: Mapping[str, str]
+) -> None:
+    """Put our middleware before all else, and take out the stock permission for the web pages of everybody.
+
+    Args:
+        server: MONAI Label's.
+        origins: Of web pages that may use the server.
+        limit_bytes: Of an upload.
+        hosts: Names of the server, besides IP addresses.
+        folders: Of the server, by path: what a response calls them.
+    """
     server.middleware_stack = None
     # by name: a Gate of an app built before is another class
-    ours = (Gate.__name__, CORSMiddleware.__name__, LastResort.__name__)
+    ours = (Gate.__name__, CORSMiddleware.__name__, LastResort.__name__, ResponseGuard.__name__)
     server.user_middleware[:] = [layer for layer in server.user_middleware if _name_of(layer.cls) not in ours]
     server.add_middleware(LastResort)
     if origins:
@@ -93,7 +110,9 @@ def guard(server: FastAPI, *, origins: tuple[str, ...], limit_bytes: int) -> Non
             allow_methods=["*"],
             allow_headers=["*"],
         )
-    server.add_middleware(Gate, origins=origins, limit_bytes=limit_bytes)
+    server.add_middleware(Gate, origins=origins, limit_bytes=limit_bytes, hosts=hosts)
+    server.add_middleware(LastResort)  # once more, for the layers above
+    server.add_middleware(ResponseGuard, folders=folders)
 
 
 def _name_of(layer: object) -> str:

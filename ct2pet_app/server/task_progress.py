@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ct2pet_app.server.exception_handlers import where
+from ct2pet_app.server.json_values import read_json_object, sendable
+from ct2pet_app.server.log_redaction import where
 from lib.errors import CT2PETError, StudiesError
 from lib.types import Progress
 
@@ -85,8 +86,6 @@ class CaseReport:
             raise StudiesError(f"not one of {self._to_do} worked; the first: {next(iter(self.reasons.values()))}")
 
     def _write(self, *, now: str | None, result: Mapping[str, Any] | None) -> None:
-        if self._file is None:
-            return
         told = {
             "to_do": self._to_do,
             "done": self._done,
@@ -97,10 +96,7 @@ class CaseReport:
             "reasons": dict(list(self.reasons.items())[:MOST_REASONS]),
             "result": result,
         }
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        beside = self._file.with_name(f".{self._file.name}.{os.getpid()}")
-        beside.write_text(json.dumps(told))
-        beside.replace(self._file)
+        write_report(self._file, told)
 
 
 def report_file(folder: Path, request: Mapping[str, Any]) -> Path | None:
@@ -113,14 +109,21 @@ def forget_reports_but(folder: Path, requests: Iterable[Mapping[str, Any]]) -> N
     """Remove the reports of tasks that the server does not know any more: those of before its start."""
     known = {report_file(folder, request) for request in requests}
     for file in (folder / "tasks").glob("*.json"):
-        if file not in known:
+        if file not in known and not file.is_dir():
             file.unlink(missing_ok=True)
 
 
 def read_report(folder: Path, request: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what the task of a request has told; None before it began."""
+    """Return what the task of a request has told; None before it began, and where the file is damaged."""
     file = report_file(folder, request)
-    try:
-        return None if file is None else dict(json.loads(file.read_text()))
-    except FileNotFoundError:
-        return None
+    return None if file is None else read_json_object(file)
+
+
+def write_report(file: Path | None, report: Mapping[str, Any]) -> None:
+    """Write what a task tells, whole; nothing for a task that the server gave no report."""
+    if file is None:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    partial.write_text(json.dumps(sendable(report)))
+    partial.replace(file)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from skimage.draw import polygon
 
 from lib.dicom.elements import uid_name
+from lib.dicom.instance_file import read_instance_file
 from lib.dicom.order import SAME_PLACE_MM
 from lib.dicom.scan import ScanReport
 from lib.errors import DicomError, UnsupportedSeriesError
@@ -71,7 +71,7 @@ def read_contours(path: Path) -> tuple[Contour, ...]:
     Source: DICOM PS3.3 C.8.8.5, C.8.8.6 and C.8.8.8.
     """
     try:
-        dataset = dcmread(path, specific_tags=RTSTRUCT_TAGS)
+        dataset = read_instance_file(path, tags=RTSTRUCT_TAGS)
         sop_class_uid = str(dataset.get("SOPClassUID", ""))
         if sop_class_uid != RT_STRUCTURE_SET_STORAGE:
             found = uid_name(sop_class_uid) or "a file without SOP class"

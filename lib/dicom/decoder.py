@@ -6,14 +6,8 @@ that a codestream names. Such a file costs the decoder, not the server that read
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
-import os
-import select
-import subprocess
-import sys
-import time
+import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,97 +15,94 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.errors import DicomError
+from lib.errors import DicomError, UndecodableError
+from lib.imaging.child_process import ChildError, ChildProcess
+from lib.imaging.failed_files import failed_files
 
+FILE = "slice.dcm"  # whatever the file was called where it came from
 PROGRAM = Path(__file__).with_name("decoding.py")
-SLICE_S = 60.0  # the slowest slice of 4,096 x 4,096 takes a second, the libraries two to load
-LONGEST_ANSWER_BYTES = 2**20  # of the line in front of the numbers
-CHUNK_BYTES = 2**20
+SLICE_TIMEOUT_S = 120.0  # on the clock, of a machine that does much else
+START_CPU_S = 10.0  # of processor time; loading the libraries takes half a second
+SLICE_CPU_S = 0.5  # a slice of 512 x 512 takes 0.02
+MEGAPIXEL_CPU_S = 2.0  # JPEG 2000 takes 0.3
+FIXED_BYTES = 2**26  # beyond the libraries
+PIXEL_BYTES = 48  # codecs hold some copies of a slice, in numbers of up to 32 bits; measured: at most 30
+FILE_BYTES = 6  # and of the file
 
 
 class Decoder:
     """A decoder for the slices of a series; its process starts with the first slice and ends with the block."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._pending = b""
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._child: ChildProcess | None = None
+        self._cpu_total_s = START_CPU_S  # of the series: slow slices have what quick ones leave
 
     def __enter__(self) -> Decoder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._end()
+        if self._child is not None:
+            self._child.end()
+        if self._folder is not None:
+            self._folder.cleanup()
+        self._child = self._folder = None
 
-    def decode(self, path: Path) -> NDArray[Any]:
+    def decode(self, file: bytes, *, pixels: int, source: Path | None = None) -> NDArray[Any]:
         """Return the pixels of one file as GDCM decodes and rescales them.
 
+        Args:
+            file: DICOM, with a header of ours.
+            pixels: How many its header announces; no other number comes back.
+            source: Where it is from. A file that once ended or stalled a decoder is not given to another one.
+
         Raises:
-            DicomError: It cannot be decoded, ends the decoder, or takes too long; the message goes on after the name of
-                the compression.
+            UndecodableError: It cannot be decoded, ends the decoder, or takes too long; the message goes on after the
+                name of the compression.
         """
-        process = self._started()
-        assert process.stdin is not None
-        deadline = time.monotonic() + SLICE_S
-        try:
-            process.stdin.write(os.fsencode(path) + b"\n")
-            process.stdin.flush()
-            answer = json.loads(self._line(deadline))
-            if "error" in answer:
-                raise DicomError(f"cannot be decoded here ({_last_line(answer['error'])})")
+        known = "" if source is None else failed_files().outcome_of(source)
+        if known:
+            raise UndecodableError(_damaged(known))
+        child, name = self._ready()
+        name.write_bytes(file)
+        memory_bytes = FIXED_BYTES + PIXEL_BYTES * pixels + FILE_BYTES * len(file)
+        cpu_s = SLICE_CPU_S + MEGAPIXEL_CPU_S * pixels / 1e6
+        self._cpu_total_s += cpu_s
+        request = {"file": FILE, "memory_bytes": memory_bytes, "cpu_s": START_CPU_S + cpu_s,
+                   "cpu_total_s": self._cpu_total_s}  # fmt: skip
+        received: list[NDArray[Any]] = []
+
+        def receive(answer: dict[str, Any]) -> memoryview:
+            """Make room for the pixels."""
             shape, dtype = tuple(answer["shape"]), np.dtype(answer["dtype"])
-            content = self._take(math.prod(shape) * dtype.itemsize, deadline)
-        except (OSError, EOFError, TimeoutError) as error:
-            self._end()
-            why = f"takes over {SLICE_S:.0f} s" if isinstance(error, TimeoutError) else "ends the decoder"
-            raise DicomError(f"is damaged: decoding it {why}") from error
-        return np.frombuffer(content, dtype).reshape(shape)
+            if math.prod(shape) != pixels or dtype.kind not in "iu" or dtype.itemsize > 4:
+                raise UndecodableError(f"decodes to {shape} of {dtype}, expected integers, {pixels} in all")
+            received.append(np.empty(shape, dtype))
+            return received[0].data
 
-    def _started(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
-            command = [sys.executable, "-P", str(PROGRAM)]  # -P: the modules beside it are none of its own
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        try:
+            answer = child.ask(request, receive)
+        except ChildError as error:
+            if error.is_repeatable and source is not None:
+                failed_files().remember(source, error.outcome)
+            raise (UndecodableError if error.is_repeatable else DicomError)(_damaged(error.outcome)) from error
+        if "error" in answer:
+            raise UndecodableError(f"cannot be decoded here ({_last_line(answer['error'])})")
+        return received[0]
+
+    def _ready(self) -> tuple[ChildProcess, Path]:
+        if self._folder is None or self._child is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="ct2pet-")
+            self._child = ChildProcess(
+                PROGRAM, Path(self._folder.name), packages=("numpy", "SimpleITK"), timeout_s=SLICE_TIMEOUT_S
             )
-            self._pending = b""
-        return self._process
+        return self._child, Path(self._folder.name) / FILE
 
-    def _line(self, deadline: float) -> bytes:
-        while b"\n" not in self._pending:
-            self._pending += self._read(deadline)
-            if len(self._pending) > LONGEST_ANSWER_BYTES + CHUNK_BYTES:
-                raise EOFError
-        line, _, self._pending = self._pending.partition(b"\n")
-        return line
 
-    def _take(self, count: int, deadline: float) -> bytes:
-        pieces, missing = [self._pending[:count]], count - len(self._pending[:count])
-        self._pending = self._pending[count:]
-        while missing > 0:
-            piece = self._read(deadline)
-            pieces.append(piece[:missing])
-            self._pending = piece[missing:]
-            missing -= len(pieces[-1])
-        return b"".join(pieces)
-
-    def _read(self, deadline: float) -> bytes:
-        assert self._process is not None and self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-        if not ready:
-            raise TimeoutError
-        read = os.read(self._process.stdout.fileno(), CHUNK_BYTES)
-        if not read:
-            raise EOFError
-        return read
-
-    def _end(self) -> None:
-        if self._process is None:
-            return
-        self._process.kill()
-        with contextlib.suppress(OSError):  # what it had not read
-            self._process.communicate()
-        self._process = None
+def _damaged(outcome: str) -> str:
+    return f"is damaged: decoding it {outcome}"
 
 
 def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in str(text).splitlines() if line.strip()]
     return lines[-1][:200] if lines else "no reason given"

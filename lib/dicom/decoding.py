@@ -1,49 +1,37 @@
-"""The program of a decoder process: paths of compressed DICOM slices in, pixels out. Imports nothing of ours.
-
-It reads a path a line on its standard input. On its standard output it answers with a line of JSON, and after
-`{"shape": [...], "dtype": "<i2"}` with the numbers in C order. A damaged file may end it: that is what it is for.
-"""
+"""The program of a decoder process: compressed DICOM slices in, pixels out. Run by `decoder.py`."""
 
 from __future__ import annotations
 
-import json
 import os
-import resource
 import sys
+from typing import Any
 
-import numpy as np
-import SimpleITK as sitk
-from numpy.typing import NDArray
+sys.path += sys.argv[3:]  # it is started without site-packages
 
-MEMORY_BYTES = 6 * 2**30  # of addresses; the libraries map 1 GiB, and a slice of 8,192 x 8,192 takes some 1 GiB
+from lib.imaging.child_main import Answer, end_with_parent, serve
 
 
 def main() -> None:
     """Answer until the input ends."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    end_with_parent(int(sys.argv[1]))
+    import SimpleITK as sitk
+
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no answer
-    for line in sys.stdin:
-        try:
-            values = _decode(line.rstrip("\n"))
-        except (RuntimeError, MemoryError) as error:
-            answers.write(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode() + b"\n")
-        else:
-            answers.write(_head(values) + values.tobytes())
-        answers.flush()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
+    def decode(request: dict[str, Any]) -> Answer:
+        """Return the pixels of a file of the working directory in C order."""
+        reader = sitk.ImageFileReader()
+        reader.SetImageIO("GDCMImageIO")
+        reader.SetFileName(request["file"])
+        image = reader.Execute()
+        values = sitk.GetArrayViewFromImage(image)
+        content = values.tobytes()
+        return {"shape": values.shape, "dtype": values.dtype.str, "bytes": len(content)}, [content]
 
-def _head(values: NDArray[np.generic]) -> bytes:
-    return json.dumps({"shape": values.shape, "dtype": values.dtype.str}).encode() + b"\n"
-
-
-def _decode(path: str) -> NDArray[np.generic]:
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(path)
-    return np.ascontiguousarray(sitk.GetArrayFromImage(reader.Execute()))
+    serve(decode)
 
 
 if __name__ == "__main__":
     main()
+    os._exit(0)  # no library's farewell

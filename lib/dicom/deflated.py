@@ -1,33 +1,38 @@
-"""Deflated DICOM files: pydicom unpacks all of one in memory as soon as it is opened."""
+"""Deflated DICOM files, unpacked up to the size of a slice: pydicom unpacks all of one as soon as it is opened."""
 
 from __future__ import annotations
 
-import struct
+import io
 import zlib
 from typing import BinaryIO
 
 from lib.errors import DicomError
 
-DEFLATED = b"1.2.840.10008.1.2.1.99"
-META = slice(132, 144)  # the element that tells how long the file meta information is, which is never deflated
-META_LENGTH = struct.Struct("<HH2sHI")
-MOST_UNPACKED_BYTES = 2**27  # of one file: a slice of 8,000 x 8,000 numbers
+MAX_UNPACKED_BYTES = 2**26  # of one file: a slice of 4,096 x 4,096 numbers of 32 bits
+MAX_TIMES_PACKED = 100  # CTs pack 2 to 5 times, empty slices more; a bomb 1,000 times
+ALWAYS_UNPACKED_BYTES = 2**22
+CHUNK_BYTES = 2**16
 
 
-def refuse_bomb(file: BinaryIO, name: str) -> None:
-    """Return when a file that is open at its beginning is not deflated, or unpacks to no more than a slice.
+def inflated(file: BinaryIO) -> BinaryIO:
+    """Return what a file unpacks to from where it stands.
 
     Raises:
-        DicomError: It unpacks to more, or cannot be unpacked.
+        DicomError: It unpacks to more than a slice takes, or cannot be unpacked.
     """
-    start = file.read(1024)
-    if DEFLATED in start and len(start) > META.stop:
-        *_, length = META_LENGTH.unpack(start[META])
-        file.seek(META.stop + length)
+    unpacker, unpacked, packed_bytes = zlib.decompressobj(wbits=-zlib.MAX_WBITS), io.BytesIO(), 0
+    while not unpacker.eof:
+        packed = unpacker.unconsumed_tail or file.read(CHUNK_BYTES)
+        packed_bytes += 0 if unpacker.unconsumed_tail else len(packed)
         try:
-            unpacked = zlib.decompressobj(wbits=-zlib.MAX_WBITS).decompress(file.read(), MOST_UNPACKED_BYTES + 1)
+            piece = unpacker.decompress(packed, CHUNK_BYTES)
         except zlib.error as error:
-            raise DicomError(f"{name}: damaged, its deflated part cannot be unpacked; copy it again") from error
-        if len(unpacked) > MOST_UNPACKED_BYTES:
-            raise DicomError(f"{name}: deflated, unpacks to over {MOST_UNPACKED_BYTES / 1e6:.0f} MB; export it plain")
-    file.seek(0)
+            raise DicomError("damaged, its deflated part cannot be unpacked; copy it again") from error
+        if not packed and not piece:
+            raise DicomError("damaged, its deflated part ends too early; copy it again")
+        unpacked.write(piece)
+        size = unpacked.tell()
+        if size > MAX_UNPACKED_BYTES or size > max(ALWAYS_UNPACKED_BYTES, MAX_TIMES_PACKED * packed_bytes):
+            raise DicomError(f"deflated, unpacks to over {size / 1e6:.0f} MB; export it plain")
+    unpacked.seek(0)
+    return unpacked

@@ -9,22 +9,21 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_pixel_data_frame
 from pydicom.tag import BaseTag
-from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lib.dicom.compressed import decoded
 from lib.dicom.decoder import Decoder
 from lib.dicom.elements import items_in
 from lib.dicom.header import InstanceHeader
+from lib.dicom.instance_file import read_instance, read_instance_file
 from lib.dicom.multiframe import FRAME_GROUPS, Frame, frames_of
 from lib.dicom.pixels import ReadSlice, physical_values, read_slice
 from lib.dicom.raw_elements import elements_of
 from lib.dicom.read_header import is_plain_encoding, transfer_syntax
-from lib.dicom.stored import PIXEL_DATA, Stored, StoredFormat, plain_pixels
+from lib.dicom.stored import PIXEL_DATA, Stored, StoredFormat, pixel_bytes, plain_pixels
 from lib.errors import DicomError
 
 
@@ -63,8 +62,8 @@ def read_frames(path: Path, wanted: Collection[int]) -> Iterator[ReadSlice]:
 
 def _read_frames(path: Path, wanted: frozenset[int]) -> Iterator[ReadSlice]:
     with path.open("rb") as file:
-        dataset = dcmread(file, stop_before_pixels=True, force=True)
-        pixels_start = file.tell() + (8 if dataset.is_implicit_VR else 12)
+        instance = read_instance(file)
+        dataset, stream = instance.dataset, instance.stream
         syntax = transfer_syntax(dataset)
         frames = {frame.header.frame: frame for frame in frames_of(dataset, str(path)) if frame.header.frame in wanted}
         if len(frames) < len(wanted):
@@ -73,26 +72,22 @@ def _read_frames(path: Path, wanted: frozenset[int]) -> Iterator[ReadSlice]:
         if is_plain_encoding(syntax):
             for number, frame in frames.items():
                 size = _frame_bytes(frame)
-                file.seek(pixels_start + (number - 1) * size)
-                yield _plain(frame, file.read(size))
+                if not instance.pixels_at:
+                    raise DicomError("it holds no pixels; copy it again")
+                stream.seek(instance.pixels_at + (number - 1) * size)
+                yield _plain(frame, stream.read(size))
             return
-    whole = dcmread(path, force=True, specific_tags=[PIXEL_DATA]).get_item(PIXEL_DATA)
-    pixels = whole.value if whole is not None and isinstance(whole.value, bytes) else b""
-    if syntax == DeflatedExplicitVRLittleEndian:
-        for number, frame in frames.items():
-            size = _frame_bytes(frame)
-            yield _plain(frame, pixels[(number - 1) * size : number * size])
-    else:
-        yield from _decoded(pixels, syntax, frames, count=len(items_in(dataset, FRAME_GROUPS)))
+    whole = read_instance_file(path, tags=[PIXEL_DATA], with_pixels=True)
+    yield from _decoded(path, pixel_bytes(whole), syntax, frames, count=len(items_in(dataset, FRAME_GROUPS)))
 
 
-def _decoded(pixels: bytes, syntax: str, frames: Mapping[int, Frame], *, count: int) -> Iterator[ReadSlice]:
+def _decoded(path: Path, pixels: bytes, syntax: str, frames: Mapping[int, Frame], *, count: int) -> Iterator[ReadSlice]:
     found = 0
     with Decoder() as decoder:
         for found, packed in enumerate(generate_pixel_data_frame(pixels, count), start=1):
             if found in frames:
                 frame = frames[found]
-                yield _slice(frame, decoded(encapsulate([packed]), syntax, _format(frame), decoder))
+                yield _slice(frame, decoded(encapsulate([packed]), syntax, _format(frame), decoder, source=path))
     if found < max(frames):
         raise DicomError(f"truncated, {found} of {count} compressed frames; copy it again")
 

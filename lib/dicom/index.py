@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lib.dicom.header import HEADER_FIELDS, InstanceHeader, SharedHeader, shared_from_json, shared_to_json
+from lib.imaging.failed_files import cache_folder
+
+__all__ = ["HeaderIndex", "IndexedFile", "cache_folder", "default_index"]
 
 logger = logging.getLogger(__name__)
 
-READER = 4  # raise it when read_header.py reads the same fields otherwise
+READER = 5  # raise it when read_header.py reads the same fields otherwise
 VERSION = zlib.crc32(f"{READER} {HEADER_FIELDS}".encode()) & 0x7FFFFFFF
 WAIT_FOR_OTHERS_S = 5.0  # another process writes for milliseconds at a time
 TABLES = """
@@ -241,13 +244,6 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         connection.rollback()
         raise
     connection.execute("COMMIT")
-
-
-def cache_folder() -> Path:
-    """Return where ct2pet keeps what it can make again: $CT2PET_CACHE, else ct2pet in the user's cache folder."""
-    if os.environ.get("CT2PET_CACHE"):
-        return Path(os.environ["CT2PET_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ct2pet"
 
 
 def default_index() -> HeaderIndex:

@@ -15,6 +15,7 @@ from lib.dicom.elements import uid_name
 from lib.dicom.header import PetHeader, SharedHeader
 from lib.dicom.multiframe import is_multi_frame
 from lib.dicom.order import slice_normal
+from lib.dicom.stored import MAX_MATRIX
 from lib.errors import SliceOrderError
 from lib.imaging.orientation import AXIAL_TOLERANCE_DEG
 
@@ -97,6 +98,8 @@ def _why_not_plane(shared: SharedHeader) -> str | None:
     for keyword, size in (("Rows", shared.rows), ("Columns", shared.columns)):
         if size < 1:
             return f"{shared.absence(keyword)}: the file may be truncated"
+        if size > MAX_MATRIX:
+            return f"{keyword} {size}, expected at most {MAX_MATRIX}: no CT or PET slice is larger"
     if not shared.orientation:
         return f"{shared.absence('ImageOrientationPatient')}; slices cannot be placed"
     try:

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import BaseTag
 
 from lib.dicom.elements import first_item, integer_in, items_in, text_in
 from lib.dicom.header import InstanceHeader, SharedHeader
+from lib.dicom.instance_file import read_instance_file
 from lib.dicom.multiframe_pet import (
     ENHANCED_PET,
     FRAME_ACQUISITION_DATETIME,
@@ -113,7 +113,7 @@ def read_frame_headers(path: Path) -> tuple[Frame, ...]:
         OSError: The file cannot be opened.
     """
     try:
-        return frames_of(dcmread(path, stop_before_pixels=True, force=True), str(path))
+        return frames_of(read_instance_file(path), str(path))
     except (DicomError, OSError):
         raise
     except Exception as error:  # a damaged file can make a parser raise anything

@@ -35,14 +35,18 @@ def open_ct(path: Path, *, series_uid: str | None = None, progress: Progress = n
     return read_ct_series(find_ct(path, series_uid=series_uid, progress=progress))
 
 
-def read_ct_series(series: Series) -> Volume:
+def read_ct_series(series: Series, *, progress: Progress = no_progress) -> Volume:
     """Return a CT series in HU, in its stored voxel order; padding below -1024 becomes -1024.
+
+    Args:
+        series: Whose files lie here.
+        progress: Called after every slice.
 
     Raises:
         DicomError: A file is damaged, or the files are no usable CT; the message names the series.
         ImageFileError: The numbers cannot be a CT in HU, or the volume is oblique.
     """
-    volume = read_ct(series)
+    volume = read_ct(series, progress=progress)
     refuse_unless_ct(volume, f"series {series.uid}")
     return volume
 

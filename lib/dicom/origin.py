@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from lib.dicom.instance_file import read_instance_file
 from lib.dicom.multiframe import read_frame_headers
 from lib.dicom.read_header import text_in
 from lib.types import Series
@@ -45,7 +45,7 @@ def read_origin(series: Series) -> Origin:
         if series.frames:
             dataset: Dataset = read_frame_headers(series.files[0])[0].dataset
         else:
-            dataset = dcmread(series.files[0], stop_before_pixels=True, force=True, specific_tags=tags)
+            dataset = read_instance_file(series.files[0], tags=tags)
         return Origin(_scanner(dataset), _line(dataset, BODY_PART).upper(), _tracer(dataset))
     except Exception as error:  # a damaged header can make a parser raise anything
         logger.warning("series %s: where it comes from cannot be read (%s)", series.uid, type(error).__name__)

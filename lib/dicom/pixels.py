@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from lib.dicom.compressed import decoded_pixels
+from lib.dicom.compressed import decoded
 from lib.dicom.decoder import Decoder
 from lib.dicom.elements import AttributeReader
 from lib.dicom.header import InstanceHeader
+from lib.dicom.instance_file import read_instance_file
 from lib.dicom.multiframe import is_multi_frame
 from lib.dicom.padding import ct_padding, pet_padding
 from lib.dicom.read_header import HEADER_TAGS, TAGS, header_of, is_plain_encoding, transfer_syntax
-from lib.dicom.stored import STORED_TAGS, Stored, StoredFormat, plain_pixels
+from lib.dicom.stored import STORED_TAGS, Stored, StoredFormat, pixel_bytes, plain_pixels
 from lib.errors import DicomError, MissingAttributeError
 from lib.types import FloatArray
 
@@ -53,13 +52,15 @@ def read_slice(path: Path, decoder: Decoder | None = None) -> ReadSlice:
         with Decoder() as own:
             return read_slice(path, own)
     try:
-        dataset = dcmread(path, force=True, specific_tags=PIXEL_TAGS)
+        dataset = read_instance_file(path, tags=PIXEL_TAGS, with_pixels=True)
         header = header_of(dataset, str(path))
         _refuse_several_frames(header)  # before any is decoded: a damaged file may announce a million
         pixel_format = StoredFormat.of(dataset, (header.shared.rows, header.shared.columns))
         syntax = transfer_syntax(dataset)
-        is_plain = is_plain_encoding(syntax) or syntax == DeflatedExplicitVRLittleEndian
-        stored = plain_pixels(dataset, pixel_format) if is_plain else decoded_pixels(path, pixel_format, decoder)
+        if is_plain_encoding(syntax):
+            stored = plain_pixels(dataset, pixel_format)
+        else:
+            stored = decoded(pixel_bytes(dataset), syntax, pixel_format, decoder, source=path)
         return ReadSlice(header, physical_values(dataset, header, stored), pixel_format)
     except DicomError as error:
         if str(error).startswith(path.name):

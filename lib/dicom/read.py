@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,10 @@ from lib.dicom.order import order_stack
 from lib.dicom.pixels import ReadSlice, read_slice
 from lib.dicom.suv import SLICES_DISAGREE, Scale, activity_scale, suv_scale
 from lib.errors import DicomError, UnsupportedSeriesError
+from lib.imaging.announced import FLOAT_BYTES, MAX_VOLUME_BYTES
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
-from lib.types import FloatArray, Series
+from lib.types import FloatArray, Progress, Series, no_progress
 
 CT_FLOOR_HU = -1024.0  # below air: what lies below is padding (-2000, -3024), not tissue
 
@@ -33,18 +35,18 @@ class _Slices:
     geometry: Geometry
 
 
-def read_ct(series: Series) -> Volume:
+def read_ct(series: Series, *, progress: Progress = no_progress) -> Volume:
     """Return a CT volume in HU; padding below -1024 becomes -1024.
 
     Raises:
         DicomError: A file is damaged, or the files are no usable CT; the message names the series.
     """
-    slices = _read(series, "CT")
+    slices = _read(series, "CT", progress=progress)
     np.maximum(slices.array, CT_FLOOR_HU, out=slices.array)
     return Volume(slices.array, slices.geometry, Unit.HU)
 
 
-def read_pet(series: Series) -> Volume:
+def read_pet(series: Series, *, progress: Progress = no_progress) -> Volume:
     """Return a PET volume in SUVbw, g/mL; NaN where its header says that nothing was measured (padding).
 
     Raises:
@@ -52,7 +54,7 @@ def read_pet(series: Series) -> Volume:
         UnsupportedSeriesError: Another SUV type or unit, or no attenuation-corrected PET.
         DicomError: A file is damaged, or header values cannot be; the message names the series.
     """
-    return _read_pet(series, suv_scale, Unit.SUV_BW)
+    return _read_pet(series, suv_scale, Unit.SUV_BW, progress=progress)
 
 
 def read_activity(series: Series) -> Volume:
@@ -80,8 +82,9 @@ def _read_pet(
     scale_of: Callable[[PetHeader, Iterable[BedHeader]], Scale],
     unit: Unit,
     why_other: Callable[[SharedHeader], str | None] = why_not,
+    progress: Progress = no_progress,
 ) -> Volume:
-    slices = _read(series, "PT", why_other)
+    slices = _read(series, "PT", why_other, progress=progress)
     pets = {header.shared.pet for header in slices.headers if header.shared.pet is not None}
     if len(pets) != 1:
         raise DicomError(f"series {series.uid}: {SLICES_DISAGREE}")
@@ -95,7 +98,13 @@ def _read_pet(
     return Volume(slices.array, slices.geometry, unit)
 
 
-def _read(series: Series, modality: str, why_other: Callable[[SharedHeader], str | None] = why_not) -> _Slices:
+def _read(
+    series: Series,
+    modality: str,
+    why_other: Callable[[SharedHeader], str | None] = why_not,
+    *,
+    progress: Progress = no_progress,
+) -> _Slices:
     """Return the slices in stack order. The order of `series.files` is verified, not believed."""
     if series.modality != modality:
         raise UnsupportedSeriesError(f"series {series.uid}: modality {series.modality}, expected {modality}")
@@ -105,6 +114,7 @@ def _read(series: Series, modality: str, why_other: Callable[[SharedHeader], str
         array = np.empty((0, 0, 0), np.float32)
         for k, piece in enumerate(_pieces(series)):
             if k == 0:
+                _refuse_huge((series.slice_count, *piece.values.shape))
                 array = np.empty((series.slice_count, *piece.values.shape), np.float32)
             _refuse_other(piece.header, series, why_other)
             if piece.values.shape != array.shape[1:]:
@@ -113,6 +123,7 @@ def _read(series: Series, modality: str, why_other: Callable[[SharedHeader], str
             array[k] = piece.values
             headers.append(piece.header)
             layouts.add(piece.pixel_format.layout)
+            progress(k + 1, series.slice_count, "reading")
         if len(layouts) > 1:
             raise DicomError(
                 "its slices differ in PixelRepresentation, or in how HighBit goes with BitsStored: one is damaged"
@@ -126,6 +137,12 @@ def _read(series: Series, modality: str, why_other: Callable[[SharedHeader], str
     if order != list(range(len(order))):
         array = array[order]
     return _Slices(array, stack.headers, stack.geometry)
+
+
+def _refuse_huge(shape: tuple[int, ...]) -> None:
+    if math.prod(shape) * FLOAT_BYTES > MAX_VOLUME_BYTES:
+        size = " x ".join(map(str, shape))
+        raise DicomError(f"{size} voxels, more than the {MAX_VOLUME_BYTES / 1e9:.0f} GB that a volume may take")
 
 
 def _pieces(series: Series) -> Iterator[ReadSlice]:

@@ -12,7 +12,6 @@ from typing import BinaryIO
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from lib.dicom.deflated import refuse_bomb
 from lib.dicom.elements import (
     AttributeReader,
     decoded_text,
@@ -26,8 +25,8 @@ from lib.dicom.elements import (
     uid_name,
 )
 from lib.dicom.header import BedHeader, InstanceHeader, PetHeader, SharedHeader, Vector
+from lib.dicom.instance_file import Instance, read_instance
 from lib.dicom.private import GE_PET, PHILIPS_PET, PRIVATE_TAGS, SIEMENS_PET, private_tag
-from lib.dicom.repeated_elements import read_elements
 from lib.dicom.synthetic_marks import SYNTHETIC_TAGS, says_synthetic
 from lib.dicom.values import parse_date, parse_time
 from lib.errors import DicomError
@@ -70,40 +69,41 @@ def read_header(path: Path | str) -> InstanceHeader:
     path = Path(path)
     name = path.name
     with path.open("rb") as file:
-        forced = _looks_like_dicom(file, name)
-        refuse_bomb(file, name)
+        _refuse_other_file(file, name)
         try:
-            dataset = read_elements(file, HEADER_TAGS, force=forced)
-            _refuse_truncated(dataset, file, name)
-            return header_of(dataset, str(path))
-        except OSError:
-            raise
+            instance = read_instance(file, tags=HEADER_TAGS)
+            _refuse_truncated(instance, name)
+            return header_of(instance.dataset, str(path))
+        except OSError as error:
+            if error.strerror:
+                raise
+            raise DicomError(f"{name}: damaged DICOM file, its header cannot be read ({error})") from error
         except DicomError as error:
-            raise error if str(error).startswith(name) else type(error)(f"{name}: {error}") from error
+            if str(error).startswith(name):
+                raise
+            raise type(error)(f"{name}: {error}") from error
         except Exception as error:  # a damaged file can make a parser raise anything
             raise DicomError(f"{name}: damaged DICOM file, its header cannot be read ({error})") from error
 
 
-def _looks_like_dicom(file: BinaryIO, name: str) -> bool:
-    """Return whether the file must be read without the preamble that DICOM asks for; old exports lack it."""
+def _refuse_other_file(file: BinaryIO, name: str) -> None:
+    """Return when a file begins as DICOM does; old exports lack the preamble."""
     start = file.read(132)
     file.seek(0)
-    if start[128:132] == b"DICM":
-        return False
-    if len(start) > 8 and start[:4] in FIRST_TAGS:
-        return True
+    if start[128:132] == b"DICM" or (len(start) > 8 and start[:4] in FIRST_TAGS):
+        return
     raise DicomError(f"{name}: not a DICOM file" if start else f"{name}: empty file")
 
 
-def _refuse_truncated(dataset: Dataset, file: BinaryIO, name: str) -> None:
+def _refuse_truncated(instance: Instance, name: str) -> None:
     """Refuse a file that ends before its pixels do. Compressed pixels are judged when they are decoded."""
+    dataset = instance.dataset
     rows, columns = integer_in(dataset, TAGS["rows"]), integer_in(dataset, TAGS["columns"])
     if not rows or not is_plain_encoding(transfer_syntax(dataset)):
         return
     numbers = rows * columns * integer_in(dataset, TAGS["samples"], 1) * integer_in(dataset, TAGS["frames"], 1)
     expected = numbers * integer_in(dataset, TAGS["bits_allocated"], 16) // 8
-    element_start = 8 if dataset.is_implicit_VR else 12  # pydicom stops in front of the pixel data element
-    found = os.fstat(file.fileno()).st_size - file.tell() - element_start
+    found = instance.stream.seek(0, os.SEEK_END) - instance.pixels_at if instance.pixels_at else 0
     if found < expected:
         raise DicomError(f"{name}: truncated, {max(found, 0)} of {expected} bytes of pixels; copy the file again")
 

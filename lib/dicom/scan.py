@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +14,10 @@ from lib.dicom.folder import FoundFolder, walk
 from lib.dicom.header import InstanceHeader, SharedHeader
 from lib.dicom.index import Content, HeaderIndex, IndexedFile
 from lib.dicom.multiframe import slice_headers
-from lib.dicom.read_header import read_header
+from lib.dicom.read_header import is_plain_encoding, read_header
 from lib.dicom.scanned_series import ScannedSeries, judge_series
 from lib.errors import DicomError, StudiesError
+from lib.imaging.failed_files import failed_files
 from lib.types import Progress, Study, no_progress
 
 __all__ = ["ScanReport", "ScannedSeries", "SkippedFile", "require_series", "scan_folder", "studies_of"]
@@ -68,7 +69,7 @@ def scan_folder(root: Path, *, index: HeaderIndex | None = None, progress: Progr
         instances, skipped = _headers(folders, index, progress)
         if index is not None:
             index.forget_folders_but(frozenset(folder.path for folder in folders), root=folders[0].path)
-        series = tuple(judge_series(group) for group in rejoined(_by_series(instances)))
+        series = tuple(judge_series(group, fault=_known_fault(group)) for group in rejoined(_by_series(instances)))
     return ScanReport(root, studies_of(series), series, tuple(skipped))
 
 
@@ -148,6 +149,18 @@ def _contents(folder: FoundFolder, index: HeaderIndex | None) -> Iterable[tuple[
         index.remember(folder.path, unsaved)
     if index is not None and known:
         index.forget(folder.path, known)
+
+
+def _known_fault(headers: Sequence[InstanceHeader]) -> str:
+    """Return what is known of a compressed file that once ended or stalled its decoder; empty where there is none."""
+    failed = failed_files()
+    if failed.is_empty():
+        return ""
+    for path in sorted({header.path for header in headers if not is_plain_encoding(header.shared.transfer_syntax_uid)}):
+        outcome = failed.outcome_of(Path(path))
+        if outcome:
+            return f"{Path(path).name}: is damaged: decoding it {outcome}; copy it again, or export it uncompressed"
+    return ""
 
 
 def _by_series(instances: list[InstanceHeader]) -> list[list[InstanceHeader]]:

@@ -16,6 +16,7 @@ from lib.dicom.order import Stack
 from lib.dicom.stacks import volume_stack
 from lib.dicom.suv import SLICES_DISAGREE, SuvState, suv_state
 from lib.errors import DicomError
+from lib.imaging.extent import extent_fault
 from lib.imaging.geometry import Geometry
 from lib.types import Series, SliceSource
 
@@ -73,16 +74,25 @@ class ScannedSeries:
         return None if self.geometry is None else self.geometry.spacing_mm
 
 
-def judge_series(headers: Sequence[InstanceHeader]) -> ScannedSeries:
-    """Return one series from the headers of all its files: its slices in order, or why that cannot be."""
+def judge_series(headers: Sequence[InstanceHeader], *, fault: str = "") -> ScannedSeries:
+    """Return one series from the headers of all its files: its slices in order, or why that cannot be.
+
+    Args:
+        headers: Of all its files.
+        fault: Why its pixels cannot be read, where that is known already.
+    """
     stack: Stack | None = None
     suv: SuvState | None = None
     warnings: tuple[str, ...] = ()
     reason: str | None = None
     try:
+        if fault:
+            raise DicomError(fault)
         refuse_mixed_series(headers)
         refuse_incomplete(headers)
         stack, warnings = volume_stack(headers)
+        if extent_fault(stack.geometry):
+            raise DicomError(f"{extent_fault(stack.geometry)}; export it again")
         suv = _suv_of(stack)
     except DicomError as error:
         reason, stack = str(error), None

@@ -22,6 +22,7 @@ STORED_TAGS = [
     DOUBLE_PIXELS, PIXEL_DATA,
 ]  # fmt: skip
 ALLOCATED = (8, 16, 32)
+MAX_MATRIX = 4096  # rows or columns; scanners reconstruct 512 to 2,048
 LEFT_ALIGNED_BITS = (10, 12, 14)  # as ACR-NEMA scanners stored them; DICOM has HighBit one below BitsStored
 
 
@@ -61,6 +62,10 @@ class StoredFormat:
         Raises:
             DicomError: Bits that cannot be, floating-point pixels, or none.
         """
+        if max(shape) > MAX_MATRIX:
+            raise DicomError(
+                f"Rows {shape[0]} and Columns {shape[1]}, expected at most {MAX_MATRIX}: no CT or PET slice is larger"
+            )
         allocated = integer_in(dataset, TAGS["bits_allocated"])
         if FLOAT_PIXELS in dataset or DOUBLE_PIXELS in dataset:
             raise DicomError("FloatPixelData or DoubleFloatPixelData, expected PixelData; export integers")
@@ -92,6 +97,12 @@ class Stored:
     pixel_format: StoredFormat
 
 
+def pixel_bytes(dataset: Dataset) -> bytes:
+    """Return the value of the pixel data, as it lies in the file; empty where there is none."""
+    element = dataset.get_item(PIXEL_DATA)
+    return element.value if element is not None and isinstance(element.value, bytes) else b""
+
+
 def plain_pixels(dataset: Dataset, pixel_format: StoredFormat) -> Stored:
     """Return uncompressed pixels; bits beside BitsStored (old overlays) are dropped and the sign is carried up.
 
@@ -99,8 +110,7 @@ def plain_pixels(dataset: Dataset, pixel_format: StoredFormat) -> Stored:
         DicomError: Truncated, or 8-bit pixels in words of swapped bytes.
         MissingAttributeError: No PixelRepresentation, where it matters.
     """
-    element = dataset.get_item(PIXEL_DATA)
-    pixels = element.value if element is not None and isinstance(element.value, bytes) else b""
+    element, pixels = dataset.get_item(PIXEL_DATA), pixel_bytes(dataset)
     rows, columns = pixel_format.shape
     expected = rows * columns * pixel_format.allocated // 8
     if len(pixels) < expected or not expected:

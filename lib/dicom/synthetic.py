@@ -18,12 +18,12 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, PositronEmissionTomographyImageStorage
 
 from lib.dicom.copied import COPIED_TAGS, place, whose_and_when
+from lib.dicom.instance_file import read_instance_file
 from lib.dicom.labels import MadeBy, claim_no_measurement, code, say_what_it_is
 from lib.dicom.multiframe import Frame, is_multi_frame, read_frame_headers
 from lib.dicom.order import order_stack
@@ -171,7 +171,7 @@ def derived_uid(*words: str) -> str:
 def _read(path: Path, ct: Series) -> tuple[Frame, ...]:
     """Return the slices of a file: the file itself, or the frames of a multi-frame one."""
     try:
-        dataset = dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*HEADER_TAGS, *COPIED_TAGS])
+        dataset = read_instance_file(path, tags=[*HEADER_TAGS, *COPIED_TAGS])
         header = header_of(dataset, str(path))
         frames = read_frame_headers(path) if is_multi_frame(header.shared) else (Frame(header, dataset),)
     except (DicomError, OSError) as error:

@@ -7,9 +7,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydicom import dcmread
-
 from lib.dicom.folder import UNFINISHED
+from lib.dicom.instance_file import read_instance_file
 from lib.dicom.synthetic import SyntheticSeries
 from lib.errors import InputError, OutputError
 from lib.types import Progress, no_progress
@@ -47,7 +46,7 @@ def write_series(series: SyntheticSeries, folder: Path, *, progress: Progress = 
     return folder
 
 
-def write_zip(series: SyntheticSeries, path: Path) -> Path:
+def write_zip(series: SyntheticSeries, path: Path, *, progress: Progress = no_progress) -> Path:
     """Write the series as one zip, its files in a folder named by its UID; return `path`.
 
     Raises:
@@ -58,8 +57,9 @@ def write_zip(series: SyntheticSeries, path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = written.enter_context(unfinished_file(path.parent, f".{path.name}{UNFINISHED}"))
         with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED, compresslevel=QUICK) as zipped:
-            for name, file in series.files():
+            for done, (name, file) in enumerate(series.files(), start=1):
                 zipped.writestr(_member(f"{series.uid}/{name}"), file, compresslevel=QUICK)
+                progress(done, len(series), "writing")
         beside.replace(path)
     return path
 
@@ -85,7 +85,7 @@ def _is_of(path: Path, series_uid: str) -> bool:
     if path.suffix != ".dcm" or not path.is_file():
         return False
     try:
-        found = dcmread(path, stop_before_pixels=True, specific_tags=[SERIES_UID]).get("SeriesInstanceUID")
+        found = read_instance_file(path, tags=[SERIES_UID]).get("SeriesInstanceUID")
     except Exception:  # a damaged file can make a parser raise anything, and is none of ours
         return False
     return str(found) == series_uid

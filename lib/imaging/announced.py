@@ -17,14 +17,18 @@ from pathlib import Path
 
 from lib.errors import ImageFileError
 
-MOST_VOXELS = 10**9  # 1,024 x 1,024 x 950; a whole-body CT has 400 million
-MOST_TIMES_PACKED = 300  # CTs pack 2 to 30 times; a bomb of zeros 1,000 times
-ALWAYS_TAKEN_BYTES = 2**27  # unpacked; below this a volume may be as empty as it likes
+MAX_VOLUME_BYTES = (
+    10 * 10**9
+)  # stored and read: 2,000 x 512 x 512 float64 take 6.3 GB, 1,000 x 1,024 x 1,024 float32 8.4
+MAX_TIMES_PACKED = 100  # read, of a packed byte; CTs reach 4 to 40, a bomb of zeros 1,000 and more
+ALWAYS_TAKEN_BYTES = 2**28  # stored and read; below this a volume may be as empty as it likes
+FLOAT_BYTES = 4  # of a voxel as it is read
 LONGEST_HEADER_BYTES = 2**20
 GZIP = b"\x1f\x8b"
 NIFTI_MAGIC = (b"n+1\0", b"n+2\0\r\n\x1a\n")  # one file; ni1 and ni2 are pairs
 NIFTI_BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 32: 8, 64: 8, 128: 3, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8, 1536: 16,
                1792: 16, 2048: 32, 2304: 4}  # fmt: skip
+NIFTI_FLOATS = (16, 64, 1536)
 NRRD_FIELD = re.compile(r"(\w[^:]*):(=| ).*")  # field, or key and value
 NRRD_BYTES = {
     **dict.fromkeys(("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"), 1),
@@ -52,34 +56,61 @@ class Announced:
     """The numbers that a header announces.
 
     Attributes:
-        voxels: How many.
-        voxel_bytes: Of one, unpacked.
+        sizes: Of the axes in the order of the file, the fastest first.
+        voxel_bytes: Of one voxel as it is stored, unpacked.
         is_packed: Compressed in the file.
+        is_float: Floating-point numbers, or whole ones that the header scales to such.
     """
 
-    voxels: int
+    sizes: tuple[int, ...]
     voxel_bytes: int
     is_packed: bool
+    is_float: bool
+
+    @property
+    def voxels(self) -> int:
+        """How many."""
+        return math.prod(self.sizes)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Of all voxels, unpacked."""
+        return self.voxels * self.voxel_bytes
+
+    @property
+    def needed_bytes(self) -> int:
+        """Of all voxels as they are stored and as float32, which is what reading them takes."""
+        return self.stored_bytes + self.voxels * FLOAT_BYTES
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the array, slices first; axes of size 1 behind the third are dropped, as readers do."""
+        sizes = list(self.sizes)
+        while len(sizes) > 3 and sizes[-1] == 1:
+            sizes.pop()
+        return tuple(reversed(sizes))
 
 
-def refuse_unless_alone(path: Path) -> None:
-    """Return when a file of a known suffix holds its own numbers, and not impossibly many; reads its header only.
+def refuse_unless_alone(path: Path) -> Announced:
+    """Return what the header of a file of a known suffix announces, where the file alone holds that.
 
     Raises:
         ImageFileError: Another kind of file than its name says, damaged, naming another file, or too large.
     """
     name, announced = path.name, announced_by(path)
-    if announced.voxels > MOST_VOXELS:
+    found, needed = path.stat().st_size, announced.needed_bytes
+    if needed > MAX_VOLUME_BYTES:
         raise ImageFileError(
-            f"{name}: its header announces {announced.voxels:.2g} voxels, at most {MOST_VOXELS:.2g} are taken; "
-            "is the file damaged? Crop or resample it"
+            f"{name}: its header announces {announced.voxels:.2g} voxels of {announced.voxel_bytes} bytes, which take "
+            f"{needed / 1e9:.3g} GB to read, at most {MAX_VOLUME_BYTES / 1e9:.0f} GB are taken; is the file damaged? "
+            "Crop or resample it"
         )
-    unpacked, found = announced.voxels * announced.voxel_bytes, path.stat().st_size
-    if announced.is_packed and unpacked > max(ALWAYS_TAKEN_BYTES, MOST_TIMES_PACKED * found):
+    if announced.is_packed and needed > max(ALWAYS_TAKEN_BYTES, MAX_TIMES_PACKED * found):
         raise ImageFileError(
-            f"{name}: {found} bytes that announce {unpacked}, over {MOST_TIMES_PACKED} times as many; a CT does not "
+            f"{name}: {found} bytes that take {needed} to read, over {MAX_TIMES_PACKED} times as many; a CT does not "
             "pack so well. Export it uncompressed"
         )
+    return announced
 
 
 def announced_by(path: Path) -> Announced:
@@ -94,7 +125,7 @@ def announced_by(path: Path) -> Announced:
         announced = _meta(path)
     else:
         announced = _nifti(path)
-    unpacked, found = announced.voxels * announced.voxel_bytes, path.stat().st_size
+    unpacked, found = announced.stored_bytes, path.stat().st_size
     if not announced.is_packed and found < unpacked:
         raise ImageFileError(
             f"{path.name}: cannot be read as a volume; is the file complete? Its header announces {unpacked} bytes, "
@@ -108,17 +139,20 @@ def _nifti(path: Path) -> Announced:
     for order in "<>":
         size = struct.unpack(f"{order}i", start[:4].ljust(4, b"\0"))[0]
         if size == 348 and len(start) >= 348 and start[344:348] == NIFTI_MAGIC[0]:
-            return _of(path, struct.unpack(f"{order}8h", start[40:56]), _int16(order, start[70:72]), is_packed)
+            scale = struct.unpack(f"{order}2f", start[112:120])
+            return _of(path, struct.unpack(f"{order}8h", start[40:56]), _int16(order, start[70:72]), is_packed, scale)
         if size == 540 and len(start) >= 540 and start[4:12] == NIFTI_MAGIC[1]:
-            return _of(path, struct.unpack(f"{order}8q", start[16:80]), _int16(order, start[12:14]), is_packed)
+            scale = struct.unpack(f"{order}2d", start[176:192])
+            return _of(path, struct.unpack(f"{order}8q", start[16:80]), _int16(order, start[12:14]), is_packed, scale)
     raise _unreadable(path, "it is no NIfTI file that holds header and numbers; a pair .hdr and .img is not taken")
 
 
-def _of(path: Path, dimensions: Sequence[int], datatype: int, is_packed: bool) -> Announced:
+def _of(path: Path, dimensions: Sequence[int], datatype: int, is_packed: bool, scale: tuple[float, float]) -> Announced:
     sizes = dimensions[1 : 1 + dimensions[0]]
     if not 1 <= dimensions[0] <= 7 or min(sizes) < 1 or datatype not in NIFTI_BYTES:
         raise _unreadable(path, f"its header announces {dimensions[0]} dimensions {list(sizes)}, datatype {datatype}")
-    return Announced(math.prod(sizes), NIFTI_BYTES[datatype], is_packed)
+    is_scaled = math.isfinite(scale[0]) and scale[0] != 0 and scale != (1, 0)
+    return Announced(tuple(sizes), NIFTI_BYTES[datatype], is_packed, datatype in NIFTI_FLOATS or is_scaled)
 
 
 def _int16(order: str, two_bytes: bytes) -> int:
@@ -165,7 +199,7 @@ def _nrrd(path: Path) -> Announced:
         raise _unreadable(path, f"its header announces sizes {sizes}")
     if encoding not in ("raw", "gzip", "gz"):
         raise _unreadable(path, f"encoding {encoding[:20]!r}; write it raw or gzip")
-    return Announced(math.prod(sizes), voxel_bytes, encoding != "raw")
+    return Announced(tuple(sizes), voxel_bytes, encoding != "raw", fields["type"] in ("float", "double"))
 
 
 def _meta(path: Path) -> Announced:
@@ -190,7 +224,8 @@ def _meta(path: Path) -> Announced:
     try:
         sizes = [int(size) for size in fields["DimSize"].split()]
         channels = int(fields.get("ElementNumberOfChannels", 1))
-        voxel_bytes = META_BYTES[fields["ElementType"].removeprefix("MET_").removesuffix("_ARRAY")] * channels
+        element = fields["ElementType"].removeprefix("MET_").removesuffix("_ARRAY")
+        voxel_bytes = META_BYTES[element] * channels
         packed_size, dimensions = int(fields.get("CompressedDataSize", 0)), int(fields["NDims"])
     except (KeyError, ValueError) as error:
         raise _unreadable(path, "its header lacks NDims, DimSize or ElementType, or has strange ones") from error
@@ -198,7 +233,8 @@ def _meta(path: Path) -> Announced:
         raise _unreadable(path, f"its header announces {dimensions} dimensions, sizes {sizes[:8]}")
     if not 0 <= packed_size <= path.stat().st_size - at - len(last) - 1:
         raise _unreadable(path, f"its header announces {packed_size} packed bytes, the file has fewer")
-    return Announced(math.prod(sizes), voxel_bytes, fields.get("CompressedData", "False").lower() == "true")
+    is_packed = fields.get("CompressedData", "False").lower() == "true"
+    return Announced(tuple(sizes), voxel_bytes, is_packed, element in ("FLOAT", "DOUBLE"))
 
 
 def _refuse_passed_over(path: Path, fields: Mapping[str, str], harmless: Mapping[str, tuple[str, ...]]) -> None:

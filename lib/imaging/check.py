@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lib.errors import ImageFileError
+from lib.imaging.extent import refuse_implausible_extent
 from lib.imaging.orientation import refuse_oblique
 from lib.imaging.volume import Volume
 
@@ -31,6 +32,7 @@ def refuse_unless_ct(volume: Volume, what: str) -> None:
     if slices < LEAST_SLICES:
         raise ImageFileError(f"{what}: {slices} slice, expected a CT volume of at least {LEAST_SLICES}")
     refuse_oblique(volume.geometry, what)
+    refuse_implausible_extent(volume.geometry, what)
     low, high = float(volume.array.min()), float(volume.array.max())
     if low == high:
         raise ImageFileError(f"{what}: every voxel is {low:g}, expected a CT in HU; is the export complete?")

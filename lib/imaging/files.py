@@ -1,4 +1,7 @@
-"""Volume files other programs read: NRRD and MetaImage through SimpleITK, NIfTI through nibabel."""
+"""Volume files other programs read: NRRD and MetaImage through SimpleITK, NIfTI through nibabel.
+
+They are read in a process of its own (`volume_reader.py`): what a file does to a library costs that process.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,14 @@ from numpy.typing import NDArray
 from lib.errors import ImageFileError, OutputError
 from lib.imaging.affine import refuse_unfit_affine
 from lib.imaging.announced import announced_by, refuse_unless_alone
+from lib.imaging.extent import refuse_implausible_extent
 from lib.imaging.geometry import Geometry
-from lib.imaging.nifti import nifti_is_float, read_nifti, write_nifti
-from lib.imaging.resample import geometry_of, to_sitk
+from lib.imaging.nifti import write_nifti
+from lib.imaging.nrrd import write_nrrd
+from lib.imaging.resample import to_sitk
 from lib.imaging.volume import Unit, Volume
-from lib.types import FloatArray
+from lib.imaging.volume_reader import read_volume
+from lib.types import FloatArray, Progress, no_progress
 
 NIFTI = (".nii.gz", ".nii")
 SUFFIXES = (*NIFTI, ".nrrd", ".mha")
@@ -33,33 +39,20 @@ def read_volume_file(path: Path, *, unit: Unit) -> Volume:
     """
     if not path.name.lower().endswith(SUFFIXES):
         raise ImageFileError(f"{path.name}: not a volume file; give one of {', '.join(SUFFIXES)}")
+
+    def check(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> None:
+        """Refuse what is no volume in a patient before its voxels are read."""
+        refuse_unfit_affine(affine, name=path.name, matrix="direction matrix")
+        refuse_implausible_extent(Geometry(shape, affine), path.name)
+
     try:
-        refuse_unless_alone(path)
-        array, affine = read_nifti(path) if volume_suffix(path) in NIFTI else _read_itk(path)
+        announced = refuse_unless_alone(path)
+        array, affine = read_volume(path, volume_suffix(path), announced, check=check)
     except OSError as error:
         raise ImageFileError(f"{path.name}: cannot be opened ({error.strerror})") from error
-    refuse_unfit_affine(affine, name=path.name, matrix="direction matrix")
     _refuse_not_finite(array, path.name)
     k, r, c = array.shape
     return Volume(array, Geometry((k, r, c), affine), unit)
-
-
-def _read_itk(path: Path) -> tuple[FloatArray, NDArray[np.float64]]:
-    try:
-        image = _reader(path).Execute()
-    except RuntimeError as error:
-        raise ImageFileError(
-            f"{path.name}: cannot be read as a volume; is the file complete? ({_first_line(error)})"
-        ) from error
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise ImageFileError(
-            f"{path.name}: colour or vector image ({image.GetNumberOfComponentsPerPixel()} components), "
-            "expected one number a voxel"
-        )
-    if image.GetDimension() != 3:
-        raise ImageFileError(f"{path.name}: {image.GetDimension()} dimensions, expected 3")
-    with np.errstate(over="ignore"):  # what 32 bits cannot hold becomes infinite, and is refused as such
-        return sitk.GetArrayFromImage(image).astype(np.float32), geometry_of(image).affine
 
 
 def _refuse_not_finite(array: FloatArray, name: str) -> None:
@@ -73,13 +66,12 @@ def _refuse_not_finite(array: FloatArray, name: str) -> None:
 
 
 def voxels_are_float(path: Path) -> bool:
-    """Return whether a volume file that could be read holds floating-point numbers; reads its header only."""
-    refuse_unless_alone(path)
-    if volume_suffix(path) in NIFTI:
-        return nifti_is_float(path)
-    reader = _reader(path)
-    reader.ReadImageInformation()
-    return reader.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64)
+    """Return whether a volume file holds floating-point numbers, or whole ones scaled to such; reads its header only.
+
+    Raises:
+        ImageFileError: As `read_volume_file`, of its header.
+    """
+    return refuse_unless_alone(path).is_float
 
 
 def volume_suffix(path: Path) -> str:
@@ -116,8 +108,10 @@ def wants_dicom(path: Path, *, named: str) -> bool:
     return False
 
 
-def write_volume_file(volume: Volume, path: Path) -> Path:
+def write_volume_file(volume: Volume, path: Path, *, progress: Progress = no_progress) -> Path:
     """Write the volume as float32 beside `path`, then put it in place; return `path`.
+
+    The progress is called after every slice of a NIfTI or NRRD file.
 
     Raises:
         ImageFileError: The suffix is none of ours.
@@ -128,12 +122,14 @@ def write_volume_file(volume: Volume, path: Path) -> Path:
     beside = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
     try:
         if suffix in NIFTI:
-            write_nifti(volume, beside)
+            write_nifti(volume, beside, progress=progress)
+        elif suffix == ".nrrd":
+            write_nrrd(volume, beside, progress=progress)
         else:
             sitk.WriteImage(to_sitk(volume), str(beside), useCompression=True)
         announced_by(beside)
-        if suffix == ".nii.gz":
-            _refuse_torn(beside, NIFTI_START_BYTES + volume.array.nbytes)
+        if suffix in (".nii.gz", ".nrrd"):
+            _refuse_torn(beside, volume.array.nbytes + (NIFTI_START_BYTES if suffix == ".nii.gz" else 0))
         beside.replace(path)
     except (RuntimeError, OSError, ImageFileError) as error:  # ITK may not notice that a disk is full
         raise OutputError(f"{path.name}: cannot be written; is the disk full? Free space and ask again") from error
@@ -147,22 +143,9 @@ def silence_readers() -> None:
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
 
-def _reader(path: Path) -> sitk.ImageFileReader:
-    """Return the reader of the kind that the file's name says; left alone, the first one that likes it is taken."""
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO({".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}[volume_suffix(path)])
-    reader.SetFileName(str(path))
-    return reader
-
-
 def _refuse_torn(path: Path, unpacked: int) -> None:
     """Return when a gzip file ends as one of so many bytes does; a full disk is not always told."""
     with path.open("rb") as file:
         file.seek(-4, os.SEEK_END)
         if int.from_bytes(file.read(4), "little") != unpacked % 2**32:  # RFC 1952, ISIZE
             raise ImageFileError(f"{path.name}: torn")
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from lib.errors import RecipeError
+from lib.errors import InputError, RecipeError
+from lib.imaging.announced import FLOAT_BYTES, MAX_VOLUME_BYTES
 from lib.imaging.geometry import Geometry
 
+MAX_GRID = 4096  # rows or columns, whatever the pixels of the CT and the recipe
 SliceRule = Literal["resample", "match"]
 
 
@@ -33,7 +35,7 @@ class Grid:
             raise RecipeError("grid: give either pixel_mm (millimetres) or size (pixels), not both and not neither")
         if self.pixel_mm is not None and not 0.1 <= self.pixel_mm <= 20:
             raise RecipeError(f"grid.pixel_mm lies between 0.1 and 20 mm, found {self.pixel_mm}")
-        if self.size is not None and not 16 <= self.size <= 4096:
+        if self.size is not None and not 16 <= self.size <= MAX_GRID:
             raise RecipeError(f"grid.size lies between 16 and 4096 pixels, found {self.size}")
         if self.slices not in get_args(SliceRule):
             raise RecipeError(f"grid.slices is one of {', '.join(get_args(SliceRule))}, found {self.slices!r}")
@@ -41,11 +43,21 @@ class Grid:
             raise RecipeError(f"grid.tolerance_mm is at least 0, found {self.tolerance_mm}")
 
     def on(self, ct: Geometry) -> Geometry:
-        """Return the network's grid for a CT: its slices and outer edges, the recipe's pixels."""
+        """Return the network's grid for a CT: its slices and outer edges, the recipe's pixels.
+
+        Raises:
+            InputError: It would be larger than any volume that is read.
+        """
         if self.size is not None:
-            return ct.with_pixels(self.size, self.size)
-        assert self.pixel_mm is not None
-        _, row_mm, column_mm = ct.spacing_mm
-        rows = max(1, round(ct.shape[1] * row_mm / self.pixel_mm))
-        columns = max(1, round(ct.shape[2] * column_mm / self.pixel_mm))
+            rows = columns = self.size
+        else:
+            assert self.pixel_mm is not None
+            _, row_mm, column_mm = ct.spacing_mm
+            rows = max(1, round(ct.shape[1] * row_mm / self.pixel_mm))
+            columns = max(1, round(ct.shape[2] * column_mm / self.pixel_mm))
+        if max(rows, columns) > MAX_GRID or ct.shape[0] * rows * columns * FLOAT_BYTES > MAX_VOLUME_BYTES:
+            raise InputError(
+                f"a grid of {ct.shape[0]} x {rows} x {columns} pixels, at most {MAX_GRID} rows and columns and "
+                f"{MAX_VOLUME_BYTES / 1e9:.0f} GB; choose larger pixels, or a volume of fewer or thicker slices"
+            )
         return ct.with_pixels(rows, columns)

@@ -9,21 +9,21 @@ from __future__ import annotations
 import gzip
 import logging
 import zlib
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import nibabel
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
-from nibabel.volumeutils import array_from_file
 from numpy.typing import NDArray
 
 from lib.errors import ImageFileError
 from lib.imaging.affine import refuse_unfit_affine
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Volume
-from lib.types import FloatArray
+from lib.types import FloatArray, Progress, no_progress
 
 SAME_PLACE_MM = 0.1  # how far sform and qform may place the first voxel apart: a fifth of the finest CT pixel
 QUATERNION_RAD = 1.25e-3  # and how far their axes turned: nibabel takes what is within 1.2e-3 of a half turn for one
@@ -39,20 +39,30 @@ QUIET = logging.getLogger(f"{__name__}.nibabel")  # its own warnings name values
 QUIET.disabled = True
 
 
-def read_nifti(path: Path) -> tuple[FloatArray, NDArray[np.float64]]:
-    """Return the voxels (K, R, C) in file order, scaled, and the affine from (column, row, slice) to LPS mm.
+def read_nifti(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64], Iterator[FloatArray]]:
+    """Return the shape (K, R, C), the affine from (column, row, slice) to LPS mm, and the scaled slices in file order.
+
+    The slices are read as they are taken, one at a time, and raise as this does; packed files are read to their end,
+    where their checksum lies. The file is closed after the last one.
 
     Raises:
         ImageFileError: Damaged, colour or complex, not three-dimensional, in other lengths than mm, without an
             orientation, with two that differ, sheared or singular.
     """
+    with _named(path), ExitStack() as opened:
+        file = _opened(path, opened)
+        header = _header(file.read(max(HEADER_BYTES.values())), path)
+        columns, rows, slices = shape = _shape(header, path)
+        affine = LPS_FROM_RAS @ _affine(header, shape, path)
+        read = _slices(file, header, shape, path, opened.pop_all())
+    return (slices, rows, columns), affine, read
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in what libraries raise of it."""
     try:
-        with ExitStack() as opened:
-            file = _opened(path, opened)
-            header = _header(file.read(max(HEADER_BYTES.values())), path)
-            shape = _shape(header, path)
-            affine = LPS_FROM_RAS @ _affine(header, shape, path)
-            return _voxels(file, header, shape, path), affine
+        yield
     except (HeaderDataError, ValueError, OverflowError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _unreadable(path, str(error)) from error
     except OSError as error:
@@ -61,15 +71,7 @@ def read_nifti(path: Path) -> tuple[FloatArray, NDArray[np.float64]]:
         raise _unreadable(path, str(error)) from error  # nibabel's word for too few bytes
 
 
-def nifti_is_float(path: Path) -> bool:
-    """Return whether a NIfTI holds floating-point numbers, or whole ones scaled to such; reads its header only."""
-    with ExitStack() as opened:
-        header = _header(_opened(path, opened).read(max(HEADER_BYTES.values())), path)
-    slope, inter = header.get_slope_inter()
-    return header.get_data_dtype().kind == "f" or (slope, inter) not in ((None, None), (1.0, 0.0))
-
-
-def write_nifti(volume: Volume, path: Path) -> None:
+def write_nifti(volume: Volume, path: Path, *, progress: Progress = no_progress) -> None:
     """Write NIfTI-1, float32, sform and qform alike with code 1; gzip where the name ends in .gz.
 
     Raises:
@@ -86,8 +88,9 @@ def write_nifti(volume: Volume, path: Path) -> None:
         if path.name.lower().endswith(".gz"):
             file = opened.enter_context(gzip.GzipFile("", "wb", fileobj=file, compresslevel=1, mtime=0))
         file.write(header.binaryblock + bytes(4))  # no extensions
-        for of_slice in volume.array:
+        for done, of_slice in enumerate(volume.array, start=1):
             file.write(np.ascontiguousarray(of_slice, dtype="<f4").tobytes())
+            progress(done, len(volume.array), "writing")
 
 
 def _place(header: Any, geometry: Geometry) -> None:
@@ -176,21 +179,27 @@ def _conflict(a: NDArray[np.float64], b: NDArray[np.float64], shape: tuple[int, 
     return float(apart_mm[worst]), float(allowed_mm[worst])
 
 
-def _voxels(file: BinaryIO | gzip.GzipFile, header: Any, shape: tuple[int, int, int], path: Path) -> FloatArray:
-    """Return the scaled voxels, (K, R, C) float32; a packed file is read to its end, where its checksum lies."""
-    offset, dtype = header.get_data_offset(), header.get_data_dtype()
-    raw = array_from_file(shape, dtype, file, offset=offset, order="F", mmap=False).T
-    if len(file.read(MOST_BEYOND_BYTES + 1)) > MOST_BEYOND_BYTES:
-        raise _unreadable(path, f"it goes on after its {' x '.join(map(str, shape))} voxels of {dtype.itemsize} bytes")
+def _slices(
+    file: BinaryIO | gzip.GzipFile, header: Any, shape: tuple[int, int, int], path: Path, opened: ExitStack
+) -> Iterator[FloatArray]:
+    """Yield the scaled slices, (R, C) float32; scaled in 64 bits, and memory stays flat."""
+    columns, rows, slices = shape
+    dtype = header.get_data_dtype()
     slope, inter = header.get_slope_inter()
-    if (slope, inter) in ((None, None), (1.0, 0.0)):
-        with np.errstate(over="ignore"):  # what 32 bits cannot hold becomes infinite, and is refused as such
-            return np.asarray(raw, dtype=np.float32)
-    scaled = np.empty(raw.shape, np.float32)
-    for k, stored in enumerate(raw):  # slice by slice: scaled in 64 bits, and memory stays flat
-        with np.errstate(over="ignore"):
-            scaled[k] = stored.astype(np.float64) * slope + inter
-    return scaled
+    is_scaled = (slope, inter) not in ((None, None), (1.0, 0.0))
+    with opened, _named(path):
+        file.seek(header.get_data_offset())
+        for _ in range(slices):
+            content = file.read(rows * columns * dtype.itemsize)
+            if len(content) < rows * columns * dtype.itemsize:
+                raise _unreadable(path, "it ends before its voxels do")
+            stored = np.frombuffer(content, dtype).reshape(rows, columns)
+            with np.errstate(over="ignore"):  # what 32 bits cannot hold becomes infinite, and is refused as such
+                scaled = stored.astype(np.float64) * slope + inter if is_scaled else stored
+                yield np.ascontiguousarray(scaled, dtype=np.float32)
+        if len(file.read(MOST_BEYOND_BYTES + 1)) > MOST_BEYOND_BYTES:
+            size = " x ".join(map(str, shape))
+            raise _unreadable(path, f"it goes on after its {size} voxels of {dtype.itemsize} bytes")
 
 
 def _unreadable(path: Path, why: str) -> ImageFileError:

@@ -27,7 +27,7 @@ def resample_to(volume: Volume, geometry: Geometry) -> Volume:
     slice_mm, row_mm, column_mm = geometry.spacing_mm
     resampler.SetOutputSpacing((column_mm, row_mm, slice_mm))
     resampler.SetOutputOrigin(geometry.origin_mm)
-    resampler.SetOutputDirection(_orthonormal(geometry).flatten().tolist())
+    resampler.SetOutputDirection(orthonormal_direction(geometry).flatten().tolist())
     return Volume(sitk.GetArrayFromImage(resampler.Execute(image)), geometry, volume.unit)
 
 
@@ -37,7 +37,7 @@ def to_sitk(volume: Volume) -> sitk.Image:
     slice_mm, row_mm, column_mm = volume.geometry.spacing_mm
     image.SetSpacing((column_mm, row_mm, slice_mm))
     image.SetOrigin(volume.geometry.origin_mm)
-    image.SetDirection(_orthonormal(volume.geometry).flatten().tolist())
+    image.SetDirection(orthonormal_direction(volume.geometry).flatten().tolist())
     return image
 
 
@@ -50,7 +50,7 @@ def geometry_of(image: sitk.Image) -> Geometry:
     return Geometry((k, r, c), affine)
 
 
-def _orthonormal(geometry: Geometry) -> NDArray[np.float64]:
+def orthonormal_direction(geometry: Geometry) -> NDArray[np.float64]:
     """Return the direction matrix with rounding of the header's cosines taken out, as ITK demands."""
     u, _, vt = np.linalg.svd(geometry.direction)
     return np.asarray(u @ vt)

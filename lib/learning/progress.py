@@ -125,12 +125,31 @@ def read_history(run: Path) -> tuple[EpochRecord, ...]:
     """Return the finished epochs of a run; a line cut off by a kill is left out."""
     path = run / HISTORY_FILE
     records = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        logger.warning("%s cannot be read (%s)", path, type(error).__name__)
+        return ()
+    for line in filter(None, lines):
         try:
-            records.append(EpochRecord(**json.loads(line)))
-        except (ValueError, TypeError):
+            records.append(_record(EpochRecord(**json.loads(line))))
+        except (ValueError, TypeError, RecursionError):
             logger.warning("%s: an unreadable line is left out", path)
     return tuple(records)
+
+
+def _record(record: EpochRecord) -> EpochRecord:
+    """Return a record; TypeError where a value is of another type."""
+    metrics: object = record.metrics
+    if not isinstance(metrics, Mapping) or not isinstance(record.recorded, Mapping):
+        raise TypeError("an epoch's tables are none")
+    numbers: list[object] = [record.loss, record.learning_rate, record.seconds]
+    numbers += [value for value in metrics.values() if value is not None]
+    if type(record.epoch) is not int or not all(isinstance(number, int | float) for number in numbers):
+        raise TypeError("an epoch's numbers are none")
+    return record
 
 
 def cut_history(run: Path, *, after_epoch: int) -> None:

@@ -242,7 +242,7 @@ def _apply(mapping: dict[str, Any], setting: str) -> None:
 def _parse(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # TOMLDecodeError; a number of 5,000 digits; brackets without end
         return text  # a bare word is a string
 
 

@@ -24,7 +24,7 @@ from lib.measures.lookup import hu_share
 from lib.networks.cascade import Cascade
 from lib.networks.slices import each_stage
 from lib.pairing.prepared import PairArrays, PreparedSet
-from lib.types import BoolArray, FloatArray
+from lib.types import BoolArray, FloatArray, Progress, no_progress
 
 SHOWN_EVERY_EPOCH = ("mae_suv_body", "psnr_db_body", "correlation_body", "ssim_body")
 
@@ -86,12 +86,19 @@ def measure_beside_baselines(
     baselines: Baselines,
     device: torch.device,
     groups: frozenset[Group] = ALL_GROUPS,
+    progress: Progress = no_progress,
 ) -> dict[str, ImageMetrics]:
     """Return the figures of the model and of each trivial baseline on one volume, all arrays (K, R, C)."""
-    figures = {"model": measure_slices(synthetic_suv, real_suv, body, measured=measured, groups=groups, device=device)}
+
+    def figures_of(suv_bw: FloatArray) -> ImageMetrics:
+        """Return the figures of one method's PET."""
+        return measure_slices(
+            suv_bw, real_suv, body, measured=measured, groups=groups, device=device, progress=progress
+        )
+
+    figures = {"model": figures_of(synthetic_suv)}
     for name in BASELINE_NAMES:
-        guess = baselines.predict(name, ct_hu, body)
-        figures[name] = measure_slices(guess, real_suv, body, measured=measured, groups=groups, device=device)
+        figures[name] = figures_of(baselines.predict(name, ct_hu, body))
     return figures
 
 

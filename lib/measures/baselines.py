@@ -73,8 +73,10 @@ class Baselines:
             raise InputError(f"no baseline is called {name!r}; there are {', '.join(BASELINE_NAMES)}")
         lookup = self.mean_suv_by_hu if name == "hu_mean" else self.median_suv_by_hu
         inner_edges = self.hu_bin_edges[1:-1]  # values outside the outer edges belong to the outer bins
-        suv_bw = lookup[np.searchsorted(inner_edges, ct_hu, side="right")]
-        return np.where(body, suv_bw, np.float32(0)).astype(np.float32)
+        suv_bw = np.zeros(ct_hu.shape, dtype=np.float32)
+        for of_slice, hu, inside in zip(suv_bw, ct_hu, body, strict=True):  # an index takes 8 bytes a voxel
+            of_slice[inside] = lookup[np.searchsorted(inner_edges, hu[inside], side="right")]
+        return suv_bw
 
     def to_json(self) -> dict[str, Any]:
         """Return plain numbers and lists, for a model card; SUV to four decimals."""

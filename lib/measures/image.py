@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from lib.errors import InputError
 from lib.measures.vif import SMALLEST_IMAGE, visual_information_fidelity
-from lib.types import BoolArray, FloatArray
+from lib.types import BoolArray, FloatArray, Progress, no_progress
 
 DATA_RANGE_SUV = 10.0
 WINDOW, SIGMA = 11, 1.5  # of SSIM, pixels: Wang et al. 2004
@@ -70,6 +70,7 @@ def measure_slices(
     measured: BoolArray | None = None,
     groups: frozenset[Group] = ALL_GROUPS,
     device: torch.device | str = "cpu",
+    progress: Progress = no_progress,
 ) -> ImageMetrics:
     """Return the figures of one volume.
 
@@ -79,6 +80,7 @@ def measure_slices(
         measured: Where the scanner measured; what lies outside counts nowhere. None: where the real PET is a number.
         groups: The costlier figures to compute; those left out are NaN.
         device: Where SSIM, MS-SSIM and VIF are computed.
+        progress: Called after every few slices.
 
     Raises:
         InputError: Shapes that differ, or an unknown group.
@@ -101,6 +103,7 @@ def measure_slices(
         synthetic = torch.where(where, _to(synthetic_suv[part], device), 0.0)
         real = torch.where(where, _to(real_suv[part], device), 0.0)
         alike.add(synthetic, real, where, within, groups)
+        progress(min(part.stop, len(measured)), len(measured), "measuring")
     return ImageMetrics(
         mae_suv=mae,
         psnr_db=psnr_db(mse),
@@ -237,17 +240,23 @@ class _Alikeness:
 
 
 def _errors(synthetic: FloatArray, real: FloatArray) -> tuple[float, float, float, float]:
-    """Return (MAE, MSE, mean of synthetic - real, Pearson's correlation) of voxels; NaN where there are none."""
+    """Return (MAE, MSE, mean of synthetic - real, Pearson's correlation) of voxels; NaN where there are none.
+
+    Both arrays are overwritten: a whole-body volume is not copied once more for every step.
+    """
     if real.size == 0:
         return math.nan, math.nan, math.nan, math.nan
     difference = synthetic - real
-    mae = float(np.abs(difference).mean(dtype=np.float64))
-    mse = float(np.square(difference).mean(dtype=np.float64))
     bias = float(difference.mean(dtype=np.float64))
+    mae = float(np.abs(difference, out=difference).mean(dtype=np.float64))
+    mse = float(np.square(difference, out=difference).mean(dtype=np.float64))
     if np.ptp(synthetic) == 0 or np.ptp(real) == 0:
         return mae, mse, bias, math.nan
-    s, r = synthetic - synthetic.mean(dtype=np.float64), real - real.mean(dtype=np.float64)
-    return mae, mse, bias, float((s * r).sum() / np.sqrt((s * s).sum() * (r * r).sum()))
+    synthetic -= synthetic.mean(dtype=np.float64)
+    real -= real.mean(dtype=np.float64)
+    product = np.multiply(synthetic, real, out=difference).sum()
+    of_synthetic, of_real = (np.square(array, out=array).sum() for array in (synthetic, real))
+    return mae, mse, bias, float(product / np.sqrt(of_synthetic * of_real))
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,6 +14,14 @@ from lib.networks.precision import Precision, autocast
 from lib.types import FloatArray
 
 CUDA_BATCH = 16  # slices; on the CPU one slice fills both cores, and a batch of one is exact whatever its neighbours
+
+
+class SliceStack(Protocol):
+    """Slices that are taken by their indices, such as an array (K, R, C)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: list[int], /) -> FloatArray: ...
 
 
 def context_indices(index: int, count: int, *, config: NetworkConfig, slice_spacing_mm: float) -> list[int]:
@@ -28,7 +37,7 @@ def context_reach(config: NetworkConfig, *, slice_spacing_mm: float) -> int:
 
 def each_stage(
     cascade: Cascade,
-    ct_unit: FloatArray,
+    ct_unit: SliceStack,
     indices: Sequence[int],
     *,
     slice_spacing_mm: float,
@@ -43,7 +52,7 @@ def each_stage(
     Args:
         cascade: On `device`, in evaluation mode.
         ct_unit: The whole CT, (K, R, C), unit range: context is taken from it also beyond the asked slices.
-        indices: Slices wanted.
+        indices: Slices wanted, ascending.
         slice_spacing_mm: Of the CT.
         flips: Yield the mean of the CT's PET and of its left-right mirror image's, mirrored back: twice the work.
     """

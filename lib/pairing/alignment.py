@@ -163,9 +163,15 @@ def diaphragm_slices(shift: Shift, geometry: Geometry, slices: Sequence[int]) ->
 
 def coarse(ct: Volume) -> Volume:
     """Return the CT on 4 mm pixels, each the mean of those it covers."""
-    lengths = zip(ct.geometry.shape[1:], ct.geometry.spacing_mm[1:], strict=True)
-    rows, columns = (max(1, round(pixels * mm / PIXEL_MM)) for pixels, mm in lengths)
+    rows, columns = coarse_size(ct.geometry)
     return Volume(resample_in_plane(ct.array, rows, columns), ct.geometry.with_pixels(rows, columns), ct.unit)
+
+
+def coarse_size(geometry: Geometry) -> tuple[int, int]:
+    """Return rows and columns of a slice on 4 mm pixels."""
+    lengths = zip(geometry.shape[1:], geometry.spacing_mm[1:], strict=True)
+    rows, columns = (max(1, round(pixels * mm / PIXEL_MM)) for pixels, mm in lengths)
+    return rows, columns
 
 
 def _fixed(ct: Volume, body: BoolArray) -> Volume:

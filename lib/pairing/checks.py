@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lib.errors import UndecodableError
 from lib.pairing.check_memory import Checked, CheckMemory
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.plausible import PairCheck, check_pair
@@ -30,6 +31,9 @@ def _checked(paired: PairedSeries, memory: CheckMemory) -> PairCheck:
     known = memory.known(paired.pair)
     if known is not None and are_same(known.files, files):
         return known.check
-    check = check_pair(paired)
+    try:
+        check = check_pair(paired)
+    except UndecodableError as error:  # these files fail again every time
+        check = PairCheck(False, (str(error),))
     memory.remember(paired.pair, Checked(check, files))
     return check

@@ -28,10 +28,11 @@ from lib.dicom.read import read_pet
 from lib.errors import DicomError, ImageFileError
 from lib.imaging.body import body_mask
 from lib.imaging.field_of_view import mask_unmeasured
-from lib.imaging.orientation import to_canonical
+from lib.imaging.memory_estimate import volume_bytes
+from lib.imaging.orientation import VoxelOrder, to_canonical
 from lib.imaging.resample import resample_to
 from lib.imaging.volume import Volume
-from lib.pairing.alignment import Shift, coarse, estimate_shift
+from lib.pairing.alignment import Shift, coarse, coarse_size, estimate_shift
 from lib.pairing.pairs import PairedSeries
 from lib.types import BoolArray, FloatArray, Series
 
@@ -43,6 +44,7 @@ MIRRORED_BETTER_BY = 0.02  # a real pair's PET fits at least 0.013 better as it 
 MEDIAN_SUV = (0.05, 10.0)  # real pairs 0.37 to 1.02; 7 to 10 times that, for other regions and tracers
 LEAST_OUTSIDE = 0.02  # of the voxels: with less air around the body its outline cannot be judged (real: 0.095 and more)
 HOTTEST = 2.0  # times the median: for coverage, uptake counts no more than that, or one bladder would be all of it
+COARSE_VOLUMES = 12  # float32, while the shift is measured: measured on a whole body
 AXES = {"head to feet": 0, "front to back": 1, "left to right": 2}
 
 
@@ -80,6 +82,20 @@ def check_pair(paired: PairedSeries) -> PairCheck:
     check = check_volumes(ct, pet)
     shift = estimate_shift(ct, pet) if check.ok else Shift(note=f"not measured: {check.reasons[0]}")
     return replace(check, shift=shift)
+
+
+def check_bytes(paired: PairedSeries) -> int:
+    """Return the peak of memory of `check_pair`: both volumes, and what is computed on the grid of 4 mm."""
+    if paired.ct.geometry is None or paired.pet.geometry is None:
+        return 0
+    ct, pet = paired.ct.geometry, paired.pet.geometry
+    slices = _thinned(paired.pair.ct, paired.ct.spacing_mm).slice_count
+    ct_bytes, pet_bytes = slices * volume_bytes(ct.shape[1:]), volume_bytes(pet.shape)
+    coarse_bytes = slices * volume_bytes(coarse_size(ct))
+    order = VoxelOrder.of(ct)
+    is_canonical = order.axes == (0, 1, 2) and not any(order.flipped)
+    turned = (0 if is_canonical else ct_bytes) + ct_bytes // 2
+    return ct_bytes + pet_bytes + max(turned, 2 * pet_bytes + COARSE_VOLUMES * coarse_bytes)
 
 
 def check_volumes(ct: Volume, pet: Volume) -> PairCheck:

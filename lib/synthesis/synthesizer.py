@@ -12,14 +12,14 @@ import torch
 from lib.errors import InputError
 from lib.imaging.geometry import Geometry
 from lib.imaging.in_plane import resample_in_plane
-from lib.imaging.normalize import denormalize_pet, normalize_ct
+from lib.imaging.normalize import Windows, denormalize_pet, normalize_ct
 from lib.imaging.orientation import VoxelOrder, canonical_geometry, refuse_oblique
 from lib.imaging.volume import Unit, Volume
 from lib.learning.card import ModelCard
 from lib.learning.checkpoint import file_checksum, load_checkpoint
 from lib.networks.cascade import Cascade
 from lib.networks.precision import Precision, choose_device
-from lib.networks.slices import context_reach, each_stage
+from lib.networks.slices import each_stage
 from lib.types import FloatArray, Progress, no_progress
 
 OutputGrid = Literal["ct", "network"]
@@ -92,15 +92,11 @@ class Synthesizer:
 
     def _draw(self, ct_hu: FloatArray, geometry: Geometry, wanted: slice) -> Iterator[FloatArray]:
         """Yield the last stage's PET of each wanted slice on the network's grid, SUVbw (1, R, C); canonical order."""
-        slice_spacing_mm = geometry.spacing_mm[0]
-        # only what the slab's context can reach is resampled and kept
-        reach = context_reach(self.card.network, slice_spacing_mm=slice_spacing_mm)
-        low, high = max(0, wanted.start - reach), min(len(ct_hu), wanted.stop + reach)
         pets = each_stage(
             self._cascade,
-            self._as_network_sees(np.ascontiguousarray(ct_hu[low:high]), geometry),
-            range(wanted.start - low, wanted.stop - low),
-            slice_spacing_mm=slice_spacing_mm,
+            _NetworkSlices(ct_hu, self.card.recipe.grid.on(geometry).shape[1:], self.card.recipe.windows),
+            range(wanted.start, wanted.stop),
+            slice_spacing_mm=geometry.spacing_mm[0],
             device=self.device,
             precision=self._precision,
             flips=self.card.recipe.synthesis.flips,
@@ -108,6 +104,28 @@ class Synthesizer:
         for stages in pets:
             yield denormalize_pet(stages[-1:], self.card.recipe.windows)
 
-    def _as_network_sees(self, ct_hu: FloatArray, geometry: Geometry) -> FloatArray:
-        rows, columns = self.card.recipe.grid.on(geometry).shape[1:]
-        return normalize_ct(resample_in_plane(ct_hu, rows, columns), self.card.recipe.windows)
+
+class _NetworkSlices:
+    """A CT's slices as the network sees them, resampled when they are needed; a `SliceStack`.
+
+    Requests ascend, so a slice is dropped once a request begins after it: memory does not grow with the volume.
+    """
+
+    def __init__(self, ct_hu: FloatArray, size: tuple[int, int], windows: Windows) -> None:
+        self._ct_hu = ct_hu
+        self._size = size
+        self._windows = windows
+        self._ready: dict[int, FloatArray] = {}
+
+    def __len__(self) -> int:
+        return len(self._ct_hu)
+
+    def __getitem__(self, indices: list[int], /) -> FloatArray:
+        """Return slices, (len(indices), R, C), unit range."""
+        first = min(indices)
+        self._ready = {k: of_slice for k, of_slice in self._ready.items() if k >= first}
+        for k in indices:
+            if k not in self._ready:
+                ct_hu = np.ascontiguousarray(self._ct_hu[k : k + 1])
+                self._ready[k] = normalize_ct(resample_in_plane(ct_hu, *self._size), self._windows)[0]
+        return np.stack([self._ready[k] for k in indices])

@@ -46,10 +46,17 @@ def apply_with_uncertainty(
     """
     calibration = card_calibration(synthesizer.card)  # refused before the work, not after it
     pet = synthesizer.apply(ct, slices, progress=progress)
-    return pet, expected_error(pet, ct, calibration, slices=slices)
+    return pet, expected_error(pet, ct, calibration, slices=slices, progress=progress)
 
 
-def expected_error(pet: Volume, ct: Volume, calibration: Calibration, *, slices: slice | None = None) -> Volume:
+def expected_error(
+    pet: Volume,
+    ct: Volume,
+    calibration: Calibration,
+    *,
+    slices: slice | None = None,
+    progress: Progress = no_progress,
+) -> Volume:
     """Return the absolute error to expect of a synthetic PET, SUVbw, 0 outside the body.
 
     Args:
@@ -57,14 +64,17 @@ def expected_error(pet: Volume, ct: Volume, calibration: Calibration, *, slices:
         ct: The whole CT in HU.
         calibration: Of the model.
         slices: Which slices of the CT the PET lies on; all when not given.
+        progress: Called after every axial slice.
     """
     order = VoxelOrder.of(ct.geometry)
     error_suv = np.zeros(pet.geometry.shape, dtype=np.float32)
     # views: what is written in canonical order lies in the stored one
-    for pet_slice, error_slice, body in zip(
-        order.canonical(pet.array), order.canonical(error_suv), _bodies(ct, order, slices or slice(None)), strict=True
+    pets, errors = order.canonical(pet.array), order.canonical(error_suv)
+    for number, (pet_slice, error_slice, body) in enumerate(
+        zip(pets, errors, _bodies(ct, order, slices or slice(None)), strict=True), start=1
     ):
         error_slice[body] = calibration.expected_error_suv(pet_slice[body])
+        progress(number, len(pets), "expecting errors")
     return Volume(error_suv, pet.geometry, pet.unit)
 
 

@@ -200,20 +200,3 @@ def swap_bytes(rng: random.Random, files: Files, modality: str) -> Mutant:
 def other_syntax(rng: random.Random, files: Files, modality: str) -> Mutant:
     """Return a mutant that declares another transfer syntax than its files are written in."""
     return edit_elements(rng, "other value", files, modality, (TRANSFER_SYNTAX,))
-
-
-def break_pixels(rng: random.Random, files: Files, modality: str) -> Mutant:
-    """Return a mutant whose compressed pixels are broken in one file: bytes changed, cut, or lengths wrong."""
-    name = rng.choice(sorted(files))
-    file = bytearray(files[name])
-    pixels = next(e for e in elements_of(files[name]) if e.tag == PIXEL_DATA)
-    for _ in range(rng.choice([1, 4, 40])):
-        at = rng.randrange(pixels.value_start, len(file))
-        at = min(
-            len(file) - 1,
-            rng.choice([at, pixels.value_start + rng.randrange(min(120, len(file) - pixels.value_start))]),
-        )
-        file[at] = rng.choice([0, 255, rng.randrange(256)])
-    if rng.random() < 0.2:
-        del file[rng.randrange(pixels.value_start, len(file)) :]
-    return Mutant("broken codestream", name, {name: bytes(file)}, "")  # a pixel is said only once

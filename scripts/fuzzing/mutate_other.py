@@ -54,7 +54,10 @@ def break_volume_file(rng: random.Random, name: str, file: bytes) -> Mutant:
         contradiction = ""
         changed, what = _text_header(rng, content, b"\n\n" if name.endswith(".nrrd") else b"LOCAL\n")
     return Mutant(
-        "volume file", f"{name}: {what}", {name: gzip.compress(changed, 1) if packed else changed}, contradiction
+        "volume file",
+        f"{name}: {what}",
+        {name: gzip.compress(changed, 1, mtime=0) if packed else changed},
+        contradiction,
     )
 
 

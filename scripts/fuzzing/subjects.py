@@ -15,6 +15,7 @@ from lib.dicom.read import read_ct
 from lib.dicom.scan import scan_folder
 from lib.imaging.files import write_volume_file
 from lib.sources.phantom import PhantomSettings, write_phantoms
+from scripts.fuzzing.codestreams import write_compressed_series
 from scripts.fuzzing.elements import ITEM, PIXEL_DATA, Element, elements_of
 from scripts.fuzzing.values import LONG_NUMBERS, SHORT
 
@@ -25,9 +26,6 @@ ENCODINGS = {  # of a CT, by the program of dcmtk that writes it
     "implicit": ("dcmconv", "+ti"),
     "big-endian": ("dcmconv", "+tb"),
     "undefined-lengths": ("dcmconv", "-e"),
-    "rle": ("dcmcrle",),
-    "jpeg": ("dcmcjpeg", "+e1"),
-    "jpeg-ls": ("dcmcjpls",),
 }
 
 
@@ -87,9 +85,9 @@ def _encoded(ct: Subject, folder: Path) -> list[Subject]:
         out.mkdir()
         for path in sorted(ct.folder.iterdir()):
             subprocess.run([found, *options, str(path), str(out / path.name)], check=True, capture_output=True)
-        form = "dicom" if program == "dcmconv" else "compressed"
-        subjects.append(Subject(out.name, form, "CT", out))
-    return subjects
+        subjects.append(Subject(out.name, "dicom", "CT", out))
+    compressed = write_compressed_series(ct.folder, folder)
+    return subjects + [Subject(f"phantom-{path.name}", "compressed", "CT", path) for path in compressed.values()]
 
 
 def _volume_files(ct: Subject, folder: Path) -> list[Subject]:

@@ -16,16 +16,17 @@ from typing import Any
 
 from lib.imaging.files import silence_readers
 from scripts.fuzzing.mutant import Mutant
+from scripts.fuzzing.mutate_compressed import break_compressed
 from scripts.fuzzing.mutate_dicom import (
     EDITS,
-    break_pixels,
     edit_elements,
     flip_bits,
     other_syntax,
     swap_bytes,
     truncate,
 )
-from scripts.fuzzing.mutate_other import break_json, break_volume_file
+from scripts.fuzzing.mutate_other import break_json
+from scripts.fuzzing.mutate_volume import break_volume
 from scripts.fuzzing.oracle import SILENT, Reading, read, verdict
 from scripts.fuzzing.subjects import Subject, load_subjects
 
@@ -69,12 +70,12 @@ def make_mutant(subjects: list[Subject], seed: int, number: int) -> tuple[Subjec
     files = subject.files()
     if subject.form == "volume":
         ((name, file),) = files.items()
-        return subject, break_volume_file(rng, name, file)
+        return subject, break_volume(rng, name, file)
     if subject.form == "json":
         instances = {name: json.loads(file) for name, file in files.items()}
         return subject, break_json(rng, instances, tuple(f"{tag:08X}" for tag in TAGS))
-    if subject.form == "compressed" and rng.random() < 0.6:
-        return subject, break_pixels(rng, files, subject.modality)
+    if subject.form == "compressed" and rng.random() < 0.8:
+        return subject, break_compressed(rng, files)
     kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
     others = {"flip": flip_bits, "cut": truncate, "swap": swap_bytes, "syntax": other_syntax}
     if kind in others:

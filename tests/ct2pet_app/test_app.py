@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ct2pet_app import turns as turns_module
 from ct2pet_app import uploads as uploads_module
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.errors import BusyError, NotFoundError, RequestError
+from ct2pet_app.infer import SynthesisTask
+from ct2pet_app.infer_memory import memory_need
+from ct2pet_app.infer_request import InferOptions
+from ct2pet_app.turns import Gone, never
+from ct2pet_app.uploads import OpenedCT
 from lib.dicom.read import read_ct
 from lib.dicom.scan import scan_folder
-from lib.errors import InputError, ModelNotTrainedError
+from lib.errors import InputError, MemoryLimitError, ModelNotTrainedError
 from lib.imaging.files import read_volume_file
 from lib.imaging.volume import Unit
+from lib.memory import MemoryBudget
 from tests.ct2pet_app.constant_model import save_constant_model
 
 MakeApp = Callable[..., CT2PETApp]
@@ -158,14 +165,43 @@ def test_an_untrained_model_says_so(app: CT2PETApp, ct_uids: tuple[str, ...]) ->
         app.infer({"model": "unet", "image": ct_uids[0]})
 
 
-def test_as_many_requests_as_the_server_takes_and_no_more(
-    make_app: MakeApp, tmp_path: Path, ct_uids: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("limit_bytes", "held_bytes", "error", "words"),
+    [
+        (100_000, 0, MemoryLimitError, "the synthesis of 6 of 6 slices .* needs .* allowed are 0 MB.*--conf memory_gb"),
+        (10**9, 10**9, BusyError, "wait for memory"),
+    ],
+)
+def test_an_inference_asks_for_its_memory_before_a_pixel_is_read(
+    app: CT2PETApp, ct_uids: tuple[str, ...], limit_bytes: int, held_bytes: int, error: type[Exception], words: str
 ) -> None:
-    monkeypatch.setattr(turns_module, "MOST_WAITING", 0)
-    app = make_app()
-    app.models.publish("cascade3", save_constant_model(tmp_path / "constant.safetensors", SUV))
-    with pytest.raises(BusyError, match="ask again in a moment"):
-        infer(app, ct_uids[0])
+    budget = MemoryBudget(limit_bytes, max_waiting=0)
+    task = SynthesisTask("cascade3", app.models, budget=budget)
+    source = app.studies_datastore.ct_source(ct_uids[0])
+
+    @contextmanager
+    def opened(gone: Gone) -> Iterator[OpenedCT]:
+        with source.open(gone) as ct:
+            yield replace(ct, read=lambda _: pytest.fail("read"))
+
+    request = {"source": replace(source, open=opened), "options": InferOptions.from_params({}), "store": None}
+    with budget.reserve(held_bytes, "others"), pytest.raises(error, match=words):
+        task(request)
+
+
+def test_metrics_that_need_too_much_memory_are_left_out_with_the_reason(
+    app: CT2PETApp, ct_uids: tuple[str, ...]
+) -> None:
+    source, options = app.studies_datastore.ct_source(ct_uids[0]), InferOptions.from_params({})
+    with source.open(never) as opened:
+        card = app.models.find("cascade3").card
+        need = memory_need(opened, options, card, pet_shape=source.pet_shape)
+    assert need.metrics_bytes > need.synthesis_bytes  # of so few pixels; of a whole body they are alike
+    task = SynthesisTask("cascade3", app.models, budget=MemoryBudget(need.metrics_bytes - 1))
+    told = task({"source": source, "options": options, "store": None})[1]
+    assert told["metrics"] is None and "comparing it with the real PET needs" in told["why_no_metrics"]
+    task = SynthesisTask("cascade3", app.models, budget=MemoryBudget(need.metrics_bytes))
+    assert task({"source": source, "options": options, "store": None})[1]["metrics"]
 
 
 def test_the_next_ct_is_one_without_a_pet(make_app: MakeApp, phantoms: Path) -> None:

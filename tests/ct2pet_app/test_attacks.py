@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -17,17 +14,16 @@ from monailabel.endpoints import infer, logs, ohif, proxy, wsi_infer
 from ct2pet_app.routes.install import our_routers
 from ct2pet_app.server.monai_label import STOCK
 from tests.conftest import missing
-from tests.ct2pet_app.attacked import SESSION_OF_LINKS, Attacked, attacked_server
-from tests.ct2pet_app.attacks import Attack, attacks
-from tests.ct2pet_app.watched import connected, opened, started
-from tests.servers import REPOSITORY
+from tests.ct2pet_app.attacked import (
+    SESSION_OF_LINKS,
+    Attacked,
+    attacked_server,
+    out_of_bounds,
+    wrong_with,
+)
+from tests.ct2pet_app.attacks import attacks
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
-
-# what the server may open: itself, Python and its libraries, and what the system gives every program
-SYSTEM = ("/proc/", "/sys/", "/dev/null", "/dev/urandom", "/dev/shm", "/usr/", "/lib", "/etc/ld.so", "/etc/localtime",
-          "/etc/mime.types", "/etc/nsswitch.conf", "/etc/host", "/etc/resolv.conf", "/etc/gai.conf")  # fmt: skip
-TELLS_TOO_MUCH = re.compile(r"Traceback|File \"|root:x:|site-packages")
 
 
 @pytest.fixture(scope="module", params=["open", "accounts"])
@@ -44,21 +40,9 @@ def suffered(attacked: Attacked) -> dict[str, str]:
     before = attacked.trace.stat().st_size if attacked.trace.exists() else 0
     table = list(attacks(ct=attacked.ct, secret=str(attacked.secret), link=str(attacked.link)))
     assert len({attack.name for attack in table}) == len(table) >= 80
-    found = {attack.name: _wrong(attacked, attack) for attack in table}
+    found = {attack.name: wrong_with(attack, attacked.suffer(attack)) for attack in table}
     found[""] = str(before)
     return found
-
-
-def _wrong(attacked: Attacked, attack: Attack) -> str:
-    answer = attacked.suffer(attack)
-    if not 400 <= answer.status < 500:
-        return f"{answer.status} {answer.text[:200]}"
-    if TELLS_TOO_MUCH.search(answer.text):
-        return f"tells too much: {answer.text[:200]}"
-    if attack.method == "HEAD" or answer.text.startswith("Invalid HTTP request"):
-        return ""
-    detail = json.loads(answer.text).get("detail")
-    return "" if isinstance(detail, str) and len(detail.split()) > 3 else f"no sentence: {answer.text[:200]}"
 
 
 def test_every_attack_is_refused_in_a_sentence(suffered: dict[str, str]) -> None:
@@ -69,15 +53,7 @@ def test_every_attack_is_refused_in_a_sentence(suffered: dict[str, str]) -> None
 def test_nothing_outside_was_opened(attacked: Attacked, suffered: dict[str, str]) -> None:
     if not attacked.trace.exists():
         missing("strace", "the program strace is not installed (Debian: strace)")
-    trace = attacked.trace.read_text(errors="replace")[int(suffered[""]) :]
-    own = (REPOSITORY, sys.prefix, sys.base_prefix, attacked.server.models, attacked.link.parent)
-    allowed = (*SYSTEM, *(str(Path(folder).resolve()) for folder in own), *map(str, own))
-    paths = opened(trace)
-    assert any(path.startswith(str(attacked.server.models)) for path in paths), "strace saw nothing"
-    assert {path for path in paths if not path.startswith(allowed)} <= {".", "/"}
-    assert str(attacked.link) not in paths
-    assert not connected(trace)
-    assert not started(trace)
+    assert out_of_bounds(attacked, attacked.traced()[int(suffered[""]) :]) == []
 
 
 def test_a_link_in_a_session_leads_nowhere(attacked: Attacked, suffered: dict[str, str]) -> None:

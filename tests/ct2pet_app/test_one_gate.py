@@ -116,7 +116,7 @@ def test_a_series_is_refused_alike_at_every_door(tmp_path: Path, of_ct: dict[str
         refusal(lambda: open_ct(tmp_path / "study")),
         refusal(lambda: read_uploaded_ct(Path(archive), "ct.zip")),
         refusal(lambda: read_uploaded_ct(tmp_path / "study" / "ct", "ct")),
-        refusal(source_of_series(paired.pair.ct, None).read),
+        refusal(source_of_series(paired.ct, None).read),
         failed.reason,
     }
     assert len(said) == 1

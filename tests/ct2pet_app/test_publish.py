@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from ct2pet_app import publish as publish_module
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.infer_request import InferOptions
 from ct2pet_app.publish import publish_if_fit
+from ct2pet_app.turns import Gone
+from ct2pet_app.uploads import OpenedCT
 from ct2pet_app.versions import Verdict, Version
-from lib.imaging.volume import Volume
 from tests.ct2pet_app.constant_model import save_constant_model
 
 MakeApp = Callable[..., CT2PETApp]
@@ -116,17 +118,19 @@ def test_a_request_under_way_keeps_the_weights_it_began_with(
     task, source = app._infers["unet"], app.studies_datastore.ct_source(ct_uids[0])
     reading, published = threading.Event(), threading.Event()
 
-    def read_slowly() -> Volume:
+    @contextmanager
+    def open_slowly(gone: Gone) -> Iterator[OpenedCT]:
         reading.set()
         assert published.wait(60)
-        return source.read()
+        with source.open(gone) as opened:
+            yield opened
 
     answers: list[dict[str, Any]] = []
 
     def request(of: Any) -> None:
         answers.append(task({"source": of, "options": InferOptions.from_params({}), "store": None})[1])
 
-    under_way = threading.Thread(target=request, args=(replace(source, read=read_slowly),))
+    under_way = threading.Thread(target=request, args=(replace(source, open=open_slowly),))
     under_way.start()
     assert reading.wait(60)
     app.models.publish("unet", constant(tmp_path, 2.0))

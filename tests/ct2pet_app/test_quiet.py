@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from ct2pet_app.datastore.listing import StudiesFolder, names_in
-from ct2pet_app.server.log_redaction import Discreet, without_names
+from ct2pet_app.server.log_redaction import Discreet, RedactedStream, uploads_in_progress, without_names
 from lib.dicom.scan import scan_folder
 
 NAMES = ("/studies/DOE_JANE/CT", "DOE_JANE_0001.dcm", "DOE_JANE")
@@ -51,3 +54,50 @@ def test_the_names_are_those_of_the_studies(phantoms: Path, tmp_path: Path) -> N
     assert names == names_in(scan_folder(phantoms))
     assert str(phantoms / "PHANTOM_0001" / "CT") in names
     assert len(names[0]) >= len(names[-1])
+
+
+def formatted(record: logging.LogRecord) -> str:
+    """What any handler would write of a record."""
+    assert Discreet(lambda: NAMES).filter(record)
+    return logging.Formatter("%(message)s").format(record)
+
+
+def test_an_exception_in_a_record_leaves_its_kind_and_lines_only() -> None:
+    try:
+        raise ValueError("DOE_JANE_0001.dcm: /uploads/Doe^Jane.dcm is odd")
+    except ValueError:
+        record = logging.LogRecord("monailabel.x", logging.ERROR, "x.py", 1, "failed", (), sys.exc_info(), "f", "stack")
+    record.exc_text = "already formatted: Doe^Jane"
+    assert re.fullmatch(r"failed: ValueError at test_quiet\.py:\d+", formatted(record))
+
+
+def test_a_record_with_wrong_arguments_is_named_by_its_place() -> None:
+    record = logging.LogRecord("library", logging.ERROR, "/lib/x.py", 7, "%d files", ("Doe^Jane",), None)
+    assert formatted(record) == "a record of library that cannot be formatted, at x.py:7"
+
+
+@pytest.mark.parametrize(
+    "name", ["Doe^Jane.nii.gz", "../Doe^Jane.nii.gz", "C:\\scans\\Doe^Jane.nii.gz", "Doe^Jané.zip"]
+)
+@pytest.mark.parametrize("words", ["reading {}", "{!r}: no such file", "Doe^Jané and Doe^Jane are patients", "{}"])
+def test_names_of_uploads_stay_out_until_the_request_is_done(name: str, words: str) -> None:
+    with uploads_in_progress() as names:
+        names.append(name)
+        stem = name.replace("\\", "/").rpartition("/")[2].partition(".")[0]
+        assert stem not in said(words.format(name))
+    assert said("Doe^Jane") == "Doe^Jane"
+
+
+def test_short_names_do_not_take_words_out_of_the_log() -> None:
+    with uploads_in_progress() as names:
+        names.extend(["a", "CT", "img", ""])
+        assert said("CT a img was read") == "CT a img was read"
+
+
+def test_what_libraries_print_holds_no_names() -> None:
+    printed = io.StringIO()
+    stream = RedactedStream(printed, lambda: NAMES)
+    with uploads_in_progress() as names:
+        names.append("Doe^Jane.nrrd")
+        print("WARNING: DOE_JANE_0001.dcm, Doe^Jane.nrrd", file=stream, flush=True)
+    assert printed.getvalue() == "WARNING: a file, a file\n"

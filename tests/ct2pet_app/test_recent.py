@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ct2pet_app.errors import ClientGoneError
 from ct2pet_app.recent import RecentVolumes, state_of
 from lib.errors import InputError
 from lib.imaging.geometry import Geometry
@@ -20,10 +22,16 @@ def volume(slices: int = 1) -> Volume:
     return Volume(np.zeros((slices, 10, 100), np.float32), Geometry((slices, 10, 100), np.eye(4)), Unit.HU)
 
 
+def used(recent: RecentVolumes, key: str, read: Callable[[], Volume] = volume) -> Volume:
+    """Use a volume for a moment, and return it."""
+    with recent.volume(key, read) as given:
+        return given
+
+
 def test_a_volume_is_read_once_and_given_out_read_only() -> None:
     recent, read = RecentVolumes(), []
     for _ in range(3):
-        given = recent.volume("a", lambda: read.append(1) or volume())  # type: ignore[func-returns-value]
+        given = used(recent, "a", lambda: read.append(1) or volume())  # type: ignore[func-returns-value]
     assert read == [1]
     with pytest.raises(ValueError, match="read-only"):
         given.array[0] = 1
@@ -38,11 +46,11 @@ def test_who_asks_meanwhile_waits_for_the_same_reading() -> None:
         read.append(1)
         return volume()
 
-    askers = [threading.Thread(target=recent.volume, args=("a", slow)) for _ in range(4)]
+    askers = [threading.Thread(target=used, args=(recent, "a", slow)) for _ in range(4)]
     for asker in askers:
         asker.start()
     assert begun.wait(30)
-    recent.volume("b", volume)  # another CT does not wait for it
+    used(recent, "b")  # another CT does not wait for it
     go.set()
     for asker in askers:
         asker.join(30)
@@ -52,14 +60,14 @@ def test_who_asks_meanwhile_waits_for_the_same_reading() -> None:
 def test_the_one_used_longest_ago_makes_room() -> None:
     recent, read = RecentVolumes(limit_bytes=8_000), []
     for key in ("a", "b", "a", "c", "a", "b"):
-        recent.volume(key, lambda key=key: read.append(key) or volume())  # type: ignore[misc]
+        used(recent, key, lambda key=key: read.append(key) or volume())  # type: ignore[misc]
     assert read == ["a", "b", "c", "b"]
 
 
 def test_one_larger_than_the_room_is_given_out_and_not_kept() -> None:
     recent, read = RecentVolumes(limit_bytes=8_000), []
     for _ in range(2):
-        assert recent.volume("a", lambda: read.append(1) or volume(3)).geometry.shape[0] == 3  # type: ignore[func-returns-value]
+        assert used(recent, "a", lambda: read.append(1) or volume(3)).geometry.shape[0] == 3  # type: ignore[func-returns-value]
     assert read == [1, 1]
 
 
@@ -70,8 +78,39 @@ def test_a_failure_is_told_and_tried_again_the_next_time() -> None:
         raise InputError("torn")
 
     with pytest.raises(InputError, match="torn"):
-        recent.volume("a", torn)
-    assert recent.volume("a", volume).geometry.shape == (1, 10, 100)
+        used(recent, "a", torn)
+    assert used(recent, "a").geometry.shape == (1, 10, 100)
+
+
+def test_only_what_nobody_uses_is_evicted_the_oldest_first_and_the_one_that_is_wanted_last() -> None:
+    recent = RecentVolumes()
+    for key in ("a", "b", "c"):
+        used(recent, key)
+    with recent.volume("b", volume):
+        assert recent.idle_bytes(None) == 8_000 and recent.idle_bytes("a") == 4_000
+        recent.evict(1, "a")
+        assert recent.idle_bytes(None) == 4_000  # c went, b is used
+        recent.evict(10**9, None)
+        assert recent.idle_bytes(None) == 0
+    assert recent.idle_bytes(None) == 4_000
+
+
+def test_who_disconnects_does_not_wait_for_anothers_reading() -> None:
+    recent, go, begun = RecentVolumes(), threading.Event(), threading.Event()
+
+    def slow() -> Volume:
+        begun.set()
+        assert go.wait(30)
+        return volume()
+
+    reader = threading.Thread(target=used, args=(recent, "a", slow))
+    reader.start()
+    assert begun.wait(30)
+    with pytest.raises(ClientGoneError), recent.volume("a", volume, gone=lambda: True):
+        pytest.fail("read twice")
+    go.set()
+    reader.join(30)
+    assert used(recent, "a", lambda: pytest.fail("read twice")).geometry.shape == (1, 10, 100)
 
 
 def test_another_file_under_the_same_name_is_another_state(tmp_path: Path) -> None:

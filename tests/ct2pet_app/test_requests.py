@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from monailabel.config import settings as monailabel_settings
 
+from ct2pet_app import batch_request, train_request
+from ct2pet_app.batch_request import BatchRequest
 from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_request import InferOptions
+from ct2pet_app.scoring import scoring_settings
 from ct2pet_app.settings import AppSettings
 from ct2pet_app.train_request import TrainRequest, shown_settings
 from lib.errors import InputError
 from lib.learning.tracking import Tracking
 
-SETTINGS = AppSettings.from_conf({}, app_folder=Path("app"))
+SETTINGS = AppSettings.from_conf({"tracking_uris": "http://host:5000/, https://runs.example"}, app_folder=Path("app"))
 
 
 def training(**params: Any) -> TrainRequest:
@@ -104,10 +108,105 @@ def test_tracking_is_asked_for_in_monai_labels_words(monkeypatch: pytest.MonkeyP
     assert training(tracking="None").tracking is None
 
 
-@pytest.mark.parametrize("uri", ["/etc/cron.d", "file:///etc", "sqlite:////etc/x.db", "postgresql://host/db"])
-def test_a_client_cannot_choose_a_file_of_the_server_to_track_in(uri: str) -> None:
-    with pytest.raises(RequestError, match="expected the http:// or https:// address of a tracking server"):
-        training(tracking="mlflow", tracking_uri=uri)
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "/etc/cron.d",
+        "file:///etc",
+        "sqlite:////etc/x.db",
+        "postgresql://host/db",
+        "http://169.254.169.254/latest/meta-data",
+        "http://127.0.0.1:9000",
+        "http://host:50000",
+        "http://host:5000@evil.example",
+        "https://runs.example.evil.example",
+        "https://runs.example/../x",
+        "HTTP://evil.example",
+    ],
+)
+@pytest.mark.parametrize("tracking", ["mlflow", "None"])
+def test_a_client_cannot_choose_what_the_server_connects_to_or_writes(uri: str, tracking: str) -> None:
+    with pytest.raises(RequestError, match="tracking_uri: expected an address that the server's owner allows"):
+        training(tracking=tracking, tracking_uri=uri)
+
+
+@pytest.mark.parametrize("uri", ["http://host:5000", "https://runs.example/", "sqlite:////data/runs.db"])
+def test_the_owners_tracking_servers_are_allowed(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monailabel_settings, "MONAI_LABEL_TRACKING_URI", "sqlite:////data/runs.db")
+    assert training(tracking="mlflow", tracking_uri=uri).tracking == Tracking(uri, "cascade3")
+
+
+POISON = {
+    "NUL": "a\0b",
+    "a lone surrogate": "a\ud800b",
+    "not a number": float("nan"),
+    "infinite": float("inf"),
+    "a long text": "9" * 200_000,
+    "a long number": 10**4000,
+    "deep": json.loads("[" * 900 + "]" * 900),
+    "deep tables": json.loads('{"a":' * 900 + "1" + "}" * 900),
+    "many": [1] * 20_000,
+    "a line of a log": "x\n[INFO] forged",
+}
+TRAINING_KEYS = sorted({*train_request.KNOWN, *train_request.WITHOUT_MEANING, "unknown"})
+BATCH_KEYS = sorted({*batch_request.KNOWN, *batch_request.WITHOUT_MEANING, "unknown"} - {"model"})
+
+
+@pytest.mark.parametrize("value", POISON.values(), ids=POISON)
+def test_what_could_not_be_sent_back_is_refused_in_every_key(value: Any) -> None:
+    for key in TRAINING_KEYS:
+        with pytest.raises(RequestError) as refused:
+            training(**{key: value})
+        str(refused.value).encode()
+        assert len(str(refused.value)) < 1000
+    for key in BATCH_KEYS:
+        with pytest.raises(RequestError) as refused:
+            BatchRequest.from_mapping({"model": "unet", key: value})
+        str(refused.value).encode()
+
+
+@pytest.mark.parametrize("key", ["a\ud800", "a\0", "k" * 5000])
+def test_a_key_that_could_not_be_sent_back_is_refused(key: str) -> None:
+    for ask in (lambda: training(**{key: 1}), lambda: BatchRequest.from_mapping({"model": "unet", key: 1})):
+        with pytest.raises(RequestError) as refused:
+            ask()
+        str(refused.value).encode()
+
+
+def test_only_what_was_understood_reaches_the_process_and_means_the_same_there() -> None:
+    sent = {"max_epochs": 3, "set": "seed=5;patience=1", "recipe": ["paper", "quantitative"], "bundle_path": "/tmp/x",
+            "gpus": "0,1", "multi_gpu": True, "local_rank": 1, "client_id": "me", "device": "cuda",
+            "tracking": "mlflow", "tracking_uri": "http://host:5000"}  # fmt: skip
+    asked = training(**sent)
+    assert set(asked.settings) == {"max_epochs", "set", "recipe", "device", "tracking", "tracking_uri"}
+    assert training(**asked.settings, model="cascade3", report="0" * 32) == asked
+    batch = {"images": ["1.2", "1.3"], "max_batch_size": "5", "slices": "1:3", "label_tag": "mine", "metrics": "false"}
+    read = BatchRequest.from_mapping({"model": "unet", **batch, "gpus": "all", "bundle_path": "/tmp/x"})
+    assert set(read.settings) == set(batch_request.KNOWN)
+    assert BatchRequest.from_mapping({**read.settings, "report": "0" * 32}) == read
+    assert scoring_settings("metrics", {"model": "unet", "bundle_path": "/x"}) == {"method": "metrics", "model": "unet"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"set": "batches.workers=100000"},
+        {"set": 'name="a\\u0000b"'},
+        {"set": f"seed={'9' * 5000}"},
+        {"set": f"seed={'[' * 4000}"},
+        {"set": [["seed=1"]]},
+        {"set": {"seed": 1}},
+        {"set": 5},
+        {"device": "cuda:\u0663"},
+        {"device": "cuda:99999999"},
+        {"max_epochs": {"a": 1}},
+        {"tracking_run_name": "n" * 201},
+        {"tracking_experiment_name": "\u202egnp"},
+    ],
+)
+def test_a_training_costs_no_more_than_the_machine_has(words: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        training(**words)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.scoring import MEASURED
 from lib.dicom.scan import scan_folder
 from lib.errors import CheckpointError, ModelNotTrainedError, StudiesError
-from lib.evaluation.compare import compare_with_real
+from lib.evaluation.compare import compare
 from lib.measures.calibration import Calibration
 from lib.sources.phantom import write_phantoms
 from tests.ct2pet_app.conftest import SMALL
@@ -78,7 +78,7 @@ def test_figures_lie_with_the_pair_beside_the_baselines(
 ) -> None:
     app, _ = scored
     told = scores_of(app, cts[0])["unet"]
-    monkeypatch.setattr("ct2pet_app.told.compare_with_real", partial(compare_with_real, groups=MEASURED))
+    monkeypatch.setattr("ct2pet_app.told.compare", partial(compare, groups=MEASURED))
     inferred = app.infer({"model": "unet", "image": cts[0]})["params"]["metrics"]
     assert set(told["figures"]) == {"model", "zero", "constant", "hu_mean", "hu_median"}
     assert told["figures"]["model"]["mae_suv_body"] > 0

@@ -9,6 +9,10 @@ from pathlib import Path
 TRACED = "openat,open,openat2,creat,connect,execve"
 OPENED = re.compile(r'(?:openat\(AT_FDCWD|openat2\(AT_FDCWD|open|creat)[(,] ?"((?:[^"\\]|\\.)*)"')
 CONNECTED = re.compile(r"connect\(\d+, \{sa_family=AF_INET6?.*?(?:inet_addr|inet_pton)\((?:AF_INET6, )?\"([^\"]+)\"")
+WRITTEN = re.compile(
+    r'(?:openat\(AT_FDCWD, |openat2\(AT_FDCWD, |open\()"((?:[^"\\]|\\.)*)", [^)\n]*?(?:O_WRONLY|O_RDWR|O_CREAT)'
+    r'|creat\("((?:[^"\\]|\\.)*)"'
+)
 STARTED = re.compile(r'execve\("((?:[^"\\]|\\.)*)"')
 
 
@@ -22,6 +26,11 @@ def strace_to(log: Path) -> list[str]:
 def opened(trace: str) -> set[str]:
     """Return the paths that were opened, or tried to be."""
     return set(OPENED.findall(trace))
+
+
+def written(trace: str) -> set[str]:
+    """Return the paths that were opened, or tried to be, for writing."""
+    return {opened or created for opened, created in WRITTEN.findall(trace)}
 
 
 def connected(trace: str) -> set[str]:

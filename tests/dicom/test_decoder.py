@@ -46,7 +46,7 @@ def test_slices_come_one_after_the_other(tmp_path: Path, require_program: Callab
         for k, path in enumerate(write_series(tmp_path / "plain", count=3, RescaleIntercept=0)):
             packed = tmp_path / f"{k}.dcm"
             subprocess.run([require_program("dcmcrle"), str(path), str(packed)], check=True)
-            np.testing.assert_array_equal(decoder.decode(packed).squeeze(), stored_pixels(k))
+            np.testing.assert_array_equal(decoder.decode(packed.read_bytes(), pixels=48).squeeze(), stored_pixels(k))
 
 
 @pytest.mark.parametrize(
@@ -62,14 +62,14 @@ def test_a_file_that_ends_the_decoder_is_refused(program: Callable[[str], None],
     with Decoder() as decoder:
         for _ in range(2):  # the second file gets a decoder of its own
             with pytest.raises(DicomError, match=words):
-                decoder.decode(Path("a.dcm"))
+                decoder.decode(b"", pixels=48)
 
 
 def test_a_file_that_takes_too_long_is_refused(program: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
     program(SLEEPS)
-    monkeypatch.setattr("lib.dicom.decoder.SLICE_S", 0.2)
+    monkeypatch.setattr("lib.dicom.decoder.SLICE_TIMEOUT_S", 0.2)
     with Decoder() as decoder, pytest.raises(DicomError, match="is damaged: decoding it takes over 0 s"):
-        decoder.decode(Path("a.dcm"))
+        decoder.decode(b"", pixels=48)
 
 
 def test_what_no_codec_reads_is_refused_and_the_next_is_read(
@@ -81,8 +81,8 @@ def test_what_no_codec_reads_is_refused_and_the_next_is_read(
     (tmp_path / "junk.dcm").write_bytes(b"junk")
     with Decoder() as decoder:
         with pytest.raises(DicomError, match="cannot be decoded here"):
-            decoder.decode(tmp_path / "junk.dcm")
-        np.testing.assert_array_equal(decoder.decode(packed).squeeze(), stored_pixels(0))
+            decoder.decode(b"junk", pixels=48)
+        np.testing.assert_array_equal(decoder.decode(packed.read_bytes(), pixels=48).squeeze(), stored_pixels(0))
 
 
 def test_uncompressed_slices_start_no_process(tmp_path: Path, program: Callable[[str], None]) -> None:

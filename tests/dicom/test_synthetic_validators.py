@@ -94,7 +94,8 @@ def test_orthanc_takes_it_once_and_gives_the_same_pixels_back(
         (stored,) = pacs.find_series("PT")
         assert (stored.uid, stored.instances) == (series.uid, len(series))
         for sent in series.datasets():
-            back = pacs.fetch(series.study_uid, series.uid, sent.SOPInstanceUID)
+            pacs.fetch(series.study_uid, series.uid, sent.SOPInstanceUID, tmp_path / "back.dcm")
+            back = dcmread(tmp_path / "back.dcm")
             assert back.PixelData == sent.PixelData
             assert (back.RescaleSlope, back.DeidentificationMethod) == (sent.RescaleSlope, "not stated by the source")
 

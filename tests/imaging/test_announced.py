@@ -102,7 +102,7 @@ HUGE = {
 
 @pytest.mark.parametrize(("name", "content"), HUGE.values(), ids=HUGE)
 def test_more_voxels_than_a_ct_has_are_refused(tmp_path: Path, name: str, content: bytes) -> None:
-    assert re.search("voxels, at most 1e.09 are taken|Its header announces", refused(tmp_path / name, content))
+    assert re.search("GB to read, at most 10 GB are taken|Its header announces", refused(tmp_path / name, content))
 
 
 ABSENT = {
@@ -119,7 +119,7 @@ def test_numbers_that_are_not_in_the_file_are_not_waited_for(tmp_path: Path, nam
 
 def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
     words = refused(tmp_path / "a.nii.gz", gzip.compress(nifti(512, 512, 999) + bytes(2**20)))
-    assert "over 300 times as many" in words
+    assert "over 100 times as many" in words
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,19 @@ fetched instead, and its values stand for the series, as far as its first and it
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path as FilePath
 from typing import Any
 
 from pydicom.dataset import Dataset
 
 from lib.dicom.elements import name_of
+from lib.dicom.instance_file import read_instance
 from lib.dicom.private import PRIVATE_TAGS
 from lib.dicom.read_header import HEADER_TAGS
+from lib.errors import DicomError
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +28,7 @@ WANTED = frozenset(HEADER_TAGS)
 Elements = Mapping[str, Any]
 Path = tuple[int, ...]  # tags from the outside in
 UNITS = "00541001"
+MAX_HEADER_BYTES = 2**26  # of a multi-frame instance some 10 MB
 PHILIPS_FACTORS: tuple[Path, ...] = ((0x70531000,), (0x70531009,))  # without them counts become nothing
 
 
@@ -48,10 +53,11 @@ def unsaid_factors(elements: Elements) -> tuple[Path, ...]:
     return PHILIPS_FACTORS if in_counts and not says_something else ()
 
 
-def _left_out(instance: Elements) -> tuple[Path, ...]:
+def left_out(instance: Elements) -> tuple[Path, ...]:
+    """Return which wanted elements an instance's DICOM JSON lacks; nothing where it is none."""
     try:
         return bulk_paths(instance) + unsaid_factors(instance)
-    except (ValueError, TypeError, AttributeError, LookupError):  # no DICOM JSON: who reads its header says so
+    except Exception:  # no DICOM JSON: who reads its header says so
         return ()
 
 
@@ -70,15 +76,15 @@ def whole_instances(
         fetch: Returns the whole instance, or None where the PACS cannot give it.
         what: How the log calls the series.
     """
-    left_out = [_left_out(instance) for instance in instances]
-    lacking = [n for n, paths in enumerate(left_out) if paths]
+    lacked = [left_out(instance) for instance in instances]
+    lacking = [n for n, paths in enumerate(lacked) if paths]
     found: list[Dataset | None] = [None] * len(instances)
     if not lacking:
         return found
-    names = ", ".join(sorted({name_of(path[-1]) for paths in left_out for path in paths}))
+    names = ", ".join(sorted({name_of(path[-1]) for paths in lacked for path in paths}))
     logger.info("%s: %s are not in its metadata; whole instances are fetched for them", what, names)
-    for paths in {left_out[n] for n in lacking}:
-        alike = [n for n in lacking if left_out[n] == paths]
+    for paths in {lacked[n] for n in lacking}:
+        alike = [n for n in lacking if lacked[n] == paths]
         first = fetch(instances[alike[0]])
         last = fetch(instances[alike[-1]]) if first is not None and len(alike) > 1 else first
         if first is None or last is None:
@@ -88,6 +94,36 @@ def whole_instances(
         for n in alike:
             found[n] = first if is_one else fetch(instances[n])
     return found
+
+
+def read_whole(path: FilePath) -> Dataset:
+    """Return an instance without its pixels.
+
+    Raises:
+        DicomError: Damaged, or its header is longer than one can be.
+    """
+    with path.open("rb", buffering=0) as raw, _ReadAtMost(raw, MAX_HEADER_BYTES) as file:
+        try:
+            return read_instance(file).dataset
+        except Exception as error:  # a damaged file can make a parser raise anything
+            raise DicomError(f"an instance that cannot be read ({type(error).__name__})") from error
+
+
+class _ReadAtMost(io.BufferedReader):
+    """A file of which so many bytes can be read; what is skipped costs nothing."""
+
+    def __init__(self, raw: io.RawIOBase, limit: int) -> None:
+        super().__init__(raw)
+        self._left = limit
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0 or size > self._left:
+            size = self._left + 1
+        content = super().read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise ValueError("the header is too long")
+        return content
 
 
 def _values(whole: Dataset, paths: Sequence[Path]) -> list[Any]:

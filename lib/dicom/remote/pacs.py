@@ -1,50 +1,65 @@
 """What a PACS is asked over DICOMweb: which series there are, their headers, one instance, storing instances.
 
 Identifiers out of answers become parts of addresses and of file names: each is checked to be a UID first. Addresses
-inside answers (RetrieveURL, BulkDataURI) are never asked.
+inside answers (RetrieveURL, BulkDataURI) are never asked. How much an answer may hold, and how long it may take, is
+limited (`budget.py`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import re
+import math
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
-from dicomweb_client.web import DICOMwebClient
-from pydicom import dcmread
+from dicomweb_client.uri import URI
 from pydicom.dataset import Dataset
 
-from lib.dicom.header import InstanceHeader
-from lib.dicom.remote.bulk_data import whole_instances
-from lib.dicom.remote.json_header import slice_headers_from_json
-from lib.dicom.remote.session import Credentials, HttpStatusError, PacsSession, checked_url
-from lib.errors import CT2PETError, DicomError, InputError, RemoteError
+from lib.dicom.remote.budget import AnswerError, ResponseBudget
+from lib.dicom.remote.bulk_data import read_whole, whole_instances
+from lib.dicom.remote.json_items import json_items
+from lib.dicom.remote.metadata import (
+    MAX_SERIES,
+    SOP_UID,
+    UID,
+    Headers,
+    RemoteSeries,
+    first_value,
+    headers_of_instance,
+    headers_of_items,
+    series_rows,
+)
+from lib.dicom.remote.multipart import DICOM, RELATED, dicom_part
+from lib.dicom.remote.session import Credentials, HttpStatusError, PacsSession, ResponseBody, Result, checked_url
+from lib.dicom.remote.store import (
+    ACCEPTED,
+    StoreRequest,
+    batches_of,
+    read_instance,
+    refuse_unconfirmed,
+    store_request,
+    store_response,
+)
+from lib.errors import CT2PETError, DicomError, InputError
+from lib.types import never_cancelled
 
 logger = logging.getLogger(__name__)
 
-UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
 PAGE = 500  # series a question; a PACS may give fewer
-STORED_AT_ONCE_BYTES = 32 * 10**6  # in one request; a PACS's web server has a limit of its own
-WHOLE_BODY = 1 << 62  # bytes a chunk of a request: one with a length can be repeated, one in chunks cannot
-SERIES_UID, STUDY_UID, MODALITY, INSTANCES, SOP_UID = "0020000E", "0020000D", "00080060", "00201209", "00080018"
-
-
-class AnswerError(RemoteError):
-    """An answer that cannot be understood."""
-
-
-@dataclass(frozen=True)
-class RemoteSeries:
-    """A series as QIDO-RS tells of it; `instances` grows while it arrives, and is 0 where the PACS does not count."""
-
-    uid: str
-    study_uid: str
-    modality: str
-    instances: int
+MAX_PAGE_BYTES = 2**26  # a row has 1 or 2 kB, and a PACS may ignore the limit it was given
+MIN_METADATA_BYTES, METADATA_BYTES_PER_INSTANCE, MAX_METADATA_BYTES = 2**25, 2**16, 2**29
+MAX_INSTANCE_BYTES = 2**30  # 2,000 uncompressed frames of 512 x 512; on disk, 64 kB of it at a time in memory
+MAX_STORE_RESPONSE_BYTES = 2**24
+GONE = frozenset({404, 410})
+CONFLICT = 409  # of STOW-RS: no instance was stored, and the body says why
+ACCEPT_JSON = {"Accept": "application/dicom+json, application/json"}
+ACCEPT_INSTANCE = {"Accept": f'{RELATED}; type="{DICOM}"; transfer-syntax=*'}
 
 
 @dataclass(frozen=True)
@@ -61,119 +76,173 @@ class Pacs:
 
     def __init__(self, url: str, credentials: Credentials = Credentials(), prefixes: Prefixes = Prefixes()) -> None:
         self.url = checked_url(url)
-        logging.getLogger("dicomweb_client").setLevel(logging.WARNING)  # it tells of every instance
+        services = (prefixes.qido, prefixes.wado, prefixes.stow)
+        self._qido, self._wado, self._stow = (
+            f"{self.url}/{prefix.strip('/')}" if prefix else self.url for prefix in services
+        )
         try:
-            self._client = DICOMwebClient(
-                self.url,
-                session=PacsSession(self.url, credentials),
-                qido_url_prefix=prefixes.qido or None,
-                wado_url_prefix=prefixes.wado or None,
-                stow_url_prefix=prefixes.stow or None,
-                chunk_size=WHOLE_BODY,
-            )
+            for service in (self._qido, self._wado, self._stow):
+                URI(service)
         except ValueError as error:
             raise InputError(
                 f"{self.url}: {error}; expected an address such as https://pacs.example/dicom-web"
             ) from error
-        self._client.set_http_retry_params(retry=False)  # the session repeats, and knows when it helps
+        self._session = PacsSession(self.url, credentials)
 
-    def find_series(self, modality: str, filters: Mapping[str, str] | None = None) -> tuple[RemoteSeries, ...]:
+    def find_series(
+        self,
+        modality: str,
+        filters: Mapping[str, str] | None = None,
+        *,
+        deadline: float = math.inf,
+        cancelled: Callable[[], bool] = never_cancelled,
+    ) -> tuple[RemoteSeries, ...]:
         """Return all series of a modality, in the order of their UIDs.
 
         Args:
             modality: CT or PT.
             filters: Further attributes to match, by keyword.
+            deadline: By `time.monotonic()`, for all pages.
+            cancelled: Whether nobody needs it any more.
 
         Raises:
-            RemoteError: The PACS cannot be asked, or its answer cannot be understood.
+            RemoteError: The PACS cannot be asked, its answer cannot be understood, or it has too many series.
         """
         found: dict[str, RemoteSeries] = {}
-        asked = {**(filters or {}), "Modality": modality}
+        asked = {**(filters or {}), "Modality": modality, "includefield": "NumberOfSeriesRelatedInstances"}
         rows = 0
-        while (
-            True
-        ):  # until nothing new comes: how many a PACS gives at once is its own affair, and some ignore the offset
-            page = self._ask(
-                partial(
-                    self._client.search_for_series,
-                    search_filters=asked,
-                    fields=["NumberOfSeriesRelatedInstances"],
-                    limit=PAGE,
-                    offset=rows,
-                ),
+        while True:  # until nothing new comes: how many a PACS gives at once is its own affair, some ignore the offset
+            query = urlencode({**asked, "limit": PAGE, "offset": rows})
+            page: list[RemoteSeries | None] = self._get(
+                f"{self._qido}/series?{query}",
+                series_rows,
                 "its list of series",
+                self._budget(MAX_PAGE_BYTES, deadline=deadline, cancelled=cancelled),
             )
             rows += len(page)
-            new = {series.uid: series for series in map(_series, page) if series and series.uid not in found}
+            new = {series.uid: series for series in page if series and series.uid not in found}
             found |= new
+            if len(found) > MAX_SERIES:
+                raise AnswerError(
+                    f"{self.url}: lists more than {MAX_SERIES} {modality} series; narrow the search by "
+                    "MONAI_LABEL_DICOMWEB_SEARCH_FILTER"
+                )
             if not new:
                 return tuple(series for _, series in sorted(found.items()) if series.modality == modality)
 
-    def read_headers(self, series: RemoteSeries, folder: Path) -> Iterator[tuple[InstanceHeader, ...] | str]:
+    def read_headers(
+        self,
+        series: RemoteSeries,
+        folder: Path,
+        *,
+        deadline: float = math.inf,
+        cancelled: Callable[[], bool] = never_cancelled,
+    ) -> Iterator[Headers | str]:
         """Yield the headers of each instance's slices, or the reason why it has none; paths are `folder`/<UID>.dcm.
+
+        Args:
+            series: Whose.
+            folder: Where its files will lie.
+            deadline: By `time.monotonic()`, for all that is fetched.
+            cancelled: Whether nobody needs it any more.
 
         Raises:
             DicomError: The series is no longer in the PACS.
             RemoteError: The PACS cannot be asked, or its answer cannot be understood.
         """
         what = f"series {series.uid}"
-        try:
-            question = partial(self._client.retrieve_series_metadata, series.study_uid, series.uid)
-            answer = self._ask(question, what)
-        except HttpStatusError as error:
-            raise _of_series(error, what) from error
-        wholes = whole_instances(answer, partial(self._whole_or_none, series), what=what)
-        for instance, whole in zip(answer, wholes, strict=True):
-            uid = _first(instance, SOP_UID)
-            if not UID.fullmatch(uid):
-                yield "an instance whose SOPInstanceUID is missing or no UID"
-                continue
-            try:
-                headers = slice_headers_from_json(instance, str(folder / f"{uid}.dcm"), whole=whole)
-            except DicomError as error:
-                yield str(error)
-                continue
-            other = headers[0].shared.series_instance_uid != series.uid
-            yield f"{uid}: sent as of series {series.uid}, and is of another" if other else headers
+        size = min(MIN_METADATA_BYTES + METADATA_BYTES_PER_INSTANCE * series.instances, MAX_METADATA_BYTES)
+        with _may_be_gone(what):
+            found: list[Headers | str | Mapping[str, Any]] = self._get(
+                f"{URI(self._wado, series.study_uid, series.uid)}/metadata",
+                lambda body: list(headers_of_items(json_items(body.chunks()), series, folder)),
+                what,
+                self._budget(size, deadline=deadline, cancelled=cancelled),
+            )
+        incomplete = [one for one in found if isinstance(one, Mapping)]
+        wholes = iter(whole_instances(incomplete, partial(self._whole_or_none, series, deadline, cancelled), what=what))
+        for one in found:
+            yield headers_of_instance(one, series, folder, next(wholes)) if isinstance(one, Mapping) else one
 
-    def _whole_or_none(self, series: RemoteSeries, instance: Mapping[str, Any]) -> Dataset | None:
-        """Return an instance; None where the PACS refuses it, no longer has it, or sends what is none."""
-        uid = _first(instance, SOP_UID)
+    def _whole_or_none(
+        self, series: RemoteSeries, deadline: float, cancelled: Callable[[], bool], instance: Mapping[str, Any]
+    ) -> Dataset | None:
+        """Return an instance without its pixels; None where the PACS refuses it, has it no longer, or sends none."""
+        uid = first_value(instance, SOP_UID)
         if not UID.fullmatch(uid):
             return None
         try:
-            return self.fetch(series.study_uid, series.uid, uid)
+            with tempfile.NamedTemporaryFile(prefix="ct2pet-", suffix=".dcm") as file:
+                path = Path(file.name)
+                self.fetch(series.study_uid, series.uid, uid, path, deadline=deadline, cancelled=cancelled)
+                return read_whole(path)
         except (DicomError, HttpStatusError, AnswerError) as error:  # unreachable: the series is asked for again later
             logger.warning("%s", error)
             return None
 
-    def fetch(self, study_uid: str, series_uid: str, sop_uid: str) -> Dataset:
-        """Return one instance as it is stored, pixels not decoded.
+    def fetch(
+        self,
+        study_uid: str,
+        series_uid: str,
+        sop_uid: str,
+        path: Path,
+        *,
+        cancelled: Callable[[], bool] = never_cancelled,
+        deadline: float = math.inf,
+    ) -> None:
+        """Write one instance into a file, as it is stored, pixels not decoded. Whether it is one, the caller checks.
+
+        Args:
+            study_uid: Of its study.
+            series_uid: Of its series.
+            sop_uid: Its own.
+            path: Where to; overwritten, and left behind half-written where an error is raised.
+            cancelled: Whether nobody needs it any more.
+            deadline: By `time.monotonic()`.
 
         Raises:
-            DicomError: It is no longer in the PACS, or is sent as what it is not.
-            RemoteError: The PACS cannot be asked, or breaks off.
+            DicomError: It is no longer in the PACS.
+            FetchCancelledError: `cancelled` returned True.
+            RemoteError: The PACS cannot be asked, breaks off, or sends too slowly or too much.
+            OSError: The file cannot be written.
         """
+
+        def write(body: ResponseBody) -> None:
+            with path.open("wb") as file:
+                for piece in dicom_part(body.chunks(), body.content_type):
+                    file.write(piece)
+
         what = f"instance {sop_uid} of series {series_uid}"
-        try:
-            return self._ask(partial(self._client.retrieve_instance, study_uid, series_uid, sop_uid), what)
-        except HttpStatusError as error:
-            raise _of_series(error, what) from error
+        budget = self._budget(MAX_INSTANCE_BYTES, cancelled=cancelled, deadline=deadline)
+        url = str(URI(self._wado, study_uid, series_uid, sop_uid))
+        with _may_be_gone(what):
+            self._get(url, write, what, budget, headers=ACCEPT_INSTANCE)
 
     def store(self, instances: Iterable[Dataset]) -> None:
         """Store instances, some at a time; those that are there already stay as they are.
 
         Raises:
-            RemoteError: The PACS cannot be asked, or refuses an instance; what it took before stays there.
+            RemoteError: The PACS cannot be asked, refuses an instance, or does not confirm that it has stored it; what
+                it took before stays there.
         """
-        for batch in _batches(instances):
-            told = self._ask(partial(self._client.store_instances, batch), "its answer to storing")
-            failed = [
-                f"{item.get('ReferencedSOPInstanceUID', '?')} (reason {item.get('FailureReason', '?')})"
-                for item in told.get("FailedSOPSequence") or ()
-            ]
-            if failed:
-                raise RemoteError(f"{self.url}: {len(failed)} of {len(batch)} instances refused, first {failed[0]}")
+        for batch in batches_of(instances):
+            self._store(store_request(batch))
+
+    def _store(self, request: StoreRequest) -> None:
+        response = self._understood(
+            partial(
+                self._session.exchange,
+                "POST",
+                f"{self._stow}/studies",
+                store_response,
+                self._budget(MAX_STORE_RESPONSE_BYTES),
+                headers={"Accept": ACCEPTED, "Content-Type": request.content_type},
+                data=request.body,
+                accept_status=CONFLICT,
+            ),
+            "its answer to storing",
+        )
+        refuse_unconfirmed(request, response, self.url)
 
     def store_files(self, files: Iterable[Path]) -> None:
         """Store DICOM files as they are; see `store`.
@@ -181,50 +250,39 @@ class Pacs:
         Raises:
             DicomError: A file is damaged.
         """
-        self.store(map(_instance_in, files))
+        self.store(map(read_instance, files))
 
-    def _ask(self, question: Callable[[], Any], what: str) -> Any:
-        """Return an answer; what a broken one makes a parser raise becomes a RemoteError."""
+    def _budget(self, max_bytes: int, **limits: Any) -> ResponseBudget:
+        return ResponseBudget(self.url, max_bytes=max_bytes, **limits)
+
+    def _get(
+        self,
+        url: str,
+        consume: Callable[[ResponseBody], Result],
+        what: str,
+        budget: ResponseBudget,
+        *,
+        headers: Mapping[str, str] = ACCEPT_JSON,
+    ) -> Result:
+        return self._understood(partial(self._session.exchange, "GET", url, consume, budget, headers=headers), what)
+
+    def _understood(self, question: Callable[[], Result], what: str) -> Result:
+        """Return an answer; what a broken one makes a parser raise becomes an AnswerError."""
         try:
             return question()
-        except CT2PETError:
+        except (CT2PETError, OSError):
             raise
-        except Exception as error:  # JSON, multipart and DICOM parsers raise all kinds of things
-            raise AnswerError(f"{self.url}: {what} cannot be understood ({type(error).__name__}: {error})") from error
+        except Exception as error:  # JSON and multipart parsers raise all kinds of things
+            words = str(error).encode("ascii", "backslashreplace").decode()[:200]
+            raise AnswerError(f"{self.url}: {what} cannot be understood ({type(error).__name__}: {words})") from error
 
 
-def _instance_in(path: Path) -> Dataset:
+@contextlib.contextmanager
+def _may_be_gone(what: str) -> Iterator[None]:
+    """Turn the PACS's answer that it does not have something into a DicomError: it was listed before."""
     try:
-        return dcmread(path)
-    except Exception as error:  # a damaged file can make a parser raise anything
-        raise DicomError(f"{path.name}: damaged DICOM file ({error}); send it again") from error
-
-
-def _of_series(error: HttpStatusError, what: str) -> CT2PETError:
-    return DicomError(f"{what} is not in the PACS any more (404)") if error.status in (404, 410) else error
-
-
-def _series(answer: Mapping[str, Any]) -> RemoteSeries | None:
-    uid, study_uid = _first(answer, SERIES_UID), _first(answer, STUDY_UID)
-    if not UID.fullmatch(uid) or not UID.fullmatch(study_uid):
-        return None
-    count = _first(answer, INSTANCES)
-    return RemoteSeries(uid, study_uid, _first(answer, MODALITY), int(count) if count.isdecimal() else 0)
-
-
-def _first(elements: Mapping[str, Any], tag: str) -> str:
-    values = elements.get(tag, {}).get("Value") or [""]
-    return str(values[0])
-
-
-def _batches(instances: Iterable[Dataset]) -> Iterator[list[Dataset]]:
-    batch: list[Dataset] = []
-    size = 0
-    for instance in instances:
-        batch.append(instance)
-        size += len(instance.get("PixelData", b""))
-        if size >= STORED_AT_ONCE_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+        yield
+    except HttpStatusError as error:
+        if error.status in GONE:
+            raise DicomError(f"{what} is not in the PACS any more ({error.status})") from error
+        raise

@@ -55,8 +55,8 @@ RULES = (
     # the server itself
     (r", or start the server with a larger --conf max_upload_mb", f", or {ASK} to allow more"),
     (
-        r"ask 127\.0\.0\.1, or have that name allowed with --conf origins",
-        f"write 127.0.0.1 in its address, or {ASK} to allow that name",
+        r"use its IP address, or, as for the name of a reverse proxy, allow it with --conf origins \S+",
+        f"use its IP address, or {ASK} to allow that name",
     ),
     (r"its owner can allow them with --conf origins", f"{ASK} to allow them"),
     (

@@ -17,8 +17,10 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from lib.dicom.header import InstanceHeader
 from lib.dicom.read_header import read_header
+from lib.dicom.remote.budget import AnswerError
 from lib.dicom.remote.json_header import header_from_json
-from lib.dicom.remote.pacs import AnswerError, Pacs, RemoteSeries
+from lib.dicom.remote.metadata import RemoteSeries
+from lib.dicom.remote.pacs import Pacs
 from lib.dicom.remote.session import HttpStatusError
 from lib.dicom.scanned_series import judge_series
 from lib.errors import CT2PETError, DicomError, RemoteError
@@ -56,12 +58,11 @@ class Archive(Pacs):
         self._trouble = trouble
         self.fetched: list[str] = []
 
-    def fetch(self, study_uid: str, series_uid: str, sop_uid: str) -> Dataset:
+    def fetch(self, study_uid: str, series_uid: str, sop_uid: str, path: Path, **limits: Any) -> None:
         self.fetched.append(sop_uid)
         if self._trouble is not None:
             raise self._trouble
-        found: Dataset = self._datasets[sop_uid]
-        return found
+        self._datasets[sop_uid].save_as(path, write_like_original=False)
 
 
 @pytest.fixture

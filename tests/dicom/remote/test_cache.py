@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydicom import dcmread
-from pydicom.dataset import Dataset
 
 from lib.dicom.read import read_ct
 from lib.dicom.remote.cache import SeriesCache
 from lib.dicom.remote.pacs import Pacs
-from lib.errors import CT2PETError, DicomError, RemoteError
+from lib.errors import CT2PETError, DicomError, FetchCancelledError, RemoteError
 from lib.types import Series
 from tests.dicom.builders import instance
 
@@ -31,12 +32,12 @@ class Archive(Pacs):
         self.fetched: list[str] = []
         self.trouble: Mapping[int, CT2PETError | Path] = {}
 
-    def fetch(self, study_uid: str, series_uid: str, sop_uid: str) -> Dataset:
+    def fetch(self, study_uid: str, series_uid: str, sop_uid: str, path: Path, **limits: Any) -> None:
         self.fetched.append(sop_uid)
         trouble = self.trouble.get(len(self.fetched))
         if isinstance(trouble, CT2PETError):
             raise trouble
-        return dcmread(trouble or self.folder / f"{sop_uid}.dcm")
+        shutil.copyfile(trouble or self.folder / f"{sop_uid}.dcm", path)
 
 
 @pytest.fixture
@@ -154,7 +155,7 @@ def test_a_full_disk_says_so(archive: Archive, monkeypatch: pytest.MonkeyPatch) 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Dataset, "save_as", full)
+    monkeypatch.setattr(Archive, "fetch", full)
     cache = cache_of(archive)
     words = r"cannot be written \(No space left on device\); free space"
     with pytest.raises(RemoteError, match=words), cache.holding(series(cache)):
@@ -164,9 +165,9 @@ def test_a_full_disk_says_so(archive: Archive, monkeypatch: pytest.MonkeyPatch) 
 def download_slowly(archive: Archive) -> None:
     fast = archive.fetch
 
-    def slow(study_uid: str, series_uid: str, sop_uid: str) -> Dataset:
+    def slow(study_uid: str, series_uid: str, sop_uid: str, path: Path, **limits: Any) -> None:
         time.sleep(0.02)
-        return fast(study_uid, series_uid, sop_uid)
+        fast(study_uid, series_uid, sop_uid, path, **limits)
 
     archive.fetch = slow  # type: ignore[method-assign]
     cache = cache_of(archive)
@@ -187,3 +188,28 @@ def test_a_download_may_be_killed_at_any_moment(archive: Archive) -> None:
     with cache.holding(*(series(cache, number) for number in (1, 2, 3))):
         assert len(list(cache.folder.glob("*/*.dcm"))) == 3 * SLICES
         assert not list(cache.folder.glob("*/*.part"))
+
+
+def test_a_cancelled_fetch_frees_its_locks(archive: Archive) -> None:
+    cache = cache_of(archive)
+    fetched_before = 2
+    with (
+        pytest.raises(FetchCancelledError, match=r"series 1\.2\.1: its fetch was cancelled"),
+        cache.holding(series(cache), cancelled=lambda: len(archive.fetched) >= fetched_before),
+    ):
+        pass
+    with cache.holding(series(cache)):  # waits for ever where a lock is still held
+        assert read_ct(series(cache)).geometry.shape[0] == SLICES
+
+
+@pytest.mark.parametrize("held_as", [fcntl.LOCK_EX, fcntl.LOCK_SH])
+def test_waiting_for_a_lock_can_be_cancelled(archive: Archive, held_as: int) -> None:
+    cache = cache_of(archive)
+    folder = cache.folder_of("1.2.1")
+    folder.mkdir(parents=True)
+    looks = iter([False, False, True])
+    with (folder / "lock").open("w") as other:
+        fcntl.flock(other, held_as)
+        with pytest.raises(FetchCancelledError), cache.holding(series(cache), cancelled=lambda: next(looks)):
+            pass
+    assert archive.fetched == []

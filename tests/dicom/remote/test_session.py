@@ -151,16 +151,49 @@ def test_a_certificate_that_nobody_vouches_for(
     assert server.asked == []
 
 
-def test_a_broken_multipart_answer(serve: Callable[..., Server]) -> None:
-    kind = {"Content-Type": "multipart/related; type=application/dicom; boundary=B"}
-    server = serve((200, kind, b"\r\n--B\r\nContent-Type: application/dicom\r\n\r\nnot DICOM\r\n--B--"))
+BROKEN_PARTS: dict[str, tuple[str, bytes]] = {
+    "no part": ("multipart/related; boundary=B", b"\r\n--C\r\n\r\n"),
+    "ends before its part": ("multipart/related; boundary=B", b"\r\n--B\r\nContent-Type"),
+    "a head without end": ("multipart/related; boundary=B", b"\r\n--B" + b" " * 200_000),
+    "two parts": ("multipart/related; boundary=B", b"--B\r\n\r\none\r\n--B\r\n\r\ntwo\r\n--B--"),
+    "a web page": ("text/html", b"<html>"),
+    "no type": ("", b"DICM"),
+}
+
+
+@pytest.mark.parametrize(("kind", "body"), BROKEN_PARTS.values(), ids=BROKEN_PARTS)
+def test_a_broken_multipart_answer(serve: Callable[..., Server], tmp_path: Path, kind: str, body: bytes) -> None:
+    server = serve((200, {"Content-Type": kind}, body))
     with pytest.raises(RemoteError, match=r"instance 1.3 of series 1.2 cannot be understood"):
-        Pacs(server.url).fetch("1.1", "1.2", "1.3")
+        Pacs(server.url).fetch("1.1", "1.2", "1.3", tmp_path / "1.3.dcm")
 
 
-def test_an_instance_that_is_gone_is_no_fault_of_the_pacs(serve: Callable[..., Server]) -> None:
+PARTS: dict[str, tuple[str, bytes]] = {
+    "as the standard says": (
+        'multipart/related; type="application/dicom"; boundary="B b"',
+        b"--B b\r\nA: b\r\n\r\n%b\r\n--B b--",
+    ),
+    "a part without a head": ("Multipart/Related;boundary=B", b"--B\r\n\r\n%b\r\n--B--\r\n"),
+    "words before and after": ("multipart/related; boundary=B", b"words\r\n--B\r\nA: b\r\n\r\n%b\r\n--B--\r\nwords"),
+    "no end": ("multipart/related; boundary=B", b"--B\r\nA: b\r\n\r\n%b"),
+    "the file itself": ("application/dicom; transfer-syntax=1.2", b"%b"),
+    "no boundary": ("multipart/related", b"%b"),
+}
+
+
+@pytest.mark.parametrize("file", [b"DICM", b"\r\n--\r\n" * 30_000, b""], ids=["short", "long", "empty"])
+@pytest.mark.parametrize(("kind", "body"), PARTS.values(), ids=PARTS)
+def test_the_only_part_is_written(
+    serve: Callable[..., Server], tmp_path: Path, kind: str, body: bytes, file: bytes
+) -> None:
+    server = serve((200, {"Content-Type": kind}, body.replace(b"%b", file)))
+    Pacs(server.url).fetch("1.1", "1.2", "1.3", tmp_path / "1.3.dcm")
+    assert (tmp_path / "1.3.dcm").read_bytes() == file
+
+
+def test_an_instance_that_is_gone_is_no_fault_of_the_pacs(serve: Callable[..., Server], tmp_path: Path) -> None:
     with pytest.raises(DicomError, match=r"instance 1.3 of series 1.2 is not in the PACS any more"):
-        Pacs(serve((404, {}, b"")).url).fetch("1.1", "1.2", "1.3")
+        Pacs(serve((404, {}, b"")).url).fetch("1.1", "1.2", "1.3", tmp_path / "1.3.dcm")
 
 
 URLS = {

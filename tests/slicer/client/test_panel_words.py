@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 from CT2PETLib.address import parse_address
@@ -19,7 +18,7 @@ from CT2PETLib.retraining import Training, read_versions
 from ct2pet_app.datastore.describe import why_no_image
 from ct2pet_app.datastore.listing import Listing
 from ct2pet_app.models import ModelStore
-from ct2pet_app.server.request_guard import Gate
+from ct2pet_app.server.request_body import too_large
 from ct2pet_app.settings import AppSettings
 from ct2pet_app.told_of_models import how_to_serve, how_to_train
 from lib.dicom.scan import ScanReport
@@ -77,10 +76,11 @@ TABLE: list[tuple[str, Callable[[Path], str], str]] = [
      "unknown; give one model that was trained with validation patients (split.unit patient, split.validation above "
      "0)", "the model card of unet carries no calibration, so what error to expect is unknown; untick the map of the "
      "error, or choose a model that was trained with validation patients"),
-    ("a request that is too large", lambda _: Gate(cast(Gate, None), origins=(), limit_bytes=10**9)._too_large(10**9),
+    ("a request that is too large", lambda _: too_large(10**9, 10**9),
      f"the request is larger than 1000 MB: send one CT series, or {ASK} to allow more"),
-    ("another name of the machine", lambda _: "this server is not ct; ask 127.0.0.1, or have that name allowed with "
-     "--conf origins", f"this server is not ct; write 127.0.0.1 in its address, or {ASK} to allow that name"),
+    ("another name of the machine", lambda _: "this server is not called ct; use its IP address, or, as for the name "
+     "of a reverse proxy, allow it with --conf origins http://ct",
+     f"this server is not called ct; use its IP address, or {ASK} to allow that name"),
     ("an older server", lambda _: "there is nothing at this address; GET / lists the addresses of this server",
      f"the server does not know what this panel asks: one of the two is older than the other; {ASK}"),
     ("a full disk", lambda _: "/m/unet: the model cannot be kept (No space left on device); nothing was changed, free "

@@ -1,0 +1,120 @@
+"""The environment of a task's process: built from nothing, each variable for a reason that is written down.
+
+What is not in the table does not reach the process, whoever set it: not the server's own secrets, nothing that makes
+Python or the loader run other code (`PYTHONPATH`, `PYTHONSTARTUP`, `LD_PRELOAD`), and nothing that a request says.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+SEARCH_PATHS = frozenset({"PATH", "LD_LIBRARY_PATH"})  # only their absolute folders are passed on
+REASONS: dict[str, str] = {
+    # the system
+    "PATH": "ctypes and MLflow look for the system's own programs (ldconfig, git); absolute folders only",
+    "LD_LIBRARY_PATH": "where containers mount the GPU driver's libraries; absolute folders only",
+    "HOME": "a `~` in a --conf setting; caches of libraries",
+    "USER": "MLflow records who trained",
+    "LOGNAME": "as USER, where USER is not set",
+    "LANG": "encoding of file names",
+    "LC_ALL": "as LANG",
+    "LC_CTYPE": "as LANG",
+    "TZ": "times in logs, run names and DICOM are local",
+    "TMPDIR": "the server's own temporary folder, removed with it",
+    "XDG_CACHE_HOME": "where downloaded and compiled files of libraries are cached",
+    "SYSTEMROOT": "Windows cannot open a socket without it",
+    "USERPROFILE": "HOME of Windows",
+    "TEMP": "TMPDIR of Windows",
+    "TMP": "TMPDIR of Windows",
+    # processors
+    "CUDA_VISIBLE_DEVICES": "which GPUs the operator leaves to the server",
+    "CUDA_DEVICE_ORDER": "how GPUs are numbered",
+    "HIP_VISIBLE_DEVICES": "as CUDA_VISIBLE_DEVICES, on AMD GPUs",
+    "ROCR_VISIBLE_DEVICES": "as CUDA_VISIBLE_DEVICES, on AMD GPUs",
+    "CUBLAS_WORKSPACE_CONFIG": "reproducible sums on a GPU",
+    "PYTORCH_ALLOC_CONF": "how torch reserves memory",
+    "PYTORCH_CUDA_ALLOC_CONF": "as PYTORCH_ALLOC_CONF, under its older name",
+    "OMP_NUM_THREADS": "how many CPU cores the operator leaves to the server",
+    "OMP_WAIT_POLICY": "whether idle threads spin",
+    "MKL_NUM_THREADS": "as OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS": "as OMP_NUM_THREADS",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "as OMP_NUM_THREADS",
+    # the network, for the PACS and the tracking server
+    "HTTP_PROXY": "the way to the PACS and to the tracking server",
+    "HTTPS_PROXY": "as HTTP_PROXY",
+    "NO_PROXY": "which hosts are reached without a proxy",
+    "http_proxy": "as HTTP_PROXY",
+    "https_proxy": "as HTTP_PROXY",
+    "no_proxy": "as NO_PROXY",
+    "REQUESTS_CA_BUNDLE": "the hospital's own certificate authority",
+    "CURL_CA_BUNDLE": "as REQUESTS_CA_BUNDLE",
+    "SSL_CERT_FILE": "as REQUESTS_CA_BUNDLE",
+    "SSL_CERT_DIR": "as REQUESTS_CA_BUNDLE",
+    # the server's own settings, which the task's app is built from again
+    "MONAI_LABEL_APP_DIR": "the app",
+    "MONAI_LABEL_STUDIES": "the studies folder, or the PACS's address",
+    "MONAI_LABEL_APP_CONF": "the --conf settings",
+    "MONAI_LABEL_TASKS_TRAIN": "whether training is switched on",
+    "MONAI_LABEL_TASKS_SCORING": "whether scoring is switched on",
+    "MONAI_LABEL_TASKS_BATCH_INFER": "whether batches are switched on",
+    "MONAI_LABEL_TASKS_STRATEGY": "whether strategies are switched on",
+    "MONAI_LABEL_DATASTORE_USERNAME": "login at the PACS",
+    "MONAI_LABEL_DATASTORE_PASSWORD": "login at the PACS",
+    "MONAI_LABEL_DATASTORE_API_KEY": "login at the PACS",
+    "MONAI_LABEL_DATASTORE_CACHE_PATH": "where series of the PACS are kept",
+    "MONAI_LABEL_DICOMWEB_USERNAME": "login at the PACS, under its older name",
+    "MONAI_LABEL_DICOMWEB_PASSWORD": "login at the PACS, under its older name",
+    "MONAI_LABEL_DICOMWEB_CACHE_PATH": "where series of the PACS are kept, under its older name",
+    "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": "which studies of the PACS are served",
+    "MONAI_LABEL_QIDO_PREFIX": "addresses of the PACS",
+    "MONAI_LABEL_WADO_PREFIX": "addresses of the PACS",
+    "MONAI_LABEL_STOW_PREFIX": "addresses of the PACS",
+    "CT2PET_CACHE": "where checks of pairs are remembered",
+}
+TRAINING_REASONS: dict[str, str] = {  # of a training alone
+    "MONAI_LABEL_TRACKING_ENABLED": "whether runs are tracked without being asked for",
+    "MONAI_LABEL_TRACKING_URI": "the operator's tracking server",
+    "MLFLOW_TRACKING_URI": "the operator's tracking server, under MLflow's name",
+    "MLFLOW_TRACKING_USERNAME": "login at the tracking server",
+    "MLFLOW_TRACKING_PASSWORD": "login at the tracking server",
+    "MLFLOW_TRACKING_TOKEN": "login at the tracking server",
+    "MLFLOW_TRACKING_SERVER_CERT_PATH": "the certificate of the tracking server",
+    "MLFLOW_TRACKING_CLIENT_CERT_PATH": "the certificate shown to the tracking server",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "how long the tracking server is waited for, s",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "how often the tracking server is asked again",
+}
+FIXED = {"MONAI_LABEL_DATASTORE_AUTO_RELOAD": "false"}  # MONAI Label's file watchers serve the server alone
+FIXED_REASON = "always false: file watchers serve the server alone"
+
+
+def explained_variables(method: str) -> dict[str, str]:
+    """Return every variable that the process of a task (`train`, `batch_infer`, `scoring`) may have, and why."""
+    training = TRAINING_REASONS if method == "train" else {}
+    return {**REASONS, **training, **dict.fromkeys(FIXED, FIXED_REASON)}
+
+
+def task_environment(method: str, server: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment of a task's process.
+
+    Args:
+        method: `train`, `batch_infer` or `scoring`.
+        server: The server's own environment; that of this process by default.
+    """
+    own = os.environ if server is None else server
+    passed = {name: own[name] for name in explained_variables(method) if own.get(name)}
+    app_folder = passed.get("MONAI_LABEL_APP_DIR", "")
+    for name in SEARCH_PATHS & set(passed):
+        passed[name] = _absolute_folders(passed[name], without=app_folder)
+    return {**passed, **FIXED}
+
+
+def _absolute_folders(search_path: str, *, without: str) -> str:
+    """Return a search path without relative folders, and without those MONAI Label adds inside the app."""
+    kept = [
+        folder
+        for folder in search_path.split(os.pathsep)
+        if Path(folder).is_absolute() and not (without and Path(folder).is_relative_to(without))
+    ]
+    return os.pathsep.join(kept)

@@ -1,0 +1,73 @@
+"""The file meta information of a DICOM file: read here, so that nothing is unpacked before its size is bounded."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from lib.errors import DicomError
+
+PREAMBLE_BYTES = 132
+META_GROUP, TRANSFER_SYNTAX = 0x0002, 0x00020010
+LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+MAX_META_BYTES = 2**20  # some hundred bytes, and what a private element of it holds
+SHORT = struct.Struct("<HH2sH")
+
+
+@dataclass(frozen=True)
+class FileMeta:
+    """Where the data set begins, and how it is encoded.
+
+    Attributes:
+        start: Of the first element of the meta information, in bytes from the beginning of the file.
+        end: Of the meta information, where the data set begins.
+        transfer_syntax_uid: Empty where it is not told.
+    """
+
+    start: int
+    end: int
+    transfer_syntax_uid: str
+
+    @property
+    def is_deflated(self) -> bool:
+        """Whether the data set is packed as a whole."""
+        return self.transfer_syntax_uid == DeflatedExplicitVRLittleEndian
+
+
+def read_file_meta(file: BinaryIO) -> FileMeta:
+    """Return the file meta information; wherever it ends, whatever its group length says.
+
+    Args:
+        file: Open at its beginning; moved.
+
+    Raises:
+        DicomError: Damaged, larger than any, or with an element twice.
+    """
+    start = PREAMBLE_BYTES if file.read(PREAMBLE_BYTES)[128:] == b"DICM" else 0
+    at, syntax, seen = start, b"", set()
+    while True:
+        file.seek(at)
+        head = file.read(SHORT.size)
+        if len(head) < SHORT.size:
+            break
+        group, element, vr, length = SHORT.unpack(head)
+        if group != META_GROUP:
+            break
+        tag = group << 16 | element
+        if vr in LONG_VRS:
+            (length,) = struct.unpack("<I", file.read(4).ljust(4, b"\xff"))
+        elif not (vr.isalpha() and vr.isupper()):  # written in implicit VR, which old programs do
+            (length,) = struct.unpack("<I", head[4:])
+        if tag in seen:
+            raise DicomError(f"(0002,{element:04X}) stands in the file meta information twice; export it again")
+        if length > MAX_META_BYTES or file.tell() + length > start + MAX_META_BYTES:
+            raise DicomError("damaged: its file meta information has no end; copy it again")
+        seen.add(tag)
+        value = file.read(length)
+        if tag == TRANSFER_SYNTAX:
+            syntax = value
+        at = file.tell()
+    return FileMeta(start, at, syntax.rstrip(b"\0 ").decode("ascii", errors="replace"))

@@ -1,0 +1,174 @@
+"""Sockets that wait in short steps: between two of them the budget of the request is checked.
+
+A timeout of `requests` counts from byte to byte, and `http.client` reads a whole line or block at a time. A PACS that
+sends a byte a second would hold its reader for hours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.poolmanager import PoolManager, ProxyManager
+from urllib3.util.wait import wait_for_write
+
+from lib.dicom.remote.budget import ResponseBudget
+
+CONNECT_TIMEOUT_S = 5.0
+POLL_INTERVAL_S = 0.25
+SENT_AT_ONCE_BYTES = 2**16
+PENDING = frozenset({errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK})
+
+_spent: ContextVar[ResponseBudget] = ContextVar("the budget of the request that this thread makes")
+
+
+@contextlib.contextmanager
+def spending(budget: ResponseBudget) -> Iterator[None]:
+    """Count what this thread sends and receives inside the context against a budget."""
+    token = _spent.set(budget)
+    try:
+        yield
+    finally:
+        _spent.reset(token)
+
+
+class BudgetAdapter(HTTPAdapter):
+    """Gives `requests` connections whose sockets check the budget; use it inside `spending`."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        _use_budget_pools(self.poolmanager)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> ProxyManager:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        _use_budget_pools(manager)
+        return manager
+
+
+def _use_budget_pools(manager: PoolManager) -> None:
+    manager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+
+
+class _BudgetSocket:
+    """A socket, plain or TLS, that receives and sends in short steps."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def makefile(self, mode: str, *_: object, **__: object) -> io.BufferedReader:
+        """Return a file that reads from the socket, which stays open until both are closed."""
+        return io.BufferedReader(_SocketReader(self._sock, self._sock.makefile(mode, buffering=0)))  # type: ignore[call-overload]
+
+    def sendall(self, content: bytes) -> None:
+        """Send all bytes."""
+        budget = _spent.get()
+        with memoryview(content) as view, view.cast("B") as left:
+            sent = 0
+            while sent < len(left):
+                budget.check()
+                self._sock.settimeout(POLL_INTERVAL_S)
+                with contextlib.suppress(TimeoutError):
+                    count = self._sock.send(left[sent : sent + SENT_AT_ONCE_BYTES])
+                    budget.note_transfer(count)
+                    sent += count
+
+
+class _SocketReader(io.RawIOBase):
+    def __init__(self, sock: socket.socket, keeps_open: io.RawIOBase) -> None:
+        self._sock = sock
+        self._keeps_open = keeps_open  # the socket counts the files made of it, and closes after the last
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        budget = _spent.get()
+        while True:
+            budget.check()
+            self._sock.settimeout(POLL_INTERVAL_S)
+            try:
+                count = self._sock.recv_into(buffer)
+            except TimeoutError:
+                continue
+            budget.note_transfer(count)
+            return count
+
+    def close(self) -> None:
+        self._keeps_open.close()
+        super().close()
+
+
+class _Connection(HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        """Return a connected socket; waits for it in short steps."""
+        try:
+            found = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+        except (socket.gaierror, UnicodeError) as error:
+            raise NameResolutionError(self.host, self, socket.gaierror(str(error))) from error
+        trouble = OSError(errno.EADDRNOTAVAIL, "no address")
+        for family, kind, protocol, _, address in found:
+            with contextlib.ExitStack() as undo:
+                sock = socket.socket(family, kind, protocol)
+                undo.callback(sock.close)
+                for option in self.socket_options or ():
+                    sock.setsockopt(*option)
+                try:
+                    _connect(sock, address)
+                except OSError as error:
+                    trouble = error
+                    continue
+                undo.pop_all()
+                return sock
+        if isinstance(trouble, TimeoutError):
+            raise ConnectTimeoutError(self, f"no connection within {CONNECT_TIMEOUT_S:.0f} s") from trouble
+        raise NewConnectionError(self, str(trouble)) from trouble
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock = _BudgetSocket(self.sock)
+
+
+class _TLSConnection(HTTPSConnection):
+    _new_conn = _Connection._new_conn
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock = _BudgetSocket(self.sock)
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TLSPool(HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection
+
+
+def _connect(sock: socket.socket, address: Any) -> None:
+    budget = _spent.get()
+    deadline = time.monotonic() + CONNECT_TIMEOUT_S
+    sock.setblocking(False)
+    code = sock.connect_ex(address)
+    while code in PENDING:
+        budget.check()
+        if wait_for_write(sock, POLL_INTERVAL_S):
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        elif time.monotonic() > deadline:
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+    if code:
+        raise OSError(code, os.strerror(code))
+    sock.settimeout(CONNECT_TIMEOUT_S)  # of what follows before the first request: TLS

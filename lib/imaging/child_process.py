@@ -1,0 +1,178 @@
+"""A process of its own for a library that reads foreign bytes: it may crash, stall or ask for memory, and costs itself.
+
+The child is a small program beside this file or the caller's. Requests are lines of JSON on its standard input; each is
+answered by a line of JSON on its standard output, bytes, and a second line; or by one line that tells an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+MAX_LINE_BYTES = 2**20
+CHUNK_BYTES = 2**20
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {  # all of it: nothing of the server's, and libraries that start no threads
+    "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1",
+}  # fmt: skip
+FAULTS = frozenset({signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGTRAP})
+
+
+class ChildError(Exception):
+    """The child did not answer.
+
+    Attributes:
+        outcome: What it did, to go on after the name of the file.
+        is_repeatable: The same bytes would do it again; no overloaded machine, no other process, had a part in it.
+    """
+
+    def __init__(self, outcome: str, *, is_repeatable: bool) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+        self.is_repeatable = is_repeatable
+
+
+class ChildProcess:
+    """A child that is started at the first request, and again after one that ended it.
+
+    Args:
+        program: A file that calls `serve` of `child_main.py`, or speaks as it does.
+        folder: Its working directory, in which the files it reads lie under plain names.
+        packages: Names of packages that it imports; they need not be loaded here.
+        argument: For the program.
+        timeout_s: Of the whole of an answer, on the clock; the child's own limit of processor time is the sharper one.
+    """
+
+    def __init__(
+        self, program: Path, folder: Path, *, packages: Sequence[str], timeout_s: float, argument: str = ""
+    ) -> None:
+        self._program, self._folder, self._timeout_s, self._argument = program, folder, timeout_s, argument
+        self._paths = list(dict.fromkeys(_place_of(package) for package in packages))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pending = b""
+
+    def __enter__(self) -> ChildProcess:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.end()
+
+    def ask(self, request: Mapping[str, Any], receive: Callable[[dict[str, Any]], memoryview]) -> dict[str, Any]:
+        """Return the answer to a request.
+
+        Args:
+            request: Plain values, with `memory_bytes`, `cpu_s` and `cpu_total_s` as in `child_main.serve`.
+            receive: Given the line of an answer without `error`; returns the buffer for the bytes after it. What it
+                raises ends the child.
+
+        Raises:
+            ChildError: The child ended, took too long, or sent something else.
+        """
+        process = self._started()
+        deadline = time.monotonic() + self._timeout_s
+        try:
+            assert process.stdin is not None
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            answer = json.loads(self._line(deadline))
+            if not isinstance(answer, dict):
+                raise EOFError
+            if "error" not in answer:
+                self._fill(receive(answer), deadline)
+                answer |= json.loads(self._line(deadline))
+        except TimeoutError as error:
+            self.end()
+            raise ChildError(f"takes over {self._timeout_s:.0f} s", is_repeatable=False) from error
+        except (OSError, EOFError, ValueError) as error:
+            raise self._ended() from error
+        except BaseException:
+            self.end()
+            raise
+        return answer
+
+    def end(self) -> None:
+        """Kill the child, whatever it does."""
+        if self._process is None:
+            return
+        self._process.kill()
+        with contextlib.suppress(OSError, ValueError):  # what it had not read
+            self._process.communicate()
+        self._process = None
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            # -I: no variables, no user's packages, no folder of the program; -S: no site-packages with .pth files
+            command = [sys.executable, "-I", "-S", "-B", str(self._program), str(os.getpid()), self._argument]
+            command += [*self._paths, str(ROOT)]
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=self._folder,
+                env=ENVIRONMENT,
+                start_new_session=True,
+            )
+            self._pending = b""
+        return self._process
+
+    def _ended(self) -> ChildError:
+        """Return why the child ended; one that lives, and answers what is none, is killed."""
+        assert self._process is not None
+        try:
+            status = self._process.wait(1.0)  # its pipes close a moment before it is gone
+        except subprocess.TimeoutExpired:
+            status = 0
+        self.end()
+        if status == -signal.SIGXCPU:
+            return ChildError("takes more processor time than any such file needs", is_repeatable=True)
+        if status == -signal.SIGKILL:  # by the system, for want of memory, or by somebody
+            return ChildError("was broken off", is_repeatable=False)
+        return ChildError("ends the decoder", is_repeatable=-status in FAULTS)
+
+    def _line(self, deadline: float) -> bytes:
+        while b"\n" not in self._pending:
+            if len(self._pending) > MAX_LINE_BYTES:
+                raise EOFError
+            piece = bytearray(CHUNK_BYTES)
+            self._pending += piece[: self._read(memoryview(piece), deadline)]
+        line, _, self._pending = self._pending.partition(b"\n")
+        return line
+
+    def _fill(self, buffer: memoryview, deadline: float) -> None:
+        view = buffer.cast("B")
+        count = min(len(view), len(self._pending))
+        view[:count] = self._pending[:count]
+        self._pending = self._pending[count:]
+        while count < len(view):
+            count += self._read(view[count : count + CHUNK_BYTES], deadline)
+
+    def _read(self, view: memoryview, deadline: float) -> int:
+        """Read some bytes straight into a buffer; return how many."""
+        assert self._process is not None and self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            raise TimeoutError
+        count = os.readv(self._process.stdout.fileno(), [view])
+        if not count:
+            raise EOFError
+        return count
+
+
+def _place_of(package: str) -> str:
+    """Return the folder that a package is imported from, without importing it."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None and spec.origin is not None, package
+    return str(Path(spec.origin).resolve().parents[1])

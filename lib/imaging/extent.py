@@ -1,0 +1,43 @@
+"""How large voxels, and a whole volume, can be: a header that says otherwise makes every later grid enormous."""
+
+from __future__ import annotations
+
+from lib.errors import ImageFileError
+from lib.imaging.geometry import Geometry
+from lib.imaging.orientation import VoxelOrder
+
+MIN_SPACING_MM = 0.05  # a fifth of the finest CT pixel
+MAX_PIXEL_MM = 12.0  # between rows or columns; CT has 0.2 to 1.5, PET up to 6
+MAX_SLICE_MM = 60.0  # between slices; scanners reconstruct 0.3 to 20
+MAX_ACROSS_MM = 1200.0  # left to right, front to back; the widest bores have 900
+MAX_ALONG_MM = 3000.0  # head to feet; the longest tables scan 2,100
+
+
+def extent_fault(geometry: Geometry) -> str:
+    """Return why no CT or PET of a patient has this grid; empty where one may."""
+    axes = VoxelOrder.of(geometry).axes
+    for name, stored, largest_mm, longest_mm in (
+        ("slices", axes[0], MAX_SLICE_MM, MAX_ALONG_MM),
+        ("rows", axes[1], MAX_PIXEL_MM, MAX_ACROSS_MM),
+        ("columns", axes[2], MAX_PIXEL_MM, MAX_ACROSS_MM),
+    ):
+        spacing_mm, count = geometry.spacing_mm[stored], geometry.shape[stored]
+        if not MIN_SPACING_MM <= spacing_mm <= largest_mm:
+            return f"its {name} stand {spacing_mm:.4g} mm apart, expected {MIN_SPACING_MM:g} to {largest_mm:g} mm"
+        if spacing_mm * count > longest_mm:
+            return (
+                f"its {count} {name} reach over {spacing_mm * count:.5g} mm, expected at most {longest_mm:g} mm: no "
+                "scanner sees as much of a patient"
+            )
+    return ""
+
+
+def refuse_implausible_extent(geometry: Geometry, what: str) -> None:
+    """Return when a CT or PET of a patient may have this grid.
+
+    Raises:
+        ImageFileError: Its voxels are too small or too large, or there are too many of them; `what` names it.
+    """
+    fault = extent_fault(geometry)
+    if fault:
+        raise ImageFileError(f"{what}: {fault}; is its spacing in mm? Export it again")

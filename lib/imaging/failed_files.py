@@ -1,0 +1,119 @@
+"""Files that ended or stalled the process that read them: remembered by their bytes, and not read again.
+
+One text file in the cache folder, a line of JSON for each. It may be deleted at any time, and files are tried again; a
+file that changes is another file, and a new version of the reading libraries tries all of them again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+FILE_NAME = "unreadable.jsonl"
+MAX_BYTES = 2**20  # some 5,000 files; then the older half is forgotten
+READERS = ("SimpleITK", "nibabel")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a file did: to go on after its name."""
+
+    size: int
+    sha256: str
+    outcome: str
+
+
+class FailedFiles:
+    """The memory at a path. It never raises: at worst it knows nothing, and files are tried again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._state: tuple[int, int] | None = None
+        self._known: dict[int, dict[str, str]] = {}  # outcome by SHA-256 by size
+
+    def outcome_of(self, path: Path) -> str:
+        """Return what a file did before, empty where nothing is known; reads it only where one of its size is known."""
+        try:
+            same_size = self._load().get(path.stat().st_size)
+            return "" if same_size is None else same_size.get(_sha256(path), "")
+        except OSError:
+            return ""
+
+    def is_empty(self) -> bool:
+        """Return whether nothing is known."""
+        try:
+            return not self._load()
+        except OSError:
+            return True
+
+    def remember(self, path: Path, outcome: str) -> None:
+        """Keep what a file did."""
+        try:
+            line = {"readers": readers(), **vars(Failure(path.stat().st_size, _sha256(path), outcome))}
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if self._path.exists() and self._path.stat().st_size > MAX_BYTES:
+                self._forget_half()
+            with self._path.open("ab") as file:  # one write, which other processes do not break into
+                file.write(json.dumps(line).encode() + b"\n")
+        except OSError as error:
+            logger.warning("%s: cannot be written (%s); unreadable files are tried again", self._path.name, error)
+
+    def _load(self) -> dict[int, dict[str, str]]:
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            self._state, self._known = None, {}
+            return self._known
+        state = (status.st_size, status.st_mtime_ns)
+        if state != self._state:
+            known: dict[int, dict[str, str]] = {}
+            for line in self._path.read_bytes().splitlines():
+                with contextlib.suppress(ValueError, KeyError, TypeError):  # torn, or somebody's
+                    values = json.loads(line)
+                    if values["readers"] == readers():
+                        known.setdefault(int(values["size"]), {})[str(values["sha256"])] = str(values["outcome"])
+            self._state, self._known = state, known
+        return self._known
+
+    def _forget_half(self) -> None:
+        lines = self._path.read_bytes().splitlines(keepends=True)
+        beside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        beside.write_bytes(b"".join(lines[len(lines) // 2 :]))
+        beside.replace(self._path)
+
+
+def cache_folder() -> Path:
+    """Return where ct2pet keeps what it can make again: $CT2PET_CACHE, else ct2pet in the user's cache folder."""
+    if os.environ.get("CT2PET_CACHE"):
+        return Path(os.environ["CT2PET_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ct2pet"
+
+
+def failed_files() -> FailedFiles:
+    """Return the memory that every reader shares."""
+    return _at(cache_folder() / FILE_NAME)
+
+
+@lru_cache(8)
+def _at(path: Path) -> FailedFiles:
+    return FailedFiles(path)
+
+
+@lru_cache(1)
+def readers() -> str:
+    """Return the versions of the libraries that read foreign bytes."""
+    return ", ".join(f"{name} {version(name)}" for name in READERS)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

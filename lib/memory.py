@@ -1,0 +1,183 @@
+"""One budget for the bytes of arrays that a process holds at once, reserved before they are allocated.
+
+An operation computes what it needs from headers, reserves that once, works, and gives it back. It never waits for more
+while it holds some, so operations cannot block each other for ever. Reservations are granted in the order in which they
+were requested: a large one is not starved by small ones. Caches count against the same budget and are emptied, least
+recently used first, before an operation waits.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from lib.errors import BusyError, MemoryLimitError, OperationCancelledError
+from lib.types import never_cancelled
+
+MAX_WAITING = 64  # operations that wait for memory at once; each holds a thread
+POLL_INTERVAL_S = 0.25  # how often a waiting operation looks whether it was cancelled
+WAY_OUT = "crop the volume, request fewer slices, or start the server with a larger --conf memory_gb"
+
+
+class EvictableCache(Protocol):
+    """A cache whose entries that nobody uses count against a budget. Its methods never call the budget."""
+
+    def idle_bytes(self, keep: Hashable | None) -> int:
+        """Return the bytes of all entries that nobody uses, except the entry of the key `keep`."""
+
+    def evict(self, needed_bytes: int, keep: Hashable | None) -> None:
+        """Drop entries that nobody uses, except `keep`, until so many bytes are free or none is left."""
+
+
+class Reservation:
+    """Bytes that an operation may allocate until its `with` block ends."""
+
+    def __init__(self, budget: MemoryBudget, reserved_bytes: int) -> None:
+        self._budget = budget
+        self.reserved_bytes = reserved_bytes
+
+    def grow(self, needed_bytes: int, what: str) -> None:
+        """Raise the reservation to `needed_bytes` in all; never waits, so it cannot deadlock.
+
+        Raises:
+            MemoryLimitError: More than the budget's limit.
+            BusyError: More than is free now.
+        """
+        self._budget._grow(self, needed_bytes, what)
+
+
+class MemoryBudget:
+    """Shared by all threads of a process.
+
+    Args:
+        limit_bytes: Of all reservations and caches together; None for no limit.
+        max_waiting: How many operations may wait at once.
+        after_release: Called after each operation, before its bytes count as free.
+    """
+
+    def __init__(
+        self,
+        limit_bytes: int | None,
+        *,
+        max_waiting: int = MAX_WAITING,
+        after_release: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._after_release = after_release
+        self.limit_bytes = limit_bytes
+        self._max_waiting = max_waiting
+        self._reserved = 0
+        self._caches: list[EvictableCache] = []
+        self._waiting: deque[object] = deque()
+        self._changed = threading.Condition()
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Bytes that are reserved now, without caches."""
+        with self._changed:
+            return self._reserved
+
+    @property
+    def waiting(self) -> int:
+        """Operations that wait now."""
+        with self._changed:
+            return len(self._waiting)
+
+    def add_cache(self, cache: EvictableCache) -> None:
+        """Count a cache's idle entries against the budget."""
+        with self._changed:
+            self._caches.append(cache)
+
+    @contextmanager
+    def reserve(
+        self,
+        needed_bytes: int,
+        what: str,
+        *,
+        cancelled: Callable[[], bool] = never_cancelled,
+        keep: Hashable | None = None,
+    ) -> Iterator[Reservation]:
+        """Hold so many bytes inside the `with` block, and wait until they are free.
+
+        Args:
+            needed_bytes: The operation's peak, results included.
+            what: How messages call the operation, such as `the synthesis of 300 slices of 512 x 512`.
+            cancelled: Polled while waiting.
+            keep: Key of a cache entry that is part of `needed_bytes`: it is not evicted for it.
+
+        Raises:
+            MemoryLimitError: More than the limit: it will never fit.
+            BusyError: Too many operations wait already.
+            OperationCancelledError: `cancelled` returned True.
+        """
+        self._refuse_too_large(needed_bytes, what)
+        self._acquire(needed_bytes, cancelled, keep)
+        reservation = Reservation(self, needed_bytes)
+        try:
+            yield reservation
+        finally:
+            self._after_release()
+            with self._changed:
+                self._reserved -= reservation.reserved_bytes
+                self._changed.notify_all()
+
+    def _refuse_too_large(self, needed_bytes: int, what: str) -> None:
+        if self.limit_bytes is not None and needed_bytes > self.limit_bytes:
+            raise MemoryLimitError(
+                f"{what} needs {needed_bytes / 1e6:,.0f} MB of memory, allowed are {self.limit_bytes / 1e6:,.0f} MB: "
+                f"{WAY_OUT}"
+            )
+
+    def _acquire(self, needed_bytes: int, cancelled: Callable[[], bool], keep: Hashable | None) -> None:
+        ticket = object()
+        with self._changed:
+            if not self._waiting and self._take(needed_bytes, keep):
+                return
+            if len(self._waiting) >= self._max_waiting:
+                raise BusyError(f"{self._max_waiting} operations wait for memory; try again in a moment")
+            self._waiting.append(ticket)
+        try:
+            while not cancelled():  # called without the lock: it may take a while
+                with self._changed:
+                    if self._waiting[0] is ticket and self._take(needed_bytes, keep):
+                        return
+                    self._changed.wait(POLL_INTERVAL_S)
+            raise OperationCancelledError("cancelled while it waited for memory")
+        finally:
+            with self._changed:
+                self._waiting.remove(ticket)
+                self._changed.notify_all()  # the next one may fit
+
+    def _take(self, needed_bytes: int, keep: Hashable | None) -> bool:
+        """Reserve bytes where they are free or caches can make them free; the lock is held."""
+        if self.limit_bytes is not None:
+            free = self.limit_bytes - self._reserved
+            if needed_bytes > free:
+                return False
+            self._evict(needed_bytes - free, keep)
+        self._reserved += needed_bytes
+        return True
+
+    def _evict(self, excess_bytes: int, keep: Hashable | None) -> None:
+        """Empty caches until what they hold, added to `excess_bytes` (usually negative), is at most 0."""
+        for cache in self._caches:
+            excess_bytes += cache.idle_bytes(keep)
+        for cache in self._caches:
+            if excess_bytes > 0:
+                before = cache.idle_bytes(keep)
+                cache.evict(excess_bytes, keep)
+                excess_bytes -= before - cache.idle_bytes(keep)
+
+    def _grow(self, reservation: Reservation, needed_bytes: int, what: str) -> None:
+        self._refuse_too_large(needed_bytes, what)
+        with self._changed:
+            more = needed_bytes - reservation.reserved_bytes
+            if more <= 0:
+                return
+            if not self._take(more, None):
+                raise BusyError(
+                    f"{what} needs {needed_bytes / 1e6:,.0f} MB of memory, which other requests hold; try again later"
+                )
+            reservation.reserved_bytes = needed_bytes

@@ -1,0 +1,136 @@
+"""The real server that is attacked: on phantoms, with an untrained network, within a limit on its memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+
+from lib.dicom.scan import scan_folder
+from lib.learning.recipe import load_recipe
+from lib.sources.phantom import PhantomSettings, write_phantoms
+from scripts.attacking.watch import Measured, resident_mb, watched
+from scripts.benchmarks.live import save_untrained
+from tests.servers import RunningServer, running_server, write_users
+
+MODEL = "cascade3"
+SMALL = PhantomSettings(slices=6, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
+# the recipe's grid of 2 mm with a network of some hundred weights: what it holds in memory is the data
+FAST_NETWORK = ("base_channels=2", "depth=1", "context_slices=1")
+GIB = 2**30
+REQUEST_TIMEOUT_S = 60.0  # after which a client gives up; the server must end the work then
+
+
+@dataclass
+class Target:
+    """A server that is attacked.
+
+    Attributes:
+        server: With the token of an administrator where accounts are on.
+        ct: UID of a CT that is there.
+        rest_mb: Resident memory of the server's process, its model loaded.
+        folder: Everything lies here; `studies` in it.
+    """
+
+    server: RunningServer
+    ct: str
+    rest_mb: float
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        """Return the address of the server."""
+        return self.server.url
+
+    @property
+    def host(self) -> tuple[str, int]:
+        """Return host and port."""
+        name, _, port = self.url.removeprefix("http://").partition(":")
+        return name, int(port)
+
+    @property
+    def pid(self) -> int:
+        """Return the process id of the server itself, not of the script that started it."""
+        return server_pid(self.server)
+
+    def rest(self) -> None:
+        """Take what the server holds now as its rest."""
+        self.rest_mb = resident_mb(self.pid)
+
+    def lives(self) -> bool:
+        """Return whether the server's process runs."""
+        return self.server.process.poll() is None
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[Measured]:
+        """Measure the server inside the `with`."""
+        with watched(self.url, self.pid, rest_mb=self.rest_mb, token=self.server.token) as measured:
+            yield measured
+
+    def request(self, method: str, path: str, *, client: Any = requests, **arguments: Any) -> requests.Response:
+        """Return the response to one request, whatever its status; `client` may be a session of `requests`."""
+        if self.server.token:
+            headers = {"Authorization": f"Bearer {self.server.token}"}
+            arguments["headers"] = {**headers, **arguments.get("headers", {})}
+        arguments.setdefault("timeout", REQUEST_TIMEOUT_S)
+        response: requests.Response = client.request(method, f"{self.url}{path}", **arguments)
+        return response
+
+
+def server_pid(server: RunningServer) -> int:
+    """Return the process id of the server itself, not of the script or tracer that started it."""
+    started = psutil.Process(server.process.pid)
+    python = [process for process in [started, *started.children(recursive=True)] if "python" in process.name()]
+    return python[0].pid
+
+
+@contextlib.contextmanager
+def target(
+    folder: Path,
+    *,
+    accounts: bool = False,
+    phantom: PhantomSettings = SMALL,
+    patients: int = 2,
+    studies: str | Path | None = None,
+    network: tuple[str, ...] = FAST_NETWORK,
+    warm_slices: str = "",
+    memory_limit_gb: float = 10.0,
+    **conf: str,
+) -> Iterator[Target]:
+    """Start a server and load its model; end it, with every process that it started.
+
+    Args:
+        studies: A folder or the URL of a PACS; two phantoms are made where it is left out.
+        warm_slices: Which slices the inference that loads the model draws; all where it is left out.
+        network: Settings of the untrained network on top of the default recipe.
+        memory_limit_gb: Addresses that the server's processes may map; 0 for no limit. What passes it is a finding,
+            and must not take the machine with it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if studies is None:
+        studies = folder / "studies"
+        write_phantoms(studies, patients=patients, settings=phantom)
+    for model, stages in (("unet", 1), (MODEL, 3)):
+        recipe = load_recipe(settings=(f"stages={stages}", *network))
+        save_untrained(folder / "models" / model / "model.safetensors", recipe)
+    settings: dict[str, str | Path] = {"models": f"unet,{MODEL}", **conf}
+    if accounts:
+        settings["users"] = write_users(folder)
+    prlimit = shutil.which("prlimit")
+    under = [prlimit, f"--as={int(memory_limit_gb * GIB)}"] if prlimit and memory_limit_gb else []
+    with running_server("ct2pet_app", str(studies), folder, under=under, **settings) as server:
+        known = server.known_as("ada") if accounts else server
+        ct = ""
+        if isinstance(studies, Path):
+            ct = scan_folder(studies).usable("CT")[0].series.uid
+            answer = known.infer(MODEL, params=json.dumps({"slices": warm_slices}), image=ct, output="json")
+            if answer.status_code != 200:
+                raise RuntimeError(f"the server under attack cannot infer: {answer.status_code} {answer.text[:300]}")
+        yield Target(known, ct, resident_mb(server_pid(server)), folder)

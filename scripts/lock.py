@@ -1,0 +1,73 @@
+"""Split a resolution by uv into the lock files of locks/. Called by scripts/lock."""
+
+import argparse
+import re
+from pathlib import Path
+
+# The CUDA build of torch and what it alone requires
+CUDA_ONLY = re.compile(r"^(torch|triton|nvidia-.*|cuda-.*)$")
+# On PyPI as source only: their setup.py runs at installation. Any other package must come as a wheel.
+SOURCE_ONLY = {"antlr4-python3-runtime", "iopath", "sam2", "timeloop"}
+HEADER = "# Written by scripts/lock from {source}. Do not edit.\n"
+
+
+def read_entries(path: Path) -> dict[str, str]:
+    """Return the blocks of a lock written by uv (requirement, hashes, comment), by normalised name."""
+    entries: dict[str, str] = {}
+    name = ""
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        start = re.match(r"([A-Za-z0-9._-]+)==", line)
+        if start:
+            name = re.sub(r"[-_.]+", "-", start[1]).lower()
+            entries[name] = ""
+        if name:
+            entries[name] += line
+    return entries
+
+
+def write_lock(path: Path, entries: dict[str, str], *, source: str, first_line: str = "") -> None:
+    """Write entries in the order of their names, under a header that names their source."""
+    body = "".join(entries[name] for name in sorted(entries))
+    path.write_text(HEADER.format(source=source) + first_line + body, encoding="utf-8")
+
+
+def split(work: Path, out: Path) -> None:
+    """Write the locks of users, of `main.py download`, of contributors, of source packages and of torch's CUDA build.
+
+    Args:
+        work: Folder with the resolutions of uv: all.txt holds those of download.txt, and these those of users.txt.
+        out: Folder for the locks.
+    """
+    every, download, users = (read_entries(work / f"{name}.txt") for name in ("all", "download", "users"))
+    torch = {name: text for name, text in every.items() if CUDA_ONLY.match(name)}
+    source = {name: text for name, text in every.items() if name in SOURCE_ONLY}
+    write_lock(out / "torch.txt", torch, source="requirements.txt (torch from PyPI, with CUDA)")
+    write_lock(out / "source.txt", source, source="requirements.txt (packages without a wheel)")
+    done = torch.keys() | source.keys()
+    base = ""
+    for file, names in (
+        ("requirements.txt", users.keys()),
+        ("requirements-download.txt", download.keys()),
+        ("requirements-dev.txt", every.keys()),
+    ):
+        entries = {name: every[name] for name in names if name not in done}
+        write_lock(out / file, entries, source=file, first_line=f"-r {base}\n" if base else "")
+        done, base = done | entries.keys(), file
+
+
+def main() -> None:
+    """Split what lies in --work, or copy one resolution under a header."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--copy", type=Path)
+    parser.add_argument("--source", default="")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    if arguments.copy:
+        write_lock(arguments.out, read_entries(arguments.copy), source=arguments.source)
+    else:
+        split(arguments.work, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

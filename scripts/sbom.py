@@ -1,0 +1,80 @@
+"""Join two bills of materials by cyclonedx-py: locked packages, with licences and dependencies as installed.
+
+Called by scripts/sbom. Hashes are left out: each package has one for every platform, and locks/ holds them.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+# Native libraries inside wheels, which no tool sees: versions that the libraries state themselves (see the test)
+BUNDLED = {
+    "simpleitk": {
+        "ITK": "5.4.8",
+        "GDCM": "3.2.5",
+        "OpenJPEG": "2.3.0",
+        "zlib-ng": "2.1.6",
+        "libpng": "1.6.43",
+        "HDF5": "1.12.1",
+        "expat": "2.4.1",
+    },
+    "itk-io": {"ITK": "5.4.7", "GDCM": "3.2.5"},
+}
+
+
+def join(locked: dict[str, Any], installed: dict[str, Any]) -> dict[str, Any]:
+    """Return the bill of the locked packages; `installed` gives licences, descriptions and dependencies."""
+    seen = {
+        component["name"].lower().replace("_", "-").replace(".", "-"): component
+        for component in installed["components"]
+    }
+    refs = {component["bom-ref"]: name for name, component in seen.items()}
+    components, names = [], set()
+    for entry in locked["components"]:
+        name = entry["name"]
+        names.add(name)
+        ours = {"type": "library", "bom-ref": name, "name": name, "version": entry["version"], "purl": entry["purl"]}
+        ours |= {key: seen[name][key] for key in ("description", "licenses") if key in seen.get(name, {})}
+        if name in BUNDLED:
+            ours["components"] = [
+                {"type": "library", "bom-ref": f"{name}/{library}", "name": library, "version": version}
+                for library, version in BUNDLED[name].items()
+            ]
+        components.append(ours)
+    dependencies = [
+        {
+            "ref": refs[entry["ref"]],
+            "dependsOn": sorted({refs[ref] for ref in entry.get("dependsOn", []) if refs[ref] in names}),
+        }
+        for entry in installed["dependencies"]
+        if refs.get(entry["ref"]) in names
+    ]
+    return {
+        "$schema": locked["$schema"],
+        "bomFormat": locked["bomFormat"],
+        "specVersion": locked["specVersion"],
+        "version": 1,
+        "metadata": {
+            "component": {
+                "type": "application",
+                "bom-ref": "ct2pet",
+                "name": "ct2pet",
+                "licenses": [{"license": {"id": "Apache-2.0"}}],
+            },
+            "tools": locked["metadata"]["tools"],
+        },
+        "components": sorted(components, key=lambda component: component["name"]),
+        "dependencies": sorted(dependencies, key=lambda dependency: dependency["ref"]),
+    }
+
+
+def main() -> None:
+    locked, installed, out = (Path(argument) for argument in sys.argv[1:])
+    bill = join(json.loads(locked.read_text(encoding="utf-8")), json.loads(installed.read_text(encoding="utf-8")))
+    out.write_text(json.dumps(bill, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    print(f"{out}: {len(bill['components'])} packages")
+
+
+if __name__ == "__main__":
+    main()
