@@ -71,7 +71,8 @@ class FolderDatastore(StudiesDatastore):
         super().remove_leftovers()
         for name in (STORED, KEPT):
             with contextlib.suppress(RequestError, OSError):  # a link that leaves the folder, or not readable
-                remove_abandoned(self._inside(name).glob(f".*{UNFINISHED}"))
+                home = self._inside(name)
+                remove_abandoned((*home.glob(f".*{UNFINISHED}"), *home.glob(f"*/.*{UNFINISHED}")))
 
     def _inside(self, name: str) -> Path:
         """Return a folder in the studies folder, never beyond it."""

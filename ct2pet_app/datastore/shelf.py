@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ct2pet_app.datastore.shelf_table import FILE, ShelfTable, note_in, put_record, record_of, text_of
+from ct2pet_app.datastore.shelf_table import FILE, VERSION, ShelfTable, note_in, put_record, record_of, text_of
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.server.json_values import checked_json_object, stored_json_object
 from lib.errors import CT2PETError
@@ -201,6 +201,7 @@ class Shelf:
             return
         try:
             with self._table.writing() as contents:  # no other process is between a file and its row
+                contents.execute(f"PRAGMA user_version = {VERSION}")  # a write, which clears a killed one's journal
                 named = {name for (name,) in contents.execute("SELECT file FROM kept")}
                 for path in self._folder.iterdir():
                     if FILE.fullmatch(path.name) and path.name not in named and path.is_file():

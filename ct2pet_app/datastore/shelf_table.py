@@ -133,8 +133,15 @@ class ShelfTable:
         with contextlib.closing(sqlite3.connect(self.path, timeout=timeout_s, isolation_level=None)) as connection:
             connection.text_factory = partial(str, encoding="utf-8", errors="replace")  # a row costs itself only
             if connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
+                self._refuse_emptied(connection)
                 _migrate(connection)
             yield connection
+
+    def _refuse_emptied(self, connection: sqlite3.Connection) -> None:
+        """Return unless there are files that a table must have named: it comes before the first of them."""
+        tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'kept'").fetchone()[0]
+        if not tables and any(FILE.fullmatch(path.name) for path in self.folder.iterdir()):
+            raise sqlite3.DatabaseError("it is empty, and there are files")
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

@@ -96,11 +96,13 @@ def read_json_object(path: Path) -> dict[str, Any] | None:
 
 
 def sendable(value: Any) -> Any:
-    """Return a copy that strict JSON can hold: lone surrogates become U+FFFD, NaN and infinity null."""
+    """Return a copy that strict JSON can hold: lone surrogates become U+FFFD, numbers that JSON lacks null."""
     if isinstance(value, str):
         return value if value.isascii() else SURROGATE.sub(REPLACEMENT, value)
-    if isinstance(value, bool | int) or value is None:
-        return value
+    if isinstance(value, int):
+        return value if abs(value) <= MAX_INTEGER else None
+    if value is None:
+        return None
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

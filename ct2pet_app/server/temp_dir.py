@@ -16,8 +16,9 @@ from typing import BinaryIO
 LOCK = "in-use"
 # of the models folder: being written, or waiting to be sent
 LEFTOVERS = (
-    "shelf/.*", "converted/.*", "results/*", "tasks/.*", ".accounts.key.*", ".split.csv.new", "*/.model.safetensors.*",
-    "*/versions/.new-*", "*/versions/*/.*", "*/runs/*/.*", "prepared/*/.*", "prepared/*/pairs/.*",
+    "shelf/.*", "converted/.*", "results/*", "tasks/.*", ".accounts.key.*", ".split.csv.new",
+    ".split.csv.lock-journal", "*/.model.safetensors.*", "*/versions/.new-*", "*/versions/*/.*", "*/runs/*/.*",
+    "prepared/*/.*", "prepared/*/pairs/.*",
 )  # fmt: skip
 LEFT_BEHIND_S = 3600.0  # where another server shares the folder: none writes at a file that long
 

@@ -71,8 +71,10 @@ class CheckMemory:
         except sqlite3.OperationalError as error:  # locked for long, read-only, disk full: not damage
             logger.warning("%s: not used (%s); pairs are checked again", self._path, error)
         except (sqlite3.DatabaseError, ValueError, TypeError, KeyError) as error:
-            logger.warning("%s: damaged (%s); thrown away, pairs are checked again", self._path, error)
-            self._path.unlink(missing_ok=True)
+            aside = self._path.with_name(f"{self._path.name}.damaged")  # it holds people's answers for pairs
+            logger.warning("%s: damaged (%s); moved to %s, pairs are checked again", self._path, error, aside.name)
+            with contextlib.suppress(OSError):
+                self._path.replace(aside)
         except OSError as error:
             logger.warning("%s: cannot be written (%s); pairs are checked again", self._path, error)
         return None
@@ -85,7 +87,11 @@ def _find(connection: sqlite3.Connection, *, pair: SeriesPair) -> Checked | None
     ).fetchone()
     if row is None:
         return None
-    return Checked(_check(json.loads(row[0])), str(row[1]), bool(row[2]))
+    try:
+        return Checked(_check(json.loads(row[0])), str(row[1]), bool(row[2]))
+    except (ValueError, TypeError, KeyError) as error:  # a row costs itself only
+        logger.warning("the check of CT %s cannot be read (%s); the pair is checked again", pair.ct.uid, error)
+        return None
 
 
 def _check(values: dict[str, Any]) -> PairCheck:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi.responses import JSONResponse
 
+from ct2pet_app.datastore import arrivals
 from ct2pet_app.datastore import listing as listing_module
 from ct2pet_app.datastore.folder import FolderDatastore
 from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.pairs import describe_pairs
+from lib.dicom.index import HeaderIndex
 from lib.dicom.read import read_ct, read_pet
 from lib.dicom.scan import scan_folder
 from lib.errors import ImageFileError, InputError
 from lib.imaging.files import read_volume_file, write_volume_file
 from lib.imaging.volume import Unit
+from lib.learning.recipe import load_recipe
+from lib.pairing.prepare import prepare_pairs
+from lib.pairing.same_files import are_same, mark_of_files
 
 
 @pytest.fixture
@@ -85,6 +93,68 @@ def test_new_studies_appear_and_removed_ones_go(
     assert datastore.status()["total"] == 2
     shutil.rmtree(studies / "1")
     assert datastore.status()["total"] == 1
+
+
+def test_a_series_that_still_arrives_is_not_used_silently(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ct_uids: tuple[str, ...]
+) -> None:
+    studies = tmp_path / "studies"
+    (studies / "CT").mkdir(parents=True)
+    datastore = FolderDatastore(studies, tmp_path / "writable")
+    files = sorted((phantoms / "PHANTOM_0001" / "CT").iterdir())
+
+    def copied(some: list[Path]) -> None:
+        for path in some:
+            shutil.copy2(path, studies / "CT" / path.name)  # keeps the modification time, as rsync does
+        datastore.refresh()
+
+    copied(files[:3])
+    (warning,) = datastore.ct_source(ct_uids[0]).warnings
+    assert "may still be arriving" in warning and "3 slices so far" in warning
+    assert datastore.get_image_info(ct_uids[0])["warnings"] == [warning]
+    copied(files[3:])
+    with pytest.raises(NotFoundError, match="still arriving: 3 files at the last look and 6 now"):
+        datastore.ct_source(ct_uids[0])
+    assert datastore.list_images() == []
+    datastore.refresh()
+    with pytest.raises(NotFoundError, match="still arriving: 6 files now"):
+        datastore.ct_source(ct_uids[0])
+    monkeypatch.setattr(arrivals, "SETTLE_S", 0.0)
+    datastore.refresh()
+    assert datastore.ct_source(ct_uids[0]).warnings == ()
+
+
+def test_a_clock_that_is_wrong_keeps_no_series_from_being_used(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ct_uids: tuple[str, ...]
+) -> None:
+    shutil.copytree(phantoms / "PHANTOM_0001", tmp_path / "studies")
+    datastore = FolderDatastore(tmp_path / "studies", tmp_path / "writable")
+    monkeypatch.setattr(arrivals.time, "time", lambda: 0.0)  # all files are of the future
+    assert datastore.ct_source(ct_uids[0]).warnings == ()
+    max((tmp_path / "studies" / "CT").iterdir()).unlink()
+    datastore.refresh()
+    assert ct_uids[0] not in datastore.list_images()
+    datastore.refresh()
+    assert ct_uids[0] in datastore.list_images()
+
+
+def test_names_that_are_no_text_are_scanned_once_and_marked(phantoms: Path, tmp_path: Path) -> None:
+    studies = tmp_path / os.fsdecode(b"\xe9tudes")
+    shutil.copytree(phantoms / "PHANTOM_0001", studies / os.fsdecode(b"J\xfcrgen"))
+    for path in sorted(studies.rglob("*.dcm")):
+        path.rename(path.with_name(os.fsdecode(b"M\xfcller\n\xe2\x80\xae") + path.name))
+    (studies / os.fsdecode(b"j\xfcnk")).write_text("no DICOM")
+    index = HeaderIndex(tmp_path / "index.sqlite")
+    first = scan_folder(studies, index=index)
+    (folder,) = {path.parent for path in first.usable("CT")[0].series.files}
+    assert len(HeaderIndex(tmp_path / "index.sqlite").known(str(folder))) == 6
+    assert [found.series for found in scan_folder(studies, index=index).series] == [one.series for one in first.series]
+    datastore = FolderDatastore(studies, tmp_path / "writable")
+    (paired,) = datastore.training_pairs()
+    assert are_same(*(mark_of_files(paired.pair.ct.files) for _ in range(2)))
+    report = prepare_pairs([paired], tmp_path / "prepared", preparation=load_recipe("paper").preparation)
+    assert not report.failed
+    JSONResponse([datastore.describe_series(), datastore.json(), describe_pairs(datastore), datastore.name()])
 
 
 def test_a_folder_is_not_scanned_at_every_question(datastore: FolderDatastore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from lib.dicom.scan import scan_folder
 from lib.learning.checkpoint import file_checksum, load_checkpoint
 from lib.learning.progress import read_history
 from lib.sources.phantom import PhantomSettings, write_phantoms
+from tests.ct2pet_app import kill_writers
 from tests.ct2pet_app.constant_model import save_constant_model
 from tests.ct2pet_app.killed import (
     EPOCHS,
@@ -29,6 +30,7 @@ from tests.ct2pet_app.killed import (
     studies_of_pacs,
     train_once,
 )
+from tests.ct2pet_app.killed_writers import WRITERS, faults, start
 from tests.orthanc import running_orthanc
 
 pytestmark = pytest.mark.slow
@@ -135,3 +137,13 @@ def test_killed_while_downloading_from_a_pacs_it_reads_no_half_of_a_file(
             expected = read_ct(scan_folder(patient).usable("CT")[0].series)
             np.testing.assert_array_equal(read_ct(paired.pair.ct).array, expected.array)
         studies.close()
+
+
+def test_whichever_writer_is_killed_nothing_listed_is_torn_and_nothing_is_left(tmp_path: Path) -> None:
+    """One kill of each writer, at a random line; `kill_writers.py` does hundreds."""
+    context, moments = kill_writers.processes(), random.Random(12)
+    place = kill_writers.prepared(tmp_path)
+    for number, name in enumerate(WRITERS):
+        assert kill_writers.kill_once(context, place, name, 2 * number, moments), f"{name} was not killed"
+        start(place)
+        assert not list(faults(place)), name

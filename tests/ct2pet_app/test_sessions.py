@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import time
+import uuid
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from ct2pet_app.sessions import CheckedSessions
-from lib.errors import ImageFileError
+from ct2pet_app import sessions as sessions_module
+from ct2pet_app.errors import BusyError
+from ct2pet_app.sessions import MAX_LIFETIME_S, CheckedSessions, described
+from lib.errors import ImageFileError, OutputError
 
 
 @pytest.fixture
@@ -77,4 +80,85 @@ def test_old_sessions_and_half_made_ones_are_removed(sessions: CheckedSessions, 
     half_made.mkdir()
     os.utime(half_made, (0, 0))
     assert sessions.remove_expired() == 1
+    assert names_in(tmp_path / "sessions") == [kept]
+
+
+def test_ids_cannot_be_guessed(sessions: CheckedSessions, tmp_path: Path) -> None:
+    ids = {sessions.add_session(upload(tmp_path / f"in{n}", "a.dcm"))[0] for n in range(3)}
+    assert {uuid.UUID(session_id).version for session_id in ids} == {4}
+
+
+def test_a_session_is_its_owners(sessions: CheckedSessions, tmp_path: Path) -> None:
+    session_id, _ = sessions.add_session(upload(tmp_path / "in", "a.dcm"), owner="una")
+    assert sessions.get_session(session_id, owner="ann") is None
+    assert sessions.get_session(session_id, owner="una") is not None
+    assert sessions.get_session(session_id) is not None  # an administrator's view
+
+
+def test_nothing_of_the_servers_paths_is_told(sessions: CheckedSessions, tmp_path: Path) -> None:
+    _, session = sessions.add_session(upload(tmp_path / "in", "a.dcm"), owner="una")
+    told = described(session)
+    assert set(told) == {"name", "path", "image", "meta", "create_ts", "last_access_ts", "expiry"}
+    assert str(tmp_path) not in str(told) and "una" not in str(told)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        b"", b"[]", b"\xff", b'{"image": "in"}', b'{"image": "../in", "expiry": 1, "create_ts": 1}',
+        b'{"image": "in", "expiry": NaN, "create_ts": 1}', b'{"image": "in", "expiry": "x", "create_ts": 1}',
+        b'{"image": "in", "expiry": 1e400, "create_ts": 1}', b'{"image": ["in"], "expiry": 9, "create_ts": 1}',
+        b'{"image": "in", "expiry": 3600, "create_ts": -1}', b'{"a":' * 9000,
+    ],
+)  # fmt: skip
+def test_what_a_damaged_meta_info_says_is_not_believed(sessions: CheckedSessions, tmp_path: Path, meta: bytes) -> None:
+    session_id, session = sessions.add_session(upload(tmp_path / "in", "a.dcm"))
+    Path(session.path, "meta.info").write_bytes(meta)
+    assert sessions.get_session(session_id) is None
+    sessions.add_session(upload(tmp_path / "other", "a.dcm"))  # the others go on
+
+
+@pytest.mark.parametrize("ahead", ["created", "accessed"])
+def test_a_time_in_the_future_keeps_no_session_alive(sessions: CheckedSessions, tmp_path: Path, ahead: str) -> None:
+    session_id, session = sessions.add_session(upload(tmp_path / "in", "a.dcm"))
+    meta, future = Path(session.path, "meta.info"), time.time() + 10**8
+    if ahead == "created":
+        meta.write_text(json.dumps({**json.loads(meta.read_text()), "create_ts": future}))
+    else:
+        os.utime(meta, (future, future))
+    assert sessions.get_session(session_id) is None
+    assert sessions.remove_expired() == 1
+
+
+def test_a_session_ends_however_often_it_is_used(sessions: CheckedSessions, tmp_path: Path) -> None:
+    session_id, session = sessions.add_session(upload(tmp_path / "in", "a.dcm"))
+    meta = Path(session.path, "meta.info")
+    long_ago = time.time() - MAX_LIFETIME_S - 1
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), "create_ts": long_ago}))
+    assert sessions.get_session(session_id) is None
+
+
+def test_sessions_are_bounded_in_number_and_bytes(
+    sessions: CheckedSessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions_module, "MAX_SESSIONS_PER_OWNER", 2)
+    for number in range(2):
+        sessions.add_session(upload(tmp_path / f"in{number}", "a.dcm"), owner="una")
+    with pytest.raises(BusyError, match="2 of them yours"):
+        sessions.add_session(upload(tmp_path / "in2", "a.dcm"), owner="una")
+    sessions.add_session(upload(tmp_path / "in3", "a.dcm"), owner="ann")
+    monkeypatch.setattr(sessions_module, "MAX_TOTAL_BYTES", 3)
+    with pytest.raises(OutputError, match="wait until one expires"):
+        sessions.add_session(upload(tmp_path / "in4", "a.dcm"), owner="ann")
+    monkeypatch.setattr(sessions_module, "MAX_SESSIONS", 3)
+    with pytest.raises(BusyError, match="3 sessions are kept"):
+        sessions.add_session(upload(tmp_path / "in5", "a.dcm"), owner="rob")
+    assert len(names_in(tmp_path / "sessions")) == 3
+
+
+def test_what_a_killed_upload_left_is_removed_at_once(sessions: CheckedSessions, tmp_path: Path) -> None:
+    kept, _ = sessions.add_session(upload(tmp_path / "in", "a.dcm"))
+    for name in (".half.part", ".half.removed"):
+        upload(tmp_path / "sessions" / name, "a.dcm")
+    sessions.remove_expired()
     assert names_in(tmp_path / "sessions") == [kept]
