@@ -22,7 +22,7 @@ from monailabel.utils.sessions import Sessions
 
 import lib
 from ct2pet_app.batch import BatchSynthesis
-from ct2pet_app.datastore.folder import FolderDatastore
+from ct2pet_app.datastore.open import open_datastore
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.infer import SynthesisTask
@@ -79,18 +79,11 @@ class CT2PETApp(MONAILabelApp):
         Raises:
             InputError: An address or credentials that cannot be.
         """
-        if self.studies.startswith(("http://", "https://")):
-            # here, because its cache needs the file locks of Linux and macOS, and a folder does not
-            from ct2pet_app.datastore.dicomweb import dicomweb_datastore
-
-            try:
-                return dicomweb_datastore(self.studies, self.settings, budget=self.budget)
-            except InputError as error:
-                stop_server(error)
-                raise
-        return FolderDatastore(
-            Path(self.studies), self.settings.models_folder, split=self.settings.split, budget=self.budget
-        )
+        try:
+            return open_datastore(self.studies, self.settings, budget=self.budget)
+        except InputError as error:
+            stop_server(error)
+            raise
 
     def init_infers(self) -> dict[str, InferTask]:
         """Return one inference for each model."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -149,3 +150,8 @@ class Labels:
 
 def _no_label(label_id: str, tag: str) -> NotFoundError:
     return NotFoundError(f"no label {label_id[:80]!r} with tag {tag[:80]!r}; GET /datastore/?output=all lists them")
+
+
+def count_tags(shelf: Shelf, *, pairs: int) -> dict[str, int]:
+    """Return how many labels there are under each tag."""
+    return {FINAL: pairs, **Counter(kept.tag for kept in shelf.labels())}

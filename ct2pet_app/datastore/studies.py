@@ -20,7 +20,7 @@ from monailabel.interfaces.datastore import Datastore
 from ct2pet_app.datastore.converted import ConvertedVolumes
 from ct2pet_app.datastore.describe import describe_series, why_no_image
 from ct2pet_app.datastore.infos import all_infos, ct_info, upload_info
-from ct2pet_app.datastore.labels import Labels
+from ct2pet_app.datastore.labels import Labels, count_tags
 from ct2pet_app.datastore.listing import Listing, Studies
 from ct2pet_app.datastore.pairs import PairBook
 from ct2pet_app.datastore.shelf import FINAL as FINAL
@@ -257,11 +257,8 @@ class StudiesDatastore(Datastore):
         listing = self.studies.known()
         pairs = tuple(listing.pairs.values())
         counts = {name: count for name, count in asdict(self.pairs.counts(pairs)).items() if count != ""}
-        tags = {FINAL: len(pairs)}
-        for kept in self._shelf.labels():
-            tags[kept.tag] = tags.get(kept.tag, 0) + 1
-        total = len({*listing.images, *self._shelf.uploads()})
-        told = {"total": total, "completed": tags[FINAL], "label_tags": tags, "pairs": counts}
+        total, tags = len({*listing.images, *self._shelf.uploads()}), count_tags(self._shelf, pairs=len(pairs))
+        told = {"total": total, "completed": len(pairs), "label_tags": tags, "pairs": counts}
         return {**told, "incomplete": listing.incomplete} if listing.incomplete else told
 
     def json(self) -> dict[str, Any]:
