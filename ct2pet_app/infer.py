@@ -166,6 +166,7 @@ class SynthesisTask(InferTask):
                     job = _Job(model[1], source, options, request["store"], gone, watch, why_no_metrics)
                     path, told = self._synthesize(job, ct)
         told["model"]["version"] = model[0].version
+        told["warnings"] = list(dict.fromkeys((*source.warnings, *opened.warnings)))
         return path, told
 
     def _read(self, key: Hashable | None, opened: OpenedCT, gone: Gone) -> AbstractContextManager[Volume]:
@@ -235,7 +236,6 @@ class SynthesisTask(InferTask):
                 "card": card_as_json(synthesizer.card),
             },
             "ignored": list(options.ignored),
-            "warnings": list(source.warnings),
         }
         del error, series
         if source.pet is not None and not job.why_no_metrics:

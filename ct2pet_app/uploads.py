@@ -40,12 +40,14 @@ class OpenedCT:
         read_bytes: Peak of memory while it is read.
         read: Reads the pixels; raises InputError when they are no CT. The progress is called after every slice.
         geometry: Of a DICOM series; None for a volume file, where it is known once it is read.
+        warnings: What a careful user should know of a DICOM series, such as instances that are left out.
     """
 
     shape: tuple[int, int, int]
     read_bytes: int
     read: Callable[[Progress], Volume]
     geometry: Geometry | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ def _opened_series(found: ScannedSeries) -> OpenedCT:
         series_read_bytes(shape),
         lambda progress: read_ct_series(found.series, progress=progress),
         found.geometry,
+        found.warnings,
     )
 
 

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from requests_toolbelt import MultipartDecoder
 
 from lib.errors import CT2PETError
 from lib.imaging.files import read_volume_file
-from lib.imaging.volume import Unit, Volume
+from lib.imaging.volume import Unit
 from scripts.attacking.cases import Said
 from scripts.attacking.result import Result, wrong_with
 from scripts.attacking.target import Target, target
@@ -92,10 +93,12 @@ def _untouched(to: Target, subject: Subject) -> Reading:
     response = _infer(to, requests, name, content)
     if response.status_code != 200:
         raise RuntimeError(f"{subject.name}, untouched, is refused: {response.status_code} {response.text[:300]}")
-    volume = _picture(response.content)
+    reading = _reading(response)
+    volume = reading.volume
+    assert volume is not None
     if volume.array.max() == volume.array.min():
         raise RuntimeError("the network of this attack shows nothing of the CT; no picture could be told from another")
-    return Reading(volume, frozenset())
+    return reading
 
 
 def _attempt(
@@ -118,22 +121,25 @@ def _attempt(
     if response.status_code >= 400:
         return {**row, "outcome": REFUSED, "wrong": ""}
     try:
-        picture = _picture(response.content)
-    except CT2PETError as error:
+        reading = _reading(response)
+    except (CT2PETError, ValueError, KeyError) as error:
         return {**row, "outcome": NO_PICTURE, "wrong": f"200 without a picture: {error}"}
-    outcome, detail = verdict(mutant, Reading(picture, frozenset()), untouched[subject.name])
+    outcome, detail = verdict(mutant, reading, untouched[subject.name])
     return {**row, "outcome": outcome, "wrong": detail if outcome == SILENT else ""}
 
 
-def _picture(content: bytes) -> Volume:
+def _reading(response: requests.Response) -> Reading:
+    """Return the picture of a response, and what its parameters warn of."""
+    params, image = (part.content for part in MultipartDecoder.from_response(response).parts)
     with tempfile.NamedTemporaryFile(suffix=".nrrd") as file:
-        file.write(content)
+        file.write(image)
         file.flush()
-        return read_volume_file(Path(file.name), unit=Unit.SUV_BW)
+        picture = read_volume_file(Path(file.name), unit=Unit.SUV_BW)
+    return Reading(picture, frozenset(json.loads(params)["warnings"]))
 
 
 def _infer(to: Target, client: Any, name: str, content: bytes) -> requests.Response:
-    return to.request("POST", f"/infer/{MODEL}?output=image", client=client, files={"file": (name, content)})
+    return to.request("POST", f"/infer/{MODEL}", client=client, files={"file": (name, content)})
 
 
 def _by_session(to: Target, client: Any, name: str, content: bytes) -> requests.Response:
@@ -143,7 +149,7 @@ def _by_session(to: Target, client: Any, name: str, content: bytes) -> requests.
         return made
     session_id = made.json()["session_id"]
     try:
-        return to.request("POST", f"/infer/{MODEL}?session_id={session_id}&output=image", client=client)
+        return to.request("POST", f"/infer/{MODEL}?session_id={session_id}", client=client)
     finally:
         to.request("DELETE", f"/session/{session_id}", client=client)
 
@@ -157,7 +163,7 @@ def _by_datastore(to: Target, client: Any, name: str, content: bytes) -> request
     if kept.status_code != 200:
         return kept
     try:
-        return to.request("POST", f"/infer/{MODEL}?image={image}&output=image", client=client)
+        return to.request("POST", f"/infer/{MODEL}?image={image}", client=client)
     finally:
         to.request("DELETE", f"/datastore/image?id={image}", client=client)
 

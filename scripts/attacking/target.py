@@ -18,6 +18,7 @@ from lib.learning.recipe import load_recipe
 from lib.sources.phantom import PhantomSettings, write_phantoms
 from scripts.attacking.watch import Measured, resident_mb, watched
 from scripts.benchmarks.live import save_untrained
+from tests.ct2pet_app.constant_model import save_sensitive_model
 from tests.servers import RunningServer, running_server, write_users
 
 MODEL = "cascade3"
@@ -117,9 +118,8 @@ def target(
     if studies is None:
         studies = folder / "studies"
         write_phantoms(studies, patients=patients, settings=phantom)
-    for model, stages in (("unet", 1), (MODEL, 3)):
-        recipe = load_recipe(settings=(f"stages={stages}", *network))
-        save_untrained(folder / "models" / model / "model.safetensors", recipe)
+    save_untrained(folder / "models" / MODEL / "model.safetensors", load_recipe(settings=("stages=3", *network)))
+    save_sensitive_model(folder / "models" / "unet" / "model.safetensors", network)
     settings: dict[str, str | Path] = {"models": f"unet,{MODEL}", **conf}
     if accounts:
         settings["users"] = write_users(folder)

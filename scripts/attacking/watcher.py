@@ -80,11 +80,13 @@ def _watch_memory(pid: int, done: threading.Event, memory: dict[str, Any]) -> No
     memory |= {"at_begin_mb": server.get("VmRSS", 0), "server_peak_mb": 0.0, "child_peak_mb": 0.0, "total_peak_mb": 0.0}
     memory["children"] = 0
     seen: set[int] = set()
+    own_command = _command(pid)
     while True:
-        server, children = _megabytes(pid), _descendants(pid)
+        # until a child has started its program, it shows the memory of the server, which it shares
+        server, children = _megabytes(pid), [child for child in _descendants(pid) if _command(child) != own_command]
         sizes = [_megabytes(child) for child in children]
         seen.update(children)
-        # pages that a child shares with the server are the server's
+        # libraries are shared pages of files
         total = server.get("VmRSS", 0) + sum(size.get("RssAnon", 0) for size in sizes)
         memory["server_peak_mb"] = max(memory["server_peak_mb"], server.get("VmHWM", 0))
         memory["child_peak_mb"] = max([memory["child_peak_mb"], *(size.get("VmHWM", 0) for size in sizes)])
@@ -105,6 +107,13 @@ def _megabytes(pid: int) -> dict[str, float]:
         if name in ("VmHWM", "VmRSS", "RssAnon"):
             found[name] = round(int(value.split()[0]) * 1024 / MB, 1)
     return found
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has ended
+        return b""
 
 
 def _descendants(pid: int) -> list[int]:

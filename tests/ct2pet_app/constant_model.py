@@ -58,3 +58,20 @@ def save_constant_model(
         calibration=None if calibration is None else calibration.to_json(),
     )
     return save_checkpoint(path, cascade, card)
+
+
+def save_sensitive_model(path: Path, settings: Iterable[str]) -> Path:
+    """Write a checkpoint of one stage whose PET changes wherever the CT does: no weight below 0, on a recipe's grid."""
+    recipe = load_recipe(settings=("stages=1", *settings))
+    torch.manual_seed(0)
+    cascade = Cascade(recipe.network)
+    with torch.no_grad():
+        for weights in cascade.parameters():
+            weights.abs_().mul_(0.5)
+        cascade.stages[0].head.bias.fill_(0.1)  # type: ignore[union-attr]
+    card = ModelCard(
+        name="sensitive", created="2026-01-01T00:00:00+00:00", recipe=recipe, network=recipe.network,
+        training=TrainingData(patients=(), validation_patients=(), pairs=0, slices=0, digest="0"),
+        epoch=0, scores=None, baselines=None, versions={},
+    )  # fmt: skip
+    return save_checkpoint(path, cascade, card)

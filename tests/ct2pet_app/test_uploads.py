@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from pydicom import dcmread
 
 from ct2pet_app import uploads
-from ct2pet_app.uploads import read_uploaded_ct
+from ct2pet_app.turns import never
+from ct2pet_app.uploads import read_uploaded_ct, source_of_file
 from lib.dicom.read import read_ct
 from lib.dicom.scan import scan_folder
 from lib.errors import ImageFileError
@@ -55,6 +58,19 @@ def test_a_zip_of_a_ct_series_is_read_whatever_its_names_and_order(ct: Volume, p
 
 def test_a_folder_of_a_session_is_read(ct: Volume, phantoms: Path) -> None:
     np.testing.assert_array_equal(read_uploaded_ct(phantoms / "PHANTOM_0001" / "CT", "session").array, ct.array)
+
+
+def test_an_upload_warns_of_an_instance_that_is_left_out(phantoms: Path, tmp_path: Path) -> None:
+    shutil.copytree(phantoms / "PHANTOM_0001" / "CT", tmp_path / "CT")
+    files = sorted((tmp_path / "CT").iterdir())
+    dataset = dcmread(files[0])
+    del dataset.ImageOrientationPatient
+    dataset.save_as(files[0])
+    archive = zip_of(files, tmp_path / "upload.zip")
+    with source_of_file(archive, "series.zip").open(never) as opened:
+        assert opened.shape[0] == len(files) - 1
+        (warning,) = opened.warnings
+    assert warning.startswith("1 instance(s) left out: ImageOrientationPatient is missing")
 
 
 def check_refused(path: Path, name: str, words: str) -> None:
