@@ -20,7 +20,6 @@ from ct2pet_app.routes.received import json_object as json_object
 from ct2pet_app.routes.received import received as received
 from ct2pet_app.routes.responses import file_response
 from ct2pet_app.routes.roles import ANNOTATOR, USER
-from ct2pet_app.routes.sessions import session_routes
 from ct2pet_app.server.file_response import OpenFileResponse
 from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.turns import Gone
@@ -47,7 +46,6 @@ def datastore_routes(app: CT2PETApp) -> APIRouter:
     router.add_api_route("/datastore/image", _check_image(app), methods=["HEAD"], **by_user)
     router.add_api_route("/datastore/label", _label(app), methods=["GET"], **by_user, **file_response())
     router.add_api_route("/datastore/label", _check_label(app), methods=["HEAD"], **by_user)
-    router.include_router(session_routes(app))
     return router
 
 

@@ -18,6 +18,7 @@ from ct2pet_app.routes.models import model_routes
 from ct2pet_app.routes.pairs import pair_routes
 from ct2pet_app.routes.refused import refused_routes
 from ct2pet_app.routes.sample import sample_routes
+from ct2pet_app.routes.sessions import session_routes
 from ct2pet_app.routes.studies import studies_routes
 from ct2pet_app.routes.tasks import task_routes
 from ct2pet_app.server import exception_handlers, monai_label
@@ -82,6 +83,7 @@ def our_routers(app: CT2PETApp) -> tuple[APIRouter, ...]:
     return (
         infer_routes(app),
         datastore_routes(app),
+        session_routes(app),
         model_routes(app),
         studies_routes(app),
         task_routes(app),
