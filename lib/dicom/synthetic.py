@@ -185,6 +185,9 @@ def _read(path: Path, ct: Series) -> tuple[Frame, ...]:
             f"series {ct.uid}: {path.name}: its SOPInstanceUID is no UID, so a PET series cannot name it as its "
             "source; correct the CT's header, or have the PET written as .nrrd"
         )
+    for frame in frames:  # as checked above: the file's own elements may have any value representation
+        frame.dataset.add_new("SOPInstanceUID", "UI", header.sop_instance_uid)
+        frame.dataset.add_new("SOPClassUID", "UI", header.shared.sop_class_uid or CTImageStorage)
     return frames
 
 
@@ -229,7 +232,7 @@ def _name_sources(pet: FileDataset, planned: PlannedSeries, k: int) -> None:
     sources = Sequence()
     for j in (k, *around):
         source = Dataset()
-        source.ReferencedSOPClassUID = planned.slices[j].get("SOPClassUID") or CTImageStorage
+        source.ReferencedSOPClassUID = planned.slices[j].SOPClassUID
         source.ReferencedSOPInstanceUID = planned.slices[j].SOPInstanceUID
         if planned.frames[j]:
             source.ReferencedFrameNumber = planned.frames[j]

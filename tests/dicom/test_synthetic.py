@@ -222,3 +222,14 @@ def test_a_file_that_changed_since_the_scan_is_named(tmp_path: Path) -> None:
     ct.files[2].write_bytes(b"torn")
     with pytest.raises(DicomError, match=f"series {CT}: 002.dcm"):
         plan_series(ct, MODEL)
+
+
+@pytest.mark.parametrize("tag", ["08001600", "08001800"], ids=["SOPClassUID", "SOPInstanceUID"])
+@pytest.mark.parametrize("vr", [b"ZZ", b"FD", b"US"])
+def test_a_uid_with_another_value_representation_is_read_as_a_uid(tmp_path: Path, tag: str, vr: bytes) -> None:
+    ct = ct_in(tmp_path)
+    expected = [(pet.SOPInstanceUID, pet.SourceImageSequence) for pet in synthetic_of(ct).datasets()]
+    content, element = ct.files[2].read_bytes(), bytes.fromhex(tag) + b"UI"
+    assert content.count(element) == 1
+    ct.files[2].write_bytes(content.replace(element, bytes.fromhex(tag) + vr))
+    assert [(pet.SOPInstanceUID, pet.SourceImageSequence) for pet in synthetic_of(ct).datasets()] == expected
