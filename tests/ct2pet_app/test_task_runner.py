@@ -28,6 +28,7 @@ from ct2pet_app.server.task_process import TASK_PROGRAM
 from ct2pet_app.server.task_runner import MAX_WAITING, TaskRunner
 
 TIMEOUT_S = 60.0
+REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAMS = {
     "done": "import sys; sys.stdin.read(); print('it is done')",
     "failed": "import sys; sys.stdin.read(); print('unet was not trained: no pairs'); sys.exit(1)",
@@ -250,6 +251,7 @@ def test_every_variable_has_a_reason(method: str) -> None:
     assert all(len(reason.split()) > 1 for reason in explained_variables(method).values())
     table = environment_table()
     assert all(f"| `{name}` |" in table for name in explained_variables(method))
+    assert table in (REPOSITORY / "docs" / "task-environment.md").read_text()
 
 
 def test_no_address_reaches_monai_labels_own_runner() -> None:
