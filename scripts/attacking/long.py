@@ -25,7 +25,7 @@ def long_suite(
         slices=slices, ct_matrix=matrix, ct_pixel_mm=400 / matrix, slice_spacing_mm=3.0, pet_matrix=64, pet_pixel_mm=6.4
     )
     said(f"making a phantom of {slices} slices")
-    with target(folder, phantom=phantom, patients=1, warm_slices="0:1", network=network) as to:
+    with target(folder, phantom=phantom, patients=1, network=network) as to:
         began = time.monotonic()
         with to.watched() as measured:
             response = to.request("POST", f"/infer/{MODEL}?image={to.ct}&output=json", timeout=TIMEOUT_S)

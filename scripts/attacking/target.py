@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import requests
 from lib.dicom.scan import scan_folder
 from lib.learning.recipe import load_recipe
 from lib.sources.phantom import PhantomSettings, write_phantoms
+from scripts.attacking.uploads import ct_numbers, nrrd
 from scripts.attacking.watch import Measured, resident_mb, watched
 from scripts.benchmarks.live import save_untrained
 from tests.ct2pet_app.constant_model import save_sensitive_model
@@ -101,7 +101,6 @@ def target(
     patients: int = 2,
     studies: str | Path | None = None,
     network: tuple[str, ...] = FAST_NETWORK,
-    warm_slices: str = "",
     memory_limit_gb: float = 10.0,
     **conf: str,
 ) -> Iterator[Target]:
@@ -109,7 +108,6 @@ def target(
 
     Args:
         studies: A folder or the URL of a PACS; two phantoms are made where it is left out.
-        warm_slices: Which slices the inference that loads the model draws; all where it is left out.
         network: Settings of the untrained network on top of the default recipe.
         memory_limit_gb: Addresses that the server's processes may map; 0 for no limit. What passes it is a finding,
             and must not take the machine with it.
@@ -130,7 +128,9 @@ def target(
         ct = ""
         if isinstance(studies, Path):
             ct = scan_folder(studies).usable("CT")[0].series.uid
-            answer = known.infer(MODEL, params=json.dumps({"slices": warm_slices}), image=ct, output="json")
+            # another CT than the one that is attacked with: that one is kept in memory once it was read
+            small = nrrd((64, 64, 2), (5.0, 5.0, 3.0), ct_numbers(2, 64, 64))
+            answer = known.infer(MODEL, output="json", files={"file": ("small.nrrd", small)})
             if answer.status_code != 200:
                 raise RuntimeError(f"the server under attack cannot infer: {answer.status_code} {answer.text[:300]}")
         yield Target(known, ct, resident_mb(server_pid(server)), folder)

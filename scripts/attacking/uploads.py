@@ -212,19 +212,20 @@ def nrrd(sizes: tuple[int, int, int], spacing_mm: tuple[float, float, float], nu
     return f"NRRD0004\n{lines}\n".encode() + numbers
 
 
-def _ct_numbers(slices: int, rows: int, columns: int) -> bytes:
+def ct_numbers(slices: int, rows: int, columns: int) -> bytes:
+    """Return the 16-bit HU of air around water."""
     one = (_hu(rows, columns).astype("<i2") - 1024).tobytes()
     return one * slices
 
 
 def nrrd_wide() -> bytes:
     """Return a NRRD of 16 kB whose pixels lie 160 mm apart."""
-    return nrrd((64, 64, 2), (160.0, 160.0, 3.0), _ct_numbers(2, 64, 64))
+    return nrrd((64, 64, 2), (160.0, 160.0, 3.0), ct_numbers(2, 64, 64))
 
 
 def nrrd_dense() -> bytes:
     """Return a NRRD of 100 kB whose 200 slices lie 0.001 mm apart."""
-    return nrrd((16, 16, 200), (20.0, 20.0, 0.001), _ct_numbers(200, 16, 16))
+    return nrrd((16, 16, 200), (20.0, 20.0, 0.001), ct_numbers(200, 16, 16))
 
 
 def nrrd_packed(rows: int, slices: int) -> bytes:
