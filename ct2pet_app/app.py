@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 from monailabel.config import settings as monailabel_settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
@@ -49,6 +50,7 @@ from lib.memory import MemoryBudget
 
 logger = logging.getLogger(__name__)
 
+ALONE_SHARE = 4  # a series of the studies that passes the budget may take a quarter of the memory, while it is alone
 DESCRIPTION = "Synthetic PET from CT by a cascade of U-Nets. Research software, NOT FOR DIAGNOSIS."
 
 
@@ -292,4 +294,5 @@ def _memory_budget(settings: AppSettings) -> MemoryBudget:
     if running_server() is None:
         return MemoryBudget(None)
     limit_heap()
-    return MemoryBudget(settings.memory_bytes, after_release=return_free_memory)
+    alone_bytes = psutil.virtual_memory().total // ALONE_SHARE
+    return MemoryBudget(settings.memory_bytes, alone_bytes=alone_bytes, after_release=return_free_memory)

@@ -150,11 +150,12 @@ class SynthesisTask(InferTask):
             weights_bytes = 0 if model else LOADING_COPIES * published.state.size
             need = partial(memory_need, opened, options, published.card, weights_bytes=weights_bytes)
             needed = need(pet_shape=None if why_no_metrics else source.pet_shape)
-            if too_large := metrics_too_large(needed, self._budget):
+            alone = source.ct is not None  # a series of the studies: it is as large as the scanner made it
+            if too_large := metrics_too_large(needed, self._budget, alone=alone):
                 needed, why_no_metrics = need(pet_shape=None), too_large
             key = (source.name, state_of(source.files)) if source.files else None
             asked = time.perf_counter()
-            with self._budget.reserve(needed.peak_bytes, needed.what, cancelled=gone, keep=key) as memory:
+            with self._budget.reserve(needed.peak_bytes, needed.what, cancelled=gone, keep=key, alone=alone) as memory:
                 watch.waited(time.perf_counter() - asked)
                 if model is None:  # loaded now: many requests of as many versions would fill the memory
                     model = self._models.loaded(self._name, options.version)

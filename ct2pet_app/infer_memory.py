@@ -8,13 +8,14 @@ import numpy as np
 
 from ct2pet_app.infer_request import InferOptions
 from ct2pet_app.uploads import OpenedCT
+from lib.errors import MemoryLimitError
 from lib.evaluation.compare import comparison_bytes
 from lib.imaging.geometry import Geometry
 from lib.imaging.grid import Grid
 from lib.imaging.memory_estimate import volume_bytes
 from lib.imaging.orientation import VoxelOrder, canonical_geometry
 from lib.learning.card import ModelCard
-from lib.memory import WAY_OUT, MemoryBudget
+from lib.memory import MemoryBudget
 from lib.synthesis.memory import synthesis_bytes
 
 STATISTICS_SHARE = 20  # the 99th percentile keeps a hundredth of the voxels, a few times
@@ -82,14 +83,13 @@ def memory_need(
     return MemoryNeed(max(needed, opened.read_bytes) + weights_bytes, metrics, what)
 
 
-def metrics_too_large(needed: MemoryNeed, budget: MemoryBudget) -> str:
+def metrics_too_large(needed: MemoryNeed, budget: MemoryBudget, *, alone: bool) -> str:
     """Return why a comparison with the real PET never fits into a budget; empty where it does."""
-    if budget.limit_bytes is None or needed.metrics_bytes <= budget.limit_bytes:
+    try:
+        budget.refuse_too_large(needed.metrics_bytes, "comparing it with the real PET", alone=alone)
         return ""
-    return (
-        f"comparing it with the real PET needs {needed.metrics_bytes / 1e6:,.0f} MB of memory, allowed are "
-        f"{budget.limit_bytes / 1e6:,.0f} MB: {WAY_OUT}"
-    )
+    except MemoryLimitError as error:
+        return str(error)
 
 
 def _with_pixels_of(grid: Grid, shape: tuple[int, int, int]) -> Geometry:

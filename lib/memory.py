@@ -2,8 +2,8 @@
 
 An operation computes what it needs from headers, reserves that once, works, and gives it back. It never waits for more
 while it holds some, so operations cannot block each other for ever. Reservations are granted in the order in which they
-were requested: a large one is not starved by small ones. Caches count against the same budget and are emptied, least
-recently used first, before an operation waits.
+were requested: a large one is not starved by small ones. What is larger than the limit may be allowed while it is
+alone. Caches count against the same budget and are emptied, least recently used first, before an operation waits.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ class EvictableCache(Protocol):
 class Reservation:
     """Bytes that an operation may allocate until its `with` block ends."""
 
-    def __init__(self, budget: MemoryBudget, reserved_bytes: int) -> None:
+    def __init__(self, budget: MemoryBudget, reserved_bytes: int, *, alone: bool = False) -> None:
         self._budget = budget
         self.reserved_bytes = reserved_bytes
+        self.alone = alone
 
     def grow(self, needed_bytes: int, what: str) -> None:
         """Raise the reservation to `needed_bytes` in all; never waits, so it cannot deadlock.
@@ -54,6 +55,7 @@ class MemoryBudget:
 
     Args:
         limit_bytes: Of all reservations and caches together; None for no limit.
+        alone_bytes: Limit of one reservation that says it may be alone, while there is no other; not below the limit.
         max_waiting: How many operations may wait at once.
         after_release: Called after each operation, before its bytes count as free.
     """
@@ -62,11 +64,13 @@ class MemoryBudget:
         self,
         limit_bytes: int | None,
         *,
+        alone_bytes: int = 0,
         max_waiting: int = MAX_WAITING,
         after_release: Callable[[], None] = lambda: None,
     ) -> None:
         self._after_release = after_release
         self.limit_bytes = limit_bytes
+        self._alone_bytes = max(alone_bytes, limit_bytes or 0)
         self._max_waiting = max_waiting
         self._reserved = 0
         self._caches: list[EvictableCache] = []
@@ -98,6 +102,7 @@ class MemoryBudget:
         *,
         cancelled: Callable[[], bool] = never_cancelled,
         keep: Hashable | None = None,
+        alone: bool = False,
     ) -> Iterator[Reservation]:
         """Hold so many bytes inside the `with` block, and wait until they are free.
 
@@ -106,15 +111,16 @@ class MemoryBudget:
             what: How messages call the operation, such as `the synthesis of 300 slices of 512 x 512`.
             cancelled: Polled while waiting.
             keep: Key of a cache entry that is part of `needed_bytes`: it is not evicted for it.
+            alone: Whether it may pass the limit while nothing else is reserved; for what the hospital itself keeps.
 
         Raises:
-            MemoryLimitError: More than the limit: it will never fit.
+            MemoryLimitError: More than will ever be free.
             BusyError: Too many operations wait already.
             OperationCancelledError: `cancelled` returned True.
         """
-        self._refuse_too_large(needed_bytes, what)
+        self.refuse_too_large(needed_bytes, what, alone=alone)
         self._acquire(needed_bytes, cancelled, keep)
-        reservation = Reservation(self, needed_bytes)
+        reservation = Reservation(self, needed_bytes, alone=alone)
         try:
             yield reservation
         finally:
@@ -123,10 +129,12 @@ class MemoryBudget:
                 self._reserved -= reservation.reserved_bytes
                 self._changed.notify_all()
 
-    def _refuse_too_large(self, needed_bytes: int, what: str) -> None:
-        if self.limit_bytes is not None and needed_bytes > self.limit_bytes:
+    def refuse_too_large(self, needed_bytes: int, what: str, *, alone: bool = False) -> None:
+        """Return when so many bytes can be free at some time; raise MemoryLimitError where they cannot."""
+        limit_bytes = self._alone_bytes if alone else self.limit_bytes
+        if self.limit_bytes is not None and limit_bytes is not None and needed_bytes > limit_bytes:
             raise MemoryLimitError(
-                f"{what} needs {needed_bytes / 1e6:,.0f} MB of memory, allowed are {self.limit_bytes / 1e6:,.0f} MB: "
+                f"{what} needs {needed_bytes / 1e6:,.0f} MB of memory, allowed are {limit_bytes / 1e6:,.0f} MB: "
                 f"{WAY_OUT}"
             )
 
@@ -150,12 +158,16 @@ class MemoryBudget:
                 self._waiting.remove(ticket)
                 self._changed.notify_all()  # the next one may fit
 
-    def _take(self, needed_bytes: int, keep: Hashable | None) -> bool:
-        """Reserve bytes where they are free or caches can make them free; the lock is held."""
+    def _take(self, needed_bytes: int, keep: Hashable | None, *, held_bytes: int = 0) -> bool:
+        """Reserve bytes where they are free or caches can make them free; the lock is held.
+
+        Args:
+            held_bytes: What the same operation holds already.
+        """
         if self.limit_bytes is not None:
             free = self.limit_bytes - self._reserved
-            if needed_bytes > free:
-                return False
+            if needed_bytes > free and self._reserved > held_bytes:
+                return False  # beyond the limit only alone; that this is allowed was checked before
             self._evict(needed_bytes - free, keep)
         self._reserved += needed_bytes
         return True
@@ -171,12 +183,12 @@ class MemoryBudget:
                 excess_bytes -= before - cache.idle_bytes(keep)
 
     def _grow(self, reservation: Reservation, needed_bytes: int, what: str) -> None:
-        self._refuse_too_large(needed_bytes, what)
+        self.refuse_too_large(needed_bytes, what, alone=reservation.alone)
         with self._changed:
             more = needed_bytes - reservation.reserved_bytes
             if more <= 0:
                 return
-            if not self._take(more, None):
+            if not self._take(more, None, held_bytes=reservation.reserved_bytes):
                 raise BusyError(
                     f"{what} needs {needed_bytes / 1e6:,.0f} MB of memory, which other requests hold; try again later"
                 )

@@ -185,3 +185,42 @@ def test_whatever_is_asked_for_never_more_than_the_limit_is_held_and_all_comes_b
         thread.join(WAIT_S)
     assert not any(thread.is_alive() for thread in threads)
     assert most[0] <= 10 and budget.reserved_bytes == 0 and budget.waiting == 0
+
+
+def test_what_may_be_alone_passes_the_limit_once_nothing_else_is_reserved() -> None:
+    budget, cache = MemoryBudget(100, alone_bytes=300), Cache(old=40)
+    budget.add_cache(cache)
+    held, entered = threading.Event(), threading.Event()
+
+    def large() -> None:
+        with budget.reserve(250, "a large series", alone=True):
+            entered.set()
+            held.wait(WAIT_S)
+
+    with budget.reserve(10, "another"):
+        thread = threading.Thread(target=large)
+        thread.start()
+        until(lambda: budget.waiting == 1)
+        assert not entered.is_set()
+    assert entered.wait(WAIT_S)
+    assert (budget.reserved_bytes, cache.entries) == (250, {})
+    small = threading.Thread(target=lambda: budget.reserve(10, "small").__enter__())
+    small.start()
+    until(lambda: budget.waiting == 1)  # nothing beside it
+    held.set()
+    for one in (thread, small):
+        one.join(WAIT_S)
+        assert not one.is_alive()
+
+
+def test_alone_has_a_limit_of_its_own_which_others_do_not_have() -> None:
+    budget = MemoryBudget(100, alone_bytes=300)
+    with pytest.raises(MemoryLimitError, match="allowed are"), budget.reserve(301, "a series", alone=True):
+        pass
+    with pytest.raises(MemoryLimitError), budget.reserve(101, "an upload"):
+        pass
+    with budget.reserve(50, "a series", alone=True) as reservation:
+        reservation.grow(200, "a series")
+        assert budget.reserved_bytes == 200
+        with pytest.raises(MemoryLimitError):
+            reservation.grow(301, "a series")

@@ -76,7 +76,7 @@ class ConvertedVolumes:
         assert found.geometry is not None  # of every usable series
         needed, what = series_read_bytes(found.geometry.shape), f"converting {found.series.slice_count} slices"
         progress = until_gone(gone)
-        with self._budget.reserve(needed, what, cancelled=gone):
+        with self._budget.reserve(needed, what, cancelled=gone, alone=True):
             write_volume_file(read(found.series, progress=progress), path, progress=progress)
         self._drop_old()
 

@@ -140,7 +140,8 @@ class PairBook:
         try:
             # what the PACS has to send is waited for before memory is reserved
             at_hand = self._studies.at_hand(pair.ct, pair.pet, cancelled=self._closed.is_set)
-            with at_hand, self._budget.reserve(check_bytes(paired), CHECKING, cancelled=self._closed.is_set):
+            cancelled = self._closed.is_set
+            with at_hand, self._budget.reserve(check_bytes(paired), CHECKING, cancelled=cancelled, alone=True):
                 # before and not after: files that change meanwhile are checked again
                 files = mark_of_files((*pair.ct.files, *pair.pet.files))
                 check = check_pair(paired)
