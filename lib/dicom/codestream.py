@@ -11,6 +11,8 @@ from typing import NamedTuple
 from pydicom.uid import RLELossless
 
 JPEG_START, JPEG_2000_START = b"\xff\xd8", b"\xff\x4f\xff\x51"
+TILE_PART = b"\xff\x90"  # SOT
+MAX_TILES = 2**16 - 1  # an index has 16 bits
 STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a segment
 FRAME_MARKERS = (frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}) | {0xF7}  # SOF of JPEG, SOF55 of JPEG-LS
 SCAN = 0xDA
@@ -44,7 +46,8 @@ def codestream_fault(codestream: bytes, transfer_syntax_uid: str, *, rows: int, 
         return f"its codestream holds {size.rows} x {size.columns} pixels, expected Rows {rows} x Columns {columns}"
     if size.samples != 1:
         return f"its codestream holds {size.samples} samples a pixel, expected 1"
-    return ""
+    start = codestream.find(JPEG_2000_START, 0, MAX_BOX_BYTES)
+    return _tiles_fault(codestream[start:]) if start >= 0 else ""
 
 
 def codestream_size(codestream: bytes) -> CodestreamSize | None:
@@ -58,6 +61,37 @@ def codestream_size(codestream: bytes) -> CodestreamSize | None:
         return _jpeg_size(codestream) if codestream.startswith(JPEG_START) else None
     except (struct.error, IndexError):
         return None
+
+
+def _tiles_fault(codestream: bytes) -> str:
+    """Return why a JPEG 2000 codestream does not hold each of its tiles (ISO/IEC 15444-1, A.4.2, A.5.1).
+
+    A decoder leaves out what a missing tile would cover, without an error.
+    """
+    try:
+        right, bottom, _, _, width, height, left, top = struct.unpack_from(">8I", codestream, 8)
+        columns, rows = -(-(right - left) // width), -(-(bottom - top) // height)
+        found = _tile_indices(codestream)
+    except (struct.error, IndexError, ZeroDivisionError):
+        return "its codestream ends before its tiles"
+    if not 1 <= columns * rows <= MAX_TILES or found != set(range(columns * rows)):
+        return f"its codestream holds {len(found)} tiles, expected {rows} x {columns}"
+    return ""
+
+
+def _tile_indices(codestream: bytes) -> set[int]:
+    """Return the index of each tile of which there is a part."""
+    found: set[int] = set()
+    at = 2  # behind SOC
+    while codestream[at : at + 2] != TILE_PART:  # the main header's segments
+        at += 2 + struct.unpack_from(">H", codestream, at + 2)[0]
+    while codestream[at : at + 2] == TILE_PART:
+        index, length = struct.unpack_from(">HI", codestream, at + 4)
+        found.add(index)
+        if length == 0:  # the last one, up to the end
+            break
+        at += max(length, 14)  # its own header
+    return found
 
 
 def _jpeg_size(codestream: bytes) -> CodestreamSize | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.uid import JPEG2000Lossless
 
 from lib.dicom.codestream import CodestreamSize, codestream_fault, codestream_size
 from lib.dicom.decoder import Decoder
@@ -100,6 +101,26 @@ def test_an_rle_header_gives_a_segment_for_each_byte(count: int, offsets: tuple[
     codestream = struct.pack("<16I", count, *offsets, *[0] * (15 - len(offsets))) + bytes(64)
     fault = codestream_fault(codestream, "1.2.840.10008.1.2.5", rows=6, columns=8, allocated=16)
     assert words in fault
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "words"),
+    [
+        (24, 3, "1 tiles, expected 1 x 3"),  # XTsiz
+        (28, 5, "1 tiles, expected 2 x 1"),  # YTsiz
+        (24, 0, "ends before its tiles"),
+        (28, 2**32 - 1, ""),  # a tile may be larger than the picture
+    ],
+)
+def test_a_codestream_without_one_of_its_tiles_is_refused(
+    series: dict[str, Path], offset: int, value: int, words: str
+) -> None:
+    codestream = bytearray(codestream_of((series["jpeg-2000"] / "000.dcm").read_bytes()))
+    start = codestream.find(b"\xff\x4f\xff\x51")
+    assert not codestream_fault(bytes(codestream), JPEG2000Lossless, rows=6, columns=8, allocated=16)
+    struct.pack_into(">I", codestream, start + offset, value)
+    fault = codestream_fault(bytes(codestream), JPEG2000Lossless, rows=6, columns=8, allocated=16)
+    assert words in fault and bool(words) == bool(fault)
 
 
 def test_two_frame_headers_have_no_size(series: dict[str, Path]) -> None:
