@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import resource
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from tests.ct2pet_app.attacked import Attacked, attacked_server
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
+LISTED_TIMEOUT_S = 120.0
 APP_LOG = REPOSITORY / "ct2pet_app" / "logs" / "app.log"
 
 
@@ -90,7 +92,16 @@ def use_everything(attacked: Attacked, ct_file: bytes) -> list[int]:
         return [server.ask(method, path, **sent).status_code for method, path, sent in asked]
     finally:
         damaged.write_bytes(whole)
-        server.ask("POST", "/reload")  # or it goes on without the slice for some seconds
+        wait_until_listed(attacked)
+
+
+def wait_until_listed(attacked: Attacked) -> None:
+    """Wait until the CT is usable again: for some seconds, a series that grows counts as still arriving."""
+    deadline = time.monotonic() + LISTED_TIMEOUT_S
+    while attacked.server.infer("cascade3", image=attacked.ct, output="json").status_code != 200:
+        assert time.monotonic() < deadline, "the CT is not listed again"
+        time.sleep(1.0)
+        attacked.server.ask("POST", "/reload")
 
 
 def test_no_patients_name_reaches_a_log(attacked: Attacked, ct_file: bytes) -> None:
