@@ -12,7 +12,7 @@ import random
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -159,8 +159,9 @@ def converted(place: Place, number: int) -> None:
     """Convert a series to a file that is downloaded."""
     (place.root / "scratch").mkdir(exist_ok=True)
     path = place.given(number)
-    series = Series(f"1.{number}", "1", "P", "CT", "1", "", (path,))
-    ConvertedVolumes(place.models / "converted").path_of(series, lambda _: _volume(number))
+    found = scan_folder(place.root / "ct").usable("CT")[0]
+    found = replace(found, series=replace(found.series, uid=f"1.{number}", files=(path,)))
+    ConvertedVolumes(place.models / "converted").path_of(found, lambda _, progress: _volume(number))
 
 
 def result(place: Place, number: int) -> None:
