@@ -43,16 +43,21 @@ class _SharedFile:
 
 
 class _Part(io.RawIOBase):
-    """One uploaded file: a stretch of the shared file."""
+    """One uploaded file: a stretch of the shared file, which begins where the first byte is written.
+
+    Not where the part was made: the parser reads the heads of several parts before it writes the content of the first.
+    """
 
     def __init__(self, shared: _SharedFile) -> None:
         super().__init__()
         self._shared = shared
-        self._start = self._end = shared.size
+        self._start = self._end = 0
         self._position = 0
 
     def write(self, data: object) -> int:
         octets = bytes(cast(bytes, data))
+        if self._start == self._end:
+            self._start = self._end = self._shared.size
         if self._end != self._shared.size:
             raise io.UnsupportedOperation("the next file of this form has begun")
         self._shared.append(octets)
