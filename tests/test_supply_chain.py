@@ -10,12 +10,12 @@ import os
 import re
 import shutil
 import subprocess
+import sysconfig
 import venv
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import pip
 import pytest
 import SimpleITK as sitk
 from packaging.markers import default_environment
@@ -137,7 +137,7 @@ class Checkout:
         shutil.copy(ROOT / "scripts" / "environment", root / "scripts")
         venv.create(root / ".venv", with_pip=False, symlinks=True)
         (self.site,) = (root / ".venv" / "lib").glob("python*/site-packages")
-        for path in Path(pip.__file__).parents[1].glob("pip*"):  # the package and its metadata
+        for path in Path(sysconfig.get_path("purelib")).glob("pip*"):  # the package and its metadata
             (self.site / path.name).symlink_to(path)
         digests = {name: write_wheel(self.wheels, name, "1.0") for name in ("torch", "alpha")}
         (root / "requirements.txt").write_text("alpha==1.0\ntorch==1.0\n")

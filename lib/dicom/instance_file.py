@@ -76,7 +76,12 @@ def read_instance(file: BinaryIO, *, tags: list[int] | None = None, with_pixels:
     wanted = None if tags is None else [Tag(tag) for tag in tags]
     elements = read_dataset(stream, is_implicit, order == "<", stop_when=guard, specific_tags=wanted)
     dataset = FileDataset(
-        None, elements, start[:PREAMBLE_BYTES] or None, _file_meta(start, meta), is_implicit, order == "<"
+        getattr(file, "name", None),
+        elements,
+        start[: PREAMBLE_BYTES - len(b"DICM")] if meta.start else None,
+        _file_meta(start, meta),
+        is_implicit,
+        order == "<",
     )
     dataset.set_original_encoding(is_implicit, order == "<", elements._character_set)
     return Instance(dataset, stream, guard.pixels_at)

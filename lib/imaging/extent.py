@@ -8,7 +8,7 @@ from lib.imaging.orientation import VoxelOrder
 
 MIN_SPACING_MM = 0.05  # a fifth of the finest CT pixel
 MAX_PIXEL_MM = 16.0  # between rows or columns; CT has 0.2 to 1.5, PET up to 6, coarse test objects more
-MAX_SLICE_MM = 60.0  # between slices; scanners reconstruct 0.3 to 20
+MAX_SLICE_MM = 150.0  # between slices; scanners reconstruct 0.3 to 20, and a part of the slices is still a CT
 MAX_ACROSS_MM = 1200.0  # left to right, front to back; the widest bores have 900
 MAX_ALONG_MM = 3000.0  # head to feet; the longest tables scan 2,100
 

@@ -185,9 +185,9 @@ def _slices(
     """Yield the scaled slices, (R, C) float32; scaled in 64 bits, and memory stays flat."""
     columns, rows, slices = shape
     dtype = header.get_data_dtype()
-    slope, inter = header.get_slope_inter()
-    is_scaled = (slope, inter) not in ((None, None), (1.0, 0.0))
     with opened, _named(path):
+        slope, inter = header.get_slope_inter()
+        is_scaled = (slope, inter) not in ((None, None), (1.0, 0.0))
         file.seek(header.get_data_offset())
         for _ in range(slices):
             content = file.read(rows * columns * dtype.itemsize)

@@ -121,7 +121,7 @@ def test_a_batch_leaves_what_error_to_expect_of_cts_without_a_pet(app: CT2PETApp
 def test_a_full_disk_is_told_case_by_case(
     app: CT2PETApp, cts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OutputError("no space left")
 
     monkeypatch.setattr("ct2pet_app.infer.write_volume_file", full)

@@ -35,7 +35,7 @@ def grid(shape: tuple[int, int, int], slice_mm: float, row_mm: float, column_mm:
         (grid((2100, 512, 512), 1, 1.37, 1.37), ""),
         (grid((8, 64, 64), 3, 160, 160), "rows stand 160 mm apart, expected 0.05 to 16 mm"),
         (grid((8, 64, 64), 3, 1, 0.001), "columns stand 0.001 mm apart"),
-        (grid((8, 64, 64), 500, 1, 1), "slices stand 500 mm apart, expected 0.05 to 60 mm"),
+        (grid((8, 64, 64), 500, 1, 1), "slices stand 500 mm apart, expected 0.05 to 150 mm"),
         (grid((8, 2000, 512), 1, 1, 1), "2000 rows reach over 2000 mm, expected at most 1200 mm"),
         (grid((400, 64, 64), 10, 1, 1), "400 slices reach over 4000 mm, expected at most 3000 mm"),
     ],
