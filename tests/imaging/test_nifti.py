@@ -284,7 +284,7 @@ def test_a_header_that_cannot_be_is_refused(tmp_path: Path, at: int, form: str, 
 # -- what we write -----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(
     order=st.sampled_from(ORDERS),
     spacing=st.tuples(*[st.floats(0.3, 5.0)] * 3),

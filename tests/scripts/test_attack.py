@@ -94,15 +94,15 @@ def test_a_synthesis_is_measured(tmp_path: Path) -> None:
 @pytest.mark.server
 @pytest.mark.slow
 def test_mutated_files_are_refused_or_read_rightly(tmp_path: Path) -> None:
-    result = files_suite(tmp_path, said=silent, count=24, latency=False)
+    result = files_suite(tmp_path, said=silent, count=12, latency=False)
     assert_passed(result)
     assert result.figures["outcomes"]["compressed"]["refused"] > 0
-    assert sum(result.figures["outcomes"]["volume"].values()) == 24
+    assert sum(result.figures["outcomes"]["volume"].values()) == 12
 
 
 @pytest.mark.server
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["WADO-RS instance drips", "WADO-RS metadata of a series answers 500"])
+@pytest.mark.parametrize("name", ["WADO-RS instance drips"])
 def test_a_malicious_pacs_holds_nobody(tmp_path: Path, name: str) -> None:
     assert name in behaviours(bomb_bytes=MB)
     result = pacs_suite(tmp_path, said=silent, bomb_bytes=MB, only=lambda case: case == name, latency=False)

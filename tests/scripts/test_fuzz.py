@@ -21,7 +21,7 @@ from scripts.fuzzing.oracle import EQUAL, FREE, REFUSED, SILENT, WARNED, Reading
 from scripts.fuzzing.subjects import Subject, make_subjects, save_subjects
 from scripts.fuzzing.worker import make_mutant
 
-SHARE, SEED = 400, 11  # a minute on one core; scripts/fuzz reads 10,000, and real studies
+SHARE, SEED = 250, 11  # half a minute on one core; scripts/fuzz reads 10,000, and real studies
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_no_broken_file_is_read_otherwise_in_silence(subjects: list[Subject], tm
     for form in ("compressed", "volume"):  # read in processes of their own, whose limits must let the intact ones pass
         names = {subject.name for subject in subjects if subject.form == form}
         lines = [line for line in found.lines if line["subject"] in names]
-        assert len(lines) >= 60 and {line["outcome"] for line in lines} >= {REFUSED, EQUAL}, form
+        assert len(lines) >= 30 and {line["outcome"] for line in lines} >= {REFUSED, EQUAL}, form
 
 
 def test_an_intact_file_is_elements_without_gaps(subjects: list[Subject]) -> None:
