@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ct2pet_app.turns import Gone, never
@@ -248,7 +248,10 @@ def only_ct(folder: Path, name: str) -> ScannedSeries:
     report = scan_folder(folder)
     usable = report.usable("CT")
     if len(usable) == 1:
-        return usable[0]
+        if not report.skipped:
+            return usable[0]
+        left_out = f"{len(report.skipped)} file(s) of the upload left out, first: {report.skipped[0].reason}"
+        return replace(usable[0], warnings=(*usable[0].warnings, left_out))
     if usable:
         listed = ", ".join(found.series.uid for found in usable)
         raise ImageFileError(f"{name}: {len(usable)} CT series ({listed}), expected one; send them one by one")

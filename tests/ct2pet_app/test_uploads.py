@@ -73,6 +73,16 @@ def test_an_upload_warns_of_an_instance_that_is_left_out(phantoms: Path, tmp_pat
     assert warning.startswith("1 instance(s) left out: ImageOrientationPatient is missing")
 
 
+def test_an_upload_warns_of_a_file_that_is_left_out(phantoms: Path, tmp_path: Path) -> None:
+    shutil.copytree(phantoms / "PHANTOM_0001" / "CT", tmp_path / "CT")
+    files = sorted((tmp_path / "CT").iterdir())
+    files[-1].write_bytes(files[-1].read_bytes()[:400])
+    archive = zip_of(files, tmp_path / "upload.zip")
+    with source_of_file(archive, "series.zip").open(never) as opened:
+        assert opened.shape[0] == len(files) - 1
+        assert opened.warnings[-1].startswith("1 file(s) of the upload left out, first: ")
+
+
 def check_refused(path: Path, name: str, words: str) -> None:
     with pytest.raises(ImageFileError, match=words):
         read_uploaded_ct(path, name)
