@@ -399,7 +399,7 @@ def synthesize(
     """
     from lib.dicom.open_ct import find_ct, open_ct, read_ct_series
     from lib.dicom.write import refuse_strangers, write_series
-    from lib.imaging.files import volume_suffix, wants_dicom, write_volume_file
+    from lib.imaging.files.volume_file import volume_suffix, wants_dicom, write_volume_file
     from lib.imaging.geometry import parse_slab
     from lib.synthesis.dicom_out import plan_pet_series
     from lib.synthesis.ensemble import load_models

@@ -22,7 +22,7 @@ from ct2pet_app.scores import ExpectedError, keep_expected_error
 from ct2pet_app.server.task_progress import CaseReport, report_file
 from ct2pet_app.uploads import CTSource
 from lib.errors import ModelNotTrainedError, StudiesError
-from lib.imaging.files import read_volume_file
+from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit
 from lib.pairing.same_files import are_same, mark_of_files
 from lib.synthesis.uncertainty import card_calibration, mean_expected_error_suv

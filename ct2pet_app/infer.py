@@ -39,7 +39,7 @@ from lib.dicom.synthetic import PlannedSeries, SyntheticSeries
 from lib.dicom.write import write_zip
 from lib.errors import CheckpointError, InputError
 from lib.evaluation.compare import place
-from lib.imaging.files import write_volume_file
+from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.volume import Volume
 from lib.learning.card import INTENDED_USE
 from lib.memory import MemoryBudget

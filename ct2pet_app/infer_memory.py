@@ -10,9 +10,9 @@ from ct2pet_app.infer_request import InferOptions
 from ct2pet_app.uploads import OpenedCT
 from lib.errors import MemoryLimitError
 from lib.evaluation.compare import comparison_bytes
+from lib.imaging.files.memory_estimate import volume_bytes
 from lib.imaging.geometry import Geometry
 from lib.imaging.grid import Grid
-from lib.imaging.memory_estimate import volume_bytes
 from lib.imaging.orientation import VoxelOrder, canonical_geometry
 from lib.learning.card import ModelCard
 from lib.memory import MemoryBudget

@@ -16,10 +16,10 @@ from ct2pet_app.turns import Gone, never
 from lib.dicom.open_ct import read_ct_file, read_ct_series
 from lib.dicom.scan import ScannedSeries, scan_folder
 from lib.errors import CT2PETError, ImageFileError, InputError, OutputError
-from lib.imaging.announced import refuse_unless_alone
-from lib.imaging.files import SUFFIXES
+from lib.imaging.files.header_check import refuse_unless_alone
+from lib.imaging.files.memory_estimate import announced_shape, file_read_bytes, series_read_bytes
+from lib.imaging.files.volume_file import SUFFIXES
 from lib.imaging.geometry import Geometry
-from lib.imaging.memory_estimate import announced_shape, file_read_bytes, series_read_bytes
 from lib.imaging.volume import Volume
 from lib.types import AtHand, Progress, Series, lie_here, no_progress
 

@@ -26,7 +26,7 @@ from lib.dicom.read import read_ct, read_pet  # noqa: E402
 from lib.dicom.scan import scan_folder  # noqa: E402
 from lib.evaluation.compare import align  # noqa: E402
 from lib.evaluation.picture import LABEL, draw_comparison  # noqa: E402
-from lib.imaging.files import read_volume_file  # noqa: E402
+from lib.imaging.files.volume_file import read_volume_file  # noqa: E402
 from lib.imaging.volume import Unit  # noqa: E402
 from lib.learning.checkpoint import read_card  # noqa: E402
 from lib.pairing.pairs import PairedSeries, pair_series  # noqa: E402

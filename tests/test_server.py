@@ -17,7 +17,7 @@ from monailabel.client import MONAILabelClient
 
 from lib.dicom.read import read_ct
 from lib.dicom.scan import ScanReport, scan_folder
-from lib.imaging.files import read_volume_file, write_volume_file
+from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.volume import Unit, Volume
 from tests.servers import START_WITHIN_S, RunningServer, running_server
 from tests.test_clinical_loop import TWELVE

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import requests
 
-from lib.imaging.files import write_volume_file
+from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
 from lib.sources.phantom import PhantomSettings, write_phantoms

@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from lib.dicom.scan import scan_folder
-from lib.imaging.files import write_volume_file
+from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
 from lib.measures.calibration import Calibration

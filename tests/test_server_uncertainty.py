@@ -13,7 +13,7 @@ from monailabel.client import MONAILabelClient
 from requests_toolbelt import MultipartDecoder
 
 from lib.dicom.scan import scan_folder
-from lib.imaging.files import read_volume_file
+from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit, Volume
 from lib.measures.calibration import Calibration
 from lib.sources.phantom import PhantomSettings, write_phantoms

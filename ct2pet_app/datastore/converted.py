@@ -13,8 +13,8 @@ from typing import BinaryIO, Protocol
 from ct2pet_app.turns import Gone, never, until_gone, waited_for
 from lib.dicom.scan import ScannedSeries
 from lib.errors import OutputError
-from lib.imaging.files import write_volume_file
-from lib.imaging.memory_estimate import series_read_bytes
+from lib.imaging.files.memory_estimate import series_read_bytes
+from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.volume import Volume
 from lib.memory import MemoryBudget
 from lib.types import AtHand, Progress, Series, lie_here

@@ -17,7 +17,7 @@ from ct2pet_app.uploads import unpack
 from lib.dicom.open_ct import read_ct_series
 from lib.dicom.scan import ScannedSeries, ScanReport, scan_folder
 from lib.errors import PairingError
-from lib.imaging.memory_estimate import series_read_bytes
+from lib.imaging.files.memory_estimate import series_read_bytes
 from lib.memory import MemoryBudget
 from lib.pairing.pairs import PairedSeries, pair_series
 from lib.pairing.plausible import PairCheck, check_bytes, check_pair

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.errors import DicomError, UndecodableError
-from lib.imaging.child_process import ChildError, ChildProcess
-from lib.imaging.failed_files import failed_files
+from lib.imaging.files.child_process import ChildError, ChildProcess
+from lib.imaging.files.failed_files import failed_files
 
 FILE = "slice.dcm"  # whatever the file was called where it came from
 PROGRAM = Path(__file__).with_name("decoding.py")

@@ -10,7 +10,7 @@ from typing import Any
 SETUP = json.loads(sys.stdin.buffer.readline())
 sys.path += SETUP["paths"]  # it is started without site-packages
 
-from lib.imaging.child_main import Answer, end_with_parent, serve  # noqa: E402
+from lib.imaging.files.child_main import Answer, end_with_parent, serve  # noqa: E402
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lib.dicom.header import HEADER_FIELDS, InstanceHeader, SharedHeader, shared_from_json, shared_to_json
-from lib.imaging.failed_files import cache_folder
+from lib.imaging.files.failed_files import cache_folder
 
 __all__ = ["HeaderIndex", "IndexedFile", "cache_folder", "default_index"]
 

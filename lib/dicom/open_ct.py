@@ -13,8 +13,8 @@ import numpy as np
 from lib.dicom.read import CT_FLOOR_HU, read_ct
 from lib.dicom.scan import ScannedSeries, require_series, scan_folder
 from lib.errors import InputError, UnsupportedSeriesError
-from lib.imaging.check import refuse_unless_ct
-from lib.imaging.files import read_volume_file
+from lib.imaging.files.volume_file import read_volume_file
+from lib.imaging.validation import refuse_unless_ct
 from lib.imaging.volume import Unit, Volume
 from lib.types import Progress, Series, no_progress
 

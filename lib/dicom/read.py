@@ -18,7 +18,7 @@ from lib.dicom.order import order_stack
 from lib.dicom.pixels import ReadSlice, read_slice
 from lib.dicom.suv import SLICES_DISAGREE, Scale, activity_scale, suv_scale
 from lib.errors import DicomError, UnsupportedSeriesError
-from lib.imaging.announced import FLOAT_BYTES, MAX_VOLUME_BYTES
+from lib.imaging.files.header_check import FLOAT_BYTES, MAX_VOLUME_BYTES
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
 from lib.types import FloatArray, Progress, Series, no_progress

@@ -17,7 +17,7 @@ from lib.dicom.multiframe import slice_headers
 from lib.dicom.read_header import is_plain_encoding, read_header
 from lib.dicom.scanned_series import ScannedSeries, judge_series
 from lib.errors import DicomError, StudiesError
-from lib.imaging.failed_files import failed_files
+from lib.imaging.files.failed_files import failed_files
 from lib.types import Progress, Study, no_progress
 
 __all__ = ["ScanReport", "ScannedSeries", "SkippedFile", "require_series", "scan_folder", "studies_of"]

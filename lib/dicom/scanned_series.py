@@ -16,7 +16,7 @@ from lib.dicom.order import Stack
 from lib.dicom.stacks import volume_stack
 from lib.dicom.suv import SLICES_DISAGREE, SuvState, suv_state
 from lib.errors import DicomError
-from lib.imaging.extent import extent_fault
+from lib.imaging.files.extent import extent_fault
 from lib.imaging.geometry import Geometry
 from lib.types import Series, SliceSource
 

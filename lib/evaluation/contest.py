@@ -16,8 +16,8 @@ from lib.dicom.open_ct import read_ct_series
 from lib.dicom.read import read_pet
 from lib.errors import InputError
 from lib.evaluation.compare import align, card_baselines, drawn_by_all
-from lib.imaging.in_plane import resample_in_plane
 from lib.imaging.orientation import to_canonical
+from lib.imaging.resample_2d import resample_in_plane
 from lib.learning.card import ModelCard, patient_digest
 from lib.measures.agreement import Interval, bootstrap_mean
 from lib.measures.criteria import HU_SHARE, STANDING_MEASURES, Measure

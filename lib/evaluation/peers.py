@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from lib.errors import ImageFileError, InputError, PairingError
-from lib.imaging.files import SUFFIXES, read_volume_file, voxels_are_float
+from lib.imaging.files.volume_file import SUFFIXES, read_volume_file, voxels_are_float
 from lib.imaging.geometry import Geometry
-from lib.imaging.in_plane import resample_in_plane
 from lib.imaging.orientation import to_canonical
 from lib.imaging.resample import resample_to
+from lib.imaging.resample_2d import resample_in_plane
 from lib.imaging.volume import Unit, Volume
 from lib.measures.criteria import METHODS
 from lib.types import BoolArray, FloatArray

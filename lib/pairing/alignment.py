@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from lib.imaging.body import body_mask
 from lib.imaging.field_of_view import mask_unmeasured
 from lib.imaging.geometry import Geometry
-from lib.imaging.in_plane import resample_in_plane
 from lib.imaging.orientation import to_canonical
 from lib.imaging.resample import resample_to
+from lib.imaging.resample_2d import resample_in_plane
 from lib.imaging.translation import Matcher, Vector, smoothed
 from lib.imaging.volume import Volume
 from lib.pairing.diaphragm import find_dome

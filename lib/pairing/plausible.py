@@ -28,7 +28,7 @@ from lib.dicom.read import read_pet
 from lib.errors import DicomError, ImageFileError
 from lib.imaging.body import body_mask
 from lib.imaging.field_of_view import mask_unmeasured
-from lib.imaging.memory_estimate import volume_bytes
+from lib.imaging.files.memory_estimate import volume_bytes
 from lib.imaging.orientation import VoxelOrder, to_canonical
 from lib.imaging.resample import resample_to
 from lib.imaging.volume import Volume

@@ -13,7 +13,7 @@ from typing import Any
 
 from lib.dicom.read import read_ct
 from lib.dicom.scan import scan_folder
-from lib.imaging.files import write_volume_file
+from lib.imaging.files.volume_file import write_volume_file
 from lib.sources.phantom import PhantomSettings, write_phantoms
 from scripts.fuzzing.codestreams import write_compressed_series
 from scripts.fuzzing.elements import ITEM, PIXEL_DATA, Element, elements_of

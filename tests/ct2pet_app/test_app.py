@@ -24,7 +24,7 @@ from ct2pet_app.uploads import OpenedCT
 from lib.dicom.read import read_ct
 from lib.dicom.scan import scan_folder
 from lib.errors import InputError, MemoryLimitError, ModelNotTrainedError
-from lib.imaging.files import read_volume_file
+from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit
 from lib.memory import MemoryBudget
 from tests.ct2pet_app.constant_model import save_constant_model

@@ -19,7 +19,7 @@ from lib.dicom.index import HeaderIndex
 from lib.dicom.read import read_ct, read_pet
 from lib.dicom.scan import scan_folder
 from lib.errors import ImageFileError, InputError
-from lib.imaging.files import read_volume_file, write_volume_file
+from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.volume import Unit
 from lib.learning.recipe import load_recipe
 from lib.pairing.prepare import prepare_pairs

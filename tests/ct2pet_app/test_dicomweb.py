@@ -23,7 +23,7 @@ from lib.dicom.remote.pacs import Pacs
 from lib.dicom.remote.session import Credentials
 from lib.dicom.scan import ScanReport, scan_folder
 from lib.errors import RemoteError
-from lib.imaging.files import read_volume_file
+from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepare import prepare_pairs

@@ -16,7 +16,7 @@ from ct2pet_app.pairs import add_pair, describe_pairs
 from lib.dicom.read import read_ct, read_pet
 from lib.dicom.remote.cache import SeriesCache
 from lib.dicom.scan import ScanReport, scan_folder
-from lib.imaging.files import read_volume_file
+from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit
 from tests.ct2pet_app.constant_model import save_constant_model
 from tests.dicom.enhanced import Kind, read_slices, write_multi_frame

@@ -13,7 +13,7 @@ import pytest
 from ct2pet_app.answer import second_file
 from ct2pet_app.app import CT2PETApp
 from lib.errors import CheckpointError
-from lib.imaging.files import read_volume_file
+from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit
 from lib.measures.calibration import Calibration
 from tests.ct2pet_app.constant_model import save_constant_model

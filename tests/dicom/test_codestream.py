@@ -16,7 +16,7 @@ from lib.dicom.pixels import read_slice
 from lib.dicom.read import read_ct
 from lib.dicom.scan import scan_folder
 from lib.errors import DicomError, UndecodableError
-from lib.imaging.failed_files import failed_files
+from lib.imaging.files.failed_files import failed_files
 from scripts.fuzzing.codestreams import (
     COLUMNS,
     ROWS,
@@ -160,7 +160,7 @@ def test_a_file_that_ended_a_decoder_is_given_to_no_other(
     with pytest.raises(DicomError, match=rf"000\.dcm: its compression \(RLE Lossless\) {words}") as first:
         read_ct(found.series)
     started: list[object] = []
-    monkeypatch.setattr("lib.imaging.child_process.subprocess.Popen", lambda *_, **__: started.append(1))
+    monkeypatch.setattr("lib.imaging.files.child_process.subprocess.Popen", lambda *_, **__: started.append(1))
     if not is_remembered:
         assert scan_folder(folder).usable("CT")
         return
@@ -192,7 +192,7 @@ def test_a_decoder_has_the_memory_of_its_slice_and_no_more(tmp_path: Path, monke
     program = tmp_path / "program.py"
     program.write_text(
         "import json, sys\nsys.path += json.loads(sys.stdin.buffer.readline())['paths']\n"
-        "from lib.imaging.child_main import serve\n"
+        "from lib.imaging.files.child_main import serve\n"
         "def answer(request):\n"
         "    import os, resource, socket\n"
         "    try:\n"

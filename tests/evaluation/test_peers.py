@@ -10,9 +10,9 @@ import SimpleITK as sitk
 
 from lib.errors import ImageFileError, InputError, PairingError
 from lib.evaluation.peers import Peer, parse_peers, read_peer
-from lib.imaging.files import write_volume_file
+from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.geometry import Geometry
-from lib.imaging.in_plane import resample_in_plane
+from lib.imaging.resample_2d import resample_in_plane
 from lib.imaging.volume import Unit, Volume
 
 SHAPE = (6, 20, 24)

@@ -23,7 +23,7 @@ from lib.evaluation.evaluate import Evaluation, evaluate_pairs
 from lib.evaluation.peers import parse_peers
 from lib.evaluation.report import write_report
 from lib.imaging.body import body_mask
-from lib.imaging.files import write_volume_file
+from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.volume import Unit, Volume
 from lib.learning.progress import EpochRecord
 from lib.measures.baselines import BaselineSample, fit_baselines

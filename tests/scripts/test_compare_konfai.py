@@ -12,7 +12,7 @@ import pytest
 from lib.dicom.read import read_ct, read_pet
 from lib.dicom.scan import scan_folder
 from lib.evaluation.compare import align
-from lib.imaging.files import read_volume_file
+from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.grid import Grid
 from lib.imaging.volume import Unit
 from lib.pairing.pairs import pair_series

@@ -13,7 +13,7 @@ from lib.dicom.read import read_ct, read_pet
 from lib.dicom.scan import scan_folder
 from lib.errors import PairingError, PreparedDataError
 from lib.evaluation.compare import align
-from lib.imaging.files import read_volume_file, write_volume_file
+from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.grid import Grid
 from lib.imaging.normalize import Windows
 from lib.imaging.volume import Unit, Volume

@@ -1,4 +1,4 @@
-"""NRRD and MetaImage through ITK's readers, in the process that does nothing else (`volume_decoding.py`)."""
+"""NRRD and MetaImage through ITK's readers, in the process that does nothing else (`reader_main.py`)."""
 
 from __future__ import annotations
 

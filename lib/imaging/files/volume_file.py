@@ -1,6 +1,6 @@
 """Volume files other programs read: NRRD and MetaImage through SimpleITK, NIfTI through nibabel.
 
-They are read in a process of its own (`volume_reader.py`): what a file does to a library costs that process.
+They are read in a process of its own (`reader_process.py`): what a file does to a library costs that process.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from lib.errors import ImageFileError, OutputError
 from lib.imaging.affine import refuse_unfit_affine
-from lib.imaging.announced import announced_by, refuse_unless_alone
-from lib.imaging.extent import refuse_implausible_extent
+from lib.imaging.files.extent import refuse_implausible_extent
+from lib.imaging.files.header_check import announced_by, refuse_unless_alone
+from lib.imaging.files.nifti import write_nifti
+from lib.imaging.files.nrrd import write_nrrd
+from lib.imaging.files.reader_process import read_volume
 from lib.imaging.geometry import Geometry
-from lib.imaging.nifti import write_nifti
-from lib.imaging.nrrd import write_nrrd
 from lib.imaging.resample import to_sitk
 from lib.imaging.volume import Unit, Volume
-from lib.imaging.volume_reader import read_volume
 from lib.types import FloatArray, Progress, no_progress
 
 NIFTI = (".nii.gz", ".nii")

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from lib.errors import ImageFileError, OutputError
-from lib.imaging.files import read_volume_file, write_volume_file
+from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
 

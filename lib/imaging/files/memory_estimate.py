@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lib.errors import ImageFileError
-from lib.imaging.announced import FLOAT_BYTES, refuse_unless_alone
+from lib.imaging.files.header_check import FLOAT_BYTES, refuse_unless_alone
 
 DECODING_SLICES = 4  # slices as large as one of the volume that exist while one is decoded: bytes, integers, floats
 

@@ -10,9 +10,9 @@ import pytest
 from lib.dicom.read import read_ct, read_pet
 from lib.dicom.scan import scan_folder
 from lib.errors import ImageFileError
-from lib.imaging.check import refuse_unless_ct
-from lib.imaging.files import read_volume_file, write_volume_file
+from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.geometry import Geometry
+from lib.imaging.validation import refuse_unless_ct
 from lib.imaging.volume import Unit, Volume
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lib.errors import ImageFileError
-from lib.imaging.extent import refuse_implausible_extent
+from lib.imaging.files.extent import refuse_implausible_extent
 from lib.imaging.orientation import refuse_oblique
 from lib.imaging.volume import Volume
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lib.errors import ImageFileError
-from lib.imaging.files import read_volume_file, voxels_are_float, write_volume_file
+from lib.imaging.files.volume_file import read_volume_file, voxels_are_float, write_volume_file
 from lib.imaging.geometry import Geometry
 from lib.imaging.resample import geometry_of, to_sitk
 from lib.imaging.volume import Unit, Volume

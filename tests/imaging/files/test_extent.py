@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from lib.errors import ImageFileError, InputError
-from lib.imaging.extent import extent_fault
-from lib.imaging.files import read_volume_file
+from lib.imaging.files.extent import extent_fault
+from lib.imaging.files.memory_estimate import announced_shape, file_read_bytes, volume_bytes
+from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.geometry import Geometry
 from lib.imaging.grid import Grid
-from lib.imaging.memory_estimate import announced_shape, file_read_bytes, volume_bytes
 from lib.imaging.volume import Unit
 
 NRRD = (

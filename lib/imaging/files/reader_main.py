@@ -1,4 +1,4 @@
-"""The program of a process that reads one volume file (NIfTI, NRRD, MHA). Run by `volume_reader.py`."""
+"""The program of a process that reads one volume file (NIfTI, NRRD, MHA). Run by `reader_process.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ sys.path += SETUP["paths"]  # it is started without site-packages
 import numpy as np  # noqa: E402
 
 from lib.errors import ImageFileError  # noqa: E402
-from lib.imaging.child_main import Answer, end_with_parent, serve  # noqa: E402
+from lib.imaging.files.child_main import Answer, end_with_parent, serve  # noqa: E402
 
 FLOAT_BYTES = 4
 
@@ -23,9 +23,9 @@ def main() -> None:
     """Answer until the input ends."""
     end_with_parent(SETUP["parent"])
     if SETUP["argument"] == "nifti":  # loaded before the limits hold
-        from lib.imaging.nifti import read_nifti as read_file
+        from lib.imaging.files.nifti import read_nifti as read_file
     else:
-        from lib.imaging.itk_volume import read_itk as read_file
+        from lib.imaging.files.itk_volume import read_itk as read_file
 
     def read(request: dict[str, Any]) -> Answer:
         """Return the shape (K, R, C) and affine (to LPS mm) of a file of the working directory, and its voxels."""

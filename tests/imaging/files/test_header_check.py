@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 
 from lib.errors import ImageFileError
-from lib.imaging.files import read_volume_file
+from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit
 
 NUMBERS = np.linspace(-1000, 200, 512, dtype="<i2").tobytes()  # 8 x 8 x 8

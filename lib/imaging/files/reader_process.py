@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.errors import ImageFileError, InputError
-from lib.imaging.announced import Announced
-from lib.imaging.child_process import ChildError, ChildProcess
-from lib.imaging.failed_files import failed_files
+from lib.imaging.files.child_process import ChildError, ChildProcess
+from lib.imaging.files.failed_files import failed_files
+from lib.imaging.files.header_check import Announced
 from lib.types import FloatArray
 
 PROGRAM = Path(__file__).with_name("volume_decoding.py")

@@ -9,9 +9,9 @@ import pytest
 import SimpleITK as sitk
 
 from lib.errors import OperationCancelledError
-from lib.imaging.files import read_volume_file, write_volume_file
+from lib.imaging.files.nrrd import write_nrrd
+from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.geometry import Geometry
-from lib.imaging.nrrd import write_nrrd
 from lib.imaging.resample import to_sitk
 from lib.imaging.volume import Unit, Volume
 

@@ -14,9 +14,9 @@ import pytest
 
 from lib.dicom.open_ct import read_ct_file
 from lib.errors import ImageFileError
-from lib.imaging.files import read_volume_file
+from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit
-from tests.imaging.test_announced import META, NRRD, nifti
+from tests.imaging.files.test_header_check import META, NRRD, nifti
 
 NUMBERS = np.linspace(-1000, 200, 512, dtype="<i2").tobytes()  # 8 x 8 x 8
 FILES = {
@@ -47,8 +47,8 @@ def test_no_library_that_reads_foreign_bytes_is_loaded_here(tmp_path: Path) -> N
     for name, content in FILES.items():
         (tmp_path / name).write_bytes(content)
     program = (
-        "import sys\nfrom pathlib import Path\nfrom lib.imaging.volume_reader import read_volume\n"
-        "from lib.imaging.announced import refuse_unless_alone\n"
+        "import sys\nfrom pathlib import Path\nfrom lib.imaging.files.reader_process import read_volume\n"
+        "from lib.imaging.files.header_check import refuse_unless_alone\n"
         "for name in sys.argv[1:]:\n"
         "    path = Path(name)\n"
         "    suffix = '.nii.gz' if name.endswith('.gz') else path.suffix\n"
@@ -76,7 +76,7 @@ def test_a_file_that_ended_its_reader_is_given_to_no_other(
     path.write_bytes(FILES["a.nrrd"])
     program.write_text(f"import os, signal, sys\nsys.stdin.readline()\nos.kill(os.getpid(), signal.{ending})\n")
     with monkeypatch.context() as patch:
-        patch.setattr("lib.imaging.volume_reader.PROGRAM", program)
+        patch.setattr("lib.imaging.files.reader_process.PROGRAM", program)
         with pytest.raises(ImageFileError, match=rf"a\.nrrd: is damaged: reading it {words}; export it again"):
             read_volume_file(path, unit=Unit.HU)
     copy = tmp_path / "b.nrrd"  # another name, another time, the same bytes
@@ -95,7 +95,7 @@ def test_an_answer_of_another_shape_makes_no_room(tmp_path: Path, monkeypatch: p
     path.write_bytes(FILES["a.nrrd"])
     answer = '{"shape": [90000, 90000, 90000], "affine": [], "bytes": 1}'
     program.write_text(f"import sys\nsys.stdin.readline()\nsys.stdin.readline()\nprint({answer!r})\n")
-    monkeypatch.setattr("lib.imaging.volume_reader.PROGRAM", program)
+    monkeypatch.setattr("lib.imaging.files.reader_process.PROGRAM", program)
     with pytest.raises(ImageFileError, match=r"a\.nrrd: read as \(90000, 90000, 90000\), its header announces \(8, 8"):
         read_volume_file(path, unit=Unit.HU)
 
@@ -121,7 +121,7 @@ def test_a_packed_file_takes_the_memory_of_its_voxels_here_and_no_more(tmp_path:
             slice_[:120] = rng.integers(-1000, 1000, (120, shape[2]))
             file.write(slice_.tobytes())
     program = (
-        "import resource, sys\nfrom pathlib import Path\nfrom lib.imaging.files import read_volume_file\n"
+        "import resource, sys\nfrom pathlib import Path\nfrom lib.imaging.files.volume_file import read_volume_file\n"
         "from lib.imaging.volume import Unit\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "volume = read_volume_file(Path(sys.argv[1]), unit=Unit.HU)\n"

@@ -1,6 +1,6 @@
 """NIfTI through nibabel: both orientations compared, nothing guessed, nothing altered in silence.
 
-ITK's reader takes sform or qform without comparing them, and turns NaN into 0, which is water. `announced.py` has
+ITK's reader takes sform or qform without comparing them, and turns NaN into 0, which is water. `header_check.py` has
 looked at the file's size and kind before.
 """
 
