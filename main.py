@@ -29,7 +29,7 @@ from rich.table import Table
 from lib.errors import CT2PETError, InputError
 
 if TYPE_CHECKING:
-    from lib.dicom.scan import ScanReport
+    from lib.dicom.scan.scan import ScanReport
     from lib.learning.card import ModelCard
     from lib.learning.recipe import Recipe
     from lib.pairing.pairs import PairedSeries, PairingReport
@@ -397,8 +397,8 @@ def synthesize(
     The JSON is `{out, model, sha256, shape, spacing_mm, suv_max, suv_mean}`, and `uncertainty` and
     `series_instance_uid` where they were asked for.
     """
-    from lib.dicom.open_ct import find_ct, open_ct, read_ct_series
-    from lib.dicom.write import refuse_strangers, write_series
+    from lib.dicom.scan.open_ct import find_ct, open_ct, read_ct_series
+    from lib.dicom.write.files import refuse_strangers, write_series
     from lib.imaging.files.volume_file import volume_suffix, wants_dicom, write_volume_file
     from lib.imaging.geometry import parse_slab
     from lib.synthesis.dicom_out import plan_pet_series
@@ -720,7 +720,7 @@ def _new_password(from_stdin: bool) -> str:
 
 
 def _check_pairs(pairs: Sequence[PairedSeries]) -> tuple[PairCheck, ...]:
-    from lib.dicom.index import cache_folder
+    from lib.dicom.scan.header_index import cache_folder
     from lib.pairing.check_memory import CheckMemory
     from lib.pairing.checks import MEMORY_FILE, check_pairs
 
@@ -729,8 +729,8 @@ def _check_pairs(pairs: Sequence[PairedSeries]) -> tuple[PairCheck, ...]:
 
 
 def _scan(studies: Path) -> ScanReport:
-    from lib.dicom.index import default_index
-    from lib.dicom.scan import require_series, scan_folder
+    from lib.dicom.scan.header_index import default_index
+    from lib.dicom.scan.scan import require_series, scan_folder
 
     with _progress() as progress:
         return require_series(scan_folder(studies, index=default_index(), progress=progress))

@@ -35,8 +35,8 @@ from ct2pet_app.told import (
 from ct2pet_app.told_of_models import how_to_train
 from ct2pet_app.turns import Gone, never, until_gone, waited_for
 from ct2pet_app.uploads import CTSource, OpenedCT
-from lib.dicom.synthetic import PlannedSeries, SyntheticSeries
-from lib.dicom.write import write_zip
+from lib.dicom.write.files import write_zip
+from lib.dicom.write.pet_series import PlannedSeries, SyntheticSeries
 from lib.errors import CheckpointError, InputError
 from lib.evaluation.compare import place
 from lib.imaging.files.volume_file import write_volume_file

@@ -31,8 +31,8 @@ from ct2pet_app.server.json_values import require_plain
 from ct2pet_app.server.task_progress import REPORT_KEY, CaseReport, report_file
 from ct2pet_app.settings import did_you_mean
 from ct2pet_app.told import MEASURED
-from lib.dicom.open_ct import read_ct_series
-from lib.dicom.read import read_pet
+from lib.dicom.read.volume import read_pet
+from lib.dicom.scan.open_ct import read_ct_series
 from lib.errors import CheckpointError, ModelNotTrainedError, PairingError, StudiesError
 from lib.evaluation.compare import compare_with_real
 from lib.pairing.pairs import PairedSeries

@@ -13,8 +13,8 @@ import numpy as np
 
 from ct2pet_app.infer_request import InferOptions
 from ct2pet_app.uploads import CTSource
-from lib.dicom.read import read_pet
-from lib.dicom.synthetic import SyntheticSeries
+from lib.dicom.read.volume import read_pet
+from lib.dicom.write.pet_series import SyntheticSeries
 from lib.evaluation.compare import PlacedVolumes, compare
 from lib.imaging.field_of_view import mask_unmeasured
 from lib.imaging.volume import Volume

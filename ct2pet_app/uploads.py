@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ct2pet_app.turns import Gone, never
-from lib.dicom.open_ct import read_ct_file, read_ct_series
-from lib.dicom.scan import ScannedSeries, scan_folder
+from lib.dicom.scan.open_ct import read_ct_file, read_ct_series
+from lib.dicom.scan.scan import ScannedSeries, scan_folder
 from lib.errors import CT2PETError, ImageFileError, InputError, OutputError
 from lib.imaging.files.header_check import refuse_unless_alone
 from lib.imaging.files.memory_estimate import announced_shape, file_read_bytes, series_read_bytes

@@ -85,7 +85,7 @@ def _provider(studies: Sequence[Path], out: Path) -> Callable[[Preparation], Pre
                 "folder of studies"
             )
         # here, because a bare training machine has no DICOM libraries
-        from lib.dicom.scan import scan_folder
+        from lib.dicom.scan.scan import scan_folder
         from lib.pairing.pairs import pair_series
         from lib.pairing.prepare import prepare_pairs
 

@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from lib.dicom.scan import scan_folder  # noqa: E402
+from lib.dicom.scan.scan import scan_folder  # noqa: E402
 from lib.errors import CT2PETError  # noqa: E402
 from lib.learning.card import patient_digest  # noqa: E402
 from lib.learning.checkpoint import read_card  # noqa: E402

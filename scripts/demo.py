@@ -22,8 +22,8 @@ import requests
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from lib.dicom.read import read_ct, read_pet  # noqa: E402
-from lib.dicom.scan import scan_folder  # noqa: E402
+from lib.dicom.read.volume import read_ct, read_pet  # noqa: E402
+from lib.dicom.scan.scan import scan_folder  # noqa: E402
 from lib.evaluation.compare import align  # noqa: E402
 from lib.evaluation.picture import LABEL, draw_comparison  # noqa: E402
 from lib.imaging.files.volume_file import read_volume_file  # noqa: E402

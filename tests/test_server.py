@@ -15,8 +15,8 @@ import requests
 import SimpleITK as sitk
 from monailabel.client import MONAILabelClient
 
-from lib.dicom.read import read_ct
-from lib.dicom.scan import ScanReport, scan_folder
+from lib.dicom.read.volume import read_ct
+from lib.dicom.scan.scan import ScanReport, scan_folder
 from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.volume import Unit, Volume
 from tests.servers import START_WITHIN_S, RunningServer, running_server

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.scan import scan_folder
 from lib.sources.phantom import PhantomSettings, write_phantoms
 from tests.servers import RunningServer, running_server
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import requests
 
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.scan import scan_folder
 from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume

@@ -12,7 +12,7 @@ import pytest
 from monailabel.client import MONAILabelClient
 from requests_toolbelt import MultipartDecoder
 
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.scan import scan_folder
 from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit, Volume
 from lib.measures.calibration import Calibration

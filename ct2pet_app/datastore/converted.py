@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from ct2pet_app.turns import Gone, never, until_gone, waited_for
-from lib.dicom.scan import ScannedSeries
+from lib.dicom.scan.scan import ScannedSeries
 from lib.errors import OutputError
 from lib.imaging.files.memory_estimate import series_read_bytes
 from lib.imaging.files.volume_file import write_volume_file

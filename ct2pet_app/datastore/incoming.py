@@ -14,8 +14,8 @@ from ct2pet_app.datastore.listing import Listing, Studies, instances_in
 from ct2pet_app.errors import ClientGoneError, RequestError
 from ct2pet_app.turns import Gone, never, until_gone
 from ct2pet_app.uploads import unpack
-from lib.dicom.open_ct import read_ct_series
-from lib.dicom.scan import ScannedSeries, ScanReport, scan_folder
+from lib.dicom.scan.open_ct import read_ct_series
+from lib.dicom.scan.scan import ScannedSeries, ScanReport, scan_folder
 from lib.errors import PairingError
 from lib.imaging.files.memory_estimate import series_read_bytes
 from lib.memory import MemoryBudget

@@ -13,7 +13,7 @@ from ct2pet_app.datastore.listing import Listing
 from ct2pet_app.datastore.shelf import FINAL, Kept, Notes, Shelf
 from ct2pet_app.datastore.shelf_table import SERVER_KEYS
 from ct2pet_app.server.json_values import sendable
-from lib.dicom.scan import ScannedSeries
+from lib.dicom.scan.scan import ScannedSeries
 from lib.pairing.pairs import PairedSeries
 
 FACTS = frozenset(

@@ -14,7 +14,7 @@ from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.server.json_values import sendable
 from ct2pet_app.turns import Gone, never
 from ct2pet_app.uploads import removed_if_refused
-from lib.dicom.read import read_pet
+from lib.dicom.read.volume import read_pet
 from lib.imaging.files.volume_file import SUFFIXES
 from lib.pairing.pairs import PairedSeries
 

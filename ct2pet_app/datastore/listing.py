@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 from ct2pet_app.datastore.arrivals import Arrivals
-from lib.dicom.index import HeaderIndex
-from lib.dicom.read_header import read_header
-from lib.dicom.scan import ScannedSeries, ScanReport, scan_folder
+from lib.dicom.read.header import read_header
+from lib.dicom.scan.header_index import HeaderIndex
+from lib.dicom.scan.scan import ScannedSeries, ScanReport, scan_folder
 from lib.pairing.pairs import PairedSeries, pair_series
 from lib.types import Series, never_cancelled
 

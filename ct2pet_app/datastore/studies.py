@@ -38,8 +38,8 @@ from ct2pet_app.uploads import (
     source_of_series,
     suffix_of,
 )
-from lib.dicom.read import read_ct
-from lib.dicom.synthetic import SyntheticSeries
+from lib.dicom.read.volume import read_ct
+from lib.dicom.write.pet_series import SyntheticSeries
 from lib.errors import PairingError
 from lib.memory import MemoryBudget
 from lib.pairing.pairs import PairedSeries

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lib.dicom.open_ct import read_ct_series
-from lib.dicom.read import read_pet
+from lib.dicom.read.volume import read_pet
+from lib.dicom.scan.open_ct import read_ct_series
 from lib.errors import InputError
 from lib.evaluation.compare import align, card_baselines, drawn_by_all
 from lib.imaging.orientation import to_canonical

@@ -7,10 +7,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from lib.dicom.contours import Contour, find_contours, read_contours
-from lib.dicom.open_ct import read_ct_series
-from lib.dicom.read import read_pet
-from lib.dicom.scan import ScanReport
+from lib.dicom.read.volume import read_pet
+from lib.dicom.rtstruct import Contour, find_contours, read_contours
+from lib.dicom.scan.open_ct import read_ct_series
+from lib.dicom.scan.scan import ScanReport
 from lib.errors import DicomError, InputError, PairingError
 from lib.evaluation.compare import AlignedVolumes, align, card_baselines, compare, drawn_by_all
 from lib.evaluation.peers import Peer, read_peer

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.dicom.contours import Contour, draw_tumours, rasterise
+from lib.dicom.rtstruct import Contour, draw_tumours, rasterise
 from lib.errors import DicomError
 from lib.evaluation.compare import AlignedVolumes, drawn_by_all
 from lib.measures.agreement import Agreement, limits_of_agreement

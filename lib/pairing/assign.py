@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from lib.dicom.scan import ScannedSeries
+from lib.dicom.scan.scan import ScannedSeries
 from lib.pairing.acquisitions import (
     Acquisition,
     acquisitions_of,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.dicom.acquisition import minutes_between
-from lib.dicom.ct_choice import CtTraits, choose_ct, when
-from lib.dicom.scan import ScannedSeries
+from lib.dicom.acquisition_time import minutes_between
+from lib.dicom.scan.ct_selection import CtTraits, choose_ct, when
+from lib.dicom.scan.scan import ScannedSeries
 from lib.errors import PairingError
 from lib.imaging.geometry import Geometry
 from lib.pairing.slices import common_positions_mm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lib.dicom.scan import ScannedSeries, ScanReport
+from lib.dicom.scan.scan import ScannedSeries, ScanReport
 from lib.pairing.pairs import pair_series
 
 

@@ -23,8 +23,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.dicom.open_ct import read_ct_series
-from lib.dicom.read import read_pet
+from lib.dicom.read.volume import read_pet
+from lib.dicom.scan.open_ct import read_ct_series
 from lib.errors import DicomError, ImageFileError
 from lib.imaging.body import body_mask
 from lib.imaging.field_of_view import mask_unmeasured

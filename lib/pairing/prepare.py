@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.dicom.contours import draw_tumours, find_contours, structure_set_files
-from lib.dicom.open_ct import read_ct_series
-from lib.dicom.origin import read_origin
-from lib.dicom.read import read_pet
-from lib.dicom.scan import ScanReport
+from lib.dicom.acquisition import read_origin
+from lib.dicom.read.volume import read_pet
+from lib.dicom.rtstruct import draw_tumours, find_contours, structure_set_files
+from lib.dicom.scan.open_ct import read_ct_series
+from lib.dicom.scan.scan import ScanReport
 from lib.errors import DicomError, InputError, PairingError, PreparedDataError
 from lib.imaging.body import body_mask
 from lib.imaging.field_of_view import mask_unmeasured

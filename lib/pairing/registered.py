@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.dicom.scan import ScannedSeries
+from lib.dicom.scan.scan import ScannedSeries
 from lib.errors import PairingError
 from lib.imaging.rigid import RigidRegistration
 from lib.pairing.slices import SliceMatch, match_slices

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.dicom.scan import ScannedSeries
+from lib.dicom.scan.scan import ScannedSeries
 from lib.errors import PairingError
 
 DEFAULT_TOLERANCE_MM = 0.2  # the paper's

@@ -6,7 +6,7 @@ does not know, so that the last word stays with `pair`.
 
 One PET for each study that holds any: attenuation-corrected by name, then not gated, then with the most images. One CT
 for it: of the PET's own study, or where that holds none, of another study of the patient on that day; among these by
-the policy that `pair` follows, too (`lib/dicom/ct_choice.py`).
+the policy that `pair` follows, too (`lib/dicom/scan/ct_selection.py`).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from lib.dicom.ct_choice import CtTraits, choose_ct
-from lib.dicom.series_words import CORRECTED, GATED, NOT_CORRECTED, normalized
+from lib.dicom.scan.ct_selection import CtTraits, choose_ct
+from lib.dicom.series_attributes import CORRECTED, GATED, NOT_CORRECTED, normalized
 from lib.sources.archive import IndexedSeries
 
 SOP_CLASSES = {"CT": "1.2.840.10008.5.1.4.1.1.2", "PT": "1.2.840.10008.5.1.4.1.1.128"}
 FEWEST_IMAGES = 20  # a PET of one bed position has 35 and more; scouts, reports and key images have fewer
-# Of descriptions in capitals, with one space for all between letters and digits (`lib/dicom/series_words.py`)
+# Of descriptions in capitals, with one space for all between letters and digits (`lib/dicom/series_attributes.py`)
 UNUSABLE = {
     "a scout": r"SCOUT|TOPO\b|TOPOGRAM|LOCALI[SZ]ER|SCANOGRAM|SURVIEW|SURVEY",
     "a colour fusion": r"ALPHA RANGE|FUSED",

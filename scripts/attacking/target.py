@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import requests
 
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.scan import scan_folder
 from lib.learning.recipe import load_recipe
 from lib.sources.phantom import PhantomSettings, write_phantoms
 from scripts.attacking.uploads import ct_numbers, nrrd

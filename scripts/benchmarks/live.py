@@ -61,7 +61,9 @@ class Clinic:
 @contextlib.contextmanager
 def clinic(asked: argparse.Namespace) -> Iterator[Clinic]:
     """Yield a phantom with its model, or the first CT of the studies that were asked for; gone afterwards."""
-    from lib.dicom.scan import scan_folder  # here: the network is measured where DICOM's libraries are not installed
+    from lib.dicom.scan.scan import (
+        scan_folder,  # here: the network is measured where DICOM's libraries are not installed
+    )
     from lib.sources.phantom import PhantomSettings, write_phantoms
 
     with tempfile.TemporaryDirectory(prefix="ct2pet-benchmark-") as folder:

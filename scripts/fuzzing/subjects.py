@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib.dicom.read import read_ct
-from lib.dicom.scan import scan_folder
+from lib.dicom.read.volume import read_ct
+from lib.dicom.scan.scan import scan_folder
 from lib.imaging.files.volume_file import write_volume_file
 from lib.sources.phantom import PhantomSettings, write_phantoms
 from scripts.fuzzing.codestreams import write_compressed_series

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.dicom.read import read_ct
+from lib.dicom.read.volume import read_ct
 from lib.errors import PairingError, PreparedDataError
 from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.normalize import Windows, denormalize_pet

@@ -12,8 +12,8 @@ import pytest
 import SimpleITK as sitk
 
 import main
-from lib.dicom.read import read_synthetic_pet
-from lib.dicom.scan import scan_folder
+from lib.dicom.read.volume import read_synthetic_pet
+from lib.dicom.scan.scan import scan_folder
 from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.volume import Unit, Volume
 from lib.learning.checkpoint import file_checksum

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.scan import scan_folder
 from lib.pairing.prepared import ARRAYS
 from tests.command.typed import SETTINGS, run_json
 from tests.dicom.enhanced import Kind, read_slices, write_multi_frame

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from lib.dicom.open_ct import open_ct
+from lib.dicom.scan.open_ct import open_ct
 from lib.learning.checkpoint import file_checksum
 from lib.measures.calibration import Calibration
 from tests.command.typed import refused, run, run_json

@@ -27,8 +27,8 @@ from ct2pet_app.server.temp_dir import remove_leftovers
 from ct2pet_app.sessions import CheckedSessions
 from lib.accounts import Account, PasswordHash, read_accounts, write_accounts
 from lib.accounts import remove_leftovers as remove_leftovers_of_accounts
-from lib.dicom.index import HeaderIndex, IndexedFile
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.header_index import HeaderIndex, IndexedFile
+from lib.dicom.scan.scan import scan_folder
 from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
@@ -40,7 +40,7 @@ from lib.pairing.split_file import assign_new, read_split_file
 from lib.types import Series, SeriesPair
 from tests.ct2pet_app.constant_model import save_constant_model
 from tests.ct2pet_app.killed import open_store
-from tests.dicom.synthetic_pets import synthetic_of
+from tests.dicom.write.synthetic_pets import synthetic_of
 
 OURS = tuple(str(Path(__file__).resolve().parents[2] / name) for name in ("ct2pet_app", "lib"))
 BYTES = 300_000

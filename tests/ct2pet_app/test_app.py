@@ -21,8 +21,8 @@ from ct2pet_app.infer_memory import memory_need
 from ct2pet_app.infer_request import InferOptions
 from ct2pet_app.turns import Gone, never
 from ct2pet_app.uploads import OpenedCT
-from lib.dicom.read import read_ct
-from lib.dicom.scan import scan_folder
+from lib.dicom.read.volume import read_ct
+from lib.dicom.scan.scan import scan_folder
 from lib.errors import InputError, MemoryLimitError, ModelNotTrainedError
 from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit

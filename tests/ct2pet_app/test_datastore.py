@@ -15,9 +15,9 @@ from ct2pet_app.datastore import listing as listing_module
 from ct2pet_app.datastore.folder import FolderDatastore
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.pairs import describe_pairs
-from lib.dicom.index import HeaderIndex
-from lib.dicom.read import read_ct, read_pet
-from lib.dicom.scan import scan_folder
+from lib.dicom.read.volume import read_ct, read_pet
+from lib.dicom.scan.header_index import HeaderIndex
+from lib.dicom.scan.scan import scan_folder
 from lib.errors import ImageFileError, InputError
 from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.volume import Unit

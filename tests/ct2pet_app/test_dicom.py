@@ -22,8 +22,8 @@ from ct2pet_app.infer_request import InferOptions
 from ct2pet_app.routes.infer import infer_routes
 from ct2pet_app.server.exception_handlers import answer_errors
 from ct2pet_app.uploads import source_of_file
-from lib.dicom.read import read_synthetic_pet
-from lib.dicom.scan import scan_folder
+from lib.dicom.read.volume import read_synthetic_pet
+from lib.dicom.scan.scan import scan_folder
 from lib.errors import InputError, MissingAttributeError
 from tests.ct2pet_app.constant_model import save_constant_model
 

@@ -17,11 +17,11 @@ from ct2pet_app.app import CT2PETApp
 from ct2pet_app.datastore import dicomweb as dicomweb_module
 from ct2pet_app.datastore.dicomweb import PacsStudies
 from ct2pet_app.errors import NotFoundError
-from lib.dicom.read import read_ct, read_pet
+from lib.dicom.read.volume import read_ct, read_pet
 from lib.dicom.remote.cache import SeriesCache
 from lib.dicom.remote.pacs import Pacs
 from lib.dicom.remote.session import Credentials
-from lib.dicom.scan import ScanReport, scan_folder
+from lib.dicom.scan.scan import ScanReport, scan_folder
 from lib.errors import RemoteError
 from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit

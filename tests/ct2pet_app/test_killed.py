@@ -15,8 +15,8 @@ import pytest
 from pydicom import dcmread
 
 from ct2pet_app.models import ModelStore
-from lib.dicom.read import read_ct
-from lib.dicom.scan import scan_folder
+from lib.dicom.read.volume import read_ct
+from lib.dicom.scan.scan import scan_folder
 from lib.learning.checkpoint import file_checksum, load_checkpoint
 from lib.learning.progress import read_history
 from lib.sources.phantom import PhantomSettings, write_phantoms

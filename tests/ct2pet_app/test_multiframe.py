@@ -13,9 +13,9 @@ from ct2pet_app.app import CT2PETApp
 from ct2pet_app.datastore.dicomweb import PacsStudies
 from ct2pet_app.datastore.folder import FolderDatastore
 from ct2pet_app.pairs import add_pair, describe_pairs
-from lib.dicom.read import read_ct, read_pet
+from lib.dicom.read.volume import read_ct, read_pet
 from lib.dicom.remote.cache import SeriesCache
-from lib.dicom.scan import ScanReport, scan_folder
+from lib.dicom.scan.scan import ScanReport, scan_folder
 from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit
 from tests.ct2pet_app.constant_model import save_constant_model

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from ct2pet_app.uploads import read_uploaded_ct, source_of_file, source_of_series
-from lib.dicom.open_ct import open_ct
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.open_ct import open_ct
+from lib.dicom.scan.scan import scan_folder
 from lib.errors import InputError
 from lib.imaging.grid import Grid
 from lib.imaging.normalize import Windows

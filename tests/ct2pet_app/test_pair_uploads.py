@@ -14,9 +14,9 @@ from pydicom import dcmread
 from ct2pet_app.datastore.folder import KEPT, FolderDatastore
 from ct2pet_app.errors import RequestError
 from ct2pet_app.pairs import add_pair
-from lib.dicom.scan import scan_folder
-from lib.dicom.synthetic import MadeBy, plan_series
-from lib.dicom.write import write_series
+from lib.dicom.scan.scan import scan_folder
+from lib.dicom.write.files import write_series
+from lib.dicom.write.pet_series import MadeBy, plan_series
 from lib.errors import ImageFileError, PairingError
 from lib.imaging.volume import Unit, Volume
 from lib.pairing.pairs import pair_series

@@ -18,7 +18,7 @@ from ct2pet_app.server.log_redaction import (
     uploads_in_progress,
     without_names,
 )
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.scan import scan_folder
 
 NAMES = ("/studies/DOE_JANE/CT", "DOE_JANE_0001.dcm", "DOE_JANE")
 

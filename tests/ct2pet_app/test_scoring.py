@@ -15,7 +15,7 @@ import pytest
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.scoring import MEASURED
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.scan import scan_folder
 from lib.errors import CheckpointError, ModelNotTrainedError, StudiesError
 from lib.evaluation.compare import compare
 from lib.measures.calibration import Calibration

@@ -14,8 +14,8 @@ from pydicom import dcmread
 from ct2pet_app import uploads
 from ct2pet_app.turns import never
 from ct2pet_app.uploads import read_uploaded_ct, source_of_file
-from lib.dicom.read import read_ct
-from lib.dicom.scan import scan_folder
+from lib.dicom.read.volume import read_ct
+from lib.dicom.scan.scan import scan_folder
 from lib.errors import ImageFileError
 from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.volume import Volume

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.scan import scan_folder
 from lib.evaluation.evaluate import Evaluation, evaluate_pairs
 from lib.imaging.geometry import Geometry
 from lib.pairing.alignment import Shift

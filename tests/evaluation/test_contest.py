@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.scan import scan_folder
 from lib.evaluation.contest import ENOUGH, Contest, contest_of, hold_contest, judges
 from lib.learning.checkpoint import read_card
 from lib.measures.baselines import BASELINE_NAMES

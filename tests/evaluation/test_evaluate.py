@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.scan import scan_folder
 from lib.errors import PairingError
 from lib.evaluation.evaluate import Evaluation, evaluate_pairs, seen_by
 from lib.learning.card import TrainingData, patient_digest

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lib.dicom.contours import Contour
+from lib.dicom.rtstruct import Contour
 from lib.evaluation.compare import AlignedVolumes
 from lib.evaluation.reading import JOINT_BINS, read_pair, tumour_of
 from lib.imaging.geometry import Geometry

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.scan import scan_folder
 from lib.evaluation.compare import AlignedVolumes
 from lib.evaluation.evaluate import Evaluation, evaluate_pairs
 from lib.evaluation.trust import overall_trust, trust_of, trust_sentence, write_trust

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.dicom.read import read_ct, read_pet
-from lib.dicom.scan import scan_folder
+from lib.dicom.read.volume import read_ct, read_pet
+from lib.dicom.scan.scan import scan_folder
 from lib.errors import ImageFileError
 from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.geometry import Geometry

@@ -12,8 +12,8 @@ import numpy as np
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 
-from lib.dicom.read import read_ct, read_pet
-from lib.dicom.scan import scan_folder
+from lib.dicom.read.volume import read_ct, read_pet
+from lib.dicom.scan.scan import scan_folder
 from lib.errors import InputError
 from lib.pairing.pairs import pair_series
 from lib.sources.phantom import PhantomSettings, write_phantoms

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.dicom.read import read_ct, read_pet
-from lib.dicom.scan import scan_folder
+from lib.dicom.read.volume import read_ct, read_pet
+from lib.dicom.scan.scan import scan_folder
 from lib.imaging.geometry import Geometry
 from lib.imaging.grid import Grid
 from lib.imaging.normalize import Windows

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.scan import scan_folder
 from lib.pairing.pairs import PairingReport, pair_series
 from lib.sources.archive import IndexedSeries, read_collection
 from lib.sources.cohort import PAPER_PATIENTS, Selection, parse_cohort, select_cohort

@@ -12,8 +12,8 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 
-from lib.dicom.read import read_ct
-from lib.dicom.scan import scan_folder
+from lib.dicom.read.volume import read_ct
+from lib.dicom.scan.scan import scan_folder
 from lib.imaging.body import body_mask
 from lib.learning.recipe import load_recipe
 from lib.pairing.pairs import PairedSeries, PairingReport, pair_record, pair_series

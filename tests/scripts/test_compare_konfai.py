@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lib.dicom.read import read_ct, read_pet
-from lib.dicom.scan import scan_folder
+from lib.dicom.read.volume import read_ct, read_pet
+from lib.dicom.scan.scan import scan_folder
 from lib.evaluation.compare import align
 from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.grid import Grid

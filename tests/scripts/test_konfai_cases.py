@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from lib.dicom.read import read_ct, read_pet
-from lib.dicom.scan import scan_folder
+from lib.dicom.read.volume import read_ct, read_pet
+from lib.dicom.scan.scan import scan_folder
 from lib.errors import PairingError, PreparedDataError
 from lib.evaluation.compare import align
 from lib.imaging.files.volume_file import read_volume_file, write_volume_file

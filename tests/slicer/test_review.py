@@ -17,7 +17,7 @@ import pydicom
 import pytest
 from PIL import Image
 
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.scan import scan_folder
 from lib.sources.phantom import PhantomSettings, write_phantoms
 from scripts.review_page.browser import Page, browsing
 from scripts.review_page.ready import READY

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.scan import scan_folder
 from lib.errors import DownloadError, InputError
 from lib.pairing.pairs import pair_series
 from lib.sources.archive import IndexedSeries

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lib.dicom.read import read_ct, read_pet
-from lib.dicom.scan import ScanReport, scan_folder
+from lib.dicom.read.volume import read_ct, read_pet
+from lib.dicom.scan.scan import ScanReport, scan_folder
 from lib.pairing.pairs import pair_series
 from lib.sources.phantom import PhantomSettings, phantom_patient, write_phantoms
 

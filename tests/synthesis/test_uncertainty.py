@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.dicom.open_ct import open_ct
+from lib.dicom.scan.open_ct import open_ct
 from lib.errors import CheckpointError, InputError
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.dicom.open_ct import read_ct_file
+from lib.dicom.scan.open_ct import read_ct_file
 from lib.errors import ImageFileError
 from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit

@@ -15,8 +15,8 @@ from CT2PETLib.client import Client
 from CT2PETLib.connection import Connection
 from CT2PETLib.worker import Job
 
-from lib.dicom.read import read_ct
-from lib.dicom.scan import scan_folder
+from lib.dicom.read.volume import read_ct
+from lib.dicom.scan.scan import scan_folder
 from lib.imaging.volume import Volume
 from lib.learning.card import ModelCard, TrainingData
 from lib.learning.checkpoint import save_checkpoint

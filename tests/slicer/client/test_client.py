@@ -24,8 +24,8 @@ from CT2PETLib.fingerprint import image_id_of
 from CT2PETLib.nrrd import read_nrrd, to_nrrd
 from CT2PETLib.wire import Patience
 
-from lib.dicom.read import read_pet
-from lib.dicom.scan import scan_folder
+from lib.dicom.read.volume import read_pet
+from lib.dicom.scan.scan import scan_folder
 from tests.servers import PASSWORD
 from tests.slicer.client.conftest import SLICES, Clinic, publish, save_varied_model
 from tests.slicer.proxy import Proxy

@@ -14,7 +14,7 @@ from CT2PETLib.jobs import SynthesisJob
 from CT2PETLib.wire import Patience
 from CT2PETLib.worker import State
 
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.scan import scan_folder
 from lib.sources.phantom import write_phantoms
 from tests.servers import PASSWORD, RunningServer, end, running_server, write_users
 from tests.slicer.client.conftest import SLICES, SMALL, drain_until, publish, save_varied_model
