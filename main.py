@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from lib.learning.card import ModelCard
     from lib.learning.recipe import Recipe
     from lib.pairing.pairs import PairedSeries, PairingReport
-    from lib.pairing.plausible import PairCheck
     from lib.pairing.prepare import PreparationReport
+    from lib.pairing.quality_checks.plausibility import PairCheck
     from lib.sources.cohort import Selection
     from lib.types import Progress
 
@@ -111,7 +111,7 @@ def scan(studies: Studies, as_json: AsJson = False) -> None:
 
     The JSON is `{root, series: [...], skipped: [{path, reason}]}`.
     """
-    from lib.pairing.overview import series_lines
+    from lib.pairing.scan_summary import series_lines
 
     report = _scan(studies)
     lines = series_lines(report)
@@ -721,8 +721,8 @@ def _new_password(from_stdin: bool) -> str:
 
 def _check_pairs(pairs: Sequence[PairedSeries]) -> tuple[PairCheck, ...]:
     from lib.dicom.scan.header_index import cache_folder
-    from lib.pairing.check_memory import CheckMemory
-    from lib.pairing.checks import MEMORY_FILE, check_pairs
+    from lib.pairing.quality_checks.cached_checks import MEMORY_FILE, check_pairs
+    from lib.pairing.quality_checks.check_cache import CheckMemory
 
     with _progress() as progress:
         return check_pairs(pairs, CheckMemory(cache_folder() / MEMORY_FILE), progress=progress)

@@ -15,9 +15,9 @@ from ct2pet_app.errors import NotFoundError
 from ct2pet_app.server.json_values import sendable
 from ct2pet_app.turns import Gone, never, waited_for
 from lib.errors import PairingError, RemoteError
-from lib.pairing.check_memory import Checked
 from lib.pairing.pairs import PairedSeries
-from lib.pairing.plausible import PairCheck
+from lib.pairing.quality_checks.check_cache import Checked
+from lib.pairing.quality_checks.plausibility import PairCheck
 from lib.pairing.same_files import mark_of_files
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from ct2pet_app.datastore.listing import Listing
 from lib.dicom.scan.scan import ScannedSeries
-from lib.pairing.check_memory import Checked
 from lib.pairing.pairs import PairedSeries
+from lib.pairing.quality_checks.check_cache import Checked
 from lib.pairing.split_file import Assignment
 
 

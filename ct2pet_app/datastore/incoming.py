@@ -20,7 +20,7 @@ from lib.errors import PairingError
 from lib.imaging.files.memory_estimate import series_read_bytes
 from lib.memory import MemoryBudget
 from lib.pairing.pairs import PairedSeries, pair_series
-from lib.pairing.plausible import PairCheck, check_bytes, check_pair
+from lib.pairing.quality_checks.plausibility import PairCheck, check_bytes, check_pair
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 ::
 
     MODELS_FOLDER/split.csv        the sides (lib/pairing/split_file.py); people may edit it
-    MODELS_FOLDER/checks.sqlite    what was measured of which pair (lib/pairing/check_memory.py)
+    MODELS_FOLDER/checks.sqlite    what was measured of which pair (lib/pairing/quality_checks/check_cache.py)
 
 A new pair is given its side, then checked, one at a time, in a thread of the server that begins with the first
 question. In a folder every pair is checked; of a PACS only those that come while the server runs, because each has to
@@ -23,9 +23,9 @@ from ct2pet_app.datastore.pair_counts import PairCounts
 from lib.errors import CT2PETError, DicomError, MemoryLimitError, RemoteError, StudiesError, UndecodableError
 from lib.learning.card import patient_digest
 from lib.memory import MemoryBudget
-from lib.pairing.check_memory import Checked, CheckMemory
 from lib.pairing.pairs import PairedSeries
-from lib.pairing.plausible import PairCheck, check_bytes, check_pair
+from lib.pairing.quality_checks.check_cache import Checked, CheckMemory
+from lib.pairing.quality_checks.plausibility import PairCheck, check_bytes, check_pair
 from lib.pairing.same_files import are_same, mark_of_files
 from lib.pairing.split import Side, Split
 from lib.pairing.split_file import Assignments, assign_new, read_split_file

@@ -21,9 +21,9 @@ from lib.evaluation.result import Evaluation, PatientResult, Seen, write_evaluat
 from lib.evaluation.trust import trust_of
 from lib.learning.card import ModelCard, patient_digest
 from lib.measures.volume import measure_volume
-from lib.pairing.alignment import corrected, estimate_shift
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepare import pair_id
+from lib.pairing.quality_checks.alignment import corrected, estimate_shift
 from lib.synthesis.ensemble import Ensemble
 from lib.synthesis.synthesizer import Synthesizer
 from lib.types import FloatArray, Progress, SeriesPair, no_progress

@@ -26,9 +26,9 @@ from lib.measures.criteria import MEASURES, METHODS
 from lib.measures.image import ImageMetrics, library_versions
 from lib.measures.verdict import Judgement, judge_patients
 from lib.measures.volume import VolumeMetrics
-from lib.pairing.alignment import Shift
-from lib.pairing.misaligned import DEFAULT_LIMIT_MM
 from lib.pairing.prepared import write_text
+from lib.pairing.quality_checks.alignment import Shift
+from lib.pairing.quality_checks.misaligned_slices import DEFAULT_LIMIT_MM
 
 Seen = Literal["train", "validation", "no"]
 

@@ -13,7 +13,7 @@ from lib.dicom.scan.ct_selection import CtTraits, choose_ct, when
 from lib.dicom.scan.scan import ScannedSeries
 from lib.errors import PairingError
 from lib.imaging.geometry import Geometry
-from lib.pairing.slices import common_positions_mm
+from lib.pairing.slice_pairs import common_positions_mm
 
 COVERED_ALIKE = 0.05  # shares of the PET that differ by less are alike: a patient who lies 1 cm aside, a slice or two
 TOLD_FROM_MIN = 60.0  # a CT that is further away in time may show the patient in another position: the reason says so

@@ -9,9 +9,9 @@ from lib.dicom.acquisition_time import minutes_between
 from lib.dicom.scan.scan import ScannedSeries, ScanReport
 from lib.errors import PairingError
 from lib.imaging.volume import Volume
-from lib.pairing.assign import FrameAssignment
-from lib.pairing.registered import Registered
-from lib.pairing.slices import SliceMatch, common_positions_mm, match_slices
+from lib.pairing.assignment import FrameAssignment
+from lib.pairing.registration_result import Registered
+from lib.pairing.slice_pairs import SliceMatch, common_positions_mm, match_slices
 from lib.types import SeriesPair
 
 __all__ = [

@@ -31,7 +31,6 @@ from lib.imaging.normalize import normalize_ct, normalize_pet
 from lib.imaging.orientation import VoxelOrder, to_canonical
 from lib.imaging.resample import resample_to
 from lib.imaging.resample_2d import resample_in_plane
-from lib.pairing.alignment import corrected, diaphragm_slices, estimate_shift
 from lib.pairing.matched_slices import in_canonical_order, matched_slices
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepared import (
@@ -45,6 +44,7 @@ from lib.pairing.prepared import (
     write_index,
     write_text,
 )
+from lib.pairing.quality_checks.alignment import corrected, diaphragm_slices, estimate_shift
 from lib.types import AtHand, BoolArray, FloatArray, Progress, SeriesPair, lie_here, no_progress
 
 logger = logging.getLogger(__name__)

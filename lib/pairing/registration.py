@@ -21,8 +21,8 @@ from lib.imaging.field_of_view import mask_unmeasured
 from lib.imaging.registration import FINE_MM, register_rigid
 from lib.pairing.acquisitions import Acquisition, acquisitions_of, why_not_same_day
 from lib.pairing.pairs import PairedSeries, PairingReport
-from lib.pairing.plausible import check_volumes
-from lib.pairing.registered import Registered
+from lib.pairing.quality_checks.plausibility import check_volumes
+from lib.pairing.registration_result import Registered
 from lib.types import AtHand, Progress, SeriesPair, lie_here, no_progress
 
 logger = logging.getLogger(__name__)

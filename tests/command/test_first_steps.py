@@ -151,7 +151,7 @@ def broken(*_: object, **__: object) -> None:
 def test_our_fault_is_one_line_and_exit_1(
     studies: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lib.pairing.overview.series_lines", broken)
+    monkeypatch.setattr("lib.pairing.scan_summary.series_lines", broken)
     code, out, err = run(capsys, "scan", studies)
     assert (code, out) == (1, "")
     assert err == "error: unexpected ZeroDivisionError: our own fault; --debug before the verb tells where\n"
@@ -161,7 +161,7 @@ def test_our_fault_is_one_line_and_exit_1(
 def test_debug_tells_where(
     studies: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    monkeypatch.setattr("lib.pairing.overview.series_lines", broken)
+    monkeypatch.setattr("lib.pairing.scan_summary.series_lines", broken)
     if way == "environment":
         monkeypatch.setenv("CT2PET_DEBUG", "1")
     code, _, err = run(capsys, *(["--debug"] if way == "option" else []), "scan", studies)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lib.imaging.geometry import Geometry
-from lib.pairing import checks
+from lib.pairing.quality_checks import cached_checks
 from lib.sources.phantom import PhantomSettings, phantom_patient
 from lib.sources.phantom_dicom import write_study
 from tests.command.typed import run, run_json
@@ -42,7 +42,9 @@ def test_pair_shows_the_shift_and_measures_it_once(
     assert told["shift_mm"] == pytest.approx((10, -5, 0), abs=2)
     assert all(0 <= sd <= 2 for sd in told["shift_sd_mm"])
     assert told["diaphragm_shift_mm"] == pytest.approx(0, abs=2) and told["shift_note"] == ""
-    monkeypatch.setattr(checks, "check_pair", lambda paired: pytest.fail(f"{paired.pair.ct.uid} is measured again"))
+    monkeypatch.setattr(
+        cached_checks, "check_pair", lambda paired: pytest.fail(f"{paired.pair.ct.uid} is measured again")
+    )
     assert run_json(capsys, "pair", studies) == [told]
 
 

@@ -33,8 +33,8 @@ from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
 from lib.learning.checkpoint import file_checksum
-from lib.pairing.check_memory import Checked, CheckMemory
-from lib.pairing.plausible import PairCheck
+from lib.pairing.quality_checks.check_cache import Checked, CheckMemory
+from lib.pairing.quality_checks.plausibility import PairCheck
 from lib.pairing.split import Split
 from lib.pairing.split_file import assign_new, read_split_file
 from lib.types import Series, SeriesPair

@@ -18,9 +18,9 @@ from lib.errors import InputError
 from lib.imaging.grid import Grid
 from lib.imaging.normalize import Windows
 from lib.pairing.pairs import pair_series
-from lib.pairing.plausible import check_pair
 from lib.pairing.prepare import prepare_pairs
 from lib.pairing.prepared import Preparation
+from lib.pairing.quality_checks.plausibility import check_pair
 from tests.dicom.builders import stored_pixels, write_series
 
 AFFINE = np.diag([-2.0, -2.0, 3.0, 1.0])

@@ -12,8 +12,8 @@ import pytest
 from lib.dicom.scan.scan import scan_folder
 from lib.evaluation.evaluate import Evaluation, evaluate_pairs
 from lib.imaging.geometry import Geometry
-from lib.pairing.alignment import Shift
 from lib.pairing.pairs import pair_series
+from lib.pairing.quality_checks.alignment import Shift
 from lib.sources.phantom import PhantomSettings, phantom_patient
 from lib.sources.phantom_dicom import write_study
 from tests.evaluation.test_report import Lookup

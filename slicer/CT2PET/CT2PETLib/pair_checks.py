@@ -14,7 +14,7 @@ import numpy as np
 from . import grids, marks
 from .volume import SceneError, ijk_to_ras, is_suv, voxels
 
-# The server's own limits (lib/pairing/plausible.py), chosen on 36 real pairs
+# The server's own limits (lib/pairing/quality_checks/plausibility.py), chosen on 36 real pairs
 LEAST_COVERAGE = 0.75
 LEAST_OUTLINE = 0.85
 MEDIAN_SUV = (0.05, 10.0)

@@ -21,7 +21,7 @@ from lib.dicom.scan.header_index import HeaderIndex
 from lib.dicom.scan.scan import ScannedSeries, scan_folder
 from lib.imaging.volume import Volume
 from lib.pairing.pairs import pair_series
-from lib.pairing.plausible import check_pair
+from lib.pairing.quality_checks.plausibility import check_pair
 from tests.dicom.conftest import SLICES
 from tests.dicom.enhanced import Kind, read_slices, write_multi_frame
 

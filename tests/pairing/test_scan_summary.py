@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lib.dicom.scan.scan import scan_folder
-from lib.pairing.overview import SeriesLine, series_lines
+from lib.pairing.scan_summary import SeriesLine, series_lines
 from tests.dicom.builders import CT, PET, write_series
 
 

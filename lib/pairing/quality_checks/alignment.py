@@ -28,8 +28,8 @@ from lib.imaging.resample import resample_to
 from lib.imaging.resample_2d import resample_in_plane
 from lib.imaging.translation import Matcher, Vector, smoothed
 from lib.imaging.volume import Volume
-from lib.pairing.diaphragm import find_dome
-from lib.pairing.misaligned import is_body_off, is_diaphragm_off
+from lib.pairing.quality_checks.diaphragm import find_dome
+from lib.pairing.quality_checks.misaligned_slices import is_body_off, is_diaphragm_off
 from lib.types import BoolArray
 
 PIXEL_MM = 4.0  # a PET resolves no more

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lib.errors import UndecodableError
-from lib.pairing.check_memory import Checked, CheckMemory
 from lib.pairing.pairs import PairedSeries
-from lib.pairing.plausible import PairCheck, check_pair
+from lib.pairing.quality_checks.check_cache import Checked, CheckMemory
+from lib.pairing.quality_checks.plausibility import PairCheck, check_pair
 from lib.pairing.same_files import are_same, mark_of_files
 from lib.types import Progress, no_progress
 

@@ -32,8 +32,8 @@ from lib.imaging.files.memory_estimate import volume_bytes
 from lib.imaging.orientation import VoxelOrder, to_canonical
 from lib.imaging.resample import resample_to
 from lib.imaging.volume import Volume
-from lib.pairing.alignment import Shift, coarse, coarse_size, estimate_shift
 from lib.pairing.pairs import PairedSeries
+from lib.pairing.quality_checks.alignment import Shift, coarse, coarse_size, estimate_shift
 from lib.types import BoolArray, FloatArray, Series
 
 CHECKED_AS = 2  # raise it when a limit or a measure changes: what was checked otherwise is checked again

@@ -9,7 +9,7 @@ import numpy as np
 from lib.dicom.scan.scan import ScannedSeries
 from lib.errors import PairingError
 from lib.imaging.rigid import RigidRegistration
-from lib.pairing.slices import SliceMatch, match_slices
+from lib.pairing.slice_pairs import SliceMatch, match_slices
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Registered:
 
     Attributes:
         movement: Of the PET into the CT's frame of reference.
-        outline, coverage: Of the registered pair, see `lib/pairing/plausible.py`; None where they cannot be judged.
+        outline, coverage: Of the registered pair, see `lib/pairing/quality_checks/plausibility.py`; None where they cannot be judged.
     """
 
     movement: RigidRegistration

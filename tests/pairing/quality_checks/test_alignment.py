@@ -14,14 +14,14 @@ from lib.imaging.geometry import Geometry
 from lib.imaging.grid import Grid
 from lib.imaging.normalize import Windows
 from lib.imaging.volume import Unit, Volume
-from lib.pairing import checks
-from lib.pairing.alignment import Shift, corrected, diaphragm_slices, estimate_shift, shift_from_json
-from lib.pairing.check_memory import CheckMemory
-from lib.pairing.checks import check_pairs
 from lib.pairing.pairs import PairedSeries, pair_series
-from lib.pairing.plausible import PairCheck, check_pair
 from lib.pairing.prepare import prepare_pairs
 from lib.pairing.prepared import Preparation, PreparedSet
+from lib.pairing.quality_checks import cached_checks
+from lib.pairing.quality_checks.alignment import Shift, corrected, diaphragm_slices, estimate_shift, shift_from_json
+from lib.pairing.quality_checks.cached_checks import check_pairs
+from lib.pairing.quality_checks.check_cache import CheckMemory
+from lib.pairing.quality_checks.plausibility import PairCheck, check_pair
 from lib.sources.phantom import PhantomPatient, PhantomSettings, phantom_patient, write_phantoms
 from lib.sources.phantom_dicom import write_study
 from lib.sources.phantom_scan import scan_pet
@@ -180,7 +180,7 @@ def test_a_pair_is_measured_once(paired: PairedSeries, tmp_path: Path, monkeypat
         measured.append(one.pair.ct.uid)
         return check_pair(one)
 
-    monkeypatch.setattr(checks, "check_pair", counted)
+    monkeypatch.setattr(cached_checks, "check_pair", counted)
     first = check_pairs([paired], CheckMemory(tmp_path / "checks.sqlite"))
     again = check_pairs([paired], CheckMemory(tmp_path / "checks.sqlite"))  # another process
     assert first == again and len(measured) == 1

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lib.pairing.alignment import shift_from_json
-from lib.pairing.plausible import CHECKED_AS, PairCheck
+from lib.pairing.quality_checks.alignment import shift_from_json
+from lib.pairing.quality_checks.plausibility import CHECKED_AS, PairCheck
 from lib.types import SeriesPair
 
 logger = logging.getLogger(__name__)
