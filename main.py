@@ -30,12 +30,12 @@ from lib.errors import CT2PETError, InputError
 
 if TYPE_CHECKING:
     from lib.dicom.scan.scan import ScanReport
+    from lib.download.cohort import Selection
     from lib.learning.card import ModelCard
     from lib.learning.recipe import Recipe
     from lib.pairing.pairs import PairedSeries, PairingReport
     from lib.pairing.prepare import PreparationReport
     from lib.pairing.quality_checks.plausibility import PairCheck
-    from lib.sources.cohort import Selection
     from lib.types import Progress
 
 logger = logging.getLogger("ct2pet")
@@ -208,7 +208,7 @@ def phantom(
 
     The JSON is a list of the patients' folders.
     """
-    from lib.sources.phantom import PhantomSettings, write_phantoms
+    from lib.phantom.generate import PhantomSettings, write_phantoms
 
     with _progress() as progress:
         settings = PhantomSettings(slices=slices)
@@ -242,10 +242,10 @@ def download(
     The JSON is `{out, fetched, reused, failed: [{patient_id, series_instance_uid, reason}]}`; with --dry-run the
     selection: `{cohort, index_version, archive, pairs: [{ct, pet}], left_out}`.
     """
-    from lib.sources.cohort import parse_cohort, select_cohort
-    from lib.sources.download import download as fetch_selection
-    from lib.sources.download import missing_bytes
-    from lib.sources.transfer import S3Client, find_s5cmd
+    from lib.download.cohort import parse_cohort, select_cohort
+    from lib.download.download import download as fetch_selection
+    from lib.download.download import missing_bytes
+    from lib.download.transfer import S3Client, find_s5cmd
 
     selection = select_cohort(parse_cohort(cohort), patients=patients)
     told = stderr if as_json else stdout

@@ -30,7 +30,7 @@ from lib.imaging.files.volume_file import read_volume_file  # noqa: E402
 from lib.imaging.volume import Unit  # noqa: E402
 from lib.learning.checkpoint import read_card  # noqa: E402
 from lib.pairing.pairs import PairedSeries, pair_series  # noqa: E402
-from lib.sources.phantom import write_phantoms  # noqa: E402
+from lib.phantom.generate import write_phantoms  # noqa: E402
 
 PHANTOMS = 12  # of these the stable split trains on 7, chooses the weights on 1 and holds 4 out
 # Small enough for two cores and a few minutes: coarse pixels and a narrow network. The clinic's default is finer.

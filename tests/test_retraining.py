@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lib.dicom.scan.scan import scan_folder
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.ct2pet_app.constant_model import save_constant_model
 from tests.servers import RunningServer, running_server
 

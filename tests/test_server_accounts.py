@@ -17,7 +17,7 @@ from monailabel.client import MONAILabelClient
 from ct2pet_app.accounts.install import KEY_FILE
 from ct2pet_app.accounts.tokens import Tokens, signing_key
 from lib.accounts import read_accounts, write_accounts
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.addresses import ADDRESSES, RANK
 from tests.ct2pet_app.constant_model import save_constant_model
 from tests.servers import PASSWORD, PEOPLE, RunningServer, running_server, write_users

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.servers import RunningServer, running_server, write_users
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

@@ -26,7 +26,7 @@ from monailabel.client import MONAILabelClient
 from ct2pet_app.accounts.realm import MAX_AGE_S, MIN_REFETCH_INTERVAL_S
 from ct2pet_app.accounts.realm import Realm as KnownRealm
 from lib.errors import RemoteError
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.servers import RunningServer, running_server
 
 pytestmark = [

@@ -18,7 +18,7 @@ import pytest
 import SimpleITK as sitk
 
 from lib.dicom.scan.scan import scan_folder
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.ct2pet_app.constant_model import save_constant_model
 from tests.servers import REPOSITORY, RunningServer, command, end, environment, free_port, running_server
 

@@ -13,7 +13,7 @@ import pytest
 from pydicom import dcmread
 
 from lib.dicom.scan.scan import scan_folder
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.servers import RunningServer, running_server
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

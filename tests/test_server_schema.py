@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.conftest import missing
 from tests.ct2pet_app.constant_model import save_constant_model
 from tests.servers import REPOSITORY, RunningServer, running_server, write_users

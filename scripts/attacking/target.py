@@ -14,7 +14,7 @@ import requests
 
 from lib.dicom.scan.scan import scan_folder
 from lib.learning.recipe import load_recipe
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from scripts.attacking.uploads import ct_numbers, nrrd
 from scripts.attacking.watch import Measured, resident_mb, watched
 from scripts.benchmarks.live import save_untrained

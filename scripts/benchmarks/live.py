@@ -64,7 +64,7 @@ def clinic(asked: argparse.Namespace) -> Iterator[Clinic]:
     from lib.dicom.scan.scan import (
         scan_folder,  # here: the network is measured where DICOM's libraries are not installed
     )
-    from lib.sources.phantom import PhantomSettings, write_phantoms
+    from lib.phantom.generate import PhantomSettings, write_phantoms
 
     with tempfile.TemporaryDirectory(prefix="ct2pet-benchmark-") as folder:
         studies, models = asked.studies or Path(folder, "studies"), Path(folder, "models")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import main
-from lib.sources.phantom import phantom_patient
-from lib.sources.phantom_dicom import write_study
+from lib.phantom.dicom import write_study
+from lib.phantom.generate import phantom_patient
 from tests.command.typed import COARSE, SETTINGS
 
 # By the default split 1 and 3 are trained on, 7 is chosen on, 2 is never seen: see tests/pairing/test_split.py

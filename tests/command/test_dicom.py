@@ -17,8 +17,8 @@ from lib.dicom.scan.scan import scan_folder
 from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.volume import Unit, Volume
 from lib.learning.checkpoint import file_checksum
-from lib.sources.phantom import PhantomSettings, phantom_patient
-from lib.sources.phantom_dicom import write_study
+from lib.phantom.dicom import write_study
+from lib.phantom.generate import PhantomSettings, phantom_patient
 from tests.ct2pet_app.constant_model import save_constant_model
 
 SMALL = PhantomSettings(slices=8, ct_matrix=48, ct_pixel_mm=8.5, pet_matrix=48, pet_pixel_mm=8.5)

@@ -12,8 +12,8 @@ import torch
 import main
 from lib.learning.checkpoint import save_checkpoint
 from lib.networks.cascade import Cascade
-from lib.sources.phantom import PhantomSettings, phantom_patient
-from lib.sources.phantom_dicom import write_study
+from lib.phantom.dicom import write_study
+from lib.phantom.generate import PhantomSettings, phantom_patient
 from tests.learning.conftest import make_card, tiny_recipe
 
 COARSE = PhantomSettings(slices=8, ct_matrix=48, ct_pixel_mm=8.5, pet_matrix=32, pet_pixel_mm=12.8)

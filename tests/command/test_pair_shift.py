@@ -9,8 +9,8 @@ import pytest
 
 from lib.imaging.geometry import Geometry
 from lib.pairing.quality_checks import cached_checks
-from lib.sources.phantom import PhantomSettings, phantom_patient
-from lib.sources.phantom_dicom import write_study
+from lib.phantom.dicom import write_study
+from lib.phantom.generate import PhantomSettings, phantom_patient
 from tests.command.typed import run, run_json
 
 pytestmark = pytest.mark.usefixtures("own_cache")

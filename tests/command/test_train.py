@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lib.learning.progress import read_history
-from lib.sources.phantom import PhantomSettings, phantom_patient
-from lib.sources.phantom_dicom import write_study
+from lib.phantom.dicom import write_study
+from lib.phantom.generate import PhantomSettings, phantom_patient
 from tests.command.typed import SETTINGS, refused, run, run_json
 
 pytestmark = pytest.mark.usefixtures("own_cache")

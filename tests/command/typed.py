@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import main
-from lib.sources.phantom import PhantomSettings
+from lib.phantom.generate import PhantomSettings
 from tests.learning.conftest import TINY
 
 COARSE = PhantomSettings(slices=10, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)

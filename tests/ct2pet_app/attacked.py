@@ -23,7 +23,7 @@ import SimpleITK as sitk
 from pydicom import dcmread
 
 from lib.dicom.scan.scan import scan_folder
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.ct2pet_app.attacks import Attack
 from tests.ct2pet_app.constant_model import save_constant_model
 from tests.ct2pet_app.watched import connected, opened, started, strace_to, written

@@ -19,7 +19,7 @@ from lib.dicom.read.volume import read_ct
 from lib.dicom.scan.scan import scan_folder
 from lib.learning.checkpoint import file_checksum, load_checkpoint
 from lib.learning.progress import read_history
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.ct2pet_app import kill_writers
 from tests.ct2pet_app.constant_model import save_constant_model
 from tests.ct2pet_app.killed import (

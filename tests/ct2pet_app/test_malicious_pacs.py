@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from lib.sources.phantom import write_phantoms
+from lib.phantom.generate import write_phantoms
 from tests.ct2pet_app.constant_model import save_constant_model
 from tests.ct2pet_app.tiny_studies import TINY
 from tests.malicious_pacs import (

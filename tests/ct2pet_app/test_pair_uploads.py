@@ -20,7 +20,7 @@ from lib.dicom.write.pet_series import MadeBy, plan_series
 from lib.errors import ImageFileError, PairingError
 from lib.imaging.volume import Unit, Volume
 from lib.pairing.pairs import pair_series
-from lib.sources.phantom import write_phantoms
+from lib.phantom.generate import write_phantoms
 from tests.ct2pet_app.tiny_studies import FIRST, SECOND, TINY, change, counts, files_in, in_thousands
 
 

@@ -18,7 +18,7 @@ from lib.learning.card import patient_digest
 from lib.pairing.quality_checks.plausibility import PairCheck
 from lib.pairing.split import Split
 from lib.pairing.split_file import TRAINED_ON
-from lib.sources.phantom import write_phantoms
+from lib.phantom.generate import write_phantoms
 from tests.ct2pet_app.constant_model import save_constant_model
 from tests.ct2pet_app.tiny_studies import FIRST, SECOND, TINY, change, counts, files_in, in_thousands
 

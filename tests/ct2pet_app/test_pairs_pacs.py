@@ -11,7 +11,7 @@ import pytest
 from ct2pet_app.datastore.dicomweb import DicomwebDatastore, PacsStudies
 from ct2pet_app.pairs import add_pair, describe_pairs
 from lib.dicom.remote.cache import SeriesCache
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.orthanc import Orthanc, running_orthanc
 
 TINY = PhantomSettings(slices=6, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)

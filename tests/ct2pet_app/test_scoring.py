@@ -19,7 +19,7 @@ from lib.dicom.scan.scan import scan_folder
 from lib.errors import CheckpointError, ModelNotTrainedError, StudiesError
 from lib.evaluation.compare import compare
 from lib.measures.calibration import Calibration
-from lib.sources.phantom import write_phantoms
+from lib.phantom.generate import write_phantoms
 from tests.ct2pet_app.conftest import SMALL
 from tests.ct2pet_app.constant_model import save_constant_model
 

@@ -17,7 +17,7 @@ from ct2pet_app.app import CT2PETApp
 from ct2pet_app.server.task_progress import tell_percent
 from ct2pet_app.train import CascadeTrainTask
 from lib.errors import InputError, OutputError, StudiesError
-from lib.sources.phantom import write_phantoms
+from lib.phantom.generate import write_phantoms
 from tests.ct2pet_app.conftest import SMALL
 
 MakeApp = Callable[..., CT2PETApp]

@@ -14,8 +14,8 @@ from lib.evaluation.evaluate import Evaluation, evaluate_pairs
 from lib.imaging.geometry import Geometry
 from lib.pairing.pairs import pair_series
 from lib.pairing.quality_checks.alignment import Shift
-from lib.sources.phantom import PhantomSettings, phantom_patient
-from lib.sources.phantom_dicom import write_study
+from lib.phantom.dicom import write_study
+from lib.phantom.generate import PhantomSettings, phantom_patient
 from tests.evaluation.test_report import Lookup
 
 MODEST = PhantomSettings(slices=20, slice_spacing_mm=5.0, ct_matrix=100, ct_pixel_mm=4.1)

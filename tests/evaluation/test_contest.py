@@ -15,7 +15,7 @@ from lib.learning.checkpoint import read_card
 from lib.measures.baselines import BASELINE_NAMES
 from lib.measures.criteria import STANDING_MEASURES
 from lib.pairing.pairs import PairedSeries, pair_series
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from lib.synthesis.synthesizer import Synthesizer
 from tests.ct2pet_app.constant_model import save_constant_model
 

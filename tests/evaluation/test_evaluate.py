@@ -20,8 +20,8 @@ from lib.measures.image import ImageMetrics
 from lib.measures.volume import VolumeMetrics
 from lib.networks.cascade import Cascade
 from lib.pairing.pairs import PairedSeries, pair_series
-from lib.sources.phantom import PhantomSettings, phantom_patient
-from lib.sources.phantom_dicom import write_study
+from lib.phantom.dicom import write_study
+from lib.phantom.generate import PhantomSettings, phantom_patient
 from lib.synthesis.synthesizer import Synthesizer
 from tests.learning.conftest import make_card, tiny_recipe
 

@@ -29,8 +29,8 @@ from lib.learning.progress import EpochRecord
 from lib.measures.baselines import BaselineSample, fit_baselines
 from lib.measures.verdict import listed
 from lib.pairing.pairs import pair_series
-from lib.sources.phantom import PhantomSettings, phantom_patient
-from lib.sources.phantom_dicom import write_study
+from lib.phantom.dicom import write_study
+from lib.phantom.generate import PhantomSettings, phantom_patient
 from tests.dicom.rtstruct_files import drawn, write_rtstruct
 from tests.learning.conftest import make_card, tiny_recipe
 

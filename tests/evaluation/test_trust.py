@@ -23,8 +23,8 @@ from lib.learning.checkpoint import save_checkpoint
 from lib.measures.calibration import Calibration, Trust
 from lib.networks.cascade import Cascade
 from lib.pairing.pairs import pair_series
-from lib.sources.phantom import PhantomSettings, phantom_patient
-from lib.sources.phantom_dicom import write_study
+from lib.phantom.dicom import write_study
+from lib.phantom.generate import PhantomSettings, phantom_patient
 from lib.synthesis.synthesizer import Synthesizer
 from tests.learning.conftest import make_card, tiny_recipe
 

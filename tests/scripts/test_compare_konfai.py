@@ -16,7 +16,7 @@ from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.grid import Grid
 from lib.imaging.volume import Unit
 from lib.pairing.pairs import pair_series
-from lib.sources.phantom import write_phantoms
+from lib.phantom.generate import write_phantoms
 from scripts.compare_konfai import EPOCH, arguments, best_checkpoint, finished, plan_epochs
 from scripts.konfai.cases import Case
 from scripts.konfai.program import HERE, Konfai, progress_of, write_configuration

@@ -21,8 +21,8 @@ from lib.pairing.pairs import PairedSeries, pair_series
 from lib.pairing.prepare import prepare_pairs
 from lib.pairing.prepared import Preparation, PreparedPair, PreparedSet
 from lib.pairing.split import Split
-from lib.sources.phantom import write_phantoms
-from lib.sources.phantom_patient import PhantomSettings
+from lib.phantom.generate import write_phantoms
+from lib.phantom.patient import PhantomSettings
 from scripts.konfai.cases import export_cases, import_prediction
 
 # tests/pairing/test_split.py: PHANTOM_0001 lies at 0.389, PHANTOM_0002 at 0.138, PHANTOM_0003 at 0.401

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.conftest import REPOSITORY
 from tests.ct2pet_app.constant_model import save_constant_model
 from tests.servers import PASSWORD, RunningServer, running_server, write_users

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from lib.dicom.scan.scan import scan_folder
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from scripts.review_page.browser import Page, browsing
 from scripts.review_page.ready import READY
 from tests.conftest import REPOSITORY

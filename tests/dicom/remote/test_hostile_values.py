@@ -19,7 +19,7 @@ from lib.dicom.remote.metadata import RemoteSeries, headers_of_items
 from lib.dicom.remote.pacs import Pacs
 from lib.dicom.scan.series import judge_series
 from lib.errors import CT2PETError, RemoteError
-from lib.sources.phantom import write_phantoms
+from lib.phantom.generate import write_phantoms
 from tests.ct2pet_app.tiny_studies import TINY
 from tests.malicious_pacs import Kind, MaliciousPacs, answers, answers_json, malicious_pacs
 

@@ -22,10 +22,10 @@ from lib.pairing.quality_checks.alignment import Shift, corrected, diaphragm_sli
 from lib.pairing.quality_checks.cached_checks import check_pairs
 from lib.pairing.quality_checks.check_cache import CheckMemory
 from lib.pairing.quality_checks.plausibility import PairCheck, check_pair
-from lib.sources.phantom import PhantomPatient, PhantomSettings, phantom_patient, write_phantoms
-from lib.sources.phantom_dicom import write_study
-from lib.sources.phantom_scan import scan_pet
-from lib.sources.phantom_tissues import Tissue
+from lib.phantom.dicom import write_study
+from lib.phantom.generate import PhantomPatient, PhantomSettings, phantom_patient, write_phantoms
+from lib.phantom.scanner import scan_pet
+from lib.phantom.tissues import Tissue
 
 TINY = PhantomSettings(slices=12, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
 

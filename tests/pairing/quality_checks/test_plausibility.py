@@ -16,7 +16,7 @@ from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
 from lib.pairing.pairs import PairedSeries, pair_series
 from lib.pairing.quality_checks.plausibility import PairCheck, check_pair, check_volumes
-from lib.sources.phantom import PhantomSettings, phantom_patient, write_phantoms
+from lib.phantom.generate import PhantomSettings, phantom_patient, write_phantoms
 
 CHEST = PhantomSettings(slices=30, slice_spacing_mm=6.0, ct_matrix=96, ct_pixel_mm=4.2, pet_matrix=80, pet_pixel_mm=5.0)
 

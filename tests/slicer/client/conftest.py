@@ -23,7 +23,7 @@ from lib.learning.checkpoint import save_checkpoint
 from lib.measures.baselines import BaselineSample, fit_baselines
 from lib.measures.calibration import Calibration
 from lib.networks.cascade import Cascade
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.ct2pet_app.constant_model import tiny_recipe
 from tests.servers import PASSWORD, RunningServer, running_server, write_users
 from tests.slicer.proxy import Proxy, proxy_before

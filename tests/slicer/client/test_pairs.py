@@ -9,7 +9,7 @@ from CT2PETLib.client import Client
 from CT2PETLib.errors import AnswerError, ForbiddenError, RefusedError
 from CT2PETLib.pairs import zip_of
 
-from lib.sources.phantom import write_phantoms
+from lib.phantom.generate import write_phantoms
 from tests.slicer.client.conftest import SLICES, SMALL, Clinic
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

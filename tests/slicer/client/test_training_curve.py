@@ -13,7 +13,7 @@ from CT2PETLib.retraining import Training
 from CT2PETLib.worker import State
 
 from lib.learning.progress import KEY_METRIC, read_history
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.servers import RunningServer, end, running_server
 from tests.slicer.client.conftest import drain_until, finished
 

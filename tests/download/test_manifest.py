@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from lib.download.manifest import read_manifest, series_folder, write_manifest
 from lib.errors import InputError
-from lib.sources.manifest import read_manifest, series_folder, write_manifest
-from tests.sources.archive_builders import listed
+from tests.download.idc_server import listed
 
 LUNG = {"collection_id": "lung_pet_ct_dx", "doi": "10.7937/TCIA.2020.nnc2-0461"}
 

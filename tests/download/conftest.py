@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from lib.sources.transfer import find_s5cmd
+from lib.download.transfer import find_s5cmd
 from tests.conftest import missing
-from tests.sources.archive_builders import BUCKET, Server
+from tests.download.idc_server import BUCKET, Server
 
 
 @pytest.fixture(scope="session")

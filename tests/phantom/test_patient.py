@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from lib.errors import InputError
-from lib.sources.phantom import PhantomPatient, PhantomSettings, phantom_patient
-from lib.sources.phantom_anatomy import draw_anatomy
-from lib.sources.phantom_scan import blur, scan_ct, scan_pet, smooth_noise
-from lib.sources.phantom_tissues import Tissue
+from lib.phantom.anatomy import draw_anatomy
+from lib.phantom.generate import PhantomPatient, PhantomSettings, phantom_patient
+from lib.phantom.scanner import blur, scan_ct, scan_pet, smooth_noise
+from lib.phantom.tissues import Tissue
 
 SETTINGS = PhantomSettings()
 

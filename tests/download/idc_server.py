@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lib.sources.archive import IndexedSeries
-from lib.sources.choice import SOP_CLASSES, ChosenPair
-from lib.sources.cohort import Cohort, Selection, census
+from lib.download.cohort import Cohort, Selection, census
+from lib.download.idc import IndexedSeries
+from lib.download.selection import SOP_CLASSES, ChosenPair
 
 BUCKET = "idc-open-data"
 

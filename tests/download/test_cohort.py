@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
+from lib.download.cohort import PAPER_PATIENTS, Selection, census, parse_cohort, select_cohort
+from lib.download.idc import IndexedSeries, read_collection, read_sources
+from lib.download.selection import why_not
 from lib.errors import InputError
-from lib.sources.archive import IndexedSeries, read_collection, read_sources
-from lib.sources.choice import why_not
-from lib.sources.cohort import PAPER_PATIENTS, Selection, census, parse_cohort, select_cohort
 
 
 @pytest.fixture(scope="module")

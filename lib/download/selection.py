@@ -18,7 +18,7 @@ from itertools import groupby
 
 from lib.dicom.scan.ct_selection import CtTraits, choose_ct
 from lib.dicom.series_attributes import CORRECTED, GATED, NOT_CORRECTED, normalized
-from lib.sources.archive import IndexedSeries
+from lib.download.idc import IndexedSeries
 
 SOP_CLASSES = {"CT": "1.2.840.10008.5.1.4.1.1.2", "PT": "1.2.840.10008.5.1.4.1.1.128"}
 FEWEST_IMAGES = 20  # a PET of one bed position has 35 and more; scouts, reports and key images have fewer

@@ -9,14 +9,14 @@ import psutil
 import pytest
 
 from lib.dicom.scan.scan import scan_folder
+from lib.download.download import download, missing_bytes
+from lib.download.idc import IndexedSeries
+from lib.download.manifest import series_folder
+from lib.download.transfer import S3Client, arrived
 from lib.errors import DownloadError, InputError
 from lib.pairing.pairs import pair_series
-from lib.sources.archive import IndexedSeries
-from lib.sources.download import download, missing_bytes
-from lib.sources.manifest import series_folder
-from lib.sources.phantom import PhantomSettings, write_phantoms
-from lib.sources.transfer import S3Client, arrived
-from tests.sources.archive_builders import Line, Server, listed, random_pair, select
+from lib.phantom.generate import PhantomSettings, write_phantoms
+from tests.download.idc_server import Line, Server, listed, random_pair, select
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens there
 

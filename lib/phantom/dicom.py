@@ -19,7 +19,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, PositronEmission
 
 from lib.errors import InputError
 from lib.imaging.volume import Unit, Volume
-from lib.sources.phantom_patient import PhantomPatient
+from lib.phantom.patient import PhantomPatient
 from lib.types import FloatArray
 
 HALF_LIFE_S = 6586.2  # F-18, 109.77 min: decay data of the Laboratoire National Henri Becquerel

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lib.imaging.geometry import Geometry
-from lib.sources.phantom_tissues import TUBE_MM, Bands, Ellipsoid, Tissue, paint
+from lib.phantom.tissues import TUBE_MM, Bands, Ellipsoid, Tissue, paint
 
 ORIGIN = (0.0, 0.0, 0.0)
 

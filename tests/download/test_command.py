@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from lib.sources.cohort import Selection, parse_cohort, select_cohort
+from lib.download.cohort import Selection, parse_cohort, select_cohort
 from main import main
-from tests.sources.archive_builders import BUCKET, Line, Server
+from tests.download.idc_server import BUCKET, Line, Server
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = "idc:rider_lung_pet_ct"  # its first patient has 64 CT and 47 PET images, 35 MB

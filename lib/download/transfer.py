@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.download.idc import EXTRA
 from lib.errors import DownloadError, InputError
-from lib.sources.archive import EXTRA
 
 PUBLIC_S3 = "https://s3.amazonaws.com"
 LOOK_EVERY_S = 0.5  # how often the bytes that have arrived are counted

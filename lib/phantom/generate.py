@@ -12,8 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lib.errors import InputError
-from lib.sources.phantom_dicom import write_study
-from lib.sources.phantom_patient import PATIENTS_AT_MOST, PhantomPatient, PhantomSettings, phantom_patient
+from lib.phantom.dicom import write_study
+from lib.phantom.patient import PATIENTS_AT_MOST, PhantomPatient, PhantomSettings, phantom_patient
 from lib.types import Progress, no_progress
 
 __all__ = ["PhantomPatient", "PhantomSettings", "phantom_patient", "write_phantoms"]

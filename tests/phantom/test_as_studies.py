@@ -8,7 +8,7 @@ import pytest
 from lib.dicom.read.volume import read_ct, read_pet
 from lib.dicom.scan.scan import ScanReport, scan_folder
 from lib.pairing.pairs import pair_series
-from lib.sources.phantom import PhantomSettings, phantom_patient, write_phantoms
+from lib.phantom.generate import PhantomSettings, phantom_patient, write_phantoms
 
 SETTINGS = PhantomSettings(slices=24, ct_matrix=96, ct_pixel_mm=4.2)
 

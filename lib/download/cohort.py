@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from lib.download.idc import IndexedSeries, index_version, read_collection
+from lib.download.selection import ChosenPair, LeftOut, choose_pairs
 from lib.errors import InputError
-from lib.sources.archive import IndexedSeries, index_version, read_collection
-from lib.sources.choice import ChosenPair, LeftOut, choose_pairs
 
 __all__ = ["PAPER_PATIENTS", "Census", "Cohort", "Selection", "census", "parse_cohort", "select_cohort"]
 

@@ -10,9 +10,9 @@ import numpy as np
 from lib.errors import InputError
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
-from lib.sources.phantom_anatomy import Anatomy, draw_anatomy
-from lib.sources.phantom_scan import scan_ct, scan_pet
-from lib.sources.phantom_tissues import LabelArray, Point, paint
+from lib.phantom.anatomy import Anatomy, draw_anatomy
+from lib.phantom.scanner import scan_ct, scan_pet
+from lib.phantom.tissues import LabelArray, Point, paint
 
 SCAN_CENTRE_Z_MM = -45.0  # below the carina: heart in the middle, hilum above, domes of liver and spleen below
 PATIENTS_AT_MOST = 9999

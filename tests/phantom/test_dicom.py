@@ -13,7 +13,7 @@ import pydicom
 import pytest
 
 from lib.errors import InputError
-from lib.sources.phantom import PhantomSettings, phantom_patient, write_phantoms
+from lib.phantom.generate import PhantomSettings, phantom_patient, write_phantoms
 
 SETTINGS = PhantomSettings(slices=24, ct_matrix=96, ct_pixel_mm=4.2)  # two beds of PET, small CT
 

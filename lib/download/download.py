@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from lib.download.cohort import Selection
+from lib.download.idc import IndexedSeries
+from lib.download.manifest import is_complete, series_folder, write_manifest
+from lib.download.transfer import S3Client, arrived, fetch
 from lib.errors import DownloadError, InputError
-from lib.sources.archive import IndexedSeries
-from lib.sources.cohort import Selection
-from lib.sources.manifest import is_complete, series_folder, write_manifest
-from lib.sources.transfer import S3Client, arrived, fetch
 from lib.types import Progress, no_progress
 
 FAILURES_IN_A_ROW = 3  # then it is the line, not the series

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lib.sources.archive import IndexedSeries
-from lib.sources.choice import ChosenPair, choose_pairs, why_not
-from tests.sources.archive_builders import listed
+from lib.download.idc import IndexedSeries
+from lib.download.selection import ChosenPair, choose_pairs, why_not
+from tests.download.idc_server import listed
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 

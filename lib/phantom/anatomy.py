@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lib.sources.phantom_tissues import TUBE_MM, TYPICAL, Bands, Ellipsoid, Point, Tissue
+from lib.phantom.tissues import TUBE_MM, TYPICAL, Bands, Ellipsoid, Point, Tissue
 
 SOFT_PARTS = frozenset({Tissue.MEDIASTINUM, Tissue.LUNG})
 VESSELS_IN_EACH_LUNG = 30

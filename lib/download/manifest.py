@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.download.idc import IndexedSeries, Source, index_version, read_sources
+from lib.download.transfer import arrived
 from lib.errors import InputError
-from lib.sources.archive import IndexedSeries, Source, index_version, read_sources
-from lib.sources.transfer import arrived
 
 MANIFEST = "download.json"
 ATTRIBUTION = "ATTRIBUTION.md"

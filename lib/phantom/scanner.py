@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.imaging.geometry import Geometry
-from lib.sources.phantom_anatomy import Anatomy, Lesion, Wave
-from lib.sources.phantom_tissues import TYPICAL, Point, Tissue, grid_axes_mm, paint
+from lib.phantom.anatomy import Anatomy, Lesion, Wave
+from lib.phantom.tissues import TYPICAL, Point, Tissue, grid_axes_mm, paint
 from lib.types import BoolArray, FloatArray
 
 CT_BLUR_FWHM_MM = 1.8
