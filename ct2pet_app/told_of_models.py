@@ -11,7 +11,7 @@ from ct2pet_app.settings import STAGES
 from ct2pet_app.versions import MODEL_FILE, Version
 from lib.errors import CheckpointError
 from lib.learning.checkpoint import read_card
-from lib.measures.criteria import METHODS, STANDING_MEASURES
+from lib.metrics.criteria import METHODS, STANDING_MEASURES
 
 if TYPE_CHECKING:
     from ct2pet_app.models import ModelStore

@@ -20,7 +20,7 @@ from lib.dicom.scan.scan import scan_folder
 from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
-from lib.measures.calibration import Calibration
+from lib.metrics.calibration import Calibration
 from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.asked import TABLE, filled
 from tests.ct2pet_app.constant_model import save_constant_model

@@ -15,7 +15,7 @@ from requests_toolbelt import MultipartDecoder
 from lib.dicom.scan.scan import scan_folder
 from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit, Volume
-from lib.measures.calibration import Calibration
+from lib.metrics.calibration import Calibration
 from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.ct2pet_app.constant_model import save_constant_model
 from tests.servers import RunningServer, running_server

@@ -24,9 +24,9 @@ from lib.learning.dataset import divide
 from lib.learning.recipe import Recipe, SynthesisConfig, load_recipe
 from lib.learning.training import train
 from lib.learning.validation import fit_on, synthesize_prepared
-from lib.measures.baselines import BASELINE_NAMES
-from lib.measures.image import measure_slices
-from lib.measures.uptake import measure_uptake
+from lib.metrics.baselines import BASELINE_NAMES
+from lib.metrics.image import measure_slices
+from lib.metrics.uptake import measure_uptake
 from lib.networks.cascade import Cascade, forward_flops
 from lib.networks.precision import choose_device
 from lib.pairing.prepared import PairArrays, Preparation, PreparedSet, write_text

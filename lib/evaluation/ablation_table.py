@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lib.evaluation.ablation import MEASURED, Ablation, PatientFigures, Result
-from lib.measures.agreement import Interval, bootstrap_mean
+from lib.metrics.agreement import Interval, bootstrap_mean
 from lib.pairing.prepared import write_text
 
 WORDS = {

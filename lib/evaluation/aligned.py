@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lib.measures.baselines import BASELINE_NAMES
-from lib.measures.criteria import METHODS
-from lib.measures.image import ImageMetrics, mean_metrics
+from lib.metrics.baselines import BASELINE_NAMES
+from lib.metrics.criteria import METHODS
+from lib.metrics.image import ImageMetrics, mean_metrics
 
 if TYPE_CHECKING:
     from lib.evaluation.result import PatientResult

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lib.measures.agreement import Interval, bootstrap_mean
-from lib.measures.criteria import MEASURES, Measure
-from lib.measures.verdict import Figures, mean_of_pairs
+from lib.metrics.agreement import Interval, bootstrap_mean
+from lib.metrics.criteria import MEASURES, Measure
+from lib.metrics.verdict import Figures, mean_of_pairs
 
 Side = Literal["model", "peer", "neither", "undefined"]
 BESIDE = tuple(

@@ -20,8 +20,8 @@ from lib.imaging.resample_2d import resample_in_plane
 from lib.imaging.volume import Volume
 from lib.learning.card import ModelCard
 from lib.learning.validation import measure_beside_baselines
-from lib.measures.baselines import BASELINE_NAMES, Baselines
-from lib.measures.image import ALL_GROUPS, Group, ImageMetrics, measure_slices
+from lib.metrics.baselines import BASELINE_NAMES, Baselines
+from lib.metrics.image import ALL_GROUPS, Group, ImageMetrics, measure_slices
 from lib.types import BoolArray, FloatArray, Progress, no_progress
 
 FLOAT32_BYTES = 4

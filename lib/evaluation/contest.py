@@ -19,12 +19,12 @@ from lib.evaluation.compare import align, card_baselines, drawn_by_all
 from lib.imaging.orientation import to_canonical
 from lib.imaging.resample_2d import resample_in_plane
 from lib.learning.card import ModelCard, patient_digest
-from lib.measures.agreement import Interval, bootstrap_mean
-from lib.measures.criteria import HU_SHARE, STANDING_MEASURES, Measure
-from lib.measures.image import measure_slices
-from lib.measures.lookup import hu_share
-from lib.measures.standing import Standing, not_judged, stand
-from lib.measures.verdict import judge_patients, listed
+from lib.metrics.agreement import Interval, bootstrap_mean
+from lib.metrics.baseline_comparison import Standing, not_judged, stand
+from lib.metrics.criteria import HU_SHARE, STANDING_MEASURES, Measure
+from lib.metrics.hu_lookup import hu_share
+from lib.metrics.image import measure_slices
+from lib.metrics.verdict import judge_patients, listed
 from lib.pairing.pairs import PairedSeries
 from lib.synthesis.synthesizer import Synthesizer
 from lib.types import AtHand, Progress, lie_here, no_progress

@@ -20,7 +20,7 @@ from lib.evaluation.report import write_report
 from lib.evaluation.result import Evaluation, PatientResult, Seen, write_evaluation
 from lib.evaluation.trust import trust_of
 from lib.learning.card import ModelCard, patient_digest
-from lib.measures.volume import measure_volume
+from lib.metrics.volume import measure_volume
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepare import pair_id
 from lib.pairing.quality_checks.alignment import corrected, estimate_shift

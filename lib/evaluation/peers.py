@@ -16,7 +16,7 @@ from lib.imaging.orientation import to_canonical
 from lib.imaging.resample import resample_to
 from lib.imaging.resample_2d import resample_in_plane
 from lib.imaging.volume import Unit, Volume
-from lib.measures.criteria import METHODS
+from lib.metrics.criteria import METHODS
 from lib.types import BoolArray, FloatArray
 
 TAKEN = (*METHODS, "real")  # names that mean something else

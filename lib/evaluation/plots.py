@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from lib.evaluation.reading import JOINT_HIGHEST_SUV
 from lib.evaluation.trust import OverallTrust
 from lib.learning.progress import EpochRecord
-from lib.measures.agreement import Agreement
-from lib.measures.calibration import Trust
-from lib.measures.criteria import KEY_MEASURE, METHODS
-from lib.measures.verdict import Judgement
+from lib.metrics.agreement import Agreement
+from lib.metrics.calibration import Trust
+from lib.metrics.criteria import KEY_MEASURE, METHODS
+from lib.metrics.verdict import Judgement
 
 MODEL_COLOUR, OTHER_COLOUR, INK = "#0b6e8a", "#9aa5ad", "#27323a"
 LEFT = "mae_suv_body_rescaled"

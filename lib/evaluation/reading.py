@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from lib.dicom.rtstruct import Contour, draw_tumours, rasterise
 from lib.errors import DicomError
 from lib.evaluation.compare import AlignedVolumes, drawn_by_all
-from lib.measures.agreement import Agreement, limits_of_agreement
-from lib.measures.baselines import Baselines
-from lib.measures.level import Rescaled, rescale_best
-from lib.measures.lookup import hu_share
-from lib.measures.uptake import HotVoxels, Uptake, hot_voxels, measure_uptake
+from lib.metrics.agreement import Agreement, limits_of_agreement
+from lib.metrics.baselines import Baselines
+from lib.metrics.hu_lookup import hu_share
+from lib.metrics.level import Rescaled, rescale_best
+from lib.metrics.uptake import HotVoxels, Uptake, hot_voxels, measure_uptake
 from lib.types import BoolArray, FloatArray
 
 JOINT_BINS, JOINT_HIGHEST_SUV = 80, 10.0  # of the joint histogram; hotter voxels count in its last bins
@@ -36,7 +36,7 @@ class Reading:
         regions: Uptake inside each drawn region, with its name.
         body_mean_suv: Over the body.
         rescaled: What error is left after each method's best overall factor (not for `real`).
-        hu_share: Share of the PET's variance that a voxel's HU explains (`lib/measures/lookup.py`).
+        hu_share: Share of the PET's variance that a voxel's HU explains (`lib/metrics/hu_lookup.py`).
         voxels: Synthetic - real over the body's voxels, of the model.
         joint: How often a real SUV (first axis) met a synthetic one (second), body's voxels of the model.
     """

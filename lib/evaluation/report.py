@@ -26,10 +26,10 @@ from lib.evaluation.trust import trust_sentence
 from lib.learning.card import ModelCard
 from lib.learning.card_facts import card_facts
 from lib.learning.progress import read_history
-from lib.measures.agreement import FEW_PATIENTS, bootstrap_mean
-from lib.measures.criteria import KEY_MEASURE, METHODS, WORDS
-from lib.measures.image import library_versions
-from lib.measures.verdict import Judgement, listed, verdict_sentence
+from lib.metrics.agreement import FEW_PATIENTS, bootstrap_mean
+from lib.metrics.criteria import KEY_MEASURE, METHODS, WORDS
+from lib.metrics.image import library_versions
+from lib.metrics.verdict import Judgement, listed, verdict_sentence
 from lib.pairing.prepared import write_text
 
 REPORT_FILE = "report.html"

@@ -9,9 +9,9 @@ from typing import Literal
 
 from lib.evaluation.beside import BESIDE, Beside, Paired
 from lib.evaluation.result import PatientResult
-from lib.measures.agreement import Interval
-from lib.measures.criteria import MEASURES, METHODS, WORDS, Measure
-from lib.measures.verdict import Judgement
+from lib.metrics.agreement import Interval
+from lib.metrics.criteria import MEASURES, METHODS, WORDS, Measure
+from lib.metrics.verdict import Judgement
 
 
 @dataclass(frozen=True)

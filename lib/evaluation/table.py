@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib.learning.recipe import Recipe
-from lib.measures.baselines import BASELINE_NAMES
-from lib.measures.image import library_versions
+from lib.metrics.baselines import BASELINE_NAMES
+from lib.metrics.image import library_versions
 from lib.pairing.prepared import write_text
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import numpy as np
 from lib.errors import CheckpointError
 from lib.evaluation.compare import AlignedVolumes
 from lib.learning.card import ModelCard
-from lib.measures.agreement import Interval, bootstrap_mean
-from lib.measures.calibration import GROUPS, PREDICTOR, Trust, measure_trust
+from lib.metrics.agreement import Interval, bootstrap_mean
+from lib.metrics.calibration import GROUPS, PREDICTOR, Trust, measure_trust
 from lib.synthesis.uncertainty import card_calibration
 
 TRUST_FILE = "uncertainty.csv"

@@ -16,7 +16,7 @@ from lib.errors import CheckpointError, RecipeError
 from lib.learning.limits import GENERAL_LIMITS
 from lib.learning.recipe import Recipe, recipe_from_mapping
 from lib.learning.scores import Scores
-from lib.measures.standing import Standing, not_judged
+from lib.metrics.baseline_comparison import Standing, not_judged
 from lib.networks.cascade import NetworkConfig
 from lib.pairing.prepared import PreparedPair
 from lib.pairing.split import Split

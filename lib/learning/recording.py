@@ -11,7 +11,7 @@ from lib.imaging.normalize import denormalize_pet
 from lib.learning.dataset import Entries, Sides
 from lib.learning.losses import cascade_loss
 from lib.learning.recipe import Recipe
-from lib.measures.image import ImageMetrics, mean_metrics, measure_slices
+from lib.metrics.image import ImageMetrics, mean_metrics, measure_slices
 from lib.networks.cascade import Cascade
 from lib.networks.slices import each_stage
 from lib.pairing.prepared import PairArrays, PreparedPair, PreparedSet

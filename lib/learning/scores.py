@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lib.measures.agreement import bootstrap_mean
-from lib.measures.criteria import HU_SHARE, METHODS, STANDING_MEASURES
-from lib.measures.standing import Standing, not_judged, stand
-from lib.measures.verdict import judge_patients
+from lib.metrics.agreement import bootstrap_mean
+from lib.metrics.baseline_comparison import Standing, not_judged, stand
+from lib.metrics.criteria import HU_SHARE, METHODS, STANDING_MEASURES
+from lib.metrics.verdict import judge_patients
 
 Figures = Mapping[str, Mapping[str, float | None]]  # by method, by measure; None where undefined
 NAMES = (*(measure.name for measure in STANDING_MEASURES), HU_SHARE)
@@ -23,7 +23,7 @@ class Scores:
         side: Side of the split they were measured on.
         patients: How many.
         table: Mean over patients by method (`model`, `zero`, `constant`, `hu_mean`, `hu_median`) and measure; None
-            where undefined. Of the model also `hu_share` (`lib/measures/lookup.py`).
+            where undefined. Of the model also `hu_share` (`lib/metrics/hu_lookup.py`).
         intervals: `mean`, `low`, `high` and `count` of the same means, 95 % bootstrap intervals over patients.
         by_patient: The same by `patient_digest`: two models that were measured on the same patients can be compared
             patient by patient. Empty in cards of old, like `intervals`.

@@ -37,7 +37,7 @@ from lib.learning.progress import read_history
 from lib.learning.recipe import Recipe, recipe_from_mapping
 from lib.learning.tracking import Tracking
 from lib.learning.validation import calibrate_on, fit_on, score
-from lib.measures.image import library_versions
+from lib.metrics.image import library_versions
 from lib.networks.cascade import Cascade
 from lib.pairing.prepared import PreparedSet, write_text
 from lib.pairing.split import Side

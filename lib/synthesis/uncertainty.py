@@ -14,7 +14,7 @@ from lib.errors import CheckpointError, InputError
 from lib.imaging.orientation import VoxelOrder, canonical_geometry
 from lib.imaging.volume import Volume
 from lib.learning.card import ModelCard
-from lib.measures.calibration import Calibration
+from lib.metrics.calibration import Calibration
 from lib.synthesis.ensemble import Ensemble
 from lib.synthesis.synthesizer import Synthesizer
 from lib.types import BoolArray, Progress, no_progress

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from lib.dicom.scan.open_ct import open_ct
 from lib.learning.checkpoint import file_checksum
-from lib.measures.calibration import Calibration
+from lib.metrics.calibration import Calibration
 from tests.command.typed import refused, run, run_json
 from tests.ct2pet_app.constant_model import save_constant_model
 

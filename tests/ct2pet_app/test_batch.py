@@ -16,7 +16,7 @@ from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.server.task_progress import read_report
 from lib.dicom.scan.scan import scan_folder
 from lib.errors import CT2PETError, ModelNotTrainedError, OutputError, StudiesError
-from lib.measures.calibration import Calibration
+from lib.metrics.calibration import Calibration
 from lib.phantom.generate import write_phantoms
 from tests.ct2pet_app.conftest import SMALL
 from tests.ct2pet_app.constant_model import save_constant_model

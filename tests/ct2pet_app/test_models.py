@@ -17,7 +17,7 @@ from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
 from lib.learning.checkpoint import load_checkpoint, save_checkpoint
 from lib.learning.scores import scores_of
-from lib.measures.criteria import METHODS
+from lib.metrics.criteria import METHODS
 from tests.ct2pet_app.constant_model import save_constant_model
 
 MakeApp = Callable[..., CT2PETApp]

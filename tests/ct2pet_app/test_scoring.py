@@ -18,7 +18,7 @@ from ct2pet_app.scoring import MEASURED
 from lib.dicom.scan.scan import scan_folder
 from lib.errors import CheckpointError, ModelNotTrainedError, StudiesError
 from lib.evaluation.compare import compare
-from lib.measures.calibration import Calibration
+from lib.metrics.calibration import Calibration
 from lib.phantom.generate import write_phantoms
 from tests.ct2pet_app.conftest import SMALL
 from tests.ct2pet_app.constant_model import save_constant_model

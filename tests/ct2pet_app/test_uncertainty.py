@@ -15,7 +15,7 @@ from ct2pet_app.app import CT2PETApp
 from lib.errors import CheckpointError
 from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit
-from lib.measures.calibration import Calibration
+from lib.metrics.calibration import Calibration
 from tests.ct2pet_app.constant_model import save_constant_model
 
 CURVE = Calibration(np.array([1.0, 4.0]), np.array([0.25, 1.0]), volumes=5)  # a quarter of the SUV

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from lib.evaluation.beside import BESIDE, Beside, beside_sentence, set_beside
-from lib.measures.verdict import Figures
+from lib.metrics.verdict import Figures
 
 
 def pair(measure: str, model: float, peer: float) -> Figures:

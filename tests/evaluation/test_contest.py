@@ -12,8 +12,8 @@ import pytest
 from lib.dicom.scan.scan import scan_folder
 from lib.evaluation.contest import ENOUGH, Contest, contest_of, hold_contest, judges
 from lib.learning.checkpoint import read_card
-from lib.measures.baselines import BASELINE_NAMES
-from lib.measures.criteria import STANDING_MEASURES
+from lib.metrics.baselines import BASELINE_NAMES
+from lib.metrics.criteria import STANDING_MEASURES
 from lib.pairing.pairs import PairedSeries, pair_series
 from lib.phantom.generate import PhantomSettings, write_phantoms
 from lib.synthesis.synthesizer import Synthesizer

@@ -16,8 +16,8 @@ from lib.errors import PairingError
 from lib.evaluation.evaluate import Evaluation, evaluate_pairs, seen_by
 from lib.learning.card import TrainingData, patient_digest
 from lib.learning.checkpoint import save_checkpoint
-from lib.measures.image import ImageMetrics
-from lib.measures.volume import VolumeMetrics
+from lib.metrics.image import ImageMetrics
+from lib.metrics.volume import VolumeMetrics
 from lib.networks.cascade import Cascade
 from lib.pairing.pairs import PairedSeries, pair_series
 from lib.phantom.dicom import write_study

@@ -13,8 +13,8 @@ from lib.dicom.rtstruct import Contour
 from lib.evaluation.compare import AlignedVolumes
 from lib.evaluation.reading import JOINT_BINS, read_pair, tumour_of
 from lib.imaging.geometry import Geometry
-from lib.measures.baselines import Baselines
-from lib.measures.uptake import HotVoxels
+from lib.metrics.baselines import Baselines
+from lib.metrics.uptake import HotVoxels
 from tests.learning.conftest import BASELINES
 
 SHAPE = (2, 4, 5)

@@ -26,8 +26,8 @@ from lib.imaging.body import body_mask
 from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.volume import Unit, Volume
 from lib.learning.progress import EpochRecord
-from lib.measures.baselines import BaselineSample, fit_baselines
-from lib.measures.verdict import listed
+from lib.metrics.baselines import BaselineSample, fit_baselines
+from lib.metrics.verdict import listed
 from lib.pairing.pairs import pair_series
 from lib.phantom.dicom import write_study
 from lib.phantom.generate import PhantomSettings, phantom_patient

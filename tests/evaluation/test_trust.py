@@ -20,7 +20,7 @@ from lib.evaluation.trust import overall_trust, trust_of, trust_sentence, write_
 from lib.imaging.geometry import Geometry
 from lib.learning.card import TrainingData, patient_digest
 from lib.learning.checkpoint import save_checkpoint
-from lib.measures.calibration import Calibration, Trust
+from lib.metrics.calibration import Calibration, Trust
 from lib.networks.cascade import Cascade
 from lib.pairing.pairs import pair_series
 from lib.phantom.dicom import write_study

@@ -13,7 +13,7 @@ from lib.learning.dataset import divide
 from lib.learning.limits import limits_of, origins_of
 from lib.learning.scores import Figures, Scores, scores_of
 from lib.learning.training import describe, train
-from lib.measures.criteria import METHODS, STANDING_MEASURES
+from lib.metrics.criteria import METHODS, STANDING_MEASURES
 from lib.pairing.prepared import PreparedSet
 from lib.pairing.split import Split
 from tests.learning.conftest import make_card, tiny_recipe

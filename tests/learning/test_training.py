@@ -22,7 +22,7 @@ from lib.learning.progress import KEY_METRIC, read_history
 from lib.learning.recipe import Recipe
 from lib.learning.training import MODEL_FILE, train
 from lib.learning.validation import synthesize_prepared
-from lib.measures.calibration import Calibration
+from lib.metrics.calibration import Calibration
 from lib.pairing.prepared import PreparedSet
 from tests.learning.conftest import make_prepared, tiny_recipe
 

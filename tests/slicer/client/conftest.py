@@ -20,8 +20,8 @@ from lib.dicom.scan.scan import scan_folder
 from lib.imaging.volume import Volume
 from lib.learning.card import ModelCard, TrainingData
 from lib.learning.checkpoint import save_checkpoint
-from lib.measures.baselines import BaselineSample, fit_baselines
-from lib.measures.calibration import Calibration
+from lib.metrics.baselines import BaselineSample, fit_baselines
+from lib.metrics.calibration import Calibration
 from lib.networks.cascade import Cascade
 from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.ct2pet_app.constant_model import tiny_recipe

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from lib.measures.agreement import FEW_PATIENTS
-from lib.measures.baselines import BASELINE_NAMES
-from lib.measures.criteria import KEY_MEASURE, STANDING_MEASURES, Measure
-from lib.measures.verdict import Judgement, Outcome, listed, lookup_lesson
+from lib.metrics.agreement import FEW_PATIENTS
+from lib.metrics.baselines import BASELINE_NAMES
+from lib.metrics.criteria import KEY_MEASURE, STANDING_MEASURES, Measure
+from lib.metrics.verdict import Judgement, Outcome, listed, lookup_lesson
 
 Mark = Literal["beats all", "not surely", "does not beat all", "not judged"]
 

@@ -15,7 +15,7 @@ from scipy import stats
 from scipy.optimize import isotonic_regression
 
 from lib.errors import InputError
-from lib.measures.calibration import (
+from lib.metrics.calibration import (
     Calibration,
     CalibrationSample,
     fit_calibration,

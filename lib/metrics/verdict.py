@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lib.measures.agreement import Interval, bootstrap_mean
-from lib.measures.baselines import BASELINE_NAMES
-from lib.measures.criteria import HU_SHARE, KEY_MEASURE, LOOKUPS, MEASURES, METHODS, WORDS, Best, Measure
-from lib.measures.lookup import LOOKUP_SHARE
+from lib.metrics.agreement import Interval, bootstrap_mean
+from lib.metrics.baselines import BASELINE_NAMES
+from lib.metrics.criteria import HU_SHARE, KEY_MEASURE, LOOKUPS, MEASURES, METHODS, WORDS, Best, Measure
+from lib.metrics.hu_lookup import LOOKUP_SHARE
 
 Outcome = Literal["beaten", "unsure", "not beaten", "undefined"]
 Figures = Mapping[str, Mapping[str, float]]  # by method, by measure: of one pair

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from lib.errors import InputError
-from lib.measures.baselines import HU_BINS, HU_STEP, LOWEST_HU
+from lib.metrics.baselines import HU_BINS, HU_STEP, LOWEST_HU
 from lib.types import BoolArray, FloatArray
 
 LOOKUP_SHARE = 0.9  # from here on a model is a lookup table; see `hu_share`

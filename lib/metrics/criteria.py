@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lib.measures.baselines import BASELINE_NAMES
+from lib.metrics.baselines import BASELINE_NAMES
 
 Best = Literal["lowest", "highest", "nearest 0"]
 METHODS = ("model", *BASELINE_NAMES)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.errors import InputError
-from lib.measures.image import psnr_db
+from lib.metrics.image import psnr_db
 from lib.types import FloatArray
 
 

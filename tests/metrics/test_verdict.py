@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from lib.measures.criteria import HU_SHARE, MEASURES, METHODS
-from lib.measures.verdict import Figures, Judgement, judge_patients, verdict_sentence
+from lib.metrics.criteria import HU_SHARE, MEASURES, METHODS
+from lib.metrics.verdict import Figures, Judgement, judge_patients, verdict_sentence
 
 NAMES = (*(measure.name for measure in MEASURES), HU_SHARE)
 

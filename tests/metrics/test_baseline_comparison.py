@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from lib.measures.criteria import HU_SHARE, METHODS, STANDING_MEASURES
-from lib.measures.standing import Standing, not_judged, stand
-from lib.measures.verdict import Figures, judge_patients
+from lib.metrics.baseline_comparison import Standing, not_judged, stand
+from lib.metrics.criteria import HU_SHARE, METHODS, STANDING_MEASURES
+from lib.metrics.verdict import Figures, judge_patients
 
 NAMES = [measure.name for measure in STANDING_MEASURES]
 #          mae_suv_body, psnr_db_body, ssim_body, correlation_body: the model leads everywhere

@@ -12,10 +12,10 @@ from monai.metrics import SSIMMetric
 from monai.metrics.regression import compute_ms_ssim
 from skimage.metrics import structural_similarity
 
-import lib.measures.volume as volume_module
+import lib.metrics.volume as volume_module
 from lib.errors import InputError
-from lib.measures.image import measure_slices
-from lib.measures.volume import measure_volume
+from lib.metrics.image import measure_slices
+from lib.metrics.volume import measure_volume
 
 
 def volumes(shape: tuple[int, int, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
 from lib.errors import InputError
-from lib.measures.image import BORDER, DATA_RANGE_SUV, SIGMA, SMALLEST_MS_SSIM, WINDOW, psnr_db
+from lib.metrics.image import BORDER, DATA_RANGE_SUV, SIGMA, SMALLEST_MS_SSIM, WINDOW, psnr_db
 from lib.types import BoolArray, FloatArray
 
 SLICES_AT_ONCE = 16  # of SSIM's map; five more on either side enter

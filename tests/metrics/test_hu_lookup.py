@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lib.errors import InputError
-from lib.measures.baselines import BaselineSample, fit_baselines
-from lib.measures.lookup import LOOKUP_SHARE, hu_share
+from lib.metrics.baselines import BaselineSample, fit_baselines
+from lib.metrics.hu_lookup import LOOKUP_SHARE, hu_share
 
 ALL = np.ones((1, 1, 4), bool)
 TWO_TISSUES = np.array([[[-804.0, -804.0, 36.0, 36.0]]], np.float32)

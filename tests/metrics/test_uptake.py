@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lib.errors import InputError
-from lib.measures.uptake import PEAK_RADIUS_MM, HotVoxels, Uptake, hot_voxels, measure_uptake
+from lib.metrics.uptake import PEAK_RADIUS_MM, HotVoxels, Uptake, hot_voxels, measure_uptake
 
 # Digital phantom of the Image Biomarker Standardisation Initiative (CC BY 4.0), voxels of 2 mm, from
 # github.com/theibsi/data_sets; reference values of the manual: mean 2.15, maximum 6, global intensity peak 3.1.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lib.measures.agreement import bootstrap_mean, limits_of_agreement
+from lib.metrics.agreement import bootstrap_mean, limits_of_agreement
 
 
 def test_the_interval_lies_around_the_mean() -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy.ndimage import correlate1d
 
-from lib.measures.vif import visual_information_fidelity
+from lib.metrics.vif import visual_information_fidelity
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lib.errors import InputError
-from lib.measures.baselines import BASELINE_NAMES, Baselines, BaselineSample, fit_baselines
+from lib.metrics.baselines import BASELINE_NAMES, Baselines, BaselineSample, fit_baselines
 
 
 def sample(voxels: list[tuple[float, float]], outside: int = 0) -> BaselineSample:

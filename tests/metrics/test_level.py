@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lib.errors import InputError
-from lib.measures.level import rescale_best
+from lib.metrics.level import rescale_best
 
 VOXELS = st.integers(1, 12).flatmap(
     lambda n: st.tuples(*[arrays(np.float32, n, elements=st.integers(-2, 20).map(lambda v: v / 4)) for _ in "sr"])

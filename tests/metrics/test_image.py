@@ -13,7 +13,7 @@ from monai.metrics import MultiScaleSSIMMetric, SSIMMetric
 from skimage.metrics import structural_similarity
 
 from lib.errors import InputError
-from lib.measures.image import ImageMetrics, library_versions, mean_metrics, measure_slices
+from lib.metrics.image import ImageMetrics, library_versions, mean_metrics, measure_slices
 
 ERRORS_ONLY: frozenset = frozenset()
 

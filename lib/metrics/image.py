@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lib.errors import InputError
-from lib.measures.vif import SMALLEST_IMAGE, visual_information_fidelity
+from lib.metrics.vif import SMALLEST_IMAGE, visual_information_fidelity
 from lib.types import BoolArray, FloatArray, Progress, no_progress
 
 DATA_RANGE_SUV = 10.0
