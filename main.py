@@ -31,7 +31,7 @@ from lib.errors import CT2PETError, InputError
 if TYPE_CHECKING:
     from lib.dicom.scan.scan import ScanReport
     from lib.download.cohort import Selection
-    from lib.learning.card import ModelCard
+    from lib.learning.model_card.card import ModelCard
     from lib.learning.recipe import Recipe
     from lib.pairing.pairs import PairedSeries, PairingReport
     from lib.pairing.prepare import PreparationReport
@@ -322,7 +322,7 @@ def train(
     The JSON is `{model, epochs, stopped_because, scores, standing}`.
     """
     from lib.learning.recipe import load_recipe
-    from lib.learning.tracking import parse_tracking
+    from lib.learning.tracking.options import parse_tracking
     from lib.learning.training import train as train_cascade
     from lib.pairing.prepared import PreparedSet
 
@@ -357,8 +357,8 @@ def card(
 
     The JSON is the whole card, with each patient's figures (patients as hashes) and the trivial predictors.
     """
-    from lib.learning.card_facts import card_facts
     from lib.learning.checkpoint import read_card
+    from lib.learning.model_card.facts import card_facts
 
     found = read_card(model)
     if as_json:
@@ -526,7 +526,7 @@ def study(
     """
     from lib.evaluation.study import parse_stages, run_study
     from lib.learning.recipe import load_recipe
-    from lib.learning.tracking import parse_tracking
+    from lib.learning.tracking.options import parse_tracking
     from lib.pairing.prepared import PreparedSet
 
     numbers = parse_stages(stages)

@@ -41,7 +41,7 @@ from lib.errors import CheckpointError, InputError
 from lib.evaluation.compare import place
 from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.volume import Volume
-from lib.learning.card import INTENDED_USE
+from lib.learning.model_card.card import INTENDED_USE
 from lib.memory import MemoryBudget
 from lib.synthesis.dicom_out import plan_pet_series
 from lib.synthesis.synthesizer import Synthesizer

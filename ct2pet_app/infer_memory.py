@@ -14,7 +14,7 @@ from lib.imaging.files.memory_estimate import volume_bytes
 from lib.imaging.geometry import Geometry
 from lib.imaging.grid import Grid
 from lib.imaging.orientation import VoxelOrder, canonical_geometry
-from lib.learning.card import ModelCard
+from lib.learning.model_card.card import ModelCard
 from lib.memory import MemoryBudget
 from lib.synthesis.memory import synthesis_bytes
 

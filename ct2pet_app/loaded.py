@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.errors import CheckpointError
-from lib.learning.card import ModelCard
+from lib.learning.model_card.card import ModelCard
 from lib.networks.precision import Precision
 from lib.synthesis.synthesizer import Synthesizer
 

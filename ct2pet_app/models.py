@@ -28,8 +28,8 @@ from ct2pet_app.settings import STAGES, AppSettings, did_you_mean
 from ct2pet_app.told_of_models import how_to_train as how_to_train  # others ask for it here
 from ct2pet_app.versions import MODEL_FILE, PUT_BY_HAND, UPLOADED, Verdict, Version, Versions, flush_to_disk, now
 from lib.errors import CheckpointError, ModelNotTrainedError, OutputError
-from lib.learning.card import ModelCard
 from lib.learning.checkpoint import file_checksum, load_checkpoint, read_card
+from lib.learning.model_card.card import ModelCard
 from lib.memory import MemoryBudget, Reservation
 from lib.synthesis.synthesizer import Synthesizer
 

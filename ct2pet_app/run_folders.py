@@ -14,8 +14,8 @@ from typing import Any
 
 from ct2pet_app.server.json_values import read_json_object
 from lib.errors import RecipeError
-from lib.learning.progress import STATS_FILE
 from lib.learning.recipe import Recipe, recipe_from_mapping
+from lib.learning.tracking.progress import STATS_FILE
 from lib.learning.training import RECIPE_FILE
 
 BEGUN_FILE = "begun.json"  # the first file of a run: from what it starts

@@ -17,7 +17,7 @@ import lib
 from ct2pet_app.datastore.studies import FINAL, StudiesDatastore
 from ct2pet_app.loaded import PublishedModel
 from lib.evaluation.compare import Comparison
-from lib.learning.card import ModelCard, patient_digest
+from lib.learning.model_card.card import ModelCard, patient_digest
 from lib.pairing.same_files import are_same
 
 SCORES, UNCERTAINTY = "scores", "uncertainty"  # keys of the infos; in each, one entry a model

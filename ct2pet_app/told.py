@@ -18,7 +18,7 @@ from lib.dicom.write.pet_series import SyntheticSeries
 from lib.evaluation.compare import PlacedVolumes, compare
 from lib.imaging.field_of_view import mask_unmeasured
 from lib.imaging.volume import Volume
-from lib.learning.card import ModelCard, patient_digest
+from lib.learning.model_card.card import ModelCard, patient_digest
 from lib.metrics.image import Group
 from lib.synthesis.uncertainty import WHAT_IT_SAYS, card_calibration
 from lib.types import FloatArray, Progress, Series

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ct2pet_app.run_folders import newest_run, run_order, stats_of_run
 from ct2pet_app.server.json_values import sendable
-from lib.learning.progress import KEY_METRIC, EpochRecord, read_history
+from lib.learning.tracking.progress import KEY_METRIC, EpochRecord, read_history
 
 if TYPE_CHECKING:
     from ct2pet_app.models import ModelStore

@@ -13,7 +13,7 @@ from ct2pet_app.server.json_values import require_plain
 from ct2pet_app.server.task_progress import REPORT_KEY
 from ct2pet_app.settings import DEVICE, KEYS, AppSettings, did_you_mean, split_settings
 from lib.learning.recipe import Recipe, shipped_recipes
-from lib.learning.tracking import Tracking, parse_tracking
+from lib.learning.tracking.options import Tracking, parse_tracking
 
 PublishRule = Literal["if_not_worse", "always"]
 RECIPE_KEYS = {  # MONAI Label's words, which the stock Slicer module shows, and the recipe's

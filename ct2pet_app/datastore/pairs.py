@@ -21,7 +21,7 @@ from pathlib import Path
 from ct2pet_app.datastore.listing import Listing, Studies
 from ct2pet_app.datastore.pair_counts import PairCounts
 from lib.errors import CT2PETError, DicomError, MemoryLimitError, RemoteError, StudiesError, UndecodableError
-from lib.learning.card import patient_digest
+from lib.learning.model_card.card import patient_digest
 from lib.memory import MemoryBudget
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.quality_checks.check_cache import Checked, CheckMemory

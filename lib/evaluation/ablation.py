@@ -18,9 +18,9 @@ import numpy as np
 
 from lib.errors import PreparedDataError, RecipeError
 from lib.evaluation.choices import REFERENCE, Choice
-from lib.learning.card import data_digest
 from lib.learning.checkpoint import load_checkpoint
 from lib.learning.dataset import divide
+from lib.learning.model_card.card import data_digest
 from lib.learning.recipe import Recipe, SynthesisConfig, load_recipe
 from lib.learning.training import train
 from lib.learning.validation import fit_on, synthesize_prepared

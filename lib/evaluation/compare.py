@@ -18,7 +18,7 @@ from lib.imaging.orientation import to_canonical
 from lib.imaging.resample import resample_to
 from lib.imaging.resample_2d import resample_in_plane
 from lib.imaging.volume import Volume
-from lib.learning.card import ModelCard
+from lib.learning.model_card.card import ModelCard
 from lib.learning.validation import measure_beside_baselines
 from lib.metrics.baselines import BASELINE_NAMES, Baselines
 from lib.metrics.image import ALL_GROUPS, Group, ImageMetrics, measure_slices

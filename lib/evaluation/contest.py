@@ -18,7 +18,7 @@ from lib.errors import InputError
 from lib.evaluation.compare import align, card_baselines, drawn_by_all
 from lib.imaging.orientation import to_canonical
 from lib.imaging.resample_2d import resample_in_plane
-from lib.learning.card import ModelCard, patient_digest
+from lib.learning.model_card.card import ModelCard, patient_digest
 from lib.metrics.agreement import Interval, bootstrap_mean
 from lib.metrics.baseline_comparison import Standing, not_judged, stand
 from lib.metrics.criteria import HU_SHARE, STANDING_MEASURES, Measure

@@ -19,7 +19,7 @@ from lib.evaluation.reading import read_pair, tumour_of, tumour_regions
 from lib.evaluation.report import write_report
 from lib.evaluation.result import Evaluation, PatientResult, Seen, write_evaluation
 from lib.evaluation.trust import trust_of
-from lib.learning.card import ModelCard, patient_digest
+from lib.learning.model_card.card import ModelCard, patient_digest
 from lib.metrics.volume import measure_volume
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepare import pair_id

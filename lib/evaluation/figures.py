@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from lib.evaluation.picture import LABEL, LEAST_SUV_SHOWN, PET_COLOURS
 from lib.learning.checkpoint import load_checkpoint
 from lib.learning.dataset import divide
-from lib.learning.progress import EpochRecord
 from lib.learning.recipe import Recipe
-from lib.learning.recording import figures_of, sample
+from lib.learning.tracking.metrics_log import figures_of, sample
+from lib.learning.tracking.progress import EpochRecord
 from lib.learning.training import MODEL_FILE
 from lib.learning.validation import synthesize_prepared
 from lib.networks.precision import choose_device

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lib.evaluation.reading import JOINT_HIGHEST_SUV
 from lib.evaluation.trust import OverallTrust
-from lib.learning.progress import EpochRecord
+from lib.learning.tracking.progress import EpochRecord
 from lib.metrics.agreement import Agreement
 from lib.metrics.calibration import Trust
 from lib.metrics.criteria import KEY_MEASURE, METHODS

@@ -23,9 +23,9 @@ from lib.evaluation.reading import REAL
 from lib.evaluation.report_table import beside_table, comparison_table, people_beside
 from lib.evaluation.result import Evaluation, PatientResult
 from lib.evaluation.trust import trust_sentence
-from lib.learning.card import ModelCard
-from lib.learning.card_facts import card_facts
-from lib.learning.progress import read_history
+from lib.learning.model_card.card import ModelCard
+from lib.learning.model_card.facts import card_facts
+from lib.learning.tracking.progress import read_history
 from lib.metrics.agreement import FEW_PATIENTS, bootstrap_mean
 from lib.metrics.criteria import KEY_MEASURE, METHODS, WORDS
 from lib.metrics.image import library_versions

@@ -14,10 +14,10 @@ from lib.evaluation.figures import draw_curves, draw_examples
 from lib.evaluation.table import write_table
 from lib.learning.checkpoint import load_checkpoint
 from lib.learning.dataset import divide
-from lib.learning.progress import read_history
+from lib.learning.model_card.scores import Scores
 from lib.learning.recipe import Recipe
-from lib.learning.scores import Scores
-from lib.learning.tracking import Tracking
+from lib.learning.tracking.options import Tracking
+from lib.learning.tracking.progress import read_history
 from lib.learning.training import TrainingResult, train
 from lib.learning.validation import fit_on, score
 from lib.networks.cascade import MAX_STAGES, NetworkConfig, count_parameters, forward_flops

@@ -13,7 +13,7 @@ import numpy as np
 
 from lib.errors import CheckpointError
 from lib.evaluation.compare import AlignedVolumes
-from lib.learning.card import ModelCard
+from lib.learning.model_card.card import ModelCard
 from lib.metrics.agreement import Interval, bootstrap_mean
 from lib.metrics.calibration import GROUPS, PREDICTOR, Trust, measure_trust
 from lib.synthesis.uncertainty import card_calibration

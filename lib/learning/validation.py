@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from lib.imaging.normalize import denormalize_pet
-from lib.learning.card import patient_digest
 from lib.learning.dataset import Entries, Sides
-from lib.learning.progress import KEY_METRIC
+from lib.learning.model_card.card import patient_digest
+from lib.learning.model_card.scores import Figures, Scores, scores_of
 from lib.learning.recipe import Recipe
-from lib.learning.scores import Figures, Scores, scores_of
+from lib.learning.tracking.progress import KEY_METRIC
 from lib.metrics.baselines import BASELINE_NAMES, Baselines, BaselineSample, fit_baselines
 from lib.metrics.calibration import Calibration, CalibrationSample, fit_calibration
 from lib.metrics.criteria import HU_SHARE

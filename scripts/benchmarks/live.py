@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.errors import InputError
-from lib.learning.card import ModelCard, TrainingData
 from lib.learning.checkpoint import save_checkpoint
+from lib.learning.model_card.card import ModelCard, TrainingData
 from lib.learning.recipe import Recipe, load_recipe
 from lib.networks.cascade import Cascade
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.learning.progress import read_history
+from lib.learning.tracking.progress import read_history
 from lib.phantom.dicom import write_study
 from lib.phantom.generate import PhantomSettings, phantom_patient
 from tests.command.typed import SETTINGS, refused, run, run_json

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lib.learning.card import ModelCard, TrainingData, patient_digest
 from lib.learning.checkpoint import save_checkpoint
+from lib.learning.model_card.card import ModelCard, TrainingData, patient_digest
 from lib.learning.recipe import Recipe, load_recipe
 from lib.metrics.baselines import BaselineSample, fit_baselines
 from lib.metrics.calibration import Calibration

@@ -18,7 +18,7 @@ from ct2pet_app.models import ModelStore
 from lib.dicom.read.volume import read_ct
 from lib.dicom.scan.scan import scan_folder
 from lib.learning.checkpoint import file_checksum, load_checkpoint
-from lib.learning.progress import read_history
+from lib.learning.tracking.progress import read_history
 from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.ct2pet_app import kill_writers
 from tests.ct2pet_app.constant_model import save_constant_model

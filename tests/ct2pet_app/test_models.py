@@ -16,7 +16,7 @@ from lib.errors import CheckpointError, ModelNotTrainedError
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
 from lib.learning.checkpoint import load_checkpoint, save_checkpoint
-from lib.learning.scores import scores_of
+from lib.learning.model_card.scores import scores_of
 from lib.metrics.criteria import METHODS
 from tests.ct2pet_app.constant_model import save_constant_model
 

@@ -14,7 +14,7 @@ from ct2pet_app.datastore.folder import FolderDatastore
 from ct2pet_app.errors import NotFoundError
 from ct2pet_app.pairs import accept_pair, describe_pairs
 from lib.errors import PairingError, SplitFileError, UndecodableError
-from lib.learning.card import patient_digest
+from lib.learning.model_card.card import patient_digest
 from lib.pairing.quality_checks.plausibility import PairCheck
 from lib.pairing.split import Split
 from lib.pairing.split_file import TRAINED_ON

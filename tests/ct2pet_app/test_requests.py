@@ -17,7 +17,7 @@ from ct2pet_app.scoring import scoring_settings
 from ct2pet_app.settings import AppSettings
 from ct2pet_app.train_request import TrainRequest, shown_settings
 from lib.errors import InputError
-from lib.learning.tracking import Tracking
+from lib.learning.tracking.options import Tracking
 
 SETTINGS = AppSettings.from_conf({"tracking_uris": "http://host:5000/, https://runs.example"}, app_folder=Path("app"))
 

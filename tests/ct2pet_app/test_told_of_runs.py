@@ -14,7 +14,7 @@ from ct2pet_app import told_of_runs
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.errors import NotFoundError
 from ct2pet_app.told_of_runs import describe_training, thinned
-from lib.learning.progress import KEY_METRIC, EpochRecord, read_history
+from lib.learning.tracking.progress import KEY_METRIC, EpochRecord, read_history
 
 MakeApp = Callable[..., CT2PETApp]
 TINY = "pixel_mm=8.0;depth=1;context_slices=1;normalization=none;epochs=3;validation=0.3;test=0.0;workers=0"

@@ -14,8 +14,8 @@ from PIL import Image
 from lib.dicom.scan.scan import scan_folder
 from lib.errors import PairingError
 from lib.evaluation.evaluate import Evaluation, evaluate_pairs, seen_by
-from lib.learning.card import TrainingData, patient_digest
 from lib.learning.checkpoint import save_checkpoint
+from lib.learning.model_card.card import TrainingData, patient_digest
 from lib.metrics.image import ImageMetrics
 from lib.metrics.volume import VolumeMetrics
 from lib.networks.cascade import Cascade

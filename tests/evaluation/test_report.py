@@ -25,7 +25,7 @@ from lib.evaluation.report import write_report
 from lib.imaging.body import body_mask
 from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.volume import Unit, Volume
-from lib.learning.progress import EpochRecord
+from lib.learning.tracking.progress import EpochRecord
 from lib.metrics.baselines import BaselineSample, fit_baselines
 from lib.metrics.verdict import listed
 from lib.pairing.pairs import pair_series

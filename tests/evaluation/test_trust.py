@@ -18,8 +18,8 @@ from lib.evaluation.compare import AlignedVolumes
 from lib.evaluation.evaluate import Evaluation, evaluate_pairs
 from lib.evaluation.trust import overall_trust, trust_of, trust_sentence, write_trust
 from lib.imaging.geometry import Geometry
-from lib.learning.card import TrainingData, patient_digest
 from lib.learning.checkpoint import save_checkpoint
+from lib.learning.model_card.card import TrainingData, patient_digest
 from lib.metrics.calibration import Calibration, Trust
 from lib.networks.cascade import Cascade
 from lib.pairing.pairs import pair_series

@@ -18,8 +18,8 @@ from CT2PETLib.worker import Job
 from lib.dicom.read.volume import read_ct
 from lib.dicom.scan.scan import scan_folder
 from lib.imaging.volume import Volume
-from lib.learning.card import ModelCard, TrainingData
 from lib.learning.checkpoint import save_checkpoint
+from lib.learning.model_card.card import ModelCard, TrainingData
 from lib.metrics.baselines import BaselineSample, fit_baselines
 from lib.metrics.calibration import Calibration
 from lib.networks.cascade import Cascade

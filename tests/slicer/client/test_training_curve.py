@@ -12,7 +12,7 @@ from CT2PETLib.jobs import TrainingWatch
 from CT2PETLib.retraining import Training
 from CT2PETLib.worker import State
 
-from lib.learning.progress import KEY_METRIC, read_history
+from lib.learning.tracking.progress import KEY_METRIC, read_history
 from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.servers import RunningServer, end, running_server
 from tests.slicer.client.conftest import drain_until, finished

@@ -13,9 +13,9 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from lib.errors import CheckpointError, RecipeError
-from lib.learning.limits import GENERAL_LIMITS
+from lib.learning.model_card.limits import GENERAL_LIMITS
+from lib.learning.model_card.scores import Scores
 from lib.learning.recipe import Recipe, recipe_from_mapping
-from lib.learning.scores import Scores
 from lib.metrics.baseline_comparison import Standing, not_judged
 from lib.networks.cascade import NetworkConfig
 from lib.pairing.prepared import PreparedPair

@@ -16,10 +16,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lib.learning.card import ModelCard
-from lib.learning.progress import TRAINING_LOSS, read_history, scalars
+from lib.learning.model_card.card import ModelCard
 from lib.learning.recipe import Recipe
-from lib.learning.tracking import Store, Tracking, store_of
+from lib.learning.tracking.options import Store, Tracking, store_of
+from lib.learning.tracking.progress import TRAINING_LOSS, read_history, scalars
 from lib.pairing.prepared import write_text
 
 logger = logging.getLogger(__name__)

@@ -21,15 +21,15 @@ from torch import Tensor, nn
 
 from lib.errors import TrainingError
 from lib.learning.augment import augment
-from lib.learning.averaging import attach_average, average_of, take_statistics
 from lib.learning.dataset import ShareSampler, Sides, SliceDataset, training_loader
+from lib.learning.distributed import agree_on_statistics
+from lib.learning.ema import attach_average, average_of, take_statistics
 from lib.learning.losses import cascade_loss
 from lib.learning.optimisation import learning_rate, make_optimiser
-from lib.learning.processes import agree_on_statistics
-from lib.learning.progress import KEY_METRIC, EpochRecord, RunLog, cut_history
 from lib.learning.recipe import Recipe
-from lib.learning.recording import record_epoch
 from lib.learning.run_state import RunState
+from lib.learning.tracking.metrics_log import record_epoch
+from lib.learning.tracking.progress import KEY_METRIC, EpochRecord, RunLog, cut_history
 from lib.learning.validation import validate
 from lib.networks.cascade import Cascade
 from lib.networks.precision import autocast

@@ -12,7 +12,7 @@ import pytest
 from lib.errors import PreparedDataError, RecipeError
 from lib.imaging.grid import Grid
 from lib.imaging.normalize import Windows
-from lib.learning.aligned import aligned_training
+from lib.learning.aligned_slices import aligned_training
 from lib.learning.dataset import Sides, divide
 from lib.learning.recipe import load_recipe
 from lib.pairing.prepared import Preparation, PreparedPair, PreparedSet

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from lib.learning.card import ModelCard, patient_digest, split_digest
 from lib.learning.dataset import divide
-from lib.learning.limits import limits_of, origins_of
-from lib.learning.scores import Figures, Scores, scores_of
+from lib.learning.model_card.card import ModelCard, patient_digest, split_digest
+from lib.learning.model_card.limits import limits_of, origins_of
+from lib.learning.model_card.scores import Figures, Scores, scores_of
 from lib.learning.training import describe, train
 from lib.metrics.criteria import METHODS, STANDING_MEASURES
 from lib.pairing.prepared import PreparedSet

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lib.learning.card import ModelCard
-from lib.learning.limits import ORIGINS
+from lib.learning.model_card.card import ModelCard
+from lib.learning.model_card.limits import ORIGINS
 
 
 def card_facts(card: ModelCard) -> dict[str, str]:

@@ -7,7 +7,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from lib.learning.averaging import attach_average, average_of, take_statistics
+from lib.learning.ema import attach_average, average_of, take_statistics
 from lib.networks.cascade import Cascade, NetworkConfig
 
 
