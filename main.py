@@ -470,7 +470,7 @@ def evaluate(
     other program), `targets` and `verdict`.
     """
     from lib.evaluation.evaluate import evaluate_pairs
-    from lib.evaluation.peers import parse_peers
+    from lib.evaluation.external_predictions import parse_peers
     from lib.synthesis.ensemble import load_models
 
     peers = parse_peers(beside or ())
@@ -524,7 +524,7 @@ def study(
 
     The JSON is `{rows, table, figures}`.
     """
-    from lib.evaluation.study import parse_stages, run_study
+    from lib.experiments.study import parse_stages, run_study
     from lib.learning.recipe import load_recipe
     from lib.learning.tracking.options import parse_tracking
     from lib.pairing.prepared import PreparedSet

@@ -38,7 +38,7 @@ from ct2pet_app.uploads import CTSource, OpenedCT
 from lib.dicom.write.files import write_zip
 from lib.dicom.write.pet_series import PlannedSeries, SyntheticSeries
 from lib.errors import CheckpointError, InputError
-from lib.evaluation.compare import place
+from lib.evaluation.slice_metrics import place
 from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.volume import Volume
 from lib.learning.model_card.card import INTENDED_USE

@@ -9,7 +9,7 @@ import numpy as np
 from ct2pet_app.infer_request import InferOptions
 from ct2pet_app.uploads import OpenedCT
 from lib.errors import MemoryLimitError
-from lib.evaluation.compare import comparison_bytes
+from lib.evaluation.slice_metrics import comparison_bytes
 from lib.imaging.files.memory_estimate import volume_bytes
 from lib.imaging.geometry import Geometry
 from lib.imaging.grid import Grid

@@ -12,7 +12,7 @@ from ct2pet_app.told_of_models import how_to_serve
 from ct2pet_app.train_request import PublishRule
 from ct2pet_app.versions import Verdict, Version
 from lib.errors import CheckpointError
-from lib.evaluation.contest import hold_contest
+from lib.evaluation.promotion import hold_contest
 from lib.pairing.pairs import PairedSeries
 from lib.synthesis.synthesizer import Synthesizer
 from lib.types import AtHand, Progress, lie_here, no_progress

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import lib
 from ct2pet_app.datastore.studies import FINAL, StudiesDatastore
 from ct2pet_app.loaded import PublishedModel
-from lib.evaluation.compare import Comparison
+from lib.evaluation.slice_metrics import Comparison
 from lib.learning.model_card.card import ModelCard, patient_digest
 from lib.pairing.same_files import are_same
 

@@ -34,7 +34,7 @@ from ct2pet_app.told import MEASURED
 from lib.dicom.read.volume import read_pet
 from lib.dicom.scan.open_ct import read_ct_series
 from lib.errors import CheckpointError, ModelNotTrainedError, PairingError, StudiesError
-from lib.evaluation.compare import compare_with_real
+from lib.evaluation.slice_metrics import compare_with_real
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.same_files import mark_of_files
 from lib.synthesis.uncertainty import card_calibration, mean_expected_error_suv

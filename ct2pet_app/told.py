@@ -15,7 +15,7 @@ from ct2pet_app.infer_request import InferOptions
 from ct2pet_app.uploads import CTSource
 from lib.dicom.read.volume import read_pet
 from lib.dicom.write.pet_series import SyntheticSeries
-from lib.evaluation.compare import PlacedVolumes, compare
+from lib.evaluation.slice_metrics import PlacedVolumes, compare
 from lib.imaging.field_of_view import mask_unmeasured
 from lib.imaging.volume import Volume
 from lib.learning.model_card.card import ModelCard, patient_digest

@@ -24,8 +24,8 @@ sys.path.insert(0, str(ROOT))
 
 from lib.dicom.read.volume import read_ct, read_pet  # noqa: E402
 from lib.dicom.scan.scan import scan_folder  # noqa: E402
-from lib.evaluation.compare import align  # noqa: E402
-from lib.evaluation.picture import LABEL, draw_comparison  # noqa: E402
+from lib.evaluation.report.images import LABEL, draw_comparison  # noqa: E402
+from lib.evaluation.slice_metrics import align  # noqa: E402
 from lib.imaging.files.volume_file import read_volume_file  # noqa: E402
 from lib.imaging.volume import Unit  # noqa: E402
 from lib.learning.checkpoint import read_card  # noqa: E402

@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lib.evaluation.aligned import Aligned, mean_over, without_misaligned
-from lib.evaluation.beside import Beside, set_beside
-from lib.evaluation.compare import Comparison
-from lib.evaluation.reading import REAL, Reading
+from lib.evaluation.aligned_patients import Aligned, mean_over, without_misaligned
+from lib.evaluation.calibration_check import OverallTrust, overall_trust, write_trust
+from lib.evaluation.clinical_metrics import REAL, Reading
+from lib.evaluation.paired_comparison import Beside, set_beside
+from lib.evaluation.slice_metrics import Comparison
 from lib.evaluation.targets import target_sentences
-from lib.evaluation.trust import OverallTrust, overall_trust, write_trust
 from lib.metrics.agreement import Agreement, limits_of_agreement
 from lib.metrics.baselines import BASELINE_NAMES
 from lib.metrics.calibration import Trust

@@ -17,7 +17,7 @@ from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.scoring import MEASURED
 from lib.dicom.scan.scan import scan_folder
 from lib.errors import CheckpointError, ModelNotTrainedError, StudiesError
-from lib.evaluation.compare import compare
+from lib.evaluation.slice_metrics import compare
 from lib.metrics.calibration import Calibration
 from lib.phantom.generate import write_phantoms
 from tests.ct2pet_app.conftest import SMALL

@@ -20,8 +20,8 @@ from lib.dicom.rtstruct import structure_set_files
 from lib.dicom.scan.scan import ScanReport, scan_folder
 from lib.errors import PairingError
 from lib.evaluation.evaluate import Evaluation, evaluate_pairs
-from lib.evaluation.peers import parse_peers
-from lib.evaluation.report import write_report
+from lib.evaluation.external_predictions import parse_peers
+from lib.evaluation.report.html import write_report
 from lib.imaging.body import body_mask
 from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.volume import Unit, Volume

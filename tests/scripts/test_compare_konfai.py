@@ -11,7 +11,7 @@ import pytest
 
 from lib.dicom.read.volume import read_ct, read_pet
 from lib.dicom.scan.scan import scan_folder
-from lib.evaluation.compare import align
+from lib.evaluation.slice_metrics import align
 from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.grid import Grid
 from lib.imaging.volume import Unit

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from lib.dicom.read.volume import read_ct, read_pet
 from lib.dicom.scan.scan import scan_folder
 from lib.errors import PairingError, PreparedDataError
-from lib.evaluation.compare import align
+from lib.evaluation.slice_metrics import align
 from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.grid import Grid
 from lib.imaging.normalize import Windows

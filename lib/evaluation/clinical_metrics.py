@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lib.dicom.rtstruct import Contour, draw_tumours, rasterise
 from lib.errors import DicomError
-from lib.evaluation.compare import AlignedVolumes, drawn_by_all
+from lib.evaluation.slice_metrics import AlignedVolumes, drawn_by_all
 from lib.metrics.agreement import Agreement, limits_of_agreement
 from lib.metrics.baselines import Baselines
 from lib.metrics.hu_lookup import hu_share

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.errors import PreparedDataError, RecipeError
-from lib.evaluation.choices import REFERENCE, Choice
+from lib.experiments.ablation_variants import REFERENCE, Choice
 from lib.learning.checkpoint import load_checkpoint
 from lib.learning.dataset import divide
 from lib.learning.model_card.card import data_digest

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lib.evaluation.compare import AlignedVolumes
+from lib.evaluation.slice_metrics import AlignedVolumes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

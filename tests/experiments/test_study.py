@@ -9,7 +9,7 @@ import pytest
 from matplotlib.image import imread
 
 from lib.errors import PreparedDataError, RecipeError
-from lib.evaluation.study import parse_stages, recipe_of_stages, run_study, width_of_equal_flops
+from lib.experiments.study import parse_stages, recipe_of_stages, run_study, width_of_equal_flops
 from lib.learning.tracking.options import Tracking
 from lib.learning.tracking.progress import read_history
 from lib.networks.cascade import NetworkConfig, forward_flops

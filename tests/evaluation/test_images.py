@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.evaluation.compare import AlignedVolumes
-from lib.evaluation.picture import LABEL, draw_comparison, hottest_slice
+from lib.evaluation.report.images import LABEL, draw_comparison, hottest_slice
+from lib.evaluation.slice_metrics import AlignedVolumes
 from lib.imaging.geometry import Geometry
 
 SHAPE = (5, 30, 40)

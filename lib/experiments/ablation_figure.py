@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lib.evaluation.ablation import Ablation
-from lib.evaluation.ablation_table import difference, mean
+from lib.experiments.ablation import Ablation
+from lib.experiments.ablation_table import difference, mean
 
 MEASURE, WORDS = "mae_suv_body", "body MAE [SUV]"
 CURVE_TOPIC = "learning curve"

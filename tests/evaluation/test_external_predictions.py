@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from lib.errors import ImageFileError, InputError, PairingError
-from lib.evaluation.peers import Peer, parse_peers, read_peer
+from lib.evaluation.external_predictions import Peer, parse_peers, read_peer
 from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.geometry import Geometry
 from lib.imaging.resample_2d import resample_in_plane

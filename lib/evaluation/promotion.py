@@ -15,7 +15,7 @@ from typing import Any, Literal
 from lib.dicom.read.volume import read_pet
 from lib.dicom.scan.open_ct import read_ct_series
 from lib.errors import InputError
-from lib.evaluation.compare import align, card_baselines, drawn_by_all
+from lib.evaluation.slice_metrics import align, card_baselines, drawn_by_all
 from lib.imaging.orientation import to_canonical
 from lib.imaging.resample_2d import resample_in_plane
 from lib.learning.model_card.card import ModelCard, patient_digest

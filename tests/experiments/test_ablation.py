@@ -14,9 +14,9 @@ import pytest
 from matplotlib.image import imread
 
 from lib.errors import PreparedDataError, RecipeError
-from lib.evaluation.ablation import Ablation, Result, mean_over_pairs, run_ablation
-from lib.evaluation.ablation_table import difference, write_ablation
-from lib.evaluation.choices import Choice, read_choices
+from lib.experiments.ablation import Ablation, Result, mean_over_pairs, run_ablation
+from lib.experiments.ablation_table import difference, write_ablation
+from lib.experiments.ablation_variants import Choice, read_choices
 from lib.pairing.prepared import TUMOUR, PreparedSet
 from tests.learning.conftest import PATIENTS, TINY, make_prepared, tiny_recipe
 

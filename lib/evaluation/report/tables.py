@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lib.evaluation.beside import BESIDE, Beside, Paired
+from lib.evaluation.paired_comparison import BESIDE, Beside, Paired
 from lib.evaluation.result import PatientResult
 from lib.metrics.agreement import Interval
 from lib.metrics.criteria import MEASURES, METHODS, WORDS, Measure

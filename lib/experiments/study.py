@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from lib.errors import PreparedDataError, RecipeError
-from lib.evaluation.figures import draw_curves, draw_examples
-from lib.evaluation.table import write_table
+from lib.experiments.study_figures import draw_curves, draw_examples
+from lib.experiments.study_table import write_table
 from lib.learning.checkpoint import load_checkpoint
 from lib.learning.dataset import divide
 from lib.learning.model_card.scores import Scores

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from lib.dicom.scan.scan import scan_folder
-from lib.evaluation.compare import AlignedVolumes
+from lib.evaluation.calibration_check import overall_trust, trust_of, trust_sentence, write_trust
 from lib.evaluation.evaluate import Evaluation, evaluate_pairs
-from lib.evaluation.trust import overall_trust, trust_of, trust_sentence, write_trust
+from lib.evaluation.slice_metrics import AlignedVolumes
 from lib.imaging.geometry import Geometry
 from lib.learning.checkpoint import save_checkpoint
 from lib.learning.model_card.card import TrainingData, patient_digest

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lib.errors import PairingError
-from lib.evaluation.compare import AlignedVolumes, align, compare, compare_with_real
+from lib.evaluation.slice_metrics import AlignedVolumes, align, compare, compare_with_real
 from lib.imaging.geometry import Geometry
 from lib.imaging.grid import Grid
 from lib.imaging.volume import Unit, Volume

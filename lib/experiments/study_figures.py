@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lib.evaluation.picture import LABEL, LEAST_SUV_SHOWN, PET_COLOURS
+from lib.evaluation.report.images import LABEL, LEAST_SUV_SHOWN, PET_COLOURS
 from lib.learning.checkpoint import load_checkpoint
 from lib.learning.dataset import divide
 from lib.learning.recipe import Recipe

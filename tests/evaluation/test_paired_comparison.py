@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from lib.evaluation.beside import BESIDE, Beside, beside_sentence, set_beside
+from lib.evaluation.paired_comparison import BESIDE, Beside, beside_sentence, set_beside
 from lib.metrics.verdict import Figures
 
 

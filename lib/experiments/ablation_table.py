@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from lib.evaluation.ablation import MEASURED, Ablation, PatientFigures, Result
+from lib.experiments.ablation import MEASURED, Ablation, PatientFigures, Result
 from lib.metrics.agreement import Interval, bootstrap_mean
 from lib.pairing.prepared import write_text
 

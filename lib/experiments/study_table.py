@@ -13,7 +13,7 @@ from lib.metrics.image import library_versions
 from lib.pairing.prepared import write_text
 
 if TYPE_CHECKING:
-    from lib.evaluation.study import StudyRow
+    from lib.experiments.study import StudyRow
 
 COLUMNS = {
     "ssim": "SSIM",

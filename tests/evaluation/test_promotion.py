@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lib.dicom.scan.scan import scan_folder
-from lib.evaluation.contest import ENOUGH, Contest, contest_of, hold_contest, judges
+from lib.evaluation.promotion import ENOUGH, Contest, contest_of, hold_contest, judges
 from lib.learning.checkpoint import read_card
 from lib.metrics.baselines import BASELINE_NAMES
 from lib.metrics.criteria import STANDING_MEASURES

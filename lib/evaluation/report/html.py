@@ -15,14 +15,22 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
-from lib.evaluation.aligned import alignment_sentence
-from lib.evaluation.beside import beside_sentence
-from lib.evaluation.picture import LABEL
-from lib.evaluation.plots import LEFT, draw_agreement, draw_history, draw_joint, draw_level, draw_methods, draw_trust
-from lib.evaluation.reading import REAL
-from lib.evaluation.report_table import beside_table, comparison_table, people_beside
+from lib.evaluation.aligned_patients import alignment_sentence
+from lib.evaluation.calibration_check import trust_sentence
+from lib.evaluation.clinical_metrics import REAL
+from lib.evaluation.paired_comparison import beside_sentence
+from lib.evaluation.report.images import LABEL
+from lib.evaluation.report.plots import (
+    LEFT,
+    draw_agreement,
+    draw_history,
+    draw_joint,
+    draw_level,
+    draw_methods,
+    draw_trust,
+)
+from lib.evaluation.report.tables import beside_table, comparison_table, people_beside
 from lib.evaluation.result import Evaluation, PatientResult
-from lib.evaluation.trust import trust_sentence
 from lib.learning.model_card.card import ModelCard
 from lib.learning.model_card.facts import card_facts
 from lib.learning.tracking.progress import read_history

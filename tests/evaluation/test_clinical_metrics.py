@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from lib.dicom.rtstruct import Contour
-from lib.evaluation.compare import AlignedVolumes
-from lib.evaluation.reading import JOINT_BINS, read_pair, tumour_of
+from lib.evaluation.clinical_metrics import JOINT_BINS, read_pair, tumour_of
+from lib.evaluation.slice_metrics import AlignedVolumes
 from lib.imaging.geometry import Geometry
 from lib.metrics.baselines import Baselines
 from lib.metrics.uptake import HotVoxels

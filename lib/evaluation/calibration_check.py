@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lib.errors import CheckpointError
-from lib.evaluation.compare import AlignedVolumes
+from lib.evaluation.slice_metrics import AlignedVolumes
 from lib.learning.model_card.card import ModelCard
 from lib.metrics.agreement import Interval, bootstrap_mean
 from lib.metrics.calibration import GROUPS, PREDICTOR, Trust, measure_trust

@@ -12,8 +12,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lib.evaluation.reading import JOINT_HIGHEST_SUV
-from lib.evaluation.trust import OverallTrust
+from lib.evaluation.calibration_check import OverallTrust
+from lib.evaluation.clinical_metrics import JOINT_HIGHEST_SUV
 from lib.learning.tracking.progress import EpochRecord
 from lib.metrics.agreement import Agreement
 from lib.metrics.calibration import Trust
