@@ -35,8 +35,8 @@ from ct2pet_app.scoring import PairScoring, UncertaintyScoring
 from ct2pet_app.server.json_values import sendable
 from ct2pet_app.server.monai_label import running_server, stop_server
 from ct2pet_app.server.process_memory import limit_heap, return_free_memory
-from ct2pet_app.server.task_process import task_process
-from ct2pet_app.server.task_runner import TaskRunner
+from ct2pet_app.server.tasks.process import task_process
+from ct2pet_app.server.tasks.runner import TaskRunner
 from ct2pet_app.server.termination import on_termination
 from ct2pet_app.server.work_pools import WorkPools
 from ct2pet_app.sessions import CheckedSessions

@@ -19,7 +19,7 @@ from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.loaded import PublishedModel
 from ct2pet_app.models import ModelStore
 from ct2pet_app.scores import ExpectedError, keep_expected_error
-from ct2pet_app.server.task_progress import CaseReport, report_file
+from ct2pet_app.server.tasks.progress import CaseReport, report_file
 from ct2pet_app.uploads import CTSource
 from lib.errors import ModelNotTrainedError, StudiesError
 from lib.imaging.files.volume_file import read_volume_file

@@ -13,7 +13,7 @@ from ct2pet_app.datastore.studies import FINAL
 from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_request import InferOptions
 from ct2pet_app.server.json_values import require_plain
-from ct2pet_app.server.task_progress import REPORT_KEY
+from ct2pet_app.server.tasks.progress import REPORT_KEY
 from ct2pet_app.settings import did_you_mean
 
 COUNT = re.compile(r"[0-9]{1,6}")

@@ -28,7 +28,7 @@ from ct2pet_app.scores import (
     summary_of,
 )
 from ct2pet_app.server.json_values import require_plain
-from ct2pet_app.server.task_progress import REPORT_KEY, CaseReport, report_file
+from ct2pet_app.server.tasks.progress import REPORT_KEY, CaseReport, report_file
 from ct2pet_app.settings import did_you_mean
 from ct2pet_app.told import MEASURED
 from lib.dicom.read.volume import read_pet

@@ -28,7 +28,7 @@ from ct2pet_app.run_folders import (
     recipe_of_run,
     runs_in,
 )
-from ct2pet_app.server.task_progress import report_file, tell_percent, write_report
+from ct2pet_app.server.tasks.progress import report_file, tell_percent, write_report
 from ct2pet_app.settings import AppSettings
 from ct2pet_app.train_request import TrainRequest, shown_settings
 from lib.errors import PreparedDataError, StudiesError, TrainingError

@@ -10,7 +10,7 @@ from monailabel.config import settings as monailabel_settings
 
 from ct2pet_app.errors import RequestError
 from ct2pet_app.server.json_values import require_plain
-from ct2pet_app.server.task_progress import REPORT_KEY
+from ct2pet_app.server.tasks.progress import REPORT_KEY
 from ct2pet_app.settings import DEVICE, KEYS, AppSettings, did_you_mean, split_settings
 from lib.learning.recipe import Recipe, shipped_recipes
 from lib.learning.tracking.options import Tracking, parse_tracking

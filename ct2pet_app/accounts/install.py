@@ -21,7 +21,7 @@ from ct2pet_app.accounts.tokens import Tokens, signing_key
 from ct2pet_app.errors import SettingsError
 from ct2pet_app.routes.auth import auth_routes
 from ct2pet_app.server import monai_label
-from ct2pet_app.server.guarded_route import set_authentication
+from ct2pet_app.server.middleware.guarded_route import set_authentication
 from ct2pet_app.settings import AppSettings
 from lib.accounts import remove_leftovers
 from lib.errors import OutputError

@@ -19,7 +19,7 @@ from monailabel.config import settings
 from monailabel.endpoints.user.auth import User, oauth2_scheme
 
 from ct2pet_app.accounts.realm import Realm
-from ct2pet_app.server.guarded_route import GuardedRoute
+from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 from lib.errors import RemoteError
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from ct2pet_app.accounts.attempts import Attempts, TooManyAttemptsError
 from ct2pet_app.accounts.book import AccountBook
 from ct2pet_app.accounts.guard import nobody_may_ask, user_asking
 from ct2pet_app.accounts.tokens import Tokens
-from ct2pet_app.server.guarded_route import GuardedRoute
+from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 from lib.accounts import password_fits
 from lib.errors import AccountsError
 

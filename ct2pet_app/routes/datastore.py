@@ -21,7 +21,7 @@ from ct2pet_app.routes.received import received as received
 from ct2pet_app.routes.responses import file_response
 from ct2pet_app.routes.roles import ANNOTATOR, USER
 from ct2pet_app.server.file_response import OpenFileResponse
-from ct2pet_app.server.guarded_route import GuardedRoute
+from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 from ct2pet_app.turns import Gone
 from ct2pet_app.uploads import suffix_of
 

@@ -10,7 +10,7 @@ from ct2pet_app.loaded import PublishedModel
 from ct2pet_app.routes.responses import file_response
 from ct2pet_app.routes.roles import ADMIN
 from ct2pet_app.server.file_response import OpenFileResponse
-from ct2pet_app.server.guarded_route import GuardedRoute
+from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 from ct2pet_app.told import card_as_json
 from lib.errors import ModelNotTrainedError
 

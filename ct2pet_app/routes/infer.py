@@ -18,7 +18,7 @@ from ct2pet_app.infer_request import DICOM, InferOptions
 from ct2pet_app.routes.datastore import DEFAULT_NAME, json_object, received
 from ct2pet_app.routes.responses import file_or_json, file_response
 from ct2pet_app.routes.roles import USER, require_annotator, session_owner
-from ct2pet_app.server.guarded_route import GuardedRoute
+from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 from ct2pet_app.turns import Gone
 from ct2pet_app.uploads import source_of_file, suffix_of
 

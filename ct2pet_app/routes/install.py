@@ -22,9 +22,9 @@ from ct2pet_app.routes.sessions import session_routes
 from ct2pet_app.routes.studies import studies_routes
 from ct2pet_app.routes.tasks import task_routes
 from ct2pet_app.server import exception_handlers, monai_label
-from ct2pet_app.server.connections import close_idle_connections, raise_open_files_limit
-from ct2pet_app.server.hosts import host_names
 from ct2pet_app.server.log_redaction import keep_names_out
+from ct2pet_app.server.middleware.connections import close_idle_connections, raise_open_files_limit
+from ct2pet_app.server.middleware.hosts import host_names
 from ct2pet_app.server.openapi import describe_api
 from ct2pet_app.server.temp_dir import TemporaryFolder, remove_leftovers
 from lib.errors import CT2PETError, OutputError

@@ -21,7 +21,7 @@ from monailabel.config import settings as monailabel_settings
 from ct2pet_app.errors import NotFoundError
 from ct2pet_app.routes.responses import file_response
 from ct2pet_app.routes.roles import ADMIN
-from ct2pet_app.server.guarded_route import GuardedRoute
+from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 
 MOST_LINES = 100_000
 REFRESH_S = 5  # where a page is to be renewed and no number is given

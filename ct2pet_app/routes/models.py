@@ -21,9 +21,9 @@ from ct2pet_app.loaded import PublishedModel
 from ct2pet_app.routes.roles import ADMIN, USER
 from ct2pet_app.routes.tasks import started_or_refused
 from ct2pet_app.run_folders import stats_of_run
-from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.server.json_values import require_plain
-from ct2pet_app.server.task_progress import read_report
+from ct2pet_app.server.middleware.guarded_route import GuardedRoute
+from ct2pet_app.server.tasks.progress import read_report
 from ct2pet_app.told_of_models import describe_model
 from ct2pet_app.told_of_runs import describe_training
 from ct2pet_app.train import RUN

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from ct2pet_app.errors import NotFoundError
 from ct2pet_app.routes.roles import USER
-from ct2pet_app.server.guarded_route import GuardedRoute
+from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 
 
 def refused_routes() -> APIRouter:

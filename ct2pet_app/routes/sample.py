@@ -10,8 +10,8 @@ from monailabel.endpoints.user.auth import User
 
 from ct2pet_app.errors import RequestError
 from ct2pet_app.routes.roles import USER
-from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.server.json_values import checked_json_object
+from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 
 if TYPE_CHECKING:
     from ct2pet_app.app import CT2PETApp

@@ -15,7 +15,7 @@ from ct2pet_app.routes.received import DEFAULT_NAME, received
 from ct2pet_app.routes.responses import file_or_json
 from ct2pet_app.routes.roles import USER, has_accounts, session_owner
 from ct2pet_app.server.file_response import OpenFileResponse
-from ct2pet_app.server.guarded_route import GuardedRoute
+from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 from ct2pet_app.sessions import CheckedSessions, described
 from ct2pet_app.turns import Gone
 from ct2pet_app.uploads import MOST_FILES, refuse_impostor, require_only_ct, suffix_of, unpack

@@ -18,9 +18,9 @@ from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.routes.roles import ADMIN, ANNOTATOR, USER
 from ct2pet_app.scores import summary_of
 from ct2pet_app.scoring import scoring_settings
-from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.server.json_values import require_plain
-from ct2pet_app.server.task_progress import read_report
+from ct2pet_app.server.middleware.guarded_route import GuardedRoute
+from ct2pet_app.server.tasks.progress import read_report
 
 if TYPE_CHECKING:
     from ct2pet_app.app import CT2PETApp

@@ -22,7 +22,7 @@ import numpy as np
 from ct2pet_app.datastore.converted import ConvertedVolumes
 from ct2pet_app.datastore.folder import KEPT, STORED, FolderDatastore
 from ct2pet_app.datastore.shelf import Shelf
-from ct2pet_app.server.task_progress import REPORT_KEY, CaseReport, report_file
+from ct2pet_app.server.tasks.progress import REPORT_KEY, CaseReport, report_file
 from ct2pet_app.server.temp_dir import remove_leftovers
 from ct2pet_app.sessions import CheckedSessions
 from lib.accounts import Account, PasswordHash, read_accounts, write_accounts

@@ -13,7 +13,7 @@ import pytest
 
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.server.task_progress import read_report
+from ct2pet_app.server.tasks.progress import read_report
 from lib.dicom.scan.scan import scan_folder
 from lib.errors import CT2PETError, ModelNotTrainedError, OutputError, StudiesError
 from lib.metrics.calibration import Calibration

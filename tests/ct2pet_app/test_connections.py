@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from ct2pet_app.server import connections
+from ct2pet_app.server.middleware import connections
 
 
 class Loop:

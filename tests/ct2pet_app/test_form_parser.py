@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from requests_toolbelt import MultipartEncoder
 from starlette.datastructures import FormData, Headers, UploadFile
 
-from ct2pet_app.server.form_parser import SharedFileParser
+from ct2pet_app.server.middleware.form_parser import SharedFileParser
 
 
 def parsed(body: bytes, content_type: str, *, chunk_bytes: int) -> dict[str, bytes]:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ct2pet_app.server.exception_handlers import LastResort
-from ct2pet_app.server.hosts import host_names, parse_authority
-from ct2pet_app.server.request_body import IDLE_TIMEOUT_S, MAX_JSON_BYTES, MIN_BYTES_PER_S, RequestBody
-from ct2pet_app.server.request_guard import MAX_QUERY_BYTES, Gate
+from ct2pet_app.server.middleware.hosts import host_names, parse_authority
+from ct2pet_app.server.middleware.request_body import IDLE_TIMEOUT_S, MAX_JSON_BYTES, MIN_BYTES_PER_S, RequestBody
+from ct2pet_app.server.middleware.request_guard import MAX_QUERY_BYTES, Gate
 
 OWN = frozenset({"petct"})
 

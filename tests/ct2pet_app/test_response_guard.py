@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ct2pet_app.server.response_guard import REPOSITORY, PathScrubber, ResponseGuard
+from ct2pet_app.server.middleware.response_guard import REPOSITORY, PathScrubber, ResponseGuard
 
 FOLDERS = {"/srv/ct2pet/models": "the models folder", "/data/hospital studies": "the studies folder"}
 

@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from ct2pet_app.server.task_environment import explained_variables
-from ct2pet_app.server.task_process import TASK_PROGRAM
+from ct2pet_app.server.tasks.environment import explained_variables
+from ct2pet_app.server.tasks.process import TASK_PROGRAM
 from tests.ct2pet_app.constant_model import save_constant_model
 from tests.servers import RunningServer, running_server, write_users
 

@@ -22,10 +22,10 @@ from monailabel.utils.async_tasks.utils import background_processes, background_
 from ct2pet_app.errors import BusyError
 from ct2pet_app.routes.models import model_routes
 from ct2pet_app.routes.tasks import task_routes
-from ct2pet_app.server import task_runner
-from ct2pet_app.server.task_environment import environment_table, explained_variables, task_environment
-from ct2pet_app.server.task_process import TASK_PROGRAM
-from ct2pet_app.server.task_runner import MAX_WAITING, TaskRunner
+from ct2pet_app.server.tasks import runner as task_runner
+from ct2pet_app.server.tasks.environment import environment_table, explained_variables, task_environment
+from ct2pet_app.server.tasks.process import TASK_PROGRAM
+from ct2pet_app.server.tasks.runner import MAX_WAITING, TaskRunner
 
 TIMEOUT_S = 60.0
 REPOSITORY = Path(__file__).resolve().parents[2]

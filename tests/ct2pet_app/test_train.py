@@ -14,7 +14,7 @@ import pytest
 
 from ct2pet_app import train as train_module
 from ct2pet_app.app import CT2PETApp
-from ct2pet_app.server.task_progress import tell_percent
+from ct2pet_app.server.tasks.progress import tell_percent
 from ct2pet_app.train import CascadeTrainTask
 from lib.errors import InputError, OutputError, StudiesError
 from lib.phantom.generate import write_phantoms

@@ -18,7 +18,7 @@ from CT2PETLib.retraining import Training, read_versions
 from ct2pet_app.datastore.describe import why_no_image
 from ct2pet_app.datastore.listing import Listing
 from ct2pet_app.models import ModelStore
-from ct2pet_app.server.request_body import too_large
+from ct2pet_app.server.middleware.request_body import too_large
 from ct2pet_app.settings import AppSettings
 from ct2pet_app.told_of_models import how_to_serve, how_to_train
 from lib.dicom.scan.scan import ScanReport

@@ -28,9 +28,9 @@ from monailabel.utils.async_tasks.utils import background_processes, background_
 
 from ct2pet_app.errors import BusyError
 from ct2pet_app.server.log_redaction import where
-from ct2pet_app.server.task_environment import task_environment
-from ct2pet_app.server.task_process import TASK_PROGRAM
-from ct2pet_app.server.task_progress import REPORT_KEY, forget_reports_but
+from ct2pet_app.server.tasks.environment import task_environment
+from ct2pet_app.server.tasks.process import TASK_PROGRAM
+from ct2pet_app.server.tasks.progress import REPORT_KEY, forget_reports_but
 
 logger = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException
 
-from ct2pet_app.server.form_parser import SharedFileParser
 from ct2pet_app.server.log_redaction import uploads_in_progress
-from ct2pet_app.server.request_body import MAX_JSON_BYTES, SCOPE_KEY
+from ct2pet_app.server.middleware.form_parser import SharedFileParser
+from ct2pet_app.server.middleware.request_body import MAX_JSON_BYTES, SCOPE_KEY
 
 MAX_FIELDS = 20  # that are no files, of MAX_JSON_BYTES each
 MAX_FILES = 1000  # where an endpoint takes a list; more are sent as a zip

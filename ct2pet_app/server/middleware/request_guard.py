@@ -10,8 +10,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ct2pet_app.server.hosts import Authority, is_ip_address, is_same_origin, parse_authority
-from ct2pet_app.server.request_body import SCOPE_KEY, RequestBody
+from ct2pet_app.server.middleware.hosts import Authority, is_ip_address, is_same_origin, parse_authority
+from ct2pet_app.server.middleware.request_body import SCOPE_KEY, RequestBody
 
 BAD_REQUEST, FORBIDDEN, URI_TOO_LONG, UNSUPPORTED_MEDIA_TYPE, HEADERS_TOO_LARGE = 400, 403, 414, 415, 431
 MAX_QUERY_BYTES = 8_000
