@@ -11,7 +11,7 @@ import pytest
 from fastapi.routing import APIRoute
 from monailabel.endpoints import infer, logs, ohif, proxy, wsi_infer
 
-from ct2pet_app.routes.install import our_routers
+from ct2pet_app.api.application import our_routers
 from ct2pet_app.server.monai_label import STOCK
 from tests.conftest import missing
 from tests.ct2pet_app.attacked import (

@@ -16,10 +16,10 @@ import pytest
 from fastapi import FastAPI
 from pydicom import dcmread
 
+from ct2pet_app.api.infer import infer_routes
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_request import InferOptions
-from ct2pet_app.routes.infer import infer_routes
 from ct2pet_app.server.exception_handlers import answer_errors
 from ct2pet_app.uploads import source_of_file
 from lib.dicom.read.volume import read_synthetic_pet

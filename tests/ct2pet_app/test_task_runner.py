@@ -19,9 +19,9 @@ from monailabel.endpoints import batch_infer, scoring, train
 from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.async_tasks.utils import background_processes, background_tasks
 
+from ct2pet_app.api.models import model_routes
+from ct2pet_app.api.tasks import task_routes
 from ct2pet_app.errors import BusyError
-from ct2pet_app.routes.models import model_routes
-from ct2pet_app.routes.tasks import task_routes
 from ct2pet_app.server.tasks import runner as task_runner
 from ct2pet_app.server.tasks.environment import environment_table, explained_variables, task_environment
 from ct2pet_app.server.tasks.process import TASK_PROGRAM

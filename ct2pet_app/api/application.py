@@ -9,18 +9,18 @@ from fastapi import APIRouter
 
 from ct2pet_app.accounts.exposure import listening
 from ct2pet_app.accounts.install import install_accounts
-from ct2pet_app.routes.datastore import datastore_routes
-from ct2pet_app.routes.documentation import documentation_routes
-from ct2pet_app.routes.downloads import download_routes
-from ct2pet_app.routes.infer import infer_routes
-from ct2pet_app.routes.logs import log_routes
-from ct2pet_app.routes.models import model_routes
-from ct2pet_app.routes.pairs import pair_routes
-from ct2pet_app.routes.refused import refused_routes
-from ct2pet_app.routes.sample import sample_routes
-from ct2pet_app.routes.sessions import session_routes
-from ct2pet_app.routes.studies import studies_routes
-from ct2pet_app.routes.tasks import task_routes
+from ct2pet_app.api.active_learning import sample_routes
+from ct2pet_app.api.datastore import datastore_routes
+from ct2pet_app.api.disabled import refused_routes
+from ct2pet_app.api.documentation import documentation_routes
+from ct2pet_app.api.downloads import download_routes
+from ct2pet_app.api.infer import infer_routes
+from ct2pet_app.api.logs import log_routes
+from ct2pet_app.api.models import model_routes
+from ct2pet_app.api.pairs import pair_routes
+from ct2pet_app.api.sessions import session_routes
+from ct2pet_app.api.studies import studies_routes
+from ct2pet_app.api.tasks import task_routes
 from ct2pet_app.server import exception_handlers, monai_label
 from ct2pet_app.server.log_redaction import keep_names_out
 from ct2pet_app.server.middleware.connections import close_idle_connections, raise_open_files_limit

@@ -14,11 +14,11 @@ from fastapi import APIRouter, Form, Request, UploadFile
 from monailabel.endpoints.user.auth import User
 from monailabel.utils.others.generic import get_mime_type
 
+from ct2pet_app.api.form_data import DEFAULT_NAME as DEFAULT_NAME
+from ct2pet_app.api.form_data import json_object as json_object
+from ct2pet_app.api.form_data import received as received
+from ct2pet_app.api.responses import file_response
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.routes.received import DEFAULT_NAME as DEFAULT_NAME
-from ct2pet_app.routes.received import json_object as json_object
-from ct2pet_app.routes.received import received as received
-from ct2pet_app.routes.responses import file_response
 from ct2pet_app.routes.roles import ANNOTATOR, USER
 from ct2pet_app.server.file_response import OpenFileResponse
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute

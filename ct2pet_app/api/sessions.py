@@ -10,9 +10,9 @@ from fastapi import APIRouter, Query, Request, UploadFile
 from monailabel.endpoints.user.auth import User
 from monailabel.utils.sessions import SessionInfo
 
+from ct2pet_app.api.form_data import DEFAULT_NAME, received
+from ct2pet_app.api.responses import file_or_json
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.routes.received import DEFAULT_NAME, received
-from ct2pet_app.routes.responses import file_or_json
 from ct2pet_app.routes.roles import USER, has_accounts, session_owner
 from ct2pet_app.server.file_response import OpenFileResponse
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
