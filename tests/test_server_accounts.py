@@ -14,8 +14,8 @@ import pytest
 import requests
 from monailabel.client import MONAILabelClient
 
-from ct2pet_app.accounts.install import KEY_FILE
-from ct2pet_app.accounts.tokens import Tokens, signing_key
+from ct2pet_app.auth.setup import KEY_FILE
+from ct2pet_app.auth.tokens import Tokens, signing_key
 from lib.accounts import read_accounts, write_accounts
 from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.addresses import ADDRESSES, RANK

@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from monailabel.client import MONAILabelClient
 
-from ct2pet_app.accounts.realm import MAX_AGE_S, MIN_REFETCH_INTERVAL_S
-from ct2pet_app.accounts.realm import Realm as KnownRealm
+from ct2pet_app.auth.realm import MAX_AGE_S, MIN_REFETCH_INTERVAL_S
+from ct2pet_app.auth.realm import Realm as KnownRealm
 from lib.errors import RemoteError
 from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.servers import RunningServer, running_server

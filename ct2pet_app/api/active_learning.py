@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter
 from monailabel.endpoints.user.auth import User
 
+from ct2pet_app.auth.permissions import USER
 from ct2pet_app.errors import RequestError
-from ct2pet_app.routes.roles import USER
 from ct2pet_app.server.json_values import checked_json_object
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 
-from ct2pet_app.accounts.exposure import listening
-from ct2pet_app.accounts.install import install_accounts
 from ct2pet_app.api.active_learning import sample_routes
 from ct2pet_app.api.datastore import datastore_routes
 from ct2pet_app.api.disabled import refused_routes
@@ -21,6 +19,8 @@ from ct2pet_app.api.pairs import pair_routes
 from ct2pet_app.api.sessions import session_routes
 from ct2pet_app.api.studies import studies_routes
 from ct2pet_app.api.tasks import task_routes
+from ct2pet_app.auth.bind_address import listening
+from ct2pet_app.auth.setup import install_accounts
 from ct2pet_app.server import exception_handlers, monai_label
 from ct2pet_app.server.log_redaction import keep_names_out
 from ct2pet_app.server.middleware.connections import close_idle_connections, raise_open_files_limit

@@ -18,8 +18,8 @@ from ct2pet_app.api.form_data import DEFAULT_NAME as DEFAULT_NAME
 from ct2pet_app.api.form_data import json_object as json_object
 from ct2pet_app.api.form_data import received as received
 from ct2pet_app.api.responses import file_response
+from ct2pet_app.auth.permissions import ANNOTATOR, USER
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.routes.roles import ANNOTATOR, USER
 from ct2pet_app.server.file_response import OpenFileResponse
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 from ct2pet_app.turns import Gone

@@ -6,8 +6,8 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from ct2pet_app.auth.permissions import USER
 from ct2pet_app.errors import NotFoundError
-from ct2pet_app.routes.roles import USER
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 
 

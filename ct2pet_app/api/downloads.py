@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter
 
 from ct2pet_app.api.responses import file_response
+from ct2pet_app.auth.permissions import ADMIN
 from ct2pet_app.loaded import PublishedModel
-from ct2pet_app.routes.roles import ADMIN
 from ct2pet_app.server.file_response import OpenFileResponse
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 from ct2pet_app.told import card_as_json

@@ -15,9 +15,9 @@ from monailabel.utils.others.generic import remove_file
 from ct2pet_app.answer import Output, name_model, refuse_two_files_as_one, send_answer
 from ct2pet_app.api.datastore import DEFAULT_NAME, json_object, received
 from ct2pet_app.api.responses import file_or_json, file_response
+from ct2pet_app.auth.permissions import USER, require_annotator, session_owner
 from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_request import DICOM, InferOptions
-from ct2pet_app.routes.roles import USER, require_annotator, session_owner
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 from ct2pet_app.turns import Gone
 from ct2pet_app.uploads import source_of_file, suffix_of

@@ -19,8 +19,8 @@ from fastapi.responses import FileResponse, Response
 from monailabel.config import settings as monailabel_settings
 
 from ct2pet_app.api.responses import file_response
+from ct2pet_app.auth.permissions import ADMIN
 from ct2pet_app.errors import NotFoundError
-from ct2pet_app.routes.roles import ADMIN
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 
 MOST_LINES = 100_000

@@ -17,9 +17,9 @@ from fastapi import APIRouter, Request, UploadFile
 from monailabel.endpoints import model as stock_model
 
 from ct2pet_app.api.tasks import started_or_refused
+from ct2pet_app.auth.permissions import ADMIN, USER
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.loaded import PublishedModel
-from ct2pet_app.routes.roles import ADMIN, USER
 from ct2pet_app.run_folders import stats_of_run
 from ct2pet_app.server.json_values import require_plain
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute

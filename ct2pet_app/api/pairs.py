@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, File, Form, Request, UploadFile
 
 from ct2pet_app.api.datastore import received
+from ct2pet_app.auth.permissions import ADMIN, ANNOTATOR, USER
 from ct2pet_app.pairs import accept_pair, add_pair, describe_pairs
-from ct2pet_app.routes.roles import ADMIN, ANNOTATOR, USER
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 from ct2pet_app.turns import Gone
 

@@ -12,8 +12,8 @@ from monailabel.utils.sessions import SessionInfo
 
 from ct2pet_app.api.form_data import DEFAULT_NAME, received
 from ct2pet_app.api.responses import file_or_json
+from ct2pet_app.auth.permissions import USER, has_accounts, session_owner
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.routes.roles import USER, has_accounts, session_owner
 from ct2pet_app.server.file_response import OpenFileResponse
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 from ct2pet_app.sessions import CheckedSessions, described

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 
-from ct2pet_app.routes.roles import ADMIN, USER
+from ct2pet_app.auth.permissions import ADMIN, USER
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 
 if TYPE_CHECKING:

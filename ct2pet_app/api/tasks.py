@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, HTTPException
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 
+from ct2pet_app.auth.permissions import ADMIN, ANNOTATOR, USER
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.routes.roles import ADMIN, ANNOTATOR, USER
 from ct2pet_app.scores import summary_of
 from ct2pet_app.scoring import scoring_settings
 from ct2pet_app.server.json_values import require_plain

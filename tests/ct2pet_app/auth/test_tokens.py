@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ct2pet_app.accounts.book import AccountBook
-from ct2pet_app.accounts.tokens import TokenError, Tokens, signing_key
+from ct2pet_app.auth.tokens import TokenError, Tokens, signing_key
+from ct2pet_app.auth.user_store import AccountBook
 from ct2pet_app.errors import SettingsError
 from lib.accounts import Account, PasswordHash, read_accounts, write_accounts
 from lib.errors import AccountsError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ct2pet_app.accounts.attempts import MOST_KEPT, Attempts, TooManyAttemptsError
+from ct2pet_app.auth.login_throttle import MOST_KEPT, Attempts, TooManyAttemptsError
 
 HERE, THERE = "192.0.2.7", "198.51.100.9"
 

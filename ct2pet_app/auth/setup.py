@@ -11,15 +11,15 @@ from monailabel.config import settings as monailabel_settings
 from monailabel.endpoints.user.auth import get_current_user
 from starlette.middleware import Middleware
 
-from ct2pet_app.accounts.attempts import Attempts
-from ct2pet_app.accounts.book import AccountBook
-from ct2pet_app.accounts.exposure import listening, refuse_secrets_among_patients, warning
-from ct2pet_app.accounts.guard import AccountsGuard, user_asking
-from ct2pet_app.accounts.keycloak import keycloak_authentication, keycloak_routes, keycloak_user
-from ct2pet_app.accounts.roles import enforce_roles
-from ct2pet_app.accounts.tokens import Tokens, signing_key
+from ct2pet_app.auth.bind_address import listening, refuse_secrets_among_patients, warning
+from ct2pet_app.auth.dependencies import AccountsGuard, user_asking
+from ct2pet_app.auth.keycloak import keycloak_authentication, keycloak_routes, keycloak_user
+from ct2pet_app.auth.login import auth_routes
+from ct2pet_app.auth.login_throttle import Attempts
+from ct2pet_app.auth.roles import enforce_roles
+from ct2pet_app.auth.tokens import Tokens, signing_key
+from ct2pet_app.auth.user_store import AccountBook
 from ct2pet_app.errors import SettingsError
-from ct2pet_app.routes.auth import auth_routes
 from ct2pet_app.server import monai_label
 from ct2pet_app.server.middleware.guarded_route import set_authentication
 from ct2pet_app.settings import AppSettings

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ct2pet_app.accounts.exposure import Listening, listening, refuse_secrets_among_patients, warning
+from ct2pet_app.auth.bind_address import Listening, listening, refuse_secrets_among_patients, warning
 from ct2pet_app.errors import SettingsError
 
 KEY = Path("/etc/ssl/private/server.key")

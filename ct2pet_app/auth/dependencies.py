@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ct2pet_app.accounts.book import AccountBook
-from ct2pet_app.accounts.roles import as_user
-from ct2pet_app.accounts.tokens import TokenError, Tokens
+from ct2pet_app.auth.roles import as_user
+from ct2pet_app.auth.tokens import TokenError, Tokens
+from ct2pet_app.auth.user_store import AccountBook
 from lib.accounts import Account
 from lib.errors import AccountsError
 

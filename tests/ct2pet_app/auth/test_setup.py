@@ -13,9 +13,9 @@ from fastapi import APIRouter, FastAPI
 from monailabel.config import settings as monailabel_settings
 from monailabel.endpoints.user import auth as stock_auth
 
-from ct2pet_app.accounts.attempts import Attempts
-from ct2pet_app.accounts.install import install_accounts
-from ct2pet_app.routes.roles import ADMIN, USER
+from ct2pet_app.auth.login_throttle import Attempts
+from ct2pet_app.auth.permissions import ADMIN, USER
+from ct2pet_app.auth.setup import install_accounts
 from ct2pet_app.server.monai_label import guard
 from ct2pet_app.settings import AppSettings
 from lib.errors import InputError, OutputError
@@ -170,7 +170,7 @@ def test_a_key_that_cannot_be_kept_is_said(install: Install, tmp_path: Path) -> 
 def test_of_twenty_guesses_at_once_five_are_made(
     install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ct2pet_app.accounts.install.Attempts", lambda: Attempts(clock=lambda: 1000.0))
+    monkeypatch.setattr("ct2pet_app.auth.setup.Attempts", lambda: Attempts(clock=lambda: 1000.0))
     server = install(users=str(write_users(tmp_path)))
 
     async def guesses() -> list[httpx.Response]:
@@ -191,6 +191,6 @@ def test_an_unknown_name_takes_as_long_as_a_wrong_password(
     """Both are hashed once: counted, because seconds on a busy machine prove nothing."""
     server = install(users=str(write_users(tmp_path)))
     hashed: list[object] = []
-    monkeypatch.setattr("ct2pet_app.routes.auth.password_fits", lambda account, password: hashed.append(account))
+    monkeypatch.setattr("ct2pet_app.auth.login.password_fits", lambda account, password: hashed.append(account))
     assert [log_in(server, name).status_code for name in ("ada", "nobody")] == [401, 401]
     assert [account is None for account in hashed] == [False, True]

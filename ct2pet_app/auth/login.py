@@ -13,10 +13,10 @@ from fastapi.responses import JSONResponse
 from monailabel.config import settings as monailabel_settings
 from monailabel.endpoints.user.auth import User
 
-from ct2pet_app.accounts.attempts import Attempts, TooManyAttemptsError
-from ct2pet_app.accounts.book import AccountBook
-from ct2pet_app.accounts.guard import nobody_may_ask, user_asking
-from ct2pet_app.accounts.tokens import Tokens
+from ct2pet_app.auth.dependencies import nobody_may_ask, user_asking
+from ct2pet_app.auth.login_throttle import Attempts, TooManyAttemptsError
+from ct2pet_app.auth.tokens import Tokens
+from ct2pet_app.auth.user_store import AccountBook
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 from lib.accounts import password_fits
 from lib.errors import AccountsError

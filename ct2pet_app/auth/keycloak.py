@@ -18,7 +18,7 @@ from fastapi.security import OAuth2PasswordRequestForm
 from monailabel.config import settings
 from monailabel.endpoints.user.auth import User, oauth2_scheme
 
-from ct2pet_app.accounts.realm import Realm
+from ct2pet_app.auth.realm import Realm
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 from lib.errors import RemoteError
 
