@@ -24,7 +24,9 @@ from monailabel.utils.sessions import Sessions
 import lib
 from ct2pet_app.api.application import install
 from ct2pet_app.batch import BatchSynthesis
+from ct2pet_app.datastore.ct_source import CTSource, source_of_file
 from ct2pet_app.datastore.open import open_datastore
+from ct2pet_app.datastore.sessions import CheckedSessions
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.infer import SynthesisTask
@@ -39,12 +41,10 @@ from ct2pet_app.server.tasks.process import task_process
 from ct2pet_app.server.tasks.runner import TaskRunner
 from ct2pet_app.server.termination import on_termination
 from ct2pet_app.server.work_pools import WorkPools
-from ct2pet_app.sessions import CheckedSessions
 from ct2pet_app.settings import AppSettings, did_you_mean
 from ct2pet_app.strategies import DEFAULT, strategies
 from ct2pet_app.train import CascadeTrainTask, require_pairs
 from ct2pet_app.turns import Gone, never
-from ct2pet_app.uploads import CTSource, source_of_file
 from lib.errors import CT2PETError, InputError, StudiesError
 from lib.memory import MemoryBudget
 

@@ -15,12 +15,12 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 
 from ct2pet_app.batch_request import BatchRequest
+from ct2pet_app.datastore.ct_source import CTSource
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.loaded import PublishedModel
 from ct2pet_app.models import ModelStore
 from ct2pet_app.scores import ExpectedError, keep_expected_error
 from ct2pet_app.server.tasks.progress import CaseReport, report_file
-from ct2pet_app.uploads import CTSource
 from lib.errors import ModelNotTrainedError, StudiesError
 from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit

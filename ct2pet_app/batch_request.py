@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from ct2pet_app.datastore.shelf import checked_name
+from ct2pet_app.datastore.labels.label_store import checked_name
 from ct2pet_app.datastore.studies import FINAL
 from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_request import InferOptions

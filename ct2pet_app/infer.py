@@ -15,6 +15,7 @@ from typing import Any
 
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
+from ct2pet_app.datastore.ct_source import CTSource, OpenedCT
 from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_memory import memory_need, metrics_too_large
 from ct2pet_app.infer_request import DICOM, InferOptions
@@ -34,7 +35,6 @@ from ct2pet_app.told import (
 )
 from ct2pet_app.told_of_models import how_to_train
 from ct2pet_app.turns import Gone, never, until_gone, waited_for
-from ct2pet_app.uploads import CTSource, OpenedCT
 from lib.dicom.write.files import write_zip
 from lib.dicom.write.pet_series import PlannedSeries, SyntheticSeries
 from lib.errors import CheckpointError, InputError

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ct2pet_app.datastore.shelf import checked_name
+from ct2pet_app.datastore.labels.label_store import checked_name
 from ct2pet_app.errors import RequestError
 
 DICOM = ".zip"  # of a DICOM series

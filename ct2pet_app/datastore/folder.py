@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ct2pet_app.datastore.listing import StudiesFolder
 from ct2pet_app.datastore.studies import StudiesDatastore
+from ct2pet_app.datastore.study_index import StudiesFolder
 from ct2pet_app.errors import RequestError
 from lib.dicom.scan.folder import UNFINISHED
 from lib.dicom.write.files import write_series

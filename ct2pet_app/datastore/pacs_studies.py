@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ct2pet_app.datastore.listing import Listing, listing_of, tell_change
+from ct2pet_app.datastore.study_index import Listing, listing_of, tell_change
 from ct2pet_app.errors import NotListedYetError
 from lib.dicom.remote.cache import SeriesCache
 from lib.dicom.remote.daemon_pool import DaemonPool

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from ct2pet_app.datastore.converted import ConvertedVolumes
 from ct2pet_app.datastore.folder import KEPT, STORED, FolderDatastore
-from ct2pet_app.datastore.shelf import Shelf
+from ct2pet_app.datastore.labels.label_store import Shelf
+from ct2pet_app.datastore.sessions import CheckedSessions
+from ct2pet_app.datastore.volume_exports import ConvertedVolumes
 from ct2pet_app.server.tasks.progress import REPORT_KEY, CaseReport, report_file
 from ct2pet_app.server.temp_dir import remove_leftovers
-from ct2pet_app.sessions import CheckedSessions
 from lib.accounts import Account, PasswordHash, read_accounts, write_accounts
 from lib.accounts import remove_leftovers as remove_leftovers_of_accounts
 from lib.dicom.scan.header_index import HeaderIndex, IndexedFile

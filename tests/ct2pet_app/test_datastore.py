@@ -11,10 +11,10 @@ import pytest
 from fastapi.responses import JSONResponse
 
 from ct2pet_app.datastore import arrivals
-from ct2pet_app.datastore import listing as listing_module
+from ct2pet_app.datastore import study_index as listing_module
 from ct2pet_app.datastore.folder import FolderDatastore
+from ct2pet_app.datastore.pairs.service import describe_pairs
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.pairs import describe_pairs
 from lib.dicom.read.volume import read_ct, read_pet
 from lib.dicom.scan.header_index import HeaderIndex
 from lib.dicom.scan.scan import scan_folder

@@ -18,10 +18,10 @@ from pydicom import dcmread
 
 from ct2pet_app.api.infer import infer_routes
 from ct2pet_app.app import CT2PETApp
+from ct2pet_app.datastore.ct_source import source_of_file
 from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_request import InferOptions
 from ct2pet_app.server.exception_handlers import answer_errors
-from ct2pet_app.uploads import source_of_file
 from lib.dicom.read.volume import read_synthetic_pet
 from lib.dicom.scan.scan import scan_folder
 from lib.errors import InputError, MissingAttributeError

@@ -11,7 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from ct2pet_app.uploads import read_uploaded_ct, source_of_file, source_of_series
+from ct2pet_app.datastore.ct_source import read_uploaded_ct, source_of_file, source_of_series
 from lib.dicom.scan.open_ct import open_ct
 from lib.dicom.scan.scan import scan_folder
 from lib.errors import InputError

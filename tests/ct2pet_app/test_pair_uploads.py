@@ -12,8 +12,8 @@ import pytest
 from pydicom import dcmread
 
 from ct2pet_app.datastore.folder import KEPT, FolderDatastore
+from ct2pet_app.datastore.pairs.service import add_pair
 from ct2pet_app.errors import RequestError
-from ct2pet_app.pairs import add_pair
 from lib.dicom.scan.scan import scan_folder
 from lib.dicom.write.files import write_series
 from lib.dicom.write.pet_series import MadeBy, plan_series

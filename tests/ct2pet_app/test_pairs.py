@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from ct2pet_app.datastore import pairs as pairs_module
 from ct2pet_app.datastore.folder import FolderDatastore
+from ct2pet_app.datastore.pairs import registry as pairs_module
+from ct2pet_app.datastore.pairs.service import accept_pair, describe_pairs
 from ct2pet_app.errors import NotFoundError
-from ct2pet_app.pairs import accept_pair, describe_pairs
 from lib.errors import PairingError, SplitFileError, UndecodableError
 from lib.learning.model_card.card import patient_digest
 from lib.pairing.quality_checks.plausibility import PairCheck

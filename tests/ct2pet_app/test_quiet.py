@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ct2pet_app.datastore.listing import StudiesFolder, names_in
+from ct2pet_app.datastore.study_index import StudiesFolder, names_in
 from ct2pet_app.server.log_redaction import (
     Discreet,
     RedactedStream,

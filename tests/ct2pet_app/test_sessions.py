@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ct2pet_app import sessions as sessions_module
+from ct2pet_app.datastore import sessions as sessions_module
+from ct2pet_app.datastore.sessions import MAX_LIFETIME_S, CheckedSessions, described
 from ct2pet_app.errors import BusyError
-from ct2pet_app.sessions import MAX_LIFETIME_S, CheckedSessions, described
 from lib.errors import ImageFileError, OutputError
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ct2pet_app.datastore.shelf import Shelf
-from ct2pet_app.datastore.shelf_table import ShelfTable
+from ct2pet_app.datastore.labels.label_store import Shelf
+from ct2pet_app.datastore.labels.label_table import ShelfTable
 from ct2pet_app.errors import BusyError, RequestError
 from lib.errors import OutputError
 
@@ -109,7 +109,7 @@ def test_a_full_disk_leaves_nothing(
     shelf.keep_label("CT", "drawn", given(tmp_path), ".nrrd", {})
     kept = files_in(folder)
     executed(folder, "PRAGMA user_version = 1")
-    monkeypatch.setattr("ct2pet_app.datastore.shelf.put_record", _full)
+    monkeypatch.setattr("ct2pet_app.datastore.labels.label_store.put_record", _full)
     with pytest.raises(OutputError, match="cannot be written"):
         shelf.keep_label("CT", "drawn", given(tmp_path, 2), ".nrrd", {})
     assert files_in(folder) == kept
@@ -158,7 +158,7 @@ def test_a_table_that_another_process_holds_is_read_as_empty_and_says_so_to_who_
     shelf: Shelf, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("READ_TIMEOUT_S", "WRITE_TIMEOUT_S"):
-        monkeypatch.setattr(f"ct2pet_app.datastore.shelf_table.{name}", 0.01)
+        monkeypatch.setattr(f"ct2pet_app.datastore.labels.label_table.{name}", 0.01)
     shelf.keep_label("CT", "drawn", given(tmp_path), ".nrrd", {})
     other = sqlite3.connect(folder / "contents.sqlite", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")

@@ -11,9 +11,9 @@ import pytest
 import SimpleITK as sitk
 from pydicom import dcmread
 
-from ct2pet_app import uploads
+from ct2pet_app.datastore import ct_source
+from ct2pet_app.datastore.ct_source import read_uploaded_ct, source_of_file
 from ct2pet_app.turns import never
-from ct2pet_app.uploads import read_uploaded_ct, source_of_file
 from lib.dicom.read.volume import read_ct
 from lib.dicom.scan.scan import scan_folder
 from lib.errors import ImageFileError
@@ -109,7 +109,7 @@ def test_a_zip_without_dicom_says_so(tmp_path: Path) -> None:
 
 
 def test_a_zip_that_would_fill_the_disk_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "MOST_UNPACKED_BYTES", 1000)
+    monkeypatch.setattr(ct_source, "MOST_UNPACKED_BYTES", 1000)
     (tmp_path / "zeros").write_bytes(bytes(1001))
     check_refused(zip_of([tmp_path / "zeros"], tmp_path / "upload.zip"), "bomb.zip", "bomb.zip: more than")
 

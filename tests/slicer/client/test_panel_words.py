@@ -15,8 +15,8 @@ from CT2PETLib.faults import refusal
 from CT2PETLib.panel_words import for_panel, last_words
 from CT2PETLib.retraining import Training, read_versions
 
-from ct2pet_app.datastore.describe import why_no_image
-from ct2pet_app.datastore.listing import Listing
+from ct2pet_app.datastore.serializers import why_no_image
+from ct2pet_app.datastore.study_index import Listing
 from ct2pet_app.models import ModelStore
 from ct2pet_app.server.middleware.request_body import too_large
 from ct2pet_app.settings import AppSettings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ct2pet_app.datastore.listing import Listing
+from ct2pet_app.datastore.study_index import Listing
 from lib.dicom.scan.scan import ScannedSeries
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.quality_checks.check_cache import Checked

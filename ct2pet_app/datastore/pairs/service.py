@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ct2pet_app.datastore.describe import describe_pair
-from ct2pet_app.datastore.incoming import Incoming, check_incoming, incoming_pair, unpacked
-from ct2pet_app.datastore.pairs import PairBook
+from ct2pet_app.datastore.pairs.registry import PairBook
+from ct2pet_app.datastore.pairs.upload import Incoming, check_incoming, incoming_pair, unpacked
+from ct2pet_app.datastore.serializers import describe_pair
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import NotFoundError
 from ct2pet_app.server.json_values import sendable

@@ -10,10 +10,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ct2pet_app.datastore.listing import Listing, Studies, instances_in
+from ct2pet_app.datastore.ct_source import unpack
+from ct2pet_app.datastore.study_index import Listing, Studies, instances_in
 from ct2pet_app.errors import ClientGoneError, RequestError
 from ct2pet_app.turns import Gone, never, until_gone
-from ct2pet_app.uploads import unpack
 from lib.dicom.scan.open_ct import read_ct_series
 from lib.dicom.scan.scan import ScannedSeries, ScanReport, scan_folder
 from lib.errors import PairingError

@@ -28,9 +28,9 @@ from typing import Any
 
 from monailabel.utils.sessions import SessionInfo, Sessions
 
+from ct2pet_app.datastore.ct_source import removed_if_refused, unpack
 from ct2pet_app.errors import BusyError
 from ct2pet_app.server.json_values import stored_json_object
-from ct2pet_app.uploads import removed_if_refused, unpack
 from lib.errors import OutputError
 from lib.unfinished import remove_abandoned, unfinished_folder
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ct2pet_app.datastore.describe import describe_ct, describe_pet
-from ct2pet_app.datastore.listing import Listing
-from ct2pet_app.datastore.shelf import FINAL, Kept, Notes, Shelf
-from ct2pet_app.datastore.shelf_table import SERVER_KEYS
+from ct2pet_app.datastore.labels.label_store import FINAL, Kept, Notes, Shelf
+from ct2pet_app.datastore.labels.label_table import SERVER_KEYS
+from ct2pet_app.datastore.serializers import describe_ct, describe_pet
+from ct2pet_app.datastore.study_index import Listing
 from ct2pet_app.server.json_values import sendable
 from lib.dicom.scan.scan import ScannedSeries
 from lib.pairing.pairs import PairedSeries

@@ -18,8 +18,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ct2pet_app.datastore.listing import Listing, Studies
-from ct2pet_app.datastore.pair_counts import PairCounts
+from ct2pet_app.datastore.pairs.counts import PairCounts
+from ct2pet_app.datastore.study_index import Listing, Studies
 from lib.errors import CT2PETError, DicomError, MemoryLimitError, RemoteError, StudiesError, UndecodableError
 from lib.learning.model_card.card import patient_digest
 from lib.memory import MemoryBudget

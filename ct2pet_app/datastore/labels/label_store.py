@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ct2pet_app.datastore.shelf_table import FILE, VERSION, ShelfTable, note_in, put_record, record_of, text_of
+from ct2pet_app.datastore.labels.label_table import FILE, VERSION, ShelfTable, note_in, put_record, record_of, text_of
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.server.json_values import checked_json_object, stored_json_object
 from lib.errors import CT2PETError
