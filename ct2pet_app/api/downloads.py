@@ -8,10 +8,10 @@ from fastapi import APIRouter
 
 from ct2pet_app.api.responses import file_response
 from ct2pet_app.auth.permissions import ADMIN
-from ct2pet_app.loaded import PublishedModel
+from ct2pet_app.inference.result_metadata import card_as_json
+from ct2pet_app.model_registry.model_cache import PublishedModel
 from ct2pet_app.server.file_response import OpenFileResponse
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
-from ct2pet_app.told import card_as_json
 from lib.errors import ModelNotTrainedError
 
 if TYPE_CHECKING:

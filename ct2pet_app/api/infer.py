@@ -12,15 +12,15 @@ from fastapi.responses import FileResponse
 from monailabel.endpoints.user.auth import User
 from monailabel.utils.others.generic import remove_file
 
-from ct2pet_app.answer import Output, name_model, refuse_two_files_as_one, send_answer
 from ct2pet_app.api.datastore import DEFAULT_NAME, json_object, received
 from ct2pet_app.api.responses import file_or_json, file_response
 from ct2pet_app.auth.permissions import USER, require_annotator, session_owner
 from ct2pet_app.datastore.ct_source import source_of_file, suffix_of
 from ct2pet_app.errors import RequestError
-from ct2pet_app.infer_request import DICOM, InferOptions
+from ct2pet_app.inference.concurrency import Gone
+from ct2pet_app.inference.request import DICOM, InferOptions
+from ct2pet_app.inference.response import Output, name_model, refuse_two_files_as_one, send_answer
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
-from ct2pet_app.turns import Gone
 
 if TYPE_CHECKING:
     from ct2pet_app.app import CT2PETApp

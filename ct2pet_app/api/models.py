@@ -19,15 +19,15 @@ from monailabel.endpoints import model as stock_model
 from ct2pet_app.api.tasks import started_or_refused
 from ct2pet_app.auth.permissions import ADMIN, USER
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.loaded import PublishedModel
-from ct2pet_app.run_folders import stats_of_run
+from ct2pet_app.inference.concurrency import Gone
+from ct2pet_app.model_registry.model_cache import PublishedModel
+from ct2pet_app.model_registry.model_info import describe_model
 from ct2pet_app.server.json_values import require_plain
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 from ct2pet_app.server.tasks.progress import read_report
-from ct2pet_app.told_of_models import describe_model
-from ct2pet_app.told_of_runs import describe_training
-from ct2pet_app.train import RUN
-from ct2pet_app.turns import Gone
+from ct2pet_app.training.run_folders import stats_of_run
+from ct2pet_app.training.status import describe_training
+from ct2pet_app.training.task import RUN
 
 if TYPE_CHECKING:
     from ct2pet_app.app import CT2PETApp

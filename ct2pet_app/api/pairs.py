@@ -11,8 +11,8 @@ from fastapi import APIRouter, File, Form, Request, UploadFile
 from ct2pet_app.api.datastore import received
 from ct2pet_app.auth.permissions import ADMIN, ANNOTATOR, USER
 from ct2pet_app.datastore.pairs.service import accept_pair, add_pair, describe_pairs
+from ct2pet_app.inference.concurrency import Gone
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
-from ct2pet_app.turns import Gone
 
 if TYPE_CHECKING:
     from ct2pet_app.app import CT2PETApp

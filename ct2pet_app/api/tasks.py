@@ -16,8 +16,8 @@ from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 
 from ct2pet_app.auth.permissions import ADMIN, ANNOTATOR, USER
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.scores import summary_of
-from ct2pet_app.scoring import scoring_settings
+from ct2pet_app.scoring.score_store import summary_of
+from ct2pet_app.scoring.task import scoring_settings
 from ct2pet_app.server.json_values import require_plain
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 from ct2pet_app.server.tasks.progress import read_report

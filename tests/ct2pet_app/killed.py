@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.datastore.dicomweb import PacsStudies
-from ct2pet_app.models import ModelStore
+from ct2pet_app.model_registry.registry import ModelStore
 from ct2pet_app.settings import AppSettings
 from lib.dicom.remote.cache import SeriesCache
 from lib.dicom.remote.pacs import Pacs

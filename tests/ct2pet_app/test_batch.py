@@ -124,7 +124,7 @@ def test_a_full_disk_is_told_case_by_case(
     def full(*_: Any, **__: Any) -> None:
         raise OutputError("no space left")
 
-    monkeypatch.setattr("ct2pet_app.infer.write_volume_file", full)
+    monkeypatch.setattr("ct2pet_app.inference.task.write_volume_file", full)
     with pytest.raises(CT2PETError, match="not one of 3 worked; the first: no space left"):
         batch(app)
 

@@ -17,7 +17,7 @@ from monailabel.utils.async_tasks.utils import background_tasks
 from ct2pet_app.api.models import model_routes
 from ct2pet_app.api.tasks import task_routes
 from ct2pet_app.app import CT2PETApp
-from ct2pet_app.versions import Verdict
+from ct2pet_app.model_registry.versions import Verdict
 from tests.ct2pet_app.constant_model import save_constant_model
 
 MakeApp = Callable[..., CT2PETApp]

@@ -20,7 +20,7 @@ from ct2pet_app.api.infer import infer_routes
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.datastore.ct_source import source_of_file
 from ct2pet_app.errors import RequestError
-from ct2pet_app.infer_request import InferOptions
+from ct2pet_app.inference.request import InferOptions
 from ct2pet_app.server.exception_handlers import answer_errors
 from lib.dicom.read.volume import read_synthetic_pet
 from lib.dicom.scan.scan import scan_folder
@@ -168,7 +168,7 @@ def test_a_ct_that_can_have_no_series_is_told_before_the_work(
         del dataset.FrameOfReferenceUID
         dataset.save_as(path)
     app.studies_datastore.refresh()
-    monkeypatch.setattr("ct2pet_app.infer._drawn", lambda *_: pytest.fail("the work was begun"))
+    monkeypatch.setattr("ct2pet_app.inference.task._drawn", lambda *_: pytest.fail("the work was begun"))
     with pytest.raises(MissingAttributeError, match="FrameOfReferenceUID is missing"):
         infer(app, ct_uids[0], store=True)
 

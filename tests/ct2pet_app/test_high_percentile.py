@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ct2pet_app.told import high_percentile
+from ct2pet_app.inference.result_metadata import high_percentile
 
 
 @settings(deadline=None)

@@ -11,7 +11,7 @@ import pytest
 
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.errors import NotFoundError
-from ct2pet_app.models import ModelStore
+from ct2pet_app.model_registry.registry import ModelStore
 from lib.errors import CheckpointError, ModelNotTrainedError
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume

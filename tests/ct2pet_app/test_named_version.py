@@ -12,7 +12,7 @@ import pytest
 
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.models import ModelStore
+from ct2pet_app.model_registry.registry import ModelStore
 from lib.errors import CheckpointError
 from tests.ct2pet_app.constant_model import save_constant_model
 

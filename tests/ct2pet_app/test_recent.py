@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ct2pet_app.errors import ClientGoneError
-from ct2pet_app.recent import RecentVolumes, state_of
+from ct2pet_app.inference.volume_cache import RecentVolumes, state_of
 from lib.errors import InputError
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume

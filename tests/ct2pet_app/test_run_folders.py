@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ct2pet_app.run_folders import make_run, newest_run, newest_stats, run_order, runs_in, stats_of_run
+from ct2pet_app.training.run_folders import make_run, newest_run, newest_stats, run_order, runs_in, stats_of_run
 
 
 def set_clock(monkeypatch: pytest.MonkeyPatch, stamp: str) -> None:

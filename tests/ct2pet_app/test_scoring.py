@@ -14,7 +14,7 @@ import pytest
 
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.scoring import MEASURED
+from ct2pet_app.scoring.task import MEASURED
 from lib.dicom.scan.scan import scan_folder
 from lib.errors import CheckpointError, ModelNotTrainedError, StudiesError
 from lib.evaluation.slice_metrics import compare
@@ -78,7 +78,7 @@ def test_figures_lie_with_the_pair_beside_the_baselines(
 ) -> None:
     app, _ = scored
     told = scores_of(app, cts[0])["unet"]
-    monkeypatch.setattr("ct2pet_app.told.compare", partial(compare, groups=MEASURED))
+    monkeypatch.setattr("ct2pet_app.inference.result_metadata.compare", partial(compare, groups=MEASURED))
     inferred = app.infer({"model": "unet", "image": cts[0]})["params"]["metrics"]
     assert set(told["figures"]) == {"model", "zero", "constant", "hu_mean", "hu_median"}
     assert told["figures"]["model"]["mae_suv_body"] > 0
@@ -156,7 +156,7 @@ def test_a_pair_that_fails_is_told_and_the_rest_goes_on(make_app: MakeApp, phant
 
 
 def test_where_each_pair_fails_the_scoring_fails(app: CT2PETApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ct2pet_app.scoring.compare_with_real", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("ct2pet_app.scoring.task.compare_with_real", lambda *_, **__: 1 / 0)
     with pytest.raises(StudiesError, match="not one of 2 worked; the first: unexpected ZeroDivisionError"):
         score(app)
 

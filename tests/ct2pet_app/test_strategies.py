@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.scores import ExpectedError, keep_expected_error
+from ct2pet_app.scoring.score_store import ExpectedError, keep_expected_error
 from lib.metrics.calibration import Calibration
 from tests.ct2pet_app.constant_model import save_constant_model
 from tests.dicom.builders import write_series

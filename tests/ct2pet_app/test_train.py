@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from ct2pet_app import train as train_module
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.server.tasks.progress import tell_percent
-from ct2pet_app.train import CascadeTrainTask
+from ct2pet_app.training import task as train_module
+from ct2pet_app.training.task import CascadeTrainTask
 from lib.errors import InputError, OutputError, StudiesError
 from lib.phantom.generate import write_phantoms
 from tests.ct2pet_app.conftest import SMALL

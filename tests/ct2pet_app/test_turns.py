@@ -6,15 +6,15 @@ import threading
 
 import pytest
 
-from ct2pet_app import turns
 from ct2pet_app.errors import BusyError, ClientGoneError, http_status
-from ct2pet_app.turns import until_gone, waited_for
+from ct2pet_app.inference import concurrency
+from ct2pet_app.inference.concurrency import until_gone, waited_for
 from lib.errors import MemoryLimitError, OperationCancelledError
 
 
 @pytest.fixture(autouse=True)
 def poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "POLL_INTERVAL_S", 0.01)
+    monkeypatch.setattr(concurrency, "POLL_INTERVAL_S", 0.01)
 
 
 def test_who_has_gone_away_waits_for_no_lock() -> None:

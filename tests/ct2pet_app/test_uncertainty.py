@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ct2pet_app.answer import second_file
 from ct2pet_app.app import CT2PETApp
+from ct2pet_app.inference.response import second_file
 from lib.errors import CheckpointError
 from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit

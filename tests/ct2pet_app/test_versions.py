@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.history import Served, add_line, read_lines, served_before
-from ct2pet_app.models import ModelStore
+from ct2pet_app.model_registry.model_info import describe_model
+from ct2pet_app.model_registry.registry import ModelStore
+from ct2pet_app.model_registry.serving_log import Served, add_line, read_lines, served_before
+from ct2pet_app.model_registry.versions import PUT_BY_HAND, UPLOADED, Verdict, Version
 from ct2pet_app.settings import AppSettings
-from ct2pet_app.told_of_models import describe_model
-from ct2pet_app.versions import PUT_BY_HAND, UPLOADED, Verdict, Version
 from lib.errors import CheckpointError, ModelNotTrainedError, OutputError
 from lib.learning.checkpoint import file_checksum
 from tests.ct2pet_app.constant_model import save_constant_model

@@ -12,8 +12,8 @@ from ct2pet_app.datastore.pairs.upload import Incoming, check_incoming, incoming
 from ct2pet_app.datastore.serializers import describe_pair
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import NotFoundError
+from ct2pet_app.inference.concurrency import Gone, never, waited_for
 from ct2pet_app.server.json_values import sendable
-from ct2pet_app.turns import Gone, never, waited_for
 from lib.errors import PairingError, RemoteError
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.quality_checks.check_cache import Checked

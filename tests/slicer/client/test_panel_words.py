@@ -17,10 +17,10 @@ from CT2PETLib.retraining import Training, read_versions
 
 from ct2pet_app.datastore.serializers import why_no_image
 from ct2pet_app.datastore.study_index import Listing
-from ct2pet_app.models import ModelStore
+from ct2pet_app.model_registry.model_info import how_to_serve, how_to_train
+from ct2pet_app.model_registry.registry import ModelStore
 from ct2pet_app.server.middleware.request_body import too_large
 from ct2pet_app.settings import AppSettings
-from ct2pet_app.told_of_models import how_to_serve, how_to_train
 from lib.dicom.scan.scan import ScanReport
 from lib.errors import CT2PETError
 from tests.conftest import REPOSITORY

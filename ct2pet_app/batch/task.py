@@ -14,12 +14,12 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 
-from ct2pet_app.batch_request import BatchRequest
+from ct2pet_app.batch.request import BatchRequest
 from ct2pet_app.datastore.ct_source import CTSource
 from ct2pet_app.datastore.studies import StudiesDatastore
-from ct2pet_app.loaded import PublishedModel
-from ct2pet_app.models import ModelStore
-from ct2pet_app.scores import ExpectedError, keep_expected_error
+from ct2pet_app.model_registry.model_cache import PublishedModel
+from ct2pet_app.model_registry.registry import ModelStore
+from ct2pet_app.scoring.score_store import ExpectedError, keep_expected_error
 from ct2pet_app.server.tasks.progress import CaseReport, report_file
 from lib.errors import ModelNotTrainedError, StudiesError
 from lib.imaging.files.volume_file import read_volume_file

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ct2pet_app.datastore.ct_source import OpenedCT
-from ct2pet_app.infer_request import InferOptions
+from ct2pet_app.inference.request import InferOptions
 from lib.errors import MemoryLimitError
 from lib.evaluation.slice_metrics import comparison_bytes
 from lib.imaging.files.memory_estimate import volume_bytes

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import lib
 from ct2pet_app.datastore.studies import FINAL, StudiesDatastore
-from ct2pet_app.loaded import PublishedModel
+from ct2pet_app.model_registry.model_cache import PublishedModel
 from lib.evaluation.slice_metrics import Comparison
 from lib.learning.model_card.card import ModelCard, patient_digest
 from lib.pairing.same_files import are_same

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from ct2pet_app.model_registry.versions import MODEL_FILE, Version
 from ct2pet_app.server.json_values import sendable
 from ct2pet_app.settings import STAGES
-from ct2pet_app.versions import MODEL_FILE, Version
 from lib.errors import CheckpointError
 from lib.learning.checkpoint import read_card
 from lib.metrics.criteria import METHODS, STANDING_MEASURES
 
 if TYPE_CHECKING:
-    from ct2pet_app.models import ModelStore
+    from ct2pet_app.model_registry.registry import ModelStore
 
 
 def how_to_train(name: str, kept: Sequence[Version] = ()) -> str:

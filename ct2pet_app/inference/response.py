@@ -14,7 +14,7 @@ from monailabel.utils.others.generic import get_mime_type, remove_file
 from requests_toolbelt import MultipartEncoder
 
 from ct2pet_app.errors import RequestError
-from ct2pet_app.infer_request import InferOptions
+from ct2pet_app.inference.request import InferOptions
 
 PIECE_BYTES = 2**18
 Output = Literal["image", "json", "all"] | None

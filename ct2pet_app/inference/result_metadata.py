@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ct2pet_app.datastore.ct_source import CTSource
-from ct2pet_app.infer_request import InferOptions
+from ct2pet_app.inference.request import InferOptions
 from lib.dicom.read.volume import read_pet
 from lib.dicom.write.pet_series import SyntheticSeries
 from lib.evaluation.slice_metrics import PlacedVolumes, compare

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ct2pet_app.loaded import FileState, file_state
+from ct2pet_app.model_registry.model_cache import FileState, file_state
 from lib.errors import CheckpointError
 from lib.learning.checkpoint import read_card
 

@@ -15,8 +15,8 @@ from monailabel.interfaces.tasks.strategy import Strategy
 
 from ct2pet_app.datastore.studies import FINAL, StudiesDatastore
 from ct2pet_app.errors import RequestError
-from ct2pet_app.models import ModelStore
-from ct2pet_app.scores import expected_error_of
+from ct2pet_app.model_registry.registry import ModelStore
+from ct2pet_app.scoring.score_store import expected_error_of
 from lib.errors import CheckpointError, StudiesError
 
 DEFAULT = "random"  # MONAI Label's, where a request names none

@@ -11,7 +11,7 @@ from typing import Any
 from ct2pet_app.datastore.labels.label_store import checked_name
 from ct2pet_app.datastore.studies import FINAL
 from ct2pet_app.errors import RequestError
-from ct2pet_app.infer_request import InferOptions
+from ct2pet_app.inference.request import InferOptions
 from ct2pet_app.server.json_values import require_plain
 from ct2pet_app.server.tasks.progress import REPORT_KEY
 from ct2pet_app.settings import did_you_mean

@@ -16,9 +16,10 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import RequestError
-from ct2pet_app.loaded import PublishedModel
-from ct2pet_app.models import ModelStore
-from ct2pet_app.scores import (
+from ct2pet_app.inference.result_metadata import MEASURED
+from ct2pet_app.model_registry.model_cache import PublishedModel
+from ct2pet_app.model_registry.registry import ModelStore
+from ct2pet_app.scoring.score_store import (
     ExpectedError,
     expected_error_of,
     keep_expected_error,
@@ -30,7 +31,6 @@ from ct2pet_app.scores import (
 from ct2pet_app.server.json_values import require_plain
 from ct2pet_app.server.tasks.progress import REPORT_KEY, CaseReport, report_file
 from ct2pet_app.settings import did_you_mean
-from ct2pet_app.told import MEASURED
 from lib.dicom.read.volume import read_pet
 from lib.dicom.scan.open_ct import read_ct_series
 from lib.errors import CheckpointError, ModelNotTrainedError, PairingError, StudiesError

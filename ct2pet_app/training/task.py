@@ -16,9 +16,12 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
 from ct2pet_app.datastore.studies import StudiesDatastore
-from ct2pet_app.models import ModelStore
-from ct2pet_app.publish import publish_if_fit
-from ct2pet_app.run_folders import (
+from ct2pet_app.model_registry.registry import ModelStore
+from ct2pet_app.server.tasks.progress import report_file, tell_percent, write_report
+from ct2pet_app.settings import AppSettings
+from ct2pet_app.training.promotion import publish_if_fit
+from ct2pet_app.training.request import TrainRequest, shown_settings
+from ct2pet_app.training.run_folders import (
     BEGUN_FILE,
     VERDICT_FILE,
     Begun,
@@ -28,9 +31,6 @@ from ct2pet_app.run_folders import (
     recipe_of_run,
     runs_in,
 )
-from ct2pet_app.server.tasks.progress import report_file, tell_percent, write_report
-from ct2pet_app.settings import AppSettings
-from ct2pet_app.train_request import TrainRequest, shown_settings
 from lib.errors import PreparedDataError, StudiesError, TrainingError
 from lib.learning.recipe import Recipe
 from lib.learning.training import MODEL_FILE, train

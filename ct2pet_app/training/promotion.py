@@ -6,11 +6,11 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from ct2pet_app.loaded import PublishedModel
-from ct2pet_app.models import ModelStore
-from ct2pet_app.told_of_models import how_to_serve
-from ct2pet_app.train_request import PublishRule
-from ct2pet_app.versions import Verdict, Version
+from ct2pet_app.model_registry.model_cache import PublishedModel
+from ct2pet_app.model_registry.model_info import how_to_serve
+from ct2pet_app.model_registry.registry import ModelStore
+from ct2pet_app.model_registry.versions import Verdict, Version
+from ct2pet_app.training.request import PublishRule
 from lib.errors import CheckpointError
 from lib.evaluation.promotion import hold_contest
 from lib.pairing.pairs import PairedSeries
