@@ -19,7 +19,7 @@ from scripts.attacking.uploads import ct_numbers, nrrd
 from scripts.attacking.watch import Measured, resident_mb, watched
 from scripts.benchmarks.live import save_untrained
 from tests.ct2pet_app.constant_model import save_sensitive_model
-from tests.servers import RunningServer, running_server, write_users
+from tests.server.processes import RunningServer, running_server, write_users
 
 MODEL = "cascade3"
 SMALL = PhantomSettings(slices=6, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)

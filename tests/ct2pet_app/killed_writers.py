@@ -39,7 +39,7 @@ from lib.pairing.split import Split
 from lib.pairing.split_file import assign_new, read_split_file
 from lib.types import Series, SeriesPair
 from tests.ct2pet_app.constant_model import save_constant_model
-from tests.ct2pet_app.killed import open_store
+from tests.ct2pet_app.killed_processes import open_store
 from tests.dicom.write.synthetic_pets import synthetic_of
 
 OURS = tuple(str(Path(__file__).resolve().parents[2] / name) for name in ("ct2pet_app", "lib"))

@@ -23,7 +23,7 @@ from scripts.review_page.browser import Page, browsing
 from scripts.review_page.ready import READY
 from tests.conftest import REPOSITORY
 from tests.ct2pet_app.constant_model import save_constant_model
-from tests.servers import PASSWORD, RunningServer, running_server, write_users
+from tests.server.processes import PASSWORD, RunningServer, running_server, write_users
 from tests.slicer.environment import review_script
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

@@ -19,7 +19,7 @@ from ct2pet_app.auth.setup import install_accounts
 from ct2pet_app.server.monai_label import guard
 from ct2pet_app.settings import AppSettings
 from lib.errors import InputError, OutputError
-from tests.servers import PASSWORD, write_users
+from tests.server.processes import PASSWORD, write_users
 
 Install = Callable[..., FastAPI]
 

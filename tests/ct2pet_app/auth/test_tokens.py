@@ -13,7 +13,7 @@ from ct2pet_app.auth.user_store import AccountBook
 from ct2pet_app.errors import SettingsError
 from lib.accounts import Account, PasswordHash, read_accounts, write_accounts
 from lib.errors import AccountsError
-from tests.servers import write_users
+from tests.server.processes import write_users
 
 KEY = bytes(range(32))
 

@@ -25,7 +25,7 @@ from lib.dicom.remote.session import HttpStatusError
 from lib.dicom.scan.series import judge_series
 from lib.errors import CT2PETError, DicomError, RemoteError
 from tests.dicom.builders import PET, STUDY, instance
-from tests.orthanc import running_orthanc
+from tests.server.orthanc import running_orthanc
 
 FACTOR, ACTIVITY = "70531000", "70531009"
 ELSEWHERE = "http://evil.example/bulk/1"

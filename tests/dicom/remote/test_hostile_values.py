@@ -21,7 +21,7 @@ from lib.dicom.scan.series import judge_series
 from lib.errors import CT2PETError, RemoteError
 from lib.phantom.generate import write_phantoms
 from tests.ct2pet_app.tiny_studies import TINY
-from tests.malicious_pacs import Kind, MaliciousPacs, answers, answers_json, malicious_pacs
+from tests.server.malicious_pacs import Kind, MaliciousPacs, answers, answers_json, malicious_pacs
 
 LONE_SURROGATE = "\ud800"
 VALUES: dict[str, Any] = {

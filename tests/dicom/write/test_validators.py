@@ -17,7 +17,7 @@ from lib.dicom.write.pet_series import SyntheticSeries, plan_series
 from lib.imaging.resample import geometry_of
 from lib.imaging.volume import Unit, Volume
 from tests.dicom.write.synthetic_pets import MODEL, ct_in, dciodvfy_errors, pet_of, synthetic_of
-from tests.orthanc import running_orthanc
+from tests.server.orthanc import running_orthanc
 
 STUDIES = ("sts/STS_001", "ct_only")
 

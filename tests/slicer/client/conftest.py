@@ -25,7 +25,7 @@ from lib.metrics.calibration import Calibration
 from lib.networks.cascade import Cascade
 from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.ct2pet_app.constant_model import tiny_recipe
-from tests.servers import PASSWORD, RunningServer, running_server, write_users
+from tests.server.processes import PASSWORD, RunningServer, running_server, write_users
 from tests.slicer.proxy import Proxy, proxy_before
 
 SLICES = 40

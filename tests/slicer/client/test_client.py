@@ -26,7 +26,7 @@ from CT2PETLib.wire import Patience
 
 from lib.dicom.read.volume import read_pet
 from lib.dicom.scan.scan import scan_folder
-from tests.servers import PASSWORD
+from tests.server.processes import PASSWORD
 from tests.slicer.client.conftest import SLICES, Clinic, publish, save_varied_model
 from tests.slicer.proxy import Proxy
 

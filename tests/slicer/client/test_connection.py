@@ -21,7 +21,7 @@ from CT2PETLib.client import Client
 from CT2PETLib.errors import AddressError, ServerError
 from CT2PETLib.wire import Patience
 
-from tests.servers import free_port
+from tests.server.processes import free_port
 from tests.slicer.client.conftest import Clinic
 from tests.slicer.proxy import Proxy, proxy_before
 

@@ -16,7 +16,7 @@ from CT2PETLib.worker import State
 
 from lib.dicom.scan.scan import scan_folder
 from lib.phantom.generate import write_phantoms
-from tests.servers import PASSWORD, RunningServer, end, running_server, write_users
+from tests.server.processes import PASSWORD, RunningServer, end, running_server, write_users
 from tests.slicer.client.conftest import SLICES, SMALL, drain_until, publish, save_varied_model
 from tests.slicer.proxy import proxy_before
 

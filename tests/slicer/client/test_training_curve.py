@@ -14,7 +14,7 @@ from CT2PETLib.worker import State
 
 from lib.learning.tracking.progress import KEY_METRIC, read_history
 from lib.phantom.generate import PhantomSettings, write_phantoms
-from tests.servers import RunningServer, end, running_server
+from tests.server.processes import RunningServer, end, running_server
 from tests.slicer.client.conftest import drain_until, finished
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
