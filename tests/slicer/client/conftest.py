@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from CT2PETLib.client import Client
-from CT2PETLib.connection import Connection
-from CT2PETLib.worker import Job
+from CT2PETLib.client.client import Client
+from CT2PETLib.client.connection import Connection
+from CT2PETLib.jobs.job import Job
 
 from lib.dicom.read.volume import read_ct
 from lib.dicom.scan.scan import scan_folder

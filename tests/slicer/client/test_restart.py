@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from CT2PETLib import jobs
-from CT2PETLib.client import Client
-from CT2PETLib.events import ConnectionLost, DrawnSlab
-from CT2PETLib.jobs import SynthesisJob
-from CT2PETLib.wire import Patience
-from CT2PETLib.worker import State
+from CT2PETLib.client.client import Client
+from CT2PETLib.client.transport import Patience
+from CT2PETLib.jobs import jobs
+from CT2PETLib.jobs.events import ConnectionLost, DrawnSlab
+from CT2PETLib.jobs.job import State
+from CT2PETLib.jobs.jobs import SynthesisJob
 
 from lib.dicom.scan.scan import scan_folder
 from lib.phantom.generate import write_phantoms

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from CT2PETLib.client import Client
-from CT2PETLib.jobs import TrainingWatch
-from CT2PETLib.retraining import Training
-from CT2PETLib.worker import State
+from CT2PETLib.client.client import Client
+from CT2PETLib.client.training import Training
+from CT2PETLib.jobs.job import State
+from CT2PETLib.jobs.jobs import TrainingWatch
 
 from lib.learning.tracking.progress import KEY_METRIC, read_history
 from lib.phantom.generate import PhantomSettings, write_phantoms
