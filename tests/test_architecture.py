@@ -21,23 +21,26 @@ LAYERS = {
     "imaging": 2,
     "dicom": 3,
     "pairing": 4,
-    "sources": 4,
+    "phantom": 4,
+    "download": 4,
     "networks": 5,
-    "measures": 5,
+    "metrics": 5,
     "learning": 6,
     "synthesis": 7,
     "evaluation": 8,
+    "experiments": 9,
 }
 FENCES = {
-    "pydicom": ("lib/dicom/", "lib/sources/"),
+    "pydicom": ("lib/dicom/", "lib/phantom/"),
     "SimpleITK": ("lib/imaging/", "lib/dicom/"),
     # the benchmark counts operations and waits for the device, which is torch's alone
     "torch": (
         "lib/networks/",
-        "lib/measures/",
+        "lib/metrics/",
         "lib/learning/",
         "lib/synthesis/",
         "lib/evaluation/",
+        "lib/experiments/",
         "scripts/benchmark.py",
         "scripts/benchmarks/network.py",
     ),
@@ -145,10 +148,10 @@ def test_learning_and_synthesis_need_only_torch_monai_numpy_safetensors_and_igni
 import sys
 import importlib, pkgutil
 import lib
-for layer in ("networks", "measures", "learning", "synthesis"):
+for layer in ("networks", "metrics", "learning", "synthesis"):
     package = importlib.import_module("lib." + layer)
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module("lib." + layer + "." + module.name)
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
 ours = [m for name, m in sys.modules.items() if name.startswith("lib.")]
 print("\\n".join(sorted(m.__name__ for m in ours)))
 """

@@ -131,8 +131,8 @@ def pair_series(report: ScanReport, *, preferred_ct: frozenset[str] = frozenset(
     """Return one pair for each PET acquisition that has a CT, in the order of patient, study and time.
 
     The PETs of one acquisition give one pair: with SUV, then with the most slices, then the original. The CT is the one
-    the user names, else of the originals that cover most of the PET the one of `lib/dicom/scan/ct_selection.py`; of the PET's
-    study, or where that holds none, of another study of the patient on that day in the same frame of reference.
+    the user names, else of the originals that cover most of the PET the one of `lib/dicom/scan/ct_selection.py`; of the
+    PET's study, or where that holds none, of another study of the patient on that day in the same frame of reference.
 
     Args:
         report: What was found; series may lie in different folders.

@@ -18,7 +18,7 @@ class Registered:
 
     Attributes:
         movement: Of the PET into the CT's frame of reference.
-        outline, coverage: Of the registered pair, see `lib/pairing/quality_checks/plausibility.py`; None where they cannot be judged.
+        outline, coverage: Of the registered pair, see `quality_checks/plausibility.py`; None if not judged.
     """
 
     movement: RigidRegistration

@@ -12,7 +12,7 @@ import pytest
 
 from tests.server.processes import write_users
 
-SERVE = Path(__file__).resolve().parents[1] / "scripts" / "serve"
+SERVE = Path(__file__).resolve().parents[2] / "scripts" / "serve"
 Serve = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

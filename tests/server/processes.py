@@ -22,7 +22,7 @@ import requests
 
 from lib.accounts import Account, PasswordHash, write_accounts
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 START_WITHIN_S = 60.0
 # one person of each role, by name
 PEOPLE = {"una": "user", "ann": "annotator", "rob": "reviewer", "ada": "admin"}

@@ -37,7 +37,7 @@ def parameter_of(widget: ET.Element) -> str | None:
 
 def parameters() -> dict[str, str]:
     """The parameter class's names and types; Slicer's wrapper is not there to be imported."""
-    tree = ast.parse((LIBRARY / "parameters.py").read_text())
+    tree = ast.parse((LIBRARY / "scene" / "parameters.py").read_text())
     of = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "CT2PETParameters")
     types = {}
     for node in of.body:
@@ -87,7 +87,7 @@ def test_every_parameter_has_a_widget_that_can_show_it(root: ET.Element) -> None
 
 
 def test_a_union_of_nodes_holds_none_as_slicer_wants_it() -> None:
-    unions = re.findall(r": Union\[(.*?)\]", (LIBRARY / "parameters.py").read_text())
+    unions = re.findall(r": Union\[(.*?)\]", (LIBRARY / "scene" / "parameters.py").read_text())
     assert unions
     assert all(union.split(", ")[-1] == "None" for union in unions)
 
@@ -100,7 +100,7 @@ def test_custom_widgets_are_declared(root: ET.Element) -> None:
 
 def test_every_widget_that_the_code_names_is_in_the_file(root: ET.Element) -> None:
     there = {widget.get("name") for widget in widgets(root)}
-    named = {name for path in LIBRARY.glob("*.py") for name in re.findall(r"\bui\.(\w+)", path.read_text())}
+    named = {name for path in LIBRARY.rglob("*.py") for name in re.findall(r"\bui\.(\w+)", path.read_text())}
     assert named
     assert named <= there, named - there
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 SYSTEM_FOLDERS = ("bin", "boot", "dev", "etc", "home", "lib", "lib64", "media", "mnt", "opt", "proc", "root", "run",
                   "sbin", "srv", "sys", "tmp", "usr", "var", "Users", "Library", "Volumes", "private")  # fmt: skip
 SIGN = r"[^\s\"'\\:;,)\]}>|/]"  # of a name; others end a path in a sentence or in JSON

@@ -20,7 +20,7 @@ from lib.imaging.files.child_process import ChildError, ChildProcess
 from lib.imaging.files.failed_files import failed_files
 
 FILE = "slice.dcm"  # whatever the file was called where it came from
-PROGRAM = Path(__file__).with_name("decoding.py")
+PROGRAM = Path(__file__).with_name("decoder_main.py")
 SLICE_TIMEOUT_S = 120.0  # on the clock, of a machine that does much else
 START_CPU_S = 10.0  # of processor time; loading the libraries takes half a second
 SLICE_CPU_S = 0.5  # a slice of 512 x 512 takes 0.02

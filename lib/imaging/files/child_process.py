@@ -23,7 +23,7 @@ from typing import Any
 
 MAX_LINE_BYTES = 2**20
 CHUNK_BYTES = 2**20
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ENVIRONMENT = {  # all of it: nothing of the server's, and libraries that start no threads
     "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1",

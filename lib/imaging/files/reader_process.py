@@ -16,7 +16,7 @@ from lib.imaging.files.failed_files import failed_files
 from lib.imaging.files.header_check import Announced
 from lib.types import FloatArray
 
-PROGRAM = Path(__file__).with_name("volume_decoding.py")
+PROGRAM = Path(__file__).with_name("reader_main.py")
 TIMEOUT_S = 600.0  # on the clock, of a machine that does much else; the largest file takes one minute
 START_CPU_S = 15.0  # of processor time; loading the libraries takes half a second
 GIGABYTE_CPU_S = 60.0  # of unpacked numbers; measured: 15

@@ -28,7 +28,7 @@ from ct2pet_app.server.tasks.process import TASK_PROGRAM
 from ct2pet_app.server.tasks.runner import MAX_WAITING, TaskRunner
 
 TIMEOUT_S = 60.0
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 PROGRAMS = {
     "done": "import sys; sys.stdin.read(); print('it is done')",
     "failed": "import sys; sys.stdin.read(); print('unet was not trained: no pairs'); sys.exit(1)",

@@ -18,7 +18,7 @@ from lib.dicom.scan.header_index import HeaderIndex, default_index
 from lib.dicom.scan.scan import ScanReport, scan_folder
 from tests.dicom.builders import write_series
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture

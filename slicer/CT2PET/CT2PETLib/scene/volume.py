@@ -79,9 +79,12 @@ def make_pet_node(
     node.SetVoxelValueQuantity(_coded(SUV_QUANTITY))
     node.SetVoxelValueUnits(_coded(SUV_BW_UNIT))
     for key, value in (
-        (node_attributes.ROLE, role), (node_attributes.WARNING, node_attributes.SYNTHETIC), (node_attributes.MODEL, model), (node_attributes.VERSION, version),
+        (node_attributes.ROLE, role),
+        (node_attributes.WARNING, node_attributes.SYNTHETIC),
+        (node_attributes.MODEL, model),
+        (node_attributes.VERSION, version),
         (node_attributes.PRESENT, ""),
-    ):  # fmt: skip
+    ):
         node.SetAttribute(key, value)
     node.SetNodeReferenceID(node_attributes.CT_NODE, ct_node.GetID())
     _put_beside(scene, node, ct_node)
