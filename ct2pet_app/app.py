@@ -29,13 +29,13 @@ from ct2pet_app.datastore.open import open_datastore
 from ct2pet_app.datastore.sessions import CheckedSessions
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.inference.concurrency import Gone, never
 from ct2pet_app.inference.request import FORBIDDEN, InferOptions
 from ct2pet_app.inference.task import SynthesisTask
 from ct2pet_app.inference.volume_cache import RecentVolumes
 from ct2pet_app.model_registry.registry import ModelStore
 from ct2pet_app.scoring.active_learning import DEFAULT, strategies
 from ct2pet_app.scoring.task import PairScoring, UncertaintyScoring
+from ct2pet_app.server.concurrency import Gone, never
 from ct2pet_app.server.json_values import sendable
 from ct2pet_app.server.monai_label import running_server, stop_server
 from ct2pet_app.server.process_memory import limit_heap, return_free_memory

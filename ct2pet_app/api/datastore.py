@@ -21,7 +21,7 @@ from ct2pet_app.api.responses import file_response
 from ct2pet_app.auth.permissions import ANNOTATOR, USER
 from ct2pet_app.datastore.ct_source import suffix_of
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.inference.concurrency import Gone
+from ct2pet_app.server.concurrency import Gone
 from ct2pet_app.server.file_response import OpenFileResponse
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 

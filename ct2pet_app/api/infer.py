@@ -17,9 +17,9 @@ from ct2pet_app.api.responses import file_or_json, file_response
 from ct2pet_app.auth.permissions import USER, require_annotator, session_owner
 from ct2pet_app.datastore.ct_source import source_of_file, suffix_of
 from ct2pet_app.errors import RequestError
-from ct2pet_app.inference.concurrency import Gone
 from ct2pet_app.inference.request import DICOM, InferOptions
 from ct2pet_app.inference.response import Output, name_model, refuse_two_files_as_one, send_answer
+from ct2pet_app.server.concurrency import Gone
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from monailabel.endpoints import model as stock_model
 from ct2pet_app.api.tasks import started_or_refused
 from ct2pet_app.auth.permissions import ADMIN, USER
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.inference.concurrency import Gone
 from ct2pet_app.model_registry.model_cache import PublishedModel
 from ct2pet_app.model_registry.model_info import describe_model
+from ct2pet_app.server.concurrency import Gone
 from ct2pet_app.server.json_values import require_plain
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 from ct2pet_app.server.tasks.progress import read_report

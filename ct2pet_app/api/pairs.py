@@ -11,7 +11,7 @@ from fastapi import APIRouter, File, Form, Request, UploadFile
 from ct2pet_app.api.datastore import received
 from ct2pet_app.auth.permissions import ADMIN, ANNOTATOR, USER
 from ct2pet_app.datastore.pairs.service import accept_pair, add_pair, describe_pairs
-from ct2pet_app.inference.concurrency import Gone
+from ct2pet_app.server.concurrency import Gone
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 
 if TYPE_CHECKING:

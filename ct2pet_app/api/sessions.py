@@ -16,7 +16,7 @@ from ct2pet_app.auth.permissions import USER, has_accounts, session_owner
 from ct2pet_app.datastore.ct_source import MOST_FILES, refuse_impostor, require_only_ct, suffix_of, unpack
 from ct2pet_app.datastore.sessions import CheckedSessions, described
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.inference.concurrency import Gone
+from ct2pet_app.server.concurrency import Gone
 from ct2pet_app.server.file_response import OpenFileResponse
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ct2pet_app.inference.concurrency import Gone, never
+from ct2pet_app.server.concurrency import Gone, never
 from lib.dicom.scan.open_ct import read_ct_file, read_ct_series
 from lib.dicom.scan.scan import ScannedSeries, scan_folder
 from lib.errors import CT2PETError, ImageFileError, InputError, OutputError

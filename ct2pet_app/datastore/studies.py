@@ -35,8 +35,8 @@ from ct2pet_app.datastore.serializers import describe_series, why_no_image
 from ct2pet_app.datastore.study_index import Listing, Studies
 from ct2pet_app.datastore.volume_exports import ConvertedVolumes
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.inference.concurrency import Gone, never, until_gone
 from ct2pet_app.model_registry.training_patients import TrainedOn
+from ct2pet_app.server.concurrency import Gone, never, until_gone
 from ct2pet_app.server.json_values import sendable
 from lib.dicom.read.volume import read_ct
 from lib.dicom.write.pet_series import SyntheticSeries

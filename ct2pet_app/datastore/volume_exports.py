@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from ct2pet_app.inference.concurrency import Gone, never, until_gone, waited_for
+from ct2pet_app.server.concurrency import Gone, never, until_gone, waited_for
 from lib.dicom.scan.scan import ScannedSeries
 from lib.errors import OutputError
 from lib.imaging.files.memory_estimate import series_read_bytes

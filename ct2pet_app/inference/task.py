@@ -17,7 +17,6 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from ct2pet_app.datastore.ct_source import CTSource, OpenedCT
 from ct2pet_app.errors import RequestError
-from ct2pet_app.inference.concurrency import Gone, never, until_gone, waited_for
 from ct2pet_app.inference.memory import memory_need, metrics_too_large
 from ct2pet_app.inference.request import DICOM, InferOptions
 from ct2pet_app.inference.result_metadata import (
@@ -35,6 +34,7 @@ from ct2pet_app.inference.result_metadata import (
 from ct2pet_app.inference.volume_cache import RecentVolumes, state_of
 from ct2pet_app.model_registry.model_info import how_to_train
 from ct2pet_app.model_registry.registry import LOADING_COPIES, ModelStore
+from ct2pet_app.server.concurrency import Gone, never, until_gone, waited_for
 from lib.dicom.write.files import write_zip
 from lib.dicom.write.pet_series import PlannedSeries, SyntheticSeries
 from lib.errors import CheckpointError, InputError

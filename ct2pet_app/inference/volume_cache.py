@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ct2pet_app.inference.concurrency import Gone, never, waited_for
+from ct2pet_app.server.concurrency import Gone, never, waited_for
 from lib.imaging.volume import Volume
 
 KEPT_BYTES = 10**9  # three whole-body CTs of 300 slices of 512 x 512 as float32

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from lib.errors import PreparedDataError, RecipeError
 from lib.experiments.study_figures import draw_curves, draw_examples
+from lib.experiments.study_row import StudyRow
 from lib.experiments.study_table import write_table
 from lib.learning.checkpoint import load_checkpoint
 from lib.learning.dataset import divide
@@ -29,26 +30,6 @@ Equal = Literal["width", "flops"]
 ROW_FILE = "row.json"
 LEAST_RECORDED_SLICES = 32  # after every epoch, of train and of test, where the recipe names none
 REFERENCE_PIXELS = 256  # rows and columns that FLOPs are stated for
-
-
-@dataclass(frozen=True)
-class StudyRow:
-    """One number of stages: what it costs and how it does on the test side.
-
-    Attributes:
-        parameters: Trainable numbers.
-        gflop: Of one 256 x 256 slice through the network.
-        epoch: Whose weights were kept.
-        scores: Of the model and the trivial baselines.
-    """
-
-    stages: int
-    base_channels: int
-    parameters: int
-    gflop: float
-    epochs: int
-    epoch: int
-    scores: Scores
 
 
 @dataclass(frozen=True)

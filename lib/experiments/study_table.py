@@ -5,15 +5,12 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from lib.experiments.study_row import StudyRow
 from lib.learning.recipe import Recipe
 from lib.metrics.baselines import BASELINE_NAMES
 from lib.metrics.image import library_versions
 from lib.pairing.prepared import write_text
-
-if TYPE_CHECKING:
-    from lib.experiments.study import StudyRow
 
 COLUMNS = {
     "ssim": "SSIM",

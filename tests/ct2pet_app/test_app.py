@@ -17,10 +17,10 @@ from ct2pet_app.app import CT2PETApp
 from ct2pet_app.datastore import ct_source as uploads_module
 from ct2pet_app.datastore.ct_source import OpenedCT
 from ct2pet_app.errors import BusyError, NotFoundError, RequestError
-from ct2pet_app.inference.concurrency import Gone, never
 from ct2pet_app.inference.memory import memory_need
 from ct2pet_app.inference.request import InferOptions
 from ct2pet_app.inference.task import SynthesisTask
+from ct2pet_app.server.concurrency import Gone, never
 from lib.dicom.read.volume import read_ct
 from lib.dicom.scan.scan import scan_folder
 from lib.errors import InputError, MemoryLimitError, ModelNotTrainedError

@@ -12,7 +12,7 @@ from ct2pet_app.datastore.labels.infos import label_info, pet_info
 from ct2pet_app.datastore.labels.label_store import FINAL, Kept, Shelf
 from ct2pet_app.datastore.volume_exports import ConvertedVolumes
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.inference.concurrency import Gone, never
+from ct2pet_app.server.concurrency import Gone, never
 from ct2pet_app.server.json_values import sendable
 from lib.dicom.read.volume import read_pet
 from lib.imaging.files.volume_file import SUFFIXES

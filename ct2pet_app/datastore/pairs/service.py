@@ -12,7 +12,7 @@ from ct2pet_app.datastore.pairs.upload import Incoming, check_incoming, incoming
 from ct2pet_app.datastore.serializers import describe_pair
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import NotFoundError
-from ct2pet_app.inference.concurrency import Gone, never, waited_for
+from ct2pet_app.server.concurrency import Gone, never, waited_for
 from ct2pet_app.server.json_values import sendable
 from lib.errors import PairingError, RemoteError
 from lib.pairing.pairs import PairedSeries

@@ -13,7 +13,7 @@ from pathlib import Path
 from ct2pet_app.datastore.ct_source import unpack
 from ct2pet_app.datastore.study_index import Listing, Studies, instances_in
 from ct2pet_app.errors import ClientGoneError, RequestError
-from ct2pet_app.inference.concurrency import Gone, never, until_gone
+from ct2pet_app.server.concurrency import Gone, never, until_gone
 from lib.dicom.scan.open_ct import read_ct_series
 from lib.dicom.scan.scan import ScannedSeries, ScanReport, scan_folder
 from lib.errors import PairingError

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 
-from lib.dicom.read.file_meta import LONG_VRS
+from lib.dicom.attributes.file_meta import LONG_VRS
 from lib.errors import DicomError
 
 PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})

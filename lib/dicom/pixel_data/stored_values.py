@@ -11,14 +11,15 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian
 
 from lib.dicom.attributes.elements import integer_in
-from lib.dicom.read.header import TAGS, transfer_syntax
+from lib.dicom.attributes.transfer_syntax import transfer_syntax
 from lib.errors import DicomError, MissingAttributeError
 
+NUMBER_OF_FRAMES, BITS_ALLOCATED = 0x00280008, 0x00280100
 BITS_STORED, HIGH_BIT, PIXEL_REPRESENTATION = 0x00280101, 0x00280102, 0x00280103
 PADDING_VALUE, PADDING_LIMIT = 0x00280120, 0x00280121
 FLOAT_PIXELS, DOUBLE_PIXELS, PIXEL_DATA = 0x7FE00008, 0x7FE00009, 0x7FE00010
 STORED_TAGS = [
-    TAGS["bits_allocated"], BITS_STORED, HIGH_BIT, PIXEL_REPRESENTATION, PADDING_VALUE, PADDING_LIMIT, FLOAT_PIXELS,
+    BITS_ALLOCATED, BITS_STORED, HIGH_BIT, PIXEL_REPRESENTATION, PADDING_VALUE, PADDING_LIMIT, FLOAT_PIXELS,
     DOUBLE_PIXELS, PIXEL_DATA,
 ]  # fmt: skip
 ALLOCATED = (8, 16, 32)
@@ -66,7 +67,7 @@ class StoredFormat:
             raise DicomError(
                 f"Rows {shape[0]} and Columns {shape[1]}, expected at most {MAX_MATRIX}: no CT or PET slice is larger"
             )
-        allocated = integer_in(dataset, TAGS["bits_allocated"])
+        allocated = integer_in(dataset, BITS_ALLOCATED)
         if FLOAT_PIXELS in dataset or DOUBLE_PIXELS in dataset:
             raise DicomError("FloatPixelData or DoubleFloatPixelData, expected PixelData; export integers")
         if allocated not in ALLOCATED:
@@ -116,7 +117,7 @@ def plain_pixels(dataset: Dataset, pixel_format: StoredFormat) -> Stored:
     if len(pixels) < expected or not expected:
         raise DicomError(f"truncated, {len(pixels)} of {expected} bytes of pixels; copy it again")
     beyond = len(pixels) - expected
-    if integer_in(dataset, TAGS["frames"], 1) <= 1 and beyond >= min(rows, columns) * pixel_format.allocated // 8:
+    if integer_in(dataset, NUMBER_OF_FRAMES, 1) <= 1 and beyond >= min(rows, columns) * pixel_format.allocated // 8:
         raise DicomError(
             f"{beyond} bytes of pixels more than Rows {rows}, Columns {columns} and BitsAllocated "
             f"{pixel_format.allocated} announce: one of them is wrong; copy it again"

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.dicom.instance_header import InstanceHeader, SharedHeader
-from lib.dicom.pixel_data.frame_pixels import read_header_slice
+from lib.dicom.read.frame_pixels import read_header_slice
 from lib.dicom.read.slice_order import SAME_PLACE_MM, slice_normal
 from lib.errors import DicomError, SliceOrderError
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from lib.dicom.attributes.elements import (
     AttributeReader,
@@ -25,6 +24,7 @@ from lib.dicom.attributes.elements import (
     uid_name,
 )
 from lib.dicom.attributes.private_elements import GE_PET, PHILIPS_PET, PRIVATE_TAGS, SIEMENS_PET, private_tag
+from lib.dicom.attributes.transfer_syntax import is_plain_encoding, transfer_syntax
 from lib.dicom.attributes.values import parse_date, parse_time
 from lib.dicom.instance_header import BedHeader, InstanceHeader, PetHeader, SharedHeader, Vector
 from lib.dicom.read.instance_file import Instance, read_instance
@@ -32,8 +32,8 @@ from lib.dicom.synthetic_marks import SYNTHETIC_TAGS, says_synthetic
 from lib.errors import DicomError
 
 __all__ = [
-    "HEADER_TAGS", "PRIVATE_TAGS", "TAGS", "header_of", "integer_in", "is_plain_encoding",
-    "moment_of", "number_in", "private_tag", "read_header", "text_in", "transfer_syntax",
+    "HEADER_TAGS", "PRIVATE_TAGS", "TAGS", "header_of", "integer_in",
+    "moment_of", "number_in", "private_tag", "read_header", "text_in",
 ]  # fmt: skip
 
 TAGS = {
@@ -106,16 +106,6 @@ def _refuse_truncated(instance: Instance, name: str) -> None:
     found = instance.stream.seek(0, os.SEEK_END) - instance.pixels_at if instance.pixels_at else 0
     if found < expected:
         raise DicomError(f"{name}: truncated, {max(found, 0)} of {expected} bytes of pixels; copy the file again")
-
-
-def transfer_syntax(dataset: Dataset) -> str:
-    """Return the TransferSyntaxUID, or an empty string where an old export has none."""
-    return str(getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID", ""))
-
-
-def is_plain_encoding(transfer_syntax_uid: str) -> bool:
-    """Return whether pixels lie in the file as they are: neither compressed nor deflated."""
-    return transfer_syntax_uid in ("", ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 
 
 def header_of(dataset: Dataset, path: str) -> InstanceHeader:

@@ -17,8 +17,8 @@ from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from lib.dicom.attributes.duplicate_elements import RepetitionGuard
+from lib.dicom.attributes.file_meta import PREAMBLE_BYTES, FileMeta, read_file_meta
 from lib.dicom.read.deflate_guard import inflated
-from lib.dicom.read.file_meta import PREAMBLE_BYTES, FileMeta, read_file_meta
 
 FIRST_TAGS = frozenset(  # of a data set without meta information, in either order of bytes
     bytes.fromhex(tag) for tag in ("08000000", "08000500", "08000800", "00080000", "00080005", "00080008")

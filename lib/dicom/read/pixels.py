@@ -9,12 +9,13 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from lib.dicom.attributes.elements import AttributeReader
+from lib.dicom.attributes.transfer_syntax import is_plain_encoding, transfer_syntax
 from lib.dicom.instance_header import InstanceHeader
 from lib.dicom.pixel_data.compressed import decoded
 from lib.dicom.pixel_data.decoder import Decoder
 from lib.dicom.pixel_data.padding import ct_padding, pet_padding
 from lib.dicom.pixel_data.stored_values import STORED_TAGS, Stored, StoredFormat, pixel_bytes, plain_pixels
-from lib.dicom.read.header import HEADER_TAGS, TAGS, header_of, is_plain_encoding, transfer_syntax
+from lib.dicom.read.header import HEADER_TAGS, TAGS, header_of
 from lib.dicom.read.instance_file import read_instance_file
 from lib.dicom.read.multiframe import is_multi_frame
 from lib.errors import DicomError, MissingAttributeError

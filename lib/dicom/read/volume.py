@@ -11,8 +11,8 @@ import numpy as np
 
 from lib.dicom.instance_header import BedHeader, InstanceHeader, PetHeader, SharedHeader
 from lib.dicom.pixel_data.decoder import Decoder
-from lib.dicom.pixel_data.frame_pixels import read_frames
 from lib.dicom.read.consistency import refuse_mixed_stack
+from lib.dicom.read.frame_pixels import read_frames
 from lib.dicom.read.pixels import ReadSlice, read_slice
 from lib.dicom.read.series_filter import why_not, why_not_synthetic
 from lib.dicom.read.slice_order import order_stack

@@ -20,7 +20,8 @@ from concurrent.futures import FIRST_EXCEPTION, wait
 from pathlib import Path
 from typing import NamedTuple
 
-from lib.dicom.read.header import is_plain_encoding, read_header
+from lib.dicom.attributes.transfer_syntax import is_plain_encoding
+from lib.dicom.read.header import read_header
 from lib.dicom.read.instance_file import read_instance_file
 from lib.dicom.remote.budget import AnswerError, AnswerTooLargeError
 from lib.dicom.remote.daemon_pool import DaemonPool

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lib.dicom.attributes.transfer_syntax import is_plain_encoding
 from lib.dicom.instance_header import InstanceHeader, SharedHeader
 from lib.dicom.read.consistency import rejoined
-from lib.dicom.read.header import is_plain_encoding, read_header
+from lib.dicom.read.header import read_header
 from lib.dicom.read.multiframe import slice_headers
 from lib.dicom.scan.folder import FoundFolder, walk
 from lib.dicom.scan.header_index import Content, HeaderIndex, IndexedFile

@@ -13,7 +13,7 @@ from pydicom import dcmread
 
 from ct2pet_app.datastore import ct_source
 from ct2pet_app.datastore.ct_source import read_uploaded_ct, source_of_file
-from ct2pet_app.inference.concurrency import never
+from ct2pet_app.server.concurrency import never
 from lib.dicom.read.volume import read_ct
 from lib.dicom.scan.scan import scan_folder
 from lib.errors import ImageFileError

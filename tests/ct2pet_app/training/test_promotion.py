@@ -13,9 +13,9 @@ import pytest
 
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.datastore.ct_source import OpenedCT
-from ct2pet_app.inference.concurrency import Gone
 from ct2pet_app.inference.request import InferOptions
 from ct2pet_app.model_registry.versions import Verdict, Version
+from ct2pet_app.server.concurrency import Gone
 from ct2pet_app.training import promotion as publish_module
 from ct2pet_app.training.promotion import publish_if_fit
 from tests.ct2pet_app.constant_model import save_constant_model

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import slicer.util
 from conftest import slab_affine, volume_node
-from CT2PETLib.jobs.events import CurvePoint
+from CT2PETLib.client.training import CurvePoint
 from CT2PETLib.scene import comparison, metrics, node_attributes, resampling, tables, volume
 
 import slicer

@@ -8,7 +8,6 @@ from typing import Any
 
 from CT2PETLib.client.error_messages import for_panel
 from CT2PETLib.client.json_fields import count, mapping, must, number, plain, word
-from CT2PETLib.jobs.events import CurvePoint
 
 WORDS = {  # MONAI Label's states of a task, for people
     "SUBMITTED": "waiting to begin",
@@ -17,6 +16,15 @@ WORDS = {  # MONAI Label's states of a task, for people
     "ERROR": "failed",
     "STOPPED": "stopped",
 }
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One finished epoch: training loss, and the validation figure that chooses the best weights; None if unknown."""
+
+    epoch: int
+    loss: float | None
+    metric: float | None
 
 
 @dataclass(frozen=True)

@@ -58,12 +58,3 @@ class Uploaded:
 
     image_id: str
     was_there: bool
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """One finished epoch: training loss, and the validation figure that chooses the best weights; None if unknown."""
-
-    epoch: int
-    loss: float | None
-    metric: float | None

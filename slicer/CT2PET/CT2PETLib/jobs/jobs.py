@@ -12,9 +12,9 @@ from CT2PETLib.client.client import Client
 from CT2PETLib.client.errors import ServerError
 from CT2PETLib.client.image_id import image_id_of
 from CT2PETLib.client.nrrd import to_nrrd
-from CT2PETLib.client.training import Training
+from CT2PETLib.client.training import CurvePoint, Training
 from CT2PETLib.client.transport import Patience
-from CT2PETLib.jobs.events import BegunAnew, ConnectionLost, CurvePoint, DrawnSlab, Sent, Uploaded
+from CT2PETLib.jobs.events import BegunAnew, ConnectionLost, DrawnSlab, Sent, Uploaded
 from CT2PETLib.jobs.job import Job, Tell
 from CT2PETLib.jobs.slab_order import LARGEST, Range, count_of, first_size, missing_of, next_slab, seconds_left, without
 

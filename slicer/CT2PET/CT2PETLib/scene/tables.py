@@ -8,7 +8,7 @@ from typing import Any
 import vtk
 
 import slicer
-from CT2PETLib.jobs.events import CurvePoint
+from CT2PETLib.client.training import CurvePoint
 
 # title, table, column of x, column of y, "points" or "line"
 Series = tuple[str, Any, str, str, str]

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from ct2pet_app.errors import BusyError, ClientGoneError, http_status
-from ct2pet_app.inference import concurrency
-from ct2pet_app.inference.concurrency import until_gone, waited_for
+from ct2pet_app.server import concurrency
+from ct2pet_app.server.concurrency import until_gone, waited_for
 from lib.errors import MemoryLimitError, OperationCancelledError
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from CT2PETLib.client.client import Client
 from CT2PETLib.client.nrrd import read_nrrd
-from CT2PETLib.client.training import Training
+from CT2PETLib.client.training import CurvePoint, Training
 from CT2PETLib.client.transport import Patience
 from CT2PETLib.jobs import jobs
-from CT2PETLib.jobs.events import BegunAnew, ConnectionLost, CurvePoint, DrawnSlab, Sent, Uploaded
+from CT2PETLib.jobs.events import BegunAnew, ConnectionLost, DrawnSlab, Sent, Uploaded
 from CT2PETLib.jobs.job import Job, State, Tell
 from CT2PETLib.jobs.jobs import SynthesisJob, TrainingWatch, UploadJob
 from CT2PETLib.jobs.slab_order import slab_order

@@ -16,11 +16,11 @@ from pydicom.tag import BaseTag
 
 from lib.dicom.attributes.elements import items_in
 from lib.dicom.attributes.raw_elements import elements_of
+from lib.dicom.attributes.transfer_syntax import is_plain_encoding, transfer_syntax
 from lib.dicom.instance_header import InstanceHeader
 from lib.dicom.pixel_data.compressed import decoded
 from lib.dicom.pixel_data.decoder import Decoder
 from lib.dicom.pixel_data.stored_values import PIXEL_DATA, Stored, StoredFormat, pixel_bytes, plain_pixels
-from lib.dicom.read.header import is_plain_encoding, transfer_syntax
 from lib.dicom.read.instance_file import read_instance, read_instance_file
 from lib.dicom.read.multiframe import FRAME_GROUPS, Frame, frames_of
 from lib.dicom.read.pixels import ReadSlice, physical_values, read_slice

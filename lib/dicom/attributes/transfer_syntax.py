@@ -1,0 +1,16 @@
+"""The transfer syntax of a dataset, and whether its pixel data can be read as they are."""
+
+from __future__ import annotations
+
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+
+def transfer_syntax(dataset: Dataset) -> str:
+    """Return the TransferSyntaxUID, or an empty string where an old export has none."""
+    return str(getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID", ""))
+
+
+def is_plain_encoding(transfer_syntax_uid: str) -> bool:
+    """Return whether pixels lie in the file as they are: neither compressed nor deflated."""
+    return transfer_syntax_uid in ("", ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
