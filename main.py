@@ -29,13 +29,13 @@ from rich.table import Table
 from lib.errors import CT2PETError, InputError
 
 if TYPE_CHECKING:
-    from lib.dicom.scan import ScanReport
-    from lib.learning.card import ModelCard
+    from lib.dicom.scan.scan import ScanReport
+    from lib.download.cohort import Selection
+    from lib.learning.model_card.card import ModelCard
     from lib.learning.recipe import Recipe
     from lib.pairing.pairs import PairedSeries, PairingReport
-    from lib.pairing.plausible import PairCheck
     from lib.pairing.prepare import PreparationReport
-    from lib.sources.cohort import Selection
+    from lib.pairing.quality_checks.plausibility import PairCheck
     from lib.types import Progress
 
 logger = logging.getLogger("ct2pet")
@@ -111,7 +111,7 @@ def scan(studies: Studies, as_json: AsJson = False) -> None:
 
     The JSON is `{root, series: [...], skipped: [{path, reason}]}`.
     """
-    from lib.pairing.overview import series_lines
+    from lib.pairing.scan_summary import series_lines
 
     report = _scan(studies)
     lines = series_lines(report)
@@ -208,7 +208,7 @@ def phantom(
 
     The JSON is a list of the patients' folders.
     """
-    from lib.sources.phantom import PhantomSettings, write_phantoms
+    from lib.phantom.generate import PhantomSettings, write_phantoms
 
     with _progress() as progress:
         settings = PhantomSettings(slices=slices)
@@ -242,10 +242,10 @@ def download(
     The JSON is `{out, fetched, reused, failed: [{patient_id, series_instance_uid, reason}]}`; with --dry-run the
     selection: `{cohort, index_version, archive, pairs: [{ct, pet}], left_out}`.
     """
-    from lib.sources.cohort import parse_cohort, select_cohort
-    from lib.sources.download import download as fetch_selection
-    from lib.sources.download import missing_bytes
-    from lib.sources.transfer import S3Client, find_s5cmd
+    from lib.download.cohort import parse_cohort, select_cohort
+    from lib.download.download import download as fetch_selection
+    from lib.download.download import missing_bytes
+    from lib.download.transfer import S3Client, find_s5cmd
 
     selection = select_cohort(parse_cohort(cohort), patients=patients)
     told = stderr if as_json else stdout
@@ -322,7 +322,7 @@ def train(
     The JSON is `{model, epochs, stopped_because, scores, standing}`.
     """
     from lib.learning.recipe import load_recipe
-    from lib.learning.tracking import parse_tracking
+    from lib.learning.tracking.options import parse_tracking
     from lib.learning.training import train as train_cascade
     from lib.pairing.prepared import PreparedSet
 
@@ -357,8 +357,8 @@ def card(
 
     The JSON is the whole card, with each patient's figures (patients as hashes) and the trivial predictors.
     """
-    from lib.learning.card_facts import card_facts
     from lib.learning.checkpoint import read_card
+    from lib.learning.model_card.facts import card_facts
 
     found = read_card(model)
     if as_json:
@@ -397,9 +397,9 @@ def synthesize(
     The JSON is `{out, model, sha256, shape, spacing_mm, suv_max, suv_mean}`, and `uncertainty` and
     `series_instance_uid` where they were asked for.
     """
-    from lib.dicom.open_ct import find_ct, open_ct, read_ct_series
-    from lib.dicom.write import refuse_strangers, write_series
-    from lib.imaging.files import volume_suffix, wants_dicom, write_volume_file
+    from lib.dicom.scan.open_ct import find_ct, open_ct, read_ct_series
+    from lib.dicom.write.files import refuse_strangers, write_series
+    from lib.imaging.files.volume_file import volume_suffix, wants_dicom, write_volume_file
     from lib.imaging.geometry import parse_slab
     from lib.synthesis.dicom_out import plan_pet_series
     from lib.synthesis.ensemble import load_models
@@ -470,7 +470,7 @@ def evaluate(
     other program), `targets` and `verdict`.
     """
     from lib.evaluation.evaluate import evaluate_pairs
-    from lib.evaluation.peers import parse_peers
+    from lib.evaluation.external_predictions import parse_peers
     from lib.synthesis.ensemble import load_models
 
     peers = parse_peers(beside or ())
@@ -524,9 +524,9 @@ def study(
 
     The JSON is `{rows, table, figures}`.
     """
-    from lib.evaluation.study import parse_stages, run_study
+    from lib.experiments.study import parse_stages, run_study
     from lib.learning.recipe import load_recipe
-    from lib.learning.tracking import parse_tracking
+    from lib.learning.tracking.options import parse_tracking
     from lib.pairing.prepared import PreparedSet
 
     numbers = parse_stages(stages)
@@ -720,17 +720,17 @@ def _new_password(from_stdin: bool) -> str:
 
 
 def _check_pairs(pairs: Sequence[PairedSeries]) -> tuple[PairCheck, ...]:
-    from lib.dicom.index import cache_folder
-    from lib.pairing.check_memory import CheckMemory
-    from lib.pairing.checks import MEMORY_FILE, check_pairs
+    from lib.dicom.scan.header_index import cache_folder
+    from lib.pairing.quality_checks.cached_checks import MEMORY_FILE, check_pairs
+    from lib.pairing.quality_checks.check_cache import CheckMemory
 
     with _progress() as progress:
         return check_pairs(pairs, CheckMemory(cache_folder() / MEMORY_FILE), progress=progress)
 
 
 def _scan(studies: Path) -> ScanReport:
-    from lib.dicom.index import default_index
-    from lib.dicom.scan import require_series, scan_folder
+    from lib.dicom.scan.header_index import default_index
+    from lib.dicom.scan.scan import require_series, scan_folder
 
     with _progress() as progress:
         return require_series(scan_folder(studies, index=default_index(), progress=progress))

@@ -22,29 +22,29 @@ from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.sessions import Sessions
 
 import lib
-from ct2pet_app.batch import BatchSynthesis
+from ct2pet_app.api.application import install
+from ct2pet_app.batch.task import BatchSynthesis
+from ct2pet_app.datastore.ct_source import CTSource, source_of_file
 from ct2pet_app.datastore.open import open_datastore
+from ct2pet_app.datastore.sessions import CheckedSessions
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.infer import SynthesisTask
-from ct2pet_app.infer_request import FORBIDDEN, InferOptions
-from ct2pet_app.models import ModelStore
-from ct2pet_app.recent import RecentVolumes
-from ct2pet_app.routes.install import install
-from ct2pet_app.scoring import PairScoring, UncertaintyScoring
+from ct2pet_app.inference.request import FORBIDDEN, InferOptions
+from ct2pet_app.inference.task import SynthesisTask
+from ct2pet_app.inference.volume_cache import RecentVolumes
+from ct2pet_app.model_registry.registry import ModelStore
+from ct2pet_app.scoring.active_learning import DEFAULT, strategies
+from ct2pet_app.scoring.task import PairScoring, UncertaintyScoring
+from ct2pet_app.server.concurrency import Gone, never
 from ct2pet_app.server.json_values import sendable
 from ct2pet_app.server.monai_label import running_server, stop_server
 from ct2pet_app.server.process_memory import limit_heap, return_free_memory
-from ct2pet_app.server.task_process import task_process
-from ct2pet_app.server.task_runner import TaskRunner
+from ct2pet_app.server.tasks.process import task_process
+from ct2pet_app.server.tasks.runner import TaskRunner
 from ct2pet_app.server.termination import on_termination
 from ct2pet_app.server.work_pools import WorkPools
-from ct2pet_app.sessions import CheckedSessions
 from ct2pet_app.settings import AppSettings, did_you_mean
-from ct2pet_app.strategies import DEFAULT, strategies
-from ct2pet_app.train import CascadeTrainTask, require_pairs
-from ct2pet_app.turns import Gone, never
-from ct2pet_app.uploads import CTSource, source_of_file
+from ct2pet_app.training.task import CascadeTrainTask, require_pairs
 from lib.errors import CT2PETError, InputError, StudiesError
 from lib.memory import MemoryBudget
 
@@ -250,7 +250,7 @@ class CT2PETApp(MONAILabelApp):
         return method
 
     def scoring(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        """Return what a scoring found; see `scoring.py`."""
+        """Return what a scoring found; see `task.py`."""
         name = str(request.get("method"))
         with task_process(f"scoring {name}"):
             return self.scoring_method(name)(request, datastore or self.datastore())
@@ -266,7 +266,7 @@ class CT2PETApp(MONAILabelApp):
         return self._batch_infer.read_request(request)[0].settings
 
     def batch_infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        """Return what became of each image; see `batch.py`."""
+        """Return what became of each image; see `task.py`."""
         with task_process("batch"):
             found: dict[str, Any] = super().batch_infer(request, datastore)
             return found

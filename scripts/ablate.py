@@ -11,9 +11,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from lib.errors import CT2PETError, PreparedDataError, RecipeError  # noqa: E402
-from lib.evaluation.ablation import Ablation, run_ablation  # noqa: E402
-from lib.evaluation.ablation_table import write_ablation  # noqa: E402
-from lib.evaluation.choices import Choice, read_choices  # noqa: E402
+from lib.experiments.ablation import Ablation, run_ablation  # noqa: E402
+from lib.experiments.ablation_table import write_ablation  # noqa: E402
+from lib.experiments.ablation_variants import Choice, read_choices  # noqa: E402
 from lib.learning.recipe import DEFAULT_RECIPE  # noqa: E402
 from lib.pairing.prepared import Preparation, PreparedSet  # noqa: E402
 from lib.types import Progress  # noqa: E402
@@ -49,7 +49,7 @@ def _choices(asked: argparse.Namespace) -> list[Choice]:
 
 def _picture(ablation: Ablation, asked: argparse.Namespace) -> list[Path]:
     try:
-        from lib.evaluation.ablation_figure import draw_ablation
+        from lib.experiments.ablation_figure import draw_ablation
     except ModuleNotFoundError:
         print("no picture: matplotlib is not installed; the same command elsewhere draws it", file=sys.stderr)
         return []
@@ -85,7 +85,7 @@ def _provider(studies: Sequence[Path], out: Path) -> Callable[[Preparation], Pre
                 "folder of studies"
             )
         # here, because a bare training machine has no DICOM libraries
-        from lib.dicom.scan import scan_folder
+        from lib.dicom.scan.scan import scan_folder
         from lib.pairing.pairs import pair_series
         from lib.pairing.prepare import prepare_pairs
 

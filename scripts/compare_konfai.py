@@ -24,10 +24,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from lib.dicom.scan import scan_folder  # noqa: E402
+from lib.dicom.scan.scan import scan_folder  # noqa: E402
 from lib.errors import CT2PETError  # noqa: E402
-from lib.learning.card import patient_digest  # noqa: E402
 from lib.learning.checkpoint import read_card  # noqa: E402
+from lib.learning.model_card.card import patient_digest  # noqa: E402
 from lib.learning.recipe import Recipe, load_recipe  # noqa: E402
 from lib.pairing.pairs import PairedSeries, pair_series  # noqa: E402
 from lib.pairing.prepare import prepare_pairs  # noqa: E402

@@ -22,15 +22,15 @@ import requests
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from lib.dicom.read import read_ct, read_pet  # noqa: E402
-from lib.dicom.scan import scan_folder  # noqa: E402
-from lib.evaluation.compare import align  # noqa: E402
-from lib.evaluation.picture import LABEL, draw_comparison  # noqa: E402
-from lib.imaging.files import read_volume_file  # noqa: E402
+from lib.dicom.read.volume import read_ct, read_pet  # noqa: E402
+from lib.dicom.scan.scan import scan_folder  # noqa: E402
+from lib.evaluation.report.images import LABEL, draw_comparison  # noqa: E402
+from lib.evaluation.slice_metrics import align  # noqa: E402
+from lib.imaging.files.volume_file import read_volume_file  # noqa: E402
 from lib.imaging.volume import Unit  # noqa: E402
 from lib.learning.checkpoint import read_card  # noqa: E402
 from lib.pairing.pairs import PairedSeries, pair_series  # noqa: E402
-from lib.sources.phantom import write_phantoms  # noqa: E402
+from lib.phantom.generate import write_phantoms  # noqa: E402
 
 PHANTOMS = 12  # of these the stable split trains on 7, chooses the weights on 1 and holds 4 out
 # Small enough for two cores and a few minutes: coarse pixels and a narrow network. The clinic's default is finer.

@@ -17,9 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "slicer" / "CT2PET")]
 
-from CT2PETLib.client import Client  # noqa: E402
-from CT2PETLib.errors import ServerError  # noqa: E402
-from CT2PETLib.wire import Token  # noqa: E402
+from CT2PETLib.client.client import Client  # noqa: E402
+from CT2PETLib.client.errors import ServerError  # noqa: E402
+from CT2PETLib.client.transport import Token  # noqa: E402
 
 from scripts.review_page.asking import ReviewError, ask, find, sign_in  # noqa: E402
 from scripts.review_page.browser import BrowserError, browsing, find_chromium  # noqa: E402

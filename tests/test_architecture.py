@@ -106,7 +106,7 @@ def test_the_slicer_extension_imports_nothing_of_ours(path: Path) -> None:
 
 
 # run as processes of their own, by the engine alone
-DECODER_PROGRAMS = ("lib/dicom/decoding.py", "lib/imaging/volume_decoding.py")
+DECODER_PROGRAMS = ("lib/dicom/pixel_data/decoder_main.py", "lib/imaging/files/reader_main.py")
 
 
 @pytest.mark.parametrize("path", [p for p in sources() if name_of(p).startswith("lib/")], ids=name_of)

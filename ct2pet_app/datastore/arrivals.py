@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from lib.dicom.scan import ScannedSeries, ScanReport, studies_of
+from lib.dicom.scan.scan import ScannedSeries, ScanReport, studies_of
 
 SETTLE_S = 10.0  # a network copy rarely takes longer for one slice
 MODALITIES = ("CT", "PT")

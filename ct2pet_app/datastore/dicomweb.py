@@ -15,7 +15,7 @@ from ct2pet_app.settings import AppSettings
 from lib.dicom.remote.cache import SeriesCache
 from lib.dicom.remote.pacs import Pacs, Prefixes
 from lib.dicom.remote.session import Credentials
-from lib.dicom.synthetic import SyntheticSeries
+from lib.dicom.write.pet_series import SyntheticSeries
 from lib.memory import MemoryBudget
 from lib.pairing.split import Split
 

@@ -8,12 +8,12 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ct2pet_app.datastore.listing import StudiesFolder
 from ct2pet_app.datastore.studies import StudiesDatastore
+from ct2pet_app.datastore.study_index import StudiesFolder
 from ct2pet_app.errors import RequestError
-from lib.dicom.folder import UNFINISHED
-from lib.dicom.synthetic import SyntheticSeries
-from lib.dicom.write import write_series
+from lib.dicom.scan.folder import UNFINISHED
+from lib.dicom.write.files import write_series
+from lib.dicom.write.pet_series import SyntheticSeries
 from lib.errors import InputError, OutputError
 from lib.memory import MemoryBudget
 from lib.pairing.split import Split

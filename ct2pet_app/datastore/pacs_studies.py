@@ -18,15 +18,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ct2pet_app.datastore.listing import Listing, listing_of, tell_change
+from ct2pet_app.datastore.study_index import Listing, listing_of, tell_change
 from ct2pet_app.errors import NotListedYetError
-from lib.dicom.index import Content, HeaderIndex, IndexedFile
 from lib.dicom.remote.cache import SeriesCache
 from lib.dicom.remote.daemon_pool import DaemonPool
 from lib.dicom.remote.metadata import RemoteSeries
 from lib.dicom.remote.pacs import Pacs
-from lib.dicom.scan import ScannedSeries, ScanReport, SkippedFile, studies_of
-from lib.dicom.scanned_series import judge_series
+from lib.dicom.scan.header_index import Content, HeaderIndex, IndexedFile
+from lib.dicom.scan.scan import ScannedSeries, ScanReport, SkippedFile, studies_of
+from lib.dicom.scan.series import judge_series
 from lib.errors import CT2PETError, DicomError, RemoteError
 from lib.types import Series, never_cancelled
 

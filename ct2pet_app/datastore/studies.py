@@ -17,19 +17,7 @@ from typing import Any, BinaryIO
 
 from monailabel.interfaces.datastore import Datastore
 
-from ct2pet_app.datastore.converted import ConvertedVolumes
-from ct2pet_app.datastore.describe import describe_series, why_no_image
-from ct2pet_app.datastore.infos import all_infos, ct_info, upload_info
-from ct2pet_app.datastore.labels import Labels, count_tags
-from ct2pet_app.datastore.listing import Listing, Studies
-from ct2pet_app.datastore.pairs import PairBook
-from ct2pet_app.datastore.shelf import FINAL as FINAL
-from ct2pet_app.datastore.shelf import Kept, Shelf
-from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.server.json_values import sendable
-from ct2pet_app.trained_on import TrainedOn
-from ct2pet_app.turns import Gone, never, until_gone
-from ct2pet_app.uploads import (
+from ct2pet_app.datastore.ct_source import (
     CTSource,
     OpenedCT,
     opened_upload,
@@ -38,8 +26,20 @@ from ct2pet_app.uploads import (
     source_of_series,
     suffix_of,
 )
-from lib.dicom.read import read_ct
-from lib.dicom.synthetic import SyntheticSeries
+from ct2pet_app.datastore.labels.image_labels import Labels, count_tags
+from ct2pet_app.datastore.labels.infos import all_infos, ct_info, upload_info
+from ct2pet_app.datastore.labels.label_store import FINAL as FINAL
+from ct2pet_app.datastore.labels.label_store import Kept, Shelf
+from ct2pet_app.datastore.pairs.registry import PairBook
+from ct2pet_app.datastore.serializers import describe_series, why_no_image
+from ct2pet_app.datastore.study_index import Listing, Studies
+from ct2pet_app.datastore.volume_exports import ConvertedVolumes
+from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.model_registry.training_patients import TrainedOn
+from ct2pet_app.server.concurrency import Gone, never, until_gone
+from ct2pet_app.server.json_values import sendable
+from lib.dicom.read.volume import read_ct
+from lib.dicom.write.pet_series import SyntheticSeries
 from lib.errors import PairingError
 from lib.memory import MemoryBudget
 from lib.pairing.pairs import PairedSeries

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import TracebackType
 from typing import TextIO
 
-from lib.imaging.files import silence_readers
+from lib.imaging.files.volume_file import silence_readers
 
 TALKATIVE = ("monailabel", "multipart", "python_multipart", "urllib3", "PIL")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")

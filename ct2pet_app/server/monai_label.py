@@ -21,9 +21,9 @@ from monailabel.config import settings as monailabel_settings
 from monailabel.endpoints import activelearning, batch_infer, datastore, info, model, scoring, session, train
 
 from ct2pet_app.server.exception_handlers import LastResort
-from ct2pet_app.server.guarded_route import GuardedRoute
-from ct2pet_app.server.request_guard import Gate
-from ct2pet_app.server.response_guard import ResponseGuard
+from ct2pet_app.server.middleware.guarded_route import GuardedRoute
+from ct2pet_app.server.middleware.request_guard import Gate
+from ct2pet_app.server.middleware.response_guard import ResponseGuard
 
 STOCK = (info, model, batch_infer, train, activelearning, scoring, datastore, session)
 

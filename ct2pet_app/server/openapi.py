@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
 from starlette.routing import BaseRoute
 
-from ct2pet_app.server.guarded_route import STATE_KEY
+from ct2pet_app.server.middleware.guarded_route import STATE_KEY
 
 METHODS = ("get", "put", "post", "delete", "head", "options", "patch")
 ERROR: dict[str, Any] = {

@@ -1,59 +1,79 @@
-"""When a series was acquired, to the minute: by its slices' acquisition times, else by the time of the series.
-
-The time of a series comes second, because a console that stores it again may write its own. A time that is missing or
-malformed leaves 0000 in a header; midnight itself is therefore not told from it, and counts as unknown.
-"""
+"""What a series says of where it comes from: a model is valid at most for scanners, regions and tracers like these."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+import logging
+from dataclasses import dataclass
 
-from lib.dicom.header import InstanceHeader, SharedHeader
-from lib.dicom.read_header import moment_of
+from pydicom.dataset import Dataset
 
-UNTOLD = "0000"
-MINUTE_DIGITS = 12  # of YYYYMMDDhhmm
+from lib.dicom.read.header import text_in
+from lib.dicom.read.instance_file import read_instance_file
+from lib.dicom.read.multiframe import read_frame_headers
+from lib.types import Series
 
+logger = logging.getLogger(__name__)
 
-def acquired_minute(headers: Iterable[InstanceHeader]) -> str:
-    """Return when the first slice of a series was acquired, YYYYMMDDhhmm; empty where that is not known."""
-    shared = {id(header.shared): header.shared for header in headers}.values()
-    by_slice = sorted(filter(_is_told, map(_slice_minute, shared)))
-    if by_slice:
-        return by_slice[0]
-    return next(filter(_is_told, map(_series_minute, shared)), "")
-
-
-def minutes_between(earlier: str, later: str) -> float | None:
-    """Return the minutes from one YYYYMMDDhhmm to another, negative where the other is the earlier; None if unknown."""
-    if not earlier or not later:
-        return None
-    return (_as_datetime(later) - _as_datetime(earlier)).total_seconds() / 60
+MANUFACTURER, MODEL, BODY_PART = 0x00080070, 0x00081090, 0x00180015
+INFORMATION, PHARMACEUTICAL = 0x00540016, 0x00180031  # RadiopharmaceuticalInformationSequence, Radiopharmaceutical
+PHARMACEUTICAL_CODE, NUCLIDE_CODE, MEANING = 0x00540304, 0x00540300, 0x00080104
+LONGEST = 64  # characters; what DICOM allows these attributes (LO)
 
 
-def _slice_minute(shared: SharedHeader) -> str:
-    if shared.bed is None:
-        return shared.acquired_minute
-    return moment_of(shared.bed.acquisition_date or shared.study_date, shared.bed.acquisition_time)[:MINUTE_DIGITS]
+@dataclass(frozen=True)
+class Origin:
+    """Where a series comes from; empty where the header is silent.
+
+    Attributes:
+        scanner: Manufacturer and ManufacturerModelName.
+        body_part: BodyPartExamined.
+        tracer: Radiopharmaceutical, or else the meaning of its code or of its radionuclide's.
+    """
+
+    scanner: str = ""
+    body_part: str = ""
+    tracer: str = ""
 
 
-def _series_minute(shared: SharedHeader) -> str:
-    if shared.pet is not None:
-        return moment_of(shared.pet.series_date or shared.study_date, shared.pet.series_time)[:MINUTE_DIGITS]
-    has_study = bool(moment_of(shared.study_date, ""))  # moments are of the study, the series, the acquisition
-    return next(iter(shared.moments[has_study:]), "")[:MINUTE_DIGITS]
+def read_origin(series: Series) -> Origin:
+    """Return what the first file's header says; a header that cannot be read says nothing.
 
-
-def _is_told(minute: str) -> bool:
-    if len(minute) != MINUTE_DIGITS or minute.endswith(UNTOLD):
-        return False
+    Nothing here is needed to compute, so nothing is refused.
+    """
     try:
-        _as_datetime(minute)
-    except ValueError:
-        return False
-    return True
+        tags = [MANUFACTURER, MODEL, BODY_PART, INFORMATION]
+        if series.frames:
+            dataset: Dataset = read_frame_headers(series.files[0])[0].dataset
+        else:
+            dataset = read_instance_file(series.files[0], tags=tags)
+        return Origin(_scanner(dataset), _line(dataset, BODY_PART).upper(), _tracer(dataset))
+    except Exception as error:  # a damaged header can make a parser raise anything
+        logger.warning("series %s: where it comes from cannot be read (%s)", series.uid, type(error).__name__)
+        return Origin()
 
 
-def _as_datetime(minute: str) -> datetime:
-    return datetime.strptime(minute, "%Y%m%d%H%M")
+def _scanner(dataset: Dataset) -> str:
+    manufacturer, model = _line(dataset, MANUFACTURER), _line(dataset, MODEL)
+    if model.upper().startswith(manufacturer.upper()):
+        return model
+    return f"{manufacturer} {model}".strip()
+
+
+def _tracer(dataset: Dataset) -> str:
+    item = _first(dataset, INFORMATION)
+    return (
+        _line(item, PHARMACEUTICAL)
+        or _line(_first(item, PHARMACEUTICAL_CODE), MEANING)
+        or _line(_first(item, NUCLIDE_CODE), MEANING)
+    )
+
+
+def _first(dataset: Dataset, tag: int) -> Dataset:
+    items = dataset[tag].value if tag in dataset else None
+    return items[0] if items else Dataset()
+
+
+def _line(dataset: Dataset, tag: int) -> str:
+    """Return text as one printable line."""
+    words = " ".join(text_in(dataset, tag).split())
+    return "".join(character for character in words if character.isprintable())[:LONGEST]

@@ -7,23 +7,23 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from lib.dicom.contours import Contour, find_contours, read_contours
-from lib.dicom.open_ct import read_ct_series
-from lib.dicom.read import read_pet
-from lib.dicom.scan import ScanReport
+from lib.dicom.read.volume import read_pet
+from lib.dicom.rtstruct import Contour, find_contours, read_contours
+from lib.dicom.scan.open_ct import read_ct_series
+from lib.dicom.scan.scan import ScanReport
 from lib.errors import DicomError, InputError, PairingError
-from lib.evaluation.compare import AlignedVolumes, align, card_baselines, compare, drawn_by_all
-from lib.evaluation.peers import Peer, read_peer
-from lib.evaluation.picture import draw_comparison, draw_projections
-from lib.evaluation.reading import read_pair, tumour_of, tumour_regions
-from lib.evaluation.report import write_report
+from lib.evaluation.calibration_check import trust_of
+from lib.evaluation.clinical_metrics import read_pair, tumour_of, tumour_regions
+from lib.evaluation.external_predictions import Peer, read_peer
+from lib.evaluation.report.html import write_report
+from lib.evaluation.report.images import draw_comparison, draw_projections
 from lib.evaluation.result import Evaluation, PatientResult, Seen, write_evaluation
-from lib.evaluation.trust import trust_of
-from lib.learning.card import ModelCard, patient_digest
-from lib.measures.volume import measure_volume
-from lib.pairing.alignment import corrected, estimate_shift
+from lib.evaluation.slice_metrics import AlignedVolumes, align, card_baselines, compare, drawn_by_all
+from lib.learning.model_card.card import ModelCard, patient_digest
+from lib.metrics.volume import measure_volume
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepare import pair_id
+from lib.pairing.quality_checks.alignment import corrected, estimate_shift
 from lib.synthesis.ensemble import Ensemble
 from lib.synthesis.synthesizer import Synthesizer
 from lib.types import FloatArray, Progress, SeriesPair, no_progress

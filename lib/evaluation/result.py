@@ -13,22 +13,22 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lib.evaluation.aligned import Aligned, mean_over, without_misaligned
-from lib.evaluation.beside import Beside, set_beside
-from lib.evaluation.compare import Comparison
-from lib.evaluation.reading import REAL, Reading
+from lib.evaluation.aligned_patients import Aligned, mean_over, without_misaligned
+from lib.evaluation.calibration_check import OverallTrust, overall_trust, write_trust
+from lib.evaluation.clinical_metrics import REAL, Reading
+from lib.evaluation.paired_comparison import Beside, set_beside
+from lib.evaluation.slice_metrics import Comparison
 from lib.evaluation.targets import target_sentences
-from lib.evaluation.trust import OverallTrust, overall_trust, write_trust
-from lib.measures.agreement import Agreement, limits_of_agreement
-from lib.measures.baselines import BASELINE_NAMES
-from lib.measures.calibration import Trust
-from lib.measures.criteria import MEASURES, METHODS
-from lib.measures.image import ImageMetrics, library_versions
-from lib.measures.verdict import Judgement, judge_patients
-from lib.measures.volume import VolumeMetrics
-from lib.pairing.alignment import Shift
-from lib.pairing.misaligned import DEFAULT_LIMIT_MM
+from lib.metrics.agreement import Agreement, limits_of_agreement
+from lib.metrics.baselines import BASELINE_NAMES
+from lib.metrics.calibration import Trust
+from lib.metrics.criteria import MEASURES, METHODS
+from lib.metrics.image import ImageMetrics, library_versions
+from lib.metrics.verdict import Judgement, judge_patients
+from lib.metrics.volume import VolumeMetrics
 from lib.pairing.prepared import write_text
+from lib.pairing.quality_checks.alignment import Shift
+from lib.pairing.quality_checks.misaligned_slices import DEFAULT_LIMIT_MM
 
 Seen = Literal["train", "validation", "no"]
 

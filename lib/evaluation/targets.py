@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from lib.measures.baselines import BASELINE_NAMES
-from lib.measures.verdict import Judgement
+from lib.metrics.baselines import BASELINE_NAMES
+from lib.metrics.verdict import Judgement
 
 RIVAL = "hu_median"  # the strongest trivial predictor in MAE and PSNR on real studies
 TUMOUR = "tumour_suv_mean_error"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from lib.errors import ImageFileError
 
 MIN_SPACING_MM = 1e-3  # a hundredth of the finest micro-CT; below it an axis has no length
-SHEAR_TOLERANCE_DEG = 0.1  # as of DICOM's cosines (lib/dicom/order.py); a gantry tilt is 1 degree and more
+SHEAR_TOLERANCE_DEG = 0.1  # as of DICOM's cosines (lib/dicom/read/slice_order.py); a gantry tilt is 1 degree and more
 AXES = ("column", "row", "slice")
 EXPORT = "export the volume again"
 

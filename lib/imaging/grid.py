@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from lib.errors import InputError, RecipeError
-from lib.imaging.announced import FLOAT_BYTES, MAX_VOLUME_BYTES
+from lib.imaging.files.header_check import FLOAT_BYTES, MAX_VOLUME_BYTES
 from lib.imaging.geometry import Geometry
 
 MAX_GRID = 4096  # rows or columns, whatever the pixels of the CT and the recipe

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from lib.errors import PairingError
 from lib.imaging.body import body_mask
 from lib.imaging.geometry import Geometry
-from lib.imaging.in_plane import resample_in_plane
 from lib.imaging.resample import to_sitk
+from lib.imaging.resample_2d import resample_in_plane
 from lib.imaging.rigid import RigidRegistration
 from lib.imaging.volume import Volume
 

@@ -1,4 +1,4 @@
-"""Between grids in space, by SimpleITK. Within the slice plane see `in_plane.py`."""
+"""Between grids in space, by SimpleITK. Within the slice plane see `resample_2d.py`."""
 
 from __future__ import annotations
 

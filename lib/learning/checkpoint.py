@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from lib.errors import CheckpointError, TrainingError
-from lib.learning.card import ModelCard
+from lib.learning.model_card.card import ModelCard
 from lib.networks.cascade import Cascade
 
 CARD = "ct2pet_card"  # key of the card in the file's header

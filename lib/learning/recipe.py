@@ -19,8 +19,8 @@ from lib.imaging.grid import Grid
 from lib.imaging.normalize import Windows
 from lib.networks.cascade import NetworkConfig
 from lib.networks.precision import Precision
-from lib.pairing.misaligned import Alignment
 from lib.pairing.prepared import Preparation
+from lib.pairing.quality_checks.misaligned_slices import Alignment
 from lib.pairing.split import Split
 
 RECIPES = Path(__file__).with_name("recipes")

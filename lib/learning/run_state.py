@@ -7,8 +7,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lib.learning.progress import KEY_METRIC, RunStatus
 from lib.learning.recipe import ScheduleConfig
+from lib.learning.tracking.progress import KEY_METRIC, RunStatus
 
 
 @dataclass

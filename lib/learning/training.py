@@ -25,19 +25,19 @@ import torch
 
 import lib
 from lib.errors import TrainingError
-from lib.learning.aligned import aligned_training
-from lib.learning.card import ModelCard, TrainingData, data_digest, patient_digest, split_digest
+from lib.learning.aligned_slices import aligned_training
 from lib.learning.checkpoint import load_checkpoint, read_card, save_checkpoint
 from lib.learning.dataset import Sides, divide
-from lib.learning.engine import Loop
-from lib.learning.limits import limits_of, origins_of
-from lib.learning.mirror import mirrored
-from lib.learning.processes import device_of_this_process, join_processes
-from lib.learning.progress import read_history
+from lib.learning.distributed import device_of_this_process, join_processes
+from lib.learning.model_card.card import ModelCard, TrainingData, data_digest, patient_digest, split_digest
+from lib.learning.model_card.limits import limits_of, origins_of
 from lib.learning.recipe import Recipe, recipe_from_mapping
-from lib.learning.tracking import Tracking
+from lib.learning.tracking.mlflow_logger import mirrored
+from lib.learning.tracking.options import Tracking
+from lib.learning.tracking.progress import read_history
+from lib.learning.trainer import Loop
 from lib.learning.validation import calibrate_on, fit_on, score
-from lib.measures.image import library_versions
+from lib.metrics.image import library_versions
 from lib.networks.cascade import Cascade
 from lib.pairing.prepared import PreparedSet, write_text
 from lib.pairing.split import Side

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 
 from lib.imaging.normalize import denormalize_pet
-from lib.learning.card import patient_digest
 from lib.learning.dataset import Entries, Sides
-from lib.learning.progress import KEY_METRIC
+from lib.learning.model_card.card import patient_digest
+from lib.learning.model_card.scores import Figures, Scores, scores_of
 from lib.learning.recipe import Recipe
-from lib.learning.scores import Figures, Scores, scores_of
-from lib.measures.baselines import BASELINE_NAMES, Baselines, BaselineSample, fit_baselines
-from lib.measures.calibration import Calibration, CalibrationSample, fit_calibration
-from lib.measures.criteria import HU_SHARE
-from lib.measures.image import ALL_GROUPS, Group, ImageMetrics, measure_slices
-from lib.measures.lookup import hu_share
+from lib.learning.tracking.progress import KEY_METRIC
+from lib.metrics.baselines import BASELINE_NAMES, Baselines, BaselineSample, fit_baselines
+from lib.metrics.calibration import Calibration, CalibrationSample, fit_calibration
+from lib.metrics.criteria import HU_SHARE
+from lib.metrics.hu_lookup import hu_share
+from lib.metrics.image import ALL_GROUPS, Group, ImageMetrics, measure_slices
 from lib.networks.cascade import Cascade
 from lib.networks.slices import each_stage
 from lib.pairing.prepared import PairArrays, PreparedSet

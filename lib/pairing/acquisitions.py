@@ -10,9 +10,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lib.dicom.acquisition import minutes_between
-from lib.dicom.ct_choice import SAME_TIME_MIN
-from lib.dicom.scan import ScannedSeries
+from lib.dicom.acquisition_time import minutes_between
+from lib.dicom.scan.ct_selection import SAME_TIME_MIN
+from lib.dicom.scan.scan import ScannedSeries
 
 # Head and body, scanned one after the other behind one CT, begin less far apart; early and delayed scans 30 min or more
 SAME_VISIT_MIN = 20.0

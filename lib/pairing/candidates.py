@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.dicom.acquisition import minutes_between
-from lib.dicom.ct_choice import CtTraits, choose_ct, when
-from lib.dicom.scan import ScannedSeries
+from lib.dicom.acquisition_time import minutes_between
+from lib.dicom.scan.ct_selection import CtTraits, choose_ct, when
+from lib.dicom.scan.scan import ScannedSeries
 from lib.errors import PairingError
 from lib.imaging.geometry import Geometry
-from lib.pairing.slices import common_positions_mm
+from lib.pairing.slice_pairs import common_positions_mm
 
 COVERED_ALIKE = 0.05  # shares of the PET that differ by less are alike: a patient who lies 1 cm aside, a slice or two
 TOLD_FROM_MIN = 60.0  # a CT that is further away in time may show the patient in another position: the reason says so

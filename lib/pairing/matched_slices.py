@@ -9,7 +9,7 @@ from lib.imaging.geometry import Geometry
 from lib.imaging.orientation import VoxelOrder
 from lib.imaging.resample import resample_to
 from lib.imaging.volume import Volume
-from lib.pairing.slices import SliceMatch
+from lib.pairing.slice_pairs import SliceMatch
 from lib.types import FloatArray
 
 

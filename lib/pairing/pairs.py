@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lib.dicom.acquisition import minutes_between
-from lib.dicom.scan import ScannedSeries, ScanReport
+from lib.dicom.acquisition_time import minutes_between
+from lib.dicom.scan.scan import ScannedSeries, ScanReport
 from lib.errors import PairingError
 from lib.imaging.volume import Volume
-from lib.pairing.assign import FrameAssignment
-from lib.pairing.registered import Registered
-from lib.pairing.slices import SliceMatch, common_positions_mm, match_slices
+from lib.pairing.assignment import FrameAssignment
+from lib.pairing.registration_result import Registered
+from lib.pairing.slice_pairs import SliceMatch, common_positions_mm, match_slices
 from lib.types import SeriesPair
 
 __all__ = [
@@ -131,7 +131,7 @@ def pair_series(report: ScanReport, *, preferred_ct: frozenset[str] = frozenset(
     """Return one pair for each PET acquisition that has a CT, in the order of patient, study and time.
 
     The PETs of one acquisition give one pair: with SUV, then with the most slices, then the original. The CT is the one
-    the user names, else of the originals that cover most of the PET the one of `lib/dicom/ct_choice.py`; of the PET's
+    the user names, else of the originals that cover most of the PET the one of `lib/dicom/scan/ct_selection.py`; of the PET's
     study, or where that holds none, of another study of the patient on that day in the same frame of reference.
 
     Args:

@@ -18,20 +18,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.dicom.contours import draw_tumours, find_contours, structure_set_files
-from lib.dicom.open_ct import read_ct_series
-from lib.dicom.origin import read_origin
-from lib.dicom.read import read_pet
-from lib.dicom.scan import ScanReport
+from lib.dicom.acquisition import read_origin
+from lib.dicom.read.volume import read_pet
+from lib.dicom.rtstruct import draw_tumours, find_contours, structure_set_files
+from lib.dicom.scan.open_ct import read_ct_series
+from lib.dicom.scan.scan import ScanReport
 from lib.errors import DicomError, InputError, PairingError, PreparedDataError
 from lib.imaging.body import body_mask
 from lib.imaging.field_of_view import mask_unmeasured
 from lib.imaging.geometry import Geometry
-from lib.imaging.in_plane import resample_in_plane
 from lib.imaging.normalize import normalize_ct, normalize_pet
 from lib.imaging.orientation import VoxelOrder, to_canonical
 from lib.imaging.resample import resample_to
-from lib.pairing.alignment import corrected, diaphragm_slices, estimate_shift
+from lib.imaging.resample_2d import resample_in_plane
 from lib.pairing.matched_slices import in_canonical_order, matched_slices
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepared import (
@@ -45,6 +44,7 @@ from lib.pairing.prepared import (
     write_index,
     write_text,
 )
+from lib.pairing.quality_checks.alignment import corrected, diaphragm_slices, estimate_shift
 from lib.types import AtHand, BoolArray, FloatArray, Progress, SeriesPair, lie_here, no_progress
 
 logger = logging.getLogger(__name__)

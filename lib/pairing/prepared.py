@@ -28,7 +28,7 @@ from lib.errors import PreparedDataError, RecipeError
 from lib.imaging.geometry import Geometry
 from lib.imaging.grid import Grid
 from lib.imaging.normalize import Windows, denormalize_ct, denormalize_pet
-from lib.pairing.misaligned import is_body_off, is_diaphragm_off
+from lib.pairing.quality_checks.misaligned_slices import is_body_off, is_diaphragm_off
 from lib.types import BoolArray, FloatArray
 
 FORMAT = 2  # raise it when arrays are made otherwise; 2: canonical voxel order

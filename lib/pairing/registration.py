@@ -12,17 +12,17 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lib.dicom.acquisition import minutes_between
-from lib.dicom.ct_choice import CtTraits, choose_ct, when
-from lib.dicom.read import read_ct, read_pet
-from lib.dicom.scan import ScannedSeries, ScanReport
+from lib.dicom.acquisition_time import minutes_between
+from lib.dicom.read.volume import read_ct, read_pet
+from lib.dicom.scan.ct_selection import CtTraits, choose_ct, when
+from lib.dicom.scan.scan import ScannedSeries, ScanReport
 from lib.errors import InputError, PairingError
 from lib.imaging.field_of_view import mask_unmeasured
 from lib.imaging.registration import FINE_MM, register_rigid
 from lib.pairing.acquisitions import Acquisition, acquisitions_of, why_not_same_day
 from lib.pairing.pairs import PairedSeries, PairingReport
-from lib.pairing.plausible import check_volumes
-from lib.pairing.registered import Registered
+from lib.pairing.quality_checks.plausibility import check_volumes
+from lib.pairing.registration_result import Registered
 from lib.types import AtHand, Progress, SeriesPair, lie_here, no_progress
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def register_unpaired(
     """Return the pairs there are, and those that registration adds, in the order of patient and study.
 
     A PET that is in no pair is laid onto a CT of the same patient that is in none: of the same study, else of the same
-    day, whose frame of reference is another one or is missing. Of several, `lib/dicom/ct_choice.py` chooses.
+    day, whose frame of reference is another one or is missing. Of several, `lib/dicom/scan/ct_selection.py` chooses.
 
     Args:
         report: The scan that was paired.

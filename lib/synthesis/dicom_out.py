@@ -11,7 +11,7 @@ from lib.synthesis.ensemble import Ensemble
 from lib.synthesis.synthesizer import Synthesizer
 
 if TYPE_CHECKING:
-    from lib.dicom.synthetic import PlannedSeries
+    from lib.dicom.write.pet_series import PlannedSeries
     from lib.types import Series
 
 
@@ -22,7 +22,10 @@ def plan_pet_series(synthesizer: Synthesizer | Ensemble, ct: Series) -> PlannedS
         MissingAttributeError: The CT lacks what a PET series must have of it (frame of reference, date and time).
         DicomError: A file of the CT is damaged or gone.
     """
-    from lib.dicom.synthetic import MadeBy, plan_series  # need pydicom, which a machine that only trains may lack
+    from lib.dicom.write.pet_series import (  # need pydicom, which a machine that only trains may lack
+        MadeBy,
+        plan_series,
+    )
 
     planned = plan_series(ct, MadeBy(synthesizer.card.name, synthesizer.checksum, lib.__version__))
     members = synthesizer.members if isinstance(synthesizer, Ensemble) else (synthesizer,)

@@ -11,7 +11,7 @@ import numpy as np
 
 from lib.errors import CheckpointError
 from lib.imaging.volume import Volume
-from lib.learning.card import ModelCard
+from lib.learning.model_card.card import ModelCard
 from lib.synthesis.synthesizer import OutputGrid, Synthesizer
 from lib.types import Progress, no_progress
 

@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lib.sources.phantom import PhantomSettings
+from lib.phantom.generate import PhantomSettings
 from scripts.attacking.cases import Said
 from scripts.attacking.result import Result
 from scripts.attacking.target import FAST_NETWORK, Target, target

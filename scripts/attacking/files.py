@@ -18,7 +18,7 @@ import requests
 from requests_toolbelt import MultipartDecoder
 
 from lib.errors import CT2PETError
-from lib.imaging.files import read_volume_file
+from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit
 from scripts.attacking.cases import Said
 from scripts.attacking.result import Result, wrong_with

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from lib.sources.phantom import PhantomSettings
+from lib.phantom.generate import PhantomSettings
 from scripts.attacking.cases import Said
 from scripts.attacking.result import Result, wrong_with
 from scripts.attacking.target import FAST_NETWORK, MODEL, target

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import requests
 
-from lib.sources.phantom import write_phantoms
+from lib.phantom.generate import write_phantoms
 from scripts.attacking.cases import Said
 from scripts.attacking.result import Result, wrong_with
 from scripts.attacking.target import MODEL, SMALL, Target, target
-from tests.malicious_pacs import (
+from tests.server.malicious_pacs import (
     JSON,
     MULTIPART,
     Behaviour,

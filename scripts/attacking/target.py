@@ -12,14 +12,14 @@ from typing import Any
 import psutil
 import requests
 
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.scan import scan_folder
 from lib.learning.recipe import load_recipe
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from scripts.attacking.uploads import ct_numbers, nrrd
 from scripts.attacking.watch import Measured, resident_mb, watched
 from scripts.benchmarks.live import save_untrained
 from tests.ct2pet_app.constant_model import save_sensitive_model
-from tests.servers import RunningServer, running_server, write_users
+from tests.server.processes import RunningServer, running_server, write_users
 
 MODEL = "cascade3"
 SMALL = PhantomSettings(slices=6, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from scripts.attacking.cases import Said
 from scripts.attacking.result import Result
-from tests.ct2pet_app.attacked import Attacked, attacked_server, out_of_bounds, plant_code, run_tasks, wrong_with
-from tests.ct2pet_app.attacks import attacks
-from tests.ct2pet_app.watched import opened, started
+from tests.server.attack_target import Attacked, attacked_server, out_of_bounds, plant_code, run_tasks, wrong_with
+from tests.server.attacks import attacks
+from tests.server.system_calls import opened, started
 
 
 def strace_suite(folder: Path, *, said: Said, every: int = 1) -> Result:

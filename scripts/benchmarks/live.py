@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.errors import InputError
-from lib.learning.card import ModelCard, TrainingData
 from lib.learning.checkpoint import save_checkpoint
+from lib.learning.model_card.card import ModelCard, TrainingData
 from lib.learning.recipe import Recipe, load_recipe
 from lib.networks.cascade import Cascade
 
@@ -61,8 +61,10 @@ class Clinic:
 @contextlib.contextmanager
 def clinic(asked: argparse.Namespace) -> Iterator[Clinic]:
     """Yield a phantom with its model, or the first CT of the studies that were asked for; gone afterwards."""
-    from lib.dicom.scan import scan_folder  # here: the network is measured where DICOM's libraries are not installed
-    from lib.sources.phantom import PhantomSettings, write_phantoms
+    from lib.dicom.scan.scan import (
+        scan_folder,  # here: the network is measured where DICOM's libraries are not installed
+    )
+    from lib.phantom.generate import PhantomSettings, write_phantoms
 
     with tempfile.TemporaryDirectory(prefix="ct2pet-benchmark-") as folder:
         studies, models = asked.studies or Path(folder, "studies"), Path(folder, "models")

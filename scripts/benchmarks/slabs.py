@@ -12,10 +12,10 @@ from scripts.benchmarks.live import MODEL, ROOT, Clinic, clinic
 
 sys.path.insert(0, str(ROOT / "slicer" / "CT2PET"))  # where Slicer finds it, too
 
-from CT2PETLib.client import Client
-from CT2PETLib.events import DrawnSlab
-from CT2PETLib.jobs import SynthesisJob
-from CT2PETLib.worker import State
+from CT2PETLib.client.client import Client
+from CT2PETLib.jobs.events import DrawnSlab
+from CT2PETLib.jobs.job import State
+from CT2PETLib.jobs.jobs import SynthesisJob
 
 TARGET = 0.1  # of the whole volume's time, until the first slab is there
 LOOKS_EVERY_S = 0.02

@@ -12,7 +12,7 @@ from scripts.fuzzing.facts import POSITION, contradiction
 from scripts.fuzzing.mutant import Mutant
 from scripts.fuzzing.values import is_binary, other_value, rubbish
 
-FORGIVEN_MM = 0.6  # what `lib.dicom.order` forgives of a slice's place
+FORGIVEN_MM = 0.6  # what `lib.dicom.read.slice_order` forgives of a slice's place
 HEADER_SEQUENCES = (0x00081140, 0x00540016, 0x00189346)  # ReferencedImage, RadiopharmaceuticalInformation, CTDI
 VRS = ("AE", "AS", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "LO", "OB", "PN", "SH", "SL", "SQ", "SS", "ST", "TM", "UI",
        "UL", "UN", "US", "UT", "XX", "\0\0")  # fmt: skip

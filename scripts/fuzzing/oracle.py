@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.dicom.read import read_activity, read_ct, read_pet
+from lib.dicom.read.volume import read_activity, read_ct, read_pet
 from lib.dicom.remote.json_header import header_from_json
-from lib.dicom.scan import scan_folder
-from lib.dicom.scanned_series import ScannedSeries, judge_series
-from lib.dicom.synthetic import MadeBy, plan_series
+from lib.dicom.scan.scan import scan_folder
+from lib.dicom.scan.series import ScannedSeries, judge_series
+from lib.dicom.write.pet_series import MadeBy, plan_series
 from lib.errors import CT2PETError
 from lib.imaging.volume import Unit, Volume
 from lib.types import Series
@@ -96,7 +96,7 @@ def _plan(series: Series, said: set[str]) -> bytes | None:
 
 
 def _read_volume_file(path: Path) -> Reading:
-    from lib.dicom.open_ct import open_ct
+    from lib.dicom.scan.open_ct import open_ct
 
     try:
         return Reading(open_ct(path), frozenset())

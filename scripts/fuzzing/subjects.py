@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib.dicom.read import read_ct
-from lib.dicom.scan import scan_folder
-from lib.imaging.files import write_volume_file
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.dicom.read.volume import read_ct
+from lib.dicom.scan.scan import scan_folder
+from lib.imaging.files.volume_file import write_volume_file
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from scripts.fuzzing.codestreams import write_compressed_series
 from scripts.fuzzing.elements import ITEM, PIXEL_DATA, Element, elements_of
 from scripts.fuzzing.values import LONG_NUMBERS, SHORT

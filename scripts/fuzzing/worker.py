@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from lib.imaging.files import silence_readers
+from lib.imaging.files.volume_file import silence_readers
 from scripts.fuzzing.mutant import Mutant
 from scripts.fuzzing.mutate_compressed import break_compressed
 from scripts.fuzzing.mutate_dicom import (

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import sleep
 
-from CT2PETLib.answers import Model
-from CT2PETLib.client import Client
-from CT2PETLib.connection import FORBIDDEN, SIGN_IN, UNTRAINED, Connection
-from CT2PETLib.drawn import Told
-from CT2PETLib.errors import RefusedError, ServerError
-from CT2PETLib.events import BegunAnew, ConnectionLost, DrawnSlab
-from CT2PETLib.jobs import SynthesisJob
-from CT2PETLib.nrrd import NrrdVolume, read_nrrd
-from CT2PETLib.studies import Study
-from CT2PETLib.worker import State
+from CT2PETLib.client.client import Client
+from CT2PETLib.client.connection import FORBIDDEN, SIGN_IN, UNTRAINED, Connection
+from CT2PETLib.client.errors import RefusedError, ServerError
+from CT2PETLib.client.infer_result import Told
+from CT2PETLib.client.nrrd import NrrdVolume, read_nrrd
+from CT2PETLib.client.schemas import Model
+from CT2PETLib.client.studies import Study
+from CT2PETLib.jobs.events import BegunAnew, ConnectionLost, DrawnSlab
+from CT2PETLib.jobs.job import State
+from CT2PETLib.jobs.jobs import SynthesisJob
 
 from scripts.review_page.progress import Progress
 

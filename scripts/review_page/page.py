@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
-from CT2PETLib import display, layouts
+from CT2PETLib.scene import display, layouts
 from trame.app import get_server
 from trame_slicer.core import LayoutManager, SlicerApp
 from trame_slicer.rca_view import register_rca_factories

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from CT2PETLib import display, layouts, marks
-from CT2PETLib.volume import fill_slab, make_pet_node, node_of_array, say_suv, voxels
+from CT2PETLib.scene import display, layouts, node_attributes
+from CT2PETLib.scene.volume import fill_slab, make_pet_node, node_of_array, say_suv, voxels
 
 from scripts.review_page.asking import Review
 
@@ -73,7 +73,7 @@ def apply(scene: Any, shown: Shown, look: Look) -> None:
 def words(scene: Any, tag: str, shown: Shown, look: Look) -> str:
     """Return what the view of a plane must say of what it shows."""
     if _over(shown, look) is shown.real:
-        return marks.MEASURED
+        return node_attributes.MEASURED
     composite = layouts.composite_node(scene, tag)
     return display.words_for_view(scene, composite, synthetic_elsewhere=True)
 

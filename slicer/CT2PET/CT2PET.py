@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from CT2PETLib.logic import CT2PETLogic
-from CT2PETLib.sample_studies import register_sample_studies
+from CT2PETLib.panel.widget import CT2PETWidget
+from CT2PETLib.scene.sample_studies import register_sample_studies
 from CT2PETLib.self_test import CT2PETTest
-from CT2PETLib.widget import CT2PETWidget
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
 import slicer

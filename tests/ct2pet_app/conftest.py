@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ct2pet_app.app import CT2PETApp
-from lib.dicom.scan import scan_folder
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.dicom.scan.scan import scan_folder
+from lib.phantom.generate import PhantomSettings, write_phantoms
 
 SMALL = PhantomSettings(slices=6, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lib.learning.card import ModelCard, TrainingData, patient_digest
 from lib.learning.checkpoint import save_checkpoint
+from lib.learning.model_card.card import ModelCard, TrainingData, patient_digest
 from lib.learning.recipe import Recipe, load_recipe
-from lib.measures.baselines import BaselineSample, fit_baselines
-from lib.measures.calibration import Calibration
+from lib.metrics.baselines import BaselineSample, fit_baselines
+from lib.metrics.calibration import Calibration
 from lib.networks.cascade import Cascade
 
 

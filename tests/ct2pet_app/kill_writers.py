@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.ct2pet_app.killed_writers import WRITERS, Place, faults, killed_at_a_line, start, writing_for_ever
-from tests.dicom.synthetic_pets import ct_in
+from tests.dicom.write.synthetic_pets import ct_in
 
 
 def processes() -> ForkServerContext:

@@ -19,28 +19,28 @@ from typing import Any
 
 import numpy as np
 
-from ct2pet_app.datastore.converted import ConvertedVolumes
 from ct2pet_app.datastore.folder import KEPT, STORED, FolderDatastore
-from ct2pet_app.datastore.shelf import Shelf
-from ct2pet_app.server.task_progress import REPORT_KEY, CaseReport, report_file
+from ct2pet_app.datastore.labels.label_store import Shelf
+from ct2pet_app.datastore.sessions import CheckedSessions
+from ct2pet_app.datastore.volume_exports import ConvertedVolumes
+from ct2pet_app.server.tasks.progress import REPORT_KEY, CaseReport, report_file
 from ct2pet_app.server.temp_dir import remove_leftovers
-from ct2pet_app.sessions import CheckedSessions
 from lib.accounts import Account, PasswordHash, read_accounts, write_accounts
 from lib.accounts import remove_leftovers as remove_leftovers_of_accounts
-from lib.dicom.index import HeaderIndex, IndexedFile
-from lib.dicom.scan import scan_folder
-from lib.imaging.files import read_volume_file, write_volume_file
+from lib.dicom.scan.header_index import HeaderIndex, IndexedFile
+from lib.dicom.scan.scan import scan_folder
+from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
 from lib.learning.checkpoint import file_checksum
-from lib.pairing.check_memory import Checked, CheckMemory
-from lib.pairing.plausible import PairCheck
+from lib.pairing.quality_checks.check_cache import Checked, CheckMemory
+from lib.pairing.quality_checks.plausibility import PairCheck
 from lib.pairing.split import Split
 from lib.pairing.split_file import assign_new, read_split_file
 from lib.types import Series, SeriesPair
 from tests.ct2pet_app.constant_model import save_constant_model
-from tests.ct2pet_app.killed import open_store
-from tests.dicom.synthetic_pets import synthetic_of
+from tests.ct2pet_app.killed_processes import open_store
+from tests.dicom.write.synthetic_pets import synthetic_of
 
 OURS = tuple(str(Path(__file__).resolve().parents[2] / name) for name in ("ct2pet_app", "lib"))
 BYTES = 300_000

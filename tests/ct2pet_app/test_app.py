@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ct2pet_app import uploads as uploads_module
 from ct2pet_app.app import CT2PETApp
+from ct2pet_app.datastore import ct_source as uploads_module
+from ct2pet_app.datastore.ct_source import OpenedCT
 from ct2pet_app.errors import BusyError, NotFoundError, RequestError
-from ct2pet_app.infer import SynthesisTask
-from ct2pet_app.infer_memory import memory_need
-from ct2pet_app.infer_request import InferOptions
-from ct2pet_app.turns import Gone, never
-from ct2pet_app.uploads import OpenedCT
-from lib.dicom.read import read_ct
-from lib.dicom.scan import scan_folder
+from ct2pet_app.inference.memory import memory_need
+from ct2pet_app.inference.request import InferOptions
+from ct2pet_app.inference.task import SynthesisTask
+from ct2pet_app.server.concurrency import Gone, never
+from lib.dicom.read.volume import read_ct
+from lib.dicom.scan.scan import scan_folder
 from lib.errors import InputError, MemoryLimitError, ModelNotTrainedError
-from lib.imaging.files import read_volume_file
+from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit
 from lib.memory import MemoryBudget
 from tests.ct2pet_app.constant_model import save_constant_model

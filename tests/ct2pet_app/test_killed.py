@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from ct2pet_app.models import ModelStore
-from lib.dicom.read import read_ct
-from lib.dicom.scan import scan_folder
+from ct2pet_app.model_registry.registry import ModelStore
+from lib.dicom.read.volume import read_ct
+from lib.dicom.scan.scan import scan_folder
 from lib.learning.checkpoint import file_checksum, load_checkpoint
-from lib.learning.progress import read_history
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.learning.tracking.progress import read_history
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.ct2pet_app import kill_writers
 from tests.ct2pet_app.constant_model import save_constant_model
-from tests.ct2pet_app.killed import (
+from tests.ct2pet_app.killed_processes import (
     EPOCHS,
     download_once,
     open_store,
@@ -31,7 +31,7 @@ from tests.ct2pet_app.killed import (
     train_once,
 )
 from tests.ct2pet_app.killed_writers import WRITERS, faults, start
-from tests.orthanc import running_orthanc
+from tests.server.orthanc import running_orthanc
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,7 @@ KILLS = 20
 def processes() -> ForkServerContext:
     """Processes that need not import everything again: torch takes seconds."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.ct2pet_app.killed"])
+    context.set_forkserver_preload(["tests.ct2pet_app.killed_processes"])
     return context
 
 

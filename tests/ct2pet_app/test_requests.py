@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 from monailabel.config import settings as monailabel_settings
 
-from ct2pet_app import batch_request, train_request
-from ct2pet_app.batch_request import BatchRequest
+from ct2pet_app.batch import request
+from ct2pet_app.batch.request import BatchRequest
 from ct2pet_app.errors import RequestError
-from ct2pet_app.infer_request import InferOptions
-from ct2pet_app.scoring import scoring_settings
+from ct2pet_app.inference.request import InferOptions
+from ct2pet_app.scoring.task import scoring_settings
 from ct2pet_app.settings import AppSettings
-from ct2pet_app.train_request import TrainRequest, shown_settings
+from ct2pet_app.training import request
+from ct2pet_app.training.request import TrainRequest, shown_settings
 from lib.errors import InputError
-from lib.learning.tracking import Tracking
+from lib.learning.tracking.options import Tracking
 
 SETTINGS = AppSettings.from_conf({"tracking_uris": "http://host:5000/, https://runs.example"}, app_folder=Path("app"))
 
@@ -148,8 +149,8 @@ POISON = {
     "many": [1] * 20_000,
     "a line of a log": "x\n[INFO] forged",
 }
-TRAINING_KEYS = sorted({*train_request.KNOWN, *train_request.WITHOUT_MEANING, "unknown"})
-BATCH_KEYS = sorted({*batch_request.KNOWN, *batch_request.WITHOUT_MEANING, "unknown"} - {"model"})
+TRAINING_KEYS = sorted({*request.KNOWN, *request.WITHOUT_MEANING, "unknown"})
+BATCH_KEYS = sorted({*request.KNOWN, *request.WITHOUT_MEANING, "unknown"} - {"model"})
 
 
 @pytest.mark.parametrize("value", POISON.values(), ids=POISON)
@@ -182,7 +183,7 @@ def test_only_what_was_understood_reaches_the_process_and_means_the_same_there()
     assert training(**asked.settings, model="cascade3", report="0" * 32) == asked
     batch = {"images": ["1.2", "1.3"], "max_batch_size": "5", "slices": "1:3", "label_tag": "mine", "metrics": "false"}
     read = BatchRequest.from_mapping({"model": "unet", **batch, "gpus": "all", "bundle_path": "/tmp/x"})
-    assert set(read.settings) == set(batch_request.KNOWN)
+    assert set(read.settings) == set(request.KNOWN)
     assert BatchRequest.from_mapping({**read.settings, "report": "0" * 32}) == read
     assert scoring_settings("metrics", {"model": "unet", "bundle_path": "/x"}) == {"method": "metrics", "model": "unet"}
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydicom import dcmread
 
 from ct2pet_app.datastore.folder import FolderDatastore
-from lib.sources.phantom import PhantomSettings
+from lib.phantom.generate import PhantomSettings
 
 TINY = PhantomSettings(slices=6, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
 # by tests/pairing/test_split.py: the first is on the training side, the second tests

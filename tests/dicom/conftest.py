@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.phantom.generate import PhantomSettings, write_phantoms
 
 SLICES = 24  # two bed positions of 20 and of 4 slices
 

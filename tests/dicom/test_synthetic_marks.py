@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from lib.dicom.labels import code
-from lib.dicom.read_header import read_header
+from lib.dicom.read.header import read_header
 from lib.dicom.remote.json_header import header_from_json
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.scan import scan_folder
+from lib.dicom.write.derivation import code
 from lib.pairing.pairs import pair_series
 from tests.dicom.builders import instance, write_series
-from tests.dicom.synthetic_pets import ct_in, synthetic_of
+from tests.dicom.write.synthetic_pets import ct_in, synthetic_of
 
 MARKS: dict[str, tuple[int, ...]] = {
     "SyntheticData": (0x0008001C,),

@@ -11,17 +11,17 @@ import pytest
 import torch
 from PIL import Image
 
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.scan import scan_folder
 from lib.errors import PairingError
 from lib.evaluation.evaluate import Evaluation, evaluate_pairs, seen_by
-from lib.learning.card import TrainingData, patient_digest
 from lib.learning.checkpoint import save_checkpoint
-from lib.measures.image import ImageMetrics
-from lib.measures.volume import VolumeMetrics
+from lib.learning.model_card.card import TrainingData, patient_digest
+from lib.metrics.image import ImageMetrics
+from lib.metrics.volume import VolumeMetrics
 from lib.networks.cascade import Cascade
 from lib.pairing.pairs import PairedSeries, pair_series
-from lib.sources.phantom import PhantomSettings, phantom_patient
-from lib.sources.phantom_dicom import write_study
+from lib.phantom.dicom import write_study
+from lib.phantom.generate import PhantomSettings, phantom_patient
 from lib.synthesis.synthesizer import Synthesizer
 from tests.learning.conftest import make_card, tiny_recipe
 

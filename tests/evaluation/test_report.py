@@ -15,23 +15,23 @@ import pytest
 import torch
 from PIL import Image
 
-from lib.dicom.contours import structure_set_files
-from lib.dicom.read import read_pet
-from lib.dicom.scan import ScanReport, scan_folder
+from lib.dicom.read.volume import read_pet
+from lib.dicom.rtstruct import structure_set_files
+from lib.dicom.scan.scan import ScanReport, scan_folder
 from lib.errors import PairingError
 from lib.evaluation.evaluate import Evaluation, evaluate_pairs
-from lib.evaluation.peers import parse_peers
-from lib.evaluation.report import write_report
+from lib.evaluation.external_predictions import parse_peers
+from lib.evaluation.report.html import write_report
 from lib.imaging.body import body_mask
-from lib.imaging.files import write_volume_file
+from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.volume import Unit, Volume
-from lib.learning.progress import EpochRecord
-from lib.measures.baselines import BaselineSample, fit_baselines
-from lib.measures.verdict import listed
+from lib.learning.tracking.progress import EpochRecord
+from lib.metrics.baselines import BaselineSample, fit_baselines
+from lib.metrics.verdict import listed
 from lib.pairing.pairs import pair_series
-from lib.sources.phantom import PhantomSettings, phantom_patient
-from lib.sources.phantom_dicom import write_study
-from tests.dicom.rtstruct import drawn, write_rtstruct
+from lib.phantom.dicom import write_study
+from lib.phantom.generate import PhantomSettings, phantom_patient
+from tests.dicom.rtstruct_files import drawn, write_rtstruct
 from tests.learning.conftest import make_card, tiny_recipe
 
 COARSE = PhantomSettings(slices=12, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)

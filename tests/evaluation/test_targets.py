@@ -7,8 +7,8 @@ import math
 import pytest
 
 from lib.evaluation.targets import target_sentences
-from lib.measures.criteria import HU_SHARE, MEASURES, METHODS
-from lib.measures.verdict import judge_patients
+from lib.metrics.criteria import HU_SHARE, MEASURES, METHODS
+from lib.metrics.verdict import judge_patients
 
 NAMES = (*(measure.name for measure in MEASURES), HU_SHARE)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.dicom.read import read_activity, read_pet
-from lib.dicom.scan import scan_folder
+from lib.dicom.read.volume import read_activity, read_pet
+from lib.dicom.scan.scan import scan_folder
 from lib.imaging.field_of_view import mask_unmeasured, measured_pixels
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume

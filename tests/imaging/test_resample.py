@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.imaging.geometry import Geometry
-from lib.imaging.in_plane import in_plane_weights, resample_in_plane
 from lib.imaging.resample import resample_to
+from lib.imaging.resample_2d import in_plane_weights, resample_in_plane
 from lib.imaging.volume import Unit, Volume
 
 

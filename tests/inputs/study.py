@@ -12,11 +12,11 @@ import numpy as np
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 
-from lib.dicom.read import read_ct, read_pet
-from lib.dicom.scan import scan_folder
+from lib.dicom.read.volume import read_ct, read_pet
+from lib.dicom.scan.scan import scan_folder
 from lib.errors import InputError
 from lib.pairing.pairs import pair_series
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.phantom.generate import PhantomSettings, write_phantoms
 
 SMALL = PhantomSettings(slices=10, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
 SAME = 0.01  # relative: a source that differs by less than 1 % of SUV is no conflict

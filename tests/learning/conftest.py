@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from lib.imaging.geometry import Geometry
-from lib.learning.card import ModelCard, TrainingData, patient_digest
+from lib.learning.model_card.card import ModelCard, TrainingData, patient_digest
+from lib.learning.model_card.scores import Scores
 from lib.learning.recipe import Recipe, load_recipe
-from lib.learning.scores import Scores
 from lib.pairing.prepared import BODY, MEASURED, Preparation, PreparedPair, PreparedSet, write_index
 
 # One to three patients a side under the default split (worked out by calling it; the split is stable by design)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lib.learning.checkpoint import read_card
-from lib.learning.progress import read_history
+from lib.learning.tracking.progress import read_history
 from lib.learning.training import MODEL_FILE, train
 from lib.pairing.prepared import PreparedSet
 from tests.learning.conftest import TINY, tiny_recipe
@@ -26,7 +26,7 @@ import hashlib, json, os, sys
 from pathlib import Path
 import main
 from lib.learning.dataset import SliceDataset
-from lib.learning.engine import Loop
+from lib.learning.trainer import Loop
 
 seen, draw, loop = set(), SliceDataset.__getitem__, Loop.__call__
 

@@ -13,10 +13,10 @@ from mlflow.tracking import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lib.errors import InputError, TrainingError
-from lib.learning.card import ModelCard
-from lib.learning.mirror import flatten
-from lib.learning.progress import EpochRecord, read_history, scalars
-from lib.learning.tracking import Store, Tracking, parse_tracking, store_of
+from lib.learning.model_card.card import ModelCard
+from lib.learning.tracking.mlflow_logger import flatten
+from lib.learning.tracking.options import Store, Tracking, parse_tracking, store_of
+from lib.learning.tracking.progress import EpochRecord, read_history, scalars
 from lib.learning.training import train
 from lib.pairing.prepared import PreparedSet
 from tests.learning.conftest import make_prepared, tiny_recipe

@@ -15,14 +15,14 @@ import torch
 from safetensors.torch import load_file
 
 from lib.errors import PreparedDataError, RecipeError, TrainingError
-from lib.learning.card import patient_digest
 from lib.learning.checkpoint import load_checkpoint, read_card
 from lib.learning.dataset import divide
-from lib.learning.progress import KEY_METRIC, read_history
+from lib.learning.model_card.card import patient_digest
 from lib.learning.recipe import Recipe
+from lib.learning.tracking.progress import KEY_METRIC, read_history
 from lib.learning.training import MODEL_FILE, train
 from lib.learning.validation import synthesize_prepared
-from lib.measures.calibration import Calibration
+from lib.metrics.calibration import Calibration
 from lib.pairing.prepared import PreparedSet
 from tests.learning.conftest import make_prepared, tiny_recipe
 

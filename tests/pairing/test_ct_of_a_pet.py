@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.scan import scan_folder
 from lib.pairing.pairs import PairingReport, pair_record, pair_series
 from tests.dicom.builders import CT, PET, write_series
 

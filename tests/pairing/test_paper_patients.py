@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.scan import scan_folder
+from lib.download.cohort import PAPER_PATIENTS, Selection, parse_cohort, select_cohort
+from lib.download.idc import IndexedSeries, read_collection
 from lib.pairing.pairs import PairingReport, pair_series
-from lib.sources.archive import IndexedSeries, read_collection
-from lib.sources.cohort import PAPER_PATIENTS, Selection, parse_cohort, select_cohort
 from tests.dicom.builders import COLUMNS, ROWS, write_series
-from tests.sources.conftest import idc_index  # noqa: F401  the fixture
+from tests.download.conftest import idc_index  # noqa: F401  the fixture
 
 IN_OTHER_STUDY = [f"Lung_Dx-B00{number}" for number in (36, 37, 38, 40, 43)]  # PAPER.md; counted in the list by hand
 EVERY = 20  # of a series' images one file is written: which CT is taken does not depend on their number otherwise

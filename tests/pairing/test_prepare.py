@@ -15,7 +15,7 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 
-from lib.dicom.scan import scan_folder
+from lib.dicom.scan.scan import scan_folder
 from lib.errors import PreparedDataError
 from lib.imaging.grid import Grid
 from lib.imaging.normalize import Windows

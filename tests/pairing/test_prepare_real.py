@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
-from lib.dicom.contours import find_contours
-from lib.dicom.scan import scan_folder
+from lib.dicom.rtstruct import find_contours
+from lib.dicom.scan.scan import scan_folder
 from lib.learning.recipe import load_recipe
 from lib.pairing.pairs import PairedSeries, pair_series
 from lib.pairing.prepare import PreparationReport, prepare_pairs
@@ -184,7 +184,7 @@ def test_a_second_run_opens_no_dicom_file(
         raise AssertionError("a DICOM file was opened")
 
     monkeypatch.setattr(pydicom, "dcmread", refuse)
-    monkeypatch.setattr("lib.dicom.read.read_slice", refuse)
+    monkeypatch.setattr("lib.dicom.read.volume.read_slice", refuse)
     again = prepare_pairs(real_pairs, quantitative.prepared.root, preparation=QUANTITATIVE)
     assert again.reused == 3 and again.prepared == quantitative.prepared
 

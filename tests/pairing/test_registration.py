@@ -12,14 +12,14 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 
-from lib.dicom.read import read_ct
-from lib.dicom.scan import scan_folder
+from lib.dicom.read.volume import read_ct
+from lib.dicom.scan.scan import scan_folder
 from lib.imaging.body import body_mask
 from lib.learning.recipe import load_recipe
 from lib.pairing.pairs import PairedSeries, PairingReport, pair_record, pair_series
 from lib.pairing.prepare import prepare_pairs
 from lib.pairing.registration import register_unpaired
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from main import main
 
 SHIFT_MM, ANGLE_DEG, AXIS = (12.0, -8.0, 15.0), 3.0, (1.0, 2.0, 3.0)

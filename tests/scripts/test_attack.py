@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.sources.phantom import PhantomSettings
+from lib.phantom.generate import PhantomSettings
 from scripts.attacking import uploads
 from scripts.attacking.clients import clients_suite
 from scripts.attacking.downloads import downloads_suite

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from lib.dicom.read import read_ct, read_pet
-from lib.dicom.scan import scan_folder
-from lib.evaluation.compare import align
-from lib.imaging.files import read_volume_file
+from lib.dicom.read.volume import read_ct, read_pet
+from lib.dicom.scan.scan import scan_folder
+from lib.evaluation.slice_metrics import align
+from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.grid import Grid
 from lib.imaging.volume import Unit
 from lib.pairing.pairs import pair_series
-from lib.sources.phantom import write_phantoms
+from lib.phantom.generate import write_phantoms
 from scripts.compare_konfai import EPOCH, arguments, best_checkpoint, finished, plan_epochs
 from scripts.konfai.cases import Case
 from scripts.konfai.program import HERE, Konfai, progress_of, write_configuration

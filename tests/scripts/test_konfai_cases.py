@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from lib.dicom.read import read_ct, read_pet
-from lib.dicom.scan import scan_folder
+from lib.dicom.read.volume import read_ct, read_pet
+from lib.dicom.scan.scan import scan_folder
 from lib.errors import PairingError, PreparedDataError
-from lib.evaluation.compare import align
-from lib.imaging.files import read_volume_file, write_volume_file
+from lib.evaluation.slice_metrics import align
+from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.grid import Grid
 from lib.imaging.normalize import Windows
 from lib.imaging.volume import Unit, Volume
@@ -21,8 +21,8 @@ from lib.pairing.pairs import PairedSeries, pair_series
 from lib.pairing.prepare import prepare_pairs
 from lib.pairing.prepared import Preparation, PreparedPair, PreparedSet
 from lib.pairing.split import Split
-from lib.sources.phantom import write_phantoms
-from lib.sources.phantom_patient import PhantomSettings
+from lib.phantom.generate import write_phantoms
+from lib.phantom.patient import PhantomSettings
 from scripts.konfai.cases import export_cases, import_prediction
 
 # tests/pairing/test_split.py: PHANTOM_0001 lies at 0.389, PHANTOM_0002 at 0.138, PHANTOM_0003 at 0.401

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.conftest import REPOSITORY
 from tests.ct2pet_app.constant_model import save_constant_model
-from tests.servers import PASSWORD, RunningServer, running_server, write_users
+from tests.server.processes import PASSWORD, RunningServer, running_server, write_users
 from tests.slicer.environment import slicer_python
 from tests.slicer.test_inside import INSIDE, PROGRAM
 

@@ -17,13 +17,13 @@ import pydicom
 import pytest
 from PIL import Image
 
-from lib.dicom.scan import scan_folder
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.dicom.scan.scan import scan_folder
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from scripts.review_page.browser import Page, browsing
 from scripts.review_page.ready import READY
 from tests.conftest import REPOSITORY
 from tests.ct2pet_app.constant_model import save_constant_model
-from tests.servers import PASSWORD, RunningServer, running_server, write_users
+from tests.server.processes import PASSWORD, RunningServer, running_server, write_users
 from tests.slicer.environment import review_script
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

@@ -11,8 +11,8 @@ import torch
 from lib.errors import CheckpointError
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
-from lib.learning.card import ModelCard, TrainingData
 from lib.learning.checkpoint import save_checkpoint
+from lib.learning.model_card.card import ModelCard, TrainingData
 from lib.networks.cascade import Cascade
 from lib.synthesis.ensemble import Ensemble, load_models
 from lib.synthesis.synthesizer import Synthesizer

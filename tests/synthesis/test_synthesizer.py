@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.dicom.open_ct import open_ct
+from lib.dicom.scan.open_ct import open_ct
 from lib.errors import CheckpointError, InputError, RecipeError
 from lib.imaging.geometry import Geometry
 from lib.imaging.normalize import denormalize_pet

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from lib.dicom.open_ct import open_ct
+from lib.dicom.scan.open_ct import open_ct
 from lib.errors import CheckpointError, InputError
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
 from lib.learning.checkpoint import save_checkpoint
-from lib.measures.calibration import Calibration
+from lib.metrics.calibration import Calibration
 from lib.networks.cascade import Cascade
 from lib.synthesis.synthesizer import Synthesizer
 from lib.synthesis.uncertainty import apply_with_uncertainty, expected_error, mean_expected_error_suv

@@ -17,9 +17,9 @@ import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
 
-from lib.dicom.open_ct import open_ct
-from lib.dicom.scan import scan_folder
-from lib.imaging.files import write_volume_file
+from lib.dicom.scan.open_ct import open_ct
+from lib.dicom.scan.scan import scan_folder
+from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.volume import Volume
 from lib.learning.checkpoint import save_checkpoint
 from lib.learning.recipe import Recipe, load_recipe

@@ -16,10 +16,10 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from lib.dicom.elements import name_of
-from lib.dicom.instance_file import read_instance
-from lib.dicom.private import PRIVATE_TAGS
-from lib.dicom.read_header import HEADER_TAGS
+from lib.dicom.attributes.elements import name_of
+from lib.dicom.attributes.private_elements import PRIVATE_TAGS
+from lib.dicom.read.header import HEADER_TAGS
+from lib.dicom.read.instance_file import read_instance
 from lib.errors import DicomError
 
 logger = logging.getLogger(__name__)

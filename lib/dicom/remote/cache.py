@@ -20,8 +20,8 @@ from concurrent.futures import FIRST_EXCEPTION, wait
 from pathlib import Path
 from typing import NamedTuple
 
-from lib.dicom.instance_file import read_instance_file
-from lib.dicom.read_header import is_plain_encoding, read_header
+from lib.dicom.read.header import is_plain_encoding, read_header
+from lib.dicom.read.instance_file import read_instance_file
 from lib.dicom.remote.budget import AnswerError, AnswerTooLargeError
 from lib.dicom.remote.daemon_pool import DaemonPool
 from lib.dicom.remote.pacs import Pacs

@@ -17,12 +17,12 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from pydicom.values import convert_SQ
 
-from lib.dicom.elements import Undelivered
-from lib.dicom.header import InstanceHeader
-from lib.dicom.multiframe import is_multi_frame, slice_headers_of
-from lib.dicom.private import PRIVATE_TAGS
-from lib.dicom.raw_elements import BINARY_NUMBERS
-from lib.dicom.read_header import HEADER_TAGS, header_of
+from lib.dicom.attributes.elements import Undelivered
+from lib.dicom.attributes.private_elements import PRIVATE_TAGS
+from lib.dicom.attributes.raw_elements import BINARY_NUMBERS
+from lib.dicom.instance_header import InstanceHeader
+from lib.dicom.read.header import HEADER_TAGS, header_of
+from lib.dicom.read.multiframe import is_multi_frame, slice_headers_of
 from lib.dicom.remote.bulk_data import is_bulk, unsaid_factors
 from lib.errors import DicomError
 

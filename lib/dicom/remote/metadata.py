@@ -13,7 +13,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from lib.dicom.header import InstanceHeader
+from lib.dicom.instance_header import InstanceHeader
 from lib.dicom.remote.bulk_data import left_out
 from lib.dicom.remote.json_header import slice_headers_from_json
 from lib.dicom.remote.json_items import json_items

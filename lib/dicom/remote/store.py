@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 
-from lib.dicom.instance_file import read_instance_file
+from lib.dicom.read.instance_file import read_instance_file
 from lib.dicom.remote.json_items import json_items
 from lib.dicom.remote.multipart import DICOM, RELATED
 from lib.dicom.remote.session import ResponseBody

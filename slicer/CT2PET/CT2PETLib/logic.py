@@ -7,14 +7,14 @@ from typing import Any
 
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from . import display
-from .client import Client
-from .errors import ServerError
-from .events import DrawnSlab
-from .jobs import SynthesisJob, UploadJob
-from .parameters import CT2PETParameters
-from .volume import LPS_TO_RAS, fill_slab, ijk_to_ras, make_pet_node, voxels
-from .worker import Job, State
+from CT2PETLib.client.client import Client
+from CT2PETLib.client.errors import ServerError
+from CT2PETLib.jobs.events import DrawnSlab
+from CT2PETLib.jobs.job import Job, State
+from CT2PETLib.jobs.jobs import SynthesisJob, UploadJob
+from CT2PETLib.scene import display
+from CT2PETLib.scene.parameters import CT2PETParameters
+from CT2PETLib.scene.volume import LPS_TO_RAS, fill_slab, ijk_to_ras, make_pet_node, voxels
 
 
 class CT2PETLogic(ScriptedLoadableModuleLogic):

@@ -7,8 +7,7 @@ import slicer.util
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
 
 import slicer
-
-from . import compare, display, layouts, marks, volume
+from CT2PETLib.scene import comparison, display, layouts, node_attributes, volume
 
 
 class CT2PETTest(ScriptedLoadableModuleTest):
@@ -31,9 +30,9 @@ class CT2PETTest(ScriptedLoadableModuleTest):
         pet = volume.make_pet_node(slicer.mrmlScene, ct, model="test")
         suv = np.where(hu > 0, 2.0, 0.0).astype(np.float32)
         volume.fill_slab(pet, suv[:5], volume.LPS_TO_RAS @ volume.ijk_to_ras(ct))
-        self.assertEqual(pet.GetAttribute(marks.PRESENT), "0:5")
+        self.assertEqual(pet.GetAttribute(node_attributes.PRESENT), "0:5")
         display.show_suv(pet, window_suv=(0, 8), threshold_suv=0.3, colour="PET heat")
         layouts.show_fused(slicer.mrmlScene, ct=ct, pet=pet, opacity=0.5)
-        found = compare.compute(compare.gather(ct=ct, synthetic=pet, real=pet))
+        found = comparison.compute(comparison.gather(ct=ct, synthetic=pet, real=pet))
         self.assertEqual(found.rows[0].mae_suv, 0.0)
         self.delayDisplay("Test passed")

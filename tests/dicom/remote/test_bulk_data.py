@@ -15,17 +15,17 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
-from lib.dicom.header import InstanceHeader
-from lib.dicom.read_header import read_header
+from lib.dicom.instance_header import InstanceHeader
+from lib.dicom.read.header import read_header
 from lib.dicom.remote.budget import AnswerError
 from lib.dicom.remote.json_header import header_from_json
 from lib.dicom.remote.metadata import RemoteSeries
 from lib.dicom.remote.pacs import Pacs
 from lib.dicom.remote.session import HttpStatusError
-from lib.dicom.scanned_series import judge_series
+from lib.dicom.scan.series import judge_series
 from lib.errors import CT2PETError, DicomError, RemoteError
 from tests.dicom.builders import PET, STUDY, instance
-from tests.orthanc import running_orthanc
+from tests.server.orthanc import running_orthanc
 
 FACTOR, ACTIVITY = "70531000", "70531009"
 ELSEWHERE = "http://evil.example/bulk/1"

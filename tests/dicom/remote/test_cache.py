@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lib.dicom.read import read_ct
+from lib.dicom.read.volume import read_ct
 from lib.dicom.remote.cache import SeriesCache
 from lib.dicom.remote.pacs import Pacs
 from lib.errors import CT2PETError, DicomError, FetchCancelledError, RemoteError

@@ -12,16 +12,16 @@ import pytest
 from pydicom import dcmread
 
 from ct2pet_app.datastore.pacs_studies import PacsStudies
-from lib.dicom.read_header import HEADER_TAGS
+from lib.dicom.read.header import HEADER_TAGS
 from lib.dicom.remote.cache import SeriesCache
 from lib.dicom.remote.json_items import json_items
 from lib.dicom.remote.metadata import RemoteSeries, headers_of_items
 from lib.dicom.remote.pacs import Pacs
-from lib.dicom.scanned_series import judge_series
+from lib.dicom.scan.series import judge_series
 from lib.errors import CT2PETError, RemoteError
-from lib.sources.phantom import write_phantoms
+from lib.phantom.generate import write_phantoms
 from tests.ct2pet_app.tiny_studies import TINY
-from tests.malicious_pacs import Kind, MaliciousPacs, answers, answers_json, malicious_pacs
+from tests.server.malicious_pacs import Kind, MaliciousPacs, answers, answers_json, malicious_pacs
 
 LONE_SURROGATE = "\ud800"
 VALUES: dict[str, Any] = {

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
-from lib.dicom.read_header import read_header
+from lib.dicom.read.header import read_header
 from lib.dicom.remote.json_header import header_from_json
 from lib.errors import DicomError
 from tests.dicom.builders import instance

@@ -23,7 +23,7 @@ from lib.dicom.remote.pacs import Pacs
 from lib.errors import CT2PETError, FetchCancelledError, RemoteError
 from lib.types import Series
 from tests.dicom.builders import instance
-from tests.malicious_pacs import (
+from tests.server.malicious_pacs import (
     INFINITE,
     JSON,
     MULTIPART,

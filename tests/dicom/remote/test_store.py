@@ -11,7 +11,7 @@ import pytest
 from lib.dicom.remote.pacs import Pacs
 from lib.errors import RemoteError
 from tests.dicom.builders import instance
-from tests.malicious_pacs import JSON, Kind, MaliciousPacs, answers, answers_json, malicious_pacs, stored
+from tests.server.malicious_pacs import JSON, Kind, MaliciousPacs, answers, answers_json, malicious_pacs, stored
 
 INSTANCES = [instance(k) for k in range(3)]
 UIDS = [str(one.SOPInstanceUID) for one in INSTANCES]

@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from CT2PETLib.client import Client
-from CT2PETLib.connection import Connection
-from CT2PETLib.worker import Job
+from CT2PETLib.client.client import Client
+from CT2PETLib.client.connection import Connection
+from CT2PETLib.jobs.job import Job
 
-from lib.dicom.read import read_ct
-from lib.dicom.scan import scan_folder
+from lib.dicom.read.volume import read_ct
+from lib.dicom.scan.scan import scan_folder
 from lib.imaging.volume import Volume
-from lib.learning.card import ModelCard, TrainingData
 from lib.learning.checkpoint import save_checkpoint
-from lib.measures.baselines import BaselineSample, fit_baselines
-from lib.measures.calibration import Calibration
+from lib.learning.model_card.card import ModelCard, TrainingData
+from lib.metrics.baselines import BaselineSample, fit_baselines
+from lib.metrics.calibration import Calibration
 from lib.networks.cascade import Cascade
-from lib.sources.phantom import PhantomSettings, write_phantoms
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.ct2pet_app.constant_model import tiny_recipe
-from tests.servers import PASSWORD, RunningServer, running_server, write_users
+from tests.server.processes import PASSWORD, RunningServer, running_server, write_users
 from tests.slicer.proxy import Proxy, proxy_before
 
 SLICES = 40

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from CT2PETLib.client import Client
-from CT2PETLib.drawn import Slab, read_slab
-from CT2PETLib.errors import (
+from CT2PETLib.client.client import Client
+from CT2PETLib.client.errors import (
     AnswerError,
     CancelledError,
     ForbiddenError,
@@ -20,13 +19,14 @@ from CT2PETLib.errors import (
     UnreachableError,
     UntrainedError,
 )
-from CT2PETLib.fingerprint import image_id_of
-from CT2PETLib.nrrd import read_nrrd, to_nrrd
-from CT2PETLib.wire import Patience
+from CT2PETLib.client.image_id import image_id_of
+from CT2PETLib.client.infer_result import Slab, read_slab
+from CT2PETLib.client.nrrd import read_nrrd, to_nrrd
+from CT2PETLib.client.transport import Patience
 
-from lib.dicom.read import read_pet
-from lib.dicom.scan import scan_folder
-from tests.servers import PASSWORD
+from lib.dicom.read.volume import read_pet
+from lib.dicom.scan.scan import scan_folder
+from tests.server.processes import PASSWORD
 from tests.slicer.client.conftest import SLICES, Clinic, publish, save_varied_model
 from tests.slicer.proxy import Proxy
 

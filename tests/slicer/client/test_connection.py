@@ -16,12 +16,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from CT2PETLib import connection
-from CT2PETLib.client import Client
-from CT2PETLib.errors import AddressError, ServerError
-from CT2PETLib.wire import Patience
+from CT2PETLib.client import connection
+from CT2PETLib.client.client import Client
+from CT2PETLib.client.errors import AddressError, ServerError
+from CT2PETLib.client.transport import Patience
 
-from tests.servers import free_port
+from tests.server.processes import free_port
 from tests.slicer.client.conftest import Clinic
 from tests.slicer.proxy import Proxy, proxy_before
 

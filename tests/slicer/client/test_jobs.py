@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from CT2PETLib import jobs
-from CT2PETLib.client import Client
-from CT2PETLib.events import BegunAnew, ConnectionLost, CurvePoint, DrawnSlab, Sent, Uploaded
-from CT2PETLib.jobs import SynthesisJob, TrainingWatch, UploadJob
-from CT2PETLib.nrrd import read_nrrd
-from CT2PETLib.retraining import Training
-from CT2PETLib.slabs import slab_order
-from CT2PETLib.wire import Patience
-from CT2PETLib.worker import Job, State, Tell
+from CT2PETLib.client.client import Client
+from CT2PETLib.client.nrrd import read_nrrd
+from CT2PETLib.client.training import Training
+from CT2PETLib.client.transport import Patience
+from CT2PETLib.jobs import jobs
+from CT2PETLib.jobs.events import BegunAnew, ConnectionLost, CurvePoint, DrawnSlab, Sent, Uploaded
+from CT2PETLib.jobs.job import Job, State, Tell
+from CT2PETLib.jobs.jobs import SynthesisJob, TrainingWatch, UploadJob
+from CT2PETLib.jobs.slab_order import slab_order
 
 from tests.slicer.client.conftest import SLICES, Clinic, drain_until, finished, publish, save_varied_model
 from tests.slicer.proxy import Proxy

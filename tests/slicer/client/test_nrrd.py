@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from CT2PETLib.errors import AnswerError
-from CT2PETLib.fingerprint import image_id_of
-from CT2PETLib.nrrd import read_nrrd, to_nrrd
+from CT2PETLib.client.errors import AnswerError
+from CT2PETLib.client.image_id import image_id_of
+from CT2PETLib.client.nrrd import read_nrrd, to_nrrd
 
 AFFINE = np.array([[0.9, 0.1, 0.0, -101.25], [-0.1, 0.9, 0.2, 33.5], [0.0, -0.2, 2.9, -700.0], [0, 0, 0, 1.0]])
 SHAPE = (3, 4, 5)  # slices, rows, columns

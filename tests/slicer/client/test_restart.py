@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from CT2PETLib import jobs
-from CT2PETLib.client import Client
-from CT2PETLib.events import ConnectionLost, DrawnSlab
-from CT2PETLib.jobs import SynthesisJob
-from CT2PETLib.wire import Patience
-from CT2PETLib.worker import State
+from CT2PETLib.client.client import Client
+from CT2PETLib.client.transport import Patience
+from CT2PETLib.jobs import jobs
+from CT2PETLib.jobs.events import ConnectionLost, DrawnSlab
+from CT2PETLib.jobs.job import State
+from CT2PETLib.jobs.jobs import SynthesisJob
 
-from lib.dicom.scan import scan_folder
-from lib.sources.phantom import write_phantoms
-from tests.servers import PASSWORD, RunningServer, end, running_server, write_users
+from lib.dicom.scan.scan import scan_folder
+from lib.phantom.generate import write_phantoms
+from tests.server.processes import PASSWORD, RunningServer, end, running_server, write_users
 from tests.slicer.client.conftest import SLICES, SMALL, drain_until, publish, save_varied_model
 from tests.slicer.proxy import proxy_before
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from CT2PETLib.client import Client
-from CT2PETLib.jobs import TrainingWatch
-from CT2PETLib.retraining import Training
-from CT2PETLib.worker import State
+from CT2PETLib.client.client import Client
+from CT2PETLib.client.training import Training
+from CT2PETLib.jobs.job import State
+from CT2PETLib.jobs.jobs import TrainingWatch
 
-from lib.learning.progress import KEY_METRIC, read_history
-from lib.sources.phantom import PhantomSettings, write_phantoms
-from tests.servers import RunningServer, end, running_server
+from lib.learning.tracking.progress import KEY_METRIC, read_history
+from lib.phantom.generate import PhantomSettings, write_phantoms
+from tests.server.processes import RunningServer, end, running_server
 from tests.slicer.client.conftest import drain_until, finished
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

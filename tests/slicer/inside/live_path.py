@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer.util
-from CT2PETLib import layouts, marks, views, volume
-from CT2PETLib.display import words_in
+from CT2PETLib.scene import layouts, node_attributes, views, volume
+from CT2PETLib.scene.display import words_in
 from panels import opened
 
 import slicer
@@ -134,7 +134,7 @@ def test_the_path(panel: Any, scene: Any, tmp_path: Path) -> None:
     assert (red.GetBackgroundVolumeID(), red.GetForegroundVolumeID()) == (ct.GetID(), pet.GetID())
     manager = views.layout_manager()
     said = [words_in(manager.sliceWidget(name).renderer) for name in manager.sliceViewNames()]
-    assert all(marks.SYNTHETIC in words for words in said)
+    assert all(node_attributes.SYNTHETIC in words for words in said)
     # compared with the server's real PET
     ui.loadRealButton.click()
     until(panel, lambda: panel.panel.parameters.real is not None)
@@ -146,11 +146,9 @@ def test_the_path(panel: Any, scene: Any, tmp_path: Path) -> None:
     ui.keepConsentCheckBox.click()
     ui.storeButton.click()
     until(panel, lambda: ui.messageLabel.text().startswith("Saved by its CT as series 2.25."))
-    from CT2PETLib import section_giveback
+    from CT2PETLib.panel import export
 
-    section_giveback.qt = SimpleNamespace(
-        QFileDialog=SimpleNamespace(getExistingDirectory=lambda *_: str(tmp_path / "dicom"))
-    )
+    export.qt = SimpleNamespace(QFileDialog=SimpleNamespace(getExistingDirectory=lambda *_: str(tmp_path / "dicom")))
     (tmp_path / "dicom").mkdir()
     ui.saveDicomButton.click()
     until(panel, lambda: ui.messageLabel.text().startswith("40 DICOM files are in "))
@@ -191,10 +189,13 @@ def test_the_path(panel: Any, scene: Any, tmp_path: Path) -> None:
     ui.applyButton.click()
     until(panel, lambda: panel.panel.parameters.synthetic is not pet and is_over(panel))
     named = panel.panel.parameters.synthetic
-    assert (named.GetAttribute(marks.VERSION), named.GetAttribute(marks.MODEL)) == (str(other), "cascade3")
+    assert (named.GetAttribute(node_attributes.VERSION), named.GetAttribute(node_attributes.MODEL)) == (
+        str(other),
+        "cascade3",
+    )
     assert f"cascade3 version {other} (not for diagnosis)" in named.GetName()
-    assert named.GetAttribute(marks.CHECKSUM) == panel.train._shown[row].checksum
-    assert marks.version_number(named) == other
+    assert named.GetAttribute(node_attributes.CHECKSUM) == panel.train._shown[row].checksum
+    assert node_attributes.version_number(named) == other
     assert ui.versionBox.itemText(0) == served
     panel.panel.parameters.all_slices = True
     ui.versionBox.setCurrentIndex(0)
@@ -241,7 +242,7 @@ def test_a_ct_of_the_scene_is_sent_after_consent_and_never_twice(panel: Any, sce
     ui.applyButton.click()
     until(panel, lambda: panel.panel.parameters.synthetic is not None and is_over(panel))
     pet = panel.panel.parameters.synthetic
-    assert pet.GetAttribute(marks.PRESENT) == "2:5"
+    assert pet.GetAttribute(node_attributes.PRESENT) == "2:5"
     assert np.abs(volume.ijk_to_ras(pet) - volume.ijk_to_ras(ct)).max() < 1e-6
     assert "The server has this CT" in ui.ctStateLabel.text()
     # changed voxels are another CT, and need a new consent

@@ -24,7 +24,7 @@ def opened(app: Any, settings: Path) -> Iterator[Any]:
     QSettings.setPath(QSettings.Format.NativeFormat, QSettings.Scope.UserScope, str(settings))
     QSettings.setDefaultFormat(QSettings.Format.NativeFormat)
     with desktop(app):
-        from CT2PETLib.widget import CT2PETWidget
+        from CT2PETLib.panel.widget import CT2PETWidget
 
         widget = CT2PETWidget()
         widget.setup()

@@ -37,7 +37,7 @@ def until(panel: Any, so: Callable[[], bool]) -> None:
 
 def view_picture(view: Any) -> Image.Image:
     """Return what a slice view shows, with the words that the module wrote into it."""
-    from CT2PETLib.display import words_in
+    from CT2PETLib.scene.display import words_in
 
     view.node.SetDimensions(*VIEW, 1)
     if view.logic.GetSliceCompositeNode().GetBackgroundVolumeID() is None:
@@ -69,7 +69,7 @@ def row_of(panel: Any, manager: Any) -> Image.Image:
 
 def look_at(scene: Any, node: Any, ijk: tuple[float, float, float]) -> None:
     """Let every slice view go through a voxel."""
-    from CT2PETLib.volume import ijk_to_ras
+    from CT2PETLib.scene.volume import ijk_to_ras
 
     point = ijk_to_ras(node) @ [*ijk, 1.0]
     nodes = scene.GetNodesByClass("vtkMRMLSliceNode")
@@ -80,7 +80,7 @@ def look_at(scene: Any, node: Any, ijk: tuple[float, float, float]) -> None:
 
 def hottest(node: Any) -> tuple[float, float, float]:
     """Return the voxel (i, j, k) of the highest uptake."""
-    from CT2PETLib.volume import voxels
+    from CT2PETLib.scene.volume import voxels
 
     k, j, i = np.unravel_index(int(np.argmax(voxels(node))), voxels(node).shape)
     return float(i), float(j), float(k)
@@ -105,7 +105,7 @@ def panel_picture(panel: Any, path: Path, sections: tuple[str, ...]) -> None:
 
 def draw(app: Any, url: str, folder: Path) -> None:
     """Walk the clinician's path and draw every picture."""
-    from CT2PETLib import views
+    from CT2PETLib.scene import views
 
     scene = app.GetMRMLScene()
     with opened(app, folder / "settings") as panel:

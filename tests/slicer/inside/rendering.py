@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import slicer.util
 import vtk
-from CT2PETLib import display
-from CT2PETLib.volume import ijk_to_ras, voxels
+from CT2PETLib.scene import display
+from CT2PETLib.scene.volume import ijk_to_ras, voxels
 from vtk.util import numpy_support
 
 import slicer

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import slicer.util
 from conftest import slab_affine, volume_node
-from CT2PETLib import compare, grids, marks, metrics, tables, volume
-from CT2PETLib.events import CurvePoint
+from CT2PETLib.jobs.events import CurvePoint
+from CT2PETLib.scene import comparison, metrics, node_attributes, resampling, tables, volume
 
 import slicer
 
@@ -45,26 +45,26 @@ def test_the_body_has_no_holes_and_no_table_of_air() -> None:
     ct[0, 4, 4] = -900.0  # a lung
     expected = np.zeros((1, 9, 9), dtype=bool)
     expected[0, 2:7, 2:7] = True
-    assert np.array_equal(grids.body_mask(ct), expected)
+    assert np.array_equal(resampling.body_mask(ct), expected)
 
 
 def test_air_behind_a_corner_is_reached() -> None:
     ct = np.full((1, 7, 7), -1000.0)
     for row, column in ((1, slice(1, 6)), (5, slice(1, 6)), (slice(1, 6), 1)):
         ct[0, row, column] = 40.0  # a C that is open to the right
-    assert not grids.body_mask(ct)[0, 3, 3]
+    assert not resampling.body_mask(ct)[0, 3, 3]
 
 
 def test_resampling_onto_the_same_grid_changes_nothing() -> None:
     array = np.random.default_rng(1).random((3, 5, 4), dtype=np.float32)
-    again = grids.resample(array, ijk_to_ras=np.eye(4), onto_ijk_to_ras=np.eye(4), shape=array.shape)
+    again = resampling.resample(array, ijk_to_ras=np.eye(4), onto_ijk_to_ras=np.eye(4), shape=array.shape)
     assert np.abs(again - array).max() < 1e-6
 
 
 def test_resampling_is_linear_between_voxels_and_nothing_beyond_them() -> None:
     array = np.arange(4, dtype=np.float32).reshape(1, 1, 4) * 10
     onto = np.diag([0.5, 1.0, 1.0, 1.0])
-    line = grids.resample(
+    line = resampling.resample(
         np.repeat(np.repeat(array, 2, 0), 2, 1), ijk_to_ras=np.eye(4), onto_ijk_to_ras=onto, shape=(2, 2, 12)
     )[0, 0]
     assert line[:7] == pytest.approx([0, 5, 10, 15, 20, 25, 30])
@@ -92,7 +92,7 @@ def real(scene: Any, ct: Any) -> Any:
 
 
 def test_only_slices_that_came_are_compared(ct: Any, synthetic: Any, real: Any) -> None:
-    found = compare.compute(compare.gather(ct=ct, synthetic=synthetic, real=real))
+    found = comparison.compute(comparison.gather(ct=ct, synthetic=synthetic, real=real))
     body, hot = found.rows
     # eight slices of a body of 16 x 14 voxels; three of them hold a hot box of 4 x 4
     assert body.voxels == 8 * 16 * 14
@@ -109,20 +109,20 @@ def test_a_real_pet_on_a_grid_of_its_own_gives_the_same_figures(scene: Any, ct: 
     shift[:3, 3] = [array.shape[2] - 2, -1, -1]
     node = volume_node(scene, np.ascontiguousarray(array), matrix @ shift @ np.diag([-1.0, 1, 1, 1]), "PET own grid")
     volume.say_suv(node)
-    one = compare.compute(compare.gather(ct=ct, synthetic=synthetic, real=real)).rows
-    other = compare.compute(compare.gather(ct=ct, synthetic=synthetic, real=node)).rows
+    one = comparison.compute(comparison.gather(ct=ct, synthetic=synthetic, real=real)).rows
+    other = comparison.compute(comparison.gather(ct=ct, synthetic=synthetic, real=node)).rows
     assert [row.mae_suv for row in other] == pytest.approx([row.mae_suv for row in one], abs=1e-4)
 
 
 def test_numbers_that_are_not_called_suv_are_refused(scene: Any, ct: Any, synthetic: Any, real: Any) -> None:
     node = volume_node(scene, volume.voxels(real).copy(), volume.ijk_to_ras(real), "counts")
     with pytest.raises(volume.SceneError, match="counts: does not say that its numbers are SUVbw"):
-        compare.gather(ct=ct, synthetic=synthetic, real=node)
+        comparison.gather(ct=ct, synthetic=synthetic, real=node)
 
 
 def test_nothing_synthesised_is_refused(scene: Any, ct: Any, real: Any) -> None:
     with pytest.raises(volume.SceneError, match="no slice has been synthesised"):
-        compare.gather(ct=ct, synthetic=volume.make_pet_node(scene, ct, model="unet"), real=real)
+        comparison.gather(ct=ct, synthetic=volume.make_pet_node(scene, ct, model="unet"), real=real)
 
 
 def test_pets_of_different_places_are_refused(ct: Any, synthetic: Any, real: Any) -> None:
@@ -130,45 +130,45 @@ def test_pets_of_different_places_are_refused(ct: Any, synthetic: Any, real: Any
     moved[:3, 3] += 5000
     real.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(moved))
     with pytest.raises(volume.SceneError, match="no part of the body in common"):
-        compare.compute(compare.gather(ct=ct, synthetic=synthetic, real=real))
+        comparison.compute(comparison.gather(ct=ct, synthetic=synthetic, real=real))
 
 
 def test_another_transform_is_refused(scene: Any, ct: Any, synthetic: Any, real: Any) -> None:
     real.SetAndObserveTransformNodeID(scene.AddNewNodeByClass("vtkMRMLLinearTransformNode").GetID())
     with pytest.raises(volume.SceneError, match="another transform"):
-        compare.gather(ct=ct, synthetic=synthetic, real=real)
+        comparison.gather(ct=ct, synthetic=synthetic, real=real)
 
 
 def test_the_difference_is_a_volume_in_suv_that_says_what_it_is(scene: Any, ct: Any, synthetic: Any, real: Any) -> None:
-    found = compare.compute(compare.gather(ct=ct, synthetic=synthetic, real=real))
-    node = compare.show_difference(scene, ct, synthetic, found)
+    found = comparison.compute(comparison.gather(ct=ct, synthetic=synthetic, real=real))
+    node = comparison.show_difference(scene, ct, synthetic, found)
     assert volume.voxels(node)[4, 9, 8] == pytest.approx(-2.0)
-    assert node.GetAttribute(marks.ROLE) == "synthetic minus real PET"
+    assert node.GetAttribute(node_attributes.ROLE) == "synthetic minus real PET"
     assert (node.GetDisplayNode().GetWindowLevelMin(), node.GetDisplayNode().GetWindowLevelMax()) == (-4.0, 4.0)
-    assert compare.show_difference(scene, ct, synthetic, found) is node
+    assert comparison.show_difference(scene, ct, synthetic, found) is node
 
 
 @pytest.mark.parametrize(("index", "rgb"), [(0, (0, 0, 1)), (255, (1, 0, 0))])
 def test_too_cold_is_blue_and_too_hot_red(
     scene: Any, ct: Any, synthetic: Any, real: Any, index: int, rgb: tuple[int, int, int]
 ) -> None:
-    found = compare.compute(compare.gather(ct=ct, synthetic=synthetic, real=real))
-    colours = compare.show_difference(scene, ct, synthetic, found).GetDisplayNode().GetColorNode()
+    found = comparison.compute(comparison.gather(ct=ct, synthetic=synthetic, real=real))
+    colours = comparison.show_difference(scene, ct, synthetic, found).GetDisplayNode().GetColorNode()
     colour = [0.0] * 4
     colours.GetColor(index, colour)
     assert colour[:3] == pytest.approx(rgb)
 
 
 def test_figures_and_scatter_become_tables_and_a_chart(scene: Any, ct: Any, synthetic: Any, real: Any) -> None:
-    found = compare.compute(compare.gather(ct=ct, synthetic=synthetic, real=real))
-    table = compare.show_figures(scene, found)
+    found = comparison.compute(comparison.gather(ct=ct, synthetic=synthetic, real=real))
+    table = comparison.show_figures(scene, found)
     assert table.GetNumberOfRows() == 2
     assert [table.GetColumnName(i) for i in range(3)] == ["region", "voxels", "MAE [SUV]"]
-    chart = compare.show_scatter(scene, found)
+    chart = comparison.show_scatter(scene, found)
     assert chart.GetNumberOfPlotSeriesNodes() == 2
     assert chart.GetXAxisTitle() == "real PET [SUV]"
     assert "not for diagnosis" in chart.GetTitle()
-    assert compare.show_scatter(scene, found) is chart
+    assert comparison.show_scatter(scene, found) is chart
 
 
 def label_map(scene: Any, ct: Any) -> Any:
@@ -181,7 +181,7 @@ def label_map(scene: Any, ct: Any) -> Any:
 
 
 def test_suv_in_a_label(scene: Any, ct: Any, synthetic: Any, real: Any) -> None:
-    rows = compare.segment_uptakes(label_map(scene, ct), synthetic=synthetic, real_suv=volume.voxels(real))
+    rows = comparison.segment_uptakes(label_map(scene, ct), synthetic=synthetic, real_suv=volume.voxels(real))
     assert [row.region for row in rows] == ["label 1, SYNTHETIC", "label 1, real"]
     assert [(row.suv_max, row.suv_mean) for row in rows] == [(4.0, 4.0), (6.0, 6.0)]
     # 48 voxels of 0.9765625 x 0.9765625 x 3.27 mm
@@ -192,7 +192,7 @@ def test_suv_in_a_segment_that_was_drawn(scene: Any, ct: Any, synthetic: Any) ->
     segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawn")
     labels = label_map(scene, ct)
     slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(labels, segmentation)
-    rows = compare.segment_uptakes(segmentation, synthetic=synthetic, real_suv=None)
+    rows = comparison.segment_uptakes(segmentation, synthetic=synthetic, real_suv=None)
     assert [(row.suv_max, row.suv_mean) for row in rows] == [(4.0, 4.0)]
 
 
@@ -200,12 +200,12 @@ def test_an_empty_label_map_is_refused(scene: Any, ct: Any, synthetic: Any) -> N
     node = label_map(scene, ct)
     volume.voxels(node)[...] = 0
     with pytest.raises(volume.SceneError, match="lesion: holds no segment"):
-        compare.segment_uptakes(node, synthetic=synthetic, real_suv=None)
+        comparison.segment_uptakes(node, synthetic=synthetic, real_suv=None)
 
 
 def test_suv_in_segments_become_a_table(scene: Any, ct: Any, synthetic: Any) -> None:
-    rows = compare.segment_uptakes(label_map(scene, ct), synthetic=synthetic, real_suv=None)
-    assert compare.show_uptakes(scene, rows).GetNumberOfRows() == 1
+    rows = comparison.segment_uptakes(label_map(scene, ct), synthetic=synthetic, real_suv=None)
+    assert comparison.show_uptakes(scene, rows).GetNumberOfRows() == 1
 
 
 def test_a_training_becomes_a_chart(scene: Any) -> None:

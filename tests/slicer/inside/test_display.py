@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import vtk
 from conftest import slab_affine
-from CT2PETLib import display, layouts, marks, volume
+from CT2PETLib.scene import display, layouts, node_attributes, volume
 from rendering import rendered
 
 
@@ -103,7 +103,7 @@ def test_a_view_says_how_much_has_not_come(scene: Any, ct: Any) -> None:
     node = volume.make_pet_node(scene, ct, model="cascade3")
     volume.fill_slab(node, np.ones((4, 24, 20), dtype=np.float32), slab_affine(ct, 3))
     words = display.words_for_view(scene, composite(scene, ct, node), synthetic_elsewhere=True)
-    assert words.splitlines() == [marks.SYNTHETIC, "6 of 10 slices not synthesised"]
+    assert words.splitlines() == [node_attributes.SYNTHETIC, "6 of 10 slices not synthesised"]
     assert display.words_for_slice(node, 2) == "this slice is not synthesised yet"
     assert display.words_for_slice(node, 3) == ""
 
@@ -111,9 +111,9 @@ def test_a_view_says_how_much_has_not_come(scene: Any, ct: Any) -> None:
 def test_the_words_are_written_once_into_a_view() -> None:
     renderer = vtk.vtkRenderer()
     display.mark(renderer, "one")
-    actor = display.mark(renderer, marks.SYNTHETIC)
+    actor = display.mark(renderer, node_attributes.SYNTHETIC)
     assert renderer.GetViewProps().GetNumberOfItems() == 1
-    assert (actor.GetInput(), actor.GetVisibility()) == (marks.SYNTHETIC, 1)
+    assert (actor.GetInput(), actor.GetVisibility()) == (node_attributes.SYNTHETIC, 1)
     assert not display.mark(renderer, "").GetVisibility()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from CT2PETLib import layouts, volume
+from CT2PETLib.scene import layouts, volume
 
 import slicer
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import slab_affine, volume_node
-from CT2PETLib import layouts, marks, volume
+from CT2PETLib.scene import layouts, node_attributes, volume
 from panels import opened
 
 
@@ -82,7 +82,7 @@ def test_a_ct_of_the_scene_is_described(panel: Any, ct: Any) -> None:
 
 
 def versions_of_cascade3() -> Any:
-    from CT2PETLib.retraining import read_versions
+    from CT2PETLib.client.training import read_versions
 
     told = [
         {"version": 1, "kept": "2026-01-02T00:00:00", "served": False, "checksum": "a" * 64, "origin": "uploaded",
@@ -95,8 +95,8 @@ def versions_of_cascade3() -> Any:
 
 def serve(panel: Any, **model: Any) -> None:
     """Let the panel think that a server offers a model."""
-    from CT2PETLib.answers import Model, Server
-    from CT2PETLib.client import Client
+    from CT2PETLib.client.client import Client
+    from CT2PETLib.client.schemas import Model, Server
 
     panel.panel.client = Client("http://127.0.0.1:9")  # nothing is asked of it
     one = Model(**{"name": "cascade3", "trained": True, "description": "", "version": "2", **model})
@@ -153,8 +153,8 @@ def test_what_was_chosen_is_forgotten_when_the_server_is_left(panel: Any) -> Non
 
 
 def test_a_training_is_told_in_a_line_with_why_it_failed(panel: Any) -> None:
-    from CT2PETLib.retraining import Training
-    from CT2PETLib.section_train import training_words, verdict_words
+    from CT2PETLib.client.training import Training
+    from CT2PETLib.panel.train import training_words, verdict_words
 
     why = "unet was not trained: /m: full; "
     log = ("epoch 1", f"[2026-01-01] [1] [ERROR] (a:1) - {why}free space and resume", "Return code: 1")
@@ -201,15 +201,15 @@ def test_sliders_reach_the_views(panel: Any, scene: Any, ct: Any) -> None:
 
 @pytest.mark.parametrize("button", ["fusedButton", "sideBySideButton", "projectionButton"])
 def test_every_view_of_every_layout_says_that_it_is_synthetic(panel: Any, scene: Any, ct: Any, button: str) -> None:
-    from CT2PETLib import views
-    from CT2PETLib.display import words_in
+    from CT2PETLib.scene import views
+    from CT2PETLib.scene.display import words_in
 
     panel.show.came(synthetic(scene, ct))
     getattr(panel.ui, button).click()
     manager = views.layout_manager()
     said = [words_in(manager.sliceWidget(name).renderer) for name in manager.sliceViewNames()]
     assert said
-    assert all(marks.SYNTHETIC in words for words in said)
+    assert all(node_attributes.SYNTHETIC in words for words in said)
 
 
 def test_comparing_fills_table_and_difference(panel: Any, wait: Any, scene: Any, ct: Any) -> None:
@@ -243,7 +243,7 @@ def test_a_pair_is_checked_before_it_may_be_sent(panel: Any, wait: Any, scene: A
 
 
 def test_files_of_a_zip_stay_in_their_folder(panel: Any, tmp_path: Any) -> None:
-    from CT2PETLib.section_giveback import unpack
+    from CT2PETLib.panel.export import unpack
 
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as zipped:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import RAS_TO_LPS, slab_affine, volume_node
-from CT2PETLib import marks, volume
-from CT2PETLib.blank import Blank
+from CT2PETLib.scene import node_attributes, volume
+from CT2PETLib.scene.buffer import Blank
 
 import slicer
 
@@ -37,9 +37,9 @@ def test_it_is_float32_in_body_weight_suv(pet: Any) -> None:
 
 def test_it_says_that_it_is_synthetic(pet: Any) -> None:
     assert pet.GetName() == "CT SYNTHETIC PET cascade3 (not for diagnosis)"
-    assert pet.GetAttribute(marks.WARNING) == "SYNTHETIC PET - NOT FOR DIAGNOSIS"
-    assert marks.is_synthetic(pet)
-    assert (pet.GetAttribute(marks.MODEL), pet.GetAttribute(marks.VERSION)) == ("cascade3", "7")
+    assert pet.GetAttribute(node_attributes.WARNING) == "SYNTHETIC PET - NOT FOR DIAGNOSIS"
+    assert node_attributes.is_synthetic(pet)
+    assert (pet.GetAttribute(node_attributes.MODEL), pet.GetAttribute(node_attributes.VERSION)) == ("cascade3", "7")
 
 
 def test_voxels_become_the_scenes_own_without_a_copy_nor_a_look_at_all_of_them(scene: Any) -> None:
@@ -70,7 +70,7 @@ def test_room_that_was_made_before_is_taken(scene: Any, ct: Any) -> None:
 
 
 def test_a_ct_is_not_synthetic(ct: Any) -> None:
-    assert not marks.is_synthetic(ct)
+    assert not node_attributes.is_synthetic(ct)
 
 
 def test_it_follows_the_transform_of_the_ct(scene: Any, ct: Any) -> None:
@@ -92,7 +92,7 @@ def test_slabs_in_any_order_make_the_whole(ct: Any, pet: Any) -> None:
     for start, stop in ((4, 7), (7, 10), (0, 4)):
         volume.fill_slab(pet, whole[start:stop], slab_affine(ct, start))
     assert np.array_equal(volume.voxels(pet), whole)
-    assert pet.GetAttribute(marks.PRESENT) == "0:10"
+    assert pet.GetAttribute(node_attributes.PRESENT) == "0:10"
     assert volume.missing_text(pet) == ""
 
 
@@ -104,7 +104,7 @@ def test_filling_is_in_place(ct: Any, pet: Any) -> None:
 
 def test_what_is_missing_is_told(ct: Any, pet: Any) -> None:
     volume.fill_slab(pet, np.ones((3, 24, 20), dtype=np.float32), slab_affine(ct, 4))
-    assert pet.GetAttribute(marks.PRESENT) == "4:7"
+    assert pet.GetAttribute(node_attributes.PRESENT) == "4:7"
     assert volume.missing_text(pet) == "7 of 10 slices not synthesised"
 
 
@@ -186,6 +186,6 @@ def storage(scene: Any, path: Any) -> Any:
     [("", []), ("3:5", [3, 4]), ("0:1,4:6", [0, 4, 5])],
 )
 def test_ranges_as_text_and_back(text: str, there: list[int]) -> None:
-    mask = marks.ranges_mask(text, 8)
+    mask = node_attributes.ranges_mask(text, 8)
     assert list(np.flatnonzero(mask)) == there
-    assert marks.ranges_text(mask) == text
+    assert node_attributes.ranges_text(mask) == text

@@ -16,9 +16,8 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtUiTools import QUiLoader
 
 import slicer
-
-from . import parameters
-from .widgets import STAND_INS, ctkCollapsibleButton
+from tests.slicer.inside.desktop import parameters
+from tests.slicer.inside.desktop.widgets import STAND_INS, ctkCollapsibleButton
 
 MODULE = Path(__file__).resolve().parents[4] / "slicer" / "CT2PET"
 

@@ -1,0 +1,109 @@
+"""Pages that describe the API; they load nothing, from anywhere, and run no script.
+
+The stock pages load scripts from public servers, and the stock server gives out a viewer of its own under /static.
+"""
+
+from __future__ import annotations
+
+import html as markup
+from string import Template
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import HTMLResponse
+
+from ct2pet_app.errors import NotFoundError
+from ct2pet_app.server.middleware.guarded_route import GuardedRoute
+from ct2pet_app.server.openapi import METHODS
+
+HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
+PAGE = Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>ct2pet: $title</title>
+<style>
+body { font: 14px/1.5 sans-serif; margin: 1rem auto; max-width: 70rem; padding: 0 1rem; }
+h2 { font-size: 1.1rem; margin: 1.5rem 0 0; }
+code { font-weight: bold; }
+table { border-collapse: collapse; }
+td { border-top: 1px solid #ccc; padding: 2px 12px 2px 0; vertical-align: top; }
+</style>
+</head>
+<body>
+<h1>ct2pet: $title</h1>
+<p>Research software, not for diagnosis. $links</p>
+$content
+</body>
+</html>
+""")
+
+
+def documentation_routes(server: FastAPI) -> APIRouter:
+    """Return the pages, and what is said in place of MONAI Label's static files."""
+    router = APIRouter(route_class=GuardedRoute)
+    hidden: dict[str, Any] = {"methods": ["GET", "HEAD"], "include_in_schema": False}
+    router.add_api_route("/", _overview(server), response_class=HTMLResponse, **hidden)
+    for path in ("/docs", "/redoc"):
+        router.add_api_route(path, _reference(server), response_class=HTMLResponse, **hidden)
+    router.add_api_route("/static/{path:path}", _no_static_files, **hidden)
+    return router
+
+
+def _no_static_files(path: str) -> None:
+    raise NotFoundError("this server has no viewer and no other files here; open the studies in 3D Slicer")
+
+
+def _overview(server: FastAPI) -> Any:
+    def overview() -> HTMLResponse:
+        """List the operations."""
+        rows = [
+            f"<tr><td><code>{name.upper()} {_text(path)}</code></td><td>{_text(found.get('summary', ''))}</td></tr>"
+            for path, name, found in _operations(server)
+        ]
+        links = '<a href="docs">Parameters and responses</a>, <a href="openapi.json">OpenAPI</a>'
+        return _page("addresses", links, f"<table>{''.join(rows)}</table>")
+
+    return overview
+
+
+def _reference(server: FastAPI) -> Any:
+    def reference() -> HTMLResponse:
+        """Describe each operation."""
+        sections = [_section(path, method, operation) for path, method, operation in _operations(server)]
+        return _page("API", '<a href="./">Addresses</a>, <a href="openapi.json">OpenAPI</a>', "".join(sections))
+
+    return reference
+
+
+def _section(path: str, method: str, operation: dict[str, Any]) -> str:
+    parameters = [
+        (f"{parameter['name']} ({parameter['in']})", _kind(parameter.get("schema", {})))
+        for parameter in operation.get("parameters", [])
+    ]
+    body = [("body", media_type) for media_type in operation.get("requestBody", {}).get("content", {})]
+    responses = [(status, response["description"]) for status, response in operation["responses"].items()]
+    rows = "".join(
+        f"<tr><td>{_text(name)}</td><td>{_text(what)}</td></tr>" for name, what in parameters + body + responses
+    )
+    description = _text(operation.get("description") or operation.get("summary", ""))
+    return f"<h2><code>{method.upper()} {_text(path)}</code></h2><p>{description}</p><table>{rows}</table>"
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    kinds = [str(one.get("type", "")) for one in schema.get("anyOf", [schema])]
+    default = f", default {schema['default']}" if "default" in schema else ""
+    return " or ".join(filter(None, kinds)) + default
+
+
+def _operations(server: FastAPI) -> list[tuple[str, str, dict[str, Any]]]:
+    paths = server.openapi()["paths"]
+    return [(path, method, item[method]) for path, item in paths.items() for method in METHODS if method in item]
+
+
+def _page(title: str, links: str, content: str) -> HTMLResponse:
+    return HTMLResponse(PAGE.substitute(title=title, links=links, content=content), headers=HEADERS)
+
+
+def _text(value: object) -> str:
+    return markup.escape(str(value))

@@ -1,0 +1,1 @@
+"""Uploads and labels that clients add to the studies."""

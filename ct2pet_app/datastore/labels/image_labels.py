@@ -1,0 +1,157 @@
+"""The labels of images: `final` is the PET paired with a CT, others were uploaded, or are synthetic PETs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from ct2pet_app.datastore.ct_source import removed_if_refused
+from ct2pet_app.datastore.labels.infos import label_info, pet_info
+from ct2pet_app.datastore.labels.label_store import FINAL, Kept, Shelf
+from ct2pet_app.datastore.volume_exports import ConvertedVolumes
+from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.server.concurrency import Gone, never
+from ct2pet_app.server.json_values import sendable
+from lib.dicom.read.volume import read_pet
+from lib.imaging.files.volume_file import SUFFIXES
+from lib.pairing.pairs import PairedSeries
+
+if TYPE_CHECKING:
+    from ct2pet_app.datastore.studies import StudiesDatastore
+
+
+class Labels:
+    """The labels of a datastore; a label's id is its image's, that of a final one the PET's UID or its CT's."""
+
+    def __init__(self, datastore: StudiesDatastore, shelf: Shelf, volumes: ConvertedVolumes) -> None:
+        self._datastore = datastore
+        self._shelf = shelf
+        self._volumes = volumes
+
+    def path_of(self, label_id: str, tag: str) -> Path:
+        """Return where a label's file lies now; `open` where its content matters. Raises NotFoundError."""
+        paired = self._pair_of(label_id, tag)
+        return self._label(label_id, tag).path if paired is None else self._volumes.path_of(paired.pet, read_pet)
+
+    def open(self, label_id: str, tag: str, *, gone: Gone = never) -> BinaryIO:
+        """Return the open file of a label; what is saved or removed meanwhile changes nothing of it.
+
+        Raises:
+            NotFoundError: There is no such label.
+        """
+        paired = self._pair_of(label_id, tag)
+        if paired is not None:
+            return self._volumes.open(paired.pet, read_pet, gone=gone)
+        opened = self._shelf.open_file(label_id, tag)
+        if opened is None:
+            raise _no_label(label_id, tag)
+        return opened[1]
+
+    def info(self, label_id: str, tag: str) -> dict[str, Any]:
+        """Return the info of a label. Raises NotFoundError."""
+        paired = self._pair_of(label_id, tag)
+        if paired is not None:
+            return pet_info(paired, self._shelf.notes_of(paired.pair.pet.uid))
+        return label_info(self._label(label_id, tag))
+
+    def add_note(self, label_id: str, tag: str, note: Mapping[str, Any]) -> None:
+        """Add to what clients noted about a label.
+
+        Raises:
+            NotFoundError: There is no such label.
+            RequestError: The note cannot be kept.
+        """
+        paired = self._pair_of(label_id, tag)
+        if paired is not None:  # the file is none of the shelf's, and is not touched
+            self._shelf.add_note(paired.pair.pet.uid, note)
+        else:
+            self._shelf.add_label_note(label_id, tag, note)
+
+    def record(self, label_id: str, tag: str, record: Mapping[str, Any]) -> None:
+        """Keep what the server itself knows of a label; it stands in its info, and no client can write it.
+
+        Raises:
+            NotFoundError: There is no such label.
+        """
+        paired = self._pair_of(label_id, tag)
+        if paired is not None:
+            self._shelf.add_record(paired.pair.pet.uid, sendable(record))
+        else:
+            self._shelf.add_record(self._label(label_id, tag).image, sendable(record), tag=tag)
+
+    def save(
+        self,
+        image_id: str,
+        path: Path,
+        tag: str,
+        *,
+        note: Mapping[str, Any] | None = None,
+        record: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Keep a file as a label of an image, with the note of a client or the record of the server.
+
+        Raises:
+            NotFoundError: There is no such image.
+            RequestError: The tag, the file or the note cannot be a label's.
+            OutputError: The disk is full; nothing is kept.
+        """
+        if tag == FINAL:
+            raise RequestError(
+                "the final label of a CT is the real PET of its study: add that series to "
+                f"{self._datastore.studies.what}; a synthetic PET is saved under another tag, such as synthetic"
+            )
+        suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+        if suffix is None:
+            raise RequestError(f"a label is a volume file ({', '.join(SUFFIXES)})")
+        with removed_if_refused(path):
+            self._datastore.ct_source(image_id)
+            self._shelf.keep_label(image_id, tag, path, suffix, note or {}, record=record)
+
+    def save_synthetic(self, image_id: str, path: Path, tag: str, record: Mapping[str, Any]) -> None:
+        """Keep a synthetic PET as a label, with what the server says of it. Raises as `save` and `refuse_to_replace`.
+
+        Args:
+            image_id: Of its CT.
+            path: Its file, which is copied.
+            tag: Any but `final`.
+            record: `model` and `params` of the inference.
+        """
+        self.refuse_to_replace(image_id, tag)
+        self.save(image_id, path, tag, record=sendable(record))
+
+    def refuse_to_replace(self, image_id: str, tag: str) -> None:
+        """Return when a synthetic PET may be saved under a tag.
+
+        Raises:
+            RequestError: Somebody uploaded a label there.
+        """
+        there = self._shelf.find(image_id, tag)
+        if there is not None and "params" not in there.record:
+            raise RequestError(
+                f"label_tag {tag!r}: somebody uploaded that label of image {image_id!r}, and a synthetic PET does not "
+                "replace it; give another label_tag, or remove the label first"
+            )
+
+    def _label(self, label_id: str, tag: str) -> Kept:
+        label = self._shelf.find(label_id, tag) if tag else None
+        if label is None:
+            raise _no_label(label_id, tag)
+        return label
+
+    def _pair_of(self, label_id: str, tag: str) -> PairedSeries | None:
+        """Return the pair by the PET's UID, which is the label's id, or by the CT's, which some clients ask with."""
+        if tag != FINAL:
+            return None
+        listing = self._datastore.listing()
+        return listing.pairs.get(listing.by_pet.get(label_id, label_id))
+
+
+def _no_label(label_id: str, tag: str) -> NotFoundError:
+    return NotFoundError(f"no label {label_id[:80]!r} with tag {tag[:80]!r}; GET /datastore/?output=all lists them")
+
+
+def count_tags(shelf: Shelf, *, pairs: int) -> dict[str, int]:
+    """Return how many labels there are under each tag."""
+    return {FINAL: pairs, **Counter(kept.tag for kept in shelf.labels())}

@@ -1,0 +1,104 @@
+"""What clients ask about the pairs of the studies: to see them, to answer for one, and to add one."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ct2pet_app.datastore.pairs.registry import PairBook
+from ct2pet_app.datastore.pairs.upload import Incoming, check_incoming, incoming_pair, unpacked
+from ct2pet_app.datastore.serializers import describe_pair
+from ct2pet_app.datastore.studies import StudiesDatastore
+from ct2pet_app.errors import NotFoundError
+from ct2pet_app.server.concurrency import Gone, never, waited_for
+from ct2pet_app.server.json_values import sendable
+from lib.errors import PairingError, RemoteError
+from lib.pairing.pairs import PairedSeries
+from lib.pairing.quality_checks.check_cache import Checked
+from lib.pairing.quality_checks.plausibility import PairCheck
+from lib.pairing.same_files import mark_of_files
+
+
+def describe_pairs(datastore: StudiesDatastore) -> list[dict[str, Any]]:
+    """Return every pair, with its side of the split and its check.
+
+    Raises:
+        SplitFileError: The split file cannot be understood.
+    """
+    return _described(datastore.pairs, tuple(datastore.listing().pairs.values()))
+
+
+def accept_pair(datastore: StudiesDatastore, ct_uid: str) -> dict[str, Any]:
+    """Keep that somebody answers for the pair of a CT whatever its check says, and return the pair.
+
+    Raises:
+        NotFoundError: No pair has that CT.
+    """
+    paired = datastore.listing().pairs.get(ct_uid)
+    if paired is None:
+        raise NotFoundError(f"no pair has a CT {ct_uid[:80]!r}; GET /ct2pet/pairs lists them")
+    datastore.pairs.accept(paired)
+    return _described(datastore.pairs, (paired,))[0]
+
+
+def add_pair(
+    datastore: StudiesDatastore, archives: Mapping[str, Path], *, despite_checks: bool = False, gone: Gone = never
+) -> dict[str, Any]:
+    """Keep an uploaded CT and PET where the studies are, and return the pair; what is there already stays as it is.
+
+    Args:
+        archives: Zips by the form's field: `ct` and `pet`, `pet` alone for a CT that is there, or `study`.
+        despite_checks: Take it although it is not plausible; whoever says so answers for it.
+        gone: Whether the client has disconnected; then nothing is kept.
+
+    Raises:
+        PairingError: Not one CT and one PET that belong together, or not plausible; nothing is kept.
+        CT2PETError: No zips, damaged files, or they cannot be kept.
+    """
+    studies = datastore.studies
+    with tempfile.TemporaryDirectory(prefix="pair-") as folder:
+        uploaded = unpacked(archives, Path(folder))
+        with waited_for(datastore.pairs.adding, gone):
+            incoming = incoming_pair(uploaded, studies.look_again(), studies)
+            check = check_incoming(incoming, studies, budget=datastore.budget, gone=gone)
+            if not check.ok and not despite_checks:
+                raise PairingError(
+                    f"not kept, the two do not look like one patient's: {'; '.join(check.reasons)}. "
+                    "Whoever has looked and answers for it sends it again with despite_checks=true"
+                )
+            if incoming.new:
+                datastore.keep_files(incoming.new)
+            paired = _kept(datastore, incoming, check)
+    added = {uid: len(files) for uid, files in incoming.new.items()}
+    told = _described(datastore.pairs, (paired,))[0]
+    return {**told, "added_instances": added, "left_out": sendable(dict(incoming.left_out))}
+
+
+def _kept(datastore: StudiesDatastore, incoming: Incoming, check: PairCheck) -> PairedSeries:
+    """Return the pair as it is listed now, with its side for good and its check remembered."""
+    pair = incoming.paired.pair
+    paired = datastore.studies.look_again().pairs.get(pair.ct.uid)
+    if paired is None or paired.pair.pet.uid != pair.pet.uid:
+        raise RemoteError(f"kept, but {datastore.studies.what} does not list the pair yet; look at GET /ct2pet/pairs")
+    datastore.pairs.assign([paired])
+    files = mark_of_files((*paired.pair.ct.files, *paired.pair.pet.files))
+    datastore.pairs.remember(paired, Checked(check, files, accepted=not check.ok))
+    return paired
+
+
+def _described(book: PairBook, pairs: Sequence[PairedSeries]) -> list[dict[str, Any]]:
+    assignments = book.assignments()
+    warnings = book.warnings({patient: one.side for patient, one in assignments.items()})
+    return [
+        sendable(
+            describe_pair(
+                paired,
+                book.known(paired),
+                assignments.get(paired.pair.ct.patient_id),
+                warnings.get(paired.pair.ct.patient_id),
+            )
+        )
+        for paired in pairs
+    ]

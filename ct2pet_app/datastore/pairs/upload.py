@@ -1,0 +1,175 @@
+"""A CT and a PET that a client sends: unpacked, set beside what is there already, and checked, before any is kept.
+
+Whatever is refused leaves nothing behind. A series that is there with every instance is taken as it is there; the
+upload adds nothing to it, and changes nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ct2pet_app.datastore.ct_source import unpack
+from ct2pet_app.datastore.study_index import Listing, Studies, instances_in
+from ct2pet_app.errors import ClientGoneError, RequestError
+from ct2pet_app.server.concurrency import Gone, never, until_gone
+from lib.dicom.scan.open_ct import read_ct_series
+from lib.dicom.scan.scan import ScannedSeries, ScanReport, scan_folder
+from lib.errors import PairingError
+from lib.imaging.files.memory_estimate import series_read_bytes
+from lib.memory import MemoryBudget
+from lib.pairing.pairs import PairedSeries, pair_series
+from lib.pairing.quality_checks.plausibility import PairCheck, check_bytes, check_pair
+
+
+@dataclass(frozen=True, eq=False)
+class Incoming:
+    """A pair of which something is new.
+
+    Attributes:
+        paired: The pair as it will be; of a series that is there already, as it is there.
+        here: Which of the two series are in the datastore already.
+        new: Files to keep, by series UID; empty where all is there.
+        left_out: Of the upload, series that were not taken, each with the reason; under `files`, what is no image.
+    """
+
+    paired: PairedSeries
+    here: tuple[ScannedSeries, ...]
+    new: Mapping[str, tuple[Path, ...]]
+    left_out: Mapping[str, str]
+
+
+def unpacked(archives: Mapping[str, Path], folder: Path) -> ScanReport:
+    """Return what zips hold: one usable CT and one usable PET (or the PET alone), and what cannot be used beside them.
+
+    Args:
+        archives: By the form's field: `ct` and `pet`, `pet` alone, or `study`.
+        folder: Empty; the files are unpacked into it.
+
+    Raises:
+        RequestError: Another choice of fields.
+        ImageFileError: No zip, damaged, or far too large.
+        PairingError: Not one usable CT and one usable PET; every series is named with the reason.
+    """
+    if sorted(archives) not in (["ct", "pet"], ["pet"], ["study"]):
+        raise RequestError(
+            f"found {' and '.join(sorted(archives)) or 'no file'}: send ct and pet, a .zip of one DICOM series each; "
+            "or study, a .zip of both; or pet alone, where its CT is in the datastore"
+        )
+    for field, archive in archives.items():
+        (folder / field).mkdir()
+        unpack(archive, folder / field, f"{field}.zip")
+    report = scan_folder(folder)
+    for modality, word in (("CT", "CT"), ("PT", "PET")):
+        wanted = 0 if modality == "CT" and sorted(archives) == ["pet"] else 1
+        usable = report.usable(modality)
+        if len(usable) != wanted:
+            raise PairingError(
+                f"{len(usable)} usable {word} series, expected {wanted or 'none beside a pet alone'}; "
+                f"{_series_in_words(report)}"
+            )
+    return report
+
+
+def incoming_pair(uploaded: ScanReport, listing: Listing, studies: Studies) -> Incoming:
+    """Return the pair that uploaded series make together with what is there.
+
+    Raises:
+        PairingError: They make none; the message says why.
+    """
+    own = {found.series.modality: found for found in uploaded.series if found.is_usable}
+    _refuse_strangers(own.values(), listing)
+    here, new = [], {}
+    for modality, found in own.items():
+        known = listing.report.find(found.series.uid)
+        missing = _missing(found, known, studies)
+        if missing:
+            new[found.series.uid] = missing
+        if known is not None and not missing:
+            own[modality] = known
+            here.append(known)
+    pet = own["PT"]
+    frame = (pet.series.patient_id, pet.series.frame_of_reference_uid)
+    mine = {pet.series.study_uid, *(found.series.study_uid for found in own.values())}
+    beside = [
+        found
+        for found in listing.report.series
+        if found.series.study_uid in mine or (found.series.patient_id, found.series.frame_of_reference_uid) == frame
+    ]
+    taken = {found.series.uid for found in own.values()}
+    together = (*own.values(), *(found for found in beside if found.series.uid not in taken))
+    report = pair_series(ScanReport(listing.report.root, (), together, ()))
+    paired = next((one for one in report.pairs if one.pet is pet and one.ct is own.get("CT", one.ct)), None)
+    if paired is None:
+        why = {one.series_uid: one.reason for one in report.unpaired}
+        named = ", ".join(f"{found.series.modality} {found.series.uid}" for found in own.values())
+        reason = next((why[found.series.uid] for found in own.values() if found.series.uid in why), "")
+        raise PairingError(f"{named}: no pair: {reason or 'another CT is paired with this PET'}")
+    if "CT" not in own:
+        here.append(paired.ct)
+    left_out = {found.series.uid: str(found.reason) for found in uploaded.series if not found.is_usable}
+    if uploaded.skipped:
+        left_out["files"] = f"{len(uploaded.skipped)} that are no DICOM image, first: {uploaded.skipped[0].reason}"
+    return Incoming(paired, tuple(here), new, left_out)
+
+
+def check_incoming(incoming: Incoming, studies: Studies, *, budget: MemoryBudget, gone: Gone = never) -> PairCheck:
+    """Return the check of a pair of which something is new; every uploaded pixel is read.
+
+    Raises:
+        DicomError: A file is damaged.
+        ImageFileError: The CT's numbers cannot be HU.
+        MemoryLimitError: The pair is larger than the memory budget.
+        OperationCancelledError: The client has disconnected.
+        RemoteError: The PACS cannot be asked for what is there.
+    """
+    paired = incoming.paired
+    assert paired.ct.geometry is not None  # of every usable series
+    needed = max(series_read_bytes(paired.ct.geometry.shape), check_bytes(paired))
+    with (
+        studies.at_hand(*(found.series for found in incoming.here), cancelled=gone),
+        budget.reserve(needed, f"checking a pair of {paired.ct.series.slice_count} CT slices", cancelled=gone),
+    ):
+        if incoming.new:
+            read_ct_series(paired.pair.ct, progress=until_gone(gone))  # the check reads some slices of it
+        if gone():
+            raise ClientGoneError("the client has disconnected")
+        return check_pair(paired)
+
+
+def _missing(found: ScannedSeries, known: ScannedSeries | None, studies: Studies) -> tuple[Path, ...]:
+    """Return the files of an uploaded series whose instances are not there.
+
+    Raises:
+        PairingError: Some others of the series are there: together they would be another series than was checked.
+    """
+    files = found.series.files
+    if known is None:
+        return files
+    there, sent = set(studies.instances(known.series)), instances_in(files)
+    if there - set(sent) and set(sent) - there:
+        raise PairingError(
+            f"series {found.series.uid} is there already, with {len(there - set(sent))} instances that the upload "
+            "lacks; send the whole series"
+        )
+    return tuple(path for path, uid in zip(files, sent, strict=True) if uid not in there)
+
+
+def _refuse_strangers(own: Collection[ScannedSeries], listing: Listing) -> None:
+    """Refuse a study that is there as another patient's, and a series that is there in another study."""
+    for found in own:
+        for there in listing.report.series:
+            same_study = there.series.study_uid == found.series.study_uid
+            if same_study and there.series.patient_id != found.series.patient_id:
+                raise PairingError(f"study {found.series.study_uid} is there already, under another PatientID")
+            if there.series.uid == found.series.uid and not same_study:
+                raise PairingError(f"series {found.series.uid} is there already, in study {there.series.study_uid}")
+
+
+def _series_in_words(report: ScanReport) -> str:
+    listed = "; ".join(
+        f"{found.series.modality} {found.series.uid}: {found.reason or f'usable, {found.series.slice_count} slices'}"
+        for found in report.series
+    )
+    return f"found {listed or 'no DICOM series at all'}"

@@ -1,0 +1,102 @@
+"""What clients are told about series: IDs and numbers, never a patient's name."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from ct2pet_app.datastore.study_index import Listing
+from lib.dicom.scan.scan import ScannedSeries
+from lib.pairing.pairs import PairedSeries
+from lib.pairing.quality_checks.check_cache import Checked
+from lib.pairing.split_file import Assignment
+
+
+def describe_ct(found: ScannedSeries, listing: Listing) -> dict[str, Any]:
+    """Return what clients are told about a CT series; IDs, never a name."""
+    series = found.series
+    paired = listing.pairs.get(series.uid)
+    return {
+        "patient_id": series.patient_id,
+        "study_instance_uid": series.study_uid,
+        "series_instance_uid": series.uid,
+        "study_date": found.study_date,
+        "description": series.description,
+        "slices": series.slice_count,
+        "matrix": found.matrix,
+        "spacing_mm": found.spacing_mm,
+        "warnings": list(found.warnings),
+        "pet": None if paired is None else describe_pet(paired),
+        "why_no_pet": None if paired is not None else listing.why_unpaired.get(series.uid, "no PET in its study"),
+    }
+
+
+def describe_pet(paired: PairedSeries) -> dict[str, Any]:
+    """Return what clients are told about the PET of a pair."""
+    pet = paired.pet
+    return {
+        "study_instance_uid": pet.series.study_uid,
+        "series_instance_uid": pet.series.uid,
+        "description": pet.series.description,
+        "slices": pet.series.slice_count,
+        "matrix": pet.matrix,
+        "spacing_mm": pet.spacing_mm,
+        "suv": pet.suv,
+        "paired_because": paired.reason,
+    }
+
+
+def describe_pair(
+    paired: PairedSeries, checked: Checked | None, assignment: Assignment | None, warning: str | None
+) -> dict[str, Any]:
+    """Return what clients are told about a pair: whose it is, on which side, and whether it is plausible."""
+    pair = paired.pair
+    if checked is None:
+        result: dict[str, Any] = {"result": "unchecked"}
+    else:
+        word = "plausible" if checked.check.ok else "accepted" if checked.accepted else "implausible"
+        told = {name: value for name, value in asdict(checked.check).items() if name not in ("ok", "shift")}
+        result = {"result": word, **told, "reasons": list(checked.check.reasons), **checked.check.shift.as_json()}
+    return {
+        "patient_id": pair.ct.patient_id,
+        "study_instance_uid": pair.pet.study_uid,
+        "ct_study_instance_uid": pair.ct.study_uid,
+        "ct_series_instance_uid": pair.ct.uid,
+        "pet_series_instance_uid": pair.pet.uid,
+        "paired_because": paired.reason,
+        "ct_minutes_after_pet": paired.ct_minutes_after_pet,
+        "side": None if assignment is None else assignment.side,
+        "side_since": None if assignment is None else assignment.assigned_utc,
+        "side_decided_by": None if assignment is None else assignment.decided_by,
+        "check": result,
+        "warning": warning,
+    }
+
+
+def describe_series(found: ScannedSeries, listing: Listing) -> dict[str, Any]:
+    """Return what clients are told about any series: whether it can be used, and why it has no partner."""
+    series = found.series
+    return {
+        "patient_id": series.patient_id,
+        "study_instance_uid": series.study_uid,
+        "series_instance_uid": series.uid,
+        "modality": series.modality,
+        "description": series.description,
+        "files": len(series.files),
+        "usable": found.is_usable,
+        "why_not": found.reason,
+        "why_unpaired": listing.why_unpaired.get(series.uid),
+        "warnings": list(found.warnings),
+    }
+
+
+def why_no_image(image_id: str, listing: Listing) -> str:
+    """Return why an id is none of the images, and where the right ones are listed."""
+    found = listing.report.find(image_id)
+    if found is not None:
+        reason = found.reason or f"it is {found.series.modality}, and an image is a CT"
+        return f"series {image_id} cannot be used as an image: {reason}"
+    return (
+        f"no image {image_id[:80]!r} in the datastore: give the SeriesInstanceUID of one of its CT series "
+        "(GET /datastore/?output=all lists them), or send a file"
+    )

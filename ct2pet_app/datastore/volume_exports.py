@@ -1,0 +1,124 @@
+"""Volumes of the studies as files that a viewer opens, made when somebody downloads them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from ct2pet_app.server.concurrency import Gone, never, until_gone, waited_for
+from lib.dicom.scan.scan import ScannedSeries
+from lib.errors import OutputError
+from lib.imaging.files.memory_estimate import series_read_bytes
+from lib.imaging.files.volume_file import write_volume_file
+from lib.imaging.volume import Volume
+from lib.memory import MemoryBudget
+from lib.types import AtHand, Progress, Series, lie_here
+
+KEPT_FILES = 24  # a whole-body CT takes 50 to 200 MB
+MAX_ATTEMPTS = 5  # to open a file that is dropped at once
+UID = re.compile(r"[0-9.]{1,64}")
+
+
+class ReadSeries(Protocol):
+    """Reads a series; the progress is called after every slice."""
+
+    def __call__(self, series: Series, *, progress: Progress) -> Volume: ...
+
+
+class ConvertedVolumes:
+    """A small cache of .nrrd files, float32, in HU or SUVbw."""
+
+    def __init__(self, folder: Path, *, at_hand: AtHand = lie_here, budget: MemoryBudget | None = None) -> None:
+        self._folder = folder
+        self._at_hand = at_hand
+        self._budget = budget or MemoryBudget(None)
+        self._changing = threading.Lock()
+        self._writing: dict[str, _Writing] = {}
+
+    def path_of(self, found: ScannedSeries, read: ReadSeries, *, gone: Gone = never) -> Path:
+        """Return the file of a usable series, made now where it is not there yet or the series has changed.
+
+        Requests for a series that is being converted wait for that conversion, others do not.
+
+        Raises:
+            DicomError: The series cannot be read.
+            MemoryLimitError: It is larger than the memory budget.
+            OperationCancelledError: The client has disconnected.
+        """
+        series = found.series
+        name = series.uid if UID.fullmatch(series.uid) else "series"
+        with self._at_hand(series, cancelled=gone):
+            path = self._folder / f"{name}-{_fingerprint(series)}.nrrd"
+            with self._alone(path.name, gone):
+                if not path.is_file():
+                    self._convert(found, read, path, gone)
+                path.touch()
+                return path
+
+    def open(self, found: ScannedSeries, read: ReadSeries, *, gone: Gone = never) -> BinaryIO:
+        """Return the open file of a series; it stays whole when it is dropped from the cache meanwhile.
+
+        Raises:
+            OutputError: The disk is full.
+            CT2PETError: As `path_of`.
+        """
+        for _ in range(MAX_ATTEMPTS):
+            with contextlib.suppress(FileNotFoundError):  # another process, or somebody by hand, has dropped it
+                return self.path_of(found, read, gone=gone).open("rb")
+        raise OutputError(f"series {found.series.uid}: its file is removed again and again; ask again")
+
+    def _convert(self, found: ScannedSeries, read: ReadSeries, path: Path, gone: Gone) -> None:
+        assert found.geometry is not None  # of every usable series
+        needed, what = series_read_bytes(found.geometry.shape), f"converting {found.series.slice_count} slices"
+        progress = until_gone(gone)
+        with self._budget.reserve(needed, what, cancelled=gone, alone=True):
+            write_volume_file(read(found.series, progress=progress), path, progress=progress)
+        self._drop_old()
+
+    @contextlib.contextmanager
+    def _alone(self, name: str, gone: Gone) -> Iterator[None]:
+        """Hold the lock of one file."""
+        with self._changing:
+            writing = self._writing.setdefault(name, _Writing())
+            writing.users += 1
+        try:
+            with waited_for(writing.lock, gone):
+                yield
+        finally:
+            with self._changing:
+                writing.users -= 1
+                if not writing.users:
+                    del self._writing[name]
+
+    def _drop_old(self) -> None:
+        newest_first = sorted(self._folder.glob("[!.]*.nrrd"), key=_modified_ns, reverse=True)
+        for path in newest_first[KEPT_FILES:]:
+            path.unlink(missing_ok=True)
+
+
+class _Writing:
+    """A conversion that others may wait for."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+
+
+def _modified_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:  # another process has dropped it
+        return 0
+
+
+def _fingerprint(series: Series) -> str:
+    digest = hashlib.sha256(f"{series.uid} {series.study_uid} {series.patient_id}\n".encode("utf-8", "surrogatepass"))
+    for path in series.files:
+        status = path.stat()
+        digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Inference: one CT in, one synthetic PET out."""

@@ -1,0 +1,298 @@
+"""One CT to one synthetic PET file, with all that a client is told about it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+
+from ct2pet_app.datastore.ct_source import CTSource, OpenedCT
+from ct2pet_app.errors import RequestError
+from ct2pet_app.inference.memory import memory_need, metrics_too_large
+from ct2pet_app.inference.request import DICOM, InferOptions
+from ct2pet_app.inference.result_metadata import (
+    UNIT,
+    Stopwatch,
+    card_as_json,
+    figures,
+    seen_in_training,
+    slab_in_words,
+    suv_statistics,
+    told_of_series,
+    told_of_uncertainty,
+    why_not_measured,
+)
+from ct2pet_app.inference.volume_cache import RecentVolumes, state_of
+from ct2pet_app.model_registry.model_info import how_to_train
+from ct2pet_app.model_registry.registry import LOADING_COPIES, ModelStore
+from ct2pet_app.server.concurrency import Gone, never, until_gone, waited_for
+from lib.dicom.write.files import write_zip
+from lib.dicom.write.pet_series import PlannedSeries, SyntheticSeries
+from lib.errors import CheckpointError, InputError
+from lib.evaluation.slice_metrics import place
+from lib.imaging.files.volume_file import write_volume_file
+from lib.imaging.volume import Volume
+from lib.learning.model_card.card import INTENDED_USE
+from lib.memory import MemoryBudget
+from lib.synthesis.dicom_out import plan_pet_series
+from lib.synthesis.synthesizer import Synthesizer
+from lib.synthesis.uncertainty import apply_with_uncertainty
+from lib.types import Progress
+
+logger = logging.getLogger(__name__)
+
+LEFT_BEHIND_S = 3600.0  # nobody waits for a result that long
+Store = Callable[[SyntheticSeries], None]
+
+
+class SynthesisTask(InferTask):
+    """The inference of one model."""
+
+    def __init__(
+        self,
+        name: str,
+        models: ModelStore,
+        *,
+        budget: MemoryBudget | None = None,
+        recent: RecentVolumes | None = None,
+    ) -> None:
+        self._name = name
+        self._models = models
+        self._budget = budget or MemoryBudget(None)
+        self._recent = recent or RecentVolumes()
+        super().__init__(type=InferType.OTHERS, labels=["PET"], dimension=3, description="")
+
+    @property
+    def description(self) -> str:
+        """What the model is, or that nobody has trained it and how that is done."""
+        try:
+            published = self._models.published(self._name)
+        except CheckpointError as error:
+            return f"unusable: {error}"
+        if published is None:
+            return f"untrained: {how_to_train(self._name, self._models.versions(self._name))}"
+        card = published.card
+        return (
+            f"synthetic PET (SUVbw) from CT, {card.network.stages} stage(s), recipe {card.recipe.name}, trained on "
+            f"{len(card.training.patients)} patients. {card.standing.sentence} {INTENDED_USE}"
+        )
+
+    @description.setter
+    def description(self, _: str) -> None:
+        """Take no notice: MONAI Label's constructor sets a fixed text."""
+
+    def info(self) -> dict[str, Any]:
+        """Return what ``/info/`` says about the model: MONAI Label's keys, is it trained, its standing and card."""
+        try:
+            published = self._models.published(self._name)
+        except CheckpointError:
+            published = None
+        return {
+            **super().info(),
+            "trained": published is not None,
+            "version": None if published is None else published.version,
+            "checksum": None if published is None else published.checksum,
+            "uncertainty": published is not None and published.card.calibration is not None,
+            "standing": None if published is None else published.card.standing.as_json(),
+            "card": None if published is None else card_as_json(published.card),
+        }
+
+    def config(self) -> dict[str, Any]:
+        """Return what a client may set."""
+        what = {"slices": "", "version": "", "metrics": True, "uncertainty": False, "store": False}
+        return {**what, "result_extension": ".nrrd"}
+
+    def get_path(self, validate: bool = True) -> str | None:
+        """Return the published checkpoint, for MONAI Label's ``/model/`` addresses."""
+        path = self._models.path(self._name)
+        return str(path) if path.is_file() else None
+
+    def is_valid(self) -> bool:
+        """Return True: an untrained model is listed too, and says how it is trained."""
+        return True
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Return the path of the result and what is told about it.
+
+        What is slow and remote, or only on the disk, happens first; then memory for all of the work is reserved at
+        once, and what is held is given back as soon as the result is written.
+
+        Args:
+            request: `source`, a CTSource; `options`, InferOptions; `store`, what puts a series into the studies;
+                `gone`, whether the client has gone away.
+
+        Raises:
+            InputError: The source is no CT, the slices leave it, the model is not trained or has no such version.
+            MemoryLimitError: It would need more memory than the server may use.
+            BusyError: Too many requests wait for memory.
+            OperationCancelledError: The client has disconnected.
+            OutputError: The disk is full.
+        """
+        source, options = request["source"], request["options"]
+        gone: Gone = request.get("gone", never)
+        # of the served model this request keeps the weights, whatever is published meanwhile
+        model = self._models.loaded(self._name) if options.version is None else None
+        published = model[0] if model else self._models.find(self._name, options.version)
+        watch = Stopwatch()
+        with ExitStack() as held:
+            with watch.step("read"):
+                opened = held.enter_context(source.open(gone))
+                why_no_metrics = why_not_measured(source, options) or _fetched_real(source, gone, held)
+            weights_bytes = 0 if model else LOADING_COPIES * published.state.size
+            need = partial(memory_need, opened, options, published.card, weights_bytes=weights_bytes)
+            needed = need(pet_shape=None if why_no_metrics else source.pet_shape)
+            alone = source.ct is not None  # a series of the studies: it is as large as the scanner made it
+            if too_large := metrics_too_large(needed, self._budget, alone=alone):
+                needed, why_no_metrics = need(pet_shape=None), too_large
+            key = (source.name, state_of(source.files)) if source.files else None
+            asked = time.perf_counter()
+            with self._budget.reserve(needed.peak_bytes, needed.what, cancelled=gone, keep=key, alone=alone) as memory:
+                watch.waited(time.perf_counter() - asked)
+                if model is None:  # loaded now: many requests of as many versions would fill the memory
+                    model = self._models.loaded(self._name, options.version)
+                with ExitStack() as reading:
+                    with watch.step("read"):
+                        ct = reading.enter_context(self._read(key, opened, gone))
+                    if opened.geometry is None:  # known only now: coarse pixels become many on the network's grid
+                        memory.grow(need(geometry=ct.geometry).synthesis_bytes, needed.what)
+                    job = _Job(model[1], source, options, request["store"], gone, watch, why_no_metrics)
+                    path, told = self._synthesize(job, ct)
+        told["model"]["version"] = model[0].version
+        told["warnings"] = list(dict.fromkeys((*source.warnings, *opened.warnings)))
+        return path, told
+
+    def _read(self, key: Hashable | None, opened: OpenedCT, gone: Gone) -> AbstractContextManager[Volume]:
+        """Return a context of the CT; of one that may be requested again, it is kept."""
+        read = partial(opened.read, until_gone(gone))
+        return nullcontext(read()) if key is None else self._recent.volume(key, read, gone=gone)
+
+    @cached_property
+    def _results(self) -> Path:
+        """Where results wait to be sent; MONAI Label removes each one then, and this what a killed server left."""
+        folder = self._models.folder / "results"
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # of another request, which has sent it meanwhile
+                if leftover.stat().st_mtime < time.time() - LEFT_BEHIND_S:
+                    leftover.unlink()
+        return folder
+
+    def _synthesize(self, job: _Job, ct: Volume) -> tuple[str, dict[str, Any]]:
+        name = f"{self._name}-{uuid.uuid4().hex[:8]}{job.options.extension}"
+        path, error_path = self._results / f"synthetic-pet-{name}", self._results / f"uncertainty-{name}"
+        try:
+            return self._written(job, ct, path, error_path)
+        except BaseException:
+            for left_over in (path, error_path):
+                left_over.unlink(missing_ok=True)
+            raise
+
+    def _written(self, job: _Job, ct: Volume, path: Path, error_path: Path) -> tuple[str, dict[str, Any]]:
+        synthesizer, source, options, watch = job.synthesizer, job.source, job.options, job.watch
+        progress = until_gone(job.gone)
+        planned = _planned(synthesizer, source) if options.needs_series else None
+        asked = time.perf_counter()
+        with waited_for(self._models.in_use, job.gone):
+            watch.waited(time.perf_counter() - asked)
+            with watch.step("synthesise"):
+                pet, error = _drawn(synthesizer, ct, options, progress)
+        with watch.step("write"):
+            series = None if planned is None else planned.fill(pet)
+            if series is not None and options.extension == DICOM:
+                write_zip(series, path, progress=progress)
+            elif options.uncertainty != "only":
+                write_volume_file(pet, path, progress=progress)
+            if series is not None and options.store:
+                job.store(series)
+            if error is not None:
+                write_volume_file(error, error_path, progress=progress)
+        which = source.image_id or "an upload"  # whose file name may be a patient's
+        told: dict[str, Any] = {
+            "synthetic": True,
+            "notice": INTENDED_USE,
+            "standing": synthesizer.card.standing.as_json(),
+            "image": source.image_id or source.name,
+            "unit": UNIT,
+            "shape": list(pet.geometry.shape),
+            "spacing_mm": list(pet.geometry.spacing_mm),
+            "slices": slab_in_words(ct, options.slices),
+            "suv": suv_statistics(pet),
+            "uncertainty": None if error is None else told_of_uncertainty(error, error_path.name, synthesizer.card),
+            "series": None if series is None else told_of_series(series, stored=options.store),
+            "metrics": None,
+            "why_no_metrics": job.why_no_metrics,
+            "seen_in_training": seen_in_training(source, synthesizer.card),
+            "model": {
+                "name": self._name,
+                "checksum": synthesizer.checksum,
+                "card": card_as_json(synthesizer.card),
+            },
+            "ignored": list(options.ignored),
+        }
+        del error, series
+        if source.pet is not None and not job.why_no_metrics:
+            with watch.step("measure"):
+                try:
+                    placed = place(pet, ct=ct, grid=synthesizer.card.recipe.grid, progress=progress)
+                    del pet  # what it was compared on is smaller
+                    told["metrics"] = figures(placed, source.pet, synthesizer.card, progress=progress)
+                except InputError as problem:  # the synthetic PET is good without figures
+                    logger.warning("no metrics for %s: %s", source.name, problem)
+                    told["why_no_metrics"] = str(problem)
+        logger.info("%s of %s: %d slices in %.2f s", self._name, which, told["shape"][0], watch.total())
+        told["latencies"] = watch.seconds()
+        return str(error_path if options.uncertainty == "only" else path), told
+
+
+@dataclass(frozen=True)
+class _Job:
+    """An inference whose memory is reserved."""
+
+    synthesizer: Synthesizer
+    source: CTSource
+    options: InferOptions
+    store: Store
+    gone: Gone
+    watch: Stopwatch
+    why_no_metrics: str
+
+
+def _fetched_real(source: CTSource, gone: Gone, held: ExitStack) -> str:
+    """Hold the files of the real PET here; return why that is not possible, empty where it is."""
+    if source.pet is None:
+        return "there is no real PET to compare with"
+    try:
+        held.enter_context(source.at_hand(source.pet, cancelled=gone))
+    except InputError as error:  # the synthetic PET is good without figures
+        logger.warning("no metrics for %s: %s", source.name, error)
+        return str(error)
+    return ""
+
+
+def _planned(synthesizer: Synthesizer, source: CTSource) -> PlannedSeries:
+    """Return the series that the PET will be; what the CT lacks for it is told before the work."""
+    if source.ct is None:
+        raise RequestError(
+            "a DICOM series is made of a CT series in the datastore: an upload has no study it could belong to; "
+            "add the study there, or ask for .nrrd"
+        )
+    with source.at_hand(source.ct):
+        return plan_pet_series(synthesizer, source.ct)
+
+
+def _drawn(
+    synthesizer: Synthesizer, ct: Volume, options: InferOptions, progress: Progress
+) -> tuple[Volume, Volume | None]:
+    """Return the synthetic PET, and the map of errors to expect where it is wanted."""
+    if options.uncertainty == "no":
+        return synthesizer.apply(ct, options.slices, progress=progress), None
+    return apply_with_uncertainty(synthesizer, ct, options.slices, progress=progress)

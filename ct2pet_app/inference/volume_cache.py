@@ -1,0 +1,127 @@
+"""CTs that were read a moment ago: a client that requests slab after slab waits for one reading, not for one a slab."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ct2pet_app.server.concurrency import Gone, never, waited_for
+from lib.imaging.volume import Volume
+
+KEPT_BYTES = 10**9  # three whole-body CTs of 300 slices of 512 x 512 as float32
+
+
+@dataclass
+class _Entry:
+    volume: Volume
+    users: int = 0
+
+
+class RecentVolumes:
+    """The volumes that were used last, up to a number of bytes; those given out are read-only.
+
+    An entry that nobody uses counts against the server's memory budget, which evicts it when others need the memory;
+    while it is used, the reservations of its users contain it. An `EvictableCache` of `lib/memory.py`.
+    """
+
+    def __init__(self, limit_bytes: int = KEPT_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._changing = threading.Lock()
+        self._reading: dict[Hashable, _Reading] = {}
+
+    @contextmanager
+    def volume(self, key: Hashable, read: Callable[[], Volume], *, gone: Gone = never) -> Iterator[Volume]:
+        """Give the volume of a key, read if it is not kept; who requests it meanwhile waits for the same reading.
+
+        Args:
+            key: Another one as soon as the files are others.
+            read: Reads the pixels; its errors pass through, and nothing is kept.
+            gone: Polled while another request reads.
+
+        Raises:
+            ClientGoneError: The client disconnected while another request was reading.
+        """
+        entry = self._used(key, read, gone)
+        try:
+            yield entry.volume
+        finally:
+            with self._changing:
+                entry.users -= 1
+                self._drop_beyond_limit()
+
+    def idle_bytes(self, keep: Hashable | None) -> int:
+        """Return the bytes of all volumes that nobody uses, except the one of the key `keep`."""
+        with self._changing:
+            return sum(_size(self._entries[key]) for key in self._idle(keep))
+
+    def evict(self, needed_bytes: int, keep: Hashable | None) -> None:
+        """Drop volumes that nobody uses, except `keep`, the oldest first, until so many bytes are free."""
+        with self._changing:
+            for key in self._idle(keep):
+                if needed_bytes <= 0:
+                    return
+                needed_bytes -= _size(self._entries.pop(key))
+
+    def _used(self, key: Hashable, read: Callable[[], Volume], gone: Gone) -> _Entry:
+        with self._changing:
+            reading = self._reading.setdefault(key, _Reading())
+            reading.users += 1
+        try:
+            with waited_for(reading.lock, gone):
+                with self._changing:
+                    entry = self._entries.get(key)
+                    if entry is not None:
+                        entry.users += 1
+                        self._entries.move_to_end(key)
+                        return entry
+                volume = read()
+                volume.array.flags.writeable = False
+                with self._changing:
+                    entry = self._entries[key] = _Entry(volume, users=1)
+                    return entry
+        finally:
+            with self._changing:
+                reading.users -= 1
+                if not reading.users:
+                    del self._reading[key]
+
+    def _idle(self, keep: Hashable | None) -> list[Hashable]:
+        return [key for key, entry in self._entries.items() if not entry.users and (keep is None or key != keep)]
+
+    def _drop_beyond_limit(self) -> None:
+        """Keep what was used last, up to the limit; one volume that is larger than it is not kept."""
+        idle = self._idle(None)
+        total = sum(_size(self._entries[key]) for key in idle)
+        for key in idle:
+            if total > self._limit_bytes:
+                total -= _size(self._entries.pop(key))
+
+
+class _Reading:
+    """A reading that others may wait for."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+
+
+def _size(entry: _Entry) -> int:
+    return int(entry.volume.array.nbytes)
+
+
+def state_of(files: Iterable[Path]) -> Hashable:
+    """Return what is another value as soon as one of the files is another, or gone."""
+    return tuple(_state(path) for path in files)
+
+
+def _state(path: Path) -> Hashable:
+    try:
+        found = path.stat()
+    except OSError:
+        return str(path)
+    return str(path), found.st_ino, found.st_mtime_ns, found.st_size

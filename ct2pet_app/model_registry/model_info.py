@@ -1,0 +1,93 @@
+"""What a person is told of models: how an untrained one gets its weights, which versions there are, how each did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ct2pet_app.model_registry.versions import MODEL_FILE, Version
+from ct2pet_app.server.json_values import sendable
+from ct2pet_app.settings import STAGES
+from lib.errors import CheckpointError
+from lib.learning.checkpoint import read_card
+from lib.metrics.criteria import METHODS, STANDING_MEASURES
+
+if TYPE_CHECKING:
+    from ct2pet_app.model_registry.registry import ModelStore
+
+
+def how_to_train(name: str, kept: Sequence[Version] = ()) -> str:
+    """Return how a model that is not served gets weights, or how a version of it that is kept is served."""
+    if kept:
+        verdict = kept[-1].verdict
+        told = how_to_serve(name, kept[-1].number) if verdict is None or verdict.published else verdict.verdict
+        return f"of model {name} nothing is served, but {len(kept)} version(s) are kept: {told}"
+    return (
+        f"model {name} is not trained yet: train it here (POST /train/{name}, or Train in Slicer), or run "
+        f"`python main.py train STUDIES --out RUN --stages {STAGES[name]}` and put RUN/{MODEL_FILE} into the server's "
+        f"models folder as {name}/{MODEL_FILE}"
+    )
+
+
+def how_to_serve(name: str, number: int) -> str:
+    """Return the sentence that tells how a kept version is served in spite of its verdict."""
+    return f'To serve it all the same: POST /ct2pet/models/{name}/serve with {{"version": {number}}}'
+
+
+def describe_model(models: ModelStore, name: str) -> dict[str, Any]:
+    """Return which version of a model is served, all its versions, and what was served when.
+
+    Raises:
+        NotFoundError: No such model.
+    """
+    versions = models.versions(models.known(name))
+    try:
+        published, unusable = models.published(name), ""
+    except CheckpointError as error:
+        published, unusable = None, str(error)
+    served = None if published is None else published.version
+    described = {
+        "model": name,
+        "served": served,
+        "checksum": None if published is None else published.checksum,
+        "unusable": unusable,
+        "versions": [describe_version(version, served=version.number == served) for version in versions],
+        "size_bytes": sum(version.size_bytes for version in versions),
+        "history": [asdict(line) for line in models.history(name)],
+    }
+    return dict(sendable(described))  # cards come from outside, too
+
+
+def describe_version(version: Version, *, served: bool) -> dict[str, Any]:
+    """Return what is known of a version: how it came, how it did beside trivial predictors, what was decided."""
+    return {
+        "version": version.number,
+        "served": served,
+        "checksum": version.checksum,
+        "kept": version.kept,
+        "origin": version.origin,
+        "parent": version.parent,
+        "size_bytes": version.size_bytes,
+        "verdict": None if version.verdict is None else asdict(version.verdict),
+        "card": _of_card(version),
+    }
+
+
+def _of_card(version: Version) -> dict[str, Any]:
+    try:
+        card = read_card(version.checkpoint)
+    except CheckpointError as error:
+        return {"unusable": str(error)}
+    table = {} if card.scores is None else card.scores.table
+    names = [measure.name for measure in STANDING_MEASURES]
+    return {
+        "name": card.name,
+        "created": card.created,
+        "recipe": card.recipe.name,
+        "training_patients": len(card.training.patients),
+        "judged_on": None if card.scores is None else f"{card.scores.patients} {card.scores.side} patients",
+        "figures": {method: {name: table[method].get(name) for name in names} for method in METHODS if method in table},
+        "standing": card.standing.sentence,
+        "uncertainty": card.calibration is not None,
+    }

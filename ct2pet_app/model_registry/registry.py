@@ -1,0 +1,293 @@
+"""The models of the server on disk and in memory.
+
+::
+
+    MODELS_FOLDER/<name>/model.safetensors    what inference uses: a copy of a version, put in place in one step
+    MODELS_FOLDER/<name>/versions/            every version that ever was (versions.py)
+    MODELS_FOLDER/<name>/history.jsonl        what was served when, and why (history.py)
+    MODELS_FOLDER/<name>/runs/<run>/          training runs
+    MODELS_FOLDER/prepared/<digest>/          arrays for training, shared by recipes of the same grid and windows
+
+A copy, not a link: who puts a file there by hand, `cp` over the old one, must not write into a version.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.model_registry.model_cache import LoadedModels, PublishedModel, file_state
+from ct2pet_app.model_registry.model_info import how_to_train as how_to_train  # others ask for it here
+from ct2pet_app.model_registry.serving_log import Action, Served, add_line, read_lines, served_before
+from ct2pet_app.model_registry.versions import (
+    MODEL_FILE,
+    PUT_BY_HAND,
+    UPLOADED,
+    Verdict,
+    Version,
+    Versions,
+    flush_to_disk,
+    now,
+)
+from ct2pet_app.settings import STAGES, AppSettings, did_you_mean
+from lib.errors import CheckpointError, ModelNotTrainedError, OutputError
+from lib.learning.checkpoint import file_checksum, load_checkpoint, read_card
+from lib.learning.model_card.card import ModelCard
+from lib.memory import MemoryBudget, Reservation
+from lib.synthesis.synthesizer import Synthesizer
+
+logger = logging.getLogger(__name__)
+
+LOADING_COPIES = 2  # of a checkpoint, while it is loaded: the file's pages, and the weights
+
+
+class ModelStore:
+    """The server's models. Nothing is read before it is asked for; what was read is kept until a new file is there.
+
+    Attributes:
+        in_use: Held while a network computes: one at a time, so that memory is needed once.
+    """
+
+    def __init__(self, settings: AppSettings, *, budget: MemoryBudget | None = None) -> None:
+        self._budget = budget or MemoryBudget(None)
+        self.names = settings.models
+        self.folder = settings.models_folder
+        self.in_use = threading.Lock()
+        self._published: dict[str, PublishedModel] = {}
+        self._memory = LoadedModels(device=settings.device, precision=settings.precision)
+        self._serving = threading.RLock()  # held while what is served is looked at anew, or changed
+
+    def path(self, name: str) -> Path:
+        """Return where a model's published checkpoint lies, or will lie."""
+        return self.folder / self.known(name) / MODEL_FILE
+
+    def runs(self, name: str) -> Path:
+        """Return the folder of a model's training runs."""
+        return self.folder / self.known(name) / "runs"
+
+    def known(self, name: str) -> str:
+        """Return the name.
+
+        Raises:
+            NotFoundError: The server has no such model.
+        """
+        if name in self.names:
+            return name
+        more = "" if name not in STAGES else f"; start the server with --conf models {','.join((*self.names, name))}"
+        raise NotFoundError(f"no model {name!r} on this server; {did_you_mean(name, self.names)}{more}")
+
+    # -- what is served ------------------------------------------------------------------------------------------------
+
+    def published(self, name: str) -> PublishedModel | None:
+        """Return a model as published; None where it is not trained yet. A file put there by hand becomes a version.
+
+        Raises:
+            CheckpointError: The file there is none of ours, or has another number of stages than its name says.
+        """
+        path = self.path(name)
+        known, state = self._published.get(name), file_state(path)
+        if state is None or (known is not None and known.state == state):
+            return None if state is None else known
+        with self._serving:
+            _require_stages(read_card(path), name, MODEL_FILE)
+            checksum = file_checksum(path)
+            version = self._version_of(name, checksum)
+            number, kept = (None, path) if version is None else (version.number, version.checkpoint)
+            published = self._published[name] = PublishedModel(kept, state, checksum, read_card(kept), number)
+            return published
+
+    def loaded(self, name: str, version: int | None = None) -> tuple[PublishedModel, Synthesizer]:
+        """Return the model that is served, or the version named, and it loaded; what is served stays so.
+
+        One that was published since the last time is loaded anew. Who holds the former one keeps it.
+
+        Raises:
+            ModelNotTrainedError: Nothing is served under that name; the message says how that is changed.
+            NotFoundError: There is no such version; the message names those there are.
+            CheckpointError: As `published`; or the version is damaged.
+        """
+        if version is not None:
+            return self._memory.version(name, self._ready(name, version))
+        return self._memory.served(name, lambda: self.find(name))
+
+    def find(self, name: str, version: int | None = None) -> PublishedModel:
+        """Return the model that is served, or the version named, without its weights.
+
+        Raises:
+            ModelNotTrainedError, NotFoundError, CheckpointError: As `loaded`.
+        """
+        if version is not None:
+            return self._ready(name, version)
+        published = self.published(name)
+        if published is None:
+            raise ModelNotTrainedError(how_to_train(name, self.versions(name)))
+        return published
+
+    def synthesizer(self, name: str) -> Synthesizer:
+        """Return the loaded model that is served; see `loaded`."""
+        return self.loaded(name)[1]
+
+    # -- versions ------------------------------------------------------------------------------------------------------
+
+    def versions(self, name: str) -> tuple[Version, ...]:
+        """Return every version of a model, oldest first."""
+        return self._kept(name).all()
+
+    def version(self, name: str, number: int) -> Version:
+        """Return one version.
+
+        Raises:
+            NotFoundError: There is none of that number; the message names those there are.
+        """
+        versions = self.versions(name)
+        for version in versions:
+            if version.number == number:
+                return version
+        known = ", ".join(str(version.number) for version in versions) or "none yet"
+        raise NotFoundError(f"{name} has no version {number}; known are {known} (GET /ct2pet/models/{name})")
+
+    def history(self, name: str) -> tuple[Served, ...]:
+        """Return what was served when, and why; a line that nobody could write is made up for."""
+        lines = read_lines(self._history_file(name))
+        try:
+            published = self.published(name)
+        except CheckpointError:
+            return lines
+        if (
+            published is None
+            or published.version is None
+            or [line.version for line in lines[-1:]] == [published.version]
+        ):
+            return lines
+        when = datetime.fromtimestamp(published.state.mtime_ns / 1e9, UTC).isoformat(timespec="seconds")
+        version = self.version(name, published.version)
+        why = f"{version.origin}; who put it in place wrote nothing down"
+        return (*lines, Served(when, version.number, version.checksum, "found", why))
+
+    def keep(self, name: str, checkpoint: Path, *, origin: str, parent: int | None = None) -> Version:
+        """Make a checkpoint a version, without serving it, and return it.
+
+        Raises:
+            CheckpointError: It is none of ours, or of another model; nothing is kept.
+            OutputError: The disk is full; nothing is kept.
+        """
+        with self._reserved(checkpoint):  # weights that do not fit are found before they are kept
+            _, card = load_checkpoint(checkpoint)
+        _require_stages(card, name, checkpoint.name)
+        highest = max((line.version for line in read_lines(self._history_file(name))), default=0)
+        return self._kept(name).keep(checkpoint, origin=origin, parent=parent, above=highest)
+
+    def judged(self, name: str, version: Version, verdict: Verdict) -> Version:
+        """Write down what was decided about a version, and return it with that; OutputError on a full disk."""
+        return self._kept(name).judged(version, verdict)
+
+    def publish(self, name: str, checkpoint: Path) -> PublishedModel:
+        """Make a checkpoint that somebody brings a version, serve it, and return it.
+
+        Raises:
+            CheckpointError, OutputError: As `keep`; what was served stays.
+        """
+        self.known(name)
+        version = self.keep(name, checkpoint, origin=UPLOADED)
+        return self.serve(name, version.number, action="uploaded", why="the administrator brought it")
+
+    def serve(self, name: str, number: int, *, action: Action, why: str) -> PublishedModel:
+        """Put a version in the place of what is served, in one step, and return it.
+
+        Raises:
+            NotFoundError: There is no such version.
+            CheckpointError: It is damaged, or of another model; what was served stays.
+            OutputError: The disk is full; what was served stays.
+        """
+        version = self.version(name, number)
+        with self._serving:
+            before = self._unwritten(name)
+            path = self.path(name)
+            beside = path.with_name(f".{path.name}.{os.getpid()}")
+            try:
+                shutil.copyfile(version.checkpoint, beside)
+                if file_checksum(beside) != version.checksum:
+                    raise CheckpointError(
+                        f"version {number} of {name} was changed by hand; it cannot be served any more"
+                    )
+                with self._reserved(beside):
+                    card = load_checkpoint(beside)[1]
+                _require_stages(card, name, f"version {number}")
+                flush_to_disk(beside)
+                beside.replace(path)
+                flush_to_disk(path.parent)
+            except OSError as error:
+                raise OutputError(f"{path}: cannot be written ({error}); what was served stays, free space") from error
+            finally:
+                beside.unlink(missing_ok=True)
+            for line in (*before, Served(now(), number, version.checksum, action, why)):
+                add_line(self._history_file(name), line)
+            published = self.published(name)
+        if published is None:
+            raise CheckpointError(f"{name}: the published file vanished; was the models folder emptied meanwhile?")
+        return published
+
+    def roll_back(self, name: str, number: int | None = None) -> PublishedModel:
+        """Serve the version that was served before, or the one named, and return it.
+
+        Raises:
+            NotFoundError: There is no such version.
+            RequestError: Nothing was served before.
+        """
+        with self._serving:
+            kept = {version.number for version in self.versions(self.known(name))}
+            back = number or served_before(self.history(name), kept)
+            if back is None:
+                others = f'name one of {sorted(kept)} as {{"version": {max(kept)}}}' if kept else "there is none at all"
+                raise RequestError(f"{name}: no version was served before this one; {others}")
+            return self.serve(name, back, action="rolled back", why="asked for by the administrator")
+
+    def _reserved(self, checkpoint: Path) -> AbstractContextManager[Reservation]:
+        """Return a reservation of the memory that loading a checkpoint takes."""
+        state = file_state(checkpoint)
+        size = 0 if state is None else state.size
+        return self._budget.reserve(LOADING_COPIES * size, f"loading a checkpoint of {size / 1e6:.0f} MB")
+
+    def _ready(self, name: str, number: int) -> PublishedModel:
+        version = self.version(name, number)
+        card, state = read_card(version.checkpoint), file_state(version.checkpoint)
+        _require_stages(card, name, f"version {number}")
+        if state is None:
+            raise CheckpointError(f"version {number} of {name} was removed by hand")
+        return PublishedModel(version.checkpoint, state, version.checksum, card, number)
+
+    def _kept(self, name: str) -> Versions:
+        return Versions(self.folder / self.known(name) / "versions")
+
+    def _history_file(self, name: str) -> Path:
+        return self.folder / self.known(name) / "history.jsonl"
+
+    def _unwritten(self, name: str) -> tuple[Served, ...]:
+        """Return the line about what is served now, where it is missing in the file."""
+        return self.history(name)[len(read_lines(self._history_file(name))) :]
+
+    def _version_of(self, name: str, checksum: str) -> Version | None:
+        """Return the version of the file in place; one put there by hand becomes a version now."""
+        known = self._kept(name).with_checksum(checksum)
+        if known is not None:
+            return known
+        try:
+            highest = max((line.version for line in read_lines(self._history_file(name))), default=0)
+            version = self._kept(name).keep(self.path(name), origin=PUT_BY_HAND, above=highest)
+        except OutputError as error:  # it can be used all the same
+            logger.warning("%s is served without being kept as a version: %s", name, error)
+            return None
+        return version if version.checksum == checksum else None  # else it was written over in this moment
+
+
+def _require_stages(card: ModelCard, name: str, what: str) -> None:
+    if card.network.stages != STAGES[name]:
+        raise CheckpointError(
+            f"{what}: holds {card.network.stages} stage(s), {name} has {STAGES[name]}; it is another model's"
+        )

@@ -1,0 +1,1 @@
+"""Scoring of the served models, and active learning from the scores."""

@@ -1,0 +1,226 @@
+"""How the served models do on every pair, and what error they expect of every CT without a PET.
+
+Runs in the child process MONAI Label starts. What was scored stays where it belongs, case by case: a scoring that was
+stopped or killed goes on with what is left, and one that nothing is left for ends at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.scoring import ScoringMethod
+
+from ct2pet_app.datastore.studies import StudiesDatastore
+from ct2pet_app.errors import RequestError
+from ct2pet_app.inference.result_metadata import MEASURED
+from ct2pet_app.model_registry.model_cache import PublishedModel
+from ct2pet_app.model_registry.registry import ModelStore
+from ct2pet_app.scoring.score_store import (
+    ExpectedError,
+    expected_error_of,
+    keep_expected_error,
+    keep_score,
+    new_score,
+    score_of,
+    summary_of,
+)
+from ct2pet_app.server.json_values import require_plain
+from ct2pet_app.server.tasks.progress import REPORT_KEY, CaseReport, report_file
+from ct2pet_app.settings import did_you_mean
+from lib.dicom.read.volume import read_pet
+from lib.dicom.scan.open_ct import read_ct_series
+from lib.errors import CheckpointError, ModelNotTrainedError, PairingError, StudiesError
+from lib.evaluation.slice_metrics import compare_with_real
+from lib.pairing.pairs import PairedSeries
+from lib.pairing.same_files import mark_of_files
+from lib.synthesis.uncertainty import card_calibration, mean_expected_error_suv
+
+logger = logging.getLogger(__name__)
+
+KNOWN = ("model",)
+# what MONAI Label and its clients add to every request
+WITHOUT_MEANING = frozenset({"method", REPORT_KEY, "gpus", "client_id", "bundle_path", "local_rank"})
+Models = Mapping[str, PublishedModel]
+
+
+class PairScoring(ScoringMethod):
+    """`metrics`: the figures of each pair beside those of the trivial baselines, kept in the info of its label."""
+
+    def __init__(self, models: ModelStore) -> None:
+        super().__init__("figures of the synthetic PETs of all pairs beside those of trivial predictors")
+        self._models = models
+
+    def read_request(self, request: Mapping[str, Any]) -> Models:
+        """Return the models to score; raises InputError on words that are not understood, and where none is trained."""
+        return asked_models(self._models, request)
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Return a summary for each model.
+
+        Raises:
+            InputError: As `read_request`; there are no pairs; or each one failed.
+        """
+        models, studies = self.read_request(request), _studies(datastore)
+        pairs = list(studies.listing().pairs.values())
+        if not pairs:
+            raise StudiesError("nothing to score: no CT has a PET; GET /ct2pet/series says why for each series")
+        to_do = [
+            (name, paired)
+            for name, published in models.items()
+            for paired in pairs
+            if not _is_scored(studies, paired, name, published)
+        ]
+        report = CaseReport(
+            "scoring pairs",
+            to_do=len(to_do),
+            already=len(models) * len(pairs) - len(to_do),
+            file=report_file(self._models.folder, request),
+        )
+        for name, paired in to_do:
+            with report.case(f"{name}, CT {paired.pair.ct.uid}"):
+                self._score(name, models[name], paired, studies)
+        told = {name: asdict(summary_of(studies, name, published)) for name, published in models.items()}
+        return _told(report, told)
+
+    def _score(self, name: str, published: PublishedModel, paired: PairedSeries, studies: StudiesDatastore) -> None:
+        ct_series, pet_series = paired.pair.ct, paired.pair.pet
+        checked = studies.pairs.check(paired)
+        if not checked.is_used:
+            raise PairingError(f"the two do not look like one patient's: {'; '.join(checked.check.reasons)}")
+        with studies.at_hand(ct_series, pet_series):
+            ct, real, files = read_ct_series(ct_series), read_pet(pet_series), _mark_of(paired)
+        now_served, synthesizer = self._models.loaded(name)
+        if now_served.checksum != published.checksum:
+            raise StudiesError(f"another {name} is served since this scoring began; score again")
+        with self._models.in_use:
+            pet = synthesizer.apply(ct)
+        comparison = compare_with_real(pet, ct=ct, pet=real, card=synthesizer.card, groups=MEASURED)
+        score = new_score(name, published, comparison, patient_id=ct_series.patient_id, files=files)
+        keep_score(studies, ct_series.uid, score)
+
+
+class UncertaintyScoring(ScoringMethod):
+    """`uncertainty`: the error to expect of each CT without a PET, kept in the image's info."""
+
+    def __init__(self, models: ModelStore) -> None:
+        super().__init__("error to expect of the synthetic PET of every CT without a real one")
+        self._models = models
+
+    def read_request(self, request: Mapping[str, Any]) -> Models:
+        """Return the models to ask; raises InputError as `PairScoring` does, and where none can tell."""
+        models = asked_models(self._models, request)
+        if request.get("model"):
+            for published in models.values():
+                card_calibration(published.card)
+        telling = {name: published for name, published in models.items() if published.card.calibration is not None}
+        if not telling:
+            raise CheckpointError(
+                f"no model here tells what error to expect ({', '.join(models)} were trained without validation "
+                "patients); train one with them"
+            )
+        return telling
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Return how many CTs each model was asked of.
+
+        Raises:
+            InputError: As `read_request`; there are no CTs without a PET; or each one failed.
+        """
+        models, studies = self.read_request(request), _studies(datastore)
+        images = studies.get_unlabeled_images()
+        if not images:
+            raise StudiesError("nothing to do: every CT has a PET")
+        to_do = [
+            (name, image)
+            for name, published in models.items()
+            for image in images
+            if not is_expected(studies, image, name, published)
+        ]
+        report = CaseReport(
+            "asking what error to expect",
+            to_do=len(to_do),
+            already=len(models) * len(images) - len(to_do),
+            file=report_file(self._models.folder, request),
+        )
+        for name, image in to_do:
+            with report.case(f"{name}, CT {image}"):
+                self._expect(name, image, studies)
+        told = {name: {"checksum": of.checksum, "cts_without_pet": len(images)} for name, of in models.items()}
+        return _told(report, told)
+
+    def _expect(self, name: str, image: str, studies: StudiesDatastore) -> None:
+        source = studies.ct_source(image)
+        ct = source.read()
+        synthesizer = self._models.synthesizer(name)
+        with self._models.in_use:
+            pet = synthesizer.apply(ct)
+        mean_suv = mean_expected_error_suv(pet, ct, card_calibration(synthesizer.card))
+        expected = ExpectedError(name, synthesizer.checksum, mean_suv, mark_of_files(source.files))
+        keep_expected_error(studies, image, expected)
+
+
+def is_expected(studies: StudiesDatastore, image: str, name: str, published: PublishedModel) -> bool:
+    """Return whether it is known what error the served weights expect of a CT."""
+    known = expected_error_of(studies, image, name)
+    return known is not None and known.is_of(published, mark_of_files(studies.ct_source(image).files))
+
+
+def _is_scored(studies: StudiesDatastore, paired: PairedSeries, name: str, published: PublishedModel) -> bool:
+    score = score_of(studies, paired.pair.ct.uid, name)
+    return score is not None and score.is_of(published, _mark_of(paired))
+
+
+def scoring_settings(method: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the process that scores is given of a request that was understood; nothing else reaches it."""
+    return {"method": method, **{key: str(request[key]) for key in KNOWN if request.get(key)}}
+
+
+def asked_models(models: ModelStore, request: Mapping[str, Any]) -> Models:
+    """Return the model that a request names, or every trained one, by name.
+
+    Raises:
+        RequestError: Words that are not understood.
+        NotFoundError: No such model.
+        ModelNotTrainedError: Nobody has trained it, or any.
+        CheckpointError: Its file is damaged.
+    """
+    require_plain(request)
+    for key in request:
+        if key not in KNOWN and key not in WITHOUT_MEANING:
+            raise RequestError(f"{str(key)[:40]!r} is no parameter of a scoring; {did_you_mean(str(key), KNOWN)}")
+    names = (models.known(str(request["model"])[:100]),) if request.get("model") else models.names
+    found: dict[str, PublishedModel] = {}
+    for name in names:
+        try:
+            published = models.published(name)
+        except CheckpointError as error:
+            if request.get("model"):
+                raise
+            logger.warning("%s is left out: %s", name, error)
+            continue
+        if published is not None:
+            found[name] = published
+    if not found:
+        which = f"model {names[0]} is not" if request.get("model") else "no model of this server is"
+        raise ModelNotTrainedError(f"{which} trained yet; GET /info/ says how that is done")
+    return found
+
+
+def _told(report: CaseReport, models: Mapping[str, Any]) -> dict[str, Any]:
+    report.finish(models)
+    report.refuse_if_nothing_worked()
+    return {"models": dict(models), "failed": report.reasons}
+
+
+def _studies(datastore: Datastore) -> StudiesDatastore:
+    if not isinstance(datastore, StudiesDatastore):
+        raise StudiesError("scoring needs the datastore of a folder of studies or of a PACS")
+    return datastore
+
+
+def _mark_of(paired: PairedSeries) -> str:
+    return mark_of_files((*paired.pair.ct.files, *paired.pair.pet.files))

@@ -1,0 +1,1 @@
+"""ASGI middleware and guards of requests and responses."""

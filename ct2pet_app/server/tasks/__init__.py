@@ -1,0 +1,1 @@
+"""Trainings, batches and scorings in child processes."""

@@ -1,0 +1,53 @@
+"""What a person is told of trainings: how the newest one does, or did, and every epoch of it so far.
+
+It is read from the run's folder, so it is told to whoever asks in the middle, after the end, and after a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ct2pet_app.server.json_values import sendable
+from ct2pet_app.training.run_folders import newest_run, run_order, stats_of_run
+from lib.learning.tracking.progress import KEY_METRIC, EpochRecord, read_history
+
+if TYPE_CHECKING:
+    from ct2pet_app.model_registry.registry import ModelStore
+
+MOST_EPOCHS = 2000  # told of one run: more points than a screen has columns, in 0.4 MB
+
+
+def describe_training(models: ModelStore, name: str = "") -> dict[str, Any]:
+    """Return how the newest training run does, or did, with its epochs so far; `model` is None before the first.
+
+    Args:
+        models: Where runs lie.
+        name: Of the model; the newest run of all models where it is empty.
+
+    Raises:
+        NotFoundError: No such model.
+    """
+    names = (models.known(name),) if name else models.names
+    newest = {one: run.name for one in names if (run := newest_run(models.runs(one))) is not None}
+    if not newest:
+        return {"model": None, "run": None, "epochs": []}
+    model = max(newest, key=lambda one: run_order(newest[one]))
+    records = read_history(models.runs(model) / newest[model])
+    epochs = [
+        {"epoch": record.epoch, "loss": record.loss, "metrics": dict(record.metrics)} for record in thinned(records)
+    ]
+    return {
+        **stats_of_run(models.runs(model), newest[model]),
+        "model": model,
+        "run": newest[model],
+        "key_metric": KEY_METRIC,
+        "epochs": sendable(epochs),  # a training that diverges has losses that are no numbers
+    }
+
+
+def thinned(records: Sequence[EpochRecord], most: int = MOST_EPOCHS) -> list[EpochRecord]:
+    """Return the epochs, or so many of them spread evenly, the first and the last among them."""
+    if len(records) <= most:
+        return list(records)
+    return [records[number * (len(records) - 1) // (most - 1)] for number in range(most)]

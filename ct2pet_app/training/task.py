@@ -1,0 +1,183 @@
+"""The training of one model: scan, pair, prepare, train, keep, judge. Runs in a process of the task runner's.
+
+It may be killed at any line: each step finds what was finished before, and goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.train import TrainTask
+
+from ct2pet_app.datastore.studies import StudiesDatastore
+from ct2pet_app.model_registry.registry import ModelStore
+from ct2pet_app.server.tasks.progress import report_file, tell_percent, write_report
+from ct2pet_app.settings import AppSettings
+from ct2pet_app.training.promotion import publish_if_fit
+from ct2pet_app.training.request import TrainRequest, shown_settings
+from ct2pet_app.training.run_folders import (
+    BEGUN_FILE,
+    VERDICT_FILE,
+    Begun,
+    begun_of_run,
+    make_run,
+    newest_stats,
+    recipe_of_run,
+    runs_in,
+)
+from lib.errors import PreparedDataError, StudiesError, TrainingError
+from lib.learning.recipe import Recipe
+from lib.learning.training import MODEL_FILE, train
+from lib.pairing.pairs import PairedSeries
+from lib.pairing.prepare import prepare_pairs
+from lib.pairing.prepared import PreparedSet, write_text
+
+logger = logging.getLogger(__name__)
+
+RUN = "run"  # key of a training's report: which run is its own
+
+
+class CascadeTrainTask(TrainTask):
+    """The training that a model's name stands for."""
+
+    def __init__(self, name: str, models: ModelStore, settings: AppSettings) -> None:
+        super().__init__(f"train {name} on every CT/PET pair of the studies")
+        self._name = name
+        self._models = models
+        self._settings = settings
+
+    def config(self) -> dict[str, Any]:
+        """Return what a client may set, with the defaults."""
+        return shown_settings(self._settings, self._name)
+
+    def stats(self) -> dict[str, Any]:
+        """Return how the newest run does, or did, and what was decided; empty before the first."""
+        return newest_stats(self._models.runs(self._name))
+
+    def read_request(self, params: Mapping[str, Any]) -> TrainRequest:
+        """Return the training that is asked for; raises InputError on words that are not understood."""
+        return TrainRequest.from_params(params, model=self._name, settings=self._settings)
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Train, keep the model, and serve it if it may be; return the statistics.
+
+        Raises:
+            StudiesError: There is no pair to train on.
+            TrainingError: The disk is full; what is served stays, and the run can go on.
+            CT2PETError: As the engine's `train`.
+        """
+        try:
+            return self._train(request, datastore)
+        except OSError as error:
+            raise TrainingError(
+                f"{self._models.folder}: cannot be written ({error}); free space and ask again, finished work is kept"
+            ) from error
+
+    def _train(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        asked = self.read_request(request)
+        if not isinstance(datastore, StudiesDatastore):
+            raise StudiesError("training needs the datastore of a folder of studies or of a PACS")
+        pairs = require_pairs(datastore.training_pairs(), datastore)
+        prepared = self._prepare(pairs, asked.recipe, datastore)
+        run, begun = self._run_folder(asked)
+        write_report(report_file(self._models.folder, request), {RUN: run.name})
+        result = train(
+            prepared,
+            asked.recipe,
+            run,
+            resume=True,  # of a new run there is nothing to go on from
+            initial=self._initial(run, begun),
+            name=self._name,
+            device=asked.device,
+            tracking=asked.tracking,
+            assigned=datastore.pairs.sides(pairs, asked.recipe.split),
+            progress=tell_percent(f"training {self._name}"),
+        )
+        logger.info("training %s ended after epoch %d: %s", self._name, result.epochs, result.stopped_because)
+        version = publish_if_fit(
+            self._name,
+            result.model,
+            self._models,
+            pairs,
+            origin=f"training run {run.name}",
+            parent=begun.parent,
+            rule=asked.publish,
+            device=asked.device,
+            at_hand=datastore.at_hand,
+            progress=tell_percent(f"judging {self._name}"),
+        )
+        told = {} if version.verdict is None else asdict(version.verdict)
+        told.pop("figures", None)  # they are in the version's record
+        write_text(run / VERDICT_FILE, json.dumps({**told, "version": version.number}))
+        logger.info("%s: %s", self._name, told.get("verdict"))
+        return self.stats()
+
+    def _prepare(self, pairs: tuple[PairedSeries, ...], recipe: Recipe, datastore: StudiesDatastore) -> PreparedSet:
+        folder = self._models.folder / "prepared" / recipe.preparation.digest()
+        report = prepare_pairs(
+            pairs,
+            folder,
+            preparation=recipe.preparation,
+            at_hand=datastore.at_hand,
+            progress=tell_percent(f"preparing {len(pairs)} pairs"),
+        )
+        for failed in report.failed:
+            logger.warning("CT %s is left out: %s", failed.ct_series_instance_uid, failed.reason)
+        if not report.prepared.pairs:
+            reason = report.failed[0].reason if report.failed else "there were none"
+            raise PreparedDataError(f"none of {len(pairs)} pairs could be prepared; the first: {reason}")
+        return report.prepared
+
+    def _run_folder(self, asked: TrainRequest) -> tuple[Path, Begun]:
+        """Return the unfinished run that is asked for again, or a new one, and what it starts from.
+
+        A run goes on while the weights it started from are the ones served; one that is trained is still judged.
+        """
+        runs = self._models.runs(self._name)
+        starts = Begun(asked.pretrained, self._parent(asked))
+        if asked.resume:
+            for run in reversed(runs_in(runs)):
+                begun = begun_of_run(run)
+                same_start = begun == starts or (begun.pretrained == asked.pretrained and (run / MODEL_FILE).is_file())
+                if not (run / VERDICT_FILE).is_file() and same_start and recipe_of_run(run) == asked.recipe:
+                    logger.info("going on with run %s", run.name)
+                    return run, begun
+        run = make_run(self._models.folder, runs)
+        write_text(run / BEGUN_FILE, json.dumps(asdict(starts)))
+        return run, starts
+
+    def _initial(self, run: Path, begun: Begun) -> Path | None:
+        if begun.parent is None or (run / MODEL_FILE).is_file():
+            return None
+        return self._models.version(self._name, begun.parent).checkpoint
+
+    def _parent(self, asked: TrainRequest) -> int | None:
+        """Return the version whose weights to start from; None for fresh ones."""
+        published = self._models.published(self._name) if asked.pretrained else None
+        if published is None:
+            return None
+        if published.card.network != asked.recipe.network:
+            logger.info("%s starts from fresh weights: what is served has another network", self._name)
+            return None
+        return published.version
+
+
+def require_pairs(pairs: tuple[PairedSeries, ...], datastore: StudiesDatastore) -> tuple[PairedSeries, ...]:
+    """Return the pairs.
+
+    Raises:
+        StudiesError: There are none.
+    """
+    if pairs:
+        return pairs
+    images = len(datastore.list_images())
+    raise StudiesError(
+        f"nothing to train on: {images} CT series, none with a PET of the same study and frame of reference; "
+        "GET /ct2pet/series says why for each series"
+    )

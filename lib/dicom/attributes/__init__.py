@@ -1,0 +1,1 @@
+"""DICOM attributes as text, numbers and times, read tolerantly and written strictly."""

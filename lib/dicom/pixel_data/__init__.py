@@ -1,0 +1,1 @@
+"""Pixel data to stored values: compressed or not, padded or not."""

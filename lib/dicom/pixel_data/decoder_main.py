@@ -1,0 +1,39 @@
+"""The program of a decoder process: compressed DICOM slices in, pixels out. Run by `decoder.py`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+SETUP = json.loads(sys.stdin.buffer.readline())
+sys.path += SETUP["paths"]  # it is started without site-packages
+
+from lib.imaging.files.child_main import Answer, end_with_parent, serve  # noqa: E402
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    end_with_parent(SETUP["parent"])
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+
+    def decode(request: dict[str, Any]) -> Answer:
+        """Return the pixels of a file of the working directory in C order."""
+        reader = sitk.ImageFileReader()
+        reader.SetImageIO("GDCMImageIO")
+        reader.SetFileName(request["file"])
+        image = reader.Execute()
+        values = sitk.GetArrayViewFromImage(image)
+        content = values.tobytes()
+        return {"shape": values.shape, "dtype": values.dtype.str, "bytes": len(content)}, [content]
+
+    serve(decode)
+
+
+if __name__ == "__main__":
+    main()
+    os._exit(0)  # no library's farewell

@@ -1,0 +1,99 @@
+"""What all slices of a series must agree on, because a volume has only one of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from lib.dicom.instance_header import InstanceHeader, PetHeader, SharedHeader
+from lib.dicom.read.slice_order import order_stack
+from lib.errors import DicomError, SliceOrderError
+
+SHOWN = 4  # values or attributes named in a message
+NOT_COMPARED = frozenset({"malformed", "undelivered"})
+
+
+def refuse_mixed_series(headers: Sequence[InstanceHeader]) -> None:
+    """Return when the files are of one modality, study and patient.
+
+    Raises:
+        DicomError: They are not; the message names no patient.
+    """
+    distinct = _distinct(headers)
+    modalities = sorted({shared.modality for shared in distinct})
+    if len(modalities) > 1:
+        raise DicomError(f"its files are of several modalities ({', '.join(modalities)}), expected one")
+    studies = sorted({shared.study_instance_uid for shared in distinct})
+    if len(studies) > 1:
+        raise DicomError(f"its files are of {len(studies)} studies ({_few(studies)}), expected one")
+    patients = len({shared.patient_id for shared in distinct})
+    if patients > 1:
+        raise DicomError(f"its files bear {patients} different PatientIDs, expected one")
+
+
+def refuse_mixed_stack(headers: Sequence[InstanceHeader]) -> None:
+    """Return when slices lie in one frame of reference, and their numbers are of one kind.
+
+    Raises:
+        SliceOrderError: They do not.
+    """
+    frames = Counter(header.shared.frame_of_reference_uid for header in headers)
+    if len(frames) > 1:
+        without = frames.pop("", 0)
+        if without:
+            raise SliceOrderError(
+                f"FrameOfReferenceUID is missing in {without} of {len(headers)} slices: whether they lie in the space "
+                "of the others cannot be told"
+            )
+        parts = ", ".join(f"{count} slices in {uid}" for uid, count in sorted(frames.items())[:SHOWN])
+        raise SliceOrderError(
+            f"{len(frames)} frames of reference in one series ({parts}): their positions cannot be compared; send one"
+        )
+    types = sorted({shared.rescale_type for shared in _distinct(headers) if shared.modality == "CT"} - {""})
+    if len(types) > 1:
+        raise SliceOrderError(f"slices of RescaleType {' and '.join(types)} in one stack, expected one")
+
+
+def rejoined(groups: Iterable[Sequence[InstanceHeader]]) -> list[Sequence[InstanceHeader]]:
+    """Return series by series what came apart by patient or study, put together where it is one stack torn in parts.
+
+    Half of a series under another PatientID would else be used as a smaller series. Two whole series that share a UID,
+    as some anonymisers leave them, form no stack together and stay apart.
+    """
+    by_uid: dict[str, list[Sequence[InstanceHeader]]] = {}
+    for group in groups:
+        by_uid.setdefault(group[0].shared.series_instance_uid, []).append(group)
+    joined: list[Sequence[InstanceHeader]] = []
+    for parts in by_uid.values():
+        together = [header for part in parts for header in part]
+        joined += [together] if len(parts) > 1 and _is_one_stack(together) else parts
+    return joined
+
+
+def _is_one_stack(headers: Sequence[InstanceHeader]) -> bool:
+    try:
+        refuse_mixed_stack(headers)
+        order_stack(headers)
+    except SliceOrderError:
+        return False
+    return True
+
+
+def differing_attributes(pets: Iterable[PetHeader]) -> str:
+    """Return which attributes PET headers differ in, for people."""
+    headers = list(pets)
+    names = [
+        field.name
+        for field in dataclasses.fields(PetHeader)
+        if len({getattr(header, field.name) for header in headers}) > 1 and field.name not in NOT_COMPARED
+    ]
+    return _few(names) or "how it is written"
+
+
+def _distinct(headers: Iterable[InstanceHeader]) -> list[SharedHeader]:
+    return list({id(header.shared): header.shared for header in headers}.values())
+
+
+def _few(values: Sequence[str]) -> str:
+    return ", ".join(values[:SHOWN]) + (", ..." if len(values) > SHOWN else "")

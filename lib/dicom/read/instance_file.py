@@ -1,0 +1,112 @@
+"""A DICOM file to pydicom's dataset, the one way in: every element once, and nothing unpacked beyond a slice.
+
+pydicom's own `dcmread` unpacks a deflated file whole before anything can look at it, keeps the last of two elements of
+one tag, and lets elements behind the pixels replace those in front of them.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.filereader import read_dataset
+from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from lib.dicom.attributes.duplicate_elements import RepetitionGuard
+from lib.dicom.attributes.file_meta import PREAMBLE_BYTES, FileMeta, read_file_meta
+from lib.dicom.read.deflate_guard import inflated
+
+FIRST_TAGS = frozenset(  # of a data set without meta information, in either order of bytes
+    bytes.fromhex(tag) for tag in ("08000000", "08000500", "08000800", "00080000", "00080005", "00080008")
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """What was read of a file.
+
+    Attributes:
+        dataset: Its elements; of a deflated file, as if it were written plain (Explicit VR Little Endian).
+        stream: Its bytes, unpacked.
+        pixels_at: Where in the stream the value of the pixel data begins; 0 where there is none.
+    """
+
+    dataset: FileDataset
+    stream: BinaryIO
+    pixels_at: int
+
+
+def read_instance_file(path: Path, *, tags: list[int] | None = None, with_pixels: bool = False) -> FileDataset:
+    """Return the elements of a file; see `read_instance`."""
+    with path.open("rb") as file:
+        return read_instance(file, tags=tags, with_pixels=with_pixels).dataset
+
+
+def read_instance(file: BinaryIO, *, tags: list[int] | None = None, with_pixels: bool = False) -> Instance:
+    """Return what an open file holds.
+
+    Args:
+        file: Open at its beginning; it must stay open as long as the stream is used.
+        tags: The elements that are wanted; all when not given.
+        with_pixels: Whether the pixel data, and what stands behind it, are read.
+
+    Raises:
+        DicomError: An element stands there twice or behind the pixels, or it unpacks to more than a slice takes.
+        Exception: Whatever pydicom raises of a damaged file.
+    """
+    meta = read_file_meta(file)
+    file.seek(0)
+    start = file.read(meta.end or 4)
+    if not meta.end and start not in FIRST_TAGS:
+        raise ValueError("not a DICOM file")
+    file.seek(meta.end)
+    stream = inflated(file) if meta.is_deflated else file
+    is_implicit, order = _encoding(meta, stream)
+    guard = RepetitionGuard(
+        stream,
+        is_implicit=is_implicit,
+        order=order,
+        ends_at_pixels=not with_pixels,
+        meaningful=frozenset(tags or ()),
+    )
+    wanted = None if tags is None else [Tag(tag) for tag in tags]
+    elements = read_dataset(stream, is_implicit, order == "<", stop_when=guard, specific_tags=wanted)
+    dataset = FileDataset(
+        getattr(file, "name", None),
+        elements,
+        start[: PREAMBLE_BYTES - len(b"DICM")] if meta.start else None,
+        _file_meta(start, meta),
+        is_implicit,
+        order == "<",
+    )
+    dataset.set_original_encoding(is_implicit, order == "<", elements._character_set)
+    return Instance(dataset, stream, guard.pixels_at)
+
+
+def _encoding(meta: FileMeta, stream: BinaryIO) -> tuple[bool, str]:
+    """Return whether elements have no VR, and the order of bytes; a file that says otherwise than it is, is read so."""
+    at = stream.tell()
+    head = stream.read(6)
+    stream.seek(at)
+    vr = head[4:6]
+    has_vr = len(vr) == 2 and all(0x40 < byte < 0x5B for byte in vr)
+    if meta.transfer_syntax_uid == ExplicitVRBigEndian:
+        return not has_vr, ">"
+    if not meta.transfer_syntax_uid and has_vr and int.from_bytes(head[:2], "little") >= 0x0400:
+        return False, ">"  # of a file without meta information: group 0008 read the other way round
+    if len(head) < 6:
+        return meta.transfer_syntax_uid in ("", ImplicitVRLittleEndian), "<"
+    return not has_vr, "<"
+
+
+def _file_meta(start: bytes, meta: FileMeta) -> FileMetaDataset:
+    content = start[meta.start :]
+    has_vr = content[4:6].isalpha() and content[4:6].isupper()
+    found = FileMetaDataset(read_dataset(io.BytesIO(content), not has_vr, True))
+    if meta.is_deflated:
+        found.TransferSyntaxUID = ExplicitVRLittleEndian
+    return found

@@ -1,0 +1,106 @@
+"""The pixels of one DICOM file as physical numbers: this very slice's slope x stored + intercept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from lib.dicom.attributes.elements import AttributeReader
+from lib.dicom.instance_header import InstanceHeader
+from lib.dicom.pixel_data.compressed import decoded
+from lib.dicom.pixel_data.decoder import Decoder
+from lib.dicom.pixel_data.padding import ct_padding, pet_padding
+from lib.dicom.pixel_data.stored_values import STORED_TAGS, Stored, StoredFormat, pixel_bytes, plain_pixels
+from lib.dicom.read.header import HEADER_TAGS, TAGS, header_of, is_plain_encoding, transfer_syntax
+from lib.dicom.read.instance_file import read_instance_file
+from lib.dicom.read.multiframe import is_multi_frame
+from lib.errors import DicomError, MissingAttributeError
+from lib.types import FloatArray
+
+PIXEL_TAGS = [*HEADER_TAGS, *STORED_TAGS]
+AIR_HU = -1024.0  # what a CT's padding becomes: no data, shown and learned as the air it mostly stands for
+
+
+@dataclass(frozen=True, eq=False)
+class ReadSlice:
+    """One slice read to the end.
+
+    Attributes:
+        header: Its header.
+        values: Its physical numbers, (R, C) float32; NaN where a PET has no data.
+        pixel_format: How they are stored.
+    """
+
+    header: InstanceHeader
+    values: FloatArray
+    pixel_format: StoredFormat
+
+
+def read_slice(path: Path, decoder: Decoder | None = None) -> ReadSlice:
+    """Return one single-frame greyscale file, rescaled; padding is air in a CT, and NaN in a PET unless it is 0 there.
+
+    Compressed pixels are the decoder's; without one, a decoder is started for this file alone.
+
+    Raises:
+        DicomError: Missing, damaged, truncated, or compressed in a way that cannot be undone here.
+        MissingAttributeError: No RescaleSlope, or a CT without RescaleIntercept.
+    """
+    if decoder is None:
+        with Decoder() as own:
+            return read_slice(path, own)
+    try:
+        dataset = read_instance_file(path, tags=PIXEL_TAGS, with_pixels=True)
+        header = header_of(dataset, str(path))
+        _refuse_several_frames(header)  # before any is decoded: a damaged file may announce a million
+        pixel_format = StoredFormat.of(dataset, (header.shared.rows, header.shared.columns))
+        syntax = transfer_syntax(dataset)
+        if is_plain_encoding(syntax):
+            stored = plain_pixels(dataset, pixel_format)
+        else:
+            stored = decoded(pixel_bytes(dataset), syntax, pixel_format, decoder, source=path)
+        return ReadSlice(header, physical_values(dataset, header, stored), pixel_format)
+    except DicomError as error:
+        if str(error).startswith(path.name):
+            raise
+        raise type(error)(f"{path.name}: {error}") from error
+    except OSError as error:
+        raise DicomError(f"{path.name}: cannot be opened ({error.strerror}); scan the folder again") from error
+    except Exception as error:  # a damaged file can make a parser raise anything
+        raise DicomError(f"{path.name}: damaged DICOM file ({error}); copy it again") from error
+
+
+def _refuse_several_frames(header: InstanceHeader) -> None:
+    frames = header.shared.number_of_frames
+    if frames > 1 or is_multi_frame(header.shared):
+        raise DicomError(f"multi-frame ({frames} frames), expected one slice; scan the folder again")
+
+
+def physical_values(dataset: Dataset, header: InstanceHeader, stored: Stored) -> FloatArray:
+    """Return a slice's stored numbers rescaled and without padding, (R, C).
+
+    Raises:
+        DicomError: A padding attribute is malformed.
+        MissingAttributeError: As `read_slice`.
+    """
+    slope, intercept = _rescale(dataset, header)
+    values = np.multiply(stored.values, np.float32(slope), dtype=np.float32)
+    values += np.float32(intercept)
+    is_ct = header.shared.modality == "CT"
+    padding = ct_padding(dataset, stored, values) if is_ct else pet_padding(dataset, stored, values)
+    if padding is not None:
+        values[padding] = AIR_HU if is_ct else np.nan
+    return values
+
+
+def _rescale(dataset: Dataset, header: InstanceHeader) -> tuple[float, float]:
+    read = AttributeReader()
+    slope, intercept = read.number(dataset, TAGS["slope"]), read.number(dataset, TAGS["intercept"])
+    shared = header.shared
+    if slope is None:
+        raise MissingAttributeError(f"{shared.absence('RescaleSlope')}; stored numbers have no unit")
+    if intercept is None and (shared.modality == "CT" or read.malformed):
+        raise MissingAttributeError(f"{shared.absence('RescaleIntercept')}; stored numbers are no HU")
+    return slope, intercept or 0.0  # a PET's is 0 where nothing is said (PS3.3 C.8.9.4)

@@ -1,0 +1,161 @@
+"""Which of a series' files form its volume, and what is left out and why.
+
+The rule, chosen for its plainness: a series keeps its UID and **one** stack, the largest clean one; whatever else lay
+in the series is named in a warning. What cannot be split cleanly is refused as a whole, with the fault that was found,
+and so are parts of equal size, of which none is the one that is meant, and the time frames of a PET.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+from lib.dicom.instance_header import InstanceHeader, SharedHeader
+from lib.dicom.read.consistency import refuse_mixed_stack
+from lib.dicom.read.duplicate_slices import PixelsNotAtHandError, places_of, times_of, without_copies, without_resent
+from lib.dicom.read.series_filter import why_not
+from lib.dicom.read.slice_order import ORIENTATION_TOLERANCE, PIXEL_SPACING_TOLERANCE_MM, Stack, nearly, order_stack
+from lib.errors import SliceOrderError, UnsupportedSeriesError
+
+TIME_FRAMES = frozenset({"DYNAMIC", "GATED"})
+SPLITTERS: tuple[tuple[str, Callable[[SharedHeader], object]], ...] = (
+    ("AcquisitionNumber", lambda shared: shared.acquisition_number),
+    ("ImageType", lambda shared: shared.image_type),
+)
+
+
+def volume_stack(headers: Sequence[InstanceHeader]) -> tuple[Stack, tuple[str, ...]]:
+    """Return the stack a series stands for, and warnings about what was left out of it.
+
+    Raises:
+        UnsupportedSeriesError: No file of the series is a usable slice; the message is the commonest reason.
+        SliceOrderError: The slices do not form a clean stack, whole or in parts.
+        DicomError: Slices that repeat cannot be compared.
+    """
+    usable, refused = _usable(headers)
+    headers, copies = without_copies(usable)
+    warnings = refused + copies
+    groups = _by_plane(headers)
+    resent = 0
+    stacks: list[Stack] = []
+    faults: list[SliceOrderError] = []
+    for group in groups:
+        try:
+            stack, told, copies_left_out = _clean_stack(group)
+        except SliceOrderError as error:
+            faults.append(error)
+        else:
+            stacks.append(stack)
+            resent += copies_left_out
+            warnings += told
+    if not stacks:
+        fault = faults[0]  # of the largest group
+        raise SliceOrderError("; ".join([str(fault), *refused])) from fault
+    kept = _largest(stacks, "matrix, pixel size or orientation")
+    left_out = len(headers) - resent - len(kept.headers)
+    if left_out:
+        warnings.append(
+            f"several stacks in one series: the largest is used ({len(kept.headers)} slices of "
+            f"{kept.geometry.shape[1]} x {kept.geometry.shape[2]}), {left_out} slices are left out"
+        )
+    return kept, tuple(warnings)
+
+
+def _usable(headers: Sequence[InstanceHeader]) -> tuple[list[InstanceHeader], list[str]]:
+    verdicts = {shared: why_not(shared) for shared in {header.shared for header in headers}}
+    usable = [header for header in headers if verdicts[header.shared] is None]
+    reasons = Counter(reason for header in headers if (reason := verdicts[header.shared]) is not None)
+    if not usable:
+        raise UnsupportedSeriesError(reasons.most_common(1)[0][0])
+    return usable, [f"{count} instance(s) left out: {reason}" for reason, count in reasons.most_common()]
+
+
+def _by_plane(headers: list[InstanceHeader]) -> list[list[InstanceHeader]]:
+    """Return the slices grouped by matrix, pixel size and orientation, the largest group first."""
+    groups: list[tuple[SharedHeader, list[InstanceHeader]]] = []
+    home: dict[SharedHeader, list[InstanceHeader]] = {}
+    for header in headers:
+        members = home.get(header.shared)
+        if members is None:
+            members = next((group for plane, group in groups if _same_plane(plane, header.shared)), None)
+            if members is None:
+                members = []
+                groups.append((header.shared, members))
+            home[header.shared] = members
+        members.append(header)
+    return sorted((group for _, group in groups), key=len, reverse=True)
+
+
+def _same_plane(a: SharedHeader, b: SharedHeader) -> bool:
+    return (
+        (a.rows, a.columns) == (b.rows, b.columns)
+        and nearly(a.pixel_spacing_mm, b.pixel_spacing_mm, PIXEL_SPACING_TOLERANCE_MM)
+        and nearly(a.orientation, b.orientation, ORIENTATION_TOLERANCE)
+    )
+
+
+def _clean_stack(group: list[InstanceHeader]) -> tuple[Stack, list[str], int]:
+    """Return the group as one stack, or its largest clean part; warnings; and how many copies were left out."""
+    refuse_mixed_stack(group)
+    try:
+        return order_stack(group), [], 0
+    except SliceOrderError as fault:
+        unknown: PixelsNotAtHandError | None = None
+        try:
+            unique = without_resent(group)
+        except PixelsNotAtHandError as error:
+            unique, unknown = None, error
+        if unique is not None:
+            slices, warnings = unique
+            return order_stack(slices), warnings, len(group) - len(slices)
+        _refuse_time_frames(group, fault)
+        for name, attribute in SPLITTERS:
+            stacks = _stacks_by(group, attribute)
+            if stacks:
+                return _largest(stacks, name), [], 0
+        if unknown is not None:
+            raise SliceOrderError(str(unknown)) from fault
+        raise
+
+
+def _refuse_time_frames(group: list[InstanceHeader], fault: SliceOrderError) -> None:
+    """Refuse a group whose slices at one place are of several times: a part of it is one moment, not the series."""
+    told_by = times_of(group)
+    kinds = {
+        header.shared.pet.series_type[0] for header in group if header.shared.pet and header.shared.pet.series_type
+    }
+    dynamic = sorted(kinds & TIME_FRAMES)
+    if dynamic and len(places_of(group)) < len(group):
+        raise SliceOrderError(f"SeriesType {dynamic[0]}: {fault}; send the static series") from fault
+    if told_by:
+        raise SliceOrderError(
+            f"time frames (by {', '.join(told_by)}): slices lie where others of another time lie, and one frame is not "
+            "the series; send the static series"
+        ) from fault
+
+
+def _largest(stacks: list[Stack], told_by: str) -> Stack:
+    most = max(len(stack.headers) for stack in stacks)
+    largest = [stack for stack in stacks if len(stack.headers) == most]
+    if len(largest) > 1:
+        raise SliceOrderError(
+            f"{len(largest)} stacks of {most} slices each in one series (by {told_by}): which one is meant cannot be "
+            "told; send each as a series of its own"
+        )
+    return largest[0]
+
+
+def _stacks_by(group: list[InstanceHeader], attribute: Callable[[SharedHeader], object]) -> list[Stack]:
+    def value(header: InstanceHeader) -> str:
+        """Return what the parts differ by."""
+        return str(attribute(header.shared))
+
+    parts = [list(part) for _, part in groupby(sorted(group, key=value), key=value)]
+    stacks = []
+    for part in parts if len(parts) > 1 else []:
+        try:
+            stacks.append(order_stack(part))
+        except SliceOrderError:
+            continue  # this part is left out; the caller counts and names what is
+    return stacks

@@ -1,0 +1,167 @@
+"""One series to one volume: CT in HU, PET in SUVbw or Bq/mL, slices along the right-handed normal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lib.dicom.instance_header import BedHeader, InstanceHeader, PetHeader, SharedHeader
+from lib.dicom.pixel_data.decoder import Decoder
+from lib.dicom.read.consistency import refuse_mixed_stack
+from lib.dicom.read.frame_pixels import read_frames
+from lib.dicom.read.pixels import ReadSlice, read_slice
+from lib.dicom.read.series_filter import why_not, why_not_synthetic
+from lib.dicom.read.slice_order import order_stack
+from lib.dicom.suv.body_weight import SLICES_DISAGREE, Scale, activity_scale, suv_scale
+from lib.errors import DicomError, UnsupportedSeriesError
+from lib.imaging.files.header_check import FLOAT_BYTES, MAX_VOLUME_BYTES
+from lib.imaging.geometry import Geometry
+from lib.imaging.volume import Unit, Volume
+from lib.types import FloatArray, Progress, Series, no_progress
+
+CT_FLOOR_HU = -1024.0  # below air: what lies below is padding (-2000, -3024), not tissue
+
+
+@dataclass(frozen=True, eq=False)
+class _Slices:
+    """All slices of a series in stack order: rescaled numbers (K, R, C), headers, geometry."""
+
+    array: FloatArray
+    headers: tuple[InstanceHeader, ...]
+    geometry: Geometry
+
+
+def read_ct(series: Series, *, progress: Progress = no_progress) -> Volume:
+    """Return a CT volume in HU; padding below -1024 becomes -1024.
+
+    Raises:
+        DicomError: A file is damaged, or the files are no usable CT; the message names the series.
+    """
+    slices = _read(series, "CT", progress=progress)
+    np.maximum(slices.array, CT_FLOOR_HU, out=slices.array)
+    return Volume(slices.array, slices.geometry, Unit.HU)
+
+
+def read_pet(series: Series, *, progress: Progress = no_progress) -> Volume:
+    """Return a PET volume in SUVbw, g/mL; NaN where its header says that nothing was measured (padding).
+
+    Raises:
+        MissingAttributeError: The header lacks the weight, the dose or a time; `read_activity` may still work.
+        UnsupportedSeriesError: Another SUV type or unit, or no attenuation-corrected PET.
+        DicomError: A file is damaged, or header values cannot be; the message names the series.
+    """
+    return _read_pet(series, suv_scale, Unit.SUV_BW, progress=progress)
+
+
+def read_activity(series: Series) -> Volume:
+    """Return a PET volume in Bq/mL, as decay-corrected by the scanner.
+
+    Raises:
+        UnsupportedSeriesError: The series is stored in other units (GML is SUV already: use `read_pet`).
+        DicomError: As `read_pet`.
+    """
+    return _read_pet(series, lambda pet, _: activity_scale(pet), Unit.BQML)
+
+
+def read_synthetic_pet(series: Series) -> Volume:
+    """Return a PET that a model drew, in SUVbw: to show it or to look at it again, never to learn from it.
+
+    Raises:
+        UnsupportedSeriesError: A measured PET (use `read_pet`), or no slices of a volume.
+        DicomError: As `read_pet`.
+    """
+    return _read_pet(series, suv_scale, Unit.SUV_BW, why_not_synthetic)
+
+
+def _read_pet(
+    series: Series,
+    scale_of: Callable[[PetHeader, Iterable[BedHeader]], Scale],
+    unit: Unit,
+    why_other: Callable[[SharedHeader], str | None] = why_not,
+    progress: Progress = no_progress,
+) -> Volume:
+    slices = _read(series, "PT", why_other, progress=progress)
+    pets = {header.shared.pet for header in slices.headers if header.shared.pet is not None}
+    if len(pets) != 1:
+        raise DicomError(f"series {series.uid}: {SLICES_DISAGREE}")
+    beds = {header.shared.bed for header in slices.headers if header.shared.bed is not None}
+    try:
+        scale = scale_of(pets.pop(), beds)
+    except DicomError as error:
+        raise type(error)(f"series {series.uid}: {error}") from error
+    for header, of_slice in zip(slices.headers, slices.array, strict=True):
+        of_slice *= np.float32(scale.of(header.shared.bed))
+    return Volume(slices.array, slices.geometry, unit)
+
+
+def _read(
+    series: Series,
+    modality: str,
+    why_other: Callable[[SharedHeader], str | None] = why_not,
+    *,
+    progress: Progress = no_progress,
+) -> _Slices:
+    """Return the slices in stack order. The order of `series.files` is verified, not believed."""
+    if series.modality != modality:
+        raise UnsupportedSeriesError(f"series {series.uid}: modality {series.modality}, expected {modality}")
+    headers: list[InstanceHeader] = []
+    layouts: set[tuple[bool | None, int]] = set()
+    try:
+        array = np.empty((0, 0, 0), np.float32)
+        for k, piece in enumerate(_pieces(series)):
+            if k == 0:
+                _refuse_huge((series.slice_count, *piece.values.shape))
+                array = np.empty((series.slice_count, *piece.values.shape), np.float32)
+            _refuse_other(piece.header, series, why_other)
+            if piece.values.shape != array.shape[1:]:
+                name = piece.header.file.name
+                raise DicomError(f"{name}: {piece.values.shape} pixels, expected {array.shape[1:]} as before")
+            array[k] = piece.values
+            headers.append(piece.header)
+            layouts.add(piece.pixel_format.layout)
+            progress(k + 1, series.slice_count, "reading")
+        if len(layouts) > 1:
+            raise DicomError(
+                "its slices differ in PixelRepresentation, or in how HighBit goes with BitsStored: one is damaged"
+            )
+        refuse_mixed_stack(headers)
+        stack = order_stack(headers)
+    except DicomError as error:
+        raise type(error)(f"series {series.uid}: {error}") from error
+    place = {(header.path, header.frame): k for k, header in enumerate(headers)}
+    order = [place[header.path, header.frame] for header in stack.headers]
+    if order != list(range(len(order))):
+        array = array[order]
+    return _Slices(array, stack.headers, stack.geometry)
+
+
+def _refuse_huge(shape: tuple[int, ...]) -> None:
+    if math.prod(shape) * FLOAT_BYTES > MAX_VOLUME_BYTES:
+        size = " x ".join(map(str, shape))
+        raise DicomError(f"{size} voxels, more than the {MAX_VOLUME_BYTES / 1e9:.0f} GB that a volume may take")
+
+
+def _pieces(series: Series) -> Iterator[ReadSlice]:
+    """Yield all slices, file by file, so that each file is opened once."""
+    wanted: dict[Path, list[int]] = {}
+    for source in series.slices:
+        wanted.setdefault(source.path, []).append(source.frame)
+    with Decoder() as decoder:
+        for path, frames in wanted.items():
+            if frames == [0]:
+                yield read_slice(path, decoder)
+            else:
+                yield from read_frames(path, frames)
+
+
+def _refuse_other(header: InstanceHeader, series: Series, why_other: Callable[[SharedHeader], str | None]) -> None:
+    shared = header.shared
+    if shared.series_instance_uid != series.uid:
+        raise DicomError(f"{header.file.name}: now of series {shared.series_instance_uid}; scan the folder again")
+    reason = why_other(shared)
+    if reason is not None:
+        raise UnsupportedSeriesError(f"{header.file.name}: {reason}")

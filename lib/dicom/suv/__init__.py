@@ -1,0 +1,1 @@
+"""From Bq/mL to the body-weight SUV: dose, radionuclide, times and decay."""

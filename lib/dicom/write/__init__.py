@@ -1,0 +1,1 @@
+"""Synthetic PET volumes to DICOM series."""

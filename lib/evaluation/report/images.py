@@ -1,0 +1,148 @@
+"""Pictures a person can judge by: slices side by side, and projections through the whole volume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from lib.evaluation.slice_metrics import AlignedVolumes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LABEL = "SYNTHETIC PET: research only, NOT FOR DIAGNOSIS"
+CT_WINDOW_HU = (-160.0, 240.0)  # the usual soft-tissue window, centre 40, width 400
+LEAST_SUV_SHOWN = 3.0  # upper end of the PET's colours where nothing is hot
+PET_COLOURS = "inferno"
+TUMOUR_COLOUR = "#36d7e8"  # of the line around what was drawn as tumour
+SLICES_APART = 3  # nearer ones look alike
+WIDTH_INCHES, TALLEST_INCHES, DOTS_PER_INCH = 16.0, 12.0, 110
+
+
+def hottest_slice(volumes: AlignedVolumes) -> int:
+    """Return the slice whose hottest spot (1 % of its pixels) is hottest in the real PET."""
+    inside = np.where(volumes.body, volumes.real_suv, 0)
+    return int(np.percentile(inside, 99, axis=(1, 2)).argmax())
+
+
+def draw_comparison(
+    volumes: AlignedVolumes, path: Path, *, title: str, slices: tuple[int, ...] = (), note: str = ""
+) -> Path:
+    """Write a PNG with one row a slice: CT, synthetic PET, peers', real PET, synthetic over CT, error; return its path.
+
+    Args:
+        volumes: On one grid.
+        path: Where to write.
+        title: Who and which model.
+        slices: Which; the hottest, and the tumour's widest (the middle one where none is drawn) when not given.
+        note: A line below, such as the data's attribution.
+    """
+    slices = slices or _telling_slices(volumes)
+    top_suv = _top_suv(volumes)
+    rows, columns = volumes.real_suv.shape[1:]
+    aspect = volumes.pixel_mm[0] / volumes.pixel_mm[1]
+    panels = 5 + len(volumes.peers_suv)
+    height = 15.0 / panels * rows / columns * aspect
+    figure = _figure(height * len(slices) + 1.1)
+    axes = figure.subplots(len(slices), panels, squeeze=False)
+    for line, k in zip(axes, slices, strict=True):
+        ct, synthetic, real = volumes.ct_hu[k], volumes.synthetic_suv[k], volumes.real_suv[k]
+        error = np.where(volumes.measured[k], synthetic - real, 0)
+        _show(line[0], ct, f"CT, slice {k}", aspect, cmap="gray", limits=CT_WINDOW_HU)
+        _show(line[1], synthetic, "synthetic PET", aspect, cmap=PET_COLOURS, limits=(0, top_suv))
+        for axis, (name, suv_bw) in zip(line[2:-3], volumes.peers_suv.items(), strict=True):
+            _show(axis, suv_bw[k], name, aspect, cmap=PET_COLOURS, limits=(0, top_suv))
+        pet = _show(line[-3], real, "real PET", aspect, cmap=PET_COLOURS, limits=(0, top_suv))
+        _show(line[-2], ct, "synthetic PET over CT", aspect, cmap="gray", limits=CT_WINDOW_HU)
+        opacity = np.clip(synthetic / top_suv, 0, 1) * 0.7
+        line[-2].imshow(synthetic, cmap=PET_COLOURS, vmin=0, vmax=top_suv, alpha=opacity, aspect=aspect)
+        difference = _show(
+            line[-1], error, "synthetic - real", aspect, cmap="RdBu_r", limits=(-top_suv / 2, top_suv / 2)
+        )
+        for image, axis in ((pet, line[-3]), (difference, line[-1])):
+            bar = figure.colorbar(image, ax=axis, fraction=0.04, pad=0.02)
+            bar.set_label("SUVbw [g/mL]", color="white", fontsize=8)
+            bar.ax.tick_params(colors="white", labelsize=7)
+        if volumes.tumour is not None and volumes.tumour[k].any():
+            for axis in line:
+                axis.contour(volumes.tumour[k], levels=[0.5], colors=TUMOUR_COLOUR, linewidths=0.9)
+    return _save(figure, path, title=title, note=note)
+
+
+def draw_projections(volumes: AlignedVolumes, path: Path, *, title: str, note: str = "") -> Path:
+    """Write a PNG of maximum intensity projections, synthetic beside real, from the front and from the side.
+
+    Args:
+        volumes: On one grid.
+        path: Where to write.
+        title: Who and which model.
+        note: A line below, such as the data's attribution.
+    """
+    slice_mm, row_mm, column_mm = volumes.geometry.spacing_mm
+    slices, rows, columns = volumes.geometry.shape
+    widths_mm = (columns * column_mm,) * 2 + (rows * row_mm,) * 2
+    figure = _figure(min(TALLEST_INCHES, WIDTH_INCHES * slices * slice_mm / sum(widths_mm)) + 1.1)
+    axes = figure.subplots(1, 4, width_ratios=widths_mm)
+    head_up: Literal["lower", "upper"] = "lower" if volumes.geometry.normal[2] > 0 else "upper"
+    synthetic = np.where(volumes.measured, volumes.synthetic_suv, 0)
+    panels = [
+        (side, name, suv.max(axis=axis), slice_mm / across_mm)
+        for side, axis, across_mm in (("front", 1, column_mm), ("side", 2, row_mm))
+        for name, suv in (("synthetic", synthetic), ("real", volumes.real_suv))
+    ]
+    limits = (0.0, max(_top_suv(volumes), float(np.percentile(panels[1][2], 99))))
+    for axis, (side, name, projection, aspect) in zip(axes, panels, strict=True):
+        heading = f"{name} PET, maximum projection, from the {side}"
+        shown = _show(axis, projection, heading, aspect, cmap="gray_r", limits=limits, origin=head_up)
+    bar = figure.colorbar(shown, ax=list(axes), fraction=0.012, pad=0.01)
+    bar.set_label("SUVbw [g/mL]", color="white", fontsize=8)
+    bar.ax.tick_params(colors="white", labelsize=7)
+    return _save(figure, path, title=title, note=note)
+
+
+def _telling_slices(volumes: AlignedVolumes) -> tuple[int, ...]:
+    """Return the hottest slice and one that differs: the tumour's widest, or that in the middle."""
+    hottest, middle = hottest_slice(volumes), len(volumes.real_suv) // 2
+    others = [middle] if volumes.tumour is None else [int(volumes.tumour.sum(axis=(1, 2)).argmax()), middle]
+    other = next((k for k in others if abs(k - hottest) >= SLICES_APART), others[0])
+    return tuple(sorted({hottest, other}))
+
+
+def _top_suv(volumes: AlignedVolumes) -> float:
+    return max(LEAST_SUV_SHOWN, float(np.percentile(volumes.real_suv[volumes.measured], 99.8)))
+
+
+def _figure(height_inches: float) -> Figure:
+    figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained", facecolor="black")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: Path, *, title: str, note: str) -> Path:
+    figure.suptitle(f"{title}\n{LABEL}", color="white", fontsize=12)
+    if note:
+        figure.text(0.5, 0.004, note, color="#bbbbbb", fontsize=7, ha="center")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context({"savefig.facecolor": "black"}):
+        figure.savefig(path, dpi=DOTS_PER_INCH)
+    return path
+
+
+def _show(
+    axis: Axes,
+    image: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+    title: str,
+    aspect: float,
+    *,
+    cmap: str,
+    limits: tuple[float, float],
+    origin: Literal["lower", "upper"] = "upper",
+) -> mpl.image.AxesImage:
+    axis.set_title(title, color="white", fontsize=9)
+    axis.set_axis_off()
+    return axis.imshow(image, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect=aspect, origin=origin)

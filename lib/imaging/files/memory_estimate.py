@@ -1,0 +1,45 @@
+"""How many bytes a volume takes in memory, computed from headers before anything is allocated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from lib.errors import ImageFileError
+from lib.imaging.files.header_check import FLOAT_BYTES, refuse_unless_alone
+
+DECODING_SLICES = 4  # slices as large as one of the volume that exist while one is decoded: bytes, integers, floats
+
+
+def volume_bytes(shape: Sequence[int]) -> int:
+    """Return the bytes of a float32 volume of this shape."""
+    return FLOAT_BYTES * math.prod(shape)
+
+
+def series_read_bytes(shape: Sequence[int]) -> int:
+    """Return the peak of reading a DICOM series of this shape (K, R, C): the volume, and one slice as it is decoded."""
+    return volume_bytes(shape) + DECODING_SLICES * volume_bytes(shape[1:])
+
+
+def file_read_bytes(path: Path) -> int:
+    """Return the peak of reading a NIfTI, NRRD or MHA file: the numbers as stored, and the float32 volume.
+
+    Raises:
+        ImageFileError: As `announced_shape`.
+    """
+    return refuse_unless_alone(path).needed_bytes
+
+
+def announced_shape(path: Path) -> tuple[int, int, int]:
+    """Return the shape (slices, rows, columns) that the header of a NIfTI, NRRD or MHA file announces.
+
+    Raises:
+        ImageFileError: Not such a file, damaged, not three-dimensional, or larger than any volume that is read.
+    """
+    shape = refuse_unless_alone(path).shape
+    if len(shape) != 3:
+        raise ImageFileError(
+            f"{path.name}: colour or vector image, or {len(shape)} dimensions; expected 3, and one number a voxel"
+        )
+    return shape[0], shape[1], shape[2]

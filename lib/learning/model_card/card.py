@@ -1,0 +1,172 @@
+"""The model card: what a model is, what it was trained on, how it did, and what it is not for."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+from lib.errors import CheckpointError, RecipeError
+from lib.learning.model_card.limits import GENERAL_LIMITS
+from lib.learning.model_card.scores import Scores
+from lib.learning.recipe import Recipe, recipe_from_mapping
+from lib.metrics.baseline_comparison import Standing, not_judged
+from lib.networks.cascade import NetworkConfig
+from lib.pairing.prepared import PreparedPair
+from lib.pairing.split import Split
+
+Made = TypeVar("Made")
+
+INTENDED_USE = (
+    "Research on CT-to-PET synthesis. A synthetic PET is an estimate drawn from a CT; it is not a measurement of "
+    "metabolism and NOT FOR DIAGNOSIS, staging, treatment planning or follow-up."
+)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a model has seen.
+
+    Attributes:
+        patients: Hash of each training patient's ID (`patient_digest`), sorted: tells whether a patient was seen
+            without telling who it was.
+        pairs, slices: How many entered.
+        digest: Hash over all series UIDs of both sides: equal for equal data.
+        validation_patients: Hashes of the patients the best weights were chosen on.
+        test_patients: Hashes of the patients set aside, on whom nothing was chosen.
+        split: Hash over the split's settings and who is on which side: equal for equal sides.
+        split_by_hash: Whether these settings alone put everybody there; else somebody had a side from before.
+        origins: Training patients by what their headers say, for `ct_scanner`, `pet_scanner`, `body_part` and `tracer`;
+            under the empty word those whose headers do not say it.
+    """
+
+    patients: tuple[str, ...]
+    validation_patients: tuple[str, ...]
+    pairs: int
+    slices: int
+    digest: str
+    test_patients: tuple[str, ...] = ()
+    split: str = ""
+    split_by_hash: bool = True
+    origins: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What travels with the weights; see the module docstring."""
+
+    name: str
+    created: str  # UTC, ISO 8601
+    recipe: Recipe
+    network: NetworkConfig
+    training: TrainingData
+    epoch: int  # whose weights these are
+    scores: Scores | None
+    baselines: Mapping[str, Any] | None  # what the trivial predictors learned from the training patients
+    versions: Mapping[str, str]
+    intended_use: str = INTENDED_USE
+    limits: str = GENERAL_LIMITS
+    calibration: Mapping[str, Any] | None = None  # error to expect of a synthetic SUV, from the validation patients
+
+    def __post_init__(self) -> None:
+        if self.network != self.recipe.network:
+            raise CheckpointError(f"the card's network {self.network} is not its recipe's {self.recipe.network}")
+
+    @cached_property
+    def standing(self) -> Standing:
+        """How the model stands beside the trivial predictors: from its scores, so that it cannot say anything else."""
+        if self.scores is None:
+            return not_judged(
+                "it carries no scores, for it is unfinished, or the mean of several models, or nobody was set aside to "
+                "judge it on"
+            )
+        how_seen = {
+            "validation": ", on whom its weights were chosen",
+            "test": ", whom it has never seen" if self.recipe.split.unit == "patient" else "",
+        }.get(self.scores.side, "")
+        if self.recipe.split.unit == "slice":
+            how_seen += ", from other slices of whom it has learnt"
+        patients = "patient" if self.scores.patients == 1 else "patients"
+        return self.scores.standing(on_whom=f"{self.scores.patients} {self.scores.side} {patients}{how_seen}")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values; `standing` is among them for readers."""
+        return {**asdict(self), "standing": self.standing.as_json()}
+
+    def for_clients(self) -> dict[str, Any]:
+        """Return plain values without the tables of baselines, patients and errors, which are long and for our code."""
+        told = {name: value for name, value in self.as_json().items() if name not in ("baselines", "calibration")}
+        if self.scores is not None:
+            told["scores"] = {name: value for name, value in told["scores"].items() if name != "by_patient"}
+        return told
+
+    def to_json(self) -> str:
+        """Return the card as JSON."""
+        return json.dumps(self.as_json(), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelCard:
+        """Return the card of JSON.
+
+        Raises:
+            CheckpointError: Not a card of ours, or of another version of ct2pet.
+        """
+        try:
+            card = dict(json.loads(text))
+            card.pop("standing", None)  # made anew of the scores
+            unknown = set(card) - {of.name for of in dataclasses.fields(cls)}
+            if unknown:
+                raise CheckpointError(f"the card has unknown keys {sorted(unknown)}; was it written by a newer ct2pet?")
+            # as part of a recipe, so that the same words are refused
+            card["network"] = recipe_from_mapping({**card["recipe"], "network": card["network"]}).network
+            card["recipe"] = recipe_from_mapping(card["recipe"])
+            card["training"] = _typed(TrainingData, card["training"])
+            card["scores"] = None if card["scores"] is None else _typed(Scores, card["scores"])
+            return _typed(cls, card)
+        except (ValueError, TypeError, KeyError, RecursionError, RecipeError) as error:
+            raise CheckpointError(f"the model card cannot be read: {error}") from error
+
+
+def patient_digest(patient_id: str) -> str:
+    """Return a hash that stands for a patient in a card."""
+    return hashlib.sha256(f"ct2pet patient {patient_id}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def data_digest(pairs: Iterable[PreparedPair]) -> str:
+    """Return a hash over the series UIDs of pairs, whatever their order."""
+    lines = sorted(f"{pair.ct_series_instance_uid} {pair.pet_series_instance_uid}" for pair in pairs)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def split_digest(split: Split, patients: Mapping[str, Iterable[str]]) -> str:
+    """Return a hash over a split's settings and the digests of the patients on each side, whatever their order."""
+    sides = {side: sorted(digests) for side, digests in patients.items()}
+    canonical = json.dumps({**asdict(split), "patients": sides}, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _typed(kind: type[Made], values: Mapping[str, Any]) -> Made:
+    """Return a dataclass of plain values from outside, lists as tuples; TypeError where one is not as annotated."""
+    hints = typing.get_type_hints(kind)
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in dict(values).items()}
+    for name, value in values.items():
+        if name in hints and not _is(value, hints[name]):
+            raise TypeError(f"{name} is {getattr(hints[name], '__name__', hints[name])}, found {value!r:.80}")
+    return kind(**values)
+
+
+def _is(value: object, expected: Any) -> bool:
+    arguments = typing.get_args(expected)
+    if isinstance(expected, types.UnionType):
+        return any(_is(value, kind) for kind in arguments)
+    if typing.get_origin(expected) is tuple:
+        return isinstance(value, tuple) and all(_is(part, arguments[0]) for part in value)
+    if typing.get_origin(expected) is Mapping:
+        return isinstance(value, Mapping) and all(_is(part, arguments[1]) for part in value.values())
+    return expected is Any or type(value) in ((float, int) if expected is float else (expected,))

@@ -1,0 +1,1 @@
+"""Metrics of a training run: files, TensorBoard and MLflow."""

@@ -1,0 +1,272 @@
+"""How alike two PET volumes are, for the whole slice and inside the body.
+
+All with one fixed range, 0 to 10 SUV: a range taken from the images would make a bad slice look good. SSIM and MS-SSIM
+are MONAI's; other libraries give other numbers for the same pair, so `library_versions` belongs in every report.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from monai.metrics.regression import compute_ms_ssim, compute_ssim_and_cs
+from torch import Tensor
+from torch.nn import functional
+
+from lib.errors import InputError
+from lib.metrics.vif import SMALLEST_IMAGE, visual_information_fidelity
+from lib.types import BoolArray, FloatArray, Progress, no_progress
+
+DATA_RANGE_SUV = 10.0
+WINDOW, SIGMA = 11, 1.5  # of SSIM, pixels: Wang et al. 2004
+BORDER = WINDOW // 2  # SSIM has no value nearer to the edge of the image
+SMALLEST_MS_SSIM = 176  # pixels a side: five scales of an 11-pixel window, MONAI's rule
+SLICES_AT_ONCE = 16  # keeps memory flat
+
+Group = Literal["ssim", "ms_ssim", "vif"]
+ALL_GROUPS: frozenset[Group] = frozenset(get_args(Group))
+
+
+@dataclass(frozen=True)
+class ImageMetrics:
+    """A volume's figures. NaN means not defined or not asked for; PSNR is infinite for equal images.
+
+    MAE, MSE [SUV squared] and the PSNR of that MSE pool all voxels of the volume. SSIM, MS-SSIM and VIF are means over
+    slices; `ssim_body` is the mean of the SSIM map over the body's pixels; for `ms_ssim_body` and `vif_body` both
+    images are 0 outside the body, and slices without body do not count. Pixels that were not measured are 0 in both.
+    """
+
+    mae_suv: float
+    psnr_db: float
+    ssim: float
+    ms_ssim: float
+    vif: float
+    mse: float
+    mae_suv_body: float
+    psnr_db_body: float
+    ssim_body: float
+    ms_ssim_body: float
+    vif_body: float
+    mse_body: float
+    correlation_body: float  # Pearson's, over voxels
+    bias_suv_body: float  # mean of synthetic - real
+
+    def as_json(self) -> dict[str, float | None]:
+        """Return the figures by name; None for NaN and infinity, which JSON does not have."""
+        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
+
+
+def measure_slices(
+    synthetic_suv: FloatArray,
+    real_suv: FloatArray,
+    body: BoolArray,
+    *,
+    measured: BoolArray | None = None,
+    groups: frozenset[Group] = ALL_GROUPS,
+    device: torch.device | str = "cpu",
+    progress: Progress = no_progress,
+) -> ImageMetrics:
+    """Return the figures of one volume.
+
+    Args:
+        synthetic_suv, real_suv: SUVbw, (K, R, C).
+        body: Inside the patient, (K, R, C).
+        measured: Where the scanner measured; what lies outside counts nowhere. None: where the real PET is a number.
+        groups: The costlier figures to compute; those left out are NaN.
+        device: Where SSIM, MS-SSIM and VIF are computed.
+        progress: Called after every few slices.
+
+    Raises:
+        InputError: Shapes that differ, or an unknown group.
+    """
+    measured = np.isfinite(real_suv) if measured is None else measured
+    for what, array in (("real", real_suv), ("body", body), ("measured", measured)):
+        if array.ndim != 3 or array.shape != synthetic_suv.shape:
+            raise InputError(
+                f"synthetic PET of shape {synthetic_suv.shape}, {what} {array.shape}; expected one (K, R, C)"
+            )
+    if unknown := groups - ALL_GROUPS:
+        raise InputError(f"unknown metrics {', '.join(sorted(unknown))}; there are {', '.join(sorted(ALL_GROUPS))}")
+    inside = body & measured
+    mae, mse, _, _ = _errors(synthetic_suv[measured], real_suv[measured])
+    mae_body, mse_body, bias, correlation = _errors(synthetic_suv[inside], real_suv[inside])
+    alike = _Alikeness()
+    for part in _parts(len(measured)):
+        where, within = _to(measured[part], device), _to(inside[part], device)
+        # where(), not a product: NaN x 0 is NaN
+        synthetic = torch.where(where, _to(synthetic_suv[part], device), 0.0)
+        real = torch.where(where, _to(real_suv[part], device), 0.0)
+        alike.add(synthetic, real, where, within, groups)
+        progress(min(part.stop, len(measured)), len(measured), "measuring")
+    return ImageMetrics(
+        mae_suv=mae,
+        psnr_db=psnr_db(mse),
+        ssim=_mean(alike.ssim),
+        ms_ssim=_mean(alike.ms_ssim),
+        vif=_mean(alike.vif),
+        mse=mse,
+        mae_suv_body=mae_body,
+        psnr_db_body=psnr_db(mse_body),
+        ssim_body=alike.ssim_body_sum / alike.ssim_body_pixels if alike.ssim_body_pixels else math.nan,
+        ms_ssim_body=_mean(alike.ms_ssim_body),
+        vif_body=_mean(alike.vif_body),
+        mse_body=mse_body,
+        correlation_body=correlation,
+        bias_suv_body=bias,
+    )
+
+
+def mean_metrics(metrics: Iterable[ImageMetrics]) -> ImageMetrics:
+    """Return the mean over patients, each figure over those that have it (NaN where none has)."""
+    rows = list(metrics)
+    return ImageMetrics(**{f.name: _mean([getattr(row, f.name) for row in rows]) for f in fields(ImageMetrics)})
+
+
+def library_versions() -> dict[str, str]:
+    """Return what computed which figure, for the report."""
+    monai = f"monai {version('monai')}"
+    return {
+        "ssim": f"{monai}, 2D, Gaussian {WINDOW} px sigma {SIGMA}, range 0-{DATA_RANGE_SUV:g} SUV",
+        "ms_ssim": f"{monai}, 2D, 5 scales, range 0-{DATA_RANGE_SUV:g} SUV, "
+        f"slices below {SMALLEST_MS_SSIM} px set into {SMALLEST_MS_SSIM} px of 0",
+        "ssim_3d": f"ct2pet, as {monai} defines it, 3D, Gaussian {WINDOW} voxels sigma {SIGMA}, "
+        f"range 0-{DATA_RANGE_SUV:g} SUV",
+        "ms_ssim_3d": f"ct2pet, as {monai} defines it, 3D, 5 scales, range 0-{DATA_RANGE_SUV:g} SUV",
+        "vif": f"ct2pet, 2D, pixel domain, 4 scales, SUV x 255/{DATA_RANGE_SUV:g}",
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def psnr_db(mse: float) -> float:
+    """Return the PSNR of an MSE [SUV squared] for the fixed range: inf for 0, -inf for inf, NaN for NaN."""
+    if mse in (0, math.inf):  # the square of a network's output that ran away is larger than a float32 holds
+        return math.inf if mse == 0 else -math.inf
+    return 10 * math.log10(DATA_RANGE_SUV**2 / mse)
+
+
+def ssim_maps(synthetic_suv: Tensor, real_suv: Tensor) -> Tensor:
+    """Return MONAI's SSIM at each pixel, (N, 1, R - 10, C - 10), of (N, 1, R, C) SUV."""
+    with _full_precision():
+        maps, _ = compute_ssim_and_cs(
+            synthetic_suv,
+            real_suv,
+            spatial_dims=2,
+            data_range=DATA_RANGE_SUV,
+            kernel_size=(WINDOW, WINDOW),
+            kernel_sigma=(SIGMA, SIGMA),
+        )
+    return torch.as_tensor(maps)
+
+
+def ms_ssim_of_slices(synthetic_suv: Tensor, real_suv: Tensor) -> Tensor:
+    """Return MONAI's MS-SSIM, (N,), of (N, 1, R, C) SUV; NaN for images of less than 11 pixels a side.
+
+    Its five scales need 176 pixels a side: what is smaller is set into so many of no uptake, as a scanner's field of
+    view would hold it. Both images are alike there, which lifts the figure: compare it on the same slices only.
+    """
+    if min(real_suv.shape[-2:]) < WINDOW:
+        return torch.full((real_suv.shape[0],), torch.nan)
+    rows, columns = (max(0, SMALLEST_MS_SSIM - length) for length in real_suv.shape[-2:])
+    around = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+    synthetic_suv, real_suv = (functional.pad(image, around) for image in (synthetic_suv, real_suv))
+    with _full_precision():
+        values = compute_ms_ssim(synthetic_suv, real_suv, spatial_dims=2, data_range=DATA_RANGE_SUV)
+    return torch.as_tensor(values).flatten()
+
+
+def vif_of_slices(synthetic_suv: Tensor, real_suv: Tensor) -> Tensor:
+    """Return the VIF, (N,), of (N, 1, R, C) SUV as an 8-bit image; NaN for less than 41 pixels or a flat real image."""
+    if min(real_suv.shape[-2:]) < SMALLEST_IMAGE:
+        return torch.full((real_suv.shape[0],), torch.nan)
+    levels = 255 / DATA_RANGE_SUV
+    return visual_information_fidelity(synthetic_suv * levels, real_suv * levels)
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Keep NVIDIA's TF32 out: with its 10-bit mantissa the variances in SSIM, differences of squares, are wrong."""
+    cudnn: Any = torch.backends.cudnn  # its types leave out `conv`
+    convolution = cudnn.conv
+    before = convolution.fp32_precision
+    convolution.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        convolution.fp32_precision = before
+
+
+@dataclass
+class _Alikeness:
+    """What `measure_slices` gathers, a few slices at a time."""
+
+    ssim: list[float] = field(default_factory=list)
+    ssim_body_sum: float = 0.0
+    ssim_body_pixels: int = 0
+    ms_ssim: list[float] = field(default_factory=list)
+    ms_ssim_body: list[float] = field(default_factory=list)
+    vif: list[float] = field(default_factory=list)
+    vif_body: list[float] = field(default_factory=list)
+
+    @torch.inference_mode()
+    def add(self, synthetic: Tensor, real: Tensor, where: Tensor, within: Tensor, groups: frozenset[Group]) -> None:
+        """Take in slices, each argument (N, 1, R, C)."""
+        begun = where.flatten(1).any(dim=1)
+        if not begun.any():
+            return
+        synthetic, real, where, within = synthetic[begun], real[begun], where[begun], within[begun]
+        if "ssim" in groups and min(real.shape[-2:]) >= WINDOW:
+            maps = ssim_maps(synthetic, real).double()
+            crop = (..., slice(BORDER, -BORDER), slice(BORDER, -BORDER))
+            seen, body = where[crop], within[crop]
+            # a slice measured at its border only divides 0 by 0: NaN, and does not count
+            self.ssim += ((maps * seen).sum(dim=(1, 2, 3)) / seen.sum(dim=(1, 2, 3))).tolist()
+            self.ssim_body_sum += float(maps[body].sum())
+            self.ssim_body_pixels += int(body.sum())
+        filled = within.flatten(1).any(dim=1)
+        in_body = (torch.where(within, synthetic, 0.0)[filled], torch.where(within, real, 0.0)[filled])
+        if "ms_ssim" in groups:
+            self.ms_ssim += ms_ssim_of_slices(synthetic, real).tolist()
+            self.ms_ssim_body += ms_ssim_of_slices(*in_body).tolist() if filled.any() else []
+        if "vif" in groups:
+            self.vif += vif_of_slices(synthetic, real).tolist()
+            self.vif_body += vif_of_slices(*in_body).tolist() if filled.any() else []
+
+
+def _errors(synthetic: FloatArray, real: FloatArray) -> tuple[float, float, float, float]:
+    """Return (MAE, MSE, mean of synthetic - real, Pearson's correlation) of voxels; NaN where there are none.
+
+    Both arrays are overwritten: a whole-body volume is not copied once more for every step.
+    """
+    if real.size == 0:
+        return math.nan, math.nan, math.nan, math.nan
+    difference = synthetic - real
+    bias = float(difference.mean(dtype=np.float64))
+    mae = float(np.abs(difference, out=difference).mean(dtype=np.float64))
+    mse = float(np.square(difference, out=difference).mean(dtype=np.float64))
+    if np.ptp(synthetic) == 0 or np.ptp(real) == 0:
+        return mae, mse, bias, math.nan
+    synthetic -= synthetic.mean(dtype=np.float64)
+    real -= real.mean(dtype=np.float64)
+    product = np.multiply(synthetic, real, out=difference).sum()
+    of_synthetic, of_real = (np.square(array, out=array).sum() for array in (synthetic, real))
+    return mae, mse, bias, float(product / np.sqrt(of_synthetic * of_real))
+
+
+def _mean(values: Iterable[float]) -> float:
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan
+
+
+def _parts(count: int) -> Iterator[slice]:
+    return (slice(start, start + SLICES_AT_ONCE) for start in range(0, count, SLICES_AT_ONCE))
+
+
+def _to(array: FloatArray | BoolArray, device: torch.device | str) -> Tensor:
+    return torch.as_tensor(np.ascontiguousarray(array), device=device).unsqueeze(1)

@@ -1,0 +1,1 @@
+"""Checks whether a CT and a PET show the same patient in the same position."""

@@ -1,0 +1,73 @@
+"""A scan told line by line: each series, whether it can be used, and what becomes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lib.dicom.scan.scan import ScannedSeries, ScanReport
+from lib.pairing.pairs import pair_series
+
+
+@dataclass(frozen=True)
+class SeriesLine:
+    """One line of `scan` and of `scan --json`.
+
+    Attributes:
+        slices: Slices of a usable series, files of another.
+        spacing_mm: Between (slices, rows, columns); None where it is unusable.
+        reason: Why it is unusable; None where it is usable.
+        suv: What a PET becomes, in words.
+        pairing: Whom a usable CT or PET is paired with, or why with nobody; None for the rest.
+    """
+
+    patient_id: str
+    study_instance_uid: str
+    study_date: str
+    series_instance_uid: str
+    modality: str
+    description: str
+    slices: int
+    rows: int | None
+    columns: int | None
+    spacing_mm: tuple[float, float, float] | None
+    usable: bool
+    reason: str | None
+    warnings: tuple[str, ...]
+    suv: str | None
+    pairing: str | None
+
+
+def series_lines(report: ScanReport) -> tuple[SeriesLine, ...]:
+    """Return one line a series, in the order of the scan."""
+    pairing = pair_series(report)
+    told = {id(paired.ct): f"paired with PET {paired.pair.pet.uid}" for paired in pairing.pairs}
+    told |= {id(paired.pet): f"paired with CT {paired.pair.ct.uid}" for paired in pairing.pairs}
+    alone = iter(pairing.unpaired)  # in the order of the scan, as the loop below goes
+    lines = []
+    for found in report.series:
+        note = told.get(id(found))
+        if note is None and found.series.modality in ("CT", "PT"):
+            note = f"not paired: {next(alone).reason}"
+        lines.append(_line(found, note if found.is_usable else None))
+    return tuple(lines)
+
+
+def _line(found: ScannedSeries, pairing: str | None) -> SeriesLine:
+    rows, columns = found.matrix or (None, None)
+    return SeriesLine(
+        patient_id=found.series.patient_id,
+        study_instance_uid=found.series.study_uid,
+        study_date=found.study_date,
+        series_instance_uid=found.series.uid,
+        modality=found.series.modality,
+        description=found.series.description,
+        slices=found.series.slice_count,
+        rows=rows,
+        columns=columns,
+        spacing_mm=found.spacing_mm,
+        usable=found.is_usable,
+        reason=found.reason,
+        warnings=found.warnings,
+        suv=found.suv,
+        pairing=pairing,
+    )

@@ -1,0 +1,203 @@
+"""A phantom as a DICOM study: CT Image Storage and Positron Emission Tomography Image Storage, one file a slice.
+
+The PET is in Bq/mL, decay-corrected to the start of the series (`DecayCorrection` START) and measured bed by bed, so
+that a reader who decays the dose to a bed's acquisition time, or takes one slope for all slices, comes out wrong.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.sequence import Sequence as DicomSequence
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, PositronEmissionTomographyImageStorage
+
+from lib.errors import InputError
+from lib.imaging.volume import Unit, Volume
+from lib.phantom.patient import PhantomPatient
+from lib.types import FloatArray
+
+HALF_LIFE_S = 6586.2  # F-18, 109.77 min: decay data of the Laboratoire National Henri Becquerel
+POSITRON_FRACTION = 0.9673  # F-18, the same tables
+BED_SLICES, BED_S = 20, 180  # slices one bed position sees, and how long
+SERIES_START = datetime(2024, 1, 15, 10, 30)  # of the first patient's PET; each next patient comes a day later
+CT_BEFORE_PET_S = 120
+UID_NAMESPACE = uuid.UUID("6f1f5f0e-5a52-5d7b-9a2b-6a1f0b2d9c11")  # ours, for phantoms only
+STORED_MAXIMUM = 32767  # 16 bits signed, as PET scanners store
+SOP_CLASSES = {
+    Unit.HU: ("CT", CTImageStorage),
+    Unit.SUV_BW: ("PT", PositronEmissionTomographyImageStorage),
+}
+COMMENT = "COMPUTED PHANTOM, NOT A PATIENT. NOT FOR DIAGNOSIS."
+
+
+def write_study(patient: PhantomPatient, folder: Path) -> Path:
+    """Write CT/ and PET/ into a folder, each file whole or not at all; return the folder.
+
+    Raises:
+        InputError: CT/ or PET/ holds other DICOM files, which would mix with the phantom's, or cannot be made.
+    """
+    names = [f"{k:04d}.dcm" for k in range(1, patient.ct.geometry.shape[0] + 1)]
+    for series in (folder / "CT", folder / "PET"):
+        strangers = sorted({path.name for path in series.glob("*.dcm")} - set(names)) if series.is_dir() else []
+        if strangers:
+            found = f"{len(strangers)} other DICOM files ({strangers[0]}, ...)"
+            raise InputError(f"{series}: holds {found} that would mix with the phantom; name an empty folder")
+        try:
+            series.mkdir(parents=True, exist_ok=True)
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            raise InputError(
+                f"{series}: cannot be made ({error.strerror}); name a folder you may write into"
+            ) from error
+    for name, ct_slice, pet_slice in zip(names, _ct_slices(patient), _pet_slices(patient), strict=True):
+        _put(ct_slice, folder / "CT" / name)
+        _put(pet_slice, folder / "PET" / name)
+    return folder
+
+
+def _put(instance: FileDataset, path: Path) -> None:
+    encoded = BytesIO()
+    instance.save_as(encoded, write_like_original=False)
+    beside = path.with_name(f".{path.name}.part")  # one name, so that the next run clears what a killed one left
+    beside.write_bytes(encoded.getvalue())
+    beside.replace(path)
+
+
+def _ct_slices(patient: PhantomPatient) -> Iterator[FileDataset]:
+    """Yield CT slices from the head down, as a scanner numbers them."""
+    start = _series_start(patient) - timedelta(seconds=CT_BEFORE_PET_S)
+    for instance_number, k in enumerate(reversed(range(patient.ct.geometry.shape[0])), start=1):
+        ct = _common(patient, patient.ct, k=k, number=instance_number, series_start=start, acquired=start)
+        ct.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        ct.SeriesDescription, ct.SeriesNumber, ct.AcquisitionNumber = "PHANTOM CT", 2, 1
+        ct.PatientPosition = "HFS"
+        ct.KVP, ct.XRayTubeCurrent, ct.ExposureTime = 120, 100, 500
+        ct.ScanOptions, ct.ConvolutionKernel, ct.GantryDetectorTilt = "HELICAL MODE", "PHANTOM", 0
+        ct.PixelRepresentation, ct.RescaleIntercept, ct.RescaleSlope, ct.RescaleType = 0, -1024, 1, "HU"
+        ct.WindowCenter, ct.WindowWidth = 40, 400
+        ct.PixelData = (patient.ct.array[k] + 1024).astype("<u2").tobytes()
+        yield ct
+
+
+def _pet_slices(patient: PhantomPatient) -> Iterator[FileDataset]:
+    """Yield PET slices from the head down, each with a slope of its own."""
+    start = _series_start(patient)
+    dose_at_start_bq = patient.dose_bq * 0.5 ** (patient.uptake_s / HALF_LIFE_S)
+    count = patient.pet.geometry.shape[0]
+    for instance_number, k in enumerate(reversed(range(count)), start=1):
+        bed_start_s = (instance_number - 1) // BED_SLICES * BED_S
+        # the moment at which a decaying source has its mean activity of the frame: PS3.3 C.8.9.4.1.5 asks for this time
+        frame_time_s = bed_start_s + _mean_activity_time_s(BED_S)
+        acquired = start + timedelta(seconds=bed_start_s)
+        pet = _common(patient, patient.pet, k=k, number=instance_number, series_start=start, acquired=acquired)
+        pet.ImageType = ["ORIGINAL", "PRIMARY"]
+        pet.SeriesDescription, pet.SeriesNumber = "PHANTOM PET AC", 3
+        pet.Units, pet.CountsSource, pet.SeriesType = "BQML", "EMISSION", ["WHOLE BODY", "IMAGE"]
+        pet.NumberOfSlices, pet.ImageIndex = count, instance_number
+        pet.CorrectedImage = ["NORM", "DTIM", "ATTN", "SCAT", "DECY", "RAN"]
+        pet.DecayCorrection, pet.FrameReferenceTime = "START", f"{frame_time_s * 1000:.3f}"
+        pet.DecayFactor, pet.ActualFrameDuration = f"{2 ** (frame_time_s / HALF_LIFE_S):.8f}", BED_S * 1000
+        pet.RandomsCorrectionMethod, pet.ScatterCorrectionMethod = "DLYD", "computed phantom"
+        pet.AttenuationCorrectionMethod, pet.ReconstructionMethod = "computed phantom", "computed phantom"
+        pet.CollimatorType = "NONE"
+        recumbent = _code("102538003", "SCT", "recumbent")
+        recumbent[0].PatientOrientationModifierCodeSequence = _code("40199007", "SCT", "supine")
+        pet.PatientOrientationCodeSequence = recumbent
+        pet.PatientGantryRelationshipCodeSequence = _code("102540008", "SCT", "headfirst")
+        pet.RadiopharmaceuticalInformationSequence = DicomSequence([_radiopharmaceutical(patient)])
+        activity_bqml = patient.pet.array[k] * (dose_at_start_bq / (patient.anatomy.weight_kg * 1000))
+        _store_activity(pet, activity_bqml)
+        yield pet
+
+
+def _store_activity(pet: FileDataset, activity_bqml: FloatArray) -> None:
+    slope = f"{float(activity_bqml.max()) / STORED_MAXIMUM or 1.0:.8g}"
+    stored = np.clip(np.rint(activity_bqml / float(slope)), 0, STORED_MAXIMUM).astype("<i2")
+    pet.PixelRepresentation, pet.RescaleIntercept, pet.RescaleSlope = 1, 0, slope
+    pet.PixelData = stored.tobytes()
+
+
+def _radiopharmaceutical(patient: PhantomPatient) -> Dataset:
+    injection = _series_start(patient) - timedelta(seconds=patient.uptake_s)
+    item = Dataset()
+    item.Radiopharmaceutical = "Fluorodeoxyglucose F^18^"
+    item.RadiopharmaceuticalStartTime = f"{injection:%H%M%S}"
+    item.RadiopharmaceuticalStartDateTime = f"{injection:%Y%m%d%H%M%S}"
+    item.RadionuclideTotalDose = f"{patient.dose_bq:.0f}"
+    item.RadionuclideHalfLife, item.RadionuclidePositronFraction = HALF_LIFE_S, POSITRON_FRACTION
+    item.RadionuclideCodeSequence = _code("77004003", "SCT", "^18^Fluorine")
+    item.RadiopharmaceuticalCodeSequence = _code("35321007", "SCT", "Fluorodeoxyglucose F^18^")
+    item.AdministrationRouteCodeSequence = _code("47625008", "SCT", "Intravenous route")
+    return item
+
+
+def _common(
+    patient: PhantomPatient, volume: Volume, *, k: int, number: int, series_start: datetime, acquired: datetime
+) -> FileDataset:
+    """Return what CT and PET slices share: patient, study, series, frame of reference, plane and pixels."""
+    modality, sop_class_uid = SOP_CLASSES[volume.unit]
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = sop_class_uid
+    meta.MediaStorageSOPInstanceUID = _uid(patient, f"{modality} {number}")
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    instance = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    instance.is_little_endian, instance.is_implicit_VR = True, False
+    instance.SpecificCharacterSet = "ISO_IR 100"
+    instance.SOPClassUID, instance.SOPInstanceUID = sop_class_uid, meta.MediaStorageSOPInstanceUID
+    instance.Modality = modality
+
+    instance.PatientName, instance.PatientID = f"PHANTOM^{patient.number:04d}", patient.patient_id
+    instance.PatientBirthDate, instance.PatientSex = "", patient.anatomy.sex
+    instance.PatientWeight, instance.PatientSize = f"{patient.anatomy.weight_kg}", f"{patient.anatomy.height_m}"
+    instance.QualityControlSubject = "YES"
+    instance.PatientIdentityRemoved, instance.DeidentificationMethod = "YES", "Computed phantom, never a person"
+
+    study_start = _series_start(patient) - timedelta(seconds=2 * CT_BEFORE_PET_S)
+    times = {"Study": study_start, "Series": series_start, "Acquisition": acquired, "Content": acquired}
+    for what, when in times.items():
+        setattr(instance, f"{what}Date", f"{when:%Y%m%d}")
+        setattr(instance, f"{what}Time", f"{when:%H%M%S}")
+    instance.StudyInstanceUID, instance.SeriesInstanceUID = _uid(patient, "study"), _uid(patient, modality)
+    instance.FrameOfReferenceUID, instance.PositionReferenceIndicator = _uid(patient, "frame of reference"), ""
+    instance.StudyID, instance.AccessionNumber, instance.ReferringPhysicianName = f"{patient.number}", "", ""
+    instance.StudyDescription, instance.BodyPartExamined = "PHANTOM PET/CT CHEST", "CHEST"
+    instance.Manufacturer, instance.ManufacturerModelName = "ct2pet", "computed chest phantom"
+    instance.InstitutionName, instance.DeviceSerialNumber, instance.SoftwareVersions = "", "1", "phantom 1"
+    instance.InstanceNumber, instance.ImageComments, instance.BurnedInAnnotation = number, COMMENT, "NO"
+
+    slice_mm, row_mm, column_mm = volume.geometry.spacing_mm
+    position = volume.geometry.affine[:3, 3] + k * volume.geometry.affine[:3, 2]
+    instance.ImagePositionPatient = [f"{p:.4f}" for p in position]
+    instance.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    instance.SliceLocation, instance.SliceThickness = f"{position[2]:.4f}", f"{slice_mm:.4f}"
+    instance.PixelSpacing = [f"{row_mm:.6g}", f"{column_mm:.6g}"]
+    instance.Rows, instance.Columns = volume.geometry.shape[1:]
+    instance.SamplesPerPixel, instance.PhotometricInterpretation = 1, "MONOCHROME2"
+    instance.BitsAllocated, instance.BitsStored, instance.HighBit = 16, 16, 15
+    return instance
+
+
+def _series_start(patient: PhantomPatient) -> datetime:
+    return SERIES_START + timedelta(days=patient.number - 1)
+
+
+def _mean_activity_time_s(duration_s: float) -> float:
+    """Return when, within a frame, a decaying source has the frame's mean activity."""
+    decays = np.log(2) / HALF_LIFE_S * duration_s
+    return float(np.log(decays / -np.expm1(-decays)) / decays * duration_s)
+
+
+def _uid(patient: PhantomPatient, what: str) -> str:
+    """Return a UID of the 2.25 arc (PS3.5 B.2), the same for the same patient and thing."""
+    return f"2.25.{uuid.uuid5(UID_NAMESPACE, f'{patient.key} {what}').int}"
+
+
+def _code(value: str, scheme: str, meaning: str) -> DicomSequence:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    return DicomSequence([item])

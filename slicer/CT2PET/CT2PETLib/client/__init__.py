@@ -1,0 +1,1 @@
+"""The HTTP client of a ct2pet server. Imports neither Slicer nor Qt."""

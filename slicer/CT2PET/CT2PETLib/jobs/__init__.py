@@ -1,0 +1,1 @@
+"""Work in threads that reports to the window through queues."""

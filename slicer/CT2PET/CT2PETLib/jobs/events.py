@@ -1,0 +1,69 @@
+"""What jobs tell the window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from CT2PETLib.client.infer_result import Told
+from CT2PETLib.client.nrrd import NrrdVolume
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnSlab:
+    """A slab that has come.
+
+    Attributes:
+        start, stop: Slices of the CT.
+        pet, uncertainty: SUVbw, float32, on the CT's grid.
+    """
+
+    start: int
+    stop: int
+    pet: NrrdVolume
+    uncertainty: NrrdVolume | None
+    told: Told
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ConnectionLost:
+    """The connection was lost, or the server is busy; the job tries again by itself."""
+
+    sentence: str
+    again_in_s: float
+
+
+@dataclass(frozen=True)
+class BegunAnew:
+    """Another version of the model is served now: what came before is of the former, and is drawn again."""
+
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Sent:
+    """So many bytes have been sent."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """The CT is on the server.
+
+    Attributes:
+        was_there: It had been sent before.
+    """
+
+    image_id: str
+    was_there: bool
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One finished epoch: training loss, and the validation figure that chooses the best weights; None if unknown."""
+
+    epoch: int
+    loss: float | None
+    metric: float | None

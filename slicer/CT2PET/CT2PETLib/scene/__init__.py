@@ -1,0 +1,1 @@
+"""Volumes, displays, layouts and tables in the MRML scene."""

@@ -1,0 +1,35 @@
+"""Commands as a person types them, in this process."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+import main
+from lib.phantom.generate import PhantomSettings
+from tests.learning.conftest import TINY
+
+COARSE = PhantomSettings(slices=10, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
+SETTINGS = [word for setting in (*TINY, "pixel_mm=6.4") for word in ("--set", setting)]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    capsys.readouterr()  # what fixtures said
+    code = main.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
+    code, out, err = run(capsys, *arguments, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Return the one line a wrong input is answered with."""
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "") and err.startswith("error: ") and err.count("\n") == 1, err
+    return err

@@ -1,0 +1,127 @@
+"""`prepare`, `train` and `card` as a person types them, on phantoms."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lib.learning.tracking.progress import read_history
+from lib.phantom.dicom import write_study
+from lib.phantom.generate import PhantomSettings, phantom_patient
+from tests.cli.runner import SETTINGS, refused, run, run_json
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+def test_prepare_tells_what_it_did(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "arrays"
+    assert run_json(capsys, "prepare", studies, "--out", out, *SETTINGS) == {
+        "out": str(out), "pairs": 4, "reused": 0, "failed": [],
+    }  # fmt: skip
+    code, told, _ = run(capsys, "prepare", studies, "--out", out, *SETTINGS)
+    assert (code, told) == (0, f"4 pairs in {out}, 4 of them from before\n")
+    assert "choose another folder" in refused(capsys, "prepare", studies, "--out", out, "--recipe", "paper")
+
+
+def test_a_pair_that_cannot_be_prepared_is_left_out(
+    studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(studies / "PHANTOM_0001", tmp_path / "studies" / "1")
+    shifted = phantom_patient(2, 0, PhantomSettings(slices=4, pet_slice_offset_mm=1.5, ct_matrix=32, ct_pixel_mm=12.8))
+    write_study(shifted, tmp_path / "studies" / "2")
+    arguments = ("prepare", tmp_path / "studies", "--recipe", "paper", "--set", "grid.size=32")
+    told = run_json(capsys, *arguments, "--out", tmp_path / "arrays")
+    assert told["pairs"] == 1
+    (failed,) = told["failed"]
+    assert failed["patient_id"] == "PHANTOM_0002" and "no PET slice lies within 0.2 mm" in failed["reason"]
+    code, out, err = run(capsys, *arguments, "--out", tmp_path / "other")
+    assert code == 0 and out.startswith("1 pairs in ")
+    assert err.startswith("left out: PHANTOM_0002: no PET slice lies within 0.2 mm")
+
+
+def test_training_leaves_a_model_and_a_table(arrays: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # the run is finished: --resume returns it as it is
+    code, out, _ = run(capsys, "train", arrays, "--out", model.parent, *SETTINGS, "--resume")
+    assert code == 0
+    assert "1 validation patients" in out and "body MAE [SUV]" in out and "body PSNR [dB]" in out and "hu_median" in out
+    assert "Judged on 1 validation patient, on whom its weights were chosen (few, so that" in out
+    assert f"2 epochs (the run was finished before); model: {model}" in out
+
+
+def test_training_tells_json(arrays: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = run_json(capsys, "train", arrays, "--out", model.parent, *SETTINGS, "--resume")
+    assert told.keys() == {"model", "epochs", "stopped_because", "scores", "standing"}
+    assert told["model"] == str(model) and told["scores"]["side"] == "validation"
+    assert told["scores"]["table"].keys() == {"model", "zero", "constant", "hu_mean", "hu_median"}
+
+
+def test_a_card_is_shown(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "card", model)
+    assert code == 0 and "quantitative-2" in out and "2 patients, 2 pairs, 20 slices" in out
+    assert "computed chest phantom (2 patients)" in out and "CHEST" in out and "Set aside" in out
+    assert "Learnt from 2 patients: one CT scanner model (ct2pet computed chest phantom)" in out
+    told = run_json(capsys, "card", model)
+    assert told["standing"]["sentence"] in out
+    assert list(told["scores"]["by_patient"]) == told["training"]["validation_patients"]
+    assert "not a readable .safetensors file" in refused(capsys, "card", model.parent / "recipe.json")
+
+
+def test_training_starts_from_dicom_and_takes_stages(
+    studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = run_json(
+        capsys, "train", studies, "--out", tmp_path / "run", *SETTINGS, "--set", "epochs=1", "--stages", "1"
+    )
+    assert told["epochs"] == 1 and len(read_history(tmp_path / "run")) == 1
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["network"]["stages"] == 1
+    assert (tmp_path / "run" / "prepared" / "index.json").is_file()
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")  # MLflow's own use of SQLAlchemy
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_finished_run_can_be_tracked_afterwards(
+    arrays: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--resume", "--tracking", "mlflow", "--tracking-uri", tmp_path / "all", "--experiment", "phantoms")
+    run_json(capsys, "train", arrays, "--out", model.parent, *SETTINGS, *words)
+    told = json.loads((model.parent / "tracking.json").read_text())
+    assert told["experiment"] == "phantoms" and (tmp_path / "all" / "mlflow.db").is_file()
+    (card,) = (tmp_path / "all").glob(f"mlruns/{told['run_id']}/artifacts/model_card.json")
+    assert "PHANTOM" not in card.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["--recipe", "papier"], "no recipe 'papier'; shipped are paper, quantitative"),
+        (["--set", "epoch=3"], "did you mean schedule.epochs?"),
+        (["--set", "epochs=many"], "schedule.epochs is int, found 'many'"),
+        (["--stages", "7"], "network.stages is 1 to 6, found 7"),
+        (["--tracking", "wandb"], "tracking 'wandb': expected mlflow or none"),
+        (["--device", "gpu"], "device 'gpu' is not a device; give auto, cpu, cuda or cuda:1"),
+        (["--set", "split.test=0.7", "--set", "split.validation=0.29"], "none of the 4 patients falls on the training"),
+    ],
+)
+def test_wrong_words_to_train_exit_with_2(
+    arrays: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], answer: str
+) -> None:
+    assert answer in refused(capsys, "train", arrays, "--out", tmp_path / "run", *SETTINGS, *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_cannot_go_on_exits_with_1_and_says_why(
+    arrays: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = ("--set", "learning_rate=1e30", "--set", "clip_norm=0", "--set", "normalization=none")
+    code, out, err = run(capsys, "train", arrays, "--out", tmp_path / "run", *SETTINGS, *wild)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: epoch 1: the loss is ") and err.count("\n") == 1
+    assert "lower optimiser.learning_rate" in err
+
+
+def test_training_on_a_folder_without_dicom_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "no DICOM series found" in refused(capsys, "train", tmp_path / "empty", "--out", tmp_path / "run")

@@ -1,0 +1,196 @@
+"""Which accounts the server takes, and which it refuses to start with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, FastAPI
+from monailabel.config import settings as monailabel_settings
+from monailabel.endpoints.user import auth as stock_auth
+
+from ct2pet_app.auth.login_throttle import Attempts
+from ct2pet_app.auth.permissions import ADMIN, USER
+from ct2pet_app.auth.setup import install_accounts
+from ct2pet_app.server.monai_label import guard
+from ct2pet_app.settings import AppSettings
+from lib.errors import InputError, OutputError
+from tests.server.processes import PASSWORD, write_users
+
+Install = Callable[..., FastAPI]
+
+
+def ask(server: FastAPI, method: str, path: str, **arguments: Any) -> httpx.Response:
+    """Return the answer of a server that runs nowhere."""
+
+    async def asked() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(server), base_url="http://127.0.0.1") as client:
+            return await client.request(method, path, **arguments)
+
+    return asyncio.run(asked())
+
+
+def log_in(server: FastAPI, name: str = "una", password: str = PASSWORD) -> httpx.Response:
+    return ask(server, "POST", "/auth/token", data={"username": name, "password": password})
+
+
+def bearer(server: FastAPI, name: str = "una") -> dict[str, str]:
+    return {"Authorization": f"Bearer {log_in(server, name).json()['access_token']}"}
+
+
+def statuses(server: FastAPI, **arguments: Any) -> list[int]:
+    return [ask(server, "GET", path, **arguments).status_code for path in ("/user", "/admin", "/forgotten")]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Return a function that puts accounts into a server of two addresses; its keywords are `--conf` settings."""
+    monkeypatch.setattr(stock_auth, "settings", monailabel_settings)
+
+    def put(**conf: str) -> FastAPI:
+        server, router = FastAPI(), APIRouter()
+        router.add_api_route("/user", lambda: "done", methods=["GET"], dependencies=[USER])
+        router.add_api_route("/admin", lambda: "done", methods=["GET"], dependencies=[ADMIN])
+        router.add_api_route("/forgotten", lambda: "done", methods=["GET"])
+        server.include_router(router)
+        settings = AppSettings.from_conf(
+            {"models_folder": str(tmp_path / "models"), "models": "unet", **conf}, app_folder=tmp_path
+        )
+        install_accounts(server, settings, studies=str(tmp_path / "studies"))
+        return server
+
+    return put
+
+
+def test_without_accounts_everybody_may_ask(install: Install, tmp_path: Path) -> None:
+    assert statuses(install()) == [200, 200, 200]
+    assert not (tmp_path / "models").exists()
+
+
+def test_with_accounts_an_address_that_names_no_role_is_for_users(install: Install, tmp_path: Path) -> None:
+    server = install(users=str(write_users(tmp_path)))
+    assert statuses(server) == [401, 401, 401]
+    assert statuses(server, headers=bearer(server, "una")) == [200, 403, 200]
+    assert statuses(server, headers=bearer(server, "ada")) == [200, 200, 200]
+
+
+def test_tokens_outlive_a_restart(install: Install, tmp_path: Path) -> None:
+    users = str(write_users(tmp_path))
+    headers = bearer(install(users=users))
+    assert ask(install(users=users), "GET", "/user", headers=headers).status_code == 200
+
+
+def test_a_login_lasts_as_long_as_the_settings_say(install: Install, tmp_path: Path) -> None:
+    assert log_in(install(users=str(write_users(tmp_path)), token_hours="2")).json()["expires_in"] == 7200
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "Bearer", "Bearer ", "Basic dW5hOnBhc3N3b3Jk", "{token}", "Bearer {token} {token}", "bearer\t{token}"],
+)
+def test_what_is_no_bearer_token_opens_nothing(install: Install, tmp_path: Path, header: str) -> None:
+    server = install(users=str(write_users(tmp_path)))
+    token = log_in(server).json()["access_token"]
+    assert statuses(server, headers={"Authorization": header.format(token=token)}) == [401, 401, 401]
+
+
+def test_a_token_is_taken_from_its_header_once_and_from_nowhere_else(install: Install, tmp_path: Path) -> None:
+    server = install(users=str(write_users(tmp_path)))
+    token = log_in(server).json()["access_token"]
+    assert statuses(server, headers=[("Authorization", f"Bearer {token}")] * 2) == [401, 401, 401]
+    assert statuses(server, params={"token": token}, headers={"Cookie": f"token={token}"}) == [401, 401, 401]
+
+
+def test_a_browser_learns_what_it_may_send_before_it_has_a_token(install: Install, tmp_path: Path) -> None:
+    server = install(users=str(write_users(tmp_path)))
+    guard(server, origins=("https://viewer.example",), limit_bytes=1000, hosts=frozenset(), folders={})
+    headers = {"Origin": "https://viewer.example", "Access-Control-Request-Method": "GET"}
+    asked_first = ask(server, "OPTIONS", "/user", headers=headers)
+    assert (asked_first.status_code, asked_first.headers["Access-Control-Allow-Methods"] != "") == (200, True)
+    refused = ask(server, "GET", "/user", headers=headers)
+    assert (refused.status_code, refused.headers["Access-Control-Allow-Origin"]) == (401, "https://viewer.example")
+    assert ask(server, "GET", "/user", headers={**bearer(server), "Origin": "https://evil.example"}).status_code == 403
+
+
+def test_a_web_socket_is_closed(install: Install, tmp_path: Path) -> None:
+    server = install(users=str(write_users(tmp_path)))
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def connect() -> None:
+        await server({"type": "websocket", "path": "/user", "headers": []}, None, send)  # type: ignore[arg-type]
+
+    asyncio.run(connect())
+    assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+def test_behind_a_path_of_a_proxy_the_login_is_open_too(install: Install, tmp_path: Path) -> None:
+    server = install(users=str(write_users(tmp_path)))
+    server.root_path = "/pet"
+    assert [ask(server, "GET", path).status_code for path in ("/pet/auth/", "/auth/", "/pet/user")] == [200, 200, 401]
+
+
+def test_a_users_file_and_keycloak_are_not_both_taken(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monailabel_settings, "MONAI_LABEL_AUTH_ENABLE", True)
+    with pytest.raises(InputError, match=r"MONAI_LABEL_AUTH_ENABLE has Keycloak .* and --conf users a file: take one"):
+        install(users=str(write_users(tmp_path)))
+
+
+def test_a_file_without_anybody_is_refused(install: Install, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"users.json holds nobody; python main.py users add NAME --role admin --file"):
+        install(users=str(write_users(tmp_path, {})))
+
+
+@pytest.mark.parametrize("folder", ["studies", "models", "models/deeper"])
+def test_a_users_file_among_what_is_given_out_is_refused(install: Install, tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(InputError, match=r"the users file .* lies in .*, which this server gives out; move it"):
+        install(users=str(write_users(tmp_path / folder)))
+
+
+def test_an_empty_setting_does_not_open_the_server(install: Install) -> None:
+    with pytest.raises(InputError, match="--conf users: names no file"):
+        install(users="")
+
+
+def test_a_key_that_cannot_be_kept_is_said(install: Install, tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("a file where a folder should be")
+    with pytest.raises(OutputError, match=r"accounts.key, with which tokens are signed, cannot be kept"):
+        install(users=str(write_users(tmp_path)))
+
+
+def test_of_twenty_guesses_at_once_five_are_made(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ct2pet_app.auth.setup.Attempts", lambda: Attempts(clock=lambda: 1000.0))
+    server = install(users=str(write_users(tmp_path)))
+
+    async def guesses() -> list[httpx.Response]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(server), base_url="http://127.0.0.1") as client:
+            guess = {"username": "ada", "password": "seven geese on a lane"}
+            return await asyncio.gather(*(client.post("/auth/token", data=guess) for _ in range(20)))
+
+    answers = asyncio.run(guesses())
+    assert sorted(answer.status_code for answer in answers) == [401] * 5 + [429] * 15
+    assert {answer.headers["Retry-After"] for answer in answers if answer.status_code == 429} == {"5"}
+    assert log_in(server, "ada").status_code == 429
+    assert log_in(server, "una").status_code == 200
+
+
+def test_an_unknown_name_takes_as_long_as_a_wrong_password(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are hashed once: counted, because seconds on a busy machine prove nothing."""
+    server = install(users=str(write_users(tmp_path)))
+    hashed: list[object] = []
+    monkeypatch.setattr("ct2pet_app.auth.login.password_fits", lambda account, password: hashed.append(account))
+    assert [log_in(server, name).status_code for name in ("ada", "nobody")] == [401, 401]
+    assert [account is None for account in hashed] == [False, True]

@@ -1,0 +1,102 @@
+"""Models on disk and in memory: untrained ones say how to train them, new ones are picked up, bad ones refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ct2pet_app.app import CT2PETApp
+from ct2pet_app.errors import NotFoundError
+from ct2pet_app.model_registry.registry import ModelStore
+from lib.errors import CheckpointError, ModelNotTrainedError
+from lib.imaging.geometry import Geometry
+from lib.imaging.volume import Unit, Volume
+from lib.learning.checkpoint import load_checkpoint, save_checkpoint
+from lib.learning.model_card.scores import scores_of
+from lib.metrics.criteria import METHODS
+from tests.ct2pet_app.constant_model import save_constant_model
+
+MakeApp = Callable[..., CT2PETApp]
+
+
+@pytest.fixture
+def models(make_app: MakeApp) -> ModelStore:
+    return make_app().models
+
+
+def test_an_untrained_model_says_how_to_train_it(models: ModelStore) -> None:
+    words = r"model cascade3 is not trained yet: train it here \(POST /train/cascade3.*--stages 3.*cascade3/model"
+    with pytest.raises(ModelNotTrainedError, match=words):
+        models.synthesizer("cascade3")
+
+
+def test_an_unknown_model_is_answered_with_the_known_ones(models: ModelStore) -> None:
+    with pytest.raises(NotFoundError, match="no model 'unett' on this server; did you mean unet"):
+        models.synthesizer("unett")
+
+
+def test_a_model_that_is_not_switched_on_says_how(models: ModelStore) -> None:
+    with pytest.raises(NotFoundError, match="start the server with --conf models unet,cascade3,cascade5"):
+        models.synthesizer("cascade5")
+
+
+def test_a_published_model_is_picked_up_and_who_holds_the_former_keeps_it(models: ModelStore, tmp_path: Path) -> None:
+    first = models.publish("unet", save_constant_model(tmp_path / "1.safetensors", 1.0, stages=1))
+    held = models.synthesizer("unet")
+    assert models.synthesizer("unet") is held
+    second = models.publish("unet", save_constant_model(tmp_path / "2.safetensors", 2.0, stages=1))
+    assert (held.checksum, models.synthesizer("unet").checksum) == (first.checksum, second.checksum)
+    assert first.checksum != second.checksum
+
+
+def test_a_model_with_another_number_of_stages_is_refused(models: ModelStore, tmp_path: Path) -> None:
+    models.publish("unet", save_constant_model(tmp_path / "1.safetensors", 1.0, stages=1))
+    before = models.path("unet").read_bytes()
+    with pytest.raises(CheckpointError, match=r"holds 3 stage\(s\), unet has 1; it is another model's"):
+        models.publish("unet", save_constant_model(tmp_path / "3.safetensors", 1.0, stages=3))
+    assert models.path("unet").read_bytes() == before
+
+
+def test_a_file_that_is_no_model_never_replaces_one(models: ModelStore, tmp_path: Path) -> None:
+    models.publish("unet", save_constant_model(tmp_path / "1.safetensors", 1.0, stages=1))
+    (tmp_path / "junk.safetensors").write_bytes(b"junk")
+    with pytest.raises(CheckpointError, match="not a readable"):
+        models.publish("unet", tmp_path / "junk.safetensors")
+    assert models.synthesizer("unet").card.name == "constant-1"
+
+
+def test_a_damaged_published_file_is_listed_with_the_reason(make_app: MakeApp) -> None:
+    app = make_app()
+    app.models.path("unet").parent.mkdir(parents=True)
+    app.models.path("unet").write_bytes(b"junk")
+    told = app.info()["models"]["unet"]
+    assert told["trained"] is False
+    assert told["description"].startswith("unusable: ")
+
+
+def test_a_model_is_listed_with_how_it_stands_beside_trivial_predictors(
+    make_app: MakeApp, tmp_path: Path, ct_uids: tuple[str, ...]
+) -> None:
+    app = make_app()
+    path = save_constant_model(tmp_path / "1.safetensors", 1.0, stages=1)
+    cascade, card = load_checkpoint(path)
+    equal = {"mae_suv_body": 0.5, "psnr_db_body": 20.0, "ssim_body": 0.8, "correlation_body": 0.5, "hu_share": 0.1}
+    scores = scores_of("validation", [("p", dict.fromkeys(METHODS, equal))])
+    app.models.publish("unet", save_checkpoint(path, cascade, replace(card, scores=scores)))
+    listed = app.info()["models"]["unet"]
+    words = "does not beat zero, constant, hu_mean and hu_median in mae_suv_body (0.500 against 0.500 of zero)"
+    assert listed["standing"]["mark"] == "does not beat all" and words in listed["description"]
+    answer = app.infer({"model": "unet", "image": ct_uids[0]})["params"]
+    assert answer["standing"] == listed["standing"] == answer["model"]["card"]["standing"]
+    assert "by_patient" not in answer["model"]["card"]["scores"] and "baselines" not in listed["card"]
+    assert app.info()["models"]["cascade3"]["standing"] is None
+
+
+def test_a_constant_model_draws_what_its_helper_promises(models: ModelStore, tmp_path: Path) -> None:
+    models.publish("cascade3", save_constant_model(tmp_path / "c.safetensors", 2.5))
+    ct = Volume(np.zeros((3, 8, 8), np.float32), Geometry((3, 8, 8), np.eye(4)), Unit.HU)
+    np.testing.assert_allclose(models.synthesizer("cascade3").apply(ct).array, 2.5, rtol=1e-2)  # bfloat16 rounds

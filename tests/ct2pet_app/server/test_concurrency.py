@@ -1,0 +1,38 @@
+"""What becomes of a request whose client has disconnected."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from ct2pet_app.errors import BusyError, ClientGoneError, http_status
+from ct2pet_app.server import concurrency
+from ct2pet_app.server.concurrency import until_gone, waited_for
+from lib.errors import MemoryLimitError, OperationCancelledError
+
+
+@pytest.fixture(autouse=True)
+def poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(concurrency, "POLL_INTERVAL_S", 0.01)
+
+
+def test_who_has_gone_away_waits_for_no_lock() -> None:
+    lock = threading.Lock()
+    with lock, pytest.raises(ClientGoneError), waited_for(lock, lambda: True):
+        pytest.fail("somebody else holds it")
+    assert not lock.locked()
+
+
+def test_work_for_nobody_ends() -> None:
+    with pytest.raises(ClientGoneError):
+        until_gone(lambda: True)(1, 10, "synthesising")
+    until_gone(lambda: False)(1, 10, "synthesising")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(BusyError, 503), (MemoryLimitError, 413), (ClientGoneError, 499), (OperationCancelledError, 499)],
+)
+def test_each_end_has_its_status(error: type[Exception], status: int) -> None:
+    assert http_status(error("x")) == status  # type: ignore[arg-type]

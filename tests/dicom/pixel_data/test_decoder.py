@@ -1,0 +1,91 @@
+"""The decoder's process: what it decodes, and what a file costs that ends it, hangs it or asks for all memory."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lib.dicom.pixel_data.decoder import Decoder
+from lib.dicom.read.volume import read_ct
+from lib.dicom.scan.scan import scan_folder
+from lib.errors import DicomError
+from tests.dicom.builders import stored_pixels, write_series
+
+DIES = "import os, signal, sys\nfor line in sys.stdin:\n    os.kill(os.getpid(), signal.SIGSEGV)\n"
+SLEEPS = "import sys, time\nfor line in sys.stdin:\n    time.sleep(60)\n"
+STOPS_HALFWAY = """
+import sys
+sys.stdin.readline()
+sys.stdout.write('{"shape": [6, 8], "dtype": "<i2"}\\n123')
+"""
+REFUSES = """
+import sys
+for line in sys.stdin:
+    print('{"error": "RuntimeError: first\\\\nno codec"}', flush=True)
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return a function that puts another program in the decoder's place."""
+
+    def replace(text: str) -> None:
+        path = tmp_path / "program.py"
+        path.write_text(text)
+        monkeypatch.setattr("lib.dicom.pixel_data.decoder.PROGRAM", path)
+
+    return replace
+
+
+def test_slices_come_one_after_the_other(tmp_path: Path, require_program: Callable[[str], str]) -> None:
+    with Decoder() as decoder:
+        for k, path in enumerate(write_series(tmp_path / "plain", count=3, RescaleIntercept=0)):
+            packed = tmp_path / f"{k}.dcm"
+            subprocess.run([require_program("dcmcrle"), str(path), str(packed)], check=True)
+            np.testing.assert_array_equal(decoder.decode(packed.read_bytes(), pixels=48).squeeze(), stored_pixels(k))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (DIES, "is damaged: decoding it ends the decoder"),
+        (STOPS_HALFWAY, "is damaged: decoding it ends the decoder"),
+        (REFUSES, r"cannot be decoded here \(no codec\)"),
+    ],
+)
+def test_a_file_that_ends_the_decoder_is_refused(program: Callable[[str], None], text: str, words: str) -> None:
+    program(text)
+    with Decoder() as decoder:
+        for _ in range(2):  # the second file gets a decoder of its own
+            with pytest.raises(DicomError, match=words):
+                decoder.decode(b"", pixels=48)
+
+
+def test_a_file_that_takes_too_long_is_refused(program: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    program(SLEEPS)
+    monkeypatch.setattr("lib.dicom.pixel_data.decoder.SLICE_TIMEOUT_S", 0.2)
+    with Decoder() as decoder, pytest.raises(DicomError, match="is damaged: decoding it takes over 0 s"):
+        decoder.decode(b"", pixels=48)
+
+
+def test_what_no_codec_reads_is_refused_and_the_next_is_read(
+    tmp_path: Path, require_program: Callable[[str], str]
+) -> None:
+    (path, *_) = write_series(tmp_path / "plain", count=1, RescaleIntercept=0)
+    packed = tmp_path / "packed.dcm"
+    subprocess.run([require_program("dcmcrle"), str(path), str(packed)], check=True)
+    (tmp_path / "junk.dcm").write_bytes(b"junk")
+    with Decoder() as decoder:
+        with pytest.raises(DicomError, match="cannot be decoded here"):
+            decoder.decode(b"junk", pixels=48)
+        np.testing.assert_array_equal(decoder.decode(packed.read_bytes(), pixels=48).squeeze(), stored_pixels(0))
+
+
+def test_uncompressed_slices_start_no_process(tmp_path: Path, program: Callable[[str], None]) -> None:
+    program("raise SystemExit('never')")
+    write_series(tmp_path / "ct")
+    assert read_ct(scan_folder(tmp_path / "ct").usable("CT")[0].series).array.shape == (5, 6, 8)

@@ -1,0 +1,181 @@
+"""A synthetic series on disk: whole or not at all, the same each time, and never taken for a measured one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from lib.dicom.read.volume import read_pet, read_synthetic_pet
+from lib.dicom.scan.scan import scan_folder
+from lib.dicom.write import files as write_module
+from lib.dicom.write.files import write_series, write_zip
+from lib.dicom.write.pet_series import SyntheticSeries, plan_series
+from lib.errors import InputError, OutputError, UnsupportedSeriesError
+from lib.pairing.pairs import pair_series
+from tests.dicom.builders import write_series as write_study
+from tests.dicom.write.synthetic_pets import MODEL, ct_in, synthetic_of
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> SyntheticSeries:
+    return synthetic_of(ct_in(tmp_path / "study" / "ct"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_our_own_reader_gives_the_suv_back(series: SyntheticSeries, tmp_path: Path) -> None:
+    (found,) = scan_folder(write_series(series, tmp_path / "pet")).series
+    volume = read_synthetic_pet(found.series)
+    assert volume.geometry.same_grid_as(series.pet.geometry)
+    for k in range(len(series)):
+        drawn = series.pet.array[k]
+        assert np.abs(volume.array[k] - drawn).max() <= np.ptp(drawn) / 20_000 + drawn.max() * 2**-23
+
+
+def test_writing_twice_changes_nothing(series: SyntheticSeries, tmp_path: Path) -> None:
+    first = contents(write_series(series, tmp_path / "pet"))
+    assert contents(write_series(series, tmp_path / "pet")) == first
+    assert sorted(first) == [f"{k:04d}.dcm" for k in range(1, 6)]
+
+
+def test_a_slab_is_completed_by_the_whole(series: SyntheticSeries, tmp_path: Path) -> None:
+    slab = series.planned.fill(series.pet.slab(slice(2, 4)))
+    assert sorted(contents(write_series(slab, tmp_path / "pet"))) == ["0003.dcm", "0004.dcm"]
+    whole = contents(write_series(series, tmp_path / "elsewhere"))
+    assert contents(write_series(series, tmp_path / "pet")) == whole
+
+
+def test_an_empty_folder_is_written_into(series: SyntheticSeries, tmp_path: Path) -> None:
+    (tmp_path / "pet").mkdir()
+    assert len(contents(write_series(series, tmp_path / "pet"))) == 5
+
+
+def test_files_of_others_are_not_mixed_with_ours(series: SyntheticSeries, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds 5 other file\(s\) or folder\(s\) \(000.dcm, ...\)"):
+        write_series(series, tmp_path / "study" / "ct")
+    other = plan_series(ct_in(tmp_path / "other", SeriesInstanceUID="1.2.3.1.8"), MODEL)
+    write_series(series, tmp_path / "pet")
+    with pytest.raises(InputError, match="name a new folder"):
+        write_series(other.fill(series.pet), tmp_path / "pet")
+    with pytest.raises(InputError, match="is a file"):
+        write_series(series, tmp_path / "study" / "ct" / "000.dcm")
+
+
+def test_a_zip_holds_the_same_files_and_is_the_same_each_time(series: SyntheticSeries, tmp_path: Path) -> None:
+    archive = write_zip(series, tmp_path / "pet.zip")
+    assert archive.read_bytes() == write_zip(series, tmp_path / "again.zip").read_bytes()
+    with zipfile.ZipFile(archive) as zipped:
+        packed = {name: zipped.read(name) for name in zipped.namelist()}
+    assert packed == {f"{series.uid}/{name}": file for name, file in series.files()}
+
+
+def full_disk(self: SyntheticSeries) -> Iterator[tuple[str, bytes]]:
+    yield "0001.dcm", b"part"
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    series: SyntheticSeries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    before = contents(write_series(series, out / "former"))
+    monkeypatch.setattr(SyntheticSeries, "files", full_disk)
+    with pytest.raises(OutputError, match="No space left on device"):
+        write_series(series, out / "pet")
+    with pytest.raises(OutputError, match="No space left on device"):
+        write_series(series, out / "former")
+    with pytest.raises(OutputError, match="No space left on device"):
+        write_zip(series, out / "pet.zip")
+    assert contents(out) == before
+
+
+def test_what_a_killed_process_left_is_seen_by_nobody_and_cleared_away(series: SyntheticSeries, tmp_path: Path) -> None:
+    studies = tmp_path / "studies"
+    left = studies / f".pet.99999{write_module.UNFINISHED}"
+    left.mkdir(parents=True)
+    (left / "0001.dcm").write_bytes(next(series.files())[1])
+    assert scan_folder(studies).series == ()
+    write_series(series, studies / "pet")
+    assert [path.name for path in studies.iterdir()] == ["pet"]
+
+
+def killed_in_the_middle(self: SyntheticSeries) -> Iterator[tuple[str, bytes]]:
+    for k in range(3):
+        yield f"{k + 1:04d}.dcm", b"whole"
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_killed_while_it_writes_leaves_no_series(
+    series: SyntheticSeries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies = tmp_path / "studies"
+    with monkeypatch.context() as patch:
+        patch.setattr(SyntheticSeries, "files", killed_in_the_middle)
+        child = os.fork()
+        if child == 0:
+            write_series(series, studies / "pet")
+            os._exit(0)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert not (studies / "pet").exists()
+    report = scan_folder(studies)
+    assert (report.series, report.skipped) == ((), ())
+    assert len(contents(write_series(series, studies / "pet"))) == 5
+
+
+def test_several_threads_may_write_one_series(series: SyntheticSeries, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: write_series(series, tmp_path / "out" / "pet"), range(8)))
+    assert len(contents(tmp_path / "out")) == 5
+
+
+def test_what_another_thread_puts_in_place_meanwhile_is_no_leftover(series: SyntheticSeries, tmp_path: Path) -> None:
+    gone = tmp_path / f".pet.1{write_module.UNFINISHED}"
+    gone.symlink_to(tmp_path / "nowhere")  # listed, and not there any more when it is looked at
+    assert len(contents(write_series(series, tmp_path / "pet"))) == 5
+
+
+def test_a_folder_that_cannot_be_made_is_named(series: SyntheticSeries, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_series(series, tmp_path / "file" / "pet")
+
+
+def test_what_we_write_is_never_taken_for_a_real_pet(series: SyntheticSeries, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    write_series(series, study / "synthetic")
+    report = scan_folder(study)
+    (found,) = (found for found in report.series if found.series.uid == series.uid)
+    assert found.is_synthetic and not found.is_usable and "drawn by a model" in str(found.reason)
+    assert pair_series(report).pairs == ()
+    with pytest.raises(UnsupportedSeriesError, match="synthetic PET"):
+        read_pet(found.series)
+    write_study(study / "pet", modality="PT")  # the real one of the same study
+    (paired,) = pair_series(scan_folder(study)).pairs
+    assert paired.pet.series.uid != series.uid
+
+
+def test_an_archive_that_drops_new_attributes_hides_nothing(series: SyntheticSeries, tmp_path: Path) -> None:
+    folder = write_series(series, tmp_path / "pet")
+    for path in folder.iterdir():
+        dataset = dcmread(path)
+        del dataset[0x0008001C]  # SyntheticData, which older archives may not know
+        dataset.save_as(path)
+    (found,) = scan_folder(folder).series
+    assert found.is_synthetic and not found.is_usable
+
+
+def test_a_measured_pet_is_not_read_as_a_synthetic_one(tmp_path: Path) -> None:
+    write_study(tmp_path, modality="PT")
+    with pytest.raises(UnsupportedSeriesError, match="not a synthetic PET"):
+        read_synthetic_pet(scan_folder(tmp_path).usable("PT")[0].series)

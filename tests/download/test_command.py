@@ -1,0 +1,148 @@
+"""`python main.py download`: what a user sees, and a real selection fetched from a server on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lib.download.cohort import Selection, parse_cohort, select_cohort
+from main import main
+from tests.download.idc_server import BUCKET, Line, Server
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SMALL = "idc:rider_lung_pet_ct"  # its first patient has 64 CT and 47 PET images, 35 MB
+
+
+@pytest.fixture(scope="module")
+def on_server(s3: Server, tmp_path_factory: pytest.TempPathFactory) -> Selection:
+    """The first patient of a real collection, with the archive's addresses, counts and sizes; zeros for pixels."""
+    selection = select_cohort(parse_cohort(SMALL), patients=1)
+    for number, series in enumerate(selection.series):
+        folder = tmp_path_factory.mktemp(f"series{number}")
+        each = series.size_bytes // series.images
+        for image in range(series.images):
+            size = each if image else series.size_bytes - each * (series.images - 1)
+            (folder / f"{image:03d}.dcm").write_bytes(bytes(size))
+        s3.put(folder, series.url.removeprefix(f"s3://{BUCKET}/").removesuffix("/*"))
+    return selection
+
+
+def test_a_dry_run_lists_what_would_be_fetched(
+    idc_index: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["download", "paper", "--out", str(tmp_path / "new"), "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "9 patients with CT and PET, 12,930 images, 6.7 GB" in told
+    assert "chosen: 9 patients, 18 series, 5,704 images, 1.82 GB" in told
+    assert "licence: CC BY 4.0; source: https://doi.org/10.7937/tcia.2020.nnc2-0461" in told
+    assert "4 of 9 PETs have a CT in their own study" in told
+    assert told.count("PET WB Corrected") == 9 and "ALPHA" not in told
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_dry_run_as_json_holds_the_pairs(idc_index: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["download", "lung", "--patients", "3", "--out", str(tmp_path), "--dry-run", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert list(told) == ["cohort", "index_version", "archive", "pairs", "left_out"]
+    assert [(pair["ct"]["modality"], pair["pet"]["modality"]) for pair in told["pairs"]] == [("CT", "PT")] * 3
+
+
+def test_without_a_terminal_it_wants_to_be_agreed_with_beforehand(
+    s3: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    assert main(["download", "paper", "--out", str(tmp_path / "new")]) == 2
+    assert "nobody is there to answer; --yes agrees beforehand" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"), [("n", "nothing was fetched"), ("", "nothing was fetched"), ("y", "2 series fetched")]
+)
+def test_on_a_terminal_it_asks_and_takes_only_yes_for_yes(
+    s3: Server, on_server: Selection, tmp_path: Path, answer: str, told: str
+) -> None:
+    terminal, inner = pty.openpty()
+    command = [sys.executable, "main.py", "download", SMALL, "--patients", "1", "--out", str(tmp_path / "new")]
+    process = subprocess.Popen(
+        [*command, "--endpoint-url", s3.url],
+        cwd=REPOSITORY,
+        stdin=inner,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    os.write(terminal, f"{answer}\n".encode())
+    said = process.communicate(timeout=60)[0]
+    os.close(terminal)
+    os.close(inner)
+    assert process.returncode == 0 and "Continue? [y/N]" in said and told in said
+    assert (tmp_path / "new").exists() == (answer == "y")
+
+
+def test_a_real_selection_arrives_whole(
+    s3: Server, on_server: Selection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["download", SMALL, "--patients", "1", "--out", str(tmp_path), "--endpoint-url", s3.url, "--yes"]
+    assert main([*command, "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out) == {"out": str(tmp_path), "fetched": 2, "reused": 0, "failed": []}
+    assert "licence: CC BY 3.0" in told.err
+    patient = tmp_path / on_server.patients[0]
+    assert len(list(patient.rglob("*.dcm"))) == on_server.images == 111
+    assert "CC BY 3.0" in (tmp_path / "ATTRIBUTION.md").read_text()
+    assert main(command[:-1]) == 0  # everything is there: no question
+    assert "0 series fetched, 2 were there, 0 failed" in capsys.readouterr().out
+
+
+def test_killed_in_the_middle_the_same_command_goes_on(
+    s3: Server, on_server: Selection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["download", SMALL, "--patients", "1", "--out", str(tmp_path), "--yes", "--endpoint-url"]
+    with Line(s3, lasts_bytes=20_000_000, goes_quiet=True) as line:
+        process = subprocess.Popen(
+            [sys.executable, "main.py", *command, line.url], cwd=REPOSITORY, start_new_session=True
+        )
+        for _ in range(600):
+            if line.is_cut or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.dcm")}
+    assert 0 < len(kept) < 64
+    with Line(s3, lasts_bytes=10**9) as line:
+        assert main([*command, line.url]) == 0
+    assert "2 series fetched, 0 were there, 0 failed" in capsys.readouterr().out
+    assert len(list(tmp_path.rglob("*.dcm*"))) == 111  # nothing torn is left
+    assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
+    kept_bytes = sum(path.stat().st_size for path in kept)
+    assert line.carried_bytes < on_server.size_bytes - kept_bytes + 300_000  # the rest is what HTTP says around it
+
+
+def test_what_did_not_arrive_is_told_and_exits_with_1(
+    s3: Server, on_server: Selection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["download", SMALL, "--patients", "2", "--out", str(tmp_path), "--yes", "--endpoint-url", s3.url]
+    assert main(command) == 1  # the server holds the first patient only
+    told = capsys.readouterr()
+    assert "2 series fetched, 0 were there, 2 failed" in told.out
+    assert told.err.count("failed: RIDER-1009463841") == 2 and "no object found" in told.err
+
+
+@pytest.mark.parametrize("package", ["idc_index_data", "pyarrow"])
+def test_without_the_extra_it_says_how_to_install_it(
+    package: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    assert main(["download", "paper", "--out", str(tmp_path)]) == 2
+    assert "not installed: pip install -r requirements-download.txt" in capsys.readouterr().err

@@ -1,0 +1,80 @@
+"""Both scores are told: over all patients, and without those whose real PET lies off its CT."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lib.dicom.scan.scan import scan_folder
+from lib.evaluation.evaluate import Evaluation, evaluate_pairs
+from lib.imaging.geometry import Geometry
+from lib.pairing.pairs import pair_series
+from lib.pairing.quality_checks.alignment import Shift
+from lib.phantom.dicom import write_study
+from lib.phantom.generate import PhantomSettings, phantom_patient
+from tests.evaluation.test_report import Lookup
+
+MODEST = PhantomSettings(slices=20, slice_spacing_mm=5.0, ct_matrix=100, ct_pixel_mm=4.1)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("report")
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory: pytest.TempPathFactory, out: Path) -> Evaluation:
+    """Phantoms 2 and 4; the PET of the second lies 20 mm to the left."""
+    root = tmp_path_factory.mktemp("phantoms")
+    for number, left_mm in ((2, 0), (4, 20)):
+        patient = phantom_patient(number, 0, MODEST)
+        affine = patient.pet.geometry.affine.copy()
+        affine[0, 3] += left_mm
+        pet = replace(patient.pet, geometry=Geometry(patient.pet.geometry.shape, affine))
+        write_study(replace(patient, pet=pet), root / patient.patient_id)
+    model: Any = Lookup()
+    return evaluate_pairs(pair_series(scan_folder(root)).pairs, model, out)
+
+
+def test_each_patient_has_a_shift_and_both_scores_are_told(evaluation: Evaluation, out: Path) -> None:
+    told = json.loads((out / "evaluation.json").read_text())
+    first, second = told["patients"]
+    assert first["shift_mm"][:2] == pytest.approx((0, 0), abs=2)
+    assert second["shift_mm"][:2] == pytest.approx((20, 0), abs=2)
+    aligned = told["aligned"]
+    assert (aligned["max_shift_mm"], aligned["patients"]) == (10.0, 1)
+    assert [pair["patient_id"] for pair in aligned["left_out"]] == ["PHANTOM_0004"]
+    assert aligned["mean"]["mae_suv_body"] == pytest.approx(first["mae_suv_body"])
+    assert told["mean"]["mae_suv_body"] == pytest.approx((first["mae_suv_body"] + second["mae_suv_body"]) / 2)
+    assert aligned["mean"]["mae_suv_body"] < told["mean"]["mae_suv_body"]
+    assert aligned["baselines"]["zero"]["mae_suv_body"] == pytest.approx(first["baselines"]["zero"]["mae_suv_body"])
+
+
+def test_the_report_shows_them(evaluation: Evaluation, out: Path) -> None:
+    page = (out / "report.html").read_text(encoding="utf-8")
+    all_of_them, without = (
+        f"{of.mae_suv_body:.3f}" for of in (evaluation.mean("model"), evaluation.aligned.means["model"])
+    )
+    assert (
+        f"PHANTOM_0004 has a PET that lies off its CT by more than 10 mm. With: body MAE {all_of_them} SUV over all "
+        f"patients judged. Without: {without} SUV over 1." in page
+    )
+    assert f"<td>model</td><td>{all_of_them}</td><td>{without}</td>" in page
+    assert '<td class="shift" title="' in page and ("x +20." in page or "x +19." in page)
+
+
+def test_without_misaligned_pairs_there_is_one_score(evaluation: Evaluation) -> None:
+    straight = replace(
+        evaluation, patients=tuple(replace(one, shift=Shift((1.0, 1.0, 1.0))) for one in evaluation.patients)
+    )
+    assert straight.aligned.left_out == ()
+    assert straight.aligned.means["model"] == straight.mean("model")
+    everybody_off = replace(
+        evaluation, patients=tuple(replace(one, shift=Shift((30.0, 1.0, 1.0))) for one in evaluation.patients)
+    )
+    assert everybody_off.aligned.as_json()["mean"] is None and everybody_off.aligned.patients == 0
+    assert replace(everybody_off, max_shift_mm=0.0).aligned.left_out == ()  # no limit

@@ -1,0 +1,143 @@
+"""Do expected errors hold? By hand over few patients, and through a whole evaluation."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lib.dicom.scan.scan import scan_folder
+from lib.evaluation.calibration_check import overall_trust, trust_of, trust_sentence, write_trust
+from lib.evaluation.evaluate import Evaluation, evaluate_pairs
+from lib.evaluation.slice_metrics import AlignedVolumes
+from lib.imaging.geometry import Geometry
+from lib.learning.checkpoint import save_checkpoint
+from lib.learning.model_card.card import TrainingData, patient_digest
+from lib.metrics.calibration import Calibration, Trust
+from lib.networks.cascade import Cascade
+from lib.pairing.pairs import pair_series
+from lib.phantom.dicom import write_study
+from lib.phantom.generate import PhantomSettings, phantom_patient
+from lib.synthesis.synthesizer import Synthesizer
+from tests.learning.conftest import make_card, tiny_recipe
+
+COARSE = PhantomSettings(slices=8, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
+CURVE = Calibration(np.array([0.0, 4.0]), np.array([0.0, 2.0]), volumes=3)  # half the synthetic SUV
+
+
+def trust(rank: float, expected: float, observed: float) -> Trust:
+    return Trust(rank, (expected,) * 10, (observed,) * 10)
+
+
+def test_pairs_of_one_patient_count_as_their_mean() -> None:
+    # A: ranks 0.2 and 0.4, so 0.3; B: 0.5; the mean over both patients is 0.4
+    overall = overall_trust([("A", trust(0.2, 1, 1)), ("A", trust(0.4, 1, 3)), ("B", trust(0.5, 2, 4))])
+    assert overall is not None and overall.patients == 2
+    assert overall.rank_correlation.mean == pytest.approx(0.4)
+    assert overall.expected_suv == (1.5,) * 10  # (1 + 2) / 2
+    assert overall.observed_suv == (3.0,) * 10  # (2 + 4) / 2
+    assert overall.off_suv == pytest.approx(1.5)
+
+
+def test_nobody_measured_gives_nothing() -> None:
+    assert overall_trust([]) is None
+    assert overall_trust([("A", None), ("B", Trust(math.nan, (), ()))]) is None
+    assert "carries no calibration" in trust_sentence(None)
+
+
+def test_a_map_that_is_the_same_everywhere_says_so_and_is_json() -> None:
+    overall = overall_trust([("A", trust(math.nan, 0.5, 0.25))])
+    assert overall is not None and "expects the same of every voxel" in trust_sentence(overall)
+    told = json.loads(json.dumps(overall.as_json(), allow_nan=False))
+    assert (told["rank_correlation"]["mean"], told["calibration_error_suv"]) == (None, 0.25)
+
+
+def test_the_sentence_names_largest_smallest_and_order() -> None:
+    overall = overall_trust([("A", Trust(0.54, tuple(np.linspace(0.1, 1, 10)), tuple(np.linspace(0.2, 2, 10))))])
+    assert trust_sentence(overall).startswith(
+        "Where the map expects the largest errors (1.00 SUV on average), the synthetic PET was off by 2.00 SUV; where "
+        "it expects the smallest (0.10 SUV), by 0.20 SUV. It puts the body's voxels in the order of their errors with "
+        "a rank correlation of 0.54"
+    )
+
+
+def test_only_the_body_is_judged() -> None:
+    # inside: synthetic SUV 1 to 20, off by half of each, as the curve expects; outside far off
+    synthetic = np.arange(1, 41, dtype=np.float32).reshape(1, 4, 10) / 10
+    body = np.zeros(synthetic.shape, np.bool_)
+    body[:, :2] = True
+    real = np.where(body, synthetic * np.float32(1.5), np.float32(90))
+    geometry = Geometry((1, 4, 10), np.eye(4))
+    volumes = AlignedVolumes(synthetic, synthetic, real, body, np.ones_like(body), geometry)
+    found = trust_of(volumes, make_card(calibration=CURVE.to_json()))
+    assert found is not None and found.rank_correlation == pytest.approx(1.0)
+    np.testing.assert_allclose(found.observed_suv, found.expected_suv, rtol=1e-4)
+    assert found.expected_suv[0] == pytest.approx(0.075)  # half of the mean of 0.1 and 0.2
+
+
+@pytest.mark.parametrize("calibration", [None, {"predictor": "stars"}])
+def test_a_card_that_expects_nothing_measures_nothing(calibration: dict[str, str] | None) -> None:
+    one = np.ones((1, 4, 5), np.float32)
+    volumes = AlignedVolumes(one, one, one, one > 0, one > 0, Geometry((1, 4, 5), np.eye(4)))
+    assert trust_of(volumes, make_card(calibration=calibration)) is None
+
+
+def test_without_a_map_no_table_of_an_evaluation_before_stays(tmp_path: Path) -> None:
+    assert write_trust([("A", "no", trust(0.5, 1, 1))], tmp_path) == tmp_path / "uncertainty.csv"
+    assert write_trust([("A", "no", None)], tmp_path) is None
+    assert not list(tmp_path.iterdir())
+
+
+# -- through a whole evaluation ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("evaluation")
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory: pytest.TempPathFactory, out: Path) -> Evaluation:
+    """Phantoms 1 (trained on), 2 and 4 (never seen)."""
+    root = tmp_path_factory.mktemp("phantoms")
+    for number in (1, 2, 4):
+        patient = phantom_patient(number, 0, COARSE)
+        write_study(patient, root / patient.patient_id)
+    torch.manual_seed(0)
+    recipe = tiny_recipe("pixel_mm=6.4")
+    seen = TrainingData((patient_digest("PHANTOM_0001"),), (), 1, 8, "0123")
+    card = replace(make_card(recipe=recipe, network=recipe.network, training=seen), calibration=CURVE.to_json())
+    path = save_checkpoint(out / "model.safetensors", Cascade(recipe.network), card)
+    return evaluate_pairs(pair_series(scan_folder(root)).pairs, Synthesizer.load(path, device="cpu"), out)
+
+
+def test_the_json_holds_every_patient_and_the_mean_over_those_never_seen(evaluation: Evaluation, out: Path) -> None:
+    told = json.loads((out / "evaluation.json").read_text())
+    ranks = {of["patient_id"]: of["uncertainty"]["rank_correlation"] for of in told["patients"]}
+    assert len(ranks) == 3
+    overall = told["uncertainty"]
+    assert overall["patients"] == 2
+    assert overall["rank_correlation"]["mean"] == pytest.approx((ranks["PHANTOM_0002"] + ranks["PHANTOM_0004"]) / 2)
+    assert len(overall["expected_suv"]) == len(overall["observed_suv"]) == 10
+
+
+def test_the_table_has_a_line_for_each_patient_and_tenth(evaluation: Evaluation, out: Path) -> None:
+    rows = list(csv.DictReader((out / "uncertainty.csv").read_text().splitlines()))
+    assert len(rows) == 30
+    assert {row["seen"] for row in rows if row["patient_id"] == "PHANTOM_0001"} == {"train"}
+    assert [row["tenth"] for row in rows[:2]] == ["1/10", "2/10"]
+
+
+def test_the_page_shows_the_curve_and_says_what_it_means(evaluation: Evaluation, out: Path) -> None:
+    page = (out / "report.html").read_text()
+    assert "Calibration curve of the expected error" in page
+    sentence = re.search(r"Where the map expects the largest errors.*does not show\.", page)
+    assert sentence is not None
+    assert trust_sentence(evaluation.trust()) == sentence[0].replace("&#39;", "'")

@@ -1,0 +1,136 @@
+"""Volumes of other programs: found by the CT's UID, brought onto our grid, refused where they are not PETs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from lib.errors import ImageFileError, InputError, PairingError
+from lib.evaluation.external_predictions import Peer, parse_peers, read_peer
+from lib.imaging.files.volume_file import write_volume_file
+from lib.imaging.geometry import Geometry
+from lib.imaging.resample_2d import resample_in_plane
+from lib.imaging.volume import Unit, Volume
+
+SHAPE = (6, 20, 24)
+UID = "1.2.3"
+
+
+def upright(
+    shape: tuple[int, int, int], pixel_mm: float, *, slice_mm: float = 3.0, left_mm: float = 0.0, feet_mm: float = 0.0
+) -> Geometry:
+    """Return slices whose outer edges begin at `left_mm` and 0."""
+    return Geometry.from_dicom(
+        shape,
+        first_position_mm=(left_mm + pixel_mm / 2, pixel_mm / 2, feet_mm),
+        orientation=(1, 0, 0, 0, 1, 0),
+        pixel_spacing_mm=(pixel_mm, pixel_mm),
+        slice_spacing_mm=slice_mm,
+    )
+
+
+GRID = upright(SHAPE, 4.0)
+BODY = np.zeros(SHAPE, bool)
+BODY[:, 4:16, 4:20] = True
+
+
+def ramp(geometry: Geometry) -> Volume:
+    """SUV that grows by 0.05 a mm towards the left and by 0.02 towards the head."""
+    k, r, c = np.indices(geometry.shape)
+    at = geometry.to_world(np.stack([c.ravel(), r.ravel(), k.ravel()], axis=1).astype(float))
+    return Volume((0.05 * at[:, 0] + 0.02 * at[:, 2]).reshape(geometry.shape), geometry, Unit.SUV_BW)
+
+
+def read(folder: Path) -> np.ndarray:
+    return read_peer(Peer("other", folder), UID, geometry=GRID, body=BODY)
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nii.gz", ".nii"])
+def test_a_volume_on_the_grid_is_taken_as_it_is(tmp_path: Path, suffix: str) -> None:
+    write_volume_file(ramp(GRID), tmp_path / f"{UID}{suffix}")
+    np.testing.assert_allclose(read(tmp_path), ramp(GRID).array, atol=1e-5)
+
+
+def test_a_volume_on_the_cts_pixels_is_averaged_as_the_models_is(tmp_path: Path) -> None:
+    fine = ramp(upright((6, 80, 96), 1.0))
+    noisy = Volume(fine.array + np.random.default_rng(0).random(fine.array.shape), fine.geometry, Unit.SUV_BW)
+    write_volume_file(noisy, tmp_path / f"{UID}.nrrd")
+    np.testing.assert_allclose(read(tmp_path), resample_in_plane(noisy.array, *SHAPE[1:]), atol=1e-5)
+
+
+def test_any_other_grid_is_interpolated(tmp_path: Path) -> None:
+    write_volume_file(ramp(upright((12, 30, 34), 3.3, slice_mm=2.1, left_mm=-5, feet_mm=-3)), tmp_path / f"{UID}.mha")
+    np.testing.assert_allclose(read(tmp_path)[BODY], ramp(GRID).array[BODY], atol=1e-4)
+
+
+def test_where_a_peer_drew_nothing_it_has_0(tmp_path: Path) -> None:
+    write_volume_file(ramp(upright((6, 18, 22), 4.0)), tmp_path / f"{UID}.mha")
+    found = read(tmp_path)
+    assert (found[:, 18:] == 0).all() and (found[:, :, 22:] == 0).all()
+    np.testing.assert_allclose(found[BODY], ramp(GRID).array[BODY], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("geometry", "words"),
+    [
+        (upright(SHAPE, 4.0, left_mm=500), r"covers 0% of the body that is compared, expected at least 95%"),
+        (upright((3, 20, 24), 4.0), r"covers 50% of the body .* write the whole volume, with the CT's origin"),
+    ],
+)
+def test_what_lies_elsewhere_is_refused(tmp_path: Path, geometry: Geometry, words: str) -> None:
+    write_volume_file(ramp(geometry), tmp_path / f"{UID}.nrrd")
+    with pytest.raises(PairingError, match=rf"other, 1\.2\.3\.nrrd: {words}"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("factor", "shift", "words"),
+    [
+        (5000, 0, r"values from .* to .*, expected SUVbw between -5 and 500; is it in Bq/mL, or scaled\?"),
+        (1, -1000, r"expected SUVbw between -5 and 500; is it a CT, or normalised\?"),
+    ],
+)
+def test_what_is_no_suv_is_refused(tmp_path: Path, factor: float, shift: float, words: str) -> None:
+    write_volume_file(Volume(ramp(GRID).array * factor + shift, GRID, Unit.SUV_BW), tmp_path / f"{UID}.nrrd")
+    with pytest.raises(ImageFileError, match=words):
+        read(tmp_path)
+
+
+def test_whole_numbers_are_refused(tmp_path: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(np.ones(SHAPE, np.int16)), str(tmp_path / f"{UID}.nrrd"))
+    with pytest.raises(ImageFileError, match="voxels are whole numbers, expected SUVbw as float"):
+        read(tmp_path)
+
+
+def test_a_missing_volume_and_two_of_one_ct_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ImageFileError, match=r"other has no volume of CT 1\.2\.3; expected one, named by the CT's"):
+        read(tmp_path)
+    for suffix in (".nrrd", ".mha"):
+        write_volume_file(ramp(GRID), tmp_path / f"{UID}{suffix}")
+    with pytest.raises(ImageFileError, match=r"other has 2 volumes \(1\.2\.3\.nrrd, 1\.2\.3\.mha\) of CT"):
+        read(tmp_path)
+
+
+def test_peers_are_named_with_their_folders(tmp_path: Path) -> None:
+    assert parse_peers([f"KonfAI-1.8={tmp_path}"]) == (Peer("KonfAI-1.8", tmp_path),)
+    assert parse_peers([]) == ()
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["{folder}"], "is not NAME=FOLDER"),
+        (["={folder}"], "is not NAME=FOLDER"),
+        (["<b>={folder}"], "is not NAME=FOLDER"),
+        (["model={folder}"], "the name 'model' is taken"),
+        (["hu_mean={folder}"], "the name 'hu_mean' is taken"),
+        (["a={folder}", "a={folder}"], "the name 'a' is taken"),
+        (["a={folder}/none"], "a: .*none is not a folder"),
+    ],
+)
+def test_wrong_words_are_refused(tmp_path: Path, texts: list[str], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        parse_peers([text.format(folder=tmp_path) for text in texts])

@@ -1,0 +1,183 @@
+"""A synthetic PET beside the real one, on cases small enough to know the answer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lib.errors import PairingError
+from lib.evaluation.slice_metrics import AlignedVolumes, align, compare, compare_with_real
+from lib.imaging.geometry import Geometry
+from lib.imaging.grid import Grid
+from lib.imaging.volume import Unit, Volume
+from lib.types import FloatArray
+from tests.learning.conftest import make_card
+
+SLICES, SIZE = 6, 48
+GRID = Grid(pixel_mm=2.0)
+
+
+def upright(
+    shape: tuple[int, int, int], *, pixel_mm: float = 2.0, left_mm: float = 0.0, feet_mm: float = 0.0
+) -> Geometry:
+    """Return slices 3 mm apart whose outer edges begin at `left_mm` and 0."""
+    return Geometry.from_dicom(
+        shape,
+        first_position_mm=(left_mm + pixel_mm / 2, pixel_mm / 2, feet_mm),
+        orientation=(1, 0, 0, 0, 1, 0),
+        pixel_spacing_mm=(pixel_mm, pixel_mm),
+        slice_spacing_mm=3.0,
+    )
+
+
+@pytest.fixture
+def ct() -> Volume:
+    """A trunk of 40 HU, 28 x 36 pixels, in air."""
+    ct_hu = np.full((SLICES, SIZE, SIZE), -1000, np.float32)
+    ct_hu[:, 10:38, 6:42] = 40
+    return Volume(ct_hu, upright(ct_hu.shape), Unit.HU)
+
+
+def pet_on(geometry: Geometry, *, scale: float = 1.0) -> Volume:
+    """A PET whose SUV grows by 0.1 for each mm towards the left and by 0.01 for each mm towards the head."""
+    c, k = np.meshgrid(np.arange(geometry.shape[2]), np.arange(geometry.shape[0]))
+    where = geometry.to_world(np.stack([c.ravel(), 0 * c.ravel(), k.ravel()], axis=1).astype(float))
+    suv = (0.1 * where[:, 0] + 0.01 * where[:, 2]).reshape(geometry.shape[0], 1, geometry.shape[2]) * scale
+    return Volume(np.broadcast_to(suv, geometry.shape).astype(np.float32), geometry, Unit.SUV_BW)
+
+
+def suv_at(column: int, k: int) -> float:
+    return 0.1 * (2 * column + 1) + 0.01 * 3 * k
+
+
+def test_all_three_come_onto_the_recipes_pixels(ct: Volume) -> None:
+    pet = pet_on(upright((SLICES, 24, 24), pixel_mm=4.0))
+    aligned = align(pet_on(ct.geometry, scale=2.0), ct=ct, pet=pet, grid=GRID)
+    assert aligned.real_suv.shape == aligned.synthetic_suv.shape == aligned.ct_hu.shape == (SLICES, SIZE, SIZE)
+    assert aligned.pixel_mm == pytest.approx((2.0, 2.0))
+    assert aligned.real_suv[4, 20, 30] == pytest.approx(suv_at(30, 4), abs=1e-4)
+    assert aligned.synthetic_suv[4, 20, 30] == pytest.approx(2 * suv_at(30, 4), abs=1e-4)
+    expected = np.zeros((SLICES, SIZE, SIZE), bool)
+    expected[:, 10:38, 6:42] = True
+    np.testing.assert_array_equal(aligned.body, expected)
+    assert aligned.measured.all()
+
+
+def test_coarser_pixels_average(ct: Volume) -> None:
+    synthetic = pet_on(ct.geometry)
+    aligned = align(synthetic, ct=ct, pet=pet_on(ct.geometry), grid=Grid(size=16))
+    assert aligned.pixel_mm == pytest.approx((6.0, 6.0))
+    # three columns of 2 mm: a triangle's mean of a ramp is the value in the middle
+    assert aligned.synthetic_suv[0, 8, 8] == pytest.approx(suv_at(25, 0), abs=1e-4)
+
+
+def test_a_slab_is_compared_with_its_own_slices(ct: Volume) -> None:
+    whole = pet_on(ct.geometry)
+    slab = align(whole.slab(slice(2, 5)), ct=ct, pet=whole, grid=GRID)
+    all_slices = align(whole, ct=ct, pet=whole, grid=GRID)
+    for name in ("ct_hu", "synthetic_suv", "real_suv", "body", "measured"):
+        np.testing.assert_array_equal(getattr(slab, name), getattr(all_slices, name)[2:5])
+
+
+def test_where_the_real_pet_did_not_reach_nothing_is_judged(ct: Volume) -> None:
+    pet = pet_on(upright((SLICES, 24, 12), pixel_mm=4.0, left_mm=48.0))  # the left half of the patient
+    aligned = align(pet_on(ct.geometry), ct=ct, pet=pet, grid=GRID)
+    assert not aligned.measured[..., :24].any() and aligned.measured[..., 24:].all()
+    assert not aligned.body[..., :24].any() and aligned.body[:, 10:38, 24:42].all()
+    assert not aligned.real_suv[..., :24].any()
+
+
+def test_a_synthetic_pet_of_another_ct_is_refused(ct: Volume) -> None:
+    moved = pet_on(upright((SLICES, SIZE, SIZE), left_mm=1.0))
+    with pytest.raises(PairingError, match="does not lie on the CT's slices"):
+        align(moved, ct=ct, pet=pet_on(ct.geometry), grid=GRID)
+    coarser = pet_on(upright((SLICES, 24, 24), pixel_mm=4.0))
+    with pytest.raises(PairingError, match="does not lie on the CT's slices"):
+        align(coarser, ct=ct, pet=pet_on(ct.geometry), grid=GRID)
+
+
+@pytest.mark.parametrize("feet_mm", [9.0, -3.0])
+def test_a_synthetic_pet_that_runs_out_of_the_ct_is_refused(ct: Volume, feet_mm: float) -> None:
+    beyond = pet_on(upright((SLICES, SIZE, SIZE), feet_mm=feet_mm))
+    with pytest.raises(PairingError, match="does not lie on the CT's slices"):
+        align(beyond, ct=ct, pet=pet_on(ct.geometry), grid=GRID)
+
+
+def test_a_real_pet_elsewhere_is_refused(ct: Volume) -> None:
+    elsewhere = pet_on(upright((SLICES, SIZE, SIZE), feet_mm=500.0))
+    with pytest.raises(PairingError, match="the real PET covers no part of the synthetic one"):
+        align(pet_on(ct.geometry), ct=ct, pet=elsewhere, grid=GRID)
+
+
+# -- figures -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_real_pet_itself_is_perfect(ct: Volume) -> None:
+    pet = pet_on(ct.geometry)
+    model = compare_with_real(pet, ct=ct, pet=pet, card=make_card()).figures["model"]
+    for zero in ("mae_suv", "mse", "mae_suv_body", "mse_body", "bias_suv_body"):
+        assert getattr(model, zero) == 0.0
+    for one in ("ssim", "ssim_body", "vif", "vif_body", "correlation_body"):
+        assert getattr(model, one) == pytest.approx(1.0, abs=1e-6)
+    assert (model.psnr_db, model.psnr_db_body) == (math.inf, math.inf)
+    assert model.as_json()["psnr_db"] is None
+
+
+def constant(value: float) -> FloatArray:
+    return np.full((2, SIZE, SIZE), value, np.float32)
+
+
+def two_slices(**changes: Any) -> AlignedVolumes:
+    """Real SUV 2 everywhere, synthetic 3, body in the left half, one CT number."""
+    body = np.zeros((2, SIZE, SIZE), bool)
+    body[..., 24:] = True
+    given: dict[str, Any] = {
+        "ct_hu": constant(40),
+        "synthetic_suv": constant(3),
+        "real_suv": constant(2),
+        "body": body,
+        "measured": np.ones_like(body),
+        "geometry": upright((2, SIZE, SIZE)),
+    }
+    return AlignedVolumes(**(given | changes))
+
+
+@pytest.mark.parametrize(
+    ("method", "mae", "mae_body"),
+    [
+        ("model", 1.0, 1.0),
+        ("zero", 2.0, 2.0),
+        ("constant", 1.5, 1.0),  # SUV 1 in the body, 0 outside
+        ("hu_mean", 1.25, 0.5),  # 40 HU: 1.5 in the body
+        ("hu_median", 1.5, 1.0),  # 40 HU: 1 in the body
+    ],
+)
+def test_the_model_stands_beside_the_cards_baselines(method: str, mae: float, mae_body: float) -> None:
+    figures = compare(two_slices(), make_card()).figures[method]
+    assert (figures.mae_suv, figures.mae_suv_body) == pytest.approx((mae, mae_body))
+    assert figures.psnr_db_body == pytest.approx(10 * math.log10(100 / mae_body**2))
+
+
+def test_what_was_not_measured_does_not_count() -> None:
+    measured = np.ones((2, SIZE, SIZE), bool)
+    measured[:, :10] = False
+    wild = constant(3)
+    wild[:, :10] = 1000
+    figures = compare(two_slices(synthetic_suv=wild, measured=measured), make_card()).figures["model"]
+    assert (figures.mae_suv, figures.mae_suv_body) == pytest.approx((1.0, 1.0))
+
+
+def test_figures_become_plain_values_by_method() -> None:
+    told = compare(two_slices(), make_card()).as_json()
+    assert list(told) == ["model", "zero", "constant", "hu_mean", "hu_median"]
+    assert told["zero"]["mae_suv"] == 2.0
+
+
+def test_a_card_without_baselines_is_refused() -> None:
+    with pytest.raises(
+        PairingError, match="the model card of tiny carries no baselines to compare with; train it again"
+    ):
+        compare(two_slices(), make_card(baselines=None))

@@ -1,0 +1,201 @@
+"""Expected errors: in numbers worked by hand, beside scipy, and for whatever arrays there are."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.optimize import isotonic_regression
+
+from lib.errors import InputError
+from lib.metrics.calibration import (
+    Calibration,
+    CalibrationSample,
+    fit_calibration,
+    measure_trust,
+    pool_adjacent_violators,
+    rank_correlation,
+)
+from lib.types import FloatArray
+
+CURVE = Calibration(np.array([1.0, 3.0]), np.array([0.2, 0.6]), volumes=2)
+SUVS = arrays.arrays(np.float32, (3, 40), elements=st.floats(0, 60, width=32))
+
+
+def sample(synthetic: list[float], real: list[float], body: list[bool] | None = None) -> CalibrationSample:
+    shape = (1, 1, len(synthetic))
+    inside = np.ones(shape, np.bool_) if body is None else np.array(body).reshape(shape)
+    return CalibrationSample(
+        np.array(synthetic, np.float32).reshape(shape), np.array(real, np.float32).reshape(shape), inside
+    )
+
+
+def fit(*samples: CalibrationSample) -> Calibration:
+    calibration = fit_calibration(samples)
+    assert calibration is not None
+    return calibration
+
+
+# -- the curve ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("suv", "error"), [(0.0, 0.2), (1.0, 0.2), (2.0, 0.4), (2.5, 0.5), (3.0, 0.6), (40.0, 0.6)])
+def test_between_the_points_it_is_straight_and_beyond_them_level(suv: float, error: float) -> None:
+    expected = CURVE.expected_error_suv(np.full((1, 2, 3), suv, np.float32))
+    assert expected.shape == (1, 2, 3) and expected.dtype == np.float32
+    np.testing.assert_allclose(expected, error, rtol=1e-6)
+
+
+def test_each_suv_gets_the_mean_error_seen_there() -> None:
+    # at SUV 1 errors of 0 and 0.2; at SUV 3 of 0.5 and 1.5
+    curve = fit(sample([1, 1, 3, 3], [1, 1.2, 3.5, 1.5]))
+    np.testing.assert_allclose(curve.suv_bw, [1, 3], rtol=1e-6)
+    np.testing.assert_allclose(curve.error_suv, [0.1, 1.0], rtol=1e-6)
+
+
+def test_a_curve_that_would_fall_is_pooled() -> None:
+    # errors 0.4 at SUV 1 and 0.2 at SUV 2, alike in number: 0.3 for both
+    curve = fit(sample([1, 2, 4], [1.4, 2.2, 3]))
+    np.testing.assert_allclose(curve.suv_bw, [1.5, 4], rtol=1e-6)
+    np.testing.assert_allclose(curve.error_suv, [0.3, 1.0], rtol=1e-6)
+
+
+def test_every_volume_counts_alike_whatever_its_size() -> None:
+    curve = fit(sample([1] * 99, [1.1] * 99), sample([1], [1.3]))
+    assert (len(curve.error_suv), curve.volumes) == (1, 2)
+    assert curve.error_suv[0] == pytest.approx(0.2, rel=1e-5)
+
+
+def test_only_judged_voxels_count() -> None:
+    curve = fit(sample([1, 1, 9], [1.5, math.nan, 0], [True, True, False]))
+    assert curve.error_suv.tolist() == [0.5]
+
+
+def test_hotter_than_the_last_step_is_pooled_there() -> None:
+    assert fit(sample([60, 80], [59, 77])).error_suv.tolist() == [2.0]
+
+
+def test_nothing_judged_gives_no_curve() -> None:
+    assert fit_calibration([]) is None
+    assert fit_calibration([sample([1, 2], [1, 2], [False, False])]) is None
+
+
+@given(synthetic=SUVS, real=SUVS)
+def test_a_fitted_curve_stays_within_the_errors_and_their_mean(synthetic: FloatArray, real: FloatArray) -> None:
+    body = np.ones(synthetic.shape, np.bool_)
+    curve = fit(CalibrationSample(synthetic, real, body))
+    errors = np.abs(synthetic.astype(np.float64) - real)
+    assert errors.min() - 1e-6 <= curve.error_suv.min() <= errors.mean() + 1e-6
+    assert errors.mean() - 1e-6 <= curve.error_suv.max() <= errors.max() + 1e-6
+    shuffled = np.random.default_rng(0).permutation(synthetic.size)
+    other = fit(CalibrationSample(synthetic.ravel()[shuffled], real.ravel()[shuffled], body.ravel()))
+    np.testing.assert_allclose(other.expected_error_suv(synthetic), curve.expected_error_suv(synthetic), rtol=1e-5)
+
+
+@given(synthetic=SUVS, real=SUVS)
+def test_a_hotter_voxel_never_has_a_smaller_expected_error(synthetic: FloatArray, real: FloatArray) -> None:
+    curve = fit(CalibrationSample(synthetic, real, np.ones(synthetic.shape, np.bool_)))
+    ordered = curve.expected_error_suv(np.sort(synthetic, axis=None))
+    assert (np.diff(ordered) >= 0).all()
+
+
+def test_pooling_by_hand() -> None:
+    # 3 and 2 violate: (3 + 2) / 2 = 2.5 at place (2 + 3) / 2
+    places, values = pool_adjacent_violators(np.arange(1.0, 5), np.array([1.0, 3, 2, 4]), np.ones(4))
+    assert (places.tolist(), values.tolist()) == ([1, 2.5, 4], [1, 2.5, 4])
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.floats(0.1, 5)), min_size=1, max_size=30))
+def test_pooling_is_the_isotonic_regression(points: list[tuple[float, float]]) -> None:
+    values, weights = (np.array(column) for column in zip(*points, strict=True))
+    theirs = isotonic_regression(values, weights=weights).x
+    _, ours = pool_adjacent_violators(np.arange(float(len(values))), values, weights)
+    assert np.abs(theirs[:, None] - ours[None, :]).min(axis=1).max() < 1e-9  # every level of theirs is one of ours
+    assert np.abs(theirs[:, None] - ours[None, :]).min(axis=0).max() < 1e-9
+
+
+def test_a_curve_survives_json() -> None:
+    again = Calibration.from_json(json.loads(json.dumps(CURVE.to_json(), allow_nan=False)))
+    assert (again.suv_bw.tolist(), again.error_suv.tolist(), again.volumes) == ([1, 3], [0.2, 0.6], 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"predictor": "stars"}, "calibration of 'stars'"),
+        ({"more": 1}, "expected 'synthetic SUV' with"),
+        ({"suv_bw": [3.0, 1.0]}, "SUVs must increase"),
+        ({"error_suv": [0.6, 0.2]}, "never fall"),
+        ({"error_suv": [-0.1, 0.2]}, "at least 0"),
+        ({"error_suv": [0.1]}, "1 errors for 2 SUVs"),
+        ({"error_suv": ["a", "b"]}, "not numbers"),
+        ({"error_suv": [0.1, math.inf]}, "finite"),
+        ({"suv_bw": [[1.0], [2.0]]}, "plain lists"),
+    ],
+)
+def test_a_damaged_curve_is_refused(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Calibration.from_json({**CURVE.to_json(), **changes})
+
+
+def test_volumes_of_another_shape_are_refused() -> None:
+    with pytest.raises(InputError, match="must be one shape"):
+        CalibrationSample(
+            np.zeros((1, 2, 2), np.float32), np.zeros((1, 2, 3), np.float32), np.ones((1, 2, 2), np.bool_)
+        )
+
+
+# -- how well it holds -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ([1, 2, 3], [10, 20, 300], 1.0),
+        ([1, 2, 3], [3, 2, 1], -1.0),
+        ([1, 2, 3, 4], [2, 1, 4, 3], 0.6),  # 1 - 6 * 4 / (4 * 15)
+        ([1, 1, 1], [1, 2, 3], math.nan),
+        ([], [], math.nan),
+    ],
+)
+def test_rank_correlation_by_hand(first: list[float], second: list[float], expected: float) -> None:
+    assert rank_correlation(np.array(first), np.array(second)) == pytest.approx(expected, nan_ok=True)
+
+
+@given(arrays.arrays(np.int64, (2, 25), elements=st.integers(0, 6)))
+def test_scipy_finds_the_same_rank_correlation(values: NDArray[np.int64]) -> None:
+    if np.ptp(values[0]) and np.ptp(values[1]):
+        theirs = stats.spearmanr(values[0], values[1]).statistic
+        assert rank_correlation(values[0], values[1]) == pytest.approx(theirs, abs=1e-12)
+
+
+def test_tenths_by_hand() -> None:
+    # twenty voxels: the pair of the least expected error is the first tenth
+    expected = np.arange(20.0)[::-1]
+    trust = measure_trust(expected.reshape(4, 5), 2 * expected.reshape(4, 5))
+    assert trust.rank_correlation == pytest.approx(1.0)
+    assert trust.expected_suv == (0.5, 2.5, 4.5, 6.5, 8.5, 10.5, 12.5, 14.5, 16.5, 18.5)
+    assert trust.observed_suv == tuple(2 * value for value in trust.expected_suv)
+
+
+def test_a_flat_expectation_ranks_nothing() -> None:
+    trust = measure_trust(np.full(20, 0.5), np.arange(20.0))
+    assert math.isnan(trust.rank_correlation) and trust.as_json()["rank_correlation"] is None
+    assert set(trust.expected_suv) == {0.5}
+
+
+def test_fewer_voxels_than_tenths_have_no_curve() -> None:
+    json.dumps(trust := measure_trust(np.ones(9), np.ones(9)).as_json(), allow_nan=False)
+    assert trust == {"rank_correlation": None, "expected_suv": (), "observed_suv": ()}
+
+
+def test_errors_of_other_voxels_are_refused() -> None:
+    with pytest.raises(InputError, match="3 expected errors for 2"):
+        measure_trust(np.ones(3), np.ones(2))

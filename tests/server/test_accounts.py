@@ -1,0 +1,286 @@
+"""The real server with accounts and TLS: who may ask what, and MONAI Label's own client at work."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import requests
+from monailabel.client import MONAILabelClient
+
+from ct2pet_app.auth.setup import KEY_FILE
+from ct2pet_app.auth.tokens import Tokens, signing_key
+from lib.accounts import read_accounts, write_accounts
+from lib.phantom.generate import PhantomSettings, write_phantoms
+from tests.ct2pet_app.constant_model import save_constant_model
+from tests.server.endpoints import ADDRESSES, RANK
+from tests.server.processes import PASSWORD, PEOPLE, RunningServer, running_server, write_users
+
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),  # MONAILabelClient closes neither files nor sockets
+]
+
+SMALL = PhantomSettings(slices=6, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
+SHORT_RUN = "pixel_mm=8.0;depth=1;context_slices=1;normalization=none;epochs=1;patience=0;validation=0.0;test=0.0"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate of this computer, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    made = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=ct2pet -addext subjectAltName=IP:127.0.0.1"
+    words = [*made.split(), "-out", "server.crt", "-keyout", "server.key"]
+    subprocess.run(words, cwd=folder, check=True, capture_output=True)
+    (folder / "server.key").chmod(0o600)
+    return folder / "server.crt", folder / "server.key"
+
+
+@pytest.fixture(scope="module")
+def users(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_users(tmp_path_factory.mktemp("users"), {**PEOPLE, "gone": "admin", "renewed": "admin"})
+
+
+@pytest.fixture(scope="module")
+def server(
+    certificate: tuple[Path, Path], users: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """Asked by nobody; `server.known_as(name)` is the same asked by somebody."""
+    studies = tmp_path_factory.mktemp("studies")
+    write_phantoms(studies, patients=2, settings=SMALL)
+    conf = {"models": "unet", "width": "2", "set": SHORT_RUN, "users": str(users)}
+    with running_server("ct2pet_app", studies, tmp_path_factory.mktemp("server"), tls=certificate, **conf) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def people(server: RunningServer) -> dict[str, RunningServer]:
+    """The server as each person asks it, by role."""
+    return {role: server.known_as(name) for name, role in PEOPLE.items()}
+
+
+@pytest.fixture(scope="module")
+def strangers(server: RunningServer, users: Path, people: dict[str, RunningServer]) -> dict[str, RunningServer]:
+    """The server as those ask it who may not, by the reason."""
+    expired = Tokens(signing_key(server.models / KEY_FILE), lifetime_s=-1).issue(read_accounts(users)["ada"])
+    gone, renewed = server.known_as("gone"), server.known_as("renewed")
+    accounts = read_accounts(users)
+    ada = accounts.pop("gone") and accounts["ada"]
+    accounts["renewed"] = replace(ada, name="renewed", password=replace(ada.password, salt=b"another 16 bytes"))
+    write_accounts(users, accounts)
+    return {
+        "no token": server,
+        "garbage": replace(server, token="garbage"),
+        "forged": replace(server, token=f"{people['admin'].token[:-4]}AAAA"),
+        "expired": replace(server, token=expired),
+        "removed": gone,
+        "new password": renewed,
+    }
+
+
+@pytest.fixture(scope="module")
+def ct_uid(people: dict[str, RunningServer], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A CT of the datastore, for which there is a model."""
+    model = save_constant_model(tmp_path_factory.mktemp("model") / "unet.safetensors", 2.5, stages=1)
+    answer = people["admin"].ask("PUT", "/model/unet", files={"file": model.read_bytes()})
+    assert answer.status_code == 200, answer.text
+    return str(next(iter(people["user"].json("/datastore/?output=all")["objects"])))
+
+
+@pytest.fixture
+def stock_client(
+    server: RunningServer, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """Return what the stock Slicer module does before everything it asks: a new client, which logs in."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
+
+    def logged_in(name: str) -> MONAILabelClient:
+        client = MONAILabelClient(server.url, tmpdir=str(tmp_path))
+        assert client.auth_enabled()
+        client.update_auth(client.auth_token(name, PASSWORD))
+        assert client.auth_valid_token()
+        return client
+
+    return logged_in
+
+
+def asked(server: RunningServer, method: str, path: str) -> requests.Response:
+    """Ask without a file, and with a body that no address can take, so that who is let in changes nothing."""
+    body = {"data": b"0", "headers": {"Content-Type": "application/json"}} if method in ("POST", "PUT") else {}
+    return server.ask(method, path, allow_redirects=False, **body)
+
+
+@pytest.mark.parametrize(("method", "path", "least"), ADDRESSES)
+def test_each_address_is_for_who_has_its_role(
+    people: dict[str, RunningServer], strangers: dict[str, RunningServer], method: str, path: str, least: str
+) -> None:
+    statuses = {role: asked(person, method, path).status_code for role, person in people.items()}
+    for role, status in statuses.items():
+        assert (status == 403) == (RANK[role] < RANK[least]), statuses
+        assert status != 401, statuses
+    for why, stranger in strangers.items():
+        answer = asked(stranger, method, path)
+        assert answer.status_code == 401, why
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_the_table_names_every_address_of_monai_label() -> None:
+    names = "activelearning batch_infer datastore infer info logs model ohif proxy scoring session train wsi_infer"
+    modules = [importlib.import_module(f"monailabel.endpoints.{name}") for name in names.split()]
+    routes = [route for module in modules for route in module.router.routes]
+    assert len(routes) > 50
+    for route in routes:
+        rows = [path for method, path, _ in ADDRESSES if method in route.methods]
+        assert any(route.path_regex.match(path.partition("?")[0]) for path in rows), f"{route.methods} {route.path}"
+
+
+def test_no_address_that_the_server_names_is_open(server: RunningServer, people: dict[str, RunningServer]) -> None:
+    addresses = people["admin"].json("/openapi.json")["paths"]
+    assert "/ct2pet/series" in addresses
+    for path, methods in addresses.items():
+        template = re.compile(re.sub(r"{\w+}", "[^/]+", path))
+        for method in methods:
+            rows = [row for verb, row, _ in ADDRESSES if verb == method.upper() and path.startswith("/ct2pet/")]
+            listed = any(template.fullmatch(row.partition("?")[0]) for row in rows)
+            assert listed or not path.startswith("/ct2pet/"), f"give {method} {path} a row in tests/server/endpoints.py"
+            if (method, path) not in {("get", "/auth/"), ("post", "/auth/token")}:
+                assert asked(server, method.upper(), path.replace("{", "").replace("}", "")).status_code == 401, path
+
+
+@pytest.mark.parametrize(
+    "path", ["/auth", "//auth/", "/auth//", "/auth/../info/", "/auth/%2e%2e/info/", "/auth/;/info/"]
+)
+def test_what_only_looks_like_the_login_is_closed(server: RunningServer, path: str) -> None:
+    port = int(server.url.rpartition(":")[2])
+    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
+    words = ["openssl", "s_client", "-quiet", "-connect", f"127.0.0.1:{port}"]
+    answer = subprocess.run(words, input=request.encode(), capture_output=True, timeout=60)
+    assert answer.stdout.startswith(b"HTTP/1.1 401 ")
+
+
+def test_who_may_is_said_to_who_may_not(people: dict[str, RunningServer], strangers: dict[str, RunningServer]) -> None:
+    assert "monailabel-admin" in asked(people["user"], "POST", "/train/unet").json()["detail"]
+    said = {why: asked(stranger, "GET", "/info/").json()["detail"] for why, stranger in strangers.items()}
+    assert said["no token"].startswith("log in first: POST /auth/token with username and password")
+    assert said["garbage"].startswith("this token is not of this server; log in again")
+    assert said["expired"].startswith("this token has expired; log in again")
+    assert said["removed"].startswith("this token's account was removed, or its password changed; log in again")
+
+
+def test_the_stock_client_works_as_before(stock_client, ct_uid: str, tmp_path: Path) -> None:
+    assert set(stock_client("una").info()["models"]) == {"unet"}
+    assert ct_uid in stock_client("una").datastore()["objects"]
+    assert stock_client("una").next_sample("random", {}) == {}  # every CT has its PET
+    path, told = stock_client("una").infer("unet", ct_uid, {"result_extension": ".nrrd", "result_dtype": "uint8"})
+    assert Path(path).stat().st_size > 0
+    assert told["suv"]["mean"] == pytest.approx(2.5, rel=1e-2)
+    once = stock_client("una")  # it keeps the length of what it sent last among the headers of what it asks next
+    once.infer("unet", ct_uid, {})
+    assert once.info()["name"] == "ct2pet"
+    assert once.train_status(check_if_running=True) is False
+    with pytest.raises(Exception, match="monailabel-admin"):
+        stock_client("una").train_start("unet", {})
+
+
+def test_the_stock_clients_sessions_and_uploads_work(
+    people: dict[str, RunningServer], stock_client, ct_uid: str, tmp_path: Path
+) -> None:
+    upload = tmp_path / "Thorax.nrrd"
+    upload.write_bytes(people["user"].ask("GET", f"/datastore/image?image={ct_uid}").content)
+    session = stock_client("una").create_session(str(upload))["session_id"]
+    assert stock_client("una").infer("unet", "", {}, session_id=session)[0]
+    assert stock_client("ann").upload_image(str(upload), "Thorax") == {"image": "Thorax"}
+
+
+def test_a_wrong_password_opens_nothing(server: RunningServer) -> None:
+    wrong, unknown = server.log_in("ada", "seven geese on a lane"), server.log_in("nobody")
+    assert (wrong.status_code, wrong.json()) == (unknown.status_code, unknown.json())
+    assert wrong.json()["detail"] == "wrong user name or password"
+
+
+def test_a_login_says_how_long_it_lasts(server: RunningServer) -> None:
+    answer = server.log_in("ada")
+    assert (answer.json()["token_type"], answer.json()["expires_in"]) == ("bearer", 12 * 3600)
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "words"),
+    [
+        ({"json": {"username": "ada", "password": PASSWORD}}, 415, "send username and password as a form"),
+        ({"data": {"username": "ada"}}, 400, "give username and password, each once"),
+        ({"data": {"username": ["ada", "una"], "password": PASSWORD}}, 400, "each once"),
+        ({"data": {"username": "ada", "password": PASSWORD, "grant_type": "magic"}}, 400, "grant_type: only password"),
+        ({"data": {"username": "ada", "password": "x" * 20_000}}, 413, "a login has at most 16384 bytes"),
+        ({"data": {str(number): "" for number in range(50)}}, 400, "cannot be read"),
+    ],
+)
+def test_a_login_that_is_none_is_refused(
+    server: RunningServer, sent: dict[str, object], status: int, words: str
+) -> None:
+    answer = server.ask("POST", "/auth/token", **sent)
+    assert answer.status_code == status
+    assert words in answer.text
+
+
+def test_who_guesses_is_told_to_wait(server: RunningServer) -> None:
+    answers: list[requests.Response] = []
+    guesses = [
+        threading.Thread(target=lambda: answers.append(server.log_in("guessed", "seven geese on a lane")))
+        for _ in range(20)
+    ]
+    for guess in guesses:
+        guess.start()
+    for guess in guesses:
+        guess.join()
+    assert {answer.status_code for answer in answers} == {401, 429}
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert "too many wrong passwords: try again in" in refused.json()["detail"]
+    assert 1 <= int(refused.headers["Retry-After"]) <= 5
+    assert server.log_in("ada").status_code == 200
+
+
+def test_nobody_may_ask_while_others_can_read_the_users_file(
+    server: RunningServer, people: dict[str, RunningServer], users: Path
+) -> None:
+    users.chmod(0o644)
+    try:
+        answers = [asked(people["admin"], "GET", "/info/"), server.log_in("ada")]
+    finally:
+        users.chmod(0o600)
+    for answer in answers:
+        assert answer.status_code == 503
+        assert "its log says why" in answer.json()["detail"]
+        assert str(users) not in answer.text
+    assert f"chmod 600 {users}" in server.log.read_text()
+    assert asked(people["admin"], "GET", "/info/").status_code == 200
+
+
+def test_training_and_batches_need_no_account_of_their_own(people: dict[str, RunningServer], ct_uid: str) -> None:
+    admin = people["admin"]
+    assert admin.ask("POST", "/train/unet", json={"max_epochs": 1, "publish": "always"}).status_code == 200
+    task = admin.wait_for_training(within_s=240)
+    assert task["status"] == "DONE", task
+    assert admin.ask("POST", "/batch/infer/unet", json={}).status_code == 200
+
+
+def test_only_the_encrypted_door_is_there(server: RunningServer) -> None:
+    with pytest.raises(requests.ConnectionError):
+        requests.get(server.url.replace("https://", "http://") + "/auth/", timeout=60)
+    with pytest.raises(requests.exceptions.SSLError, match="certificate verify failed"):
+        requests.get(f"{server.url}/auth/", timeout=60)
+
+
+def test_no_password_and_no_token_reaches_the_log(server: RunningServer, people: dict[str, RunningServer]) -> None:
+    log = server.log.read_text()
+    assert "ada logged in from 127.0.0.1" in log
+    assert "wrong password from 127.0.0.1 for an unknown name" in log
+    for secret in (PASSWORD, "seven geese", *(person.token for person in people.values())):
+        assert secret not in log

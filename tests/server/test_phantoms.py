@@ -1,0 +1,270 @@
+"""The real server on phantoms, from another folder: new studies, stopping, resuming, refusals, attacks."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import subprocess
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from lib.dicom.scan.scan import scan_folder
+from lib.phantom.generate import PhantomSettings, write_phantoms
+from tests.ct2pet_app.constant_model import save_constant_model
+from tests.server.processes import REPOSITORY, RunningServer, command, end, environment, free_port, running_server
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+SMALL = PhantomSettings(slices=6, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
+LONG_RUN = "pixel_mm=8.0;depth=1;context_slices=1;normalization=none;epochs=100000;patience=0;validation=0.0;test=0.0"
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("studies")
+    write_phantoms(folder, patients=2, settings=SMALL)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Started from another folder, with absolute paths."""
+    conf = {"models": "unet,cascade3", "width": "2", "set": LONG_RUN}
+    app, folder = REPOSITORY / "ct2pet_app", tmp_path_factory.mktemp("server")
+    with running_server(app, studies, folder, cwd=Path("/"), **conf) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def ct_uid(studies: Path) -> str:
+    return scan_folder(studies).usable("CT")[0].series.uid
+
+
+@pytest.fixture(scope="module")
+def drawing(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
+    """The server with a cascade3 that was trained elsewhere."""
+    model = save_constant_model(tmp_path_factory.mktemp("model") / "cascade3.safetensors", 2.5)
+    answer = server.ask("PUT", "/model/cascade3", files={"file": model.read_bytes()})
+    assert answer.status_code == 200, answer.text
+    return server
+
+
+def wait_until(condition: Callable[[], bool], *, within_s: float) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {within_s:.0f} s")
+        time.sleep(0.2)
+
+
+def test_a_model_trained_elsewhere_is_used(drawing: RunningServer, ct_uid: str) -> None:
+    told = drawing.infer("cascade3", image=ct_uid, output="json").json()
+    assert told["suv"]["mean"] == pytest.approx(2.5, rel=1e-2)
+
+
+def test_a_file_that_is_no_model_is_refused(drawing: RunningServer, ct_uid: str) -> None:
+    answer = drawing.ask("PUT", "/model/cascade3", files={"file": b"junk"})
+    assert (answer.status_code, "not a readable" in answer.text) == (400, True)
+    assert drawing.infer("cascade3", image=ct_uid, output="json").status_code == 200
+
+
+def test_new_studies_appear_without_a_restart(server: RunningServer, studies: Path) -> None:
+    known = server.json("/datastore/")["total"]
+    write_phantoms(studies / "new", patients=1, seed=7, settings=SMALL)
+    wait_until(lambda: server.json("/datastore/")["completed"] > known, within_s=15)
+    assert server.json("/datastore/")["completed"] == known + 1
+
+
+def test_every_series_says_whether_it_can_be_used(server: RunningServer, studies: Path) -> None:
+    write_phantoms(studies / "offset", patients=1, seed=8, settings=replace(SMALL, slices=6))
+    for path in sorted(studies.glob("offset/*/CT/*"))[2:4]:
+        path.unlink()
+    wait_until(lambda: any(not found["usable"] for found in server.json("/ct2pet/series")), within_s=15)
+    reasons = [found["why_not"] for found in server.json("/ct2pet/series") if not found["usable"]]
+    assert any("missing" in reason or "gap" in reason for reason in reasons), reasons
+
+
+def test_a_zip_of_a_series_is_a_ct(drawing: RunningServer, studies: Path) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as zipped:
+        for path in sorted((studies / "PHANTOM_0001" / "CT").iterdir()):
+            zipped.write(path, path.name)
+    answer = drawing.infer("cascade3", files={"file": ("series.zip", archive.getvalue())}, output="json")
+    assert answer.json()["shape"] == [6, 64, 64]
+
+
+def nrrd(folder: Path, image: sitk.Image) -> bytes:
+    sitk.WriteImage(image, str(folder / "image.nrrd"))
+    return (folder / "image.nrrd").read_bytes()
+
+
+NO_CTS = {
+    "a PET in SUV": (np.linspace(0, 12, 512).reshape(8, 8, 8), "looks like a PET or an MR"),
+    "an 8-bit picture": (np.arange(512).reshape(8, 8, 8) % 256, "8-bit picture"),
+    "a single slice": (np.linspace(-1000, 200, 64).reshape(1, 8, 8), "1 slice, expected a CT volume"),
+}
+
+
+@pytest.mark.parametrize(("array", "words"), NO_CTS.values(), ids=NO_CTS)
+def test_what_is_no_ct_is_refused_with_the_reason(
+    drawing: RunningServer, tmp_path: Path, array: np.ndarray, words: str
+) -> None:
+    upload = nrrd(tmp_path, sitk.GetImageFromArray(array.astype(np.float32)))
+    answer = drawing.infer("cascade3", files={"file": ("Thorax.nrrd", upload)})
+    assert answer.status_code == 400
+    assert re.search(rf"Thorax\.nrrd: .*{words}", answer.json()["detail"])
+
+
+def test_a_colour_volume_is_refused(drawing: RunningServer, tmp_path: Path) -> None:
+    upload = nrrd(tmp_path, sitk.Image([8, 8, 4], sitk.sitkVectorUInt8, 3))
+    answer = drawing.infer("cascade3", files={"file": ("fusion.nrrd", upload)})
+    assert (answer.status_code, "colour or vector image" in answer.text) == (400, True)
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> str:
+    """The path of a real CT file that no request was given."""
+    image = sitk.GetImageFromArray(np.linspace(-1000, 200, 512).reshape(8, 8, 8).astype(np.float32))
+    sitk.WriteImage(image, str(tmp_path / "secret.nrrd"))
+    return str(tmp_path / "secret.nrrd")
+
+
+@pytest.mark.parametrize("image", ["{secret}", "/etc/passwd", "../../../etc/passwd", "file:///etc/passwd", "/", "."])
+def test_a_path_of_the_server_is_no_image(drawing: RunningServer, secret: str, image: str) -> None:
+    answer = drawing.infer("cascade3", image=image.format(secret=secret))
+    assert (answer.status_code, "no image" in answer.text) == (404, True)
+
+
+@pytest.mark.parametrize("field", ["image", "label", "file", "path", "model", "session"])
+def test_params_choose_no_file(drawing: RunningServer, ct_uid: str, secret: str, field: str) -> None:
+    answer = drawing.infer("cascade3", params=f'{{"{field}": "{secret}"}}', image=ct_uid)
+    assert (answer.status_code, "params may not hold" in answer.text) == (400, True)
+
+
+ATTACKS = {
+    "wsi": ("POST", "/infer/wsi/cascade3?image=/etc/passwd", {"json": {}}),
+    "wsi v2": ("POST", "/infer/wsi_v2/cascade3?image=/etc/passwd", {"data": {"wsi": "{}"}}),
+    "session": ("POST", "/infer/cascade3?session_id=../../etc", {}),
+    "image download": ("GET", "/datastore/image?image=/etc/passwd", {}),
+    "image info": ("GET", "/datastore/image/info?image=../x", {}),
+    "label download": ("GET", "/datastore/label?label=/etc/passwd&tag=final", {}),
+    "label tag": ("GET", "/datastore/label?label=x&tag=../../etc", {}),
+    "model": ("GET", "/model/..%2f..%2fetc", {}),
+    "remove": ("DELETE", "/datastore/image?id=/etc/passwd", {}),
+    "dicom": ("POST", "/ct2pet/dicom/cascade3?image=/etc/passwd&store=true", {}),
+    "dicom model": ("POST", "/ct2pet/dicom/..%2f..%2fetc?image=1.2.3", {}),
+    "store": ("POST", "/infer/cascade3?image=..%2f..%2fetc", {"data": {"params": '{"store": true}'}}),
+    "web page": ("POST", "/train/unet", {"headers": {"Origin": "http://evil.example"}}),
+    "in the server": ("POST", "/train/unet?run_sync=true", {"json": {}}),
+    "recipe file": ("POST", "/train/unet", {"json": {"recipe": "/etc/evil.toml"}}),
+}
+
+
+@pytest.mark.parametrize(("method", "path", "more"), ATTACKS.values(), ids=ATTACKS)
+def test_an_attack_is_answered_with_a_refusal(drawing: RunningServer, method: str, path: str, more: dict) -> None:
+    answer = drawing.ask(method, path, **more)
+    assert 400 <= answer.status_code < 500, answer.text
+    assert "root:" not in answer.text
+
+
+def test_a_batch_draws_a_label_for_every_ct(drawing: RunningServer) -> None:
+    assert drawing.ask("POST", "/batch/infer/cascade3?images=all").status_code == 200
+    wait_until(lambda: drawing.json("/batch/infer")["status"] not in ("SUBMITTED", "RUNNING"), within_s=60)
+    assert drawing.json("/batch/infer")["status"] == "DONE"
+    tags = drawing.json("/datastore/")["label_tags"]
+    assert tags["synthetic"] == tags["final"] >= 2
+
+
+def test_no_patients_name_is_logged(drawing: RunningServer, ct_uid: str) -> None:
+    drawing.infer("cascade3", image=ct_uid)
+    drawing.infer("cascade3", files={"file": ("Doe John.nrrd", b"junk")})
+    log = drawing.log.read_text()
+    assert ct_uid in log
+    assert not re.search("PHANTOM\\^|Doe", log)
+
+
+def test_a_reload_breaks_nothing(drawing: RunningServer, ct_uid: str) -> None:
+    assert drawing.ask("POST", "/reload").status_code == 200
+    assert drawing.infer("cascade3", image=ct_uid, output="json").status_code == 200
+
+
+def test_nothing_is_left_lying_after_an_answer(drawing: RunningServer, ct_uid: str) -> None:
+    drawing.infer("cascade3", image=ct_uid)
+    wait_until(lambda: not list((drawing.models / "results").iterdir()), within_s=5)
+    assert drawing.json("/datastore/")["total"] >= 2
+
+
+def test_a_wrong_word_about_training_starts_nothing(server: RunningServer) -> None:
+    before = server.ask("GET", "/train/?all=true").text
+    answer = server.ask("POST", "/train/unet", json={"max_epoch": 1})
+    assert (answer.status_code, "did you mean max_epochs" in answer.text) == (400, True)
+    assert server.ask("GET", "/train/?all=true").text == before
+
+
+def begin_training(server: RunningServer) -> None:
+    assert server.ask("POST", "/train/unet", json={}).status_code == 200
+    wait_until(lambda: server.json("/train/")["status"] == "RUNNING", within_s=30)
+
+
+def epochs_of(server: RunningServer) -> int:
+    return int(server.json("/info/")["train_stats"]["unet"].get("epoch", 0))
+
+
+def runs(models: Path) -> list[Path]:
+    return sorted((models / "unet" / "runs").iterdir())
+
+
+def test_a_training_can_be_stopped_and_goes_on_where_it_was(server: RunningServer) -> None:
+    begin_training(server)
+    wait_until(lambda: epochs_of(server) >= 2, within_s=60)
+    assert server.ask("DELETE", "/train/").json()["status"] == "STOPPED"
+    reached = epochs_of(server)
+    assert not (server.models / "unet" / "model.safetensors").exists()
+    begin_training(server)
+    wait_until(lambda: epochs_of(server) > reached, within_s=60)
+    assert len(runs(server.models)) == 1
+    server.ask("DELETE", "/train/")
+
+
+def alive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+def test_a_wrong_setting_stops_the_server_with_the_right_words(studies: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command("ct2pet_app", studies, free_port(), models="cascade9", models_folder=tmp_path),
+        cwd=REPOSITORY,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        said, _ = process.communicate(timeout=90)
+    finally:
+        end(process)
+    assert process.returncode not in (0, None)
+    assert b"ct2pet cannot start: --conf models cascade9: no such model; did you mean cascade" in said
+    assert b"Traceback" not in said
+
+
+def test_a_training_ends_when_its_server_is_killed(server: RunningServer) -> None:
+    """The last test of this file: afterwards there is no server."""
+    begin_training(server)
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(server.process.pid)], capture_output=True, text=True)
+    children = [int(pid) for pid in listed.stdout.split()]
+    reached = epochs_of(server)
+    wait_until(lambda: epochs_of(server) > reached, within_s=60)
+    assert any(alive(pid) for pid in children)
+    os.kill(server.process.pid, signal.SIGKILL)
+    wait_until(lambda: not any(alive(pid) for pid in children), within_s=15)
