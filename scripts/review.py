@@ -21,10 +21,10 @@ from CT2PETLib.client import Client  # noqa: E402
 from CT2PETLib.errors import ServerError  # noqa: E402
 from CT2PETLib.wire import Token  # noqa: E402
 
-from scripts.review_page.asking import ReviewError, ask, find, sign_in  # noqa: E402
+from scripts.review_page.server_data import ReviewError, ask, find, sign_in  # noqa: E402
 from scripts.review_page.browser import BrowserError, browsing, find_chromium  # noqa: E402
-from scripts.review_page.progress import Progress  # noqa: E402
-from scripts.review_page.rendering import start_probe, why_no_pictures  # noqa: E402
+from scripts.review_page.progress_bar import Progress  # noqa: E402
+from scripts.review_page.opengl_check import start_probe, why_no_pictures  # noqa: E402
 
 DONE, OUR_FAULT, INPUT = 0, 1, 2  # exit codes, as main.py's
 STOPPED = 130

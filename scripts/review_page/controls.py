@@ -12,7 +12,7 @@ from trame.widgets import client, html
 from trame.widgets import vuetify3 as v3
 from trame_slicer.app.logic.slice_view_logic import connect_slice_view_slider_to_state
 
-from scripts.review_page.asking import Review
+from scripts.review_page.server_data import Review
 
 WARNING = "SYNTHETIC PET - NOT FOR DIAGNOSIS"
 LINE = "The libraries of 3D Slicer in a web page; useful where Slicer is not installed."

@@ -19,7 +19,7 @@ from trame_slicer.views import Layout, LayoutDirection, SliceView, ViewLayoutDef
 from vtkmodules.vtkCommonCore import vtkObject
 
 from scripts.review_page import scene
-from scripts.review_page.asking import Review
+from scripts.review_page.server_data import Review
 from scripts.review_page.controls import build, over_a_view
 
 LAYOUT = "three planes"

@@ -8,7 +8,7 @@ from typing import Any
 from CT2PETLib import display, layouts, marks
 from CT2PETLib.volume import fill_slab, make_pet_node, node_of_array, say_suv, voxels
 
-from scripts.review_page.asking import Review
+from scripts.review_page.server_data import Review
 
 COLOUR = "PET heat"
 BAR_STEPS = 24

@@ -17,7 +17,7 @@ from CT2PETLib.nrrd import NrrdVolume, read_nrrd
 from CT2PETLib.studies import Study
 from CT2PETLib.worker import State
 
-from scripts.review_page.progress import Progress
+from scripts.review_page.progress_bar import Progress
 
 LOOK_EVERY_S = 0.02
 UIDS_NAMED = 5
