@@ -1,4 +1,4 @@
-"""How far it is, for the person in front of the terminal: one line that is rewritten, or lines where it is a file."""
+"""Progress in the terminal: one line that is rewritten, or several lines if the output is a file."""
 
 from __future__ import annotations
 
@@ -6,46 +6,48 @@ import sys
 from typing import TextIO
 
 WIDTH = 28
-STEP = 0.25  # of a line in a file
+FILE_STEP = 0.25  # fraction after which another line is written to a file
 
 
-class Progress:
-    """A bar for each thing that is waited for."""
+class ProgressBar:
+    """A bar for each step of the work."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        """Write to a stream; the standard error where none is given."""
+        """Write to a stream, by default to standard error."""
         self._stream = stream or sys.stderr
-        self._rewrites = self._stream.isatty()
-        self._what = ""
-        self._told = -1.0
+        self._is_terminal = self._stream.isatty()
+        self._label = ""
+        self._last_fraction = -1.0
         self._line = ""
 
-    def show(self, what: str, fraction: float, words: str) -> None:
-        """Tell that a fraction, 0 to 1, of something is done; once all of it is, the line stays."""
+    def show(self, label: str, fraction: float, details: str) -> None:
+        """Show that a fraction, 0 to 1, of a step is done."""
         fraction = min(1.0, max(0.0, fraction))
-        if what != self._what:
+        if label != self._label:
             self._end_line()
-            self._what, self._told = what, -1.0
-        if not self._rewrites:
-            if self._told < 0 or fraction - self._told >= STEP or (fraction >= 1 > self._told):
-                self._told = fraction
-                self._stream.write(f"{what}: {fraction:.0%}, {words}\n")
-                self._stream.flush()
+            self._label, self._last_fraction = label, -1.0
+        if not self._is_terminal:
+            last = self._last_fraction
+            if last < 0 or fraction - last >= FILE_STEP or (fraction >= 1 > last):
+                self._last_fraction = fraction
+                self._write(f"{label}: {fraction:.0%}, {details}\n")
             return
         full = round(fraction * WIDTH)
-        line = f"{what:14s} [{'#' * full}{'.' * (WIDTH - full)}] {words}"
+        line = f"{label:14s} [{'#' * full}{'.' * (WIDTH - full)}] {details}"
         if line != self._line:
-            self._stream.write(f"\r{line}\033[K")
-            self._stream.flush()
+            self._write(f"\r{line}\033[K")
             self._line = line
 
-    def say(self, sentence: str) -> None:
-        """Tell a sentence, in a line of its own."""
+    def print_line(self, message: str) -> None:
+        """Write a message on a line of its own."""
         self._end_line()
-        self._stream.write(f"{sentence}\n")
-        self._stream.flush()
+        self._write(f"{message}\n")
 
     def _end_line(self) -> None:
         if self._line:
-            self._stream.write("\n")
+            self._write("\n")
             self._line = ""
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()

@@ -1,4 +1,4 @@
-"""What the page shows, asked of the live server: CT, synthetic PET slab by slab, measured PET where there is one."""
+"""Fetch what the page shows from the server: the CT, its synthetic PET slab by slab, and the measured PET if any."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import sleep
 
-from CT2PETLib.answers import Model
+from CT2PETLib.answers import Model, Server
 from CT2PETLib.client import Client
-from CT2PETLib.connection import FORBIDDEN, SIGN_IN, UNTRAINED, Connection
+from CT2PETLib.connection import FORBIDDEN, SIGN_IN, Connection
 from CT2PETLib.drawn import Told
 from CT2PETLib.errors import RefusedError, ServerError
 from CT2PETLib.events import BegunAnew, ConnectionLost, DrawnSlab
@@ -17,19 +17,19 @@ from CT2PETLib.nrrd import NrrdVolume, read_nrrd
 from CT2PETLib.studies import Study
 from CT2PETLib.worker import State
 
-from scripts.review_page.progress_bar import Progress
+from scripts.review_page.progress_bar import ProgressBar
 
-LOOK_EVERY_S = 0.02
-UIDS_NAMED = 5
+POLL_INTERVAL_S = 0.02
+MAX_LISTED_UIDS = 5
 
 
 class ReviewError(Exception):
-    """The page cannot be shown; a sentence for the user with the way out."""
+    """The page cannot be shown; the message says what to do."""
 
 
 @dataclass(frozen=True)
-class Wish:
-    """Whose synthetic PET is to be shown."""
+class ReviewRequest:
+    """A CT of a server, and the model that synthesises its PET."""
 
     client: Client
     model: Model
@@ -37,17 +37,17 @@ class Wish:
 
 
 @dataclass(frozen=True, eq=False)
-class Review:
-    """All that the page shows.
+class ReviewData:
+    """What the page shows.
 
     Attributes:
-        server: Address of the server that drew it.
-        study: Of the CT; its ids only are shown.
-        model: What the server says of the model, as it was when it was chosen.
+        server: Address of the server.
+        study: The CT's study; the page shows only its IDs.
+        model: The model's description, from before the inference.
         ct: HU.
-        slabs: Together the synthetic PET, SUVbw on the CT's grid.
-        told: What the server tells of the slab that came last: model, version, checksum, standing.
-        real: The measured PET, SUVbw on its own grid; None where the server has none.
+        slabs: Slabs of the synthetic PET, SUVbw on the CT's grid; together they cover the CT.
+        metadata: Metadata of the slab received last: model, version, checksum, baseline comparison.
+        real: Measured PET, SUVbw on its own grid; None if the server has none.
     """
 
     server: str
@@ -55,67 +55,15 @@ class Review:
     model: Model
     ct: NrrdVolume
     slabs: tuple[DrawnSlab, ...]
-    told: Told
+    metadata: Told
     real: NrrdVolume | None
-
-
-def find(client: Client, image_id: str, model: str) -> Wish:
-    """Return what is to be drawn.
-
-    Args:
-        client: Of the server; signed in where it has accounts.
-        image_id: SeriesInstanceUID of a CT of the server, or the id under which one was sent.
-        model: Its name; empty for the server's first that is trained.
-
-    Raises:
-        ReviewError: The server cannot be used, or has no such CT or model.
-    """
-    connection = client.test_connection()
-    if not connection.is_usable or connection.server is None:
-        raise ReviewError(_no_server(client, connection))
-    models = connection.server.models
-    chosen = connection.server.model(model) if model else next(iter(connection.server.trained), None)
-    if chosen is None and model:
-        names = ", ".join(of.name for of in models)
-        raise ReviewError(f"The server has no model {model!r}: choose --model of {names}")
-    if connection.kind == UNTRAINED or chosen is None or not chosen.trained:
-        trained = ", ".join(of.name for of in connection.server.trained)
-        other = f"choose --model of {trained}" if trained else "train it, or ask who runs the server"
-        raise ReviewError(f"Nobody has trained the model {model or ', '.join(of.name for of in models)} yet: {other}")
-    study = client.study(image_id)
-    if study is None:
-        known = client.studies()
-        some = "".join(f"\n  {of.image_id}" for of in known[:UIDS_NAMED])
-        more = f"\n  and {len(known) - UIDS_NAMED} more" if len(known) > UIDS_NAMED else ""
-        raise ReviewError(
-            f"{client.address} has no CT {image_id[:80]!r}; CT_UID is the SeriesInstanceUID of one that it has"
-            f"{':' if known else ', and it has none'}{some}{more}"
-        )
-    return Wish(client, chosen, study)
-
-
-def ask(wish: Wish, progress: Progress) -> Review:
-    """Return the CT, its synthetic PET and its real one; tells how far it is.
-
-    Raises:
-        ReviewError: The server failed, or was lost for too long.
-    """
-    try:
-        ct = read_nrrd(wish.client.ct(wish.study.image_id, progress=_bytes(progress, "CT")))
-        slabs = _draw(wish, ct.array.shape[0], progress)
-        real = None
-        if wish.study.has_real_pet:
-            real = read_nrrd(wish.client.real_pet(wish.study.image_id, progress=_bytes(progress, "Measured PET")))
-    except ServerError as error:
-        raise ReviewError(str(error)) from error
-    return Review(str(wish.client.address), wish.study, wish.model, ct, slabs, slabs[-1].told, real)
 
 
 def sign_in(client: Client, user: str, password: str) -> None:
     """Sign in.
 
     Raises:
-        ReviewError: Wrong user name or password, or the server cannot be asked.
+        ReviewError: Wrong user name or password, or the server does not respond.
     """
     try:
         client.sign_in(user, password)
@@ -125,29 +73,105 @@ def sign_in(client: Client, user: str, password: str) -> None:
         raise ReviewError(str(error)) from error
 
 
-def _draw(wish: Wish, slices: int, progress: Progress) -> tuple[DrawnSlab, ...]:
-    """Return every slab; those round the middle come first."""
+def find(client: Client, image_id: str, model: str) -> ReviewRequest:
+    """Return the CT and the model of these names.
+
+    Args:
+        client: Client of the server, signed in if the server has accounts.
+        image_id: SeriesInstanceUID of a CT of the server, or the ID of an uploaded one.
+        model: Name of the model; empty for the server's first trained model.
+
+    Raises:
+        ReviewError: The server cannot be used, or has no such CT or trained model.
+    """
+    connection = client.test_connection()
+    if not connection.is_usable or connection.server is None:
+        raise ReviewError(_connection_message(client, connection))
+    chosen = _find_model(connection.server, model)
+    study = client.study(image_id)
+    if study is None:
+        raise ReviewError(_unknown_ct_message(client, image_id))
+    return ReviewRequest(client, chosen, study)
+
+
+def fetch(request: ReviewRequest, progress: ProgressBar) -> ReviewData:
+    """Return the CT, its synthetic PET and its measured PET, and show the progress.
+
+    Raises:
+        ReviewError: The server failed, or the connection was lost for too long.
+    """
+    client, study = request.client, request.study
+    try:
+        ct = read_nrrd(client.ct(study.image_id, progress=_download_progress(progress, "CT")))
+        slabs = _synthesize(request, ct.array.shape[0], progress)
+        real = None
+        if study.has_real_pet:
+            real = read_nrrd(client.real_pet(study.image_id, progress=_download_progress(progress, "Measured PET")))
+    except ServerError as error:
+        raise ReviewError(str(error)) from error
+    return ReviewData(str(client.address), study, request.model, ct, slabs, slabs[-1].told, real)
+
+
+def _find_model(server: Server, name: str) -> Model:
+    chosen = server.model(name) if name else next(iter(server.trained), None)
+    names = ", ".join(model.name for model in server.models)
+    if chosen is None and name:
+        raise ReviewError(f"The server has no model {name!r}: choose --model from {names}")
+    if chosen is None or not chosen.trained:
+        trained = ", ".join(model.name for model in server.trained)
+        hint = f"choose --model from {trained}" if trained else "train it, or contact the server's administrator"
+        raise ReviewError(f"No trained weights for {name or names} yet: {hint}")
+    return chosen
+
+
+def _unknown_ct_message(client: Client, image_id: str) -> str:
+    known = [study.image_id for study in client.studies()]
+    listed = "".join(f"\n  {uid}" for uid in known[:MAX_LISTED_UIDS])
+    more = f"\n  and {len(known) - MAX_LISTED_UIDS} more" if len(known) > MAX_LISTED_UIDS else ""
+    return (
+        f"{client.address} has no CT {image_id[:80]!r}; expected the SeriesInstanceUID of one of its CTs"
+        f"{':' if known else ', but it has none'}{listed}{more}"
+    )
+
+
+def _connection_message(client: Client, connection: Connection) -> str:
+    if connection.kind == SIGN_IN:
+        return f"{client.address} requires authentication: give --user NAME or --token-stdin"
+    if connection.kind == FORBIDDEN:
+        return (
+            f"{connection.sentence} Give --user NAME of an account with permission, or request the role from the "
+            "server's administrator."
+        )
+    return f"{connection.sentence} (--server {client.address})"
+
+
+def _synthesize(request: ReviewRequest, slices: int, progress: ProgressBar) -> tuple[DrawnSlab, ...]:
+    """Return all slabs, starting with those around the middle slice."""
     job = SynthesisJob(
-        wish.client, model=wish.model.name, image_id=wish.study.image_id, wanted=(0, slices), centre=slices // 2
+        request.client,
+        model=request.model.name,
+        image_id=request.study.image_id,
+        wanted=(0, slices),
+        centre=slices // 2,
     )
     slabs: list[DrawnSlab] = []
     progress.show("Synthetic PET", 0.0, f"0 of {slices} slices")
     job.start()
     try:
         while not job.state.is_over:
-            for what in job.drain():
-                if isinstance(what, BegunAnew):
+            for event in job.drain():
+                if isinstance(event, BegunAnew):
                     slabs.clear()
-                if isinstance(what, (BegunAnew, ConnectionLost)):
-                    progress.say(what.sentence)
-                if isinstance(what, DrawnSlab):
-                    slabs.append(what)
+                if isinstance(event, (BegunAnew, ConnectionLost)):
+                    progress.print_line(event.sentence)
+                if isinstance(event, DrawnSlab):
+                    slabs.append(event)
             if slabs:
                 done = sum(slab.stop - slab.start for slab in slabs)
                 left = job.seconds_left
-                wait = f", {left:.0f} s left" if left else ""
-                progress.show("Synthetic PET", job.fraction, f"{done} of {slices} slices{wait}")
-            sleep(LOOK_EVERY_S)
+                eta = f", {left:.0f} s left" if left else ""
+                progress.show("Synthetic PET", job.fraction, f"{done} of {slices} slices{eta}")
+            sleep(POLL_INTERVAL_S)
     finally:
         job.cancel()
     if job.state is not State.DONE:
@@ -155,18 +179,9 @@ def _draw(wish: Wish, slices: int, progress: Progress) -> tuple[DrawnSlab, ...]:
     return tuple(slabs)
 
 
-def _bytes(progress: Progress, what: str) -> Callable[[int, int], None]:
-    def tell(come: int, of: int) -> None:
-        """Show how many megabytes have come."""
-        progress.show(what, come / of if of else 0.0, f"{come / 1e6:.1f} MB")
+def _download_progress(progress: ProgressBar, label: str) -> Callable[[int, int], None]:
+    def show(received: int, total: int) -> None:
+        progress.show(label, received / total if total else 0.0, f"{received / 1e6:.1f} MB")
 
-    progress.show(what, 0.0, "asked for")
-    return tell
-
-
-def _no_server(client: Client, connection: Connection) -> str:
-    if connection.kind == SIGN_IN:
-        return f"{client.address} wants to know who you are: give --user NAME, or --token-stdin"
-    if connection.kind == FORBIDDEN:
-        return f"{connection.sentence} Give --user NAME of somebody who may, or ask who runs the server for the role."
-    return f"{connection.sentence} (--server {client.address})"
+    progress.show(label, 0.0, "requested")
+    return show
