@@ -1,4 +1,4 @@
-"""The web page: three planes drawn by Slicer's libraries on this machine, sliders beside them (trame-slicer)."""
+"""The web page: three slice views rendered by Slicer's libraries on this computer, and sliders (trame-slicer)."""
 
 from __future__ import annotations
 
@@ -19,83 +19,81 @@ from trame_slicer.views import Layout, LayoutDirection, SliceView, ViewLayoutDef
 from vtkmodules.vtkCommonCore import vtkObject
 
 from scripts.review_page import scene
-from scripts.review_page.asking import Review
-from scripts.review_page.controls import build, over_a_view
+from scripts.review_page.controls import add_view_overlay, build
+from scripts.review_page.server_data import ReviewData
 
 LAYOUT = "three planes"
 SYNTHETIC, MEASURED = "synthetic", "measured"
-QUALITY = 90  # PNG keeps every pixel, whatever it is; equal ones let trame draw a view once rather than twice
-MOST_SUV = 30.0
-EVERYWHERE = ("0.0.0.0", "")
+QUALITY = 90  # PNG is lossless at any quality; a still image of another quality would be rendered in addition
+MAX_THRESHOLD_SUV = 30.0
+ALL_INTERFACES = ("0.0.0.0", "")
 
 
 class ReviewPage:
     """A page of one CT and its synthetic PET."""
 
-    def __init__(self, review: Review, *, host: str, port: int) -> None:
-        """Make scene and page; nothing is served yet.
+    def __init__(self, review: ReviewData, *, host: str, port: int) -> None:
+        """Build scene and page; `serve` serves it.
 
         Args:
-            review: What is shown.
-            host, port: Where it will be served.
+            review: Data to show.
+            host, port: Address to serve the page at.
         """
         self._key = secrets.token_urlsafe(24)
-        # trame reads the command line of the program, which is ours
+        # without it trame parses the command line of scripts/review
         os.environ["TRAME_ARGS"] = f"--server --host {host} --port {port} --authKey={self._key}"
         self._host, self._port = host, port
         self._server = get_server("ct2pet-review", client_type="vue3")
-        vtkObject.GlobalWarningDisplayOff()  # while windows are made, VTK complains that there is no screen
+        vtkObject.GlobalWarningDisplayOff()  # VTK warns about the missing screen while it creates windows
         self._app = SlicerApp()
-        self._shown = scene.fill(self._app.scene, review)
+        self._nodes = scene.add_volumes(self._app.scene, review)
         register_rca_factories(
             self._app.view_manager,
             self._server,
-            slice_view_ui_f=over_a_view,
+            slice_view_ui_f=add_view_overlay,
             rca_encoder="png",
             interactive_quality=QUALITY,
         )
-        planes = LayoutManager(self._app.scene, self._app.view_manager, self._server)
+        layout_manager = LayoutManager(self._app.scene, self._app.view_manager, self._server)
         self._set_state(review)
-        planes.register_layout(LAYOUT, _arranged(side_by_side=scene.is_tall(self._shown.ct)))
-        planes.set_layout(LAYOUT)
-        scene.apply(self._app.scene, self._shown, scene.Look())
+        layout_manager.register_layout(LAYOUT, _layout(side_by_side=scene.is_tall(self._nodes.ct)))
+        layout_manager.set_layout(LAYOUT)
+        scene.apply_display(self._app.scene, self._nodes, scene.DisplaySettings())
         colours = scene.colours(self._app.scene)
-        build(self._server, review, planes, colours=colours, fit=self._fit)
-        self._server.state.change("opacity", "window_suv", "threshold_suv", "over_the_ct")(self._restyle)
-        self._restyle()
+        build(self._server, review, layout_manager, colours=colours, fit=self._fit)
+        self._server.state.change("opacity", "window_suv", "threshold_suv", "foreground")(self._update_display)
+        self._update_display()
         for view in self._views():
-            view.reset_view()  # at the middle
-            # the size of a view is known only once a browser shows it; trame tells of it by this event
-            view.interactor().AddObserver("WindowResizeEvent", lambda *_, of=view: _fit(of))
+            view.reset_view()  # to the middle slice
+            # the size of a view is known only once a browser shows it; then trame invokes this event
+            view.interactor().AddObserver("WindowResizeEvent", lambda *_, view=view: _fit(view))
         vtkObject.GlobalWarningDisplayOn()
-        self._server.controller.on_server_bind.add(_greet)
+        self._server.controller.on_server_bind.add(_add_session_route)
 
-    def serve(self, ready: Callable[[str], None], *, meanwhile: Callable[[str], None] | None = None) -> None:
+    def serve(self, on_ready: Callable[[str], None], *, task: Callable[[str], None] | None = None) -> None:
         """Serve the page until the program is stopped.
 
         Args:
-            ready: Told the page's address once it answers.
-            meanwhile: Done in another thread once it answers; then serving ends.
+            on_ready: Called with the URL once the page is served.
+            task: Called with the URL in another thread; when it returns, serving ends.
         """
         failures: list[BaseException] = []
 
-        async def work(url: str) -> None:
-            """Do it, and end."""
+        async def run_task(url: str) -> None:
             try:
-                await asyncio.get_running_loop().run_in_executor(None, meanwhile, url)
+                await asyncio.get_running_loop().run_in_executor(None, task, url)
             except Exception as error:
                 failures.append(error)
             await self._server.stop()
 
-        def on_ready(**_: Any) -> None:
-            """Tell the address."""
-            name = socket.gethostname() if self._host in EVERYWHERE else self._host
+        def on_server_ready(**_: Any) -> None:
+            name = socket.gethostname() if self._host in ALL_INTERFACES else self._host
             url = f"http://{name}:{self._server.port}/?secret={self._key}"
-            ready(url)
-            if meanwhile is not None:
-                self._work = asyncio.get_running_loop().create_task(work(url))
+            on_ready(url)
+            if task is not None:
+                self._task = asyncio.get_running_loop().create_task(run_task(url))
 
-        self._server.controller.on_server_ready.add(on_ready)
+        self._server.controller.on_server_ready.add(on_server_ready)
         with contextlib.suppress(asyncio.CancelledError):
             self._server.start(open_browser=False, show_connection_info=False, timeout=0, disable_logging=True)
         if failures:
@@ -104,50 +102,50 @@ class ReviewPage:
     def _views(self) -> list[SliceView]:
         return self._app.view_manager.get_slice_views()
 
-    def _set_state(self, review: Review) -> None:
-        state, look = self._server.state, scene.Look()
+    def _set_state(self, review: ReviewData) -> None:
+        state, settings = self._server.state, scene.DisplaySettings()
         state.trame__title = f"SYNTHETIC PET of {review.study.image_id}"
-        state.opacity = look.opacity
-        state.window_suv = list(look.window_suv)
-        state.threshold_suv = look.threshold_suv
-        state.over_the_ct = SYNTHETIC
-        state.words = dict.fromkeys(layouts.FUSED_VIEWS, "")
+        state.opacity = settings.opacity
+        state.window_suv = list(settings.window_suv)
+        state.threshold_suv = settings.threshold_suv
+        state.foreground = SYNTHETIC
+        state.labels = dict.fromkeys(layouts.FUSED_VIEWS, "")
 
-    def _restyle(self, **_: Any) -> None:
-        """Show the scene as the sliders say."""
+    def _update_display(self, **_: Any) -> None:
+        """Apply the sliders to the scene."""
         state = self._server.state
         low, high = sorted(float(end) for end in state.window_suv)
-        look = scene.Look(
+        settings = scene.DisplaySettings(
             opacity=min(1.0, max(0.0, float(state.opacity))),
             window_suv=(low, max(high, low + 0.1)),
-            threshold_suv=min(MOST_SUV, max(0.0, float(state.threshold_suv))),
-            measured=state.over_the_ct == MEASURED,
+            threshold_suv=min(MAX_THRESHOLD_SUV, max(0.0, float(state.threshold_suv))),
+            measured=state.foreground == MEASURED,
         )
-        scene.apply(self._app.scene, self._shown, look)
-        told = {}
+        scene.apply_display(self._app.scene, self._nodes, settings)
+        labels = {}
         for view in self._views():
             tag = view.get_singleton_tag()
-            told[tag] = scene.words(self._app.scene, tag, self._shown, look)
-            display.mark(view.first_renderer(), told[tag])
+            labels[tag] = scene.view_label(self._app.scene, tag, self._nodes, settings)
+            display.mark(view.first_renderer(), labels[tag])
             view.schedule_render()
-        state.words = told
+        state.labels = labels
 
     def _fit(self) -> None:
-        """Let every view show the whole CT."""
+        """Fit the whole CT into every view."""
         for view in self._views():
             _fit(view)
 
 
 def _fit(view: SliceView) -> None:
-    """Let a view show the whole CT, at the slice it shows."""
-    at = view.get_slice_value()
+    """Fit the whole CT into a view without changing its slice."""
+    position = view.get_slice_value()
     view.fit_view_to_content()
-    view.set_slice_value(at)
+    view.set_slice_value(position)
     view.schedule_render()
 
 
-def _arranged(*, side_by_side: bool) -> Layout:
-    """Return three planes in a row, or the axial one large and the others, one above the other, beside it."""
+def _layout(*, side_by_side: bool) -> Layout:
+    """Return three views in a row, or a large axial one to the left of the two others."""
     axial = ViewLayoutDefinition.axial_view()
     others = [ViewLayoutDefinition.coronal_view(), ViewLayoutDefinition.sagittal_view()]
     if side_by_side:
@@ -155,11 +153,10 @@ def _arranged(*, side_by_side: bool) -> Layout:
     return Layout(LayoutDirection.Horizontal, [axial, Layout(LayoutDirection.Vertical, others)])
 
 
-def _greet(wslink_server: Any) -> None:
-    """Tell the page where to connect; it asks, and without an answer its console would complain."""
+def _add_session_route(wslink_server: Any) -> None:
+    """Add the route that returns the WebSocket's URL; without it the page logs an error to its console."""
 
-    async def answer(_: web.Request) -> web.Response:
-        """Name the connection of the host that was asked."""
+    async def session(_: web.Request) -> web.Response:
         return web.json_response({"sessionURL": "ws://USE_HOST/ws"})
 
-    wslink_server.app.router.add_post("/paraview/", answer)
+    wslink_server.app.router.add_post("/paraview/", session)

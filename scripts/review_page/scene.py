@@ -1,4 +1,4 @@
-"""The scene of the page: the volumes as the Slicer extension makes them, in Slicer's own libraries."""
+"""The MRML scene of the page: volume nodes and display as in the Slicer extension."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 from CT2PETLib.scene import display, layouts, node_attributes
 from CT2PETLib.scene.volume import fill_slab, make_pet_node, node_of_array, say_suv, voxels
 
-from scripts.review_page.asking import Review
+from scripts.review_page.server_data import ReviewData
 
 COLOUR = "PET heat"
 BAR_STEPS = 24
-TALL = 1.4
+MIN_TALL_RATIO = 1.4
 
 
 @dataclass(frozen=True)
-class Shown:
-    """The volume nodes; `real` is None where the server has no measured PET."""
+class VolumeNodes:
+    """The volume nodes; `real` is None if the server has no measured PET."""
 
     ct: Any
     pet: Any
@@ -25,14 +25,14 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Look:
-    """How the PET is shown.
+class DisplaySettings:
+    """Display of the PET.
 
     Attributes:
-        opacity: Of the PET over the CT, 0 to 1.
-        window_suv: What the first and the last colour mean.
-        threshold_suv: Below it the CT alone is seen.
-        measured: The real PET is laid over the CT instead of the synthetic one.
+        opacity: Opacity of the PET over the CT, 0 to 1.
+        window_suv: SUV of the first and the last colour.
+        threshold_suv: Only the CT is visible below.
+        measured: Show the measured PET instead of the synthetic one.
     """
 
     opacity: float = display.OPACITY
@@ -41,51 +41,51 @@ class Look:
     measured: bool = False
 
 
-def fill(scene: Any, review: Review) -> Shown:
-    """Put the volumes into a scene, the PET assembled from its slabs."""
+def add_volumes(scene: Any, review: ReviewData) -> VolumeNodes:
+    """Add the volumes to a scene, the synthetic PET assembled from its slabs."""
     ct = node_of_array(scene, review.ct.array, review.ct.affine, f"CT {review.study.image_id}")
     display.show_ct(ct)
-    pet = make_pet_node(scene, ct, model=review.told.model, version=review.told.version)
+    pet = make_pet_node(scene, ct, model=review.metadata.model, version=review.metadata.version)
     for slab in review.slabs:
         fill_slab(pet, slab.pet.array, slab.pet.affine)
     real = None
     if review.real is not None:
         real = node_of_array(scene, review.real.array, review.real.affine, f"Measured PET {review.study.image_id}")
         say_suv(real)
-    return Shown(ct, pet, real)
+    return VolumeNodes(ct, pet, real)
 
 
 def is_tall(ct: Any) -> bool:
-    """Return whether a CT is much longer along the patient than across, as of a whole body."""
+    """Return whether a CT is much longer along the patient than across, as a whole-body CT is."""
     slices, rows, columns = (
-        size * step for size, step in zip(voxels(ct).shape, reversed(ct.GetSpacing()), strict=True)
+        size * spacing for size, spacing in zip(voxels(ct).shape, reversed(ct.GetSpacing()), strict=True)
     )
-    return bool(slices > TALL * max(rows, columns))
+    return bool(slices > MIN_TALL_RATIO * max(rows, columns))
 
 
-def apply(scene: Any, shown: Shown, look: Look) -> None:
-    """Show the scene in the three planes as it is wished."""
-    over = _over(shown, look)
-    display.show_suv(over, window_suv=look.window_suv, threshold_suv=look.threshold_suv, colour=COLOUR)
-    layouts.show_fused(scene, ct=shown.ct, pet=over, opacity=look.opacity)
+def apply_display(scene: Any, nodes: VolumeNodes, settings: DisplaySettings) -> None:
+    """Show CT and PET in the three planes with these settings."""
+    foreground = _foreground(nodes, settings)
+    display.show_suv(foreground, window_suv=settings.window_suv, threshold_suv=settings.threshold_suv, colour=COLOUR)
+    layouts.show_fused(scene, ct=nodes.ct, pet=foreground, opacity=settings.opacity)
 
 
-def words(scene: Any, tag: str, shown: Shown, look: Look) -> str:
-    """Return what the view of a plane must say of what it shows."""
-    if _over(shown, look) is shown.real:
+def view_label(scene: Any, tag: str, nodes: VolumeNodes, settings: DisplaySettings) -> str:
+    """Return the label of a view: a warning, or that it shows the measured PET."""
+    if _foreground(nodes, settings) is nodes.real:
         return node_attributes.MEASURED
     composite = layouts.composite_node(scene, tag)
     return display.words_for_view(scene, composite, synthetic_elsewhere=True)
 
 
 def colours(scene: Any) -> list[str]:
-    """Return the colours of the PET from the window's lower end to its upper one, as CSS has them."""
+    """Return CSS colours of the PET, from the lower to the upper end of the window."""
     node = scene.GetNodeByID(display.COLOURS[COLOUR])
     function = node.GetColorTransferFunction()
     low, high = function.GetRange()
-    steps = (low + (high - low) * step / (BAR_STEPS - 1) for step in range(BAR_STEPS))
-    return ["#" + "".join(f"{round(255 * part):02x}" for part in function.GetColor(step)) for step in steps]
+    values = (low + (high - low) * step / (BAR_STEPS - 1) for step in range(BAR_STEPS))
+    return ["#" + "".join(f"{round(255 * channel):02x}" for channel in function.GetColor(value)) for value in values]
 
 
-def _over(shown: Shown, look: Look) -> Any:
-    return shown.real if look.measured and shown.real is not None else shown.pet
+def _foreground(nodes: VolumeNodes, settings: DisplaySettings) -> Any:
+    return nodes.real if settings.measured and nodes.real is not None else nodes.pet
