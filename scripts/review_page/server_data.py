@@ -9,11 +9,11 @@ from time import sleep
 from CT2PETLib.client.client import Client
 from CT2PETLib.client.connection import FORBIDDEN, SIGN_IN, Connection
 from CT2PETLib.client.errors import RefusedError, ServerError
-from CT2PETLib.client.infer_result import Told
+from CT2PETLib.client.infer_result import InferResult
 from CT2PETLib.client.nrrd import NrrdVolume, read_nrrd
 from CT2PETLib.client.schemas import Model, Server
 from CT2PETLib.client.studies import Study
-from CT2PETLib.jobs.events import BegunAnew, ConnectionLost, DrawnSlab
+from CT2PETLib.jobs.events import ConnectionLost, ReceivedSlab, Restarted
 from CT2PETLib.jobs.job import State
 from CT2PETLib.jobs.jobs import SynthesisJob
 
@@ -54,8 +54,8 @@ class ReviewData:
     study: Study
     model: Model
     ct: NrrdVolume
-    slabs: tuple[DrawnSlab, ...]
-    metadata: Told
+    slabs: tuple[ReceivedSlab, ...]
+    metadata: InferResult
     real: NrrdVolume | None
 
 
@@ -145,7 +145,7 @@ def _connection_message(client: Client, connection: Connection) -> str:
     return f"{connection.sentence} (--server {client.address})"
 
 
-def _synthesize(request: ReviewRequest, slices: int, progress: ProgressBar) -> tuple[DrawnSlab, ...]:
+def _synthesize(request: ReviewRequest, slices: int, progress: ProgressBar) -> tuple[ReceivedSlab, ...]:
     """Return all slabs, starting with those around the middle slice."""
     job = SynthesisJob(
         request.client,
@@ -154,17 +154,17 @@ def _synthesize(request: ReviewRequest, slices: int, progress: ProgressBar) -> t
         wanted=(0, slices),
         centre=slices // 2,
     )
-    slabs: list[DrawnSlab] = []
+    slabs: list[ReceivedSlab] = []
     progress.show("Synthetic PET", 0.0, f"0 of {slices} slices")
     job.start()
     try:
         while not job.state.is_over:
             for event in job.drain():
-                if isinstance(event, BegunAnew):
+                if isinstance(event, Restarted):
                     slabs.clear()
-                if isinstance(event, (BegunAnew, ConnectionLost)):
+                if isinstance(event, (Restarted, ConnectionLost)):
                     progress.print_line(event.sentence)
-                if isinstance(event, DrawnSlab):
+                if isinstance(event, ReceivedSlab):
                     slabs.append(event)
             if slabs:
                 done = sum(slab.stop - slab.start for slab in slabs)
