@@ -722,10 +722,10 @@ def _new_password(from_stdin: bool) -> str:
 def _check_pairs(pairs: Sequence[PairedSeries]) -> tuple[PairCheck, ...]:
     from lib.dicom.scan.header_index import cache_folder
     from lib.pairing.quality_checks.cached_checks import MEMORY_FILE, check_pairs
-    from lib.pairing.quality_checks.check_cache import CheckMemory
+    from lib.pairing.quality_checks.check_cache import CheckCache
 
     with _progress() as progress:
-        return check_pairs(pairs, CheckMemory(cache_folder() / MEMORY_FILE), progress=progress)
+        return check_pairs(pairs, CheckCache(cache_folder() / MEMORY_FILE), progress=progress)
 
 
 def _scan(studies: Path) -> ScanReport:

@@ -31,11 +31,11 @@ from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.inference.request import FORBIDDEN, InferOptions
 from ct2pet_app.inference.task import SynthesisTask
-from ct2pet_app.inference.volume_cache import RecentVolumes
-from ct2pet_app.model_registry.registry import ModelStore
+from ct2pet_app.inference.volume_cache import VolumeCache
+from ct2pet_app.model_registry.registry import ModelRegistry
 from ct2pet_app.scoring.active_learning import DEFAULT, strategies
 from ct2pet_app.scoring.task import PairScoring, UncertaintyScoring
-from ct2pet_app.server.concurrency import Gone, never
+from ct2pet_app.server.concurrency import IsDisconnected, never
 from ct2pet_app.server.json_values import sendable
 from ct2pet_app.server.monai_label import running_server, stop_server
 from ct2pet_app.server.process_memory import limit_heap, return_free_memory
@@ -65,7 +65,7 @@ class CT2PETApp(MONAILabelApp):
             raise
         self.budget = _memory_budget(self.settings)
         self.pools = WorkPools()
-        self.models = ModelStore(self.settings, budget=self.budget)
+        self.models = ModelRegistry(self.settings, budget=self.budget)
         self.task_runner = TaskRunner(self.settings.models_folder)
         super().__init__(app_dir, studies, conf or {}, "ct2pet", DESCRIPTION, lib.__version__, ["PET"])
         # MONAI Label's default would score all pairs at every start, and again whenever a sample is asked for; whether
@@ -89,7 +89,7 @@ class CT2PETApp(MONAILabelApp):
 
     def init_infers(self) -> dict[str, InferTask]:
         """Return one inference for each model."""
-        recent = RecentVolumes()
+        recent = VolumeCache()
         self.budget.add_cache(recent)
         return {
             name: SynthesisTask(name, self.models, budget=self.budget, recent=recent) for name in self.settings.models
@@ -159,7 +159,7 @@ class CT2PETApp(MONAILabelApp):
         return self.synthesize(str(request.get("model")), self.studies_datastore.ct_source(image), params)
 
     def synthesize(
-        self, model: str, source: CTSource, params: Mapping[str, Any], *, gone: Gone = never
+        self, model: str, source: CTSource, params: Mapping[str, Any], *, gone: IsDisconnected = never
     ) -> dict[str, Any]:
         """Return the result in MONAI Label's form: `file`, `label` and `params`.
 

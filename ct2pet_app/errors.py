@@ -31,7 +31,7 @@ from lib.errors import (
 )
 
 
-class ClientGoneError(OperationCancelledError):
+class ClientDisconnectedError(OperationCancelledError):
     """The client has disconnected; nobody reads the response."""
 
 

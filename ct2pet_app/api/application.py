@@ -61,7 +61,7 @@ def install(app: CT2PETApp) -> None:
         hosts=host_names(app.settings.origins, resolve=listening().beyond_this_computer),
         folders=_folders(app),
     )
-    exception_handlers.answer_errors(application)
+    exception_handlers.install_exception_handlers(application)
     try:
         install_accounts(application, app.settings, studies=app.studies)
     except CT2PETError as error:

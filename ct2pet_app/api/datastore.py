@@ -21,7 +21,7 @@ from ct2pet_app.api.responses import file_response
 from ct2pet_app.auth.permissions import ANNOTATOR, USER
 from ct2pet_app.datastore.ct_source import suffix_of
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.server.concurrency import Gone
+from ct2pet_app.server.concurrency import IsDisconnected
 from ct2pet_app.server.file_response import OpenFileResponse
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 
@@ -62,7 +62,7 @@ def _add_image(app: CT2PETApp) -> Any:
         name = Path(file.filename or DEFAULT_NAME).name
         suffix = suffix_of(name[-100:])
 
-        def work(gone: Gone) -> str:
+        def work(gone: IsDisconnected) -> str:
             """Check the CT and keep it."""
             with tempfile.TemporaryDirectory(prefix="image-") as folder:
                 path = received(file, Path(folder) / f"image{suffix}")
@@ -87,7 +87,7 @@ def _save_label(app: CT2PETApp) -> Any:
         noted = {**json_object(params, "params"), "user": user.username}
         suffix = suffix_of((label.filename or DEFAULT_NAME)[-100:])
 
-        def work(_: Gone) -> str:
+        def work(_: IsDisconnected) -> str:
             """Keep the label."""
             with tempfile.TemporaryDirectory(prefix="label-") as folder:
                 path = received(label, Path(folder) / f"label{suffix}")
@@ -149,7 +149,7 @@ def _check_image(app: CT2PETApp) -> Any:
         if algorithm not in CHECKSUMS:
             raise RequestError(f"check_sum: give it as ALGORITHM:HEX, with one of {', '.join(CHECKSUMS)}")
 
-        def work(gone: Gone) -> None:
+        def work(gone: IsDisconnected) -> None:
             """Compare the checksum."""
             with app.studies_datastore.open_image(image, gone=gone) as file:
                 if digest and digest.lower() != _digest(file, algorithm):

@@ -19,7 +19,7 @@ from ct2pet_app.datastore.ct_source import source_of_file, suffix_of
 from ct2pet_app.errors import RequestError
 from ct2pet_app.inference.request import DICOM, InferOptions
 from ct2pet_app.inference.response import Output, name_model, refuse_two_files_as_one, send_answer
-from ct2pet_app.server.concurrency import Gone
+from ct2pet_app.server.concurrency import IsDisconnected
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _infer(app: CT2PETApp) -> Any:
         _refuse_forbidden(asked, user)
         refuse_two_files_as_one(asked, output)
 
-        def work(gone: Gone) -> dict[str, Any]:
+        def work(gone: IsDisconnected) -> dict[str, Any]:
             """Return the result of the synthesis."""
             if session_id:
                 source = app.session_source(session_id, owner=session_owner(user))

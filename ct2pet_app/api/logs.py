@@ -23,10 +23,10 @@ from ct2pet_app.auth.permissions import ADMIN
 from ct2pet_app.errors import NotFoundError
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 
-MOST_LINES = 100_000
+MAX_LINES = 100_000
 REFRESH_S = 5  # where a page is to be renewed and no number is given
 SOONEST_S = 3  # as the stock page
-GPU_WITHIN_S = 20.0
+GPU_TIMEOUT_S = 20.0
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
@@ -61,7 +61,7 @@ def log_routes() -> APIRouter:
 
 
 def _log(
-    lines: Annotated[int, Query(le=MOST_LINES)] = 300,
+    lines: Annotated[int, Query(le=MAX_LINES)] = 300,
     html: bool = True,
     text: bool = False,
     refresh: Annotated[int, Query(ge=0, le=86400)] = 0,
@@ -101,7 +101,7 @@ def _gpu() -> Response:
     if program is None:
         raise NotFoundError("this machine has no nvidia-smi: no NVIDIA graphics card, or no driver for it")
     try:
-        said = subprocess.run([program], capture_output=True, timeout=GPU_WITHIN_S, check=False)
+        said = subprocess.run([program], capture_output=True, timeout=GPU_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
-        raise NotFoundError(f"nvidia-smi does not answer within {GPU_WITHIN_S:.0f} s") from error
+        raise NotFoundError(f"nvidia-smi does not answer within {GPU_TIMEOUT_S:.0f} s") from error
     return Response((said.stdout or said.stderr).decode(errors="replace"), media_type="text/plain", headers=HEADERS)

@@ -21,7 +21,7 @@ from ct2pet_app.auth.permissions import ADMIN, USER
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.model_registry.model_cache import PublishedModel
 from ct2pet_app.model_registry.model_info import describe_model
-from ct2pet_app.server.concurrency import Gone
+from ct2pet_app.server.concurrency import IsDisconnected
 from ct2pet_app.server.json_values import require_plain
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 from ct2pet_app.server.tasks.progress import read_report
@@ -132,7 +132,7 @@ def _put_model(app: CT2PETApp) -> Any:
         """Keep a checkpoint that was trained elsewhere as a version, and serve it."""
         app.models.known(model)
 
-        def work(_: Gone) -> PublishedModel:
+        def work(_: IsDisconnected) -> PublishedModel:
             """Check the checkpoint, keep and serve it."""
             with tempfile.TemporaryDirectory(prefix="ct2pet-model-") as folder:
                 path = Path(folder) / "model.safetensors"

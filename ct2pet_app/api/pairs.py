@@ -11,7 +11,7 @@ from fastapi import APIRouter, File, Form, Request, UploadFile
 from ct2pet_app.api.datastore import received
 from ct2pet_app.auth.permissions import ADMIN, ANNOTATOR, USER
 from ct2pet_app.datastore.pairs.service import accept_pair, add_pair, describe_pairs
-from ct2pet_app.server.concurrency import Gone
+from ct2pet_app.server.concurrency import IsDisconnected
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _add(app: CT2PETApp) -> Any:
         """
         sent = {field: file for field, file in (("ct", ct), ("pet", pet), ("study", study)) if file is not None}
 
-        def work(gone: Gone) -> dict[str, Any]:
+        def work(gone: IsDisconnected) -> dict[str, Any]:
             """Check the pair and keep it."""
             with tempfile.TemporaryDirectory(prefix="ct2pet-upload-") as folder:
                 archives = {field: received(file, Path(folder) / f"{field}.zip") for field, file in sent.items()}

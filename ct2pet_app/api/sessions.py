@@ -13,10 +13,10 @@ from monailabel.utils.sessions import SessionInfo
 from ct2pet_app.api.form_data import DEFAULT_NAME, received
 from ct2pet_app.api.responses import file_or_json
 from ct2pet_app.auth.permissions import USER, has_accounts, session_owner
-from ct2pet_app.datastore.ct_source import MOST_FILES, refuse_impostor, require_only_ct, suffix_of, unpack
+from ct2pet_app.datastore.ct_source import MAX_FILES, refuse_impostor, require_only_ct, suffix_of, unpack
 from ct2pet_app.datastore.sessions import CheckedSessions, described
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.server.concurrency import Gone
+from ct2pet_app.server.concurrency import IsDisconnected
 from ct2pet_app.server.file_response import OpenFileResponse
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 
@@ -45,10 +45,10 @@ def _create_session(app: CT2PETApp) -> Any:
     ) -> dict[str, Any]:
         """Keep the files of one CT for several requests: a volume file, a zip, or the files of a DICOM series."""
         sessions = _sessions(app)
-        if len(files) > MOST_FILES:
-            raise RequestError(f"{len(files)} files, at most {MOST_FILES} are taken; send them as a zip")
+        if len(files) > MAX_FILES:
+            raise RequestError(f"{len(files)} files, at most {MAX_FILES} are taken; send them as a zip")
 
-        def work(_: Gone) -> tuple[str, SessionInfo]:
+        def work(_: IsDisconnected) -> tuple[str, SessionInfo]:
             """Check the files and keep them."""
             with tempfile.TemporaryDirectory(prefix="session-") as folder:
                 path = _session_files(files, Path(folder, "series"), uncompress)

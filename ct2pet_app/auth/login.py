@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 LONGEST_FORM_BYTES = 16 * 1024
 CHECKED_AT_ONCE = 2  # each takes a core for a quarter of a second, and 32 MiB
-MOST_WAITING = 50
+MAX_WAITING = 50
 LOGIN_FORM = {  # for the description of the API: the form is read by hand, with limits of its own
     "requestBody": {
         "required": True,
@@ -81,7 +81,7 @@ class _Login:
             account = self._book.accounts().get(name)
         except AccountsError as error:
             raise nobody_may_ask(error) from error
-        if self._waiting >= MOST_WAITING:
+        if self._waiting >= MAX_WAITING:
             raise HTTPException(503, "too many people log in at once; try again", {"Retry-After": "5"})
         try:
             self._attempts.begin(address, name)

@@ -13,7 +13,7 @@ TRIES_OF_A_NAME = 5  # wrong ones in a row, from one address, before the first w
 TRIES_OF_AN_ADDRESS = 50  # under any names: a hospital behind one address has more than one who mistypes
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 300.0
 FORGOTTEN_AFTER_S = 900.0
-MOST_KEPT = 10_000
+MAX_KEPT = 10_000
 
 Key = tuple[str, str]
 
@@ -84,7 +84,7 @@ class Attempts:
         if tries is None or now - tries.last_s > FORGOTTEN_AFTER_S:
             tries = self._tries[key] = _Tries()
         self._tries.move_to_end(key)
-        while len(self._tries) > MOST_KEPT:
+        while len(self._tries) > MAX_KEPT:
             self._tries.popitem(last=False)
         return tries
 

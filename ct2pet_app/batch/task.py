@@ -18,7 +18,7 @@ from ct2pet_app.batch.request import BatchRequest
 from ct2pet_app.datastore.ct_source import CTSource
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.model_registry.model_cache import PublishedModel
-from ct2pet_app.model_registry.registry import ModelStore
+from ct2pet_app.model_registry.registry import ModelRegistry
 from ct2pet_app.scoring.score_store import ExpectedError, keep_expected_error
 from ct2pet_app.server.tasks.progress import CaseReport, report_file
 from lib.errors import ModelNotTrainedError, StudiesError
@@ -54,7 +54,7 @@ class Drawn:
 class BatchSynthesis(BatchInferTask):
     """One image after the other: the network uses all of the machine by itself, and memory is needed once."""
 
-    def __init__(self, models: ModelStore) -> None:
+    def __init__(self, models: ModelRegistry) -> None:
         self._models = models
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore, infer: Infer) -> dict[str, Any]:

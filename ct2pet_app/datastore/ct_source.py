@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ct2pet_app.server.concurrency import Gone, never
+from ct2pet_app.server.concurrency import IsDisconnected, never
 from lib.dicom.scan.open_ct import read_ct_file, read_ct_series
 from lib.dicom.scan.scan import ScannedSeries, scan_folder
 from lib.errors import CT2PETError, ImageFileError, InputError, OutputError
@@ -23,9 +23,9 @@ from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Volume
 from lib.types import AtHand, Progress, Series, lie_here, no_progress
 
-MOST_FILES = 20_000  # of a zip; a long dynamic study has some thousand slices
-MOST_UNPACKED_BYTES = 16 * 10**9  # of a zip: a bomb stops here
-MOST_TIMES_PACKED = 100  # DICOM packs 2 to 5 times, empty slices more; a bomb 1,000 times
+MAX_FILES = 20_000  # of a zip; a long dynamic study has some thousand slices
+MAX_UNPACKED_BYTES = 16 * 10**9  # of a zip: a bomb stops here
+MAX_TIMES_PACKED = 100  # DICOM packs 2 to 5 times, empty slices more; a bomb 1,000 times
 ALWAYS_UNPACKED_BYTES = 2**25
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others can ask for gigabytes of memory
 TAKEN = (*SUFFIXES, ".zip")
@@ -69,7 +69,7 @@ class CTSource:
 
     name: str
     image_id: str | None
-    open: Callable[[Gone], AbstractContextManager[OpenedCT]]
+    open: Callable[[IsDisconnected], AbstractContextManager[OpenedCT]]
     pet: Series | None = None
     at_hand: AtHand = lie_here
     ct: Series | None = None
@@ -91,7 +91,7 @@ def source_of_series(ct: ScannedSeries, pet: ScannedSeries | None, *, at_hand: A
     """Return the source of a usable series of the datastore, and of its PET."""
 
     @contextlib.contextmanager
-    def opened(gone: Gone) -> Iterator[OpenedCT]:
+    def opened(gone: IsDisconnected) -> Iterator[OpenedCT]:
         with at_hand(ct.series, cancelled=gone):
             yield _opened_series(ct)
 
@@ -204,11 +204,11 @@ def unpack(archive: Path, folder: Path, name: str) -> None:
 
 def _refuse_bomb(members: list[zipfile.ZipInfo], archive: Path, folder: Path, name: str) -> None:
     announced, packed = sum(member.file_size for member in members), archive.stat().st_size
-    if len(members) > MOST_FILES or announced > MOST_UNPACKED_BYTES:
-        raise ImageFileError(f"{name}: more than {MOST_FILES} files or 16 GB; give one CT series")
-    if announced > max(ALWAYS_UNPACKED_BYTES, MOST_TIMES_PACKED * packed):
+    if len(members) > MAX_FILES or announced > MAX_UNPACKED_BYTES:
+        raise ImageFileError(f"{name}: more than {MAX_FILES} files or 16 GB; give one CT series")
+    if announced > max(ALWAYS_UNPACKED_BYTES, MAX_TIMES_PACKED * packed):
         raise ImageFileError(
-            f"{name}: {packed} bytes that unpack to {announced}, over {MOST_TIMES_PACKED} times as many; "
+            f"{name}: {packed} bytes that unpack to {announced}, over {MAX_TIMES_PACKED} times as many; "
             "give a plain zip of one CT series"
         )
     if any(member.compress_type not in METHODS for member in members):

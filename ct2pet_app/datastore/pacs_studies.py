@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ct2pet_app.datastore.study_index import Listing, listing_of, tell_change
+from ct2pet_app.datastore.study_index import StudyIndex, listing_of, tell_change
 from ct2pet_app.errors import NotListedYetError
 from lib.dicom.remote.cache import SeriesCache
 from lib.dicom.remote.daemon_pool import DaemonPool
@@ -32,8 +32,8 @@ from lib.types import Series, never_cancelled
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 20.0
-MOST_NAMED = 5  # series in one sentence
+POLL_INTERVAL_S = 20.0
+MAX_NAMED = 5  # series in one sentence
 ASKED_AT_ONCE = 4  # series' headers; a PACS may open every file for them
 SHOWN_AFTER = 64  # new series: a large PACS is not waited for as a whole
 SHOWN_AFTER_S = 2.0  # the first of them
@@ -72,7 +72,7 @@ class PacsStudies:
         self._waits = waits
         self._looking = threading.Lock()
         self._beginning = threading.Lock()
-        self._listing: Listing | None = None
+        self._listing: StudyIndex | None = None
         self._trouble = ""  # of the last look
         self._incomplete = ""  # what the last look has not seen, and why
         self._seen: dict[RemoteSeries, Seen] = {}
@@ -82,7 +82,7 @@ class PacsStudies:
         self._first_look = threading.Event()  # set once it has shown something, or failed
         self._began: float | None = None  # time.monotonic() of the first question
 
-    def listing(self) -> Listing:
+    def listing(self) -> StudyIndex:
         """Return the newest listing; only the very first questions wait for one.
 
         Raises:
@@ -94,7 +94,7 @@ class PacsStudies:
             return self._listing
         raise RemoteError(self._trouble) if self._trouble else NotListedYetError(NOT_LISTED_YET)
 
-    def known(self) -> Listing:
+    def known(self) -> StudyIndex:
         """Return the newest listing, or an empty one that says why; in a server nobody waits for it."""
         self._wait_for_first(FIRST_STATUS_TIMEOUT_S)
         if self._listing is not None:
@@ -102,7 +102,7 @@ class PacsStudies:
         nothing = listing_of(ScanReport(self._cache.folder, (), (), ()), is_whole=False)
         return replace(nothing, incomplete=self._trouble or NOT_LISTED_YET)
 
-    def look_again(self) -> Listing:
+    def look_again(self) -> StudyIndex:
         """Return a listing made now.
 
         Raises:
@@ -151,9 +151,9 @@ class PacsStudies:
                 logger.exception("%s: looking for new studies failed; it goes on", self.name)
                 self._trouble = self._trouble or f"{self.name}: looking for studies failed; the server's log says why"
             self._first_look.set()
-            self._closed.wait(LOOK_EVERY_S)
+            self._closed.wait(POLL_INTERVAL_S)
 
-    def _look_and_tell(self) -> Listing:
+    def _look_and_tell(self) -> StudyIndex:
         """Look, and log when trouble begins and when it ends."""
         try:
             listing = self._look()
@@ -167,7 +167,7 @@ class PacsStudies:
         self._trouble = ""
         return listing
 
-    def _look(self) -> Listing:
+    def _look(self) -> StudyIndex:
         began = time.monotonic()
         # every PET: where its study holds no CT, one of the patient's other studies may be its own
         limits: dict[str, Any] = {"deadline": began + SEARCH_TIMEOUT_S, "cancelled": self._closed.is_set}
@@ -229,7 +229,7 @@ class PacsStudies:
             raise next(iter(failures.values()))
         incomplete = ""
         if failures:
-            uids = ", ".join(sorted(series.uid for series in failures)[:MOST_NAMED])
+            uids = ", ".join(sorted(series.uid for series in failures)[:MAX_NAMED])
             first = next(iter(failures.values()))
             incomplete = (
                 f"{len(failures)} series are not listed, for their headers do not come ({uids}); first: {first}"
@@ -260,7 +260,7 @@ class PacsStudies:
             self._index.remember(str(folder), kept)
         return named
 
-    def _listed(self, *, is_whole: bool = True) -> Listing:
+    def _listed(self, *, is_whole: bool = True) -> StudyIndex:
         series = sorted(
             (seen for seen, _ in self._seen.values() if seen is not None),
             key=lambda found: (found.series.patient_id, found.series.study_uid, found.series.uid),

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ct2pet_app.datastore.study_index import Listing
+from ct2pet_app.datastore.study_index import StudyIndex
 from lib.dicom.scan.scan import ScannedSeries
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.quality_checks.check_cache import Checked
 from lib.pairing.split_file import Assignment
 
 
-def describe_ct(found: ScannedSeries, listing: Listing) -> dict[str, Any]:
+def describe_ct(found: ScannedSeries, listing: StudyIndex) -> dict[str, Any]:
     """Return what clients are told about a CT series; IDs, never a name."""
     series = found.series
     paired = listing.pairs.get(series.uid)
@@ -73,7 +73,7 @@ def describe_pair(
     }
 
 
-def describe_series(found: ScannedSeries, listing: Listing) -> dict[str, Any]:
+def describe_series(found: ScannedSeries, listing: StudyIndex) -> dict[str, Any]:
     """Return what clients are told about any series: whether it can be used, and why it has no partner."""
     series = found.series
     return {
@@ -90,7 +90,7 @@ def describe_series(found: ScannedSeries, listing: Listing) -> dict[str, Any]:
     }
 
 
-def why_no_image(image_id: str, listing: Listing) -> str:
+def why_no_image(image_id: str, listing: StudyIndex) -> str:
     """Return why an id is none of the images, and where the right ones are listed."""
     found = listing.report.find(image_id)
     if found is not None:

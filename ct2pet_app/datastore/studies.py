@@ -29,14 +29,14 @@ from ct2pet_app.datastore.ct_source import (
 from ct2pet_app.datastore.labels.image_labels import Labels, count_tags
 from ct2pet_app.datastore.labels.infos import all_infos, ct_info, upload_info
 from ct2pet_app.datastore.labels.label_store import FINAL as FINAL
-from ct2pet_app.datastore.labels.label_store import Kept, Shelf
-from ct2pet_app.datastore.pairs.registry import PairBook
+from ct2pet_app.datastore.labels.label_store import Kept, LabelStore
+from ct2pet_app.datastore.pairs.registry import PairRegistry
 from ct2pet_app.datastore.serializers import describe_series, why_no_image
-from ct2pet_app.datastore.study_index import Listing, Studies
-from ct2pet_app.datastore.volume_exports import ConvertedVolumes
+from ct2pet_app.datastore.study_index import Studies, StudyIndex
+from ct2pet_app.datastore.volume_exports import VolumeExports
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.model_registry.training_patients import TrainedOn
-from ct2pet_app.server.concurrency import Gone, never, until_gone
+from ct2pet_app.model_registry.training_patients import TrainingPatients
+from ct2pet_app.server.concurrency import IsDisconnected, never, until_disconnected
 from ct2pet_app.server.json_values import sendable
 from lib.dicom.read.volume import read_ct
 from lib.dicom.write.pet_series import SyntheticSeries
@@ -55,14 +55,16 @@ class StudiesDatastore(Datastore):
     ) -> None:
         self.studies = studies
         self.budget = budget or MemoryBudget(None)
-        self.pairs = PairBook(studies, writable, split=split, trained_on=TrainedOn(writable), budget=self.budget)
-        self._shelf = Shelf(writable / "shelf")
-        self._volumes = ConvertedVolumes(writable / "converted", at_hand=self.at_hand, budget=self.budget)
-        self.labels = Labels(self, self._shelf, self._volumes)
+        self.pairs = PairRegistry(
+            studies, writable, split=split, trained_on=TrainingPatients(writable), budget=self.budget
+        )
+        self._label_store = LabelStore(writable / "shelf")
+        self._volumes = VolumeExports(writable / "converted", at_hand=self.at_hand, budget=self.budget)
+        self.labels = Labels(self, self._label_store, self._volumes)
 
     # -- what the app asks ---------------------------------------------------------------------------------------------
 
-    def listing(self) -> Listing:
+    def listing(self) -> StudyIndex:
         """Return which studies there are, at most some seconds old."""
         listing = self.studies.listing()
         self.pairs.note(listing)
@@ -114,13 +116,13 @@ class StudiesDatastore(Datastore):
 
     def remove_leftovers(self) -> None:
         """Remove what killed processes had begun to write; nothing of living ones. Done once, at the server's start."""
-        self._shelf.remove_leftovers()
+        self._label_store.remove_leftovers()
 
     def close(self) -> None:
         """Look for new pairs no more."""
         self.pairs.close()
 
-    def at_hand(self, *series: Series, cancelled: Gone = never) -> AbstractContextManager[None]:
+    def at_hand(self, *series: Series, cancelled: IsDisconnected = never) -> AbstractContextManager[None]:
         """Return a context in which the files of these series lie where `Series.files` says; see `lib.types.AtHand`."""
         return self.studies.at_hand(*series, cancelled=cancelled)
 
@@ -149,7 +151,7 @@ class StudiesDatastore(Datastore):
         raise RequestError("the description of this datastore is fixed")
 
     def list_images(self) -> list[str]:
-        return [*self.listing().images, *self._shelf.uploads()]
+        return [*self.listing().images, *self._label_store.uploads()]
 
     def get_image_uri(self, image_id: str) -> str:
         found = self.listing().images.get(image_id)
@@ -160,7 +162,7 @@ class StudiesDatastore(Datastore):
     def get_image(self, image_id: str, params: Any = None) -> BinaryIO:
         return self.open_image(image_id)
 
-    def open_image(self, image_id: str, *, gone: Gone = never) -> BinaryIO:
+    def open_image(self, image_id: str, *, gone: IsDisconnected = never) -> BinaryIO:
         """Return the open file of an image; what is saved or removed meanwhile changes nothing of it.
 
         Raises:
@@ -169,7 +171,7 @@ class StudiesDatastore(Datastore):
         found = self.listing().images.get(image_id)
         if found is not None:
             return self._volumes.open(found, read_ct, gone=gone)
-        opened = self._shelf.open_file(image_id)
+        opened = self._label_store.open_file(image_id)
         if opened is None:
             raise NotFoundError(why_no_image(image_id, self.listing()))
         return opened[1]
@@ -178,19 +180,21 @@ class StudiesDatastore(Datastore):
         listing = self.listing()
         found = listing.images.get(image_id)
         if found is not None:
-            return ct_info(found, listing, self._shelf.notes_of(image_id))
-        return upload_info(self._upload(image_id), self._shelf.notes_of(image_id))
+            return ct_info(found, listing, self._label_store.notes_of(image_id))
+        return upload_info(self._upload(image_id), self._label_store.notes_of(image_id))
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         self.get_image_info(image_id)
-        self._shelf.add_note(image_id, info)
+        self._label_store.add_note(image_id, info)
 
     def record_image(self, image_id: str, record: Mapping[str, Any]) -> None:
         """Keep what the server itself knows of an image; it stands in its info, and no client can write it."""
         self.get_image_info(image_id)
-        self._shelf.add_record(image_id, sendable(record))
+        self._label_store.add_record(image_id, sendable(record))
 
-    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any], *, gone: Gone = never) -> str:
+    def add_image(
+        self, image_id: str, image_filename: str, image_info: dict[str, Any], *, gone: IsDisconnected = never
+    ) -> str:
         path = Path(image_filename)
         if image_id in self.listing().images:
             raise RequestError(f"image {image_id!r} is a series of {self.studies.what}; give the upload another name")
@@ -199,18 +203,18 @@ class StudiesDatastore(Datastore):
             with opened_upload(path, f"{image_id}{suffix}") as opened:
                 what = f"reading {opened.shape[0]} slices"
                 with self.budget.reserve(opened.read_bytes, what, cancelled=gone):
-                    geometry = opened.read(until_gone(gone)).geometry
+                    geometry = opened.read(until_disconnected(gone)).geometry
             measured = {"slices": geometry.shape[0], "spacing_mm": list(geometry.spacing_mm)}
-            self._shelf.keep_upload(image_id, path, suffix, image_info, record=measured)
+            self._label_store.keep_upload(image_id, path, suffix, image_info, record=measured)
         return image_id
 
     def remove_image(self, image_id: str) -> None:
-        self._shelf.drop(image_id)
+        self._label_store.drop(image_id)
 
     # -- MONAI Label's interface: labels -------------------------------------------------------------------------------
 
     def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
-        labels = dict.fromkeys(self._shelf.labels_of(image_id), image_id)
+        labels = dict.fromkeys(self._label_store.labels_of(image_id), image_id)
         paired = self.listing().pairs.get(image_id)
         return labels if paired is None else {FINAL: paired.pair.pet.uid, **labels}
 
@@ -223,7 +227,7 @@ class StudiesDatastore(Datastore):
     def get_label(self, label_id: str, label_tag: str, params: Any = None) -> BinaryIO:
         return self.open_label(label_id, label_tag)
 
-    def open_label(self, label_id: str, label_tag: str, *, gone: Gone = never) -> BinaryIO:
+    def open_label(self, label_id: str, label_tag: str, *, gone: IsDisconnected = never) -> BinaryIO:
         """Return the open file of a label, as `open_image`; NotFoundError where there is none."""
         return self.labels.open(label_id, label_tag, gone=gone)
 
@@ -238,7 +242,7 @@ class StudiesDatastore(Datastore):
         return image_id
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
-        self._shelf.drop(label_id, label_tag)
+        self._label_store.drop(label_id, label_tag)
 
     # -- MONAI Label's interface: lists --------------------------------------------------------------------------------
 
@@ -257,12 +261,15 @@ class StudiesDatastore(Datastore):
         listing = self.studies.known()
         pairs = tuple(listing.pairs.values())
         counts = {name: count for name, count in asdict(self.pairs.counts(pairs)).items() if count != ""}
-        total, tags = len({*listing.images, *self._shelf.uploads()}), count_tags(self._shelf, pairs=len(pairs))
+        total, tags = (
+            len({*listing.images, *self._label_store.uploads()}),
+            count_tags(self._label_store, pairs=len(pairs)),
+        )
         told = {"total": total, "completed": len(pairs), "label_tags": tags, "pairs": counts}
         return {**told, "incomplete": listing.incomplete} if listing.incomplete else told
 
     def json(self) -> dict[str, Any]:
-        objects = all_infos(self.listing(), self._shelf)
+        objects = all_infos(self.listing(), self._label_store)
         return {"name": self.name(), "description": self.description(), "objects": objects}
 
     def refresh(self) -> None:
@@ -272,10 +279,10 @@ class StudiesDatastore(Datastore):
         raise RequestError(f"this server does not pack its studies; copy them from {self.studies.what}")
 
     @contextmanager
-    def _opened_upload(self, image_id: str, _: Gone) -> Iterator[OpenedCT]:
+    def _opened_upload(self, image_id: str, _: IsDisconnected) -> Iterator[OpenedCT]:
         """Give an upload as it is now; what replaces it meanwhile changes nothing of it."""
         with tempfile.TemporaryDirectory(prefix="image-") as folder:
-            opened = self._shelf.open_file(image_id)
+            opened = self._label_store.open_file(image_id)
             if opened is None:
                 raise NotFoundError(why_no_image(image_id, self.listing()))
             kept, file = opened
@@ -289,10 +296,10 @@ class StudiesDatastore(Datastore):
     def _tagged(self, tag: str) -> set[str]:
         if tag == FINAL:
             return set(self.listing().pairs)
-        return {kept.image for kept in self._shelf.labels() if kept.tag == tag}
+        return {kept.image for kept in self._label_store.labels() if kept.tag == tag}
 
     def _upload(self, image_id: str) -> Kept:
-        upload = self._shelf.find(image_id)
+        upload = self._label_store.find(image_id)
         if upload is None:
             raise NotFoundError(why_no_image(image_id, self.listing()))
         return upload

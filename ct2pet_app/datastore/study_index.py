@@ -28,7 +28,7 @@ REST = 10.0  # a scan that took t seconds is followed by a rest of this many t: 
 
 
 @dataclass(frozen=True, eq=False)
-class Listing:
+class StudyIndex:
     """The studies as they were looked at.
 
     Attributes:
@@ -62,15 +62,15 @@ class Studies(Protocol):
     what: str
     lies_here: bool
 
-    def listing(self) -> Listing:
+    def listing(self) -> StudyIndex:
         """Return the listing, at most a minute old."""
         ...
 
-    def known(self) -> Listing:
+    def known(self) -> StudyIndex:
         """Return the listing; where none can be had soon, an empty one that says so in `incomplete`."""
         ...
 
-    def look_again(self) -> Listing:
+    def look_again(self) -> StudyIndex:
         """Return a listing made now."""
         ...
 
@@ -102,11 +102,11 @@ class StudiesFolder:
         self._index = HeaderIndex(index)
         self._arrivals = Arrivals(Path(os.path.realpath(root)) / name for name in own_folders)
         self._scanning = threading.Lock()
-        self._listing: Listing | None = None
+        self._listing: StudyIndex | None = None
         self._names: Sequence[str] = ()
         self._look_again_at = 0.0  # time.monotonic()
 
-    def listing(self) -> Listing:
+    def listing(self) -> StudyIndex:
         """Return the listing, at most a few seconds old.
 
         While one caller scans, others get the listing before; only the very first have to wait.
@@ -128,11 +128,11 @@ class StudiesFolder:
         finally:
             self._scanning.release()
 
-    def known(self) -> Listing:
+    def known(self) -> StudyIndex:
         """Return the listing; see `listing`."""
         return self.listing()
 
-    def look_again(self) -> Listing:
+    def look_again(self) -> StudyIndex:
         """Return the listing of a scan made now."""
         with self._scanning:
             self._listing = self._scan()
@@ -154,7 +154,7 @@ class StudiesFolder:
         """Return the names of files and the paths of folders, as seen last; longest first. Looks at nothing now."""
         return self._names
 
-    def _scan(self) -> Listing:
+    def _scan(self) -> StudyIndex:
         began = time.monotonic()
         listing = listing_of(self._arrivals.judged(scan_folder(self.root, index=self._index)))
         took = time.monotonic() - began
@@ -178,14 +178,14 @@ def names_in(report: ScanReport) -> Sequence[str]:
     return sorted((name for name in names if LETTERS.search(name)), key=len, reverse=True)
 
 
-def listing_of(report: ScanReport, *, is_whole: bool = True) -> Listing:
+def listing_of(report: ScanReport, *, is_whole: bool = True) -> StudyIndex:
     """Return the images and pairs among the series of a report."""
     pairing = pair_series(report)
     pairs = {paired.pair.ct.uid: paired for paired in pairing.pairs}
     images = {uid: paired.ct for uid, paired in pairs.items()}
     for found in report.usable("CT"):
         images.setdefault(found.series.uid, found)
-    return Listing(
+    return StudyIndex(
         report=report,
         images=images,
         pairs=pairs,
@@ -195,7 +195,7 @@ def listing_of(report: ScanReport, *, is_whole: bool = True) -> Listing:
     )
 
 
-def tell_change(before: Listing | None, now: Listing, *, took_s: float) -> None:
+def tell_change(before: StudyIndex | None, now: StudyIndex, *, took_s: float) -> None:
     """Log what there is, where images or pairs have come or gone."""
     if before is None or set(before.images) != set(now.images) or set(before.pairs) != set(now.pairs):
         logger.info("studies: %d CT series, %d with a PET, seen in %.1f s", len(now.images), len(now.pairs), took_s)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from ct2pet_app.server.concurrency import Gone, never, until_gone, waited_for
+from ct2pet_app.server.concurrency import IsDisconnected, never, until_disconnected, waited_for
 from lib.dicom.scan.scan import ScannedSeries
 from lib.errors import OutputError
 from lib.imaging.files.memory_estimate import series_read_bytes
@@ -30,7 +30,7 @@ class ReadSeries(Protocol):
     def __call__(self, series: Series, *, progress: Progress) -> Volume: ...
 
 
-class ConvertedVolumes:
+class VolumeExports:
     """A small cache of .nrrd files, float32, in HU or SUVbw."""
 
     def __init__(self, folder: Path, *, at_hand: AtHand = lie_here, budget: MemoryBudget | None = None) -> None:
@@ -40,7 +40,7 @@ class ConvertedVolumes:
         self._changing = threading.Lock()
         self._writing: dict[str, _Writing] = {}
 
-    def path_of(self, found: ScannedSeries, read: ReadSeries, *, gone: Gone = never) -> Path:
+    def path_of(self, found: ScannedSeries, read: ReadSeries, *, gone: IsDisconnected = never) -> Path:
         """Return the file of a usable series, made now where it is not there yet or the series has changed.
 
         Requests for a series that is being converted wait for that conversion, others do not.
@@ -60,7 +60,7 @@ class ConvertedVolumes:
                 path.touch()
                 return path
 
-    def open(self, found: ScannedSeries, read: ReadSeries, *, gone: Gone = never) -> BinaryIO:
+    def open(self, found: ScannedSeries, read: ReadSeries, *, gone: IsDisconnected = never) -> BinaryIO:
         """Return the open file of a series; it stays whole when it is dropped from the cache meanwhile.
 
         Raises:
@@ -72,16 +72,16 @@ class ConvertedVolumes:
                 return self.path_of(found, read, gone=gone).open("rb")
         raise OutputError(f"series {found.series.uid}: its file is removed again and again; ask again")
 
-    def _convert(self, found: ScannedSeries, read: ReadSeries, path: Path, gone: Gone) -> None:
+    def _convert(self, found: ScannedSeries, read: ReadSeries, path: Path, gone: IsDisconnected) -> None:
         assert found.geometry is not None  # of every usable series
         needed, what = series_read_bytes(found.geometry.shape), f"converting {found.series.slice_count} slices"
-        progress = until_gone(gone)
+        progress = until_disconnected(gone)
         with self._budget.reserve(needed, what, cancelled=gone, alone=True):
             write_volume_file(read(found.series, progress=progress), path, progress=progress)
         self._drop_old()
 
     @contextlib.contextmanager
-    def _alone(self, name: str, gone: Gone) -> Iterator[None]:
+    def _alone(self, name: str, gone: IsDisconnected) -> Iterator[None]:
         """Hold the lock of one file."""
         with self._changing:
             writing = self._writing.setdefault(name, _Writing())

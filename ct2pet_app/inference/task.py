@@ -31,10 +31,10 @@ from ct2pet_app.inference.result_metadata import (
     told_of_uncertainty,
     why_not_measured,
 )
-from ct2pet_app.inference.volume_cache import RecentVolumes, state_of
+from ct2pet_app.inference.volume_cache import VolumeCache, state_of
 from ct2pet_app.model_registry.model_info import how_to_train
-from ct2pet_app.model_registry.registry import LOADING_COPIES, ModelStore
-from ct2pet_app.server.concurrency import Gone, never, until_gone, waited_for
+from ct2pet_app.model_registry.registry import LOADING_COPIES, ModelRegistry
+from ct2pet_app.server.concurrency import IsDisconnected, never, until_disconnected, waited_for
 from lib.dicom.write.files import write_zip
 from lib.dicom.write.pet_series import PlannedSeries, SyntheticSeries
 from lib.errors import CheckpointError, InputError
@@ -50,7 +50,7 @@ from lib.types import Progress
 
 logger = logging.getLogger(__name__)
 
-LEFT_BEHIND_S = 3600.0  # nobody waits for a result that long
+STALE_AFTER_S = 3600.0  # nobody waits for a result that long
 Store = Callable[[SyntheticSeries], None]
 
 
@@ -60,15 +60,15 @@ class SynthesisTask(InferTask):
     def __init__(
         self,
         name: str,
-        models: ModelStore,
+        models: ModelRegistry,
         *,
         budget: MemoryBudget | None = None,
-        recent: RecentVolumes | None = None,
+        recent: VolumeCache | None = None,
     ) -> None:
         self._name = name
         self._models = models
         self._budget = budget or MemoryBudget(None)
-        self._recent = recent or RecentVolumes()
+        self._recent = recent or VolumeCache()
         super().__init__(type=InferType.OTHERS, labels=["PET"], dimension=3, description="")
 
     @property
@@ -138,7 +138,7 @@ class SynthesisTask(InferTask):
             OutputError: The disk is full.
         """
         source, options = request["source"], request["options"]
-        gone: Gone = request.get("gone", never)
+        gone: IsDisconnected = request.get("gone", never)
         # of the served model this request keeps the weights, whatever is published meanwhile
         model = self._models.loaded(self._name) if options.version is None else None
         published = model[0] if model else self._models.find(self._name, options.version)
@@ -170,9 +170,9 @@ class SynthesisTask(InferTask):
         told["warnings"] = list(dict.fromkeys((*source.warnings, *opened.warnings)))
         return path, told
 
-    def _read(self, key: Hashable | None, opened: OpenedCT, gone: Gone) -> AbstractContextManager[Volume]:
+    def _read(self, key: Hashable | None, opened: OpenedCT, gone: IsDisconnected) -> AbstractContextManager[Volume]:
         """Return a context of the CT; of one that may be requested again, it is kept."""
-        read = partial(opened.read, until_gone(gone))
+        read = partial(opened.read, until_disconnected(gone))
         return nullcontext(read()) if key is None else self._recent.volume(key, read, gone=gone)
 
     @cached_property
@@ -182,7 +182,7 @@ class SynthesisTask(InferTask):
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.iterdir():
             with contextlib.suppress(FileNotFoundError):  # of another request, which has sent it meanwhile
-                if leftover.stat().st_mtime < time.time() - LEFT_BEHIND_S:
+                if leftover.stat().st_mtime < time.time() - STALE_AFTER_S:
                     leftover.unlink()
         return folder
 
@@ -198,7 +198,7 @@ class SynthesisTask(InferTask):
 
     def _written(self, job: _Job, ct: Volume, path: Path, error_path: Path) -> tuple[str, dict[str, Any]]:
         synthesizer, source, options, watch = job.synthesizer, job.source, job.options, job.watch
-        progress = until_gone(job.gone)
+        progress = until_disconnected(job.gone)
         planned = _planned(synthesizer, source) if options.needs_series else None
         asked = time.perf_counter()
         with waited_for(self._models.in_use, job.gone):
@@ -261,12 +261,12 @@ class _Job:
     source: CTSource
     options: InferOptions
     store: Store
-    gone: Gone
+    gone: IsDisconnected
     watch: Stopwatch
     why_no_metrics: str
 
 
-def _fetched_real(source: CTSource, gone: Gone, held: ExitStack) -> str:
+def _fetched_real(source: CTSource, gone: IsDisconnected, held: ExitStack) -> str:
     """Hold the files of the real PET here; return why that is not possible, empty where it is."""
     if source.pet is None:
         return "there is no real PET to compare with"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ct2pet_app.server.concurrency import Gone, never, waited_for
+from ct2pet_app.server.concurrency import IsDisconnected, never, waited_for
 from lib.imaging.volume import Volume
 
 KEPT_BYTES = 10**9  # three whole-body CTs of 300 slices of 512 x 512 as float32
@@ -21,7 +21,7 @@ class _Entry:
     users: int = 0
 
 
-class RecentVolumes:
+class VolumeCache:
     """The volumes that were used last, up to a number of bytes; those given out are read-only.
 
     An entry that nobody uses counts against the server's memory budget, which evicts it when others need the memory;
@@ -35,7 +35,7 @@ class RecentVolumes:
         self._reading: dict[Hashable, _Reading] = {}
 
     @contextmanager
-    def volume(self, key: Hashable, read: Callable[[], Volume], *, gone: Gone = never) -> Iterator[Volume]:
+    def volume(self, key: Hashable, read: Callable[[], Volume], *, gone: IsDisconnected = never) -> Iterator[Volume]:
         """Give the volume of a key, read if it is not kept; who requests it meanwhile waits for the same reading.
 
         Args:
@@ -67,7 +67,7 @@ class RecentVolumes:
                     return
                 needed_bytes -= _size(self._entries.pop(key))
 
-    def _used(self, key: Hashable, read: Callable[[], Volume], gone: Gone) -> _Entry:
+    def _used(self, key: Hashable, read: Callable[[], Volume], gone: IsDisconnected) -> _Entry:
         with self._changing:
             reading = self._reading.setdefault(key, _Reading())
             reading.users += 1

@@ -42,7 +42,7 @@ class PublishedModel:
     version: int | None
 
 
-class LoadedModels:
+class ModelCache:
     """Loads what is asked for, one at a time. Who holds a former one keeps it."""
 
     def __init__(self, *, device: str, precision: Precision) -> None:

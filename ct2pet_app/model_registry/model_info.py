@@ -14,7 +14,7 @@ from lib.learning.checkpoint import read_card
 from lib.metrics.criteria import METHODS, STANDING_MEASURES
 
 if TYPE_CHECKING:
-    from ct2pet_app.model_registry.registry import ModelStore
+    from ct2pet_app.model_registry.registry import ModelRegistry
 
 
 def how_to_train(name: str, kept: Sequence[Version] = ()) -> str:
@@ -35,7 +35,7 @@ def how_to_serve(name: str, number: int) -> str:
     return f'To serve it all the same: POST /ct2pet/models/{name}/serve with {{"version": {number}}}'
 
 
-def describe_model(models: ModelStore, name: str) -> dict[str, Any]:
+def describe_model(models: ModelRegistry, name: str) -> dict[str, Any]:
     """Return which version of a model is served, all its versions, and what was served when.
 
     Raises:

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.model_registry.model_cache import LoadedModels, PublishedModel, file_state
+from ct2pet_app.model_registry.model_cache import ModelCache, PublishedModel, file_state
 from ct2pet_app.model_registry.model_info import how_to_train as how_to_train  # others ask for it here
 from ct2pet_app.model_registry.serving_log import Action, Served, add_line, read_lines, served_before
 from ct2pet_app.model_registry.versions import (
@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 LOADING_COPIES = 2  # of a checkpoint, while it is loaded: the file's pages, and the weights
 
 
-class ModelStore:
+class ModelRegistry:
     """The server's models. Nothing is read before it is asked for; what was read is kept until a new file is there.
 
     Attributes:
@@ -60,7 +60,7 @@ class ModelStore:
         self.folder = settings.models_folder
         self.in_use = threading.Lock()
         self._published: dict[str, PublishedModel] = {}
-        self._memory = LoadedModels(device=settings.device, precision=settings.precision)
+        self._memory = ModelCache(device=settings.device, precision=settings.precision)
         self._serving = threading.RLock()  # held while what is served is looked at anew, or changed
 
     def path(self, name: str) -> Path:

@@ -11,7 +11,7 @@ from lib.learning.checkpoint import read_card
 WHERE = ("*/model.safetensors", "*/versions/*/model.safetensors")
 
 
-class TrainedOn:
+class TrainingPatients:
     """The patients behind the checkpoints of a models folder; each card is read once."""
 
     def __init__(self, models_folder: Path) -> None:

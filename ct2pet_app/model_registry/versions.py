@@ -38,7 +38,7 @@ RECORD_FILE = "version.json"
 PUT_BY_HAND = "a file put into the models folder"
 UPLOADED = "uploaded"
 BEGUN = ".new-"  # what a version is called until it is whole
-LEFT_BEHIND_S = 3600.0  # nobody copies a checkpoint that long
+STALE_AFTER_S = 3600.0  # nobody copies a checkpoint that long
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Versions:
         for folder in self.folder.glob(f"{BEGUN}*"):
             with contextlib.suppress(FileNotFoundError):  # of another process, which has put it in place meanwhile
                 # also of a clock that was ahead: its time is never an hour ago
-                if abs(time.time() - folder.stat().st_mtime) > LEFT_BEHIND_S:
+                if abs(time.time() - folder.stat().st_mtime) > STALE_AFTER_S:
                     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -15,7 +15,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 
 from ct2pet_app.datastore.studies import FINAL, StudiesDatastore
 from ct2pet_app.errors import RequestError
-from ct2pet_app.model_registry.registry import ModelStore
+from ct2pet_app.model_registry.registry import ModelRegistry
 from ct2pet_app.scoring.score_store import expected_error_of
 from lib.errors import CheckpointError, StudiesError
 
@@ -59,7 +59,7 @@ class PickUnlabeled(Strategy):
         return {"id": pick.image, "why": pick.why, **pick.more}
 
 
-def strategies(models: ModelStore) -> dict[str, Strategy]:
+def strategies(models: ModelRegistry) -> dict[str, Strategy]:
     """Return the strategies by name."""
     return {
         "first": PickUnlabeled(first, "the first CT without a PET, by series UID"),
@@ -107,7 +107,7 @@ def newest(images: Sequence[str], datastore: StudiesDatastore, request: Mapping[
 
 
 def most_uncertain(
-    models: ModelStore, images: Sequence[str], datastore: StudiesDatastore, request: Mapping[str, Any]
+    models: ModelRegistry, images: Sequence[str], datastore: StudiesDatastore, request: Mapping[str, Any]
 ) -> Pick:
     """Return the CT of which a served model expects the largest error; the newest one where nothing is known yet.
 
@@ -141,7 +141,7 @@ def _not_known(images: Sequence[str], datastore: StudiesDatastore, request: Mapp
     return Pick(instead.image, f"{why} ({way_out}), so {instead.why}", {**instead.more, "unknown": len(images)})
 
 
-def _telling_model(models: ModelStore, request: Mapping[str, Any]) -> tuple[str, str] | None:
+def _telling_model(models: ModelRegistry, request: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return name and checksum of the model to ask, or None where none tells what error to expect."""
     asked = request.get("model")
     for name in (models.known(str(asked)),) if asked else models.names:

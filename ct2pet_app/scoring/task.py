@@ -18,7 +18,7 @@ from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import RequestError
 from ct2pet_app.inference.result_metadata import MEASURED
 from ct2pet_app.model_registry.model_cache import PublishedModel
-from ct2pet_app.model_registry.registry import ModelStore
+from ct2pet_app.model_registry.registry import ModelRegistry
 from ct2pet_app.scoring.score_store import (
     ExpectedError,
     expected_error_of,
@@ -50,7 +50,7 @@ Models = Mapping[str, PublishedModel]
 class PairScoring(ScoringMethod):
     """`metrics`: the figures of each pair beside those of the trivial baselines, kept in the info of its label."""
 
-    def __init__(self, models: ModelStore) -> None:
+    def __init__(self, models: ModelRegistry) -> None:
         super().__init__("figures of the synthetic PETs of all pairs beside those of trivial predictors")
         self._models = models
 
@@ -106,7 +106,7 @@ class PairScoring(ScoringMethod):
 class UncertaintyScoring(ScoringMethod):
     """`uncertainty`: the error to expect of each CT without a PET, kept in the image's info."""
 
-    def __init__(self, models: ModelStore) -> None:
+    def __init__(self, models: ModelRegistry) -> None:
         super().__init__("error to expect of the synthetic PET of every CT without a real one")
         self._models = models
 
@@ -179,7 +179,7 @@ def scoring_settings(method: str, request: Mapping[str, Any]) -> dict[str, Any]:
     return {"method": method, **{key: str(request[key]) for key in KNOWN if request.get(key)}}
 
 
-def asked_models(models: ModelStore, request: Mapping[str, Any]) -> Models:
+def asked_models(models: ModelRegistry, request: Mapping[str, Any]) -> Models:
     """Return the model that a request names, or every trained one, by name.
 
     Raises:

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ct2pet_app.errors import ClientGoneError
+from ct2pet_app.errors import ClientDisconnectedError
 from lib.types import Progress
 
 POLL_INTERVAL_S = 0.25  # how often a waiting request looks whether its client has disconnected
-Gone = Callable[[], bool]
+IsDisconnected = Callable[[], bool]
 
 
 def never() -> bool:
@@ -19,7 +19,7 @@ def never() -> bool:
 
 
 @contextmanager
-def waited_for(lock: threading.Lock | threading.Semaphore, gone: Gone) -> Iterator[None]:
+def waited_for(lock: threading.Lock | threading.Semaphore, gone: IsDisconnected) -> Iterator[None]:
     """Hold a lock inside the `with` block, unless the client disconnects before.
 
     Raises:
@@ -27,14 +27,14 @@ def waited_for(lock: threading.Lock | threading.Semaphore, gone: Gone) -> Iterat
     """
     while not lock.acquire(timeout=POLL_INTERVAL_S):
         if gone():
-            raise ClientGoneError("the client has disconnected")
+            raise ClientDisconnectedError("the client has disconnected")
     try:
         yield
     finally:
         lock.release()
 
 
-def until_gone(gone: Gone) -> Progress:
+def until_disconnected(gone: IsDisconnected) -> Progress:
     """Return a progress function that ends the work, by ClientGoneError, once the client has disconnected.
 
     It is called after every slice, so `gone` must be cheap.
@@ -42,6 +42,6 @@ def until_gone(gone: Gone) -> Progress:
 
     def check(done: int, total: int, what: str) -> None:
         if gone():
-            raise ClientGoneError("the client has disconnected")
+            raise ClientDisconnectedError("the client has disconnected")
 
     return check

@@ -29,10 +29,10 @@ logger = logging.getLogger(__name__)
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 METHOD_NOT_ALLOWED, UNAVAILABLE, DISK_FULL = 405, 503, 507
 RETRY_AFTER_S = 10
-MOST_NAMED = 5  # wrong fields in one sentence
+MAX_NAMED = 5  # wrong fields in one sentence
 
 
-def answer_errors(server: FastAPI) -> None:
+def install_exception_handlers(server: FastAPI) -> None:
     """Answer errors with their status and sentence."""
     server.add_exception_handler(CT2PETError, _answer_ours)
     server.add_exception_handler(MONAILabelException, _answer_stock)
@@ -41,7 +41,7 @@ def answer_errors(server: FastAPI) -> None:
     server.middleware_stack = None  # Starlette builds it, handlers included, anew at the next request
 
 
-class LastResort:
+class UnhandledErrorMiddleware:
     """ASGI middleware that answers what nobody expected, instead of a traceback in the log and an empty 500."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -124,9 +124,9 @@ async def _answer_validation(request: Request, error: Exception) -> JSONResponse
     """Say which field is wrong. FastAPI's own answer repeats what was sent, and fails where that is no JSON (NaN)."""
     problems: list[Any] = list(error.errors()) if isinstance(error, RequestValidationError) else []
     named = [f"{' '.join(str(part)[:40] for part in problem['loc'])}: {problem['msg']}" for problem in problems]
-    more = f"; and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+    more = f"; and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
     logger.info("%s: 422", address(request.scope))
-    return _answer(422, f"the request is not what this address takes: {'; '.join(named[:MOST_NAMED])[:1000]}{more}")
+    return _answer(422, f"the request is not what this address takes: {'; '.join(named[:MAX_NAMED])[:1000]}{more}")
 
 
 async def _answer_http(request: Request, error: Exception) -> JSONResponse:

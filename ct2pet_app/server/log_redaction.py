@@ -27,7 +27,7 @@ SERVER_PROGRAM, TASK_FILE = "monailabel.main", "task_main.py"
 WARNING_PLACE = re.compile(r"([\w.-]+\.py:\d+): (\w+)")
 
 
-class Discreet(logging.Filter):
+class RedactingFilter(logging.Filter):
     """Takes out of a record what hospitals name after patients, and makes one line of it.
 
     Errors name the file they are about. Whoever asks the server is told; the log, which others read, is not.
@@ -70,9 +70,9 @@ def keep_names_out(names_on_disk: Callable[[], Sequence[str]]) -> None:
     loggers = [logging.getLogger(), *map(logging.getLogger, tuple(logging.Logger.manager.loggerDict))]
     handlers = {handler for logger in loggers for handler in logger.handlers}
     for handler in (*handlers, *([logging.lastResort] if logging.lastResort else [])):
-        for kept in [kept for kept in handler.filters if type(kept).__name__ == Discreet.__name__]:
+        for kept in [kept for kept in handler.filters if type(kept).__name__ == RedactingFilter.__name__]:
             handler.removeFilter(kept)  # of an app built before
-        handler.addFilter(Discreet(names_on_disk))
+        handler.addFilter(RedactingFilter(names_on_disk))
     if _is_own_process():  # not where the app is built in a test
         sys.excepthook, threading.excepthook = _print_uncaught, _print_uncaught_of_thread
         if not isinstance(sys.stderr, RedactedStream):

@@ -20,7 +20,7 @@ from fastapi.routing import APIRoute
 from monailabel.config import settings as monailabel_settings
 from monailabel.endpoints import activelearning, batch_infer, datastore, info, model, scoring, session, train
 
-from ct2pet_app.server.exception_handlers import LastResort
+from ct2pet_app.server.exception_handlers import UnhandledErrorMiddleware
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 from ct2pet_app.server.middleware.request_guard import Gate
 from ct2pet_app.server.middleware.response_guard import ResponseGuard
@@ -99,9 +99,9 @@ def guard(
     """
     server.middleware_stack = None
     # by name: a Gate of an app built before is another class
-    ours = (Gate.__name__, CORSMiddleware.__name__, LastResort.__name__, ResponseGuard.__name__)
+    ours = (Gate.__name__, CORSMiddleware.__name__, UnhandledErrorMiddleware.__name__, ResponseGuard.__name__)
     server.user_middleware[:] = [layer for layer in server.user_middleware if _name_of(layer.cls) not in ours]
-    server.add_middleware(LastResort)
+    server.add_middleware(UnhandledErrorMiddleware)
     if origins:
         server.add_middleware(
             CORSMiddleware,
@@ -111,7 +111,7 @@ def guard(
             allow_headers=["*"],
         )
     server.add_middleware(Gate, origins=origins, limit_bytes=limit_bytes, hosts=hosts)
-    server.add_middleware(LastResort)  # once more, for the layers above
+    server.add_middleware(UnhandledErrorMiddleware)  # once more, for the layers above
     server.add_middleware(ResponseGuard, folders=folders)
 
 

@@ -20,7 +20,7 @@ LEFTOVERS = (
     ".split.csv.lock-journal", "*/.model.safetensors.*", "*/versions/.new-*", "*/versions/*/.*", "*/runs/*/.*",
     "prepared/*/.*", "prepared/*/pairs/.*",
 )  # fmt: skip
-LEFT_BEHIND_S = 3600.0  # where another server shares the folder: none writes at a file that long
+STALE_AFTER_S = 3600.0  # where another server shares the folder: none writes at a file that long
 
 
 class TemporaryFolder:
@@ -66,7 +66,7 @@ def remove_leftovers(models_folder: Path, *, is_alone: bool = False) -> None:
     for pattern in LEFTOVERS:
         for left in models_folder.glob(pattern):
             with contextlib.suppress(OSError):  # somebody else removes it, too
-                if is_alone or left.stat().st_mtime < time.time() - LEFT_BEHIND_S:
+                if is_alone or left.stat().st_mtime < time.time() - STALE_AFTER_S:
                     if left.is_dir() and not left.is_symlink():
                         shutil.rmtree(left, ignore_errors=True)
                     else:

@@ -19,7 +19,7 @@ import anyio
 import anyio.to_thread
 from fastapi import Request
 
-from ct2pet_app.errors import BusyError, ClientGoneError
+from ct2pet_app.errors import BusyError, ClientDisconnectedError
 from lib.errors import OperationCancelledError
 
 Cancelled = Callable[[], bool]
@@ -85,7 +85,7 @@ class WorkPool:
                 with contextlib.suppress(asyncio.CancelledError):
                     await entered
         if entered.cancelled():
-            raise ClientGoneError("the client has disconnected")
+            raise ClientDisconnectedError("the client has disconnected")
 
 
 async def _disconnected(request: Request) -> None:

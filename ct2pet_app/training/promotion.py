@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ct2pet_app.model_registry.model_cache import PublishedModel
 from ct2pet_app.model_registry.model_info import how_to_serve
-from ct2pet_app.model_registry.registry import ModelStore
+from ct2pet_app.model_registry.registry import ModelRegistry
 from ct2pet_app.model_registry.versions import Verdict, Version
 from ct2pet_app.training.request import PublishRule
 from lib.errors import CheckpointError
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 def publish_if_fit(
     name: str,
     candidate: Path,
-    models: ModelStore,
+    models: ModelRegistry,
     pairs: Sequence[PairedSeries],
     *,
     origin: str,
@@ -95,7 +95,7 @@ def _loaded(champion: PublishedModel, device: str) -> Synthesizer | None:
         return None
 
 
-def _champion(name: str, models: ModelStore) -> PublishedModel | None:
+def _champion(name: str, models: ModelRegistry) -> PublishedModel | None:
     try:
         return models.published(name)
     except CheckpointError as error:

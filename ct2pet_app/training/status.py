@@ -13,12 +13,12 @@ from ct2pet_app.training.run_folders import newest_run, run_order, stats_of_run
 from lib.learning.tracking.progress import KEY_METRIC, EpochRecord, read_history
 
 if TYPE_CHECKING:
-    from ct2pet_app.model_registry.registry import ModelStore
+    from ct2pet_app.model_registry.registry import ModelRegistry
 
-MOST_EPOCHS = 2000  # told of one run: more points than a screen has columns, in 0.4 MB
+MAX_EPOCHS = 2000  # told of one run: more points than a screen has columns, in 0.4 MB
 
 
-def describe_training(models: ModelStore, name: str = "") -> dict[str, Any]:
+def describe_training(models: ModelRegistry, name: str = "") -> dict[str, Any]:
     """Return how the newest training run does, or did, with its epochs so far; `model` is None before the first.
 
     Args:
@@ -46,7 +46,7 @@ def describe_training(models: ModelStore, name: str = "") -> dict[str, Any]:
     }
 
 
-def thinned(records: Sequence[EpochRecord], most: int = MOST_EPOCHS) -> list[EpochRecord]:
+def thinned(records: Sequence[EpochRecord], most: int = MAX_EPOCHS) -> list[EpochRecord]:
     """Return the epochs, or so many of them spread evenly, the first and the last among them."""
     if len(records) <= most:
         return list(records)

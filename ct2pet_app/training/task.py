@@ -16,7 +16,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
 from ct2pet_app.datastore.studies import StudiesDatastore
-from ct2pet_app.model_registry.registry import ModelStore
+from ct2pet_app.model_registry.registry import ModelRegistry
 from ct2pet_app.server.tasks.progress import report_file, tell_percent, write_report
 from ct2pet_app.settings import AppSettings
 from ct2pet_app.training.promotion import publish_if_fit
@@ -46,7 +46,7 @@ RUN = "run"  # key of a training's report: which run is its own
 class CascadeTrainTask(TrainTask):
     """The training that a model's name stands for."""
 
-    def __init__(self, name: str, models: ModelStore, settings: AppSettings) -> None:
+    def __init__(self, name: str, models: ModelRegistry, settings: AppSettings) -> None:
         super().__init__(f"train {name} on every CT/PET pair of the studies")
         self._name = name
         self._models = models

@@ -20,7 +20,7 @@ from lib.download.idc import EXTRA
 from lib.errors import DownloadError, InputError
 
 PUBLIC_S3 = "https://s3.amazonaws.com"
-LOOK_EVERY_S = 0.5  # how often the bytes that have arrived are counted
+POLL_INTERVAL_S = 0.5  # how often the bytes that have arrived are counted
 CONNECTIONS = 32  # s5cmd's own 256 would fill a clinic's line and proxy
 
 
@@ -103,7 +103,7 @@ def fetch(client: S3Client, url: str, folder: Path, *, on_bytes: Callable[[int],
 def _wait(running: subprocess.Popen[str], folder: Path, on_bytes: Callable[[int], None]) -> str:
     while True:
         try:
-            return running.communicate(timeout=LOOK_EVERY_S)[1]
+            return running.communicate(timeout=POLL_INTERVAL_S)[1]
         except subprocess.TimeoutExpired:
             on_bytes(arrived(folder)[1])
 

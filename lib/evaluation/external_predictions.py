@@ -22,7 +22,7 @@ from lib.types import BoolArray, FloatArray
 TAKEN = (*METHODS, "real")  # names that mean something else
 NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,23}")  # fits a table's column
 LOWEST_SUV, HIGHEST_SUV = -5.0, 500.0  # networks undershoot a little; the hottest bladder is about 200, air in HU -1000
-LEAST_COVERED = 0.95  # of the body; what a peer left out counts as 0, so it must not be much
+MIN_COVERED = 0.95  # of the body; what a peer left out counts as 0, so it must not be much
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ def read_peer(peer: Peer, ct_series_instance_uid: str, *, geometry: Geometry, bo
     suv_bw = _onto(volume, geometry)
     drawn = np.isfinite(suv_bw)
     covered = float(drawn[body].mean()) if body.any() else 1.0
-    if covered < LEAST_COVERED:
+    if covered < MIN_COVERED:
         raise PairingError(
-            f"{where}: covers {covered:.0%} of the body that is compared, expected at least {LEAST_COVERED:.0%}; write "
+            f"{where}: covers {covered:.0%} of the body that is compared, expected at least {MIN_COVERED:.0%}; write "
             "the whole volume, with the CT's origin, spacing and directions"
         )
     return np.where(drawn, suv_bw, np.float32(0))

@@ -33,14 +33,14 @@ logger = logging.getLogger(__name__)
 
 CHAMPION = "champion"
 ENOUGH = 5  # patients: with fewer, even all of them on one side are no sign at 5 % (1 / 2^5 = 3 %)
-MOST_JUDGED = 32  # patients: their intervals are narrow enough, and two PETs of each are drawn
+MAX_JUDGED = 32  # patients: their intervals are narrow enough, and two PETs of each are drawn
 
 Outcome = Literal["better", "level", "worse", "not measured"]
 Figures = Mapping[str, Mapping[str, float]]  # by method (`model`, `champion`, the trivial ones), by measure: of a pair
 
 
 @dataclass(frozen=True)
-class Duel:
+class PairedComparison:
     """Challenger and champion in one measure, over the patients that have a value of both.
 
     Attributes:
@@ -91,7 +91,7 @@ class Contest:
 
     patients: int
     standing: Standing
-    duels: tuple[Duel, ...]
+    duels: tuple[PairedComparison, ...]
 
     @property
     def leads(self) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ class Contest:
         )
 
     @property
-    def lost(self) -> tuple[Duel, ...]:
+    def lost(self) -> tuple[PairedComparison, ...]:
         """Where the challenger is worse than the champion; every measure where its mean is behind in each of them."""
         worse = tuple(duel for duel in self.duels if duel.outcome == "worse")
         measured = tuple(duel for duel in self.duels if duel.outcome != "not measured")
@@ -185,13 +185,13 @@ def judges(
     """Return the pairs to judge by, and in words whose they are.
 
     Patients of the challenger's validation side that neither model was trained on; where these are fewer than `ENOUGH`,
-    all that neither was trained on. At most `MOST_JUDGED` patients, the same ones each time.
+    all that neither was trained on. At most `MAX_JUDGED` patients, the same ones each time.
     """
     seen = {*challenger.training.patients, *(() if champion is None else champion.training.patients)}
     unseen = sorted({patient_digest(paired.pair.ct.patient_id) for paired in pairs} - seen)
     validating = [digest for digest in unseen if digest in challenger.training.validation_patients]
     few = len(validating) < ENOUGH
-    chosen = set((unseen if few else validating)[:MOST_JUDGED])
+    chosen = set((unseen if few else validating)[:MAX_JUDGED])
     neither = "it was not" if champion is None else "neither was"
     whose = f"that {neither} trained on" if few else f"of the validation side that {neither} trained on"
     return tuple(paired for paired in pairs if patient_digest(paired.pair.ct.patient_id) in chosen), whose
@@ -217,7 +217,7 @@ def contest_of(measured: Sequence[tuple[str, Figures]], *, whose: str) -> Contes
     )
 
 
-def _duel(patients: Sequence[Sequence[Figures]], measure: Measure) -> Duel:
+def _duel(patients: Sequence[Sequence[Figures]], measure: Measure) -> PairedComparison:
     rows = [tuple(_mean(pairs, method, measure.name) for method in ("model", CHAMPION)) for pairs in patients]
     both = [(model, other) for model, other in rows if math.isfinite(model) and math.isfinite(other)]
     challenger, champion = (bootstrap_mean((row[n] for row in both), resamples=1).mean for n in (0, 1))
@@ -225,7 +225,9 @@ def _duel(patients: Sequence[Sequence[Figures]], measure: Measure) -> Duel:
     collapsed = any(
         math.isfinite(other) and not math.isfinite(model) and not _ahead(model, measure) > 0 for model, other in rows
     )
-    return Duel(measure, challenger, champion, difference, "worse" if collapsed else _outcome(difference, measure))
+    return PairedComparison(
+        measure, challenger, champion, difference, "worse" if collapsed else _outcome(difference, measure)
+    )
 
 
 def _outcome(difference: Interval, measure: Measure) -> Outcome:

@@ -27,7 +27,7 @@ from lib.types import Progress, no_progress, share_of
 
 Equal = Literal["width", "flops"]
 ROW_FILE = "row.json"
-LEAST_RECORDED_SLICES = 32  # after every epoch, of train and of test, where the recipe names none
+MIN_RECORDED_SLICES = 32  # after every epoch, of train and of test, where the recipe names none
 REFERENCE_PIXELS = 256  # rows and columns that FLOPs are stated for
 
 
@@ -139,7 +139,7 @@ def recipe_of_stages(recipe: Recipe, stages: int, *, equal: str) -> Recipe:
     network = replace(recipe.network, stages=stages)
     if equal == "flops":
         network = replace(network, base_channels=width_of_equal_flops(recipe.network, stages))
-    recorded = max(LEAST_RECORDED_SLICES, recipe.schedule.record_slices)
+    recorded = max(MIN_RECORDED_SLICES, recipe.schedule.record_slices)
     return replace(recipe, network=network, schedule=replace(recipe.schedule, record_slices=recorded))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lib.evaluation.report.images import LABEL, LEAST_SUV_SHOWN, PET_COLOURS
+from lib.evaluation.report.images import LABEL, MIN_SUV_SHOWN, PET_COLOURS
 from lib.learning.checkpoint import load_checkpoint
 from lib.learning.dataset import divide
 from lib.learning.recipe import Recipe
@@ -81,7 +81,7 @@ def draw_examples(
     for line, (pair, index) in zip(axes, rows, strict=True):
         arrays = prepared.arrays(pair)
         real = arrays.suv_bw(index)
-        top_suv = max(LEAST_SUV_SHOWN, float(real.max()))
+        top_suv = max(MIN_SUV_SHOWN, float(real.max()))
         drawn = [
             synthesize_prepared(cascade, arrays, [index], card.recipe, device=torch_device)[0]
             for cascade, card in cascades

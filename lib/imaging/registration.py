@@ -34,7 +34,7 @@ SLACK_STEPS_MM = (2.5, 5.0, 7.5, 10.0, 12.5, 15.0, 20.0, 25.0, 30.0)
 # Share of the mutual information by which a place must be worse to be told from the one found. On the sarcoma patients
 # what lies within it is about as far as the result is from where the headers have it (docs/decisions/0024).
 TELLS = 0.04
-LEAST_SHARED = 0.5  # of the shorter scan's length must lie in the other one, else mutual information rewards chance
+MIN_SHARED = 0.5  # of the shorter scan's length must lie in the other one, else mutual information rewards chance
 
 
 def register_rigid(ct: Volume, pet: Volume) -> RigidRegistration:
@@ -171,7 +171,7 @@ def _method() -> sitk.ImageRegistrationMethod:
 
 def _information(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform) -> float | None:
     """Return the mutual information under a transform, nats; None where too little of the two overlaps."""
-    if _shared_length(fixed, moving, transform) < LEAST_SHARED:
+    if _shared_length(fixed, moving, transform) < MIN_SHARED:
         return None
     method = _method()
     method.SetInitialTransform(transform)

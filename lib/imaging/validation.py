@@ -9,11 +9,11 @@ from lib.imaging.files.extent import refuse_implausible_extent
 from lib.imaging.orientation import refuse_oblique
 from lib.imaging.volume import Volume
 
-LEAST_SLICES = 2  # one slice has no spacing, and no neighbours to enter as context
+MIN_SLICES = 2  # one slice has no spacing, and no neighbours to enter as context
 PADDING_HU = -1024.0  # what lies here or below is what was put outside the scan, and says nothing of the scale
 AIR_BELOW_HU = -200.0  # no tissue lies below; air, lung and bowel gas do
 TISSUE_BELOW_HU = 300.0  # fat, water, muscle and organs, contrast agent included, lie between
-LEAST_AIR, LEAST_TISSUE = 0.001, 0.005  # shares of voxels; 36 limbs and a chest have at least 0.10 and 0.21
+MIN_AIR, MIN_TISSUE = 0.001, 0.005  # shares of voxels; 36 limbs and a chest have at least 0.10 and 0.21
 HIGHEST_HU = 32767.0  # of 16-bit CT with the extended scale for metal
 
 
@@ -29,8 +29,8 @@ def refuse_unless_ct(volume: Volume, what: str) -> None:
             scanner gives. The message says what was found, what was expected, and what it may be instead.
     """
     slices = volume.geometry.shape[0]
-    if slices < LEAST_SLICES:
-        raise ImageFileError(f"{what}: {slices} slice, expected a CT volume of at least {LEAST_SLICES}")
+    if slices < MIN_SLICES:
+        raise ImageFileError(f"{what}: {slices} slice, expected a CT volume of at least {MIN_SLICES}")
     refuse_oblique(volume.geometry, what)
     refuse_implausible_extent(volume.geometry, what)
     low, high = float(volume.array.min()), float(volume.array.max())
@@ -41,7 +41,7 @@ def refuse_unless_ct(volume: Volume, what: str) -> None:
     limits = (np.nextafter(np.float32(PADDING_HU), np.float32(0)), AIR_BELOW_HU, TISSUE_BELOW_HU)
     padding, up_to_air, up_to_tissue = (_share_below(volume, limit) for limit in limits)
     air, tissue = up_to_air - padding, up_to_tissue - up_to_air
-    if air < LEAST_AIR or tissue < LEAST_TISSUE:
+    if air < MIN_AIR or tissue < MIN_TISSUE:
         raise ImageFileError(
             f"{what}: not a CT in HU: values from {low:g} to {high:g}, {air:.1%} of them {PADDING_HU:g} to "
             f"{AIR_BELOW_HU:g} (air) and {tissue:.1%} up to {TISSUE_BELOW_HU:g} (tissue); expected both, air near "

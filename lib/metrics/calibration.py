@@ -19,7 +19,7 @@ from lib.types import BoolArray, FloatArray
 
 PREDICTOR = "synthetic SUV"
 SUV_STEP, HIGHEST_SUV = 0.02, 50.0  # hotter voxels count in the last step
-LEAST_SHARE = 0.005  # of all voxels, behind each point before it is made monotone: chosen on five sarcoma patients
+MIN_SHARE = 0.005  # of all voxels, behind each point before it is made monotone: chosen on five sarcoma patients
 GROUPS = 10
 
 
@@ -138,7 +138,7 @@ def fit_calibration(samples: Iterable[CalibrationSample]) -> Calibration | None:
     if not volumes:
         return None
     colder = (np.cumsum(weights) - weights) / volumes  # share of all voxels in the steps below
-    group = np.floor(colder / LEAST_SHARE).astype(np.int64)
+    group = np.floor(colder / MIN_SHARE).astype(np.int64)
     joined = np.stack([np.bincount(group, weights=of) for of in (weights, suvs, errors)])
     weights, suvs, errors = joined[:, joined[0] > 0]
     suv_bw, error_suv = pool_adjacent_violators(suvs / weights, errors / weights, weights)

@@ -27,8 +27,8 @@ from lib.types import AtHand, Progress, SeriesPair, lie_here, no_progress
 
 logger = logging.getLogger(__name__)
 
-MOST_SLACK_MM = 25.0  # where the PET fits nearly as well that far away, its place along the body is not known
-MOST_ROTATION_DEG = 20.0  # who lies on the same table turns less between two scans; more is a failure of the method
+MAX_SLACK_MM = 25.0  # where the PET fits nearly as well that far away, its place along the body is not known
+MAX_ROTATION_DEG = 20.0  # who lies on the same table turns less between two scans; more is a failure of the method
 
 
 def register_unpaired(
@@ -92,10 +92,10 @@ def register_pair(ct: ScannedSeries, pet: ScannedSeries) -> PairedSeries:
             f"CT {ct.series.uid} and PET {pet.series.uid}: registered, they do not fit ({numbers}; {moved}): "
             f"{'; '.join(check.reasons)}"
         )
-    if movement.rotation_deg > MOST_ROTATION_DEG or movement.slack_mm > MOST_SLACK_MM:
+    if movement.rotation_deg > MAX_ROTATION_DEG or movement.slack_mm > MAX_SLACK_MM:
         raise PairingError(
             f"CT {ct.series.uid} and PET {pet.series.uid}: registered, their place is not sure ({numbers}; {moved}): "
-            f"expected at most {MOST_ROTATION_DEG:g} degrees, and to be sure to {MOST_SLACK_MM:g} mm"
+            f"expected at most {MAX_ROTATION_DEG:g} degrees, and to be sure to {MAX_SLACK_MM:g} mm"
         )
     reason = f"registered, for their frames of reference differ: the PET was {moved} ({numbers})"
     minutes = minutes_between(pet.acquired, ct.acquired)

@@ -22,7 +22,7 @@ from lib.learning.recipe import Recipe, load_recipe
 from lib.networks.cascade import Cascade
 
 ROOT = Path(__file__).resolve().parents[2]
-START_WITHIN_S = 300.0
+START_TIMEOUT_S = 300.0
 MODEL = "unet"  # of one stage
 
 
@@ -113,7 +113,7 @@ def _seconds(request: urllib.request.Request) -> float:
 
 
 def _answering(url: str, process: subprocess.Popen[bytes]) -> str:
-    deadline = time.monotonic() + START_WITHIN_S
+    deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
             get(f"{url}/info/")
@@ -121,4 +121,4 @@ def _answering(url: str, process: subprocess.Popen[bytes]) -> str:
         except OSError:
             time.sleep(0.5)
     process.kill()
-    raise InputError(f"the server does not answer after {START_WITHIN_S:.0f} s; start it by scripts/serve to see why")
+    raise InputError(f"the server does not answer after {START_TIMEOUT_S:.0f} s; start it by scripts/serve to see why")

@@ -13,7 +13,7 @@ from scripts.benchmarks.live import MODEL, ROOT, Clinic, clinic
 sys.path.insert(0, str(ROOT / "slicer" / "CT2PET"))  # where Slicer finds it, too
 
 from CT2PETLib.client.client import Client
-from CT2PETLib.jobs.events import DrawnSlab
+from CT2PETLib.jobs.events import ReceivedSlab
 from CT2PETLib.jobs.job import State
 from CT2PETLib.jobs.jobs import SynthesisJob
 
@@ -51,11 +51,11 @@ def _drawn(url: str, place: Clinic) -> dict[str, Any]:
     """Draw all slices from the middle outward, as the window does; return seconds since the button was pressed."""
     whole = (0, place.slices)
     job = SynthesisJob(Client(url), model=MODEL, image_id=place.ct_uid, wanted=whole, centre=place.slices // 2)
-    came: list[tuple[float, DrawnSlab]] = []
+    came: list[tuple[float, ReceivedSlab]] = []
     began = time.perf_counter()
     job.start()
     while not job.state.is_over:
-        came += [(time.perf_counter() - began, told) for told in job.drain() if isinstance(told, DrawnSlab)]
+        came += [(time.perf_counter() - began, told) for told in job.drain() if isinstance(told, ReceivedSlab)]
         time.sleep(LOOKS_EVERY_S)
     if job.state is not State.DONE:
         raise InputError(f"the server did not draw all slices: {job.sentence}")

@@ -9,17 +9,17 @@ from time import sleep
 from CT2PETLib.client.client import Client
 from CT2PETLib.client.connection import FORBIDDEN, SIGN_IN, UNTRAINED, Connection
 from CT2PETLib.client.errors import RefusedError, ServerError
-from CT2PETLib.client.infer_result import Told
+from CT2PETLib.client.infer_result import InferResult
 from CT2PETLib.client.nrrd import NrrdVolume, read_nrrd
 from CT2PETLib.client.schemas import Model
 from CT2PETLib.client.studies import Study
-from CT2PETLib.jobs.events import BegunAnew, ConnectionLost, DrawnSlab
+from CT2PETLib.jobs.events import ConnectionLost, ReceivedSlab, Restarted
 from CT2PETLib.jobs.job import State
 from CT2PETLib.jobs.jobs import SynthesisJob
 
 from scripts.review_page.progress import Progress
 
-LOOK_EVERY_S = 0.02
+POLL_INTERVAL_S = 0.02
 UIDS_NAMED = 5
 
 
@@ -54,8 +54,8 @@ class Review:
     study: Study
     model: Model
     ct: NrrdVolume
-    slabs: tuple[DrawnSlab, ...]
-    told: Told
+    slabs: tuple[ReceivedSlab, ...]
+    told: InferResult
     real: NrrdVolume | None
 
 
@@ -125,29 +125,29 @@ def sign_in(client: Client, user: str, password: str) -> None:
         raise ReviewError(str(error)) from error
 
 
-def _draw(wish: Wish, slices: int, progress: Progress) -> tuple[DrawnSlab, ...]:
+def _draw(wish: Wish, slices: int, progress: Progress) -> tuple[ReceivedSlab, ...]:
     """Return every slab; those round the middle come first."""
     job = SynthesisJob(
         wish.client, model=wish.model.name, image_id=wish.study.image_id, wanted=(0, slices), centre=slices // 2
     )
-    slabs: list[DrawnSlab] = []
+    slabs: list[ReceivedSlab] = []
     progress.show("Synthetic PET", 0.0, f"0 of {slices} slices")
     job.start()
     try:
         while not job.state.is_over:
             for what in job.drain():
-                if isinstance(what, BegunAnew):
+                if isinstance(what, Restarted):
                     slabs.clear()
-                if isinstance(what, (BegunAnew, ConnectionLost)):
+                if isinstance(what, (Restarted, ConnectionLost)):
                     progress.say(what.sentence)
-                if isinstance(what, DrawnSlab):
+                if isinstance(what, ReceivedSlab):
                     slabs.append(what)
             if slabs:
                 done = sum(slab.stop - slab.start for slab in slabs)
                 left = job.seconds_left
                 wait = f", {left:.0f} s left" if left else ""
                 progress.show("Synthetic PET", job.fraction, f"{done} of {slices} slices{wait}")
-            sleep(LOOK_EVERY_S)
+            sleep(POLL_INTERVAL_S)
     finally:
         job.cancel()
     if job.state is not State.DONE:

@@ -27,8 +27,8 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
     "--disable-dev-shm-usage", "--disable-gpu", "--force-device-scale-factor=1", "--password-store=basic",
 )  # fmt: skip
-ANSWER_WITHIN_S = 60.0
-LOOK_EVERY_S = 0.1
+ANSWER_TIMEOUT_S = 60.0
+POLL_INTERVAL_S = 0.1
 # DevTools' name, and the number that tells Windows' key, which pages still ask for
 KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "Home": 36, "End": 35, "Tab": 9}
 
@@ -80,23 +80,23 @@ class Page:
             raise BrowserError(f"{script[:200]}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
-    def wait_for(self, script: str, *, within_s: float = ANSWER_WITHIN_S) -> Any:
+    def wait_for(self, script: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Any:
         """Return the value of a JavaScript expression once it is true.
 
         Raises:
             BrowserError: It never was.
         """
-        deadline = time.monotonic() + within_s
+        deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             value = self.evaluate(script)
             if value:
                 return value
             self.rest()
-        raise BrowserError(f"not within {within_s:.0f} s: {script[:300]}; the page's complaints: {self.complaints}")
+        raise BrowserError(f"not within {timeout_s:.0f} s: {script[:300]}; the page's complaints: {self.complaints}")
 
     def rest(self) -> None:
         """Let the page go on for a moment."""
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(POLL_INTERVAL_S)
 
     def picture(self, of: str = "") -> bytes:
         """Return the window as PNG, or the part that an element (a CSS selector) takes."""
@@ -122,7 +122,7 @@ class Page:
         if self._session:
             message["sessionId"] = self._session
         os.write(self._write_fd, json.dumps(message).encode() + b"\0")
-        deadline = time.monotonic() + ANSWER_WITHIN_S
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
         while True:
             told = self._next(deadline, method)
             if told.get("id") != self._number:
@@ -137,7 +137,7 @@ class Page:
             ready, _, _ = select.select([self._read_fd], [], [], max(0.0, deadline - time.monotonic()))
             some = os.read(self._read_fd, 1 << 20) if ready else b""
             if not some:
-                why = "has ended" if ready else f"did not answer within {ANSWER_WITHIN_S:.0f} s"
+                why = "has ended" if ready else f"did not answer within {ANSWER_TIMEOUT_S:.0f} s"
                 raise BrowserError(f"Chromium {why} ({method})")
             self._come += some
         first, _, self._come = self._come.partition(b"\0")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.datastore.dicomweb import PacsStudies
-from ct2pet_app.model_registry.registry import ModelStore
+from ct2pet_app.model_registry.registry import ModelRegistry
 from ct2pet_app.settings import AppSettings
 from lib.dicom.remote.cache import SeriesCache
 from lib.dicom.remote.pacs import Pacs
@@ -26,9 +26,9 @@ def settings(folder: Path) -> dict[str, str]:
     return {"models": "unet", "models_folder": str(folder), "device": "cpu", "width": "2", "set": training}
 
 
-def open_store(folder: Path) -> ModelStore:
+def open_store(folder: Path) -> ModelRegistry:
     """Return the store of a server that starts now."""
-    return ModelStore(AppSettings.from_conf(settings(folder), app_folder=folder))
+    return ModelRegistry(AppSettings.from_conf(settings(folder), app_folder=folder))
 
 
 def train_once(begun: Event, studies: Path, folder: Path) -> None:

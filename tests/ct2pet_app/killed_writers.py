@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from ct2pet_app.datastore.folder import KEPT, STORED, FolderDatastore
-from ct2pet_app.datastore.labels.label_store import Shelf
+from ct2pet_app.datastore.labels.label_store import LabelStore
 from ct2pet_app.datastore.sessions import CheckedSessions
-from ct2pet_app.datastore.volume_exports import ConvertedVolumes
+from ct2pet_app.datastore.volume_exports import VolumeExports
 from ct2pet_app.server.tasks.progress import REPORT_KEY, CaseReport, report_file
 from ct2pet_app.server.temp_dir import remove_leftovers
 from lib.accounts import Account, PasswordHash, read_accounts, write_accounts
@@ -33,7 +33,7 @@ from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
 from lib.learning.checkpoint import file_checksum
-from lib.pairing.quality_checks.check_cache import Checked, CheckMemory
+from lib.pairing.quality_checks.check_cache import CheckCache, Checked
 from lib.pairing.quality_checks.plausibility import PairCheck
 from lib.pairing.split import Split
 from lib.pairing.split_file import assign_new, read_split_file
@@ -81,26 +81,26 @@ class Place:
 
 def upload(place: Place, number: int) -> None:
     """Keep an image, every other time over another."""
-    Shelf(place.models / "shelf").keep_upload(f"CT{number % 2}", place.given(number), ".nrrd", {"number": number})
+    LabelStore(place.models / "shelf").keep_upload(f"CT{number % 2}", place.given(number), ".nrrd", {"number": number})
 
 
 def label(place: Place, number: int) -> None:
     """Keep a label over the one before."""
-    Shelf(place.models / "shelf").keep_label("CT", f"tag{number % 2}", place.given(number), ".nrrd", {})
+    LabelStore(place.models / "shelf").keep_label("CT", f"tag{number % 2}", place.given(number), ".nrrd", {})
 
 
 def removal(place: Place, number: int) -> None:
     """Keep a label and remove it."""
-    shelf = Shelf(place.models / "shelf")
-    shelf.keep_label("CT", "removed", place.given(number), ".nrrd", {})
-    shelf.drop("CT", "removed")
+    label_store = LabelStore(place.models / "shelf")
+    label_store.keep_label("CT", "removed", place.given(number), ".nrrd", {})
+    label_store.drop("CT", "removed")
 
 
 def note(place: Place, number: int) -> None:
     """Add a note and a record."""
-    shelf = Shelf(place.models / "shelf")
-    shelf.add_note("CT", {"first": number, "second": number})
-    shelf.add_record("CT", {"scores": {"unet": number}})
+    label_store = LabelStore(place.models / "shelf")
+    label_store.add_note("CT", {"first": number, "second": number})
+    label_store.add_record("CT", {"scores": {"unet": number}})
 
 
 def session(place: Place, number: int) -> None:
@@ -137,7 +137,7 @@ def split(place: Place, number: int) -> None:
 
 def checks(place: Place, number: int) -> None:
     """Remember the check of a pair."""
-    CheckMemory(place.models / "checks.sqlite").remember(_pair(number), Checked(PairCheck(True, ()), "a:b"))
+    CheckCache(place.models / "checks.sqlite").remember(_pair(number), Checked(PairCheck(True, ()), "a:b"))
 
 
 def index(place: Place, number: int) -> None:
@@ -161,7 +161,7 @@ def converted(place: Place, number: int) -> None:
     path = place.given(number)
     found = scan_folder(place.root / "ct").usable("CT")[0]
     found = replace(found, series=replace(found.series, uid=f"1.{number}", files=(path,)))
-    ConvertedVolumes(place.models / "converted").path_of(found, lambda _, progress: _volume(number))
+    VolumeExports(place.models / "converted").path_of(found, lambda _, progress: _volume(number))
 
 
 def result(place: Place, number: int) -> None:
@@ -196,11 +196,11 @@ def start(place: Place) -> None:
 
 def faults(place: Place) -> Iterator[str]:
     """Yield what is listed and not whole, and what is there and listed nowhere."""
-    shelf = Shelf(place.models / "shelf")
-    kept = (*shelf.uploads().values(), *shelf.labels())
+    label_store = LabelStore(place.models / "shelf")
+    kept = (*label_store.uploads().values(), *label_store.labels())
     yield from (f"{one.image} {one.tag}: torn" for one in kept if not _is_whole(one.path))
     yield from _orphans(place.models / "shelf", {*(one.path.name for one in kept), "contents.sqlite"})
-    noted = shelf.notes_of("CT").note
+    noted = label_store.notes_of("CT").note
     if noted and noted["first"] != noted["second"]:
         yield "half a note"
     sessions = CheckedSessions(str(place.models / "sessions"), 3600)

@@ -20,7 +20,7 @@ from ct2pet_app.errors import BusyError, NotFoundError, RequestError
 from ct2pet_app.inference.memory import memory_need
 from ct2pet_app.inference.request import InferOptions
 from ct2pet_app.inference.task import SynthesisTask
-from ct2pet_app.server.concurrency import Gone, never
+from ct2pet_app.server.concurrency import IsDisconnected, never
 from lib.dicom.read.volume import read_ct
 from lib.dicom.scan.scan import scan_folder
 from lib.errors import InputError, MemoryLimitError, ModelNotTrainedError
@@ -180,7 +180,7 @@ def test_an_inference_asks_for_its_memory_before_a_pixel_is_read(
     source = app.studies_datastore.ct_source(ct_uids[0])
 
     @contextmanager
-    def opened(gone: Gone) -> Iterator[OpenedCT]:
+    def opened(gone: IsDisconnected) -> Iterator[OpenedCT]:
         with source.open(gone) as ct:
             yield replace(ct, read=lambda _: pytest.fail("read"))
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from ct2pet_app.model_registry.registry import ModelStore
+from ct2pet_app.model_registry.registry import ModelRegistry
 from lib.dicom.read.volume import read_ct
 from lib.dicom.scan.scan import scan_folder
 from lib.learning.checkpoint import file_checksum, load_checkpoint
@@ -60,7 +60,7 @@ def kill_after(context: ForkServerContext, seconds: float, work: Callable[..., N
     return ended
 
 
-def check(models: ModelStore) -> None:
+def check(models: ModelRegistry) -> None:
     """Fail where something that is listed is not whole, or what is served is no version."""
     versions = models.versions("unet")
     for version in versions:

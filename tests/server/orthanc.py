@@ -19,7 +19,7 @@ from tests.server.processes import end, free_port
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 USER, PASSWORD = "ct2pet", "s\u00e9same"
-READY_WITHIN_S = 60.0
+READY_TIMEOUT_S = 60.0
 
 
 @contextlib.contextmanager
@@ -78,7 +78,7 @@ class Orthanc:
             self._process = subprocess.Popen(
                 [self._program, str(self._config)], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
-        deadline = time.monotonic() + READY_WITHIN_S
+        deadline = time.monotonic() + READY_TIMEOUT_S
         while time.monotonic() < deadline:
             try:
                 if requests.get(f"{self.url}/studies", auth=(USER, PASSWORD.encode()), timeout=5).ok:

@@ -23,7 +23,7 @@ import requests
 from lib.accounts import Account, PasswordHash, write_accounts
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-START_WITHIN_S = 60.0
+START_TIMEOUT_S = 60.0
 # one person of each role, by name
 PEOPLE = {"una": "user", "ann": "annotator", "rob": "reviewer", "ada": "admin"}
 PASSWORD = "seven geese on a lake"
@@ -69,15 +69,15 @@ class RunningServer:
         """Return the answer to an inference."""
         return self.ask("POST", f"/infer/{model}", params=query, data={"params": params}, files=files)
 
-    def wait_for_training(self, *, within_s: float) -> dict[str, Any]:
+    def wait_for_training(self, *, timeout_s: float) -> dict[str, Any]:
         """Return the newest training task once it has ended."""
-        deadline = time.monotonic() + within_s
+        deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             task: dict[str, Any] = self.json("/train/")
             if task["status"] not in ("SUBMITTED", "RUNNING"):
                 return task
             time.sleep(0.5)
-        pytest.fail(f"training still runs after {within_s:.0f} s: {self.json('/train/')}")
+        pytest.fail(f"training still runs after {timeout_s:.0f} s: {self.json('/train/')}")
 
 
 def write_users(folder: Path, people: dict[str, str] = PEOPLE) -> Path:
@@ -166,7 +166,7 @@ def _tls_words(tls: tuple[Path, Path] | None) -> list[str]:
 
 
 def _wait_until_it_answers(server: RunningServer) -> None:
-    deadline = time.monotonic() + 2 * START_WITHIN_S  # the test says whether it was fast enough
+    deadline = time.monotonic() + 2 * START_TIMEOUT_S  # the test says whether it was fast enough
     while time.monotonic() < deadline and server.process.poll() is None:
         with contextlib.suppress(requests.ConnectionError):
             answer = server.ask("GET", "/info/")

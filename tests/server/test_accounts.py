@@ -266,7 +266,7 @@ def test_nobody_may_ask_while_others_can_read_the_users_file(
 def test_training_and_batches_need_no_account_of_their_own(people: dict[str, RunningServer], ct_uid: str) -> None:
     admin = people["admin"]
     assert admin.ask("POST", "/train/unet", json={"max_epochs": 1, "publish": "always"}).status_code == 200
-    task = admin.wait_for_training(within_s=240)
+    task = admin.wait_for_training(timeout_s=240)
     assert task["status"] == "DONE", task
     assert admin.ask("POST", "/batch/infer/unet", json={}).status_code == 200
 

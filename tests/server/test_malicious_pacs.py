@@ -33,10 +33,10 @@ from tests.server.processes import RunningServer, running_server
 
 pytestmark = pytest.mark.server
 
-INFO_WITHIN_S = 0.5
-STOPPED_WITHIN_S = 20.0
+INFO_TIMEOUT_S = 0.5
+STOPPED_TIMEOUT_S = 20.0
 BOMB_BYTES, INSTANCE_BOMB_BYTES = 10**9, 1_200_000_000
-GROWN_AT_MOST_BYTES = 3 * 10**8
+MAX_GROWTH_BYTES = 3 * 10**8
 PART = b"--B\r\nContent-Type: application/dicom\r\n\r\n"
 
 REFUSALS: dict[str, Behaviour] = {
@@ -86,7 +86,7 @@ def listed(server: RunningServer) -> str:
 def check_info(server: RunningServer) -> None:
     began = time.monotonic()
     assert server.ask("GET", "/info/").status_code == 200
-    assert time.monotonic() - began < INFO_WITHIN_S
+    assert time.monotonic() - began < INFO_TIMEOUT_S
 
 
 def check_refusal(server: RunningServer, answer: requests.Response) -> None:
@@ -165,7 +165,7 @@ def test_a_gzip_bomb_costs_no_memory(pacs: MaliciousPacs, server: RunningServer,
         check_refusal(server, server.ask("POST", "/reload"))
     else:
         check_refusal(server, server.infer("unet", image=image, params='{"store": true}'))
-    assert peak_bytes(server) - before < GROWN_AT_MOST_BYTES
+    assert peak_bytes(server) - before < MAX_GROWTH_BYTES
 
 
 def test_a_bomb_among_new_metadata(pacs: MaliciousPacs, server: RunningServer, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_bomb_among_new_metadata(pacs: MaliciousPacs, server: RunningServer, t
     assert server.ask("POST", "/reload").ok
     (new,) = set(server.json("/datastore/?output=all")["objects"]) - {listed_before(pacs)}
     check_refusal(server, server.infer("unet", image=new))
-    assert peak_bytes(server) - before < GROWN_AT_MOST_BYTES
+    assert peak_bytes(server) - before < MAX_GROWTH_BYTES
 
 
 def listed_before(pacs: MaliciousPacs) -> str:
@@ -198,4 +198,4 @@ def test_a_server_whose_pacs_drips_ends_by_sigterm(pacs: MaliciousPacs, server: 
     with contextlib.suppress(requests.Timeout):  # a client that goes away
         requests.post(f"{server.url}/reload", timeout=1)
     server.process.send_signal(signal.SIGTERM)
-    server.process.wait(STOPPED_WITHIN_S)
+    server.process.wait(STOPPED_TIMEOUT_S)

@@ -58,11 +58,11 @@ def drawing(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> 
     return server
 
 
-def wait_until(condition: Callable[[], bool], *, within_s: float) -> None:
-    deadline = time.monotonic() + within_s
+def wait_until(condition: Callable[[], bool], *, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
-            pytest.fail(f"not within {within_s:.0f} s")
+            pytest.fail(f"not within {timeout_s:.0f} s")
         time.sleep(0.2)
 
 
@@ -80,7 +80,7 @@ def test_a_file_that_is_no_model_is_refused(drawing: RunningServer, ct_uid: str)
 def test_new_studies_appear_without_a_restart(server: RunningServer, studies: Path) -> None:
     known = server.json("/datastore/")["total"]
     write_phantoms(studies / "new", patients=1, seed=7, settings=SMALL)
-    wait_until(lambda: server.json("/datastore/")["completed"] > known, within_s=15)
+    wait_until(lambda: server.json("/datastore/")["completed"] > known, timeout_s=15)
     assert server.json("/datastore/")["completed"] == known + 1
 
 
@@ -88,7 +88,7 @@ def test_every_series_says_whether_it_can_be_used(server: RunningServer, studies
     write_phantoms(studies / "offset", patients=1, seed=8, settings=replace(SMALL, slices=6))
     for path in sorted(studies.glob("offset/*/CT/*"))[2:4]:
         path.unlink()
-    wait_until(lambda: any(not found["usable"] for found in server.json("/ct2pet/series")), within_s=15)
+    wait_until(lambda: any(not found["usable"] for found in server.json("/ct2pet/series")), timeout_s=15)
     reasons = [found["why_not"] for found in server.json("/ct2pet/series") if not found["usable"]]
     assert any("missing" in reason or "gap" in reason for reason in reasons), reasons
 
@@ -178,7 +178,7 @@ def test_an_attack_is_answered_with_a_refusal(drawing: RunningServer, method: st
 
 def test_a_batch_draws_a_label_for_every_ct(drawing: RunningServer) -> None:
     assert drawing.ask("POST", "/batch/infer/cascade3?images=all").status_code == 200
-    wait_until(lambda: drawing.json("/batch/infer")["status"] not in ("SUBMITTED", "RUNNING"), within_s=60)
+    wait_until(lambda: drawing.json("/batch/infer")["status"] not in ("SUBMITTED", "RUNNING"), timeout_s=60)
     assert drawing.json("/batch/infer")["status"] == "DONE"
     tags = drawing.json("/datastore/")["label_tags"]
     assert tags["synthetic"] == tags["final"] >= 2
@@ -199,7 +199,7 @@ def test_a_reload_breaks_nothing(drawing: RunningServer, ct_uid: str) -> None:
 
 def test_nothing_is_left_lying_after_an_answer(drawing: RunningServer, ct_uid: str) -> None:
     drawing.infer("cascade3", image=ct_uid)
-    wait_until(lambda: not list((drawing.models / "results").iterdir()), within_s=5)
+    wait_until(lambda: not list((drawing.models / "results").iterdir()), timeout_s=5)
     assert drawing.json("/datastore/")["total"] >= 2
 
 
@@ -212,7 +212,7 @@ def test_a_wrong_word_about_training_starts_nothing(server: RunningServer) -> No
 
 def begin_training(server: RunningServer) -> None:
     assert server.ask("POST", "/train/unet", json={}).status_code == 200
-    wait_until(lambda: server.json("/train/")["status"] == "RUNNING", within_s=30)
+    wait_until(lambda: server.json("/train/")["status"] == "RUNNING", timeout_s=30)
 
 
 def epochs_of(server: RunningServer) -> int:
@@ -225,12 +225,12 @@ def runs(models: Path) -> list[Path]:
 
 def test_a_training_can_be_stopped_and_goes_on_where_it_was(server: RunningServer) -> None:
     begin_training(server)
-    wait_until(lambda: epochs_of(server) >= 2, within_s=60)
+    wait_until(lambda: epochs_of(server) >= 2, timeout_s=60)
     assert server.ask("DELETE", "/train/").json()["status"] == "STOPPED"
     reached = epochs_of(server)
     assert not (server.models / "unet" / "model.safetensors").exists()
     begin_training(server)
-    wait_until(lambda: epochs_of(server) > reached, within_s=60)
+    wait_until(lambda: epochs_of(server) > reached, timeout_s=60)
     assert len(runs(server.models)) == 1
     server.ask("DELETE", "/train/")
 
@@ -264,7 +264,7 @@ def test_a_training_ends_when_its_server_is_killed(server: RunningServer) -> Non
     listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(server.process.pid)], capture_output=True, text=True)
     children = [int(pid) for pid in listed.stdout.split()]
     reached = epochs_of(server)
-    wait_until(lambda: epochs_of(server) > reached, within_s=60)
+    wait_until(lambda: epochs_of(server) > reached, timeout_s=60)
     assert any(alive(pid) for pid in children)
     os.kill(server.process.pid, signal.SIGKILL)
-    wait_until(lambda: not any(alive(pid) for pid in children), within_s=15)
+    wait_until(lambda: not any(alive(pid) for pid in children), timeout_s=15)

@@ -19,7 +19,7 @@ from lib.dicom.read.volume import read_ct
 from lib.dicom.scan.scan import ScanReport, scan_folder
 from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.volume import Unit, Volume
-from tests.server.processes import START_WITHIN_S, RunningServer, running_server
+from tests.server.processes import START_TIMEOUT_S, RunningServer, running_server
 from tests.server.test_clinical_loop import TWELVE
 
 pytestmark = [
@@ -30,7 +30,7 @@ pytestmark = [
 
 # as small as a training can be that still goes every step of the way
 SMALL = "pixel_mm=5.0;depth=2;context_slices=3;epochs=1;patience=0"
-TRAIN_WITHIN_S = 600.0
+TRAIN_TIMEOUT_S = 600.0
 # of ../shared/data/sts, the patient that is synthesised, and those with the fewest files
 PATIENTS = ("STS_042", *TWELVE)
 
@@ -67,7 +67,7 @@ def trained(server: RunningServer) -> dict[str, Any]:
     """The task of a finished training of cascade3."""
     asked = {"max_epochs": 1, "publish": "always"}  # one epoch of a tiny network beats nobody
     assert server.ask("POST", "/train/cascade3", json=asked).status_code == 200
-    return server.wait_for_training(within_s=TRAIN_WITHIN_S)
+    return server.wait_for_training(timeout_s=TRAIN_TIMEOUT_S)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def whole(server: RunningServer, trained: dict[str, Any], ct_uid: str, tmp_path_
 
 
 def test_the_server_answers_within_a_minute(server: RunningServer) -> None:
-    assert server.started_in_s < START_WITHIN_S
+    assert server.started_in_s < START_TIMEOUT_S
     assert server.json("/info/")["name"] == "ct2pet"
 
 

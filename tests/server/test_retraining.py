@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 SMALL = PhantomSettings(slices=4, ct_matrix=32, ct_pixel_mm=12.8, pet_matrix=32, pet_pixel_mm=12.8)
 # half of the patients validate, so that there is somebody to judge by; the network is that of the constant model
 TINY = "pixel_mm=12.8;depth=1;context_slices=1;normalization=none;epochs=4;validation=0.5;test=0.0;workers=0"
-TRAIN_WITHIN_S = 600.0  # on a machine that does other things, too
+TRAIN_TIMEOUT_S = 600.0  # on a machine that does other things, too
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def worse(server: RunningServer, first: str) -> dict[str, Any]:
     asked = {"max_epochs": 1, "learning_rate": 30.0}
     answer = server.ask("POST", "/train/unet", json=asked)
     assert answer.status_code == 200, answer.text
-    return server.wait_for_training(within_s=TRAIN_WITHIN_S)
+    return server.wait_for_training(timeout_s=TRAIN_TIMEOUT_S)
 
 
 def model(server: RunningServer) -> dict[str, Any]:

@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 SMALL = PhantomSettings(slices=6, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
 CURVE = Calibration(np.array([1.0, 4.0]), np.array([0.25, 1.0]), volumes=5)  # a quarter of the SUV
-TASK_WITHIN_S = 240.0
+TASK_TIMEOUT_S = 240.0
 BELOW = (("delete", "/train/"), ("get", "/logs/gpu"))  # asked in tests of their own
 
 
@@ -68,13 +68,13 @@ def words(server: RunningServer, studies: Path, tmp_path_factory: pytest.TempPat
 
 def ended(server: RunningServer, path: str) -> dict[str, Any]:
     """Return a task once it has ended."""
-    deadline = time.monotonic() + TASK_WITHIN_S
+    deadline = time.monotonic() + TASK_TIMEOUT_S
     while time.monotonic() < deadline:
         task: dict[str, Any] = server.json(path)
         if task["status"] not in ("SUBMITTED", "RUNNING"):
             return task
         time.sleep(0.3)
-    pytest.fail(f"{path} still runs after {TASK_WITHIN_S:.0f} s: {server.json(path)}")
+    pytest.fail(f"{path} still runs after {TASK_TIMEOUT_S:.0f} s: {server.json(path)}")
 
 
 @pytest.fixture(scope="module")
@@ -219,8 +219,8 @@ def test_a_batch_goes_on_where_it_was_stopped(server: RunningServer, words: dict
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TASK_WITHIN_S
+    deadline = time.monotonic() + TASK_TIMEOUT_S
     while not condition():
         if time.monotonic() > deadline:
-            pytest.fail(f"not within {TASK_WITHIN_S:.0f} s")
+            pytest.fail(f"not within {TASK_TIMEOUT_S:.0f} s")
         time.sleep(0.1)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ct2pet_app.datastore.ct_source import removed_if_refused
 from ct2pet_app.datastore.labels.infos import label_info, pet_info
-from ct2pet_app.datastore.labels.label_store import FINAL, Kept, Shelf
-from ct2pet_app.datastore.volume_exports import ConvertedVolumes
+from ct2pet_app.datastore.labels.label_store import FINAL, Kept, LabelStore
+from ct2pet_app.datastore.volume_exports import VolumeExports
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.server.concurrency import Gone, never
+from ct2pet_app.server.concurrency import IsDisconnected, never
 from ct2pet_app.server.json_values import sendable
 from lib.dicom.read.volume import read_pet
 from lib.imaging.files.volume_file import SUFFIXES
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 class Labels:
     """The labels of a datastore; a label's id is its image's, that of a final one the PET's UID or its CT's."""
 
-    def __init__(self, datastore: StudiesDatastore, shelf: Shelf, volumes: ConvertedVolumes) -> None:
+    def __init__(self, datastore: StudiesDatastore, label_store: LabelStore, volumes: VolumeExports) -> None:
         self._datastore = datastore
-        self._shelf = shelf
+        self._label_store = label_store
         self._volumes = volumes
 
     def path_of(self, label_id: str, tag: str) -> Path:
@@ -35,7 +35,7 @@ class Labels:
         paired = self._pair_of(label_id, tag)
         return self._label(label_id, tag).path if paired is None else self._volumes.path_of(paired.pet, read_pet)
 
-    def open(self, label_id: str, tag: str, *, gone: Gone = never) -> BinaryIO:
+    def open(self, label_id: str, tag: str, *, gone: IsDisconnected = never) -> BinaryIO:
         """Return the open file of a label; what is saved or removed meanwhile changes nothing of it.
 
         Raises:
@@ -44,7 +44,7 @@ class Labels:
         paired = self._pair_of(label_id, tag)
         if paired is not None:
             return self._volumes.open(paired.pet, read_pet, gone=gone)
-        opened = self._shelf.open_file(label_id, tag)
+        opened = self._label_store.open_file(label_id, tag)
         if opened is None:
             raise _no_label(label_id, tag)
         return opened[1]
@@ -53,7 +53,7 @@ class Labels:
         """Return the info of a label. Raises NotFoundError."""
         paired = self._pair_of(label_id, tag)
         if paired is not None:
-            return pet_info(paired, self._shelf.notes_of(paired.pair.pet.uid))
+            return pet_info(paired, self._label_store.notes_of(paired.pair.pet.uid))
         return label_info(self._label(label_id, tag))
 
     def add_note(self, label_id: str, tag: str, note: Mapping[str, Any]) -> None:
@@ -65,9 +65,9 @@ class Labels:
         """
         paired = self._pair_of(label_id, tag)
         if paired is not None:  # the file is none of the shelf's, and is not touched
-            self._shelf.add_note(paired.pair.pet.uid, note)
+            self._label_store.add_note(paired.pair.pet.uid, note)
         else:
-            self._shelf.add_label_note(label_id, tag, note)
+            self._label_store.add_label_note(label_id, tag, note)
 
     def record(self, label_id: str, tag: str, record: Mapping[str, Any]) -> None:
         """Keep what the server itself knows of a label; it stands in its info, and no client can write it.
@@ -77,9 +77,9 @@ class Labels:
         """
         paired = self._pair_of(label_id, tag)
         if paired is not None:
-            self._shelf.add_record(paired.pair.pet.uid, sendable(record))
+            self._label_store.add_record(paired.pair.pet.uid, sendable(record))
         else:
-            self._shelf.add_record(self._label(label_id, tag).image, sendable(record), tag=tag)
+            self._label_store.add_record(self._label(label_id, tag).image, sendable(record), tag=tag)
 
     def save(
         self,
@@ -107,7 +107,7 @@ class Labels:
             raise RequestError(f"a label is a volume file ({', '.join(SUFFIXES)})")
         with removed_if_refused(path):
             self._datastore.ct_source(image_id)
-            self._shelf.keep_label(image_id, tag, path, suffix, note or {}, record=record)
+            self._label_store.keep_label(image_id, tag, path, suffix, note or {}, record=record)
 
     def save_synthetic(self, image_id: str, path: Path, tag: str, record: Mapping[str, Any]) -> None:
         """Keep a synthetic PET as a label, with what the server says of it. Raises as `save` and `refuse_to_replace`.
@@ -127,7 +127,7 @@ class Labels:
         Raises:
             RequestError: Somebody uploaded a label there.
         """
-        there = self._shelf.find(image_id, tag)
+        there = self._label_store.find(image_id, tag)
         if there is not None and "params" not in there.record:
             raise RequestError(
                 f"label_tag {tag!r}: somebody uploaded that label of image {image_id!r}, and a synthetic PET does not "
@@ -135,7 +135,7 @@ class Labels:
             )
 
     def _label(self, label_id: str, tag: str) -> Kept:
-        label = self._shelf.find(label_id, tag) if tag else None
+        label = self._label_store.find(label_id, tag) if tag else None
         if label is None:
             raise _no_label(label_id, tag)
         return label
@@ -152,6 +152,6 @@ def _no_label(label_id: str, tag: str) -> NotFoundError:
     return NotFoundError(f"no label {label_id[:80]!r} with tag {tag[:80]!r}; GET /datastore/?output=all lists them")
 
 
-def count_tags(shelf: Shelf, *, pairs: int) -> dict[str, int]:
+def count_tags(label_store: LabelStore, *, pairs: int) -> dict[str, int]:
     """Return how many labels there are under each tag."""
-    return {FINAL: pairs, **Counter(kept.tag for kept in shelf.labels())}
+    return {FINAL: pairs, **Counter(kept.tag for kept in label_store.labels())}

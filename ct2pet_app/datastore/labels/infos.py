@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ct2pet_app.datastore.labels.label_store import FINAL, Kept, Notes, Shelf
+from ct2pet_app.datastore.labels.label_store import FINAL, Kept, LabelStore, Notes
 from ct2pet_app.datastore.labels.label_table import SERVER_KEYS
 from ct2pet_app.datastore.serializers import describe_ct, describe_pet
-from ct2pet_app.datastore.study_index import Listing
+from ct2pet_app.datastore.study_index import StudyIndex
 from ct2pet_app.server.json_values import sendable
 from lib.dicom.scan.scan import ScannedSeries
 from lib.pairing.pairs import PairedSeries
@@ -22,7 +22,7 @@ FACTS = frozenset(
 )  # fmt: skip
 
 
-def ct_info(found: ScannedSeries, listing: Listing, notes: Notes) -> dict[str, Any]:
+def ct_info(found: ScannedSeries, listing: StudyIndex, notes: Notes) -> dict[str, Any]:
     """Return the info of a CT of the studies."""
     return _merged(notes.note, notes.record, describe_ct(found, listing))
 
@@ -49,16 +49,16 @@ def _merged(note: Mapping[str, Any], record: Mapping[str, Any], facts: Mapping[s
     return merged
 
 
-def all_infos(listing: Listing, shelf: Shelf) -> dict[str, Any]:
+def all_infos(listing: StudyIndex, label_store: LabelStore) -> dict[str, Any]:
     """Return every image and label with its info, in MONAI Label's form, of one moment."""
-    notes = shelf.all_notes()
+    notes = label_store.all_notes()
     infos = {uid: ct_info(found, listing, notes.get(uid, Notes())) for uid, found in listing.images.items()}
-    for uid, upload in shelf.uploads().items():
+    for uid, upload in label_store.uploads().items():
         infos.setdefault(uid, upload_info(upload, notes.get(uid, Notes())))
     labels: dict[str, dict[str, Any]] = {uid: {} for uid in infos}
     for uid, paired in listing.pairs.items():
         labels[uid][FINAL] = pet_info(paired, notes.get(paired.pair.pet.uid, Notes()))
-    for label in shelf.labels():
+    for label in label_store.labels():
         labels.get(label.image, {})[label.tag] = label_info(label)
     return {
         uid: {

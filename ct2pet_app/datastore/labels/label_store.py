@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ct2pet_app.datastore.labels.label_table import FILE, VERSION, ShelfTable, note_in, put_record, record_of, text_of
+from ct2pet_app.datastore.labels.label_table import FILE, VERSION, LabelTable, note_in, put_record, record_of, text_of
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.server.json_values import checked_json_object, stored_json_object
 from lib.errors import CT2PETError
@@ -58,12 +58,12 @@ class Notes:
     record: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Shelf:
+class LabelStore:
     """The writable part of the datastore; nothing is made before something is kept."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._table = ShelfTable(folder)
+        self._table = LabelTable(folder)
         self._unreadable: set[tuple[Any, ...]] = set()  # rows that were logged
 
     def uploads(self) -> dict[str, Kept]:

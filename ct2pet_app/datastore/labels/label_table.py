@@ -44,7 +44,7 @@ DAMAGED = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR", "SQLITE_
 BUSY = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED"})
 
 
-class ShelfTable:
+class LabelTable:
     """The table in a folder; nothing is created before something is written."""
 
     def __init__(self, folder: Path) -> None:

@@ -19,12 +19,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ct2pet_app.datastore.pairs.counts import PairCounts
-from ct2pet_app.datastore.study_index import Listing, Studies
+from ct2pet_app.datastore.study_index import Studies, StudyIndex
 from lib.errors import CT2PETError, DicomError, MemoryLimitError, RemoteError, StudiesError, UndecodableError
 from lib.learning.model_card.card import patient_digest
 from lib.memory import MemoryBudget
 from lib.pairing.pairs import PairedSeries
-from lib.pairing.quality_checks.check_cache import Checked, CheckMemory
+from lib.pairing.quality_checks.check_cache import CheckCache, Checked
 from lib.pairing.quality_checks.plausibility import PairCheck, check_bytes, check_pair
 from lib.pairing.same_files import are_same, mark_of_files
 from lib.pairing.split import Side, Split
@@ -33,12 +33,12 @@ from lib.pairing.split_file import Assignments, assign_new, read_split_file
 logger = logging.getLogger(__name__)
 
 SPLIT_FILE, CHECKS_FILE = "split.csv", "checks.sqlite"
-LOOK_EVERY_S = 30.0  # where nobody asks anything that would show new pairs earlier
+POLL_INTERVAL_S = 30.0  # where nobody asks anything that would show new pairs earlier
 CHECKING = "checking a pair of CT and PET"
 Key = tuple[str, str]  # UIDs of CT and PET
 
 
-class PairBook:
+class PairRegistry:
     """What is known of the pairs of some studies. Several processes may keep one; nothing is read before it is asked.
 
     Args:
@@ -64,10 +64,10 @@ class PairBook:
         self._studies = studies
         self._split = split
         self._trained_on = trained_on
-        self._memory = CheckMemory(folder / CHECKS_FILE)
+        self._memory = CheckCache(folder / CHECKS_FILE)
         self._checked: dict[Key, Checked] = {}
         self._read: tuple[tuple[int, int, int], Assignments] | None = None
-        self._noted: Listing | None = None
+        self._noted: StudyIndex | None = None
         self._first: frozenset[Key] | None = None  # pairs that were there when the server began
         self._wake, self._closed = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -229,7 +229,7 @@ class PairBook:
             self._thread = threading.Thread(target=self._watch, name="pairs", daemon=True)
             self._thread.start()
 
-    def note(self, listing: Listing) -> None:
+    def note(self, listing: StudyIndex) -> None:
         """Wake the thread where a listing is new."""
         if listing is not self._noted:
             self._noted = listing
@@ -284,7 +284,7 @@ class PairBook:
                 trouble = str(error)
             except Exception:  # a watch that ended would never see a new pair, and nobody would know
                 logger.exception("looking for new pairs failed; it goes on")
-            self._wake.wait(LOOK_EVERY_S)
+            self._wake.wait(POLL_INTERVAL_S)
 
 
 def _key(paired: PairedSeries) -> Key:

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ct2pet_app.datastore.pairs.registry import PairBook
-from ct2pet_app.datastore.pairs.upload import Incoming, check_incoming, incoming_pair, unpacked
+from ct2pet_app.datastore.pairs.registry import PairRegistry
+from ct2pet_app.datastore.pairs.upload import PairUpload, check_incoming, incoming_pair, unpacked
 from ct2pet_app.datastore.serializers import describe_pair
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import NotFoundError
-from ct2pet_app.server.concurrency import Gone, never, waited_for
+from ct2pet_app.server.concurrency import IsDisconnected, never, waited_for
 from ct2pet_app.server.json_values import sendable
 from lib.errors import PairingError, RemoteError
 from lib.pairing.pairs import PairedSeries
@@ -44,7 +44,11 @@ def accept_pair(datastore: StudiesDatastore, ct_uid: str) -> dict[str, Any]:
 
 
 def add_pair(
-    datastore: StudiesDatastore, archives: Mapping[str, Path], *, despite_checks: bool = False, gone: Gone = never
+    datastore: StudiesDatastore,
+    archives: Mapping[str, Path],
+    *,
+    despite_checks: bool = False,
+    gone: IsDisconnected = never,
 ) -> dict[str, Any]:
     """Keep an uploaded CT and PET where the studies are, and return the pair; what is there already stays as it is.
 
@@ -76,7 +80,7 @@ def add_pair(
     return {**told, "added_instances": added, "left_out": sendable(dict(incoming.left_out))}
 
 
-def _kept(datastore: StudiesDatastore, incoming: Incoming, check: PairCheck) -> PairedSeries:
+def _kept(datastore: StudiesDatastore, incoming: PairUpload, check: PairCheck) -> PairedSeries:
     """Return the pair as it is listed now, with its side for good and its check remembered."""
     pair = incoming.paired.pair
     paired = datastore.studies.look_again().pairs.get(pair.ct.uid)
@@ -88,7 +92,7 @@ def _kept(datastore: StudiesDatastore, incoming: Incoming, check: PairCheck) -> 
     return paired
 
 
-def _described(book: PairBook, pairs: Sequence[PairedSeries]) -> list[dict[str, Any]]:
+def _described(book: PairRegistry, pairs: Sequence[PairedSeries]) -> list[dict[str, Any]]:
     assignments = book.assignments()
     warnings = book.warnings({patient: one.side for patient, one in assignments.items()})
     return [

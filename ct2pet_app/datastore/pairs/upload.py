@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ct2pet_app.datastore.ct_source import unpack
-from ct2pet_app.datastore.study_index import Listing, Studies, instances_in
-from ct2pet_app.errors import ClientGoneError, RequestError
-from ct2pet_app.server.concurrency import Gone, never, until_gone
+from ct2pet_app.datastore.study_index import Studies, StudyIndex, instances_in
+from ct2pet_app.errors import ClientDisconnectedError, RequestError
+from ct2pet_app.server.concurrency import IsDisconnected, never, until_disconnected
 from lib.dicom.scan.open_ct import read_ct_series
 from lib.dicom.scan.scan import ScannedSeries, ScanReport, scan_folder
 from lib.errors import PairingError
@@ -24,7 +24,7 @@ from lib.pairing.quality_checks.plausibility import PairCheck, check_bytes, chec
 
 
 @dataclass(frozen=True, eq=False)
-class Incoming:
+class PairUpload:
     """A pair of which something is new.
 
     Attributes:
@@ -72,7 +72,7 @@ def unpacked(archives: Mapping[str, Path], folder: Path) -> ScanReport:
     return report
 
 
-def incoming_pair(uploaded: ScanReport, listing: Listing, studies: Studies) -> Incoming:
+def incoming_pair(uploaded: ScanReport, listing: StudyIndex, studies: Studies) -> PairUpload:
     """Return the pair that uploaded series make together with what is there.
 
     Raises:
@@ -111,10 +111,12 @@ def incoming_pair(uploaded: ScanReport, listing: Listing, studies: Studies) -> I
     left_out = {found.series.uid: str(found.reason) for found in uploaded.series if not found.is_usable}
     if uploaded.skipped:
         left_out["files"] = f"{len(uploaded.skipped)} that are no DICOM image, first: {uploaded.skipped[0].reason}"
-    return Incoming(paired, tuple(here), new, left_out)
+    return PairUpload(paired, tuple(here), new, left_out)
 
 
-def check_incoming(incoming: Incoming, studies: Studies, *, budget: MemoryBudget, gone: Gone = never) -> PairCheck:
+def check_incoming(
+    incoming: PairUpload, studies: Studies, *, budget: MemoryBudget, gone: IsDisconnected = never
+) -> PairCheck:
     """Return the check of a pair of which something is new; every uploaded pixel is read.
 
     Raises:
@@ -132,9 +134,9 @@ def check_incoming(incoming: Incoming, studies: Studies, *, budget: MemoryBudget
         budget.reserve(needed, f"checking a pair of {paired.ct.series.slice_count} CT slices", cancelled=gone),
     ):
         if incoming.new:
-            read_ct_series(paired.pair.ct, progress=until_gone(gone))  # the check reads some slices of it
+            read_ct_series(paired.pair.ct, progress=until_disconnected(gone))  # the check reads some slices of it
         if gone():
-            raise ClientGoneError("the client has disconnected")
+            raise ClientDisconnectedError("the client has disconnected")
         return check_pair(paired)
 
 
@@ -156,7 +158,7 @@ def _missing(found: ScannedSeries, known: ScannedSeries | None, studies: Studies
     return tuple(path for path, uid in zip(files, sent, strict=True) if uid not in there)
 
 
-def _refuse_strangers(own: Collection[ScannedSeries], listing: Listing) -> None:
+def _refuse_strangers(own: Collection[ScannedSeries], listing: StudyIndex) -> None:
     """Refuse a study that is there as another patient's, and a series that is there in another study."""
     for found in own:
         for there in listing.report.series:

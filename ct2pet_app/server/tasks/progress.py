@@ -24,7 +24,7 @@ from lib.types import Progress
 logger = logging.getLogger(__name__)
 
 TELL_EVERY_S = 5.0
-MOST_REASONS = 200  # that are told; how many failed is always told
+MAX_REASONS = 200  # that are told; how many failed is always told
 REPORT_ID = re.compile(r"[0-9a-f]{32}")
 REPORT_KEY = "report"  # of a task's request: the id that the server gave its report
 
@@ -93,7 +93,7 @@ class CaseReport:
             "percent": 100 * self._done // max(1, self._to_do),
             "now": now,
             "failed": len(self.reasons),
-            "reasons": dict(list(self.reasons.items())[:MOST_REASONS]),
+            "reasons": dict(list(self.reasons.items())[:MAX_REASONS]),
             "result": result,
         }
         write_report(self._file, told)

@@ -23,7 +23,7 @@ from lib.errors import DicomError
 SOP_CLASS, ENHANCED_PET = 0x00080016, "1.2.840.10008.5.1.4.1.1.130"
 RADIOPHARMACEUTICALS, AGENT_NUMBER, AGENT_USAGE = 0x00540016, 0x00189729, 0x00189737
 DOSE, INJECTION_DATETIME, TIMEZONE = 0x00181074, 0x00181078, 0x00080201
-BQ_PER_MBQ, LEAST_DOSE_IN_BQ = 1e6, 1e6  # a "dose in MBq" of a million and more was written in Bq
+BQ_PER_MBQ, MIN_DOSE_IN_BQ = 1e6, 1e6  # a "dose in MBq" of a million and more was written in Bq
 CORRECTED_IMAGE, DECAY_CORRECTED, DECAY_CORRECTION = 0x00280051, 0x00189758, 0x00541102
 CORRECTIONS = {
     "DECY": DECAY_CORRECTED, "ATTN": 0x00189759, "SCAT": 0x00189760, "DTIM": 0x00189761, "MOTN": 0x00189762,
@@ -98,7 +98,7 @@ def _name_radiopharmaceutical(flat: Dataset) -> None:
 def _in_bq(agent: Dataset) -> Dataset:
     copy = Dataset(elements_of(agent))
     dose = number_in(agent, DOSE)
-    if dose is not None and dose < LEAST_DOSE_IN_BQ:
+    if dose is not None and dose < MIN_DOSE_IN_BQ:
         put_text(copy, DOSE, repr(dose * BQ_PER_MBQ))
     return copy
 

@@ -18,11 +18,11 @@ RESPONSE_TIMEOUT_S = 90.0  # of a request with its repeats, before what was tran
 MIN_BYTES_PER_S = 2**16  # what is transferred adds to the time at this rate: half a megabit a second for a connection
 
 
-class AnswerError(RemoteError):
+class InvalidResponseError(RemoteError):
     """An answer that cannot be understood."""
 
 
-class AnswerTooLargeError(AnswerError):
+class ResponseTooLargeError(InvalidResponseError):
     """An answer of which no more is read; another attempt would bring the same."""
 
 
@@ -87,6 +87,6 @@ class ResponseBudget:
             count: Its decoded bytes so far, or as it announces them.
         """
         if count > self._max_bytes:
-            raise AnswerTooLargeError(
+            raise ResponseTooLargeError(
                 f"{self._url}: sends more than {self._max_bytes / 1e6:.0f} MB where an answer is smaller; not read on"
             )

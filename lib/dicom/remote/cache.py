@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from lib.dicom.read.header import is_plain_encoding, read_header
 from lib.dicom.read.instance_file import read_instance_file
-from lib.dicom.remote.budget import AnswerError, AnswerTooLargeError
+from lib.dicom.remote.budget import InvalidResponseError, ResponseTooLargeError
 from lib.dicom.remote.daemon_pool import DaemonPool
 from lib.dicom.remote.pacs import Pacs
 from lib.dicom.remote.session import CONNECTIONS
@@ -139,8 +139,8 @@ class SeriesCache:
                 _check(beside, path.stem, series)
                 beside.replace(path)
                 return
-            except (DicomError, AnswerError) as error:  # of other trouble the session has made sure
-                if attempt == BROKEN_ATTEMPTS or isinstance(error, AnswerTooLargeError):
+            except (DicomError, InvalidResponseError) as error:  # of other trouble the session has made sure
+                if attempt == BROKEN_ATTEMPTS or isinstance(error, ResponseTooLargeError):
                     raise
             finally:
                 beside.unlink(missing_ok=True)

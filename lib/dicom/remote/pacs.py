@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 from dicomweb_client.uri import URI
 from pydicom.dataset import Dataset
 
-from lib.dicom.remote.budget import AnswerError, ResponseBudget
+from lib.dicom.remote.budget import InvalidResponseError, ResponseBudget
 from lib.dicom.remote.bulk_data import read_whole, whole_instances
 from lib.dicom.remote.json_items import json_items
 from lib.dicom.remote.metadata import (
@@ -123,7 +123,7 @@ class Pacs:
             new = {series.uid: series for series in page if series and series.uid not in found}
             found |= new
             if len(found) > MAX_SERIES:
-                raise AnswerError(
+                raise InvalidResponseError(
                     f"{self.url}: lists more than {MAX_SERIES} {modality} series; narrow the search by "
                     "MONAI_LABEL_DICOMWEB_SEARCH_FILTER"
                 )
@@ -176,7 +176,11 @@ class Pacs:
                 path = Path(file.name)
                 self.fetch(series.study_uid, series.uid, uid, path, deadline=deadline, cancelled=cancelled)
                 return read_whole(path)
-        except (DicomError, HttpStatusError, AnswerError) as error:  # unreachable: the series is asked for again later
+        except (
+            DicomError,
+            HttpStatusError,
+            InvalidResponseError,
+        ) as error:  # unreachable: the series is asked for again later
             logger.warning("%s", error)
             return None
 
@@ -274,7 +278,9 @@ class Pacs:
             raise
         except Exception as error:  # JSON and multipart parsers raise all kinds of things
             words = str(error).encode("ascii", "backslashreplace").decode()[:200]
-            raise AnswerError(f"{self.url}: {what} cannot be understood ({type(error).__name__}: {words})") from error
+            raise InvalidResponseError(
+                f"{self.url}: {what} cannot be understood ({type(error).__name__}: {words})"
+            ) from error
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from requests.auth import AuthBase, HTTPBasicAuth
 
-from lib.dicom.remote.budget import SILENCE_TIMEOUT_S, AnswerError, ResponseBudget
+from lib.dicom.remote.budget import SILENCE_TIMEOUT_S, InvalidResponseError, ResponseBudget
 from lib.dicom.remote.transport import CONNECT_TIMEOUT_S, POLL_INTERVAL_S, BudgetAdapter, spending
 from lib.errors import InputError, RemoteError
 
@@ -185,7 +185,9 @@ class ResponseBody:
         """
         encoding = self._response.headers.get("Content-Encoding", "").strip().lower()
         if encoding not in ENCODINGS:
-            raise AnswerError(f"{self._url}: sends Content-Encoding {_short(encoding)!r}; gzip or none was asked for")
+            raise InvalidResponseError(
+                f"{self._url}: sends Content-Encoding {_short(encoding)!r}; gzip or none was asked for"
+            )
         announced = self._response.headers.get("Content-Length", "")
         if announced.isdecimal() and len(announced) < 20:
             self._budget.refuse_large(int(announced))

@@ -42,7 +42,7 @@ from lib.pairing.prepared import write_text
 
 REPORT_FILE = "report.html"
 TEMPLATE = Path(__file__).with_name("report.html")
-MOST_PICTURED = 24  # pairs whose pictures are put into the page; it grows by about a megabyte each
+MAX_PICTURED = 24  # pairs whose pictures are put into the page; it grows by about a megabyte each
 BODY = ("mae_suv_body", "psnr_db_body", "ssim_body", "correlation_body", "bias_suv_body")
 READER = (
     "tumour_suv_mean_error", "tumour_suv_max_error", "tumour_suv_peak_error",
@@ -104,7 +104,7 @@ def write_report(
         trust=trust_sentence(evaluation.trust()),
         plots=_plots(evaluation, card, run),
         pictures=_pictures(evaluation, out),
-        unpictured=max(0, len(evaluation.patients) - MOST_PICTURED),
+        unpictured=max(0, len(evaluation.patients) - MAX_PICTURED),
         facts=card_facts(card) | {"SHA-256": evaluation.checksum},
         recipe=json.dumps(dataclasses.asdict(card.recipe), indent=1),
         versions=library_versions() | dict(card.versions),
@@ -209,7 +209,7 @@ def _pictures(evaluation: Evaluation, out: Path) -> list[tuple[str, str, list[st
     )
     return [
         (pair.patient_id, pair.seen, [_embedded((out / name).read_bytes()) for name in pair.pictures])
-        for pair in by_error[:MOST_PICTURED]
+        for pair in by_error[:MAX_PICTURED]
     ]
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LABEL = "SYNTHETIC PET: research only, NOT FOR DIAGNOSIS"
 CT_WINDOW_HU = (-160.0, 240.0)  # the usual soft-tissue window, centre 40, width 400
-LEAST_SUV_SHOWN = 3.0  # upper end of the PET's colours where nothing is hot
+MIN_SUV_SHOWN = 3.0  # upper end of the PET's colours where nothing is hot
 PET_COLOURS = "inferno"
 TUMOUR_COLOUR = "#36d7e8"  # of the line around what was drawn as tumour
 SLICES_APART = 3  # nearer ones look alike
@@ -114,7 +114,7 @@ def _telling_slices(volumes: AlignedVolumes) -> tuple[int, ...]:
 
 
 def _top_suv(volumes: AlignedVolumes) -> float:
-    return max(LEAST_SUV_SHOWN, float(np.percentile(volumes.real_suv[volumes.measured], 99.8)))
+    return max(MIN_SUV_SHOWN, float(np.percentile(volumes.real_suv[volumes.measured], 99.8)))
 
 
 def _figure(height_inches: float) -> Figure:

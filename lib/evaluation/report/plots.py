@@ -22,7 +22,7 @@ from lib.metrics.verdict import Judgement
 
 MODEL_COLOUR, OTHER_COLOUR, INK = "#0b6e8a", "#9aa5ad", "#27323a"
 LEFT = "mae_suv_body_rescaled"
-MOST_NAMED = 15  # points that are written beside; more would cover one another
+MAX_NAMED = 15  # points that are written beside; more would cover one another
 
 
 def draw_methods(judgement: Judgement) -> bytes:
@@ -75,7 +75,7 @@ def draw_agreement(
     figure, axis = _figure(4.3, 3.5)
     mean, difference = (real_suv + synthetic_suv) / 2, synthetic_suv - real_suv
     axis.plot(mean, difference, "o", color=MODEL_COLOUR, markersize=6, alpha=0.85)
-    if len(names) <= MOST_NAMED:
+    if len(names) <= MAX_NAMED:
         for name, x, y in zip(names, mean, difference, strict=True):
             axis.annotate(name, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=6.5, color="#6b7780")
     axis.axhline(0, color=INK, linewidth=0.8)

@@ -29,7 +29,7 @@ SAME_PLACE_MM = 0.1  # how far sform and qform may place the first voxel apart: 
 QUATERNION_RAD = 1.25e-3  # and how far their axes turned: nibabel takes what is within 1.2e-3 of a half turn for one
 HEADER_BYTES = {348: 348, 540: 540}  # NIfTI-1 and NIfTI-2, by their first number
 LARGEST_OFFSET_BYTES = 2**24  # of the voxels; header extensions hold text
-MOST_BEYOND_BYTES = 512  # after the voxels, unpacked: old writers fill the last block; more means wrong dimensions
+MAX_BEYOND_BYTES = 512  # after the voxels, unpacked: old writers fill the last block; more means wrong dimensions
 MILLIMETRES = (0, 2)  # xyzt_units, the lower three bits: unknown, and mm
 UNITS = {1: "metres", 3: "micrometres"}
 COLOUR, COMPLEX = {128: 3, 2304: 4}, (32, 1792, 2048)  # datatype
@@ -197,7 +197,7 @@ def _slices(
             with np.errstate(over="ignore"):  # what 32 bits cannot hold becomes infinite, and is refused as such
                 scaled = stored.astype(np.float64) * slope + inter if is_scaled else stored
                 yield np.ascontiguousarray(scaled, dtype=np.float32)
-        if len(file.read(MOST_BEYOND_BYTES + 1)) > MOST_BEYOND_BYTES:
+        if len(file.read(MAX_BEYOND_BYTES + 1)) > MAX_BEYOND_BYTES:
             size = " x ".join(map(str, shape))
             raise _unreadable(path, f"it goes on after its {size} voxels of {dtype.itemsize} bytes")
 

@@ -17,7 +17,7 @@ ORIGINS = {
     "body_part": ("body part", "body parts"),
     "tracer": ("tracer", "tracers"),
 }
-MOST_NAMED = 5
+MAX_NAMED = 5
 
 
 def origins_of(pairs: Iterable[PreparedPair]) -> dict[str, dict[str, int]]:
@@ -48,8 +48,8 @@ def _told(names: tuple[str, str], counts: Mapping[str, int]) -> str:
     if not known:
         return ""
     one, many = names
-    named = [word if len(known) == 1 else f"{word}: {count}" for word, count in known.most_common(MOST_NAMED)]
-    if len(known) > MOST_NAMED:
-        named.append(f"{len(known) - MOST_NAMED} more")
+    named = [word if len(known) == 1 else f"{word}: {count}" for word, count in known.most_common(MAX_NAMED)]
+    if len(known) > MAX_NAMED:
+        named.append(f"{len(known) - MAX_NAMED} more")
     unsaid = f", not told of {counts['']}" if counts.get("") else ""
     return f"{f'one {one}' if len(known) == 1 else f'{len(known)} {many}'} ({', '.join(named)}{unsaid})"

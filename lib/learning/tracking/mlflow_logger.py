@@ -36,12 +36,12 @@ CALM = {  # MLflow's defaults wait for minutes on a server that is gone, tell it
 
 
 @contextlib.contextmanager
-def mirrored(tracking: Tracking | None, run: Path, recipe: Recipe, *, name: str) -> Iterator[MlflowMirror | None]:
+def mirrored(tracking: Tracking | None, run: Path, recipe: Recipe, *, name: str) -> Iterator[MlflowLogger | None]:
     """Yield the mirror of a run, or None where none is asked for; an error inside marks the run as failed or killed."""
     if tracking is None:
         yield None
         return
-    mirror = MlflowMirror(tracking, run, recipe, name=name)
+    mirror = MlflowLogger(tracking, run, recipe, name=name)
     mirror.epoch()  # a run shows from its beginning
     try:
         yield mirror
@@ -53,7 +53,7 @@ def mirrored(tracking: Tracking | None, run: Path, recipe: Recipe, *, name: str)
         raise
 
 
-class MlflowMirror:
+class MlflowLogger:
     """One run in MLflow. Whatever goes wrong there is told once and tried again later; the training goes on."""
 
     def __init__(self, tracking: Tracking, run: Path, recipe: Recipe, *, name: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lib.errors import UndecodableError
 from lib.pairing.pairs import PairedSeries
-from lib.pairing.quality_checks.check_cache import Checked, CheckMemory
+from lib.pairing.quality_checks.check_cache import CheckCache, Checked
 from lib.pairing.quality_checks.plausibility import PairCheck, check_pair
 from lib.pairing.same_files import are_same, mark_of_files
 from lib.types import Progress, no_progress
@@ -15,7 +15,7 @@ MEMORY_FILE = "checks.sqlite"  # in the cache that the commands share; a server 
 
 
 def check_pairs(
-    pairs: Sequence[PairedSeries], memory: CheckMemory, *, progress: Progress = no_progress
+    pairs: Sequence[PairedSeries], memory: CheckCache, *, progress: Progress = no_progress
 ) -> tuple[PairCheck, ...]:
     """Return the check of each pair, made now where the memory has none of the same files; theirs must lie at hand."""
     checks = []
@@ -26,7 +26,7 @@ def check_pairs(
     return tuple(checks)
 
 
-def _checked(paired: PairedSeries, memory: CheckMemory) -> PairCheck:
+def _checked(paired: PairedSeries, memory: CheckCache) -> PairCheck:
     files = mark_of_files((*paired.pair.ct.files, *paired.pair.pet.files))
     known = memory.known(paired.pair)
     if known is not None and are_same(known.files, files):

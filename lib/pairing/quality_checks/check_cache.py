@@ -47,7 +47,7 @@ class Checked:
         return self.check.ok or self.accepted
 
 
-class CheckMemory:
+class CheckCache:
     """The memory at a path. It never raises: at worst it knows nothing, and pairs are checked again."""
 
     def __init__(self, path: Path) -> None:

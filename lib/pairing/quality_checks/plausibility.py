@@ -38,11 +38,11 @@ from lib.types import BoolArray, FloatArray, Series
 
 CHECKED_AS = 2  # raise it when a limit or a measure changes: what was checked otherwise is checked again
 SLICE_MM = 5.0  # a PET resolves no more; finer slices of the CT are left out
-LEAST_COVERAGE = 0.75  # real pairs 0.95 to 1.00; moved by 10 cm along any axis 0.18 to 0.78
-LEAST_OUTLINE = 0.85  # real pairs 0.934 to 0.997; of another patient 0.14 to 0.95, half of them below 0.70
+MIN_COVERAGE = 0.75  # real pairs 0.95 to 1.00; moved by 10 cm along any axis 0.18 to 0.78
+MIN_OUTLINE = 0.85  # real pairs 0.934 to 0.997; of another patient 0.14 to 0.95, half of them below 0.70
 MIRRORED_BETTER_BY = 0.02  # a real pair's PET fits at least 0.013 better as it is than mirrored
 MEDIAN_SUV = (0.05, 10.0)  # real pairs 0.37 to 1.02; 7 to 10 times that, for other regions and tracers
-LEAST_OUTSIDE = 0.02  # of the voxels: with less air around the body its outline cannot be judged (real: 0.095 and more)
+MIN_OUTSIDE = 0.02  # of the voxels: with less air around the body its outline cannot be judged (real: 0.095 and more)
 HOTTEST = 2.0  # times the median: for coverage, uptake counts no more than that, or one bladder would be all of it
 COARSE_VOLUMES = 12  # float32, while the shift is measured: measured on a whole body
 AXES = {"head to feet": 0, "front to back": 1, "left to right": 2}
@@ -113,7 +113,7 @@ def check_volumes(ct: Volume, pet: Volume) -> PairCheck:
     median = float(np.median(suv_bw[inside]))
     coverage = _coverage(ct, pet, suv_bw, body, most=HOTTEST * median)
     outside = np.count_nonzero(measured & ~body) / np.count_nonzero(measured)
-    if outside < LEAST_OUTSIDE:
+    if outside < MIN_OUTSIDE:
         return _judged(median, coverage, None, {})
     turned = {
         word: _outline(resample_to(replace(pet, array=np.flip(pet.array, axis).copy()), ct.geometry).array, body)
@@ -130,20 +130,20 @@ def _judged(median: float, coverage: float, outline: float | None, turned: dict[
             f"median SUV in the body is {median:.3g}, expected {low:g} to {high:g}: look at Units, the dose in Bq and "
             "the weight in kg in the PET's header"
         )
-    if coverage < LEAST_COVERAGE:
+    if coverage < MIN_COVERAGE:
         reasons.append(
-            f"the two share {coverage:.0%} of the body or of the uptake, expected {LEAST_COVERAGE:.0%} or more: one "
+            f"the two share {coverage:.0%} of the body or of the uptake, expected {MIN_COVERAGE:.0%} or more: one "
             "was moved against the other, or shows another part of the body"
         )
     best = max(turned, key=lambda word: turned[word], default="")
-    if outline is not None and turned[best] > max(outline + MIRRORED_BETTER_BY, LEAST_OUTLINE):
+    if outline is not None and turned[best] > max(outline + MIRRORED_BETTER_BY, MIN_OUTLINE):
         reasons.append(
             f"turned {best} the PET fits the CT's outline better ({turned[best]:.3f}) than as it is ({outline:.3f}): "
             "look whether an export has mirrored it, and send it as the scanner stored it"
         )
-    elif outline is not None and outline < LEAST_OUTLINE:
+    elif outline is not None and outline < MIN_OUTLINE:
         reasons.append(
-            f"uptake does not follow the body's outline: {outline:.3f}, expected {LEAST_OUTLINE} or more (1 is "
+            f"uptake does not follow the body's outline: {outline:.3f}, expected {MIN_OUTLINE} or more (1 is "
             "perfect, 0.5 chance): the PET lies elsewhere, or is of another patient; look at the two in one view"
         )
     mirrored = turned.get(best)

@@ -9,7 +9,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from CT2PETLib.client.client import Client
 from CT2PETLib.client.errors import ServerError
-from CT2PETLib.jobs.events import DrawnSlab
+from CT2PETLib.jobs.events import ReceivedSlab
 from CT2PETLib.jobs.job import Job, State
 from CT2PETLib.jobs.jobs import SynthesisJob, UploadJob
 from CT2PETLib.scene import display
@@ -41,7 +41,7 @@ class CT2PETLogic(ScriptedLoadableModuleLogic):
         job = SynthesisJob(
             client, model=model, image_id=upload.uploaded.image_id, wanted=wanted, centre=0, version=version
         )
-        _wait(job, lambda what: isinstance(what, DrawnSlab) and fill_slab(pet, what.pet.array, what.pet.affine))
+        _wait(job, lambda what: isinstance(what, ReceivedSlab) and fill_slab(pet, what.pet.array, what.pet.affine))
         display.show_suv(pet, window_suv=display.WINDOW_SUV, threshold_suv=display.THRESHOLD_SUV, colour="PET heat")
         return pet
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ct2pet_app.auth.login_throttle import MOST_KEPT, Attempts, TooManyAttemptsError
+from ct2pet_app.auth.login_throttle import MAX_KEPT, Attempts, TooManyAttemptsError
 
 HERE, THERE = "192.0.2.7", "198.51.100.9"
 
@@ -109,7 +109,7 @@ def test_addresses_of_one_ipv6_network_are_one(attempts: Attempts) -> None:
 
 
 def test_names_and_addresses_without_end_fill_no_memory(attempts: Attempts) -> None:
-    for number in range(2 * MOST_KEPT):
+    for number in range(2 * MAX_KEPT):
         wait_s(attempts, f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", "n" * 10_000 + str(number))
-    assert len(attempts) == MOST_KEPT
+    assert len(attempts) == MAX_KEPT
     assert max(len(name) for _, name in attempts._tries) == 64

@@ -109,7 +109,7 @@ def test_a_zip_without_dicom_says_so(tmp_path: Path) -> None:
 
 
 def test_a_zip_that_would_fill_the_disk_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ct_source, "MOST_UNPACKED_BYTES", 1000)
+    monkeypatch.setattr(ct_source, "MAX_UNPACKED_BYTES", 1000)
     (tmp_path / "zeros").write_bytes(bytes(1001))
     check_refused(zip_of([tmp_path / "zeros"], tmp_path / "upload.zip"), "bomb.zip", "bomb.zip: more than")
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ct2pet_app.datastore.labels.label_store import Shelf
-from ct2pet_app.datastore.labels.label_table import ShelfTable
+from ct2pet_app.datastore.labels.label_store import LabelStore
+from ct2pet_app.datastore.labels.label_table import LabelTable
 from ct2pet_app.errors import BusyError, RequestError
 from lib.errors import OutputError
 
@@ -25,8 +25,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def shelf(folder: Path) -> Shelf:
-    return Shelf(folder)
+def label_store(folder: Path) -> LabelStore:
+    return LabelStore(folder)
 
 
 def given(tmp_path: Path, number: int = 1) -> Path:
@@ -45,15 +45,17 @@ def executed(folder: Path, statement: str, *values: Any) -> None:
     connection.close()
 
 
-def test_a_label_is_whole_for_readers_while_it_is_saved_again_and_again(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_label_is_whole_for_readers_while_it_is_saved_again_and_again(
+    label_store: LabelStore, tmp_path: Path
+) -> None:
     """Before: 416 of 775 reads failed, 317 were torn."""
     versions = [given(tmp_path, number) for number in range(8)]
-    shelf.keep_label("CT", "drawn", versions[0], ".nrrd", {})
+    label_store.keep_label("CT", "drawn", versions[0], ".nrrd", {})
     saved, seen, wrong = threading.Event(), set(), []
 
     def read() -> None:
         while not saved.is_set():
-            opened = shelf.open_file("CT", "drawn")
+            opened = label_store.open_file("CT", "drawn")
             if opened is None:
                 wrong.append("gone")
                 return
@@ -68,7 +70,7 @@ def test_a_label_is_whole_for_readers_while_it_is_saved_again_and_again(shelf: S
         reader.start()
     for _ in range(4):
         for path in versions:
-            shelf.keep_label("CT", "drawn", path, ".nrrd", {})
+            label_store.keep_label("CT", "drawn", path, ".nrrd", {})
     saved.set()
     for reader in readers:
         reader.join()
@@ -77,43 +79,43 @@ def test_a_label_is_whole_for_readers_while_it_is_saved_again_and_again(shelf: S
     assert len(files_in(folder=tmp_path / "shelf")) == 1
 
 
-def test_an_open_label_stays_whole_when_it_is_removed(shelf: Shelf, folder: Path, tmp_path: Path) -> None:
-    shelf.keep_label("CT", "drawn", given(tmp_path), ".nrrd", {})
-    opened = shelf.open_file("CT", "drawn")
+def test_an_open_label_stays_whole_when_it_is_removed(label_store: LabelStore, folder: Path, tmp_path: Path) -> None:
+    label_store.keep_label("CT", "drawn", given(tmp_path), ".nrrd", {})
+    opened = label_store.open_file("CT", "drawn")
     assert opened is not None
-    shelf.drop("CT", "drawn")
+    label_store.drop("CT", "drawn")
     with opened[1] as file:
         assert len(file.read()) == BYTES
     assert files_in(folder) == set()
-    assert shelf.open_file("CT", "drawn") is None
+    assert label_store.open_file("CT", "drawn") is None
 
 
 def test_what_no_row_names_goes_at_the_next_start_and_nothing_of_a_living_writer(
-    shelf: Shelf, folder: Path, tmp_path: Path
+    label_store: LabelStore, folder: Path, tmp_path: Path
 ) -> None:
     from lib.unfinished import unfinished_file
 
-    shelf.keep_label("CT", "drawn", given(tmp_path), ".nrrd", {})
+    label_store.keep_label("CT", "drawn", given(tmp_path), ".nrrd", {})
     kept = files_in(folder)
     (folder / f"{'0' * 32}.nrrd").write_bytes(b"killed between file and row")
     (folder / f".{'1' * 32}.nrrd").write_bytes(b"killed while it was copied")
     (folder / "by hand.txt").write_text("not ours")
     with unfinished_file(folder, ".nrrd") as begun:
-        Shelf(folder).remove_leftovers()
+        LabelStore(folder).remove_leftovers()
         assert files_in(folder) == {*kept, begun.name, "by hand.txt"}
 
 
 def test_a_full_disk_leaves_nothing(
-    shelf: Shelf, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    label_store: LabelStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shelf.keep_label("CT", "drawn", given(tmp_path), ".nrrd", {})
+    label_store.keep_label("CT", "drawn", given(tmp_path), ".nrrd", {})
     kept = files_in(folder)
     executed(folder, "PRAGMA user_version = 1")
     monkeypatch.setattr("ct2pet_app.datastore.labels.label_store.put_record", _full)
     with pytest.raises(OutputError, match="cannot be written"):
-        shelf.keep_label("CT", "drawn", given(tmp_path, 2), ".nrrd", {})
+        label_store.keep_label("CT", "drawn", given(tmp_path, 2), ".nrrd", {})
     assert files_in(folder) == kept
-    assert [label.path.name for label in shelf.labels()] == list(kept)
+    assert [label.path.name for label in label_store.labels()] == list(kept)
 
 
 def _full(*_: Any) -> None:
@@ -124,9 +126,9 @@ def _full(*_: Any) -> None:
 
 @pytest.mark.parametrize("damage", ["garbage", "truncated", "another table"])
 def test_a_damaged_table_costs_itself_and_is_kept_with_its_files(
-    shelf: Shelf, folder: Path, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+    label_store: LabelStore, folder: Path, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shelf.keep_label("CT", "drawn", given(tmp_path), ".nrrd", {})
+    label_store.keep_label("CT", "drawn", given(tmp_path), ".nrrd", {})
     (name,) = files_in(folder)
     table = folder / "contents.sqlite"
     if damage == "garbage":
@@ -136,7 +138,7 @@ def test_a_damaged_table_costs_itself_and_is_kept_with_its_files(
     else:
         table.unlink()
         executed(folder, "CREATE TABLE kept (x)")
-    fresh = Shelf(folder)
+    fresh = LabelStore(folder)
     fresh.remove_leftovers()
     assert fresh.labels() == () and fresh.uploads() == {} and fresh.all_notes() == {}
     (aside,) = folder.glob("damaged-*")
@@ -146,37 +148,37 @@ def test_a_damaged_table_costs_itself_and_is_kept_with_its_files(
     assert [label.tag for label in fresh.labels()] == ["drawn"]
 
 
-def test_a_table_that_was_emptied_costs_no_file(shelf: Shelf, folder: Path, tmp_path: Path) -> None:
-    shelf.keep_label("CT", "drawn", given(tmp_path), ".nrrd", {})
+def test_a_table_that_was_emptied_costs_no_file(label_store: LabelStore, folder: Path, tmp_path: Path) -> None:
+    label_store.keep_label("CT", "drawn", given(tmp_path), ".nrrd", {})
     (name,) = files_in(folder)
     (folder / "contents.sqlite").write_bytes(b"")
-    Shelf(folder).remove_leftovers()
+    LabelStore(folder).remove_leftovers()
     assert [path.name for path in folder.rglob(name)] == [name]
 
 
 def test_a_table_that_another_process_holds_is_read_as_empty_and_says_so_to_who_writes(
-    shelf: Shelf, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    label_store: LabelStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("READ_TIMEOUT_S", "WRITE_TIMEOUT_S"):
         monkeypatch.setattr(f"ct2pet_app.datastore.labels.label_table.{name}", 0.01)
-    shelf.keep_label("CT", "drawn", given(tmp_path), ".nrrd", {})
+    label_store.keep_label("CT", "drawn", given(tmp_path), ".nrrd", {})
     other = sqlite3.connect(folder / "contents.sqlite", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    assert shelf.labels() == ()
+    assert label_store.labels() == ()
     with pytest.raises(BusyError, match="try again"):
-        shelf.add_note("CT", {"a": 1})
+        label_store.add_note("CT", {"a": 1})
     other.close()
-    assert [label.tag for label in Shelf(folder).labels()] == ["drawn"]
+    assert [label.tag for label in LabelStore(folder).labels()] == ["drawn"]
 
 
-def test_a_row_that_cannot_be_read_costs_itself_only(shelf: Shelf, folder: Path, tmp_path: Path) -> None:
+def test_a_row_that_cannot_be_read_costs_itself_only(label_store: LabelStore, folder: Path, tmp_path: Path) -> None:
     for tag in ("whole", "no json", "no text", "elsewhere", "gone"):
-        shelf.keep_label("CT", tag, given(tmp_path), ".nrrd", {"tag": tag})
+        label_store.keep_label("CT", tag, given(tmp_path), ".nrrd", {"tag": tag})
     executed(folder, "UPDATE kept SET note = 'junk' WHERE tag = 'no json'")
     executed(folder, "UPDATE kept SET note = CAST(x'ff' AS TEXT) WHERE tag = 'no text'")
     executed(folder, "UPDATE kept SET file = '../../etc/passwd' WHERE tag = 'elsewhere'")
-    shelf.labels_of("CT")["gone"].path.unlink()
-    assert {tag: label.note for tag, label in shelf.labels_of("CT").items()} == {
+    label_store.labels_of("CT")["gone"].path.unlink()
+    assert {tag: label.note for tag, label in label_store.labels_of("CT").items()} == {
         "whole": {"tag": "whole"},
         "no json": {},
         "no text": {},
@@ -193,34 +195,34 @@ def test_notes_of_an_older_version_are_repaired_and_what_the_server_knew_is_kept
     drawn = {"model": "unet", "params": {"synthetic": True, "mean": float("nan")}, "drawn": {"files": "a"}}
     executed(folder, "INSERT INTO kept VALUES ('CT', 'synthetic', ?, ?)", name, json.dumps(drawn))
     executed(folder, "INSERT INTO note VALUES ('CT', ?)", '{"client_id": NaN, "strategy": {"first": "\\ud800"}}')
-    shelf = Shelf(folder)
-    assert shelf.notes_of("CT").note == {"client_id": None}
-    assert shelf.notes_of("CT").record == {"strategy": {"first": "�"}}
-    label = shelf.labels_of("CT")["synthetic"]
+    label_store = LabelStore(folder)
+    assert label_store.notes_of("CT").note == {"client_id": None}
+    assert label_store.notes_of("CT").record == {"strategy": {"first": "�"}}
+    label = label_store.labels_of("CT")["synthetic"]
     assert (label.note, set(label.record)) == ({}, {"model", "params", "drawn"})
-    assert ShelfTable(folder).is_sound()
+    assert LabelTable(folder).is_sound()
 
 
-def test_notes_are_bounded_by_what_accumulates(shelf: Shelf) -> None:
+def test_notes_are_bounded_by_what_accumulates(label_store: LabelStore) -> None:
     for number in range(5):
-        shelf.add_note("CT", {f"text{number}": "x" * 12_000})
+        label_store.add_note("CT", {f"text{number}": "x" * 12_000})
     with pytest.raises(RequestError, match=r"info, with what was noted before: .* at most 65536 are accepted"):
-        shelf.add_note("CT", {"text5": "x" * 12_000})
-    assert len(shelf.notes_of("CT").note) == 5
+        label_store.add_note("CT", {"text5": "x" * 12_000})
+    assert len(label_store.notes_of("CT").note) == 5
 
 
-def test_what_is_recorded_is_merged_by_key(shelf: Shelf) -> None:
-    shelf.add_record("CT", {"scores": {"unet": 1}})
-    shelf.add_record("CT", {"scores": {"cascade3": 2}, "strategy": {"first": 3}})
-    assert shelf.notes_of("CT").record == {"scores": {"unet": 1, "cascade3": 2}, "strategy": {"first": 3}}
+def test_what_is_recorded_is_merged_by_key(label_store: LabelStore) -> None:
+    label_store.add_record("CT", {"scores": {"unet": 1}})
+    label_store.add_record("CT", {"scores": {"cascade3": 2}, "strategy": {"first": 3}})
+    assert label_store.notes_of("CT").record == {"scores": {"unet": 1, "cascade3": 2}, "strategy": {"first": 3}}
 
 
-def test_an_image_goes_with_its_labels_and_notes(shelf: Shelf, folder: Path, tmp_path: Path) -> None:
-    shelf.keep_upload("mine", given(tmp_path), ".nrrd", {}, record={"slices": 1})
-    shelf.keep_label("mine", "drawn", given(tmp_path, 2), ".nrrd", {})
-    shelf.add_note("mine", {"seen": 1})
-    shelf.drop("mine")
+def test_an_image_goes_with_its_labels_and_notes(label_store: LabelStore, folder: Path, tmp_path: Path) -> None:
+    label_store.keep_upload("mine", given(tmp_path), ".nrrd", {}, record={"slices": 1})
+    label_store.keep_label("mine", "drawn", given(tmp_path, 2), ".nrrd", {})
+    label_store.add_note("mine", {"seen": 1})
+    label_store.drop("mine")
     assert files_in(folder) == set()
-    assert (shelf.notes_of("mine").note, shelf.notes_of("mine").record) == ({}, {})
+    assert (label_store.notes_of("mine").note, label_store.notes_of("mine").record) == ({}, {})
     shutil.rmtree(folder)
-    assert shelf.uploads() == {}
+    assert label_store.uploads() == {}

@@ -21,7 +21,7 @@ from ct2pet_app.app import CT2PETApp
 from ct2pet_app.datastore.ct_source import source_of_file
 from ct2pet_app.errors import RequestError
 from ct2pet_app.inference.request import InferOptions
-from ct2pet_app.server.exception_handlers import answer_errors
+from ct2pet_app.server.exception_handlers import install_exception_handlers
 from lib.dicom.read.volume import read_synthetic_pet
 from lib.dicom.scan.scan import scan_folder
 from lib.errors import InputError, MissingAttributeError
@@ -49,7 +49,7 @@ def post(app: CT2PETApp) -> Callable[[str], httpx.Response]:
     """A function that posts to our addresses, alone in a web application of this process."""
     application = FastAPI()
     application.include_router(infer_routes(app))
-    answer_errors(application)
+    install_exception_handlers(application)
 
     async def asked(address: str) -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://test") as client:

@@ -12,7 +12,7 @@ import pytest
 
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.model_registry.registry import ModelStore
+from ct2pet_app.model_registry.registry import ModelRegistry
 from lib.errors import CheckpointError
 from tests.ct2pet_app.constant_model import save_constant_model
 
@@ -93,7 +93,7 @@ def alive(held: list[weakref.ref[object]]) -> int:
 
 
 def test_memory_holds_what_is_served_and_one_other(app: CT2PETApp) -> None:
-    models: ModelStore = app.models
+    models: ModelRegistry = app.models
     served = weakref.ref(models.loaded("cascade3")[1])
     held: list[weakref.ref[object]] = []
     for version in (1, 2, 1):

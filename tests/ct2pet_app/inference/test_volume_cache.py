@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ct2pet_app.errors import ClientGoneError
-from ct2pet_app.inference.volume_cache import RecentVolumes, state_of
+from ct2pet_app.errors import ClientDisconnectedError
+from ct2pet_app.inference.volume_cache import VolumeCache, state_of
 from lib.errors import InputError
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
@@ -22,14 +22,14 @@ def volume(slices: int = 1) -> Volume:
     return Volume(np.zeros((slices, 10, 100), np.float32), Geometry((slices, 10, 100), np.eye(4)), Unit.HU)
 
 
-def used(recent: RecentVolumes, key: str, read: Callable[[], Volume] = volume) -> Volume:
+def used(recent: VolumeCache, key: str, read: Callable[[], Volume] = volume) -> Volume:
     """Use a volume for a moment, and return it."""
     with recent.volume(key, read) as given:
         return given
 
 
 def test_a_volume_is_read_once_and_given_out_read_only() -> None:
-    recent, read = RecentVolumes(), []
+    recent, read = VolumeCache(), []
     for _ in range(3):
         given = used(recent, "a", lambda: read.append(1) or volume())  # type: ignore[func-returns-value]
     assert read == [1]
@@ -38,7 +38,7 @@ def test_a_volume_is_read_once_and_given_out_read_only() -> None:
 
 
 def test_who_asks_meanwhile_waits_for_the_same_reading() -> None:
-    recent, go, begun, read = RecentVolumes(), threading.Event(), threading.Event(), []
+    recent, go, begun, read = VolumeCache(), threading.Event(), threading.Event(), []
 
     def slow() -> Volume:
         begun.set()
@@ -58,21 +58,21 @@ def test_who_asks_meanwhile_waits_for_the_same_reading() -> None:
 
 
 def test_the_one_used_longest_ago_makes_room() -> None:
-    recent, read = RecentVolumes(limit_bytes=8_000), []
+    recent, read = VolumeCache(limit_bytes=8_000), []
     for key in ("a", "b", "a", "c", "a", "b"):
         used(recent, key, lambda key=key: read.append(key) or volume())  # type: ignore[misc]
     assert read == ["a", "b", "c", "b"]
 
 
 def test_one_larger_than_the_room_is_given_out_and_not_kept() -> None:
-    recent, read = RecentVolumes(limit_bytes=8_000), []
+    recent, read = VolumeCache(limit_bytes=8_000), []
     for _ in range(2):
         assert used(recent, "a", lambda: read.append(1) or volume(3)).geometry.shape[0] == 3  # type: ignore[func-returns-value]
     assert read == [1, 1]
 
 
 def test_a_failure_is_told_and_tried_again_the_next_time() -> None:
-    recent = RecentVolumes()
+    recent = VolumeCache()
 
     def torn() -> Volume:
         raise InputError("torn")
@@ -83,7 +83,7 @@ def test_a_failure_is_told_and_tried_again_the_next_time() -> None:
 
 
 def test_only_what_nobody_uses_is_evicted_the_oldest_first_and_the_one_that_is_wanted_last() -> None:
-    recent = RecentVolumes()
+    recent = VolumeCache()
     for key in ("a", "b", "c"):
         used(recent, key)
     with recent.volume("b", volume):
@@ -96,7 +96,7 @@ def test_only_what_nobody_uses_is_evicted_the_oldest_first_and_the_one_that_is_w
 
 
 def test_who_disconnects_does_not_wait_for_anothers_reading() -> None:
-    recent, go, begun = RecentVolumes(), threading.Event(), threading.Event()
+    recent, go, begun = VolumeCache(), threading.Event(), threading.Event()
 
     def slow() -> Volume:
         begun.set()
@@ -106,7 +106,7 @@ def test_who_disconnects_does_not_wait_for_anothers_reading() -> None:
     reader = threading.Thread(target=used, args=(recent, "a", slow))
     reader.start()
     assert begun.wait(30)
-    with pytest.raises(ClientGoneError), recent.volume("a", volume, gone=lambda: True):
+    with pytest.raises(ClientDisconnectedError), recent.volume("a", volume, gone=lambda: True):
         pytest.fail("read twice")
     go.set()
     reader.join(30)

@@ -11,7 +11,7 @@ import pytest
 
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.errors import NotFoundError
-from ct2pet_app.model_registry.registry import ModelStore
+from ct2pet_app.model_registry.registry import ModelRegistry
 from lib.errors import CheckpointError, ModelNotTrainedError
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
@@ -24,27 +24,29 @@ MakeApp = Callable[..., CT2PETApp]
 
 
 @pytest.fixture
-def models(make_app: MakeApp) -> ModelStore:
+def models(make_app: MakeApp) -> ModelRegistry:
     return make_app().models
 
 
-def test_an_untrained_model_says_how_to_train_it(models: ModelStore) -> None:
+def test_an_untrained_model_says_how_to_train_it(models: ModelRegistry) -> None:
     words = r"model cascade3 is not trained yet: train it here \(POST /train/cascade3.*--stages 3.*cascade3/model"
     with pytest.raises(ModelNotTrainedError, match=words):
         models.synthesizer("cascade3")
 
 
-def test_an_unknown_model_is_answered_with_the_known_ones(models: ModelStore) -> None:
+def test_an_unknown_model_is_answered_with_the_known_ones(models: ModelRegistry) -> None:
     with pytest.raises(NotFoundError, match="no model 'unett' on this server; did you mean unet"):
         models.synthesizer("unett")
 
 
-def test_a_model_that_is_not_switched_on_says_how(models: ModelStore) -> None:
+def test_a_model_that_is_not_switched_on_says_how(models: ModelRegistry) -> None:
     with pytest.raises(NotFoundError, match="start the server with --conf models unet,cascade3,cascade5"):
         models.synthesizer("cascade5")
 
 
-def test_a_published_model_is_picked_up_and_who_holds_the_former_keeps_it(models: ModelStore, tmp_path: Path) -> None:
+def test_a_published_model_is_picked_up_and_who_holds_the_former_keeps_it(
+    models: ModelRegistry, tmp_path: Path
+) -> None:
     first = models.publish("unet", save_constant_model(tmp_path / "1.safetensors", 1.0, stages=1))
     held = models.synthesizer("unet")
     assert models.synthesizer("unet") is held
@@ -53,7 +55,7 @@ def test_a_published_model_is_picked_up_and_who_holds_the_former_keeps_it(models
     assert first.checksum != second.checksum
 
 
-def test_a_model_with_another_number_of_stages_is_refused(models: ModelStore, tmp_path: Path) -> None:
+def test_a_model_with_another_number_of_stages_is_refused(models: ModelRegistry, tmp_path: Path) -> None:
     models.publish("unet", save_constant_model(tmp_path / "1.safetensors", 1.0, stages=1))
     before = models.path("unet").read_bytes()
     with pytest.raises(CheckpointError, match=r"holds 3 stage\(s\), unet has 1; it is another model's"):
@@ -61,7 +63,7 @@ def test_a_model_with_another_number_of_stages_is_refused(models: ModelStore, tm
     assert models.path("unet").read_bytes() == before
 
 
-def test_a_file_that_is_no_model_never_replaces_one(models: ModelStore, tmp_path: Path) -> None:
+def test_a_file_that_is_no_model_never_replaces_one(models: ModelRegistry, tmp_path: Path) -> None:
     models.publish("unet", save_constant_model(tmp_path / "1.safetensors", 1.0, stages=1))
     (tmp_path / "junk.safetensors").write_bytes(b"junk")
     with pytest.raises(CheckpointError, match="not a readable"):
@@ -96,7 +98,7 @@ def test_a_model_is_listed_with_how_it_stands_beside_trivial_predictors(
     assert app.info()["models"]["cascade3"]["standing"] is None
 
 
-def test_a_constant_model_draws_what_its_helper_promises(models: ModelStore, tmp_path: Path) -> None:
+def test_a_constant_model_draws_what_its_helper_promises(models: ModelRegistry, tmp_path: Path) -> None:
     models.publish("cascade3", save_constant_model(tmp_path / "c.safetensors", 2.5))
     ct = Volume(np.zeros((3, 8, 8), np.float32), Geometry((3, 8, 8), np.eye(4)), Unit.HU)
     np.testing.assert_allclose(models.synthesizer("cascade3").apply(ct).array, 2.5, rtol=1e-2)  # bfloat16 rounds

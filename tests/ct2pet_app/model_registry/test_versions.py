@@ -12,7 +12,7 @@ import pytest
 
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.model_registry.model_info import describe_model
-from ct2pet_app.model_registry.registry import ModelStore
+from ct2pet_app.model_registry.registry import ModelRegistry
 from ct2pet_app.model_registry.serving_log import Served, add_line, read_lines, served_before
 from ct2pet_app.model_registry.versions import PUT_BY_HAND, UPLOADED, Verdict, Version
 from ct2pet_app.settings import AppSettings
@@ -22,53 +22,53 @@ from tests.ct2pet_app.constant_model import save_constant_model
 
 
 @pytest.fixture
-def models(tmp_path: Path) -> ModelStore:
+def models(tmp_path: Path) -> ModelRegistry:
     return open_store(tmp_path)
 
 
-def open_store(folder: Path) -> ModelStore:
+def open_store(folder: Path) -> ModelRegistry:
     """Return the store of a server that starts, which knows nothing but what is on disk."""
     conf = {"models": "unet,cascade3", "models_folder": str(folder / "models"), "device": "cpu"}
-    return ModelStore(AppSettings.from_conf(conf, app_folder=folder))
+    return ModelRegistry(AppSettings.from_conf(conf, app_folder=folder))
 
 
 def constant(folder: Path, suv: float, *, stages: int = 1) -> Path:
     return save_constant_model(folder / f"{suv}.safetensors", suv, stages=stages)
 
 
-def keep(models: ModelStore, folder: Path, suv: float) -> Version:
+def keep(models: ModelRegistry, folder: Path, suv: float) -> Version:
     return models.keep("unet", constant(folder, suv), origin="training run 1")
 
 
-def publish(models: ModelStore, folder: Path, *suvs: float) -> list[str]:
+def publish(models: ModelRegistry, folder: Path, *suvs: float) -> list[str]:
     """Publish constants and return their checksums."""
     return [models.publish("unet", constant(folder, suv)).checksum for suv in suvs]
 
 
-def served(models: ModelStore) -> int | None:
+def served(models: ModelRegistry) -> int | None:
     published = models.published("unet")
     return None if published is None else published.version
 
 
-def test_a_version_is_kept_with_its_record_and_not_served(models: ModelStore, tmp_path: Path) -> None:
+def test_a_version_is_kept_with_its_record_and_not_served(models: ModelRegistry, tmp_path: Path) -> None:
     version = keep(models, tmp_path, 1.0)
     assert (version.number, version.origin, version.verdict, served(models)) == (1, "training run 1", None, None)
     assert version.checksum == file_checksum(tmp_path / "1.0.safetensors") == file_checksum(version.checkpoint)
     assert open_store(tmp_path).versions("unet") == (version,)
 
 
-def test_the_same_checkpoint_is_the_same_version(models: ModelStore, tmp_path: Path) -> None:
+def test_the_same_checkpoint_is_the_same_version(models: ModelRegistry, tmp_path: Path) -> None:
     assert keep(models, tmp_path, 1.0) == keep(models, tmp_path, 1.0)
     assert keep(models, tmp_path, 2.0).number == 2
 
 
-def test_a_verdict_is_written_down(models: ModelStore, tmp_path: Path) -> None:
+def test_a_verdict_is_written_down(models: ModelRegistry, tmp_path: Path) -> None:
     verdict = Verdict(False, "kept, and not served", {"patients": 5})
     models.judged("unet", keep(models, tmp_path, 1.0), verdict)
     assert open_store(tmp_path).version("unet", 1).verdict == verdict
 
 
-def test_a_kept_version_is_told_to_who_asks_for_the_model(models: ModelStore, tmp_path: Path) -> None:
+def test_a_kept_version_is_told_to_who_asks_for_the_model(models: ModelRegistry, tmp_path: Path) -> None:
     keep(models, tmp_path, 1.0)
     words = r'nothing is served, but 1 version\(s\) are kept: .*POST /ct2pet/models/unet/serve with {"version": 1}'
     with pytest.raises(ModelNotTrainedError, match=words):
@@ -78,7 +78,7 @@ def test_a_kept_version_is_told_to_who_asks_for_the_model(models: ModelStore, tm
         models.synthesizer("unet")
 
 
-def test_any_version_can_be_served_and_the_history_says_so(models: ModelStore, tmp_path: Path) -> None:
+def test_any_version_can_be_served_and_the_history_says_so(models: ModelRegistry, tmp_path: Path) -> None:
     checksums = publish(models, tmp_path, 1.0, 2.0)
     models.serve("unet", 1, action="served", why="asked for")
     assert models.synthesizer("unet").checksum == checksums[0]
@@ -86,7 +86,7 @@ def test_any_version_can_be_served_and_the_history_says_so(models: ModelStore, t
     assert told == [(1, "uploaded"), (2, "uploaded"), (1, "served")]
 
 
-def test_rolling_back_twice_goes_back_twice(models: ModelStore, tmp_path: Path) -> None:
+def test_rolling_back_twice_goes_back_twice(models: ModelRegistry, tmp_path: Path) -> None:
     checksums = publish(models, tmp_path, 1.0, 2.0, 3.0)
     assert [models.roll_back("unet").version for _ in range(2)] == [2, 1]
     assert models.synthesizer("unet").checksum == checksums[0]
@@ -113,7 +113,7 @@ def test_what_was_served_before(lines: list[tuple[int, Any]], kept: set[int], be
     assert served_before(history, kept) == before
 
 
-def test_an_unknown_version_is_answered_with_the_known_ones(models: ModelStore, tmp_path: Path) -> None:
+def test_an_unknown_version_is_answered_with_the_known_ones(models: ModelRegistry, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="unet has no version 1; known are none yet"):
         models.serve("unet", 1, action="served", why="")
     publish(models, tmp_path, 1.0, 2.0)
@@ -121,7 +121,7 @@ def test_an_unknown_version_is_answered_with_the_known_ones(models: ModelStore, 
         models.roll_back("unet", 7)
 
 
-def test_a_file_put_there_by_hand_is_served_and_becomes_a_version(models: ModelStore, tmp_path: Path) -> None:
+def test_a_file_put_there_by_hand_is_served_and_becomes_a_version(models: ModelRegistry, tmp_path: Path) -> None:
     publish(models, tmp_path, 1.0)
     shutil.copyfile(constant(tmp_path, 2.0), models.path("unet"))  # as `cp` does: into the file that is there
     assert served(models) == 2
@@ -134,7 +134,7 @@ def test_a_file_put_there_by_hand_is_served_and_becomes_a_version(models: ModelS
 
 
 def test_a_full_disk_lets_a_file_put_by_hand_be_served_without_a_version(
-    models: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    models: ModelRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models.path("unet").parent.mkdir(parents=True)
     shutil.copyfile(constant(tmp_path, 2.0), models.path("unet"))
@@ -150,7 +150,7 @@ def _full(*_: Any, **__: Any) -> None:
 
 
 def test_a_full_disk_changes_nothing_that_is_served(
-    models: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    models: ModelRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(models, tmp_path, 1.0, 2.0)
     more = constant(tmp_path, 3.0)
@@ -162,7 +162,9 @@ def test_a_full_disk_changes_nothing_that_is_served(
     assert sorted(path.name for path in (tmp_path / "models" / "unet" / "versions").iterdir()) == ["0001", "0002"]
 
 
-def test_what_is_not_whole_is_not_listed_and_its_number_is_not_used_again(models: ModelStore, tmp_path: Path) -> None:
+def test_what_is_not_whole_is_not_listed_and_its_number_is_not_used_again(
+    models: ModelRegistry, tmp_path: Path
+) -> None:
     publish(models, tmp_path, 1.0)
     versions = tmp_path / "models" / "unet" / "versions"
     for name in (".new-1-killed", "0007", "latest"):
@@ -172,14 +174,14 @@ def test_what_is_not_whole_is_not_listed_and_its_number_is_not_used_again(models
     assert keep(models, tmp_path, 2.0).number == 8
 
 
-def test_a_version_removed_by_hand_leaves_its_number_unused(models: ModelStore, tmp_path: Path) -> None:
+def test_a_version_removed_by_hand_leaves_its_number_unused(models: ModelRegistry, tmp_path: Path) -> None:
     publish(models, tmp_path, 1.0, 2.0)
     models.roll_back("unet")
     shutil.rmtree(models.version("unet", 2).checkpoint.parent)
     assert keep(models, tmp_path, 3.0).number == 3
 
 
-def test_a_version_that_was_changed_by_hand_is_not_served(models: ModelStore, tmp_path: Path) -> None:
+def test_a_version_that_was_changed_by_hand_is_not_served(models: ModelRegistry, tmp_path: Path) -> None:
     publish(models, tmp_path, 1.0, 2.0)
     first = models.version("unet", 1).checkpoint
     first.unlink()
@@ -199,7 +201,7 @@ def test_a_line_cut_off_by_a_kill_is_left_out_and_the_next_one_is_whole(tmp_path
     assert read_lines(path) == tuple(lines)
 
 
-def test_a_line_nobody_could_write_is_made_up_for(models: ModelStore, tmp_path: Path) -> None:
+def test_a_line_nobody_could_write_is_made_up_for(models: ModelRegistry, tmp_path: Path) -> None:
     publish(models, tmp_path, 1.0, 2.0)
     path = tmp_path / "models" / "unet" / "history.jsonl"
     path.write_text(path.read_text().splitlines()[0] + "\n")  # killed after version 2 was in place
@@ -208,7 +210,7 @@ def test_a_line_nobody_could_write_is_made_up_for(models: ModelStore, tmp_path: 
     assert started.roll_back("unet").version == 1
 
 
-def test_the_list_tells_of_every_version_in_plain_json(models: ModelStore, tmp_path: Path) -> None:
+def test_the_list_tells_of_every_version_in_plain_json(models: ModelRegistry, tmp_path: Path) -> None:
     checksums = publish(models, tmp_path, 1.0, 2.0)
     models.roll_back("unet")
     told = json.loads(json.dumps(describe_model(models, "unet"), allow_nan=False))
@@ -222,7 +224,7 @@ def test_the_list_tells_of_every_version_in_plain_json(models: ModelStore, tmp_p
     assert told["history"][-1]["action"] == "rolled back"
 
 
-def test_a_damaged_file_in_place_is_told_beside_the_versions(models: ModelStore, tmp_path: Path) -> None:
+def test_a_damaged_file_in_place_is_told_beside_the_versions(models: ModelRegistry, tmp_path: Path) -> None:
     publish(models, tmp_path, 1.0)
     models.path("unet").write_bytes(b"junk")
     told = describe_model(models, "unet")

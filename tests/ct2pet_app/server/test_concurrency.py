@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from ct2pet_app.errors import BusyError, ClientGoneError, http_status
+from ct2pet_app.errors import BusyError, ClientDisconnectedError, http_status
 from ct2pet_app.server import concurrency
-from ct2pet_app.server.concurrency import until_gone, waited_for
+from ct2pet_app.server.concurrency import until_disconnected, waited_for
 from lib.errors import MemoryLimitError, OperationCancelledError
 
 
@@ -19,20 +19,20 @@ def poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_who_has_gone_away_waits_for_no_lock() -> None:
     lock = threading.Lock()
-    with lock, pytest.raises(ClientGoneError), waited_for(lock, lambda: True):
+    with lock, pytest.raises(ClientDisconnectedError), waited_for(lock, lambda: True):
         pytest.fail("somebody else holds it")
     assert not lock.locked()
 
 
 def test_work_for_nobody_ends() -> None:
-    with pytest.raises(ClientGoneError):
-        until_gone(lambda: True)(1, 10, "synthesising")
-    until_gone(lambda: False)(1, 10, "synthesising")
+    with pytest.raises(ClientDisconnectedError):
+        until_disconnected(lambda: True)(1, 10, "synthesising")
+    until_disconnected(lambda: False)(1, 10, "synthesising")
 
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(BusyError, 503), (MemoryLimitError, 413), (ClientGoneError, 499), (OperationCancelledError, 499)],
+    [(BusyError, 503), (MemoryLimitError, 413), (ClientDisconnectedError, 499), (OperationCancelledError, 499)],
 )
 def test_each_end_has_its_status(error: type[Exception], status: int) -> None:
     assert http_status(error("x")) == status  # type: ignore[arg-type]

@@ -12,8 +12,8 @@ import pytest
 
 from ct2pet_app.datastore.study_index import StudiesFolder, names_in
 from ct2pet_app.server.log_redaction import (
-    Discreet,
     RedactedStream,
+    RedactingFilter,
     _print_uncaught,
     uploads_in_progress,
     without_names,
@@ -25,7 +25,7 @@ NAMES = ("/studies/DOE_JANE/CT", "DOE_JANE_0001.dcm", "DOE_JANE")
 
 def said(words: str, *arguments: object, logger: str = "ct2pet_app.x") -> str:
     record = logging.LogRecord(logger, logging.WARNING, "x.py", 1, words, arguments, None)
-    assert Discreet(lambda: NAMES).filter(record)
+    assert RedactingFilter(lambda: NAMES).filter(record)
     return record.getMessage()
 
 
@@ -64,7 +64,7 @@ def test_the_names_are_those_of_the_studies(phantoms: Path, tmp_path: Path) -> N
 
 def formatted(record: logging.LogRecord) -> str:
     """What any handler would write of a record."""
-    assert Discreet(lambda: NAMES).filter(record)
+    assert RedactingFilter(lambda: NAMES).filter(record)
     return logging.Formatter("%(message)s").format(record)
 
 

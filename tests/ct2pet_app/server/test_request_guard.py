@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct2pet_app.server.exception_handlers import LastResort
+from ct2pet_app.server.exception_handlers import UnhandledErrorMiddleware
 from ct2pet_app.server.middleware.hosts import host_names, parse_authority
 from ct2pet_app.server.middleware.request_body import IDLE_TIMEOUT_S, MAX_JSON_BYTES, MIN_BYTES_PER_S, RequestBody
 from ct2pet_app.server.middleware.request_guard import MAX_QUERY_BYTES, Gate
@@ -52,7 +52,9 @@ def ask(
     )
     scope = {"type": "http", "method": "GET", "headers": raw, "path": path, "query_string": query}
     hosts = host_names(origins, resolve=False) | OWN
-    asyncio.run(LastResort(Gate(echo_size, origins=origins, limit_bytes=10**6, hosts=hosts))(scope, receive, send))
+    asyncio.run(
+        UnhandledErrorMiddleware(Gate(echo_size, origins=origins, limit_bytes=10**6, hosts=hosts))(scope, receive, send)
+    )
     return sent[0]["status"], json.loads(sent[1]["body"])["detail"]
 
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from fastapi import HTTPException, Request
 
-from ct2pet_app.errors import BusyError, ClientGoneError
+from ct2pet_app.errors import BusyError, ClientDisconnectedError
 from ct2pet_app.server.work_pools import Cancelled, WorkPool
 
 WAIT_S = 30.0  # a failure's bound
@@ -75,7 +75,7 @@ def test_a_client_that_disconnects_leaves_the_queue() -> None:
         waiting = run(pool, client, lambda _: pytest.fail("ran"))
         await asyncio.sleep(0)
         client.cut.set()
-        with pytest.raises(ClientGoneError):
+        with pytest.raises(ClientDisconnectedError):
             await waiting
         following = run(pool, Client(), lambda _: "next")  # its place is free again
         gate.go.set()
@@ -93,14 +93,14 @@ def test_work_is_told_that_its_client_disconnected_and_its_thread_comes_back() -
             pause = threading.Event()
             for _ in range(int(WAIT_S / 0.01)):
                 if cancelled():
-                    raise ClientGoneError("gone")
+                    raise ClientDisconnectedError("gone")
                 pause.wait(0.01)
             pytest.fail("not told")
 
         running = run(pool, client, work)
         await asyncio.get_running_loop().run_in_executor(None, started.wait, WAIT_S)
         client.cut.set()
-        with pytest.raises(ClientGoneError):
+        with pytest.raises(ClientDisconnectedError):
             await running
         assert await pool.run(cast(Request, Client()), lambda _: "next") == "next"
 
@@ -125,7 +125,7 @@ def test_a_body_that_nobody_reads_is_still_limited() -> None:
             pause = threading.Event()
             while not cancelled():
                 pause.wait(0.01)
-            raise ClientGoneError("gone")
+            raise ClientDisconnectedError("gone")
 
         with pytest.raises(HTTPException) as refused:
             await pool.run(cast(Request, Client(HTTPException(413))), work)

@@ -15,7 +15,7 @@ from ct2pet_app.app import CT2PETApp
 from ct2pet_app.datastore.ct_source import OpenedCT
 from ct2pet_app.inference.request import InferOptions
 from ct2pet_app.model_registry.versions import Verdict, Version
-from ct2pet_app.server.concurrency import Gone
+from ct2pet_app.server.concurrency import IsDisconnected
 from ct2pet_app.training import promotion as publish_module
 from ct2pet_app.training.promotion import publish_if_fit
 from tests.ct2pet_app.constant_model import save_constant_model
@@ -119,7 +119,7 @@ def test_a_request_under_way_keeps_the_weights_it_began_with(
     reading, published = threading.Event(), threading.Event()
 
     @contextmanager
-    def open_slowly(gone: Gone) -> Iterator[OpenedCT]:
+    def open_slowly(gone: IsDisconnected) -> Iterator[OpenedCT]:
         reading.set()
         assert published.wait(60)
         with source.open(gone) as opened:

@@ -17,7 +17,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from lib.dicom.instance_header import InstanceHeader
 from lib.dicom.read.header import read_header
-from lib.dicom.remote.budget import AnswerError
+from lib.dicom.remote.budget import InvalidResponseError
 from lib.dicom.remote.json_header import header_from_json
 from lib.dicom.remote.metadata import RemoteSeries
 from lib.dicom.remote.pacs import Pacs
@@ -132,7 +132,7 @@ def test_where_instances_differ_each_is_fetched(archive_of: Callable[..., Archiv
 
 @pytest.mark.parametrize(
     "trouble",
-    [DicomError("gone"), HttpStatusError("answers 500", 500), AnswerError("cannot be understood")],
+    [DicomError("gone"), HttpStatusError("answers 500", 500), InvalidResponseError("cannot be understood")],
     ids=lambda error: type(error).__name__,
 )
 def test_what_cannot_be_fetched_is_said_not_to_be_delivered(

@@ -16,7 +16,7 @@ from lib.dicom.remote import budget as budget_module
 from lib.dicom.remote import cache as cache_module
 from lib.dicom.remote import metadata as metadata_module
 from lib.dicom.remote import pacs as pacs_module
-from lib.dicom.remote.budget import AnswerError
+from lib.dicom.remote.budget import InvalidResponseError
 from lib.dicom.remote.cache import SeriesCache
 from lib.dicom.remote.metadata import RemoteSeries
 from lib.dicom.remote.pacs import Pacs
@@ -44,7 +44,7 @@ from tests.server.malicious_pacs import (
 
 BOMB_BYTES = 3 * 10**8
 PEAK_BYTES = 100 * 10**6  # of Python's own allocations
-CANCELLED_WITHIN_S = 2.0
+CANCELLED_TIMEOUT_S = 2.0
 SERIES = RemoteSeries("1.2", "1.1", "CT", 10)
 PART = b"--B\r\nContent-Type: application/dicom\r\n\r\n"
 
@@ -96,7 +96,7 @@ def test_a_bomb_stops_at_the_limit(
 ) -> None:
     monkeypatch.setattr(pacs_module, "MAX_INSTANCE_BYTES", 10**8)
     pacs.behaviours[kind] = gzip_bomb(BOMB_BYTES, *begins_with(kind))
-    with small_peak(), pytest.raises(AnswerError, match=r"sends more than \d+ MB"):
+    with small_peak(), pytest.raises(InvalidResponseError, match=r"sends more than \d+ MB"):
         ask(pacs, kind, tmp_path)
 
 
@@ -109,7 +109,7 @@ def test_the_body_of_a_redirect_is_not_read(pacs: MaliciousPacs, tmp_path: Path)
 @pytest.mark.parametrize("encoding", ["gzip, gzip", "br", "zstd", "compress", "gzip,", "\u00e4"])
 def test_other_encodings_are_refused(pacs: MaliciousPacs, tmp_path: Path, encoding: str) -> None:
     pacs.behaviours[Kind.SEARCH] = answers(200, b"[]", Content_Encoding=encoding, Content_Type=JSON)
-    with pytest.raises(AnswerError, match="Content-Encoding"):
+    with pytest.raises(InvalidResponseError, match="Content-Encoding"):
         ask(pacs, Kind.SEARCH, tmp_path)
 
 
@@ -119,13 +119,13 @@ def test_a_body_without_end_stops_at_the_limit(
 ) -> None:
     monkeypatch.setattr(pacs_module, "MAX_INSTANCE_BYTES", 10**7)
     pacs.behaviours[kind] = sends_for_ever(*begins_with(kind))
-    with small_peak(), pytest.raises(AnswerError, match="sends more than"):
+    with small_peak(), pytest.raises(InvalidResponseError, match="sends more than"):
         ask(pacs, kind, tmp_path)
 
 
 def test_an_announced_length_is_refused_before_it_comes(pacs: MaliciousPacs, tmp_path: Path) -> None:
     pacs.behaviours[Kind.SEARCH] = drips(length=INFINITE)
-    with pytest.raises(AnswerError, match="sends more than"):
+    with pytest.raises(InvalidResponseError, match="sends more than"):
         ask(pacs, Kind.SEARCH, tmp_path)
 
 
@@ -165,13 +165,15 @@ def test_more_series_than_can_be_held(pacs: MaliciousPacs, monkeypatch: pytest.M
     monkeypatch.setattr(metadata_module, "MAX_SERIES", 100)
     rows = [row("1.1", f"1.2.{number}", "CT", 1) for number in range(1, 12)]
     pacs.behaviours[Kind.SEARCH] = answers_json(rows)
-    with pytest.raises(AnswerError, match=r"more than 10 CT series; narrow the search by MONAI_LABEL_DICOMWEB_SEARCH"):
+    with pytest.raises(
+        InvalidResponseError, match=r"more than 10 CT series; narrow the search by MONAI_LABEL_DICOMWEB_SEARCH"
+    ):
         Pacs(pacs.url).find_series("CT")
 
 
 def test_more_instances_than_a_series_has(pacs: MaliciousPacs, tmp_path: Path) -> None:
     pacs.behaviours[Kind.METADATA] = answers(200, b"[" + b"{}," * 60_000 + b"{}]", Content_Type=JSON)
-    with pytest.raises(AnswerError, match="more than 50000 instances"):
+    with pytest.raises(InvalidResponseError, match="more than 50000 instances"):
         ask(pacs, Kind.METADATA, tmp_path)
 
 
@@ -192,7 +194,7 @@ def test_a_cancelled_fetch_ends_soon_and_frees_its_locks(
     cache = SeriesCache(tmp_path, Pacs(pacs.url), limit_bytes=10**9)
     series = series_in(cache)
     ended_in = time_until_cancelled(pacs, lambda cancelled: cache.holding(series, cancelled=cancelled))
-    assert ended_in < CANCELLED_WITHIN_S
+    assert ended_in < CANCELLED_TIMEOUT_S
     pacs.behaviours.clear()
     with pytest.raises(CT2PETError, match="not in the PACS any more"), cache.holding(series):  # the lock is free
         pass
@@ -235,7 +237,7 @@ def test_a_connection_that_is_not_made_can_be_cancelled(tmp_path: Path) -> None:
         threading.Timer(0.3, gone.set).start()
         with pytest.raises(FetchCancelledError):
             client.fetch("1.1", "1.2", "1.3", tmp_path / "1.3.dcm", cancelled=gone.is_set)
-        assert time.monotonic() - began < 0.3 + CANCELLED_WITHIN_S
+        assert time.monotonic() - began < 0.3 + CANCELLED_TIMEOUT_S
         for one in waiting:
             one.close()
 

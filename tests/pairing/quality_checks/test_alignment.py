@@ -20,7 +20,7 @@ from lib.pairing.prepared import Preparation, PreparedSet
 from lib.pairing.quality_checks import cached_checks
 from lib.pairing.quality_checks.alignment import Shift, corrected, diaphragm_slices, estimate_shift, shift_from_json
 from lib.pairing.quality_checks.cached_checks import check_pairs
-from lib.pairing.quality_checks.check_cache import CheckMemory
+from lib.pairing.quality_checks.check_cache import CheckCache
 from lib.pairing.quality_checks.plausibility import PairCheck, check_pair
 from lib.phantom.dicom import write_study
 from lib.phantom.generate import PhantomPatient, PhantomSettings, phantom_patient, write_phantoms
@@ -181,8 +181,8 @@ def test_a_pair_is_measured_once(paired: PairedSeries, tmp_path: Path, monkeypat
         return check_pair(one)
 
     monkeypatch.setattr(cached_checks, "check_pair", counted)
-    first = check_pairs([paired], CheckMemory(tmp_path / "checks.sqlite"))
-    again = check_pairs([paired], CheckMemory(tmp_path / "checks.sqlite"))  # another process
+    first = check_pairs([paired], CheckCache(tmp_path / "checks.sqlite"))
+    again = check_pairs([paired], CheckCache(tmp_path / "checks.sqlite"))  # another process
     assert first == again and len(measured) == 1
     assert first[0].shift != Shift()
 

@@ -111,18 +111,18 @@ def proxy(clinic: Clinic) -> Iterator[Proxy]:
         yield made
 
 
-def drain_until(job: Job, condition: Callable[[], bool], *, within_s: float = 60.0) -> list[Any]:
+def drain_until(job: Job, condition: Callable[[], bool], *, timeout_s: float = 60.0) -> list[Any]:
     """Return what came of a job until a condition holds, drained as a timer of the window would."""
-    come, deadline = [], time.monotonic() + within_s
+    come, deadline = [], time.monotonic() + timeout_s
     while not condition():
         come += job.drain()
         if time.monotonic() > deadline:
-            pytest.fail(f"not within {within_s:.0f} s: {job.state} {job.sentence}")
+            pytest.fail(f"not within {timeout_s:.0f} s: {job.state} {job.sentence}")
         time.sleep(0.02)
     return come
 
 
-def finished(job: Job, *, within_s: float = 60.0) -> list[Any]:
+def finished(job: Job, *, timeout_s: float = 60.0) -> list[Any]:
     """Return all that came of a job once it is over."""
     job.start()
-    return drain_until(job, lambda: job.state.is_over, within_s=within_s)
+    return drain_until(job, lambda: job.state.is_over, timeout_s=timeout_s)

@@ -11,9 +11,9 @@ import pytest
 import SimpleITK as sitk
 from CT2PETLib.client.client import Client
 from CT2PETLib.client.errors import (
-    AnswerError,
     CancelledError,
     ForbiddenError,
+    InvalidResponseError,
     RefusedError,
     SignInError,
     UnreachableError,
@@ -22,7 +22,7 @@ from CT2PETLib.client.errors import (
 from CT2PETLib.client.image_id import image_id_of
 from CT2PETLib.client.infer_result import Slab, read_slab
 from CT2PETLib.client.nrrd import read_nrrd, to_nrrd
-from CT2PETLib.client.transport import Patience
+from CT2PETLib.client.transport import RetryPolicy
 
 from lib.dicom.read.volume import read_pet
 from lib.dicom.scan.scan import scan_folder
@@ -65,7 +65,7 @@ def test_a_token_that_has_run_out_is_called_that(clinic: Clinic, client: Client)
 
 
 def test_neither_token_nor_password_is_shown(clinic: Clinic, client: Client) -> None:
-    shown = f"{client!r} {client._wire!r} {client._token!r} {vars(client)}"
+    shown = f"{client!r} {client._transport!r} {client._token!r} {vars(client)}"
     assert client._token.word not in shown
     assert PASSWORD not in shown
 
@@ -270,7 +270,7 @@ def test_a_connection_that_stays_lost_is_told(clinic: Clinic, proxy: Proxy) -> N
     proxy.cut_all()
     before = proxy.connections
     with pytest.raises(UnreachableError, match="was lost"):
-        client.slab("cascade3", clinic.ct_uid, 3, 5, patience=Patience(0.5, first_s=0.05))
+        client.slab("cascade3", clinic.ct_uid, 3, 5, retry_policy=RetryPolicy(0.5, first_s=0.05))
     assert proxy.connections - before >= 3
 
 
@@ -304,5 +304,5 @@ def test_a_client_that_was_interrupted_asks_nothing_more_and_its_sibling_does(cl
 
 
 def test_another_programs_answer_is_not_taken_for_a_slab(clinic: Clinic, client: Client) -> None:
-    with pytest.raises(AnswerError, match="expected one of several parts"):
+    with pytest.raises(InvalidResponseError, match="expected one of several parts"):
         read_slab(b"{}", "application/json", (0, 4))

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from CT2PETLib.client import connection
 from CT2PETLib.client.client import Client
-from CT2PETLib.client.errors import AddressError, ServerError
-from CT2PETLib.client.transport import Patience
+from CT2PETLib.client.errors import ServerError, ServerUrlError
+from CT2PETLib.client.transport import RetryPolicy
 
 from tests.server.processes import free_port
 from tests.slicer.client.conftest import Clinic
@@ -126,8 +126,8 @@ def test_a_name_that_nobody_knows() -> None:
 
 
 def test_a_server_that_does_not_answer(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "ANSWER_WITHIN_S", 0.3)
-    monkeypatch.setattr(connection, "GREETING_WITHIN_S", 0.3)
+    monkeypatch.setattr(connection, "ANSWER_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(connection, "GREETING_TIMEOUT_S", 0.3)
     proxy.holding.set()
     kind, sentence = said(proxy.url)
     assert (kind, "did not answer in time" in sentence) == ("unreachable", True)
@@ -172,7 +172,7 @@ def test_a_certificate_that_was_chosen_is_trusted(tls_proxy: Proxy, certificate:
 
 
 def test_nobody_can_ask_for_no_verification() -> None:
-    with pytest.raises(AddressError, match="could be anybody's"):
+    with pytest.raises(ServerUrlError, match="could be anybody's"):
         Client("https://pet.example", verify=False)
 
 
@@ -212,5 +212,5 @@ def test_a_busy_server_is_asked_again_when_it_says(answering: http.server.HTTPSe
         waits.append(again_in_s)
         answering.answer = (200, "application/json", b'{"status": "DONE"}', {})  # type: ignore[attr-defined]
 
-    Client(f"127.0.0.1:{answering.server_port}").training(patience=Patience(3.0), waiting=waiting)
+    Client(f"127.0.0.1:{answering.server_port}").training(retry_policy=RetryPolicy(3.0), waiting=waiting)
     assert waits == [2.0]

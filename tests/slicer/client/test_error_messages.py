@@ -12,13 +12,13 @@ import pytest
 from CT2PETLib.client.error_mapping import refusal
 from CT2PETLib.client.error_messages import for_panel, last_words
 from CT2PETLib.client.errors import BusyError, RefusedError, ServerFaultError, UntrainedError
-from CT2PETLib.client.server_url import parse_address
+from CT2PETLib.client.server_url import parse_server_url
 from CT2PETLib.client.training import Training, read_versions
 
 from ct2pet_app.datastore.serializers import why_no_image
-from ct2pet_app.datastore.study_index import Listing
+from ct2pet_app.datastore.study_index import StudyIndex
 from ct2pet_app.model_registry.model_info import how_to_serve, how_to_train
-from ct2pet_app.model_registry.registry import ModelStore
+from ct2pet_app.model_registry.registry import ModelRegistry
 from ct2pet_app.server.middleware.request_body import too_large
 from ct2pet_app.settings import AppSettings
 from lib.dicom.scan.scan import ScanReport
@@ -37,13 +37,13 @@ def said_by(what: Callable[[], object]) -> str:
     return str(raised.value)
 
 
-def store(folder: Path) -> ModelStore:
+def store(folder: Path) -> ModelRegistry:
     conf = {"models": "unet", "models_folder": str(folder)}
-    return ModelStore(AppSettings.from_conf(conf, app_folder=folder))
+    return ModelRegistry(AppSettings.from_conf(conf, app_folder=folder))
 
 
 def no_image(folder: Path) -> str:
-    return why_no_image("1.2.3", Listing(ScanReport(folder, (), (), ()), {}, {}, {}, {}))
+    return why_no_image("1.2.3", StudyIndex(ScanReport(folder, (), (), ()), {}, {}, {}, {}))
 
 
 TABLE: list[tuple[str, Callable[[Path], str], str]] = [
@@ -130,7 +130,7 @@ def test_no_address_of_any_sentence_reaches_the_panel() -> None:
 )  # fmt: skip
 def test_whatever_the_status_the_words_are_the_panels(status: int, kind: type[Exception]) -> None:
     content = json.dumps({"detail": how_to_train("unet")}).encode()
-    error = refusal(status, content, parse_address("http://127.0.0.1:8000"))
+    error = refusal(status, content, parse_server_url("http://127.0.0.1:8000"))
     assert isinstance(error, kind)
     assert "press Train in section 7" in str(error)
 

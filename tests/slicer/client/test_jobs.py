@@ -12,9 +12,9 @@ import pytest
 from CT2PETLib.client.client import Client
 from CT2PETLib.client.nrrd import read_nrrd
 from CT2PETLib.client.training import Training
-from CT2PETLib.client.transport import Patience
+from CT2PETLib.client.transport import RetryPolicy
 from CT2PETLib.jobs import jobs
-from CT2PETLib.jobs.events import BegunAnew, ConnectionLost, CurvePoint, DrawnSlab, Sent, Uploaded
+from CT2PETLib.jobs.events import ConnectionLost, CurvePoint, ReceivedSlab, Restarted, Sent, Uploaded
 from CT2PETLib.jobs.job import Job, State, Tell
 from CT2PETLib.jobs.jobs import SynthesisJob, TrainingWatch, UploadJob
 from CT2PETLib.jobs.slab_order import slab_order
@@ -36,9 +36,9 @@ def assembled(come: list[object]) -> np.ndarray:
     """The PET that slabs fill; NaN where none has come."""
     volume = np.full((SLICES, 64, 64), np.nan, np.float32)
     for slab in come:
-        if isinstance(slab, BegunAnew):
+        if isinstance(slab, Restarted):
             volume[:] = np.nan
-        if isinstance(slab, DrawnSlab):
+        if isinstance(slab, ReceivedSlab):
             assert np.isnan(volume[slab.start : slab.stop]).all(), "a slice came twice"
             volume[slab.start : slab.stop] = slab.pet.array
     return volume
@@ -188,7 +188,7 @@ def test_a_slow_network_only_takes_longer(clinic: Clinic, proxy: Proxy, whole: n
 def test_a_network_that_cuts_every_other_answer_loses_no_slice(
     clinic: Clinic, proxy: Proxy, whole: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "LOST", Patience(60.0, first_s=0.05))
+    monkeypatch.setattr(jobs, "LOST", RetryPolicy(60.0, first_s=0.05))
     client = clinic.client(url=proxy.url)
     proxy.cut_all()
     proxy.cuts = [700, 10**9, 20_000, 10**9, 5, 10**9]
@@ -203,7 +203,7 @@ def test_a_network_that_cuts_every_other_answer_loses_no_slice(
 def test_a_connection_that_stays_lost_fails_in_words_and_keeps_what_has_come(
     clinic: Clinic, proxy: Proxy, whole: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "LOST", Patience(0.3, first_s=0.05))
+    monkeypatch.setattr(jobs, "LOST", RetryPolicy(0.3, first_s=0.05))
     job = synthesis(clinic, clinic.client(url=proxy.url))
     job.start()
     come = drain_until(job, lambda: job.fraction > 0)
@@ -229,7 +229,7 @@ def test_another_version_in_the_middle_is_never_mixed_with_the_first(
     expected = client.slab("cascade3", clinic.ct_uid, 0, SLICES)
     publish(clinic.server, save_varied_model(tmp_path / "first.safetensors"))
     assert (job.state, job.checksum) == (State.DONE, expected.told.checksum)
-    assert sum(isinstance(one, BegunAnew) for one in come) == 1
+    assert sum(isinstance(one, Restarted) for one in come) == 1
     np.testing.assert_allclose(assembled(come), expected.pet_volume().array, rtol=0, atol=1e-5)
 
 
@@ -245,8 +245,8 @@ def test_a_job_that_names_a_version_keeps_to_it_whatever_is_served_meanwhile(
     come += drain_until(job, lambda: job.state.is_over)
     come += finished(job.rest())
     publish(clinic.server, save_varied_model(tmp_path / "first.safetensors"))
-    assert not any(isinstance(one, BegunAnew) for one in come)
-    assert {one.told.version for one in come if isinstance(one, DrawnSlab)} == {str(version)}
+    assert not any(isinstance(one, Restarted) for one in come)
+    assert {one.told.version for one in come if isinstance(one, ReceivedSlab)} == {str(version)}
     np.testing.assert_allclose(assembled(come), whole, rtol=0, atol=1e-5)
 
 
@@ -292,7 +292,7 @@ def test_a_training_is_watched_until_it_is_done(clinic: Clinic, client: Client) 
     assert client.training() == Training()
     client.train("unet", {"max_epochs": 3})
     watch = TrainingWatch(client, every_s=0.2)
-    come = finished(watch, within_s=150)
+    come = finished(watch, timeout_s=150)
     assert (watch.state, watch.sentence) == (State.DONE, "")
     done = watch.training
     assert done is not None and done == come[-1]

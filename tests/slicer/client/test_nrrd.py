@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from CT2PETLib.client.errors import AnswerError
+from CT2PETLib.client.errors import InvalidResponseError
 from CT2PETLib.client.image_id import image_id_of
 from CT2PETLib.client.nrrd import read_nrrd, to_nrrd
 
@@ -97,13 +97,13 @@ DAMAGED = {
 
 @pytest.mark.parametrize(("content", "words"), DAMAGED.values(), ids=DAMAGED)
 def test_what_is_damaged_or_of_another_kind_is_refused_in_words(content: bytes, words: str) -> None:
-    with pytest.raises(AnswerError, match=words):
+    with pytest.raises(InvalidResponseError, match=words):
         read_nrrd(content)
 
 
 @pytest.mark.parametrize("array", [np.zeros((2, 3)), np.zeros(SHAPE, np.complex64), np.zeros(SHAPE, np.int64)])
 def test_what_cannot_be_sent_is_refused(array: np.ndarray) -> None:
-    with pytest.raises(AnswerError, match="cannot be sent"):
+    with pytest.raises(InvalidResponseError, match="cannot be sent"):
         to_nrrd(array, AFFINE)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from CT2PETLib.client.client import Client
-from CT2PETLib.client.errors import AnswerError, ForbiddenError, RefusedError
+from CT2PETLib.client.errors import ForbiddenError, InvalidResponseError, RefusedError
 from CT2PETLib.client.pair_submission import zip_of
 
 from lib.phantom.generate import write_phantoms
@@ -62,7 +62,7 @@ def test_no_file_name_is_sent(tmp_path: Path) -> None:
 
 def test_a_volume_without_dicom_files_cannot_be_submitted(tmp_path: Path) -> None:
     client = Client("127.0.0.1:9")
-    with pytest.raises(AnswerError, match="load it from the DICOM database"):
+    with pytest.raises(InvalidResponseError, match="load it from the DICOM database"):
         client.submit_pair((), ())
-    with pytest.raises(AnswerError, match="cannot be read"):
+    with pytest.raises(InvalidResponseError, match="cannot be read"):
         client.submit_pair((), (tmp_path / "gone.dcm",))

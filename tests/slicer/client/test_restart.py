@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from CT2PETLib.client.client import Client
-from CT2PETLib.client.transport import Patience
+from CT2PETLib.client.transport import RetryPolicy
 from CT2PETLib.jobs import jobs
-from CT2PETLib.jobs.events import ConnectionLost, DrawnSlab
+from CT2PETLib.jobs.events import ConnectionLost, ReceivedSlab
 from CT2PETLib.jobs.job import State
 from CT2PETLib.jobs.jobs import SynthesisJob
 
@@ -30,7 +30,7 @@ def target_of(server: RunningServer) -> tuple[str, int]:
 def test_a_server_that_is_killed_and_started_anew_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "LOST", Patience(600.0))  # a machine that runs many tests starts a server slowly
+    monkeypatch.setattr(jobs, "LOST", RetryPolicy(600.0))  # a machine that runs many tests starts a server slowly
     write_phantoms(tmp_path / "studies", patients=1, settings=SMALL)
     image_id = scan_folder(tmp_path / "studies").usable("CT")[0].series.uid
     conf = {"models": "cascade3", "users": write_users(tmp_path)}
@@ -51,10 +51,10 @@ def test_a_server_that_is_killed_and_started_anew_is_waited_for(
                 time.sleep(0.02)
             with running_server("ct2pet_app", tmp_path / "studies", tmp_path, **conf) as second:
                 proxy.target = target_of(second)
-                come += drain_until(job, lambda: job.state.is_over, within_s=120)
+                come += drain_until(job, lambda: job.state.is_over, timeout_s=120)
                 assert (job.state, job.sentence, job.missing) == (State.DONE, "", ())  # and the sign-in still holds
                 whole = client.slab("cascade3", image_id, 0, SLICES).pet_volume().array
-    slabs = [one for one in come if isinstance(one, DrawnSlab)]
+    slabs = [one for one in come if isinstance(one, ReceivedSlab)]
     assert sum(slab.stop - slab.start for slab in slabs) == SLICES
     for slab in slabs:
         np.testing.assert_allclose(slab.pet.array, whole[slab.start : slab.stop], rtol=0, atol=1e-5)

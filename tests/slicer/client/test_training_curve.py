@@ -52,7 +52,7 @@ def server(folder: Path) -> Iterator[RunningServer]:
 def opened_in_the_middle(server: RunningServer) -> tuple[TrainingWatch, list[Training]]:
     """A watch that began then, when the training is over, and all that it told."""
     watch = TrainingWatch(Client(server.url), every_s=0.1)
-    return watch, finished(watch, within_s=200)
+    return watch, finished(watch, timeout_s=200)
 
 
 def on_disk(folder: Path) -> list[tuple[int, float, float]]:
@@ -100,7 +100,7 @@ def test_so_does_one_after_the_server_was_killed_and_started_anew(
         anew.ask("POST", "/train/unet", json={"max_epochs": 100_000})
         watch = TrainingWatch(Client(anew.url), every_s=0.1)
         watch.start()
-        come = drain_until(watch, lambda: len(watch.curve) >= 2, within_s=150)
+        come = drain_until(watch, lambda: len(watch.curve) >= 2, timeout_s=150)
         assert all(len(one.curve) < EPOCHS for one in come)
         anew.ask("DELETE", "/train/")
         drain_until(watch, lambda: watch.state.is_over)

@@ -19,7 +19,7 @@ from panels import opened
 import slicer
 
 URL = os.environ["CT2PET_TEST_SERVER"]
-BLOCKED_AT_MOST_S = 0.05  # of a processor, in any handler: the window stands still meanwhile
+MAX_BLOCKED_S = 0.05  # of a processor, in any handler: the window stands still meanwhile
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,9 @@ def panel(app: Any, tmp_path: Any) -> Iterator[Any]:
         yield widget
 
 
-def until(panel: Any, so: Callable[[], bool], within_s: float = 120) -> None:
+def until(panel: Any, so: Callable[[], bool], timeout_s: float = 120) -> None:
     """Beat the window's time until something is so."""
-    end = time.monotonic() + within_s
+    end = time.monotonic() + timeout_s
     while not so():
         assert time.monotonic() < end, f"{panel.ui.messageLabel.text()} | {panel.ui.progressLabel.text()}"
         panel.panel.guard(panel.tick)
@@ -209,7 +209,7 @@ def test_the_path(panel: Any, scene: Any, tmp_path: Path) -> None:
     until(panel, lambda: ui.messageLabel.text() == f"cascade3 is served as version {version} now.")
     until(panel, lambda: ui.standingLabel.text().startswith(f"Version {version}:"))
     # the window is never kept waiting: not by work of its own, and not by the server
-    busy = {name: used for name, used in panel.panel.busiest_s.items() if used > BLOCKED_AT_MOST_S}
+    busy = {name: used for name, used in panel.panel.busiest_s.items() if used > MAX_BLOCKED_S}
     assert not busy, busy
     assert max(panel.panel.slowest_s.values()) < 2.0, panel.panel.slowest_s  # others have the processor meanwhile
 

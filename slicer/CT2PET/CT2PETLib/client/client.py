@@ -13,17 +13,17 @@ from typing import Any
 
 from CT2PETLib.client.connection import Connection, try_connection
 from CT2PETLib.client.errors import RefusedError, SignInError
-from CT2PETLib.client.infer_result import Slab, Told, read_slab, read_told
+from CT2PETLib.client.infer_result import InferResult, Slab, read_slab, read_told
 from CT2PETLib.client.json_fields import mapping, must, plain, word
 from CT2PETLib.client.multipart import Progress, Upload
 from CT2PETLib.client.pair_submission import Pair, read_pair, zip_of
 from CT2PETLib.client.schemas import Server, read_server
-from CT2PETLib.client.server_url import Address, parse_address
+from CT2PETLib.client.server_url import ServerUrl, parse_server_url
 from CT2PETLib.client.studies import Study, read_studies, read_study
 from CT2PETLib.client.training import Training, Versions, model_of_task, read_training, read_versions
-from CT2PETLib.client.transport import NONE, SHORT, Patience, Token, Waiting, Wire
+from CT2PETLib.client.transport import NONE, SHORT, RetryPolicy, Token, Transport, Waiting
 
-ANSWER_WITHIN_S = 300.0  # a slab behind others' work on a slow machine
+ANSWER_TIMEOUT_S = 300.0  # a slab behind others' work on a slow machine
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".zip")  # other than .nrrd, of what the server takes
 REAL = "final"  # MONAI Label's tag of the label that counts
 
@@ -37,9 +37,9 @@ class Client:
 
     def __init__(
         self,
-        address: Address | str,
+        address: ServerUrl | str,
         *,
-        timeout_s: float = ANSWER_WITHIN_S,
+        timeout_s: float = ANSWER_TIMEOUT_S,
         verify: bool | str = True,
         token: Token | None = None,
     ) -> None:
@@ -54,20 +54,22 @@ class Client:
         Raises:
             AddressError: It is no address.
         """
-        self.address = parse_address(address) if isinstance(address, str) else address
+        self.address = parse_server_url(address) if isinstance(address, str) else address
         self._token = token or Token()
-        self._wire = Wire(self.address, timeout_s=timeout_s, verify=verify, token=self._token)
+        self._transport = Transport(self.address, timeout_s=timeout_s, verify=verify, token=self._token)
 
     def __repr__(self) -> str:
         return f"Client({self.address}, {self._token!r})"
 
     def again(self) -> Client:
         """Return another client of the same server and user, to be used, and interrupted, by itself."""
-        return Client(self.address, timeout_s=self._wire.timeout_s, verify=self._wire.verify, token=self._token)
+        return Client(
+            self.address, timeout_s=self._transport.timeout_s, verify=self._transport.verify, token=self._token
+        )
 
     def interrupt(self) -> None:
         """End what is being asked at once; this client asks nothing any more."""
-        self._wire.interrupt()
+        self._transport.interrupt()
 
     def pause(self, seconds: float) -> None:
         """Return after so many seconds.
@@ -75,17 +77,17 @@ class Client:
         Raises:
             CancelledError: `interrupt` was called.
         """
-        self._wire.pause(seconds)
+        self._transport.pause(seconds)
 
     def close(self) -> None:
         """Close the connection."""
-        self._wire.close()
+        self._transport.close()
 
     # -- who, and what is there ----------------------------------------------------------------------------------------
 
     def test_connection(self) -> Connection:
         """Return what is at the other end, in a sentence; raises nothing."""
-        return try_connection(self._wire)
+        return try_connection(self._transport)
 
     def sign_in(self, user: str, password: str) -> None:
         """Sign in; the token is kept in memory until `sign_out`, or the end of Slicer.
@@ -97,7 +99,7 @@ class Client:
         self._token.word = ""
         form = {"grant_type": "password", "username": user, "password": password}
         try:
-            told = plain(self._wire.ask("POST", "auth", "token", form=form, patience=NONE).content)
+            told = plain(self._transport.ask("POST", "auth", "token", form=form, retry_policy=NONE).content)
         except RefusedError as error:
             if error.status != 404:
                 raise
@@ -117,16 +119,16 @@ class Client:
 
     def server(self) -> Server:
         """Return what the server says of itself and its models."""
-        return read_server(self._wire.ask("GET", "info", "").content, self.address.base)
+        return read_server(self._transport.ask("GET", "info", "").content, self.address.base)
 
     def studies(self) -> tuple[Study, ...]:
         """Return the CTs that the server has, newest first."""
-        return read_studies(self._wire.ask("GET", "datastore", "", query={"output": "all"}).content)
+        return read_studies(self._transport.ask("GET", "datastore", "", query={"output": "all"}).content)
 
     def study(self, image_id: str) -> Study | None:
         """Return one CT of the server, or None where there is none of that id."""
         try:
-            told = self._wire.ask("GET", "datastore", "image", "info", query={"image": image_id})
+            told = self._transport.ask("GET", "datastore", "image", "info", query={"image": image_id})
         except RefusedError as error:
             if error.status == 404:
                 return None
@@ -138,12 +140,12 @@ class Client:
     def ct(self, image_id: str, *, progress: Progress = no_progress) -> bytes:
         """Return a CT of the server as NRRD, float32, HU."""
         query = {"image": image_id}
-        return self._wire.ask("GET", "datastore", "image", query=query, progress=progress).content
+        return self._transport.ask("GET", "datastore", "image", query=query, progress=progress).content
 
     def real_pet(self, image_id: str, *, progress: Progress = no_progress) -> bytes:
         """Return the real PET of a CT as NRRD, float32, SUVbw, on its own grid."""
         query = {"label": image_id, "tag": REAL}
-        return self._wire.ask("GET", "datastore", "label", query=query, progress=progress).content
+        return self._transport.ask("GET", "datastore", "label", query=query, progress=progress).content
 
     def send_ct(self, source: bytes | Path, image_id: str, *, progress: Progress = no_progress) -> bool:
         """Send a CT unless the server has it; return whether it was sent. Ask the user before.
@@ -158,7 +160,7 @@ class Client:
         suffix = next(filter((source.name if isinstance(source, Path) else ".nrrd").endswith, SUFFIXES), ".nrrd")
         # the server is told no file name of the user's: it may be a patient's
         upload = Upload({"file": (f"ct{suffix}", source)}, {}, progress)
-        self._wire.ask("PUT", "datastore", "image", query={"image": image_id}, upload=upload)
+        self._transport.ask("PUT", "datastore", "image", query={"image": image_id}, upload=upload)
         return True
 
     # -- synthesis -----------------------------------------------------------------------------------------------------
@@ -172,7 +174,7 @@ class Client:
         *,
         uncertainty: str = "no",
         version: int | None = None,
-        patience: Patience = SHORT,
+        retry_policy: RetryPolicy = SHORT,
         waiting: Waiting | None = None,
         progress: Progress = no_progress,
     ) -> Slab:
@@ -191,23 +193,23 @@ class Client:
         asked = {
             "slices": f"{start}:{stop}", "uncertainty": uncertainty == "beside", "version": version, "metrics": False,
         }  # fmt: skip
-        answer = self._wire.ask(
+        answer = self._transport.ask(
             "POST",
             "infer",
             model,
             query={"image": image_id, "output": "all"},
             form={"params": json.dumps(asked)},
-            patience=patience,
+            retry_policy=retry_policy,
             waiting=waiting,
             progress=progress,
         )
         return read_slab(answer.content, answer.content_type, (start, stop))
 
-    def figures(self, model: str, image_id: str, *, version: int | None = None) -> Told:
+    def figures(self, model: str, image_id: str, *, version: int | None = None) -> InferResult:
         """Return the figures of the whole synthetic PET against the real one; it is drawn for that, and not sent."""
         return self._told(model, image_id, {"version": version, "metrics": True})
 
-    def store(self, model: str, image_id: str, *, version: int | None = None) -> Told:
+    def store(self, model: str, image_id: str, *, version: int | None = None) -> InferResult:
         """Put the synthetic PET as a DICOM series beside its CT, in the studies folder or PACS. Ask the user before.
 
         The same version and CT give the same series: storing twice does not double it.
@@ -219,13 +221,13 @@ class Client:
     ) -> bytes:
         """Return the synthetic PET as a zip of a DICOM series."""
         query = {"image": image_id} if version is None else {"image": image_id, "version": str(version)}
-        return self._wire.ask("POST", "ct2pet", "dicom", model, query=query, progress=progress).content
+        return self._transport.ask("POST", "ct2pet", "dicom", model, query=query, progress=progress).content
 
     # -- pairs to learn from -------------------------------------------------------------------------------------------
 
     def pairs(self) -> tuple[Pair, ...]:
         """Return the pairs that the server has."""
-        return tuple(read_pair(told) for told in plain(self._wire.ask("GET", "ct2pet", "pairs").content))
+        return tuple(read_pair(told) for told in plain(self._transport.ask("GET", "ct2pet", "pairs").content))
 
     def submit_pair(
         self,
@@ -251,46 +253,46 @@ class Client:
         files = {"ct": ct, "pet": pet} if ct else {"pet": pet}
         zips = {name: (f"{name}.zip", zip_of(of)) for name, of in files.items()}
         upload = Upload(zips, {"despite_checks": str(despite_checks).lower()}, progress)
-        return read_pair(plain(self._wire.ask("POST", "ct2pet", "pairs", upload=upload).content))
+        return read_pair(plain(self._transport.ask("POST", "ct2pet", "pairs", upload=upload).content))
 
     # -- training ------------------------------------------------------------------------------------------------------
 
     def train(self, model: str, settings: Mapping[str, Any] | None = None) -> None:
         """Start a training; `settings` are those of `Model.settings` that differ. Needs the role admin."""
-        self._wire.ask("POST", "train", model, json=dict(settings or {}), patience=NONE)
+        self._transport.ask("POST", "train", model, json=dict(settings or {}), retry_policy=NONE)
 
-    def training(self, *, patience: Patience = SHORT, waiting: Waiting | None = None) -> Training:
+    def training(self, *, retry_policy: RetryPolicy = SHORT, waiting: Waiting | None = None) -> Training:
         """Return how the newest training does, or did, with every epoch so far; whoever began it."""
         task: bytes | None = None
         try:
-            task = self._wire.ask("GET", "train", "", patience=patience, waiting=waiting).content
+            task = self._transport.ask("GET", "train", "", retry_policy=retry_policy, waiting=waiting).content
         except RefusedError as error:
             if error.status != 404:  # as MONAI Label says that there was none since the server was started
                 raise
         query = {} if task is None else {"model": model_of_task(task)}
-        run = self._wire.ask("GET", "ct2pet", "training", query=query, patience=patience, waiting=waiting)
+        run = self._transport.ask("GET", "ct2pet", "training", query=query, retry_policy=retry_policy, waiting=waiting)
         return read_training(task, run.content)
 
     def stop_training(self) -> None:
         """Stop the training; asked for again, it goes on after its last finished epoch."""
-        self._wire.ask("DELETE", "train", "")
+        self._transport.ask("DELETE", "train", "")
 
     def versions(self) -> tuple[Versions, ...]:
         """Return every model's versions."""
-        return tuple(read_versions(told) for told in plain(self._wire.ask("GET", "ct2pet", "models").content))
+        return tuple(read_versions(told) for told in plain(self._transport.ask("GET", "ct2pet", "models").content))
 
     def roll_back(self, model: str, version: int | None = None) -> Versions:
         """Serve the version before, or the one named, and return the versions. Needs the role admin."""
         asked = None if version is None else {"version": version}
-        answer = self._wire.ask("POST", "ct2pet", "models", model, "rollback", json=asked, patience=NONE)
+        answer = self._transport.ask("POST", "ct2pet", "models", model, "rollback", json=asked, retry_policy=NONE)
         return read_versions(plain(answer.content))
 
     def serve(self, model: str, version: int) -> Versions:
         """Serve a version whatever was decided about it, and return the versions. Needs the role admin."""
         asked = {"version": version}
-        answer = self._wire.ask("POST", "ct2pet", "models", model, "serve", json=asked, patience=NONE)
+        answer = self._transport.ask("POST", "ct2pet", "models", model, "serve", json=asked, retry_policy=NONE)
         return read_versions(plain(answer.content))
 
-    def _told(self, model: str, image_id: str, params: Mapping[str, Any]) -> Told:
+    def _told(self, model: str, image_id: str, params: Mapping[str, Any]) -> InferResult:
         query, form = {"image": image_id, "output": "json"}, {"params": json.dumps(params)}
-        return read_told(mapping(plain(self._wire.ask("POST", "infer", model, query=query, form=form).content)))
+        return read_told(mapping(plain(self._transport.ask("POST", "infer", model, query=query, form=form).content)))

@@ -17,8 +17,8 @@ from CT2PETLib.client.errors import (
     UnreachableError,
 )
 from CT2PETLib.client.schemas import Server, read_server
-from CT2PETLib.client.server_url import Address
-from CT2PETLib.client.transport import NONE, Wire
+from CT2PETLib.client.server_url import ServerUrl
+from CT2PETLib.client.transport import NONE, Transport
 
 OK = "ok"
 UNREACHABLE = "unreachable"
@@ -35,8 +35,8 @@ KINDS = (
     (ForbiddenError, FORBIDDEN),
     (NotCT2PETError, NOT_CT2PET),
 )
-ANSWER_WITHIN_S = 10.0
-GREETING_WITHIN_S = 3.0
+ANSWER_TIMEOUT_S = 10.0
+GREETING_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class Connection:
         return self.kind in (OK, UNTRAINED)
 
 
-def try_connection(wire: Wire) -> Connection:
+def try_connection(wire: Transport) -> Connection:
     """Return what is at the other end; whatever is wrong is in the answer, nothing is raised."""
     try:
-        answer = wire.ask("GET", "info", "", patience=NONE, timeout_s=ANSWER_WITHIN_S)
+        answer = wire.ask("GET", "info", "", retry_policy=NONE, timeout_s=ANSWER_TIMEOUT_S)
         server = read_server(answer.content, wire.address.base)
     except ServerError as error:
         found = _speaks_tls(wire.address) if _may_be_tls(error, wire.address) else None
@@ -80,7 +80,7 @@ def try_connection(wire: Wire) -> Connection:
     return Connection(OK, f"{told} {wire.address.warning}".strip(), server)
 
 
-def _no_connection(error: ServerError, wire: Wire) -> Connection:
+def _no_connection(error: ServerError, wire: Transport) -> Connection:
     kind = next((kind for of, kind in KINDS if isinstance(error, of)), FAILED)
     if isinstance(error, RefusedError) and error.status == 404:
         return Connection(NOT_CT2PET, f"{wire.address} answers, but is no ct2pet server: is the address right?")
@@ -89,17 +89,17 @@ def _no_connection(error: ServerError, wire: Wire) -> Connection:
     return Connection(kind, str(error))
 
 
-def _may_be_tls(error: ServerError, address: Address) -> bool:
+def _may_be_tls(error: ServerError, address: ServerUrl) -> bool:
     return address.scheme == "http" and isinstance(error, UnreachableError) and error.why in ("lost", NO_ANSWER)
 
 
-def _speaks_tls(address: Address) -> Connection | None:
+def _speaks_tls(address: ServerUrl) -> Connection | None:
     """Return the sentence for a server that answers an encrypted greeting only; None where it does not either."""
     greeting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     greeting.check_hostname = False
     greeting.verify_mode = ssl.CERT_NONE  # nothing is sent: this asks only whether TLS is spoken
     try:
-        plain = socket.create_connection((address.host, address.port), timeout=GREETING_WITHIN_S)
+        plain = socket.create_connection((address.host, address.port), timeout=GREETING_TIMEOUT_S)
         with plain, greeting.wrap_socket(plain, server_hostname=address.host):
             pass
     except (OSError, ValueError):

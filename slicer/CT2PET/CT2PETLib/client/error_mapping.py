@@ -23,14 +23,14 @@ from CT2PETLib.client.errors import (
     UnreachableError,
     UntrainedError,
 )
-from CT2PETLib.client.server_url import Address
+from CT2PETLib.client.server_url import ServerUrl
 
 CANCELLED = "Cancelled."
 NO_ANSWER = "no answer"
 LONGEST_DETAIL = 600  # signs of the server's own words
 
 
-def network_fault(error: Exception, address: Address) -> ServerError:
+def network_fault(error: Exception, address: ServerUrl) -> ServerError:
     """Return what a failed request means for the user."""
     causes = list(_causes(error))
     where = f"{address.host}:{address.port}"
@@ -61,7 +61,7 @@ def network_fault(error: Exception, address: Address) -> ServerError:
 def refusal(
     status: int,
     content: bytes,
-    address: Address,
+    address: ServerUrl,
     *,
     location: str = "",
     signed_in: bool = False,
@@ -105,7 +105,7 @@ def cancelled() -> CancelledError:
     return CancelledError(CANCELLED)
 
 
-def _tls_fault(causes: list[BaseException], address: Address) -> TLSError:
+def _tls_fault(causes: list[BaseException], address: ServerUrl) -> TLSError:
     certificate = [cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)]
     if certificate:
         return TLSError(

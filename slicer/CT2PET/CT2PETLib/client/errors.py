@@ -24,7 +24,7 @@ class ServerError(Exception):
     """Something between Slicer and the server went wrong; `str` is a sentence for the user."""
 
 
-class AddressError(ServerError):
+class ServerUrlError(ServerError):
     """What was typed is no address of a server."""
 
 
@@ -88,7 +88,7 @@ class ServerFaultError(ServerError):
     """The server failed."""
 
 
-class AnswerError(ServerError):
+class InvalidResponseError(ServerError):
     """An answer that is damaged or not understood."""
 
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from CT2PETLib.client.errors import AnswerError
+from CT2PETLib.client.errors import InvalidResponseError
 from CT2PETLib.client.json_fields import count, mapping, must, number, plain, word
 from CT2PETLib.client.multipart import split_parts
 from CT2PETLib.client.nrrd import NrrdVolume, read_nrrd
 
 
 @dataclass(frozen=True)
-class Told:
+class InferResult:
     """What is told about a synthetic PET.
 
     Attributes:
@@ -61,7 +61,7 @@ class Slab:
 
     pet: bytes
     uncertainty: bytes | None
-    told: Told
+    told: InferResult
 
     def pet_volume(self) -> NrrdVolume:
         """Return the synthetic PET.
@@ -88,17 +88,17 @@ def read_slab(content: bytes, content_type: str, asked: tuple[int, int]) -> Slab
     """
     parts = split_parts(content, content_type)
     if "params" not in parts or "image" not in parts:
-        raise AnswerError(f"The answer holds {', '.join(parts) or 'nothing'}, expected params and image.")
+        raise InvalidResponseError(f"The answer holds {', '.join(parts) or 'nothing'}, expected params and image.")
     told = read_told(plain(parts["params"]))
     if (told.start, told.stop) != asked:
-        raise AnswerError(
+        raise InvalidResponseError(
             f"The server drew slices {told.start}:{told.stop}, asked for were {asked[0]}:{asked[1]}: does the address "
             "lead to a ct2pet server of this version?"
         )
     return Slab(parts["image"], parts.get("uncertainty"), told)
 
 
-def read_told(answer: Any) -> Told:
+def read_told(answer: Any) -> InferResult:
     """Return what the JSON of an answer tells.
 
     Raises:
@@ -107,10 +107,10 @@ def read_told(answer: Any) -> Told:
     told = mapping(answer)
     first, _, last = word(must(told, "slices")).partition(":")
     if not (first.isdigit() and last.isdigit()):
-        raise AnswerError(f"The answer is not understood: it tells of slices {word(told['slices'])[:40]!r}.")
+        raise InvalidResponseError(f"The answer is not understood: it tells of slices {word(told['slices'])[:40]!r}.")
     model, series = mapping(must(told, "model")), mapping(told.get("series"))
     numbers = {name: number(value) for name, value in mapping(told.get("suv")).items()}
-    return Told(
+    return InferResult(
         model=word(model.get("name")),
         version=word(model.get("version")),
         checksum=word(model.get("checksum")),

@@ -11,7 +11,7 @@ from typing import Any
 from requests.adapters import HTTPAdapter
 
 
-class CuttableAdapter(HTTPAdapter):
+class InterruptibleAdapter(HTTPAdapter):
     """Remembers the sockets of its connections, so that another thread can cut one on which this thread waits.
 
     Closing the session does not wake a thread that waits for an answer; shutting its socket down does.

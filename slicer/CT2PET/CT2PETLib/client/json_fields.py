@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from CT2PETLib.client.errors import AnswerError
+from CT2PETLib.client.errors import InvalidResponseError
 
 
 def plain(content: bytes) -> Any:
@@ -18,7 +18,7 @@ def plain(content: bytes) -> Any:
     try:
         return json.loads(content)
     except ValueError as error:
-        raise AnswerError("The answer is not understood: it is no JSON.") from error
+        raise InvalidResponseError("The answer is not understood: it is no JSON.") from error
 
 
 def number(value: Any) -> float | None:
@@ -33,7 +33,7 @@ def must(told: Any, key: str) -> Any:
         AnswerError: It does not.
     """
     if not isinstance(told, dict) or key not in told:
-        raise AnswerError(f"The answer is not understood: it holds no {key}.")
+        raise InvalidResponseError(f"The answer is not understood: it holds no {key}.")
     return told[key]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from CT2PETLib.client.errors import AnswerError
+from CT2PETLib.client.errors import InvalidResponseError
 
 Progress = Callable[[int, int], None]  # bytes so far, and of all; 0 where that is unknown
 BOUNDARY = re.compile(r'boundary="?([^";]+)"?', re.IGNORECASE)
@@ -23,11 +23,11 @@ def split_parts(content: bytes, content_type: str) -> dict[str, bytes]:
     """
     found = BOUNDARY.search(content_type)
     if not content_type.lower().startswith("multipart/") or found is None:
-        raise AnswerError(f"The answer is {content_type[:60] or 'of no kind'}, expected one of several parts.")
+        raise InvalidResponseError(f"The answer is {content_type[:60] or 'of no kind'}, expected one of several parts.")
     line = b"\r\n--" + found.group(1).encode("ascii")
     pieces = (b"\r\n" + content).split(line)
     if not pieces[-1].startswith(b"--"):
-        raise AnswerError("The answer was cut off before its end.")
+        raise InvalidResponseError("The answer was cut off before its end.")
     parts = {}
     for piece in pieces[1:-1]:
         head, _, body = piece.partition(b"\r\n\r\n")

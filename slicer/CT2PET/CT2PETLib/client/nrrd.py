@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from CT2PETLib.client.errors import AnswerError
+from CT2PETLib.client.errors import InvalidResponseError
 
 TYPES = {  # of the format's many synonyms, what ITK, Slicer and we write
     "signed char": "i1", "int8": "i1", "int8_t": "i1",
@@ -26,7 +26,7 @@ TYPES = {  # of the format's many synonyms, what ITK, Slicer and we write
 }  # fmt: skip
 NAMES = {"i1": "int8", "u1": "uint8", "i2": "short", "u2": "ushort", "i4": "int", "u4": "uint", "f4": "float"}
 VECTOR = re.compile(r"\(([^)]*)\)")
-MOST_VOXELS = 2**31  # a whole-body CT has 4e8; a damaged header must not take all memory
+MAX_VOXELS = 2**31  # a whole-body CT has 4e8; a damaged header must not take all memory
 QUICK = 1  # zlib's level: a CT shrinks nearly as far as at 6, in a fifth of the time
 
 
@@ -52,12 +52,14 @@ def read_nrrd(content: bytes) -> NrrdVolume:
     head, separator, data = content.partition(b"\n\n")
     lines = head.decode("ascii", "replace").splitlines()
     if not separator or not lines or not lines[0].startswith("NRRD000"):
-        raise AnswerError("The answer is no NRRD volume.")
+        raise InvalidResponseError("The answer is no NRRD volume.")
     fields = dict(_field(line) for line in lines[1:] if ":" in line and not line.startswith("#"))
     try:
         return _volume(fields, data)
     except (KeyError, ValueError, zlib.error) as error:
-        raise AnswerError(f"The volume in the answer is damaged or of another kind ({_words(error)}).") from error
+        raise InvalidResponseError(
+            f"The volume in the answer is damaged or of another kind ({_words(error)})."
+        ) from error
 
 
 def to_nrrd(array: np.ndarray[Any, Any], affine: np.ndarray[Any, Any]) -> bytes:
@@ -72,7 +74,7 @@ def to_nrrd(array: np.ndarray[Any, Any], affine: np.ndarray[Any, Any]) -> bytes:
     """
     kind = f"{array.dtype.kind}{array.dtype.itemsize}"
     if array.ndim != 3 or kind not in NAMES:
-        raise AnswerError(f"A volume of shape {array.shape} and type {array.dtype} cannot be sent as NRRD.")
+        raise InvalidResponseError(f"A volume of shape {array.shape} and type {array.dtype} cannot be sent as NRRD.")
     slices, rows, columns = array.shape
     directions = " ".join(_vector(affine[:3, axis]) for axis in range(3))
     header = (
@@ -87,7 +89,7 @@ def to_nrrd(array: np.ndarray[Any, Any], affine: np.ndarray[Any, Any]) -> bytes:
 
 def _volume(fields: dict[str, str], data: bytes) -> NrrdVolume:
     sizes = [int(word) for word in fields["sizes"].split()]
-    if len(sizes) != 3 or min(sizes) < 1 or sizes[0] * sizes[1] * sizes[2] > MOST_VOXELS:
+    if len(sizes) != 3 or min(sizes) < 1 or sizes[0] * sizes[1] * sizes[2] > MAX_VOXELS:
         raise ValueError(f"sizes {fields['sizes'][:60]}, expected three")
     if fields["space"].lower() not in ("left-posterior-superior", "lps"):
         raise ValueError(f"space {fields['space'][:40]}, expected left-posterior-superior")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from CT2PETLib.client.errors import AnswerError
+from CT2PETLib.client.errors import InvalidResponseError
 from CT2PETLib.client.json_fields import count, mapping, number, word
 
 SIDES = {
@@ -86,9 +86,9 @@ def zip_of(files: Iterable[Path]) -> bytes:
             try:
                 zipped.writestr(f"{index:05d}.dcm", file.read_bytes())
             except OSError as error:
-                raise AnswerError(
+                raise InvalidResponseError(
                     f"A file of the series cannot be read ({error.strerror}): is its disk there?"
                 ) from error
         if not zipped.namelist():
-            raise AnswerError("The volume stands for no DICOM files: load it from the DICOM database.")
+            raise InvalidResponseError("The volume stands for no DICOM files: load it from the DICOM database.")
     return packed.getvalue()

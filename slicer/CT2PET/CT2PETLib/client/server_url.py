@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
-from CT2PETLib.client.errors import AddressError
+from CT2PETLib.client.errors import ServerUrlError
 
-MOST_REMEMBERED = 8
+MAX_REMEMBERED = 8
 EXAMPLE = "give it as http://127.0.0.1:8000 or https://pet.hospital.example"
 
 
 @dataclass(frozen=True)
-class Address:
+class ServerUrl:
     """Where a server is.
 
     Attributes:
@@ -54,7 +54,7 @@ class Address:
         return "/".join((self.base, *(quote(part, safe="") for part in path)))
 
 
-def parse_address(text: str) -> Address:
+def parse_server_url(text: str) -> ServerUrl:
     """Return the address that was typed; `http` is meant where no scheme is given.
 
     Raises:
@@ -62,24 +62,24 @@ def parse_address(text: str) -> Address:
     """
     words = text.strip()
     if not words:
-        raise AddressError(f"There is no server address yet: {EXAMPLE}.")
+        raise ServerUrlError(f"There is no server address yet: {EXAMPLE}.")
     typed = words if "://" in words else f"http://{words}"
     try:
         parts = urlsplit(typed)
         port = parts.port
     except ValueError as error:
-        raise AddressError(f"{words[:100]} is no server address ({error}): {EXAMPLE}.") from error
+        raise ServerUrlError(f"{words[:100]} is no server address ({error}): {EXAMPLE}.") from error
     if parts.username is not None or parts.password is not None:  # it would be shown and remembered
-        raise AddressError("A user name and password do not belong into the address: leave them out, and sign in.")
+        raise ServerUrlError("A user name and password do not belong into the address: leave them out, and sign in.")
     if parts.scheme not in ("http", "https") or not parts.hostname or any(sign.isspace() for sign in typed):
-        raise AddressError(f"{words[:100]} is no server address: {EXAMPLE}.")
+        raise ServerUrlError(f"{words[:100]} is no server address: {EXAMPLE}.")
     if parts.query or parts.fragment:
-        raise AddressError(f"{words[:100]} is more than a server address: leave out what follows ? or #.")
+        raise ServerUrlError(f"{words[:100]} is more than a server address: leave out what follows ? or #.")
     base = f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
-    return Address(base, parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80))
+    return ServerUrl(base, parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80))
 
 
-def remember(history: Sequence[str], address: Address) -> tuple[str, ...]:
+def remember(history: Sequence[str], address: ServerUrl) -> tuple[str, ...]:
     """Return the addresses to offer next time: this one first, each once, the oldest forgotten."""
     others = [known for known in history if known != address.base]
-    return (address.base, *others)[:MOST_REMEMBERED]
+    return (address.base, *others)[:MAX_REMEMBERED]

@@ -11,18 +11,18 @@ from typing import Any
 import requests
 
 from CT2PETLib.client.error_mapping import NO_ANSWER, cancelled, network_fault, refusal
-from CT2PETLib.client.errors import AddressError, BusyError, ServerError, UnreachableError
-from CT2PETLib.client.interruptible_adapter import CuttableAdapter
+from CT2PETLib.client.errors import BusyError, ServerError, ServerUrlError, UnreachableError
+from CT2PETLib.client.interruptible_adapter import InterruptibleAdapter
 from CT2PETLib.client.multipart import Progress, Upload
-from CT2PETLib.client.server_url import Address
+from CT2PETLib.client.server_url import ServerUrl
 
-CONNECT_WITHIN_S = 5.0
+CONNECT_TIMEOUT_S = 5.0
 CHUNK_BYTES = 1 << 16
 Waiting = Callable[[ServerError, float], None]  # why, and in how many seconds it is tried again
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long a lost connection is tried again.
 
     Attributes:
@@ -36,8 +36,8 @@ class Patience:
     longest_s: float = 5.0
 
 
-NONE = Patience(0.0)
-SHORT = Patience(8.0)
+NONE = RetryPolicy(0.0)
+SHORT = RetryPolicy(8.0)
 
 
 class Token:
@@ -71,12 +71,12 @@ class _Request:
     timeout_s: float
 
 
-class Wire:
+class Transport:
     """A session with one server. `interrupt` may be called by any thread; all else by one at a time."""
 
-    def __init__(self, address: Address, *, timeout_s: float, verify: bool | str, token: Token) -> None:
+    def __init__(self, address: ServerUrl, *, timeout_s: float, verify: bool | str, token: Token) -> None:
         if verify is False:
-            raise AddressError(
+            raise ServerUrlError(
                 "An unverified connection could be anybody's: choose the file of the certificate authority instead."
             )
         self.address = address
@@ -84,7 +84,7 @@ class Wire:
         self.verify = verify
         self.token = token
         self._interrupted = threading.Event()
-        self._adapter = CuttableAdapter(self._interrupted)
+        self._adapter = InterruptibleAdapter(self._interrupted)
         self._session = requests.Session()
         self._session.trust_env = not address.is_this_machine  # no proxy of the network leads back here
         for scheme in ("http://", "https://"):
@@ -99,7 +99,7 @@ class Wire:
         json: Any = None,
         upload: Upload | None = None,
         progress: Progress | None = None,
-        patience: Patience = SHORT,
+        retry_policy: RetryPolicy = SHORT,
         waiting: Waiting | None = None,
         timeout_s: float | None = None,
     ) -> Answer:
@@ -121,7 +121,7 @@ class Wire:
             ServerError: One of its kinds; see `errors`.
         """
         request = _Request(method, self.address.of(*path), query, form, json, upload, timeout_s or self.timeout_s)
-        lost_at, pause_s = 0.0, patience.first_s
+        lost_at, pause_s = 0.0, retry_policy.first_s
         while True:
             if self._interrupted.is_set():
                 raise cancelled()
@@ -133,12 +133,12 @@ class Wire:
                 still_at_work = (
                     isinstance(error, UnreachableError) and error.why == NO_ANSWER
                 )  # asked twice: twice as late
-                if still_at_work or time.monotonic() - lost_at + pause_s > patience.for_s:
+                if still_at_work or time.monotonic() - lost_at + pause_s > retry_policy.for_s:
                     raise
                 if waiting is not None:
                     waiting(error, pause_s)
             self.pause(pause_s)
-            pause_s = min(2 * pause_s, patience.longest_s)
+            pause_s = min(2 * pause_s, retry_policy.longest_s)
 
     def pause(self, seconds: float) -> None:
         """Return after so many seconds.
@@ -172,7 +172,7 @@ class Wire:
                 json=asked.json,
                 headers=headers,
                 auth=_Bearer(self.token),
-                timeout=(min(CONNECT_WITHIN_S, asked.timeout_s), asked.timeout_s),
+                timeout=(min(CONNECT_TIMEOUT_S, asked.timeout_s), asked.timeout_s),
                 verify=self.verify,
                 allow_redirects=False,
                 stream=True,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from CT2PETLib.client.infer_result import Told
+from CT2PETLib.client.infer_result import InferResult
 from CT2PETLib.client.nrrd import NrrdVolume
 
 
 @dataclass(frozen=True, eq=False)
-class DrawnSlab:
+class ReceivedSlab:
     """A slab that has come.
 
     Attributes:
@@ -21,7 +21,7 @@ class DrawnSlab:
     stop: int
     pet: NrrdVolume
     uncertainty: NrrdVolume | None
-    told: Told
+    told: InferResult
     seconds: float
 
 
@@ -34,7 +34,7 @@ class ConnectionLost:
 
 
 @dataclass(frozen=True)
-class BegunAnew:
+class Restarted:
     """Another version of the model is served now: what came before is of the former, and is drawn again."""
 
     sentence: str

@@ -17,7 +17,7 @@ from typing import Any
 from CT2PETLib.client.client import Client
 from CT2PETLib.client.errors import CancelledError, ServerError
 
-CANCELLED_WITHIN_S = 0.8  # then a thread that does not wake up, as while it looks up a name, is left to itself
+CANCELLED_TIMEOUT_S = 0.8  # then a thread that does not wake up, as while it looks up a name, is left to itself
 # In Slicer other threads run while Python does not, or only while this one sleeps, as its version may be; a moment of
 # sleep at each drain lets them run in either, and is far below what an eye notices
 GIVE_WAY_S = 0.002
@@ -81,7 +81,7 @@ class Job:
             self._end(State.CANCELLED, "")
         if self.state in (State.STARTING, State.RUNNING):
             self.state = State.CANCEL_REQUESTED
-            self._given_up_at = time.monotonic() + CANCELLED_WITHIN_S
+            self._given_up_at = time.monotonic() + CANCELLED_TIMEOUT_S
             self._client.interrupt()
 
     def drain(self) -> list[Any]:

@@ -13,20 +13,20 @@ from CT2PETLib.client.errors import ServerError
 from CT2PETLib.client.image_id import image_id_of
 from CT2PETLib.client.nrrd import to_nrrd
 from CT2PETLib.client.training import Training
-from CT2PETLib.client.transport import Patience
-from CT2PETLib.jobs.events import BegunAnew, ConnectionLost, CurvePoint, DrawnSlab, Sent, Uploaded
+from CT2PETLib.client.transport import RetryPolicy
+from CT2PETLib.jobs.events import ConnectionLost, CurvePoint, ReceivedSlab, Restarted, Sent, Uploaded
 from CT2PETLib.jobs.job import Job, Tell
 from CT2PETLib.jobs.slab_order import LARGEST, Range, count_of, first_size, missing_of, next_slab, seconds_left, without
 
-LOST = Patience(for_s=90.0)  # a server that is started anew answers again within a minute
-LOOK_EVERY_S = 2.0
+LOST = RetryPolicy(for_s=90.0)  # a server that is started anew answers again within a minute
+POLL_INTERVAL_S = 2.0
 TOLD_EVERY_S = 0.1  # of bytes sent: a hundred thousand signs of life would keep the window busy
 
 
 class SynthesisJob(Job):
     """Draws a PET slab by slab, those round the slice on screen first.
 
-    Tells `DrawnSlab`, and in between `ConnectionLost` and `BegunAnew`. When it is over, by itself, cancelled or failed,
+    Tells `ReceivedSlab`, and in between `ConnectionLost` and `Restarted`. When it is over, by itself, cancelled or failed,
     `missing` says what has not come; `rest` is a job for that.
     """
 
@@ -95,9 +95,9 @@ class SynthesisJob(Job):
         )
 
     def _arrived(self, what: Any) -> None:
-        if isinstance(what, BegunAnew):
+        if isinstance(what, Restarted):
             self.missing, self._slabs = (self.wanted,), []
-        if isinstance(what, DrawnSlab):
+        if isinstance(what, ReceivedSlab):
             self.missing = without(self.missing, (what.start, what.stop))
             self.checksum = what.told.checksum
             self._slabs.append((what.stop - what.start, what.seconds))
@@ -110,14 +110,14 @@ class SynthesisJob(Job):
             if checksum and drawn.told.checksum != checksum:
                 missing = (self.wanted,)
                 tell(
-                    BegunAnew("A newer version of the model is served now: the PET is drawn again from the beginning.")
+                    Restarted("A newer version of the model is served now: the PET is drawn again from the beginning.")
                 )
             checksum = drawn.told.checksum
             missing = without(missing, (drawn.start, drawn.stop))
             most = LARGEST
             tell(drawn)
 
-    def _slab(self, client: Client, asked: Range, tell: Tell) -> DrawnSlab:
+    def _slab(self, client: Client, asked: Range, tell: Tell) -> ReceivedSlab:
         began = time.monotonic()
 
         def waiting(error: ServerError, again_in_s: float) -> None:
@@ -127,10 +127,10 @@ class SynthesisJob(Job):
 
         slab = client.slab(
             self._model, self._image_id, *asked,
-            uncertainty=self._wish, version=self._version, patience=LOST, waiting=waiting,
+            uncertainty=self._wish, version=self._version, retry_policy=LOST, waiting=waiting,
         )  # fmt: skip
         pet, uncertainty = slab.pet_volume(), slab.uncertainty_volume()  # unpacked here, not in the window's thread
-        return DrawnSlab(*asked, pet, uncertainty, slab.told, max(0.0, time.monotonic() - began))
+        return ReceivedSlab(*asked, pet, uncertainty, slab.told, max(0.0, time.monotonic() - began))
 
 
 class UploadJob(Job):
@@ -180,7 +180,7 @@ class TrainingWatch(Job):
         training: The newest; None before the first look.
     """
 
-    def __init__(self, client: Client, *, every_s: float = LOOK_EVERY_S) -> None:
+    def __init__(self, client: Client, *, every_s: float = POLL_INTERVAL_S) -> None:
         """Ask nothing yet.
 
         Args:
@@ -204,7 +204,7 @@ class TrainingWatch(Job):
         before = None
         while True:
             now = client.training(
-                patience=LOST, waiting=lambda error, again_in_s: tell(ConnectionLost(str(error), again_in_s))
+                retry_policy=LOST, waiting=lambda error, again_in_s: tell(ConnectionLost(str(error), again_in_s))
             )
             if now != before:
                 tell(now)

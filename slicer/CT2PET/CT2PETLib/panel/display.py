@@ -53,7 +53,7 @@ class ShowSection:
         pet, _ = self._chosen()
         node = pet.GetNodeReference(node_attributes.ERROR_MAP)
         display.show_suv(
-            node, window_suv=display.ERROR_WINDOW_SUV, threshold_suv=display.LEAST_ERROR_SUV, colour="PET DICOM"
+            node, window_suv=display.ERROR_WINDOW_SUV, threshold_suv=display.MIN_ERROR_SUV, colour="PET DICOM"
         )
         self.over_ct(node)
 

@@ -10,7 +10,7 @@ from typing import Any
 import qt
 
 from CT2PETLib.client.client import Client
-from CT2PETLib.client.infer_result import Told
+from CT2PETLib.client.infer_result import InferResult
 from CT2PETLib.panel.compare import NOWHERE
 from CT2PETLib.panel.context import Panel
 from CT2PETLib.panel.ct import CTSection
@@ -128,7 +128,7 @@ class GiveBackSection:
             self._panel.complain("The pair cannot be submitted: see the line marked NO.")
         self._panel.refresh()
 
-    def _stored(self, told: Told) -> None:
+    def _stored(self, told: InferResult) -> None:
         self._done(f"Saved by its CT as series {told.series_instance_uid}. Each file says that it is synthetic.")
 
     def _submitted(self, words: str) -> None:

@@ -8,7 +8,7 @@ import qt
 
 from CT2PETLib.client.client import Client
 from CT2PETLib.client.connection import SIGN_IN, Connection
-from CT2PETLib.client.server_url import Address, parse_address, remember
+from CT2PETLib.client.server_url import ServerUrl, parse_server_url, remember
 from CT2PETLib.client.transport import Token
 from CT2PETLib.panel.context import RIGHT, WRONG, Panel
 from CT2PETLib.panel.qt_helpers import fill_box, got
@@ -24,7 +24,7 @@ class ServerSection:
         """`connected` is called when a server that can be used was found, and when it was left."""
         self._panel = panel
         self._connected = connected
-        self._address: Address | None = None
+        self._address: ServerUrl | None = None
         self._token = Token()
         self._testing = False
         ui = panel.ui
@@ -79,7 +79,7 @@ class ServerSection:
         )
 
     def _client(self) -> Client:
-        self._address = parse_address(got(self._panel.ui.addressBox, "currentText"))
+        self._address = parse_server_url(got(self._panel.ui.addressBox, "currentText"))
         certificate = got(self._panel.ui.certificatePath, "currentPath")
         return Client(self._address, verify=certificate or True, token=self._token)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from CT2PETLib.client.schemas import Model
 from CT2PETLib.client.training import Versions
-from CT2PETLib.jobs.events import BegunAnew, ConnectionLost, DrawnSlab, Sent, Uploaded
+from CT2PETLib.jobs.events import ConnectionLost, ReceivedSlab, Restarted, Sent, Uploaded
 from CT2PETLib.jobs.job import Job, State
 from CT2PETLib.jobs.jobs import SynthesisJob, UploadJob
 from CT2PETLib.panel.context import Panel
@@ -178,16 +178,16 @@ class SynthesiseSection:
     def _slab(self, what: Any) -> None:
         if isinstance(what, ConnectionLost):
             self._lost = f"{what.sentence} Trying again in {span(what.again_in_s)}; what has come is kept."
-        elif isinstance(what, BegunAnew):
+        elif isinstance(what, Restarted):
             self._panel.say(what.sentence)
             for node in (self._pet, self._error_map):
                 if node is not None:
                     forget_slabs(node)
-        elif isinstance(what, DrawnSlab):
+        elif isinstance(what, ReceivedSlab):
             self._lost = ""
             self._fill(what)
 
-    def _fill(self, slab: DrawnSlab) -> None:
+    def _fill(self, slab: ReceivedSlab) -> None:
         if not self._panel.scene.IsNodePresent(self._ct):
             self._job.cancel()
             self._panel.complain("The CT was taken out of the scene: the synthesis has ended.")

@@ -15,7 +15,7 @@ from CT2PETLib.scene.volume import missing_text, present_slices
 
 WINDOW_SUV = (0.0, 8.0)
 ERROR_WINDOW_SUV = (0.0, 2.0)
-LEAST_ERROR_SUV = 0.05  # below it, as in air, the CT alone is seen
+MIN_ERROR_SUV = 0.05  # below it, as in air, the CT alone is seen
 THRESHOLD_SUV = 0.3  # below it the CT alone is seen; air draws at most 0.1 SUV, lung 0.4 and more
 OPACITY = 0.5
 CT_WINDOW_HU = (-160.0, 240.0)  # soft tissue

@@ -15,8 +15,8 @@ from CT2PETLib.scene import node_attributes, resampling
 from CT2PETLib.scene.volume import SceneError, ijk_to_ras, is_suv, voxels
 
 # The server's own limits (lib/pairing/quality_checks/plausibility.py), chosen on 36 real pairs
-LEAST_COVERAGE = 0.75
-LEAST_OUTLINE = 0.85
+MIN_COVERAGE = 0.75
+MIN_OUTLINE = 0.85
 MEDIAN_SUV = (0.05, 10.0)
 EVERY = 4  # voxels between those looked at, in the plane: a PET resolves no more
 SAMPLE = 20000
@@ -75,9 +75,9 @@ def check(pair: Pair) -> tuple[Check, ...]:
     outline = _outline(inside, outside)
     return (
         Check("The CT is in HU: holds air and tissue", air_and_bone, low < -500 < 0 < high),
-        Check("The PET was measured where the body is", f"{coverage:.0%} of the body", coverage >= LEAST_COVERAGE),
+        Check("The PET was measured where the body is", f"{coverage:.0%} of the body", coverage >= MIN_COVERAGE),
         _median(median) if pair.is_suv else Check("SUV is plausible", "other unit here: the server looks", ok=True),
-        Check("Uptake follows the body's outline", f"{outline:.2f} (chance is 0.50)", outline >= LEAST_OUTLINE),
+        Check("Uptake follows the body's outline", f"{outline:.2f} (chance is 0.50)", outline >= MIN_OUTLINE),
     )
 
 
