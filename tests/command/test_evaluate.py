@@ -39,7 +39,7 @@ def test_evaluate_prints_tables(studies: Path, model: Path, tmp_path: Path, caps
     shutil.copytree(studies / "PHANTOM_0002", tmp_path / "studies" / "2")
     code, out, _ = run(capsys, "evaluate", tmp_path / "studies", "--model", model, "--out", tmp_path / "figures")
     assert code == 0
-    assert "PHANTOM_0001 (seen in train, not in the means)" in out and "mean of 1 patients" in out
+    assert "PHANTOM_0001 (in the train set, excluded from the means)" in out and "mean of 1 patients" in out
     assert sum("hu_mean" in line and "│" in line for line in out.splitlines()) == 3  # two patients and the mean
     assert "one patient gives no confidence interval" in out
     assert out.endswith(f"report: {tmp_path / 'figures' / 'report.html'}\n")

@@ -1,4 +1,4 @@
-"""`evaluate` as a person types it: other programs beside the model, several models, and the sentences at its end."""
+"""`evaluate`: comparison with other programs, several models, and the sentences at the end of the output."""
 
 from __future__ import annotations
 
@@ -51,8 +51,9 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
     return code, out, err
 
 
-def test_a_peer_and_the_sentences_are_told(
-    studies: Path, models: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("option", ["--compare", "--beside"])
+def test_another_program_is_compared_and_the_sentences_are_printed(
+    option: str, studies: Path, models: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "peer").mkdir()
     code, told, _ = run(capsys, "pair", studies, "--json")
@@ -60,9 +61,9 @@ def test_a_peer_and_the_sentences_are_told(
     pet = tmp_path / "peer" / f"{uid}.nrrd"
     assert run(capsys, "synthesize", studies / "PHANTOM_0002" / "CT", "--model", models[1], "--out", pet)[0] == 0
     code, out, err = run(
-        capsys, "evaluate", studies, "--model", models[0], "--out", tmp_path / "out", "--beside", f"Other={pet.parent}"
+        capsys, "evaluate", studies, "--model", models[0], "--out", tmp_path / "out", option, f"Other={pet.parent}"
     )
-    assert code == 0 and "left out: PHANTOM_0004: Other has no volume of CT" in err
+    assert code == 0 and "not compared: PHANTOM_0004: Other has no volume of CT" in err
     lines = out.splitlines()
     assert lines[-6].startswith("Other, 1 patient: body MAE ")
     assert [line.split(":")[0] for line in lines[-5:]] == [
@@ -82,11 +83,20 @@ def test_the_mean_of_two_models_is_one_method(
     assert json.loads(out)["model"]["name"] == "mean of 2 models like tiny"
 
 
+def test_both_spellings_of_the_comparison_are_taken_together(
+    studies: Path, models: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--compare", f"Other={tmp_path}", "--beside", f"Other={tmp_path}")
+    code, _, err = run(capsys, "evaluate", studies, "--model", models[0], "--out", tmp_path / "out", *words)
+    assert code == 2 and "the name 'Other' is taken" in err
+    assert "--beside" not in run(capsys, "evaluate", "--help")[1]
+
+
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (["--beside", "nothing"], "'nothing' is not NAME=FOLDER"),
-        (["--beside", "zero=."], "the name 'zero' is taken"),
+        (["--compare", "nothing"], "'nothing' is not NAME=FOLDER"),
+        (["--compare", "zero=."], "the name 'zero' is taken"),
         (["--contour", "none.dcm"], "none.dcm: cannot be opened"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a person meets at `python main.py`: tables and JSON on stdout, the rest on stderr, exit codes 0, 1 and 2."""
+"""`python main.py`: tables and JSON on stdout, the rest on stderr, exit codes 0, 1 and 2."""
 
 from __future__ import annotations
 
@@ -46,6 +46,14 @@ def test_help_teaches_the_first_steps(capsys: pytest.CaptureFixture[str]) -> Non
     code, out, _ = run(capsys, "--help")
     assert code == 0
     assert "scan STUDIES" in out and "not for diagnosis" in " ".join(out.split())
+
+
+def test_the_help_of_every_command_loads_none_of_the_large_libraries() -> None:
+    program = "import sys, main; main.main(['--help']); print(*sys.modules, file=sys.stderr)"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert "lib.cli.synthesize" in done.stderr.split()
+    assert not set(done.stderr.split()) & {"torch", "monai", "SimpleITK", "pydicom", "monailabel"}
 
 
 def test_scan_prints_a_table(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,7 +124,7 @@ def test_in_json_mode_who_stays_alone_is_told_on_stderr(studies: Path, capsys: p
     assert "not paired: P1 CT 5.5: no PET in the same study" in err
 
 
-@pytest.mark.parametrize("verb", ["scan", "pair"])
+@pytest.mark.parametrize("command", ["scan", "pair"])
 @pytest.mark.parametrize(
     ("folder", "words"),
     [
@@ -126,11 +134,11 @@ def test_in_json_mode_who_stays_alone_is_told_on_stderr(studies: Path, capsys: p
     ],
 )
 def test_the_users_mistakes_are_one_line_and_exit_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, folder: str, words: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, folder: str, words: str
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
-    code, out, err = run(capsys, verb, tmp_path / folder, "--json")
+    code, out, err = run(capsys, command, tmp_path / folder, "--json")
     assert (code, out) == (2, "")
     assert err == f"error: {tmp_path / words}\n"
 
@@ -145,16 +153,16 @@ def test_arguments_that_make_no_sense_exit_2(capsys: pytest.CaptureFixture[str],
 
 
 def broken(*_: object, **__: object) -> None:
-    raise ZeroDivisionError("our own fault")
+    raise ZeroDivisionError("a defect")
 
 
-def test_our_fault_is_one_line_and_exit_1(
+def test_an_internal_error_is_one_line_and_exit_1(
     studies: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lib.pairing.overview.series_lines", broken)
     code, out, err = run(capsys, "scan", studies)
     assert (code, out) == (1, "")
-    assert err == "error: unexpected ZeroDivisionError: our own fault; --debug before the verb tells where\n"
+    assert err == "error: unexpected ZeroDivisionError: a defect; for a traceback, put --debug before the command\n"
 
 
 @pytest.mark.parametrize("way", ["option", "environment"])

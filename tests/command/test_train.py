@@ -22,7 +22,7 @@ def test_prepare_tells_what_it_did(studies: Path, tmp_path: Path, capsys: pytest
         "out": str(out), "pairs": 4, "reused": 0, "failed": [],
     }  # fmt: skip
     code, told, _ = run(capsys, "prepare", studies, "--out", out, *SETTINGS)
-    assert (code, told) == (0, f"4 pairs in {out}, 4 of them from before\n")
+    assert (code, told) == (0, f"4 pairs in {out}, 4 reused\n")
     assert "choose another folder" in refused(capsys, "prepare", studies, "--out", out, "--recipe", "paper")
 
 
@@ -39,7 +39,7 @@ def test_a_pair_that_cannot_be_prepared_is_left_out(
     assert failed["patient_id"] == "PHANTOM_0002" and "no PET slice lies within 0.2 mm" in failed["reason"]
     code, out, err = run(capsys, *arguments, "--out", tmp_path / "other")
     assert code == 0 and out.startswith("1 pairs in ")
-    assert err.startswith("left out: PHANTOM_0002: no PET slice lies within 0.2 mm")
+    assert err.startswith("skipped: PHANTOM_0002: no PET slice lies within 0.2 mm")
 
 
 def test_training_leaves_a_model_and_a_table(arrays: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""main.py users: the file of the people who may ask the server, as its keeper types it."""
+"""`main.py users`: the users file of a server."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from lib.accounts import PasswordHash, password_fits, read_accounts
 from tests.servers import REPOSITORY
 
 PASSWORD = "seven geese on a lake"
+ADDED = "Added user ada with role admin\nAdded user una with role user\nChanged the password of user una\n"
 
 
 @pytest.fixture
@@ -38,12 +39,13 @@ def test_people_are_added_listed_renewed_and_removed(
     assert run(monkeypatch, "add", "ada", "--role", "admin", "--file", users, "--password-stdin") == 0
     assert run(monkeypatch, "add", "una", "--role", "user", "--file", users, "--password-stdin") == 0
     assert run(monkeypatch, "password", "una", "--file", users, "--password-stdin", given="a lake under geese\r\n") == 0
-    capsys.readouterr()
+    assert capsys.readouterr() == ("", ADDED)
     assert run(monkeypatch, "list", "--file", users, "--json") == 0
     listed = capsys.readouterr().out
     assert json.loads(listed) == [{"name": "ada", "role": "admin"}, {"name": "una", "role": "user"}]
     assert password_fits(read_accounts(users)["una"], "a lake under geese")
     assert run(monkeypatch, "remove", "una", "--file", users) == 0
+    assert capsys.readouterr().err == "Removed user una\n"
     assert set(read_accounts(users)) == {"ada"}
 
 
@@ -64,7 +66,7 @@ def test_the_list_shows_no_password(
         (["add", "ada", "--role", "root", "--password-stdin"], PASSWORD, "there is no role 'root'; known are admin"),
         (["add", "a/b", "--role", "user", "--password-stdin"], PASSWORD, "'a/b' cannot be a user name"),
         (["add", "ada", "--role", "user", "--password-stdin"], "geese", "a password has 12 to 1024 characters"),
-        (["add", "ada", "--role", "user"], PASSWORD, "nobody is there to type a password; --password-stdin reads it"),
+        (["add", "ada", "--role", "user"], PASSWORD, "no terminal to prompt for a password; use --password-stdin"),
         (["remove", "ada"], "", "the users file"),
         (["list"], "", "main.py users add NAME --role admin --file"),
     ],

@@ -40,8 +40,8 @@ def test_a_dry_run_lists_what_would_be_fetched(
 ) -> None:
     assert main(["download", "paper", "--out", str(tmp_path / "new"), "--dry-run"]) == 0
     told = capsys.readouterr().out
-    assert "9 patients with CT and PET, 12,930 images, 6.7 GB" in told
-    assert "chosen: 9 patients, 18 series, 5,704 images, 1.82 GB" in told
+    assert "paper: 9 patients with CT and PET in the Imaging Data Commons" in told and "12,930 images, 6.7 GB" in told
+    assert "selected: 9 patients, 18 series, 5,704 images, 1.82 GB" in told
     assert "licence: CC BY 4.0; source: https://doi.org/10.7937/tcia.2020.nnc2-0461" in told
     assert "4 of 9 PETs have a CT in their own study" in told
     assert told.count("PET WB Corrected") == 9 and "ALPHA" not in told
@@ -60,12 +60,12 @@ def test_without_a_terminal_it_wants_to_be_agreed_with_beforehand(
 ) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     assert main(["download", "paper", "--out", str(tmp_path / "new")]) == 2
-    assert "nobody is there to answer; --yes agrees beforehand" in capsys.readouterr().err
+    assert "no terminal to confirm the download; use --yes" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"), [("n", "nothing was fetched"), ("", "nothing was fetched"), ("y", "2 series fetched")]
+    ("answer", "told"), [("n", "nothing downloaded"), ("", "nothing downloaded"), ("y", "2 series downloaded")]
 )
 def test_on_a_terminal_it_asks_and_takes_only_yes_for_yes(
     s3: Server, on_server: Selection, tmp_path: Path, answer: str, told: str
@@ -100,7 +100,7 @@ def test_a_real_selection_arrives_whole(
     assert len(list(patient.rglob("*.dcm"))) == on_server.images == 111
     assert "CC BY 3.0" in (tmp_path / "ATTRIBUTION.md").read_text()
     assert main(command[:-1]) == 0  # everything is there: no question
-    assert "0 series fetched, 2 were there, 0 failed" in capsys.readouterr().out
+    assert "0 series downloaded, 2 already present, 0 failed" in capsys.readouterr().out
 
 
 def test_killed_in_the_middle_the_same_command_goes_on(
@@ -121,7 +121,7 @@ def test_killed_in_the_middle_the_same_command_goes_on(
     assert 0 < len(kept) < 64
     with Line(s3, lasts_bytes=10**9) as line:
         assert main([*command, line.url]) == 0
-    assert "2 series fetched, 0 were there, 0 failed" in capsys.readouterr().out
+    assert "2 series downloaded, 0 already present, 0 failed" in capsys.readouterr().out
     assert len(list(tmp_path.rglob("*.dcm*"))) == 111  # nothing torn is left
     assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
     kept_bytes = sum(path.stat().st_size for path in kept)
@@ -134,7 +134,7 @@ def test_what_did_not_arrive_is_told_and_exits_with_1(
     command = ["download", SMALL, "--patients", "2", "--out", str(tmp_path), "--yes", "--endpoint-url", s3.url]
     assert main(command) == 1  # the server holds the first patient only
     told = capsys.readouterr()
-    assert "2 series fetched, 0 were there, 2 failed" in told.out
+    assert "2 series downloaded, 0 already present, 2 failed" in told.out
     assert told.err.count("failed: RIDER-1009463841") == 2 and "no object found" in told.err
 
 
