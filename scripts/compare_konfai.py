@@ -1,7 +1,7 @@
 """Train KonfAI's own U-Net on the patients our recipe trains on, for equal time, and draw the test patients with it.
 
 Leaves one synthetic PET a test patient, SUVbw on the CT's grid: OUT/konfai/<CT SeriesInstanceUID>.mha. With --model the
-report of `main.py evaluate` sets them beside that model's. Steps that are done are not done again.
+report of `main.py evaluate` compares them with that model's. Steps that are done are not done again.
 """
 
 from __future__ import annotations
@@ -275,7 +275,7 @@ def predict(
 def evaluate(wanted: argparse.Namespace, out: Path) -> None:
     """Set our model and KonfAI side by side in the report."""
     command = [sys.executable, ROOT / "main.py", "evaluate", wanted.studies, "--model", wanted.model]
-    command += ["--out", out / "report", "--beside", f"KonfAI={out / 'konfai'}", "--note", wanted.note]
+    command += ["--out", out / "report", "--compare", f"KonfAI={out / 'konfai'}", "--note", wanted.note]
     done = subprocess.run([str(part) for part in command], check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
