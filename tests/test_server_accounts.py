@@ -169,7 +169,7 @@ def test_who_may_is_said_to_who_may_not(people: dict[str, RunningServer], strang
     assert "monailabel-admin" in asked(people["user"], "POST", "/train/unet").json()["detail"]
     said = {why: asked(stranger, "GET", "/info/").json()["detail"] for why, stranger in strangers.items()}
     assert said["no token"].startswith("log in first: POST /auth/token with username and password")
-    assert said["garbage"].startswith("this token is not of this server; log in again")
+    assert said["garbage"].startswith("this token was not issued by this server; log in again")
     assert said["expired"].startswith("this token has expired; log in again")
     assert said["removed"].startswith("this token's account was removed, or its password changed; log in again")
 
@@ -215,11 +215,11 @@ def test_a_login_says_how_long_it_lasts(server: RunningServer) -> None:
     ("sent", "status", "words"),
     [
         ({"json": {"username": "ada", "password": PASSWORD}}, 415, "send username and password as a form"),
-        ({"data": {"username": "ada"}}, 400, "give username and password, each once"),
-        ({"data": {"username": ["ada", "una"], "password": PASSWORD}}, 400, "each once"),
+        ({"data": {"username": "ada"}}, 400, "expected username and password, each exactly once"),
+        ({"data": {"username": ["ada", "una"], "password": PASSWORD}}, 400, "each exactly once"),
         ({"data": {"username": "ada", "password": PASSWORD, "grant_type": "magic"}}, 400, "grant_type: only password"),
-        ({"data": {"username": "ada", "password": "x" * 20_000}}, 413, "a login has at most 16384 bytes"),
-        ({"data": {str(number): "" for number in range(50)}}, 400, "cannot be read"),
+        ({"data": {"username": "ada", "password": "x" * 20_000}}, 413, "the login form exceeds 16384 bytes"),
+        ({"data": {str(number): "" for number in range(50)}}, 400, "cannot be parsed"),
     ],
 )
 def test_a_login_that_is_none_is_refused(
@@ -257,7 +257,7 @@ def test_nobody_may_ask_while_others_can_read_the_users_file(
         users.chmod(0o600)
     for answer in answers:
         assert answer.status_code == 503
-        assert "its log says why" in answer.json()["detail"]
+        assert "its log has the reason" in answer.json()["detail"]
         assert str(users) not in answer.text
     assert f"chmod 600 {users}" in server.log.read_text()
     assert asked(people["admin"], "GET", "/info/").status_code == 200

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 
-from ct2pet_app.accounts.exposure import listening
+from ct2pet_app.accounts.exposure import bind_address
 from ct2pet_app.accounts.install import install_accounts
 from ct2pet_app.routes.datastore import datastore_routes
 from ct2pet_app.routes.documentation import documentation_routes
@@ -58,7 +58,7 @@ def install(app: CT2PETApp) -> None:
         application,
         origins=app.settings.origins,
         limit_bytes=app.settings.max_upload_bytes,
-        hosts=host_names(app.settings.origins, resolve=listening().beyond_this_computer),
+        hosts=host_names(app.settings.origins, resolve=bind_address().is_exposed),
         folders=_folders(app),
     )
     exception_handlers.answer_errors(application)
