@@ -19,7 +19,7 @@ from ct2pet_app.api.pairs import pair_routes
 from ct2pet_app.api.sessions import session_routes
 from ct2pet_app.api.studies import studies_routes
 from ct2pet_app.api.tasks import task_routes
-from ct2pet_app.auth.bind_address import listening
+from ct2pet_app.auth.bind_address import bind_address
 from ct2pet_app.auth.setup import install_accounts
 from ct2pet_app.server import exception_handlers, monai_label
 from ct2pet_app.server.log_redaction import keep_names_out
@@ -58,7 +58,7 @@ def install(app: CT2PETApp) -> None:
         application,
         origins=app.settings.origins,
         limit_bytes=app.settings.max_upload_bytes,
-        hosts=host_names(app.settings.origins, resolve=listening().beyond_this_computer),
+        hosts=host_names(app.settings.origins, resolve=bind_address().is_exposed),
         folders=_folders(app),
     )
     exception_handlers.install_exception_handlers(application)
