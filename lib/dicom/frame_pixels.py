@@ -20,7 +20,7 @@ from lib.dicom.elements import items_in
 from lib.dicom.header import InstanceHeader
 from lib.dicom.instance_file import read_instance, read_instance_file
 from lib.dicom.multiframe import FRAME_GROUPS, Frame, frames_of
-from lib.dicom.pixels import ReadSlice, physical_values, read_slice
+from lib.dicom.pixels import ReadSlice, errors_name, physical_values, read_slice
 from lib.dicom.raw_elements import elements_of
 from lib.dicom.read_header import is_plain_encoding, transfer_syntax
 from lib.dicom.stored import PIXEL_DATA, Stored, StoredFormat, pixel_bytes, plain_pixels
@@ -48,16 +48,8 @@ def read_frames(path: Path, wanted: Collection[int]) -> Iterator[ReadSlice]:
             here.
         MissingAttributeError: A frame without RescaleSlope, or of a CT without RescaleIntercept.
     """
-    try:
+    with errors_name(path):
         yield from _read_frames(path, frozenset(wanted))
-    except DicomError as error:
-        if str(error).startswith(path.name):
-            raise
-        raise type(error)(f"{path.name}: {error}") from error
-    except OSError as error:
-        raise DicomError(f"{path.name}: cannot be opened ({error.strerror}); scan the folder again") from error
-    except Exception as error:  # a damaged file can make a parser raise anything
-        raise DicomError(f"{path.name}: damaged DICOM file ({error}); copy it again") from error
 
 
 def _read_frames(path: Path, wanted: frozenset[int]) -> Iterator[ReadSlice]:
