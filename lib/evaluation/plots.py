@@ -13,10 +13,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lib.evaluation.reading import JOINT_HIGHEST_SUV
-from lib.evaluation.trust import OverallTrust
+from lib.evaluation.trust import OverallTrust, Trust
 from lib.learning.progress import EpochRecord
 from lib.measures.agreement import Agreement
-from lib.measures.calibration import Trust
 from lib.measures.criteria import KEY_MEASURE, METHODS
 from lib.measures.verdict import Judgement
 

@@ -15,7 +15,7 @@ from lib.learning.card import patient_digest
 from lib.learning.dataset import Entries, Sides
 from lib.learning.progress import KEY_METRIC
 from lib.learning.recipe import Recipe
-from lib.learning.scores import Figures, Scores, scores_of
+from lib.learning.scores import MetricsTable, Scores, scores_of
 from lib.measures.baselines import BASELINE_NAMES, Baselines, BaselineSample, fit_baselines
 from lib.measures.calibration import Calibration, CalibrationSample, fit_calibration
 from lib.measures.criteria import HU_SHARE
@@ -60,7 +60,7 @@ def score(
     device: torch.device,
 ) -> Scores:
     """Return every figure of the model beside the trivial baselines, over the patients of one side."""
-    figures: list[tuple[str, Figures]] = []
+    figures: list[tuple[str, MetricsTable]] = []
     for pair, indices in entries:
         arrays = prepared.arrays(pair)
         chosen = list(indices)
