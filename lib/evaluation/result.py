@@ -9,19 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from lib.evaluation.aligned_patients import Aligned, mean_over, without_misaligned
-from lib.evaluation.calibration_check import OverallTrust, overall_trust, write_trust
+from lib.evaluation.calibration_check import OverallTrust, Trust, overall_trust, write_trust
 from lib.evaluation.clinical_metrics import REAL, Reading
 from lib.evaluation.paired_comparison import Beside, set_beside
 from lib.evaluation.slice_metrics import Comparison
 from lib.evaluation.targets import target_sentences
 from lib.metrics.agreement import Agreement, limits_of_agreement
 from lib.metrics.baselines import BASELINE_NAMES
-from lib.metrics.calibration import Trust
 from lib.metrics.criteria import MEASURES, METHODS
 from lib.metrics.image import ImageMetrics, library_versions
 from lib.metrics.verdict import Judgement, judge_patients
@@ -29,8 +28,7 @@ from lib.metrics.volume import VolumeMetrics
 from lib.pairing.prepared import write_text
 from lib.pairing.quality_checks.alignment import Shift
 from lib.pairing.quality_checks.misaligned_slices import DEFAULT_LIMIT_MM
-
-Seen = Literal["train", "validation", "no"]
+from lib.pairing.split import Side
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class PatientResult:
     """One pair.
 
     Attributes:
-        seen: Whether the model has seen the patient.
+        side: What the model used the patient for.
         comparison, reading, in_3d: The figures by method.
         absent_peers: By peer, why nothing of it can be compared here.
         trust: How well the errors the model's card expects hold; None where it expects none.
@@ -49,7 +47,7 @@ class PatientResult:
     patient_id: str
     ct_series_instance_uid: str
     pet_series_instance_uid: str
-    seen: Seen
+    side: Side
     comparison: Comparison
     reading: Reading
     in_3d: Mapping[str, VolumeMetrics]
@@ -57,6 +55,11 @@ class PatientResult:
     trust: Trust | None = None
     pictures: tuple[str, ...] = ()
     shift: Shift = field(default_factory=Shift)
+
+    @property
+    def seen(self) -> str:
+        """The side as files and the report name it: `train`, `validation`, or `no` for every other one."""
+        return self.side.value if self.side.shaped_weights else "no"
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -109,7 +112,7 @@ class Evaluation:
     @property
     def judged(self) -> tuple[PatientResult, ...]:
         """The pairs of patients the model has never seen: the only ones means are taken over."""
-        return tuple(patient for patient in self.patients if patient.seen == "no")
+        return tuple(patient for patient in self.patients if not patient.side.shaped_weights)
 
     @cached_property
     def judgement(self) -> Judgement:

@@ -24,6 +24,7 @@ from lib.learning.validation import fit_on, score
 from lib.networks.cascade import MAX_STAGES, NetworkConfig, count_parameters, forward_flops
 from lib.networks.precision import choose_device
 from lib.pairing.prepared import PreparedSet, write_text
+from lib.pairing.split import Side
 from lib.types import Progress, no_progress, share_of
 
 Equal = Literal["width", "flops"]
@@ -144,7 +145,7 @@ def _row(prepared: PreparedSet, recipe: Recipe, run: Path, result: TrainingResul
     torch_device = choose_device(device)
     cascade, card = load_checkpoint(result.model, device=torch_device)
     scores = score(
-        cascade, prepared, sides.test, recipe, fit_on(prepared, sides.train), side="test", device=torch_device
+        cascade, prepared, sides.test, recipe, fit_on(prepared, sides.train), side=Side.TEST, device=torch_device
     )
     row = StudyRow(
         stages=recipe.network.stages,

@@ -20,10 +20,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast, get_args
 
 from lib.errors import OutputError, SplitFileError
-from lib.pairing.split import Side, Split
+from lib.pairing.split import SPLIT_SIDES, Side, Split
 from lib.types import SeriesPair
 
 WAIT_FOR_OTHERS_S = 30.0  # each writes for milliseconds
@@ -109,7 +108,7 @@ def _assign(pair: SeriesPair, split: Split, was_trained_on: Callable[[str], bool
     trained_on = was_trained_on(patient)
     return Assignment(
         patient_id=patient,
-        side="train" if trained_on else split.side_of_patient(patient),
+        side=Side.TRAIN if trained_on else split.side_of_patient(patient),
         assigned_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         ct_series_instance_uid=pair.ct.uid,
         pet_series_instance_uid=pair.pet.uid,
@@ -149,12 +148,12 @@ def _assignments(path: Path, lines: Iterator[list[str]]) -> Assignments:
 
 def _assignment(where: str, values: dict[str, str], path: Path) -> Assignment:
     side = values.pop("side").strip()
-    if side not in get_args(Side):
-        raise SplitFileError(f"{where}: side {side[:40]!r}, expected {', '.join(get_args(Side))}; {_way_out(path)}")
+    if side not in SPLIT_SIDES:
+        raise SplitFileError(f"{where}: side {side[:40]!r}, expected {', '.join(SPLIT_SIDES)}; {_way_out(path)}")
     if not values["patient_id"]:
         raise SplitFileError(f"{where}: no patient_id (an empty PatientID is written as '); {_way_out(path)}")
     patient = values.pop("patient_id").removeprefix("'")
-    return Assignment(patient_id=patient, side=cast(Side, side), **values)
+    return Assignment(patient_id=patient, side=Side(side), **values)
 
 
 def _way_out(path: Path) -> str:

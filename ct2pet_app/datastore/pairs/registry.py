@@ -27,7 +27,7 @@ from lib.pairing.pairs import PairedSeries
 from lib.pairing.quality_checks.check_cache import CheckCache, Checked
 from lib.pairing.quality_checks.plausibility import PairCheck, check_bytes, check_pair
 from lib.pairing.same_files import are_same, mark_of_files
-from lib.pairing.split import Side, Split
+from lib.pairing.split import SPLIT_SIDES, Side, Split
 from lib.pairing.split_file import Assignments, assign_new, read_split_file
 
 logger = logging.getLogger(__name__)
@@ -209,7 +209,8 @@ class PairRegistry:
         except CT2PETError as error:
             return PairCounts(*counted, None, None, None, trouble=str(error))
         sides = [known[paired.pair.ct.patient_id].side for paired in pairs if paired.pair.ct.patient_id in known]
-        return PairCounts(*counted, sides.count("train"), sides.count("validation"), sides.count("test"))
+        train, validation, test = (sides.count(side) for side in SPLIT_SIDES)
+        return PairCounts(*counted, train, validation, test)
 
     def warnings(self, sides: Mapping[str, Side]) -> dict[str, str]:
         """Return what speaks against a patient's side, which somebody may have changed by hand, by PatientID."""
@@ -218,7 +219,7 @@ class PairRegistry:
             patient: f"patient {patient} stands on the {side} side of {SPLIT_FILE}, and a model of this server was "
             "trained on this patient: figures there flatter; move the patient back to train"
             for patient, side in sides.items()
-            if side != "train" and patient_digest(patient) in digests
+            if side != Side.TRAIN and patient_digest(patient) in digests
         }
 
     # -- looking by itself ---------------------------------------------------------------------------------------------

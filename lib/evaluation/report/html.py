@@ -34,7 +34,7 @@ from lib.evaluation.result import Evaluation, PatientResult
 from lib.learning.model_card.card import ModelCard
 from lib.learning.model_card.facts import card_facts
 from lib.learning.tracking.progress import read_history
-from lib.metrics.agreement import FEW_PATIENTS, bootstrap_mean
+from lib.metrics.agreement import FEW_PATIENTS, finite_mean
 from lib.metrics.criteria import KEY_MEASURE, METHODS, WORDS
 from lib.metrics.image import library_versions
 from lib.metrics.verdict import Judgement, listed, verdict_sentence
@@ -205,7 +205,7 @@ def _pictures(evaluation: Evaluation, out: Path) -> list[tuple[str, str, list[st
     """Return (patient, seen, pictures) of the pairs shown: those never seen first, the largest error on top."""
     by_error = sorted(
         evaluation.patients,
-        key=lambda pair: (pair.seen != "no", -np.nan_to_num(pair.comparison.figures["model"].mae_suv_body)),
+        key=lambda pair: (pair.side.shaped_weights, -np.nan_to_num(pair.comparison.figures["model"].mae_suv_body)),
     )
     return [
         (pair.patient_id, pair.seen, [_embedded((out / name).read_bytes()) for name in pair.pictures])
@@ -214,8 +214,7 @@ def _pictures(evaluation: Evaluation, out: Path) -> list[tuple[str, str, list[st
 
 
 def _mean_real_share(evaluation: Evaluation) -> float:
-    shares = [pair.reading.hu_share[REAL] for pair in evaluation.judged]
-    return bootstrap_mean(shares, resamples=1).mean
+    return finite_mean(pair.reading.hu_share[REAL] for pair in evaluation.judged)
 
 
 def _embedded(png: bytes) -> str:

@@ -70,7 +70,7 @@ def people_beside(pairs: Sequence[PatientResult]) -> Table:
     rows = []
     for pair in pairs:
         figures = {method: pair.figures(method) for method in ("model", *pair.peers)}
-        seen = "" if pair.seen == "no" else f" ({pair.seen})"
+        seen = f" ({pair.seen})" if pair.side.shaped_weights else ""
         for method in figures if pair.peers else ():
             cells = tuple(
                 Cell(_number(of, m), mark="best" if method == _foremost(m, figures) else "")
