@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lib.evaluation.patient_result import PatientResult
 from lib.metrics.agreement import group_by_patient
 from lib.metrics.baselines import BASELINE_NAMES
 from lib.metrics.criteria import METHODS
 from lib.metrics.image import ImageMetrics, mean_metrics
-
-if TYPE_CHECKING:
-    from lib.evaluation.result import PatientResult
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from lib.errors import DicomError, InputError, PairingError
 from lib.evaluation.calibration_check import trust_of
 from lib.evaluation.clinical_metrics import read_pair, tumour_of, tumour_regions
 from lib.evaluation.external_predictions import Peer, read_peer
+from lib.evaluation.patient_result import PatientResult
 from lib.evaluation.report.html import write_report
 from lib.evaluation.report.images import draw_comparison, draw_projections
-from lib.evaluation.result import Evaluation, PatientResult, write_evaluation
+from lib.evaluation.result import Evaluation, write_evaluation
 from lib.evaluation.slice_metrics import AlignedVolumes, align, card_baselines, compare, drawn_by_all
 from lib.learning.model_card.card import patient_digest
 from lib.metrics.volume import measure_volume

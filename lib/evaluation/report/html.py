@@ -19,6 +19,7 @@ from lib.evaluation.aligned_patients import alignment_sentence
 from lib.evaluation.calibration_check import trust_sentence
 from lib.evaluation.clinical_metrics import REAL
 from lib.evaluation.paired_comparison import beside_sentence
+from lib.evaluation.patient_result import PatientResult
 from lib.evaluation.report.images import LABEL
 from lib.evaluation.report.plots import (
     LEFT,
@@ -30,7 +31,7 @@ from lib.evaluation.report.plots import (
     draw_trust,
 )
 from lib.evaluation.report.tables import beside_table, comparison_table, people_beside
-from lib.evaluation.result import Evaluation, PatientResult
+from lib.evaluation.result import Evaluation
 from lib.learning.model_card.card import ModelCard
 from lib.learning.model_card.facts import card_facts
 from lib.learning.tracking.progress import read_history

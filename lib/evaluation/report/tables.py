@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lib.evaluation.paired_comparison import BESIDE, Beside, Paired
-from lib.evaluation.result import PatientResult
+from lib.evaluation.patient_result import PatientResult
 from lib.metrics.agreement import Interval
 from lib.metrics.criteria import MEASURES, METHODS, WORDS, Measure
 from lib.metrics.verdict import Judgement
