@@ -14,7 +14,6 @@ A copy, not a link: who puts a file there by hand, `cp` over the old one, must n
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import threading
 from contextlib import AbstractContextManager
@@ -26,10 +25,11 @@ from ct2pet_app.history import Action, Served, add_line, read_lines, served_befo
 from ct2pet_app.loaded import LoadedModels, PublishedModel, file_state
 from ct2pet_app.settings import STAGES, AppSettings, did_you_mean
 from ct2pet_app.told_of_models import how_to_train as how_to_train  # others ask for it here
-from ct2pet_app.versions import MODEL_FILE, PUT_BY_HAND, UPLOADED, Verdict, Version, Versions, flush_to_disk, now
+from ct2pet_app.versions import MODEL_FILE, PUT_BY_HAND, UPLOADED, Verdict, Version, Versions, now
 from lib.errors import CheckpointError, ModelNotTrainedError, OutputError
+from lib.files import atomic_file, file_checksum, flush_to_disk
 from lib.learning.card import ModelCard
-from lib.learning.checkpoint import file_checksum, load_checkpoint, read_card
+from lib.learning.checkpoint import load_checkpoint, read_card
 from lib.memory import MemoryBudget, Reservation
 from lib.synthesis.synthesizer import Synthesizer
 
@@ -200,23 +200,20 @@ class ModelStore:
         with self._serving:
             before = self._unwritten(name)
             path = self.path(name)
-            beside = path.with_name(f".{path.name}.{os.getpid()}")
             try:
-                shutil.copyfile(version.checkpoint, beside)
-                if file_checksum(beside) != version.checksum:
-                    raise CheckpointError(
-                        f"version {number} of {name} was changed by hand; it cannot be served any more"
-                    )
-                with self._reserved(beside):
-                    card = load_checkpoint(beside)[1]
-                _require_stages(card, name, f"version {number}")
-                flush_to_disk(beside)
-                beside.replace(path)
+                with atomic_file(path) as temporary:
+                    shutil.copyfile(version.checkpoint, temporary)
+                    if file_checksum(temporary) != version.checksum:
+                        raise CheckpointError(
+                            f"version {number} of {name} was changed by hand; it cannot be served any more"
+                        )
+                    with self._reserved(temporary):
+                        card = load_checkpoint(temporary)[1]
+                    _require_stages(card, name, f"version {number}")
+                    flush_to_disk(temporary)
                 flush_to_disk(path.parent)
             except OSError as error:
                 raise OutputError(f"{path}: cannot be written ({error}); what was served stays, free space") from error
-            finally:
-                beside.unlink(missing_ok=True)
             for line in (*before, Served(now(), number, version.checksum, action, why)):
                 add_line(self._history_file(name), line)
             published = self.published(name)

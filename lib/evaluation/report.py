@@ -23,6 +23,7 @@ from lib.evaluation.reading import REAL
 from lib.evaluation.report_table import beside_table, comparison_table, people_beside
 from lib.evaluation.result import Evaluation, PatientResult
 from lib.evaluation.trust import trust_sentence
+from lib.files import write_text
 from lib.learning.card import ModelCard
 from lib.learning.card_facts import card_facts
 from lib.learning.progress import read_history
@@ -30,7 +31,6 @@ from lib.measures.agreement import FEW_PATIENTS, bootstrap_mean
 from lib.measures.criteria import KEY_MEASURE, METHODS, WORDS
 from lib.measures.image import library_versions
 from lib.measures.verdict import Judgement, listed, verdict_sentence
-from lib.pairing.prepared import write_text
 
 REPORT_FILE = "report.html"
 TEMPLATE = Path(__file__).with_name("report.html")

@@ -19,6 +19,7 @@ from lib.evaluation.compare import Comparison
 from lib.evaluation.reading import REAL, Reading
 from lib.evaluation.targets import target_sentences
 from lib.evaluation.trust import OverallTrust, overall_trust, write_trust
+from lib.files import write_text
 from lib.measures.agreement import Agreement, limits_of_agreement
 from lib.measures.baselines import BASELINE_NAMES
 from lib.measures.calibration import Trust
@@ -28,7 +29,6 @@ from lib.measures.verdict import Judgement, judge_patients
 from lib.measures.volume import VolumeMetrics
 from lib.pairing.alignment import Shift
 from lib.pairing.misaligned import DEFAULT_LIMIT_MM
-from lib.pairing.prepared import write_text
 
 Seen = Literal["train", "validation", "no"]
 

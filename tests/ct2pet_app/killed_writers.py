@@ -29,10 +29,10 @@ from lib.accounts import Account, PasswordHash, read_accounts, write_accounts
 from lib.accounts import remove_leftovers as remove_leftovers_of_accounts
 from lib.dicom.index import HeaderIndex, IndexedFile
 from lib.dicom.scan import scan_folder
+from lib.files import file_checksum
 from lib.imaging.files import read_volume_file, write_volume_file
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
-from lib.learning.checkpoint import file_checksum
 from lib.pairing.check_memory import Checked, CheckMemory
 from lib.pairing.plausible import PairCheck
 from lib.pairing.split import Split

@@ -17,7 +17,8 @@ from pydicom import dcmread
 from ct2pet_app.models import ModelStore
 from lib.dicom.read import read_ct
 from lib.dicom.scan import scan_folder
-from lib.learning.checkpoint import file_checksum, load_checkpoint
+from lib.files import file_checksum
+from lib.learning.checkpoint import load_checkpoint
 from lib.learning.progress import read_history
 from lib.sources.phantom import PhantomSettings, write_phantoms
 from tests.ct2pet_app import kill_writers

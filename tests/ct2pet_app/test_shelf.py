@@ -91,7 +91,7 @@ def test_an_open_label_stays_whole_when_it_is_removed(shelf: Shelf, folder: Path
 def test_what_no_row_names_goes_at_the_next_start_and_nothing_of_a_living_writer(
     shelf: Shelf, folder: Path, tmp_path: Path
 ) -> None:
-    from lib.unfinished import unfinished_file
+    from lib.files import unfinished_file
 
     shelf.keep_label("CT", "drawn", given(tmp_path), ".nrrd", {})
     kept = files_in(folder)

@@ -17,7 +17,7 @@ from ct2pet_app.settings import AppSettings
 from ct2pet_app.told_of_models import describe_model
 from ct2pet_app.versions import PUT_BY_HAND, UPLOADED, Verdict, Version
 from lib.errors import CheckpointError, ModelNotTrainedError, OutputError
-from lib.learning.checkpoint import file_checksum
+from lib.files import file_checksum
 from tests.ct2pet_app.constant_model import save_constant_model
 
 
