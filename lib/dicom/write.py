@@ -33,11 +33,11 @@ def write_series(series: SyntheticSeries, folder: Path, *, progress: Progress = 
     """
     refuse_strangers(folder, series.uid)
     exists = folder.is_dir()
-    home = folder if exists else folder.parent  # beside or inside: on the same disk, so that moving is one step
+    home = folder if exists else folder.parent  # on the same disk, so that moving is one step
     with _told(folder):
         home.mkdir(parents=True, exist_ok=True)
-        name = glob.escape(folder.name)
-        for pattern in (f"{TEMPORARY}.{name}", f".{name}.*"):  # as this version names them, and as earlier ones did
+        escaped = glob.escape(folder.name)
+        for pattern in (f"{TEMPORARY}.{escaped}", f".{escaped}.*"):  # of this version, and of earlier ones
             remove_abandoned(home.glob(f"{pattern}{UNFINISHED}"))
         with unfinished_folder(home, f".{folder.name}{UNFINISHED}") as temporary:
             for done, (name, file) in enumerate(series.files(), start=1):
