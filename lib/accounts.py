@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import glob
 import hashlib
 import hmac
 import json
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.errors import AccountsError, OutputError
-from lib.unfinished import remove_abandoned, unfinished_file
+from lib.files import TEMPORARY, atomic_file, flush_to_disk, remove_abandoned
 
 ROLES = ("user", "annotator", "reviewer", "admin")  # MONAI Label's; who has one may do what those before it may
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -180,25 +181,20 @@ def write_accounts(path: Path, accounts: Mapping[str, Account]) -> None:
     users = {name: {"role": kept.role, "password": _to_json(kept.password)} for name, kept in sorted(accounts.items())}
     try:
         remove_leftovers(path)
-        with unfinished_file(path.parent, f".{path.name}", mode=0o600) as beside:
-            with beside.open("w", encoding="utf-8") as file:
-                json.dump({"format": FORMAT, "users": users}, file, indent=2)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            _keep_owner(path, beside)
-            beside.replace(path)
+        with atomic_file(path, mode=0o600) as temporary:
+            text = json.dumps({"format": FORMAT, "users": users}, indent=2)
+            temporary.write_text(f"{text}\n", encoding="utf-8")
+            flush_to_disk(temporary)
+            _keep_owner(path, temporary)
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror})") from error
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed processes had begun to write of a users file; it holds passwords' digests."""
-    if path.parent.is_dir():
-        hidden = [found for found in path.parent.glob(".?*") if found.is_file() and found != path]
-        # as older versions named them, and as this one does
-        begun = [one for one in hidden if one.name.startswith(f".{path.name}.") or one.name.endswith(f".{path.name}")]
-        remove_abandoned(begun)
+    """Remove temporary files of a users file that killed processes left: they hold password hashes."""
+    name = glob.escape(path.name)
+    for pattern in (f"{TEMPORARY}.{name}", f".{name}.*"):  # as this version names them, and as earlier ones did
+        remove_abandoned(path.parent.glob(pattern))
 
 
 def _keep_owner(path: Path, beside: Path) -> None:

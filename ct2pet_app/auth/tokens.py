@@ -14,13 +14,13 @@ import hmac
 import json
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ct2pet_app.errors import SettingsError
 from lib.accounts import Account
+from lib.files import flush_to_disk, unfinished_file
 
 VERSION = "ct2pet1"
 KEY_BYTES = 32
@@ -99,16 +99,11 @@ def signing_key(path: Path) -> bytes:
 
 def _make_key(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(os.urandom(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):  # of two servers that start together, one makes it
-            os.link(beside, path)
-    finally:
-        Path(beside).unlink(missing_ok=True)
+    with unfinished_file(path.parent, path.name, mode=0o600) as temporary:
+        temporary.write_bytes(os.urandom(KEY_BYTES))
+        flush_to_disk(temporary)
+        with contextlib.suppress(FileExistsError):  # two servers start together: the first one creates the key
+            os.link(temporary, path)
 
 
 def _encode(octets: bytes) -> str:

@@ -19,6 +19,7 @@ from lib.evaluation.clinical_metrics import REAL, Reading
 from lib.evaluation.paired_comparison import Beside, set_beside
 from lib.evaluation.slice_metrics import Comparison
 from lib.evaluation.targets import target_sentences
+from lib.files import write_text
 from lib.metrics.agreement import Agreement, limits_of_agreement
 from lib.metrics.baselines import BASELINE_NAMES
 from lib.metrics.calibration import Trust
@@ -26,7 +27,6 @@ from lib.metrics.criteria import MEASURES, METHODS
 from lib.metrics.image import ImageMetrics, library_versions
 from lib.metrics.verdict import Judgement, judge_patients
 from lib.metrics.volume import VolumeMetrics
-from lib.pairing.prepared import write_text
 from lib.pairing.quality_checks.alignment import Shift
 from lib.pairing.quality_checks.misaligned_slices import DEFAULT_LIMIT_MM
 

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lib.experiments.ablation import MEASURED, Ablation, PatientFigures, Result
+from lib.files import write_text
 from lib.metrics.agreement import Interval, bootstrap_mean
-from lib.pairing.prepared import write_text
 
 WORDS = {
     "mae_suv_body": "body MAE [SUV]",

@@ -14,9 +14,9 @@ import SimpleITK as sitk
 import main
 from lib.dicom.read.volume import read_synthetic_pet
 from lib.dicom.scan.scan import scan_folder
+from lib.files import file_checksum
 from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.volume import Unit, Volume
-from lib.learning.checkpoint import file_checksum
 from lib.phantom.dicom import write_study
 from lib.phantom.generate import PhantomSettings, phantom_patient
 from tests.ct2pet_app.constant_model import save_constant_model
