@@ -17,8 +17,8 @@ import lib
 from ct2pet_app.datastore.studies import FINAL, StudiesDatastore
 from ct2pet_app.model_registry.model_cache import PublishedModel
 from lib.evaluation.slice_metrics import Comparison
+from lib.files import same_fingerprint
 from lib.learning.model_card.scores import MetricsTable
-from lib.pairing.same_files import are_same
 from lib.pairing.split import Side
 
 SCORES, UNCERTAINTY = "scores", "uncertainty"  # keys of the infos; in each, one entry a model
@@ -55,7 +55,7 @@ class PairScore:
     def is_of(self, published: PublishedModel, files: str) -> bool:
         """Return whether scoring these weights on these files again would tell the same."""
         same_weights = self.checksum == published.checksum and self.ct2pet == lib.__version__
-        return same_weights and are_same(self.files, files)
+        return same_weights and same_fingerprint(self.files, files)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class ExpectedError:
 
     def is_of(self, published: PublishedModel, files: str) -> bool:
         """Return whether these weights would expect the same of these files again."""
-        return self.checksum == published.checksum and are_same(self.files, files)
+        return self.checksum == published.checksum and same_fingerprint(self.files, files)
 
 
 def new_score(

@@ -18,12 +18,12 @@ from lib.evaluation.clinical_metrics import REAL
 from lib.evaluation.paired_comparison import Beside, set_beside
 from lib.evaluation.patient_result import PatientResult
 from lib.evaluation.targets import target_sentences
+from lib.files import write_text
 from lib.metrics.agreement import Agreement, limits_of_agreement
 from lib.metrics.baselines import BASELINE_NAMES
 from lib.metrics.criteria import MEASURES, METHODS
 from lib.metrics.image import ImageMetrics, library_versions
 from lib.metrics.verdict import Judgement, judge_patients
-from lib.pairing.prepared import write_text
 from lib.pairing.quality_checks.misaligned_slices import DEFAULT_LIMIT_MM
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from lib.errors import PreparedDataError, RecipeError
 from lib.experiments.ablation_variants import REFERENCE, Choice
+from lib.files import write_text
 from lib.learning.checkpoint import load_checkpoint
 from lib.learning.dataset import divide
 from lib.learning.model_card.card import data_digest
@@ -31,7 +32,7 @@ from lib.metrics.uptake import measure_uptake
 from lib.metrics.verdict import Metrics
 from lib.networks.cascade import Cascade, forward_flops
 from lib.networks.precision import choose_device
-from lib.pairing.prepared import PairArrays, Preparation, PreparedSet, write_text
+from lib.pairing.prepared import PairArrays, Preparation, PreparedSet
 from lib.pairing.split import Side, Split
 from lib.types import FloatArray, Progress, no_progress, share_of
 

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lib.experiments.ablation import MEASURED, Ablation, PatientMetrics, Result
+from lib.files import write_text
 from lib.metrics.agreement import Interval, bootstrap_mean
-from lib.pairing.prepared import write_text
 from lib.types import finite_or_none
 
 WORDS = {

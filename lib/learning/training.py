@@ -24,6 +24,7 @@ import torch
 
 import lib
 from lib.errors import TrainingError
+from lib.files import write_text
 from lib.learning.aligned_slices import aligned_training
 from lib.learning.checkpoint import load_checkpoint, read_card, save_checkpoint
 from lib.learning.dataset import Sides, divide
@@ -38,7 +39,7 @@ from lib.learning.trainer import Loop
 from lib.learning.validation import calibrate_on, fit_on, score
 from lib.metrics.image import library_versions
 from lib.networks.cascade import Cascade
-from lib.pairing.prepared import PreparedSet, write_text
+from lib.pairing.prepared import PreparedSet
 from lib.pairing.split import SPLIT_SIDES, Side
 from lib.types import Progress, no_progress
 

@@ -20,12 +20,13 @@ import numpy as np
 
 from lib.dicom.read.volume import read_ct
 from lib.errors import PairingError, PreparedDataError
+from lib.files import write_text
 from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.normalize import Windows, denormalize_pet
 from lib.imaging.orientation import canonical_geometry, to_canonical
 from lib.imaging.resample_2d import resample_in_plane
 from lib.imaging.volume import Unit, Volume
-from lib.pairing.prepared import BODY, PairArrays, PreparedSet, write_text
+from lib.pairing.prepared import BODY, PairArrays, PreparedSet
 from lib.pairing.split import SPLIT_SIDES, Side, Split
 from lib.types import BoolArray, FloatArray, Progress, Series, no_progress
 

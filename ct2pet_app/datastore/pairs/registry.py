@@ -21,12 +21,12 @@ from pathlib import Path
 from ct2pet_app.datastore.pairs.counts import PairCounts
 from ct2pet_app.datastore.study_index import Studies, StudyIndex
 from lib.errors import CT2PETError, DicomError, MemoryLimitError, RemoteError, StudiesError, UndecodableError
+from lib.files import fingerprint, same_fingerprint
 from lib.learning.model_card.card import patient_digest
 from lib.memory import MemoryBudget
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.quality_checks.check_cache import CheckCache, Checked
 from lib.pairing.quality_checks.plausibility import PairCheck, check_bytes, check_pair
-from lib.pairing.same_files import are_same, mark_of_files
 from lib.pairing.split import SPLIT_SIDES, Side, Split
 from lib.pairing.split_file import Assignments, assign_new, read_split_file
 
@@ -143,7 +143,7 @@ class PairRegistry:
             cancelled = self._closed.is_set
             with at_hand, self._budget.reserve(check_bytes(paired), CHECKING, cancelled=cancelled, alone=True):
                 # before and not after: files that change meanwhile are checked again
-                files = mark_of_files((*pair.ct.files, *pair.pet.files))
+                files = fingerprint((*pair.ct.files, *pair.pet.files))
                 check = check_pair(paired)
         except UndecodableError as error:  # these files fail again at every start
             return self.remember(paired, Checked(PairCheck(False, (str(error),)), files))
@@ -186,11 +186,11 @@ class PairRegistry:
         return tuple(used)
 
     def _known(self, paired: PairedSeries) -> Checked | None:
-        files = mark_of_files((*paired.pair.ct.files, *paired.pair.pet.files))
+        files = fingerprint((*paired.pair.ct.files, *paired.pair.pet.files))
         found = self._checked.get(_key(paired))
-        if found is None or not are_same(found.files, files):
+        if found is None or not same_fingerprint(found.files, files):
             found = self._memory.known(paired.pair)
-        if found is None or not are_same(found.files, files):
+        if found is None or not same_fingerprint(found.files, files):
             self._checked.pop(_key(paired), None)
             return None
         self._checked[_key(paired)] = found

@@ -32,6 +32,7 @@ from lib.evaluation.report.plots import (
 )
 from lib.evaluation.report.tables import beside_table, comparison_table, people_beside
 from lib.evaluation.result import Evaluation
+from lib.files import write_text
 from lib.learning.model_card.card import ModelCard
 from lib.learning.model_card.facts import card_facts
 from lib.learning.tracking.progress import read_history
@@ -39,7 +40,6 @@ from lib.metrics.agreement import FEW_PATIENTS, finite_mean
 from lib.metrics.criteria import KEY_MEASURE, METHODS, WORDS
 from lib.metrics.image import library_versions
 from lib.metrics.verdict import Judgement, listed, verdict_sentence
-from lib.pairing.prepared import write_text
 
 REPORT_FILE = "report.html"
 TEMPLATE = Path(__file__).with_name("report.html")

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lib.pairing.prepared import write_text
+from lib.files import write_text
 
 logger = logging.getLogger(__name__)
 
