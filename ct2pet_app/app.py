@@ -22,6 +22,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.sessions import Sessions
 
 import lib
+from ct2pet_app.api.validation import did_you_mean
 from ct2pet_app.batch import BatchSynthesis
 from ct2pet_app.datastore.open import open_datastore
 from ct2pet_app.datastore.studies import StudiesDatastore
@@ -40,7 +41,7 @@ from ct2pet_app.server.task_runner import TaskRunner
 from ct2pet_app.server.termination import on_termination
 from ct2pet_app.server.work_pools import WorkPools
 from ct2pet_app.sessions import CheckedSessions
-from ct2pet_app.settings import AppSettings, did_you_mean
+from ct2pet_app.settings import AppSettings
 from ct2pet_app.strategies import DEFAULT, strategies
 from ct2pet_app.train import CascadeTrainTask, require_pairs
 from ct2pet_app.turns import Gone, never

@@ -21,10 +21,11 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ct2pet_app.api.validation import did_you_mean
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.history import Action, Served, add_line, read_lines, served_before
 from ct2pet_app.loaded import LoadedModels, PublishedModel, file_state
-from ct2pet_app.settings import STAGES, AppSettings, did_you_mean
+from ct2pet_app.settings import STAGES, AppSettings
 from ct2pet_app.told_of_models import how_to_train as how_to_train  # others ask for it here
 from ct2pet_app.versions import MODEL_FILE, PUT_BY_HAND, UPLOADED, Verdict, Version, Versions, flush_to_disk, now
 from lib.errors import CheckpointError, ModelNotTrainedError, OutputError

@@ -1,0 +1,1 @@
+"""HTTP API: what clients send and what they get back."""
