@@ -193,6 +193,6 @@ def _read(folder: Path) -> Version | None:
         if version.number != int(folder.name) or not version.checkpoint.is_file():
             raise ValueError("its number is not its folder's, or its checkpoint is missing")
         return version
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        logger.warning("%s: not listed, it was changed by hand (%s)", folder, error)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        logger.warning("%s: not listed, it was changed by hand (%s)", folder, type(error).__name__)
         return None

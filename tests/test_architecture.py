@@ -43,6 +43,7 @@ FENCES = {
         "scripts/benchmarks/network.py",
     ),
     "monailabel": ("ct2pet_app/",),
+    "pydantic": ("ct2pet_app/",),
     "typer": ("main.py",),
     "argparse": ("scripts/",),
     "rich": ("main.py", "scripts/"),

@@ -21,7 +21,7 @@ Flag = Annotated[bool, Field(description="true or false")]
 # str() first: True is no number
 Number = Annotated[int, Field(ge=0, lt=10**6), BeforeValidator(str)]
 PositiveNumber = Annotated[int, Field(gt=0, description="a whole number above 0"), BeforeValidator(str)]
-STORED = ConfigDict(strict=True, extra="forbid")  # of records that the server itself wrote
+STORED = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)  # of records that the server itself wrote
 
 Model = TypeVar("Model", bound="BoundaryModel")
 
