@@ -23,6 +23,7 @@ from monailabel.utils.sessions import Sessions
 
 import lib
 from ct2pet_app.api.application import install
+from ct2pet_app.api.validation import did_you_mean
 from ct2pet_app.batch.task import BatchSynthesis
 from ct2pet_app.datastore.ct_source import CTSource, source_of_file
 from ct2pet_app.datastore.open import open_datastore
@@ -43,7 +44,7 @@ from ct2pet_app.server.tasks.process import task_process
 from ct2pet_app.server.tasks.runner import TaskRunner
 from ct2pet_app.server.termination import on_termination
 from ct2pet_app.server.work_pools import WorkPools
-from ct2pet_app.settings import AppSettings, did_you_mean
+from ct2pet_app.settings import AppSettings
 from ct2pet_app.training.task import CascadeTrainTask, require_pairs
 from lib.errors import CT2PETError, InputError, StudiesError
 from lib.memory import MemoryBudget

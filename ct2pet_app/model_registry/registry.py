@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ct2pet_app.api.validation import did_you_mean
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.model_registry.model_cache import ModelCache, PublishedModel, file_state
 from ct2pet_app.model_registry.model_info import how_to_train as how_to_train  # others ask for it here
@@ -35,7 +36,7 @@ from ct2pet_app.model_registry.versions import (
     flush_to_disk,
     now,
 )
-from ct2pet_app.settings import STAGES, AppSettings, did_you_mean
+from ct2pet_app.settings import STAGES, AppSettings
 from lib.errors import CheckpointError, ModelNotTrainedError, OutputError
 from lib.learning.checkpoint import file_checksum, load_checkpoint, read_card
 from lib.learning.model_card.card import ModelCard

@@ -32,7 +32,7 @@ class Scores:
     side: str
     patients: int
     table: Figures
-    intervals: Mapping[str, Mapping[str, Mapping[str, float | None]]] = field(default_factory=dict)
+    intervals: Mapping[str, Mapping[str, Mapping[str, float | int | None]]] = field(default_factory=dict)
     by_patient: Mapping[str, Figures] = field(default_factory=dict)
 
     def standing(self, *, on_whom: str) -> Standing:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lib.mapping import from_mapping
 from lib.pairing.prepared import write_text
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class EpochRecord:
     loss: float
     learning_rate: float
     seconds: float
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, float | None]
     recorded: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
 
@@ -83,7 +84,7 @@ class RunLog:
 def scalars(record: EpochRecord) -> dict[str, float]:
     """Return the figures of an epoch by the names they have in TensorBoard and MLflow."""
     told = {TRAINING_LOSS: record.loss, "train/learning_rate": record.learning_rate, "train/seconds": record.seconds}
-    told |= {f"validation/{name}": value for name, value in record.metrics.items()}
+    told |= {f"validation/{name}": value for name, value in record.metrics.items() if value is not None}
     for side, figures in record.recorded.items():  # of `train` too, which is not the mean over the training steps
         told |= {f"recorded_{side}/{name}": value for name, value in figures.items() if value is not None}
     return told
@@ -134,22 +135,10 @@ def read_history(run: Path) -> tuple[EpochRecord, ...]:
         return ()
     for line in filter(None, lines):
         try:
-            records.append(_record(EpochRecord(**json.loads(line))))
-        except (ValueError, TypeError, RecursionError):
+            records.append(from_mapping(EpochRecord, json.loads(line)))
+        except (ValueError, RecursionError):
             logger.warning("%s: an unreadable line is left out", path)
     return tuple(records)
-
-
-def _record(record: EpochRecord) -> EpochRecord:
-    """Return a record; TypeError where a value is of another type."""
-    metrics: object = record.metrics
-    if not isinstance(metrics, Mapping) or not isinstance(record.recorded, Mapping):
-        raise TypeError("an epoch's tables are none")
-    numbers: list[object] = [record.loss, record.learning_rate, record.seconds]
-    numbers += [value for value in metrics.values() if value is not None]
-    if type(record.epoch) is not int or not all(isinstance(number, int | float) for number in numbers):
-        raise TypeError("an epoch's numbers are none")
-    return record
 
 
 def cut_history(run: Path, *, after_epoch: int) -> None:

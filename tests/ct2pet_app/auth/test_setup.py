@@ -157,7 +157,7 @@ def test_a_users_file_among_what_is_given_out_is_refused(install: Install, tmp_p
 
 
 def test_an_empty_setting_does_not_open_the_server(install: Install) -> None:
-    with pytest.raises(InputError, match="--conf users: names no file"):
+    with pytest.raises(InputError, match="--conf users '': names no file"):
         install(users="")
 
 
