@@ -50,7 +50,7 @@ def measure_slabs(asked: argparse.Namespace) -> dict[str, Any]:
 def _drawn(url: str, place: Clinic) -> dict[str, Any]:
     """Draw all slices from the middle outward, as the window does; return seconds since the button was pressed."""
     whole = (0, place.slices)
-    job = SynthesisJob(Client(url), model=MODEL, image_id=place.ct_uid, wanted=whole, centre=place.slices // 2)
+    job = SynthesisJob(Client(url), model=MODEL, image_id=place.ct_uid, requested=whole, centre=place.slices // 2)
     came: list[tuple[float, ReceivedSlab]] = []
     began = time.perf_counter()
     job.start()
@@ -58,6 +58,6 @@ def _drawn(url: str, place: Clinic) -> dict[str, Any]:
         came += [(time.perf_counter() - began, told) for told in job.drain() if isinstance(told, ReceivedSlab)]
         time.sleep(LOOKS_EVERY_S)
     if job.state is not State.DONE:
-        raise InputError(f"the server did not draw all slices: {job.sentence}")
+        raise InputError(f"the server did not draw all slices: {job.message}")
     first_s, first = came[0]
     return {"first_s": first_s, "first_slices": first.stop - first.start, "all_s": came[-1][0], "slabs": len(came)}

@@ -113,13 +113,13 @@ def proxy(clinic: Clinic) -> Iterator[Proxy]:
 
 def drain_until(job: Job, condition: Callable[[], bool], *, timeout_s: float = 60.0) -> list[Any]:
     """Return what came of a job until a condition holds, drained as a timer of the window would."""
-    come, deadline = [], time.monotonic() + timeout_s
+    events, deadline = [], time.monotonic() + timeout_s
     while not condition():
-        come += job.drain()
+        events += job.drain()
         if time.monotonic() > deadline:
-            pytest.fail(f"not within {timeout_s:.0f} s: {job.state} {job.sentence}")
+            pytest.fail(f"not within {timeout_s:.0f} s: {job.state} {job.message}")
         time.sleep(0.02)
-    return come
+    return events
 
 
 def finished(job: Job, *, timeout_s: float = 60.0) -> list[Any]:

@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def whole(clinic: Clinic) -> Slab:
+def full(clinic: Clinic) -> Slab:
     """The synthetic PET of all slices at once, and what error to expect."""
     return clinic.client().slab("cascade3", clinic.ct_uid, 0, SLICES, uncertainty="beside")
 
@@ -59,14 +59,14 @@ def test_a_wrong_password_is_called_that(clinic: Clinic) -> None:
 
 
 def test_a_token_that_has_run_out_is_called_that(clinic: Clinic, client: Client) -> None:
-    client._token.word = client._token.word[:-3] + "abc"
+    client._token.value = client._token.value[:-3] + "abc"
     with pytest.raises(SignInError, match="sign in again"):
         client.server()
 
 
 def test_neither_token_nor_password_is_shown(clinic: Clinic, client: Client) -> None:
     shown = f"{client!r} {client._transport!r} {client._token!r} {vars(client)}"
-    assert client._token.word not in shown
+    assert client._token.value not in shown
     assert PASSWORD not in shown
 
 
@@ -117,29 +117,29 @@ def test_the_real_pet_comes_on_its_own_grid(clinic: Clinic, client: Client) -> N
     np.testing.assert_allclose(volume.affine, real.geometry.affine, rtol=0, atol=1e-9)
 
 
-def test_a_slab_equals_the_same_slices_of_the_whole(clinic: Clinic, client: Client, whole: Slab) -> None:
+def test_a_slab_equals_the_same_slices_of_the_whole(clinic: Clinic, client: Client, full: Slab) -> None:
     slab = client.slab("cascade3", clinic.ct_uid, 7, 19, uncertainty="beside")
-    for part, of in ((slab.pet_volume(), whole.pet_volume()), (slab.uncertainty_volume(), whole.uncertainty_volume())):
+    for part, of in ((slab.pet_volume(), full.pet_volume()), (slab.uncertainty_volume(), full.uncertainty_volume())):
         assert part is not None and of is not None
         assert np.ptp(of.array) > 0.1
         np.testing.assert_allclose(part.array, of.array[7:19], rtol=0, atol=1e-5)
         np.testing.assert_allclose(part.affine @ [0, 0, 0, 1], clinic.ct.geometry.affine @ [0, 0, 7, 1], atol=1e-9)
 
 
-def test_what_is_told_of_a_slab(clinic: Clinic, whole: Slab) -> None:
-    told, array = whole.told, whole.pet_volume().array
-    assert (told.model, told.start, told.stop, told.shape) == ("cascade3", 0, SLICES, (SLICES, 64, 64))
-    assert told.suv["max"] == pytest.approx(float(array.max()), rel=1e-6)
-    assert (told.seen_in_training, told.calibrated_on, told.stored) == (False, 5, False)
-    assert len(told.checksum) == 64
-    assert "NOT FOR DIAGNOSIS" in told.notice
-    assert told.seconds["total"] > 0
+def test_what_is_told_of_a_slab(clinic: Clinic, full: Slab) -> None:
+    metadata, array = full.metadata, full.pet_volume().array
+    assert (metadata.model, metadata.start, metadata.stop, metadata.shape) == ("cascade3", 0, SLICES, (SLICES, 64, 64))
+    assert metadata.suv["max"] == pytest.approx(float(array.max()), rel=1e-6)
+    assert (metadata.seen_in_training, metadata.calibrated_on, metadata.stored) == (False, 5, False)
+    assert len(metadata.checksum) == 64
+    assert "NOT FOR DIAGNOSIS" in metadata.notice
+    assert metadata.seconds["total"] > 0
 
 
 def test_the_figures_stand_beside_the_trivial_predictors(clinic: Clinic, client: Client) -> None:
-    told = client.figures("cascade3", clinic.ct_uid)
-    assert set(told.figures) == {"model", "zero", "constant", "hu_mean", "hu_median"}
-    assert told.figures["model"]["mae_suv_body"] is not None
+    metadata = client.metrics("cascade3", clinic.ct_uid)
+    assert set(metadata.metrics) == {"model", "zero", "constant", "hu_mean", "hu_median"}
+    assert metadata.metrics["model"]["mae_suv_body"] is not None
 
 
 def test_a_ct_of_the_scene_is_sent_once(clinic: Clinic, tmp_path: Path) -> None:
@@ -208,16 +208,16 @@ def test_the_pet_is_stored_beside_its_ct_and_once(clinic: Clinic, client: Client
 
 
 def test_a_version_can_be_gone_back_to_and_the_answer_names_it(clinic: Clinic, client: Client, tmp_path: Path) -> None:
-    first = client.slab("cascade3", clinic.ct_uid, 3, 5).told
+    first = client.slab("cascade3", clinic.ct_uid, 3, 5).metadata
     publish(clinic.server, save_varied_model(tmp_path / "other.safetensors", seed=2))
-    second = client.slab("cascade3", clinic.ct_uid, 3, 5).told
+    second = client.slab("cascade3", clinic.ct_uid, 3, 5).metadata
     of_cascade = {versions.model: versions for versions in client.versions()}["cascade3"]
     assert (str(of_cascade.served), of_cascade.can_roll_back) == (second.version, True)
     assert {version.checksum: str(version.number) for version in of_cascade.versions if version.served} == {
         second.checksum: second.version
     }
     assert str(client.roll_back("cascade3").served) == first.version
-    back = client.slab("cascade3", clinic.ct_uid, 3, 5).told
+    back = client.slab("cascade3", clinic.ct_uid, 3, 5).metadata
     assert (back.version, back.checksum) == (first.version, first.checksum) != (second.version, second.checksum)
     assert str(client.serve("cascade3", int(second.version)).served) == second.version
     assert str(client.roll_back("cascade3", int(first.version)).served) == first.version
@@ -226,19 +226,19 @@ def test_a_version_can_be_gone_back_to_and_the_answer_names_it(clinic: Clinic, c
 def test_a_version_that_is_not_served_draws_where_it_is_named(clinic: Clinic, client: Client, tmp_path: Path) -> None:
     served = client.slab("cascade3", clinic.ct_uid, 3, 5)
     publish(clinic.server, save_varied_model(tmp_path / "named.safetensors", seed=5))
-    newer = client.slab("cascade3", clinic.ct_uid, 3, 5).told
-    number = int(served.told.version)
+    newer = client.slab("cascade3", clinic.ct_uid, 3, 5).metadata
+    number = int(served.metadata.version)
     una = clinic.client("una")  # whoever may draw may name a version
     named = una.slab("cascade3", clinic.ct_uid, 3, 5, version=number)
-    assert (named.told.version, named.told.checksum) == (served.told.version, served.told.checksum)
+    assert (named.metadata.version, named.metadata.checksum) == (served.metadata.version, served.metadata.checksum)
     np.testing.assert_array_equal(named.pet_volume().array, served.pet_volume().array)
-    assert una.figures("cascade3", clinic.ct_uid, version=number).checksum == served.told.checksum
+    assert una.metrics("cascade3", clinic.ct_uid, version=number).checksum == served.metadata.checksum
     stored = [client.store("cascade3", clinic.ct_uid, version=one).series_instance_uid for one in (number, None)]
     assert stored[0] != stored[1]
     assert stored[0] in [path.name for path in clinic.studies.glob("synthetic-pet/*")]
     zipped = client.dicom("cascade3", clinic.ct_uid, version=number)
     assert len(zipfile.ZipFile(io.BytesIO(zipped)).namelist()) == SLICES
-    after = client.slab("cascade3", clinic.ct_uid, 3, 5).told
+    after = client.slab("cascade3", clinic.ct_uid, 3, 5).metadata
     assert (after.version, after.checksum) == (newer.version, newer.checksum)  # what is served stayed
     with pytest.raises(RefusedError, match=rf"cascade3 has no version 99; known are 1, .*{newer.version}"):
         client.slab("cascade3", clinic.ct_uid, 3, 5, version=99)

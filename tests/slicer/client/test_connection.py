@@ -86,63 +86,63 @@ def answering() -> Iterator[http.server.HTTPServer]:
 
 def said(address: str, **options: object) -> tuple[str, str]:
     told = Client(address, **options).test_connection()  # type: ignore[arg-type]
-    return told.kind, told.sentence
+    return told.kind, told.message
 
 
 def test_a_server_that_can_be_used(clinic: Clinic, client: Client) -> None:
     told = client.test_connection()
     assert (told.kind, told.is_usable) == ("ok", True)
-    assert told.sentence.startswith("Connected to ct2pet 0.")
-    assert " with a real PET; " in told.sentence
+    assert told.message.startswith("Connected to ct2pet 0.")
+    assert " with a real PET; " in told.message
 
 
 def test_a_server_without_a_trained_model(clinic: Clinic) -> None:
     told = clinic.before_training
     assert (told.kind, told.is_usable) == ("untrained", True)
-    assert "no model is trained yet (unet, cascade3, cascade2): train one" in told.sentence
+    assert "no model is trained yet (unet, cascade3, cascade2): train one" in told.message
 
 
 def test_who_has_not_signed_in_is_asked_to(clinic: Clinic) -> None:
-    kind, sentence = said(clinic.server.url)
-    assert (kind, "sign in" in sentence.lower()) == ("sign in", True)
+    kind, message = said(clinic.server.url)
+    assert (kind, "sign in" in message.lower()) == ("sign in", True)
 
 
 def test_who_may_not_ask_is_told_so(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a name that the server does not answer to: it listens on this machine only."""
     known = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *more, **words: known("127.0.0.1", *more, **words))
-    kind, sentence = said(clinic.server.url.replace("127.0.0.1", "pet.example"))
-    assert (kind, "this server is not called pet.example" in sentence) == ("forbidden", True)
+    kind, message = said(clinic.server.url.replace("127.0.0.1", "pet.example"))
+    assert (kind, "this server is not called pet.example" in message) == ("forbidden", True)
 
 
 def test_nobody_listens() -> None:
-    kind, sentence = said(f"127.0.0.1:{free_port()}")
-    assert (kind, "is the server started, and the port right?" in sentence) == ("unreachable", True)
+    kind, message = said(f"127.0.0.1:{free_port()}")
+    assert (kind, "is the server started, and the port right?" in message) == ("unreachable", True)
 
 
 def test_a_name_that_nobody_knows() -> None:
-    kind, sentence = said("http://no-such-machine.invalid:8000")
-    assert (kind, "No machine called no-such-machine.invalid" in sentence) == ("unreachable", True)
+    kind, message = said("http://no-such-machine.invalid:8000")
+    assert (kind, "No machine called no-such-machine.invalid" in message) == ("unreachable", True)
 
 
 def test_a_server_that_does_not_answer(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "ANSWER_TIMEOUT_S", 0.3)
-    monkeypatch.setattr(connection, "GREETING_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(connection, "RESPONSE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(connection, "HANDSHAKE_TIMEOUT_S", 0.3)
     proxy.holding.set()
-    kind, sentence = said(proxy.url)
-    assert (kind, "did not answer in time" in sentence) == ("unreachable", True)
+    kind, message = said(proxy.url)
+    assert (kind, "did not answer in time" in message) == ("unreachable", True)
 
 
 def test_a_server_that_hangs_up(proxy: Proxy) -> None:
     proxy.cuts = [10] * 5
-    kind, sentence = said(proxy.url)
-    assert (kind, "was lost" in sentence) == ("unreachable", True)
+    kind, message = said(proxy.url)
+    assert (kind, "was lost" in message) == ("unreachable", True)
 
 
 def test_a_proxy_of_the_network_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
-    kind, sentence = said("http://pet.example:8000")
-    assert (kind, "proxy does not let requests through to pet.example" in sentence) == ("unreachable", True)
+    kind, message = said("http://pet.example:8000")
+    assert (kind, "proxy does not let requests through to pet.example" in message) == ("unreachable", True)
 
 
 def test_a_server_on_this_machine_is_not_looked_for_behind_a_proxy(
@@ -153,18 +153,18 @@ def test_a_server_on_this_machine_is_not_looked_for_behind_a_proxy(
 
 
 def test_https_where_http_is_spoken(clinic: Clinic) -> None:
-    kind, sentence = said(clinic.server.url.replace("http:", "https:"))
-    assert (kind, "does the address begin with http://" in sentence) == ("tls", True)
+    kind, message = said(clinic.server.url.replace("http:", "https:"))
+    assert (kind, "does the address begin with http://" in message) == ("tls", True)
 
 
 def test_http_where_https_is_spoken(tls_proxy: Proxy) -> None:
-    kind, sentence = said(tls_proxy.url.replace("https:", "http:"))
-    assert (kind, "begin the address with https://" in sentence) == ("tls", True)
+    kind, message = said(tls_proxy.url.replace("https:", "http:"))
+    assert (kind, "begin the address with https://" in message) == ("tls", True)
 
 
 def test_a_certificate_that_cannot_be_trusted(tls_proxy: Proxy) -> None:
-    kind, sentence = said(tls_proxy.url)
-    assert (kind, "cannot be trusted (self-signed certificate)" in sentence) == ("tls", True)
+    kind, message = said(tls_proxy.url)
+    assert (kind, "cannot be trusted (self-signed certificate)" in message) == ("tls", True)
 
 
 def test_a_certificate_that_was_chosen_is_trusted(tls_proxy: Proxy, certificate: Path) -> None:
@@ -177,14 +177,14 @@ def test_nobody_can_ask_for_no_verification() -> None:
 
 
 OTHERS = {
-    "a page": ((200, "text/html", b"<html>hello</html>", {}), "with a page, not as a ct2pet server"),
+    "a page": ((200, "text/html", b"<html>hello</html>", {}), "with a web page, not as a ct2pet server"),
     "another program": ((200, "application/json", b'{"name": "x"}', {}), "is another program"),
     "another MONAI Label app": (
         (200, "application/json", json.dumps({"name": "Radiology", "models": {}, "trainers": {}}).encode(), {}),
         "MONAI Label app “Radiology”",
     ),
-    "nothing there": ((404, "text/html", b"not found", {}), "no ct2pet server"),
-    "nothing there, in JSON": ((404, "application/json", b'{"detail": "Not Found"}', {}), "no ct2pet server"),
+    "nothing there": ((404, "text/html", b"not found", {}), "not a ct2pet server"),
+    "nothing there, in JSON": ((404, "application/json", b'{"detail": "Not Found"}', {}), "not a ct2pet server"),
     "sent on": ((301, "text/html", b"", {"Location": "https://pet.example/info/"}), "sends on to https://pet.example"),
 }
 
@@ -192,24 +192,24 @@ OTHERS = {
 @pytest.mark.parametrize(("answer", "words"), OTHERS.values(), ids=OTHERS)
 def test_what_is_no_ct2pet_server(answering: http.server.HTTPServer, answer: tuple, words: str) -> None:
     answering.answer = answer  # type: ignore[attr-defined]
-    kind, sentence = said(f"127.0.0.1:{answering.server_port}")
-    assert (kind, words in sentence) == ("not ct2pet", True), sentence
+    kind, message = said(f"127.0.0.1:{answering.server_port}")
+    assert (kind, words in message) == ("not ct2pet", True), message
 
 
 @pytest.mark.parametrize(("status", "words"), [(500, "the server failed"), (503, "as much to do"), (502, "behind it")])
 def test_a_server_in_trouble(answering: http.server.HTTPServer, status: int, words: str) -> None:
     answering.answer = (status, "text/plain", b"oh", {})  # type: ignore[attr-defined]
-    kind, sentence = said(f"127.0.0.1:{answering.server_port}")
+    kind, message = said(f"127.0.0.1:{answering.server_port}")
     assert kind in ("failed", "unreachable")
-    assert words in sentence.lower()
+    assert words in message.lower()
 
 
 def test_a_busy_server_is_asked_again_when_it_says(answering: http.server.HTTPServer) -> None:
     answering.answer = (503, "application/json", b'{"detail": "eight wait"}', {"Retry-After": "2"})  # type: ignore[attr-defined]
     waits: list[float] = []
 
-    def waiting(error: ServerError, again_in_s: float) -> None:
-        waits.append(again_in_s)
+    def waiting(error: ServerError, retry_in_s: float) -> None:
+        waits.append(retry_in_s)
         answering.answer = (200, "application/json", b'{"status": "DONE"}', {})  # type: ignore[attr-defined]
 
     Client(f"127.0.0.1:{answering.server_port}").training(retry_policy=RetryPolicy(3.0), waiting=waiting)

@@ -51,7 +51,7 @@ def server(folder: Path) -> Iterator[RunningServer]:
 @pytest.fixture(scope="module")
 def opened_in_the_middle(server: RunningServer) -> tuple[TrainingWatch, list[Training]]:
     """A watch that began then, when the training is over, and all that it told."""
-    watch = TrainingWatch(Client(server.url), every_s=0.1)
+    watch = TrainingWatch(Client(server.url), interval_s=0.1)
     return watch, finished(watch, timeout_s=200)
 
 
@@ -63,10 +63,10 @@ def on_disk(folder: Path) -> list[tuple[int, float, float]]:
 def test_the_first_look_finds_the_epochs_before_it(
     folder: Path, opened_in_the_middle: tuple[TrainingWatch, list[Training]]
 ) -> None:
-    watch, come = opened_in_the_middle
-    first, last = come[0], come[-1]
-    assert (watch.state, watch.sentence) == (State.DONE, "")
-    assert first.is_under_way
+    watch, events = opened_in_the_middle
+    first, last = events[0], events[-1]
+    assert (watch.state, watch.message) == (State.DONE, "")
+    assert first.is_active
     assert [point.epoch for point in first.curve[:3]] == [1, 2, 3]
     assert len(first.curve) < EPOCHS
     assert (last.state, last.key_metric) == ("DONE", KEY_METRIC)
@@ -98,10 +98,10 @@ def test_so_does_one_after_the_server_was_killed_and_started_anew(
         assert (told.verdict, told.version, told.published) == (before.verdict, before.version, before.published)
         # the next one begins with an empty curve, not with this one's
         anew.ask("POST", "/train/unet", json={"max_epochs": 100_000})
-        watch = TrainingWatch(Client(anew.url), every_s=0.1)
+        watch = TrainingWatch(Client(anew.url), interval_s=0.1)
         watch.start()
-        come = drain_until(watch, lambda: len(watch.curve) >= 2, timeout_s=150)
-        assert all(len(one.curve) < EPOCHS for one in come)
+        events = drain_until(watch, lambda: len(watch.curve) >= 2, timeout_s=150)
+        assert all(len(one.curve) < EPOCHS for one in events)
         anew.ask("DELETE", "/train/")
         drain_until(watch, lambda: watch.state.is_over)
         assert watch.training is not None

@@ -20,7 +20,7 @@ def test_figures_worked_by_hand() -> None:
     # off by +1 in eight voxels and by -3 in eight: MAE 2, mean square (1 + 9) / 2 = 5, bias -1
     real = np.tile(np.array([2.0, 6.0], dtype=np.float32), 8).reshape(1, 4, 4)
     synthetic = np.tile(np.array([3.0, 3.0], dtype=np.float32), 8).reshape(1, 4, 4)
-    found = metrics.figures(synthetic, real, ALL, region="all")
+    found = metrics.region_metrics(synthetic, real, ALL, region="all")
     assert (found.voxels, found.mae_suv, found.bias_suv) == (16, 2.0, -1.0)
     assert found.rmse_suv == pytest.approx(5**0.5)
     assert found.psnr_db == pytest.approx(10 * np.log10(100 / 5))
@@ -30,13 +30,13 @@ def test_figures_worked_by_hand() -> None:
 @pytest.mark.parametrize(("slope", "expected"), [(0.5, 1.0), (-2.0, -1.0)])
 def test_correlation_of_a_line(slope: float, expected: float) -> None:
     real = np.arange(16, dtype=np.float32).reshape(1, 4, 4)
-    assert metrics.figures(slope * real + 1, real, ALL, region="").correlation == pytest.approx(expected)
+    assert metrics.region_metrics(slope * real + 1, real, ALL, region="").correlation == pytest.approx(expected)
 
 
 def test_voxels_that_were_not_measured_are_not_counted() -> None:
     real = np.full((1, 4, 4), 2.0, dtype=np.float32)
     real[0, 0] = np.nan
-    assert metrics.figures(np.full((1, 4, 4), 3.0, dtype=np.float32), real, ALL, region="").voxels == 12
+    assert metrics.region_metrics(np.full((1, 4, 4), 3.0, dtype=np.float32), real, ALL, region="").voxels == 12
 
 
 def test_the_body_has_no_holes_and_no_table_of_air() -> None:
@@ -87,7 +87,7 @@ def real(scene: Any, ct: Any) -> Any:
     hu = volume.voxels(ct)
     suv = np.where(hu > 60, 6.0, np.where(hu > 0, 1.5, 0.0)).astype(np.float32)
     node = volume_node(scene, suv, volume.ijk_to_ras(ct), "PET")
-    volume.say_suv(node)
+    volume.declare_suv(node)
     return node
 
 
@@ -108,7 +108,7 @@ def test_a_real_pet_on_a_grid_of_its_own_gives_the_same_figures(scene: Any, ct: 
     shift = np.eye(4)
     shift[:3, 3] = [array.shape[2] - 2, -1, -1]
     node = volume_node(scene, np.ascontiguousarray(array), matrix @ shift @ np.diag([-1.0, 1, 1, 1]), "PET own grid")
-    volume.say_suv(node)
+    volume.declare_suv(node)
     one = comparison.compute(comparison.gather(ct=ct, synthetic=synthetic, real=real)).rows
     other = comparison.compute(comparison.gather(ct=ct, synthetic=synthetic, real=node)).rows
     assert [row.mae_suv for row in other] == pytest.approx([row.mae_suv for row in one], abs=1e-4)
@@ -161,7 +161,7 @@ def test_too_cold_is_blue_and_too_hot_red(
 
 def test_figures_and_scatter_become_tables_and_a_chart(scene: Any, ct: Any, synthetic: Any, real: Any) -> None:
     found = comparison.compute(comparison.gather(ct=ct, synthetic=synthetic, real=real))
-    table = comparison.show_figures(scene, found)
+    table = comparison.show_metrics(scene, found)
     assert table.GetNumberOfRows() == 2
     assert [table.GetColumnName(i) for i in range(3)] == ["region", "voxels", "MAE [SUV]"]
     chart = comparison.show_scatter(scene, found)

@@ -93,7 +93,7 @@ def refusal(
         return NotCT2PETError(f"{address} only sends on to {location[:200] or 'another address'}: use that one.")
     if status < 500:
         if not detail:
-            return NotCT2PETError(f"{address} answers, but is no ct2pet server (status {status}).")
+            return NotCT2PETError(f"{address} responds, but is not a ct2pet server (status {status}).")
         return RefusedError(detail, status)
     if status in (502, 504) and not detail:  # of something that stands before the server
         return UnreachableError(f"{address.host} answers, but does not reach the server behind it.", "lost")

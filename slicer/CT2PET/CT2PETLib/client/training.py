@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from CT2PETLib.client.error_messages import for_panel
-from CT2PETLib.client.json_fields import count, mapping, must, number, plain, word
+from CT2PETLib.client.json_fields import as_float, as_int, as_mapping, as_str, parse_json, require
 
 WORDS = {  # MONAI Label's states of a task, for people
     "SUBMITTED": "waiting to begin",
@@ -63,12 +63,12 @@ class Training:
     curve: tuple[CurvePoint, ...] = ()
 
     @property
-    def is_under_way(self) -> bool:
+    def is_active(self) -> bool:
         """Whether it can be stopped."""
         return self.state in ("SUBMITTED", "RUNNING")
 
     @property
-    def in_words(self) -> str:
+    def state_text(self) -> str:
         """The state for people."""
         return WORDS.get(self.state, "there was no training yet" if not self.state else self.state.lower())
 
@@ -117,7 +117,7 @@ class Versions:
 
 def model_of_task(task: bytes) -> str:
     """Return whose training ``GET /train/`` tells of; AnswerError where that is not understood."""
-    return word(mapping(mapping(plain(task)).get("request")).get("model"))
+    return as_str(as_mapping(as_mapping(parse_json(task)).get("request")).get("model"))
 
 
 def read_training(task: bytes | None, run: bytes) -> Training:
@@ -128,36 +128,36 @@ def read_training(task: bytes | None, run: bytes) -> Training:
         run: The newest run of the task's model; without a task, of all models.
 
     Raises:
-        AnswerError: One is not understood.
+        InvalidResponseError: One is not understood.
     """
-    stats = mapping(plain(run))
-    told = _of_run_alone(stats) if task is None else mapping(plain(task))
+    stats = as_mapping(parse_json(run))
+    told = _of_run_alone(stats) if task is None else as_mapping(parse_json(task))
     if not told:
         return Training()
-    state = word(told.get("status"))
+    state = as_str(told.get("status"))
     if "verdict" in stats and state != "DONE":
         stats = {}  # of the run before: this one has not told anything yet
-    learnt, judged = mapping(stats.get("train")), mapping(stats.get("eval"))
-    key_metric = word(stats.get("key_metric"))
+    learnt, judged = as_mapping(stats.get("train")), as_mapping(stats.get("eval"))
+    key_metric = as_str(stats.get("key_metric"))
     figures = _figures(judged.get("metrics"))
     decided = {**stats, **told} if state == "DONE" else {}
-    curve = tuple(_point(mapping(epoch), key_metric) for epoch in stats.get("epochs") or ())
-    best_epoch = count(judged.get("best_metric_epoch"))
+    curve = tuple(_point(as_mapping(epoch), key_metric) for epoch in stats.get("epochs") or ())
+    best_epoch = as_int(judged.get("best_metric_epoch"))
     return Training(
-        model=word(mapping(told.get("request")).get("model")),
+        model=as_str(as_mapping(told.get("request")).get("model")),
         state=state,
-        epoch=count(stats.get("epoch")),
-        epochs=count(stats.get("total_epochs")),
-        loss=number(mapping(learnt.get("metrics")).get("loss")),
+        epoch=as_int(stats.get("epoch")),
+        epochs=as_int(stats.get("total_epochs")),
+        loss=as_float(as_mapping(learnt.get("metrics")).get("loss")),
         metrics=figures,
         key_metric=key_metric,
         # the server's own figure is never below 0, for the stock module paints it as a percentage
         best=next((point.metric for point in curve if point.epoch == best_epoch), None),
         best_epoch=best_epoch,
-        time_left=word(stats.get("time_left")) if state == "RUNNING" else "",
+        time_left=as_str(stats.get("time_left")) if state == "RUNNING" else "",
         published=decided.get("published"),
-        verdict=for_panel(word(decided.get("verdict"))),
-        version=word(decided.get("version")),
+        verdict=for_panel(as_str(decided.get("verdict"))),
+        version=as_str(decided.get("version")),
         details=tuple(str(line) for line in told.get("details") or ()),
         curve=curve,
     )
@@ -171,11 +171,13 @@ def _of_run_alone(stats: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _point(told: Mapping[str, Any], key_metric: str) -> CurvePoint:
-    return CurvePoint(count(told.get("epoch")), number(told.get("loss")), _figures(told.get("metrics")).get(key_metric))
+    return CurvePoint(
+        as_int(told.get("epoch")), as_float(told.get("loss")), _figures(told.get("metrics")).get(key_metric)
+    )
 
 
 def _figures(metrics: Any) -> dict[str, float]:
-    figures = {name: number(value) for name, value in mapping(metrics).items()}
+    figures = {name: as_float(value) for name, value in as_mapping(metrics).items()}
     return {name: value for name, value in figures.items() if value is not None}
 
 
@@ -183,30 +185,30 @@ def read_versions(answer: Any) -> Versions:
     """Return what the server tells of one model's versions.
 
     Raises:
-        AnswerError: It is not understood.
+        InvalidResponseError: It is not understood.
     """
-    told = mapping(answer)
-    versions = [_version(mapping(version)) for version in must(told, "versions")]
+    told = as_mapping(answer)
+    versions = [_version(as_mapping(version)) for version in require(told, "versions")]
     served = told.get("served")
     return Versions(
-        model=word(must(told, "model")),
+        model=as_str(require(told, "model")),
         served=served if isinstance(served, int) else None,
         versions=tuple(sorted(versions, key=lambda version: version.number, reverse=True)),
     )
 
 
 def _version(told: Mapping[str, Any]) -> Version:
-    verdict, card, parent = mapping(told.get("verdict")), mapping(told.get("card")), told.get("parent")
+    verdict, card, parent = as_mapping(told.get("verdict")), as_mapping(told.get("card")), told.get("parent")
     return Version(
-        number=count(told.get("version")),
+        number=as_int(told.get("version")),
         served=bool(told.get("served")),
-        checksum=word(told.get("checksum")),
-        kept=word(told.get("kept")),
-        origin=word(told.get("origin")),
+        checksum=as_str(told.get("checksum")),
+        kept=as_str(told.get("kept")),
+        origin=as_str(told.get("origin")),
         parent=parent if isinstance(parent, int) else None,
         published=verdict.get("published"),
-        verdict=for_panel(word(verdict.get("verdict"))),
-        standing=for_panel(word(card.get("standing")) or word(card.get("unusable"))),
-        patients=count(card.get("training_patients")),
+        verdict=for_panel(as_str(verdict.get("verdict"))),
+        standing=for_panel(as_str(card.get("standing")) or as_str(card.get("unusable"))),
+        patients=as_int(card.get("training_patients")),
         uncertainty=bool(card.get("uncertainty")),
     )

@@ -44,10 +44,10 @@ class Token:
     """Who has signed in: kept in memory, and never shown."""
 
     def __init__(self) -> None:
-        self.word = ""
+        self.value = ""
 
     def __repr__(self) -> str:
-        return "Token(signed in)" if self.word else "Token()"
+        return "Token(signed in)" if self.value else "Token()"
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Transport:
                 return self._ask_once(request, progress)
             except (UnreachableError, BusyError) as error:
                 lost_at = lost_at or time.monotonic()
-                pause_s = max(pause_s, error.again_in_s if isinstance(error, BusyError) else 0.0)
+                pause_s = max(pause_s, error.retry_in_s if isinstance(error, BusyError) else 0.0)
                 still_at_work = (
                     isinstance(error, UnreachableError) and error.why == NO_ANSWER
                 )  # asked twice: twice as late
@@ -152,7 +152,7 @@ class Transport:
     def interrupt(self) -> None:
         """End the request under way at once, and let no further one begin."""
         self._interrupted.set()
-        self._adapter.cut()
+        self._adapter.interrupt()
 
     def close(self) -> None:
         """Close the connections that are kept open."""
@@ -197,7 +197,7 @@ class Transport:
                 content,
                 self.address,
                 location=location,
-                signed_in=bool(self.token.word),
+                signed_in=bool(self.token.value),
                 retry_after=response.headers.get("Retry-After", ""),
             )
         return Answer(response.status_code, content, kind, location)
@@ -234,6 +234,6 @@ class _Bearer(requests.auth.AuthBase):
         self._token = token
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._token.word:
-            request.headers["Authorization"] = f"Bearer {self._token.word}"
+        if self._token.value:
+            request.headers["Authorization"] = f"Bearer {self._token.value}"
         return request
