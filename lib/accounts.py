@@ -22,7 +22,7 @@ import pydantic
 from pydantic import ConfigDict, Field, PlainSerializer
 
 from lib.errors import AccountsError, OutputError
-from lib.unfinished import remove_abandoned, unfinished_file
+from lib.files import atomic_file, flush_to_disk, remove_abandoned
 
 ROLES = ("user", "annotator", "reviewer", "admin")  # MONAI Label's, in ascending order: each includes those before it
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -196,13 +196,10 @@ def write_accounts(path: Path, accounts: Mapping[str, Account]) -> None:
     users = {name: _StoredUser(role=one.role, password=one.password) for name, one in sorted(accounts.items())}
     try:
         remove_leftovers(path)
-        with unfinished_file(path.parent, f".{path.name}", mode=0o600) as temporary:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(_UsersFile(users=users).model_dump_json(indent=2) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+        with atomic_file(path, mode=0o600) as temporary:
+            temporary.write_text(_UsersFile(users=users).model_dump_json(indent=2) + "\n", encoding="utf-8")
+            flush_to_disk(temporary)
             _keep_owner(path, temporary)
-            temporary.replace(path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror})") from error
 

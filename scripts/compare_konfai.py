@@ -26,12 +26,13 @@ sys.path.insert(0, str(ROOT))
 
 from lib.dicom.scan.scan import scan_folder  # noqa: E402
 from lib.errors import CT2PETError  # noqa: E402
+from lib.files import write_text  # noqa: E402
 from lib.learning.checkpoint import read_card  # noqa: E402
 from lib.learning.model_card.card import patient_digest  # noqa: E402
 from lib.learning.recipe import Recipe, load_recipe  # noqa: E402
 from lib.pairing.pairs import PairedSeries, pair_series  # noqa: E402
 from lib.pairing.prepare import prepare_pairs  # noqa: E402
-from lib.pairing.prepared import PreparedSet, write_text  # noqa: E402
+from lib.pairing.prepared import PreparedSet  # noqa: E402
 from scripts.konfai.cases import Case, export_cases, import_prediction  # noqa: E402
 from scripts.konfai.program import HERE, Konfai, installed, write_configuration  # noqa: E402
 

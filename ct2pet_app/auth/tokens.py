@@ -6,7 +6,6 @@ import contextlib
 import hmac
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import jwt
 
 from ct2pet_app.errors import SettingsError
 from lib.accounts import Account
+from lib.files import flush_to_disk, unfinished_file
 
 ALGORITHM = "HS256"
 KEY_BYTES = 32
@@ -85,13 +85,8 @@ def signing_key(path: Path) -> bytes:
 
 def _create_key(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(os.urandom(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
+    with unfinished_file(path.parent, f".{path.name}", mode=0o600) as temporary:
+        temporary.write_bytes(os.urandom(KEY_BYTES))
+        flush_to_disk(temporary)
         with contextlib.suppress(FileExistsError):  # another server that starts at the same time has created it
             os.link(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

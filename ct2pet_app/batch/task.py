@@ -22,9 +22,9 @@ from ct2pet_app.model_registry.registry import ModelRegistry
 from ct2pet_app.scoring.score_store import ExpectedError, keep_expected_error
 from ct2pet_app.server.tasks.progress import CaseReport, report_file
 from lib.errors import ModelNotTrainedError, StudiesError
+from lib.files import fingerprint, same_fingerprint
 from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit
-from lib.pairing.same_files import are_same, mark_of_files
 from lib.synthesis.uncertainty import card_calibration, mean_expected_error_suv
 
 logger = logging.getLogger(__name__)
@@ -142,8 +142,8 @@ class BatchSynthesis(BatchInferTask):
         if not isinstance(before, Mapping) or set(before) != set(now):
             return False
         same = all(before[key] == now[key] for key in ("model", "checksum", "slices"))
-        return same and are_same(str(before["files"]), now["files"]) and (before["stored"] or not now["stored"])
+        return same and same_fingerprint(str(before["files"]), now["files"]) and (before["stored"] or not now["stored"])
 
 
 def _drawn(asked: BatchRequest, checksum: str, source: CTSource) -> Drawn:
-    return Drawn(asked.model, checksum, asked.slices, mark_of_files(source.files), asked.store)
+    return Drawn(asked.model, checksum, asked.slices, fingerprint(source.files), asked.store)

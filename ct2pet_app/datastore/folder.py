@@ -15,9 +15,9 @@ from lib.dicom.scan.folder import UNFINISHED
 from lib.dicom.write.files import write_series
 from lib.dicom.write.pet_series import SyntheticSeries
 from lib.errors import InputError, OutputError
+from lib.files import remove_abandoned, unfinished_folder
 from lib.memory import MemoryBudget
 from lib.pairing.split import Split
-from lib.unfinished import remove_abandoned, unfinished_folder
 
 STORED = "synthetic-pet"  # in the studies folder: one folder a stored series in it, named by its UID, which is ours
 KEPT = "uploaded-pairs"  # in the studies folder: one folder an upload in it, with a name that says nothing

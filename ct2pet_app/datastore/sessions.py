@@ -32,7 +32,7 @@ from ct2pet_app.datastore.ct_source import removed_if_refused, unpack
 from ct2pet_app.errors import BusyError
 from ct2pet_app.server.json_values import stored_json_object
 from lib.errors import OutputError
-from lib.unfinished import remove_abandoned, unfinished_folder
+from lib.files import remove_abandoned, unfinished_folder
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ A copy, not a link: who puts a file there by hand, `cp` over the old one, must n
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import threading
 from contextlib import AbstractContextManager
@@ -25,19 +24,11 @@ from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.model_registry.model_cache import ModelCache, PublishedModel, file_state
 from ct2pet_app.model_registry.model_info import how_to_train as how_to_train  # others ask for it here
 from ct2pet_app.model_registry.serving_log import Action, Served, add_line, read_lines, served_before
-from ct2pet_app.model_registry.versions import (
-    MODEL_FILE,
-    PUT_BY_HAND,
-    UPLOADED,
-    Verdict,
-    Version,
-    Versions,
-    flush_to_disk,
-    now,
-)
+from ct2pet_app.model_registry.versions import MODEL_FILE, PUT_BY_HAND, UPLOADED, Verdict, Version, Versions, now
 from ct2pet_app.settings import STAGES, AppSettings, did_you_mean
 from lib.errors import CheckpointError, ModelNotTrainedError, OutputError
-from lib.learning.checkpoint import file_checksum, load_checkpoint, read_card
+from lib.files import atomic_file, file_checksum, flush_to_disk
+from lib.learning.checkpoint import load_checkpoint, read_card
 from lib.learning.model_card.card import ModelCard
 from lib.memory import MemoryBudget, Reservation
 from lib.synthesis.synthesizer import Synthesizer
@@ -209,23 +200,20 @@ class ModelRegistry:
         with self._serving:
             before = self._unwritten(name)
             path = self.path(name)
-            beside = path.with_name(f".{path.name}.{os.getpid()}")
             try:
-                shutil.copyfile(version.checkpoint, beside)
-                if file_checksum(beside) != version.checksum:
-                    raise CheckpointError(
-                        f"version {number} of {name} was changed by hand; it cannot be served any more"
-                    )
-                with self._reserved(beside):
-                    card = load_checkpoint(beside)[1]
-                _require_stages(card, name, f"version {number}")
-                flush_to_disk(beside)
-                beside.replace(path)
+                with atomic_file(path) as temporary:
+                    shutil.copyfile(version.checkpoint, temporary)
+                    if file_checksum(temporary) != version.checksum:
+                        raise CheckpointError(
+                            f"version {number} of {name} was changed by hand; it cannot be served any more"
+                        )
+                    with self._reserved(temporary):
+                        card = load_checkpoint(temporary)[1]
+                    _require_stages(card, name, f"version {number}")
+                    flush_to_disk(temporary)
                 flush_to_disk(path.parent)
             except OSError as error:
                 raise OutputError(f"{path}: cannot be written ({error}); what was served stays, free space") from error
-            finally:
-                beside.unlink(missing_ok=True)
             for line in (*before, Served(now(), number, version.checksum, action, why)):
                 add_line(self._history_file(name), line)
             published = self.published(name)

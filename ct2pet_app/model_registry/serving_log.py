@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ct2pet_app.server.json_values import json_object
+from lib.learning.tracking.progress import read_json_lines
 
 logger = logging.getLogger(__name__)
 
@@ -57,20 +58,7 @@ def add_line(path: Path, served: Served) -> None:
 
 def read_lines(path: Path) -> tuple[Served, ...]:
     """Return the lines, oldest first; one that was cut off is left out."""
-    try:
-        lines = path.read_text(errors="replace").splitlines()
-    except FileNotFoundError:
-        return ()
-    except OSError as error:
-        logger.warning("%s cannot be read (%s)", path, type(error).__name__)
-        return ()
-    read = []
-    for line in filter(None, lines):
-        try:
-            read.append(_served(json_object(line)))
-        except (ValueError, TypeError):
-            logger.warning("%s: an unreadable line is left out", path)
-    return tuple(read)
+    return read_json_lines(path, lambda line: _served(json_object(line)))
 
 
 def _served(record: Mapping[str, Any]) -> Served:

@@ -11,14 +11,10 @@ is ever removed: what is not needed any more is the administrator's to delete, a
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
 import re
 import shutil
-import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -27,8 +23,7 @@ from typing import Any
 
 from ct2pet_app.server.json_values import json_object
 from lib.errors import OutputError
-from lib.learning.checkpoint import file_checksum
-from lib.pairing.prepared import write_text
+from lib.files import file_checksum, flush_to_disk, remove_abandoned, unfinished_folder, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +32,6 @@ MODEL_FILE = "model.safetensors"
 RECORD_FILE = "version.json"
 PUT_BY_HAND = "a file put into the models folder"
 UPLOADED = "uploaded"
-BEGUN = ".new-"  # what a version is called until it is whole
-STALE_AFTER_S = 3600.0  # nobody copies a checkpoint that long
 
 
 @dataclass(frozen=True)
@@ -104,27 +97,25 @@ class Versions:
         Raises:
             OutputError: The disk is full, or the folder cannot be written; nothing is left of it.
         """
-        beside = self.folder / f"{BEGUN}{os.getpid()}-{uuid.uuid4().hex[:8]}"
         try:
-            beside.mkdir(parents=True)
-            self._drop_leftovers()
-            copy = beside / MODEL_FILE
-            shutil.copyfile(checkpoint, copy)
-            checksum = file_checksum(copy)
-            known = self.with_checksum(checksum)
-            if known is not None:
-                return known
-            flush_to_disk(copy)
-            copy.chmod(0o444)
-            size = copy.stat().st_size
-            version = Version(0, checksum, now(), origin, parent, size, copy)
-            return self._put_in_place(beside, version, above)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(self.folder.glob(".*"))
+            with unfinished_folder(self.folder, ".new") as temporary:
+                copy = temporary / MODEL_FILE
+                shutil.copyfile(checkpoint, copy)
+                checksum = file_checksum(copy)
+                known = self.with_checksum(checksum)
+                if known is not None:
+                    return known
+                flush_to_disk(copy)
+                copy.chmod(0o444)
+                size = copy.stat().st_size
+                version = Version(0, checksum, now(), origin, parent, size, copy)
+                return self._put_in_place(temporary, version, above)
         except OSError as error:
             raise OutputError(
                 f"{self.folder}: the model cannot be kept ({error}); nothing was changed, free space and ask again"
             ) from error
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
 
     def judged(self, version: Version, verdict: Verdict) -> Version:
         """Write down what was decided about a version, and return it with that.
@@ -139,14 +130,14 @@ class Versions:
             raise OutputError(f"{version.checkpoint.parent}: the verdict cannot be written ({error})") from error
         return told
 
-    def _put_in_place(self, beside: Path, version: Version, above: int) -> Version:
+    def _put_in_place(self, temporary: Path, version: Version, above: int) -> Version:
         while True:
             number = max([above, *(int(folder.name) for folder in _finished(self.folder))]) + 1
             place = self.folder / f"{number:04d}"
             numbered = replace(version, number=number)
-            write_text(beside / RECORD_FILE, numbered.to_json())
+            write_text(temporary / RECORD_FILE, numbered.to_json())
             try:
-                beside.rename(place)
+                temporary.rename(place)
             except OSError:
                 if place.exists():  # another process took that number
                     continue
@@ -154,28 +145,10 @@ class Versions:
             flush_to_disk(self.folder)
             return replace(numbered, checkpoint=place / MODEL_FILE)
 
-    def _drop_leftovers(self) -> None:
-        for folder in self.folder.glob(f"{BEGUN}*"):
-            with contextlib.suppress(FileNotFoundError):  # of another process, which has put it in place meanwhile
-                # also of a clock that was ahead: its time is never an hour ago
-                if abs(time.time() - folder.stat().st_mtime) > STALE_AFTER_S:
-                    shutil.rmtree(folder, ignore_errors=True)
-
 
 def now() -> str:
     """Return the time, UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def flush_to_disk(path: Path) -> None:
-    """Return when a file, or a folder's list of files, would survive a power cut."""
-    if os.name == "nt" and path.is_dir():  # Windows opens no folders
-        return
-    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _finished(folder: Path) -> list[Path]:

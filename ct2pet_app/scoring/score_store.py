@@ -11,21 +11,21 @@ import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import lib
 from ct2pet_app.datastore.studies import FINAL, StudiesDatastore
 from ct2pet_app.model_registry.model_cache import PublishedModel
 from lib.evaluation.slice_metrics import Comparison
-from lib.learning.model_card.card import ModelCard, patient_digest
-from lib.pairing.same_files import are_same
+from lib.files import same_fingerprint
+from lib.learning.model_card.scores import MetricsTable
+from lib.pairing.split import Side
 
 SCORES, UNCERTAINTY = "scores", "uncertainty"  # keys of the infos; in each, one entry a model
 FIGURES = (
     "mae_suv", "psnr_db", "ssim", "mae_suv_body", "psnr_db_body", "ssim_body", "correlation_body", "bias_suv_body",
 )  # fmt: skip
-Seen = Literal["training", "validation", "never"]
-Figures = Mapping[str, Mapping[str, float | None]]
+SEEN, NEVER_SEEN = {Side.TRAIN: "training", Side.VALIDATION: "validation"}, "never"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class PairScore:
     Attributes:
         model, version, checksum: Which weights drew the PET.
         trained: When they were made, UTC.
-        seen: Whether the patient chose the weights: figures of a patient seen in training flatter, in validation a bit.
+        seen: `training` or `validation` where the patient shaped the weights and metrics flatter, else `never`.
         figures: By method (`model` and the trivial baselines), by name of the figure.
         files: Mark of the CT's and the PET's files.
         scored: When, UTC.
@@ -46,8 +46,8 @@ class PairScore:
     version: int | None
     checksum: str
     trained: str
-    seen: Seen
-    figures: Figures
+    seen: str
+    figures: MetricsTable
     files: str
     scored: str
     ct2pet: str
@@ -55,7 +55,7 @@ class PairScore:
     def is_of(self, published: PublishedModel, files: str) -> bool:
         """Return whether scoring these weights on these files again would tell the same."""
         same_weights = self.checksum == published.checksum and self.ct2pet == lib.__version__
-        return same_weights and are_same(self.files, files)
+        return same_weights and same_fingerprint(self.files, files)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class ExpectedError:
 
     def is_of(self, published: PublishedModel, files: str) -> bool:
         """Return whether these weights would expect the same of these files again."""
-        return self.checksum == published.checksum and are_same(self.files, files)
+        return self.checksum == published.checksum and same_fingerprint(self.files, files)
 
 
 def new_score(
@@ -83,20 +83,12 @@ def new_score(
         version=published.version,
         checksum=published.checksum,
         trained=published.card.created,
-        seen=seen_by(published.card, patient_id),
+        seen=SEEN.get(published.card.side_of(patient_id), NEVER_SEEN),
         figures=figures,
         files=files,
         scored=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         ct2pet=lib.__version__,
     )
-
-
-def seen_by(card: ModelCard, patient_id: str) -> Seen:
-    """Return whether a model's weights were fitted to, or chosen on, a patient."""
-    digest = patient_digest(patient_id)
-    if digest in card.training.patients:
-        return "training"
-    return "validation" if digest in card.training.validation_patients else "never"
 
 
 def score_of(datastore: StudiesDatastore, ct_uid: str, model: str) -> PairScore | None:
@@ -139,8 +131,8 @@ class Summary:
     pairs: int
     scored: int
     never_seen: int
-    mean: Figures | None
-    mean_never_seen: Figures | None
+    mean: MetricsTable | None
+    mean_never_seen: MetricsTable | None
 
 
 def summary_of(datastore: StudiesDatastore, name: str, published: PublishedModel) -> Summary:
@@ -150,7 +142,7 @@ def summary_of(datastore: StudiesDatastore, name: str, published: PublishedModel
     cts = [ct_uid for ct_uid, checked in checks.items() if checked is None or checked.is_used]
     found = (score_of(datastore, ct_uid, name) for ct_uid in cts)
     scores = [score for score in found if score is not None and score.checksum == published.checksum]
-    unseen = [score.figures for score in scores if score.seen == "never"]
+    unseen = [score.figures for score in scores if score.seen == NEVER_SEEN]
     return Summary(
         model=name,
         version=published.version,
@@ -163,7 +155,7 @@ def summary_of(datastore: StudiesDatastore, name: str, published: PublishedModel
     )
 
 
-def _mean(scores: list[Figures]) -> Figures | None:
+def _mean(scores: list[MetricsTable]) -> MetricsTable | None:
     """Return the mean of each figure over the pairs that have it; None for no pairs."""
     if not scores:
         return None

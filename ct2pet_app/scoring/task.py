@@ -35,8 +35,8 @@ from lib.dicom.read.volume import read_pet
 from lib.dicom.scan.open_ct import read_ct_series
 from lib.errors import CheckpointError, ModelNotTrainedError, PairingError, StudiesError
 from lib.evaluation.slice_metrics import compare_with_real
+from lib.files import fingerprint
 from lib.pairing.pairs import PairedSeries
-from lib.pairing.same_files import mark_of_files
 from lib.synthesis.uncertainty import card_calibration, mean_expected_error_suv
 
 logger = logging.getLogger(__name__)
@@ -159,14 +159,14 @@ class UncertaintyScoring(ScoringMethod):
         with self._models.in_use:
             pet = synthesizer.apply(ct)
         mean_suv = mean_expected_error_suv(pet, ct, card_calibration(synthesizer.card))
-        expected = ExpectedError(name, synthesizer.checksum, mean_suv, mark_of_files(source.files))
+        expected = ExpectedError(name, synthesizer.checksum, mean_suv, fingerprint(source.files))
         keep_expected_error(studies, image, expected)
 
 
 def is_expected(studies: StudiesDatastore, image: str, name: str, published: PublishedModel) -> bool:
     """Return whether it is known what error the served weights expect of a CT."""
     known = expected_error_of(studies, image, name)
-    return known is not None and known.is_of(published, mark_of_files(studies.ct_source(image).files))
+    return known is not None and known.is_of(published, fingerprint(studies.ct_source(image).files))
 
 
 def _is_scored(studies: StudiesDatastore, paired: PairedSeries, name: str, published: PublishedModel) -> bool:
@@ -223,4 +223,4 @@ def _studies(datastore: Datastore) -> StudiesDatastore:
 
 
 def _mark_of(paired: PairedSeries) -> str:
-    return mark_of_files((*paired.pair.ct.files, *paired.pair.pet.files))
+    return fingerprint((*paired.pair.ct.files, *paired.pair.pet.files))

@@ -32,11 +32,12 @@ from ct2pet_app.training.run_folders import (
     runs_in,
 )
 from lib.errors import PreparedDataError, StudiesError, TrainingError
+from lib.files import write_text
 from lib.learning.recipe import Recipe
 from lib.learning.training import MODEL_FILE, train
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepare import prepare_pairs
-from lib.pairing.prepared import PreparedSet, write_text
+from lib.pairing.prepared import PreparedSet
 
 logger = logging.getLogger(__name__)
 

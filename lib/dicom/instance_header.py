@@ -15,18 +15,24 @@ from typing import Any
 Vector = tuple[float, float, float]
 
 
-def absence(keyword: str, *, malformed: tuple[tuple[str, str], ...], undelivered: tuple[str, ...]) -> str:
-    """Return the sentence that says why an attribute has no value."""
-    text = next((text for name, text in malformed if name == keyword), None)
-    if text is not None:
-        return f"{keyword} {text!r} is malformed"
-    if keyword in undelivered:
-        return f"{keyword} is not in the metadata of the PACS, which delivers it only as bulk data"
-    return f"{keyword} is missing"
+class _Attributes:
+    """Explain attributes without a value."""
+
+    malformed: tuple[tuple[str, str], ...]
+    undelivered: tuple[str, ...]
+
+    def absence(self, keyword: str) -> str:
+        """Return the sentence that says why an attribute has no value."""
+        text = next((text for name, text in self.malformed if name == keyword), None)
+        if text is not None:
+            return f"{keyword} {text!r} is malformed"
+        if keyword in self.undelivered:
+            return f"{keyword} is not in the metadata of the PACS, which delivers it only as bulk data"
+        return f"{keyword} is missing"
 
 
 @dataclass(frozen=True)
-class BedHeader:
+class BedHeader(_Attributes):
     """What may differ between the bed positions of one PET series.
 
     Attributes:
@@ -45,13 +51,9 @@ class BedHeader:
     malformed: tuple[tuple[str, str], ...] = ()
     undelivered: tuple[str, ...] = ()
 
-    def absence(self, keyword: str) -> str:
-        """Return why an attribute has no value: missing, malformed, or not delivered by the PACS."""
-        return absence(keyword, malformed=self.malformed, undelivered=self.undelivered)
-
 
 @dataclass(frozen=True)
-class PetHeader:
+class PetHeader(_Attributes):
     """What a PET series needs to become SUV; None or empty where the header is silent.
 
     Attributes:
@@ -99,10 +101,6 @@ class PetHeader:
     malformed: tuple[tuple[str, str], ...] = ()
     undelivered: tuple[str, ...] = ()
 
-    def absence(self, keyword: str) -> str:
-        """Return why an attribute has no value: missing, malformed, or not delivered by the PACS."""
-        return absence(keyword, malformed=self.malformed, undelivered=self.undelivered)
-
     def if_malformed(self, keyword: str, instead: str) -> tuple[str, ...]:
         """Return the warning that something else is used in place of a malformed attribute; none where it is not."""
         is_malformed = any(name == keyword for name, _ in self.malformed)
@@ -110,7 +108,7 @@ class PetHeader:
 
 
 @dataclass(frozen=True)
-class SharedHeader:
+class SharedHeader(_Attributes):
     """What an instance shares with most of its series; empty, 0 or () where the header is silent.
 
     Attributes:
@@ -180,10 +178,6 @@ class SharedHeader:
     notes: tuple[str, ...] = ()
     pet: PetHeader | None = None
     bed: BedHeader | None = None
-
-    def absence(self, keyword: str) -> str:
-        """Return why an attribute has no value: missing, malformed, or not delivered by the PACS."""
-        return absence(keyword, malformed=self.malformed, undelivered=self.undelivered)
 
     def __hash__(self) -> int:
         # the generated one would hash all fields for every slice; these tell the headers of a folder apart

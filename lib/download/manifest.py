@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from lib.download.idc import IndexedSeries, Source, index_version, read_sources
 from lib.download.transfer import arrived
 from lib.errors import InputError
+from lib.files import write_text
 
 MANIFEST = "download.json"
 ATTRIBUTION = "ATTRIBUTION.md"
@@ -64,9 +64,9 @@ def write_manifest(out: Path, series: Sequence[IndexedSeries]) -> tuple[FetchedS
     ordered = tuple(sorted(entries, key=lambda one: one.folder))
     told = {"archive": ARCHIVE, "index": f"idc-index-data {index_version()}"}
     listed = [dataclasses.asdict(entry) for entry in ordered]
-    _write(out / MANIFEST, json.dumps({**told, "series": listed}, indent=2, ensure_ascii=False) + "\n")
+    write_text(out / MANIFEST, json.dumps({**told, "series": listed}, indent=2, ensure_ascii=False) + "\n")
     sources = {name: read_sources(name) for name in {entry.collection_id for entry in ordered}}
-    _write(out / ATTRIBUTION, _attribution(ordered, sources))
+    write_text(out / ATTRIBUTION, _attribution(ordered, sources))
     return ordered
 
 
@@ -124,9 +124,3 @@ def _attribution(entries: Iterable[FetchedSeries], sources: dict[str, dict[str, 
 def _safe(part: str) -> str:
     """Return a folder name that stays inside its parent and works on every file system."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", part).lstrip(".") or "_"
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)

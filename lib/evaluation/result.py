@@ -5,86 +5,26 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from lib.evaluation.aligned_patients import Aligned, mean_over, without_misaligned
 from lib.evaluation.calibration_check import OverallTrust, overall_trust, write_trust
-from lib.evaluation.clinical_metrics import REAL, Reading
+from lib.evaluation.clinical_metrics import REAL
 from lib.evaluation.paired_comparison import Beside, set_beside
-from lib.evaluation.slice_metrics import Comparison
+from lib.evaluation.patient_result import PatientResult
 from lib.evaluation.targets import target_sentences
+from lib.files import write_text
 from lib.metrics.agreement import Agreement, limits_of_agreement
 from lib.metrics.baselines import BASELINE_NAMES
-from lib.metrics.calibration import Trust
 from lib.metrics.criteria import MEASURES, METHODS
 from lib.metrics.image import ImageMetrics, library_versions
 from lib.metrics.verdict import Judgement, judge_patients
-from lib.metrics.volume import VolumeMetrics
-from lib.pairing.prepared import write_text
-from lib.pairing.quality_checks.alignment import Shift
 from lib.pairing.quality_checks.misaligned_slices import DEFAULT_LIMIT_MM
-
-Seen = Literal["train", "validation", "no"]
-
-
-@dataclass(frozen=True)
-class PatientResult:
-    """One pair.
-
-    Attributes:
-        seen: Whether the model has seen the patient.
-        comparison, reading, in_3d: The figures by method.
-        absent_peers: By peer, why nothing of it can be compared here.
-        trust: How well the errors the model's card expects hold; None where it expects none.
-        pictures: File names beside the report: slices, and projections.
-        shift: Where the real PET lies against the CT.
-    """
-
-    patient_id: str
-    ct_series_instance_uid: str
-    pet_series_instance_uid: str
-    seen: Seen
-    comparison: Comparison
-    reading: Reading
-    in_3d: Mapping[str, VolumeMetrics]
-    absent_peers: Mapping[str, str] = field(default_factory=dict)
-    trust: Trust | None = None
-    pictures: tuple[str, ...] = ()
-    shift: Shift = field(default_factory=Shift)
-
-    @property
-    def peers(self) -> tuple[str, ...]:
-        """Names of the other programs whose PET of this CT was compared."""
-        return tuple(name for name in self.comparison.figures if name not in METHODS)
-
-    def figures(self, method: str) -> dict[str, float]:
-        """Return all figures of a method by name; NaN where not defined."""
-        metrics = self.comparison.figures[method]
-        return {**vars(metrics), **vars(self.in_3d[method]), **self.reading.figures(method)}
-
-    def as_json(self) -> dict[str, Any]:
-        """Return one entry of the contract's `patients`."""
-        return {
-            "patient_id": self.patient_id,
-            "ct_series_instance_uid": self.ct_series_instance_uid,
-            "pet_series_instance_uid": self.pet_series_instance_uid,
-            "seen": self.seen,
-            **self.comparison.figures["model"].as_json(),
-            "baselines": {name: self.comparison.figures[name].as_json() for name in BASELINE_NAMES},
-            **self.reading.as_json(),
-            "in_3d": {name: metrics.as_json() for name, metrics in self.in_3d.items()},
-            "peers": {name: self.comparison.figures[name].as_json() for name in self.peers},
-            "absent_peers": dict(self.absent_peers),
-            "uncertainty": None if self.trust is None else self.trust.as_json(),
-            "pictures": list(self.pictures),
-            **self.shift.as_json(),
-        }
 
 
 @dataclass(frozen=True)
@@ -109,7 +49,7 @@ class Evaluation:
     @property
     def judged(self) -> tuple[PatientResult, ...]:
         """The pairs of patients the model has never seen: the only ones means are taken over."""
-        return tuple(patient for patient in self.patients if patient.seen == "no")
+        return tuple(patient for patient in self.patients if not patient.side.shaped_weights)
 
     @cached_property
     def judgement(self) -> Judgement:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.errors import PreparedDataError, RecipeError
+from lib.files import write_text
 from lib.imaging.geometry import Geometry
 from lib.imaging.grid import Grid
 from lib.imaging.normalize import Windows, denormalize_ct, denormalize_pet
@@ -252,23 +252,10 @@ class PreparedSet:
 
 
 def write_index(root: Path, preparation: Preparation, pairs: Iterable[PreparedPair]) -> None:
-    """Write `index.json` beside, then put it in place."""
+    """Write `index.json`, whole or not at all."""
     ordered = sorted(pairs, key=lambda pair: (pair.patient_id, pair.id))
     index = {"format": FORMAT, "preparation": preparation.as_json(), "pairs": [asdict(pair) for pair in ordered]}
     write_text(root / "index.json", json.dumps(index, indent=1))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file that is either the old one or the new one, whenever the process dies."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _to_unit(stored: NDArray[Any]) -> FloatArray:

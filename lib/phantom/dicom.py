@@ -18,6 +18,7 @@ from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, PositronEmissionTomographyImageStorage
 
 from lib.errors import InputError
+from lib.files import atomic_file
 from lib.imaging.volume import Unit, Volume
 from lib.phantom.patient import PhantomPatient
 from lib.types import FloatArray
@@ -63,9 +64,8 @@ def write_study(patient: PhantomPatient, folder: Path) -> Path:
 def _put(instance: FileDataset, path: Path) -> None:
     encoded = BytesIO()
     instance.save_as(encoded, write_like_original=False)
-    beside = path.with_name(f".{path.name}.part")  # one name, so that the next run clears what a killed one left
-    beside.write_bytes(encoded.getvalue())
-    beside.replace(path)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(encoded.getvalue())
 
 
 def _ct_slices(patient: PhantomPatient) -> Iterator[FileDataset]:

@@ -11,9 +11,9 @@ import SimpleITK as sitk
 
 from lib.dicom.read.volume import read_synthetic_pet
 from lib.dicom.scan.scan import scan_folder
+from lib.files import file_checksum
 from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.volume import Unit, Volume
-from lib.learning.checkpoint import file_checksum
 from lib.phantom.dicom import write_study
 from lib.phantom.generate import PhantomSettings, phantom_patient
 from tests.cli.runner import refused, run_json

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.learning.checkpoint import file_checksum
+from lib.files import file_checksum
 from tests.cli.runner import refused, run, run_json
 
 REPOSITORY = Path(__file__).resolve().parents[2]

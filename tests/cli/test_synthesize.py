@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from lib.dicom.scan.open_ct import open_ct
-from lib.learning.checkpoint import file_checksum
+from lib.files import file_checksum
 from lib.metrics.calibration import Calibration
 from tests.cli.runner import refused, run, run_json
 from tests.ct2pet_app.constant_model import save_constant_model

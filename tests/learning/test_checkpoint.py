@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from lib.errors import CheckpointError, TrainingError
-from lib.learning.checkpoint import CARD, file_checksum, load_checkpoint, read_card, save_checkpoint
+from lib.files import file_checksum
+from lib.learning.checkpoint import CARD, load_checkpoint, read_card, save_checkpoint
 from lib.learning.dataset import divide
 from lib.learning.model_card.card import ModelCard, data_digest, patient_digest
 from lib.learning.recipe import SynthesisConfig

@@ -15,10 +15,10 @@ from ct2pet_app.errors import NotFoundError
 from ct2pet_app.server.concurrency import IsDisconnected, never, waited_for
 from ct2pet_app.server.json_values import sendable
 from lib.errors import PairingError, RemoteError
+from lib.files import fingerprint
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.quality_checks.check_cache import Checked
 from lib.pairing.quality_checks.plausibility import PairCheck
-from lib.pairing.same_files import mark_of_files
 
 
 def describe_pairs(datastore: StudiesDatastore) -> list[dict[str, Any]]:
@@ -87,7 +87,7 @@ def _kept(datastore: StudiesDatastore, incoming: PairUpload, check: PairCheck) -
     if paired is None or paired.pair.pet.uid != pair.pet.uid:
         raise RemoteError(f"kept, but {datastore.studies.what} does not list the pair yet; look at GET /ct2pet/pairs")
     datastore.pairs.assign([paired])
-    files = mark_of_files((*paired.pair.ct.files, *paired.pair.pet.files))
+    files = fingerprint((*paired.pair.ct.files, *paired.pair.pet.files))
     datastore.pairs.remember(paired, Checked(check, files, accepted=not check.ok))
     return paired
 

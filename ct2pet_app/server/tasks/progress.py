@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +18,7 @@ from typing import Any
 from ct2pet_app.server.json_values import read_json_object, sendable
 from ct2pet_app.server.log_redaction import where
 from lib.errors import CT2PETError, StudiesError
+from lib.files import write_text
 from lib.types import Progress
 
 logger = logging.getLogger(__name__)
@@ -124,6 +124,4 @@ def write_report(file: Path | None, report: Mapping[str, Any]) -> None:
     if file is None:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    partial.write_text(json.dumps(sendable(report)))
-    partial.replace(file)
+    write_text(file, json.dumps(sendable(report)))

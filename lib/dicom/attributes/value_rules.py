@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import datetime
 
 from pydicom.datadict import dictionary_VR
 from pydicom.valuerep import format_number_as_ds
+
+from lib.dicom.attributes.values import parse_date, parse_time
 
 __all__ = ["UID", "allowed", "decimal_string"]
 
@@ -25,7 +26,6 @@ RULES = {
     "SH": re.compile(SIGN + r"{1,16}"),
     "LO": re.compile(SIGN + r"{1,64}"),
     "PN": re.compile(f"{NAME}(={NAME}){{0,2}}"),
-    "TM": re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?"),
 }  # PS3.5 6.2
 WORDS = {
     "PatientSex": ("M", "F", "O"),
@@ -37,8 +37,6 @@ WORDS = {
 }
 ABOVE_ZERO = frozenset({"PatientSize", "PatientWeight", "SliceThickness"})  # 0 is how consoles write "unknown"
 ZONE = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")  # UTC-12 to UTC+14 (PS3.3 C.12.1.1)
-OLD_DATE, OLD_TIME = re.compile(r"(\d{4})\.(\d\d)\.(\d\d)"), re.compile(r"(\d\d):(\d\d)(?::(\d\d(?:\.\d*)?))?")
-FRACTION = re.compile(r"(\d{6})\.(\d{0,6})\d*")
 
 
 def allowed(keyword: str, value: str) -> str:
@@ -48,10 +46,8 @@ def allowed(keyword: str, value: str) -> str:
         return value if value in WORDS[keyword] else ""
     if keyword == "TimezoneOffsetFromUTC":
         return value if ZONE.fullmatch(value) and value != "-0000" else ""
-    if kind == "DA":
-        return _date(value)
-    if kind == "TM":
-        value = _time(value)
+    if kind in ("DA", "TM"):
+        return _date_or_time(kind, value)
     if kind == "DS" and keyword in ABOVE_ZERO and not _above_zero(value):
         return ""
     if kind == "DS" and _is_finite(value):
@@ -65,23 +61,12 @@ def decimal_string(text: str) -> str:
     return text if RULES["DS"].fullmatch(text) else str(format_number_as_ds(float(text)))
 
 
-def _date(value: str) -> str:
-    value = OLD_DATE.sub(r"\1\2\3", value)
-    if len(value) != 8 or not value.isascii() or not value.isdigit() or value[0] not in "12":
-        return ""  # years before 1000 and after 2999 are nobody's
-    try:
-        datetime.strptime(value, "%Y%m%d")
-    except ValueError:
+def _date_or_time(kind: str, value: str) -> str:
+    """Return a DA or TM in DICOM's current form; empty for spellings that neither DICOM nor ACR-NEMA allows."""
+    moment = parse_date(value) if kind == "DA" else parse_time(value)
+    if moment is None or moment.oddity:
         return ""
-    return value
-
-
-def _time(value: str) -> str:
-    old = OLD_TIME.fullmatch(value)
-    if old is not None:
-        value = "".join(part for part in old.groups() if part)
-    fraction = FRACTION.fullmatch(value)
-    return value if fraction is None else f"{fraction[1]}.{fraction[2]}".rstrip(".")
+    return "" if kind == "DA" and moment.text[0] not in "12" else moment.text
 
 
 def _is_finite(value: str) -> bool:

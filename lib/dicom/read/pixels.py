@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +54,7 @@ def read_slice(path: Path, decoder: Decoder | None = None) -> ReadSlice:
     if decoder is None:
         with Decoder() as own:
             return read_slice(path, own)
-    try:
+    with errors_name(path):
         dataset = read_instance_file(path, tags=PIXEL_TAGS, with_pixels=True)
         header = header_of(dataset, str(path))
         _refuse_several_frames(header)  # before any is decoded: a damaged file may announce a million
@@ -63,6 +65,13 @@ def read_slice(path: Path, decoder: Decoder | None = None) -> ReadSlice:
         else:
             stored = decoded(pixel_bytes(dataset), syntax, pixel_format, decoder, source=path)
         return ReadSlice(header, physical_values(dataset, header, stored), pixel_format)
+
+
+@contextmanager
+def errors_name(path: Path) -> Iterator[None]:
+    """Prefix errors of reading a DICOM file with its name; those of parsers become DicomError."""
+    try:
+        yield
     except DicomError as error:
         if str(error).startswith(path.name):
             raise

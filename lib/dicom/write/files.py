@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,8 @@ from lib.dicom.read.instance_file import read_instance_file
 from lib.dicom.scan.folder import UNFINISHED
 from lib.dicom.write.pet_series import SyntheticSeries
 from lib.errors import InputError, OutputError
+from lib.files import TEMPORARY, atomic_file, remove_abandoned, unfinished_folder
 from lib.types import Progress, no_progress
-from lib.unfinished import remove_abandoned, unfinished_file, unfinished_folder
 
 SERIES_UID = 0x0020000E
 ALWAYS = (1980, 1, 1, 0, 0, 0)  # a zip's files need a date; equal series make equal zips
@@ -32,17 +33,19 @@ def write_series(series: SyntheticSeries, folder: Path, *, progress: Progress = 
     """
     refuse_strangers(folder, series.uid)
     exists = folder.is_dir()
-    home = folder if exists else folder.parent  # beside or inside: on the same disk, so that moving is one step
-    with _told(folder), contextlib.ExitStack() as written:
+    home = folder if exists else folder.parent  # on the same disk, so that moving is one step
+    with _told(folder):
         home.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(home, folder.name)
-        beside = written.enter_context(unfinished_folder(home, f".{folder.name}{UNFINISHED}"))
-        for done, (name, file) in enumerate(series.files(), start=1):
-            (beside / name).write_bytes(file)
-            progress(done, len(series), "writing")
-        if exists or not _moved(beside, folder):
-            for path in sorted(beside.iterdir()):
-                path.replace(folder / path.name)
+        escaped = glob.escape(folder.name)
+        for pattern in (f"{TEMPORARY}.{escaped}", f".{escaped}.*"):  # of this version, and of earlier ones
+            remove_abandoned(home.glob(f"{pattern}{UNFINISHED}"))
+        with unfinished_folder(home, f".{folder.name}{UNFINISHED}") as temporary:
+            for done, (name, file) in enumerate(series.files(), start=1):
+                (temporary / name).write_bytes(file)
+                progress(done, len(series), "writing")
+            if exists or not _moved(temporary, folder):
+                for path in sorted(temporary.iterdir()):
+                    path.replace(folder / path.name)
     return folder
 
 
@@ -53,14 +56,12 @@ def write_zip(series: SyntheticSeries, path: Path, *, progress: Progress = no_pr
         OutputError: The disk is full; nothing half-written is left.
         DicomError: A slice holds NaN or infinite values.
     """
-    with _told(path), contextlib.ExitStack() as written:
+    with _told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = written.enter_context(unfinished_file(path.parent, f".{path.name}{UNFINISHED}"))
-        with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED, compresslevel=QUICK) as zipped:
+        with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w", compresslevel=QUICK) as zipped:
             for done, (name, file) in enumerate(series.files(), start=1):
                 zipped.writestr(_member(f"{series.uid}/{name}"), file, compresslevel=QUICK)
                 progress(done, len(series), "writing")
-        beside.replace(path)
     return path
 
 
@@ -91,10 +92,10 @@ def _is_of(path: Path, series_uid: str) -> bool:
     return str(found) == series_uid
 
 
-def _moved(beside: Path, folder: Path) -> bool:
+def _moved(temporary: Path, folder: Path) -> bool:
     """Return whether the folder was put in place; False where another process was faster with the same series."""
     try:
-        beside.replace(folder)
+        temporary.replace(folder)
     except OSError:
         if not folder.is_dir():
             raise
@@ -106,11 +107,6 @@ def _member(name: str) -> zipfile.ZipInfo:
     member = zipfile.ZipInfo(name, ALWAYS)
     member.compress_type, member.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
     return member
-
-
-def _remove_leftovers(home: Path, name: str) -> None:
-    begun = [path for path in home.glob(f".*{UNFINISHED}") if f".{name}." in path.name]
-    remove_abandoned(begun)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from lib.learning.recipe import Recipe, recipe_from_mapping
 from lib.metrics.baseline_comparison import Standing, not_judged
 from lib.networks.cascade import NetworkConfig
 from lib.pairing.prepared import PreparedPair
-from lib.pairing.split import Split
+from lib.pairing.split import Side, Split
 
 Made = TypeVar("Made")
 
@@ -86,14 +86,24 @@ class ModelCard:
                 "it carries no scores, for it is unfinished, or the mean of several models, or nobody was set aside to "
                 "judge it on"
             )
-        how_seen = {
-            "validation": ", on whom its weights were chosen",
-            "test": ", whom it has never seen" if self.recipe.split.unit == "patient" else "",
-        }.get(self.scores.side, "")
+        clauses: dict[str, str] = {
+            Side.VALIDATION: ", on whom its weights were chosen",
+            Side.TEST: ", whom it has never seen" if self.recipe.split.unit == "patient" else "",
+        }
+        how_seen = clauses.get(self.scores.side, "")
         if self.recipe.split.unit == "slice":
             how_seen += ", from other slices of whom it has learnt"
         patients = "patient" if self.scores.patients == 1 else "patients"
         return self.scores.standing(on_whom=f"{self.scores.patients} {self.scores.side} {patients}{how_seen}")
+
+    def side_of(self, patient_id: str) -> Side:
+        """Return what the model used a patient for; with a split by slice, `TRAIN` if any slice was trained on."""
+        digest, training = patient_digest(patient_id), self.training
+        if digest in training.patients:
+            return Side.TRAIN
+        if digest in training.validation_patients:
+            return Side.VALIDATION
+        return Side.TEST if digest in training.test_patients else Side.UNSEEN
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values; `standing` is among them for readers."""

@@ -7,14 +7,16 @@ import importlib.util
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from lib.pairing.prepared import write_text
+from lib.files import write_text
 
 logger = logging.getLogger(__name__)
+
+Parsed = TypeVar("Parsed")
 
 STATS_FILE = "train_stats.json"
 HISTORY_FILE = "history.jsonl"
@@ -123,8 +125,14 @@ def monai_label_stats(record: EpochRecord, status: RunStatus) -> dict[str, Any]:
 
 def read_history(run: Path) -> tuple[EpochRecord, ...]:
     """Return the finished epochs of a run; a line cut off by a kill is left out."""
-    path = run / HISTORY_FILE
-    records = []
+    return read_json_lines(run / HISTORY_FILE, lambda line: _record(EpochRecord(**json.loads(line))))
+
+
+def read_json_lines(path: Path, parse: Callable[[str], Parsed]) -> tuple[Parsed, ...]:
+    """Parse the lines of an append-only file; empty if the file is missing or cannot be read.
+
+    A line for which `parse` raises ValueError, TypeError or RecursionError is skipped with a warning.
+    """
     try:
         lines = path.read_text(errors="replace").splitlines()
     except FileNotFoundError:
@@ -132,12 +140,13 @@ def read_history(run: Path) -> tuple[EpochRecord, ...]:
     except OSError as error:
         logger.warning("%s cannot be read (%s)", path, type(error).__name__)
         return ()
+    parsed = []
     for line in filter(None, lines):
         try:
-            records.append(_record(EpochRecord(**json.loads(line))))
+            parsed.append(parse(line))
         except (ValueError, TypeError, RecursionError):
             logger.warning("%s: an unreadable line is left out", path)
-    return tuple(records)
+    return tuple(parsed)
 
 
 def _record(record: EpochRecord) -> EpochRecord:

@@ -19,11 +19,11 @@ from lib.dicom.read.volume import read_ct, read_pet
 from lib.dicom.scan.header_index import HeaderIndex
 from lib.dicom.scan.scan import scan_folder
 from lib.errors import ImageFileError, InputError
+from lib.files import fingerprint, same_fingerprint
 from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.volume import Unit
 from lib.learning.recipe import load_recipe
 from lib.pairing.prepare import prepare_pairs
-from lib.pairing.same_files import are_same, mark_of_files
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_names_that_are_no_text_are_scanned_once_and_marked(phantoms: Path, tmp_
     assert [found.series for found in scan_folder(studies, index=index).series] == [one.series for one in first.series]
     datastore = FolderDatastore(studies, tmp_path / "writable")
     (paired,) = datastore.training_pairs()
-    assert are_same(*(mark_of_files(paired.pair.ct.files) for _ in range(2)))
+    assert same_fingerprint(*(fingerprint(paired.pair.ct.files) for _ in range(2)))
     report = prepare_pairs([paired], tmp_path / "prepared", preparation=load_recipe("paper").preparation)
     assert not report.failed
     JSONResponse([datastore.describe_series(), datastore.json(), describe_pairs(datastore), datastore.name()])

@@ -17,7 +17,7 @@ from ct2pet_app.model_registry.serving_log import Served, add_line, read_lines, 
 from ct2pet_app.model_registry.versions import PUT_BY_HAND, UPLOADED, Verdict, Version
 from ct2pet_app.settings import AppSettings
 from lib.errors import CheckpointError, ModelNotTrainedError, OutputError
-from lib.learning.checkpoint import file_checksum
+from lib.files import file_checksum
 from tests.ct2pet_app.constant_model import save_constant_model
 
 

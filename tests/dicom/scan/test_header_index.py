@@ -105,7 +105,7 @@ def test_a_damaged_index_is_thrown_away_and_built_again(
     whole = scan_folder(studies, index=HeaderIndex(path))
     assert callable(damage)
     damage(path)
-    with caplog.at_level(logging.WARNING, logger="lib.dicom.scan.header_index"):
+    with caplog.at_level(logging.WARNING, logger="lib.sqlite_cache"):
         assert found(scan_folder(studies, index=HeaderIndex(path))) == found(whole)
     assert "damaged" in caplog.text and "built again" in caplog.text
     scan_folder(studies, index=HeaderIndex(path))  # may still read what the damage had cost
@@ -137,7 +137,7 @@ def test_an_index_that_cannot_be_written_is_done_without(
 def test_a_locked_index_is_done_without(
     tmp_path: Path, studies: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("lib.dicom.scan.header_index.WAIT_FOR_OTHERS_S", 0.05)
+    monkeypatch.setattr("lib.sqlite_cache.BUSY_TIMEOUT_S", 0.05)
     path = tmp_path / "index"
     scan_folder(studies / "ct", index=HeaderIndex(path))
     other = sqlite3.connect(path, isolation_level=None)
