@@ -43,8 +43,9 @@ from ct2pet_app.server.tasks.process import task_process
 from ct2pet_app.server.tasks.runner import TaskRunner
 from ct2pet_app.server.termination import on_termination
 from ct2pet_app.server.work_pools import WorkPools
-from ct2pet_app.settings import AppSettings, did_you_mean
+from ct2pet_app.settings import AppSettings
 from ct2pet_app.training.task import CascadeTrainTask, require_pairs
+from ct2pet_app.validation import did_you_mean
 from lib.errors import CT2PETError, InputError, StudiesError
 from lib.memory import MemoryBudget
 

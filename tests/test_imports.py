@@ -29,6 +29,7 @@ VIOLATIONS = {
     "fastapi": ("scripts/planted_fastapi.py", "import fastapi"),
     "typer": ("lib/evaluation/planted_typer.py", "import typer"),
     "rich": ("ct2pet_app/planted_rich.py", "from rich.console import Console"),
+    "pydantic": ("lib/pairing/planted_pydantic.py", "from pydantic import BaseModel"),
     "ray": ("lib/synthesis/planted_ray.py", "import ray"),
 }
 

@@ -1,1 +1,1 @@
-"""Addresses of the server that are ours, a file for each matter; `install` puts them in."""
+"""HTTP API: what clients send and what they get back."""

@@ -68,7 +68,7 @@ class BatchSynthesis(BatchInferTask):
             raise StudiesError("a batch needs the datastore of a folder of studies or of a PACS")
         images = self.get_images({"images": asked.images}, datastore)
         left = [image for image in images if not self._is_drawn(asked, published, image, datastore)]
-        to_do = left[: asked.most]
+        to_do = left[: asked.max_images or None]
         report = CaseReport(
             f"batch of {asked.model}",
             to_do=len(to_do),
@@ -110,7 +110,7 @@ class BatchSynthesis(BatchInferTask):
         return sorted(listed[images]())
 
     def _draw(self, asked: BatchRequest, image: str, datastore: StudiesDatastore, infer: Infer) -> dict[str, Any]:
-        result = infer({**asked.passed_on, "image": image}, datastore)
+        result = infer({**asked.infer_params, "image": image}, datastore)
         path, told = Path(result["file"]), result["params"]
         source = datastore.ct_source(image)
         try:

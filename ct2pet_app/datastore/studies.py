@@ -1,7 +1,7 @@
 """DICOM studies as MONAI Label's datastore: an image is a CT series, its `final` label the PET paired with it.
 
-What clients bring (uploaded CTs, synthetic PETs under other tags, notes) lies on a shelf beside the studies. Every id
-of a request is looked up in a listing; none becomes a path.
+Clients' uploads (CTs, synthetic PETs under other tags, notes) are stored apart from the studies. Every id of a request
+is looked up in a listing; none becomes a path.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from lib.types import Series
 
 
 class StudiesDatastore(Datastore):
-    """What a folder and a PACS of studies have in common; nothing is looked at before the first question."""
+    """The common part of a folder and a PACS of studies; nothing is read before the first request."""
 
     def __init__(
         self, studies: Studies, writable: Path, *, split: Split = Split(), budget: MemoryBudget | None = None
@@ -62,7 +62,7 @@ class StudiesDatastore(Datastore):
         self._volumes = VolumeExports(writable / "converted", at_hand=self.at_hand, budget=self.budget)
         self.labels = Labels(self, self._label_store, self._volumes)
 
-    # -- what the app asks ---------------------------------------------------------------------------------------------
+    # -- for the app ---------------------------------------------------------------------------------------------------
 
     def listing(self) -> StudyIndex:
         """Return which studies there are, at most some seconds old."""
@@ -74,7 +74,7 @@ class StudiesDatastore(Datastore):
         """Return the CT of an image id.
 
         Raises:
-            NotFoundError: No image has that id; where it is a series that cannot be used, the reason is named.
+            NotFoundError: No image has that id; for an unusable series, the message says why.
         """
         listing = self.listing()
         found = listing.images.get(image_id)
@@ -88,16 +88,16 @@ class StudiesDatastore(Datastore):
         return replace(source, open=partial(self._opened_upload, image_id))
 
     def describe_series(self) -> list[dict[str, Any]]:
-        """Return every series found, usable or not, and why not."""
+        """Return the metadata of every series found, usable or not."""
         listing = self.listing()
         return [sendable(describe_series(found, listing)) for found in listing.report.series]
 
     def training_pairs(self) -> tuple[PairedSeries, ...]:
-        """Return all plausible pairs, looked for now; read their files inside `at_hand`.
+        """Return all plausible pairs of a new listing; read their files inside `at_hand`.
 
         Raises:
             PairingError: There are pairs, and none is plausible.
-            RemoteError: The PACS cannot be asked for the files of one that was not checked yet.
+            RemoteError: The PACS does not send the files of a pair that was not checked yet.
         """
         pairs = tuple(self.studies.look_again().pairs.values())
         usable = self.pairs.usable(pairs)
@@ -115,11 +115,11 @@ class StudiesDatastore(Datastore):
         raise RequestError(f"{self.studies.what} takes no series; add them there yourself")
 
     def remove_leftovers(self) -> None:
-        """Remove what killed processes had begun to write; nothing of living ones. Done once, at the server's start."""
+        """Remove unfinished files of killed processes, none of running ones. Called once, when the server starts."""
         self._label_store.remove_leftovers()
 
     def close(self) -> None:
-        """Look for new pairs no more."""
+        """Stop looking for new pairs."""
         self.pairs.close()
 
     def at_hand(self, *series: Series, cancelled: IsDisconnected = never) -> AbstractContextManager[None]:
@@ -163,7 +163,7 @@ class StudiesDatastore(Datastore):
         return self.open_image(image_id)
 
     def open_image(self, image_id: str, *, gone: IsDisconnected = never) -> BinaryIO:
-        """Return the open file of an image; what is saved or removed meanwhile changes nothing of it.
+        """Return the open file of an image, unaffected by what is saved or removed meanwhile.
 
         Raises:
             NotFoundError: No image has that id.
@@ -188,7 +188,7 @@ class StudiesDatastore(Datastore):
         self._label_store.add_note(image_id, info)
 
     def record_image(self, image_id: str, record: Mapping[str, Any]) -> None:
-        """Keep what the server itself knows of an image; it stands in its info, and no client can write it."""
+        """Store a record of the server about an image; it is part of its info, and no client can write it."""
         self.get_image_info(image_id)
         self._label_store.add_record(image_id, sendable(record))
 
@@ -265,8 +265,8 @@ class StudiesDatastore(Datastore):
             len({*listing.images, *self._label_store.uploads()}),
             count_tags(self._label_store, pairs=len(pairs)),
         )
-        told = {"total": total, "completed": len(pairs), "label_tags": tags, "pairs": counts}
-        return {**told, "incomplete": listing.incomplete} if listing.incomplete else told
+        status = {"total": total, "completed": len(pairs), "label_tags": tags, "pairs": counts}
+        return {**status, "incomplete": listing.incomplete} if listing.incomplete else status
 
     def json(self) -> dict[str, Any]:
         objects = all_infos(self.listing(), self._label_store)
@@ -280,7 +280,7 @@ class StudiesDatastore(Datastore):
 
     @contextmanager
     def _opened_upload(self, image_id: str, _: IsDisconnected) -> Iterator[OpenedCT]:
-        """Give an upload as it is now; what replaces it meanwhile changes nothing of it."""
+        """Return a copy of an upload, unaffected by what replaces it meanwhile."""
         with tempfile.TemporaryDirectory(prefix="image-") as folder:
             opened = self._label_store.open_file(image_id)
             if opened is None:

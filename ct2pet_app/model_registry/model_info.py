@@ -1,4 +1,4 @@
-"""What a person is told of models: how an untrained one gets its weights, which versions there are, how each did."""
+"""Information about models: how an untrained one gets its weights, its versions, and the metrics of each."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def how_to_train(name: str, kept: Sequence[Version] = ()) -> str:
     """Return how a model that is not served gets weights, or how a version of it that is kept is served."""
     if kept:
         verdict = kept[-1].verdict
-        told = how_to_serve(name, kept[-1].number) if verdict is None or verdict.published else verdict.verdict
-        return f"of model {name} nothing is served, but {len(kept)} version(s) are kept: {told}"
+        what_to_do = how_to_serve(name, kept[-1].number) if verdict is None or verdict.published else verdict.verdict
+        return f"of model {name} nothing is served, but {len(kept)} version(s) are kept: {what_to_do}"
     return (
         f"model {name} is not trained yet: train it here (POST /train/{name}, or Train in Slicer), or run "
         f"`python main.py train STUDIES --out RUN --stages {STAGES[name]}` and put RUN/{MODEL_FILE} into the server's "
@@ -31,7 +31,7 @@ def how_to_train(name: str, kept: Sequence[Version] = ()) -> str:
 
 
 def how_to_serve(name: str, number: int) -> str:
-    """Return the sentence that tells how a kept version is served in spite of its verdict."""
+    """Return the sentence that says how to serve a kept version in spite of its verdict."""
     return f'To serve it all the same: POST /ct2pet/models/{name}/serve with {{"version": {number}}}'
 
 
@@ -56,11 +56,11 @@ def describe_model(models: ModelRegistry, name: str) -> dict[str, Any]:
         "size_bytes": sum(version.size_bytes for version in versions),
         "history": [asdict(line) for line in models.history(name)],
     }
-    return dict(sendable(described))  # cards come from outside, too
+    return dict(sendable(described))  # a card may come from outside
 
 
 def describe_version(version: Version, *, served: bool) -> dict[str, Any]:
-    """Return what is known of a version: how it came, how it did beside trivial predictors, what was decided."""
+    """Return the description of a version: its origin, its metrics and those of the baselines, and its verdict."""
     return {
         "version": version.number,
         "served": served,

@@ -24,8 +24,17 @@ from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.model_registry.model_cache import ModelCache, PublishedModel, file_state
 from ct2pet_app.model_registry.model_info import how_to_train as how_to_train  # others ask for it here
 from ct2pet_app.model_registry.serving_log import Action, Served, add_line, read_lines, served_before
-from ct2pet_app.model_registry.versions import MODEL_FILE, PUT_BY_HAND, UPLOADED, Verdict, Version, Versions, now
-from ct2pet_app.settings import STAGES, AppSettings, did_you_mean
+from ct2pet_app.model_registry.versions import (
+    MODEL_FILE,
+    PUT_BY_HAND,
+    UPLOADED,
+    Verdict,
+    Version,
+    Versions,
+    now,
+)
+from ct2pet_app.settings import STAGES, AppSettings
+from ct2pet_app.validation import did_you_mean
 from lib.errors import CheckpointError, ModelNotTrainedError, OutputError
 from lib.files import atomic_file, file_checksum, flush_to_disk
 from lib.learning.checkpoint import load_checkpoint, read_card

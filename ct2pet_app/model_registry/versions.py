@@ -1,12 +1,12 @@
-"""The versions of one model: every one that was trained or put here, with how it came and what was decided.
+"""The versions of one model: every one that was trained, uploaded or copied here, with its origin and verdict.
 
 ::
 
     FOLDER/0003/model.safetensors   the checkpoint, card in its header; read-only, never written again
     FOLDER/0003/version.json        its `Version`
 
-A version is written under another name and appears whole, by one rename; its number is never used again. Nothing here
-is ever removed: what is not needed any more is the administrator's to delete, a folder each.
+A version is written under a temporary name and appears complete, by one rename; its number is never used again. Nothing
+here is ever removed: the administrator deletes the folders that are no longer needed.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ import logging
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic.dataclasses import dataclass
+
 from ct2pet_app.server.json_values import json_object
+from ct2pet_app.validation import STORED
 from lib.errors import OutputError
 from lib.files import file_checksum, flush_to_disk, remove_abandoned, unfinished_folder, write_text
 
@@ -34,16 +37,16 @@ PUT_BY_HAND = "a file put into the models folder"
 UPLOADED = "uploaded"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STORED)
 class Verdict:
-    """What was decided about a trained model, why, and on which figures (`Contest.as_json`)."""
+    """Decision about a trained model, its reason, and the metrics behind it (`Contest.as_json`)."""
 
     published: bool
     verdict: str
     figures: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STORED)
 class Version:
     """One version of a model.
 
@@ -52,10 +55,10 @@ class Version:
         checksum: SHA-256 of the checkpoint.
         kept: When it came, UTC, ISO 8601.
         origin: The training run, `uploaded`, or a file put there by hand.
-        parent: The version whose weights its training started from; None for fresh weights, or where nobody knows.
+        parent: The version whose weights its training started from; None for random weights, or where it is unknown.
         size_bytes: Of the checkpoint.
-        checkpoint: Where it lies.
-        verdict: Of a trained one; None for the others, and for one whose judgement was cut off.
+        checkpoint: Its path.
+        verdict: Of a trained version; None for the others, and where the evaluation was interrupted.
     """
 
     number: int
@@ -68,19 +71,18 @@ class Version:
     verdict: Verdict | None = None
 
     def to_json(self) -> str:
-        """Return the record on disk."""
-        told = {name: value for name, value in asdict(self).items() if name != "checkpoint"}
-        return json.dumps(told, indent=1)
+        """Return the record that is written to disk."""
+        return json.dumps({name: value for name, value in asdict(self).items() if name != "checkpoint"}, indent=1)
 
 
 class Versions:
-    """The versions in one folder. Nothing is remembered: another process may add to them."""
+    """The versions in one folder, read anew by each call: another process may add to them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def all(self) -> tuple[Version, ...]:
-        """Return the versions that are whole, oldest first."""
+        """Return the complete versions, oldest first."""
         found = (_read(folder) for folder in _finished(self.folder))
         return tuple(version for version in found if version is not None)
 
@@ -89,10 +91,10 @@ class Versions:
         return next((version for version in self.all() if version.checksum == checksum), None)
 
     def keep(self, checkpoint: Path, *, origin: str, parent: int | None = None, above: int = 0) -> Version:
-        """Copy a checkpoint into a new version and return it; the same checkpoint is the version it was before.
+        """Copy a checkpoint into a new version and return it; a checkpoint that is kept already is not copied again.
 
         Args:
-            above: Its number is larger than this one, too.
+            above: The number of the new version is larger than this.
 
         Raises:
             OutputError: The disk is full, or the folder cannot be written; nothing is left of it.
@@ -118,17 +120,17 @@ class Versions:
             ) from error
 
     def judged(self, version: Version, verdict: Verdict) -> Version:
-        """Write down what was decided about a version, and return it with that.
+        """Record the verdict about a version, and return the version with it.
 
         Raises:
-            OutputError: It cannot be written; what was written before stays.
+            OutputError: It cannot be written; the record before stays.
         """
-        told = replace(version, verdict=verdict)
+        judged = replace(version, verdict=verdict)
         try:
-            write_text(version.checkpoint.with_name(RECORD_FILE), told.to_json())
+            write_text(version.checkpoint.with_name(RECORD_FILE), judged.to_json())
         except OSError as error:
             raise OutputError(f"{version.checkpoint.parent}: the verdict cannot be written ({error})") from error
-        return told
+        return judged
 
     def _put_in_place(self, temporary: Path, version: Version, above: int) -> Version:
         while True:
@@ -156,29 +158,14 @@ def _finished(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name))
 
 
-def _require_types(version: Version) -> None:
-    texts: list[object] = [version.checksum, version.kept, version.origin]
-    numbers: list[object] = [version.number, version.size_bytes, *([] if version.parent is None else [version.parent])]
-    verdict: Verdict | None = version.verdict
-    if verdict is not None:
-        texts.append(verdict.verdict)
-        if not isinstance(verdict.published, bool) or not isinstance(verdict.figures, Mapping | None):
-            raise TypeError("its verdict is none")
-    if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in numbers):
-        raise TypeError("a value of another type")
-
-
 def _read(folder: Path) -> Version | None:
     try:
         record = json_object((folder / RECORD_FILE).read_text())
         verdict = record.pop("verdict")
-        version = Version(
-            **record, checkpoint=folder / MODEL_FILE, verdict=None if verdict is None else Verdict(**verdict)
-        )
-        _require_types(version)
+        version = Version(**record, checkpoint=folder / MODEL_FILE, verdict=verdict and Verdict(**verdict))
         if version.number != int(folder.name) or not version.checkpoint.is_file():
             raise ValueError("its number is not its folder's, or its checkpoint is missing")
         return version
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        logger.warning("%s: not listed, it was changed by hand (%s)", folder, error)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        logger.warning("%s: not listed, it was changed by hand (%s)", folder, type(error).__name__)
         return None

@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.scoring import ScoringMethod
+from pydantic import BeforeValidator, Field
 
 from ct2pet_app.datastore.studies import StudiesDatastore
-from ct2pet_app.errors import RequestError
 from ct2pet_app.inference.result_metadata import MEASURED
 from ct2pet_app.model_registry.model_cache import PublishedModel
 from ct2pet_app.model_registry.registry import ModelRegistry
@@ -30,7 +30,7 @@ from ct2pet_app.scoring.score_store import (
 )
 from ct2pet_app.server.json_values import require_plain
 from ct2pet_app.server.tasks.progress import REPORT_KEY, CaseReport, report_file
-from ct2pet_app.settings import did_you_mean
+from ct2pet_app.validation import BoundaryModel, use_default_if_empty, validated
 from lib.dicom.read.volume import read_pet
 from lib.dicom.scan.open_ct import read_ct_series
 from lib.errors import CheckpointError, ModelNotTrainedError, PairingError, StudiesError
@@ -41,10 +41,17 @@ from lib.synthesis.uncertainty import card_calibration, mean_expected_error_suv
 
 logger = logging.getLogger(__name__)
 
-KNOWN = ("model",)
-# what MONAI Label and its clients add to every request
-WITHOUT_MEANING = frozenset({"method", REPORT_KEY, "gpus", "client_id", "bundle_path", "local_rank"})
 Models = Mapping[str, PublishedModel]
+
+
+class ScoringParams(BoundaryModel):
+    """The parameters of a scoring, as a client sends them."""
+
+    subject = "parameter of a scoring"
+    ignored_keys: ClassVar[frozenset[str]] = frozenset(  # added by MONAI Label and its clients
+        {"method", REPORT_KEY, "gpus", "client_id", "bundle_path", "local_rank"}
+    )
+    model: Annotated[str, BeforeValidator(use_default_if_empty)] = Field("", description="the name of a model")
 
 
 class PairScoring(ScoringMethod):
@@ -176,7 +183,7 @@ def _is_scored(studies: StudiesDatastore, paired: PairedSeries, name: str, publi
 
 def scoring_settings(method: str, request: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the process that scores is given of a request that was understood; nothing else reaches it."""
-    return {"method": method, **{key: str(request[key]) for key in KNOWN if request.get(key)}}
+    return {"method": method, **validated(ScoringParams, request).model_dump(exclude_defaults=True)}
 
 
 def asked_models(models: ModelRegistry, request: Mapping[str, Any]) -> Models:
@@ -189,23 +196,21 @@ def asked_models(models: ModelRegistry, request: Mapping[str, Any]) -> Models:
         CheckpointError: Its file is damaged.
     """
     require_plain(request)
-    for key in request:
-        if key not in KNOWN and key not in WITHOUT_MEANING:
-            raise RequestError(f"{str(key)[:40]!r} is no parameter of a scoring; {did_you_mean(str(key), KNOWN)}")
-    names = (models.known(str(request["model"])[:100]),) if request.get("model") else models.names
+    wanted = validated(ScoringParams, request).model
+    names = (models.known(wanted[:100]),) if wanted else models.names
     found: dict[str, PublishedModel] = {}
     for name in names:
         try:
             published = models.published(name)
         except CheckpointError as error:
-            if request.get("model"):
+            if wanted:
                 raise
             logger.warning("%s is left out: %s", name, error)
             continue
         if published is not None:
             found[name] = published
     if not found:
-        which = f"model {names[0]} is not" if request.get("model") else "no model of this server is"
+        which = f"model {names[0]} is not" if wanted else "no model of this server is"
         raise ModelNotTrainedError(f"{which} trained yet; GET /info/ says how that is done")
     return found
 

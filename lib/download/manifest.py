@@ -1,7 +1,7 @@
-"""What lies in a download folder and whose it is: download.json for programs, ATTRIBUTION.md for people.
+"""Contents and sources of a download folder: download.json for programs, ATTRIBUTION.md for people.
 
-Both name everything that was ever fetched into the folder, so that a second cohort beside the first loses nobody's
-credit. They are written before the first byte of an image.
+Both name everything that was ever downloaded into the folder, so that the credit of an earlier cohort is kept. They are
+written before the first byte of an image.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from lib.download.idc import IndexedSeries, Source, index_version, read_sources
 from lib.download.transfer import arrived
 from lib.errors import InputError
 from lib.files import write_text
+from lib.mapping import from_mapping
 
 MANIFEST = "download.json"
 ATTRIBUTION = "ATTRIBUTION.md"
@@ -25,7 +26,7 @@ ARCHIVE = "Imaging Data Commons"
 
 @dataclass(frozen=True)
 class FetchedSeries:
-    """One series of a download folder; `complete` when as many files and bytes lie there as the archive's list says."""
+    """One series of a download folder; `complete` when its folder holds all files and bytes of the archive."""
 
     collection_id: str
     patient_id: str
@@ -62,16 +63,16 @@ def write_manifest(out: Path, series: Sequence[IndexedSeries]) -> tuple[FetchedS
     now = {one.series_instance_uid: _to_fetched(out, one) for one in series}
     entries = (*(old for old in read_manifest(out) if old.series_instance_uid not in now), *now.values())
     ordered = tuple(sorted(entries, key=lambda one: one.folder))
-    told = {"archive": ARCHIVE, "index": f"idc-index-data {index_version()}"}
+    source = {"archive": ARCHIVE, "index": f"idc-index-data {index_version()}"}
     listed = [dataclasses.asdict(entry) for entry in ordered]
-    write_text(out / MANIFEST, json.dumps({**told, "series": listed}, indent=2, ensure_ascii=False) + "\n")
+    write_text(out / MANIFEST, json.dumps({**source, "series": listed}, indent=2, ensure_ascii=False) + "\n")
     sources = {name: read_sources(name) for name in {entry.collection_id for entry in ordered}}
     write_text(out / ATTRIBUTION, _attribution(ordered, sources))
     return ordered
 
 
 def read_manifest(out: Path) -> tuple[FetchedSeries, ...]:
-    """Return what an earlier download wrote down, nothing where there was none.
+    """Return the series of earlier downloads; empty where there was none.
 
     Raises:
         InputError: The file is not ours.
@@ -79,7 +80,7 @@ def read_manifest(out: Path) -> tuple[FetchedSeries, ...]:
     path = out / MANIFEST
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))["series"]
-        return tuple(FetchedSeries(**entry) for entry in listed)
+        return tuple(from_mapping(FetchedSeries, entry) for entry in listed)
     except FileNotFoundError:
         return ()
     except (ValueError, KeyError, TypeError) as error:

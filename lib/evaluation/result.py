@@ -1,4 +1,4 @@
-"""What an evaluation found: each pair's figures, and the files they are written to."""
+"""Result of an evaluation: the metrics of each pair, and the files they are written to."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Evaluation:
         model: Name and checksum.
         patients: Every pair that could be compared.
         failed: (patient, CT series UID, reason) of the others.
-        peers: Names of the programs set beside the model.
-        max_shift_mm: A pair whose PET lies further off its CT is misaligned; 0 is no limit.
+        peers: Names of the programs compared with the model.
+        max_shift_mm: A pair whose PET is shifted further from its CT is misaligned; 0 is no limit.
     """
 
     model: str
@@ -53,14 +53,14 @@ class Evaluation:
 
     @cached_property
     def judgement(self) -> Judgement:
-        """The model beside the baselines over the patients never seen."""
+        """The model compared with the baselines over the patients never seen."""
         return judge_patients(
             [(pair.patient_id, {method: pair.figures(method) for method in METHODS}) for pair in self.judged]
         )
 
     @cached_property
     def beside(self) -> tuple[Beside, ...]:
-        """The model and each peer over the patients never seen that have both."""
+        """The model compared with each peer over the patients never seen that have both."""
         return tuple(
             set_beside(
                 peer,
@@ -79,18 +79,18 @@ class Evaluation:
 
     @cached_property
     def aligned(self) -> Aligned:
-        """The model's score without misaligned pairs, beside the one with all of them."""
+        """The mean metrics without misaligned pairs."""
         return without_misaligned(self.judged, limit_mm=self.max_shift_mm)
 
     def body_level(self) -> Agreement:
-        """Return how the body's mean SUV agrees, synthetic - real, over the pairs judged."""
+        """Return the agreement of the body's mean SUV, synthetic - real, over the judged pairs."""
         levels = [pair.reading.body_mean_suv for pair in self.judged]
         return limits_of_agreement(
             np.array([level["model"] for level in levels]), np.array([level[REAL] for level in levels])
         )
 
     def trust(self) -> OverallTrust | None:
-        """Return how well the errors the model's card expects hold over the patients never seen; None for no map."""
+        """Return how well the expected errors of the model card hold over the patients never seen; None for no map."""
         return overall_trust([(pair.patient_id, pair.trust) for pair in self.judged])
 
     def as_json(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class Evaluation:
 def write_evaluation(evaluation: Evaluation, out: Path) -> None:
     """Write `evaluation.json`, `patients.csv` (a line for each pair and method) and `means.csv` (with confidence).
 
-    Where the model's card expects errors, `uncertainty.csv` holds how well they held.
+    Where the model card has expected errors, `uncertainty.csv` says how well they hold.
     """
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "evaluation.json", json.dumps(evaluation.as_json(), indent=1, allow_nan=False))
@@ -147,8 +147,8 @@ def _write_means(judgement: Judgement, path: Path) -> None:
                 interval = judgement.intervals[method][measure.name]
                 row = [_cell(interval.mean), _cell(interval.low), _cell(interval.high), interval.count]
                 against = judgement.against[method][measure.name] if method != "model" else None
-                beside = [_cell(against.difference.mean), against.outcome] if against else ["", ""]
-                writer.writerow([measure.name, method, *row, *beside])
+                compared = [_cell(against.difference.mean), against.outcome] if against else ["", ""]
+                writer.writerow([measure.name, method, *row, *compared])
 
 
 def _cell(value: float) -> float | str:

@@ -31,6 +31,7 @@ from lib.imaging.normalize import normalize_ct, normalize_pet
 from lib.imaging.orientation import VoxelOrder, to_canonical
 from lib.imaging.resample import resample_to
 from lib.imaging.resample_2d import resample_in_plane
+from lib.mapping import from_mapping
 from lib.pairing.matched_slices import in_canonical_order, matched_slices
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepared import (
@@ -224,7 +225,7 @@ def _entry_on_disk(out: Path, pair: SeriesPair, source: str, preparation: Prepar
     """Return the entry of a pair that lies there whole, made of the same files in the same way; else None."""
     path = out / "pairs" / pair_id(pair) / "pair.json"
     try:
-        entry = PreparedPair.from_json(json.loads(path.read_text()))
+        entry = from_mapping(PreparedPair, json.loads(path.read_text()))
         PreparedSet(out, preparation, (entry,)).arrays(entry)
     except (OSError, ValueError, TypeError, PreparedDataError):
         return None

@@ -1,11 +1,11 @@
-"""Who is on which side of the split, for good: one line a patient in a file that people read, and may edit.
+"""The side of the split of each patient, for good: one line a patient in a file that people read and may edit.
 
 The hash of `split.py` decides once, when a patient's first pair is seen. From then on the file decides, whatever the
 recipe's shares, salt or offset say later: else a patient whom yesterday's model was trained on could validate today's
 (MONAI Label's issue 1752). A split by slice has no sides of patients, and no use for the file.
 
 The file is CSV, as spreadsheets write it. Each change makes a whole new file and puts it in the old one's place, under
-a lock that ends with its process. A file that cannot be understood is never made anew: that would move patients.
+a lock that ends with its process. A file that cannot be parsed is never replaced: that would move patients.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Assignment:
     Attributes:
         assigned_utc: When, ISO 8601.
         ct_series_instance_uid, pet_series_instance_uid: Of the pair by which the patient was first seen.
-        decided_by: The shares, offset and salt of the hash, or why it was not asked.
+        decided_by: The shares, offset and salt of the hash, or why it was not used.
     """
 
     patient_id: str

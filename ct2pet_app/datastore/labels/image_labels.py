@@ -31,7 +31,7 @@ class Labels:
         self._volumes = volumes
 
     def path_of(self, label_id: str, tag: str) -> Path:
-        """Return where a label's file lies now; `open` where its content matters. Raises NotFoundError."""
+        """Return the current path of a label's file; use `open` to read it. Raises NotFoundError."""
         paired = self._pair_of(label_id, tag)
         return self._label(label_id, tag).path if paired is None else self._volumes.path_of(paired.pet, read_pet)
 
@@ -70,7 +70,7 @@ class Labels:
             self._label_store.add_label_note(label_id, tag, note)
 
     def record(self, label_id: str, tag: str, record: Mapping[str, Any]) -> None:
-        """Keep what the server itself knows of a label; it stands in its info, and no client can write it.
+        """Store a record of the server about a label; it is part of its info, and no client can write it.
 
         Raises:
             NotFoundError: There is no such label.
@@ -122,10 +122,10 @@ class Labels:
         self.save(image_id, path, tag, record=sendable(record))
 
     def refuse_to_replace(self, image_id: str, tag: str) -> None:
-        """Return when a synthetic PET may be saved under a tag.
+        """Check that a synthetic PET may be saved under a tag.
 
         Raises:
-            RequestError: Somebody uploaded a label there.
+            RequestError: A client uploaded a label there.
         """
         there = self._label_store.find(image_id, tag)
         if there is not None and "params" not in there.record:
@@ -141,7 +141,7 @@ class Labels:
         return label
 
     def _pair_of(self, label_id: str, tag: str) -> PairedSeries | None:
-        """Return the pair by the PET's UID, which is the label's id, or by the CT's, which some clients ask with."""
+        """Return the pair by the PET's UID, which is the label's id, or by the CT's, which some clients use."""
         if tag != FINAL:
             return None
         listing = self._datastore.listing()

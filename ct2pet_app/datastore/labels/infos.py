@@ -1,6 +1,6 @@
-"""The infos of images and labels: what clients noted, under what the server recorded, under what the headers say.
+"""The infos of images and labels: notes of clients, overridden by records of the server, overridden by the headers.
 
-A note never overrides a fact: neither its value, nor by naming one where there is none.
+A note never sets a key of the headers or the server, even where they have no value for it.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Scores:
     side: str
     patients: int
     table: MetricsTable
-    intervals: Mapping[str, Mapping[str, Mapping[str, float | None]]] = field(default_factory=dict)
+    intervals: Mapping[str, Mapping[str, Mapping[str, float | int | None]]] = field(default_factory=dict)
     by_patient: Mapping[str, MetricsTable] = field(default_factory=dict)
 
     def standing(self, *, on_whom: str) -> Standing:

@@ -172,7 +172,7 @@ def test_a_users_file_in_a_served_folder_is_refused(install: Install, tmp_path: 
 
 
 def test_an_empty_users_setting_is_refused(install: Install) -> None:
-    with pytest.raises(InputError, match="--conf users: names no file"):
+    with pytest.raises(InputError, match="--conf users '': names no file"):
         install(users="")
 
 
