@@ -30,7 +30,6 @@ from ct2pet_app.infer import SynthesisTask
 from ct2pet_app.infer_request import FORBIDDEN, InferOptions
 from ct2pet_app.models import ModelStore
 from ct2pet_app.recent import RecentVolumes
-from ct2pet_app.routes.install import install
 from ct2pet_app.scoring import PairScoring, UncertaintyScoring
 from ct2pet_app.server.json_values import sendable
 from ct2pet_app.server.monai_label import running_server, stop_server
@@ -44,7 +43,7 @@ from ct2pet_app.settings import AppSettings, did_you_mean
 from ct2pet_app.strategies import DEFAULT, strategies
 from ct2pet_app.train import CascadeTrainTask, require_pairs
 from ct2pet_app.turns import Gone, never
-from ct2pet_app.uploads import CTSource, source_of_file
+from ct2pet_app.uploads import CTSource
 from lib.errors import CT2PETError, InputError, StudiesError
 from lib.memory import MemoryBudget
 
@@ -71,7 +70,6 @@ class CT2PETApp(MONAILabelApp):
         # MONAI Label's default would score all pairs at every start, and again whenever a sample is asked for; whether
         # somebody set it cannot be seen: its command line writes every default into the environment
         self._auto_update_scoring = False
-        install(self)
 
     # -- parts MONAI Label's constructor asks for ----------------------------------------------------------------------
 
@@ -156,7 +154,7 @@ class CT2PETApp(MONAILabelApp):
         image = request.get("image")
         if not isinstance(image, str):
             raise RequestError("image: give the SeriesInstanceUID of a CT in the datastore, or send a file")
-        return self.synthesize(str(request.get("model")), self.studies_datastore.ct_source(image), params)
+        return self.synthesize(str(request.get("model")), self.studies_datastore.cts.image(image), params)
 
     def synthesize(
         self, model: str, source: CTSource, params: Mapping[str, Any], *, gone: Gone = never
@@ -180,17 +178,17 @@ class CT2PETApp(MONAILabelApp):
             self.studies_datastore.labels.save_synthetic(source.image_id or "", Path(path), options.label_tag, record)
         return {"label": path, "tag": options.label_tag, "file": path, "params": told}
 
-    def session_source(self, session_id: str, *, owner: str | None = None) -> CTSource:
-        """Return the CT of a session, which must be of that owner; of anybody where it is None.
+    @property
+    def checked_sessions(self) -> CheckedSessions:
+        """The sessions, under their own type.
 
         Raises:
-            NotFoundError: No such session, or it has expired.
+            NotFoundError: Sessions are switched off.
         """
         sessions = self.sessions()
-        session = None if sessions is None else sessions.get_session(session_id, owner=owner)
-        if session is None:
-            raise NotFoundError(f"no session {session_id[:80]!r}: it has expired, or never was; create it again")
-        return source_of_file(Path(session.image), Path(session.image).name, kept=True)
+        if not isinstance(sessions, CheckedSessions):
+            raise NotFoundError("sessions are switched off on this server (MONAI_LABEL_SESSIONS)")
+        return sessions
 
     def check_training(self, model: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the request of the training's process, where a training with these parameters can begin.

@@ -112,7 +112,7 @@ class BatchSynthesis(BatchInferTask):
     def _draw(self, asked: BatchRequest, image: str, datastore: StudiesDatastore, infer: Infer) -> dict[str, Any]:
         result = infer({**asked.passed_on, "image": image}, datastore)
         path, told = Path(result["file"]), result["params"]
-        source = datastore.ct_source(image)
+        source = datastore.cts.image(image)
         try:
             drawn = _drawn(asked, told["model"]["checksum"], source)
             datastore.labels.record(image, asked.tag, {DRAWN: asdict(drawn)})
@@ -138,7 +138,7 @@ class BatchSynthesis(BatchInferTask):
         if asked.tag not in datastore.get_labels_by_image_id(image) or image not in datastore.list_images():
             return False
         before = datastore.get_label_info(image, asked.tag).get(DRAWN)
-        now = asdict(_drawn(asked, published.checksum, datastore.ct_source(image)))
+        now = asdict(_drawn(asked, published.checksum, datastore.cts.image(image)))
         if not isinstance(before, Mapping) or set(before) != set(now):
             return False
         same = all(before[key] == now[key] for key in ("model", "checksum", "slices"))

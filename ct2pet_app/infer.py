@@ -32,9 +32,9 @@ from ct2pet_app.told import (
     told_of_uncertainty,
     why_not_measured,
 )
-from ct2pet_app.told_of_models import how_to_train
 from ct2pet_app.turns import Gone, never, until_gone, waited_for
 from ct2pet_app.uploads import CTSource, OpenedCT
+from ct2pet_app.versions import how_to_train
 from lib.dicom.synthetic import PlannedSeries, SyntheticSeries
 from lib.dicom.write import write_zip
 from lib.errors import CheckpointError, InputError

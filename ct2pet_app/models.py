@@ -25,8 +25,17 @@ from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.history import Action, Served, add_line, read_lines, served_before
 from ct2pet_app.loaded import LoadedModels, PublishedModel, file_state
 from ct2pet_app.settings import STAGES, AppSettings, did_you_mean
-from ct2pet_app.told_of_models import how_to_train as how_to_train  # others ask for it here
-from ct2pet_app.versions import MODEL_FILE, PUT_BY_HAND, UPLOADED, Verdict, Version, Versions, flush_to_disk, now
+from ct2pet_app.versions import (
+    MODEL_FILE,
+    PUT_BY_HAND,
+    UPLOADED,
+    Verdict,
+    Version,
+    Versions,
+    flush_to_disk,
+    how_to_train,
+    now,
+)
 from lib.errors import CheckpointError, ModelNotTrainedError, OutputError
 from lib.learning.card import ModelCard
 from lib.learning.checkpoint import file_checksum, load_checkpoint, read_card

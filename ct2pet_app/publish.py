@@ -8,9 +8,8 @@ from pathlib import Path
 
 from ct2pet_app.loaded import PublishedModel
 from ct2pet_app.models import ModelStore
-from ct2pet_app.told_of_models import how_to_serve
 from ct2pet_app.train_request import PublishRule
-from ct2pet_app.versions import Verdict, Version
+from ct2pet_app.versions import Verdict, Version, how_to_serve
 from lib.errors import CheckpointError
 from lib.evaluation.contest import hold_contest
 from lib.pairing.pairs import PairedSeries

@@ -153,7 +153,7 @@ class UncertaintyScoring(ScoringMethod):
         return _told(report, told)
 
     def _expect(self, name: str, image: str, studies: StudiesDatastore) -> None:
-        source = studies.ct_source(image)
+        source = studies.cts.image(image)
         ct = source.read()
         synthesizer = self._models.synthesizer(name)
         with self._models.in_use:
@@ -166,7 +166,7 @@ class UncertaintyScoring(ScoringMethod):
 def is_expected(studies: StudiesDatastore, image: str, name: str, published: PublishedModel) -> bool:
     """Return whether it is known what error the served weights expect of a CT."""
     known = expected_error_of(studies, image, name)
-    return known is not None and known.is_of(published, mark_of_files(studies.ct_source(image).files))
+    return known is not None and known.is_of(published, mark_of_files(studies.cts.image(image).files))
 
 
 def _is_scored(studies: StudiesDatastore, paired: PairedSeries, name: str, published: PublishedModel) -> bool:

@@ -28,7 +28,7 @@ from typing import Any
 
 from monailabel.utils.sessions import SessionInfo, Sessions
 
-from ct2pet_app.errors import BusyError
+from ct2pet_app.errors import BusyError, NotFoundError
 from ct2pet_app.server.json_values import stored_json_object
 from ct2pet_app.uploads import removed_if_refused, unpack
 from lib.errors import OutputError
@@ -74,6 +74,17 @@ class CheckedSessions(Sessions):
             with contextlib.suppress(OSError):  # removed meanwhile
                 os.utime(Path(session.path, META_FILE))
             session.last_access_ts = int(time.time())
+        return session
+
+    def find(self, session_id: str, *, update_ts: bool = True, owner: str | None) -> SessionInfo:
+        """Return a session, as `get_session`.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        session = self.get_session(session_id, update_ts=update_ts, owner=owner)
+        if session is None:
+            raise NotFoundError(f"no session {session_id[:80]!r}: it has expired, or never was; create it again")
         return session
 
     def remove_session(self, session_id: str) -> None:

@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ct2pet_app.models import ModelStore
 from ct2pet_app.server.json_values import sendable
-from ct2pet_app.settings import STAGES
-from ct2pet_app.versions import MODEL_FILE, Version
+from ct2pet_app.versions import Version
 from lib.errors import CheckpointError
 from lib.learning.checkpoint import read_card
 from lib.measures.criteria import METHODS, STANDING_MEASURES
-
-if TYPE_CHECKING:
-    from ct2pet_app.models import ModelStore
-
-
-def how_to_train(name: str, kept: Sequence[Version] = ()) -> str:
-    """Return how a model that is not served gets weights, or how a version of it that is kept is served."""
-    if kept:
-        verdict = kept[-1].verdict
-        told = how_to_serve(name, kept[-1].number) if verdict is None or verdict.published else verdict.verdict
-        return f"of model {name} nothing is served, but {len(kept)} version(s) are kept: {told}"
-    return (
-        f"model {name} is not trained yet: train it here (POST /train/{name}, or Train in Slicer), or run "
-        f"`python main.py train STUDIES --out RUN --stages {STAGES[name]}` and put RUN/{MODEL_FILE} into the server's "
-        f"models folder as {name}/{MODEL_FILE}"
-    )
-
-
-def how_to_serve(name: str, number: int) -> str:
-    """Return the sentence that tells how a kept version is served in spite of its verdict."""
-    return f'To serve it all the same: POST /ct2pet/models/{name}/serve with {{"version": {number}}}'
 
 
 def describe_model(models: ModelStore, name: str) -> dict[str, Any]:

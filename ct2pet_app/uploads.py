@@ -29,6 +29,7 @@ MOST_TIMES_PACKED = 100  # DICOM packs 2 to 5 times, empty slices more; a bomb 1
 ALWAYS_UNPACKED_BYTES = 2**25
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others can ask for gigabytes of memory
 TAKEN = (*SUFFIXES, ".zip")
+DEFAULT_NAME = "upload.nii.gz"  # of an upload without a file name
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,14 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ct2pet_app.server.json_values import json_object
+from ct2pet_app.settings import STAGES
 from lib.errors import OutputError
 from lib.learning.checkpoint import file_checksum
 from lib.pairing.prepared import write_text
@@ -160,6 +161,24 @@ class Versions:
                 # also of a clock that was ahead: its time is never an hour ago
                 if abs(time.time() - folder.stat().st_mtime) > LEFT_BEHIND_S:
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+def how_to_train(name: str, kept: Sequence[Version] = ()) -> str:
+    """Return how to train a model that is not served, or how to serve a kept version of it."""
+    if kept:
+        verdict = kept[-1].verdict
+        advice = how_to_serve(name, kept[-1].number) if verdict is None or verdict.published else verdict.verdict
+        return f"of model {name} nothing is served, but {len(kept)} version(s) are kept: {advice}"
+    return (
+        f"model {name} is not trained yet: train it here (POST /train/{name}, or Train in Slicer), or run "
+        f"`python main.py train STUDIES --out RUN --stages {STAGES[name]}` and put RUN/{MODEL_FILE} into the server's "
+        f"models folder as {name}/{MODEL_FILE}"
+    )
+
+
+def how_to_serve(name: str, number: int) -> str:
+    """Return how to serve a kept version in spite of its verdict."""
+    return f'To serve it all the same: POST /ct2pet/models/{name}/serve with {{"version": {number}}}'
 
 
 def now() -> str:

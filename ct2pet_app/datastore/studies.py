@@ -6,38 +6,28 @@ of a request is looked up in a listing; none becomes a path.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from monailabel.interfaces.datastore import Datastore
 
 from ct2pet_app.datastore.converted import ConvertedVolumes
+from ct2pet_app.datastore.ct_resolver import CTResolver
 from ct2pet_app.datastore.describe import describe_series, why_no_image
 from ct2pet_app.datastore.infos import all_infos, ct_info, upload_info
 from ct2pet_app.datastore.labels import Labels, count_tags
 from ct2pet_app.datastore.listing import Listing, Studies
 from ct2pet_app.datastore.pairs import PairBook
 from ct2pet_app.datastore.shelf import FINAL as FINAL
-from ct2pet_app.datastore.shelf import Kept, Shelf
+from ct2pet_app.datastore.shelf import Shelf
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.server.json_values import sendable
 from ct2pet_app.trained_on import TrainedOn
 from ct2pet_app.turns import Gone, never, until_gone
-from ct2pet_app.uploads import (
-    CTSource,
-    OpenedCT,
-    opened_upload,
-    removed_if_refused,
-    source_of_file,
-    source_of_series,
-    suffix_of,
-)
+from ct2pet_app.uploads import opened_upload, removed_if_refused, suffix_of
 from lib.dicom.read import read_ct
 from lib.dicom.synthetic import SyntheticSeries
 from lib.errors import PairingError
@@ -58,7 +48,8 @@ class StudiesDatastore(Datastore):
         self.pairs = PairBook(studies, writable, split=split, trained_on=TrainedOn(writable), budget=self.budget)
         self._shelf = Shelf(writable / "shelf")
         self._volumes = ConvertedVolumes(writable / "converted", at_hand=self.at_hand, budget=self.budget)
-        self.labels = Labels(self, self._shelf, self._volumes)
+        self.cts = CTResolver(self.listing, self._shelf, at_hand=self.at_hand)
+        self.labels = Labels(self.listing, self.cts, self._shelf, self._volumes, where=studies.what)
 
     # -- what the app asks ---------------------------------------------------------------------------------------------
 
@@ -67,23 +58,6 @@ class StudiesDatastore(Datastore):
         listing = self.studies.listing()
         self.pairs.note(listing)
         return listing
-
-    def ct_source(self, image_id: str) -> CTSource:
-        """Return the CT of an image id.
-
-        Raises:
-            NotFoundError: No image has that id; where it is a series that cannot be used, the reason is named.
-        """
-        listing = self.listing()
-        found = listing.images.get(image_id)
-        if found is not None:
-            paired = listing.pairs.get(image_id)
-            source = source_of_series(found, None if paired is None else paired.pet, at_hand=self.at_hand)
-            return replace(source, warnings=found.warnings)
-        upload = self._upload(image_id)
-        name = f"{image_id}{suffix_of(upload.path.name)}"
-        source = source_of_file(upload.path, name, image_id=image_id, kept=True)
-        return replace(source, open=partial(self._opened_upload, image_id))
 
     def describe_series(self) -> list[dict[str, Any]]:
         """Return every series found, usable or not, and why not."""
@@ -155,7 +129,7 @@ class StudiesDatastore(Datastore):
         found = self.listing().images.get(image_id)
         if found is not None:
             return str(self._volumes.path_of(found, read_ct))
-        return str(self._upload(image_id).path)
+        return str(self.cts.upload(image_id).path)
 
     def get_image(self, image_id: str, params: Any = None) -> BinaryIO:
         return self.open_image(image_id)
@@ -179,7 +153,7 @@ class StudiesDatastore(Datastore):
         found = listing.images.get(image_id)
         if found is not None:
             return ct_info(found, listing, self._shelf.notes_of(image_id))
-        return upload_info(self._upload(image_id), self._shelf.notes_of(image_id))
+        return upload_info(self.cts.upload(image_id), self._shelf.notes_of(image_id))
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         self.get_image_info(image_id)
@@ -271,28 +245,7 @@ class StudiesDatastore(Datastore):
     def get_dataset_archive(self, limit_cases: int | None) -> str:
         raise RequestError(f"this server does not pack its studies; copy them from {self.studies.what}")
 
-    @contextmanager
-    def _opened_upload(self, image_id: str, _: Gone) -> Iterator[OpenedCT]:
-        """Give an upload as it is now; what replaces it meanwhile changes nothing of it."""
-        with tempfile.TemporaryDirectory(prefix="image-") as folder:
-            opened = self._shelf.open_file(image_id)
-            if opened is None:
-                raise NotFoundError(why_no_image(image_id, self.listing()))
-            kept, file = opened
-            name = f"{image_id}{suffix_of(kept.path.name)}"
-            path = Path(folder) / f"image{suffix_of(name)}"
-            with file, path.open("wb") as copy:
-                shutil.copyfileobj(file, copy)
-            with opened_upload(path, name) as ct:
-                yield ct
-
     def _tagged(self, tag: str) -> set[str]:
         if tag == FINAL:
             return set(self.listing().pairs)
         return {kept.image for kept in self._shelf.labels() if kept.tag == tag}
-
-    def _upload(self, image_id: str) -> Kept:
-        upload = self._shelf.find(image_id)
-        if upload is None:
-            raise NotFoundError(why_no_image(image_id, self.listing()))
-        return upload

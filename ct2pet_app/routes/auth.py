@@ -17,6 +17,7 @@ from ct2pet_app.accounts.attempts import Attempts, TooManyAttemptsError
 from ct2pet_app.accounts.book import AccountBook
 from ct2pet_app.accounts.guard import nobody_may_ask, user_asking
 from ct2pet_app.accounts.tokens import Tokens
+from ct2pet_app.api.models.login import LoginSettings, Token
 from ct2pet_app.server.guarded_route import GuardedRoute
 from lib.accounts import password_fits
 from lib.errors import AccountsError
@@ -49,9 +50,10 @@ LOGIN_FORM = {  # for the description of the API: the form is read by hand, with
 def auth_routes(book: AccountBook, tokens: Tokens, attempts: Attempts) -> APIRouter:
     """Return the addresses that log in."""
     router = APIRouter(route_class=GuardedRoute, prefix="/auth", tags=["Auth"])
-    router.add_api_route("/", _enabled, methods=["GET"])
-    router.add_api_route("/token", _Login(book, tokens, attempts).token, methods=["POST"], openapi_extra=LOGIN_FORM)
-    router.add_api_route("/token/valid", _valid, methods=["GET"])
+    router.add_api_route("/", _enabled, methods=["GET"], response_model=LoginSettings)
+    token = _Login(book, tokens, attempts).token
+    router.add_api_route("/token", token, methods=["POST"], response_model=Token, openapi_extra=LOGIN_FORM)
+    router.add_api_route("/token/valid", _valid, methods=["GET"], response_model=User)
     return router
 
 

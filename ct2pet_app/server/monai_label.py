@@ -48,8 +48,12 @@ def stop_server(error: Exception) -> None:
     os._exit(2)
 
 
-def threaded_twins() -> APIRouter:
-    """Return the stock handlers under the same addresses, run in threads."""
+def threaded_twins(described: Mapping[str, Mapping[str, Any]]) -> APIRouter:
+    """Return the stock handlers under the same paths, run in threads.
+
+    Args:
+        described: Further arguments of the routes, such as `responses`, by the name of the handler.
+    """
     twins = APIRouter(route_class=GuardedRoute)
     for module in STOCK:
         for route in module.router.routes:
@@ -61,6 +65,7 @@ def threaded_twins() -> APIRouter:
                     summary=route.summary,
                     tags=route.tags,
                     deprecated=route.deprecated,
+                    **described.get(route.endpoint.__name__, {}),
                 )
     return twins
 

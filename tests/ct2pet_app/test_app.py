@@ -177,7 +177,7 @@ def test_an_inference_asks_for_its_memory_before_a_pixel_is_read(
 ) -> None:
     budget = MemoryBudget(limit_bytes, max_waiting=0)
     task = SynthesisTask("cascade3", app.models, budget=budget)
-    source = app.studies_datastore.ct_source(ct_uids[0])
+    source = app.studies_datastore.cts.image(ct_uids[0])
 
     @contextmanager
     def opened(gone: Gone) -> Iterator[OpenedCT]:
@@ -192,7 +192,7 @@ def test_an_inference_asks_for_its_memory_before_a_pixel_is_read(
 def test_metrics_that_need_too_much_memory_are_left_out_with_the_reason(
     app: CT2PETApp, ct_uids: tuple[str, ...]
 ) -> None:
-    source, options = app.studies_datastore.ct_source(ct_uids[0]), InferOptions.from_params({})
+    source, options = app.studies_datastore.cts.image(ct_uids[0]), InferOptions.from_params({})
     with source.open(never) as opened:
         card = app.models.find("cascade3").card
         need = memory_need(opened, options, card, pet_shape=source.pet_shape)

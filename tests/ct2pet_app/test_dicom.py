@@ -16,10 +16,11 @@ import pytest
 from fastapi import FastAPI
 from pydicom import dcmread
 
+from ct2pet_app.api.deps import set_app
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_request import InferOptions
-from ct2pet_app.routes.infer import infer_routes
+from ct2pet_app.routes import infer as infer_routes
 from ct2pet_app.server.exception_handlers import answer_errors
 from ct2pet_app.uploads import source_of_file
 from lib.dicom.read import read_synthetic_pet
@@ -48,7 +49,8 @@ def app(make_app: Callable[..., CT2PETApp], studies: Path, tmp_path: Path) -> CT
 def post(app: CT2PETApp) -> Callable[[str], httpx.Response]:
     """A function that posts to our addresses, alone in a web application of this process."""
     application = FastAPI()
-    application.include_router(infer_routes(app))
+    set_app(application, app)
+    application.include_router(infer_routes.router)
     answer_errors(application)
 
     async def asked(address: str) -> httpx.Response:

@@ -115,7 +115,7 @@ def test_a_champion_whose_weights_cannot_be_used_defends_nothing(app: CT2PETApp,
 def test_a_request_under_way_keeps_the_weights_it_began_with(
     app: CT2PETApp, ct_uids: tuple[str, ...], tmp_path: Path
 ) -> None:
-    task, source = app._infers["unet"], app.studies_datastore.ct_source(ct_uids[0])
+    task, source = app._infers["unet"], app.studies_datastore.cts.image(ct_uids[0])
     reading, published = threading.Event(), threading.Event()
 
     @contextmanager

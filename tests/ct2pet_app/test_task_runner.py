@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import psutil
 import pytest
@@ -20,8 +20,7 @@ from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.async_tasks.utils import background_processes, background_tasks
 
 from ct2pet_app.errors import BusyError
-from ct2pet_app.routes.models import model_routes
-from ct2pet_app.routes.tasks import task_routes
+from ct2pet_app.routes import models, tasks
 from ct2pet_app.server import task_runner
 from ct2pet_app.server.task_environment import environment_table, explained_variables, task_environment
 from ct2pet_app.server.task_process import TASK_PROGRAM
@@ -260,7 +259,7 @@ def test_no_address_reaches_monai_labels_own_runner() -> None:
 
     stock = addresses(train.router, batch_infer.router, scoring.router)
     assert len(stock) >= 10
-    assert stock <= addresses(model_routes(cast(Any, None)), task_routes(cast(Any, None)))
+    assert stock <= addresses(models.router, tasks.router)
 
 
 def test_the_program_ends_with_its_server() -> None:

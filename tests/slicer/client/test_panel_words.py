@@ -20,7 +20,7 @@ from ct2pet_app.datastore.listing import Listing
 from ct2pet_app.models import ModelStore
 from ct2pet_app.server.request_body import too_large
 from ct2pet_app.settings import AppSettings
-from ct2pet_app.told_of_models import how_to_serve, how_to_train
+from ct2pet_app.versions import how_to_serve, how_to_train
 from lib.dicom.scan import ScanReport
 from lib.errors import CT2PETError
 from tests.conftest import REPOSITORY

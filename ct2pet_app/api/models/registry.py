@@ -1,0 +1,149 @@
+"""Models, their versions, and their trainings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from ct2pet_app.api.models.base import ApiModel
+from ct2pet_app.history import Served
+from ct2pet_app.versions import Verdict
+
+Metrics = dict[str, float | None]
+
+
+class UploadedModel(ApiModel):
+    """The served file of a model.
+
+    Attributes:
+        checksum: SHA-256.
+        modified_time: Seconds since 1970.
+        version: Null where the disk was too full to keep the file as a version.
+    """
+
+    checksum: str
+    modified_time: int
+    version: int | None
+
+
+class ServedModel(UploadedModel):
+    """The served checkpoint.
+
+    Attributes:
+        checksum: `SHA256:` and the digits.
+        file: Name of the downloaded file.
+        size: Bytes.
+        card: The model card.
+        train_stats: Of the newest training, if there was one.
+    """
+
+    file: str
+    size: int
+    card: dict[str, Any]
+    train_stats: dict[str, Any] = Field({})
+
+
+class CardSummary(ApiModel):
+    """What a model card says; of a damaged one only why it is `unusable`.
+
+    Attributes:
+        created: UTC, ISO 8601.
+        training_patients: Their number.
+        judged_on: Such as `4 validation patients`.
+        figures: Metrics by method, which is `model` or a baseline, and name.
+        standing: The comparison with the baselines, in a sentence.
+        uncertainty: Whether the model can estimate its error.
+    """
+
+    name: str = ""
+    created: str = ""
+    recipe: str = ""
+    training_patients: int = 0
+    judged_on: str | None = None
+    figures: dict[str, Metrics] = Field({})
+    standing: str = ""
+    uncertainty: bool = False
+    unusable: str = ""
+
+
+class VersionEntry(ApiModel):
+    """A version of a model.
+
+    Attributes:
+        checksum: SHA-256.
+        kept: When it was added, UTC, ISO 8601.
+        origin: The training run, or how it was added.
+        parent: The version that its training started from.
+        verdict: The decision about a trained version.
+    """
+
+    version: int
+    served: bool
+    checksum: str
+    kept: str
+    origin: str
+    parent: int | None
+    size_bytes: int
+    verdict: Verdict | None
+    card: CardSummary
+
+
+class ModelEntry(ApiModel):
+    """A model with all its versions.
+
+    Attributes:
+        served: The version that is served.
+        checksum: Of the served version, SHA-256.
+        unusable: Why the file in its place cannot be served; empty where it can.
+        size_bytes: Of all versions together.
+        history: Which version was served when, oldest first.
+    """
+
+    model: str
+    served: int | None
+    checksum: str | None
+    unusable: str
+    versions: list[VersionEntry]
+    size_bytes: int
+    history: list[Served]
+
+
+class Epoch(ApiModel):
+    """One epoch of a training; `loss` is null where it was not finite."""
+
+    epoch: int
+    loss: float | None
+    metrics: Metrics
+
+
+class TrainingRun(ApiModel):
+    """The newest training run; `model` and `run` are null before the first.
+
+    Attributes:
+        epochs: 2000 at most, spread evenly.
+        key_metric: By which the best epoch is chosen.
+        finished: Whether it ended.
+        start_ts: Seconds since 1970.
+        total_time, time_left: h:mm:ss.
+        train, eval: The best and the newest metrics, in MONAI Label's form.
+        published, verdict, version: The decision about its model, once it was made.
+    """
+
+    model: str | None
+    run: str | None
+    epochs: list[Epoch]
+    key_metric: str = ""
+    epoch: int = 0
+    total_epochs: int = 0
+    total_time: str = ""
+    time_left: str = ""
+    start_ts: float = 0.0
+    best_metric: float | None = None
+    finished: bool = False
+    stopped_because: str = ""
+    train: dict[str, Any] = Field({})
+    eval: dict[str, Any] = Field({})
+    published: bool = False
+    verdict: str = ""
+    version: int = 0
