@@ -12,7 +12,10 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, JsonValue
+from starlette.exceptions import HTTPException
 
+from ct2pet_app.api.advice import with_advice
+from ct2pet_app.errors import HttpError
 from ct2pet_app.server.json_values import sendable
 
 MEDIA_TYPE = "application/problem+json"
@@ -39,7 +42,7 @@ CODES = {
 class Problem(BaseModel):
     """A problem detail as RFC 9457 defines it, with two extension members."""
 
-    type: str = Field("about:blank", description="Always `about:blank`; `code` identifies the problem")
+    type: str = Field(default="about:blank", description="Always `about:blank`; `code` identifies the problem")
     title: str = Field(description="The phrase of the status")
     status: int = Field(description="The status of the response")
     detail: str = Field(description="What is wrong, what was expected, what to do")
@@ -69,6 +72,14 @@ def problem_response(
         headers=dict(headers) if headers else None,
         media_type=MEDIA_TYPE,
     )
+
+
+def http_problem(error: HTTPException) -> JSONResponse:
+    """Return the response to an error of HTTP itself."""
+    detail, code, params = str(error.detail), None, {}
+    if isinstance(error, HttpError) and error.code is not None:
+        detail, code, params = with_advice(detail, error.code, error.params), error.code, error.params
+    return problem_response(error.status_code, detail, code=code, params=params, headers=error.headers)
 
 
 def _title(status: int) -> str:

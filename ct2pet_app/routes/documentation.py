@@ -51,7 +51,9 @@ def documentation_routes(server: FastAPI) -> APIRouter:
 
 
 def _no_static_files(path: str) -> None:
-    raise NotFoundError("this server has no viewer and no other files here; open the studies in 3D Slicer")
+    raise NotFoundError(
+        "this server has no viewer and no other files here; open the studies in 3D Slicer", code="not_supported"
+    )
 
 
 def _overview(server: FastAPI) -> Any:

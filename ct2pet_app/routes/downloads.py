@@ -12,6 +12,7 @@ from ct2pet_app.routes.roles import ADMIN
 from ct2pet_app.server.file_response import OpenFileResponse
 from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.told import card_as_json
+from ct2pet_app.told_of_models import not_trained
 from lib.errors import ModelNotTrainedError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def _download(app: CT2PETApp) -> Any:
             file = served.path.open("rb")
         except FileNotFoundError as error:
             raise ModelNotTrainedError(
-                f"the file of model {model} was removed; GET /info/ says what is there"
+                f"the file of model {model} was removed", code="model_file_missing", model=model
             ) from error
         return OpenFileResponse(
             file, media_type="application/octet-stream", filename=file_name(model, served), headers=headers
@@ -71,5 +72,5 @@ def file_name(model: str, served: PublishedModel) -> str:
 def _served(app: CT2PETApp, model: str) -> PublishedModel:
     served = app.models.published(model)
     if served is None:
-        raise ModelNotTrainedError(f"there is no file of model {model}: it is not trained yet; GET /info/ says how")
+        raise not_trained(model, app.models.versions(model))
     return served

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 TRAIN = "train"  # MONAI Label's word for the task
 TITLE = "training"
-VERDICT_KEYS = ("published", "verdict", "version")
+VERDICT_KEYS = ("published", "verdict", "version", "advice")
 
 
 def model_routes(app: CT2PETApp) -> APIRouter:
@@ -90,7 +90,7 @@ def _training(app: CT2PETApp) -> Any:
             tasks = [task for task in tasks if task["status"] == "RUNNING"]
         if not tasks:
             what = "is running" if check_if_running else "was asked for since the server was started"
-            raise NotFoundError(f"no training {what}; POST /train/<model> starts one")
+            raise NotFoundError(f"no training {what}", code="task_not_found", task=TITLE, start="POST /train/<model>")
         if all and not check_if_running:
             return tasks
         task = {"details": [], **tasks[-1]}

@@ -23,14 +23,18 @@ def refused_routes() -> APIRouter:
 
 
 def _no_slides(model: str) -> None:
-    raise NotFoundError(f"there are no whole-slide images here; ask POST /infer/{model}?image=<CT series UID>")
+    raise NotFoundError(
+        f"there are no whole-slide images here; ask POST /infer/{model}?image=<CT series UID>", code="not_supported"
+    )
 
 
 def _no_proxy(path: str) -> None:
     """Refuse: the stock proxy passes any path on to the PACS, `..` and storing included, in the server's name."""
-    raise NotFoundError("this server is no way into the PACS; GET /datastore/?output=all lists its images")
+    raise NotFoundError(
+        "this server is no way into the PACS; GET /datastore/?output=all lists its images", code="not_supported"
+    )
 
 
 def _no_viewer(path: str) -> None:
     """Refuse: the stock viewer asks the proxy above for everything; and its address makes a file's path of any path."""
-    raise NotFoundError("this server has no viewer of its own; open the studies in 3D Slicer")
+    raise NotFoundError("this server has no viewer of its own; open the studies in 3D Slicer", code="not_supported")

@@ -10,13 +10,13 @@ from fastapi import APIRouter, Query, Request, UploadFile
 from monailabel.endpoints.user.auth import User
 from monailabel.utils.sessions import SessionInfo
 
-from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.errors import RequestError, switched_off
 from ct2pet_app.routes.received import DEFAULT_NAME, received
 from ct2pet_app.routes.responses import file_or_json
 from ct2pet_app.routes.roles import USER, has_accounts, session_owner
 from ct2pet_app.server.file_response import OpenFileResponse
 from ct2pet_app.server.guarded_route import GuardedRoute
-from ct2pet_app.sessions import CheckedSessions, described
+from ct2pet_app.sessions import CheckedSessions, described, no_session
 from ct2pet_app.turns import Gone
 from ct2pet_app.uploads import MOST_FILES, refuse_impostor, require_only_ct, suffix_of, unpack
 
@@ -92,7 +92,7 @@ def _session(app: CT2PETApp) -> Any:
         try:
             return OpenFileResponse(path.open("rb"), filename=path.name)
         except FileNotFoundError as error:
-            raise _no_session(session_id) from error
+            raise no_session(session_id) from error
 
     return session
 
@@ -111,16 +111,12 @@ def _remove_session(app: CT2PETApp) -> Any:
 def _found(sessions: CheckedSessions, session_id: str, user: User, *, update_ts: bool = True) -> SessionInfo:
     found = sessions.get_session(session_id, update_ts=update_ts, owner=session_owner(user))
     if found is None:
-        raise _no_session(session_id)
+        raise no_session(session_id)
     return found
-
-
-def _no_session(session_id: str) -> NotFoundError:
-    return NotFoundError(f"no session {session_id[:80]!r}: it has expired, or never was; create it again")
 
 
 def _sessions(app: CT2PETApp) -> CheckedSessions:
     sessions: CheckedSessions | None = app.sessions()
     if sessions is None:
-        raise NotFoundError("sessions are switched off on this server (MONAI_LABEL_SESSIONS)")
+        raise switched_off("storing sessions", "MONAI_LABEL_SESSIONS")
     return sessions

@@ -11,10 +11,10 @@ from dataclasses import asdict
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 
-from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.errors import NotFoundError, RequestError, TaskRunningError
 from ct2pet_app.routes.roles import ADMIN, ANNOTATOR, USER
 from ct2pet_app.scores import summary_of
 from ct2pet_app.scoring import scoring_settings
@@ -94,10 +94,10 @@ def started_or_refused(started: Any, title: str) -> Any:
     """Return what was started.
 
     Raises:
-        HTTPException: Nothing was, because another task of the kind runs.
+        TaskRunningError: Nothing was, because another task of the kind runs.
     """
     if started is None:
-        raise HTTPException(ALREADY_RUNNING, f"a {title} is running already; GET shows how it does, DELETE stops it")
+        raise TaskRunningError(f"a {title} is running already", task=title)
     return started
 
 
@@ -114,7 +114,7 @@ def _status(app: CT2PETApp, task: str) -> Any:
         known = [one for one in app.task_runner.tasks(task) if one["status"] == "RUNNING" or not check_if_running]
         if not known:
             what = "is running" if check_if_running else "was asked for since the server was started"
-            raise NotFoundError(f"no {TITLE[task]} {what}; {START[task]} starts one")
+            raise NotFoundError(f"no {TITLE[task]} {what}", code="task_not_found", task=TITLE[task], start=START[task])
         return [_told(app, one) for one in known] if all and not check_if_running else _told(app, known[-1])
 
     return status
@@ -125,7 +125,7 @@ def _stop(app: CT2PETApp, task: str) -> Any:
         """Stop the task that runs; what it has done stays, and the same task goes on with what is left."""
         stopped = app.task_runner.stop(task)
         if stopped is None:
-            raise NotFoundError(f"no {TITLE[task]} is running, so there is nothing to stop")
+            raise NotFoundError(f"no {TITLE[task]} is running, so there is nothing to stop", code="task_not_running")
         return stopped
 
     return stop
