@@ -22,10 +22,11 @@ from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.sessions import Sessions
 
 import lib
+from ct2pet_app.api.advice import detail_of
 from ct2pet_app.batch import BatchSynthesis
 from ct2pet_app.datastore.open import open_datastore
 from ct2pet_app.datastore.studies import StudiesDatastore
-from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.errors import NotFoundError, RequestError, switched_off
 from ct2pet_app.infer import SynthesisTask
 from ct2pet_app.infer_request import FORBIDDEN, InferOptions
 from ct2pet_app.models import ModelStore
@@ -35,6 +36,7 @@ from ct2pet_app.server.json_values import sendable
 from ct2pet_app.server.monai_label import running_server, stop_server
 from ct2pet_app.server.process_memory import limit_heap, return_free_memory
 from ct2pet_app.server.task_process import task_process
+from ct2pet_app.server.task_progress import report_error, report_file
 from ct2pet_app.server.task_runner import TaskRunner
 from ct2pet_app.server.termination import on_termination
 from ct2pet_app.server.work_pools import WorkPools
@@ -187,7 +189,7 @@ class CT2PETApp(MONAILabelApp):
         """
         sessions = self.sessions()
         if not isinstance(sessions, CheckedSessions):
-            raise NotFoundError("sessions are switched off on this server (MONAI_LABEL_SESSIONS)")
+            raise switched_off("storing sessions", "MONAI_LABEL_SESSIONS")
         return sessions
 
     def check_training(self, model: str, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,7 +215,7 @@ class CT2PETApp(MONAILabelApp):
     def _trainer(self, model: str) -> CascadeTrainTask:
         trainer = self._trainers.get(self.models.known(model))
         if not isinstance(trainer, CascadeTrainTask):
-            raise NotFoundError("training is switched off on this server (MONAI_LABEL_TASKS_TRAIN)")
+            raise switched_off("training", "MONAI_LABEL_TASKS_TRAIN")
         return trainer
 
     def infer_wsi(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
@@ -222,7 +224,7 @@ class CT2PETApp(MONAILabelApp):
         Raises:
             NotFoundError: Always.
         """
-        raise NotFoundError("there are no whole-slide images here; ask POST /infer/<model>?image=<CT series UID>")
+        raise NotFoundError("there are no whole-slide images here", code="not_supported")
 
     def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the CT to look at next, and why; empty where every CT has a PET.
@@ -249,8 +251,8 @@ class CT2PETApp(MONAILabelApp):
 
     def scoring(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Return what a scoring found; see `scoring.py`."""
-        name = str(request.get("method"))
-        with task_process(f"scoring {name}"):
+        name, report = str(request.get("method")), report_file(self.models.folder, request)
+        with task_process(f"scoring {name}", report):
             return self.scoring_method(name)(request, datastore or self.datastore())
 
     def check_batch(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -260,14 +262,13 @@ class CT2PETApp(MONAILabelApp):
             InputError: A word that is not understood, no such model, or one that is not trained.
         """
         if not isinstance(self._batch_infer, BatchSynthesis):
-            raise NotFoundError("batches are switched off on this server (MONAI_LABEL_TASKS_BATCH_INFER)")
+            raise switched_off("batch inference", "MONAI_LABEL_TASKS_BATCH_INFER")
         return self._batch_infer.read_request(request)[0].settings
 
     def batch_infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Return what became of each image; see `batch.py`."""
-        with task_process("batch"):
-            found: dict[str, Any] = super().batch_infer(request, datastore)
-            return found
+        with task_process("batch", report_file(self.models.folder, request)):
+            return dict(super().batch_infer(request, datastore))
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
         """Train, in the process that the task runner starts for it.
@@ -283,7 +284,8 @@ class CT2PETApp(MONAILabelApp):
         try:
             return self._trainer(name)(request, self.datastore())
         except CT2PETError as error:  # one line: the server keeps the last 20 for the client
-            logger.error("%s was not trained: %s", name, error)
+            logger.error("%s was not trained: %s", name, detail_of(error))
+            report_error(report_file(self.models.folder, request), error)
             raise SystemExit(1) from error
 
 

@@ -21,7 +21,8 @@ from ct2pet_app.models import ModelStore
 from ct2pet_app.scores import ExpectedError, keep_expected_error
 from ct2pet_app.server.task_progress import CaseReport, report_file
 from ct2pet_app.uploads import CTSource
-from lib.errors import ModelNotTrainedError, StudiesError
+from ct2pet_app.versions import not_trained
+from lib.errors import StudiesError
 from lib.imaging.files import read_volume_file
 from lib.imaging.volume import Unit
 from lib.pairing.same_files import are_same, mark_of_files
@@ -94,7 +95,7 @@ class BatchSynthesis(BatchInferTask):
         asked = BatchRequest.from_mapping(request)
         published = self._models.published(self._models.known(asked.model))
         if published is None:
-            raise ModelNotTrainedError(f"model {asked.model} is not trained yet; GET /info/ says how that is done")
+            raise not_trained(asked.model, self._models.versions(asked.model))
         return asked, published
 
     def get_images(self, request: Mapping[str, Any], datastore: Datastore) -> list[str]:

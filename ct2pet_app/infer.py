@@ -15,6 +15,7 @@ from typing import Any
 
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
+from ct2pet_app.api.advice import detail_of
 from ct2pet_app.errors import RequestError
 from ct2pet_app.infer_memory import memory_need, metrics_too_large
 from ct2pet_app.infer_request import DICOM, InferOptions
@@ -34,7 +35,7 @@ from ct2pet_app.told import (
 )
 from ct2pet_app.turns import Gone, never, until_gone, waited_for
 from ct2pet_app.uploads import CTSource, OpenedCT
-from ct2pet_app.versions import how_to_train
+from ct2pet_app.versions import not_trained
 from lib.dicom.synthetic import PlannedSeries, SyntheticSeries
 from lib.dicom.write import write_zip
 from lib.errors import CheckpointError, InputError
@@ -79,7 +80,7 @@ class SynthesisTask(InferTask):
         except CheckpointError as error:
             return f"unusable: {error}"
         if published is None:
-            return f"untrained: {how_to_train(self._name, self._models.versions(self._name))}"
+            return f"untrained: {detail_of(not_trained(self._name, self._models.versions(self._name)))}"
         card = published.card
         return (
             f"synthetic PET (SUVbw) from CT, {card.network.stages} stage(s), recipe {card.recipe.name}, trained on "

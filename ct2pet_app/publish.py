@@ -9,7 +9,7 @@ from pathlib import Path
 from ct2pet_app.loaded import PublishedModel
 from ct2pet_app.models import ModelStore
 from ct2pet_app.train_request import PublishRule
-from ct2pet_app.versions import Verdict, Version, how_to_serve
+from ct2pet_app.versions import Verdict, Version
 from lib.errors import CheckpointError
 from lib.evaluation.contest import hold_contest
 from lib.pairing.pairs import PairedSeries
@@ -83,7 +83,7 @@ def judge(
     stays = f"version {number} is kept, and not served"
     if champion is not None:
         stays += f"; {whom} stays"
-    return Verdict(False, f"{stays}. {told} {how_to_serve(name, number)}", contest.as_json())
+    return Verdict(False, f"{stays}. {told}", contest.as_json())
 
 
 def _loaded(champion: PublishedModel, device: str) -> Synthesizer | None:

@@ -47,6 +47,12 @@ CLOCK_TOLERANCE_S = 60.0  # a time further ahead is not believed
 PART, REMOVED = ".part", ".removed"
 
 
+def no_session(session_id: str) -> NotFoundError:
+    """Return the error of a session that has expired, or never existed."""
+    message = f"no session {session_id[:80]!r}: it has expired, or never was; create it again"
+    return NotFoundError(message, code="session_not_found")
+
+
 class CheckedSessions(Sessions):
     """Sessions whose ids are random UUIDs, whose images lie in the session's own folder, and which have an owner."""
 
@@ -84,7 +90,7 @@ class CheckedSessions(Sessions):
         """
         session = self.get_session(session_id, update_ts=update_ts, owner=owner)
         if session is None:
-            raise NotFoundError(f"no session {session_id[:80]!r}: it has expired, or never was; create it again")
+            raise no_session(session_id)
         return session
 
     def remove_session(self, session_id: str) -> None:
@@ -175,13 +181,17 @@ class CheckedSessions(Sessions):
         of_owner = sum(session.meta["owner"] == owner for session in sessions)
         if len(sessions) >= MAX_SESSIONS or (owner and of_owner >= MAX_SESSIONS_PER_OWNER):
             raise BusyError(
-                f"{len(sessions)} sessions are kept, {of_owner} of them yours, and no more are accepted; remove one "
-                f"(DELETE /session/<id>), or wait until one expires, after {self.expiry} s without use"
+                f"{len(sessions)} sessions are kept, {of_owner} of them yours, and no more are accepted; one expires "
+                f"after {self.expiry} s without use",
+                code="session_limit",
+                sessions=len(sessions),
+                expiry_s=self.expiry,
             )
         if sum(session.meta["bytes"] for session in sessions) + size > MAX_TOTAL_BYTES:
             raise OutputError(
-                f"the sessions' files would take more than {MAX_TOTAL_BYTES // 10**9} GB; remove a session "
-                "(DELETE /session/<id>), or wait until one expires"
+                f"the sessions' files would take more than {MAX_TOTAL_BYTES // 10**9} GB",
+                code="session_space",
+                limit_gb=MAX_TOTAL_BYTES // 10**9,
             )
 
     def _all(self) -> Iterator[SessionInfo]:

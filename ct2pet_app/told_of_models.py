@@ -7,7 +7,7 @@ from typing import Any
 
 from ct2pet_app.models import ModelStore
 from ct2pet_app.server.json_values import sendable
-from ct2pet_app.versions import Version
+from ct2pet_app.versions import Verdict, Version, how_to_serve
 from lib.errors import CheckpointError
 from lib.learning.checkpoint import read_card
 from lib.measures.criteria import METHODS, STANDING_MEASURES
@@ -30,14 +30,14 @@ def describe_model(models: ModelStore, name: str) -> dict[str, Any]:
         "served": served,
         "checksum": None if published is None else published.checksum,
         "unusable": unusable,
-        "versions": [describe_version(version, served=version.number == served) for version in versions],
+        "versions": [describe_version(name, version, served=version.number == served) for version in versions],
         "size_bytes": sum(version.size_bytes for version in versions),
         "history": [asdict(line) for line in models.history(name)],
     }
     return dict(sendable(described))  # cards come from outside, too
 
 
-def describe_version(version: Version, *, served: bool) -> dict[str, Any]:
+def describe_version(name: str, version: Version, *, served: bool) -> dict[str, Any]:
     """Return what is known of a version: how it came, how it did beside trivial predictors, what was decided."""
     return {
         "version": version.number,
@@ -47,9 +47,13 @@ def describe_version(version: Version, *, served: bool) -> dict[str, Any]:
         "origin": version.origin,
         "parent": version.parent,
         "size_bytes": version.size_bytes,
-        "verdict": None if version.verdict is None else asdict(version.verdict),
+        "verdict": None if version.verdict is None else _verdict(name, version.number, version.verdict),
         "card": _of_card(version),
     }
+
+
+def _verdict(name: str, number: int, verdict: Verdict) -> dict[str, Any]:
+    return asdict(verdict) | ({} if verdict.published else {"advice": how_to_serve(name, number)})
 
 
 def _of_card(version: Version) -> dict[str, Any]:

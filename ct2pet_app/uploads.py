@@ -166,7 +166,7 @@ def _named(path: Path, name: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise type(error)(str(error).replace(path.name, name)) from error
+        raise error.with_message(str(error).replace(path.name, name)) from error
 
 
 def suffix_of(name: str) -> str:

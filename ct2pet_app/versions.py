@@ -27,7 +27,7 @@ from typing import Any
 
 from ct2pet_app.server.json_values import json_object
 from ct2pet_app.settings import STAGES
-from lib.errors import OutputError
+from lib.errors import ModelNotTrainedError, OutputError
 from lib.learning.checkpoint import file_checksum
 from lib.pairing.prepared import write_text
 
@@ -163,22 +163,24 @@ class Versions:
                     shutil.rmtree(folder, ignore_errors=True)
 
 
-def how_to_train(name: str, kept: Sequence[Version] = ()) -> str:
-    """Return how to train a model that is not served, or how to serve a kept version of it."""
-    if kept:
-        verdict = kept[-1].verdict
-        advice = how_to_serve(name, kept[-1].number) if verdict is None or verdict.published else verdict.verdict
-        return f"of model {name} nothing is served, but {len(kept)} version(s) are kept: {advice}"
-    return (
-        f"model {name} is not trained yet: train it here (POST /train/{name}, or Train in Slicer), or run "
-        f"`python main.py train STUDIES --out RUN --stages {STAGES[name]}` and put RUN/{MODEL_FILE} into the server's "
-        f"models folder as {name}/{MODEL_FILE}"
+def not_trained(name: str, kept: Sequence[Version] = ()) -> ModelNotTrainedError:
+    """Return the error of a model that is not served: it has no weights, or no version of it that is kept is served."""
+    if not kept:
+        return ModelNotTrainedError(f"model {name} is not trained yet", model=name, stages=STAGES[name])
+    newest = kept[-1]
+    verdict = "" if newest.verdict is None or newest.verdict.published else f": {newest.verdict.verdict}".rstrip(".")
+    return ModelNotTrainedError(
+        f"of model {name} nothing is served, but {len(kept)} version(s) are kept{verdict}",
+        code="model_not_served",
+        model=name,
+        versions=[version.number for version in kept],
+        version=newest.number,
     )
 
 
 def how_to_serve(name: str, number: int) -> str:
-    """Return how to serve a kept version in spite of its verdict."""
-    return f'To serve it all the same: POST /ct2pet/models/{name}/serve with {{"version": {number}}}'
+    """Return how a kept version is served in spite of its verdict."""
+    return f'POST /ct2pet/models/{name}/serve with {{"version": {number}}} serves it all the same'
 
 
 def now() -> str:

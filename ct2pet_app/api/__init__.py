@@ -1,1 +1,1 @@
-"""The HTTP API: dependencies and response models that its routers share."""
+"""The HTTP API: routers, dependencies, request and response models."""

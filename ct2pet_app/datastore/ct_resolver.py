@@ -13,10 +13,10 @@ from pathlib import Path
 from fastapi import UploadFile
 from monailabel.utils.sessions import SessionInfo
 
-from ct2pet_app.datastore.describe import why_no_image
+from ct2pet_app.datastore.describe import no_image
 from ct2pet_app.datastore.listing import Listing
 from ct2pet_app.datastore.shelf import Kept, Shelf
-from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.errors import RequestError
 from ct2pet_app.turns import Gone
 from ct2pet_app.uploads import (
     DEFAULT_NAME,
@@ -93,7 +93,7 @@ class CTResolver:
         """
         upload = self._shelf.find(image_id)
         if upload is None:
-            raise NotFoundError(why_no_image(image_id, self._listing()))
+            raise no_image(image_id, self._listing())
         return upload
 
     @contextmanager
@@ -102,7 +102,7 @@ class CTResolver:
         with tempfile.TemporaryDirectory(prefix="image-") as folder:
             opened = self._shelf.open_file(image_id)
             if opened is None:
-                raise NotFoundError(why_no_image(image_id, self._listing()))
+                raise no_image(image_id, self._listing())
             kept, file = opened
             name = f"{image_id}{suffix_of(kept.path.name)}"
             path = Path(folder) / f"image{suffix_of(name)}"

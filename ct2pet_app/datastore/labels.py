@@ -160,7 +160,9 @@ class Labels:
 
 
 def _no_label(label_id: str, tag: str) -> NotFoundError:
-    return NotFoundError(f"no label {label_id[:80]!r} with tag {tag[:80]!r}; GET /datastore/?output=all lists them")
+    return NotFoundError(
+        f"no label {label_id[:80]!r} with tag {tag[:80]!r}", code="label_not_found", label=label_id[:80], tag=tag[:80]
+    )
 
 
 def count_tags(shelf: Shelf, *, pairs: int) -> dict[str, int]:

@@ -16,14 +16,14 @@ from monailabel.interfaces.datastore import Datastore
 
 from ct2pet_app.datastore.converted import ConvertedVolumes
 from ct2pet_app.datastore.ct_resolver import CTResolver
-from ct2pet_app.datastore.describe import describe_series, why_no_image
+from ct2pet_app.datastore.describe import describe_series, no_image
 from ct2pet_app.datastore.infos import all_infos, ct_info, upload_info
 from ct2pet_app.datastore.labels import Labels, count_tags
 from ct2pet_app.datastore.listing import Listing, Studies
 from ct2pet_app.datastore.pairs import PairBook
 from ct2pet_app.datastore.shelf import FINAL as FINAL
 from ct2pet_app.datastore.shelf import Shelf
-from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.errors import RequestError
 from ct2pet_app.server.json_values import sendable
 from ct2pet_app.trained_on import TrainedOn
 from ct2pet_app.turns import Gone, never, until_gone
@@ -74,7 +74,7 @@ class StudiesDatastore(Datastore):
         pairs = tuple(self.studies.look_again().pairs.values())
         usable = self.pairs.usable(pairs)
         if pairs and not usable:
-            raise PairingError(f"none of {len(pairs)} pairs is plausible; GET /ct2pet/pairs says why for each")
+            raise PairingError(f"none of {len(pairs)} pairs is plausible", code="no_plausible_pairs", pairs=len(pairs))
         return usable
 
     def keep_files(self, files: Mapping[str, Sequence[Path]]) -> None:
@@ -105,7 +105,7 @@ class StudiesDatastore(Datastore):
             RequestError: The place takes none.
             CT2PETError: It cannot be written, or the PACS refuses it.
         """
-        raise RequestError(f"store: {self.studies.what} takes no series; ask for the .zip and store it there yourself")
+        raise RequestError(f"store: {self.studies.what} takes no series", code="pacs_read_only")
 
     # -- MONAI Label's interface: images -------------------------------------------------------------------------------
 
@@ -145,7 +145,7 @@ class StudiesDatastore(Datastore):
             return self._volumes.open(found, read_ct, gone=gone)
         opened = self._shelf.open_file(image_id)
         if opened is None:
-            raise NotFoundError(why_no_image(image_id, self.listing()))
+            raise no_image(image_id, self.listing())
         return opened[1]
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:

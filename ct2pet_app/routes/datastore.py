@@ -123,7 +123,7 @@ async def check_image(request: Request, app: AppDep, image: str, check_sum: str 
     def work(gone: Gone) -> None:
         """Compare the checksum."""
         with app.studies_datastore.open_image(image, gone=gone) as file:
-            if digest and digest.lower() != hashlib.file_digest(file, new_hash).hexdigest():
+            if digest and digest.lower() != hashlib.file_digest(file, new_hash).hexdigest():  # type: ignore[arg-type]
                 raise NotFoundError(f"image {image[:80]!r} is here, and has another checksum")
 
     await app.pools.exports.run(request, work)

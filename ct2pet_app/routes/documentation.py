@@ -64,7 +64,9 @@ def show_reference(request: Request) -> HTMLResponse:
 @router.api_route("/static/{path:path}", methods=["GET", "HEAD"])
 def refuse_static_files(path: str) -> None:
     """Refuse: these are files of MONAI Label's own viewer."""
-    raise NotFoundError("this server has no viewer and no other files here; open the studies in 3D Slicer")
+    raise NotFoundError(
+        "this server has no viewer and no other files here; open the studies in 3D Slicer", code="not_supported"
+    )
 
 
 def _section(path: str, method: str, operation: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from ct2pet_app.routes.roles import ADMIN
 from ct2pet_app.server.file_response import OpenFileResponse
 from ct2pet_app.server.guarded_route import GuardedRoute
 from ct2pet_app.told import card_as_json
+from ct2pet_app.versions import not_trained
 from lib.errors import ModelNotTrainedError
 
 router = APIRouter(route_class=GuardedRoute, dependencies=[ADMIN], tags=["Model"])
@@ -28,7 +29,8 @@ def download_model(app: AppDep, model: str) -> OpenFileResponse:
     try:
         file = served.path.open("rb")
     except FileNotFoundError as error:
-        raise ModelNotTrainedError(f"the file of model {model} was removed; GET /info/ says what is there") from error
+        message = f"the file of model {model} was removed"
+        raise ModelNotTrainedError(message, code="model_file_missing", model=model) from error
     name = file_name(model, served)
     return OpenFileResponse(file, media_type="application/octet-stream", filename=name, headers=headers)
 
@@ -58,5 +60,5 @@ def file_name(model: str, served: PublishedModel) -> str:
 def _served(app: CT2PETApp, model: str) -> PublishedModel:
     served = app.models.published(model)
     if served is None:
-        raise ModelNotTrainedError(f"there is no file of model {model}: it is not trained yet; GET /info/ says how")
+        raise not_trained(model, app.models.versions(model))
     return served

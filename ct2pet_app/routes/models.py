@@ -37,7 +37,7 @@ from ct2pet_app.turns import Gone
 
 TRAIN = "train"  # MONAI Label's name of the task
 TITLE = "training"
-VERDICT_KEYS = ("published", "verdict", "version")
+VERDICT_KEYS = ("published", "verdict", "version", "advice")
 
 router = APIRouter(route_class=GuardedRoute)
 
@@ -74,7 +74,7 @@ def get_training_status(app: AppDep, all: bool = False, check_if_running: bool =
         tasks = [task for task in tasks if task["status"] == "RUNNING"]
     if not tasks:
         what = "is running" if check_if_running else "was asked for since the server was started"
-        raise NotFoundError(f"no training {what}; POST /train/<model> starts one")
+        raise NotFoundError(f"no training {what}", code="task_not_found", task=TITLE, start="POST /train/<model>")
     if all and not check_if_running:
         return tasks
     task = {"details": [], **tasks[-1]}

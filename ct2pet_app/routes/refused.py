@@ -15,16 +15,20 @@ router = APIRouter(route_class=GuardedRoute, dependencies=[USER], include_in_sch
 @router.post("/infer/wsi_v2/{model}")
 def refuse_slides(model: str) -> None:
     """Refuse: there are no whole-slide images."""
-    raise NotFoundError(f"there are no whole-slide images here; ask POST /infer/{model}?image=<CT series UID>")
+    raise NotFoundError(
+        f"there are no whole-slide images here; ask POST /infer/{model}?image=<CT series UID>", code="not_supported"
+    )
 
 
 @router.api_route("/proxy/dicom/{path:path}", methods=["GET", "POST"])
 def refuse_proxy(path: str) -> None:
     """Refuse: the stock proxy passes any path on to the PACS, `..` and storing included, in the server's name."""
-    raise NotFoundError("this server is no way into the PACS; GET /datastore/?output=all lists its images")
+    raise NotFoundError(
+        "this server is no way into the PACS; GET /datastore/?output=all lists its images", code="not_supported"
+    )
 
 
 @router.get("/ohif/{path:path}")
 def refuse_viewer(path: str) -> None:
     """Refuse: the stock viewer uses the proxy above for everything, and opens any path that its URL names."""
-    raise NotFoundError("this server has no viewer of its own; open the studies in 3D Slicer")
+    raise NotFoundError("this server has no viewer of its own; open the studies in 3D Slicer", code="not_supported")

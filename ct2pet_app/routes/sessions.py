@@ -11,13 +11,13 @@ from monailabel.utils.sessions import SessionInfo
 
 from ct2pet_app.api.deps import AppDep, SessionsDep, UserDep
 from ct2pet_app.api.models.studies import CreatedSession, SessionDescription
-from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.errors import RequestError
 from ct2pet_app.routes.received import received
 from ct2pet_app.routes.responses import file_or_json
 from ct2pet_app.routes.roles import has_accounts, session_owner
 from ct2pet_app.server.file_response import OpenFileResponse
 from ct2pet_app.server.guarded_route import GuardedRoute
-from ct2pet_app.sessions import described
+from ct2pet_app.sessions import described, no_session
 from ct2pet_app.turns import Gone
 from ct2pet_app.uploads import DEFAULT_NAME, MOST_FILES, refuse_impostor, require_only_ct, suffix_of, unpack
 
@@ -64,7 +64,7 @@ def get_session(
     try:
         return OpenFileResponse(path.open("rb"), filename=path.name)
     except FileNotFoundError as error:
-        raise NotFoundError(f"session {session_id} was removed during this request; create it again") from error
+        raise no_session(session_id) from error
 
 
 @router.delete("/session/{session_id}", response_model=SessionDescription)

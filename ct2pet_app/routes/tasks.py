@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 
 from ct2pet_app.api.deps import AppDep
 from ct2pet_app.api.models.tasks import CaseTask, StartedTask, Task
 from ct2pet_app.app import CT2PETApp
-from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.errors import NotFoundError, RequestError, TaskRunningError
 from ct2pet_app.routes.responses import stored_json
 from ct2pet_app.routes.roles import ADMIN, ANNOTATOR, USER
 from ct2pet_app.scores import Summary, summary_of
@@ -26,7 +26,6 @@ from ct2pet_app.server.task_progress import read_report
 
 SCORING, BATCH = "scoring", "batch_infer"  # MONAI Label's names of the tasks
 TITLE = {SCORING: "scoring", BATCH: "batch"}
-ALREADY_RUNNING = 429  # as the stock server responds
 START = {SCORING: "POST /scoring/metrics", BATCH: "POST /batch/infer/<model>"}
 Status = CaseTask | list[CaseTask]
 
@@ -115,10 +114,10 @@ def started_or_refused(started: Any, title: str) -> Any:
     """Return what was started.
 
     Raises:
-        HTTPException: Nothing was, because another task of the kind runs.
+        TaskRunningError: Nothing was, because another task of the kind is running.
     """
     if started is None:
-        raise HTTPException(ALREADY_RUNNING, f"a {title} is running already; GET shows how it does, DELETE stops it")
+        raise TaskRunningError(f"a {title} is running already", task=title)
     return started
 
 
@@ -133,7 +132,7 @@ def _status(app: CT2PETApp, task: str, *, every: bool, running: bool) -> Any:
     known = [one for one in app.task_runner.tasks(task) if one["status"] == "RUNNING" or not running]
     if not known:
         what = "is running" if running else "was asked for since the server was started"
-        raise NotFoundError(f"no {TITLE[task]} {what}; {START[task]} starts one")
+        raise NotFoundError(f"no {TITLE[task]} {what}", code="task_not_found", task=TITLE[task], start=START[task])
     with_progress = [
         {**one, "progress": read_report(app.models.folder, one["request"])}
         for one in (known if every and not running else known[-1:])
@@ -144,7 +143,7 @@ def _status(app: CT2PETApp, task: str, *, every: bool, running: bool) -> Any:
 def _stop(app: CT2PETApp, task: str) -> Any:
     stopped = app.task_runner.stop(task)
     if stopped is None:
-        raise NotFoundError(f"no {TITLE[task]} is running, so there is nothing to stop")
+        raise NotFoundError(f"no {TITLE[task]} is running, so there is nothing to stop", code="task_not_running")
     return stopped
 
 

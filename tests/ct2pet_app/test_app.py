@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from ct2pet_app import uploads as uploads_module
+from ct2pet_app.api.advice import detail_of
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.errors import BusyError, NotFoundError, RequestError
 from ct2pet_app.infer import SynthesisTask
@@ -65,7 +66,7 @@ def test_an_address_with_a_password_is_refused_without_repeating_it(make_app: Ma
 
 def test_info_lists_trained_and_untrained_models(app: CT2PETApp) -> None:
     models = app.info()["models"]
-    assert models["unet"]["description"].startswith("untrained: model unet is not trained yet: train it here")
+    assert models["unet"]["description"].startswith("untrained: model unet is not trained yet; train it here")
     assert (models["unet"]["trained"], models["cascade3"]["trained"]) == (False, True)
     assert "NOT FOR DIAGNOSIS" in models["cascade3"]["description"]
     assert models["cascade3"]["card"]["network"]["stages"] == 3
@@ -161,14 +162,15 @@ def test_slices_that_leave_the_ct_are_refused(app: CT2PETApp, ct_uids: tuple[str
 
 
 def test_an_untrained_model_says_so(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
-    with pytest.raises(ModelNotTrainedError, match="POST /train/unet"):
+    with pytest.raises(ModelNotTrainedError) as raised:
         app.infer({"model": "unet", "image": ct_uids[0]})
+    assert "POST /train/unet" in detail_of(raised.value)
 
 
 @pytest.mark.parametrize(
     ("limit_bytes", "held_bytes", "error", "words"),
     [
-        (100_000, 0, MemoryLimitError, "the synthesis of 6 of 6 slices .* needs .* allowed are 0 MB.*--conf memory_gb"),
+        (100_000, 0, MemoryLimitError, "the synthesis of 6 of 6 slices .* needs .* allowed are 0 MB: crop"),
         (10**9, 10**9, BusyError, "wait for memory"),
     ],
 )

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from ct2pet_app.api.models.base import ApiModel
 from ct2pet_app.history import Served
-from ct2pet_app.versions import Verdict
 
 Metrics = dict[str, float | None]
 
@@ -67,6 +66,22 @@ class CardSummary(ApiModel):
     unusable: str = ""
 
 
+class VersionVerdict(ApiModel):
+    """The decision about a trained version.
+
+    Attributes:
+        published: Whether it was served.
+        verdict: Why, or why not.
+        figures: The comparison that it was based on.
+        advice: How to serve the version in spite of the verdict.
+    """
+
+    published: bool
+    verdict: str
+    figures: dict[str, Any] | None
+    advice: str = ""
+
+
 class VersionEntry(ApiModel):
     """A version of a model.
 
@@ -75,7 +90,7 @@ class VersionEntry(ApiModel):
         kept: When it was added, UTC, ISO 8601.
         origin: The training run, or how it was added.
         parent: The version that its training started from.
-        verdict: The decision about a trained version.
+        verdict: Of a trained version.
     """
 
     version: int
@@ -85,7 +100,7 @@ class VersionEntry(ApiModel):
     origin: str
     parent: int | None
     size_bytes: int
-    verdict: Verdict | None
+    verdict: VersionVerdict | None
     card: CardSummary
 
 
@@ -127,7 +142,7 @@ class TrainingRun(ApiModel):
         start_ts: Seconds since 1970.
         total_time, time_left: h:mm:ss.
         train, eval: The best and the newest metrics, in MONAI Label's form.
-        published, verdict, version: The decision about its model, once it was made.
+        published, verdict, version, advice: The decision about its model, once it was made.
     """
 
     model: str | None
@@ -147,3 +162,4 @@ class TrainingRun(ApiModel):
     published: bool = False
     verdict: str = ""
     version: int = 0
+    advice: str = ""

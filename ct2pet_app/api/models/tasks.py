@@ -17,6 +17,7 @@ class Task(ApiModel):
         request: Its validated parameters.
         start_ts, end_ts: Local time of the server.
         details: The last lines of its output, 20 at most.
+        error: `code`, `params` and `detail` of the error that ended it.
     """
 
     id: str
@@ -25,6 +26,7 @@ class Task(ApiModel):
     start_ts: str
     end_ts: str = ""
     details: list[str] = Field([])
+    error: dict[str, Any] | None = None
 
 
 class StartedTask(ApiModel):
@@ -41,11 +43,13 @@ class TrainingTask(Task):
         published: Whether the model is served.
         verdict: Why, or why not.
         version: Of the model.
+        advice: How to serve the model in spite of the verdict.
     """
 
     published: bool = False
     verdict: str = ""
     version: int = 0
+    advice: str = ""
 
 
 class CaseProgress(ApiModel):

@@ -10,7 +10,6 @@ from .errors import ForbiddenError, RefusedError, SignInError
 from .events import ConnectionLost
 from .jobs import TrainingWatch
 from .panel import Panel
-from .panel_words import last_words
 from .qtwords import fill_rows
 from .retraining import Training, Version, Versions
 from .section_synthesise import SynthesiseSection
@@ -182,9 +181,7 @@ def training_words(training: Training) -> str:
         words.append(f"best {training.key_metric or 'figure'} {training.best:.4f} in epoch {training.best_epoch}")
     if training.time_left:
         words.append(f"{training.time_left} left")
-    told = ", ".join(words) + "."
-    why = last_words(training.details) if training.state == "ERROR" else ""
-    return f"{told} {why}".strip()
+    return f"{', '.join(words)}. {training.why_failed}".strip()
 
 
 def verdict_words(training: Training) -> str:
