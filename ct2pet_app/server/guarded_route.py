@@ -40,7 +40,6 @@ class GuardedRoute(APIRoute):
         """Return the handler: roles, then limits, then the body and the endpoint."""
         roles = tuple(_roles(self.dependant))
         max_files = _max_files(self.dependant)
-        self.response_model_exclude_unset = True  # a response has the keys that its handler sets, and no defaults
         self.form_limits = {"max_files": max_files, "max_fields": MAX_FIELDS, "max_part_size": MAX_JSON_BYTES}
         handle = super().get_route_handler()
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ct2pet_app.api.models.base import ApiModel
+from ct2pet_app.api.models.base import ApiObject
 from ct2pet_app.api.models.registry import Metrics
 from ct2pet_app.api.models.studies import DatastoreStatus
 
 
-class SUVStatistics(ApiModel):
+class SUVStatistics(ApiObject):
     """Statistics over the voxels, SUVbw; `p99` is the 99th percentile."""
 
     min: float | None
@@ -18,7 +18,7 @@ class SUVStatistics(ApiModel):
     max: float | None
 
 
-class UncertaintyMap(ApiModel):
+class UncertaintyMap(ApiObject):
     """The map of expected errors.
 
     Attributes:
@@ -34,7 +34,7 @@ class UncertaintyMap(ApiModel):
     calibrated_on: int
 
 
-class SyntheticSeriesEntry(ApiModel):
+class SyntheticSeriesEntry(ApiObject):
     """A synthetic PET as a DICOM series; `stored` in the studies or not."""
 
     study_instance_uid: str
@@ -43,7 +43,7 @@ class SyntheticSeriesEntry(ApiModel):
     stored: bool
 
 
-class UsedModel(ApiModel):
+class UsedModel(ApiObject):
     """The weights that were used, with their model card."""
 
     name: str
@@ -52,7 +52,7 @@ class UsedModel(ApiModel):
     card: dict[str, Any]
 
 
-class InferResult(ApiModel):
+class InferResult(ApiObject):
     """The metadata of a synthetic PET.
 
     Attributes:
@@ -87,7 +87,7 @@ class InferResult(ApiModel):
     latencies: dict[str, float]
 
 
-class AppInfo(ApiModel):
+class AppInfo(ApiObject):
     """The app, in MONAI Label's form; models, trainers and methods by name."""
 
     name: str

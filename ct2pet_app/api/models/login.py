@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ct2pet_app.api.models.base import ApiModel
+from ct2pet_app.api.models.base import ApiObject
 
 
-class LoginSettings(ApiModel):
+class LoginSettings(ApiObject):
     """Whether this server requires a token."""
 
     enabled: bool
@@ -13,7 +13,7 @@ class LoginSettings(ApiModel):
     realm: str
 
 
-class Token(ApiModel):
+class Token(ApiObject):
     """A bearer token, valid for `expires_in` seconds."""
 
     access_token: str

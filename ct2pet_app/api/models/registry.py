@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NotRequired
 
-from pydantic import Field
-
-from ct2pet_app.api.models.base import ApiModel
+from ct2pet_app.api.models.base import ApiObject
 from ct2pet_app.history import Served
 
 Metrics = dict[str, float | None]
 
 
-class UploadedModel(ApiModel):
+class UploadedModel(ApiObject):
     """The served file of a model.
 
     Attributes:
@@ -40,10 +38,10 @@ class ServedModel(UploadedModel):
     file: str
     size: int
     card: dict[str, Any]
-    train_stats: dict[str, Any] = Field({})
+    train_stats: NotRequired[dict[str, Any]]
 
 
-class CardSummary(ApiModel):
+class CardSummary(ApiObject):
     """What a model card says; of a damaged one only why it is `unusable`.
 
     Attributes:
@@ -55,18 +53,18 @@ class CardSummary(ApiModel):
         uncertainty: Whether the model can estimate its error.
     """
 
-    name: str = ""
-    created: str = ""
-    recipe: str = ""
-    training_patients: int = 0
-    judged_on: str | None = None
-    figures: dict[str, Metrics] = Field({})
-    standing: str = ""
-    uncertainty: bool = False
-    unusable: str = ""
+    name: NotRequired[str]
+    created: NotRequired[str]
+    recipe: NotRequired[str]
+    training_patients: NotRequired[int]
+    judged_on: NotRequired[str | None]
+    figures: NotRequired[dict[str, Metrics]]
+    standing: NotRequired[str]
+    uncertainty: NotRequired[bool]
+    unusable: NotRequired[str]
 
 
-class VersionVerdict(ApiModel):
+class VersionVerdict(ApiObject):
     """The decision about a trained version.
 
     Attributes:
@@ -79,10 +77,10 @@ class VersionVerdict(ApiModel):
     published: bool
     verdict: str
     figures: dict[str, Any] | None
-    advice: str = ""
+    advice: NotRequired[str]
 
 
-class VersionEntry(ApiModel):
+class VersionEntry(ApiObject):
     """A version of a model.
 
     Attributes:
@@ -104,7 +102,7 @@ class VersionEntry(ApiModel):
     card: CardSummary
 
 
-class ModelEntry(ApiModel):
+class ModelEntry(ApiObject):
     """A model with all its versions.
 
     Attributes:
@@ -124,7 +122,7 @@ class ModelEntry(ApiModel):
     history: list[Served]
 
 
-class Epoch(ApiModel):
+class Epoch(ApiObject):
     """One epoch of a training; `loss` is null where it was not finite."""
 
     epoch: int
@@ -132,7 +130,7 @@ class Epoch(ApiModel):
     metrics: Metrics
 
 
-class TrainingRun(ApiModel):
+class TrainingRun(ApiObject):
     """The newest training run; `model` and `run` are null before the first.
 
     Attributes:
@@ -148,18 +146,18 @@ class TrainingRun(ApiModel):
     model: str | None
     run: str | None
     epochs: list[Epoch]
-    key_metric: str = ""
-    epoch: int = 0
-    total_epochs: int = 0
-    total_time: str = ""
-    time_left: str = ""
-    start_ts: float = 0.0
-    best_metric: float | None = None
-    finished: bool = False
-    stopped_because: str = ""
-    train: dict[str, Any] = Field({})
-    eval: dict[str, Any] = Field({})
-    published: bool = False
-    verdict: str = ""
-    version: int = 0
-    advice: str = ""
+    key_metric: NotRequired[str]
+    epoch: NotRequired[int]
+    total_epochs: NotRequired[int]
+    total_time: NotRequired[str]
+    time_left: NotRequired[str]
+    start_ts: NotRequired[float]
+    best_metric: NotRequired[float | None]
+    finished: NotRequired[bool]
+    stopped_because: NotRequired[str]
+    train: NotRequired[dict[str, Any]]
+    eval: NotRequired[dict[str, Any]]
+    published: NotRequired[bool]
+    verdict: NotRequired[str]
+    version: NotRequired[int]
+    advice: NotRequired[str]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
-from pydantic import ConfigDict, Field
-
-from ct2pet_app.api.models.base import ApiModel
+from ct2pet_app.api.models.base import ApiObject
 
 
-class SeriesEntry(ApiModel):
+class SeriesEntry(ApiObject):
     """A DICOM series of the studies.
 
     Attributes:
@@ -17,8 +15,6 @@ class SeriesEntry(ApiModel):
         why_not: Why it cannot be used.
         why_unpaired: Why a usable series has no partner.
     """
-
-    model_config = ConfigDict(extra="forbid")  # of thousands of series; passing keys on takes eight times as long
 
     patient_id: str
     study_instance_uid: str
@@ -32,7 +28,7 @@ class SeriesEntry(ApiModel):
     warnings: list[str]
 
 
-class PairCheckResult(ApiModel):
+class PairCheckResult(ApiObject):
     """The plausibility check of a pair; what could not be measured is null.
 
     Attributes:
@@ -46,19 +42,19 @@ class PairCheckResult(ApiModel):
     """
 
     result: Literal["unchecked", "plausible", "accepted", "implausible"]
-    reasons: list[str] = Field([])
-    median_suv: float | None = None
-    coverage: float | None = None
-    outline: float | None = None
-    mirrored: float | None = None
-    shift_mm: list[float | None] | None = None
-    shift_sd_mm: list[float | None] | None = None
-    shift_note: str | None = None
-    dome_z_mm: float | None = None
-    diaphragm_shift_mm: float | None = None
+    reasons: NotRequired[list[str]]
+    median_suv: NotRequired[float | None]
+    coverage: NotRequired[float | None]
+    outline: NotRequired[float | None]
+    mirrored: NotRequired[float | None]
+    shift_mm: NotRequired[list[float | None] | None]
+    shift_sd_mm: NotRequired[list[float | None] | None]
+    shift_note: NotRequired[str | None]
+    dome_z_mm: NotRequired[float | None]
+    diaphragm_shift_mm: NotRequired[float | None]
 
 
-class PairEntry(ApiModel):
+class PairEntry(ApiObject):
     """A CT series and the PET series that belongs to it.
 
     Attributes:
@@ -94,7 +90,7 @@ class AddedPair(PairEntry):
     left_out: dict[str, str]
 
 
-class AddedImage(ApiModel):
+class AddedImage(ApiObject):
     """The id of an image."""
 
     image: str
@@ -106,7 +102,7 @@ class AddedLabel(AddedImage):
     label: str
 
 
-class LabelInfo(ApiModel):
+class LabelInfo(ApiObject):
     """What is known of a label: attributes of the PET series, records of the server, and clients' notes.
 
     Attributes:
@@ -116,22 +112,22 @@ class LabelInfo(ApiModel):
         drawn: Of a synthetic PET of a batch: what it was made from.
     """
 
-    study_instance_uid: str = ""
-    series_instance_uid: str = ""
-    description: str = ""
-    slices: int = 0
-    matrix: list[int] | None = None
-    spacing_mm: list[float] | None = None
-    suv: str | None = None
-    paired_because: str = ""
-    user: str = ""
-    scores: dict[str, Any] | None = None
-    model: str = ""
-    params: dict[str, Any] | None = None
-    drawn: dict[str, Any] | None = None
+    study_instance_uid: NotRequired[str]
+    series_instance_uid: NotRequired[str]
+    description: NotRequired[str]
+    slices: NotRequired[int]
+    matrix: NotRequired[list[int] | None]
+    spacing_mm: NotRequired[list[float] | None]
+    suv: NotRequired[str | None]
+    paired_because: NotRequired[str]
+    user: NotRequired[str]
+    scores: NotRequired[dict[str, Any]]
+    model: NotRequired[str]
+    params: NotRequired[dict[str, Any]]
+    drawn: NotRequired[dict[str, Any]]
 
 
-class ImageInfo(ApiModel):
+class ImageInfo(ApiObject):
     """What is known of an image: attributes of the CT series, records of the server, and clients' notes.
 
     Attributes:
@@ -144,21 +140,21 @@ class ImageInfo(ApiModel):
         uncertainty: The expected error of a synthetic PET, by model.
     """
 
-    patient_id: str = ""
-    study_instance_uid: str = ""
-    series_instance_uid: str = ""
-    study_date: str = ""
-    description: str = ""
-    slices: int = 0
-    matrix: list[int] | None = None
-    spacing_mm: list[float] | None = None
-    warnings: list[str] = Field([])
-    pet: LabelInfo | None = None
-    why_no_pet: str | None = None
-    uploaded: bool = False
-    user: str = ""
-    strategy: dict[str, Any] | None = None
-    uncertainty: dict[str, Any] | None = None
+    patient_id: NotRequired[str]
+    study_instance_uid: NotRequired[str]
+    series_instance_uid: NotRequired[str]
+    study_date: NotRequired[str]
+    description: NotRequired[str]
+    slices: NotRequired[int]
+    matrix: NotRequired[list[int] | None]
+    spacing_mm: NotRequired[list[float] | None]
+    warnings: NotRequired[list[str]]
+    pet: NotRequired[LabelInfo | None]
+    why_no_pet: NotRequired[str | None]
+    uploaded: NotRequired[bool]
+    user: NotRequired[str]
+    strategy: NotRequired[dict[str, Any]]
+    uncertainty: NotRequired[dict[str, Any]]
 
 
 class NextSample(ImageInfo):
@@ -174,17 +170,17 @@ class NextSample(ImageInfo):
         unknown: Number of CTs whose expected error is not known.
     """
 
-    id: str = ""
-    path: str = ""
-    why: str = ""
-    begun: str = ""
-    model: str = ""
-    checksum: str = ""
-    expected_error_suv: float = 0.0
-    unknown: int = 0
+    id: NotRequired[str]
+    path: NotRequired[str]
+    why: NotRequired[str]
+    begun: NotRequired[str]
+    model: NotRequired[str]
+    checksum: NotRequired[str]
+    expected_error_suv: NotRequired[float]
+    unknown: NotRequired[int]
 
 
-class DatastoreStatus(ApiModel):
+class DatastoreStatus(ApiObject):
     """The numbers of images, labels and pairs.
 
     Attributes:
@@ -198,17 +194,17 @@ class DatastoreStatus(ApiModel):
     completed: int
     label_tags: dict[str, int]
     pairs: dict[str, int | str]
-    incomplete: str = ""
+    incomplete: NotRequired[str]
 
 
-class DatastoreEntry(ApiModel):
+class DatastoreEntry(ApiObject):
     """An image and its labels by tag, each with `info`."""
 
     image: dict[str, Any]
     labels: dict[str, dict[str, Any]]
 
 
-class DatastoreContent(ApiModel):
+class DatastoreContent(ApiObject):
     """All images by id."""
 
     name: str
@@ -216,7 +212,7 @@ class DatastoreContent(ApiModel):
     objects: dict[str, DatastoreEntry]
 
 
-class SessionDescription(ApiModel):
+class SessionDescription(ApiObject):
     """A session.
 
     Attributes:
@@ -235,7 +231,7 @@ class SessionDescription(ApiModel):
     expiry: int
 
 
-class CreatedSession(ApiModel):
+class CreatedSession(ApiObject):
     """A new session."""
 
     session_id: str

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
-from pydantic import Field
-
-from ct2pet_app.api.models.base import ApiModel
+from ct2pet_app.api.models.base import ApiObject
 
 
-class Task(ApiModel):
+class Task(ApiObject):
     """A task.
 
     Attributes:
@@ -24,12 +22,12 @@ class Task(ApiModel):
     status: Literal["SUBMITTED", "RUNNING", "DONE", "ERROR", "STOPPED"]
     request: dict[str, Any]
     start_ts: str
-    end_ts: str = ""
-    details: list[str] = Field([])
-    error: dict[str, Any] | None = None
+    end_ts: NotRequired[str]
+    details: NotRequired[list[str]]
+    error: NotRequired[dict[str, Any]]
 
 
-class StartedTask(ApiModel):
+class StartedTask(ApiObject):
     """One of several tasks that were started together, in MONAI Label's form."""
 
     result: Task
@@ -46,13 +44,13 @@ class TrainingTask(Task):
         advice: How to serve the model in spite of the verdict.
     """
 
-    published: bool = False
-    verdict: str = ""
-    version: int = 0
-    advice: str = ""
+    published: NotRequired[bool]
+    verdict: NotRequired[str]
+    version: NotRequired[int]
+    advice: NotRequired[str]
 
 
-class CaseProgress(ApiModel):
+class CaseProgress(ApiObject):
     """The progress of a batch or a scoring.
 
     Attributes:
