@@ -83,7 +83,7 @@ class ModelStore:
             f"no model {name!r} on this server; {did_you_mean(name, self.names)}",
             code="model_not_offered" if name in STAGES else "model_not_found",
             model=name[:80],
-            known=self.names,
+            known=list(self.names),
             models=",".join((*self.names, name)),
         )
 

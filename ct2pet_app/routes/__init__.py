@@ -1,1 +1,1 @@
-"""Addresses of the server that are ours, a file for each matter; `install` puts them in."""
+"""The routers of the API, one module for each resource; `install` adds them to the server."""
