@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.exceptions import HTTPException
 
 from ct2pet_app.api.advice import with_advice
@@ -41,6 +41,8 @@ CODES = {
 
 class Problem(BaseModel):
     """A problem detail as RFC 9457 defines it, with two extension members."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     type: str = Field(default="about:blank", description="Always `about:blank`; `code` identifies the problem")
     title: str = Field(description="The phrase of the status")

@@ -69,7 +69,9 @@ def _log(
     """Show the last lines: a page, or with `text` (or without `html`) the lines themselves; below 1, all there are."""
     file = Path(monailabel_settings.MONAI_LABEL_APP_DIR, "logs", "app.log")
     if not file.is_file():
-        raise NotFoundError("there is no log file: nothing was logged yet, or --log_config sends it elsewhere")
+        raise NotFoundError(
+            "there is no log file: nothing was logged yet, or --log_config sends it elsewhere", code="log_not_found"
+        )
     if lines < 1:
         return FileResponse(file, media_type="text/plain", headers=HEADERS)
     with file.open(encoding="utf-8", errors="replace") as log:
