@@ -6,10 +6,13 @@ import ast
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+import requests
 
 import ct2pet_app.app  # noqa: F401 - imports the modules that define errors
 import lib.dicom.remote.pacs  # noqa: F401
-from ct2pet_app.api.problem import CODES
+from ct2pet_app.api.problem import CODES, MEDIA_TYPE, Problem
 from ct2pet_app.errors import http_status
 from lib.errors import CT2PETError
 from tests.servers import REPOSITORY
@@ -50,6 +53,15 @@ def all_codes() -> set[str]:
 def raised() -> tuple[Raised, ...]:
     """Return every call in the source that makes an error."""
     return tuple(_raised())
+
+
+def check_problem(response: requests.Response) -> dict[str, Any]:
+    """Return the problem that a server responds with, its form and its code checked."""
+    assert response.headers["Content-Type"] == MEDIA_TYPE, response.text[:500]
+    problem: dict[str, Any] = response.json()
+    Problem.model_validate(problem, strict=True)
+    assert problem["status"] == response.status_code and problem["code"] in all_codes()
+    return problem
 
 
 def _raised() -> Iterator[Raised]:

@@ -6,6 +6,7 @@ phrase of the status; what identifies the problem for a program is `code`, liste
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -66,7 +67,7 @@ def problem_response(
         status=status,
         detail=sendable(detail),
         code=code or CODES.get(status, "internal_error" if status >= 500 else "malformed_request"),
-        params=sendable(dict(params or {})),
+        params=json.loads(json.dumps(sendable(dict(params or {})))),  # a tuple is not a JSON value
     )
     return JSONResponse(
         problem.model_dump(),

@@ -80,6 +80,7 @@ def caused_by(error: Exception, cause: Exception) -> Exception:
         (ModelNotTrainedError("a", model="unet", stages=1), 409, "model_not_trained", {"model": "unet", "stages": 1}),
         (MemoryLimitError("a", needed_mb=2, limit_mb=1), 413, "memory_limit", {"needed_mb": 2, "limit_mb": 1}),
         (TaskRunningError("a", task="training"), 429, "task_running", {"task": "training"}),
+        (InputError("a", known=("1", "2")), 400, "invalid_input", {"known": ["1", "2"]}),
         (RemoteError("a"), 502, "pacs_failed", {}),
         (BusyError("a", waiting=8), 503, "busy", {"waiting": 8}),
         (OutputError("a"), 507, "write_failed", {}),
