@@ -284,7 +284,8 @@ def _planned(synthesizer: Synthesizer, source: CTSource) -> PlannedSeries:
     if source.ct is None:
         raise RequestError(
             "a DICOM series is made of a CT series in the datastore: an upload has no study it could belong to; "
-            "add the study there, or ask for .nrrd"
+            "add the study there, or ask for .nrrd",
+            code="upload_without_study",
         )
     with source.at_hand(source.ct):
         return plan_pet_series(synthesizer, source.ct)

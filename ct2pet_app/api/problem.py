@@ -6,12 +6,13 @@ phrase of the status; what identifies the problem for a program is `code`, liste
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.exceptions import HTTPException
 
 from ct2pet_app.api.advice import with_advice
@@ -42,6 +43,8 @@ CODES = {
 class Problem(BaseModel):
     """A problem detail as RFC 9457 defines it, with two extension members."""
 
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
     type: str = Field(default="about:blank", description="Always `about:blank`; `code` identifies the problem")
     title: str = Field(description="The phrase of the status")
     status: int = Field(description="The status of the response")
@@ -64,7 +67,7 @@ def problem_response(
         status=status,
         detail=sendable(detail),
         code=code or CODES.get(status, "internal_error" if status >= 500 else "malformed_request"),
-        params=sendable(dict(params or {})),
+        params=json.loads(json.dumps(sendable(dict(params or {})))),  # a tuple is not a JSON value
     )
     return JSONResponse(
         problem.model_dump(),

@@ -65,7 +65,9 @@ def show_log(
     """Show the last lines of the log: a page, or with `text` (or without `html`) as text; below 1, the whole log."""
     file = Path(monailabel_settings.MONAI_LABEL_APP_DIR, "logs", "app.log")
     if not file.is_file():
-        raise NotFoundError("there is no log file: nothing was logged yet, or --log_config sends it elsewhere")
+        raise NotFoundError(
+            "there is no log file: nothing was logged yet, or --log_config sends it elsewhere", code="log_not_found"
+        )
     if lines < 1:
         return FileResponse(file, media_type="text/plain", headers=HEADERS)
     with file.open(encoding="utf-8", errors="replace") as log:
