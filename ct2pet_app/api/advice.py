@@ -33,6 +33,7 @@ ADVICE = {
     "pair_not_listed_yet": "look at GET /ct2pet/pairs",
     "request_too_large": "or start the server with a larger --conf max_upload_mb",
     "session_limit": "remove one (DELETE /session/<id>), or wait until one expires",
+    "session_space": "remove a session (DELETE /session/<id>), or wait until one expires",
     "task_not_found": "$start starts one",
     "task_running": "GET shows how it does, DELETE stops it",
     "too_many_series": "set MONAI_LABEL_DICOMWEB_SEARCH_FILTER",

@@ -15,6 +15,7 @@ from ct2pet_app import publish as publish_module
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.infer_request import InferOptions
 from ct2pet_app.publish import publish_if_fit
+from ct2pet_app.told_of_models import describe_version
 from ct2pet_app.turns import Gone
 from ct2pet_app.uploads import OpenedCT
 from ct2pet_app.versions import Verdict, Version
@@ -58,7 +59,8 @@ def test_a_worse_model_is_kept_with_the_reason_in_numbers(app: CT2PETApp, tmp_pa
     words = "version 2 is kept, and not served; version 1 stays. It is worse than version 1 in mae_suv_body "
     assert verdict.verdict.startswith(words)
     assert "(2 patients)" in verdict.verdict
-    assert verdict.verdict.endswith('POST /ct2pet/models/unet/serve with {"version": 2}')
+    described = describe_version("unet", version, served=False)["verdict"]
+    assert described["advice"] == 'POST /ct2pet/models/unet/serve with {"version": 2} serves it all the same'
     assert verdict.figures is not None and verdict.figures["patients"] == 2
 
 
