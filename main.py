@@ -26,6 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
+from lib.cli.advice import message_with_advice
 from lib.errors import CT2PETError, InputError
 
 if TYPE_CHECKING:
@@ -189,6 +190,8 @@ def pair(
             f"not paired: {alone.patient_id} {alone.modality} {alone.series_uid}: {alone.reason}",
             markup=False, soft_wrap=True,
         )  # fmt: skip
+    if pairing.unpaired and not register:
+        told.print("--register also pairs a PET with a CT of another frame of reference, if they fit", soft_wrap=True)
     total = sum(record.slice_pairs for record in records)
     told.print(f"{len(records)} pairs, {total} slice pairs within {tolerance_mm:g} mm")
 
@@ -779,10 +782,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app(args=arguments)
     except SystemExit as left:  # how Typer ends: 0, or 2 for arguments it does not understand
         return left.code if isinstance(left.code, int) else 1
-    except InputError as error:
-        return _fail(error, code=2)
     except CT2PETError as error:
-        return _fail(error, code=1)
+        return _fail(error, code=2 if isinstance(error, InputError) else 1, said=message_with_advice(error))
     except Exception as error:
         return _fail(
             error, code=1, said=f"unexpected {type(error).__name__}: {error}; --debug before the verb tells where"

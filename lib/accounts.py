@@ -116,8 +116,7 @@ def read_accounts(path: Path) -> dict[str, Account]:
             content = file.read()
     except OSError as error:
         raise AccountsError(
-            f"the users file {path} cannot be read ({error.strerror}); python main.py users add NAME --role admin "
-            f"--file {path} makes one"
+            f"the users file {path} cannot be read ({error.strerror})", code="users_file_unreadable"
         ) from error
     try:
         users = _only(json.loads(content), "format", "users")
@@ -125,7 +124,7 @@ def read_accounts(path: Path) -> dict[str, Account]:
             raise ValueError(f"format {users['format']!r}, expected {FORMAT}")
         return {name: _account(name, kept) for name, kept in users["users"].items()}
     except (ValueError, TypeError, AttributeError, binascii.Error) as error:
-        raise AccountsError(f"{path} is not a users file as main.py users makes it: {error}") from error
+        raise AccountsError(f"{path} is not a ct2pet users file: {error}") from error
 
 
 def add_account(path: Path, name: str, *, role: str, password: str) -> None:

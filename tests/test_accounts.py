@@ -20,6 +20,7 @@ from lib.accounts import (
     remove_account,
     write_accounts,
 )
+from lib.cli.advice import advice
 from lib.errors import AccountsError, OutputError
 
 PASSWORD = "seven geese on a lake"
@@ -164,8 +165,9 @@ def test_a_file_that_others_can_read_or_change_is_refused(users: Path, mode: int
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(AccountsError, match=r"cannot be read \(No such file.*main.py users add NAME --role admin"):
+    with pytest.raises(AccountsError, match=r"cannot be read \(No such file") as raised:
         read_accounts(tmp_path / "users.json")
+    assert "main.py users add NAME --role admin" in advice(raised.value)
 
 
 def broken(**changed: object) -> str:
@@ -177,13 +179,13 @@ def broken(**changed: object) -> str:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "is not a users file"),
+        ("", "is not a ct2pet users file"),
         ("[]", "expected an object with exactly format, users"),
         ('{"format": 2, "users": {}}', "format 2, expected 1"),
         ('{"format": 1, "users": {"ada": {"role": "user"}}}', "exactly role, password"),
         (broken(n="16"), "the cost of ada's password is not three whole numbers"),
         (broken(digest="AAAA"), "the password of ada is cut off"),
-        (broken(salt="?"), "is not a users file"),
+        (broken(salt="?"), "is not a ct2pet users file"),
         (broken(n=2**40), "a scrypt cost of n=1099511627776"),
         (broken(n=15), "a scrypt cost of n=15"),
     ],

@@ -27,6 +27,7 @@ LAYERS = {
     "learning": 6,
     "synthesis": 7,
     "evaluation": 8,
+    "cli": 9,
 }
 FENCES = {
     "pydicom": ("lib/dicom/", "lib/sources/"),

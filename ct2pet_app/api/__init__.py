@@ -1,1 +1,1 @@
-"""Addresses of the server that are ours, a file for each matter; `install` puts them in."""
+"""The HTTP API: routers, dependencies, request and response models."""

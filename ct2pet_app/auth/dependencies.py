@@ -9,9 +9,9 @@ from fastapi import HTTPException
 from monailabel.config import settings as monailabel_settings
 from monailabel.endpoints.user.auth import User
 from starlette.requests import Request
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ct2pet_app.api.problem import http_problem
 from ct2pet_app.auth.roles import as_user
 from ct2pet_app.auth.tokens import TokenError, Tokens
 from ct2pet_app.auth.user_store import AccountBook
@@ -47,8 +47,7 @@ class AccountsGuard:
             if not _is_open(scope):
                 scope[ACCOUNT] = self._account(scope)
         except HTTPException as refused:
-            told = JSONResponse({"detail": refused.detail}, refused.status_code, headers=dict(refused.headers or {}))
-            await told(scope, receive, send)
+            await http_problem(refused)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 

@@ -121,11 +121,13 @@ def _token(form: OAuth2PasswordRequestForm = Depends()) -> Any:
         )
         told = answer.json()
     except requests.RequestException as error:
-        raise RemoteError("Keycloak does not answer; MONAI_LABEL_AUTH_REALM_URI says where it is asked") from error
+        raise RemoteError(
+            "Keycloak does not answer; MONAI_LABEL_AUTH_REALM_URI says where it is asked", code="keycloak_unavailable"
+        ) from error
     if answer.status_code in (400, 401):
         raise HTTPException(401, "wrong user name or password", CHALLENGE)
     if not answer.ok or not isinstance(told, dict):
-        raise RemoteError(f"Keycloak gives no token (status {answer.status_code})")
+        raise RemoteError(f"Keycloak gives no token (status {answer.status_code})", code="keycloak_unavailable")
     return told
 
 

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from monailabel.config import settings as monailabel_settings
 from monailabel.endpoints.user.auth import User
 
+from ct2pet_app.api.models.login import LoginSettings, Token
 from ct2pet_app.auth.dependencies import nobody_may_ask, user_asking
 from ct2pet_app.auth.login_throttle import Attempts, TooManyAttemptsError
 from ct2pet_app.auth.tokens import Tokens
@@ -49,9 +50,10 @@ LOGIN_FORM = {  # for the description of the API: the form is read by hand, with
 def auth_routes(book: AccountBook, tokens: Tokens, attempts: Attempts) -> APIRouter:
     """Return the addresses that log in."""
     router = APIRouter(route_class=GuardedRoute, prefix="/auth", tags=["Auth"])
-    router.add_api_route("/", _enabled, methods=["GET"])
-    router.add_api_route("/token", _Login(book, tokens, attempts).token, methods=["POST"], openapi_extra=LOGIN_FORM)
-    router.add_api_route("/token/valid", _valid, methods=["GET"])
+    router.add_api_route("/", _enabled, methods=["GET"], response_model=LoginSettings)
+    token = _Login(book, tokens, attempts).token
+    router.add_api_route("/token", token, methods=["POST"], response_model=Token, openapi_extra=LOGIN_FORM)
+    router.add_api_route("/token/valid", _valid, methods=["GET"], response_model=User)
     return router
 
 

@@ -100,8 +100,8 @@ def _version(value: Any) -> int | None:
         return None
     if isinstance(value, bool) or not VERSION.fullmatch(str(value)):
         raise RequestError(
-            f"version {str(value)[:40]!r}: expected the number of a version, as GET /ct2pet/models lists them; left "
-            "out, it is the one that is served"
+            f"version {str(value)[:40]!r}: expected the number of a version; left out, it is the one that is served",
+            code="invalid_version",
         )
     return int(value)
 

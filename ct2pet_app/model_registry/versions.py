@@ -19,14 +19,15 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ct2pet_app.server.json_values import json_object
-from lib.errors import OutputError
+from ct2pet_app.settings import STAGES
+from lib.errors import ModelNotTrainedError, OutputError
 from lib.learning.checkpoint import file_checksum
 from lib.pairing.prepared import write_text
 
@@ -160,6 +161,26 @@ class Versions:
                 # also of a clock that was ahead: its time is never an hour ago
                 if abs(time.time() - folder.stat().st_mtime) > STALE_AFTER_S:
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+def not_trained(name: str, kept: Sequence[Version] = ()) -> ModelNotTrainedError:
+    """Return the error of a model that is not served: it has no weights, or no version of it that is kept is served."""
+    if not kept:
+        return ModelNotTrainedError(f"model {name} is not trained yet", model=name, stages=STAGES[name])
+    newest = kept[-1]
+    verdict = "" if newest.verdict is None or newest.verdict.published else f": {newest.verdict.verdict}".rstrip(".")
+    return ModelNotTrainedError(
+        f"of model {name} nothing is served, but {len(kept)} version(s) are kept{verdict}",
+        code="model_not_served",
+        model=name,
+        versions=[version.number for version in kept],
+        version=newest.number,
+    )
+
+
+def how_to_serve(name: str, number: int) -> str:
+    """Return how a kept version is served in spite of its verdict."""
+    return f'POST /ct2pet/models/{name}/serve with {{"version": {number}}} serves it all the same'
 
 
 def now() -> str:

@@ -130,7 +130,8 @@ def _tracking(given: Mapping[str, Any], model: str, settings: AppSettings) -> Tr
     if uri and uri.rstrip("/") not in allowed:
         raise RequestError(
             "tracking_uri: expected an address that the server's owner allows (--conf tracking_uris, or "
-            "MONAI_LABEL_TRACKING_URI); left out, it is MONAI_LABEL_TRACKING_URI, or the run's own folder"
+            "MONAI_LABEL_TRACKING_URI); left out, it is MONAI_LABEL_TRACKING_URI, or the run's own folder",
+            code="tracking_uri_not_allowed",
         )
     for key in ("tracking_experiment_name", "tracking_run_name"):
         name = str(given.get(key, ""))

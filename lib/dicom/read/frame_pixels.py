@@ -53,7 +53,7 @@ def read_frames(path: Path, wanted: Collection[int]) -> Iterator[ReadSlice]:
     except DicomError as error:
         if str(error).startswith(path.name):
             raise
-        raise type(error)(f"{path.name}: {error}") from error
+        raise error.with_message(f"{path.name}: {error}") from error
     except OSError as error:
         raise DicomError(f"{path.name}: cannot be opened ({error.strerror}); scan the folder again") from error
     except Exception as error:  # a damaged file can make a parser raise anything
