@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails, PydanticUseDefault
 
 from ct2pet_app.errors import RequestError
-from ct2pet_app.server.json_values import shown
+from ct2pet_app.json_values import shown
 from lib.errors import InputError
 
 MAX_KEY_SHOWN = 40
@@ -33,12 +33,14 @@ class BoundaryModel(BaseModel):
         subject: What a key is called in errors, such as `training setting`.
         ignored_keys: Keys that stock clients and MONAI Label always send and that have no meaning here.
         hint: Appended to the error about an unknown key.
+        error_codes: Of an invalid value, by key; other keys have the error's own code.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
     subject: ClassVar[str]
     ignored_keys: ClassVar[frozenset[str]] = frozenset()
     hint: ClassVar[str] = ""
+    error_codes: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def known_keys(cls) -> dict[str, str]:
@@ -65,7 +67,8 @@ def validated(
     except ValidationError as invalid:
         # an unknown key is named first: it explains a missing one
         first = min(invalid.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
-        raise error(prefix + _sentence(first, values, model)) from invalid
+        key = str(first["loc"][0]) if first["loc"] else ""
+        raise error(prefix + _sentence(first, values, model), code=model.error_codes.get(key)) from invalid
 
 
 def use_default_if_empty(value: Any) -> Any:

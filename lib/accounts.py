@@ -132,8 +132,7 @@ def read_accounts(path: Path) -> dict[str, Account]:
             content = file.read()
     except OSError as error:
         raise AccountsError(
-            f"the users file {path} cannot be read ({error.strerror}); create it with python main.py users add NAME "
-            f"--role admin --file {path}"
+            f"the users file {path} cannot be read ({error.strerror})", code="users_file_unreadable"
         ) from error
     try:
         users = _UsersFile.model_validate_json(content).users

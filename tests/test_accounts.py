@@ -20,6 +20,7 @@ from lib.accounts import (
     verify_password,
     write_accounts,
 )
+from lib.cli.advice import advice
 from lib.errors import AccountsError, OutputError
 
 PASSWORD = "seven geese on a lake"
@@ -190,9 +191,10 @@ def test_a_file_that_other_users_can_read_or_change_is_refused(users: Path, mode
         read_accounts(users)
 
 
-def test_the_error_for_a_missing_file_names_the_command_that_creates_it(tmp_path: Path) -> None:
-    with pytest.raises(AccountsError, match=r"cannot be read \(No such file.*main.py users add NAME --role admin"):
+def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(AccountsError, match=r"cannot be read \(No such file") as raised:
         read_accounts(tmp_path / "users.json")
+    assert "main.py users add NAME --role admin" in advice(raised.value)
 
 
 def users_file(**changed: object) -> str:

@@ -1,1 +1,1 @@
-"""HTTP API: what clients send and what they get back."""
+"""The HTTP API: one router per resource, dependencies, request and response models."""

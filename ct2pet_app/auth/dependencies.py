@@ -9,12 +9,12 @@ from fastapi import HTTPException
 from monailabel.config import settings as monailabel_settings
 from monailabel.endpoints.user.auth import User
 from starlette.requests import Request
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ct2pet_app.auth.roles import as_user
 from ct2pet_app.auth.tokens import TokenError, Tokens
 from ct2pet_app.auth.user_store import UserStore
+from ct2pet_app.problem import http_problem
 from lib.accounts import Account
 from lib.errors import AccountsError
 
@@ -47,8 +47,7 @@ class AuthenticationMiddleware:
             if not _is_public(scope):
                 scope[SCOPE_KEY] = self._account(scope)
         except HTTPException as error:
-            response = JSONResponse({"detail": error.detail}, error.status_code, headers=dict(error.headers or {}))
-            await response(scope, receive, send)
+            await http_problem(error)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 

@@ -121,11 +121,13 @@ def _token(form: OAuth2PasswordRequestForm = Depends()) -> Any:
         )
         token = response.json()
     except requests.RequestException as error:
-        raise RemoteError("Keycloak does not respond; check MONAI_LABEL_AUTH_REALM_URI") from error
+        raise RemoteError(
+            "Keycloak does not respond; check MONAI_LABEL_AUTH_REALM_URI", code="keycloak_unavailable"
+        ) from error
     if response.status_code in (400, 401):
         raise HTTPException(401, "wrong user name or password", CHALLENGE)
     if not response.ok or not isinstance(token, dict):
-        raise RemoteError(f"Keycloak returns no token (status {response.status_code})")
+        raise RemoteError(f"Keycloak returns no token (status {response.status_code})", code="keycloak_unavailable")
     return token
 
 

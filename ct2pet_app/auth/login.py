@@ -15,6 +15,7 @@ from monailabel.endpoints.user.auth import User
 
 from ct2pet_app.auth.dependencies import accounts_unavailable, authenticated_user
 from ct2pet_app.auth.login_throttle import LoginThrottle, TooManyAttemptsError
+from ct2pet_app.auth.models import LoginSettings, Token
 from ct2pet_app.auth.tokens import Tokens
 from ct2pet_app.auth.user_store import UserStore
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
@@ -49,9 +50,10 @@ LOGIN_FORM = {  # for OpenAPI: the form is parsed here, under a limit of its own
 def auth_routes(users: UserStore, tokens: Tokens, throttle: LoginThrottle) -> APIRouter:
     """Return the login endpoints."""
     router = APIRouter(route_class=GuardedRoute, prefix="/auth", tags=["Auth"])
-    router.add_api_route("/", _enabled, methods=["GET"])
-    router.add_api_route("/token", _Login(users, tokens, throttle).token, methods=["POST"], openapi_extra=LOGIN_FORM)
-    router.add_api_route("/token/valid", _valid, methods=["GET"])
+    router.add_api_route("/", _enabled, methods=["GET"], response_model=LoginSettings)
+    token = _Login(users, tokens, throttle).token
+    router.add_api_route("/token", token, methods=["POST"], response_model=Token, openapi_extra=LOGIN_FORM)
+    router.add_api_route("/token/valid", _valid, methods=["GET"], response_model=User)
     return router
 
 

@@ -50,7 +50,7 @@ class Realm:
             if (is_old or key_id not in self._keys) and self._clock() - self._tried_s >= MIN_REFETCH_INTERVAL_S:
                 self._fetch()
             if self._fetched_s is None:
-                raise RemoteError(UNREACHABLE)
+                raise RemoteError(UNREACHABLE, code="keycloak_unavailable")
             return self._keys.get(key_id)
 
     @property

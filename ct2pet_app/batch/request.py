@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from ct2pet_app.datastore.studies import FINAL
 from ct2pet_app.inference.request import InferOptions, LabelTag
-from ct2pet_app.server.json_values import require_plain
+from ct2pet_app.json_values import require_plain
 from ct2pet_app.server.tasks.progress import REPORT_KEY
 from ct2pet_app.validation import BoundaryModel, Flag, Number, use_default_if_empty, validated
 

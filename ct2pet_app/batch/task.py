@@ -19,9 +19,10 @@ from ct2pet_app.datastore.ct_source import CTSource
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.model_registry.model_cache import PublishedModel
 from ct2pet_app.model_registry.registry import ModelRegistry
+from ct2pet_app.model_registry.versions import not_trained
 from ct2pet_app.scoring.score_store import ExpectedError, keep_expected_error
 from ct2pet_app.server.tasks.progress import CaseReport, report_file
-from lib.errors import ModelNotTrainedError, StudiesError
+from lib.errors import StudiesError
 from lib.files import fingerprint, same_fingerprint
 from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit
@@ -94,7 +95,7 @@ class BatchSynthesis(BatchInferTask):
         asked = BatchRequest.from_mapping(request)
         published = self._models.published(self._models.known(asked.model))
         if published is None:
-            raise ModelNotTrainedError(f"model {asked.model} is not trained yet; GET /info/ says how that is done")
+            raise not_trained(asked.model, self._models.versions(asked.model))
         return asked, published
 
     def get_images(self, request: Mapping[str, Any], datastore: Datastore) -> list[str]:
@@ -112,7 +113,7 @@ class BatchSynthesis(BatchInferTask):
     def _draw(self, asked: BatchRequest, image: str, datastore: StudiesDatastore, infer: Infer) -> dict[str, Any]:
         result = infer({**asked.infer_params, "image": image}, datastore)
         path, told = Path(result["file"]), result["params"]
-        source = datastore.ct_source(image)
+        source = datastore.cts.image(image)
         try:
             drawn = _drawn(asked, told["model"]["checksum"], source)
             datastore.labels.record(image, asked.tag, {DRAWN: asdict(drawn)})
@@ -138,7 +139,7 @@ class BatchSynthesis(BatchInferTask):
         if asked.tag not in datastore.get_labels_by_image_id(image) or image not in datastore.list_images():
             return False
         before = datastore.get_label_info(image, asked.tag).get(DRAWN)
-        now = asdict(_drawn(asked, published.checksum, datastore.ct_source(image)))
+        now = asdict(_drawn(asked, published.checksum, datastore.cts.image(image)))
         if not isinstance(before, Mapping) or set(before) != set(now):
             return False
         same = all(before[key] == now[key] for key in ("model", "checksum", "slices"))

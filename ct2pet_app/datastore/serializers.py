@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ct2pet_app.datastore.study_index import StudyIndex
+from ct2pet_app.errors import NotFoundError
 from lib.dicom.scan.scan import ScannedSeries
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.quality_checks.check_cache import Checked
@@ -90,13 +91,15 @@ def describe_series(found: ScannedSeries, listing: StudyIndex) -> dict[str, Any]
     }
 
 
-def why_no_image(image_id: str, listing: StudyIndex) -> str:
-    """Return why an id is no image, and where the images are listed."""
+def no_image(image_id: str, listing: StudyIndex) -> NotFoundError:
+    """Return the error of an id that is not one of the images."""
     found = listing.report.find(image_id)
-    if found is not None:
-        reason = found.reason or f"it is {found.series.modality}, and an image is a CT"
-        return f"series {image_id} cannot be used as an image: {reason}"
-    return (
-        f"no image {image_id[:80]!r} in the datastore: give the SeriesInstanceUID of one of its CT series "
-        "(GET /datastore/?output=all lists them), or send a file"
+    if found is None:
+        message = f"no image {image_id[:80]!r} in the datastore"
+        return NotFoundError(message, code="image_not_found", image=image_id[:80])
+    reason = found.reason or f"it is {found.series.modality}, and an image is a CT"
+    return NotFoundError(
+        f"series {image_id} cannot be used as an image: {reason}",
+        code="series_not_usable",
+        series_instance_uid=found.series.uid,
     )

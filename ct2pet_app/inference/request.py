@@ -50,6 +50,7 @@ class InferOptions(BoundaryModel):
     """
 
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
+    error_codes: ClassVar[Mapping[str, str]] = {"version": "invalid_version"}
     ignored_keys: ClassVar[frozenset[str]] = frozenset(  # a result is float32 whatever dtype is requested
         {"client_id", "device", "result_dtype", "result_compress", "result_write_to_file", "description", "logging",
          "restore_label_idx", "cache_transforms", "cache_transforms_in_memory", "cache_transforms_ttl"}

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from ct2pet_app.server.json_values import json_object
+from ct2pet_app.json_values import json_object
 from ct2pet_app.validation import STORED
 from lib.learning.tracking.progress import read_json_lines
 

@@ -15,7 +15,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,9 +23,10 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass
 
-from ct2pet_app.server.json_values import json_object
+from ct2pet_app.json_values import json_object
+from ct2pet_app.settings import STAGES
 from ct2pet_app.validation import STORED
-from lib.errors import OutputError
+from lib.errors import ModelNotTrainedError, OutputError
 from lib.files import file_checksum, flush_to_disk, remove_abandoned, unfinished_folder, write_text
 
 logger = logging.getLogger(__name__)
@@ -146,6 +147,26 @@ class Versions:
                 raise
             flush_to_disk(self.folder)
             return replace(numbered, checkpoint=place / MODEL_FILE)
+
+
+def not_trained(name: str, kept: Sequence[Version] = ()) -> ModelNotTrainedError:
+    """Return the error of a model that is not served: it has no weights, or no version of it that is kept is served."""
+    if not kept:
+        return ModelNotTrainedError(f"model {name} is not trained yet", model=name, stages=STAGES[name])
+    newest = kept[-1]
+    verdict = "" if newest.verdict is None or newest.verdict.published else f": {newest.verdict.verdict}".rstrip(".")
+    return ModelNotTrainedError(
+        f"of model {name} nothing is served, but {len(kept)} version(s) are kept{verdict}",
+        code="model_not_served",
+        model=name,
+        versions=[version.number for version in kept],
+        version=newest.number,
+    )
+
+
+def how_to_serve(name: str, number: int) -> str:
+    """Return how a kept version is served in spite of its verdict."""
+    return f'POST /ct2pet/models/{name}/serve with {{"version": {number}}} serves it all the same'
 
 
 def now() -> str:

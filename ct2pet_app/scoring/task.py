@@ -17,8 +17,10 @@ from pydantic import BeforeValidator, Field
 
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.inference.result_metadata import MEASURED
+from ct2pet_app.json_values import require_plain
 from ct2pet_app.model_registry.model_cache import PublishedModel
 from ct2pet_app.model_registry.registry import ModelRegistry
+from ct2pet_app.model_registry.versions import not_trained
 from ct2pet_app.scoring.score_store import (
     ExpectedError,
     expected_error_of,
@@ -28,7 +30,6 @@ from ct2pet_app.scoring.score_store import (
     score_of,
     summary_of,
 )
-from ct2pet_app.server.json_values import require_plain
 from ct2pet_app.server.tasks.progress import REPORT_KEY, CaseReport, report_file
 from ct2pet_app.validation import BoundaryModel, use_default_if_empty, validated
 from lib.dicom.read.volume import read_pet
@@ -74,7 +75,7 @@ class PairScoring(ScoringMethod):
         models, studies = self.read_request(request), _studies(datastore)
         pairs = list(studies.listing().pairs.values())
         if not pairs:
-            raise StudiesError("nothing to score: no CT has a PET; GET /ct2pet/series says why for each series")
+            raise StudiesError("nothing to score: no CT has a PET", code="no_pairs")
         to_do = [
             (name, paired)
             for name, published in models.items()
@@ -97,12 +98,16 @@ class PairScoring(ScoringMethod):
         ct_series, pet_series = paired.pair.ct, paired.pair.pet
         checked = studies.pairs.check(paired)
         if not checked.is_used:
-            raise PairingError(f"the two do not look like one patient's: {'; '.join(checked.check.reasons)}")
+            raise PairingError(
+                f"the two do not look like one patient's: {'; '.join(checked.check.reasons)}",
+                code="implausible_pair",
+                reasons=list(checked.check.reasons),
+            )
         with studies.at_hand(ct_series, pet_series):
             ct, real, files = read_ct_series(ct_series), read_pet(pet_series), _mark_of(paired)
         now_served, synthesizer = self._models.loaded(name)
         if now_served.checksum != published.checksum:
-            raise StudiesError(f"another {name} is served since this scoring began; score again")
+            raise StudiesError(f"another {name} is served since this scoring began; score again", code="model_changed")
         with self._models.in_use:
             pet = synthesizer.apply(ct)
         comparison = compare_with_real(pet, ct=ct, pet=real, card=synthesizer.card, groups=MEASURED)
@@ -127,7 +132,8 @@ class UncertaintyScoring(ScoringMethod):
         if not telling:
             raise CheckpointError(
                 f"no model here tells what error to expect ({', '.join(models)} were trained without validation "
-                "patients); train one with them"
+                "patients); train one with them",
+                code="no_calibrated_model",
             )
         return telling
 
@@ -140,7 +146,7 @@ class UncertaintyScoring(ScoringMethod):
         models, studies = self.read_request(request), _studies(datastore)
         images = studies.get_unlabeled_images()
         if not images:
-            raise StudiesError("nothing to do: every CT has a PET")
+            raise StudiesError("nothing to do: every CT has a PET", code="nothing_to_score")
         to_do = [
             (name, image)
             for name, published in models.items()
@@ -160,7 +166,7 @@ class UncertaintyScoring(ScoringMethod):
         return _told(report, told)
 
     def _expect(self, name: str, image: str, studies: StudiesDatastore) -> None:
-        source = studies.ct_source(image)
+        source = studies.cts.image(image)
         ct = source.read()
         synthesizer = self._models.synthesizer(name)
         with self._models.in_use:
@@ -173,7 +179,7 @@ class UncertaintyScoring(ScoringMethod):
 def is_expected(studies: StudiesDatastore, image: str, name: str, published: PublishedModel) -> bool:
     """Return whether it is known what error the served weights expect of a CT."""
     known = expected_error_of(studies, image, name)
-    return known is not None and known.is_of(published, fingerprint(studies.ct_source(image).files))
+    return known is not None and known.is_of(published, fingerprint(studies.cts.image(image).files))
 
 
 def _is_scored(studies: StudiesDatastore, paired: PairedSeries, name: str, published: PublishedModel) -> bool:
@@ -210,8 +216,9 @@ def asked_models(models: ModelRegistry, request: Mapping[str, Any]) -> Models:
         if published is not None:
             found[name] = published
     if not found:
-        which = f"model {names[0]} is not" if wanted else "no model of this server is"
-        raise ModelNotTrainedError(f"{which} trained yet; GET /info/ says how that is done")
+        if request.get("model"):
+            raise not_trained(names[0], models.versions(names[0]))
+        raise ModelNotTrainedError("no model of this server is trained yet", code="models_not_trained")
     return found
 
 

@@ -10,7 +10,7 @@ from monailabel.config import settings as monailabel_settings
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from ct2pet_app.errors import RequestError
-from ct2pet_app.server.json_values import require_plain
+from ct2pet_app.json_values import require_plain
 from ct2pet_app.server.tasks.progress import REPORT_KEY
 from ct2pet_app.settings import AppSettings, Device, split_settings
 from ct2pet_app.validation import BoundaryModel, Flag, PositiveNumber, did_you_mean, validated
@@ -172,7 +172,8 @@ def _tracking(sent: TrainParams, model: str, settings: AppSettings) -> Tracking 
     if sent.tracking_uri and sent.tracking_uri.rstrip("/") not in allowed:
         raise RequestError(
             "tracking_uri: expected an address that the server's owner allows (--conf tracking_uris, or "
-            "MONAI_LABEL_TRACKING_URI); left out, it is MONAI_LABEL_TRACKING_URI, or the run's own folder"
+            "MONAI_LABEL_TRACKING_URI); left out, it is MONAI_LABEL_TRACKING_URI, or the run's own folder",
+            code="tracking_uri_not_allowed",
         )
     return parse_tracking(
         sent.tracking or ("mlflow" if _is_tracked_by_default() else "None"),

@@ -6,14 +6,12 @@ It is read from the run's folder, so it is available during the run, after its e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ct2pet_app.server.json_values import sendable
+from ct2pet_app.json_values import sendable
+from ct2pet_app.model_registry.registry import ModelRegistry
 from ct2pet_app.training.run_folders import newest_run, run_order, stats_of_run
 from lib.learning.tracking.progress import KEY_METRIC, EpochRecord, read_history
-
-if TYPE_CHECKING:
-    from ct2pet_app.model_registry.registry import ModelRegistry
 
 MAX_EPOCHS = 2000  # in a response: more points than a screen has columns, in 0.4 MB
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
+from lib.cli.advice import message_with_advice
 from lib.errors import CT2PETError, InputError
 
 logger = logging.getLogger(__name__)
@@ -30,10 +31,9 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
         app(args=arguments)
     except SystemExit as finished:  # raised by Typer: 0, or 2 for invalid arguments
         return finished.code if isinstance(finished.code, int) else INTERNAL_ERROR
-    except InputError as error:
-        return _fail(error, str(error), code=INVALID_INPUT)
     except CT2PETError as error:
-        return _fail(error, str(error), code=INTERNAL_ERROR)
+        code = INVALID_INPUT if isinstance(error, InputError) else INTERNAL_ERROR
+        return _fail(error, message_with_advice(error), code=code)
     except Exception as error:
         message = f"unexpected {type(error).__name__}: {error}; for a traceback, put --debug before the command"
         return _fail(error, message, code=INTERNAL_ERROR)

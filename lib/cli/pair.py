@@ -55,6 +55,8 @@ def pair(
             print_line(f"implausible: {record.patient_id}: {reason}", console)
     for series in pairing.unpaired:
         print_line(f"not paired: {series.patient_id} {series.modality} {series.series_uid}: {series.reason}", console)
+    if pairing.unpaired and not register:
+        print_line("--register also pairs a PET with a CT of another frame of reference, if they fit", console)
     total = sum(record.slice_pairs for record in records)
     print_line(f"{len(records)} pairs, {total} slice pairs within {tolerance_mm:g} mm", console)
 

@@ -85,7 +85,8 @@ def read_manifest(out: Path) -> tuple[FetchedSeries, ...]:
         return ()
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path}: not a list that download wrote ({error}); move it away, or name another --out"
+            f"{path}: not the manifest of a download ({error}); remove it, or choose another folder",
+            code="invalid_manifest",
         ) from error
 
 

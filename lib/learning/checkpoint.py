@@ -31,7 +31,9 @@ def save_checkpoint(path: Path, cascade: Cascade, card: ModelCard) -> Path:
         with atomic_file(path) as temporary:
             save_file(weights, temporary, metadata={CARD: card.to_json()})
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{path}: cannot be written ({error}); what was there is kept, free space") from error
+        raise TrainingError(
+            f"{path}: cannot be written ({error}); what was there is kept, free space", code="write_failed"
+        ) from error
     return path
 
 
@@ -47,11 +49,11 @@ def read_card(path: Path) -> ModelCard:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: not a readable .safetensors file ({error})") from error
     if CARD not in metadata:
-        raise CheckpointError(f"{path}: a .safetensors file without a ct2pet model card; train one with main.py train")
+        raise CheckpointError(f"{path}: a .safetensors file without a ct2pet model card", code="no_model_card")
     try:
         return ModelCard.from_json(metadata[CARD])
     except CheckpointError as error:  # the card does not know in which file it stands
-        raise CheckpointError(f"{path}: {error}") from error
+        raise error.with_message(f"{path}: {error}") from error
 
 
 def load_checkpoint(path: Path, *, device: torch.device | None = None) -> tuple[Cascade, ModelCard]:

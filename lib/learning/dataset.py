@@ -55,7 +55,9 @@ def divide(prepared: PreparedSet, split: Split, assigned: Mapping[str, Side] | N
     if not sides[Side.TRAIN]:
         raise PreparedDataError(
             f"none of the {len(prepared.patients())} patients falls on the training side of the split; "
-            "add patients, or set split.validation and split.test lower for patients who have no side yet"
+            "add patients, or set split.validation and split.test lower for patients who have no side yet",
+            code="no_training_patients",
+            patients=len(prepared.patients()),
         )
     return Sides(*(tuple(entries) for entries in sides.values()))
 

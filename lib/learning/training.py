@@ -122,7 +122,7 @@ def train(
             return result
     except OSError as error:
         raise TrainingError(
-            f"{run}: cannot be written ({error}); free space and resume, what was finished is kept"
+            f"{run}: cannot be written ({error}); free space and resume, what was finished is kept", code="write_failed"
         ) from error
     finally:
         if started_group:
@@ -178,16 +178,20 @@ def _begin_run(prepared: PreparedSet, recipe: Recipe, run: Path, sides: Sides, *
     if prepared.preparation != recipe.preparation:
         raise TrainingError(
             f"{prepared.root} was prepared with {prepared.preparation}, the recipe {recipe.name} wants "
-            f"{recipe.preparation}; prepare again with this recipe"
+            f"{recipe.preparation}; prepare again with this recipe",
+            code="other_preparation",
         )
     path = run / RECIPE_FILE
     if path.is_file():
         begun = recipe_from_mapping(json.loads(path.read_text()))
         if not resume:
-            raise TrainingError(f"{run} holds a run already; give --resume to go on with it, or another folder")
+            raise TrainingError(
+                f"{run} holds a run already; resume that run, or choose another folder", code="run_exists"
+            )
         if begun != recipe:
             raise TrainingError(
-                f"{run} was begun under another recipe; resume with the same settings: {begun.to_json()}"
+                f"{run} was begun under another recipe; resume with the same settings: {begun.to_json()}",
+                code="other_recipe",
             )
     idist.barrier()  # nobody writes before everybody has looked
     if idist.get_rank() == 0:

@@ -187,7 +187,7 @@ class PreparedSet:
         """
         path = root / "index.json"
         if not path.is_file():
-            raise PreparedDataError(f"{root}: no index.json, so no prepared arrays; run `python main.py prepare` first")
+            raise PreparedDataError(f"{root}: no index.json, so no prepared arrays", code="not_prepared")
         try:
             index = json.loads(path.read_text())
             if index["format"] != FORMAT:

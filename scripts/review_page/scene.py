@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from CT2PETLib.scene import display, layouts, node_attributes
-from CT2PETLib.scene.volume import fill_slab, make_pet_node, make_volume_node, declare_suv, voxels
+from CT2PETLib.scene.volume import declare_suv, fill_slab, make_pet_node, make_volume_node, voxels
 
 from scripts.review_page.server_data import ReviewData
 

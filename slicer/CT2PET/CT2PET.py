@@ -23,9 +23,9 @@ class CT2PET(ScriptedLoadableModule):
         self.parent.dependencies = []
         self.parent.contributors = ["ct2pet contributors"]
         self.parent.helpText = (
-            "Requests the synthetic PET of a CT from a ct2pet server, displays it slice by slice as it is received, compares "
-            "it with a real PET, and retrains the server's model. Research only: a synthetic PET is an estimate; never use "
-            "it for diagnosis."
+            "Requests the synthetic PET of a CT from a ct2pet server, displays it slice by slice as it is received, "
+            "compares it with a real PET, and retrains the server's model. Research only: a synthetic PET is an "
+            "estimate; never use it for diagnosis."
         )
         self.parent.acknowledgementText = "Apache License 2.0. Modelled on the scripted-module template of 3D Slicer."
         slicer.app.connect("startupCompleted()", lambda: register_sample_studies(Path(__file__).parent))

@@ -120,7 +120,7 @@ def test_a_series_the_archive_lacks_is_named_and_the_rest_goes_on(
 def test_without_a_line_it_gives_up_after_three_series(s3: Server, tmp_path: Path) -> None:
     four = [listed(modality, patient_id=patient) for patient in ("P1", "P2") for modality in ("CT", "PT")]
     with pytest.raises(
-        DownloadError, match=r"3 series in a row .*connection refused; 0 of 4 are complete; .*it goes on"
+        DownloadError, match=r"3 series in a row .*connection refused; 0 of 4 are complete; correct this and resume"
     ):
         download(select(*four), tmp_path, client=client(s3, NOWHERE))
 
@@ -142,7 +142,7 @@ def test_a_folder_with_the_shells_characters_in_its_name_is_only_a_folder(
 
 def test_a_disk_that_is_too_small_is_told_before(s3: Server, tmp_path: Path) -> None:
     huge = select(listed("CT", size_bytes=10**18), listed("PT"))
-    with pytest.raises(InputError, match=r"1000000000.0 GB to fetch, .* GB free; take fewer with --patients"):
+    with pytest.raises(InputError, match=r"1000000000.0 GB to fetch, .* GB free; download fewer patients"):
         download(huge, tmp_path / "new", client=client(s3))
     assert not (tmp_path / "new").exists()
 

@@ -99,7 +99,7 @@ def test_the_digest_changes_with_anything_that_changes_the_arrays() -> None:
 
 
 def test_a_folder_without_an_index_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(PreparedDataError, match=r"no index\.json, .* run `python main\.py prepare` first"):
+    with pytest.raises(PreparedDataError, match=r"no index\.json, so no prepared arrays"):
         PreparedSet.open(tmp_path)
 
 

@@ -12,7 +12,7 @@ from ct2pet_app.datastore.labels.label_store import FINAL, Kept, LabelStore, Not
 from ct2pet_app.datastore.labels.label_table import SERVER_KEYS
 from ct2pet_app.datastore.serializers import describe_ct, describe_pet
 from ct2pet_app.datastore.study_index import StudyIndex
-from ct2pet_app.server.json_values import sendable
+from ct2pet_app.json_values import sendable
 from lib.dicom.scan.scan import ScannedSeries
 from lib.pairing.pairs import PairedSeries
 

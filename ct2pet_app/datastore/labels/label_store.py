@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from ct2pet_app.datastore.labels.label_table import FILE, VERSION, LabelTable, note_in, put_record, record_of, text_of
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.server.json_values import checked_json_object, stored_json_object
+from ct2pet_app.json_values import checked_json_object, stored_json_object
 from lib.errors import CT2PETError
 from lib.files import flush_to_disk, remove_abandoned, unfinished_file
 

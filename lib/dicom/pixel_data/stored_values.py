@@ -148,4 +148,7 @@ def refuse_sign_bit(values: NDArray[np.integer[Any]], pixel_format: StoredFormat
         MissingAttributeError: They are not, and no PixelRepresentation says which they are.
     """
     if values.size and int(values.max()) >> (pixel_format.bits - 1):
-        raise MissingAttributeError("PixelRepresentation is missing: whether large numbers are below 0 cannot be told")
+        raise MissingAttributeError(
+            "PixelRepresentation is missing: whether large numbers are below 0 cannot be told",
+            attribute="PixelRepresentation",
+        )

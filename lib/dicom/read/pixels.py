@@ -75,7 +75,7 @@ def errors_name(path: Path) -> Iterator[None]:
     except DicomError as error:
         if str(error).startswith(path.name):
             raise
-        raise type(error)(f"{path.name}: {error}") from error
+        raise error.with_message(f"{path.name}: {error}") from error
     except OSError as error:
         raise DicomError(f"{path.name}: cannot be opened ({error.strerror}); scan the folder again") from error
     except Exception as error:  # a damaged file can make a parser raise anything
@@ -110,7 +110,11 @@ def _rescale(dataset: Dataset, header: InstanceHeader) -> tuple[float, float]:
     slope, intercept = read.number(dataset, TAGS["slope"]), read.number(dataset, TAGS["intercept"])
     shared = header.shared
     if slope is None:
-        raise MissingAttributeError(f"{shared.absence('RescaleSlope')}; stored numbers have no unit")
+        raise MissingAttributeError(
+            f"{shared.absence('RescaleSlope')}; stored numbers have no unit", attribute="RescaleSlope"
+        )
     if intercept is None and (shared.modality == "CT" or read.malformed):
-        raise MissingAttributeError(f"{shared.absence('RescaleIntercept')}; stored numbers are no HU")
+        raise MissingAttributeError(
+            f"{shared.absence('RescaleIntercept')}; stored numbers are no HU", attribute="RescaleIntercept"
+        )
     return slope, intercept or 0.0  # a PET's is 0 where nothing is said (PS3.3 C.8.9.4)

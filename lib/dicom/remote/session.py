@@ -54,9 +54,10 @@ class Credentials:
 class HttpStatusError(RemoteError):
     """A PACS's answer with an HTTP status that is no success."""
 
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return int(self.params["status"])
 
 
 class PacsSession(requests.Session):
@@ -156,7 +157,7 @@ class PacsSession(requests.Session):
             words = "does not know what was asked for (404); its DICOMweb address often ends in /dicom-web"
         else:
             words = f"answers {status} {_short(response.reason)}"
-        raise HttpStatusError(f"{self._url}: {words}", status)
+        raise HttpStatusError(f"{self._url}: {words}", status=status)
 
 
 class ResponseBody:

@@ -153,7 +153,7 @@ def _dated_only(case: _Case, local: datetime, dated: datetime | None, *, zone_kn
 def _private_only(case: _Case) -> InjectionTime:
     private = parse_datetime(case.pet.private_injection_datetime)
     if private is None:
-        raise MissingAttributeError(f"{case.pet.absence(DATETIME)}, and {case.pet.absence(TIME)}")
+        raise MissingAttributeError(f"{case.pet.absence(DATETIME)}, and {case.pet.absence(TIME)}", attribute=DATETIME)
     return InjectionTime(_checked(case, PRIVATE, private.replace(tzinfo=None)))
 
 
@@ -176,7 +176,8 @@ def _place(case: _Case, clock: datetime) -> datetime:
     if not case.clock_is_enough:
         raise MissingAttributeError(
             f"{case.pet.absence(DATETIME)}: the clock time {case.pet.injection_time} alone does not date an injection "
-            f"of a nuclide with a half-life of {case.half_life_s / 3600:.0f} h, which is scanned up to days later"
+            f"of a nuclide with a half-life of {case.half_life_s / 3600:.0f} h, which is scanned up to days later",
+            attribute=DATETIME,
         )
     reference = case.reference
     if clock > reference and reference - (clock - ONE_DAY) <= min(case.longest, LONGEST_OVER_MIDNIGHT):

@@ -65,7 +65,8 @@ def whose_and_when(ct: Dataset, *, series_uid: str) -> Dataset:
         if not UID.fullmatch(uid):
             raise MissingAttributeError(
                 f"series {series_uid}: {keyword} is {'no UID' if uid else 'missing'}, and a PET series without it "
-                "cannot be placed with its CT; correct the CT's header, or have the PET written as .nrrd"
+                "cannot be placed with its CT; correct the CT's header, or have the PET written as .nrrd",
+                attribute=keyword,
             )
         setattr(copied, keyword, uid)
     copied.SeriesDate, copied.SeriesTime = _when(ct, series_uid)
@@ -108,7 +109,8 @@ def _when(ct: Dataset, series_uid: str) -> tuple[str, str]:
             return date, time
     raise MissingAttributeError(
         f"series {series_uid}: none of {', '.join(f'{what}Date' for what in WHEN)} is there with its time, and a PET "
-        "series must have one; put a date and time into the CT's header, or have the PET written as .nrrd"
+        "series must have one; put a date and time into the CT's header, or have the PET written as .nrrd",
+        attribute="SeriesDate",
     )
 
 

@@ -132,7 +132,7 @@ def write_volume_file(volume: Volume, path: Path, *, progress: Progress = no_pro
             if suffix in (".nii.gz", ".nrrd"):
                 _refuse_torn(temporary, volume.array.nbytes + (NIFTI_START_BYTES if suffix == ".nii.gz" else 0))
     except (RuntimeError, OSError, ImageFileError) as error:  # ITK may not notice that a disk is full
-        raise OutputError(f"{path.name}: cannot be written; is the disk full? Free space and ask again") from error
+        raise OutputError(f"{path.name}: cannot be written; is the disk full? Free space and try again") from error
     return path
 
 

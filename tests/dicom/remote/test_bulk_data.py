@@ -132,7 +132,7 @@ def test_where_instances_differ_each_is_fetched(archive_of: Callable[..., Archiv
 
 @pytest.mark.parametrize(
     "trouble",
-    [DicomError("gone"), HttpStatusError("answers 500", 500), InvalidResponseError("cannot be understood")],
+    [DicomError("gone"), HttpStatusError("answers 500", status=500), InvalidResponseError("cannot be understood")],
     ids=lambda error: type(error).__name__,
 )
 def test_what_cannot_be_fetched_is_said_not_to_be_delivered(

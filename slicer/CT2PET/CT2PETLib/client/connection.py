@@ -84,10 +84,6 @@ def _no_connection(error: ServerError, transport: Transport) -> Connection:
     kind = next((kind for of, kind in KINDS if isinstance(error, of)), FAILED)
     if isinstance(error, RefusedError) and error.status == 404:
         return Connection(NOT_CT2PET, f"{transport.address} responds, but is not a ct2pet server: check the address.")
-    if isinstance(error, RefusedError) and error.status == 400 and "https" in str(error).lower():
-        return Connection(
-            TLS, f"{transport.address.host} requires an encrypted connection: begin the address with https://"
-        )
     return Connection(kind, str(error))
 
 

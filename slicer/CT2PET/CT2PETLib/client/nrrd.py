@@ -79,7 +79,8 @@ def to_nrrd(array: np.ndarray[Any, Any], affine: np.ndarray[Any, Any]) -> bytes:
     directions = " ".join(_vector(affine[:3, axis]) for axis in range(3))
     header = (
         f"NRRD0004\ntype: {NAMES[type_code]}\ndimension: 3\nspace: left-posterior-superior\n"
-        f"sizes: {columns} {rows} {slices}\nspace directions: {directions}\nkinds: domain domain domain\nendian: little\nencoding: gzip\n"
+        f"sizes: {columns} {rows} {slices}\nspace directions: {directions}\nkinds: domain domain domain\n"
+        f"endian: little\nencoding: gzip\n"
         f"space origin: {_vector(affine[:3, 3])}\n\n"
     )
     packer = zlib.compressobj(COMPRESSION_LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)

@@ -157,7 +157,5 @@ def _compute(inputs: comparison.ComparisonInputs) -> Comparison | SceneError:
 
 
 def _row(row: metrics.RegionMetrics) -> list[str]:
-    return [
-        row.region, str(row.voxels), format_number(row.mae_suv), format_number(row.rmse_suv), format_number(row.psnr_db, 1),
-        format_number(row.bias_suv), format_number(row.correlation),
-    ]  # fmt: skip
+    values = ((row.mae_suv, 2), (row.rmse_suv, 2), (row.psnr_db, 1), (row.bias_suv, 2), (row.correlation, 2))
+    return [row.region, str(row.voxels), *(format_number(value, decimals) for value, decimals in values)]

@@ -1,4 +1,4 @@
-"""Section "Display": the synthetic PET to display, the layout, and the colours."""
+"""Section "Show": the synthetic PET to display, the layout, and the colours."""
 
 from __future__ import annotations
 
@@ -70,22 +70,13 @@ class DisplaySection:
         if parameters is None:
             return
         window = (parameters.window_suv.minimum, parameters.window_suv.maximum)
-        settings = (
-            parameters.synthetic,
-            parameters.real,
-            window,
-            parameters.threshold_suv,
-            parameters.colour,
-            parameters.opacity,
-        )
+        nodes, threshold_suv = (parameters.synthetic, parameters.real), parameters.threshold_suv
+        settings = (nodes, window, threshold_suv, parameters.colour, parameters.opacity)
         if settings == self._applied:
             return
         self._applied = settings
-        for node in (parameters.synthetic, parameters.real):
-            if node is not None:
-                display.show_suv(
-                    node, window_suv=window, threshold_suv=parameters.threshold_suv, colour=parameters.colour.value
-                )
+        for node in filter(None, nodes):
+            display.show_suv(node, window_suv=window, threshold_suv=threshold_suv, colour=parameters.colour.value)
         layouts.set_opacity(self._panel.scene, parameters.opacity)
 
     def tick(self) -> None:

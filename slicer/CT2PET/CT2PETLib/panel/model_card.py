@@ -23,7 +23,8 @@ def served_summary(model: Model) -> str:
     if not model.trained:
         return "This model is not trained yet."
     version = f"Version {model.version}: " if model.version else ""
-    return f"{version}{BASELINE_RESULTS.get(model.baseline_result, model.baseline_result or 'has no model card')}. See the model card."
+    result = BASELINE_RESULTS.get(model.baseline_result, model.baseline_result or "no comparison with baselines")
+    return f"{version}{result}. See the model card."
 
 
 def version_summary(version: Version) -> str:

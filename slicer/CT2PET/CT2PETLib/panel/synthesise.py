@@ -76,9 +76,7 @@ class SynthesiseSection:
         elif self._ct_section.has_consent:
             self._upload()
         else:
-            self._panel.show_error(
-                "Tick “I may send this CT to the server” first: nothing is sent without your consent."
-            )
+            self._panel.show_error("Tick “I may send this CT to the server” first: nothing is sent without consent.")
             return
         self._panel.refresh()
 
@@ -261,16 +259,14 @@ class SynthesiseSection:
             if job is None:
                 self._show_bar(0.0, self._first_step())
             return
-        remaining_s = job.seconds_left
+        left_s = job.seconds_left
+        estimate = "Waiting for the first slices …" if left_s is None else f"About {format_duration(left_s)} left."
         text = {
             State.CANCEL_REQUESTED: "Cancelling …",
             State.CANCELLED: "Cancelled. Received slices are kept.",
             State.FAILED: "Incomplete. Received slices are kept.",
             State.DONE: "Done.",
-        }.get(
-            job.state,
-            "Waiting for the first slices …" if remaining_s is None else f"About {format_duration(remaining_s)} left.",
-        )
+        }.get(job.state, estimate)
         self._show_bar(job.fraction, self._retry_message if self._retry_message and not job.state.is_over else text)
 
     def _first_step(self) -> str:
