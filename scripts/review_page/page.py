@@ -126,7 +126,7 @@ class ReviewPage:
         for view in self._views():
             tag = view.get_singleton_tag()
             labels[tag] = scene.view_label(self._app.scene, tag, self._nodes, settings)
-            display.mark(view.first_renderer(), labels[tag])
+            display.annotate(view.first_renderer(), labels[tag])
             view.schedule_render()
         state.labels = labels
 

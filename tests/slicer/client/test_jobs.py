@@ -1,4 +1,4 @@
-"""Jobs against the real server: slabs, cancelling, bad networks, uploads, watching a training."""
+"""Jobs against a real server: slabs, cancellation, network failures, uploads, watching a training."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 CENTRE = 13
 
 
-def synthesis(clinic: Clinic, client: Client, **changed: object) -> SynthesisJob:
-    asked = {"model": "cascade3", "image_id": clinic.ct_uid, "requested": (0, SLICES), "centre": CENTRE, **changed}
-    return SynthesisJob(client, **asked)  # type: ignore[arg-type]
+def synthesis(clinic: Clinic, client: Client, **options: object) -> SynthesisJob:
+    arguments = {"model": "cascade3", "image_id": clinic.ct_uid, "requested": (0, SLICES), "centre": CENTRE, **options}
+    return SynthesisJob(client, **arguments)  # type: ignore[arg-type]
 
 
 def assembled(events: list[object]) -> np.ndarray:
-    """The PET that slabs fill; NaN where none has come."""
+    """Return the PET of the received slabs; NaN for missing slices."""
     volume = np.full((SLICES, 64, 64), np.nan, np.float32)
     for slab in events:
         if isinstance(slab, Restarted):
             volume[:] = np.nan
         if isinstance(slab, ReceivedSlab):
-            assert np.isnan(volume[slab.start : slab.stop]).all(), "a slice came twice"
+            assert np.isnan(volume[slab.start : slab.stop]).all(), "a slice was received twice"
             volume[slab.start : slab.stop] = slab.pet.array
     return volume
 
 
 @pytest.fixture(scope="module")
 def full(clinic: Clinic) -> np.ndarray:
-    """The PET asked for at once."""
+    """Return the PET of a single request."""
     return clinic.client().slab("cascade3", clinic.ct_uid, 0, SLICES).pet_volume().array
 
 
-# -- drawing ---------------------------------------------------------------------------------------------------------
+# -- synthesis -------------------------------------------------------------------------------------------------------
 
 
-def test_the_slabs_together_are_the_whole_voxel_by_voxel(clinic: Clinic, client: Client, full: np.ndarray) -> None:
+def test_slabs_together_equal_the_full_volume(clinic: Clinic, client: Client, full: np.ndarray) -> None:
     job = synthesis(clinic, client)
     events = finished(job)
     assert (job.state, job.message, job.missing, job.fraction) == (State.DONE, "", (), 1.0)
@@ -61,14 +61,14 @@ def test_the_slabs_together_are_the_whole_voxel_by_voxel(clinic: Clinic, client:
     np.testing.assert_allclose(assembled(events), full, rtol=0, atol=1e-5)
 
 
-def test_they_come_round_the_slice_on_screen_first(clinic: Clinic, client: Client) -> None:
+def test_slabs_around_the_displayed_slice_come_first(clinic: Clinic, client: Client) -> None:
     events = finished(synthesis(clinic, client))
     assert tuple((slab.start, slab.stop) for slab in events) == slab_order((0, SLICES), CENTRE)
     assert events[0].start <= CENTRE < events[0].stop
     assert (events[0].stop - events[0].start, events[1].stop - events[1].start) == (1, 13)
 
 
-def test_slices_of_interest_alone_with_the_error_to_expect(clinic: Clinic, client: Client, full: np.ndarray) -> None:
+def test_range_of_slices_with_uncertainty(clinic: Clinic, client: Client, full: np.ndarray) -> None:
     job = synthesis(clinic, client, requested=(10, 20), uncertainty=True)
     events = finished(job)
     np.testing.assert_allclose(assembled(events)[10:20], full[10:20], rtol=0, atol=1e-5)
@@ -76,7 +76,7 @@ def test_slices_of_interest_alone_with_the_error_to_expect(clinic: Clinic, clien
     assert all(slab.uncertainty is not None and slab.uncertainty.array.max() > 0.4 for slab in events)
 
 
-def test_who_scrolls_is_followed(clinic: Clinic, client: Client, proxy: Proxy) -> None:
+def test_scrolling_changes_the_order(clinic: Clinic, client: Client, proxy: Proxy) -> None:
     job = synthesis(clinic, clinic.client(url=proxy.url))
     proxy.holding.set()
     job.start()
@@ -86,7 +86,7 @@ def test_who_scrolls_is_followed(clinic: Clinic, client: Client, proxy: Proxy) -
     assert events[1].start <= 36 < events[1].stop
 
 
-def test_time_left_is_known_after_the_first_slab(clinic: Clinic, client: Client) -> None:
+def test_remaining_time_is_known_after_the_first_slab(clinic: Clinic, client: Client) -> None:
     job = synthesis(clinic, client)
     assert (job.seconds_left, job.fraction) == (None, 0.0)
     job.start()
@@ -97,7 +97,7 @@ def test_time_left_is_known_after_the_first_slab(clinic: Clinic, client: Client)
     assert job.seconds_left == 0.0
 
 
-def test_what_the_server_refuses_fails_with_its_words(clinic: Clinic, client: Client) -> None:
+def test_refused_request_fails_with_a_message(clinic: Clinic, client: Client) -> None:
     job = synthesis(clinic, client, model="unet")
     assert finished(job) == []
     assert job.state is State.FAILED
@@ -105,35 +105,35 @@ def test_what_the_server_refuses_fails_with_its_words(clinic: Clinic, client: Cl
     assert job.drain() == []
 
 
-# -- cancelling ------------------------------------------------------------------------------------------------------
+# -- cancellation ----------------------------------------------------------------------------------------------------
 
 
-def test_cancelling_answers_within_a_second_in_the_middle_of_a_request_and_keeps_what_has_come(
+def test_cancellation_takes_less_than_a_second_and_keeps_received_slabs(
     clinic: Clinic, proxy: Proxy, full: np.ndarray
 ) -> None:
     job = synthesis(clinic, clinic.client(url=proxy.url))
     job.start()
     events = drain_until(job, lambda: job.fraction > 0)
-    proxy.holding.set()  # the next answer never comes
+    proxy.holding.set()  # the next response never arrives
     drain_until(job, lambda: proxy.holding.is_set())
     began = time.monotonic()
     job.cancel()
-    asked = time.monotonic() - began
+    cancel_s = time.monotonic() - began
     assert job.state in (State.CANCEL_REQUESTED, State.DONE)
     events += drain_until(job, lambda: job.state.is_over)
     assert time.monotonic() - began < 1.0
-    assert asked < 0.05
+    assert cancel_s < 0.05
     assert job.state is State.CANCELLED
     volume = assembled(events)
-    there = ~np.isnan(volume)
-    assert there.any() and not there.all()
-    np.testing.assert_allclose(volume[there], full[there], rtol=0, atol=1e-5)
+    present = ~np.isnan(volume)
+    assert present.any() and not present.all()
+    np.testing.assert_allclose(volume[present], full[present], rtol=0, atol=1e-5)
     proxy.holding.clear()
-    events += finished(job.rest())  # the rest, and not a slice twice
+    events += finished(job.rest())  # the missing slices, without duplicates
     np.testing.assert_allclose(assembled(events), full, rtol=0, atol=1e-5)
 
 
-def test_cancelling_wakes_a_job_that_waits_for_a_lost_server(clinic: Clinic, proxy: Proxy) -> None:
+def test_cancellation_interrupts_the_wait_for_a_retry(clinic: Clinic, proxy: Proxy) -> None:
     client = clinic.client(url=proxy.url)
     proxy.target = ("127.0.0.1", 1)
     proxy.cut_all()
@@ -148,15 +148,13 @@ def test_cancelling_wakes_a_job_that_waits_for_a_lost_server(clinic: Clinic, pro
     assert (job.state, time.monotonic() - began < 1.0) == (State.CANCELLED, True)
 
 
-def test_cancelling_does_not_wait_for_a_name_that_is_looked_up(
-    clinic: Clinic, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cancellation_does_not_wait_for_dns(clinic: Clinic, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
-    known = socket.getaddrinfo
+    original = socket.getaddrinfo
 
-    def slow(*arguments: object, **words: object) -> object:
+    def slow(*arguments: object, **options: object) -> object:
         released.wait(30)
-        return known(*arguments, **words)  # type: ignore[call-overload]
+        return original(*arguments, **options)  # type: ignore[call-overload]
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     job = synthesis(clinic, client)
@@ -169,23 +167,23 @@ def test_cancelling_does_not_wait_for_a_name_that_is_looked_up(
     assert (job.state, time.monotonic() - began < 1.0) == (State.CANCELLED, True)
 
 
-def test_a_job_that_never_began_is_cancelled_too(clinic: Clinic, client: Client) -> None:
+def test_job_is_cancelled_before_its_start(clinic: Clinic, client: Client) -> None:
     job = synthesis(clinic, client)
     job.cancel()
     job.start()
     assert (job.state, job.drain()) == (State.CANCELLED, [])
 
 
-# -- networks --------------------------------------------------------------------------------------------------------
+# -- network ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_slow_network_only_takes_longer(clinic: Clinic, proxy: Proxy, full: np.ndarray) -> None:
+def test_slow_network(clinic: Clinic, proxy: Proxy, full: np.ndarray) -> None:
     client = clinic.client(url=proxy.url)
     proxy.latency_s, proxy.bytes_per_s = 0.05, 400_000
     np.testing.assert_allclose(assembled(finished(synthesis(clinic, client))), full, rtol=0, atol=1e-5)
 
 
-def test_a_network_that_cuts_every_other_answer_loses_no_slice(
+def test_interrupted_responses_lose_no_slice(
     clinic: Clinic, proxy: Proxy, full: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs, "RECONNECT", RetryPolicy(60.0, first_s=0.05))
@@ -200,7 +198,7 @@ def test_a_network_that_cuts_every_other_answer_loses_no_slice(
     np.testing.assert_allclose(assembled(events), full, rtol=0, atol=1e-5)
 
 
-def test_a_connection_that_stays_lost_fails_in_words_and_keeps_what_has_come(
+def test_lost_connection_fails_with_a_message_and_keeps_received_slabs(
     clinic: Clinic, proxy: Proxy, full: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs, "RECONNECT", RetryPolicy(0.3, first_s=0.05))
@@ -216,9 +214,7 @@ def test_a_connection_that_stays_lost_fails_in_words_and_keeps_what_has_come(
     np.testing.assert_allclose(assembled(events), full, rtol=0, atol=1e-5)
 
 
-def test_another_version_in_the_middle_is_never_mixed_with_the_first(
-    clinic: Clinic, client: Client, proxy: Proxy, tmp_path: Path
-) -> None:
+def test_slabs_of_two_versions_are_never_mixed(clinic: Clinic, client: Client, proxy: Proxy, tmp_path: Path) -> None:
     job = synthesis(clinic, clinic.client(url=proxy.url))
     job.start()
     events = drain_until(job, lambda: job.fraction > 0)
@@ -233,7 +229,7 @@ def test_another_version_in_the_middle_is_never_mixed_with_the_first(
     np.testing.assert_allclose(assembled(events), expected.pet_volume().array, rtol=0, atol=1e-5)
 
 
-def test_a_job_that_names_a_version_keeps_to_it_whatever_is_served_meanwhile(
+def test_requested_version_is_kept_when_another_is_served(
     clinic: Clinic, client: Client, proxy: Proxy, tmp_path: Path, full: np.ndarray
 ) -> None:
     version = int(client.slab("cascade3", clinic.ct_uid, 0, 1).metadata.version)
@@ -250,9 +246,9 @@ def test_a_job_that_names_a_version_keeps_to_it_whatever_is_served_meanwhile(
     np.testing.assert_allclose(assembled(events), full, rtol=0, atol=1e-5)
 
 
-def test_an_error_of_the_module_itself_never_reaches_the_window(client: Client) -> None:
-    def broken(_: Client, tell: Emit) -> None:
-        tell("one")
+def test_internal_error_does_not_reach_the_window(client: Client) -> None:
+    def broken(_: Client, emit: Emit) -> None:
+        emit("one")
         raise TypeError("oh")
 
     job = Job(client, broken)
@@ -260,10 +256,10 @@ def test_an_error_of_the_module_itself_never_reaches_the_window(client: Client) 
     assert (job.state, "TypeError" in job.message, "broken" in job.trace) == (State.FAILED, True, True)
 
 
-# -- sending and watching --------------------------------------------------------------------------------------------
+# -- upload and training ---------------------------------------------------------------------------------------------
 
 
-def test_a_ct_of_the_scene_is_sent_with_progress_and_once(clinic: Clinic) -> None:
+def test_ct_is_uploaded_once_with_progress(clinic: Clinic) -> None:
     array, affine = (clinic.ct.array - 1).astype(np.int16), clinic.ct.geometry.affine
     client = clinic.client("ann")
     job = UploadJob(client, array=array, affine=affine)
@@ -275,9 +271,9 @@ def test_a_ct_of_the_scene_is_sent_with_progress_and_once(clinic: Clinic) -> Non
     np.testing.assert_array_equal(read_nrrd(client.ct(last.image_id)).array, array)
 
 
-def test_sending_can_be_cancelled_in_the_middle(clinic: Clinic, proxy: Proxy) -> None:
+def test_upload_can_be_cancelled(clinic: Clinic, proxy: Proxy) -> None:
     rng = np.random.default_rng(0)
-    array = rng.integers(-1000, 1000, (SLICES, 512, 512), np.int16)  # 20 MB that do not shrink much
+    array = rng.integers(-1000, 1000, (SLICES, 512, 512), np.int16)  # 20 MB that are hardly compressible
     job = UploadJob(clinic.client("ann", url=proxy.url), array=array, affine=clinic.ct.geometry.affine)
     proxy.upload_bytes_per_s = 2_000_000
     job.start()
@@ -288,7 +284,7 @@ def test_sending_can_be_cancelled_in_the_middle(clinic: Clinic, proxy: Proxy) ->
     assert (job.state, time.monotonic() - began < 1.0, job.uploaded) == (State.CANCELLED, True, None)
 
 
-def test_a_training_is_watched_until_it_is_done(clinic: Clinic, client: Client) -> None:
+def test_training_is_watched_until_its_end(clinic: Clinic, client: Client) -> None:
     assert client.training() == Training()
     client.train("unet", {"max_epochs": 3})
     watch = TrainingWatch(client, interval_s=0.2)
@@ -297,15 +293,15 @@ def test_a_training_is_watched_until_it_is_done(clinic: Clinic, client: Client) 
     done = watch.training
     assert done is not None and done == events[-1]
     assert (done.model, done.state, done.epoch, done.epochs) == ("unet", "DONE", 3, 3)
-    assert done.published is False  # of two patients both were learnt from: nobody is left to judge it by
+    assert done.published is False  # both patients are used for training: none is left for validation
     assert "not served" in done.verdict
     assert done.version
     assert any(one.is_active for one in events)
-    assert watch.curve[-1] == CurvePoint(3, done.loss, None)  # nobody validates in this run
+    assert watch.curve[-1] == CurvePoint(3, done.loss, None)  # no validation in this run
     assert done.loss is not None and done.loss > 0
 
 
-def test_a_training_can_be_stopped(clinic: Clinic, client: Client) -> None:
+def test_training_can_be_stopped(clinic: Clinic, client: Client) -> None:
     client.train("unet", {"max_epochs": 100_000})
     watch = TrainingWatch(client, interval_s=0.2)
     watch.start()

@@ -1,4 +1,4 @@
-"""The server is killed in the middle of a synthesis and started anew: the job goes on, and nothing is lost."""
+"""A synthesis continues without loss when the server is killed and restarted."""
 
 from __future__ import annotations
 
@@ -27,10 +27,8 @@ def target_of(server: RunningServer) -> tuple[str, int]:
     return "127.0.0.1", int(server.url.rpartition(":")[2])
 
 
-def test_a_server_that_is_killed_and_started_anew_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jobs, "RECONNECT", RetryPolicy(600.0))  # a machine that runs many tests starts a server slowly
+def test_synthesis_continues_after_a_restart_of_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "RECONNECT", RetryPolicy(600.0))  # a loaded machine starts a server slowly
     write_phantoms(tmp_path / "studies", patients=1, settings=SMALL)
     image_id = scan_folder(tmp_path / "studies").usable("CT")[0].series.uid
     conf = {"models": "cascade3", "users": write_users(tmp_path)}
@@ -42,7 +40,7 @@ def test_a_server_that_is_killed_and_started_anew_is_waited_for(
             job = SynthesisJob(client, model="cascade3", image_id=image_id, requested=(0, SLICES), centre=20)
             job.start()
             events = drain_until(job, lambda: job.fraction > 0)
-            proxy.holding.set()  # the next request is under way
+            proxy.holding.set()  # the next request is pending
             end(first.process)
             proxy.holding.clear()
             proxy.cut_all()
@@ -52,7 +50,7 @@ def test_a_server_that_is_killed_and_started_anew_is_waited_for(
             with running_server("ct2pet_app", tmp_path / "studies", tmp_path, **conf) as second:
                 proxy.target = target_of(second)
                 events += drain_until(job, lambda: job.state.is_over, timeout_s=120)
-                assert (job.state, job.message, job.missing) == (State.DONE, "", ())  # and the sign-in still holds
+                assert (job.state, job.message, job.missing) == (State.DONE, "", ())  # the token is still valid
                 full = client.slab("cascade3", image_id, 0, SLICES).pet_volume().array
     slabs = [one for one in events if isinstance(one, ReceivedSlab)]
     assert sum(slab.stop - slab.start for slab in slabs) == SLICES

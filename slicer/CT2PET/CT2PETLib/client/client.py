@@ -21,7 +21,7 @@ from CT2PETLib.client.schemas import Server, read_server
 from CT2PETLib.client.server_url import ServerUrl, parse_server_url
 from CT2PETLib.client.studies import Study, read_studies, read_study
 from CT2PETLib.client.training import Training, Versions, model_of_task, read_training, read_versions
-from CT2PETLib.client.transport import NONE, SHORT, RetryPolicy, Token, Transport, Waiting
+from CT2PETLib.client.transport import NO_RETRY, SHORT_RETRY, RetryPolicy, Token, Transport, Waiting
 
 RESPONSE_TIMEOUT_S = 300.0  # for a slab that is queued behind other requests on a slow machine
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".zip")  # that the server accepts, besides .nrrd
@@ -99,7 +99,9 @@ class Client:
         self._token.value = ""
         form = {"grant_type": "password", "username": user, "password": password}
         try:
-            data = parse_json(self._transport.ask("POST", "auth", "token", form=form, retry_policy=NONE).content)
+            data = parse_json(
+                self._transport.request("POST", "auth", "token", form=form, retry_policy=NO_RETRY).content
+            )
         except RefusedError as error:
             if error.status != 404:
                 raise
@@ -119,16 +121,16 @@ class Client:
 
     def server(self) -> Server:
         """Return the server's description of itself and its models."""
-        return read_server(self._transport.ask("GET", "info", "").content, self.address.base)
+        return read_server(self._transport.request("GET", "info", "").content, self.address.base)
 
     def studies(self) -> tuple[Study, ...]:
         """Return the CTs of the server, newest first."""
-        return read_studies(self._transport.ask("GET", "datastore", "", query={"output": "all"}).content)
+        return read_studies(self._transport.request("GET", "datastore", "", query={"output": "all"}).content)
 
     def study(self, image_id: str) -> Study | None:
         """Return the CT of an id, or None if the server has none."""
         try:
-            response = self._transport.ask("GET", "datastore", "image", "info", query={"image": image_id})
+            response = self._transport.request("GET", "datastore", "image", "info", query={"image": image_id})
         except RefusedError as error:
             if error.status == 404:
                 return None
@@ -140,12 +142,12 @@ class Client:
     def ct(self, image_id: str, *, progress: Progress = no_progress) -> bytes:
         """Return a CT of the server as NRRD, float32, HU."""
         query = {"image": image_id}
-        return self._transport.ask("GET", "datastore", "image", query=query, progress=progress).content
+        return self._transport.request("GET", "datastore", "image", query=query, progress=progress).content
 
     def real_pet(self, image_id: str, *, progress: Progress = no_progress) -> bytes:
         """Return the real PET of a CT as NRRD, float32, SUVbw, on its own grid."""
         query = {"label": image_id, "tag": REAL}
-        return self._transport.ask("GET", "datastore", "label", query=query, progress=progress).content
+        return self._transport.request("GET", "datastore", "label", query=query, progress=progress).content
 
     def send_ct(self, source: bytes | Path, image_id: str, *, progress: Progress = no_progress) -> bool:
         """Upload a CT unless the server has it; return whether it was uploaded. Get the user's consent first.
@@ -160,7 +162,7 @@ class Client:
         suffix = next(filter((source.name if isinstance(source, Path) else ".nrrd").endswith, SUFFIXES), ".nrrd")
         # without the user's file name, which may contain a patient's name
         upload = Upload({"file": (f"ct{suffix}", source)}, {}, progress)
-        self._transport.ask("PUT", "datastore", "image", query={"image": image_id}, upload=upload)
+        self._transport.request("PUT", "datastore", "image", query={"image": image_id}, upload=upload)
         return True
 
     # -- synthesis -----------------------------------------------------------------------------------------------------
@@ -174,7 +176,7 @@ class Client:
         *,
         uncertainty: bool = False,
         version: int | None = None,
-        retry_policy: RetryPolicy = SHORT,
+        retry_policy: RetryPolicy = SHORT_RETRY,
         waiting: Waiting | None = None,
         progress: Progress = no_progress,
     ) -> Slab:
@@ -191,7 +193,7 @@ class Client:
             progress: Called with the number of bytes received and in total.
         """
         params = {"slices": f"{start}:{stop}", "uncertainty": uncertainty, "version": version, "metrics": False}
-        response = self._transport.ask(
+        response = self._transport.request(
             "POST",
             "infer",
             model,
@@ -219,13 +221,13 @@ class Client:
     ) -> bytes:
         """Return the synthetic PET as zip of a DICOM series."""
         query = {"image": image_id} if version is None else {"image": image_id, "version": str(version)}
-        return self._transport.ask("POST", "ct2pet", "dicom", model, query=query, progress=progress).content
+        return self._transport.request("POST", "ct2pet", "dicom", model, query=query, progress=progress).content
 
     # -- training pairs ------------------------------------------------------------------------------------------------
 
     def pairs(self) -> tuple[Pair, ...]:
         """Return the pairs of the server."""
-        return tuple(read_pair(data) for data in parse_json(self._transport.ask("GET", "ct2pet", "pairs").content))
+        return tuple(read_pair(data) for data in parse_json(self._transport.request("GET", "ct2pet", "pairs").content))
 
     def submit_pair(
         self,
@@ -250,47 +252,53 @@ class Client:
         files = {"ct": ct, "pet": pet} if ct else {"pet": pet}
         zips = {name: (f"{name}.zip", zip_of(of)) for name, of in files.items()}
         upload = Upload(zips, {"despite_checks": str(despite_checks).lower()}, progress)
-        return read_pair(parse_json(self._transport.ask("POST", "ct2pet", "pairs", upload=upload).content))
+        return read_pair(parse_json(self._transport.request("POST", "ct2pet", "pairs", upload=upload).content))
 
     # -- training ------------------------------------------------------------------------------------------------------
 
     def train(self, model: str, settings: Mapping[str, Any] | None = None) -> None:
         """Start a training; `settings` override `Model.settings`. Requires the role admin."""
-        self._transport.ask("POST", "train", model, json=dict(settings or {}), retry_policy=NONE)
+        self._transport.request("POST", "train", model, json=dict(settings or {}), retry_policy=NO_RETRY)
 
-    def training(self, *, retry_policy: RetryPolicy = SHORT, waiting: Waiting | None = None) -> Training:
+    def training(self, *, retry_policy: RetryPolicy = SHORT_RETRY, waiting: Waiting | None = None) -> Training:
         """Return the state of the newest training with all epochs so far, regardless of who started it."""
         task: bytes | None = None
         try:
-            task = self._transport.ask("GET", "train", "", retry_policy=retry_policy, waiting=waiting).content
+            task = self._transport.request("GET", "train", "", retry_policy=retry_policy, waiting=waiting).content
         except RefusedError as error:
             if error.status != 404:  # MONAI Label: no training since the server was started
                 raise
         query = {} if task is None else {"model": model_of_task(task)}
-        run = self._transport.ask("GET", "ct2pet", "training", query=query, retry_policy=retry_policy, waiting=waiting)
+        run = self._transport.request(
+            "GET", "ct2pet", "training", query=query, retry_policy=retry_policy, waiting=waiting
+        )
         return read_training(task, run.content)
 
     def stop_training(self) -> None:
         """Stop the training; starting it again continues after its last finished epoch."""
-        self._transport.ask("DELETE", "train", "")
+        self._transport.request("DELETE", "train", "")
 
     def versions(self) -> tuple[Versions, ...]:
         """Return the versions of every model."""
-        return tuple(read_versions(data) for data in parse_json(self._transport.ask("GET", "ct2pet", "models").content))
+        return tuple(
+            read_versions(data) for data in parse_json(self._transport.request("GET", "ct2pet", "models").content)
+        )
 
     def roll_back(self, model: str, version: int | None = None) -> Versions:
         """Serve the previous version, or the given one, and return the versions. Requires the role admin."""
         body = None if version is None else {"version": version}
-        response = self._transport.ask("POST", "ct2pet", "models", model, "rollback", json=body, retry_policy=NONE)
+        response = self._transport.request(
+            "POST", "ct2pet", "models", model, "rollback", json=body, retry_policy=NO_RETRY
+        )
         return read_versions(parse_json(response.content))
 
     def serve(self, model: str, version: int) -> Versions:
         """Serve a version regardless of its verdict, and return the versions. Requires the role admin."""
         body = {"version": version}
-        response = self._transport.ask("POST", "ct2pet", "models", model, "serve", json=body, retry_policy=NONE)
+        response = self._transport.request("POST", "ct2pet", "models", model, "serve", json=body, retry_policy=NO_RETRY)
         return read_versions(parse_json(response.content))
 
     def _infer(self, model: str, image_id: str, params: Mapping[str, Any]) -> InferResult:
         query, form = {"image": image_id, "output": "json"}, {"params": json.dumps(params)}
-        response = self._transport.ask("POST", "infer", model, query=query, form=form)
+        response = self._transport.request("POST", "infer", model, query=query, form=form)
         return read_infer_result(parse_json(response.content))

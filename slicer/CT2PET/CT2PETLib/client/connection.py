@@ -6,7 +6,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 
-from CT2PETLib.client.error_mapping import NO_ANSWER
+from CT2PETLib.client.error_mapping import NO_RESPONSE
 from CT2PETLib.client.errors import (
     ForbiddenError,
     NotCT2PETError,
@@ -18,7 +18,7 @@ from CT2PETLib.client.errors import (
 )
 from CT2PETLib.client.schemas import Server, read_server
 from CT2PETLib.client.server_url import ServerUrl
-from CT2PETLib.client.transport import NONE, Transport
+from CT2PETLib.client.transport import NO_RETRY, Transport
 
 OK = "ok"
 UNREACHABLE = "unreachable"
@@ -62,7 +62,7 @@ class Connection:
 def check_connection(transport: Transport) -> Connection:
     """Return the outcome of a connection test; failures are part of the result, nothing is raised."""
     try:
-        response = transport.ask("GET", "info", "", retry_policy=NONE, timeout_s=RESPONSE_TIMEOUT_S)
+        response = transport.request("GET", "info", "", retry_policy=NO_RETRY, timeout_s=RESPONSE_TIMEOUT_S)
         server = read_server(response.content, transport.address.base)
     except ServerError as error:
         tls = _detect_tls(transport.address) if _may_be_tls(error, transport.address) else None
@@ -88,7 +88,7 @@ def _no_connection(error: ServerError, transport: Transport) -> Connection:
 
 
 def _may_be_tls(error: ServerError, address: ServerUrl) -> bool:
-    return address.scheme == "http" and isinstance(error, UnreachableError) and error.why in ("lost", NO_ANSWER)
+    return address.scheme == "http" and isinstance(error, UnreachableError) and error.why in ("lost", NO_RESPONSE)
 
 
 def _detect_tls(address: ServerUrl) -> Connection | None:
