@@ -58,7 +58,7 @@ class Cases:
     def run(
         self,
         name: str,
-        attack: Callable[[Target], list[HasStatus]],
+        attack: Callable[[Target], Sequence[HasStatus]],
         *,
         expected: Sequence[int] = (),
         may_last: bool = False,
@@ -71,7 +71,7 @@ class Cases:
         """
         to = self.target()
         began = time.monotonic()
-        responses: list[HasStatus] = []
+        responses: Sequence[HasStatus] = []
         failure = ""
         with to.watched() as measured:
             try:
@@ -100,7 +100,7 @@ class Cases:
 
 
 def _row(
-    name: str, measured: Measured, responses: list[HasStatus], *, seconds: float, latency: bool
+    name: str, measured: Measured, responses: Sequence[HasStatus], *, seconds: float, latency: bool
 ) -> tuple[dict[str, object], list[str]]:
     row = {
         "case": name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import http.client
 import itertools
 import time
@@ -86,7 +87,7 @@ def memory_suite(
             content = crafted.bytes_of(upload)
             cases.run(
                 f"{upload.name}, {way}",
-                lambda to, u=upload, c=content, w=way: [patiently(lambda: WAYS[w](to, u, c))],
+                functools.partial(_once, upload=upload, content=content, way=way),
                 may_last=upload.is_valid,
             )
         for upload in tried if at_once else ():
@@ -94,13 +95,13 @@ def memory_suite(
             eight = list(itertools.islice(itertools.cycle(_ways(upload, ways)), at_once))
             cases.run(
                 f"{upload.name}, {at_once} at once",
-                lambda to, u=upload, c=content, w=eight: _at_once(to, u, c, w),
+                functools.partial(_at_once, upload=upload, content=content, ways=eight),
                 may_last=upload.is_valid,
             )
         for address, form in itertools.product(JSON_ADDRESSES if body_bytes else (), ("field", "file")):
             cases.run(
                 f"{body_bytes // 10**6} MB as multipart {form} at {address}",
-                lambda to, a=address, f=form: [large_body(to, a, f, body_bytes)],
+                functools.partial(_large_body, address=address, form=form, body_bytes=body_bytes),
                 expected=REFUSALS,
             )
     if body_bytes:
@@ -167,13 +168,20 @@ def _with_accounts(folder: Path, result: Result, *, said: Said, body_bytes: int,
         for (name, token), address in itertools.product(users.items(), JSON_ADDRESSES):
             cases.run(
                 f"{body_bytes // 10**6} MB as multipart field at {address}, {name}",
-                lambda to, a=address, t=token: [large_body(_as(to, t), a, "field", body_bytes)],
+                functools.partial(_large_body, address=address, form="field", body_bytes=body_bytes, token=token),
                 expected=REFUSALS,
             )
 
 
-def _as(to: Target, token: str) -> Target:
-    return dataclasses.replace(to, server=dataclasses.replace(to.server, token=token))
+def _once(to: Target, *, upload: Upload, content: bytes, way: str) -> list[HasStatus]:
+    return [patiently(lambda: WAYS[way](to, upload, content))]
+
+
+def _large_body(to: Target, *, address: str, form: str, body_bytes: int, token: str | None = None) -> list[HasStatus]:
+    """Send a large body; `token` replaces that of the target's user."""
+    if token is not None:
+        to = dataclasses.replace(to, server=dataclasses.replace(to.server, token=token))
+    return [large_body(to, address, form, body_bytes)]
 
 
 def _sum_up(result: Result) -> None:

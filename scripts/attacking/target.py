@@ -118,7 +118,7 @@ def target(
         write_phantoms(studies, patients=patients, settings=phantom)
     save_untrained(folder / "models" / MODEL / "model.safetensors", load_recipe(settings=("stages=3", *network)))
     save_sensitive_model(folder / "models" / "unet" / "model.safetensors", network)
-    settings: dict[str, str | Path] = {"models": f"unet,{MODEL}", **conf}
+    settings: dict[str, Any] = {"models": f"unet,{MODEL}", **conf}
     if accounts:
         settings["users"] = write_users(folder)
     prlimit = shutil.which("prlimit")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.dicom.instance_header import InstanceHeader
 from lib.dicom.read.volume import read_activity, read_ct, read_pet
 from lib.dicom.remote.json_header import header_from_json
 from lib.dicom.scan.scan import scan_folder
@@ -111,7 +112,7 @@ def _read_json(folder: Path, modality: str) -> Reading:
             headers.append(header_from_json(json.loads(path.read_text()), str(path)))
         except CT2PETError as error:
             said.add(str(error))
-    groups: dict[str, list] = {}
+    groups: dict[str, list[InstanceHeader]] = {}
     for header in headers:
         groups.setdefault(header.shared.series_instance_uid, []).append(header)
     series = tuple(judge_series(group) for group in groups.values())

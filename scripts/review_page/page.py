@@ -79,7 +79,7 @@ class ReviewPage:
         """
         failures: list[BaseException] = []
 
-        async def run_task(url: str) -> None:
+        async def run(task: Callable[[str], None], url: str) -> None:
             try:
                 await asyncio.get_running_loop().run_in_executor(None, task, url)
             except Exception as error:
@@ -91,7 +91,7 @@ class ReviewPage:
             url = f"http://{name}:{self._server.port}/?secret={self._key}"
             on_ready(url)
             if task is not None:
-                self._task = asyncio.get_running_loop().create_task(run_task(url))
+                self._task = asyncio.get_running_loop().create_task(run(task, url))
 
         self._server.controller.on_server_ready.add(on_server_ready)
         with contextlib.suppress(asyncio.CancelledError):

@@ -1,6 +1,7 @@
 """CT2PET: synthetic PET from CT with a ct2pet server. The implementation is in CT2PETLib."""
 
 from pathlib import Path
+from typing import Any
 
 from CT2PETLib.logic import CT2PETLogic
 from CT2PETLib.panel.widget import CT2PETWidget
@@ -16,7 +17,7 @@ __all__ = ["CT2PET", "CT2PETLogic", "CT2PETTest", "CT2PETWidget"]
 class CT2PET(ScriptedLoadableModule):
     """Metadata of the module."""
 
-    def __init__(self, parent):
+    def __init__(self, parent: Any) -> None:
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = "CT to PET"
         self.parent.categories = ["Image Synthesis", "Nuclear Medicine"]

@@ -21,7 +21,7 @@ def test_metrics_worked_by_hand() -> None:
     real = np.tile(np.array([2.0, 6.0], dtype=np.float32), 8).reshape(1, 4, 4)
     synthetic = np.tile(np.array([3.0, 3.0], dtype=np.float32), 8).reshape(1, 4, 4)
     result = metrics.region_metrics(synthetic, real, ALL, region="all")
-    assert (result.voxels, found.mae_suv, found.bias_suv) == (16, 2.0, -1.0)
+    assert (result.voxels, result.mae_suv, result.bias_suv) == (16, 2.0, -1.0)
     assert result.rmse_suv == pytest.approx(5**0.5)
     assert result.psnr_db == pytest.approx(10 * np.log10(100 / 5))
     assert np.isnan(result.correlation)  # the synthetic one is constant

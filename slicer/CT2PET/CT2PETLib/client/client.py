@@ -99,16 +99,14 @@ class Client:
         self._token.value = ""
         form = {"grant_type": "password", "username": user, "password": password}
         try:
-            data = parse_json(
-                self._transport.request("POST", "auth", "token", form=form, retry_policy=NO_RETRY).content
-            )
+            response = self._transport.request("POST", "auth", "token", form=form, retry_policy=NO_RETRY)
         except RefusedError as error:
             if error.status != 404:
                 raise
             raise RefusedError("This server has no accounts: everyone with access to it may use it.", 404) from error
         except SignInError as error:
             raise SignInError("Wrong user name or password.") from error
-        self._token.value = as_str(require(data, "access_token"))
+        self._token.value = as_str(require(parse_json(response.content), "access_token"))
 
     def sign_out(self) -> None:
         """Discard the token."""
@@ -280,22 +278,19 @@ class Client:
 
     def versions(self) -> tuple[Versions, ...]:
         """Return the versions of every model."""
-        return tuple(
-            read_versions(data) for data in parse_json(self._transport.request("GET", "ct2pet", "models").content)
-        )
+        response = self._transport.request("GET", "ct2pet", "models")
+        return tuple(map(read_versions, parse_json(response.content)))
 
     def roll_back(self, model: str, version: int | None = None) -> Versions:
         """Serve the previous version, or the given one, and return the versions. Requires the role admin."""
-        body = None if version is None else {"version": version}
-        response = self._transport.request(
-            "POST", "ct2pet", "models", model, "rollback", json=body, retry_policy=NO_RETRY
-        )
-        return read_versions(parse_json(response.content))
+        return self._change_version(model, "rollback", None if version is None else {"version": version})
 
     def serve(self, model: str, version: int) -> Versions:
         """Serve a version regardless of its verdict, and return the versions. Requires the role admin."""
-        body = {"version": version}
-        response = self._transport.request("POST", "ct2pet", "models", model, "serve", json=body, retry_policy=NO_RETRY)
+        return self._change_version(model, "serve", {"version": version})
+
+    def _change_version(self, model: str, action: str, body: Mapping[str, int] | None) -> Versions:
+        response = self._transport.request("POST", "ct2pet", "models", model, action, json=body, retry_policy=NO_RETRY)
         return read_versions(parse_json(response.content))
 
     def _infer(self, model: str, image_id: str, params: Mapping[str, Any]) -> InferResult:

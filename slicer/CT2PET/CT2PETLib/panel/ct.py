@@ -25,6 +25,7 @@ class CTSection:
         self._shown: list[Study] = []
         self._loading: str | None = None
         # by node id: server, image id on that server, and state of the node's content
+        self._image_ids: dict[str, tuple[str, str, int]] = {}
         self._consent = ""  # CT and server that the user consented to
         self._range_ct = ""  # the CT that the range of slices was initialised for
         ui = panel.ui
@@ -56,7 +57,7 @@ class CTSection:
         ct, client = self.ct, self._panel.client
         if ct is None or client is None:
             return ""
-        base, image_id, state = self._known.get(ct.GetID(), ("", "", 0))
+        base, image_id, state = self._image_ids.get(ct.GetID(), ("", "", 0))
         return image_id if base == client.address.base and state == _content_state(ct) else ""
 
     @property
@@ -66,7 +67,7 @@ class CTSection:
 
     def is_from_studies(self, ct: Any) -> bool:
         """Return whether a CT of the scene is an unchanged download from the studies of the connected server."""
-        base, image_id, state = self._known.get(ct.GetID(), ("", "", 0))
+        base, image_id, state = self._image_ids.get(ct.GetID(), ("", "", 0))
         client = self._panel.client
         is_current = client is not None and base == client.address.base and state == _content_state(ct)
         return is_current and any(study.image_id == image_id and not study.uploaded for study in self.studies)

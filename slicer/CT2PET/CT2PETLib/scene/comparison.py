@@ -35,12 +35,12 @@ class ComparisonInputs:
         matrix, real_matrix: From voxel (i, j, k) to RAS in mm, for the grids of the CT and of the real PET.
     """
 
-    ct_hu: np.ndarray
-    synthetic_suv: np.ndarray
-    present: np.ndarray
-    real_suv: np.ndarray
-    matrix: np.ndarray
-    real_matrix: np.ndarray
+    ct_hu: np.ndarray[Any, Any]
+    synthetic_suv: np.ndarray[Any, Any]
+    present: np.ndarray[Any, Any]
+    real_suv: np.ndarray[Any, Any]
+    matrix: np.ndarray[Any, Any]
+    real_matrix: np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ class Comparison:
         scatter: Real and synthetic SUV of voxels spread over the body.
     """
 
-    real_suv: np.ndarray
-    difference_suv: np.ndarray
+    real_suv: np.ndarray[Any, Any]
+    difference_suv: np.ndarray[Any, Any]
     rows: tuple[metrics.RegionMetrics, ...]
-    scatter: tuple[np.ndarray, np.ndarray]
+    scatter: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
 
 def gather(*, ct: Any, synthetic: Any, real: Any) -> ComparisonInputs:
@@ -161,7 +161,7 @@ def show_scatter(scene: Any, comparison: Comparison) -> Any:
     )  # fmt: skip
 
 
-def segment_masks(node: Any, reference: Any) -> list[tuple[str, np.ndarray]]:
+def segment_masks(node: Any, reference: Any) -> list[tuple[str, np.ndarray[Any, Any]]]:
     """Return each segment, or each label of a label map, on a volume's grid: name and mask (K, R, C).
 
     Raises:
@@ -183,7 +183,7 @@ def segment_masks(node: Any, reference: Any) -> list[tuple[str, np.ndarray]]:
     return found
 
 
-def segment_uptakes(node: Any, *, synthetic: Any, real_suv: np.ndarray | None) -> list[metrics.Uptake]:
+def segment_uptakes(node: Any, *, synthetic: Any, real_suv: np.ndarray[Any, Any] | None) -> list[metrics.Uptake]:
     """Return SUVmax and SUVmean in each segment, of the synthetic PET and, if given, of the real one.
 
     Missing slices are ignored.
@@ -213,7 +213,7 @@ def show_uptakes(scene: Any, rows: list[metrics.Uptake]) -> Any:
     )
 
 
-def _segment_mask(node: Any, segment_id: str, reference: Any) -> np.ndarray:
+def _segment_mask(node: Any, segment_id: str, reference: Any) -> np.ndarray[Any, Any]:
     """Return the mask of a segment on a volume's grid; `slicer.util` needs the application's modules for this."""
     logic, segment_ids = slicer.vtkSlicerSegmentationsModuleLogic, vtk.vtkStringArray()
     segment_ids.InsertNextValue(segment_id)

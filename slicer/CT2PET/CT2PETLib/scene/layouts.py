@@ -85,7 +85,7 @@ def _show(scene: Any, tag: str, *, background: Any, foreground: Any, opacity: fl
     composite.SetHotLinkedControl(linked)
 
 
-def _extent(node: Any) -> tuple[np.ndarray, float]:
+def _extent(node: Any) -> tuple[np.ndarray[Any, Any], float]:
     """Return the centre of a volume in RAS mm, and the length of its diagonal in mm."""
     matrix, size = ijk_to_ras(node), np.array(voxels(node).shape[::-1], dtype=float)
     centre = (matrix @ np.append((size - 1) / 2, 1.0))[:3]

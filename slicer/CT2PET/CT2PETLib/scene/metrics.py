@@ -15,6 +15,7 @@ where the real PET is above a threshold.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,9 @@ class Uptake:
     suv_sd: float
 
 
-def region_metrics(synthetic_suv: np.ndarray, real_suv: np.ndarray, mask: np.ndarray, *, region: str) -> RegionMetrics:
+def region_metrics(
+    synthetic_suv: np.ndarray[Any, Any], real_suv: np.ndarray[Any, Any], mask: np.ndarray[Any, Any], *, region: str
+) -> RegionMetrics:
     """Return the metrics over the voxels of a mask; voxels that are NaN in either volume are ignored."""
     counted = mask & np.isfinite(synthetic_suv) & np.isfinite(real_suv)
     s, r = synthetic_suv[counted].astype(np.float64), real_suv[counted].astype(np.float64)
@@ -67,14 +70,14 @@ def region_metrics(synthetic_suv: np.ndarray, real_suv: np.ndarray, mask: np.nda
     return RegionMetrics(region, int(s.size), mae, mse**0.5, psnr, bias, correlation(s, r))
 
 
-def correlation(s: np.ndarray, r: np.ndarray) -> float:
+def correlation(s: np.ndarray[Any, Any], r: np.ndarray[Any, Any]) -> float:
     """Return Pearson's correlation; NaN if one of the arrays is constant."""
     ds, dr = s - s.mean(), r - r.mean()
     norm = float(np.sqrt((ds**2).sum() * (dr**2).sum()))
     return float((ds * dr).sum() / norm) if norm > 0 else float("nan")
 
 
-def uptake(suv: np.ndarray, inside: np.ndarray, *, voxel_ml: float, region: str) -> Uptake:
+def uptake(suv: np.ndarray[Any, Any], inside: np.ndarray[Any, Any], *, voxel_ml: float, region: str) -> Uptake:
     """Return volume, SUVmax, SUVmean and standard deviation in a segment; NaN for an empty one."""
     counted = inside & np.isfinite(suv)
     values = suv[counted].astype(np.float64)
@@ -83,7 +86,9 @@ def uptake(suv: np.ndarray, inside: np.ndarray, *, voxel_ml: float, region: str)
     return Uptake(region, values.size * voxel_ml, float(values.max()), float(values.mean()), float(values.std()))
 
 
-def scatter_sample(synthetic_suv: np.ndarray, real_suv: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def scatter_sample(
+    synthetic_suv: np.ndarray[Any, Any], real_suv: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return SUV pairs (real, synthetic) of voxels spread evenly over a mask, at most `SCATTER_POINTS`."""
     counted = np.flatnonzero((mask & np.isfinite(synthetic_suv) & np.isfinite(real_suv)).ravel())
     if counted.size > SCATTER_POINTS:

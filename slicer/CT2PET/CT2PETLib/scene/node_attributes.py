@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -42,13 +42,13 @@ def is_synthetic(node: object) -> bool:
     return node is not None and node.GetAttribute(ROLE) in (SYNTHETIC_PET, UNCERTAINTY, DIFFERENCE)  # type: ignore[attr-defined]
 
 
-def ranges_text(present: Sequence[bool]) -> str:
+def ranges_text(present: np.ndarray[Any, Any]) -> str:
     """Return the indices of the present slices as text such as `3:9,12:20`; empty if there are none."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], np.asarray(present, dtype=np.int8), [0]))))
     return ",".join(f"{start}:{stop}" for start, stop in zip(edges[::2], edges[1::2]))
 
 
-def ranges_mask(text: str, slices: int) -> np.ndarray:
+def ranges_mask(text: str, slices: int) -> np.ndarray[Any, Any]:
     """Return the slices named by a text such as `3:9,12:20`, booleans, shape (slices,)."""
     present = np.zeros(slices, dtype=bool)
     for part in filter(None, text.split(",")):

@@ -37,10 +37,10 @@ class PairArrays:
     The values of the PET are SUVbw if `is_suv`; otherwise in a unit that is not checked here, such as Bq/mL.
     """
 
-    ct_hu: np.ndarray
-    pet: np.ndarray
-    ct_matrix: np.ndarray
-    pet_matrix: np.ndarray
+    ct_hu: np.ndarray[Any, Any]
+    pet: np.ndarray[Any, Any]
+    ct_matrix: np.ndarray[Any, Any]
+    pet_matrix: np.ndarray[Any, Any]
     is_suv: bool
 
 
@@ -86,7 +86,7 @@ def _median(median: float) -> Check:
     return Check("SUV is plausible", f"median {median:.2f} in the body", MEDIAN_SUV[0] <= median <= MEDIAN_SUV[1])
 
 
-def _outline(inside: np.ndarray, outside: np.ndarray) -> float:
+def _outline(inside: np.ndarray[Any, Any], outside: np.ndarray[Any, Any]) -> float:
     """Return the probability that a voxel of the body has more uptake than one outside; NaN if either is empty."""
     if not inside.size or not outside.size:
         return float("nan")
@@ -96,5 +96,5 @@ def _outline(inside: np.ndarray, outside: np.ndarray) -> float:
     return float((below + up_to).mean() / (2 * other.size))
 
 
-def _subsample(values: np.ndarray) -> np.ndarray:
+def _subsample(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return values[:: max(1, values.size // MAX_SAMPLES)]

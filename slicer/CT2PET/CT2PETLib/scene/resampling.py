@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import vtk
 from vtk.util import numpy_support
@@ -11,8 +13,12 @@ OUTSIDE = -1e30
 
 
 def resample(
-    array: np.ndarray, *, ijk_to_ras: np.ndarray, target_ijk_to_ras: np.ndarray, shape: tuple[int, ...]
-) -> np.ndarray:
+    array: np.ndarray[Any, Any],
+    *,
+    ijk_to_ras: np.ndarray[Any, Any],
+    target_ijk_to_ras: np.ndarray[Any, Any],
+    shape: tuple[int, ...],
+) -> np.ndarray[Any, Any]:
     """Return a volume resampled to another grid by linear interpolation, float32, NaN outside of the volume.
 
     Args:
@@ -44,7 +50,7 @@ def resample(
     return result
 
 
-def body_mask(ct_hu: np.ndarray) -> np.ndarray:
+def body_mask(ct_hu: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return the mask of the body: above -500 HU, with the holes of each slice filled, booleans, shape (K, R, C).
 
     The server closes gaps in the skin before it fills holes; this does not, so metrics may differ in the third digit.
@@ -56,7 +62,7 @@ def body_mask(ct_hu: np.ndarray) -> np.ndarray:
     return mask
 
 
-def _connected_to_border(open_: np.ndarray) -> np.ndarray:
+def _connected_to_border(open_: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return the open pixels that are connected to the border, shape (R, C)."""
     reached = np.zeros_like(open_)
     for edge in (np.s_[0, :], np.s_[-1, :], np.s_[:, 0], np.s_[:, -1]):
@@ -70,13 +76,13 @@ def _connected_to_border(open_: np.ndarray) -> np.ndarray:
             return reached
 
 
-def _sweep(open_: np.ndarray, reached: np.ndarray) -> None:
+def _sweep(open_: np.ndarray[Any, Any], reached: np.ndarray[Any, Any]) -> None:
     """Propagate the reached pixels from each line to the next."""
     for line in range(1, len(open_)):
         reached[line] |= reached[line - 1] & open_[line]
 
 
-def _image(array: np.ndarray) -> vtk.vtkImageData:
+def _image(array: np.ndarray[Any, Any]) -> vtk.vtkImageData:
     image = vtk.vtkImageData()
     image.SetDimensions(array.shape[2], array.shape[1], array.shape[0])
     image.GetPointData().SetScalars(numpy_support.numpy_to_vtk(array.ravel(), deep=True))

@@ -27,14 +27,14 @@ class SceneError(Exception):
     """An operation is not possible with the chosen volumes; the message names the volume, the reason and a remedy."""
 
 
-def ijk_to_ras(node: Any) -> np.ndarray:
+def ijk_to_ras(node: Any) -> np.ndarray[Any, Any]:
     """Return a volume's matrix from voxel (i, j, k) to RAS in mm, shape (4, 4), without its parent transform."""
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
     return slicer.util.arrayFromVTKMatrix(matrix)
 
 
-def voxels(node: Any) -> np.ndarray:
+def voxels(node: Any) -> np.ndarray[Any, Any]:
     """Return the voxels of a volume node, shape (K, R, C), as a view of the node's memory.
 
     Raises:
@@ -58,7 +58,7 @@ def make_pet_node(
     version: str = "",
     title: str = "",
     role: str = node_attributes.SYNTHETIC_PET,
-    array: np.ndarray | None = None,
+    array: np.ndarray[Any, Any] | None = None,
 ) -> Any:
     """Add a scalar volume on the CT's grid, float32 SUVbw, all 0, labelled as synthetic; return its node.
 
@@ -93,7 +93,7 @@ def make_pet_node(
     return node
 
 
-def make_volume_node(scene: Any, array: np.ndarray, affine_lps: np.ndarray, name: str) -> Any:
+def make_volume_node(scene: Any, array: np.ndarray[Any, Any], affine_lps: np.ndarray[Any, Any], name: str) -> Any:
     """Add a scalar volume of voxels, shape (K, R, C), and their affine in LPS mm; return its node.
 
     The array is adopted as in `set_voxels`, and no window is computed.
@@ -104,7 +104,7 @@ def make_volume_node(scene: Any, array: np.ndarray, affine_lps: np.ndarray, name
     return node
 
 
-def set_voxels(node: Any, array: np.ndarray) -> None:
+def set_voxels(node: Any, array: np.ndarray[Any, Any]) -> None:
     """Set the voxels of a volume, shape (K, R, C); the array is adopted, and copied only if it is read-only.
 
     Copying a large CT would block the window's thread for a tenth of a second, and so would computing a window from all
@@ -122,7 +122,7 @@ def set_voxels(node: Any, array: np.ndarray) -> None:
     node.SetAndObserveImageData(image)
 
 
-def fill_slab(node: Any, slab_suv: np.ndarray, slab_affine_lps: np.ndarray) -> tuple[int, int]:
+def fill_slab(node: Any, slab_suv: np.ndarray[Any, Any], slab_affine_lps: np.ndarray[Any, Any]) -> tuple[int, int]:
     """Write a slab into the volume in place, at the position of its geometry; return its range of slices (start, stop).
 
     A slab whose axes differ in order or direction from those of the CT in Slicer is reoriented.
@@ -163,7 +163,7 @@ def clear_slabs(node: Any) -> None:
     slicer.util.arrayFromVolumeModified(node)
 
 
-def present_slices(node: Any) -> np.ndarray:
+def present_slices(node: Any) -> np.ndarray[Any, Any]:
     """Return which slices of a synthetic PET are present, booleans, shape (K,)."""
     return node_attributes.ranges_mask(node.GetAttribute(node_attributes.PRESENT) or "", voxels(node).shape[0])
 
@@ -176,7 +176,7 @@ def missing_text(node: Any) -> str:
     return f"{int((~present).sum())} of {present.size} slices not synthesised"
 
 
-def slice_at(node: Any, ras_mm: np.ndarray) -> int | None:
+def slice_at(node: Any, ras_mm: np.ndarray[Any, Any]) -> int | None:
     """Return the slice (index of the third axis) that contains a point in RAS mm; None outside of the volume."""
     ijk = np.linalg.inv(ijk_to_ras(node)) @ np.append(np.asarray(ras_mm, dtype=float), 1.0)
     k = round(float(ijk[2]))
@@ -195,7 +195,9 @@ def declare_suv(node: Any) -> None:
     node.SetVoxelValueUnits(_coded(SUV_BW_UNIT))
 
 
-def _reoriented(node: Any, slab: np.ndarray, affine_lps: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
+def _reoriented(
+    node: Any, slab: np.ndarray[Any, Any], affine_lps: np.ndarray[Any, Any]
+) -> tuple[np.ndarray[Any, Any], tuple[int, int, int]]:
     """Return the slab with the node's axes, and the node's voxel (i, j, k) of its first voxel."""
     to_node = np.linalg.inv(ijk_to_ras(node)) @ LPS_TO_RAS @ np.asarray(affine_lps, dtype=float)
     axes = np.rint(to_node[:3, :3]).astype(int)
