@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lib.phantom.dicom import write_study
-from lib.phantom.generate import PhantomSettings, phantom_patient
+from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.conftest import REPOSITORY
 from tests.ct2pet_app.constant_model import save_constant_model
 from tests.server.processes import PASSWORD, RunningServer, running_server, write_users
@@ -20,7 +18,6 @@ from tests.slicer.test_inside import INSIDE, PROGRAM
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 SMALL = PhantomSettings(slices=40, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
-SHORT = replace(SMALL, slices=8)  # of those patients that are only trained on
 # half of the patients validate, so that there is somebody to judge by; the network is that of the constant model
 TINY = "pixel_mm=12.8;depth=1;context_slices=1;normalization=none;validation=0.5;test=0.0;workers=0"
 
@@ -33,9 +30,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """
     slicer_python()  # no server is started where the test will be skipped
     folder = tmp_path_factory.mktemp("path")
-    for number in range(1, 7):
-        patient = phantom_patient(number, 0, SMALL if number in (1, 6) else SHORT)
-        write_study(patient, folder / "new" if number == 6 else folder / "studies" / patient.patient_id)
+    patients = write_phantoms(folder / "studies", patients=6, settings=SMALL)
+    patients[-1].rename(folder / "new")
     save_constant_model(folder / "models" / "cascade3" / "model.safetensors", 2.0)
     users = write_users(folder, {"ada": "admin"})
     with running_server(
