@@ -9,7 +9,7 @@ from typing import Any
 
 from PySide6.QtWidgets import QCheckBox, QComboBox, QLineEdit, QSpinBox, QWidget
 
-from tests.slicer.inside.desktop.widgets import ctkRangeWidget, ctkSliderWidget, qMRMLNodeComboBox
+from desktop.widgets import ctkRangeWidget, ctkSliderWidget, qMRMLNodeComboBox
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtUiTools import QUiLoader
 
 import slicer
-from tests.slicer.inside.desktop import parameters
-from tests.slicer.inside.desktop.widgets import STAND_INS, ctkCollapsibleButton
+from desktop import parameters
+from desktop.widgets import STAND_INS, ctkCollapsibleButton
 
 MODULE = Path(__file__).resolve().parents[4] / "slicer" / "CT2PET"
 
