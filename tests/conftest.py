@@ -19,6 +19,14 @@ SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 # CT2PET_REQUIRE=realdata,dciodvfy turns "this machine lacks it: skipped" into a failure.
 REQUIRED = frozenset(filter(None, os.environ.get("CT2PET_REQUIRE", "").split(",")))
 
+# The files that take longest, the longest first. The other files with slow tests follow, then the rest.
+LONGEST = (
+    "server/test_clinical_loop.py", "slicer/test_clinicians_path.py", "server/test_schema.py", "scripts/test_attack.py",
+    "ct2pet_app/test_killed.py", "server/test_surface.py", "server/test_real_patients.py", "server/test_phantoms.py",
+    "pairing/quality_checks/test_alignment.py", "slicer/client/test_training_curve.py", "server/test_retraining.py",
+    "learning/test_torchrun.py", "experiments/test_ablation.py",
+)  # fmt: skip
+
 
 def missing(what: str, reason: str) -> None:
     """Skip the test because this machine lacks `what`, or fail where `what` is required."""
@@ -28,9 +36,10 @@ def missing(what: str, reason: str) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that hold slow tests: a process that meets one last works on while the other is idle."""
+    """Start with the files that take longest: one that a process starts last keeps it busy while the other is idle."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    cost = {REPOSITORY / "tests" / name: len(LONGEST) - place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (cost.get(item.path, 0), item.path in slow), reverse=True)
 
 
 @pytest.fixture(scope="session")

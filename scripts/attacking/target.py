@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,9 +120,8 @@ def target(
     settings: dict[str, Any] = {"models": f"unet,{MODEL}", **conf}
     if accounts:
         settings["users"] = write_users(folder)
-    prlimit = shutil.which("prlimit")
-    under = [prlimit, f"--as={int(memory_limit_gb * GIB)}"] if prlimit and memory_limit_gb else []
-    with running_server("ct2pet_app", str(studies), folder, under=under, **settings) as server:
+    limit_bytes = int(memory_limit_gb * GIB)
+    with running_server("ct2pet_app", str(studies), folder, memory_limit_bytes=limit_bytes, **settings) as server:
         known = server.known_as("ada") if accounts else server
         ct = ""
         if isinstance(studies, Path):

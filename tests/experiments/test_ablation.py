@@ -18,6 +18,7 @@ from lib.experiments.ablation import Ablation, Result, mean_over_pairs, run_abla
 from lib.experiments.ablation_table import difference, write_ablation
 from lib.experiments.ablation_variants import Choice, read_choices
 from lib.pairing.prepared import TUMOUR, PreparedSet
+from scripts import ablate as script
 from tests.learning.conftest import PATIENTS, TINY, make_prepared, tiny_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -202,20 +203,21 @@ def test_a_file_of_choices_is_checked(tmp_path: Path, text: str, message: str) -
         read_choices(path)
 
 
-def test_the_script_prints_the_table(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_the_script_prints_the_table(
+    prepared: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = [part for setting in SETTINGS for part in ("--set", setting)]
-    command = [sys.executable, str(ROOT / "scripts" / "ablate.py"), str(prepared.root), "--out", str(tmp_path / "out")]
+    words = [str(ROOT / "scripts" / "ablate.py"), str(prepared.root), "--out", str(tmp_path / "out"), "--folds", "2"]
     done = subprocess.run(
-        [*command, "--folds", "2", "--only", "MSE", *settings], capture_output=True, text=True, timeout=300
+        [sys.executable, *words, "--only", "MSE", *settings], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     assert "| MSE: `loss.kind=mse` | loss |" in done.stdout
     assert np.ptp(imread(tmp_path / "out" / "ablation.png")) > 0
-    mistyped = subprocess.run([*command, "--only", "MES"], capture_output=True, text=True, timeout=300)
-    assert mistyped.returncode == 2
-    assert "--only 'MES' is no topic and no name" in mistyped.stderr
-    refused = subprocess.run(
-        [*command, "--folds", "2", "--set", "windows.pet_curve=linear"], capture_output=True, text=True, timeout=300
-    )
-    assert refused.returncode == 2
-    assert "give such a one (main.py prepare)" in refused.stderr
+    for mistake, message in (
+        ("--only=MES", "--only 'MES' is no topic and no name"),
+        ("--set=windows.pet_curve=linear", "give such a one (main.py prepare)"),
+    ):
+        monkeypatch.setattr(sys, "argv", [*words, mistake])
+        assert script.main() == 2
+        assert message in capsys.readouterr().err

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -21,6 +22,7 @@ import pytest
 import requests
 
 from lib.accounts import Account, PasswordHash, write_accounts
+from tests.server.fork_server import ForkedServer, fork_server
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 60.0
@@ -34,7 +36,7 @@ class RunningServer:
     """A server that answers; `token` is sent with every request, `authority` is the certificate that is believed."""
 
     url: str
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | ForkedServer
     log: Path
     models: Path
     started_in_s: float = 0.0
@@ -120,6 +122,8 @@ def running_server(
     tls: tuple[Path, Path] | None = None,
     variables: dict[str, str] | None = None,
     under: Sequence[str] = (),
+    memory_limit_bytes: int = 0,
+    is_forked: bool = True,
     **conf: str | Path,
 ) -> Iterator[RunningServer]:
     """Start a server and end it, with every process it started; its models and its log lie in `folder`.
@@ -128,18 +132,25 @@ def running_server(
         tls: Certificate and private key.
         variables: Further environment.
         under: Words of a program that runs the server's command.
+        memory_limit_bytes: Addresses that each of its processes may map; 0 for no limit. Linux only.
+        is_forked: Whether it may be forked from a process that has imported MONAI Label. It is not where a variable is
+            read while MONAI Label is imported, or another program runs it.
     """
     port, log, models = free_port(), folder / "server.log", folder / "models"
+    words = [*command(app, studies, port, models_folder=models, device="cpu", **conf), *_tls_words(tls)]
+    env = {**environment(), **(variables or {})}
+    is_forked &= not under and not variables and not any(name.startswith("MONAI_LABEL_") for name in env)
     began = time.monotonic()
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [*under, *command(app, studies, port, models_folder=models, device="cpu", **conf), *_tls_words(tls)],
-            cwd=cwd,
-            env={**environment(), **(variables or {})},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    process: subprocess.Popen[bytes] | ForkedServer
+    if is_forked:
+        process = fork_server(words[1:], cwd=cwd, environment=env, log=log)
+    else:
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [*under, *words], cwd=cwd, env=env, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            )
+    if memory_limit_bytes and hasattr(resource, "prlimit"):
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (memory_limit_bytes, memory_limit_bytes))
     url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
     server = RunningServer(url, process, log, models, authority=tls[0] if tls else None)
     try:
@@ -150,7 +161,7 @@ def running_server(
         end(process)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes] | ForkedServer) -> None:
     """End a process and all of its session."""
     for wish, patience_s in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
         with contextlib.suppress(ProcessLookupError):

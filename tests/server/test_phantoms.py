@@ -40,7 +40,7 @@ def server(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """Started from another folder, with absolute paths."""
     conf = {"models": "unet,cascade3", "width": "2", "set": LONG_RUN}
     app, folder = REPOSITORY / "ct2pet_app", tmp_path_factory.mktemp("server")
-    with running_server(app, studies, folder, cwd=Path("/"), **conf) as running:
+    with running_server(app, studies, folder, cwd=Path("/"), is_forked=False, **conf) as running:
         yield running
 
 

@@ -1,4 +1,4 @@
-"""The real server on 13 real patients: start, datastore, training, inference, uploads, MONAI Label's own client."""
+"""The real server on seven real patients: start, datastore, training, inference, uploads, MONAI Label's own client."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lib.dicom.scan.scan import ScanReport, scan_folder
 from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.volume import Unit, Volume
 from tests.server.processes import START_TIMEOUT_S, RunningServer, running_server
-from tests.server.test_clinical_loop import TWELVE
+from tests.server.test_clinical_loop import SIX
 
 pytestmark = [
     pytest.mark.server,
@@ -31,8 +31,8 @@ pytestmark = [
 # as small as a training can be that still goes every step of the way
 SMALL = "pixel_mm=5.0;depth=2;context_slices=3;epochs=1;patience=0"
 TRAIN_TIMEOUT_S = 600.0
-# of ../shared/data/sts, the patient that is synthesised, and those with the fewest files
-PATIENTS = ("STS_042", *TWELVE)
+# of ../shared/data/sts: the patient that is synthesised, and those with the fewest files
+PATIENTS = ("STS_042", *SIX)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def server(sts_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     for patient in PATIENTS:
         shutil.copytree(sts_folder / patient, folder / "studies" / patient)
     conf = {"models": "unet,cascade3", "width": "4", "set": SMALL}
-    with running_server("ct2pet_app", folder / "studies", folder, **conf) as running:
+    with running_server("ct2pet_app", folder / "studies", folder, is_forked=False, **conf) as running:
         yield running
 
 
