@@ -85,7 +85,7 @@ class Cases:
         if failure:
             wrong.append(failure)
         if not to.lives():
-            wrong.append(f"the server ended with {to.server.process.returncode}")
+            wrong.append(f"the server ended with {to.server.process.poll()}")
         statuses = {response.status_code for response in responses}
         if expected and not statuses <= set(expected):
             wrong.append(f"status {sorted(statuses)}, expected one of {list(expected)}")

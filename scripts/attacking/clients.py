@@ -32,7 +32,7 @@ def clients_suite(
             until = time.monotonic() + seconds
             done = [row for rows in pool.map(lambda n: _client(to, n, label, until), range(clients)) for row in rows]
         if not to.lives():
-            result.violations.append(f"the server ended with {to.server.process.returncode}")
+            result.violations.append(f"the server ended with {to.server.process.poll()}")
     taken = sorted(row["seconds"] for row in done)
     wrong = Counter(f"{row['what']}: {row['wrong']}" for row in done if row["wrong"])
     result.violations += [f"{count} x {sentence}" for sentence, count in wrong.most_common()]

@@ -46,7 +46,7 @@ def downloads_suite(
         if answer.status_code not in (200, 503):
             result.violations.append(f"a download afterwards is answered {answer.status_code}")
         if not to.lives():
-            result.violations.append(f"the server ended with {to.server.process.returncode}")
+            result.violations.append(f"the server ended with {to.server.process.poll()}")
     result.violations += measured.violations(latency=latency) + after.violations(latency=latency)
     result.figures = {
         **measured.figures(),

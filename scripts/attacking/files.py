@@ -64,7 +64,7 @@ def files_suite(folder: Path, *, said: Said, count: int = COUNT, seed: int = 0, 
                         if not to.lives():
                             break
                 if not to.lives():
-                    result.violations.append(f"the server ended with {to.server.process.returncode} ({form})")
+                    result.violations.append(f"the server ended with {to.server.process.poll()} ({form})")
                     break
     seconds = time.monotonic() - began
     bad = [row for row in result.rows if row["wrong"]]

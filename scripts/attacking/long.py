@@ -33,7 +33,7 @@ def long_suite(
         if response.status_code != 200:
             result.violations.append(wrong_with(response) or f"{response.status_code} {response.text[:200]}")
         if not to.lives():
-            result.violations.append(f"the server ended with {to.server.process.returncode}")
+            result.violations.append(f"the server ended with {to.server.process.poll()}")
     result.violations += measured.violations(latency=latency)
     result.figures = {
         **measured.figures(),

@@ -93,7 +93,7 @@ def _case(
             statuses, wrong = _ask(to)
             settled_s = _settle(to, other)
         if not to.lives():
-            wrong.append(f"the server ended with {to.server.process.returncode}")
+            wrong.append(f"the server ended with {to.server.process.poll()}")
     if settled_s is None:
         wrong.append(f"inferences of another CT wait for over {SETTLE_TIMEOUT_S:.0f} s after all clients went away")
     wrong += measured.violations(latency=latency)

@@ -23,7 +23,8 @@ class CT2PETLogic(ScriptedLoadableModuleLogic):
 
     def getParameterNode(self) -> CT2PETParameters:
         """Return the panel's parameters."""
-        return CT2PETParameters(super().getParameterNode())
+        node = super().getParameterNode()
+        return CT2PETParameters(node)  # type: ignore[call-arg]  # the decorator adds the constructor
 
     def synthesise(self, client: Client, ct: Any, *, model: str, version: int | None = None) -> Any:
         """Return the volume node of the synthetic PET of a CT of the scene; block until it is complete.
