@@ -398,7 +398,7 @@ def synthesize(
     `series_instance_uid` where they were asked for.
     """
     from lib.dicom.scan.open_ct import find_ct, open_ct, read_ct_series
-    from lib.dicom.write.files import refuse_strangers, write_series
+    from lib.dicom.write.files import refuse_foreign_files, write_series
     from lib.imaging.files.volume_file import volume_suffix, wants_dicom, write_volume_file
     from lib.imaging.geometry import parse_slab
     from lib.synthesis.dicom_out import plan_pet_series
@@ -415,7 +415,7 @@ def synthesize(
         found = find_ct(ct, series_uid=series, progress=progress) if as_dicom else None
         planned = None if found is None else plan_pet_series(synthesizer, found)
         if planned is not None:
-            refuse_strangers(out, planned.uid)
+            refuse_foreign_files(out, planned.uid)
         read_ct = open_ct(ct, series_uid=series, progress=progress) if found is None else read_ct_series(found)
         if uncertainty is None:
             pet = synthesizer.apply(read_ct, parse_slab(slices), progress=progress)

@@ -15,7 +15,7 @@ from typing import Any
 Vector = tuple[float, float, float]
 
 
-def absence(keyword: str, *, malformed: tuple[tuple[str, str], ...], undelivered: tuple[str, ...]) -> str:
+def absence_reason(keyword: str, *, malformed: tuple[tuple[str, str], ...], undelivered: tuple[str, ...]) -> str:
     """Return the sentence that says why an attribute has no value."""
     text = next((text for name, text in malformed if name == keyword), None)
     if text is not None:
@@ -45,9 +45,9 @@ class BedHeader:
     malformed: tuple[tuple[str, str], ...] = ()
     undelivered: tuple[str, ...] = ()
 
-    def absence(self, keyword: str) -> str:
+    def absence_reason(self, keyword: str) -> str:
         """Return why an attribute has no value: missing, malformed, or not delivered by the PACS."""
-        return absence(keyword, malformed=self.malformed, undelivered=self.undelivered)
+        return absence_reason(keyword, malformed=self.malformed, undelivered=self.undelivered)
 
 
 @dataclass(frozen=True)
@@ -99,14 +99,14 @@ class PetHeader:
     malformed: tuple[tuple[str, str], ...] = ()
     undelivered: tuple[str, ...] = ()
 
-    def absence(self, keyword: str) -> str:
+    def absence_reason(self, keyword: str) -> str:
         """Return why an attribute has no value: missing, malformed, or not delivered by the PACS."""
-        return absence(keyword, malformed=self.malformed, undelivered=self.undelivered)
+        return absence_reason(keyword, malformed=self.malformed, undelivered=self.undelivered)
 
-    def if_malformed(self, keyword: str, instead: str) -> tuple[str, ...]:
+    def malformed_warning(self, keyword: str, instead: str) -> tuple[str, ...]:
         """Return the warning that something else is used in place of a malformed attribute; none where it is not."""
         is_malformed = any(name == keyword for name, _ in self.malformed)
-        return (f"{self.absence(keyword)}: {instead}",) if is_malformed else ()
+        return (f"{self.absence_reason(keyword)}: {instead}",) if is_malformed else ()
 
 
 @dataclass(frozen=True)
@@ -181,9 +181,9 @@ class SharedHeader:
     pet: PetHeader | None = None
     bed: BedHeader | None = None
 
-    def absence(self, keyword: str) -> str:
+    def absence_reason(self, keyword: str) -> str:
         """Return why an attribute has no value: missing, malformed, or not delivered by the PACS."""
-        return absence(keyword, malformed=self.malformed, undelivered=self.undelivered)
+        return absence_reason(keyword, malformed=self.malformed, undelivered=self.undelivered)
 
     def __hash__(self) -> int:
         # the generated one would hash all fields for every slice; these tell the headers of a folder apart

@@ -161,7 +161,7 @@ def rasterise(contour: Contour, geometry: Geometry, *, frame_of_reference_uid: s
     return mask
 
 
-def draw_tumours(
+def rasterise_tumours(
     contours: Iterable[Contour], geometry: Geometry, *, frame_of_reference_uid: str
 ) -> tuple[BoolArray, str]:
     """Return the voxels of all regions drawn as tumour together, and a note: which regions, and why others are not in.

@@ -31,11 +31,11 @@ PET_TIMES: tuple[tuple[str, Callable[[SharedHeader], object]], ...] = (
 )  # a CT's AcquisitionNumber and time count scans, which may lie at one place; a PET's count frames
 
 
-class PixelsNotAtHandError(DicomError):
+class PixelsUnavailableError(DicomError):
     """Whether slices are copies cannot be told: their files are not on this machine."""
 
 
-def without_copies(headers: Iterable[InstanceHeader]) -> tuple[list[InstanceHeader], list[str]]:
+def drop_duplicate_files(headers: Iterable[InstanceHeader]) -> tuple[list[InstanceHeader], list[str]]:
     """Return one file of each slice that came several times under one SOPInstanceUID, and warnings.
 
     The first in path order is kept, so that every scan keeps the same one. Different slices under one UID stay.
@@ -75,14 +75,14 @@ def without_copies(headers: Iterable[InstanceHeader]) -> tuple[list[InstanceHead
     return [header for slices in kept.values() for header in slices], warnings
 
 
-def without_resent(group: Sequence[InstanceHeader]) -> tuple[list[InstanceHeader], list[str]] | None:
+def drop_resent_slices(group: Sequence[InstanceHeader]) -> tuple[list[InstanceHeader], list[str]] | None:
     """Return one slice a place, and a warning, where all that lie at one place are the same; None where they are not.
 
     Raises:
         PixelsNotAtHandError: Only their pixels, which are not here, could tell.
         DicomError: A file that must be compared cannot be read.
     """
-    places = places_of(group)
+    places = slices_by_position(group)
     repeats = [place for place in places if len(place) > 1]
     if not repeats or not all(_is_alike(place[0], other) for place in repeats for other in place[1:]):
         return None
@@ -96,9 +96,9 @@ def without_resent(group: Sequence[InstanceHeader]) -> tuple[list[InstanceHeader
     return [place[0] for place in places], [warning]
 
 
-def times_of(group: Sequence[InstanceHeader]) -> list[str]:
+def differing_time_attributes(group: Sequence[InstanceHeader]) -> list[str]:
     """Return the attributes of time by which slices at one place differ; none where no place repeats."""
-    repeats = [place for place in places_of(group) if len(place) > 1]
+    repeats = [place for place in slices_by_position(group) if len(place) > 1]
     attributes = TIMES if group[0].shared.modality == "CT" else PET_TIMES
     return [
         name
@@ -107,7 +107,7 @@ def times_of(group: Sequence[InstanceHeader]) -> list[str]:
     ]
 
 
-def places_of(group: Sequence[InstanceHeader]) -> list[Place]:
+def slices_by_position(group: Sequence[InstanceHeader]) -> list[Place]:
     """Return the slices by place along the normal, those of one place in path order; none where one has no place."""
     if not group or any(header.position_mm is None for header in group):
         return []
@@ -154,7 +154,7 @@ def _distance_mm(a: InstanceHeader, b: InstanceHeader) -> float:
 def _same_pixels(a: InstanceHeader, b: InstanceHeader) -> bool:
     """Return whether two files hold the same physical numbers, however they are encoded."""
     if not (a.file.is_file() and b.file.is_file()):
-        raise PixelsNotAtHandError(
+        raise PixelsUnavailableError(
             "slices lie where another one lies, and whether they are copies of each other cannot be told from a "
             "header: remove one of each from the PACS"
         )

@@ -104,14 +104,14 @@ def _refuse_mixed_planes(headers: Sequence[InstanceHeader]) -> None:
 
 
 def _refuse_unplaced(headers: Sequence[InstanceHeader], distinct: Sequence[SharedHeader]) -> None:
-    lost = [header.shared.absence("ImagePositionPatient") for header in headers if header.position_mm is None]
+    lost = [header.shared.absence_reason("ImagePositionPatient") for header in headers if header.position_mm is None]
     faults = (
         [lost[0] + (f" in {len(lost)} of {len(headers)} slices" if len(lost) < len(headers) else "")] if lost else []
     )
     for shared in distinct:
         spacing = shared.pixel_spacing_mm
         absent = {"PixelSpacing": not spacing, "Rows": shared.rows < 1, "Columns": shared.columns < 1}
-        faults += [shared.absence(keyword) for keyword, is_absent in absent.items() if is_absent]
+        faults += [shared.absence_reason(keyword) for keyword, is_absent in absent.items() if is_absent]
         if spacing and (len(spacing) != 2 or min(spacing) <= 0):
             faults.append(f"PixelSpacing {spacing} mm, expected two numbers above 0")
     if faults:
