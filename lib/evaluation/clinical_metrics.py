@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.dicom.rtstruct import Contour, rasterise_tumours, rasterise
+from lib.dicom.rtstruct import Contour, rasterise, rasterise_tumours
 from lib.errors import DicomError
 from lib.evaluation.slice_metrics import AlignedVolumes, drawn_by_all
 from lib.metrics.agreement import Agreement, limits_of_agreement

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lib.dicom.acquisition import read_acquisition_details
 from lib.dicom.read.volume import read_pet
-from lib.dicom.rtstruct import rasterise_tumours, find_contours, structure_set_files
+from lib.dicom.rtstruct import find_contours, rasterise_tumours, structure_set_files
 from lib.dicom.scan.open_ct import read_ct_series
 from lib.dicom.scan.scan import ScanReport
 from lib.errors import DicomError, InputError, PairingError, PreparedDataError

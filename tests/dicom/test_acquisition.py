@@ -9,7 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from lib.dicom.acquisition import Origin, read_acquisition_details
+from lib.dicom.acquisition import AcquisitionDetails, read_acquisition_details
 from lib.dicom.scan.scan import scan_folder
 from lib.types import Series
 from tests.dicom.builders import radiopharmaceutical, write_series
@@ -31,7 +31,7 @@ def test_scanner_region_and_tracer_are_told_in_one_line_each(tmp_path: Path) -> 
         tmp_path, Manufacturer="ACME\r\nMedical", ManufacturerModelName=" Ring 7 ", BodyPartExamined="Extremity",
         RadiopharmaceuticalInformationSequence=radiopharmaceutical(Radiopharmaceutical="FDG"),
     )  # fmt: skip
-    assert read_acquisition_details(series) == Origin("ACME Medical Ring 7", "EXTREMITY", "FDG")
+    assert read_acquisition_details(series) == AcquisitionDetails("ACME Medical Ring 7", "EXTREMITY", "FDG")
 
 
 @pytest.mark.parametrize(
@@ -61,14 +61,14 @@ def test_a_tracer_may_be_told_by_its_code(tmp_path: Path, names: dict[str, Any],
 def test_a_file_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
     series = series_of(tmp_path)
     series.files[0].write_bytes(b"torn")
-    assert read_acquisition_details(series) == Origin()
+    assert read_acquisition_details(series) == AcquisitionDetails()
     series.files[0].unlink()
-    assert read_acquisition_details(series) == Origin()
+    assert read_acquisition_details(series) == AcquisitionDetails()
 
 
 def test_real_studies_are_of_limbs_under_one_scanner(sts_folder: Path) -> None:
     report = scan_folder(sts_folder / "STS_001")  # DICOM headers of the collection, as its README names them
-    assert read_acquisition_details(report.usable("CT")[0].series) == Origin(
+    assert read_acquisition_details(report.usable("CT")[0].series) == AcquisitionDetails(
         "GE MEDICAL SYSTEMS Discovery ST", "EXTREMITY", ""
     )
     assert read_acquisition_details(report.usable("PT")[0].series).tracer == "FDG -- fluorodeoxyglucose"

@@ -134,7 +134,7 @@ def test_tumours_are_known_by_their_usual_names(name: str, is_tumour: bool) -> N
 def test_a_name_is_looked_up_and_the_others_are_told() -> None:
     regions = [contour(name="GTV"), contour(name="Heart")]
     assert named_contour(regions, "gtv") is regions[0]
-    with pytest.raises(DicomError, match=r"no region is called 'Liver'; the study has GTV, Heart"):
+    with pytest.raises(DicomError, match=r"no region is named 'Liver'; the study has GTV, Heart"):
         named_contour(regions, "Liver")
 
 

@@ -236,7 +236,7 @@ SUV_CASES: dict[str, tuple[InputCase, ...]] = {
             "an injection after the scan",
             injection(RadiopharmaceuticalStartDateTime=None, RadiopharmaceuticalStartTime="110000"),
             "read in Bq/mL only",
-            "lies after the scan began",
+            "is after the start of the scan",
         ),
         InputCase(
             "GE's private administration time 25 minutes before StartTime",

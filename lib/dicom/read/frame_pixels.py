@@ -18,7 +18,7 @@ from lib.dicom.attributes.elements import items_in
 from lib.dicom.attributes.raw_elements import elements_of
 from lib.dicom.attributes.transfer_syntax import is_plain_encoding, transfer_syntax
 from lib.dicom.instance_header import InstanceHeader
-from lib.dicom.pixel_data.compressed import decoded
+from lib.dicom.pixel_data.compressed import decode_pixels
 from lib.dicom.pixel_data.decoder import Decoder
 from lib.dicom.pixel_data.stored_values import PIXEL_DATA, Stored, StoredFormat, pixel_bytes, plain_pixels
 from lib.dicom.read.instance_file import read_instance, read_instance_file
@@ -87,7 +87,7 @@ def _decoded(path: Path, pixels: bytes, syntax: str, frames: Mapping[int, Frame]
         for found, packed in enumerate(generate_pixel_data_frame(pixels, count), start=1):
             if found in frames:
                 frame = frames[found]
-                yield _slice(frame, decoded(encapsulate([packed]), syntax, _format(frame), decoder, source=path))
+                yield _slice(frame, decode_pixels(encapsulate([packed]), syntax, _format(frame), decoder, source=path))
     if found < max(frames):
         raise DicomError(f"truncated, {found} of {count} compressed frames; copy it again")
 

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from lib.dicom.attributes.elements import AttributeReader
 from lib.dicom.attributes.transfer_syntax import is_plain_encoding, transfer_syntax
 from lib.dicom.instance_header import InstanceHeader
-from lib.dicom.pixel_data.compressed import decoded
+from lib.dicom.pixel_data.compressed import decode_pixels
 from lib.dicom.pixel_data.decoder import Decoder
 from lib.dicom.pixel_data.padding import ct_padding, pet_padding
 from lib.dicom.pixel_data.stored_values import STORED_TAGS, Stored, StoredFormat, pixel_bytes, plain_pixels
@@ -61,7 +61,7 @@ def read_slice(path: Path, decoder: Decoder | None = None) -> ReadSlice:
         if is_plain_encoding(syntax):
             stored = plain_pixels(dataset, pixel_format)
         else:
-            stored = decoded(pixel_bytes(dataset), syntax, pixel_format, decoder, source=path)
+            stored = decode_pixels(pixel_bytes(dataset), syntax, pixel_format, decoder, source=path)
         return ReadSlice(header, physical_values(dataset, header, stored), pixel_format)
     except DicomError as error:
         if str(error).startswith(path.name):

@@ -15,10 +15,10 @@ from lib.dicom.instance_header import InstanceHeader, SharedHeader
 from lib.dicom.read.consistency import refuse_mixed_stack
 from lib.dicom.read.duplicate_slices import (
     PixelsUnavailableError,
-    slices_by_position,
     differing_time_attributes,
     drop_duplicate_files,
     drop_resent_slices,
+    slices_by_position,
 )
 from lib.dicom.read.series_filter import why_not
 from lib.dicom.read.slice_order import ORIENTATION_TOLERANCE, PIXEL_SPACING_TOLERANCE_MM, Stack, nearly, order_stack

@@ -22,7 +22,7 @@ from dicomweb_client.uri import URI
 from pydicom.dataset import Dataset
 
 from lib.dicom.remote.budget import InvalidResponseError, ResponseBudget
-from lib.dicom.remote.bulk_data import read_full_header, full_instances
+from lib.dicom.remote.bulk_data import full_instances, read_full_header
 from lib.dicom.remote.json_items import json_items
 from lib.dicom.remote.metadata import (
     MAX_SERIES,

@@ -27,15 +27,15 @@ from lib.dicom.read.header import HEADER_TAGS, header_of, number_in, text_in
 from lib.dicom.read.instance_file import read_instance_file
 from lib.dicom.read.multiframe import Frame, is_multi_frame, read_frame_headers
 from lib.dicom.read.slice_order import order_stack
-from lib.dicom.write.copied_attributes import COPIED_TAGS, place, copy_patient_and_study
-from lib.dicom.write.derivation import SourceModel, fill_pet_module, code, label_as_synthetic
+from lib.dicom.write.copied_attributes import COPIED_TAGS, copy_patient_and_study, place
+from lib.dicom.write.derivation import SourceModel, code, fill_pet_module, label_as_synthetic
 from lib.dicom.write.rescale import store_slice
 from lib.errors import DicomError, UnsupportedSeriesError
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
 from lib.types import Series, SliceSource
 
-__all__ = ["MadeBy", "PlannedSeries", "SyntheticSeries", "derived_uid", "plan_series"]
+__all__ = ["PlannedSeries", "SourceModel", "SyntheticSeries", "derived_uid", "plan_series"]
 
 NAMESPACE = uuid.UUID("0b7c9f0e-3d3a-5f0c-9a55-6f6d2c1e8b47")  # ours, for synthetic PET
 FORMAT = 1  # of the UIDs; they stay when a header is mended, so that a series stored again does not double

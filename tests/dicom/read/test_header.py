@@ -189,5 +189,5 @@ def test_one_attribute_with_two_values_is_refused(tmp_path: Path, times: int) ->
     if times == 1:
         assert read_header(path).shared.has_rescale
         return
-    with pytest.raises(DicomError, match=f"{path.name}: RescaleIntercept stands in the header twice"):
+    with pytest.raises(DicomError, match=f"{path.name}: RescaleIntercept occurs twice in the header"):
         read_header(path)

@@ -116,33 +116,33 @@ ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
 ENDS = struct.pack("<HHIHHI", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
 DOSE = element(0x00181074, b"DS", b"4e8 ") + element(0x00181074, b"DS", b"1e8 ")
 REPEATED: dict[str, tuple[bytes, str]] = {
-    "intercept": (before(SLOPE, INTERCEPT), "RescaleIntercept stands in the header twice"),
-    "rows": (before(ROWS, element(0x00280010, b"US", b"\1\0")), "Rows stands in the header twice"),
-    "bits": (before(SLOPE, element(0x00280101, b"US", b"\x08\0")), "BitsStored stands in the header twice"),
+    "intercept": (before(SLOPE, INTERCEPT), "RescaleIntercept occurs twice in the header"),
+    "rows": (before(ROWS, element(0x00280010, b"US", b"\1\0")), "Rows occurs twice in the header"),
+    "bits": (before(SLOPE, element(0x00280101, b"US", b"\x08\0")), "BitsStored occurs twice in the header"),
     "sign, out of order": (
         before(ROWS, element(0x00280103, b"US", b"\0\0")),
-        "PixelRepresentation stands in the header twice",
+        "PixelRepresentation occurs twice in the header",
     ),
     "a private one": (
         before(ROWS, element(0x00290010, b"LO", b"A ") * 2),
-        r"\(0029,0010\) stands in the header twice",
+        r"\(0029,0010\) occurs twice in the header",
     ),
-    "behind the pixels": (FILE + INTERCEPT, "RescaleIntercept stands behind the pixels"),
+    "behind the pixels": (FILE + INTERCEPT, "RescaleIntercept follows the pixel data"),
     "the pixels": (
         FILE + long_element(0x7FE00010, b"OW", stored_pixels(1).tobytes()),
-        "PixelData stands behind the pixels",
+        "PixelData follows the pixel data",
     ),
     "in the file meta information": (
         FILE[:132] + element(0x00020010, b"UI", b"1.2.840.10008.1.2\0") + FILE[132:],
-        r"\(0002,0010\) stands in the file meta information twice",
+        r"\(0002,0010\) occurs twice in the file meta information",
     ),
     "in a sequence": (
         before(ROWS, struct.pack("<HH2sHI", 0x54, 0x16, b"SQ", 0, 0xFFFFFFFF) + ITEM + DOSE + ENDS),
-        "RadionuclideTotalDose stands in the header twice",
+        "RadionuclideTotalDose occurs twice in the header",
     ),
     "in a sequence of known length": (
         before(ROWS, long_element(0x00540016, b"SQ", struct.pack("<HHI", 0xFFFE, 0xE000, len(DOSE)) + DOSE)),
-        "RadionuclideTotalDose stands in the header twice",
+        "RadionuclideTotalDose occurs twice in the header",
     ),
     "in an item of an item": (
         before(
@@ -158,7 +158,7 @@ REPEATED: dict[str, tuple[bytes, str]] = {
                 + ENDS[:8],
             ),
         ),
-        "RescaleIntercept stands in the header twice",
+        "RescaleIntercept occurs twice in the header",
     ),
 }
 

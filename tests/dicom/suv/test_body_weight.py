@@ -146,7 +146,7 @@ def test_counts_without_factors_are_unusable_and_say_so(zero: float | None) -> N
     [
         (
             {"injection_time": "115000"},
-            "RadiopharmaceuticalStartTime 115000 lies after the scan began (2020-01-02 11:40",
+            "RadiopharmaceuticalStartTime 115000 is after the start of the scan (2020-01-02 11:40",
         ),
         ({"injection_datetime": "20190102100000", "injection_time": ""}, "lies 8761.7 h before the scan began"),
         ({"dose_bq": 4e11}, "RadionuclideTotalDose is 4e+11 Bq, 8e+03 MBq/kg for 50 kg"),

@@ -94,8 +94,11 @@ def test_where_one_source_is_clearly_the_better_both_are_named(attributes: dict[
             "is midnight sharp, long before the scan began",
         ),
         ({"injection_time": "000000"}, "is midnight sharp, long before the scan began"),
-        ({"injection_time": "110000"}, "RadiopharmaceuticalStartTime 110000 lies after the scan began"),
-        ({"injection_time": "", "injection_datetime": "20240115103001"}, "20240115103001 lies after the scan began"),
+        ({"injection_time": "110000"}, "RadiopharmaceuticalStartTime 110000 is after the start of the scan"),
+        (
+            {"injection_time": "", "injection_datetime": "20240115103001"},
+            "20240115103001 is after the start of the scan",
+        ),
     ],
 )
 def test_what_cannot_be_reconciled_is_refused(attributes: dict[str, str], words: str) -> None:
@@ -135,7 +138,7 @@ def test_a_long_lived_nuclide_needs_a_date() -> None:
     days_before = {"injection_datetime": "20240111091919"}
     assert injected(ZR89, **days_before) == (datetime(2024, 1, 11, 9, 19, 19), "")
     assert injected(ZR89, injection_time="", **days_before)[0] == datetime(2024, 1, 11, 9, 19, 19)
-    with pytest.raises(MissingAttributeError, match="StartDateTime is missing: the clock time 091919"):
+    with pytest.raises(MissingAttributeError, match="StartDateTime is missing: the time of day 091919"):
         injected(ZR89)
     with pytest.raises(DicomError, match="as after de-identification, and a clock time alone"):
         injected(ZR89, injection_datetime="20100111091919")
