@@ -1,4 +1,4 @@
-"""The pixels of one DICOM file as physical numbers: this very slice's slope x stored + intercept."""
+"""Pixels of one DICOM file as physical values: slope x stored + intercept of this slice."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from lib.errors import DicomError, MissingAttributeError
 from lib.types import FloatArray
 
 PIXEL_TAGS = [*HEADER_TAGS, *STORED_TAGS]
-AIR_HU = -1024.0  # what a CT's padding becomes: no data, shown and learned as the air it mostly stands for
+AIR_HU = -1024.0  # replaces CT padding, which is displayed and learned as air
 
 
 @dataclass(frozen=True, eq=False)
 class ReadSlice:
-    """One slice read to the end.
+    """One slice with its pixels.
 
     Attributes:
-        header: Its header.
-        values: Its physical numbers, (R, C) float32; NaN where a PET has no data.
-        pixel_format: How they are stored.
+        header: The header.
+        values: Physical values, (R, C) float32; NaN where a PET has no data.
+        pixel_format: The format of the stored values.
     """
 
     header: InstanceHeader
@@ -41,13 +41,13 @@ class ReadSlice:
 
 
 def read_slice(path: Path, decoder: Decoder | None = None) -> ReadSlice:
-    """Return one single-frame greyscale file, rescaled; padding is air in a CT, and NaN in a PET unless it is 0 there.
+    """Return one single-frame greyscale file, rescaled; padding becomes air in a CT, and NaN in a PET unless it is 0.
 
-    Compressed pixels are the decoder's; without one, a decoder is started for this file alone.
+    Compressed pixels need a decoder; without one, a decoder is started for this file.
 
     Raises:
-        DicomError: Missing, damaged, truncated, or compressed in a way that cannot be undone here.
-        MissingAttributeError: No RescaleSlope, or a CT without RescaleIntercept.
+        DicomError: The file is missing, damaged or truncated, or cannot be decompressed.
+        MissingAttributeError: RescaleSlope is missing, or RescaleIntercept of a CT.
     """
     if decoder is None:
         with Decoder() as own:
@@ -55,7 +55,7 @@ def read_slice(path: Path, decoder: Decoder | None = None) -> ReadSlice:
     try:
         dataset = read_instance_file(path, tags=PIXEL_TAGS, with_pixels=True)
         header = header_of(dataset, str(path))
-        _refuse_several_frames(header)  # before any is decoded: a damaged file may announce a million
+        _refuse_several_frames(header)  # before decoding: a damaged file may declare a million frames
         pixel_format = StoredFormat.of(dataset, (header.shared.rows, header.shared.columns))
         syntax = transfer_syntax(dataset)
         if is_plain_encoding(syntax):
@@ -80,11 +80,11 @@ def _refuse_several_frames(header: InstanceHeader) -> None:
 
 
 def physical_values(dataset: Dataset, header: InstanceHeader, stored: Stored) -> FloatArray:
-    """Return a slice's stored numbers rescaled and without padding, (R, C).
+    """Return a slice's rescaled values with padding replaced, (R, C).
 
     Raises:
         DicomError: A padding attribute is malformed.
-        MissingAttributeError: As `read_slice`.
+        MissingAttributeError: As in `read_slice`.
     """
     slope, intercept = _rescale(dataset, header)
     values = np.multiply(stored.values, np.float32(slope), dtype=np.float32)
@@ -101,7 +101,7 @@ def _rescale(dataset: Dataset, header: InstanceHeader) -> tuple[float, float]:
     slope, intercept = read.number(dataset, TAGS["slope"]), read.number(dataset, TAGS["intercept"])
     shared = header.shared
     if slope is None:
-        raise MissingAttributeError(f"{shared.absence_reason('RescaleSlope')}; stored numbers have no unit")
+        raise MissingAttributeError(f"{shared.absence_reason('RescaleSlope')}; stored values have no unit")
     if intercept is None and (shared.modality == "CT" or read.malformed):
-        raise MissingAttributeError(f"{shared.absence_reason('RescaleIntercept')}; stored numbers are no HU")
-    return slope, intercept or 0.0  # a PET's is 0 where nothing is said (PS3.3 C.8.9.4)
+        raise MissingAttributeError(f"{shared.absence_reason('RescaleIntercept')}; stored values are not HU")
+    return slope, intercept or 0.0  # 0 is the default of PET (PS3.3 C.8.9.4)
