@@ -97,7 +97,7 @@ def test_a_slab_holds_the_same_voxels_as_the_whole() -> None:
 @pytest.mark.parametrize(
     ("region", "words"),
     [
-        (contour(box((0, 1), (0, 1), z=100), frame="9.9"), "frame of reference 9.9, the volume lies in 1.2.3.1.9"),
+        (contour(box((0, 1), (0, 1), z=100), frame="9.9"), "frame of reference 9.9, expected 1.2.3.1.9"),
         (contour(), "'GTV' is empty"),
         (contour(box((0.5, 2.5), (0.5, 2.5), z=500)), "covers no voxel"),
         (contour([(-10, -20, 100), (-5, -20, 103), (-5, -15, 100)]), "spans 3.0 mm across the slices"),
@@ -134,7 +134,7 @@ def test_tumours_are_known_by_their_usual_names(name: str, is_tumour: bool) -> N
 def test_a_name_is_looked_up_and_the_others_are_told() -> None:
     regions = [contour(name="GTV"), contour(name="Heart")]
     assert named_contour(regions, "gtv") is regions[0]
-    with pytest.raises(DicomError, match=r"no region is named 'Liver'; the study has GTV, Heart"):
+    with pytest.raises(DicomError, match=r"no region is named 'Liver'; regions of the study: GTV, Heart"):
         named_contour(regions, "Liver")
 
 

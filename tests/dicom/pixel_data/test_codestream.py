@@ -68,7 +68,7 @@ def test_a_header_of_another_size_is_refused(series: dict[str, Path], tmp_path: 
     for value in (1, 16, 4096):
         path = tmp_path / "1.dcm"
         path.write_bytes(with_values(file, {tag: ("US", struct.pack("<H", value))}))
-        with pytest.raises(UndecodableError, match=r"its codestream holds 6 x 8 pixels, expected Rows"):
+        with pytest.raises(UndecodableError, match=r"its codestream has 6 x 8 pixels, expected Rows"):
             read_slice(path)
 
 
@@ -89,12 +89,12 @@ def test_no_slice_is_as_large_as_a_header_may_say(series: dict[str, Path], tmp_p
 @pytest.mark.parametrize(
     ("count", "offsets", "words"),
     [
-        (0, (), "announces 0 segments, expected 2"),
-        (15, (64,), "announces 15 segments, expected 2"),
-        (0xFFFFFFFF, (64, 70), "announces 4294967295 segments, expected 2"),
-        (2, (64, 64), "do not lie one behind the other"),
-        (2, (80, 64), "do not lie one behind the other"),
-        (2, (64, 0xFFFFFFF0), "do not lie one behind the other"),
+        (0, (), "has 0 segments, expected 2"),
+        (15, (64,), "has 15 segments, expected 2"),
+        (0xFFFFFFFF, (64, 70), "has 4294967295 segments, expected 2"),
+        (2, (64, 64), "are not consecutive"),
+        (2, (80, 64), "are not consecutive"),
+        (2, (64, 0xFFFFFFF0), "are not consecutive"),
     ],
 )
 def test_an_rle_header_gives_a_segment_for_each_byte(count: int, offsets: tuple[int, ...], words: str) -> None:
@@ -184,7 +184,7 @@ def test_names_that_are_no_utf8_do_not_reach_a_codec(series: dict[str, Path], tm
     np.testing.assert_array_equal(read_ct(found.series).array[1], stored_pixels(1) - 1000.0)
     damaged = sorted(folder.iterdir())[2]
     damaged.write_bytes(with_pixels(damaged.read_bytes(), encapsulated(bytes(64))))
-    with pytest.raises(UndecodableError, match="RLE header announces 0 segments"):
+    with pytest.raises(UndecodableError, match="RLE header has 0 segments"):
         read_ct(found.series)
 
 

@@ -30,7 +30,7 @@ def test_padding_behind_the_pixels_is_allowed(tmp_path: Path, padding: int) -> N
     "attributes", [{"Rows": 5}, {"Columns": 7}, {"Columns": 1}, {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}]
 )
 def test_more_pixels_than_the_header_announces_are_refused(tmp_path: Path, attributes: dict[str, Any]) -> None:
-    with pytest.raises(DicomError, match="bytes of pixels more than Rows"):
+    with pytest.raises(DicomError, match="bytes of pixels more than expected by Rows"):
         read(tmp_path, **attributes)
 
 
@@ -40,7 +40,7 @@ def test_left_aligned_pixels_are_read(tmp_path: Path) -> None:
 
 
 def test_bits_below_the_stored_ones_that_hold_numbers_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DicomError, match="BitsStored 12 and HighBit 15, but bits below hold numbers"):
+    with pytest.raises(DicomError, match="BitsStored 12 and HighBit 15, but lower bits are not 0"):
         read(tmp_path, BitsStored=12, HighBit=15)
 
 

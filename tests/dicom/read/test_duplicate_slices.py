@@ -36,7 +36,7 @@ def test_a_series_sent_twice_under_new_uids_is_used_once(tmp_path: Path) -> None
     found = only(tmp_path)
     assert found.series.files == tuple(files)
     assert found.warnings == (
-        "5 slice(s) sent again under another SOPInstanceUID, with the same place and pixels; the first in path order "
+        "5 slice(s) sent again under another SOPInstanceUID, with equal position and pixels; the first in path order "
         "is used",
     )
     assert np.array_equal(read_ct(found.series).array, [stored_pixels(k) - 1000.0 for k in range(5)])
@@ -86,14 +86,14 @@ def test_the_same_pixels_of_another_time_are_no_copies(tmp_path: Path) -> None:
 def test_different_pixels_at_one_place_that_nothing_tells_apart_stay_refused(tmp_path: Path) -> None:
     write_series(tmp_path)
     send_again(tmp_path, PixelData=bytes(96))
-    assert "5 of 10 slices lie where another one lies" in (only(tmp_path).reason or "")
+    assert "5 of 10 slices have the position of another slice" in (only(tmp_path).reason or "")
 
 
 def test_one_uid_at_two_places_is_two_slices(tmp_path: Path) -> None:
     write_series(tmp_path, vary=lambda k: {"SOPInstanceUID": f"{CT}.7"} if k in (1, 3) else {})
     found = only(tmp_path)
     assert (found.is_usable, len(found.series.files)) == (True, 5)
-    assert "1 slice(s) with a SOPInstanceUID that a slice at another place has; both are used" in found.warnings[0]
+    assert "1 slice(s) with the SOPInstanceUID of a slice at another position; both are used" in found.warnings[0]
 
 
 @pytest.mark.parametrize(("step_mm", "count"), [(0.009, 5), (0.011, 6)])
@@ -109,7 +109,7 @@ def test_one_place_is_a_hundredth_of_a_millimetre(tmp_path: Path, step_mm: float
 def test_one_uid_at_one_place_with_different_pixels_is_refused(tmp_path: Path) -> None:
     write_series(tmp_path)
     instance(2, PixelData=bytes(96)).save_as(tmp_path / "x.dcm", write_like_original=False)
-    assert "one SOPInstanceUID and place, and different pixels (002.dcm, x.dcm)" in (only(tmp_path).reason or "")
+    assert "one SOPInstanceUID and position, and different pixels (002.dcm, x.dcm)" in (only(tmp_path).reason or "")
 
 
 def test_one_uid_with_two_weights_is_refused(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_without_files_copies_cannot_be_told_and_are_refused(tmp_path: Path) -> 
     headers = headers_of_a_pacs(tmp_path / "pacs", write)
     with pytest.raises(PixelsUnavailableError):
         drop_resent_slices(headers)
-    assert "cannot be told from a header: remove one of each from the PACS" in (judge_series(headers).reason or "")
+    assert "remove one of each from the PACS" in (judge_series(headers).reason or "")
 
 
 def test_an_instance_that_a_pacs_lists_twice_is_one(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_two_slices_of_a_pacs_under_one_uid_are_refused(tmp_path: Path) -> None:
     from dataclasses import replace
 
     stray = replace(headers[2], position_mm=(-10.0, -20.0, 115.0))
-    assert "names two slices at different places" in (judge_series([*headers, stray]).reason or "")
+    assert "belongs to two slices at different positions" in (judge_series([*headers, stray]).reason or "")
 
 
 @pytest.mark.parametrize(
@@ -173,8 +173,8 @@ def test_two_slices_of_a_pacs_under_one_uid_are_refused(tmp_path: Path) -> None:
         (lambda k: {"FrameOfReferenceUID": None if k == 2 else FRAME},
          "FrameOfReferenceUID is missing in 1 of 5 slices"),
         (lambda k: {"RescaleType": "HU" if k else "US"}, "slices of RescaleType HU and US in one stack"),
-        (lambda k: {"PatientID": "P1" if k < 3 else "P2"}, "its files bear 2 different PatientIDs, expected one"),
-        (lambda k: {"StudyInstanceUID": "1.2.3.1" if k % 2 else "1.2.3.2"}, "its files are of 2 studies"),
+        (lambda k: {"PatientID": "P1" if k < 3 else "P2"}, "its files have 2 different PatientIDs, expected one"),
+        (lambda k: {"StudyInstanceUID": "1.2.3.1" if k % 2 else "1.2.3.2"}, "its files belong to 2 studies"),
     ],
 )  # fmt: skip
 def test_slices_that_disagree_on_what_is_one_are_refused(
@@ -191,9 +191,8 @@ def test_a_series_without_any_frame_of_reference_is_as_before(tmp_path: Path) ->
 
 def test_what_pet_slices_disagree_on_is_named(tmp_path: Path) -> None:
     write_series(tmp_path, modality="PT", vary=lambda k: {"Units": "BQML" if k else "CNTS"})
-    assert (
-        "its slices disagree about units, weight, dose or times; expected one answer for the whole series (units)"
-        in (only(tmp_path).reason or "")
+    assert "its slices disagree about units, weight, dose or times; expected the same values in all slices (units)" in (
+        only(tmp_path).reason or ""
     )
 
 

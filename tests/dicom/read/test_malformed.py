@@ -39,14 +39,14 @@ def write_raw(folder: Path, values: dict[str, str], *, modality: str = "PT", **a
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("PatientWeight", "88,7", "PatientWeight '88,7' is written with a decimal comma: read as 88.7"),
-        ("PatientWeight", "88.7 kg", "PatientWeight '88.7 kg' is written with its unit kg: read as 88.7"),
+        ("PatientWeight", "88,7", "PatientWeight '88,7' contains a decimal comma: read as 88.7"),
+        ("PatientWeight", "88.7 kg", "PatientWeight '88.7 kg' contains its unit kg: read as 88.7"),
         ("injection.RadionuclideTotalDose", "4,0E+08",
-         "RadionuclideTotalDose '4,0E+08' is written with a decimal comma: read as 400000000"),
-        ("PixelSpacing", "2,0\\1,5", "PixelSpacing '2,0\\\\1,5' is written with a decimal comma: read as 2\\1.5"),
-        ("RescaleSlope", "1,5", "RescaleSlope is written with a decimal comma, and is read so"),
-        ("SeriesDate", "2020-01-02", "SeriesDate '2020-01-02' is written with dashes or slashes: read as 20200102"),
-        ("SeriesTime", "9:40:00", "SeriesTime '9:40:00' is written with a clock's or ISO 8601's signs: read as 094000"),
+         "RadionuclideTotalDose '4,0E+08' contains a decimal comma: read as 400000000"),
+        ("PixelSpacing", "2,0\\1,5", "PixelSpacing '2,0\\\\1,5' contains a decimal comma: read as 2\\1.5"),
+        ("RescaleSlope", "1,5", "RescaleSlope contains a decimal comma and is read accordingly"),
+        ("SeriesDate", "2020-01-02", "SeriesDate '2020-01-02' contains dashes or slashes: read as 20200102"),
+        ("SeriesTime", "9:40:00", "SeriesTime '9:40:00' contains a clock's or ISO 8601's signs: read as 094000"),
     ],
 )  # fmt: skip
 def test_a_value_that_is_surely_meant_is_read_and_said_to_be(tmp_path: Path, name: str, text: str, words: str) -> None:
@@ -67,7 +67,7 @@ def test_slices_that_say_one_thing_in_two_ways_agree(tmp_path: Path) -> None:
     write_raw(tmp_path, {"PatientWeight": "88,7"})
     instance(2, modality="PT", PatientWeight=88.7).save_as(tmp_path / "2.dcm", write_like_original=False)
     found = only(tmp_path)
-    assert found.has_suv and "PatientWeight '88,7' is written with a decimal comma: read as 88.7" in found.warnings
+    assert found.has_suv and "PatientWeight '88,7' contains a decimal comma: read as 88.7" in found.warnings
 
 
 def test_a_position_with_commas_is_told_once_for_all_slices(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_position_with_commas_is_told_once_for_all_slices(tmp_path: Path) -> N
             (tmp_path / f"{k}" / f"{other}.dcm").unlink()
     found = only(tmp_path)
     assert found.positions_mm == (0, 3, 6, 9, 12)
-    assert found.warnings == ("ImagePositionPatient is written with a decimal comma, and is read so",)
+    assert found.warnings == ("ImagePositionPatient contains a decimal comma and is read accordingly",)
 
 
 @pytest.mark.parametrize(
@@ -139,8 +139,8 @@ def test_a_bed_knows_what_is_malformed(tmp_path: Path, keyword: str, text: str) 
         ("PixelSpacing", "0\\0", "PixelSpacing (0.0, 0.0) mm, expected two numbers above 0"),
         ("ImagePositionPatient", "a\\b\\c", r"ImagePositionPatient 'a\\b\\c' is malformed; slices cannot be placed"),
         ("ImageOrientationPatient", "1\\0\\0", r"ImageOrientationPatient '1\\0\\0' is malformed"),
-        ("RescaleSlope", "1,000", "RescaleSlope '1,000' is malformed: stored numbers cannot be turned into HU"),
-        ("RescaleIntercept", "-1,024", "RescaleIntercept '-1,024' is malformed: stored numbers cannot be turned"),
+        ("RescaleSlope", "1,000", "RescaleSlope '1,000' is malformed: stored values cannot be converted to HU"),
+        ("RescaleIntercept", "-1,024", "RescaleIntercept '-1,024' is malformed: stored values cannot be converted"),
     ],
 )
 def test_geometry_and_rescaling_name_what_is_malformed(tmp_path: Path, keyword: str, text: str, words: str) -> None:
@@ -153,19 +153,19 @@ def test_a_few_malformed_slices_are_named_beside_the_gap_they_leave(tmp_path: Pa
     for k in (0, 1, 3, 4):
         instance(k).save_as(tmp_path / f"{k}.dcm", write_like_original=False)
     reason = only(tmp_path).reason or ""
-    assert "gap: no slice between" in reason and "1 instance(s) left out: RescaleIntercept '-1,024' is mal" in reason
+    assert "gap: no slice between" in reason and "1 instance(s) ignored: RescaleIntercept '-1,024' is mal" in reason
 
 
 @pytest.mark.parametrize(
     ("modality", "attributes", "words"),
     [
-        ("CT", {"RescaleIntercept": None}, "RescaleIntercept is missing: stored numbers cannot be turned into HU"),
+        ("CT", {"RescaleIntercept": None}, "RescaleIntercept is missing: stored values cannot be converted to HU"),
         ("CT", {"RescaleIntercept": ""}, "RescaleIntercept is missing"),
         ("CT", {"RescaleIntercept": 0}, None),
         ("PT", {"RescaleIntercept": None}, None),
         ("PT", {"RescaleIntercept": ""}, None),
-        ("PT", {"RescaleSlope": 0}, "RescaleSlope is 0: stored numbers cannot be turned into Bq/mL"),
-        ("CT", {"RescaleSlope": 0}, "RescaleSlope is 0: stored numbers cannot be turned into HU"),
+        ("PT", {"RescaleSlope": 0}, "RescaleSlope is 0: stored values cannot be converted to Bq/mL"),
+        ("CT", {"RescaleSlope": 0}, "RescaleSlope is 0: stored values cannot be converted to HU"),
         ("PT", {"RescaleSlope": -1}, "RescaleSlope is below 0"),
         ("PT", {"RescaleSlope": 1e-6}, None),
     ],
@@ -177,7 +177,7 @@ def test_what_a_ct_and_a_pet_need_to_be_rescaled(modality: str, attributes: dict
 
 def test_a_pet_with_a_malformed_intercept_is_refused(tmp_path: Path) -> None:
     write_raw(tmp_path, {"RescaleIntercept": "none"})
-    assert "RescaleIntercept 'none' is malformed: stored numbers cannot be turned into Bq/mL" in (
+    assert "RescaleIntercept 'none' is malformed: stored values cannot be converted to Bq/mL" in (
         only(tmp_path).reason or ""
     )
 
@@ -192,7 +192,7 @@ def test_an_intercept_with_a_comma_is_that_of_the_pixels(tmp_path: Path) -> None
     write_raw(tmp_path, {"RescaleIntercept": "-1024,0"}, modality="CT")
     found = only(tmp_path)
     assert read_ct(found.series).array.min() == -1024.0
-    assert "RescaleIntercept is written with a decimal comma, and is read so" in found.warnings
+    assert "RescaleIntercept contains a decimal comma and is read accordingly" in found.warnings
 
 
 def test_what_is_malformed_is_still_known_from_the_index(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_what_is_malformed_is_still_known_from_the_index(tmp_path: Path) -> None
     (header, *_) = known["0.dcm"].content
     assert isinstance(header, InstanceHeader) and header.shared == read_header(header.path).shared
     assert again.warnings == fresh.warnings
-    assert "PatientSize '1,75' is written with a decimal comma: read as 1.75" in again.warnings
+    assert "PatientSize '1,75' contains a decimal comma: read as 1.75" in again.warnings
 
 
 def test_a_malformed_value_shows_no_name_and_nothing_long(tmp_path: Path) -> None:

@@ -243,7 +243,7 @@ def counts(dataset: FileDataset) -> None:
         (not_corrected("Attenuation"), "not attenuation-corrected"),
         (without_units, "Units is missing"),
         (two_activities, "2 different real world value mappings to BQML, expected one"),
-        (slope_and_mapping_that_differ, "both lead to Bq/mL and differ; correct the header"),
+        (slope_and_mapping_that_differ, "both convert to Bq/mL but differ; correct the header"),
         (counts, "Units PROPCNTS"),
     ],
 )
@@ -275,7 +275,7 @@ def test_time_frames_are_named(study: Path, tmp_path: Path) -> None:
     slices = read_slices(study / "PET")[:6]
     write_multi_frame([*slices, *slices], tmp_path, kind="enhanced", edit=edit)
     (found,) = scan_folder(tmp_path).series
-    assert "time frames: it shows one place at 2 moments (TemporalPositionIndex)" in (found.reason or "")
+    assert "time frames: it has one position at 2 times (TemporalPositionIndex)" in (found.reason or "")
 
 
 def test_beds_with_a_time_each_are_no_time_frames(study: Path, suv: FloatArray, tmp_path: Path) -> None:

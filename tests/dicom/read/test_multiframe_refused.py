@@ -101,7 +101,7 @@ def part(number: int, total: int) -> Edit:
 
 
 REFUSED: dict[str, tuple[Edit, str]] = {
-    "one frame too many announced": (announce(SLICES - 1), "NumberOfFrames 23, expected 24 as PerFrameFunctional"),
+    "one frame too many announced": (announce(SLICES - 1), "NumberOfFrames 23, expected 24, the number of items"),
     "no frames announced": (announce(0), "NumberOfFrames 0, expected 24"),
     "no groups": (drop_all_groups, "multi-frame without PerFrameFunctionalGroupsSequence"),
     "a group lost": (drop_one_group, "NumberOfFrames 24, expected 23"),
@@ -110,7 +110,7 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "no spacing": (drop_spacing, "PixelSpacing is missing"),
     "no rescale": (drop_rescale, "RescaleSlope is missing"),
     "a gap": (drop_frames, "gap: no slice between"),
-    "two frames at one place": (repeat_a_place, "1 of 24 slices lie where another one lies"),
+    "two frames at one place": (repeat_a_place, "1 of 24 slices have the position of another slice"),
     "a localizer": (frame_type("LOCALIZER"), "a localizer (ImageType LOCALIZER)"),
     "a MIP": (projection_values, "a projection (ImageType MAX_IP)"),
     "samples of a volume": (volumetric("SAMPLED"), "VolumetricProperties SAMPLED: a projection"),
@@ -194,7 +194,7 @@ def test_a_second_orientation_in_the_file_is_left_out_and_said(study: Path, tmp_
     write_multi_frame(read_slices(study / "CT"), tmp_path, kind="enhanced", edit=edit)
     found = only(tmp_path)
     assert (found.reason, found.series.slice_count) == (None, SLICES - 2)
-    assert "2 instance(s) left out: sagittal slices" in found.warnings[0]
+    assert "2 instance(s) ignored: sagittal slices" in found.warnings[0]
     assert read_ct(found.series).geometry.shape == (SLICES - 2, 96, 96)
 
 
@@ -206,7 +206,7 @@ def test_time_frames_of_a_ct_are_named(study: Path, tmp_path: Path) -> None:
             group.FrameContentSequence[0].TemporalPositionIndex = 1 + number // 6
 
     write_multi_frame([*slices, *slices], tmp_path, kind="enhanced", edit=edit)
-    assert "time frames: it shows one place at 2 moments (TemporalPositionIndex)" in (only(tmp_path).reason or "")
+    assert "time frames: it has one position at 2 times (TemporalPositionIndex)" in (only(tmp_path).reason or "")
 
 
 def test_a_frame_that_is_gone_when_it_is_read_is_named(study: Path, tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_frame_that_is_gone_when_it_is_read_is_named(study: Path, tmp_path: Pa
     write_multi_frame(slices, tmp_path, kind="enhanced")
     series = only(tmp_path).series
     write_multi_frame(slices[:20], tmp_path, kind="enhanced")
-    with pytest.raises(DicomError, match="frame 21 is not there any more; scan the folder again"):
+    with pytest.raises(DicomError, match="frame 21 no longer exists; scan the folder again"):
         read_ct(series)
 
 

@@ -43,8 +43,8 @@ def test_slices_of_a_ct_and_of_a_corrected_pet_are_taken(modality: str, attribut
     ("modality", "attributes", "words"),
     [
         ("CT", {"SOPClassUID": SECONDARY_CAPTURE, "PhotometricInterpretation": "RGB", "SamplesPerPixel": 3},
-         "a colour picture (Secondary Capture Image Storage, RGB) stored as modality CT"),
-        ("CT", {"PhotometricInterpretation": "PALETTE COLOR"}, "a colour picture (CT Image Storage, PALETTE COLOR)"),
+         "a colour image (Secondary Capture Image Storage, RGB) stored as modality CT"),
+        ("CT", {"PhotometricInterpretation": "PALETTE COLOR"}, "a colour image (CT Image Storage, PALETTE COLOR)"),
         ("CT", {"SOPClassUID": SECONDARY_CAPTURE}, "Secondary Capture Image Storage stored as modality CT"),
         ("CT", {"SOPClassUID": ENHANCED_PET}, "Enhanced PET Image Storage stored as modality CT, expected CT Image"),
         ("PT", {"SOPClassUID": ENHANCED_CT}, "Enhanced CT Image Storage stored as modality PT, expected Positron"),
@@ -92,9 +92,9 @@ def test_a_ct_may_lean_by_ten_degrees(orientation: list[float]) -> None:
 @pytest.mark.parametrize(
     ("orientation", "words"),
     [
-        (turned(10.1), "rows or columns lean 10.1 degrees from the patient's axes (rotated in the slice plane)"),
-        (turned(45), "rows or columns lean 45.0 degrees"),
-        (turned(100.2), "rows or columns lean 10.2 degrees"),
+        (turned(10.1), "rows or columns are rotated by 10.1 degrees from the patient's axes"),
+        (turned(45), "rows or columns are rotated by 45.0 degrees"),
+        (turned(100.2), "rows or columns are rotated by 10.2 degrees"),
         (leaning(10.1), "oblique slices (10 degrees from axial)"),
     ],
 )

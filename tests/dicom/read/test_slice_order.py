@@ -71,10 +71,10 @@ def test_the_rounding_between_beds_is_tolerated() -> None:
     [
         (headers(1), "1 slice, expected at least 2"),
         ([*headers(6)[:3], *headers(6)[4:]], r"gap: no slice between 106.00 and 112.00 mm .* 3.00 mm apart"),
-        ([*headers(), moved(headers()[2], 0, 0, 0.001)], "1 of 6 slices lie where another one lies"),
-        ([*headers(4), moved(headers(5)[4], 0, 0, 1.0)], r"uneven steps: slices stand 3.00 to 4.00 mm apart"),
+        ([*headers(), moved(headers()[2], 0, 0, 0.001)], "1 of 6 slices have the position of another slice"),
+        ([*headers(4), moved(headers(5)[4], 0, 0, 1.0)], r"uneven spacing: slices are 3.00 to 4.00 mm apart"),
         ([moved(header, 0, 0.6 * k, 0) for k, header in enumerate(headers())], "gantry tilt of 11.3 degrees"),
-        ([*headers(4), moved(headers(5)[4], 7.0, 0, 0)], "shifted sideways against each other by up to 7.0 mm"),
+        ([*headers(4), moved(headers(5)[4], 7.0, 0, 0)], "shifted sideways relative to each other by up to 7.0 mm"),
         ([*headers(4), *headers(5, Rows=7)[4:]], "slices of 6 x 8 and of 7 x 8 pixels"),
         ([*headers(4), *headers(5, PixelSpacing=[2, 2])[4:]], r"pixels of \(2.0, 1.5\) mm and of \(2.0, 2.0\) mm"),
         ([*headers(4), *headers(5, ImageOrientationPatient=[1, 0, 0, 0, 0.8, 0.6])[4:]], "slices of orientation"),

@@ -41,7 +41,7 @@ def test_time_frames_of_a_pet_are_refused_whatever_tells_them_apart(
     tmp_path: Path, name: str, first: dict[str, Any], second: dict[str, Any], series_type: list[str] | None
 ) -> None:
     found = frames(tmp_path, second, first=first, modality="PT", SeriesType=series_type)
-    assert f"time frames (by {name}): slices lie where others of another time lie" in (found.reason or "")
+    assert f"time frames (by {name}): slices at one position have several times" in (found.reason or "")
 
 
 @pytest.mark.parametrize("name", ["TemporalPositionIdentifier", "TriggerTime"])
@@ -62,7 +62,7 @@ def test_beds_one_after_the_other_are_no_time_frames(tmp_path: Path) -> None:
 def test_equal_parts_of_a_ct_at_one_place_are_refused(tmp_path: Path, attribute: str) -> None:
     values = {"AcquisitionNumber": (1, 2), "ImageType": (["ORIGINAL"], ["DERIVED"])}[attribute]
     found = frames(tmp_path, {attribute: values[1]}, first={attribute: values[0]})
-    assert f"2 stacks of 5 slices each in one series (by {attribute}): which one is meant cannot be told" in (
+    assert f"2 stacks of 5 slices each in one series (by {attribute}): the intended one is unknown" in (
         found.reason or ""
     )
 

@@ -143,7 +143,7 @@ def test_what_cannot_be_fetched_is_said_not_to_be_delivered(
     assert pet is not None and (pet.philips_suv_factor, pet.weight_kg) == (None, None)
     assert pet.undelivered == ("PatientWeight", "(7053,xx00)")
     assert pet.absence_reason("PatientWeight") == (
-        "PatientWeight is not in the metadata of the PACS, which delivers it only as bulk data"
+        "PatientWeight is not in the metadata of the PACS, which provides it only as bulk data"
     )
 
 
@@ -209,7 +209,7 @@ def test_inline_values_of_unknown_type_are_decoded(tmp_path: Path) -> None:
     pet = header.shared.pet
     assert pet is not None and (pet.philips_suv_factor, pet.weight_kg) == (0.0004, 88.7)
     assert (header.shared.rows, header.position_mm) == (6, (1.0, 2.0, 3.0))
-    assert header.shared.notes == ("RescaleSlope is written with a decimal comma, and is read so",)
+    assert header.shared.notes == ("RescaleSlope contains a decimal comma and is read accordingly",)
 
 
 def test_an_inline_sequence_of_unknown_type_is_decoded() -> None:

@@ -74,7 +74,7 @@ def test_a_copied_file_is_used_once_with_a_warning(tmp_path: Path) -> None:
     found = only(tmp_path)
     assert found.series.files == tuple(files)
     assert found.warnings == (
-        "1 duplicate file(s) with a SOPInstanceUID that another file has; the first in path order is used",
+        "1 duplicate file(s) with the SOPInstanceUID of another file; the first in path order is used",
     )
 
 
@@ -83,14 +83,14 @@ def test_scouts_in_a_series_are_left_out_with_a_warning(tmp_path: Path) -> None:
     write_series(tmp_path, count=7, vary=lambda k: scout if k == 6 else {})
     found = only(tmp_path)
     assert len(found.series.files) == 6
-    assert "1 instance(s) left out: a localizer" in found.warnings[0]
+    assert "1 instance(s) ignored: a localizer" in found.warnings[0]
 
 
 def test_slices_of_two_sizes_give_the_larger_stack(tmp_path: Path) -> None:
     write_series(tmp_path, count=9, vary=lambda k: {"Rows": 4} if k >= 6 else {})
     found = only(tmp_path)
     assert (found.matrix, len(found.series.files)) == ((6, 8), 6)
-    assert "the largest is used (6 slices of 6 x 8), 3 slices are left out" in found.warnings[0]
+    assert "the largest is used (6 slices of 6 x 8), 3 slices are ignored" in found.warnings[0]
 
 
 def test_two_acquisitions_of_one_place_give_the_larger_one(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_two_acquisitions_of_one_place_give_the_larger_one(tmp_path: Path) -> No
     write_series(tmp_path, count=11, vary=vary)
     found = only(tmp_path)
     assert (found.is_usable, len(found.series.files)) == (True, 6)
-    assert "5 slices are left out" in found.warnings[0]
+    assert "5 slices are ignored" in found.warnings[0]
 
 
 def test_acquisitions_that_make_one_stack_together_stay_together(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_acquisitions_that_make_one_stack_together_stay_together(tmp_path: Path)
 
 def test_repeats_that_nothing_tells_apart_are_refused(tmp_path: Path) -> None:
     write_series(tmp_path, count=10, vary=lambda k: {"ImagePositionPatient": [0, 0, 3.0 * (k % 5)]})
-    assert "5 of 10 slices lie where another one lies" in (only(tmp_path).reason or "")
+    assert "5 of 10 slices have the position of another slice" in (only(tmp_path).reason or "")
 
 
 @pytest.mark.parametrize("kind", ["DYNAMIC", "GATED"])
@@ -121,7 +121,7 @@ def test_time_frames_of_a_pet_are_refused_and_not_split(tmp_path: Path, kind: st
         return {"ImagePositionPatient": [0, 0, 3.0 * (k % 5)], "AcquisitionNumber": k // 5}
 
     write_series(tmp_path, count=10, modality="PT", vary=vary, SeriesType=[kind, "IMAGE"])
-    assert f"SeriesType {kind}: 5 of 10 slices lie where another one lies" in (only(tmp_path).reason or "")
+    assert f"SeriesType {kind}: 5 of 10 slices have the position of another slice" in (only(tmp_path).reason or "")
 
 
 def test_one_slice_is_no_volume(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_one_slice_is_no_volume(tmp_path: Path) -> None:
 
 def test_a_series_of_two_modalities_is_refused(tmp_path: Path) -> None:
     write_series(tmp_path, count=6, vary=lambda k: {"Modality": "PT" if k == 5 else "CT"})
-    assert only(tmp_path).reason == "its files are of several modalities (CT, PT), expected one"
+    assert only(tmp_path).reason == "its files have several modalities (CT, PT), expected one"
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_our_own_synthetic_pet_is_no_real_one(tmp_path: Path) -> None:
     )
     found = only(tmp_path)
     assert found.is_synthetic and not found.is_usable
-    assert "drawn by a model, never used as a measured one" in (found.reason or "")
+    assert "produced by a model, never used as a measured image" in (found.reason or "")
 
 
 def test_two_patients_under_one_series_uid_are_two_series(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_fusion_stored_as_ct_is_refused_beside_the_real_ct(tmp_path: Path) -> 
     report = scan_folder(tmp_path)
     assert [found.series.uid for found in report.usable("CT")] == [CT]
     fusion = report.find("1.2.3.1.7")
-    assert fusion is not None and "a colour picture (Secondary Capture Image Storage, RGB)" in (fusion.reason or "")
+    assert fusion is not None and "a colour image (Secondary Capture Image Storage, RGB)" in (fusion.reason or "")
 
 
 def test_a_multi_frame_file_without_functional_groups_is_refused_by_name(tmp_path: Path) -> None:

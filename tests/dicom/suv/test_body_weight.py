@@ -148,7 +148,7 @@ def test_counts_without_factors_are_unusable_and_say_so(zero: float | None) -> N
             {"injection_time": "115000"},
             "RadiopharmaceuticalStartTime 115000 is after the start of the scan (2020-01-02 11:40",
         ),
-        ({"injection_datetime": "20190102100000", "injection_time": ""}, "lies 8761.7 h before the scan began"),
+        ({"injection_datetime": "20190102100000", "injection_time": ""}, "is 8761.7 h before the start of the scan"),
         ({"dose_bq": 4e11}, "RadionuclideTotalDose is 4e+11 Bq, 8e+03 MBq/kg for 50 kg"),
         ({"weight_kg": 900.0}, "PatientWeight is 900 kg, expected 0.01 to 700 kg"),
         ({"weight_kg": 1.7, "size_m": 80.0}, "PatientWeight is 1.7 kg and PatientSize 80 m: exchanged?"),
@@ -210,7 +210,7 @@ def test_a_dose_in_another_unit_is_read_as_such_with_a_warning_that_names_it(wri
 
 def test_a_dose_that_two_units_would_explain_is_refused() -> None:
     # a child of 15 kg: 5 MBq are 0.33 MBq/kg, 5 mCi are 12.3 MBq/kg
-    with pytest.raises(DicomError, match=re.escape("(MBq or mCi would both do)")):
+    with pytest.raises(DicomError, match=re.escape("(MBq or mCi would both be plausible)")):
         suv_per_bqml(dose_bq=5.0, weight_kg=15.0, half_life_s=6586.2)
 
 
@@ -227,7 +227,7 @@ def test_the_dose_is_judged_by_the_weight_and_the_nuclide(mbq_per_kg: float, out
         with pytest.raises(DicomError, match=r"expected 0\.3 to 20 MBq/kg of F-18"):
             suv_per_bqml(**changes)
     else:
-        assert ("look at dose and weight" in warnings_of(**changes)) == (outcome == "warned")
+        assert ("check dose and weight" in warnings_of(**changes)) == (outcome == "warned")
 
 
 def test_a_mouse_is_injected_more_for_its_weight() -> None:
@@ -239,7 +239,7 @@ def test_a_mouse_is_injected_more_for_its_weight() -> None:
     [
         ("PROPCPS", "Units PROPCPS (numbers proportional to counts per second"),
         ("PROPCNTS", "Units PROPCNTS (numbers proportional to counts)"),
-        ("CPS", "Units CPS (counts per second, which the header does not calibrate)"),
+        ("CPS", "Units CPS (counts per second without a calibration factor)"),
         ("1CM", "Units 1CM (an attenuation map)"),
         ("PCNT", "Units PCNT, expected BQML, GML, CM2ML or CNTS"),
     ],
@@ -263,7 +263,7 @@ def test_uncorrected_decay_is_corrected_bed_by_bed() -> None:
 
 def test_uncorrected_decay_without_its_times_is_refused() -> None:
     for bed in (BedHeader("20200102", "114000"), BedHeader("", "", None, 240.0)):
-        with pytest.raises(MissingAttributeError, match="DecayCorrection NONE needs AcquisitionDate"):
+        with pytest.raises(MissingAttributeError, match="DecayCorrection NONE requires AcquisitionDate"):
             suv_scale(replace(PET_HEADER, decay_correction="NONE", corrected_image=("ATTN",)), (bed,))
 
 

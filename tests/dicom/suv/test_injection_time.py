@@ -91,9 +91,9 @@ def test_where_one_source_is_clearly_the_better_both_are_named(attributes: dict[
         ),
         (
             {"injection_time": "", "injection_datetime": "20240115000000"},
-            "is midnight sharp, long before the scan began",
+            "is exactly midnight, long before the start of the scan",
         ),
-        ({"injection_time": "000000"}, "is midnight sharp, long before the scan began"),
+        ({"injection_time": "000000"}, "is exactly midnight, long before the start of the scan"),
         ({"injection_time": "110000"}, "RadiopharmaceuticalStartTime 110000 is after the start of the scan"),
         (
             {"injection_time": "", "injection_datetime": "20240115103001"},
@@ -130,7 +130,7 @@ def test_midnight_sharp_shortly_before_the_scan_is_an_injection() -> None:
 def test_the_longest_uptake_is_six_half_lives() -> None:
     said = {"injection_time": "", "injection_datetime": "20240115000500"}
     assert injected(scan=datetime(2024, 1, 15, 11, 3), **said)[0] == datetime(2024, 1, 15, 0, 5)  # 10.97 h
-    with pytest.raises(DicomError, match=r"lies 11\.0 h before the scan began"):
+    with pytest.raises(DicomError, match=r"is 11\.0 h before the start of the scan"):
         injected(scan=datetime(2024, 1, 15, 11, 5), **said)
 
 
@@ -140,7 +140,7 @@ def test_a_long_lived_nuclide_needs_a_date() -> None:
     assert injected(ZR89, injection_time="", **days_before)[0] == datetime(2024, 1, 11, 9, 19, 19)
     with pytest.raises(MissingAttributeError, match="StartDateTime is missing: the time of day 091919"):
         injected(ZR89)
-    with pytest.raises(DicomError, match="as after de-identification, and a clock time alone"):
+    with pytest.raises(DicomError, match="as after de-identification, and a time of day alone"):
         injected(ZR89, injection_datetime="20100111091919")
     with pytest.raises(DicomError, match="contradict each other"):
         injected(ZR89, injection_datetime="20240111000000")  # 9.3 h of Zr-89 are 9 % of SUV

@@ -86,4 +86,4 @@ def test_two_names_are_decided_by_the_half_life_and_named() -> None:
 def test_an_unknown_half_life_is_used_with_a_warning() -> None:
     found, half_life_s, warnings = nuclide_of(PetHeader(half_life_s=6000.0))
     assert (found, half_life_s) == (None, 6000.0)
-    assert "6000 s is that of no known PET nuclide" in warnings[0]
+    assert "6000 s matches no known PET nuclide" in warnings[0]

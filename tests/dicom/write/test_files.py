@@ -156,7 +156,7 @@ def test_what_we_write_is_never_taken_for_a_real_pet(series: SyntheticSeries, tm
     write_series(series, study / "synthetic")
     report = scan_folder(study)
     (found,) = (found for found in report.series if found.series.uid == series.uid)
-    assert found.is_synthetic and not found.is_usable and "drawn by a model" in str(found.reason)
+    assert found.is_synthetic and not found.is_usable and "produced by a model" in str(found.reason)
     assert pair_series(report).pairs == ()
     with pytest.raises(UnsupportedSeriesError, match="synthetic PET"):
         read_pet(found.series)
