@@ -80,7 +80,7 @@ CRITERIA = (
     ),
     _Criterion(
         lambda ct: -ct.slices,
-        lambda best, other: f"has the most slices ({best.slices} versus {other.slices})",
+        lambda best, other: f"has the most slices ({best.slices} against {other.slices})",
     ),
 )
 

@@ -134,10 +134,10 @@ def test_a_bed_knows_what_is_malformed(tmp_path: Path, keyword: str, text: str) 
 @pytest.mark.parametrize(
     ("keyword", "text", "words"),
     [
-        ("PixelSpacing", "1,600\\1,600", r"PixelSpacing '1,600\\1,600' is malformed; slices cannot be placed"),
-        ("PixelSpacing", "2.0", "PixelSpacing '2.0' is malformed; slices cannot be placed"),
+        ("PixelSpacing", "1,600\\1,600", r"PixelSpacing '1,600\\1,600' is malformed; slices have no position"),
+        ("PixelSpacing", "2.0", "PixelSpacing '2.0' is malformed; slices have no position"),
         ("PixelSpacing", "0\\0", "PixelSpacing (0.0, 0.0) mm, expected two numbers above 0"),
-        ("ImagePositionPatient", "a\\b\\c", r"ImagePositionPatient 'a\\b\\c' is malformed; slices cannot be placed"),
+        ("ImagePositionPatient", "a\\b\\c", r"ImagePositionPatient 'a\\b\\c' is malformed; slices have no position"),
         ("ImageOrientationPatient", "1\\0\\0", r"ImageOrientationPatient '1\\0\\0' is malformed"),
         ("RescaleSlope", "1,000", "RescaleSlope '1,000' is malformed: stored values cannot be converted to HU"),
         ("RescaleIntercept", "-1,024", "RescaleIntercept '-1,024' is malformed: stored values cannot be converted"),

@@ -78,7 +78,7 @@ def test_the_rounding_between_beds_is_tolerated() -> None:
         ([*headers(4), *headers(5, Rows=7)[4:]], "slices of 6 x 8 and of 7 x 8 pixels"),
         ([*headers(4), *headers(5, PixelSpacing=[2, 2])[4:]], r"pixels of \(2.0, 1.5\) mm and of \(2.0, 2.0\) mm"),
         ([*headers(4), *headers(5, ImageOrientationPatient=[1, 0, 0, 0, 0.8, 0.6])[4:]], "slices of orientation"),
-        (headers(ImagePositionPatient=None), "ImagePositionPatient is missing; slices cannot be placed"),
+        (headers(ImagePositionPatient=None), "ImagePositionPatient is missing; slices have no position"),
         (headers(PixelSpacing=None), "PixelSpacing is missing"),
         (headers(ImageOrientationPatient=None), "ImageOrientationPatient is missing"),
         (headers(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), "not two perpendicular unit vectors"),

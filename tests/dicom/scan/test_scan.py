@@ -175,7 +175,7 @@ def test_a_derived_ct_is_usable_but_said_to_be(tmp_path: Path) -> None:
     write_series(tmp_path, ImageType=["DERIVED", "PRIMARY", "AXIAL"])
     found = only(tmp_path)
     assert (found.is_usable, found.is_original) == (True, False)
-    assert found.warnings == ("ImageType DERIVED: a reformatted or processed CT, not the scanner's own",)
+    assert found.warnings == ("ImageType DERIVED: a reformatted or processed CT, not the original reconstruction",)
 
 
 def test_a_lossy_series_is_said_to_be(tmp_path: Path) -> None:

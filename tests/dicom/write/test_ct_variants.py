@@ -209,7 +209,7 @@ def test_a_misspelled_character_set_is_understood(tmp_path: Path, spelled: str) 
 def test_a_sop_instance_uid_that_is_none_is_refused(tmp_path: Path) -> None:
     write_series(tmp_path, vary=lambda k: {"SOPInstanceUID": f"1..{k}"}, **WHEN)
     (found,) = scan_folder(tmp_path).usable("CT")
-    with pytest.raises(DicomError, match="its SOPInstanceUID is no UID, so a PET series cannot name it as its source"):
+    with pytest.raises(DicomError, match="its SOPInstanceUID is not a UID, so a PET series cannot refer to it"):
         synthetic_of(found.series)
 
 

@@ -62,7 +62,7 @@ def test_an_empty_folder_is_written_into(series: SyntheticSeries, tmp_path: Path
 
 
 def test_files_of_others_are_not_mixed_with_ours(series: SyntheticSeries, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds 5 other file\(s\) or folder\(s\) \(000.dcm, ...\)"):
+    with pytest.raises(InputError, match=r"contains 5 other file\(s\) or folder\(s\) \(000.dcm, ...\)"):
         write_series(series, tmp_path / "study" / "ct")
     other = plan_series(ct_in(tmp_path / "other", SeriesInstanceUID="1.2.3.1.8"), MODEL)
     write_series(series, tmp_path / "pet")

@@ -110,11 +110,11 @@ def test_another_model_or_another_ct_is_another_series(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("attributes", "words"),
     [
-        ({"FrameOfReferenceUID": None}, "FrameOfReferenceUID is missing, .* cannot be placed with its CT"),
-        ({"FrameOfReferenceUID": "none"}, "FrameOfReferenceUID is no UID"),
-        ({"StudyInstanceUID": "1..3"}, "StudyInstanceUID is no UID"),
-        ({"FrameOfReferenceUID": "99999999"}, "FrameOfReferenceUID is no UID"),
-        ({"SeriesTime": None, "StudyTime": None}, "none of SeriesDate, AcquisitionDate.* is there with its time"),
+        ({"FrameOfReferenceUID": None}, "FrameOfReferenceUID is missing, .* PET series on the CT's grid requires"),
+        ({"FrameOfReferenceUID": "none"}, "FrameOfReferenceUID is not a UID"),
+        ({"StudyInstanceUID": "1..3"}, "StudyInstanceUID is not a UID"),
+        ({"FrameOfReferenceUID": "99999999"}, "FrameOfReferenceUID is not a UID"),
+        ({"SeriesTime": None, "StudyTime": None}, "none of SeriesDate, AcquisitionDate.* is present with its time"),
     ],
 )
 def test_a_ct_that_can_have_no_pet_series_says_why(tmp_path: Path, attributes: dict[str, Any], words: str) -> None:
@@ -211,7 +211,7 @@ def test_another_grid_or_unit_is_refused(tmp_path: Path) -> None:
     ct = ct_in(tmp_path)
     planned, pet = plan_series(ct, MODEL), pet_of(ct)
     coarse = pet.geometry.with_pixels(3, 4)
-    with pytest.raises(UnsupportedSeriesError, match="on the CT's own grid"):
+    with pytest.raises(UnsupportedSeriesError, match="expected the CT's grid"):
         planned.fill(Volume(np.zeros(coarse.shape, np.float32), coarse, Unit.SUV_BW))
     with pytest.raises(UnsupportedSeriesError, match="stored in SUVbw, found a volume in HU"):
         planned.fill(Volume(pet.array, pet.geometry, Unit.HU))
