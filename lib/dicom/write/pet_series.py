@@ -56,7 +56,7 @@ class PlannedSeries:
         slices: The CT's headers in stack order.
         frames: Frame number of each slice, from 1; 0 if the file is a single slice.
         shared: Attributes that all instances copy from the CT.
-        made_by: The model.
+        source_model: The model.
         reach: Number of adjacent CT slices on each side that the model uses.
     """
 
