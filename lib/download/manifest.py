@@ -1,7 +1,7 @@
-"""What lies in a download folder and whose it is: download.json for programs, ATTRIBUTION.md for people.
+"""Manifest of a download folder: download.json for programs, ATTRIBUTION.md for users.
 
-Both name everything that was ever fetched into the folder, so that a second cohort beside the first loses nobody's
-credit. They are written before the first byte of an image.
+Both list everything that was ever fetched into the folder, so that a second cohort keeps the attribution of the first.
+They are written before the first image.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.download.idc import IndexedSeries, Source, index_version, read_sources
-from lib.download.transfer import arrived
+from lib.download.transfer import downloaded
 from lib.errors import InputError
 
 MANIFEST = "download.json"
@@ -25,7 +25,7 @@ ARCHIVE = "Imaging Data Commons"
 
 @dataclass(frozen=True)
 class FetchedSeries:
-    """One series of a download folder; `complete` when as many files and bytes lie there as the archive's list says."""
+    """One series of a download folder; `complete` if its files and bytes equal those in the archive's index."""
 
     collection_id: str
     patient_id: str
@@ -43,38 +43,38 @@ class FetchedSeries:
 
 
 def series_folder(out: Path, series: IndexedSeries) -> Path:
-    """Return where a series goes: OUT/PatientID/StudyInstanceUID/SeriesInstanceUID."""
+    """Return the folder of a series: OUT/PatientID/StudyInstanceUID/SeriesInstanceUID."""
     parts = (series.patient_id, series.study_instance_uid, series.series_instance_uid)
     return out.joinpath(*(_safe(part) for part in parts))
 
 
 def is_complete(out: Path, series: IndexedSeries) -> bool:
-    """Return whether the folder of a series holds as many files and bytes as the archive's list says."""
-    return arrived(series_folder(out, series)) == (series.images, series.size_bytes)
+    """Return whether the folder of a series has as many files and bytes as the archive's index states."""
+    return downloaded(series_folder(out, series)) == (series.images, series.size_bytes)
 
 
 def write_manifest(out: Path, series: Sequence[IndexedSeries]) -> tuple[FetchedSeries, ...]:
-    """Write download.json and ATTRIBUTION.md for these series and all that were fetched before; return them.
+    """Write download.json and ATTRIBUTION.md for these and all previously fetched series; return all of them.
 
     Raises:
-        InputError: The folder holds a download.json that is not ours.
+        InputError: The folder has a download.json that is not a manifest.
     """
     now = {one.series_instance_uid: _to_fetched(out, one) for one in series}
     entries = (*(old for old in read_manifest(out) if old.series_instance_uid not in now), *now.values())
     ordered = tuple(sorted(entries, key=lambda one: one.folder))
-    told = {"archive": ARCHIVE, "index": f"idc-index-data {index_version()}"}
+    header = {"archive": ARCHIVE, "index": f"idc-index-data {index_version()}"}
     listed = [dataclasses.asdict(entry) for entry in ordered]
-    _write(out / MANIFEST, json.dumps({**told, "series": listed}, indent=2, ensure_ascii=False) + "\n")
+    _write(out / MANIFEST, json.dumps({**header, "series": listed}, indent=2, ensure_ascii=False) + "\n")
     sources = {name: read_sources(name) for name in {entry.collection_id for entry in ordered}}
     _write(out / ATTRIBUTION, _attribution(ordered, sources))
     return ordered
 
 
 def read_manifest(out: Path) -> tuple[FetchedSeries, ...]:
-    """Return what an earlier download wrote down, nothing where there was none.
+    """Return the series of an existing manifest; none if there is no manifest.
 
     Raises:
-        InputError: The file is not ours.
+        InputError: The file is not a manifest.
     """
     path = out / MANIFEST
     try:
@@ -84,7 +84,7 @@ def read_manifest(out: Path) -> tuple[FetchedSeries, ...]:
         return ()
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path}: not a list that download wrote ({error}); move it away, or name another --out"
+            f"{path}: not a manifest of a download ({error}); move it away, or name another --out"
         ) from error
 
 
@@ -122,11 +122,11 @@ def _attribution(entries: Iterable[FetchedSeries], sources: dict[str, dict[str, 
 
 
 def _safe(part: str) -> str:
-    """Return a folder name that stays inside its parent and works on every file system."""
+    """Return a folder name without path separators that is valid on every file system."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", part).lstrip(".") or "_"
 
 
 def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    partial_path = path.with_name(f".{path.name}.{os.getpid()}")
+    partial_path.write_text(text, encoding="utf-8")
+    partial_path.replace(path)

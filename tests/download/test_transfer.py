@@ -12,7 +12,7 @@ from lib.dicom.scan.scan import scan_folder
 from lib.download.download import download, missing_bytes
 from lib.download.idc import IndexedSeries
 from lib.download.manifest import series_folder
-from lib.download.transfer import S3Client, arrived
+from lib.download.transfer import S3Client, downloaded
 from lib.errors import DownloadError, InputError
 from lib.pairing.pairs import pair_series
 from lib.phantom.generate import PhantomSettings, write_phantoms
@@ -137,7 +137,7 @@ def test_a_folder_with_the_shells_characters_in_its_name_is_only_a_folder(
 ) -> None:
     out = tmp_path / "a [b] * ?"
     assert download(select(*pair), out, client=client(s3)).failed == ()
-    assert arrived(series_folder(out, pair[0])) == (8, 1_600_000)
+    assert downloaded(series_folder(out, pair[0])) == (8, 1_600_000)
 
 
 def test_a_disk_that_is_too_small_is_told_before(s3: Server, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ REFUSALS: dict[str, tuple[Answer, str]] = {
         r"redirects to http://evil.example:80, .* not foll",
     ),
     "busy for ever": ((503, {}, b""), "answers 503 .* 4 times"),
-    "no JSON": ((200, {}, b"<html>"), "its list of series cannot be understood"),
+    "no JSON": ((200, {}, b"<html>"), "its list of series cannot be parsed"),
     "half an answer": ((200, {"Content-Length": "100"}, b"[]"), "cannot be reached, or breaks off .* is kept"),
 }
 
@@ -164,7 +164,7 @@ BROKEN_PARTS: dict[str, tuple[str, bytes]] = {
 @pytest.mark.parametrize(("kind", "body"), BROKEN_PARTS.values(), ids=BROKEN_PARTS)
 def test_a_broken_multipart_answer(serve: Callable[..., Server], tmp_path: Path, kind: str, body: bytes) -> None:
     server = serve((200, {"Content-Type": kind}, body))
-    with pytest.raises(RemoteError, match=r"instance 1.3 of series 1.2 cannot be understood"):
+    with pytest.raises(RemoteError, match=r"instance 1.3 of series 1.2 cannot be parsed"):
         Pacs(server.url).fetch("1.1", "1.2", "1.3", tmp_path / "1.3.dcm")
 
 
@@ -192,7 +192,7 @@ def test_the_only_part_is_written(
 
 
 def test_an_instance_that_is_gone_is_no_fault_of_the_pacs(serve: Callable[..., Server], tmp_path: Path) -> None:
-    with pytest.raises(DicomError, match=r"instance 1.3 of series 1.2 is not in the PACS any more"):
+    with pytest.raises(DicomError, match=r"instance 1.3 of series 1.2 is no longer in the PACS"):
         Pacs(serve((404, {}, b"")).url).fetch("1.1", "1.2", "1.3", tmp_path / "1.3.dcm")
 
 

@@ -75,7 +75,7 @@ def test_what_is_sent_arrives_as_it_is(pacs: MaliciousPacs) -> None:
 PAGE = b"<html><body>Please log in</body></html>"
 NOT_CONFIRMED = {
     "a web page": (answers(200, PAGE, Content_Type="text/html"), "3 of 3 .*it is 'text/html', expected"),
-    "a web page that says JSON": (answers(200, PAGE, Content_Type=JSON), "3 of 3 .*cannot be understood"),
+    "a web page that says JSON": (answers(200, PAGE, Content_Type=JSON), "3 of 3 .*cannot be parsed"),
     "a web page that says XML": (answers(200, PAGE, Content_Type="application/dicom+xml"), "3 of 3"),
     "nothing": (answers(200), r"3 of 3 .*\(it is empty\)"),
     "accepted, nothing said": (answers(202), "3 of 3"),
@@ -97,7 +97,7 @@ NOT_CONFIRMED = {
             + b"]><x>&g;</x>",
             Content_Type="application/dicom+xml",
         ),
-        "3 of 3 .*cannot be understood",
+        "3 of 3 .*cannot be parsed",
     ),
 }  # fmt: skip
 
