@@ -68,7 +68,7 @@ def test_a_handful_of_images_is_no_volume() -> None:
 
 
 def test_what_others_computed_is_not_measured() -> None:
-    assert "computed by others (some_model)" in str(why_not(listed(analysis_result_id="some_model")))
+    assert "computed (some_model)" in str(why_not(listed(analysis_result_id="some_model")))
 
 
 def only(*series: IndexedSeries) -> ChosenPair:
@@ -129,6 +129,6 @@ def test_a_study_without_a_pair_says_why() -> None:
     pairs, left_out = choose_pairs([nobody, *grey])
     assert pairs == ()
     assert [(study.patient_id, study.reason) for study in left_out] == [
-        ("P2", "no usable CT in the PET's study, nor on its day"),
+        ("P2", "no usable CT in the PET's study or on its day"),
         ("P3", "no usable PET: not corrected for attenuation by its description"),
     ]

@@ -175,13 +175,13 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "PHANTOM_0001").write_text("")  # a file where the patient's folder belongs
-    with pytest.raises(InputError, match=r"PHANTOM_0001/CT: cannot be made \(.*\); name a folder you may write into"):
+    with pytest.raises(InputError, match=r"PHANTOM_0001/CT: cannot be created \(.*\); name a writable folder"):
         write_phantoms(tmp_path, patients=1)
 
 
 def test_other_files_are_never_mixed_with_a_phantom(folder: Path) -> None:
     shorter = PhantomSettings(slices=20, ct_matrix=96, ct_pixel_mm=4.2)
-    with pytest.raises(InputError, match=r"CT: holds 4 other DICOM files \(0021.dcm, \.\.\.\)"):
+    with pytest.raises(InputError, match=r"CT: contains 4 other DICOM files \(0021.dcm, \.\.\.\)"):
         write_phantoms(folder, patients=1, seed=5, settings=shorter)
 
 

@@ -175,13 +175,13 @@ def test_smooth_noise_has_unit_deviation_and_neighbours_agree() -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"slices": 1}, "slices must lie between 2 and 1000, found 1"),
-        ({"slices": 10.5}, "slices is a whole number"),
-        ({"ct_matrix": 8}, "ct_matrix must lie between 32 and 1024, found 8"),
-        ({"pet_pixel_mm": 0.0}, "pet_pixel_mm must lie between"),
-        ({"psf_fwhm_mm": -1.0}, "psf_fwhm_mm must lie between"),
-        ({"slice_spacing_mm": float("nan")}, "slice_spacing_mm must lie between"),
-        ({"pet_centre_mm": (0.0,)}, "pet_centre_mm is two lengths in mm"),
+        ({"slices": 1}, "slices is 1, expected 2 to 1000"),
+        ({"slices": 10.5}, "slices is 10.5, expected an integer"),
+        ({"ct_matrix": 8}, "ct_matrix is 8, expected 32 to 1024"),
+        ({"pet_pixel_mm": 0.0}, "pet_pixel_mm is 0.0, expected 0.5 to 40"),
+        ({"psf_fwhm_mm": -1.0}, "psf_fwhm_mm is -1.0, expected 0 to 30"),
+        ({"slice_spacing_mm": float("nan")}, "slice_spacing_mm is nan, expected 0.1 to 20"),
+        ({"pet_centre_mm": (0.0,)}, "pet_centre_mm is (0.0,), expected two lengths in mm"),
     ],
 )
 def test_impossible_settings_are_refused(wrong: dict, words: str) -> None:

@@ -228,7 +228,7 @@ def test_a_malformed_private_number_is_told_as_in_a_file() -> None:
 
 def test_inline_values_that_are_no_base64_are_a_dicom_error() -> None:
     metadata = told(philips(0)) | {FACTOR: {"vr": "UN", "InlineBinary": "***"}}
-    with pytest.raises(DicomError, match="no DICOM JSON"):
+    with pytest.raises(DicomError, match="not valid DICOM JSON"):
         header_from_json(metadata, "0.dcm")
 
 

@@ -227,7 +227,7 @@ def test_instances_of_another_series_are_left_out(pacs: MaliciousPacs, tmp_path:
     pacs.behaviours[Kind.METADATA] = answers_json(pacs.metadata(ct))
     listing = studies_of(pacs, tmp_path).look_again()
     assert {found.series.uid for found in listing.report.series} == {ct}
-    assert all("is of another" in skipped.reason for skipped in listing.report.skipped)
+    assert all("but belongs to another" in skipped.reason for skipped in listing.report.skipped)
 
 
 ARRAYS: dict[bytes, list[Any]] = {

@@ -51,5 +51,5 @@ JUNK: dict[str, Any] = {
 
 @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
 def test_junk_is_a_dicom_error(junk: dict[str, Any]) -> None:
-    with pytest.raises(DicomError, match=r"no DICOM JSON|without sop class"):
+    with pytest.raises(DicomError, match=r"not valid DICOM JSON|without sop class"):
         header_from_json(junk, "slice.dcm")

@@ -196,7 +196,7 @@ def test_a_cancelled_fetch_ends_soon_and_frees_its_locks(
     ended_in = time_until_cancelled(pacs, lambda cancelled: cache.holding(series, cancelled=cancelled))
     assert ended_in < CANCELLED_TIMEOUT_S
     pacs.behaviours.clear()
-    with pytest.raises(CT2PETError, match="not in the PACS any more"), cache.holding(series):  # the lock is free
+    with pytest.raises(CT2PETError, match="no longer in the PACS"), cache.holding(series):  # the lock is free
         pass
     assert not list(tmp_path.rglob("*.part"))
 
