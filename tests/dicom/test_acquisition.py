@@ -26,7 +26,7 @@ def coded(meaning: str) -> Sequence:
     return Sequence([item])
 
 
-def test_scanner_region_and_tracer_are_told_in_one_line_each(tmp_path: Path) -> None:
+def test_scanner_body_part_and_tracer_are_single_lines(tmp_path: Path) -> None:
     series = series_of(
         tmp_path, Manufacturer="ACME\r\nMedical", ManufacturerModelName=" Ring 7 ", BodyPartExamined="Extremity",
         RadiopharmaceuticalInformationSequence=radiopharmaceutical(Radiopharmaceutical="FDG"),
@@ -38,7 +38,7 @@ def test_scanner_region_and_tracer_are_told_in_one_line_each(tmp_path: Path) -> 
     ("manufacturer", "model", "told"),
     [("ACME", "Acme Ring", "Acme Ring"), ("ACME", None, "ACME"), (None, "Ring", "Ring"), (None, None, "")],
 )
-def test_a_manufacturer_is_not_said_twice(tmp_path: Path, manufacturer: str, model: str, told: str) -> None:
+def test_manufacturer_is_not_repeated(tmp_path: Path, manufacturer: str, model: str, told: str) -> None:
     assert (
         read_acquisition_details(series_of(tmp_path, Manufacturer=manufacturer, ManufacturerModelName=model)).scanner
         == told
@@ -53,12 +53,12 @@ def test_a_manufacturer_is_not_said_twice(tmp_path: Path, manufacturer: str, mod
         ({}, ""),
     ],
 )
-def test_a_tracer_may_be_told_by_its_code(tmp_path: Path, names: dict[str, Any], told: str) -> None:
+def test_tracer_from_its_code(tmp_path: Path, names: dict[str, Any], told: str) -> None:
     series = series_of(tmp_path, RadiopharmaceuticalInformationSequence=radiopharmaceutical(**names))
     assert read_acquisition_details(series).tracer == told
 
 
-def test_a_file_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
+def test_unreadable_file_gives_empty_details(tmp_path: Path) -> None:
     series = series_of(tmp_path)
     series.files[0].write_bytes(b"torn")
     assert read_acquisition_details(series) == AcquisitionDetails()

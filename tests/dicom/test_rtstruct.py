@@ -43,7 +43,7 @@ def inside(mask: np.ndarray) -> set[tuple[int, int, int]]:
     return {(int(k), int(r), int(c)) for k, r, c in np.argwhere(mask)}
 
 
-def test_a_square_holds_the_voxels_whose_centre_it_encloses() -> None:
+def test_square_contains_voxels_with_enclosed_centre() -> None:
     mask = rasterise(contour(box((1.5, 3.5), (0.5, 2.5), z=103)), GRID, frame_of_reference_uid=FRAME)
     assert inside(mask) == {(1, 1, 2), (1, 1, 3), (1, 2, 2), (1, 2, 3)}
 
@@ -64,7 +64,7 @@ def test_a_keyhole_drawn_in_one_stroke_is_a_hole() -> None:
     assert mask[0, 4, 1:6].all()
 
 
-def test_two_islands_of_one_slice_are_both_there() -> None:
+def test_two_regions_of_one_slice_are_combined() -> None:
     islands = contour(box((0.5, 1.5), (0.5, 1.5), z=106), box((4.5, 5.5), (3.5, 4.5), z=106))
     mask = rasterise(islands, GRID, frame_of_reference_uid=FRAME)
     assert inside(mask) == {(2, 1, 1), (2, 4, 5)}
@@ -81,13 +81,13 @@ def test_two_islands_of_one_slice_are_both_there() -> None:
         ((90.0, 100.0), {0}),  # below the first slice
     ],
 )
-def test_planes_go_to_the_slice_they_lie_in(heights: Sequence[float], slices: set[int]) -> None:
+def test_contour_planes_are_assigned_to_the_nearest_slice(heights: Sequence[float], slices: set[int]) -> None:
     mask = rasterise(contour(*(box((0.5, 2.5), (0.5, 2.5), z=z) for z in heights)), GRID, frame_of_reference_uid=FRAME)
     assert set(np.flatnonzero(mask.any(axis=(1, 2)))) == slices
     assert mask.sum() == 4 * len(slices)
 
 
-def test_a_slab_holds_the_same_voxels_as_the_whole() -> None:
+def test_slab_has_the_same_voxels_as_the_volume() -> None:
     tumour = contour(*(box((0.5, 2.5 + k), (0.5, 2.5), z=100 + 3 * k) for k in range(SLICES)))
     whole = rasterise(tumour, GRID, frame_of_reference_uid=FRAME)
     slab = rasterise(tumour, GRID.slab(slice(1, 3)), frame_of_reference_uid=FRAME)
@@ -103,12 +103,12 @@ def test_a_slab_holds_the_same_voxels_as_the_whole() -> None:
         (contour([(-10, -20, 100), (-5, -20, 103), (-5, -15, 100)]), "spans 3.0 mm across the slices"),
     ],
 )
-def test_what_cannot_be_filled_says_why(region: Contour, words: str) -> None:
+def test_region_that_cannot_be_rasterised_is_refused(region: Contour, words: str) -> None:
     with pytest.raises(DicomError, match=words):
         rasterise(region, GRID, frame_of_reference_uid=FRAME)
 
 
-def test_a_file_gives_its_regions_with_name_type_and_polygons(tmp_path: Path) -> None:
+def test_file_has_regions_with_name_type_and_polygons(tmp_path: Path) -> None:
     square = box((0.5, 2.5), (0.5, 2.5), z=103)
     path = write_rtstruct(
         tmp_path / "RS.dcm",
@@ -127,18 +127,18 @@ def test_a_file_gives_its_regions_with_name_type_and_polygons(tmp_path: Path) ->
     [("GTV_Mass_CT", True), ("gtv1", True), ("iGTV", True), ("Primary tumor", True), ("Lesion 2", True),
      ("CTV", False), ("Heart", False), ("", False)],
 )  # fmt: skip
-def test_tumours_are_known_by_their_usual_names(name: str, is_tumour: bool) -> None:
+def test_usual_names_of_tumours(name: str, is_tumour: bool) -> None:
     assert contour(name=name).is_tumour == is_tumour
 
 
-def test_a_name_is_looked_up_and_the_others_are_told() -> None:
+def test_region_is_found_by_name() -> None:
     regions = [contour(name="GTV"), contour(name="Heart")]
     assert named_contour(regions, "gtv") is regions[0]
     with pytest.raises(DicomError, match=r"no region is named 'Liver'; regions of the study: GTV, Heart"):
         named_contour(regions, "Liver")
 
 
-def test_other_files_are_refused_by_what_they_are(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     instance(0).save_as(tmp_path / "ct.dcm", write_like_original=False)
     with pytest.raises(UnsupportedSeriesError, match=r"ct\.dcm: CT Image Storage, expected RT Structure Set"):
         read_contours(tmp_path / "ct.dcm")
@@ -150,7 +150,7 @@ def test_other_files_are_refused_by_what_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("numbers", [["1", "2", "3"], ["1", "2", "3", "4"], [""]])
-def test_a_torn_contour_is_refused(tmp_path: Path, numbers: list[str]) -> None:
+def test_damaged_contour_is_refused(tmp_path: Path, numbers: list[str]) -> None:
     torn = item(ContourGeometricType="CLOSED_PLANAR", ContourData=numbers)
     path = write_rtstruct(tmp_path / "RS.dcm", {"GTV": [torn]})
     with pytest.raises(DicomError, match="damaged RT Structure Set"):
@@ -196,7 +196,7 @@ def test_every_real_tumour_fills_voxels(sts: ScanReport) -> None:
 
 
 @pytest.mark.parametrize("patient", ["STS_002", "STS_019"])
-def test_a_real_tumour_lies_in_the_body_and_where_matplotlib_draws_it(sts_folder: Path, patient: str) -> None:
+def test_real_tumour_is_in_the_body_and_agrees_with_matplotlib(sts_folder: Path, patient: str) -> None:
     report = scan_folder(sts_folder / patient)
     (found,) = report.usable("CT")
     ct = read_ct(found.series)

@@ -48,14 +48,14 @@ def test_a_dry_run_lists_what_would_be_fetched(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_dry_run_as_json_holds_the_pairs(idc_index: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_as_json_has_the_pairs(idc_index: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["download", "lung", "--patients", "3", "--out", str(tmp_path), "--dry-run", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert list(told) == ["cohort", "index_version", "archive", "pairs", "left_out"]
     assert [(pair["ct"]["modality"], pair["pet"]["modality"]) for pair in told["pairs"]] == [("CT", "PT")] * 3
 
 
-def test_without_a_terminal_it_wants_to_be_agreed_with_beforehand(
+def test_confirmation_option_is_required_without_a_terminal(
     s3: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
@@ -67,7 +67,7 @@ def test_without_a_terminal_it_wants_to_be_agreed_with_beforehand(
 @pytest.mark.parametrize(
     ("answer", "told"), [("n", "nothing was fetched"), ("", "nothing was fetched"), ("y", "2 series fetched")]
 )
-def test_on_a_terminal_it_asks_and_takes_only_yes_for_yes(
+def test_confirmation_prompt_accepts_only_yes(
     s3: Server, on_server: Selection, tmp_path: Path, answer: str, told: str
 ) -> None:
     terminal, inner = pty.openpty()
@@ -88,7 +88,7 @@ def test_on_a_terminal_it_asks_and_takes_only_yes_for_yes(
     assert (tmp_path / "new").exists() == (answer == "y")
 
 
-def test_a_real_selection_arrives_whole(
+def test_real_selection_is_downloaded_completely(
     s3: Server, on_server: Selection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["download", SMALL, "--patients", "1", "--out", str(tmp_path), "--endpoint-url", s3.url, "--yes"]
@@ -103,7 +103,7 @@ def test_a_real_selection_arrives_whole(
     assert "0 series fetched, 2 were there, 0 failed" in capsys.readouterr().out
 
 
-def test_killed_in_the_middle_the_same_command_goes_on(
+def test_killed_command_resumes(
     s3: Server, on_server: Selection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["download", SMALL, "--patients", "1", "--out", str(tmp_path), "--yes", "--endpoint-url"]
@@ -128,7 +128,7 @@ def test_killed_in_the_middle_the_same_command_goes_on(
     assert line.carried_bytes < on_server.size_bytes - kept_bytes + 300_000  # the rest is what HTTP says around it
 
 
-def test_what_did_not_arrive_is_told_and_exits_with_1(
+def test_failed_series_are_reported_with_exit_code_1(
     s3: Server, on_server: Selection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["download", SMALL, "--patients", "2", "--out", str(tmp_path), "--yes", "--endpoint-url", s3.url]
@@ -139,7 +139,7 @@ def test_what_did_not_arrive_is_told_and_exits_with_1(
 
 
 @pytest.mark.parametrize("package", ["idc_index_data", "pyarrow"])
-def test_without_the_extra_it_says_how_to_install_it(
+def test_missing_extra_is_reported_with_install_command(
     package: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:

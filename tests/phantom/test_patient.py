@@ -77,7 +77,7 @@ def test_the_scanned_uptake_stays_near_the_truth() -> None:
     assert patient.pet.array[inside].mean() == pytest.approx(patient.anatomy.suv_bw[Tissue.LIVER], rel=0.12)
 
 
-def test_air_holds_no_uptake_and_nothing_is_negative(patient: PhantomPatient) -> None:
+def test_air_has_no_uptake_and_no_value_is_negative(patient: PhantomPatient) -> None:
     air = core(patient.tissues_on(patient.pet.geometry), Tissue.AIR, 4)
     assert patient.pet.array.min() >= 0
     assert patient.pet.array[air].mean() < 0.02
@@ -134,7 +134,7 @@ def test_another_matrix_is_another_scan_of_the_same_patient(patient: PhantomPati
     assert coarse.key != patient.key
 
 
-def test_slices_of_both_scans_pair_unless_an_offset_is_asked_for(patient: PhantomPatient) -> None:
+def test_slices_of_both_scans_match_without_an_offset(patient: PhantomPatient) -> None:
     apart = phantom_patient(1, 0, PhantomSettings(pet_slice_offset_mm=1.5))
     for scanned, offset in ((patient, 0.0), (apart, 1.5)):
         ct_mm, pet_mm = scanned.ct.geometry.slice_positions_mm(), scanned.pet.geometry.slice_positions_mm()
@@ -155,7 +155,7 @@ def test_shorter_scans_show_the_same_slices_of_a_longer_one() -> None:
     np.testing.assert_allclose(short.pet.array, long.pet.array[10:30], atol=1e-5)
 
 
-def test_blur_has_the_width_it_was_asked_for() -> None:
+def test_blur_has_the_requested_width() -> None:
     line = np.zeros((1, 1, 41), dtype=np.float32)
     line[0, 0, 20] = 1
     blurred = blur(line, (0, 0, 2.0))[0, 0]

@@ -48,7 +48,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_a_codestream_tells_the_size_of_its_slice(series: dict[str, Path], codec: str) -> None:
+def test_codestream_size(series: dict[str, Path], codec: str) -> None:
     if codec not in series:
         pytest.skip("dcmtk is not installed")
     file = (series[codec] / "000.dcm").read_bytes()
@@ -73,7 +73,7 @@ def test_a_header_of_another_size_is_refused(series: dict[str, Path], tmp_path: 
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_no_slice_is_as_large_as_a_header_may_say(series: dict[str, Path], tmp_path: Path, codec: str) -> None:
+def test_excessive_matrix_size_is_refused(series: dict[str, Path], tmp_path: Path, codec: str) -> None:
     if codec not in series:
         pytest.skip("dcmtk is not installed")
     huge = struct.pack("<H", 16_000)
@@ -97,7 +97,7 @@ def test_no_slice_is_as_large_as_a_header_may_say(series: dict[str, Path], tmp_p
         (2, (64, 0xFFFFFFF0), "are not consecutive"),
     ],
 )
-def test_an_rle_header_gives_a_segment_for_each_byte(count: int, offsets: tuple[int, ...], words: str) -> None:
+def test_rle_header_must_have_one_segment_per_byte(count: int, offsets: tuple[int, ...], words: str) -> None:
     codestream = struct.pack("<16I", count, *offsets, *[0] * (15 - len(offsets))) + bytes(64)
     fault = codestream_fault(codestream, "1.2.840.10008.1.2.5", rows=6, columns=8, allocated=16)
     assert words in fault
@@ -141,7 +141,7 @@ KILLED = "import json, os, signal, sys\nfor line in sys.stdin:\n    os.kill(os.g
         ("SIGKILL", False, "is damaged: decoding it was broken off"),  # by whoever needs memory: not the file's doing
     ],
 )
-def test_a_file_that_ended_a_decoder_is_given_to_no_other(
+def test_file_that_crashed_a_decoder_is_not_decoded_again(
     series: dict[str, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -175,7 +175,7 @@ def test_a_file_that_ended_a_decoder_is_given_to_no_other(
     assert scan_folder(folder).usable("CT")
 
 
-def test_names_that_are_no_utf8_do_not_reach_a_codec(series: dict[str, Path], tmp_path: Path) -> None:
+def test_non_utf8_file_names_do_not_reach_a_codec(series: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"M\xfcller")
     folder.mkdir()
     for k, path in enumerate(sorted(series["rle"].iterdir())):
@@ -188,7 +188,7 @@ def test_names_that_are_no_utf8_do_not_reach_a_codec(series: dict[str, Path], tm
         read_ct(found.series)
 
 
-def test_a_decoder_has_the_memory_of_its_slice_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoder_memory_is_limited_by_slice_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         "import json, sys\nsys.path += json.loads(sys.stdin.buffer.readline())['paths']\n"
@@ -211,7 +211,7 @@ def test_a_decoder_has_the_memory_of_its_slice_and_no_more(tmp_path: Path, monke
         decoder.decode(b"", pixels=2**26)
 
 
-def test_the_memory_of_failures_may_be_damaged_or_lost(cache: Path, tmp_path: Path) -> None:
+def test_damaged_or_missing_record_of_failures_is_tolerated(cache: Path, tmp_path: Path) -> None:
     path = tmp_path / "1.dcm"
     path.write_bytes(b"x" * 100)
     failed_files().remember(path, "ends the decoder")

@@ -41,7 +41,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
     return replace
 
 
-def test_slices_come_one_after_the_other(tmp_path: Path, require_program: Callable[[str], str]) -> None:
+def test_one_decoder_decodes_several_slices(tmp_path: Path, require_program: Callable[[str], str]) -> None:
     with Decoder() as decoder:
         for k, path in enumerate(write_series(tmp_path / "plain", count=3, RescaleIntercept=0)):
             packed = tmp_path / f"{k}.dcm"
@@ -57,7 +57,7 @@ def test_slices_come_one_after_the_other(tmp_path: Path, require_program: Callab
         (REFUSES, r"cannot be decoded here \(no codec\)"),
     ],
 )
-def test_a_file_that_ends_the_decoder_is_refused(program: Callable[[str], None], text: str, words: str) -> None:
+def test_file_that_crashes_the_decoder_is_refused(program: Callable[[str], None], text: str, words: str) -> None:
     program(text)
     with Decoder() as decoder:
         for _ in range(2):  # the second file gets a decoder of its own
@@ -72,7 +72,7 @@ def test_a_file_that_takes_too_long_is_refused(program: Callable[[str], None], m
         decoder.decode(b"", pixels=48)
 
 
-def test_what_no_codec_reads_is_refused_and_the_next_is_read(
+def test_undecodable_file_is_refused_and_the_next_is_read(
     tmp_path: Path, require_program: Callable[[str], str]
 ) -> None:
     (path, *_) = write_series(tmp_path / "plain", count=1, RescaleIntercept=0)

@@ -70,26 +70,26 @@ def test_a_copy_in_another_encoding_is_a_copy(tmp_path: Path) -> None:
         {"ImagePositionPatient": [-10, -19, 106]},
     ],
 )
-def test_one_slice_that_differs_makes_it_no_copy(tmp_path: Path, other: dict[str, Any]) -> None:
+def test_series_with_one_different_slice_is_not_a_copy(tmp_path: Path, other: dict[str, Any]) -> None:
     write_series(tmp_path)
     send_again(tmp_path, range(2))
     send_again(tmp_path, range(2, 3), **other)
     assert not only(tmp_path).is_usable
 
 
-def test_the_same_pixels_of_another_time_are_no_copies(tmp_path: Path) -> None:
+def test_equal_pixels_at_another_time_are_not_copies(tmp_path: Path) -> None:
     write_series(tmp_path, modality="PT", PixelData=bytes(96), FrameReferenceTime=0)
     send_again(tmp_path, modality="PT", PixelData=bytes(96), FrameReferenceTime=600_000)
     assert "time frames (by FrameReferenceTime)" in (only(tmp_path).reason or "")
 
 
-def test_different_pixels_at_one_place_that_nothing_tells_apart_stay_refused(tmp_path: Path) -> None:
+def test_different_pixels_at_one_position_are_refused(tmp_path: Path) -> None:
     write_series(tmp_path)
     send_again(tmp_path, PixelData=bytes(96))
     assert "5 of 10 slices have the position of another slice" in (only(tmp_path).reason or "")
 
 
-def test_one_uid_at_two_places_is_two_slices(tmp_path: Path) -> None:
+def test_one_uid_at_two_positions_is_two_slices(tmp_path: Path) -> None:
     write_series(tmp_path, vary=lambda k: {"SOPInstanceUID": f"{CT}.7"} if k in (1, 3) else {})
     found = only(tmp_path)
     assert (found.is_usable, len(found.series.files)) == (True, 5)
@@ -97,7 +97,7 @@ def test_one_uid_at_two_places_is_two_slices(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("step_mm", "count"), [(0.009, 5), (0.011, 6)])
-def test_one_place_is_a_hundredth_of_a_millimetre(tmp_path: Path, step_mm: float, count: int) -> None:
+def test_position_tolerance(tmp_path: Path, step_mm: float, count: int) -> None:
     write_series(tmp_path)
     shifted = instance(4, ImagePositionPatient=[-10, -20, 112 + step_mm])
     shifted.save_as(tmp_path / "x.dcm", write_like_original=False)
@@ -106,7 +106,7 @@ def test_one_place_is_a_hundredth_of_a_millimetre(tmp_path: Path, step_mm: float
     assert found.is_usable is (count == 5)  # as two slices they do not stand 3 mm apart
 
 
-def test_one_uid_at_one_place_with_different_pixels_is_refused(tmp_path: Path) -> None:
+def test_one_uid_at_one_position_with_different_pixels_is_refused(tmp_path: Path) -> None:
     write_series(tmp_path)
     instance(2, PixelData=bytes(96)).save_as(tmp_path / "x.dcm", write_like_original=False)
     assert "one SOPInstanceUID and position, and different pixels (002.dcm, x.dcm)" in (only(tmp_path).reason or "")
@@ -118,7 +118,7 @@ def test_one_uid_with_two_weights_is_refused(tmp_path: Path) -> None:
     assert "headers that disagree (002.dcm, x.dcm)" in (only(tmp_path).reason or "")
 
 
-def test_a_whole_folder_copied_beside_itself_is_used_once(tmp_path: Path) -> None:
+def test_copied_folder_is_used_once(tmp_path: Path) -> None:
     files = write_series(tmp_path / "a")
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     found = only(tmp_path)
@@ -140,7 +140,7 @@ def scan_headers(folder: Path) -> list[Any]:
     return [read_header(path) for path in sorted(folder.glob("*.dcm"))]
 
 
-def test_without_files_copies_cannot_be_told_and_are_refused(tmp_path: Path) -> None:
+def test_copies_without_files_are_refused(tmp_path: Path) -> None:
     def write(folder: Path) -> None:
         write_series(folder)
         send_again(folder)
@@ -177,19 +177,19 @@ def test_two_slices_of_a_pacs_under_one_uid_are_refused(tmp_path: Path) -> None:
         (lambda k: {"StudyInstanceUID": "1.2.3.1" if k % 2 else "1.2.3.2"}, "its files belong to 2 studies"),
     ],
 )  # fmt: skip
-def test_slices_that_disagree_on_what_is_one_are_refused(
+def test_slices_with_contradictory_series_attributes_are_refused(
     tmp_path: Path, vary: Callable[[int], dict[str, Any]], words: str
 ) -> None:
     write_series(tmp_path, vary=vary)
     assert words in (only(tmp_path).reason or "")
 
 
-def test_a_series_without_any_frame_of_reference_is_as_before(tmp_path: Path) -> None:
+def test_series_without_frame_of_reference_is_accepted(tmp_path: Path) -> None:
     write_series(tmp_path, FrameOfReferenceUID=None)
     assert only(tmp_path).is_usable
 
 
-def test_what_pet_slices_disagree_on_is_named(tmp_path: Path) -> None:
+def test_differing_attributes_of_pet_slices_are_named(tmp_path: Path) -> None:
     write_series(tmp_path, modality="PT", vary=lambda k: {"Units": "BQML" if k else "CNTS"})
     assert "its slices disagree about units, weight, dose or times; expected the same values in all slices (units)" in (
         only(tmp_path).reason or ""

@@ -64,9 +64,7 @@ def deflated_file(meta: str, content: bytes, *, group_length: bool = True) -> by
 
 @pytest.mark.parametrize("group_length", [True, False])
 @pytest.mark.parametrize("meta", META)
-def test_a_deflated_slice_is_read_wherever_its_transfer_syntax_stands(
-    tmp_path: Path, meta: str, group_length: bool
-) -> None:
+def test_deflated_slice_is_read_for_any_order_of_meta_elements(tmp_path: Path, meta: str, group_length: bool) -> None:
     path = tmp_path / "1.dcm"
     path.write_bytes(deflated_file(meta, FILE[end_of_meta(FILE) :], group_length=group_length))
     assert read_header(path).shared.rows == 6
@@ -74,7 +72,7 @@ def test_a_deflated_slice_is_read_wherever_its_transfer_syntax_stands(
 
 
 @pytest.mark.parametrize("meta", ["as usual", "behind 4 kB of a private element"])
-def test_a_bomb_costs_no_more_than_its_start(tmp_path: Path, meta: str) -> None:
+def test_zip_bomb_is_refused_early(tmp_path: Path, meta: str) -> None:
     bomb = FILE[end_of_meta(FILE) : pixels_start(FILE)] + long_element(0x7FE00010, b"OW", bytes(400 * 10**6))
     path = tmp_path / "1.dcm"
     path.write_bytes(deflated_file(meta, bomb, group_length=False))
@@ -98,7 +96,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert len(said) == 2 and int(kib) < 200 * 1024  # it would unpack to 400 MB
 
 
-def test_a_torn_deflated_file_is_damaged(tmp_path: Path) -> None:
+def test_truncated_deflated_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "1.dcm"
     path.write_bytes(deflated_file("as usual", FILE[end_of_meta(FILE) :])[:-40])
     with pytest.raises(DicomError, match=r"1\.dcm: damaged, its deflated data"):
@@ -164,7 +162,7 @@ REPEATED: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("what", REPEATED)
-def test_a_value_that_is_told_twice_is_not_chosen(tmp_path: Path, what: str) -> None:
+def test_duplicate_elements_are_refused(tmp_path: Path, what: str) -> None:
     file, words = REPEATED[what]
     path = tmp_path / "1.dcm"
     path.write_bytes(file)
@@ -185,7 +183,7 @@ HARMLESS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("what", HARMLESS)
-def test_what_cannot_be_read_two_ways_is_read(tmp_path: Path, what: str) -> None:
+def test_unambiguous_files_are_read(tmp_path: Path, what: str) -> None:
     path = tmp_path / "1.dcm"
     path.write_bytes(HARMLESS[what])
     np.testing.assert_array_equal(read_slice(path).values, stored_pixels(0) - 1000.0)
@@ -199,7 +197,9 @@ def test_what_cannot_be_read_two_ways_is_read(tmp_path: Path, what: str) -> None
         lambda file: file.replace(b"\x28\x00\x52\x10DS", b"\x28\x00\x52\x10LO"),
     ],
 )
-def test_another_representation_gives_the_same_value_or_none(tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
+def test_other_value_representation_gives_the_same_value_or_none(
+    tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
     path = tmp_path / "1.dcm"
     path.write_bytes(change(FILE))
     np.testing.assert_array_equal(read_slice(path).values, stored_pixels(0) - 1000.0)

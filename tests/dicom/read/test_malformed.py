@@ -49,28 +49,28 @@ def write_raw(folder: Path, values: dict[str, str], *, modality: str = "PT", **a
         ("SeriesTime", "9:40:00", "SeriesTime '9:40:00' contains a clock's or ISO 8601's signs: read as 094000"),
     ],
 )  # fmt: skip
-def test_a_value_that_is_surely_meant_is_read_and_said_to_be(tmp_path: Path, name: str, text: str, words: str) -> None:
+def test_unambiguous_invalid_value_is_read_with_a_warning(tmp_path: Path, name: str, text: str, words: str) -> None:
     write_raw(tmp_path, {name: text}, AcquisitionTime=None)
     found = only(tmp_path)
     assert found.is_usable
     assert words in found.warnings
 
 
-def test_a_decimal_comma_gives_the_number_it_means(tmp_path: Path) -> None:
+def test_decimal_comma_is_read_as_decimal_point(tmp_path: Path) -> None:
     write_raw(tmp_path / "comma", {"PatientWeight": "88,7", "RescaleSlope": "1,5"})
     write_series(tmp_path / "point", modality="PT", PatientWeight=88.7, RescaleSlope=1.5)
     a, b = (read_pet(only(tmp_path / name).series) for name in ("comma", "point"))
     assert (a.array == b.array).all() and a.array.max() > 0
 
 
-def test_slices_that_say_one_thing_in_two_ways_agree(tmp_path: Path) -> None:
+def test_equal_values_in_different_formats_agree(tmp_path: Path) -> None:
     write_raw(tmp_path, {"PatientWeight": "88,7"})
     instance(2, modality="PT", PatientWeight=88.7).save_as(tmp_path / "2.dcm", write_like_original=False)
     found = only(tmp_path)
     assert found.has_suv and "PatientWeight '88,7' contains a decimal comma: read as 88.7" in found.warnings
 
 
-def test_a_position_with_commas_is_told_once_for_all_slices(tmp_path: Path) -> None:
+def test_position_with_commas_gives_one_warning(tmp_path: Path) -> None:
     for k in range(5):
         write_raw(tmp_path / f"{k}", {"ImagePositionPatient": f"0,5\\1,5\\{3 * k},0"}, modality="CT")
         for other in set(range(5)) - {k}:
@@ -107,7 +107,7 @@ def test_what_is_empty_is_missing(tmp_path: Path, values: dict[str, str], attrib
         ("SeriesTime", "250000"),
     ],
 )
-def test_the_suv_chain_knows_what_is_malformed(tmp_path: Path, name: str, text: str) -> None:
+def test_suv_computation_reports_malformed_attributes(tmp_path: Path, name: str, text: str) -> None:
     write_raw(tmp_path, {name: text})
     pet = read_header(tmp_path / "0.dcm").shared.pet
     keyword = name.rpartition(".")[2]
@@ -125,7 +125,7 @@ def test_the_suv_chain_knows_what_is_malformed(tmp_path: Path, name: str, text: 
         ("AcquisitionDate", "2020"),
     ],
 )
-def test_a_bed_knows_what_is_malformed(tmp_path: Path, keyword: str, text: str) -> None:
+def test_bed_header_reports_malformed_attributes(tmp_path: Path, keyword: str, text: str) -> None:
     write_raw(tmp_path, {keyword: text})
     bed = read_header(tmp_path / "0.dcm").shared.bed
     assert bed is not None and bed.absence_reason(keyword) == f"{keyword} {text!r} is malformed"
@@ -143,12 +143,14 @@ def test_a_bed_knows_what_is_malformed(tmp_path: Path, keyword: str, text: str) 
         ("RescaleIntercept", "-1,024", "RescaleIntercept '-1,024' is malformed: stored values cannot be converted"),
     ],
 )
-def test_geometry_and_rescaling_name_what_is_malformed(tmp_path: Path, keyword: str, text: str, words: str) -> None:
+def test_geometry_and_rescaling_report_malformed_attributes(
+    tmp_path: Path, keyword: str, text: str, words: str
+) -> None:
     write_raw(tmp_path, {keyword: text}, modality="CT")
     assert words.replace("\\\\", "\\") in (only(tmp_path).reason or "").replace("\\\\", "\\")
 
 
-def test_a_few_malformed_slices_are_named_beside_the_gap_they_leave(tmp_path: Path) -> None:
+def test_malformed_slices_are_named_with_the_gap(tmp_path: Path) -> None:
     write_raw(tmp_path, {"RescaleIntercept": "-1,024"}, modality="CT")
     for k in (0, 1, 3, 4):
         instance(k).save_as(tmp_path / f"{k}.dcm", write_like_original=False)
@@ -170,7 +172,7 @@ def test_a_few_malformed_slices_are_named_beside_the_gap_they_leave(tmp_path: Pa
         ("PT", {"RescaleSlope": 1e-6}, None),
     ],
 )
-def test_what_a_ct_and_a_pet_need_to_be_rescaled(modality: str, attributes: dict[str, Any], words: str | None) -> None:
+def test_required_rescale_attributes(modality: str, attributes: dict[str, Any], words: str | None) -> None:
     reason = why_not(header_of(instance(0, modality=modality, **attributes), "0.dcm").shared)
     assert reason is None if words is None else words in (reason or "")
 
@@ -195,7 +197,7 @@ def test_an_intercept_with_a_comma_is_that_of_the_pixels(tmp_path: Path) -> None
     assert "RescaleIntercept contains a decimal comma and is read accordingly" in found.warnings
 
 
-def test_what_is_malformed_is_still_known_from_the_index(tmp_path: Path) -> None:
+def test_malformed_attributes_are_stored_in_the_index(tmp_path: Path) -> None:
     write_raw(tmp_path / "files", {"PatientWeight": "1,024", "PatientSize": "1,75", "FrameReferenceTime": "x"})
     index = HeaderIndex(tmp_path / "index.sqlite")
     (fresh,) = scan_folder(tmp_path / "files", index=index).series
@@ -207,7 +209,7 @@ def test_what_is_malformed_is_still_known_from_the_index(tmp_path: Path) -> None
     assert "PatientSize '1,75' contains a decimal comma: read as 1.75" in again.warnings
 
 
-def test_a_malformed_value_shows_no_name_and_nothing_long(tmp_path: Path) -> None:
+def test_malformed_value_is_shown_short_and_without_names(tmp_path: Path) -> None:
     write_raw(tmp_path / "name", {"PatientWeight": "Nobody^May^Read"})
     write_raw(tmp_path / "long", {"PatientWeight": "9" * 20 + "," * 60})
     assert "Nobody" not in repr(scan_folder(tmp_path / "name"))

@@ -103,7 +103,7 @@ def test_slopes_among_the_unassigned_attributes_count_frame_by_frame(
 
 
 @pytest.mark.parametrize("kind", ["legacy", "enhanced"])
-def test_what_the_suv_and_the_choice_of_a_ct_need_is_found(study: Path, tmp_path: Path, kind: Kind) -> None:
+def test_attributes_for_suv_and_ct_selection_are_found(study: Path, tmp_path: Path, kind: Kind) -> None:
     for modality, folder in FOLDERS.items():
         write_multi_frame(read_slices(study / folder), tmp_path / modality, kind=kind)
     report, before = scan_folder(tmp_path), scan_folder(study)
@@ -121,7 +121,7 @@ def test_what_the_suv_and_the_choice_of_a_ct_need_is_found(study: Path, tmp_path
 
 @pytest.mark.parametrize("kind", ["legacy", "enhanced"])
 @pytest.mark.parametrize("modality", READERS)
-def test_the_index_keeps_the_frames(
+def test_index_stores_frames(
     study: Path, tmp_path: Path, modality: str, kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     studies, index = tmp_path / "studies", tmp_path / "index"
@@ -136,7 +136,7 @@ def test_the_index_keeps_the_frames(
 
 @pytest.mark.parametrize("kind", ["legacy", "enhanced"])
 @pytest.mark.parametrize("modality", READERS)
-def test_dicom_json_tells_what_the_file_tells(study: Path, tmp_path: Path, modality: str, kind: Kind) -> None:
+def test_dicom_json_equals_the_file(study: Path, tmp_path: Path, modality: str, kind: Kind) -> None:
     told: list[dict[str, Any]] = []
 
     def tell(dataset: FileDataset) -> None:
@@ -166,7 +166,7 @@ def test_gdcm_reads_the_same_ct_at_the_same_place(study: Path, tmp_path: Path, k
     np.testing.assert_allclose(last, volume.geometry.origin_mm, atol=1e-4)
 
 
-def test_an_unordered_thinned_series_reads_every_so_many_slices(study: Path, tmp_path: Path) -> None:
+def test_unordered_and_thinned_series_is_read(study: Path, tmp_path: Path) -> None:
     write_multi_frame(read_slices(study / "CT"), tmp_path, kind="enhanced", files=3, seed=7)
     series = scan_folder(tmp_path).usable("CT")[0].series
     thin, whole = read_ct(series.every(4)), read_ct(series)

@@ -159,7 +159,7 @@ def test_the_suv_stays_the_same(study: Path, suv: FloatArray, tmp_path: Path, ed
     np.testing.assert_allclose(read_pet(found.series).array, suv, rtol=1e-5)
 
 
-def test_corrected_to_the_injection_nothing_decays(study: Path, suv: FloatArray, tmp_path: Path) -> None:
+def test_decay_correction_to_the_injection(study: Path, suv: FloatArray, tmp_path: Path) -> None:
     def edit(dataset: FileDataset) -> None:
         agent = dataset.RadiopharmaceuticalInformationSequence[0]
         dataset.DecayCorrectionDateTime = agent.RadiopharmaceuticalStartDateTime
@@ -177,7 +177,7 @@ def test_corrected_to_the_injection_nothing_decays(study: Path, suv: FloatArray,
 
 
 @pytest.mark.parametrize(("value", "suv_type"), [("g/ml{SUVbw}", "BW"), ("{SUVbw}g/ml", "BW")])
-def test_mapped_to_suv_by_the_scanner(study: Path, tmp_path: Path, value: str, suv_type: str) -> None:
+def test_real_world_value_mapping_to_suv(study: Path, tmp_path: Path, value: str, suv_type: str) -> None:
     edit = in_units(value, times=1e-4)
     found = found_in(study, tmp_path, edit)
     assert found.suv == "SUVbw (GML)"
@@ -195,7 +195,7 @@ def test_mapped_to_suv_by_the_scanner(study: Path, tmp_path: Path, value: str, s
         ("{propcounts}/s", "PROPCPS", ""),
     ],
 )  # fmt: skip
-def test_units_get_the_names_of_single_frame_pet(
+def test_units_are_converted_to_single_frame_terms(
     study: Path, tmp_path: Path, value: str, units: str, suv_type: str
 ) -> None:
     pet, _ = first_header(study, tmp_path, in_units(value, times=1.0))
@@ -247,7 +247,7 @@ def counts(dataset: FileDataset) -> None:
         (counts, "Units PROPCNTS"),
     ],
 )
-def test_what_no_number_can_be_made_of_is_refused(study: Path, tmp_path: Path, edit: Edit, words: str) -> None:
+def test_unusable_real_world_values_are_refused(study: Path, tmp_path: Path, edit: Edit, words: str) -> None:
     found = found_in(study, tmp_path, edit)
     assert words in (found.reason or "usable")
     with pytest.raises(DicomError):
@@ -261,7 +261,7 @@ def test_what_no_number_can_be_made_of_is_refused(study: Path, tmp_path: Path, e
         (without_dose, "RadionuclideTotalDose is missing"),
     ],
 )
-def test_activity_without_a_guess_at_the_suv(study: Path, tmp_path: Path, edit: Edit, words: str) -> None:
+def test_activity_without_suv(study: Path, tmp_path: Path, edit: Edit, words: str) -> None:
     found = found_in(study, tmp_path, edit)
     assert found.reason is None and words in (found.suv or "")
     assert read_activity(found.series).array.max() > 0
@@ -278,7 +278,7 @@ def test_time_frames_are_named(study: Path, tmp_path: Path) -> None:
     assert "time frames: it has one position at 2 times (TemporalPositionIndex)" in (found.reason or "")
 
 
-def test_beds_with_a_time_each_are_no_time_frames(study: Path, suv: FloatArray, tmp_path: Path) -> None:
+def test_beds_with_different_times_are_not_time_frames(study: Path, suv: FloatArray, tmp_path: Path) -> None:
     def edit(dataset: FileDataset) -> None:
         for number, group in enumerate(dataset.PerFrameFunctionalGroupsSequence):
             group.FrameContentSequence[0].TemporalPositionIndex = 1 + number // 20
@@ -286,7 +286,7 @@ def test_beds_with_a_time_each_are_no_time_frames(study: Path, suv: FloatArray, 
     np.testing.assert_allclose(read_pet(found_in(study, tmp_path, edit).series).array, suv, rtol=1e-5)
 
 
-def test_gates_are_called_gated(study: Path, tmp_path: Path) -> None:
+def test_gated_series_type(study: Path, tmp_path: Path) -> None:
     def edit(dataset: FileDataset) -> None:
         for group in dataset.PerFrameFunctionalGroupsSequence:
             group.CardiacSynchronizationSequence = [item(NominalPercentageOfCardiacPhase=50.0)]

@@ -134,7 +134,7 @@ def test_a_ct_is_refused_with_the_reason(study: Path, tmp_path: Path, kind: Kind
 
 
 @pytest.mark.parametrize("rle", [False, True])
-def test_a_truncated_file_is_never_a_shorter_volume(study: Path, tmp_path: Path, *, rle: bool) -> None:
+def test_truncated_file_is_refused(study: Path, tmp_path: Path, *, rle: bool) -> None:
     (path,) = write_multi_frame(read_slices(study / "CT"), tmp_path, kind="enhanced", rle=rle)
     series = only(tmp_path).series
     path.write_bytes(path.read_bytes()[: -path.stat().st_size // 3])
@@ -162,7 +162,7 @@ def test_a_header_of_a_million_frames_costs_no_memory(study: Path, tmp_path: Pat
         read_ct(compressed.series)  # refused before the decoder makes room for them
 
 
-def test_a_concatenation_is_one_volume_when_all_its_parts_are_there(study: Path, tmp_path: Path) -> None:
+def test_complete_concatenation_is_one_volume(study: Path, tmp_path: Path) -> None:
     slices = read_slices(study / "CT")
     for number, piece in enumerate((slices[:10], slices[10:]), start=1):
 
@@ -184,7 +184,7 @@ def test_a_copy_of_the_file_counts_once(study: Path, tmp_path: Path) -> None:
     assert "1 duplicate file(s)" in found.warnings[0]
 
 
-def test_a_second_orientation_in_the_file_is_left_out_and_said(study: Path, tmp_path: Path) -> None:
+def test_second_orientation_is_ignored_with_a_warning(study: Path, tmp_path: Path) -> None:
     def edit(dataset: FileDataset) -> None:
         for number, group in enumerate(groups(dataset)):
             cosines = [1, 0, 0, 0, 1, 0] if number < SLICES - 2 else [0, 1, 0, 0, 0, -1]
@@ -209,7 +209,7 @@ def test_time_frames_of_a_ct_are_named(study: Path, tmp_path: Path) -> None:
     assert "time frames: it has one position at 2 times (TemporalPositionIndex)" in (only(tmp_path).reason or "")
 
 
-def test_a_frame_that_is_gone_when_it_is_read_is_named(study: Path, tmp_path: Path) -> None:
+def test_missing_frame_is_named(study: Path, tmp_path: Path) -> None:
     slices = read_slices(study / "CT")
     write_multi_frame(slices, tmp_path, kind="enhanced")
     series = only(tmp_path).series

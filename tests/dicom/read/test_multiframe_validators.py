@@ -59,7 +59,7 @@ def test_a_synthetic_pet_of_an_enhanced_ct_is_valid(
     np.testing.assert_allclose(read.array, synthetic.pet.array, atol=float(synthetic.pet.array.max()) / 30_000)
 
 
-def test_each_slice_names_the_frame_it_lies_on(synthetic: SyntheticSeries, tmp_path: Path) -> None:
+def test_slices_refer_to_their_source_frame(synthetic: SyntheticSeries, tmp_path: Path) -> None:
     files = {one.SOPInstanceUID: one for one in map(dcmread, (tmp_path / "ct").iterdir())}
     pets = list(synthetic.datasets())
     assert len({pet.SOPInstanceUID for pet in pets}) == SLICES
@@ -71,7 +71,7 @@ def test_each_slice_names_the_frame_it_lies_on(synthetic: SyntheticSeries, tmp_p
         assert group.PlanePositionSequence[0].ImagePositionPatient == pet.ImagePositionPatient
 
 
-def test_it_is_the_same_series_again(synthetic: SyntheticSeries, tmp_path: Path) -> None:
+def test_series_is_reproducible(synthetic: SyntheticSeries, tmp_path: Path) -> None:
     ct = scan_folder(tmp_path / "ct").usable("CT")[0].series
     again = synthetic_of(ct)
     assert again.uid == synthetic.uid

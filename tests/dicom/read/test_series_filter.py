@@ -35,7 +35,7 @@ def reason(modality: str, **attributes: Any) -> str | None:
         ("PT", {"NumberOfTimeSlices": 6}),  # GE writes the number of beds here
     ],
 )
-def test_slices_of_a_ct_and_of_a_corrected_pet_are_taken(modality: str, attributes: dict[str, Any]) -> None:
+def test_ct_and_corrected_pet_slices_are_accepted(modality: str, attributes: dict[str, Any]) -> None:
     assert reason(modality, **attributes) is None
 
 
@@ -69,7 +69,7 @@ def test_slices_of_a_ct_and_of_a_corrected_pet_are_taken(modality: str, attribut
         ("SR", {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.33"}, "SR (Comprehensive SR Storage): not a CT or PET"),
     ],
 )  # fmt: skip
-def test_everything_else_is_refused_by_name(modality: str, attributes: dict[str, Any], words: str) -> None:
+def test_other_images_are_refused_by_name(modality: str, attributes: dict[str, Any], words: str) -> None:
     assert words in (reason(modality, **attributes) or "")
 
 
@@ -85,7 +85,7 @@ def leaning(degrees: float) -> list[float]:
 
 
 @pytest.mark.parametrize("orientation", [turned(9.9), turned(99.9), turned(-9.9), turned(180), leaning(9.9)])
-def test_a_ct_may_lean_by_ten_degrees(orientation: list[float]) -> None:
+def test_ct_rotated_by_ten_degrees_is_accepted(orientation: list[float]) -> None:
     assert reason("CT", ImageOrientationPatient=orientation) is None
 
 
@@ -98,9 +98,9 @@ def test_a_ct_may_lean_by_ten_degrees(orientation: list[float]) -> None:
         (leaning(10.1), "oblique slices (10 degrees from axial)"),
     ],
 )
-def test_a_ct_that_leans_more_is_refused_with_its_angle(orientation: list[float], words: str) -> None:
+def test_ct_rotated_further_is_refused_with_its_angle(orientation: list[float], words: str) -> None:
     assert words in (reason("CT", ImageOrientationPatient=orientation) or "")
 
 
-def test_a_pet_may_be_turned_in_its_plane_because_it_is_resampled_onto_its_ct() -> None:
+def test_pet_rotated_in_its_plane_is_accepted() -> None:
     assert reason("PT", ImageOrientationPatient=turned(45)) is None

@@ -57,7 +57,7 @@ def test_the_stack_runs_along_the_right_handed_normal(orientation: list[float], 
     assert np.linalg.det(stack.geometry.affine[:3, :3]) > 0
 
 
-def test_slice_thickness_is_not_asked() -> None:
+def test_slice_thickness_is_ignored() -> None:
     assert order_stack(headers(SliceThickness=3.75, SliceLocation=0)).geometry.spacing_mm == (3.0, 2.0, 1.5)
 
 
@@ -84,11 +84,11 @@ def test_the_rounding_between_beds_is_tolerated() -> None:
         (headers(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), "not two perpendicular unit vectors"),
     ],
 )  # fmt: skip
-def test_what_is_no_regular_stack_is_named(broken: list[InstanceHeader], words: str) -> None:
+def test_irregular_stack_is_refused(broken: list[InstanceHeader], words: str) -> None:
     with pytest.raises(SliceOrderError, match=words):
         order_stack(broken)
 
 
-def test_a_header_that_rounds_its_cosines_is_taken() -> None:
+def test_rounded_direction_cosines_are_accepted() -> None:
     tilted = [0.9998, 0.0175, 0, -0.0175, 0.9998, 0]  # 1 degree, four digits
     assert order_stack(headers(ImageOrientationPatient=tilted)).geometry.spacing_mm[0] == pytest.approx(3.0, rel=1e-3)

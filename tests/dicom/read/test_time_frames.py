@@ -37,7 +37,7 @@ def frames(folder: Path, second: dict[str, Any], *, first: dict[str, Any], **att
         ("TriggerTime", {"TriggerTime": 0}, {"TriggerTime": 400}),
     ],
 )
-def test_time_frames_of_a_pet_are_refused_whatever_tells_them_apart(
+def test_time_frames_of_a_pet_are_refused(
     tmp_path: Path, name: str, first: dict[str, Any], second: dict[str, Any], series_type: list[str] | None
 ) -> None:
     found = frames(tmp_path, second, first=first, modality="PT", SeriesType=series_type)
@@ -50,7 +50,7 @@ def test_phases_of_a_ct_are_refused(tmp_path: Path, name: str) -> None:
     assert f"time frames (by {name})" in (found.reason or "")
 
 
-def test_beds_one_after_the_other_are_no_time_frames(tmp_path: Path) -> None:
+def test_consecutive_beds_are_not_time_frames(tmp_path: Path) -> None:
     write_series(
         tmp_path, count=10, modality="PT",
         vary=lambda k: {"AcquisitionNumber": k // 5, "FrameReferenceTime": k // 5 * 120_000},

@@ -110,7 +110,7 @@ def factors_of(headers: list[InstanceHeader]) -> list[float | None]:
     return [header.shared.pet.philips_suv_factor if header.shared.pet else None for header in headers]
 
 
-def test_two_instances_tell_for_the_whole_series(archive_of: Callable[..., Archive]) -> None:
+def test_two_instances_represent_the_series(archive_of: Callable[..., Archive]) -> None:
     archive = archive_of([philips(k) for k in range(5)], FACTOR, ACTIVITY)
     headers = headers_of(archive)
     assert factors_of(headers) == [0.0004] * 5
@@ -118,13 +118,13 @@ def test_two_instances_tell_for_the_whole_series(archive_of: Callable[..., Archi
     assert judge_series(headers).suv == "CNTS -> SUVbw (Philips factor)"
 
 
-def test_nothing_is_fetched_where_nothing_is_left_out(archive_of: Callable[..., Archive]) -> None:
+def test_nothing_is_fetched_if_metadata_is_complete(archive_of: Callable[..., Archive]) -> None:
     archive = archive_of([philips(k) for k in range(5)])
     assert factors_of(headers_of(archive)) == [0.0004] * 5
     assert archive.fetched == []
 
 
-def test_where_instances_differ_each_is_fetched(archive_of: Callable[..., Archive]) -> None:
+def test_differing_instances_are_all_fetched(archive_of: Callable[..., Archive]) -> None:
     factors = ["0.0004", "0.0004", "0.0005", "0.0004", "0.0006"]
     archive = archive_of([philips(k, factor=factor) for k, factor in enumerate(factors)], FACTOR)
     assert factors_of(headers_of(archive)) == [float(factor) for factor in factors]
@@ -135,7 +135,7 @@ def test_where_instances_differ_each_is_fetched(archive_of: Callable[..., Archiv
     [DicomError("gone"), HttpStatusError("answers 500", 500), InvalidResponseError("cannot be understood")],
     ids=lambda error: type(error).__name__,
 )
-def test_what_cannot_be_fetched_is_said_not_to_be_delivered(
+def test_values_that_cannot_be_fetched_are_undelivered(
     archive_of: Callable[..., Archive], trouble: CT2PETError
 ) -> None:
     headers = headers_of(archive_of([philips(k) for k in range(5)], FACTOR, "00101030", trouble=trouble))
@@ -147,7 +147,7 @@ def test_what_cannot_be_fetched_is_said_not_to_be_delivered(
     )
 
 
-def test_a_pacs_that_cannot_be_reached_is_asked_again_later(archive_of: Callable[..., Archive]) -> None:
+def test_unreachable_pacs_is_an_error(archive_of: Callable[..., Archive]) -> None:
     archive = archive_of([philips(0)], FACTOR, trouble=RemoteError("cannot be reached"))
     with pytest.raises(RemoteError, match="cannot be reached"):
         headers_of(archive)
@@ -157,13 +157,13 @@ def without_private(dataset: Dataset, *left_out: str) -> dict[str, Any]:
     return {tag: element for tag, element in told(dataset, *left_out).items() if not tag.startswith("7053")}
 
 
-def test_factors_that_a_pacs_does_not_even_name_are_fetched(archive_of: Callable[..., Archive]) -> None:
+def test_omitted_factors_are_fetched(archive_of: Callable[..., Archive]) -> None:
     archive = archive_of([philips(k) for k in range(5)], tell=without_private)
     assert factors_of(headers_of(archive)) == [0.0004] * 5
     assert archive.fetched == [f"{PET}.1", f"{PET}.5"]
 
 
-def test_factors_that_are_neither_named_nor_to_be_fetched_are_undelivered() -> None:
+def test_omitted_factors_that_cannot_be_fetched_are_undelivered() -> None:
     pet = header_from_json(without_private(philips(0)), "0.dcm").shared.pet
     assert pet is not None and pet.undelivered == ("(7053,xx00)", "(7053,xx09)")
 
@@ -190,7 +190,7 @@ def test_an_undelivered_sequence_leaves_all_of_the_injection_undelivered() -> No
     assert pet is not None and "RadionuclideTotalDose" in pet.undelivered
 
 
-def test_geometry_that_is_not_delivered_is_named() -> None:
+def test_undelivered_geometry_is_named() -> None:
     header = header_from_json(told(instance(0), "00280030", "00281052"), "0.dcm")
     assert header.shared.undelivered == ("RescaleIntercept", "PixelSpacing")
 
@@ -220,19 +220,19 @@ def test_an_inline_sequence_of_unknown_type_is_decoded() -> None:
     assert pet is not None and pet.dose_bq == 4e8
 
 
-def test_a_malformed_private_number_is_told_as_in_a_file() -> None:
+def test_malformed_private_number_is_reported_as_in_a_file() -> None:
     metadata = told(philips(0)) | {FACTOR: {"vr": "DS", "Value": ["1,000"]}}
     pet = header_from_json(metadata, "0.dcm").shared.pet
     assert pet is not None and pet.malformed == (("(7053,xx00)", "1,000"),)
 
 
-def test_inline_values_that_are_no_base64_are_a_dicom_error() -> None:
+def test_invalid_base64_is_a_dicom_error() -> None:
     metadata = told(philips(0)) | {FACTOR: {"vr": "UN", "InlineBinary": "***"}}
     with pytest.raises(DicomError, match="not valid DICOM JSON"):
         header_from_json(metadata, "0.dcm")
 
 
-def test_orthanc_tells_of_implicit_vr_what_the_files_tell(
+def test_orthanc_metadata_of_implicit_vr_equals_the_files(
     require_program: Callable[[str], str], tmp_path: Path
 ) -> None:
     files = tmp_path / "files"

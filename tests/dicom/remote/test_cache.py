@@ -76,7 +76,7 @@ def test_a_series_is_fetched_once(archive: Archive) -> None:
     assert sorted(archive.fetched) == sorted(path.stem for path in series(cache).files)
 
 
-def test_trouble_in_the_middle_keeps_what_arrived(archive: Archive) -> None:
+def test_failed_fetch_keeps_fetched_instances(archive: Archive) -> None:
     archive.trouble = {number: RemoteError("gone") for number in range(4, 100)}
     cache = cache_of(archive)
     with pytest.raises(RemoteError, match="gone"), cache.holding(series(cache)):
@@ -87,7 +87,7 @@ def test_trouble_in_the_middle_keeps_what_arrived(archive: Archive) -> None:
         assert len(archive.fetched) == SLICES - 3
 
 
-def test_a_damaged_instance_is_asked_for_again(archive: Archive) -> None:
+def test_damaged_instance_is_fetched_again(archive: Archive) -> None:
     other = archive.folder / "1.2.2.1.dcm"
     archive.trouble = {1: other}
     cache = cache_of(archive)
@@ -95,7 +95,7 @@ def test_a_damaged_instance_is_asked_for_again(archive: Archive) -> None:
         assert len(archive.fetched) == SLICES + 1
 
 
-def test_an_instance_that_stays_another_is_refused(archive: Archive) -> None:
+def test_wrong_instance_is_refused(archive: Archive) -> None:
     archive.trouble = dict.fromkeys(range(1, 100), archive.folder / "1.2.2.1.dcm")
     cache = cache_of(archive)
     words = r"asked for instance 1.2.1.1, the PACS sent 1.2.2.1 of series 1.2.2"
@@ -124,7 +124,7 @@ def test_a_series_that_grew_is_completed(archive: Archive) -> None:
         assert len(archive.fetched) == SLICES
 
 
-def test_what_was_used_longest_ago_is_thrown_out(archive: Archive) -> None:
+def test_least_recently_used_series_is_evicted(archive: Archive) -> None:
     cache = cache_of(archive, limit_bytes=int(2.5 * series_bytes(archive)))
     for number in (1, 2, 1, 3):
         with cache.holding(series(cache, number)):
@@ -132,7 +132,7 @@ def test_what_was_used_longest_ago_is_thrown_out(archive: Archive) -> None:
     assert lying(cache) == ["1.2.1", "1.2.3"]
 
 
-def test_what_is_in_use_stays(archive: Archive) -> None:
+def test_series_in_use_is_not_evicted(archive: Archive) -> None:
     cache = cache_of(archive, limit_bytes=1)  # too small for anything: what is used lies there, and nothing else
     with cache.holding(series(cache, 1), series(cache, 2)):
         assert lying(cache) == ["1.2.1", "1.2.2"]
@@ -141,7 +141,7 @@ def test_what_is_in_use_stays(archive: Archive) -> None:
         assert lying(cache) == ["1.2.3"]
 
 
-def test_fetched_again_a_series_looks_the_same(archive: Archive) -> None:
+def test_series_fetched_again_is_identical(archive: Archive) -> None:
     """Or else prepared arrays would be made anew: they are known by the size and time of their files."""
     cache = cache_of(archive, limit_bytes=1)
     times = []
@@ -151,7 +151,7 @@ def test_fetched_again_a_series_looks_the_same(archive: Archive) -> None:
     assert times[0] == times[2]
 
 
-def test_a_full_disk_says_so(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_reported(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 

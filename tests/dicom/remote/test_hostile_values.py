@@ -91,7 +91,7 @@ def uid_of(metadata: list[dict[str, Any]]) -> str:
     return str(metadata[0]["0020000E"]["Value"][0])
 
 
-def test_honest_metadata_are_judged(metadata: list[dict[str, Any]]) -> None:
+def test_valid_metadata_is_assessed(metadata: list[dict[str, Any]]) -> None:
     assert len(judged(metadata, uid_of(metadata))) == len(metadata)
 
 
@@ -100,7 +100,7 @@ def can_be_written(text: object) -> None:
 
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
-def test_any_value_of_any_element(metadata: list[dict[str, Any]], value: Any) -> None:
+def test_arbitrary_element_values_never_crash(metadata: list[dict[str, Any]], value: Any) -> None:
     for tag in sorted(HEADER_TAGS):
         name = f"{tag:08X}"
         vr = metadata[0].get(name, {"vr": "LO"})["vr"]
@@ -145,7 +145,7 @@ ELEMENTS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("element", ELEMENTS.values(), ids=ELEMENTS)
-def test_what_is_no_element(metadata: list[dict[str, Any]], element: Any) -> None:
+def test_invalid_elements_never_crash(metadata: list[dict[str, Any]], element: Any) -> None:
     for tag in sorted(HEADER_TAGS):
         judged([{**instance, f"{tag:08X}": element} for instance in metadata], uid_of(metadata))
 
@@ -177,13 +177,13 @@ ROWS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
-def test_rows_that_are_no_series(pacs: MaliciousPacs, rows: Any) -> None:
+def test_invalid_rows_are_skipped(pacs: MaliciousPacs, rows: Any) -> None:
     pacs.behaviours[Kind.SEARCH] = answers_json(rows)
     assert Pacs(pacs.url).find_series("CT") == ()
 
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
-def test_any_value_in_a_row(pacs: MaliciousPacs, value: Any) -> None:
+def test_arbitrary_row_values(pacs: MaliciousPacs, value: Any) -> None:
     """Whatever the element, a row is a series or none."""
     for tag in ("0020000D", "0020000E", "00080060", "00201209"):
         rows = pacs.rows()
@@ -216,13 +216,13 @@ def test_bodies_that_are_refused(pacs: MaliciousPacs, tmp_path: Path, kind: Kind
         studies_of(pacs, tmp_path).look_again()
 
 
-def test_the_same_page_for_ever(pacs: MaliciousPacs) -> None:
+def test_repeated_page_ends_the_listing(pacs: MaliciousPacs) -> None:
     pacs.behaviours[Kind.SEARCH] = answers_json(pacs.rows())
     assert len(Pacs(pacs.url).find_series("CT")) == 1
     assert pacs.requests[Kind.SEARCH] == 2
 
 
-def test_instances_of_another_series_are_left_out(pacs: MaliciousPacs, tmp_path: Path) -> None:
+def test_instances_of_another_series_are_skipped(pacs: MaliciousPacs, tmp_path: Path) -> None:
     ct = pacs.rows()[0]["0020000E"]["Value"][0]
     pacs.behaviours[Kind.METADATA] = answers_json(pacs.metadata(ct))
     listing = studies_of(pacs, tmp_path).look_again()
@@ -244,6 +244,6 @@ ARRAYS: dict[bytes, list[Any]] = {
 
 @pytest.mark.parametrize("size", [1, 2, 5, 1000])
 @pytest.mark.parametrize(("body", "items"), ARRAYS.items())
-def test_items_come_whole_however_they_are_cut(body: bytes, items: list[Any], size: int) -> None:
+def test_items_are_parsed_for_any_chunking(body: bytes, items: list[Any], size: int) -> None:
     chunks = [body[at : at + size] for at in range(0, len(body), size)]
     assert list(json_items(chunks)) == items

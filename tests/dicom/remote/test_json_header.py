@@ -23,7 +23,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_json_tells_what_the_file_tells(tmp_path: Path, kind: dict[str, Any]) -> None:
+def test_json_header_equals_the_file_header(tmp_path: Path, kind: dict[str, Any]) -> None:
     path = tmp_path / "slice.dcm"
     instance(2, **kind).save_as(path, write_like_original=False)
     told = dcmread(path, stop_before_pixels=True).to_json_dict()
@@ -50,6 +50,6 @@ JUNK: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
-def test_junk_is_a_dicom_error(junk: dict[str, Any]) -> None:
+def test_invalid_json_is_a_dicom_error(junk: dict[str, Any]) -> None:
     with pytest.raises(DicomError, match=r"not valid DICOM JSON|without sop class"):
         header_from_json(junk, "slice.dcm")

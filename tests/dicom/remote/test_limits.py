@@ -91,7 +91,7 @@ def begins_with(kind: Kind) -> tuple[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_a_bomb_stops_at_the_limit(
+def test_decompression_stops_at_the_limit(
     pacs: MaliciousPacs, kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pacs_module, "MAX_INSTANCE_BYTES", 10**8)
@@ -114,7 +114,7 @@ def test_other_encodings_are_refused(pacs: MaliciousPacs, tmp_path: Path, encodi
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_a_body_without_end_stops_at_the_limit(
+def test_endless_body_stops_at_the_limit(
     pacs: MaliciousPacs, kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pacs_module, "MAX_INSTANCE_BYTES", 10**7)
@@ -123,7 +123,7 @@ def test_a_body_without_end_stops_at_the_limit(
         ask(pacs, kind, tmp_path)
 
 
-def test_an_announced_length_is_refused_before_it_comes(pacs: MaliciousPacs, tmp_path: Path) -> None:
+def test_excessive_content_length_is_refused(pacs: MaliciousPacs, tmp_path: Path) -> None:
     pacs.behaviours[Kind.SEARCH] = drips(length=INFINITE)
     with pytest.raises(InvalidResponseError, match="sends more than"):
         ask(pacs, Kind.SEARCH, tmp_path)
@@ -136,20 +136,20 @@ def slow(content_type: str, begin: bytes) -> dict[str, Behaviour]:
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("what", ["body", "headers"])
 @pytest.mark.parametrize("kind", Kind)
-def test_a_byte_at_a_time_is_too_slow(pacs: MaliciousPacs, kind: Kind, tmp_path: Path, what: str) -> None:
+def test_slow_response_is_refused(pacs: MaliciousPacs, kind: Kind, tmp_path: Path, what: str) -> None:
     pacs.behaviours[kind] = slow(*begins_with(kind))[what]
     with pytest.raises(RemoteError, match=r"sends too slowly, \d+ bytes in"):
         ask(pacs, kind, tmp_path)
 
 
-def test_silence_is_told(pacs: MaliciousPacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_pacs_is_reported(pacs: MaliciousPacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget_module, "SILENCE_TIMEOUT_S", 0.5)
     pacs.behaviours[Kind.SEARCH] = hangs()
     with pytest.raises(RemoteError, match=r"no answer within 0 s; is the PACS busy\?"):
         ask(pacs, Kind.SEARCH, tmp_path)
 
 
-def test_pages_without_end_have_a_deadline(pacs: MaliciousPacs) -> None:
+def test_endless_pages_have_a_deadline(pacs: MaliciousPacs) -> None:
     numbers = iter(range(1, 10**9))
 
     def page(handler: object) -> None:
@@ -160,7 +160,7 @@ def test_pages_without_end_have_a_deadline(pacs: MaliciousPacs) -> None:
         Pacs(pacs.url).find_series("CT", deadline=time.monotonic() + 0.5)
 
 
-def test_more_series_than_can_be_held(pacs: MaliciousPacs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_series(pacs: MaliciousPacs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pacs_module, "MAX_SERIES", 10)
     monkeypatch.setattr(metadata_module, "MAX_SERIES", 100)
     rows = [row("1.1", f"1.2.{number}", "CT", 1) for number in range(1, 12)]
@@ -171,7 +171,7 @@ def test_more_series_than_can_be_held(pacs: MaliciousPacs, monkeypatch: pytest.M
         Pacs(pacs.url).find_series("CT")
 
 
-def test_more_instances_than_a_series_has(pacs: MaliciousPacs, tmp_path: Path) -> None:
+def test_too_many_instances(pacs: MaliciousPacs, tmp_path: Path) -> None:
     pacs.behaviours[Kind.METADATA] = answers(200, b"[" + b"{}," * 60_000 + b"{}]", Content_Type=JSON)
     with pytest.raises(InvalidResponseError, match="more than 50000 instances"):
         ask(pacs, Kind.METADATA, tmp_path)
@@ -221,7 +221,7 @@ def time_until_cancelled(pacs: MaliciousPacs, enter: Callable[..., object]) -> f
     return time.monotonic() - cancelled_at
 
 
-def test_a_connection_that_is_not_made_can_be_cancelled(tmp_path: Path) -> None:
+def test_connecting_can_be_cancelled(tmp_path: Path) -> None:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(0)
@@ -243,9 +243,7 @@ def test_a_connection_that_is_not_made_can_be_cancelled(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_series_has_a_deadline_as_a_whole(
-    pacs: MaliciousPacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_series_has_a_deadline(pacs: MaliciousPacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each instance comes fast enough, all of them do not."""
     monkeypatch.setattr(cache_module, "SERIES_TIMEOUT_S", 0.6)
     monkeypatch.setattr(cache_module, "SLICE_TIMEOUT_S", 0.0)
@@ -258,14 +256,14 @@ def test_a_series_has_a_deadline_as_a_whole(
         pass
 
 
-def test_cookies_do_not_pile_up(pacs: MaliciousPacs, tmp_path: Path) -> None:
+def test_cookies_are_not_stored(pacs: MaliciousPacs, tmp_path: Path) -> None:
     pacs.behaviours[Kind.SEARCH] = answers(200, b"[]", Content_Type=JSON, Set_Cookie="a=" + "x" * 1000)
     client = Pacs(pacs.url)
     client.find_series("CT")
     assert not client._session.cookies
 
 
-def test_a_redirect_elsewhere_names_the_host_alone(pacs: MaliciousPacs, tmp_path: Path) -> None:
+def test_redirect_is_reported_with_the_host_only(pacs: MaliciousPacs, tmp_path: Path) -> None:
     for to, named in (
         ("https://sso.example/login?token=secret", "https://sso.example:443"),
         ("http://[x", "elsewhere"),

@@ -86,18 +86,18 @@ REFUSALS: dict[str, tuple[Answer, str]] = {
 
 
 @pytest.mark.parametrize(("answer", "words"), REFUSALS.values(), ids=REFUSALS)
-def test_trouble_is_told_in_words(serve: Callable[..., Server], answer: Answer, words: str) -> None:
+def test_errors_have_helpful_messages(serve: Callable[..., Server], answer: Answer, words: str) -> None:
     with pytest.raises(RemoteError, match=words):
         Pacs(serve(answer).url).find_series("CT")
 
 
-def test_what_passes_is_asked_again(serve: Callable[..., Server]) -> None:
+def test_transient_errors_are_retried(serve: Callable[..., Server]) -> None:
     server = serve((503, {}, b""), (200, {"Content-Length": "9"}, b"["), EMPTY)
     assert Pacs(server.url).find_series("CT") == ()
     assert len(server.asked) == 3
 
 
-def test_no_other_host_is_asked_whatever_it_says(serve: Callable[..., Server]) -> None:
+def test_other_hosts_are_never_requested(serve: Callable[..., Server]) -> None:
     other = serve(EMPTY)
     server = serve((307, {"Location": other.url}, b""))
     with pytest.raises(RemoteError, match="not followed"):
@@ -113,19 +113,19 @@ CREDENTIALS = {
 
 
 @pytest.mark.parametrize(("credentials", "header"), CREDENTIALS.values(), ids=CREDENTIALS)
-def test_requests_are_signed(serve: Callable[..., Server], credentials: Credentials, header: str) -> None:
+def test_requests_have_credentials(serve: Callable[..., Server], credentials: Credentials, header: str) -> None:
     server = serve(EMPTY)
     Pacs(server.url, credentials).find_series("CT")
     assert server.asked == [("/dicom-web/series", header)]
     assert "s\u00fc\u00df" not in repr(credentials) and "abc" not in repr(credentials)
 
 
-def test_nobody_there(serve: Callable[..., Server]) -> None:
+def test_unreachable_pacs(serve: Callable[..., Server]) -> None:
     with pytest.raises(RemoteError, match=r"refused.*4 times; is the PACS running, and the address right\?"):
         Pacs("http://127.0.0.1:9/dicom-web").find_series("CT")
 
 
-def test_a_certificate_that_nobody_vouches_for(
+def test_untrusted_certificate_is_refused(
     serve: Callable[..., Server], require_program: Callable[[str], str], tmp_path: Path
 ) -> None:
     server = serve(EMPTY)
@@ -162,7 +162,7 @@ BROKEN_PARTS: dict[str, tuple[str, bytes]] = {
 
 
 @pytest.mark.parametrize(("kind", "body"), BROKEN_PARTS.values(), ids=BROKEN_PARTS)
-def test_a_broken_multipart_answer(serve: Callable[..., Server], tmp_path: Path, kind: str, body: bytes) -> None:
+def test_invalid_multipart_response(serve: Callable[..., Server], tmp_path: Path, kind: str, body: bytes) -> None:
     server = serve((200, {"Content-Type": kind}, body))
     with pytest.raises(RemoteError, match=r"instance 1.3 of series 1.2 cannot be parsed"):
         Pacs(server.url).fetch("1.1", "1.2", "1.3", tmp_path / "1.3.dcm")
@@ -191,7 +191,7 @@ def test_the_only_part_is_written(
     assert (tmp_path / "1.3.dcm").read_bytes() == file
 
 
-def test_an_instance_that_is_gone_is_no_fault_of_the_pacs(serve: Callable[..., Server], tmp_path: Path) -> None:
+def test_removed_instance_is_a_dicom_error(serve: Callable[..., Server], tmp_path: Path) -> None:
     with pytest.raises(DicomError, match=r"instance 1.3 of series 1.2 is no longer in the PACS"):
         Pacs(serve((404, {}, b"")).url).fetch("1.1", "1.2", "1.3", tmp_path / "1.3.dcm")
 
@@ -206,7 +206,7 @@ URLS = {
 
 
 @pytest.mark.parametrize("url", URLS.values(), ids=URLS)
-def test_what_is_no_address(url: str) -> None:
+def test_invalid_url(url: str) -> None:
     with pytest.raises(InputError, match="address"):
         checked_url(url)
 
@@ -214,6 +214,6 @@ def test_what_is_no_address(url: str) -> None:
 @pytest.mark.parametrize(
     "given", [{"username": "u"}, {"password": "p"}, {"username": "u", "password": "p", "token": "t"}]
 )
-def test_half_a_credential_or_two(given: dict[str, str]) -> None:
+def test_incomplete_or_ambiguous_credentials(given: dict[str, str]) -> None:
     with pytest.raises(InputError, match="user name and password"):
         Credentials(**given)

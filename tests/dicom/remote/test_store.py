@@ -59,12 +59,12 @@ SUCCESSES = {
 
 
 @pytest.mark.parametrize("behaviour", SUCCESSES.values(), ids=SUCCESSES)
-def test_what_is_confirmed_is_stored(pacs: MaliciousPacs, behaviour: Any) -> None:
+def test_confirmed_instances_are_stored(pacs: MaliciousPacs, behaviour: Any) -> None:
     pacs.behaviours[Kind.STORE] = behaviour
     Pacs(pacs.url).store(INSTANCES)
 
 
-def test_what_is_sent_arrives_as_it_is(pacs: MaliciousPacs) -> None:
+def test_instances_are_stored_unchanged(pacs: MaliciousPacs) -> None:
     Pacs(pacs.url).store(INSTANCES)
     assert list(pacs.instances) == UIDS
     assert [header.SeriesInstanceUID for header in pacs.headers_of.values()] == [
@@ -103,7 +103,7 @@ NOT_CONFIRMED = {
 
 
 @pytest.mark.parametrize(("behaviour", "words"), NOT_CONFIRMED.values(), ids=NOT_CONFIRMED)
-def test_what_is_not_confirmed_is_an_error(pacs: MaliciousPacs, behaviour: Any, words: str) -> None:
+def test_unconfirmed_instances_are_an_error(pacs: MaliciousPacs, behaviour: Any, words: str) -> None:
     pacs.behaviours[Kind.STORE] = behaviour
     with pytest.raises(RemoteError, match=words):
         Pacs(pacs.url).store(INSTANCES)
@@ -123,7 +123,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("behaviour", REFUSED.values(), ids=REFUSED)
-def test_a_refusal_is_told_with_its_reason(pacs: MaliciousPacs, behaviour: Any) -> None:
+def test_refusal_is_reported_with_its_reason(pacs: MaliciousPacs, behaviour: Any) -> None:
     pacs.behaviours[Kind.STORE] = behaviour
     with pytest.raises(RemoteError, match=rf"1 of 3 instances refused, first {UIDS[1]} \(reason 272\)"):
         Pacs(pacs.url).store(INSTANCES)

@@ -22,7 +22,7 @@ def test_files_come_in_name_order_depth_first(tmp_path: Path) -> None:
     assert names(tmp_path) == ["c", "z", "1", "2"]
 
 
-def test_size_and_time_are_told(tmp_path: Path) -> None:
+def test_size_and_modification_time(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"12345")
     os.utime(tmp_path / "a", ns=(7, 1234567890123456789))
     ((file,),) = [folder.files for folder in walk(tmp_path)]
@@ -41,7 +41,7 @@ def test_a_loop_of_links_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
-def test_a_link_out_of_the_root_is_not_followed_and_is_named(tmp_path: Path, kind: str) -> None:
+def test_external_link_is_not_followed_and_is_named(tmp_path: Path, kind: str) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret").touch()

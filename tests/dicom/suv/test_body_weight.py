@@ -58,7 +58,7 @@ def test_admin_does_not_decay_and_needs_no_clock() -> None:
 
 
 @pytest.mark.parametrize("suv_type", ["", "BW"])
-def test_gml_is_suv_already_and_is_never_converted_twice(suv_type: str) -> None:
+def test_gml_is_not_converted_again(suv_type: str) -> None:
     scale = suv_scale(replace(PET_HEADER, units="GML", suv_type=suv_type), ())
     assert (scale.factor, scale.source) == (1.0, "SUVbw (GML)")
 
@@ -107,7 +107,7 @@ def test_suv_by_surface_becomes_suv_by_weight() -> None:
         ),
     ],
 )
-def test_a_normalisation_without_its_measures_is_refused(changes: dict[str, Any], words: str) -> None:
+def test_normalisation_without_required_attributes_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(DicomError, match=re.escape(words)):
         suv_per_bqml(**changes)
 
@@ -136,7 +136,7 @@ def test_both_philips_factors_are_compared(suv_factor: float, agrees: bool) -> N
 
 
 @pytest.mark.parametrize("zero", [None, 0.0])
-def test_counts_without_factors_are_unusable_and_say_so(zero: float | None) -> None:
+def test_counts_without_factors_are_refused(zero: float | None) -> None:
     with pytest.raises(MissingAttributeError, match=re.escape("(7053,xx00) SUV and (7053,xx09) Bq/mL are missing")):
         suv_state(replace(PET_HEADER, units="CNTS", philips_suv_factor=zero), ())
 
@@ -155,7 +155,7 @@ def test_counts_without_factors_are_unusable_and_say_so(zero: float | None) -> N
         ({"injections": 2}, "2 different injections in RadiopharmaceuticalInformationSequence"),
     ],
 )
-def test_values_that_cannot_be_are_refused_by_name(changes: dict[str, Any], words: str) -> None:
+def test_implausible_values_are_refused_by_name(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(DicomError, match=re.escape(words)):
         suv_per_bqml(**changes)
 
@@ -173,7 +173,7 @@ def test_values_that_cannot_be_are_refused_by_name(changes: dict[str, Any], word
         ({"decay_correction": ""}, "DecayCorrection"),
     ],
 )
-def test_what_is_missing_is_named_and_bqml_remains(changes: dict[str, Any], attribute: str) -> None:
+def test_missing_attribute_is_named_and_bqml_remains_available(changes: dict[str, Any], attribute: str) -> None:
     pet = replace(PET_HEADER, **changes)
     with pytest.raises(MissingAttributeError, match=attribute):
         suv_scale(pet, ())
@@ -183,7 +183,7 @@ def test_what_is_missing_is_named_and_bqml_remains(changes: dict[str, Any], attr
     assert activity_scale(pet).factor == 1.0
 
 
-def test_missing_malformed_and_not_delivered_are_three_sentences() -> None:
+def test_missing_malformed_and_undelivered_have_different_messages() -> None:
     pet = replace(PET_HEADER, weight_kg=None)
     assert suv_state(pet, ()).words == "Bq/mL only: PatientWeight is missing"
     pet = replace(pet, malformed=(("PatientWeight", "heavy"),))
@@ -221,7 +221,7 @@ def test_a_dose_that_two_units_would_explain_is_refused() -> None:
         (0.149, "refused"), (40.1, "refused"),
     ],
 )  # fmt: skip
-def test_the_dose_is_judged_by_the_weight_and_the_nuclide(mbq_per_kg: float, outcome: str) -> None:
+def test_plausible_dose_depends_on_weight_and_nuclide(mbq_per_kg: float, outcome: str) -> None:
     changes = {"dose_bq": mbq_per_kg * 50e6, "half_life_s": 6586.2}  # F-18: usual 0.3 to 20 MBq/kg
     if outcome == "refused":
         with pytest.raises(DicomError, match=r"expected 0\.3 to 20 MBq/kg of F-18"):
@@ -230,7 +230,7 @@ def test_the_dose_is_judged_by_the_weight_and_the_nuclide(mbq_per_kg: float, out
         assert ("check dose and weight" in warnings_of(**changes)) == (outcome == "warned")
 
 
-def test_a_mouse_is_injected_more_for_its_weight() -> None:
+def test_plausible_dose_of_a_mouse() -> None:
     assert warnings_of(dose_bq=7e6, weight_kg=0.025, half_life_s=6586.2) == ""
 
 

@@ -78,7 +78,7 @@ def _plain(dataset: Dataset, keyword: str) -> str | list[str]:
     return str(value) if isinstance(value, str) else [str(part) for part in value]
 
 
-def test_both_programs_agree_or_the_difference_is_known(program: Path, series: dict[str, list[Path]]) -> None:
+def test_suv_agrees_with_cornerstone_except_for_known_differences(program: Path, series: dict[str, list[Path]]) -> None:
     request = json.dumps({name: [metadata(path) for path in files] for name, files in series.items()})
     run = subprocess.run(["node", program], input=request, capture_output=True, text=True, check=True, timeout=60)
     theirs = json.loads(run.stdout)

@@ -26,17 +26,17 @@ F18 = PetHeader(
         ("^124^Iodine", "I-124"), ("64Cu-DOTATATE", "Cu-64"), ("^68^Germanium", "Ge-68"), ("O-15 water", "O-15"),
     ],
 )  # fmt: skip
-def test_nuclides_in_words(words: str, name: str) -> None:
+def test_nuclide_in_text(words: str, name: str) -> None:
     nuclide = nuclide_in_text(words)
     assert nuclide is not None and nuclide.name == name
 
 
 @pytest.mark.parametrize("words", ["", "Solution", "NaF", "PSMA-1007", "DCFPyL", "F-180", "118F"])
-def test_words_that_name_no_nuclide(words: str) -> None:
+def test_text_without_a_nuclide(words: str) -> None:
     assert nuclide_in_text(words) is None
 
 
-def test_every_nuclide_is_known_by_its_half_life_alone() -> None:
+def test_nuclide_is_identified_by_half_life_alone() -> None:
     for nuclide in NUCLIDES:
         found, half_life_s, warnings = nuclide_of(PetHeader(half_life_s=nuclide.half_life_s))
         assert found is not None
@@ -66,7 +66,7 @@ def test_a_half_life_in_minutes_is_read_as_such_with_a_warning(header: PetHeader
     assert warnings == ("RadionuclideHalfLife 109.77 s is read as minutes: F-18",)
 
 
-def test_a_missing_half_life_is_that_of_the_named_nuclide() -> None:
+def test_missing_half_life_is_taken_from_the_nuclide() -> None:
     assert nuclide_of(replace(F18, half_life_s=None))[1] == 6586.2
     with pytest.raises(MissingAttributeError, match=r"RadionuclideHalfLife is missing$"):
         nuclide_of(PetHeader())
@@ -74,7 +74,7 @@ def test_a_missing_half_life_is_that_of_the_named_nuclide() -> None:
         nuclide_of(replace(F18, half_life_s=0.0))
 
 
-def test_two_names_are_decided_by_the_half_life_and_named() -> None:
+def test_half_life_decides_between_two_nuclides_with_a_warning() -> None:
     both = replace(F18, radiopharmaceutical="68Ga-DOTATATE")
     found, _, warnings = nuclide_of(both)
     assert found is not None and found.name == "F-18"

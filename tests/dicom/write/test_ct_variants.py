@@ -169,7 +169,7 @@ SETS: list[tuple[Any, str, Any]] = [
 
 
 @pytest.mark.parametrize(("attributes", "expected"), DEIDENTIFICATION + SIDES + OTHERS)
-def test_a_pet_is_valid_and_says_what_the_ct_says(
+def test_pet_is_valid_and_copies_the_ct_attributes(
     tmp_path: Path, dciodvfy: Callable[[Path], list[str]], attributes: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     path = pet_file(tmp_path, attributes)
@@ -178,7 +178,7 @@ def test_a_pet_is_valid_and_says_what_the_ct_says(
 
 
 @pytest.mark.parametrize(("element", "expected"), BROKEN)
-def test_a_broken_value_is_repaired_or_left_out(
+def test_invalid_value_is_repaired_or_omitted(
     tmp_path: Path, dciodvfy: Callable[[Path], list[str]], element: Raw, expected: dict[str, Any]
 ) -> None:
     path = pet_file(tmp_path, {}, element)
@@ -187,7 +187,7 @@ def test_a_broken_value_is_repaired_or_left_out(
 
 
 @pytest.mark.parametrize(("character_set", "name", "written"), SETS)
-def test_a_name_keeps_its_letters_in_a_legal_character_set(
+def test_name_is_preserved_in_a_valid_character_set(
     tmp_path: Path, dciodvfy: Callable[[Path], list[str]], character_set: Any, name: str, written: Any
 ) -> None:
     path = pet_file(tmp_path, {"SpecificCharacterSet": character_set, "PatientName": name})
@@ -199,21 +199,21 @@ def test_a_name_keeps_its_letters_in_a_legal_character_set(
 
 @pytest.mark.filterwarnings("ignore:Incorrect value for Specific Character Set", "ignore:Value 'ISO_IR 192'")  # pydicom
 @pytest.mark.parametrize("spelled", ["ISO-IR 144", "ISO IR 144", "ISO_IR_144", "ISO_IR 144\\ISO_IR 192"])
-def test_a_misspelled_character_set_is_understood(tmp_path: Path, spelled: str) -> None:
+def test_misspelled_character_set_is_recognised(tmp_path: Path, spelled: str) -> None:
     name = Raw("PatientName", "Дое^Иван".encode("iso8859_5"), "PN")
     path = pet_file(tmp_path, {}, Raw("SpecificCharacterSet", spelled.encode(), "CS"), name)
     assert said(path, {"PatientName": ""}) == {"PatientName": "Дое^Иван"}
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI:UserWarning")  # as the broken CT is written
-def test_a_sop_instance_uid_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_invalid_sop_instance_uid_is_refused(tmp_path: Path) -> None:
     write_series(tmp_path, vary=lambda k: {"SOPInstanceUID": f"1..{k}"}, **WHEN)
     (found,) = scan_folder(tmp_path).usable("CT")
     with pytest.raises(DicomError, match="its SOPInstanceUID is not a UID, so a PET series cannot refer to it"):
         synthetic_of(found.series)
 
 
-def test_every_unpaired_part_is_one_to_dciodvfy(tmp_path: Path, dciodvfy: Callable[[Path], list[str]]) -> None:
+def test_unpaired_body_parts_agree_with_dciodvfy(tmp_path: Path, dciodvfy: Callable[[Path], list[str]]) -> None:
     path = pet_file(tmp_path, {})
     pet = dcmread(path)
     for part in UNPAIRED:
