@@ -211,7 +211,7 @@ def _pet(dataset: Dataset, notes: list[str]) -> PetHeader:
     injection = items[0] if items else Dataset()
     if is_undelivered(dataset, TAGS["radiopharmaceuticals"]):
         for tag in (TOTAL_DOSE, HALF_LIFE, INJECTION_TIME, INJECTION_DATETIME):
-            read.lost(tag)
+            read.add_undelivered(tag)
     nuclide = first_item(injection, NUCLIDE_CODE)
     return PetHeader(
         units=_text(dataset, "units"),

@@ -121,11 +121,11 @@ REPEATED: dict[str, tuple[bytes, str]] = {
         before(ROWS, element(0x00280103, b"US", b"\0\0")),
         "PixelRepresentation occurs twice in the header",
     ),
-    "a private one": (
+    "a private element": (
         before(ROWS, element(0x00290010, b"LO", b"A ") * 2),
         r"\(0029,0010\) occurs twice in the header",
     ),
-    "behind the pixels": (FILE + INTERCEPT, "RescaleIntercept follows the pixel data"),
+    "after the pixel data": (FILE + INTERCEPT, "RescaleIntercept follows the pixel data"),
     "the pixels": (
         FILE + long_element(0x7FE00010, b"OW", stored_pixels(1).tobytes()),
         "PixelData follows the pixel data",
@@ -168,14 +168,14 @@ def test_duplicate_elements_are_refused(tmp_path: Path, what: str) -> None:
     path.write_bytes(file)
     with pytest.raises(DicomError, match=rf"1\.dcm: {words}"):
         read_slice(path)
-    if "behind" not in words:
+    if "follows" not in words:
         with pytest.raises(DicomError, match=rf"1\.dcm: {words}"):
             read_header(path)
 
 
 HARMLESS: dict[str, bytes] = {
     "as it is": FILE,
-    "zeros behind the pixels": FILE + bytes(512),
+    "zeros after the pixel data": FILE + bytes(512),
     "trailing padding": FILE + long_element(0xFFFCFFFC, b"OB", bytes(64)),
     "a wrong group length": FILE[:140] + struct.pack("<I", 2) + FILE[144:],
     "out of order": before(ROWS, element(0x00290010, b"LO", b"A ")),

@@ -73,4 +73,4 @@ def test_a_header_gives_a_factor_or_a_reason(pet: PetHeader, beds: list[Any]) ->
     except DicomError as error:
         assert str(error)
     else:
-        assert state.words
+        assert state.text

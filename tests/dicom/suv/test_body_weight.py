@@ -96,10 +96,10 @@ def test_suv_by_surface_becomes_suv_by_weight() -> None:
     [
         ({"units": "GML", "suv_type": "BSA"}, "Units GML with SUVType BSA, expected one of BW, LBM"),
         ({"units": "CM2ML", "suv_type": "LBM"}, "Units CM2ML with SUVType LBM, expected BSA"),
-        ({"units": "GML", "suv_type": "LBM"}, "PatientSize is missing, which SUVType LBM needs"),
+        ({"units": "GML", "suv_type": "LBM"}, "PatientSize is missing, required by SUVType LBM"),
         ({"units": "GML", "suv_type": "LBM", "size_m": 1.7}, "PatientSex is missing, expected M, F or O"),
         ({"units": "GML", "suv_type": "IBW", "size_m": 1.7, "sex": "X"}, "PatientSex is 'X', expected M, F or O"),
-        ({"units": "CM2ML"}, "PatientSize is missing, which SUVType BSA needs"),
+        ({"units": "CM2ML"}, "PatientSize is missing, required by SUVType BSA"),
         ({"units": "CM2ML", "size_m": 0.1}, "PatientSize is 0.1 m, expected 0.2 to 2.8 m"),
         (
             {"units": "GML", "suv_type": "LBM", "size_m": 1.0, "sex": "F", "weight_kg": 150.0},
@@ -179,7 +179,7 @@ def test_missing_attribute_is_named_and_bqml_remains_available(changes: dict[str
         suv_scale(pet, ())
     state = suv_state(pet, ())
     assert not state.has_suv
-    assert state.words.startswith("Bq/mL only: ") and attribute in state.words
+    assert state.text.startswith("Bq/mL only: ") and attribute in state.text
     assert activity_scale(pet).factor == 1.0
 
 
@@ -237,8 +237,8 @@ def test_plausible_dose_of_a_mouse() -> None:
 @pytest.mark.parametrize(
     ("units", "words"),
     [
-        ("PROPCPS", "Units PROPCPS (numbers proportional to counts per second"),
-        ("PROPCNTS", "Units PROPCNTS (numbers proportional to counts)"),
+        ("PROPCPS", "Units PROPCPS (proportional to counts per second"),
+        ("PROPCNTS", "Units PROPCNTS (proportional to counts)"),
         ("CPS", "Units CPS (counts per second without a calibration factor)"),
         ("1CM", "Units 1CM (an attenuation map)"),
         ("PCNT", "Units PCNT, expected BQML, GML, CM2ML or CNTS"),
@@ -294,7 +294,7 @@ def test_decay_correction_is_compared_with_corrected_image(
 def test_admin_is_compared_with_the_decay_factor() -> None:
     since_injection = replace(FIRST_BED, decay_factor=2 ** ((6000 + 119.2) / 6000))
     assert suv_per_bqml((since_injection,), decay_correction="ADMIN") == pytest.approx(1.25e-4)
-    with pytest.raises(DicomError, match=r"is ADMIN, but DecayFactor 1\.01387 undoes 119 s"):
+    with pytest.raises(DicomError, match=r"is ADMIN, but DecayFactor 1\.01387 corrects 119 s"):
         suv_per_bqml((replace(FIRST_BED, decay_factor=2 ** (119.2 / 6000)),), decay_correction="ADMIN")
 
 
