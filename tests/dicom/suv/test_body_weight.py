@@ -185,11 +185,11 @@ def test_missing_attribute_is_named_and_bqml_remains_available(changes: dict[str
 
 def test_missing_malformed_and_undelivered_have_different_messages() -> None:
     pet = replace(PET_HEADER, weight_kg=None)
-    assert suv_state(pet, ()).words == "Bq/mL only: PatientWeight is missing"
+    assert suv_state(pet, ()).text == "Bq/mL only: PatientWeight is missing"
     pet = replace(pet, malformed=(("PatientWeight", "heavy"),))
-    assert suv_state(pet, ()).words == "Bq/mL only: PatientWeight 'heavy' is malformed"
+    assert suv_state(pet, ()).text == "Bq/mL only: PatientWeight 'heavy' is malformed"
     pet = replace(pet, malformed=(), undelivered=("PatientWeight",))
-    assert "PatientWeight is not in the metadata of the PACS" in suv_state(pet, ()).words
+    assert "PatientWeight is not in the metadata of the PACS" in suv_state(pet, ()).text
 
 
 def test_a_weight_in_grams_is_read_as_such_with_a_warning() -> None:
