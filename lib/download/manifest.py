@@ -99,7 +99,7 @@ def _attribution(entries: Iterable[FetchedSeries], sources: dict[str, dict[str, 
     groups: dict[tuple[str, str, str], list[FetchedSeries]] = {}
     for entry in entries:
         groups.setdefault((entry.collection_id, entry.doi.lower(), entry.licence), []).append(entry)
-    lines = ["# Whose images these are", ""]
+    lines = ["# Attribution", ""]
     lines += [f"Fetched from the {ARCHIVE} (https://imaging.datacommons.cancer.gov). Whoever publishes results from",
               "these images names their authors as written here and keeps to the licence.", ""]  # fmt: skip
     for (collection, doi, licence), group in sorted(groups.items()):

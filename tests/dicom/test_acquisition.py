@@ -1,4 +1,4 @@
-"""Where a series comes from, as its header says it; a header that does not is no error."""
+"""Scanner, body part and tracer from headers; a header without them is not an error."""
 
 from __future__ import annotations
 
@@ -35,32 +35,32 @@ def test_scanner_body_part_and_tracer_are_single_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("manufacturer", "model", "told"),
+    ("manufacturer", "model", "expected"),
     [("ACME", "Acme Ring", "Acme Ring"), ("ACME", None, "ACME"), (None, "Ring", "Ring"), (None, None, "")],
 )
-def test_manufacturer_is_not_repeated(tmp_path: Path, manufacturer: str, model: str, told: str) -> None:
+def test_manufacturer_is_not_repeated(tmp_path: Path, manufacturer: str, model: str, expected: str) -> None:
     assert (
         read_acquisition_details(series_of(tmp_path, Manufacturer=manufacturer, ManufacturerModelName=model)).scanner
-        == told
+        == expected
     )
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "expected"),
     [
         ({"RadiopharmaceuticalCodeSequence": coded("Fluorodeoxyglucose")}, "Fluorodeoxyglucose"),
         ({"RadionuclideCodeSequence": coded("^18^Fluorine")}, "^18^Fluorine"),
         ({}, ""),
     ],
 )
-def test_tracer_from_its_code(tmp_path: Path, names: dict[str, Any], told: str) -> None:
+def test_tracer_from_its_code(tmp_path: Path, names: dict[str, Any], expected: str) -> None:
     series = series_of(tmp_path, RadiopharmaceuticalInformationSequence=radiopharmaceutical(**names))
-    assert read_acquisition_details(series).tracer == told
+    assert read_acquisition_details(series).tracer == expected
 
 
 def test_unreadable_file_gives_empty_details(tmp_path: Path) -> None:
     series = series_of(tmp_path)
-    series.files[0].write_bytes(b"torn")
+    series.files[0].write_bytes(b"damaged")
     assert read_acquisition_details(series) == AcquisitionDetails()
     series.files[0].unlink()
     assert read_acquisition_details(series) == AcquisitionDetails()

@@ -1,4 +1,4 @@
-"""What kernels, contrast agents and descriptions say; names of real series and of the vendors' manuals."""
+"""Interpretation of kernels, contrast agents and descriptions from real series and vendors' manuals."""
 
 from __future__ import annotations
 

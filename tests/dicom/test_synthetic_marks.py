@@ -1,4 +1,4 @@
-"""A synthetic PET is known as one by each of its marks, in today's files and in those of earlier versions."""
+"""A synthetic PET is recognised by each of its markers, in current files and those of earlier versions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MARKS: dict[str, tuple[int, ...]] = {
 }
 
 
-def drawn(folder: Path, second_value: str) -> Dataset:
+def synthetic_instance(folder: Path, second_value: str) -> Dataset:
     pet = next(synthetic_of(ct_in(folder)).datasets())
     pet.ImageType = ["DERIVED", second_value, "AXIAL"]
     return pet
@@ -33,17 +33,17 @@ def drawn(folder: Path, second_value: str) -> Dataset:
 @pytest.mark.parametrize("second_value", ["PRIMARY", "SECONDARY"])  # today's, and that of versions before 0.2
 @pytest.mark.parametrize("kept", MARKS)
 def test_one_marker_is_enough(tmp_path: Path, kept: str, second_value: str) -> None:
-    pet = drawn(tmp_path / "ct", second_value)
+    pet = synthetic_instance(tmp_path / "ct", second_value)
     for mark, tags in MARKS.items():
         for tag in tags if mark != kept else ():
             del pet[tag]
     pet.save_as(tmp_path / "pet.dcm")
     assert read_header(tmp_path / "pet.dcm").shared.is_synthetic
-    assert header_from_json(pet.to_json_dict(), "pet.dcm").shared.is_synthetic  # as a PACS tells of it
+    assert header_from_json(pet.to_json_dict(), "pet.dcm").shared.is_synthetic  # from the metadata of a PACS
 
 
 def test_image_without_markers_is_not_synthetic(tmp_path: Path) -> None:
-    pet = drawn(tmp_path / "ct", "PRIMARY")
+    pet = synthetic_instance(tmp_path / "ct", "PRIMARY")
     for tags in MARKS.values():
         for tag in tags:
             del pet[tag]

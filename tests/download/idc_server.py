@@ -1,4 +1,4 @@
-"""Series as the archive lists them, an S3 server that holds them, and a line to it that can be cut."""
+"""Indexed series, an S3 server with their files, and a proxy whose connection can be cut."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BUCKET = "idc-open-data"
 
 
 def listed(modality: str = "CT", **changes: Any) -> IndexedSeries:
-    """A usable series; the keywords change its fields, and its UID with them."""
+    """Return a usable series; keywords change its fields, and with them its UID."""
     usual = {
         "collection_id": "made_up", "patient_id": "P1", "study_instance_uid": "1.2.3", "study_date": "2020-01-02",
         "series_instance_uid": f"1.2.3.{zlib.crc32(repr((modality, changes)).encode())}", "description": "",
@@ -32,14 +32,14 @@ def listed(modality: str = "CT", **changes: Any) -> IndexedSeries:
 
 
 def select(*series: IndexedSeries) -> Selection:
-    """A selection of CT, PET, CT, PET, ..."""
+    """Return a selection of CT, PET, CT, PET, ..."""
     pairs = tuple(ChosenPair(ct, pet) for ct, pet in zip(series[::2], series[1::2], strict=True))
     return Selection(Cohort("idc:made_up", "made_up"), "0", census(series), pairs, ())
 
 
 @dataclass(frozen=True)
 class Server:
-    """A real S3 server on loopback, and the client that fills it."""
+    """A real S3 server on loopback, and the client that uploads to it."""
 
     s5cmd: Path
     port: int
@@ -49,7 +49,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def put(self, folder: Path, prefix: str) -> str:
-        """Upload the files of a folder for everyone to read, and return what fetches them."""
+        """Upload the files of a folder as public objects and return their URL."""
         keys = {"AWS_ACCESS_KEY_ID": "made", "AWS_SECRET_ACCESS_KEY": "up"}
         command = [str(self.s5cmd), "--log=error", f"--endpoint-url={self.url}", "cp", "--acl=public-read"]
         subprocess.run([*command, f"{folder}/", f"s3://{BUCKET}/{prefix}/"], env={**os.environ, **keys}, check=True)
@@ -66,7 +66,7 @@ class Server:
 
 @dataclass
 class Line:
-    """A line to a server. After `lasts_bytes` it is cut, or goes quiet and stays so; it counts what came through."""
+    """A proxy that counts bytes and, after `lasts_bytes`, cuts the connection or stops sending."""
 
     server: Server
     lasts_bytes: int
@@ -118,7 +118,7 @@ class Line:
 
     def _ask(self, near: socket.socket, far: socket.socket) -> None:
         self._pump(near, far)
-        _hang_up(far)  # a client that died before it asked would leave the server waiting for ever
+        _hang_up(far)  # otherwise the server would wait forever for a client that ended before its request
 
     def _pump(self, source: socket.socket, sink: socket.socket, *, counted: bool = False) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The selection against the archive's own list: the paper's numbers, and which series are taken."""
+"""Selection from the archive's index: the paper's numbers, and the selected series."""
 
 from __future__ import annotations
 

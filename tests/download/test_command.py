@@ -1,4 +1,4 @@
-"""`python main.py download`: what a user sees, and a real selection fetched from a server on loopback."""
+"""`python main.py download`: its output, and a real selection fetched from a server on loopback."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SMALL = "idc:rider_lung_pet_ct"  # its first patient has 64 CT and 47 PET images
 
 @pytest.fixture(scope="module")
 def on_server(s3: Server, tmp_path_factory: pytest.TempPathFactory) -> Selection:
-    """The first patient of a real collection, with the archive's addresses, counts and sizes; zeros for pixels."""
+    """The first patient of a real collection, with the archive's URLs, counts and sizes, and zeros as pixels."""
     selection = select_cohort(parse_cohort(SMALL), patients=1)
     for number, series in enumerate(selection.series):
         folder = tmp_path_factory.mktemp(f"series{number}")
@@ -39,20 +39,20 @@ def test_a_dry_run_lists_what_would_be_fetched(
     idc_index: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["download", "paper", "--out", str(tmp_path / "new"), "--dry-run"]) == 0
-    told = capsys.readouterr().out
-    assert "9 patients with CT and PET, 12,930 images, 6.7 GB" in told
-    assert "chosen: 9 patients, 18 series, 5,704 images, 1.82 GB" in told
-    assert "licence: CC BY 4.0; source: https://doi.org/10.7937/tcia.2020.nnc2-0461" in told
-    assert "4 of 9 PETs have a CT in their own study" in told
-    assert told.count("PET WB Corrected") == 9 and "ALPHA" not in told
+    output = capsys.readouterr().out
+    assert "9 patients with CT and PET, 12,930 images, 6.7 GB" in output
+    assert "chosen: 9 patients, 18 series, 5,704 images, 1.82 GB" in output
+    assert "licence: CC BY 4.0; source: https://doi.org/10.7937/tcia.2020.nnc2-0461" in output
+    assert "4 of 9 PETs have a CT in their own study" in output
+    assert output.count("PET WB Corrected") == 9 and "ALPHA" not in output
     assert not (tmp_path / "new").exists()
 
 
 def test_dry_run_as_json_has_the_pairs(idc_index: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["download", "lung", "--patients", "3", "--out", str(tmp_path), "--dry-run", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert list(told) == ["cohort", "index_version", "archive", "pairs", "left_out"]
-    assert [(pair["ct"]["modality"], pair["pet"]["modality"]) for pair in told["pairs"]] == [("CT", "PT")] * 3
+    output = json.loads(capsys.readouterr().out)
+    assert list(output) == ["cohort", "index_version", "archive", "pairs", "left_out"]
+    assert [(pair["ct"]["modality"], pair["pet"]["modality"]) for pair in output["pairs"]] == [("CT", "PT")] * 3
 
 
 def test_confirmation_option_is_required_without_a_terminal(
@@ -65,10 +65,10 @@ def test_confirmation_option_is_required_without_a_terminal(
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"), [("n", "nothing was fetched"), ("", "nothing was fetched"), ("y", "2 series fetched")]
+    ("answer", "output"), [("n", "nothing was fetched"), ("", "nothing was fetched"), ("y", "2 series fetched")]
 )
 def test_confirmation_prompt_accepts_only_yes(
-    s3: Server, on_server: Selection, tmp_path: Path, answer: str, told: str
+    s3: Server, on_server: Selection, tmp_path: Path, answer: str, output: str
 ) -> None:
     terminal, inner = pty.openpty()
     command = [sys.executable, "main.py", "download", SMALL, "--patients", "1", "--out", str(tmp_path / "new")]
@@ -81,10 +81,10 @@ def test_confirmation_prompt_accepts_only_yes(
         text=True,
     )
     os.write(terminal, f"{answer}\n".encode())
-    said = process.communicate(timeout=60)[0]
+    stdout = process.communicate(timeout=60)[0]
     os.close(terminal)
     os.close(inner)
-    assert process.returncode == 0 and "Continue? [y/N]" in said and told in said
+    assert process.returncode == 0 and "Continue? [y/N]" in stdout and output in stdout
     assert (tmp_path / "new").exists() == (answer == "y")
 
 
@@ -93,9 +93,9 @@ def test_real_selection_is_downloaded_completely(
 ) -> None:
     command = ["download", SMALL, "--patients", "1", "--out", str(tmp_path), "--endpoint-url", s3.url, "--yes"]
     assert main([*command, "--json"]) == 0
-    told = capsys.readouterr()
-    assert json.loads(told.out) == {"out": str(tmp_path), "fetched": 2, "reused": 0, "failed": []}
-    assert "licence: CC BY 3.0" in told.err
+    output = capsys.readouterr()
+    assert json.loads(output.out) == {"out": str(tmp_path), "fetched": 2, "reused": 0, "failed": []}
+    assert "licence: CC BY 3.0" in output.err
     patient = tmp_path / on_server.patients[0]
     assert len(list(patient.rglob("*.dcm"))) == on_server.images == 111
     assert "CC BY 3.0" in (tmp_path / "ATTRIBUTION.md").read_text()
@@ -122,10 +122,10 @@ def test_killed_command_resumes(
     with Line(s3, lasts_bytes=10**9) as line:
         assert main([*command, line.url]) == 0
     assert "2 series fetched, 0 were there, 0 failed" in capsys.readouterr().out
-    assert len(list(tmp_path.rglob("*.dcm*"))) == 111  # nothing torn is left
+    assert len(list(tmp_path.rglob("*.dcm*"))) == 111  # no incomplete files
     assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
     kept_bytes = sum(path.stat().st_size for path in kept)
-    assert line.carried_bytes < on_server.size_bytes - kept_bytes + 300_000  # the rest is what HTTP says around it
+    assert line.carried_bytes < on_server.size_bytes - kept_bytes + 300_000  # plus HTTP headers
 
 
 def test_failed_series_are_reported_with_exit_code_1(
@@ -133,9 +133,9 @@ def test_failed_series_are_reported_with_exit_code_1(
 ) -> None:
     command = ["download", SMALL, "--patients", "2", "--out", str(tmp_path), "--yes", "--endpoint-url", s3.url]
     assert main(command) == 1  # the server holds the first patient only
-    told = capsys.readouterr()
-    assert "2 series fetched, 0 were there, 2 failed" in told.out
-    assert told.err.count("failed: RIDER-1009463841") == 2 and "no object found" in told.err
+    output = capsys.readouterr()
+    assert "2 series fetched, 0 were there, 2 failed" in output.out
+    assert output.err.count("failed: RIDER-1009463841") == 2 and "no object found" in output.err
 
 
 @pytest.mark.parametrize("package", ["idc_index_data", "pyarrow"])

@@ -1,4 +1,4 @@
-"""download.json and ATTRIBUTION.md: nobody's credit is lost."""
+"""download.json and ATTRIBUTION.md keep the attribution of all fetched series."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ LUNG = {"collection_id": "lung_pet_ct_dx", "doi": "10.7937/TCIA.2020.nnc2-0461"}
 def test_attribution_names_authors_licence_and_source(idc_index: None, tmp_path: Path) -> None:
     write_manifest(tmp_path, [listed("CT", **LUNG), listed("PT", **LUNG)])
     text = (tmp_path / "ATTRIBUTION.md").read_text()
-    for words in (
+    for message in (
         "## A Large-Scale CT and PET/CT Dataset for Lung Cancer Diagnosis",
         "(2020). A Large-Scale CT and PET/CT Dataset for Lung Cancer Diagnosis (Version 5) [Data set].",
         "collection lung_pet_ct_dx: 1 patients, 2 series",
         "CC BY 4.0 (Creative Commons Attribution 4.0 International License) https://creativecommons.org/licenses/by/4.0/",
         "https://doi.org/10.7937/tcia.2020.nnc2-0461",
     ):
-        assert words in text
+        assert message in text
 
 
 def test_source_missing_in_the_index_is_cited_by_doi(idc_index: None, tmp_path: Path) -> None:
@@ -72,5 +72,5 @@ def test_folders_stay_inside(tmp_path: Path, patient_id: str, folder: str) -> No
 
 def test_manifest_states_the_index_version(idc_index: None, tmp_path: Path) -> None:
     write_manifest(tmp_path, [listed()])
-    told = json.loads((tmp_path / "download.json").read_text())
-    assert told["archive"] == "Imaging Data Commons" and told["index"].startswith("idc-index-data ")
+    manifest = json.loads((tmp_path / "download.json").read_text())
+    assert manifest["archive"] == "Imaging Data Commons" and manifest["index"].startswith("idc-index-data ")

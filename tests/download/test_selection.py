@@ -1,4 +1,4 @@
-"""Which CT and PET of the archive are fetched; descriptions are real ones of idc-index-data 25.0.5."""
+"""Selection of CT and PET of the archive, with real descriptions of idc-index-data 25.0.5."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
 @pytest.mark.parametrize(
-    ("modality", "description", "words"),
+    ("modality", "description", "message"),
     [
         ("CT", "Topogram  1.0  T80s", "a scout"),
         ("CT", "CT SCOUT HEAD IN WB", "a scout"),
@@ -33,9 +33,9 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
         ("PT", "WB_3D_NON-AC", "not corrected"),
     ],
 )
-def test_unusable_descriptions(modality: str, description: str, words: str) -> None:
+def test_unusable_descriptions(modality: str, description: str, message: str) -> None:
     reason = why_not(listed(modality, description=description))
-    assert reason is not None and reason.startswith(words)
+    assert reason is not None and reason.startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,9 @@ def test_ct_of_another_study_on_the_same_day_is_selected() -> None:
 
 
 def test_study_without_a_pair_has_a_reason() -> None:
-    nobody = listed("PT", patient_id="P2")
+    unpaired = listed("PT", patient_id="P2")
     grey = listed("PT", patient_id="P3", description="PET NAC"), listed("CT", patient_id="P3")
-    pairs, left_out = choose_pairs([nobody, *grey])
+    pairs, left_out = choose_pairs([unpaired, *grey])
     assert pairs == ()
     assert [(study.patient_id, study.reason) for study in left_out] == [
         ("P2", "no usable CT in the PET's study or on its day"),

@@ -1,4 +1,4 @@
-"""The transfer, by the real client from a real S3 server: whole, cut off, gone on with, damaged, refused."""
+"""Transfer by the real client from a real S3 server: complete, interrupted, resumed, damaged, refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
 @pytest.fixture(scope="module")
 def pair(s3: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[IndexedSeries, IndexedSeries]:
-    """A CT and a PET of random bytes, 2 MB together, on the server."""
+    """A CT and a PET of random bytes, together 2 MB, on the server."""
     ct, pet = random_pair(s3, tmp_path_factory.mktemp("pair"), "pair")
     return ct, pet
 
@@ -71,7 +71,7 @@ def test_interrupted_download_resumes(s3: Server, tmp_path: Path, pair: tuple[In
     with Line(s3, lasts_bytes=10**9) as line:
         report = download(selection, tmp_path, client=client(s3, line.url))
     assert (report.fetched, report.reused, report.failed) == (1, 1, ())
-    assert missing <= line.carried_bytes < missing + 30_000  # the rest is what HTTP says around it
+    assert missing <= line.carried_bytes < missing + 30_000  # plus HTTP headers
     assert missing_bytes(selection, tmp_path) == 0
 
 
@@ -89,12 +89,12 @@ def test_interrupt_stops_the_client(s3: Server, tmp_path: Path, pair: tuple[Inde
 def test_incomplete_and_damaged_files_are_replaced(s3: Server, tmp_path: Path, pair: tuple[IndexedSeries, ...]) -> None:
     download(select(*pair), tmp_path, client=client(s3))
     folder = series_folder(tmp_path, pair[0])
-    whole = (folder / "003.dcm").read_bytes()
-    (folder / "003.dcm").write_bytes(whole[:1000])
+    content = (folder / "003.dcm").read_bytes()
+    (folder / "003.dcm").write_bytes(content[:1000])
     (folder / "004.dcm").rename(folder / "004.dcm123456789")  # what the client leaves when it is killed
     report = download(select(*pair), tmp_path, client=client(s3))
     assert (report.fetched, report.reused) == (1, 1)
-    assert (folder / "003.dcm").read_bytes() == whole
+    assert (folder / "003.dcm").read_bytes() == content
     assert sorted(path.name for path in folder.iterdir()) == [f"{number:03d}.dcm" for number in range(8)]
 
 
@@ -122,10 +122,10 @@ def test_download_stops_after_three_consecutive_failures(s3: Server, tmp_path: P
 
 
 def test_progress_reports_series_and_gigabytes(s3: Server, tmp_path: Path, pair: tuple[IndexedSeries, ...]) -> None:
-    told: list[tuple[int, int, str]] = []
-    download(select(*pair), tmp_path, client=client(s3), progress=lambda *said: told.append(said))
-    assert told[0] == (0, 2, "0.00 of 0.00 GB, P1 CT")
-    assert {(done, total) for done, total, _ in told} == {(0, 2), (1, 2), (2, 2)}
+    reported: list[tuple[int, int, str]] = []
+    download(select(*pair), tmp_path, client=client(s3), progress=lambda *step: reported.append(step))
+    assert reported[0] == (0, 2, "0.00 of 0.00 GB, P1 CT")
+    assert {(done, total) for done, total, _ in reported} == {(0, 2), (1, 2), (2, 2)}
 
 
 def test_folder_name_with_shell_characters(s3: Server, tmp_path: Path, pair: tuple[IndexedSeries, ...]) -> None:

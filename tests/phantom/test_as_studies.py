@@ -1,4 +1,4 @@
-"""Phantoms are taken like a clinic's studies: scanned, paired and read without a complaint."""
+"""Phantoms are scanned, paired and read like clinical studies, without warnings."""
 
 from __future__ import annotations
 

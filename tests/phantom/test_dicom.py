@@ -1,4 +1,4 @@
-"""Phantoms as DICOM: valid by other people's validators, true by an independent SUV, the same bytes every time."""
+"""Phantoms as DICOM: independent validation, independent SUV computation, and reproducible files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(series: Path) -> list[pydicom.FileDataset]:
-    """Slices from the feet to the head."""
+    """Return the slices from the feet to the head."""
     slices = [pydicom.dcmread(path) for path in series.glob("*.dcm")]
     return sorted(slices, key=lambda x: x.ImagePositionPatient[2])
 
@@ -37,7 +37,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def suv_bw_by_hand(pet: pydicom.FileDataset) -> np.ndarray:
-    """SUVbw from the header alone: stored x slope x weight / dose decayed from injection to series time."""
+    """Return SUVbw from the header alone: stored x slope x weight / dose decayed from injection to series time."""
     injected = pet.RadiopharmaceuticalInformationSequence[0]
     begun = datetime.strptime(pet.SeriesDate + pet.SeriesTime, "%Y%m%d%H%M%S")
     given = datetime.strptime(injected.RadiopharmaceuticalStartDateTime, "%Y%m%d%H%M%S")
@@ -132,13 +132,13 @@ def test_equal_arguments_give_equal_files_for_any_number_of_patients(folder: Pat
 
 def test_killed_run_leaves_no_partial_file(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    whole = Path.replace
+    original_replace = Path.replace
 
     def killed(self: Path, target: Path) -> Path:
         calls.append(target)
         if len(calls) == 10:
             raise KeyboardInterrupt
-        return whole(self, target)
+        return original_replace(self, target)
 
     monkeypatch.setattr(Path, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -148,14 +148,14 @@ def test_killed_run_leaves_no_partial_file(folder: Path, tmp_path: Path, monkeyp
     assert len(finished) == 9
     assert finished.items() <= digests(folder).items()
     write_phantoms(tmp_path, patients=3, seed=5, settings=SETTINGS)
-    assert digests(tmp_path) == digests(folder)  # and nothing of the killed run lies about
+    assert digests(tmp_path) == digests(folder)  # no leftovers of the killed run
 
 
 def test_progress_is_reported_for_each_patient(tmp_path: Path) -> None:
-    told = []
+    reported = []
     small = PhantomSettings(slices=2, ct_matrix=32, pet_matrix=16)
-    folders = write_phantoms(tmp_path, patients=2, settings=small, progress=lambda *step: told.append(step))
-    assert told == [(1, 2, "PHANTOM_0001"), (2, 2, "PHANTOM_0002")]
+    folders = write_phantoms(tmp_path, patients=2, settings=small, progress=lambda *step: reported.append(step))
+    assert reported == [(1, 2, "PHANTOM_0001"), (2, 2, "PHANTOM_0002")]
     assert folders == (tmp_path / "PHANTOM_0001", tmp_path / "PHANTOM_0002")
 
 

@@ -1,4 +1,4 @@
-"""A phantom shows its truth: tissues have their HU and SUV, and only what may be hidden is hidden."""
+"""Phantom patients: HU and SUV of tissues, lesions, settings and reproducibility."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def patient() -> PhantomPatient:
 
 
 def core(labels: np.ndarray, tissue: Tissue, steps: int) -> np.ndarray:
-    """Voxels of a tissue whose neighbours, `steps` away along each axis, are of it too."""
+    """Return a mask of a tissue's voxels whose neighbours at `steps` along each axis are of the same tissue."""
     mask = labels == tissue
     for _ in range(steps):
         smaller = mask.copy()
@@ -173,7 +173,7 @@ def test_smooth_noise_has_unit_deviation_and_neighbours_agree() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "words"),
+    ("wrong", "message"),
     [
         ({"slices": 1}, "slices is 1, expected 2 to 1000"),
         ({"slices": 10.5}, "slices is 10.5, expected an integer"),
@@ -184,14 +184,14 @@ def test_smooth_noise_has_unit_deviation_and_neighbours_agree() -> None:
         ({"pet_centre_mm": (0.0,)}, "pet_centre_mm is (0.0,), expected two lengths in mm"),
     ],
 )
-def test_impossible_settings_are_refused(wrong: dict, words: str) -> None:
-    with pytest.raises(InputError, match=words):
+def test_impossible_settings_are_refused(wrong: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         PhantomSettings(**wrong)
 
 
 @pytest.mark.parametrize(
-    ("number", "seed", "words"), [(0, 0, "1 to 9999"), (10000, 0, "1 to 9999"), (1, -1, "0 or above")]
+    ("number", "seed", "message"), [(0, 0, "1 to 9999"), (10000, 0, "1 to 9999"), (1, -1, "0 or above")]
 )
-def test_impossible_patients_are_refused(number: int, seed: int, words: str) -> None:
-    with pytest.raises(InputError, match=words):
+def test_impossible_patients_are_refused(number: int, seed: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         phantom_patient(number, seed)

@@ -1,4 +1,4 @@
-"""Painting ellipsoids: volumes and layers worked by hand."""
+"""Painting of ellipsoids: volumes and layers computed by hand."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def test_slanted_solid_is_not_cut_by_its_box(grid: Geometry) -> None:
 def test_later_shapes_cover_earlier_ones_within_their_limits(grid: Geometry) -> None:
     body = Ellipsoid(Tissue.FAT, ORIGIN, (20, 20, 20))
     lung = Ellipsoid(Tissue.LUNG, (10, 0, 0), (5, 5, 5))
-    beside = Ellipsoid(Tissue.BLOOD, (10, 0, 0), (15, 3, 3), within=frozenset({Tissue.LUNG}))
-    labels = paint([body, lung, beside], grid, origin_mm=ORIGIN)
+    vessel = Ellipsoid(Tissue.BLOOD, (10, 0, 0), (15, 3, 3), within=frozenset({Tissue.LUNG}))
+    labels = paint([body, lung, vessel], grid, origin_mm=ORIGIN)
     assert labels[30, 30, 40] == Tissue.BLOOD  # x = 10.5 mm, inside the lung
     assert labels[30, 30, 32] == Tissue.FAT  # x = 2.5 mm, inside the vessel's ellipsoid, outside the lung
     assert labels[30, 30, 58] == Tissue.AIR

@@ -72,22 +72,22 @@ class Decoder:
                    "cpu_total_s": self._cpu_total_s}  # fmt: skip
         received: list[NDArray[Any]] = []
 
-        def receive(answer: dict[str, Any]) -> memoryview:
+        def receive(response: dict[str, Any]) -> memoryview:
             """Return a buffer for the pixels."""
-            shape, dtype = tuple(answer["shape"]), np.dtype(answer["dtype"])
+            shape, dtype = tuple(response["shape"]), np.dtype(response["dtype"])
             if math.prod(shape) != pixels or dtype.kind not in "iu" or dtype.itemsize > 4:
                 raise UndecodableError(f"decodes to {shape} of {dtype}, expected {pixels} integers")
             received.append(np.empty(shape, dtype))
             return received[0].data
 
         try:
-            answer = child.ask(request, receive)
+            response = child.ask(request, receive)
         except ChildError as error:
             if error.is_repeatable and source is not None:
                 failed_files().remember(source, error.outcome)
             raise (UndecodableError if error.is_repeatable else DicomError)(_damaged(error.outcome)) from error
-        if "error" in answer:
-            raise UndecodableError(f"cannot be decoded here ({_last_line(answer['error'])})")
+        if "error" in response:
+            raise UndecodableError(f"cannot be decoded here ({_last_line(response['error'])})")
         return received[0]
 
     def _ready(self) -> tuple[ChildProcess, Path]:

@@ -1,4 +1,4 @@
-"""Text is read where its meaning is sure, in DICOM's forms and in others, and in no other case."""
+"""Parsing of numbers, dates and times: DICOM's formats, other unambiguous formats, and nothing else."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ AS_IT_SHOULD_BE = ""
         ("1024,000", (1024.0,), DECIMAL_COMMA),  # thousands would be parted once more
         ("1,0245", (1.0245,), DECIMAL_COMMA),
         ("1,02", (1.02,), DECIMAL_COMMA),
-        ("-249,512\\-12,5\\100", (-249.512, -12.5, 100.0), DECIMAL_COMMA),  # its neighbour tells what the comma is
+        ("-249,512\\-12,5\\100", (-249.512, -12.5, 100.0), DECIMAL_COMMA),  # its neighbour shows what the comma means
         ("88.7 kg", (88.7,), "its unit kg"),
         ("88,7KG", (88.7,), "its unit kg and a decimal comma"),
     ],

@@ -1,4 +1,4 @@
-"""Compressed slices whose codestream and header disagree, and files that end a decoder: refused, remembered, named."""
+"""Compressed slices whose codestream contradicts the header, and files that crash a decoder."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache folder of this test's own."""
+    """A cache folder for one test."""
     monkeypatch.setenv("CT2PET_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -87,7 +87,7 @@ def test_excessive_matrix_size_is_refused(series: dict[str, Path], tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("count", "offsets", "words"),
+    ("count", "offsets", "message"),
     [
         (0, (), "has 0 segments, expected 2"),
         (15, (64,), "has 15 segments, expected 2"),
@@ -97,14 +97,14 @@ def test_excessive_matrix_size_is_refused(series: dict[str, Path], tmp_path: Pat
         (2, (64, 0xFFFFFFF0), "are not consecutive"),
     ],
 )
-def test_rle_header_must_have_one_segment_per_byte(count: int, offsets: tuple[int, ...], words: str) -> None:
+def test_rle_header_must_have_one_segment_per_byte(count: int, offsets: tuple[int, ...], message: str) -> None:
     codestream = struct.pack("<16I", count, *offsets, *[0] * (15 - len(offsets))) + bytes(64)
     fault = codestream_fault(codestream, "1.2.840.10008.1.2.5", rows=6, columns=8, allocated=16)
-    assert words in fault
+    assert message in fault
 
 
 @pytest.mark.parametrize(
-    ("offset", "value", "words"),
+    ("offset", "value", "message"),
     [
         (24, 3, "1 tiles, expected 1 x 3"),  # XTsiz
         (28, 5, "1 tiles, expected 2 x 1"),  # YTsiz
@@ -113,14 +113,14 @@ def test_rle_header_must_have_one_segment_per_byte(count: int, offsets: tuple[in
     ],
 )
 def test_a_codestream_without_one_of_its_tiles_is_refused(
-    series: dict[str, Path], offset: int, value: int, words: str
+    series: dict[str, Path], offset: int, value: int, message: str
 ) -> None:
     codestream = bytearray(codestream_of((series["jpeg-2000"] / "000.dcm").read_bytes()))
     start = codestream.find(b"\xff\x4f\xff\x51")
     assert not codestream_fault(bytes(codestream), JPEG2000Lossless, rows=6, columns=8, allocated=16)
     struct.pack_into(">I", codestream, start + offset, value)
     fault = codestream_fault(bytes(codestream), JPEG2000Lossless, rows=6, columns=8, allocated=16)
-    assert words in fault and bool(words) == bool(fault)
+    assert message in fault and bool(message) == bool(fault)
 
 
 def test_two_frame_headers_have_no_size(series: dict[str, Path]) -> None:
@@ -133,12 +133,12 @@ KILLED = "import json, os, signal, sys\nfor line in sys.stdin:\n    os.kill(os.g
 
 
 @pytest.mark.parametrize(
-    ("ending", "is_remembered", "words"),
+    ("ending", "is_remembered", "message"),
     [
         ("SIGFPE", True, "is damaged: decoding it ends the decoder"),
         ("SIGSEGV", True, "is damaged: decoding it ends the decoder"),
         ("SIGXCPU", True, "is damaged: decoding it takes more processor time"),
-        ("SIGKILL", False, "is damaged: decoding it was broken off"),  # by whoever needs memory: not the file's doing
+        ("SIGKILL", False, "is damaged: decoding it was broken off"),  # killed by the system, not because of the file
     ],
 )
 def test_file_that_crashed_a_decoder_is_not_decoded_again(
@@ -147,7 +147,7 @@ def test_file_that_crashed_a_decoder_is_not_decoded_again(
     monkeypatch: pytest.MonkeyPatch,
     ending: str,
     is_remembered: bool,
-    words: str,
+    message: str,
 ) -> None:
     folder = tmp_path / "ct"
     folder.mkdir()
@@ -157,7 +157,7 @@ def test_file_that_crashed_a_decoder_is_not_decoded_again(
     program = tmp_path / "program.py"
     program.write_text(KILLED.format(ending))
     monkeypatch.setattr("lib.dicom.pixel_data.decoder.PROGRAM", program)
-    with pytest.raises(DicomError, match=rf"000\.dcm: its compression \(RLE Lossless\) {words}") as first:
+    with pytest.raises(DicomError, match=rf"000\.dcm: its compression \(RLE Lossless\) {message}") as first:
         read_ct(found.series)
     started: list[object] = []
     monkeypatch.setattr("lib.imaging.files.child_process.subprocess.Popen", lambda *_, **__: started.append(1))
@@ -168,7 +168,7 @@ def test_file_that_crashed_a_decoder_is_not_decoded_again(
         read_ct(found.series)
     assert str(second.value) == str(first.value) and not started
     (again,) = scan_folder(folder).series  # what a server does when it starts
-    assert again.reason is not None and "000.dcm: " + words in again.reason
+    assert again.reason is not None and "000.dcm: " + message in again.reason
     os.utime(folder / "000.dcm")
     assert scan_folder(folder).series[0].reason == again.reason  # the same bytes
     (folder / "000.dcm").write_bytes((folder / "000.dcm").read_bytes().replace(b"Nobody^May", b"Nobody^Mai"))

@@ -1,4 +1,4 @@
-"""Padding is air in a CT and no data in a PET, and never eats what was measured; in every encoding alike."""
+"""Padding becomes air in a CT and NaN in a PET without affecting measured pixels, in every encoding."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PADDING, LIMIT = 0x00280120, 0x00280121
 
 
 def slice_with(padded: int, body: int = 40, **attributes: Any) -> Any:
-    """Return an instance whose first row is one number, whose pixel INSIDE is the same, and whose rest is another."""
+    """Return an instance with one value in the first row and the pixel INSIDE, and another value elsewhere."""
     dtype = np.int16 if attributes.get("PixelRepresentation", 1) else np.uint16
     pixels = np.full((ROWS, COLUMNS), body, dtype)
     pixels[0] = pixels[INSIDE] = np.array(padded).astype(dtype)
@@ -172,7 +172,7 @@ def test_padding_of_a_ct_volume_is_clipped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("attributes", "words"),
+    ("attributes", "message"),
     [
         ({"BitsStored": 17, "HighBit": 16}, "BitsStored 17 and HighBit 16 do not fit BitsAllocated 16: damaged"),
         ({"BitsStored": 12, "HighBit": 10}, "BitsStored 12 and HighBit 10 do not fit"),
@@ -183,8 +183,8 @@ def test_padding_of_a_ct_volume_is_clipped(tmp_path: Path) -> None:
         ({"RescaleIntercept": None}, "RescaleIntercept is missing"),
     ],
 )
-def test_unsupported_pixel_formats_are_refused(tmp_path: Path, attributes: dict[str, Any], words: str) -> None:
-    with pytest.raises(DicomError, match=words):
+def test_unsupported_pixel_formats_are_refused(tmp_path: Path, attributes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DicomError, match=message):
         values_of(tmp_path, instance(0, **attributes))
 
 

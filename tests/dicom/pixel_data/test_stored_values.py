@@ -1,4 +1,4 @@
-"""Pixel data that contradict their header are refused; padding, and bits that hold nothing, are not."""
+"""Pixel data that contradicts its header is refused; padding and unused bits are accepted."""
 
 from __future__ import annotations
 

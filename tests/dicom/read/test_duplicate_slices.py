@@ -1,4 +1,4 @@
-"""Slices that come twice are judged by their content: copies are used once, and other measurements never dropped."""
+"""Duplicate slices are compared by content: copies are used once, other measurements are never dropped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def only(root: Path) -> ScannedSeries:
 
 
 def send_again(folder: Path, numbers: range = range(5), **attributes: Any) -> None:
-    """Write slices once more under SOP instance UIDs of their own, in files that sort behind the first ones."""
+    """Write slices again with other SOPInstanceUIDs, in files that sort after the first ones."""
     for k in numbers:
         new = {"SOPInstanceUID": f"1.2.99.{k}"} | attributes
         instance(k, **new).save_as(folder / f"x{k}.dcm", write_like_original=False)
@@ -103,7 +103,7 @@ def test_position_tolerance(tmp_path: Path, step_mm: float, count: int) -> None:
     shifted.save_as(tmp_path / "x.dcm", write_like_original=False)
     found = only(tmp_path)
     assert len(found.series.files) == count
-    assert found.is_usable is (count == 5)  # as two slices they do not stand 3 mm apart
+    assert found.is_usable is (count == 5)  # as two slices they are not 3 mm apart
 
 
 def test_one_uid_at_one_position_with_different_pixels_is_refused(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_two_slices_of_a_pacs_under_one_uid_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("vary", "words"),
+    ("vary", "message"),
     [
         (lambda k: {"FrameOfReferenceUID": FRAME + (".1" if k > 2 else "")},
          "2 frames of reference in one series (3 slices in 1.2.3.1.9, 2 slices in 1.2.3.1.9.1)"),
@@ -178,10 +178,10 @@ def test_two_slices_of_a_pacs_under_one_uid_are_refused(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_slices_with_contradictory_series_attributes_are_refused(
-    tmp_path: Path, vary: Callable[[int], dict[str, Any]], words: str
+    tmp_path: Path, vary: Callable[[int], dict[str, Any]], message: str
 ) -> None:
     write_series(tmp_path, vary=vary)
-    assert words in (only(tmp_path).reason or "")
+    assert message in (only(tmp_path).reason or "")
 
 
 def test_series_without_frame_of_reference_is_accepted(tmp_path: Path) -> None:

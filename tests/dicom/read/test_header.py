@@ -1,4 +1,4 @@
-"""A header is read tolerantly: old, foreign and odd files give what they hold, broken ones a reason."""
+"""Headers of old and unusual files are read tolerantly; damaged files give a reason."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_synthetic_image_is_recognised(
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (b"", "empty file"),
         (b"notes", "not a DICOM file"),
@@ -127,18 +127,18 @@ def test_synthetic_image_is_recognised(
         (b"\0" * 128 + b"DICM" + b"\xff" * 300, "damaged DICOM file|without sop class"),
     ],
 )
-def test_what_is_not_dicom_is_named(tmp_path: Path, content: bytes, words: str) -> None:
+def test_what_is_not_dicom_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "thing"
     path.write_bytes(content)
-    with pytest.raises(DicomError, match=f"thing: .*({words})"):
+    with pytest.raises(DicomError, match=f"thing: .*({message})"):
         read_header(path)
 
 
 def test_file_truncated_anywhere_is_refused(tmp_path: Path) -> None:
     (path,) = write_series(tmp_path, count=1)
-    whole = path.read_bytes()
-    for length in range(132, len(whole) - 1, 7):
-        path.write_bytes(whole[:length])
+    content = path.read_bytes()
+    for length in range(132, len(content) - 1, 7):
+        path.write_bytes(content[:length])
         try:
             shared = read_header(path).shared
         except DicomError as error:

@@ -1,4 +1,4 @@
-"""One way into a DICOM file: every element once, nothing behind the pixels, and deflated files unpacked to a slice."""
+"""Reading of DICOM files: duplicate elements, elements after the pixel data, and the limit of inflation."""
 
 from __future__ import annotations
 
@@ -91,9 +91,9 @@ for read in (read_header, read_slice):
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    *said, kib = run.stdout.splitlines()
-    assert all("1.dcm: deflated, inflates to over" in words for words in said)
-    assert len(said) == 2 and int(kib) < 200 * 1024  # it would unpack to 400 MB
+    *lines, kib = run.stdout.splitlines()
+    assert all("1.dcm: deflated, inflates to over" in message for message in lines)
+    assert len(lines) == 2 and int(kib) < 200 * 1024  # it would unpack to 400 MB
 
 
 def test_truncated_deflated_file_is_refused(tmp_path: Path) -> None:
@@ -163,13 +163,13 @@ REPEATED: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("what", REPEATED)
 def test_duplicate_elements_are_refused(tmp_path: Path, what: str) -> None:
-    file, words = REPEATED[what]
+    file, message = REPEATED[what]
     path = tmp_path / "1.dcm"
     path.write_bytes(file)
-    with pytest.raises(DicomError, match=rf"1\.dcm: {words}"):
+    with pytest.raises(DicomError, match=rf"1\.dcm: {message}"):
         read_slice(path)
-    if "follows" not in words:
-        with pytest.raises(DicomError, match=rf"1\.dcm: {words}"):
+    if "follows" not in message:
+        with pytest.raises(DicomError, match=rf"1\.dcm: {message}"):
             read_header(path)
 
 

@@ -1,4 +1,4 @@
-"""Missing, malformed and not delivered are three sentences; what is surely meant is read, and said to be."""
+"""Missing, malformed and undelivered attributes; unambiguous invalid values are read with a warning."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def only(root: Path) -> ScannedSeries:
 
 
 def write_raw(folder: Path, values: dict[str, str], *, modality: str = "PT", **attributes: Any) -> None:
-    """Write a series with text that a writer's own checks would not let through; `injection.X` is of the injection."""
+    """Write a series with raw text that pydicom would refuse; `injection.X` refers to the injection."""
     folder.mkdir(exist_ok=True)
     for k in range(5):
         dataset = instance(k, modality=modality, **attributes)
@@ -37,7 +37,7 @@ def write_raw(folder: Path, values: dict[str, str], *, modality: str = "PT", **a
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "words"),
+    ("name", "text", "message"),
     [
         ("PatientWeight", "88,7", "PatientWeight '88,7' contains a decimal comma: read as 88.7"),
         ("PatientWeight", "88.7 kg", "PatientWeight '88.7 kg' contains its unit kg: read as 88.7"),
@@ -49,11 +49,11 @@ def write_raw(folder: Path, values: dict[str, str], *, modality: str = "PT", **a
         ("SeriesTime", "9:40:00", "SeriesTime '9:40:00' contains a clock's or ISO 8601's signs: read as 094000"),
     ],
 )  # fmt: skip
-def test_unambiguous_invalid_value_is_read_with_a_warning(tmp_path: Path, name: str, text: str, words: str) -> None:
+def test_unambiguous_invalid_value_is_read_with_a_warning(tmp_path: Path, name: str, text: str, message: str) -> None:
     write_raw(tmp_path, {name: text}, AcquisitionTime=None)
     found = only(tmp_path)
     assert found.is_usable
-    assert words in found.warnings
+    assert message in found.warnings
 
 
 def test_decimal_comma_is_read_as_decimal_point(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_bed_header_reports_malformed_attributes(tmp_path: Path, keyword: str, t
 
 
 @pytest.mark.parametrize(
-    ("keyword", "text", "words"),
+    ("keyword", "text", "message"),
     [
         ("PixelSpacing", "1,600\\1,600", r"PixelSpacing '1,600\\1,600' is malformed; slices have no position"),
         ("PixelSpacing", "2.0", "PixelSpacing '2.0' is malformed; slices have no position"),
@@ -144,10 +144,10 @@ def test_bed_header_reports_malformed_attributes(tmp_path: Path, keyword: str, t
     ],
 )
 def test_geometry_and_rescaling_report_malformed_attributes(
-    tmp_path: Path, keyword: str, text: str, words: str
+    tmp_path: Path, keyword: str, text: str, message: str
 ) -> None:
     write_raw(tmp_path, {keyword: text}, modality="CT")
-    assert words.replace("\\\\", "\\") in (only(tmp_path).reason or "").replace("\\\\", "\\")
+    assert message.replace("\\\\", "\\") in (only(tmp_path).reason or "").replace("\\\\", "\\")
 
 
 def test_malformed_slices_are_named_with_the_gap(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_malformed_slices_are_named_with_the_gap(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("modality", "attributes", "words"),
+    ("modality", "attributes", "message"),
     [
         ("CT", {"RescaleIntercept": None}, "RescaleIntercept is missing: stored values cannot be converted to HU"),
         ("CT", {"RescaleIntercept": ""}, "RescaleIntercept is missing"),
@@ -172,9 +172,9 @@ def test_malformed_slices_are_named_with_the_gap(tmp_path: Path) -> None:
         ("PT", {"RescaleSlope": 1e-6}, None),
     ],
 )
-def test_required_rescale_attributes(modality: str, attributes: dict[str, Any], words: str | None) -> None:
+def test_required_rescale_attributes(modality: str, attributes: dict[str, Any], message: str | None) -> None:
     reason = why_not(header_of(instance(0, modality=modality, **attributes), "0.dcm").shared)
-    assert reason is None if words is None else words in (reason or "")
+    assert reason is None if message is None else message in (reason or "")
 
 
 def test_a_pet_with_a_malformed_intercept_is_refused(tmp_path: Path) -> None:

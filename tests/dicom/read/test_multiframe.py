@@ -1,4 +1,4 @@
-"""A multi-frame CT or PET is the same volume as the single-frame series it was made of, however its frames are laid."""
+"""A multi-frame CT or PET gives the same volume as its single-frame source, for any layout of frames."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def undefined_lengths(dataset: FileDataset) -> None:
 
 
 LAYOUTS: dict[str, dict[str, Any]] = {
-    "as they come": {},
+    "in order": {},
     "shuffled": {"seed": 3},
     "over two files": {"files": 2, "seed": 4},
     "every macro per frame": {"per_frame": True},
@@ -127,7 +127,7 @@ def test_index_stores_frames(
     studies, index = tmp_path / "studies", tmp_path / "index"
     write_multi_frame(read_slices(study / FOLDERS[modality]), studies, kind=kind, files=2)
     (first,) = scan_folder(studies, index=HeaderIndex(index)).series
-    monkeypatch.delattr(scan, "read_header")  # whoever opens a file again fails
+    monkeypatch.delattr(scan, "read_header")  # opening a file again fails
     (again,) = scan_folder(studies, index=HeaderIndex(index)).series
     assert (again.series, again.positions_mm, again.suv) == (first.series, first.positions_mm, first.suv)
     assert again.geometry is not None and first.geometry is not None
@@ -137,14 +137,14 @@ def test_index_stores_frames(
 @pytest.mark.parametrize("kind", ["legacy", "enhanced"])
 @pytest.mark.parametrize("modality", READERS)
 def test_dicom_json_equals_the_file(study: Path, tmp_path: Path, modality: str, kind: Kind) -> None:
-    told: list[dict[str, Any]] = []
+    metadata: list[dict[str, Any]] = []
 
-    def tell(dataset: FileDataset) -> None:
-        del dataset.PixelData  # a PACS tells it as bulk data
-        told.append(dataset.to_json_dict())
+    def collect(dataset: FileDataset) -> None:
+        del dataset.PixelData  # bulk data in a PACS
+        metadata.append(dataset.to_json_dict())
 
-    (path,) = write_multi_frame(read_slices(study / FOLDERS[modality])[::5], tmp_path, kind=kind, edit=tell)
-    headers = slice_headers_from_json(told[0], str(path))
+    (path,) = write_multi_frame(read_slices(study / FOLDERS[modality])[::5], tmp_path, kind=kind, edit=collect)
+    headers = slice_headers_from_json(metadata[0], str(path))
     assert [header.frame for header in headers] == [1, 2, 3, 4, 5]
     expected = [frame.header for frame in read_frame_headers(path)]
     plain = [replace(one, shared=replace(one.shared, transfer_syntax_uid="")) for one in expected]
@@ -169,6 +169,6 @@ def test_gdcm_reads_the_same_ct_at_the_same_place(study: Path, tmp_path: Path, k
 def test_unordered_and_thinned_series_is_read(study: Path, tmp_path: Path) -> None:
     write_multi_frame(read_slices(study / "CT"), tmp_path, kind="enhanced", files=3, seed=7)
     series = scan_folder(tmp_path).usable("CT")[0].series
-    thin, whole = read_ct(series.every(4)), read_ct(series)
+    thinned, full = read_ct(series.every(4)), read_ct(series)
     assert series.every(4).slice_count == 6
-    np.testing.assert_array_equal(thin.array, whole.array[::4])
+    np.testing.assert_array_equal(thinned.array, full.array[::4])

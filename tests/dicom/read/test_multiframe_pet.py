@@ -1,4 +1,4 @@
-"""What an Enhanced PET says in other words than a single-frame PET gives the same SUV, or is refused by name."""
+"""Enhanced PET gives the same SUV as its single-frame source, or is refused with a reason."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def first_header(study: Path, folder: Path, edit: Edit) -> tuple[PetHeader, BedH
 
 
 def unchanged(dataset: FileDataset) -> None:
-    """Leave the file as it is."""
+    """Do not change the file."""
 
 
 def mappings(dataset: FileDataset) -> list[Dataset]:
@@ -77,13 +77,13 @@ def test_the_header_is_that_of_a_single_frame_pet(study: Path, tmp_path: Path) -
 
 
 def dose_in_bq(dataset: FileDataset) -> None:
-    """What the standard does not allow, and what can mean but one thing."""
+    """Write values that violate the standard but are unambiguous."""
     agent = dataset.RadiopharmaceuticalInformationSequence[0]
     agent.RadionuclideTotalDose = f"{float(agent.RadionuclideTotalDose) * 1e6:.0f}"
 
 
 def with_an_offset(dataset: FileDataset) -> None:
-    """All times as clocks at UTC+1 show them, written with offsets."""
+    """Write all times in UTC+1 with offsets."""
     dataset.TimezoneOffsetFromUTC = "+0100"
     dataset.DecayCorrectionDateTime += "+0100"
     for group in dataset.PerFrameFunctionalGroupsSequence:
@@ -93,14 +93,14 @@ def with_an_offset(dataset: FileDataset) -> None:
 
 
 def in_utc(dataset: FileDataset) -> None:
-    """The reference time an hour earlier on the clock of Greenwich: the same moment."""
+    """Write the reference time in UTC: the same instant."""
     with_an_offset(dataset)
     moment = dataset.DecayCorrectionDateTime
     dataset.DecayCorrectionDateTime = f"{moment[:8]}{int(moment[8:10]) - 1:02d}{moment[10:14]}+0000"
 
 
 def a_second_agent(dataset: FileDataset) -> None:
-    """Agent 1 of another tracer, which these frames do not show; theirs becomes agent 2."""
+    """Add agent 1 of another tracer, which the frames do not use; theirs becomes agent 2."""
     (own,) = dataset.RadiopharmaceuticalInformationSequence
     other = deepcopy(own)
     other.RadionuclideTotalDose, other.RadiopharmaceuticalAgentNumber = "1", 1
@@ -111,7 +111,7 @@ def a_second_agent(dataset: FileDataset) -> None:
 
 
 def series_stored_later(dataset: FileDataset) -> None:
-    """SeriesTime of an Enhanced PET says nothing of decay."""
+    """Change SeriesTime, which does not affect decay in an Enhanced PET."""
     dataset.SeriesDate, dataset.SeriesTime = "20300101", "235959"
 
 
@@ -122,7 +122,7 @@ def a_reference_time_that_repeats_the_start(dataset: FileDataset) -> None:
 
 
 def units_by_rescale_type(dataset: FileDataset) -> None:
-    """No mapping: the slope leads to what RescaleType names."""
+    """Remove the mapping: the slope converts to the units of RescaleType."""
     rescale = dataset.SharedFunctionalGroupsSequence[0].pop("PixelValueTransformationSequence").value
     for group in dataset.PerFrameFunctionalGroupsSequence:
         mapping = group.pop("RealWorldValueMappingSequence").value[0]
@@ -132,7 +132,7 @@ def units_by_rescale_type(dataset: FileDataset) -> None:
 
 
 def also_suv(dataset: FileDataset) -> None:
-    """A second mapping of each frame, to a wrong SUV: activity is what can be checked, so activity is used."""
+    """Add a second mapping of each frame, to a wrong SUV: the mapping to activity is preferred."""
     for group in dataset.PerFrameFunctionalGroupsSequence:
         wrong = deepcopy(group.RealWorldValueMappingSequence[0])
         wrong.RealWorldValueSlope, wrong.MeasurementUnitsCodeSequence = 1.0, code("{SUVbw}g/ml", "UCUM", "SUVbw")
@@ -148,7 +148,7 @@ SAME: dict[str, Edit] = {
     "start repeated": a_reference_time_that_repeats_the_start,
     "RescaleType BQML": units_by_rescale_type,
     "kBq/ml": in_units("kBq/ml", times=1e-3),
-    "SUV beside activity": also_suv,
+    "SUV and activity": also_suv,
 }
 
 
@@ -238,7 +238,7 @@ def counts(dataset: FileDataset) -> None:
 
 
 @pytest.mark.parametrize(
-    ("edit", "words"),
+    ("edit", "message"),
     [
         (not_corrected("Attenuation"), "not attenuation-corrected"),
         (without_units, "Units is missing"),
@@ -247,23 +247,23 @@ def counts(dataset: FileDataset) -> None:
         (counts, "Units PROPCNTS"),
     ],
 )
-def test_unusable_real_world_values_are_refused(study: Path, tmp_path: Path, edit: Edit, words: str) -> None:
+def test_unusable_real_world_values_are_refused(study: Path, tmp_path: Path, edit: Edit, message: str) -> None:
     found = found_in(study, tmp_path, edit)
-    assert words in (found.reason or "usable")
+    assert message in (found.reason or "usable")
     with pytest.raises(DicomError):
         read_pet(found.series)
 
 
 @pytest.mark.parametrize(
-    ("edit", "words"),
+    ("edit", "message"),
     [
         (without_reference_time, "DecayCorrection is missing"),
         (without_dose, "RadionuclideTotalDose is missing"),
     ],
 )
-def test_activity_without_suv(study: Path, tmp_path: Path, edit: Edit, words: str) -> None:
+def test_activity_without_suv(study: Path, tmp_path: Path, edit: Edit, message: str) -> None:
     found = found_in(study, tmp_path, edit)
-    assert found.reason is None and words in (found.suv or "")
+    assert found.reason is None and message in (found.suv or "")
     assert read_activity(found.series).array.max() > 0
 
 

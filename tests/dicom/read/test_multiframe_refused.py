@@ -1,4 +1,4 @@
-"""Damaged, incomplete and unsuitable multi-frame files: one clean volume, or a reason that names what was found."""
+"""Damaged, incomplete and unsuitable multi-frame files are refused with a reason."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def drop_rescale(dataset: FileDataset) -> None:
 
 
 def drop_frames(dataset: FileDataset) -> None:
-    """Frames 5 to 7 are gone, pixels and all."""
+    """Remove frames 5 to 7 with their pixels."""
     size = dataset.Rows * dataset.Columns * 2
     dataset.PixelData = dataset.PixelData[: 4 * size] + dataset.PixelData[7 * size :]
     del dataset.PerFrameFunctionalGroupsSequence[4:7]
@@ -72,10 +72,10 @@ def repeat_a_place(dataset: FileDataset) -> None:
     second.PlanePositionSequence = first.PlanePositionSequence
 
 
-def frame_type(word: str) -> Edit:
+def frame_type(value: str) -> Edit:
     def edit(dataset: FileDataset) -> None:
         sequence = shared(dataset).CTImageFrameTypeSequence
-        sequence[0].FrameType = ["ORIGINAL", "PRIMARY", word, "NONE"]
+        sequence[0].FrameType = ["ORIGINAL", "PRIMARY", value, "NONE"]
 
     return edit
 
@@ -84,9 +84,9 @@ def projection_values(dataset: FileDataset) -> None:
     shared(dataset).CTImageFrameTypeSequence[0].FrameType = ["DERIVED", "PRIMARY", "AXIAL", "MAX_IP"]
 
 
-def volumetric(word: str) -> Edit:
+def volumetric(value: str) -> Edit:
     def edit(dataset: FileDataset) -> None:
-        shared(dataset).CTImageFrameTypeSequence[0].VolumetricProperties = word
+        shared(dataset).CTImageFrameTypeSequence[0].VolumetricProperties = value
 
     return edit
 
@@ -110,7 +110,7 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "no spacing": (drop_spacing, "PixelSpacing is missing"),
     "no rescale": (drop_rescale, "RescaleSlope is missing"),
     "a gap": (drop_frames, "gap: no slice between"),
-    "two frames at one place": (repeat_a_place, "1 of 24 slices have the position of another slice"),
+    "two frames at one position": (repeat_a_place, "1 of 24 slices have the position of another slice"),
     "a localizer": (frame_type("LOCALIZER"), "a localizer (ImageType LOCALIZER)"),
     "a MIP": (projection_values, "a projection (ImageType MAX_IP)"),
     "samples of a volume": (volumetric("SAMPLED"), "VolumetricProperties SAMPLED: a projection"),
@@ -124,11 +124,11 @@ def only(folder: Path) -> ScannedSeries:
 
 
 @pytest.mark.parametrize("kind", ["legacy", "enhanced"])
-@pytest.mark.parametrize(("edit", "words"), REFUSED.values(), ids=REFUSED)
-def test_a_ct_is_refused_with_the_reason(study: Path, tmp_path: Path, kind: Kind, edit: Edit, words: str) -> None:
+@pytest.mark.parametrize(("edit", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_ct_is_refused_with_the_reason(study: Path, tmp_path: Path, kind: Kind, edit: Edit, message: str) -> None:
     write_multi_frame(read_slices(study / "CT"), tmp_path, kind=kind, edit=edit)
     found = only(tmp_path)
-    assert words in (found.reason or "usable")
+    assert message in (found.reason or "usable")
     with pytest.raises(DicomError, match=found.series.uid):
         read_ct(found.series)
 

@@ -1,4 +1,4 @@
-"""The real studies: what independent counts and other people's software say of them."""
+"""Real studies: comparison with independent counts and other software."""
 
 from __future__ import annotations
 

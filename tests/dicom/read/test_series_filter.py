@@ -1,4 +1,4 @@
-"""What consoles store beside the CT and the PET is refused with a reason that names what was seen."""
+"""Images that consoles store in addition to CT and PET are refused with a reason."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_ct_and_corrected_pet_slices_are_accepted(modality: str, attributes: dic
 
 
 @pytest.mark.parametrize(
-    ("modality", "attributes", "words"),
+    ("modality", "attributes", "message"),
     [
         ("CT", {"SOPClassUID": SECONDARY_CAPTURE, "PhotometricInterpretation": "RGB", "SamplesPerPixel": 3},
          "a colour image (Secondary Capture Image Storage, RGB) stored as modality CT"),
@@ -69,18 +69,18 @@ def test_ct_and_corrected_pet_slices_are_accepted(modality: str, attributes: dic
         ("SR", {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.33"}, "SR (Comprehensive SR Storage): not a CT or PET"),
     ],
 )  # fmt: skip
-def test_other_images_are_refused_by_name(modality: str, attributes: dict[str, Any], words: str) -> None:
-    assert words in (reason(modality, **attributes) or "")
+def test_other_images_are_refused_by_name(modality: str, attributes: dict[str, Any], message: str) -> None:
+    assert message in (reason(modality, **attributes) or "")
 
 
 def turned(degrees: float) -> list[float]:
-    """Return ImageOrientationPatient of axial slices turned in their plane."""
+    """Return ImageOrientationPatient of axial slices rotated in their plane."""
     c, s = float(np.cos(np.deg2rad(degrees))), float(np.sin(np.deg2rad(degrees)))
     return [c, s, 0, -s, c, 0]
 
 
 def leaning(degrees: float) -> list[float]:
-    """Return ImageOrientationPatient of slices that lean forward."""
+    """Return ImageOrientationPatient of slices tilted forward."""
     return [1, 0, 0, 0, float(np.cos(np.deg2rad(degrees))), float(np.sin(np.deg2rad(degrees)))]
 
 
@@ -90,7 +90,7 @@ def test_ct_rotated_by_ten_degrees_is_accepted(orientation: list[float]) -> None
 
 
 @pytest.mark.parametrize(
-    ("orientation", "words"),
+    ("orientation", "message"),
     [
         (turned(10.1), "rows or columns are rotated by 10.1 degrees from the patient's axes"),
         (turned(45), "rows or columns are rotated by 45.0 degrees"),
@@ -98,8 +98,8 @@ def test_ct_rotated_by_ten_degrees_is_accepted(orientation: list[float]) -> None
         (leaning(10.1), "oblique slices (10 degrees from axial)"),
     ],
 )
-def test_ct_rotated_further_is_refused_with_its_angle(orientation: list[float], words: str) -> None:
-    assert words in (reason("CT", ImageOrientationPatient=orientation) or "")
+def test_ct_rotated_further_is_refused_with_its_angle(orientation: list[float], message: str) -> None:
+    assert message in (reason("CT", ImageOrientationPatient=orientation) or "")
 
 
 def test_pet_rotated_in_its_plane_is_accepted() -> None:

@@ -1,4 +1,4 @@
-"""Stacks are ordered by ImagePositionPatient along the normal, and whatever is no regular stack is named."""
+"""Stacks are ordered by ImagePositionPatient along the normal; irregular stacks are refused."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_rounding_between_beds_is_tolerated() -> None:
 
 
 @pytest.mark.parametrize(
-    ("broken", "words"),
+    ("broken", "message"),
     [
         (headers(1), "1 slice, expected at least 2"),
         ([*headers(6)[:3], *headers(6)[4:]], r"gap: no slice between 106.00 and 112.00 mm .* 3.00 mm apart"),
@@ -84,8 +84,8 @@ def test_the_rounding_between_beds_is_tolerated() -> None:
         (headers(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), "not two perpendicular unit vectors"),
     ],
 )  # fmt: skip
-def test_irregular_stack_is_refused(broken: list[InstanceHeader], words: str) -> None:
-    with pytest.raises(SliceOrderError, match=words):
+def test_irregular_stack_is_refused(broken: list[InstanceHeader], message: str) -> None:
+    with pytest.raises(SliceOrderError, match=message):
         order_stack(broken)
 
 

@@ -1,4 +1,4 @@
-"""Several slices at one place: time frames are refused by name, and of equal parts none is chosen in silence."""
+"""Several slices at one position: time frames and equal parts are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def only(root: Path) -> ScannedSeries:
 
 
 def frames(folder: Path, second: dict[str, Any], *, first: dict[str, Any], **attributes: Any) -> ScannedSeries:
-    """Return a series of two frames of five slices each, at the same places, with different pixels."""
+    """Return a series of two frames of five slices each, with equal positions and different pixels."""
 
     def vary(k: int) -> dict[str, Any]:
         return {"ImagePositionPatient": [0, 0, 3.0 * (k % 5)], **(second if k >= 5 else first)}

@@ -1,4 +1,4 @@
-"""Series become volumes: the right number, in the right unit, at the right place, or an error that names the series."""
+"""Reading of series as volumes: values, units and positions, or an error that names the series."""
 
 from __future__ import annotations
 
@@ -230,10 +230,12 @@ def test_a_file_of_another_series_is_refused(tmp_path: Path) -> None:
 
 def test_missing_file_in_the_stack_is_refused(tmp_path: Path) -> None:
     files = write_series(tmp_path)
-    whole = series_of(tmp_path)
-    holed = Series(whole.uid, whole.study_uid, "P1", "CT", whole.frame_of_reference_uid, "", (*files[:2], *files[3:]))
+    complete = series_of(tmp_path)
+    incomplete = Series(
+        complete.uid, complete.study_uid, "P1", "CT", complete.frame_of_reference_uid, "", (*files[:2], *files[3:])
+    )
     with pytest.raises(SliceOrderError, match=f"series {CT}: gap: no slice between 103.00 and 109.00 mm"):
-        read_ct(holed)
+        read_ct(incomplete)
 
 
 def test_ct_is_not_read_as_pet(tmp_path: Path) -> None:
@@ -252,7 +254,7 @@ def test_a_synthetic_pet_is_not_read_as_a_measured_one(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore")  # pydicom wonders about what it reads; so it should
 @pytest.mark.parametrize("seed", range(40))
 def test_damaged_files_raise_project_errors(tmp_path: Path, seed: int) -> None:
-    """Bytes of a few files are overwritten at random: whatever happens, nothing but a DicomError comes out."""
+    """Random changes of bytes raise no other error than DicomError."""
     chance = random.Random(seed)
     files = write_series(tmp_path / "ct", count=3) + write_series(tmp_path / "pet", count=3, modality="PT")
     for path in chance.sample(files, 3):

@@ -98,8 +98,8 @@ def test_damaged_instance_is_fetched_again(archive: Archive) -> None:
 def test_wrong_instance_is_refused(archive: Archive) -> None:
     archive.trouble = dict.fromkeys(range(1, 100), archive.folder / "1.2.2.1.dcm")
     cache = cache_of(archive)
-    words = r"asked for instance 1.2.1.1, the PACS sent 1.2.2.1 of series 1.2.2"
-    with pytest.raises(DicomError, match=words), cache.holding(series(cache)):
+    message = r"asked for instance 1.2.1.1, the PACS sent 1.2.2.1 of series 1.2.2"
+    with pytest.raises(DicomError, match=message), cache.holding(series(cache)):
         pass
     assert lying(cache) == []
 
@@ -157,8 +157,8 @@ def test_full_disk_is_reported(archive: Archive, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(Archive, "fetch", full)
     cache = cache_of(archive)
-    words = r"cannot be written \(No space left on device\); free space"
-    with pytest.raises(RemoteError, match=words), cache.holding(series(cache)):
+    message = r"cannot be written \(No space left on device\); free space"
+    with pytest.raises(RemoteError, match=message), cache.holding(series(cache)):
         pass
 
 

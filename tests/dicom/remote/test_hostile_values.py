@@ -1,4 +1,4 @@
-"""Whatever a PACS writes into its lists and metadata: a sentence about that series at most, and the others go on."""
+"""Arbitrary values in lists and metadata of a PACS affect at most their own series."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def metadata(folder: Path) -> list[dict[str, Any]]:
-    """What an honest PACS tells of the CT."""
+    """Valid metadata of the CT."""
     files = sorted((folder / "CT").glob("*.dcm"))[:3]
     return [dcmread(file, stop_before_pixels=True).to_json_dict() for file in files]
 
@@ -74,7 +74,7 @@ def studies_of(pacs: MaliciousPacs, tmp_path: Path) -> PacsStudies:
 
 
 def judged(instances: list[Any], uid: str) -> list[Any]:
-    """Return the headers of a series with such metadata, after it has been judged."""
+    """Return the headers of a series with the given metadata, after its assessment."""
     series = RemoteSeries(uid, "1.2", "CT", len(instances))
     found = list(headers_of_items(instances, series, Path("/cache")))
     headers = [header for one in found if isinstance(one, tuple) for header in one]
@@ -109,7 +109,7 @@ def test_arbitrary_element_values_never_crash(metadata: list[dict[str, Any]], va
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
 def test_the_other_series_stay_listed(pacs: MaliciousPacs, tmp_path: Path, value: Any) -> None:
-    """Of one patient the CT's metadata hold such a value in every element but the UIDs."""
+    """One patient's CT has the value in every element but the UIDs."""
 
     def send(handler: Any) -> None:
         instances = handler.server.metadata(handler.parts[3])
@@ -184,7 +184,7 @@ def test_invalid_rows_are_skipped(pacs: MaliciousPacs, rows: Any) -> None:
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
 def test_arbitrary_row_values(pacs: MaliciousPacs, value: Any) -> None:
-    """Whatever the element, a row is a series or none."""
+    """For any element, a row is a series or None."""
     for tag in ("0020000D", "0020000E", "00080060", "00201209"):
         rows = pacs.rows()
         for row in rows:
@@ -204,7 +204,7 @@ BODIES = {
     "cut off": b'[{"00080060": {"vr"',
     "a page": b"<html></html>",
     "no separator": b"[{} {}]",
-    "a word": b"[nul]",
+    "an invalid literal": b"[nul]",
 }
 
 

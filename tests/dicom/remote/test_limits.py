@@ -1,4 +1,4 @@
-"""How much a PACS may send and how long it may take: bombs, bodies without end, a byte at a time, cancellation."""
+"""Size and time limits of responses: decompression bombs, endless bodies, slow responses, cancellation."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def pacs() -> Iterator[MaliciousPacs]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time limits of a second instead of a minute and more."""
+    """Reduce time limits from minutes to a second."""
     monkeypatch.setattr(budget_module, "RESPONSE_TIMEOUT_S", 1.0)
     monkeypatch.setattr(budget_module, "MIN_BYTES_PER_S", 10**6)
 
 
 @contextmanager
 def small_peak() -> Iterator[None]:
-    """Fail where the block allocates more than a bomb may."""
+    """Fail if the block allocates more memory than the limit."""
     tracemalloc.start()
     try:
         yield
@@ -73,8 +73,8 @@ def small_peak() -> Iterator[None]:
         tracemalloc.stop()
 
 
-def ask(pacs: MaliciousPacs, kind: Kind, folder: Path) -> None:
-    """Ask for something of a kind."""
+def send_request(pacs: MaliciousPacs, kind: Kind, folder: Path) -> None:
+    """Send a request of a kind."""
     client = Pacs(pacs.url)
     if kind is Kind.SEARCH:
         client.find_series("CT")
@@ -97,20 +97,20 @@ def test_decompression_stops_at_the_limit(
     monkeypatch.setattr(pacs_module, "MAX_INSTANCE_BYTES", 10**8)
     pacs.behaviours[kind] = gzip_bomb(BOMB_BYTES, *begins_with(kind))
     with small_peak(), pytest.raises(InvalidResponseError, match=r"sends more than \d+ MB"):
-        ask(pacs, kind, tmp_path)
+        send_request(pacs, kind, tmp_path)
 
 
 def test_the_body_of_a_redirect_is_not_read(pacs: MaliciousPacs, tmp_path: Path) -> None:
     pacs.behaviours[Kind.SEARCH] = gzip_bomb(BOMB_BYTES, status=302, Location="/elsewhere")
     with small_peak(), pytest.raises(RemoteError, match="not followed"):
-        ask(pacs, Kind.SEARCH, tmp_path)
+        send_request(pacs, Kind.SEARCH, tmp_path)
 
 
 @pytest.mark.parametrize("encoding", ["gzip, gzip", "br", "zstd", "compress", "gzip,", "\u00e4"])
 def test_other_encodings_are_refused(pacs: MaliciousPacs, tmp_path: Path, encoding: str) -> None:
     pacs.behaviours[Kind.SEARCH] = answers(200, b"[]", Content_Encoding=encoding, Content_Type=JSON)
     with pytest.raises(InvalidResponseError, match="Content-Encoding"):
-        ask(pacs, Kind.SEARCH, tmp_path)
+        send_request(pacs, Kind.SEARCH, tmp_path)
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -120,13 +120,13 @@ def test_endless_body_stops_at_the_limit(
     monkeypatch.setattr(pacs_module, "MAX_INSTANCE_BYTES", 10**7)
     pacs.behaviours[kind] = sends_for_ever(*begins_with(kind))
     with small_peak(), pytest.raises(InvalidResponseError, match="sends more than"):
-        ask(pacs, kind, tmp_path)
+        send_request(pacs, kind, tmp_path)
 
 
 def test_excessive_content_length_is_refused(pacs: MaliciousPacs, tmp_path: Path) -> None:
     pacs.behaviours[Kind.SEARCH] = drips(length=INFINITE)
     with pytest.raises(InvalidResponseError, match="sends more than"):
-        ask(pacs, Kind.SEARCH, tmp_path)
+        send_request(pacs, Kind.SEARCH, tmp_path)
 
 
 def slow(content_type: str, begin: bytes) -> dict[str, Behaviour]:
@@ -139,14 +139,14 @@ def slow(content_type: str, begin: bytes) -> dict[str, Behaviour]:
 def test_slow_response_is_refused(pacs: MaliciousPacs, kind: Kind, tmp_path: Path, what: str) -> None:
     pacs.behaviours[kind] = slow(*begins_with(kind))[what]
     with pytest.raises(RemoteError, match=r"sends too slowly, \d+ bytes in"):
-        ask(pacs, kind, tmp_path)
+        send_request(pacs, kind, tmp_path)
 
 
 def test_silent_pacs_is_reported(pacs: MaliciousPacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget_module, "SILENCE_TIMEOUT_S", 0.5)
     pacs.behaviours[Kind.SEARCH] = hangs()
     with pytest.raises(RemoteError, match=r"no answer within 0 s; is the PACS busy\?"):
-        ask(pacs, Kind.SEARCH, tmp_path)
+        send_request(pacs, Kind.SEARCH, tmp_path)
 
 
 def test_endless_pages_have_a_deadline(pacs: MaliciousPacs) -> None:
@@ -174,7 +174,7 @@ def test_too_many_series(pacs: MaliciousPacs, monkeypatch: pytest.MonkeyPatch) -
 def test_too_many_instances(pacs: MaliciousPacs, tmp_path: Path) -> None:
     pacs.behaviours[Kind.METADATA] = answers(200, b"[" + b"{}," * 60_000 + b"{}]", Content_Type=JSON)
     with pytest.raises(InvalidResponseError, match="more than 50000 instances"):
-        ask(pacs, Kind.METADATA, tmp_path)
+        send_request(pacs, Kind.METADATA, tmp_path)
 
 
 CANCELLED: dict[str, Behaviour] = {
@@ -207,7 +207,7 @@ def series_in(cache: SeriesCache) -> Series:
 
 
 def time_until_cancelled(pacs: MaliciousPacs, enter: Callable[..., object]) -> float:
-    """Return how long it took from the cancellation to the exception; it comes once the PACS was asked."""
+    """Return the seconds from the cancellation to the exception."""
     cancelled_at = 0.0
 
     def cancelled() -> bool:
@@ -233,10 +233,10 @@ def test_connecting_can_be_cancelled(tmp_path: Path) -> None:
             waiting.append(one)
         client = Pacs(f"http://127.0.0.1:{listening.getsockname()[1]}/dicom-web")
         began = time.monotonic()
-        gone = threading.Event()
-        threading.Timer(0.3, gone.set).start()
+        cancelled_event = threading.Event()
+        threading.Timer(0.3, cancelled_event.set).start()
         with pytest.raises(FetchCancelledError):
-            client.fetch("1.1", "1.2", "1.3", tmp_path / "1.3.dcm", cancelled=gone.is_set)
+            client.fetch("1.1", "1.2", "1.3", tmp_path / "1.3.dcm", cancelled=cancelled_event.is_set)
         assert time.monotonic() - began < 0.3 + CANCELLED_TIMEOUT_S
         for one in waiting:
             one.close()
@@ -244,7 +244,7 @@ def test_connecting_can_be_cancelled(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("impatient")
 def test_series_has_a_deadline(pacs: MaliciousPacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each instance comes fast enough, all of them do not."""
+    """Single instances are fast enough, all of them together are not."""
     monkeypatch.setattr(cache_module, "SERIES_TIMEOUT_S", 0.6)
     monkeypatch.setattr(cache_module, "SLICE_TIMEOUT_S", 0.0)
     pacs.behaviours[Kind.INSTANCE] = drips(MULTIPART, PART, interval_s=0.1)
@@ -270,5 +270,5 @@ def test_redirect_is_reported_with_the_host_only(pacs: MaliciousPacs, tmp_path: 
     ):
         pacs.behaviours[Kind.SEARCH] = redirects(to=to)
         with pytest.raises(RemoteError, match=f"redirects to {named}, which is not followed") as refusal:
-            ask(pacs, Kind.SEARCH, tmp_path)
+            send_request(pacs, Kind.SEARCH, tmp_path)
         assert "secret" not in str(refusal.value)

@@ -1,4 +1,4 @@
-"""A folder is walked without following links, and says what it could not be."""
+"""Listing of folders without following links."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The index saves opening files, never changes what a scan finds, and survives whatever happens to it."""
+"""The index avoids opening files, never changes the result of a scan, and tolerates damage."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def studies(tmp_path: Path) -> Path:
     root = tmp_path / "studies"
     write_series(root / "ct")
     write_series(root / "pet", modality="PT")
-    (root / "notes.txt").write_text("junk is remembered too")
+    (root / "notes.txt").write_text("not DICOM, but indexed too")
     return root
 
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that are opened from now on."""
+    """The names of the files opened from now on."""
     names: list[str] = []
     read_header = scan.read_header
 
@@ -45,7 +45,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def found(report: ScanReport) -> list[object]:
-    """What a report says, in values that compare."""
+    """Return the content of a report as comparable values."""
     return [
         *[(s.series, s.positions_mm, s.reason, s.warnings, s.suv, s.matrix, s.spacing_mm) for s in report.series],
         *report.skipped,
@@ -102,11 +102,11 @@ def test_damaged_index_is_rebuilt(
     tmp_path: Path, studies: Path, caplog: pytest.LogCaptureFixture, damage: object, opened: list[str]
 ) -> None:
     path = tmp_path / "index"
-    whole = scan_folder(studies, index=HeaderIndex(path))
+    full = scan_folder(studies, index=HeaderIndex(path))
     assert callable(damage)
     damage(path)
     with caplog.at_level(logging.WARNING, logger="lib.dicom.scan.header_index"):
-        assert found(scan_folder(studies, index=HeaderIndex(path))) == found(whole)
+        assert found(scan_folder(studies, index=HeaderIndex(path))) == found(full)
     assert "damaged" in caplog.text and "built again" in caplog.text
     scan_folder(studies, index=HeaderIndex(path))  # may still read what the damage had cost
     opened.clear()

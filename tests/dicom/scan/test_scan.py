@@ -1,4 +1,4 @@
-"""A folder becomes series, each usable or refused with a reason; one bad file or series never hides the others."""
+"""Scanning of folders: usable and refused series; a bad file or series does not affect the others."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def test_an_unusable_series_is_listed_with_its_reason(tmp_path: Path) -> None:
 def test_invalid_and_truncated_files_are_skipped(tmp_path: Path) -> None:
     files = write_series(tmp_path)
     (tmp_path / "notes.txt").write_text("not for you")
-    torn = tmp_path / "zz_torn.dcm"
-    torn.write_bytes(files[0].read_bytes()[:-20])
+    truncated = tmp_path / "zz_truncated.dcm"
+    truncated.write_bytes(files[0].read_bytes()[:-20])
     report = scan_folder(tmp_path)
     assert {(skipped.path.name, skipped.reason.split(": ")[1].split(",")[0]) for skipped in report.skipped} == {
         ("notes.txt", "not a DICOM file"),
-        ("zz_torn.dcm", "truncated"),
+        ("zz_truncated.dcm", "truncated"),
     }
     assert len(report.usable("CT")[0].series.files) == 5
 
@@ -232,9 +232,9 @@ def test_progress_reports_files_of_all_files(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("lib.dicom.scan.scan.PROGRESS_INTERVAL_FILES", 4)
     write_series(tmp_path / "a")
     write_series(tmp_path / "b", modality="PT", count=4)
-    told: list[tuple[int, int]] = []
-    scan_folder(tmp_path, progress=lambda done, total, what: told.append((done, total)))
-    assert told == [(4, 9), (8, 9), (9, 9)]
+    reported: list[tuple[int, int]] = []
+    scan_folder(tmp_path, progress=lambda done, total, what: reported.append((done, total)))
+    assert reported == [(4, 9), (8, 9), (9, 9)]
 
 
 def test_empty_folder_gives_an_empty_report(tmp_path: Path) -> None:

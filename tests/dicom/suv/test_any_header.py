@@ -1,4 +1,4 @@
-"""Whatever a header holds, the SUV chain answers with a factor or with a reason, never with another error."""
+"""For any header, the SUV computation returns a factor or a reason, and never raises another error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SUVbw = activity x weight / dose left: worked by hand, one case for each way a header can mislead."""
+"""SUVbw = activity x weight / remaining dose: cases computed by hand, with misleading headers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def suv_per_bqml(beds: tuple[BedHeader, ...] = (), **changes: Any) -> float:
 
 
 def warnings_of(beds: tuple[BedHeader, ...] = (), **changes: Any) -> str:
-    """All warnings but the one on the invented half-life of these tests."""
+    """Return all warnings except the one about the invented half-life of these tests."""
     scale = suv_scale(replace(PET_HEADER, **changes), beds)
     return "; ".join(warning for warning in scale.warnings if "no known PET nuclide" not in warning)
 
@@ -92,7 +92,7 @@ def test_suv_by_surface_becomes_suv_by_weight() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"units": "GML", "suv_type": "BSA"}, "Units GML with SUVType BSA, expected one of BW, LBM"),
         ({"units": "CM2ML", "suv_type": "LBM"}, "Units CM2ML with SUVType LBM, expected BSA"),
@@ -107,8 +107,8 @@ def test_suv_by_surface_becomes_suv_by_weight() -> None:
         ),
     ],
 )
-def test_normalisation_without_required_attributes_is_refused(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(DicomError, match=re.escape(words)):
+def test_normalisation_without_required_attributes_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DicomError, match=re.escape(message)):
         suv_per_bqml(**changes)
 
 
@@ -142,7 +142,7 @@ def test_counts_without_factors_are_refused(zero: float | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         (
             {"injection_time": "115000"},
@@ -155,8 +155,8 @@ def test_counts_without_factors_are_refused(zero: float | None) -> None:
         ({"injections": 2}, "2 different injections in RadiopharmaceuticalInformationSequence"),
     ],
 )
-def test_implausible_values_are_refused_by_name(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(DicomError, match=re.escape(words)):
+def test_implausible_values_are_refused_by_name(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DicomError, match=re.escape(message)):
         suv_per_bqml(**changes)
 
 
@@ -235,7 +235,7 @@ def test_plausible_dose_of_a_mouse() -> None:
 
 
 @pytest.mark.parametrize(
-    ("units", "words"),
+    ("units", "message"),
     [
         ("PROPCPS", "Units PROPCPS (proportional to counts per second"),
         ("PROPCNTS", "Units PROPCNTS (proportional to counts)"),
@@ -244,8 +244,8 @@ def test_plausible_dose_of_a_mouse() -> None:
         ("PCNT", "Units PCNT, expected BQML, GML, CM2ML or CNTS"),
     ],
 )
-def test_other_units_are_refused_by_name(units: str, words: str) -> None:
-    with pytest.raises(UnsupportedSeriesError, match=re.escape(words)):
+def test_other_units_are_refused_by_name(units: str, message: str) -> None:
+    with pytest.raises(UnsupportedSeriesError, match=re.escape(message)):
         suv_state(replace(PET_HEADER, units=units), ())
 
 
@@ -254,7 +254,7 @@ def test_activity_with_an_suv_type_is_warned_about() -> None:
 
 
 def test_uncorrected_decay_is_corrected_bed_by_bed() -> None:
-    """Half-life 6000 s. Frames of 6000 s: (1 - e^-ln2) / ln2 = 0.72135 of the activity at their start is their mean."""
+    """Frames of one half-life (6000 s) have a mean of (1 - e^-ln2) / ln2 = 0.72135 of their initial activity."""
     beds = (BedHeader("20200102", "114000", frame_duration_s=6000.0), BedHeader("20200102", "132000", None, 6000.0))
     scale = suv_scale(replace(PET_HEADER, decay_correction="NONE", corrected_image=("ATTN",)), beds)
     assert scale.of(beds[0]) == pytest.approx(2.5e-4 / 0.72135, rel=1e-5)

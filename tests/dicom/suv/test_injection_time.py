@@ -1,4 +1,4 @@
-"""When the radiopharmaceutical was injected: time zones, midnight, moved dates, and attributes that contradict."""
+"""Injection time: time zones, midnight, shifted dates, and contradictory attributes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_consistent_sources_give_no_warning(attributes: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("attributes", "words"),
+    ("attributes", "message"),
     [
         ({"injection_datetime": "20240115000000"}, "midnight is a placeholder, RadiopharmaceuticalStartTime is used"),
         ({"injection_datetime": "20240115081919"}, "by -1 h, as UTC and a local time do"),
@@ -71,14 +71,14 @@ def test_consistent_sources_give_no_warning(attributes: dict[str, str]) -> None:
         ({"injection_time": "", "injection_datetime": "20240115091919+0000"}, "TimezoneOffsetFromUTC is missing"),
     ],
 )
-def test_preferred_source_is_used_with_a_warning(attributes: dict[str, str], words: str) -> None:
+def test_preferred_source_is_used_with_a_warning(attributes: dict[str, str], message: str) -> None:
     moment, warnings = injected(**attributes)
     assert moment == INJECTED
-    assert words in warnings
+    assert message in warnings
 
 
 @pytest.mark.parametrize(
-    ("attributes", "words"),
+    ("attributes", "message"),
     [
         (
             {"injection_datetime": "20240115083000"},
@@ -101,8 +101,8 @@ def test_preferred_source_is_used_with_a_warning(attributes: dict[str, str], wor
         ),
     ],
 )
-def test_unresolvable_contradiction_is_refused(attributes: dict[str, str], words: str) -> None:
-    with pytest.raises(DicomError, match=re.escape(words)):
+def test_unresolvable_contradiction_is_refused(attributes: dict[str, str], message: str) -> None:
+    with pytest.raises(DicomError, match=re.escape(message)):
         injected(**attributes)
 
 
@@ -116,10 +116,10 @@ def test_difference_above_one_percent_of_suv_is_a_contradiction(seconds: int, is
         assert injected(injection_datetime=dated)[1] == ""
 
 
-@pytest.mark.parametrize("told_by", ["injection_time", "injection_datetime"])
-def test_an_injection_before_midnight(told_by: str) -> None:
-    said = {"injection_time": "", told_by: "233000" if told_by == "injection_time" else "20240114233000"}
-    assert injected(scan=datetime(2024, 1, 15, 0, 30), **said) == (datetime(2024, 1, 14, 23, 30), "")
+@pytest.mark.parametrize("attribute", ["injection_time", "injection_datetime"])
+def test_an_injection_before_midnight(attribute: str) -> None:
+    attributes = {"injection_time": "", attribute: "233000" if attribute == "injection_time" else "20240114233000"}
+    assert injected(scan=datetime(2024, 1, 15, 0, 30), **attributes) == (datetime(2024, 1, 14, 23, 30), "")
 
 
 def test_midnight_shortly_before_the_scan_is_accepted() -> None:
@@ -128,10 +128,10 @@ def test_midnight_shortly_before_the_scan_is_accepted() -> None:
 
 
 def test_maximum_uptake_time_is_six_half_lives() -> None:
-    said = {"injection_time": "", "injection_datetime": "20240115000500"}
-    assert injected(scan=datetime(2024, 1, 15, 11, 3), **said)[0] == datetime(2024, 1, 15, 0, 5)  # 10.97 h
+    attributes = {"injection_time": "", "injection_datetime": "20240115000500"}
+    assert injected(scan=datetime(2024, 1, 15, 11, 3), **attributes)[0] == datetime(2024, 1, 15, 0, 5)  # 10.97 h
     with pytest.raises(DicomError, match=r"is 11\.0 h before the start of the scan"):
-        injected(scan=datetime(2024, 1, 15, 11, 5), **said)
+        injected(scan=datetime(2024, 1, 15, 11, 5), **attributes)
 
 
 def test_a_long_lived_nuclide_needs_a_date() -> None:
@@ -158,5 +158,5 @@ def test_time_of_day_suffices_for_half_lives_below_twelve_hours(half_life_h: flo
 def test_malformed_source_is_named_when_the_other_is_used() -> None:
     pet = replace(HEADER, malformed=(("RadiopharmaceuticalStartDateTime", "yesterday"),))
     found = injection_time(pet, SCAN, F18)
-    words = "RadiopharmaceuticalStartDateTime 'yesterday' is malformed: RadiopharmaceuticalStartTime is used"
-    assert (found.moment, found.warnings) == (INJECTED, (words,))
+    message = "RadiopharmaceuticalStartDateTime 'yesterday' is malformed: RadiopharmaceuticalStartTime is used"
+    assert (found.moment, found.warnings) == (INJECTED, (message,))

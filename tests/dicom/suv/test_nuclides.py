@@ -1,4 +1,4 @@
-"""The nuclide and its half-life: named by code, in words and by a number of seconds, and compared."""
+"""The nuclide and its half-life: comparison of code, text and seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ F18 = PetHeader(
 
 
 @pytest.mark.parametrize(
-    ("words", "name"),
+    ("text", "name"),
     [
         ("^18^Fluorine", "F-18"), ("18F", "F-18"), ("F-18", "F-18"), ("Fluorodeoxyglucose F^18^", "F-18"),
         ("FDG -- fluorodeoxyglucose", "F-18"), ("[18F]FDG", "F-18"), ("F18-FDG", "F-18"), ("Fluorine-18", "F-18"),
@@ -26,14 +26,14 @@ F18 = PetHeader(
         ("^124^Iodine", "I-124"), ("64Cu-DOTATATE", "Cu-64"), ("^68^Germanium", "Ge-68"), ("O-15 water", "O-15"),
     ],
 )  # fmt: skip
-def test_nuclide_in_text(words: str, name: str) -> None:
-    nuclide = nuclide_in_text(words)
+def test_nuclide_in_text(text: str, name: str) -> None:
+    nuclide = nuclide_in_text(text)
     assert nuclide is not None and nuclide.name == name
 
 
-@pytest.mark.parametrize("words", ["", "Solution", "NaF", "PSMA-1007", "DCFPyL", "F-180", "118F"])
-def test_text_without_a_nuclide(words: str) -> None:
-    assert nuclide_in_text(words) is None
+@pytest.mark.parametrize("text", ["", "Solution", "NaF", "PSMA-1007", "DCFPyL", "F-180", "118F"])
+def test_text_without_a_nuclide(text: str) -> None:
+    assert nuclide_in_text(text) is None
 
 
 def test_nuclide_is_identified_by_half_life_alone() -> None:
@@ -53,8 +53,8 @@ def test_a_half_life_that_agrees_is_used_as_written(half_life_s: float) -> None:
 
 @pytest.mark.parametrize("half_life_s", [4057.0, 6519.0, 6653.0, 3600.0])
 def test_a_half_life_of_another_nuclide_is_refused(half_life_s: float) -> None:
-    words = f"RadionuclideHalfLife is {half_life_s:g} s, but the header names RadionuclideCodeSequence F-18"
-    with pytest.raises(DicomError, match=re.escape(words)):
+    message = f"RadionuclideHalfLife is {half_life_s:g} s, but the header names RadionuclideCodeSequence F-18"
+    with pytest.raises(DicomError, match=re.escape(message)):
         nuclide_of(replace(F18, half_life_s=half_life_s))
 
 

@@ -1,4 +1,4 @@
-"""The moment START counts to: the series' time, the beds' and the private ones, compared."""
+"""The reference time of START: comparison of series time, beds and private attributes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MEAN_S = 89.858  # of a frame of 180 s: a little before its middle
 
 
 def bed(number: int, *, start: datetime = START, count_from_start: bool = False, **changes: object) -> BedHeader:
-    """The bed that begins so many times 180 s after the start, its header as a scanner writes it."""
+    """Return the header of the bed that begins `number` x 180 s after the start."""
     offset_s = 180.0 * number
     acquired = start + timedelta(seconds=offset_s)
     header = BedHeader(
@@ -133,7 +133,7 @@ def test_contradictory_beds_give_a_warning_and_series_time_is_used() -> None:
 
 
 @pytest.mark.parametrize(
-    ("declared", "series", "moment", "words"),
+    ("declared", "series", "moment", "message"),
     [
         ("20240115103000", "103000", "103000", ""),
         ("20240115103000+0100", "103000", "103000", ""),
@@ -143,11 +143,11 @@ def test_contradictory_beds_give_a_warning_and_series_time_is_used() -> None:
         ("20240115140000", "103000", "103000", ""),  # after the scan: when it was stored
     ],
 )  # fmt: skip
-def test_a_declared_time_is_compared_with_both_others(declared: str, series: str, moment: str, words: str) -> None:
+def test_a_declared_time_is_compared_with_both_others(declared: str, series: str, moment: str, message: str) -> None:
     beds = (bed(0), bed(1))
     reference, warnings = found(beds, decay_correction_datetime=declared, series_time=series)
     assert f"{reference:%H%M%S}" == moment
-    assert (warnings == "") if not words else (words in warnings)
+    assert (warnings == "") if not message else (message in warnings)
 
 
 def test_three_different_times_are_refused() -> None:
@@ -158,7 +158,7 @@ def test_three_different_times_are_refused() -> None:
 @pytest.mark.parametrize(
     ("factor", "is_suspicious"),
     [
-        (2 ** (1215 / F18), False),  # corrected from the start of the bed, as FrameReferenceTime says
+        (2 ** (1215 / F18), False),  # corrected from the start of the bed, as in FrameReferenceTime
         (2 ** (1335 / F18), False),  # ... from its middle, as GE does
         (2 ** (120 / F18), True),  # corrected to the start of each bed: 1215 s of decay are left in
         (1.0, True),

@@ -1,4 +1,4 @@
-"""A synthetic series on disk: whole or not at all, the same each time, and never taken for a measured one."""
+"""A synthetic series on disk: written atomically, reproducible, and never used as a measured one."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_reader_returns_the_written_suv(series: SyntheticSeries, tmp_path: Path)
     volume = read_synthetic_pet(found.series)
     assert volume.geometry.same_grid_as(series.pet.geometry)
     for k in range(len(series)):
-        drawn = series.pet.array[k]
-        assert np.abs(volume.array[k] - drawn).max() <= np.ptp(drawn) / 20_000 + drawn.max() * 2**-23
+        original = series.pet.array[k]
+        assert np.abs(volume.array[k] - original).max() <= np.ptp(original) / 20_000 + original.max() * 2**-23
 
 
 def test_writing_twice_changes_nothing(series: SyntheticSeries, tmp_path: Path) -> None:
@@ -52,8 +52,8 @@ def test_writing_twice_changes_nothing(series: SyntheticSeries, tmp_path: Path) 
 def test_slab_is_completed_by_the_series(series: SyntheticSeries, tmp_path: Path) -> None:
     slab = series.planned.fill(series.pet.slab(slice(2, 4)))
     assert sorted(contents(write_series(slab, tmp_path / "pet"))) == ["0003.dcm", "0004.dcm"]
-    whole = contents(write_series(series, tmp_path / "elsewhere"))
-    assert contents(write_series(series, tmp_path / "pet")) == whole
+    full = contents(write_series(series, tmp_path / "elsewhere"))
+    assert contents(write_series(series, tmp_path / "pet")) == full
 
 
 def test_series_is_written_into_an_empty_folder(series: SyntheticSeries, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_leftovers_of_a_killed_process_are_ignored_and_removed(series: Synthetic
 
 def killed_in_the_middle(self: SyntheticSeries) -> Iterator[tuple[str, bytes]]:
     for k in range(3):
-        yield f"{k + 1:04d}.dcm", b"whole"
+        yield f"{k + 1:04d}.dcm", b"complete"
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -140,8 +140,8 @@ def test_several_threads_may_write_one_series(series: SyntheticSeries, tmp_path:
 
 
 def test_files_of_another_thread_are_not_leftovers(series: SyntheticSeries, tmp_path: Path) -> None:
-    gone = tmp_path / f".pet.1{write_module.UNFINISHED}"
-    gone.symlink_to(tmp_path / "nowhere")  # listed, and not there any more when it is looked at
+    dangling = tmp_path / f".pet.1{write_module.UNFINISHED}"
+    dangling.symlink_to(tmp_path / "nowhere")  # listed, but missing when it is checked
     assert len(contents(write_series(series, tmp_path / "pet"))) == 5
 
 

@@ -1,4 +1,4 @@
-"""The synthetic PET series: what its headers say, whose it is, and that it is the same one each time."""
+"""The synthetic PET series: its headers, its study, and its reproducible UIDs."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_files_of_a_slab_equal_those_of_the_series(tmp_path: Path, slab: slice) 
 
 
 def test_uids_equal_those_of_earlier_versions(tmp_path: Path) -> None:
-    """Stored by an earlier version, and again by this one, a series does not double: these UIDs are version 0.1.0's."""
+    """A series stored by an earlier version is not duplicated: these are the UIDs of version 0.1.0."""
     series = synthetic_of(ct_in(tmp_path, BodyPartExamined="CHEST", PatientIdentityRemoved="YES"))
     assert series.uid == "2.25.246908654522036879343388416416081006829"
     assert next(series.datasets()).SOPInstanceUID == "2.25.92120621196341669567722432116922441998"
@@ -108,7 +108,7 @@ def test_another_model_or_another_ct_is_another_series(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("attributes", "words"),
+    ("attributes", "message"),
     [
         ({"FrameOfReferenceUID": None}, "FrameOfReferenceUID is missing, .* PET series on the CT's grid requires"),
         ({"FrameOfReferenceUID": "none"}, "FrameOfReferenceUID is not a UID"),
@@ -117,8 +117,8 @@ def test_another_model_or_another_ct_is_another_series(tmp_path: Path) -> None:
         ({"SeriesTime": None, "StudyTime": None}, "none of SeriesDate, AcquisitionDate.* is present with its time"),
     ],
 )
-def test_ct_with_missing_attributes_is_refused(tmp_path: Path, attributes: dict[str, Any], words: str) -> None:
-    with pytest.raises(MissingAttributeError, match=words):
+def test_ct_with_missing_attributes_is_refused(tmp_path: Path, attributes: dict[str, Any], message: str) -> None:
+    with pytest.raises(MissingAttributeError, match=message):
         plan_series(ct_in(tmp_path, **attributes), MODEL)
 
 
@@ -158,8 +158,8 @@ def test_invalid_values_are_not_copied(
     pet = first_of(tmp_path, **attributes)
     for keyword, value in kept.items():
         assert (pet[keyword].value or "" if keyword in pet else None) == value
-    (word,) = attributes
-    assert word in caplog.text and str(attributes[word]) not in caplog.text
+    (keyword,) = attributes
+    assert keyword in caplog.text and str(attributes[keyword]) not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_another_grid_or_unit_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_changed_since_the_scan_is_named(tmp_path: Path) -> None:
     ct = ct_in(tmp_path)
-    ct.files[2].write_bytes(b"torn")
+    ct.files[2].write_bytes(b"damaged")
     with pytest.raises(DicomError, match=f"series {CT}: 002.dcm"):
         plan_series(ct, MODEL)
 

@@ -1,4 +1,4 @@
-"""SUV in 16 bits: what is stored, read back, is what was drawn."""
+"""Storing SUV in 16 bits and reading it back."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def test_rounding_stays_below_a_30000th_of_the_range(suv_bw: np.ndarray) -> None
 def test_rounding_error_of_extreme_slices(values: list[float]) -> None:
     suv_bw = np.array([values], np.float32)
     slice_ = store_slice(suv_bw)
-    drawn = suv_bw.astype(np.float64)
-    constant = np.abs(drawn).max() * 1e-9  # below half a step of float32: the same number once it is read
-    allowed = np.ptp(drawn) / 30_000 if np.ptp(drawn) else constant
-    assert np.abs(read_back(slice_) - drawn).max() < allowed
+    original = suv_bw.astype(np.float64)
+    constant = np.abs(original).max() * 1e-9  # below half a step of float32: the same number once it is read
+    allowed = np.ptp(original) / 30_000 if np.ptp(original) else constant
+    assert np.abs(read_back(slice_) - original).max() < allowed
     assert max(len(slice_.rescale_slope), len(slice_.rescale_intercept)) <= 16  # a decimal string
 
 
