@@ -22,29 +22,31 @@ from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.sessions import Sessions
 
 import lib
-from ct2pet_app.api.application import install
+from ct2pet_app.advice import detail_of
 from ct2pet_app.batch.task import BatchSynthesis
-from ct2pet_app.datastore.ct_source import CTSource, source_of_file
+from ct2pet_app.datastore.ct_source import CTSource
 from ct2pet_app.datastore.open import open_datastore
 from ct2pet_app.datastore.sessions import CheckedSessions
 from ct2pet_app.datastore.studies import StudiesDatastore
-from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.errors import NotFoundError, RequestError, switched_off
 from ct2pet_app.inference.request import FORBIDDEN, InferOptions
 from ct2pet_app.inference.task import SynthesisTask
 from ct2pet_app.inference.volume_cache import VolumeCache
+from ct2pet_app.json_values import sendable
 from ct2pet_app.model_registry.registry import ModelRegistry
 from ct2pet_app.scoring.active_learning import DEFAULT, strategies
 from ct2pet_app.scoring.task import PairScoring, UncertaintyScoring
 from ct2pet_app.server.concurrency import IsDisconnected, never
-from ct2pet_app.server.json_values import sendable
 from ct2pet_app.server.monai_label import running_server, stop_server
 from ct2pet_app.server.process_memory import limit_heap, return_free_memory
 from ct2pet_app.server.tasks.process import task_process
+from ct2pet_app.server.tasks.progress import report_error, report_file
 from ct2pet_app.server.tasks.runner import TaskRunner
 from ct2pet_app.server.termination import on_termination
 from ct2pet_app.server.work_pools import WorkPools
-from ct2pet_app.settings import AppSettings, did_you_mean
+from ct2pet_app.settings import AppSettings
 from ct2pet_app.training.task import CascadeTrainTask, require_pairs
+from ct2pet_app.validation import did_you_mean
 from lib.errors import CT2PETError, InputError, StudiesError
 from lib.memory import MemoryBudget
 
@@ -71,7 +73,6 @@ class CT2PETApp(MONAILabelApp):
         # MONAI Label's default would score all pairs at every start, and again whenever a sample is asked for; whether
         # somebody set it cannot be seen: its command line writes every default into the environment
         self._auto_update_scoring = False
-        install(self)
 
     # -- parts MONAI Label's constructor asks for ----------------------------------------------------------------------
 
@@ -156,7 +157,7 @@ class CT2PETApp(MONAILabelApp):
         image = request.get("image")
         if not isinstance(image, str):
             raise RequestError("image: give the SeriesInstanceUID of a CT in the datastore, or send a file")
-        return self.synthesize(str(request.get("model")), self.studies_datastore.ct_source(image), params)
+        return self.synthesize(str(request.get("model")), self.studies_datastore.cts.image(image), params)
 
     def synthesize(
         self, model: str, source: CTSource, params: Mapping[str, Any], *, gone: IsDisconnected = never
@@ -180,17 +181,17 @@ class CT2PETApp(MONAILabelApp):
             self.studies_datastore.labels.save_synthetic(source.image_id or "", Path(path), options.label_tag, record)
         return {"label": path, "tag": options.label_tag, "file": path, "params": told}
 
-    def session_source(self, session_id: str, *, owner: str | None = None) -> CTSource:
-        """Return the CT of a session, which must be of that owner; of anybody where it is None.
+    @property
+    def checked_sessions(self) -> CheckedSessions:
+        """The sessions, under their own type.
 
         Raises:
-            NotFoundError: No such session, or it has expired.
+            NotFoundError: Sessions are switched off.
         """
         sessions = self.sessions()
-        session = None if sessions is None else sessions.get_session(session_id, owner=owner)
-        if session is None:
-            raise NotFoundError(f"no session {session_id[:80]!r}: it has expired, or never was; create it again")
-        return source_of_file(Path(session.image), Path(session.image).name, kept=True)
+        if not isinstance(sessions, CheckedSessions):
+            raise switched_off("storing sessions", "MONAI_LABEL_SESSIONS")
+        return sessions
 
     def check_training(self, model: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the request of the training's process, where a training with these parameters can begin.
@@ -215,7 +216,7 @@ class CT2PETApp(MONAILabelApp):
     def _trainer(self, model: str) -> CascadeTrainTask:
         trainer = self._trainers.get(self.models.known(model))
         if not isinstance(trainer, CascadeTrainTask):
-            raise NotFoundError("training is switched off on this server (MONAI_LABEL_TASKS_TRAIN)")
+            raise switched_off("training", "MONAI_LABEL_TASKS_TRAIN")
         return trainer
 
     def infer_wsi(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
@@ -224,7 +225,7 @@ class CT2PETApp(MONAILabelApp):
         Raises:
             NotFoundError: Always.
         """
-        raise NotFoundError("there are no whole-slide images here; ask POST /infer/<model>?image=<CT series UID>")
+        raise NotFoundError("there are no whole-slide images here", code="not_supported")
 
     def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the CT to look at next, and why; empty where every CT has a PET.
@@ -251,8 +252,8 @@ class CT2PETApp(MONAILabelApp):
 
     def scoring(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Return what a scoring found; see `task.py`."""
-        name = str(request.get("method"))
-        with task_process(f"scoring {name}"):
+        name, report = str(request.get("method")), report_file(self.models.folder, request)
+        with task_process(f"scoring {name}", report):
             return self.scoring_method(name)(request, datastore or self.datastore())
 
     def check_batch(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -262,14 +263,13 @@ class CT2PETApp(MONAILabelApp):
             InputError: A word that is not understood, no such model, or one that is not trained.
         """
         if not isinstance(self._batch_infer, BatchSynthesis):
-            raise NotFoundError("batches are switched off on this server (MONAI_LABEL_TASKS_BATCH_INFER)")
+            raise switched_off("batch inference", "MONAI_LABEL_TASKS_BATCH_INFER")
         return self._batch_infer.read_request(request)[0].settings
 
     def batch_infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Return what became of each image; see `task.py`."""
-        with task_process("batch"):
-            found: dict[str, Any] = super().batch_infer(request, datastore)
-            return found
+        with task_process("batch", report_file(self.models.folder, request)):
+            return dict(super().batch_infer(request, datastore))
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
         """Train, in the process that the task runner starts for it.
@@ -285,7 +285,8 @@ class CT2PETApp(MONAILabelApp):
         try:
             return self._trainer(name)(request, self.datastore())
         except CT2PETError as error:  # one line: the server keeps the last 20 for the client
-            logger.error("%s was not trained: %s", name, error)
+            logger.error("%s was not trained: %s", name, detail_of(error))
+            report_error(report_file(self.models.folder, request), error)
             raise SystemExit(1) from error
 
 

@@ -19,7 +19,6 @@ from lib.types import never_cancelled
 
 MAX_WAITING = 64  # operations that wait for memory at once; each holds a thread
 POLL_INTERVAL_S = 0.25  # how often a waiting operation looks whether it was cancelled
-WAY_OUT = "crop the volume, request fewer slices, or start the server with a larger --conf memory_gb"
 
 
 class EvictableCache(Protocol):
@@ -135,7 +134,9 @@ class MemoryBudget:
         if self.limit_bytes is not None and limit_bytes is not None and needed_bytes > limit_bytes:
             raise MemoryLimitError(
                 f"{what} needs {needed_bytes / 1e6:,.0f} MB of memory, allowed are {limit_bytes / 1e6:,.0f} MB: "
-                f"{WAY_OUT}"
+                "crop the volume or request fewer slices",
+                needed_mb=round(needed_bytes / 1e6),
+                limit_mb=round(limit_bytes / 1e6),
             )
 
     def _acquire(self, needed_bytes: int, cancelled: Callable[[], bool], keep: Hashable | None) -> None:
@@ -144,7 +145,9 @@ class MemoryBudget:
             if not self._waiting and self._take(needed_bytes, keep):
                 return
             if len(self._waiting) >= self._max_waiting:
-                raise BusyError(f"{self._max_waiting} operations wait for memory; try again in a moment")
+                raise BusyError(
+                    f"{self._max_waiting} operations wait for memory; try again in a moment", waiting=self._max_waiting
+                )
             self._waiting.append(ticket)
         try:
             while not cancelled():  # called without the lock: it may take a while
@@ -190,6 +193,8 @@ class MemoryBudget:
                 return
             if not self._take(more, None, held_bytes=reservation.reserved_bytes):
                 raise BusyError(
-                    f"{what} needs {needed_bytes / 1e6:,.0f} MB of memory, which other requests hold; try again later"
+                    f"{what} needs {needed_bytes / 1e6:,.0f} MB of memory, which other requests hold; try again later",
+                    code="memory_in_use",
+                    needed_mb=round(needed_bytes / 1e6),
                 )
             reservation.reserved_bytes = needed_bytes

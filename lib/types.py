@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,19 @@ from lib.errors import DicomError, PairingError
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
+
+
+def finite_or_none(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    """Replace NaN and infinity, which JSON does not have, by None."""
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+
+
+class NamedNumbers:
+    """Base of dataclasses that hold numbers and nothing else."""
+
+    def as_json(self) -> dict[str, float | None]:
+        """Return the numbers by name; None where not finite."""
+        return finite_or_none(vars(self))
 
 
 class Progress(Protocol):

@@ -1,7 +1,7 @@
 """Train KonfAI's own U-Net on the patients our recipe trains on, for equal time, and draw the test patients with it.
 
 Leaves one synthetic PET a test patient, SUVbw on the CT's grid: OUT/konfai/<CT SeriesInstanceUID>.mha. With --model the
-report of `main.py evaluate` sets them beside that model's. Steps that are done are not done again.
+report of `main.py evaluate` compares them with that model's. Steps that are done are not done again.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ sys.path.insert(0, str(ROOT))
 
 from lib.dicom.scan.scan import scan_folder  # noqa: E402
 from lib.errors import CT2PETError  # noqa: E402
+from lib.files import write_text  # noqa: E402
 from lib.learning.checkpoint import read_card  # noqa: E402
 from lib.learning.model_card.card import patient_digest  # noqa: E402
 from lib.learning.recipe import Recipe, load_recipe  # noqa: E402
 from lib.pairing.pairs import PairedSeries, pair_series  # noqa: E402
 from lib.pairing.prepare import prepare_pairs  # noqa: E402
-from lib.pairing.prepared import PreparedSet, write_text  # noqa: E402
+from lib.pairing.prepared import PreparedSet  # noqa: E402
 from scripts.konfai.cases import Case, export_cases, import_prediction  # noqa: E402
 from scripts.konfai.program import HERE, Konfai, installed, write_configuration  # noqa: E402
 
@@ -275,7 +276,7 @@ def predict(
 def evaluate(wanted: argparse.Namespace, out: Path) -> None:
     """Set our model and KonfAI side by side in the report."""
     command = [sys.executable, ROOT / "main.py", "evaluate", wanted.studies, "--model", wanted.model]
-    command += ["--out", out / "report", "--beside", f"KonfAI={out / 'konfai'}", "--note", wanted.note]
+    command += ["--out", out / "report", "--compare", f"KonfAI={out / 'konfai'}", "--note", wanted.note]
     done = subprocess.run([str(part) for part in command], check=False)
     if done.returncode:
         raise SystemExit(done.returncode)

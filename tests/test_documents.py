@@ -1,4 +1,4 @@
-"""Documents name files that exist."""
+"""Documents name files that exist, and the user guide lists every setting."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+
+from ct2pet_app.errors import SettingsError
+from ct2pet_app.settings import AppSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("slicer/*.md")])
@@ -38,3 +41,13 @@ def test_named_code_and_tests_exist(document: str) -> None:
     assert [name for name in names if not (ROOT / name).exists()] == []
     if document == "docs/threat-model.md":
         assert len(names) > 30
+
+
+def test_the_user_guide_lists_every_setting() -> None:
+    with pytest.raises(SettingsError) as refused:
+        AppSettings.from_conf({"0": "no such setting"}, app_folder=ROOT)
+    known = re.findall(r"\w+", str(refused.value).partition("known are ")[2])
+    section = (ROOT / "docs/user-guide.md").read_text(encoding="utf-8").partition("\n## The server\n")[2]
+    table = section.partition("\n| --- | --- | --- |\n")[2].partition("\n\n")[0]
+    assert len(known) > 10
+    assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == sorted(known)

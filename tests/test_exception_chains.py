@@ -72,7 +72,7 @@ def test_no_exception_is_raised_from_itself() -> None:
     ],
 )
 def test_the_search_finds_a_planted_one(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.test_architecture.ROOT", tmp_path)
+    monkeypatch.setattr("tests.test_architecture.REPOSITORY", tmp_path)
     planted = tmp_path / "planted.py"
     planted.write_text(source)
     assert len(own_causes([planted])) == 1

@@ -1,1 +1,1 @@
-"""Addresses of the server that are ours, a file for each matter; `install` puts them in."""
+"""The HTTP API: one router per resource, dependencies, request and response models."""

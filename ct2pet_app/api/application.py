@@ -1,25 +1,33 @@
-"""Puts our addresses before MONAI Label's: under the same contract where it has the same one, accepting less."""
+"""Add our endpoints to MONAI Label's server; where it has one of the same path and method, ours is found first."""
 
 from __future__ import annotations
 
 import atexit
-from typing import TYPE_CHECKING
+from typing import Any
 
 from fastapi import APIRouter
 
-from ct2pet_app.api.active_learning import sample_routes
-from ct2pet_app.api.datastore import datastore_routes
-from ct2pet_app.api.disabled import refused_routes
-from ct2pet_app.api.documentation import documentation_routes
-from ct2pet_app.api.downloads import download_routes
-from ct2pet_app.api.infer import infer_routes
-from ct2pet_app.api.logs import log_routes
-from ct2pet_app.api.models import model_routes
-from ct2pet_app.api.pairs import pair_routes
-from ct2pet_app.api.sessions import session_routes
-from ct2pet_app.api.studies import studies_routes
-from ct2pet_app.api.tasks import task_routes
-from ct2pet_app.auth.bind_address import listening
+from ct2pet_app.api import (
+    active_learning,
+    datastore,
+    disabled,
+    documentation,
+    downloads,
+    infer,
+    logs,
+    models,
+    pairs,
+    sessions,
+    studies,
+    tasks,
+)
+from ct2pet_app.api.deps import set_app
+from ct2pet_app.api.responses import stored_json
+from ct2pet_app.api.schemas.inference import AppInfo
+from ct2pet_app.api.schemas.studies import DatastoreContent, DatastoreStatus, ImageInfo, LabelInfo
+from ct2pet_app.api_object import Empty
+from ct2pet_app.app import CT2PETApp
+from ct2pet_app.auth.bind_address import bind_address
 from ct2pet_app.auth.setup import install_accounts
 from ct2pet_app.server import exception_handlers, monai_label
 from ct2pet_app.server.log_redaction import keep_names_out
@@ -29,67 +37,79 @@ from ct2pet_app.server.openapi import describe_api
 from ct2pet_app.server.temp_dir import TemporaryFolder, remove_leftovers
 from lib.errors import CT2PETError, OutputError
 
-if TYPE_CHECKING:
-    from ct2pet_app.app import CT2PETApp
+ROUTERS: tuple[APIRouter, ...] = tuple(
+    module.router
+    for module in (
+        infer,
+        datastore,
+        sessions,
+        models,
+        studies,
+        tasks,
+        active_learning,
+        downloads,
+        logs,
+        pairs,
+        disabled,
+        documentation,
+    )
+)
+# stock handlers that serve requests as they are, by name: what they return
+STOCK_RESPONSES: dict[str, dict[str, Any]] = {
+    "api_app_info": stored_json(AppInfo),
+    "api_datastore": stored_json(DatastoreStatus | DatastoreContent | list[dict[str, str]]),
+    "api_get_image_info": stored_json(ImageInfo),
+    "api_get_label_info": stored_json(LabelInfo),
+    "api_remove_image": stored_json(Empty),
+    "api_remove_label": stored_json(Empty),
+}
 
 
 def install(app: CT2PETApp) -> None:
-    """Put the app's addresses, threads, error answers and limits into the server; nothing where there is none."""
+    """Add the app's endpoints, error responses and limits to the server; do nothing where this process is none."""
     keep_names_out(app.studies_datastore.studies.names_on_disk)
-    application = monai_label.running_server()
-    if application is None:
+    server = monai_label.running_server()
+    if server is None:
         return
+    _prepare_folders(app)
+    raise_open_files_limit()
+    close_idle_connections()
+    set_app(server, app)
+    stock_routes = list(server.router.routes)
+    for router in (monai_label.threaded_twins(STOCK_RESPONSES), *ROUTERS):
+        monai_label.put_first(server, router)
+    monai_label.guard(
+        server,
+        origins=app.settings.origins,
+        limit_bytes=app.settings.max_upload_bytes,
+        hosts=host_names(app.settings.origins, resolve=bind_address().is_exposed),
+        folders=_folders(app),
+    )
+    exception_handlers.install_exception_handlers(server)
+    try:
+        install_accounts(server, app.settings, studies=app.studies)
+    except CT2PETError as error:
+        monai_label.stop_server(error)
+        raise
+    served = [route for route in server.router.routes if route not in stock_routes]
+    choices = {"strategy": list(app._strategies), "method": list(app._scoring_methods)}
+    describe_api(server, served, {"model": app.models.names, **choices})
+
+
+def _prepare_folders(app: CT2PETApp) -> None:
+    """Give the server a temporary folder of its own, and remove what killed processes have left."""
     try:
         temporary = TemporaryFolder(app.settings.models_folder / "temporary")
         atexit.register(temporary.close)
         remove_leftovers(app.settings.models_folder, is_alone=temporary.is_alone)
         app.studies_datastore.remove_leftovers()
     except OSError as error:
-        words = f"--conf models_folder {app.settings.models_folder}: cannot be written ({error.strerror})"
-        monai_label.stop_server(OutputError(words))
+        message = f"--conf models_folder {app.settings.models_folder}: cannot be written ({error.strerror})"
+        monai_label.stop_server(OutputError(message))
         raise
-    raise_open_files_limit()
-    close_idle_connections()
-    stock_routes = list(application.router.routes)
-    monai_label.put_first(application, monai_label.threaded_twins())
-    for router in (*our_routers(app), documentation_routes(application)):
-        monai_label.put_first(application, router)
-    monai_label.guard(
-        application,
-        origins=app.settings.origins,
-        limit_bytes=app.settings.max_upload_bytes,
-        hosts=host_names(app.settings.origins, resolve=listening().beyond_this_computer),
-        folders=_folders(app),
-    )
-    exception_handlers.install_exception_handlers(application)
-    try:
-        install_accounts(application, app.settings, studies=app.studies)
-    except CT2PETError as error:
-        monai_label.stop_server(error)
-        raise
-    served = [route for route in application.router.routes if route not in stock_routes]
-    tasks = {"strategy": list(app._strategies), "method": list(app._scoring_methods)}
-    describe_api(application, served, {"model": app.models.names, **tasks})
 
 
 def _folders(app: CT2PETApp) -> dict[str, str]:
-    """Return the folders of the server, and what a response calls them."""
+    """Return the folders of the server, and the names that responses give them."""
     studies = {} if "://" in app.studies else {app.studies: "the studies folder"}
     return {str(app.settings.models_folder): "the models folder", **studies, app.app_dir: "the app folder"}
-
-
-def our_routers(app: CT2PETApp) -> tuple[APIRouter, ...]:
-    """Return all addresses of ours; a test asks that each one that takes a name, an id or a file has been attacked."""
-    return (
-        infer_routes(app),
-        datastore_routes(app),
-        session_routes(app),
-        model_routes(app),
-        studies_routes(app),
-        task_routes(app),
-        sample_routes(app),
-        download_routes(app),
-        log_routes(),
-        pair_routes(app),
-        refused_routes(),
-    )

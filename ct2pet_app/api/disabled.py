@@ -1,8 +1,6 @@
-"""Stock addresses that this server does not serve, each with the way out."""
+"""Stock endpoints that this server does not offer, each with an alternative."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from fastapi import APIRouter
 
@@ -10,27 +8,27 @@ from ct2pet_app.auth.permissions import USER
 from ct2pet_app.errors import NotFoundError
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 
-
-def refused_routes() -> APIRouter:
-    """Return the addresses that answer 404."""
-    router = APIRouter(route_class=GuardedRoute, dependencies=[USER])
-    hidden: dict[str, Any] = {"include_in_schema": False}
-    router.add_api_route("/infer/wsi/{model}", _no_slides, methods=["POST"], **hidden)
-    router.add_api_route("/infer/wsi_v2/{model}", _no_slides, methods=["POST"], **hidden)
-    router.add_api_route("/proxy/dicom/{path:path}", _no_proxy, methods=["GET", "POST"], **hidden)
-    router.add_api_route("/ohif/{path:path}", _no_viewer, methods=["GET"], **hidden)
-    return router
+router = APIRouter(route_class=GuardedRoute, dependencies=[USER], include_in_schema=False)
 
 
-def _no_slides(model: str) -> None:
-    raise NotFoundError(f"there are no whole-slide images here; ask POST /infer/{model}?image=<CT series UID>")
+@router.post("/infer/wsi/{model}")
+@router.post("/infer/wsi_v2/{model}")
+def refuse_slides(model: str) -> None:
+    """Refuse: there are no whole-slide images."""
+    raise NotFoundError(
+        f"there are no whole-slide images here; ask POST /infer/{model}?image=<CT series UID>", code="not_supported"
+    )
 
 
-def _no_proxy(path: str) -> None:
+@router.api_route("/proxy/dicom/{path:path}", methods=["GET", "POST"])
+def refuse_proxy(path: str) -> None:
     """Refuse: the stock proxy passes any path on to the PACS, `..` and storing included, in the server's name."""
-    raise NotFoundError("this server is no way into the PACS; GET /datastore/?output=all lists its images")
+    raise NotFoundError(
+        "this server is no way into the PACS; GET /datastore/?output=all lists its images", code="not_supported"
+    )
 
 
-def _no_viewer(path: str) -> None:
-    """Refuse: the stock viewer asks the proxy above for everything; and its address makes a file's path of any path."""
-    raise NotFoundError("this server has no viewer of its own; open the studies in 3D Slicer")
+@router.get("/ohif/{path:path}")
+def refuse_viewer(path: str) -> None:
+    """Refuse: the stock viewer uses the proxy above for everything, and opens any path that its URL names."""
+    raise NotFoundError("this server has no viewer of its own; open the studies in 3D Slicer", code="not_supported")

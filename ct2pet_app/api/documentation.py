@@ -1,4 +1,4 @@
-"""Pages that describe the API; they load nothing, from anywhere, and run no script.
+"""Pages that describe the API; they load nothing from other servers, and run no script.
 
 The stock pages load scripts from public servers, and the stock server gives out a viewer of its own under /static.
 """
@@ -9,7 +9,7 @@ import html as markup
 from string import Template
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse
 
 from ct2pet_app.errors import NotFoundError
@@ -39,41 +39,34 @@ $content
 """)
 
 
-def documentation_routes(server: FastAPI) -> APIRouter:
-    """Return the pages, and what is said in place of MONAI Label's static files."""
-    router = APIRouter(route_class=GuardedRoute)
-    hidden: dict[str, Any] = {"methods": ["GET", "HEAD"], "include_in_schema": False}
-    router.add_api_route("/", _overview(server), response_class=HTMLResponse, **hidden)
-    for path in ("/docs", "/redoc"):
-        router.add_api_route(path, _reference(server), response_class=HTMLResponse, **hidden)
-    router.add_api_route("/static/{path:path}", _no_static_files, **hidden)
-    return router
+router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
 
 
-def _no_static_files(path: str) -> None:
-    raise NotFoundError("this server has no viewer and no other files here; open the studies in 3D Slicer")
+@router.api_route("/", methods=["GET", "HEAD"])
+def list_operations(request: Request) -> HTMLResponse:
+    """List the operations."""
+    rows = [
+        f"<tr><td><code>{name.upper()} {_text(path)}</code></td><td>{_text(found.get('summary', ''))}</td></tr>"
+        for path, name, found in _operations(request.app)
+    ]
+    links = '<a href="docs">Parameters and responses</a>, <a href="openapi.json">OpenAPI</a>'
+    return _page("endpoints", links, f"<table>{''.join(rows)}</table>")
 
 
-def _overview(server: FastAPI) -> Any:
-    def overview() -> HTMLResponse:
-        """List the operations."""
-        rows = [
-            f"<tr><td><code>{name.upper()} {_text(path)}</code></td><td>{_text(found.get('summary', ''))}</td></tr>"
-            for path, name, found in _operations(server)
-        ]
-        links = '<a href="docs">Parameters and responses</a>, <a href="openapi.json">OpenAPI</a>'
-        return _page("addresses", links, f"<table>{''.join(rows)}</table>")
-
-    return overview
+@router.api_route("/docs", methods=["GET", "HEAD"])
+@router.api_route("/redoc", methods=["GET", "HEAD"])
+def show_reference(request: Request) -> HTMLResponse:
+    """Describe each operation."""
+    sections = [_section(path, method, operation) for path, method, operation in _operations(request.app)]
+    return _page("API", '<a href="./">Endpoints</a>, <a href="openapi.json">OpenAPI</a>', "".join(sections))
 
 
-def _reference(server: FastAPI) -> Any:
-    def reference() -> HTMLResponse:
-        """Describe each operation."""
-        sections = [_section(path, method, operation) for path, method, operation in _operations(server)]
-        return _page("API", '<a href="./">Addresses</a>, <a href="openapi.json">OpenAPI</a>', "".join(sections))
-
-    return reference
+@router.api_route("/static/{path:path}", methods=["GET", "HEAD"])
+def refuse_static_files(path: str) -> None:
+    """Refuse: these are files of MONAI Label's own viewer."""
+    raise NotFoundError(
+        "this server has no viewer and no other files here; open the studies in 3D Slicer", code="not_supported"
+    )
 
 
 def _section(path: str, method: str, operation: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What came with a request: files, and JSON in a form's field."""
+"""The content of a request: uploaded files, and JSON in a form field."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from typing import Any
 from fastapi import UploadFile
 
 from ct2pet_app.errors import RequestError
-from ct2pet_app.server.json_values import checked_json_object
-
-DEFAULT_NAME = "upload.nii.gz"
+from ct2pet_app.json_values import checked_json_object
 
 
 def received(file: UploadFile, path: Path) -> Path:

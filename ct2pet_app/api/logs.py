@@ -1,4 +1,4 @@
-"""The server's log: the stock addresses, with a page that loads nothing from anywhere.
+"""The server's log: the stock endpoints, with a page that loads nothing from anywhere.
 
 The stock page loads two scripts from public servers, which a hospital's network does not reach, and whose owners would
 see who reads the log.
@@ -25,7 +25,7 @@ from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 
 MAX_LINES = 100_000
 REFRESH_S = 5  # where a page is to be renewed and no number is given
-SOONEST_S = 3  # as the stock page
+MIN_REFRESH_S = 3  # as the stock page
 GPU_TIMEOUT_S = 20.0
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
@@ -52,24 +52,22 @@ pre { margin: 0; padding: 6px 12px; white-space: pre-wrap; overflow-wrap: anywhe
 """)
 
 
-def log_routes() -> APIRouter:
-    """Return the addresses of the log and of the graphics card."""
-    router = APIRouter(route_class=GuardedRoute, dependencies=[ADMIN])
-    router.add_api_route("/logs/", _log, methods=["GET"], tags=["Others"], **file_response("text/html", "text/plain"))
-    router.add_api_route("/logs/gpu", _gpu, methods=["GET"], tags=["Others"], **file_response("text/plain"))
-    return router
+router = APIRouter(route_class=GuardedRoute, dependencies=[ADMIN], tags=["Others"])
 
 
-def _log(
+@router.get("/logs/", **file_response("text/html", "text/plain"))
+def show_log(
     lines: Annotated[int, Query(le=MAX_LINES)] = 300,
     html: bool = True,
     text: bool = False,
     refresh: Annotated[int, Query(ge=0, le=86400)] = 0,
 ) -> Response:
-    """Show the last lines: a page, or with `text` (or without `html`) the lines themselves; below 1, all there are."""
+    """Show the last lines of the log: a page, or with `text` (or without `html`) as text; below 1, the whole log."""
     file = Path(monailabel_settings.MONAI_LABEL_APP_DIR, "logs", "app.log")
     if not file.is_file():
-        raise NotFoundError("there is no log file: nothing was logged yet, or --log_config sends it elsewhere")
+        raise NotFoundError(
+            "there is no log file: nothing was logged yet, or --log_config sends it elsewhere", code="log_not_found"
+        )
     if lines < 1:
         return FileResponse(file, media_type="text/plain", headers=HEADERS)
     with file.open(encoding="utf-8", errors="replace") as log:
@@ -80,7 +78,7 @@ def _log(
 
 
 def _page(last: deque[str], *, lines: int, refresh_s: int) -> str:
-    refresh_s = max(refresh_s, SOONEST_S) if refresh_s else 0
+    refresh_s = max(refresh_s, MIN_REFRESH_S) if refresh_s else 0
     plain = f'<a href="?lines={lines}&amp;text=true">as text</a>'
     other = (
         f'<a href="?lines={lines}">stop renewing</a>'
@@ -95,8 +93,9 @@ def _page(last: deque[str], *, lines: int, refresh_s: int) -> str:
     )
 
 
-def _gpu() -> Response:
-    """Show what nvidia-smi says."""
+@router.get("/logs/gpu", summary="Show the GPUs", **file_response("text/plain"))
+def show_gpu() -> Response:
+    """Show the output of nvidia-smi."""
     program = shutil.which("nvidia-smi")
     if program is None:
         raise NotFoundError("this machine has no nvidia-smi: no NVIDIA graphics card, or no driver for it")

@@ -1,4 +1,4 @@
-"""What the endpoints that do not answer with plain JSON answer with, as the description of the API says it."""
+"""How the API describes responses that are no plain JSON, or JSON that is partly read from files."""
 
 from __future__ import annotations
 
@@ -10,12 +10,21 @@ Responses = dict[int | str, dict[str, Any]]
 
 
 def file_response(*media_types: str) -> dict[str, Any]:
-    """Return the arguments of `add_api_route` for an endpoint that always sends a file, of one of these types."""
+    """Return the arguments of a route that always sends a file of one of these types."""
     return {**file_or_json(*media_types), "response_class": Response}
 
 
 def file_or_json(*media_types: str) -> dict[str, Any]:
-    """Return the arguments of `add_api_route` for an endpoint that sends JSON, or a file of one of these types."""
+    """Return the arguments of a route that sends JSON, or a file of one of these types."""
     content: dict[str, Any] = {media_type: {} for media_type in media_types or ("application/octet-stream",)}
     responses: Responses = {200: {"description": "The file", "content": content}}
     return {"responses": responses}
+
+
+def stored_json(model: Any) -> dict[str, Any]:
+    """Return the arguments of a route whose JSON contains what clients and tasks have stored.
+
+    The model describes the response but does not validate it: one damaged value must not cost the whole response.
+    """
+    responses: Responses = {200: {"description": "Successful Response", "model": model}}
+    return {"responses": responses, "response_model": None}

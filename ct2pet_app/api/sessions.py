@@ -1,69 +1,82 @@
-"""Sessions: the stock endpoints, checked before anything is kept, and for the account that created them only."""
+"""Sessions: the stock endpoints; uploads are checked before they are kept, and belong to who created them."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, UploadFile
-from monailabel.endpoints.user.auth import User
 from monailabel.utils.sessions import SessionInfo
 
-from ct2pet_app.api.form_data import DEFAULT_NAME, received
+from ct2pet_app.api.deps import AppDep, SessionsDep, UserDep
+from ct2pet_app.api.form_data import received
 from ct2pet_app.api.responses import file_or_json
-from ct2pet_app.auth.permissions import USER, has_accounts, session_owner
-from ct2pet_app.datastore.ct_source import MAX_FILES, refuse_impostor, require_only_ct, suffix_of, unpack
-from ct2pet_app.datastore.sessions import CheckedSessions, described
-from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.api.schemas.studies import CreatedSession, SessionDescription
+from ct2pet_app.auth.permissions import has_accounts, session_owner
+from ct2pet_app.datastore.ct_source import DEFAULT_NAME, MAX_FILES, refuse_impostor, require_only_ct, suffix_of, unpack
+from ct2pet_app.datastore.sessions import described, no_session
+from ct2pet_app.errors import RequestError
 from ct2pet_app.server.concurrency import IsDisconnected
 from ct2pet_app.server.file_response import OpenFileResponse
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 
-if TYPE_CHECKING:
-    from ct2pet_app.app import CT2PETApp
+FILE = file_or_json("text/plain", "application/octet-stream", "application/gzip")
+
+router = APIRouter(route_class=GuardedRoute, tags=["Session"])
 
 
-def session_routes(app: CT2PETApp) -> APIRouter:
-    """Return the endpoints of sessions."""
-    router = APIRouter(route_class=GuardedRoute)
-    tags: dict[str, Any] = {"tags": ["Session"]}
-    file = file_or_json("text/plain", "application/octet-stream", "application/gzip")
-    router.add_api_route("/session/", _create_session(app), methods=["PUT"], **tags)
-    router.add_api_route("/session/{session_id}", _session(app), methods=["GET"], **tags, **file)
-    router.add_api_route("/session/{session_id}", _remove_session(app), methods=["DELETE"], **tags)
-    return router
+@router.put("/session/", response_model=CreatedSession)
+async def create_session(
+    request: Request,
+    app: AppDep,
+    sessions: SessionsDep,
+    user: UserDep,
+    files: list[UploadFile],
+    uncompress: bool = False,
+    expiry: Annotated[int, Query(ge=0, le=10**9)] = 0,
+) -> dict[str, Any]:
+    """Keep the files of one CT for several requests: a volume file, a zip, or the files of a DICOM series."""
+    if len(files) > MAX_FILES:
+        raise RequestError(f"{len(files)} files, at most {MAX_FILES} are taken; send them as a zip")
+
+    def work(_: IsDisconnected) -> tuple[str, SessionInfo]:
+        """Check the files and keep them."""
+        with tempfile.TemporaryDirectory(prefix="session-") as folder:
+            path = _session_files(files, Path(folder, "series"), uncompress)
+            return sessions.add_session(str(path), expiry, owner=user.username if has_accounts() else "")
+
+    session_id, session = await app.pools.uploads.run(request, work)
+    return {"session_id": session_id, "session_info": described(session)}
 
 
-def _create_session(app: CT2PETApp) -> Any:
-    async def create_session(
-        request: Request,
-        files: list[UploadFile],
-        uncompress: bool = False,
-        expiry: Annotated[int, Query(ge=0, le=10**9)] = 0,
-        user: User = USER,
-    ) -> dict[str, Any]:
-        """Keep the files of one CT for several requests: a volume file, a zip, or the files of a DICOM series."""
-        sessions = _sessions(app)
-        if len(files) > MAX_FILES:
-            raise RequestError(f"{len(files)} files, at most {MAX_FILES} are taken; send them as a zip")
+@router.get("/session/{session_id}", response_model=SessionDescription, **FILE)
+def get_session(
+    sessions: SessionsDep, user: UserDep, session_id: str, update_ts: bool = False, image: bool = False
+) -> Any:
+    """Return a session, or with `image` its file."""
+    session = sessions.find(session_id, update_ts=update_ts, owner=session_owner(user))
+    if not image:
+        return described(session)
+    path = Path(session.image)
+    if path.is_dir():
+        raise RequestError("image: this session holds a DICOM series, not one file; ask for an inference of it")
+    try:
+        return OpenFileResponse(path.open("rb"), filename=path.name)
+    except FileNotFoundError as error:
+        raise no_session(session_id) from error
 
-        def work(_: IsDisconnected) -> tuple[str, SessionInfo]:
-            """Check the files and keep them."""
-            with tempfile.TemporaryDirectory(prefix="session-") as folder:
-                path = _session_files(files, Path(folder, "series"), uncompress)
-                owner = user.username if has_accounts() else ""
-                session_id, session = sessions.add_session(str(path), expiry, owner=owner)
-                return session_id, session
 
-        session_id, session = await app.pools.uploads.run(request, work)
-        return {"session_id": session_id, "session_info": described(session)}
-
-    return create_session
+@router.delete("/session/{session_id}", response_model=SessionDescription)
+def remove_session(sessions: SessionsDep, user: UserDep, session_id: str) -> dict[str, Any]:
+    """Remove a session and its files."""
+    session = sessions.find(session_id, owner=session_owner(user))
+    sessions.remove_session(session_id)
+    return described(session)
 
 
 def _session_files(files: list[UploadFile], folder: Path, uncompress: bool) -> Path:
-    """Return the file, or the folder of DICOM files, that was sent; their own names become no part of a path."""
+    """Return the uploaded file, or the folder of DICOM files; their own names become no part of a path."""
     if len(files) == 1:
         name = (files[0].filename or DEFAULT_NAME)[-100:]
         file = received(files[0], folder.with_name(f"image{suffix_of(name)}"))
@@ -78,49 +91,3 @@ def _session_files(files: list[UploadFile], folder: Path, uncompress: bool) -> P
             received(sent, folder / f"{number:05d}")
     require_only_ct(folder, "the session's files")
     return folder
-
-
-def _session(app: CT2PETApp) -> Any:
-    def session(session_id: str, update_ts: bool = False, image: bool = False, user: User = USER) -> Any:
-        """Return a session, or its image."""
-        found = _found(_sessions(app), session_id, user, update_ts=update_ts)
-        if not image:
-            return described(found)
-        path = Path(found.image)
-        if path.is_dir():
-            raise RequestError("image: this session holds a DICOM series, not one file; ask for an inference of it")
-        try:
-            return OpenFileResponse(path.open("rb"), filename=path.name)
-        except FileNotFoundError as error:
-            raise _no_session(session_id) from error
-
-    return session
-
-
-def _remove_session(app: CT2PETApp) -> Any:
-    def remove_session(session_id: str, user: User = USER) -> dict[str, Any]:
-        """Remove a session and its files."""
-        sessions = _sessions(app)
-        found = _found(sessions, session_id, user)
-        sessions.remove_session(session_id)
-        return described(found)
-
-    return remove_session
-
-
-def _found(sessions: CheckedSessions, session_id: str, user: User, *, update_ts: bool = True) -> SessionInfo:
-    found = sessions.get_session(session_id, update_ts=update_ts, owner=session_owner(user))
-    if found is None:
-        raise _no_session(session_id)
-    return found
-
-
-def _no_session(session_id: str) -> NotFoundError:
-    return NotFoundError(f"no session {session_id[:80]!r}: it has expired, or never was; create it again")
-
-
-def _sessions(app: CT2PETApp) -> CheckedSessions:
-    sessions: CheckedSessions | None = app.sessions()
-    if sessions is None:
-        raise NotFoundError("sessions are switched off on this server (MONAI_LABEL_SESSIONS)")
-    return sessions

@@ -1,1 +1,1 @@
-"""Who may ask the server: accounts of a users file, or of MONAI Label's own Keycloak."""
+"""Authentication: accounts from a users file, or from MONAI Label's own Keycloak."""

@@ -1,4 +1,4 @@
-"""Who can reach this server, as far as its own command line tells."""
+"""Which computers can reach this server, according to its own command line."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from monailabel.main import Main
 
 from ct2pet_app.errors import SettingsError
 
-GUIDE = "the user guide's section 'Accounts and TLS' says how"
+GUIDE = "see 'Accounts and TLS' in the user guide"
 
 
 @dataclass(frozen=True)
-class Listening:
-    """Where the server listens.
+class BindAddress:
+    """The address on which the server listens.
 
     Attributes:
-        host: Address, or empty where it was not started by ``monailabel start_server``.
+        host: Address or name; empty if the server was not started by ``monailabel start_server``.
         private_key: Of TLS; None without TLS.
     """
 
@@ -29,8 +29,8 @@ class Listening:
     private_key: Path | None
 
     @property
-    def beyond_this_computer(self) -> bool:
-        """Whether others can reach it."""
+    def is_exposed(self) -> bool:
+        """Whether other computers can reach it."""
         if self.host in ("", "localhost"):
             return False
         try:
@@ -39,42 +39,44 @@ class Listening:
             return True
 
 
-def listening() -> Listening:
-    """Return where this process listens, by MONAI Label's own reading of its command line."""
+def bind_address() -> BindAddress:
+    """Return where this process listens, as MONAI Label parses its command line."""
     try:
-        words, _ = Main(loglevel=logging.INFO).args_parser().parse_known_args(sys.argv[1:])
+        arguments, _ = Main(loglevel=logging.INFO).args_parser().parse_known_args(sys.argv[1:])
     except SystemExit:  # not a command line of MONAI Label: a test, or another web server
-        return Listening("", None)
-    key = getattr(words, "ssl_keyfile", None)
-    return Listening(str(getattr(words, "host", "")), Path(key).resolve() if key else None)
+        return BindAddress("", None)
+    key = getattr(arguments, "ssl_keyfile", None)
+    return BindAddress(str(getattr(arguments, "host", "")), Path(key).resolve() if key else None)
 
 
-def warning(where: Listening, *, accounts: bool) -> str:
-    """Return what to say loudly at start; empty where all is well."""
-    if not where.beyond_this_computer:
+def exposure_warning(address: BindAddress, *, has_accounts: bool) -> str:
+    """Return a warning about missing accounts or TLS; empty if the server needs neither."""
+    if not address.is_exposed:
         return ""
-    if not accounts:
+    if not has_accounts:
         return (
-            f"WARNING: this server listens on {where.host} and asks nobody for a password: whoever reaches this "
-            "computer can read the studies and start trainings. With --host 127.0.0.1 (or scripts/serve) it answers "
-            f"this computer only; to open it to others, give it accounts and TLS: {GUIDE}"
+            f"WARNING: this server listens on {address.host} without accounts: anyone who can connect to this computer "
+            "can read the studies and start trainings. With --host 127.0.0.1 (or scripts/serve) it accepts connections "
+            f"from this computer only; before you open it to others, set up accounts and TLS: {GUIDE}"
         )
-    if where.private_key is None:
+    if address.private_key is None:
         return (
-            f"WARNING: this server listens on {where.host} without TLS: unless a proxy in front of it encrypts, "
-            f"passwords and images cross the network for all to read; {GUIDE}"
+            f"WARNING: this server listens on {address.host} without TLS: unless a proxy in front of it encrypts the "
+            f"traffic, passwords and images cross the network in plain text; {GUIDE}"
         )
     return ""
 
 
-def refuse_secrets_among_patients(secret: Path, what: str, folders: tuple[Path, ...]) -> None:
-    """Refuse a secret that lies where the server looks for what it gives out, or that everybody can read.
+def require_private_file(secret: Path, description: str, served_folders: tuple[Path, ...]) -> None:
+    """Refuse a secret inside a folder whose files the server sends to clients, or that every local user can read.
 
     Raises:
         SettingsError: See above.
     """
-    for folder in folders:
+    for folder in served_folders:
         if secret.resolve().is_relative_to(folder.resolve()):
-            raise SettingsError(f"{what} {secret} lies in {folder}, which this server gives out; move it elsewhere")
+            raise SettingsError(
+                f"{description} {secret} is inside {folder}, whose files this server sends to clients; move it"
+            )
     if secret.exists() and sys.platform != "win32" and secret.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
-        raise SettingsError(f"everybody on this computer can read {what} {secret}: chmod o= {secret}")
+        raise SettingsError(f"every user of this computer can read {description} {secret}: chmod o= {secret}")

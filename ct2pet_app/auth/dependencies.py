@@ -1,4 +1,4 @@
-"""Asks every request for a token before anything else of the server sees it."""
+"""Authenticates every request before any other part of the server handles it."""
 
 from __future__ import annotations
 
@@ -9,46 +9,45 @@ from fastapi import HTTPException
 from monailabel.config import settings as monailabel_settings
 from monailabel.endpoints.user.auth import User
 from starlette.requests import Request
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ct2pet_app.auth.roles import as_user
 from ct2pet_app.auth.tokens import TokenError, Tokens
-from ct2pet_app.auth.user_store import AccountBook
+from ct2pet_app.auth.user_store import UserStore
+from ct2pet_app.problem import http_problem
 from lib.accounts import Account
 from lib.errors import AccountsError
 
 logger = logging.getLogger(__name__)
 
-OPEN = (("GET", "/auth/"), ("POST", "/auth/token"))  # to log in; nothing else is for everybody
+PUBLIC_ENDPOINTS = (("GET", "/auth/"), ("POST", "/auth/token"))  # to log in
 UNAUTHORIZED, UNAVAILABLE = 401, 503
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
-ACCOUNT = "ct2pet.account"  # in the scope of a request that was let in
-LOG_IN = "POST /auth/token with username and password gives a token; send it as 'Authorization: Bearer <token>'"
+SCOPE_KEY = "ct2pet.account"  # of an authenticated request
+LOG_IN = "POST /auth/token with username and password returns a token; send it as 'Authorization: Bearer <token>'"
 
 
-class AccountsGuard:
-    """ASGI middleware: lets in who has an account, whatever is asked; the roles are the addresses' own matter."""
+class AuthenticationMiddleware:
+    """ASGI middleware that requires a valid token for every endpoint; the endpoints check the roles themselves."""
 
-    def __init__(self, app: ASGIApp, *, book: AccountBook, tokens: Tokens) -> None:
+    def __init__(self, app: ASGIApp, *, users: UserStore, tokens: Tokens) -> None:
         self._app = app
-        self._book = book
+        self._users = users
         self._tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+        """Handle one connection."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        if scope["type"] != "http":  # there are no web sockets here
+        if scope["type"] != "http":  # the server has no web sockets
             await send({"type": "websocket.close", "code": 1008})
             return
         try:
-            if not _is_open(scope):
-                scope[ACCOUNT] = self._account(scope)
-        except HTTPException as refused:
-            told = JSONResponse({"detail": refused.detail}, refused.status_code, headers=dict(refused.headers or {}))
-            await told(scope, receive, send)
+            if not _is_public(scope):
+                scope[SCOPE_KEY] = self._account(scope)
+        except HTTPException as error:
+            await http_problem(error)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -58,35 +57,35 @@ class AccountsGuard:
         if scheme.lower() != "bearer" or not token.strip():
             raise HTTPException(UNAUTHORIZED, f"log in first: {LOG_IN}", CHALLENGE)
         try:
-            return self._tokens.account_of(token.strip(), self._book.accounts())
+            return self._tokens.account_of(token.strip(), self._users.accounts())
         except TokenError as error:
             challenge = {"WWW-Authenticate": f'Bearer error="invalid_token", error_description="{error}"'}
             raise HTTPException(UNAUTHORIZED, f"{error}; log in again: {LOG_IN}", challenge) from error
         except AccountsError as error:
-            raise nobody_may_ask(error) from error
+            raise accounts_unavailable(error) from error
 
 
-def nobody_may_ask(error: AccountsError) -> HTTPException:
-    """Return the answer while the users file cannot be trusted; its path is for the log, not for strangers."""
-    logger.error("nobody may ask: %s", error)
-    words = "the accounts of this server cannot be read just now; its log says why"
-    return HTTPException(UNAVAILABLE, words, {"Retry-After": "60"})
+def accounts_unavailable(error: AccountsError) -> HTTPException:
+    """Return the response while the users file cannot be used; log its path, which clients must not see."""
+    logger.error("no request is authorized: %s", error)
+    detail = "the accounts of this server cannot be read at present; its log has the reason"
+    return HTTPException(UNAVAILABLE, detail, {"Retry-After": "60"})
 
 
-async def user_asking(request: Request) -> User:
-    """Return who asks, in the place of MONAI Label's `get_current_user`."""
-    account: Any = request.scope.get(ACCOUNT)
+async def authenticated_user(request: Request) -> User:
+    """Return the caller; replaces MONAI Label's `get_current_user`."""
+    account: Any = request.scope.get(SCOPE_KEY)
     if not isinstance(account, Account):
         raise HTTPException(UNAUTHORIZED, f"log in first: {LOG_IN}", CHALLENGE)
     return as_user(account)
 
 
-def _is_open(scope: Scope) -> bool:
-    """Return whether an address is for everybody, by comparison of whole paths, as the router takes them."""
-    starts = (
-        monailabel_settings.MONAI_LABEL_API_STR,
-        scope.get("root_path", "") + monailabel_settings.MONAI_LABEL_API_STR,
-    )
+def _is_public(scope: Scope) -> bool:
+    """Return whether an endpoint needs no token; compares full paths, as the router does."""
+    prefix = monailabel_settings.MONAI_LABEL_API_STR
+    prefixes = (prefix, scope.get("root_path", "") + prefix)
     return any(
-        scope["method"] == method and scope["path"] in {f"{start}{path}" for start in starts} for method, path in OPEN
+        (scope["method"], scope["path"]) == (method, f"{p}{path}")
+        for method, path in PUBLIC_ENDPOINTS
+        for p in prefixes
     )

@@ -1,98 +1,89 @@
-"""How often somebody may try a password before having to wait."""
+"""Login throttle: how many wrong passwords are accepted before the client has to wait."""
 
 from __future__ import annotations
 
 import ipaddress
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
-TRIES_OF_A_NAME = 5  # wrong ones in a row, from one address, before the first wait
-TRIES_OF_AN_ADDRESS = 50  # under any names: a hospital behind one address has more than one who mistypes
-FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 300.0
-FORGOTTEN_AFTER_S = 900.0
-MAX_KEPT = 10_000
+from cachetools import TTLCache
+
+MAX_ATTEMPTS_PER_ACCOUNT = 5  # wrong ones in a row, from one client, before the first wait
+MAX_ATTEMPTS_PER_CLIENT = 50  # for all accounts together: a whole hospital may share one address
+MIN_WAIT_S, MAX_WAIT_S = 5.0, 300.0
+RESET_AFTER_S = 900.0
+MAX_TRACKED = 10_000
 
 Key = tuple[str, str]
 
 
 class TooManyAttemptsError(Exception):
-    """Not now; `wait_s` says when."""
+    """The client has to wait `wait_s` seconds before its next attempt."""
 
     def __init__(self, wait_s: int) -> None:
         super().__init__(f"too many wrong passwords: try again in {wait_s} s")
         self.wait_s = wait_s
 
 
-@dataclass
-class _Tries:
-    count: int = 0
-    last_s: float = 0.0
+class _Failures(NamedTuple):
+    attempts: int = 0
     wait_until_s: float = 0.0
 
 
-class Attempts:
-    """Counts tries by address and name, and by address; waits double from 5 s to 5 min.
+class LoginThrottle:
+    """Counts attempts by client and account, and by client; waits double from 5 s to 5 min.
 
-    Who tries from elsewhere waits for nobody: a name cannot be locked out by trying it. A try counts as wrong from its
-    beginning until it is known to be right, so that a hundred at the same time are not one. For use on one thread.
+    Other clients are not affected, so that nobody can lock an account. An attempt counts as failed until it is known to
+    have succeeded, so that concurrent attempts are counted, too. Use from one thread only.
+
+    Args:
+        clock: Seconds, monotonic.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._tries: OrderedDict[Key, _Tries] = OrderedDict()
+        self._failures: TTLCache[Key, _Failures] = TTLCache(MAX_TRACKED, RESET_AFTER_S, timer=clock)
 
-    def begin(self, address: str, name: str) -> None:
-        """Count a try.
+    def begin(self, client: str, name: str) -> None:
+        """Count an attempt.
 
         Raises:
-            TooManyAttemptsError: Too many before; this one is not counted, and must not be made.
+            TooManyAttemptsError: After too many attempts; this one is not counted, and must not be made.
         """
         now = self._clock()
-        limits = self._limits(address, name)
-        wait_s = max(self._of(key, now).wait_until_s - now for key in limits)
+        limits = _limits(client, name)
+        failures = {key: self._failures.get(key, _Failures()) for key in limits}
+        wait_s = max(failed.wait_until_s for failed in failures.values()) - now
         if wait_s > 0:
             raise TooManyAttemptsError(math.ceil(wait_s))
-        for key, allowed in limits.items():
-            tries = self._of(key, now)
-            tries.count, tries.last_s = tries.count + 1, now
-            if tries.count >= allowed:
-                doublings = min(tries.count - allowed, 10)
-                tries.wait_until_s = now + min(FIRST_WAIT_S * 2**doublings, LONGEST_WAIT_S)
+        for key, limit in limits.items():
+            count = failures[key].attempts + 1
+            wait_s = min(MIN_WAIT_S * 2 ** min(count - limit, 10), MAX_WAIT_S) if count >= limit else 0.0
+            self._failures[key] = _Failures(count, now + wait_s)
 
-    def succeeded(self, address: str, name: str) -> None:
-        """Take a try back that was right; those under other names stay counted."""
-        of_name, of_address = self._limits(address, name)
-        self._tries.pop(of_name, None)
-        tries = self._tries.get(of_address)
-        if tries is not None:
-            tries.count = max(0, tries.count - 1)
-            if tries.count < TRIES_OF_AN_ADDRESS:
-                tries.wait_until_s = 0.0
+    def succeed(self, client: str, name: str) -> None:
+        """Take back an attempt that succeeded; those for other accounts stay counted."""
+        of_account, of_client = _limits(client, name)
+        self._failures.pop(of_account, None)
+        failed = self._failures.get(of_client, _Failures())
+        count = max(0, failed.attempts - 1)
+        self._failures[of_client] = _Failures(count, failed.wait_until_s if count >= MAX_ATTEMPTS_PER_CLIENT else 0.0)
 
     def __len__(self) -> int:
-        return len(self._tries)
-
-    def _limits(self, address: str, name: str) -> dict[Key, int]:
-        network = _network(address)
-        return {(network, name[:64] or "?"): TRIES_OF_A_NAME, (network, ""): TRIES_OF_AN_ADDRESS}
-
-    def _of(self, key: Key, now: float) -> _Tries:
-        tries = self._tries.get(key)
-        if tries is None or now - tries.last_s > FORGOTTEN_AFTER_S:
-            tries = self._tries[key] = _Tries()
-        self._tries.move_to_end(key)
-        while len(self._tries) > MAX_KEPT:
-            self._tries.popitem(last=False)
-        return tries
+        return len(self._failures)
 
 
-def _network(address: str) -> str:
-    """Return the address, of IPv6 its /64: whoever has one address there has all of them."""
+def _limits(client: str, name: str) -> dict[Key, int]:
+    network = _network(client)
+    return {(network, name[:64] or "?"): MAX_ATTEMPTS_PER_ACCOUNT, (network, ""): MAX_ATTEMPTS_PER_CLIENT}
+
+
+def _network(client: str) -> str:
+    """Return the address, or the /64 network of an IPv6 address: clients can choose any address in theirs."""
     try:
-        known = ipaddress.ip_address(address)
+        address = ipaddress.ip_address(client)
     except ValueError:
-        return address
-    return str(known) if known.version == 4 else str(ipaddress.ip_network((known, 64), strict=False))
+        return client
+    return str(address) if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))

@@ -1,12 +1,12 @@
-"""Who may do what, in MONAI Label's own roles; they bind only where the server has accounts.
+"""Permissions, in MONAI Label's own roles; they apply only if the server has accounts.
 
-An operation needs the role of its strongest effect, whatever endpoint it is reached through:
+An operation requires the role of its strongest effect, at every endpoint that offers it:
 
 ==========  ============================================================================================================
-user        reads; synthesises a PET for itself; keeps sessions of its own; is given the next CT by active learning
+user        reads; synthesises a PET; has sessions of its own; gets the next CT from active learning
 annotator   changes what others see: uploads and labels, notes, pairs, a synthetic PET saved as a label (`save_label`)
-            or stored by its CT in the studies (`store`); starts a scoring
-admin       removes, trains, serves, runs batches, answers for pairs, reads logs; sees the sessions of everybody
+            or stored with its CT in the studies (`store`); starts a scoring
+admin       deletes, trains, serves versions, runs batches, approves pairs, reads logs; sees the sessions of all users
 ==========  ============================================================================================================
 """
 
@@ -24,11 +24,11 @@ FORBIDDEN = 403
 
 
 def require_annotator(user: User, what: str) -> None:
-    """Return when an account may change what others see; anybody may where the server has no accounts.
+    """Require the role that may change what others see; without accounts, everyone may.
 
     Args:
-        user: The account.
-        what: The parameter that asks for it, for the message.
+        user: The caller.
+        what: The parameter that requires the role, for the message.
 
     Raises:
         HTTPException: 403.
@@ -39,12 +39,12 @@ def require_annotator(user: User, what: str) -> None:
 
 
 def session_owner(user: User) -> str | None:
-    """Return whose sessions an account reads and removes: its own; None for everybody's, as an administrator."""
+    """Return the owner of the sessions that a user may access; None for all sessions (administrators)."""
     if not has_accounts() or monailabel_settings.MONAI_LABEL_AUTH_ROLE_ADMIN in user.roles:
         return None
     return user.username
 
 
 def has_accounts() -> bool:
-    """Return whether roles bind: MONAI Label's check asks the settings of its own module, which accounts replace."""
+    """Return whether roles apply: MONAI Label's check reads the settings of its own module, which accounts replace."""
     return bool(stock_auth.settings.MONAI_LABEL_AUTH_ENABLE)

@@ -1,4 +1,4 @@
-"""What a Keycloak realm publishes about itself: its issuer, its keys by key id, and where it logs in."""
+"""The metadata of a Keycloak realm: its issuer, its public keys by key id, and its token endpoint."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from lib.errors import RemoteError
 logger = logging.getLogger(__name__)
 
 MAX_AGE_S = 600.0  # of the keys; a key that the realm has withdrawn is refused after that time
-MIN_REFETCH_INTERVAL_S = 10.0  # for tokens with an unknown key id, which anybody can make up; and after a failure
-UNREACHABLE = "Keycloak does not give the keys of its realm; MONAI_LABEL_AUTH_REALM_URI says where"
+MIN_REFETCH_INTERVAL_S = 10.0  # for tokens with an unknown key id, which anyone can send; and after a failure
+UNREACHABLE = "the keys of the Keycloak realm cannot be fetched; check MONAI_LABEL_AUTH_REALM_URI"
 
 
 class Realm:
-    """A realm, fetched when it is first needed and again when its keys may have changed.
+    """A realm, fetched on first use and again when its keys may have changed.
 
     Args:
         uri: Such as `https://keycloak.example/realms/hospital`.
-        timeout_s: Of one request to Keycloak.
+        timeout_s: Of each request to Keycloak.
         clock: Seconds, monotonic.
     """
 
@@ -40,29 +40,29 @@ class Realm:
         self._configuration: dict[str, Any] = {}
 
     def key(self, key_id: str) -> jwt.PyJWK | None:
-        """Return the public key of that id; None if the realm has none.
+        """Return the public key with that id; None if the realm has no such key.
 
         Raises:
-            RemoteError: Keycloak has never answered.
+            RemoteError: No fetch has succeeded so far.
         """
         with self._lock:
             is_old = self._fetched_s is None or self._clock() - self._fetched_s > MAX_AGE_S
             if (is_old or key_id not in self._keys) and self._clock() - self._tried_s >= MIN_REFETCH_INTERVAL_S:
                 self._fetch()
             if self._fetched_s is None:
-                raise RemoteError(UNREACHABLE)
+                raise RemoteError(UNREACHABLE, code="keycloak_unavailable")
             return self._keys.get(key_id)
 
     @property
     def issuers(self) -> list[str]:
-        """What may stand in `iss`: the URI of the settings, and the public one where the realm names another."""
+        """Valid values of the claim `iss`: the URI of the settings, and the public one if the realm has another."""
         return [self._uri, *({str(self._configuration["issuer"])} if "issuer" in self._configuration else ())]
 
     def token_endpoint(self) -> str:
-        """Return where the realm logs in.
+        """Return the URL that issues tokens for passwords.
 
         Raises:
-            RemoteError: Keycloak has never answered.
+            RemoteError: No fetch has succeeded so far.
         """
         self.key("")
         return str(self._configuration.get("token_endpoint") or f"{self._uri}/protocol/openid-connect/token")
@@ -73,7 +73,7 @@ class Realm:
             configuration = self._get("/.well-known/openid-configuration")
             found = jwt.PyJWKSet.from_dict(self._get("/protocol/openid-connect/certs"))
         except (requests.RequestException, jwt.PyJWTError, ValueError, TypeError, AttributeError, KeyError) as error:
-            logger.warning("the realm cannot be read: %s", type(error).__name__)  # what is known of it stays
+            logger.warning("the realm cannot be fetched: %s", type(error).__name__)  # keys fetched earlier stay valid
             return
         keys = [key for key in found.keys if key.key_type == "RSA" and key.public_key_use in (None, "sig")]
         self._keys = {str(key.key_id): key for key in keys}
@@ -84,5 +84,5 @@ class Realm:
         response.raise_for_status()
         found = response.json()
         if not isinstance(found, dict):
-            raise TypeError(f"{path} is no JSON object")
+            raise TypeError(f"{path} is not a JSON object")
         return found

@@ -1,4 +1,4 @@
-"""Switches accounts on in the server: those of a users file, those of Keycloak, or none with a warning."""
+"""Sets up authentication in the server: a users file, Keycloak, or none with a warning."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from monailabel.config import settings as monailabel_settings
 from monailabel.endpoints.user.auth import get_current_user
 from starlette.middleware import Middleware
 
-from ct2pet_app.auth.bind_address import listening, refuse_secrets_among_patients, warning
-from ct2pet_app.auth.dependencies import AccountsGuard, user_asking
+from ct2pet_app.auth.bind_address import bind_address, exposure_warning, require_private_file
+from ct2pet_app.auth.dependencies import AuthenticationMiddleware, authenticated_user
 from ct2pet_app.auth.keycloak import keycloak_authentication, keycloak_routes, keycloak_user
 from ct2pet_app.auth.login import auth_routes
-from ct2pet_app.auth.login_throttle import Attempts
+from ct2pet_app.auth.login_throttle import LoginThrottle
 from ct2pet_app.auth.roles import enforce_roles
 from ct2pet_app.auth.tokens import Tokens, signing_key
-from ct2pet_app.auth.user_store import AccountBook
+from ct2pet_app.auth.user_store import UserStore
 from ct2pet_app.errors import SettingsError
 from ct2pet_app.server import monai_label
 from ct2pet_app.server.middleware.guarded_route import set_authentication
@@ -32,51 +32,55 @@ KEY_FILE = "accounts.key"
 
 
 def install_accounts(application: FastAPI, settings: AppSettings, *, studies: str) -> None:
-    """Let in only who may, from the first request on.
+    """Require authentication from the first request on, if the settings name a users file or Keycloak.
 
     Raises:
-        InputError: The users file cannot be taken, or lies where it must not.
-        OutputError: The signing key cannot be kept.
+        InputError: The users file is invalid, or in a folder where it must not be.
+        OutputError: The signing key can be neither read nor created.
     """
-    keycloak = bool(monailabel_settings.MONAI_LABEL_AUTH_ENABLE)
-    where = listening()
-    folders = (settings.models_folder, *([] if "://" in studies else [Path(studies)]))
-    if where.private_key is not None:
-        refuse_secrets_among_patients(where.private_key, "the private key", folders)
-    if keycloak and settings.users is not None:
+    has_keycloak = bool(monailabel_settings.MONAI_LABEL_AUTH_ENABLE)
+    address = bind_address()
+    served_folders = (settings.models_folder, *([] if "://" in studies else [Path(studies)]))
+    if address.private_key is not None:
+        require_private_file(address.private_key, "the private key", served_folders)
+    if has_keycloak and settings.users is not None:
         raise SettingsError(
-            "MONAI_LABEL_AUTH_ENABLE has Keycloak keep the accounts and --conf users a file: take one of them"
+            "MONAI_LABEL_AUTH_ENABLE selects the accounts of Keycloak, --conf users those of a file: use one of them"
         )
     if settings.users is not None:
-        refuse_secrets_among_patients(settings.users, "the users file", folders)
+        require_private_file(settings.users, "the users file", served_folders)
         _install_users_file(application, settings, settings.users)
-    elif keycloak:
+    elif has_keycloak:
         monai_label.put_first(application, keycloak_routes())
         application.dependency_overrides[get_current_user] = keycloak_user
         set_authentication(application, keycloak_authentication)
-    told = warning(where, accounts=keycloak or settings.users is not None)
-    if told:
-        sys.stderr.write(f"\nct2pet: {told}\n\n")
+    warning = exposure_warning(address, has_accounts=has_keycloak or settings.users is not None)
+    if warning:
+        sys.stderr.write(f"\nct2pet: {warning}\n\n")
 
 
-def _install_users_file(application: FastAPI, settings: AppSettings, users: Path) -> None:
-    remove_leftovers(users)
-    book = AccountBook(users)
-    accounts = book.accounts()
+def _install_users_file(application: FastAPI, settings: AppSettings, users_file: Path) -> None:
+    remove_leftovers(users_file)
+    users = UserStore(users_file)
+    accounts = users.accounts()
     if not accounts:
-        raise SettingsError(f"{users} holds nobody; python main.py users add NAME --role admin --file {users} adds one")
+        raise SettingsError(
+            f"{users_file} has no accounts; add one with python main.py users add NAME --role admin --file {users_file}"
+        )
     key_file = settings.models_folder / KEY_FILE
     try:
         tokens = Tokens(signing_key(key_file), lifetime_s=settings.token_hours * 3600)
     except OSError as error:
-        raise OutputError(f"{key_file}, with which tokens are signed, cannot be kept ({error.strerror})") from error
-    monai_label.put_first(application, auth_routes(book, tokens, Attempts()))
-    application.dependency_overrides[get_current_user] = user_asking
-    set_authentication(application, user_asking)
+        raise OutputError(
+            f"{key_file}, the key that signs tokens, cannot be read or created ({error.strerror})"
+        ) from error
+    monai_label.put_first(application, auth_routes(users, tokens, LoginThrottle()))
+    application.dependency_overrides[get_current_user] = authenticated_user
+    set_authentication(application, authenticated_user)
     enforce_roles()
     layers = application.user_middleware
-    layers[:] = [layer for layer in layers if getattr(layer.cls, "__name__", "") != AccountsGuard.__name__]
-    # innermost: who may not ask at all, and a browser's question what it may send, are answered before
-    layers.append(Middleware(AccountsGuard, book=book, tokens=tokens))
+    layers[:] = [layer for layer in layers if getattr(layer.cls, "__name__", "") != AuthenticationMiddleware.__name__]
+    # innermost: requests from other origins, and CORS preflight requests, are answered before
+    layers.append(Middleware(AuthenticationMiddleware, users=users, tokens=tokens))
     application.middleware_stack = None
-    logger.info("%d accounts of %s may ask", len(accounts), users)
+    logger.info("authentication by %d accounts of %s", len(accounts), users_file)

@@ -1,122 +1,92 @@
-"""Bearer tokens: a name, until when, and a signature that dies with the account or its password.
-
-A token is `ct2pet1.<payload>.<signature>`, both base64url: HMAC-SHA256 over the rest of its text. No header says how to
-check it, so none can say it wrongly.
-"""
+"""Bearer tokens: JWTs (HS256) that become invalid with the account, its password, or after their lifetime."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
-import hashlib
 import hmac
-import json
 import os
 import stat
-import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+
+import jwt
 
 from ct2pet_app.errors import SettingsError
 from lib.accounts import Account
+from lib.files import flush_to_disk, unfinished_file
 
-VERSION = "ct2pet1"
+ALGORITHM = "HS256"
 KEY_BYTES = 32
-LONGEST_TOKEN = 2048
+MAX_TOKEN_LENGTH = 2048
 
 
 class TokenError(Exception):
-    """A token that opens nothing; the message says why, in words for the person who holds it."""
+    """An invalid token; the message tells its user why."""
 
 
 class Tokens:
-    """Gives tokens and takes them back."""
+    """Issues and verifies tokens."""
 
-    def __init__(self, key: bytes, *, lifetime_s: int, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, key: bytes, *, lifetime_s: int) -> None:
         self._key = key
         self.lifetime_s = lifetime_s
-        self._clock = clock
 
     def issue(self, account: Account) -> str:
-        """Return a token for an account that has shown its password."""
-        payload = {
-            "name": account.name,
-            "until": int(self._clock()) + self.lifetime_s,
-            "password": self._password(account),
-        }
-        text = f"{VERSION}.{_encode(json.dumps(payload, separators=(',', ':')).encode())}"
-        return f"{text}.{self._sign(text)}"
+        """Return a token for an account whose password has been verified."""
+        expires = int(time.time()) + self.lifetime_s
+        claims = {"sub": account.name, "exp": expires, "pwd": self._password_fingerprint(account)}
+        return jwt.encode(claims, self._key, algorithm=ALGORITHM)
 
     def account_of(self, token: str, accounts: Mapping[str, Account]) -> Account:
-        """Return the account that a token stands for.
+        """Return the account that a token was issued for.
 
         Raises:
-            TokenError: Not ours, expired, or its account or password is no more.
+            TokenError: Not issued by this server, expired, or its account was removed or has a new password.
         """
-        text, _, signature = token.rpartition(".")
-        if len(token) > LONGEST_TOKEN or not hmac.compare_digest(
-            self._sign(text).encode(), signature.encode("utf-8", "replace")
-        ):
-            raise TokenError("this token is not of this server")
-        payload = json.loads(_decode(text.partition(".")[2]))  # signed by us: well formed
-        if payload["until"] <= self._clock():
-            raise TokenError("this token has expired")
-        account = accounts.get(payload["name"])
-        if account is None or not hmac.compare_digest(self._password(account), payload["password"]):
+        try:
+            if len(token) > MAX_TOKEN_LENGTH:
+                raise jwt.DecodeError("too long")
+            claims = jwt.decode(token, self._key, algorithms=[ALGORITHM], options={"require": ["sub", "exp", "pwd"]})
+        except jwt.ExpiredSignatureError as error:
+            raise TokenError("this token has expired") from error
+        except jwt.PyJWTError as error:
+            raise TokenError("this token was not issued by this server") from error
+        account = accounts.get(claims["sub"])
+        if account is None or not hmac.compare_digest(self._password_fingerprint(account), claims["pwd"]):
             raise TokenError("this token's account was removed, or its password changed")
         return account
 
-    def _password(self, account: Account) -> str:
-        """Return what changes with the password and tells nothing of it."""
-        kept = account.name.encode() + b"\0" + account.password.salt + account.password.digest
-        return _encode(hmac.digest(self._key, b"password\0" + kept, hashlib.sha256)[:12])
-
-    def _sign(self, text: str) -> str:
-        return _encode(hmac.digest(self._key, b"token\0" + text.encode("utf-8", "replace"), hashlib.sha256))
+    def _password_fingerprint(self, account: Account) -> str:
+        """Return 24 hex digits that change with the password and reveal nothing about it."""
+        stored = account.name.encode() + b"\0" + account.password.salt + account.password.digest
+        return hmac.digest(self._key, b"password\0" + stored, "sha256")[:12].hex()
 
 
 def signing_key(path: Path) -> bytes:
-    """Return this installation's key, made at random where there is none, readable by its owner only.
+    """Return this installation's key; create a random one, readable by its owner only, if there is none.
 
     Raises:
-        SettingsError: The file is cut off, or others can read it.
-        OSError: It can neither be read nor made.
+        SettingsError: The file is truncated, or other users can read it.
+        OSError: It can be neither read nor created.
     """
     if not path.exists():
-        _make_key(path)
+        _create_key(path)
     with path.open("rb") as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         key = file.read()
     if len(key) != KEY_BYTES or (os.name == "posix" and mode & 0o077):
         raise SettingsError(
-            f"{path}: expected {KEY_BYTES} bytes that only their owner can read, found {len(key)} of mode {mode:03o}; "
-            "remove the file, a new one is made and everybody logs in again"
+            f"{path}: expected {KEY_BYTES} bytes that only their owner can read, found {len(key)} bytes with mode "
+            f"{mode:03o}; remove the file: the server creates a new one, and everyone has to log in again"
         )
     return key
 
 
-def _make_key(path: Path) -> None:
+def _create_key(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(os.urandom(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):  # of two servers that start together, one makes it
-            os.link(beside, path)
-    finally:
-        Path(beside).unlink(missing_ok=True)
-
-
-def _encode(octets: bytes) -> str:
-    return base64.urlsafe_b64encode(octets).decode().rstrip("=")
-
-
-def _decode(text: str) -> bytes:
-    try:
-        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except binascii.Error as error:
-        raise TokenError("this token is not of this server") from error
+    with unfinished_file(path.parent, f".{path.name}", mode=0o600) as temporary:
+        temporary.write_bytes(os.urandom(KEY_BYTES))
+        flush_to_disk(temporary)
+        with contextlib.suppress(FileExistsError):  # another server that starts at the same time has created it
+            os.link(temporary, path)

@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-import threading
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
 from lib.accounts import Account, read_accounts
 from lib.errors import AccountsError
 
-State = tuple[int, int, int, int]
 
-
-class AccountBook:
-    """The accounts of a users file, as it stands now."""
+class UserStore:
+    """The current accounts of a users file."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = threading.Lock()
-        self._state: State | None = None
-        self._accounts: Mapping[str, Account] = {}
+        self._path = path
+        self._read = functools.lru_cache(maxsize=1)(lambda version: read_accounts(path))
 
     def accounts(self) -> Mapping[str, Account]:
         """Return the accounts by name.
 
         Raises:
-            AccountsError: The file is gone, cannot be read, or others can read it: then nobody may ask.
+            AccountsError: The file is missing or invalid, or other users can read it: no request is authorized then.
         """
-        with self._lock:
-            state = self._state_now()
-            if state != self._state:
-                self._state = None
-                self._accounts = read_accounts(self.path)
-                self._state = state
-            return self._accounts
-
-    def _state_now(self) -> State:
         try:
-            status = self.path.stat()
+            status = self._path.stat()
         except OSError as error:
-            raise AccountsError(f"the users file {self.path} cannot be read ({error.strerror})") from error
-        return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino  # a chmod changes the second
+            raise AccountsError(f"the users file {self._path} cannot be read ({error.strerror})") from error
+        # st_ctime_ns: a chmod changes nothing else
+        return self._read((status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino))

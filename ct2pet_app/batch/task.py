@@ -19,12 +19,13 @@ from ct2pet_app.datastore.ct_source import CTSource
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.model_registry.model_cache import PublishedModel
 from ct2pet_app.model_registry.registry import ModelRegistry
+from ct2pet_app.model_registry.versions import not_trained
 from ct2pet_app.scoring.score_store import ExpectedError, keep_expected_error
 from ct2pet_app.server.tasks.progress import CaseReport, report_file
-from lib.errors import ModelNotTrainedError, StudiesError
+from lib.errors import StudiesError
+from lib.files import fingerprint, same_fingerprint
 from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit
-from lib.pairing.same_files import are_same, mark_of_files
 from lib.synthesis.uncertainty import card_calibration, mean_expected_error_suv
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class BatchSynthesis(BatchInferTask):
             raise StudiesError("a batch needs the datastore of a folder of studies or of a PACS")
         images = self.get_images({"images": asked.images}, datastore)
         left = [image for image in images if not self._is_drawn(asked, published, image, datastore)]
-        to_do = left[: asked.most]
+        to_do = left[: asked.max_images or None]
         report = CaseReport(
             f"batch of {asked.model}",
             to_do=len(to_do),
@@ -94,7 +95,7 @@ class BatchSynthesis(BatchInferTask):
         asked = BatchRequest.from_mapping(request)
         published = self._models.published(self._models.known(asked.model))
         if published is None:
-            raise ModelNotTrainedError(f"model {asked.model} is not trained yet; GET /info/ says how that is done")
+            raise not_trained(asked.model, self._models.versions(asked.model))
         return asked, published
 
     def get_images(self, request: Mapping[str, Any], datastore: Datastore) -> list[str]:
@@ -110,9 +111,9 @@ class BatchSynthesis(BatchInferTask):
         return sorted(listed[images]())
 
     def _draw(self, asked: BatchRequest, image: str, datastore: StudiesDatastore, infer: Infer) -> dict[str, Any]:
-        result = infer({**asked.passed_on, "image": image}, datastore)
+        result = infer({**asked.infer_params, "image": image}, datastore)
         path, told = Path(result["file"]), result["params"]
-        source = datastore.ct_source(image)
+        source = datastore.cts.image(image)
         try:
             drawn = _drawn(asked, told["model"]["checksum"], source)
             datastore.labels.record(image, asked.tag, {DRAWN: asdict(drawn)})
@@ -138,12 +139,12 @@ class BatchSynthesis(BatchInferTask):
         if asked.tag not in datastore.get_labels_by_image_id(image) or image not in datastore.list_images():
             return False
         before = datastore.get_label_info(image, asked.tag).get(DRAWN)
-        now = asdict(_drawn(asked, published.checksum, datastore.ct_source(image)))
+        now = asdict(_drawn(asked, published.checksum, datastore.cts.image(image)))
         if not isinstance(before, Mapping) or set(before) != set(now):
             return False
         same = all(before[key] == now[key] for key in ("model", "checksum", "slices"))
-        return same and are_same(str(before["files"]), now["files"]) and (before["stored"] or not now["stored"])
+        return same and same_fingerprint(str(before["files"]), now["files"]) and (before["stored"] or not now["stored"])
 
 
 def _drawn(asked: BatchRequest, checksum: str, source: CTSource) -> Drawn:
-    return Drawn(asked.model, checksum, asked.slices, mark_of_files(source.files), asked.store)
+    return Drawn(asked.model, checksum, asked.slices, fingerprint(source.files), asked.store)

@@ -29,6 +29,7 @@ MAX_TIMES_PACKED = 100  # DICOM packs 2 to 5 times, empty slices more; a bomb 1,
 ALWAYS_UNPACKED_BYTES = 2**25
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others can ask for gigabytes of memory
 TAKEN = (*SUFFIXES, ".zip")
+DEFAULT_NAME = "upload.nii.gz"  # of an upload without a file name
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _named(path: Path, name: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise type(error)(str(error).replace(path.name, name)) from error
+        raise error.with_message(str(error).replace(path.name, name)) from error
 
 
 def suffix_of(name: str) -> str:

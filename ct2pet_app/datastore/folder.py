@@ -1,4 +1,4 @@
-"""A folder of DICOM studies as MONAI Label's datastore. The studies are only read; series are added when asked for."""
+"""A folder of DICOM studies as MONAI Label's datastore. Studies are only read; series are added on request."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lib.dicom.scan.folder import UNFINISHED
 from lib.dicom.write.files import write_series
 from lib.dicom.write.pet_series import SyntheticSeries
 from lib.errors import InputError, OutputError
+from lib.files import remove_abandoned, unfinished_folder
 from lib.memory import MemoryBudget
 from lib.pairing.split import Split
-from lib.unfinished import remove_abandoned, unfinished_folder
 
 STORED = "synthetic-pet"  # in the studies folder: one folder a stored series in it, named by its UID, which is ours
 KEPT = "uploaded-pairs"  # in the studies folder: one folder an upload in it, with a name that says nothing
@@ -52,13 +52,13 @@ class FolderDatastore(StudiesDatastore):
         home = self._inside(KEPT)
         try:
             home.mkdir(parents=True, exist_ok=True)
-            with unfinished_folder(home, UNFINISHED) as beside:
+            with unfinished_folder(home, UNFINISHED) as tmp_path:
                 for number, paths in enumerate(files.values(), start=1):
-                    folder = beside / f"{number}"
+                    folder = tmp_path / f"{number}"
                     folder.mkdir(parents=True)
                     for place, path in enumerate(paths, start=1):
                         shutil.copyfile(path, folder / f"{place:05d}.dcm")
-                beside.replace(home / uuid.uuid4().hex)
+                tmp_path.replace(home / uuid.uuid4().hex)
         except (PermissionError, FileExistsError, NotADirectoryError) as error:
             raise InputError(f"{KEPT} in the studies folder: cannot be written ({error.strerror})") from error
         except OSError as error:

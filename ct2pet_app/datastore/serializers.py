@@ -1,4 +1,4 @@
-"""What clients are told about series: IDs and numbers, never a patient's name."""
+"""Metadata of series and pairs for clients: IDs and numbers, never a patient's name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ct2pet_app.datastore.study_index import StudyIndex
+from ct2pet_app.errors import NotFoundError
 from lib.dicom.scan.scan import ScannedSeries
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.quality_checks.check_cache import Checked
@@ -13,7 +14,7 @@ from lib.pairing.split_file import Assignment
 
 
 def describe_ct(found: ScannedSeries, listing: StudyIndex) -> dict[str, Any]:
-    """Return what clients are told about a CT series; IDs, never a name."""
+    """Return the metadata of a CT series."""
     series = found.series
     paired = listing.pairs.get(series.uid)
     return {
@@ -32,7 +33,7 @@ def describe_ct(found: ScannedSeries, listing: StudyIndex) -> dict[str, Any]:
 
 
 def describe_pet(paired: PairedSeries) -> dict[str, Any]:
-    """Return what clients are told about the PET of a pair."""
+    """Return the metadata of the PET of a pair."""
     pet = paired.pet
     return {
         "study_instance_uid": pet.series.study_uid,
@@ -49,14 +50,14 @@ def describe_pet(paired: PairedSeries) -> dict[str, Any]:
 def describe_pair(
     paired: PairedSeries, checked: Checked | None, assignment: Assignment | None, warning: str | None
 ) -> dict[str, Any]:
-    """Return what clients are told about a pair: whose it is, on which side, and whether it is plausible."""
+    """Return the metadata of a pair: its patient, its side of the split, and its check."""
     pair = paired.pair
     if checked is None:
         result: dict[str, Any] = {"result": "unchecked"}
     else:
-        word = "plausible" if checked.check.ok else "accepted" if checked.accepted else "implausible"
-        told = {name: value for name, value in asdict(checked.check).items() if name not in ("ok", "shift")}
-        result = {"result": word, **told, "reasons": list(checked.check.reasons), **checked.check.shift.as_json()}
+        verdict = "plausible" if checked.check.ok else "accepted" if checked.accepted else "implausible"
+        details = {name: value for name, value in asdict(checked.check).items() if name not in ("ok", "shift")}
+        result = {"result": verdict, **details, "reasons": list(checked.check.reasons), **checked.check.shift.as_json()}
     return {
         "patient_id": pair.ct.patient_id,
         "study_instance_uid": pair.pet.study_uid,
@@ -74,7 +75,7 @@ def describe_pair(
 
 
 def describe_series(found: ScannedSeries, listing: StudyIndex) -> dict[str, Any]:
-    """Return what clients are told about any series: whether it can be used, and why it has no partner."""
+    """Return the metadata of any series: whether it is usable, and why it is not paired."""
     series = found.series
     return {
         "patient_id": series.patient_id,
@@ -90,13 +91,15 @@ def describe_series(found: ScannedSeries, listing: StudyIndex) -> dict[str, Any]
     }
 
 
-def why_no_image(image_id: str, listing: StudyIndex) -> str:
-    """Return why an id is none of the images, and where the right ones are listed."""
+def no_image(image_id: str, listing: StudyIndex) -> NotFoundError:
+    """Return the error of an id that is not one of the images."""
     found = listing.report.find(image_id)
-    if found is not None:
-        reason = found.reason or f"it is {found.series.modality}, and an image is a CT"
-        return f"series {image_id} cannot be used as an image: {reason}"
-    return (
-        f"no image {image_id[:80]!r} in the datastore: give the SeriesInstanceUID of one of its CT series "
-        "(GET /datastore/?output=all lists them), or send a file"
+    if found is None:
+        message = f"no image {image_id[:80]!r} in the datastore"
+        return NotFoundError(message, code="image_not_found", image=image_id[:80])
+    reason = found.reason or f"it is {found.series.modality}, and an image is a CT"
+    return NotFoundError(
+        f"series {image_id} cannot be used as an image: {reason}",
+        code="series_not_usable",
+        series_instance_uid=found.series.uid,
     )

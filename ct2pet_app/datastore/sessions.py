@@ -29,10 +29,10 @@ from typing import Any
 from monailabel.utils.sessions import SessionInfo, Sessions
 
 from ct2pet_app.datastore.ct_source import removed_if_refused, unpack
-from ct2pet_app.errors import BusyError
-from ct2pet_app.server.json_values import stored_json_object
+from ct2pet_app.errors import BusyError, NotFoundError
+from ct2pet_app.json_values import stored_json_object
 from lib.errors import OutputError
-from lib.unfinished import remove_abandoned, unfinished_folder
+from lib.files import remove_abandoned, unfinished_folder
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,12 @@ MAX_TOTAL_BYTES = 20 * 10**9
 MAX_LIFETIME_S = 24 * 3600  # after its creation, however often it is used
 CLOCK_TOLERANCE_S = 60.0  # a time further ahead is not believed
 PART, REMOVED = ".part", ".removed"
+
+
+def no_session(session_id: str) -> NotFoundError:
+    """Return the error of a session that has expired, or never existed."""
+    message = f"no session {session_id[:80]!r}: it has expired, or never was; create it again"
+    return NotFoundError(message, code="session_not_found")
 
 
 class CheckedSessions(Sessions):
@@ -74,6 +80,17 @@ class CheckedSessions(Sessions):
             with contextlib.suppress(OSError):  # removed meanwhile
                 os.utime(Path(session.path, META_FILE))
             session.last_access_ts = int(time.time())
+        return session
+
+    def find(self, session_id: str, *, update_ts: bool = True, owner: str | None) -> SessionInfo:
+        """Return a session, as `get_session`.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        session = self.get_session(session_id, update_ts=update_ts, owner=owner)
+        if session is None:
+            raise no_session(session_id)
         return session
 
     def remove_session(self, session_id: str) -> None:
@@ -164,13 +181,17 @@ class CheckedSessions(Sessions):
         of_owner = sum(session.meta["owner"] == owner for session in sessions)
         if len(sessions) >= MAX_SESSIONS or (owner and of_owner >= MAX_SESSIONS_PER_OWNER):
             raise BusyError(
-                f"{len(sessions)} sessions are kept, {of_owner} of them yours, and no more are accepted; remove one "
-                f"(DELETE /session/<id>), or wait until one expires, after {self.expiry} s without use"
+                f"{len(sessions)} sessions are kept, {of_owner} of them yours, and no more are accepted; one expires "
+                f"after {self.expiry} s without use",
+                code="session_limit",
+                sessions=len(sessions),
+                expiry_s=self.expiry,
             )
         if sum(session.meta["bytes"] for session in sessions) + size > MAX_TOTAL_BYTES:
             raise OutputError(
-                f"the sessions' files would take more than {MAX_TOTAL_BYTES // 10**9} GB; remove a session "
-                "(DELETE /session/<id>), or wait until one expires"
+                f"the sessions' files would take more than {MAX_TOTAL_BYTES // 10**9} GB",
+                code="session_space",
+                limit_gb=MAX_TOTAL_BYTES // 10**9,
             )
 
     def _all(self) -> Iterator[SessionInfo]:

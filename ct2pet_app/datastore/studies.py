@@ -1,43 +1,33 @@
 """DICOM studies as MONAI Label's datastore: an image is a CT series, its `final` label the PET paired with it.
 
-What clients bring (uploaded CTs, synthetic PETs under other tags, notes) lies on a shelf beside the studies. Every id
-of a request is looked up in a listing; none becomes a path.
+Clients' uploads (CTs, synthetic PETs under other tags, notes) are stored apart from the studies. Every id of a request
+is looked up in a listing; none becomes a path.
 """
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from monailabel.interfaces.datastore import Datastore
 
-from ct2pet_app.datastore.ct_source import (
-    CTSource,
-    OpenedCT,
-    opened_upload,
-    removed_if_refused,
-    source_of_file,
-    source_of_series,
-    suffix_of,
-)
-from ct2pet_app.datastore.labels.image_labels import Labels, count_tags
+from ct2pet_app.datastore.ct_resolver import CTResolver
+from ct2pet_app.datastore.ct_source import opened_upload, removed_if_refused, suffix_of
+from ct2pet_app.datastore.image_labels import Labels, count_tags
 from ct2pet_app.datastore.labels.infos import all_infos, ct_info, upload_info
 from ct2pet_app.datastore.labels.label_store import FINAL as FINAL
-from ct2pet_app.datastore.labels.label_store import Kept, LabelStore
+from ct2pet_app.datastore.labels.label_store import LabelStore
 from ct2pet_app.datastore.pairs.registry import PairRegistry
-from ct2pet_app.datastore.serializers import describe_series, why_no_image
+from ct2pet_app.datastore.serializers import describe_series, no_image
 from ct2pet_app.datastore.study_index import Studies, StudyIndex
 from ct2pet_app.datastore.volume_exports import VolumeExports
-from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.errors import RequestError
+from ct2pet_app.json_values import sendable
 from ct2pet_app.model_registry.training_patients import TrainingPatients
 from ct2pet_app.server.concurrency import IsDisconnected, never, until_disconnected
-from ct2pet_app.server.json_values import sendable
 from lib.dicom.read.volume import read_ct
 from lib.dicom.write.pet_series import SyntheticSeries
 from lib.errors import PairingError
@@ -48,7 +38,7 @@ from lib.types import Series
 
 
 class StudiesDatastore(Datastore):
-    """What a folder and a PACS of studies have in common; nothing is looked at before the first question."""
+    """The common part of a folder and a PACS of studies; nothing is read before the first request."""
 
     def __init__(
         self, studies: Studies, writable: Path, *, split: Split = Split(), budget: MemoryBudget | None = None
@@ -60,9 +50,10 @@ class StudiesDatastore(Datastore):
         )
         self._label_store = LabelStore(writable / "shelf")
         self._volumes = VolumeExports(writable / "converted", at_hand=self.at_hand, budget=self.budget)
-        self.labels = Labels(self, self._label_store, self._volumes)
+        self.cts = CTResolver(self.listing, self._label_store, at_hand=self.at_hand)
+        self.labels = Labels(self.listing, self.cts, self._label_store, self._volumes, where=studies.what)
 
-    # -- what the app asks ---------------------------------------------------------------------------------------------
+    # -- for the app ---------------------------------------------------------------------------------------------------
 
     def listing(self) -> StudyIndex:
         """Return which studies there are, at most some seconds old."""
@@ -70,39 +61,22 @@ class StudiesDatastore(Datastore):
         self.pairs.note(listing)
         return listing
 
-    def ct_source(self, image_id: str) -> CTSource:
-        """Return the CT of an image id.
-
-        Raises:
-            NotFoundError: No image has that id; where it is a series that cannot be used, the reason is named.
-        """
-        listing = self.listing()
-        found = listing.images.get(image_id)
-        if found is not None:
-            paired = listing.pairs.get(image_id)
-            source = source_of_series(found, None if paired is None else paired.pet, at_hand=self.at_hand)
-            return replace(source, warnings=found.warnings)
-        upload = self._upload(image_id)
-        name = f"{image_id}{suffix_of(upload.path.name)}"
-        source = source_of_file(upload.path, name, image_id=image_id, kept=True)
-        return replace(source, open=partial(self._opened_upload, image_id))
-
     def describe_series(self) -> list[dict[str, Any]]:
-        """Return every series found, usable or not, and why not."""
+        """Return the metadata of every series found, usable or not."""
         listing = self.listing()
         return [sendable(describe_series(found, listing)) for found in listing.report.series]
 
     def training_pairs(self) -> tuple[PairedSeries, ...]:
-        """Return all plausible pairs, looked for now; read their files inside `at_hand`.
+        """Return all plausible pairs of a new listing; read their files inside `at_hand`.
 
         Raises:
             PairingError: There are pairs, and none is plausible.
-            RemoteError: The PACS cannot be asked for the files of one that was not checked yet.
+            RemoteError: The PACS does not send the files of a pair that was not checked yet.
         """
         pairs = tuple(self.studies.look_again().pairs.values())
         usable = self.pairs.usable(pairs)
         if pairs and not usable:
-            raise PairingError(f"none of {len(pairs)} pairs is plausible; GET /ct2pet/pairs says why for each")
+            raise PairingError(f"none of {len(pairs)} pairs is plausible", code="no_plausible_pairs", pairs=len(pairs))
         return usable
 
     def keep_files(self, files: Mapping[str, Sequence[Path]]) -> None:
@@ -115,11 +89,11 @@ class StudiesDatastore(Datastore):
         raise RequestError(f"{self.studies.what} takes no series; add them there yourself")
 
     def remove_leftovers(self) -> None:
-        """Remove what killed processes had begun to write; nothing of living ones. Done once, at the server's start."""
+        """Remove unfinished files of killed processes, none of running ones. Called once, when the server starts."""
         self._label_store.remove_leftovers()
 
     def close(self) -> None:
-        """Look for new pairs no more."""
+        """Stop looking for new pairs."""
         self.pairs.close()
 
     def at_hand(self, *series: Series, cancelled: IsDisconnected = never) -> AbstractContextManager[None]:
@@ -133,7 +107,7 @@ class StudiesDatastore(Datastore):
             RequestError: The place takes none.
             CT2PETError: It cannot be written, or the PACS refuses it.
         """
-        raise RequestError(f"store: {self.studies.what} takes no series; ask for the .zip and store it there yourself")
+        raise RequestError(f"store: {self.studies.what} takes no series", code="pacs_read_only")
 
     # -- MONAI Label's interface: images -------------------------------------------------------------------------------
 
@@ -157,13 +131,13 @@ class StudiesDatastore(Datastore):
         found = self.listing().images.get(image_id)
         if found is not None:
             return str(self._volumes.path_of(found, read_ct))
-        return str(self._upload(image_id).path)
+        return str(self.cts.upload(image_id).path)
 
     def get_image(self, image_id: str, params: Any = None) -> BinaryIO:
         return self.open_image(image_id)
 
     def open_image(self, image_id: str, *, gone: IsDisconnected = never) -> BinaryIO:
-        """Return the open file of an image; what is saved or removed meanwhile changes nothing of it.
+        """Return the open file of an image, unaffected by what is saved or removed meanwhile.
 
         Raises:
             NotFoundError: No image has that id.
@@ -173,7 +147,7 @@ class StudiesDatastore(Datastore):
             return self._volumes.open(found, read_ct, gone=gone)
         opened = self._label_store.open_file(image_id)
         if opened is None:
-            raise NotFoundError(why_no_image(image_id, self.listing()))
+            raise no_image(image_id, self.listing())
         return opened[1]
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
@@ -181,14 +155,14 @@ class StudiesDatastore(Datastore):
         found = listing.images.get(image_id)
         if found is not None:
             return ct_info(found, listing, self._label_store.notes_of(image_id))
-        return upload_info(self._upload(image_id), self._label_store.notes_of(image_id))
+        return upload_info(self.cts.upload(image_id), self._label_store.notes_of(image_id))
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         self.get_image_info(image_id)
         self._label_store.add_note(image_id, info)
 
     def record_image(self, image_id: str, record: Mapping[str, Any]) -> None:
-        """Keep what the server itself knows of an image; it stands in its info, and no client can write it."""
+        """Store a record of the server about an image; it is part of its info, and no client can write it."""
         self.get_image_info(image_id)
         self._label_store.add_record(image_id, sendable(record))
 
@@ -265,8 +239,8 @@ class StudiesDatastore(Datastore):
             len({*listing.images, *self._label_store.uploads()}),
             count_tags(self._label_store, pairs=len(pairs)),
         )
-        told = {"total": total, "completed": len(pairs), "label_tags": tags, "pairs": counts}
-        return {**told, "incomplete": listing.incomplete} if listing.incomplete else told
+        status = {"total": total, "completed": len(pairs), "label_tags": tags, "pairs": counts}
+        return {**status, "incomplete": listing.incomplete} if listing.incomplete else status
 
     def json(self) -> dict[str, Any]:
         objects = all_infos(self.listing(), self._label_store)
@@ -278,28 +252,7 @@ class StudiesDatastore(Datastore):
     def get_dataset_archive(self, limit_cases: int | None) -> str:
         raise RequestError(f"this server does not pack its studies; copy them from {self.studies.what}")
 
-    @contextmanager
-    def _opened_upload(self, image_id: str, _: IsDisconnected) -> Iterator[OpenedCT]:
-        """Give an upload as it is now; what replaces it meanwhile changes nothing of it."""
-        with tempfile.TemporaryDirectory(prefix="image-") as folder:
-            opened = self._label_store.open_file(image_id)
-            if opened is None:
-                raise NotFoundError(why_no_image(image_id, self.listing()))
-            kept, file = opened
-            name = f"{image_id}{suffix_of(kept.path.name)}"
-            path = Path(folder) / f"image{suffix_of(name)}"
-            with file, path.open("wb") as copy:
-                shutil.copyfileobj(file, copy)
-            with opened_upload(path, name) as ct:
-                yield ct
-
     def _tagged(self, tag: str) -> set[str]:
         if tag == FINAL:
             return set(self.listing().pairs)
         return {kept.image for kept in self._label_store.labels() if kept.tag == tag}
-
-    def _upload(self, image_id: str) -> Kept:
-        upload = self._label_store.find(image_id)
-        if upload is None:
-            raise NotFoundError(why_no_image(image_id, self.listing()))
-        return upload

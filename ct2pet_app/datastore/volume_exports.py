@@ -13,6 +13,7 @@ from typing import BinaryIO, Protocol
 from ct2pet_app.server.concurrency import IsDisconnected, never, until_disconnected, waited_for
 from lib.dicom.scan.scan import ScannedSeries
 from lib.errors import OutputError
+from lib.files import states_digest
 from lib.imaging.files.memory_estimate import series_read_bytes
 from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.volume import Volume
@@ -117,8 +118,5 @@ def _modified_ns(path: Path) -> int:
 
 
 def _fingerprint(series: Series) -> str:
-    digest = hashlib.sha256(f"{series.uid} {series.study_uid} {series.patient_id}\n".encode("utf-8", "surrogatepass"))
-    for path in series.files:
-        status = path.stat()
-        digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()[:16]
+    text = f"{series.uid} {series.study_uid} {series.patient_id}\n{states_digest(series.files)}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What a client is told about a synthetic PET: statistics, figures beside the real one, the model's card, seconds."""
+"""Metadata of an inference result: SUV statistics, metrics against the real PET, the model card, latencies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lib.synthesis.uncertainty import WHAT_IT_SAYS, card_calibration
 from lib.types import FloatArray, Progress, Series
 
 UNIT = "SUVbw"
-MEASURED: frozenset[Group] = frozenset({"ssim"})  # of the costlier figures: MS-SSIM and VIF outlast the network
+MEASURED: frozenset[Group] = frozenset({"ssim"})  # MS-SSIM and VIF take longer than the network
 
 
 class Stopwatch:
@@ -43,7 +43,7 @@ class Stopwatch:
             self._steps[name] = self._steps.get(name, 0.0) + time.perf_counter() - began
 
     def waited(self, seconds: float) -> None:
-        """Count seconds in which others had what was needed."""
+        """Count seconds spent waiting for a resource."""
         self._steps["wait"] = self._steps.get("wait", 0.0) + seconds
 
     def total(self) -> float:
@@ -66,7 +66,7 @@ def suv_statistics(pet: Volume) -> dict[str, float]:
 
 
 def high_percentile(array: FloatArray, percent: float) -> float:
-    """Return `np.percentile` of a float32 volume (K, ...), bit for bit, without its copy of the whole.
+    """Return `np.percentile` of a float32 volume (K, ...), bit for bit, without copying the volume.
 
     Only the values above the percentile are kept, so that 99 takes a hundredth of the memory.
     """
@@ -85,7 +85,7 @@ def high_percentile(array: FloatArray, percent: float) -> float:
 
 
 def seen_in_training(source: CTSource, card: ModelCard) -> bool | None:
-    """Return whether the model was trained on this patient, so that its figures flatter; None for unknown patients."""
+    """Return whether the model was trained on this patient, so that metrics are too good; None without a real PET."""
     if source.pet is None:
         return None
     return patient_digest(source.pet.patient_id) in card.training.patients
@@ -97,7 +97,7 @@ def card_as_json(card: ModelCard) -> dict[str, Any]:
 
 
 def told_of_uncertainty(error: Volume, file: str, card: ModelCard) -> dict[str, Any]:
-    """Return what is told of a map of expected errors: the name of its file in the answer, and what it says."""
+    """Return the metadata of a map of expected errors: the name of its file in the response, and its meaning."""
     return {
         "file": file,
         "what": WHAT_IT_SAYS,
@@ -108,7 +108,7 @@ def told_of_uncertainty(error: Volume, file: str, card: ModelCard) -> dict[str, 
 
 
 def told_of_series(series: SyntheticSeries, *, stored: bool) -> dict[str, Any]:
-    """Return what is told of a synthetic DICOM series."""
+    """Return the metadata of a synthetic DICOM series."""
     return {
         "study_instance_uid": series.study_uid,
         "series_instance_uid": series.uid,
@@ -125,7 +125,7 @@ def why_not_measured(source: CTSource, options: InferOptions) -> str:
 
 
 def figures(placed: PlacedVolumes, real: Series, card: ModelCard, *, progress: Progress) -> dict[str, Any]:
-    """Return the figures against the real PET, whose files lie here, beside those of the baselines.
+    """Return the metrics of the model and of the baselines against the real PET, whose files are on this machine.
 
     Raises:
         InputError: The real PET cannot be read or compared.

@@ -15,6 +15,7 @@ from typing import Any
 
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
+from ct2pet_app.advice import detail_of
 from ct2pet_app.datastore.ct_source import CTSource, OpenedCT
 from ct2pet_app.errors import RequestError
 from ct2pet_app.inference.memory import memory_need, metrics_too_large
@@ -32,8 +33,8 @@ from ct2pet_app.inference.result_metadata import (
     why_not_measured,
 )
 from ct2pet_app.inference.volume_cache import VolumeCache, state_of
-from ct2pet_app.model_registry.model_info import how_to_train
 from ct2pet_app.model_registry.registry import LOADING_COPIES, ModelRegistry
+from ct2pet_app.model_registry.versions import not_trained
 from ct2pet_app.server.concurrency import IsDisconnected, never, until_disconnected, waited_for
 from lib.dicom.write.files import write_zip
 from lib.dicom.write.pet_series import PlannedSeries, SyntheticSeries
@@ -79,7 +80,7 @@ class SynthesisTask(InferTask):
         except CheckpointError as error:
             return f"unusable: {error}"
         if published is None:
-            return f"untrained: {how_to_train(self._name, self._models.versions(self._name))}"
+            return f"untrained: {detail_of(not_trained(self._name, self._models.versions(self._name)))}"
         card = published.card
         return (
             f"synthetic PET (SUVbw) from CT, {card.network.stages} stage(s), recipe {card.recipe.name}, trained on "
@@ -283,7 +284,8 @@ def _planned(synthesizer: Synthesizer, source: CTSource) -> PlannedSeries:
     if source.ct is None:
         raise RequestError(
             "a DICOM series is made of a CT series in the datastore: an upload has no study it could belong to; "
-            "add the study there, or ask for .nrrd"
+            "add the study there, or ask for .nrrd",
+            code="upload_without_study",
         )
     with source.at_hand(source.ct):
         return plan_pet_series(synthesizer, source.ct)

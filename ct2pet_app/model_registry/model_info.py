@@ -1,38 +1,16 @@
-"""What a person is told of models: how an untrained one gets its weights, which versions there are, how each did."""
+"""Information about models: how an untrained one gets its weights, its versions, and the metrics of each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ct2pet_app.model_registry.versions import MODEL_FILE, Version
-from ct2pet_app.server.json_values import sendable
-from ct2pet_app.settings import STAGES
+from ct2pet_app.json_values import sendable
+from ct2pet_app.model_registry.registry import ModelRegistry
+from ct2pet_app.model_registry.versions import Verdict, Version, how_to_serve
 from lib.errors import CheckpointError
 from lib.learning.checkpoint import read_card
 from lib.metrics.criteria import METHODS, STANDING_MEASURES
-
-if TYPE_CHECKING:
-    from ct2pet_app.model_registry.registry import ModelRegistry
-
-
-def how_to_train(name: str, kept: Sequence[Version] = ()) -> str:
-    """Return how a model that is not served gets weights, or how a version of it that is kept is served."""
-    if kept:
-        verdict = kept[-1].verdict
-        told = how_to_serve(name, kept[-1].number) if verdict is None or verdict.published else verdict.verdict
-        return f"of model {name} nothing is served, but {len(kept)} version(s) are kept: {told}"
-    return (
-        f"model {name} is not trained yet: train it here (POST /train/{name}, or Train in Slicer), or run "
-        f"`python main.py train STUDIES --out RUN --stages {STAGES[name]}` and put RUN/{MODEL_FILE} into the server's "
-        f"models folder as {name}/{MODEL_FILE}"
-    )
-
-
-def how_to_serve(name: str, number: int) -> str:
-    """Return the sentence that tells how a kept version is served in spite of its verdict."""
-    return f'To serve it all the same: POST /ct2pet/models/{name}/serve with {{"version": {number}}}'
 
 
 def describe_model(models: ModelRegistry, name: str) -> dict[str, Any]:
@@ -52,15 +30,15 @@ def describe_model(models: ModelRegistry, name: str) -> dict[str, Any]:
         "served": served,
         "checksum": None if published is None else published.checksum,
         "unusable": unusable,
-        "versions": [describe_version(version, served=version.number == served) for version in versions],
+        "versions": [describe_version(name, version, served=version.number == served) for version in versions],
         "size_bytes": sum(version.size_bytes for version in versions),
         "history": [asdict(line) for line in models.history(name)],
     }
-    return dict(sendable(described))  # cards come from outside, too
+    return dict(sendable(described))  # a card may come from outside
 
 
-def describe_version(version: Version, *, served: bool) -> dict[str, Any]:
-    """Return what is known of a version: how it came, how it did beside trivial predictors, what was decided."""
+def describe_version(name: str, version: Version, *, served: bool) -> dict[str, Any]:
+    """Return the description of a version: its origin, its metrics and those of the baselines, and its verdict."""
     return {
         "version": version.number,
         "served": served,
@@ -69,9 +47,13 @@ def describe_version(version: Version, *, served: bool) -> dict[str, Any]:
         "origin": version.origin,
         "parent": version.parent,
         "size_bytes": version.size_bytes,
-        "verdict": None if version.verdict is None else asdict(version.verdict),
+        "verdict": None if version.verdict is None else _verdict(name, version.number, version.verdict),
         "card": _of_card(version),
     }
+
+
+def _verdict(name: str, number: int, verdict: Verdict) -> dict[str, Any]:
+    return asdict(verdict) | ({} if verdict.published else {"advice": how_to_serve(name, number)})
 
 
 def _of_card(version: Version) -> dict[str, Any]:

@@ -14,7 +14,6 @@ A copy, not a link: who puts a file there by hand, `cp` over the old one, must n
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import threading
 from contextlib import AbstractContextManager
@@ -23,7 +22,6 @@ from pathlib import Path
 
 from ct2pet_app.errors import NotFoundError, RequestError
 from ct2pet_app.model_registry.model_cache import ModelCache, PublishedModel, file_state
-from ct2pet_app.model_registry.model_info import how_to_train as how_to_train  # others ask for it here
 from ct2pet_app.model_registry.serving_log import Action, Served, add_line, read_lines, served_before
 from ct2pet_app.model_registry.versions import (
     MODEL_FILE,
@@ -32,12 +30,14 @@ from ct2pet_app.model_registry.versions import (
     Verdict,
     Version,
     Versions,
-    flush_to_disk,
+    not_trained,
     now,
 )
-from ct2pet_app.settings import STAGES, AppSettings, did_you_mean
-from lib.errors import CheckpointError, ModelNotTrainedError, OutputError
-from lib.learning.checkpoint import file_checksum, load_checkpoint, read_card
+from ct2pet_app.settings import STAGES, AppSettings
+from ct2pet_app.validation import did_you_mean
+from lib.errors import CheckpointError, OutputError
+from lib.files import atomic_file, file_checksum, flush_to_disk
+from lib.learning.checkpoint import load_checkpoint, read_card
 from lib.learning.model_card.card import ModelCard
 from lib.memory import MemoryBudget, Reservation
 from lib.synthesis.synthesizer import Synthesizer
@@ -79,8 +79,13 @@ class ModelRegistry:
         """
         if name in self.names:
             return name
-        more = "" if name not in STAGES else f"; start the server with --conf models {','.join((*self.names, name))}"
-        raise NotFoundError(f"no model {name!r} on this server; {did_you_mean(name, self.names)}{more}")
+        raise NotFoundError(
+            f"no model {name!r} on this server; {did_you_mean(name, self.names)}",
+            code="model_not_offered" if name in STAGES else "model_not_found",
+            model=name[:80],
+            known=list(self.names),
+            models=",".join((*self.names, name)),
+        )
 
     # -- what is served ------------------------------------------------------------------------------------------------
 
@@ -126,7 +131,7 @@ class ModelRegistry:
             return self._ready(name, version)
         published = self.published(name)
         if published is None:
-            raise ModelNotTrainedError(how_to_train(name, self.versions(name)))
+            raise not_trained(name, self.versions(name))
         return published
 
     def synthesizer(self, name: str) -> Synthesizer:
@@ -149,8 +154,11 @@ class ModelRegistry:
         for version in versions:
             if version.number == number:
                 return version
-        known = ", ".join(str(version.number) for version in versions) or "none yet"
-        raise NotFoundError(f"{name} has no version {number}; known are {known} (GET /ct2pet/models/{name})")
+        known = [version.number for version in versions]
+        raise NotFoundError(
+            f"{name} has no version {number}; known are {str(known)[1:-1] or 'none yet'}",
+            code="version_not_found", model=name, version=number, known=known,
+        )  # fmt: skip
 
     def history(self, name: str) -> tuple[Served, ...]:
         """Return what was served when, and why; a line that nobody could write is made up for."""
@@ -159,11 +167,8 @@ class ModelRegistry:
             published = self.published(name)
         except CheckpointError:
             return lines
-        if (
-            published is None
-            or published.version is None
-            or [line.version for line in lines[-1:]] == [published.version]
-        ):
+        newest = lines[-1].version if lines else None
+        if published is None or published.version is None or published.version == newest:
             return lines
         when = datetime.fromtimestamp(published.state.mtime_ns / 1e9, UTC).isoformat(timespec="seconds")
         version = self.version(name, published.version)
@@ -209,23 +214,20 @@ class ModelRegistry:
         with self._serving:
             before = self._unwritten(name)
             path = self.path(name)
-            beside = path.with_name(f".{path.name}.{os.getpid()}")
             try:
-                shutil.copyfile(version.checkpoint, beside)
-                if file_checksum(beside) != version.checksum:
-                    raise CheckpointError(
-                        f"version {number} of {name} was changed by hand; it cannot be served any more"
-                    )
-                with self._reserved(beside):
-                    card = load_checkpoint(beside)[1]
-                _require_stages(card, name, f"version {number}")
-                flush_to_disk(beside)
-                beside.replace(path)
+                with atomic_file(path) as temporary:
+                    shutil.copyfile(version.checkpoint, temporary)
+                    if file_checksum(temporary) != version.checksum:
+                        raise CheckpointError(
+                            f"version {number} of {name} was changed by hand; it cannot be served any more"
+                        )
+                    with self._reserved(temporary):
+                        card = load_checkpoint(temporary)[1]
+                    _require_stages(card, name, f"version {number}")
+                    flush_to_disk(temporary)
                 flush_to_disk(path.parent)
             except OSError as error:
                 raise OutputError(f"{path}: cannot be written ({error}); what was served stays, free space") from error
-            finally:
-                beside.unlink(missing_ok=True)
             for line in (*before, Served(now(), number, version.checksum, action, why)):
                 add_line(self._history_file(name), line)
             published = self.published(name)
@@ -244,8 +246,10 @@ class ModelRegistry:
             kept = {version.number for version in self.versions(self.known(name))}
             back = number or served_before(self.history(name), kept)
             if back is None:
-                others = f'name one of {sorted(kept)} as {{"version": {max(kept)}}}' if kept else "there is none at all"
-                raise RequestError(f"{name}: no version was served before this one; {others}")
+                if not kept:
+                    raise RequestError(f"{name}: no version is kept", code="no_versions", model=name)
+                message = f"{name}: no version was served before this one"
+                raise RequestError(message, code="no_previous_version", model=name, versions=sorted(kept))
             return self.serve(name, back, action="rolled back", why="asked for by the administrator")
 
     def _reserved(self, checkpoint: Path) -> AbstractContextManager[Reservation]:

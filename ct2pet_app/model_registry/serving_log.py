@@ -1,7 +1,7 @@
-"""What was served when, and why: a file that only grows, one line of JSON each time, for people to read.
+"""The serving log of a model: which version was served when, and why. One line of JSON each, append only.
 
-The served file itself says what is served now; a line is added after it is in place. A process that is killed in
-between leaves a line out, which is made up for before the next one.
+The served file itself decides what is served; a line is added after it is in place. Where a process was killed in
+between, the missing line is added before the next one.
 """
 
 from __future__ import annotations
@@ -9,12 +9,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Literal
 
-from ct2pet_app.server.json_values import json_object
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from ct2pet_app.json_values import json_object
+from ct2pet_app.validation import STORED
+from lib.learning.tracking.progress import read_json_lines
 
 logger = logging.getLogger(__name__)
 
@@ -22,27 +27,27 @@ MAX_VERSION = 9_999_999
 Action = Literal["published", "served", "rolled back", "uploaded", "found"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STORED)
 class Served:
-    """One line.
+    """One line of the serving log.
 
     Attributes:
         when: UTC, ISO 8601.
-        version, checksum: What was served from then on.
+        version, checksum: Of the model served from then on.
         action: `published` after a training, `served` and `rolled back` on request, `uploaded` by PUT; `found` where a
             file was put there by hand, or a process was killed before it could write its line.
-        why: In words.
+        why: The reason, for people.
     """
 
     when: str
-    version: int
+    version: Annotated[int, Field(gt=0, le=MAX_VERSION)]
     checksum: str
     action: Action
     why: str
 
 
 def add_line(path: Path, served: Served) -> None:
-    """Add a line; on a full disk a warning in the log takes its place, for what is served has changed already."""
+    """Append a line; on a full disk only a warning is logged, because the served model has changed already."""
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
@@ -56,42 +61,14 @@ def add_line(path: Path, served: Served) -> None:
 
 
 def read_lines(path: Path) -> tuple[Served, ...]:
-    """Return the lines, oldest first; one that was cut off is left out."""
-    try:
-        lines = path.read_text(errors="replace").splitlines()
-    except FileNotFoundError:
-        return ()
-    except OSError as error:
-        logger.warning("%s cannot be read (%s)", path, type(error).__name__)
-        return ()
-    read = []
-    for line in filter(None, lines):
-        try:
-            read.append(_served(json_object(line)))
-        except (ValueError, TypeError):
-            logger.warning("%s: an unreadable line is left out", path)
-    return tuple(read)
-
-
-def _served(record: Mapping[str, Any]) -> Served:
-    """Return a line; TypeError or ValueError where it is none of ours."""
-    served = Served(**record)
-    texts = (served.when, served.checksum, served.why)
-    if (
-        type(served.version) is not int
-        or not 0 < served.version <= MAX_VERSION
-        or not all(isinstance(text, str) for text in texts)
-    ):
-        raise ValueError("a value of another type")
-    if served.action not in get_args(Action):
-        raise ValueError("an unknown action")
-    return served
+    """Return the lines, oldest first; a truncated line is skipped."""
+    return read_json_lines(path, lambda line: Served(**json_object(line)))
 
 
 def served_before(lines: Sequence[Served], kept: Collection[int]) -> int | None:
     """Return the version that was served before the last one, of those still kept; None where there is none.
 
-    Going back twice goes back twice: what was rolled back from does not count any more.
+    Rolling back twice goes back two versions: a version that was rolled back from no longer counts.
     """
     stack: list[int] = []
     for line in lines:

@@ -1,4 +1,4 @@
-"""Whom the models of this server were trained on: the served ones, and every version that may be served again."""
+"""Patients that the models of this server were trained on: the served ones and every kept version."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ class TrainingPatients:
 def _patients(path: Path) -> frozenset[str]:
     try:
         return frozenset(read_card(path).training.patients)
-    except (CheckpointError, OSError):  # none that could be served; whoever wants to serve it is told
+    except (CheckpointError, OSError):  # it cannot be served either; an attempt to do so reports the error
         return frozenset()

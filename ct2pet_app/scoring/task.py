@@ -9,16 +9,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.scoring import ScoringMethod
+from pydantic import BeforeValidator, Field
 
 from ct2pet_app.datastore.studies import StudiesDatastore
-from ct2pet_app.errors import RequestError
 from ct2pet_app.inference.result_metadata import MEASURED
+from ct2pet_app.json_values import require_plain
 from ct2pet_app.model_registry.model_cache import PublishedModel
 from ct2pet_app.model_registry.registry import ModelRegistry
+from ct2pet_app.model_registry.versions import not_trained
 from ct2pet_app.scoring.score_store import (
     ExpectedError,
     expected_error_of,
@@ -28,23 +30,29 @@ from ct2pet_app.scoring.score_store import (
     score_of,
     summary_of,
 )
-from ct2pet_app.server.json_values import require_plain
 from ct2pet_app.server.tasks.progress import REPORT_KEY, CaseReport, report_file
-from ct2pet_app.settings import did_you_mean
+from ct2pet_app.validation import BoundaryModel, use_default_if_empty, validated
 from lib.dicom.read.volume import read_pet
 from lib.dicom.scan.open_ct import read_ct_series
 from lib.errors import CheckpointError, ModelNotTrainedError, PairingError, StudiesError
 from lib.evaluation.slice_metrics import compare_with_real
+from lib.files import fingerprint
 from lib.pairing.pairs import PairedSeries
-from lib.pairing.same_files import mark_of_files
 from lib.synthesis.uncertainty import card_calibration, mean_expected_error_suv
 
 logger = logging.getLogger(__name__)
 
-KNOWN = ("model",)
-# what MONAI Label and its clients add to every request
-WITHOUT_MEANING = frozenset({"method", REPORT_KEY, "gpus", "client_id", "bundle_path", "local_rank"})
 Models = Mapping[str, PublishedModel]
+
+
+class ScoringParams(BoundaryModel):
+    """The parameters of a scoring, as a client sends them."""
+
+    subject = "parameter of a scoring"
+    ignored_keys: ClassVar[frozenset[str]] = frozenset(  # added by MONAI Label and its clients
+        {"method", REPORT_KEY, "gpus", "client_id", "bundle_path", "local_rank"}
+    )
+    model: Annotated[str, BeforeValidator(use_default_if_empty)] = Field("", description="the name of a model")
 
 
 class PairScoring(ScoringMethod):
@@ -67,7 +75,7 @@ class PairScoring(ScoringMethod):
         models, studies = self.read_request(request), _studies(datastore)
         pairs = list(studies.listing().pairs.values())
         if not pairs:
-            raise StudiesError("nothing to score: no CT has a PET; GET /ct2pet/series says why for each series")
+            raise StudiesError("nothing to score: no CT has a PET", code="no_pairs")
         to_do = [
             (name, paired)
             for name, published in models.items()
@@ -90,12 +98,16 @@ class PairScoring(ScoringMethod):
         ct_series, pet_series = paired.pair.ct, paired.pair.pet
         checked = studies.pairs.check(paired)
         if not checked.is_used:
-            raise PairingError(f"the two do not look like one patient's: {'; '.join(checked.check.reasons)}")
+            raise PairingError(
+                f"the two do not look like one patient's: {'; '.join(checked.check.reasons)}",
+                code="implausible_pair",
+                reasons=list(checked.check.reasons),
+            )
         with studies.at_hand(ct_series, pet_series):
             ct, real, files = read_ct_series(ct_series), read_pet(pet_series), _mark_of(paired)
         now_served, synthesizer = self._models.loaded(name)
         if now_served.checksum != published.checksum:
-            raise StudiesError(f"another {name} is served since this scoring began; score again")
+            raise StudiesError(f"another {name} is served since this scoring began; score again", code="model_changed")
         with self._models.in_use:
             pet = synthesizer.apply(ct)
         comparison = compare_with_real(pet, ct=ct, pet=real, card=synthesizer.card, groups=MEASURED)
@@ -120,7 +132,8 @@ class UncertaintyScoring(ScoringMethod):
         if not telling:
             raise CheckpointError(
                 f"no model here tells what error to expect ({', '.join(models)} were trained without validation "
-                "patients); train one with them"
+                "patients); train one with them",
+                code="no_calibrated_model",
             )
         return telling
 
@@ -133,7 +146,7 @@ class UncertaintyScoring(ScoringMethod):
         models, studies = self.read_request(request), _studies(datastore)
         images = studies.get_unlabeled_images()
         if not images:
-            raise StudiesError("nothing to do: every CT has a PET")
+            raise StudiesError("nothing to do: every CT has a PET", code="nothing_to_score")
         to_do = [
             (name, image)
             for name, published in models.items()
@@ -153,20 +166,20 @@ class UncertaintyScoring(ScoringMethod):
         return _told(report, told)
 
     def _expect(self, name: str, image: str, studies: StudiesDatastore) -> None:
-        source = studies.ct_source(image)
+        source = studies.cts.image(image)
         ct = source.read()
         synthesizer = self._models.synthesizer(name)
         with self._models.in_use:
             pet = synthesizer.apply(ct)
         mean_suv = mean_expected_error_suv(pet, ct, card_calibration(synthesizer.card))
-        expected = ExpectedError(name, synthesizer.checksum, mean_suv, mark_of_files(source.files))
+        expected = ExpectedError(name, synthesizer.checksum, mean_suv, fingerprint(source.files))
         keep_expected_error(studies, image, expected)
 
 
 def is_expected(studies: StudiesDatastore, image: str, name: str, published: PublishedModel) -> bool:
     """Return whether it is known what error the served weights expect of a CT."""
     known = expected_error_of(studies, image, name)
-    return known is not None and known.is_of(published, mark_of_files(studies.ct_source(image).files))
+    return known is not None and known.is_of(published, fingerprint(studies.cts.image(image).files))
 
 
 def _is_scored(studies: StudiesDatastore, paired: PairedSeries, name: str, published: PublishedModel) -> bool:
@@ -176,7 +189,7 @@ def _is_scored(studies: StudiesDatastore, paired: PairedSeries, name: str, publi
 
 def scoring_settings(method: str, request: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the process that scores is given of a request that was understood; nothing else reaches it."""
-    return {"method": method, **{key: str(request[key]) for key in KNOWN if request.get(key)}}
+    return {"method": method, **validated(ScoringParams, request).model_dump(exclude_defaults=True)}
 
 
 def asked_models(models: ModelRegistry, request: Mapping[str, Any]) -> Models:
@@ -189,24 +202,23 @@ def asked_models(models: ModelRegistry, request: Mapping[str, Any]) -> Models:
         CheckpointError: Its file is damaged.
     """
     require_plain(request)
-    for key in request:
-        if key not in KNOWN and key not in WITHOUT_MEANING:
-            raise RequestError(f"{str(key)[:40]!r} is no parameter of a scoring; {did_you_mean(str(key), KNOWN)}")
-    names = (models.known(str(request["model"])[:100]),) if request.get("model") else models.names
+    wanted = validated(ScoringParams, request).model
+    names = (models.known(wanted[:100]),) if wanted else models.names
     found: dict[str, PublishedModel] = {}
     for name in names:
         try:
             published = models.published(name)
         except CheckpointError as error:
-            if request.get("model"):
+            if wanted:
                 raise
             logger.warning("%s is left out: %s", name, error)
             continue
         if published is not None:
             found[name] = published
     if not found:
-        which = f"model {names[0]} is not" if request.get("model") else "no model of this server is"
-        raise ModelNotTrainedError(f"{which} trained yet; GET /info/ says how that is done")
+        if request.get("model"):
+            raise not_trained(names[0], models.versions(names[0]))
+        raise ModelNotTrainedError("no model of this server is trained yet", code="models_not_trained")
     return found
 
 
@@ -223,4 +235,4 @@ def _studies(datastore: Datastore) -> StudiesDatastore:
 
 
 def _mark_of(paired: PairedSeries) -> str:
-    return mark_of_files((*paired.pair.ct.files, *paired.pair.pet.files))
+    return fingerprint((*paired.pair.ct.files, *paired.pair.pet.files))

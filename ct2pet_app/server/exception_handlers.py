@@ -1,6 +1,6 @@
-"""How a request that fails is answered: a status, a sentence that says what to do; never a traceback or a file's text.
+"""Exception handlers: problem details with a status, a code and what to do; never a traceback or a file's content.
 
-What is logged of it names the address as it is declared, not as it was asked for: a client may write anything there.
+Log lines name the path as it is declared, not as it was requested: a client may write anything there.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from monailabel.interfaces.exception import MONAILabelException
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ct2pet_app.errors import BusyError, http_status
-from ct2pet_app.server.json_values import sendable
+from ct2pet_app.advice import detail_of
+from ct2pet_app.errors import BusyError, RequestError, http_status
+from ct2pet_app.problem import http_problem, problem_response
 from ct2pet_app.server.log_redaction import where
 from ct2pet_app.server.openapi import allowed_methods
 from lib.errors import CT2PETError, RemoteError
@@ -59,10 +60,10 @@ class UnhandledErrorMiddleware:
         try:
             await self._app(scope, receive, watched)
         except Exception as error:
-            status, words = _unexpected(error)
+            status, detail, code = _unexpected(error)
             logger.error("%s: %d %s", address(scope), status, where(error))
             if scope["type"] == "http" and not began:
-                await _answer(status, words)(scope, receive, send)
+                await problem_response(status, detail, code=code)(scope, receive, send)
 
 
 def address(scope: Scope) -> str:
@@ -90,58 +91,62 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _unexpected(error: Exception) -> tuple[int, str]:
+def _unexpected(error: Exception) -> tuple[int, str, str]:
+    """Return the status, the detail and the code of an error that no handler expects."""
     if is_no_space(error):
-        return DISK_FULL, "the server's disk is full; nothing was kept. Ask its owner for space, then send it again"
+        detail = "the server's disk is full; nothing was kept. Ask its owner for space, then send it again"
+        return DISK_FULL, detail, "disk_full"
     if any(isinstance(cause, MemoryError) for cause in _causes(error)):
-        return UNAVAILABLE, "the server has not enough memory for this; send fewer slices, or ask again later"
-    return 500, f"this failed in a way nobody expected ({type(error).__name__}); the server's log says where"
-
-
-def _answer(status: int, words: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"detail": sendable(words)}, status_code=status, headers=headers)
+        detail = "the server has not enough memory for this; send fewer slices, or try again later"
+        return UNAVAILABLE, detail, "out_of_memory"
+    detail = f"this failed in a way nobody expected ({type(error).__name__}); the server's log says where"
+    return 500, detail, CT2PETError.code
 
 
 async def _answer_ours(request: Request, error: Exception) -> JSONResponse:
-    status = http_status(error) if isinstance(error, CT2PETError) else 500
+    if not isinstance(error, CT2PETError):
+        return problem_response(500, "internal error", code=CT2PETError.code)
+    status, code = http_status(error), error.code
     if is_no_space(error):
-        status = DISK_FULL
+        status, code = DISK_FULL, "disk_full"
     if status >= 500 and not isinstance(error, BusyError):
-        words = str(error) if isinstance(error, RemoteError) else where(error)
-        logger.error("%s: %d %s", address(request.scope), status, words)
-    else:  # the client gets the sentence; it may hold the name of an uploaded file, and that a patient's
+        message = str(error) if isinstance(error, RemoteError) else where(error)
+        logger.error("%s: %d %s", address(request.scope), status, message)
+    else:  # the client gets the message; it may contain the name of an uploaded file, and that a patient's name
         logger.info("%s: %d %s", address(request.scope), status, type(error).__name__)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, BusyError) else None
-    return _answer(status, str(error), headers)
+    return problem_response(status, detail_of(error), code=code, params=error.params, headers=headers)
 
 
 async def _answer_stock(request: Request, error: Exception) -> JSONResponse:
     logger.info("%s: 400 %s", address(request.scope), type(error).__name__)
-    return _answer(400, str(getattr(error, "msg", error)))
+    return problem_response(400, str(getattr(error, "msg", error)), code=RequestError.code)
 
 
 async def _answer_validation(request: Request, error: Exception) -> JSONResponse:
-    """Say which field is wrong. FastAPI's own answer repeats what was sent, and fails where that is no JSON (NaN)."""
+    """Name the invalid fields. FastAPI's own response repeats the input, and fails if that is not JSON (NaN)."""
     problems: list[Any] = list(error.errors()) if isinstance(error, RequestValidationError) else []
     named = [f"{' '.join(str(part)[:40] for part in problem['loc'])}: {problem['msg']}" for problem in problems]
     more = f"; and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
     logger.info("%s: 422", address(request.scope))
-    return _answer(422, f"the request is not what this address takes: {'; '.join(named[:MAX_NAMED])[:1000]}{more}")
+    detail = f"the request is not what this address takes: {'; '.join(named[:MAX_NAMED])[:1000]}{more}"
+    fields = [".".join(str(part)[:40] for part in problem["loc"]) for problem in problems[:MAX_NAMED]]
+    return problem_response(422, detail, params={"fields": fields})
 
 
 async def _answer_http(request: Request, error: Exception) -> JSONResponse:
-    status = getattr(error, "status_code", 500)
-    words = str(getattr(error, "detail", error))
+    if not isinstance(error, HTTPException):
+        return problem_response(500, "internal error")
+    logger.info("%s: %d", address(request.scope), error.status_code)
     if is_no_space(error):
-        status, words = _unexpected(error)
-    elif words == "Not Found":
-        words = "there is nothing at this address; GET / lists the addresses of this server"
-    elif words == "Method Not Allowed":
-        words = f"this address does not take {request.method[:20]}; GET / lists the addresses and their methods"
-    elif words in ("There was an error parsing the body", "Invalid multipart data."):
-        words = "the body cannot be read; send JSON, or a form with files, as GET / says for this address"
-    headers = dict(getattr(error, "headers", None) or {})
-    if status == METHOD_NOT_ALLOWED:
-        headers["Allow"] = ", ".join(allowed_methods(request.app, request.scope["path"]))
-    logger.info("%s: %d", address(request.scope), status)
-    return _answer(status, words, headers)
+        status, detail, code = _unexpected(error)
+        return problem_response(status, detail, code=code)
+    if error.status_code == METHOD_NOT_ALLOWED:
+        error.headers = {"Allow": ", ".join(allowed_methods(request.app, request.scope["path"]))}
+    if error.detail == "Not Found":
+        error.detail = "there is nothing at this address; GET / lists the addresses of this server"
+    elif error.detail == "Method Not Allowed":
+        error.detail = f"this address does not take {request.method[:20]}; GET / lists the addresses and their methods"
+    elif error.detail in ("There was an error parsing the body", "Invalid multipart data."):
+        error.detail = "the body cannot be read; send JSON, or a form with files, as GET / says for this address"
+    return http_problem(error)

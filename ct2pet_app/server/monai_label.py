@@ -20,10 +20,12 @@ from fastapi.routing import APIRoute
 from monailabel.config import settings as monailabel_settings
 from monailabel.endpoints import activelearning, batch_infer, datastore, info, model, scoring, session, train
 
+from ct2pet_app.advice import detail_of
 from ct2pet_app.server.exception_handlers import UnhandledErrorMiddleware
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 from ct2pet_app.server.middleware.request_guard import Gate
 from ct2pet_app.server.middleware.response_guard import ResponseGuard
+from lib.errors import CT2PETError
 
 STOCK = (info, model, batch_infer, train, activelearning, scoring, datastore, session)
 
@@ -35,21 +37,25 @@ def running_server() -> FastAPI | None:
     return application if isinstance(application, FastAPI) else None
 
 
-def stop_server(error: Exception) -> None:
+def stop_server(error: CT2PETError) -> None:
     """End the server with a sentence; return where this process is none.
 
     An exception would do as well, under a hundred lines of other people's code.
     """
     if running_server() is None:
         return
-    sys.stderr.write(f"\nct2pet cannot start: {error}\n")
+    sys.stderr.write(f"\nct2pet cannot start: {detail_of(error)}\n")
     logging.shutdown()
     sys.stderr.flush()
     os._exit(2)
 
 
-def threaded_twins() -> APIRouter:
-    """Return the stock handlers under the same addresses, run in threads."""
+def threaded_twins(described: Mapping[str, Mapping[str, Any]]) -> APIRouter:
+    """Return the stock handlers under the same paths, run in threads.
+
+    Args:
+        described: Further arguments of the routes, such as `responses`, by the name of the handler.
+    """
     twins = APIRouter(route_class=GuardedRoute)
     for module in STOCK:
         for route in module.router.routes:
@@ -61,6 +67,7 @@ def threaded_twins() -> APIRouter:
                     summary=route.summary,
                     tags=route.tags,
                     deprecated=route.deprecated,
+                    **described.get(route.endpoint.__name__, {}),
                 )
     return twins
 

@@ -13,15 +13,11 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
 from starlette.routing import BaseRoute
 
+from ct2pet_app.problem import MEDIA_TYPE, Problem
 from ct2pet_app.server.middleware.guarded_route import STATE_KEY
 
 METHODS = ("get", "put", "post", "delete", "head", "options", "patch")
-ERROR: dict[str, Any] = {
-    "title": "Error",
-    "type": "object",
-    "required": ["detail"],
-    "properties": {"detail": {"type": "string", "description": "What is wrong, what was expected, what to do"}},
-}
+SCHEMA_REF = "#/components/schemas/{model}"
 ALWAYS = {
     400: "The request is malformed, or a parameter is not understood",
     401: "No token, or one that is not valid (servers with accounts)",
@@ -77,7 +73,8 @@ def _schema(server: FastAPI, routes: Sequence[BaseRoute], choices: Mapping[str, 
     schemas = components.setdefault("schemas", {})
     for replaced in ("HTTPValidationError", "ValidationError"):
         schemas.pop(replaced, None)
-    schemas["Error"] = ERROR
+    problem = Problem.model_json_schema(ref_template=SCHEMA_REF, mode="serialization")
+    schemas.update(problem.pop("$defs"), Problem=problem)
     has_accounts = getattr(server.state, STATE_KEY, None) is not None
     if has_accounts:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
@@ -124,7 +121,7 @@ def _add_errors(operation: dict[str, Any], *, takes_model: bool) -> None:
     errors = {**ALWAYS, **(WITH_BODY if "requestBody" in operation else {}), **(NOT_TRAINED if takes_model else {})}
     if operation.get("tags") == ["Auth"]:
         errors |= {413: WITH_BODY[413], 415: WITH_BODY[415], 429: WITH_BODY[429]}
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    content = {MEDIA_TYPE: {"schema": {"$ref": SCHEMA_REF.format(model=Problem.__name__)}}}
     for status, meaning in errors.items():
         operation["responses"][str(status)] = {"description": meaning, "content": content}
     operation["responses"] = dict(sorted(operation["responses"].items()))

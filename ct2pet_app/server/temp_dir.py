@@ -1,6 +1,6 @@
-"""A folder of the server's own for all temporary files, whoever makes them: uploads, unpacked archives.
+"""One folder for all temporary files of a server: uploads, unpacked archives.
 
-A server that is killed cannot remove its files. The next one does: a folder whose lock nobody holds has no owner.
+A server that is killed cannot remove its files. The next one does: a folder whose lock is free has no owner.
 """
 
 from __future__ import annotations
@@ -11,26 +11,35 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import BinaryIO
+
+from filelock import FileLock
+
+from lib.files import TEMPORARY, remove_abandoned
 
 LOCK = "in-use"
-# of the models folder: being written, or waiting to be sent
-LEFTOVERS = (
-    "shelf/.*", "converted/.*", "results/*", "tasks/.*", ".accounts.key.*", ".split.csv.new",
-    ".split.csv.lock-journal", "*/.model.safetensors.*", "*/versions/.new-*", "*/versions/*/.*", "*/runs/*/.*",
+# unfinished files and folders in the models folder; the last two lines are of earlier versions
+UNFINISHED = (
+    f"{TEMPORARY}.*", f"*/{TEMPORARY}.*", "shelf/.*", "*/versions/.*", "*/versions/*/.*", "*/runs/*/.*",
     "prepared/*/.*", "prepared/*/pairs/.*",
+    ".accounts.key.*", ".split.csv.new", ".split.csv.lock-journal", "*/.model.safetensors.*", "converted/.*",
+    "tasks/.*",
 )  # fmt: skip
-STALE_AFTER_S = 3600.0  # where another server shares the folder: none writes at a file that long
+RESULT_STALE_AFTER_S = 3600.0  # results of another server that shares the folder are sent by then
 
 
 class TemporaryFolder:
-    """The folder, from when it is made until the process ends; the files of servers that are gone are removed."""
+    """The folder, from its creation until the process ends; folders of servers that have ended are removed."""
 
     def __init__(self, parent: Path) -> None:
-        """Make the folder under `parent` and the processes' default; nothing of a living server is touched."""
+        """Create the folder under `parent` and make it the default of this process and its children.
+
+        Raises:
+            OSError: The folder cannot be written, or its file system has no locks.
+        """
         parent.mkdir(parents=True, exist_ok=True)
         self.path = Path(tempfile.mkdtemp(prefix="server-", dir=parent))  # mode 0700
-        self._lock = _locked(self.path)  # kept open as long as the process lives
+        self._lock = FileLock(self.path / LOCK, thread_local=False)  # held as long as the process runs
+        self._lock.acquire(blocking=False)
         for left in parent.iterdir():
             if left != self.path:
                 remove_if_abandoned(left)
@@ -40,46 +49,28 @@ class TemporaryFolder:
     def close(self) -> None:
         """Remove the folder, at an orderly end."""
         shutil.rmtree(self.path, ignore_errors=True)
-        self._lock.close()
+        self._lock.release()
 
 
 def remove_if_abandoned(folder: Path) -> None:
-    """Remove a temporary folder unless its owner lives."""
+    """Remove a temporary folder unless its owner is running."""
     if folder.is_symlink() or not folder.is_dir():
         folder.unlink(missing_ok=True)
         return
-    try:
-        lock = _locked(folder)
-    except OSError:  # its owner holds it
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    lock.close()
+    with contextlib.suppress(OSError), FileLock(folder / LOCK, blocking=False):  # Timeout: its owner holds it
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_leftovers(models_folder: Path, *, is_alone: bool = False) -> None:
-    """Remove half-written files, and results that nobody fetched, of servers that are gone.
+    """Remove unfinished files, and results that were not fetched, of servers that have ended.
 
     Args:
         models_folder: Where the server writes.
-        is_alone: No other server uses the folder; else only what is old is removed.
+        is_alone: No other server uses the folder; otherwise only old results are removed.
     """
-    for pattern in LEFTOVERS:
-        for left in models_folder.glob(pattern):
-            with contextlib.suppress(OSError):  # somebody else removes it, too
-                if is_alone or left.stat().st_mtime < time.time() - STALE_AFTER_S:
-                    if left.is_dir() and not left.is_symlink():
-                        shutil.rmtree(left, ignore_errors=True)
-                    else:
-                        left.unlink()
-
-
-def _locked(folder: Path) -> BinaryIO:
-    file = (folder / LOCK).open("wb")
-    with contextlib.ExitStack() as undo:
-        undo.callback(file.close)
-        with contextlib.suppress(ImportError):  # Windows does not let an open file be removed: a lock by itself
-            import fcntl
-
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        undo.pop_all()
-    return file
+    for pattern in UNFINISHED:
+        remove_abandoned(models_folder.glob(pattern))
+    for result in models_folder.glob("results/*"):
+        with contextlib.suppress(OSError):  # another server removes it, too
+            if is_alone or result.stat().st_mtime < time.time() - RESULT_STALE_AFTER_S:
+                result.unlink()

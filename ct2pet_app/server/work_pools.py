@@ -53,7 +53,7 @@ class WorkPool:
             ClientGoneError: The client disconnected while the request waited for a thread.
         """
         if self._accepted >= self._limit:
-            raise BusyError(f"{self._limit} {self._what} are under way; try again in a moment")
+            raise BusyError(f"{self._limit} {self._what} are under way; try again in a moment", waiting=self._limit)
         self._accepted += 1
         cancelled = threading.Event()
         watcher = asyncio.create_task(_disconnected(request))

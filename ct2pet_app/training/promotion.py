@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ct2pet_app.model_registry.model_cache import PublishedModel
-from ct2pet_app.model_registry.model_info import how_to_serve
 from ct2pet_app.model_registry.registry import ModelRegistry
 from ct2pet_app.model_registry.versions import Verdict, Version
 from ct2pet_app.training.request import PublishRule
@@ -84,7 +83,7 @@ def judge(
     stays = f"version {number} is kept, and not served"
     if champion is not None:
         stays += f"; {whom} stays"
-    return Verdict(False, f"{stays}. {told} {how_to_serve(name, number)}", contest.as_json())
+    return Verdict(False, f"{stays}. {told}", contest.as_json())
 
 
 def _loaded(champion: PublishedModel, device: str) -> Synthesizer | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ct2pet_app.server.json_values import read_json_object
+from ct2pet_app.json_values import read_json_object
 from lib.errors import RecipeError
 from lib.learning.recipe import Recipe, recipe_from_mapping
 from lib.learning.tracking.progress import STATS_FILE

@@ -1,28 +1,26 @@
-"""What a person is told of trainings: how the newest one does, or did, and every epoch of it so far.
+"""Status of trainings: the state of the newest run, and every epoch of it so far.
 
-It is read from the run's folder, so it is told to whoever asks in the middle, after the end, and after a restart.
+It is read from the run's folder, so it is available during the run, after its end, and after a restart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ct2pet_app.server.json_values import sendable
+from ct2pet_app.json_values import sendable
+from ct2pet_app.model_registry.registry import ModelRegistry
 from ct2pet_app.training.run_folders import newest_run, run_order, stats_of_run
 from lib.learning.tracking.progress import KEY_METRIC, EpochRecord, read_history
 
-if TYPE_CHECKING:
-    from ct2pet_app.model_registry.registry import ModelRegistry
-
-MAX_EPOCHS = 2000  # told of one run: more points than a screen has columns, in 0.4 MB
+MAX_EPOCHS = 2000  # in a response: more points than a screen has columns, in 0.4 MB
 
 
 def describe_training(models: ModelRegistry, name: str = "") -> dict[str, Any]:
-    """Return how the newest training run does, or did, with its epochs so far; `model` is None before the first.
+    """Return the state of the newest training run with its epochs so far; `model` is None before the first run.
 
     Args:
-        models: Where runs lie.
+        models: The models whose runs are read.
         name: Of the model; the newest run of all models where it is empty.
 
     Raises:
@@ -47,7 +45,7 @@ def describe_training(models: ModelRegistry, name: str = "") -> dict[str, Any]:
 
 
 def thinned(records: Sequence[EpochRecord], most: int = MAX_EPOCHS) -> list[EpochRecord]:
-    """Return the epochs, or so many of them spread evenly, the first and the last among them."""
+    """Return the epochs, or `most` of them spread evenly, including the first and the last."""
     if len(records) <= most:
         return list(records)
     return [records[number * (len(records) - 1) // (most - 1)] for number in range(most)]

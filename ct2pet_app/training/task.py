@@ -17,6 +17,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.model_registry.registry import ModelRegistry
+from ct2pet_app.model_registry.versions import how_to_serve
 from ct2pet_app.server.tasks.progress import report_file, tell_percent, write_report
 from ct2pet_app.settings import AppSettings
 from ct2pet_app.training.promotion import publish_if_fit
@@ -32,11 +33,12 @@ from ct2pet_app.training.run_folders import (
     runs_in,
 )
 from lib.errors import PreparedDataError, StudiesError, TrainingError
+from lib.files import write_text
 from lib.learning.recipe import Recipe
 from lib.learning.training import MODEL_FILE, train
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepare import prepare_pairs
-from lib.pairing.prepared import PreparedSet, write_text
+from lib.pairing.prepared import PreparedSet
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +78,8 @@ class CascadeTrainTask(TrainTask):
             return self._train(request, datastore)
         except OSError as error:
             raise TrainingError(
-                f"{self._models.folder}: cannot be written ({error}); free space and ask again, finished work is kept"
+                f"{self._models.folder}: cannot be written ({error}); free space and try again, finished work is kept",
+                code="write_failed",
             ) from error
 
     def _train(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
@@ -114,6 +117,8 @@ class CascadeTrainTask(TrainTask):
         )
         told = {} if version.verdict is None else asdict(version.verdict)
         told.pop("figures", None)  # they are in the version's record
+        if version.verdict is not None and not version.verdict.published:
+            told["advice"] = how_to_serve(self._name, version.number)
         write_text(run / VERDICT_FILE, json.dumps({**told, "version": version.number}))
         logger.info("%s: %s", self._name, told.get("verdict"))
         return self.stats()
@@ -131,7 +136,11 @@ class CascadeTrainTask(TrainTask):
             logger.warning("CT %s is left out: %s", failed.ct_series_instance_uid, failed.reason)
         if not report.prepared.pairs:
             reason = report.failed[0].reason if report.failed else "there were none"
-            raise PreparedDataError(f"none of {len(pairs)} pairs could be prepared; the first: {reason}")
+            raise PreparedDataError(
+                f"none of {len(pairs)} pairs could be prepared; the first: {reason}",
+                code="no_prepared_pairs",
+                pairs=len(pairs),
+            )
         return report.prepared
 
     def _run_folder(self, asked: TrainRequest) -> tuple[Path, Begun]:
@@ -178,6 +187,7 @@ def require_pairs(pairs: tuple[PairedSeries, ...], datastore: StudiesDatastore) 
         return pairs
     images = len(datastore.list_images())
     raise StudiesError(
-        f"nothing to train on: {images} CT series, none with a PET of the same study and frame of reference; "
-        "GET /ct2pet/series says why for each series"
+        f"nothing to train on: {images} CT series, none with a PET of the same study and frame of reference",
+        code="no_pairs",
+        images=images,
     )

@@ -16,18 +16,24 @@ from typing import Any
 Vector = tuple[float, float, float]
 
 
-def absence_reason(keyword: str, *, malformed: tuple[tuple[str, str], ...], undelivered: tuple[str, ...]) -> str:
-    """Return a sentence that states why an attribute has no value."""
-    text = next((text for name, text in malformed if name == keyword), None)
-    if text is not None:
-        return f"{keyword} {text!r} is malformed"
-    if keyword in undelivered:
-        return f"{keyword} is not in the metadata of the PACS, which provides it only as bulk data"
-    return f"{keyword} is missing"
+class _Attributes:
+    """Base class of headers, which explains attributes without a value."""
+
+    malformed: tuple[tuple[str, str], ...]
+    undelivered: tuple[str, ...]
+
+    def absence_reason(self, keyword: str) -> str:
+        """Return a sentence that states why an attribute has no value."""
+        text = next((text for name, text in self.malformed if name == keyword), None)
+        if text is not None:
+            return f"{keyword} {text!r} is malformed"
+        if keyword in self.undelivered:
+            return f"{keyword} is not in the metadata of the PACS, which provides it only as bulk data"
+        return f"{keyword} is missing"
 
 
 @dataclass(frozen=True)
-class BedHeader:
+class BedHeader(_Attributes):
     """Attributes that may differ between the bed positions of one PET series.
 
     Attributes:
@@ -46,13 +52,9 @@ class BedHeader:
     malformed: tuple[tuple[str, str], ...] = ()
     undelivered: tuple[str, ...] = ()
 
-    def absence_reason(self, keyword: str) -> str:
-        """Return why an attribute has no value: missing, malformed, or not provided by the PACS."""
-        return absence_reason(keyword, malformed=self.malformed, undelivered=self.undelivered)
-
 
 @dataclass(frozen=True)
-class PetHeader:
+class PetHeader(_Attributes):
     """Attributes needed to convert a PET series to SUV; None or empty if the header lacks them.
 
     Attributes:
@@ -100,10 +102,6 @@ class PetHeader:
     malformed: tuple[tuple[str, str], ...] = ()
     undelivered: tuple[str, ...] = ()
 
-    def absence_reason(self, keyword: str) -> str:
-        """Return why an attribute has no value: missing, malformed, or not provided by the PACS."""
-        return absence_reason(keyword, malformed=self.malformed, undelivered=self.undelivered)
-
     def malformed_warning(self, keyword: str, instead: str) -> tuple[str, ...]:
         """Return a warning that a malformed attribute is replaced; none if the attribute is not malformed."""
         is_malformed = any(name == keyword for name, _ in self.malformed)
@@ -111,7 +109,7 @@ class PetHeader:
 
 
 @dataclass(frozen=True)
-class SharedHeader:
+class SharedHeader(_Attributes):
     """Attributes that an instance shares with most of its series; empty, 0 or () if the header lacks them.
 
     Attributes:
@@ -181,10 +179,6 @@ class SharedHeader:
     notes: tuple[str, ...] = ()
     pet: PetHeader | None = None
     bed: BedHeader | None = None
-
-    def absence_reason(self, keyword: str) -> str:
-        """Return why an attribute has no value: missing, malformed, or not provided by the PACS."""
-        return absence_reason(keyword, malformed=self.malformed, undelivered=self.undelivered)
 
     def __hash__(self) -> int:
         # the generated method would hash all fields for every slice; these distinguish the headers of a folder

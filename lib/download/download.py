@@ -63,7 +63,8 @@ def download(selection: Selection, out: Path, *, client: S3Client, progress: Pro
             write_manifest(out, selection.series)
     except OSError as error:
         raise DownloadError(
-            f"{out}: cannot be written ({error.strerror}); put that right and run the same command again: it goes on"
+            f"{out}: cannot be written ({error.strerror}); correct this and resume: complete series are kept",
+            code="download_interrupted",
         ) from error
 
 
@@ -85,7 +86,10 @@ def _fetch_all(selection: Selection, out: Path, client: S3Client, progress: Prog
             raise DownloadError(
                 f"{in_a_row} series in a row failed, the last ({series.series_instance_uid}) with: "
                 f"{failed[-1].reason}; {fetched + reused} of {total} are complete; "
-                "once that is put right run the same command again: it goes on"
+                "correct this and resume: complete series are kept",
+                code="download_interrupted",
+                complete=fetched + reused,
+                total=total,
             )
         previous_bytes += series.size_bytes
     progress(total, total, f"{previous_bytes / 1e9:.2f} GB")
@@ -123,6 +127,9 @@ def _check_folder(selection: Selection, out: Path) -> None:
     required_bytes = missing_bytes(selection, out)
     if required_bytes > free_bytes:
         raise InputError(
-            f"{out}: {required_bytes / 1e9:.1f} GB to fetch, {free_bytes / 1e9:.1f} GB free; take fewer with "
-            "--patients, or name a larger disk"
+            f"{out}: {required_bytes / 1e9:.1f} GB to fetch, {free_bytes / 1e9:.1f} GB free; download fewer patients, "
+            "or choose a larger disk",
+            code="disk_too_small",
+            needed_bytes=required_bytes,
+            free_bytes=free_bytes,
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from pathlib import Path
 from lib.download.idc import IndexedSeries, Source, index_version, read_sources
 from lib.download.transfer import downloaded
 from lib.errors import InputError
+from lib.files import write_text
+from lib.mapping import from_mapping
 
 MANIFEST = "download.json"
 ATTRIBUTION = "ATTRIBUTION.md"
@@ -64,9 +65,9 @@ def write_manifest(out: Path, series: Sequence[IndexedSeries]) -> tuple[FetchedS
     ordered = tuple(sorted(entries, key=lambda one: one.folder))
     header = {"archive": ARCHIVE, "index": f"idc-index-data {index_version()}"}
     listed = [dataclasses.asdict(entry) for entry in ordered]
-    _write(out / MANIFEST, json.dumps({**header, "series": listed}, indent=2, ensure_ascii=False) + "\n")
+    write_text(out / MANIFEST, json.dumps({**header, "series": listed}, indent=2, ensure_ascii=False) + "\n")
     sources = {name: read_sources(name) for name in {entry.collection_id for entry in ordered}}
-    _write(out / ATTRIBUTION, _attribution(ordered, sources))
+    write_text(out / ATTRIBUTION, _attribution(ordered, sources))
     return ordered
 
 
@@ -79,12 +80,13 @@ def read_manifest(out: Path) -> tuple[FetchedSeries, ...]:
     path = out / MANIFEST
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))["series"]
-        return tuple(FetchedSeries(**entry) for entry in listed)
+        return tuple(from_mapping(FetchedSeries, entry) for entry in listed)
     except FileNotFoundError:
         return ()
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path}: not a manifest of a download ({error}); move it away, or name another --out"
+            f"{path}: not the manifest of a download ({error}); remove it, or choose another folder",
+            code="invalid_manifest",
         ) from error
 
 
@@ -124,9 +126,3 @@ def _attribution(entries: Iterable[FetchedSeries], sources: dict[str, dict[str, 
 def _safe(part: str) -> str:
     """Return a folder name without path separators that is valid on every file system."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", part).lstrip(".") or "_"
-
-
-def _write(path: Path, text: str) -> None:
-    partial_path = path.with_name(f".{path.name}.{os.getpid()}")
-    partial_path.write_text(text, encoding="utf-8")
-    partial_path.replace(path)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lib.evaluation.patient_result import PatientResult
+from lib.metrics.agreement import group_by_patient
 from lib.metrics.baselines import BASELINE_NAMES
 from lib.metrics.criteria import METHODS
 from lib.metrics.image import ImageMetrics, mean_metrics
-
-if TYPE_CHECKING:
-    from lib.evaluation.result import PatientResult
 
 
 @dataclass(frozen=True)
@@ -68,9 +67,7 @@ def without_misaligned(judged: Iterable[PatientResult], *, limit_mm: float) -> A
 
 def mean_over(pairs: Iterable[PatientResult], method: str) -> ImageMetrics:
     """Return the mean of a method over patients; a patient's pairs count as one, their mean."""
-    patients: dict[str, list[ImageMetrics]] = {}
-    for pair in pairs:
-        patients.setdefault(pair.patient_id, []).append(pair.comparison.figures[method])
+    patients = group_by_patient((pair.patient_id, pair.comparison.figures[method]) for pair in pairs)
     return mean_metrics(mean_metrics(of) for of in patients.values())
 
 

@@ -5,20 +5,44 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
-from lib.errors import CheckpointError
+from lib.errors import CheckpointError, InputError
 from lib.evaluation.slice_metrics import AlignedVolumes
 from lib.learning.model_card.card import ModelCard
-from lib.metrics.agreement import Interval, bootstrap_mean
-from lib.metrics.calibration import GROUPS, PREDICTOR, Trust, measure_trust
+from lib.metrics.agreement import Interval, bootstrap_mean, group_by_patient
+from lib.metrics.calibration import PREDICTOR
 from lib.synthesis.uncertainty import card_calibration
+from lib.types import finite_or_none
 
 TRUST_FILE = "uncertainty.csv"
+GROUPS = 10
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How well an expected error holds in one volume.
+
+    Attributes:
+        rank_correlation: Spearman's, of expected and true absolute error: 1 ranks voxels as their errors do, 0 not at
+            all; NaN where either is the same everywhere.
+        expected_suv, observed_suv: Mean expected and mean true absolute error of each tenth of the voxels, those of the
+            least expected error first; empty for fewer voxels than tenths.
+    """
+
+    rank_correlation: float
+    expected_suv: tuple[float, ...]
+    observed_suv: tuple[float, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values; None where not finite."""
+        return asdict(self) | finite_or_none({"rank_correlation": self.rank_correlation})
 
 
 @dataclass(frozen=True)
@@ -49,8 +73,34 @@ class OverallTrust:
             "rank_correlation": self.rank_correlation.as_json(),
             "expected_suv": list(self.expected_suv),
             "observed_suv": list(self.observed_suv),
-            "calibration_error_suv": None if math.isnan(self.off_suv) else self.off_suv,
+            **finite_or_none({"calibration_error_suv": self.off_suv}),
         }
+
+
+def measure_trust(expected_suv: NDArray[Any], error_suv: NDArray[Any]) -> Trust:
+    """Compare expected absolute errors with the true ones of the same voxels.
+
+    Raises:
+        InputError: Shapes that differ.
+    """
+    expected, errors = (np.ravel(x).astype(np.float64) for x in (expected_suv, error_suv))
+    if expected.shape != errors.shape:
+        raise InputError(f"{expected.size} expected errors for {errors.size} true ones")
+    if expected.size < GROUPS:
+        return Trust(math.nan, (), ())
+    tenths = np.array_split(np.argsort(expected, kind="stable"), GROUPS)
+    return Trust(
+        rank_correlation(expected, errors),
+        tuple(float(expected[tenth].mean()) for tenth in tenths),
+        tuple(float(errors[tenth].mean()) for tenth in tenths),
+    )
+
+
+def rank_correlation(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """Return Spearman's rank correlation of two flat arrays; NaN if one of them is constant."""
+    if not first.size or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return math.nan
+    return float(spearmanr(first, second).statistic)
 
 
 def trust_of(volumes: AlignedVolumes, card: ModelCard) -> Trust | None:
@@ -68,10 +118,9 @@ def overall_trust(pairs: Sequence[tuple[str, Trust | None]]) -> OverallTrust | N
 
     Pairs of one patient count as their mean.
     """
-    patients: dict[str, list[Trust]] = {}
-    for patient_id, trust in pairs:
-        if trust is not None and trust.expected_suv:
-            patients.setdefault(patient_id, []).append(trust)
+    patients = group_by_patient(
+        (patient, trust) for patient, trust in pairs if trust is not None and trust.expected_suv
+    )
     if not patients:
         return None
     ranks = [np.mean([trust.rank_correlation for trust in of]) for of in patients.values()]

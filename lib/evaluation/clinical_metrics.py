@@ -19,7 +19,7 @@ from lib.metrics.baselines import Baselines
 from lib.metrics.hu_lookup import hu_share
 from lib.metrics.level import Rescaled, rescale_best
 from lib.metrics.uptake import HotVoxels, Uptake, hot_voxels, measure_uptake
-from lib.types import BoolArray, FloatArray
+from lib.types import BoolArray, FloatArray, finite_or_none
 
 JOINT_BINS, JOINT_HIGHEST_SUV = 80, 10.0  # of the joint histogram; hotter voxels count in its last bins
 REAL = "real"
@@ -72,8 +72,8 @@ class Reading:
             "hot_voxels": {
                 name: {"real": hot.real, "shown": hot.shown, "found": hot.found} for name, hot in self.hot.items()
             },
-            "body_mean_suv": _plain(self.body_mean_suv),
-            "hu_share": _plain(self.hu_share),
+            "body_mean_suv": finite_or_none(self.body_mean_suv),
+            "hu_share": finite_or_none(self.hu_share),
             "best_factor": {name: rescaled.as_json() for name, rescaled in self.rescaled.items()},
             "voxelwise": self.voxels.as_json(),
         }
@@ -118,10 +118,6 @@ def tumour_regions(
             mask = rasterise(contour, volumes.geometry, frame_of_reference_uid=frame_of_reference_uid)
             regions.append((contour.name, mask))
     return tuple(regions)
-
-
-def _plain(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _tumour(drawn: Mapping[str, FloatArray], volumes: AlignedVolumes, tumour: BoolArray) -> dict[str, Uptake]:

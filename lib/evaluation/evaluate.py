@@ -15,11 +15,12 @@ from lib.errors import DicomError, InputError, PairingError
 from lib.evaluation.calibration_check import trust_of
 from lib.evaluation.clinical_metrics import read_pair, tumour_of, tumour_regions
 from lib.evaluation.external_predictions import Peer, read_peer
+from lib.evaluation.patient_result import PatientResult
 from lib.evaluation.report.html import write_report
 from lib.evaluation.report.images import draw_comparison, draw_projections
-from lib.evaluation.result import Evaluation, PatientResult, Seen, write_evaluation
+from lib.evaluation.result import Evaluation, write_evaluation
 from lib.evaluation.slice_metrics import AlignedVolumes, align, card_baselines, compare, drawn_by_all
-from lib.learning.model_card.card import ModelCard, patient_digest
+from lib.learning.model_card.card import patient_digest
 from lib.metrics.volume import measure_volume
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepare import pair_id
@@ -28,7 +29,7 @@ from lib.synthesis.ensemble import Ensemble
 from lib.synthesis.synthesizer import Synthesizer
 from lib.types import FloatArray, Progress, SeriesPair, no_progress
 
-__all__ = ["Evaluation", "PatientResult", "evaluate_pairs", "seen_by"]
+__all__ = ["Evaluation", "PatientResult", "evaluate_pairs"]
 
 
 def evaluate_pairs(
@@ -66,7 +67,7 @@ def evaluate_pairs(
             `contours` was drawn on none of the CTs.
         DicomError: One of `contours` is damaged, or no RT Structure Set.
     """
-    if all(seen_by(synthesizer.card, paired.pair.ct.patient_id) != "no" for paired in pairs):
+    if all(synthesizer.card.side_of(paired.pair.ct.patient_id).shaped_weights for paired in pairs):
         raise _nothing_to_prove(len(pairs))  # said before the work, not after it
     card_baselines(synthesizer.card)  # refused before the work, too
     given = _read_tumours(contours, pairs)
@@ -90,14 +91,6 @@ def evaluate_pairs(
     write_evaluation(evaluation, out)
     write_report(evaluation, synthesizer.card, out, run=run, note=note)
     return evaluation
-
-
-def seen_by(card: ModelCard, patient_id: str) -> Seen:
-    """Return on which side of its training the model saw a patient."""
-    digest = patient_digest(patient_id)
-    if digest in card.training.patients:
-        return "train"
-    return "validation" if digest in card.training.validation_patients else "no"
 
 
 def _evaluate(
@@ -132,7 +125,7 @@ def _evaluate(
         patient_id=patient_id,
         ct_series_instance_uid=paired.pair.ct.uid,
         pet_series_instance_uid=paired.pair.pet.uid,
-        seen=seen_by(card, patient_id),
+        side=card.side_of(patient_id),
         comparison=compare(volumes, card, device=synthesizer.device),
         reading=read_pair(volumes, baselines, tumour_note=damage or drawn),
         in_3d={

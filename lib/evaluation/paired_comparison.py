@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lib.metrics.agreement import Interval, bootstrap_mean
+from lib.metrics.agreement import Interval, bootstrap_mean, group_by_patient
 from lib.metrics.criteria import MEASURES, Measure
-from lib.metrics.verdict import Figures, mean_of_pairs
+from lib.metrics.verdict import MethodMetrics, mean_of_pairs
 
-Side = Literal["model", "peer", "neither", "undefined"]
+Ahead = Literal["model", "peer", "neither", "undefined"]
 BESIDE = tuple(
     measure
     for name in ("mae_suv_body", "psnr_db_body", "ssim_body", "correlation_body", "tumour_suv_mean_error")
@@ -33,7 +33,7 @@ class Paired:
     model: Interval
     peer: Interval
     difference: Interval
-    ahead: Side
+    ahead: Ahead
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -55,11 +55,9 @@ class Beside:
         return {"patients": self.patients, "sentence": beside_sentence(self), "measures": measures}
 
 
-def set_beside(peer: str, pairs: Sequence[tuple[str, Figures]]) -> Beside:
+def set_beside(peer: str, pairs: Sequence[tuple[str, MethodMetrics]]) -> Beside:
     """Return the comparison, given each pair that has both and whose it is; a patient's pairs count as their mean."""
-    patients: dict[str, list[Figures]] = {}
-    for patient_id, figures in pairs:
-        patients.setdefault(patient_id, []).append(figures)
+    patients = group_by_patient(pairs)
     return Beside(peer, len(patients), {m.name: _paired(list(patients.values()), peer, m) for m in BESIDE})
 
 
@@ -81,13 +79,13 @@ def beside_sentence(beside: Beside) -> str:
     )
 
 
-def _paired(patients: Sequence[Sequence[Figures]], peer: str, measure: Measure) -> Paired:
+def _paired(patients: Sequence[Sequence[MethodMetrics]], peer: str, measure: Measure) -> Paired:
     both = [tuple(mean_of_pairs(pairs, method, measure.name) for method in ("model", peer)) for pairs in patients]
     both = [(ours, theirs) for ours, theirs in both if math.isfinite(ours) and math.isfinite(theirs)]
     size = abs if measure.best == "nearest 0" else float
     difference = bootstrap_mean(size(ours) - size(theirs) for ours, theirs in both)
     low, high = (difference.low, difference.high) if measure.best == "highest" else (-difference.high, -difference.low)
-    ahead: Side = "undefined" if math.isnan(low) else "model" if low > 0 else "peer" if high < 0 else "neither"
+    ahead: Ahead = "undefined" if math.isnan(low) else "model" if low > 0 else "peer" if high < 0 else "neither"
     return Paired(
         bootstrap_mean(ours for ours, _ in both), bootstrap_mean(theirs for _, theirs in both), difference, ahead
     )

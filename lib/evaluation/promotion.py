@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,15 +19,15 @@ from lib.evaluation.slice_metrics import align, card_baselines, drawn_by_all
 from lib.imaging.orientation import to_canonical
 from lib.imaging.resample_2d import resample_in_plane
 from lib.learning.model_card.card import ModelCard, patient_digest
-from lib.metrics.agreement import Interval, bootstrap_mean
+from lib.metrics.agreement import Interval, bootstrap_mean, finite_mean, group_by_patient
 from lib.metrics.baseline_comparison import Standing, not_judged, stand
 from lib.metrics.criteria import HU_SHARE, STANDING_MEASURES, Measure
 from lib.metrics.hu_lookup import hu_share
 from lib.metrics.image import measure_slices
-from lib.metrics.verdict import judge_patients, listed
+from lib.metrics.verdict import MethodMetrics, judge_patients, listed
 from lib.pairing.pairs import PairedSeries
 from lib.synthesis.synthesizer import Synthesizer
-from lib.types import AtHand, Progress, lie_here, no_progress
+from lib.types import AtHand, Progress, finite_or_none, lie_here, no_progress
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,6 @@ ENOUGH = 5  # patients: with fewer, even all of them on one side are no sign at 
 MAX_JUDGED = 32  # patients: their intervals are narrow enough, and two PETs of each are drawn
 
 Outcome = Literal["better", "level", "worse", "not measured"]
-Figures = Mapping[str, Mapping[str, float]]  # by method (`model`, `champion`, the trivial ones), by measure: of a pair
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class PairedComparison:
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values; None for NaN."""
-        means = {"challenger": _plain(self.challenger), "champion": _plain(self.champion)}
+        means = finite_or_none({"challenger": self.challenger, "champion": self.champion})
         return {**means, "difference": self.difference.as_json(), "outcome": self.outcome}
 
 
@@ -165,7 +164,7 @@ def hold_contest(
     """
     card_baselines(challenger.card)  # refused before the work
     chosen, whose = judges(challenger.card, None if champion is None else champion.card, pairs)
-    measured: list[tuple[str, Figures]] = []
+    measured: list[tuple[str, MethodMetrics]] = []
     for number, paired in enumerate(chosen):
         progress(number, len(chosen), "judging")
         try:
@@ -197,7 +196,7 @@ def judges(
     return tuple(paired for paired in pairs if patient_digest(paired.pair.ct.patient_id) in chosen), whose
 
 
-def contest_of(measured: Sequence[tuple[str, Figures]], *, whose: str) -> Contest:
+def contest_of(measured: Sequence[tuple[str, MethodMetrics]], *, whose: str) -> Contest:
     """Return the contest of figures, given each pair's patient; pairs of one patient count as their mean.
 
     Args:
@@ -207,20 +206,16 @@ def contest_of(measured: Sequence[tuple[str, Figures]], *, whose: str) -> Contes
         return Contest(0, not_judged(f"there is no patient {whose} with a PET to judge it by"), ())
     judgement = judge_patients(measured, measures=STANDING_MEASURES)
     standing = stand(judgement, on_whom=f"{_patients(judgement.patients)} {whose}")
-    of_patients: dict[str, list[Figures]] = {}
-    for patient, figures in measured:
-        of_patients.setdefault(patient, []).append(figures)
     if not all(CHAMPION in figures for _, figures in measured):
         return Contest(judgement.patients, standing, ())
-    return Contest(
-        judgement.patients, standing, tuple(_duel(list(of_patients.values()), measure) for measure in STANDING_MEASURES)
-    )
+    of_patients = [*group_by_patient(measured).values()]
+    return Contest(judgement.patients, standing, tuple(_duel(of_patients, measure) for measure in STANDING_MEASURES))
 
 
-def _duel(patients: Sequence[Sequence[Figures]], measure: Measure) -> PairedComparison:
+def _duel(patients: Sequence[Sequence[MethodMetrics]], measure: Measure) -> PairedComparison:
     rows = [tuple(_mean(pairs, method, measure.name) for method in ("model", CHAMPION)) for pairs in patients]
     both = [(model, other) for model, other in rows if math.isfinite(model) and math.isfinite(other)]
-    challenger, champion = (bootstrap_mean((row[n] for row in both), resamples=1).mean for n in (0, 1))
+    challenger, champion = (finite_mean(row[n] for row in both) for n in (0, 1))
     difference = bootstrap_mean(model - other for model, other in both)
     collapsed = any(
         math.isfinite(other) and not math.isfinite(model) and not _ahead(model, measure) > 0 for model, other in rows
@@ -246,14 +241,14 @@ def _ahead(difference: float, measure: Measure) -> float:
     return difference if measure.best == "highest" else -difference
 
 
-def _mean(pairs: Sequence[Figures], method: str, name: str) -> float:
+def _mean(pairs: Sequence[MethodMetrics], method: str, name: str) -> float:
     """Return a patient's figure; NaN where one of the pairs has none, so that a collapsed PET is not averaged away."""
     return sum(figures[method][name] for figures in pairs) / len(pairs)
 
 
 def _figures(
     challenger: Synthesizer, champion: Synthesizer | None, paired: PairedSeries, at_hand: AtHand
-) -> Figures | None:
+) -> MethodMetrics | None:
     """Return the figures of every method on the challenger's grid; None where no voxel of a body was measured."""
     with at_hand(paired.pair.ct, paired.pair.pet):
         ct, pet = read_ct_series(paired.pair.ct), paired.pet_volume(read_pet(paired.pair.pet))
@@ -277,7 +272,3 @@ def _figures(
 
 def _patients(count: int) -> str:
     return "1 patient" if count == 1 else f"{count} patients"
-
-
-def _plain(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -1,90 +1,30 @@
-"""What an evaluation found: each pair's figures, and the files they are written to."""
+"""Result of an evaluation: the metrics of each pair, and the files they are written to."""
 
 from __future__ import annotations
 
 import csv
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from lib.evaluation.aligned_patients import Aligned, mean_over, without_misaligned
 from lib.evaluation.calibration_check import OverallTrust, overall_trust, write_trust
-from lib.evaluation.clinical_metrics import REAL, Reading
+from lib.evaluation.clinical_metrics import REAL
 from lib.evaluation.paired_comparison import Beside, set_beside
-from lib.evaluation.slice_metrics import Comparison
+from lib.evaluation.patient_result import PatientResult
 from lib.evaluation.targets import target_sentences
+from lib.files import write_text
 from lib.metrics.agreement import Agreement, limits_of_agreement
 from lib.metrics.baselines import BASELINE_NAMES
-from lib.metrics.calibration import Trust
 from lib.metrics.criteria import MEASURES, METHODS
 from lib.metrics.image import ImageMetrics, library_versions
 from lib.metrics.verdict import Judgement, judge_patients
-from lib.metrics.volume import VolumeMetrics
-from lib.pairing.prepared import write_text
-from lib.pairing.quality_checks.alignment import Shift
 from lib.pairing.quality_checks.misaligned_slices import DEFAULT_LIMIT_MM
-
-Seen = Literal["train", "validation", "no"]
-
-
-@dataclass(frozen=True)
-class PatientResult:
-    """One pair.
-
-    Attributes:
-        seen: Whether the model has seen the patient.
-        comparison, reading, in_3d: The figures by method.
-        absent_peers: By peer, why nothing of it can be compared here.
-        trust: How well the errors the model's card expects hold; None where it expects none.
-        pictures: File names beside the report: slices, and projections.
-        shift: Where the real PET lies against the CT.
-    """
-
-    patient_id: str
-    ct_series_instance_uid: str
-    pet_series_instance_uid: str
-    seen: Seen
-    comparison: Comparison
-    reading: Reading
-    in_3d: Mapping[str, VolumeMetrics]
-    absent_peers: Mapping[str, str] = field(default_factory=dict)
-    trust: Trust | None = None
-    pictures: tuple[str, ...] = ()
-    shift: Shift = field(default_factory=Shift)
-
-    @property
-    def peers(self) -> tuple[str, ...]:
-        """Names of the other programs whose PET of this CT was compared."""
-        return tuple(name for name in self.comparison.figures if name not in METHODS)
-
-    def figures(self, method: str) -> dict[str, float]:
-        """Return all figures of a method by name; NaN where not defined."""
-        metrics = self.comparison.figures[method]
-        return {**vars(metrics), **vars(self.in_3d[method]), **self.reading.figures(method)}
-
-    def as_json(self) -> dict[str, Any]:
-        """Return one entry of the contract's `patients`."""
-        return {
-            "patient_id": self.patient_id,
-            "ct_series_instance_uid": self.ct_series_instance_uid,
-            "pet_series_instance_uid": self.pet_series_instance_uid,
-            "seen": self.seen,
-            **self.comparison.figures["model"].as_json(),
-            "baselines": {name: self.comparison.figures[name].as_json() for name in BASELINE_NAMES},
-            **self.reading.as_json(),
-            "in_3d": {name: metrics.as_json() for name, metrics in self.in_3d.items()},
-            "peers": {name: self.comparison.figures[name].as_json() for name in self.peers},
-            "absent_peers": dict(self.absent_peers),
-            "uncertainty": None if self.trust is None else self.trust.as_json(),
-            "pictures": list(self.pictures),
-            **self.shift.as_json(),
-        }
 
 
 @dataclass(frozen=True)
@@ -95,8 +35,8 @@ class Evaluation:
         model: Name and checksum.
         patients: Every pair that could be compared.
         failed: (patient, CT series UID, reason) of the others.
-        peers: Names of the programs set beside the model.
-        max_shift_mm: A pair whose PET lies further off its CT is misaligned; 0 is no limit.
+        peers: Names of the programs compared with the model.
+        max_shift_mm: A pair whose PET is shifted further from its CT is misaligned; 0 is no limit.
     """
 
     model: str
@@ -109,18 +49,18 @@ class Evaluation:
     @property
     def judged(self) -> tuple[PatientResult, ...]:
         """The pairs of patients the model has never seen: the only ones means are taken over."""
-        return tuple(patient for patient in self.patients if patient.seen == "no")
+        return tuple(patient for patient in self.patients if not patient.side.shaped_weights)
 
     @cached_property
     def judgement(self) -> Judgement:
-        """The model beside the baselines over the patients never seen."""
+        """The model compared with the baselines over the patients never seen."""
         return judge_patients(
             [(pair.patient_id, {method: pair.figures(method) for method in METHODS}) for pair in self.judged]
         )
 
     @cached_property
     def beside(self) -> tuple[Beside, ...]:
-        """The model and each peer over the patients never seen that have both."""
+        """The model compared with each peer over the patients never seen that have both."""
         return tuple(
             set_beside(
                 peer,
@@ -139,18 +79,18 @@ class Evaluation:
 
     @cached_property
     def aligned(self) -> Aligned:
-        """The model's score without misaligned pairs, beside the one with all of them."""
+        """The mean metrics without misaligned pairs."""
         return without_misaligned(self.judged, limit_mm=self.max_shift_mm)
 
     def body_level(self) -> Agreement:
-        """Return how the body's mean SUV agrees, synthetic - real, over the pairs judged."""
+        """Return the agreement of the body's mean SUV, synthetic - real, over the judged pairs."""
         levels = [pair.reading.body_mean_suv for pair in self.judged]
         return limits_of_agreement(
             np.array([level["model"] for level in levels]), np.array([level[REAL] for level in levels])
         )
 
     def trust(self) -> OverallTrust | None:
-        """Return how well the errors the model's card expects hold over the patients never seen; None for no map."""
+        """Return how well the expected errors of the model card hold over the patients never seen; None for no map."""
         return overall_trust([(pair.patient_id, pair.trust) for pair in self.judged])
 
     def as_json(self) -> dict[str, Any]:
@@ -178,7 +118,7 @@ class Evaluation:
 def write_evaluation(evaluation: Evaluation, out: Path) -> None:
     """Write `evaluation.json`, `patients.csv` (a line for each pair and method) and `means.csv` (with confidence).
 
-    Where the model's card expects errors, `uncertainty.csv` holds how well they held.
+    Where the model card has expected errors, `uncertainty.csv` says how well they hold.
     """
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "evaluation.json", json.dumps(evaluation.as_json(), indent=1, allow_nan=False))
@@ -207,8 +147,8 @@ def _write_means(judgement: Judgement, path: Path) -> None:
                 interval = judgement.intervals[method][measure.name]
                 row = [_cell(interval.mean), _cell(interval.low), _cell(interval.high), interval.count]
                 against = judgement.against[method][measure.name] if method != "model" else None
-                beside = [_cell(against.difference.mean), against.outcome] if against else ["", ""]
-                writer.writerow([measure.name, method, *row, *beside])
+                compared = [_cell(against.difference.mean), against.outcome] if against else ["", ""]
+                writer.writerow([measure.name, method, *row, *compared])
 
 
 def _cell(value: float) -> float | str:

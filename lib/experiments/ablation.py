@@ -18,19 +18,22 @@ import numpy as np
 
 from lib.errors import PreparedDataError, RecipeError
 from lib.experiments.ablation_variants import REFERENCE, Choice
+from lib.files import write_text
 from lib.learning.checkpoint import load_checkpoint
 from lib.learning.dataset import divide
 from lib.learning.model_card.card import data_digest
 from lib.learning.recipe import Recipe, SynthesisConfig, load_recipe
 from lib.learning.training import train
 from lib.learning.validation import fit_on, synthesize_prepared
+from lib.metrics.agreement import group_by_patient
 from lib.metrics.baselines import BASELINE_NAMES
 from lib.metrics.image import measure_slices
 from lib.metrics.uptake import measure_uptake
+from lib.metrics.verdict import Metrics
 from lib.networks.cascade import Cascade, forward_flops
 from lib.networks.precision import choose_device
-from lib.pairing.prepared import PairArrays, Preparation, PreparedSet, write_text
-from lib.pairing.split import Split
+from lib.pairing.prepared import PairArrays, Preparation, PreparedSet
+from lib.pairing.split import Side, Split
 from lib.types import FloatArray, Progress, no_progress, share_of
 
 FOLDS_SALT = "folds"
@@ -38,8 +41,7 @@ STUDIES_FILE = "studies.sha256"
 REFERENCE_PIXELS = 256  # rows and columns that FLOPs are stated for
 MEASURED = ("mae_suv_body", "psnr_db_body", "ssim_body", "correlation_body", "tumour_suv_mean_error")
 
-Figures = Mapping[str, float]
-PatientFigures = Mapping[str, Figures]  # by patient
+PatientMetrics = Mapping[str, Metrics]  # by patient
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,13 @@ class Result:
 
     Attributes:
         gflop: Of one 256 x 256 slice: all stages, flips and seeds.
-        model: Figures of each patient that was held out in some fold.
+        model: Metrics of each patient that was held out in some fold.
         learners: How many patients each network was trained on, mean over folds.
     """
 
     choice: Choice
     gflop: float
-    model: PatientFigures
+    model: PatientMetrics
     learners: float = math.nan
 
 
@@ -63,7 +65,7 @@ class Ablation:
     """Every choice that was measured, the reference first, and the trivial predictors on the same patients."""
 
     results: tuple[Result, ...]
-    baselines: Mapping[str, PatientFigures]
+    baselines: Mapping[str, PatientMetrics]
 
 
 def run_ablation(
@@ -101,10 +103,10 @@ def run_ablation(
     everything = (Choice(REFERENCE, REFERENCE), *choices)
     recipes = {one.name: load_recipe(recipe, settings=(*settings, *one.settings)) for one in everything}
     results: list[Result] = []
-    baselines: dict[str, dict[str, Figures]] = {name: {} for name in BASELINE_NAMES}
+    baselines: dict[str, dict[str, Metrics]] = {name: {} for name in BASELINE_NAMES}
     done = 0
     for choice in everything:
-        of_patient: dict[str, Figures] = {}
+        of_patient: dict[str, Metrics] = {}
         trained_on: list[int] = []
         chosen = recipes[choice.name]
         learners = _without_test(prepared_for(chosen.preparation), chosen)
@@ -112,7 +114,7 @@ def run_ablation(
         for fold in wanted:
             tell = share_of(progress, done, len(everything) * len(wanted), f"{choice.name}, fold {fold + 1} of {folds}")
             of_fold = replace(chosen, split=_fold(chosen.split, fold, folds))
-            trained_on.append(choice.patients or len(divide(learners, of_fold.split).patients("train")))
+            trained_on.append(choice.patients or len(divide(learners, of_fold.split).patients(Side.TRAIN)))
             of_patient |= _figures(learners, of_fold, choice, out, device=device, progress=tell)
             if choice.name == REFERENCE:
                 for name, figures in _of_baselines(learners, of_fold).items():
@@ -128,7 +130,7 @@ def _fold(split: Split, fold: int, folds: int) -> Split:
 
 
 def _without_test(prepared: PreparedSet, recipe: Recipe) -> PreparedSet:
-    pairs = tuple(pair for pair in prepared.pairs if recipe.split.side_of_patient(pair.patient_id) != "test")
+    pairs = tuple(pair for pair in prepared.pairs if recipe.split.side_of_patient(pair.patient_id) is not Side.TEST)
     if recipe.split.unit != "patient":
         raise RecipeError("an ablation divides by patient; set split.unit = patient")
     return replace(prepared, pairs=pairs)
@@ -145,7 +147,7 @@ def _refuse_other_studies(prepared: PreparedSet, out: Path) -> None:
 
 def _figures(
     prepared: PreparedSet, recipe: Recipe, choice: Choice, out: Path, *, device: str, progress: Progress
-) -> PatientFigures:
+) -> PatientMetrics:
     path = out / "figures" / f"{_digest(recipe, choice)}.json"
     if path.is_file():
         return dict(json.loads(path.read_text()))
@@ -185,7 +187,7 @@ def _first_patients(prepared: PreparedSet, recipe: Recipe, count: int) -> Prepar
     """Return the set with only `count` of the fold's training patients, the first by their hash; 0 takes all."""
     if not count:
         return prepared
-    on_train = [p for p in prepared.patients() if recipe.split.side_of_patient(p) == "train"]
+    on_train = [p for p in prepared.patients() if recipe.split.side_of_patient(p) is Side.TRAIN]
     ordered = sorted(on_train, key=lambda patient: hashlib.sha256(f"curve/{patient}".encode()).hexdigest())
     if count > len(ordered):
         raise PreparedDataError(f"{count} training patients are asked for, this fold has {len(ordered)}")
@@ -193,10 +195,10 @@ def _first_patients(prepared: PreparedSet, recipe: Recipe, count: int) -> Prepar
     return replace(prepared, pairs=tuple(pair for pair in prepared.pairs if pair.patient_id not in left_out))
 
 
-def _of_baselines(prepared: PreparedSet, recipe: Recipe) -> Mapping[str, PatientFigures]:
+def _of_baselines(prepared: PreparedSet, recipe: Recipe) -> Mapping[str, PatientMetrics]:
     sides = divide(prepared, recipe.split)
     baselines = fit_on(prepared, sides.train)
-    measured: dict[str, list[tuple[str, Figures]]] = {name: [] for name in BASELINE_NAMES}
+    measured: dict[str, list[tuple[str, Metrics]]] = {name: [] for name in BASELINE_NAMES}
     for pair, _ in sides.test:
         arrays = prepared.arrays(pair)
         for name in BASELINE_NAMES:
@@ -205,22 +207,19 @@ def _of_baselines(prepared: PreparedSet, recipe: Recipe) -> Mapping[str, Patient
     return {name: mean_over_pairs(of) for name, of in measured.items()}
 
 
-def mean_over_pairs(measured: Sequence[tuple[str, Figures]]) -> PatientFigures:
+def mean_over_pairs(measured: Sequence[tuple[str, Metrics]]) -> PatientMetrics:
     """Return each patient's figures, given each pair's and whose it is; of several pairs, the mean of those defined."""
-    pairs: dict[str, list[Figures]] = {}
-    for patient_id, figures in measured:
-        pairs.setdefault(patient_id, []).append(figures)
     return {
         patient_id: {
             name: float(np.mean([figures[name] for figures in of if name in figures]))
             for name in MEASURED
             if any(name in figures for figures in of)
         }
-        for patient_id, of in pairs.items()
+        for patient_id, of in group_by_patient(measured).items()
     }
 
 
-def _measure(drawn: FloatArray, arrays: PairArrays) -> Figures:
+def _measure(drawn: FloatArray, arrays: PairArrays) -> Metrics:
     """Return the figures of one volume; those that are not defined are left out."""
     real, body, measured = arrays.suv_bw(), arrays.body(), arrays.measured()
     metrics = measure_slices(drawn, real, body, measured=measured, groups=frozenset({"ssim"}))

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from lib.experiments.ablation import MEASURED, Ablation, PatientFigures, Result
+from lib.experiments.ablation import MEASURED, Ablation, PatientMetrics, Result
+from lib.files import write_text
 from lib.metrics.agreement import Interval, bootstrap_mean
-from lib.pairing.prepared import write_text
+from lib.types import finite_or_none
 
 WORDS = {
     "mae_suv_body": "body MAE [SUV]",
@@ -57,19 +58,19 @@ def write_ablation(ablation: Ablation, out: Path, *, title: str, note: str = "")
     return csv_path, markdown_path
 
 
-def difference(figures: PatientFigures, reference: PatientFigures, measure: str) -> Interval:
+def difference(figures: PatientMetrics, reference: PatientMetrics, measure: str) -> Interval:
     """Return the mean difference to the reference over the patients that both have; of errors with a sign: of size."""
     both = [patient for patient in figures if measure in figures[patient] and measure in reference.get(patient, {})]
     return bootstrap_mean(_size(figures[p][measure], measure) - _size(reference[p][measure], measure) for p in both)
 
 
-def mean(figures: PatientFigures, measure: str) -> float:
+def mean(figures: PatientMetrics, measure: str) -> float:
     """Return the mean over patients; of errors with a sign, of their size."""
     values = [_size(of[measure], measure) for of in figures.values() if measure in of]
     return sum(values) / len(values) if values else math.nan
 
 
-def _line(result: Result, reference: PatientFigures) -> list[str]:
+def _line(result: Result, reference: PatientMetrics) -> list[str]:
     cells = []
     for name in MEASURED:
         shown = _shown(mean(result.model, name), name)
@@ -81,7 +82,7 @@ def _line(result: Result, reference: PatientFigures) -> list[str]:
     return [words, result.choice.topic, f"{result.gflop:.1f}", *cells]
 
 
-def _difference(figures: PatientFigures, reference: PatientFigures, measure: str) -> str:
+def _difference(figures: PatientMetrics, reference: PatientMetrics, measure: str) -> str:
     of = difference(figures, reference, measure)
     digits = DIGITS[measure]
     if math.isnan(of.low):
@@ -91,7 +92,7 @@ def _difference(figures: PatientFigures, reference: PatientFigures, measure: str
     return f"**{text}**" if better else f"~~{text}~~" if worse else text
 
 
-def _means(figures: PatientFigures) -> list[str]:
+def _means(figures: PatientMetrics) -> list[str]:
     return [_shown(mean(figures, name), name) for name in MEASURED]
 
 
@@ -99,10 +100,10 @@ def _shown(value: float, measure: str) -> str:
     return UNDEFINED if math.isnan(value) else f"{value:.{DIGITS[measure]}f}"
 
 
-def _plain(figures: PatientFigures, reference: PatientFigures) -> dict[str, object]:
+def _plain(figures: PatientMetrics, reference: PatientMetrics) -> dict[str, object]:
     means = {name: mean(figures, name) for name in MEASURED}
     return {
-        "mean": {name: None if math.isnan(value) else value for name, value in means.items()},
+        "mean": finite_or_none(means),
         "difference": {name: difference(figures, reference, name).as_json() for name in MEASURED},
         "patients": len(figures),
     }

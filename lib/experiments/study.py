@@ -13,6 +13,7 @@ from lib.errors import PreparedDataError, RecipeError
 from lib.experiments.study_figures import draw_curves, draw_examples
 from lib.experiments.study_row import StudyRow
 from lib.experiments.study_table import write_table
+from lib.files import write_text
 from lib.learning.checkpoint import load_checkpoint
 from lib.learning.dataset import divide
 from lib.learning.model_card.scores import Scores
@@ -23,7 +24,8 @@ from lib.learning.training import TrainingResult, train
 from lib.learning.validation import fit_on, score
 from lib.networks.cascade import MAX_STAGES, NetworkConfig, count_parameters, forward_flops
 from lib.networks.precision import choose_device
-from lib.pairing.prepared import PreparedSet, write_text
+from lib.pairing.prepared import PreparedSet
+from lib.pairing.split import Side
 from lib.types import Progress, no_progress, share_of
 
 Equal = Literal["width", "flops"]
@@ -144,7 +146,7 @@ def _row(prepared: PreparedSet, recipe: Recipe, run: Path, result: TrainingResul
     torch_device = choose_device(device)
     cascade, card = load_checkpoint(result.model, device=torch_device)
     scores = score(
-        cascade, prepared, sides.test, recipe, fit_on(prepared, sides.train), side="test", device=torch_device
+        cascade, prepared, sides.test, recipe, fit_on(prepared, sides.train), side=Side.TEST, device=torch_device
     )
     row = StudyRow(
         stages=recipe.network.stages,

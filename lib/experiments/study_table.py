@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lib.experiments.study_row import StudyRow
+from lib.files import write_text
 from lib.learning.recipe import Recipe
 from lib.metrics.baselines import BASELINE_NAMES
 from lib.metrics.image import library_versions
-from lib.pairing.prepared import write_text
 
 COLUMNS = {
     "ssim": "SSIM",

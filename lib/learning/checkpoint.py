@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
 from pathlib import Path
 
 import torch
@@ -12,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from lib.errors import CheckpointError, TrainingError
+from lib.files import atomic_file
 from lib.learning.model_card.card import ModelCard
 from lib.networks.cascade import Cascade
 
@@ -19,7 +17,7 @@ CARD = "ct2pet_card"  # key of the card in the file's header
 
 
 def save_checkpoint(path: Path, cascade: Cascade, card: ModelCard) -> Path:
-    """Write weights and card beside `path`, then put them in place; return `path`.
+    """Write weights and card to `path`, whole or not at all; return `path`.
 
     Raises:
         CheckpointError: The card describes another network.
@@ -28,16 +26,14 @@ def save_checkpoint(path: Path, cascade: Cascade, card: ModelCard) -> Path:
     if cascade.config != card.network:
         raise CheckpointError(f"weights of {cascade.config} under a card of {card.network}")
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in cascade.state_dict().items()}
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(weights, beside, metadata={CARD: card.to_json()})
-        beside.replace(path)
+        with atomic_file(path) as temporary:
+            save_file(weights, temporary, metadata={CARD: card.to_json()})
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{path}: cannot be written ({error}); what was there is kept, free space") from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()
+        raise TrainingError(
+            f"{path}: cannot be written ({error}); what was there is kept, free space", code="write_failed"
+        ) from error
     return path
 
 
@@ -53,11 +49,11 @@ def read_card(path: Path) -> ModelCard:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: not a readable .safetensors file ({error})") from error
     if CARD not in metadata:
-        raise CheckpointError(f"{path}: a .safetensors file without a ct2pet model card; train one with main.py train")
+        raise CheckpointError(f"{path}: a .safetensors file without a ct2pet model card", code="no_model_card")
     try:
         return ModelCard.from_json(metadata[CARD])
     except CheckpointError as error:  # the card does not know in which file it stands
-        raise CheckpointError(f"{path}: {error}") from error
+        raise error.with_message(f"{path}: {error}") from error
 
 
 def load_checkpoint(path: Path, *, device: torch.device | None = None) -> tuple[Cascade, ModelCard]:
@@ -78,12 +74,3 @@ def load_checkpoint(path: Path, *, device: torch.device | None = None) -> tuple[
         raise CheckpointError(f"{path}: the weights do not fit the model card ({reason})") from error
     cascade.eval()
     return cascade.to(device=device, dtype=torch.float32, memory_format=torch.channels_last), card  # type: ignore[call-overload]
-
-
-def file_checksum(path: Path) -> str:
-    """Return the SHA-256 of a file, hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

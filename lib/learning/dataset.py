@@ -15,7 +15,7 @@ from lib.errors import PreparedDataError
 from lib.learning.recipe import Recipe
 from lib.networks.slices import context_indices
 from lib.pairing.prepared import PairArrays, PreparedPair, PreparedSet
-from lib.pairing.split import Side, Split
+from lib.pairing.split import SPLIT_SIDES, Side, Split
 
 Entries = Sequence[tuple[PreparedPair, tuple[int, ...]]]  # pairs, each with the slices of it that are meant
 
@@ -44,7 +44,7 @@ def divide(prepared: PreparedSet, split: Split, assigned: Mapping[str, Side] | N
     Raises:
         PreparedDataError: Nobody is left to train on.
     """
-    sides: dict[Side, list[tuple[PreparedPair, tuple[int, ...]]]] = {"train": [], "validation": [], "test": []}
+    sides: dict[Side, list[tuple[PreparedPair, tuple[int, ...]]]] = {side: [] for side in SPLIT_SIDES}
     for pair in prepared.pairs:
         for_good = (assigned or {}).get(pair.patient_id) if split.unit == "patient" else None
         of_slice = [for_good or split.side_of_slice(pair.patient_id, index) for index in range(pair.shape[0])]
@@ -52,12 +52,14 @@ def divide(prepared: PreparedSet, split: Split, assigned: Mapping[str, Side] | N
             indices = tuple(index for index, found in enumerate(of_slice) if found == side)
             if indices:
                 entries.append((pair, indices))
-    if not sides["train"]:
+    if not sides[Side.TRAIN]:
         raise PreparedDataError(
             f"none of the {len(prepared.patients())} patients falls on the training side of the split; "
-            "add patients, or set split.validation and split.test lower for patients who have no side yet"
+            "add patients, or set split.validation and split.test lower for patients who have no side yet",
+            code="no_training_patients",
+            patients=len(prepared.patients()),
         )
-    return Sides(tuple(sides["train"]), tuple(sides["validation"]), tuple(sides["test"]))
+    return Sides(*(tuple(entries) for entries in sides.values()))
 
 
 @dataclass(frozen=True)

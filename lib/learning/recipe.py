@@ -1,22 +1,20 @@
-"""A recipe: every choice of an experiment in one frozen value, read from TOML and refused where it is wrong."""
+"""A recipe: every choice of an experiment in one frozen value, read and validated from TOML."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import json
 import math
 import tomllib
-import types
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from lib.errors import RecipeError
 from lib.imaging.grid import Grid
 from lib.imaging.normalize import Windows
+from lib.mapping import did_you_mean, dotted_keys, from_mapping
 from lib.networks.cascade import NetworkConfig
 from lib.networks.precision import Precision
 from lib.pairing.prepared import Preparation
@@ -31,6 +29,22 @@ LossRegion = Literal["image", "body"]
 OptimiserKind = Literal["adam", "adamw"]
 ScheduleKind = Literal["constant", "cosine"]
 
+RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
+    (
+        ("optimiser.learning_rate", "schedule.epochs", "batches.size", "batches.patch", "loss.beta"),
+        lambda value: 0 < value < math.inf,
+        "above 0",
+    ),
+    (
+        ("loss.background_weight", "loss.uptake_weight", "optimiser.weight_decay", "optimiser.clip_norm",
+         "schedule.warmup_epochs", "schedule.patience", "schedule.max_minutes", "batches.rotate_degrees",
+         "batches.ct_shift", "batches.ct_noise", "batches.workers", "seed"),
+        lambda value: 0 <= value < math.inf,
+        "0 or above",
+    ),
+    (("batches.scale", "ema_decay"), lambda value: 0 <= value < 1, "at least 0 and below 1"),
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class LossConfig:
@@ -42,8 +56,8 @@ class LossConfig:
         region: `image` weighs every pixel alike, background too (the paper's). `body` weighs the body 1, the rest
             `background_weight`, and pixels that the PET scanner did not measure 0.
         background_weight: See there.
-        uptake_weight: A pixel of the body weighs 1 + this times its real PET, unit range: uptake is rare, and what is
-            rare is drawn too low by an error that counts every pixel alike.
+        uptake_weight: A pixel of the body weighs 1 + this times its real PET, unit range: uptake is rare, and an error
+            that counts every pixel alike underestimates what is rare.
         supervise_stages: Every stage is compared with the real PET; otherwise only the last.
     """
 
@@ -112,7 +126,7 @@ class BatchConfig:
 
 @dataclass(frozen=True)
 class SynthesisConfig:
-    """How a trained network is asked.
+    """How a trained network is applied.
 
     Attributes:
         flips: The PET is the mean of that of the CT and of that of its left-right mirror image: twice the work.
@@ -141,37 +155,11 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        positive = {
-            "optimiser.learning_rate": self.optimiser.learning_rate,
-            "schedule.epochs": self.schedule.epochs,
-            "batches.size": self.batches.size,
-            "batches.patch": self.batches.patch,
-            "loss.beta": self.loss.beta,
-        }
-        not_negative = {
-            "loss.background_weight": self.loss.background_weight,
-            "loss.uptake_weight": self.loss.uptake_weight,
-            "optimiser.weight_decay": self.optimiser.weight_decay,
-            "optimiser.clip_norm": self.optimiser.clip_norm,
-            "schedule.warmup_epochs": self.schedule.warmup_epochs,
-            "schedule.patience": self.schedule.retry_policy,
-            "schedule.max_minutes": self.schedule.max_minutes,
-            "batches.rotate_degrees": self.batches.rotate_degrees,
-            "batches.ct_shift": self.batches.ct_shift,
-            "batches.ct_noise": self.batches.ct_noise,
-            "batches.workers": self.batches.workers,
-            "seed": self.seed,
-        }
-        below_one = {"batches.scale": self.batches.scale, "ema_decay": self.ema_decay}
-        for name, value in positive.items():
-            if not 0 < value < math.inf:
-                raise RecipeError(f"{name} must be above 0, found {value}")
-        for name, value in not_negative.items():
-            if not 0 <= value < math.inf:
-                raise RecipeError(f"{name} must be 0 or above, found {value}")
-        for name, value in below_one.items():
-            if not 0 <= value < 1:
-                raise RecipeError(f"{name} lies from 0 up to, not including, 1, found {value}")
+        for keys, is_allowed, rule in RANGES:
+            for key in keys:
+                value = attrgetter(key)(self)
+                if not is_allowed(value):
+                    raise RecipeError(f"{key} must be {rule}, found {value}")
 
     @property
     def preparation(self) -> Preparation:
@@ -214,10 +202,15 @@ def load_recipe(name_or_file: str = DEFAULT_RECIPE, *, settings: Sequence[str] =
 
 
 def recipe_from_mapping(mapping: Mapping[str, Any]) -> Recipe:
-    """Return the recipe of nested plain values; unknown keys and wrong types are refused by name."""
-    recipe = _build(Recipe, mapping, "")
-    assert isinstance(recipe, Recipe)
-    return recipe
+    """Return the recipe of nested plain values.
+
+    Raises:
+        RecipeError: An unknown or missing key, or a value that a recipe cannot have; the message names it.
+    """
+    try:
+        return from_mapping(Recipe, mapping)
+    except ValueError as error:
+        raise RecipeError(f"recipe: {error}") from error
 
 
 def _apply(mapping: dict[str, Any], setting: str) -> None:
@@ -225,10 +218,10 @@ def _apply(mapping: dict[str, Any], setting: str) -> None:
     key = key.strip()
     if not separator or not key:
         raise RecipeError(f"setting {setting!r} is not key=value, such as schedule.epochs=5")
-    paths = [name for name in _keys(Recipe) if name == key or name.endswith(f".{key}")]
+    known = dotted_keys(Recipe)
+    paths = [name for name in known if name == key or name.endswith(f".{key}")]
     if len(paths) != 1:
-        known = _keys(Recipe)
-        hint = f"it could be {' or '.join(paths)}" if paths else _did_you_mean(key, known)
+        hint = f"it could be {' or '.join(paths)}" if paths else did_you_mean(key, known)
         raise RecipeError(f"setting {key!r} is not a key of a recipe; {hint}")
     section, _, name = paths[0].rpartition(".")
     target = mapping.setdefault(section, {}) if section else mapping
@@ -244,54 +237,3 @@ def _parse(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):  # TOMLDecodeError; a number of 5,000 digits; brackets without end
         return text  # a bare word is a string
-
-
-def _keys(kind: type, prefix: str = "") -> list[str]:
-    names: list[str] = []
-    for name, expected in typing.get_type_hints(kind).items():
-        nested = dataclasses.is_dataclass(expected) and isinstance(expected, type)
-        names.extend(_keys(expected, f"{prefix}{name}.") if nested else [f"{prefix}{name}"])
-    return names
-
-
-def _build(kind: type, mapping: Any, where: str) -> Any:
-    if not isinstance(mapping, Mapping):
-        raise RecipeError(f"{where or 'a recipe'} is a table of keys and values, found {mapping!r}")
-    hints = typing.get_type_hints(kind)
-    for key in mapping:
-        if key not in hints:
-            raise RecipeError(f"unknown key {where}{key}; {_did_you_mean(str(key), list(hints))}")
-    values = {}
-    for key, value in mapping.items():
-        expected = hints[key]
-        if dataclasses.is_dataclass(expected) and isinstance(expected, type):
-            values[key] = _build(expected, value, f"{where}{key}.")
-        else:
-            values[key] = _checked(value, expected, f"{where}{key}")
-    try:
-        return kind(**values)
-    except TypeError as error:
-        absent = dataclasses.MISSING
-        needed = [f.name for f in dataclasses.fields(kind) if f.default is absent and f.default_factory is absent]
-        missing = ", ".join(where + name for name in needed if name not in values)
-        raise RecipeError(f"the recipe lacks {missing}; see {RECIPES / DEFAULT_RECIPE}.toml") from error
-
-
-def _checked(value: Any, expected: Any, where: str) -> Any:
-    if typing.get_origin(expected) is Literal:
-        if value not in get_args(expected):
-            raise RecipeError(f"{where} is one of {', '.join(map(str, get_args(expected)))}, found {value!r}")
-        return value
-    kinds = get_args(expected) if isinstance(expected, types.UnionType) else (expected,)
-    if float in kinds and type(value) is int:
-        return float(value)
-    if type(value) not in kinds:
-        names = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in kinds)
-        raise RecipeError(f"{where} is {names}, found {value!r}")
-    return value
-
-
-def _did_you_mean(word: str, known: list[str]) -> str:
-    leaves = {name.rpartition(".")[2]: name for name in known}
-    close = difflib.get_close_matches(word.rpartition(".")[2], list(leaves), n=1)
-    return f"did you mean {leaves[close[0]]}?" if close else f"known are {', '.join(known)}"

@@ -189,7 +189,10 @@ class Loop:
         if not math.isfinite(loss):
             raise TrainingError(
                 f"epoch {epoch}: the loss is {loss}; lower optimiser.learning_rate "
-                f"({self.recipe.optimiser.learning_rate}) or set optimiser.clip_norm, then start again"
+                f"({self.recipe.optimiser.learning_rate}) or set optimiser.clip_norm, then start again",
+                code="training_diverged",
+                epoch=epoch,
+                learning_rate=self.recipe.optimiser.learning_rate,
             )
         judged = self.averaged.ema_model if self.averaged is not None else self.cascade
         self._take_statistics(judged)
@@ -263,7 +266,8 @@ class Loop:
         except (OSError, RuntimeError) as error:  # torch tells a full disk as a RuntimeError
             raise TrainingError(
                 f"{self.run}: epoch {engine.state.epoch} cannot be saved ({str(error).splitlines()[0]}); free space "
-                "and resume, the epoch before it is kept"
+                "and resume, the epoch before it is kept",
+                code="write_failed",
             ) from error
 
     def _resume(self) -> None:

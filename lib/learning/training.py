@@ -18,13 +18,13 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import get_args
 
 import ignite.distributed as idist
 import torch
 
 import lib
 from lib.errors import TrainingError
+from lib.files import write_text
 from lib.learning.aligned_slices import aligned_training
 from lib.learning.checkpoint import load_checkpoint, read_card, save_checkpoint
 from lib.learning.dataset import Sides, divide
@@ -39,8 +39,8 @@ from lib.learning.trainer import Loop
 from lib.learning.validation import calibrate_on, fit_on, score
 from lib.metrics.image import library_versions
 from lib.networks.cascade import Cascade
-from lib.pairing.prepared import PreparedSet, write_text
-from lib.pairing.split import Side
+from lib.pairing.prepared import PreparedSet
+from lib.pairing.split import SPLIT_SIDES, Side
 from lib.types import Progress, no_progress
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def train(
             return result
     except OSError as error:
         raise TrainingError(
-            f"{run}: cannot be written ({error}); free space and resume, what was finished is kept"
+            f"{run}: cannot be written ({error}); free space and resume, what was finished is kept", code="write_failed"
         ) from error
     finally:
         if started_group:
@@ -178,22 +178,26 @@ def _begin_run(prepared: PreparedSet, recipe: Recipe, run: Path, sides: Sides, *
     if prepared.preparation != recipe.preparation:
         raise TrainingError(
             f"{prepared.root} was prepared with {prepared.preparation}, the recipe {recipe.name} wants "
-            f"{recipe.preparation}; prepare again with this recipe"
+            f"{recipe.preparation}; prepare again with this recipe",
+            code="other_preparation",
         )
     path = run / RECIPE_FILE
     if path.is_file():
         begun = recipe_from_mapping(json.loads(path.read_text()))
         if not resume:
-            raise TrainingError(f"{run} holds a run already; give --resume to go on with it, or another folder")
+            raise TrainingError(
+                f"{run} holds a run already; resume that run, or choose another folder", code="run_exists"
+            )
         if begun != recipe:
             raise TrainingError(
-                f"{run} was begun under another recipe; resume with the same settings: {begun.to_json()}"
+                f"{run} was begun under another recipe; resume with the same settings: {begun.to_json()}",
+                code="other_recipe",
             )
     idist.barrier()  # nobody writes before everybody has looked
     if idist.get_rank() == 0:
         run.mkdir(parents=True, exist_ok=True)
         write_text(path, recipe.to_json())
-        split = {side: list(sides.patients(side)) for side in ("train", "validation", "test")}
+        split = {side: list(sides.patients(side)) for side in SPLIT_SIDES}
         write_text(run / SPLIT_FILE, json.dumps({**asdict(recipe.split), "patients": split}, indent=1))
     idist.barrier()
 
@@ -201,7 +205,7 @@ def _begin_run(prepared: PreparedSet, recipe: Recipe, run: Path, sides: Sides, *
 def _begun_sides(run: Path) -> dict[str, Side]:
     try:
         patients = json.loads((run / SPLIT_FILE).read_text())["patients"]
-        return {patient: side for side in get_args(Side) for patient in patients[side]}
+        return {patient: side for side in SPLIT_SIDES for patient in patients[side]}
     except (OSError, ValueError, KeyError, TypeError):  # of a run that has not begun, or was killed beginning
         return {}
 
@@ -209,7 +213,7 @@ def _begun_sides(run: Path) -> dict[str, Side]:
 def _publish(prepared: PreparedSet, recipe: Recipe, run: Path, sides: Sides, *, device: torch.device) -> None:
     cascade, card = load_checkpoint(run / BEST_FILE, device=device)
     baselines = fit_on(prepared, sides.train)
-    side, entries = ("validation", sides.validation) if sides.validation else ("test", sides.test)
+    side, entries = (Side.VALIDATION, sides.validation) if sides.validation else (Side.TEST, sides.test)
     scores = score(cascade, prepared, entries, recipe, baselines, side=side, device=device) if entries else None
     calibration = calibrate_on(cascade, prepared, sides.validation, recipe, device=device)
     card = replace(card, calibration=None if calibration is None else calibration.to_json())
@@ -222,9 +226,9 @@ def describe(recipe: Recipe, sides: Sides, *, epoch: int, name: str | None = Non
     entries = (*sides.train, *sides.validation)
     whose = digests_by_side(sides)
     training = TrainingData(
-        patients=whose["train"],
-        validation_patients=whose["validation"],
-        test_patients=whose["test"],
+        patients=whose[Side.TRAIN],
+        validation_patients=whose[Side.VALIDATION],
+        test_patients=whose[Side.TEST],
         pairs=len(sides.train),
         slices=sum(len(indices) for _, indices in sides.train),
         digest=data_digest(pair for pair, _ in entries),
@@ -253,14 +257,14 @@ def name_of(recipe: Recipe, name: str | None) -> str:
 
 def digests_by_side(sides: Sides) -> dict[str, tuple[str, ...]]:
     """Return the hashes of the patients on each side, sorted."""
-    names: tuple[Side, ...] = get_args(Side)
-    return {side: tuple(sorted(patient_digest(patient) for patient in sides.patients(side))) for side in names}
+    return {side: tuple(sorted(patient_digest(patient) for patient in sides.patients(side))) for side in SPLIT_SIDES}
 
 
 def _is_by_hash(recipe: Recipe, sides: Sides) -> bool:
-    names: tuple[Side, ...] = get_args(Side)
-    decide = recipe.split.side_of_patient
-    return recipe.split.unit == "slice" or all(decide(one) == side for side in names for one in sides.patients(side))
+    side_of = recipe.split.side_of_patient
+    return recipe.split.unit == "slice" or all(
+        side_of(patient) == side for side in SPLIT_SIDES for patient in sides.patients(side)
+    )
 
 
 def _take_weights(cascade: Cascade, initial: Path) -> None:

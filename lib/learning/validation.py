@@ -13,7 +13,7 @@ import torch
 from lib.imaging.normalize import denormalize_pet
 from lib.learning.dataset import Entries, Sides
 from lib.learning.model_card.card import patient_digest
-from lib.learning.model_card.scores import Figures, Scores, scores_of
+from lib.learning.model_card.scores import MetricsTable, Scores, scores_of
 from lib.learning.recipe import Recipe
 from lib.learning.tracking.progress import KEY_METRIC
 from lib.metrics.baselines import BASELINE_NAMES, Baselines, BaselineSample, fit_baselines
@@ -60,7 +60,7 @@ def score(
     device: torch.device,
 ) -> Scores:
     """Return every figure of the model beside the trivial baselines, over the patients of one side."""
-    figures: list[tuple[str, Figures]] = []
+    figures: list[tuple[str, MetricsTable]] = []
     for pair, indices in entries:
         arrays = prepared.arrays(pair)
         chosen = list(indices)

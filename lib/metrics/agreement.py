@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lib.types import NamedNumbers
+
+Value = TypeVar("Value")
 
 RESAMPLES = 2000
 SEED = 20_240_501  # any; fixed, so that the same figures give the same interval
@@ -18,7 +22,7 @@ LIMITS_SD = 1.96  # 95 % of a normal distribution
 
 
 @dataclass(frozen=True)
-class Interval:
+class Interval(NamedNumbers):
     """A mean and the interval that holds it with 95 % confidence.
 
     Attributes:
@@ -32,13 +36,9 @@ class Interval:
     high: float
     count: int
 
-    def as_json(self) -> dict[str, float | int | None]:
-        """Return plain values; None for NaN, which JSON does not have."""
-        return {name: None if math.isnan(value) else value for name, value in asdict(self).items()}
-
 
 @dataclass(frozen=True)
-class Agreement:
+class Agreement(NamedNumbers):
     """Bland and Altman's limits of agreement of two measurements.
 
     Attributes:
@@ -52,9 +52,19 @@ class Agreement:
     high: float
     count: int
 
-    def as_json(self) -> dict[str, float | int | None]:
-        """Return plain values; None for NaN, which JSON does not have."""
-        return {name: None if math.isnan(value) else value for name, value in asdict(self).items()}
+
+def group_by_patient(pairs: Iterable[tuple[str, Value]]) -> dict[str, list[Value]]:
+    """Group the values of (patient, value) pairs by patient; patients and values keep their order."""
+    patients: dict[str, list[Value]] = {}
+    for patient, value in pairs:
+        patients.setdefault(patient, []).append(value)
+    return patients
+
+
+def finite_mean(values: Iterable[float]) -> float:
+    """Return the mean of the finite values; NaN if there are none."""
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
 
 
 def bootstrap_mean(

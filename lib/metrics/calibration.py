@@ -6,9 +6,8 @@ a curve: synthetic SUV in, mean absolute error out, never falling, fitted on pat
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from lib.types import BoolArray, FloatArray
 PREDICTOR = "synthetic SUV"
 SUV_STEP, HIGHEST_SUV = 0.02, 50.0  # hotter voxels count in the last step
 MIN_SHARE = 0.005  # of all voxels, behind each point before it is made monotone: chosen on five sarcoma patients
-GROUPS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,27 +93,6 @@ class Calibration:
         return cls(suv_bw, error_suv, volumes)
 
 
-@dataclass(frozen=True)
-class Trust:
-    """How well an expected error holds in one volume.
-
-    Attributes:
-        rank_correlation: Spearman's, of expected and true absolute error: 1 ranks voxels as their errors do, 0 not at
-            all; NaN where either is the same everywhere.
-        expected_suv, observed_suv: Mean expected and mean true absolute error of each tenth of the voxels, those of the
-            least expected error first; empty for fewer voxels than tenths.
-    """
-
-    rank_correlation: float
-    expected_suv: tuple[float, ...]
-    observed_suv: tuple[float, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values; None for NaN, which JSON does not have."""
-        values = asdict(self)
-        return values | {"rank_correlation": None if math.isnan(self.rank_correlation) else self.rank_correlation}
-
-
 def fit_calibration(samples: Iterable[CalibrationSample]) -> Calibration | None:
     """Return the calibration of volumes that come one by one; None where no voxel is judged. Memory stays flat.
 
@@ -162,35 +139,3 @@ def pool_adjacent_violators(
             value, weight = (before[1] * before[2] + value * weight) / total, total
         pooled.append((place, value, weight))
     return np.array([place for place, _, _ in pooled]), np.array([value for _, value, _ in pooled])
-
-
-def measure_trust(expected_suv: NDArray[Any], error_suv: NDArray[Any]) -> Trust:
-    """Return how well expected errors hold beside true absolute ones: the judged voxels, arrays of one shape.
-
-    Raises:
-        InputError: Shapes that differ.
-    """
-    expected, errors = (np.ravel(x).astype(np.float64) for x in (expected_suv, error_suv))
-    if expected.shape != errors.shape:
-        raise InputError(f"{expected.size} expected errors for {errors.size} true ones")
-    if expected.size < GROUPS:
-        return Trust(math.nan, (), ())
-    tenths = np.array_split(np.argsort(expected, kind="stable"), GROUPS)
-    return Trust(
-        rank_correlation(expected, errors),
-        tuple(float(expected[tenth].mean()) for tenth in tenths),
-        tuple(float(errors[tenth].mean()) for tenth in tenths),
-    )
-
-
-def rank_correlation(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Return Spearman's correlation of two flat arrays, equal values sharing their mean rank; NaN where one is flat."""
-    if not first.size or np.ptp(first) == 0 or np.ptp(second) == 0:
-        return math.nan
-    return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
-
-
-def _ranks(values: NDArray[Any]) -> NDArray[np.float64]:
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return ((last - counts + 1 + last) / 2)[place]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from typing import Any, Literal, get_args
 
@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from lib.errors import InputError
 from lib.metrics.vif import SMALLEST_IMAGE, visual_information_fidelity
-from lib.types import BoolArray, FloatArray, Progress, no_progress
+from lib.types import BoolArray, FloatArray, NamedNumbers, Progress, no_progress
 
 DATA_RANGE_SUV = 10.0
 WINDOW, SIGMA = 11, 1.5  # of SSIM, pixels: Wang et al. 2004
@@ -34,7 +34,7 @@ ALL_GROUPS: frozenset[Group] = frozenset(get_args(Group))
 
 
 @dataclass(frozen=True)
-class ImageMetrics:
+class ImageMetrics(NamedNumbers):
     """A volume's figures. NaN means not defined or not asked for; PSNR is infinite for equal images.
 
     MAE, MSE [SUV squared] and the PSNR of that MSE pool all voxels of the volume. SSIM, MS-SSIM and VIF are means over
@@ -56,10 +56,6 @@ class ImageMetrics:
     mse_body: float
     correlation_body: float  # Pearson's, over voxels
     bias_suv_body: float  # mean of synthetic - real
-
-    def as_json(self) -> dict[str, float | None]:
-        """Return the figures by name; None for NaN and infinity, which JSON does not have."""
-        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
 
 
 def measure_slices(

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lib.errors import InputError
 from lib.metrics.image import psnr_db
-from lib.types import FloatArray
+from lib.types import FloatArray, NamedNumbers
 
 
 @dataclass(frozen=True)
-class Rescaled:
+class Rescaled(NamedNumbers):
     """A synthetic PET times the one factor that makes its MAE smallest.
 
     Attributes:
@@ -25,10 +25,6 @@ class Rescaled:
     best_factor: float
     mae_suv_body_rescaled: float
     psnr_db_body_rescaled: float
-
-    def as_json(self) -> dict[str, float | None]:
-        """Return the figures by name; None for NaN and infinity, which JSON does not have."""
-        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
 
 
 def rescale_best(synthetic_suv: FloatArray, real_suv: FloatArray) -> Rescaled:

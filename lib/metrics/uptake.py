@@ -7,14 +7,14 @@ only where synthetic and real PET lie on one grid.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lib.errors import InputError
-from lib.types import BoolArray, FloatArray
+from lib.types import BoolArray, FloatArray, NamedNumbers
 
 HOT_SUV = 2.5  # the customary threshold for "more than background" in FDG PET
 PEAK_ML = 1.0  # volume of the sphere of SUVpeak: 1 cm3, 12 mm across
@@ -22,7 +22,7 @@ PEAK_RADIUS_MM = 10 * (3 * PEAK_ML / (4 * math.pi)) ** (1 / 3)
 
 
 @dataclass(frozen=True)
-class Uptake:
+class Uptake(NamedNumbers):
     """A region's uptake; all NaN, and 0 mL, where no voxel of it was measured.
 
     Attributes:
@@ -35,10 +35,6 @@ class Uptake:
     suv_mean: float
     suv_max: float
     suv_peak: float
-
-    def as_json(self) -> dict[str, float | None]:
-        """Return the figures by name; None for NaN, which JSON does not have."""
-        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lib.metrics.agreement import Interval, bootstrap_mean
+from lib.metrics.agreement import Interval, bootstrap_mean, finite_mean, group_by_patient
 from lib.metrics.baselines import BASELINE_NAMES
 from lib.metrics.criteria import HU_SHARE, KEY_MEASURE, LOOKUPS, MEASURES, METHODS, WORDS, Best, Measure
 from lib.metrics.hu_lookup import LOOKUP_SHARE
 
 Outcome = Literal["beaten", "unsure", "not beaten", "undefined"]
-Figures = Mapping[str, Mapping[str, float]]  # by method, by measure: of one pair
+Metrics = Mapping[str, float]  # by name, of one volume; NaN where not defined
+MethodMetrics = Mapping[str, Metrics]  # by method, of one pair
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,9 @@ class Judgement:
         }
 
 
-def judge_patients(pairs: Sequence[tuple[str, Figures]], *, measures: Sequence[Measure] = MEASURES) -> Judgement:
+def judge_patients(pairs: Sequence[tuple[str, MethodMetrics]], *, measures: Sequence[Measure] = MEASURES) -> Judgement:
     """Return the judgement over patients, given each pair and whose it is; pairs of one patient count as their mean."""
-    patients: dict[str, list[Figures]] = {}
-    for patient_id, figures in pairs:
-        patients.setdefault(patient_id, []).append(figures)
+    patients = group_by_patient(pairs)
     rows = {
         method: {m.name: [mean_of_pairs(of, method, m.name) for of in patients.values()] for m in measures}
         for method in METHODS
@@ -150,10 +149,9 @@ def lookup_lesson(judgement: Judgement) -> str:
     return ""
 
 
-def mean_of_pairs(pairs: Sequence[Figures], method: str, name: str) -> float:
+def mean_of_pairs(pairs: Sequence[MethodMetrics], method: str, name: str) -> float:
     """Return a patient's figure, the mean over the pairs for which it is finite; NaN for none."""
-    values = [value for figures in pairs if math.isfinite(value := figures[method][name])]
-    return sum(values) / len(values) if values else math.nan
+    return finite_mean(figures[method][name] for figures in pairs)
 
 
 def _against(model: Sequence[float], baseline: Sequence[float], best: Best, *, lost: bool) -> Against:
@@ -175,7 +173,7 @@ def _foremost(
     goodness = {}
     for method in methods:
         values = rows[method][measure.name]
-        mean = bootstrap_mean([abs(v) for v in values] if measure.best == "nearest 0" else values, resamples=1).mean
+        mean = finite_mean(map(abs, values) if measure.best == "nearest 0" else values)
         if not math.isnan(mean):
             goodness[method] = mean if measure.best == "highest" else -mean
     return tuple(method for method, good in goodness.items() if good == max(goodness.values()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch.nn.functional import avg_pool3d
 
 from lib.errors import InputError
 from lib.metrics.image import BORDER, DATA_RANGE_SUV, SIGMA, SMALLEST_MS_SSIM, WINDOW, psnr_db
-from lib.types import BoolArray, FloatArray
+from lib.types import BoolArray, FloatArray, NamedNumbers
 
 SLICES_AT_ONCE = 16  # of SSIM's map; five more on either side enter
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of MS-SSIM: Wang, Simoncelli, Bovik 2003
@@ -26,7 +26,7 @@ LUMINANCE, CONTRAST = (0.01 * DATA_RANGE_SUV) ** 2, (0.03 * DATA_RANGE_SUV) ** 2
 
 
 @dataclass(frozen=True)
-class VolumeMetrics:
+class VolumeMetrics(NamedNumbers):
     """A volume's figures in 3D. NaN means not defined; PSNR is infinite for equal volumes.
 
     MAE, MSE [SUV squared] and the PSNR of that MSE pool all voxels, as in `ImageMetrics`. `ssim_3d` is the mean of the
@@ -44,10 +44,6 @@ class VolumeMetrics:
     ssim_body_3d: float
     ms_ssim_body_3d: float
     mse_body_3d: float
-
-    def as_json(self) -> dict[str, float | None]:
-        """Return the figures by name; None for NaN and infinity, which JSON does not have."""
-        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
 
 
 @torch.inference_mode()

@@ -162,10 +162,14 @@ def _check_preferred(report: ScanReport, preferred_ct: frozenset[str]) -> None:
         found = report.find(uid)
         if found is None or found.series.modality != "CT":
             raise PairingError(
-                f"CT {uid}: no CT series with this UID under {report.root}; `scan` lists those there are"
+                f"CT {uid}: no CT series with this UID under {report.root}",
+                code="series_not_found",
+                series_instance_uid=uid,
             )
         if found.reason is not None:
-            raise PairingError(f"CT {uid}: cannot be used: {found.reason}")
+            raise PairingError(
+                f"CT {uid}: cannot be used: {found.reason}", code="series_not_usable", series_instance_uid=uid
+            )
 
 
 def _by_frame_of_reference(report: ScanReport) -> list[list[ScannedSeries]]:
@@ -204,5 +208,5 @@ def _why_no_mate(found: ScannedSeries, mates: Sequence[ScannedSeries], word: str
     if not found.series.frame_of_reference_uid:
         return f"FrameOfReferenceUID is missing: where it lies against the {word} is not known"
     if all(mate.series.frame_of_reference_uid != found.series.frame_of_reference_uid for mate in usable):
-        return f"the {word} of the same study has another frame of reference; register them (--register) before pairing"
+        return f"the {word} of the same study has another frame of reference; register them before pairing"
     return f"no {word} of the study overlaps it"

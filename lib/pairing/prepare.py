@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +23,7 @@ from lib.dicom.rtstruct import find_contours, rasterise_tumours, structure_set_f
 from lib.dicom.scan.open_ct import read_ct_series
 from lib.dicom.scan.scan import ScanReport
 from lib.errors import DicomError, InputError, PairingError, PreparedDataError
+from lib.files import remove_abandoned, states_digest, unfinished_folder, write_text
 from lib.imaging.body import body_mask
 from lib.imaging.field_of_view import mask_unmeasured
 from lib.imaging.geometry import Geometry
@@ -31,6 +31,7 @@ from lib.imaging.normalize import normalize_ct, normalize_pet
 from lib.imaging.orientation import VoxelOrder, to_canonical
 from lib.imaging.resample import resample_to
 from lib.imaging.resample_2d import resample_in_plane
+from lib.mapping import from_mapping
 from lib.pairing.matched_slices import in_canonical_order, matched_slices
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepared import (
@@ -42,7 +43,6 @@ from lib.pairing.prepared import (
     PreparedPair,
     PreparedSet,
     write_index,
-    write_text,
 )
 from lib.pairing.quality_checks.alignment import corrected, diaphragm_slices, estimate_shift
 from lib.types import AtHand, BoolArray, FloatArray, Progress, SeriesPair, lie_here, no_progress
@@ -100,8 +100,7 @@ def prepare_pairs(
     except OSError as error:
         raise PreparedDataError(f"{out}: cannot be written ({error.strerror}); choose another folder") from error
     _refuse_other_preparation(out, preparation)
-    for leftover in (out / "pairs").glob(".*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    remove_abandoned((out / "pairs").glob(".*"))
     done: list[PreparedPair] = []
     failed: list[FailedPair] = []
     reused = 0
@@ -209,27 +208,24 @@ def _with_origin(entry: PreparedPair, pair: SeriesPair) -> PreparedPair:
 
 def _write_pair(out: Path, entry: PreparedPair, arrays: dict[str, NDArray[Any]]) -> None:
     final = out / "pairs" / entry.id
-    beside = out / "pairs" / f".{entry.id}.{os.getpid()}"
-    beside.mkdir()
     try:
-        for name, array in arrays.items():
-            np.save(beside / f"{name}.npy", np.ascontiguousarray(array))
-        write_text(beside / "pair.json", json.dumps(asdict(entry)))
-        shutil.rmtree(final, ignore_errors=True)
-        beside.replace(final)
+        with unfinished_folder(final.parent, f".{entry.id}") as temporary:
+            for name, array in arrays.items():
+                np.save(temporary / f"{name}.npy", np.ascontiguousarray(array))
+            write_text(temporary / "pair.json", json.dumps(asdict(entry)))
+            shutil.rmtree(final, ignore_errors=True)
+            temporary.replace(final)
     except OSError as error:
         raise PreparedDataError(
             f"{final}: cannot be written ({error.strerror or error}); free space or choose another folder"
         ) from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _entry_on_disk(out: Path, pair: SeriesPair, source: str, preparation: Preparation) -> PreparedPair | None:
     """Return the entry of a pair that lies there whole, made of the same files in the same way; else None."""
     path = out / "pairs" / pair_id(pair) / "pair.json"
     try:
-        entry = PreparedPair.from_json(json.loads(path.read_text()))
+        entry = from_mapping(PreparedPair, json.loads(path.read_text()))
         PreparedSet(out, preparation, (entry,)).arrays(entry)
     except (OSError, ValueError, TypeError, PreparedDataError):
         return None
@@ -261,15 +257,10 @@ def _tumour(pair: SeriesPair, geometry: Geometry, scan: ScanReport | None) -> Bo
 
 
 def _fingerprint(files: Iterable[Path]) -> str:
-    """Return a hash over name, size and time of every file: changes when a file does, without reading pixels."""
-    digest = hashlib.sha256()
-    for path in files:
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise PairingError(f"{path}: cannot be read ({error.strerror}); scan the folder again") from error
-        digest.update(os.fsencode(path.name) + f" {status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:32]
+    try:
+        return states_digest(files)[:32]
+    except OSError as error:
+        raise PairingError(f"{error.filename}: cannot be read ({error.strerror}); scan the folder again") from error
 
 
 def _stored(unit: FloatArray, preparation: Preparation) -> NDArray[Any]:

@@ -5,7 +5,7 @@
     DIR/index.json            what the recipe's grid and windows were, and every pair
     DIR/pairs/<id>/ct.npy     (K, R, C) CT, unit range: float16, or uint8 levels under an 8-bit recipe
     DIR/pairs/<id>/pet.npy    (K, R, C) PET, unit range: float16, or uint8 levels
-    DIR/pairs/<id>/regions.npy  (K, R, C) uint8: bit 0 body, bit 1 measured by the PET scanner, bit 2 drawn tumour
+    DIR/pairs/<id>/regions.npy  (K, R, C) uint8: bit 0 body, bit 1 measured by the PET scanner, bit 2 contoured tumour
     DIR/pairs/<id>/pair.json  this pair's entry of the index
 
 Reading needs numpy only: prepared arrays can be carried to a machine that has never seen DICOM.
@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.errors import PreparedDataError, RecipeError
+from lib.files import write_text
 from lib.imaging.geometry import Geometry
 from lib.imaging.grid import Grid
 from lib.imaging.normalize import Windows, denormalize_ct, denormalize_pet
+from lib.mapping import from_mapping
 from lib.pairing.quality_checks.misaligned_slices import is_body_off, is_diaphragm_off
 from lib.types import BoolArray, FloatArray
 
@@ -74,7 +75,7 @@ class PreparedPair:
         largest_offset_mm: Largest distance along the normal from a PET slice to the nearest CT slice.
         source: Fingerprint of the files it was made from.
         preparation: Digest of the recipe's grid and windows.
-        ct_scanner, pet_scanner: Manufacturer and model; empty where the header is silent, or was not asked yet.
+        ct_scanner, pet_scanner: Manufacturer and model; empty where the header lacks them, or was not read yet.
         body_part: BodyPartExamined of the CT, or of the PET; empty likewise.
         tracer: Radiopharmaceutical; empty likewise.
         registered: Whether the PET was laid onto the CT by its image, because their frames of reference differ.
@@ -113,40 +114,14 @@ class PreparedPair:
     diaphragm_slices: tuple[int, ...] = ()
     is_corrected: bool = False
 
-    @classmethod
-    def from_json(cls, entry: dict[str, Any]) -> PreparedPair:
-        """Return the pair of an index entry.
-
-        Raises:
-            PreparedDataError: A key is missing or unknown.
-        """
-        names = {field.name for field in fields(cls)}
-        required = {field.name for field in fields(cls) if field.default is MISSING}
-        if not required <= set(entry) <= names:
-            raise PreparedDataError(f"index entry with keys {sorted(entry)}, expected {sorted(names)}; prepare again")
-        entry = dict(entry)
-        for name in (
-            "shape",
-            "spacing_mm",
-            "ct_slices",
-            "translation_mm",
-            "shift_mm",
-            "shift_sd_mm",
-            "diaphragm_slices",
-        ):
-            if name in entry:
-                entry[name] = tuple(entry[name])
-        entry["affine"] = tuple(tuple(row) for row in entry["affine"])
-        return cls(**entry)
-
     def geometry(self) -> Geometry:
-        """Return where the prepared slices lie; only for pairs whose slices are all neighbours."""
+        """Return the geometry of the prepared slices; only for pairs whose slices are all adjacent."""
         return Geometry(self.shape, np.asarray(self.affine))
 
     def misaligned_slices(self, *, limit_mm: float) -> tuple[int, ...]:
-        """Return the slices that lie further off than a limit: all where the body does, else those of a diaphragm.
+        """Return the slices misaligned by more than a limit: all where the body is, else those of the diaphragm.
 
-        A limit of 0 is none. Of a PET that was moved back only what its diaphragm moved besides counts.
+        A limit of 0 is none. Of a PET that was moved back only the remaining shift of its diaphragm counts.
         """
         if not self.is_corrected and is_body_off(self.shift_mm, limit_mm=limit_mm):
             return tuple(range(self.shape[0]))
@@ -191,7 +166,7 @@ class PairArrays:
         return np.asarray((self.regions[index] & (BODY | MEASURED)) == (BODY | MEASURED))
 
     def tumour(self, index: Any = slice(None)) -> BoolArray:
-        """Return the drawn tumours; nowhere, where none was drawn or the contours were not at hand."""
+        """Return the contoured tumours; False everywhere without contours."""
         return np.asarray((self.regions[index] & TUMOUR) > 0)
 
 
@@ -212,16 +187,13 @@ class PreparedSet:
         """
         path = root / "index.json"
         if not path.is_file():
-            raise PreparedDataError(f"{root}: no index.json, so no prepared arrays; run `python main.py prepare` first")
+            raise PreparedDataError(f"{root}: no index.json, so no prepared arrays", code="not_prepared")
         try:
             index = json.loads(path.read_text())
             if index["format"] != FORMAT:
                 raise PreparedDataError(f"{path}: format {index['format']}, expected {FORMAT}; prepare again")
-            made = index["preparation"]
-            preparation = Preparation(
-                Grid(**made["grid"]), Windows(**made["windows"]), made.get("correct_shift", False)
-            )
-            pairs = tuple(PreparedPair.from_json(entry) for entry in index["pairs"])
+            preparation = from_mapping(Preparation, index["preparation"])
+            pairs = tuple(from_mapping(PreparedPair, entry) for entry in index["pairs"])
         except (ValueError, KeyError, TypeError, RecipeError) as error:
             raise PreparedDataError(f"{path}: damaged index ({error}); prepare again") from error
         return cls(root, preparation, pairs)
@@ -252,23 +224,10 @@ class PreparedSet:
 
 
 def write_index(root: Path, preparation: Preparation, pairs: Iterable[PreparedPair]) -> None:
-    """Write `index.json` beside, then put it in place."""
+    """Write `index.json` atomically."""
     ordered = sorted(pairs, key=lambda pair: (pair.patient_id, pair.id))
     index = {"format": FORMAT, "preparation": preparation.as_json(), "pairs": [asdict(pair) for pair in ordered]}
     write_text(root / "index.json", json.dumps(index, indent=1))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file that is either the old one or the new one, whenever the process dies."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _to_unit(stored: NDArray[Any]) -> FloatArray:

@@ -1,4 +1,4 @@
-"""A scan told line by line: each series, whether it can be used, and what becomes of it."""
+"""Summary of a scan: each series, whether it is usable, and what it is paired with."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class SeriesLine:
         slices: Slices of a usable series, files of another.
         spacing_mm: Between (slices, rows, columns); None where it is unusable.
         reason: Why it is unusable; None where it is usable.
-        suv: What a PET becomes, in words.
-        pairing: Whom a usable CT or PET is paired with, or why with nobody; None for the rest.
+        suv: How the SUV of a PET is computed.
+        pairing: What a usable CT or PET is paired with, or why it is not paired; None for other series.
     """
 
     patient_id: str
@@ -40,12 +40,12 @@ class SeriesLine:
 def series_lines(report: ScanReport) -> tuple[SeriesLine, ...]:
     """Return one line a series, in the order of the scan."""
     pairing = pair_series(report)
-    told = {id(paired.ct): f"paired with PET {paired.pair.pet.uid}" for paired in pairing.pairs}
-    told |= {id(paired.pet): f"paired with CT {paired.pair.ct.uid}" for paired in pairing.pairs}
+    notes = {id(paired.ct): f"paired with PET {paired.pair.pet.uid}" for paired in pairing.pairs}
+    notes |= {id(paired.pet): f"paired with CT {paired.pair.ct.uid}" for paired in pairing.pairs}
     alone = iter(pairing.unpaired)  # in the order of the scan, as the loop below goes
     lines = []
     for found in report.series:
-        note = told.get(id(found))
+        note = notes.get(id(found))
         if note is None and found.series.modality in ("CT", "PT"):
             note = f"not paired: {next(alone).reason}"
         lines.append(_line(found, note if found.is_usable else None))

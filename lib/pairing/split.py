@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Literal, get_args
 
 from lib.errors import RecipeError
 
-Side = Literal["train", "validation", "test"]
 SplitUnit = Literal["patient", "slice"]
+
+
+class Side(StrEnum):
+    """What a model uses a patient for: to fit its weights, to choose the best of them, to test it, or for nothing."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+    UNSEEN = "unseen"  # no part of the model's data set
+
+    @property
+    def shaped_weights(self) -> bool:
+        """Whether the weights were fitted to this side or chosen by it: metrics of its patients flatter the model."""
+        return self in (Side.TRAIN, Side.VALIDATION)
+
+
+SPLIT_SIDES = (Side.TRAIN, Side.VALIDATION, Side.TEST)  # what a split assigns
 
 
 @dataclass(frozen=True)
@@ -56,7 +73,7 @@ class Split:
         place = (int.from_bytes(digest[:8], "big") / 2**64 - self.offset) % 1
         # test first: enlarging the validation share then never moves a patient out of test
         if place < self.test:
-            return "test"
+            return Side.TEST
         if place < self.test + self.validation:
-            return "validation"
-        return "train"
+            return Side.VALIDATION
+        return Side.TRAIN

@@ -1,11 +1,11 @@
-"""Who is on which side of the split, for good: one line a patient in a file that people read, and may edit.
+"""The side of the split of each patient, for good: one line a patient in a file that people read and may edit.
 
 The hash of `split.py` decides once, when a patient's first pair is seen. From then on the file decides, whatever the
 recipe's shares, salt or offset say later: else a patient whom yesterday's model was trained on could validate today's
 (MONAI Label's issue 1752). A split by slice has no sides of patients, and no use for the file.
 
 The file is CSV, as spreadsheets write it. Each change makes a whole new file and puts it in the old one's place, under
-a lock that ends with its process. A file that cannot be understood is never made anew: that would move patients.
+a lock that ends with its process. A file that cannot be parsed is never replaced: that would move patients.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import os
 import re
-import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast, get_args
+
+from filelock import FileLock, Timeout
 
 from lib.errors import OutputError, SplitFileError
-from lib.pairing.split import Side, Split
+from lib.files import atomic_file, flush_to_disk
+from lib.pairing.split import SPLIT_SIDES, Side, Split
 from lib.types import SeriesPair
 
-WAIT_FOR_OTHERS_S = 30.0  # each writes for milliseconds
+LOCK_TIMEOUT_S = 30.0  # other processes write for milliseconds
 NEEDED = ("patient_id", "side")  # of the columns; the others are for the reader, and may be left out
 TRAINED_ON = "a published model was trained on this patient"
 PLAIN_TEXT = re.compile(r"[A-Za-z]\w*_\w*")  # what no spreadsheet takes for a number, a date or a formula
@@ -41,7 +41,7 @@ class Assignment:
     Attributes:
         assigned_utc: When, ISO 8601.
         ct_series_instance_uid, pet_series_instance_uid: Of the pair by which the patient was first seen.
-        decided_by: The shares, offset and salt of the hash, or why it was not asked.
+        decided_by: The shares, offset and salt of the hash, or why it was not used.
     """
 
     patient_id: str
@@ -109,7 +109,7 @@ def _assign(pair: SeriesPair, split: Split, was_trained_on: Callable[[str], bool
     trained_on = was_trained_on(patient)
     return Assignment(
         patient_id=patient,
-        side="train" if trained_on else split.side_of_patient(patient),
+        side=Side.TRAIN if trained_on else split.side_of_patient(patient),
         assigned_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         ct_series_instance_uid=pair.ct.uid,
         pet_series_instance_uid=pair.pet.uid,
@@ -149,12 +149,12 @@ def _assignments(path: Path, lines: Iterator[list[str]]) -> Assignments:
 
 def _assignment(where: str, values: dict[str, str], path: Path) -> Assignment:
     side = values.pop("side").strip()
-    if side not in get_args(Side):
-        raise SplitFileError(f"{where}: side {side[:40]!r}, expected {', '.join(get_args(Side))}; {_way_out(path)}")
+    if side not in SPLIT_SIDES:
+        raise SplitFileError(f"{where}: side {side[:40]!r}, expected {', '.join(SPLIT_SIDES)}; {_way_out(path)}")
     if not values["patient_id"]:
         raise SplitFileError(f"{where}: no patient_id (an empty PatientID is written as '); {_way_out(path)}")
     patient = values.pop("patient_id").removeprefix("'")
-    return Assignment(patient_id=patient, side=cast(Side, side), **values)
+    return Assignment(patient_id=patient, side=Side(side), **values)
 
 
 def _way_out(path: Path) -> str:
@@ -171,33 +171,23 @@ def _write(path: Path, assignments: Collection[Assignment]) -> None:
         quoted = "" if PLAIN_TEXT.fullmatch(one.patient_id) else "'"
         others = (str(getattr(one, name)) for name in COLUMNS[1:])
         writer.writerow((quoted + one.patient_id, *(f"'{word}" if word[:1] in FORMULA else word for word in others)))
-    beside = path.with_name(f".{path.name}.new")  # one name, under the lock: the next one writes over a killed one's
     try:
-        with beside.open("wb") as file:
-            file.write(text.getvalue().encode("utf-8"))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(text.getvalue().encode("utf-8"))
+            flush_to_disk(temporary)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
         raise OutputError(f"{path}: cannot be written ({error.strerror}); the one before stays, free space") from error
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock between processes; SQLite's, because it ends with its process on every system."""
+    """Hold a lock between processes, which the system releases when its process ends."""
     lock = path.with_name(f".{path.name}.lock")
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(lock, timeout=WAIT_FOR_OTHERS_S, isolation_level=None)
-    except (OSError, sqlite3.Error) as error:
-        raise OutputError(f"{lock}: cannot be written ({error}); choose another folder for the models") from error
-    try:
-        try:
-            connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error as error:
-            raise OutputError(f"{lock}: cannot be held ({error}); another process writes for too long") from error
+        held = FileLock(lock, timeout=LOCK_TIMEOUT_S).acquire()
+    except Timeout as error:
+        raise OutputError(f"{lock}: another process has held the lock for {LOCK_TIMEOUT_S:.0f} s; try again") from error
+    except OSError as error:
+        raise OutputError(f"{lock}: cannot be written or locked ({error}); choose another models folder") from error
+    with held:
         yield
-    finally:
-        connection.close()

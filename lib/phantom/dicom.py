@@ -18,6 +18,7 @@ from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, PositronEmissionTomographyImageStorage
 
 from lib.errors import InputError
+from lib.files import atomic_file
 from lib.imaging.volume import Unit, Volume
 from lib.phantom.patient import PhantomPatient
 from lib.types import FloatArray
@@ -61,9 +62,8 @@ def write_study(patient: PhantomPatient, folder: Path) -> Path:
 def _write_instance(instance: FileDataset, path: Path) -> None:
     encoded = BytesIO()
     instance.save_as(encoded, write_like_original=False)
-    partial_path = path.with_name(f".{path.name}.part")  # a constant name, so that the next run replaces a leftover
-    partial_path.write_bytes(encoded.getvalue())
-    partial_path.replace(path)
+    with atomic_file(path) as partial_path:
+        partial_path.write_bytes(encoded.getvalue())
 
 
 def _ct_slices(patient: PhantomPatient) -> Iterator[FileDataset]:

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 from lib.errors import InputError
+from lib.files import file_checksum
 from lib.imaging.geometry import Geometry
 from lib.imaging.normalize import Windows, denormalize_pet, normalize_ct
 from lib.imaging.orientation import VoxelOrder, canonical_geometry, refuse_oblique
 from lib.imaging.resample_2d import resample_in_plane
 from lib.imaging.volume import Unit, Volume
-from lib.learning.checkpoint import file_checksum, load_checkpoint
+from lib.learning.checkpoint import load_checkpoint
 from lib.learning.model_card.card import ModelCard
 from lib.networks.cascade import Cascade
 from lib.networks.precision import Precision, choose_device

@@ -114,7 +114,9 @@ def card_calibration(card: ModelCard) -> Calibration:
     if card.calibration is None:
         raise CheckpointError(
             f"the model card of {card.name} carries no calibration, so what error to expect is unknown; give one "
-            "model that was trained with validation patients (split.unit patient, split.validation above 0)"
+            "model that was trained with validation patients (split.unit patient, split.validation above 0)",
+            code="no_calibration",
+            model=card.name,
         )
     try:
         return Calibration.from_json(card.calibration)

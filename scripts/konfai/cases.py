@@ -20,13 +20,14 @@ import numpy as np
 
 from lib.dicom.read.volume import read_ct
 from lib.errors import PairingError, PreparedDataError
+from lib.files import write_text
 from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.normalize import Windows, denormalize_pet
 from lib.imaging.orientation import canonical_geometry, to_canonical
 from lib.imaging.resample_2d import resample_in_plane
 from lib.imaging.volume import Unit, Volume
-from lib.pairing.prepared import BODY, PairArrays, PreparedSet, write_text
-from lib.pairing.split import Side, Split
+from lib.pairing.prepared import BODY, PairArrays, PreparedSet
+from lib.pairing.split import SPLIT_SIDES, Side, Split
 from lib.types import BoolArray, FloatArray, Progress, Series, no_progress
 
 
@@ -71,10 +72,10 @@ def export_cases(
     for number, (case, pair) in enumerate(zip(cases, prepared.pairs, strict=True)):
         progress(number, len(cases), "exporting cases")
         arrays = prepared.arrays(pair)
-        folder = out / ("test" if case.side == "test" else "learn") / case.name
+        folder = out / ("test" if case.side == Side.TEST else "learn") / case.name
         for name, volume in _images(arrays, case.side).items():
             write_volume_file(volume, folder / f"{name}.mha")
-    write_text(out / "validation.txt", "".join(f"{case.name}\n" for case in cases if case.side == "validation"))
+    write_text(out / "validation.txt", "".join(f"{case.name}\n" for case in cases if case.side == Side.VALIDATION))
     index = {"preparation": prepared.preparation.digest(), "cases": [asdict(case) for case in cases]}
     write_text(out / "cases.json", json.dumps(index, indent=1))
     progress(len(cases), len(cases), "exported")
@@ -106,7 +107,7 @@ def _images(arrays: PairArrays, side: Side) -> dict[str, Volume]:
         return Volume(np.asarray(array, dtype=np.float32), geometry, unit)
 
     ct = volume(arrays.ct_hu(), Unit.HU)
-    if side == "test":
+    if side == Side.TEST:
         return {"CT": ct, "BODY": volume((arrays.regions[:] & BODY) > 0, Unit.UNIT_RANGE)}
     return {
         "CT": ct,
@@ -121,7 +122,7 @@ def _refuse_unfit(prepared: PreparedSet, split: Split, cases: Iterable[Case]) ->
     if prepared.preparation.grid.slices != "resample":
         raise PreparedDataError("these arrays skip slices of the CT; prepare with a recipe of grid.slices = resample")
     sides = [case.side for case in cases]
-    counts = {side: sides.count(side) for side in ("train", "validation", "test")}
+    counts = {side.value: sides.count(side) for side in SPLIT_SIDES}
     if not all(counts.values()):
         raise PairingError(f"a side of the split has no patients ({counts}); give about ten or more patients")
 

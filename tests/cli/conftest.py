@@ -1,4 +1,4 @@
-"""Phantom studies, their arrays, and a model trained on them: made once for all commands."""
+"""Phantom studies, their arrays, and a model trained on them, made once per session."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from lib.phantom.dicom import write_study
 from lib.phantom.generate import phantom_patient
 from tests.cli.runner import COARSE, SETTINGS
 
-# By the default split 1 and 3 are trained on, 7 is chosen on, 2 is never seen: see tests/pairing/test_split.py
+# In the default split 1 and 3 are train, 7 is validation, 2 is test: see tests/pairing/test_split.py
 PATIENTS = (1, 2, 3, 7)
 
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let what is made once be made with an index of its own, not with the user's."""
+    """Give session fixtures a cache of their own instead of the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CT2PET_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield

@@ -1,4 +1,4 @@
-"""Commands as a person types them, in this process."""
+"""Run commands of `main.py` in this process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SETTINGS = [word for setting in (*TINY, "pixel_mm=6.4") for word in ("--set", se
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    capsys.readouterr()  # what fixtures said
+    capsys.readouterr()  # drop the output of fixtures
     code = main.main([str(argument) for argument in arguments])
     out, err = capsys.readouterr()
     return code, out, err
@@ -29,7 +29,7 @@ def run_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """Return the one line a wrong input is answered with."""
+    """Return the one-line error of a command that must fail with exit code 2."""
     code, out, err = run(capsys, *arguments)
     assert (code, out) == (2, "") and err.startswith("error: ") and err.count("\n") == 1, err
     return err

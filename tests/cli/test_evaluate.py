@@ -1,4 +1,4 @@
-"""`evaluate` as a person types it, on phantoms."""
+"""`evaluate` on phantoms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.learning.checkpoint import file_checksum
+from lib.files import file_checksum
 from tests.cli.runner import refused, run, run_json
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -20,17 +20,17 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 
-def test_evaluate_judges_patients_never_seen(
+def test_evaluate_takes_means_over_unseen_patients(
     studies: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "figures"
-    told = run_json(capsys, "evaluate", studies, "--model", model, "--out", out, "--note", "phantoms")
-    assert told == json.loads((out / "evaluation.json").read_text())
-    assert {patient["patient_id"]: patient["seen"] for patient in told["patients"]} == {
+    result = run_json(capsys, "evaluate", studies, "--model", model, "--out", out, "--note", "phantoms")
+    assert result == json.loads((out / "evaluation.json").read_text())
+    assert {patient["patient_id"]: patient["seen"] for patient in result["patients"]} == {
         "PHANTOM_0001": "train", "PHANTOM_0002": "no", "PHANTOM_0003": "train", "PHANTOM_0007": "validation",
     }  # fmt: skip
-    assert told["judged_patients"] == 1 and list(told["baselines"]) == ["zero", "constant", "hu_mean", "hu_median"]
-    assert told["model"] == {"name": "quantitative-2", "sha256": file_checksum(model)}
+    assert result["judged_patients"] == 1 and list(result["baselines"]) == ["zero", "constant", "hu_mean", "hu_median"]
+    assert result["model"] == {"name": "quantitative-2", "sha256": file_checksum(model)}
     assert len({path.name.split("-")[0] for path in out.glob("*.png")}) == 4 and (out / "patients.csv").is_file()
 
 
@@ -39,7 +39,7 @@ def test_evaluate_prints_tables(studies: Path, model: Path, tmp_path: Path, caps
     shutil.copytree(studies / "PHANTOM_0002", tmp_path / "studies" / "2")
     code, out, _ = run(capsys, "evaluate", tmp_path / "studies", "--model", model, "--out", tmp_path / "figures")
     assert code == 0
-    assert "PHANTOM_0001 (seen in train, not in the means)" in out and "mean of 1 patients" in out
+    assert "PHANTOM_0001 (in the train set, excluded from the means)" in out and "mean of 1 patients" in out
     assert sum("hu_mean" in line and "│" in line for line in out.splitlines()) == 3  # two patients and the mean
     assert "one patient gives no confidence interval" in out
     assert out.endswith(f"report: {tmp_path / 'figures' / 'report.html'}\n")
@@ -48,14 +48,12 @@ def test_evaluate_prints_tables(studies: Path, model: Path, tmp_path: Path, caps
 def test_evaluate_on_seen_patients_exits_with_2(
     studies: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answer = refused(capsys, "evaluate", studies / "PHANTOM_0001", "--model", model, "--out", tmp_path / "figures")
-    assert "give studies of other patients" in answer
+    error = refused(capsys, "evaluate", studies / "PHANTOM_0001", "--model", model, "--out", tmp_path / "figures")
+    assert "give studies of other patients" in error
 
 
 @pytest.mark.slow
-def test_as_a_process_of_its_own_stdout_is_json_and_stderr_is_silent(
-    studies: Path, model: Path, tmp_path: Path
-) -> None:
+def test_in_a_process_stdout_is_json_and_stderr_is_empty(studies: Path, model: Path, tmp_path: Path) -> None:
     arguments = ["evaluate", studies / "PHANTOM_0002", "--model", model, "--out", tmp_path / "figures", "--json"]
     done = subprocess.run(
         [sys.executable, str(REPOSITORY / "main.py"), *map(str, arguments)],

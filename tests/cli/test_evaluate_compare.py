@@ -1,19 +1,18 @@
-"""`evaluate` as a person types it: other programs beside the model, several models, and the sentences at its end."""
+"""`evaluate`: comparison with other programs, several models, and the sentences at the end of the output."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-import main
 from lib.learning.checkpoint import save_checkpoint
 from lib.networks.cascade import Cascade
 from lib.phantom.dicom import write_study
 from lib.phantom.generate import PhantomSettings, phantom_patient
+from tests.cli.runner import refused, run, run_json
 from tests.learning.conftest import make_card, tiny_recipe
 
 COARSE = PhantomSettings(slices=8, ct_matrix=48, ct_pixel_mm=8.5, pet_matrix=32, pet_pixel_mm=12.8)
@@ -44,25 +43,18 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return save(0), save(1)
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    capsys.readouterr()
-    code = main.main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-def test_a_peer_and_the_sentences_are_told(
-    studies: Path, models: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("option", ["--compare", "--beside"])
+def test_another_program_is_compared_and_the_sentences_are_printed(
+    option: str, studies: Path, models: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "peer").mkdir()
-    code, told, _ = run(capsys, "pair", studies, "--json")
-    uid = json.loads(told)[0]["ct_series_instance_uid"]
+    uid = run_json(capsys, "pair", studies)[0]["ct_series_instance_uid"]
     pet = tmp_path / "peer" / f"{uid}.nrrd"
     assert run(capsys, "synthesize", studies / "PHANTOM_0002" / "CT", "--model", models[1], "--out", pet)[0] == 0
     code, out, err = run(
-        capsys, "evaluate", studies, "--model", models[0], "--out", tmp_path / "out", "--beside", f"Other={pet.parent}"
+        capsys, "evaluate", studies, "--model", models[0], "--out", tmp_path / "out", option, f"Other={pet.parent}"
     )
-    assert code == 0 and "left out: PHANTOM_0004: Other has no volume of CT" in err
+    assert code == 0 and "not compared: PHANTOM_0004: Other has no volume of CT" in err
     lines = out.splitlines()
     assert lines[-6].startswith("Other, 1 patient: body MAE ")
     assert [line.split(":")[0] for line in lines[-5:]] == [
@@ -74,25 +66,29 @@ def test_the_mean_of_two_models_is_one_method(
     studies: Path, models: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(studies / "PHANTOM_0002", tmp_path / "studies")
-    code, out, err = run(
-        capsys, "evaluate", tmp_path / "studies", "--model", models[0], "--model", models[1],
-        "--out", tmp_path / "out", "--json",
-    )  # fmt: skip
-    assert code == 0, err
-    assert json.loads(out)["model"]["name"] == "mean of 2 models like tiny"
+    arguments = ("evaluate", tmp_path / "studies", "--model", models[0], "--model", models[1])
+    result = run_json(capsys, *arguments, "--out", tmp_path / "out")
+    assert result["model"]["name"] == "mean of 2 models like tiny"
+
+
+def test_both_spellings_of_the_comparison_are_taken_together(
+    studies: Path, models: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--compare", f"Other={tmp_path}", "--beside", f"Other={tmp_path}", "--out", tmp_path / "out")
+    assert "the name 'Other' is taken" in refused(capsys, "evaluate", studies, "--model", models[0], *options)
+    assert "--beside" not in run(capsys, "evaluate", "--help")[1]
 
 
 @pytest.mark.parametrize(
-    ("words", "answer"),
+    ("options", "error"),
     [
-        (["--beside", "nothing"], "'nothing' is not NAME=FOLDER"),
-        (["--beside", "zero=."], "the name 'zero' is taken"),
+        (["--compare", "nothing"], "'nothing' is not NAME=FOLDER"),
+        (["--compare", "zero=."], "the name 'zero' is taken"),
         (["--contour", "none.dcm"], "none.dcm: cannot be opened"),
     ],
 )
-def test_wrong_words_exit_with_2(
+def test_invalid_options_exit_with_2(
     studies: Path, models: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    words: list[str], answer: str,
+    options: list[str], error: str,
 ) -> None:  # fmt: skip
-    code, out, err = run(capsys, "evaluate", studies, "--model", models[0], "--out", tmp_path / "out", *words)
-    assert (code, out) == (2, "") and answer in err
+    assert error in refused(capsys, "evaluate", studies, "--model", models[0], "--out", tmp_path / "out", *options)

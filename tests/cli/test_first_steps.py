@@ -1,4 +1,4 @@
-"""What a person meets at `python main.py`: tables and JSON on stdout, the rest on stderr, exit codes 0, 1 and 2."""
+"""`python main.py`: tables and JSON on stdout, the rest on stderr, exit codes 0, 1 and 2."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import main
+from tests.cli.runner import refused, run, run_json
 from tests.dicom.builders import CT, PET, write_series
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -30,22 +29,18 @@ def studies(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    code = main.main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-def run_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
-    code, out, _ = run(capsys, *arguments, "--json")
-    assert code == 0
-    return json.loads(out)
-
-
-def test_help_teaches_the_first_steps(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_the_first_steps(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--help")
     assert code == 0
     assert "scan STUDIES" in out and "not for diagnosis" in " ".join(out.split())
+
+
+def test_the_help_of_every_command_loads_none_of_the_large_libraries() -> None:
+    program = "import sys, main; main.main(['--help']); print(*sys.modules, file=sys.stderr)"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert "lib.cli.synthesize" in done.stderr.split()
+    assert not set(done.stderr.split()) & {"torch", "monai", "SimpleITK", "pydicom", "monailabel"}
 
 
 def test_scan_prints_a_table(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,11 +53,11 @@ def test_scan_prints_a_table(studies: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_scan_prints_json(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (studies / "notes.txt").write_text("junk")
-    told = run_json(capsys, "scan", studies)
-    assert [line["series_instance_uid"] for line in told["series"]] == [CT, PET]
-    assert told["series"][0]["usable"] is True
-    assert told["series"][0]["pairing"] == f"paired with PET {PET}"
-    assert told["skipped"] == [{"path": str(studies / "notes.txt"), "reason": "notes.txt: not a DICOM file"}]
+    result = run_json(capsys, "scan", studies)
+    assert [line["series_instance_uid"] for line in result["series"]] == [CT, PET]
+    assert result["series"][0]["usable"] is True
+    assert result["series"][0]["pairing"] == f"paired with PET {PET}"
+    assert result["skipped"] == [{"path": str(studies / "notes.txt"), "reason": "notes.txt: not a DICOM file"}]
 
 
 def test_scan_says_why_a_series_is_unusable(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,7 +96,7 @@ def test_pair_takes_a_tolerance_and_a_ct(studies: Path, capsys: pytest.CaptureFi
     assert record["slice_pairs"] == 5
 
 
-def test_pair_prints_a_table_and_who_stays_alone(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pair_prints_a_table_and_unpaired_series(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_series(studies / "lone", SeriesInstanceUID="5.5", StudyInstanceUID="5")
     code, out, err = run(capsys, "pair", studies)
     assert (code, err) == (0, "")
@@ -109,67 +104,65 @@ def test_pair_prints_a_table_and_who_stays_alone(studies: Path, capsys: pytest.C
     assert "1 pairs, 5 slice pairs within 0.2 mm" in out
 
 
-def test_in_json_mode_who_stays_alone_is_told_on_stderr(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_in_json_mode_unpaired_series_are_printed_to_stderr(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_series(studies / "lone", SeriesInstanceUID="5.5", StudyInstanceUID="5")
     code, out, err = run(capsys, "pair", studies, "--json")
     assert (code, len(json.loads(out))) == (0, 1)
     assert "not paired: P1 CT 5.5: no PET in the same study" in err
 
 
-@pytest.mark.parametrize("verb", ["scan", "pair"])
+@pytest.mark.parametrize("command", ["scan", "pair"])
 @pytest.mark.parametrize(
-    ("folder", "words"),
+    ("folder", "message"),
     [
         ("nowhere", "nowhere: no such folder; give the folder that holds the DICOM studies"),
         ("empty", "empty: no DICOM series found; give the folder that holds the DICOM studies"),
         ("file", "file: is a file, not a folder; give the folder that holds the DICOM studies"),
     ],
 )
-def test_the_users_mistakes_are_one_line_and_exit_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, folder: str, words: str
+def test_invalid_input_is_one_line_and_exit_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, folder: str, message: str
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
-    code, out, err = run(capsys, verb, tmp_path / folder, "--json")
-    assert (code, out) == (2, "")
-    assert err == f"error: {tmp_path / words}\n"
+    assert refused(capsys, command, tmp_path / folder, "--json") == f"error: {tmp_path / message}\n"
 
 
 @pytest.mark.parametrize(
     "arguments", [["scan"], ["scan", "x", "--nonsense"], ["nonsense"], ["pair", "x", "--tolerance-mm", "-1"]]
 )
-def test_arguments_that_make_no_sense_exit_2(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+def test_invalid_arguments_exit_2(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     code, out, err = run(capsys, *arguments)
     assert (code, out) == (2, "")
     assert "Usage" in err
 
 
 def broken(*_: object, **__: object) -> None:
-    raise ZeroDivisionError("our own fault")
+    raise ZeroDivisionError("a defect")
 
 
-def test_our_fault_is_one_line_and_exit_1(
+def test_an_internal_error_is_one_line_and_exit_1(
     studies: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lib.pairing.scan_summary.series_lines", broken)
     code, out, err = run(capsys, "scan", studies)
     assert (code, out) == (1, "")
-    assert err == "error: unexpected ZeroDivisionError: our own fault; --debug before the verb tells where\n"
+    assert err == "error: unexpected ZeroDivisionError: a defect; for a traceback, put --debug before the command\n"
 
 
-@pytest.mark.parametrize("way", ["option", "environment"])
-def test_debug_tells_where(
-    studies: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, way: str
+@pytest.mark.parametrize("source", ["option", "environment"])
+def test_debug_logs_a_traceback(
+    studies: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
     monkeypatch.setattr("lib.pairing.scan_summary.series_lines", broken)
-    if way == "environment":
+    if source == "environment":
         monkeypatch.setenv("CT2PET_DEBUG", "1")
-    code, _, err = run(capsys, *(["--debug"] if way == "option" else []), "scan", studies)
+    code, _, err = run(capsys, *(["--debug"] if source == "option" else []), "scan", studies)
     assert code == 1
     assert "Traceback" in err
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(
+def test_a_cache_that_cannot_be_written_is_not_required(
     studies: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "a file").touch()

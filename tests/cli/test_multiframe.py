@@ -1,4 +1,4 @@
-"""Commands on a multi-frame study, as a person types them: they answer as on the single-frame study it was made of."""
+"""Commands on a multi-frame study give the results of the single-frame study it was made from."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def multi_frame(request: pytest.FixtureRequest, studies: Path, tmp_path: Path) -
     return tmp_path / "multi"
 
 
-def test_scan_and_pair_say_the_same(studies: Path, multi_frame: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told, before = (run_json(capsys, "scan", folder) for folder in (multi_frame, studies / PATIENT))
-    assert {**told, "root": ""} == {**before, "root": ""}
+def test_scan_and_pair_give_the_same_json(studies: Path, multi_frame: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result, expected = (run_json(capsys, "scan", folder) for folder in (multi_frame, studies / PATIENT))
+    assert {**result, "root": ""} == {**expected, "root": ""}
     assert run_json(capsys, "pair", multi_frame) == run_json(capsys, "pair", studies / PATIENT)
     (pair,) = run_json(capsys, "pair", multi_frame)
     assert (pair["ct_slices"], pair["pet_slices"], pair["slice_pairs"]) == (10, 10, 10)
 
 
-def test_prepare_makes_the_same_arrays(
+def test_prepare_writes_the_same_arrays(
     studies: Path, multi_frame: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arrays = []
@@ -49,23 +49,23 @@ def test_prepare_makes_the_same_arrays(
         np.testing.assert_array_equal(arrays[0][name], arrays[1][name])
 
 
-def test_synthesize_draws_the_same_pet(
+def test_synthesize_gives_the_same_pet(
     studies: Path, multi_frame: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for number, folder in enumerate((multi_frame, studies / PATIENT)):
         out = tmp_path / f"{number}.nrrd"
-        told.append(run_json(capsys, "synthesize", folder / "CT", "--model", model, "--out", out))
-    assert [{**one, "out": ""} for one in told[:1]] == [{**one, "out": ""} for one in told[1:]]
+        results.append(run_json(capsys, "synthesize", folder / "CT", "--model", model, "--out", out))
+    assert [{**one, "out": ""} for one in results[:1]] == [{**one, "out": ""} for one in results[1:]]
     first, second = (sitk.ReadImage(str(tmp_path / f"{number}.nrrd")) for number in (0, 1))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(first), sitk.GetArrayFromImage(second))
     assert first.GetOrigin() == second.GetOrigin() and first.GetSpacing() == second.GetSpacing()
 
 
-def test_synthesize_writes_a_dicom_series_beside_it(
+def test_synthesize_writes_a_single_frame_series(
     multi_frame: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("--model", model, "--format", "dicom", "--slices", "2:6")
-    run_json(capsys, "synthesize", multi_frame / "CT", "--out", tmp_path / "pet", *words)
+    options = ("--model", model, "--format", "dicom", "--slices", "2:6")
+    run_json(capsys, "synthesize", multi_frame / "CT", "--out", tmp_path / "pet", *options)
     (found,) = scan_folder(tmp_path / "pet").series
     assert found.is_synthetic and found.series.slice_count == 4

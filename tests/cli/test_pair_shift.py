@@ -1,4 +1,4 @@
-"""`pair` tells how far each PET lies off its CT, as a person types it: measured once, and left out on request."""
+"""`pair` measures the misalignment of each PET once, and not at all with --no-shift."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONTRACT = {
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Phantom 2 whose PET says that it lies 10 mm to the left and 5 mm to the front."""
+    """Phantom 2 with a PET shifted by 10 mm to the left and 5 mm to the front."""
     patient = phantom_patient(2, 0, PhantomSettings(ct_matrix=100, ct_pixel_mm=4.1))
     affine = patient.pet.geometry.affine.copy()
     affine[:3, 3] += (10, -5, 0)
@@ -36,16 +36,16 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_pair_shows_the_shift_and_measures_it_once(
     studies: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (told,) = run_json(capsys, "pair", studies)
-    assert set(told) >= CONTRACT
-    assert told["slice_pairs"] == 40
-    assert told["shift_mm"] == pytest.approx((10, -5, 0), abs=2)
-    assert all(0 <= sd <= 2 for sd in told["shift_sd_mm"])
-    assert told["diaphragm_shift_mm"] == pytest.approx(0, abs=2) and told["shift_note"] == ""
+    (record,) = run_json(capsys, "pair", studies)
+    assert set(record) >= CONTRACT
+    assert record["slice_pairs"] == 40
+    assert record["shift_mm"] == pytest.approx((10, -5, 0), abs=2)
+    assert all(0 <= sd <= 2 for sd in record["shift_sd_mm"])
+    assert record["diaphragm_shift_mm"] == pytest.approx(0, abs=2) and record["shift_note"] == ""
     monkeypatch.setattr(
         cached_checks, "check_pair", lambda paired: pytest.fail(f"{paired.pair.ct.uid} is measured again")
     )
-    assert run_json(capsys, "pair", studies) == [told]
+    assert run_json(capsys, "pair", studies) == [record]
 
 
 def test_pair_shows_the_shift_in_its_table(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,7 +53,7 @@ def test_pair_shows_the_shift_in_its_table(studies: Path, capsys: pytest.Capture
     assert code == 0 and "shift mm" in out and ("x +10." in out or "x +9." in out)
 
 
-def test_pair_reads_no_pixels_where_no_shift_is_wanted(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (told,) = run_json(capsys, "pair", studies, "--no-shift")
-    assert set(told) >= CONTRACT
-    assert not any("shift" in name for name in told)
+def test_pair_without_shift_has_no_shift_keys(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (record,) = run_json(capsys, "pair", studies, "--no-shift")
+    assert set(record) >= CONTRACT
+    assert not any("shift" in name for name in record)

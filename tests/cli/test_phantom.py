@@ -1,4 +1,4 @@
-"""`python main.py phantom`: studies out of nothing, from the command line."""
+"""`main.py phantom`."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def test_folders_are_printed_one_a_line(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["--patients", "0"], "patients must be 1 to 9999, found 0"),
         (["--slices", "1"], "slices is 1, expected 2 to 1000"),
         (["--seed", "-1"], "a seed is 0 or above, found -1"),
     ],
 )
-def test_impossible_requests_exit_with_2_and_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+def test_invalid_options_exit_with_2_and_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     assert main(["phantom", str(tmp_path), *arguments]) == 2
-    told = capsys.readouterr()
-    assert told.out == "" and words in told.err and told.err.count("\n") == 1
+    out, err = capsys.readouterr()
+    assert out == "" and message in err and err.count("\n") == 1

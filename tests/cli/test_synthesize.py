@@ -1,4 +1,4 @@
-"""`synthesize` as a person types it, on phantoms."""
+"""`synthesize` on phantoms."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from lib.dicom.scan.open_ct import open_ct
-from lib.learning.checkpoint import file_checksum
+from lib.files import file_checksum
 from lib.metrics.calibration import Calibration
 from tests.cli.runner import refused, run, run_json
 from tests.ct2pet_app.constant_model import save_constant_model
@@ -22,42 +22,42 @@ def test_synthesize_writes_suv_on_the_cts_grid(
     studies: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
 ) -> None:
     out = tmp_path / f"pet{suffix}"
-    told = run_json(capsys, "synthesize", studies / "PHANTOM_0002" / "CT", "--model", model, "--out", out)
-    assert told.keys() == {"out", "model", "sha256", "shape", "spacing_mm", "suv_max", "suv_mean"}
-    assert (told["out"], told["sha256"], told["shape"]) == (str(out), file_checksum(model), [10, 64, 64])
+    result = run_json(capsys, "synthesize", studies / "PHANTOM_0002" / "CT", "--model", model, "--out", out)
+    assert result.keys() == {"out", "model", "sha256", "shape", "spacing_mm", "suv_max", "suv_mean"}
+    assert (result["out"], result["sha256"], result["shape"]) == (str(out), file_checksum(model), [10, 64, 64])
     written, ct = sitk.ReadImage(str(out)), open_ct(studies / "PHANTOM_0002" / "CT")
     assert written.GetPixelID() == sitk.sitkFloat32 and written.GetSize() == (64, 64, 10)
     np.testing.assert_allclose(written.GetOrigin(), ct.geometry.origin_mm, atol=1e-3)
     np.testing.assert_allclose(written.GetSpacing(), ct.geometry.spacing_mm[::-1], atol=1e-4)
-    assert float(sitk.GetArrayViewFromImage(written).max()) == pytest.approx(told["suv_max"])
+    assert float(sitk.GetArrayViewFromImage(written).max()) == pytest.approx(result["suv_max"])
 
 
-def test_the_error_to_expect_is_written_beside_the_pet(
+def test_the_expected_error_is_written_to_its_own_file(
     studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     curve = Calibration(np.array([1.0, 4.0]), np.array([0.25, 1.0]), volumes=5)  # a quarter of the SUV
     model = save_constant_model(tmp_path / "model.safetensors", 2.0, calibration=curve)
-    words = ["synthesize", studies / "PHANTOM_0002" / "CT", "--model", model, "--out", tmp_path / "pet.nrrd"]
-    told = run_json(capsys, *words, "--uncertainty", tmp_path / "error.nii.gz", "--slices", "3:6")
-    assert told["uncertainty"] == str(tmp_path / "error.nii.gz")
+    arguments = ["synthesize", studies / "PHANTOM_0002" / "CT", "--model", model, "--out", tmp_path / "pet.nrrd"]
+    result = run_json(capsys, *arguments, "--uncertainty", tmp_path / "error.nii.gz", "--slices", "3:6")
+    assert result["uncertainty"] == str(tmp_path / "error.nii.gz")
     pet, error = (sitk.ReadImage(str(tmp_path / name)) for name in ("pet.nrrd", "error.nii.gz"))
     assert error.GetSize() == pet.GetSize() == (64, 64, 3) and error.GetPixelID() == sitk.sitkFloat32
     np.testing.assert_allclose(error.GetOrigin(), pet.GetOrigin(), atol=1e-3)
     np.testing.assert_allclose(np.unique(sitk.GetArrayFromImage(error)), [0, 0.5], rtol=1e-2)
-    assert "need two files" in refused(capsys, *words, "--uncertainty", tmp_path / "pet.nrrd")
-    assert "unknown suffix" in refused(capsys, *words, "--uncertainty", tmp_path / "error.png")
+    assert "need two files" in refused(capsys, *arguments, "--uncertainty", tmp_path / "pet.nrrd")
+    assert "unknown suffix" in refused(capsys, *arguments, "--uncertainty", tmp_path / "error.png")
 
 
-def test_a_model_that_expects_no_error_says_so_and_writes_nothing(
+def test_a_model_without_calibration_is_refused_and_nothing_is_written(
     studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = save_constant_model(tmp_path / "model.safetensors", 2.0)
-    words = ["synthesize", studies / "PHANTOM_0002" / "CT", "--model", model, "--out", tmp_path / "pet.nrrd"]
-    assert "carries no calibration" in refused(capsys, *words, "--uncertainty", tmp_path / "error.nrrd")
+    arguments = ["synthesize", studies / "PHANTOM_0002" / "CT", "--model", model, "--out", tmp_path / "pet.nrrd"]
+    assert "carries no calibration" in refused(capsys, *arguments, "--uncertainty", tmp_path / "error.nrrd")
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
 
-def test_a_slab_is_the_same_slices_of_the_whole(
+def test_a_slab_equals_the_same_slices_of_the_whole_volume(
     studies: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ct = studies / "PHANTOM_0002" / "CT"
@@ -69,23 +69,23 @@ def test_a_slab_is_the_same_slices_of_the_whole(
     np.testing.assert_allclose(slab.GetOrigin(), whole.TransformIndexToPhysicalPoint((0, 0, 3)), atol=1e-6)
 
 
-def test_a_volume_file_in_hu_is_taken_as_well(
+def test_a_volume_file_in_hu_is_accepted(
     studies: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ct = open_ct(studies / "PHANTOM_0002" / "CT")
     main_ct = sitk.GetImageFromArray(ct.array)
     main_ct.SetSpacing(ct.geometry.spacing_mm[::-1])
     sitk.WriteImage(main_ct, str(tmp_path / "ct.nii.gz"))
-    told = run_json(capsys, "synthesize", tmp_path / "ct.nii.gz", "--model", model, "--out", tmp_path / "pet.nrrd")
-    assert told["shape"] == [10, 64, 64]
+    result = run_json(capsys, "synthesize", tmp_path / "ct.nii.gz", "--model", model, "--out", tmp_path / "pet.nrrd")
+    assert result["shape"] == [10, 64, 64]
 
 
 @pytest.mark.parametrize(
-    ("words", "answer"),
+    ("options", "error"),
     [
         (["--slices", "9:20"], "slices 9:20 are not a range within the 10 slices (0:10)"),
         (["--slices", "four"], "slices 'four' are not A:B, such as 10:26"),
-        (["--series", "1.2.3"], "series 1.2.3: not found; `main.py scan` lists what is there"),
+        (["--series", "1.2.3"], "series 1.2.3: not found; `python main.py scan` lists the series and their faults"),
         (["--model", "missing.safetensors"], "missing.safetensors: not a readable .safetensors file"),
         (["--out", "pet.png"], "pet.png: unknown suffix; give one of .nii.gz, .nii, .nrrd, .mha"),
         (["--format", "dicom"], "pet.nrrd: names a volume file; a DICOM series is written into a folder"),
@@ -93,22 +93,22 @@ def test_a_volume_file_in_hu_is_taken_as_well(
         (["--format", "png"], "format png: unknown; give one of dicom, nrrd, nifti"),
     ],
 )
-def test_wrong_words_to_synthesize_exit_with_2(
+def test_invalid_options_exit_with_2(
     studies: Path,
     model: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    words: list[str],
-    answer: str,
+    options: list[str],
+    error: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = ["synthesize", studies / "PHANTOM_0002" / "CT", "--model", model, "--out", "pet.nrrd"]
-    assert answer in refused(capsys, *arguments, *words)
+    assert error in refused(capsys, *arguments, *options)
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_no_ct_exits_with_2(
+def test_input_that_is_not_a_ct_exits_with_2(
     studies: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "notes.txt").write_text("no CT")
@@ -120,7 +120,7 @@ def test_what_is_no_ct_exits_with_2(
         (tmp_path / "torn.nrrd", "torn.nrrd: cannot be read as a volume"),
         (tmp_path / "nothing", "nothing"),
         (studies / "PHANTOM_0002" / "PET", "no usable CT series"),
-        (studies, "4 CT series; name one with --series"),
+        (studies, "; choose it with --series"),
     ):
         assert answer in refused(capsys, "synthesize", path, "--model", model, "--out", tmp_path / "pet.nrrd")
 

@@ -1,4 +1,4 @@
-"""`prepare`, `train` and `card` as a person types them, on phantoms."""
+"""`prepare`, `train`, `card` and `study` on phantoms."""
 
 from __future__ import annotations
 
@@ -16,33 +16,37 @@ from tests.cli.runner import SETTINGS, refused, run, run_json
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 
-def test_prepare_tells_what_it_did(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prepare_reports_new_and_reused_pairs(
+    studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "arrays"
     assert run_json(capsys, "prepare", studies, "--out", out, *SETTINGS) == {
         "out": str(out), "pairs": 4, "reused": 0, "failed": [],
     }  # fmt: skip
-    code, told, _ = run(capsys, "prepare", studies, "--out", out, *SETTINGS)
-    assert (code, told) == (0, f"4 pairs in {out}, 4 of them from before\n")
+    code, out_text, _ = run(capsys, "prepare", studies, "--out", out, *SETTINGS)
+    assert (code, out_text) == (0, f"4 pairs in {out}, 4 reused\n")
     assert "choose another folder" in refused(capsys, "prepare", studies, "--out", out, "--recipe", "paper")
 
 
-def test_a_pair_that_cannot_be_prepared_is_left_out(
+def test_a_pair_that_cannot_be_prepared_is_skipped(
     studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(studies / "PHANTOM_0001", tmp_path / "studies" / "1")
     shifted = phantom_patient(2, 0, PhantomSettings(slices=4, pet_slice_offset_mm=1.5, ct_matrix=32, ct_pixel_mm=12.8))
     write_study(shifted, tmp_path / "studies" / "2")
     arguments = ("prepare", tmp_path / "studies", "--recipe", "paper", "--set", "grid.size=32")
-    told = run_json(capsys, *arguments, "--out", tmp_path / "arrays")
-    assert told["pairs"] == 1
-    (failed,) = told["failed"]
+    result = run_json(capsys, *arguments, "--out", tmp_path / "arrays")
+    assert result["pairs"] == 1
+    (failed,) = result["failed"]
     assert failed["patient_id"] == "PHANTOM_0002" and "no PET slice lies within 0.2 mm" in failed["reason"]
     code, out, err = run(capsys, *arguments, "--out", tmp_path / "other")
     assert code == 0 and out.startswith("1 pairs in ")
-    assert err.startswith("left out: PHANTOM_0002: no PET slice lies within 0.2 mm")
+    assert err.startswith("skipped: PHANTOM_0002: no PET slice lies within 0.2 mm")
 
 
-def test_training_leaves_a_model_and_a_table(arrays: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_writes_a_model_and_prints_a_table(
+    arrays: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     # the run is finished: --resume returns it as it is
     code, out, _ = run(capsys, "train", arrays, "--out", model.parent, *SETTINGS, "--resume")
     assert code == 0
@@ -51,11 +55,11 @@ def test_training_leaves_a_model_and_a_table(arrays: Path, model: Path, capsys: 
     assert f"2 epochs (the run was finished before); model: {model}" in out
 
 
-def test_training_tells_json(arrays: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = run_json(capsys, "train", arrays, "--out", model.parent, *SETTINGS, "--resume")
-    assert told.keys() == {"model", "epochs", "stopped_because", "scores", "standing"}
-    assert told["model"] == str(model) and told["scores"]["side"] == "validation"
-    assert told["scores"]["table"].keys() == {"model", "zero", "constant", "hu_mean", "hu_median"}
+def test_training_prints_json(arrays: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = run_json(capsys, "train", arrays, "--out", model.parent, *SETTINGS, "--resume")
+    assert result.keys() == {"model", "epochs", "stopped_because", "scores", "standing"}
+    assert result["model"] == str(model) and result["scores"]["side"] == "validation"
+    assert result["scores"]["table"].keys() == {"model", "zero", "constant", "hu_mean", "hu_median"}
 
 
 def test_a_card_is_shown(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,19 +67,19 @@ def test_a_card_is_shown(model: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert code == 0 and "quantitative-2" in out and "2 patients, 2 pairs, 20 slices" in out
     assert "computed chest phantom (2 patients)" in out and "CHEST" in out and "Set aside" in out
     assert "Learnt from 2 patients: one CT scanner model (ct2pet computed chest phantom)" in out
-    told = run_json(capsys, "card", model)
-    assert told["standing"]["sentence"] in out
-    assert list(told["scores"]["by_patient"]) == told["training"]["validation_patients"]
+    result = run_json(capsys, "card", model)
+    assert result["standing"]["sentence"] in out
+    assert list(result["scores"]["by_patient"]) == result["training"]["validation_patients"]
     assert "not a readable .safetensors file" in refused(capsys, "card", model.parent / "recipe.json")
 
 
 def test_training_starts_from_dicom_and_takes_stages(
     studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = run_json(
+    result = run_json(
         capsys, "train", studies, "--out", tmp_path / "run", *SETTINGS, "--set", "epochs=1", "--stages", "1"
     )
-    assert told["epochs"] == 1 and len(read_history(tmp_path / "run")) == 1
+    assert result["epochs"] == 1 and len(read_history(tmp_path / "run")) == 1
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())["network"]["stages"] == 1
     assert (tmp_path / "run" / "prepared" / "index.json").is_file()
 
@@ -85,16 +89,29 @@ def test_training_starts_from_dicom_and_takes_stages(
 def test_a_finished_run_can_be_tracked_afterwards(
     arrays: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("--resume", "--tracking", "mlflow", "--tracking-uri", tmp_path / "all", "--experiment", "phantoms")
-    run_json(capsys, "train", arrays, "--out", model.parent, *SETTINGS, *words)
-    told = json.loads((model.parent / "tracking.json").read_text())
-    assert told["experiment"] == "phantoms" and (tmp_path / "all" / "mlflow.db").is_file()
-    (card,) = (tmp_path / "all").glob(f"mlruns/{told['run_id']}/artifacts/model_card.json")
+    options = ("--resume", "--tracking", "mlflow", "--tracking-uri", tmp_path / "all", "--experiment", "phantoms")
+    run_json(capsys, "train", arrays, "--out", model.parent, *SETTINGS, *options)
+    result = json.loads((model.parent / "tracking.json").read_text())
+    assert result["experiment"] == "phantoms" and (tmp_path / "all" / "mlflow.db").is_file()
+    (card,) = (tmp_path / "all").glob(f"mlruns/{result['run_id']}/artifacts/model_card.json")
     assert "PHANTOM" not in card.read_text()
 
 
+def test_a_study_writes_a_table_and_seven_figures(
+    arrays: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("study", arrays, "--out", tmp_path / "study", *SETTINGS, "--set", "epochs=1", "--stages", "1")
+    result = run_json(capsys, *command)
+    assert [row["stages"] for row in result["rows"]] == [1]
+    assert len(result["figures"]) == 7 and all(Path(path).is_file() for path in (result["table"], *result["figures"]))
+    code, out, _ = run(capsys, *command)
+    (table,) = (tmp_path / "study").glob("*.md")
+    assert code == 0 and out.startswith(table.read_text()) and out.endswith("\n".join(result["figures"]) + "\n")
+    assert "stages '7'" in refused(capsys, *command[:-1], "7")
+
+
 @pytest.mark.parametrize(
-    ("words", "answer"),
+    ("options", "error"),
     [
         (["--recipe", "papier"], "no recipe 'papier'; shipped are paper, quantitative"),
         (["--set", "epoch=3"], "did you mean schedule.epochs?"),
@@ -105,10 +122,10 @@ def test_a_finished_run_can_be_tracked_afterwards(
         (["--set", "split.test=0.7", "--set", "split.validation=0.29"], "none of the 4 patients falls on the training"),
     ],
 )
-def test_wrong_words_to_train_exit_with_2(
-    arrays: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], answer: str
+def test_invalid_options_exit_with_2(
+    arrays: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], error: str
 ) -> None:
-    assert answer in refused(capsys, "train", arrays, "--out", tmp_path / "run", *SETTINGS, *words)
+    assert error in refused(capsys, "train", arrays, "--out", tmp_path / "run", *SETTINGS, *options)
     assert not (tmp_path / "run").exists()
 
 
@@ -122,6 +139,6 @@ def test_a_run_that_cannot_go_on_exits_with_1_and_says_why(
     assert "lower optimiser.learning_rate" in err
 
 
-def test_training_on_a_folder_without_dicom_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_on_a_folder_without_dicom_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     assert "no DICOM series found" in refused(capsys, "train", tmp_path / "empty", "--out", tmp_path / "run")

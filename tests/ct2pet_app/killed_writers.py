@@ -29,10 +29,10 @@ from lib.accounts import Account, PasswordHash, read_accounts, write_accounts
 from lib.accounts import remove_leftovers as remove_leftovers_of_accounts
 from lib.dicom.scan.header_index import HeaderIndex, IndexedFile
 from lib.dicom.scan.scan import scan_folder
+from lib.files import file_checksum
 from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
-from lib.learning.checkpoint import file_checksum
 from lib.pairing.quality_checks.check_cache import CheckCache, Checked
 from lib.pairing.quality_checks.plausibility import PairCheck
 from lib.pairing.split import Split

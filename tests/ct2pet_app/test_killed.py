@@ -17,7 +17,8 @@ from pydicom import dcmread
 from ct2pet_app.model_registry.registry import ModelRegistry
 from lib.dicom.read.volume import read_ct
 from lib.dicom.scan.scan import scan_folder
-from lib.learning.checkpoint import file_checksum, load_checkpoint
+from lib.files import file_checksum
+from lib.learning.checkpoint import load_checkpoint
 from lib.learning.tracking.progress import read_history
 from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.ct2pet_app import kill_writers

@@ -37,15 +37,19 @@ def test_recipe_width_and_settings_reach_the_recipe() -> None:
 
 
 WRONG = {
-    "key": ({"model": "unet"}, SettingsError, "--conf model: no such setting; did you mean models"),
-    "model": ({"models": "cascade7"}, SettingsError, "cascade7: no such model; did you mean cascade.*cascade6, all"),
-    "no model": ({"models": ","}, SettingsError, "names no model; give comma-separated"),
-    "width": ({"width": "wide"}, SettingsError, "width wide: expected a whole number above 0"),
+    "key": ({"model": "unet"}, SettingsError, "--conf 'model' is no setting; did you mean models"),
+    "model": (
+        {"models": "cascade7"},
+        SettingsError,
+        "--conf models .*no model cascade7; did you mean cascade.*cascade6, all",
+    ),
+    "no model": ({"models": ","}, SettingsError, "names no model; give them comma-separated, or all"),
+    "width": ({"width": "wide"}, SettingsError, "width 'wide': expected a whole number above 0"),
     "recipe": ({"recipe": "papr"}, RecipeError, "no recipe 'papr'; shipped are paper, quantitative"),
     "recipe setting": ({"set": "epoch=3"}, RecipeError, "did you mean schedule.epochs"),
     "precision": ({"precision": "int8"}, SettingsError, "expected one of auto, float32, bfloat16"),
-    "device": ({"device": "gpu"}, SettingsError, "device gpu: expected one of auto, cpu, cuda"),
-    "upload limit": ({"max_upload_mb": "0"}, SettingsError, "max_upload_mb 0: expected a whole number above 0"),
+    "device": ({"device": "gpu"}, SettingsError, "device 'gpu': expected one of auto, cpu, cuda"),
+    "upload limit": ({"max_upload_mb": "0"}, SettingsError, "max_upload_mb '0': expected a whole number of MB above 0"),
     "origin": ({"origins": "viewer.example"}, SettingsError, "expected comma-separated origins.*https://viewer"),
 }
 

@@ -56,7 +56,7 @@ def test_a_series_is_complete_when_files_and_bytes_are(idc_index: None, tmp_path
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"series": [{"color": "red"}]}', '{"series": [1]}'])
 def test_foreign_manifest_is_not_overwritten(idc_index: None, tmp_path: Path, text: str) -> None:
     (tmp_path / "download.json").write_text(text)
-    with pytest.raises(InputError, match="not a manifest of a download"):
+    with pytest.raises(InputError, match="not the manifest of a download"):
         write_manifest(tmp_path, [listed()])
     assert (tmp_path / "download.json").read_text() == text
 

@@ -116,7 +116,7 @@ def test_missing_series_of_the_archive_is_reported(s3: Server, tmp_path: Path, p
 def test_download_stops_after_three_consecutive_failures(s3: Server, tmp_path: Path) -> None:
     four = [listed(modality, patient_id=patient) for patient in ("P1", "P2") for modality in ("CT", "PT")]
     with pytest.raises(
-        DownloadError, match=r"3 series in a row .*connection refused; 0 of 4 are complete; .*it goes on"
+        DownloadError, match=r"3 series in a row .*connection refused; 0 of 4 are complete; correct this and resume"
     ):
         download(select(*four), tmp_path, client=client(s3, NOWHERE))
 
@@ -136,7 +136,7 @@ def test_folder_name_with_shell_characters(s3: Server, tmp_path: Path, pair: tup
 
 def test_too_small_disk_is_reported_before_downloading(s3: Server, tmp_path: Path) -> None:
     huge = select(listed("CT", size_bytes=10**18), listed("PT"))
-    with pytest.raises(InputError, match=r"1000000000.0 GB to fetch, .* GB free; take fewer with --patients"):
+    with pytest.raises(InputError, match=r"1000000000.0 GB to fetch, .* GB free; download fewer patients"):
         download(huge, tmp_path / "new", client=client(s3))
     assert not (tmp_path / "new").exists()
 

@@ -14,13 +14,22 @@ import pytest
 import torch
 
 from lib.dicom.scan.scan import scan_folder
-from lib.evaluation.calibration_check import overall_trust, trust_of, trust_sentence, write_trust
+from lib.errors import InputError
+from lib.evaluation.calibration_check import (
+    Trust,
+    measure_trust,
+    overall_trust,
+    rank_correlation,
+    trust_of,
+    trust_sentence,
+    write_trust,
+)  # fmt: skip
 from lib.evaluation.evaluate import Evaluation, evaluate_pairs
 from lib.evaluation.slice_metrics import AlignedVolumes
 from lib.imaging.geometry import Geometry
 from lib.learning.checkpoint import save_checkpoint
 from lib.learning.model_card.card import TrainingData, patient_digest
-from lib.metrics.calibration import Calibration, Trust
+from lib.metrics.calibration import Calibration
 from lib.networks.cascade import Cascade
 from lib.pairing.pairs import pair_series
 from lib.phantom.dicom import write_study
@@ -34,6 +43,45 @@ CURVE = Calibration(np.array([0.0, 4.0]), np.array([0.0, 2.0]), volumes=3)  # ha
 
 def trust(rank: float, expected: float, observed: float) -> Trust:
     return Trust(rank, (expected,) * 10, (observed,) * 10)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ([1, 2, 3], [10, 20, 300], 1.0),
+        ([1, 2, 3], [3, 2, 1], -1.0),
+        ([1, 2, 3, 4], [2, 1, 4, 3], 0.6),  # 1 - 6 * 4 / (4 * 15)
+        ([1, 1, 1], [1, 2, 3], math.nan),
+        ([], [], math.nan),
+    ],
+)
+def test_rank_correlation_by_hand(first: list[float], second: list[float], expected: float) -> None:
+    assert rank_correlation(np.array(first), np.array(second)) == pytest.approx(expected, nan_ok=True)
+
+
+def test_tenths_by_hand() -> None:
+    # twenty voxels: the pair of the least expected error is the first tenth
+    expected = np.arange(20.0)[::-1]
+    trust = measure_trust(expected.reshape(4, 5), 2 * expected.reshape(4, 5))
+    assert trust.rank_correlation == pytest.approx(1.0)
+    assert trust.expected_suv == (0.5, 2.5, 4.5, 6.5, 8.5, 10.5, 12.5, 14.5, 16.5, 18.5)
+    assert trust.observed_suv == tuple(2 * value for value in trust.expected_suv)
+
+
+def test_a_flat_expectation_ranks_nothing() -> None:
+    trust = measure_trust(np.full(20, 0.5), np.arange(20.0))
+    assert math.isnan(trust.rank_correlation) and trust.as_json()["rank_correlation"] is None
+    assert set(trust.expected_suv) == {0.5}
+
+
+def test_fewer_voxels_than_tenths_have_no_curve() -> None:
+    json.dumps(trust := measure_trust(np.ones(9), np.ones(9)).as_json(), allow_nan=False)
+    assert trust == {"rank_correlation": None, "expected_suv": (), "observed_suv": ()}
+
+
+def test_errors_of_other_voxels_are_refused() -> None:
+    with pytest.raises(InputError, match="3 expected errors for 2"):
+        measure_trust(np.ones(3), np.ones(2))
 
 
 def test_pairs_of_one_patient_count_as_their_mean() -> None:

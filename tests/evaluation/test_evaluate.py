@@ -13,7 +13,7 @@ from PIL import Image
 
 from lib.dicom.scan.scan import scan_folder
 from lib.errors import PairingError
-from lib.evaluation.evaluate import Evaluation, evaluate_pairs, seen_by
+from lib.evaluation.evaluate import Evaluation, evaluate_pairs
 from lib.learning.checkpoint import save_checkpoint
 from lib.learning.model_card.card import TrainingData, patient_digest
 from lib.metrics.image import ImageMetrics
@@ -65,11 +65,6 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def evaluation(pairs: tuple[PairedSeries, ...], synthesizer: Synthesizer, out: Path) -> Evaluation:
     return evaluate_pairs(pairs, synthesizer, out, note="phantoms")
-
-
-@pytest.mark.parametrize(("patient_id", "seen"), [("P1", "train"), ("P2", "validation"), ("P3", "no")])
-def test_a_card_tells_whom_the_model_has_seen(patient_id: str, seen: str) -> None:
-    assert seen_by(make_card(), patient_id) == seen
 
 
 def test_everybody_is_measured_and_said_to_be_seen_or_not(evaluation: Evaluation) -> None:

@@ -8,10 +8,10 @@ import math
 import pytest
 
 from lib.evaluation.paired_comparison import BESIDE, Beside, beside_sentence, set_beside
-from lib.metrics.verdict import Figures
+from lib.metrics.verdict import MethodMetrics
 
 
-def pair(measure: str, model: float, peer: float) -> Figures:
+def pair(measure: str, model: float, peer: float) -> MethodMetrics:
     undefined = dict.fromkeys((m.name for m in BESIDE), math.nan)
     return {"model": {**undefined, measure: model}, "other": {**undefined, measure: peer}}
 

@@ -11,15 +11,15 @@ import pytest
 from lib.learning.dataset import divide
 from lib.learning.model_card.card import ModelCard, patient_digest, split_digest
 from lib.learning.model_card.limits import limits_of, origins_of
-from lib.learning.model_card.scores import Figures, Scores, scores_of
+from lib.learning.model_card.scores import MetricsTable, Scores, scores_of
 from lib.learning.training import describe, train
 from lib.metrics.criteria import METHODS, STANDING_MEASURES
 from lib.pairing.prepared import PreparedSet
-from lib.pairing.split import Split
+from lib.pairing.split import Side, Split
 from tests.learning.conftest import make_card, tiny_recipe
 
 
-def figures(model_mae: float, other_mae: float) -> Figures:
+def figures(model_mae: float, other_mae: float) -> MetricsTable:
     """Figures of one pair: the model leads by its MAE alone, or loses by it."""
     equal = {measure.name: 1.0 for measure in STANDING_MEASURES}
     best = equal | {"psnr_db_body": 2.0, "ssim_body": 2.0, "correlation_body": 2.0}
@@ -165,3 +165,20 @@ def test_a_trained_model_carries_all_of_it_and_no_patients_name(prepared: Prepar
     assert "Learnt from 3 patients." in card.limits
     names = {f'"{patient}"' for patient in prepared.patients()}
     assert not [name for name in names if name in card.to_json()]
+
+
+@pytest.mark.parametrize(
+    ("patient_id", "side", "shaped_weights"),
+    [
+        ("P1", Side.TRAIN, True),
+        ("P2", Side.VALIDATION, True),
+        ("P3", Side.TEST, False),
+        ("P4", Side.UNSEEN, False),
+    ],
+)
+def test_a_card_says_what_the_model_used_a_patient_for(patient_id: str, side: Side, *, shaped_weights: bool) -> None:
+    card = make_card()
+    card = replace(card, training=replace(card.training, test_patients=(patient_digest("P3"),)))
+
+    assert card.side_of(patient_id) is side
+    assert side.shaped_weights is shaped_weights

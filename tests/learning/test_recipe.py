@@ -142,8 +142,8 @@ def test_naming_a_pixel_size_drops_the_number_of_pixels() -> None:
         ("patience=-1", "schedule.patience must be 0 or above, found -1"),
         ("workers=-1", "batches.workers must be 0 or above, found -1"),
         ("seed=-1", "seed must be 0 or above, found -1"),
-        ("scale=1.0", "batches.scale lies from 0 up to, not including, 1, found 1.0"),
-        ("ema_decay=1", "ema_decay lies from 0 up to, not including, 1, found 1.0"),
+        ("scale=1.0", "batches.scale must be at least 0 and below 1, found 1.0"),
+        ("ema_decay=1", "ema_decay must be at least 0 and below 1, found 1.0"),
         ("split.test=0.95", "shares whose sum is below 1, found 0.1 and 0.95"),
         ("bits=12", "windows.bits is 8 (image levels) or 16 (floating point), found 12"),
         ("ct_low_hu=1000", "windows.ct_low_hu 1000.0 must lie below windows.ct_high_hu 1000.0"),
@@ -173,8 +173,8 @@ def test_a_file_may_hold_only_what_differs_and_is_named_after_itself(tmp_path: P
     [
         (b"epochs = = 5", "mine.toml: not TOML"),
         (b'name = "\xff"', "mine.toml: not TOML"),
-        (b"", "the recipe lacks grid, windows; see "),
-        (b"grid = 5\n[windows]", "grid. is a table of keys and values, found 5"),
+        (b"", "recipe: missing grid, windows"),
+        (b"grid = 5\n[windows]", "recipe: grid is a table of keys and values, found 5"),
         (b"[grid]\n[windows]", "grid: give either pixel_mm (millimetres) or size (pixels)"),
         (b"[grid]\nsize = 256\n[windows]\n[losses]\nkind = 'mse'", "unknown key losses; did you mean loss?"),
         (b"[grid]\nsize = 256\n[windows]\nct_lo_hu = 1", "unknown key windows.ct_lo_hu; did you mean ct_low_hu?"),
@@ -188,7 +188,7 @@ def test_a_wrong_file_is_answered_with_the_way_out(tmp_path: Path, content: byte
 
 
 def test_a_recipe_is_a_table() -> None:
-    with pytest.raises(RecipeError, match="a recipe is a table of keys and values, found 5"):
+    with pytest.raises(RecipeError, match="recipe: expected a table of keys and values, found 5"):
         recipe_from_mapping(5)  # type: ignore[arg-type]
 
 

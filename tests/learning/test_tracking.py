@@ -155,7 +155,7 @@ def test_another_word_is_refused() -> None:
 
 def test_without_mlflow_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"mlflow is not installed: `pip install mlflow`, or track none"):
+    with pytest.raises(InputError, match=r"mlflow is not installed; install it, or track none"):
         parse_tracking("mlflow")
     assert parse_tracking("none") is None
 

@@ -243,7 +243,7 @@ def test_training_goes_on_from_given_weights(prepared: PreparedSet, recipe: Reci
 
 def test_another_run_is_not_overwritten(prepared: PreparedSet, recipe: Recipe, tmp_path: Path) -> None:
     train(prepared, recipe, tmp_path / "run")
-    with pytest.raises(TrainingError, match="holds a run already; give --resume"):
+    with pytest.raises(TrainingError, match="holds a run already; resume that run"):
         train(prepared, recipe, tmp_path / "run")
     with pytest.raises(TrainingError, match="begun under another recipe"):
         train(prepared, tiny_recipe("epochs=3"), tmp_path / "run", resume=True)

@@ -9,14 +9,14 @@ import pytest
 
 from lib.metrics.baseline_comparison import Standing, not_judged, stand
 from lib.metrics.criteria import HU_SHARE, METHODS, STANDING_MEASURES
-from lib.metrics.verdict import Figures, judge_patients
+from lib.metrics.verdict import MethodMetrics, judge_patients
 
 NAMES = [measure.name for measure in STANDING_MEASURES]
 #          mae_suv_body, psnr_db_body, ssim_body, correlation_body: the model leads everywhere
 MODEL, BASELINE = (0.40, 24.0, 0.90, 0.60), (0.50, 22.0, 0.80, 0.50)
 
 
-def patient(model: tuple[float, ...], hu_share: float = 0.4, **others: tuple[float, ...]) -> Figures:
+def patient(model: tuple[float, ...], hu_share: float = 0.4, **others: tuple[float, ...]) -> MethodMetrics:
     """One patient's figures in the order of NAMES; baselines not given have `BASELINE`."""
     rows = {method: others.get(method, BASELINE) for method in METHODS} | {"model": model}
     figures = {method: dict(zip(NAMES, row, strict=True)) for method, row in rows.items()}
@@ -24,7 +24,7 @@ def patient(model: tuple[float, ...], hu_share: float = 0.4, **others: tuple[flo
     return figures
 
 
-def standing(*patients: Figures, caution: str = "") -> Standing:
+def standing(*patients: MethodMetrics, caution: str = "") -> Standing:
     pairs = [(f"P{number}", figures) for number, figures in enumerate(patients)]
     judgement = judge_patients(pairs, measures=STANDING_MEASURES)
     return stand(judgement, on_whom=f"{len(patients)} test patients", caution=caution)

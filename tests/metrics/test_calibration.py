@@ -10,19 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from numpy.typing import NDArray
-from scipy import stats
 from scipy.optimize import isotonic_regression
 
 from lib.errors import InputError
-from lib.metrics.calibration import (
-    Calibration,
-    CalibrationSample,
-    fit_calibration,
-    measure_trust,
-    pool_adjacent_violators,
-    rank_correlation,
-)
+from lib.metrics.calibration import Calibration, CalibrationSample, fit_calibration, pool_adjacent_violators
 from lib.types import FloatArray
 
 CURVE = Calibration(np.array([1.0, 3.0]), np.array([0.2, 0.6]), volumes=2)
@@ -150,52 +141,3 @@ def test_volumes_of_another_shape_are_refused() -> None:
         CalibrationSample(
             np.zeros((1, 2, 2), np.float32), np.zeros((1, 2, 3), np.float32), np.ones((1, 2, 2), np.bool_)
         )
-
-
-# -- how well it holds -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "expected"),
-    [
-        ([1, 2, 3], [10, 20, 300], 1.0),
-        ([1, 2, 3], [3, 2, 1], -1.0),
-        ([1, 2, 3, 4], [2, 1, 4, 3], 0.6),  # 1 - 6 * 4 / (4 * 15)
-        ([1, 1, 1], [1, 2, 3], math.nan),
-        ([], [], math.nan),
-    ],
-)
-def test_rank_correlation_by_hand(first: list[float], second: list[float], expected: float) -> None:
-    assert rank_correlation(np.array(first), np.array(second)) == pytest.approx(expected, nan_ok=True)
-
-
-@given(arrays.arrays(np.int64, (2, 25), elements=st.integers(0, 6)))
-def test_scipy_finds_the_same_rank_correlation(values: NDArray[np.int64]) -> None:
-    if np.ptp(values[0]) and np.ptp(values[1]):
-        theirs = stats.spearmanr(values[0], values[1]).statistic
-        assert rank_correlation(values[0], values[1]) == pytest.approx(theirs, abs=1e-12)
-
-
-def test_tenths_by_hand() -> None:
-    # twenty voxels: the pair of the least expected error is the first tenth
-    expected = np.arange(20.0)[::-1]
-    trust = measure_trust(expected.reshape(4, 5), 2 * expected.reshape(4, 5))
-    assert trust.rank_correlation == pytest.approx(1.0)
-    assert trust.expected_suv == (0.5, 2.5, 4.5, 6.5, 8.5, 10.5, 12.5, 14.5, 16.5, 18.5)
-    assert trust.observed_suv == tuple(2 * value for value in trust.expected_suv)
-
-
-def test_a_flat_expectation_ranks_nothing() -> None:
-    trust = measure_trust(np.full(20, 0.5), np.arange(20.0))
-    assert math.isnan(trust.rank_correlation) and trust.as_json()["rank_correlation"] is None
-    assert set(trust.expected_suv) == {0.5}
-
-
-def test_fewer_voxels_than_tenths_have_no_curve() -> None:
-    json.dumps(trust := measure_trust(np.ones(9), np.ones(9)).as_json(), allow_nan=False)
-    assert trust == {"rank_correlation": None, "expected_suv": (), "observed_suv": ()}
-
-
-def test_errors_of_other_voxels_are_refused() -> None:
-    with pytest.raises(InputError, match="3 expected errors for 2"):
-        measure_trust(np.ones(3), np.ones(2))

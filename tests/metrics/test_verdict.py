@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from lib.metrics.criteria import HU_SHARE, MEASURES, METHODS
-from lib.metrics.verdict import Figures, Judgement, judge_patients, verdict_sentence
+from lib.metrics.verdict import Judgement, MethodMetrics, judge_patients, verdict_sentence
 
 NAMES = (*(measure.name for measure in MEASURES), HU_SHARE)
 
 
-def figures(hu_share: float = 0.4, **by_method: dict[str, float]) -> Figures:
+def figures(hu_share: float = 0.4, **by_method: dict[str, float]) -> MethodMetrics:
     """All figures undefined but those given by method; how much of the model's PET HU explains."""
     told = {method: dict.fromkeys(NAMES, math.nan) for method in METHODS}
     told["model"][HU_SHARE] = hu_share
@@ -109,7 +109,7 @@ def test_one_patient_proves_nothing() -> None:
 
 
 def test_pairs_of_one_patient_count_once() -> None:
-    def with_mae(value: float) -> Figures:
+    def with_mae(value: float) -> MethodMetrics:
         return figures(**{method: {"mae_suv_body": value} for method in METHODS})
 
     judgement = judge_patients([("P1", with_mae(1.0)), ("P1", with_mae(3.0)), ("P2", with_mae(5.0))])

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -151,8 +152,11 @@ def test_a_damaged_file_is_told_and_never_made_anew(path: Path, content: bytes, 
     assert path.read_bytes() == content
 
 
-def test_a_file_that_cannot_be_written(path: Path) -> None:
-    (path.parent / ".split.csv.new").mkdir()
+def test_a_file_that_cannot_be_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", no_space)
     with pytest.raises(OutputError, match=r"cannot be written .* the one before stays"):
         assigned(path, "P0")
 
@@ -161,6 +165,26 @@ def test_a_lock_that_cannot_be_held(path: Path) -> None:
     (path.parent / ".split.csv.lock").mkdir()
     with pytest.raises(OutputError, match="cannot be written"):
         assigned(path, "P0")
+
+
+def test_a_file_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fcntl.flock", without_locks)
+    with pytest.raises(OutputError, match=r"cannot be written or locked .*Operation not supported.*; choose another"):
+        assigned(path, "P0")
+
+
+def without_locks(*given: object) -> None:
+    raise OSError(95, "Operation not supported")
+
+
+def test_a_lock_that_another_process_holds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lib.pairing.split_file.LOCK_TIMEOUT_S", 0.1)
+    with (
+        FileLock(path.parent / ".split.csv.lock", is_singleton=False),
+        pytest.raises(OutputError, match="another process has held the lock"),
+    ):
+        assigned(path, "P0")
+    assert assigned(path, "P0") == {"P0": "train"}
 
 
 ASSIGN = """

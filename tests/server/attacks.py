@@ -121,7 +121,7 @@ PLACES: tuple[tuple[str, str, str, Mapping[str, Any]], ...] = (
     ("GET", "/proxy/dicom/{path:path}", "/proxy/dicom/wado/{trick}", {}),
     ("POST", "/proxy/dicom/{path:path}", "/proxy/dicom/{trick}", {"data": b"x"}),
     ("GET", "/ohif/{path:path}", "/ohif/{trick}", {}),
-    ("GET", "/static", "/static/{trick}", {}),
+    ("GET", "/static/{path:path}", "/static/{trick}", {}),
     ("GET", "/logs/", "/logs/?lines={trick}", {}),
 )
 DEEP = "[" * 15_000 + "]" * 15_000

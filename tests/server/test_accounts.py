@@ -1,4 +1,4 @@
-"""The real server with accounts and TLS: who may ask what, and MONAI Label's own client at work."""
+"""The real server with accounts and TLS: the role that each endpoint requires, and MONAI Label's own client."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A self-signed certificate of this computer, and its key."""
     folder = tmp_path_factory.mktemp("tls")
     made = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=ct2pet -addext subjectAltName=IP:127.0.0.1"
-    words = [*made.split(), "-out", "server.crt", "-keyout", "server.key"]
-    subprocess.run(words, cwd=folder, check=True, capture_output=True)
+    command = [*made.split(), "-out", "server.crt", "-keyout", "server.key"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
     (folder / "server.key").chmod(0o600)
     return folder / "server.crt", folder / "server.key"
 
@@ -52,7 +52,7 @@ def users(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(
     certificate: tuple[Path, Path], users: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningServer]:
-    """Asked by nobody; `server.known_as(name)` is the same asked by somebody."""
+    """The server without a token; `server.known_as(name)` is the same with the token of a user."""
     studies = tmp_path_factory.mktemp("studies")
     write_phantoms(studies, patients=2, settings=SMALL)
     conf = {"models": "unet", "width": "2", "set": SHORT_RUN, "users": str(users)}
@@ -62,13 +62,13 @@ def server(
 
 @pytest.fixture(scope="module")
 def people(server: RunningServer) -> dict[str, RunningServer]:
-    """The server as each person asks it, by role."""
+    """The server with the token of each user, by role."""
     return {role: server.known_as(name) for name, role in PEOPLE.items()}
 
 
 @pytest.fixture(scope="module")
 def strangers(server: RunningServer, users: Path, people: dict[str, RunningServer]) -> dict[str, RunningServer]:
-    """The server as those ask it who may not, by the reason."""
+    """The server with invalid tokens, by the reason."""
     expired = Tokens(signing_key(server.models / KEY_FILE), lifetime_s=-1).issue(read_accounts(users)["ada"])
     gone, renewed = server.known_as("gone"), server.known_as("renewed")
     accounts = read_accounts(users)
@@ -80,6 +80,7 @@ def strangers(server: RunningServer, users: Path, people: dict[str, RunningServe
         "garbage": replace(server, token="garbage"),
         "forged": replace(server, token=f"{people['admin'].token[:-4]}AAAA"),
         "expired": replace(server, token=expired),
+        "of an earlier version": replace(server, token="ct2pet1.eyJuYW1lIjoiYWRhIn0.AAAA"),
         "removed": gone,
         "new password": renewed,
     }
@@ -87,7 +88,7 @@ def strangers(server: RunningServer, users: Path, people: dict[str, RunningServe
 
 @pytest.fixture(scope="module")
 def ct_uid(people: dict[str, RunningServer], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A CT of the datastore, for which there is a model."""
+    """A CT of the datastore; the server has a model for it."""
     model = save_constant_model(tmp_path_factory.mktemp("model") / "unet.safetensors", 2.5, stages=1)
     answer = people["admin"].ask("PUT", "/model/unet", files={"file": model.read_bytes()})
     assert answer.status_code == 200, answer.text
@@ -98,7 +99,7 @@ def ct_uid(people: dict[str, RunningServer], tmp_path_factory: pytest.TempPathFa
 def stock_client(
     server: RunningServer, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    """Return what the stock Slicer module does before everything it asks: a new client, which logs in."""
+    """Return a function that creates a client and logs in, as the stock Slicer module does before each request."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
 
     def logged_in(name: str) -> MONAILabelClient:
@@ -111,27 +112,27 @@ def stock_client(
     return logged_in
 
 
-def asked(server: RunningServer, method: str, path: str) -> requests.Response:
-    """Ask without a file, and with a body that no address can take, so that who is let in changes nothing."""
+def send_invalid_request(server: RunningServer, method: str, path: str) -> requests.Response:
+    """Send a request without a file and with a body that no endpoint accepts, so that it changes nothing."""
     body = {"data": b"0", "headers": {"Content-Type": "application/json"}} if method in ("POST", "PUT") else {}
     return server.ask(method, path, allow_redirects=False, **body)
 
 
 @pytest.mark.parametrize(("method", "path", "least"), ADDRESSES)
-def test_each_address_is_for_who_has_its_role(
+def test_each_endpoint_requires_its_role(
     people: dict[str, RunningServer], strangers: dict[str, RunningServer], method: str, path: str, least: str
 ) -> None:
-    statuses = {role: asked(person, method, path).status_code for role, person in people.items()}
+    statuses = {role: send_invalid_request(person, method, path).status_code for role, person in people.items()}
     for role, status in statuses.items():
         assert (status == 403) == (RANK[role] < RANK[least]), statuses
         assert status != 401, statuses
     for why, stranger in strangers.items():
-        answer = asked(stranger, method, path)
+        answer = send_invalid_request(stranger, method, path)
         assert answer.status_code == 401, why
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-def test_the_table_names_every_address_of_monai_label() -> None:
+def test_the_table_has_every_endpoint_of_monai_label() -> None:
     names = "activelearning batch_infer datastore infer info logs model ohif proxy scoring session train wsi_infer"
     modules = [importlib.import_module(f"monailabel.endpoints.{name}") for name in names.split()]
     routes = [route for module in modules for route in module.router.routes]
@@ -141,7 +142,9 @@ def test_the_table_names_every_address_of_monai_label() -> None:
         assert any(route.path_regex.match(path.partition("?")[0]) for path in rows), f"{route.methods} {route.path}"
 
 
-def test_no_address_that_the_server_names_is_open(server: RunningServer, people: dict[str, RunningServer]) -> None:
+def test_no_endpoint_of_the_openapi_description_is_public(
+    server: RunningServer, people: dict[str, RunningServer]
+) -> None:
     addresses = people["admin"].json("/openapi.json")["paths"]
     assert "/ct2pet/series" in addresses
     for path, methods in addresses.items():
@@ -151,25 +154,30 @@ def test_no_address_that_the_server_names_is_open(server: RunningServer, people:
             listed = any(template.fullmatch(row.partition("?")[0]) for row in rows)
             assert listed or not path.startswith("/ct2pet/"), f"give {method} {path} a row in tests/server/endpoints.py"
             if (method, path) not in {("get", "/auth/"), ("post", "/auth/token")}:
-                assert asked(server, method.upper(), path.replace("{", "").replace("}", "")).status_code == 401, path
+                assert (
+                    send_invalid_request(server, method.upper(), path.replace("{", "").replace("}", "")).status_code
+                    == 401
+                ), path
 
 
 @pytest.mark.parametrize(
     "path", ["/auth", "//auth/", "/auth//", "/auth/../info/", "/auth/%2e%2e/info/", "/auth/;/info/"]
 )
-def test_what_only_looks_like_the_login_is_closed(server: RunningServer, path: str) -> None:
+def test_a_path_that_resembles_the_login_requires_a_token(server: RunningServer, path: str) -> None:
     port = int(server.url.rpartition(":")[2])
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
-    words = ["openssl", "s_client", "-quiet", "-connect", f"127.0.0.1:{port}"]
-    answer = subprocess.run(words, input=request.encode(), capture_output=True, timeout=60)
+    command = ["openssl", "s_client", "-quiet", "-connect", f"127.0.0.1:{port}"]
+    answer = subprocess.run(command, input=request.encode(), capture_output=True, timeout=60)
     assert answer.stdout.startswith(b"HTTP/1.1 401 ")
 
 
-def test_who_may_is_said_to_who_may_not(people: dict[str, RunningServer], strangers: dict[str, RunningServer]) -> None:
-    assert "monailabel-admin" in asked(people["user"], "POST", "/train/unet").json()["detail"]
-    said = {why: asked(stranger, "GET", "/info/").json()["detail"] for why, stranger in strangers.items()}
+def test_a_refusal_names_the_reason(people: dict[str, RunningServer], strangers: dict[str, RunningServer]) -> None:
+    assert "monailabel-admin" in send_invalid_request(people["user"], "POST", "/train/unet").json()["detail"]
+    said = {
+        why: send_invalid_request(stranger, "GET", "/info/").json()["detail"] for why, stranger in strangers.items()
+    }
     assert said["no token"].startswith("log in first: POST /auth/token with username and password")
-    assert said["garbage"].startswith("this token is not of this server; log in again")
+    assert said["garbage"].startswith("this token was not issued by this server; log in again")
     assert said["expired"].startswith("this token has expired; log in again")
     assert said["removed"].startswith("this token's account was removed, or its password changed; log in again")
 
@@ -178,9 +186,9 @@ def test_the_stock_client_works_as_before(stock_client, ct_uid: str, tmp_path: P
     assert set(stock_client("una").info()["models"]) == {"unet"}
     assert ct_uid in stock_client("una").datastore()["objects"]
     assert stock_client("una").next_sample("random", {}) == {}  # every CT has its PET
-    path, told = stock_client("una").infer("unet", ct_uid, {"result_extension": ".nrrd", "result_dtype": "uint8"})
+    path, metadata = stock_client("una").infer("unet", ct_uid, {"result_extension": ".nrrd", "result_dtype": "uint8"})
     assert Path(path).stat().st_size > 0
-    assert told["suv"]["mean"] == pytest.approx(2.5, rel=1e-2)
+    assert metadata["suv"]["mean"] == pytest.approx(2.5, rel=1e-2)
     once = stock_client("una")  # it keeps the length of what it sent last among the headers of what it asks next
     once.infer("unet", ct_uid, {})
     assert once.info()["name"] == "ct2pet"
@@ -199,38 +207,38 @@ def test_the_stock_clients_sessions_and_uploads_work(
     assert stock_client("ann").upload_image(str(upload), "Thorax") == {"image": "Thorax"}
 
 
-def test_a_wrong_password_opens_nothing(server: RunningServer) -> None:
+def test_a_wrong_password_and_an_unknown_name_get_the_same_response(server: RunningServer) -> None:
     wrong, unknown = server.log_in("ada", "seven geese on a lane"), server.log_in("nobody")
     assert (wrong.status_code, wrong.json()) == (unknown.status_code, unknown.json())
     assert wrong.json()["detail"] == "wrong user name or password"
 
 
-def test_a_login_says_how_long_it_lasts(server: RunningServer) -> None:
+def test_a_login_returns_the_lifetime_of_its_token(server: RunningServer) -> None:
     answer = server.log_in("ada")
     assert (answer.json()["token_type"], answer.json()["expires_in"]) == ("bearer", 12 * 3600)
     assert answer.headers["Cache-Control"] == "no-store"
 
 
 @pytest.mark.parametrize(
-    ("sent", "status", "words"),
+    ("sent", "status", "message"),
     [
         ({"json": {"username": "ada", "password": PASSWORD}}, 415, "send username and password as a form"),
-        ({"data": {"username": "ada"}}, 400, "give username and password, each once"),
-        ({"data": {"username": ["ada", "una"], "password": PASSWORD}}, 400, "each once"),
+        ({"data": {"username": "ada"}}, 400, "expected username and password, each exactly once"),
+        ({"data": {"username": ["ada", "una"], "password": PASSWORD}}, 400, "each exactly once"),
         ({"data": {"username": "ada", "password": PASSWORD, "grant_type": "magic"}}, 400, "grant_type: only password"),
-        ({"data": {"username": "ada", "password": "x" * 20_000}}, 413, "a login has at most 16384 bytes"),
-        ({"data": {str(number): "" for number in range(50)}}, 400, "cannot be read"),
+        ({"data": {"username": "ada", "password": "x" * 20_000}}, 413, "the login form exceeds 16384 bytes"),
+        ({"data": {str(number): "" for number in range(50)}}, 400, "cannot be parsed"),
     ],
 )
-def test_a_login_that_is_none_is_refused(
-    server: RunningServer, sent: dict[str, object], status: int, words: str
+def test_an_invalid_login_form_is_refused(
+    server: RunningServer, sent: dict[str, object], status: int, message: str
 ) -> None:
     answer = server.ask("POST", "/auth/token", **sent)
     assert answer.status_code == status
-    assert words in answer.text
+    assert message in answer.text
 
 
-def test_who_guesses_is_told_to_wait(server: RunningServer) -> None:
+def test_a_client_that_guesses_has_to_wait(server: RunningServer) -> None:
     answers: list[requests.Response] = []
     guesses = [
         threading.Thread(target=lambda: answers.append(server.log_in("guessed", "seven geese on a lane")))
@@ -247,23 +255,23 @@ def test_who_guesses_is_told_to_wait(server: RunningServer) -> None:
     assert server.log_in("ada").status_code == 200
 
 
-def test_nobody_may_ask_while_others_can_read_the_users_file(
+def test_no_request_is_authorized_while_other_users_can_read_the_users_file(
     server: RunningServer, people: dict[str, RunningServer], users: Path
 ) -> None:
     users.chmod(0o644)
     try:
-        answers = [asked(people["admin"], "GET", "/info/"), server.log_in("ada")]
+        answers = [send_invalid_request(people["admin"], "GET", "/info/"), server.log_in("ada")]
     finally:
         users.chmod(0o600)
     for answer in answers:
         assert answer.status_code == 503
-        assert "its log says why" in answer.json()["detail"]
+        assert "its log has the reason" in answer.json()["detail"]
         assert str(users) not in answer.text
     assert f"chmod 600 {users}" in server.log.read_text()
-    assert asked(people["admin"], "GET", "/info/").status_code == 200
+    assert send_invalid_request(people["admin"], "GET", "/info/").status_code == 200
 
 
-def test_training_and_batches_need_no_account_of_their_own(people: dict[str, RunningServer], ct_uid: str) -> None:
+def test_background_tasks_need_no_account_of_their_own(people: dict[str, RunningServer], ct_uid: str) -> None:
     admin = people["admin"]
     assert admin.ask("POST", "/train/unet", json={"max_epochs": 1, "publish": "always"}).status_code == 200
     task = admin.wait_for_training(timeout_s=240)
@@ -271,14 +279,14 @@ def test_training_and_batches_need_no_account_of_their_own(people: dict[str, Run
     assert admin.ask("POST", "/batch/infer/unet", json={}).status_code == 200
 
 
-def test_only_the_encrypted_door_is_there(server: RunningServer) -> None:
+def test_connections_without_tls_or_with_an_unknown_authority_fail(server: RunningServer) -> None:
     with pytest.raises(requests.ConnectionError):
         requests.get(server.url.replace("https://", "http://") + "/auth/", timeout=60)
     with pytest.raises(requests.exceptions.SSLError, match="certificate verify failed"):
         requests.get(f"{server.url}/auth/", timeout=60)
 
 
-def test_no_password_and_no_token_reaches_the_log(server: RunningServer, people: dict[str, RunningServer]) -> None:
+def test_neither_passwords_nor_tokens_are_logged(server: RunningServer, people: dict[str, RunningServer]) -> None:
     log = server.log.read_text()
     assert "ada logged in from 127.0.0.1" in log
     assert "wrong password from 127.0.0.1 for an unknown name" in log

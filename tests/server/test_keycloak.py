@@ -1,6 +1,6 @@
-"""MONAI Label's own accounts in Keycloak, with our addresses: a small realm signs tokens as Keycloak does.
+"""Authentication by Keycloak: a small test realm signs tokens as Keycloak does.
 
-No Keycloak runs here; what MONAI Label asks of one is three addresses, and this realm answers them.
+No Keycloak runs here; this realm serves the three endpoints of Keycloak that MONAI Label uses.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ pytestmark = [
 ]
 
 SMALL = PhantomSettings(slices=6, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
-PUBLIC = "https://login.hospital.example/realms/hospital"  # the name under which browsers know the realm
+PUBLIC_ISSUER = "https://login.hospital.example/realms/hospital"  # the realm's URL for browsers
 PASSWORD = "seven geese on a lake"
 ROLES = {"una": ["monailabel-user"], "ada": ["monailabel-user", "monailabel-annotator", "monailabel-admin"]}
 
@@ -45,7 +45,7 @@ CLIENT = "monailabel-app"
 
 
 class Realm:
-    """A realm's keys, and the tokens it issues."""
+    """The keys of a realm, and the tokens that it issues."""
 
     def __init__(self) -> None:
         self.uri = ""
@@ -53,15 +53,15 @@ class Realm:
         self.rotate("first")
 
     def rotate(self, key_id: str) -> None:
-        """Sign with a new key from now on; the old ones stay published."""
+        """Sign with a new key from now on; keep publishing the earlier keys."""
         self.key_id, self.keys[key_id] = key_id, rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
     @property
     def certs(self) -> dict[str, Any]:
-        told = {
+        public_keys = {
             name: jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key(), as_dict=True) for name, key in self.keys.items()
         }
-        return {"keys": [{**key, "kid": name, "use": "sig", "alg": "RS256"} for name, key in told.items()]}
+        return {"keys": [{**key, "kid": name, "use": "sig", "alg": "RS256"} for name, key in public_keys.items()]}
 
     @property
     def public_key(self) -> str:
@@ -69,7 +69,7 @@ class Realm:
         return base64.b64encode(self.keys[self.key_id].public_key().public_bytes(*form)).decode()
 
     def token(self, name: str, *, algorithm: str = "RS256", key_id: str = "", **changed: Any) -> str:
-        """Return an access token as Keycloak issues it to the client; a claim that is None is left out."""
+        """Return an access token as Keycloak issues it to the client, without the claims that are None."""
         key_id, now = key_id or self.key_id, int(time.time())
         claims = {"preferred_username": name, "exp": now + 300, "iat": now, "iss": self.uri, "typ": "Bearer"}
         claims |= {"aud": "account", "azp": CLIENT, "realm_access": {"roles": ROLES.get(name, [])}, **changed}
@@ -84,32 +84,32 @@ def realm() -> Realm:
 
 @pytest.fixture(scope="module")
 def realm_url(realm: Realm) -> Iterator[str]:
-    class Answers(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path.endswith("openid-configuration"):
-                self.answer(200, {"token_endpoint": f"{url}/token", "issuer": PUBLIC})
+                self.respond(200, {"token_endpoint": f"{url}/token", "issuer": PUBLIC_ISSUER})
             elif self.path.endswith("/protocol/openid-connect/certs"):
-                self.answer(200, realm.certs)
+                self.respond(200, realm.certs)
             else:
-                self.answer(404, {})
+                self.respond(404, {})
 
         def do_POST(self) -> None:
             form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
             if form["password"] != [PASSWORD] or form["client_id"] != [CLIENT]:
-                self.answer(401, {"error": "invalid_grant"})
+                self.respond(401, {"error": "invalid_grant"})
             else:
-                self.answer(200, {"access_token": realm.token(form["username"][0]), "token_type": "Bearer"})
+                self.respond(200, {"access_token": realm.token(form["username"][0]), "token_type": "Bearer"})
 
-        def answer(self, status: int, told: dict[str, Any]) -> None:
+        def respond(self, status: int, content: dict[str, Any]) -> None:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.end_headers()
-            self.wfile.write(json.dumps(told).encode())
+            self.wfile.write(json.dumps(content).encode())
 
-        def log_message(self, *words: Any) -> None:
+        def log_message(self, *arguments: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as http:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         realm.uri = url = f"http://127.0.0.1:{http.server_port}/realms/hospital"
         threading.Thread(target=http.serve_forever, daemon=True).start()
         yield url
@@ -144,7 +144,7 @@ def status(server: RunningServer, method: str, path: str, token: str) -> int:
         ("GET", "/logs/", 403),
     ],
 )
-def test_the_realms_roles_bind_stock_and_own_addresses(
+def test_the_roles_of_the_realm_apply_to_all_endpoints(
     server: RunningServer, realm: Realm, method: str, path: str, user: int
 ) -> None:
     assert status(server, method, path, "") == 401
@@ -161,18 +161,17 @@ def test_the_stock_client_logs_in_through_the_server(server: RunningServer, real
     assert client.info()["name"] == "ct2pet"
 
 
-def test_a_wrong_password_is_said_as_such(server: RunningServer) -> None:
+def test_a_wrong_password_is_401(server: RunningServer) -> None:
     answer = server.log_in("una", "seven geese on a lane")
     assert (answer.status_code, answer.json()["detail"]) == (401, "wrong user name or password")
 
 
-def test_who_has_no_role_may_nothing(server: RunningServer, realm: Realm) -> None:
+def test_a_user_without_roles_is_forbidden(server: RunningServer, realm: Realm) -> None:
     assert status(server, "GET", "/info/", realm.token("stranger", realm_access=None)) == 403
 
 
 def hmac_with_the_public_key(realm: Realm) -> str:
-    """A token by the public key as if it were a secret: libraries that believe a token's own header take it."""
-
+    """Return a token signed by HMAC with the public key; libraries that trust the header of a token accept it."""
     pem = f"-----BEGIN PUBLIC KEY-----\n{realm.public_key}\n-----END PUBLIC KEY-----".encode()
     claims = jwt.decode(realm.token("ada"), options={"verify_signature": False})
     parts = ({"alg": "HS256", "typ": "JWT", "kid": realm.key_id}, claims)
@@ -219,7 +218,7 @@ FORGED = {
 
 
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
-def test_a_token_that_the_realm_did_not_issue_for_this_server_opens_nothing(
+def test_a_token_that_the_realm_did_not_issue_for_this_server_is_refused(
     server: RunningServer, realm: Realm, forge: Any
 ) -> None:
     answer = server.ask("GET", "/info/", headers={"Authorization": f"Bearer {forge(realm)}".encode()})
@@ -227,15 +226,15 @@ def test_a_token_that_the_realm_did_not_issue_for_this_server_opens_nothing(
 
 
 @pytest.mark.parametrize(
-    "changed", [{"iss": PUBLIC}, {"azp": "viewer", "aud": ["account", CLIENT]}, {"azp": None, "aud": CLIENT}]
+    "changed", [{"iss": PUBLIC_ISSUER}, {"azp": "viewer", "aud": ["account", CLIENT]}, {"azp": None, "aud": CLIENT}]
 )
-def test_the_public_name_of_the_realm_and_an_audience_that_is_this_server_are_right(
+def test_the_public_issuer_and_this_server_as_audience_are_accepted(
     server: RunningServer, realm: Realm, changed: dict[str, Any]
 ) -> None:
     assert status(server, "GET", "/info/", realm.token("una", **changed)) == 200
 
 
-def test_a_body_is_not_read_before_the_role_is_known(server: RunningServer, realm: Realm) -> None:
+def test_the_body_is_not_read_before_the_role_is_checked(server: RunningServer, realm: Realm) -> None:
     upload = {"headers": {"Content-Type": "multipart/form-data; boundary=x"}, "data": b"x" * 10_000_000}
     for token, expected in (("", 401), (realm.token("una"), 403)):
         answer = replace(server, token=token).ask("PUT", "/model/unet", **upload)
@@ -250,12 +249,12 @@ class Clock:
         return self.now_s
 
 
-def test_a_new_key_is_found_and_unknown_keys_do_not_burden_keycloak(realm: Realm, realm_url: str) -> None:
+def test_a_new_key_is_fetched_and_unknown_key_ids_cause_few_requests(realm: Realm, realm_url: str) -> None:
     clock = Clock()
     known = KnownRealm(realm_url, timeout_s=10, clock=clock)
     assert known.key("first") is not None and known.key("second") is None
     realm.rotate("second")
-    assert known.key("second") is None  # asked a moment ago
+    assert known.key("second") is None  # fetched a moment ago
     clock.now_s += MIN_REFETCH_INTERVAL_S
     assert known.key("second") is not None and known.key("first") is not None
     del realm.keys["first"]
@@ -263,7 +262,7 @@ def test_a_new_key_is_found_and_unknown_keys_do_not_burden_keycloak(realm: Realm
     assert known.key("second") is not None and known.key("first") is None
 
 
-def test_keycloak_that_does_not_answer_is_named_and_known_keys_stay(realm: Realm, realm_url: str) -> None:
+def test_keycloak_being_unreachable_is_an_error_and_fetched_keys_stay_valid(realm: Realm, realm_url: str) -> None:
     with pytest.raises(RemoteError, match="MONAI_LABEL_AUTH_REALM_URI"):
         KnownRealm("http://127.0.0.1:1/realms/none", timeout_s=1).key("first")
     clock = Clock()

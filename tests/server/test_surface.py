@@ -23,6 +23,7 @@ from lib.imaging.volume import Unit, Volume
 from lib.metrics.calibration import Calibration
 from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.ct2pet_app.constant_model import save_constant_model
+from tests.error_codes import check_problem
 from tests.server.endpoint_requests import TABLE, filled
 from tests.server.processes import REPOSITORY, RunningServer, running_server
 
@@ -99,6 +100,8 @@ def test_each_address_answers_as_it_should(answers: list[requests.Response], wor
     assert answer.status_code == status, answer.text[:500]
     assert any(part in answer.text for part in holds.split("|")), answer.text[:500]
     assert "Traceback" not in answer.text and "/site-packages/" not in answer.text
+    if status >= 400 and TABLE[row][0] != "HEAD":
+        check_problem(answer)
 
 
 def test_the_table_asks_every_address_that_the_server_names(server: RunningServer) -> None:

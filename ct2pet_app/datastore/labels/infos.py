@@ -1,6 +1,6 @@
-"""The infos of images and labels: what clients noted, under what the server recorded, under what the headers say.
+"""The infos of images and labels: notes of clients, overridden by records of the server, overridden by the headers.
 
-A note never overrides a fact: neither its value, nor by naming one where there is none.
+A note never sets a key of the headers or the server, even where they have no value for it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ct2pet_app.datastore.labels.label_store import FINAL, Kept, LabelStore, Not
 from ct2pet_app.datastore.labels.label_table import SERVER_KEYS
 from ct2pet_app.datastore.serializers import describe_ct, describe_pet
 from ct2pet_app.datastore.study_index import StudyIndex
-from ct2pet_app.server.json_values import sendable
+from ct2pet_app.json_values import sendable
 from lib.dicom.scan.scan import ScannedSeries
 from lib.pairing.pairs import PairedSeries
 

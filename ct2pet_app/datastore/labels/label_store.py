@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import re
 import shutil
 import sqlite3
@@ -20,9 +19,9 @@ from typing import Any, BinaryIO
 
 from ct2pet_app.datastore.labels.label_table import FILE, VERSION, LabelTable, note_in, put_record, record_of, text_of
 from ct2pet_app.errors import NotFoundError, RequestError
-from ct2pet_app.server.json_values import checked_json_object, stored_json_object
+from ct2pet_app.json_values import checked_json_object, stored_json_object
 from lib.errors import CT2PETError
-from lib.unfinished import remove_abandoned, unfinished_file
+from lib.files import flush_to_disk, remove_abandoned, unfinished_file
 
 logger = logging.getLogger(__name__)
 
@@ -216,7 +215,7 @@ class LabelStore:
         self._folder.mkdir(parents=True, exist_ok=True)
         with unfinished_file(self._folder, suffix) as begun:
             shutil.copyfile(source, begun)
-            _flush(begun)
+            flush_to_disk(begun)  # so that a power cut leaves no row without its content
             final = self._folder / begun.name[1:]
             try:
                 with self._table.writing() as contents:  # no other process takes the file for a leftover
@@ -261,12 +260,6 @@ class LabelStore:
         for (name,) in files:
             if isinstance(name, str) and FILE.fullmatch(name):
                 (self._folder / name).unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    """Write a file's content to the disk, so that a power cut leaves no row without its content."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def checked_name(word: str, what: str) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ct2pet_app.errors import BusyError
-from ct2pet_app.server.json_values import stored_json_object
+from ct2pet_app.json_values import stored_json_object
 from lib.errors import OutputError
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""How many pairs of CT and PET there are."""
+"""Number of CT/PET pairs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PairCounts:
-    """How many pairs there are of each kind; how many are on each side is None where the split file is damaged."""
+    """Number of pairs of each kind; the numbers on each side are None where the split file is damaged."""
 
     total: int
     plausible: int

@@ -21,13 +21,13 @@ from pathlib import Path
 from ct2pet_app.datastore.pairs.counts import PairCounts
 from ct2pet_app.datastore.study_index import Studies, StudyIndex
 from lib.errors import CT2PETError, DicomError, MemoryLimitError, RemoteError, StudiesError, UndecodableError
+from lib.files import fingerprint, same_fingerprint
 from lib.learning.model_card.card import patient_digest
 from lib.memory import MemoryBudget
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.quality_checks.check_cache import CheckCache, Checked
 from lib.pairing.quality_checks.plausibility import PairCheck, check_bytes, check_pair
-from lib.pairing.same_files import are_same, mark_of_files
-from lib.pairing.split import Side, Split
+from lib.pairing.split import SPLIT_SIDES, Side, Split
 from lib.pairing.split_file import Assignments, assign_new, read_split_file
 
 logger = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class PairRegistry:
             cancelled = self._closed.is_set
             with at_hand, self._budget.reserve(check_bytes(paired), CHECKING, cancelled=cancelled, alone=True):
                 # before and not after: files that change meanwhile are checked again
-                files = mark_of_files((*pair.ct.files, *pair.pet.files))
+                files = fingerprint((*pair.ct.files, *pair.pet.files))
                 check = check_pair(paired)
         except UndecodableError as error:  # these files fail again at every start
             return self.remember(paired, Checked(PairCheck(False, (str(error),)), files))
@@ -186,11 +186,11 @@ class PairRegistry:
         return tuple(used)
 
     def _known(self, paired: PairedSeries) -> Checked | None:
-        files = mark_of_files((*paired.pair.ct.files, *paired.pair.pet.files))
+        files = fingerprint((*paired.pair.ct.files, *paired.pair.pet.files))
         found = self._checked.get(_key(paired))
-        if found is None or not are_same(found.files, files):
+        if found is None or not same_fingerprint(found.files, files):
             found = self._memory.known(paired.pair)
-        if found is None or not are_same(found.files, files):
+        if found is None or not same_fingerprint(found.files, files):
             self._checked.pop(_key(paired), None)
             return None
         self._checked[_key(paired)] = found
@@ -209,7 +209,8 @@ class PairRegistry:
         except CT2PETError as error:
             return PairCounts(*counted, None, None, None, trouble=str(error))
         sides = [known[paired.pair.ct.patient_id].side for paired in pairs if paired.pair.ct.patient_id in known]
-        return PairCounts(*counted, sides.count("train"), sides.count("validation"), sides.count("test"))
+        train, validation, test = (sides.count(side) for side in SPLIT_SIDES)
+        return PairCounts(*counted, train, validation, test)
 
     def warnings(self, sides: Mapping[str, Side]) -> dict[str, str]:
         """Return what speaks against a patient's side, which somebody may have changed by hand, by PatientID."""
@@ -218,7 +219,7 @@ class PairRegistry:
             patient: f"patient {patient} stands on the {side} side of {SPLIT_FILE}, and a model of this server was "
             "trained on this patient: figures there flatter; move the patient back to train"
             for patient, side in sides.items()
-            if side != "train" and patient_digest(patient) in digests
+            if side != Side.TRAIN and patient_digest(patient) in digests
         }
 
     # -- looking by itself ---------------------------------------------------------------------------------------------

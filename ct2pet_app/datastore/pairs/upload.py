@@ -1,7 +1,7 @@
-"""A CT and a PET that a client sends: unpacked, set beside what is there already, and checked, before any is kept.
+"""An uploaded CT and PET: unpacked, compared with the series of the datastore, and checked, before anything is stored.
 
-Whatever is refused leaves nothing behind. A series that is there with every instance is taken as it is there; the
-upload adds nothing to it, and changes nothing of it.
+A rejected upload leaves nothing behind. Where the datastore has every instance of a series already, its copy is used,
+and the upload changes nothing.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from lib.pairing.quality_checks.plausibility import PairCheck, check_bytes, chec
 
 @dataclass(frozen=True, eq=False)
 class PairUpload:
-    """A pair of which something is new.
+    """A pair with at least one new series or instance.
 
     Attributes:
-        paired: The pair as it will be; of a series that is there already, as it is there.
+        paired: The pair as it will be; a series of the datastore as it is there.
         here: Which of the two series are in the datastore already.
-        new: Files to keep, by series UID; empty where all is there.
-        left_out: Of the upload, series that were not taken, each with the reason; under `files`, what is no image.
+        new: Files to store, by series UID; empty where nothing is missing.
+        left_out: Why series of the upload were not used, by UID; under `files`, those that are no image.
     """
 
     paired: PairedSeries
@@ -41,7 +41,7 @@ class PairUpload:
 
 
 def unpacked(archives: Mapping[str, Path], folder: Path) -> ScanReport:
-    """Return what zips hold: one usable CT and one usable PET (or the PET alone), and what cannot be used beside them.
+    """Return the scan of zips with one usable CT and one usable PET, or the PET alone.
 
     Args:
         archives: By the form's field: `ct` and `pet`, `pet` alone, or `study`.
@@ -73,10 +73,10 @@ def unpacked(archives: Mapping[str, Path], folder: Path) -> ScanReport:
 
 
 def incoming_pair(uploaded: ScanReport, listing: StudyIndex, studies: Studies) -> PairUpload:
-    """Return the pair that uploaded series make together with what is there.
+    """Return the pair that uploaded series form, together with those of the datastore.
 
     Raises:
-        PairingError: They make none; the message says why.
+        PairingError: They form none; the message says why.
     """
     own = {found.series.modality: found for found in uploaded.series if found.is_usable}
     _refuse_strangers(own.values(), listing)
@@ -92,13 +92,13 @@ def incoming_pair(uploaded: ScanReport, listing: StudyIndex, studies: Studies) -
     pet = own["PT"]
     frame = (pet.series.patient_id, pet.series.frame_of_reference_uid)
     mine = {pet.series.study_uid, *(found.series.study_uid for found in own.values())}
-    beside = [
+    related = [
         found
         for found in listing.report.series
         if found.series.study_uid in mine or (found.series.patient_id, found.series.frame_of_reference_uid) == frame
     ]
     taken = {found.series.uid for found in own.values()}
-    together = (*own.values(), *(found for found in beside if found.series.uid not in taken))
+    together = (*own.values(), *(found for found in related if found.series.uid not in taken))
     report = pair_series(ScanReport(listing.report.root, (), together, ()))
     paired = next((one for one in report.pairs if one.pet is pet and one.ct is own.get("CT", one.ct)), None)
     if paired is None:
@@ -117,14 +117,14 @@ def incoming_pair(uploaded: ScanReport, listing: StudyIndex, studies: Studies) -
 def check_incoming(
     incoming: PairUpload, studies: Studies, *, budget: MemoryBudget, gone: IsDisconnected = never
 ) -> PairCheck:
-    """Return the check of a pair of which something is new; every uploaded pixel is read.
+    """Return the check of an uploaded pair; every uploaded pixel is read.
 
     Raises:
         DicomError: A file is damaged.
         ImageFileError: The CT's numbers cannot be HU.
         MemoryLimitError: The pair is larger than the memory budget.
         OperationCancelledError: The client has disconnected.
-        RemoteError: The PACS cannot be asked for what is there.
+        RemoteError: The PACS does not send the series that it has.
     """
     paired = incoming.paired
     assert paired.ct.geometry is not None  # of every usable series
@@ -141,10 +141,10 @@ def check_incoming(
 
 
 def _missing(found: ScannedSeries, known: ScannedSeries | None, studies: Studies) -> tuple[Path, ...]:
-    """Return the files of an uploaded series whose instances are not there.
+    """Return the files of an uploaded series whose instances the datastore lacks.
 
     Raises:
-        PairingError: Some others of the series are there: together they would be another series than was checked.
+        PairingError: The datastore has other instances of the series: the merged series would not be the checked one.
     """
     files = found.series.files
     if known is None:
@@ -159,7 +159,7 @@ def _missing(found: ScannedSeries, known: ScannedSeries | None, studies: Studies
 
 
 def _refuse_strangers(own: Collection[ScannedSeries], listing: StudyIndex) -> None:
-    """Refuse a study that is there as another patient's, and a series that is there in another study."""
+    """Refuse a study that the datastore has under another patient, and a series that it has in another study."""
     for found in own:
         for there in listing.report.series:
             same_study = there.series.study_uid == found.series.study_uid

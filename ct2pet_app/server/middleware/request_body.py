@@ -9,6 +9,8 @@ import anyio
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
+from ct2pet_app.errors import HttpError
+
 REQUEST_TIMEOUT, TOO_LARGE = 408, 413
 MAX_JSON_BYTES = 40_000  # MONAI Label passes a task's request to a child on a command line, 128 kB at most
 MAX_DRAINED_BYTES = 64_000  # an unread body up to this size does not cost the connection
@@ -84,17 +86,18 @@ class RequestBody:
 
     def _refuse_above_limit(self, size_bytes: int) -> None:
         if size_bytes > self._limit_bytes:
-            raise HTTPException(TOO_LARGE, too_large(self._limit_bytes, self._max_upload_bytes))
+            raise _too_large(self._limit_bytes, self._max_upload_bytes)
 
 
-def too_large(limit_bytes: int, max_upload_bytes: int) -> str:
-    """Return the message for a body above its limit."""
+def _too_large(limit_bytes: int, max_upload_bytes: int) -> HttpError:
     if limit_bytes < max_upload_bytes:
-        return (
+        return HttpError(
+            TOO_LARGE,
             f"the body is larger than {limit_bytes / 1e3:.0f} kB, the limit of requests without files; images are sent "
-            "as files of a form (multipart/form-data) to an address that takes files"
+            "as files of a form (multipart/form-data) to an address that takes files",
+            code="body_too_large",
+            limit_bytes=limit_bytes,
         )
-    return (
-        f"the request is larger than {max_upload_bytes / 1e6:.0f} MB: send one CT series, or start the server "
-        "with a larger --conf max_upload_mb"
-    )
+    limit_mb = round(max_upload_bytes / 1e6)
+    message = f"the request is larger than {limit_mb} MB; send one CT series"
+    return HttpError(TOO_LARGE, message, code="request_too_large", limit_mb=limit_mb)

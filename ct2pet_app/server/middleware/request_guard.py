@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
 
 from starlette.datastructures import MutableHeaders
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ct2pet_app.errors import HttpError
+from ct2pet_app.problem import http_problem
 from ct2pet_app.server.middleware.hosts import Authority, is_ip_address, is_same_origin, parse_authority
 from ct2pet_app.server.middleware.request_body import SCOPE_KEY, RequestBody
 
@@ -18,8 +19,6 @@ MAX_QUERY_BYTES = 8_000
 MAX_HEADERS, MAX_HEADER_BYTES = 100, 32_000  # uvicorn's own limit holds only for heads that arrive in parts
 FOREIGN_SITES = ("cross-site", "same-site")  # what a browser says of a page that embeds an image, without an Origin
 CONTROL_BYTES = re.compile(rb"[\x00-\x1f\x7f]")
-
-Refusal = tuple[int, str]
 
 
 class Gate:
@@ -54,27 +53,37 @@ class Gate:
 
         refusal = _malformed(scope, headers) or self._foreign(scope, headers)
         if refusal is not None:
-            await JSONResponse({"detail": refusal[1]}, status_code=refusal[0])(scope, body.receive, send_and_close)
+            await http_problem(refusal)(scope, body.receive, send_and_close)
             return
         scope[SCOPE_KEY] = body
         await self._app(scope, body.receive, send_and_close)
 
-    def _foreign(self, scope: Scope, headers: dict[bytes, str]) -> Refusal | None:
+    def _foreign(self, scope: Scope, headers: dict[bytes, str]) -> HttpError | None:
         host = _host(scope)
         if host is None:
-            return BAD_REQUEST, "the Host header is missing or malformed; expected one name or IP address and its port"
+            return HttpError(
+                BAD_REQUEST, "the Host header is missing or malformed; expected one name or IP address and its port"
+            )
         origin = headers.get(b"origin", "")
         if origin and origin not in self._origins and not is_same_origin(origin, host):
-            return FORBIDDEN, (
-                f"web pages of {origin[:100]} may not use this server; its owner can allow them with --conf origins"
+            return HttpError(
+                FORBIDDEN,
+                f"web pages of {origin[:100]} may not use this server; its owner can allow them with --conf origins",
+                code="origin_not_allowed",
+                origin=origin[:100],
             )
         site, mode = headers.get(b"sec-fetch-site", ""), headers.get(b"sec-fetch-mode", "")
         if not origin and not self._origins and site in FOREIGN_SITES and mode != "navigate":
-            return FORBIDDEN, "web pages of other sites may not load anything from this server"
+            return HttpError(
+                FORBIDDEN, "web pages of other sites may not load anything from this server", code="origin_not_allowed"
+            )
         if not is_ip_address(host[0]) and host[0] not in self._hosts:
-            return FORBIDDEN, (
+            return HttpError(
+                FORBIDDEN,
                 f"this server is not called {host[0][:100]}; use its IP address, or, as for the name of a reverse "
-                f"proxy, allow it with --conf origins http://{host[0][:100]}"
+                f"proxy, allow it with --conf origins http://{host[0][:100]}",
+                code="host_not_allowed",
+                host=host[0][:100],
             )
         return None
 
@@ -88,18 +97,22 @@ def _size(headers: Iterable[tuple[bytes, bytes]]) -> int:
     return sum(len(name) + len(value) for name, value in headers)
 
 
-def _malformed(scope: Scope, headers: dict[bytes, str]) -> Refusal | None:
+def _malformed(scope: Scope, headers: dict[bytes, str]) -> HttpError | None:
     query = scope.get("query_string", b"")
     if len(scope["headers"]) > MAX_HEADERS or _size(scope["headers"]) > MAX_HEADER_BYTES:
-        return HEADERS_TOO_LARGE, f"more than {MAX_HEADERS} headers, or of more than {MAX_HEADER_BYTES / 1e3:.0f} kB"
+        return HttpError(
+            HEADERS_TOO_LARGE, f"more than {MAX_HEADERS} headers, or of more than {MAX_HEADER_BYTES / 1e3:.0f} kB"
+        )
     if not scope["path"].startswith("/"):
-        return BAD_REQUEST, "the address must be a path that begins with /"
+        return HttpError(BAD_REQUEST, "the address must be a path that begins with /")
     if len(query) > MAX_QUERY_BYTES:
-        return URI_TOO_LONG, f"the query is longer than {MAX_QUERY_BYTES / 1e3:.0f} kB; send parameters in the body"
+        return HttpError(
+            URI_TOO_LONG, f"the query is longer than {MAX_QUERY_BYTES / 1e3:.0f} kB; send parameters in the body"
+        )
     if CONTROL_BYTES.search(scope["path"].encode("utf-8", "replace")) or CONTROL_BYTES.search(unquote_to_bytes(query)):
-        return BAD_REQUEST, "the address holds control characters"
+        return HttpError(BAD_REQUEST, "the address holds control characters")
     if b"content-length" in headers and b"transfer-encoding" in headers:
-        return BAD_REQUEST, "the request has both Content-Length and Transfer-Encoding; send one of them"
+        return HttpError(BAD_REQUEST, "the request has both Content-Length and Transfer-Encoding; send one of them")
     if headers.get(b"content-encoding", "identity").strip().lower() not in ("", "identity"):
-        return UNSUPPORTED_MEDIA_TYPE, "compressed request bodies are not accepted; send the body as it is"
+        return HttpError(UNSUPPORTED_MEDIA_TYPE, "compressed request bodies are not accepted; send the body as it is")
     return None

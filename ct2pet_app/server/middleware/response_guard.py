@@ -20,6 +20,7 @@ SYSTEM_FOLDERS = ("bin", "boot", "dev", "etc", "home", "lib", "lib64", "media", 
 SIGN = r"[^\s\"'\\:;,)\]}>|/]"  # of a name; others end a path in a sentence or in JSON
 REST = rf"(?:/{SIGN}*)*"
 REST_WITH_SPACES = rf"(?:/(?:{SIGN}| ){{0,80}}(?=/)|/{SIGN}*)*"  # a folder's name may hold spaces
+JSON_TYPES = ("application/json", "application/problem+json")
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -56,7 +57,7 @@ class ResponseGuard:
                     headers.setdefault(name, value)
                 if "access-control-allow-origin" in headers:  # a page of an allowed origin reads it
                     headers["Cross-Origin-Resource-Policy"] = "cross-origin"
-                if headers.get("content-type", "").startswith("application/json"):
+                if headers.get("content-type", "").startswith(JSON_TYPES):
                     start = message
                     return
             elif start is not None and message["type"] == "http.response.body":

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from ct2pet_app.advice import detail_of
+from ct2pet_app.server.tasks.progress import report_error
 from lib.errors import CT2PETError
 
 logger = logging.getLogger(__name__)
@@ -22,10 +24,14 @@ def is_task_process() -> bool:
 
 
 @contextlib.contextmanager
-def task_process(what: str) -> Iterator[None]:
+def task_process(what: str, report: Path | None) -> Iterator[None]:
     """Do a task inside the `with`: it fails with one line that says why.
 
     Anywhere but in a process of its own it does nothing.
+
+    Args:
+        what: The task, for the log.
+        report: The task's report, which gets the error.
 
     Raises:
         SystemExit: The task failed; its reason is the last line of the log, of which the server keeps 20.
@@ -36,5 +42,6 @@ def task_process(what: str) -> Iterator[None]:
     try:
         yield
     except CT2PETError as error:
-        logger.error("%s ended: %s", what, error)
+        logger.error("%s ended: %s", what, detail_of(error))
+        report_error(report, error)
         raise SystemExit(1) from error

@@ -9,16 +9,17 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ct2pet_app.server.json_values import read_json_object, sendable
+from ct2pet_app.advice import error_record
+from ct2pet_app.json_values import read_json_object, sendable
 from ct2pet_app.server.log_redaction import where
 from lib.errors import CT2PETError, StudiesError
+from lib.files import write_text
 from lib.types import Progress
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ TELL_EVERY_S = 5.0
 MAX_REASONS = 200  # that are told; how many failed is always told
 REPORT_ID = re.compile(r"[0-9a-f]{32}")
 REPORT_KEY = "report"  # of a task's request: the id that the server gave its report
+ERROR_KEY = "error"  # of a report, and of a task's status: code, params and detail of the error that ended the task
 
 
 def tell_percent(title: str) -> Progress:
@@ -119,11 +121,16 @@ def read_report(folder: Path, request: Mapping[str, Any]) -> dict[str, Any] | No
     return None if file is None else read_json_object(file)
 
 
+def report_error(file: Path | None, error: CT2PETError) -> None:
+    """Add the error that ends a task to its report; `TaskRunner` shows it in the task's status."""
+    report = read_json_object(file) if file is not None else None
+    with contextlib.suppress(OSError):  # the disk may be full: the log has the error, too
+        write_report(file, {**(report or {}), ERROR_KEY: error_record(error)})
+
+
 def write_report(file: Path | None, report: Mapping[str, Any]) -> None:
     """Write what a task tells, whole; nothing for a task that the server gave no report."""
     if file is None:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    partial.write_text(json.dumps(sendable(report)))
-    partial.replace(file)
+    write_text(file, json.dumps(sendable(report)))

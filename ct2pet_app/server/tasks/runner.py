@@ -30,7 +30,7 @@ from ct2pet_app.errors import BusyError
 from ct2pet_app.server.log_redaction import where
 from ct2pet_app.server.tasks.environment import task_environment
 from ct2pet_app.server.tasks.process import TASK_PROGRAM
-from ct2pet_app.server.tasks.progress import REPORT_KEY, forget_reports_but
+from ct2pet_app.server.tasks.progress import ERROR_KEY, REPORT_KEY, forget_reports_but, read_report
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,9 @@ class TaskRunner:
         background_processes.setdefault(method, {})
         waiting = sum(task["status"] == SUBMITTED for task in known)
         if waiting + len(requests) > MAX_WAITING + 1:
-            raise BusyError(f"{waiting} tasks wait already; ask again when some are done, or stop them with DELETE")
+            raise BusyError(
+                f"{waiting} tasks wait already; try again when some are done", code="too_many_tasks", waiting=waiting
+            )
         ended = [task for task in known if task["status"] not in ACTIVE]
         for task in ended[: max(0, len(ended) - MAX_ENDED)]:
             known.remove(task)
@@ -211,6 +213,8 @@ class TaskRunner:
             task.update(status=ERROR if why_failed else DONE, end_ts=_now())
             task.setdefault("details", deque(maxlen=MAX_LINES))
             if why_failed:
+                reported = read_report(self._models_folder, task["request"]) or {}
+                task[ERROR_KEY] = reported.get(ERROR_KEY) or {"code": "task_failed", "params": {}, "detail": why_failed}
                 told = (
                     f"{task['request'].get('model')} was not trained: {why_failed}" if method == "train" else why_failed
                 )

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import datetime
 
 from pydicom.datadict import dictionary_VR
 from pydicom.valuerep import format_number_as_ds
+
+from lib.dicom.attributes.values import parse_date, parse_time
 
 __all__ = ["UID", "allowed", "decimal_string"]
 
@@ -26,7 +27,6 @@ RULES = {
     "SH": re.compile(CHARACTER + r"{1,16}"),
     "LO": re.compile(CHARACTER + r"{1,64}"),
     "PN": re.compile(f"{NAME}(={NAME}){{0,2}}"),
-    "TM": re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?"),
 }  # PS3.5 6.2
 DEFINED_TERMS = {
     "PatientSex": ("M", "F", "O"),
@@ -38,8 +38,6 @@ DEFINED_TERMS = {
 }
 POSITIVE = frozenset({"PatientSize", "PatientWeight", "SliceThickness"})  # consoles write 0 for "unknown"
 ZONE = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")  # UTC-12 to UTC+14 (PS3.3 C.12.1.1)
-OLD_DATE, OLD_TIME = re.compile(r"(\d{4})\.(\d\d)\.(\d\d)"), re.compile(r"(\d\d):(\d\d)(?::(\d\d(?:\.\d*)?))?")
-FRACTION = re.compile(r"(\d{6})\.(\d{0,6})\d*")
 
 
 def allowed(keyword: str, value: str) -> str:
@@ -49,10 +47,8 @@ def allowed(keyword: str, value: str) -> str:
         return value if value in DEFINED_TERMS[keyword] else ""
     if keyword == "TimezoneOffsetFromUTC":
         return value if ZONE.fullmatch(value) and value != "-0000" else ""
-    if kind == "DA":
-        return _date(value)
-    if kind == "TM":
-        value = _time(value)
+    if kind in ("DA", "TM"):
+        return _date_or_time(kind, value)
     if kind == "DS" and keyword in POSITIVE and not _is_positive(value):
         return ""
     if kind == "DS" and _is_finite(value):
@@ -66,23 +62,12 @@ def decimal_string(text: str) -> str:
     return text if RULES["DS"].fullmatch(text) else str(format_number_as_ds(float(text)))
 
 
-def _date(value: str) -> str:
-    value = OLD_DATE.sub(r"\1\2\3", value)
-    if len(value) != 8 or not value.isascii() or not value.isdigit() or value[0] not in "12":
-        return ""  # years before 1000 and after 2999 are invalid
-    try:
-        datetime.strptime(value, "%Y%m%d")
-    except ValueError:
+def _date_or_time(kind: str, value: str) -> str:
+    """Return a DA or TM in DICOM's current form; empty for forms that neither DICOM nor ACR-NEMA allows."""
+    moment = parse_date(value) if kind == "DA" else parse_time(value)
+    if moment is None or moment.oddity:
         return ""
-    return value
-
-
-def _time(value: str) -> str:
-    old = OLD_TIME.fullmatch(value)
-    if old is not None:
-        value = "".join(part for part in old.groups() if part)
-    fraction = FRACTION.fullmatch(value)
-    return value if fraction is None else f"{fraction[1]}.{fraction[2]}".rstrip(".")
+    return "" if kind == "DA" and moment.text[0] not in "12" else moment.text
 
 
 def _is_finite(value: str) -> bool:

@@ -50,7 +50,7 @@ def decode_pixels(
     try:
         values = decoder.decode(bare.getvalue(), pixels=rows * columns, source=source)
     except DicomError as error:
-        raise type(error)(
+        raise error.with_message(
             f"its compression ({syntax}) {error}; copy it again, or export it uncompressed (Explicit VR Little Endian)"
         ) from error
     if values.shape[-2:] != (rows, columns) or values.size != rows * columns:

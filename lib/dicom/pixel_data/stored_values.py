@@ -150,4 +150,7 @@ def refuse_sign_bit(values: NDArray[np.integer[Any]], pixel_format: StoredFormat
         MissingAttributeError: They differ, and PixelRepresentation is missing.
     """
     if values.size and int(values.max()) >> (pixel_format.bits - 1):
-        raise MissingAttributeError("PixelRepresentation is missing: large values may be negative; export it again")
+        raise MissingAttributeError(
+            "PixelRepresentation is missing: large values may be negative; export it again",
+            attribute="PixelRepresentation",
+        )

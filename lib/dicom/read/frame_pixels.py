@@ -23,7 +23,7 @@ from lib.dicom.pixel_data.decoder import Decoder
 from lib.dicom.pixel_data.stored_values import PIXEL_DATA, Stored, StoredFormat, pixel_bytes, plain_pixels
 from lib.dicom.read.instance_file import read_instance, read_instance_file
 from lib.dicom.read.multiframe import FRAME_GROUPS, Frame, frames_of
-from lib.dicom.read.pixels import ReadSlice, physical_values, read_slice
+from lib.dicom.read.pixels import ReadSlice, errors_name, physical_values, read_slice
 from lib.errors import DicomError
 
 
@@ -47,16 +47,8 @@ def read_frames(path: Path, numbers: Collection[int]) -> Iterator[ReadSlice]:
         DicomError: The file is missing, damaged or truncated, lacks a frame, or cannot be decompressed.
         MissingAttributeError: A frame lacks RescaleSlope, or a CT frame lacks RescaleIntercept.
     """
-    try:
+    with errors_name(path):
         yield from _read_frames(path, frozenset(numbers))
-    except DicomError as error:
-        if str(error).startswith(path.name):
-            raise
-        raise type(error)(f"{path.name}: {error}") from error
-    except OSError as error:
-        raise DicomError(f"{path.name}: cannot be opened ({error.strerror}); scan the folder again") from error
-    except Exception as error:  # a damaged file can make a parser raise anything
-        raise DicomError(f"{path.name}: damaged DICOM file ({error}); copy it again") from error
 
 
 def _read_frames(path: Path, numbers: frozenset[int]) -> Iterator[ReadSlice]:

@@ -81,7 +81,7 @@ def read_header(path: Path | str) -> InstanceHeader:
         except DicomError as error:
             if str(error).startswith(name):
                 raise
-            raise type(error)(f"{name}: {error}") from error
+            raise error.with_message(f"{name}: {error}") from error
         except Exception as error:  # a damaged file can make a parser raise anything
             raise DicomError(f"{name}: damaged DICOM file, its header cannot be read ({error})") from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +54,7 @@ def read_slice(path: Path, decoder: Decoder | None = None) -> ReadSlice:
     if decoder is None:
         with Decoder() as own:
             return read_slice(path, own)
-    try:
+    with errors_name(path):
         dataset = read_instance_file(path, tags=PIXEL_TAGS, with_pixels=True)
         header = header_of(dataset, str(path))
         _refuse_several_frames(header)  # before decoding: a damaged file may declare a million frames
@@ -63,10 +65,17 @@ def read_slice(path: Path, decoder: Decoder | None = None) -> ReadSlice:
         else:
             stored = decode_pixels(pixel_bytes(dataset), syntax, pixel_format, decoder, source=path)
         return ReadSlice(header, physical_values(dataset, header, stored), pixel_format)
+
+
+@contextmanager
+def errors_name(path: Path) -> Iterator[None]:
+    """Prefix errors of reading a DICOM file with its name; those of parsers become DicomError."""
+    try:
+        yield
     except DicomError as error:
         if str(error).startswith(path.name):
             raise
-        raise type(error)(f"{path.name}: {error}") from error
+        raise error.with_message(f"{path.name}: {error}") from error
     except OSError as error:
         raise DicomError(f"{path.name}: cannot be opened ({error.strerror}); scan the folder again") from error
     except Exception as error:  # a damaged file can make a parser raise anything
@@ -101,7 +110,11 @@ def _rescale(dataset: Dataset, header: InstanceHeader) -> tuple[float, float]:
     slope, intercept = read.number(dataset, TAGS["slope"]), read.number(dataset, TAGS["intercept"])
     shared = header.shared
     if slope is None:
-        raise MissingAttributeError(f"{shared.absence_reason('RescaleSlope')}; stored values have no unit")
+        raise MissingAttributeError(
+            f"{shared.absence_reason('RescaleSlope')}; stored values have no unit", attribute="RescaleSlope"
+        )
     if intercept is None and (shared.modality == "CT" or read.malformed):
-        raise MissingAttributeError(f"{shared.absence_reason('RescaleIntercept')}; stored values are not HU")
+        raise MissingAttributeError(
+            f"{shared.absence_reason('RescaleIntercept')}; stored values are not HU", attribute="RescaleIntercept"
+        )
     return slope, intercept or 0.0  # 0 is the default of PET (PS3.3 C.8.9.4)

@@ -92,7 +92,7 @@ def _read_pet(
     try:
         scale = scale_of(pets.pop(), beds)
     except DicomError as error:
-        raise type(error)(f"series {series.uid}: {error}") from error
+        raise error.with_message(f"series {series.uid}: {error}") from error
     for header, of_slice in zip(slices.headers, slices.array, strict=True):
         of_slice *= np.float32(scale.of(header.shared.bed))
     return Volume(slices.array, slices.geometry, unit)
@@ -131,7 +131,7 @@ def _read(
         refuse_mixed_stack(headers)
         stack = order_stack(headers)
     except DicomError as error:
-        raise type(error)(f"series {series.uid}: {error}") from error
+        raise error.with_message(f"series {series.uid}: {error}") from error
     index = {(header.path, header.frame): k for k, header in enumerate(headers)}
     order = [index[header.path, header.frame] for header in stack.headers]
     if order != list(range(len(order))):

@@ -28,6 +28,7 @@ from lib.dicom.remote.daemon_pool import DaemonPool
 from lib.dicom.remote.pacs import Pacs
 from lib.dicom.remote.session import CONNECTIONS
 from lib.errors import DicomError, FetchCancelledError, RemoteError
+from lib.files import write_text
 from lib.types import Series, never_cancelled
 
 logger = logging.getLogger(__name__)
@@ -105,9 +106,7 @@ class SeriesCache:
                 self._fetch_together(missing[:1], series, limits)
                 self._throw_out(missing[0].stat().st_size * len(missing[1:]))
                 self._fetch_together(missing[1:], series, limits)
-            beside = folder / f"{WHOLE}{UNFINISHED}"
-            beside.write_text(json.dumps({path.name: path.stat().st_size for path in series.files}))
-            beside.replace(folder / WHOLE)
+            write_text(folder / WHOLE, json.dumps({path.name: path.stat().st_size for path in series.files}))
         except OSError as error:
             raise RemoteError(
                 f"{folder}: cannot be written ({error.strerror}); free space, or choose another place for the cache"

@@ -123,8 +123,10 @@ class Pacs:
             found |= new
             if len(found) > MAX_SERIES:
                 raise InvalidResponseError(
-                    f"{self.url}: lists more than {MAX_SERIES} {modality} series; narrow the search by "
-                    "MONAI_LABEL_DICOMWEB_SEARCH_FILTER"
+                    f"{self.url}: lists more than {MAX_SERIES} {modality} series; narrow the search",
+                    code="too_many_series",
+                    limit=MAX_SERIES,
+                    modality=modality,
                 )
             if not new:
                 return tuple(series for _, series in sorted(found.items()) if series.modality == modality)

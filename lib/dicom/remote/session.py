@@ -54,9 +54,10 @@ class Credentials:
 class HttpStatusError(RemoteError):
     """A response of a PACS whose HTTP status is not a success."""
 
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return int(self.params["status"])
 
 
 class PacsSession(requests.Session):
@@ -164,7 +165,7 @@ class PacsSession(requests.Session):
             message = "does not know what was asked for (404); its DICOMweb address often ends in /dicom-web"
         else:
             message = f"answers {status} {_short(response.reason)}"
-        raise HttpStatusError(f"{self._url}: {message}", status)
+        raise HttpStatusError(f"{self._url}: {message}", status=status)
 
 
 class ResponseBody:

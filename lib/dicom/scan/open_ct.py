@@ -66,7 +66,7 @@ def read_ct_file(path: Path, *, name: str | None = None) -> Volume:
     try:
         volume = read_volume_file(path, unit=Unit.HU)
     except InputError as error:  # users know an upload by its original name, not by the server's
-        raise type(error)(str(error).replace(path.name, name)) from error
+        raise error.with_message(str(error).replace(path.name, name)) from error
     np.maximum(volume.array, CT_FLOOR_HU, out=volume.array)
     refuse_unless_ct(volume, name)
     return volume
@@ -91,13 +91,19 @@ def _choose(series: tuple[ScannedSeries, ...], path: Path, series_uid: str | Non
         named = next((found for found in series if found.series.uid == series_uid), None)
         if named is None or named.series.modality != "CT" or not named.is_usable:
             reason = "not found" if named is None else named.reason or f"it is {named.series.modality}, not CT"
-            raise UnsupportedSeriesError(f"{path}: series {series_uid}: {reason}; `main.py scan` lists what is there")
+            raise UnsupportedSeriesError(
+                f"{path}: series {series_uid}: {reason}", code="series_not_usable", series_instance_uid=series_uid
+            )
         return named
     usable = [found for found in series if found.series.modality == "CT" and found.is_usable]
     if not usable:
         reasons = "; ".join(f"{found.series.uid}: {found.reason}" for found in series if found.reason)
         raise UnsupportedSeriesError(f"{path}: no usable CT series{f' ({reasons})' if reasons else ''}")
     if len(usable) > 1:
-        uids = ", ".join(found.series.uid for found in usable)
-        raise UnsupportedSeriesError(f"{path}: {len(usable)} CT series; name one with --series: {uids}")
+        uids = [found.series.uid for found in usable]
+        raise UnsupportedSeriesError(
+            f"{path}: {len(usable)} CT series, expected one; choose one of {', '.join(uids)}",
+            code="several_ct_series",
+            series_instance_uids=uids,
+        )
     return usable[0]

@@ -86,11 +86,12 @@ def activity_scale(pet: PetHeader) -> Scale:
             lost = "(7053,xx09) is" if pet.philips_suv_factor else "(7053,xx00) SUV and (7053,xx09) Bq/mL are"
             undelivered = "not in the metadata of the PACS" if pet.undelivered else "missing"
             raise MissingAttributeError(
-                f"Units CNTS (counts), and Philips' private {lost} {undelivered}; export it in Bq/mL"
+                f"Units CNTS (counts), and Philips' private {lost} {undelivered}; export it in Bq/mL",
+                attribute="(7053,xx09)",
             )
         return Scale(pet.philips_activity_factor, "CNTS -> BQML (Philips factor)")
     if not pet.units:
-        raise MissingAttributeError(pet.absence_reason("Units"))
+        raise MissingAttributeError(pet.absence_reason("Units"), attribute="Units")
     what = f" ({NOT_QUANTITATIVE[pet.units]})" if pet.units in NOT_QUANTITATIVE else ""
     raise UnsupportedSeriesError(f"Units {pet.units}{what}, expected BQML, GML, CM2ML or CNTS; export it in Bq/mL")
 

@@ -45,7 +45,7 @@ def decay_of(pet: PetHeader, beds: tuple[BedHeader, ...]) -> Decay:
         DicomError: Attributes contradict each other.
     """
     if not pet.decay_correction:
-        raise MissingAttributeError(pet.absence_reason("DecayCorrection"))
+        raise MissingAttributeError(pet.absence_reason("DecayCorrection"), attribute="DecayCorrection")
     if pet.decay_correction not in ("START", "ADMIN", "NONE"):
         raise UnsupportedSeriesError(f"DecayCorrection {pet.decay_correction}, expected START, ADMIN or NONE")
     warnings = _compare_with_corrected_image(pet, beds)
@@ -78,7 +78,7 @@ def _uncorrected(
     if first is None or any(
         moment is None or not is_frame_duration(bed.frame_duration_s) for bed, moment in acquired.items()
     ):
-        raise MissingAttributeError(f"{NONE_EXPLAINED}; export the decay-corrected series")
+        raise MissingAttributeError(f"{NONE_EXPLAINED}; export the decay-corrected series", attribute="AcquisitionTime")
     injection = injection_time(pet, first, half_life_s)
     fractions = {}
     for bed, moment in acquired.items():

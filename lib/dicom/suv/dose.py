@@ -40,7 +40,7 @@ def weight_of(pet: PetHeader) -> Checked:
     """
     weight_kg = pet.weight_kg
     if not weight_kg:
-        raise MissingAttributeError(pet.absence_reason("PatientWeight"))
+        raise MissingAttributeError(pet.absence_reason("PatientWeight"), attribute="PatientWeight")
     low, high = WEIGHT_RANGE_KG
     if weight_kg < MAX_HEIGHT_M and pet.size_m is not None and pet.size_m > MAX_HEIGHT_M:
         raise DicomError(
@@ -64,7 +64,7 @@ def dose_of(pet: PetHeader, nuclide: Nuclide | None, *, weight_kg: float) -> Che
     """
     dose = pet.dose_bq
     if not dose or dose < 0:
-        raise MissingAttributeError(pet.absence_reason("RadionuclideTotalDose"))
+        raise MissingAttributeError(pet.absence_reason("RadionuclideTotalDose"), attribute="RadionuclideTotalDose")
     low, high = _usual_mbq_per_kg(nuclide, weight_kg)
     finding = (
         f"RadionuclideTotalDose is {dose:g} Bq, {dose / BQ_PER_MBQ / weight_kg:.3g} MBq/kg for {weight_kg:g} kg; "

@@ -159,7 +159,9 @@ def _dated_only(case: _Case, local: datetime, dated: datetime | None, *, zone_kn
 def _private_only(case: _Case) -> InjectionTime:
     private = parse_datetime(case.pet.private_injection_datetime)
     if private is None:
-        raise MissingAttributeError(f"{case.pet.absence_reason(DATETIME)}, and {case.pet.absence_reason(TIME)}")
+        raise MissingAttributeError(
+            f"{case.pet.absence_reason(DATETIME)}, and {case.pet.absence_reason(TIME)}", attribute=DATETIME
+        )
     return InjectionTime(_checked(case, PRIVATE, private.replace(tzinfo=None)))
 
 
@@ -182,7 +184,8 @@ def _place(case: _Case, clock: datetime) -> datetime:
     if not case.clock_is_enough:
         raise MissingAttributeError(
             f"{case.pet.absence_reason(DATETIME)}: the time of day {case.pet.injection_time} alone does not date "
-            f"an injection of a nuclide with a half-life of {case.half_life_s / 3600:.0f} h, scanned up to days later"
+            f"an injection of a nuclide with a half-life of {case.half_life_s / 3600:.0f} h, scanned up to days later",
+            attribute=DATETIME,
         )
     reference = case.reference
     if clock > reference and reference - (clock - ONE_DAY) <= min(case.max_uptake, MAX_UPTAKE_OVER_MIDNIGHT):

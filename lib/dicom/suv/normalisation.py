@@ -66,7 +66,9 @@ def to_body_weight(pet: PetHeader) -> Checked:
 def _size_cm(pet: PetHeader) -> Checked:
     size_m = pet.size_m
     if not size_m:
-        raise MissingAttributeError(f"{pet.absence_reason('PatientSize')}, required by SUVType {pet.suv_type or 'BSA'}")
+        raise MissingAttributeError(
+            f"{pet.absence_reason('PatientSize')}, required by SUVType {pet.suv_type or 'BSA'}", attribute="PatientSize"
+        )
     low, high = SIZE_RANGE_M
     if size_m > MAX_HEIGHT_M and low <= size_m / CM_PER_M <= high:
         return Checked(size_m, (f"PatientSize is {size_m:g} m, too much for a patient: read as centimetres",))
@@ -81,4 +83,4 @@ def _sexes(pet: PetHeader, suv_type: str) -> tuple[str, ...]:
     if pet.sex == "O":
         return ("M", "F")
     found = f"PatientSex is {pet.sex!r}" if pet.sex else pet.absence_reason("PatientSex")
-    raise MissingAttributeError(f"{found}, expected M, F or O, required by SUVType {suv_type}")
+    raise MissingAttributeError(f"{found}, expected M, F or O, required by SUVType {suv_type}", attribute="PatientSex")

@@ -107,7 +107,7 @@ def nuclide_of(pet: PetHeader) -> tuple[Nuclide | None, float, tuple[str, ...]]:
     listing = ", ".join(f"{source} {nuclide.name}" for source, nuclide in named.items())
     if not pet.half_life_s or pet.half_life_s <= 0:
         if len(names) != 1 or pet.half_life_s is not None or pet.malformed:
-            raise MissingAttributeError(_no_half_life(pet, listing))
+            raise MissingAttributeError(_no_half_life(pet, listing), attribute="RadionuclideHalfLife")
         nuclide = next(iter(named.values()))
         return nuclide, nuclide.half_life_s, ()
     half_life_s = pet.half_life_s

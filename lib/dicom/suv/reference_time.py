@@ -63,7 +63,9 @@ def reference_time(pet: PetHeader, beds: tuple[BedHeader, ...], half_life_s: flo
     declared = _declared(pet, first)
     computed, warnings = _computed(acquired, series, half_life_s)
     if series is None and declared is None and computed is None:
-        raise MissingAttributeError(f"{pet.absence_reason('SeriesTime')} (DecayCorrection START corrects to it)")
+        raise MissingAttributeError(
+            f"{pet.absence_reason('SeriesTime')} (DecayCorrection START corrects to it)", attribute="SeriesTime"
+        )
     if declared is not None:
         chosen = _with_declared(declared, series, computed, half_life_s)
     elif series is None:

@@ -66,7 +66,8 @@ def copy_patient_and_study(ct: Dataset, *, series_uid: str) -> Dataset:
         if not UID.fullmatch(uid):
             raise MissingAttributeError(
                 f"series {series_uid}: {keyword} is {'not a UID' if uid else 'missing'}, which a PET series on the "
-                "CT's grid requires; correct the CT's header, or have the PET written as .nrrd"
+                "CT's grid requires; correct the CT's header, or have the PET written as .nrrd",
+                attribute=keyword,
             )
         setattr(copied, keyword, uid)
     copied.SeriesDate, copied.SeriesTime = _date_and_time(ct, series_uid)
@@ -109,7 +110,8 @@ def _date_and_time(ct: Dataset, series_uid: str) -> tuple[str, str]:
             return date, time
     raise MissingAttributeError(
         f"series {series_uid}: none of {', '.join(f'{what}Date' for what in TIME_SOURCES)} is present with its time, "
-        "which a PET series requires; add a date and time to the CT's header, or have the PET written as .nrrd"
+        "which a PET series requires; add a date and time to the CT's header, or have the PET written as .nrrd",
+        attribute="SeriesDate",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,8 @@ from lib.dicom.read.instance_file import read_instance_file
 from lib.dicom.scan.folder import UNFINISHED
 from lib.dicom.write.pet_series import SyntheticSeries
 from lib.errors import InputError, OutputError
+from lib.files import TEMPORARY, atomic_file, remove_abandoned, unfinished_folder
 from lib.types import Progress, no_progress
-from lib.unfinished import remove_abandoned, unfinished_file, unfinished_folder
 
 SERIES_UID = 0x0020000E
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # required in a zip; constant, so that equal series give equal zips
@@ -33,16 +34,18 @@ def write_series(series: SyntheticSeries, folder: Path, *, progress: Progress = 
     refuse_foreign_files(folder, series.uid)
     exists = folder.is_dir()
     parent = folder if exists else folder.parent  # on the same file system, so that moving is atomic
-    with _translated_errors(folder), contextlib.ExitStack() as written:
+    with _translated_errors(folder):
         parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(parent, folder.name)
-        partial_path = written.enter_context(unfinished_folder(parent, f".{folder.name}{UNFINISHED}"))
-        for done, (name, file) in enumerate(series.files(), start=1):
-            (partial_path / name).write_bytes(file)
-            progress(done, len(series), "writing")
-        if exists or not _move_into_place(partial_path, folder):
-            for path in sorted(partial_path.iterdir()):
-                path.replace(folder / path.name)
+        escaped = glob.escape(folder.name)
+        for pattern in (f"{TEMPORARY}.{escaped}", f".{escaped}.*"):  # of this version, and of earlier ones
+            remove_abandoned(parent.glob(f"{pattern}{UNFINISHED}"))
+        with unfinished_folder(parent, f".{folder.name}{UNFINISHED}") as partial_path:
+            for done, (name, file) in enumerate(series.files(), start=1):
+                (partial_path / name).write_bytes(file)
+                progress(done, len(series), "writing")
+            if exists or not _move_into_place(partial_path, folder):
+                for path in sorted(partial_path.iterdir()):
+                    path.replace(folder / path.name)
     return folder
 
 
@@ -53,14 +56,15 @@ def write_zip(series: SyntheticSeries, path: Path, *, progress: Progress = no_pr
         OutputError: The disk is full; no partial file remains.
         DicomError: A slice has NaN or infinite values.
     """
-    with _translated_errors(path), contextlib.ExitStack() as written:
+    with _translated_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial_path = written.enter_context(unfinished_file(path.parent, f".{path.name}{UNFINISHED}"))
-        with zipfile.ZipFile(partial_path, "w", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION_LEVEL) as zipped:
+        with (
+            atomic_file(path) as partial_path,
+            zipfile.ZipFile(partial_path, "w", compresslevel=COMPRESSION_LEVEL) as zipped,
+        ):
             for done, (name, file) in enumerate(series.files(), start=1):
                 zipped.writestr(_member(f"{series.uid}/{name}"), file, compresslevel=COMPRESSION_LEVEL)
                 progress(done, len(series), "writing")
-        partial_path.replace(path)
     return path
 
 
@@ -106,11 +110,6 @@ def _member(name: str) -> zipfile.ZipInfo:
     member = zipfile.ZipInfo(name, ZIP_DATE)
     member.compress_type, member.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
     return member
-
-
-def _remove_leftovers(parent: Path, name: str) -> None:
-    unfinished = [path for path in parent.glob(f".*{UNFINISHED}") if f".{name}." in path.name]
-    remove_abandoned(unfinished)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from lib.evaluation.aligned_patients import alignment_sentence
 from lib.evaluation.calibration_check import trust_sentence
 from lib.evaluation.clinical_metrics import REAL
 from lib.evaluation.paired_comparison import beside_sentence
+from lib.evaluation.patient_result import PatientResult
 from lib.evaluation.report.images import LABEL
 from lib.evaluation.report.plots import (
     LEFT,
@@ -30,15 +31,15 @@ from lib.evaluation.report.plots import (
     draw_trust,
 )
 from lib.evaluation.report.tables import beside_table, comparison_table, people_beside
-from lib.evaluation.result import Evaluation, PatientResult
+from lib.evaluation.result import Evaluation
+from lib.files import write_text
 from lib.learning.model_card.card import ModelCard
 from lib.learning.model_card.facts import card_facts
 from lib.learning.tracking.progress import read_history
-from lib.metrics.agreement import FEW_PATIENTS, bootstrap_mean
+from lib.metrics.agreement import FEW_PATIENTS, finite_mean
 from lib.metrics.criteria import KEY_MEASURE, METHODS, WORDS
 from lib.metrics.image import library_versions
 from lib.metrics.verdict import Judgement, listed, verdict_sentence
-from lib.pairing.prepared import write_text
 
 REPORT_FILE = "report.html"
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -205,7 +206,7 @@ def _pictures(evaluation: Evaluation, out: Path) -> list[tuple[str, str, list[st
     """Return (patient, seen, pictures) of the pairs shown: those never seen first, the largest error on top."""
     by_error = sorted(
         evaluation.patients,
-        key=lambda pair: (pair.seen != "no", -np.nan_to_num(pair.comparison.figures["model"].mae_suv_body)),
+        key=lambda pair: (pair.side.shaped_weights, -np.nan_to_num(pair.comparison.figures["model"].mae_suv_body)),
     )
     return [
         (pair.patient_id, pair.seen, [_embedded((out / name).read_bytes()) for name in pair.pictures])
@@ -214,8 +215,7 @@ def _pictures(evaluation: Evaluation, out: Path) -> list[tuple[str, str, list[st
 
 
 def _mean_real_share(evaluation: Evaluation) -> float:
-    shares = [pair.reading.hu_share[REAL] for pair in evaluation.judged]
-    return bootstrap_mean(shares, resamples=1).mean
+    return finite_mean(pair.reading.hu_share[REAL] for pair in evaluation.judged)
 
 
 def _embedded(png: bytes) -> str:

@@ -12,11 +12,10 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lib.evaluation.calibration_check import OverallTrust
+from lib.evaluation.calibration_check import OverallTrust, Trust
 from lib.evaluation.clinical_metrics import JOINT_HIGHEST_SUV
 from lib.learning.tracking.progress import EpochRecord
 from lib.metrics.agreement import Agreement
-from lib.metrics.calibration import Trust
 from lib.metrics.criteria import KEY_MEASURE, METHODS
 from lib.metrics.verdict import Judgement
 

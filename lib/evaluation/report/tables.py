@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lib.evaluation.paired_comparison import BESIDE, Beside, Paired
-from lib.evaluation.result import PatientResult
+from lib.evaluation.patient_result import PatientResult
 from lib.metrics.agreement import Interval
 from lib.metrics.criteria import MEASURES, METHODS, WORDS, Measure
 from lib.metrics.verdict import Judgement
@@ -70,7 +70,7 @@ def people_beside(pairs: Sequence[PatientResult]) -> Table:
     rows = []
     for pair in pairs:
         figures = {method: pair.figures(method) for method in ("model", *pair.peers)}
-        seen = "" if pair.seen == "no" else f" ({pair.seen})"
+        seen = f" ({pair.seen})" if pair.side.shaped_weights else ""
         for method in figures if pair.peers else ():
             cells = tuple(
                 Cell(_number(of, m), mark="best" if method == _foremost(m, figures) else "")

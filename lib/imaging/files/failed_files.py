@@ -7,7 +7,6 @@ file that changes is another file, and a new version of the reading libraries tr
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+
+from lib.files import atomic_file, file_checksum
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class FailedFiles:
         """Return what a file did before, empty where nothing is known; reads it only where one of its size is known."""
         try:
             same_size = self._load().get(path.stat().st_size)
-            return "" if same_size is None else same_size.get(_sha256(path), "")
+            return "" if same_size is None else same_size.get(file_checksum(path), "")
         except OSError:
             return ""
 
@@ -58,7 +59,7 @@ class FailedFiles:
     def remember(self, path: Path, outcome: str) -> None:
         """Keep what a file did."""
         try:
-            line = {"readers": readers(), **vars(Failure(path.stat().st_size, _sha256(path), outcome))}
+            line = {"readers": readers(), **vars(Failure(path.stat().st_size, file_checksum(path), outcome))}
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if self._path.exists() and self._path.stat().st_size > MAX_BYTES:
                 self._forget_half()
@@ -86,9 +87,8 @@ class FailedFiles:
 
     def _forget_half(self) -> None:
         lines = self._path.read_bytes().splitlines(keepends=True)
-        beside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        beside.write_bytes(b"".join(lines[len(lines) // 2 :]))
-        beside.replace(self._path)
+        with atomic_file(self._path) as temporary:
+            temporary.write_bytes(b"".join(lines[len(lines) // 2 :]))
 
 
 def cache_folder() -> Path:
@@ -112,8 +112,3 @@ def _at(path: Path) -> FailedFiles:
 def readers() -> str:
     """Return the versions of the libraries that read foreign bytes."""
     return ", ".join(f"{name} {version(name)}" for name in READERS)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

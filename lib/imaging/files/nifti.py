@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import nibabel
 import numpy as np
+from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
@@ -82,12 +83,8 @@ def write_nifti(volume: Volume, path: Path, *, progress: Progress = no_progress)
     header.set_data_shape(volume.geometry.shape[::-1])
     _place(header, volume.geometry)
     header.set_xyzt_units("mm")
-    header["vox_offset"], header["magic"] = 352, b"n+1"
-    with ExitStack() as opened:
-        file: Any = opened.enter_context(path.open("wb"))
-        if path.name.lower().endswith(".gz"):
-            file = opened.enter_context(gzip.GzipFile("", "wb", fileobj=file, compresslevel=1, mtime=0))
-        file.write(header.binaryblock + bytes(4))  # no extensions
+    with ImageOpener(path, "wb") as file:  # packs with level 1 and no time stamp
+        header.write_to(file)
         for done, of_slice in enumerate(volume.array, start=1):
             file.write(np.ascontiguousarray(of_slice, dtype="<f4").tobytes())
             progress(done, len(volume.array), "writing")

@@ -71,7 +71,7 @@ def read_volume(
             if "error" in answer:
                 raise ImageFileError(answer["error"])
         except InputError as error:
-            raise type(error)(str(error).replace(name, path.name)) from error
+            raise error.with_message(str(error).replace(name, path.name)) from error
         except ChildError as error:
             if error.is_repeatable:
                 failed_files().remember(path, error.outcome)

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from lib.errors import ImageFileError, OutputError
+from lib.files import atomic_file
 from lib.imaging.affine import refuse_unfit_affine
 from lib.imaging.files.extent import refuse_implausible_extent
 from lib.imaging.files.header_check import announced_by, refuse_unless_alone
@@ -109,7 +110,7 @@ def wants_dicom(path: Path, *, named: str) -> bool:
 
 
 def write_volume_file(volume: Volume, path: Path, *, progress: Progress = no_progress) -> Path:
-    """Write the volume as float32 beside `path`, then put it in place; return `path`.
+    """Write the volume as float32 to `path`, whole or not at all; return `path`.
 
     The progress is called after every slice of a NIfTI or NRRD file.
 
@@ -119,22 +120,19 @@ def write_volume_file(volume: Volume, path: Path, *, progress: Progress = no_pro
     """
     suffix = volume_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
     try:
-        if suffix in NIFTI:
-            write_nifti(volume, beside, progress=progress)
-        elif suffix == ".nrrd":
-            write_nrrd(volume, beside, progress=progress)
-        else:
-            sitk.WriteImage(to_sitk(volume), str(beside), useCompression=True)
-        announced_by(beside)
-        if suffix in (".nii.gz", ".nrrd"):
-            _refuse_torn(beside, volume.array.nbytes + (NIFTI_START_BYTES if suffix == ".nii.gz" else 0))
-        beside.replace(path)
+        with atomic_file(path) as temporary:
+            if suffix in NIFTI:
+                write_nifti(volume, temporary, progress=progress)
+            elif suffix == ".nrrd":
+                write_nrrd(volume, temporary, progress=progress)
+            else:
+                sitk.WriteImage(to_sitk(volume), str(temporary), useCompression=True)
+            announced_by(temporary)
+            if suffix in (".nii.gz", ".nrrd"):
+                _refuse_torn(temporary, volume.array.nbytes + (NIFTI_START_BYTES if suffix == ".nii.gz" else 0))
     except (RuntimeError, OSError, ImageFileError) as error:  # ITK may not notice that a disk is full
-        raise OutputError(f"{path.name}: cannot be written; is the disk full? Free space and ask again") from error
-    finally:
-        beside.unlink(missing_ok=True)
+        raise OutputError(f"{path.name}: cannot be written; is the disk full? Free space and try again") from error
     return path
 
 

@@ -1,27 +1,23 @@
-"""The model card: what a model is, what it was trained on, how it did, and what it is not for."""
+"""The model card: what a model is, what it was trained on, its metrics, its intended use and its limits."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import types
-import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 from lib.errors import CheckpointError, RecipeError
 from lib.learning.model_card.limits import GENERAL_LIMITS
 from lib.learning.model_card.scores import Scores
-from lib.learning.recipe import Recipe, recipe_from_mapping
+from lib.learning.recipe import Recipe
+from lib.mapping import from_mapping
 from lib.metrics.baseline_comparison import Standing, not_judged
 from lib.networks.cascade import NetworkConfig
 from lib.pairing.prepared import PreparedPair
-from lib.pairing.split import Split
-
-Made = TypeVar("Made")
+from lib.pairing.split import Side, Split
 
 INTENDED_USE = (
     "Research on CT-to-PET synthesis. A synthetic PET is an estimate drawn from a CT; it is not a measurement of "
@@ -31,19 +27,19 @@ INTENDED_USE = (
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a model has seen.
+    """The data a model was trained on.
 
     Attributes:
-        patients: Hash of each training patient's ID (`patient_digest`), sorted: tells whether a patient was seen
-            without telling who it was.
+        patients: Hash of each training patient's ID (`patient_digest`), sorted: shows whether a patient was used
+            without revealing who it was.
         pairs, slices: How many entered.
         digest: Hash over all series UIDs of both sides: equal for equal data.
         validation_patients: Hashes of the patients the best weights were chosen on.
         test_patients: Hashes of the patients set aside, on whom nothing was chosen.
         split: Hash over the split's settings and who is on which side: equal for equal sides.
-        split_by_hash: Whether these settings alone put everybody there; else somebody had a side from before.
+        split_by_hash: Whether these settings alone decided every side; else some patients had a side from before.
         origins: Training patients by what their headers say, for `ct_scanner`, `pet_scanner`, `body_part` and `tracer`;
-            under the empty word those whose headers do not say it.
+            under the empty text those whose headers lack it.
     """
 
     patients: tuple[str, ...]
@@ -59,7 +55,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What travels with the weights; see the module docstring."""
+    """The card in the header of a checkpoint; see the module docstring."""
 
     name: str
     created: str  # UTC, ISO 8601
@@ -68,11 +64,11 @@ class ModelCard:
     training: TrainingData
     epoch: int  # whose weights these are
     scores: Scores | None
-    baselines: Mapping[str, Any] | None  # what the trivial predictors learned from the training patients
+    baselines: Mapping[str, Any] | None  # fitted to the training patients
     versions: Mapping[str, str]
     intended_use: str = INTENDED_USE
     limits: str = GENERAL_LIMITS
-    calibration: Mapping[str, Any] | None = None  # error to expect of a synthetic SUV, from the validation patients
+    calibration: Mapping[str, Any] | None = None  # expected error of a synthetic SUV, from the validation patients
 
     def __post_init__(self) -> None:
         if self.network != self.recipe.network:
@@ -80,31 +76,41 @@ class ModelCard:
 
     @cached_property
     def standing(self) -> Standing:
-        """How the model stands beside the trivial predictors: from its scores, so that it cannot say anything else."""
+        """The model compared with the baselines; computed from its scores, so that it always agrees with them."""
         if self.scores is None:
             return not_judged(
                 "it carries no scores, for it is unfinished, or the mean of several models, or nobody was set aside to "
                 "judge it on"
             )
-        how_seen = {
-            "validation": ", on whom its weights were chosen",
-            "test": ", whom it has never seen" if self.recipe.split.unit == "patient" else "",
-        }.get(self.scores.side, "")
+        clauses: dict[str, str] = {
+            Side.VALIDATION: ", on whom its weights were chosen",
+            Side.TEST: ", whom it has never seen" if self.recipe.split.unit == "patient" else "",
+        }
+        how_seen = clauses.get(self.scores.side, "")
         if self.recipe.split.unit == "slice":
             how_seen += ", from other slices of whom it has learnt"
         patients = "patient" if self.scores.patients == 1 else "patients"
         return self.scores.standing(on_whom=f"{self.scores.patients} {self.scores.side} {patients}{how_seen}")
+
+    def side_of(self, patient_id: str) -> Side:
+        """Return what the model used a patient for; with a split by slice, `TRAIN` if any slice was trained on."""
+        digest, training = patient_digest(patient_id), self.training
+        if digest in training.patients:
+            return Side.TRAIN
+        if digest in training.validation_patients:
+            return Side.VALIDATION
+        return Side.TEST if digest in training.test_patients else Side.UNSEEN
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values; `standing` is among them for readers."""
         return {**asdict(self), "standing": self.standing.as_json()}
 
     def for_clients(self) -> dict[str, Any]:
-        """Return plain values without the tables of baselines, patients and errors, which are long and for our code."""
-        told = {name: value for name, value in self.as_json().items() if name not in ("baselines", "calibration")}
+        """Return plain values without the tables of baselines, patients and errors, which are long."""
+        shown = {name: value for name, value in self.as_json().items() if name not in ("baselines", "calibration")}
         if self.scores is not None:
-            told["scores"] = {name: value for name, value in told["scores"].items() if name != "by_patient"}
-        return told
+            shown["scores"] = {name: value for name, value in shown["scores"].items() if name != "by_patient"}
+        return shown
 
     def to_json(self) -> str:
         """Return the card as JSON."""
@@ -119,18 +125,12 @@ class ModelCard:
         """
         try:
             card = dict(json.loads(text))
-            card.pop("standing", None)  # made anew of the scores
-            unknown = set(card) - {of.name for of in dataclasses.fields(cls)}
-            if unknown:
-                raise CheckpointError(f"the card has unknown keys {sorted(unknown)}; was it written by a newer ct2pet?")
-            # as part of a recipe, so that the same words are refused
-            card["network"] = recipe_from_mapping({**card["recipe"], "network": card["network"]}).network
-            card["recipe"] = recipe_from_mapping(card["recipe"])
-            card["training"] = _typed(TrainingData, card["training"])
-            card["scores"] = None if card["scores"] is None else _typed(Scores, card["scores"])
-            return _typed(cls, card)
-        except (ValueError, TypeError, KeyError, RecursionError, RecipeError) as error:
-            raise CheckpointError(f"the model card cannot be read: {error}") from error
+            card.pop("standing", None)  # made anew from the scores
+            return from_mapping(cls, card)
+        except (ValueError, TypeError, RecursionError, RecipeError) as error:
+            raise CheckpointError(
+                f"the model card cannot be read: {error}; the file is damaged, or was written by a newer ct2pet"
+            ) from error
 
 
 def patient_digest(patient_id: str) -> str:
@@ -149,24 +149,3 @@ def split_digest(split: Split, patients: Mapping[str, Iterable[str]]) -> str:
     sides = {side: sorted(digests) for side, digests in patients.items()}
     canonical = json.dumps({**asdict(split), "patients": sides}, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-def _typed(kind: type[Made], values: Mapping[str, Any]) -> Made:
-    """Return a dataclass of plain values from outside, lists as tuples; TypeError where one is not as annotated."""
-    hints = typing.get_type_hints(kind)
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in dict(values).items()}
-    for name, value in values.items():
-        if name in hints and not _is(value, hints[name]):
-            raise TypeError(f"{name} is {getattr(hints[name], '__name__', hints[name])}, found {value!r:.80}")
-    return kind(**values)
-
-
-def _is(value: object, expected: Any) -> bool:
-    arguments = typing.get_args(expected)
-    if isinstance(expected, types.UnionType):
-        return any(_is(value, kind) for kind in arguments)
-    if typing.get_origin(expected) is tuple:
-        return isinstance(value, tuple) and all(_is(part, arguments[0]) for part in value)
-    if typing.get_origin(expected) is Mapping:
-        return isinstance(value, Mapping) and all(_is(part, arguments[1]) for part in value.values())
-    return expected is Any or type(value) in ((float, int) if expected is float else (expected,))

@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lib.metrics.agreement import bootstrap_mean
+from lib.metrics.agreement import bootstrap_mean, finite_mean, group_by_patient
 from lib.metrics.baseline_comparison import Standing, not_judged, stand
 from lib.metrics.criteria import HU_SHARE, METHODS, STANDING_MEASURES
 from lib.metrics.verdict import judge_patients
+from lib.types import finite_or_none
 
-Figures = Mapping[str, Mapping[str, float | None]]  # by method, by measure; None where undefined
+MetricsTable = Mapping[str, Mapping[str, float | None]]  # by method, by metric; None where undefined, as in JSON
 NAMES = (*(measure.name for measure in STANDING_MEASURES), HU_SHARE)
 
 
@@ -31,9 +32,9 @@ class Scores:
 
     side: str
     patients: int
-    table: Figures
-    intervals: Mapping[str, Mapping[str, Mapping[str, float | None]]] = field(default_factory=dict)
-    by_patient: Mapping[str, Figures] = field(default_factory=dict)
+    table: MetricsTable
+    intervals: Mapping[str, Mapping[str, Mapping[str, float | int | None]]] = field(default_factory=dict)
+    by_patient: Mapping[str, MetricsTable] = field(default_factory=dict)
 
     def standing(self, *, on_whom: str) -> Standing:
         """Return how the model stands beside the trivial predictors.
@@ -51,12 +52,9 @@ class Scores:
         return stand(means, on_whom=on_whom, caution="its card keeps only their means, so how sure this is is unknown")
 
 
-def scores_of(side: str, measured: Sequence[tuple[str, Figures]]) -> Scores:
+def scores_of(side: str, measured: Sequence[tuple[str, MetricsTable]]) -> Scores:
     """Return a side's scores, given each pair's figures and its patient's digest; a patient's pairs are averaged."""
-    pairs: dict[str, list[Figures]] = {}
-    for digest, figures in measured:
-        pairs.setdefault(digest, []).append(figures)
-    by_patient = {digest: _mean_of(of) for digest, of in sorted(pairs.items())}
+    by_patient = {digest: _mean_of(of) for digest, of in sorted(group_by_patient(measured).items())}
     intervals = {
         method: {
             name: bootstrap_mean(_number(figures[method][name]) for figures in by_patient.values()).as_json()
@@ -68,17 +66,15 @@ def scores_of(side: str, measured: Sequence[tuple[str, Figures]]) -> Scores:
     return Scores(side, len(by_patient), table, intervals, by_patient)
 
 
-def _mean_of(figures: Sequence[Figures]) -> dict[str, dict[str, float | None]]:
+def _mean_of(figures: Sequence[MetricsTable]) -> dict[str, dict[str, float | None]]:
     """Return the mean of each figure over those that have it."""
-    means: dict[str, dict[str, float | None]] = {}
-    for method, row in figures[0].items() if figures else ():
-        values = {name: [_number(of[method][name]) for of in figures] for name in row}
-        finite = {name: [value for value in of if math.isfinite(value)] for name, of in values.items()}
-        means[method] = {name: sum(of) / len(of) if of else None for name, of in finite.items()}
-    return means
+    return {
+        method: finite_or_none({name: finite_mean(_number(of[method][name]) for of in figures) for name in row})
+        for method, row in (figures[0].items() if figures else ())
+    }
 
 
-def _complete(figures: Figures) -> dict[str, dict[str, float]]:
+def _complete(figures: MetricsTable) -> dict[str, dict[str, float]]:
     """Return the figures that a standing is made of, NaN for what a card lacks."""
     return {method: {name: _number(figures.get(method, {}).get(name)) for name in NAMES} for method in METHODS}
 

@@ -16,11 +16,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lib.files import write_text
 from lib.learning.model_card.card import ModelCard
 from lib.learning.recipe import Recipe
 from lib.learning.tracking.options import Store, Tracking, store_of
 from lib.learning.tracking.progress import TRAINING_LOSS, read_history, scalars
-from lib.pairing.prepared import write_text
 
 logger = logging.getLogger(__name__)
 

@@ -31,7 +31,8 @@ class Tracking:
     def __post_init__(self) -> None:
         if importlib.util.find_spec("mlflow") is None:
             raise InputError(
-                "tracking by MLflow is asked for, but mlflow is not installed: `pip install mlflow`, or track none"
+                "tracking with MLflow is requested, but the package mlflow is not installed; install it, or track none",
+                code="mlflow_not_installed",
             )
 
 

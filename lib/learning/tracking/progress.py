@@ -7,14 +7,17 @@ import importlib.util
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from lib.pairing.prepared import write_text
+from lib.files import write_text
+from lib.mapping import from_mapping
 
 logger = logging.getLogger(__name__)
+
+Parsed = TypeVar("Parsed")
 
 STATS_FILE = "train_stats.json"
 HISTORY_FILE = "history.jsonl"
@@ -39,7 +42,7 @@ class EpochRecord:
     loss: float
     learning_rate: float
     seconds: float
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, float | None]
     recorded: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
 
@@ -83,7 +86,7 @@ class RunLog:
 def scalars(record: EpochRecord) -> dict[str, float]:
     """Return the figures of an epoch by the names they have in TensorBoard and MLflow."""
     told = {TRAINING_LOSS: record.loss, "train/learning_rate": record.learning_rate, "train/seconds": record.seconds}
-    told |= {f"validation/{name}": value for name, value in record.metrics.items()}
+    told |= {f"validation/{name}": value for name, value in record.metrics.items() if value is not None}
     for side, figures in record.recorded.items():  # of `train` too, which is not the mean over the training steps
         told |= {f"recorded_{side}/{name}": value for name, value in figures.items() if value is not None}
     return told
@@ -122,9 +125,15 @@ def monai_label_stats(record: EpochRecord, status: RunStatus) -> dict[str, Any]:
 
 
 def read_history(run: Path) -> tuple[EpochRecord, ...]:
-    """Return the finished epochs of a run; a line cut off by a kill is left out."""
-    path = run / HISTORY_FILE
-    records = []
+    """Return the finished epochs of a run; an incomplete line is skipped."""
+    return read_json_lines(run / HISTORY_FILE, lambda line: from_mapping(EpochRecord, json.loads(line)))
+
+
+def read_json_lines(path: Path, parse: Callable[[str], Parsed]) -> tuple[Parsed, ...]:
+    """Parse the lines of an append-only file; empty if the file is missing or cannot be read.
+
+    A line for which `parse` raises ValueError, TypeError or RecursionError is skipped with a warning.
+    """
     try:
         lines = path.read_text(errors="replace").splitlines()
     except FileNotFoundError:
@@ -132,24 +141,13 @@ def read_history(run: Path) -> tuple[EpochRecord, ...]:
     except OSError as error:
         logger.warning("%s cannot be read (%s)", path, type(error).__name__)
         return ()
+    parsed = []
     for line in filter(None, lines):
         try:
-            records.append(_record(EpochRecord(**json.loads(line))))
+            parsed.append(parse(line))
         except (ValueError, TypeError, RecursionError):
-            logger.warning("%s: an unreadable line is left out", path)
-    return tuple(records)
-
-
-def _record(record: EpochRecord) -> EpochRecord:
-    """Return a record; TypeError where a value is of another type."""
-    metrics: object = record.metrics
-    if not isinstance(metrics, Mapping) or not isinstance(record.recorded, Mapping):
-        raise TypeError("an epoch's tables are none")
-    numbers: list[object] = [record.loss, record.learning_rate, record.seconds]
-    numbers += [value for value in metrics.values() if value is not None]
-    if type(record.epoch) is not int or not all(isinstance(number, int | float) for number in numbers):
-        raise TypeError("an epoch's numbers are none")
-    return record
+            logger.warning("%s: an unreadable line is skipped", path)
+    return tuple(parsed)
 
 
 def cut_history(run: Path, *, after_epoch: int) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lib.errors import UndecodableError
+from lib.files import fingerprint, same_fingerprint
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.quality_checks.check_cache import CheckCache, Checked
 from lib.pairing.quality_checks.plausibility import PairCheck, check_pair
-from lib.pairing.same_files import are_same, mark_of_files
 from lib.types import Progress, no_progress
 
 MEMORY_FILE = "checks.sqlite"  # in the cache that the commands share; a server keeps its own beside its models
@@ -27,9 +27,9 @@ def check_pairs(
 
 
 def _checked(paired: PairedSeries, memory: CheckCache) -> PairCheck:
-    files = mark_of_files((*paired.pair.ct.files, *paired.pair.pet.files))
+    files = fingerprint((*paired.pair.ct.files, *paired.pair.pet.files))
     known = memory.known(paired.pair)
-    if known is not None and are_same(known.files, files):
+    if known is not None and same_fingerprint(known.files, files):
         return known.check
     try:
         check = check_pair(paired)

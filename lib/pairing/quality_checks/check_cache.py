@@ -7,11 +7,9 @@ are checked again, and answers have to be given again.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import sqlite3
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,12 +17,12 @@ from typing import Any
 
 from lib.pairing.quality_checks.alignment import shift_from_json
 from lib.pairing.quality_checks.plausibility import CHECKED_AS, PairCheck
+from lib.sqlite_cache import SqliteCache
 from lib.types import SeriesPair
 
 logger = logging.getLogger(__name__)
 
-WAIT_FOR_OTHERS_S = 10.0  # another process writes for milliseconds at a time
-TABLE = """CREATE TABLE IF NOT EXISTS checked (ct TEXT, pet TEXT, files TEXT NOT NULL, checked_as INTEGER NOT NULL,
+TABLE = """CREATE TABLE checked (ct TEXT, pet TEXT, files TEXT NOT NULL, checked_as INTEGER NOT NULL,
     result TEXT NOT NULL, accepted INTEGER NOT NULL, PRIMARY KEY (ct, pet))"""
 
 
@@ -48,36 +46,19 @@ class Checked:
 
 
 class CheckCache:
-    """The memory at a path. It never raises: at worst it knows nothing, and pairs are checked again."""
+    """The memory at a path. It never raises: at worst it is empty, and pairs are checked again."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        # synchronous: it holds people's decisions
+        self._cache = SqliteCache(path, (TABLE,), version=0, fallback="pairs are checked again", synchronous="FULL")
 
     def known(self, pair: SeriesPair) -> Checked | None:
         """Return what is known of a pair; None where that is nothing."""
-        return self._ask(partial(_find, pair=pair)) if self._path.is_file() else None
+        return self._cache.run(partial(_find, pair=pair)) if self._cache.path.is_file() else None
 
     def remember(self, pair: SeriesPair, checked: Checked) -> None:
         """Keep what is known of a pair now; what was known before is forgotten."""
-        self._ask(partial(_put, pair=pair, checked=checked))
-
-    def _ask(self, question: Callable[[sqlite3.Connection], Checked | None]) -> Checked | None:
-        """Return the answer of one transaction; trouble is told, and a file that is no database thrown away."""
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.closing(sqlite3.connect(self._path, timeout=WAIT_FOR_OTHERS_S)) as connection, connection:
-                connection.execute(TABLE)
-                return question(connection)
-        except sqlite3.OperationalError as error:  # locked for long, read-only, disk full: not damage
-            logger.warning("%s: not used (%s); pairs are checked again", self._path, error)
-        except (sqlite3.DatabaseError, ValueError, TypeError, KeyError) as error:
-            aside = self._path.with_name(f"{self._path.name}.damaged")  # it holds people's answers for pairs
-            logger.warning("%s: damaged (%s); moved to %s, pairs are checked again", self._path, error, aside.name)
-            with contextlib.suppress(OSError):
-                self._path.replace(aside)
-        except OSError as error:
-            logger.warning("%s: cannot be written (%s); pairs are checked again", self._path, error)
-        return None
+        self._cache.run(partial(_put, pair=pair, checked=checked))
 
 
 def _find(connection: sqlite3.Connection, *, pair: SeriesPair) -> Checked | None:

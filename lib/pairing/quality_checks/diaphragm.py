@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+from scipy.special import ndtr
 
 from lib.imaging.volume import Volume
 from lib.types import BoolArray, FloatArray
@@ -104,18 +106,8 @@ def _profile(pet: Volume, surface_mm: Vector) -> tuple[Vector, Vector]:
 
 def sampled(volume: Volume, points_mm: Vector) -> Vector:
     """Return a volume's values, interpolated linearly, at points (N, 3), LPS mm; NaN outside."""
-    column, row, slice_ = volume.geometry.to_voxel(points_mm).T
-    shape = np.array(volume.geometry.shape)
-    places = np.stack([slice_, row, column])
-    inside = np.all((places >= 0) & (places <= shape[:, None] - 1), axis=0)
-    first = np.clip(np.floor(places), 0, np.maximum(shape[:, None] - 2, 0)).astype(np.int64)
-    share = places - first
-    total = np.zeros(len(points_mm))
-    for corner in np.ndindex(2, 2, 2):
-        index = np.minimum(first + np.array(corner)[:, None], shape[:, None] - 1)
-        weight = np.prod(np.where(np.array(corner)[:, None] == 1, share, 1 - share), axis=0)
-        total += weight * volume.array[tuple(index)]
-    return np.where(inside, total, np.nan)
+    places = volume.geometry.to_voxel(points_mm).T[::-1]  # (slice, row, column)
+    return np.asarray(map_coordinates(volume.array, places, output=np.float64, order=1, cval=np.nan))
 
 
 def _step_mm(heights: Vector, uptake: Vector) -> float | None:
@@ -126,7 +118,7 @@ def _step_mm(heights: Vector, uptake: Vector) -> float | None:
     best: tuple[float, float] | None = None
     for blur in BLURS_MM:
         for shift in SHIFTS_MM:
-            step = np.array([0.5 * math.erfc((height - shift) / (blur * math.sqrt(2))) for height in heights])
+            step = ndtr((shift - heights) / blur)
             contrast, floor = np.polyfit(step, uptake, 1)
             if floor <= 0 or (floor + contrast) / floor < MIN_CONTRAST:
                 continue

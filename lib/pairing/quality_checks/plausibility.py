@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.stats import mannwhitneyu
 
 from lib.dicom.read.volume import read_pet
 from lib.dicom.scan.open_ct import read_ct_series
@@ -165,12 +165,11 @@ def _uptake_ml(suv_bw: FloatArray, grid: Volume, *, most: float) -> float:
 def _outline(suv_bw: FloatArray, body: BoolArray) -> float:
     """Return the share of (voxel inside, voxel outside) of which the one inside has more uptake; a tie counts half."""
     measured = np.isfinite(suv_bw)
-    within, without = suv_bw[measured & body], np.sort(suv_bw[measured & ~body])
-    if not len(within) or not len(without):
+    # in 64 bits: mannwhitneyu ranks in the type it is given, and float32 cannot count above 2**24
+    inside, outside = (suv_bw[measured & where].astype(np.float64) for where in (body, ~body))
+    if not len(inside) or not len(outside):
         return 0.0
-    below: NDArray[np.int64] = np.searchsorted(without, within, "left")
-    not_above: NDArray[np.int64] = np.searchsorted(without, within, "right")
-    return float((below.mean() + not_above.mean()) / 2 / len(without))
+    return float(mannwhitneyu(inside, outside, method="asymptotic").statistic / len(inside) / len(outside))
 
 
 def _thinned(series: Series, spacing_mm: tuple[float, float, float] | None) -> Series:

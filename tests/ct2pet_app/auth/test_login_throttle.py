@@ -1,10 +1,10 @@
-"""How long somebody waits who guesses passwords, by a clock that the test sets."""
+"""Waiting times after wrong passwords, measured with a clock that the test sets."""
 
 from __future__ import annotations
 
 import pytest
 
-from ct2pet_app.auth.login_throttle import MAX_KEPT, Attempts, TooManyAttemptsError
+from ct2pet_app.auth.login_throttle import MAX_TRACKED, LoginThrottle, TooManyAttemptsError
 
 HERE, THERE = "192.0.2.7", "198.51.100.9"
 
@@ -22,94 +22,94 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def attempts(clock: Clock) -> Attempts:
-    return Attempts(clock)
+def throttle(clock: Clock) -> LoginThrottle:
+    return LoginThrottle(clock)
 
 
-def wait_s(attempts: Attempts, address: str = HERE, name: str = "ada") -> int:
-    """Return how long a try has to wait; 0 where it was made."""
+def wait_s(throttle: LoginThrottle, client: str = HERE, name: str = "ada") -> int:
+    """Return how long an attempt has to wait; 0 if it was accepted."""
     try:
-        attempts.begin(address, name)
+        throttle.begin(client, name)
     except TooManyAttemptsError as error:
         return error.wait_s
     return 0
 
 
-def test_four_wrong_passwords_cost_nothing(attempts: Attempts) -> None:
-    assert [wait_s(attempts) for _ in range(5)] == [0, 0, 0, 0, 0]
+def test_five_attempts_are_accepted_without_a_wait(throttle: LoginThrottle) -> None:
+    assert [wait_s(throttle) for _ in range(5)] == [0, 0, 0, 0, 0]
 
 
-def test_waits_double_up_to_five_minutes(attempts: Attempts, clock: Clock) -> None:
+def test_waits_double_up_to_five_minutes(throttle: LoginThrottle, clock: Clock) -> None:
     for _ in range(5):
-        attempts.begin(HERE, "ada")
+        throttle.begin(HERE, "ada")
     waits = []
     for _ in range(9):
-        waits.append(wait_s(attempts))
+        waits.append(wait_s(throttle))
         clock.now += waits[-1]
-        attempts.begin(HERE, "ada")
+        throttle.begin(HERE, "ada")
     assert waits == [5, 10, 20, 40, 80, 160, 300, 300, 300]
 
 
-def test_a_try_during_the_wait_makes_it_no_longer(attempts: Attempts, clock: Clock) -> None:
+def test_an_attempt_during_the_wait_does_not_extend_it(throttle: LoginThrottle, clock: Clock) -> None:
     for _ in range(5):
-        attempts.begin(HERE, "ada")
-    assert [wait_s(attempts) for _ in range(20)] == [5] * 20
+        throttle.begin(HERE, "ada")
+    assert [wait_s(throttle) for _ in range(20)] == [5] * 20
     clock.now += 5
-    assert wait_s(attempts) == 0
+    assert wait_s(throttle) == 0
 
 
-def test_the_right_password_starts_anew(attempts: Attempts) -> None:
+def test_a_correct_password_resets_the_count(throttle: LoginThrottle) -> None:
     for _ in range(4):
-        attempts.begin(HERE, "ada")
-    attempts.begin(HERE, "ada")
-    attempts.succeeded(HERE, "ada")
-    assert [wait_s(attempts) for _ in range(5)] == [0, 0, 0, 0, 0]
+        throttle.begin(HERE, "ada")
+    throttle.begin(HERE, "ada")
+    throttle.succeed(HERE, "ada")
+    assert [wait_s(throttle) for _ in range(5)] == [0, 0, 0, 0, 0]
 
 
-def test_who_tries_from_elsewhere_locks_nobody_out(attempts: Attempts) -> None:
+def test_attempts_of_one_client_do_not_lock_out_another(throttle: LoginThrottle) -> None:
     for _ in range(100):
-        wait_s(attempts, THERE, "ada")
-    assert wait_s(attempts, HERE, "ada") == 0
+        wait_s(throttle, THERE, "ada")
+    assert wait_s(throttle, HERE, "ada") == 0
 
 
-def test_one_name_after_the_other_is_noticed_too(attempts: Attempts) -> None:
-    assert [wait_s(attempts, HERE, f"name{number}") for number in range(50)] == [0] * 50
-    assert wait_s(attempts, HERE, "name50") == 5
-    assert wait_s(attempts, THERE, "name50") == 0
+def test_one_client_that_tries_many_accounts_has_to_wait(throttle: LoginThrottle) -> None:
+    assert [wait_s(throttle, HERE, f"name{number}") for number in range(50)] == [0] * 50
+    assert wait_s(throttle, HERE, "name50") == 5
+    assert wait_s(throttle, THERE, "name50") == 0
 
 
-def test_an_account_of_ones_own_does_not_hide_the_tries_under_others(attempts: Attempts) -> None:
+def test_a_successful_login_does_not_hide_attempts_on_other_accounts(throttle: LoginThrottle) -> None:
     for number in range(49):
-        attempts.begin(HERE, f"name{number}")
-        attempts.begin(HERE, "mine")
-        attempts.succeeded(HERE, "mine")
-    attempts.begin(HERE, "name49")
-    assert wait_s(attempts, HERE, "name50") == 5
+        throttle.begin(HERE, f"name{number}")
+        throttle.begin(HERE, "mine")
+        throttle.succeed(HERE, "mine")
+    throttle.begin(HERE, "name49")
+    assert wait_s(throttle, HERE, "name50") == 5
 
 
-def test_many_who_log_in_from_one_address_wait_for_nothing(attempts: Attempts) -> None:
+def test_many_successful_logins_from_one_address_cause_no_wait(throttle: LoginThrottle) -> None:
     for number in range(200):
-        attempts.begin(HERE, f"name{number}")
-        attempts.succeeded(HERE, f"name{number}")
-    assert wait_s(attempts) == 0
+        throttle.begin(HERE, f"name{number}")
+        throttle.succeed(HERE, f"name{number}")
+    assert wait_s(throttle) == 0
 
 
-def test_a_quarter_of_an_hour_forgets(attempts: Attempts, clock: Clock) -> None:
+def test_failures_are_forgotten_after_fifteen_minutes(throttle: LoginThrottle, clock: Clock) -> None:
     for _ in range(5):
-        attempts.begin(HERE, "ada")
+        throttle.begin(HERE, "ada")
     clock.now += 901
-    assert [wait_s(attempts) for _ in range(5)] == [0, 0, 0, 0, 0]
+    assert [wait_s(throttle) for _ in range(5)] == [0, 0, 0, 0, 0]
 
 
-def test_addresses_of_one_ipv6_network_are_one(attempts: Attempts) -> None:
+def test_addresses_of_one_ipv6_network_count_together(throttle: LoginThrottle) -> None:
     for number in range(5):
-        attempts.begin(f"2001:db8:1:2::{number}", "ada")
-    assert wait_s(attempts, "2001:db8:1:2:ffff::1") == 5
-    assert wait_s(attempts, "2001:db8:1:3::1") == 0
+        throttle.begin(f"2001:db8:1:2::{number}", "ada")
+    assert wait_s(throttle, "2001:db8:1:2:ffff::1") == 5
+    assert wait_s(throttle, "2001:db8:1:3::1") == 0
 
 
-def test_names_and_addresses_without_end_fill_no_memory(attempts: Attempts) -> None:
-    for number in range(2 * MAX_KEPT):
-        wait_s(attempts, f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", "n" * 10_000 + str(number))
-    assert len(attempts) == MAX_KEPT
-    assert max(len(name) for _, name in attempts._tries) == 64
+def test_memory_is_bounded(throttle: LoginThrottle) -> None:
+    for number in range(2 * MAX_TRACKED):
+        wait_s(throttle, f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", "n" * 10_000 + str(number))
+    assert len(throttle) == MAX_TRACKED
+    assert max(len(name) for _, name in throttle._failures) == 64

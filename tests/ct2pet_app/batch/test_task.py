@@ -159,11 +159,11 @@ def test_the_result_is_short_enough_for_a_log(app: CT2PETApp, cts: tuple[str, ..
         ({"model": "cascade3"}, ModelNotTrainedError, "model cascade3 is not trained yet"),
         ({"images": "most"}, RequestError, "images 'most': expected all, unlabeled, labeled, or a list"),
         ({"images": [1]}, RequestError, "images"),
-        ({"label_tag": "final"}, RequestError, "final is that of the real PETs"),
+        ({"label_tag": "final"}, RequestError, "label_tag 'final': final is the tag of the real PETs"),
         ({"label_tag": "../x"}, RequestError, "label_tag"),
         ({"max_batch_size": "many"}, RequestError, "max_batch_size 'many': expected a number of images"),
         ({"max_batch_size": -1}, RequestError, "max_batch_size"),
-        ({"slices": "x"}, RequestError, "slices 'x': give A:B"),
+        ({"slices": "x"}, RequestError, "slices 'x': expected A:B"),
         ({"metrcs": True}, RequestError, "'metrcs' is no parameter of a batch; did you mean metrics"),
     ],
 )

@@ -14,8 +14,8 @@ import pytest
 from fastapi import FastAPI
 from monailabel.utils.async_tasks.utils import background_tasks
 
-from ct2pet_app.api.models import model_routes
-from ct2pet_app.api.tasks import task_routes
+from ct2pet_app.api import models, tasks
+from ct2pet_app.api.deps import set_app
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.model_registry.versions import Verdict
 from tests.ct2pet_app.constant_model import save_constant_model
@@ -90,7 +90,8 @@ class Client:
 @pytest.fixture
 def client(app: CT2PETApp) -> Client:
     server = FastAPI()
-    for router in (model_routes(app), task_routes(app)):
+    set_app(server, app)
+    for router in (models.router, tasks.router):
         server.include_router(router)
     server.add_api_route("/info/", app.info)
     return Client(server)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -10,20 +11,21 @@ import numpy as np
 import pytest
 from fastapi.responses import JSONResponse
 
+from ct2pet_app.advice import detail_of
 from ct2pet_app.datastore import arrivals
 from ct2pet_app.datastore import study_index as listing_module
 from ct2pet_app.datastore.folder import FolderDatastore
-from ct2pet_app.datastore.pairs.service import describe_pairs
+from ct2pet_app.datastore.pair_service import describe_pairs
 from ct2pet_app.errors import NotFoundError, RequestError
 from lib.dicom.read.volume import read_ct, read_pet
 from lib.dicom.scan.header_index import HeaderIndex
 from lib.dicom.scan.scan import scan_folder
 from lib.errors import ImageFileError, InputError
+from lib.files import fingerprint, same_fingerprint
 from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.volume import Unit
 from lib.learning.recipe import load_recipe
 from lib.pairing.prepare import prepare_pairs
-from lib.pairing.same_files import are_same, mark_of_files
 
 
 @pytest.fixture
@@ -109,19 +111,19 @@ def test_a_series_that_still_arrives_is_not_used_silently(
         datastore.refresh()
 
     copied(files[:3])
-    (warning,) = datastore.ct_source(ct_uids[0]).warnings
+    (warning,) = datastore.cts.image(ct_uids[0]).warnings
     assert "may still be arriving" in warning and "3 slices so far" in warning
     assert datastore.get_image_info(ct_uids[0])["warnings"] == [warning]
     copied(files[3:])
     with pytest.raises(NotFoundError, match="still arriving: 3 files at the last look and 6 now"):
-        datastore.ct_source(ct_uids[0])
+        datastore.cts.image(ct_uids[0])
     assert datastore.list_images() == []
     datastore.refresh()
     with pytest.raises(NotFoundError, match="still arriving: 6 files now"):
-        datastore.ct_source(ct_uids[0])
+        datastore.cts.image(ct_uids[0])
     monkeypatch.setattr(arrivals, "SETTLE_S", 0.0)
     datastore.refresh()
-    assert datastore.ct_source(ct_uids[0]).warnings == ()
+    assert datastore.cts.image(ct_uids[0]).warnings == ()
 
 
 def test_a_clock_that_is_wrong_keeps_no_series_from_being_used(
@@ -130,7 +132,7 @@ def test_a_clock_that_is_wrong_keeps_no_series_from_being_used(
     shutil.copytree(phantoms / "PHANTOM_0001", tmp_path / "studies")
     datastore = FolderDatastore(tmp_path / "studies", tmp_path / "writable")
     monkeypatch.setattr(arrivals.time, "time", lambda: 0.0)  # all files are of the future
-    assert datastore.ct_source(ct_uids[0]).warnings == ()
+    assert datastore.cts.image(ct_uids[0]).warnings == ()
     max((tmp_path / "studies" / "CT").iterdir()).unlink()
     datastore.refresh()
     assert ct_uids[0] not in datastore.list_images()
@@ -151,7 +153,7 @@ def test_names_that_are_no_text_are_scanned_once_and_marked(phantoms: Path, tmp_
     assert [found.series for found in scan_folder(studies, index=index).series] == [one.series for one in first.series]
     datastore = FolderDatastore(studies, tmp_path / "writable")
     (paired,) = datastore.training_pairs()
-    assert are_same(*(mark_of_files(paired.pair.ct.files) for _ in range(2)))
+    assert same_fingerprint(*(fingerprint(paired.pair.ct.files) for _ in range(2)))
     report = prepare_pairs([paired], tmp_path / "prepared", preparation=load_recipe("paper").preparation)
     assert not report.failed
     JSONResponse([datastore.describe_series(), datastore.json(), describe_pairs(datastore), datastore.name()])
@@ -165,9 +167,11 @@ def test_a_folder_is_not_scanned_at_every_question(datastore: FolderDatastore, m
 
 @pytest.mark.parametrize("image", ["/etc/passwd", "../PHANTOM_0001", "", "1.2.3"])
 def test_what_is_no_image_id_is_never_opened(datastore: FolderDatastore, image: str) -> None:
-    for ask in (datastore.get_image_uri, datastore.get_image_info, datastore.ct_source):
-        with pytest.raises(NotFoundError, match=r"no image .* give the SeriesInstanceUID of one of its CT series"):
+    for ask in (datastore.get_image_uri, datastore.get_image_info, datastore.cts.image):
+        with pytest.raises(NotFoundError) as raised:
             ask(image)
+        expected = r"no image .* give the SeriesInstanceUID of one of its CT series"
+        assert re.search(expected, detail_of(raised.value))
     with pytest.raises(NotFoundError, match="no label"):
         datastore.get_label_uri(image, "final")
 
@@ -175,7 +179,7 @@ def test_what_is_no_image_id_is_never_opened(datastore: FolderDatastore, image: 
 def test_a_series_that_is_no_ct_says_so(datastore: FolderDatastore, phantoms: Path) -> None:
     pet = scan_folder(phantoms).usable("PT")[0].series
     with pytest.raises(NotFoundError, match="cannot be used as an image: it is PT, and an image is a CT"):
-        datastore.ct_source(pet.uid)
+        datastore.cts.image(pet.uid)
 
 
 def test_an_uploaded_ct_becomes_an_image_and_can_be_removed(
@@ -186,7 +190,7 @@ def test_an_uploaded_ct_becomes_an_image_and_can_be_removed(
     assert datastore.add_image("my CT", str(upload), {"client_id": "slicer"}) == "my CT"
     assert datastore.status()["total"] == 3
     assert datastore.get_image_info("my CT")["slices"] == 6
-    assert datastore.ct_source("my CT").read().geometry.shape == ct.geometry.shape
+    assert datastore.cts.image("my CT").read().geometry.shape == ct.geometry.shape
     datastore.remove_image("my CT")
     assert datastore.status()["total"] == 2
     assert list((tmp_path / "writable" / "shelf").glob("*.nii.gz")) == []

@@ -231,4 +231,4 @@ def test_the_real_server_on_a_pacs(
 def test_what_is_no_image_is_never_asked_of_the_pacs(app: CT2PETApp) -> None:
     for image in ("1.2.3", "../instances", "/etc/passwd"):
         with pytest.raises(NotFoundError, match="no image"):
-            app.studies_datastore.ct_source(image)
+            app.studies_datastore.cts.image(image)

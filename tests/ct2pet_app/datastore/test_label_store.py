@@ -93,7 +93,7 @@ def test_an_open_label_stays_whole_when_it_is_removed(label_store: LabelStore, f
 def test_what_no_row_names_goes_at_the_next_start_and_nothing_of_a_living_writer(
     label_store: LabelStore, folder: Path, tmp_path: Path
 ) -> None:
-    from lib.unfinished import unfinished_file
+    from lib.files import unfinished_file
 
     label_store.keep_label("CT", "drawn", given(tmp_path), ".nrrd", {})
     kept = files_in(folder)

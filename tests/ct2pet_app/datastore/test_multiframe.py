@@ -12,7 +12,7 @@ import pytest
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.datastore.dicomweb import PacsStudies
 from ct2pet_app.datastore.folder import FolderDatastore
-from ct2pet_app.datastore.pairs.service import add_pair, describe_pairs
+from ct2pet_app.datastore.pair_service import add_pair, describe_pairs
 from lib.dicom.read.volume import read_ct, read_pet
 from lib.dicom.remote.cache import SeriesCache
 from lib.dicom.scan.scan import ScanReport, scan_folder

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from ct2pet_app.advice import detail_of
 from ct2pet_app.datastore.folder import FolderDatastore
+from ct2pet_app.datastore.pair_service import accept_pair, describe_pairs
 from ct2pet_app.datastore.pairs import registry as pairs_module
-from ct2pet_app.datastore.pairs.service import accept_pair, describe_pairs
 from ct2pet_app.errors import NotFoundError
 from lib.errors import PairingError, SplitFileError, UndecodableError
 from lib.learning.model_card.card import patient_digest
@@ -143,8 +144,9 @@ def test_nothing_plausible_is_said(datastore: FolderDatastore, studies: Path, tm
     broken = change(studies / FIRST / "PET", in_thousands, tmp_path / "broken")
     for file in broken.iterdir():
         file.replace(studies / FIRST / "PET" / file.name)
-    with pytest.raises(PairingError, match="none of 1 pairs is plausible; GET /ct2pet/pairs says why"):
+    with pytest.raises(PairingError, match="none of 1 pairs is plausible") as raised:
         datastore.training_pairs()
+    assert detail_of(raised.value).endswith("; GET /ct2pet/pairs gives the reasons for each")
 
 
 def test_only_a_pair_that_is_there_can_be_answered_for(datastore: FolderDatastore) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ct2pet_app.datastore.dicomweb import DicomwebDatastore, PacsStudies
-from ct2pet_app.datastore.pairs.service import add_pair, describe_pairs
+from ct2pet_app.datastore.pair_service import add_pair, describe_pairs
 from lib.dicom.remote.cache import SeriesCache
 from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.server.orthanc import Orthanc, running_orthanc

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ct2pet_app.advice import detail_of
 from ct2pet_app.datastore import sessions as sessions_module
 from ct2pet_app.datastore.sessions import MAX_LIFETIME_S, CheckedSessions, described
 from ct2pet_app.errors import BusyError
@@ -148,8 +149,9 @@ def test_sessions_are_bounded_in_number_and_bytes(
         sessions.add_session(upload(tmp_path / "in2", "a.dcm"), owner="una")
     sessions.add_session(upload(tmp_path / "in3", "a.dcm"), owner="ann")
     monkeypatch.setattr(sessions_module, "MAX_TOTAL_BYTES", 3)
-    with pytest.raises(OutputError, match="wait until one expires"):
+    with pytest.raises(OutputError, match="sessions' files would take more than") as full:
         sessions.add_session(upload(tmp_path / "in4", "a.dcm"), owner="ann")
+    assert "wait until one expires" in detail_of(full.value)
     monkeypatch.setattr(sessions_module, "MAX_SESSIONS", 3)
     with pytest.raises(BusyError, match="3 sessions are kept"):
         sessions.add_session(upload(tmp_path / "in5", "a.dcm"), owner="rob")

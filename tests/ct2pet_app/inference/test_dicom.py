@@ -16,7 +16,8 @@ import pytest
 from fastapi import FastAPI
 from pydicom import dcmread
 
-from ct2pet_app.api.infer import infer_routes
+from ct2pet_app.api import infer as infer_routes
+from ct2pet_app.api.deps import set_app
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.datastore.ct_source import source_of_file
 from ct2pet_app.errors import RequestError
@@ -48,7 +49,8 @@ def app(make_app: Callable[..., CT2PETApp], studies: Path, tmp_path: Path) -> CT
 def post(app: CT2PETApp) -> Callable[[str], httpx.Response]:
     """A function that posts to our addresses, alone in a web application of this process."""
     application = FastAPI()
-    application.include_router(infer_routes(app))
+    set_app(application, app)
+    application.include_router(infer_routes.router)
     install_exception_handlers(application)
 
     async def asked(address: str) -> httpx.Response:

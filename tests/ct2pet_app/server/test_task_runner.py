@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import psutil
 import pytest
@@ -19,13 +19,14 @@ from monailabel.endpoints import batch_infer, scoring, train
 from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.async_tasks.utils import background_processes, background_tasks
 
-from ct2pet_app.api.models import model_routes
-from ct2pet_app.api.tasks import task_routes
+from ct2pet_app.api import models, tasks
 from ct2pet_app.errors import BusyError
 from ct2pet_app.server.tasks import runner as task_runner
 from ct2pet_app.server.tasks.environment import environment_table, explained_variables, task_environment
 from ct2pet_app.server.tasks.process import TASK_PROGRAM
+from ct2pet_app.server.tasks.progress import report_error, report_file
 from ct2pet_app.server.tasks.runner import MAX_WAITING, TaskRunner
+from lib.errors import MemoryLimitError
 
 TIMEOUT_S = 60.0
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -109,6 +110,37 @@ def test_the_reason_of_a_training_is_the_one_it_gave_itself_or_how_its_process_e
         program(name)
         runner.start("train", {"model": "unet"})
         assert ended(runner, "train")["details"][-1].startswith(line)
+
+
+def test_the_status_of_a_failed_task_has_the_error_that_it_reported(
+    runner: TaskRunner, program: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program("silent")
+    assert runner.start("scoring", {"method": "metrics"}) is not None
+    assert ended(runner)["error"] == {
+        "code": "task_failed",
+        "params": {},
+        "detail": "its process ended with status 3; the lines before say why",
+    }
+    error = MemoryLimitError("too much", needed_mb=2, limit_mb=1)
+    started = task_runner._started
+
+    def reports(method: str) -> subprocess.Popen[bytes]:
+        report_error(report_file(tmp_path / "models", runner.tasks(method)[-1]["request"]), error)
+        return started(method)
+
+    monkeypatch.setattr(task_runner, "_started", reports)
+    assert runner.start("scoring", {"method": "metrics"}) is not None
+    assert ended(runner)["error"] == {
+        "code": "memory_limit",
+        "params": {"needed_mb": 2, "limit_mb": 1},
+        "detail": "too much; or start the server with a larger --conf memory_gb",
+    }
+    assert "error" not in runner.tasks("scoring")[0]["request"]
+    program("done")
+    monkeypatch.setattr(task_runner, "_started", started)
+    runner.start("scoring", {"method": "metrics"})
+    assert "error" not in ended(runner)
 
 
 @pytest.mark.parametrize("failure", [OSError(7, "Argument list too long"), ValueError("embedded null byte")])
@@ -260,7 +292,7 @@ def test_no_address_reaches_monai_labels_own_runner() -> None:
 
     stock = addresses(train.router, batch_infer.router, scoring.router)
     assert len(stock) >= 10
-    assert stock <= addresses(model_routes(cast(Any, None)), task_routes(cast(Any, None)))
+    assert stock <= addresses(models.router, tasks.router)
 
 
 def test_the_program_ends_with_its_server() -> None:

@@ -14,6 +14,7 @@ import pytest
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.datastore.ct_source import OpenedCT
 from ct2pet_app.inference.request import InferOptions
+from ct2pet_app.model_registry.model_info import describe_version
 from ct2pet_app.model_registry.versions import Verdict, Version
 from ct2pet_app.server.concurrency import IsDisconnected
 from ct2pet_app.training import promotion as publish_module
@@ -58,7 +59,8 @@ def test_a_worse_model_is_kept_with_the_reason_in_numbers(app: CT2PETApp, tmp_pa
     words = "version 2 is kept, and not served; version 1 stays. It is worse than version 1 in mae_suv_body "
     assert verdict.verdict.startswith(words)
     assert "(2 patients)" in verdict.verdict
-    assert verdict.verdict.endswith('POST /ct2pet/models/unet/serve with {"version": 2}')
+    described = describe_version("unet", version, served=False)["verdict"]
+    assert described["advice"] == 'POST /ct2pet/models/unet/serve with {"version": 2} serves it all the same'
     assert verdict.figures is not None and verdict.figures["patients"] == 2
 
 
@@ -115,7 +117,7 @@ def test_a_champion_whose_weights_cannot_be_used_defends_nothing(app: CT2PETApp,
 def test_a_request_under_way_keeps_the_weights_it_began_with(
     app: CT2PETApp, ct_uids: tuple[str, ...], tmp_path: Path
 ) -> None:
-    task, source = app._infers["unet"], app.studies_datastore.ct_source(ct_uids[0])
+    task, source = app._infers["unet"], app.studies_datastore.cts.image(ct_uids[0])
     reading, published = threading.Event(), threading.Event()
 
     @contextmanager

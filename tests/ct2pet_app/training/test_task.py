@@ -23,6 +23,8 @@ from tests.ct2pet_app.conftest import SMALL
 MakeApp = Callable[..., CT2PETApp]
 TINY = "pixel_mm=8.0;depth=1;context_slices=1;normalization=none;epochs=1;validation=0.0;test=0.0;workers=0"
 
+REPORT = "0" * 32
+
 
 @pytest.fixture
 def app(make_app: MakeApp) -> CT2PETApp:
@@ -156,9 +158,12 @@ def test_a_failed_training_ends_the_child_with_one_sentence(
 ) -> None:
     app = make_app(studies=phantoms / "PHANTOM_0001" / "CT")
     with pytest.raises(SystemExit) as ended:
-        app.train({"model": "unet"})
+        app.train({"model": "unet", "report": REPORT})
     assert ended.value.code == 1
     assert caplog.messages[-1].startswith("unet was not trained: nothing to train on")
+    reported = json.loads((app.models.folder / "tasks" / f"{REPORT}.json").read_text())["error"]
+    assert (reported["code"], reported["params"]) == ("no_pairs", {"images": 1})
+    assert reported["detail"].endswith("; GET /ct2pet/series gives the reason for each series")
 
 
 def test_a_pair_that_cannot_be_prepared_is_left_out(

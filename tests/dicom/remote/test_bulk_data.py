@@ -132,7 +132,7 @@ def test_differing_instances_are_all_fetched(archive_of: Callable[..., Archive])
 
 @pytest.mark.parametrize(
     "failure",
-    [DicomError("gone"), HttpStatusError("answers 500", 500), InvalidResponseError("cannot be parsed")],
+    [DicomError("gone"), HttpStatusError("answers 500", status=500), InvalidResponseError("cannot be parsed")],
     ids=lambda error: type(error).__name__,
 )
 def test_values_that_cannot_be_fetched_are_undelivered(

@@ -105,7 +105,7 @@ def test_damaged_index_is_rebuilt(
     full = scan_folder(studies, index=HeaderIndex(path))
     assert callable(damage)
     damage(path)
-    with caplog.at_level(logging.WARNING, logger="lib.dicom.scan.header_index"):
+    with caplog.at_level(logging.WARNING, logger="lib.sqlite_cache"):
         assert found(scan_folder(studies, index=HeaderIndex(path))) == found(full)
     assert "damaged" in caplog.text and "built again" in caplog.text
     scan_folder(studies, index=HeaderIndex(path))  # may still read what the damage had cost
@@ -135,7 +135,7 @@ def test_unwritable_index_is_not_used(tmp_path: Path, studies: Path, caplog: pyt
 def test_locked_index_is_not_used(
     tmp_path: Path, studies: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("lib.dicom.scan.header_index.WAIT_FOR_OTHERS_S", 0.05)
+    monkeypatch.setattr("lib.sqlite_cache.BUSY_TIMEOUT_S", 0.05)
     path = tmp_path / "index"
     scan_folder(studies / "ct", index=HeaderIndex(path))
     other = sqlite3.connect(path, isolation_level=None)

@@ -166,7 +166,7 @@ def test_a_file_is_sent_without_its_name(clinic: Clinic, tmp_path: Path) -> None
     assert "Doe" not in clinic.server.log.read_text()
 
 
-def test_what_is_no_ct_is_refused_in_the_servers_words(clinic: Clinic) -> None:
+def test_what_is_no_ct_is_refused_in_the_panels_words(clinic: Clinic) -> None:
     pet = np.linspace(0, 12, 512, dtype=np.float32).reshape(8, 8, 8)
     with pytest.raises(RefusedError, match="looks like a PET or an MR"):
         clinic.client("ann").send_ct(to_nrrd(pet, np.eye(4)), "no-ct")
@@ -181,12 +181,12 @@ def test_who_may_only_look_cannot_send(clinic: Clinic) -> None:
     ("model", "image", "slab", "error", "words"),
     [
         ("cascade2", "", (0, 4), UntrainedError, "not trained yet"),
-        ("cascade9", "", (0, 4), RefusedError, "no model 'cascade9'"),
-        ("cascade3", "1.2.3", (0, 4), RefusedError, "no image '1.2.3'"),
+        ("cascade9", "", (0, 4), RefusedError, "no model cascade9"),
+        ("cascade3", "1.2.3", (0, 4), RefusedError, "no CT 1.2.3"),
         ("cascade3", "", (30, 50), RefusedError, "not a range within the 40 slices"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused_in_the_servers_words(
+def test_what_cannot_be_drawn_is_refused_in_the_panels_words(
     clinic: Clinic, client: Client, model: str, image: str, slab: tuple[int, int], error: type, words: str
 ) -> None:
     with pytest.raises(error, match=words):
@@ -240,7 +240,7 @@ def test_a_version_that_is_not_served_draws_where_it_is_named(clinic: Clinic, cl
     assert len(zipfile.ZipFile(io.BytesIO(zipped)).namelist()) == SLICES
     after = client.slab("cascade3", clinic.ct_uid, 3, 5).told
     assert (after.version, after.checksum) == (newer.version, newer.checksum)  # what is served stayed
-    with pytest.raises(RefusedError, match=rf"cascade3 has no version 99; known are 1, .*{newer.version}"):
+    with pytest.raises(RefusedError, match=rf"cascade3 has no version 99; it has 1, .*{newer.version}"):
         client.slab("cascade3", clinic.ct_uid, 3, 5, version=99)
     client.roll_back("cascade3", number)
 

@@ -112,7 +112,7 @@ def test_who_may_not_ask_is_told_so(clinic: Clinic, monkeypatch: pytest.MonkeyPa
     known = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *more, **words: known("127.0.0.1", *more, **words))
     kind, sentence = said(clinic.server.url.replace("127.0.0.1", "pet.example"))
-    assert (kind, "this server is not called pet.example" in sentence) == ("forbidden", True)
+    assert (kind, "The server is not called pet.example" in sentence) == ("forbidden", True)
 
 
 def test_nobody_listens() -> None:

@@ -1,150 +1,144 @@
-"""The sentences of the server as the panel says them: a table of those that reach its user, made by its own code."""
+"""The panel's messages: one for each code that the server can send, in the words of the panel."""
 
 from __future__ import annotations
 
 import ast
 import json
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from CT2PETLib.client.error_mapping import refusal
-from CT2PETLib.client.error_messages import for_panel, last_words
-from CT2PETLib.client.errors import BusyError, RefusedError, ServerFaultError, UntrainedError
+from CT2PETLib.client.error_messages import ADMINISTRATOR, MESSAGES, message_of
+from CT2PETLib.client.errors import BusyError, ForbiddenError, RefusedError, ServerFaultError, UntrainedError
 from CT2PETLib.client.server_url import parse_server_url
-from CT2PETLib.client.training import Training, read_versions
+from CT2PETLib.client.training import read_training, read_versions
 
-from ct2pet_app.datastore.serializers import why_no_image
-from ct2pet_app.datastore.study_index import StudyIndex
-from ct2pet_app.model_registry.model_info import how_to_serve, how_to_train
-from ct2pet_app.model_registry.registry import ModelRegistry
-from ct2pet_app.server.middleware.request_body import too_large
-from ct2pet_app.settings import AppSettings
-from lib.dicom.scan.scan import ScanReport
-from lib.errors import CT2PETError
+from ct2pet_app.advice import ADVICE, detail_of, error_record
+from ct2pet_app.errors import NotFoundError, http_status
+from ct2pet_app.model_registry.versions import not_trained
+from ct2pet_app.problem import problem_response
+from lib.errors import CT2PETError, MemoryLimitError, MissingAttributeError, PairingError, TrainingError
 from tests.conftest import REPOSITORY
+from tests.error_codes import all_codes, raised
 
-# what tells a panel's user nothing: addresses, start options, the shell, words of a request
-NOT_FOR_A_PANEL = re.compile(r"\b(?:GET|POST|PUT|DELETE) /|--\w|`|\{\"|\?image|despite_checks|main\.py|MONAI_LABEL_")
-ASK = "ask who runs the server"
-TWO_OF_ONE = "not kept, the two do not look like one patient's: the PET is mirrored. "
-
-
-def said_by(what: Callable[[], object]) -> str:
-    with pytest.raises(CT2PETError) as raised:
-        what()
-    return str(raised.value)
-
-
-def store(folder: Path) -> ModelRegistry:
-    conf = {"models": "unet", "models_folder": str(folder)}
-    return ModelRegistry(AppSettings.from_conf(conf, app_folder=folder))
+ADDRESS = parse_server_url("http://127.0.0.1:8000")
+LIBRARY = REPOSITORY / "slicer" / "CT2PET" / "CT2PETLib"
+PARSERS = {"multipart.py", "nrrd.py"}
+NEVER_SENT = {
+    "disk_too_small", "download_failed", "download_interrupted", "invalid_manifest", "not_prepared",  # command line
+    "invalid_setting", "users_file_unreadable",  # the server does not start, or tells its log alone
+}  # fmt: skip
+# requests, start options, commands: of no use in a panel
+NOT_FOR_A_PANEL = re.compile(r"\b(?:GET|POST|PUT|DELETE) /|--\w|`|main\.py|MONAI_LABEL_|despite_checks")
+OURS = {"detail", "administrator"}
 
 
-def no_image(folder: Path) -> str:
-    return why_no_image("1.2.3", StudyIndex(ScanReport(folder, (), (), ()), {}, {}, {}, {}))
+def problem(error: CT2PETError) -> dict[str, Any]:
+    """Return what the server sends for an error."""
+    response = problem_response(http_status(error), detail_of(error), code=error.code, params=error.params)
+    return dict(json.loads(response.body))
 
 
-TABLE: list[tuple[str, Callable[[Path], str], str]] = [
-    ("an untrained model", lambda _: how_to_train("unet"),
-     f"model unet is not trained yet: press Train in section 7, or {ASK} to put one there"),
-    ("a verdict", lambda _: f"version 2 is kept, and not served. It is worse. {how_to_serve('unet', 2)}",
-     "version 2 is kept, and not served. It is worse. To serve it all the same: choose version 2 in section 7, then "
-     "press Use the chosen version."),
-    ("a version that is not there", lambda folder: said_by(lambda: store(folder).version("unet", 9)),
-     "unet has no version 9; known are none yet"),
-    ("nothing to roll back to", lambda _: "unet: no version was served before this one; name one of [1, 2] as "
-     '{"version": 2}', "unet: no version was served before this one; choose one of 1, 2 in section 7"),
-    ("a model of another server", lambda folder: said_by(lambda: store(folder).known("cascade3")),
-     f"no model 'cascade3' on this server; known are unet; {ASK} to offer it"),
-    ("an image that is not there", no_image,
-     "no image '1.2.3' in the datastore: choose a study of the list in section 2, or a CT of the scene"),
-    ("a label that is not there", lambda _: "no label '1.2' with tag 'final'; GET /datastore/?output=all lists them",
-     "no label '1.2' with tag 'final'; the list in section 2 has those there are"),
-    ("no pairs to train on", lambda _: "nothing to train on: 3 CT series, none with a PET of the same study and frame "
-     "of reference; GET /ct2pet/series says why for each series",
-     "nothing to train on: 3 CT series, none with a PET of the same study and frame of reference; "
-     f"{ASK}, it knows why for each"),
-    ("no plausible pair", lambda _: "none of 3 pairs is plausible; GET /ct2pet/pairs says why for each",
-     f"none of 3 pairs is plausible; {ASK}, it knows why for each"),
-    ("an implausible pair", lambda _: f"{TWO_OF_ONE}Whoever has looked and answers for it sends it again with "
-     "despite_checks=true", f"{TWO_OF_ONE}If you have looked and answer for it, {ASK} to take it all the same"),
-    ("a PACS that takes nothing", lambda _: "store: the PACS takes no series; ask for the .zip and store it there "
-     "yourself", "store: the PACS takes no series; press Save as DICOM series, and store it there yourself"),
-    ("no map of the error", lambda _: "the model card of unet carries no calibration, so what error to expect is "
-     "unknown; give one model that was trained with validation patients (split.unit patient, split.validation above "
-     "0)", "the model card of unet carries no calibration, so what error to expect is unknown; untick the map of the "
-     "error, or choose a model that was trained with validation patients"),
-    ("a request that is too large", lambda _: too_large(10**9, 10**9),
-     f"the request is larger than 1000 MB: send one CT series, or {ASK} to allow more"),
-    ("another name of the machine", lambda _: "this server is not called ct; use its IP address, or, as for the name "
-     "of a reverse proxy, allow it with --conf origins http://ct",
-     f"this server is not called ct; use its IP address, or {ASK} to allow that name"),
-    ("an older server", lambda _: "there is nothing at this address; GET / lists the addresses of this server",
-     f"the server does not know what this panel asks: one of the two is older than the other; {ASK}"),
-    ("a full disk", lambda _: "/m/unet: the model cannot be kept (No space left on device); nothing was changed, free "
-     "space and ask again", "/m/unet: the model cannot be kept (No space left on device); nothing was changed, "
-     f"{ASK} to free space, then press the button again"),
-    ("trainings switched off", lambda _: "training is switched off on this server (MONAI_LABEL_TASKS_TRAIN)",
-     f"training is switched off on this server; {ASK}"),
-    ("what is good for both", lambda _: "looks like a PET or an MR: give the CT of the study.",
-     "looks like a PET or an MR: give the CT of the study."),
-    ("an address that no rule knows", lambda _: "no pair has a CT '1'; GET /ct2pet/elsewhere?all=1 tells more. Bye.",
-     "no pair has a CT '1'. Bye."),
-]  # fmt: skip
+def test_every_code_that_the_server_can_send_has_a_message_and_no_message_is_without_a_code() -> None:
+    assert set(MESSAGES) == all_codes() - NEVER_SENT
 
 
-@pytest.mark.parametrize(("made", "words"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
-def test_a_sentence_of_the_server_as_the_panel_says_it(tmp_path: Path, made: Callable[[Path], str], words: str) -> None:
-    assert for_panel(made(tmp_path)) == words
-    assert not NOT_FOR_A_PANEL.search(words)
+def test_every_error_has_the_params_of_its_message() -> None:
+    for one in raised():
+        needed = set(re.findall(r"\{(\w+)\}", MESSAGES.get(one.code, ""))) - OURS
+        assert needed <= one.params, f"{one.place}: {one.code} needs {needed - one.params}"
 
 
-def sentences() -> Iterator[tuple[str, str]]:
-    """Yield every text of the server and the engine that names an address, with `7` for what is filled in."""
-    for path in sorted([*(REPOSITORY / "ct2pet_app").rglob("*.py"), *(REPOSITORY / "lib").rglob("*.py")]):
-        tree = ast.parse(path.read_text())
-        inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.JoinedStr):
-                text = "".join(str(part.value) if isinstance(part, ast.Constant) else "7" for part in node.values)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
-                text = node.value
-            else:
-                continue
-            if re.search(r"\b(?:GET|POST|PUT|DELETE) /", text):
-                yield f"{path.name}:{node.lineno}", text
-
-
-def test_no_address_of_any_sentence_reaches_the_panel() -> None:
-    found = list(sentences())
-    assert len(found) > 15
-    left = {where: for_panel(text) for where, text in found if re.search(r"(GET|POST|PUT|DELETE) /", for_panel(text))}
-    assert not left
+def test_no_request_and_no_option_reaches_the_panel() -> None:
+    assert not [code for code in ADVICE if "{detail}" in MESSAGES.get(code, "")]
+    assert not [code for code, message in MESSAGES.items() if NOT_FOR_A_PANEL.search(message)]
+    shown = [one for one in raised() if "{detail}" in MESSAGES.get(one.code, "")]
+    assert len(shown) > 400 and not [one for one in shown if NOT_FOR_A_PANEL.search(one.text)]
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(400, RefusedError), (404, RefusedError), (409, UntrainedError), (503, BusyError),
-                         (507, ServerFaultError)],
+    ("error", "message"),
+    [
+        (not_trained("unet"), f"Model unet is not trained yet: press Train in section 7, or {ADMINISTRATOR} for one."),
+        (
+            NotFoundError("unet has no version 9", code="version_not_found", model="unet", version=9, known=[1, 2]),
+            "unet has no version 9; it has 1, 2. Choose one in section 3 or 7.",
+        ),
+        (
+            MemoryLimitError("a volume needs 1,300 MB", needed_mb=1300, limit_mb=1200),
+            "The server needs 1300 MB of memory for this, and may use 1200 MB. Choose fewer slices in section 3, crop "
+            f"the volume, or {ADMINISTRATOR} to allow more.",
+        ),
+        (
+            PairingError("not kept", code="implausible_pair", reasons=["it is mirrored", "it is empty"]),
+            "Not kept: the CT and the PET do not look like one patient's (it is mirrored, it is empty). If you have "
+            f"checked them and take responsibility, {ADMINISTRATOR} to keep the pair all the same.",
+        ),
+        (
+            MissingAttributeError("series 1.2: PatientWeight is missing", attribute="PatientWeight"),
+            "series 1.2: PatientWeight is missing. Correct the header of the series, or choose another one in "
+            "section 2.",
+        ),
+    ],
+    ids=lambda value: value.code if isinstance(value, CT2PETError) else "",
+)
+def test_a_message_is_made_of_code_and_params(error: CT2PETError, message: str) -> None:
+    assert message_of(problem(error)) == message
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"detail": "of an older server"},
+        {"detail": "of an older server", "code": "not_invented_yet", "params": {}},
+        {"detail": "of an older server", "code": "memory_limit", "params": {"needed_mb": 1}},
+        {"detail": "of an older server", "code": "memory_limit", "params": None},
+        {"detail": "of an older server", "code": ["memory_limit"], "params": {}},
+    ],
+)
+def test_without_a_known_code_and_its_params_the_detail_is_shown_as_it_is(sent: dict[str, Any]) -> None:
+    assert message_of(sent) == "of an older server"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(400, RefusedError), (404, RefusedError), (409, UntrainedError), (403, ForbiddenError),
+                         (503, BusyError), (507, ServerFaultError)],
 )  # fmt: skip
-def test_whatever_the_status_the_words_are_the_panels(status: int, kind: type[Exception]) -> None:
-    content = json.dumps({"detail": how_to_train("unet")}).encode()
-    error = refusal(status, content, parse_server_url("http://127.0.0.1:8000"))
+def test_at_any_status_the_message_is_the_panels(status: int, kind: type[Exception]) -> None:
+    error = refusal(status, json.dumps(problem(not_trained("unet"))).encode(), ADDRESS)
     assert isinstance(error, kind)
     assert "press Train in section 7" in str(error)
 
 
-def test_a_verdict_that_is_listed_has_the_panels_way_out() -> None:
-    told = {"version": 2, "verdict": {"published": False, "verdict": how_to_serve("unet", 2)}}
-    (version,) = read_versions({"model": "unet", "versions": [told]}).versions
-    assert version.verdict.endswith("press Use the chosen version.")
+def test_a_model_that_was_not_promoted_says_how_to_use_it_in_the_panel() -> None:
+    verdict = {"published": False, "verdict": "It is worse.", "advice": "POST /ct2pet/models/unet/serve"}
+    (version,) = read_versions({"model": "unet", "versions": [{"version": 2, "verdict": verdict}]}).versions
+    assert version.verdict == (
+        "It is worse. To use it all the same: choose version 2 in section 7, then press Use the chosen version."
+    )
+    task = {"status": "DONE", "request": {"model": "unet"}, "version": 2, **verdict}
+    assert read_training(json.dumps(task).encode(), b"{}").verdict == version.verdict
 
 
-def test_why_a_training_failed_is_found_in_its_log() -> None:
-    line = "[2026-01-01 10:00:00,123] [77] [MainThread] [ERROR] (ct2pet_app.app:281) - "
-    why = "unet was not trained: none of 2 pairs is plausible; GET /ct2pet/pairs says why for each"
-    details = ("training unet: 0 %", f"{line}{why}", "Return code: 1")
-    assert last_words(details) == f"unet was not trained: none of 2 pairs is plausible; {ASK}, it knows why for each"
-    assert last_words(("Return code: -9",)) == ""
-    assert Training(state="ERROR", details=details).in_words == "failed"
+def test_a_failed_training_says_why_by_its_code() -> None:
+    error = TrainingError("the loss is nan", code="training_diverged", epoch=3, learning_rate=0.1)
+    task = {"status": "ERROR", "request": {"model": "unet"}, "error": error_record(error), "details": ["a log line"]}
+    training = read_training(json.dumps(task).encode(), b"{}")
+    assert training.why_failed == (
+        f"The training diverged in epoch 3 (learning rate 0.1): {ADMINISTRATOR} to train with a lower rate."
+    )
+    older = {name: value for name, value in task.items() if name != "error"}
+    assert read_training(json.dumps(older).encode(), b"{}").why_failed == ""
+
+
+@pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=lambda path: path.name)
+def test_no_module_matches_text_of_the_server(path: Path) -> None:
+    """Regular expressions parse formats of files and of HTTP; none is applied to a message."""
+    tree = ast.parse(path.read_text())
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert "re" not in imported or path.name in PARSERS, f"{path.name} uses regular expressions"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare) and any(isinstance(one, (ast.In, ast.NotIn)) for one in node.ops):
+            assert "str(error)" not in ast.unparse(node), f"{path.name}:{node.lineno} looks into a message"

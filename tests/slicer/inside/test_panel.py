@@ -156,11 +156,9 @@ def test_a_training_is_told_in_a_line_with_why_it_failed(panel: Any) -> None:
     from CT2PETLib.client.training import Training
     from CT2PETLib.panel.train import training_words, verdict_words
 
-    why = "unet was not trained: /m: full; "
-    log = ("epoch 1", f"[2026-01-01] [1] [ERROR] (a:1) - {why}free space and resume", "Return code: 1")
-    told = training_words(Training("unet", "ERROR", epoch=1, epochs=9, loss=0.25, details=log))
-    way_out = "ask who runs the server to free space, then press the button again"
-    assert told == f"unet: failed, epoch 1 of 9, loss 0.2500. {why}{way_out}"
+    why = "The disk of the server is full."
+    told = training_words(Training("unet", "ERROR", epoch=1, epochs=9, loss=0.25, why_failed=why))
+    assert told == f"unet: failed, epoch 1 of 9, loss 0.2500. {why}"
     done = Training("unet", "DONE", 4, 9, 0.1, {"skill_body": -0.5}, "skill_body", best=-0.4, best_epoch=2)
     assert training_words(done) == "unet: done, epoch 4 of 9, loss 0.1000, best skill_body -0.4000 in epoch 2."
     assert verdict_words(replace(done, published=False, verdict="version 2 is kept.")) == (

@@ -84,8 +84,6 @@ def _no_connection(error: ServerError, wire: Transport) -> Connection:
     kind = next((kind for of, kind in KINDS if isinstance(error, of)), FAILED)
     if isinstance(error, RefusedError) and error.status == 404:
         return Connection(NOT_CT2PET, f"{wire.address} answers, but is no ct2pet server: is the address right?")
-    if isinstance(error, RefusedError) and error.status == 400 and "https" in str(error).lower():
-        return Connection(TLS, f"{wire.address.host} wants an encrypted connection: begin the address with https://")
     return Connection(kind, str(error))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import requests
 
-from CT2PETLib.client.error_messages import for_panel
+from CT2PETLib.client.error_messages import message_of
 from CT2PETLib.client.errors import (
     BusyError,
     CancelledError,
@@ -83,7 +83,7 @@ def refusal(
             return SignInError("Your sign-in has run out, or was taken back: sign in again.")
         return SignInError("This server asks who you are: sign in with your user name and password.")
     if status == 403:
-        return ForbiddenError(f"You may not do this: {detail or 'the server does not say why'}.".replace("..", "."))
+        return ForbiddenError(f"You may not do this: {detail.rstrip('.') or 'the server does not say why'}.")
     if status == 409:
         return UntrainedError(detail)
     if status in (429, 503):
@@ -139,12 +139,14 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _detail(content: bytes) -> str:
-    """Return the server's own sentence with the panel's way out; empty where it is none of ours."""
+    """Return the panel's message for a problem of the server; empty where the content is not one."""
     try:
-        told = json.loads(content)
+        problem = json.loads(content)
     except ValueError:
         return ""
-    detail = told.get("detail", "") if isinstance(told, dict) else ""
-    if isinstance(detail, list):  # FastAPI's own checks: a list of what is wrong with which word
+    if not isinstance(problem, dict):
+        return ""
+    detail = problem.get("detail", "")
+    if isinstance(detail, list):  # FastAPI's own validation errors: a list
         detail = "; ".join(str(one.get("msg", one)) if isinstance(one, dict) else str(one) for one in detail)
-    return for_panel(str(detail))[:LONGEST_DETAIL]
+    return message_of({**problem, "detail": detail})[:LONGEST_DETAIL]

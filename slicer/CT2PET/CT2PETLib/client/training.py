@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from CT2PETLib.client.error_messages import for_panel
+from CT2PETLib.client.error_messages import message_of
 from CT2PETLib.client.json_fields import count, mapping, must, number, plain, word
 
 WORDS = {  # MONAI Label's states of a task, for people
@@ -42,7 +42,7 @@ class Training:
         published: Whether the result is served; None before that was decided.
         verdict: Champion or challenger, in words; empty before.
         version: What the result is kept as; empty before.
-        details: The last lines of its log.
+        why_failed: The reason, if it failed and the server gives one.
         curve: A point for each finished epoch, whoever began the training and when; of a very long one, some.
     """
 
@@ -59,7 +59,7 @@ class Training:
     published: bool | None = None
     verdict: str = ""
     version: str = ""
-    details: tuple[str, ...] = ()
+    why_failed: str = ""
     curve: tuple[CurvePoint, ...] = ()
 
     @property
@@ -156,9 +156,9 @@ def read_training(task: bytes | None, run: bytes) -> Training:
         best_epoch=best_epoch,
         time_left=word(stats.get("time_left")) if state == "RUNNING" else "",
         published=decided.get("published"),
-        verdict=for_panel(word(decided.get("verdict"))),
+        verdict=_verdict(decided, decided.get("version")),
         version=word(decided.get("version")),
-        details=tuple(str(line) for line in told.get("details") or ()),
+        why_failed=message_of(mapping(told.get("error"))) if state == "ERROR" else "",
         curve=curve,
     )
 
@@ -195,6 +195,16 @@ def read_versions(answer: Any) -> Versions:
     )
 
 
+def _verdict(decided: Mapping[str, Any], version: Any) -> str:
+    """Return what was decided and why; how to use the version all the same, where the server knows a way."""
+    verdict = word(decided.get("verdict"))
+    if not decided.get("advice"):
+        return verdict
+    return (
+        f"{verdict} To use it all the same: choose version {version} in section 7, then press Use the chosen version."
+    )
+
+
 def _version(told: Mapping[str, Any]) -> Version:
     verdict, card, parent = mapping(told.get("verdict")), mapping(told.get("card")), told.get("parent")
     return Version(
@@ -205,8 +215,8 @@ def _version(told: Mapping[str, Any]) -> Version:
         origin=word(told.get("origin")),
         parent=parent if isinstance(parent, int) else None,
         published=verdict.get("published"),
-        verdict=for_panel(word(verdict.get("verdict"))),
-        standing=for_panel(word(card.get("standing")) or word(card.get("unusable"))),
+        verdict=_verdict(verdict, told.get("version")),
+        standing=word(card.get("standing")) or word(card.get("unusable")),
         patients=count(card.get("training_patients")),
         uncertainty=bool(card.get("uncertainty")),
     )

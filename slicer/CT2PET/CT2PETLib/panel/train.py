@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from CT2PETLib.client.client import Client
-from CT2PETLib.client.error_messages import last_words
 from CT2PETLib.client.errors import ForbiddenError, RefusedError, SignInError
 from CT2PETLib.client.training import Training, Version, Versions
 from CT2PETLib.jobs.events import ConnectionLost
@@ -182,9 +181,7 @@ def training_words(training: Training) -> str:
         words.append(f"best {training.key_metric or 'figure'} {training.best:.4f} in epoch {training.best_epoch}")
     if training.time_left:
         words.append(f"{training.time_left} left")
-    told = ", ".join(words) + "."
-    why = last_words(training.details) if training.state == "ERROR" else ""
-    return f"{told} {why}".strip()
+    return f"{', '.join(words)}. {training.why_failed}".strip()
 
 
 def verdict_words(training: Training) -> str:

@@ -3,35 +3,52 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
+from ct2pet_app.datastore.ct_resolver import CTResolver
 from ct2pet_app.datastore.ct_source import removed_if_refused
 from ct2pet_app.datastore.labels.infos import label_info, pet_info
 from ct2pet_app.datastore.labels.label_store import FINAL, Kept, LabelStore
+from ct2pet_app.datastore.study_index import StudyIndex
 from ct2pet_app.datastore.volume_exports import VolumeExports
 from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.json_values import sendable
 from ct2pet_app.server.concurrency import IsDisconnected, never
-from ct2pet_app.server.json_values import sendable
 from lib.dicom.read.volume import read_pet
 from lib.imaging.files.volume_file import SUFFIXES
 from lib.pairing.pairs import PairedSeries
 
-if TYPE_CHECKING:
-    from ct2pet_app.datastore.studies import StudiesDatastore
-
 
 class Labels:
-    """The labels of a datastore; a label's id is its image's, that of a final one the PET's UID or its CT's."""
+    """The labels of a datastore; a label's id is its image's, that of a final one the PET's UID or its CT's.
 
-    def __init__(self, datastore: StudiesDatastore, label_store: LabelStore, volumes: VolumeExports) -> None:
-        self._datastore = datastore
+    Args:
+        listing: Returns the current studies.
+        cts: Resolves image ids.
+        shelf: Holds the labels that are no PET series.
+        volumes: Holds the PET series as volume files.
+        where: Name of the place of the studies, for messages.
+    """
+
+    def __init__(
+        self,
+        listing: Callable[[], StudyIndex],
+        cts: CTResolver,
+        label_store: LabelStore,
+        volumes: VolumeExports,
+        *,
+        where: str,
+    ) -> None:
+        self._listing = listing
+        self._cts = cts
+        self._where = where
         self._label_store = label_store
         self._volumes = volumes
 
     def path_of(self, label_id: str, tag: str) -> Path:
-        """Return where a label's file lies now; `open` where its content matters. Raises NotFoundError."""
+        """Return the current path of a label's file; use `open` to read it. Raises NotFoundError."""
         paired = self._pair_of(label_id, tag)
         return self._label(label_id, tag).path if paired is None else self._volumes.path_of(paired.pet, read_pet)
 
@@ -70,7 +87,7 @@ class Labels:
             self._label_store.add_label_note(label_id, tag, note)
 
     def record(self, label_id: str, tag: str, record: Mapping[str, Any]) -> None:
-        """Keep what the server itself knows of a label; it stands in its info, and no client can write it.
+        """Store a record of the server about a label; it is part of its info, and no client can write it.
 
         Raises:
             NotFoundError: There is no such label.
@@ -100,13 +117,13 @@ class Labels:
         if tag == FINAL:
             raise RequestError(
                 "the final label of a CT is the real PET of its study: add that series to "
-                f"{self._datastore.studies.what}; a synthetic PET is saved under another tag, such as synthetic"
+                f"{self._where}; a synthetic PET is saved under another tag, such as synthetic"
             )
         suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
         if suffix is None:
             raise RequestError(f"a label is a volume file ({', '.join(SUFFIXES)})")
         with removed_if_refused(path):
-            self._datastore.ct_source(image_id)
+            self._cts.image(image_id)
             self._label_store.keep_label(image_id, tag, path, suffix, note or {}, record=record)
 
     def save_synthetic(self, image_id: str, path: Path, tag: str, record: Mapping[str, Any]) -> None:
@@ -122,10 +139,10 @@ class Labels:
         self.save(image_id, path, tag, record=sendable(record))
 
     def refuse_to_replace(self, image_id: str, tag: str) -> None:
-        """Return when a synthetic PET may be saved under a tag.
+        """Check that a synthetic PET may be saved under a tag.
 
         Raises:
-            RequestError: Somebody uploaded a label there.
+            RequestError: A client uploaded a label there.
         """
         there = self._label_store.find(image_id, tag)
         if there is not None and "params" not in there.record:
@@ -141,15 +158,17 @@ class Labels:
         return label
 
     def _pair_of(self, label_id: str, tag: str) -> PairedSeries | None:
-        """Return the pair by the PET's UID, which is the label's id, or by the CT's, which some clients ask with."""
+        """Return the pair by the PET's UID, which is the label's id, or by the CT's, which some clients use."""
         if tag != FINAL:
             return None
-        listing = self._datastore.listing()
+        listing = self._listing()
         return listing.pairs.get(listing.by_pet.get(label_id, label_id))
 
 
 def _no_label(label_id: str, tag: str) -> NotFoundError:
-    return NotFoundError(f"no label {label_id[:80]!r} with tag {tag[:80]!r}; GET /datastore/?output=all lists them")
+    return NotFoundError(
+        f"no label {label_id[:80]!r} with tag {tag[:80]!r}", code="label_not_found", label=label_id[:80], tag=tag[:80]
+    )
 
 
 def count_tags(label_store: LabelStore, *, pairs: int) -> dict[str, int]:

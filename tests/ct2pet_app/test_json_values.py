@@ -12,14 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ct2pet_app.errors import RequestError
-from ct2pet_app.server.json_values import (
-    MAX_BYTES,
-    MAX_DEPTH,
-    MAX_VALUES,
-    checked_json_object,
-    sendable,
-    stored_json_object,
-)
+from ct2pet_app.json_values import MAX_BYTES, MAX_DEPTH, MAX_VALUES, checked_json_object, sendable, stored_json_object
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None), max_size=20)
 JSON_LIKE = st.recursive(

@@ -44,7 +44,7 @@ def checked_json_object(value: Any, what: str, *, max_bytes: int = MAX_BYTES) ->
             nested too deeply; too many values; too many bytes.
     """
     if not isinstance(value, dict):
-        raise RequestError(f'{what} is a JSON object such as {{"slices": "10:20"}}, found {_shown(value)}')
+        raise RequestError(f'{what} is a JSON object such as {{"slices": "10:20"}}, found {shown(value)}')
     _refuse_unsendable(value, what)
     size = len(json.dumps(value))
     if size > max_bytes:
@@ -123,6 +123,14 @@ def stored_json_object(text: Any) -> dict[str, Any] | None:
         return None
 
 
+def shown(value: Any) -> str:
+    """Return the start of a value, in ASCII."""
+    try:
+        return ascii(value)[:60]
+    except (ValueError, RecursionError):  # a number with thousands of digits, or nested too deeply
+        return type(value).__name__
+
+
 def _refuse_unsendable(
     value: Any, what: str, *, refused: re.Pattern[str] = CONTROL_IN_TEXT, max_characters: int = MAX_BYTES
 ) -> None:
@@ -149,7 +157,7 @@ def _refuse_unsendable(
 def _refuse_key(key: Any, what: str) -> None:
     if not isinstance(key, str) or len(key) > MAX_KEY_CHARACTERS or SURROGATE.search(key) or CONTROL.search(key):
         raise RequestError(
-            f"{what}: key {_shown(key)}: give text of at most {MAX_KEY_CHARACTERS} characters without control "
+            f"{what}: key {shown(key)}: give text of at most {MAX_KEY_CHARACTERS} characters without control "
             "characters or lone surrogates"
         )
 
@@ -159,7 +167,7 @@ def _refuse_scalar(value: Any, what: str, refused: re.Pattern[str], max_characte
         if len(value) > max_characters:
             raise RequestError(f"{what}: {len(value)} characters, at most {max_characters} are accepted")
         if SURROGATE.search(value) or refused.search(value):
-            raise RequestError(f"{what}: {_shown(value)} holds control characters or lone surrogates, which JSON in "
+            raise RequestError(f"{what}: {shown(value)} holds control characters or lone surrogates, which JSON in "
                                "UTF-8 cannot carry; leave them out")  # fmt: skip
     elif isinstance(value, float):
         if not math.isfinite(value):
@@ -169,11 +177,3 @@ def _refuse_scalar(value: Any, what: str, refused: re.Pattern[str], max_characte
             raise RequestError(f"{what}: a whole number beyond 64 bits")
     elif value is not None:
         raise RequestError(f"{what}: {type(value).__name__} is no JSON value")
-
-
-def _shown(value: Any) -> str:
-    """Return the start of a value, in ASCII."""
-    try:
-        return ascii(value)[:60]
-    except (ValueError, RecursionError):  # a number with thousands of digits, or nested too deeply
-        return type(value).__name__

@@ -12,13 +12,13 @@ from ct2pet_app.datastore.pairs.upload import PairUpload, check_incoming, incomi
 from ct2pet_app.datastore.serializers import describe_pair
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.errors import NotFoundError
+from ct2pet_app.json_values import sendable
 from ct2pet_app.server.concurrency import IsDisconnected, never, waited_for
-from ct2pet_app.server.json_values import sendable
 from lib.errors import PairingError, RemoteError
+from lib.files import fingerprint
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.quality_checks.check_cache import Checked
 from lib.pairing.quality_checks.plausibility import PairCheck
-from lib.pairing.same_files import mark_of_files
 
 
 def describe_pairs(datastore: StudiesDatastore) -> list[dict[str, Any]]:
@@ -38,7 +38,7 @@ def accept_pair(datastore: StudiesDatastore, ct_uid: str) -> dict[str, Any]:
     """
     paired = datastore.listing().pairs.get(ct_uid)
     if paired is None:
-        raise NotFoundError(f"no pair has a CT {ct_uid[:80]!r}; GET /ct2pet/pairs lists them")
+        raise NotFoundError(f"no pair has a CT {ct_uid[:80]!r}", code="pair_not_found", ct=ct_uid[:80])
     datastore.pairs.accept(paired)
     return _described(datastore.pairs, (paired,))[0]
 
@@ -69,8 +69,9 @@ def add_pair(
             check = check_incoming(incoming, studies, budget=datastore.budget, gone=gone)
             if not check.ok and not despite_checks:
                 raise PairingError(
-                    f"not kept, the two do not look like one patient's: {'; '.join(check.reasons)}. "
-                    "Whoever has looked and answers for it sends it again with despite_checks=true"
+                    f"not kept, the two do not look like one patient's: {'; '.join(check.reasons)}",
+                    code="implausible_pair",
+                    reasons=list(check.reasons),
                 )
             if incoming.new:
                 datastore.keep_files(incoming.new)
@@ -85,9 +86,9 @@ def _kept(datastore: StudiesDatastore, incoming: PairUpload, check: PairCheck) -
     pair = incoming.paired.pair
     paired = datastore.studies.look_again().pairs.get(pair.ct.uid)
     if paired is None or paired.pair.pet.uid != pair.pet.uid:
-        raise RemoteError(f"kept, but {datastore.studies.what} does not list the pair yet; look at GET /ct2pet/pairs")
+        raise RemoteError(f"kept, but {datastore.studies.what} does not list the pair yet", code="pair_not_listed_yet")
     datastore.pairs.assign([paired])
-    files = mark_of_files((*paired.pair.ct.files, *paired.pair.pet.files))
+    files = fingerprint((*paired.pair.ct.files, *paired.pair.pet.files))
     datastore.pairs.remember(paired, Checked(check, files, accepted=not check.ok))
     return paired
 

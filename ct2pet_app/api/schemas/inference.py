@@ -1,0 +1,102 @@
+"""The result of an inference, and the description of the app."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ct2pet_app.api.schemas.registry import Metrics
+from ct2pet_app.api.schemas.studies import DatastoreStatus
+from ct2pet_app.api_object import ApiObject
+
+
+class SUVStatistics(ApiObject):
+    """Statistics over the voxels, SUVbw; `p99` is the 99th percentile."""
+
+    min: float | None
+    mean: float | None
+    p99: float | None
+    max: float | None
+
+
+class UncertaintyMap(ApiObject):
+    """The map of expected errors.
+
+    Attributes:
+        file: Its name in the response.
+        what: What a value of it means.
+        calibrated_on: Number of validation volumes.
+    """
+
+    file: str
+    what: str
+    unit: str
+    suv: SUVStatistics
+    calibrated_on: int
+
+
+class SyntheticSeriesEntry(ApiObject):
+    """A synthetic PET as a DICOM series; `stored` in the studies or not."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    instances: int
+    stored: bool
+
+
+class UsedModel(ApiObject):
+    """The weights that were used, with their model card."""
+
+    name: str
+    version: int | None
+    checksum: str
+    card: dict[str, Any]
+
+
+class InferResult(ApiObject):
+    """The metadata of a synthetic PET.
+
+    Attributes:
+        standing: The comparison of the model with the baselines.
+        image: Id of the CT, or name of the upload.
+        shape: Slices, rows, columns.
+        slices: Those of the CT that were synthesised, `A:B`.
+        metrics: Against the real PET, by method (`model`, or a baseline) and name.
+        why_no_metrics: Empty where there are metrics.
+        seen_in_training: Whether the model was trained on this patient; null for unknown patients.
+        ignored: Parameters without a meaning.
+        latencies: Seconds by step.
+    """
+
+    synthetic: bool
+    notice: str
+    standing: dict[str, Any]
+    image: str
+    unit: str
+    shape: list[int]
+    spacing_mm: list[float]
+    slices: str
+    suv: SUVStatistics
+    uncertainty: UncertaintyMap | None
+    series: SyntheticSeriesEntry | None
+    metrics: dict[str, Metrics] | None
+    why_no_metrics: str
+    seen_in_training: bool | None
+    model: UsedModel
+    ignored: list[str]
+    warnings: list[str]
+    latencies: dict[str, float]
+
+
+class AppInfo(ApiObject):
+    """The app, in MONAI Label's form; models, trainers and methods by name."""
+
+    name: str
+    description: str
+    version: str
+    labels: list[str]
+    models: dict[str, dict[str, Any]]
+    trainers: dict[str, dict[str, Any]]
+    strategies: dict[str, dict[str, Any]]
+    scoring: dict[str, dict[str, Any]]
+    train_stats: dict[str, dict[str, Any]]
+    datastore: DatastoreStatus

@@ -1,0 +1,1 @@
+"""The command line: one module a command, which parses arguments, calls the engine and prints the result."""

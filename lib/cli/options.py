@@ -1,0 +1,45 @@
+"""Arguments and options shared by several commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Studies = Annotated[Path, typer.Argument(metavar="STUDIES", help="Folder of DICOM studies, searched recursively.")]
+StudiesOrArrays = Annotated[
+    Path,
+    typer.Argument(
+        metavar="STUDIES|ARRAYS", help="Folder of DICOM studies, or of arrays written by `prepare`.", show_default=False
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table to stdout.")]
+Register = Annotated[
+    bool,
+    typer.Option(
+        "--register", help="Register PETs to CTs with a different frame of reference, and pair those that match."
+    ),
+]
+RecipeName = Annotated[str, typer.Option(help="paper, quantitative, or a .toml file.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a recipe setting, such as schedule.epochs=5. May be repeated."
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+TrackingName = Annotated[str, typer.Option("--tracking", help="none, or mlflow to log the run to MLflow as it trains.")]
+TrackingUri = Annotated[
+    str,
+    typer.Option(
+        help="MLflow server or database, or a folder for one. Default: MLFLOW_TRACKING_URI, else the run's folder."
+    ),
+]
+Experiment = Annotated[str, typer.Option(help="Name of the MLflow experiment.")]
+ModelFiles = Annotated[
+    list[Path],
+    typer.Option(
+        "--model", help="A .safetensors file written by `train`. May be repeated to average models.", show_default=False
+    ),
+]

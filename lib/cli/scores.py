@@ -1,0 +1,61 @@
+"""Tables of a model's metrics next to those of its baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lib.cli.console import new_table, print_line, stdout
+
+if TYPE_CHECKING:
+    from lib.learning.model_card.card import ModelCard
+
+BODY_COLUMNS = {
+    "mae_suv_body": ">body MAE [SUV]",
+    "psnr_db_body": ">body PSNR [dB]",
+    "correlation_body": ">body correlation",
+    "ssim_body": ">body SSIM",
+}
+SLICE_COLUMNS = {"mae_suv": ">slice MAE [SUV]", "psnr_db": ">slice PSNR [dB]", "ssim": ">slice SSIM"}
+TUMOUR_COLUMNS = {"tumour_suv_mean_error": ">tumour SUVmean error"}
+
+
+def print_scores(scores: Mapping[str, Mapping[str, float | None]], title: str) -> None:
+    """Print one row a method, the model first."""
+    columns = BODY_COLUMNS | SLICE_COLUMNS
+    cells = {
+        method: ["-" if (value := values[name]) is None else f"{value:.3f}" for name in columns]
+        for method, values in scores.items()
+    }
+    _print_methods(cells, columns, title)
+
+
+def print_intervals(intervals: Mapping[str, Mapping[str, Mapping[str, float | None]]], title: str) -> None:
+    """Print means with their confidence intervals, one row a method, the model first."""
+    columns = {name: heading for name, heading in (BODY_COLUMNS | TUMOUR_COLUMNS).items() if name in intervals["model"]}
+    cells = {method: [_format_interval(values[name]) for name in columns] for method, values in intervals.items()}
+    _print_methods(cells, columns, title)
+
+
+def print_card_scores(card: ModelCard) -> None:
+    """Print the metrics of a model card, with confidence intervals if known, and how it compares with baselines."""
+    if (scores := card.scores) is not None and scores.table:
+        title = f"{scores.patients} {scores.side} patients"
+        if scores.intervals:
+            print_intervals(scores.intervals, f"{title} (95 % confidence)")
+        else:
+            print_scores(scores.table, title)
+    print_line(card.standing.sentence)
+
+
+def _print_methods(cells: Mapping[str, Sequence[str]], columns: Mapping[str, str], title: str) -> None:
+    table = new_table("method", *columns.values(), title=title)
+    for method in sorted(cells, key=lambda method: method != "model"):
+        table.add_row(method, *cells[method])
+    stdout.print(table)
+
+
+def _format_interval(interval: Mapping[str, float | None]) -> str:
+    mean, low, high = interval["mean"], interval["low"], interval["high"]
+    bounds = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
+    return "-" if mean is None else f"{mean:.3f}{bounds}"
