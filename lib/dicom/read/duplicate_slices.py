@@ -78,7 +78,7 @@ def drop_resent_slices(group: Sequence[InstanceHeader]) -> tuple[list[InstanceHe
     """Return one slice per position, and a warning, if all slices at one position are equal; otherwise None.
 
     Raises:
-        PixelsNotAtHandError: The decision requires pixels that are not on this machine.
+        PixelsUnavailableError: The decision requires pixels that are not on this machine.
         DicomError: A file cannot be read for the comparison.
     """
     positions = slices_by_position(group)
