@@ -65,17 +65,17 @@ class Server:
 
 
 @dataclass
-class Line:
-    """A proxy that counts bytes and, after `lasts_bytes`, cuts the connection or stops sending."""
+class CuttingProxy:
+    """A proxy that counts bytes and, after `cut_after_bytes`, cuts the connection or stops sending."""
 
     server: Server
-    lasts_bytes: int
-    goes_quiet: bool = False
+    cut_after_bytes: int
+    stalls: bool = False
     carried_bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ended: threading.Event = field(default_factory=threading.Event)
 
-    def __enter__(self) -> Line:
+    def __enter__(self) -> CuttingProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
@@ -94,31 +94,31 @@ class Line:
 
     @property
     def is_cut(self) -> bool:
-        return self.carried_bytes >= self.lasts_bytes
+        return self.carried_bytes >= self.cut_after_bytes
 
     def _accept(self) -> None:
         while not self._ended.is_set():
             try:
-                near = self._listener.accept()[0]
+                client = self._listener.accept()[0]
             except OSError:
                 return
-            if self.is_cut and not self.goes_quiet:
-                near.close()
+            if self.is_cut and not self.stalls:
+                client.close()
                 continue
-            self._threads.append(threading.Thread(target=self._carry, args=(near,)))
+            self._threads.append(threading.Thread(target=self._carry, args=(client,)))
             self._threads[-1].start()
 
-    def _carry(self, near: socket.socket) -> None:
-        with near, socket.create_connection(("127.0.0.1", self.server.port)) as far:
-            asking = threading.Thread(target=self._ask, args=(near, far))
-            asking.start()
-            self._pump(far, near, counted=True)
-            _hang_up(near)
-            asking.join()
+    def _carry(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self.server.port)) as upstream:
+            requests = threading.Thread(target=self._forward_requests, args=(client, upstream))
+            requests.start()
+            self._pump(upstream, client, counted=True)
+            _shut_down(client)
+            requests.join()
 
-    def _ask(self, near: socket.socket, far: socket.socket) -> None:
-        self._pump(near, far)
-        _hang_up(far)  # otherwise the server would wait forever for a client that ended before its request
+    def _forward_requests(self, client: socket.socket, upstream: socket.socket) -> None:
+        self._pump(client, upstream)
+        _shut_down(upstream)  # otherwise the server would wait forever for a client that ended before its request
 
     def _pump(self, source: socket.socket, sink: socket.socket, *, counted: bool = False) -> None:
         try:
@@ -128,13 +128,13 @@ class Line:
                         break
                     self.carried_bytes += len(data) if counted else 0
                 sink.sendall(data)
-            if data and self.goes_quiet:
+            if data and self.stalls:
                 self._ended.wait()
         except OSError:
             return
 
 
-def _hang_up(end: socket.socket) -> None:
+def _shut_down(end: socket.socket) -> None:
     try:
         end.shutdown(socket.SHUT_RDWR)
     except OSError:

@@ -16,7 +16,7 @@ from lib.download.transfer import S3Client, downloaded
 from lib.errors import DownloadError, InputError
 from lib.pairing.pairs import pair_series
 from lib.phantom.generate import PhantomSettings, write_phantoms
-from tests.download.idc_server import Line, Server, listed, random_pair, select
+from tests.download.idc_server import CuttingProxy, Server, listed, random_pair, select
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
@@ -59,8 +59,8 @@ def test_existing_files_are_not_fetched_again(s3: Server, tmp_path: Path, pair: 
 
 def test_interrupted_download_resumes(s3: Server, tmp_path: Path, pair: tuple[IndexedSeries, ...]) -> None:
     selection = select(*pair)
-    with Line(s3, lasts_bytes=1_700_000) as line:  # the CT and two or three of the PET's files
-        report = download(selection, tmp_path, client=client(s3, line.url))
+    with CuttingProxy(s3, cut_after_bytes=1_700_000) as proxy:  # the CT and two or three of the PET's files
+        report = download(selection, tmp_path, client=client(s3, proxy.url))
     assert [failure.series_instance_uid for failure in report.failed] == [pair[1].series_instance_uid]
     listed_then = {
         one["modality"]: one["complete"] for one in json.loads((tmp_path / "download.json").read_text())["series"]
@@ -68,20 +68,20 @@ def test_interrupted_download_resumes(s3: Server, tmp_path: Path, pair: tuple[In
     assert listed_then == {"CT": True, "PT": False}
     missing = missing_bytes(selection, tmp_path)
     assert 0 < missing <= 400_000
-    with Line(s3, lasts_bytes=10**9) as line:
-        report = download(selection, tmp_path, client=client(s3, line.url))
+    with CuttingProxy(s3, cut_after_bytes=10**9) as proxy:
+        report = download(selection, tmp_path, client=client(s3, proxy.url))
     assert (report.fetched, report.reused, report.failed) == (1, 1, ())
-    assert missing <= line.carried_bytes < missing + 30_000  # plus HTTP headers
+    assert missing <= proxy.carried_bytes < missing + 30_000  # plus HTTP headers
     assert missing_bytes(selection, tmp_path) == 0
 
 
 def test_interrupt_stops_the_client(s3: Server, tmp_path: Path, pair: tuple[IndexedSeries, ...]) -> None:
     def interrupt(done: int, total: int, what: str) -> None:
-        if line.is_cut:
+        if proxy.is_cut:
             raise KeyboardInterrupt
 
-    with Line(s3, lasts_bytes=900_000, goes_quiet=True) as line, pytest.raises(KeyboardInterrupt):
-        download(select(*pair), tmp_path, client=client(s3, line.url), progress=interrupt)
+    with CuttingProxy(s3, cut_after_bytes=900_000, stalls=True) as proxy, pytest.raises(KeyboardInterrupt):
+        download(select(*pair), tmp_path, client=client(s3, proxy.url), progress=interrupt)
     assert not [child for child in psutil.Process().children() if child.name() == "s5cmd"]
     assert (tmp_path / "ATTRIBUTION.md").is_file()
 

@@ -32,7 +32,7 @@ AS_IT_SHOULD_BE = ""
         ("-1024,0", (-1024.0,), DECIMAL_COMMA),
         ("4,8E+08", (4.8e8,), DECIMAL_COMMA),
         ("0,123", (0.123,), DECIMAL_COMMA),  # no thousand begins with 0
-        ("1024,000", (1024.0,), DECIMAL_COMMA),  # thousands would be parted once more
+        ("1024,000", (1024.0,), DECIMAL_COMMA),  # a thousands separator would appear twice
         ("1,0245", (1.0245,), DECIMAL_COMMA),
         ("1,02", (1.02,), DECIMAL_COMMA),
         ("-249,512\\-12,5\\100", (-249.512, -12.5, 100.0), DECIMAL_COMMA),  # its neighbour shows what the comma means

@@ -198,7 +198,7 @@ def test_a_cancelled_fetch_frees_its_locks(archive: Archive) -> None:
         cache.holding(series(cache), cancelled=lambda: len(archive.fetched) >= fetched_before),
     ):
         pass
-    with cache.holding(series(cache)):  # waits for ever where a lock is still held
+    with cache.holding(series(cache)):  # blocks if a lock is still held
         assert read_ct(series(cache)).geometry.shape[0] == SLICES
 
 

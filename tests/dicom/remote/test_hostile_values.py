@@ -41,7 +41,7 @@ VALUES: dict[str, Any] = {
     "a dataset for the list": {"00080018": {"vr": "UI", "Value": ["1.2"]}},
     "lists in the list": [[["1.2"]]],
     "datasets in the list": [{"00080018": {"vr": "UI", "Value": ["1.2"]}}],
-    "datasets that are none": [{"x": 1}, {"00080018": 1}, 3],
+    "invalid datasets": [{"x": 1}, {"00080018": 1}, 3],
     "many values": ["1"] * 1000,
     "a long text": ["x" * 100_000],
     "100 levels": json.loads("[" * 100 + "1" + "]" * 100),
@@ -161,7 +161,7 @@ ROWS: dict[str, Any] = {
     "a text alone": "1.2.3",
     "nothing": None,
     "a dataset alone": {},
-    "elements that are none": [{"0020000D": 1, "0020000E": [], "00080060": "CT"}],
+    "invalid elements": [{"0020000D": 1, "0020000E": [], "00080060": "CT"}],
     "UIDs that are paths": [
         {
             "0020000D": {"vr": "UI", "Value": ["../../etc"]},

@@ -79,7 +79,7 @@ REFUSALS: dict[str, tuple[Answer, str]] = {
         (302, {"Location": "http://evil.example/x"}, b""),
         r"redirects to http://evil.example:80, .* not foll",
     ),
-    "busy for ever": ((503, {}, b""), "answers 503 .* 4 times"),
+    "always busy": ((503, {}, b""), "answers 503 .* 4 times"),
     "no JSON": ((200, {}, b"<html>"), "its list of series cannot be parsed"),
     "half an answer": ((200, {"Content-Length": "100"}, b"[]"), "cannot be reached, or breaks off .* is kept"),
 }

@@ -82,7 +82,7 @@ NOT_CONFIRMED = {
     "no content": (answers(204), "3 of 3"),
     "JSON of another shape": (answers_json({"status": "ok"}), "3 of 3"),
     "a number": (answers_json(1), "3 of 3"),
-    "sequences that are none": (answers_json({"00081199": {"vr": "SQ", "Value": UIDS}}), "3 of 3"),
+    "invalid sequences": (answers_json({"00081199": {"vr": "SQ", "Value": UIDS}}), "3 of 3"),
     "an empty list": (answers_json(stored()), "3 of 3"),
     "a part of them": (answers_json(stored(*UIDS[:2])), rf"1 of 3 instances are not confirmed .* first {UIDS[2]}"),
     "another instance": (answers_json(stored(*UIDS[:2], "1.2.3")), "1 of 3"),

@@ -93,7 +93,7 @@ def test_another_root_is_left_alone(tmp_path: Path, studies: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda path: path.write_bytes(b"this is no database, and never was one" * 40),
+        lambda path: path.write_bytes(b"this is not a database, and never was one" * 40),
         lambda path: path.write_bytes(path.read_bytes()[:5000]),
         lambda path: path.write_bytes(path.read_bytes()[:4096] + b"\x07" * 20_000),
     ],

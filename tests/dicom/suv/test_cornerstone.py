@@ -38,7 +38,7 @@ def program() -> Path:
     """The installed program."""
     path = REPOSITORY / ".venv-cornerstone" / "suv.cjs"
     if not (path.parent / "installed").is_file():
-        missing("cornerstone", "there is no .venv-cornerstone; make it with scripts/cornerstone-environment")
+        missing("cornerstone", ".venv-cornerstone is missing; create it with scripts/cornerstone-environment")
     return path
 
 

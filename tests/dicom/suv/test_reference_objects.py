@@ -38,7 +38,7 @@ def objects(request: pytest.FixtureRequest) -> Path:
     """The folder of the objects."""
     folder = Path(request.getfixturevalue("shared_data")).parent / "suv_dro"
     if not folder.is_dir():
-        missing("realdata", "../shared/suv_dro is not there")
+        missing("realdata", "../shared/suv_dro is missing")
     return folder
 
 
