@@ -63,11 +63,7 @@ def decode_pixels(
 
 
 def _refuse_beyond(stored: NDArray[Any], pixel_format: StoredFormat) -> None:
-    """Raise if values exceed the bits and sign of the header, so that header and codestream contradict each other.
-
-    Raises:
-        UndecodableError: They do.
-    """
+    """Raise UndecodableError if values exceed the range of the header's bits and sign."""
     (low, high), lowest, highest = pixel_format.limits, int(stored.min()), int(stored.max())
     if lowest < low or highest > high:
         raise UndecodableError(

@@ -59,11 +59,11 @@ def volume_stack(headers: Sequence[InstanceHeader]) -> tuple[Stack, tuple[str, .
         fault = faults[0]  # of the largest group
         raise SliceOrderError("; ".join([str(fault), *refused])) from fault
     kept = _largest(stacks, "matrix, pixel size or orientation")
-    left_out = len(headers) - resent - len(kept.headers)
-    if left_out:
+    ignored = len(headers) - resent - len(kept.headers)
+    if ignored:
         warnings.append(
             f"several stacks in one series: the largest is used ({len(kept.headers)} slices of "
-            f"{kept.geometry.shape[1]} x {kept.geometry.shape[2]}), {left_out} slices are ignored"
+            f"{kept.geometry.shape[1]} x {kept.geometry.shape[2]}), {ignored} slices are ignored"
         )
     return kept, tuple(warnings)
 
@@ -126,11 +126,7 @@ def _regular_stack(group: list[InstanceHeader]) -> tuple[Stack, list[str], int]:
 
 
 def _refuse_time_frames(group: list[InstanceHeader], fault: SliceOrderError) -> None:
-    """Raise if a group has slices at one position and several times, because a part of it is only one time frame.
-
-    Raises:
-        SliceOrderError: It does.
-    """
+    """Raise SliceOrderError if slices at one position have several times, since a part is only one time frame."""
     times = differing_time_attributes(group)
     kinds = {
         header.shared.pet.series_type[0] for header in group if header.shared.pet and header.shared.pet.series_type
