@@ -98,7 +98,7 @@ def test_unknown_cohort_error_lists_known_cohorts(text: str) -> None:
 
 
 def test_unknown_collection_error_suggests_similar_names(idc_index: None) -> None:
-    with pytest.raises(InputError, match=r"no CT or PET under this name; near it: soft_tissue_sarcoma"):
+    with pytest.raises(InputError, match=r"no CT or PET under this name; similar names: soft_tissue_sarcoma"):
         select_cohort(parse_cohort("idc:soft_tissue"))
 
 
