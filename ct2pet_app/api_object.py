@@ -1,4 +1,4 @@
-"""The base of the response models.
+"""Base class of the response models.
 
 They are typed dictionaries, which pydantic validates and describes as it does its own models: a response has the keys
 that its handler sets, and thousands of entries take no longer than plain dictionaries.

@@ -20,7 +20,7 @@ from lib.accounts import (
     verify_password,
     write_accounts,
 )
-from lib.cli.advice import advice
+from lib.cli.errors import advice
 from lib.errors import AccountsError, OutputError
 
 PASSWORD = "seven geese on a lake"

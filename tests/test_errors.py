@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import lib.errors as module
-from lib.cli.advice import ADVICE, advice, message_with_advice
+from lib.cli.errors import ADVICE, advice, message_with_advice
 from lib.dicom.remote.session import HttpStatusError
 from lib.errors import (
     CT2PETError,

@@ -1,4 +1,7 @@
-"""Exit codes: 0 success, 1 internal error, 2 invalid input; an error is one line on stderr."""
+"""Exit codes: 0 success, 1 internal error, 2 invalid input; an error is one line on stderr.
+
+The engine's messages name no commands or options; `ADVICE` adds them, by the code of the error.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,27 @@ import io
 import logging
 import sys
 from collections.abc import Sequence
+from string import Template
 
 import typer
 
-from lib.cli.advice import message_with_advice
 from lib.errors import CT2PETError, InputError
 
 logger = logging.getLogger(__name__)
 
 INTERNAL_ERROR, INVALID_INPUT = 1, 2
+ADVICE = {
+    "disk_too_small": "choose fewer patients with --patients, or another folder with --out",
+    "download_interrupted": "run the same command again to resume",
+    "invalid_manifest": "choose another folder with --out",
+    "no_model_card": "`python main.py train` creates a model",
+    "not_prepared": "run `python main.py prepare` first",
+    "run_exists": "--resume continues it, --out names another folder",
+    "series_not_found": "`python main.py scan` lists the series",
+    "series_not_usable": "`python main.py scan` lists the series and their faults",
+    "several_ct_series": "choose it with --series",
+    "users_file_unreadable": "`python main.py users add NAME --role admin --file FILE` creates one",
+}
 
 
 def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
@@ -44,3 +59,13 @@ def _fail(error: Exception, message: str, *, code: int) -> int:
     logger.debug("traceback", exc_info=error)
     sys.stderr.write(f"error: {' '.join(message.split())}\n")
     return code
+
+
+def advice(error: CT2PETError) -> str:
+    """Return what to do about an error on the command line; empty if its message is enough."""
+    return Template(ADVICE.get(error.code, "")).safe_substitute(error.params)
+
+
+def message_with_advice(error: CT2PETError) -> str:
+    """Return an error's message, followed by what to do about it on the command line."""
+    return "; ".join(part for part in (str(error), advice(error)) if part)

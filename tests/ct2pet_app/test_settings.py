@@ -33,7 +33,7 @@ def test_a_models_name_says_how_many_stages(model: str, stages: int) -> None:
 def test_recipe_width_and_settings_reach_the_recipe() -> None:
     recipe = settings_of(recipe="paper", width="12", set="epochs=7; patience=2").recipe_of("cascade3")
     assert (recipe.name, recipe.network.base_channels) == ("paper", 12)
-    assert (recipe.schedule.epochs, recipe.schedule.retry_policy) == (7, 2)
+    assert (recipe.schedule.epochs, recipe.schedule.patience) == (7, 2)
 
 
 WRONG = {
