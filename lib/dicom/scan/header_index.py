@@ -69,6 +69,7 @@ class HeaderIndex:
         below = root.rstrip(os.sep) + os.sep
 
         def forget(connection: sqlite3.Connection) -> None:
+            """Remove the folders in the database."""
             rows = connection.execute("SELECT DISTINCT folder FROM file").fetchall()
             known = [(encoded, _to_text(encoded)) for (encoded,) in rows]
             removed = [(encoded,) for encoded, path in known if path.startswith(below) and path not in folders]
