@@ -125,7 +125,7 @@ def test_a_contour_that_cannot_be_filled_is_told_and_the_rest_is_taken() -> None
     drawn = [contour("GTV far", columns=(80, 90)), contour("GTV", columns=(0.5, 1.5))]
     mask, note = tumour_of(drawn, volumes(), frame_of_reference_uid="1.2")
     assert mask is not None and mask.sum() == 1
-    assert note == "left out: region 'GTV far' covers no voxel of the volume: it lies outside or between slices; GTV"
+    assert note == "left out: region 'GTV far' covers no voxel of the volume: it is outside it or between slices; GTV"
 
 
 def test_no_contour_is_no_tumour() -> None:
