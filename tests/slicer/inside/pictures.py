@@ -26,7 +26,7 @@ YELLOW = (255, 217, 51)
 
 
 def until(panel: Any, so: Callable[[], bool]) -> None:
-    """Beat the window's time until something is so."""
+    """Tick the window until a condition holds."""
     end = time.monotonic() + 300
     while not so():
         if time.monotonic() > end:
