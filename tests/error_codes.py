@@ -14,6 +14,7 @@ import ct2pet_app.app  # noqa: F401 - imports the modules that define errors
 import lib.dicom.remote.pacs  # noqa: F401
 from ct2pet_app.errors import http_status
 from ct2pet_app.problem import CODES, MEDIA_TYPE, Problem
+from ct2pet_app.validation import BoundaryModel
 from lib.errors import CT2PETError
 from tests.server.processes import REPOSITORY
 
@@ -46,7 +47,8 @@ def errors(of: type[CT2PETError] = CT2PETError) -> Iterator[type[CT2PETError]]:
 
 def all_codes() -> set[str]:
     """Return every code that an error, a response or a task's status can have."""
-    return {kind.code for kind in errors()} | set(CODES.values()) | {one.code for one in raised()} | UNEXPECTED
+    fields = {code for kind in BoundaryModel.__subclasses__() for code in kind.error_codes.values()}
+    return {kind.code for kind in errors()} | set(CODES.values()) | {one.code for one in raised()} | fields | UNEXPECTED
 
 
 @functools.cache
