@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT))
 from lib.errors import CT2PETError, PreparedDataError, RecipeError  # noqa: E402
 from lib.experiments.ablation import Ablation, run_ablation  # noqa: E402
 from lib.experiments.ablation_table import write_ablation  # noqa: E402
-from lib.experiments.ablation_variants import Choice, read_choices  # noqa: E402
+from lib.experiments.ablation_variants import Variant, read_variants  # noqa: E402
 from lib.learning.recipe import DEFAULT_RECIPE  # noqa: E402
 from lib.pairing.prepared import Preparation, PreparedSet  # noqa: E402
 from lib.types import Progress  # noqa: E402
@@ -39,8 +39,8 @@ def main() -> int:
     return 0
 
 
-def _choices(asked: argparse.Namespace) -> list[Choice]:
-    choices = read_choices(asked.choices)
+def _choices(asked: argparse.Namespace) -> list[Variant]:
+    choices = read_variants(asked.choices)
     known = {word for choice in choices for word in (choice.topic, choice.name)}
     if unknown := set(asked.only) - known:
         raise RecipeError(f"--only {sorted(unknown)[0]!r} is no topic and no name; {asked.choices} has {sorted(known)}")

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.errors import PreparedDataError, RecipeError
-from lib.experiments.ablation_variants import REFERENCE, Choice
+from lib.experiments.ablation_variants import REFERENCE, Variant
 from lib.learning.checkpoint import load_checkpoint
 from lib.learning.dataset import divide
 from lib.learning.model_card.card import data_digest
@@ -53,7 +53,7 @@ class Result:
         learners: How many patients each network was trained on, mean over folds.
     """
 
-    choice: Choice
+    choice: Variant
     gflop: float
     model: PatientMetrics
     learners: float = math.nan
@@ -71,7 +71,7 @@ def run_ablation(
     prepared_for: Callable[[Preparation], PreparedSet],
     recipe: str,
     settings: Sequence[str],
-    choices: Sequence[Choice],
+    choices: Sequence[Variant],
     out: Path,
     *,
     folds: int = 4,
@@ -99,7 +99,7 @@ def run_ablation(
     wanted = tuple(only) or tuple(range(folds))
     if folds < 2 or not all(0 <= fold < folds for fold in wanted):
         raise RecipeError(f"folds are 0 to {folds - 1} of at least 2, found {list(wanted)} of {folds}")
-    everything = (Choice(REFERENCE, REFERENCE), *choices)
+    everything = (Variant(REFERENCE, REFERENCE), *choices)
     recipes = {one.name: load_recipe(recipe, settings=(*settings, *one.settings)) for one in everything}
     results: list[Result] = []
     baselines: dict[str, dict[str, Metrics]] = {name: {} for name in BASELINE_NAMES}
@@ -145,7 +145,7 @@ def _refuse_other_studies(prepared: PreparedSet, out: Path) -> None:
 
 
 def _figures(
-    prepared: PreparedSet, recipe: Recipe, choice: Choice, out: Path, *, device: str, progress: Progress
+    prepared: PreparedSet, recipe: Recipe, choice: Variant, out: Path, *, device: str, progress: Progress
 ) -> PatientMetrics:
     path = out / "figures" / f"{_digest(recipe, choice)}.json"
     if path.is_file():
@@ -172,7 +172,7 @@ def _figures(
 
 
 def _trained(
-    prepared: PreparedSet, recipe: Recipe, choice: Choice, out: Path, *, device: str, progress: Progress
+    prepared: PreparedSet, recipe: Recipe, choice: Variant, out: Path, *, device: str, progress: Progress
 ) -> Cascade:
     asked = replace(recipe, synthesis=SynthesisConfig())  # how a network is asked does not change how it learns
     run = out / "runs" / _digest(asked, replace(choice, seeds=1))
@@ -233,7 +233,7 @@ def _measure(drawn: FloatArray, arrays: PairArrays) -> Metrics:
     return {name: value for name, value in figures.items() if np.isfinite(value)}
 
 
-def _digest(recipe: Recipe, choice: Choice) -> str:
+def _digest(recipe: Recipe, choice: Variant) -> str:
     canonical = json.dumps(
         {**asdict(replace(recipe, name="")), "patients": choice.patients, "seeds": choice.seeds}, sort_keys=True
     )

@@ -13,7 +13,7 @@ from lib.experiments.ablation_table import difference, mean
 
 MEASURE, WORDS = "mae_suv_body", "body MAE [SUV]"
 CURVE_TOPIC = "learning curve"
-RIVAL = "hu_median"
+REFERENCE_BASELINE = "hu_median"
 
 
 def draw_ablation(ablation: Ablation, path: Path, *, note: str = "") -> Path:
@@ -53,7 +53,7 @@ def _draw_curve(axis: Axes, ablation: Ablation) -> None:
         if result is reference or result.choice.topic == CURVE_TOPIC
     )
     axis.plot(*zip(*points, strict=True), "o-", label="network")
-    axis.axhline(mean(ablation.baselines[RIVAL], MEASURE), color="grey", linestyle="--", label=f"{RIVAL}, all patients")
+    axis.axhline(mean(ablation.baselines[REFERENCE_BASELINE], MEASURE), color="grey", linestyle="--", label=f"{REFERENCE_BASELINE}, all patients")
     axis.set_xlabel("training patients")
     axis.set_ylabel(WORDS)
     axis.set_title("Learning curve")

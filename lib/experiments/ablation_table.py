@@ -58,15 +58,15 @@ def write_ablation(ablation: Ablation, out: Path, *, title: str, note: str = "")
     return csv_path, markdown_path
 
 
-def difference(figures: PatientMetrics, reference: PatientMetrics, measure: str) -> Interval:
+def difference(figures: PatientMetrics, reference: PatientMetrics, metric: str) -> Interval:
     """Return the mean difference to the reference over the patients that both have; of errors with a sign: of size."""
-    both = [patient for patient in figures if measure in figures[patient] and measure in reference.get(patient, {})]
-    return bootstrap_mean(_size(figures[p][measure], measure) - _size(reference[p][measure], measure) for p in both)
+    both = [patient for patient in figures if metric in figures[patient] and metric in reference.get(patient, {})]
+    return bootstrap_mean(_size(figures[p][metric], metric) - _size(reference[p][metric], metric) for p in both)
 
 
-def mean(figures: PatientMetrics, measure: str) -> float:
+def mean(figures: PatientMetrics, metric: str) -> float:
     """Return the mean over patients; of errors with a sign, of their size."""
-    values = [_size(of[measure], measure) for of in figures.values() if measure in of]
+    values = [_size(of[metric], metric) for of in figures.values() if metric in of]
     return sum(values) / len(values) if values else math.nan
 
 
@@ -82,13 +82,13 @@ def _line(result: Result, reference: PatientMetrics) -> list[str]:
     return [words, result.choice.topic, f"{result.gflop:.1f}", *cells]
 
 
-def _difference(figures: PatientMetrics, reference: PatientMetrics, measure: str) -> str:
-    of = difference(figures, reference, measure)
-    digits = DIGITS[measure]
+def _difference(figures: PatientMetrics, reference: PatientMetrics, metric: str) -> str:
+    of = difference(figures, reference, metric)
+    digits = DIGITS[metric]
     if math.isnan(of.low):
         return "one patient, no interval" if of.count else "no patient has both"
     text = f"{of.mean:+.{digits}f}, {of.low:+.{digits}f} to {of.high:+.{digits}f}"
-    better, worse = (of.high < 0, of.low > 0) if measure in LOWER_IS_BETTER else (of.low > 0, of.high < 0)
+    better, worse = (of.high < 0, of.low > 0) if metric in LOWER_IS_BETTER else (of.low > 0, of.high < 0)
     return f"**{text}**" if better else f"~~{text}~~" if worse else text
 
 
@@ -96,8 +96,8 @@ def _means(figures: PatientMetrics) -> list[str]:
     return [_shown(mean(figures, name), name) for name in MEASURED]
 
 
-def _shown(value: float, measure: str) -> str:
-    return UNDEFINED if math.isnan(value) else f"{value:.{DIGITS[measure]}f}"
+def _shown(value: float, metric: str) -> str:
+    return UNDEFINED if math.isnan(value) else f"{value:.{DIGITS[metric]}f}"
 
 
 def _plain(figures: PatientMetrics, reference: PatientMetrics) -> dict[str, object]:
@@ -109,8 +109,8 @@ def _plain(figures: PatientMetrics, reference: PatientMetrics) -> dict[str, obje
     }
 
 
-def _size(value: float, measure: str) -> float:
-    return abs(value) if measure.endswith("_error") else value
+def _size(value: float, metric: str) -> float:
+    return abs(value) if metric.endswith("_error") else value
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> str:

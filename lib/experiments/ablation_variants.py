@@ -12,7 +12,7 @@ REFERENCE = "reference"
 
 
 @dataclass(frozen=True)
-class Choice:
+class Variant:
     """One departure from the reference recipe.
 
     Attributes:
@@ -37,7 +37,7 @@ class Choice:
             )
 
 
-def read_choices(path: Path) -> tuple[Choice, ...]:
+def read_variants(path: Path) -> tuple[Variant, ...]:
     """Return the choices of a TOML file: `[[choice]]` tables of topic and name, and any of settings, patients, seeds.
 
     Raises:
@@ -45,7 +45,7 @@ def read_choices(path: Path) -> tuple[Choice, ...]:
     """
     try:
         tables = tomllib.loads(path.read_text())["choice"]
-        choices = tuple(Choice(**{**table, "settings": tuple(table.get("settings", ()))}) for table in tables)
+        choices = tuple(Variant(**{**table, "settings": tuple(table.get("settings", ()))}) for table in tables)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecipeError(
             f"{path}: no file of [[choice]] tables with topic and name, and any of settings, patients, seeds ({error})"

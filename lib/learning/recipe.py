@@ -82,7 +82,7 @@ class ScheduleConfig:
     epochs: int = 60
     kind: ScheduleKind = "cosine"
     warmup_epochs: float = 1.0
-    retry_policy: int = 15
+    patience: int = 15
     max_minutes: float = 0.0
     record_slices: int = 0
 
@@ -154,7 +154,7 @@ class Recipe:
             "optimiser.weight_decay": self.optimiser.weight_decay,
             "optimiser.clip_norm": self.optimiser.clip_norm,
             "schedule.warmup_epochs": self.schedule.warmup_epochs,
-            "schedule.patience": self.schedule.retry_policy,
+            "schedule.patience": self.schedule.patience,
             "schedule.max_minutes": self.schedule.max_minutes,
             "batches.rotate_degrees": self.batches.rotate_degrees,
             "batches.ct_shift": self.batches.ct_shift,

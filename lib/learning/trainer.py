@@ -233,8 +233,8 @@ class Loop:
     def _decide_to_stop(self, epoch: int) -> None:
         schedule = self.recipe.schedule
         because = ""
-        if schedule.retry_policy and self.sides.validation and epoch - self.state.best_epoch >= schedule.retry_policy:
-            because = f"no better {KEY_METRIC} for {schedule.retry_policy} epochs"
+        if schedule.patience and self.sides.validation and epoch - self.state.best_epoch >= schedule.patience:
+            because = f"no better {KEY_METRIC} for {schedule.patience} epochs"
         if self._is_out_of_time():
             because = f"{schedule.max_minutes:g} minutes are used up"
         self.state.stopped_because = because

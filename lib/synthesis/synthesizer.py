@@ -19,7 +19,7 @@ from lib.learning.checkpoint import file_checksum, load_checkpoint
 from lib.learning.model_card.card import ModelCard
 from lib.networks.cascade import Cascade
 from lib.networks.precision import Precision, choose_device
-from lib.networks.slices import each_stage
+from lib.networks.slices import predict_stages
 from lib.types import FloatArray, Progress, no_progress
 
 OutputGrid = Literal["ct", "network"]
@@ -85,14 +85,14 @@ class Synthesizer:
             size, cut = out.shape[1:], [slice(None), slice(None)]
             suv_bw = canonical = np.empty(out.shape, dtype=np.float32)
         count = wanted.stop - wanted.start
-        for number, drawn in enumerate(self._draw(order.canonical(ct.array), whole, wanted)):
+        for number, drawn in enumerate(self._predict(order.canonical(ct.array), whole, wanted)):
             canonical[number] = resample_in_plane(drawn, *size)[0][tuple(cut)]
             progress(number + 1, count, "synthesising")
         return Volume(suv_bw, out, Unit.SUV_BW)
 
-    def _draw(self, ct_hu: FloatArray, geometry: Geometry, wanted: slice) -> Iterator[FloatArray]:
+    def _predict(self, ct_hu: FloatArray, geometry: Geometry, wanted: slice) -> Iterator[FloatArray]:
         """Yield the last stage's PET of each wanted slice on the network's grid, SUVbw (1, R, C); canonical order."""
-        pets = each_stage(
+        pets = predict_stages(
             self._cascade,
             _NetworkSlices(ct_hu, self.card.recipe.grid.on(geometry).shape[1:], self.card.recipe.windows),
             range(wanted.start, wanted.stop),

@@ -16,7 +16,7 @@ from matplotlib.image import imread
 from lib.errors import PreparedDataError, RecipeError
 from lib.experiments.ablation import Ablation, Result, mean_over_pairs, run_ablation
 from lib.experiments.ablation_table import difference, write_ablation
-from lib.experiments.ablation_variants import Choice, read_choices
+from lib.experiments.ablation_variants import Variant, read_variants
 from lib.pairing.prepared import TUMOUR, PreparedSet
 from tests.learning.conftest import PATIENTS, TINY, make_prepared, tiny_recipe
 
@@ -35,12 +35,12 @@ def prepared(tmp_path: Path) -> PreparedSet:
     return made
 
 
-def ablate(prepared: PreparedSet, out: Path, *choices: Choice, only: tuple[int, ...] = ()) -> Ablation:
+def ablate(prepared: PreparedSet, out: Path, *choices: Variant, only: tuple[int, ...] = ()) -> Ablation:
     return run_ablation(lambda _: prepared, "quantitative", SETTINGS, choices, out, folds=2, only=only)
 
 
 def test_everybody_but_the_recipes_test_patients_is_measured_once(prepared: PreparedSet, tmp_path: Path) -> None:
-    ablation = ablate(prepared, tmp_path / "out", Choice("loss", "MSE", ("loss.kind=mse",)))
+    ablation = ablate(prepared, tmp_path / "out", Variant("loss", "MSE", ("loss.kind=mse",)))
     split = tiny_recipe().split
     expected = {patient for patient in PATIENTS if split.side_of_patient(patient) != "test"}
     assert 0 < len(expected) < len(PATIENTS)
@@ -61,7 +61,7 @@ def test_nobody_is_measured_by_a_network_that_was_trained_on_them(prepared: Prep
 
 
 def test_flips_ask_the_same_network_again(prepared: PreparedSet, tmp_path: Path) -> None:
-    ablation = ablate(prepared, tmp_path / "out", Choice("flips", "none", ("synthesis.flips=false",)))
+    ablation = ablate(prepared, tmp_path / "out", Variant("flips", "none", ("synthesis.flips=false",)))
     assert len(list((tmp_path / "out" / "runs").iterdir())) == 2  # one a fold
     flipped, plain = ablation.results
     assert plain.model != flipped.model
@@ -73,13 +73,13 @@ def test_a_second_call_trains_nothing_and_one_fold_can_be_done_at_a_time(prepare
     for fold in (0, 1):
         ablate(prepared, out, only=(fold,))
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
-    whole = ablate(prepared, out)
+    full = ablate(prepared, out)
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert set(whole.results[0].model) == set(whole.baselines["zero"])
+    assert set(full.results[0].model) == set(full.baselines["zero"])
 
 
 def test_a_learning_curve_takes_fewer_training_patients(prepared: PreparedSet, tmp_path: Path) -> None:
-    ablation = ablate(prepared, tmp_path / "out", Choice("curve", "2 patients", patients=2))
+    ablation = ablate(prepared, tmp_path / "out", Variant("curve", "2 patients", patients=2))
     trained = [
         len(json.loads(path.read_text())["patients"]["train"])
         for path in (tmp_path / "out" / "runs").glob("*/split.json")
@@ -87,11 +87,11 @@ def test_a_learning_curve_takes_fewer_training_patients(prepared: PreparedSet, t
     assert sorted(trained) == [2, 2, 2, 3]  # both folds under the reference, then both with two patients
     assert set(ablation.results[1].model) == set(ablation.results[0].model)
     with pytest.raises(PreparedDataError, match="50 training patients are asked for, this fold has"):
-        ablate(prepared, tmp_path / "out", Choice("curve", "50 patients", patients=50))
+        ablate(prepared, tmp_path / "out", Variant("curve", "50 patients", patients=50))
 
 
 def test_an_ensemble_is_the_mean_of_networks_from_several_seeds(prepared: PreparedSet, tmp_path: Path) -> None:
-    ablation = ablate(prepared, tmp_path / "out", Choice("ensemble", "2 networks", seeds=2))
+    ablation = ablate(prepared, tmp_path / "out", Variant("ensemble", "2 networks", seeds=2))
     seeds = [json.loads(path.read_text())["seed"] for path in (tmp_path / "out" / "runs").glob("*/recipe.json")]
     assert sorted(seeds) == [0, 0, 1, 1]  # in both folds the reference is one of the two
     one, mean = ablation.results
@@ -106,7 +106,7 @@ def test_figures_of_other_studies_are_not_taken_for_these(prepared: PreparedSet,
         ablate(fewer, tmp_path / "out", only=(0,))
 
 
-def test_folds_that_do_not_exist_are_refused(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_folds_that_do_not_exist_are_rejected(prepared: PreparedSet, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"folds are 0 to 1 of at least 2, found \[2\] of 2"):
         ablate(prepared, tmp_path / "out", only=(2,))
 
@@ -126,9 +126,9 @@ def test_the_table_says_what_is_better_and_how_surely(tmp_path: Path) -> None:
 
     ablation = Ablation(
         (
-            Result(Choice("reference", "reference"), 1.0, figures(0.0)),
-            Result(Choice("loss", "better", ("loss.kind=l1",)), 1.0, figures(-0.1)),
-            Result(Choice("loss", "worse"), 2.0, figures(0.2)),
+            Result(Variant("reference", "reference"), 1.0, figures(0.0)),
+            Result(Variant("loss", "better", ("loss.kind=l1",)), 1.0, figures(-0.1)),
+            Result(Variant("loss", "worse"), 2.0, figures(0.2)),
         ),
         {"zero": figures(1.0)},
     )
@@ -152,13 +152,13 @@ def test_the_table_says_what_is_better_and_how_surely(tmp_path: Path) -> None:
 def test_a_figure_that_nobody_has_is_a_dash_and_json_stays_json(tmp_path: Path) -> None:
     figures = {patient: {"mae_suv_body": 0.5} for patient in "abc"}
     other = {patient: {"mae_suv_body": 0.4, "psnr_db_body": 20.0} for patient in "abc"}
-    results = (Result(Choice("reference", "reference"), 1.0, figures), Result(Choice("loss", "other"), 1.0, other))
+    results = (Result(Variant("reference", "reference"), 1.0, figures), Result(Variant("loss", "other"), 1.0, other))
     _, markdown_path = write_ablation(Ablation(results, {"zero": figures}), tmp_path, title="No tumours")
     text = markdown_path.read_text()
     assert "| 0.500 | – | – | – | – |" in text and "nan" not in text
     assert "20.00 (no patient has both)" in text
-    told = json.loads((tmp_path / "ablation.json").read_text(), parse_constant=lambda word: pytest.fail(word))
-    assert told["baselines"]["zero"]["mean"]["tumour_suv_mean_error"] is None
+    document = json.loads((tmp_path / "ablation.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    assert document["baselines"]["zero"]["mean"]["tumour_suv_mean_error"] is None
 
 
 def test_pairs_of_one_patient_count_as_their_mean() -> None:
@@ -167,7 +167,7 @@ def test_pairs_of_one_patient_count_as_their_mean() -> None:
 
 
 def test_the_shipped_choices_are_settings_of_the_recipe() -> None:
-    choices = read_choices(ROOT / "lib" / "learning" / "recipes" / "choices" / "ablation.toml")
+    choices = read_variants(ROOT / "lib" / "learning" / "recipes" / "choices" / "ablation.toml")
     topics = {
         "learning curve",
         "loss",
@@ -199,7 +199,7 @@ def test_a_file_of_choices_is_checked(tmp_path: Path, text: str, message: str) -
     path = tmp_path / "choices.toml"
     path.write_text(text)
     with pytest.raises(RecipeError, match=message):
-        read_choices(path)
+        read_variants(path)
 
 
 def test_the_script_prints_the_table(prepared: PreparedSet, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_stages_are_read(text: str, expected: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0-2", "7", "one", "1-", "3-1"])
-def test_stages_there_are_not_are_refused(text: str) -> None:
+def test_stages_there_are_not_are_rejected(text: str) -> None:
     with pytest.raises(RecipeError, match="stages"):
         parse_stages(text)
 

@@ -96,7 +96,7 @@ def test_every_parameter_learns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"stages": 0}, "stages is 1 to 6"),
         ({"stages": 7}, "stages is 1 to 6"),
@@ -105,8 +105,8 @@ def test_every_parameter_learns() -> None:
         ({"normalization": "layer"}, "none, batch, instance, group"),
     ],
 )
-def test_impossible_networks_are_refused(settings: dict[str, object], words: str) -> None:
-    with pytest.raises(RecipeError, match=words):
+def test_impossible_networks_are_rejected(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
         tiny(**settings)
 
 
@@ -138,7 +138,7 @@ def test_the_detail_tells_apart_what_bfloat16_rounds_together() -> None:
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.5, 0.5), (0.6, 0.4), (0.2, 1.1), (-0.1, 0.5)])
-def test_a_detail_that_is_no_part_of_the_unit_range_is_refused(low: float, high: float) -> None:
+def test_a_detail_that_is_no_part_of_the_unit_range_is_rejected(low: float, high: float) -> None:
     with pytest.raises(RecipeError, match=r"detail_low lies below network\.detail_high"):
         tiny(detail_low=low, detail_high=high)
 

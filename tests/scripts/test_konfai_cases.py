@@ -133,7 +133,7 @@ def test_the_real_pet_sent_out_and_back_is_the_real_pet(
     assert np.corrcoef(volumes.synthetic_suv[:, :, ::-1][body], volumes.real_suv[body])[0, 1] < 0.9  # not mirrored
 
 
-def test_a_drawing_of_another_patient_is_refused(
+def test_a_drawing_of_another_patient_is_rejected(
     prepared: PreparedSet, pairs: tuple[PairedSeries, ...], tmp_path: Path
 ) -> None:
     pair = of_patient(prepared, "PHANTOM_0002")
@@ -146,17 +146,17 @@ def test_a_drawing_of_another_patient_is_refused(
         import_prediction(drawn, ct, tmp_path, windows=Windows())
 
 
-def test_a_split_by_slice_is_refused(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_a_split_by_slice_is_rejected(prepared: PreparedSet, tmp_path: Path) -> None:
     with pytest.raises(PairingError, match="keeps patients whole, but the recipe splits by slice"):
         export_cases(prepared, Split(unit="slice"), tmp_path)
 
 
-def test_a_side_without_patients_is_refused(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_a_side_without_patients_is_rejected(prepared: PreparedSet, tmp_path: Path) -> None:
     with pytest.raises(PairingError, match=r"'test': 0}.*; give about ten or more patients"):
         export_cases(prepared, Split(test=0.0, validation=0.39), tmp_path)
 
 
-def test_arrays_that_skip_slices_are_refused(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_arrays_that_skip_slices_are_rejected(prepared: PreparedSet, tmp_path: Path) -> None:
     skipping = replace(prepared, preparation=Preparation(Grid(pixel_mm=8.0, slices="match"), Windows()))
     with pytest.raises(PreparedDataError, match=r"skip slices of the CT; prepare with .* grid.slices = resample"):
         export_cases(skipping, SPLIT, tmp_path)

@@ -84,7 +84,7 @@ def test_one_model_stays_itself(tmp_path: Path) -> None:
     assert isinstance(load_models([save(tmp_path, 1)], device="cpu"), Synthesizer)
 
 
-def test_models_of_other_grids_are_refused(tmp_path: Path) -> None:
+def test_models_of_other_grids_are_rejected(tmp_path: Path) -> None:
     paths = [save(tmp_path, 1, "pixel_mm=4"), save(tmp_path, 2, "pixel_mm=5")]
     with pytest.raises(CheckpointError, match=r"model 2 of 2 \(tiny\) works on another grid or other windows"):
         load_models(paths, device="cpu")

@@ -113,8 +113,8 @@ def test_what_the_network_draws_becomes_suv_and_never_less_than_0(
 def test_a_slab_equals_the_same_slices_of_the_whole(
     synthesizer: Synthesizer, ct: Volume, slices: slice, expected: tuple[int, int]
 ) -> None:
-    whole, slab = synthesizer.apply(ct), synthesizer.apply(ct, slices)
-    np.testing.assert_array_equal(slab.array, whole.array[slice(*expected)])
+    full, slab = synthesizer.apply(ct), synthesizer.apply(ct, slices)
+    np.testing.assert_array_equal(slab.array, full.array[slice(*expected)])
     assert slab.geometry.same_grid_as(ct.geometry.slab(slice(*expected)))
 
 
@@ -122,9 +122,9 @@ def test_a_slab_equals_the_same_slices_of_the_whole(
 def test_a_slab_of_a_real_ct_equals_the_same_slices_of_the_whole(
     synthesizer: Synthesizer, real_whole: tuple[Volume, Volume], slices: slice
 ) -> None:
-    ct, whole = real_whole
+    ct, full = real_whole
     slab = synthesizer.apply(ct, slices)
-    np.testing.assert_array_equal(slab.array, whole.slab(slices).array)
+    np.testing.assert_array_equal(slab.array, full.slab(slices).array)
     assert slab.geometry.same_grid_as(ct.geometry.slab(slices))
 
 
@@ -178,9 +178,9 @@ def test_with_flips_the_mirrored_ct_gives_the_mirrored_pet(tmp_path: Path, ct: V
 
 
 def test_every_slice_is_told(synthesizer: Synthesizer, ct: Volume) -> None:
-    told: list[tuple[int, int, str]] = []
-    synthesizer.apply(ct, slice(2, 5), progress=lambda *step: told.append(step))
-    assert told == [(1, 3, "synthesising"), (2, 3, "synthesising"), (3, 3, "synthesising")]
+    result: list[tuple[int, int, str]] = []
+    synthesizer.apply(ct, slice(2, 5), progress=lambda *step: result.append(step))
+    assert result == [(1, 3, "synthesising"), (2, 3, "synthesising"), (3, 3, "synthesising")]
 
 
 # -- any voxel order ---------------------------------------------------------------------------------------------------
@@ -221,10 +221,10 @@ def test_a_slab_of_stored_slices_equals_the_same_slices_of_the_whole(
     synthesizer: Synthesizer, ct: Volume, order: tuple[tuple[int, ...], tuple[int, ...]]
 ) -> None:
     stored = stored_as(ct, *order)
-    whole = synthesizer.apply(stored)
+    full = synthesizer.apply(stored)
     for slices in (slice(0, 2), slice(3, 7), slice(-1, None)):  # of the stored array, whatever axis that is
         slab = synthesizer.apply(stored, slices)
-        np.testing.assert_array_equal(slab.array, whole.array[slices])
+        np.testing.assert_array_equal(slab.array, full.array[slices])
         assert slab.geometry.same_grid_as(stored.geometry.slab(slices), tolerance_mm=1e-9)
 
 
@@ -242,9 +242,9 @@ def test_every_axial_slice_that_is_drawn_is_told(
     slices: slice,
     steps: int,
 ) -> None:
-    told: list[tuple[int, int, str]] = []
-    synthesizer.apply(stored_as(ct, *order), slices, progress=lambda *step: told.append(step))
-    assert told == [(step, steps, "synthesising") for step in range(1, steps + 1)]
+    result: list[tuple[int, int, str]] = []
+    synthesizer.apply(stored_as(ct, *order), slices, progress=lambda *step: result.append(step))
+    assert result == [(step, steps, "synthesising") for step in range(1, steps + 1)]
 
 
 def test_on_the_networks_grid_every_order_is_canonical(synthesizer: Synthesizer, ct: Volume) -> None:
@@ -255,7 +255,7 @@ def test_on_the_networks_grid_every_order_is_canonical(synthesizer: Synthesizer,
 
 
 @pytest.mark.parametrize(("degrees", "taken"), [(9.9, True), (10.1, False), (45.0, False)])
-def test_an_oblique_ct_is_refused_beyond_ten_degrees(
+def test_an_oblique_ct_is_rejected_beyond_ten_degrees(
     synthesizer: Synthesizer, ct: Volume, degrees: float, taken: bool
 ) -> None:
     c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
@@ -280,25 +280,25 @@ def test_only_a_ct_in_hu_is_taken(synthesizer: Synthesizer, ct: Volume, unit: Un
 @pytest.mark.parametrize(
     "slices", [slice(5, 5), slice(5, 3), slice(0, 10), slice(9, None), slice(0, 9, 2), slice(-10, 3)]
 )
-def test_slices_that_are_not_there_are_refused(synthesizer: Synthesizer, ct: Volume, slices: slice) -> None:
+def test_slices_that_are_not_there_are_rejected(synthesizer: Synthesizer, ct: Volume, slices: slice) -> None:
     with pytest.raises(InputError, match=r"are not a range within the 9 slices \(0:9\)"):
         synthesizer.apply(ct, slices)
 
 
-def test_an_unknown_grid_is_refused(synthesizer: Synthesizer, ct: Volume) -> None:
+def test_an_unknown_grid_is_rejected(synthesizer: Synthesizer, ct: Volume) -> None:
     with pytest.raises(InputError, match="grid is one of ct, network, found 'pet'"):
         synthesizer.apply(ct, grid="pet")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("device", "words"), [("gpu", "device 'gpu' is not a device"), ("cuda:99", "this machine has . CUDA devices")]
+    ("device", "message"), [("gpu", "device 'gpu' is not a device"), ("cuda:99", "this machine has . CUDA devices")]
 )
-def test_a_device_that_is_not_there_is_refused(model: Path, device: str, words: str) -> None:
-    with pytest.raises(RecipeError, match=words):
+def test_a_device_that_is_not_there_is_rejected(model: Path, device: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
         Synthesizer.load(model, device=device)
 
 
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_model_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not a readable"):
         Synthesizer.load(tmp_path / "nothing.safetensors")
 

@@ -71,18 +71,18 @@ def test_each_voxel_of_the_body_has_the_error_of_its_suv_and_air_has_none(ct: Vo
 
 @pytest.mark.parametrize("slices", [slice(0, 1), slice(1, 4), slice(-2, None)])
 def test_a_slab_equals_the_same_slices_of_the_whole(synthesizer: Synthesizer, ct: Volume, slices: slice) -> None:
-    whole, slab = (apply_with_uncertainty(synthesizer, ct, wanted) for wanted in (None, slices))
-    for all_of_it, part in zip(whole, slab, strict=True):
+    full, slab = (apply_with_uncertainty(synthesizer, ct, wanted) for wanted in (None, slices))
+    for all_of_it, part in zip(full, slab, strict=True):
         np.testing.assert_array_equal(part.array, all_of_it.array[slices])
     assert slab[1].geometry.same_grid_as(slab[0].geometry)
 
 
 def test_a_slab_of_a_real_ct_equals_the_same_slices_of_the_whole(synthesizer: Synthesizer, shared_data: Path) -> None:
     ct = open_ct(shared_data / "ct_only" / "Lung_Dx-A0001")
-    _, whole = apply_with_uncertainty(synthesizer, ct, slice(4, 9))
+    _, full = apply_with_uncertainty(synthesizer, ct, slice(4, 9))
     _, slab = apply_with_uncertainty(synthesizer, ct, slice(6, 8))
-    np.testing.assert_array_equal(slab.array, whole.array[2:4])
-    assert whole.array.any() and (whole.array == 0).any()
+    np.testing.assert_array_equal(slab.array, full.array[2:4])
+    assert full.array.any() and (full.array == 0).any()
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (0, 2, 1), (1, 0, 2), (2, 1, 0), (2, 0, 1), (1, 2, 0)])
@@ -109,7 +109,7 @@ def test_the_map_is_the_same_in_every_voxel_order(
     np.testing.assert_array_equal(slab.array, wanted[1:3])
 
 
-def test_a_card_without_calibration_is_refused_before_the_work(tmp_path: Path, ct: Volume) -> None:
+def test_a_card_without_calibration_is_rejected_before_the_work(tmp_path: Path, ct: Volume) -> None:
     def never(done: int, total: int, what: str) -> None:
         raise AssertionError("work was begun")
 
@@ -119,7 +119,7 @@ def test_a_card_without_calibration_is_refused_before_the_work(tmp_path: Path, c
         apply_with_uncertainty(load(tmp_path / "model.safetensors", None), ct, progress=never)
 
 
-def test_a_damaged_calibration_is_refused(synthesizer: Synthesizer, ct: Volume) -> None:
+def test_a_damaged_calibration_is_rejected(synthesizer: Synthesizer, ct: Volume) -> None:
     damaged = replace(synthesizer.card, calibration={**CURVE.to_json(), "error_suv": [2.0, 1.0]})
     other = Synthesizer(Cascade(damaged.network), damaged, checksum="0", device=torch.device("cpu"))
     with pytest.raises(CheckpointError, match=r"model card of tiny: .*never fall"):

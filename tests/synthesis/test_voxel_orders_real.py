@@ -125,8 +125,8 @@ def shown(
     request: pytest.FixtureRequest, sts_folder: Path, synthesizer: Synthesizer, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Volume, sitk.Image, sitk.Image]:
     """The CT's folder, the CT, the CT as an image of SimpleITK's own, and the PET of it as stored."""
-    whole = (sts_folder / request.param / "CT" / "image").rglob("*.dcm")
-    files = sorted(whole, key=lambda path: pydicom.dcmread(path, stop_before_pixels=True).ImagePositionPatient[2])
+    full = (sts_folder / request.param / "CT" / "image").rglob("*.dcm")
+    files = sorted(full, key=lambda path: pydicom.dcmread(path, stop_before_pixels=True).ImagePositionPatient[2])
     folder = tmp_path_factory.mktemp("CT")
     files = [Path(shutil.copy(path, folder / path.name)) for path in files[20:26]]  # of the middle: enough, and quick
     image = sitk.Cast(sitk.ReadImage([str(path) for path in files]), sitk.sitkFloat32)
@@ -170,8 +170,8 @@ def test_one_patient_in_every_order_has_one_pet_on_his_own_grid(
     stored = ORDERS[order](image)
     sitk.WriteImage(stored, str(tmp_path / f"ct{suffix}"))
     ct = open_ct(tmp_path / f"ct{suffix}")
-    whole = synthesizer.apply(ct)
-    pet = sitk.ReadImage(str(write_volume_file(whole, tmp_path / f"pet{suffix}")))
+    full = synthesizer.apply(ct)
+    pet = sitk.ReadImage(str(write_volume_file(full, tmp_path / f"pet{suffix}")))
     assert pet.GetSize() == stored.GetSize()
     np.testing.assert_allclose(pet.GetDirection(), stored.GetDirection(), atol=1e-6)
     np.testing.assert_allclose(pet.GetSpacing(), stored.GetSpacing(), atol=1e-6)
@@ -179,7 +179,7 @@ def test_one_patient_in_every_order_has_one_pet_on_his_own_grid(
     assert error_suv(pet, reference).max() < SAME_SUV
     slices = slice(3, 5)
     slab = synthesizer.apply(ct, slices)
-    np.testing.assert_array_equal(slab.array, whole.array[slices])
+    np.testing.assert_array_equal(slab.array, full.array[slices])
     assert slab.geometry.same_grid_as(ct.geometry.slab(slices))
 
 

@@ -53,11 +53,11 @@ class Card:
     intended_use: str
     limits: str
 
-    def rows(self, measures: tuple[str, ...]) -> tuple[tuple[str, tuple[Figure, ...]], ...]:
+    def rows(self, metrics: tuple[str, ...]) -> tuple[tuple[str, tuple[Figure, ...]], ...]:
         """Return the figures as a table: the model, then the trivial predictors, each with these measures."""
         unknown = Figure(None)
         methods = [name for name in ("model", *BASELINES) if name in self.figures]
-        return tuple((name, tuple(self.figures[name].get(one, unknown) for one in measures)) for name in methods)
+        return tuple((name, tuple(self.figures[name].get(one, unknown) for one in metrics)) for name in methods)
 
 
 @dataclass(frozen=True)
