@@ -126,7 +126,7 @@ def run_ablation(
 
 
 def _fold(split: Split, fold: int, folds: int) -> Split:
-    """Return the split whose test side is one fold; with another salt, because the test patients are already excluded."""
+    """Return the split whose test side is one fold; with another salt, as the test patients are already excluded."""
     return replace(split, test=1 / folds, validation=0.0, offset=fold / folds, salt=f"{split.salt} {FOLDS_SALT}")
 
 

@@ -32,7 +32,7 @@ class Variant:
     def __post_init__(self) -> None:
         if self.patients < 0 or self.seeds < 1:
             raise RecipeError(
-                f"choice {self.name!r}: patients is at least 0 and seeds at least 1, "
+                f"variant {self.name!r}: patients must be at least 0 and seeds at least 1, "
                 f"found {self.patients} and {self.seeds}"
             )
 

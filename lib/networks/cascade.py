@@ -56,7 +56,8 @@ class NetworkConfig:
             raise RecipeError(f"network.context_spacing_mm must be at least 0, found {self.context_spacing_mm}")
         if self.normalization not in get_args(Normalization):
             raise RecipeError(
-                f"network.normalization must be one of {', '.join(get_args(Normalization))}, found {self.normalization!r}"
+                f"network.normalization must be one of {', '.join(get_args(Normalization))}, "
+                f"found {self.normalization!r}"
             )
 
         if not (self.detail_low == self.detail_high == 0 or 0 <= self.detail_low < self.detail_high <= 1):

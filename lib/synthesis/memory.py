@@ -9,9 +9,7 @@ from lib.networks.cascade import NetworkConfig
 from lib.networks.slices import context_reach
 
 FLOAT32_BYTES = 4
-ACTIVATION_MAPS = (
-    10  # at full size, of the first level's width: the decoder's input, its output and the skip connections
-)
+ACTIVATION_MAPS = 10  # at full size, of the first level's width: the decoder's input, its output and the skips
 CT_SLICES = 8  # of the CT's size, while one slice is resampled, reoriented and written
 MAX_NETWORK_PIXELS = 4 * 10**8  # of all slices: 6,000 slices of 50 cm in pixels of 2 mm; an hour on two cores
 

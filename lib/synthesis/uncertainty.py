@@ -90,9 +90,7 @@ def mean_expected_error_suv(pet: Volume, ct: Volume, calibration: Calibration) -
         total += float(calibration.expected_error_suv(pet_slice[body]).sum(dtype=np.float64))
         voxels += int(body.sum())
     if not voxels:
-        raise InputError(
-            "the CT shows no body (nothing above -500 HU), so the expected error is undefined; check the CT"
-        )
+        raise InputError("the CT shows no body (nothing above -500 HU), so the expected error is undefined")
     return total / voxels
 
 
@@ -115,8 +113,8 @@ def card_calibration(card: ModelCard) -> Calibration:
     """
     if card.calibration is None:
         raise CheckpointError(
-            f"the model card of {card.name} has no calibration, so the expected error is unknown; use a single model "
-            "that was trained with validation patients (split.unit patient, split.validation above 0)"
+            f"the model card of {card.name} carries no calibration, so what error to expect is unknown; give one "
+            "model that was trained with validation patients (split.unit patient, split.validation above 0)"
         )
     try:
         return Calibration.from_json(card.calibration)

@@ -118,7 +118,7 @@ def test_a_study_writes_a_table_and_seven_figures(
         (["--set", "epochs=many"], "schedule.epochs is int, found 'many'"),
         (["--stages", "7"], "network.stages is 1 to 6, found 7"),
         (["--tracking", "wandb"], "tracking 'wandb': expected mlflow or none"),
-        (["--device", "gpu"], "device 'gpu' is not a device; give auto, cpu, cuda or cuda:1"),
+        (["--device", "gpu"], "unknown device 'gpu'; expected auto, cpu, cuda or cuda:1"),
         (["--set", "split.test=0.7", "--set", "split.validation=0.29"], "none of the 4 patients falls on the training"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A cascade over the slices of a volume."""
+"""A cascade applied to the slices of a volume."""
 
 from typing import Any
 
@@ -29,19 +29,19 @@ def last_stage(cascade: Cascade, ct: FloatArray, **message: Any) -> FloatArray:
     ("index", "spacing_mm", "expected"),
     [(5, 3.0, [3, 4, 5, 6, 7]), (0, 3.0, [0, 0, 0, 1, 2]), (9, 3.0, [7, 8, 9, 9, 9]), (5, 1.5, [1, 3, 5, 7, 9])],
 )
-def test_context_holds_the_last_slice_beyond_an_end(index: int, spacing_mm: float, expected: list[int]) -> None:
+def test_context_indices_are_clamped_at_the_ends(index: int, spacing_mm: float, expected: list[int]) -> None:
     assert context_indices(index, 10, config=CONFIG, slice_spacing_mm=spacing_mm) == expected
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_slab_equals_the_same_slices_of_the_whole(cascade: Cascade, precision: str) -> None:
+def test_a_slab_equals_the_same_slices_of_the_full_volume(cascade: Cascade, precision: str) -> None:
     ct = np.random.default_rng(0).random((9, 21, 30)).astype(np.float32)
     full = last_stage(cascade, ct, slice_spacing_mm=3.0, device=CPU, precision=precision)
     slab = predict_stages(cascade, ct, range(3, 6), slice_spacing_mm=3.0, device=CPU, precision=precision)  # type: ignore[arg-type]
     np.testing.assert_array_equal([stages[-1] for stages in slab], full[3:6])
 
 
-def test_every_stage_comes_out(cascade: Cascade) -> None:
+def test_every_stage_is_returned(cascade: Cascade) -> None:
     ct = np.random.default_rng(0).random((4, 16, 16)).astype(np.float32)
     stages = list(predict_stages(cascade, ct, [1, 3], slice_spacing_mm=3.0, device=CPU))
     assert [pet.shape for pet in stages] == [(2, 16, 16)] * 2
@@ -68,7 +68,7 @@ def test_with_flips_the_mirrored_ct_gives_the_mirrored_pet(cascade: Cascade, col
     np.testing.assert_array_equal(both[0], np.stack(both[1])[..., ::-1])
 
 
-def test_with_flips_a_slab_equals_the_same_slices_of_the_whole(cascade: Cascade) -> None:
+def test_with_flips_a_slab_equals_the_same_slices_of_the_full_volume(cascade: Cascade) -> None:
     ct = np.random.default_rng(0).random((9, 21, 30)).astype(np.float32)
     full, slab = (
         list(predict_stages(cascade, ct, indices, slice_spacing_mm=3.0, device=CPU, flips=True))
@@ -79,7 +79,7 @@ def test_with_flips_a_slab_equals_the_same_slices_of_the_whole(cascade: Cascade)
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_slab_equals_the_whole_on_a_gpu(cascade: Cascade) -> None:
+def test_a_slab_equals_the_full_volume_on_a_gpu(cascade: Cascade) -> None:
     cuda = torch.device("cuda")
     ct = np.random.default_rng(0).random((40, 64, 64)).astype(np.float32)
     cascade = cascade.to(cuda)

@@ -142,7 +142,7 @@ def error_suv(pet: sitk.Image, reference: sitk.Image) -> NDArray[np.float64]:
     return np.abs(sitk.GetArrayFromImage(moved).astype(float) - sitk.GetArrayFromImage(reference))
 
 
-def test_the_model_sees_which_way_round_a_patient_is(
+def test_the_model_depends_on_the_orientation_of_the_patient(
     shown: tuple[Path, Volume, sitk.Image, sitk.Image], synthesizer: Synthesizer
 ) -> None:
     """What the tests below would show, were the stored order to reach the network."""
@@ -159,7 +159,7 @@ def test_the_model_sees_which_way_round_a_patient_is(
         ("LAS (dcm2niix)", ".nrrd"), ("SPL (KiTS)", ".nrrd"), ("LPI", ".mha"), ("ILA", ".nii"),
     ],
 )  # fmt: skip
-def test_one_patient_in_every_order_has_one_pet_on_his_own_grid(
+def test_every_voxel_order_gives_the_same_pet_on_its_own_grid(
     shown: tuple[Path, Volume, sitk.Image, sitk.Image],
     synthesizer: Synthesizer,
     tmp_path: Path,
@@ -184,7 +184,7 @@ def test_one_patient_in_every_order_has_one_pet_on_his_own_grid(
 
 
 @pytest.mark.parametrize("turned", [{"rows": True}, {"columns": True}, {"rows": True, "columns": True}], ids=str)
-def test_dicom_stored_the_other_way_round_has_the_same_pet(
+def test_dicom_with_reversed_storage_order_gives_the_same_pet(
     shown: tuple[Path, Volume, sitk.Image, sitk.Image],
     synthesizer: Synthesizer,
     tmp_path: Path,
@@ -201,7 +201,7 @@ def test_dicom_stored_the_other_way_round_has_the_same_pet(
 
 
 @pytest.mark.parametrize("slices", ["resample", "match"])
-def test_a_pair_stored_with_reversed_rows_is_prepared_alike(
+def test_a_pair_stored_with_reversed_rows_is_prepared_identically(
     studies: Path, recipe: Recipe, tmp_path: Path, slices: str
 ) -> None:
     preparation = Preparation(replace(recipe.grid, slices=slices), recipe.windows)  # type: ignore[arg-type]
