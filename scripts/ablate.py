@@ -83,8 +83,8 @@ def _provider(studies: Sequence[Path], out: Path) -> Callable[[Preparation], Pre
         raw = [folder for folder in studies if not (folder / "index.json").is_file()]
         if len(raw) != 1:
             raise PreparedDataError(
-                f"none of the given folders was prepared with {preparation}; give one that was (main.py prepare) or one "
-                "folder of studies"
+                f"none of the given folders was prepared with {preparation}; give one that was (main.py prepare) or "
+                "one folder of studies"
             )
         # imported here, because a training machine may lack the DICOM libraries
         from lib.dicom.scan.scan import scan_folder
@@ -103,18 +103,16 @@ def _provider(studies: Sequence[Path], out: Path) -> Callable[[Preparation], Pre
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/ablate",
-        description="Train the recipe and variants of it, measure each fold's patients with networks that were not trained "
-        "on them, and write one table of the gain and cost of each variant. The recipe's test patients are excluded. "
-        "An interrupted run resumes.",
+        description="Train the recipe and variants of it, measure each fold's patients with networks that were not "
+        "trained on them, and write one table of the gain and cost of each variant. The recipe's test patients are "
+        "excluded. An interrupted run resumes.",
     )
     parser.add_argument("studies", nargs="+", type=Path, help="folder of studies, or prepared folders")
     parser.add_argument("--out", type=Path, required=True, help="output folder for runs and tables")
     parser.add_argument("--choices", type=Path, default=CHOICES, help="TOML file of [[choice]] tables")
     parser.add_argument("--only", action="append", default=[], metavar="TOPIC|NAME", help="only these variants")
     parser.add_argument("--recipe", default=DEFAULT_RECIPE, help="reference recipe")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe of all variants"
-    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change all variants")
     parser.add_argument("--folds", type=int, default=4, help="number of folds (default 4)")
     parser.add_argument("--fold", action="append", type=int, default=[], help="run only this fold, from 0")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")

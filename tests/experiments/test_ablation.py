@@ -191,7 +191,7 @@ def test_the_shipped_variants_are_valid_settings() -> None:
         ('[[choice]]\ntopic = "loss"', r"expected \[\[choice\]\] tables"),
         (
             '[[choice]]\ntopic = "a"\nname = "x"\nseeds = 0',
-            "variant 'x': patients must be at least 0 and seeds at least 1",
+            "variant 'x': patients must be at least 0 and seeds",
         ),
         ('[[choice]]\ntopic = "a"\nname = "x"\npatients = "4"', r"expected \[\[choice\]\] tables"),
         ('[[choice]]\ntopic = "a"\nname = "reference"', "names must be unique and not 'reference'"),

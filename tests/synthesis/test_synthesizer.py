@@ -143,7 +143,7 @@ def test_a_slice_depends_on_its_context_only(synthesizer: Synthesizer, ct: Volum
         assert bool((after != before).any()) == seen, changed  # two slices, 6 mm, apart
 
 
-def test_synthesis_is_deterministic_and_leaves_the_ct_unchanged(
+def test_synthesis_is_deterministic_and_keeps_the_ct(
     model: Path, synthesizer: Synthesizer, ct: Volume
 ) -> None:
     before = ct.array.copy()

@@ -77,7 +77,7 @@ def test_a_slab_equals_the_same_slices_of_the_full_volume(synthesizer: Synthesiz
     assert slab[1].geometry.same_grid_as(slab[0].geometry)
 
 
-def test_a_slab_of_a_real_ct_equals_the_same_slices_of_the_full_volume(
+def test_a_slab_of_a_real_ct_equals_the_slices_of_the_full_volume(
     synthesizer: Synthesizer, shared_data: Path
 ) -> None:
     ct = open_ct(shared_data / "ct_only" / "Lung_Dx-A0001")
