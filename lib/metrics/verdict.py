@@ -14,6 +14,7 @@ from lib.metrics.hu_lookup import LOOKUP_SHARE
 
 Outcome = Literal["beaten", "unsure", "not beaten", "undefined"]
 Metrics = Mapping[str, float]  # by name, of one volume; NaN where undefined
+ALL_BASELINES = "all four baselines"
 MethodMetrics = Mapping[str, Metrics]  # by method, of one pair
 
 
@@ -118,9 +119,9 @@ def verdict_sentence(judgement: Judgement) -> str:
     lost = judgement.outcomes(KEY_METRIC, "not beaten")
     unsure = judgement.outcomes(KEY_METRIC, "unsure")
     beaten = judgement.outcomes(KEY_METRIC, "beaten")
-    clauses = [f"does not beat {join_names(lost)}"] if lost else []
-    clauses += [f"beats {join_names(beaten)}"] if beaten else []
-    clauses += [f"is better than {join_names(unsure)} on average, but not significantly"] if unsure else []
+    clauses = [f"does not beat {_name(lost, 'any baseline')}"] if lost else []
+    clauses += [f"beats {_name(beaten, ALL_BASELINES)}"] if beaten else []
+    clauses += [f"is better than {_name(unsure, ALL_BASELINES)} on average, but not significantly"] if unsure else []
     difference = judgement.against[strongest][KEY_METRIC].difference
     confidence = (
         "one patient gives no confidence interval"
@@ -177,6 +178,11 @@ def _best_methods(
         if not math.isnan(mean):
             scores[method] = mean if metric.best == "highest" else -mean
     return tuple(method for method, score in scores.items() if score == max(scores.values()))
+
+
+def _name(names: Sequence[str], all_names: str) -> str:
+    """Return the joined names of baselines, or `all_names` for all of them."""
+    return all_names if tuple(names) == BASELINE_NAMES else join_names(names)
 
 
 def join_names(names: Sequence[str]) -> str:

@@ -43,7 +43,7 @@ def test_a_model_better_in_every_patient_beats_all() -> None:
     difference = judgement.against["hu_median"]["mae_suv_body"].difference
     assert (difference.mean, difference.low, difference.high) == pytest.approx((-0.2, -0.2, -0.2))
     assert verdict_sentence(judgement) == (
-        "The model beats zero, constant, hu_mean and hu_median. Its mean absolute error inside the body is 0.400 SUV; "
+        "The model beats all four baselines. Its mean absolute error inside the body is 0.400 SUV; "
         "that of the strongest baseline, hu_median (median SUV at each HU), is 0.600 SUV (difference -0.200, 95 % "
         "confidence -0.200 to -0.200; 3 unseen patients)."
     )

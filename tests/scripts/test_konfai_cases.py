@@ -145,7 +145,7 @@ def test_a_prediction_of_another_patient_is_rejected(
 
 
 def test_a_split_by_slice_is_rejected(prepared: PreparedSet, tmp_path: Path) -> None:
-    with pytest.raises(PairingError, match="the recipe splits by slice; set split.unit = patient"):
+    with pytest.raises(PairingError, match=r"the recipe splits by slice; set split\.unit = patient"):
         export_cases(prepared, Split(unit="slice"), tmp_path)
 
 
