@@ -98,10 +98,10 @@ def test_every_parameter_has_a_gradient() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"stages": 0}, "stages is 1 to 6"),
-        ({"stages": 7}, "stages is 1 to 6"),
+        ({"stages": 0}, "stages must be 1 to 6"),
+        ({"stages": 7}, "stages must be 1 to 6"),
         ({"context_slices": 4}, "odd"),
-        ({"base_channels": 0}, "at least 1"),
+        ({"base_channels": 0}, "base_channels must be 1 to 512"),
         ({"normalization": "layer"}, "none, batch, instance, group"),
     ],
 )
