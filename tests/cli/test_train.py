@@ -116,7 +116,7 @@ def test_a_study_writes_a_table_and_seven_figures(
         (["--recipe", "papier"], "no recipe 'papier'; shipped are paper, quantitative"),
         (["--set", "epoch=3"], "did you mean schedule.epochs?"),
         (["--set", "epochs=many"], "schedule.epochs is int, found 'many'"),
-        (["--stages", "7"], "network.stages is 1 to 6, found 7"),
+        (["--stages", "7"], "network.stages must be 1 to 6, found 7"),
         (["--tracking", "wandb"], "tracking 'wandb': expected mlflow or none"),
         (["--device", "gpu"], "unknown device 'gpu'; expected auto, cpu, cuda or cuda:1"),
         (["--set", "split.test=0.7", "--set", "split.validation=0.29"], "none of the 4 patients falls on the training"),
