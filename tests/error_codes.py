@@ -47,8 +47,13 @@ def errors(of: type[CT2PETError] = CT2PETError) -> Iterator[type[CT2PETError]]:
 
 def all_codes() -> set[str]:
     """Return every code that an error, a response or a task's status can have."""
-    fields = {code for kind in BoundaryModel.__subclasses__() for code in kind.error_codes.values()}
-    return {kind.code for kind in errors()} | set(CODES.values()) | {one.code for one in raised()} | fields | UNEXPECTED
+    classes, raise_sites = {kind.code for kind in errors()}, {one.code for one in raised()}
+    return classes | set(CODES.values()) | raise_sites | field_codes() | UNEXPECTED
+
+
+def field_codes() -> set[str]:
+    """Return the codes of single fields of a request; they are always raised as RequestError."""
+    return {code for kind in BoundaryModel.__subclasses__() for code in kind.error_codes.values()}
 
 
 @functools.cache
@@ -69,7 +74,7 @@ def check_problem(response: requests.Response) -> dict[str, Any]:
 def _raised() -> Iterator[Raised]:
     kinds = {kind.__name__: kind for kind in errors()}
     for folder in ("lib", "ct2pet_app"):
-        for path in sorted((REPOSITORY / folder).rglob("*.py")):
+        for path in sorted(set((REPOSITORY / folder).rglob("*.py")) - set((REPOSITORY / "lib" / "cli").glob("*.py"))):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                     keywords = {word.arg: word.value for word in node.keywords if word.arg}
