@@ -103,7 +103,7 @@ class PairScoring(ScoringMethod):
                 code="implausible_pair",
                 reasons=list(checked.check.reasons),
             )
-        with studies.at_hand(ct_series, pet_series):
+        with studies.local_files(ct_series, pet_series):
             ct, real, files = read_ct_series(ct_series), read_pet(pet_series), _mark_of(paired)
         now_served, synthesizer = self._models.loaded(name)
         if now_served.checksum != published.checksum:

@@ -27,7 +27,7 @@ from lib.metrics.image import measure_slices
 from lib.metrics.verdict import MethodMetrics, join_names, judge_patients
 from lib.pairing.pairs import PairedSeries
 from lib.synthesis.synthesizer import Synthesizer
-from lib.types import AtHand, Progress, finite_or_none, lie_here, no_progress
+from lib.types import LocalFiles, Progress, already_local, finite_or_none, no_progress
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ def compare_with_champion(
     champion: Synthesizer | None,
     pairs: Sequence[PairedSeries],
     *,
-    at_hand: AtHand = lie_here,
+    local_files: LocalFiles = already_local,
     progress: Progress = no_progress,
 ) -> PromotionResult:
     """Compare a challenger with the champion, if there is one, and with the baselines.
@@ -176,7 +176,7 @@ def compare_with_champion(
     for number, paired in enumerate(selected):
         progress(number, len(selected), "evaluating")
         try:
-            metrics = _measure(challenger, champion, paired, at_hand)
+            metrics = _measure(challenger, champion, paired, local_files)
         except InputError as error:
             logger.warning("CT %s is excluded from the comparison with the champion: %s", paired.pair.ct.uid, error)
             continue
@@ -257,10 +257,10 @@ def _mean(pairs: Sequence[MethodMetrics], method: str, name: str) -> float:
 
 
 def _measure(
-    challenger: Synthesizer, champion: Synthesizer | None, paired: PairedSeries, at_hand: AtHand
+    challenger: Synthesizer, champion: Synthesizer | None, paired: PairedSeries, local_files: LocalFiles
 ) -> MethodMetrics | None:
     """Return the metrics of every method on the challenger's grid; None where no voxel of the body was measured."""
-    with at_hand(paired.pair.ct, paired.pair.pet):
+    with local_files(paired.pair.ct, paired.pair.pet):
         ct, pet = read_ct_series(paired.pair.ct), paired.pet_volume(read_pet(paired.pair.pet))
     volumes = align(challenger.apply(ct), ct=ct, pet=pet, grid=challenger.card.recipe.grid)
     if not volumes.body.any():

@@ -20,11 +20,11 @@ from lib.errors import PreparedDataError, RecipeError
 from lib.experiments.ablation_variants import REFERENCE, Variant
 from lib.files import write_text
 from lib.learning.checkpoint import load_checkpoint
-from lib.learning.dataset import divide
+from lib.learning.dataset import split_pairs
 from lib.learning.model_card.card import data_digest
 from lib.learning.recipe import Recipe, SynthesisConfig, load_recipe
 from lib.learning.training import train
-from lib.learning.validation import fit_on, synthesize_prepared
+from lib.learning.validation import fit_prepared_baselines, synthesize_prepared
 from lib.metrics.agreement import group_by_patient
 from lib.metrics.baselines import BASELINE_NAMES
 from lib.metrics.image import measure_slices
@@ -34,7 +34,7 @@ from lib.networks.cascade import Cascade, forward_flops
 from lib.networks.precision import choose_device
 from lib.pairing.prepared import PairArrays, Preparation, PreparedSet
 from lib.pairing.split import Side, Split
-from lib.types import FloatArray, Progress, no_progress, share_of
+from lib.types import FloatArray, Progress, no_progress, partial_progress
 
 FOLDS_SALT = "folds"
 STUDIES_FILE = "studies.sha256"
@@ -113,9 +113,9 @@ def run_ablation(
         _check_studies(arrays, out)
         for fold in selected:
             title = f"{variant.name}, fold {fold + 1} of {folds}"
-            report = share_of(progress, done, len(all_variants) * len(selected), title)
+            report = partial_progress(progress, done, len(all_variants) * len(selected), title)
             fold_recipe = replace(variant_recipe, split=_fold(variant_recipe.split, fold, folds))
-            trained_on.append(variant.patients or len(divide(arrays, fold_recipe.split).patients(Side.TRAIN)))
+            trained_on.append(variant.patients or len(split_pairs(arrays, fold_recipe.split).patients(Side.TRAIN)))
             by_patient |= _variant_metrics(arrays, fold_recipe, variant, out, device=device, progress=report)
             if variant.name == REFERENCE:
                 for name, metrics in _baseline_metrics(arrays, fold_recipe).items():
@@ -153,7 +153,7 @@ def _variant_metrics(
     path = out / "figures" / f"{_digest(recipe, variant)}.json"
     if path.is_file():
         return dict(json.loads(path.read_text()))
-    sides = divide(prepared, recipe.split)
+    sides = split_pairs(prepared, recipe.split)
     if not sides.test:
         raise PreparedDataError("a fold has no patients to measure on; choose fewer folds or give more patients")
     subset = _first_patients(prepared, recipe, variant.patients)
@@ -198,8 +198,8 @@ def _first_patients(prepared: PreparedSet, recipe: Recipe, count: int) -> Prepar
 
 
 def _baseline_metrics(prepared: PreparedSet, recipe: Recipe) -> Mapping[str, PatientMetrics]:
-    sides = divide(prepared, recipe.split)
-    baselines = fit_on(prepared, sides.train)
+    sides = split_pairs(prepared, recipe.split)
+    baselines = fit_prepared_baselines(prepared, sides.train)
     measured: dict[str, list[tuple[str, Metrics]]] = {name: [] for name in BASELINE_NAMES}
     for pair, _ in sides.test:
         arrays = prepared.arrays(pair)
