@@ -11,7 +11,7 @@ from ct2pet_app.server.json_values import sendable
 from ct2pet_app.settings import STAGES
 from lib.errors import CheckpointError
 from lib.learning.checkpoint import read_card
-from lib.metrics.criteria import METHODS, STANDING_MEASURES
+from lib.metrics.criteria import COMPARED_METRICS, METHODS
 
 if TYPE_CHECKING:
     from ct2pet_app.model_registry.registry import ModelRegistry
@@ -80,7 +80,7 @@ def _of_card(version: Version) -> dict[str, Any]:
     except CheckpointError as error:
         return {"unusable": str(error)}
     table = {} if card.scores is None else card.scores.table
-    names = [measure.name for measure in STANDING_MEASURES]
+    names = [measure.name for measure in COMPARED_METRICS]
     return {
         "name": card.name,
         "created": card.created,

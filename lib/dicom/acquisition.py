@@ -35,7 +35,7 @@ class Origin:
     tracer: str = ""
 
 
-def read_origin(series: Series) -> Origin:
+def read_acquisition_details(series: Series) -> Origin:
     """Return what the first file's header says; a header that cannot be read says nothing.
 
     Nothing here is needed to compute, so nothing is refused.

@@ -21,7 +21,7 @@ class _Attributes:
     malformed: tuple[tuple[str, str], ...]
     undelivered: tuple[str, ...]
 
-    def absence(self, keyword: str) -> str:
+    def absence_reason(self, keyword: str) -> str:
         """Return the sentence that says why an attribute has no value."""
         text = next((text for name, text in self.malformed if name == keyword), None)
         if text is not None:
@@ -101,10 +101,10 @@ class PetHeader(_Attributes):
     malformed: tuple[tuple[str, str], ...] = ()
     undelivered: tuple[str, ...] = ()
 
-    def if_malformed(self, keyword: str, instead: str) -> tuple[str, ...]:
+    def malformed_warning(self, keyword: str, instead: str) -> tuple[str, ...]:
         """Return the warning that something else is used in place of a malformed attribute; none where it is not."""
         is_malformed = any(name == keyword for name, _ in self.malformed)
-        return (f"{self.absence(keyword)}: {instead}",) if is_malformed else ()
+        return (f"{self.absence_reason(keyword)}: {instead}",) if is_malformed else ()
 
 
 @dataclass(frozen=True)

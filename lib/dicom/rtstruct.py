@@ -14,7 +14,7 @@ from skimage.draw import polygon
 
 from lib.dicom.attributes.elements import uid_name
 from lib.dicom.read.instance_file import read_instance_file
-from lib.dicom.read.slice_order import SAME_PLACE_MM
+from lib.dicom.read.slice_order import SAME_POSITION_MM
 from lib.dicom.scan.scan import ScanReport
 from lib.errors import DicomError, UnsupportedSeriesError
 from lib.imaging.geometry import Geometry
@@ -161,7 +161,7 @@ def rasterise(contour: Contour, geometry: Geometry, *, frame_of_reference_uid: s
     return mask
 
 
-def draw_tumours(
+def rasterise_tumours(
     contours: Iterable[Contour], geometry: Geometry, *, frame_of_reference_uid: str
 ) -> tuple[BoolArray, str]:
     """Return the voxels of all regions drawn as tumour together, and a note: which regions, and why others are not in.
@@ -190,7 +190,7 @@ def _by_slice(contour: Contour, geometry: Geometry) -> dict[int, list[Points]]:
         distances = np.abs(planes - k)
         nearest = int(distances.argmin())
         if distances[nearest] <= HALF_A_SLICE:
-            in_plane = np.abs(planes - planes[nearest]) * slice_mm < SAME_PLACE_MM
+            in_plane = np.abs(planes - planes[nearest]) * slice_mm < SAME_POSITION_MM
             chosen[k] = [contour.polygons_mm[i] for i in np.flatnonzero(in_plane)]
     return chosen
 

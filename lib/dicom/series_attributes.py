@@ -71,7 +71,7 @@ def has_contrast(agent: str, description: str) -> bool:
     return bool(re.search(WITH_CONTRAST, words)) and not re.search(WITHOUT_CONTRAST, words)
 
 
-def is_for_the_pet(description: str) -> bool:
+def is_acquired_for_pet(description: str) -> bool:
     """Return whether a CT's description says that it was made for the PET: attenuation correction, whole body."""
     return bool(re.search(FOR_THE_PET, normalized(description)))
 

@@ -26,7 +26,7 @@ SYNTHESIZING = "109100"  # DCM: Synthesizing Equipment, a purpose of contributin
 OUR_SCHEME = "99CT2PET"  # of our derivation code
 
 
-def says_synthetic(dataset: Dataset, *, image_type: tuple[str, ...], series_description: str) -> bool:
+def is_marked_synthetic(dataset: Dataset, *, image_type: tuple[str, ...], series_description: str) -> bool:
     """Return whether an image says that a model drew it: ours, of any version, or another's.
 
     Args:

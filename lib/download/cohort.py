@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from lib.download.idc import IndexedSeries, index_version, read_collection
-from lib.download.selection import ChosenPair, LeftOut, choose_pairs
+from lib.download.selection import ChosenPair, UnpairedStudy, choose_pairs
 from lib.errors import InputError
 
 __all__ = ["PAPER_PATIENTS", "Census", "Cohort", "Selection", "census", "parse_cohort", "select_cohort"]
@@ -50,7 +50,7 @@ class Selection:
     index_version: str
     archive: Census
     pairs: tuple[ChosenPair, ...]
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[UnpairedStudy, ...]
 
     @property
     def series(self) -> tuple[IndexedSeries, ...]:

@@ -20,7 +20,7 @@ from lib.download.transfer import S3Client, arrived, fetch
 from lib.errors import DownloadError, InputError
 from lib.types import Progress, no_progress
 
-FAILURES_IN_A_ROW = 3  # then it is the line, not the series
+MAX_CONSECUTIVE_FAILURES = 3  # then it is the line, not the series
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _fetch_all(selection: Selection, out: Path, client: S3Client, progress: Prog
         else:
             failed.append(FailedSeries(series.patient_id, series.series_instance_uid, reason))
             in_a_row += 1
-        if in_a_row == FAILURES_IN_A_ROW:
+        if in_a_row == MAX_CONSECUTIVE_FAILURES:
             raise DownloadError(
                 f"{in_a_row} series in a row failed, the last ({series.series_instance_uid}) with: "
                 f"{failed[-1].reason}; {fetched + reused} of {total} are complete; "

@@ -20,7 +20,7 @@ __all__ = ["IndexedSeries", "Source", "index_version", "read_collection", "read_
 
 EXTRA = "pip install -r requirements-download.txt"
 MODALITIES = ("CT", "PT")
-ROWS_AT_ONCE = 65_536  # keeps the reader below 350 MB; the whole file at once takes 730 MB
+BATCH_ROWS = 65_536  # keeps the reader below 350 MB; the whole file at once takes 730 MB
 # The column of the list that fills each field of IndexedSeries (idc_index.sql of idc-index-data 25.0.5)
 COLUMNS = {
     "collection_id": "collection_id",
@@ -100,7 +100,7 @@ def read_collection(collection_id: str) -> tuple[IndexedSeries, ...]:
     names: set[str] = set()
     compute = _extra("pyarrow.compute")
     with _extra("pyarrow.parquet").ParquetFile(_extra("idc_index_data").IDC_INDEX_PARQUET_FILEPATH) as file:
-        for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=list(COLUMNS.values())):
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(COLUMNS.values())):
             images = batch.filter(compute.is_in(batch["Modality"], _extra("pyarrow").array(MODALITIES)))
             names.update(images["collection_id"].unique().to_pylist())
             rows = images.filter(compute.equal(images["collection_id"], collection_id)).to_pylist()

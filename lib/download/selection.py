@@ -21,7 +21,7 @@ from lib.dicom.series_attributes import CORRECTED, GATED, NOT_CORRECTED, normali
 from lib.download.idc import IndexedSeries
 
 SOP_CLASSES = {"CT": "1.2.840.10008.5.1.4.1.1.2", "PT": "1.2.840.10008.5.1.4.1.1.128"}
-FEWEST_IMAGES = 20  # a PET of one bed position has 35 and more; scouts, reports and key images have fewer
+MIN_IMAGES = 20  # a PET of one bed position has 35 and more; scouts, reports and key images have fewer
 # Of descriptions in capitals, with one space for all between letters and digits (`lib/dicom/series_attributes.py`)
 UNUSABLE = {
     "a scout": r"SCOUT|TOPO\b|TOPOGRAM|LOCALI[SZ]ER|SCANOGRAM|SURVIEW|SURVEY",
@@ -46,7 +46,7 @@ class ChosenPair:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class UnpairedStudy:
     """A study with PET that gives no pair, and why."""
 
     patient_id: str
@@ -54,10 +54,10 @@ class LeftOut:
     reason: str
 
 
-def choose_pairs(series: Iterable[IndexedSeries]) -> tuple[tuple[ChosenPair, ...], tuple[LeftOut, ...]]:
+def choose_pairs(series: Iterable[IndexedSeries]) -> tuple[tuple[ChosenPair, ...], tuple[UnpairedStudy, ...]]:
     """Return a pair for each study that holds a PET, by patient and study, and the studies that give none."""
     pairs: list[ChosenPair] = []
-    left_out: list[LeftOut] = []
+    left_out: list[UnpairedStudy] = []
     ordered = sorted(series, key=lambda one: (one.patient_id, one.study_instance_uid))
     for patient_id, of_patient in groupby(ordered, key=lambda one: one.patient_id):
         own = tuple(of_patient)
@@ -66,7 +66,7 @@ def choose_pairs(series: Iterable[IndexedSeries]) -> tuple[tuple[ChosenPair, ...
             if isinstance(chosen, ChosenPair):
                 pairs.append(chosen)
             else:
-                left_out.append(LeftOut(patient_id, study_uid, chosen))
+                left_out.append(UnpairedStudy(patient_id, study_uid, chosen))
     return tuple(pairs), tuple(left_out)
 
 
@@ -76,7 +76,7 @@ def why_not(series: IndexedSeries) -> str | None:
         return f"computed by others ({series.analysis_result_id}), not measured"
     if "RGB" in series.photometric_interpretation or series.sop_class_uid != SOP_CLASSES[series.modality]:
         return "not a CT or PET image by its SOP class or its colours, such as a console's fusion"
-    if series.images < FEWEST_IMAGES:
+    if series.images < MIN_IMAGES:
         return f"only {series.images} images"
     said = normalized(series.description)
     for what, pattern in UNUSABLE.items():

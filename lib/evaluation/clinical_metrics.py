@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.dicom.rtstruct import Contour, draw_tumours, rasterise
+from lib.dicom.rtstruct import Contour, rasterise, rasterise_tumours
 from lib.errors import DicomError
 from lib.evaluation.slice_metrics import AlignedVolumes, drawn_by_all
 from lib.metrics.agreement import Agreement, limits_of_agreement
@@ -104,7 +104,7 @@ def tumour_of(
     contours: Iterable[Contour], volumes: AlignedVolumes, *, frame_of_reference_uid: str
 ) -> tuple[BoolArray | None, str]:
     """Return the voxels of all regions drawn as tumour together, or None, and a note: which regions, or why none."""
-    mask, note = draw_tumours(contours, volumes.geometry, frame_of_reference_uid=frame_of_reference_uid)
+    mask, note = rasterise_tumours(contours, volumes.geometry, frame_of_reference_uid=frame_of_reference_uid)
     return (mask if mask.any() else None), note
 
 

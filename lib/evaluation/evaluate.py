@@ -40,7 +40,7 @@ def evaluate_pairs(
     scan: ScanReport | None = None,
     contours: Sequence[Path] = (),
     run: Path | None = None,
-    peers: Sequence[Peer] = (),
+    external: Sequence[Peer] = (),
     note: str = "",
     progress: Progress = no_progress,
 ) -> Evaluation:
@@ -77,12 +77,12 @@ def evaluate_pairs(
         patient_id, ct_uid = paired.pair.ct.patient_id, paired.pair.ct.uid
         progress(number, len(pairs), f"evaluating {patient_id}")
         try:
-            results.append(_evaluate(paired, synthesizer, out, partial(_contours, scan, given), peers, note))
+            results.append(_evaluate(paired, synthesizer, out, partial(_contours, scan, given), external, note))
         except InputError as error:
             failed.append((patient_id, ct_uid, str(error)))
     progress(len(pairs), len(pairs), "evaluated")
     evaluation = Evaluation(
-        synthesizer.card.name, synthesizer.checksum, tuple(results), tuple(failed), tuple(peer.name for peer in peers),
+        synthesizer.card.name, synthesizer.checksum, tuple(results), tuple(failed), tuple(peer.name for peer in external),
         max_shift_mm=synthesizer.card.recipe.alignment.max_shift_mm,
     )  # fmt: skip
     if not evaluation.judged:
@@ -98,7 +98,7 @@ def _evaluate(
     synthesizer: Synthesizer | Ensemble,
     out: Path,
     contours_of: Callable[[SeriesPair], tuple[tuple[Contour, ...], str]],
-    peers: Sequence[Peer],
+    external: Sequence[Peer],
     note: str,
 ) -> PatientResult:
     card, patient_id = synthesizer.card, paired.pair.ct.patient_id
@@ -111,7 +111,7 @@ def _evaluate(
     frame = paired.pair.ct.frame_of_reference_uid
     tumour, drawn = tumour_of(contours, volumes, frame_of_reference_uid=frame)
     regions = tumour_regions(contours, volumes, frame_of_reference_uid=frame)
-    peers_suv, absent = _read_peers(peers, paired.pair.ct.uid, volumes)
+    peers_suv, absent = _read_peers(external, paired.pair.ct.uid, volumes)
     volumes = replace(volumes, tumour=tumour, regions=regions, peers_suv=peers_suv)
     baselines = card_baselines(card)
     title = f"{patient_id}, model {card.name} {synthesizer.checksum[:8]}"
@@ -142,11 +142,11 @@ def _evaluate(
 
 
 def _read_peers(
-    peers: Sequence[Peer], ct_series_instance_uid: str, volumes: AlignedVolumes
+    external: Sequence[Peer], ct_series_instance_uid: str, volumes: AlignedVolumes
 ) -> tuple[dict[str, FloatArray], dict[str, str]]:
     """Return what each peer drew of a CT, and why the others cannot be taken."""
     drawn, absent = {}, {}
-    for peer in peers:
+    for peer in external:
         try:
             drawn[peer.name] = read_peer(peer, ct_series_instance_uid, geometry=volumes.geometry, body=volumes.body)
         except InputError as error:

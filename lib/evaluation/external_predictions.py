@@ -49,23 +49,23 @@ class Peer:
         return found[0]
 
 
-def parse_peers(texts: Iterable[str]) -> tuple[Peer, ...]:
+def parse_external_predictions(texts: Iterable[str]) -> tuple[Peer, ...]:
     """Return the peers that texts of the form NAME=FOLDER name.
 
     Raises:
         InputError: Not of that form, a name that is taken or unfit, or no such folder.
     """
-    peers: list[Peer] = []
+    external: list[Peer] = []
     for text in texts:
         name, separator, folder = text.partition("=")
         if not separator or not NAME.fullmatch(name):
             raise InputError(f"{text!r} is not NAME=FOLDER, a name of letters, digits and . _ + - before the folder")
-        if name in TAKEN or name in {peer.name for peer in peers}:
+        if name in TAKEN or name in {peer.name for peer in external}:
             raise InputError(f"the name {name!r} is taken; call the volumes of {folder} otherwise")
         if not Path(folder).is_dir():
             raise InputError(f"{name}: {folder} is not a folder")
-        peers.append(Peer(name, Path(folder)))
-    return tuple(peers)
+        external.append(Peer(name, Path(folder)))
+    return tuple(external)
 
 
 def read_peer(peer: Peer, ct_series_instance_uid: str, *, geometry: Geometry, body: BoolArray) -> FloatArray:

@@ -47,12 +47,12 @@ class Beside:
 
     peer: str
     patients: int
-    measures: Mapping[str, Paired]
+    metrics: Mapping[str, Paired]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
-        measures = {name: paired.as_json() for name, paired in self.measures.items()}
-        return {"patients": self.patients, "sentence": beside_sentence(self), "measures": measures}
+        metrics = {name: paired.as_json() for name, paired in self.metrics.items()}
+        return {"patients": self.patients, "sentence": beside_sentence(self), "measures": metrics}
 
 
 def set_beside(peer: str, pairs: Sequence[tuple[str, MethodMetrics]]) -> Beside:
@@ -68,11 +68,11 @@ def beside_sentence(beside: Beside) -> str:
     words = {"model": "the interval favours the model", "peer": f"the interval favours {beside.peer}"}
     clauses = []
     for side, said in words.items():
-        names = [m.words.split(" [")[0] for m in BESIDE if beside.measures[m.name].ahead == side]
+        names = [m.words.split(" [")[0] for m in BESIDE if beside.metrics[m.name].ahead == side]
         clauses += [f"{said} in {', '.join(names)}"] if names else []
     patients = "1 patient" if beside.patients == 1 else f"{beside.patients} patients"
     told = "; ".join(clauses) or "no interval tells the two apart"
-    mae = beside.measures[BESIDE[0].name]
+    mae = beside.metrics[BESIDE[0].name]
     return (
         f"{beside.peer}, {patients}: body MAE {mae.model.mean:.3f} (model) and {mae.peer.mean:.3f} SUV "
         f"({beside.peer}); {told}."

@@ -47,7 +47,7 @@ class PatientResult:
         return self.side.value if self.side.shaped_weights else "no"
 
     @property
-    def peers(self) -> tuple[str, ...]:
+    def external(self) -> tuple[str, ...]:
         """Names of the other programs whose PET of this CT was compared."""
         return tuple(name for name in self.comparison.figures if name not in METHODS)
 
@@ -67,7 +67,7 @@ class PatientResult:
             "baselines": {name: self.comparison.figures[name].as_json() for name in BASELINE_NAMES},
             **self.reading.as_json(),
             "in_3d": {name: metrics.as_json() for name, metrics in self.in_3d.items()},
-            "peers": {name: self.comparison.figures[name].as_json() for name in self.peers},
+            "peers": {name: self.comparison.figures[name].as_json() for name in self.external},
             "absent_peers": dict(self.absent_peers),
             "uncertainty": None if self.trust is None else self.trust.as_json(),
             "pictures": list(self.pictures),

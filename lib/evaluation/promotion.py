@@ -1,7 +1,7 @@
 """Whether a newly trained model, the challenger, may take the place of the one that is served, the champion.
 
 The rule and what it gives up: docs/decisions/0016. All figures are of the same patients on the same voxels, in the
-body measures that a standing is made of (`STANDING_MEASURES`).
+body measures that a standing is made of (`COMPARED_METRICS`).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from lib.imaging.orientation import to_canonical
 from lib.imaging.resample_2d import resample_in_plane
 from lib.learning.model_card.card import ModelCard, patient_digest
 from lib.metrics.agreement import Interval, bootstrap_mean, finite_mean, group_by_patient
-from lib.metrics.baseline_comparison import Standing, not_judged, stand
-from lib.metrics.criteria import HU_SHARE, STANDING_MEASURES, Measure
+from lib.metrics.baseline_comparison import BaselineComparison, compare_with_baselines, not_judged
+from lib.metrics.criteria import COMPARED_METRICS, HU_SHARE, Measure
 from lib.metrics.hu_lookup import hu_share
 from lib.metrics.image import measure_slices
 from lib.metrics.verdict import MethodMetrics, judge_patients, listed
 from lib.pairing.pairs import PairedSeries
 from lib.synthesis.synthesizer import Synthesizer
-from lib.types import AtHand, Progress, finite_or_none, lie_here, no_progress
+from lib.types import LocalFiles, Progress, already_local, finite_or_none, no_progress
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Contest:
     """
 
     patients: int
-    standing: Standing
+    standing: BaselineComparison
     duels: tuple[PairedComparison, ...]
 
     @property
@@ -109,7 +109,7 @@ class Contest:
         return worse or (measured if all(duel.is_behind for duel in measured) else ())
 
     @property
-    def won(self) -> bool:
+    def is_promotable(self) -> bool:
         """Whether the challenger may be served."""
         return bool(self.leads) and not self.lost
 
@@ -144,12 +144,12 @@ class Contest:
         }
 
 
-def hold_contest(
+def compare_with_champion(
     challenger: Synthesizer,
     champion: Synthesizer | None,
     pairs: Sequence[PairedSeries],
     *,
-    at_hand: AtHand = lie_here,
+    local_files: LocalFiles = already_local,
     progress: Progress = no_progress,
 ) -> Contest:
     """Return how a challenger does beside the champion, where there is one, and the trivial predictors.
@@ -168,7 +168,7 @@ def hold_contest(
     for number, paired in enumerate(chosen):
         progress(number, len(chosen), "judging")
         try:
-            figures = _figures(challenger, champion, paired, at_hand)
+            figures = _figures(challenger, champion, paired, local_files)
         except InputError as error:
             logger.warning("CT %s is left out of the contest: %s", paired.pair.ct.uid, error)
             continue
@@ -204,12 +204,12 @@ def contest_of(measured: Sequence[tuple[str, MethodMetrics]], *, whose: str) -> 
     """
     if not measured:
         return Contest(0, not_judged(f"there is no patient {whose} with a PET to judge it by"), ())
-    judgement = judge_patients(measured, measures=STANDING_MEASURES)
-    standing = stand(judgement, on_whom=f"{_patients(judgement.patients)} {whose}")
+    judgement = judge_patients(measured, metrics=COMPARED_METRICS)
+    standing = compare_with_baselines(judgement, evaluated_on=f"{_patients(judgement.patients)} {whose}")
     if not all(CHAMPION in figures for _, figures in measured):
         return Contest(judgement.patients, standing, ())
     of_patients = [*group_by_patient(measured).values()]
-    return Contest(judgement.patients, standing, tuple(_duel(of_patients, measure) for measure in STANDING_MEASURES))
+    return Contest(judgement.patients, standing, tuple(_duel(of_patients, measure) for measure in COMPARED_METRICS))
 
 
 def _duel(patients: Sequence[Sequence[MethodMetrics]], measure: Measure) -> PairedComparison:
@@ -247,10 +247,10 @@ def _mean(pairs: Sequence[MethodMetrics], method: str, name: str) -> float:
 
 
 def _figures(
-    challenger: Synthesizer, champion: Synthesizer | None, paired: PairedSeries, at_hand: AtHand
+    challenger: Synthesizer, champion: Synthesizer | None, paired: PairedSeries, local_files: LocalFiles
 ) -> MethodMetrics | None:
     """Return the figures of every method on the challenger's grid; None where no voxel of a body was measured."""
-    with at_hand(paired.pair.ct, paired.pair.pet):
+    with local_files(paired.pair.ct, paired.pair.pet):
         ct, pet = read_ct_series(paired.pair.ct), paired.pet_volume(read_pet(paired.pair.pet))
     volumes = align(challenger.apply(ct), ct=ct, pet=pet, grid=challenger.card.recipe.grid)
     if not volumes.body.any():
@@ -265,7 +265,7 @@ def _figures(
             suv_bw, volumes.real_suv, volumes.body, measured=volumes.measured,
             groups=frozenset({"ssim"}), device=challenger.device,
         )  # fmt: skip
-        figures[method] = {measure.name: float(getattr(metrics, measure.name)) for measure in STANDING_MEASURES}
+        figures[method] = {measure.name: float(getattr(metrics, measure.name)) for measure in COMPARED_METRICS}
     figures["model"][HU_SHARE] = hu_share(volumes.ct_hu, volumes.synthetic_suv, volumes.body)
     return figures
 

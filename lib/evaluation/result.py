@@ -43,7 +43,7 @@ class Evaluation:
     checksum: str
     patients: tuple[PatientResult, ...]
     failed: tuple[tuple[str, str, str], ...]
-    peers: tuple[str, ...] = ()
+    external: tuple[str, ...] = ()
     max_shift_mm: float = DEFAULT_LIMIT_MM
 
     @property
@@ -67,10 +67,10 @@ class Evaluation:
                 [
                     (pair.patient_id, {method: pair.figures(method) for method in ("model", peer)})
                     for pair in self.judged
-                    if peer in pair.peers
+                    if peer in pair.external
                 ],
             )
-            for peer in self.peers
+            for peer in self.external
         )
 
     def mean(self, method: str) -> ImageMetrics:
@@ -133,7 +133,7 @@ def _write_patients(evaluation: Evaluation, path: Path) -> None:
         names = list(evaluation.patients[0].figures("model"))
         writer.writerow(["patient_id", "seen", "method", *names])
         for pair in evaluation.patients:
-            for method in (*METHODS, *pair.peers):
+            for method in (*METHODS, *pair.external):
                 figures = pair.figures(method)
                 writer.writerow([pair.patient_id, pair.seen, method, *(_cell(figures[name]) for name in names)])
 

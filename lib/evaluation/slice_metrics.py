@@ -19,7 +19,7 @@ from lib.imaging.resample import resample_to
 from lib.imaging.resample_2d import resample_in_plane
 from lib.imaging.volume import Volume
 from lib.learning.model_card.card import ModelCard
-from lib.learning.validation import measure_beside_baselines
+from lib.learning.validation import measure_with_baselines
 from lib.metrics.baselines import BASELINE_NAMES, Baselines
 from lib.metrics.image import ALL_GROUPS, Group, ImageMetrics, measure_slices
 from lib.types import BoolArray, FloatArray, Progress, no_progress
@@ -84,7 +84,7 @@ class AlignedVolumes:
 
 
 @dataclass(frozen=True, eq=False)
-class PlacedVolumes:
+class AlignedPrediction:
     """CT and synthetic PET on the network's grid, (K, R, C) each, to be compared with a real PET."""
 
     ct_hu: FloatArray
@@ -113,7 +113,7 @@ class PlacedVolumes:
         )
 
 
-def place(synthetic: Volume, *, ct: Volume, grid: Grid, progress: Progress = no_progress) -> PlacedVolumes:
+def place(synthetic: Volume, *, ct: Volume, grid: Grid, progress: Progress = no_progress) -> AlignedPrediction:
     """Return CT and synthetic PET on the recipe's pixels, at the synthetic PET's slices (a slab of the CT's, or all).
 
     They come in canonical voxel order, in which networks and slice-wise metrics work, however they are stored.
@@ -139,7 +139,7 @@ def place(synthetic: Volume, *, ct: Volume, grid: Grid, progress: Progress = no_
         mask = body_mask(part.slab(slice(k, k + 1))).astype(np.float32)
         body[k] = resample_in_plane(mask, rows, columns)[0] >= 0.5
         progress(k + 1, len(body), "aligning")
-    return PlacedVolumes(
+    return AlignedPrediction(
         ct_hu=_resampled(part.array, rows, columns),
         synthetic_suv=_resampled(synthetic.array, rows, columns),
         body=body,
@@ -182,7 +182,7 @@ def compare(
 ) -> Comparison:
     """Return the figures of the model, of the baselines its card carries, and of peers; costly ones as in `groups`."""
     device = device or torch.device("cpu")
-    figures = measure_beside_baselines(
+    figures = measure_with_baselines(
         volumes.synthetic_suv,
         volumes.real_suv,
         ct_hu=volumes.ct_hu,

@@ -9,15 +9,15 @@ from typing import Any, Literal
 
 from lib.metrics.agreement import FEW_PATIENTS
 from lib.metrics.baselines import BASELINE_NAMES
-from lib.metrics.criteria import KEY_MEASURE, STANDING_MEASURES, Measure
+from lib.metrics.criteria import COMPARED_METRICS, KEY_MEASURE, Measure
 from lib.metrics.verdict import Judgement, Outcome, listed, lookup_lesson
 
 Mark = Literal["beats all", "not surely", "does not beat all", "not judged"]
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Whether a model beats every trivial predictor in every measure of `STANDING_MEASURES`.
+class BaselineComparison:
+    """Whether a model beats every trivial predictor in every measure of `COMPARED_METRICS`.
 
     Attributes:
         mark: `not surely` where it is ahead everywhere, but chance may have given it some of that.
@@ -34,15 +34,15 @@ class Standing:
         return asdict(self)
 
 
-def not_judged(reason: str) -> Standing:
+def not_judged(reason: str) -> BaselineComparison:
     """Return the standing of a model that nobody could judge, and why."""
-    return Standing(
+    return BaselineComparison(
         "not judged", f"Not judged: {reason}. Nothing is known of how it does beside trivial predictors.", {}
     )
 
 
-def stand(judgement: Judgement, *, on_whom: str, caution: str = "") -> Standing:
-    """Return the standing that a judgement over `STANDING_MEASURES`, or more of them, gives.
+def compare_with_baselines(judgement: Judgement, *, evaluated_on: str, caution: str = "") -> BaselineComparison:
+    """Return the standing that a judgement over `COMPARED_METRICS`, or more of them, gives.
 
     Args:
         judgement: Of the model.
@@ -50,10 +50,10 @@ def stand(judgement: Judgement, *, on_whom: str, caution: str = "") -> Standing:
         caution: What a reader must know of these figures, in the place of "few" where patients are few.
     """
     if KEY_MEASURE not in judgement.strongest:
-        return not_judged(f"no voxel inside a body was measured ({on_whom})")
+        return not_judged(f"no voxel inside a body was measured ({evaluated_on})")
     clauses = [*_clauses(judgement, "not beaten"), *_clauses(judgement, "unsure")]
     mark: Mark = "beats all"
-    if any(judgement.outcomes(measure.name, "not beaten") for measure in STANDING_MEASURES):
+    if any(judgement.outcomes(measure.name, "not beaten") for measure in COMPARED_METRICS):
         mark = "does not beat all"
     elif clauses:
         mark = "not surely"
@@ -65,18 +65,18 @@ def stand(judgement: Judgement, *, on_whom: str, caution: str = "") -> Standing:
     told = "; ".join(clauses) or _lead(judgement)
     few = "few, so that confidence is overstated" if judgement.patients < FEW_PATIENTS else ""
     careful = caution or few
-    sentence = f"{head}{told}. Judged on {on_whom}{f' ({careful})' if careful else ''}.{lookup_lesson(judgement)}"
+    sentence = f"{head}{told}. Judged on {evaluated_on}{f' ({careful})' if careful else ''}.{lookup_lesson(judgement)}"
     outcomes: dict[str, Mapping[str, Outcome]] = {
         measure.name: {name: judgement.against[name][measure.name].outcome for name in BASELINE_NAMES}
-        for measure in STANDING_MEASURES
+        for measure in COMPARED_METRICS
     }
-    return Standing(mark, sentence, outcomes)
+    return BaselineComparison(mark, sentence, outcomes)
 
 
 def _clauses(judgement: Judgement, outcome: Outcome) -> list[str]:
     """Return one clause for each measure in which some predictor has this outcome."""
     clauses = []
-    for measure in STANDING_MEASURES:
+    for measure in COMPARED_METRICS:
         names = judgement.outcomes(measure.name, outcome)
         if not names:
             continue
@@ -95,7 +95,7 @@ def _clauses(judgement: Judgement, outcome: Outcome) -> list[str]:
 def _lead(judgement: Judgement) -> str:
     """Return by what a model that beats all leads the strongest predictor in each measure."""
     told = []
-    for measure in STANDING_MEASURES:
+    for measure in COMPARED_METRICS:
         if strongest := judgement.strongest.get(measure.name):
             model, other = (_mean(judgement, method, measure) for method in ("model", strongest))
             told.append(f"{measure.name} {model} against {other} of {strongest}")

@@ -66,7 +66,7 @@ MEASURES = (
 )
 KEY_MEASURE = "mae_suv_body"  # what the verdict's sentence is about: in it a lookup of HU is hardest to beat
 # what a model must lead in to beat the trivial predictors: how far off, how noisy, how alike in form, how ordered
-STANDING_MEASURES = tuple(
+COMPARED_METRICS = tuple(
     measure for measure in MEASURES if measure.name in ("mae_suv_body", "psnr_db_body", "ssim_body", "correlation_body")
 )
 LOOKUPS = ("hu_mean", "hu_median")

@@ -88,11 +88,11 @@ class Judgement:
         }
 
 
-def judge_patients(pairs: Sequence[tuple[str, MethodMetrics]], *, measures: Sequence[Measure] = MEASURES) -> Judgement:
+def judge_patients(pairs: Sequence[tuple[str, MethodMetrics]], *, metrics: Sequence[Measure] = MEASURES) -> Judgement:
     """Return the judgement over patients, given each pair and whose it is; pairs of one patient count as their mean."""
     patients = group_by_patient(pairs)
     rows = {
-        method: {m.name: [mean_of_pairs(of, method, m.name) for of in patients.values()] for m in measures}
+        method: {m.name: [mean_of_pairs(of, method, m.name) for of in patients.values()] for m in metrics}
         for method in METHODS
     }
     share = bootstrap_mean(mean_of_pairs(of, "model", HU_SHARE) for of in patients.values())
@@ -101,12 +101,12 @@ def judge_patients(pairs: Sequence[tuple[str, MethodMetrics]], *, measures: Sequ
     against: dict[str, dict[str, Against]] = {
         name: {
             m.name: _against(rows["model"][m.name], rows[name][m.name], m.best, lost=is_lookup and name in LOOKUPS)
-            for m in measures
+            for m in metrics
         }
         for name in BASELINE_NAMES
     }
-    strongest = {m.name: names[0] for m in measures if (names := _foremost(rows, m, BASELINE_NAMES))}
-    best = {m.name: names[0] for m in measures if len(names := _foremost(rows, m, METHODS)) == 1}
+    strongest = {m.name: names[0] for m in metrics if (names := _foremost(rows, m, BASELINE_NAMES))}
+    best = {m.name: names[0] for m in metrics if len(names := _foremost(rows, m, METHODS)) == 1}
     return Judgement(len(patients), share, intervals, against, strongest, best)
 
 

@@ -35,7 +35,7 @@ def context_reach(config: NetworkConfig, *, slice_spacing_mm: float) -> int:
     return config.context_slices // 2 * config.context_step(slice_spacing_mm)
 
 
-def each_stage(
+def predict_stages(
     cascade: Cascade,
     ct_unit: SliceStack,
     indices: Sequence[int],

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.dicom.acquisition import read_origin
+from lib.dicom.acquisition import read_acquisition_details
 from lib.dicom.read.volume import read_pet
-from lib.dicom.rtstruct import draw_tumours, find_contours, structure_set_files
+from lib.dicom.rtstruct import find_contours, rasterise_tumours, structure_set_files
 from lib.dicom.scan.open_ct import read_ct_series
 from lib.dicom.scan.scan import ScanReport
 from lib.errors import DicomError, InputError, PairingError, PreparedDataError
@@ -45,7 +45,7 @@ from lib.pairing.prepared import (
     write_index,
 )
 from lib.pairing.quality_checks.alignment import corrected, diaphragm_slices, estimate_shift
-from lib.types import AtHand, BoolArray, FloatArray, Progress, SeriesPair, lie_here, no_progress
+from lib.types import BoolArray, FloatArray, LocalFiles, Progress, SeriesPair, already_local, no_progress
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def prepare_pairs(
     *,
     preparation: Preparation,
     scan: ScanReport | None = None,
-    at_hand: AtHand = lie_here,
+    local_files: LocalFiles = already_local,
     progress: Progress = no_progress,
 ) -> PreparationReport:
     """Write each pair's arrays under `out` and return the set of exactly these pairs.
@@ -107,7 +107,7 @@ def prepare_pairs(
     for number, paired in enumerate(pairs):
         progress(number, len(pairs), f"preparing {paired.pair.ct.patient_id}")
         try:
-            with at_hand(paired.pair.ct, paired.pair.pet):
+            with local_files(paired.pair.ct, paired.pair.pet):
                 entry, reuses = _prepared(paired, out, preparation, scan)
             done.append(entry)
             reused += reuses
@@ -196,7 +196,7 @@ def _prepare(
 
 
 def _with_origin(entry: PreparedPair, pair: SeriesPair) -> PreparedPair:
-    ct, pet = read_origin(pair.ct), read_origin(pair.pet)
+    ct, pet = read_acquisition_details(pair.ct), read_acquisition_details(pair.pet)
     return replace(
         entry,
         ct_scanner=ct.scanner,
@@ -253,7 +253,7 @@ def _tumour(pair: SeriesPair, geometry: Geometry, scan: ScanReport | None) -> Bo
     except DicomError as error:
         logger.warning("CT %s: its tumour contours are left out: %s", pair.ct.uid, error)
         return nothing
-    return draw_tumours(contours, geometry, frame_of_reference_uid=pair.ct.frame_of_reference_uid)[0]
+    return rasterise_tumours(contours, geometry, frame_of_reference_uid=pair.ct.frame_of_reference_uid)[0]
 
 
 def _fingerprint(files: Iterable[Path]) -> str:

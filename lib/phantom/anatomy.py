@@ -76,7 +76,7 @@ class _Chest:
         return self.cage_width - 9, self.cage_depth - 9
 
 
-def draw_anatomy(rng: np.random.Generator) -> Anatomy:
+def random_anatomy(rng: np.random.Generator) -> Anatomy:
     """Return a new patient; equal states of `rng` give equal patients."""
     chest, sex = _draw_chest(rng), str(rng.choice(["F", "M"]))
     lungs = _lungs(chest)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lib.errors import InputError
 from lib.phantom.dicom import write_study
-from lib.phantom.patient import PATIENTS_AT_MOST, PhantomPatient, PhantomSettings, phantom_patient
+from lib.phantom.patient import MAX_PATIENTS, PhantomPatient, PhantomSettings, phantom_patient
 from lib.types import Progress, no_progress
 
 __all__ = ["PhantomPatient", "PhantomSettings", "phantom_patient", "write_phantoms"]
@@ -34,8 +34,8 @@ def write_phantoms(
     Raises:
         InputError: Fewer than 1 or more than 9999 patients, a negative seed, or a folder with other DICOM files in it.
     """
-    if not 1 <= patients <= PATIENTS_AT_MOST:
-        raise InputError(f"patients must be 1 to {PATIENTS_AT_MOST}, found {patients}")
+    if not 1 <= patients <= MAX_PATIENTS:
+        raise InputError(f"patients must be 1 to {MAX_PATIENTS}, found {patients}")
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file; name a folder to write phantoms into")
     folders = []

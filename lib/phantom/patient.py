@@ -10,12 +10,12 @@ import numpy as np
 from lib.errors import InputError
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
-from lib.phantom.anatomy import Anatomy, draw_anatomy
+from lib.phantom.anatomy import Anatomy, random_anatomy
 from lib.phantom.scanner import scan_ct, scan_pet
 from lib.phantom.tissues import LabelArray, Point, paint
 
 SCAN_CENTRE_Z_MM = -45.0  # below the carina: heart in the middle, hilum above, domes of liver and spleen below
-PATIENTS_AT_MOST = 9999
+MAX_PATIENTS = 9999
 ALLOWED: dict[str, tuple[float, float]] = {
     "slices": (2, 1000),
     "slice_spacing_mm": (0.1, 20),
@@ -103,13 +103,13 @@ def phantom_patient(number: int, seed: int = 0, settings: PhantomSettings = Phan
     Raises:
         InputError: The number is not within 1 to 9999, or the seed is negative.
     """
-    if not 1 <= number <= PATIENTS_AT_MOST:
-        raise InputError(f"phantoms are numbered 1 to {PATIENTS_AT_MOST}, found {number}")
+    if not 1 <= number <= MAX_PATIENTS:
+        raise InputError(f"phantoms are numbered 1 to {MAX_PATIENTS}, found {number}")
     if seed < 0:
         raise InputError(f"a seed is 0 or above, found {seed}")
     # one stream each, so that another matrix does not give another patient
     body, session, ct_noise, pet_noise = (np.random.default_rng((seed, number, stream)) for stream in range(4))
-    anatomy = draw_anatomy(body)
+    anatomy = random_anatomy(body)
     x, y, z = session.uniform((-6, -6, -900), (6, 6, -100)).round(2).tolist()
     ct_grid, pet_grid = _grids(settings, z + SCAN_CENTRE_Z_MM)
     ct_hu = scan_ct(anatomy, ct_grid, origin_mm=(x, y, z), noise_hu=settings.ct_noise_hu, rng=ct_noise)

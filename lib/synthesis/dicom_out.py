@@ -23,11 +23,11 @@ def plan_pet_series(synthesizer: Synthesizer | Ensemble, ct: Series) -> PlannedS
         DicomError: A file of the CT is damaged or gone.
     """
     from lib.dicom.write.pet_series import (  # need pydicom, which a machine that only trains may lack
-        MadeBy,
+        SourceModel,
         plan_series,
     )
 
-    planned = plan_series(ct, MadeBy(synthesizer.card.name, synthesizer.checksum, lib.__version__))
+    planned = plan_series(ct, SourceModel(synthesizer.card.name, synthesizer.checksum, lib.__version__))
     members = synthesizer.members if isinstance(synthesizer, Ensemble) else (synthesizer,)
     step_mm = planned.geometry.spacing_mm[0]
     reach = max(context_reach(member.card.network, slice_spacing_mm=step_mm) for member in members)

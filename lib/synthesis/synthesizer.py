@@ -20,7 +20,7 @@ from lib.learning.checkpoint import load_checkpoint
 from lib.learning.model_card.card import ModelCard
 from lib.networks.cascade import Cascade
 from lib.networks.precision import Precision, choose_device
-from lib.networks.slices import each_stage
+from lib.networks.slices import predict_stages
 from lib.types import FloatArray, Progress, no_progress
 
 OutputGrid = Literal["ct", "network"]
@@ -93,7 +93,7 @@ class Synthesizer:
 
     def _draw(self, ct_hu: FloatArray, geometry: Geometry, wanted: slice) -> Iterator[FloatArray]:
         """Yield the last stage's PET of each wanted slice on the network's grid, SUVbw (1, R, C); canonical order."""
-        pets = each_stage(
+        pets = predict_stages(
             self._cascade,
             _NetworkSlices(ct_hu, self.card.recipe.grid.on(geometry).shape[1:], self.card.recipe.windows),
             range(wanted.start, wanted.stop),

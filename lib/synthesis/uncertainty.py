@@ -19,7 +19,7 @@ from lib.synthesis.ensemble import Ensemble
 from lib.synthesis.synthesizer import Synthesizer
 from lib.types import BoolArray, Progress, no_progress
 
-WHAT_IT_SAYS = (
+UNCERTAINTY_DESCRIPTION = (
     "Absolute error to expect of the synthetic PET, SUVbw, on average over voxels of that synthetic SUV in validation "
     "patients; 0 outside the body, where nothing was fitted. It cannot point at a lesion that the CT does not show."
 )

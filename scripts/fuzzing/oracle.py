@@ -14,7 +14,7 @@ from lib.dicom.read.volume import read_activity, read_ct, read_pet
 from lib.dicom.remote.json_header import header_from_json
 from lib.dicom.scan.scan import scan_folder
 from lib.dicom.scan.series import ScannedSeries, judge_series
-from lib.dicom.write.pet_series import MadeBy, plan_series
+from lib.dicom.write.pet_series import SourceModel, plan_series
 from lib.errors import CT2PETError
 from lib.imaging.volume import Unit, Volume
 from lib.types import Series
@@ -24,8 +24,8 @@ from scripts.fuzzing.subjects import Subject
 # An outcome: refused with a reason; read as before; read otherwise with a warning; read otherwise, which nothing in the
 # untouched files contradicts; read otherwise in silence, which something contradicts
 REFUSED, EQUAL, WARNED, FREE, SILENT = "refused", "equal", "warned", "unopposed", "silent"
-MODEL = MadeBy(model="none", checksum="0" * 64, version="0")
-SAME_PLACE_MM = 0.7  # slices nearer than this are one slice
+MODEL = SourceModel(model="none", checksum="0" * 64, version="0")
+SAME_POSITION_MM = 0.7  # slices nearer than this are one slice
 FACTS = ("weight_kg", "dose_bq", "half_life_s", "units", "suv_type", "decay_correction")
 
 
@@ -157,7 +157,7 @@ def _difference(a: Volume, b: Volume, place_mm: float) -> tuple[float, bool]:
     places_a, places_b = (_corners(volume) for volume in (a, b))
     apart = np.linalg.norm(places_a[:, None, 0] - places_b[None, :, 0], axis=2)
     nearest = apart.argmin(axis=1)
-    if apart.min(axis=1).max() > SAME_PLACE_MM or len(set(nearest.tolist())) != len(nearest):
+    if apart.min(axis=1).max() > SAME_POSITION_MM or len(set(nearest.tolist())) != len(nearest):
         return float("inf"), False
     moved = float(np.linalg.norm(places_a - places_b[nearest], axis=2).max())
     if moved > place_mm:

@@ -9,7 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from lib.dicom.acquisition import Origin, read_origin
+from lib.dicom.acquisition import Origin, read_acquisition_details
 from lib.dicom.scan.scan import scan_folder
 from lib.types import Series
 from tests.dicom.builders import radiopharmaceutical, write_series
@@ -31,7 +31,7 @@ def test_scanner_region_and_tracer_are_told_in_one_line_each(tmp_path: Path) -> 
         tmp_path, Manufacturer="ACME\r\nMedical", ManufacturerModelName=" Ring 7 ", BodyPartExamined="Extremity",
         RadiopharmaceuticalInformationSequence=radiopharmaceutical(Radiopharmaceutical="FDG"),
     )  # fmt: skip
-    assert read_origin(series) == Origin("ACME Medical Ring 7", "EXTREMITY", "FDG")
+    assert read_acquisition_details(series) == Origin("ACME Medical Ring 7", "EXTREMITY", "FDG")
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,10 @@ def test_scanner_region_and_tracer_are_told_in_one_line_each(tmp_path: Path) -> 
     [("ACME", "Acme Ring", "Acme Ring"), ("ACME", None, "ACME"), (None, "Ring", "Ring"), (None, None, "")],
 )
 def test_a_manufacturer_is_not_said_twice(tmp_path: Path, manufacturer: str, model: str, told: str) -> None:
-    assert read_origin(series_of(tmp_path, Manufacturer=manufacturer, ManufacturerModelName=model)).scanner == told
+    assert (
+        read_acquisition_details(series_of(tmp_path, Manufacturer=manufacturer, ManufacturerModelName=model)).scanner
+        == told
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,18 +55,20 @@ def test_a_manufacturer_is_not_said_twice(tmp_path: Path, manufacturer: str, mod
 )
 def test_a_tracer_may_be_told_by_its_code(tmp_path: Path, names: dict[str, Any], told: str) -> None:
     series = series_of(tmp_path, RadiopharmaceuticalInformationSequence=radiopharmaceutical(**names))
-    assert read_origin(series).tracer == told
+    assert read_acquisition_details(series).tracer == told
 
 
 def test_a_file_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
     series = series_of(tmp_path)
     series.files[0].write_bytes(b"torn")
-    assert read_origin(series) == Origin()
+    assert read_acquisition_details(series) == Origin()
     series.files[0].unlink()
-    assert read_origin(series) == Origin()
+    assert read_acquisition_details(series) == Origin()
 
 
 def test_real_studies_are_of_limbs_under_one_scanner(sts_folder: Path) -> None:
     report = scan_folder(sts_folder / "STS_001")  # DICOM headers of the collection, as its README names them
-    assert read_origin(report.usable("CT")[0].series) == Origin("GE MEDICAL SYSTEMS Discovery ST", "EXTREMITY", "")
-    assert read_origin(report.usable("PT")[0].series).tracer == "FDG -- fluorodeoxyglucose"
+    assert read_acquisition_details(report.usable("CT")[0].series) == Origin(
+        "GE MEDICAL SYSTEMS Discovery ST", "EXTREMITY", ""
+    )
+    assert read_acquisition_details(report.usable("PT")[0].series).tracer == "FDG -- fluorodeoxyglucose"

@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from lib.errors import ImageFileError, InputError, PairingError
-from lib.evaluation.external_predictions import Peer, parse_peers, read_peer
+from lib.evaluation.external_predictions import Peer, parse_external_predictions, read_peer
 from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.geometry import Geometry
 from lib.imaging.resample_2d import resample_in_plane
@@ -115,8 +115,8 @@ def test_a_missing_volume_and_two_of_one_ct_are_told(tmp_path: Path) -> None:
 
 
 def test_peers_are_named_with_their_folders(tmp_path: Path) -> None:
-    assert parse_peers([f"KonfAI-1.8={tmp_path}"]) == (Peer("KonfAI-1.8", tmp_path),)
-    assert parse_peers([]) == ()
+    assert parse_external_predictions([f"KonfAI-1.8={tmp_path}"]) == (Peer("KonfAI-1.8", tmp_path),)
+    assert parse_external_predictions([]) == ()
 
 
 @pytest.mark.parametrize(
@@ -133,4 +133,4 @@ def test_peers_are_named_with_their_folders(tmp_path: Path) -> None:
 )
 def test_wrong_words_are_refused(tmp_path: Path, texts: list[str], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        parse_peers([text.format(folder=tmp_path) for text in texts])
+        parse_external_predictions([text.format(folder=tmp_path) for text in texts])

@@ -74,8 +74,8 @@ def test_a_picture_is_written_and_every_panel_shows_something(tmp_path: Path) ->
 
 
 def test_each_peer_has_a_panel(tmp_path: Path) -> None:
-    peers = {"a": np.zeros(SHAPE, np.float32), "b": np.full(SHAPE, 9, np.float32)}
-    picture = pixels(draw_comparison(volumes(peers_suv=peers), tmp_path / "p.png", title="", slices=(3,)))
+    external = {"a": np.zeros(SHAPE, np.float32), "b": np.full(SHAPE, 9, np.float32)}
+    picture = pixels(draw_comparison(volumes(peers_suv=external), tmp_path / "p.png", title="", slices=(3,)))
     strips = np.array_split(picture[80:], 7, axis=1)
     assert strips[2].mean() < 40 < 100 < strips[3].mean()  # black, and the brightest of the colours
 

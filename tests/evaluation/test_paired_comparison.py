@@ -34,11 +34,11 @@ def beside(measure: str, *rows: tuple[float, float]) -> Beside:
     ],
 )
 def test_who_is_ahead(measure: str, rows: list[tuple[float, float]], ahead: str) -> None:
-    assert beside(measure, *rows).measures[measure].ahead == ahead
+    assert beside(measure, *rows).metrics[measure].ahead == ahead
 
 
 def test_only_patients_with_both_figures_count() -> None:
-    paired = beside("mae_suv_body", (0.4, 0.5), (0.9, math.nan), (0.6, 0.8)).measures["mae_suv_body"]
+    paired = beside("mae_suv_body", (0.4, 0.5), (0.9, math.nan), (0.6, 0.8)).metrics["mae_suv_body"]
     assert (paired.model.mean, paired.peer.mean) == (pytest.approx(0.5), pytest.approx(0.65))
     assert paired.difference.mean == pytest.approx(-0.15) and paired.difference.count == 2
 
@@ -46,7 +46,7 @@ def test_only_patients_with_both_figures_count() -> None:
 def test_pairs_of_one_patient_count_once() -> None:
     pairs = [("P1", pair("mae_suv_body", 1, 2)), ("P1", pair("mae_suv_body", 3, 2)), ("P2", pair("mae_suv_body", 5, 4))]
     found = set_beside("other", pairs)
-    assert found.patients == 2 and found.measures["mae_suv_body"].model.mean == pytest.approx(3.5)
+    assert found.patients == 2 and found.metrics["mae_suv_body"].model.mean == pytest.approx(3.5)
 
 
 def test_the_sentence_says_who_is_ahead_in_what() -> None:

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from lib.dicom.scan.scan import scan_folder
-from lib.evaluation.promotion import ENOUGH, Contest, contest_of, hold_contest, judges
+from lib.evaluation.promotion import ENOUGH, Contest, compare_with_champion, contest_of, judges
 from lib.learning.checkpoint import read_card
 from lib.metrics.baselines import BASELINE_NAMES
-from lib.metrics.criteria import STANDING_MEASURES
+from lib.metrics.criteria import COMPARED_METRICS
 from lib.pairing.pairs import PairedSeries, pair_series
 from lib.phantom.generate import PhantomSettings, write_phantoms
 from lib.synthesis.synthesizer import Synthesizer
 from tests.ct2pet_app.constant_model import save_constant_model
 
-NAMES = [measure.name for measure in STANDING_MEASURES]
+NAMES = [measure.name for measure in COMPARED_METRICS]
 # a champion that leads the trivial predictors everywhere: MAE 0.4 against 0.5, PSNR 24 against 22, and so on
 TRIVIAL = {"mae_suv_body": 0.5, "psnr_db_body": 22.0, "ssim_body": 0.6, "correlation_body": 0.3}
 CHAMPION = {"mae_suv_body": 0.4, "psnr_db_body": 24.0, "ssim_body": 0.7, "correlation_body": 0.5}
@@ -53,12 +53,12 @@ def mae(*values: float) -> list[dict[str, float]]:
     ],
 )
 def test_the_interval_over_patients_decides_and_the_mean_where_they_are_few(
-    values: Sequence[float], outcome: str, won: bool
+    values: Sequence[float], outcome: str, is_promotable: bool
 ) -> None:
     held = contest(*mae(*values))
     assert held.duels[0].measure.name == "mae_suv_body"
     # the other measures are equal, and one patient alone surely beats nobody
-    assert (held.duels[0].outcome, held.won) == (outcome, won and len(values) > 1)
+    assert (held.duels[0].outcome, held.is_promotable) == (outcome, is_promotable and len(values) > 1)
 
 
 def test_worse_in_one_measure_is_enough_to_lose_and_is_told_in_numbers() -> None:
@@ -75,7 +75,7 @@ def test_behind_in_every_measure_loses_though_no_difference_is_sure() -> None:
     better = {"mae_suv_body": 0.35, "psnr_db_body": 24.5, "ssim_body": 0.75, "correlation_body": 0.55}
     held = contest(worse, better, worse, better, worse, better)  # each measure: the mean behind, the interval around 0
     assert {duel.outcome for duel in held.duels} == {"level"}
-    assert ([duel.measure.name for duel in held.lost], held.won) == (NAMES, False)
+    assert ([duel.measure.name for duel in held.lost], held.is_promotable) == (NAMES, False)
     assert "is behind, if not surely, the champion in mae_suv_body 0.425 against 0.400" in held.sentence()
 
 
@@ -101,9 +101,9 @@ def test_a_perfect_pet_is_not_worse_though_its_psnr_is_no_number() -> None:
 
 def test_a_first_model_must_surely_lead_all_trivial_predictors_in_one_measure() -> None:
     level = dict(TRIVIAL)
-    assert not contest(*[level] * 6, champion=False).won
+    assert not contest(*[level] * 6, champion=False).is_promotable
     ahead = contest(*[{**level, "ssim_body": 0.61 + n / 100} for n in range(6)], champion=False)
-    assert (ahead.leads, ahead.duels, ahead.won) == (("ssim_body",), (), True)
+    assert (ahead.leads, ahead.duels, ahead.is_promotable) == (("ssim_body",), (), True)
     assert ahead.sentence().startswith("It beats every trivial predictor in ssim_body. Does not beat every trivial")
     assert contest(*[level] * 6, champion=False).sentence().startswith("It beats all trivial predictors in no measure")
 
@@ -116,7 +116,7 @@ def test_a_model_that_beats_its_champion_and_no_trivial_predictor_does_not_win()
         patients.append((f"p{number}", {**others, "champion": {**level, "mae_suv_body": 0.9}, "model": level}))
     patients = [(patient, {**figures, "model": {**figures["model"], "hu_share": 0.1}}) for patient, figures in patients]
     held = contest_of(patients, whose="")
-    assert (held.duels[0].outcome, held.lost, held.leads, held.won) == ("better", (), (), False)
+    assert (held.duels[0].outcome, held.lost, held.leads, held.is_promotable) == ("better", (), (), False)
 
 
 def test_pairs_of_one_patient_count_as_their_mean() -> None:
@@ -128,7 +128,7 @@ def test_pairs_of_one_patient_count_as_their_mean() -> None:
 
 def test_nobody_to_judge_by_is_no_victory() -> None:
     held = contest_of([], whose="that neither was trained on")
-    assert not held.won
+    assert not held.is_promotable
     assert held.sentence().startswith("Not judged: there is no patient that neither was trained on with a PET")
 
 
@@ -174,7 +174,7 @@ def test_of_two_constants_the_nearer_one_wins(
     pairs: tuple[PairedSeries, ...], tmp_path: Path, champion_suv: float, challenger_suv: float, lost: bool
 ) -> None:
     challenger, champion = model(tmp_path / "a", challenger_suv), model(tmp_path / "b", champion_suv)
-    held = hold_contest(challenger, champion, pairs[:ENOUGH])
+    held = compare_with_champion(challenger, champion, pairs[:ENOUGH])
     assert (held.patients, bool(held.lost)) == (ENOUGH, lost)
     assert held.duels[0].outcome == ("worse" if lost else "better")
 
@@ -186,7 +186,7 @@ def test_a_pair_that_cannot_be_read_is_left_out_by_its_uid(
     whole = one.read_bytes()
     one.write_bytes(b"not DICOM")
     try:
-        held = hold_contest(model(tmp_path / "a", 1.0), None, pairs[:2])
+        held = compare_with_champion(model(tmp_path / "a", 1.0), None, pairs[:2])
     finally:
         one.write_bytes(whole)
     assert held.patients == 1

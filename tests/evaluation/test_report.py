@@ -20,7 +20,7 @@ from lib.dicom.rtstruct import structure_set_files
 from lib.dicom.scan.scan import ScanReport, scan_folder
 from lib.errors import PairingError
 from lib.evaluation.evaluate import Evaluation, evaluate_pairs
-from lib.evaluation.external_predictions import parse_peers
+from lib.evaluation.external_predictions import parse_external_predictions
 from lib.evaluation.report.html import write_report
 from lib.imaging.body import body_mask
 from lib.imaging.files.volume_file import write_volume_file
@@ -152,10 +152,12 @@ def test_a_peer_stands_beside_the_model_patient_by_patient(scan: ScanReport, tmp
     # the true PET for the first; nothing for the second
     write_volume_file(read_pet(pairs[0].pair.pet), tmp_path / "peer" / f"{pairs[0].pair.ct.uid}.nrrd")
     model: Any = Lookup()
-    evaluation = evaluate_pairs(pairs, model, tmp_path / "out", peers=parse_peers([f"Oracle={tmp_path / 'peer'}"]))
+    evaluation = evaluate_pairs(
+        pairs, model, tmp_path / "out", external=parse_external_predictions([f"Oracle={tmp_path / 'peer'}"])
+    )
     first, second = evaluation.patients
     assert first.figures("Oracle")["mae_suv_body"] == pytest.approx(0, abs=1e-2)
-    assert first.peers == ("Oracle",) and second.peers == ()
+    assert first.external == ("Oracle",) and second.external == ()
     told = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert told["beside"]["Oracle"]["patients"] == 1
     assert told["patients"][1]["absent_peers"]["Oracle"].startswith("Oracle has no volume of CT")

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from lib.learning.dataset import divide
+from lib.learning.dataset import split_pairs
 from lib.learning.model_card.card import ModelCard, patient_digest, split_digest
 from lib.learning.model_card.limits import limits_of, origins_of
 from lib.learning.model_card.scores import MetricsTable, Scores, scores_of
 from lib.learning.training import describe, train
-from lib.metrics.criteria import METHODS, STANDING_MEASURES
+from lib.metrics.criteria import COMPARED_METRICS, METHODS
 from lib.pairing.prepared import PreparedSet
 from lib.pairing.split import Side, Split
 from tests.learning.conftest import make_card, tiny_recipe
@@ -21,7 +21,7 @@ from tests.learning.conftest import make_card, tiny_recipe
 
 def figures(model_mae: float, other_mae: float) -> MetricsTable:
     """Figures of one pair: the model leads by its MAE alone, or loses by it."""
-    equal = {measure.name: 1.0 for measure in STANDING_MEASURES}
+    equal = {measure.name: 1.0 for measure in COMPARED_METRICS}
     best = equal | {"psnr_db_body": 2.0, "ssim_body": 2.0, "correlation_body": 2.0}
     return {
         method: {
@@ -156,7 +156,7 @@ def test_limits_name_the_commonest_of_many() -> None:
 
 def test_a_trained_model_carries_all_of_it_and_no_patients_name(prepared: PreparedSet, tmp_path: Any) -> None:
     card = train(prepared, tiny_recipe(), tmp_path / "run").card
-    sides = divide(prepared, card.recipe.split)
+    sides = split_pairs(prepared, card.recipe.split)
     assert card.training.test_patients == tuple(sorted(map(patient_digest, sides.patients("test"))))
     assert card.training.split == describe(card.recipe, sides, epoch=9).training.split
     assert card.scores is not None and tuple(card.scores.by_patient) == card.training.validation_patients

@@ -7,11 +7,11 @@ import math
 
 import pytest
 
-from lib.metrics.baseline_comparison import Standing, not_judged, stand
-from lib.metrics.criteria import HU_SHARE, METHODS, STANDING_MEASURES
+from lib.metrics.baseline_comparison import BaselineComparison, compare_with_baselines, not_judged
+from lib.metrics.criteria import COMPARED_METRICS, HU_SHARE, METHODS
 from lib.metrics.verdict import MethodMetrics, judge_patients
 
-NAMES = [measure.name for measure in STANDING_MEASURES]
+NAMES = [measure.name for measure in COMPARED_METRICS]
 #          mae_suv_body, psnr_db_body, ssim_body, correlation_body: the model leads everywhere
 MODEL, BASELINE = (0.40, 24.0, 0.90, 0.60), (0.50, 22.0, 0.80, 0.50)
 
@@ -24,10 +24,10 @@ def patient(model: tuple[float, ...], hu_share: float = 0.4, **others: tuple[flo
     return figures
 
 
-def standing(*patients: MethodMetrics, caution: str = "") -> Standing:
+def standing(*patients: MethodMetrics, caution: str = "") -> BaselineComparison:
     pairs = [(f"P{number}", figures) for number, figures in enumerate(patients)]
-    judgement = judge_patients(pairs, measures=STANDING_MEASURES)
-    return stand(judgement, on_whom=f"{len(patients)} test patients", caution=caution)
+    judgement = judge_patients(pairs, metrics=COMPARED_METRICS)
+    return compare_with_baselines(judgement, evaluated_on=f"{len(patients)} test patients", caution=caution)
 
 
 def test_a_model_ahead_in_every_patient_and_measure_beats_all() -> None:
@@ -83,7 +83,7 @@ UNMEASURED = patient((math.nan,) * 4, **dict.fromkeys(METHODS[1:], (math.nan,) *
 
 
 @pytest.mark.parametrize("found", [not_judged("nobody was set aside"), standing(UNMEASURED)])
-def test_nothing_measured_is_not_judged(found: Standing) -> None:
+def test_nothing_measured_is_not_judged(found: BaselineComparison) -> None:
     assert (found.mark, found.outcomes) == ("not judged", {})
     assert found.sentence.startswith("Not judged: ") and "Nothing is known of how it does" in found.sentence
     json.dumps(found.as_json(), allow_nan=False)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lib.errors import InputError
-from lib.phantom.anatomy import draw_anatomy
+from lib.phantom.anatomy import random_anatomy
 from lib.phantom.generate import PhantomPatient, PhantomSettings, phantom_patient
 from lib.phantom.scanner import blur, scan_ct, scan_pet, smooth_noise
 from lib.phantom.tissues import Tissue
@@ -109,7 +109,7 @@ def test_a_hidden_lesion_is_in_the_pet_alone(patient: PhantomPatient) -> None:
 
 
 def test_every_patient_has_lesions_of_both_kinds_and_uptake_beyond_the_ct() -> None:
-    bodies = [draw_anatomy(np.random.default_rng(n)) for n in range(40)]
+    bodies = [random_anatomy(np.random.default_rng(n)) for n in range(40)]
     for body in bodies:
         assert {x.visible_on_ct for x in body.lesions} == {True, False}
         assert all(3 <= x.suv_bw <= 12 for x in body.lesions)

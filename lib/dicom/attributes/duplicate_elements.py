@@ -19,7 +19,7 @@ UNDEFINED = 0xFFFFFFFF
 MAX_DEPTH = 16  # of items in items; functional groups have 4
 
 
-class RepetitionGuard:
+class DuplicateElementGuard:
     """Watches elements as a parser meets them.
 
     Args:

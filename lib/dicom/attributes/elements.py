@@ -199,7 +199,7 @@ class AttributeReader:
             self.malformed.append((name_of(tag), shown(text)))
         return 0
 
-    def malformed_words(self) -> str:
+    def malformed_message(self) -> str:
         """Return the sentence about all that is malformed."""
         return " and ".join(f"{keyword} {text!r} is malformed" for keyword, text in self.malformed)
 

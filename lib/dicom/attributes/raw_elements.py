@@ -33,7 +33,7 @@ def binary_number(dataset: Dataset, tag: int) -> float | None:
     return None if first is None or isinstance(first, str) else float(first)
 
 
-def put_text(dataset: Dataset, tag: int, text: str) -> None:
+def set_text(dataset: Dataset, tag: int, text: str) -> None:
     """Set an element to text, as raw bytes; no rule of its representation is checked."""
     value = text.encode("ascii", errors="replace")
     dataset[tag] = RawDataElement(BaseTag(tag), dictionary_VR(tag), len(value), value, 0, False, True)

@@ -69,7 +69,7 @@ def _padding_numbers(dataset: Dataset, stored: Stored) -> tuple[int, int] | None
         else:
             ends.append(_signed(number, stored))
         if read.malformed:
-            raise DicomError(read.malformed_words())
+            raise DicomError(read.malformed_message())
         if not ends:
             return None  # a limit without a value limits nothing
     return min(ends), max(ends)

@@ -55,7 +55,7 @@ def refuse_mixed_stack(headers: Sequence[InstanceHeader]) -> None:
         raise SliceOrderError(f"slices of RescaleType {' and '.join(types)} in one stack, expected one")
 
 
-def rejoined(groups: Iterable[Sequence[InstanceHeader]]) -> list[Sequence[InstanceHeader]]:
+def rejoin_split_series(groups: Iterable[Sequence[InstanceHeader]]) -> list[Sequence[InstanceHeader]]:
     """Return series by series what came apart by patient or study, put together where it is one stack torn in parts.
 
     Half of a series under another PatientID would else be used as a smaller series. Two whole series that share a UID,

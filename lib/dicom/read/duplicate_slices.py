@@ -15,7 +15,7 @@ import numpy as np
 
 from lib.dicom.instance_header import InstanceHeader, SharedHeader
 from lib.dicom.read.frame_pixels import read_header_slice
-from lib.dicom.read.slice_order import SAME_PLACE_MM, slice_normal
+from lib.dicom.read.slice_order import SAME_POSITION_MM, slice_normal
 from lib.errors import DicomError, SliceOrderError
 
 Place = list[InstanceHeader]
@@ -31,11 +31,11 @@ PET_TIMES: tuple[tuple[str, Callable[[SharedHeader], object]], ...] = (
 )  # a CT's AcquisitionNumber and time count scans, which may lie at one place; a PET's count frames
 
 
-class PixelsNotAtHandError(DicomError):
+class PixelsUnavailableError(DicomError):
     """Whether slices are copies cannot be told: their files are not on this machine."""
 
 
-def without_copies(headers: Iterable[InstanceHeader]) -> tuple[list[InstanceHeader], list[str]]:
+def drop_duplicate_files(headers: Iterable[InstanceHeader]) -> tuple[list[InstanceHeader], list[str]]:
     """Return one file of each slice that came several times under one SOPInstanceUID, and warnings.
 
     The first in path order is kept, so that every scan keeps the same one. Different slices under one UID stay.
@@ -49,7 +49,7 @@ def without_copies(headers: Iterable[InstanceHeader]) -> tuple[list[InstanceHead
     copies = set()
     for header in sorted(headers, key=_path_order):
         others = kept.setdefault((header.sop_instance_uid, header.frame), [])
-        same_place = [other for other in others if _distance_mm(header, other) < SAME_PLACE_MM]
+        same_place = [other for other in others if _distance_mm(header, other) < SAME_POSITION_MM]
         if same_place:
             _refuse_other_content(header, same_place[0])
             copies.add(header.path)
@@ -75,14 +75,14 @@ def without_copies(headers: Iterable[InstanceHeader]) -> tuple[list[InstanceHead
     return [header for slices in kept.values() for header in slices], warnings
 
 
-def without_resent(group: Sequence[InstanceHeader]) -> tuple[list[InstanceHeader], list[str]] | None:
+def drop_resent_slices(group: Sequence[InstanceHeader]) -> tuple[list[InstanceHeader], list[str]] | None:
     """Return one slice a place, and a warning, where all that lie at one place are the same; None where they are not.
 
     Raises:
         PixelsNotAtHandError: Only their pixels, which are not here, could tell.
         DicomError: A file that must be compared cannot be read.
     """
-    places = places_of(group)
+    places = slices_by_position(group)
     repeats = [place for place in places if len(place) > 1]
     if not repeats or not all(_is_alike(place[0], other) for place in repeats for other in place[1:]):
         return None
@@ -96,9 +96,9 @@ def without_resent(group: Sequence[InstanceHeader]) -> tuple[list[InstanceHeader
     return [place[0] for place in places], [warning]
 
 
-def times_of(group: Sequence[InstanceHeader]) -> list[str]:
+def differing_time_attributes(group: Sequence[InstanceHeader]) -> list[str]:
     """Return the attributes of time by which slices at one place differ; none where no place repeats."""
-    repeats = [place for place in places_of(group) if len(place) > 1]
+    repeats = [place for place in slices_by_position(group) if len(place) > 1]
     attributes = TIMES if group[0].shared.modality == "CT" else PET_TIMES
     return [
         name
@@ -107,7 +107,7 @@ def times_of(group: Sequence[InstanceHeader]) -> list[str]:
     ]
 
 
-def places_of(group: Sequence[InstanceHeader]) -> list[Place]:
+def slices_by_position(group: Sequence[InstanceHeader]) -> list[Place]:
     """Return the slices by place along the normal, those of one place in path order; none where one has no place."""
     if not group or any(header.position_mm is None for header in group):
         return []
@@ -115,7 +115,7 @@ def places_of(group: Sequence[InstanceHeader]) -> list[Place]:
     by_path = sorted(group, key=_path_order)
     along = np.array([header.position_mm for header in by_path], dtype=np.float64) @ normal
     order = np.argsort(along, kind="stable")
-    number = np.cumsum(np.diff(along[order], prepend=along[order[0]]) >= SAME_PLACE_MM)
+    number = np.cumsum(np.diff(along[order], prepend=along[order[0]]) >= SAME_POSITION_MM)
     pairs = zip(number.tolist(), order.tolist(), strict=True)
     return [[by_path[i] for i in sorted(i for _, i in place)] for _, place in groupby(pairs, key=lambda pair: pair[0])]
 
@@ -135,7 +135,9 @@ def _refuse_other_content(header: InstanceHeader, other: InstanceHeader) -> None
 
 def _is_alike(a: InstanceHeader, b: InstanceHeader) -> bool:
     """Return whether two slices can be one and the same as far as their headers say."""
-    return _distance_mm(a, b) < SAME_PLACE_MM and (a.shared is b.shared or _measured(a.shared) == _measured(b.shared))
+    return _distance_mm(a, b) < SAME_POSITION_MM and (
+        a.shared is b.shared or _measured(a.shared) == _measured(b.shared)
+    )
 
 
 def _measured(shared: SharedHeader) -> tuple[object, ...]:
@@ -154,7 +156,7 @@ def _distance_mm(a: InstanceHeader, b: InstanceHeader) -> float:
 def _same_pixels(a: InstanceHeader, b: InstanceHeader) -> bool:
     """Return whether two files hold the same physical numbers, however they are encoded."""
     if not (a.file.is_file() and b.file.is_file()):
-        raise PixelsNotAtHandError(
+        raise PixelsUnavailableError(
             "slices lie where another one lies, and whether they are copies of each other cannot be told from a "
             "header: remove one of each from the PACS"
         )

@@ -28,7 +28,7 @@ from lib.dicom.attributes.transfer_syntax import is_plain_encoding, transfer_syn
 from lib.dicom.attributes.values import parse_date, parse_time
 from lib.dicom.instance_header import BedHeader, InstanceHeader, PetHeader, SharedHeader, Vector
 from lib.dicom.read.instance_file import Instance, read_instance
-from lib.dicom.synthetic_marks import SYNTHETIC_TAGS, says_synthetic
+from lib.dicom.synthetic_marks import SYNTHETIC_TAGS, is_marked_synthetic
 from lib.errors import DicomError
 
 __all__ = [
@@ -169,7 +169,7 @@ def _shared(dataset: Dataset, uids: dict[str, str]) -> tuple[tuple[float, ...], 
         rescale_slope_sign=1 if slope is None else (slope > 0) - (slope < 0),
         has_modality_lut=bool(items_in(dataset, TAGS["modality_lut"])),
         is_lossy=_text(dataset, "lossy") == "01",
-        is_synthetic=says_synthetic(dataset, image_type=image_type, series_description=description),
+        is_synthetic=is_marked_synthetic(dataset, image_type=image_type, series_description=description),
         moments=_moments(dataset),
         acquired_minute="" if is_pet else _acquired_minute(dataset),
         convolution_kernel="" if is_pet else _text(dataset, "kernel"),

@@ -16,7 +16,7 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from lib.dicom.attributes.duplicate_elements import RepetitionGuard
+from lib.dicom.attributes.duplicate_elements import DuplicateElementGuard
 from lib.dicom.attributes.file_meta import PREAMBLE_BYTES, FileMeta, read_file_meta
 from lib.dicom.read.deflate_guard import inflated
 
@@ -66,7 +66,7 @@ def read_instance(file: BinaryIO, *, tags: list[int] | None = None, with_pixels:
     file.seek(meta.end)
     stream = inflated(file) if meta.is_deflated else file
     is_implicit, order = _encoding(meta, stream)
-    guard = RepetitionGuard(
+    guard = DuplicateElementGuard(
         stream,
         is_implicit=is_implicit,
         order=order,

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import BaseTag
 
 from lib.dicom.attributes.elements import first_item, integer_in, items_in, text_in
-from lib.dicom.attributes.raw_elements import Elements, binary_number, elements_of, put_text
+from lib.dicom.attributes.raw_elements import Elements, binary_number, elements_of, set_text
 from lib.dicom.instance_header import InstanceHeader, SharedHeader
 from lib.dicom.read.header import header_of
 from lib.dicom.read.instance_file import read_instance_file
@@ -229,20 +229,20 @@ def _name_as_single_frame(flat: Dataset) -> None:
     """Put what a functional group calls otherwise under the name that single-frame images have for it."""
     frame_type = text_in(flat, FRAME_TYPE)
     if frame_type:
-        put_text(flat, IMAGE_TYPE, frame_type)
+        set_text(flat, IMAGE_TYPE, frame_type)
     acquisition = binary_number(flat, FRAME_ACQUISITION_NUMBER)
     if acquisition is not None:
-        put_text(flat, ACQUISITION_NUMBER, f"{acquisition:.0f}")
+        set_text(flat, ACQUISITION_NUMBER, f"{acquisition:.0f}")
     moment = local_moment(flat, text_in(flat, FRAME_ACQUISITION_DATETIME) or text_in(flat, ACQUISITION_DATETIME))
     if moment is not None and not text_in(flat, ACQUISITION_TIME):
-        put_text(flat, ACQUISITION_DATE, f"{moment:%Y%m%d}")
-        put_text(flat, ACQUISITION_TIME, f"{moment:%H%M%S.%f}")
+        set_text(flat, ACQUISITION_DATE, f"{moment:%Y%m%d}")
+        set_text(flat, ACQUISITION_TIME, f"{moment:%H%M%S.%f}")
     duration_ms = binary_number(flat, FRAME_ACQUISITION_DURATION)
     if duration_ms is not None and not text_in(flat, FRAME_DURATION):
-        put_text(flat, FRAME_DURATION, f"{duration_ms:.10g}")
+        set_text(flat, FRAME_DURATION, f"{duration_ms:.10g}")
     agents = _contrast_agents(flat)
     if agents and not text_in(flat, CONTRAST_AGENT):
-        put_text(flat, CONTRAST_AGENT, agents)
+        set_text(flat, CONTRAST_AGENT, agents)
 
 
 def _contrast_agents(flat: Dataset) -> str:

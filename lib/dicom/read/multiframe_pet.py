@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from lib.dicom.attributes.elements import first_item, items_in, number_in, text_in
-from lib.dicom.attributes.raw_elements import binary_number, elements_of, put_text
+from lib.dicom.attributes.raw_elements import binary_number, elements_of, set_text
 from lib.dicom.attributes.times import parse_datetime
 from lib.errors import DicomError
 
@@ -76,10 +76,10 @@ def name_pet_as_single_frame(flat: Dataset) -> None:
     if not text_in(flat, CORRECTED_IMAGE):
         applied = [word for word, tag in CORRECTIONS.items() if text_in(flat, tag) == "YES"]
         if applied:
-            put_text(flat, CORRECTED_IMAGE, "\\".join(applied))
+            set_text(flat, CORRECTED_IMAGE, "\\".join(applied))
     if not text_in(flat, SERIES_TYPE):
         is_gated = bool(items_in(flat, CARDIAC) or items_in(flat, RESPIRATORY))
-        put_text(flat, SERIES_TYPE, f"{'GATED' if is_gated else 'STATIC'}\\IMAGE")
+        set_text(flat, SERIES_TYPE, f"{'GATED' if is_gated else 'STATIC'}\\IMAGE")
     _name_radiopharmaceutical(flat)
     _name_decay_correction(flat)
     _name_units(flat)
@@ -99,7 +99,7 @@ def _in_bq(agent: Dataset) -> Dataset:
     copy = Dataset(elements_of(agent))
     dose = number_in(agent, DOSE)
     if dose is not None and dose < MIN_DOSE_IN_BQ:
-        put_text(copy, DOSE, repr(dose * BQ_PER_MBQ))
+        set_text(copy, DOSE, repr(dose * BQ_PER_MBQ))
     return copy
 
 
@@ -113,28 +113,28 @@ def _name_decay_correction(flat: Dataset) -> None:
         return
     reference = local_moment(flat, text_in(flat, DECAY_CORRECTION_DATETIME))
     if reference is not None:
-        put_text(flat, DECAY_CORRECTION_DATETIME, f"{reference:%Y%m%d%H%M%S.%f}")
+        set_text(flat, DECAY_CORRECTION_DATETIME, f"{reference:%Y%m%d%H%M%S.%f}")
     if said == "NO":
-        put_text(flat, DECAY_CORRECTION, "NONE")
+        set_text(flat, DECAY_CORRECTION, "NONE")
     elif said == "YES" and reference is not None:
         injected = local_moment(flat, text_in(first_item(flat, RADIOPHARMACEUTICALS), INJECTION_DATETIME))
         if injected is not None and abs((reference - injected).total_seconds()) <= SAME_MOMENT_S:
-            put_text(flat, DECAY_CORRECTION, "ADMIN")
+            set_text(flat, DECAY_CORRECTION, "ADMIN")
         else:
             _correct_to(flat, reference)
 
 
 def _correct_to(flat: Dataset, reference: datetime) -> None:
     """Say that the frame is corrected to a moment, and how long after it lies the moment that the frame represents."""
-    put_text(flat, DECAY_CORRECTION, "START")
-    put_text(flat, SERIES_DATE, f"{reference:%Y%m%d}")
-    put_text(flat, SERIES_TIME, f"{reference:%H%M%S.%f}")
+    set_text(flat, DECAY_CORRECTION, "START")
+    set_text(flat, SERIES_DATE, f"{reference:%Y%m%d}")
+    set_text(flat, SERIES_TIME, f"{reference:%H%M%S.%f}")
     represents = local_moment(flat, text_in(flat, FRAME_REFERENCE_DATETIME))
     begun = local_moment(flat, text_in(flat, FRAME_ACQUISITION_DATETIME))
     if represents is None or represents == begun:  # a start, written again, represents nothing
         return
     if not text_in(flat, FRAME_REFERENCE_TIME):
-        put_text(flat, FRAME_REFERENCE_TIME, f"{(represents - reference).total_seconds() * 1000:.3f}")
+        set_text(flat, FRAME_REFERENCE_TIME, f"{(represents - reference).total_seconds() * 1000:.3f}")
 
 
 def local_moment(flat: Dataset, text: str) -> datetime | None:
@@ -155,7 +155,7 @@ def _name_units(flat: Dataset) -> None:
     units, slope = text_in(flat, UNITS), number_in(flat, SLOPE)
     if mapping is None:
         if not units and text_in(flat, RESCALE_TYPE) in UNITS_OF_RESCALE:
-            put_text(flat, UNITS, text_in(flat, RESCALE_TYPE))
+            set_text(flat, UNITS, text_in(flat, RESCALE_TYPE))
         return
     if units:
         if units == mapping.units == "BQML" and slope and not math.isclose(slope, mapping.slope, rel_tol=SAME_SLOPE):
@@ -164,11 +164,11 @@ def _name_units(flat: Dataset) -> None:
                 "correct the header"
             )
         return
-    put_text(flat, UNITS, mapping.units)
+    set_text(flat, UNITS, mapping.units)
     if mapping.suv_type:
-        put_text(flat, SUV_TYPE, mapping.suv_type)
-    put_text(flat, SLOPE, repr(mapping.slope))
-    put_text(flat, INTERCEPT, repr(mapping.intercept))
+        set_text(flat, SUV_TYPE, mapping.suv_type)
+    set_text(flat, SLOPE, repr(mapping.slope))
+    set_text(flat, INTERCEPT, repr(mapping.intercept))
 
 
 def _mapping(items: list[Dataset]) -> _Mapping | None:

@@ -110,7 +110,7 @@ def _rescale(dataset: Dataset, header: InstanceHeader) -> tuple[float, float]:
     slope, intercept = read.number(dataset, TAGS["slope"]), read.number(dataset, TAGS["intercept"])
     shared = header.shared
     if slope is None:
-        raise MissingAttributeError(f"{shared.absence('RescaleSlope')}; stored numbers have no unit")
+        raise MissingAttributeError(f"{shared.absence_reason('RescaleSlope')}; stored numbers have no unit")
     if intercept is None and (shared.modality == "CT" or read.malformed):
-        raise MissingAttributeError(f"{shared.absence('RescaleIntercept')}; stored numbers are no HU")
+        raise MissingAttributeError(f"{shared.absence_reason('RescaleIntercept')}; stored numbers are no HU")
     return slope, intercept or 0.0  # a PET's is 0 where nothing is said (PS3.3 C.8.9.4)

@@ -80,11 +80,11 @@ def _why_not_rescaled(shared: SharedHeader) -> str | None:
     if shared.has_modality_lut:
         return f"ModalityLUTSequence, a table instead of RescaleSlope and RescaleIntercept: {lost}"
     if not shared.has_rescale:
-        return f"{shared.absence('RescaleSlope')}: {lost}"
+        return f"{shared.absence_reason('RescaleSlope')}: {lost}"
     if shared.rescale_slope_sign == 0 or (shared.modality == "PT" and shared.rescale_slope_sign < 0):
         return f"RescaleSlope is {'0' if shared.rescale_slope_sign == 0 else 'below 0'}: {lost}"
     if not shared.has_intercept and (shared.modality == "CT" or _is_told(shared, "RescaleIntercept")):
-        return f"{shared.absence('RescaleIntercept')}: {lost}"  # of a PET it is 0 where nothing is said
+        return f"{shared.absence_reason('RescaleIntercept')}: {lost}"  # of a PET it is 0 where nothing is said
     if shared.modality == "CT" and shared.rescale_type not in HU_TYPES:
         return f"RescaleType {shared.rescale_type}, expected HU (a spectral or processed CT)"
     return None
@@ -97,11 +97,11 @@ def _is_told(shared: SharedHeader, keyword: str) -> bool:
 def _why_not_plane(shared: SharedHeader) -> str | None:
     for keyword, size in (("Rows", shared.rows), ("Columns", shared.columns)):
         if size < 1:
-            return f"{shared.absence(keyword)}: the file may be truncated"
+            return f"{shared.absence_reason(keyword)}: the file may be truncated"
         if size > MAX_MATRIX:
             return f"{keyword} {size}, expected at most {MAX_MATRIX}: no CT or PET slice is larger"
     if not shared.orientation:
-        return f"{shared.absence('ImageOrientationPatient')}; slices cannot be placed"
+        return f"{shared.absence_reason('ImageOrientationPatient')}; slices cannot be placed"
     try:
         normal = slice_normal(shared.orientation)
     except SliceOrderError as error:

@@ -18,7 +18,7 @@ from lib.imaging.geometry import Geometry
 
 ORIENTATION_TOLERANCE = 1e-3  # largest difference of a direction cosine; headers round to 4 to 6 digits
 PIXEL_SPACING_TOLERANCE_MM = 1e-3
-SAME_PLACE_MM = 0.01  # slices nearer than this lie at one place; the finest CT steps 0.2 mm
+SAME_POSITION_MM = 0.01  # slices nearer than this lie at one place; the finest CT steps 0.2 mm
 GAP_STEPS = 1.5  # a step of this many usual steps means that a slice is missing
 UNEVEN_STEPS = 0.05  # how far from the regular grid, in steps, a slice may lie ...
 UNEVEN_MM = 0.1  # ... and this far in any case: a GE Discovery ST rounds by 0.04 mm between beds
@@ -104,14 +104,14 @@ def _refuse_mixed_planes(headers: Sequence[InstanceHeader]) -> None:
 
 
 def _refuse_unplaced(headers: Sequence[InstanceHeader], distinct: Sequence[SharedHeader]) -> None:
-    lost = [header.shared.absence("ImagePositionPatient") for header in headers if header.position_mm is None]
+    lost = [header.shared.absence_reason("ImagePositionPatient") for header in headers if header.position_mm is None]
     faults = (
         [lost[0] + (f" in {len(lost)} of {len(headers)} slices" if len(lost) < len(headers) else "")] if lost else []
     )
     for shared in distinct:
         spacing = shared.pixel_spacing_mm
         absent = {"PixelSpacing": not spacing, "Rows": shared.rows < 1, "Columns": shared.columns < 1}
-        faults += [shared.absence(keyword) for keyword, is_absent in absent.items() if is_absent]
+        faults += [shared.absence_reason(keyword) for keyword, is_absent in absent.items() if is_absent]
         if spacing and (len(spacing) != 2 or min(spacing) <= 0):
             faults.append(f"PixelSpacing {spacing} mm, expected two numbers above 0")
     if faults:
@@ -119,7 +119,7 @@ def _refuse_unplaced(headers: Sequence[InstanceHeader], distinct: Sequence[Share
 
 
 def _refuse_repeats(along: NDArray[np.float64]) -> None:
-    repeats = int((np.diff(along) < SAME_PLACE_MM).sum())
+    repeats = int((np.diff(along) < SAME_POSITION_MM).sum())
     if repeats:
         raise SliceOrderError(
             f"{repeats} of {len(along)} slices lie where another one lies: several acquisitions or time frames in one "

@@ -13,7 +13,13 @@ from itertools import groupby
 
 from lib.dicom.instance_header import InstanceHeader, SharedHeader
 from lib.dicom.read.consistency import refuse_mixed_stack
-from lib.dicom.read.duplicate_slices import PixelsNotAtHandError, places_of, times_of, without_copies, without_resent
+from lib.dicom.read.duplicate_slices import (
+    PixelsUnavailableError,
+    differing_time_attributes,
+    drop_duplicate_files,
+    drop_resent_slices,
+    slices_by_position,
+)
 from lib.dicom.read.series_filter import why_not
 from lib.dicom.read.slice_order import ORIENTATION_TOLERANCE, PIXEL_SPACING_TOLERANCE_MM, Stack, nearly, order_stack
 from lib.errors import SliceOrderError, UnsupportedSeriesError
@@ -34,7 +40,7 @@ def volume_stack(headers: Sequence[InstanceHeader]) -> tuple[Stack, tuple[str, .
         DicomError: Slices that repeat cannot be compared.
     """
     usable, refused = _usable(headers)
-    headers, copies = without_copies(usable)
+    headers, copies = drop_duplicate_files(usable)
     warnings = refused + copies
     groups = _by_plane(headers)
     resent = 0
@@ -101,10 +107,10 @@ def _clean_stack(group: list[InstanceHeader]) -> tuple[Stack, list[str], int]:
     try:
         return order_stack(group), [], 0
     except SliceOrderError as fault:
-        unknown: PixelsNotAtHandError | None = None
+        unknown: PixelsUnavailableError | None = None
         try:
-            unique = without_resent(group)
-        except PixelsNotAtHandError as error:
+            unique = drop_resent_slices(group)
+        except PixelsUnavailableError as error:
             unique, unknown = None, error
         if unique is not None:
             slices, warnings = unique
@@ -121,12 +127,12 @@ def _clean_stack(group: list[InstanceHeader]) -> tuple[Stack, list[str], int]:
 
 def _refuse_time_frames(group: list[InstanceHeader], fault: SliceOrderError) -> None:
     """Refuse a group whose slices at one place are of several times: a part of it is one moment, not the series."""
-    told_by = times_of(group)
+    told_by = differing_time_attributes(group)
     kinds = {
         header.shared.pet.series_type[0] for header in group if header.shared.pet and header.shared.pet.series_type
     }
     dynamic = sorted(kinds & TIME_FRAMES)
-    if dynamic and len(places_of(group)) < len(group):
+    if dynamic and len(slices_by_position(group)) < len(group):
         raise SliceOrderError(f"SeriesType {dynamic[0]}: {fault}; send the static series") from fault
     if told_by:
         raise SliceOrderError(

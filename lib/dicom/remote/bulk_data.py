@@ -46,7 +46,7 @@ def bulk_paths(elements: Elements, *, outside: Path = ()) -> tuple[Path, ...]:
     return tuple(sorted(paths))
 
 
-def unsaid_factors(elements: Elements) -> tuple[Path, ...]:
+def missing_philips_factors(elements: Elements) -> tuple[Path, ...]:
     """Return Philips' factors where metadata of a PET in counts says nothing of any; nothing else."""
     in_counts = "CNTS" in elements.get(UNITS, {}).get("Value", ())
     says_something = any(name.startswith("7053") for name in elements)
@@ -56,7 +56,7 @@ def unsaid_factors(elements: Elements) -> tuple[Path, ...]:
 def left_out(instance: Elements) -> tuple[Path, ...]:
     """Return which wanted elements an instance's DICOM JSON lacks; nothing where it is none."""
     try:
-        return bulk_paths(instance) + unsaid_factors(instance)
+        return bulk_paths(instance) + missing_philips_factors(instance)
     except Exception:  # no DICOM JSON: who reads its header says so
         return ()
 
@@ -66,7 +66,7 @@ def is_bulk(element: Elements) -> bool:
     return "BulkDataURI" in element and "Value" not in element and "InlineBinary" not in element
 
 
-def whole_instances(
+def full_instances(
     instances: Sequence[Elements], fetch: Callable[[Elements], Dataset | None], *, what: str
 ) -> list[Dataset | None]:
     """Return for each instance's metadata a dataset that holds what it leaves out; None where nothing is, or none can.
@@ -96,7 +96,7 @@ def whole_instances(
     return found
 
 
-def read_whole(path: FilePath) -> Dataset:
+def read_full_header(path: FilePath) -> Dataset:
     """Return an instance without its pixels.
 
     Raises:

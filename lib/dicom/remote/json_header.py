@@ -23,7 +23,7 @@ from lib.dicom.attributes.raw_elements import BINARY_NUMBERS
 from lib.dicom.instance_header import InstanceHeader
 from lib.dicom.read.header import HEADER_TAGS, header_of
 from lib.dicom.read.multiframe import is_multi_frame, slice_headers_of
-from lib.dicom.remote.bulk_data import is_bulk, unsaid_factors
+from lib.dicom.remote.bulk_data import is_bulk, missing_philips_factors
 from lib.errors import DicomError
 
 CHARACTER_SET = 0x00080005
@@ -64,7 +64,7 @@ def header_from_json(instance: Mapping[str, Any], path: str, *, whole: Dataset |
     """
     try:
         dataset = _dataset(instance, whole)
-        unsaid = unsaid_factors(instance)
+        unsaid = missing_philips_factors(instance)
         return header_of(_with_private(dataset, whole, unsaid) if unsaid else dataset, path)
     except DicomError:
         raise

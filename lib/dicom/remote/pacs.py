@@ -22,7 +22,7 @@ from dicomweb_client.uri import URI
 from pydicom.dataset import Dataset
 
 from lib.dicom.remote.budget import InvalidResponseError, ResponseBudget
-from lib.dicom.remote.bulk_data import read_whole, whole_instances
+from lib.dicom.remote.bulk_data import full_instances, read_full_header
 from lib.dicom.remote.json_items import json_items
 from lib.dicom.remote.metadata import (
     MAX_SERIES,
@@ -160,7 +160,7 @@ class Pacs:
                 self._budget(size, deadline=deadline, cancelled=cancelled),
             )
         incomplete = [one for one in found if isinstance(one, Mapping)]
-        wholes = iter(whole_instances(incomplete, partial(self._whole_or_none, series, deadline, cancelled), what=what))
+        wholes = iter(full_instances(incomplete, partial(self._whole_or_none, series, deadline, cancelled), what=what))
         for one in found:
             yield headers_of_instance(one, series, folder, next(wholes)) if isinstance(one, Mapping) else one
 
@@ -175,7 +175,7 @@ class Pacs:
             with tempfile.NamedTemporaryFile(prefix="ct2pet-", suffix=".dcm") as file:
                 path = Path(file.name)
                 self.fetch(series.study_uid, series.uid, uid, path, deadline=deadline, cancelled=cancelled)
-                return read_whole(path)
+                return read_full_header(path)
         except (
             DicomError,
             HttpStatusError,

@@ -24,7 +24,7 @@ ATTEMPTS = 4
 FIRST_PAUSE_S = 0.5  # doubled each time: 3.5 s in all, enough for a PACS that restarts
 PASSING = frozenset({408, 425, 429, 502, 503, 504})  # HTTP statuses that another attempt may not meet again
 CONNECTIONS = 8
-READ_AT_ONCE_BYTES = 2**16
+READ_CHUNK_BYTES = 2**16
 # what urllib3 unpacks step by step; brotli and zstd depend on what is installed, and chains unpack too well
 ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
 Result = TypeVar("Result")
@@ -192,7 +192,7 @@ class ResponseBody:
         if announced.isdecimal() and len(announced) < 20:
             self._budget.refuse_large(int(announced))
         received = 0
-        for chunk in self._response.iter_content(READ_AT_ONCE_BYTES):
+        for chunk in self._response.iter_content(READ_CHUNK_BYTES):
             received += len(chunk)
             self._budget.refuse_large(received)
             self._budget.check()

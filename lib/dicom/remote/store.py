@@ -24,7 +24,7 @@ from lib.errors import DicomError, RemoteError
 
 ACCEPTED = "application/dicom+json, application/json;q=0.8, application/dicom+xml;q=0.5"
 REFERENCED, FAILED, OTHER_FAILURES, SOP_UID, FAILURE_REASON = "00081199", "00081198", "0008119A", "00081155", "00081197"
-STORED_AT_ONCE_BYTES = 32 * 10**6  # in one request; a PACS's web server has a limit of its own
+MAX_REQUEST_BYTES = 32 * 10**6  # in one request; a PACS's web server has a limit of its own
 MAX_CONTENT_TYPE = 80  # characters of it in a message
 
 
@@ -43,7 +43,7 @@ def batches_of(instances: Iterable[Dataset]) -> Iterator[list[Dataset]]:
     for instance in instances:
         batch.append(instance)
         size += len(instance.get("PixelData", b""))
-        if size >= STORED_AT_ONCE_BYTES:
+        if size >= MAX_REQUEST_BYTES:
             yield batch
             batch, size = [], 0
     if batch:

@@ -27,7 +27,7 @@ from lib.dicom.remote.budget import ResponseBudget
 
 CONNECT_TIMEOUT_S = 5.0
 POLL_INTERVAL_S = 0.25
-SENT_AT_ONCE_BYTES = 2**16
+SEND_CHUNK_BYTES = 2**16
 PENDING = frozenset({errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK})
 
 _spent: ContextVar[ResponseBudget] = ContextVar("the budget of the request that this thread makes")
@@ -82,7 +82,7 @@ class _BudgetSocket:
                 budget.check()
                 self._sock.settimeout(POLL_INTERVAL_S)
                 with contextlib.suppress(TimeoutError):
-                    count = self._sock.send(left[sent : sent + SENT_AT_ONCE_BYTES])
+                    count = self._sock.send(left[sent : sent + SEND_CHUNK_BYTES])
                     budget.note_transfer(count)
                     sent += count
 

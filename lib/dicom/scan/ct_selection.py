@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lib.dicom.series_attributes import Sharpness, has_contrast, is_for_the_pet, is_resampled, sharpness
+from lib.dicom.series_attributes import Sharpness, has_contrast, is_acquired_for_pet, is_resampled, sharpness
 
 # CTs of one visit (attenuation, contrast) differ by less, an early and a delayed scan by 30 min and more.
 SAME_TIME_MIN = 10.0
@@ -63,7 +63,7 @@ def _sharpness(ct: CtTraits) -> Sharpness:
 
 CRITERIA = (
     _Criterion(
-        lambda ct: not is_for_the_pet(ct.description),
+        lambda ct: not is_acquired_for_pet(ct.description),
         lambda best, other: f"is made for the PET by its description, {best.description!r} ({_next(other)})",
     ),
     _Criterion(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lib.dicom.attributes.transfer_syntax import is_plain_encoding
 from lib.dicom.instance_header import InstanceHeader, SharedHeader
-from lib.dicom.read.consistency import rejoined
+from lib.dicom.read.consistency import rejoin_split_series
 from lib.dicom.read.header import read_header
 from lib.dicom.read.multiframe import slice_headers
 from lib.dicom.scan.folder import FoundFolder, walk
@@ -24,8 +24,8 @@ from lib.types import Progress, Study, no_progress
 __all__ = ["ScanReport", "ScannedSeries", "SkippedFile", "require_series", "scan_folder", "studies_of"]
 
 OBJECTS_BETWEEN_COLLECTIONS = 200_000
-TELL_EVERY = 100  # files between two words of progress
-REMEMBER_EVERY = 500  # files read between two writes of the index: what a killed scan reads again at most
+PROGRESS_INTERVAL_FILES = 100  # files between two words of progress
+INDEX_BATCH_FILES = 500  # files read between two writes of the index: what a killed scan reads again at most
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,9 @@ def scan_folder(root: Path, *, index: HeaderIndex | None = None, progress: Progr
         instances, skipped = _headers(folders, index, progress)
         if index is not None:
             index.forget_folders_but(frozenset(folder.path for folder in folders), root=folders[0].path)
-        series = tuple(judge_series(group, fault=_known_fault(group)) for group in rejoined(_by_series(instances)))
+        series = tuple(
+            judge_series(group, fault=_known_fault(group)) for group in rejoin_split_series(_by_series(instances))
+        )
     return ScanReport(root, studies_of(series), series, tuple(skipped))
 
 
@@ -99,7 +101,7 @@ def _headers(
         skipped += [SkippedFile(Path(path), reason) for path, reason in folder.refused]
         for content, path in _contents(folder, index):
             done += 1
-            if done % TELL_EVERY == 0:
+            if done % PROGRESS_INTERVAL_FILES == 0:
                 progress(done, total, "reading headers")
             if isinstance(content, str):
                 skipped.append(SkippedFile(Path(path), content))
@@ -142,7 +144,7 @@ def _contents(folder: FoundFolder, index: HeaderIndex | None) -> Iterable[tuple[
             yield f"{file.name}: cannot be opened ({error.strerror})", path
             continue
         unsaved[file.name] = IndexedFile(file.size, file.mtime_ns, content)
-        if index is not None and len(unsaved) >= REMEMBER_EVERY:
+        if index is not None and len(unsaved) >= INDEX_BATCH_FILES:
             index.remember(folder.path, unsaved)
             unsaved = {}
         yield content, path

@@ -87,7 +87,7 @@ def activity_scale(pet: PetHeader) -> Scale:
             )
         return Scale(pet.philips_activity_factor, "CNTS -> BQML (Philips factor)")
     if not pet.units:
-        raise MissingAttributeError(pet.absence("Units"))
+        raise MissingAttributeError(pet.absence_reason("Units"))
     what = f" ({NOT_QUANTITATIVE[pet.units]})" if pet.units in NOT_QUANTITATIVE else ""
     raise UnsupportedSeriesError(f"Units {pet.units}{what}, expected BQML, GML, CM2ML or CNTS; export it in Bq/mL")
 

@@ -45,7 +45,7 @@ def decay_of(pet: PetHeader, beds: tuple[BedHeader, ...]) -> Decay:
         DicomError: Attributes that contradict one another.
     """
     if not pet.decay_correction:
-        raise MissingAttributeError(pet.absence("DecayCorrection"))
+        raise MissingAttributeError(pet.absence_reason("DecayCorrection"))
     if pet.decay_correction not in ("START", "ADMIN", "NONE"):
         raise UnsupportedSeriesError(f"DecayCorrection {pet.decay_correction}, expected START, ADMIN or NONE")
     warnings = _compare_with_corrected_image(pet, beds)

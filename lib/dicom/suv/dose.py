@@ -15,7 +15,7 @@ from lib.errors import DicomError, MissingAttributeError
 GRAMS_PER_KG = 1000.0
 WEIGHT_RANGE_KG = (0.01, 700.0)  # a mouse to the heaviest patient known
 WEIGHT_IN_GRAMS_ABOVE = 1000.0  # Vácha et al. 2026, "Patient's weight"
-TALLEST_M = 3.0  # a PatientSize above is in centimetres, or holds the weight
+MAX_HEIGHT_M = 3.0  # a PatientSize above is in centimetres, or holds the weight
 ANIMAL_BELOW_KG = 2.0
 ANIMAL_DOSE_MBQ_PER_KG = (1.0, 3000.0)  # 0.2 to 10 MBq for a mouse or a rat
 BQ_PER_MBQ = 1e6
@@ -40,9 +40,9 @@ def weight_of(pet: PetHeader) -> Checked:
     """
     weight_kg = pet.weight_kg
     if not weight_kg:
-        raise MissingAttributeError(pet.absence("PatientWeight"))
+        raise MissingAttributeError(pet.absence_reason("PatientWeight"))
     low, high = WEIGHT_RANGE_KG
-    if weight_kg < TALLEST_M and pet.size_m is not None and pet.size_m > TALLEST_M:
+    if weight_kg < MAX_HEIGHT_M and pet.size_m is not None and pet.size_m > MAX_HEIGHT_M:
         raise DicomError(
             f"PatientWeight is {weight_kg:g} kg and PatientSize {pet.size_m:g} m: exchanged? Correct the header"
         )
@@ -64,7 +64,7 @@ def dose_of(pet: PetHeader, nuclide: Nuclide | None, *, weight_kg: float) -> Che
     """
     dose = pet.dose_bq
     if not dose or dose < 0:
-        raise MissingAttributeError(pet.absence("RadionuclideTotalDose"))
+        raise MissingAttributeError(pet.absence_reason("RadionuclideTotalDose"))
     low, high = _usual_mbq_per_kg(nuclide, weight_kg)
     said = (
         f"RadionuclideTotalDose is {dose:g} Bq, {dose / BQ_PER_MBQ / weight_kg:.3g} MBq/kg for {weight_kg:g} kg; "

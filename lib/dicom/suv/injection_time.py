@@ -14,13 +14,15 @@ from lib.dicom.attributes.times import ONE_DAY, clock_difference, matters, parse
 from lib.dicom.instance_header import PetHeader
 from lib.errors import DicomError, MissingAttributeError
 
-LONGEST_UPTAKE_HALF_LIVES = 6.0  # later than this less than 2 % is left, and nobody scans; F-18: 11 h
-LONGEST_OVER_MIDNIGHT = timedelta(hours=12)  # an injection without a date is at most this old
+MAX_UPTAKE_HALF_LIVES = 6.0  # later than this less than 2 % is left, and nobody scans; F-18: 11 h
+MAX_UPTAKE_OVER_MIDNIGHT = timedelta(hours=12)  # an injection without a date is at most this old
 CLOCK_DATES_BELOW_S = 12 * 3600.0  # nuclides of a longer half-life are scanned up to days after the injection
-PLACEHOLDER_UPTAKE = timedelta(hours=3)  # midnight sharp longer ago is no injection, but a time that was not filled in
+MAX_UPTAKE_AT_MIDNIGHT = timedelta(
+    hours=3
+)  # midnight sharp longer ago is no injection, but a time that was not filled in
 QUARTER_HOUR_S = 900.0  # time zones differ by whole quarters
 ROUNDING_S = 2.0
-WIDEST_OFFSET = timedelta(hours=14)
+MAX_UTC_OFFSET = timedelta(hours=14)
 TIME, DATETIME = "RadiopharmaceuticalStartTime", "RadiopharmaceuticalStartDateTime"
 PRIVATE = "GE's private administration time (0009,xx3B)"
 
@@ -44,7 +46,7 @@ class _Case:
     @property
     def longest(self) -> timedelta:
         """How long before the scan an injection can have been."""
-        return timedelta(seconds=LONGEST_UPTAKE_HALF_LIVES * self.half_life_s)
+        return timedelta(seconds=MAX_UPTAKE_HALF_LIVES * self.half_life_s)
 
     @property
     def clock_is_enough(self) -> bool:
@@ -77,9 +79,9 @@ def injection_time(pet: PetHeader, reference: datetime, half_life_s: float) -> I
         chosen = _both(case, local, clock, dated, zone_known=zone_known)
     elif local is not None:
         chosen = _dated_only(case, local, dated, zone_known=zone_known)
-        chosen = InjectionTime(chosen.moment, chosen.warnings + pet.if_malformed(TIME, f"{DATETIME} is used"))
+        chosen = InjectionTime(chosen.moment, chosen.warnings + pet.malformed_warning(TIME, f"{DATETIME} is used"))
     elif clock is not None:
-        chosen = InjectionTime(_place(case, clock), pet.if_malformed(DATETIME, f"{TIME} is used"))
+        chosen = InjectionTime(_place(case, clock), pet.malformed_warning(DATETIME, f"{TIME} is used"))
     else:
         chosen = _private_only(case)
     return _compared_with_private(case, chosen, is_confirmed=local is not None and clock is not None)
@@ -153,7 +155,7 @@ def _dated_only(case: _Case, local: datetime, dated: datetime | None, *, zone_kn
 def _private_only(case: _Case) -> InjectionTime:
     private = parse_datetime(case.pet.private_injection_datetime)
     if private is None:
-        raise MissingAttributeError(f"{case.pet.absence(DATETIME)}, and {case.pet.absence(TIME)}")
+        raise MissingAttributeError(f"{case.pet.absence_reason(DATETIME)}, and {case.pet.absence_reason(TIME)}")
     return InjectionTime(_checked(case, PRIVATE, private.replace(tzinfo=None)))
 
 
@@ -175,11 +177,11 @@ def _place(case: _Case, clock: datetime) -> datetime:
     """Return an injection known by its time of day: on the day of the scan, or the day before if that alone can be."""
     if not case.clock_is_enough:
         raise MissingAttributeError(
-            f"{case.pet.absence(DATETIME)}: the clock time {case.pet.injection_time} alone does not date an injection "
+            f"{case.pet.absence_reason(DATETIME)}: the clock time {case.pet.injection_time} alone does not date an injection "
             f"of a nuclide with a half-life of {case.half_life_s / 3600:.0f} h, which is scanned up to days later"
         )
     reference = case.reference
-    if clock > reference and reference - (clock - ONE_DAY) <= min(case.longest, LONGEST_OVER_MIDNIGHT):
+    if clock > reference and reference - (clock - ONE_DAY) <= min(case.longest, MAX_UPTAKE_OVER_MIDNIGHT):
         clock -= ONE_DAY
     return _checked(case, TIME, clock)
 
@@ -201,9 +203,9 @@ def _checked(case: _Case, name: str, moment: datetime) -> datetime:
         hours = (reference - moment).total_seconds() / 3600
         raise DicomError(
             f"{name} {said} lies {hours:.1f} h before the scan began ({began}), more than "
-            f"{LONGEST_UPTAKE_HALF_LIVES:g} half-lives; correct the header"
+            f"{MAX_UPTAKE_HALF_LIVES:g} half-lives; correct the header"
         )
-    if _is_midnight(moment) and reference - moment > PLACEHOLDER_UPTAKE:
+    if _is_midnight(moment) and reference - moment > MAX_UPTAKE_AT_MIDNIGHT:
         raise DicomError(
             f"{name} {said} is midnight sharp, long before the scan began ({began}): a placeholder, not the "
             "time of the injection; correct the header"
@@ -223,4 +225,4 @@ def _is_midnight(moment: datetime) -> bool:
 def _is_zone_shift(apart: timedelta) -> bool:
     seconds = abs(apart.total_seconds())
     off = abs(seconds - round(seconds / QUARTER_HOUR_S) * QUARTER_HOUR_S)
-    return off <= ROUNDING_S and seconds >= QUARTER_HOUR_S and abs(apart) <= WIDEST_OFFSET
+    return off <= ROUNDING_S and seconds >= QUARTER_HOUR_S and abs(apart) <= MAX_UTC_OFFSET

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lib.dicom.instance_header import PetHeader
-from lib.dicom.suv.dose import TALLEST_M, Checked, weight_of
+from lib.dicom.suv.dose import MAX_HEIGHT_M, Checked, weight_of
 from lib.errors import DicomError, MissingAttributeError, UnsupportedSeriesError
 
 SIZE_RANGE_M = (0.2, 2.8)
@@ -66,9 +66,9 @@ def to_body_weight(pet: PetHeader) -> Checked:
 def _size_cm(pet: PetHeader) -> Checked:
     size_m = pet.size_m
     if not size_m:
-        raise MissingAttributeError(f"{pet.absence('PatientSize')}, which SUVType {pet.suv_type or 'BSA'} needs")
+        raise MissingAttributeError(f"{pet.absence_reason('PatientSize')}, which SUVType {pet.suv_type or 'BSA'} needs")
     low, high = SIZE_RANGE_M
-    if size_m > TALLEST_M and low <= size_m / CM_PER_M <= high:
+    if size_m > MAX_HEIGHT_M and low <= size_m / CM_PER_M <= high:
         return Checked(size_m, (f"PatientSize is {size_m:g} m, too much for a patient: read as centimetres",))
     if not low <= size_m <= high:
         raise DicomError(f"PatientSize is {size_m:g} m, expected {low:g} to {high:g} m; correct the header")
@@ -80,5 +80,5 @@ def _sexes(pet: PetHeader, suv_type: str) -> tuple[str, ...]:
         return (pet.sex,)
     if pet.sex == "O":
         return ("M", "F")
-    found = f"PatientSex is {pet.sex!r}" if pet.sex else pet.absence("PatientSex")
+    found = f"PatientSex is {pet.sex!r}" if pet.sex else pet.absence_reason("PatientSex")
     raise MissingAttributeError(f"{found}, expected M, F or O, which SUVType {suv_type} needs")

@@ -83,7 +83,7 @@ def known_nuclide(name: str) -> Nuclide | None:
     return next((nuclide for nuclide in NUCLIDES if nuclide.name == name), None)
 
 
-def nuclide_in_words(words: str) -> Nuclide | None:
+def nuclide_in_text(words: str) -> Nuclide | None:
     """Return the nuclide that words name: `^18^Fluorine`, `18F`, `F-18`, `[68Ga]DOTATATE`, `FDG`; None for none."""
     text = re.sub(r"[\^\[\](){},;/_]", " ", words.upper())
     for element, symbol in ELEMENTS.items():
@@ -142,8 +142,8 @@ def _named(pet: PetHeader) -> dict[str, Nuclide]:
     by_code = next((nuclide for nuclide in NUCLIDES if pet.nuclide_code in nuclide.codes), None)
     found = {
         "RadionuclideCodeSequence": by_code,
-        "its meaning": nuclide_in_words(pet.nuclide_meaning),
-        "Radiopharmaceutical": nuclide_in_words(pet.radiopharmaceutical),
+        "its meaning": nuclide_in_text(pet.nuclide_meaning),
+        "Radiopharmaceutical": nuclide_in_text(pet.radiopharmaceutical),
     }
     return {source: nuclide for source, nuclide in found.items() if nuclide is not None}
 
@@ -156,4 +156,4 @@ def _no_half_life(pet: PetHeader, said: str) -> str:
     if pet.half_life_s is not None:
         return f"RadionuclideHalfLife is {pet.half_life_s:g} s, expected a time above 0; correct the header"
     named = f", and the header names {said}" if said else ""
-    return f"{pet.absence('RadionuclideHalfLife')}{named}"
+    return f"{pet.absence_reason('RadionuclideHalfLife')}{named}"

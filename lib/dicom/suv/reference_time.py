@@ -22,8 +22,8 @@ from lib.errors import DicomError, MissingAttributeError
 
 CLOCK_TOLERANCE_S = 60.0  # clocks and rounding; changes F-18 by 0.6 %
 SAME_CLOCK_S = 5.0  # times that one program wrote and rounded
-LONGEST_SCAN = timedelta(hours=6)
-LONGEST_SCAN_S = LONGEST_SCAN.total_seconds()
+MAX_SCAN_DURATION = timedelta(hours=6)
+MAX_SCAN_S = MAX_SCAN_DURATION.total_seconds()
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ def reference_time(pet: PetHeader, beds: tuple[BedHeader, ...], half_life_s: flo
     declared = _declared(pet, first)
     computed, warnings = _computed(acquired, series, half_life_s)
     if series is None and declared is None and computed is None:
-        raise MissingAttributeError(f"{pet.absence('SeriesTime')} (DecayCorrection START counts to it)")
+        raise MissingAttributeError(f"{pet.absence_reason('SeriesTime')} (DecayCorrection START counts to it)")
     if declared is not None:
         chosen = _with_declared(declared, series, computed, half_life_s)
     elif series is None:
         assert computed is not None
         said = f"AcquisitionTime and FrameReferenceTime give {_clock(computed)}, which is used"
-        chosen = Reference(computed, pet.if_malformed("SeriesTime", said))
+        chosen = Reference(computed, pet.malformed_warning("SeriesTime", said))
     elif computed is not None and _is_another_day(series, computed, half_life_s):
         chosen = _other_day(series, computed, half_life_s)
     elif _is_later(series, first):
@@ -81,7 +81,7 @@ def reference_time(pet: PetHeader, beds: tuple[BedHeader, ...], half_life_s: flo
 
 def is_frame_duration(duration_s: float | None) -> bool:
     """Return whether ActualFrameDuration is that of a frame."""
-    return duration_s is not None and 0 < duration_s <= LONGEST_SCAN_S
+    return duration_s is not None and 0 < duration_s <= MAX_SCAN_S
 
 
 def average_count_s(duration_s: float, half_life_s: float) -> float:
@@ -114,7 +114,7 @@ def _acquired(pet: PetHeader, beds: tuple[BedHeader, ...], series: datetime | No
 def _after_midnight(moment: datetime, series: datetime | None) -> datetime:
     if series is None or moment.date() != series.date() or series - moment < ONE_DAY / 2:
         return moment
-    return moment + ONE_DAY if moment + ONE_DAY - series <= LONGEST_SCAN else moment
+    return moment + ONE_DAY if moment + ONE_DAY - series <= MAX_SCAN_DURATION else moment
 
 
 def _declared(pet: PetHeader, first: _Bed | None) -> datetime | None:
@@ -137,7 +137,7 @@ def _computed(
         bed
         for bed in beds
         if is_frame_duration(bed.duration_s)
-        and abs(bed.header.frame_reference_time_s or 0.0) <= LONGEST_SCAN_S
+        and abs(bed.header.frame_reference_time_s or 0.0) <= MAX_SCAN_S
         and bed.header.frame_reference_time_s is not None
     ]
     if not usable:

@@ -52,7 +52,7 @@ COPIED_TAGS = [
 ]  # fmt: skip
 
 
-def whose_and_when(ct: Dataset, *, series_uid: str) -> Dataset:
+def copy_patient_and_study(ct: Dataset, *, series_uid: str) -> Dataset:
     """Return the patient, the study, the frame of reference and the time of a CT, read with at least `COPIED_TAGS`.
 
     Raises:

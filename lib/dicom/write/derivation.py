@@ -9,7 +9,7 @@ from pydicom.sequence import Sequence
 
 from lib.dicom.synthetic_marks import OUR_SCHEME, SYNTHESIZING, SYNTHETIC_DATA
 
-LONGEST_LO = 64  # characters (PS3.5 6.2)
+MAX_LO_CHARACTERS = 64  # characters (PS3.5 6.2)
 DESCRIPTION = "SYNTHETIC PET, RESEARCH ONLY, NOT FOR DIAGNOSIS"
 COMMENT = (
     "SYNTHETIC PET: estimated from a CT by a model, not measured. RESEARCH ONLY, NOT FOR DIAGNOSIS, staging, treatment "
@@ -26,7 +26,7 @@ LYING = {
 
 
 @dataclass(frozen=True)
-class MadeBy:
+class SourceModel:
     """What drew a synthetic PET.
 
     Attributes:
@@ -40,12 +40,12 @@ class MadeBy:
     version: str
 
 
-def say_what_it_is(pet: Dataset, made_by: MadeBy) -> None:
+def label_as_synthetic(pet: Dataset, made_by: SourceModel) -> None:
     """Label an instance as synthetic, to people and to programs, and name the model that drew it."""
     name = _printable(made_by.model)
     pet.add_new(SYNTHETIC_DATA, "CS", "YES")
     pet.ImageType = ["DERIVED", "PRIMARY", "AXIAL"]  # PET knows no other second value (PS3.3 C.8.9.4.1.1)
-    pet.SeriesDescription = f"{DESCRIPTION}: {name}"[:LONGEST_LO].strip()
+    pet.SeriesDescription = f"{DESCRIPTION}: {name}"[:MAX_LO_CHARACTERS].strip()
     pet.ImageComments, pet.ContentQualification, pet.BurnedInAnnotation = COMMENT, "RESEARCH", "NO"
     drawn_by = f"ct2pet {made_by.version}, model {name}, SHA-256 {made_by.checksum}"
     pet.DerivationDescription = f"SYNTHETIC PET estimated from CT by {drawn_by}. Not measured. NOT FOR DIAGNOSIS."
@@ -56,12 +56,12 @@ def say_what_it_is(pet: Dataset, made_by: MadeBy) -> None:
     equipment = Dataset()
     equipment.PurposeOfReferenceCodeSequence = code(SYNTHESIZING, "DCM", "Synthesizing Equipment")
     equipment.Manufacturer, equipment.ManufacturerModelName = "ct2pet", name
-    equipment.SoftwareVersions = [made_by.version, made_by.checksum[:LONGEST_LO]]
+    equipment.SoftwareVersions = [made_by.version, made_by.checksum[:MAX_LO_CHARACTERS]]
     equipment.ContributionDescription = f"Drew the synthetic PET: {drawn_by}"
     pet.ContributingEquipmentSequence = Sequence([equipment])
 
 
-def claim_no_measurement(pet: Dataset, *, position: str) -> None:
+def fill_pet_module(pet: Dataset, *, position: str) -> None:
     """Fill in what PS3.3 C.8.9 asks of every PET; `position` is the CT's PatientPosition."""
     pet.Units, pet.SUVType = "GML", "BW"
     pet.CountsSource, pet.SeriesType = "EMISSION", ["WHOLE BODY", "IMAGE"]
@@ -88,4 +88,4 @@ def code(value: str, scheme: str, meaning: str) -> Sequence:
 def _printable(name: str) -> str:
     """Return a model's name in signs that every character set has, and no backslash, which would part it into two."""
     kept = "".join(sign if " " <= sign <= "~" and sign != "\\" else "?" for sign in name)
-    return " ".join(kept.split())[:LONGEST_LO] or "unnamed"
+    return " ".join(kept.split())[:MAX_LO_CHARACTERS] or "unnamed"

@@ -31,7 +31,7 @@ def write_series(series: SyntheticSeries, folder: Path, *, progress: Progress = 
         OutputError: The disk is full; nothing half-written is left.
         DicomError: A slice holds NaN or infinite values.
     """
-    refuse_strangers(folder, series.uid)
+    refuse_foreign_files(folder, series.uid)
     exists = folder.is_dir()
     home = folder if exists else folder.parent  # on the same disk, so that moving is one step
     with _told(folder):
@@ -65,7 +65,7 @@ def write_zip(series: SyntheticSeries, path: Path, *, progress: Progress = no_pr
     return path
 
 
-def refuse_strangers(folder: Path, series_uid: str) -> None:
+def refuse_foreign_files(folder: Path, series_uid: str) -> None:
     """Return when a series can be written into a folder: it is missing, empty, or holds files of that series.
 
     Raises:

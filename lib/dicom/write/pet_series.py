@@ -27,8 +27,8 @@ from lib.dicom.read.header import HEADER_TAGS, header_of, number_in, text_in
 from lib.dicom.read.instance_file import read_instance_file
 from lib.dicom.read.multiframe import Frame, is_multi_frame, read_frame_headers
 from lib.dicom.read.slice_order import order_stack
-from lib.dicom.write.copied_attributes import COPIED_TAGS, place, whose_and_when
-from lib.dicom.write.derivation import MadeBy, claim_no_measurement, code, say_what_it_is
+from lib.dicom.write.copied_attributes import COPIED_TAGS, copy_patient_and_study, place
+from lib.dicom.write.derivation import SourceModel, code, fill_pet_module, label_as_synthetic
 from lib.dicom.write.rescale import store_slice
 from lib.errors import DicomError, UnsupportedSeriesError
 from lib.imaging.geometry import Geometry
@@ -40,7 +40,7 @@ __all__ = ["MadeBy", "PlannedSeries", "SyntheticSeries", "derived_uid", "plan_se
 NAMESPACE = uuid.UUID("0b7c9f0e-3d3a-5f0c-9a55-6f6d2c1e8b47")  # ours, for synthetic PET
 FORMAT = 1  # of the UIDs; they stay when a header is mended, so that a series stored again does not double
 SERIES_NUMBERS_FROM = 9000  # the CT's SeriesNumber is added: far from a scanner's own
-LARGEST_IS = 2**31 - 1  # an integer string (PS3.5 6.2)
+MAX_IS = 2**31 - 1  # an integer string (PS3.5 6.2)
 WINDOW_CENTRE_SUV, WINDOW_WIDTH_SUV = "2.5", "5"  # 0 to 5 SUV, as whole-body FDG is usually looked at
 SERIES_NUMBER, PATIENT_POSITION = 0x00200011, 0x00185100
 
@@ -68,7 +68,7 @@ class PlannedSeries:
     slices: tuple[Dataset, ...]
     frames: tuple[int, ...]
     shared: Dataset
-    made_by: MadeBy
+    made_by: SourceModel
     reach: int = 0
 
     def fill(self, pet: Volume) -> SyntheticSeries:
@@ -135,7 +135,7 @@ class SyntheticSeries:
             yield f"{k:04d}.dcm", encoded.getvalue()
 
 
-def plan_series(ct: Series, made_by: MadeBy) -> PlannedSeries:
+def plan_series(ct: Series, made_by: SourceModel) -> PlannedSeries:
     """Return the synthetic series that a model's PET of a CT will be; reads the CT's headers, all of them.
 
     Raises:
@@ -149,7 +149,7 @@ def plan_series(ct: Series, made_by: MadeBy) -> PlannedSeries:
     stack = order_stack([frame.header for frame in found])
     frames = tuple(header.frame for header in stack.headers)
     slices = tuple(datasets[header.path, header.frame] for header in stack.headers)
-    shared = whose_and_when(slices[0], series_uid=ct.uid)
+    shared = copy_patient_and_study(slices[0], series_uid=ct.uid)
     instances = (_source(slice_, frame) for slice_, frame in zip(slices, frames, strict=True))
     return PlannedSeries(
         uid=derived_uid("series", ct.uid, made_by.checksum, *instances),
@@ -211,9 +211,9 @@ def _instance(series: SyntheticSeries, k: int) -> FileDataset:
     pet.SeriesInstanceUID, pet.Modality = planned.uid, "PT"
     pet.SeriesNumber = _series_number(planned.slices[0])
     pet.InstanceNumber = k + 1
-    say_what_it_is(pet, planned.made_by)
+    label_as_synthetic(pet, planned.made_by)
     _name_sources(pet, planned, k)
-    claim_no_measurement(pet, position=text_in(planned.slices[0], PATIENT_POSITION))
+    fill_pet_module(pet, position=text_in(planned.slices[0], PATIENT_POSITION))
     pet.NumberOfSlices, pet.ImageIndex = planned.geometry.shape[0], k + 1  # of the whole, in a slab too
     pet.SpacingBetweenSlices = f"{planned.geometry.spacing_mm[0]:.8g}"
     _put_pixels(pet, series.pet.array[k - series.first])
@@ -222,7 +222,7 @@ def _instance(series: SyntheticSeries, k: int) -> FileDataset:
 
 def _series_number(ct: Dataset) -> int:
     number = int(number_in(ct, SERIES_NUMBER) or 0)
-    return SERIES_NUMBERS_FROM + (number if 0 < number <= LARGEST_IS - SERIES_NUMBERS_FROM else 0)
+    return SERIES_NUMBERS_FROM + (number if 0 < number <= MAX_IS - SERIES_NUMBERS_FROM else 0)
 
 
 def _name_sources(pet: FileDataset, planned: PlannedSeries, k: int) -> None:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from lib.errors import DicomError
 from lib.types import FloatArray
 
-LARGEST_STORED = 65535  # 16 bits unsigned
-FINEST_SHARE = 30_000  # rounding stays below the slice's range divided by this
-SLOPE_OF_NOTHING = "0.0001"  # of a slice of zeros: any, but not whole
+MAX_STORED = 65535  # 16 bits unsigned
+MIN_RESOLUTION = 30_000  # rounding stays below the slice's range divided by this
+SLOPE_OF_ZEROS = "0.0001"  # of a slice of zeros: any, but not whole
 WIDEN = 1 + 1e-6
 DIGITS = 10  # of a decimal string that may need a sign and an exponent of two figures beside them
 
@@ -41,12 +41,12 @@ def store_slice(suv_bw: FloatArray) -> StoredSlice:
     if not np.isfinite(suv_bw).all():
         raise DicomError("a slice holds NaN or infinite SUV, which DICOM cannot store; is the model damaged?")
     low, high = float(suv_bw.min()), float(suv_bw.max())
-    from_zero = low >= 0 and high / (2 * LARGEST_STORED) < (high - low) / FINEST_SHARE
+    from_zero = low >= 0 and high / (2 * MAX_STORED) < (high - low) / MIN_RESOLUTION
     constant = low == high >= 0  # needs no rounding at all
     intercept = "0" if from_zero or constant else _decimal_below(low)
     slope = _slope(high - float(intercept))
     scaled = np.rint((suv_bw.astype(np.float64) - float(intercept)) / float(slope))
-    return StoredSlice(np.clip(scaled, 0, LARGEST_STORED).astype(np.uint16), slope, intercept)
+    return StoredSlice(np.clip(scaled, 0, MAX_STORED).astype(np.uint16), slope, intercept)
 
 
 def _decimal_below(number: float) -> str:
@@ -60,6 +60,6 @@ def _decimal_below(number: float) -> str:
 
 def _slope(span: float) -> str:
     if span <= 0:
-        return SLOPE_OF_NOTHING
-    slope = f"{span / LARGEST_STORED:.10g}"
-    return slope if not float(slope).is_integer() else f"{span / LARGEST_STORED * WIDEN:.10g}"
+        return SLOPE_OF_ZEROS
+    slope = f"{span / MAX_STORED:.10g}"
+    return slope if not float(slope).is_integer() else f"{span / MAX_STORED * WIDEN:.10g}"

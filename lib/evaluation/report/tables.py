@@ -43,16 +43,16 @@ class Table:
 
 def comparison_table(judgement: Judgement, names: Sequence[str]) -> Table:
     """Return the means of some measures by method, the strongest baseline's distance, and which baselines stand."""
-    measures = [measure for name in names for measure in MEASURES if measure.name == name]
+    metrics = [measure for name in names for measure in MEASURES if measure.name == name]
     rows = [
-        Row(method, WORDS[method], tuple(_mean_cell(judgement, method, m) for m in measures), _kind(method))
+        Row(method, WORDS[method], tuple(_mean_cell(judgement, method, m) for m in metrics), _kind(method))
         for method in METHODS
     ]
-    away = tuple(_difference_cell(judgement, m) for m in measures)
-    standing = tuple(_standing_cell(judgement, m) for m in measures)
+    away = tuple(_difference_cell(judgement, m) for m in metrics)
+    standing = tuple(_standing_cell(judgement, m) for m in metrics)
     rows.append(Row("difference", "model - strongest below it", away, "difference"))
     rows.append(Row("not surely beaten", "", standing, "standing"))
-    return Table(_heads(measures), tuple(rows))
+    return Table(_heads(metrics), tuple(rows))
 
 
 def beside_table(beside: Beside) -> Table:
@@ -69,9 +69,9 @@ def people_beside(pairs: Sequence[PatientResult]) -> Table:
     """Return the model and each peer patient by patient, the best of each figure marked; pairs without a peer left."""
     rows = []
     for pair in pairs:
-        figures = {method: pair.figures(method) for method in ("model", *pair.peers)}
+        figures = {method: pair.figures(method) for method in ("model", *pair.external)}
         seen = f" ({pair.seen})" if pair.side.shaped_weights else ""
-        for method in figures if pair.peers else ():
+        for method in figures if pair.external else ():
             cells = tuple(
                 Cell(_number(of, m), mark="best" if method == _foremost(m, figures) else "")
                 for m in BESIDE
@@ -81,9 +81,9 @@ def people_beside(pairs: Sequence[PatientResult]) -> Table:
     return Table(_heads(BESIDE), tuple(rows))
 
 
-def _heads(measures: Sequence[Measure]) -> tuple[str, ...]:
+def _heads(metrics: Sequence[Measure]) -> tuple[str, ...]:
     arrows = {"lowest": "↓", "highest": "↑", "nearest 0": "→ 0"}
-    return tuple(f"{m.words} {arrows[m.best]}" for m in measures)
+    return tuple(f"{m.words} {arrows[m.best]}" for m in metrics)
 
 
 def _number(value: float, measure: Measure) -> str:
@@ -103,12 +103,12 @@ def _foremost(measure: Measure, figures: Mapping[str, Mapping[str, float]]) -> s
 
 
 def _paired_cell(beside: Beside, measure: Measure, side: Literal["model", "peer"]) -> Cell:
-    interval: Interval = getattr(beside.measures[measure.name], side)
+    interval: Interval = getattr(beside.metrics[measure.name], side)
     return Cell(_number(interval.mean, measure), _range(interval, _form(measure)))
 
 
 def _ahead_cell(beside: Beside, measure: Measure) -> Cell:
-    paired: Paired = beside.measures[measure.name]
+    paired: Paired = beside.metrics[measure.name]
     form = f"+.{measure.digits}f"
     mark = {"model": "good", "peer": "bad", "neither": "unsure", "undefined": ""}[paired.ahead]
     mean = paired.difference.mean

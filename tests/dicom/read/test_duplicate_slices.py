@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from lib.dicom.read.duplicate_slices import PixelsNotAtHandError, without_resent
+from lib.dicom.read.duplicate_slices import PixelsUnavailableError, drop_resent_slices
 from lib.dicom.read.volume import read_ct, read_pet
 from lib.dicom.scan.scan import ScannedSeries, scan_folder
 from lib.dicom.scan.series import judge_series
@@ -146,8 +146,8 @@ def test_without_files_copies_cannot_be_told_and_are_refused(tmp_path: Path) -> 
         send_again(folder)
 
     headers = headers_of_a_pacs(tmp_path / "pacs", write)
-    with pytest.raises(PixelsNotAtHandError):
-        without_resent(headers)
+    with pytest.raises(PixelsUnavailableError):
+        drop_resent_slices(headers)
     assert "cannot be told from a header: remove one of each from the PACS" in (judge_series(headers).reason or "")
 
 

@@ -112,8 +112,8 @@ def test_the_suv_chain_knows_what_is_malformed(tmp_path: Path, name: str, text: 
     pet = read_header(tmp_path / "0.dcm").shared.pet
     keyword = name.rpartition(".")[2]
     assert pet is not None and (keyword, text) in pet.malformed
-    assert pet.absence(keyword) == f"{keyword} {text!r} is malformed"
-    assert pet.absence("PatientSex") == "PatientSex is missing"
+    assert pet.absence_reason(keyword) == f"{keyword} {text!r} is malformed"
+    assert pet.absence_reason("PatientSex") == "PatientSex is missing"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_the_suv_chain_knows_what_is_malformed(tmp_path: Path, name: str, text: 
 def test_a_bed_knows_what_is_malformed(tmp_path: Path, keyword: str, text: str) -> None:
     write_raw(tmp_path, {keyword: text})
     bed = read_header(tmp_path / "0.dcm").shared.bed
-    assert bed is not None and bed.absence(keyword) == f"{keyword} {text!r} is malformed"
+    assert bed is not None and bed.absence_reason(keyword) == f"{keyword} {text!r} is malformed"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from pydicom.dataset import FileDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from lib.dicom.acquisition import read_origin
+from lib.dicom.acquisition import read_acquisition_details
 from lib.dicom.read.multiframe import read_frame_headers
 from lib.dicom.read.volume import read_ct, read_pet
 from lib.dicom.remote.json_header import slice_headers_from_json
@@ -116,7 +116,7 @@ def test_what_the_suv_and_the_choice_of_a_ct_need_is_found(study: Path, tmp_path
         assert replace(found.series, files=same.series.files, frames=()) == same.series
         assert found.image_type[:2] == ("ORIGINAL", "PRIMARY")
     tracer = {"legacy": "Fluorodeoxyglucose F^18^", "enhanced": "Fluorodeoxyglucose F^18^"}[kind]
-    assert read_origin(report.usable("PT")[0].series).tracer == tracer
+    assert read_acquisition_details(report.usable("PT")[0].series).tracer == tracer
 
 
 @pytest.mark.parametrize("kind", ["legacy", "enhanced"])

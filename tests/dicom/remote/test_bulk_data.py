@@ -142,7 +142,7 @@ def test_what_cannot_be_fetched_is_said_not_to_be_delivered(
     pet = headers[0].shared.pet
     assert pet is not None and (pet.philips_suv_factor, pet.weight_kg) == (None, None)
     assert pet.undelivered == ("PatientWeight", "(7053,xx00)")
-    assert pet.absence("PatientWeight") == (
+    assert pet.absence_reason("PatientWeight") == (
         "PatientWeight is not in the metadata of the PACS, which delivers it only as bulk data"
     )
 

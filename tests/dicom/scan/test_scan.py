@@ -229,7 +229,7 @@ def test_a_multi_frame_file_without_functional_groups_is_refused_by_name(tmp_pat
 
 
 def test_progress_is_told_as_files_of_all_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lib.dicom.scan.scan.TELL_EVERY", 4)
+    monkeypatch.setattr("lib.dicom.scan.scan.PROGRESS_INTERVAL_FILES", 4)
     write_series(tmp_path / "a")
     write_series(tmp_path / "b", modality="PT", count=4)
     told: list[tuple[int, int]] = []

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from lib.dicom.instance_header import PetHeader
-from lib.dicom.suv.nuclides import NUCLIDES, nuclide_in_words, nuclide_of
+from lib.dicom.suv.nuclides import NUCLIDES, nuclide_in_text, nuclide_of
 from lib.errors import DicomError, MissingAttributeError
 
 F18 = PetHeader(
@@ -27,13 +27,13 @@ F18 = PetHeader(
     ],
 )  # fmt: skip
 def test_nuclides_in_words(words: str, name: str) -> None:
-    nuclide = nuclide_in_words(words)
+    nuclide = nuclide_in_text(words)
     assert nuclide is not None and nuclide.name == name
 
 
 @pytest.mark.parametrize("words", ["", "Solution", "NaF", "PSMA-1007", "DCFPyL", "F-180", "118F"])
 def test_words_that_name_no_nuclide(words: str) -> None:
-    assert nuclide_in_words(words) is None
+    assert nuclide_in_text(words) is None
 
 
 def test_every_nuclide_is_known_by_its_half_life_alone() -> None:

@@ -10,14 +10,14 @@ import numpy as np
 
 from lib.dicom.read.volume import read_ct
 from lib.dicom.scan.scan import scan_folder
-from lib.dicom.write.pet_series import MadeBy, SyntheticSeries, plan_series
+from lib.dicom.write.pet_series import SourceModel, SyntheticSeries, plan_series
 from lib.imaging.volume import Unit, Volume
 from lib.types import Series
 from tests.dicom.builders import write_series
 
 # dciodvfy 1.00~20220618 is older than SyntheticData (2022), so this one is wanted
 WANTED = "Error - </(0008,001c)> - Attribute with an even group number is not a recognized standard attribute"
-MODEL = MadeBy(model="cascade3 of a test", checksum="0123456789abcdef" * 4, version="0.1.0")
+MODEL = SourceModel(model="cascade3 of a test", checksum="0123456789abcdef" * 4, version="0.1.0")
 WHEN = {"StudyTime": "100000", "SeriesDate": "20200102", "SeriesTime": "101500.25"}
 
 
@@ -33,7 +33,7 @@ def pet_of(ct: Series) -> Volume:
     return Volume(((volume.array + 1024) / 300).astype(np.float32), volume.geometry, Unit.SUV_BW)
 
 
-def synthetic_of(ct: Series, made_by: MadeBy = MODEL) -> SyntheticSeries:
+def synthetic_of(ct: Series, made_by: SourceModel = MODEL) -> SyntheticSeries:
     """Return the synthetic series of a CT."""
     return plan_series(ct, made_by).fill(pet_of(ct))
 

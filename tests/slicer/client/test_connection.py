@@ -127,7 +127,7 @@ def test_a_name_that_nobody_knows() -> None:
 
 def test_a_server_that_does_not_answer(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "ANSWER_TIMEOUT_S", 0.3)
-    monkeypatch.setattr(connection, "GREETING_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(connection, "HANDSHAKE_TIMEOUT_S", 0.3)
     proxy.holding.set()
     kind, sentence = said(proxy.url)
     assert (kind, "did not answer in time" in sentence) == ("unreachable", True)
@@ -208,8 +208,8 @@ def test_a_busy_server_is_asked_again_when_it_says(answering: http.server.HTTPSe
     answering.answer = (503, "application/json", b'{"detail": "eight wait"}', {"Retry-After": "2"})  # type: ignore[attr-defined]
     waits: list[float] = []
 
-    def waiting(error: ServerError, again_in_s: float) -> None:
-        waits.append(again_in_s)
+    def waiting(error: ServerError, retry_in_s: float) -> None:
+        waits.append(retry_in_s)
         answering.answer = (200, "application/json", b'{"status": "DONE"}', {})  # type: ignore[attr-defined]
 
     Client(f"127.0.0.1:{answering.server_port}").training(retry_policy=RetryPolicy(3.0), waiting=waiting)

@@ -14,7 +14,7 @@ from CT2PETLib.client.nrrd import read_nrrd
 from CT2PETLib.client.training import CurvePoint, Training
 from CT2PETLib.client.transport import RetryPolicy
 from CT2PETLib.jobs import jobs
-from CT2PETLib.jobs.events import ConnectionLost, ReceivedSlab, Restarted, Sent, Uploaded
+from CT2PETLib.jobs.events import ConnectionLost, ReceivedSlab, Restarted, Uploaded, UploadProgress
 from CT2PETLib.jobs.job import Job, State, Tell
 from CT2PETLib.jobs.jobs import SynthesisJob, TrainingWatch, UploadJob
 from CT2PETLib.jobs.slab_order import slab_order
@@ -268,10 +268,10 @@ def test_a_ct_of_the_scene_is_sent_with_progress_and_once(clinic: Clinic) -> Non
     client = clinic.client("ann")
     job = UploadJob(client, array=array, affine=affine)
     *sent, last = finished(job)
-    assert (job.state, last, job.uploaded) == (State.DONE, Uploaded(last.image_id, was_there=False), last)
-    assert all(isinstance(one, Sent) for one in sent)
+    assert (job.state, last, job.uploaded) == (State.DONE, Uploaded(last.image_id, already_present=False), last)
+    assert all(isinstance(one, UploadProgress) for one in sent)
     assert sent[-1].done == sent[-1].total > 0
-    assert finished(UploadJob(client, array=array, affine=affine)) == [Uploaded(last.image_id, was_there=True)]
+    assert finished(UploadJob(client, array=array, affine=affine)) == [Uploaded(last.image_id, already_present=True)]
     np.testing.assert_array_equal(read_nrrd(client.ct(last.image_id)).array, array)
 
 
@@ -281,7 +281,7 @@ def test_sending_can_be_cancelled_in_the_middle(clinic: Clinic, proxy: Proxy) ->
     job = UploadJob(clinic.client("ann", url=proxy.url), array=array, affine=clinic.ct.geometry.affine)
     proxy.upload_bytes_per_s = 2_000_000
     job.start()
-    drain_until(job, lambda: job.state.is_over or any(isinstance(one, Sent) for one in job.drain()))
+    drain_until(job, lambda: job.state.is_over or any(isinstance(one, UploadProgress) for one in job.drain()))
     began = time.monotonic()
     job.cancel()
     drain_until(job, lambda: job.state.is_over)
@@ -300,7 +300,7 @@ def test_a_training_is_watched_until_it_is_done(clinic: Clinic, client: Client) 
     assert done.published is False  # of two patients both were learnt from: nobody is left to judge it by
     assert "not served" in done.verdict
     assert done.version
-    assert any(one.is_under_way for one in come)
+    assert any(one.is_active for one in come)
     assert watch.curve[-1] == CurvePoint(3, done.loss, None)  # nobody validates in this run
     assert done.loss is not None and done.loss > 0
 

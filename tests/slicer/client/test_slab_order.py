@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from CT2PETLib.jobs.slab_order import (
-    LARGEST,
-    count_of,
-    first_size,
-    missing_of,
+    MAX_SLAB_SLICES,
+    count_slices,
+    first_slab_size,
+    missing_ranges,
     next_slab,
     seconds_left,
     slab_order,
@@ -36,7 +36,7 @@ def test_at_an_end_there_is_one_side_only() -> None:
 
 @pytest.mark.parametrize(("count", "size"), [(1, 1), (71, 1), (92, 3), (295, 15), (296, 16), (300, 16), (1500, 16)])
 def test_the_first_slab_is_small_beside_the_whole_and_at_most_sixteen_slices(count: int, size: int) -> None:
-    assert first_size(count) == size
+    assert first_slab_size(count) == size
     assert slab_order((0, count), count // 2)[0] == (count // 2 - size // 2, count // 2 - size // 2 + size)
 
 
@@ -65,11 +65,11 @@ def test_no_slab_is_nearer_than_one_before_it(wanted: tuple[int, int], centre: i
 def test_the_next_slab_is_missing_and_the_nearest(
     wanted: tuple[int, int], have: list[tuple[int, int]], centre: int, size: int
 ) -> None:
-    missing = missing_of(wanted, have)
+    missing = missing_ranges(wanted, have)
     gone = {k for slab in have for k in range(*slab)}
     left = set(range(*wanted)) - gone
     assert {k for gap in missing for k in range(*gap)} == left
-    assert count_of(missing) == len(left)
+    assert count_slices(missing) == len(left)
     if missing:
         start, stop = next_slab(missing, centre, size)
         assert set(range(start, stop)) <= left
@@ -79,12 +79,12 @@ def test_the_next_slab_is_missing_and_the_nearest(
 
 def test_who_scrolls_gets_what_is_round_the_new_slice() -> None:
     missing = without(((0, 100),), (42, 58))
-    assert next_slab(missing, 90, LARGEST) == (82, 98)
-    assert next_slab(missing, 44, LARGEST) == (26, 42)  # 44 is there: 41 is nearer than 58
+    assert next_slab(missing, 90, MAX_SLAB_SLICES) == (82, 98)
+    assert next_slab(missing, 44, MAX_SLAB_SLICES) == (26, 42)  # 44 is there: 41 is nearer than 58
 
 
 def test_nothing_wanted_is_nothing_missing() -> None:
-    assert missing_of((5, 5), []) == ()
+    assert missing_ranges((5, 5), []) == ()
 
 
 def test_time_left_is_the_mean_of_slabs_without_the_first_that_reads_the_ct() -> None:

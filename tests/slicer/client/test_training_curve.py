@@ -66,7 +66,7 @@ def test_the_first_look_finds_the_epochs_before_it(
     watch, come = opened_in_the_middle
     first, last = come[0], come[-1]
     assert (watch.state, watch.sentence) == (State.DONE, "")
-    assert first.is_under_way
+    assert first.is_active
     assert [point.epoch for point in first.curve[:3]] == [1, 2, 3]
     assert len(first.curve) < EPOCHS
     assert (last.state, last.key_metric) == ("DONE", KEY_METRIC)

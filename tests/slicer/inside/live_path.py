@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import slicer.util
 from CT2PETLib.scene import layouts, node_attributes, views, volume
-from CT2PETLib.scene.display import words_in
+from CT2PETLib.scene.display import annotation_text
 from panels import opened
 
 import slicer
@@ -94,7 +94,7 @@ def load(panel: Any, row: int = 0) -> Any:
 
 
 def is_over(panel: Any) -> bool:
-    return not panel.synthesise.is_under_way
+    return not panel.synthesise.is_active
 
 
 def test_the_path(panel: Any, scene: Any, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_the_path(panel: Any, scene: Any, tmp_path: Path) -> None:
     red = layouts.composite_node(scene, "Red")
     assert (red.GetBackgroundVolumeID(), red.GetForegroundVolumeID()) == (ct.GetID(), pet.GetID())
     manager = views.layout_manager()
-    said = [words_in(manager.sliceWidget(name).renderer) for name in manager.sliceViewNames()]
+    said = [annotation_text(manager.sliceWidget(name).renderer) for name in manager.sliceViewNames()]
     assert all(node_attributes.SYNTHETIC in words for words in said)
     # compared with the server's real PET
     ui.loadRealButton.click()
@@ -209,9 +209,9 @@ def test_the_path(panel: Any, scene: Any, tmp_path: Path) -> None:
     until(panel, lambda: ui.messageLabel.text() == f"cascade3 is served as version {version} now.")
     until(panel, lambda: ui.standingLabel.text().startswith(f"Version {version}:"))
     # the window is never kept waiting: not by work of its own, and not by the server
-    busy = {name: used for name, used in panel.panel.busiest_s.items() if used > MAX_BLOCKED_S}
+    busy = {name: used for name, used in panel.panel.max_cpu_s.items() if used > MAX_BLOCKED_S}
     assert not busy, busy
-    assert max(panel.panel.slowest_s.values()) < 2.0, panel.panel.slowest_s  # others have the processor meanwhile
+    assert max(panel.panel.max_wall_s.values()) < 2.0, panel.panel.max_wall_s  # others have the processor meanwhile
 
 
 def test_a_panel_that_is_opened_later_shows_the_whole_curve(panel: Any, scene: Any) -> None:
@@ -232,7 +232,7 @@ def test_a_ct_of_the_scene_is_sent_after_consent_and_never_twice(panel: Any, sce
     # left-handed on purpose: slices are counted as they are stored, and the PET lies on the same grid
     affine = np.diag([4.0, 4.0, -5.0, 1.0])
     affine[:3, 3] = [-80.0, -70.0, 100.0]
-    ct = volume.node_of_array(scene, hu, affine, "of the scene")
+    ct = volume.make_volume_node(scene, hu, affine, "of the scene")
     panel.panel.parameters.ct = ct
     ui.applyButton.click()
     assert "nothing is sent before" in ui.messageLabel.text()

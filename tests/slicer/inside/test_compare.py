@@ -87,7 +87,7 @@ def real(scene: Any, ct: Any) -> Any:
     hu = volume.voxels(ct)
     suv = np.where(hu > 60, 6.0, np.where(hu > 0, 1.5, 0.0)).astype(np.float32)
     node = volume_node(scene, suv, volume.ijk_to_ras(ct), "PET")
-    volume.say_suv(node)
+    volume.declare_suv(node)
     return node
 
 
@@ -108,7 +108,7 @@ def test_a_real_pet_on_a_grid_of_its_own_gives_the_same_figures(scene: Any, ct: 
     shift = np.eye(4)
     shift[:3, 3] = [array.shape[2] - 2, -1, -1]
     node = volume_node(scene, np.ascontiguousarray(array), matrix @ shift @ np.diag([-1.0, 1, 1, 1]), "PET own grid")
-    volume.say_suv(node)
+    volume.declare_suv(node)
     one = comparison.compute(comparison.gather(ct=ct, synthetic=synthetic, real=real)).rows
     other = comparison.compute(comparison.gather(ct=ct, synthetic=synthetic, real=node)).rows
     assert [row.mae_suv for row in other] == pytest.approx([row.mae_suv for row in one], abs=1e-4)
@@ -161,7 +161,7 @@ def test_too_cold_is_blue_and_too_hot_red(
 
 def test_figures_and_scatter_become_tables_and_a_chart(scene: Any, ct: Any, synthetic: Any, real: Any) -> None:
     found = comparison.compute(comparison.gather(ct=ct, synthetic=synthetic, real=real))
-    table = comparison.show_figures(scene, found)
+    table = comparison.show_metrics(scene, found)
     assert table.GetNumberOfRows() == 2
     assert [table.GetColumnName(i) for i in range(3)] == ["region", "voxels", "MAE [SUV]"]
     chart = comparison.show_scatter(scene, found)

@@ -86,26 +86,26 @@ def composite(scene: Any, background: Any, foreground: Any) -> Any:
 
 
 def test_a_view_with_a_synthetic_pet_says_so(scene: Any, ct: Any, pet: Any) -> None:
-    words = display.words_for_view(scene, composite(scene, ct, pet), synthetic_elsewhere=True)
+    words = display.view_annotation(scene, composite(scene, ct, pet), synthetic_elsewhere=True)
     assert words == "SYNTHETIC PET - NOT FOR DIAGNOSIS"
 
 
 def test_a_view_without_one_says_what_stands_beside_it(scene: Any, ct: Any) -> None:
-    words = display.words_for_view(scene, composite(scene, ct, None), synthetic_elsewhere=True)
+    words = display.view_annotation(scene, composite(scene, ct, None), synthetic_elsewhere=True)
     assert words == "beside it: SYNTHETIC PET - NOT FOR DIAGNOSIS"
 
 
 def test_without_a_synthetic_pet_views_say_nothing(scene: Any, ct: Any) -> None:
-    assert display.words_for_view(scene, composite(scene, ct, None), synthetic_elsewhere=False) == ""
+    assert display.view_annotation(scene, composite(scene, ct, None), synthetic_elsewhere=False) == ""
 
 
 def test_a_view_says_how_much_has_not_come(scene: Any, ct: Any) -> None:
     node = volume.make_pet_node(scene, ct, model="cascade3")
     volume.fill_slab(node, np.ones((4, 24, 20), dtype=np.float32), slab_affine(ct, 3))
-    words = display.words_for_view(scene, composite(scene, ct, node), synthetic_elsewhere=True)
+    words = display.view_annotation(scene, composite(scene, ct, node), synthetic_elsewhere=True)
     assert words.splitlines() == [node_attributes.SYNTHETIC, "6 of 10 slices not synthesised"]
-    assert display.words_for_slice(node, 2) == "this slice is not synthesised yet"
-    assert display.words_for_slice(node, 3) == ""
+    assert display.slice_annotation(node, 2) == "this slice is not synthesised yet"
+    assert display.slice_annotation(node, 3) == ""
 
 
 def test_the_words_are_written_once_into_a_view() -> None:

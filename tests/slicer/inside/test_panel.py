@@ -154,19 +154,19 @@ def test_what_was_chosen_is_forgotten_when_the_server_is_left(panel: Any) -> Non
 
 def test_a_training_is_told_in_a_line_with_why_it_failed(panel: Any) -> None:
     from CT2PETLib.client.training import Training
-    from CT2PETLib.panel.train import training_words, verdict_words
+    from CT2PETLib.panel.train import training_text, verdict_text
 
     why = "unet was not trained: /m: full; "
     log = ("epoch 1", f"[2026-01-01] [1] [ERROR] (a:1) - {why}free space and resume", "Return code: 1")
-    told = training_words(Training("unet", "ERROR", epoch=1, epochs=9, loss=0.25, details=log))
+    told = training_text(Training("unet", "ERROR", epoch=1, epochs=9, loss=0.25, details=log))
     way_out = "ask who runs the server to free space, then press the button again"
     assert told == f"unet: failed, epoch 1 of 9, loss 0.2500. {why}{way_out}"
     done = Training("unet", "DONE", 4, 9, 0.1, {"skill_body": -0.5}, "skill_body", best=-0.4, best_epoch=2)
-    assert training_words(done) == "unet: done, epoch 4 of 9, loss 0.1000, best skill_body -0.4000 in epoch 2."
-    assert verdict_words(replace(done, published=False, verdict="version 2 is kept.")) == (
+    assert training_text(done) == "unet: done, epoch 4 of 9, loss 0.1000, best skill_body -0.4000 in epoch 2."
+    assert verdict_text(replace(done, published=False, verdict="version 2 is kept.")) == (
         "Challenger: the former version stays. Version 2 is kept."
     )
-    assert "best" not in training_words(Training("unet", "RUNNING", 4, 9, 0.1))  # nobody validates
+    assert "best" not in training_text(Training("unet", "RUNNING", 4, 9, 0.1))  # nobody validates
 
 
 def synthetic(scene: Any, ct: Any) -> Any:
@@ -202,12 +202,12 @@ def test_sliders_reach_the_views(panel: Any, scene: Any, ct: Any) -> None:
 @pytest.mark.parametrize("button", ["fusedButton", "sideBySideButton", "projectionButton"])
 def test_every_view_of_every_layout_says_that_it_is_synthetic(panel: Any, scene: Any, ct: Any, button: str) -> None:
     from CT2PETLib.scene import views
-    from CT2PETLib.scene.display import words_in
+    from CT2PETLib.scene.display import annotation_text
 
     panel.show.came(synthetic(scene, ct))
     getattr(panel.ui, button).click()
     manager = views.layout_manager()
-    said = [words_in(manager.sliceWidget(name).renderer) for name in manager.sliceViewNames()]
+    said = [annotation_text(manager.sliceWidget(name).renderer) for name in manager.sliceViewNames()]
     assert said
     assert all(node_attributes.SYNTHETIC in words for words in said)
 
@@ -233,7 +233,7 @@ def test_comparing_fills_table_and_difference(panel: Any, wait: Any, scene: Any,
 def test_a_pair_is_checked_before_it_may_be_sent(panel: Any, wait: Any, scene: Any, ct: Any) -> None:
     hu = volume.voxels(ct)
     real = volume_node(scene, np.where(hu > 0, 1.5, 0.0).astype(np.float32), volume.ijk_to_ras(ct), "real")
-    volume.say_suv(real)
+    volume.declare_suv(real)
     panel.panel.parameters.pair_ct, panel.panel.parameters.pair_pet = ct, real
     panel.ui.checkPairButton.click()
     wait(lambda: panel.ui.pairTable.rowCount() == 4)

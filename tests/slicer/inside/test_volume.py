@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import RAS_TO_LPS, slab_affine, volume_node
 from CT2PETLib.scene import node_attributes, volume
-from CT2PETLib.scene.buffer import Blank
+from CT2PETLib.scene.buffer import ZeroBuffer
 
 import slicer
 
@@ -45,7 +45,7 @@ def test_it_says_that_it_is_synthetic(pet: Any) -> None:
 def test_voxels_become_the_scenes_own_without_a_copy_nor_a_look_at_all_of_them(scene: Any) -> None:
     # a copy, or a window chosen by every voxel, keeps the window waiting for tenths of a second at 512 x 512 x 200
     array = np.zeros((3, 4, 5), np.int16)
-    node = volume.node_of_array(scene, array, np.eye(4), "CT")
+    node = volume.make_volume_node(scene, array, np.eye(4), "CT")
     assert np.shares_memory(volume.voxels(node), array)
     assert not node.GetDisplayNode().GetAutoWindowLevel()
     del array  # the scene holds it
@@ -56,14 +56,14 @@ def test_voxels_become_the_scenes_own_without_a_copy_nor_a_look_at_all_of_them(s
 def test_voxels_that_cannot_be_written_are_copied(scene: Any) -> None:
     array = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
     array.flags.writeable = False
-    node = volume.node_of_array(scene, array, np.eye(4), "CT")
+    node = volume.make_volume_node(scene, array, np.eye(4), "CT")
     volume.voxels(node)[0, 0, 0] = 99
     assert array[0, 0, 0] == 0
     assert volume.voxels(node)[2, 3, 4] == 59
 
 
 def test_room_that_was_made_before_is_taken(scene: Any, ct: Any) -> None:
-    room = Blank(volume.voxels(ct).shape).take()
+    room = ZeroBuffer(volume.voxels(ct).shape).take()
     node = volume.make_pet_node(scene, ct, model="unet", array=room)
     assert np.shares_memory(volume.voxels(node), room)
     assert not volume.voxels(node).any()

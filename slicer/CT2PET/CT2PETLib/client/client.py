@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from CT2PETLib.client.connection import Connection, try_connection
+from CT2PETLib.client.connection import Connection, check_connection
 from CT2PETLib.client.errors import RefusedError, SignInError
-from CT2PETLib.client.infer_result import InferResult, Slab, read_slab, read_told
+from CT2PETLib.client.infer_result import InferResult, Slab, read_infer_result, read_slab
 from CT2PETLib.client.json_fields import mapping, must, plain, word
 from CT2PETLib.client.multipart import Progress, Upload
 from CT2PETLib.client.pair_submission import Pair, read_pair, zip_of
@@ -87,7 +87,7 @@ class Client:
 
     def test_connection(self) -> Connection:
         """Return what is at the other end, in a sentence; raises nothing."""
-        return try_connection(self._transport)
+        return check_connection(self._transport)
 
     def sign_in(self, user: str, password: str) -> None:
         """Sign in; the token is kept in memory until `sign_out`, or the end of Slicer.
@@ -295,4 +295,6 @@ class Client:
 
     def _told(self, model: str, image_id: str, params: Mapping[str, Any]) -> InferResult:
         query, form = {"image": image_id, "output": "json"}, {"params": json.dumps(params)}
-        return read_told(mapping(plain(self._transport.ask("POST", "infer", model, query=query, form=form).content)))
+        return read_infer_result(
+            mapping(plain(self._transport.ask("POST", "infer", model, query=query, form=form).content))
+        )

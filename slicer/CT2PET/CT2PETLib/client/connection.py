@@ -36,7 +36,7 @@ KINDS = (
     (NotCT2PETError, NOT_CT2PET),
 )
 ANSWER_TIMEOUT_S = 10.0
-GREETING_TIMEOUT_S = 3.0
+HANDSHAKE_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Connection:
         return self.kind in (OK, UNTRAINED)
 
 
-def try_connection(wire: Transport) -> Connection:
+def check_connection(wire: Transport) -> Connection:
     """Return what is at the other end; whatever is wrong is in the answer, nothing is raised."""
     try:
         answer = wire.ask("GET", "info", "", retry_policy=NONE, timeout_s=ANSWER_TIMEOUT_S)
@@ -99,7 +99,7 @@ def _speaks_tls(address: ServerUrl) -> Connection | None:
     greeting.check_hostname = False
     greeting.verify_mode = ssl.CERT_NONE  # nothing is sent: this asks only whether TLS is spoken
     try:
-        plain = socket.create_connection((address.host, address.port), timeout=GREETING_TIMEOUT_S)
+        plain = socket.create_connection((address.host, address.port), timeout=HANDSHAKE_TIMEOUT_S)
         with plain, greeting.wrap_socket(plain, server_hostname=address.host):
             pass
     except (OSError, ValueError):

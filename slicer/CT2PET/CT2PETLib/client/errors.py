@@ -67,9 +67,9 @@ class BusyError(ServerError):
         again_in_s: When it wants to be asked again, as it says; 0 where it does not.
     """
 
-    def __init__(self, sentence: str, again_in_s: float = 0.0) -> None:
+    def __init__(self, sentence: str, retry_in_s: float = 0.0) -> None:
         super().__init__(sentence)
-        self.again_in_s = again_in_s
+        self.retry_in_s = retry_in_s
 
 
 class RefusedError(ServerError):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-ROUNDED_TO = 6  # decimals of a millimetre: a volume that went through a file is the same volume
+AFFINE_DECIMALS = 6  # decimals of a millimetre: a volume that went through a file is the same volume
 
 
 def image_id_of(array: np.ndarray[Any, Any], affine: np.ndarray[Any, Any]) -> str:
@@ -18,7 +18,7 @@ def image_id_of(array: np.ndarray[Any, Any], affine: np.ndarray[Any, Any]) -> st
         affine: 4 x 4, takes the voxel (column, row, slice, 1) to (x, y, z, 1) in LPS mm.
     """
     digest = hashlib.sha256(f"{array.dtype.kind}{array.dtype.itemsize} {array.shape}\n".encode())
-    place = np.round(np.asarray(affine, dtype="<f8"), ROUNDED_TO) + 0.0  # no -0.0 beside 0.0
+    place = np.round(np.asarray(affine, dtype="<f8"), AFFINE_DECIMALS) + 0.0  # no -0.0 beside 0.0
     digest.update(place.tobytes())
     digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
     return f"ct-{digest.hexdigest()[:32]}"

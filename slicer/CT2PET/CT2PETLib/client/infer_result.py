@@ -43,7 +43,7 @@ class InferResult:
     standing: str
     seen_in_training: bool | None
     figures: Mapping[str, Mapping[str, float | None]]
-    why_no_figures: str
+    why_no_metrics: str
     calibrated_on: int
     seconds: Mapping[str, float]
     series_instance_uid: str
@@ -89,7 +89,7 @@ def read_slab(content: bytes, content_type: str, asked: tuple[int, int]) -> Slab
     parts = split_parts(content, content_type)
     if "params" not in parts or "image" not in parts:
         raise InvalidResponseError(f"The answer holds {', '.join(parts) or 'nothing'}, expected params and image.")
-    told = read_told(plain(parts["params"]))
+    told = read_infer_result(plain(parts["params"]))
     if (told.start, told.stop) != asked:
         raise InvalidResponseError(
             f"The server drew slices {told.start}:{told.stop}, asked for were {asked[0]}:{asked[1]}: does the address "
@@ -98,7 +98,7 @@ def read_slab(content: bytes, content_type: str, asked: tuple[int, int]) -> Slab
     return Slab(parts["image"], parts.get("uncertainty"), told)
 
 
-def read_told(answer: Any) -> InferResult:
+def read_infer_result(answer: Any) -> InferResult:
     """Return what the JSON of an answer tells.
 
     Raises:
@@ -122,7 +122,7 @@ def read_told(answer: Any) -> InferResult:
         standing=word(mapping(told.get("standing")).get("sentence")),
         seen_in_training=told.get("seen_in_training"),
         figures=_figures(told.get("metrics")),
-        why_no_figures=word(told.get("why_no_metrics")),
+        why_no_metrics=word(told.get("why_no_metrics")),
         calibrated_on=count(mapping(told.get("uncertainty")).get("calibrated_on")),
         seconds={name: float(value) for name, value in mapping(told.get("latencies")).items()},
         series_instance_uid=word(series.get("series_instance_uid")),

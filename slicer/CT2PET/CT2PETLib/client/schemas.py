@@ -47,17 +47,17 @@ class Card:
     patients: int
     slices: int
     origins: Mapping[str, Mapping[str, int]]
-    judged_on: str
-    judged_patients: int
+    evaluated_on: str
+    evaluated_patients: int
     figures: Mapping[str, Mapping[str, Figure]]
     intended_use: str
     limits: str
 
-    def rows(self, measures: tuple[str, ...]) -> tuple[tuple[str, tuple[Figure, ...]], ...]:
+    def rows(self, metrics: tuple[str, ...]) -> tuple[tuple[str, tuple[Figure, ...]], ...]:
         """Return the figures as a table: the model, then the trivial predictors, each with these measures."""
         unknown = Figure(None)
         methods = [name for name in ("model", *BASELINES) if name in self.figures]
-        return tuple((name, tuple(self.figures[name].get(one, unknown) for one in measures)) for name in methods)
+        return tuple((name, tuple(self.figures[name].get(one, unknown) for one in metrics)) for name in methods)
 
 
 @dataclass(frozen=True)
@@ -166,8 +166,8 @@ def read_card(card: Any) -> Card:
         patients=len(training.get("patients") or ()),
         slices=count(training.get("slices")),
         origins=mapping(training.get("origins")),
-        judged_on=word(scores.get("side")),
-        judged_patients=count(scores.get("patients")),
+        evaluated_on=word(scores.get("side")),
+        evaluated_patients=count(scores.get("patients")),
         figures=figures,
         intended_use=word(told.get("intended_use")),
         limits=word(told.get("limits")),

@@ -63,7 +63,7 @@ class Training:
     curve: tuple[CurvePoint, ...] = ()
 
     @property
-    def is_under_way(self) -> bool:
+    def is_active(self) -> bool:
         """Whether it can be stopped."""
         return self.state in ("SUBMITTED", "RUNNING")
 

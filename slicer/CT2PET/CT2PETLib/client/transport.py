@@ -129,7 +129,7 @@ class Transport:
                 return self._ask_once(request, progress)
             except (UnreachableError, BusyError) as error:
                 lost_at = lost_at or time.monotonic()
-                pause_s = max(pause_s, error.again_in_s if isinstance(error, BusyError) else 0.0)
+                pause_s = max(pause_s, error.retry_in_s if isinstance(error, BusyError) else 0.0)
                 still_at_work = (
                     isinstance(error, UnreachableError) and error.why == NO_ANSWER
                 )  # asked twice: twice as late

@@ -30,7 +30,7 @@ class ConnectionLost:
     """The connection was lost, or the server is busy; the job tries again by itself."""
 
     sentence: str
-    again_in_s: float
+    retry_in_s: float
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Restarted:
 
 
 @dataclass(frozen=True)
-class Sent:
+class UploadProgress:
     """So many bytes have been sent."""
 
     done: int
@@ -57,4 +57,4 @@ class Uploaded:
     """
 
     image_id: str
-    was_there: bool
+    already_present: bool

@@ -20,7 +20,7 @@ from CT2PETLib.client.errors import CancelledError, ServerError
 CANCELLED_TIMEOUT_S = 0.8  # then a thread that does not wake up, as while it looks up a name, is left to itself
 # In Slicer other threads run while Python does not, or only while this one sleeps, as its version may be; a moment of
 # sleep at each drain lets them run in either, and is far below what an eye notices
-GIVE_WAY_S = 0.002
+YIELD_S = 0.002
 
 
 class State(enum.Enum):
@@ -88,7 +88,7 @@ class Job:
         """Return what has come since the last time, and bring `state` up to date. Call it from a timer."""
         if self.state is State.IDLE or self.state.is_over:
             return []
-        time.sleep(GIVE_WAY_S)
+        time.sleep(YIELD_S)
         come = []
         while True:
             try:

@@ -14,13 +14,22 @@ from CT2PETLib.client.image_id import image_id_of
 from CT2PETLib.client.nrrd import to_nrrd
 from CT2PETLib.client.training import CurvePoint, Training
 from CT2PETLib.client.transport import RetryPolicy
-from CT2PETLib.jobs.events import ConnectionLost, ReceivedSlab, Restarted, Sent, Uploaded
+from CT2PETLib.jobs.events import ConnectionLost, ReceivedSlab, Restarted, Uploaded, UploadProgress
 from CT2PETLib.jobs.job import Job, Tell
-from CT2PETLib.jobs.slab_order import LARGEST, Range, count_of, first_size, missing_of, next_slab, seconds_left, without
+from CT2PETLib.jobs.slab_order import (
+    MAX_SLAB_SLICES,
+    Range,
+    count_slices,
+    first_slab_size,
+    missing_ranges,
+    next_slab,
+    seconds_left,
+    without,
+)
 
 LOST = RetryPolicy(for_s=90.0)  # a server that is started anew answers again within a minute
 POLL_INTERVAL_S = 2.0
-TOLD_EVERY_S = 0.1  # of bytes sent: a hundred thousand signs of life would keep the window busy
+PROGRESS_INTERVAL_S = 0.1  # of bytes sent: a hundred thousand signs of life would keep the window busy
 
 
 class SynthesisJob(Job):
@@ -57,7 +66,7 @@ class SynthesisJob(Job):
             checksum: Of those weights; empty where nothing has come.
         """
         self.wanted = wanted
-        self.missing = missing_of(wanted, have)
+        self.missing = missing_ranges(wanted, have)
         self.checksum = checksum
         self._model, self._version, self._image_id = model, version, image_id
         self._wish = "beside" if uncertainty else "no"
@@ -73,7 +82,7 @@ class SynthesisJob(Job):
     @property
     def fraction(self) -> float:
         """How much is there, 0 to 1."""
-        return 1.0 - count_of(self.missing) / max(1, self.wanted[1] - self.wanted[0])
+        return 1.0 - count_slices(self.missing) / max(1, self.wanted[1] - self.wanted[0])
 
     @property
     def seconds_left(self) -> float | None:
@@ -90,7 +99,7 @@ class SynthesisJob(Job):
             centre=self._centre,
             uncertainty=self._wish == "beside",
             version=self._version,
-            have=missing_of(self.wanted, self.missing),
+            have=missing_ranges(self.wanted, self.missing),
             checksum=self.checksum,
         )
 
@@ -104,7 +113,7 @@ class SynthesisJob(Job):
 
     def _draw(self, client: Client, tell: Tell) -> None:
         missing, checksum = self.missing, self.checksum
-        most = first_size(self.wanted[1] - self.wanted[0])
+        most = first_slab_size(self.wanted[1] - self.wanted[0])
         while missing:
             drawn = self._slab(client, next_slab(missing, self._centre, most), tell)
             if checksum and drawn.told.checksum != checksum:
@@ -114,16 +123,16 @@ class SynthesisJob(Job):
                 )
             checksum = drawn.told.checksum
             missing = without(missing, (drawn.start, drawn.stop))
-            most = LARGEST
+            most = MAX_SLAB_SLICES
             tell(drawn)
 
     def _slab(self, client: Client, asked: Range, tell: Tell) -> ReceivedSlab:
         began = time.monotonic()
 
-        def waiting(error: ServerError, again_in_s: float) -> None:
+        def waiting(error: ServerError, retry_in_s: float) -> None:
             nonlocal began
-            began = time.monotonic() + again_in_s  # what the network takes tells nothing of the slabs to come
-            tell(ConnectionLost(str(error), again_in_s))
+            began = time.monotonic() + retry_in_s  # what the network takes tells nothing of the slabs to come
+            tell(ConnectionLost(str(error), retry_in_s))
 
         slab = client.slab(
             self._model, self._image_id, *asked,
@@ -134,7 +143,7 @@ class SynthesisJob(Job):
 
 
 class UploadJob(Job):
-    """Sends a CT of the scene, unless the server has it; tells `Sent`, and last `Uploaded`. Ask the user before.
+    """Sends a CT of the scene, unless the server has it; tells `UploadProgress`, and last `Uploaded`. Ask the user before.
 
     Attributes:
         uploaded: The same `Uploaded`; None until it has come.
@@ -159,18 +168,18 @@ class UploadJob(Job):
     def _send(self, client: Client, tell: Tell) -> None:
         image_id = image_id_of(self._array, self._affine)
         if client.study(image_id) is not None:
-            tell(Uploaded(image_id, was_there=True))
+            tell(Uploaded(image_id, already_present=True))
             return
         told_at = float("-inf")
 
         def progress(done: int, total: int) -> None:
             nonlocal told_at
-            if done == total or time.monotonic() - told_at > TOLD_EVERY_S:
+            if done == total or time.monotonic() - told_at > PROGRESS_INTERVAL_S:
                 told_at = time.monotonic()
-                tell(Sent(done, total))
+                tell(UploadProgress(done, total))
 
         was_sent = client.send_ct(to_nrrd(self._array, self._affine), image_id, progress=progress)
-        tell(Uploaded(image_id, was_there=not was_sent))
+        tell(Uploaded(image_id, already_present=not was_sent))
 
 
 class TrainingWatch(Job):
@@ -204,11 +213,11 @@ class TrainingWatch(Job):
         before = None
         while True:
             now = client.training(
-                retry_policy=LOST, waiting=lambda error, again_in_s: tell(ConnectionLost(str(error), again_in_s))
+                retry_policy=LOST, waiting=lambda error, retry_in_s: tell(ConnectionLost(str(error), retry_in_s))
             )
             if now != before:
                 tell(now)
             before = now
-            if not now.is_under_way:
+            if not now.is_active:
                 return
             client.pause(self._every_s)

@@ -20,7 +20,7 @@ class Outcome:
     value: Any
 
 
-class Running:
+class JobRunner:
     """Jobs that have been started and are not over. All of it in the thread of the window."""
 
     def __init__(self, failed: Callable[[str], None]) -> None:

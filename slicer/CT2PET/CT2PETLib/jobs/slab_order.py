@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 Range = tuple[int, int]
-LARGEST = 16  # slices: enough that a request costs little beside its work, few enough to see the PET grow
+MAX_SLAB_SLICES = 16  # slices: enough that a request costs little beside its work, few enough to see the PET grow
 # The first slab is to be on screen within a tenth of the whole's time, in which the CT has to be read, too: a sixteenth
 # of the slices, less what reading and asking take whatever there is to draw. 300 slices of 512 x 512: 16 of them came
 # after 0.08 of the whole's time, the CT not read before (docs/benchmarks)
-FIRST_SHARE = 16
-LOST_TO_ASKING = 40  # slices
+FIRST_SLAB_DIVISOR = 16
+OVERHEAD_SLICES = 40  # slices
 
 
-def first_size(count: int) -> int:
+def first_slab_size(count: int) -> int:
     """Return how many slices the first slab has, of so many wanted ones."""
-    return max(1, min(LARGEST, (count - LOST_TO_ASKING) // FIRST_SHARE))
+    return max(1, min(MAX_SLAB_SLICES, (count - OVERHEAD_SLICES) // FIRST_SLAB_DIVISOR))
 
 
 def next_slab(missing: Sequence[Range], centre: int, size: int) -> Range:
@@ -41,25 +41,25 @@ def next_slab(missing: Sequence[Range], centre: int, size: int) -> Range:
     return first, min(stop, first + size)
 
 
-def slab_order(wanted: Range, centre: int, *, size: int = LARGEST, first: int = 0) -> tuple[Range, ...]:
+def slab_order(wanted: Range, centre: int, *, size: int = MAX_SLAB_SLICES, first: int = 0) -> tuple[Range, ...]:
     """Return the slabs of a range in the order in which they are asked for, as long as the centre stays.
 
     Args:
         wanted: The slices of interest, at least one.
         centre: The slice on screen.
         size: Most slices of a slab.
-        first: Most slices of the first one; 0 for what `first_size` says.
+        first: Most slices of the first one; 0 for what `first_slab_size` says.
     """
     missing: tuple[Range, ...] = (wanted,)
     slabs: list[Range] = []
     while missing:
-        most = size if slabs else first or min(size, first_size(wanted[1] - wanted[0]))
+        most = size if slabs else first or min(size, first_slab_size(wanted[1] - wanted[0]))
         slabs.append(next_slab(missing, centre, most))
         missing = without(missing, slabs[-1])
     return tuple(slabs)
 
 
-def missing_of(wanted: Range, have: Iterable[Range]) -> tuple[Range, ...]:
+def missing_ranges(wanted: Range, have: Iterable[Range]) -> tuple[Range, ...]:
     """Return which slices of a range are not there yet."""
     missing: tuple[Range, ...] = (wanted,) if wanted[0] < wanted[1] else ()
     for slab in have:
@@ -75,7 +75,7 @@ def without(missing: Iterable[Range], slab: Range) -> tuple[Range, ...]:
     return tuple((start, stop) for start, stop in left if start < stop)
 
 
-def count_of(ranges: Iterable[Range]) -> int:
+def count_slices(ranges: Iterable[Range]) -> int:
     """Return how many slices ranges hold together."""
     return sum(stop - start for start, stop in ranges)
 
@@ -92,7 +92,7 @@ def seconds_left(drawn: Sequence[tuple[int, float]], missing: Iterable[Range]) -
     slices = sum(count for count, _ in measured)
     if not slices:
         return None
-    return sum(seconds for _, seconds in measured) / slices * count_of(missing)
+    return sum(seconds for _, seconds in measured) / slices * count_slices(missing)
 
 
 def _distance(gap: Range, centre: int) -> int:

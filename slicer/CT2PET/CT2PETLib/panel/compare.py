@@ -8,14 +8,14 @@ from CT2PETLib.client.client import Client
 from CT2PETLib.client.nrrd import NrrdVolume, read_nrrd
 from CT2PETLib.panel.context import Panel
 from CT2PETLib.panel.ct import CTSection
-from CT2PETLib.panel.display import ShowSection
-from CT2PETLib.panel.qt_helpers import fill_rows, number
+from CT2PETLib.panel.display import DisplaySection
+from CT2PETLib.panel.qt_helpers import number, set_rows
 from CT2PETLib.panel.synthesise import SynthesiseSection
 from CT2PETLib.scene import comparison, metrics, node_attributes
 from CT2PETLib.scene.comparison import Comparison
 from CT2PETLib.scene.tables import show_chart
 from CT2PETLib.scene.views import plots
-from CT2PETLib.scene.volume import SceneError, is_suv, node_of_array, say_suv
+from CT2PETLib.scene.volume import SceneError, declare_suv, is_suv, make_volume_node
 
 NOWHERE = "127.0.0.1"  # a job needs a client; reckoning asks it nothing
 
@@ -23,7 +23,7 @@ NOWHERE = "127.0.0.1"  # a job needs a client; reckoning asks it nothing
 class CompareSection:
     """Compares beside the window, and shows the outcome."""
 
-    def __init__(self, panel: Panel, ct: CTSection, synthesise: SynthesiseSection, show: ShowSection) -> None:
+    def __init__(self, panel: Panel, ct: CTSection, synthesise: SynthesiseSection, show: DisplaySection) -> None:
         self._panel, self._ct_section, self._synthesise, self._show = panel, ct, synthesise, show
         self._comparison: Comparison | None = None
         self._of: tuple[Any, ...] = ()  # what it is a comparison of
@@ -38,7 +38,7 @@ class CompareSection:
 
     def load_real(self) -> None:
         """Fetch the real PET of the chosen CT from the server."""
-        study, client = self._ct_section.study, self._panel.need_client()
+        study, client = self._ct_section.study, self._panel.require_client()
         if study is None or not study.has_real_pet:
             why = f" ({study.why_no_pet})" if study is not None and study.why_no_pet else ""
             raise SceneError(f"The server has no real PET of this CT{why}; load one into the scene.")
@@ -55,7 +55,7 @@ class CompareSection:
         chosen = self._panel.parameters
         synthetic, real = chosen.synthetic, chosen.real
         if chosen.real_is_suv and not is_suv(real):
-            say_suv(real)
+            declare_suv(real)
         ct = synthetic.GetNodeReference(node_attributes.CT_NODE) or chosen.ct
         beside = comparison.gather(ct=ct, synthetic=synthetic, real=real)
         self._start("Comparing …")
@@ -82,7 +82,7 @@ class CompareSection:
         real = self._comparison.real_suv if self._comparison is not None and self._is_of_now() else None
         rows = comparison.segment_uptakes(chosen.segmentation, synthetic=chosen.synthetic, real_suv=real)
         comparison.show_uptakes(self._panel.scene, rows)
-        fill_rows(
+        set_rows(
             self._panel.ui.uptakeTable,
             [
                 [row.region, number(row.volume_ml, 1), number(row.suv_max), number(row.suv_mean), number(row.suv_sd)]
@@ -96,7 +96,7 @@ class CompareSection:
         ui, chosen = self._panel.ui, self._panel.parameters
         synthetic, real = (chosen.synthetic, chosen.real) if chosen is not None else (None, None)
         study = self._ct_section.study
-        drawing = self._synthesise.is_under_way
+        drawing = self._synthesise.is_active
         ui.loadRealButton.setEnabled(study is not None and study.has_real_pet and not self._busy)
         ui.compareButton.setEnabled(synthetic is not None and real is not None and not self._busy and not drawing)
         ui.compareButton.setText("Working …" if self._busy else "Compare")
@@ -109,8 +109,8 @@ class CompareSection:
     def _real_came(self, description: str, volume: NrrdVolume) -> None:
         self._busy = False
         name = " ".join(filter(None, ("Real PET", description)))
-        node = node_of_array(self._panel.scene, volume.array, volume.affine, name)
-        say_suv(node)  # the server's labels are SUVbw
+        node = make_volume_node(self._panel.scene, volume.array, volume.affine, name)
+        declare_suv(node)  # the server's labels are SUVbw
         self._panel.parameters.real = node
         self._panel.say("")
         self._panel.refresh()
@@ -122,8 +122,8 @@ class CompareSection:
         scene = self._panel.scene
         self._comparison, self._of = found, (synthetic, real)
         self._difference = comparison.show_difference(scene, ct, synthetic, found)
-        comparison.show_figures(scene, found)
-        fill_rows(self._panel.ui.figuresTable, [_row(row) for row in found.rows])
+        comparison.show_metrics(scene, found)
+        set_rows(self._panel.ui.figuresTable, [_row(row) for row in found.rows])
         self._panel.say("")
         self._panel.refresh()
 
@@ -138,7 +138,7 @@ class CompareSection:
 
     def _failed(self, sentence: str) -> None:
         self._busy = False
-        self._panel.complain(sentence)
+        self._panel.show_error(sentence)
 
 
 def _computed(beside: comparison.Beside) -> Any:

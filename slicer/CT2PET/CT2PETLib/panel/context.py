@@ -10,7 +10,7 @@ from typing import Any
 from CT2PETLib.client.client import Client
 from CT2PETLib.client.errors import ServerError
 from CT2PETLib.client.schemas import Server
-from CT2PETLib.jobs.runner import Running
+from CT2PETLib.jobs.runner import JobRunner
 from CT2PETLib.scene.volume import SceneError
 
 WRONG = "color: #b3261e;"
@@ -37,10 +37,10 @@ class Panel:
         self.parameters: Any = None
         self.client: Client | None = None
         self.server: Server | None = None
-        self.running = Running(self.complain)
+        self.running = JobRunner(self.show_error)
         self.refresh: Callable[[], None] = lambda: None
-        self.slowest_s: dict[str, float] = {}
-        self.busiest_s: dict[str, float] = {}
+        self.max_wall_s: dict[str, float] = {}
+        self.max_cpu_s: dict[str, float] = {}
 
     def when(self, widget: Any, signal: str, handler: Callable[[], None]) -> None:
         """Call `handler` at a signal of a widget; what goes wrong in it is told in the panel, never in a box."""
@@ -52,19 +52,19 @@ class Panel:
         try:
             handler()
         except (SceneError, ServerError) as error:
-            self.complain(str(error))
+            self.show_error(str(error))
         except Exception:
             logging.getLogger("CT2PET").exception("in a handler of the panel")
-            self.complain("An error in the CT2PET module itself; Slicer's log (Ctrl+0) says which.")
+            self.show_error("An error in the CT2PET module itself; Slicer's log (Ctrl+0) says which.")
         name = getattr(handler, "__qualname__", repr(handler))
-        self.slowest_s[name] = max(self.slowest_s.get(name, 0.0), time.perf_counter() - began)
-        self.busiest_s[name] = max(self.busiest_s.get(name, 0.0), time.thread_time() - began_busy)
+        self.max_wall_s[name] = max(self.max_wall_s.get(name, 0.0), time.perf_counter() - began)
+        self.max_cpu_s[name] = max(self.max_cpu_s.get(name, 0.0), time.thread_time() - began_busy)
 
     def say(self, sentence: str) -> None:
         """Tell the user something."""
         self._write(sentence, RIGHT)
 
-    def complain(self, sentence: str) -> None:
+    def show_error(self, sentence: str) -> None:
         """Tell the user that something went wrong, and what to do."""
         self._write(sentence, WRONG)
         self.refresh()
@@ -74,7 +74,7 @@ class Panel:
         self.ui.messageLabel.setText(sentence)
         self.ui.messageLabel.setVisible(bool(sentence))
 
-    def need_client(self) -> Client:
+    def require_client(self) -> Client:
         """Return the server's client.
 
         Raises:

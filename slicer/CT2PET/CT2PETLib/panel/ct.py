@@ -7,9 +7,9 @@ from typing import Any
 from CT2PETLib.client.nrrd import NrrdVolume, read_nrrd
 from CT2PETLib.client.studies import Study
 from CT2PETLib.panel.context import Panel
-from CT2PETLib.panel.qt_helpers import fill_rows, got
+from CT2PETLib.panel.qt_helpers import get_property, set_rows
 from CT2PETLib.scene import display, views
-from CT2PETLib.scene.volume import ijk_to_ras, node_of_array, voxels
+from CT2PETLib.scene.volume import ijk_to_ras, make_volume_node, voxels
 
 
 class CTSection:
@@ -43,7 +43,7 @@ class CTSection:
 
     def agree(self) -> None:
         """Remember for which CT and server the user has agreed."""
-        self._agreed_for = self._this() if got(self._panel.ui.consentCheckBox, "checked") else ""
+        self._agreed_for = self._this() if get_property(self._panel.ui.consentCheckBox, "checked") else ""
         self._panel.refresh()
 
     @property
@@ -89,11 +89,11 @@ class CTSection:
 
     def show_studies(self) -> None:
         """Fill the table with the studies that hold every word of the filter."""
-        words = got(self._panel.ui.studyFilterEdit, "text").lower().split()
+        words = get_property(self._panel.ui.studyFilterEdit, "text").lower().split()
         rows = [(study, _row(study)) for study in self.studies]
         found = [(study, row) for study, row in rows if all(word in " ".join(row).lower() for word in words)]
         self._shown = [study for study, _ in found]
-        fill_rows(self._panel.ui.studyTable, [row for _, row in found])
+        set_rows(self._panel.ui.studyTable, [row for _, row in found])
         self.refresh()
 
     def load(self) -> None:
@@ -101,7 +101,7 @@ class CTSection:
         row = self._panel.ui.studyTable.currentRow()
         if self._loading is not None or not 0 <= row < len(self._shown):
             return
-        study, client = self._shown[row], self._panel.need_client()
+        study, client = self._shown[row], self._panel.require_client()
         self._loading = study.image_id
         self._panel.say("Fetching the CT …")
         self._panel.running.ask(
@@ -150,7 +150,7 @@ class CTSection:
     def _loaded(self, study: Study, volume: NrrdVolume) -> None:
         self._loading = None
         name = " ".join(filter(None, ("CT", study.description, study.date)))
-        node = node_of_array(self._panel.scene, volume.array, volume.affine, name)
+        node = make_volume_node(self._panel.scene, volume.array, volume.affine, name)
         display.show_ct(node)
         self.is_called(node, study.image_id)
         self._panel.parameters.ct = node
@@ -160,7 +160,7 @@ class CTSection:
 
     def _not_loaded(self, sentence: str) -> None:
         self._loading = None
-        self._panel.complain(sentence)
+        self._panel.show_error(sentence)
 
 
 def _row(study: Study) -> list[str]:

@@ -9,7 +9,7 @@ from CT2PETLib.scene import display, layouts, node_attributes, views
 from CT2PETLib.scene.volume import SceneError
 
 
-class ShowSection:
+class DisplaySection:
     """Shows what was chosen, as it was chosen."""
 
     def __init__(self, panel: Panel) -> None:
@@ -85,7 +85,7 @@ class ShowSection:
         """Keep the words in every view true."""
         chosen = self._panel.parameters
         if chosen is not None:
-            views.mark_all(self._panel.scene, chosen.synthetic, chosen.real)
+            views.annotate_views(self._panel.scene, chosen.synthetic, chosen.real)
 
     def refresh(self) -> None:
         """Bring the widgets up to date."""

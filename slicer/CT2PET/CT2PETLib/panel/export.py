@@ -14,7 +14,7 @@ from CT2PETLib.client.infer_result import InferResult
 from CT2PETLib.panel.compare import NOWHERE
 from CT2PETLib.panel.context import Panel
 from CT2PETLib.panel.ct import CTSection
-from CT2PETLib.panel.qt_helpers import fill_rows, got
+from CT2PETLib.panel.qt_helpers import get_property, set_rows
 from CT2PETLib.panel.synthesise import SynthesiseSection
 from CT2PETLib.scene import node_attributes, pair_checks
 from CT2PETLib.scene.dicom_files import dicom_files
@@ -22,7 +22,7 @@ from CT2PETLib.scene.pair_checks import Check
 from CT2PETLib.scene.volume import SceneError
 
 
-class GiveBackSection:
+class ExportSection:
     """Nothing leaves Slicer here before its box is ticked."""
 
     def __init__(self, panel: Panel, ct: CTSection, synthesise: SynthesiseSection) -> None:
@@ -42,7 +42,7 @@ class GiveBackSection:
         model, version, image_id = self._drawn()
         self._start("Saving …")
         self._panel.running.ask(
-            self._panel.need_client(),
+            self._panel.require_client(),
             lambda asker: asker.store(model, image_id, version=version),
             self._stored,
             failed=self._failed,
@@ -56,7 +56,7 @@ class GiveBackSection:
         model, version, image_id = self._drawn()
         self._start("Fetching the DICOM series …")
         self._panel.running.ask(
-            self._panel.need_client(),
+            self._panel.require_client(),
             lambda asker: unpack(asker.dicom(model, image_id, version=version), Path(folder)),
             lambda count: self._done(f"{count} DICOM files are in {folder}. Each says that it is synthetic."),
             failed=self._failed,
@@ -81,7 +81,7 @@ class GiveBackSection:
         ct_files = () if self._ct_section.is_of_studies(ct) else dicom_files(ct)
         self._start("Sending the pair …")
         self._panel.running.ask(
-            self._panel.need_client(),
+            self._panel.require_client(),
             lambda asker: str(asker.submit_pair(ct_files, pet_files)),
             self._submitted,
             failed=self._failed,
@@ -90,7 +90,7 @@ class GiveBackSection:
     def refresh(self) -> None:
         """Bring the widgets up to date."""
         ui, panel, chosen = self._panel.ui, self._panel, self._panel.parameters
-        keep = got(ui.keepConsentCheckBox, "checked") and panel.client is not None and not self._busy
+        keep = get_property(ui.keepConsentCheckBox, "checked") and panel.client is not None and not self._busy
         there = chosen is not None and chosen.synthetic is not None and bool(self._ct_section.image_id)
         for button in (ui.storeButton, ui.saveDicomButton):
             button.setEnabled(bool(keep and there))
@@ -98,8 +98,8 @@ class GiveBackSection:
         ui.checkPairButton.setEnabled(None not in pair and not self._busy)
         if self._checked and self._checked != pair:
             self._checked = ()
-            fill_rows(ui.pairTable, [])
-        ticked = got(ui.pairConsentCheckBox, "checked")
+            set_rows(ui.pairTable, [])
+        ticked = get_property(ui.pairConsentCheckBox, "checked")
         ui.submitPairButton.setEnabled(
             bool(self._checked) and bool(ticked) and panel.client is not None and not self._busy
         )
@@ -121,11 +121,11 @@ class GiveBackSection:
 
     def _pair_checked(self, ct: Any, pet: Any, checks: tuple[Check, ...]) -> None:
         well = all(one.ok for one in checks)
-        fill_rows(self._panel.ui.pairTable, [[c.question, c.found, "ok" if c.ok else "NO"] for c in checks])
+        set_rows(self._panel.ui.pairTable, [[c.question, c.found, "ok" if c.ok else "NO"] for c in checks])
         self._done("The pair looks plausible." if well else "")
         self._checked = (ct, pet) if well else ()
         if not well:
-            self._panel.complain("The pair cannot be submitted: see the line marked NO.")
+            self._panel.show_error("The pair cannot be submitted: see the line marked NO.")
         self._panel.refresh()
 
     def _stored(self, told: InferResult) -> None:
@@ -148,7 +148,7 @@ class GiveBackSection:
 
     def _failed(self, sentence: str) -> None:
         self._busy = False
-        self._panel.complain(sentence)
+        self._panel.show_error(sentence)
 
 
 def unpack(content: bytes, folder: Path) -> int:

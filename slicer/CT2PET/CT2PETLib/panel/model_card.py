@@ -30,7 +30,7 @@ def standing(model: Model) -> str:
     return f"{version}{MARKS.get(model.mark, model.mark or 'has no card')}. Read the model card."
 
 
-def standing_of(version: Version) -> str:
+def version_summary(version: Version) -> str:
     """Return in a line how a version stands that is not the one served."""
     return f"Version {version.number}, not the one that is served. {version.standing}".strip()
 
@@ -85,7 +85,7 @@ def _figures(card: Card) -> str:
         + "</tr>"
         for name, figures in rows
     )
-    where = f"{card.judged_patients} {escape(card.judged_on)} patients"
+    where = f"{card.evaluated_patients} {escape(card.evaluated_on)} patients"
     return f"<p><b>In the body of {where}</b>, mean and 95 % interval:</p><table><tr><th></th>{head}</tr>{body}</table>"
 
 

@@ -8,16 +8,16 @@ from typing import Any
 import qt
 
 
-def got(widget: Any, name: str) -> Any:
-    """Return a property of a widget, as `got(box, "currentText")`."""
+def get_property(widget: Any, name: str) -> Any:
+    """Return a property of a widget, as `get_property(box, "currentText")`."""
     return widget.property(name)
 
 
-def fill_box(box: Any, words: Sequence[str]) -> None:
+def set_items(box: Any, words: Sequence[str]) -> None:
     """Offer these words in a combo box; the one that was chosen stays so where it is among them."""
-    if [box.itemText(index) for index in range(got(box, "count"))] == list(words):
+    if [box.itemText(index) for index in range(get_property(box, "count"))] == list(words):
         return
-    chosen = got(box, "currentText")
+    chosen = get_property(box, "currentText")
     box.clear()
     for word in words:
         box.addItem(word)
@@ -25,7 +25,7 @@ def fill_box(box: Any, words: Sequence[str]) -> None:
         box.setCurrentIndex(list(words).index(chosen))
 
 
-def fill_rows(table: Any, rows: Sequence[Sequence[str]]) -> None:
+def set_rows(table: Any, rows: Sequence[Sequence[str]]) -> None:
     """Put rows of words into a table widget in place of what it held; the chosen row stays chosen."""
     chosen = table.currentRow()
     table.setRowCount(len(rows))

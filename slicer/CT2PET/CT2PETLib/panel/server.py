@@ -11,7 +11,7 @@ from CT2PETLib.client.connection import SIGN_IN, Connection
 from CT2PETLib.client.server_url import ServerUrl, parse_server_url, remember
 from CT2PETLib.client.transport import Token
 from CT2PETLib.panel.context import RIGHT, WRONG, Panel
-from CT2PETLib.panel.qt_helpers import fill_box, got
+from CT2PETLib.panel.qt_helpers import get_property, set_items
 
 HISTORY = "CT2PET/Addresses"  # addresses alone; names, passwords and tokens are never kept
 FIRST_ADDRESS = "http://127.0.0.1:8000"
@@ -28,7 +28,7 @@ class ServerSection:
         self._token = Token()
         self._testing = False
         ui = panel.ui
-        fill_box(ui.addressBox, _history() or [FIRST_ADDRESS])
+        set_items(ui.addressBox, _history() or [FIRST_ADDRESS])
         panel.when(ui.testButton, "clicked", self.test)
         panel.when(ui.addressBox.lineEdit(), "returnPressed", self.test)
         panel.when(ui.addressBox, "currentTextChanged", self.leave)
@@ -71,7 +71,7 @@ class ServerSection:
             self.leave()
             self._panel.refresh()
             return
-        user, password = got(ui.userEdit, "text"), got(ui.passwordEdit, "text")
+        user, password = get_property(ui.userEdit, "text"), get_property(ui.passwordEdit, "text")
         ui.passwordEdit.clear()
         client = self._client()
         self._panel.running.ask(
@@ -79,8 +79,8 @@ class ServerSection:
         )
 
     def _client(self) -> Client:
-        self._address = parse_server_url(got(self._panel.ui.addressBox, "currentText"))
-        certificate = got(self._panel.ui.certificatePath, "currentPath")
+        self._address = parse_server_url(get_property(self._panel.ui.addressBox, "currentText"))
+        certificate = get_property(self._panel.ui.certificatePath, "currentPath")
         return Client(self._address, verify=certificate or True, token=self._token)
 
     def _tested(self, connection: Connection) -> None:

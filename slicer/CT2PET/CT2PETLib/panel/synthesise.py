@@ -7,17 +7,17 @@ from typing import Any
 
 from CT2PETLib.client.schemas import Model
 from CT2PETLib.client.training import Versions
-from CT2PETLib.jobs.events import ConnectionLost, ReceivedSlab, Restarted, Sent, Uploaded
+from CT2PETLib.jobs.events import ConnectionLost, ReceivedSlab, Restarted, Uploaded, UploadProgress
 from CT2PETLib.jobs.job import Job, State
 from CT2PETLib.jobs.jobs import SynthesisJob, UploadJob
 from CT2PETLib.panel.context import Panel
 from CT2PETLib.panel.ct import CTSection
-from CT2PETLib.panel.model_card import model_page, standing, standing_of, version_page
-from CT2PETLib.panel.qt_helpers import fill_box, got, span
-from CT2PETLib.panel.version_selector import VersionChoice
+from CT2PETLib.panel.model_card import model_page, standing, version_page, version_summary
+from CT2PETLib.panel.qt_helpers import get_property, set_items, span
+from CT2PETLib.panel.version_selector import VersionSelector
 from CT2PETLib.scene import node_attributes, views
-from CT2PETLib.scene.buffer import Blank
-from CT2PETLib.scene.volume import LPS_TO_RAS, fill_slab, forget_slabs, ijk_to_ras, make_pet_node, voxels
+from CT2PETLib.scene.buffer import ZeroBuffer
+from CT2PETLib.scene.volume import LPS_TO_RAS, clear_slabs, fill_slab, ijk_to_ras, make_pet_node, voxels
 
 
 class SynthesiseSection:
@@ -29,12 +29,12 @@ class SynthesiseSection:
         self._ct: Any = None  # what the job draws from; the user may choose another meanwhile
         self._pet: Any = None
         self._error_map: Any = None
-        self._blanks: list[Blank] = []  # for the two
+        self._blanks: list[ZeroBuffer] = []  # for the two
         self._model = ""
         self._version: int | None = None  # that was asked for; None for the one that is served
         self._lost = ""
         self._client: Any = None  # whose versions are offered
-        self._versions = VersionChoice(panel.ui.versionBox)
+        self._versions = VersionSelector(panel.ui.versionBox)
         panel.when(panel.ui.applyButton, "clicked", self.apply)
         panel.when(panel.ui.modelBox, "currentTextChanged", self._chosen)
         panel.when(panel.ui.versionBox, "currentTextChanged", self._chosen)
@@ -43,10 +43,10 @@ class SynthesiseSection:
     def model(self) -> Model | None:
         """The model that was chosen."""
         server = self._panel.server
-        return server.model(got(self._panel.ui.modelBox, "currentText")) if server is not None else None
+        return server.model(get_property(self._panel.ui.modelBox, "currentText")) if server is not None else None
 
     @property
-    def is_under_way(self) -> bool:
+    def is_active(self) -> bool:
         """Whether a PET is being drawn, or its CT sent."""
         return self._job is not None and not self._job.state.is_over
 
@@ -56,7 +56,7 @@ class SynthesiseSection:
         if self._panel.client is not self._client:  # else the same server has been asked anew
             self._client = self._panel.client
             self._versions.know(())
-        fill_box(self._panel.ui.modelBox, [model.name for model in server.models] if server is not None else [])
+        set_items(self._panel.ui.modelBox, [model.name for model in server.models] if server is not None else [])
         self._chosen()
 
     def offer(self, versions: tuple[Versions, ...]) -> None:
@@ -66,7 +66,7 @@ class SynthesiseSection:
 
     def apply(self) -> None:
         """Draw; or cancel, where something is being drawn; or go on, where slices are missing."""
-        if self.is_under_way:
+        if self.is_active:
             self._job.cancel()
         elif self._can_go_on():
             self._start(self._job.rest())
@@ -75,21 +75,21 @@ class SynthesiseSection:
         elif self._ct_section.may_be_sent:
             self._send()
         else:
-            self._panel.complain("Tick “I may send this CT to the server” first: nothing is sent before.")
+            self._panel.show_error("Tick “I may send this CT to the server” first: nothing is sent before.")
             return
         self._panel.refresh()
 
     def tick(self) -> None:
         """Let the slices round the one on screen come next."""
-        if self.is_under_way and isinstance(self._job, SynthesisJob) and self._panel.scene.IsNodePresent(self._ct):
-            k = views.slice_on_screen(self._panel.scene, self._ct)
+        if self.is_active and isinstance(self._job, SynthesisJob) and self._panel.scene.IsNodePresent(self._ct):
+            k = views.displayed_slice(self._panel.scene, self._ct)
             if k is not None:
                 self._job.look_at(k)
             self._show_progress()
 
     def refresh(self) -> None:
         """Bring the widgets up to date."""
-        ui, under_way = self._panel.ui, self.is_under_way
+        ui, under_way = self._panel.ui, self.is_active
         ready = self._ct_section.ct is not None and self._can_draw
         ui.applyButton.setText(
             "Cancel" if under_way else "Synthesise the rest" if self._can_go_on() else "Synthesise PET"
@@ -112,11 +112,11 @@ class SynthesiseSection:
         array = voxels(ct)
         if array.dtype.itemsize > 4:
             array = array.astype("float32")
-        job = UploadJob(self._panel.need_client(), array=array, affine=LPS_TO_RAS @ ijk_to_ras(ct))
+        job = UploadJob(self._panel.require_client(), array=array, affine=LPS_TO_RAS @ ijk_to_ras(ct))
 
         def come(what: Any) -> None:
             """Show how much has been sent, and what the CT is called on the server."""
-            if isinstance(what, Sent):
+            if isinstance(what, UploadProgress):
                 self._bar(
                     what.done / max(1, what.total),
                     f"Sending the CT: {what.done / 1e6:.0f} of {what.total / 1e6:.0f} MB",
@@ -138,15 +138,15 @@ class SynthesiseSection:
             return
         slices = voxels(ct).shape[0]
         first, stop = self._wanted(slices)
-        k = views.slice_on_screen(self._panel.scene, ct)
+        k = views.displayed_slice(self._panel.scene, ct)
         centre = (first + stop) // 2 if k is None else k
         self._ct, self._pet, self._error_map = ct, None, None
         uncertainty = bool(self._panel.parameters.uncertainty and self._knows_errors)
-        self._blanks = [Blank(voxels(ct).shape) for _ in range(1 + uncertainty)]
+        self._blanks = [ZeroBuffer(voxels(ct).shape) for _ in range(1 + uncertainty)]
         self._model, self._version = model.name, self._versions.number
         self._start(
             SynthesisJob(
-                self._panel.need_client(),
+                self._panel.require_client(),
                 model=model.name,
                 image_id=image_id,
                 wanted=(first, stop),
@@ -177,12 +177,12 @@ class SynthesiseSection:
 
     def _slab(self, what: Any) -> None:
         if isinstance(what, ConnectionLost):
-            self._lost = f"{what.sentence} Trying again in {span(what.again_in_s)}; what has come is kept."
+            self._lost = f"{what.sentence} Trying again in {span(what.retry_in_s)}; what has come is kept."
         elif isinstance(what, Restarted):
             self._panel.say(what.sentence)
             for node in (self._pet, self._error_map):
                 if node is not None:
-                    forget_slabs(node)
+                    clear_slabs(node)
         elif isinstance(what, ReceivedSlab):
             self._lost = ""
             self._fill(what)
@@ -190,7 +190,7 @@ class SynthesiseSection:
     def _fill(self, slab: ReceivedSlab) -> None:
         if not self._panel.scene.IsNodePresent(self._ct):
             self._job.cancel()
-            self._panel.complain("The CT was taken out of the scene: the synthesis has ended.")
+            self._panel.show_error("The CT was taken out of the scene: the synthesis has ended.")
             return
         version = slab.told.version or slab.told.checksum[:8]
         is_first = self._pet is None or not self._panel.scene.IsNodePresent(self._pet)
@@ -218,7 +218,9 @@ class SynthesiseSection:
 
     def _ended(self, job: Job) -> None:
         if job is self._job and job.state is State.FAILED:
-            self._panel.complain(f"{job.sentence} {'What has come is kept.' if self._pet is not None else ''}".strip())
+            self._panel.show_error(
+                f"{job.sentence} {'What has come is kept.' if self._pet is not None else ''}".strip()
+            )
         self._panel.refresh()
 
     # -- words -------------------------------------------------------------------------------------------------------
@@ -282,6 +284,6 @@ class SynthesiseSection:
             ui.standingLabel.setText("" if model is None else standing(model))
             ui.cardBrowser.setHtml(model_page(model) if model is not None and model.trained else "")
         else:
-            ui.standingLabel.setText(standing_of(version))
+            ui.standingLabel.setText(version_summary(version))
             ui.cardBrowser.setHtml(version_page(model.name, version))
         self._panel.refresh()

@@ -13,7 +13,7 @@ from CT2PETLib.jobs.events import ConnectionLost
 from CT2PETLib.jobs.job import Job, State
 from CT2PETLib.jobs.jobs import TrainingWatch
 from CT2PETLib.panel.context import Panel
-from CT2PETLib.panel.qt_helpers import fill_rows
+from CT2PETLib.panel.qt_helpers import set_rows
 from CT2PETLib.panel.synthesise import SynthesiseSection
 from CT2PETLib.scene.tables import show_chart, training_chart
 from CT2PETLib.scene.views import plots
@@ -47,7 +47,7 @@ class TrainSection:
 
     def train_or_stop(self) -> None:
         """Start a training of the chosen model, or stop the one under way."""
-        client, model = self._panel.need_client(), self._synthesise.model
+        client, model = self._panel.require_client(), self._synthesise.model
         if self._is_under_way:
             self._panel.say("Stopping the training …")
             self._panel.running.ask(client, lambda asker: asker.stop_training(), lambda _: self.watch())
@@ -59,7 +59,7 @@ class TrainSection:
     def watch(self) -> None:
         """Watch the newest training until it is over."""
         if self._watch is None or self._watch.state.is_over:
-            self._watch = TrainingWatch(self._panel.need_client())
+            self._watch = TrainingWatch(self._panel.require_client())
             self._panel.running.start(self._watch, self._told, self._over)
 
     def show_curve(self) -> None:
@@ -69,7 +69,7 @@ class TrainSection:
 
     def list_versions(self) -> None:
         """Ask for the versions of every model; a server without accounts, or an older one, may have none."""
-        client = self._panel.need_client()
+        client = self._panel.require_client()
 
         def ask(asker: Any) -> tuple[Versions, ...]:
             """Return the versions, or none."""
@@ -86,10 +86,10 @@ class TrainSection:
         model = self._synthesise.model
         if model is None or not 0 <= row < len(self._shown):
             return
-        wanted, client = self._shown[row], self._panel.need_client()
+        wanted, client = self._shown[row], self._panel.require_client()
         if wanted.published is False and self._asked_for != (model.name, wanted.number):
             self._asked_for = (model.name, wanted.number)
-            self._panel.complain(
+            self._panel.show_error(
                 f"{wanted.verdict} Press the button again to serve version {wanted.number} all the same."
             )
             return
@@ -108,14 +108,14 @@ class TrainSection:
         shown = list(versions.versions) if versions is not None else []
         if shown != self._shown:
             self._shown = shown
-            fill_rows(ui.versionsTable, [_row(version) for version in shown])
+            set_rows(ui.versionsTable, [_row(version) for version in shown])
         row = ui.versionsTable.currentRow()
         ui.rollBackButton.setEnabled(0 <= row < len(shown) and not shown[row].served)
 
     @property
     def _is_under_way(self) -> bool:
         training = self._watch.training if self._watch is not None else None
-        return training is not None and training.is_under_way
+        return training is not None and training.is_active
 
     def _started(self) -> None:
         self._panel.say("")
@@ -129,12 +129,12 @@ class TrainSection:
         if isinstance(what, ConnectionLost):
             ui.trainingLabel.setText(f"{what.sentence} The training goes on without this window.")
             return
-        self._seen_running = self._seen_running or what.is_under_way
+        self._seen_running = self._seen_running or what.is_active
         # one that is done may have ended before its last epoch: nothing was gained any more
         share = 1.0 if what.state == "DONE" else what.epoch / max(1, what.epochs)
         ui.trainingBar.setValue(round(1000 * share))
-        ui.trainingLabel.setText(training_words(what))
-        ui.verdictLabel.setText(verdict_words(what))
+        ui.trainingLabel.setText(training_text(what))
+        ui.verdictLabel.setText(verdict_text(what))
         self._panel.refresh()
         if self._watch.curve:
             self._chart()
@@ -146,7 +146,7 @@ class TrainSection:
 
     def _over(self, job: Job) -> None:
         if job.state is State.FAILED:
-            self._panel.complain(job.sentence)
+            self._panel.show_error(job.sentence)
         if self._seen_running and self._panel.client is not None:
             self._seen_running = False
             self._published()
@@ -169,7 +169,7 @@ def _serve(asker: Client, model: str, wanted: Version) -> Versions:
     return asker.roll_back(model, wanted.number)
 
 
-def training_words(training: Training) -> str:
+def training_text(training: Training) -> str:
     """Return how a training does, in a line."""
     if not training.model:
         return "There was no training yet."
@@ -187,9 +187,9 @@ def training_words(training: Training) -> str:
     return f"{told} {why}".strip()
 
 
-def verdict_words(training: Training) -> str:
+def verdict_text(training: Training) -> str:
     """Return what was decided about a training that is over, in words."""
-    if training.is_under_way or training.published is None:
+    if training.is_active or training.published is None:
         return ""
     head = "Champion: the new version is served now." if training.published else "Challenger: the former version stays."
     return f"{head} {training.verdict[:1].upper()}{training.verdict[1:]}".strip()

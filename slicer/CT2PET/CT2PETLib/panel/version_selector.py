@@ -11,10 +11,10 @@ from typing import Any
 
 from CT2PETLib.client.schemas import Model
 from CT2PETLib.client.training import Version, Versions
-from CT2PETLib.panel.qt_helpers import got
+from CT2PETLib.panel.qt_helpers import get_property
 
 
-class VersionChoice:
+class VersionSelector:
     """The box that names the versions of the chosen model; its first entry is the one that is served."""
 
     def __init__(self, box: Any) -> None:
@@ -33,8 +33,8 @@ class VersionChoice:
         chosen = self.number if name == self._model else None
         self._model = name
         self._offered = next((of.versions for of in self._all if of.model == name), ())
-        words = [served_words(model), *(version_words(version) for version in self._offered)]
-        if [self._box.itemText(index) for index in range(got(self._box, "count"))] == words:
+        words = [served_label(model), *(version_label(version) for version in self._offered)]
+        if [self._box.itemText(index) for index in range(get_property(self._box, "count"))] == words:
             return
         numbers = [None, *(version.number for version in self._offered)]
         self._box.blockSignals(True)  # filling is no choice of the user's
@@ -47,7 +47,7 @@ class VersionChoice:
     @property
     def version(self) -> Version | None:
         """The version that was chosen; None for the one that is served, whichever that is."""
-        row = int(got(self._box, "currentIndex")) - 1
+        row = int(get_property(self._box, "currentIndex")) - 1
         return self._offered[row] if 0 <= row < len(self._offered) else None
 
     @property
@@ -56,14 +56,14 @@ class VersionChoice:
         return None if self.version is None else self.version.number
 
 
-def served_words(model: Model | None) -> str:
+def served_label(model: Model | None) -> str:
     """Return what the first entry says."""
     if model is None or not model.trained:
         return "the one served (none yet)"
     return f"the one served (version {model.version})" if model.version else "the one served"
 
 
-def version_words(version: Version) -> str:
+def version_label(version: Version) -> str:
     """Return what an entry says: number, day, and how many patients it has learnt from."""
     parts = [f"version {version.number}", version.kept[:10]]
     if version.patients:

@@ -14,8 +14,8 @@ from CT2PETLib.logic import CT2PETLogic
 from CT2PETLib.panel.compare import CompareSection
 from CT2PETLib.panel.context import Panel
 from CT2PETLib.panel.ct import CTSection
-from CT2PETLib.panel.display import ShowSection
-from CT2PETLib.panel.export import GiveBackSection
+from CT2PETLib.panel.display import DisplaySection
+from CT2PETLib.panel.export import ExportSection
 from CT2PETLib.panel.server import ServerSection
 from CT2PETLib.panel.synthesise import SynthesiseSection
 from CT2PETLib.panel.train import TrainSection
@@ -43,11 +43,11 @@ class CT2PETWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = CT2PETLogic()
         self.panel = panel = Panel(self.ui, slicer.mrmlScene)
         self.ct = CTSection(panel)
-        self.show = ShowSection(panel)
+        self.show = DisplaySection(panel)
         self.synthesise = SynthesiseSection(panel, self.ct, self.show.came)
         self.server = ServerSection(panel, self._connected)
         self.compare = CompareSection(panel, self.ct, self.synthesise, self.show)
-        self.give_back = GiveBackSection(panel, self.ct, self.synthesise)
+        self.give_back = ExportSection(panel, self.ct, self.synthesise)
         self.train = TrainSection(panel, self.synthesise, self._look_again)
         panel.refresh = self.refresh
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._closing)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 
-class Blank:
+class ZeroBuffer:
     """Zeros, float32, that a thread begins to write at once; nothing of the scene is touched."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:

@@ -15,8 +15,8 @@ import vtk
 
 import slicer
 from CT2PETLib.scene import metrics, node_attributes, resampling
-from CT2PETLib.scene.tables import fill_table, node_named, plot
-from CT2PETLib.scene.volume import SceneError, ijk_to_ras, is_suv, make_pet_node, present_slices, take_voxels, voxels
+from CT2PETLib.scene.tables import fill_table, get_or_add_node, plot
+from CT2PETLib.scene.volume import SceneError, ijk_to_ras, is_suv, make_pet_node, present_slices, set_voxels, voxels
 
 DIFFERENCE_WINDOW_SUV = 4.0  # each way
 DIFFERENCE_COLOURS = "CT2PET difference"
@@ -117,7 +117,7 @@ def show_difference(scene: Any, ct: Any, synthetic: Any, comparison: Comparison)
         node.SetName(scene.GenerateUniqueName(f"{ct.GetName()} SYNTHETIC minus real PET (not for diagnosis)"))
         synthetic.SetNodeReferenceID(node_attributes.DIFFERENCE_MAP, node.GetID())
     else:
-        take_voxels(node, comparison.difference_suv)
+        set_voxels(node, comparison.difference_suv)
     node.SetAttribute(node_attributes.PRESENT, synthetic.GetAttribute(node_attributes.PRESENT))
     display = node.GetDisplayNode()
     display.AutoWindowLevelOff()
@@ -126,11 +126,11 @@ def show_difference(scene: Any, ct: Any, synthetic: Any, comparison: Comparison)
     return node
 
 
-def show_figures(scene: Any, comparison: Comparison) -> Any:
+def show_metrics(scene: Any, comparison: Comparison) -> Any:
     """Return the table node of the figures, one row a region."""
     rows = comparison.rows
     return fill_table(
-        node_named(scene, "vtkMRMLTableNode", "CT2PET figures (SYNTHETIC, not for diagnosis)"),
+        get_or_add_node(scene, "vtkMRMLTableNode", "CT2PET figures (SYNTHETIC, not for diagnosis)"),
         {
             "region": [row.region for row in rows],
             "voxels": [row.voxels for row in rows],
@@ -147,11 +147,11 @@ def show_scatter(scene: Any, comparison: Comparison) -> Any:
     """Return the chart of synthetic against real SUV, with the line on which they are equal."""
     real, synthetic = comparison.scatter
     table = fill_table(
-        node_named(scene, "vtkMRMLTableNode", "CT2PET scatter"), {"real": list(real), "synthetic": list(synthetic)}
+        get_or_add_node(scene, "vtkMRMLTableNode", "CT2PET scatter"), {"real": list(real), "synthetic": list(synthetic)}
     )
     end = float(max(real.max(), synthetic.max(), 1.0))
     ends = [0.0, end]
-    line = fill_table(node_named(scene, "vtkMRMLTableNode", "CT2PET equal"), {"real": ends, "synthetic": ends})
+    line = fill_table(get_or_add_node(scene, "vtkMRMLTableNode", "CT2PET equal"), {"real": ends, "synthetic": ends})
     return plot(
         scene, "SYNTHETIC PET beside the real one (not for diagnosis)",
         [("voxels of the body", table, "real", "synthetic", "points"), ("equal", line, "real", "synthetic", "line")],
@@ -199,7 +199,7 @@ def segment_uptakes(node: Any, *, synthetic: Any, real_suv: np.ndarray | None) -
 def show_uptakes(scene: Any, rows: list[metrics.Uptake]) -> Any:
     """Return the table node of SUV in segments."""
     return fill_table(
-        node_named(scene, "vtkMRMLTableNode", "CT2PET SUV in segments (not for diagnosis)"),
+        get_or_add_node(scene, "vtkMRMLTableNode", "CT2PET SUV in segments (not for diagnosis)"),
         {
             "segment": [row.region for row in rows],
             "volume [mL]": [row.volume_ml for row in rows],

@@ -26,7 +26,7 @@ COLOURS: dict[str, str] = {
     "PET inverted grey": "vtkMRMLPETProceduralColorNodePET-MaximumIntensityProjection",
     "PET hot metal": "vtkMRMLPETProceduralColorNodePET-HotMetalBlue",
 }
-MARK_HEIGHT_PX = 16
+ANNOTATION_FONT_SIZE = 16
 
 
 def show_suv(node: Any, *, window_suv: tuple[float, float], threshold_suv: float, colour: str) -> None:
@@ -64,7 +64,7 @@ def fuse(composite_node: Any, *, background: Any, foreground: Any, opacity: floa
     composite_node.EndModify(changing)
 
 
-def words_for_view(scene: Any, composite_node: Any, *, synthetic_elsewhere: bool, real: Any = None) -> str:
+def view_annotation(scene: Any, composite_node: Any, *, synthetic_elsewhere: bool, real: Any = None) -> str:
     """Return what a slice view must say of the volumes in it; empty where nothing synthetic is shown anywhere.
 
     A view that shows `real`, a measured PET, says so: beside a synthetic one it must not be taken for it.
@@ -85,7 +85,7 @@ def words_for_view(scene: Any, composite_node: Any, *, synthetic_elsewhere: bool
     return "\n".join(lines)
 
 
-def words_for_slice(node: Any, k: int | None) -> str:
+def slice_annotation(node: Any, k: int | None) -> str:
     """Return that the slice on screen has not come yet; empty where it has, or where the view is outside the volume."""
     if k is None or present_slices(node)[k]:
         return ""
@@ -106,7 +106,7 @@ def mark(renderer: Any, text: str) -> Any:
         words = actor.GetTextProperty()
         words.SetJustificationToCentered()
         words.SetVerticalJustificationToTop()
-        words.SetFontSize(MARK_HEIGHT_PX)
+        words.SetFontSize(ANNOTATION_FONT_SIZE)
         words.SetColor(1.0, 0.85, 0.2)
         words.SetShadow(True)
         words.BoldOn()
@@ -116,7 +116,7 @@ def mark(renderer: Any, text: str) -> Any:
     return actor
 
 
-def words_in(renderer: Any) -> str:
+def annotation_text(renderer: Any) -> str:
     """Return what `mark` wrote into a view."""
     return next((actor.GetInput() for actor in _text_actors(renderer)), "") or ""
 

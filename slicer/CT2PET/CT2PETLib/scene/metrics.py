@@ -20,7 +20,7 @@ import numpy as np
 
 RANGE_SUV = 10.0
 SCATTER_POINTS = 4000
-FEW_VOXELS = 10  # of fewer, no figure is worth a line
+MIN_VOXELS = 10  # of fewer, no figure is worth a line
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def figures(synthetic_suv: np.ndarray, real_suv: np.ndarray, where: np.ndarray, 
     """Return the figures over the voxels of `where`; voxels without a number in either are left out."""
     counted = where & np.isfinite(synthetic_suv) & np.isfinite(real_suv)
     s, r = synthetic_suv[counted].astype(np.float64), real_suv[counted].astype(np.float64)
-    if s.size < FEW_VOXELS:
+    if s.size < MIN_VOXELS:
         nan = float("nan")
         return Figures(region, int(s.size), nan, nan, nan, nan, nan)
     off = s - r

@@ -15,7 +15,7 @@ Series = tuple[str, Any, str, str, str]
 COLOURS = ((0.85, 0.45, 0.10), (0.35, 0.35, 0.35), (0.12, 0.47, 0.71), (0.17, 0.63, 0.17))
 
 
-def node_named(scene: Any, class_name: str, name: str) -> Any:
+def get_or_add_node(scene: Any, class_name: str, name: str) -> Any:
     """Return the scene's node of that class and name, made where there is none."""
     found = scene.GetNodesByClassByName(class_name, name)
     found.UnRegister(None)
@@ -38,10 +38,10 @@ def fill_table(node: Any, columns: dict[str, Sequence[Any]]) -> Any:
 
 def plot(scene: Any, title: str, series: list[Series], *, x: str, y: str) -> Any:
     """Return the chart of that title, showing these series."""
-    chart = node_named(scene, "vtkMRMLPlotChartNode", title)
+    chart = get_or_add_node(scene, "vtkMRMLPlotChartNode", title)
     chart.RemoveAllPlotSeriesNodeIDs()
     for number, (name, table, x_column, y_column, kind) in enumerate(series):
-        node = node_named(scene, "vtkMRMLPlotSeriesNode", f"CT2PET {name}")
+        node = get_or_add_node(scene, "vtkMRMLPlotSeriesNode", f"CT2PET {name}")
         node.SetAndObserveTableNodeID(table.GetID())
         node.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
         node.SetXColumnName(x_column)
@@ -78,7 +78,7 @@ def training_chart(scene: Any, curve: Sequence[CurvePoint], *, score: str) -> An
         (f"validation {score}", [(point.epoch, point.metric) for point in curve if point.metric is not None]),
     ):
         if points:
-            table = node_named(scene, "vtkMRMLTableNode", f"CT2PET {name}")
+            table = get_or_add_node(scene, "vtkMRMLTableNode", f"CT2PET {name}")
             fill_table(table, {"epoch": [epoch for epoch, _ in points], "value": [value for _, value in points]})
             series.append((name, table, "epoch", "value", "line"))
     return plot(scene, "CT2PET training", series, x="epoch", y="")

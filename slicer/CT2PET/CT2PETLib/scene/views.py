@@ -48,7 +48,7 @@ def show_alone(scene: Any, node: Any) -> None:
     fit()
 
 
-def slice_on_screen(scene: Any, node: Any) -> int | None:
+def displayed_slice(scene: Any, node: Any) -> int | None:
     """Return the slice of a volume that the axial view shows, as index of the third axis; None where it shows none."""
     for tag in ("Red", layouts.CT_VIEW):
         view = layouts.slice_node(scene, tag)
@@ -61,7 +61,7 @@ def slice_on_screen(scene: Any, node: Any) -> int | None:
     return None
 
 
-def mark_all(scene: Any, synthetic: Any, real: Any) -> None:
+def annotate_views(scene: Any, synthetic: Any, real: Any) -> None:
     """Write into every view what it shows of a synthetic and a measured PET; nothing where no view shows any."""
     manager = layout_manager()
     if manager is None:
@@ -69,7 +69,7 @@ def mark_all(scene: Any, synthetic: Any, real: Any) -> None:
     views = list(_slice_views(manager))
     anywhere = any(_shows_synthetic(scene, composite) for _, composite in views)
     for view, composite in views:
-        text = display.words_for_view(scene, composite, synthetic_elsewhere=anywhere, real=real)
+        text = display.view_annotation(scene, composite, synthetic_elsewhere=anywhere, real=real)
         shown = (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID())
         if synthetic is not None and synthetic.GetID() in shown:
             text = "\n".join(filter(None, (text, _slice_words(view, synthetic))))
@@ -95,12 +95,12 @@ def _slice_words(view: Any, synthetic: Any) -> str:
     if abs(matrix.GetElement(2, 2)) < 0.9:
         return ""
     centre = np.array([matrix.GetElement(row, 3) for row in range(3)])
-    return display.words_for_slice(synthetic, slice_at(synthetic, centre))
+    return display.slice_annotation(synthetic, slice_at(synthetic, centre))
 
 
 def _write(view: Any, text: str) -> None:
     renderer = view.renderWindow().GetRenderers().GetFirstRenderer()
-    if renderer is None or display.words_in(renderer) == text:
+    if renderer is None or display.annotation_text(renderer) == text:
         return
     display.mark(renderer, text)
     view.scheduleRender()

@@ -18,7 +18,7 @@ import slicer
 from CT2PETLib.scene import node_attributes
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-PLACE_TOLERANCE_VOXELS = 1e-2  # a nii.gz keeps its affine in float32: 4e-8 mm at the centre, more far away
+POSITION_TOLERANCE_VOXELS = 1e-2  # a nii.gz keeps its affine in float32: 4e-8 mm at the centre, more far away
 SUV_QUANTITY = ("126400", "DCM", "Standardized Uptake Value")
 SUV_BW_UNIT = ("{SUVbw}g/ml", "UCUM", "Standardized Uptake Value body weight")
 
@@ -75,7 +75,7 @@ def make_pet_node(
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
     node.CopyOrientation(ct_node)
     node.SetAndObserveTransformNodeID(ct_node.GetTransformNodeID())
-    take_voxels(node, np.zeros(voxels(ct_node).shape, dtype=np.float32) if array is None else array)
+    set_voxels(node, np.zeros(voxels(ct_node).shape, dtype=np.float32) if array is None else array)
     node.SetVoxelValueQuantity(_coded(SUV_QUANTITY))
     node.SetVoxelValueUnits(_coded(SUV_BW_UNIT))
     for key, value in (
@@ -91,18 +91,18 @@ def make_pet_node(
     return node
 
 
-def node_of_array(scene: Any, array: np.ndarray, affine_lps: np.ndarray, name: str) -> Any:
+def make_volume_node(scene: Any, array: np.ndarray, affine_lps: np.ndarray, name: str) -> Any:
     """Return a new scalar volume of these voxels, shape (K, R, C), where the affine says, in LPS mm.
 
-    They become the scene's own, as `take_voxels` says. No window is chosen.
+    They become the scene's own, as `set_voxels` says. No window is chosen.
     """
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(LPS_TO_RAS @ affine_lps))
-    take_voxels(node, array)
+    set_voxels(node, array)
     return node
 
 
-def take_voxels(node: Any, array: np.ndarray) -> None:
+def set_voxels(node: Any, array: np.ndarray) -> None:
     """Make an array, shape (K, R, C), a volume's voxels, without copying it unless it cannot be written.
 
     The window's thread must not wait: a copy of a large CT takes a tenth of a second, and so does Slicer's choice of a
@@ -154,7 +154,7 @@ def fill_slab(node: Any, slab_suv: np.ndarray, slab_affine_lps: np.ndarray) -> t
     return k, k + turned.shape[0]
 
 
-def forget_slabs(node: Any) -> None:
+def clear_slabs(node: Any) -> None:
     """Empty a synthetic PET: what had come was drawn by other weights than what will come."""
     voxels(node)[...] = 0
     node.SetAttribute(node_attributes.PRESENT, "")
@@ -187,7 +187,7 @@ def is_suv(node: Any) -> bool:
     return units is not None and "SUVBW" in (units.GetCodeValue() or "").upper()
 
 
-def say_suv(node: Any) -> None:
+def declare_suv(node: Any) -> None:
     """Write into a volume node that its numbers are SUVbw, as the user or its source said."""
     node.SetVoxelValueQuantity(_coded(SUV_QUANTITY))
     node.SetVoxelValueUnits(_coded(SUV_BW_UNIT))
@@ -203,7 +203,7 @@ def _turned(node: Any, slab: np.ndarray, affine_lps: np.ndarray) -> tuple[np.nda
     corners = np.array([[0.0, 0, 0, 1], [*far_ijk, 1]]).T
     places = (to_node @ corners)[:3]
     off = float(np.abs(places - np.rint(places)).max())
-    if not one_each or off > PLACE_TOLERANCE_VOXELS:
+    if not one_each or off > POSITION_TOLERANCE_VOXELS:
         raise SceneError(
             f"{node.GetName()}: the slab lies on another grid than the CT (off by {off:.3f} voxels); "
             "was the CT moved or resampled after it was sent? Send it again"
