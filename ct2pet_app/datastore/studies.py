@@ -59,7 +59,7 @@ class StudiesDatastore(Datastore):
             studies, writable, split=split, trained_on=TrainingPatients(writable), budget=self.budget
         )
         self._label_store = LabelStore(writable / "shelf")
-        self._volumes = VolumeExports(writable / "converted", at_hand=self.at_hand, budget=self.budget)
+        self._volumes = VolumeExports(writable / "converted", local_files=self.local_files, budget=self.budget)
         self.labels = Labels(self, self._label_store, self._volumes)
 
     # -- for the app ---------------------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ class StudiesDatastore(Datastore):
         found = listing.images.get(image_id)
         if found is not None:
             paired = listing.pairs.get(image_id)
-            source = source_of_series(found, None if paired is None else paired.pet, at_hand=self.at_hand)
+            source = source_of_series(found, None if paired is None else paired.pet, local_files=self.local_files)
             return replace(source, warnings=found.warnings)
         upload = self._upload(image_id)
         name = f"{image_id}{suffix_of(upload.path.name)}"
@@ -93,7 +93,7 @@ class StudiesDatastore(Datastore):
         return [sendable(describe_series(found, listing)) for found in listing.report.series]
 
     def training_pairs(self) -> tuple[PairedSeries, ...]:
-        """Return all plausible pairs of a new listing; read their files inside `at_hand`.
+        """Return all plausible pairs of a new listing; read their files inside `local_files`.
 
         Raises:
             PairingError: There are pairs, and none is plausible.
@@ -122,9 +122,9 @@ class StudiesDatastore(Datastore):
         """Stop looking for new pairs."""
         self.pairs.close()
 
-    def at_hand(self, *series: Series, cancelled: IsDisconnected = never) -> AbstractContextManager[None]:
-        """Return a context in which the files of these series lie where `Series.files` says; see `lib.types.AtHand`."""
-        return self.studies.at_hand(*series, cancelled=cancelled)
+    def local_files(self, *series: Series, cancelled: IsDisconnected = never) -> AbstractContextManager[None]:
+        """Return a context in which the files of these series lie where `Series.files` says; see `lib.types.LocalFiles`."""
+        return self.studies.local_files(*series, cancelled=cancelled)
 
     def store_series(self, series: SyntheticSeries) -> None:
         """Put a synthetic PET series where its CT's study is; the same one again changes nothing.

@@ -74,8 +74,8 @@ class Studies(Protocol):
         """Return a listing made now."""
         ...
 
-    def at_hand(self, *series: Series, cancelled: Callable[[], bool] = never_cancelled) -> AbstractContextManager[None]:
-        """Return a context in which the files of these series lie where `Series.files` says; see `lib.types.AtHand`."""
+    def local_files(self, *series: Series, cancelled: Callable[[], bool] = never_cancelled) -> AbstractContextManager[None]:
+        """Return a context in which the files of these series lie where `Series.files` says; see `lib.types.LocalFiles`."""
         ...
 
     def instances(self, series: Series) -> tuple[str, ...]:
@@ -138,7 +138,7 @@ class StudiesFolder:
             self._listing = self._scan()
             return self._listing
 
-    def at_hand(self, *series: Series, cancelled: Callable[[], bool] = never_cancelled) -> AbstractContextManager[None]:
+    def local_files(self, *series: Series, cancelled: Callable[[], bool] = never_cancelled) -> AbstractContextManager[None]:
         """Return a context that does nothing: the files are in the folder."""
         return nullcontext()
 

@@ -271,7 +271,7 @@ def _fetched_real(source: CTSource, gone: IsDisconnected, held: ExitStack) -> st
     if source.pet is None:
         return "there is no real PET to compare with"
     try:
-        held.enter_context(source.at_hand(source.pet, cancelled=gone))
+        held.enter_context(source.local_files(source.pet, cancelled=gone))
     except InputError as error:  # the synthetic PET is good without figures
         logger.warning("no metrics for %s: %s", source.name, error)
         return str(error)
@@ -285,7 +285,7 @@ def _planned(synthesizer: Synthesizer, source: CTSource) -> PlannedSeries:
             "a DICOM series is made of a CT series in the datastore: an upload has no study it could belong to; "
             "add the study there, or ask for .nrrd"
         )
-    with source.at_hand(source.ct):
+    with source.local_files(source.ct):
         return plan_pet_series(synthesizer, source.ct)
 
 

@@ -98,7 +98,7 @@ class PairScoring(ScoringMethod):
         checked = studies.pairs.check(paired)
         if not checked.is_used:
             raise PairingError(f"the two do not look like one patient's: {'; '.join(checked.check.reasons)}")
-        with studies.at_hand(ct_series, pet_series):
+        with studies.local_files(ct_series, pet_series):
             ct, real, files = read_ct_series(ct_series), read_pet(pet_series), _mark_of(paired)
         now_served, synthesizer = self._models.loaded(name)
         if now_served.checksum != published.checksum:

@@ -110,7 +110,7 @@ class CascadeTrainTask(TrainTask):
             parent=begun.parent,
             rule=asked.publish,
             device=asked.device,
-            at_hand=datastore.at_hand,
+            local_files=datastore.local_files,
             progress=tell_percent(f"judging {self._name}"),
         )
         told = {} if version.verdict is None else asdict(version.verdict)
@@ -125,7 +125,7 @@ class CascadeTrainTask(TrainTask):
             pairs,
             folder,
             preparation=recipe.preparation,
-            at_hand=datastore.at_hand,
+            local_files=datastore.local_files,
             progress=tell_percent(f"preparing {len(pairs)} pairs"),
         )
         for failed in report.failed:

@@ -21,12 +21,12 @@ from lib.learning.recipe import Recipe
 from lib.learning.tracking.options import Tracking
 from lib.learning.tracking.progress import read_history
 from lib.learning.training import TrainingResult, train
-from lib.learning.validation import fit_on, score
+from lib.learning.validation import fit_prepared_baselines, score
 from lib.networks.cascade import MAX_STAGES, NetworkConfig, count_parameters, forward_flops
 from lib.networks.precision import choose_device
 from lib.pairing.prepared import PreparedSet
 from lib.pairing.split import Side
-from lib.types import Progress, no_progress, share_of
+from lib.types import Progress, no_progress, partial_progress
 
 Equal = Literal["width", "flops"]
 ROW_FILE = "row.json"
@@ -84,7 +84,7 @@ def run_study(
     recipes = {number: recipe_of_stages(recipe, number, equal=equal) for number in sorted(set(stages))}
     rows = []
     for place, (number, chosen) in enumerate(recipes.items()):
-        tell = share_of(progress, place, len(recipes), f"{number} stage(s)")
+        tell = partial_progress(progress, place, len(recipes), f"{number} stage(s)")
         result = train(
             prepared, chosen, out / f"stages-{number}", resume=True, device=device, tracking=tracking, progress=tell
         )
@@ -146,7 +146,13 @@ def _row(prepared: PreparedSet, recipe: Recipe, run: Path, result: TrainingResul
     torch_device = choose_device(device)
     cascade, card = load_checkpoint(result.model, device=torch_device)
     scores = score(
-        cascade, prepared, sides.test, recipe, fit_on(prepared, sides.train), side=Side.TEST, device=torch_device
+        cascade,
+        prepared,
+        sides.test,
+        recipe,
+        fit_prepared_baselines(prepared, sides.train),
+        side=Side.TEST,
+        device=torch_device,
     )
     row = StudyRow(
         stages=recipe.network.stages,

@@ -14,7 +14,7 @@ from lib.evaluation.report.images import LABEL, MIN_SUV_SHOWN, PET_COLOURS
 from lib.learning.checkpoint import load_checkpoint
 from lib.learning.dataset import divide
 from lib.learning.recipe import Recipe
-from lib.learning.tracking.metrics_log import figures_of, sample
+from lib.learning.tracking.metrics_log import recorded_metric, sample
 from lib.learning.tracking.progress import EpochRecord
 from lib.learning.training import MODEL_FILE
 from lib.learning.validation import synthesize_prepared
@@ -43,7 +43,7 @@ def draw_curves(histories: Mapping[int, Sequence[EpochRecord]], out: Path, *, no
         for place, (stages, history) in enumerate(histories.items()):
             colour = mpl.colormaps["viridis"](place / max(1, len(histories) - 1) * 0.9)
             for side, style in (("test", "-"), ("train", "--")):
-                values = [figures_of(record.recorded, side, name) for record in history]
+                values = [recorded_metric(record.recorded, side, name) for record in history]
                 if np.isfinite(values).any():
                     anything = True
                     epochs = [record.epoch for record in history]

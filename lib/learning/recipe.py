@@ -96,7 +96,7 @@ class ScheduleConfig:
     epochs: int = 60
     kind: ScheduleKind = "cosine"
     warmup_epochs: float = 1.0
-    retry_policy: int = 15
+    patience: int = 15
     max_minutes: float = 0.0
     record_slices: int = 0
 

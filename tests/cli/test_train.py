@@ -38,10 +38,10 @@ def test_a_pair_that_cannot_be_prepared_is_skipped(
     result = run_json(capsys, *arguments, "--out", tmp_path / "arrays")
     assert result["pairs"] == 1
     (failed,) = result["failed"]
-    assert failed["patient_id"] == "PHANTOM_0002" and "no PET slice lies within 0.2 mm" in failed["reason"]
+    assert failed["patient_id"] == "PHANTOM_0002" and "no PET slice is within 0.2 mm" in failed["reason"]
     code, out, err = run(capsys, *arguments, "--out", tmp_path / "other")
     assert code == 0 and out.startswith("1 pairs in ")
-    assert err.startswith("skipped: PHANTOM_0002: no PET slice lies within 0.2 mm")
+    assert err.startswith("skipped: PHANTOM_0002: no PET slice is within 0.2 mm")
 
 
 def test_training_writes_a_model_and_prints_a_table(

@@ -62,6 +62,6 @@ def download_once(begun: Event, url: str, folder: Path) -> None:
     """Fetch the CT and the PET of the pair."""
     studies, paired = studies_of_pacs(url, folder)
     begun.set()
-    with studies.at_hand(paired.pair.ct, paired.pair.pet):
+    with studies.local_files(paired.pair.ct, paired.pair.pet):
         pass
     studies.close()

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from lib.errors import PreparedDataError
 from lib.learning.dataset import (
     Draw,
-    ShareSampler,
+    ShardSampler,
     SliceDataset,
     divide,
     patch_size,
-    share_of_patients,
+    patient_shard,
     training_loader,
 )
 from lib.learning.recipe import Recipe, load_recipe
@@ -35,7 +35,7 @@ def dataset_of(prepared: PreparedSet, recipe: Recipe) -> SliceDataset:
 
 
 def draws(dataset: SliceDataset, recipe: Recipe, *, epoch: int, rank: int = 0, world_size: int = 1) -> list[Draw]:
-    sampler = ShareSampler(dataset, recipe, rank=rank, world_size=world_size)
+    sampler = ShardSampler(dataset, recipe, rank=rank, world_size=world_size)
     sampler.set_epoch(epoch)
     return list(sampler)
 
@@ -185,7 +185,7 @@ def test_fewer_slices_than_a_batch_fill_one_batch(prepared: PreparedSet) -> None
 def test_the_loader_gives_batches_of_one_shape(prepared: PreparedSet, workers: int) -> None:
     recipe = tiny_recipe(f"workers={workers}")
     dataset = dataset_of(prepared, recipe)
-    sampler = ShareSampler(dataset, recipe)
+    sampler = ShardSampler(dataset, recipe)
     sampler.set_epoch(1)
     batches = [
         [tuple(array.shape) for array in batch] for batch in training_loader(dataset, sampler, recipe, pin=False)
@@ -208,9 +208,9 @@ def test_shares_are_disjoint_complete_of_whole_patients_and_even(slices_of: list
     )
     if len(slices_of) < world_size:
         with pytest.raises(PreparedDataError, match="start fewer processes"):
-            share_of_patients(dataset, rank=0, world_size=world_size)  # type: ignore[arg-type]
+            patient_shard(dataset, rank=0, world_size=world_size)  # type: ignore[arg-type]
         return
-    shares = [share_of_patients(dataset, rank=rank, world_size=world_size) for rank in range(world_size)]  # type: ignore[arg-type]
+    shares = [patient_shard(dataset, rank=rank, world_size=world_size) for rank in range(world_size)]  # type: ignore[arg-type]
     assert sorted(np.concatenate(shares)) == list(range(len(owners)))
     of_patients = [{owners[sample] for sample in share} for share in shares]
     assert sum(map(len, of_patients)) == len(slices_of)
@@ -230,4 +230,4 @@ def test_every_process_draws_as_many_batches_from_its_own_patients(tmp_path: Pat
 def test_more_processes_than_patients_are_refused(prepared: PreparedSet) -> None:
     recipe = tiny_recipe()
     with pytest.raises(PreparedDataError, match="3 training patients for 4 processes; start fewer processes"):
-        ShareSampler(dataset_of(prepared, recipe), recipe, rank=0, world_size=4)
+        ShardSampler(dataset_of(prepared, recipe), recipe, rank=0, world_size=4)

@@ -146,7 +146,7 @@ def test_naming_a_pixel_size_drops_the_number_of_pixels() -> None:
         ("ema_decay=1", "ema_decay must be at least 0 and below 1, found 1.0"),
         ("split.test=0.95", "shares whose sum is below 1, found 0.1 and 0.95"),
         ("bits=12", "windows.bits is 8 (image levels) or 16 (floating point), found 12"),
-        ("ct_low_hu=1000", "windows.ct_low_hu 1000.0 must lie below windows.ct_high_hu 1000.0"),
+        ("ct_low_hu=1000", "windows.ct_low_hu 1000.0 must be below windows.ct_high_hu 1000.0"),
     ],
 )
 def test_a_wrong_setting_is_answered_with_the_way_out(setting: str, words: str) -> None:

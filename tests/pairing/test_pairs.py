@@ -55,7 +55,7 @@ def test_a_record_of_a_pair(tmp_path: Path) -> None:
         ({"StudyInstanceUID": "9.9", "FrameOfReferenceUID": "9.8"}, "no CT in the same study"),
         ({"FrameOfReferenceUID": "9.9"}, "the CT of the same study has another frame of reference; register them"),
         ({"FrameOfReferenceUID": None}, "FrameOfReferenceUID is missing"),
-        ({"PatientID": "P2"}, "the CT of the same study names another PatientID"),
+        ({"PatientID": "P2"}, "the CT of the same study has another PatientID"),
         ({"vary": lambda k: {"ImagePositionPatient": [0, 0, 900.0 + k]}}, "no original CT of the study overlaps it"),
         ({"CorrectedImage": ["SCAT"]}, "not attenuation-corrected"),
         (
@@ -127,7 +127,7 @@ def test_a_derived_ct_pairs_only_when_it_is_named(tmp_path: Path) -> None:
     write_series(tmp_path / "pet", modality="PT")
     report = paired(tmp_path)
     assert uids(report) == []
-    assert reason(report, CT) == "ImageType DERIVED/PRIMARY is not ORIGINAL; name this CT to use it all the same"
+    assert reason(report, CT) == "ImageType DERIVED/PRIMARY is not ORIGINAL; name this CT to use it anyway"
     assert uids(paired(tmp_path, CT)) == [(CT, PET)]
 
 
@@ -151,7 +151,7 @@ def test_a_named_ct_must_be_a_usable_ct(tmp_path: Path, named: str, words: str) 
     ("first", "second", "words"),
     [
         ({"PatientWeight": None, "count": 8}, {}, "it has SUV"),
-        ({}, {"count": 8}, r"it has more slices (8 against 5)"),
+        ({}, {"count": 8}, r"it has more slices (8 instead of 5)"),
         ({"ImageType": ["DERIVED", "SECONDARY"]}, {}, "it is the original"),
     ],
 )

@@ -177,7 +177,7 @@ def test_slices_of_a_registered_pet_match_none(studies: Path, tmp_path: Path) ->
     move_series(studies / "PET", movement(pet_centre(studies)))
     report = prepare_pairs(registered(studies).pairs, tmp_path / "out", preparation=load_recipe("paper").preparation)
     (failed,) = report.failed
-    assert "grid.slices = resample takes this pair" in failed.reason
+    assert "grid.slices = resample for this pair" in failed.reason
 
 
 def test_the_command_registers_on_request_only(

@@ -139,9 +139,9 @@ class PairRegistry:
         pair, files = paired.pair, ""
         try:
             # what the PACS has to send is waited for before memory is reserved
-            at_hand = self._studies.at_hand(pair.ct, pair.pet, cancelled=self._closed.is_set)
+            local_files = self._studies.local_files(pair.ct, pair.pet, cancelled=self._closed.is_set)
             cancelled = self._closed.is_set
-            with at_hand, self._budget.reserve(check_bytes(paired), CHECKING, cancelled=cancelled, alone=True):
+            with local_files, self._budget.reserve(check_bytes(paired), CHECKING, cancelled=cancelled, alone=True):
                 # before and not after: files that change meanwhile are checked again
                 files = fingerprint((*pair.ct.files, *pair.pet.files))
                 check = check_pair(paired)

@@ -131,7 +131,7 @@ def sheared(degrees: float) -> NDArray[np.float64]:
 
 def test_a_shear_is_named_with_its_angle(tmp_path: Path) -> None:
     said = refusal(tmp_path, image(sform=sheared(15)))
-    assert "its sform is sheared: row and slice axis stand 15.00 degrees off the right angle" in said
+    assert "its sform is sheared: row and slice axis deviate 15.00 degrees from the right angle" in said
     assert "resample it" in said
 
 

@@ -133,7 +133,7 @@ def test_a_limb_without_structure_along_its_length_is_not_measured_along_it(tape
 def test_a_pet_elsewhere_is_not_measured(chest: PhantomPatient) -> None:
     found = estimate_shift(chest.ct, moved(chest.pet, 0, 0, 900))
     assert found.body_mm == (None, None, None)
-    assert found.note == "not measured: the PET shows too little of the body that the CT shows"
+    assert found.note == "not measured: the PET covers too little of the body on the CT"
 
 
 def test_a_pet_is_moved_back_along_what_was_measured(chest: PhantomPatient) -> None:
