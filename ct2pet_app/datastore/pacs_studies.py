@@ -115,7 +115,9 @@ class PacsStudies:
         finally:
             self._looking.release()
 
-    def local_files(self, *series: Series, cancelled: Callable[[], bool] = never_cancelled) -> AbstractContextManager[None]:
+    def local_files(
+        self, *series: Series, cancelled: Callable[[], bool] = never_cancelled
+    ) -> AbstractContextManager[None]:
         """Return a context in which the files of these series lie in the cache; see `lib.types.LocalFiles`."""
         return self._cache.holding(*series, cancelled=lambda: self._closed.is_set() or cancelled())
 

@@ -74,8 +74,10 @@ class Studies(Protocol):
         """Return a listing made now."""
         ...
 
-    def local_files(self, *series: Series, cancelled: Callable[[], bool] = never_cancelled) -> AbstractContextManager[None]:
-        """Return a context in which the files of these series lie where `Series.files` says; see `lib.types.LocalFiles`."""
+    def local_files(
+        self, *series: Series, cancelled: Callable[[], bool] = never_cancelled
+    ) -> AbstractContextManager[None]:
+        """Return a context in which the files of these series are local; see `lib.types.LocalFiles`."""
         ...
 
     def instances(self, series: Series) -> tuple[str, ...]:
@@ -138,7 +140,9 @@ class StudiesFolder:
             self._listing = self._scan()
             return self._listing
 
-    def local_files(self, *series: Series, cancelled: Callable[[], bool] = never_cancelled) -> AbstractContextManager[None]:
+    def local_files(
+        self, *series: Series, cancelled: Callable[[], bool] = never_cancelled
+    ) -> AbstractContextManager[None]:
         """Return a context that does nothing: the files are in the folder."""
         return nullcontext()
 

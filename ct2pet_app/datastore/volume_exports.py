@@ -34,7 +34,9 @@ class ReadSeries(Protocol):
 class VolumeExports:
     """A small cache of .nrrd files, float32, in HU or SUVbw."""
 
-    def __init__(self, folder: Path, *, local_files: LocalFiles = already_local, budget: MemoryBudget | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, local_files: LocalFiles = already_local, budget: MemoryBudget | None = None
+    ) -> None:
         self._folder = folder
         self._local_files = local_files
         self._budget = budget or MemoryBudget(None)

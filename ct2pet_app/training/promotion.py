@@ -51,7 +51,9 @@ def publish_if_fit(
         champion = _champion(name, models)
         if champion is not None and champion.version == version.number and version.verdict is not None:
             return version  # killed after it was served, before that was told
-        verdict = judge(name, version, champion, pairs, rule=rule, device=device, local_files=local_files, progress=progress)
+        verdict = judge(
+            name, version, champion, pairs, rule=rule, device=device, local_files=local_files, progress=progress
+        )
         version = models.judged(name, version, verdict)
         if not verdict.published:
             return version

@@ -20,7 +20,7 @@ from lib.errors import PreparedDataError, RecipeError
 from lib.experiments.ablation_variants import REFERENCE, Choice
 from lib.files import write_text
 from lib.learning.checkpoint import load_checkpoint
-from lib.learning.dataset import divide
+from lib.learning.dataset import split_pairs
 from lib.learning.model_card.card import data_digest
 from lib.learning.recipe import Recipe, SynthesisConfig, load_recipe
 from lib.learning.training import train
@@ -116,7 +116,7 @@ def run_ablation(
                 progress, done, len(everything) * len(wanted), f"{choice.name}, fold {fold + 1} of {folds}"
             )
             of_fold = replace(chosen, split=_fold(chosen.split, fold, folds))
-            trained_on.append(choice.patients or len(divide(learners, of_fold.split).patients(Side.TRAIN)))
+            trained_on.append(choice.patients or len(split_pairs(learners, of_fold.split).patients(Side.TRAIN)))
             of_patient |= _figures(learners, of_fold, choice, out, device=device, progress=tell)
             if choice.name == REFERENCE:
                 for name, figures in _of_baselines(learners, of_fold).items():
@@ -153,7 +153,7 @@ def _figures(
     path = out / "figures" / f"{_digest(recipe, choice)}.json"
     if path.is_file():
         return dict(json.loads(path.read_text()))
-    sides = divide(prepared, recipe.split)
+    sides = split_pairs(prepared, recipe.split)
     if not sides.test:
         raise PreparedDataError("a fold has nobody to measure on; choose fewer folds or give more patients")
     learners = _first_patients(prepared, recipe, choice.patients)
@@ -198,7 +198,7 @@ def _first_patients(prepared: PreparedSet, recipe: Recipe, count: int) -> Prepar
 
 
 def _of_baselines(prepared: PreparedSet, recipe: Recipe) -> Mapping[str, PatientMetrics]:
-    sides = divide(prepared, recipe.split)
+    sides = split_pairs(prepared, recipe.split)
     baselines = fit_prepared_baselines(prepared, sides.train)
     measured: dict[str, list[tuple[str, Metrics]]] = {name: [] for name in BASELINE_NAMES}
     for pair, _ in sides.test:

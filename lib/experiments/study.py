@@ -15,7 +15,7 @@ from lib.experiments.study_row import StudyRow
 from lib.experiments.study_table import write_table
 from lib.files import write_text
 from lib.learning.checkpoint import load_checkpoint
-from lib.learning.dataset import divide
+from lib.learning.dataset import split_pairs
 from lib.learning.model_card.scores import Scores
 from lib.learning.recipe import Recipe
 from lib.learning.tracking.options import Tracking
@@ -79,7 +79,7 @@ def run_study(
         raise RecipeError(f"stages are numbers from 1 to {MAX_STAGES}, found {list(stages)}")
     if equal not in get_args(Equal):
         raise RecipeError(f"equal is one of {', '.join(get_args(Equal))}, found {equal!r}")
-    if not divide(prepared, recipe.split).test:
+    if not split_pairs(prepared, recipe.split).test:
         raise PreparedDataError("nobody is on the test side of the split; add patients or set split.test higher")
     recipes = {number: recipe_of_stages(recipe, number, equal=equal) for number in sorted(set(stages))}
     rows = []
@@ -142,7 +142,7 @@ def _row(prepared: PreparedSet, recipe: Recipe, run: Path, result: TrainingResul
     if path.is_file():
         values = json.loads(path.read_text())
         return StudyRow(**{**values, "scores": Scores(**values["scores"])})
-    sides = divide(prepared, recipe.split)
+    sides = split_pairs(prepared, recipe.split)
     torch_device = choose_device(device)
     cascade, card = load_checkpoint(result.model, device=torch_device)
     scores = score(

@@ -51,7 +51,7 @@ def test_training_writes_a_model_and_prints_a_table(
     code, out, _ = run(capsys, "train", arrays, "--out", model.parent, *SETTINGS, "--resume")
     assert code == 0
     assert "1 validation patients" in out and "body MAE [SUV]" in out and "body PSNR [dB]" in out and "hu_median" in out
-    assert "Judged on 1 validation patient, on whom its weights were chosen (few, so that" in out
+    assert "Judged on 1 validation patient, on whom its weights were selected (few, so that" in out
     assert f"2 epochs (the run was finished before); model: {model}" in out
 
 
@@ -65,8 +65,8 @@ def test_training_prints_json(arrays: Path, model: Path, capsys: pytest.CaptureF
 def test_a_card_is_shown(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "card", model)
     assert code == 0 and "quantitative-2" in out and "2 patients, 2 pairs, 20 slices" in out
-    assert "computed chest phantom (2 patients)" in out and "CHEST" in out and "Set aside" in out
-    assert "Learnt from 2 patients: one CT scanner model (ct2pet computed chest phantom)" in out
+    assert "computed chest phantom (2 patients)" in out and "CHEST" in out and "not used in training" in out
+    assert "Trained on 2 patients: one CT scanner model (ct2pet computed chest phantom)" in out
     result = run_json(capsys, "card", model)
     assert result["standing"]["sentence"] in out
     assert list(result["scores"]["by_patient"]) == result["training"]["validation_patients"]
@@ -113,7 +113,7 @@ def test_a_study_writes_a_table_and_seven_figures(
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        (["--recipe", "papier"], "no recipe 'papier'; shipped are paper, quantitative"),
+        (["--recipe", "papier"], "unknown recipe 'papier': expected paper, quantitative"),
         (["--set", "epoch=3"], "did you mean schedule.epochs?"),
         (["--set", "epochs=many"], "schedule.epochs is int, found 'many'"),
         (["--stages", "7"], "network.stages is 1 to 6, found 7"),

@@ -23,10 +23,10 @@ from safetensors.torch import load_file, save_file
 from lib.errors import CheckpointError, TrainingError
 from lib.files import file_checksum
 from lib.learning.checkpoint import CARD, load_checkpoint, read_card, save_checkpoint
-from lib.learning.dataset import divide
+from lib.learning.dataset import split_pairs
 from lib.learning.model_card.card import ModelCard, data_digest, patient_digest
 from lib.learning.recipe import SynthesisConfig
-from lib.learning.training import describe
+from lib.learning.training import new_card
 from lib.networks.cascade import Cascade
 from lib.pairing.prepared import PreparedSet
 from tests.learning.conftest import make_card, tiny_recipe
@@ -90,9 +90,9 @@ def test_no_patient_is_named_in_the_file(prepared: PreparedSet, tmp_path: Path) 
     names = [f"ZZTOP^{pair.patient_id}" for pair in prepared.pairs]
     renamed = tuple(replace(pair, patient_id=name) for pair, name in zip(prepared.pairs, names, strict=True))
     recipe = tiny_recipe()
-    sides = divide(replace(prepared, pairs=renamed), recipe.split)
+    sides = split_pairs(replace(prepared, pairs=renamed), recipe.split)
     path = tmp_path / "model.safetensors"
-    content = save_checkpoint(path, Cascade(recipe.network), describe(recipe, sides, epoch=1)).read_bytes()
+    content = save_checkpoint(path, Cascade(recipe.network), new_card(recipe, sides, epoch=1)).read_bytes()
     assert patient_digest(sides.patients("train")[0]).encode() in content
     assert b"ZZTOP" not in content
     uids = [pair.ct_series_instance_uid for pair in renamed] + [pair.study_instance_uid for pair in renamed]
@@ -238,7 +238,7 @@ def test_a_wrong_card_is_refused_by_name(saved: Path, tmp_path: Path, change: di
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", "5", '"card"', "[" * 100_000, '{"recipe": {}}'])
 def test_what_is_no_card_is_refused(text: str) -> None:
-    with pytest.raises(CheckpointError, match="the model card cannot be read"):
+    with pytest.raises(CheckpointError, match="invalid model card"):
         ModelCard.from_json(text)
 
 

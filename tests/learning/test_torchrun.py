@@ -26,13 +26,13 @@ import hashlib, json, os, sys
 from pathlib import Path
 import main
 from lib.learning.dataset import SliceDataset
-from lib.learning.trainer import Loop
+from lib.learning.trainer import Trainer
 
-seen, draw, loop = set(), SliceDataset.__getitem__, Loop.__call__
+seen, get_item, call = set(), SliceDataset.__getitem__, Trainer.__call__
 
-def note_draw(self, wanted):
+def note_key(self, key):
     seen.add(self.arrays[self.samples[wanted.sample][0]].pair.patient_id)
-    return draw(self, wanted)
+    return get_item(self, key)
 
 def note_end(self):
     outcome = loop(self)
@@ -41,7 +41,7 @@ def note_end(self):
     (Path(os.environ["OBSERVED"]) / f"{os.environ['RANK']}.json").write_text(json.dumps(told))
     return outcome
 
-SliceDataset.__getitem__, Loop.__call__ = note_draw, note_end
+SliceDataset.__getitem__, Trainer.__call__ = note_key, note_end
 sys.exit(main.main())
 """
 
@@ -100,11 +100,11 @@ def test_a_run_of_two_processes_goes_on_where_it_was_stopped(prepared: PreparedS
     run, arguments = tmp_path / "run", ("train", prepared.root, "--out", tmp_path / "run")
     stop = "from lib.learning import engine\n" + OBSERVED.replace(
         "sys.exit(main.main())",
-        "saved = Loop._save_resume_file\n"
+        "saved = Trainer._save_resume_file\n"
         "def save_and_die(self, trainer):\n"
         "    saved(self, trainer)\n"
         "    os._exit(9) if trainer.state.epoch == 2 else None\n"
-        "Loop._save_resume_file = save_and_die\n"
+        "Trainer._save_resume_file = save_and_die\n"
         "sys.exit(main.main())",
     )
     (tmp_path / "dies.py").write_text(stop)

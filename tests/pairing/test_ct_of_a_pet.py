@@ -134,7 +134,7 @@ def test_a_delayed_pet_without_a_ct_stays_alone_rather_than_take_the_early_one(t
     write_series(tmp_path / "pet2", modality="PT", count=9, **at("1340", SeriesInstanceUID=OTHER_PET))
     report = pair(tmp_path)
     assert uids(report) == {(CT, PET)}
-    assert f"is paired with PET {PET}, which was acquired nearer" in why(report, OTHER_PET)
+    assert f"is paired with PET {PET}, which is nearer in time or better" in why(report, OTHER_PET)
 
 
 def test_reconstructions_of_one_acquisition_give_one_pair(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_visit_may_last_over_midnight(tmp_path: Path) -> None:
         ({"StudyDate": None}, {}, "may be of another day: a date is missing"),
         ({"PatientID": "P2"}, {}, "no CT in the same study"),
         ({"FrameOfReferenceUID": "9.8"}, {}, "no CT in the same study"),
-        ({"PatientID": ""}, {"PatientID": ""}, "without PatientID"),
+        ({"PatientID": ""}, {"PatientID": ""}, "other studies are not searched, since PatientID is missing"),
         (
             {"vary": lambda k: {"ImagePositionPatient": [0, 0, 900.0 + k]}},
             {},

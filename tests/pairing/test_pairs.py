@@ -60,7 +60,7 @@ def test_a_record_of_a_pair(tmp_path: Path) -> None:
         ({"CorrectedImage": ["SCAT"]}, "not attenuation-corrected"),
         (
             {"ImageOrientationPatient": [1, 0, 0, 0, 0.9962, 0.0872], "vary": leaning},
-            f"slices lean 5.0 degrees against those of CT {CT}",
+            f"slices are tilted by 5.0 degrees relative to those of CT {CT}",
         ),
     ],
 )

@@ -136,8 +136,8 @@ def test_recipe_paper_takes_matching_slices_only_and_says_why_not_the_others(pap
     (failed,) = paper.failed
     assert failed.patient_id == "STS_031"
     assert failed.reason == (
-        "no PET slice is within 0.2 mm of a CT slice (largest offset 1.59 mm); use a recipe with grid.slices = resample "
-        "for this pair"
+        "no PET slice is within 0.2 mm of a CT slice (largest offset 1.59 mm); use a recipe with "
+        "grid.slices = resample for this pair"
     )
 
 

@@ -89,10 +89,10 @@ def test_the_ends_of_the_shares(shares: dict[str, float], expected: str) -> None
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"unit": "study"}, "split.unit is one of patient, slice, found 'study'"),
-        ({"validation": 0.5, "test": 0.5}, "shares whose sum is below 1, found 0.5 and 0.5"),
-        ({"validation": -0.1}, "shares whose sum is below 1, found -0.1 and 0.2"),
-        ({"test": float("nan")}, "shares whose sum is below 1, found 0.1 and nan"),
+        ({"unit": "study"}, "split.unit must be one of patient, slice, found 'study'"),
+        ({"validation": 0.5, "test": 0.5}, "fractions with a sum below 1, found 0.5 and 0.5"),
+        ({"validation": -0.1}, "fractions with a sum below 1, found -0.1 and 0.2"),
+        ({"test": float("nan")}, "fractions with a sum below 1, found 0.1 and nan"),
     ],
 )
 def test_impossible_splits_are_refused(settings: dict[str, object], words: str) -> None:
@@ -117,5 +117,5 @@ def test_offsets_cut_the_patients_into_folds() -> None:
 
 
 def test_an_offset_beyond_the_circle_is_refused() -> None:
-    with pytest.raises(RecipeError, match=r"split.offset is at least 0 and below 1, found 1"):
+    with pytest.raises(RecipeError, match=r"split.offset must be at least 0 and below 1, found 1"):
         Split(offset=1.0)

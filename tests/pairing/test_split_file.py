@@ -138,8 +138,8 @@ DAMAGED = {
     "cut off": (b"patient_id,side,decided_by\nx,train,a\ny,te", "line 3: 2 values, expected 3"),
     "cut off in the side": (b"patient_id,side\nx,train\ny,te", "line 3: side 'te'"),
     "cut off in a quote": (b'patient_id,side\n"x', "unexpected end of data"),
-    "twice": (b"patient_id,side\nx,train\nx,test\n", "line 3: patient x a second time"),
-    "nobody": (b"patient_id,side\n,train\n", "line 2: no patient_id"),
+    "twice": (b"patient_id,side\nx,train\nx,test\n", "line 3: patient x is listed twice"),
+    "nobody": (b"patient_id,side\n,train\n", "line 2: patient_id is empty"),
 }
 
 
@@ -157,7 +157,7 @@ def test_a_file_that_cannot_be_written(path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", no_space)
-    with pytest.raises(OutputError, match=r"cannot be written .* the one before stays"):
+    with pytest.raises(OutputError, match=r"cannot be written .* is unchanged; free space"):
         assigned(path, "P0")
 
 

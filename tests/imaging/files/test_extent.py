@@ -68,7 +68,7 @@ def test_a_small_file_of_huge_pixels_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_no_grid_is_larger_than_a_volume_that_is_read(own: Geometry, recipe: Grid, words: str) -> None:
-    with pytest.raises(InputError, match=re.escape(f"a grid of {words}, at most 4096")):
+    with pytest.raises(InputError, match=re.escape(f"a grid of {words} is too large, expected at most 4096")):
         recipe.on(own)
 
 

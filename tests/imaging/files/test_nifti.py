@@ -137,7 +137,7 @@ def test_a_shear_is_named_with_its_angle(tmp_path: Path) -> None:
 
 def test_a_shear_is_taken_just_inside_its_limit_and_refused_just_outside(tmp_path: Path) -> None:
     read(tmp_path, image(sform=sheared(0.09)))
-    assert "0.11 degrees off" in refusal(tmp_path, image(sform=sheared(0.11)))
+    assert "0.11 degrees from the right angle" in refusal(tmp_path, image(sform=sheared(0.11)))
 
 
 def test_a_rounded_sform_is_taken(tmp_path: Path) -> None:
@@ -148,9 +148,12 @@ def test_a_rounded_sform_is_taken(tmp_path: Path) -> None:
 
 UNFIT = {
     "no length": (np.diag([1.0, 0, 3, 1]), "its sform is singular: the row axis has length 0"),
-    "NaN": (np.diag([1.0, np.nan, 3, 1]), "its sform holds NaN or infinite numbers"),
-    "infinite": (moved(AXIAL, x=np.inf), "its sform holds NaN or infinite numbers"),
-    "two axes alike": (np.array([[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]]), "90.00 degrees off"),
+    "NaN": (np.diag([1.0, np.nan, 3, 1]), "its sform contains NaN or infinite numbers"),
+    "infinite": (moved(AXIAL, x=np.inf), "its sform contains NaN or infinite numbers"),
+    "two axes alike": (
+        np.array([[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]]),
+        "90.00 degrees from the right angle",
+    ),
 }
 
 
@@ -341,5 +344,5 @@ def test_other_formats_are_refused_for_shear_too(tmp_path: Path, suffix: str) ->
     made = sitk.GetImageFromArray(hu().T.copy())
     made.SetDirection((1, 0, 0, 0, 1, float(np.sin(0.2)), 0, 0, float(np.cos(0.2))))
     sitk.WriteImage(made, str(tmp_path / f"ct{suffix}"))
-    with pytest.raises(ImageFileError, match=r"direction matrix is sheared: row and slice axis stand 11\.46 degrees"):
+    with pytest.raises(ImageFileError, match=r"direction matrix is sheared: row and slice axis deviate 11\.46 degrees"):
         read_volume_file(tmp_path / f"ct{suffix}", unit=Unit.HU)
