@@ -20,7 +20,7 @@ from tests.learning.conftest import TINY, tiny_recipe
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 
-# main.py as it is, and a note of what each process drew and what it ended with
+# main.py, recording which patients each process samples and its final weights
 OBSERVED = """
 import hashlib, json, os, sys
 from pathlib import Path
@@ -31,14 +31,14 @@ from lib.learning.trainer import Trainer
 seen, get_item, call = set(), SliceDataset.__getitem__, Trainer.__call__
 
 def note_key(self, key):
-    seen.add(self.arrays[self.samples[wanted.sample][0]].pair.patient_id)
+    seen.add(self.arrays[self.samples[key.sample][0]].pair.patient_id)
     return get_item(self, key)
 
 def note_end(self):
-    outcome = loop(self)
+    outcome = call(self)
     weights = b"".join(tensor.numpy().tobytes() for tensor in self.cascade.state_dict().values())
-    told = {"patients": sorted(seen), "weights": hashlib.sha256(weights).hexdigest(), "epochs": outcome.epochs}
-    (Path(os.environ["OBSERVED"]) / f"{os.environ['RANK']}.json").write_text(json.dumps(told))
+    record = {"patients": sorted(seen), "weights": hashlib.sha256(weights).hexdigest(), "epochs": outcome.epochs}
+    (Path(os.environ["OBSERVED"]) / f"{os.environ['RANK']}.json").write_text(json.dumps(record))
     return outcome
 
 SliceDataset.__getitem__, Trainer.__call__ = note_key, note_end

@@ -33,11 +33,11 @@ def grid(shape: tuple[int, int, int], slice_mm: float, row_mm: float, column_mm:
         (grid((300, 512, 512), 3, 0.98, 0.98), ""),
         (grid((6, 64, 64), 3.27, 6.4, 6.4), ""),  # a phantom's
         (grid((2100, 512, 512), 1, 1.37, 1.37), ""),
-        (grid((8, 64, 64), 3, 160, 160), "rows stand 160 mm apart, expected 0.05 to 16 mm"),
-        (grid((8, 64, 64), 3, 1, 0.001), "columns stand 0.001 mm apart"),
-        (grid((8, 64, 64), 500, 1, 1), "slices stand 500 mm apart, expected 0.05 to 150 mm"),
-        (grid((8, 2000, 512), 1, 1, 1), "2000 rows reach over 2000 mm, expected at most 1200 mm"),
-        (grid((400, 64, 64), 10, 1, 1), "400 slices reach over 4000 mm, expected at most 3000 mm"),
+        (grid((8, 64, 64), 3, 160, 160), "rows are 160 mm apart, expected 0.05 to 16 mm"),
+        (grid((8, 64, 64), 3, 1, 0.001), "columns are 0.001 mm apart"),
+        (grid((8, 64, 64), 500, 1, 1), "slices are 500 mm apart, expected 0.05 to 150 mm"),
+        (grid((8, 2000, 512), 1, 1, 1), "2000 rows extend over 2000 mm, expected at most 1200 mm"),
+        (grid((400, 64, 64), 10, 1, 1), "400 slices extend over 4000 mm, expected at most 3000 mm"),
     ],
 )
 def test_a_grid_of_no_patient_is_named(geometry: Geometry, words: str) -> None:
@@ -55,7 +55,7 @@ def test_slices_are_those_of_the_patient_in_whatever_order_they_are_stored() -> 
 def test_a_small_file_of_huge_pixels_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.nrrd"
     path.write_bytes(NRRD.format(sizes="32 32 8", pixel=160, slice=3).encode() + bytes(2 * 32 * 32 * 8))
-    with pytest.raises(ImageFileError, match=r"a\.nrrd: its rows stand 160 mm apart"):
+    with pytest.raises(ImageFileError, match=r"a\.nrrd: its rows are 160 mm apart"):
         read_volume_file(path, unit=Unit.HU)
 
 
