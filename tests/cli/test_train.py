@@ -129,7 +129,7 @@ def test_invalid_options_exit_with_2(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_that_cannot_go_on_exits_with_1_and_says_why(
+def test_a_run_that_cannot_continue_exits_with_1_and_says_why(
     arrays: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wild = ("--set", "learning_rate=1e30", "--set", "clip_norm=0", "--set", "normalization=none")

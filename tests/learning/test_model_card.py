@@ -56,7 +56,7 @@ def test_a_metric_undefined_for_all_patients_has_no_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model_mae", "mark", "words"),
+    ("model_mae", "mark", "message"),
     [
         (0.4, "beats all", "Beats every trivial predictor: mae_suv_body 0.400 against 0.500"),
         (
@@ -66,9 +66,9 @@ def test_a_metric_undefined_for_all_patients_has_no_mean() -> None:
         ),
     ],
 )
-def test_the_card_says_whether_its_model_beats_the_baselines(model_mae: float, mark: str, words: str) -> None:
+def test_the_card_says_whether_its_model_beats_the_baselines(model_mae: float, mark: str, message: str) -> None:
     card = make_card(scores=scores_of("validation", [(str(n), figures(model_mae, 0.5)) for n in range(10)]))
-    assert card.standing.mark == mark and words in card.standing.sentence
+    assert card.standing.mark == mark and message in card.standing.sentence
     assert "Judged on 10 validation patients, on whom its weights were selected." in card.standing.sentence
     assert json.loads(card.to_json())["standing"] == card.standing.as_json()
 
@@ -89,10 +89,10 @@ def test_a_card_without_scores_is_not_judged() -> None:
 
 def test_a_comparison_written_into_a_card_is_ignored() -> None:
     card = make_card(scores=scores_of("test", [("a", figures(0.6, 0.5))]))
-    told = json.loads(card.to_json())
-    told["standing"] = {"mark": "beats all", "sentence": "Beats everything.", "outcomes": {}}
-    assert ModelCard.from_json(json.dumps(told)) == card
-    assert ModelCard.from_json(json.dumps(told)).standing.mark == "does not beat all"
+    reported = json.loads(card.to_json())
+    reported["standing"] = {"mark": "beats all", "sentence": "Beats everything.", "outcomes": {}}
+    assert ModelCard.from_json(json.dumps(reported)) == card
+    assert ModelCard.from_json(json.dumps(reported)).standing.mark == "does not beat all"
 
 
 # -- cards of old ------------------------------------------------------------------------------------------------------
@@ -100,12 +100,12 @@ def test_a_comparison_written_into_a_card_is_ignored() -> None:
 
 def as_written_before(card: ModelCard) -> dict[str, Any]:
     """The card as ct2pet wrote it before it kept patients' figures, the split, origins and a standing."""
-    told: dict[str, Any] = json.loads(card.to_json())
-    del told["standing"], told["calibration"]
+    reported: dict[str, Any] = json.loads(card.to_json())
+    del reported["standing"], reported["calibration"]
     for name in ("test_patients", "split", "origins"):
-        del told["training"][name]
-    del told["scores"]["intervals"], told["scores"]["by_patient"]
-    return told
+        del reported["training"][name]
+    del reported["scores"]["intervals"], reported["scores"]["by_patient"]
+    return reported
 
 
 def test_a_card_of_an_earlier_version_is_judged_by_its_means_with_a_caution() -> None:
@@ -147,8 +147,8 @@ def test_origins_count_patients_and_limits_name_them(prepared: PreparedSet) -> N
 
 
 def test_limits_name_the_commonest_of_many() -> None:
-    told = limits_of(21, {"ct_scanner": {name: count for count, name in enumerate("ABCDEF", 1)}})
-    assert "6 CT scanner models (F: 6, E: 5, D: 4, C: 3, B: 2, 1 more)" in told
+    reported = limits_of(21, {"ct_scanner": {name: count for count, name in enumerate("ABCDEF", 1)}})
+    assert "6 CT scanner models (F: 6, E: 5, D: 4, C: 3, B: 2, 1 more)" in reported
     assert limits_of(1, {}).endswith(
         "Trained on 1 patient. Missing in the headers: CT scanner model, PET scanner model, body part, tracer."
     )

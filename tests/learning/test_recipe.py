@@ -110,7 +110,7 @@ def test_setting_a_pixel_size_drops_the_number_of_pixels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "words"),
+    ("setting", "message"),
     [
         ("epochs", "invalid setting 'epochs': expected key=value, such as schedule.epochs=5"),
         ("=5", "expected key=value"),
@@ -149,10 +149,10 @@ def test_setting_a_pixel_size_drops_the_number_of_pixels() -> None:
         ("ct_low_hu=1000", "windows.ct_low_hu 1000.0 must be below windows.ct_high_hu 1000.0"),
     ],
 )
-def test_an_invalid_setting_says_what_to_do(setting: str, words: str) -> None:
-    with pytest.raises(RecipeError) as told:
+def test_an_invalid_setting_says_what_to_do(setting: str, message: str) -> None:
+    with pytest.raises(RecipeError) as reported:
         load_recipe(settings=[setting])
-    assert words in str(told.value)
+    assert message in str(reported.value)
 
 
 @pytest.mark.parametrize("name", ["papers", "", "../recipes/paper", "Paper", "missing.toml"])
@@ -169,7 +169,7 @@ def test_a_file_may_have_only_some_keys_and_gives_the_recipe_its_name(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (b"epochs = = 5", "mine.toml: not a valid TOML file"),
         (b'name = "\xff"', "mine.toml: not a valid TOML file"),
@@ -180,11 +180,11 @@ def test_a_file_may_have_only_some_keys_and_gives_the_recipe_its_name(tmp_path: 
         (b"[grid]\nsize = 256\n[windows]\nct_lo_hu = 1", "unknown key windows.ct_lo_hu; did you mean ct_low_hu?"),
     ],
 )
-def test_an_invalid_file_says_what_to_do(tmp_path: Path, content: bytes, words: str) -> None:
+def test_an_invalid_file_says_what_to_do(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "mine.toml").write_bytes(content)
-    with pytest.raises(RecipeError) as told:
+    with pytest.raises(RecipeError) as reported:
         load_recipe(str(tmp_path / "mine.toml"), settings=["tolerance_mm=0.5"] if b"grid =" in content else [])
-    assert words in str(told.value)
+    assert message in str(reported.value)
 
 
 def test_a_recipe_is_a_table() -> None:

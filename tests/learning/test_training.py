@@ -199,16 +199,16 @@ def test_validation_patients_without_uptake_select_no_weights(tmp_path: Path) ->
     assert stats["best_metric"] == 0.0 and KEY_METRIC not in stats["eval"]["metrics"]
 
 
-@pytest.mark.parametrize(("validation", "words"), [("0.0", ", loss 0."), ("0.2", f", best {KEY_METRIC} ")])
+@pytest.mark.parametrize(("validation", "message"), [("0.0", ", loss 0."), ("0.2", f", best {KEY_METRIC} ")])
 def test_progress_has_the_loss_without_validation_patients(
-    prepared: PreparedSet, tmp_path: Path, validation: str, words: str
+    prepared: PreparedSet, tmp_path: Path, validation: str, message: str
 ) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     recipe = tiny_recipe("epochs=2", f"validation={validation}")
-    train(prepared, recipe, tmp_path / "run", progress=lambda done, total, what: told.append(what))
-    assert "epoch 1 of 2" in told  # nothing is known yet
-    assert told[-1].startswith(f"epoch 2 of 2{words}"), told[-1]
-    assert not any("best skill_body 0.000" in what for what in told)
+    train(prepared, recipe, tmp_path / "run", progress=lambda done, total, what: reported.append(what))
+    assert "epoch 1 of 2" in reported  # nothing is known yet
+    assert reported[-1].startswith(f"epoch 2 of 2{message}"), reported[-1]
+    assert not any("best skill_body 0.000" in what for what in reported)
 
 
 def test_a_full_disk_ends_the_run_with_advice_and_keeps_finished_epochs(prepared: PreparedSet, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class Scores:
         """
         if "model" not in self.table:
             return not_judged("the scores of the model are missing")
-        of_patients = [(digest, _complete(figures)) for digest, figures in sorted(self.by_patient.items())]
+        of_patients = [(digest, _complete(table)) for digest, table in sorted(self.by_patient.items())]
         if of_patients:
             return stand(judge_patients(of_patients, measures=STANDING_MEASURES), on_whom=on_whom)
         # means alone are treated as one patient: differences are not significant
@@ -57,7 +57,7 @@ def scores_of(side: str, measured: Sequence[tuple[str, MetricsTable]]) -> Scores
     by_patient = {digest: _mean_of(of) for digest, of in sorted(group_by_patient(measured).items())}
     intervals = {
         method: {
-            name: bootstrap_mean(_number(figures[method][name]) for figures in by_patient.values()).as_json()
+            name: bootstrap_mean(_number(table[method][name]) for table in by_patient.values()).as_json()
             for name in row
         }
         for method, row in _mean_of([*by_patient.values()]).items()
@@ -66,17 +66,17 @@ def scores_of(side: str, measured: Sequence[tuple[str, MetricsTable]]) -> Scores
     return Scores(side, len(by_patient), table, intervals, by_patient)
 
 
-def _mean_of(figures: Sequence[MetricsTable]) -> dict[str, dict[str, float | None]]:
+def _mean_of(tables: Sequence[MetricsTable]) -> dict[str, dict[str, float | None]]:
     """Return the mean of each metric over the tables that define it."""
     return {
-        method: finite_or_none({name: finite_mean(_number(of[method][name]) for of in figures) for name in row})
-        for method, row in (figures[0].items() if figures else ())
+        method: finite_or_none({name: finite_mean(_number(table[method][name]) for table in tables) for name in row})
+        for method, row in (tables[0].items() if tables else ())
     }
 
 
-def _complete(figures: MetricsTable) -> dict[str, dict[str, float]]:
+def _complete(table: MetricsTable) -> dict[str, dict[str, float]]:
     """Return the metrics that the comparison uses, NaN if missing."""
-    return {method: {name: _number(figures.get(method, {}).get(name)) for name in NAMES} for method in METHODS}
+    return {method: {name: _number(table.get(method, {}).get(name)) for name in NAMES} for method in METHODS}
 
 
 def _number(value: float | None) -> float:
