@@ -186,7 +186,7 @@ def test_the_command_registers_on_request_only(
     move_series(studies / "PET", movement(pet_centre(studies)))
     assert main(["pair", str(studies), "--json"]) == 0
     captured = capsys.readouterr()
-    assert json.loads(captured.out) == [] and "register them (--register)" in captured.err
+    assert json.loads(captured.out) == [] and "register them before pairing" in captured.err
     assert main(["pair", str(studies), "--register", "--json"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
     assert record["registered"] is True and len(record["translation_mm"]) == 3

@@ -145,8 +145,14 @@ def _evaluated(median: float, coverage: float, outline: float | None, mirrored: 
             f"uptake does not follow the body's outline: {outline:.3f}, expected {MIN_OUTLINE} or more (1 is "
             "perfect, 0.5 chance): the PET is displaced or of another patient; compare the two in a viewer"
         )
-    values = (_rounded(value) for value in (median, coverage, outline, mirrored.get(best)))
-    return PairCheck(not reasons, tuple(reasons), *values)
+    return PairCheck(
+        not reasons,
+        tuple(reasons),
+        median_suv=_rounded(median),
+        coverage=_rounded(coverage),
+        outline=_rounded(outline),
+        mirrored=_rounded(mirrored.get(best)),
+    )
 
 
 def _coverage(ct: Volume, pet: Volume, suv_bw: FloatArray, body: BoolArray, *, maximum: float) -> float:

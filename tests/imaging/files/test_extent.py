@@ -49,7 +49,7 @@ def test_slices_are_those_of_the_patient_in_whatever_order_they_are_stored() -> 
     sagittal[2, 0], sagittal[1, 1], sagittal[0, 2], sagittal[3, 3] = 20.0, 1.0, 1.0, 1.0  # columns along the body
     assert extent_fault(Geometry((64, 64, 30), sagittal)) == ""
     sagittal[2, 0], sagittal[0, 2] = 1.0, 20.0
-    assert "columns stand 20 mm apart" in extent_fault(Geometry((30, 64, 64), sagittal))
+    assert "columns are 20 mm apart" in extent_fault(Geometry((30, 64, 64), sagittal))
 
 
 def test_a_small_file_of_huge_pixels_is_refused(tmp_path: Path) -> None:

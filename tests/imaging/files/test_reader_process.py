@@ -77,14 +77,14 @@ def test_a_file_that_ended_its_reader_is_given_to_no_other(
     program.write_text(f"import os, signal, sys\nsys.stdin.readline()\nos.kill(os.getpid(), signal.{ending})\n")
     with monkeypatch.context() as patch:
         patch.setattr("lib.imaging.files.reader_process.PROGRAM", program)
-        with pytest.raises(ImageFileError, match=rf"a\.nrrd: is damaged: reading it {message}; export it again"):
+        with pytest.raises(ImageFileError, match=rf"a\.nrrd: damaged: reading it {message}; export it again"):
             read_volume_file(path, unit=Unit.HU)
     copy = tmp_path / "b.nrrd"  # another name, another time, the same bytes
     copy.write_bytes(FILES["a.nrrd"])
     if not is_remembered:
         assert read_volume_file(copy, unit=Unit.HU).geometry.shape == (8, 8, 8)
         return
-    with pytest.raises(ImageFileError, match=rf"b\.nrrd: is damaged: reading it {message}; export it again"):
+    with pytest.raises(ImageFileError, match=rf"b\.nrrd: damaged: reading it {message}; export it again"):
         read_volume_file(copy, unit=Unit.HU)
     copy.write_bytes(FILES["a.nrrd"][:-2] + b"\0\0")
     assert read_volume_file(copy, unit=Unit.HU).geometry.shape == (8, 8, 8)

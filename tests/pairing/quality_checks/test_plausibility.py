@@ -106,7 +106,7 @@ def test_a_mirrored_pet_is_detected_by_asymmetry(axis: int, message: str) -> Non
             volume.array[cut] = air
     assert check_volumes(ct, pet).ok
     (reason,) = check_volumes(ct, mirrored(pet, axis)).reasons
-    assert f"turned {message} the PET fits" in reason
+    assert f"mirrored {message}, the PET fits" in reason
 
 
 @pytest.mark.parametrize(("suv", "ok"), [(0.051, True), (9.99, True), (0.049, False), (10.01, False)])
