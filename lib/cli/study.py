@@ -18,8 +18,7 @@ from lib.cli.options import (
     TrackingName,
     TrackingUri,
 )
-from lib.cli.studies import open_or_prepare
-from lib.cli.tracking import start_tracking
+from lib.cli.studies import open_or_prepare, start_tracking
 
 
 def study(

@@ -21,8 +21,7 @@ from lib.cli.options import (
     TrackingUri,
 )
 from lib.cli.scores import print_card_scores
-from lib.cli.studies import open_or_prepare
-from lib.cli.tracking import start_tracking
+from lib.cli.studies import open_or_prepare, start_tracking
 
 
 def train(
