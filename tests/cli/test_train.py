@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lib.cli.studies import start_tracking
+from lib.learning.tracking import mlflow_logger
 from lib.learning.tracking.progress import read_history
 from lib.phantom.dicom import write_study
 from lib.phantom.generate import PhantomSettings, phantom_patient
@@ -142,3 +144,13 @@ def test_a_run_that_cannot_continue_exits_with_1_and_says_why(
 def test_training_on_a_folder_without_dicom_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     assert "no DICOM series found" in refused(capsys, "train", tmp_path / "empty", "--out", tmp_path / "run")
+
+
+@pytest.mark.parametrize(("name", "calls"), [("mlflow", ["configured"]), ("none", [])])
+def test_the_process_is_configured_for_mlflow_only_with_tracking(
+    monkeypatch: pytest.MonkeyPatch, name: str, calls: list[str]
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(mlflow_logger, "configure_mlflow_process", lambda: made.append("configured"))
+    assert (start_tracking(name, uri="", experiment="") is not None) == bool(calls)
+    assert made == calls
