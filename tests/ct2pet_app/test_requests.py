@@ -78,7 +78,7 @@ def test_the_uncertainty_comes_beside_or_only(asked: object, wanted: str) -> Non
 def test_monai_labels_words_reach_the_recipe() -> None:
     recipe = training(max_epochs=3, train_batch_size=2, learning_rate=0.01, set="seed=5;patience=1").recipe
     assert (recipe.schedule.epochs, recipe.batches.size, recipe.optimiser.learning_rate) == (3, 2, 0.01)
-    assert (recipe.seed, recipe.schedule.retry_policy, recipe.network.stages) == (5, 1, 3)
+    assert (recipe.seed, recipe.schedule.patience, recipe.network.stages) == (5, 1, 3)
 
 
 def test_the_shown_settings_sent_back_unchanged_are_the_servers_recipe() -> None:

@@ -33,7 +33,7 @@ def test_a_models_name_says_how_many_stages(model: str, stages: int) -> None:
 def test_recipe_width_and_settings_reach_the_recipe() -> None:
     recipe = settings_of(recipe="paper", width="12", set="epochs=7; patience=2").recipe_of("cascade3")
     assert (recipe.name, recipe.network.base_channels) == ("paper", 12)
-    assert (recipe.schedule.epochs, recipe.schedule.retry_policy) == (7, 2)
+    assert (recipe.schedule.epochs, recipe.schedule.patience) == (7, 2)
 
 
 WRONG = {
@@ -45,7 +45,7 @@ WRONG = {
     ),
     "no model": ({"models": ","}, SettingsError, "names no model; give them comma-separated, or all"),
     "width": ({"width": "wide"}, SettingsError, "width 'wide': expected a whole number above 0"),
-    "recipe": ({"recipe": "papr"}, RecipeError, "no recipe 'papr'; shipped are paper, quantitative"),
+    "recipe": ({"recipe": "papr"}, RecipeError, "unknown recipe 'papr': expected paper, quantitative"),
     "recipe setting": ({"set": "epoch=3"}, RecipeError, "did you mean schedule.epochs"),
     "precision": ({"precision": "int8"}, SettingsError, "expected one of auto, float32, bfloat16"),
     "device": ({"device": "gpu"}, SettingsError, "device 'gpu': expected one of auto, cpu, cuda"),
