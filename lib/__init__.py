@@ -1,11 +1,20 @@
-"""The engine of ct2pet: DICOM studies in, a trained cascade, a synthetic PET out.
+"""The engine of ct2pet: read DICOM studies, train a cascade of U-Nets, synthesise PET from CT.
 
-Research software. A synthetic PET is an estimate drawn from a CT; it is never a diagnosis.
+Research software. A synthetic PET is an estimate computed from a CT, and not for diagnosis.
 
-Folders in the order a study walks through them; each may import only what stands left of it::
+Packages, each with its main topic; a package imports only from those above it (`pyproject.toml` has the contracts)::
 
-    errors, types <- imaging <- dicom <- pairing, sources <- networks, measures
-                  <- learning <- synthesis <- evaluation
+    errors, types, files, mapping, memory, sqlite_cache, accounts
+    imaging      volumes, geometry, resampling, registration; volume files
+    dicom        DICOM series: scan a folder or a PACS, read pixels and SUV, write a PET series
+    pairing      CT/PET pairs, their quality checks, the split, prepared arrays
+    networks     U-Net and cascade
+    metrics      image and uptake metrics, baselines, calibration
+    learning     recipe, data set, training, model card, experiment tracking
+    synthesis    apply a model, or the mean of several, to a CT
+    evaluation   compare a model with real PETs and baselines; report
+    experiments  study of 1 to 6 stages, ablation
+    download, phantom, cohort, cli
 """
 
 __version__ = "0.1.0"

@@ -56,8 +56,8 @@ class PasswordHash:
             raise ValueError(f"scrypt cost n={self.n}, r={self.r}, p={self.p} is out of range")
 
 
-# Cost of new passwords (OWASP Password Storage Cheat Sheet, scrypt with 32 MiB). Also stands in for the hash of an
-# unknown user, so that the response takes as long as for a known one.
+# Cost of new passwords (OWASP Password Storage Cheat Sheet, scrypt with 32 MiB). Also verified for an unknown user, so
+# that the response takes as long as for a known one.
 DUMMY_HASH = PasswordHash(2**15, 8, 3, bytes(SALT_BYTES), bytes(DIGEST_BYTES))
 
 

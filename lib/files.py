@@ -1,8 +1,8 @@
-"""Files that are written whole or not at all, and fingerprints that tell whether files have changed.
+"""Atomic writes of files and folders, and fingerprints that detect changed files.
 
 A file or folder is first written under a temporary name, `.<32 hexadecimal digits><suffix>`, in its destination folder.
-The process that writes it holds a lock on it, which the system releases when the process ends: a temporary file without
-a lock was left by a killed process and can be removed at once. On a file system without locks, its age decides.
+The process that writes it holds a lock on it, which the system releases when the process ends. A temporary file without
+a lock was abandoned by a killed process and can be removed at once. On a file system without locks, its age decides.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ TEMPORARY = f".{'[0-9a-f]' * 32}"  # pattern of how the names of temporary files
 def atomic_file(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
     """Yield an empty temporary file that replaces `path` at the end; after an exception `path` is unchanged.
 
-    The temporary name ends with the name of `path`. Temporary files of `path` that killed processes left are removed.
+    The temporary name ends with the name of `path`. Temporary files of `path` that killed processes abandoned are
+    removed.
 
     Args:
         path: The file to write.
@@ -53,7 +54,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def flush_to_disk(path: Path) -> None:
-    """Return when the content of a file, or the list of files of a folder, would survive a power cut.
+    """Flush the content of a file, or the list of files in a folder, to the disk.
 
     Raises:
         OSError: The disk is full or fails.
@@ -99,7 +100,7 @@ def unfinished_folder(folder: Path, suffix: str) -> Iterator[Path]:
 
 
 def remove_abandoned(paths: Iterable[Path]) -> None:
-    """Remove those temporary files and folders that no running process writes."""
+    """Remove the temporary files and folders that no running process is writing."""
     for path in paths:
         with contextlib.suppress(OSError):  # another process removes it, too
             if _is_abandoned(path):
@@ -120,7 +121,7 @@ def states_digest(files: Iterable[Path]) -> str:
     """Return the SHA-256 over name, size and modification time of each file; no file is opened.
 
     Raises:
-        OSError: A file is missing; `filename` says which.
+        OSError: A file is missing; the attribute `filename` has its path.
     """
     digest = hashlib.sha256()
     for path in files:

@@ -1,9 +1,9 @@
 """One budget for the bytes of arrays that a process holds at once, reserved before they are allocated.
 
-An operation computes what it needs from headers, reserves that once, works, and gives it back. It never waits for more
-while it holds some, so operations cannot block each other for ever. Reservations are granted in the order in which they
-were requested: a large one is not starved by small ones. What is larger than the limit may be allowed while it is
-alone. Caches count against the same budget and are emptied, least recently used first, before an operation waits.
+An operation computes its peak from headers, reserves it once, and releases it at the end. It never waits for more while
+it holds a reservation, so operations cannot deadlock. Reservations are granted in the order of the requests, so that
+small ones do not starve a large one. An operation above the limit may be allowed while no other runs. Caches count
+against the same budget and are emptied, least recently used first, before an operation waits.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from lib.errors import BusyError, MemoryLimitError, OperationCancelledError
 from lib.types import never_cancelled
 
 MAX_WAITING = 64  # operations that wait for memory at once; each holds a thread
-POLL_INTERVAL_S = 0.25  # how often a waiting operation looks whether it was cancelled
+POLL_INTERVAL_S = 0.25  # how often a waiting operation checks whether it was cancelled
 
 
 class EvictableCache(Protocol):
-    """A cache whose entries that nobody uses count against a budget. Its methods never call the budget."""
+    """A cache whose unused entries count against a budget. Its methods never call the budget."""
 
     def idle_bytes(self, keep: Hashable | None) -> int:
-        """Return the bytes of all entries that nobody uses, except the entry of the key `keep`."""
+        """Return the bytes of all unused entries, except the entry with the key `keep`."""
 
     def evict(self, needed_bytes: int, keep: Hashable | None) -> None:
-        """Drop entries that nobody uses, except `keep`, until so many bytes are free or none is left."""
+        """Drop unused entries, except `keep`, until `needed_bytes` are free or no entry remains."""
 
 
 class Reservation:
@@ -40,7 +40,7 @@ class Reservation:
         self.alone = alone
 
     def grow(self, needed_bytes: int, what: str) -> None:
-        """Raise the reservation to `needed_bytes` in all; never waits, so it cannot deadlock.
+        """Raise the reservation to a total of `needed_bytes`; never waits, so it cannot deadlock.
 
         Raises:
             MemoryLimitError: More than the budget's limit.
@@ -53,9 +53,9 @@ class MemoryBudget:
     """Shared by all threads of a process.
 
     Args:
-        limit_bytes: Of all reservations and caches together; None for no limit.
-        alone_bytes: Limit of one reservation that says it may be alone, while there is no other; not below the limit.
-        max_waiting: How many operations may wait at once.
+        limit_bytes: Limit of all reservations and caches together; None for no limit.
+        alone_bytes: Limit of a reservation made with `alone`, while there is no other; at least `limit_bytes`.
+        max_waiting: Maximum number of waiting operations.
         after_release: Called after each operation, before its bytes count as free.
     """
 
@@ -103,17 +103,17 @@ class MemoryBudget:
         keep: Hashable | None = None,
         alone: bool = False,
     ) -> Iterator[Reservation]:
-        """Hold so many bytes inside the `with` block, and wait until they are free.
+        """Reserve bytes for the `with` block; wait until they are free.
 
         Args:
             needed_bytes: The operation's peak, results included.
-            what: How messages call the operation, such as `the synthesis of 300 slices of 512 x 512`.
+            what: Name of the operation in messages, such as `the synthesis of 300 slices of 512 x 512`.
             cancelled: Polled while waiting.
             keep: Key of a cache entry that is part of `needed_bytes`: it is not evicted for it.
-            alone: Whether it may pass the limit while nothing else is reserved; for what the hospital itself keeps.
+            alone: Whether it may exceed the limit while nothing else is reserved; for data of the hospital itself.
 
         Raises:
-            MemoryLimitError: More than will ever be free.
+            MemoryLimitError: More than the limit.
             BusyError: Too many operations wait already.
             OperationCancelledError: `cancelled` returned True.
         """
@@ -162,21 +162,21 @@ class MemoryBudget:
                 self._changed.notify_all()  # the next one may fit
 
     def _take(self, needed_bytes: int, keep: Hashable | None, *, held_bytes: int = 0) -> bool:
-        """Reserve bytes where they are free or caches can make them free; the lock is held.
+        """Reserve bytes if they are free or can be freed by evicting cache entries; the caller holds the lock.
 
         Args:
-            held_bytes: What the same operation holds already.
+            held_bytes: Bytes that the same operation has already reserved.
         """
         if self.limit_bytes is not None:
             free = self.limit_bytes - self._reserved
             if needed_bytes > free and self._reserved > held_bytes:
-                return False  # beyond the limit only alone; that this is allowed was checked before
+                return False  # above the limit only while alone; `refuse_too_large` has checked that it is allowed
             self._evict(needed_bytes - free, keep)
         self._reserved += needed_bytes
         return True
 
     def _evict(self, excess_bytes: int, keep: Hashable | None) -> None:
-        """Empty caches until what they hold, added to `excess_bytes` (usually negative), is at most 0."""
+        """Evict cache entries until their bytes plus `excess_bytes` (usually negative) are at most 0."""
         for cache in self._caches:
             excess_bytes += cache.idle_bytes(keep)
         for cache in self._caches:

@@ -1,4 +1,4 @@
-"""A SQLite file of values that can be computed again; shared between processes, and deleted at any time."""
+"""A SQLite cache of values that can be recomputed; shared between processes, safe to delete at any time."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 BUSY_TIMEOUT_S = 5.0  # other processes write for milliseconds at a time
-PAUSE_S = 60.0  # without the cache after it could not be used
+PAUSE_S = 60.0  # before the next attempt, after the cache could not be used
 
 
 class SqliteCache:
-    """The cache at a path, opened at first use. It never raises: at worst it is empty and keeps nothing."""
+    """A cache file, opened on first use. It never raises: after an error it behaves like an empty cache."""
 
     def __init__(
         self, path: Path, tables: Sequence[str], *, version: int, fallback: str, synchronous: Literal["OFF", "FULL"]
     ) -> None:
-        """Describe the cache; nothing is opened yet.
+        """Create the cache; the file is opened on first use.
 
         Args:
             path: The SQLite file.
-            tables: The statements that create its tables.
-            version: Of the content, above or equal to 0; a cache of another version is emptied.
-            fallback: What happens without the cache, for the log: "headers are read again".
+            tables: SQL statements that create its tables.
+            version: Version of the content, 0 or above; a cache of another version is emptied.
+            fallback: What happens without the cache, for log messages, such as "headers are read again".
             synchronous: OFF if the cache may be lost in a power cut, FULL if not (SQLite's pragma of that name).
         """
         self.path = path
@@ -59,9 +59,9 @@ class SqliteCache:
                 self._paused_until = time.monotonic() + PAUSE_S
                 self._close()
             except (sqlite3.DatabaseError, ValueError, TypeError, KeyError) as error:
-                logger.warning("%s: damaged (%s); put aside and built again, %s", self.path.name, error, self._fallback)
+                logger.warning("%s: damaged (%s); renamed and rebuilt, %s", self.path.name, error, self._fallback)
                 self._close()
-                self._put_aside()
+                self._rename_damaged()
             return None
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ class SqliteCache:
             self._connection.close()
         self._connection = None
 
-    def _put_aside(self) -> None:
-        with contextlib.suppress(OSError):
+    def _rename_damaged(self) -> None:
+        with contextlib.suppress(OSError):  # read-only: it stays, and `run` pauses or fails the same way again
             self.path.replace(self.path.with_name(f"{self.path.name}.damaged"))
             self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The words every layer uses: Series, Study, SeriesPair, SlicePair, and how progress is told."""
+"""Types shared by all layers: Series, Study, SeriesPair, and callbacks for progress and cancellation."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ BoolArray = NDArray[np.bool_]
 
 
 def finite_or_none(numbers: Mapping[str, float]) -> dict[str, float | None]:
-    """Replace NaN and infinity, which JSON does not have, by None."""
+    """Return the numbers with NaN and infinity, which JSON does not have, replaced by None."""
     return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
 
 
 class NamedNumbers:
-    """Base of dataclasses that hold numbers and nothing else."""
+    """Base class of dataclasses whose fields are all numbers."""
 
     def as_json(self) -> dict[str, float | None]:
         """Return the numbers by name; None where not finite."""
@@ -32,53 +32,53 @@ class NamedNumbers:
 
 
 class Progress(Protocol):
-    """What long work calls as it goes on: how much is done, of how much, and what is being done."""
+    """Callback of a long operation: steps done, total number of steps, and the current step."""
 
     def __call__(self, done: int, total: int, what: str) -> None: ...
 
 
 def no_progress(done: int, total: int, what: str) -> None:
-    """Tell nobody."""
+    """Ignore progress."""
 
 
-def partial_progress(progress: Progress, place: int, places: int, title: str) -> Progress:
-    """Return a progress for one of several equal parts of a work, the one at `place`, counted from 0."""
+def partial_progress(progress: Progress, index: int, count: int, title: str) -> Progress:
+    """Return a callback for part `index` (from 0) of an operation with `count` equal parts."""
 
-    def tell(done: int, total: int, what: str) -> None:
-        """Pass on, as a part of the whole."""
-        progress(place * total + done, places * total, f"{title}: {what}")
+    def report(done: int, total: int, what: str) -> None:
+        """Report the progress of the part as progress of the complete operation."""
+        progress(index * total + done, count * total, f"{title}: {what}")
 
-    return tell
+    return report
 
 
 def never_cancelled() -> bool:
-    """Return False: the work is wanted to its end."""
+    """Return False: the operation is never cancelled."""
     return False
 
 
 class LocalFiles(Protocol):
-    """Gives a context in which the files of series lie where `Series.files` says: a PACS has to send them first."""
+    """Callable that returns a context in which the files of series exist locally; a PACS has to send them first."""
 
     def __call__(
         self, *series: Series, cancelled: Callable[[], bool] = never_cancelled
     ) -> AbstractContextManager[None]:
-        """Return the context.
+        """Return a context in which `Series.files` exist.
 
         Args:
-            series: What is needed inside it.
-            cancelled: Whether nobody needs it any more; polled by the calling thread while it waits. Entering the
-                context then raises FetchCancelledError.
+            series: Series whose files are needed.
+            cancelled: Polled by the calling thread while it waits; once True, entering the context raises
+                FetchCancelledError.
         """
         ...
 
 
 def already_local(*_: Series, cancelled: Callable[[], bool] = never_cancelled) -> AbstractContextManager[None]:  # noqa: ARG001
-    """Return a context that does nothing: the files of a folder are there already."""
+    """Return a context that does nothing: the files of a folder are local."""
     return nullcontext()
 
 
 class SliceSource(NamedTuple):
-    """Where one slice is stored: its file, and which frame of it, counted from 1; 0 where the file is the slice."""
+    """Where a slice is stored: its file and frame number, counted from 1; frame 0 for a single-frame file."""
 
     path: Path
     frame: int
@@ -89,9 +89,9 @@ class Series:
     """One DICOM series of one modality, its files in stack order (along the slice normal).
 
     Attributes:
-        files: Each file once. Files of several frames stand in the order of their first slices.
-        frames: Of a multi-frame series, each slice in stack order as (index into `files`, frame number from 1). Empty
-            where every file is one slice.
+        files: Each file once; multi-frame files in the order of their first slices.
+        frames: For a multi-frame series, each slice in stack order as (index into `files`, frame number from 1). Empty
+            if every file is one slice.
     """
 
     uid: str
@@ -113,7 +113,7 @@ class Series:
 
     @property
     def slice_count(self) -> int:
-        """How many slices the series holds."""
+        """Number of slices."""
         return len(self.frames or self.files)
 
     @property
@@ -124,14 +124,14 @@ class Series:
         return tuple(SliceSource(self.files[file], frame) for file, frame in self.frames)
 
     def every(self, step: int) -> Series:
-        """Return the series with only every `step`-th slice; the first one stays."""
+        """Return the series with every `step`-th slice, beginning with the first."""
         return self.of_slices(self.slices[::step])
 
     def of_slices(self, slices: Sequence[SliceSource]) -> Series:
         """Return the series with these slices, in this order."""
         files = tuple(dict.fromkeys(source.path for source in slices))
-        place = {path: index for index, path in enumerate(files)}
-        frames = tuple((place[source.path], source.frame) for source in slices)
+        index_of = {path: index for index, path in enumerate(files)}
+        frames = tuple((index_of[source.path], source.frame) for source in slices)
         return replace(self, files=files, frames=frames if any(frame for _, frame in frames) else ())
 
 
@@ -141,7 +141,7 @@ class Study:
 
     uid: str
     patient_id: str
-    date: str  # StudyDate, YYYYMMDD, empty where the header has none
+    date: str  # StudyDate, YYYYMMDD; empty if the header has none
     series: tuple[Series, ...]
 
     def __post_init__(self) -> None:
@@ -152,9 +152,9 @@ class Study:
 
 @dataclass(frozen=True)
 class SeriesPair:
-    """A CT and the PET of the same patient, drawn in the same frame of reference; their studies may differ.
+    """A CT and a PET of the same patient in the same frame of reference; their studies may differ.
 
-    `registered` says that the frames differ, or are not known, and the PET was laid onto the CT by its image.
+    If `registered`, the frames of reference differ or are unknown, and the PET was registered to the CT.
     """
 
     ct: Series
@@ -167,7 +167,7 @@ class SeriesPair:
         if self.ct.patient_id != self.pet.patient_id:
             raise PairingError(
                 f"CT {self.ct.uid} and PET {self.pet.uid} are of different patients "
-                f"({self.ct.patient_id or 'none'}, {self.pet.patient_id or 'none'}); only series of one are paired"
+                f"({self.ct.patient_id or 'none'}, {self.pet.patient_id or 'none'}); a pair needs series of one patient"
             )
         if self.registered:
             return
@@ -175,33 +175,5 @@ class SeriesPair:
             raise PairingError(
                 f"CT {self.ct.uid} and PET {self.pet.uid} have different frames of reference "
                 f"({self.ct.frame_of_reference_uid or 'none'}, {self.pet.frame_of_reference_uid or 'none'}); "
-                "register them and store the result before pairing"
-            )
-
-
-@dataclass(frozen=True, eq=False)
-class SlicePair:
-    """One training sample.
-
-    Attributes:
-        ct: CT slice with its neighbours as channels, (channels, R, C), unit range of the recipe.
-        pet: PET slice, (1, R, C), unit range of the recipe.
-        mask: Inside the body and measured by the PET scanner, (1, R, C).
-        patient_id: Whose.
-        slice_index: Index of the slice in its prepared volume.
-    """
-
-    ct: FloatArray
-    pet: FloatArray
-    mask: BoolArray
-    patient_id: str
-    slice_index: int
-
-    def __post_init__(self) -> None:
-        if self.ct.ndim != 3 or self.pet.ndim != 3 or self.mask.ndim != 3:
-            raise PairingError("a slice pair holds arrays of (channels, rows, columns)")
-        if not self.ct.shape[1:] == self.pet.shape[1:] == self.mask.shape[1:]:
-            raise PairingError(
-                f"slice {self.slice_index} of patient {self.patient_id}: CT {self.ct.shape[1:]}, "
-                f"PET {self.pet.shape[1:]} and mask {self.mask.shape[1:]} must have equal rows and columns"
+                "register them before pairing"
             )

@@ -24,7 +24,7 @@ def anchors(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_links_lead_somewhere(document: Path) -> None:
+def test_links_have_targets(document: Path) -> None:
     for target in LINK.findall(document.read_text(encoding="utf-8")):
         if target.startswith(("http://", "https://", "mailto:")):
             continue

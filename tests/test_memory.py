@@ -67,7 +67,7 @@ def until(condition: object) -> None:
     pytest.fail("did not happen")
 
 
-def test_what_can_never_fit_is_refused_with_both_sizes_and_the_way_out() -> None:
+def test_a_request_above_the_limit_is_refused_with_both_sizes_and_a_remedy() -> None:
     budget = MemoryBudget(1_200_000_000)
     with (
         pytest.raises(MemoryLimitError, match=r"a volume needs 1,300 MB .* allowed are 1,200 MB: crop the volume or"),
@@ -95,7 +95,7 @@ def test_requests_are_granted_in_order_and_a_large_one_is_not_starved() -> None:
     assert order[0] == 9 and sorted(order) == [2, 3, 9]
 
 
-def test_a_cancelled_operation_waits_no_longer_and_lets_the_next_one_pass() -> None:
+def test_a_cancelled_operation_stops_waiting_and_the_next_one_proceeds() -> None:
     budget, order, cancelled, ended = MemoryBudget(10), [], threading.Event(), []  # type: ignore[var-annotated]
 
     def give_up() -> None:
@@ -118,7 +118,7 @@ def test_a_cancelled_operation_waits_no_longer_and_lets_the_next_one_pass() -> N
     assert ended == [True] and order == [2] and budget.waiting == 0
 
 
-def test_more_than_so_many_do_not_wait() -> None:
+def test_the_number_of_waiting_operations_is_limited() -> None:
     budget, order = MemoryBudget(10, max_waiting=2), []  # type: ignore[var-annotated]
     with ExitStack() as held:
         held.enter_context(budget.reserve(10, "first"))
@@ -129,7 +129,7 @@ def test_more_than_so_many_do_not_wait() -> None:
     assert order == [1, 1]
 
 
-def test_memory_is_given_back_after_an_error_grown_or_not() -> None:
+def test_memory_is_released_after_an_error_grown_or_not() -> None:
     budget = MemoryBudget(10)
     for _ in range(20):
         with pytest.raises(ZeroDivisionError), budget.reserve(6, "work") as held:
@@ -151,7 +151,7 @@ def test_growing_never_waits() -> None:
         assert budget.reserved_bytes == 10
 
 
-def test_caches_make_room_before_anybody_waits_and_only_as_much_as_is_needed() -> None:
+def test_caches_are_evicted_before_an_operation_waits_and_only_as_needed() -> None:
     budget, cache = MemoryBudget(10), Cache(old=4, wanted=3, young=2)
     budget.add_cache(cache)
     with budget.reserve(5, "work", keep="wanted"):  # 3 of the 5 are the entry that it will use
@@ -162,7 +162,7 @@ def test_caches_make_room_before_anybody_waits_and_only_as_much_as_is_needed() -
 
 @settings(deadline=None, max_examples=25)
 @given(st.lists(st.tuples(st.integers(1, 12), st.integers(0, 12), st.booleans()), min_size=1, max_size=12))
-def test_whatever_is_asked_for_never_more_than_the_limit_is_held_and_all_comes_back(
+def test_random_requests_never_exceed_the_limit_and_release_everything(
     requests: list[tuple[int, int, bool]],
 ) -> None:
     budget, most, lock = MemoryBudget(10), [0], threading.Lock()
@@ -187,7 +187,7 @@ def test_whatever_is_asked_for_never_more_than_the_limit_is_held_and_all_comes_b
     assert most[0] <= 10 and budget.reserved_bytes == 0 and budget.waiting == 0
 
 
-def test_what_may_be_alone_passes_the_limit_once_nothing_else_is_reserved() -> None:
+def test_an_operation_that_may_be_alone_exceeds_the_limit_while_nothing_else_is_reserved() -> None:
     budget, cache = MemoryBudget(100, alone_bytes=300), Cache(old=40)
     budget.add_cache(cache)
     held, entered = threading.Event(), threading.Event()
@@ -213,7 +213,7 @@ def test_what_may_be_alone_passes_the_limit_once_nothing_else_is_reserved() -> N
         assert not one.is_alive()
 
 
-def test_alone_has_a_limit_of_its_own_which_others_do_not_have() -> None:
+def test_operations_that_may_be_alone_have_their_own_limit() -> None:
     budget = MemoryBudget(100, alone_bytes=300)
     with pytest.raises(MemoryLimitError, match="allowed are"), budget.reserve(301, "a series", alone=True):
         pass

@@ -177,7 +177,7 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path / "checkout")
 
 
-def test_the_locked_version_is_installed_and_not_asked_for_again(checkout: Checkout) -> None:
+def test_the_locked_version_is_installed_and_not_requested_again(checkout: Checkout) -> None:
     write_wheel(checkout.wheels, "alpha", "2.0")
     first = checkout.install()
     assert first.returncode == 0, first.stderr
@@ -194,7 +194,7 @@ def test_a_file_with_another_hash_is_refused(checkout: Checkout) -> None:
     assert "alpha-1.0" not in checkout.installed and not checkout.is_done
 
 
-def test_a_dependency_that_the_lock_does_not_name_does_not_come_in(checkout: Checkout) -> None:
+def test_a_dependency_outside_the_lock_is_not_installed(checkout: Checkout) -> None:
     write_wheel(checkout.wheels, "stranger", "1.0")
     checkout.lock("requirements.txt", "alpha==1.0", write_wheel(checkout.wheels, "alpha", "1.0", requires="stranger"))
     result = checkout.install()
@@ -202,7 +202,7 @@ def test_a_dependency_that_the_lock_does_not_name_does_not_come_in(checkout: Che
     assert result.returncode != 0 and "do not fit together" in result.stderr and not checkout.is_done
 
 
-def test_the_cpu_build_is_taken_where_it_is_offered(checkout: Checkout) -> None:
+def test_the_cpu_build_is_used_if_available(checkout: Checkout) -> None:
     checkout.lock("torch-cpu.txt", "torch==1.0+cpu", write_wheel(checkout.wheels, "torch", "1.0+cpu"))
     assert checkout.install().returncode == 0
     assert checkout.installed == {"alpha-1.0", "torch-1.0+cpu"}
@@ -241,21 +241,21 @@ def test_bundled_libraries_have_the_versions_that_the_documents_state(tmp_path: 
     assert meta.SourceApplicationEntityTitle == f"GDCM/ITK {versions['ITK']}"
     (library,) = Path(sitk.__file__).parent.glob("_SimpleITK*.so")
     with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for words in (
+        for message in (
             f"zlib-ng {versions['zlib-ng']}",
             f"libpng version {versions['libpng']}",
             f"HDF5 library version: {versions['HDF5']}",
             f"expat_{versions['expat']}",
             f"\0{versions['OpenJPEG']}\0",
         ):
-            assert content.find(words.encode()) >= 0, words
+            assert content.find(message.encode()) >= 0, message
     known = (ROOT / "docs" / "known-vulnerabilities.md").read_text(encoding="utf-8")
-    for words in (
+    for message in (
         f"SimpleITK {importlib.metadata.version('simpleitk')}",
         f"GDCM {versions['GDCM']} in ITK",
         f"OpenJPEG {versions['OpenJPEG']}",
     ):
-        assert words in " ".join(known.replace("**", "").split()), words
+        assert message in " ".join(known.replace("**", "").split()), message
     locked = pins("requirements.txt", "torch.txt")
     for name, version in re.findall(r"^\| ([a-z]+) (\d[\d.]+) ", known, re.MULTILINE):
         assert locked[name] == version, f"docs/known-vulnerabilities.md speaks of {name} {version}"

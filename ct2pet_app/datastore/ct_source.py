@@ -64,7 +64,7 @@ class CTSource:
         ct: The CT as a DICOM series; None for a volume file, and for an upload, whose files are gone once it is read.
         files: What is read; empty for what came with the request, which nobody asks for twice.
         warnings: What a careful user should know of the CT, as its listing says.
-        at_hand: A context in which the files of series lie where `Series.files` says; read `pet` and `ct` inside it.
+        local_files: Returns the context in which `Series.files` exist; read `pet` and `ct` inside it.
         pet_shape: (K, R, C) of `pet`.
     """
 

@@ -97,7 +97,7 @@ class StudiesDatastore(Datastore):
         self.pairs.close()
 
     def local_files(self, *series: Series, cancelled: IsDisconnected = never) -> AbstractContextManager[None]:
-        """Return a context in which the files of these series lie where `Series.files` says; see `lib.types.LocalFiles`."""
+        """Return a context in which the files of these series are local; see `lib.types.LocalFiles`."""
         return self.studies.local_files(*series, cancelled=cancelled)
 
     def store_series(self, series: SyntheticSeries) -> None:

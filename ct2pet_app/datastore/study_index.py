@@ -77,7 +77,7 @@ class Studies(Protocol):
     def local_files(
         self, *series: Series, cancelled: Callable[[], bool] = never_cancelled
     ) -> AbstractContextManager[None]:
-        """Return a context in which the files of these series lie where `Series.files` says; see `lib.types.LocalFiles`."""
+        """Return a context in which the files of these series are local; see `lib.types.LocalFiles`."""
         ...
 
     def instances(self, series: Series) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ class VolumeExports:
         self, folder: Path, *, local_files: LocalFiles = already_local, budget: MemoryBudget | None = None
     ) -> None:
         self._folder = folder
-        self._at_hand = local_files
+        self._local_files = local_files
         self._budget = budget or MemoryBudget(None)
         self._changing = threading.Lock()
         self._writing: dict[str, _Writing] = {}
@@ -55,7 +55,7 @@ class VolumeExports:
         """
         series = found.series
         name = series.uid if UID.fullmatch(series.uid) else "series"
-        with self._at_hand(series, cancelled=gone):
+        with self._local_files(series, cancelled=gone):
             path = self._folder / f"{name}-{_fingerprint(series)}.nrrd"
             with self._alone(path.name, gone):
                 if not path.is_file():

@@ -35,6 +35,7 @@ from ct2pet_app.training.run_folders import (
 from lib.errors import PreparedDataError, StudiesError, TrainingError
 from lib.files import write_text
 from lib.learning.recipe import Recipe
+from lib.learning.tracking.mlflow_logger import configure_mlflow_process
 from lib.learning.training import MODEL_FILE, train
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepare import prepare_pairs
@@ -90,6 +91,8 @@ class CascadeTrainTask(TrainTask):
         prepared = self._prepare(pairs, asked.recipe, datastore)
         run, begun = self._run_folder(asked)
         write_report(report_file(self._models.folder, request), {RUN: run.name})
+        if asked.tracking is not None:
+            configure_mlflow_process()
         result = train(
             prepared,
             asked.recipe,

@@ -20,7 +20,7 @@ def card(
 ) -> None:
     """Show a model card: training data, comparison with baselines, intended use and limits.
 
-    The JSON is the whole card, including the metrics of each patient (patient IDs are hashed) and the baselines.
+    The JSON is the complete card, including the metrics of each patient (patient IDs are hashed) and the baselines.
     """
     from lib.learning.checkpoint import read_card
     from lib.learning.model_card.facts import card_facts

@@ -28,6 +28,7 @@ def progress_bar() -> Iterator[types.Progress]:
         task = bar.add_task("", total=None)
 
         def update(done: int, total: int, what: str) -> None:
+            """Update the bar."""
             bar.update(task, completed=done, total=total, description=escape(what))
 
         yield update
@@ -56,6 +57,7 @@ def print_json(value: Any) -> None:
     """Print dataclasses, paths and plain values as JSON to stdout."""
 
     def to_json(part: object) -> object:
+        """Convert a value that `json` does not know."""
         if dataclasses.is_dataclass(part) and not isinstance(part, type):
             return dataclasses.asdict(part)
         return str(part)

@@ -21,7 +21,7 @@ TUMOUR_COLUMNS = {"tumour_suv_mean_error": ">tumour SUVmean error"}
 
 
 def print_scores(scores: Mapping[str, Mapping[str, float | None]], title: str) -> None:
-    """Print one row a method, the model first."""
+    """Print one row per method, the model first."""
     columns = BODY_COLUMNS | SLICE_COLUMNS
     cells = {
         method: ["-" if (value := values[name]) is None else f"{value:.3f}" for name in columns]
@@ -31,7 +31,7 @@ def print_scores(scores: Mapping[str, Mapping[str, float | None]], title: str) -
 
 
 def print_intervals(intervals: Mapping[str, Mapping[str, Mapping[str, float | None]]], title: str) -> None:
-    """Print means with their confidence intervals, one row a method, the model first."""
+    """Print means with their confidence intervals, one row per method, the model first."""
     columns = {name: heading for name, heading in (BODY_COLUMNS | TUMOUR_COLUMNS).items() if name in intervals["model"]}
     cells = {method: [_format_interval(values[name]) for name in columns] for method, values in intervals.items()}
     _print_methods(cells, columns, title)

@@ -1,4 +1,4 @@
-"""Steps that several commands begin with: scan a folder, pair its series, prepare arrays; each with a progress bar."""
+"""Steps that several commands begin with: scan a folder, pair its series, prepare arrays, start tracking."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lib.cli.console import print_line, progress_bar, stderr
 if TYPE_CHECKING:
     from lib.dicom.scan.scan import ScanReport
     from lib.learning.recipe import Recipe
+    from lib.learning.tracking.options import Tracking
     from lib.pairing.pairs import PairingReport
     from lib.pairing.prepare import PreparationReport
     from lib.pairing.prepared import PreparedSet
@@ -58,3 +59,18 @@ def open_or_prepare(studies: Path, out: Path, recipe: Recipe, *, register: bool 
     if (studies / "index.json").is_file():
         return PreparedSet.open(studies)
     return prepare_studies(studies, out / "prepared", recipe, register=register).prepared
+
+
+def start_tracking(name: str, *, uri: str, experiment: str) -> Tracking | None:
+    """Return the requested tracking, with MLflow configured for this process; None without tracking.
+
+    Raises:
+        InputError: Unknown name, or MLflow is not installed.
+    """
+    from lib.learning.tracking.mlflow_logger import configure_mlflow_process
+    from lib.learning.tracking.options import parse_tracking
+
+    tracking = parse_tracking(name, uri=uri, experiment=experiment)
+    if tracking is not None:
+        configure_mlflow_process()
+    return tracking

@@ -18,7 +18,7 @@ from lib.cli.options import (
     TrackingName,
     TrackingUri,
 )
-from lib.cli.studies import open_or_prepare
+from lib.cli.studies import open_or_prepare, start_tracking
 
 
 def study(
@@ -45,10 +45,9 @@ def study(
     """
     from lib.experiments.study import parse_stages, run_study
     from lib.learning.recipe import load_recipe
-    from lib.learning.tracking.options import parse_tracking
 
     numbers = parse_stages(stages)
-    tracker = parse_tracking(tracking, uri=tracking_uri, experiment=experiment)
+    tracker = start_tracking(tracking, uri=tracking_uri, experiment=experiment)
     chosen = load_recipe(recipe, settings=settings or ())
     prepared = open_or_prepare(studies, out, chosen)
     with progress_bar() as progress:

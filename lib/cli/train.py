@@ -21,7 +21,7 @@ from lib.cli.options import (
     TrackingUri,
 )
 from lib.cli.scores import print_card_scores
-from lib.cli.studies import open_or_prepare
+from lib.cli.studies import open_or_prepare, start_tracking
 
 
 def train(
@@ -45,10 +45,9 @@ def train(
     The JSON is `{model, epochs, stopped_because, scores, standing}`.
     """
     from lib.learning.recipe import load_recipe
-    from lib.learning.tracking.options import parse_tracking
     from lib.learning.training import train as train_cascade
 
-    tracker = parse_tracking(tracking, uri=tracking_uri, experiment=experiment)
+    tracker = start_tracking(tracking, uri=tracking_uri, experiment=experiment)
     chosen = load_recipe(recipe, settings=[*(settings or ()), *([f"stages={stages}"] if stages is not None else [])])
     prepared = open_or_prepare(studies, out, chosen, register=register)
     with progress_bar() as progress:

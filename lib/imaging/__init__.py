@@ -1,1 +1,1 @@
-"""Arrays that know where they are and in what unit."""
+"""Volumes with geometry and unit: orientation, resampling, normalisation, registration, masks."""

@@ -1,4 +1,4 @@
-"""What a file's voxel-to-patient matrix must be before a volume is made of it: finite, not singular, not sheared."""
+"""Check the voxel-to-patient matrix of a volume file: finite, not singular, not sheared."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from numpy.typing import NDArray
 
 from lib.errors import ImageFileError
 
-MIN_SPACING_MM = 1e-3  # a hundredth of the finest micro-CT; below it an axis has no length
+MIN_SPACING_MM = 1e-3  # a hundredth of the finest micro-CT; a shorter axis counts as singular
 SHEAR_TOLERANCE_DEG = 0.1  # as of DICOM's cosines (lib/dicom/read/slice_order.py); a gantry tilt is 1 degree and more
 AXES = ("column", "row", "slice")
 EXPORT = "export the volume again"
 
 
 def refuse_unfit_affine(affine: NDArray[np.float64], *, name: str, matrix: str) -> None:
-    """Return when an affine places voxels on a rectangular grid.
+    """Raise an error unless an affine places voxels on a rectangular grid.
 
     Args:
-        affine: 4 x 4, voxel (column, row, slice) to mm.
-        name: The file, for the message.
-        matrix: What the message calls it: sform, qform, direction.
+        affine: Shape (4, 4), voxel (column, row, slice) to mm.
+        name: File name, for the message.
+        matrix: Name of the matrix in the message: sform, qform, direction.
 
     Raises:
-        ImageFileError: NaN or infinite, an axis without length, or axes that are not perpendicular.
+        ImageFileError: NaN or infinite values, an axis of length 0, or axes that are not perpendicular.
     """
     if not np.isfinite(affine).all():
-        raise ImageFileError(f"{name}: its {matrix} holds NaN or infinite numbers, so voxels have no place; {EXPORT}")
+        raise ImageFileError(f"{name}: its {matrix} contains NaN or infinite numbers, expected finite ones; {EXPORT}")
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if lengths.min() < MIN_SPACING_MM:
         axis = AXES[int(lengths.argmin())]
@@ -37,7 +37,7 @@ def refuse_unfit_affine(affine: NDArray[np.float64], *, name: str, matrix: str) 
         off_deg = abs(float(np.degrees(np.arcsin(np.clip(unit[:, a] @ unit[:, b], -1, 1)))))
         if off_deg > SHEAR_TOLERANCE_DEG:
             raise ImageFileError(
-                f"{name}: its {matrix} is sheared: {AXES[a]} and {AXES[b]} axis stand {off_deg:.2f} degrees off the "
+                f"{name}: its {matrix} is sheared: {AXES[a]} and {AXES[b]} axis deviate {off_deg:.2f} degrees from the "
                 f"right angle, expected at most {SHEAR_TOLERANCE_DEG:g} (a gantry tilt?); resample it to a rectangular "
                 "grid"
             )

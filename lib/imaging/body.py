@@ -1,4 +1,4 @@
-"""Where the patient is: the mask inside which a PET is judged."""
+"""Mask of the patient's body on a CT; PET metrics are computed inside it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from lib.imaging.volume import Volume
 from lib.types import BoolArray
 
 BODY_THRESHOLD_HU = -500.0  # half way between air and soft tissue
-CLOSING_MM = 6.0  # bridges skin folds and the trachea's mouth; chosen on phantom and sarcoma CTs
+CLOSING_MM = 6.0  # closes skin folds and the opening of the trachea; chosen on phantom and sarcoma CTs
 
 
 def body_mask(ct: Volume) -> BoolArray:
-    """Return the body: above -500 HU, closed, holes of each slice filled (lungs and bowel gas are body), (K, R, C)."""
+    """Return the body mask, shape (K, R, C).
+
+    Voxels above -500 HU, closed, with the holes of each slice filled, so that lungs and bowel gas belong to the body.
+    """
     _, row_mm, column_mm = ct.geometry.spacing_mm
     radius = (max(1, round(CLOSING_MM / 2 / column_mm)), max(1, round(CLOSING_MM / 2 / row_mm)))
     mask = np.empty(ct.array.shape, dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""Where a PET scanner measured at all: its field of view is round, its matrix is square."""
+"""The field of view of a PET scanner: it is round, while the matrix is square."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import numpy as np
 from lib.imaging.volume import Volume
 from lib.types import BoolArray
 
-EVIDENCE_SLICES = 10  # with fewer slices a pixel of air may be 0 in all of them by chance
-CIRCLE = 0.95  # corners begin at this share of the half width; a Discovery ST leaves 0 beyond 1.04 of it
+EVIDENCE_SLICES = 10  # with fewer slices, a pixel in air may be 0 in all of them by chance
+CIRCLE = 0.95  # corners begin at this fraction of the half width; a Discovery ST stores 0 beyond 1.04 of it
 
 
 def measured_pixels(pet: Volume) -> BoolArray:
-    """Return which pixels of a PET the scanner saw, shape (R, C): False for corners that are 0 in every slice.
+    """Return which pixels of a PET the scanner measured, shape (R, C): False for corners that are 0 in every slice.
 
-    A zero outside the field of view says "not measured", not "no uptake". DICOM does not mark it, so it is told by the
-    numbers: noise and reconstruction leave no measured pixel at exactly 0 in all slices of a series (none of 36 cropped
-    real series has one, an uncropped one has all its corners).
+    A zero outside the field of view means "not measured", not "no uptake". DICOM does not mark such pixels, so they are
+    detected by value: with noise and reconstruction, no measured pixel is exactly 0 in all slices of a series (none is
+    in 36 cropped real series; all corners are in an uncropped one).
     """
     slices, rows, columns = pet.geometry.shape
     if slices < EVIDENCE_SLICES:
@@ -28,7 +28,7 @@ def measured_pixels(pet: Volume) -> BoolArray:
 
 
 def mask_unmeasured(pet: Volume) -> Volume:
-    """Return the PET with NaN where the scanner did not measure; resampling keeps them NaN."""
+    """Return the PET with NaN outside the field of view; resampling keeps NaN."""
     measured = measured_pixels(pet)
     if measured.all():
         return pet

@@ -1,4 +1,4 @@
-"""Where a volume lies in the patient: shape and the affine from voxel to millimetres."""
+"""Geometry of a volume: its shape and the affine from voxel indices to patient coordinates in millimetres."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lib.errors import InputError
 
-SAME_GRID_TOLERANCE_MM = 1e-3  # two grids whose corners differ by less are one grid; far below any scanner's pixel
+SAME_GRID_TOLERANCE_MM = 1e-3  # grids whose corners differ by less are the same; far below any scanner's pixel
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,9 +19,9 @@ class Geometry:
 
     Attributes:
         shape: (slices K, rows R, columns C).
-        affine: 4 x 4, float64, takes the voxel (column, row, slice, 1) to (x, y, z, 1) in LPS mm, as the equation of
-            DICOM PS3.3 C.7.6.2.1.1 does. Left-handed grids are kept as they are (dcm2niix writes LAS), so that a
-            result lies on the input's own grid; `orientation.py` has the canonical order that is computed in.
+        affine: Shape (4, 4), float64; maps the voxel (column, row, slice, 1) to (x, y, z, 1) in LPS mm, see DICOM PS3.3
+            C.7.6.2.1.1. Left-handed grids are kept (dcm2niix writes LAS), so that a result is on the input's grid;
+            `orientation.py` has the canonical order used for computations.
 
     Raises:
         InputError: The shape has an empty axis, or the affine is singular.
@@ -35,9 +35,9 @@ class Geometry:
             raise InputError(f"a geometry needs at least one slice, row and column, found shape {self.shape}")
         affine = np.array(self.affine, dtype=np.float64)
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
-            raise InputError(f"an affine is a finite 4 x 4 matrix, found {affine.shape}")
+            raise InputError(f"an affine must be a finite 4 x 4 matrix, found shape {affine.shape}")
         if abs(float(np.linalg.det(affine[:3, :3]))) < 1e-9:
-            raise InputError("singular affine: two axes of the volume point the same way, or a spacing is 0")
+            raise InputError("singular affine: two axes of the volume are parallel, or a spacing is 0")
         affine.setflags(write=False)
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         object.__setattr__(self, "affine", affine)
@@ -71,19 +71,19 @@ class Geometry:
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Distance between (slices, rows, columns)."""
+        """Distance between neighbouring (slices, rows, columns)."""
         column, row, slice_ = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(slice_), float(row), float(column)
 
     @property
     def direction(self) -> NDArray[np.float64]:
-        """Unit vectors of the (column, row, slice) axes as columns, 3 x 3."""
+        """Unit vectors of the (column, row, slice) axes as columns, shape (3, 3)."""
         axes = self.affine[:3, :3]
         return np.asarray(axes / np.linalg.norm(axes, axis=0))
 
     @property
     def normal(self) -> NDArray[np.float64]:
-        """Unit vector perpendicular to the slices, toward the next one."""
+        """Unit vector perpendicular to the slices, toward the next slice."""
         cross = np.cross(self.affine[:3, 0], self.affine[:3, 1])
         return np.asarray(cross * np.sign(cross @ self.affine[:3, 2]) / np.linalg.norm(cross))
 
@@ -110,7 +110,7 @@ class Geometry:
         """Return the geometry of a range of slices.
 
         Raises:
-            InputError: The range is empty, steps, or leaves the volume.
+            InputError: The range is empty, has a step, or exceeds the volume.
         """
         start, stop = resolve_slab(slices, self.shape[0])
         affine = self.affine.copy()
@@ -118,12 +118,12 @@ class Geometry:
         return Geometry((stop - start, *self.shape[1:]), affine)
 
     def with_pixels(self, rows: int, columns: int) -> Geometry:
-        """Return the grid of the same outer edges and slices with another number of rows and columns."""
+        """Return a grid with the same outer edges and slices, and another number of rows and columns."""
         affine = self.affine.copy()
         row_scale, column_scale = self.shape[1] / rows, self.shape[2] / columns
         affine[:3, 1] *= row_scale
         affine[:3, 0] *= column_scale
-        # edges stay; the centre of the first pixel moves by half the difference of the pixel sizes
+        # the edges stay, so the centre of the first pixel moves by half the difference of the pixel sizes
         affine[:3, 3] += (affine[:3, 1] - self.affine[:3, 1]) / 2 + (affine[:3, 0] - self.affine[:3, 0]) / 2
         return Geometry((self.shape[0], rows, columns), affine)
 
@@ -134,17 +134,17 @@ class Geometry:
         return self.to_world(voxels)
 
     def same_grid_as(self, other: Geometry, *, tolerance_mm: float = SAME_GRID_TOLERANCE_MM) -> bool:
-        """Return whether both grids have one shape and their corners fall together."""
+        """Return whether both grids have the same shape and, within the tolerance, the same corners."""
         if self.shape != other.shape:
             return False
         return bool(np.abs(self.corners_mm() - other.corners_mm()).max() <= tolerance_mm)
 
 
 def resolve_slab(slices: slice, count: int) -> tuple[int, int]:
-    """Return (start, stop) of a range of slices in a volume of `count`; negative ends count from the last slice.
+    """Return (start, stop) of a range in a volume of `count` slices; negative indices count from the end.
 
     Raises:
-        InputError: The range is empty, steps, or leaves the volume.
+        InputError: The range is empty, has a step, or exceeds the volume.
     """
     start = 0 if slices.start is None else slices.start
     stop = count if slices.stop is None else slices.stop
@@ -155,10 +155,10 @@ def resolve_slab(slices: slice, count: int) -> tuple[int, int]:
 
 
 def parse_slab(text: str) -> slice | None:
-    """Return the range that `A:B` names, counted from 0, either end open; None for an empty text.
+    """Return the range of `A:B`, counted from 0, either end optional; None for an empty string.
 
     Raises:
-        InputError: Not of that form.
+        InputError: The text has another form.
     """
     if not text:
         return None
@@ -168,4 +168,6 @@ def parse_slab(text: str) -> slice | None:
             raise ValueError
         return slice(int(first) if first else None, int(last) if last else None)
     except ValueError as error:
-        raise InputError(f"slices {text!r} are not A:B, such as 10:26 (slices 10 to 25, counted from 0)") from error
+        raise InputError(
+            f"invalid slice range {text!r}: expected A:B, such as 10:26 for slices 10 to 25, counted from 0"
+        ) from error

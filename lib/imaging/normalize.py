@@ -1,4 +1,4 @@
-"""Windows: between physical units and the numbers a network sees."""
+"""Intensity windows: conversion between physical units and the unit range of the network."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Curve = Literal["linear", "sqrt"]
 
 @dataclass(frozen=True)
 class Windows:
-    """How HU and SUV become the unit range and back.
+    """Conversion of HU and SUV to the unit range and back.
 
     Attributes:
-        ct_low_hu, ct_high_hu: These become 0 and 1; what lies outside is clipped.
-        pet_high_suv: This SUVbw becomes 1; 0 becomes 0. Nothing is clipped above: a hot bladder stays hot.
-        pet_curve: `linear`, or `sqrt` (spends resolution on the low uptake of normal tissue).
-        bits: 16 keeps floating point; 8 rounds both to 256 levels and clips, as an 8-bit image does.
+        ct_low_hu, ct_high_hu: HU that map to 0 and 1; values outside are clipped.
+        pet_high_suv: SUVbw that maps to 1; 0 maps to 0. Higher values are not clipped: a bladder may exceed 1.
+        pet_curve: `linear`, or `sqrt` (more resolution for the low uptake of normal tissue).
+        bits: 16 keeps floating point; 8 clips and rounds both to 256 levels, as an 8-bit image does.
     """
 
     ct_low_hu: float = -1000.0
@@ -32,17 +32,17 @@ class Windows:
 
     def __post_init__(self) -> None:
         if not self.ct_low_hu < self.ct_high_hu:
-            raise RecipeError(f"windows.ct_low_hu {self.ct_low_hu} must lie below windows.ct_high_hu {self.ct_high_hu}")
+            raise RecipeError(f"windows.ct_low_hu {self.ct_low_hu} must be below windows.ct_high_hu {self.ct_high_hu}")
         if not self.pet_high_suv > 0:
             raise RecipeError(f"windows.pet_high_suv must be above 0, found {self.pet_high_suv}")
         if self.pet_curve not in ("linear", "sqrt"):
-            raise RecipeError(f"windows.pet_curve is linear or sqrt, found {self.pet_curve!r}")
+            raise RecipeError(f"windows.pet_curve must be linear or sqrt, found {self.pet_curve!r}")
         if self.bits not in (8, 16):
-            raise RecipeError(f"windows.bits is 8 (image levels) or 16 (floating point), found {self.bits}")
+            raise RecipeError(f"windows.bits must be 8 (image levels) or 16 (floating point), found {self.bits}")
 
 
 def normalize_ct(ct_hu: FloatArray, windows: Windows) -> FloatArray:
-    """Return HU as 0..1, clipped to the window, same shape, float32."""
+    """Return HU scaled to 0..1 and clipped to the window, same shape, float32."""
     unit = (np.clip(ct_hu, windows.ct_low_hu, windows.ct_high_hu) - windows.ct_low_hu) / (
         windows.ct_high_hu - windows.ct_low_hu
     )
@@ -50,7 +50,7 @@ def normalize_ct(ct_hu: FloatArray, windows: Windows) -> FloatArray:
 
 
 def normalize_pet(suv_bw: FloatArray, windows: Windows) -> FloatArray:
-    """Return SUVbw on the recipe's curve, at least 0, same shape, float32."""
+    """Return SUVbw on the recipe's curve, 0 or above, same shape, float32."""
     unit = np.maximum(suv_bw, 0) / windows.pet_high_suv
     if windows.pet_curve == "sqrt":
         unit = np.sqrt(unit)
@@ -58,12 +58,12 @@ def normalize_pet(suv_bw: FloatArray, windows: Windows) -> FloatArray:
 
 
 def denormalize_ct(unit: FloatArray, windows: Windows) -> FloatArray:
-    """Return 0..1 as HU: the inverse of `normalize_ct` inside the window."""
+    """Return the HU of values from 0 to 1: the inverse of `normalize_ct` inside the window."""
     return (unit * (windows.ct_high_hu - windows.ct_low_hu) + windows.ct_low_hu).astype(np.float32)
 
 
 def denormalize_pet(unit: FloatArray, windows: Windows) -> FloatArray:
-    """Return SUVbw of numbers on the recipe's curve: the inverse of `normalize_pet`; below 0 counts as 0."""
+    """Return the SUVbw of values on the recipe's curve: the inverse of `normalize_pet`; values below 0 count as 0."""
     positive = np.maximum(unit, 0)
     if windows.pet_curve == "sqrt":
         positive = positive * positive

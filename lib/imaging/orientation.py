@@ -1,8 +1,8 @@
-"""One voxel order for every network and comparison: slices toward Superior, rows toward Posterior, columns toward Left.
+"""Canonical voxel order: slices toward Superior, rows toward Posterior, columns toward Left.
 
-That is the order of axial DICOM of a patient on the back (NIfTI calls it LPS). Files store others: LAS (dcm2niix), RAS
-(nibabel), slices first (KiTS), DICOM with reversed rows, prone patients. Every other order is an axis permutation with
-flips of this one, so nothing is interpolated; results are computed in canonical order and returned in the stored one.
+This is the order of axial DICOM of a supine patient (LPS in NIfTI terms). Files have others: LAS (dcm2niix), RAS
+(nibabel), slices first (KiTS), DICOM with reversed rows, prone patients. Each is an axis permutation with flips of the
+canonical order, so nothing is interpolated; results are computed in canonical order and returned in the stored order.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lib.errors import ImageFileError
 from lib.imaging.geometry import Geometry, resolve_slab
 from lib.imaging.volume import Volume
 
-AXIAL_TOLERANCE_DEG = 10.0  # an axis may lean this far from the patient's; a sagittal reformat leans 90
+AXIAL_TOLERANCE_DEG = 10.0  # maximum angle between a volume axis and a patient axis; a sagittal reformat has 90
 PATIENT_AXES = "left-right", "front-back", "head-feet"  # x, y and z of LPS
 
 Box = tuple[slice, slice, slice]
@@ -26,12 +26,12 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class VoxelOrder:
-    """How the stored array axes (slices, rows, columns) become the canonical ones, by permutation and flips alone.
+    """Permutation and flips that turn stored array axes (slices, rows, columns) into canonical ones.
 
     Attributes:
-        shape: Of the stored array.
-        axes: Which stored axis each canonical axis (slices, rows, columns) is.
-        flipped: Whether that stored axis runs against the canonical direction.
+        shape: Shape of the stored array.
+        axes: Index of the stored axis for each canonical axis (slices, rows, columns).
+        flipped: Whether that stored axis has the opposite direction.
     """
 
     shape: tuple[int, int, int]
@@ -40,7 +40,7 @@ class VoxelOrder:
 
     @classmethod
     def of(cls, geometry: Geometry) -> VoxelOrder:
-        """Return the order of a geometry: the assignment of axes that leans least, whatever it leans."""
+        """Return the order of a geometry: the assignment of axes with the smallest angles."""
         along = geometry.direction[::-1, ::-1]  # [canonical, stored axis]: share of z, y, x in slices, rows, columns
         axes = max(
             itertools.permutations(range(3)),
@@ -50,7 +50,7 @@ class VoxelOrder:
         return cls(geometry.shape, (axes[0], axes[1], axes[2]), (flipped[0], flipped[1], flipped[2]))
 
     def canonical(self, stored: NDArray[Any]) -> NDArray[Any]:
-        """Return a view of a stored array (or of a slab of it) in canonical order."""
+        """Return a view of a stored array, or of a slab of it, in canonical order."""
         return np.transpose(stored, self.axes)[self._steps]
 
     def stored(self, canonical: NDArray[Any]) -> NDArray[Any]:
@@ -58,10 +58,10 @@ class VoxelOrder:
         return np.transpose(canonical[self._steps], np.argsort(self.axes))
 
     def box(self, slices: slice) -> Box:
-        """Return where a range of stored slices lies in the canonical array: a full range along two of its axes.
+        """Return the index of a range of stored slices in the canonical array: full ranges along two axes.
 
         Raises:
-            InputError: The range is empty, steps, or leaves the volume.
+            InputError: The range is empty, has a step, or exceeds the volume.
         """
         start, stop = resolve_slab(slices, self.shape[0])
         ranges = [slice(0, self.shape[stored]) for stored in self.axes]
@@ -78,7 +78,7 @@ class VoxelOrder:
 
 
 def canonical_geometry(geometry: Geometry) -> Geometry:
-    """Return the same voxel positions with slices toward Superior, rows toward Posterior, columns toward Left."""
+    """Return the geometry of the same voxels in canonical order."""
     order = VoxelOrder.of(geometry)
     affine = geometry.affine.copy()
     for canonical, stored in enumerate(order.axes):
@@ -92,7 +92,7 @@ def canonical_geometry(geometry: Geometry) -> Geometry:
 
 
 def to_canonical(volume: Volume) -> Volume:
-    """Return a volume in canonical order; the same object where it is in that order already."""
+    """Return a volume in canonical order; the same object if it already is."""
     order = VoxelOrder.of(volume.geometry)
     if order.axes == (0, 1, 2) and not any(order.flipped):
         return volume
@@ -101,19 +101,19 @@ def to_canonical(volume: Volume) -> Volume:
 
 
 def axis_lean_deg(direction: NDArray[np.float64], canonical: int) -> float:
-    """Return how far a unit vector leans from a patient axis: 0 head-feet, 1 front-back, 2 left-right."""
+    """Return the angle between a unit vector and a patient axis: 0 head-feet, 1 front-back, 2 left-right."""
     return float(np.degrees(np.arccos(min(1.0, abs(float(direction[2 - canonical]))))))
 
 
 def refuse_oblique(geometry: Geometry, what: str) -> None:
-    """Return when every axis of a volume follows a patient axis within `AXIAL_TOLERANCE_DEG`.
+    """Raise an error unless every axis of a volume is within `AXIAL_TOLERANCE_DEG` of a patient axis.
 
     Args:
-        geometry: Of the volume.
-        what: How the message calls it: a file name or a series UID.
+        geometry: Geometry of the volume.
+        what: Name of the volume in the message: a file name or a series UID.
 
     Raises:
-        ImageFileError: One of them leans more; the message says which and how far.
+        ImageFileError: An axis is oblique; the message has the axis and its angle.
     """
     for canonical, stored in enumerate(VoxelOrder.of(geometry).axes):
         lean = axis_lean_deg(geometry.direction[:, 2 - stored], canonical)
@@ -121,5 +121,5 @@ def refuse_oblique(geometry: Geometry, what: str) -> None:
             raise ImageFileError(
                 f"{what}: oblique volume: its {('slice', 'row', 'column')[stored]} axis leans {lean:.1f} degrees from "
                 f"the patient's {PATIENT_AXES[2 - canonical]} axis, expected at most {AXIAL_TOLERANCE_DEG:g}; resample "
-                "it to an axial grid, or give the axial reconstruction"
+                "it to an axial grid, or use the axial reconstruction"
             )

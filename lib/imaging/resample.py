@@ -1,4 +1,4 @@
-"""Between grids in space, by SimpleITK. Within the slice plane see `resample_2d.py`."""
+"""Resampling between grids in space, by SimpleITK; within the slice plane see `resample_2d.py`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Volume
 
-OUTSIDE = float("nan")  # what a resampled volume holds where the source was not measured
+OUTSIDE = float("nan")  # value outside the measured region of the source
 
 
 def resample_to(volume: Volume, geometry: Geometry) -> Volume:
     """Return a volume linearly interpolated on another grid; NaN where the source was not measured.
 
-    "Measured" reaches to the outer edge of the source's border voxels. Meant for PET, whose voxels are coarser than the
-    CT's: there is no filter against aliasing.
+    The measured region extends to the outer edges of the source's border voxels. For PET, whose voxels are coarser than
+    the CT's: there is no anti-aliasing filter.
     """
     image = to_sitk(volume)
     resampler = sitk.ResampleImageFilter()
@@ -51,6 +51,6 @@ def geometry_of(image: sitk.Image) -> Geometry:
 
 
 def orthonormal_direction(geometry: Geometry) -> NDArray[np.float64]:
-    """Return the direction matrix with rounding of the header's cosines taken out, as ITK demands."""
+    """Return the nearest orthonormal direction matrix; headers round cosines, and ITK needs orthonormal ones."""
     u, _, vt = np.linalg.svd(geometry.direction)
     return np.asarray(u @ vt)

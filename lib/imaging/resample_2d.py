@@ -1,6 +1,6 @@
-"""Between pixel sizes, within the slice plane.
+"""Resampling within the slice plane.
 
-Touches one slice at a time, so a slab comes out as the same slices of the whole do; needs numpy only.
+Slices are independent, so a slab gives the same result as these slices of the full volume. Needs numpy only.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from lib.types import FloatArray
 
 
 def resample_in_plane(slices: FloatArray, rows: int, columns: int) -> FloatArray:
-    """Return slices on a finer or coarser pixel grid with the same outer edges.
+    """Return slices resampled to another number of rows and columns, with the same outer edges.
 
-    Coarser pixels average what they cover (no aliasing); finer pixels interpolate linearly between centres; at the
-    border the outermost pixel is held.
+    Coarser pixels average the pixels they cover (no aliasing); finer pixels interpolate linearly between centres;
+    outside the outermost centres the border pixel is repeated.
 
     Args:
         slices: (K, R, C), float32.
-        rows, columns: The wanted size.
+        rows, columns: The new size.
 
     Returns:
         (K, rows, columns), float32.

@@ -1,4 +1,4 @@
-"""A movement of a rigid body: where a volume lies in another frame of reference."""
+"""A rigid transform between two frames of reference, with the quality of its registration."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from lib.imaging.volume import Volume
 
 @dataclass(frozen=True)
 class RigidRegistration:
-    """How a PET was moved onto a CT.
+    """The rigid registration of a PET to a CT.
 
     Attributes:
-        matrix: 4 x 4, takes LPS mm of the PET's frame to LPS mm of the CT's.
-        translation_mm: What the movement does to the PET's centre (x, y, z).
-        rotation_deg: By how much it turns, around whatever axis.
-        information_before: Mutual information of the two as their coordinates are, nats; None where they do not meet.
-        information_after: Of the two as registered.
-        slack_mm: How far the PET could lie elsewhere along an axis and fit nearly as well; a limb is much alike along
-            its length.
+        matrix: Shape (4, 4); maps LPS mm of the PET's frame to LPS mm of the CT's.
+        translation_mm: Translation of the PET's centre (x, y, z).
+        rotation_deg: Angle of rotation, about any axis.
+        information_before: Mutual information at the headers' coordinates, in nats; None if the two do not overlap.
+        information_after: Mutual information after registration.
+        slack_mm: How far the PET could be moved along an axis and fit nearly as well; large for a limb, which looks
+            alike along its length.
     """
 
     matrix: tuple[tuple[float, ...], ...]
@@ -32,9 +32,9 @@ class RigidRegistration:
     slack_mm: float
 
     def move(self, volume: Volume) -> Volume:
-        """Return the PET where it lies in the CT's frame: the same voxels in another place."""
+        """Return the PET in the CT's frame: the same voxels at other positions."""
         return Volume(volume.array, self.move_geometry(volume.geometry), volume.unit)
 
     def move_geometry(self, geometry: Geometry) -> Geometry:
-        """Return where a grid of the PET's frame lies in the CT's."""
+        """Return a geometry of the PET's frame in the CT's frame."""
         return Geometry(geometry.shape, np.asarray(self.matrix) @ geometry.affine)

@@ -1,7 +1,7 @@
-"""By how much one volume has to be moved to lie on another: rigid translation by mutual information (SimpleITK).
+"""Translation between two volumes by mutual information (SimpleITK).
 
-Mutual information asks only that tissues differ in both volumes, not how: CT and PET share edges, not numbers. One
-thread, a seeded regular sample of the voxels: the same volumes give the same translation.
+Mutual information needs only that tissues differ in both volumes, not how: CT and PET share edges, not values. One
+thread and a seeded regular sample of the voxels: the same volumes give the same translation.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from lib.types import BoolArray
 
 Vector = NDArray[np.float64]  # (x, y, z), mm, LPS
 
-BINS = 64  # of the joint histogram; with 32 the z of legs was less stable
-MAX_SAMPLES = 60_000  # voxels compared: on chest phantoms the estimate differs by 0.05 mm from that of all voxels
+BINS = 64  # of the joint histogram; with 32, z was less stable on legs
+MAX_SAMPLES = 60_000  # voxels; on chest phantoms the estimate differs by 0.05 mm from that of all voxels
 FIRST_STEP_MM, LAST_STEP_MM, MAX_STEPS = 4.0, 0.05, 60
-SEED = 1  # of the jitter of the sample within its voxels
-SCAN_MM = np.arange(-30.0, 31.0, 6.0)  # looked at along z around a first optimum: along the body there are others
+SEED = 1  # of the jitter of sample points within their voxels
+SCAN_MM = np.arange(-30.0, 31.0, 6.0)  # offsets in z around the first optimum, since there may be others along the body
 
 
 class Matcher:
-    """Two volumes to be laid on each other: `fixed` stays, `moving` is moved.
+    """Compares a moving volume with a fixed one.
 
     Args:
-        fixed: Of any unit.
-        moving: Of any unit; NaN where it was not measured.
+        fixed: Reference volume, in any unit.
+        moving: Volume to translate, in any unit; NaN where not measured.
     """
 
     def __init__(self, fixed: Volume, moving: Volume) -> None:
@@ -41,14 +41,14 @@ class Matcher:
         self._measured.CopyInformation(self._moving)
 
     def translation_mm(self, *, start: Vector | None = None, region: BoolArray | None = None) -> Vector:
-        """Return where the content of `moving` lies against that of `fixed`, (x, y, z) LPS mm, best match near `start`.
+        """Return the offset of `moving` relative to `fixed`, (x, y, z) LPS mm: the best match near `start`.
 
         Args:
-            start: First guess; none is 0.
-            region: Compare only there, on the grid of `fixed`.
+            start: Initial estimate; 0 if not given.
+            region: Mask of the voxels to compare, on the grid of `fixed`.
 
         Raises:
-            RuntimeError: The two do not overlap.
+            RuntimeError: The volumes do not overlap.
         """
         method = self._method(region)
         method.SetOptimizerAsRegularStepGradientDescent(
@@ -61,7 +61,7 @@ class Matcher:
         return np.asarray(transform.GetOffset(), dtype=np.float64)
 
     def mutual_information(self, offset_mm: Vector, *, region: BoolArray | None = None) -> float:
-        """Return the mutual information at a translation, in nats; 0 where the two overlap too little to tell."""
+        """Return the mutual information at a translation, in nats; 0 if the overlap is too small."""
         method = self._method(region)
         method.SetInitialTransform(_translation(offset_mm), True)
         try:
@@ -70,10 +70,10 @@ class Matcher:
             return 0.0
 
     def best_translation_mm(self) -> Vector:
-        """Return the translation of the best match, looked for also 30 mm up and down from the first found.
+        """Return the translation of the best match, searched also up to 30 mm above and below the first optimum.
 
         Raises:
-            RuntimeError: The two do not overlap.
+            RuntimeError: The volumes do not overlap.
         """
         found = self.translation_mm()
         best = self.mutual_information(found)
@@ -89,7 +89,7 @@ class Matcher:
         method.SetNumberOfThreads(1)
         method.SetMetricAsMattesMutualInformation(BINS)
         method.SetInterpolator(sitk.sitkLinear)
-        method.SetMetricUseMovingImageGradientFilter(False)  # where it is wanted is cheaper than everywhere
+        method.SetMetricUseMovingImageGradientFilter(False)  # cheaper: only at sample points
         method.SetMetricUseFixedImageGradientFilter(False)
         method.SetMetricMovingMask(self._measured)
         voxels = self._fixed.GetNumberOfPixels()
@@ -104,7 +104,7 @@ class Matcher:
 
 
 def smoothed(volume: Volume, *, fwhm_mm: float) -> Volume:
-    """Return the volume under a Gaussian of this full width at half maximum."""
+    """Return the volume smoothed by a Gaussian of this full width at half maximum."""
     image = sitk.SmoothingRecursiveGaussian(to_sitk(volume), fwhm_mm / (2 * np.sqrt(2 * np.log(2))))
     return Volume(sitk.GetArrayFromImage(image), volume.geometry, volume.unit)
 

@@ -1,1 +1,1 @@
-"""Prepared arrays to a trained cascade: recipe, data, loss, training, checkpoint."""
+"""Train a cascade on prepared arrays: recipe, data set, loss, training, checkpoint, model card."""

@@ -1,4 +1,4 @@
-"""The training side without slices whose PET lies too far off their CT: they would teach a model nonsense."""
+"""Exclude training slices whose PET is misaligned with the CT."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ logger = logging.getLogger(__name__)
 
 
 def aligned_training(sides: PairsBySide, *, max_shift_mm: float) -> PairsBySide:
-    """Return the sides without the training slices that lie off by more than a limit; 0 leaves all.
+    """Return the pairs without training slices that are misaligned by more than a limit; 0 keeps all.
 
-    Validation and test keep theirs: an evaluation tells the score with and without them.
+    Validation and test keep theirs: an evaluation reports scores with and without them.
 
     Raises:
-        PreparedDataError: Nothing is left to train on.
+        PreparedDataError: No training slices remain.
     """
     kept = []
     for pair, indices in sides.train:
-        off = frozenset(pair.misaligned_slices(limit_mm=max_shift_mm))
-        stay = tuple(index for index in indices if index not in off)
-        if len(stay) < len(indices):
+        misaligned = frozenset(pair.misaligned_slices(limit_mm=max_shift_mm))
+        aligned = tuple(index for index in indices if index not in misaligned)
+        if len(aligned) < len(indices):
             logger.warning(
-                "patient %s: %d of %d slices are left out of training: the PET lies off the CT by more than %g mm "
-                "(body %s, diaphragm %s mm); alignment.max_shift_mm = 0 keeps them",
-                pair.patient_id, len(indices) - len(stay), len(indices), max_shift_mm,
+                "patient %s: %d of %d slices are excluded from training: the PET is misaligned by more than %g mm "
+                "(body %s, diaphragm %s mm); alignment.max_shift_mm = 0 includes them",
+                pair.patient_id, len(indices) - len(aligned), len(indices), max_shift_mm,
                 list(pair.shift_mm), pair.diaphragm_shift_mm,
             )  # fmt: skip
-        if stay:
-            kept.append((pair, stay))
+        if aligned:
+            kept.append((pair, aligned))
     if not kept:
         raise PreparedDataError(
-            f"the PET of every training pair lies off its CT by more than {max_shift_mm:g} mm; look at them in a "
-            "viewer, and set alignment.max_shift_mm higher, or to 0 to keep all"
+            f"the PET of every training pair is misaligned by more than {max_shift_mm:g} mm; check the pairs in a "
+            "viewer, and increase alignment.max_shift_mm, or set it to 0 to include all"
         )
     return replace(sides, train=tuple(kept))

@@ -1,4 +1,4 @@
-"""Random variation of a training batch: mirror, rotation, zoom, CT shift and noise; CT, PET and regions alike."""
+"""Data augmentation of a training batch: mirror, rotation, zoom; offset and noise of the CT."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from lib.learning.recipe import BatchConfig
 def augment(
     ct: Tensor, pet: Tensor, regions: Tensor, *, config: BatchConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a varied batch.
+    """Return an augmented batch.
 
     Args:
         ct, pet: (N, channels, R, C) and (N, 1, R, C), unit range.
         regions: (N, 1, R, C), uint8 bits; interpolated to the nearest pixel.
-        config: What may vary and by how much.
-        generator: On the CPU: the same seed gives the same variation on every device.
+        config: Kinds and ranges of the augmentation.
+        generator: On the CPU, so that a seed gives the same result on every device.
     """
     if config.flip:
         mirrored = (torch.rand(len(ct), generator=generator) < 0.5).to(ct.device)[:, None, None, None]
@@ -47,7 +47,7 @@ def _random_grid(ct: Tensor, config: BatchConfig, generator: torch.Generator) ->
     zoom = 1 + uniform[:, 1] * config.scale
     cosine, sine = torch.cos(angle) / zoom, torch.sin(angle) / zoom
     zero = torch.zeros(count)
-    # grid_sample's coordinates run from -1 to 1 on both axes; the ratio keeps a rotation a rotation
+    # grid_sample's coordinates are -1 to 1 on both axes; the ratio prevents shear in images that are not square
     theta = torch.stack(
         [
             torch.stack([cosine, -sine * rows / columns, zero], dim=1),

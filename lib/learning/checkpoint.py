@@ -1,4 +1,4 @@
-"""A model on disk: one .safetensors file, weights and card together, no pickle."""
+"""Checkpoints: weights and model card in one .safetensors file, without pickle."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ CARD = "ct2pet_card"  # key of the card in the file's header
 
 
 def save_checkpoint(path: Path, cascade: Cascade, card: ModelCard) -> Path:
-    """Write weights and card to `path`, whole or not at all; return `path`.
+    """Write weights and card to `path` atomically; return `path`.
 
     Raises:
         CheckpointError: The card describes another network.
-        TrainingError: The file cannot be written; the old one is kept.
+        TrainingError: The file cannot be written; an existing one is unchanged.
     """
     if cascade.config != card.network:
-        raise CheckpointError(f"weights of {cascade.config} under a card of {card.network}")
+        raise CheckpointError(
+            f"the model card is of {card.network}, expected the network of the weights, {cascade.config}"
+        )
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in cascade.state_dict().items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +43,7 @@ def read_card(path: Path) -> ModelCard:
     """Return the card of a checkpoint; reads the header only.
 
     Raises:
-        CheckpointError: No such file, damaged, or not one of ours.
+        CheckpointError: The file is missing, damaged, or not a ct2pet model.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -52,7 +54,7 @@ def read_card(path: Path) -> ModelCard:
         raise CheckpointError(f"{path}: a .safetensors file without a ct2pet model card", code="no_model_card")
     try:
         return ModelCard.from_json(metadata[CARD])
-    except CheckpointError as error:  # the card does not know in which file it stands
+    except CheckpointError as error:  # add the file name
         raise error.with_message(f"{path}: {error}") from error
 
 
@@ -60,13 +62,13 @@ def load_checkpoint(path: Path, *, device: torch.device | None = None) -> tuple[
     """Return the cascade in evaluation mode, and its card.
 
     Raises:
-        CheckpointError: As `read_card`, or the weights do not fit the card.
+        CheckpointError: See `read_card`; or the weights do not fit the card.
     """
     card = read_card(path)
     try:
-        with torch.device("meta"):  # a card that lies about its size costs no memory
+        with torch.device("meta"):  # a card with a false size allocates no memory
             cascade = Cascade(card.network)
-        # copied: the file is mapped, and somebody may write over it
+        # copied: the file is memory-mapped and may be overwritten
         weights = {name: tensor.clone() for name, tensor in load_file(path).items()}
         cascade.load_state_dict(weights, assign=True)
     except (RuntimeError, OSError, SafetensorError) as error:

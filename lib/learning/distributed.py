@@ -1,4 +1,4 @@
-"""Several processes that train one model: how they find one another, and what they must agree on."""
+"""Distributed training: process group, devices, synchronised batch-norm statistics."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch import nn
 
 from lib.networks.precision import choose_device
 
-# the others wait while the first measures and publishes the model by itself; torch's 10 minutes under NCCL are few
-PATIENCE = datetime.timedelta(hours=12)
+# the others wait while the first evaluates and publishes the model; NCCL's default of 10 minutes is too short
+GROUP_TIMEOUT = datetime.timedelta(hours=12)
 
 
 def join_processes(device: str) -> bool:
-    """Join the process group that torchrun announces; return whether this call joined it."""
+    """Join the process group of torchrun; return whether this call joined it."""
     if idist.get_world_size() > 1 or not torch.distributed.is_available():
         return False
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return False
     cuda = choose_device(device).type == "cuda"
-    idist.initialize("nccl" if cuda else "gloo", timeout=PATIENCE)
+    idist.initialize("nccl" if cuda else "gloo", timeout=GROUP_TIMEOUT)
     return True
 
 
 def device_of_this_process(device: str) -> torch.device:
-    """Return the device of that name; of several CUDA processes each takes its own."""
+    """Return the device of a name; each of several CUDA processes gets its own."""
     chosen = choose_device(device)
     if chosen.type == "cuda" and idist.get_world_size() > 1:
         return torch.device("cuda", idist.get_local_rank())
@@ -35,7 +35,7 @@ def device_of_this_process(device: str) -> torch.device:
 
 
 def average_batch_norm(network: nn.Module) -> None:
-    """Give every process the mean of all processes' running statistics: each normalised its own batches."""
+    """Set the running statistics in every process to their mean over all processes."""
     if idist.get_world_size() > 1:
         for buffer in network.buffers():
             if buffer.is_floating_point():

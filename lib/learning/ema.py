@@ -1,4 +1,4 @@
-"""Averaged weights: the running mean of a network over its steps, which errs less than its last step."""
+"""Exponential moving average (EMA) of weights, and batch-norm statistics that fit the averaged weights."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torch.optim.swa_utils import update_bn
 
 from lib.networks.cascade import Cascade
 
-MOMENTUM = "ema_momentum"  # the name under which ignite's handler looks it up
+MOMENTUM = "ema_momentum"  # name of the attribute that ignite's handler reads
 
 
 def make_ema(cascade: Cascade, decay: float) -> EMAHandler | None:
-    """Return the average of a cascade's weights, with its last running statistics; none where the decay is 0."""
+    """Return the EMA of a cascade's weights, with its latest running statistics; None if the decay is 0."""
     return EMAHandler(cascade, momentum=1 - decay, handle_buffers="copy") if decay else None
 
 
 def attach_ema(average: EMAHandler, trainer: Engine) -> None:
-    """Let every step of the trainer enter the average.
+    """Update the EMA after every step of the trainer.
 
-    The first steps enter as a plain mean, 1, 1/2, 1/3, ..., until that falls to 1 - decay: otherwise untrained weights
-    would stay in the average for hundreds of steps.
+    The first steps have the weights of a plain mean, 1, 1/2, 1/3, ..., down to 1 - decay. Otherwise untrained weights
+    would remain in the average for hundreds of steps.
     """
 
     def warm_up(engine: Engine) -> None:
-        """Set how much this step counts."""
+        """Set the weight of this step."""
         setattr(engine.state, MOMENTUM, max(average.momentum, 1 / engine.state.iteration))
 
     trainer.add_event_handler(Events.ITERATION_COMPLETED, warm_up)
@@ -37,10 +37,10 @@ def attach_ema(average: EMAHandler, trainer: Engine) -> None:
 
 @torch.no_grad()
 def recompute_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Set batch normalisation to the plain mean of these batches, seen with the weights as they are now.
+    """Recompute batch-norm statistics as the mean over batches with the current weights.
 
-    Running statistics remember weights of many steps ago, which an average of weights, or any weights while the
-    learning rate is high, do not fit: such a network is worse in evaluation than it was in training.
+    Running statistics depend on weights of many steps ago. They do not fit averaged weights, nor any weights while the
+    learning rate is high, which makes a network worse in evaluation than in training.
 
     Args:
         batches: Inputs of the network, (N, context, R, C).

@@ -1,4 +1,4 @@
-"""What training minimises: the weighted error of the stages, in the recipe's unit range."""
+"""Training loss: the weighted error of the stages, in the recipe's unit range."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def cascade_loss(stages: list[Tensor], pet: Tensor, regions: Tensor, *, config: 
     """Return the mean over supervised stages of the weighted mean error.
 
     Args:
-        stages: Every stage's PET, (N, 1, R, C) each.
-        pet: The real PET, (N, 1, R, C), unit range.
+        stages: Output of every stage, (N, 1, R, C) each.
+        pet: Real PET, (N, 1, R, C), unit range.
         regions: Bits BODY and MEASURED, (N, 1, R, C), uint8.
-        config: The recipe's choice.
+        config: Loss settings of the recipe.
     """
     weights = pixel_weights(regions, pet, config=config)
     supervised = stages if config.supervise_stages else stages[-1:]
@@ -27,7 +27,7 @@ def cascade_loss(stages: list[Tensor], pet: Tensor, regions: Tensor, *, config: 
 
 
 def pixel_weights(regions: Tensor, pet: Tensor, *, config: LossConfig) -> Tensor:
-    """Return how much each pixel counts, (N, 1, R, C), float32; regions and real PET as `cascade_loss` takes them."""
+    """Return the weight of each pixel, (N, 1, R, C), float32; see `cascade_loss` for the arguments."""
     if config.region == "image":
         return torch.ones_like(regions, dtype=torch.float32)
     measured = (regions & MEASURED) > 0

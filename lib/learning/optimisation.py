@@ -1,4 +1,4 @@
-"""The optimiser, and how its learning rate moves."""
+"""Optimiser and learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from lib.learning.recipe import Recipe
 from lib.networks.cascade import Cascade
 
-FINAL_SHARE_OF_RATE = 0.01  # where the cosine ends
+FINAL_RATE_FRACTION = 0.01  # of the peak, at the end of the cosine
 
 
 def learning_rate(recipe: Recipe, *, epochs_done: float, minutes_done: float = 0.0) -> float:
-    """Return the learning rate at a moment of training; a limit in minutes moves the cosine along when it is nearer."""
+    """Return the learning rate; with a time limit, the cosine follows the epochs or the clock, whichever is ahead."""
     schedule, peak = recipe.schedule, recipe.optimiser.learning_rate
     if schedule.kind == "constant":
         return peak
@@ -22,8 +22,8 @@ def learning_rate(recipe: Recipe, *, epochs_done: float, minutes_done: float = 0
     done = (epochs_done - schedule.warmup_epochs) / max(1e-9, schedule.epochs - schedule.warmup_epochs)
     if schedule.max_minutes:
         done = max(done, minutes_done / schedule.max_minutes)
-    share = (1 + math.cos(math.pi * min(1.0, done))) / 2
-    return peak * (FINAL_SHARE_OF_RATE + (1 - FINAL_SHARE_OF_RATE) * share)
+    factor = (1 + math.cos(math.pi * min(1.0, done))) / 2
+    return peak * (FINAL_RATE_FRACTION + (1 - FINAL_RATE_FRACTION) * factor)
 
 
 def make_optimiser(cascade: Cascade, recipe: Recipe) -> torch.optim.Optimizer:

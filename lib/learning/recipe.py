@@ -1,4 +1,4 @@
-"""A recipe: every choice of an experiment in one frozen value, read and validated from TOML."""
+"""A recipe: all settings of an experiment in one frozen dataclass, read from TOML and validated."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What is minimised, in the unit range.
+    """The training loss, in the unit range.
 
     Attributes:
-        kind: `mse` (the paper's), `l1`, or `smooth_l1` (quadratic below `beta`, linear above).
-        beta: Of `smooth_l1`, unit range.
-        region: `image` weighs every pixel alike, background too (the paper's). `body` weighs the body 1, the rest
-            `background_weight`, and pixels that the PET scanner did not measure 0.
-        background_weight: See there.
-        uptake_weight: A pixel of the body weighs 1 + this times its real PET, unit range: uptake is rare, and an error
-            that counts every pixel alike underestimates what is rare.
-        supervise_stages: Every stage is compared with the real PET; otherwise only the last.
+        kind: `mse` (as in the paper), `l1`, or `smooth_l1` (quadratic below `beta`, linear above).
+        beta: Parameter of `smooth_l1`, unit range.
+        region: `image` gives every pixel the same weight, including the background (as in the paper). With `body`, the
+            weight is 1 in the body, `background_weight` outside, and 0 where the PET scanner did not measure.
+        background_weight: Weight of measured pixels outside the body.
+        uptake_weight: The weight in the body is 1 + this times the real PET, unit range: uptake is rare, and equal
+            weights would underestimate it.
+        supervise_stages: Whether every stage is compared with the real PET, or only the last.
     """
 
     kind: LossKind = "l1"
@@ -71,26 +71,26 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """Adam or AdamW. Under `adam`, weight_decay is L2 regularisation, as in the paper."""
+    """Adam or AdamW. With `adam`, weight_decay is L2 regularisation, as in the paper."""
 
     kind: OptimiserKind = "adamw"
     learning_rate: float = 0.001
     weight_decay: float = 0.01
-    clip_norm: float = 1.0  # largest norm of the gradient; 0 clips nothing
+    clip_norm: float = 1.0  # maximum norm of the gradient; 0 for no clipping
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """How long, and how the learning rate moves.
+    """Duration of training and learning-rate schedule.
 
     Attributes:
-        epochs: Largest number of epochs.
+        epochs: Maximum number of epochs.
         kind: `constant`, or `cosine`: a linear warm-up, then half a cosine down to 1 % of the rate.
-        warmup_epochs: Of `cosine`.
-        patience: Epochs without a better validation metric after which training stops; 0 never stops.
-        max_minutes: Wall-clock limit; 0 has none. The epoch it falls in is cut short. `cosine` follows the clock.
-        record_slices: After every epoch, the loss and every image figure are recorded on so many training and so many
-            test slices, for the paper's curves; 0 records none. Nothing is chosen by them.
+        warmup_epochs: Warm-up of `cosine`.
+        patience: Number of epochs without a better validation metric after which training stops; 0 never stops.
+        max_minutes: Wall-clock limit; 0 for none. The last epoch is cut short, and `cosine` follows the clock.
+        record_slices: Number of training slices and of test slices on which loss and image metrics are recorded after
+            every epoch, for the paper's curves; 0 for none. They do not influence the training.
     """
 
     epochs: int = 60
@@ -103,15 +103,15 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """What enters together.
+    """Batches and data augmentation.
 
     Attributes:
-        size: Slices of one batch, over all processes.
-        patch: Largest rows and columns of a training slice; larger slices are cropped at random.
+        size: Slices per batch, over all processes.
+        patch: Maximum rows and columns of a training slice; larger slices are cropped at random positions.
         flip: Mirror left and right at random.
-        rotate_degrees, scale: Random in-plane rotation and zoom (0.1: 90 % to 110 %), CT and PET alike.
-        ct_shift, ct_noise: Random shift and noise (standard deviation) of the CT, unit range.
-        workers: Processes that read slices; 0 reads in the training process.
+        rotate_degrees, scale: Random in-plane rotation and zoom (0.1: 90 % to 110 %) of CT and PET.
+        ct_shift, ct_noise: Random offset and noise (standard deviation) of the CT, unit range.
+        workers: Number of processes that read slices; 0 reads in the training process.
     """
 
     size: int = 8
@@ -129,7 +129,7 @@ class SynthesisConfig:
     """How a trained network is applied.
 
     Attributes:
-        flips: The PET is the mean of that of the CT and of that of its left-right mirror image: twice the work.
+        flips: Average the PETs of the CT and of its left-right mirror image; takes twice the time.
     """
 
     flips: bool = False
@@ -137,7 +137,7 @@ class SynthesisConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every choice of an experiment; see `recipes/*.toml` for what each shipped one is for."""
+    """All settings of an experiment; see the purpose of each shipped recipe in `recipes/*.toml`."""
 
     name: str
     grid: Grid
@@ -150,7 +150,7 @@ class Recipe:
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     split: Split = field(default_factory=Split)
     alignment: Alignment = field(default_factory=Alignment)
-    ema_decay: float = 0.0  # of averaged weights, per step; 0 keeps the last weights
+    ema_decay: float = 0.0  # decay of the averaged weights per step; 0 for no averaging
     precision: Precision = "auto"
     seed: int = 0
 
@@ -163,16 +163,16 @@ class Recipe:
 
     @property
     def preparation(self) -> Preparation:
-        """What decides the content of prepared arrays."""
+        """The settings that determine prepared arrays."""
         return Preparation(self.grid, self.windows, self.alignment.correct)
 
     def to_json(self) -> str:
-        """Return the recipe as JSON that `recipe_from_mapping` takes."""
+        """Return the recipe as JSON; `recipe_from_mapping` reads it."""
         return json.dumps(asdict(self), sort_keys=True)
 
 
 def shipped_recipes() -> tuple[str, ...]:
-    """Return the names of the recipes that come with ct2pet."""
+    """Return the names of the shipped recipes."""
     return tuple(sorted(path.stem for path in RECIPES.glob("*.toml")))
 
 
@@ -181,20 +181,20 @@ def load_recipe(name_or_file: str = DEFAULT_RECIPE, *, settings: Sequence[str] =
 
     Args:
         name_or_file: `paper`, `quantitative`, or a path that ends in .toml.
-        settings: `key=value`, the key dotted (`schedule.epochs=5`) or bare where it is the only one (`epochs=5`).
+        settings: `key=value`; the key is dotted (`schedule.epochs=5`), or bare if unique (`epochs=5`).
 
     Raises:
-        RecipeError: No such recipe, or a key or value it cannot have; the message names the right ones.
+        RecipeError: Unknown recipe, invalid key or value; the message names valid ones.
     """
     path = Path(name_or_file) if name_or_file.endswith(".toml") else RECIPES / f"{name_or_file}.toml"
     if not path.is_file() or not (name_or_file.endswith(".toml") or name_or_file in shipped_recipes()):
         raise RecipeError(
-            f"no recipe {name_or_file!r}; shipped are {', '.join(shipped_recipes())}, or give a file that ends in .toml"
+            f"unknown recipe {name_or_file!r}: expected {', '.join(shipped_recipes())}, or a file that ends in .toml"
         )
     try:
         mapping = tomllib.loads(path.read_text())
     except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
-        raise RecipeError(f"{path}: not TOML ({error})") from error
+        raise RecipeError(f"{path}: not a valid TOML file ({error})") from error
     mapping.setdefault("name", path.stem)
     for setting in settings:
         _apply(mapping, setting)
@@ -205,7 +205,7 @@ def recipe_from_mapping(mapping: Mapping[str, Any]) -> Recipe:
     """Return the recipe of nested plain values.
 
     Raises:
-        RecipeError: An unknown or missing key, or a value that a recipe cannot have; the message names it.
+        RecipeError: Unknown or missing key, or invalid value; the message names the key.
     """
     try:
         return from_mapping(Recipe, mapping)
@@ -217,7 +217,7 @@ def _apply(mapping: dict[str, Any], setting: str) -> None:
     key, separator, text = setting.partition("=")
     key = key.strip()
     if not separator or not key:
-        raise RecipeError(f"setting {setting!r} is not key=value, such as schedule.epochs=5")
+        raise RecipeError(f"invalid setting {setting!r}: expected key=value, such as schedule.epochs=5")
     known = dotted_keys(Recipe)
     paths = [name for name in known if name == key or name.endswith(f".{key}")]
     if len(paths) != 1:
@@ -226,8 +226,8 @@ def _apply(mapping: dict[str, Any], setting: str) -> None:
     section, _, name = paths[0].rpartition(".")
     target = mapping.setdefault(section, {}) if section else mapping
     if not isinstance(target, dict):
-        return  # the file is wrong there, and says so when the recipe is built
-    if paths[0] in ("grid.pixel_mm", "grid.size"):  # one or the other: naming one drops its rival
+        return  # invalid in the file; reported when the recipe is built
+    if paths[0] in ("grid.pixel_mm", "grid.size"):  # mutually exclusive: setting one drops the other
         target.pop("size" if name == "pixel_mm" else "pixel_mm", None)
     target[name] = _parse(text.strip())
 
@@ -236,4 +236,4 @@ def _parse(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):  # TOMLDecodeError; a number of 5,000 digits; brackets without end
-        return text  # a bare word is a string
+        return text  # an unquoted string

@@ -1,4 +1,4 @@
-"""What a resumed run must know beside its weights and its optimiser."""
+"""State of a training run that is saved with weights and optimiser."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from lib.learning.tracking.progress import KEY_METRIC, RunStatus
 
 @dataclass
 class RunState:
-    """What a resumed run must know beside weights and optimiser; saved by ignite's Checkpoint as a module is."""
+    """State of a training run; ignite's Checkpoint saves it through `state_dict`."""
 
-    epoch: int = 0  # finished; the trainer counts steps, and the clock may cut an epoch short
+    epoch: int = 0  # finished epochs; the trainer counts steps, and a time limit may shorten an epoch
     best_epoch: int = 0
-    best_metric: float = -math.inf  # stays so where nobody validates
-    loss: float = math.nan  # of the newest epoch
-    seconds: float = 0.0  # of training so far, earlier sittings included
+    best_metric: float = -math.inf  # without validation patients it stays so
+    loss: float = math.nan  # of the latest epoch
+    seconds: float = 0.0  # of training, including earlier processes
     stopped_because: str = ""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is saved."""
+        """Return the state as plain values."""
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take what was saved."""
+        """Restore a saved state."""
         for name, value in state.items():
             setattr(self, name, value)
 
-    def in_words(self) -> str:
-        """Return the best validation figure so far, or, where nobody validates, the newest loss; empty before both."""
+    def summary(self) -> str:
+        """Return the best validation metric, else the latest loss, as text; empty before the first epoch."""
         if math.isfinite(self.best_metric):
             return f", best {KEY_METRIC} {self.best_metric:.3f}"
         return f", loss {self.loss:.4f}" if math.isfinite(self.loss) else ""
 
     def status(self, schedule: ScheduleConfig, *, seconds: float) -> RunStatus:
-        """Return where the run stands after `seconds` of training, for those who wait for it."""
+        """Return the status after `seconds` of training, with the estimated remaining time."""
         seconds_left = seconds / self.epoch * (schedule.epochs - self.epoch)
         if schedule.max_minutes:
             seconds_left = min(seconds_left, max(0.0, schedule.max_minutes * 60 - seconds))

@@ -1,4 +1,4 @@
-"""The loop of a run: MONAI's trainer, ignite's handlers for averaged weights and resumption."""
+"""The training loop: MONAI's supervised trainer with ignite's handlers for averaged weights and resumption."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ from lib.types import Progress
 
 logger = logging.getLogger(__name__)
 
-STEPS_BETWEEN_CLOCK_LOOKS = 4  # an epoch may be longer than the minutes given
-STATISTICS_BATCHES = 32  # forward only: some 6 % of an epoch of 1,435 slices
-KEPT_RESUME_FILES = 2  # the newest, and the one before it in case the newest cannot be read
+CLOCK_INTERVAL_STEPS = 4  # between checks of the time limit, which may end within an epoch
+STATISTICS_BATCHES = 32  # forward only: about 6 % of an epoch of 1,435 slices
+KEPT_RESUME_FILES = 2  # the newest, and its predecessor in case the newest is damaged
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the loop ended."""
+    """Result of the training loop."""
 
     epochs: int
     best_epoch: int
     stopped_because: str
 
 
-class Loop:
-    """One run in one process: builds its parts, goes on from the newest resume file if there is one, trains."""
+class Trainer:
+    """A run in one process: builds its parts, resumes from the newest resume file if there is one, and trains."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Loop:
     ) -> None:
         self.cascade, self.prepared, self.sides, self.recipe, self.run = cascade, prepared, sides, recipe, run
         self.device, self.keep_best, self.progress = device, keep_best, progress
-        self.after_epoch = after_epoch  # told when all of an epoch is on disk
+        self.after_epoch = after_epoch  # called when an epoch has been saved
         self.state = RunState()
         self.network: nn.Module = cascade
         if idist.get_world_size() > 1:
@@ -95,7 +95,7 @@ class Loop:
         )
         self.averaged = make_ema(cascade, recipe.ema_decay)
         self.log = RunLog(run) if idist.get_rank() == 0 else None
-        self._sitting_began = time.time()
+        self._process_began = time.time()
         self._epoch_began = time.time()
         self._loss_sum = torch.zeros((), device=device)
         self._steps = 0  # of this epoch
@@ -109,7 +109,7 @@ class Loop:
         self._attach()
 
     def __call__(self) -> Outcome:
-        """Train until the epochs, the patience or the minutes are used up."""
+        """Train until the limit of epochs, patience or minutes is reached."""
         self._resume()
         if self.state.epoch < self.recipe.schedule.epochs and not self.state.stopped_because:
             try:
@@ -120,7 +120,7 @@ class Loop:
         because = self.state.stopped_because or f"all {self.recipe.schedule.epochs} epochs are done"
         return Outcome(self.state.epoch, self.state.best_epoch, because)
 
-    # -- parts the trainer calls -------------------------------------------------------------------------------------
+    # -- called by MONAI's trainer -----------------------------------------------------------------------------------
 
     def _prepare_batch(
         self, batch: tuple[Tensor, Tensor, Tensor], device: torch.device, non_blocking: bool, **_: Any
@@ -177,11 +177,11 @@ class Loop:
     def _on_iteration_completed(self, engine: Engine) -> None:
         self._loss_sum += engine.state.output["loss"].detach()
         self._steps += 1
-        if self._steps % STEPS_BETWEEN_CLOCK_LOOKS == 0 and self._is_out_of_time():
-            engine.terminate_epoch()  # it still counts as an epoch: it is judged, and its weights may be the best
+        if self._steps % CLOCK_INTERVAL_STEPS == 0 and self._is_out_of_time():
+            engine.terminate_epoch()  # it is validated like a full epoch, and its weights may be the best
         steps = self.recipe.schedule.epochs * len(self.loader)
-        where = f"epoch {engine.state.epoch} of {self.recipe.schedule.epochs}{self.state.in_words()}"
-        self.progress(engine.state.iteration, steps, where)
+        status = f"epoch {engine.state.epoch} of {self.recipe.schedule.epochs}{self.state.summary()}"
+        self.progress(engine.state.iteration, steps, status)
 
     def _on_epoch_completed(self, engine: Engine) -> None:
         epoch = engine.state.epoch
@@ -194,14 +194,14 @@ class Loop:
                 epoch=epoch,
                 learning_rate=self.recipe.optimiser.learning_rate,
             )
-        judged = self.averaged.ema_model if self.averaged is not None else self.cascade
-        self._take_statistics(judged)
-        metrics = validate(judged, self.prepared, self.sides, self.recipe, device=self.device)
+        evaluated = self.averaged.ema_model if self.averaged is not None else self.cascade
+        self._recompute_batch_norm(evaluated)
+        metrics = validate(evaluated, self.prepared, self.sides, self.recipe, device=self.device)
         self.state.epoch, self.state.loss = epoch, loss
-        self._remember_best(judged, epoch, metrics.get(KEY_METRIC))
+        self._keep_best(evaluated, epoch, metrics.get(KEY_METRIC))
         self._decide_to_stop(epoch)
         if self.log is not None:
-            recorded = record_epoch(judged, self.prepared, self.sides, self.recipe, device=self.device)
+            recorded = record_epoch(evaluated, self.prepared, self.sides, self.recipe, device=self.device)
             record = EpochRecord(
                 epoch, loss, self.optimiser.param_groups[0]["lr"], time.time() - self._epoch_began, metrics, recorded
             )
@@ -212,8 +212,8 @@ class Loop:
         if self.state.stopped_because:
             engine.terminate()
 
-    def _take_statistics(self, network: nn.Module) -> None:
-        """Give the network that is judged and kept the statistics of its own weights, the same in every process."""
+    def _recompute_batch_norm(self, network: nn.Module) -> None:
+        """Recompute the batch-norm statistics for the current weights, the same in every process."""
         inputs = (
             self._augmented(*(array.to(self.device) for array in batch), step=step)[0]
             for step, batch in enumerate(islice(self.loader, STATISTICS_BATCHES))
@@ -224,8 +224,8 @@ class Loop:
 
     # -- decisions ---------------------------------------------------------------------------------------------------
 
-    def _remember_best(self, cascade: nn.Module, epoch: int, metric: float | None) -> None:
-        """Keep the weights with the best validation metric; without validation patients, the last."""
+    def _keep_best(self, cascade: nn.Module, epoch: int, metric: float | None) -> None:
+        """Save the weights if the validation metric is the best so far; without validation patients, always."""
         if self.sides.validation and metric is not None and not metric > self.state.best_metric:
             return
         self.state.best_epoch = epoch
@@ -239,7 +239,7 @@ class Loop:
         if schedule.patience and self.sides.validation and epoch - self.state.best_epoch >= schedule.patience:
             because = f"no better {KEY_METRIC} for {schedule.patience} epochs"
         if self._is_out_of_time():
-            because = f"{schedule.max_minutes:g} minutes are used up"
+            because = f"the limit of {schedule.max_minutes:g} minutes is reached"
         self.state.stopped_because = because
 
     def _is_out_of_time(self) -> bool:
@@ -260,10 +260,10 @@ class Loop:
         return parts
 
     def _save_resume_file(self, engine: Engine) -> None:
-        self.state.seconds, self._sitting_began = self._seconds(), time.time()
+        self.state.seconds, self._process_began = self._seconds(), time.time()
         try:
             self._saver(engine)
-        except (OSError, RuntimeError) as error:  # torch tells a full disk as a RuntimeError
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             raise TrainingError(
                 f"{self.run}: epoch {engine.state.epoch} cannot be saved ({str(error).splitlines()[0]}); free space "
                 "and resume, the epoch before it is kept",
@@ -275,11 +275,11 @@ class Loop:
         for path in newest_first:
             try:
                 saved = torch.load(path, map_location=self.device, weights_only=True)
-            except Exception as error:  # torch raises many kinds for a torn file; the one before it then serves
-                logger.warning("%s cannot be read (%s); trying the one before it", path, type(error).__name__)
+            except Exception as error:  # torch raises various errors for a damaged file
+                logger.warning("%s cannot be read (%s); trying the previous one", path, type(error).__name__)
                 continue
             Checkpoint.load_objects(self._resumable(), saved)
-            logger.info("going on after epoch %d", self.state.epoch)
+            logger.info("resuming after epoch %d", self.state.epoch)
             break
         if idist.get_rank() == 0:
             cut_history(self.run, after_epoch=self.state.epoch)
@@ -287,10 +287,10 @@ class Loop:
             path.unlink(missing_ok=True)
 
     def _seconds(self) -> float:
-        return self.state.seconds + time.time() - self._sitting_began
+        return self.state.seconds + time.time() - self._process_began
 
     def _seconds_for_all(self) -> float:
-        """Return the clock of the first process: processes with other clocks would take other learning rates."""
+        """Return the time of the first process, so that all processes use the same learning rate."""
         return float(idist.broadcast(self._seconds(), src=0))
 
 

@@ -1,13 +1,13 @@
-"""Train a cascade from prepared arrays: set up, train, keep the best, measure it, publish one checkpoint.
+"""Train a cascade on prepared arrays: train, keep the best weights, evaluate them, write one checkpoint.
 
-The same entry point serves the command line, the MONAI Label app and `torchrun`. A run lives in one folder::
+`train` is used by the command line, the MONAI Label app and `torchrun`. A run has a folder::
 
-    RUN/recipe.json  split.json            what is trained, on whom
-    RUN/resume_<epoch>.pt                  everything needed to go on; the last two epochs
+    RUN/recipe.json  split.json            recipe, and the patients on each side
+    RUN/resume_<epoch>.pt                  state to resume from; the last two epochs
     RUN/best.safetensors                   best weights so far
-    RUN/model.safetensors                  the finished model with its full card; its presence means "done"
+    RUN/model.safetensors                  the finished model with its complete card; it exists once a run is finished
     RUN/train_stats.json  history.jsonl  tensorboard/
-    RUN/tracking.json  mlflow/             where MLflow is asked for
+    RUN/tracking.json  mlflow/             with MLflow tracking
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from lib.learning.distributed import device_of_this_process, join_processes
 from lib.learning.model_card.card import ModelCard, TrainingData, data_digest, patient_digest, split_digest
 from lib.learning.model_card.limits import limits_of, origins_of
 from lib.learning.recipe import Recipe, recipe_from_mapping
-from lib.learning.tracking.mlflow_logger import mirrored
+from lib.learning.tracking.mlflow_logger import mlflow_run
 from lib.learning.tracking.options import Tracking
 from lib.learning.tracking.progress import read_history
-from lib.learning.trainer import Loop
+from lib.learning.trainer import Trainer
 from lib.learning.validation import fit_prepared_baselines, fit_prepared_calibration, score
 from lib.metrics.image import library_versions
 from lib.networks.cascade import Cascade
@@ -53,13 +53,13 @@ SPLIT_FILE = "split.json"
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a finished run left.
+    """Result of a finished run.
 
     Attributes:
-        model: The checkpoint.
-        card: Its card, scores beside the baselines included.
-        epochs: Finished epochs.
-        stopped_because: Why training ended: all epochs, patience, time.
+        model: Path of the checkpoint.
+        card: Its model card, with the scores of the model and the baselines.
+        epochs: Number of finished epochs.
+        stopped_because: Why training ended: all epochs, patience, or time limit.
     """
 
     model: Path
@@ -81,45 +81,45 @@ def train(
     assigned: Mapping[str, Side] | None = None,
     progress: Progress = no_progress,
 ) -> TrainingResult:
-    """Train, and return where the model lies. Under `torchrun` every process calls this with the same arguments.
+    """Train a model and return the result. With `torchrun`, every process calls this with the same arguments.
 
     Args:
-        prepared: Arrays made under the recipe's grid and windows.
-        recipe: What to do.
-        run: Folder of this run.
-        resume: Go on where the run in that folder was stopped, wherever that was; a finished run is returned as it is.
-        initial: Checkpoint whose weights to start from; its network must be the recipe's.
-        name: Of the model in its card; the recipe's name and the number of stages when not given.
+        prepared: Arrays prepared with the recipe's grid and windows.
+        recipe: The recipe.
+        run: Folder of the run.
+        resume: Continue an interrupted run; a finished run is returned unchanged.
+        initial: Checkpoint with initial weights; its network must be the recipe's.
+        name: Name of the model; the recipe's name and the number of stages if not given.
         device: `auto`, `cpu`, `cuda`, `cuda:1`.
-        tracking: Mirror the run to MLflow as it goes on; a tracking server that is gone is told, and stops nothing.
-        assigned: Sides of patients that were decided for good, whatever the recipe's shares and salt say; a split by
-            slice has no use for them.
-        progress: Told after every step: steps done, steps in all, and where the run stands.
+        tracking: Log the run to MLflow; an unreachable server is reported, and training continues.
+            `configure_mlflow_process` sets short timeouts and disables telemetry.
+        assigned: Permanent sides of patients, which override the split of the recipe; ignored with a split by slice.
+        progress: Called after every step with steps done, total steps and the status.
 
     Raises:
-        TrainingError: The folder holds another run, the loss is not finite, or the disk is full.
-        PreparedDataError: Arrays of another grid or windows, or nobody to train on.
-        RecipeError: No such device.
+        TrainingError: The folder has another run, the loss is not finite, or the disk is full.
+        PreparedDataError: Arrays of another grid or windows, or no training patients.
+        RecipeError: Unknown device.
     """
     started_group = join_processes(device)
     try:
-        torch_device = device_of_this_process(device)  # a wrong word must not leave a run begun
-        begun = _begun_sides(run) if resume else {}  # what a run has learnt from stays so until it ends
+        torch_device = device_of_this_process(device)  # before the run begins, since the name may be invalid
+        begun = _begun_sides(run) if resume else {}  # a resumed run keeps its sides
         sides = aligned_training(
             split_pairs(prepared, recipe.split, {**(assigned or {}), **begun}),
             max_shift_mm=recipe.alignment.max_shift_mm,
         )
         _begin_run(prepared, recipe, run, sides, resume=resume)
         first = idist.get_rank() == 0
-        with mirrored(tracking if first else None, run, recipe, name=name_of(recipe, name)) as mirror:
+        with mlflow_run(tracking if first else None, run, recipe, name=model_name(recipe, name)) as mlflow_logger:
             result = _finished(run) if resume else None
             if result is None:
                 result = _train(
                     prepared, recipe, run, sides, initial=initial, name=name, device=torch_device, progress=progress,
-                    after_epoch=_nothing if mirror is None else mirror.epoch,
+                    after_epoch=_nothing if mlflow_logger is None else mlflow_logger.log_epoch,
                 )  # fmt: skip
-            if mirror is not None:
-                mirror.finish(result.card)
+            if mlflow_logger is not None:
+                mlflow_logger.finish(result.card)
             return result
     except OSError as error:
         raise TrainingError(
@@ -145,18 +145,18 @@ def _train(
     torch.manual_seed(recipe.seed)
     cascade = Cascade(recipe.network)
     if initial is not None:
-        _take_weights(cascade, initial)
+        _load_initial_weights(cascade, initial)
     cascade = cascade.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def keep_best(best: Cascade, epoch: int) -> None:
-        """Put the best weights so far into the run's folder."""
-        save_checkpoint(run / BEST_FILE, best, describe(recipe, sides, epoch=epoch, name=name))
+        """Save the best weights so far in the folder of the run."""
+        save_checkpoint(run / BEST_FILE, best, new_card(recipe, sides, epoch=epoch, name=name))
 
-    loop = Loop(
+    trainer = Trainer(
         cascade, prepared, sides, recipe, run,
         device=device, keep_best=keep_best, progress=progress, after_epoch=after_epoch,
     )  # fmt: skip
-    outcome = loop()
+    outcome = trainer()
     if idist.get_rank() == 0:
         _publish(prepared, recipe, run, sides, device=device)
     idist.barrier()
@@ -172,7 +172,7 @@ def _finished(run: Path) -> TrainingResult | None:
 
 
 def _nothing() -> None:
-    """Tell nobody."""
+    """Do nothing after an epoch."""
 
 
 def _begin_run(prepared: PreparedSet, recipe: Recipe, run: Path, sides: PairsBySide, *, resume: bool) -> None:
@@ -194,7 +194,7 @@ def _begin_run(prepared: PreparedSet, recipe: Recipe, run: Path, sides: PairsByS
                 f"{run} was begun under another recipe; resume with the same settings: {begun.to_json()}",
                 code="other_recipe",
             )
-    idist.barrier()  # nobody writes before everybody has looked
+    idist.barrier()  # all processes check before the first one writes
     if idist.get_rank() == 0:
         run.mkdir(parents=True, exist_ok=True)
         write_text(path, recipe.to_json())
@@ -207,7 +207,7 @@ def _begun_sides(run: Path) -> dict[str, Side]:
     try:
         patients = json.loads((run / SPLIT_FILE).read_text())["patients"]
         return {patient: side for side in SPLIT_SIDES for patient in patients[side]}
-    except (OSError, ValueError, KeyError, TypeError):  # of a run that has not begun, or was killed beginning
+    except (OSError, ValueError, KeyError, TypeError):  # the run has not begun, or was killed at its beginning
         return {}
 
 
@@ -219,26 +219,26 @@ def _publish(prepared: PreparedSet, recipe: Recipe, run: Path, sides: PairsBySid
     calibration = fit_prepared_calibration(cascade, prepared, sides.validation, recipe, device=device)
     card = replace(card, calibration=None if calibration is None else calibration.to_json())
     save_checkpoint(run / MODEL_FILE, cascade, replace(card, scores=scores, baselines=baselines.to_json()))
-    logger.info("published %s", run / MODEL_FILE)
+    logger.info("saved %s", run / MODEL_FILE)
 
 
-def describe(recipe: Recipe, sides: PairsBySide, *, epoch: int, name: str | None = None) -> ModelCard:
-    """Return the card of weights trained on these sides, without scores."""
+def new_card(recipe: Recipe, sides: PairsBySide, *, epoch: int, name: str | None = None) -> ModelCard:
+    """Return the model card of weights trained on these pairs, without scores."""
     entries = (*sides.train, *sides.validation)
-    whose = digests_by_side(sides)
+    digests = digests_by_side(sides)
     training = TrainingData(
-        patients=whose[Side.TRAIN],
-        validation_patients=whose[Side.VALIDATION],
-        test_patients=whose[Side.TEST],
+        patients=digests[Side.TRAIN],
+        validation_patients=digests[Side.VALIDATION],
+        test_patients=digests[Side.TEST],
         pairs=len(sides.train),
         slices=sum(len(indices) for _, indices in sides.train),
         digest=data_digest(pair for pair, _ in entries),
-        split=split_digest(recipe.split, whose),
+        split=split_digest(recipe.split, digests),
         split_by_hash=_is_by_hash(recipe, sides),
         origins=origins_of(pair for pair, _ in sides.train),
     )
     return ModelCard(
-        name=name_of(recipe, name),
+        name=model_name(recipe, name),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         recipe=recipe,
         network=recipe.network,
@@ -251,8 +251,8 @@ def describe(recipe: Recipe, sides: PairsBySide, *, epoch: int, name: str | None
     )
 
 
-def name_of(recipe: Recipe, name: str | None) -> str:
-    """Return the name of a model: as given, or else the recipe's and how many stages it has."""
+def model_name(recipe: Recipe, name: str | None) -> str:
+    """Return the name of a model: as given, or the recipe's name with the number of stages."""
     return name or f"{recipe.name}-{recipe.network.stages}"
 
 
@@ -268,7 +268,7 @@ def _is_by_hash(recipe: Recipe, sides: PairsBySide) -> bool:
     )
 
 
-def _take_weights(cascade: Cascade, initial: Path) -> None:
+def _load_initial_weights(cascade: Cascade, initial: Path) -> None:
     loaded, _ = load_checkpoint(initial)
     if loaded.config != cascade.config:
         raise TrainingError(f"{initial} holds {loaded.config}, the recipe wants {cascade.config}; start without it")

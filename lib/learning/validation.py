@@ -1,4 +1,4 @@
-"""How good weights are on patients they were not trained on: quickly after each epoch, fully for the card."""
+"""Evaluate weights on patients not used for training: briefly after each epoch, fully for the model card."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from lib.networks.slices import predict_stages
 from lib.pairing.prepared import PairArrays, PreparedSet
 from lib.types import BoolArray, FloatArray, Progress, no_progress
 
-SHOWN_EVERY_EPOCH = ("mae_suv_body", "psnr_db_body", "correlation_body", "ssim_body")
+EPOCH_METRICS = ("mae_suv_body", "psnr_db_body", "correlation_body", "ssim_body")
 
 
 def validate(
     cascade: Cascade, prepared: PreparedSet, sides: PairsBySide, recipe: Recipe, *, device: torch.device
 ) -> dict[str, float]:
-    """Return the mean figures over the validation patients; each process measures its share of them.
+    """Return the mean metrics over the validation pairs, which are distributed over the processes.
 
-    A figure that is defined for nobody is left out; all are when nobody is on the validation side.
+    Metrics that are undefined for all pairs are omitted; without validation patients the result is empty.
     """
     was_training = cascade.training
     cascade.eval()
-    share = sides.validation[idist.get_rank() :: idist.get_world_size()]
-    rows = [_quick_figures(cascade, prepared.arrays(pair), indices, recipe, device) for pair, indices in share]
+    shard = sides.validation[idist.get_rank() :: idist.get_world_size()]
+    rows = [_epoch_metrics(cascade, prepared.arrays(pair), indices, recipe, device) for pair, indices in shard]
     cascade.train(was_training)
     if idist.get_world_size() > 1:
-        gathered: Any = idist.all_gather(rows)  # a list of each process's list, whatever ignite's annotation says
+        gathered: Any = idist.all_gather(rows)  # a list of lists, one per process, unlike ignite's annotation
         rows = [row for of_process in gathered for row in of_process]
     names = rows[0] if rows else ()
     defined = {name: [row[name] for row in rows if math.isfinite(row[name])] for name in names}
@@ -59,21 +59,21 @@ def score(
     side: str,
     device: torch.device,
 ) -> Scores:
-    """Return every figure of the model beside the trivial baselines, over the patients of one side."""
-    figures: list[tuple[str, MetricsTable]] = []
+    """Return all metrics of the model and the baselines over the patients of one side."""
+    tables: list[tuple[str, MetricsTable]] = []
     for pair, indices in entries:
         arrays = prepared.arrays(pair)
         chosen = list(indices)
-        drawn = synthesize_prepared(cascade, arrays, indices, recipe, device=device)
+        synthetic = synthesize_prepared(cascade, arrays, indices, recipe, device=device)
         measured = measure_with_baselines(
-            drawn, arrays.suv_bw(chosen), ct_hu=arrays.ct_hu(chosen), body=arrays.body(chosen),
+            synthetic, arrays.suv_bw(chosen), ct_hu=arrays.ct_hu(chosen), body=arrays.body(chosen),
             measured=arrays.measured(chosen), baselines=baselines, device=device,
         )  # fmt: skip
         of_pair = {name: metrics.as_json() for name, metrics in measured.items()}
-        share = hu_share(arrays.ct_hu(chosen), drawn, arrays.body(chosen))
+        share = hu_share(arrays.ct_hu(chosen), synthetic, arrays.body(chosen))
         of_pair["model"][HU_SHARE] = None if math.isnan(share) else share
-        figures.append((patient_digest(pair.patient_id), of_pair))
-    return scores_of(side, figures)
+        tables.append((patient_digest(pair.patient_id), of_pair))
+    return scores_of(side, tables)
 
 
 def measure_with_baselines(
@@ -88,22 +88,22 @@ def measure_with_baselines(
     groups: frozenset[Group] = ALL_GROUPS,
     progress: Progress = no_progress,
 ) -> dict[str, ImageMetrics]:
-    """Return the figures of the model and of each trivial baseline on one volume, all arrays (K, R, C)."""
+    """Return the metrics of the model and each baseline on one volume, all arrays of shape (K, R, C)."""
 
-    def recorded_metric(suv_bw: FloatArray) -> ImageMetrics:
-        """Return the figures of one method's PET."""
+    def measure(suv_bw: FloatArray) -> ImageMetrics:
+        """Return the metrics of one method."""
         return measure_slices(
             suv_bw, real_suv, body, measured=measured, groups=groups, device=device, progress=progress
         )
 
-    figures = {"model": recorded_metric(synthetic_suv)}
+    metrics = {"model": measure(synthetic_suv)}
     for name in BASELINE_NAMES:
-        figures[name] = recorded_metric(baselines.predict(name, ct_hu, body))
-    return figures
+        metrics[name] = measure(baselines.predict(name, ct_hu, body))
+    return metrics
 
 
 def fit_prepared_baselines(prepared: PreparedSet, entries: Entries) -> Baselines:
-    """Return the baselines fitted on these entries, one patient in memory at a time."""
+    """Return the baselines fitted on these pairs, with one pair in memory at a time."""
 
     def samples() -> Iterator[BaselineSample]:
         """Yield one pair at a time."""
@@ -117,9 +117,9 @@ def fit_prepared_baselines(prepared: PreparedSet, entries: Entries) -> Baselines
 def fit_prepared_calibration(
     cascade: Cascade, prepared: PreparedSet, entries: Entries, recipe: Recipe, *, device: torch.device
 ) -> Calibration | None:
-    """Return what error to expect of a synthetic SUV, from patients the weights were not trained on.
+    """Return the expected error of a synthetic SUV, fitted on patients not used for training.
 
-    None where there are none: nobody on that side, or a split by slice, which puts every patient on both.
+    Return None without such patients, or with a split by slice, where patients are on several sides.
     """
     if recipe.split.unit == "slice":
         return None
@@ -128,8 +128,8 @@ def fit_prepared_calibration(
         """Yield one pair at a time."""
         for pair, indices in entries:
             arrays, chosen = prepared.arrays(pair), list(indices)
-            drawn = synthesize_prepared(cascade, arrays, indices, recipe, device=device)
-            yield CalibrationSample(drawn, arrays.suv_bw(chosen), arrays.body(chosen))
+            synthetic = synthesize_prepared(cascade, arrays, indices, recipe, device=device)
+            yield CalibrationSample(synthetic, arrays.suv_bw(chosen), arrays.body(chosen))
 
     return fit_calibration(samples())
 
@@ -150,15 +150,15 @@ def synthesize_prepared(
     return denormalize_pet(np.stack([stages[-1] for stages in pets]), recipe.windows)
 
 
-def _quick_figures(
+def _epoch_metrics(
     cascade: Cascade, arrays: PairArrays, indices: Sequence[int], recipe: Recipe, device: torch.device
 ) -> Mapping[str, float]:
-    drawn = synthesize_prepared(cascade, arrays, indices, recipe, device=device)
+    synthetic = synthesize_prepared(cascade, arrays, indices, recipe, device=device)
     chosen = list(indices)
     real, body = arrays.suv_bw(chosen), arrays.body(chosen)
     metrics = measure_slices(
-        drawn, real, body, measured=arrays.measured(chosen), groups=frozenset({"ssim"}), device=device
+        synthetic, real, body, measured=arrays.measured(chosen), groups=frozenset({"ssim"}), device=device
     )
-    level = float(np.abs(real[body]).mean()) if body.any() else math.nan
-    figures = {name: float(getattr(metrics, name)) for name in SHOWN_EVERY_EPOCH}
-    return {KEY_METRIC: 1 - metrics.mae_suv_body / level if level else math.nan, **figures}
+    zero_mae = float(np.abs(real[body]).mean()) if body.any() else math.nan
+    values = {name: float(getattr(metrics, name)) for name in EPOCH_METRICS}
+    return {KEY_METRIC: 1 - metrics.mae_suv_body / zero_mae if zero_mae else math.nan, **values}

@@ -1,1 +1,1 @@
-"""Studies to arrays that are ready to learn from: series pairs, slice pairs, the split, prepared arrays."""
+"""From studies to training arrays: CT/PET pairs, slice pairs, the split, prepared arrays."""

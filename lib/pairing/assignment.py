@@ -1,7 +1,7 @@
-"""Give the CTs of one patient's frame of reference to the PETs: at most one CT a PET and one PET a CT, with reasons.
+"""Assign CTs to PETs within a patient's frame of reference, one to one, with reasons.
 
-First within each study; then PETs whose own study holds no CT that overlaps them look among the CTs of the patient's
-other studies of that day. docs/decisions/0024-which-ct-belongs-to-a-pet.md tells why.
+First within each study. PETs whose own study has no overlapping CT are then matched with the CTs of the patient's other
+studies of that day. See docs/decisions/0024-which-ct-belongs-to-a-pet.md.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from lib.pairing.acquisitions import (
 )
 from lib.pairing.candidates import Candidate, best_candidate, candidates_for
 
-OTHER_STUDY = "; the CT is of another study of that day, for the PET's own holds none that can be used"
+OTHER_STUDY = "; the CT is of another study of that day, since the PET's own has no usable one"
 
 
 @dataclass(frozen=True, eq=False)
 class Assigned:
-    """A CT and the PET that it belongs to, and why these two."""
+    """A CT assigned to a PET, and the reason."""
 
     ct: ScannedSeries
     pet: ScannedSeries
@@ -35,13 +35,13 @@ class Assigned:
 
 @dataclass(eq=False)
 class FrameAssignment:
-    """The series of one patient in one frame of reference, while CTs are given to PETs.
+    """The assignment for the series of one patient in one frame of reference.
 
     Attributes:
-        preferred: CTs that the user named.
+        preferred: UIDs of CTs that the user named.
         why: Why a series is in no pair, by the id of its object.
-        assigned: What was decided.
-        overlaps: Of each acquisition the CTs that overlap its PETs, by PET.
+        assigned: Assigned pairs.
+        overlaps: CTs that overlap a PET, by the id of the PET.
     """
 
     preferred: frozenset[str]
@@ -62,10 +62,10 @@ class FrameAssignment:
                 self._note_overlaps(pet, own)
             self._assign(acquisitions, suffix="")
         every = [acquisition for acquisitions in by_study.values() for acquisition in acquisitions]
-        homeless = [one for one in every if not any(self.overlaps[id(pet)] for pet in one.pets)]
-        for acquisition in homeless:
-            self._look_in_other_studies(acquisition, cts, by_study)
-        self._assign(homeless, suffix=OTHER_STUDY)
+        without_ct = [one for one in every if not any(self.overlaps[id(pet)] for pet in one.pets)]
+        for acquisition in without_ct:
+            self._search_other_studies(acquisition, cts, by_study)
+        self._assign(without_ct, suffix=OTHER_STUDY)
         return self.assigned
 
     def _note_overlaps(self, pet: ScannedSeries, cts: Iterable[ScannedSeries]) -> None:
@@ -74,17 +74,19 @@ class FrameAssignment:
         if cts and not self.overlaps[id(pet)]:
             self.why.setdefault(id(pet), "no original CT of the study overlaps it")
 
-    def _look_in_other_studies(
+    def _search_other_studies(
         self, acquisition: Acquisition, cts: Sequence[ScannedSeries], by_study: dict[str, tuple[Acquisition, ...]]
     ) -> None:
-        """Note the CTs of other studies that an acquisition may use."""
+        """Collect the CTs of other studies that an acquisition may use."""
         taken = {id(one.ct) for one in self.assigned}
         for pet in acquisition.pets:
             others = [ct for ct in cts if ct.series.study_uid != pet.series.study_uid]
             if not others:
                 continue
             if not pet.series.patient_id:
-                self.why[id(pet)] = "no CT in the same study, and without PatientID none of another study is its own"
+                self.why[id(pet)] = (
+                    "no CT in the same study; other studies are not searched, since PatientID is missing"
+                )
                 continue
             elsewhere: dict[int, str] = {}
             found = candidates_for(pet, others, preferred=self.preferred, why=elsewhere)
@@ -98,8 +100,8 @@ class FrameAssignment:
                     elsewhere[id(ct)] = why_not
             self.overlaps[id(pet)] = allowed
             if not allowed:
-                told = next(f"CT {ct.series.uid} {elsewhere[id(ct)]}" for ct in others if id(ct) in elsewhere)
-                self.why[id(pet)] = f"no CT of its study can be used, and of the patient's other studies {told}"
+                reason = next(f"CT {ct.series.uid} {elsewhere[id(ct)]}" for ct in others if id(ct) in elsewhere)
+                self.why[id(pet)] = f"no usable CT in its study, and in the patient's other studies {reason}"
 
     def _why_of_its_study(
         self,
@@ -108,20 +110,20 @@ class FrameAssignment:
         by_study: dict[str, tuple[Acquisition, ...]],
         taken: set[int],
     ) -> str | None:
-        """Return why a CT belongs to a PET of its own study rather than to an acquisition of another."""
+        """Return why a CT belongs to a PET of its own study rather than to an acquisition of another; None if not."""
         if id(ct) in taken:
             return "is paired with a PET of its own study"
-        home = [
+        own = [
             one
             for one in by_study.get(ct.series.study_uid, ())
             if any(candidate.ct is ct for pet in one.pets for candidate in self.overlaps[id(pet)])
         ]
-        if is_nearer(ct, acquisition, than=home):
+        if is_nearer(ct, acquisition, than=own):
             return None
         return "belongs to a PET of its own study"
 
     def _assign(self, acquisitions: Sequence[Acquisition], *, suffix: str) -> None:
-        """Give each acquisition one CT for its best PET; those with better PETs choose first."""
+        """Assign one CT to the best PET of each acquisition, in the order of the best PETs."""
         users = self._users(acquisitions)
         taken = {id(one.ct) for one in self.assigned}
         for acquisition in sorted(acquisitions, key=lambda one: pet_rank(one.pets[0])):
@@ -143,7 +145,7 @@ class FrameAssignment:
                     self.why.setdefault(id(pet), self._why_of_others(self.overlaps[id(pet)], users))
 
     def _users(self, acquisitions: Sequence[Acquisition]) -> dict[int, tuple[Acquisition, ...]]:
-        """Return the acquisitions that may use each CT that overlaps any, by the id of the CT."""
+        """Return the acquisitions that may use each overlapping CT, by the id of the CT."""
         cts = {id(one.ct): one.ct for of in acquisitions for pet in of.pets for one in self.overlaps[id(pet)]}
         users = {}
         for ct in cts.values():
@@ -151,8 +153,8 @@ class FrameAssignment:
             users[id(ct)] = acquisitions_using(ct, near) or (tuple(near) if ct.series.uid in self.preferred else ())
             if not users[id(ct)]:
                 self.why[id(ct)] = (
-                    f"{len(near)} PET acquisitions of its frame of reference overlap it, and a time is missing that "
-                    "would tell which it belongs to; name this CT to use it all the same"
+                    f"it overlaps {len(near)} PET acquisitions of its frame of reference, and without all acquisition "
+                    "times its PET is unknown; name this CT to use it anyway"
                 )
         return users
 
@@ -172,9 +174,9 @@ class FrameAssignment:
 
     def _why_of_others(self, overlapping: Sequence[Candidate], users: dict[int, tuple[Acquisition, ...]]) -> str:
         uid = overlapping[0].ct.series.uid
-        mate = next((one.pet.series.uid for one in self.assigned if one.ct is overlapping[0].ct), None)
+        partner = next((one.pet.series.uid for one in self.assigned if one.ct is overlapping[0].ct), None)
         if not users[id(overlapping[0].ct)]:
-            return f"CT {uid} overlaps it, but does not tell when it was acquired, and so which PET it belongs to"
-        if mate is None:
+            return f"CT {uid} overlaps it, but its PET is unknown, since an acquisition time is missing"
+        if partner is None:
             return f"CT {uid} overlaps it, but was acquired nearer in time to another PET"
-        return f"CT {uid} overlaps it, but is paired with PET {mate}, which was acquired nearer to it or is the better"
+        return f"CT {uid} overlaps it, but is paired with PET {partner}, which is nearer in time or better"

@@ -1,4 +1,4 @@
-"""Which CTs can belong to a PET, how much of it each covers, and which of them is taken."""
+"""Find the CTs that overlap a PET, how much of it each covers, and choose the best."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lib.errors import PairingError
 from lib.imaging.geometry import Geometry
 from lib.pairing.slice_pairs import common_positions_mm
 
-COVERED_ALIKE = 0.05  # shares of the PET that differ by less are alike: a patient who lies 1 cm aside, a slice or two
-TOLD_FROM_MIN = 60.0  # a CT that is further away in time may show the patient in another position: the reason says so
+COVERED_ALIKE = 0.05  # covered fractions that differ by less count as equal: 1 cm sideways, a slice or two
+REPORTED_FROM_MIN = 60.0  # the reason names larger time differences: the patient may have moved
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A CT that overlaps a PET, and the share of the PET's box that lies in its box, above 0."""
+    """A CT that overlaps a PET, and the fraction of the PET's box inside the CT's box, above 0."""
 
     ct: ScannedSeries
     pet: ScannedSeries
@@ -29,12 +29,12 @@ class Candidate:
 
     @property
     def minutes_after(self) -> float | None:
-        """When the CT was acquired after the PET, negative before it."""
+        """Minutes from the PET to the CT; negative if the CT was first, None if a time is unknown."""
         return minutes_between(self.pet.acquired, self.ct.acquired)
 
     @property
     def traits(self) -> CtTraits:
-        """What the choice among CTs compares."""
+        """The properties by which CTs are compared."""
         ct = self.ct
         return CtTraits(
             uid=ct.series.uid,
@@ -49,13 +49,11 @@ class Candidate:
 def candidates_for(
     pet: ScannedSeries, cts: Iterable[ScannedSeries], *, preferred: frozenset[str], why: dict[int, str]
 ) -> list[Candidate]:
-    """Return the CTs that overlap a PET; `why` is told of each other one, by the id of its object."""
+    """Return the CTs that overlap a PET; add the reason for each other one to `why`, by the id of its object."""
     found = []
     for ct in cts:
         if not ct.is_original and ct.series.uid not in preferred:
-            why[id(ct)] = (
-                f"ImageType {'/'.join(ct.image_type[:2])} is not ORIGINAL; name this CT to use it all the same"
-            )
+            why[id(ct)] = f"ImageType {'/'.join(ct.image_type[:2])} is not ORIGINAL; name this CT to use it anyway"
             continue
         try:
             common_positions_mm(ct, pet)
@@ -73,18 +71,18 @@ def candidates_for(
 def best_candidate(
     candidates: Sequence[Candidate], *, preferred: frozenset[str], of_others: Sequence[Candidate] = ()
 ) -> tuple[Candidate, str]:
-    """Return the candidate to take and why, in words.
+    """Return the best candidate and the reason as text.
 
     Args:
-        candidates: At least one, all of one PET.
-        preferred: CTs that the user named go before the others.
-        of_others: Further CTs that overlap the PET, and belong to another one by their time.
+        candidates: At least one, all for the same PET.
+        preferred: UIDs of CTs that the user named; they are preferred to all others.
+        of_others: Further CTs that overlap the PET but belong to another one by their time.
     """
     named = [candidate for candidate in candidates if candidate.ct.series.uid in preferred]
     pool = named or candidates
     largest = max(candidate.share for candidate in pool)
     alike = [candidate for candidate in pool if candidate.share >= largest - COVERED_ALIKE]
-    chosen, words = choose_ct([candidate.traits for candidate in alike])
+    chosen, difference = choose_ct([candidate.traits for candidate in alike])
     best = alike[chosen]
     if named:
         reason = "the CT was named by the user"
@@ -92,7 +90,7 @@ def best_candidate(
         second = max(candidate.share for candidate in candidates if candidate is not best)
         reason = f"the CT covers {best.share:.0%} of the PET, the next one {second:.0%}"
     elif len(alike) > 1:
-        reason = f"{len(alike)} CTs cover {best.share:.0%} of the PET; this one {words}"
+        reason = f"{len(alike)} CTs cover {best.share:.0%} of the PET; this one {difference}"
     elif of_others:
         reason = f"the CT covers {best.share:.0%} of the PET"
     else:
@@ -104,13 +102,13 @@ def _of_time(best: Candidate, of_others: Sequence[Candidate]) -> str:
     if of_others:
         nearest = min(of_others, key=lambda candidate: candidate.traits.minutes_away)
         return f"; acquired {when(best.minutes_after)}, the next CT {when(nearest.minutes_after)}"
-    if best.minutes_after is not None and abs(best.minutes_after) > TOLD_FROM_MIN:
+    if best.minutes_after is not None and abs(best.minutes_after) > REPORTED_FROM_MIN:
         return f"; acquired {when(best.minutes_after)}"
     return ""
 
 
 def covered_share(ct: ScannedSeries, pet: ScannedSeries) -> float:
-    """Return the share of the PET's box, outer edges of its voxels, that lies inside the CT's box, 0 to 1."""
+    """Return the fraction, 0 to 1, of the PET's box that is inside the CT's box, to the outer edges of voxels."""
     if ct.geometry is None or pet.geometry is None:
         return 0.0
     corners = ct.geometry.to_voxel(_outer_corners_mm(pet.geometry))

@@ -1,4 +1,4 @@
-"""PET slices that match a CT slice, each as it is: its pixels are interpolated, nothing between slices."""
+"""PET slices matched to CT slices: interpolated in plane only, not between slices."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ from lib.types import FloatArray
 
 
 def in_canonical_order(match: SliceMatch, ct: VoxelOrder, pet: VoxelOrder) -> SliceMatch:
-    """Return the same slice pairs, counted from the feet; `PairedSeries.match` counts along each stack's own normal."""
+    """Return the same pairs with slices counted from the feet; `PairedSeries.match` counts in stack order."""
     pairs = ((ct.box(slice(c, c + 1))[0].start, pet.box(slice(p, p + 1))[0].start) for c, p in match.pairs)
     return SliceMatch(tuple(sorted(pairs)), match.largest_offset_mm)
 
 
 def matched_slices(pet: Volume, geometry: Geometry, match: SliceMatch, *, tolerance_mm: float) -> FloatArray:
-    """Return each matched PET slice as it is, its pixels interpolated but nothing between slices, (pairs, R, C)."""
+    """Return the matched PET slices, interpolated in plane only, shape (pairs, R, C).
+
+    Raises:
+        PairingError: No slices match.
+    """
     if not match.pairs:
         raise PairingError(
-            f"no PET slice lies within {tolerance_mm} mm of a CT slice (largest offset "
-            f"{match.largest_offset_mm:.2f} mm); a recipe with grid.slices = resample takes this pair"
+            f"no PET slice is within {tolerance_mm} mm of a CT slice (largest offset "
+            f"{match.largest_offset_mm:.2f} mm); use a recipe with grid.slices = resample for this pair"
         )
     slices = []
     for ct_slice, pet_slice in match.pairs:

@@ -1,4 +1,4 @@
-"""Which CT belongs to which PET, why that one, and why the others stay alone."""
+"""Pair CT and PET series; give the reason for each pair and each unpaired series."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class PairedSeries:
-    """A CT and the PET of the same patient and frame of reference; `reason` says why these two.
+    """A CT and a PET of the same patient and frame of reference, and the reason for this pair.
 
-    Where the frames differ, `registered` says how the PET is laid onto the CT.
+    If the frames of reference differ, `registered` has the registration of the PET to the CT.
     """
 
     pair: SeriesPair
@@ -41,24 +41,24 @@ class PairedSeries:
 
     @property
     def ct_minutes_after_pet(self) -> float | None:
-        """When the CT was acquired after the PET, negative before it; None where either time is not known."""
+        """Minutes from the PET to the CT; negative if the CT was first, None if a time is unknown."""
         return minutes_between(self.pet.acquired, self.ct.acquired)
 
     def match(self, *, tolerance_mm: float) -> SliceMatch:
-        """Return which slices pair within the tolerance; of a registered pair none, for their planes lean."""
+        """Return the slice pairs within a tolerance; none for a registered pair, whose planes are not parallel."""
         if self.registered is not None:
             return self.registered.match(self.ct, self.pet)
         ct_mm, pet_mm = common_positions_mm(self.ct, self.pet)
         return match_slices(ct_mm, pet_mm, tolerance_mm=tolerance_mm)
 
     def pet_volume(self, pet: Volume) -> Volume:
-        """Return the pair's PET, as it was read, where it lies in the CT's frame of reference."""
+        """Return the PET as read, in the CT's frame of reference."""
         return pet if self.registered is None else self.registered.movement.move(pet)
 
 
 @dataclass(frozen=True)
 class Unpaired:
-    """A CT or PET series that is in no pair, and why."""
+    """A CT or PET series that is in no pair, and the reason."""
 
     series_uid: str
     patient_id: str
@@ -68,7 +68,7 @@ class Unpaired:
 
 @dataclass(frozen=True, eq=False)
 class PairingReport:
-    """Every pair of a scan, and every CT and PET series that is in none, both in the order of the scan."""
+    """The pairs of a scan, and the CT and PET series that are in none, both in the order of the scan."""
 
     pairs: tuple[PairedSeries, ...]
     unpaired: tuple[Unpaired, ...]
@@ -79,13 +79,13 @@ class PairRecord:
     """One line of `pair --json`.
 
     Attributes:
-        study_instance_uid: Of the PET.
-        ct_study_instance_uid: Of the CT: the same, or another of that day.
-        paired_because: Why these two, in words.
-        ct_minutes_after_pet: When the CT was acquired, negative before the PET; None where either time is not known.
-        registered: Whether the PET was laid onto the CT by its image, because their frames of reference differ.
-        translation_mm, rotation_deg: How a registered PET's centre was moved (x, y, z), and by how much it was turned.
-        registration_quality: See `Registered.quality`; None where nothing was registered.
+        study_instance_uid: StudyInstanceUID of the PET.
+        ct_study_instance_uid: StudyInstanceUID of the CT: the same, or another of that day.
+        paired_because: Reason for this pair.
+        ct_minutes_after_pet: Minutes from the PET to the CT; negative if the CT was first, None if a time is unknown.
+        registered: Whether the PET was registered to the CT, because their frames of reference differ.
+        translation_mm, rotation_deg: Translation of a registered PET's centre (x, y, z), and angle of rotation.
+        registration_quality: See `Registered.quality`; None if not registered.
     """
 
     patient_id: str
@@ -106,7 +106,7 @@ class PairRecord:
 
 
 def pair_record(paired: PairedSeries, *, tolerance_mm: float) -> PairRecord:
-    """Return a pair as the command line and the server tell it; `max_offset_mm` is rounded to a nanometre."""
+    """Return a pair as the command line and the server report it; `max_offset_mm` is rounded to a nanometre."""
     match = paired.match(tolerance_mm=tolerance_mm)
     return PairRecord(
         patient_id=paired.pair.ct.patient_id,
@@ -128,26 +128,27 @@ def pair_record(paired: PairedSeries, *, tolerance_mm: float) -> PairRecord:
 
 
 def pair_series(report: ScanReport, *, preferred_ct: frozenset[str] = frozenset()) -> PairingReport:
-    """Return one pair for each PET acquisition that has a CT, in the order of patient, study and time.
+    """Return one pair for each PET acquisition that has a CT, ordered by patient, study and time.
 
-    The PETs of one acquisition give one pair: with SUV, then with the most slices, then the original. The CT is the one
-    the user names, else of the originals that cover most of the PET the one of `lib/dicom/scan/ct_selection.py`; of the
-    PET's study, or where that holds none, of another study of the patient on that day in the same frame of reference.
+    The PET is the best of the acquisition: with SUV, then with the most slices, then the original. The CT is the one
+    that the user names, else the choice of `lib/dicom/scan/ct_selection.py` among the originals that cover most of the
+    PET. It is from the PET's study or, if that has none, from another study of the patient on that day in the same
+    frame of reference.
 
     Args:
-        report: What was found; series may lie in different folders.
-        preferred_ct: Series UIDs of CTs to take whatever else there is.
+        report: The scan; series may be in different folders.
+        preferred_ct: UIDs of CT series that are preferred to all others.
 
     Raises:
         PairingError: A preferred CT is not in the scan, or not usable.
     """
     _check_preferred(report, preferred_ct)
     pairs: list[PairedSeries] = []
-    why: dict[int, str] = {}  # by the series object: an unlucky export may hold one UID twice
+    why: dict[int, str] = {}  # by the id of the series object: an export may contain a UID twice
     for group in _by_frame_of_reference(report):
         for found in FrameAssignment(preferred_ct, why).run(group):
             pairs.append(PairedSeries(SeriesPair(found.ct.series, found.pet.series), found.ct, found.pet, found.reason))
-    pairs.sort(key=_place)
+    pairs.sort(key=_sort_key)
     in_pairs = {id(found) for paired in pairs for found in (paired.ct, paired.pet)}
     unpaired = tuple(
         Unpaired(found.series.uid, found.series.patient_id, found.series.modality, _reason(found, report, why))
@@ -181,32 +182,32 @@ def _by_frame_of_reference(report: ScanReport) -> list[list[ScannedSeries]]:
     return [groups[key] for key in sorted(groups)]
 
 
-def _place(paired: PairedSeries) -> tuple[str, ...]:
+def _sort_key(paired: PairedSeries) -> tuple[str, ...]:
     pet, acquired = paired.pair.pet, paired.pet.acquired
     return pet.patient_id, pet.study_uid, pet.frame_of_reference_uid, acquired, pet.uid
 
 
 def _reason(found: ScannedSeries, report: ScanReport, why: dict[int, str]) -> str:
-    """Return why a series is alone: its own fault first, then what its study lacks."""
+    """Return why a series is unpaired: what makes it unusable, else what its study lacks."""
     if found.reason is not None:
         return found.reason
     if id(found) in why:
         return why[id(found)]
-    wanted, word = ("PT", "PET") if found.series.modality == "CT" else ("CT", "CT")
-    mates = [s for s in report.series if s.series.study_uid == found.series.study_uid and s.series.modality == wanted]
-    return _why_no_mate(found, mates, word)
+    other, name = ("PT", "PET") if found.series.modality == "CT" else ("CT", "CT")
+    partners = [s for s in report.series if s.series.study_uid == found.series.study_uid and s.series.modality == other]
+    return _why_no_partner(found, partners, name)
 
 
-def _why_no_mate(found: ScannedSeries, mates: Sequence[ScannedSeries], word: str) -> str:
-    usable = [mate for mate in mates if mate.is_usable]
-    if not mates:
-        return f"no {word} in the same study"
+def _why_no_partner(found: ScannedSeries, partners: Sequence[ScannedSeries], name: str) -> str:
+    usable = [partner for partner in partners if partner.is_usable]
+    if not partners:
+        return f"no {name} in the same study"
     if not usable:
-        return f"no usable {word} in the same study ({mates[0].reason})"
-    if all(mate.series.patient_id != found.series.patient_id for mate in usable):
-        return f"the {word} of the same study names another PatientID"
+        return f"no usable {name} in the same study ({partners[0].reason})"
+    if all(partner.series.patient_id != found.series.patient_id for partner in usable):
+        return f"the {name} of the same study has another PatientID"
     if not found.series.frame_of_reference_uid:
-        return f"FrameOfReferenceUID is missing: where it lies against the {word} is not known"
-    if all(mate.series.frame_of_reference_uid != found.series.frame_of_reference_uid for mate in usable):
-        return f"the {word} of the same study has another frame of reference; register them before pairing"
-    return f"no {word} of the study overlaps it"
+        return f"FrameOfReferenceUID is missing, so its position relative to the {name} is unknown"
+    if all(partner.series.frame_of_reference_uid != found.series.frame_of_reference_uid for partner in usable):
+        return f"the {name} of the same study has another frame of reference; register them before pairing"
+    return f"no {name} of the study overlaps it"

@@ -1,6 +1,6 @@
-"""Make prepared arrays of series pairs: read DICOM once, put both on the recipe's grid, keep body and coverage.
+"""Prepare training arrays of series pairs: read DICOM once, resample to the recipe's grid, store region masks.
 
-Arrays are in canonical voxel order (`lib/imaging/orientation.py`), whatever order the series are stored in.
+Arrays are in canonical voxel order (`lib/imaging/orientation.py`).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FailedPair:
-    """A pair that could not be prepared, and why."""
+    """A pair that could not be prepared, and the reason."""
 
     patient_id: str
     ct_series_instance_uid: str
@@ -62,7 +62,7 @@ class FailedPair:
 
 @dataclass(frozen=True)
 class PreparationReport:
-    """What `prepare_pairs` did."""
+    """Result of `prepare_pairs`; `reused` counts the pairs whose arrays existed."""
 
     prepared: PreparedSet
     failed: tuple[FailedPair, ...]
@@ -78,22 +78,22 @@ def prepare_pairs(
     local_files: LocalFiles = already_local,
     progress: Progress = no_progress,
 ) -> PreparationReport:
-    """Write each pair's arrays under `out` and return the set of exactly these pairs.
+    """Write the arrays of each pair to `out`, and return the set of exactly these pairs.
 
-    Pairs that lie there already, made from the same files under the same grid and windows, are taken as they are.
-    A pair that fails is reported with its reason and the rest goes on. May be killed at any time: an unfinished pair
-    leaves a folder that starts with a dot, which the next run removes.
+    Existing arrays are reused if they were made from the same files with the same grid and windows. A pair that fails
+    is reported with the reason, and the next one is prepared. The process may be killed at any time: an unfinished pair
+    leaves a hidden folder, which the next run removes.
 
     Args:
-        pairs: Which.
-        out: Folder, made where it is missing.
-        preparation: The recipe's grid and windows.
-        scan: Where the pairs come from; tumours drawn in its RT Structure Sets are kept beside the body.
-        at_hand: Brings the files of a pair, one pair at a time, where they do not lie in a folder.
-        progress: Told before each pair.
+        pairs: Pairs to prepare.
+        out: Folder, created if missing.
+        preparation: Grid and windows of the recipe.
+        scan: Scan that the pairs are from; tumours contoured in its RT Structure Sets are stored with the body mask.
+        local_files: Returns the context in which the files of a pair are local.
+        progress: Called before each pair.
 
     Raises:
-        PreparedDataError: `out` holds arrays of another grid or windows, or cannot be written.
+        PreparedDataError: `out` has arrays of another grid or windows, or cannot be written.
     """
     try:
         (out / "pairs").mkdir(parents=True, exist_ok=True)
@@ -126,14 +126,14 @@ def pair_id(pair: SeriesPair) -> str:
 def _prepared(
     paired: PairedSeries, out: Path, preparation: Preparation, scan: ScanReport | None
 ) -> tuple[PreparedPair, bool]:
-    """Return the pair's entry, and whether its arrays lay there already."""
+    """Return the index entry of a pair, and whether existing arrays were reused."""
     structures = () if scan is None else structure_set_files(scan, paired.pair.ct, paired.pair.pet)
     source = _fingerprint((*paired.pair.ct.files, *paired.pair.pet.files, *structures))
     if paired.registered is not None:
         source = hashlib.sha256(f"{source} {paired.registered.movement.matrix}".encode()).hexdigest()[:32]
     on_disk = _entry_on_disk(out, paired.pair, source, preparation)
     entry = on_disk or _prepare(paired, out, source, preparation, scan)
-    return _with_origin(entry, paired.pair), on_disk is not None  # arrays of old lack their origin
+    return _with_origin(entry, paired.pair), on_disk is not None  # entries of earlier versions lack the scanner
 
 
 def _prepare(
@@ -142,8 +142,8 @@ def _prepare(
     pair = paired.pair
     if paired.registered is not None and preparation.grid.slices == "match":
         raise PairingError(
-            "the PET is registered to the CT, so that its slices lean against the CT's and none match; a recipe with "
-            "grid.slices = resample takes this pair"
+            "the PET is registered to the CT, so its slices are not parallel to the CT's and none match; use a recipe "
+            "with grid.slices = resample for this pair"
         )
     ct, pet = read_ct_series(pair.ct), paired.pet_volume(mask_unmeasured(read_pet(pair.pet)))
     shift = estimate_shift(ct, pet)
@@ -162,7 +162,7 @@ def _prepare(
         suv_bw = resample_to(pet, geometry).array
     measured = np.isfinite(suv_bw)
     if not measured.any():
-        raise PairingError("the PET covers no part of the CT; are they really of one frame of reference?")
+        raise PairingError("the PET covers no part of the CT; check that both have the same frame of reference")
     body = resample_in_plane(body_mask(ct).astype(np.float32), rows, columns) >= 0.5
     unit_ct = normalize_ct(resample_in_plane(ct.array, rows, columns), preparation.windows)[chosen]
     unit_pet = normalize_pet(np.where(measured, suv_bw, 0).astype(np.float32), preparation.windows)
@@ -222,7 +222,7 @@ def _write_pair(out: Path, entry: PreparedPair, arrays: dict[str, NDArray[Any]])
 
 
 def _entry_on_disk(out: Path, pair: SeriesPair, source: str, preparation: Preparation) -> PreparedPair | None:
-    """Return the entry of a pair that lies there whole, made of the same files in the same way; else None."""
+    """Return the entry of complete arrays made from the same files in the same way; None if there are none."""
     path = out / "pairs" / pair_id(pair) / "pair.json"
     try:
         entry = from_mapping(PreparedPair, json.loads(path.read_text()))
@@ -235,24 +235,24 @@ def _entry_on_disk(out: Path, pair: SeriesPair, source: str, preparation: Prepar
 def _refuse_other_preparation(out: Path, preparation: Preparation) -> None:
     try:
         found = PreparedSet.open(out).preparation
-    except PreparedDataError:  # none, or a damaged one, is written anew; each pair itself says how it was made
+    except PreparedDataError:  # a missing or damaged index is rewritten; `pair.json` states how each pair was prepared
         return
     if found != preparation:
         raise PreparedDataError(
-            f"{out}: holds arrays of another grid or windows ({found.grid}, {found.windows}); choose another folder"
+            f"{out}: has arrays of another grid or windows ({found.grid}, {found.windows}); choose another folder"
         )
 
 
 def _tumour(pair: SeriesPair, geometry: Geometry, scan: ScanReport | None) -> BoolArray:
-    """Return the drawn tumours, (K, R, C); none where a contour cannot be read: the pair is good without it."""
-    nothing = np.zeros(geometry.shape, np.bool_)
+    """Return the mask of contoured tumours, shape (K, R, C); empty if a contour cannot be read, which is optional."""
+    empty = np.zeros(geometry.shape, np.bool_)
     if scan is None:
-        return nothing
+        return empty
     try:
         contours = find_contours(scan, pair.ct, pair.pet)
     except DicomError as error:
-        logger.warning("CT %s: its tumour contours are left out: %s", pair.ct.uid, error)
-        return nothing
+        logger.warning("CT %s: tumour contours are skipped: %s", pair.ct.uid, error)
+        return empty
     return rasterise_tumours(contours, geometry, frame_of_reference_uid=pair.ct.frame_of_reference_uid)[0]
 
 

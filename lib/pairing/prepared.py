@@ -1,14 +1,14 @@
-"""Prepared pairs on disk: memory-mapped arrays and an index that says what came from where.
+"""Prepared pairs on disk: memory-mapped arrays and an index with their origin.
 
 ::
 
-    DIR/index.json            what the recipe's grid and windows were, and every pair
+    DIR/index.json            the recipe's grid and windows, and every pair
     DIR/pairs/<id>/ct.npy     (K, R, C) CT, unit range: float16, or uint8 levels under an 8-bit recipe
     DIR/pairs/<id>/pet.npy    (K, R, C) PET, unit range: float16, or uint8 levels
     DIR/pairs/<id>/regions.npy  (K, R, C) uint8: bit 0 body, bit 1 measured by the PET scanner, bit 2 contoured tumour
     DIR/pairs/<id>/pair.json  this pair's entry of the index
 
-Reading needs numpy only: prepared arrays can be carried to a machine that has never seen DICOM.
+Reading needs numpy only: prepared arrays can be copied to a machine without DICOM packages.
 """
 
 from __future__ import annotations
@@ -32,33 +32,33 @@ from lib.mapping import from_mapping
 from lib.pairing.quality_checks.misaligned_slices import is_body_off, is_diaphragm_off
 from lib.types import BoolArray, FloatArray
 
-FORMAT = 2  # raise it when arrays are made otherwise; 2: canonical voxel order
+FORMAT = 2  # increment when the arrays change; 2: canonical voxel order
 BODY, MEASURED, TUMOUR = 1, 2, 4  # bits of regions.npy
 ARRAYS = ("ct", "pet", "regions")
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What decides the content of prepared arrays: the recipe's grid and windows."""
+    """The settings that determine prepared arrays: grid and windows of the recipe."""
 
     grid: Grid
     windows: Windows
-    correct_shift: bool = False  # whether each PET is moved onto its CT as far as its shift could be measured
+    correct_shift: bool = False  # whether each PET is moved back by its measured shift
 
     def __post_init__(self) -> None:
         if self.correct_shift and self.grid.slices == "match":
             raise RecipeError(
-                "alignment.correct needs grid.slices = resample: under match each PET slice is taken as it is, and a "
+                "alignment.correct needs grid.slices = resample: match does not interpolate between PET slices, so a "
                 "shift along the body cannot be corrected"
             )
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values; without a correction those of before there was one, so that arrays keep their digest."""
+        """Return plain values; without a correction those of earlier versions, so that arrays keep their digest."""
         plain: dict[str, Any] = {"grid": asdict(self.grid), "windows": asdict(self.windows)}
         return {**plain, "correct_shift": True} if self.correct_shift else plain
 
     def digest(self) -> str:
-        """Return a short hash that changes whenever the arrays would."""
+        """Return a short hash that changes with every setting that changes the arrays."""
         canonical = json.dumps({"format": FORMAT, **self.as_json()}, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
@@ -70,22 +70,22 @@ class PreparedPair:
     Attributes:
         id: Name of its folder, derived from the two series UIDs.
         shape: (K, R, C) of the arrays, in canonical order: slices toward Superior, rows Posterior, columns Left.
-        affine: Of the network's grid, see `Geometry`; under `match`, of the CT's slices before the choice.
-        ct_slices: Which CT slice each prepared slice is, counted from the feet, whatever way the series is stacked.
+        affine: Affine of the network's grid, see `Geometry`; with `match`, of all CT slices before the selection.
+        ct_slices: Index of the CT slice of each prepared slice, counted from the feet.
         largest_offset_mm: Largest distance along the normal from a PET slice to the nearest CT slice.
-        source: Fingerprint of the files it was made from.
-        preparation: Digest of the recipe's grid and windows.
-        ct_scanner, pet_scanner: Manufacturer and model; empty where the header lacks them, or was not read yet.
-        body_part: BodyPartExamined of the CT, or of the PET; empty likewise.
-        tracer: Radiopharmaceutical; empty likewise.
-        registered: Whether the PET was laid onto the CT by its image, because their frames of reference differ.
-        translation_mm: How a registered PET's centre was moved (x, y, z); empty where none was.
-        rotation_deg: By how much it was turned.
-        shift_mm: Of the PET against the CT (x, y, z), LPS, as the headers place them; None for an axis that was not
-            measured, as all of arrays that were made before it was.
-        shift_sd_mm: Its standard deviations.
-        diaphragm_shift_mm: Of the diaphragm along z; None where none is seen.
-        diaphragm_slices: Prepared slices that show it, in the CT or in the PET.
+        source: Fingerprint of the source files.
+        preparation: Digest of grid and windows.
+        ct_scanner, pet_scanner: Manufacturer and model; empty if the header lacks them or has not been read.
+        body_part: BodyPartExamined of the CT, else of the PET; empty if missing.
+        tracer: Radiopharmaceutical; empty if missing.
+        registered: Whether the PET was registered to the CT, because their frames of reference differ.
+        translation_mm: Translation of a registered PET's centre (x, y, z); empty if not registered.
+        rotation_deg: Rotation of a registered PET.
+        shift_mm: Offset of the PET relative to the CT (x, y, z), LPS, at the headers' positions; None for an axis that
+            was not measured, and in arrays of versions that did not measure it.
+        shift_sd_mm: Standard deviations of `shift_mm`.
+        diaphragm_shift_mm: Offset of the diaphragm along z; None if no diaphragm was found.
+        diaphragm_slices: Prepared slices that show the diaphragm, in the CT or in the PET.
         is_corrected: Whether the PET was moved back by `shift_mm`.
     """
 
@@ -115,13 +115,13 @@ class PreparedPair:
     is_corrected: bool = False
 
     def geometry(self) -> Geometry:
-        """Return the geometry of the prepared slices; only for pairs whose slices are all adjacent."""
+        """Return the geometry of the prepared slices; valid only if all slices are adjacent."""
         return Geometry(self.shape, np.asarray(self.affine))
 
     def misaligned_slices(self, *, limit_mm: float) -> tuple[int, ...]:
-        """Return the slices misaligned by more than a limit: all where the body is, else those of the diaphragm.
+        """Return the slices misaligned by more than a limit: all if the body is, else those of the diaphragm if it is.
 
-        A limit of 0 is none. Of a PET that was moved back only the remaining shift of its diaphragm counts.
+        0 means no limit. For a PET that was moved back, only the remaining shift of the diaphragm counts.
         """
         if not self.is_corrected and is_body_off(self.shift_mm, limit_mm=limit_mm):
             return tuple(range(self.shape[0]))
@@ -133,7 +133,7 @@ class PreparedPair:
 
 @dataclass(frozen=True, eq=False)
 class PairArrays:
-    """The memory-mapped arrays of one pair, (K, R, C) each, as stored; the methods give physical units."""
+    """The memory-mapped arrays of a pair as stored, shape (K, R, C) each; methods return physical units."""
 
     pair: PreparedPair
     ct: NDArray[Any]
@@ -158,15 +158,15 @@ class PairArrays:
         return denormalize_pet(self.pet_unit(index), self.windows)
 
     def measured(self, index: Any = slice(None)) -> BoolArray:
-        """Return where the PET scanner measured."""
+        """Return the mask of voxels that the PET scanner measured."""
         return np.asarray((self.regions[index] & MEASURED) > 0)
 
     def body(self, index: Any = slice(None)) -> BoolArray:
-        """Return the body where the PET scanner measured: where a synthetic PET is judged."""
+        """Return the mask of measured voxels in the body, inside which metrics are computed."""
         return np.asarray((self.regions[index] & (BODY | MEASURED)) == (BODY | MEASURED))
 
     def tumour(self, index: Any = slice(None)) -> BoolArray:
-        """Return the contoured tumours; False everywhere without contours."""
+        """Return the mask of contoured tumours; all False without contours."""
         return np.asarray((self.regions[index] & TUMOUR) > 0)
 
 
@@ -183,7 +183,7 @@ class PreparedSet:
         """Return the set in a folder; reads the index only.
 
         Raises:
-            PreparedDataError: No index, a damaged one, or one of another format.
+            PreparedDataError: The index is missing, damaged, or of another format.
         """
         path = root / "index.json"
         if not path.is_file():
@@ -202,7 +202,7 @@ class PreparedSet:
         """Return the memory-mapped arrays of a pair.
 
         Raises:
-            PreparedDataError: An array is missing, cut off, or not of the index's shape.
+            PreparedDataError: An array is missing, truncated, or has another shape than in the index.
         """
         folder = self.root / "pairs" / pair.id
         loaded = []

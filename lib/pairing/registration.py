@@ -1,9 +1,8 @@
-"""On request: pairs of a CT and a PET whose frames of reference differ, by laying the PET onto the CT.
+"""Optional pairing of a CT and a PET with different frames of reference, by registration.
 
-Coordinates of two frames of reference cannot be compared, so that such a PET is in no pair otherwise. What is
-registered is marked as such, with how far it was moved and how well it fits; what fits badly stays unpaired, with the
-numbers.
-docs/decisions/0024-which-ct-belongs-to-a-pet.md tells what was measured.
+Coordinates of different frames of reference cannot be compared, so such a PET is otherwise unpaired. A registered pair
+is marked as such, with its transform and quality of fit; a PET that fits badly stays unpaired, with the values as the
+reason. See docs/decisions/0024-which-ct-belongs-to-a-pet.md for the measurements.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from lib.types import LocalFiles, Progress, SeriesPair, already_local, no_progre
 
 logger = logging.getLogger(__name__)
 
-MAX_SLACK_MM = 25.0  # where the PET fits nearly as well that far away, its place along the body is not known
-MAX_ROTATION_DEG = 20.0  # who lies on the same table turns less between two scans; more is a failure of the method
+MAX_SLACK_MM = 25.0  # a PET that fits nearly as well that far away has no known position along the body
+MAX_ROTATION_DEG = 20.0  # patients turn less between two scans on the same table; more is a failed registration
 
 
 def register_unpaired(
@@ -38,24 +37,24 @@ def register_unpaired(
     local_files: LocalFiles = already_local,
     progress: Progress = no_progress,
 ) -> PairingReport:
-    """Return the pairs there are, and those that registration adds, in the order of patient and study.
+    """Return the given pairs and those that registration adds, ordered by patient and study.
 
-    A PET that is in no pair is laid onto a CT of the same patient that is in none: of the same study, else of the same
-    day, whose frame of reference is another one or is missing. Of several, `lib/dicom/scan/ct_selection.py` chooses.
+    An unpaired PET is registered to an unpaired CT of the same patient, from the same study, else from the same day,
+    with another frame of reference or none. `lib/dicom/scan/ct_selection.py` chooses among several.
 
     Args:
         report: The scan that was paired.
         pairing: Its pairs.
-        at_hand: Brings the files of a pair, where they do not lie in a folder.
-        progress: Told before each registration.
+        local_files: Returns the context in which the files of a pair are local.
+        progress: Called before each registration.
     """
     taken = {id(found) for paired in pairing.pairs for found in (paired.ct, paired.pet)}
-    alone = _acquisitions_without_pair(report, taken)
+    unpaired_acquisitions = _acquisitions_without_pair(report, taken)
     added: list[PairedSeries] = []
     failed: dict[str, str] = {}
-    for number, acquisition in enumerate(alone):
+    for number, acquisition in enumerate(unpaired_acquisitions):
         pet = acquisition.pets[0]
-        progress(number, len(alone), f"registering {pet.series.patient_id}")
+        progress(number, len(unpaired_acquisitions), f"registering {pet.series.patient_id}")
         ct = _ct_to_register(report, pet, taken)
         if ct is None:
             continue
@@ -66,7 +65,7 @@ def register_unpaired(
         except InputError as error:
             failed[pet.series.uid] = failed[ct.series.uid] = str(error)
             logger.warning("%s", error)
-    pairs = sorted((*pairing.pairs, *added), key=_place)
+    pairs = sorted((*pairing.pairs, *added), key=_sort_key)
     in_pairs = {uid for paired in added for uid in (paired.pair.ct.uid, paired.pair.pet.uid)}
     unpaired = tuple(
         replace(one, reason=failed.get(one.series_uid, one.reason))
@@ -77,31 +76,31 @@ def register_unpaired(
 
 
 def register_pair(ct: ScannedSeries, pet: ScannedSeries) -> PairedSeries:
-    """Return a CT and a PET of different frames of reference as a pair, the PET laid onto the CT.
+    """Return the pair of a CT and a PET with different frames of reference, the PET registered to the CT.
 
     Raises:
-        PairingError: They cannot be registered, or fit badly; the message has the numbers.
-        DicomError: One cannot be read as HU or SUV.
+        PairingError: Registration failed, or they fit badly; the message has the values.
+        DicomError: A series cannot be read as HU or SUV.
     """
     ct_hu, suv_bw = read_ct(ct.series), mask_unmeasured(read_pet(pet.series))
     movement = register_rigid(ct_hu, suv_bw)
     check = check_volumes(ct_hu, movement.move(suv_bw))
-    moved = f"moved by {movement.translation_mm} mm and turned by {movement.rotation_deg:g} degrees"
+    moved = f"moved by {movement.translation_mm} mm and rotated by {movement.rotation_deg:g} degrees"
     numbers = (
         f"outline {check.outline}, coverage {check.coverage}, mutual information {movement.information_after}, "
-        f"sure to about {max(movement.slack_mm, FINE_MM):g} mm"
+        f"position known to about {max(movement.slack_mm, FINE_MM):g} mm"
     )
     if not check.ok:
         raise PairingError(
-            f"CT {ct.series.uid} and PET {pet.series.uid}: registered, they do not fit ({numbers}; {moved}): "
+            f"CT {ct.series.uid} and PET {pet.series.uid}: registered, but they do not fit ({numbers}; {moved}): "
             f"{'; '.join(check.reasons)}"
         )
     if movement.rotation_deg > MAX_ROTATION_DEG or movement.slack_mm > MAX_SLACK_MM:
         raise PairingError(
-            f"CT {ct.series.uid} and PET {pet.series.uid}: registered, their place is not sure ({numbers}; {moved}): "
-            f"expected at most {MAX_ROTATION_DEG:g} degrees, and to be sure to {MAX_SLACK_MM:g} mm"
+            f"CT {ct.series.uid} and PET {pet.series.uid}: registered, but their position is uncertain ({numbers}; "
+            f"{moved}): expected at most {MAX_ROTATION_DEG:g} degrees, and a position known to {MAX_SLACK_MM:g} mm"
         )
-    reason = f"registered, for their frames of reference differ: the PET was {moved} ({numbers})"
+    reason = f"registered, since their frames of reference differ: the PET was {moved} ({numbers})"
     minutes = minutes_between(pet.acquired, ct.acquired)
     if minutes is not None:
         reason += f"; acquired {when(minutes)}"
@@ -122,7 +121,7 @@ def _acquisitions_without_pair(report: ScanReport, taken: set[int]) -> list[Acqu
 
 
 def _ct_to_register(report: ScanReport, pet: ScannedSeries, taken: set[int]) -> ScannedSeries | None:
-    """Return the CT to lay a PET onto; None where there is none in another frame of reference."""
+    """Return the CT to register a PET to; None if there is none in another frame of reference."""
     frame = pet.series.frame_of_reference_uid
     free = [
         ct
@@ -151,5 +150,5 @@ def _traits(cts: Sequence[ScannedSeries], pet: ScannedSeries) -> list[CtTraits]:
     ]
 
 
-def _place(paired: PairedSeries) -> tuple[str, str, str]:
+def _sort_key(paired: PairedSeries) -> tuple[str, str, str]:
     return paired.pet.series.patient_id, paired.pet.series.study_uid, paired.pet.acquired

@@ -1,4 +1,4 @@
-"""How the PET of a pair was laid onto its CT, and how well the two fit."""
+"""Registration of the PET of a pair to its CT, with the quality of fit."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from lib.pairing.slice_pairs import SliceMatch, match_slices
 
 @dataclass(frozen=True)
 class Registered:
-    """A registration that was found good enough.
+    """An accepted registration.
 
     Attributes:
-        movement: Of the PET into the CT's frame of reference.
-        outline, coverage: Of the registered pair, see `quality_checks/plausibility.py`; None if not judged.
+        movement: Transform of the PET to the CT's frame of reference.
+        outline, coverage: Of the registered pair, see `quality_checks/plausibility.py`; None if not measured.
     """
 
     movement: RigidRegistration
@@ -27,7 +27,7 @@ class Registered:
 
     @property
     def quality(self) -> dict[str, float | None]:
-        """How well the two fit: mutual information before and after in nats, outline and coverage 0 to 1, slack."""
+        """Quality of fit: mutual information before and after in nats, outline and coverage 0 to 1, slack in mm."""
         return {
             "information_before": self.movement.information_before,
             "information_after": self.movement.information_after,
@@ -37,10 +37,10 @@ class Registered:
         }
 
     def match(self, ct: ScannedSeries, pet: ScannedSeries) -> SliceMatch:
-        """Return no slice pairs, and how far the middle of a PET slice lies at most from the nearest CT slice.
+        """Return no slice pairs, and the largest distance from the middle of a PET slice to the nearest CT slice.
 
         Raises:
-            PairingError: A series without geometry.
+            PairingError: A series has no geometry.
         """
         if ct.geometry is None or pet.geometry is None:
             raise PairingError(f"CT {ct.series.uid} and PET {pet.series.uid}: only usable series have slice positions")

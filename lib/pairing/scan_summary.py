@@ -13,9 +13,9 @@ class SeriesLine:
     """One line of `scan` and of `scan --json`.
 
     Attributes:
-        slices: Slices of a usable series, files of another.
-        spacing_mm: Between (slices, rows, columns); None where it is unusable.
-        reason: Why it is unusable; None where it is usable.
+        slices: Number of slices, or of files if unusable.
+        spacing_mm: Between (slices, rows, columns); None if unusable.
+        reason: Why it is unusable; None if usable.
         suv: How the SUV of a PET is computed.
         pairing: What a usable CT or PET is paired with, or why it is not paired; None for other series.
     """
@@ -38,16 +38,16 @@ class SeriesLine:
 
 
 def series_lines(report: ScanReport) -> tuple[SeriesLine, ...]:
-    """Return one line a series, in the order of the scan."""
+    """Return one line per series, in the order of the scan."""
     pairing = pair_series(report)
     notes = {id(paired.ct): f"paired with PET {paired.pair.pet.uid}" for paired in pairing.pairs}
     notes |= {id(paired.pet): f"paired with CT {paired.pair.ct.uid}" for paired in pairing.pairs}
-    alone = iter(pairing.unpaired)  # in the order of the scan, as the loop below goes
+    unpaired = iter(pairing.unpaired)  # in the order of the scan, like the loop below
     lines = []
     for found in report.series:
         note = notes.get(id(found))
         if note is None and found.series.modality in ("CT", "PT"):
-            note = f"not paired: {next(alone).reason}"
+            note = f"not paired: {next(unpaired).reason}"
         lines.append(_line(found, note if found.is_usable else None))
     return tuple(lines)
 

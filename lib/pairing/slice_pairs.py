@@ -1,4 +1,4 @@
-"""Which slice of a CT and which of its PET show the same place."""
+"""Match the slices of a CT with those of a PET by position."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from lib.errors import PairingError
 
 DEFAULT_TOLERANCE_MM = 0.2  # the paper's
 ROUNDING_MM = 1e-6  # 0.2 is inclusive although -871.51 and -871.31 differ by 0.20000000000004547
-PARALLEL_TOLERANCE_DEG = 0.2  # planes that lean less are parallel: 1 mm at the edge of a 600 mm field of view
-
+PARALLEL_TOLERANCE_DEG = 0.2  # planes with smaller angles count as parallel: 1 mm at the edge of a 600 mm field of view
 
 Positions = Sequence[float] | NDArray[np.float64]
 
@@ -30,21 +29,21 @@ class SliceMatch:
 
 
 def match_slices(ct_positions_mm: Positions, pet_positions_mm: Positions, *, tolerance_mm: float) -> SliceMatch:
-    """Return the slice pairs within a tolerance, each slice at most once, the nearest first.
+    """Return the slice pairs within a tolerance, each slice at most once; the nearest are matched first.
 
     Args:
-        ct_positions_mm, pet_positions_mm: Along one common axis, in any order.
-        tolerance_mm: Largest offset of a pair, inclusive.
+        ct_positions_mm, pet_positions_mm: Positions along a common axis, in any order.
+        tolerance_mm: Maximum offset of a pair, inclusive.
 
     Raises:
-        PairingError: A negative tolerance, or no slices.
+        PairingError: The tolerance is negative, or there are no slices.
     """
     if not tolerance_mm >= 0 or math.isinf(tolerance_mm):
         raise PairingError(
             f"tolerance {tolerance_mm} mm, expected 0 or more (the paper's is {DEFAULT_TOLERANCE_MM} mm)"
         )
     if not len(ct_positions_mm) or not len(pet_positions_mm):
-        raise PairingError("slices are matched between two stacks, found an empty one")
+        raise PairingError("cannot match slices: one of the two stacks is empty")
     ct_order = sorted(range(len(ct_positions_mm)), key=lambda i: float(ct_positions_mm[i]))
     ct_sorted = [float(ct_positions_mm[i]) for i in ct_order]
     reach = tolerance_mm + ROUNDING_MM
@@ -69,17 +68,17 @@ def _one_to_one(candidates: list[tuple[float, int, int]]) -> tuple[tuple[int, in
 
 
 def common_positions_mm(ct: ScannedSeries, pet: ScannedSeries) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the positions of both stacks' slices along the CT's normal, each in its own stack order.
+    """Return the slice positions of both series along the CT's normal, each in its own stack order.
 
     Raises:
-        PairingError: A stack without geometry, or planes that are not parallel.
+        PairingError: A series has no geometry, or the planes are not parallel.
     """
     if ct.geometry is None or pet.geometry is None:
         raise PairingError(f"CT {ct.series.uid} and PET {pet.series.uid}: only usable series have slice positions")
     cosine = float(ct.geometry.normal @ pet.geometry.normal)
     angle = math.degrees(math.acos(min(1.0, abs(cosine))))
     if angle > PARALLEL_TOLERANCE_DEG:
-        raise PairingError(f"its slices lean {angle:.1f} degrees against those of CT {ct.series.uid}")
+        raise PairingError(f"its slices are tilted by {angle:.1f} degrees relative to those of CT {ct.series.uid}")
     first = float(np.asarray(pet.geometry.origin_mm) @ ct.geometry.normal)
     start = pet.positions_mm[0]
     return ct.positions_mm, tuple(first + (position - start) * cosine for position in pet.positions_mm)

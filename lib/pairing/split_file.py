@@ -1,11 +1,11 @@
-"""The side of the split of each patient, for good: one line a patient in a file that people read and may edit.
+"""The split file: the permanent side of each patient, one line per patient, in a CSV file that users may edit.
 
-The hash of `split.py` decides once, when a patient's first pair is seen. From then on the file decides, whatever the
-recipe's shares, salt or offset say later: else a patient whom yesterday's model was trained on could validate today's
-(MONAI Label's issue 1752). A split by slice has no sides of patients, and no use for the file.
+The hash of `split.py` assigns a side when a patient's first pair is seen. From then on the file is authoritative, even
+if the recipe's fractions, salt or offset change. Otherwise a patient that one model was trained on could validate the
+next one (MONAI Label's issue 1752). A split by slice does not use the file.
 
-The file is CSV, as spreadsheets write it. Each change makes a whole new file and puts it in the old one's place, under
-a lock that ends with its process. A file that cannot be parsed is never replaced: that would move patients.
+The file is replaced atomically, under a lock that ends with its process. A file that cannot be parsed is never
+replaced, since that would move patients to other sides.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from lib.pairing.split import SPLIT_SIDES, Side, Split
 from lib.types import SeriesPair
 
 LOCK_TIMEOUT_S = 30.0  # other processes write for milliseconds
-NEEDED = ("patient_id", "side")  # of the columns; the others are for the reader, and may be left out
+NEEDED = ("patient_id", "side")  # required columns; the others are informative and optional
 TRAINED_ON = "a published model was trained on this patient"
-PLAIN_TEXT = re.compile(r"[A-Za-z]\w*_\w*")  # what no spreadsheet takes for a number, a date or a formula
-FORMULA = frozenset("=+-@\t\r")  # a cell that begins so may be executed
-BOM = "\ufeff"  # by which a spreadsheet knows UTF-8
+PLAIN_TEXT = re.compile(r"[A-Za-z]\w*_\w*")  # text that no spreadsheet reads as a number, a date or a formula
+FORMULA = frozenset("=+-@\t\r")  # a cell that begins with one of these may be executed
+BOM = "\ufeff"  # spreadsheets detect UTF-8 by it
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Assignment:
     """One line of the file.
 
     Attributes:
-        assigned_utc: When, ISO 8601.
-        ct_series_instance_uid, pet_series_instance_uid: Of the pair by which the patient was first seen.
-        decided_by: The shares, offset and salt of the hash, or why it was not used.
+        assigned_utc: Time of the assignment, ISO 8601.
+        ct_series_instance_uid, pet_series_instance_uid: The patient's first pair.
+        decided_by: Settings of the hash, or why it was not used.
     """
 
     patient_id: str
@@ -57,10 +57,10 @@ Assignments = Mapping[str, Assignment]  # by PatientID, in the order of the file
 
 
 def read_split_file(path: Path) -> Assignments:
-    """Return the assignments by patient; none where there is no file yet.
+    """Return the assignments by patient; empty if the file does not exist.
 
     Raises:
-        SplitFileError: It cannot be read or understood; the message names the line.
+        SplitFileError: The file cannot be read or parsed; the message names the line.
     """
     try:
         text = path.read_bytes().decode("utf-8").removeprefix(BOM)
@@ -79,29 +79,29 @@ def read_split_file(path: Path) -> Assignments:
 def assign_new(
     path: Path, pairs: Iterable[SeriesPair], split: Split, *, was_trained_on: Callable[[str], bool] = lambda _: False
 ) -> Assignments:
-    """Give the patients of pairs who have no side yet one, for good, and return all assignments.
+    """Assign a permanent side to each new patient of some pairs, and return all assignments.
 
     Args:
-        path: The file, made where it is missing.
-        pairs: Any; a patient's first in this order is named in the file.
-        split: Whose hash decides; one by slice assigns nobody.
-        was_trained_on: Whether a published model has seen a patient, who then stays on the training side.
+        path: The split file, created if missing.
+        pairs: Pairs; the first of each patient is recorded in the file.
+        split: Split settings; a split by slice assigns no patients.
+        was_trained_on: Whether a published model was trained on a patient, who is then assigned to training.
 
     Raises:
-        SplitFileError: The file cannot be understood; nobody is assigned, nothing is written.
-        OutputError: It cannot be written; the one before stays.
+        SplitFileError: The file cannot be parsed; it is not changed.
+        OutputError: The file cannot be written; it is not changed.
     """
     first = {pair.ct.patient_id: pair for pair in reversed(list(pairs))}
     known = read_split_file(path)
     if split.unit != "patient" or set(first) <= set(known):
         return known
     with _locked(path):
-        known = read_split_file(path)  # another process may have been faster
+        known = read_split_file(path)  # another process may have changed it
         new = [_assign(pair, split, was_trained_on) for patient, pair in sorted(first.items()) if patient not in known]
-        together = {**known, **{assignment.patient_id: assignment for assignment in new}}
+        merged = {**known, **{assignment.patient_id: assignment for assignment in new}}
         if new:
-            _write(path, together.values())
-    return together
+            _write(path, merged.values())
+    return merged
 
 
 def _assign(pair: SeriesPair, split: Split, was_trained_on: Callable[[str], bool]) -> Assignment:
@@ -118,17 +118,17 @@ def _assign(pair: SeriesPair, split: Split, was_trained_on: Callable[[str], bool
 
 
 def describe_split(split: Split) -> str:
-    """Return what decides about a patient whom the file does not name yet."""
+    """Return the settings of the hash as text."""
     return f"hash: validation {split.validation:g} test {split.test:g} offset {split.offset:g} salt {split.salt}"
 
 
 def _assignments(path: Path, lines: Iterator[list[str]]) -> Assignments:
     columns = next(lines, [])
-    strange = [name for name in columns if name not in COLUMNS]
-    if strange or not set(NEEDED) <= set(columns) or len(set(columns)) < len(columns):
+    unknown = [name for name in columns if name not in COLUMNS]
+    if unknown or not set(NEEDED) <= set(columns) or len(set(columns)) < len(columns):
         raise SplitFileError(
-            f"{path}, line 1: columns {', '.join(columns) or 'none'}; expected {', '.join(COLUMNS)}, each once, of "
-            f"which {' and '.join(NEEDED)} are needed; {_way_out(path)}"
+            f"{path}, line 1: columns {', '.join(columns) or 'none'}; expected {', '.join(COLUMNS)}, each once; "
+            f"{' and '.join(NEEDED)} are required; {_way_out(path)}"
         )
     found: dict[str, Assignment] = {}
     for number, line in enumerate(lines, start=2):
@@ -141,7 +141,7 @@ def _assignments(path: Path, lines: Iterator[list[str]]) -> Assignments:
         assignment = _assignment(f"{path}, line {number}", dict(zip(columns, line, strict=True)), path)
         if assignment.patient_id in found:
             raise SplitFileError(
-                f"{path}, line {number}: patient {assignment.patient_id} a second time; keep one line a patient"
+                f"{path}, line {number}: patient {assignment.patient_id} is listed twice; keep one line per patient"
             )
         found[assignment.patient_id] = assignment
     return found
@@ -152,13 +152,15 @@ def _assignment(where: str, values: dict[str, str], path: Path) -> Assignment:
     if side not in SPLIT_SIDES:
         raise SplitFileError(f"{where}: side {side[:40]!r}, expected {', '.join(SPLIT_SIDES)}; {_way_out(path)}")
     if not values["patient_id"]:
-        raise SplitFileError(f"{where}: no patient_id (an empty PatientID is written as '); {_way_out(path)}")
+        raise SplitFileError(f"{where}: patient_id is empty (an empty PatientID is written as '); {_way_out(path)}")
     patient = values.pop("patient_id").removeprefix("'")
     return Assignment(patient_id=patient, side=Side(side), **values)
 
 
 def _way_out(path: Path) -> str:
-    return f"put it right by hand, or bring back a copy: {path.name} says who may never validate, and is not made anew"
+    return (
+        f"correct it or restore a backup; {path.name} is never recreated, since that would move patients to other sides"
+    )
 
 
 def _write(path: Path, assignments: Collection[Assignment]) -> None:
@@ -167,21 +169,23 @@ def _write(path: Path, assignments: Collection[Assignment]) -> None:
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
     for one in assignments:
-        # a spreadsheet would turn 0012 into 12 and MAR-1 into a date, and execute what begins with =
+        # a spreadsheet would turn 0012 into 12 and MAR-1 into a date, and execute a cell that begins with =
         quoted = "" if PLAIN_TEXT.fullmatch(one.patient_id) else "'"
         others = (str(getattr(one, name)) for name in COLUMNS[1:])
-        writer.writerow((quoted + one.patient_id, *(f"'{word}" if word[:1] in FORMULA else word for word in others)))
+        writer.writerow(
+            (quoted + one.patient_id, *(f"'{value}" if value[:1] in FORMULA else value for value in others))
+        )
     try:
         with atomic_file(path) as temporary:
             temporary.write_bytes(text.getvalue().encode("utf-8"))
             flush_to_disk(temporary)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); the one before stays, free space") from error
+        raise OutputError(f"{path}: cannot be written ({error.strerror}) and is unchanged; free space") from error
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock between processes, which the system releases when its process ends."""
+    """Hold a lock between processes; the system releases it when its process ends."""
     lock = path.with_name(f".{path.name}.lock")
     try:
         held = FileLock(lock, timeout=LOCK_TIMEOUT_S).acquire()

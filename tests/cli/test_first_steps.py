@@ -219,5 +219,5 @@ def test_given_the_parent_folder_the_raw_pet_pairs_with_the_ct_elsewhere(
     assert raw["pairing"] == f"paired with CT {ct['series_instance_uid']}"
     assert converted["pairing"] == (
         f"not paired: another PET of the study is used ({raw['series_instance_uid']}): "
-        "it has more slices (267 against 59)"
+        "it has more slices (267 instead of 59)"
     )

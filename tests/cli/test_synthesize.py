@@ -84,7 +84,7 @@ def test_a_volume_file_in_hu_is_accepted(
     ("options", "error"),
     [
         (["--slices", "9:20"], "slices 9:20 are not a range within the 10 slices (0:10)"),
-        (["--slices", "four"], "slices 'four' are not A:B, such as 10:26"),
+        (["--slices", "four"], "invalid slice range 'four': expected A:B, such as 10:26"),
         (["--series", "1.2.3"], "series 1.2.3: not found; `python main.py scan` lists the series and their faults"),
         (["--model", "missing.safetensors"], "missing.safetensors: not a readable .safetensors file"),
         (["--out", "pet.png"], "pet.png: unknown suffix; give one of .nii.gz, .nii, .nrrd, .mha"),

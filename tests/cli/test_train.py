@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lib.cli.studies import start_tracking
+from lib.learning.tracking import mlflow_logger
 from lib.learning.tracking.progress import read_history
 from lib.phantom.dicom import write_study
 from lib.phantom.generate import PhantomSettings, phantom_patient
@@ -38,10 +40,10 @@ def test_a_pair_that_cannot_be_prepared_is_skipped(
     result = run_json(capsys, *arguments, "--out", tmp_path / "arrays")
     assert result["pairs"] == 1
     (failed,) = result["failed"]
-    assert failed["patient_id"] == "PHANTOM_0002" and "no PET slice lies within 0.2 mm" in failed["reason"]
+    assert failed["patient_id"] == "PHANTOM_0002" and "no PET slice is within 0.2 mm" in failed["reason"]
     code, out, err = run(capsys, *arguments, "--out", tmp_path / "other")
     assert code == 0 and out.startswith("1 pairs in ")
-    assert err.startswith("skipped: PHANTOM_0002: no PET slice lies within 0.2 mm")
+    assert err.startswith("skipped: PHANTOM_0002: no PET slice is within 0.2 mm")
 
 
 def test_training_writes_a_model_and_prints_a_table(
@@ -65,8 +67,8 @@ def test_training_prints_json(arrays: Path, model: Path, capsys: pytest.CaptureF
 def test_a_card_is_shown(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "card", model)
     assert code == 0 and "quantitative-2" in out and "2 patients, 2 pairs, 20 slices" in out
-    assert "computed chest phantom (2 patients)" in out and "CHEST" in out and "Set aside" in out
-    assert "Learnt from 2 patients: one CT scanner model (ct2pet computed chest phantom)" in out
+    assert "computed chest phantom (2 patients)" in out and "CHEST" in out and "not used in training" in out
+    assert "Trained on 2 patients: one CT scanner model (ct2pet computed chest phantom)" in out
     result = run_json(capsys, "card", model)
     assert result["standing"]["sentence"] in out
     assert list(result["scores"]["by_patient"]) == result["training"]["validation_patients"]
@@ -113,7 +115,7 @@ def test_a_study_writes_a_table_and_seven_figures(
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        (["--recipe", "papier"], "no recipe 'papier'; shipped are paper, quantitative"),
+        (["--recipe", "papier"], "unknown recipe 'papier': expected paper, quantitative"),
         (["--set", "epoch=3"], "did you mean schedule.epochs?"),
         (["--set", "epochs=many"], "schedule.epochs is int, found 'many'"),
         (["--stages", "7"], "network.stages must be 1 to 6, found 7"),
@@ -129,7 +131,7 @@ def test_invalid_options_exit_with_2(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_that_cannot_go_on_exits_with_1_and_says_why(
+def test_a_run_that_cannot_continue_exits_with_1_and_says_why(
     arrays: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wild = ("--set", "learning_rate=1e30", "--set", "clip_norm=0", "--set", "normalization=none")
@@ -142,3 +144,13 @@ def test_a_run_that_cannot_go_on_exits_with_1_and_says_why(
 def test_training_on_a_folder_without_dicom_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     assert "no DICOM series found" in refused(capsys, "train", tmp_path / "empty", "--out", tmp_path / "run")
+
+
+@pytest.mark.parametrize(("name", "calls"), [("mlflow", ["configured"]), ("none", [])])
+def test_the_process_is_configured_for_mlflow_only_with_tracking(
+    monkeypatch: pytest.MonkeyPatch, name: str, calls: list[str]
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(mlflow_logger, "configure_mlflow_process", lambda: made.append("configured"))
+    assert (start_tracking(name, uri="", experiment="") is not None) == bool(calls)
+    assert made == calls

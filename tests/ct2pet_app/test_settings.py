@@ -45,7 +45,7 @@ WRONG = {
     ),
     "no model": ({"models": ","}, SettingsError, "names no model; give them comma-separated, or all"),
     "width": ({"width": "wide"}, SettingsError, "width 'wide': expected a whole number above 0"),
-    "recipe": ({"recipe": "papr"}, RecipeError, "no recipe 'papr'; shipped are paper, quantitative"),
+    "recipe": ({"recipe": "papr"}, RecipeError, "unknown recipe 'papr': expected paper, quantitative"),
     "recipe setting": ({"set": "epoch=3"}, RecipeError, "did you mean schedule.epochs"),
     "precision": ({"precision": "int8"}, SettingsError, "expected one of auto, float32, bfloat16"),
     "device": ({"device": "gpu"}, SettingsError, "device 'gpu': expected one of auto, cpu, cuda"),

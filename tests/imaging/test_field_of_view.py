@@ -21,7 +21,7 @@ def pet_with_empty_corners(slices: int, size: int = 20) -> Volume:
     return Volume(array, Geometry(array.shape, np.eye(4)), Unit.SUV_BW)
 
 
-def test_the_corners_of_a_round_field_of_view_are_masked() -> None:
+def test_the_corners_outside_a_round_field_of_view_are_masked() -> None:
     pet = pet_with_empty_corners(12)
     masked = mask_unmeasured(pet)
     assert np.array_equal(np.isnan(masked.array), pet.array == 0)

@@ -31,7 +31,7 @@ def test_the_papers_images_have_256_pixels_whatever_the_field_of_view() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({}, "either pixel_mm"),
         ({"pixel_mm": 2.0, "size": 256}, "either pixel_mm"),
@@ -40,8 +40,8 @@ def test_the_papers_images_have_256_pixels_whatever_the_field_of_view() -> None:
         ({"size": 256, "slices": "nearest"}, "resample, match"),
     ],
 )
-def test_impossible_grids_are_refused(settings: dict[str, object], words: str) -> None:
-    with pytest.raises(RecipeError, match=words):
+def test_impossible_grids_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
         Grid(**settings)  # type: ignore[arg-type]
 
 

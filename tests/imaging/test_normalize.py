@@ -42,14 +42,14 @@ def test_eight_bits_round_to_levels_and_clip() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
-        ({"ct_low_hu": 5.0, "ct_high_hu": 5.0}, "must lie below"),
+        ({"ct_low_hu": 5.0, "ct_high_hu": 5.0}, "must be below"),
         ({"pet_high_suv": 0.0}, "must be above 0"),
-        ({"pet_curve": "log"}, "linear or sqrt"),
+        ({"pet_curve": "log"}, "must be linear or sqrt"),
         ({"bits": 12}, "8 .* or 16"),
     ],
 )
-def test_impossible_windows_are_refused(settings: dict[str, object], words: str) -> None:
-    with pytest.raises(RecipeError, match=words):
+def test_impossible_windows_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
         Windows(**settings)  # type: ignore[arg-type]

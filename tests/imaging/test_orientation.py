@@ -96,7 +96,7 @@ def test_slices_first_as_kits_stores_them() -> None:
     np.testing.assert_array_equal(canonical.array, kits.array.transpose(2, 1, 0))
 
 
-def test_a_prone_patient_is_told_by_coordinates() -> None:
+def test_a_prone_patient_is_detected_by_its_coordinates() -> None:
     """Prone, head first: rows run toward Right and columns toward Anterior; both are reversed, slices are not."""
     geometry = Geometry.from_dicom(
         (2, 3, 4),

@@ -65,7 +65,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("array", "words"), REFUSED.values(), ids=REFUSED)
-def test_what_is_no_ct_is_refused_with_what_was_found(array: np.ndarray, words: str) -> None:
-    with pytest.raises(ImageFileError, match=words):
+@pytest.mark.parametrize(("array", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_is_no_ct_is_refused_with_what_was_found(array: np.ndarray, message: str) -> None:
+    with pytest.raises(ImageFileError, match=message):
         refuse_unless_ct(volume_of(array), "upload.nii.gz")

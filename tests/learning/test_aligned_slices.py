@@ -1,4 +1,4 @@
-"""Slices whose PET lies off its CT: left out of training beyond the recipe's limit, kept everywhere else."""
+"""Misaligned slices are excluded from training above the recipe's limit, and kept elsewhere."""
 
 from __future__ import annotations
 
@@ -54,29 +54,31 @@ def test_slices_beyond_the_limit(prepared: PreparedSet, changes: dict[str, objec
     assert pair.misaligned_slices(limit_mm=0.0) == ()
 
 
-def test_training_loses_them_and_says_whose(prepared: PreparedSet, caplog: pytest.LogCaptureFixture) -> None:
+def test_misaligned_slices_are_excluded_and_logged(prepared: PreparedSet, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     before = sides_of(prepared, diaphragm_shift_mm=15.0, diaphragm_slices=(0, 1))
     after = aligned_training(before, max_shift_mm=10.0)
     assert [indices for _, indices in after.train] == [ALL[2:]] * len(before.train)
     assert (after.validation, after.test) == (before.validation, before.test)
-    assert f"2 of {SLICES} slices are left out of training" in caplog.text and "diaphragm 15.0 mm" in caplog.text
+    assert f"2 of {SLICES} slices are excluded from training" in caplog.text and "diaphragm 15.0 mm" in caplog.text
     assert aligned_training(before, max_shift_mm=0.0) == before
 
 
-def test_nobody_left_is_refused_with_the_way_out(prepared: PreparedSet) -> None:
-    with pytest.raises(PreparedDataError, match=r"off its CT by more than 10 mm; .* set alignment.max_shift_mm higher"):
+def test_without_remaining_slices_the_error_says_what_to_do(prepared: PreparedSet) -> None:
+    with pytest.raises(
+        PreparedDataError, match=r"is misaligned by more than 10 mm; .* increase alignment.max_shift_mm"
+    ):
         aligned_training(sides_of(prepared, shift_mm=(20.0, 0.0, 0.0)), max_shift_mm=10.0)
 
 
-def test_the_recipes_limit() -> None:
+def test_limits_of_the_recipes() -> None:
     assert load_recipe("quantitative").alignment.max_shift_mm == 10.0
     assert load_recipe("paper").alignment.max_shift_mm == 0.0
     with pytest.raises(RecipeError, match=r"alignment.max_shift_mm must be 0"):
         load_recipe("quantitative", settings=["alignment.max_shift_mm=-1"])
 
 
-def test_a_correction_makes_other_arrays_and_none_leaves_those_of_before() -> None:
+def test_a_correction_changes_the_digest_of_the_arrays() -> None:
     grid, windows = Grid(pixel_mm=2.0), Windows()
     assert load_recipe("quantitative", settings=["alignment.correct=true"]).preparation.correct_shift
     assert Preparation(grid, windows, True).digest() != Preparation(grid, windows).digest()
@@ -84,7 +86,7 @@ def test_a_correction_makes_other_arrays_and_none_leaves_those_of_before() -> No
         Preparation(Grid(pixel_mm=2.0, slices="match"), windows, True)
 
 
-def test_an_index_of_before_there_were_shifts_is_read(prepared: PreparedSet) -> None:
+def test_an_index_of_an_earlier_version_without_shifts_is_read(prepared: PreparedSet) -> None:
     path = prepared.root / "index.json"
     index = json.loads(path.read_text())
     assert "correct_shift" not in index["preparation"]  # as it was before there was a correction

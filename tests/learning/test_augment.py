@@ -49,7 +49,7 @@ def batch() -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def test_nothing_asked_for_nothing_changed(batch: tuple[Tensor, Tensor, Tensor]) -> None:
+def test_without_settings_nothing_changes(batch: tuple[Tensor, Tensor, Tensor]) -> None:
     assert all(torch.equal(before, after) for before, after in zip(batch, varied(*batch, NOTHING), strict=True))
 
 
@@ -88,7 +88,7 @@ def test_a_rotation_is_a_rotation_whatever_the_shape_of_the_image(rows: int, col
     assert turned.abs().max() <= 91 and turned.std() > 30  # as far as asked for, and every one another way
 
 
-def test_a_zoom_is_as_large_as_asked_for() -> None:
+def test_a_zoom_has_the_requested_size() -> None:
     spot = blob(rows=64, columns=64, right=14.0, down=0.0)
     after, _, _ = varied(spot, spot, torch.ones_like(spot, dtype=torch.uint8), BatchConfig(flip=False, scale=0.25))
     ratio = centre_of(after)[:, 0] / 14.0
@@ -97,7 +97,7 @@ def test_a_zoom_is_as_large_as_asked_for() -> None:
     torch.testing.assert_close(after.sum(dim=(1, 2, 3)) / spot[0].sum(), ratio**2, rtol=0.03, atol=0)
 
 
-def test_what_turns_in_from_outside_is_air_and_not_measured() -> None:
+def test_pixels_rotated_in_from_outside_are_unmeasured_air() -> None:
     full = torch.ones(COUNT, 1, 32, 32)
     ct, pet, regions = varied(full, full, full.to(torch.uint8) * 3, BatchConfig(flip=False, rotate_degrees=45.0))
     outside = ct == 0
@@ -110,7 +110,7 @@ def test_shift_and_noise_touch_the_ct_alone_and_keep_it_in_range(batch: tuple[Te
     assert not torch.equal(ct, batch[0]) and ct.min() >= 0 and ct.max() <= 1
 
 
-def test_a_shift_is_one_number_an_image() -> None:
+def test_a_shift_is_one_number_per_image() -> None:
     middle = torch.full((COUNT, 3, 4, 4), 0.5)
     ct, _, _ = varied(middle, middle[:, :1], middle[:, :1].to(torch.uint8), BatchConfig(flip=False, ct_shift=0.2))
     assert (ct.amax(dim=(1, 2, 3)) == ct.amin(dim=(1, 2, 3))).all()

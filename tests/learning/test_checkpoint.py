@@ -26,7 +26,7 @@ from lib.learning.checkpoint import CARD, load_checkpoint, read_card, save_check
 from lib.learning.dataset import split_pairs
 from lib.learning.model_card.card import ModelCard, data_digest, patient_digest
 from lib.learning.recipe import SynthesisConfig
-from lib.learning.training import describe
+from lib.learning.training import new_card
 from lib.networks.cascade import Cascade
 from lib.pairing.prepared import PreparedSet
 from tests.learning.conftest import make_card, tiny_recipe
@@ -50,7 +50,7 @@ def files_of_at_most(size_bytes: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("normalization", ["none", "batch", "instance", "group"])
-def test_weights_and_card_come_back_as_they_were(tmp_path: Path, normalization: str) -> None:
+def test_weights_and_card_are_read_back_unchanged(tmp_path: Path, normalization: str) -> None:
     recipe = tiny_recipe(f"normalization={normalization}")
     card = make_card(recipe=recipe, network=recipe.network)
     cascade = Cascade(recipe.network)
@@ -66,12 +66,12 @@ def test_weights_and_card_come_back_as_they_were(tmp_path: Path, normalization: 
         torch.testing.assert_close(loaded(ct)[-1], cascade.eval()(ct)[-1], rtol=0, atol=1e-5)  # another memory layout
 
 
-def test_a_card_without_scores_comes_back(tmp_path: Path) -> None:
+def test_a_card_without_scores_is_read_back(tmp_path: Path) -> None:
     card = make_card(scores=None, baselines=None)
     assert ModelCard.from_json(card.to_json()) == card
 
 
-def test_a_card_with_a_calibration_comes_back_and_one_from_before_there_were_any_is_read() -> None:
+def test_a_card_with_a_calibration_and_one_of_an_earlier_version_are_read() -> None:
     card = make_card(calibration={"predictor": "synthetic SUV", "suv_bw": [1.0], "error_suv": [0.5], "volumes": 1})
     assert ModelCard.from_json(card.to_json()) == card
     older = json.loads(card.to_json())
@@ -92,19 +92,19 @@ def test_no_patient_is_named_in_the_file(prepared: PreparedSet, tmp_path: Path) 
     recipe = tiny_recipe()
     sides = split_pairs(replace(prepared, pairs=renamed), recipe.split)
     path = tmp_path / "model.safetensors"
-    content = save_checkpoint(path, Cascade(recipe.network), describe(recipe, sides, epoch=1)).read_bytes()
+    content = save_checkpoint(path, Cascade(recipe.network), new_card(recipe, sides, epoch=1)).read_bytes()
     assert patient_digest(sides.patients("train")[0]).encode() in content
     assert b"ZZTOP" not in content
     uids = [pair.ct_series_instance_uid for pair in renamed] + [pair.study_instance_uid for pair in renamed]
     assert not [uid for uid in uids if f'"{uid}"'.encode() in content]
 
 
-def test_the_card_says_what_it_is_not_for(saved: Path) -> None:
+def test_the_card_has_the_intended_use(saved: Path) -> None:
     assert "NOT FOR DIAGNOSIS" in read_card(saved).intended_use
     assert "lesions may be shown that do not exist" in read_card(saved).limits
 
 
-def test_digests_tell_patients_and_data_apart_whatever_their_order(prepared: PreparedSet) -> None:
+def test_digests_depend_on_patients_and_data_but_not_on_their_order(prepared: PreparedSet) -> None:
     assert patient_digest("P1") == "d9756bece6af468e"  # printf 'ct2pet patient P1' | sha256sum | cut -c -16
     assert patient_digest("P1") != patient_digest("P2")
     assert data_digest(prepared.pairs) == data_digest(reversed(prepared.pairs))
@@ -173,7 +173,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         read_card(tmp_path)
 
 
-def test_somebody_elses_model_is_refused(tmp_path: Path) -> None:
+def test_a_model_of_another_program_is_refused(tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match=r"without a ct2pet model card; train one with main\.py train"):
         load_checkpoint(tmp_path / "other.safetensors")
@@ -188,7 +188,7 @@ def save_with_card(path: Path, source: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("setting", "words"),
+    ("setting", "message"),
     [
         ("stages=1", "unexpected key"),
         ("base_channels=8", "size mismatch"),
@@ -196,7 +196,7 @@ def save_with_card(path: Path, source: Path, text: str) -> Path:
         ("normalization=none", "Unexpected key"),
     ],
 )
-def test_the_card_of_another_network_is_refused(saved: Path, tmp_path: Path, setting: str, words: str) -> None:
+def test_the_card_of_another_network_is_refused(saved: Path, tmp_path: Path, setting: str, message: str) -> None:
     recipe = tiny_recipe(setting)
     text = make_card(recipe=recipe, network=recipe.network).to_json()
     with pytest.raises(CheckpointError, match="the weights do not fit the model card"):
@@ -215,7 +215,7 @@ def test_a_card_whose_network_is_not_its_recipes_cannot_be_made() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"mood": "good"}, "unknown key mood; known are .*written by a newer ct2pet"),
         ({"epoch": "seven"}, "epoch is int, found 'seven'"),
@@ -230,15 +230,15 @@ def test_a_card_whose_network_is_not_its_recipes_cannot_be_made() -> None:
         ({"recipe": 5}, "recipe is a table of keys and values, found 5"),
     ],
 )
-def test_a_wrong_card_is_refused_by_name(saved: Path, tmp_path: Path, change: dict[str, Any], words: str) -> None:
+def test_a_wrong_card_is_refused_by_name(saved: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
     text = json.dumps({**json.loads(make_card().to_json()), **change})
-    with pytest.raises(CheckpointError, match=words):
+    with pytest.raises(CheckpointError, match=message):
         read_card(save_with_card(tmp_path / "wrong.safetensors", saved, text))
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", "5", '"card"', "[" * 100_000, '{"recipe": {}}'])
-def test_what_is_no_card_is_refused(text: str) -> None:
-    with pytest.raises(CheckpointError, match="the model card cannot be read"):
+def test_an_invalid_card_is_refused(text: str) -> None:
+    with pytest.raises(CheckpointError, match="invalid model card"):
         ModelCard.from_json(text)
 
 
@@ -283,13 +283,13 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(saved: Path) -> None:
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(TrainingError, match=r"model\.safetensors: cannot be written"):
         save_checkpoint(tmp_path / "file" / "model.safetensors", Cascade(make_card().network), make_card())
 
 
-def test_a_writer_killed_at_any_moment_leaves_a_whole_file(saved: Path) -> None:
+def test_a_writer_killed_at_any_moment_leaves_a_complete_file(saved: Path) -> None:
     cascade, card = load_checkpoint(saved)
     for moment in range(10):
         before = saved.stat().st_mtime_ns

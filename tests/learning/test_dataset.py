@@ -1,4 +1,4 @@
-"""What is drawn, by whom and when: the same again after an interruption, nothing twice, nobody on two sides."""
+"""Which samples a process gets, and when: the same again after an interruption, nothing twice, nobody on two sides."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lib.errors import PreparedDataError
 from lib.learning.dataset import (
-    Draw,
+    SampleKey,
     ShardSampler,
     SliceDataset,
     patch_size,
@@ -34,7 +34,9 @@ def dataset_of(prepared: PreparedSet, recipe: Recipe) -> SliceDataset:
     return SliceDataset(prepared, split_pairs(prepared, recipe.split).train, recipe)
 
 
-def draws(dataset: SliceDataset, recipe: Recipe, *, epoch: int, rank: int = 0, world_size: int = 1) -> list[Draw]:
+def sample_keys(
+    dataset: SliceDataset, recipe: Recipe, *, epoch: int, rank: int = 0, world_size: int = 1
+) -> list[SampleKey]:
     sampler = ShardSampler(dataset, recipe, rank=rank, world_size=world_size)
     sampler.set_epoch(epoch)
     return list(sampler)
@@ -51,7 +53,7 @@ def test_a_patient_is_on_one_side_only(prepared: PreparedSet) -> None:
     assert all(indices == tuple(range(SLICES)) for _, indices in (*sides.train, *sides.validation, *sides.test))
 
 
-def test_sides_that_were_assigned_before_hold_whatever_the_shares_say(prepared: PreparedSet) -> None:
+def test_assigned_sides_override_the_split(prepared: PreparedSet) -> None:
     assigned = {"P0": "validation", "P2": "train", "P9": "train", "somebody else": "test"}
     for split in (Split(), Split(test=0.0, validation=0.5), Split(salt="another", offset=0.5)):
         sides = split_pairs(prepared, split, assigned)  # type: ignore[arg-type]
@@ -60,7 +62,7 @@ def test_sides_that_were_assigned_before_hold_whatever_the_shares_say(prepared: 
         assert all(patient in sides.patients(side) for patient, side in others.items())
 
 
-def test_a_split_by_slice_has_no_use_for_assigned_sides(prepared: PreparedSet) -> None:
+def test_a_split_by_slice_ignores_assigned_sides(prepared: PreparedSet) -> None:
     split = load_recipe("paper").split
     assert split_pairs(prepared, split, dict.fromkeys(prepared.patients(), "train")) == split_pairs(prepared, split)
 
@@ -75,7 +77,7 @@ def test_under_recipe_paper_slices_of_one_patient_are_on_both_sides(prepared: Pr
         assert sorted(found) == list(range(SLICES))  # each slice once
 
 
-def test_nobody_on_the_training_side_is_said(prepared: PreparedSet) -> None:
+def test_no_training_patients_is_an_error(prepared: PreparedSet) -> None:
     with pytest.raises(PreparedDataError, match=r"none of the 10 patients .* set split\.validation and split\.test"):
         split_pairs(prepared, Split(validation=0.0, test=0.999999))
 
@@ -96,25 +98,25 @@ def test_a_sample_is_the_slice_with_its_neighbours(prepared: PreparedSet) -> Non
     dataset = dataset_of(prepared, tiny_recipe("context_slices=3"))
     arrays = dataset.arrays[0]
     for index, context in ((0, [0, 0, 1]), (1, [0, 1, 2]), (5, [4, 5, 5])):  # beyond an end the last slice is held
-        ct, pet, regions = dataset[Draw(1, index)]
+        ct, pet, regions = dataset[SampleKey(1, index)]
         np.testing.assert_array_equal(ct, arrays.ct_unit(context))
         np.testing.assert_array_equal(pet, arrays.pet_unit([index]))
         np.testing.assert_array_equal(regions, arrays.regions[[index]])
         assert (ct.dtype, pet.dtype, regions.dtype) == (torch.float32, torch.float32, torch.uint8)
 
 
-def test_context_is_as_far_away_as_asked_for(prepared: PreparedSet) -> None:
+def test_the_context_spacing_is_in_mm(prepared: PreparedSet) -> None:
     recipe = tiny_recipe("context_slices=5", "context_spacing_mm=6.0")  # slices are 3 mm apart
     dataset = dataset_of(prepared, recipe)
-    ct, _, _ = dataset[Draw(1, 3)]
+    ct, _, _ = dataset[SampleKey(1, 3)]
     np.testing.assert_array_equal(ct, dataset.arrays[0].ct_unit([0, 1, 3, 5, 5]))
 
 
-def test_a_larger_slice_is_cropped_at_one_place_for_all_three(prepared: PreparedSet) -> None:
+def test_ct_pet_and_regions_are_cropped_at_the_same_position(prepared: PreparedSet) -> None:
     dataset = dataset_of(prepared, tiny_recipe("batches.patch=16"))
     arrays, places = dataset.arrays[0], set()
     for epoch in range(1, 13):
-        ct, pet, regions = (array.numpy() for array in dataset[Draw(epoch, 2)])
+        ct, pet, regions = (array.numpy() for array in dataset[SampleKey(epoch, 2)])
         assert ct.shape == (3, 16, 16) and pet.shape == regions.shape == (1, 16, 16)
         windows = np.lib.stride_tricks.sliding_window_view(arrays.ct_unit(2), (16, 16))
         (row, column) = np.argwhere((windows == ct[1]).all(axis=(2, 3)))[0]
@@ -124,11 +126,11 @@ def test_a_larger_slice_is_cropped_at_one_place_for_all_three(prepared: Prepared
     assert len(places) > 6  # another epoch, another place
 
 
-def test_a_smaller_slice_lies_whole_in_air_that_was_not_measured(prepared: PreparedSet) -> None:
+def test_a_smaller_slice_is_padded_with_unmeasured_air(prepared: PreparedSet) -> None:
     dataset = dataset_of(with_shape(prepared, 0, (SLICES, 20, 28)), tiny_recipe())
     arrays, places = dataset.arrays[0], set()
     for epoch in range(1, 9):
-        ct, pet, regions = (array.numpy() for array in dataset[Draw(epoch, 2)])
+        ct, pet, regions = (array.numpy() for array in dataset[SampleKey(epoch, 2)])
         row, column = (int(axis.min()) for axis in np.nonzero(regions[0]))  # everything inside was measured
         assert ct.shape == (3, 32, 32) and regions[0].astype(bool).sum() == 20 * 28
         for cut, whole in (
@@ -142,10 +144,10 @@ def test_a_smaller_slice_lies_whole_in_air_that_was_not_measured(prepared: Prepa
     assert len(places) > 3
 
 
-def test_a_draw_is_the_same_whenever_it_is_made(prepared: PreparedSet) -> None:
+def test_a_sample_depends_only_on_its_key(prepared: PreparedSet) -> None:
     recipe = tiny_recipe("batches.patch=16")
     for once, again in zip(
-        dataset_of(prepared, recipe)[Draw(3, 7)], dataset_of(prepared, recipe)[Draw(3, 7)], strict=True
+        dataset_of(prepared, recipe)[SampleKey(3, 7)], dataset_of(prepared, recipe)[SampleKey(3, 7)], strict=True
     ):
         assert torch.equal(once, again)
 
@@ -154,30 +156,30 @@ def test_a_draw_is_the_same_whenever_it_is_made(prepared: PreparedSet) -> None:
     ("depth", "patch", "expected"),
     [(2, 256, 32), (4, 256, 32), (5, 256, 32), (6, 256, 64), (2, 30, 28), (2, 3, 4), (4, 17, 16)],
 )
-def test_a_patch_suits_the_poolings_and_the_largest_slice(
+def test_the_patch_size_is_a_multiple_of_the_pooling(
     prepared: PreparedSet, depth: int, patch: int, expected: int
 ) -> None:
     assert patch_size(prepared, tiny_recipe(f"depth={depth}", f"batches.patch={patch}")) == expected
 
 
-# -- draws -------------------------------------------------------------------------------------------------------------
+# -- sampling ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_epoch_draws_every_slice_once_in_an_order_of_its_own(prepared: PreparedSet) -> None:
+def test_an_epoch_has_every_slice_once_in_its_own_order(prepared: PreparedSet) -> None:
     recipe = tiny_recipe("batches.size=3")
     dataset = dataset_of(prepared, recipe)
-    first, second = (draws(dataset, recipe, epoch=epoch) for epoch in (1, 2))
-    assert sorted(draw.sample for draw in first) == list(range(18))
-    assert sorted(draw.sample for draw in second) == list(range(18))
-    assert [draw.sample for draw in first] != [draw.sample for draw in second]
-    assert {draw.epoch for draw in first} == {1}
-    assert draws(dataset, recipe, epoch=1) == first
-    assert draws(dataset, replace(recipe, seed=1), epoch=1) != first
+    first, second = (sample_keys(dataset, recipe, epoch=epoch) for epoch in (1, 2))
+    assert sorted(key.sample for key in first) == list(range(18))
+    assert sorted(key.sample for key in second) == list(range(18))
+    assert [key.sample for key in first] != [key.sample for key in second]
+    assert {key.epoch for key in first} == {1}
+    assert sample_keys(dataset, recipe, epoch=1) == first
+    assert sample_keys(dataset, replace(recipe, seed=1), epoch=1) != first
 
 
 def test_fewer_slices_than_a_batch_fill_one_batch(prepared: PreparedSet) -> None:
     recipe = tiny_recipe("batches.size=40")
-    found = [draw.sample for draw in draws(dataset_of(prepared, recipe), recipe, epoch=1)]
+    found = [key.sample for key in sample_keys(dataset_of(prepared, recipe), recipe, epoch=1)]
     assert len(found) == 40 and set(found) == set(range(18))
 
 
@@ -200,7 +202,7 @@ def test_the_loader_gives_batches_of_one_shape(prepared: PreparedSet, workers: i
     slices_of=st.lists(st.integers(1, 60), min_size=1, max_size=25),
     world_size=st.integers(1, 8),
 )
-def test_shares_are_disjoint_complete_of_whole_patients_and_even(slices_of: list[int], world_size: int) -> None:
+def test_shards_are_disjoint_complete_even_and_divide_no_patient(slices_of: list[int], world_size: int) -> None:
     owners = [patient for patient, count in enumerate(slices_of) for _ in range(count)]
     dataset = SimpleNamespace(
         samples=[(patient, 0) for patient in owners],
@@ -217,13 +219,13 @@ def test_shares_are_disjoint_complete_of_whole_patients_and_even(slices_of: list
     assert max(map(len, shares)) - min(map(len, shares)) <= max(slices_of)
 
 
-def test_every_process_draws_as_many_batches_from_its_own_patients(tmp_path: Path) -> None:
+def test_every_process_has_equally_many_batches_of_its_own_patients(tmp_path: Path) -> None:
     recipe = tiny_recipe("split.test=0.0", "split.validation=0.0")
     prepared = with_shape(make_prepared(tmp_path, recipe.preparation), 0, (2, 32, 32))
     dataset = dataset_of(prepared, recipe)
-    of_rank = [draws(dataset, recipe, epoch=1, rank=rank, world_size=4) for rank in range(4)]
+    of_rank = [sample_keys(dataset, recipe, epoch=1, rank=rank, world_size=4) for rank in range(4)]
     assert {len(found) for found in of_rank} == {14}  # 56 slices, 4 processes, one slice of each batch of 4
-    patients = [{dataset.samples[draw.sample][0] for draw in found} for found in of_rank]
+    patients = [{dataset.samples[key.sample][0] for key in found} for found in of_rank]
     assert set.union(*patients) == set(range(10)) and sum(map(len, patients)) == 10
 
 

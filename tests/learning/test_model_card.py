@@ -12,7 +12,7 @@ from lib.learning.dataset import split_pairs
 from lib.learning.model_card.card import ModelCard, patient_digest, split_digest
 from lib.learning.model_card.limits import limits_of, origins_of
 from lib.learning.model_card.scores import MetricsTable, Scores, scores_of
-from lib.learning.training import describe, train
+from lib.learning.training import new_card, train
 from lib.metrics.criteria import COMPARED_METRICS, METHODS
 from lib.pairing.prepared import PreparedSet
 from lib.pairing.split import Side, Split
@@ -45,7 +45,7 @@ def test_means_are_over_patients_and_carry_their_confidence() -> None:
     assert scores.intervals["zero"]["mae_suv_body"]["high"] == 9.0
 
 
-def test_what_is_defined_for_nobody_has_no_mean() -> None:
+def test_a_metric_undefined_for_all_patients_has_no_mean() -> None:
     undefined: dict[str, dict[str, float | None]] = {"model": {"psnr_db": None}, "zero": {"psnr_db": 20.0}}
     scores = scores_of("test", [("a", undefined), ("b", {**undefined, "model": {"psnr_db": None}})])
     assert (scores.table["model"]["psnr_db"], scores.table["zero"]["psnr_db"]) == (None, 20.0)
@@ -56,7 +56,7 @@ def test_what_is_defined_for_nobody_has_no_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model_mae", "mark", "words"),
+    ("model_mae", "mark", "message"),
     [
         (0.4, "beats all", "Beats all four baselines: mae_suv_body 0.400 against 0.500"),
         (
@@ -66,33 +66,33 @@ def test_what_is_defined_for_nobody_has_no_mean() -> None:
         ),
     ],
 )
-def test_the_card_says_whether_its_model_beats_the_trivial(model_mae: float, mark: str, words: str) -> None:
+def test_the_card_says_whether_its_model_beats_the_baselines(model_mae: float, mark: str, message: str) -> None:
     card = make_card(scores=scores_of("validation", [(str(n), figures(model_mae, 0.5)) for n in range(10)]))
-    assert card.standing.mark == mark and words in card.standing.sentence
+    assert card.standing.mark == mark and message in card.standing.sentence
     assert "Evaluated on 10 validation patients, on whom its weights were chosen." in card.standing.sentence
     assert json.loads(card.to_json())["standing"] == card.standing.as_json()
 
 
-def test_a_test_side_is_told_as_never_seen_but_not_where_slices_were_split() -> None:
+def test_the_test_side_is_described_as_unused_except_with_a_split_by_slice() -> None:
     scores = scores_of("test", [("a", figures(0.4, 0.5))])
-    assert "1 test patient, whom it has never seen" in make_card(scores=scores).standing.sentence
+    assert "1 test patient, not used in training" in make_card(scores=scores).standing.sentence
     recipe = tiny_recipe("split.unit=slice")
     card = make_card(scores=scores, recipe=recipe, network=recipe.network)
-    assert "1 test patient, from other slices of whom it has learnt" in card.standing.sentence
+    assert "1 test patient, whose other slices were used in training" in card.standing.sentence
 
 
-def test_a_card_without_scores_says_that_nothing_is_known() -> None:
+def test_a_card_without_scores_is_not_judged() -> None:
     standing = make_card(scores=None).standing
     assert (standing.mark, standing.outcomes) == ("not judged", {})
-    assert "nobody was set aside to judge it on" in standing.sentence
+    assert "there were no validation or test patients" in standing.sentence
 
 
-def test_nobody_can_write_another_standing_into_a_card() -> None:
+def test_a_comparison_written_into_a_card_is_ignored() -> None:
     card = make_card(scores=scores_of("test", [("a", figures(0.6, 0.5))]))
-    told = json.loads(card.to_json())
-    told["standing"] = {"mark": "beats all", "sentence": "Beats everything.", "outcomes": {}}
-    assert ModelCard.from_json(json.dumps(told)) == card
-    assert ModelCard.from_json(json.dumps(told)).standing.mark == "does not beat all"
+    reported = json.loads(card.to_json())
+    reported["standing"] = {"mark": "beats all", "sentence": "Beats everything.", "outcomes": {}}
+    assert ModelCard.from_json(json.dumps(reported)) == card
+    assert ModelCard.from_json(json.dumps(reported)).standing.mark == "does not beat all"
 
 
 # -- cards of old ------------------------------------------------------------------------------------------------------
@@ -100,25 +100,25 @@ def test_nobody_can_write_another_standing_into_a_card() -> None:
 
 def as_written_before(card: ModelCard) -> dict[str, Any]:
     """The card as ct2pet wrote it before it kept patients' figures, the split, origins and a standing."""
-    told: dict[str, Any] = json.loads(card.to_json())
-    del told["standing"], told["calibration"]
+    reported: dict[str, Any] = json.loads(card.to_json())
+    del reported["standing"], reported["calibration"]
     for name in ("test_patients", "split", "origins"):
-        del told["training"][name]
-    del told["scores"]["intervals"], told["scores"]["by_patient"]
-    return told
+        del reported["training"][name]
+    del reported["scores"]["intervals"], reported["scores"]["by_patient"]
+    return reported
 
 
-def test_a_card_of_old_is_read_and_judged_by_its_means_with_a_caution() -> None:
+def test_a_card_of_an_earlier_version_is_judged_by_its_means_with_a_caution() -> None:
     card = make_card(scores=scores_of("validation", [(name, figures(0.4, 0.5)) for name in "abc"]))
     old = ModelCard.from_json(json.dumps(as_written_before(card)))
     assert (old.training.split, old.training.origins, old.scores and old.scores.by_patient) == ("", {}, {})
     assert old.standing.mark == "not surely"
-    assert "its card keeps only their means, so the significance is unknown" in old.standing.sentence
+    assert "its card has only means, so the significance is unknown" in old.standing.sentence
     worse = replace(card, scores=scores_of("validation", [("a", figures(0.6, 0.5))]))
     assert ModelCard.from_json(json.dumps(as_written_before(worse))).standing.mark == "does not beat all"
 
 
-def test_scores_that_lack_what_a_standing_is_made_of_are_not_judged() -> None:
+def test_scores_without_the_compared_metrics_are_not_judged() -> None:
     assert make_card(scores=Scores("test", 1, {})).standing.mark == "not judged"
     assert make_card().standing.mark == "not judged"  # only SSIM and PSNR of the slice
 
@@ -126,7 +126,7 @@ def test_scores_that_lack_what_a_standing_is_made_of_are_not_judged() -> None:
 # -- data and limits ---------------------------------------------------------------------------------------------------
 
 
-def test_the_split_hash_is_of_settings_and_sides() -> None:
+def test_the_split_hash_depends_on_settings_and_sides() -> None:
     sides = {"train": ("a", "b"), "validation": ("c",), "test": ()}
     first = split_digest(Split(), sides)
     assert first == split_digest(Split(), {**sides, "train": ("b", "a")})
@@ -141,28 +141,28 @@ def test_origins_count_patients_and_limits_name_them(prepared: PreparedSet) -> N
     origins = origins_of([first, replace(first, id="another"), second, third])
     assert origins["ct_scanner"] == {"": 1, "ACME 1": 2} and origins["tracer"] == {"": 3}
     assert limits_of(3, origins).endswith(
-        "Learnt from 3 patients: one CT scanner model (ACME 1, not told of 1); one body part (LEG). Of others it knows "
-        "nothing. The headers do not tell: PET scanner model, tracer."
+        "Trained on 3 patients: one CT scanner model (ACME 1, unknown for 1); one body part (LEG). Its accuracy on "
+        "others is unknown. Missing in the headers: PET scanner model, tracer."
     )
 
 
 def test_limits_name_the_commonest_of_many() -> None:
-    told = limits_of(21, {"ct_scanner": {name: count for count, name in enumerate("ABCDEF", 1)}})
-    assert "6 CT scanner models (F: 6, E: 5, D: 4, C: 3, B: 2, 1 more)" in told
+    reported = limits_of(21, {"ct_scanner": {name: count for count, name in enumerate("ABCDEF", 1)}})
+    assert "6 CT scanner models (F: 6, E: 5, D: 4, C: 3, B: 2, 1 more)" in reported
     assert limits_of(1, {}).endswith(
-        "Learnt from 1 patient. The headers do not tell: CT scanner model, PET scanner model, body part, tracer."
+        "Trained on 1 patient. Missing in the headers: CT scanner model, PET scanner model, body part, tracer."
     )
 
 
-def test_a_trained_model_carries_all_of_it_and_no_patients_name(prepared: PreparedSet, tmp_path: Any) -> None:
+def test_the_card_of_a_trained_model_is_complete_and_has_no_patient_id(prepared: PreparedSet, tmp_path: Any) -> None:
     card = train(prepared, tiny_recipe(), tmp_path / "run").card
     sides = split_pairs(prepared, card.recipe.split)
     assert card.training.test_patients == tuple(sorted(map(patient_digest, sides.patients("test"))))
-    assert card.training.split == describe(card.recipe, sides, epoch=9).training.split
+    assert card.training.split == new_card(card.recipe, sides, epoch=9).training.split
     assert card.scores is not None and tuple(card.scores.by_patient) == card.training.validation_patients
     assert 0 <= card.scores.by_patient[card.training.validation_patients[0]]["model"]["hu_share"] <= 1  # type: ignore[operator]
     assert card.standing.mark in ("does not beat all", "not surely", "beats all")
-    assert "Learnt from 3 patients." in card.limits
+    assert "Trained on 3 patients." in card.limits
     names = {f'"{patient}"' for patient in prepared.patients()}
     assert not [name for name in names if name in card.to_json()]
 
@@ -176,7 +176,7 @@ def test_a_trained_model_carries_all_of_it_and_no_patients_name(prepared: Prepar
         ("P4", Side.UNSEEN, False),
     ],
 )
-def test_a_card_says_what_the_model_used_a_patient_for(patient_id: str, side: Side, *, shaped_weights: bool) -> None:
+def test_the_side_of_a_patient(patient_id: str, side: Side, *, shaped_weights: bool) -> None:
     card = make_card()
     card = replace(card, training=replace(card.training, test_patients=(patient_digest("P3"),)))
 

@@ -1,4 +1,4 @@
-"""A recipe is read to the letter: `paper` is the paper, and a wrong word is answered with the right one."""
+"""A recipe is read exactly: `paper` is the paper, and a wrong word is answered with the right one."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def value_of(recipe: Recipe, key: str) -> Any:
 
 
 @pytest.mark.parametrize(("key", "value"), PAPER.items(), ids=PAPER.keys())
-def test_the_paper_to_the_letter(key: str, value: object) -> None:
+def test_the_recipe_of_the_paper(key: str, value: object) -> None:
     assert value_of(load_recipe("paper"), key) == value
 
 
@@ -104,16 +104,16 @@ def test_the_later_setting_wins() -> None:
     assert load_recipe(settings=["epochs=5", "schedule.epochs=6"]).schedule.epochs == 6
 
 
-def test_naming_a_pixel_size_drops_the_number_of_pixels() -> None:
+def test_setting_a_pixel_size_drops_the_number_of_pixels() -> None:
     grid = load_recipe("paper", settings=["pixel_mm=2"]).grid
     assert (grid.pixel_mm, grid.size, grid.slices) == (2.0, None, "match")
 
 
 @pytest.mark.parametrize(
-    ("setting", "words"),
+    ("setting", "message"),
     [
-        ("epochs", "setting 'epochs' is not key=value, such as schedule.epochs=5"),
-        ("=5", "is not key=value"),
+        ("epochs", "invalid setting 'epochs': expected key=value, such as schedule.epochs=5"),
+        ("=5", "expected key=value"),
         ("kind=adam", "it could be loss.kind or optimiser.kind or schedule.kind"),
         ("size=4", "it could be grid.size or batches.size"),
         ("epoch=4", "did you mean schedule.epochs?"),
@@ -144,24 +144,24 @@ def test_naming_a_pixel_size_drops_the_number_of_pixels() -> None:
         ("seed=-1", "seed must be 0 or above, found -1"),
         ("scale=1.0", "batches.scale must be at least 0 and below 1, found 1.0"),
         ("ema_decay=1", "ema_decay must be at least 0 and below 1, found 1.0"),
-        ("split.test=0.95", "shares whose sum is below 1, found 0.1 and 0.95"),
-        ("bits=12", "windows.bits is 8 (image levels) or 16 (floating point), found 12"),
-        ("ct_low_hu=1000", "windows.ct_low_hu 1000.0 must lie below windows.ct_high_hu 1000.0"),
+        ("split.test=0.95", "fractions with a sum below 1, found 0.1 and 0.95"),
+        ("bits=12", "windows.bits must be 8 (image levels) or 16 (floating point), found 12"),
+        ("ct_low_hu=1000", "windows.ct_low_hu 1000.0 must be below windows.ct_high_hu 1000.0"),
     ],
 )
-def test_a_wrong_setting_is_answered_with_the_way_out(setting: str, words: str) -> None:
-    with pytest.raises(RecipeError) as told:
+def test_an_invalid_setting_says_what_to_do(setting: str, message: str) -> None:
+    with pytest.raises(RecipeError) as reported:
         load_recipe(settings=[setting])
-    assert words in str(told.value)
+    assert message in str(reported.value)
 
 
 @pytest.mark.parametrize("name", ["papers", "", "../recipes/paper", "Paper", "missing.toml"])
 def test_only_shipped_names_and_toml_files_are_recipes(name: str) -> None:
-    with pytest.raises(RecipeError, match=r"no recipe '.*'; shipped are paper, quantitative, or give a file"):
+    with pytest.raises(RecipeError, match=r"unknown recipe '.*': expected paper, quantitative, or a file"):
         load_recipe(name)
 
 
-def test_a_file_may_hold_only_what_differs_and_is_named_after_itself(tmp_path: Path) -> None:
+def test_a_file_may_have_only_some_keys_and_gives_the_recipe_its_name(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("[grid]\npixel_mm = 3.0\n[windows]\n[schedule]\nepochs = 2\n")
     recipe = load_recipe(str(path), settings=["stages=2"])
@@ -169,10 +169,10 @@ def test_a_file_may_hold_only_what_differs_and_is_named_after_itself(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
-        (b"epochs = = 5", "mine.toml: not TOML"),
-        (b'name = "\xff"', "mine.toml: not TOML"),
+        (b"epochs = = 5", "mine.toml: not a valid TOML file"),
+        (b'name = "\xff"', "mine.toml: not a valid TOML file"),
         (b"", "recipe: missing grid, windows"),
         (b"grid = 5\n[windows]", "recipe: grid is a table of keys and values, found 5"),
         (b"[grid]\n[windows]", "grid: give either pixel_mm (millimetres) or size (pixels)"),
@@ -180,11 +180,11 @@ def test_a_file_may_hold_only_what_differs_and_is_named_after_itself(tmp_path: P
         (b"[grid]\nsize = 256\n[windows]\nct_lo_hu = 1", "unknown key windows.ct_lo_hu; did you mean ct_low_hu?"),
     ],
 )
-def test_a_wrong_file_is_answered_with_the_way_out(tmp_path: Path, content: bytes, words: str) -> None:
+def test_an_invalid_file_says_what_to_do(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "mine.toml").write_bytes(content)
-    with pytest.raises(RecipeError) as told:
+    with pytest.raises(RecipeError) as reported:
         load_recipe(str(tmp_path / "mine.toml"), settings=["tolerance_mm=0.5"] if b"grid =" in content else [])
-    assert words in str(told.value)
+    assert message in str(reported.value)
 
 
 def test_a_recipe_is_a_table() -> None:

@@ -20,28 +20,28 @@ from tests.learning.conftest import TINY, tiny_recipe
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 
-# main.py as it is, and a note of what each process drew and what it ended with
+# main.py, recording which patients each process samples and its final weights
 OBSERVED = """
 import hashlib, json, os, sys
 from pathlib import Path
 import main
 from lib.learning.dataset import SliceDataset
-from lib.learning.trainer import Loop
+from lib.learning.trainer import Trainer
 
-seen, draw, loop = set(), SliceDataset.__getitem__, Loop.__call__
+seen, get_item, call = set(), SliceDataset.__getitem__, Trainer.__call__
 
-def note_draw(self, wanted):
-    seen.add(self.arrays[self.samples[wanted.sample][0]].pair.patient_id)
-    return draw(self, wanted)
+def note_key(self, key):
+    seen.add(self.arrays[self.samples[key.sample][0]].pair.patient_id)
+    return get_item(self, key)
 
 def note_end(self):
-    outcome = loop(self)
+    outcome = call(self)
     weights = b"".join(tensor.numpy().tobytes() for tensor in self.cascade.state_dict().values())
-    told = {"patients": sorted(seen), "weights": hashlib.sha256(weights).hexdigest(), "epochs": outcome.epochs}
-    (Path(os.environ["OBSERVED"]) / f"{os.environ['RANK']}.json").write_text(json.dumps(told))
+    record = {"patients": sorted(seen), "weights": hashlib.sha256(weights).hexdigest(), "epochs": outcome.epochs}
+    (Path(os.environ["OBSERVED"]) / f"{os.environ['RANK']}.json").write_text(json.dumps(record))
     return outcome
 
-SliceDataset.__getitem__, Loop.__call__ = note_draw, note_end
+SliceDataset.__getitem__, Trainer.__call__ = note_key, note_end
 sys.exit(main.main())
 """
 
@@ -56,7 +56,7 @@ def torchrun(script: Path, *arguments: object, **environment: str) -> subprocess
     )  # fmt: skip
 
 
-def words(*settings: str) -> list[str]:
+def message(*settings: str) -> list[str]:
     return [word for setting in (*TINY, *settings) for word in ("--set", setting)]
 
 
@@ -65,12 +65,12 @@ def test_two_processes_train_one_model_on_different_patients(prepared: PreparedS
     run = tmp_path / "run"
     settings = ("epochs=3", "max_minutes=60")  # the clocks of two processes never agree; the learning rates must
     done = torchrun(
-        tmp_path / "observed.py", "train", prepared.root, "--out", run, *words(*settings), "--json",
+        tmp_path / "observed.py", "train", prepared.root, "--out", run, *message(*settings), "--json",
         OBSERVED=str(tmp_path),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)  # once, not once a process
-    assert told["model"] == str(run / MODEL_FILE) and told["epochs"] == 3
+    reported = json.loads(done.stdout)  # once, not once a process
+    assert reported["model"] == str(run / MODEL_FILE) and reported["epochs"] == 3
 
     ranks: list[dict[str, Any]] = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     patients = [set(rank["patients"]) for rank in ranks]
@@ -100,18 +100,18 @@ def test_a_run_of_two_processes_goes_on_where_it_was_stopped(prepared: PreparedS
     run, arguments = tmp_path / "run", ("train", prepared.root, "--out", tmp_path / "run")
     stop = "from lib.learning import engine\n" + OBSERVED.replace(
         "sys.exit(main.main())",
-        "saved = Loop._save_resume_file\n"
+        "saved = Trainer._save_resume_file\n"
         "def save_and_die(self, trainer):\n"
         "    saved(self, trainer)\n"
         "    os._exit(9) if trainer.state.epoch == 2 else None\n"
-        "Loop._save_resume_file = save_and_die\n"
+        "Trainer._save_resume_file = save_and_die\n"
         "sys.exit(main.main())",
     )
     (tmp_path / "dies.py").write_text(stop)
-    assert torchrun(tmp_path / "dies.py", *arguments, *words("epochs=4"), OBSERVED=str(tmp_path)).returncode != 0
+    assert torchrun(tmp_path / "dies.py", *arguments, *message("epochs=4"), OBSERVED=str(tmp_path)).returncode != 0
     assert [record.epoch for record in read_history(run)] == [1, 2] and not (run / MODEL_FILE).exists()
 
-    done = torchrun(ROOT / "main.py", *arguments, *words("epochs=4"), "--resume")
+    done = torchrun(ROOT / "main.py", *arguments, *message("epochs=4"), "--resume")
     assert done.returncode == 0, done.stderr
     assert [record.epoch for record in read_history(run)] == [1, 2, 3, 4]
     assert done.stdout.count("4 epochs (all 4 epochs are done)") == 1

@@ -1,10 +1,13 @@
-"""What MLflow and TensorBoard hold of a run, read back with their own readers; a server that is gone stops nothing."""
+"""Runs in MLflow and TensorBoard, read with their own readers; training continues without the server."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lib.errors import InputError, TrainingError
 from lib.learning.model_card.card import ModelCard
-from lib.learning.tracking.mlflow_logger import flatten
+from lib.learning.tracking.mlflow_logger import ENVIRONMENT, flatten
 from lib.learning.tracking.options import Store, Tracking, parse_tracking, store_of
 from lib.learning.tracking.progress import EpochRecord, read_history, scalars
 from lib.learning.training import train
@@ -27,17 +30,19 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # MLflow keeps its database open
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-NOBODY_THERE = "http://127.0.0.1:9"  # the discard port: refused at once
+UNREACHABLE = "http://127.0.0.1:9"  # the discard port: refused at once
 
 
 @pytest.fixture(autouse=True)
-def no_other_store(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_timeouts_and_no_other_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose database the tests share: to make one takes seconds."""
+    """A folder with a database shared by the tests: creating one takes seconds."""
     return tmp_path_factory.mktemp("store")
 
 
@@ -56,7 +61,7 @@ def epochs_in(client: Any, run_id: str) -> list[int]:
 # -- a run in MLflow ---------------------------------------------------------------------------------------------------
 
 
-def test_a_finished_run_is_there_with_settings_epochs_scores_and_card_but_nobodys_name(tmp_path: Path) -> None:
+def test_a_finished_run_has_settings_epochs_scores_and_card_but_no_patient_id(tmp_path: Path) -> None:
     recipe = tiny_recipe("record_slices=4")
     names = tuple(f"ZZTOP^{number}" for number in range(10))
     prepared = make_prepared(tmp_path / "prepared", recipe.preparation, patients=names)
@@ -80,7 +85,7 @@ def test_a_finished_run_is_there_with_settings_epochs_scores_and_card_but_nobody
     assert len(written) >= 2 and not [content for content in written if b"ZZTOP" in content]
 
 
-def test_a_run_that_was_stopped_goes_on_as_the_same_one(prepared: PreparedSet, store: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_continues_the_same_mlflow_run(prepared: PreparedSet, store: Path, tmp_path: Path) -> None:
     run, tracking, recipe = tmp_path / "run", Tracking(str(store), "resumed"), tiny_recipe("epochs=4")
 
     def cut_off(done: int, total: int, what: str) -> None:
@@ -99,7 +104,7 @@ def test_a_run_that_was_stopped_goes_on_as_the_same_one(prepared: PreparedSet, s
     assert len(client.search_runs([again.experiment_id])) == 1
 
 
-def test_a_run_that_fails_is_marked(prepared: PreparedSet, store: Path, tmp_path: Path) -> None:
+def test_a_failed_run_is_marked(prepared: PreparedSet, store: Path, tmp_path: Path) -> None:
     wild = tiny_recipe("learning_rate=1e30", "clip_norm=0", "normalization=none")
     with pytest.raises(TrainingError, match="the loss is"):
         train(prepared, wild, tmp_path / "run", tracking=Tracking(str(store), "failed", run_name="wild"))
@@ -107,16 +112,16 @@ def test_a_run_that_fails_is_marked(prepared: PreparedSet, store: Path, tmp_path
     assert (found.info.status, found.info.run_name) == ("FAILED", "wild")
 
 
-def test_a_server_that_is_gone_is_told_once_and_gets_all_of_it_later(
+def test_an_unreachable_server_is_reported_and_receives_everything_later(
     prepared: PreparedSet, store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run, recipe = tmp_path / "run", tiny_recipe("epochs=3")
-    result = train(prepared, recipe, run, tracking=Tracking(NOBODY_THERE.replace("//", "//me:secret@")))
+    result = train(prepared, recipe, run, tracking=Tracking(UNREACHABLE.replace("//", "//me:secret@")))
     assert result.epochs == 3 and result.model.is_file()
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    told = [message for message in warned if message.startswith(f"MLflow at {NOBODY_THERE} does not answer")]
-    assert len(told) == 2  # at the beginning and at the end, not after every epoch
-    assert "training goes on" in told[0] and not [message for message in warned if "secret" in message]
+    reported = [message for message in warned if message.startswith(f"MLflow at {UNREACHABLE} is not available")]
+    assert len(reported) == 2  # at the beginning and at the end, not after every epoch
+    assert "training continues" in reported[0] and not [message for message in warned if "secret" in message]
     assert not (run / "tracking.json").exists()
     train(prepared, recipe, run, tracking=Tracking(str(store), "late"), resume=True)  # the finished run
     client = client_of(store)
@@ -125,35 +130,35 @@ def test_a_server_that_is_gone_is_told_once_and_gets_all_of_it_later(
     assert found.data.metrics["final/model/mae_suv_body"] == result.card.scores.table["model"]["mae_suv_body"]  # type: ignore[union-attr]
 
 
-def test_a_run_that_somebody_deleted_from_the_store_is_begun_anew(
+def test_a_run_that_was_deleted_from_the_store_is_created_again(
     prepared: PreparedSet, store: Path, tmp_path: Path
 ) -> None:
     run, recipe, tracking = tmp_path / "run", tiny_recipe(), Tracking(str(store), "deleted")
     train(prepared, recipe, run, tracking=tracking)
-    told = json.loads((run / "tracking.json").read_text())
-    (run / "tracking.json").write_text(json.dumps({**told, "run_id": "0" * 32}))
+    record = json.loads((run / "tracking.json").read_text())
+    (run / "tracking.json").write_text(json.dumps({**record, "run_id": "0" * 32}))
     train(prepared, recipe, run, tracking=tracking, resume=True)
     assert epochs_in(client_of(store), run_of(run, client_of(store)).info.run_id) == [1, 2]
 
 
-# -- what is asked for -------------------------------------------------------------------------------------------------
+# -- options ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("word", "tracked"),
+    ("name", "tracked"),
     [(None, False), ("", False), ("None", False), ("none", False), ("mlflow", True), ("MLflow", True)],
 )
-def test_monai_labels_words_are_understood(word: str | None, tracked: bool) -> None:
-    assert parse_tracking(word, uri="u", experiment="e") == (Tracking("u", "e") if tracked else None)
+def test_monai_labels_values_are_accepted(name: str | None, tracked: bool) -> None:
+    assert parse_tracking(name, uri="u", experiment="e") == (Tracking("u", "e") if tracked else None)
     assert parse_tracking("mlflow") == Tracking("", "ct2pet", "")
 
 
-def test_another_word_is_refused() -> None:
+def test_an_unknown_tracker_is_refused() -> None:
     with pytest.raises(InputError, match="tracking 'wandb': expected mlflow or none"):
         parse_tracking("wandb")
 
 
-def test_without_mlflow_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_mlflow_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"mlflow is not installed; install it, or track none"):
         parse_tracking("mlflow")
@@ -174,11 +179,11 @@ def test_without_mlflow_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> 
         ("https://me:pass@host/x", Store("https://me:pass@host/x", None, "https://host/x")),
     ],
 )
-def test_where_a_run_is_mirrored_to(uri: str, store: Store) -> None:
+def test_the_store_of_a_uri(uri: str, store: Store) -> None:
     assert store_of(uri, Path("/runs/a")) == store
 
 
-def test_the_environment_says_where_when_nobody_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_variable_is_the_default_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host")
     assert (store_of("", Path("/run")).uri, store_of("http://other", Path("/run")).uri) == (
         "http://host",
@@ -188,6 +193,40 @@ def test_the_environment_says_where_when_nobody_else_does(monkeypatch: pytest.Mo
 
 def test_settings_are_flattened() -> None:
     assert flatten({"a": 1, "b": {"c": None, "d": {"e": (1, 2)}}}) == {"a": "1", "b.c": "None", "b.d.e": "(1, 2)"}
+
+
+# -- the process -------------------------------------------------------------------------------------------------------
+
+
+def global_state() -> tuple[dict[str, str], dict[str, int]]:
+    levels = {name: logging.getLogger(name).level for name in ("", "mlflow", "alembic", "lib")}
+    return {name: value for name, value in os.environ.items() if name.startswith("MLFLOW")}, levels
+
+
+def test_the_engine_changes_no_global_state(prepared: PreparedSet, store: Path, tmp_path: Path) -> None:
+    logging.getLogger("alembic").setLevel(logging.DEBUG)
+    before = global_state()
+    train(prepared, tiny_recipe("epochs=1"), tmp_path / "run", tracking=Tracking(str(store), "library"))
+    assert global_state() == before
+
+
+CONFIGURE = """
+import logging, os
+import mlflow
+from mlflow.telemetry import get_telemetry_client, set_telemetry_client
+from lib.learning.tracking import mlflow_logger
+print(get_telemetry_client() is not None, "MLFLOW_DISABLE_TELEMETRY" in os.environ)
+mlflow_logger.configure_mlflow_process()
+print(get_telemetry_client() is None, os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"], logging.getLogger("alembic").level)
+"""
+
+
+def test_configuring_the_process_turns_telemetry_off_even_after_mlflow_was_imported(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
+    child = subprocess.run(
+        [sys.executable, "-c", CONFIGURE], env=environment, capture_output=True, text=True, check=True
+    )
+    assert child.stdout.splitlines() == ["True False", "True 3 30"]  # a variable that was set is kept
 
 
 # -- TensorBoard -------------------------------------------------------------------------------------------------------
@@ -207,7 +246,7 @@ def test_tensorboard_is_always_written(prepared: PreparedSet, tmp_path: Path) ->
     )
 
 
-def test_what_is_not_defined_is_left_out() -> None:
+def test_undefined_metrics_are_omitted() -> None:
     record = EpochRecord(1, 0.5, 0.1, 2.0, {"mae": 1.0}, {"test": {"psnr_db": None, "ssim": 0.5}})
     assert scalars(record) == {
         "train/loss": 0.5, "train/learning_rate": 0.1, "train/seconds": 2.0, "validation/mae": 1.0,

@@ -35,7 +35,7 @@ def same_weights(first: Path, second: Path) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_it_learns_and_beats_every_trivial_predictor(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_it_learns_and_beats_every_baseline(prepared: PreparedSet, tmp_path: Path) -> None:
     recipe = tiny_recipe("epochs=40", "learning_rate=0.01", "patience=0")
     result = train(prepared, recipe, tmp_path / "run")
     assert result.card.scores is not None
@@ -46,7 +46,7 @@ def test_it_learns_and_beats_every_trivial_predictor(prepared: PreparedSet, tmp_
     assert losses[-1] < losses[0] / 3
 
 
-def test_the_card_says_who_was_trained_on_without_saying_who_it_was(
+def test_the_card_identifies_training_patients_by_hash_only(
     prepared: PreparedSet, recipe: Recipe, tmp_path: Path
 ) -> None:
     card = train(prepared, recipe, tmp_path / "run").card
@@ -57,9 +57,7 @@ def test_the_card_says_who_was_trained_on_without_saying_who_it_was(
     assert split["patients"]["train"] == ["P0", "P1", "P5"]
 
 
-def test_a_run_keeps_the_sides_that_were_assigned_and_its_card_says_so(
-    prepared: PreparedSet, recipe: Recipe, tmp_path: Path
-) -> None:
+def test_a_run_keeps_assigned_sides_and_its_card_says_so(prepared: PreparedSet, recipe: Recipe, tmp_path: Path) -> None:
     by_hash = train(prepared, recipe, tmp_path / "by hash").card.training
     assigned = train(prepared, recipe, tmp_path / "run", assigned={"P0": "test", "P2": "train"}).card.training
     split = json.loads((tmp_path / "run" / "split.json").read_text())["patients"]
@@ -69,7 +67,7 @@ def test_a_run_keeps_the_sides_that_were_assigned_and_its_card_says_so(
     assert by_hash.split != assigned.split
 
 
-def test_a_run_that_goes_on_keeps_the_sides_it_began_with(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_its_sides(prepared: PreparedSet, tmp_path: Path) -> None:
     """Somebody moves a patient while it is stopped: what it has learnt from must not validate it."""
     recipe = tiny_recipe("epochs=3", "patience=0")
     first: list[int] = []
@@ -85,7 +83,7 @@ def test_a_run_that_goes_on_keeps_the_sides_it_began_with(prepared: PreparedSet,
     assert patient_digest("P0") in card.training.patients
 
 
-def test_statistics_have_the_shape_monai_label_clients_read(
+def test_statistics_have_the_format_of_monai_labels_clients(
     prepared: PreparedSet, recipe: Recipe, tmp_path: Path
 ) -> None:
     train(prepared, recipe, tmp_path / "run")
@@ -97,7 +95,7 @@ def test_statistics_have_the_shape_monai_label_clients_read(
     assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
 
 
-def test_a_run_cut_off_in_an_epoch_ends_as_if_it_had_not_been(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_a_run_interrupted_in_an_epoch_gives_the_same_weights(prepared: PreparedSet, tmp_path: Path) -> None:
     recipe = tiny_recipe("epochs=4")
     train(prepared, recipe, tmp_path / "whole")
 
@@ -124,7 +122,7 @@ train(PreparedSet.open(Path(sys.argv[1])), tiny_recipe("epochs=6"), Path(sys.arg
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_still_arrives(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_a_run_killed_repeatedly_finishes(prepared: PreparedSet, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-c", CHILD, str(prepared.root), str(run)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -142,7 +140,7 @@ def test_killed_again_and_again_it_still_arrives(prepared: PreparedSet, tmp_path
     load_checkpoint(run / MODEL_FILE)
 
 
-def test_a_torn_resume_file_falls_back_to_the_one_before(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_a_damaged_resume_file_falls_back_to_the_previous_one(prepared: PreparedSet, tmp_path: Path) -> None:
     def cut_off(done: int, total: int, what: str) -> None:
         if done == 14:
             raise KeyboardInterrupt
@@ -156,40 +154,40 @@ def test_a_torn_resume_file_falls_back_to_the_one_before(prepared: PreparedSet, 
     assert [record.epoch for record in read_history(tmp_path / "run")] == [1, 2, 3, 4]
 
 
-def test_a_finished_run_is_returned_as_it_is(prepared: PreparedSet, recipe: Recipe, tmp_path: Path) -> None:
+def test_a_finished_run_is_returned_unchanged(prepared: PreparedSet, recipe: Recipe, tmp_path: Path) -> None:
     first = train(prepared, recipe, tmp_path / "run").model.stat().st_mtime_ns
     again = train(prepared, recipe, tmp_path / "run", resume=True)
     assert (again.model.stat().st_mtime_ns, again.stopped_because) == (first, "the run was finished before")
 
 
-def test_patience_ends_a_run_that_gets_no_better(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_patience_ends_a_run_without_improvement(prepared: PreparedSet, tmp_path: Path) -> None:
     recipe = tiny_recipe("epochs=50", "patience=2", "learning_rate=1e-30", "normalization=instance")
     result = train(prepared, recipe, tmp_path / "run")
     assert result.epochs == 3
     assert result.stopped_because == f"no better {KEY_METRIC} for 2 epochs"
 
 
-def test_the_clock_ends_a_run(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_the_time_limit_ends_a_run(prepared: PreparedSet, tmp_path: Path) -> None:
     result = train(prepared, tiny_recipe("epochs=500", "max_minutes=0.0001"), tmp_path / "run")
-    assert (result.epochs, result.stopped_because) == (1, "0.0001 minutes are used up")
+    assert (result.epochs, result.stopped_because) == (1, "the limit of 0.0001 minutes is reached")
 
 
-def test_a_run_that_the_clock_ended_in_an_epoch_can_still_be_published(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_a_run_ended_by_the_time_limit_within_an_epoch_can_be_finished(prepared: PreparedSet, tmp_path: Path) -> None:
     recipe = tiny_recipe("epochs=500", "max_minutes=0.0001", "batches.size=1")  # the clock is looked at after 4 of 18
     model = train(prepared, recipe, tmp_path / "run").model
     model.unlink()  # as if killed before it was there
     again = train(prepared, recipe, tmp_path / "run", resume=True)
-    assert (again.epochs, again.stopped_because) == (1, "0.0001 minutes are used up")
+    assert (again.epochs, again.stopped_because) == (1, "the limit of 0.0001 minutes is reached")
     assert [record.epoch for record in read_history(tmp_path / "run")] == [1] and model.is_file()
 
 
-def test_a_device_that_is_not_there_leaves_no_run_begun(prepared: PreparedSet, recipe: Recipe, tmp_path: Path) -> None:
+def test_an_unavailable_device_creates_no_run(prepared: PreparedSet, recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="unknown device 'gpu'"):
         train(prepared, recipe, tmp_path / "run", device="gpu")
     assert not (tmp_path / "run").exists()
 
 
-def test_validation_patients_without_uptake_choose_nothing(tmp_path: Path) -> None:
+def test_validation_patients_without_uptake_select_no_weights(tmp_path: Path) -> None:
     prepared = make_prepared(tmp_path / "prepared", tiny_recipe().preparation)
     for pair in prepared.pairs:
         if pair.patient_id in ("P6", "P7"):
@@ -201,21 +199,19 @@ def test_validation_patients_without_uptake_choose_nothing(tmp_path: Path) -> No
     assert stats["best_metric"] == 0.0 and KEY_METRIC not in stats["eval"]["metrics"]
 
 
-@pytest.mark.parametrize(("validation", "words"), [("0.0", ", loss 0."), ("0.2", f", best {KEY_METRIC} ")])
-def test_progress_tells_the_loss_where_nobody_validates(
-    prepared: PreparedSet, tmp_path: Path, validation: str, words: str
+@pytest.mark.parametrize(("validation", "message"), [("0.0", ", loss 0."), ("0.2", f", best {KEY_METRIC} ")])
+def test_progress_has_the_loss_without_validation_patients(
+    prepared: PreparedSet, tmp_path: Path, validation: str, message: str
 ) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     recipe = tiny_recipe("epochs=2", f"validation={validation}")
-    train(prepared, recipe, tmp_path / "run", progress=lambda done, total, what: told.append(what))
-    assert "epoch 1 of 2" in told  # nothing is known yet
-    assert told[-1].startswith(f"epoch 2 of 2{words}"), told[-1]
-    assert not any("best skill_body 0.000" in what for what in told)
+    train(prepared, recipe, tmp_path / "run", progress=lambda done, total, what: reported.append(what))
+    assert "epoch 1 of 2" in reported  # nothing is known yet
+    assert reported[-1].startswith(f"epoch 2 of 2{message}"), reported[-1]
+    assert not any("best skill_body 0.000" in what for what in reported)
 
 
-def test_a_disk_that_fills_up_ends_with_advice_and_what_was_finished_is_kept(
-    prepared: PreparedSet, tmp_path: Path
-) -> None:
+def test_a_full_disk_ends_the_run_with_advice_and_keeps_finished_epochs(prepared: PreparedSet, tmp_path: Path) -> None:
     recipe, run = tiny_recipe("epochs=3"), tmp_path / "run"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -232,7 +228,7 @@ def test_a_disk_that_fills_up_ends_with_advice_and_what_was_finished_is_kept(
     assert [record.epoch for record in read_history(run)] == [1, 2, 3]
 
 
-def test_training_goes_on_from_given_weights(prepared: PreparedSet, recipe: Recipe, tmp_path: Path) -> None:
+def test_training_starts_from_given_weights(prepared: PreparedSet, recipe: Recipe, tmp_path: Path) -> None:
     first = train(prepared, recipe, tmp_path / "first").model
     frozen = tiny_recipe("learning_rate=1e-30", "epochs=1")
     second = train(prepared, frozen, tmp_path / "second", initial=first).model
@@ -249,7 +245,7 @@ def test_another_run_is_not_overwritten(prepared: PreparedSet, recipe: Recipe, t
         train(prepared, tiny_recipe("epochs=3"), tmp_path / "run", resume=True)
 
 
-def test_a_loss_that_is_no_number_ends_with_advice(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_a_nan_loss_ends_with_advice(prepared: PreparedSet, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"the loss is .*; lower optimiser\.learning_rate"):
         train(prepared, tiny_recipe("learning_rate=1e30", "clip_norm=0", "normalization=none"), tmp_path / "run")
 
@@ -259,22 +255,20 @@ def test_arrays_of_another_grid_are_refused(prepared: PreparedSet, tmp_path: Pat
         train(prepared, tiny_recipe("pixel_mm=3.0"), tmp_path / "run")
 
 
-def test_nobody_to_train_on_is_said(tmp_path: Path) -> None:
+def test_no_training_patients_is_an_error(tmp_path: Path) -> None:
     only_test = make_prepared(tmp_path / "prepared", tiny_recipe().preparation, patients=("P2", "P3"))
     with pytest.raises(PreparedDataError, match="none of the 2 patients falls on the training side"):
         train(only_test, tiny_recipe(), tmp_path / "run")
 
 
 def test_without_validation_patients_the_last_weights_are_kept(tmp_path: Path) -> None:
-    nobody_judges = make_prepared(tmp_path / "prepared", tiny_recipe().preparation, patients=("P0", "P1", "P2"))
-    result = train(nobody_judges, tiny_recipe("patience=1", "epochs=3"), tmp_path / "run")
+    no_validation = make_prepared(tmp_path / "prepared", tiny_recipe().preparation, patients=("P0", "P1", "P2"))
+    result = train(no_validation, tiny_recipe("patience=1", "epochs=3"), tmp_path / "run")
     assert (result.epochs, result.card.epoch) == (3, 3)
     assert read_card(result.model).scores.side == "test"  # type: ignore[union-attr]
 
 
-def test_the_card_tells_what_error_to_expect_from_the_validation_patients(
-    prepared: PreparedSet, tmp_path: Path
-) -> None:
+def test_the_card_has_the_expected_error_of_the_validation_patients(prepared: PreparedSet, tmp_path: Path) -> None:
     card = train(prepared, tiny_recipe(), tmp_path / "run").card
     assert card.calibration is not None and card.calibration["volumes"] == len(card.training.validation_patients)
     curve = Calibration.from_json(card.calibration)
@@ -289,7 +283,9 @@ def test_the_card_tells_what_error_to_expect_from_the_validation_patients(
 
 
 @pytest.mark.parametrize("setting", ["split.unit=slice", "split.validation=0.0"])
-def test_without_validation_patients_no_error_is_expected(prepared: PreparedSet, tmp_path: Path, setting: str) -> None:
+def test_without_validation_patients_the_card_has_no_expected_error(
+    prepared: PreparedSet, tmp_path: Path, setting: str
+) -> None:
     assert train(prepared, tiny_recipe("epochs=1", setting), tmp_path / "run").card.calibration is None
 
 
@@ -309,7 +305,7 @@ def tiny_recipe(*settings):
 
 
 @pytest.mark.slow
-def test_prepared_arrays_train_where_dicom_was_never_installed(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_training_works_without_dicom_packages(prepared: PreparedSet, tmp_path: Path) -> None:
     command = [sys.executable, "-c", BARE, str(prepared.root), str(tmp_path / "run")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -50,37 +50,37 @@ def test_a_record_of_a_pair(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"StudyInstanceUID": "9.9", "FrameOfReferenceUID": "9.8"}, "no CT in the same study"),
         ({"FrameOfReferenceUID": "9.9"}, "the CT of the same study has another frame of reference; register them"),
         ({"FrameOfReferenceUID": None}, "FrameOfReferenceUID is missing"),
-        ({"PatientID": "P2"}, "the CT of the same study names another PatientID"),
+        ({"PatientID": "P2"}, "the CT of the same study has another PatientID"),
         ({"vary": lambda k: {"ImagePositionPatient": [0, 0, 900.0 + k]}}, "no original CT of the study overlaps it"),
         ({"CorrectedImage": ["SCAT"]}, "not attenuation-corrected"),
         (
             {"ImageOrientationPatient": [1, 0, 0, 0, 0.9962, 0.0872], "vary": leaning},
-            f"slices lean 5.0 degrees against those of CT {CT}",
+            f"slices are tilted by 5.0 degrees relative to those of CT {CT}",
         ),
     ],
 )
-def test_a_pet_stays_alone_for_a_reason(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+def test_why_a_pet_is_not_paired(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     write_series(tmp_path / "ct")
     write_series(tmp_path / "pet", modality="PT", **changes)
     report = paired(tmp_path)
     assert uids(report) == []
-    assert words in reason(report, PET)
+    assert message in reason(report, PET)
     assert {alone.series_uid for alone in report.unpaired} == {CT, PET}
 
 
-def test_a_ct_without_a_pet_says_so(tmp_path: Path) -> None:
+def test_the_reason_of_a_ct_without_a_pet(tmp_path: Path) -> None:
     write_series(tmp_path)
     (alone,) = paired(tmp_path).unpaired
     assert (alone.series_uid, alone.patient_id, alone.modality) == (CT, "P1", "CT")
     assert alone.reason == "no PET in the same study"
 
 
-def test_a_ct_beside_an_unusable_pet_says_why_that_is(tmp_path: Path) -> None:
+def test_the_reason_of_a_ct_with_an_unusable_pet(tmp_path: Path) -> None:
     write_series(tmp_path / "ct")
     write_series(tmp_path / "pet", modality="PT", CorrectedImage=["SCAT"])
     assert "no usable PET in the same study (not attenuation-corrected" in reason(paired(tmp_path), CT)
@@ -127,42 +127,42 @@ def test_a_derived_ct_pairs_only_when_it_is_named(tmp_path: Path) -> None:
     write_series(tmp_path / "pet", modality="PT")
     report = paired(tmp_path)
     assert uids(report) == []
-    assert reason(report, CT) == "ImageType DERIVED/PRIMARY is not ORIGINAL; name this CT to use it all the same"
+    assert reason(report, CT) == "ImageType DERIVED/PRIMARY is not ORIGINAL; name this CT to use it anyway"
     assert uids(paired(tmp_path, CT)) == [(CT, PET)]
 
 
 @pytest.mark.parametrize(
-    ("named", "words"),
+    ("named", "message"),
     [
         ("8.8.8", "no CT series with this UID"),
         (PET, "no CT series with this UID"),
         (OTHER_CT, "cannot be used: a localiz"),
     ],
 )
-def test_a_named_ct_must_be_a_usable_ct(tmp_path: Path, named: str, words: str) -> None:
+def test_a_named_ct_must_be_a_usable_ct(tmp_path: Path, named: str, message: str) -> None:
     write_series(tmp_path / "ct")
     write_series(tmp_path / "pet", modality="PT")
     write_series(tmp_path / "scout", SeriesInstanceUID=OTHER_CT, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
-    with pytest.raises(PairingError, match=f"CT {named}: {words}"):
+    with pytest.raises(PairingError, match=f"CT {named}: {message}"):
         paired(tmp_path, named)
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "words"),
+    ("first", "second", "message"),
     [
         ({"PatientWeight": None, "count": 8}, {}, "it has SUV"),
-        ({}, {"count": 8}, r"it has more slices (8 against 5)"),
+        ({}, {"count": 8}, r"it has more slices (8 instead of 5)"),
         ({"ImageType": ["DERIVED", "SECONDARY"]}, {}, "it is the original"),
     ],
 )
-def test_of_several_pets_the_best(tmp_path: Path, first: dict[str, Any], second: dict[str, Any], words: str) -> None:
+def test_of_several_pets_the_best(tmp_path: Path, first: dict[str, Any], second: dict[str, Any], message: str) -> None:
     write_series(tmp_path / "ct", count=8)
     write_series(tmp_path / "a", modality="PT", **first)
     write_series(tmp_path / "b", modality="PT", SeriesInstanceUID=OTHER_PET, **second)
     report = paired(tmp_path)
     assert uids(report) == [(CT, OTHER_PET)]
-    assert words in report.pairs[0].reason
-    assert reason(report, PET) == f"another PET of the study is used ({OTHER_PET}): {words}"
+    assert message in report.pairs[0].reason
+    assert reason(report, PET) == f"another PET of the study is used ({OTHER_PET}): {message}"
 
 
 def test_the_best_pet_that_overlaps_a_ct_is_taken(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_all_nine_have_a_pair(pairing: PairingReport) -> None:
     assert tuple(found.pair.pet.patient_id for found in pairing.pairs) == PAPER_PATIENTS
 
 
-def test_five_have_their_ct_in_another_study_and_it_is_said(pairing: PairingReport) -> None:
+def test_five_have_their_ct_in_another_study_and_the_reason_says_so(pairing: PairingReport) -> None:
     across = [found for found in pairing.pairs if found.pair.ct.study_uid != found.pair.pet.study_uid]
     assert [found.pair.pet.patient_id for found in across] == IN_OTHER_STUDY
     assert all("the CT is of another study of that day" in found.reason for found in across)

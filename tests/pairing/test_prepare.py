@@ -64,20 +64,20 @@ def test_suv_of_a_made_up_pair(studies: Path, out: Path) -> None:
     np.testing.assert_allclose(arrays.suv_bw(3).mean(axis=1), expected, rtol=0.002)
 
 
-def test_patients_are_told_as_they_are_prepared(studies: Path, out: Path) -> None:
-    told: list[tuple[int, int, str]] = []
-    prepare_pairs(pairs_of(studies), out, preparation=TINY, progress=lambda *step: told.append(step))
-    assert told == [(0, 2, "preparing P1"), (1, 2, "preparing P2"), (2, 2, "prepared")]
+def test_progress_names_the_patients(studies: Path, out: Path) -> None:
+    reported: list[tuple[int, int, str]] = []
+    prepare_pairs(pairs_of(studies), out, preparation=TINY, progress=lambda *step: reported.append(step))
+    assert reported == [(0, 2, "preparing P1"), (1, 2, "preparing P2"), (2, 2, "prepared")]
 
 
-def test_pairs_that_lie_there_already_are_reused(studies: Path, out: Path) -> None:
+def test_existing_pairs_are_reused(studies: Path, out: Path) -> None:
     first = prepare_pairs(pairs_of(studies)[:1], out, preparation=TINY)
     second = prepare_pairs(pairs_of(studies), out, preparation=TINY)
     assert (first.reused, second.reused) == (0, 1)
     assert second.prepared.patients() == ("P1", "P2")
 
 
-def test_the_index_says_where_the_series_come_from_even_of_arrays_made_before_it_did(tmp_path: Path) -> None:
+def test_the_index_has_the_origin_of_series_even_for_arrays_of_earlier_versions(tmp_path: Path) -> None:
     whose = {"Manufacturer": "ACME", "FrameOfReferenceUID": "1.2.9", "StudyInstanceUID": "1.2.0"}
     write_series(tmp_path / "dicom" / "ct", BodyPartExamined="Leg", ManufacturerModelName="Scan 2", **whose, **IN_HU)
     write_series(tmp_path / "dicom" / "pet", modality="PT", ManufacturerModelName="ACME Ring", **whose)
@@ -92,7 +92,7 @@ def test_the_index_says_where_the_series_come_from_even_of_arrays_made_before_it
         assert (pair.body_part, pair.tracer) == ("LEG", "")
 
 
-def test_the_set_holds_the_asked_pairs_and_no_others(studies: Path, out: Path) -> None:
+def test_the_set_has_exactly_the_requested_pairs(studies: Path, out: Path) -> None:
     prepare_pairs(pairs_of(studies), out, preparation=TINY)
     assert prepare_pairs(pairs_of(studies)[1:], out, preparation=TINY).prepared.patients() == ("P2",)
 
@@ -127,7 +127,7 @@ def tear(folder: Path) -> None:
     ],
     ids=["torn", "missing", "empty", "wrong entry", "torn entry", "gone"],
 )
-def test_a_damaged_pair_is_made_anew(studies: Path, out: Path, damage: Callable[[Path], object]) -> None:
+def test_a_damaged_pair_is_prepared_again(studies: Path, out: Path, damage: Callable[[Path], object]) -> None:
     pairs = pairs_of(studies)
     whole = prepare_pairs(pairs, out, preparation=TINY).prepared
     before = np.array(whole.arrays(whole.pairs[0]).pet)
@@ -138,7 +138,7 @@ def test_a_damaged_pair_is_made_anew(studies: Path, out: Path, damage: Callable[
 
 
 @pytest.mark.parametrize("index", ["", "{}", '{"format": 0}'])
-def test_a_damaged_index_is_written_anew(studies: Path, out: Path, index: str) -> None:
+def test_a_damaged_index_is_rewritten(studies: Path, out: Path, index: str) -> None:
     prepare_pairs(pairs_of(studies), out, preparation=TINY)
     (out / "index.json").write_text(index)
     again = prepare_pairs(pairs_of(studies), out, preparation=TINY)
@@ -152,7 +152,7 @@ def test_arrays_of_another_recipe_are_not_mixed_in(studies: Path, out: Path) -> 
     assert PreparedSet.open(out) == before
 
 
-def test_a_pair_that_fails_is_reported_and_the_rest_goes_on(studies: Path, out: Path) -> None:
+def test_a_pair_that_fails_is_reported_and_the_others_are_prepared(studies: Path, out: Path) -> None:
     pairs = pairs_of(studies)
     broken, missing = studies / "pet1" / "003.dcm", studies / "ct2" / "000.dcm"
     broken.write_bytes(broken.read_bytes()[:-20])
@@ -167,7 +167,7 @@ def test_a_pair_that_fails_is_reported_and_the_rest_goes_on(studies: Path, out: 
     )
 
 
-def test_a_pet_beside_the_ct_is_not_spread_over_it(tmp_path: Path, out: Path) -> None:
+def test_a_pet_next_to_the_ct_is_an_error(tmp_path: Path, out: Path) -> None:
     write_series(tmp_path / "dicom" / "ct", **IN_HU)
     write_series(
         tmp_path / "dicom" / "pet", modality="PT", vary=lambda k: {"ImagePositionPatient": [-4, -20, 100 + 3 * k]}
@@ -179,7 +179,7 @@ def test_a_pet_beside_the_ct_is_not_spread_over_it(tmp_path: Path, out: Path) ->
     assert not arrays.suv_bw()[..., :3].any()
 
 
-def test_corners_that_the_scanner_never_saw_are_not_taken_for_zero_uptake(tmp_path: Path, out: Path) -> None:
+def test_corners_outside_the_field_of_view_are_not_zero_uptake(tmp_path: Path, out: Path) -> None:
     def cornerless(k: int) -> dict[str, bytes]:
         pixels = stored_pixels(k) + 1
         pixels[0, 0] = 0
@@ -197,7 +197,7 @@ def test_corners_that_the_scanner_never_saw_are_not_taken_for_zero_uptake(tmp_pa
 
 
 @pytest.mark.parametrize("arrays_before_death", [0, 1, 2, 3])
-def test_killed_in_the_middle_nothing_half_is_left(studies: Path, out: Path, arrays_before_death: int) -> None:
+def test_a_killed_process_leaves_no_partial_pair(studies: Path, out: Path, arrays_before_death: int) -> None:
     pairs = pairs_of(studies)
     child = os.fork()
     if child == 0:
@@ -223,7 +223,7 @@ def test_killed_in_the_middle_nothing_half_is_left(studies: Path, out: Path, arr
     assert sorted(folder.name for folder in (out / "pairs").iterdir()) == sorted(pair_id(one.pair) for one in pairs)
 
 
-def test_a_full_disk_is_said_and_leaves_nothing_half(studies: Path, out: Path) -> None:
+def test_a_full_disk_is_an_error_and_leaves_no_partial_pair(studies: Path, out: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300, hard))  # an array's header is 128 bytes, the array 360
     try:
@@ -236,7 +236,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_half(studies: Path, out: Path) -
     assert not list((out / "pairs").iterdir())
 
 
-def test_a_folder_that_cannot_be_made_is_said(studies: Path, out: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(studies: Path, out: Path) -> None:
     out.write_text("in the way")
     with pytest.raises(PreparedDataError, match=r"arrays: cannot be written .*; choose another folder"):
         prepare_pairs(pairs_of(studies), out, preparation=TINY)

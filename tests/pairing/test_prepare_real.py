@@ -128,7 +128,7 @@ def test_a_prepared_geometry_is_where_the_ct_is(quantitative: PreparationReport,
     np.testing.assert_allclose(last, (x[-1], y[-1], ct.z[-1]), atol=1e-3)
 
 
-def test_recipe_paper_takes_matching_slices_only_and_says_why_not_the_others(paper: PreparationReport) -> None:
+def test_recipe_paper_uses_matching_slices_and_gives_the_reason_without_any(paper: PreparationReport) -> None:
     assert {pair.patient_id: pair.shape for pair in paper.prepared.pairs} == {
         "STS_019": (45, 256, 256),
         "STS_041": (52, 256, 256),
@@ -136,8 +136,8 @@ def test_recipe_paper_takes_matching_slices_only_and_says_why_not_the_others(pap
     (failed,) = paper.failed
     assert failed.patient_id == "STS_031"
     assert failed.reason == (
-        "no PET slice lies within 0.2 mm of a CT slice (largest offset 1.59 mm); a recipe with grid.slices = resample "
-        "takes this pair"
+        "no PET slice is within 0.2 mm of a CT slice (largest offset 1.59 mm); use a recipe with "
+        "grid.slices = resample for this pair"
     )
 
 
@@ -159,7 +159,7 @@ def test_recipe_paper_stores_8_bit_images_of_each_pet_slice_as_it_is(
     assert np.abs(arrays.pet - np.clip(suv / 10, 0, 1) * 255)[both].max() <= 0.51
 
 
-def test_where_the_pet_did_not_reach_nothing_is_claimed(quantitative: PreparationReport, sts_folder: Path) -> None:
+def test_slices_outside_the_pet_are_not_measured(quantitative: PreparationReport, sts_folder: Path) -> None:
     pair = of_patient(quantitative.prepared, "STS_019")  # its PET covers 92 % of the CT's box
     arrays = quantitative.prepared.arrays(pair)
     ct, pet = (Stack(sts_folder / "STS_019" / modality / "image") for modality in ("CT", "PET"))
@@ -189,7 +189,7 @@ def test_a_second_run_opens_no_dicom_file(
     assert again.reused == 3 and again.prepared == quantitative.prepared
 
 
-def test_a_drawn_tumour_is_kept_beside_the_body(
+def test_a_contoured_tumour_is_stored_with_the_body_mask(
     real_pairs: tuple[PairedSeries, ...], quantitative: PreparationReport, tmp_path: Path
 ) -> None:
     scan = scan_folder(real_pairs[0].pair.ct.files[0].parents[2])

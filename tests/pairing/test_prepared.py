@@ -75,7 +75,7 @@ def test_slices_are_chosen_by_index_or_range(tmp_path: Path) -> None:
     np.testing.assert_array_equal(arrays.pet_unit(slice(1, 3)), ct[1:3].astype(np.float32))
 
 
-def test_the_index_comes_back_as_it_was_written(one: PreparedSet) -> None:
+def test_the_index_is_read_back_unchanged(one: PreparedSet) -> None:
     assert one.preparation == FLOAT and one.patients() == ("P1",)
     assert PreparedSet.open(one.root) == one
     assert one.pairs[0].geometry().origin_mm == (5.0, 6.0, 7.0) and one.pairs[0].geometry().spacing_mm == (3, 2, 2)
@@ -104,7 +104,7 @@ def test_a_folder_without_an_index_says_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         (lambda index: index | {"format": 99}, "format 99, expected 2; prepare again"),
         (lambda index: {"format": 2}, "damaged index"),
@@ -116,14 +116,14 @@ def test_a_folder_without_an_index_says_what_to_do(tmp_path: Path) -> None:
         (lambda index: [], "damaged index"),
     ],
 )
-def test_a_damaged_index_is_refused(one: PreparedSet, change: Any, words: str) -> None:
+def test_a_damaged_index_is_refused(one: PreparedSet, change: Any, message: str) -> None:
     path = one.root / "index.json"
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
-    with pytest.raises(PreparedDataError, match=words):
+    with pytest.raises(PreparedDataError, match=message):
         PreparedSet.open(one.root)
 
 
-def test_a_set_that_does_not_say_where_its_series_come_from_still_opens(one: PreparedSet) -> None:
+def test_a_set_without_the_origin_of_its_series_opens(one: PreparedSet) -> None:
     path = one.root / "index.json"
     index = json.loads(path.read_text())
     for name in ("ct_scanner", "pet_scanner", "body_part", "tracer"):

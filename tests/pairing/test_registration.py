@@ -91,7 +91,7 @@ def studies(phantoms: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("frame", [OTHER_FRAME, None])
-def test_a_known_movement_is_found_again(studies: Path, frame: str | None) -> None:
+def test_a_known_movement_is_recovered(studies: Path, frame: str | None) -> None:
     matrix = movement(pet_centre(studies))
     move_series(studies / "PET", matrix, frame=frame)
     assert pair_series(scan_folder(studies)).pairs == ()
@@ -111,7 +111,7 @@ def test_the_same_volumes_give_the_same_result(studies: Path) -> None:
     assert first == second
 
 
-def test_coordinates_far_away_are_no_hindrance(studies: Path) -> None:
+def test_distant_coordinates_are_registered(studies: Path) -> None:
     matrix = movement(pet_centre(studies))
     matrix[:3, 3] += (300, -200, 800)
     move_series(studies / "PET", matrix)
@@ -120,7 +120,7 @@ def test_coordinates_far_away_are_no_hindrance(studies: Path) -> None:
     assert paired.registered is not None and paired.registered.movement.information_before is None
 
 
-def test_what_pairs_already_is_not_registered(studies: Path) -> None:
+def test_paired_series_are_not_registered(studies: Path) -> None:
     (paired,) = registered(studies).pairs
     assert paired.registered is None
 
@@ -142,7 +142,7 @@ def test_a_pet_of_another_day_or_patient_is_not_registered(studies: Path) -> Non
     assert registered(studies).pairs == ()
 
 
-def test_what_fits_badly_stays_alone_with_the_numbers(studies: Path) -> None:
+def test_a_pet_that_fits_badly_is_unpaired_with_the_values_as_reason(studies: Path) -> None:
     for path in (studies / "PET").glob("*.dcm"):  # each slice upside down by columns and rows: no rotation mends that
         dataset = pydicom.dcmread(path)
         stored = dataset.pixel_array
@@ -154,7 +154,7 @@ def test_what_fits_badly_stays_alone_with_the_numbers(studies: Path) -> None:
     assert all("registered, they do not fit (outline" in alone.reason for alone in report.unpaired)
 
 
-def test_prepare_resamples_the_pet_where_it_was_laid(phantoms: Path, studies: Path, tmp_path: Path) -> None:
+def test_prepare_resamples_the_registered_pet(phantoms: Path, studies: Path, tmp_path: Path) -> None:
     recipe = load_recipe("quantitative", settings=["pixel_mm=4.0"])
     as_it_is = prepare_pairs(
         pair_series(scan_folder(phantoms / "PHANTOM_0001")).pairs, tmp_path / "a", preparation=recipe.preparation
@@ -177,7 +177,7 @@ def test_slices_of_a_registered_pet_match_none(studies: Path, tmp_path: Path) ->
     move_series(studies / "PET", movement(pet_centre(studies)))
     report = prepare_pairs(registered(studies).pairs, tmp_path / "out", preparation=load_recipe("paper").preparation)
     (failed,) = report.failed
-    assert "grid.slices = resample takes this pair" in failed.reason
+    assert "grid.slices = resample for this pair" in failed.reason
 
 
 def test_the_command_registers_on_request_only(
@@ -205,16 +205,14 @@ def real_pet_moved(sts_folder: Path, patient: str, folder: Path, matrix_at: Call
 
 
 @pytest.mark.parametrize("patient", ["STS_028", "STS_047"])
-def test_a_real_pet_comes_back_to_within_a_voxel(sts_folder: Path, patient: str, tmp_path: Path) -> None:
+def test_a_moved_real_pet_is_registered_within_a_voxel(sts_folder: Path, patient: str, tmp_path: Path) -> None:
     studies = real_pet_moved(sts_folder, patient, tmp_path, movement)
     centre = pet_centre(sts_folder / patient)
     (paired,) = registered(studies).pairs
     assert residual(paired, movement(centre))[0] < 5.47  # the PET's pixel
 
 
-def test_a_limb_that_is_alike_along_its_length_is_laid_the_same_and_told_to_be_unsure(
-    sts_folder: Path, tmp_path: Path
-) -> None:
+def test_a_limb_alike_along_its_length_is_registered_with_a_large_slack(sts_folder: Path, tmp_path: Path) -> None:
     """STS_039: found 2 cm from where the headers have it, wherever it starts; the slack says so."""
     centre = pet_centre(sts_folder / "STS_039")
     (moved,) = registered(real_pet_moved(sts_folder, "STS_039", tmp_path / "a", movement)).pairs

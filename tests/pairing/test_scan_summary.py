@@ -13,18 +13,18 @@ def lines(root: Path) -> dict[str, SeriesLine]:
     return {line.series_instance_uid: line for line in series_lines(scan_folder(root))}
 
 
-def test_a_pair_and_what_stays_alone(tmp_path: Path) -> None:
+def test_a_pair_and_an_unpaired_series(tmp_path: Path) -> None:
     write_series(tmp_path / "ct")
     write_series(tmp_path / "pet", modality="PT")
     write_series(tmp_path / "lone", SeriesInstanceUID="5.5", StudyInstanceUID="5")
     write_series(tmp_path / "scout", SeriesInstanceUID="6.6", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     write_series(tmp_path / "report", count=1, SeriesInstanceUID="7.7", Modality="SR")
-    told = lines(tmp_path)
-    assert told[CT].pairing == f"paired with PET {PET}"
-    assert told[PET].pairing == f"paired with CT {CT}"
-    assert told["5.5"].pairing == "not paired: no PET in the same study"
-    assert (told["6.6"].usable, told["6.6"].pairing) == (False, None)
-    assert (told["7.7"].usable, told["7.7"].pairing) == (False, None)
+    reported = lines(tmp_path)
+    assert reported[CT].pairing == f"paired with PET {PET}"
+    assert reported[PET].pairing == f"paired with CT {CT}"
+    assert reported["5.5"].pairing == "not paired: no PET in the same study"
+    assert (reported["6.6"].usable, reported["6.6"].pairing) == (False, None)
+    assert (reported["7.7"].usable, reported["7.7"].pairing) == (False, None)
 
 
 def test_what_a_line_holds(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_another_salt_is_another_split() -> None:
 
 
 @given(patients=st.sets(st.text(max_size=8), max_size=30), shares=SHARES)
-def test_nobody_moves_when_others_join(patients: set[str], shares: tuple[float, float]) -> None:
+def test_new_patients_move_no_others(patients: set[str], shares: tuple[float, float]) -> None:
     split = Split(validation=shares[0], test=shares[1])
     before = {patient: split.side_of_patient(patient) for patient in patients}
     after = {patient: split.side_of_patient(patient) for patient in patients | {"newcomer"}}
@@ -46,7 +46,7 @@ def test_nobody_moves_when_others_join(patients: set[str], shares: tuple[float, 
 
 
 @given(patient=st.text(max_size=8), validation=SHARES, test=st.floats(0, 0.49))
-def test_another_validation_share_moves_nobody_into_or_out_of_test(
+def test_another_validation_fraction_does_not_change_the_test_side(
     patient: str, validation: tuple[float, float], test: float
 ) -> None:
     sides = [Split(validation=share, test=test).side_of_patient(patient) for share in validation]
@@ -54,12 +54,12 @@ def test_another_validation_share_moves_nobody_into_or_out_of_test(
 
 
 @given(patient=st.text(max_size=8), shares=st.tuples(st.floats(0, 0.89), st.floats(0, 0.89)))
-def test_a_larger_test_share_takes_and_never_gives_back(patient: str, shares: tuple[float, float]) -> None:
+def test_a_larger_test_fraction_only_adds_patients(patient: str, shares: tuple[float, float]) -> None:
     smaller, larger = (Split(validation=0.1, test=share).side_of_patient(patient) for share in sorted(shares))
     assert smaller != "test" or larger == "test"
 
 
-def test_shares_come_out_about_right() -> None:
+def test_fractions_are_approximately_met() -> None:
     split = Split(validation=0.1, test=0.2)
     sides = [split.side_of_patient(f"patient {number}") for number in range(10_000)]
     assert sides.count("test") / 10_000 == pytest.approx(0.2, abs=0.016)  # four standard deviations
@@ -87,18 +87,18 @@ def test_the_ends_of_the_shares(shares: dict[str, float], expected: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
-        ({"unit": "study"}, "split.unit is one of patient, slice, found 'study'"),
-        ({"validation": 0.5, "test": 0.5}, "shares whose sum is below 1, found 0.5 and 0.5"),
-        ({"validation": -0.1}, "shares whose sum is below 1, found -0.1 and 0.2"),
-        ({"test": float("nan")}, "shares whose sum is below 1, found 0.1 and nan"),
+        ({"unit": "study"}, "split.unit must be one of patient, slice, found 'study'"),
+        ({"validation": 0.5, "test": 0.5}, "fractions with a sum below 1, found 0.5 and 0.5"),
+        ({"validation": -0.1}, "fractions with a sum below 1, found -0.1 and 0.2"),
+        ({"test": float("nan")}, "fractions with a sum below 1, found 0.1 and nan"),
     ],
 )
-def test_impossible_splits_are_refused(settings: dict[str, object], words: str) -> None:
-    with pytest.raises(RecipeError) as told:
+def test_impossible_splits_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError) as reported:
         Split(**settings)  # type: ignore[arg-type]
-    assert words in str(told.value)
+    assert message in str(reported.value)
 
 
 def test_offsets_cut_the_patients_into_folds() -> None:
@@ -117,5 +117,5 @@ def test_offsets_cut_the_patients_into_folds() -> None:
 
 
 def test_an_offset_beyond_the_circle_is_refused() -> None:
-    with pytest.raises(RecipeError, match=r"split.offset is at least 0 and below 1, found 1"):
+    with pytest.raises(RecipeError, match=r"split.offset must be at least 0 and below 1, found 1"):
         Split(offset=1.0)

@@ -46,12 +46,12 @@ def test_a_new_patient_gets_the_side_of_the_hash(path: Path) -> None:
     assert {patient: one.side for patient, one in read_split_file(path).items()} == SIDES
 
 
-def test_no_file_has_nobody_and_is_not_made_by_reading(path: Path) -> None:
+def test_a_missing_file_has_no_patients_and_is_not_created_by_reading(path: Path) -> None:
     assert read_split_file(path) == {}
     assert not path.exists()
 
 
-def test_the_file_says_who_when_by_what_and_why(path: Path) -> None:
+def test_the_columns_of_the_file(path: Path) -> None:
     assign_new(path, [pair_of("PATIENT_1")], Split(validation=0.25, test=0.5, salt="pepper", offset=0.125))
     (line,) = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
     assert list(line) == list(COLUMNS)
@@ -77,7 +77,7 @@ def test_the_file_says_who_when_by_what_and_why(path: Path) -> None:
         max_size=4,
     )
 )
-def test_nobody_ever_changes_side(tmp_path: Path, steps: list[tuple[set[str], float, float, str, float]]) -> None:
+def test_no_patient_ever_changes_side(tmp_path: Path, steps: list[tuple[set[str], float, float, str, float]]) -> None:
     """Patients of any ID join, under other shares, salts and offsets each time."""
     path = tmp_path / "split.csv"
     path.unlink(missing_ok=True)
@@ -96,7 +96,7 @@ def test_nobody_ever_changes_side(tmp_path: Path, steps: list[tuple[set[str], fl
 @pytest.mark.parametrize(
     "patient", ["0012", "1E5", "MAR-1", "=1+1", "+1", "-1", "@x", "'quoted", "", 'a"b,c;d', "a\nb", "Ä"]
 )
-def test_an_id_comes_back_as_it_went_in(path: Path, patient: str) -> None:
+def test_a_patient_id_is_read_back_unchanged(path: Path, patient: str) -> None:
     assigned(path, patient)
     assert list(read_split_file(path)) == [patient]
 
@@ -107,18 +107,18 @@ def test_a_spreadsheet_takes_an_id_for_text(path: Path, patient: str) -> None:
     assert f"\n'{patient}," in path.read_text(encoding="utf-8-sig")
 
 
-def test_a_split_by_slice_assigns_nobody(path: Path) -> None:
+def test_a_split_by_slice_assigns_no_patients(path: Path) -> None:
     assert assigned(path, "P0", split=Split(unit="slice", validation=0.0)) == {}
     assert not path.exists()
 
 
-def test_a_patient_whom_a_model_was_trained_on_stays_in_training(path: Path) -> None:
+def test_a_patient_used_for_training_stays_in_training(path: Path) -> None:
     assignments = assign_new(path, map(pair_of, SIDES), Split(), was_trained_on=lambda patient: patient == "P3")
     assert (assignments["P3"].side, assignments["P3"].decided_by) == ("train", TRAINED_ON)
     assert assignments["P6"].side == "validation"
 
 
-def test_a_side_that_was_changed_by_hand_is_kept(path: Path) -> None:
+def test_an_edited_side_is_kept(path: Path) -> None:
     assigned(path, *SIDES)
     path.write_bytes(path.read_bytes().replace(b"'P0,train", b"'P0,validation"))
     assert assigned(path, "P0", "P1")["P0"] == "validation"
@@ -138,17 +138,17 @@ DAMAGED = {
     "cut off": (b"patient_id,side,decided_by\nx,train,a\ny,te", "line 3: 2 values, expected 3"),
     "cut off in the side": (b"patient_id,side\nx,train\ny,te", "line 3: side 'te'"),
     "cut off in a quote": (b'patient_id,side\n"x', "unexpected end of data"),
-    "twice": (b"patient_id,side\nx,train\nx,test\n", "line 3: patient x a second time"),
-    "nobody": (b"patient_id,side\n,train\n", "line 2: no patient_id"),
+    "twice": (b"patient_id,side\nx,train\nx,test\n", "line 3: patient x is listed twice"),
+    "nobody": (b"patient_id,side\n,train\n", "line 2: patient_id is empty"),
 }
 
 
-@pytest.mark.parametrize(("content", "words"), DAMAGED.values(), ids=DAMAGED)
-def test_a_damaged_file_is_told_and_never_made_anew(path: Path, content: bytes, words: str) -> None:
+@pytest.mark.parametrize(("content", "message"), DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_file_is_an_error_and_is_never_replaced(path: Path, content: bytes, message: str) -> None:
     path.write_bytes(content)
-    with pytest.raises(SplitFileError, match=r"split\.csv") as told:
+    with pytest.raises(SplitFileError, match=r"split\.csv") as reported:
         assigned(path, "P0")
-    assert words in str(told.value)
+    assert message in str(reported.value)
     assert path.read_bytes() == content
 
 
@@ -157,7 +157,7 @@ def test_a_file_that_cannot_be_written(path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", no_space)
-    with pytest.raises(OutputError, match=r"cannot be written .* the one before stays"):
+    with pytest.raises(OutputError, match=r"cannot be written .* is unchanged; free space"):
         assigned(path, "P0")
 
 
@@ -210,7 +210,7 @@ def run(path: Path, die: str, first: int, last: int) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
 
 
-def test_killed_before_the_new_file_takes_its_place_loses_nothing(path: Path) -> None:
+def test_a_process_killed_before_replacing_the_file_loses_nothing(path: Path) -> None:
     before = assigned(path, *SIDES)
     content = path.read_bytes()
     process = run(path, "die", 0, 1)
@@ -223,8 +223,10 @@ def test_killed_before_the_new_file_takes_its_place_loses_nothing(path: Path) ->
 
 def test_two_processes_that_assign_at_once_agree(path: Path) -> None:
     processes = [run(path, "live", 0, 60), run(path, "live", 1, 61)]
-    told = [dict(line.split() for line in process.communicate(timeout=120)[0].splitlines()) for process in processes]
+    reported = [
+        dict(line.split() for line in process.communicate(timeout=120)[0].splitlines()) for process in processes
+    ]
     assert [process.returncode for process in processes] == [0, 0]
     known = {patient: one.side for patient, one in read_split_file(path).items()}
     assert set(known) == {f"P_{number}" for number in range(61)}
-    assert told[0].items() <= known.items() and told[1].items() <= known.items()
+    assert reported[0].items() <= known.items() and reported[1].items() <= known.items()

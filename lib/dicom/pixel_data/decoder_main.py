@@ -10,7 +10,7 @@ from typing import Any
 SETUP = json.loads(sys.stdin.buffer.readline())
 sys.path += SETUP["paths"]  # the process starts without site-packages
 
-from lib.imaging.files.child_main import Answer, end_with_parent, serve  # noqa: E402
+from lib.imaging.files.child_main import Response, end_with_parent, serve  # noqa: E402
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
-    def decode(request: dict[str, Any]) -> Answer:
+    def decode(request: dict[str, Any]) -> Response:
         """Return the pixels of a file in the working directory in C order."""
         reader = sitk.ImageFileReader()
         reader.SetImageIO("GDCMImageIO")

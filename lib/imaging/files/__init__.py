@@ -1,1 +1,1 @@
-"""Volume files of other programs (NIfTI, NRRD, MetaImage), read in a child process with limits."""
+"""Volume files (NIfTI, NRRD, MetaImage), read in a child process with limits on memory and time."""

@@ -1,6 +1,6 @@
-"""What every child process does: put limits on itself, then answer requests. Imports nothing of ours.
+"""Main loop of every child process: set resource limits, then answer requests. Imports nothing of ct2pet.
 
-Run by `child_process.py`; the limits hold before the first foreign byte is read.
+Run by `child_process.py`; the limits are set before any untrusted data is read.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
-MAX_FILES = 16  # open at once: three pipes, the file, and what a library opens of it
-FALLBACK_MAPPED_BYTES = 2 * 2**30  # by the libraries, where the system does not tell
-Answer = tuple[dict[str, Any], Iterable[bytes | memoryview]]
+MAX_FILES = 16  # open at once: three pipes, the file, and descriptors of libraries
+FALLBACK_MAPPED_BYTES = 2 * 2**30  # by the libraries, if the system does not report it
+Response = tuple[dict[str, Any], Iterable[bytes | memoryview]]
 
 
-def serve(answer: Callable[[dict[str, Any]], Answer], *, errors: tuple[type[Exception], ...] = ()) -> None:
+def serve(respond: Callable[[dict[str, Any]], Response], *, errors: tuple[type[Exception], ...] = ()) -> None:
     """Answer requests until the input ends.
 
-    Each request says how many bytes of memory (`memory_bytes`) and seconds of processor time (`cpu_s`) it may take
-    more than what is taken already, and how many seconds in all (`cpu_total_s`). An error of the reader is an answer
-    (`error`); a crash ends the process: that is what it is for. Behind the bytes stands a second line, which is where
-    an error is that comes up while they are read.
+    Each request has the additional memory (`memory_bytes`) and processor time (`cpu_s`) that it may use, and the total
+    processor time of the process (`cpu_total_s`). An error of the reader is sent as a response (`error`); a crash ends
+    the process, which is its purpose. The content is followed by a second line, which has errors that occur while the
+    content is read.
 
     Args:
-        answer: Returns the line that is sent, in which `bytes` tells how many follow, and these bytes.
-        errors: The reader's own errors, whose messages are sent as they are.
+        respond: Returns the line to send, in which `bytes` is the size of the content, and the content.
+        errors: The reader's own errors, whose messages are sent unchanged.
     """
-    answers = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # what a library prints is no answer
+    responses = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # output of libraries is not a response
     _harden()
     mapped = mapped_bytes()
     expected: tuple[type[Exception], ...] = (*errors, RuntimeError, MemoryError, ValueError, OSError)
@@ -44,40 +44,40 @@ def serve(answer: Callable[[dict[str, Any]], Answer], *, errors: tuple[type[Exce
         _limit(resource.RLIMIT_AS, mapped + request["memory_bytes"])
         _limit(resource.RLIMIT_CPU, math.ceil(min(used_cpu_s() + request["cpu_s"], request["cpu_total_s"])))
         try:
-            head, content = answer(request)
+            head, content = respond(request)
         except expected as error:
-            _send_line(answers, _told(error, errors))
+            _send_line(responses, _error_line(error, errors))
             continue
-        _send_line(answers, head)
-        last, left = {}, head["bytes"]
+        _send_line(responses, head)
+        last, remaining = {}, head["bytes"]
         try:
             for piece in content:
-                left -= _send(answers, piece)
+                remaining -= _send(responses, piece)
         except expected as error:
-            last = _told(error, errors)
-        while left > 0:
-            left -= _send(answers, bytes(min(left, 2**20)))
-        _send_line(answers, last)
+            last = _error_line(error, errors)
+        while remaining > 0:
+            remaining -= _send(responses, bytes(min(remaining, 2**20)))
+        _send_line(responses, last)
 
 
-def _told(error: Exception, errors: tuple[type[Exception], ...]) -> dict[str, Any]:
+def _error_line(error: Exception, errors: tuple[type[Exception], ...]) -> dict[str, Any]:
     name = "" if isinstance(error, errors) else f"{type(error).__name__}: "
     return {"error": f"{name}{error}"[-2000:]}
 
 
 def end_with_parent(parent: int) -> None:
-    """End this process when its parent ends, whatever a library is at; where the system can."""
+    """End this process when its parent ends, even within a library call, if the system supports it."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
         libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         libc.prctl(PR_SET_DUMPABLE, 0)
-    if os.getppid() != parent:  # it was gone before
+    if os.getppid() != parent:  # it has ended already
         os._exit(1)
 
 
 def mapped_bytes() -> int:
-    """Return how much memory, in addresses, this process has mapped."""
+    """Return the size of the address space that this process has mapped."""
     try:
         return int(Path("/proc/self/statm").read_bytes().split()[0]) * resource.getpagesize()
     except OSError:
@@ -85,13 +85,13 @@ def mapped_bytes() -> int:
 
 
 def used_cpu_s() -> float:
-    """Return how much processor time this process has taken."""
+    """Return the processor time of this process in seconds."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
 def _harden() -> None:
-    """Write no file, start no process, open few files, leave no core: for good."""
+    """Irrevocably forbid writing files, starting processes, opening many files, and core dumps."""
     for kind, value in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
@@ -111,7 +111,7 @@ def _send_line(file: Any, values: dict[str, Any]) -> None:
 
 
 def _send(file: Any, content: bytes | memoryview) -> int:
-    """Send all of it; return how many bytes that are."""
+    """Send all bytes; return their number."""
     view = memoryview(content).cast("B")
     count = len(view)
     while len(view):

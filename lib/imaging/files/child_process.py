@@ -1,8 +1,8 @@
-"""A process of its own for a library that reads foreign bytes: it may crash, stall or ask for memory, and costs itself.
+"""Run a library that reads untrusted data in a child process, so that a crash or stall affects only the child.
 
-The child is a small program. A first line of JSON on its standard input tells where its packages lie; requests are
-further lines. Each is answered on its standard output by a line of JSON, bytes, and a second line, or by one line that
-tells an error.
+The child is a small program. The first line of JSON on its standard input has the paths of its packages; each further
+line is a request. The response on its standard output is a line of JSON, the content, and a second line, or a single
+line with an error.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 MAX_LINE_BYTES = 2**20
 CHUNK_BYTES = 2**20
 ROOT = Path(__file__).resolve().parents[3]
-ENVIRONMENT = {  # all of it: nothing of the server's, and libraries that start no threads
+ENVIRONMENT = {  # the complete environment: no variables of the server, no threads in libraries
     "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1",
 }  # fmt: skip
@@ -32,11 +32,11 @@ FAULTS = frozenset({signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS
 
 
 class ChildError(Exception):
-    """The child did not answer.
+    """The child did not respond.
 
     Attributes:
-        outcome: What it did, to go on after the name of the file.
-        is_repeatable: The same bytes would do it again; no overloaded machine, no other process, had a part in it.
+        outcome: What happened, as a clause that follows the name of the file.
+        is_repeatable: Whether the same data would fail again, independent of the load and of other processes.
     """
 
     def __init__(self, outcome: str, *, is_repeatable: bool) -> None:
@@ -46,21 +46,21 @@ class ChildError(Exception):
 
 
 class ChildProcess:
-    """A child that is started at the first request, and again after one that ended it.
+    """A child process that is started at the first request, and again after a request that ended it.
 
     Args:
-        program: A file that calls `serve` of `child_main.py`, or speaks as it does.
-        folder: Its working directory, in which the files it reads lie under plain names.
+        program: Path of a program that calls `serve` of `child_main.py`, or uses the same protocol.
+        folder: Working directory of the child, with the files to read.
         packages: Names of packages that it imports; they need not be loaded here.
-        argument: For the program.
-        timeout_s: Of the whole of an answer, on the clock; the child's own limit of processor time is the sharper one.
+        argument: Argument of the program.
+        timeout_s: Wall-clock limit of a response; the child's limit of processor time is usually stricter.
     """
 
     def __init__(
         self, program: Path, folder: Path, *, packages: Sequence[str], timeout_s: float, argument: str = ""
     ) -> None:
         self._program, self._folder, self._timeout_s, self._argument = program, folder, timeout_s, argument
-        self._paths = list(dict.fromkeys(_place_of(package) for package in packages))
+        self._paths = list(dict.fromkeys(_folder_of(package) for package in packages))
         self._process: subprocess.Popen[bytes] | None = None
         self._pending = b""
 
@@ -71,26 +71,26 @@ class ChildProcess:
         self.end()
 
     def ask(self, request: Mapping[str, Any], receive: Callable[[dict[str, Any]], memoryview]) -> dict[str, Any]:
-        """Return the answer to a request.
+        """Return the response to a request.
 
         Args:
             request: Plain values, with `memory_bytes`, `cpu_s` and `cpu_total_s` as in `child_main.serve`.
-            receive: Given the line of an answer without `error`; returns the buffer for the bytes after it. What it
-                raises ends the child.
+            receive: Called with the line of a response without `error`; returns the buffer for the content. Its
+                exceptions end the child.
 
         Raises:
-            ChildError: The child ended, took too long, or sent something else.
+            ChildError: The child ended, exceeded the timeout, or sent an invalid response.
         """
         deadline = time.monotonic() + self._timeout_s
         try:
             self._start()
             self._send(request)
-            answer = json.loads(self._line(deadline))
-            if not isinstance(answer, dict):
+            response = json.loads(self._line(deadline))
+            if not isinstance(response, dict):
                 raise EOFError
-            if "error" not in answer:
-                self._fill(receive(answer), deadline)
-                answer |= json.loads(self._line(deadline))
+            if "error" not in response:
+                self._fill(receive(response), deadline)
+                response |= json.loads(self._line(deadline))
         except TimeoutError as error:
             self.end()
             raise ChildError(f"takes over {self._timeout_s:.0f} s", is_repeatable=False) from error
@@ -99,20 +99,20 @@ class ChildProcess:
         except BaseException:
             self.end()
             raise
-        return answer
+        return response
 
     def end(self) -> None:
-        """Kill the child, whatever it does."""
+        """Kill the child."""
         if self._process is None:
             return
         self._process.kill()
-        with contextlib.suppress(OSError, ValueError):  # what it had not read
+        with contextlib.suppress(OSError, ValueError):  # input that it has not read
             self._process.communicate()
         self._process = None
 
     def _start(self) -> None:
         if self._process is None:
-            # -I: no variables, no user's packages, no folder of the program; -S: no site-packages with .pth files
+            # -I: no variables, no user packages, no program folder in sys.path; -S: no site-packages with .pth files
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-B", str(self._program)],
                 stdin=subprocess.PIPE,
@@ -132,16 +132,16 @@ class ChildProcess:
         self._process.stdin.flush()
 
     def _ended(self) -> ChildError:
-        """Return why the child ended; one that lives, and answers what is none, is killed."""
+        """Return why the child ended; kill it if it is alive and sent an invalid response."""
         assert self._process is not None
         try:
-            status = self._process.wait(1.0)  # its pipes close a moment before it is gone
+            status = self._process.wait(1.0)  # its pipes close shortly before it ends
         except subprocess.TimeoutExpired:
             status = 0
         self.end()
         if status == -signal.SIGXCPU:
             return ChildError("takes more processor time than any such file needs", is_repeatable=True)
-        if status == -signal.SIGKILL:  # by the system, for want of memory, or by somebody
+        if status == -signal.SIGKILL:  # by the system, out of memory, or by another process
             return ChildError("was broken off", is_repeatable=False)
         return ChildError("ends the decoder", is_repeatable=-status in FAULTS)
 
@@ -163,7 +163,7 @@ class ChildProcess:
             count += self._read(view[count : count + CHUNK_BYTES], deadline)
 
     def _read(self, view: memoryview, deadline: float) -> int:
-        """Read some bytes straight into a buffer; return how many."""
+        """Read some bytes into a buffer; return their number."""
         assert self._process is not None and self._process.stdout is not None
         ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
         if not ready:
@@ -174,7 +174,7 @@ class ChildProcess:
         return count
 
 
-def _place_of(package: str) -> str:
+def _folder_of(package: str) -> str:
     """Return the folder that a package is imported from, without importing it."""
     spec = importlib.util.find_spec(package)
     assert spec is not None and spec.origin is not None, package

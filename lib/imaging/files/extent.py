@@ -1,4 +1,4 @@
-"""How large voxels, and a whole volume, can be: a header that says otherwise makes every later grid enormous."""
+"""Plausible sizes of voxels and volumes; a header with others would make later grids enormous."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_ALONG_MM = 3000.0  # head to feet; the longest tables scan 2,100
 
 
 def extent_fault(geometry: Geometry) -> str:
-    """Return why no CT or PET of a patient has this grid; empty where one may."""
+    """Return why a grid is implausible for a CT or PET of a patient; empty if it is plausible."""
     axes = VoxelOrder.of(geometry).axes
     for name, stored, largest_mm, longest_mm in (
         ("slices", axes[0], MAX_SLICE_MM, MAX_ALONG_MM),
@@ -23,21 +23,21 @@ def extent_fault(geometry: Geometry) -> str:
     ):
         spacing_mm, count = geometry.spacing_mm[stored], geometry.shape[stored]
         if not MIN_SPACING_MM <= spacing_mm <= largest_mm:
-            return f"its {name} stand {spacing_mm:.4g} mm apart, expected {MIN_SPACING_MM:g} to {largest_mm:g} mm"
+            return f"its {name} are {spacing_mm:.4g} mm apart, expected {MIN_SPACING_MM:g} to {largest_mm:g} mm"
         if spacing_mm * count > longest_mm:
             return (
-                f"its {count} {name} reach over {spacing_mm * count:.5g} mm, expected at most {longest_mm:g} mm: no "
-                "scanner sees as much of a patient"
+                f"its {count} {name} extend over {spacing_mm * count:.5g} mm, expected at most {longest_mm:g} mm, the "
+                "limit of scanners"
             )
     return ""
 
 
 def refuse_implausible_extent(geometry: Geometry, what: str) -> None:
-    """Return when a CT or PET of a patient may have this grid.
+    """Raise an error unless a grid is plausible for a CT or PET of a patient.
 
     Raises:
-        ImageFileError: Its voxels are too small or too large, or there are too many of them; `what` names it.
+        ImageFileError: Voxels are too small or too large, or the volume is; `what` is its name in the message.
     """
     fault = extent_fault(geometry)
     if fault:
-        raise ImageFileError(f"{what}: {fault}; is its spacing in mm? Export it again")
+        raise ImageFileError(f"{what}: {fault}; check that its spacing is in mm, and export it again")

@@ -1,4 +1,4 @@
-"""NRRD and MetaImage through ITK's readers, in the process that does nothing else (`reader_main.py`)."""
+"""Read NRRD and MetaImage with ITK, in a child process (`reader_main.py`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lib.errors import ImageFileError
 from lib.imaging.resample import geometry_of
 from lib.types import FloatArray
 
-READERS = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}  # left alone, the first one that likes the file is taken
+READERS = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}  # by default ITK takes the first reader that accepts the file
 
 
 def read_itk(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64], Iterator[FloatArray]]:
@@ -36,7 +36,7 @@ def read_itk(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64], Ite
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise ImageFileError(
             f"{path.name}: colour or vector image ({image.GetNumberOfComponentsPerPixel()} components), "
-            "expected one number a voxel"
+            "expected one value per voxel"
         )
     if image.GetDimension() != 3:
         raise ImageFileError(f"{path.name}: {image.GetDimension()} dimensions, expected 3")
@@ -45,7 +45,7 @@ def read_itk(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64], Ite
 
 
 def _slices(image: sitk.Image) -> Iterator[FloatArray]:
-    with np.errstate(over="ignore"):  # what 32 bits cannot hold becomes infinite, and is refused as such
+    with np.errstate(over="ignore"):  # overflow becomes infinite, which is refused later
         for stored in sitk.GetArrayViewFromImage(image):
             yield np.ascontiguousarray(stored, dtype=np.float32)
 

@@ -1,4 +1,4 @@
-"""How many bytes a volume takes in memory, computed from headers before anything is allocated."""
+"""Memory estimates for reading volumes, computed from headers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from lib.errors import ImageFileError
 from lib.imaging.files.header_check import FLOAT_BYTES, refuse_unless_alone
 
-DECODING_SLICES = 4  # slices as large as one of the volume that exist while one is decoded: bytes, integers, floats
+DECODING_SLICES = 4  # temporary slices while one is decoded: bytes, integers, floats
 
 
 def volume_bytes(shape: Sequence[int]) -> int:
@@ -18,28 +18,28 @@ def volume_bytes(shape: Sequence[int]) -> int:
 
 
 def series_read_bytes(shape: Sequence[int]) -> int:
-    """Return the peak of reading a DICOM series of this shape (K, R, C): the volume, and one slice as it is decoded."""
+    """Return the peak memory of reading a DICOM series of shape (K, R, C): the volume, and temporary slices."""
     return volume_bytes(shape) + DECODING_SLICES * volume_bytes(shape[1:])
 
 
 def file_read_bytes(path: Path) -> int:
-    """Return the peak of reading a NIfTI, NRRD or MHA file: the numbers as stored, and the float32 volume.
+    """Return the peak memory of reading a NIfTI, NRRD or MHA file: stored voxels, and the float32 volume.
 
     Raises:
-        ImageFileError: As `announced_shape`.
+        ImageFileError: See `announced_shape`.
     """
     return refuse_unless_alone(path).needed_bytes
 
 
 def announced_shape(path: Path) -> tuple[int, int, int]:
-    """Return the shape (slices, rows, columns) that the header of a NIfTI, NRRD or MHA file announces.
+    """Return the shape (slices, rows, columns) of a NIfTI, NRRD or MHA file according to its header.
 
     Raises:
-        ImageFileError: Not such a file, damaged, not three-dimensional, or larger than any volume that is read.
+        ImageFileError: Another format, damaged, not three-dimensional, or too large.
     """
     shape = refuse_unless_alone(path).shape
     if len(shape) != 3:
         raise ImageFileError(
-            f"{path.name}: colour or vector image, or {len(shape)} dimensions; expected 3, and one number a voxel"
+            f"{path.name}: colour or vector image, or {len(shape)} dimensions; expected 3, and one value per voxel"
         )
     return shape[0], shape[1], shape[2]

@@ -1,7 +1,7 @@
-"""NIfTI through nibabel: both orientations compared, nothing guessed, nothing altered in silence.
+"""Read and write NIfTI with nibabel; sform and qform must agree, and nothing is guessed or changed silently.
 
-ITK's reader takes sform or qform without comparing them, and turns NaN into 0, which is water. `header_check.py` has
-looked at the file's size and kind before.
+ITK's reader uses sform or qform without comparing them, and replaces NaN by 0, which is water. `header_check.py` checks
+size and format of the file first.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Volume
 from lib.types import FloatArray, Progress, no_progress
 
-SAME_POSITION_MM = 0.1  # how far sform and qform may place the first voxel apart: a fifth of the finest CT pixel
-QUATERNION_RAD = 1.25e-3  # and how far their axes turned: nibabel takes what is within 1.2e-3 of a half turn for one
-HEADER_BYTES = {348: 348, 540: 540}  # NIfTI-1 and NIfTI-2, by their first number
-LARGEST_OFFSET_BYTES = 2**24  # of the voxels; header extensions hold text
-MAX_BEYOND_BYTES = 512  # after the voxels, unpacked: old writers fill the last block; more means wrong dimensions
+SAME_POSITION_MM = 0.1  # tolerance between sform and qform at the first voxel: a fifth of the finest CT pixel
+QUATERNION_RAD = 1.25e-3  # and between their axes: nibabel rounds angles within 1.2e-3 of a half turn
+HEADER_BYTES = {348: 348, 540: 540}  # NIfTI-1 and NIfTI-2, by sizeof_hdr
+MAX_OFFSET_BYTES = 2**24  # of the voxels; before them are header extensions
+MAX_BEYOND_BYTES = 512  # after the voxels, uncompressed: old writers fill the last block; more means wrong dimensions
 MILLIMETRES = (0, 2)  # xyzt_units, the lower three bits: unknown, and mm
 UNITS = {1: "metres", 3: "micrometres"}
 COLOUR, COMPLEX = {128: 3, 2304: 4}, (32, 1792, 2048)  # datatype
 SCANNER = 1  # sform_code and qform_code: scanner anatomical
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-QUIET = logging.getLogger(f"{__name__}.nibabel")  # its own warnings name values of the file
+QUIET = logging.getLogger(f"{__name__}.nibabel")  # nibabel's warnings have values of the file
 QUIET.disabled = True
 
 
 def read_nifti(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64], Iterator[FloatArray]]:
     """Return the shape (K, R, C), the affine from (column, row, slice) to LPS mm, and the scaled slices in file order.
 
-    The slices are read as they are taken, one at a time, and raise as this does; packed files are read to their end,
-    where their checksum lies. The file is closed after the last one.
+    The slices are read lazily, one at a time, and raise the same errors. Compressed files are read to the end, where
+    their checksum is. The file is closed after the last slice.
 
     Raises:
-        ImageFileError: Damaged, colour or complex, not three-dimensional, in other lengths than mm, without an
-            orientation, with two that differ, sheared or singular.
+        ImageFileError: Damaged, colour or complex, not three-dimensional, not in mm, without an orientation, with
+            conflicting ones, sheared or singular.
     """
     with _named(path), ExitStack() as opened:
         file = _opened(path, opened)
@@ -61,7 +61,7 @@ def read_nifti(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64], I
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Name the file in what libraries raise of it."""
+    """Convert errors of libraries to ImageFileError with the file name."""
     try:
         yield
     except (HeaderDataError, ValueError, OverflowError, EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -69,29 +69,29 @@ def _named(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.strerror:
             raise
-        raise _unreadable(path, str(error)) from error  # nibabel's word for too few bytes
+        raise _unreadable(path, str(error)) from error  # nibabel raises it for a truncated file
 
 
 def write_nifti(volume: Volume, path: Path, *, progress: Progress = no_progress) -> None:
-    """Write NIfTI-1, float32, sform and qform alike with code 1; gzip where the name ends in .gz.
+    """Write NIfTI-1, float32, with equal sform and qform of code 1; gzip if the name ends in .gz.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     header = nibabel.Nifti1Header()
     header.set_data_dtype(np.dtype("<f4"))
     header.set_data_shape(volume.geometry.shape[::-1])
-    _place(header, volume.geometry)
+    _set_orientation(header, volume.geometry)
     header.set_xyzt_units("mm")
-    with ImageOpener(path, "wb") as file:  # packs with level 1 and no time stamp
+    with ImageOpener(path, "wb") as file:  # compresses with level 1 and no time stamp
         header.write_to(file)
         for done, of_slice in enumerate(volume.array, start=1):
             file.write(np.ascontiguousarray(of_slice, dtype="<f4").tobytes())
             progress(done, len(volume.array), "writing")
 
 
-def _place(header: Any, geometry: Geometry) -> None:
-    """Set both orientations; a slight shear, which a quaternion cannot say, is taken out where it would show."""
+def _set_orientation(header: Any, geometry: Geometry) -> None:
+    """Set sform and qform; remove a slight shear, which a quaternion cannot represent, if they would conflict."""
     affine = LPS_FROM_RAS @ geometry.affine
     header.set_qform(affine, SCANNER)
     if _conflict(affine, header.get_qform(), geometry.shape[::-1]) is not None:
@@ -108,20 +108,20 @@ def _opened(path: Path, opened: ExitStack) -> BinaryIO | gzip.GzipFile:
 
 
 def _header(start: bytes, path: Path) -> Any:
-    """Return the header, minor faults put right as nibabel does (a qfac of 0 is 1); extensions are not read."""
+    """Return the header with minor faults fixed by nibabel (a qfac of 0 becomes 1); extensions are not read."""
     little, big = (int.from_bytes(start[:4], order) for order in ("little", "big"))
     size = little if little in HEADER_BYTES else big
     if size not in HEADER_BYTES:
         raise _unreadable(path, "it has no NIfTI header")
     header = (nibabel.Nifti1Header if size == 348 else nibabel.Nifti2Header)(start[:size], check=False)
     header.check_fix(logger=QUIET, error_level=40)
-    if not size <= header.get_data_offset() <= LARGEST_OFFSET_BYTES:
-        raise _unreadable(path, f"its voxels are said to begin at byte {header.get_data_offset()}")
+    if not size <= header.get_data_offset() <= MAX_OFFSET_BYTES:
+        raise _unreadable(path, f"its header has voxels beginning at byte {header.get_data_offset()}")
     return header
 
 
 def _shape(header: Any, path: Path) -> tuple[int, int, int]:
-    """Return (columns, rows, slices); refuse what is no scalar volume."""
+    """Return (columns, rows, slices); raise an error unless it is a scalar volume."""
     datatype = int(header["datatype"])
     sizes = [int(size) for size in header.get_data_shape()]
     while len(sizes) > 3 and sizes[-1] == 1:
@@ -129,7 +129,7 @@ def _shape(header: Any, path: Path) -> tuple[int, int, int]:
     components = COLOUR.get(datatype, 2 if datatype in COMPLEX else sizes[4] if len(sizes) > 4 else 1)
     if components != 1:
         raise ImageFileError(
-            f"{path.name}: colour or vector image ({components} components), expected one number a voxel"
+            f"{path.name}: colour or vector image ({components} components), expected one value per voxel"
         )
     if len(sizes) != 3:
         raise ImageFileError(f"{path.name}: {len(sizes)} dimensions ({' x '.join(map(str, sizes))}), expected 3")
@@ -137,7 +137,7 @@ def _shape(header: Any, path: Path) -> tuple[int, int, int]:
 
 
 def _affine(header: Any, shape: tuple[int, int, int], path: Path) -> NDArray[np.float64]:
-    """Return the RAS affine that sform and qform agree on, or the one that is there."""
+    """Return the RAS affine of sform and qform, which must agree if both are set."""
     unit = int(header["xyzt_units"]) & 7
     if unit not in MILLIMETRES:
         raise ImageFileError(
@@ -148,8 +148,8 @@ def _affine(header: Any, shape: tuple[int, int, int], path: Path) -> NDArray[np.
     stated = {name: np.asarray(affine, np.float64) for name, (affine, code) in forms.items() if code > 0}
     if not stated:
         raise ImageFileError(
-            f"{path.name}: sform_code and qform_code are 0, so it does not say how the patient lies in it, which is "
-            "not guessed; export it again with its orientation, or set the code where the matrix is known to be right"
+            f"{path.name}: sform_code and qform_code are 0, so the orientation is unknown; export it again with its "
+            "orientation, or set the code if the matrix is known to be right"
         )
     for name, affine in stated.items():
         refuse_unfit_affine(affine, name=path.name, matrix=name)
@@ -166,7 +166,7 @@ def _affine(header: Any, shape: tuple[int, int, int], path: Path) -> NDArray[np.
 
 
 def _conflict(a: NDArray[np.float64], b: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[float, float] | None:
-    """Return how far apart two affines place the corner they disagree on most, and what is allowed there, both mm."""
+    """Return the distance in mm at the corner with the largest conflict, and its tolerance; None if they agree."""
     corners = np.array([(*corner, 1.0) for corner in np.ndindex(2, 2, 2)]) * [*(n - 1 for n in shape), 1]
     apart_mm = np.linalg.norm((corners @ (a - b).T)[:, :3], axis=1)
     allowed_mm = SAME_POSITION_MM + QUATERNION_RAD * np.linalg.norm((corners @ a.T)[:, :3] - a[:3, 3], axis=1)
@@ -179,7 +179,7 @@ def _conflict(a: NDArray[np.float64], b: NDArray[np.float64], shape: tuple[int, 
 def _slices(
     file: BinaryIO | gzip.GzipFile, header: Any, shape: tuple[int, int, int], path: Path, opened: ExitStack
 ) -> Iterator[FloatArray]:
-    """Yield the scaled slices, (R, C) float32; scaled in 64 bits, and memory stays flat."""
+    """Yield the scaled slices, (R, C) float32; scaling is in float64, one slice in memory at a time."""
     columns, rows, slices = shape
     dtype = header.get_data_dtype()
     with opened, _named(path):
@@ -191,12 +191,12 @@ def _slices(
             if len(content) < rows * columns * dtype.itemsize:
                 raise _unreadable(path, "it ends before its voxels do")
             stored = np.frombuffer(content, dtype).reshape(rows, columns)
-            with np.errstate(over="ignore"):  # what 32 bits cannot hold becomes infinite, and is refused as such
+            with np.errstate(over="ignore"):  # overflow becomes infinite, which is refused later
                 scaled = stored.astype(np.float64) * slope + inter if is_scaled else stored
                 yield np.ascontiguousarray(scaled, dtype=np.float32)
         if len(file.read(MAX_BEYOND_BYTES + 1)) > MAX_BEYOND_BYTES:
             size = " x ".join(map(str, shape))
-            raise _unreadable(path, f"it goes on after its {size} voxels of {dtype.itemsize} bytes")
+            raise _unreadable(path, f"it has further data after its {size} voxels of {dtype.itemsize} bytes")
 
 
 def _unreadable(path: Path, why: str) -> ImageFileError:

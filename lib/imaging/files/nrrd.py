@@ -1,6 +1,6 @@
-"""NRRD files written slice by slice: ITK's writer copies the whole volume, and packs it in memory.
+"""Write NRRD files slice by slice; ITK's writer copies the volume and compresses it in memory.
 
-Format: http://teem.sourceforge.net/nrrd/format.html, version 4. Header and voxels are those that ITK writes.
+Format: http://teem.sourceforge.net/nrrd/format.html, version 4. Header and voxels are identical to those of ITK.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from lib.imaging.resample import orthonormal_direction
 from lib.imaging.volume import Volume
 from lib.types import Progress, no_progress
 
-FAST = 1  # zlib's level: a CT shrinks to half with any
+FAST = 1  # zlib's level; higher levels hardly reduce the size of a CT
 
 
 def write_nrrd(volume: Volume, path: Path, *, progress: Progress = no_progress) -> None:
-    """Write a volume as NRRD, float32, gzip, LPS; the progress is called after every slice.
+    """Write a volume as NRRD, float32, gzip, LPS; call `progress` after every slice.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     with path.open("wb") as file:
         file.write(_header(volume.geometry).encode("ascii"))

@@ -1,4 +1,4 @@
-"""A volume file (NIfTI, NRRD, MHA) read in a process of its own, with the memory and time that its header asks for."""
+"""Read a volume file (NIfTI, NRRD, MHA) in a child process, with limits on memory and time from its header."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from lib.imaging.files.header_check import Announced
 from lib.types import FloatArray
 
 PROGRAM = Path(__file__).with_name("reader_main.py")
-TIMEOUT_S = 600.0  # on the clock, of a machine that does much else; the largest file takes one minute
-START_CPU_S = 15.0  # of processor time; loading the libraries takes half a second
-GIGABYTE_CPU_S = 60.0  # of unpacked numbers; measured: 15
-FIXED_BYTES = 2**28  # beyond the libraries
-STORED_COPIES = 2  # ITK unpacks beside the buffer that it fills
+TIMEOUT_S = 600.0  # wall clock on a busy machine; the largest file takes one minute
+START_CPU_S = 15.0  # processor time; importing the libraries takes half a second
+GIGABYTE_CPU_S = 60.0  # per GB of uncompressed voxels; measured: 15
+FIXED_BYTES = 2**28  # in addition to the libraries
+STORED_COPIES = 2  # ITK decompresses into a second buffer
 Check = Callable[[tuple[int, int, int], NDArray[np.float64]], None]
 
 
@@ -31,14 +31,14 @@ def read_volume(
     """Return the voxels (K, R, C) of a volume file in file order, float32, and the affine from voxel to LPS mm.
 
     Args:
-        path: The file; the reader sees it under another name.
-        suffix: Which kind of file it is, as its name ends.
-        announced: By its header.
-        check: Given shape and affine before room is made for the voxels; what it raises is raised.
+        path: Path of the file; the child reads it through a link with another name.
+        suffix: Suffix that determines the format.
+        announced: Size and type of the voxels according to the header.
+        check: Called with shape and affine before memory is allocated; its exceptions are propagated.
 
     Raises:
-        ImageFileError: Damaged, no scalar volume, of another shape than announced, or its reader ends or stalls.
-        OSError: It cannot be opened.
+        ImageFileError: Damaged, not scalar, of another shape than announced, or the reader crashed or stalled.
+        OSError: The file cannot be opened.
     """
     path.open("rb").close()
     known = failed_files().outcome_of(path)
@@ -53,10 +53,10 @@ def read_volume(
         )  # fmt: skip
         received: list[tuple[FloatArray, NDArray[np.float64]]] = []
 
-        def receive(answer: dict[str, Any]) -> memoryview:
-            """Make room for the voxels, where they are those that were announced."""
-            shape = tuple(map(int, answer["shape"]))
-            affine = np.array(answer["affine"], dtype=np.float64)
+        def receive(response: dict[str, Any]) -> memoryview:
+            """Allocate the voxels, if they have the announced shape."""
+            shape = tuple(map(int, response["shape"]))
+            affine = np.array(response["affine"], dtype=np.float64)
             if shape != announced.shape or len(shape) != 3:
                 raise ImageFileError(
                     f"{name}: read as {shape}, its header announces {announced.shape}; export it again"
@@ -67,9 +67,9 @@ def read_volume(
 
         try:
             with child:
-                answer = child.ask(_request(name, announced, path.stat().st_size), receive)
-            if "error" in answer:
-                raise ImageFileError(answer["error"])
+                response = child.ask(_request(name, announced, path.stat().st_size), receive)
+            if "error" in response:
+                raise ImageFileError(response["error"])
         except InputError as error:
             raise error.with_message(str(error).replace(name, path.name)) from error
         except ChildError as error:
@@ -80,7 +80,7 @@ def read_volume(
 
 
 def _damaged(path: Path, outcome: str) -> ImageFileError:
-    return ImageFileError(f"{path.name}: is damaged: reading it {outcome}; export it again")
+    return ImageFileError(f"{path.name}: damaged: reading it {outcome}; export it again")
 
 
 def _request(name: str, announced: Announced, size: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Volume files other programs read: NRRD and MetaImage through SimpleITK, NIfTI through nibabel.
+"""Read and write volume files: NRRD and MetaImage with SimpleITK, NIfTI with nibabel.
 
-They are read in a process of its own (`reader_process.py`): what a file does to a library costs that process.
+Files are read in a child process (`reader_process.py`), since a damaged file may crash a library.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from lib.types import FloatArray, Progress, no_progress
 
 NIFTI = (".nii.gz", ".nii")
 SUFFIXES = (*NIFTI, ".nrrd", ".mha")
-NIFTI_START_BYTES = 352  # header and an empty extension, before the numbers
-FORMATS = {"dicom": ("",), "nrrd": (".nrrd",), "nifti": NIFTI}  # and how the file's name ends
+NIFTI_START_BYTES = 352  # header and an empty extension
+FORMATS = {"dicom": ("",), "nrrd": (".nrrd",), "nifti": NIFTI}  # suffixes by format
 
 
 def read_volume_file(path: Path, *, unit: Unit) -> Volume:
-    """Return the scalar volume of a NIfTI, NRRD or MHA file, its axes in the order and direction of the file.
+    """Return the scalar volume of a NIfTI, NRRD or MHA file, with axes in the order and direction of the file.
 
     Raises:
-        ImageFileError: Not such a file, damaged, not three-dimensional, colour, sheared, with non-finite voxels, naming
-            another file that its numbers lie in, or announcing more of them than a CT can have.
+        ImageFileError: Another format, damaged, not three-dimensional, colour, sheared, with non-finite voxels, with
+            voxels in another file, or too large.
     """
     if not path.name.lower().endswith(SUFFIXES):
-        raise ImageFileError(f"{path.name}: not a volume file; give one of {', '.join(SUFFIXES)}")
+        raise ImageFileError(f"{path.name}: not a volume file; expected one of {', '.join(SUFFIXES)}")
 
     def check(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> None:
-        """Refuse what is no volume in a patient before its voxels are read."""
+        """Check the geometry before voxels are read."""
         refuse_unfit_affine(affine, name=path.name, matrix="direction matrix")
         refuse_implausible_extent(Geometry(shape, affine), path.name)
 
@@ -57,66 +57,68 @@ def read_volume_file(path: Path, *, unit: Unit) -> Volume:
 
 
 def _refuse_not_finite(array: FloatArray, name: str) -> None:
-    # slice by slice: a mask of the whole takes longer to make room for than to count
+    # slice by slice: allocating a full mask takes longer than counting
     count = array.size - sum(int(np.count_nonzero(np.isfinite(of_slice))) for of_slice in array)
     if count:
         raise ImageFileError(
-            f"{name}: holds {count} NaN or infinite voxels ({max(count / array.size, 0.0001):.2%}), which no network "
-            "may see; if they lie outside the scan, write -1024 (air) there, else export it again as plain numbers"
+            f"{name}: contains {count} NaN or infinite voxels ({max(count / array.size, 0.0001):.2%}), expected finite "
+            "values; outside the scan write -1024 (air), else export the volume again"
         )
 
 
 def voxels_are_float(path: Path) -> bool:
-    """Return whether a volume file holds floating-point numbers, or whole ones scaled to such; reads its header only.
+    """Return whether voxels are floating-point numbers, or integers scaled to such; reads the header only.
 
     Raises:
-        ImageFileError: As `read_volume_file`, of its header.
+        ImageFileError: See `read_volume_file`.
     """
     return refuse_unless_alone(path).is_float
 
 
 def volume_suffix(path: Path) -> str:
-    """Return which of `SUFFIXES` a file's name ends in.
+    """Return the suffix of a file, one of `SUFFIXES`.
 
     Raises:
-        ImageFileError: None of them.
+        ImageFileError: Another suffix.
     """
     suffix = next((s for s in SUFFIXES if path.name.lower().endswith(s)), None)
     if suffix is None:
-        raise ImageFileError(f"{path.name}: unknown suffix; give one of {', '.join(SUFFIXES)}")
+        raise ImageFileError(f"{path.name}: unknown suffix; expected one of {', '.join(SUFFIXES)}")
     return suffix
 
 
 def wants_dicom(path: Path, *, named: str) -> bool:
-    """Return whether a result is to be a DICOM series in a folder, rather than a volume file.
+    """Return whether to write a DICOM series to a folder, rather than a volume file.
 
     Args:
-        path: Where the result is to lie.
-        named: One of `FORMATS`; empty where the file's name decides.
+        path: Output path.
+        named: One of `FORMATS`; empty to use the suffix.
 
     Raises:
-        ImageFileError: No such format, or a name that is not of the format.
+        ImageFileError: Unknown format, or a suffix of another format.
     """
     if named and named not in FORMATS:
-        raise ImageFileError(f"format {named}: unknown; give one of {', '.join(FORMATS)}")
+        raise ImageFileError(f"unknown format {named}: expected one of {', '.join(FORMATS)}")
     if named == "dicom":
         if path.name.lower().endswith(SUFFIXES):
-            raise ImageFileError(f"{path.name}: names a volume file; a DICOM series is written into a folder")
+            raise ImageFileError(f"{path.name}: name of a volume file; a DICOM series needs a folder")
         return True
     suffix = volume_suffix(path)
     if named and suffix not in FORMATS[named]:
-        raise ImageFileError(f"{path.name}: not of format {named}, whose names end in {' or '.join(FORMATS[named])}")
+        raise ImageFileError(
+            f"{path.name}: expected a name ending in {' or '.join(FORMATS[named])} for the format {named}"
+        )
     return False
 
 
 def write_volume_file(volume: Volume, path: Path, *, progress: Progress = no_progress) -> Path:
-    """Write the volume as float32 to `path`, whole or not at all; return `path`.
+    """Write a volume as float32 to `path` atomically; return `path`.
 
-    The progress is called after every slice of a NIfTI or NRRD file.
+    `progress` is called after every slice of a NIfTI or NRRD file.
 
     Raises:
-        ImageFileError: The suffix is none of ours.
-        OutputError: It cannot be written; nothing half-written is left.
+        ImageFileError: Unknown suffix.
+        OutputError: The file cannot be written; no partial file remains.
     """
     suffix = volume_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,20 +132,20 @@ def write_volume_file(volume: Volume, path: Path, *, progress: Progress = no_pro
                 sitk.WriteImage(to_sitk(volume), str(temporary), useCompression=True)
             announced_by(temporary)
             if suffix in (".nii.gz", ".nrrd"):
-                _refuse_torn(temporary, volume.array.nbytes + (NIFTI_START_BYTES if suffix == ".nii.gz" else 0))
+                _check_gzip_size(temporary, volume.array.nbytes + (NIFTI_START_BYTES if suffix == ".nii.gz" else 0))
     except (RuntimeError, OSError, ImageFileError) as error:  # ITK may not notice that a disk is full
         raise OutputError(f"{path.name}: cannot be written; is the disk full? Free space and try again") from error
     return path
 
 
 def silence_readers() -> None:
-    """Let the libraries that read and write images print no warnings of their own: they name files and values."""
+    """Disable warnings of the image libraries, which have file names and values."""
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
 
-def _refuse_torn(path: Path, unpacked: int) -> None:
-    """Return when a gzip file ends as one of so many bytes does; a full disk is not always told."""
+def _check_gzip_size(path: Path, unpacked: int) -> None:
+    """Check the uncompressed size recorded in a gzip file; a full disk is not always reported."""
     with path.open("rb") as file:
         file.seek(-4, os.SEEK_END)
         if int.from_bytes(file.read(4), "little") != unpacked % 2**32:  # RFC 1952, ISIZE
-            raise ImageFileError(f"{path.name}: torn")
+            raise ImageFileError(f"{path.name}: incomplete")

@@ -20,8 +20,8 @@ from lib.pairing.prepared import PreparedPair
 from lib.pairing.split import Side, Split
 
 INTENDED_USE = (
-    "Research on CT-to-PET synthesis. A synthetic PET is an estimate drawn from a CT; it is not a measurement of "
-    "metabolism and NOT FOR DIAGNOSIS, staging, treatment planning or follow-up."
+    "Research on CT-to-PET synthesis. A synthetic PET is an estimate computed from a CT, not a measurement of "
+    "metabolism. NOT FOR DIAGNOSIS, staging, treatment planning or follow-up."
 )
 
 
@@ -32,14 +32,14 @@ class TrainingData:
     Attributes:
         patients: Hash of each training patient's ID (`patient_digest`), sorted: shows whether a patient was used
             without revealing who it was.
-        pairs, slices: How many entered.
-        digest: Hash over all series UIDs of both sides: equal for equal data.
-        validation_patients: Hashes of the patients the best weights were chosen on.
-        test_patients: Hashes of the patients set aside, on whom nothing was chosen.
-        split: Hash over the split's settings and who is on which side: equal for equal sides.
-        split_by_hash: Whether these settings alone decided every side; else some patients had a side from before.
-        origins: Training patients by what their headers say, for `ct_scanner`, `pet_scanner`, `body_part` and `tracer`;
-            under the empty text those whose headers lack it.
+        pairs, slices: Number of training pairs and slices.
+        digest: Hash over the series UIDs of training and validation: equal for equal data.
+        validation_patients: Hashes of the patients on which the best weights were selected.
+        test_patients: Hashes of the patients used for testing only.
+        split: Hash over the settings of the split and the patients on each side: equal for equal splits.
+        split_by_hash: Whether the settings alone decided every side; otherwise some patients had a permanent side.
+        origins: Number of training patients by value, for `ct_scanner`, `pet_scanner`, `body_part` and `tracer`; the
+            empty string counts those whose headers lack it.
     """
 
     patients: tuple[str, ...]
@@ -62,13 +62,13 @@ class ModelCard:
     recipe: Recipe
     network: NetworkConfig
     training: TrainingData
-    epoch: int  # whose weights these are
+    epoch: int  # of the weights
     scores: Scores | None
-    baselines: Mapping[str, Any] | None  # fitted to the training patients
+    baselines: Mapping[str, Any] | None  # fitted on the training patients
     versions: Mapping[str, str]
     intended_use: str = INTENDED_USE
     limits: str = GENERAL_LIMITS
-    calibration: Mapping[str, Any] | None = None  # expected error of a synthetic SUV, from the validation patients
+    calibration: Mapping[str, Any] | None = None  # expected error, from validation patients
 
     def __post_init__(self) -> None:
         if self.network != self.recipe.network:
@@ -76,24 +76,24 @@ class ModelCard:
 
     @cached_property
     def standing(self) -> BaselineComparison:
-        """The model compared with the baselines; computed from its scores, so that it always agrees with them."""
+        """Comparison of the model with the baselines, computed from its scores."""
         if self.scores is None:
             return not_judged(
-                "it carries no scores, for it is unfinished, or the mean of several models, or nobody was set aside to "
-                "judge it on"
+                "the model card has no scores: the training is unfinished, the model is the mean of several, or there "
+                "were no validation or test patients"
             )
         clauses: dict[str, str] = {
-            Side.VALIDATION: ", on whom its weights were chosen",
-            Side.TEST: ", whom it has never seen" if self.recipe.split.unit == "patient" else "",
+            Side.VALIDATION: ", on whom its weights were selected",
+            Side.TEST: ", not used in training" if self.recipe.split.unit == "patient" else "",
         }
         how_seen = clauses.get(self.scores.side, "")
         if self.recipe.split.unit == "slice":
-            how_seen += ", from other slices of whom it has learnt"
+            how_seen += ", whose other slices were used in training"
         patients = "patient" if self.scores.patients == 1 else "patients"
         return self.scores.standing(evaluated_on=f"{self.scores.patients} {self.scores.side} {patients}{how_seen}")
 
     def side_of(self, patient_id: str) -> Side:
-        """Return what the model used a patient for; with a split by slice, `TRAIN` if any slice was trained on."""
+        """Return the side of a patient; with a split by slice, `TRAIN` if any slice was used for training."""
         digest, training = patient_digest(patient_id), self.training
         if digest in training.patients:
             return Side.TRAIN
@@ -102,11 +102,11 @@ class ModelCard:
         return Side.TEST if digest in training.test_patients else Side.UNSEEN
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values; `standing` is among them for readers."""
+        """Return plain values, with `standing` for readers."""
         return {**asdict(self), "standing": self.standing.as_json()}
 
     def for_clients(self) -> dict[str, Any]:
-        """Return plain values without the tables of baselines, patients and errors, which are long."""
+        """Return plain values without the long tables of baselines, patients and errors."""
         shown = {name: value for name, value in self.as_json().items() if name not in ("baselines", "calibration")}
         if self.scores is not None:
             shown["scores"] = {name: value for name, value in shown["scores"].items() if name != "by_patient"}
@@ -121,31 +121,31 @@ class ModelCard:
         """Return the card of JSON.
 
         Raises:
-            CheckpointError: Not a card of ours, or of another version of ct2pet.
+            CheckpointError: Not a model card, or one of a newer version of ct2pet.
         """
         try:
             card = dict(json.loads(text))
-            card.pop("standing", None)  # made anew from the scores
+            card.pop("standing", None)  # computed from the scores
             return from_mapping(cls, card)
         except (ValueError, TypeError, RecursionError, RecipeError) as error:
             raise CheckpointError(
-                f"the model card cannot be read: {error}; the file is damaged, or was written by a newer ct2pet"
+                f"invalid model card: {error}; the file is damaged, or was written by a newer version of ct2pet"
             ) from error
 
 
 def patient_digest(patient_id: str) -> str:
-    """Return a hash that stands for a patient in a card."""
+    """Return the hash that identifies a patient in a model card."""
     return hashlib.sha256(f"ct2pet patient {patient_id}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def data_digest(pairs: Iterable[PreparedPair]) -> str:
-    """Return a hash over the series UIDs of pairs, whatever their order."""
+    """Return a hash over the series UIDs of pairs, independent of their order."""
     lines = sorted(f"{pair.ct_series_instance_uid} {pair.pet_series_instance_uid}" for pair in pairs)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def split_digest(split: Split, patients: Mapping[str, Iterable[str]]) -> str:
-    """Return a hash over a split's settings and the digests of the patients on each side, whatever their order."""
+    """Return a hash over a split's settings and the digests of patients on each side, independent of their order."""
     sides = {side: sorted(digests) for side, digests in patients.items()}
     canonical = json.dumps({**asdict(split), "patients": sides}, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

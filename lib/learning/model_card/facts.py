@@ -1,4 +1,4 @@
-"""A model card as short lines for a reader."""
+"""Summary of a model card as short lines of text."""
 
 from __future__ import annotations
 
@@ -9,32 +9,34 @@ from lib.learning.model_card.limits import ORIGINS
 
 
 def card_facts(card: ModelCard) -> dict[str, str]:
-    """Return what a model is and what it learnt from, by name; not its figures, standing and limits, which are long."""
+    """Return the main facts of a model card by name; without metrics, baseline comparison and limits."""
     network, training, split = card.network, card.training, card.recipe.split
     facts = {
         "Name": card.name,
-        "Made": f"{card.created}, ct2pet {card.versions.get('ct2pet', 'of unknown version')}",
+        "Created": f"{card.created}, ct2pet {card.versions.get('ct2pet', 'of unknown version')}",
         "Recipe": card.recipe.name,
-        "Network": f"{network.stages} stage(s) of {network.base_channels} channels at the first of {network.depth} "
+        "Network": f"{network.stages} stage(s), {network.base_channels} channels at the first of {network.depth} "
         f"levels, {network.context_slices} CT slices as input",
-        "Weights": f"of epoch {card.epoch}",
-        "Trained on": f"{len(training.patients)} patients, {training.pairs} pairs, {training.slices} slices "
+        "Epoch": str(card.epoch),
+        "Training": f"{len(training.patients)} patients, {training.pairs} pairs, {training.slices} slices "
         f"(data {training.digest})",
-        "Chosen on": f"{len(training.validation_patients)} validation patients",
-        "Set aside": f"{len(training.test_patients)} test patients" if training.split else "not told by this card",
-        "Split": f"by {split.unit}, seed word {split.salt!r}"
-        + ("" if training.split_by_hash else ", patients of before on the sides they had")
-        + (f" (sides {training.split})" if training.split else ""),
+        "Validation": f"{len(training.validation_patients)} patients, for selecting the weights",
+        "Test": f"{len(training.test_patients)} patients, not used in training" if training.split else "not recorded",
+        "Split": f"by {split.unit}, salt {split.salt!r}"
+        + ("" if training.split_by_hash else ", some patients assigned earlier")
+        + (f" (split {training.split})" if training.split else ""),
     }
     alignment = card.recipe.alignment
-    rules = [f"training slices off by more than {alignment.max_shift_mm:g} mm left out"] * (alignment.max_shift_mm > 0)
-    rules += ["PETs moved onto their CTs"] * alignment.correct
-    facts["Alignment"] = ", ".join(rules) or "PETs taken where they lie, however far off"
+    rules = [f"training slices misaligned by more than {alignment.max_shift_mm:g} mm excluded"] * (
+        alignment.max_shift_mm > 0
+    )
+    rules += ["misaligned PETs moved back"] * alignment.correct
+    facts["Alignment"] = ", ".join(rules) or "misaligned slices included"
     for name, (one, _) in ORIGINS.items():
-        if told := _counted(training.origins.get(name, {})):
-            facts[f"{one[0].upper()}{one[1:]}"] = told
+        if counted := _counted(training.origins.get(name, {})):
+            facts[f"{one[0].upper()}{one[1:]}"] = counted
     return {**facts, "Intended use": card.intended_use}
 
 
 def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{word or 'not told'} ({count} patients)" for word, count in counts.items())
+    return ", ".join(f"{value or 'unknown'} ({count} patients)" for value, count in counts.items())

@@ -1,4 +1,4 @@
-"""What a model is not good for: what holds for any, and what the studies it learnt from leave unknown."""
+"""Limits of a model: those of every model, and those that follow from its training studies."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from lib.pairing.prepared import PreparedPair
 
 GENERAL_LIMITS = (
-    "Uptake that leaves no trace on CT cannot be synthesised: such lesions are missed, and lesions may be shown that "
-    "do not exist. Valid at most for scanners, protocols, tracers and body regions like those of the training studies."
+    "Uptake that is not visible on CT cannot be synthesised: such lesions are missed, and lesions may appear that do "
+    "not exist. Valid only for scanners, protocols, tracers and body regions like those of the training studies."
 )
 ORIGINS = {
     "ct_scanner": ("CT scanner model", "CT scanner models"),
@@ -21,35 +21,35 @@ MAX_NAMED = 5
 
 
 def origins_of(pairs: Iterable[PreparedPair]) -> dict[str, dict[str, int]]:
-    """Return how many patients come from which scanner, body part and tracer; from none named under the empty word."""
+    """Return the number of patients by scanner, body part and tracer; the empty string counts missing values."""
     patients: dict[str, dict[str, set[str]]] = {name: {} for name in ORIGINS}
     for pair in pairs:
         for name, found in patients.items():
             found.setdefault(getattr(pair, name), set()).add(pair.patient_id)
-    return {name: {word: len(whose) for word, whose in sorted(found.items())} for name, found in patients.items()}
+    return {name: {value: len(ids) for value, ids in sorted(found.items())} for name, found in patients.items()}
 
 
 def limits_of(patients: int, origins: Mapping[str, Mapping[str, int]]) -> str:
-    """Return the limits of a model that learnt from so many patients of these origins."""
-    told = [_told(names, origins.get(name, {})) for name, names in ORIGINS.items()]
-    known = [words for words in told if words]
-    silent = [names[0] for words, names in zip(told, ORIGINS.values(), strict=True) if not words]
-    learnt = f"Learnt from {patients} {'patient' if patients == 1 else 'patients'}"
+    """Return the limits of a model trained on a number of patients of these origins."""
+    described = [_describe(names, origins.get(name, {})) for name, names in ORIGINS.items()]
+    known = [text for text in described if text]
+    missing = [names[0] for text, names in zip(described, ORIGINS.values(), strict=True) if not text]
+    trained_on = f"Trained on {patients} {'patient' if patients == 1 else 'patients'}"
     if known:
-        learnt += f": {'; '.join(known)}. Of others it knows nothing"
-    if silent:
-        learnt += f". The headers do not tell: {', '.join(silent)}"
-    return f"{GENERAL_LIMITS} {learnt}."
+        trained_on += f": {'; '.join(known)}. Its accuracy on others is unknown"
+    if missing:
+        trained_on += f". Missing in the headers: {', '.join(missing)}"
+    return f"{GENERAL_LIMITS} {trained_on}."
 
 
-def _told(names: tuple[str, str], counts: Mapping[str, int]) -> str:
-    """Return how many of a kind there were, and which; empty where no header says so."""
-    known = Counter({word: count for word, count in counts.items() if word})
+def _describe(names: tuple[str, str], counts: Mapping[str, int]) -> str:
+    """Return the number of different values and the most frequent ones; empty if no header has a value."""
+    known = Counter({value: count for value, count in counts.items() if value})
     if not known:
         return ""
     one, many = names
-    named = [word if len(known) == 1 else f"{word}: {count}" for word, count in known.most_common(MAX_NAMED)]
+    named = [value if len(known) == 1 else f"{value}: {count}" for value, count in known.most_common(MAX_NAMED)]
     if len(known) > MAX_NAMED:
         named.append(f"{len(known) - MAX_NAMED} more")
-    unsaid = f", not told of {counts['']}" if counts.get("") else ""
-    return f"{f'one {one}' if len(known) == 1 else f'{len(known)} {many}'} ({', '.join(named)}{unsaid})"
+    unknown = f", unknown for {counts['']}" if counts.get("") else ""
+    return f"{f'one {one}' if len(known) == 1 else f'{len(known)} {many}'} ({', '.join(named)}{unknown})"

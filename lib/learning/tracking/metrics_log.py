@@ -1,4 +1,4 @@
-"""Every figure of the paper after every epoch, on a fixed sample of training and of test slices."""
+"""The paper's metrics after every epoch, on fixed samples of training and test slices."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ SIDES = ("train", "test")
 def record_epoch(
     cascade: Cascade, prepared: PreparedSet, sides: PairsBySide, recipe: Recipe, *, device: torch.device
 ) -> dict[str, dict[str, float | None]]:
-    """Return the loss and every image figure by side, `train` and `test`; empty when the recipe records nothing.
+    """Return loss and image metrics by side, `train` and `test`; empty if the recipe does not record them.
 
     The slices are spread evenly over each side and are the same after every epoch. The mean is over slices, as in the
-    paper. Nothing is chosen by these figures.
+    paper. The metrics do not influence the training.
     """
     if not recipe.schedule.record_slices:
         return {}
@@ -36,13 +36,13 @@ def record_epoch(
     for side in SIDES:
         entries = sample(getattr(sides, side), recipe.schedule.record_slices)
         if entries:
-            recorded[side] = _figures(cascade, prepared, entries, recipe, device)
+            recorded[side] = _measure(cascade, prepared, entries, recipe, device)
     cascade.train(was_training)
     return recorded
 
 
 def sample(entries: Entries, count: int) -> list[tuple[PreparedPair, tuple[int, ...]]]:
-    """Return `count` slices spread evenly over all of a side, or all where there are fewer."""
+    """Return `count` slices spread evenly over a side, or all if there are fewer."""
     slices = [(pair, index) for pair, indices in entries for index in indices]
     chosen = [slices[k] for k in np.unique(np.linspace(0, len(slices) - 1, min(count, len(slices))).astype(int))]
     by_pair: dict[str, tuple[PreparedPair, list[int]]] = {}
@@ -51,7 +51,7 @@ def sample(entries: Entries, count: int) -> list[tuple[PreparedPair, tuple[int, 
     return [(pair, tuple(indices)) for pair, indices in by_pair.values()]
 
 
-def _figures(
+def _measure(
     cascade: Cascade, prepared: PreparedSet, entries: Entries, recipe: Recipe, device: torch.device
 ) -> dict[str, float | None]:
     losses: list[float] = []
@@ -67,12 +67,12 @@ def _figures(
             precision=recipe.precision,
             flips=recipe.synthesis.flips,
         )
-        for index, drawn in zip(indices, stages, strict=True):
-            losses.append(_loss(drawn, arrays, index, recipe))
+        for index, predicted in zip(indices, stages, strict=True):
+            losses.append(_loss(predicted, arrays, index, recipe))
             one = slice(index, index + 1)
             metrics.append(
                 measure_slices(
-                    denormalize_pet(drawn[-1:], recipe.windows),
+                    denormalize_pet(predicted[-1:], recipe.windows),
                     arrays.suv_bw(one),
                     arrays.body(one),
                     measured=arrays.measured(one),
@@ -86,11 +86,11 @@ def _loss(stages: FloatArray, arrays: PairArrays, index: int, recipe: Recipe) ->
     one = slice(index, index + 1)
     pet = torch.from_numpy(arrays.pet_unit(one))[None]  # (1, 1, R, C)
     regions = torch.from_numpy(np.array(arrays.regions[one]))[None]
-    drawn = [torch.from_numpy(stage)[None, None] for stage in stages]
-    return float(cascade_loss(drawn, pet, regions, config=recipe.loss))
+    predicted = [torch.from_numpy(stage)[None, None] for stage in stages]
+    return float(cascade_loss(predicted, pet, regions, config=recipe.loss))
 
 
 def recorded_metric(recorded: Mapping[str, Mapping[str, float | None]], side: str, name: str) -> float:
-    """Return one recorded figure, NaN where it was not recorded or is not defined."""
+    """Return a recorded metric, NaN if it was not recorded or is undefined."""
     value = recorded.get(side, {}).get(name)
     return float("nan") if value is None else value

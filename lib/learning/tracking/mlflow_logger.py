@@ -1,7 +1,7 @@
-"""A run mirrored to MLflow: settings, figures of every epoch, final scores and model card; never who a patient was.
+"""Log a run to MLflow: settings, metrics of every epoch, final scores and model card; no patient IDs.
 
-What is mirrored is `history.jsonl`, so whatever could not be sent, for a server that was gone or a run that was killed,
-is sent the next time; see docs/decisions/0010-tracking.md.
+The epochs are read from `history.jsonl`, so those that could not be sent (server unreachable, run killed) are sent the
+next time; see docs/decisions/0010-tracking.md.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from lib.learning.tracking.progress import TRAINING_LOSS, read_history, scalars
 
 logger = logging.getLogger(__name__)
 
-TRACKING_FILE = "tracking.json"  # which MLflow run a resumed run goes on with
+TRACKING_FILE = "tracking.json"  # the MLflow run that a resumed run continues
 CARD_ARTIFACT = "model_card.json"
-RETRY_AFTER_S = 300.0  # a server that is gone costs a timeout each time it is asked
-CALM = {  # MLflow's defaults wait for minutes on a server that is gone, tell its makers of each use, and print
+RETRY_AFTER_S = 300.0  # each request to an unreachable server takes until its timeout
+ENVIRONMENT = {  # MLflow's defaults wait minutes for an unreachable server, send telemetry, and print URLs
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -35,26 +35,41 @@ CALM = {  # MLflow's defaults wait for minutes on a server that is gone, tell it
 }
 
 
+def configure_mlflow_process() -> None:
+    """Configure MLflow for this process: short timeouts, no telemetry, no messages below WARNING.
+
+    Changes environment variables (those that are set already stay), telemetry and logger levels of the process. Call it
+    once in a program that tracks runs; nothing else in the engine changes global state.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow.telemetry import set_telemetry_client
+
+    set_telemetry_client()  # MONAI may have imported MLflow, which has then read the environment already
+    for name in ("mlflow", "alembic"):  # they log every table of a new database
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 @contextlib.contextmanager
-def mirrored(tracking: Tracking | None, run: Path, recipe: Recipe, *, name: str) -> Iterator[MlflowLogger | None]:
-    """Yield the mirror of a run, or None where none is asked for; an error inside marks the run as failed or killed."""
+def mlflow_run(tracking: Tracking | None, run: Path, recipe: Recipe, *, name: str) -> Iterator[MlflowLogger | None]:
+    """Yield the logger of a run, None without tracking; an exception marks the MLflow run as failed or killed."""
     if tracking is None:
         yield None
         return
-    mirror = MlflowLogger(tracking, run, recipe, name=name)
-    mirror.epoch()  # a run shows from its beginning
+    mlflow_logger = MlflowLogger(tracking, run, recipe, name=name)
+    mlflow_logger.log_epoch()  # creates the MLflow run
     try:
-        yield mirror
+        yield mlflow_logger
     except Exception:
-        mirror.end("FAILED")
+        mlflow_logger.end("FAILED")
         raise
-    except BaseException:  # interrupted from outside
-        mirror.end("KILLED")
+    except BaseException:  # interrupted
+        mlflow_logger.end("KILLED")
         raise
 
 
 class MlflowLogger:
-    """One run in MLflow. Whatever goes wrong there is told once and tried again later; the training goes on."""
+    """Logger of one run. Errors of MLflow are logged as a warning and retried later; training continues."""
 
     def __init__(self, tracking: Tracking, run: Path, recipe: Recipe, *, name: str) -> None:
         self._tracking, self._run, self._recipe = tracking, run, recipe
@@ -65,20 +80,20 @@ class MlflowLogger:
         self._sent: set[int] = set()  # epochs
         self._not_before = 0.0  # time.monotonic()
 
-    def epoch(self) -> None:
-        """Send the epochs that are not there yet."""
+    def log_epoch(self) -> None:
+        """Send the epochs that MLflow does not have yet."""
         if time.monotonic() >= self._not_before:
             self._attempt(self._send_epochs)
 
     def finish(self, card: ModelCard) -> None:
-        """Send what is missing, the final scores and the card, and mark the run as finished."""
+        """Send missing epochs, final scores and model card, and mark the run as finished."""
 
         def send() -> None:
-            """Send all of it; harmless where it is there already."""
+            """Send everything; can be repeated."""
             self._send_epochs()
             scores = {} if card.scores is None else card.scores.table
-            figures = {f"final/{method}/{name}": value for method, row in scores.items() for name, value in row.items()}
-            self._log(figures, step=card.epoch)
+            metrics = {f"final/{method}/{name}": value for method, row in scores.items() for name, value in row.items()}
+            self._log(metrics, step=card.epoch)
             self._client.set_tag(self._run_id, "standing", card.standing.sentence)
             self._client.set_tag(self._run_id, "standing.mark", card.standing.mark)
             self._client.log_text(self._run_id, card.to_json(), CARD_ARTIFACT)
@@ -87,7 +102,7 @@ class MlflowLogger:
         self._attempt(send)
 
     def end(self, status: str) -> None:
-        """Mark a run that did not finish: `FAILED` or `KILLED`."""
+        """Mark a run that did not finish as `FAILED` or `KILLED`."""
         if self._run_id:
             self._attempt(lambda: self._client.set_terminated(self._run_id, status))
 
@@ -95,12 +110,12 @@ class MlflowLogger:
         try:
             send()
             self._not_before = 0.0
-        except Exception as error:  # a server can fail in any way, and none of them may end a training
+        except Exception as error:  # whatever the server does, training must continue
             self._not_before = time.monotonic() + RETRY_AFTER_S
             reason = str(error).replace(self._store.uri, self._store.shown).split("\n")[0][:200]
             logger.warning(
-                "MLflow at %s does not answer (%s: %s); training goes on, and what is missing there is sent later, at "
-                "the latest when the finished run is resumed", self._store.shown, type(error).__name__, reason,
+                "MLflow at %s is not available (%s: %s); training continues, and missing data is sent later, at the "
+                "latest when the finished run is resumed", self._store.shown, type(error).__name__, reason,
             )  # fmt: skip
 
     def _send_epochs(self) -> None:
@@ -112,15 +127,15 @@ class MlflowLogger:
                 self._sent.add(record.epoch)
 
     def _connect(self) -> None:
-        """Go on with the MLflow run that this folder names, or begin one."""
+        """Continue the MLflow run that is recorded in the folder, or create one."""
         client = _client(self._store)
         run_id = _known_run(self._run / TRACKING_FILE, self._store, client)
         if run_id is None:
             run_id = client.create_run(
                 _experiment(self._tracking, self._store, client), run_name=self._name
             ).info.run_id
-            told = {"store": self._store.shown, "experiment": self._tracking.experiment, "run_id": run_id}
-            write_text(self._run / TRACKING_FILE, json.dumps(told, indent=1))
+            record = {"store": self._store.shown, "experiment": self._tracking.experiment, "run_id": run_id}
+            write_text(self._run / TRACKING_FILE, json.dumps(record, indent=1))
         else:
             client.update_run(run_id, status="RUNNING")
         self._sent = {metric.step for metric in client.get_metric_history(run_id, TRAINING_LOSS)}  # every epoch has one
@@ -131,11 +146,11 @@ class MlflowLogger:
         logger.info("tracked by MLflow: experiment %s, run %s, in %s", self._tracking.experiment, run_id,
                     self._store.shown)  # fmt: skip
 
-    def _log(self, figures: Mapping[str, float | None], *, step: int) -> None:
+    def _log(self, values: Mapping[str, float | None], *, step: int) -> None:
         from mlflow.entities import Metric
 
         now_ms = int(time.time() * 1000)
-        metrics = [Metric(key, value, now_ms, step) for key, value in figures.items() if value is not None]
+        metrics = [Metric(key, value, now_ms, step) for key, value in values.items() if value is not None]
         self._client.log_batch(self._run_id, metrics=metrics)
 
 
@@ -148,14 +163,8 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _client(store: Store) -> Any:
-    for name, value in CALM.items():
-        os.environ.setdefault(name, value)
-    from mlflow.telemetry import set_telemetry_client
     from mlflow.tracking import MlflowClient
 
-    set_telemetry_client()  # MONAI has imported mlflow before, and it looked at the environment then
-    for name in ("mlflow", "alembic"):  # they tell of every table of a new database
-        logging.getLogger(name).setLevel(logging.WARNING)
     if store.artifacts is not None:
         Path(store.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     return MlflowClient(tracking_uri=store.uri)
@@ -170,7 +179,7 @@ def _experiment(tracking: Tracking, store: Store, client: Any) -> str:
 
 
 def _known_run(path: Path, store: Store, client: Any) -> str | None:
-    """Return the MLflow run that a file names, if it is of this store and still there."""
+    """Return the MLflow run recorded in a file, if it is in this store and exists."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -178,7 +187,7 @@ def _known_run(path: Path, store: Store, client: Any) -> str | None:
         if known["store"] != store.shown:
             return None
         return str(client.get_run(known["run_id"]).info.run_id)
-    except (OSError, ValueError, KeyError, TypeError):  # a first run, or a file that was written by hand
+    except (OSError, ValueError, KeyError, TypeError):  # a new run, or an invalid file
         return None
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":

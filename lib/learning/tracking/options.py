@@ -1,4 +1,4 @@
-"""Where a run is mirrored to while it trains, in the words that users of MONAI Label know."""
+"""Options of experiment tracking, with the values of MONAI Label."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from urllib.parse import urlsplit
 
 from lib.errors import InputError
 
-OWN_FOLDER = "mlflow"  # of a run that is mirrored to nowhere else
+RUN_STORE = "mlflow"  # folder in the run, if no other store is given
 
 
 @dataclass(frozen=True)
 class Tracking:
-    """A run is to be mirrored to MLflow.
+    """Tracking of a run by MLflow.
 
     Attributes:
-        uri: Of a tracking server or a database, or a folder to make one in. Empty: what MLFLOW_TRACKING_URI says, or
-            else the folder `mlflow` of the run.
-        experiment: Under which name runs are listed.
-        run_name: Of this run among them; the model's name when empty.
+        uri: URI of a tracking server or a database, or a folder in which to create one. Empty: MLFLOW_TRACKING_URI,
+            else the folder `mlflow` in the run.
+        experiment: Name of the experiment.
+        run_name: Name of the run; the model's name if empty.
     """
 
     uri: str = ""
@@ -38,35 +38,35 @@ class Tracking:
 
 @dataclass(frozen=True)
 class Store:
-    """A tracking URI as MLflow takes it, where a database keeps its artifacts, and how it is shown to a person."""
+    """An MLflow store: its URI, the artifact folder of a database, and the URI without password for messages."""
 
     uri: str
     artifacts: Path | None
     shown: str
 
 
-def parse_tracking(word: str | None, *, uri: str = "", experiment: str = "", run_name: str = "") -> Tracking | None:
-    """Return the tracking that `mlflow` asks for; None for `none`, whatever its case, or nothing.
+def parse_tracking(name: str | None, *, uri: str = "", experiment: str = "", run_name: str = "") -> Tracking | None:
+    """Return the tracking options for `mlflow`, in any case; None for `none` or an empty name.
 
     Raises:
-        InputError: Another word, or MLflow is asked for and not installed.
+        InputError: Unknown name, or MLflow is not installed.
     """
-    if (word or "none").lower() == "none":
+    if (name or "none").lower() == "none":
         return None
-    if str(word).lower() != "mlflow":
-        raise InputError(f"tracking {str(word)[:40]!r}: expected mlflow or none")
+    if str(name).lower() != "mlflow":
+        raise InputError(f"tracking {str(name)[:40]!r}: expected mlflow or none")
     return Tracking(uri, experiment or Tracking.experiment, run_name)
 
 
 def store_of(uri: str, run: Path) -> Store:
-    """Return where a run in a folder is mirrored to, given what was asked for; a password is not shown."""
-    asked = uri or os.environ.get("MLFLOW_TRACKING_URI", "")
-    if asked.startswith("sqlite:///"):
-        return Store(asked, Path(asked.removeprefix("sqlite:///")).resolve().parent / "mlruns", asked)
-    if "://" in asked and not asked.startswith("file://"):
-        parts = urlsplit(asked)
-        return Store(asked, None, parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
-    # MLflow refuses plain folders since 3.13, so a database is made in it
-    folder = (Path(asked.removeprefix("file://")) if asked else run / OWN_FOLDER).resolve()
+    """Return the store of a run, given a URI or an empty string; passwords are not shown."""
+    requested = uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    if requested.startswith("sqlite:///"):
+        return Store(requested, Path(requested.removeprefix("sqlite:///")).resolve().parent / "mlruns", requested)
+    if "://" in requested and not requested.startswith("file://"):
+        parts = urlsplit(requested)
+        return Store(requested, None, parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
+    # MLflow refuses plain folders since 3.13, so create a database in the folder
+    folder = (Path(requested.removeprefix("file://")) if requested else run / RUN_STORE).resolve()
     database = f"sqlite:///{folder / 'mlflow.db'}"
-    return Store(database, folder / "mlruns", database if asked else "the run's own folder")
+    return Store(database, folder / "mlruns", database if requested else "the run's own folder")

@@ -1,4 +1,4 @@
-"""What a training run tells while it goes on: train_stats.json, history, TensorBoard."""
+"""Progress files of a training run: train_stats.json, history.jsonl, TensorBoard."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Parsed = TypeVar("Parsed")
 STATS_FILE = "train_stats.json"
 HISTORY_FILE = "history.jsonl"
 TRAINING_LOSS = "train/loss"
-KEY_METRIC = "skill_body"  # 1 - MAE / MAE of an all-zero PET, inside the body: 0 knows nothing, 1 is perfect
+KEY_METRIC = "skill_body"  # 1 - MAE / MAE of an all-zero PET, inside the body: 0 is no better than zeros, 1 is perfect
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class EpochRecord:
         loss: Mean training loss.
         learning_rate: At the end of the epoch.
         seconds: Training and validation together.
-        metrics: On the validation patients; empty where there are none.
-        recorded: Loss and image figures on the sides `train` and `test`, where the recipe records them.
+        metrics: On the validation patients; empty without any.
+        recorded: Loss and image metrics on the sides `train` and `test`, if the recipe records them.
     """
 
     epoch: int
@@ -48,7 +48,7 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """Where a run stands."""
+    """Status of a run."""
 
     epoch: int
     total_epochs: int
@@ -61,14 +61,14 @@ class RunStatus:
 
 
 class RunLog:
-    """Writes the files of a run; every one can be read at any time, whole."""
+    """Writer of the progress files, which can be read at any time."""
 
     def __init__(self, run: Path) -> None:
         self._run = run
         self._tensorboard = _tensorboard(run / "tensorboard")
 
     def epoch(self, record: EpochRecord, status: RunStatus) -> None:
-        """Add an epoch to the history, and renew the statistics."""
+        """Append an epoch to the history, and replace the statistics."""
         with (self._run / HISTORY_FILE).open("a") as file:
             file.write(json.dumps(asdict(record)) + "\n")
         write_text(self._run / STATS_FILE, json.dumps(monai_label_stats(record, status), indent=1))
@@ -78,25 +78,25 @@ class RunLog:
             self._tensorboard.flush()
 
     def close(self) -> None:
-        """Finish the TensorBoard file."""
+        """Close the TensorBoard file."""
         if self._tensorboard is not None:
             self._tensorboard.close()
 
 
 def scalars(record: EpochRecord) -> dict[str, float]:
-    """Return the figures of an epoch by the names they have in TensorBoard and MLflow."""
-    told = {TRAINING_LOSS: record.loss, "train/learning_rate": record.learning_rate, "train/seconds": record.seconds}
-    told |= {f"validation/{name}": value for name, value in record.metrics.items() if value is not None}
-    for side, figures in record.recorded.items():  # of `train` too, which is not the mean over the training steps
-        told |= {f"recorded_{side}/{name}": value for name, value in figures.items() if value is not None}
-    return told
+    """Return the metrics of an epoch by their names in TensorBoard and MLflow."""
+    values = {TRAINING_LOSS: record.loss, "train/learning_rate": record.learning_rate, "train/seconds": record.seconds}
+    values |= {f"validation/{name}": value for name, value in record.metrics.items() if value is not None}
+    for side, metrics in record.recorded.items():  # `train` differs from the mean over the training steps
+        values |= {f"recorded_{side}/{name}": value for name, value in metrics.items() if value is not None}
+    return values
 
 
 def monai_label_stats(record: EpochRecord, status: RunStatus) -> dict[str, Any]:
-    """Return the statistics as MONAI Label's clients read them.
+    """Return the statistics in the format of MONAI Label's clients.
 
-    `best_metric` is a number from 0 to 1 in every case: the stock Slicer module paints it as a percentage and fails on
-    None. Source: MONAI Label 0.8.5, monailabel/tasks/train/handler.py (`prepare_stats`).
+    `best_metric` is always a number from 0 to 1: the stock Slicer module shows it as a percentage and fails on None.
+    Source: MONAI Label 0.8.5, monailabel/tasks/train/handler.py (`prepare_stats`).
     """
     elapsed = str(datetime.timedelta(seconds=int(time.time() - status.started)))
     shown = min(1.0, max(0.0, status.best_metric))
@@ -146,19 +146,19 @@ def read_json_lines(path: Path, parse: Callable[[str], Parsed]) -> tuple[Parsed,
         try:
             parsed.append(parse(line))
         except (ValueError, TypeError, RecursionError):
-            logger.warning("%s: an unreadable line is skipped", path)
+            logger.warning("%s: skipped an unreadable line", path)
     return tuple(parsed)
 
 
 def cut_history(run: Path, *, after_epoch: int) -> None:
-    """Drop epochs that a resumed run will do again."""
+    """Drop the epochs that a resumed run will repeat."""
     kept = [record for record in read_history(run) if record.epoch <= after_epoch]
     write_text(run / HISTORY_FILE, "".join(json.dumps(asdict(record)) + "\n" for record in kept))
 
 
 def _tensorboard(folder: Path) -> Any:
     if importlib.util.find_spec("tensorboard") is None:
-        logger.warning("tensorboard is not installed: the run writes train_stats.json and history.jsonl only")
+        logger.warning("tensorboard is not installed: the run writes only train_stats.json and history.jsonl")
         return None
     from torch.utils.tensorboard import SummaryWriter
 

@@ -1,4 +1,4 @@
-"""Checks of pairs that are made once: what was measured of the same files before is taken from the memory."""
+"""Cached checks of pairs: files that have not changed are not checked again."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from lib.pairing.quality_checks.check_cache import CheckCache, Checked
 from lib.pairing.quality_checks.plausibility import PairCheck, check_pair
 from lib.types import Progress, no_progress
 
-MEMORY_FILE = "checks.sqlite"  # in the cache that the commands share; a server keeps its own beside its models
+MEMORY_FILE = "checks.sqlite"  # in the cache folder of the commands; a server has its own in its models folder
 
 
 def check_pairs(
-    pairs: Sequence[PairedSeries], memory: CheckCache, *, progress: Progress = no_progress
+    pairs: Sequence[PairedSeries], cache: CheckCache, *, progress: Progress = no_progress
 ) -> tuple[PairCheck, ...]:
-    """Return the check of each pair, made now where the memory has none of the same files; theirs must lie at hand."""
+    """Return the check of each pair, from the cache if its files are unchanged; the files must be local."""
     checks = []
     for number, paired in enumerate(pairs):
         progress(number, len(pairs), f"measuring {paired.pair.ct.patient_id}")
-        checks.append(_checked(paired, memory))
+        checks.append(_checked(paired, cache))
     progress(len(pairs), len(pairs), "measured")
     return tuple(checks)
 
 
-def _checked(paired: PairedSeries, memory: CheckCache) -> PairCheck:
+def _checked(paired: PairedSeries, cache: CheckCache) -> PairCheck:
     files = fingerprint((*paired.pair.ct.files, *paired.pair.pet.files))
-    known = memory.known(paired.pair)
+    known = cache.known(paired.pair)
     if known is not None and same_fingerprint(known.files, files):
         return known.check
     try:
         check = check_pair(paired)
-    except UndecodableError as error:  # these files fail again every time
+    except UndecodableError as error:  # would fail again
         check = PairCheck(False, (str(error),))
-    memory.remember(paired.pair, Checked(check, files))
+    cache.remember(paired.pair, Checked(check, files))
     return check

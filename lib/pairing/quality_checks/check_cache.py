@@ -1,8 +1,8 @@
-"""What is known of pairs that were checked before, in one SQLite file that several processes may use at once.
+"""Cache of pair checks in a SQLite file that several processes may use at once.
 
-A check comes with a mark of the files it was made on, so that whoever asks can tell whether they are the same still.
-That somebody answers for a pair in spite of its check is remembered as long. The file may be deleted at any time: pairs
-are checked again, and answers have to be given again.
+Each check is stored with a fingerprint of the files, so that callers can detect changed ones, and with the user's
+decision to accept a pair in spite of its check. The file may be deleted at any time: pairs are then checked again, and
+decisions have to be made again.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ TABLE = """CREATE TABLE checked (ct TEXT, pet TEXT, files TEXT NOT NULL, checked
 
 @dataclass(frozen=True)
 class Checked:
-    """A pair's check.
+    """The check of a pair.
 
     Attributes:
-        files: A mark of the files that were checked.
-        accepted: Whether somebody answers for the pair whatever the check says.
+        files: Fingerprint of the files that were checked.
+        accepted: Whether a user accepted the pair in spite of its check.
     """
 
     check: PairCheck
@@ -41,23 +41,23 @@ class Checked:
 
     @property
     def is_used(self) -> bool:
-        """Whether the pair is trained on."""
+        """Whether the pair is used for training."""
         return self.check.ok or self.accepted
 
 
 class CheckCache:
-    """The memory at a path. It never raises: at worst it is empty, and pairs are checked again."""
+    """A cache file. It never raises: after an error it behaves like an empty cache, and pairs are checked again."""
 
     def __init__(self, path: Path) -> None:
-        # synchronous: it holds people's decisions
+        # synchronous: it stores decisions of users
         self._cache = SqliteCache(path, (TABLE,), version=0, fallback="pairs are checked again", synchronous="FULL")
 
     def known(self, pair: SeriesPair) -> Checked | None:
-        """Return what is known of a pair; None where that is nothing."""
+        """Return the stored check of a pair; None if there is none."""
         return self._cache.run(partial(_find, pair=pair)) if self._cache.path.is_file() else None
 
     def remember(self, pair: SeriesPair, checked: Checked) -> None:
-        """Keep what is known of a pair now; what was known before is forgotten."""
+        """Store the check of a pair; replace an earlier one."""
         self._cache.run(partial(_put, pair=pair, checked=checked))
 
 
@@ -70,13 +70,13 @@ def _find(connection: sqlite3.Connection, *, pair: SeriesPair) -> Checked | None
         return None
     try:
         return Checked(_check(json.loads(row[0])), str(row[1]), bool(row[2]))
-    except (ValueError, TypeError, KeyError) as error:  # a row costs itself only
+    except (ValueError, TypeError, KeyError) as error:  # only this row is lost
         logger.warning("the check of CT %s cannot be read (%s); the pair is checked again", pair.ct.uid, error)
         return None
 
 
 def _check(values: dict[str, Any]) -> PairCheck:
-    """Return the check that `_put` kept."""
+    """Return the check stored by `_put`."""
     shift = shift_from_json(values.pop("shift"))
     return PairCheck(**{**values, "reasons": tuple(values["reasons"]), "shift": shift})
 

@@ -63,7 +63,7 @@ def without_intercept() -> nibabel.Nifti1Image:
 
 
 FILES = {
-    "NaN": (with_nan, "holds 32 NaN or infinite voxels"),
+    "NaN": (with_nan, "contains 32 NaN or infinite voxels"),
     "two places": (in_two_places, "sform (code 2) and qform (code 1)"),
     "turned in plane": (turned, "oblique volume"),
     "1,024 HU too high": (without_intercept, "not a CT in HU"),

@@ -133,7 +133,7 @@ def test_an_implausible_pair_is_left_out_of_training_and_says_why(
     assert (counts(datastore)["plausible"], counts(datastore)["implausible"]) == (1, 1)
     told = describe_pairs(datastore)[0]
     assert told["check"]["result"] == "implausible"
-    assert "expected 0.05 to 10: look at Units" in told["check"]["reasons"][0]
+    assert "expected 0.05 to 10: check Units" in told["check"]["reasons"][0]
 
     accepted = accept_pair(datastore, told["ct_series_instance_uid"])
     assert (accepted["check"]["result"], len(datastore.training_pairs())) == ("accepted", 2)

@@ -174,7 +174,7 @@ def test_a_pair_that_cannot_be_prepared_is_left_out(
     write_phantoms(studies / "offset", patients=1, settings=replace(SMALL, pet_slice_offset_mm=1.0))
     app = make_app(studies=studies, set=f"{TINY};slices=match", width="2")
     assert run(app, publish="always")["published"] is True
-    assert any("is left out: no PET slice lies within 0.2 mm" in message for message in caplog.messages)
+    assert any("is left out: no PET slice is within 0.2 mm" in message for message in caplog.messages)
 
 
 def test_percents_are_told_sparingly(caplog: pytest.LogCaptureFixture) -> None:

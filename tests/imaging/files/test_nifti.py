@@ -72,7 +72,7 @@ def test_an_orientation_that_is_stated_is_taken(tmp_path: Path, codes: tuple[int
     np.testing.assert_array_equal(volume.array, hu().T)
 
 
-def test_a_form_whose_code_is_0_says_nothing(tmp_path: Path) -> None:
+def test_a_form_with_code_0_is_ignored(tmp_path: Path) -> None:
     volume = read(tmp_path, image(qform=moved(AXIAL, x=50), codes=(1, 0)))
     np.testing.assert_allclose(volume.geometry.affine, LPS_FROM_RAS @ AXIAL, atol=1e-4)
     volume = read(tmp_path, image(sform=moved(AXIAL, x=50), codes=(0, 1)))
@@ -80,9 +80,9 @@ def test_a_form_whose_code_is_0_says_nothing(tmp_path: Path) -> None:
 
 
 def test_two_places_are_refused_with_both_names_and_the_distance(tmp_path: Path) -> None:
-    said = refusal(tmp_path, image(qform=moved(AXIAL, x=50), codes=(2, 1)))
-    assert "sform (code 2) and qform (code 1) place the volume up to 50.00 mm apart, expected at most 0.1" in said
-    assert "set the other's code to 0" in said
+    message = refusal(tmp_path, image(qform=moved(AXIAL, x=50), codes=(2, 1)))
+    assert "sform (code 2) and qform (code 1) place the volume up to 50.00 mm apart, expected at most 0.1" in message
+    assert "set the other's code to 0" in message
 
 
 @pytest.mark.parametrize("lean_rad", [1e-4, 2e-4, 5e-4])
@@ -119,8 +119,8 @@ def test_a_mirrored_qform_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_orientation_is_refused_not_guessed(tmp_path: Path) -> None:
-    said = refusal(tmp_path, image(codes=(0, 0)))
-    assert "sform_code and qform_code are 0" in said and "export it again with its orientation" in said
+    message = refusal(tmp_path, image(codes=(0, 0)))
+    assert "sform_code and qform_code are 0" in message and "export it again with its orientation" in message
 
 
 def sheared(degrees: float) -> NDArray[np.float64]:
@@ -130,14 +130,14 @@ def sheared(degrees: float) -> NDArray[np.float64]:
 
 
 def test_a_shear_is_named_with_its_angle(tmp_path: Path) -> None:
-    said = refusal(tmp_path, image(sform=sheared(15)))
-    assert "its sform is sheared: row and slice axis stand 15.00 degrees off the right angle" in said
-    assert "resample it" in said
+    message = refusal(tmp_path, image(sform=sheared(15)))
+    assert "its sform is sheared: row and slice axis deviate 15.00 degrees from the right angle" in message
+    assert "resample it" in message
 
 
 def test_a_shear_is_taken_just_inside_its_limit_and_refused_just_outside(tmp_path: Path) -> None:
     read(tmp_path, image(sform=sheared(0.09)))
-    assert "0.11 degrees off" in refusal(tmp_path, image(sform=sheared(0.11)))
+    assert "0.11 degrees from the right angle" in refusal(tmp_path, image(sform=sheared(0.11)))
 
 
 def test_a_rounded_sform_is_taken(tmp_path: Path) -> None:
@@ -148,27 +148,30 @@ def test_a_rounded_sform_is_taken(tmp_path: Path) -> None:
 
 UNFIT = {
     "no length": (np.diag([1.0, 0, 3, 1]), "its sform is singular: the row axis has length 0"),
-    "NaN": (np.diag([1.0, np.nan, 3, 1]), "its sform holds NaN or infinite numbers"),
-    "infinite": (moved(AXIAL, x=np.inf), "its sform holds NaN or infinite numbers"),
-    "two axes alike": (np.array([[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]]), "90.00 degrees off"),
+    "NaN": (np.diag([1.0, np.nan, 3, 1]), "its sform contains NaN or infinite numbers"),
+    "infinite": (moved(AXIAL, x=np.inf), "its sform contains NaN or infinite numbers"),
+    "two axes alike": (
+        np.array([[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]]),
+        "90.00 degrees from the right angle",
+    ),
 }
 
 
-@pytest.mark.parametrize(("sform", "words"), UNFIT.values(), ids=UNFIT)
-def test_a_matrix_that_places_nothing_is_refused(tmp_path: Path, sform: NDArray[np.float64], words: str) -> None:
+@pytest.mark.parametrize(("sform", "text"), UNFIT.values(), ids=UNFIT)
+def test_a_matrix_that_places_nothing_is_refused(tmp_path: Path, sform: NDArray[np.float64], text: str) -> None:
     nibabel.save(image(), tmp_path / "ct.nii")
     content = bytearray((tmp_path / "ct.nii").read_bytes())
     struct.pack_into("<12f", content, 280, *sform[:3].ravel())
     (tmp_path / "ct.nii").write_bytes(content)
-    with pytest.raises(ImageFileError, match=words):
+    with pytest.raises(ImageFileError, match=text):
         read_volume_file(tmp_path / "ct.nii", unit=Unit.HU)
 
 
-@pytest.mark.parametrize(("unit", "words"), [("meter", "metres"), ("micron", "micrometres")])
-def test_other_lengths_than_millimetres_are_refused(tmp_path: Path, unit: str, words: str) -> None:
+@pytest.mark.parametrize(("unit", "text"), [("meter", "metres"), ("micron", "micrometres")])
+def test_other_lengths_than_millimetres_are_refused(tmp_path: Path, unit: str, text: str) -> None:
     made = image()
     made.header.set_xyzt_units(unit)
-    assert f"xyzt_units says {words}, expected mm" in refusal(tmp_path, made)
+    assert f"xyzt_units says {text}, expected mm" in refusal(tmp_path, made)
 
 
 @pytest.mark.parametrize("unit", ["mm", "unknown"])
@@ -212,8 +215,8 @@ def test_slope_and_intercept_are_applied(tmp_path: Path, slope: float, inter: fl
 
 def test_a_fourth_axis_of_one_is_dropped_and_of_two_refused(tmp_path: Path) -> None:
     assert read(tmp_path, nibabel.Nifti1Image(hu((*SHAPE, 1)), AXIAL)).geometry.shape == SHAPE[::-1]
-    said = refusal(tmp_path, nibabel.Nifti1Image(hu((*SHAPE, 2)), AXIAL))
-    assert "4 dimensions (8 x 7 x 5 x 2), expected 3" in said
+    message = refusal(tmp_path, nibabel.Nifti1Image(hu((*SHAPE, 2)), AXIAL))
+    assert "4 dimensions (8 x 7 x 5 x 2), expected 3" in message
 
 
 def test_colours_vectors_and_complex_numbers_are_refused(tmp_path: Path) -> None:
@@ -235,7 +238,7 @@ def test_voxels_that_are_no_numbers_are_refused_in_every_format(tmp_path: Path, 
         sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
     with pytest.raises(ImageFileError) as error:
         read_volume_file(path, unit=Unit.HU)
-    assert f"ct{suffix}: holds 2 NaN or infinite voxels (0.71%)" in str(error.value)  # 2 of 280
+    assert f"ct{suffix}: contains 2 NaN or infinite voxels (0.71%)" in str(error.value)  # 2 of 280
     assert "write -1024 (air) there" in str(error.value)
 
 
@@ -341,5 +344,5 @@ def test_other_formats_are_refused_for_shear_too(tmp_path: Path, suffix: str) ->
     made = sitk.GetImageFromArray(hu().T.copy())
     made.SetDirection((1, 0, 0, 0, 1, float(np.sin(0.2)), 0, 0, float(np.cos(0.2))))
     sitk.WriteImage(made, str(tmp_path / f"ct{suffix}"))
-    with pytest.raises(ImageFileError, match=r"direction matrix is sheared: row and slice axis stand 11\.46 degrees"):
+    with pytest.raises(ImageFileError, match=r"direction matrix is sheared: row and slice axis deviate 11\.46 degrees"):
         read_volume_file(tmp_path / f"ct{suffix}", unit=Unit.HU)

@@ -37,7 +37,7 @@ def test_header_and_voxels_are_those_that_itk_writes(tmp_path: Path) -> None:
     assert (a.GetOrigin(), a.GetSpacing(), a.GetDirection()) == (b.GetOrigin(), b.GetSpacing(), b.GetDirection())
 
 
-def test_a_volume_comes_back_bit_for_bit(tmp_path: Path) -> None:
+def test_a_written_volume_is_read_back_bit_for_bit(tmp_path: Path) -> None:
     path = write_volume_file(volume(), tmp_path / "ct.nrrd")
     back = read_volume_file(path, unit=Unit.HU)
     np.testing.assert_array_equal(back.array, volume().array)

@@ -62,7 +62,7 @@ def test_no_library_that_reads_foreign_bytes_is_loaded_here(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("ending", "is_remembered", "words"),
+    ("ending", "is_remembered", "message"),
     [
         ("SIGSEGV", True, "ends the decoder"),
         ("SIGXCPU", True, "takes more processor time than any such file needs"),
@@ -70,21 +70,21 @@ def test_no_library_that_reads_foreign_bytes_is_loaded_here(tmp_path: Path) -> N
     ],
 )
 def test_a_file_that_ended_its_reader_is_given_to_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, is_remembered: bool, words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, is_remembered: bool, message: str
 ) -> None:
     path, program = tmp_path / "a.nrrd", tmp_path / "program.py"
     path.write_bytes(FILES["a.nrrd"])
     program.write_text(f"import os, signal, sys\nsys.stdin.readline()\nos.kill(os.getpid(), signal.{ending})\n")
     with monkeypatch.context() as patch:
         patch.setattr("lib.imaging.files.reader_process.PROGRAM", program)
-        with pytest.raises(ImageFileError, match=rf"a\.nrrd: is damaged: reading it {words}; export it again"):
+        with pytest.raises(ImageFileError, match=rf"a\.nrrd: damaged: reading it {message}; export it again"):
             read_volume_file(path, unit=Unit.HU)
     copy = tmp_path / "b.nrrd"  # another name, another time, the same bytes
     copy.write_bytes(FILES["a.nrrd"])
     if not is_remembered:
         assert read_volume_file(copy, unit=Unit.HU).geometry.shape == (8, 8, 8)
         return
-    with pytest.raises(ImageFileError, match=rf"b\.nrrd: is damaged: reading it {words}; export it again"):
+    with pytest.raises(ImageFileError, match=rf"b\.nrrd: damaged: reading it {message}; export it again"):
         read_volume_file(copy, unit=Unit.HU)
     copy.write_bytes(FILES["a.nrrd"][:-2] + b"\0\0")
     assert read_volume_file(copy, unit=Unit.HU).geometry.shape == (8, 8, 8)
@@ -100,7 +100,7 @@ def test_an_answer_of_another_shape_makes_no_room(tmp_path: Path, monkeypatch: p
         read_volume_file(path, unit=Unit.HU)
 
 
-def test_an_error_in_the_middle_of_the_voxels_is_told(tmp_path: Path) -> None:
+def test_an_error_while_voxels_are_read_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.nii.gz"
     path.write_bytes(gzip.compress(nifti(8, 8, 8) + NUMBERS[:600]))
     with pytest.raises(ImageFileError, match=r"a\.nii\.gz: cannot be read as a volume; .* ends before its voxels do"):

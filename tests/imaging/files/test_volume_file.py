@@ -78,12 +78,12 @@ def _junk(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "message"),
     [(_colour, "colour"), (_flat, "dimensions, expected 3"), (_not_a_number, "NaN"), (_junk, "cannot be read")],
 )
-def test_what_is_no_volume_is_refused(make: object, words: str, tmp_path: Path) -> None:
+def test_what_is_no_volume_is_refused(make: object, message: str, tmp_path: Path) -> None:
     make(tmp_path / "x.nrrd")  # type: ignore[operator]
-    with pytest.raises(ImageFileError, match=words):
+    with pytest.raises(ImageFileError, match=message):
         read_volume_file(tmp_path / "x.nrrd", unit=Unit.HU)
 
 

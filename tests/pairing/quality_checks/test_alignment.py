@@ -61,7 +61,7 @@ def breathing(patient: PhantomPatient, up_mm: float) -> Volume:
 @pytest.mark.parametrize(
     "shift_mm", [(0, 0, 0), (5, 0, 0), (0, -10, 0), (0, 0, 20), (10, -5, -20)], ids=lambda mm: "_".join(map(str, mm))
 )
-def test_a_known_shift_comes_back(chest: PhantomPatient, shift_mm: tuple[float, float, float]) -> None:
+def test_a_known_shift_is_measured(chest: PhantomPatient, shift_mm: tuple[float, float, float]) -> None:
     found = estimate_shift(chest.ct, moved(chest.pet, *shift_mm))
     assert found.body_mm == pytest.approx(shift_mm, abs=2.0)
     assert max(sd for sd in found.sd_mm if sd is not None) <= 2.0 and found.note == ""
@@ -69,7 +69,7 @@ def test_a_known_shift_comes_back(chest: PhantomPatient, shift_mm: tuple[float, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "mm"), [(1, 20), (2, 5), (4, 10)])
-def test_shifts_of_other_chests_come_back(number: int, mm: float) -> None:
+def test_shifts_of_other_chests_are_measured(number: int, mm: float) -> None:
     patient = phantom_patient(number)
     for shift_mm in ((mm, 0, 0), (0, mm, 0), (0, 0, mm), (0, 0, -mm), (mm, -mm, mm)):
         assert estimate_shift(patient.ct, moved(patient.pet, *shift_mm)).body_mm == pytest.approx(shift_mm, abs=2.0)
@@ -133,7 +133,7 @@ def test_a_limb_without_structure_along_its_length_is_not_measured_along_it(tape
 def test_a_pet_elsewhere_is_not_measured(chest: PhantomPatient) -> None:
     found = estimate_shift(chest.ct, moved(chest.pet, 0, 0, 900))
     assert found.body_mm == (None, None, None)
-    assert found.note == "not measured: the PET shows too little of the body that the CT shows"
+    assert found.note == "not measured: the PET covers too little of the body on the CT"
 
 
 def test_a_pet_is_moved_back_along_what_was_measured(chest: PhantomPatient) -> None:
@@ -154,12 +154,12 @@ def test_a_pet_is_moved_back_along_what_was_measured(chest: PhantomPatient) -> N
         (Shift(), False),
     ],
 )
-def test_what_lies_off_by_more_than_a_limit(shift: Shift, is_off: bool) -> None:
+def test_a_shift_above_a_limit(shift: Shift, is_off: bool) -> None:
     assert shift.exceeds(10.0) == is_off
     assert not shift.exceeds(0.0)  # no limit
 
 
-def test_a_shift_survives_its_json_and_words() -> None:
+def test_a_shift_as_json_and_text() -> None:
     shift = Shift((1.2, None, -3.0), (0.1, 2.4, 0.3), -4.5, "cannot be measured along y", (-120.0, -90.5))
     assert shift_from_json(shift.as_json()) == shift
     assert shift.in_words() == "x +1.2 ± 0.1, y not measured, z -3.0 ± 0.3, diaphragm -4.5"

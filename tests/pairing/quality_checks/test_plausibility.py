@@ -88,15 +88,17 @@ BROKEN: dict[str, tuple[Callable[[Volume], Volume], str]] = {
 }
 
 
-@pytest.mark.parametrize(("break_it", "words"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_pet_is_told(chest: tuple[Volume, Volume], break_it: Callable[[Volume], Volume], words: str) -> None:
+@pytest.mark.parametrize(("break_it", "message"), BROKEN.values(), ids=BROKEN)
+def test_a_corrupted_pet_is_implausible(
+    chest: tuple[Volume, Volume], break_it: Callable[[Volume], Volume], message: str
+) -> None:
     check = check_volumes(chest[0], break_it(chest[1]))
     assert not check.ok
-    assert any(words in reason for reason in check.reasons), check.reasons
+    assert any(message in reason for reason in check.reasons), check.reasons
 
 
-@pytest.mark.parametrize(("axis", "words"), [(0, "head to feet"), (1, "front to back"), (2, "left to right")])
-def test_a_mirrored_pet_is_told_by_what_is_not_symmetric(axis: int, words: str) -> None:
+@pytest.mark.parametrize(("axis", "message"), [(0, "head to feet"), (1, "front to back"), (2, "left to right")])
+def test_a_mirrored_pet_is_detected_by_asymmetry(axis: int, message: str) -> None:
     """A leg of the box is missing at one end of each axis."""
     ct, pet = boxes()
     for volume, air in ((ct, -1000), (pet, 1e-4)):
@@ -104,7 +106,7 @@ def test_a_mirrored_pet_is_told_by_what_is_not_symmetric(axis: int, words: str) 
             volume.array[cut] = air
     assert check_volumes(ct, pet).ok
     (reason,) = check_volumes(ct, mirrored(pet, axis)).reasons
-    assert f"turned {words} the PET fits" in reason
+    assert f"mirrored {message}, the PET fits" in reason
 
 
 @pytest.mark.parametrize(("suv", "ok"), [(0.051, True), (9.99, True), (0.049, False), (10.01, False)])
