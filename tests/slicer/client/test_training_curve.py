@@ -14,7 +14,7 @@ from CT2PETLib.jobs.jobs import TrainingWatch
 
 from lib.learning.tracking.progress import KEY_METRIC, read_history
 from lib.phantom.generate import PhantomSettings, write_phantoms
-from tests.server.processes import RunningServer, end, running_server
+from tests.server.processes import RunningServer, running_server, stop_process
 from tests.slicer.client.conftest import drain_until, finished
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -39,7 +39,7 @@ def server(folder: Path) -> Iterator[RunningServer]:
     with running_server("ct2pet_app", folder / "studies", folder, **CONF) as running:
         assert running.json("/ct2pet/training")["epochs"] == []
         assert Client(running.url).training() == Training()
-        answer = running.ask("POST", "/train/unet", json={"max_epochs": EPOCHS})
+        answer = running.request("POST", "/train/unet", json={"max_epochs": EPOCHS})
         assert answer.status_code == 200, answer.text
         deadline = time.monotonic() + 150
         while len(running.json("/ct2pet/training?model=unet")["epochs"]) < 3:
@@ -90,19 +90,19 @@ def test_so_does_one_after_the_server_was_killed_and_started_anew(
 ) -> None:
     before = opened_in_the_middle[0].training
     assert before is not None
-    end(server.process)
+    stop_process(server.process)
     with running_server("ct2pet_app", folder / "studies", folder, **CONF) as anew:
-        assert anew.ask("GET", "/train/").status_code == 404  # MONAI Label has forgotten it
+        assert anew.request("GET", "/train/").status_code == 404  # MONAI Label has forgotten it
         told = Client(anew.url).training()
         assert (told.model, told.state, told.curve) == ("unet", "DONE", before.curve)
         assert (told.verdict, told.version, told.published) == (before.verdict, before.version, before.published)
         # the next one begins with an empty curve, not with this one's
-        anew.ask("POST", "/train/unet", json={"max_epochs": 100_000})
+        anew.request("POST", "/train/unet", json={"max_epochs": 100_000})
         watch = TrainingWatch(Client(anew.url), every_s=0.1)
         watch.start()
         come = drain_until(watch, lambda: len(watch.curve) >= 2, timeout_s=150)
         assert all(len(one.curve) < EPOCHS for one in come)
-        anew.ask("DELETE", "/train/")
+        anew.request("DELETE", "/train/")
         drain_until(watch, lambda: watch.state.is_over)
         assert watch.training is not None
         assert (watch.training.state, [point.epoch for point in watch.curve[:2]]) == ("STOPPED", [1, 2])
