@@ -81,7 +81,9 @@ def _measure_memory(pid: int, done: threading.Event, memory: dict[str, Any]) -> 
     memory["children"] = 0
     seen: set[int] = set()
     own_command = _command(pid)
-    while True:
+    is_last = False
+    while not is_last:
+        is_last = done.wait(POLL_INTERVAL_S)  # measure once more after the end
         # a forked child shares and reports the memory of the server until it executes its own program
         server, children = memory_mb(pid), [child for child in descendants(pid) if _command(child) != own_command]
         sizes = [memory_mb(child) for child in children]
@@ -92,8 +94,6 @@ def _measure_memory(pid: int, done: threading.Event, memory: dict[str, Any]) -> 
         memory["child_peak_mb"] = max([memory["child_peak_mb"], *(size.get("VmHWM", 0) for size in sizes)])
         memory["total_peak_mb"] = max(memory["total_peak_mb"], total, server.get("VmHWM", 0))
         memory["children"] = len(seen)
-        if done.wait(POLL_INTERVAL_S):
-            return
 
 
 def memory_mb(pid: int) -> dict[str, float]:
