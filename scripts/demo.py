@@ -162,6 +162,7 @@ def train(running: Server, model: str, minutes: float) -> None:
         if epoch != shown and epoch:
             shown = epoch
             validation, loss = stats["eval"]["metrics"], stats["train"]["metrics"]["loss"]
+            # without validation patients, only the training loss is known
             score = f"best skill {stats['best_metric']:.3f}" if validation else f"loss {loss:.4f}"
             say(f"  epoch {epoch} of {stats['total_epochs']}, {score}, time left {stats['time_left']}")
         if task.get("status") not in ("SUBMITTED", "PENDING", "RUNNING"):

@@ -35,7 +35,7 @@ def split(work: Path, out: Path) -> None:
     """Write the locks for users, for `main.py download`, for contributors, of source packages and of torch with CUDA.
 
     Args:
-        work: Folder with the resolutions of uv; all.txt is a superset of download.txt, which is a superset of users.txt.
+        work: Folder with the resolutions of uv; all.txt includes download.txt, which includes users.txt.
         out: Folder for the locks.
     """
     every, download, users = (read_entries(work / f"{name}.txt") for name in ("all", "download", "users"))
