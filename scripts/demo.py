@@ -67,21 +67,21 @@ def main() -> int:
     """Run the demonstration and return the exit code."""
     args = arguments()
     out = new_folder(args.out)
-    say(f"All files of this demonstration are in {out}")
+    echo(f"All files of this demonstration are in {out}")
     studies = args.studies or out / "studies"
     if args.studies is None:
-        say(f"Writing {PHANTOMS} phantom patients (CT and PET as DICOM)")
+        echo(f"Writing {PHANTOMS} phantom patients (CT and PET as DICOM)")
         write_phantoms(studies, patients=PHANTOMS)
     pairs = pair_series(scan_folder(studies)).pairs
-    say(f"{len(pairs)} CT/PET pairs in {studies}")
+    echo(f"{len(pairs)} CT/PET pairs in {studies}")
     with server(studies, out, args.model) as running:
-        say(f"MONAI Label is running at {running.url}")
+        echo(f"MONAI Label is running at {running.url}")
         train(running, args.model, args.minutes)
         held_out = held_out_pair(pairs, out / "models" / args.model)
         metadata = synthesize(running, args.model, held_out, out)
     picture = draw_picture(held_out, out, args.model)
     print_metrics(metadata, held_out)
-    say(f"Synthetic PET: {out / 'synthetic-pet.nrrd'}\nPicture:       {picture}\n{LABEL}")
+    echo(f"Synthetic PET: {out / 'synthetic-pet.nrrd'}\nPicture:       {picture}\n{LABEL}")
     return 0
 
 
@@ -150,7 +150,7 @@ def wait_until_ready(running: Server, log: Path) -> None:
 
 def train(running: Server, model: str, minutes: float) -> None:
     """Start training over REST and print its progress until it has ended."""
-    say(f"Training {model} for {minutes:g} minutes (POST /train/{model})")
+    echo(f"Training {model} for {minutes:g} minutes (POST /train/{model})")
     # serve the model even if a few minutes of training do not beat the baselines
     running.request("POST", f"/train/{model}", json={"set": f"max_minutes={minutes:g}", "publish": "always"})
     shown = -1
@@ -164,7 +164,7 @@ def train(running: Server, model: str, minutes: float) -> None:
             validation, loss = stats["eval"]["metrics"], stats["train"]["metrics"]["loss"]
             # without validation patients, only the training loss is known
             score = f"best skill {stats['best_metric']:.3f}" if validation else f"loss {loss:.4f}"
-            say(f"  epoch {epoch} of {stats['total_epochs']}, {score}, time left {stats['time_left']}")
+            echo(f"  epoch {epoch} of {stats['total_epochs']}, {score}, time left {stats['time_left']}")
         if task.get("status") not in ("SUBMITTED", "PENDING", "RUNNING"):
             break
     if task.get("status") != "DONE":
@@ -188,7 +188,7 @@ def held_out_pair(pairs: tuple[PairedSeries, ...], model_folder: Path) -> Paired
 def synthesize(running: Server, model: str, held_out: PairedSeries, out: Path) -> dict[str, Any]:
     """Request the synthetic PET of a CT, write it to `out`, and return its metadata."""
     ct_uid = held_out.pair.ct.uid
-    say(f"Requesting the synthetic PET of {held_out.pair.ct.patient_id}, not used for training (POST /infer/{model})")
+    echo(f"Requesting the synthetic PET of {held_out.pair.ct.patient_id}, not used for training (POST /infer/{model})")
     query = f"/infer/{model}?image={ct_uid}"
     metadata: dict[str, Any] = running.request("POST", query, data={"params": "{}"}, params={"output": "json"}).json()
     image = running.request("POST", query, data={"params": '{"metrics": false}'}, params={"output": "image"})
@@ -209,14 +209,14 @@ def draw_picture(held_out: PairedSeries, out: Path, model: str) -> Path:
 def print_metrics(metadata: dict[str, Any], held_out: PairedSeries) -> None:
     """Print the metrics of the model and of the baselines."""
     metrics = metadata["metrics"]
-    say(f"\n{held_out.pair.ct.patient_id} (not used for training)")
-    say(f"{'':12s}" + "".join(f"{label:>18s}" for label in METRICS.values()))
+    echo(f"\n{held_out.pair.ct.patient_id} (not used for training)")
+    echo(f"{'':12s}" + "".join(f"{label:>18s}" for label in METRICS.values()))
     for method in ("model", *(name for name in metrics if name != "model")):
         values = (metrics[method][name] for name in METRICS)
-        say(f"{method:12s}" + "".join(f"{'-' if value is None else format(value, '.3f'):>18s}" for value in values))
+        echo(f"{method:12s}" + "".join(f"{'-' if value is None else format(value, '.3f'):>18s}" for value in values))
 
 
-def say(message: str) -> None:
+def echo(message: str) -> None:
     """Print a message immediately."""
     print(message, flush=True)
 
