@@ -224,7 +224,7 @@ def nrrd_wide() -> bytes:
 
 
 def nrrd_dense() -> bytes:
-    """Return a NRRD of 100 kB whose 200 slices lie 0.001 mm apart."""
+    """Return a NRRD of 100 kB with 200 slices and a slice spacing of 0.001 mm."""
     return nrrd((16, 16, 200), (20.0, 20.0, 0.001), ct_numbers(200, 16, 16))
 
 

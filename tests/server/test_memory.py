@@ -157,3 +157,4 @@ def test_aborted_inferences_release_their_memory(server: RunningServer) -> None:
         for _ in range(3):  # together more than may run at once
             send_and_disconnect(server, f"POST /infer/unet?image={ct}", times=16)
         wait_until(lambda: server.infer("unet", image=ct).status_code == 200)
+    assert server.process.poll() is None
