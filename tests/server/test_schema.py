@@ -27,8 +27,8 @@ EXAMPLES = {"": 1, "una": 2, "ann": 2, "ada": 5}  # of each operation
 PHASES = {"una": "fuzzing,stateful", "ann": "fuzzing,stateful"}
 # Without a token an unknown method is refused like any other
 EXCLUDED = {"": ["--exclude-checks", "unsupported_method"]}
-# 400: a schema cannot express that a file contains a CT, or which settings a task accepts. 422 is not listed: wrong types
-# must be visible in the schema
+# 400: a schema cannot express that a file contains a CT, or which settings a task accepts. 422 is not listed: wrong
+# types must be visible in the schema
 CONFIGURATION = """
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "400", "401", "403", "404", "409", "429"]
