@@ -6,7 +6,7 @@
     ├── BusyError                   503  of the engine: too many requests are waiting
     ├── TaskRunningError            429  task_running            a task of this kind is running
     ├── OperationCancelledError     499  of the engine, with its FetchCancelledError
-    │   └── ClientGoneError         499  client_disconnected     the client has disconnected
+    │   └── ClientDisconnectedError 499  client_disconnected     the client has disconnected
     ├── RemoteError                 502  of the engine: a PACS is unreachable or fails
     │   └── NotListedYetError       503  studies_not_listed_yet  the first search of a PACS has not finished
     ├── OutputError                 507  of the engine: the disk is full

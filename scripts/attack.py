@@ -84,8 +84,8 @@ def run(name: str, folder: Path, arguments: argparse.Namespace, notify: Callable
     if name == "long":
         from scripts.attacking.long import DEFAULT_NETWORK, long_suite
 
-        network = {"network": DEFAULT_NETWORK} if arguments.network == "default" else {}
-        return long_suite(folder, notify=notify, **_given(slices=arguments.slices), **network)
+        network = DEFAULT_NETWORK if arguments.network == "default" else None
+        return long_suite(folder, notify=notify, **_given(slices=arguments.slices, network=network))
     if name == "files":
         from scripts.attacking.files import files_suite
 

@@ -152,7 +152,7 @@ def make_client(args: argparse.Namespace) -> Client:
     """
     token = Token()
     if args.token_stdin:
-        token.word = sys.stdin.readline().strip()
+        token.value = sys.stdin.readline().strip()
     client = Client(args.server, verify=str(args.ca) if args.ca else True, token=token)
     if client.address.warning:
         print(client.address.warning, file=sys.stderr)

@@ -14,6 +14,7 @@ import ct2pet_app.app  # noqa: F401 - imports the modules that define errors
 import lib.dicom.remote.pacs  # noqa: F401
 from ct2pet_app.errors import http_status
 from ct2pet_app.problem import CODES, MEDIA_TYPE, Problem
+from ct2pet_app.validation import BoundaryModel
 from lib.errors import CT2PETError
 from tests.server.processes import REPOSITORY
 
@@ -46,7 +47,13 @@ def errors(of: type[CT2PETError] = CT2PETError) -> Iterator[type[CT2PETError]]:
 
 def all_codes() -> set[str]:
     """Return every code that an error, a response or a task's status can have."""
-    return {kind.code for kind in errors()} | set(CODES.values()) | {one.code for one in raised()} | UNEXPECTED
+    classes, raise_sites = {kind.code for kind in errors()}, {one.code for one in raised()}
+    return classes | set(CODES.values()) | raise_sites | field_codes() | UNEXPECTED
+
+
+def field_codes() -> set[str]:
+    """Return the codes of single fields of a request; they are always raised as RequestError."""
+    return {code for kind in BoundaryModel.__subclasses__() for code in kind.error_codes.values()}
 
 
 @functools.cache
@@ -67,7 +74,7 @@ def check_problem(response: requests.Response) -> dict[str, Any]:
 def _raised() -> Iterator[Raised]:
     kinds = {kind.__name__: kind for kind in errors()}
     for folder in ("lib", "ct2pet_app"):
-        for path in sorted((REPOSITORY / folder).rglob("*.py")):
+        for path in sorted(set((REPOSITORY / folder).rglob("*.py")) - set((REPOSITORY / "lib" / "cli").glob("*.py"))):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                     keywords = {word.arg: word.value for word in node.keywords if word.arg}

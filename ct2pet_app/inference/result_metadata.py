@@ -15,12 +15,12 @@ from ct2pet_app.datastore.ct_source import CTSource
 from ct2pet_app.inference.request import InferOptions
 from lib.dicom.read.volume import read_pet
 from lib.dicom.write.pet_series import SyntheticSeries
-from lib.evaluation.slice_metrics import PlacedVolumes, compare
+from lib.evaluation.slice_metrics import AlignedPrediction, compare
 from lib.imaging.field_of_view import mask_unmeasured
 from lib.imaging.volume import Volume
 from lib.learning.model_card.card import ModelCard, patient_digest
 from lib.metrics.image import Group
-from lib.synthesis.uncertainty import WHAT_IT_SAYS, card_calibration
+from lib.synthesis.uncertainty import UNCERTAINTY_DESCRIPTION, card_calibration
 from lib.types import FloatArray, Progress, Series
 
 UNIT = "SUVbw"
@@ -100,7 +100,7 @@ def told_of_uncertainty(error: Volume, file: str, card: ModelCard) -> dict[str, 
     """Return the metadata of a map of expected errors: the name of its file in the response, and its meaning."""
     return {
         "file": file,
-        "what": WHAT_IT_SAYS,
+        "what": UNCERTAINTY_DESCRIPTION,
         "unit": UNIT,
         "suv": suv_statistics(error),
         "calibrated_on": card_calibration(card).volumes,
@@ -124,7 +124,7 @@ def why_not_measured(source: CTSource, options: InferOptions) -> str:
     return "" if options.metrics else "not asked for"
 
 
-def figures(placed: PlacedVolumes, real: Series, card: ModelCard, *, progress: Progress) -> dict[str, Any]:
+def figures(placed: AlignedPrediction, real: Series, card: ModelCard, *, progress: Progress) -> dict[str, Any]:
     """Return the metrics of the model and of the baselines against the real PET, whose files are on this machine.
 
     Raises:

@@ -10,7 +10,7 @@ from ct2pet_app.model_registry.registry import ModelRegistry
 from ct2pet_app.model_registry.versions import Verdict, Version, how_to_serve
 from lib.errors import CheckpointError
 from lib.learning.checkpoint import read_card
-from lib.metrics.criteria import METHODS, STANDING_MEASURES
+from lib.metrics.criteria import COMPARED_METRICS, METHODS
 
 
 def describe_model(models: ModelRegistry, name: str) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def _of_card(version: Version) -> dict[str, Any]:
     except CheckpointError as error:
         return {"unusable": str(error)}
     table = {} if card.scores is None else card.scores.table
-    names = [measure.name for measure in STANDING_MEASURES]
+    names = [measure.name for measure in COMPARED_METRICS]
     return {
         "name": card.name,
         "created": card.created,

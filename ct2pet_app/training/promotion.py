@@ -11,7 +11,7 @@ from ct2pet_app.model_registry.registry import ModelRegistry
 from ct2pet_app.model_registry.versions import Verdict, Version
 from ct2pet_app.training.request import PublishRule
 from lib.errors import CheckpointError
-from lib.evaluation.promotion import hold_contest
+from lib.evaluation.promotion import compare_with_champion
 from lib.pairing.pairs import PairedSeries
 from lib.synthesis.synthesizer import Synthesizer
 from lib.types import AtHand, Progress, lie_here, no_progress
@@ -73,12 +73,12 @@ def judge(
     """Return whether a version may take the champion's place, and why, in words that end with its standing."""
     challenger = Synthesizer.load(version.checkpoint, device=device)
     beside = None if champion is None else _loaded(champion, device)
-    contest = hold_contest(challenger, beside, pairs, at_hand=at_hand, progress=progress)
+    contest = compare_with_champion(challenger, beside, pairs, at_hand=at_hand, progress=progress)
     whom = "what is served" if champion is None or champion.version is None else f"version {champion.version}"
     told, number = contest.sentence(whom), version.number
     if rule == "always":
         return Verdict(True, f"version {number} is served, as asked for. {told}", contest.as_json())
-    if contest.won:
+    if contest.is_promotable:
         return Verdict(True, f"version {number} is served. {told}", contest.as_json())
     stays = f"version {number} is kept, and not served"
     if champion is not None:

@@ -47,17 +47,17 @@ def evaluate(
     other program), `targets` and `verdict`.
     """
     from lib.evaluation.evaluate import evaluate_pairs
-    from lib.evaluation.external_predictions import parse_peers
+    from lib.evaluation.external_predictions import parse_external_predictions
     from lib.synthesis.ensemble import load_models
 
-    peers = parse_peers([*(compare or ()), *(beside or ())])
+    external = parse_external_predictions([*(compare or ()), *(beside or ())])
     synthesizer = load_models(models, device=device)
     scan = scan_studies(studies)
     pairs = find_pairs(scan, register=register).pairs
     run = models[0].parent if len(models) == 1 else None
     with progress_bar() as progress:
         evaluation = evaluate_pairs(
-            pairs, synthesizer, out, scan=scan, contours=contour or (), run=run, peers=peers, note=note,
+            pairs, synthesizer, out, scan=scan, contours=contour or (), run=run, external=external, note=note,
             progress=progress,
         )  # fmt: skip
     if as_json:

@@ -96,12 +96,12 @@ def _open_for_dicom(
 ) -> tuple[Volume, PlannedSeries | None]:
     """Return the CT and the series to write; raise InputError if the output folder contains another series."""
     from lib.dicom.scan.open_ct import find_ct, read_ct_series
-    from lib.dicom.write.files import refuse_strangers
+    from lib.dicom.write.files import refuse_foreign_files
     from lib.synthesis.dicom_out import plan_pet_series
 
     series = find_ct(ct, series_uid=series_uid, progress=progress)
     planned = plan_pet_series(synthesizer, series)
-    refuse_strangers(out, planned.uid)
+    refuse_foreign_files(out, planned.uid)
     return read_ct_series(series), planned
 
 

@@ -1,1 +1,1 @@
-"""DICOM in and out: folders to series, series to volumes in HU, Bq/mL and SUVbw, and back."""
+"""DICOM input and output: folders to series, series to volumes in HU, Bq/mL and SUVbw, and back."""

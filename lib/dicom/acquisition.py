@@ -1,4 +1,7 @@
-"""What a series says of where it comes from: a model is valid at most for scanners, regions and tracers like these."""
+"""Scanner, body part and tracer of a series, from its header.
+
+A model is valid at most for the scanners, body parts and tracers it was trained on.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,17 @@ logger = logging.getLogger(__name__)
 MANUFACTURER, MODEL, BODY_PART = 0x00080070, 0x00081090, 0x00180015
 INFORMATION, PHARMACEUTICAL = 0x00540016, 0x00180031  # RadiopharmaceuticalInformationSequence, Radiopharmaceutical
 PHARMACEUTICAL_CODE, NUCLIDE_CODE, MEANING = 0x00540304, 0x00540300, 0x00080104
-LONGEST = 64  # characters; what DICOM allows these attributes (LO)
+MAX_CHARACTERS = 64  # DICOM limit for these attributes (LO)
 
 
 @dataclass(frozen=True)
-class Origin:
-    """Where a series comes from; empty where the header is silent.
+class AcquisitionDetails:
+    """How a series was acquired; an attribute that the header lacks is empty.
 
     Attributes:
         scanner: Manufacturer and ManufacturerModelName.
         body_part: BodyPartExamined.
-        tracer: Radiopharmaceutical, or else the meaning of its code or of its radionuclide's.
+        tracer: Radiopharmaceutical, else the meaning of its code or of the radionuclide's code.
     """
 
     scanner: str = ""
@@ -35,10 +38,10 @@ class Origin:
     tracer: str = ""
 
 
-def read_origin(series: Series) -> Origin:
-    """Return what the first file's header says; a header that cannot be read says nothing.
+def read_acquisition_details(series: Series) -> AcquisitionDetails:
+    """Return the details in the header of the first file; empty details if the header cannot be read.
 
-    Nothing here is needed to compute, so nothing is refused.
+    No computation depends on these attributes, so no error is raised.
     """
     try:
         tags = [MANUFACTURER, MODEL, BODY_PART, INFORMATION]
@@ -46,10 +49,10 @@ def read_origin(series: Series) -> Origin:
             dataset: Dataset = read_frame_headers(series.files[0])[0].dataset
         else:
             dataset = read_instance_file(series.files[0], tags=tags)
-        return Origin(_scanner(dataset), _line(dataset, BODY_PART).upper(), _tracer(dataset))
+        return AcquisitionDetails(_scanner(dataset), _line(dataset, BODY_PART).upper(), _tracer(dataset))
     except Exception as error:  # a damaged header can make a parser raise anything
-        logger.warning("series %s: where it comes from cannot be read (%s)", series.uid, type(error).__name__)
-        return Origin()
+        logger.warning("series %s: scanner and tracer cannot be read (%s)", series.uid, type(error).__name__)
+        return AcquisitionDetails()
 
 
 def _scanner(dataset: Dataset) -> str:
@@ -75,5 +78,5 @@ def _first(dataset: Dataset, tag: int) -> Dataset:
 
 def _line(dataset: Dataset, tag: int) -> str:
     """Return text as one printable line."""
-    words = " ".join(text_in(dataset, tag).split())
-    return "".join(character for character in words if character.isprintable())[:LONGEST]
+    text = " ".join(text_in(dataset, tag).split())
+    return "".join(character for character in text if character.isprintable())[:MAX_CHARACTERS]

@@ -1,12 +1,12 @@
-"""Which parts of a body there are once: an image of one has no side."""
+"""Unpaired body parts, whose images have no laterality."""
 
 from __future__ import annotations
 
 __all__ = ["has_no_side"]
 
-# Defined terms of BodyPartExamined (PS3.16 Annex L) that dciodvfy 1.00~20220618 counts among the unpaired parts, found
-# by giving it each term with a Laterality. Laterality is 2C (PS3.3 C.7.3.1): it must not be there for these, and must
-# be, if need be empty, for any other part.
+# Defined terms of BodyPartExamined (PS3.16 Annex L) that dciodvfy 1.00~20220618 treats as unpaired, determined by
+# validating each term with a Laterality. Laterality is type 2C (PS3.3 C.7.3.1): it must be absent for these parts and
+# present, possibly empty, for any other part.
 TERMS = """
     ABDOMEN ABDOMENPELVIS AORTA BACK BLADDER BRAIN CEREBELLUM CERVIX CHEST CHESTABDOMEN CHESTABDPELVIS
     CIRCLEOFWILLIS COCCYX COLON CORONARYARTERY CSPINE CTSPINE DUODENUM ESOPHAGUS FACE GALLBLADDER HEAD HEADNECK
@@ -19,5 +19,5 @@ UNPAIRED = frozenset(TERMS.split())
 
 
 def has_no_side(body_part_examined: str) -> bool:
-    """Return whether a defined term of BodyPartExamined names a part that a body has once."""
+    """Return whether a defined term of BodyPartExamined names an unpaired body part."""
     return body_part_examined in UNPAIRED

@@ -1,7 +1,8 @@
-"""What the scan remembers of one DICOM file, in DICOM's own words; read by `header.py`, kept by `header_index.py`.
+"""The attributes of a DICOM instance that the scan keeps; read by `header.py`, stored by `header_index.py`.
 
-An instance is layered, because a hundred thousand of them must load in a second: what is its own (UID, place), and what
-it shares with most of its series (`SharedHeader`, one object for all of them), which for PET holds two layers more.
+A header has layers so that 100,000 instances load within a second: `InstanceHeader` holds what is unique to a file
+(UID, position); `SharedHeader`, one object for many instances, holds what most of a series has in common, with two
+further layers for PET.
 """
 
 from __future__ import annotations
@@ -16,24 +17,24 @@ Vector = tuple[float, float, float]
 
 
 class _Attributes:
-    """Explain attributes without a value."""
+    """Base class of headers, which explains attributes without a value."""
 
     malformed: tuple[tuple[str, str], ...]
     undelivered: tuple[str, ...]
 
-    def absence(self, keyword: str) -> str:
-        """Return the sentence that says why an attribute has no value."""
+    def absence_reason(self, keyword: str) -> str:
+        """Return a sentence that states why an attribute has no value."""
         text = next((text for name, text in self.malformed if name == keyword), None)
         if text is not None:
             return f"{keyword} {text!r} is malformed"
         if keyword in self.undelivered:
-            return f"{keyword} is not in the metadata of the PACS, which delivers it only as bulk data"
+            return f"{keyword} is not in the metadata of the PACS, which provides it only as bulk data"
         return f"{keyword} is missing"
 
 
 @dataclass(frozen=True)
 class BedHeader(_Attributes):
-    """What may differ between the bed positions of one PET series.
+    """Attributes that may differ between the bed positions of one PET series.
 
     Attributes:
         acquisition_date, acquisition_time: DA and TM in DICOM's current form; empty where absent or malformed.
@@ -54,22 +55,22 @@ class BedHeader(_Attributes):
 
 @dataclass(frozen=True)
 class PetHeader(_Attributes):
-    """What a PET series needs to become SUV; None or empty where the header is silent.
+    """Attributes needed to convert a PET series to SUV; None or empty if the header lacks them.
 
     Attributes:
         study_date, series_date, series_time, injection_time, injection_datetime: DA, DA, TM, TM, DT in DICOM's current
-            form (YYYYMMDD, HHMMSS.FFFFFF, as exact as it is told); empty where absent or malformed.
+            form (YYYYMMDD, HHMMSS.FFFFFF, with the precision of the header); empty if absent or malformed.
         weight_kg, dose_bq, half_life_s: PatientWeight, RadionuclideTotalDose, RadionuclideHalfLife.
         size_m, sex: PatientSize, PatientSex (M, F or O).
         timezone: TimezoneOffsetFromUTC, for example +0900.
-        injections: Number of items of RadiopharmaceuticalInformationSequence; the rest is of the first.
+        injections: Number of items of RadiopharmaceuticalInformationSequence; the attributes are those of the first.
         nuclide_code, nuclide_meaning: Code value and meaning of RadionuclideCodeSequence.
         radiopharmaceutical: Radiopharmaceutical, else the meaning of RadiopharmaceuticalCodeSequence.
         decay_correction_datetime: DecayCorrectionDateTime (0018,9701), else Siemens' private (0071,xx22), else GE's
             private scan time (0009,xx0D).
         private_injection_datetime: GE's private (0009,xx3B).
         philips_suv_factor, philips_activity_factor: Private (7053,xx00) and (7053,xx09) of "Philips PET Private Group".
-        malformed, undelivered: As in `SharedHeader`. Private attributes go by (7053,xx00), (7053,xx09),
+        malformed, undelivered: As in `SharedHeader`. Private attributes are named (7053,xx00), (7053,xx09),
             (0009,xx0D), (0009,xx3B), (0071,xx22).
     """
 
@@ -101,40 +102,40 @@ class PetHeader(_Attributes):
     malformed: tuple[tuple[str, str], ...] = ()
     undelivered: tuple[str, ...] = ()
 
-    def if_malformed(self, keyword: str, instead: str) -> tuple[str, ...]:
-        """Return the warning that something else is used in place of a malformed attribute; none where it is not."""
+    def malformed_warning(self, keyword: str, instead: str) -> tuple[str, ...]:
+        """Return a warning that a malformed attribute is replaced; none if the attribute is not malformed."""
         is_malformed = any(name == keyword for name, _ in self.malformed)
-        return (f"{self.absence(keyword)}: {instead}",) if is_malformed else ()
+        return (f"{self.absence_reason(keyword)}: {instead}",) if is_malformed else ()
 
 
 @dataclass(frozen=True)
 class SharedHeader(_Attributes):
-    """What an instance shares with most of its series; empty, 0 or () where the header is silent.
+    """Attributes that an instance shares with most of its series; empty, 0 or () if the header lacks them.
 
     Attributes:
         pixel_spacing_mm: PixelSpacing, (between rows, between columns).
         orientation: ImageOrientationPatient, six cosines.
-        has_rescale: RescaleSlope is there, and can be read.
-        has_intercept: RescaleIntercept is there, and can be read.
+        has_rescale: RescaleSlope is present and readable.
+        has_intercept: RescaleIntercept is present and readable.
         rescale_slope_sign: -1, 0 or 1.
-        has_modality_lut: ModalityLUTSequence is there.
-        ct_rescale: RescaleSlope and RescaleIntercept of a CT, which all its slices share; a PET's slices differ.
+        has_modality_lut: ModalityLUTSequence is present.
+        ct_rescale: RescaleSlope and RescaleIntercept of a CT, equal in all its slices; those of PET slices differ.
         is_lossy: LossyImageCompression is 01.
-        is_synthetic: Any of the marks of `synthetic_marks`: SyntheticData YES, or another that says so.
-        moments: When the study, the series and the acquisition were begun, of those whose date is told, in this order:
-            YYYYMMDDhhmmss, with zeros for a time that is not told. No acquisition time: each slice has another.
+        is_synthetic: Any of the markers of `synthetic_marks`, such as SyntheticData YES.
+        moments: Start of the study, the series and the acquisition, in this order, if their date is known:
+            YYYYMMDDhhmmss, with zeros for an unknown time. Without the acquisition time, which differs by slice.
         acquired_minute: AcquisitionDate and AcquisitionTime of a CT to the minute, YYYYMMDDhhmm; seconds would differ
             from slice to slice.
         convolution_kernel: ConvolutionKernel of a CT.
         contrast_agent: ContrastBolusAgent.
         volumetric_properties: VolumetricProperties of a multi-frame image: VOLUME, SAMPLED or DISTORTED.
-        concatenation: Of a part of a concatenation: ConcatenationUID, which part, of how many (0 where it is not told).
-        fault: Why a multi-frame instance cannot be taken apart into frames.
+        concatenation: Of a part of a concatenation: ConcatenationUID, part number, number of parts (0 if unknown).
+        fault: Why a multi-frame instance cannot be split into frames.
         temporal_position, trigger_time: TemporalPositionIdentifier, TriggerTime; as written.
-        malformed: (keyword, text) of attributes that are there and cannot be read.
-        undelivered: Keywords of attributes that a PACS names without their value (bulk data).
-        notes: Of attributes that break DICOM's form and were read, those of `pet` and `bed` included: what was written,
-            and as what it was taken.
+        malformed: (keyword, text) of attributes that are present but cannot be read.
+        undelivered: Keywords of attributes that a PACS lists without their value (bulk data).
+        notes: Of attributes that violate their value representation but were read, including those of `pet` and `bed`:
+            the text found and the value used.
     """
 
     sop_class_uid: str
@@ -180,15 +181,15 @@ class SharedHeader(_Attributes):
     bed: BedHeader | None = None
 
     def __hash__(self) -> int:
-        # the generated one would hash all fields for every slice; these tell the headers of a folder apart
+        # the generated method would hash all fields for every slice; these distinguish the headers of a folder
         return hash((self.series_instance_uid, self.acquisition_number, self.bed))
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceHeader:
-    """One DICOM file: where it is, who it is, where its slice lies (ImagePositionPatient, None where absent).
+    """One DICOM file: its path, UID and slice position (ImagePositionPatient, None if absent).
 
-    Of a multi-frame file, one frame: which one, counted from 1; 0 where the file is one slice.
+    For a multi-frame file, one frame: `frame` is its number, from 1; 0 if the file is a single slice.
     """
 
     path: str
@@ -204,26 +205,26 @@ class InstanceHeader:
 
 
 def notes_of(headers: Iterable[InstanceHeader]) -> tuple[str, ...]:
-    """Return what the headers' values were read as where they break DICOM's form, each note once."""
+    """Return the notes of the headers on invalid values that were read, without duplicates."""
     distinct = {id(header.shared): header.shared for header in headers}.values()
     return tuple(dict.fromkeys(note for shared in distinct for note in shared.notes))
 
 
 HEADER_FIELDS = tuple(
     field.name for kind in (SharedHeader, PetHeader, BedHeader) for field in dataclasses.fields(kind)
-)  # an index written with other fields is of another version
+)  # an index with other fields has another version
 
 
 def shared_to_json(shared: SharedHeader) -> dict[str, Any]:
-    """Return plain values that JSON keeps."""
+    """Return the header as values that JSON can represent."""
     return dataclasses.asdict(shared)
 
 
 def shared_from_json(values: dict[str, Any]) -> SharedHeader:
-    """Return the header that `shared_to_json` was given.
+    """Return the header from the result of `shared_to_json`.
 
     Raises:
-        TypeError: Fields of another version.
+        TypeError: The fields are those of another version.
     """
     pet, bed = values.pop("pet"), values.pop("bed")
     return SharedHeader(

@@ -1,4 +1,4 @@
-"""What a physician drew: the regions of an RT Structure Set, and the voxels inside them."""
+"""Regions of interest of RT Structure Sets, and their rasterisation to voxel masks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skimage.draw import polygon
 
 from lib.dicom.attributes.elements import uid_name
 from lib.dicom.read.instance_file import read_instance_file
-from lib.dicom.read.slice_order import SAME_PLACE_MM
+from lib.dicom.read.slice_order import SAME_POSITION_MM
 from lib.dicom.scan.scan import ScanReport
 from lib.errors import DicomError, UnsupportedSeriesError
 from lib.imaging.geometry import Geometry
@@ -23,10 +23,13 @@ from lib.types import BoolArray, Series
 RT_STRUCTURE_SET_STORAGE = "1.2.840.10008.5.1.4.1.1.481.3"
 RTSTRUCT_TAGS = [0x00080016, 0x30060020, 0x30060039, 0x30060080]  # SOP class, and the three sequences of ROIs
 CONTOUR_DATA = 0x30060050
-AREAS = ("CLOSED_PLANAR", "CLOSED_PLANAR_XOR")  # ContourGeometricType of what has an inside; points and lines have none
+AREAS = (
+    "CLOSED_PLANAR",
+    "CLOSED_PLANAR_XOR",
+)  # ContourGeometricType of closed contours, as opposed to points and lines
 HALF_A_SLICE = 0.5 + 1e-6  # rounding must not drop a plane half way between two slices
-OUT_OF_PLANE_MM = 0.1  # how far a contour's points may stray from one slice plane; writers round to 0.01 mm
-TUMOUR_NAME = re.compile(r"^i?gtv|tumou?r|lesion", re.IGNORECASE)  # usual names of what was drawn as tumour
+OUT_OF_PLANE_MM = 0.1  # maximum distance of a contour's points from one slice plane; writers round to 0.01 mm
+TUMOUR_NAME = re.compile(r"^i?gtv|tumou?r|lesion", re.IGNORECASE)  # usual names of tumour regions
 
 Points = NDArray[np.float64]
 
@@ -37,9 +40,9 @@ class Contour:
 
     Attributes:
         name: ROIName.
-        interpreted_type: RTROIInterpretedType (GTV, ORGAN, EXTERNAL, ...), empty where the file is silent.
-        frame_of_reference_uid: Of the coordinates.
-        polygons_mm: Closed polygons, each (N, 3), LPS; several in one plane exclude one another's inside (holes).
+        interpreted_type: RTROIInterpretedType (GTV, ORGAN, EXTERNAL, ...), empty if absent.
+        frame_of_reference_uid: Frame of reference of the coordinates.
+        polygons_mm: Closed polygons, each (N, 3), LPS; polygons of one plane are combined by exclusive or (holes).
     """
 
     name: str
@@ -49,11 +52,11 @@ class Contour:
 
     @property
     def is_tumour(self) -> bool:
-        """Whether it is called, or typed as, the tumour that was seen (GTV)."""
+        """Whether its name or its type (GTV) denotes a visible tumour."""
         return self.interpreted_type == "GTV" or TUMOUR_NAME.search(self.name) is not None
 
     def is_same_as(self, other: Contour) -> bool:
-        """Return whether the other has the same name and the same polygons in the same frame of reference."""
+        """Return whether another contour has the same name and the same polygons in the same frame of reference."""
         return (
             (self.name, self.frame_of_reference_uid) == (other.name, other.frame_of_reference_uid)
             and len(self.polygons_mm) == len(other.polygons_mm)
@@ -62,11 +65,11 @@ class Contour:
 
 
 def read_contours(path: Path) -> tuple[Contour, ...]:
-    """Return the regions of an RT Structure Set file, those without any polygon included.
+    """Return the regions of an RT Structure Set file, including those without a polygon.
 
     Raises:
-        UnsupportedSeriesError: DICOM, but no RT Structure Set.
-        DicomError: Cannot be opened, or damaged.
+        UnsupportedSeriesError: The file is DICOM but not an RT Structure Set.
+        DicomError: The file cannot be opened or is damaged.
 
     Source: DICOM PS3.3 C.8.8.5, C.8.8.6 and C.8.8.8.
     """
@@ -86,12 +89,12 @@ def read_contours(path: Path) -> tuple[Contour, ...]:
 
 
 def find_contours(report: ScanReport, series: Series, *mates: Series) -> tuple[Contour, ...]:
-    """Return all regions that were drawn in a series' frame of reference, from the RT Structure Sets of its study.
+    """Return all regions in a series' frame of reference from the RT Structure Sets of its study.
 
     Args:
-        report: Where to look.
-        series: Whose frame of reference.
-        mates: Series of other studies whose RT Structure Sets count as well, such as the PET of a CT.
+        report: The scan that lists the RT Structure Sets.
+        series: The series whose frame of reference is used.
+        mates: Series of other studies whose RT Structure Sets are included, such as the PET of a CT.
 
     Raises:
         DicomError: One of these files is damaged.
@@ -106,50 +109,50 @@ def find_contours(report: ScanReport, series: Series, *mates: Series) -> tuple[C
 
 def structure_set_files(report: ScanReport, *series: Series) -> tuple[Path, ...]:
     """Return the files of the RT Structure Sets of the studies that series belong to."""
-    homes = {(one.patient_id, one.study_uid) for one in series}
+    studies = {(one.patient_id, one.study_uid) for one in series}
     return tuple(
         path
         for found in report.series
-        if found.series.modality == "RTSTRUCT" and (found.series.patient_id, found.series.study_uid) in homes
+        if found.series.modality == "RTSTRUCT" and (found.series.patient_id, found.series.study_uid) in studies
         for path in found.series.files
     )
 
 
 def named_contour(contours: Iterable[Contour], name: str) -> Contour:
-    """Return the region with a name, upper and lower case alike.
+    """Return the region with a name, ignoring case.
 
     Raises:
-        DicomError: There is none; the message lists those that there are.
+        DicomError: No region has this name; the message lists the existing names.
     """
     contours = tuple(contours)
     for contour in contours:
         if contour.name.casefold() == name.casefold():
             return contour
-    names = ", ".join(sorted(contour.name for contour in contours)) or "none at all"
-    raise DicomError(f"no region is called {name!r}; the study has {names}")
+    names = ", ".join(sorted(contour.name for contour in contours)) or "none"
+    raise DicomError(f"no region is named {name!r}; regions of the study: {names}")
 
 
 def rasterise(contour: Contour, geometry: Geometry, *, frame_of_reference_uid: str) -> BoolArray:
-    """Return which voxels have their centre inside a region, shape of the geometry.
+    """Return a mask of the voxels whose centre is inside a region, in the shape of the geometry.
 
-    A slice takes the polygons of the nearest drawn plane within half a slice distance; polygons of one plane are
-    combined by exclusive or, so that an inner one is a hole. Slices between drawn planes stay empty.
+    A slice takes the polygons of the nearest contour plane within half a slice distance; polygons of one plane are
+    combined by exclusive or, so that an inner polygon is a hole. Slices between contour planes stay empty.
 
     Args:
-        contour: Its polygons lie in planes parallel to the slices.
+        contour: The region; its polygons must be parallel to the slices.
         geometry: The grid to fill.
-        frame_of_reference_uid: Of the geometry.
+        frame_of_reference_uid: Frame of reference of the geometry.
 
     Raises:
-        DicomError: Drawn in another frame of reference or in other planes, empty, or wholly outside the grid.
+        DicomError: The region has another frame of reference or other planes, is empty, or is outside the grid.
     """
     if contour.frame_of_reference_uid != frame_of_reference_uid:
         raise DicomError(
-            f"region {contour.name!r} was drawn in frame of reference {contour.frame_of_reference_uid or 'none'}, the "
-            f"volume lies in {frame_of_reference_uid or 'none'}; export the contour that was drawn on this series"
+            f"region {contour.name!r} has frame of reference {contour.frame_of_reference_uid or 'none'}, expected "
+            f"{frame_of_reference_uid or 'none'} of the volume; export the contour that was drawn on this series"
         )
     if not contour.polygons_mm:
-        raise DicomError(f"region {contour.name!r} is empty: it has a name and no closed contour; draw it, or leave it")
+        raise DicomError(f"region {contour.name!r} is empty: it has no closed contour; draw it or remove it")
     mask = np.zeros(geometry.shape, dtype=np.bool_)
     for k, polygons in _by_slice(contour, geometry).items():
         for polygon_mm in polygons:
@@ -157,16 +160,16 @@ def rasterise(contour: Contour, geometry: Geometry, *, frame_of_reference_uid: s
             inside = polygon(rows, columns, shape=geometry.shape[1:])
             mask[k][inside] ^= True
     if not mask.any():
-        raise DicomError(f"region {contour.name!r} covers no voxel of the volume: it lies outside or between slices")
+        raise DicomError(f"region {contour.name!r} covers no voxel of the volume: it is outside it or between slices")
     return mask
 
 
-def draw_tumours(
+def rasterise_tumours(
     contours: Iterable[Contour], geometry: Geometry, *, frame_of_reference_uid: str
 ) -> tuple[BoolArray, str]:
-    """Return the voxels of all regions drawn as tumour together, and a note: which regions, and why others are not in.
+    """Return one mask of all tumour regions, and a note with the regions used and why others were left out.
 
-    A region that cannot be drawn on the grid is left out: the others are good without it.
+    A region that cannot be rasterised on the grid is left out; the others are still used.
     """
     mask = np.zeros(geometry.shape, np.bool_)
     notes = []
@@ -182,7 +185,7 @@ def draw_tumours(
 
 
 def _by_slice(contour: Contour, geometry: Geometry) -> dict[int, list[Points]]:
-    """Return the polygons of each slice that has some: all those of the drawn plane that lies nearest to it."""
+    """Return the polygons of each slice that has some: all those of the nearest contour plane."""
     slice_mm = geometry.spacing_mm[0]
     planes = np.array([_plane(polygon_mm, contour, geometry) for polygon_mm in contour.polygons_mm])
     chosen = {}
@@ -190,13 +193,17 @@ def _by_slice(contour: Contour, geometry: Geometry) -> dict[int, list[Points]]:
         distances = np.abs(planes - k)
         nearest = int(distances.argmin())
         if distances[nearest] <= HALF_A_SLICE:
-            in_plane = np.abs(planes - planes[nearest]) * slice_mm < SAME_PLACE_MM
+            in_plane = np.abs(planes - planes[nearest]) * slice_mm < SAME_POSITION_MM
             chosen[k] = [contour.polygons_mm[i] for i in np.flatnonzero(in_plane)]
     return chosen
 
 
 def _plane(polygon_mm: Points, contour: Contour, geometry: Geometry) -> float:
-    """Return where a polygon lies along the slices, in slices; refuse one that crosses them."""
+    """Return the position of a polygon along the slices, in slices.
+
+    Raises:
+        DicomError: The polygon crosses slices.
+    """
     along = geometry.to_voxel(polygon_mm)[:, 2]
     across_mm = float(np.ptp(along)) * geometry.spacing_mm[0]
     if across_mm > 2 * OUT_OF_PLANE_MM:
@@ -209,8 +216,8 @@ def _plane(polygon_mm: Points, contour: Contour, geometry: Geometry) -> float:
 
 def _contours(dataset: Dataset) -> tuple[Contour, ...]:
     polygons: dict[int, tuple[Points, ...]] = {
-        int(drawn.ReferencedROINumber): tuple(map(_points, filter(_is_area, drawn.get("ContourSequence") or ())))
-        for drawn in dataset.get("ROIContourSequence") or ()
+        int(roi.ReferencedROINumber): tuple(map(_points, filter(_is_area, roi.get("ContourSequence") or ())))
+        for roi in dataset.get("ROIContourSequence") or ()
     }
     types = {
         int(observed.ReferencedROINumber): str(observed.get("RTROIInterpretedType") or "").upper()
@@ -232,7 +239,7 @@ def _is_area(item: Dataset) -> bool:
 
 
 def _points(item: Dataset) -> Points:
-    """Return (N, 3) from the raw text: hundreds of thousands of numbers, which value classes would make slow."""
+    """Return points, (N, 3), from the raw text: pydicom's value classes are slow for 100,000s of numbers."""
     raw = item.get_item(CONTOUR_DATA).value
     numbers = raw.decode("ascii").split("\\") if isinstance(raw, bytes) else list(raw)
     points = np.array([float(number) for number in numbers]).reshape(-1, 3)

@@ -1,7 +1,7 @@
-"""What consoles say of a CT or PET series: reconstruction kernel, contrast agent, and the words of descriptions.
+"""Interpretation of kernel, contrast agent and description of CT and PET series.
 
-One vocabulary for headers (`pair`) and for an archive's list (`download`), chosen on the descriptions of the
-collections with CT and PET in idc-index-data 25.0.5 and on the vendors' names of kernels.
+The same vocabulary serves headers (pairing) and an archive's index (download). It was compiled from the descriptions of
+the collections with CT and PET in idc-index-data 25.0.5 and from the vendors' kernel names.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from enum import IntEnum
 
-# Matched against `normalized`: capitals, with one space for everything between letters and digits.
+# Matched against `normalized`: capitals, with one space in place of everything that is not a letter or digit.
 NOT_CORRECTED = r"NAC\d?\b|\bNO[NT]? ?(AC\b|ATT)|UNCORR"
 CORRECTED = r"AC\d?\b|CORR|ATT(N|EN)|\bSUV\b"
 GATED = r"GATED|\b4D\b|\bDYN|\bCINE|PHASE"
@@ -23,15 +23,15 @@ NO_AGENT = frozenset({"", "NO", "NON", "NONE", "N", "0", "N A", "NA", "NIL", "UN
 
 
 class Sharpness(IntEnum):
-    """How much a reconstruction kernel stresses edges, and with them noise."""
+    """How strongly a reconstruction kernel enhances edges, and with them noise."""
 
-    SOFT = 0  # also where nothing says otherwise
+    SOFT = 0  # also the default
     MEDIUM = 1
     SHARP = 2
 
 
-# Siemens: a letter or two, then the sharpness: B30f, I70f, Br38, Bl57, Hr64; 50 and more is sharp, B45 is soft tissue.
-# GE: words. Philips: one letter, or Y and a letter for bone and lung. Canon: FC and a number. UIH: B_SOFT_B, LUNG_B.
+# Siemens: one or two letters, then the sharpness: B30f, I70f, Br38, Bl57, Hr64; 50 and more is sharp, B45 soft tissue.
+# GE: names. Philips: one letter, or Y and a letter for bone and lung. Canon: FC and a number. UIH: B_SOFT_B, LUNG_B.
 SHARP_KERNELS = (
     r"\b[BIHDUQST]R?[A-Z]?[5-9]\d[FSHU]?\b",
     r"LUNG|BONE|\bEDGE\b|\bULTRA\b|SHARP|\bHRES\b",
@@ -40,42 +40,41 @@ SHARP_KERNELS = (
 MEDIUM_KERNELS = (r"\bDETAIL\b|\bCHST\b",)
 SHARP_LETTERS = frozenset({"D", "E", "F", "L", "LI", "YA", "YB", "YC", "YD", "YE"})
 MEDIUM_LETTERS = frozenset({"C"})
-# In a description, letters and numbers mean other things as well (T12, S60); only the older Siemens names are safe.
+# In descriptions, letters and numbers have other meanings too (T12, S60); only older Siemens names are unambiguous.
 SHARP_IN_DESCRIPTIONS = r"\b[BI][5-9]\d[FS]?\b|\bB[LRF][5-9]\d\b|LUNG|BONE|\bFC ?[58]\d\b"
 
 
 def normalized(text: str) -> str:
-    """Return a text in capitals, with one space for everything between letters and digits."""
+    """Return a text in capitals, with one space in place of everything that is not a letter or digit."""
     return " ".join(re.split(r"[^A-Z0-9]+", text.upper())).strip()
 
 
 def sharpness(kernel: str, description: str) -> Sharpness:
-    """Return the sharpness of a CT by its ConvolutionKernel, or by its description where that is empty."""
-    words = normalized(kernel)
-    if not words:
+    """Return the sharpness of a CT by its ConvolutionKernel, or by its description if the kernel is empty."""
+    name = normalized(kernel)
+    if not name:
         return Sharpness.SHARP if re.search(SHARP_IN_DESCRIPTIONS, normalized(description)) else Sharpness.SOFT
-    first = words.split(" ")[0]
-    if first in SHARP_LETTERS or any(re.search(pattern, words) for pattern in SHARP_KERNELS):
+    first = name.split(" ")[0]
+    if first in SHARP_LETTERS or any(re.search(pattern, name) for pattern in SHARP_KERNELS):
         return Sharpness.SHARP
-    if first in MEDIUM_LETTERS or any(re.search(pattern, words) for pattern in MEDIUM_KERNELS):
+    if first in MEDIUM_LETTERS or any(re.search(pattern, name) for pattern in MEDIUM_KERNELS):
         return Sharpness.MEDIUM
     return Sharpness.SOFT
 
 
 def has_contrast(agent: str, description: str) -> bool:
-    """Return whether ContrastBolusAgent names one, or where it is empty, whether the description does."""
-    if agent:
-        words = normalized(agent)
-        return words not in NO_AGENT and not re.search(WITHOUT_CONTRAST, words)
-    words = normalized(description)
-    return bool(re.search(WITH_CONTRAST, words)) and not re.search(WITHOUT_CONTRAST, words)
+    """Return whether ContrastBolusAgent names an agent or, if it is empty, whether the description does."""
+    text = normalized(agent or description)
+    if re.search(WITHOUT_CONTRAST, text):
+        return False
+    return text not in NO_AGENT if agent else bool(re.search(WITH_CONTRAST, text))
 
 
-def is_for_the_pet(description: str) -> bool:
-    """Return whether a CT's description says that it was made for the PET: attenuation correction, whole body."""
+def is_acquired_for_pet(description: str) -> bool:
+    """Return whether a CT's description marks it as acquired for the PET: attenuation correction, whole body."""
     return bool(re.search(FOR_THE_PET, normalized(description)))
 
 
 def is_resampled(description: str) -> bool:
-    """Return whether a CT's description says that it is a console's copy on the PET's grid."""
+    """Return whether a CT's description marks it as a console's resampled copy on the PET's grid."""
     return bool(re.search(RESAMPLED, normalized(description)))

@@ -1,1 +1,1 @@
-"""Studies out of nothing (phantoms) and out of the open archives (downloads)."""
+"""Download of PET/CT studies from the Imaging Data Commons."""

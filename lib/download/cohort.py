@@ -1,4 +1,4 @@
-"""Which patients a cohort of the open archive holds, and what of theirs to fetch."""
+"""Cohorts of the archive: their patients, and the series to fetch."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from lib.download.idc import IndexedSeries, index_version, read_collection
-from lib.download.selection import ChosenPair, LeftOut, choose_pairs
+from lib.download.selection import ChosenPair, UnpairedStudy, choose_pairs
 from lib.errors import InputError
 
 __all__ = ["PAPER_PATIENTS", "Census", "Cohort", "Selection", "census", "parse_cohort", "select_cohort"]
 
 LUNG_PET_CT_DX = "lung_pet_ct_dx"
-# The paper takes the small-cell patients (type B) with CT and PET; in the public list these are nine.
+# The paper uses the small-cell patients (type B) with CT and PET, which are nine in the public index.
 PAPER_PATIENTS = tuple(f"Lung_Dx-B{number:04d}" for number in (33, 34, 36, 37, 38, 40, 41, 42, 43))
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """Patients of one collection: those named, or all of them where `patients` is empty."""
+    """Patients of one collection; all of them if `patients` is empty."""
 
     name: str
     collection_id: str
@@ -28,7 +28,7 @@ class Cohort:
 
 @dataclass(frozen=True)
 class Census:
-    """What an archive holds of CT and PET, usable or not."""
+    """Number and size of CT and PET images in an archive, usable or not."""
 
     patients: int
     patients_with_both: tuple[str, ...]
@@ -38,56 +38,56 @@ class Census:
 
     @property
     def images(self) -> int:
-        """CT and PET images together."""
+        """Number of CT and PET images together."""
         return self.ct_images + self.pet_images
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What to fetch of a cohort; `archive` is all that its patients with CT and PET have there."""
+    """Series of a cohort to fetch; `archive` counts all images of its patients with CT and PET."""
 
     cohort: Cohort
     index_version: str
     archive: Census
     pairs: tuple[ChosenPair, ...]
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[UnpairedStudy, ...]
 
     @property
     def series(self) -> tuple[IndexedSeries, ...]:
-        """Every series to fetch, once, each CT before its PET."""
+        """All series to fetch, without duplicates, each CT before its PET."""
         return tuple(dict.fromkeys(series for pair in self.pairs for series in (pair.ct, pair.pet)))
 
     @property
     def patients(self) -> tuple[str, ...]:
-        """The patients of the pairs, each once."""
+        """The patients of the pairs, without duplicates."""
         return tuple(dict.fromkeys(pair.pet.patient_id for pair in self.pairs))
 
     @property
     def images(self) -> int:
-        """How many images to fetch."""
+        """Number of images to fetch."""
         return sum(series.images for series in self.series)
 
     @property
     def size_bytes(self) -> int:
-        """How much to fetch."""
+        """Number of bytes to fetch."""
         return sum(series.size_bytes for series in self.series)
 
     @property
     def licences(self) -> tuple[str, ...]:
-        """The licences of the series, the most frequent first."""
+        """The licences of the series, most frequent first."""
         return tuple(name for name, _ in Counter(series.licence for series in self.series).most_common())
 
     @property
     def dois(self) -> tuple[str, ...]:
-        """The sources to credit, sorted."""
+        """The DOIs of the sources to cite, sorted."""
         return tuple(sorted({series.doi for series in self.series}))
 
 
 def parse_cohort(text: str) -> Cohort:
-    """Return the cohort that a user names: paper, lung, or idc: and a collection (capitals and dashes forgiven).
+    """Return the cohort with a name: paper, lung, or idc:COLLECTION (case and dashes are ignored).
 
     Raises:
-        InputError: It is none of these.
+        InputError: The name has another form.
     """
     if text == "paper":
         return Cohort(text, LUNG_PET_CT_DX, PAPER_PATIENTS)
@@ -100,7 +100,7 @@ def parse_cohort(text: str) -> Cohort:
 
 
 def census(series: Iterable[IndexedSeries]) -> Census:
-    """Return how many patients and images there are."""
+    """Return the number of patients and images of series."""
     everything = tuple(series)
     modalities: dict[str, set[str]] = {}
     images: Counter[str] = Counter()
@@ -112,14 +112,14 @@ def census(series: Iterable[IndexedSeries]) -> Census:
 
 
 def select_cohort(cohort: Cohort, *, patients: int | None = None) -> Selection:
-    """Return what to fetch of a cohort.
+    """Return the series of a cohort to fetch.
 
     Args:
-        cohort: Whose.
-        patients: Only so many. Those whose CT and PET lie in one study come first, then by PatientID.
+        cohort: The cohort.
+        patients: Maximum number of patients. Those with CT and PET in one study come first, then by PatientID.
 
     Raises:
-        InputError: The list is not installed or knows no such collection, or nothing in it can be paired.
+        InputError: The index is not installed or has no such collection, or no series of it can be paired.
     """
     listed = read_collection(cohort.collection_id)
     if cohort.patients:

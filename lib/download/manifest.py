@@ -1,7 +1,7 @@
-"""Contents and sources of a download folder: download.json for programs, ATTRIBUTION.md for people.
+"""Manifest of a download folder: download.json for programs, ATTRIBUTION.md for users.
 
-Both name everything that was ever downloaded into the folder, so that the credit of an earlier cohort is kept. They are
-written before the first byte of an image.
+Both list everything that was ever fetched into the folder, so that a second cohort keeps the attribution of the first.
+They are written before the first image.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.download.idc import IndexedSeries, Source, index_version, read_sources
-from lib.download.transfer import arrived
+from lib.download.transfer import downloaded
 from lib.errors import InputError
 from lib.files import write_text
 from lib.mapping import from_mapping
@@ -26,7 +26,7 @@ ARCHIVE = "Imaging Data Commons"
 
 @dataclass(frozen=True)
 class FetchedSeries:
-    """One series of a download folder; `complete` when its folder holds all files and bytes of the archive."""
+    """One series of a download folder; `complete` if its files and bytes equal those in the archive's index."""
 
     collection_id: str
     patient_id: str
@@ -44,38 +44,38 @@ class FetchedSeries:
 
 
 def series_folder(out: Path, series: IndexedSeries) -> Path:
-    """Return where a series goes: OUT/PatientID/StudyInstanceUID/SeriesInstanceUID."""
+    """Return the folder of a series: OUT/PatientID/StudyInstanceUID/SeriesInstanceUID."""
     parts = (series.patient_id, series.study_instance_uid, series.series_instance_uid)
     return out.joinpath(*(_safe(part) for part in parts))
 
 
 def is_complete(out: Path, series: IndexedSeries) -> bool:
-    """Return whether the folder of a series holds as many files and bytes as the archive's list says."""
-    return arrived(series_folder(out, series)) == (series.images, series.size_bytes)
+    """Return whether the folder of a series has as many files and bytes as the archive's index states."""
+    return downloaded(series_folder(out, series)) == (series.images, series.size_bytes)
 
 
 def write_manifest(out: Path, series: Sequence[IndexedSeries]) -> tuple[FetchedSeries, ...]:
-    """Write download.json and ATTRIBUTION.md for these series and all that were fetched before; return them.
+    """Write download.json and ATTRIBUTION.md for these and all previously fetched series; return all of them.
 
     Raises:
-        InputError: The folder holds a download.json that is not ours.
+        InputError: The folder has a download.json that is not a manifest.
     """
     now = {one.series_instance_uid: _to_fetched(out, one) for one in series}
     entries = (*(old for old in read_manifest(out) if old.series_instance_uid not in now), *now.values())
     ordered = tuple(sorted(entries, key=lambda one: one.folder))
-    source = {"archive": ARCHIVE, "index": f"idc-index-data {index_version()}"}
+    header = {"archive": ARCHIVE, "index": f"idc-index-data {index_version()}"}
     listed = [dataclasses.asdict(entry) for entry in ordered]
-    write_text(out / MANIFEST, json.dumps({**source, "series": listed}, indent=2, ensure_ascii=False) + "\n")
+    write_text(out / MANIFEST, json.dumps({**header, "series": listed}, indent=2, ensure_ascii=False) + "\n")
     sources = {name: read_sources(name) for name in {entry.collection_id for entry in ordered}}
     write_text(out / ATTRIBUTION, _attribution(ordered, sources))
     return ordered
 
 
 def read_manifest(out: Path) -> tuple[FetchedSeries, ...]:
-    """Return the series of earlier downloads; empty where there was none.
+    """Return the series of an existing manifest; none if there is no manifest.
 
     Raises:
-        InputError: The file is not ours.
+        InputError: The file is not a manifest.
     """
     path = out / MANIFEST
     try:
@@ -101,7 +101,7 @@ def _attribution(entries: Iterable[FetchedSeries], sources: dict[str, dict[str, 
     groups: dict[tuple[str, str, str], list[FetchedSeries]] = {}
     for entry in entries:
         groups.setdefault((entry.collection_id, entry.doi.lower(), entry.licence), []).append(entry)
-    lines = ["# Whose images these are", ""]
+    lines = ["# Attribution", ""]
     lines += [f"Fetched from the {ARCHIVE} (https://imaging.datacommons.cancer.gov). Whoever publishes results from",
               "these images names their authors as written here and keeps to the licence.", ""]  # fmt: skip
     for (collection, doi, licence), group in sorted(groups.items()):
@@ -124,5 +124,5 @@ def _attribution(entries: Iterable[FetchedSeries], sources: dict[str, dict[str, 
 
 
 def _safe(part: str) -> str:
-    """Return a folder name that stays inside its parent and works on every file system."""
+    """Return a folder name without path separators that is valid on every file system."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", part).lstrip(".") or "_"

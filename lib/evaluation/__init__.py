@@ -1,1 +1,1 @@
-"""How good a model is, beside predictors that know almost nothing."""
+"""Evaluation of a model on real PETs, compared with baselines."""

@@ -1,7 +1,7 @@
-"""The score without patients whose real PET lies off its CT, beside the score with all of them.
+"""The score of a model with and without patients whose real PET is misaligned with the CT.
 
-A PET that lies 2 cm off is missed by 2 cm however good the model is: its error says little of the model. Which of the
-two scores is worse, and by how much, is told; the verdict is over all.
+A PET that is misaligned by 2 cm gives a large error however good the model is, so that error says little about the
+model. Both scores are reported; the verdict uses all patients.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from lib.metrics.image import ImageMetrics, mean_metrics
 
 
 @dataclass(frozen=True)
-class Aligned:
-    """What is left of the pairs judged without the misaligned ones.
+class AlignedSubset:
+    """The evaluated pairs without the misaligned ones.
 
     Attributes:
-        limit_mm: Beyond which a pair is misaligned.
-        patients: How many are left.
-        left_out: The misaligned pairs.
-        unmeasured: How many of the pairs left could not be measured along all axes.
-        means: By method; empty where nobody is left.
+        limit_mm: Largest shift of an aligned pair; 0 for no limit.
+        patients: Number of remaining patients.
+        excluded: The misaligned pairs.
+        unmeasured: Number of remaining pairs whose shift could not be measured along every axis.
+        means: By method; empty where no patient remains.
     """
 
     limit_mm: float
     patients: int
-    left_out: tuple[PatientResult, ...]
+    excluded: tuple[PatientResult, ...]
     unmeasured: int
     means: dict[str, ImageMetrics]
 
@@ -43,7 +43,7 @@ class Aligned:
             "patients": self.patients,
             "left_out": [
                 {"patient_id": pair.patient_id, "ct_series_instance_uid": pair.ct_series_instance_uid}
-                for pair in self.left_out
+                for pair in self.excluded
             ],
             "not_fully_measured": self.unmeasured,
             "mean": plain.get("model"),
@@ -51,42 +51,43 @@ class Aligned:
         }
 
 
-def without_misaligned(judged: Iterable[PatientResult], *, limit_mm: float) -> Aligned:
-    """Return the means over the pairs whose measured shift is within a limit; 0 leaves none out."""
+def exclude_misaligned(judged: Iterable[PatientResult], *, limit_mm: float) -> AlignedSubset:
+    """Return the means over the pairs whose measured shift is within a limit; 0 excludes none."""
     pairs = tuple(judged)
-    off = tuple(pair for pair in pairs if pair.shift.exceeds(limit_mm))
-    left = [pair for pair in pairs if not any(pair is one for one in off)]
-    return Aligned(
+    excluded = tuple(pair for pair in pairs if pair.shift.exceeds(limit_mm))
+    remaining = [pair for pair in pairs if not any(pair is one for one in excluded)]
+    return AlignedSubset(
         limit_mm=limit_mm,
-        patients=len({pair.patient_id for pair in left}),
-        left_out=off,
-        unmeasured=sum(None in pair.shift.body_mm for pair in left),
-        means={method: mean_over(left, method) for method in METHODS} if left else {},
+        patients=len({pair.patient_id for pair in remaining}),
+        excluded=excluded,
+        unmeasured=sum(None in pair.shift.body_mm for pair in remaining),
+        means={method: mean_over(remaining, method) for method in METHODS} if remaining else {},
     )
 
 
 def mean_over(pairs: Iterable[PatientResult], method: str) -> ImageMetrics:
     """Return the mean of a method over patients; a patient's pairs count as one, their mean."""
-    patients = group_by_patient((pair.patient_id, pair.comparison.figures[method]) for pair in pairs)
-    return mean_metrics(mean_metrics(of) for of in patients.values())
+    patients = group_by_patient((pair.patient_id, pair.comparison.metrics[method]) for pair in pairs)
+    return mean_metrics(mean_metrics(metrics) for metrics in patients.values())
 
 
-def alignment_sentence(aligned: Aligned, everybody: ImageMetrics) -> str:
-    """Return both scores in words: with the misaligned pairs, and without."""
-    told = f"body MAE {everybody.mae_suv_body:.3f} SUV over all patients judged"
+def alignment_sentence(aligned: AlignedSubset, all_patients: ImageMetrics) -> str:
+    """Return the scores with and without the misaligned pairs, as text."""
+    score = f"body MAE {all_patients.mae_suv_body:.3f} SUV over all evaluated patients"
     if not aligned.limit_mm:
-        return f"No limit was set: {told}."
-    where = f"a PET that lies off its CT by more than {aligned.limit_mm:g} mm"
-    if not aligned.left_out:
-        sentence = f"None of the pairs judged has {where}: {told} stands."
+        return f"No limit on the shift between PET and CT was set: {score}."
+    shifted = f"shifted from the CT by more than {aligned.limit_mm:g} mm"
+    if not aligned.excluded:
+        sentence = f"No evaluated PET is {shifted}: {score}."
     elif not aligned.means:
-        sentence = f"Each of the pairs judged has {where}, so that no score without them can be told; {told}."
+        sentence = f"Every evaluated PET is {shifted}, so there is no score without misaligned pairs; {score}."
     else:
-        names = ", ".join(sorted({pair.patient_id for pair in aligned.left_out}))
+        names = ", ".join(sorted({pair.patient_id for pair in aligned.excluded}))
         sentence = (
-            f"{names} {'has' if len(aligned.left_out) == 1 else 'have'} {where}. With: {told}. Without: "
-            f"{aligned.means['model'].mae_suv_body:.3f} SUV over {aligned.patients}."
+            f"PETs {shifted}: {names}. With them: {score}. Without them: {aligned.means['model'].mae_suv_body:.3f} SUV "
+            f"over {aligned.patients} {'patient' if aligned.patients == 1 else 'patients'}."
         )
     if aligned.unmeasured:
-        sentence += f" Of {aligned.unmeasured} pairs the shift could not be measured along every axis."
+        pairs = "1 pair" if aligned.unmeasured == 1 else f"{aligned.unmeasured} pairs"
+        sentence += f" The shift of {pairs} could not be measured along every axis."
     return sentence

@@ -1,4 +1,4 @@
-"""Does the map of expected errors hold, on patients the model has never seen?"""
+"""Comparison of expected with observed errors, on patients that the model has not seen."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from lib.metrics.calibration import PREDICTOR
 from lib.synthesis.uncertainty import card_calibration
 from lib.types import finite_or_none
 
-TRUST_FILE = "uncertainty.csv"
+CALIBRATION_FILE = "uncertainty.csv"
 GROUPS = 10
 
 
 @dataclass(frozen=True)
-class Trust:
-    """How well an expected error holds in one volume.
+class CalibrationCheck:
+    """Expected against observed absolute errors in one volume.
 
     Attributes:
-        rank_correlation: Spearman's, of expected and true absolute error: 1 ranks voxels as their errors do, 0 not at
-            all; NaN where either is the same everywhere.
-        expected_suv, observed_suv: Mean expected and mean true absolute error of each tenth of the voxels, those of the
-            least expected error first; empty for fewer voxels than tenths.
+        rank_correlation: Spearman's rank correlation of expected and observed absolute errors; NaN where either is
+            constant.
+        expected_suv, observed_suv: Mean expected and mean observed absolute error of each tenth of the voxels, ordered
+            by expected error; empty for fewer than ten voxels.
     """
 
     rank_correlation: float
@@ -46,13 +46,13 @@ class Trust:
 
 
 @dataclass(frozen=True)
-class OverallTrust:
-    """How well expected errors hold over patients.
+class MeanCalibrationCheck:
+    """Expected against observed absolute errors, mean over patients.
 
     Attributes:
-        patients: How many.
-        rank_correlation: Mean over them and confidence.
-        expected_suv, observed_suv: Mean over them of each tenth of a patient's voxels, see `Trust`; empty for none.
+        patients: Number of patients.
+        rank_correlation: Mean and confidence interval.
+        expected_suv, observed_suv: Mean of each tenth of a patient's voxels, see `CalibrationCheck`.
     """
 
     patients: int
@@ -61,35 +61,35 @@ class OverallTrust:
     observed_suv: tuple[float, ...]
 
     @property
-    def off_suv(self) -> float:
-        """Mean distance of expected and observed error over the tenths, SUV; NaN for none."""
+    def calibration_error_suv(self) -> float:
+        """Mean absolute difference of expected and observed error over the tenths, SUV; NaN without patients."""
         return float(np.abs(np.subtract(self.expected_suv, self.observed_suv)).mean()) if self.patients else math.nan
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values; None for NaN, which JSON does not have."""
+        """Return plain values; None for NaN, which JSON lacks."""
         return {
             "predictor": PREDICTOR,
             "patients": self.patients,
             "rank_correlation": self.rank_correlation.as_json(),
             "expected_suv": list(self.expected_suv),
             "observed_suv": list(self.observed_suv),
-            **finite_or_none({"calibration_error_suv": self.off_suv}),
+            **finite_or_none({"calibration_error_suv": self.calibration_error_suv}),
         }
 
 
-def measure_trust(expected_suv: NDArray[Any], error_suv: NDArray[Any]) -> Trust:
-    """Compare expected absolute errors with the true ones of the same voxels.
+def check_calibration(expected_suv: NDArray[Any], error_suv: NDArray[Any]) -> CalibrationCheck:
+    """Compare expected with observed absolute errors of the same voxels.
 
     Raises:
-        InputError: Shapes that differ.
+        InputError: The shapes differ.
     """
     expected, errors = (np.ravel(x).astype(np.float64) for x in (expected_suv, error_suv))
     if expected.shape != errors.shape:
-        raise InputError(f"{expected.size} expected errors for {errors.size} true ones")
+        raise InputError(f"{expected.size} expected errors for {errors.size} observed errors; expected equal shapes")
     if expected.size < GROUPS:
-        return Trust(math.nan, (), ())
+        return CalibrationCheck(math.nan, (), ())
     tenths = np.array_split(np.argsort(expected, kind="stable"), GROUPS)
-    return Trust(
+    return CalibrationCheck(
         rank_correlation(expected, errors),
         tuple(float(expected[tenth].mean()) for tenth in tenths),
         tuple(float(errors[tenth].mean()) for tenth in tenths),
@@ -97,81 +97,80 @@ def measure_trust(expected_suv: NDArray[Any], error_suv: NDArray[Any]) -> Trust:
 
 
 def rank_correlation(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Return Spearman's rank correlation of two flat arrays; NaN if one of them is constant."""
+    """Return Spearman's rank correlation of two flat arrays; NaN where one of them is constant."""
     if not first.size or np.ptp(first) == 0 or np.ptp(second) == 0:
         return math.nan
     return float(spearmanr(first, second).statistic)
 
 
-def trust_of(volumes: AlignedVolumes, card: ModelCard) -> Trust | None:
-    """Return how well the errors that a card expects hold inside one body; None where it expects none."""
+def check_card_calibration(volumes: AlignedVolumes, card: ModelCard) -> CalibrationCheck | None:
+    """Compare the errors expected by a model card with those inside one body; None without a calibration."""
     try:
         calibration = card_calibration(card)
-    except CheckpointError:  # the other figures are good without it; the page says that there is no map
+    except CheckpointError:  # the other metrics do not need it; the report states that there is no calibration
         return None
     synthetic, real = volumes.synthetic_suv[volumes.body], volumes.real_suv[volumes.body]
-    return measure_trust(calibration.expected_error_suv(synthetic), np.abs(synthetic - real))
+    return check_calibration(calibration.expected_error_suv(synthetic), np.abs(synthetic - real))
 
 
-def overall_trust(pairs: Sequence[tuple[str, Trust | None]]) -> OverallTrust | None:
-    """Return the mean over patients, given each pair and whose it is; None where no map was measured.
+def mean_calibration_check(pairs: Sequence[tuple[str, CalibrationCheck | None]]) -> MeanCalibrationCheck | None:
+    """Return the mean over patients of (patient, check) pairs; None without any check.
 
     Pairs of one patient count as their mean.
     """
     patients = group_by_patient(
-        (patient, trust) for patient, trust in pairs if trust is not None and trust.expected_suv
+        (patient, check) for patient, check in pairs if check is not None and check.expected_suv
     )
     if not patients:
         return None
-    ranks = [np.mean([trust.rank_correlation for trust in of]) for of in patients.values()]
-    curves = np.mean(
-        [np.mean([(trust.expected_suv, trust.observed_suv) for trust in of], axis=0) for of in patients.values()],
-        axis=0,
-    )
-    expected_suv, observed_suv = (tuple(float(value) for value in curve) for curve in curves)
-    return OverallTrust(len(patients), bootstrap_mean(float(rank) for rank in ranks), expected_suv, observed_suv)
+    ranks = [float(np.mean([check.rank_correlation for check in checks])) for checks in patients.values()]
+    curves = [
+        np.mean([(check.expected_suv, check.observed_suv) for check in checks], axis=0) for checks in patients.values()
+    ]
+    expected_suv, observed_suv = (tuple(float(value) for value in curve) for curve in np.mean(curves, axis=0))
+    return MeanCalibrationCheck(len(patients), bootstrap_mean(ranks), expected_suv, observed_suv)
 
 
-def trust_sentence(overall: OverallTrust | None) -> str:
-    """Return in plain words what the map is worth."""
+def calibration_sentence(overall: MeanCalibrationCheck | None) -> str:
+    """Return how well the expected errors match the observed ones, as text."""
     if overall is None:
         return (
-            "This model's card carries no calibration, so no map of expected errors can be drawn: it was trained "
-            "without validation patients, or before there were such maps."
+            "The model card has no calibration, so there is no map of expected errors: the model was trained without "
+            "validation patients, or by an earlier version of ct2pet."
         )
     expected, observed, rank = overall.expected_suv, overall.observed_suv, overall.rank_correlation.mean
     order = (
-        "It expects the same of every voxel."
+        "The expected error is the same in every voxel."
         if math.isnan(rank)
-        else f"It puts the body's voxels in the order of their errors with a rank correlation of {rank:.2f} (0 is "
+        else f"The rank correlation of expected and observed errors over the body's voxels is {rank:.2f} (0 is "
         "chance, 1 is perfect)."
     )
     return (
-        f"Where the map expects the largest errors ({expected[-1]:.2f} SUV on average), the synthetic PET was off by "
-        f"{observed[-1]:.2f} SUV; where it expects the smallest ({expected[0]:.2f} SUV), by {observed[0]:.2f} SUV. "
-        f"{order} It knows no more than the synthetic uptake itself: it does not warn of a lesion that the CT does not "
-        "show."
+        f"In the tenth of the voxels with the largest expected error ({expected[-1]:.2f} SUV), the observed error is "
+        f"{observed[-1]:.2f} SUV; in the tenth with the smallest ({expected[0]:.2f} SUV), it is {observed[0]:.2f} SUV. "
+        f"{order} The expected error depends on the synthetic uptake alone: it gives no warning of a lesion that is "
+        "not visible in the CT."
     )
 
 
-def write_trust(rows: Sequence[tuple[str, str, Trust | None]], out: Path) -> Path | None:
-    """Write `uncertainty.csv`, a line for each pair and tenth of its voxels; return its path, None for no map.
+def write_calibration_check(rows: Sequence[tuple[str, str, CalibrationCheck | None]], out: Path) -> Path | None:
+    """Write `uncertainty.csv`, one line per pair and tenth of its voxels; return its path, None without any check.
 
     Args:
-        rows: (patient, whether the model has seen him or her, the trust) of each pair.
+        rows: (patient, side of the split, check) of each pair.
         out: Folder of the evaluation.
     """
-    path = out / TRUST_FILE
-    if not any(trust is not None for _, _, trust in rows):
-        path.unlink(missing_ok=True)  # of an evaluation before this one
+    path = out / CALIBRATION_FILE
+    if not any(check is not None for _, _, check in rows):
+        path.unlink(missing_ok=True)  # from an earlier evaluation
         return None
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["patient_id", "seen", "rank_correlation", "tenth", "expected_suv", "observed_suv"])
-        for patient_id, seen, trust in rows:
-            if trust is None or not trust.expected_suv:
+        for patient_id, seen, check in rows:
+            if check is None or not check.expected_suv:
                 continue
-            rank = "" if math.isnan(trust.rank_correlation) else trust.rank_correlation
-            for tenth, both in enumerate(zip(trust.expected_suv, trust.observed_suv, strict=True), start=1):
-                writer.writerow([patient_id, seen, rank, f"{tenth}/{GROUPS}", *both])
+            rank = "" if math.isnan(check.rank_correlation) else check.rank_correlation
+            for tenth, errors in enumerate(zip(check.expected_suv, check.observed_suv, strict=True), start=1):
+                writer.writerow([patient_id, seen, rank, f"{tenth}/{GROUPS}", *errors])
     return path

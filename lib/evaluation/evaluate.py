@@ -1,4 +1,4 @@
-"""A model beside trivial predictors on real pairs, patient by patient."""
+"""Evaluate a model and the baselines on CT and PET pairs, patient by patient."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lib.dicom.rtstruct import Contour, find_contours, read_contours
 from lib.dicom.scan.open_ct import read_ct_series
 from lib.dicom.scan.scan import ScanReport
 from lib.errors import DicomError, InputError, PairingError
-from lib.evaluation.calibration_check import trust_of
-from lib.evaluation.clinical_metrics import read_pair, tumour_of, tumour_regions
-from lib.evaluation.external_predictions import Peer, read_peer
+from lib.evaluation.calibration_check import check_card_calibration
+from lib.evaluation.clinical_metrics import measure_clinical, tumour_of, tumour_regions
+from lib.evaluation.external_predictions import ExternalPredictions, read_external_prediction
 from lib.evaluation.patient_result import PatientResult
 from lib.evaluation.report.html import write_report
 from lib.evaluation.report.images import draw_comparison, draw_projections
 from lib.evaluation.result import Evaluation, write_evaluation
-from lib.evaluation.slice_metrics import AlignedVolumes, align, card_baselines, compare, drawn_by_all
+from lib.evaluation.slice_metrics import AlignedVolumes, align, card_baselines, compare, predict_all_methods
 from lib.learning.model_card.card import patient_digest
 from lib.metrics.volume import measure_volume
 from lib.pairing.pairs import PairedSeries
@@ -40,54 +40,55 @@ def evaluate_pairs(
     scan: ScanReport | None = None,
     contours: Sequence[Path] = (),
     run: Path | None = None,
-    peers: Sequence[Peer] = (),
+    external: Sequence[ExternalPredictions] = (),
     note: str = "",
     progress: Progress = no_progress,
 ) -> Evaluation:
-    """Return the figures of every pair, and write them to `out`.
+    """Return the metrics of every pair, and write them to `out`.
 
-    Written are `report.html`, `evaluation.json`, `patients.csv`, `means.csv` and two pictures a pair. A pair that fails
-    is reported with its reason and the rest goes on. Means are over patients that the model was neither trained nor
-    chosen on.
+    Writes `report.html`, `evaluation.json`, `patients.csv`, `means.csv` and two pictures per pair. A pair that fails is
+    reported with its reason, and the evaluation continues. Means are over patients that the model was neither trained
+    nor validated on.
 
     Args:
-        pairs: Whom to judge.
+        pairs: The pairs to evaluate.
         synthesizer: The model.
-        out: Folder, made where it is missing.
-        scan: Where the pairs come from; tumours drawn in its RT Structure Sets are measured.
-        contours: RT Structure Sets beside those of `scan`; their tumours are measured in the CTs of their frame.
-        run: Folder of the model's training run, whose history the report draws; none when not given.
-        peers: Other programs, whose PETs of the same CTs are set beside the model's. One that is missing or unfit is
-            reported, and the rest goes on.
-        note: A line below every picture, such as the data's attribution.
-        progress: Told before each pair.
+        out: Output folder, created if missing.
+        scan: Source of the pairs; tumours contoured in its RT Structure Sets are measured.
+        contours: Further RT Structure Sets; their tumours are measured in the CTs of their frame of reference.
+        run: Folder of the model's training run, for the training curve in the report.
+        external: Predictions of other programs for the same CTs. Missing or invalid ones are reported, and the
+            evaluation continues.
+        note: Line below every picture, such as the data's attribution.
+        progress: Called before each pair.
 
     Raises:
-        PairingError: There is no such patient among the pairs, or the model's card has no baselines, or a tumour of
-            `contours` was drawn on none of the CTs.
-        DicomError: One of `contours` is damaged, or no RT Structure Set.
+        PairingError: No pair is of an unseen patient, the model card has no baselines, or a file of `contours` has no
+            tumour in the frame of reference of any CT.
+        DicomError: A file of `contours` is damaged, or not an RT Structure Set.
     """
     if all(synthesizer.card.side_of(paired.pair.ct.patient_id).shaped_weights for paired in pairs):
-        raise _nothing_to_prove(len(pairs))  # said before the work, not after it
-    card_baselines(synthesizer.card)  # refused before the work, too
-    given = _read_tumours(contours, pairs)
+        raise _no_unseen_patients(len(pairs))  # fail early
+    card_baselines(synthesizer.card)  # fail early
+    contours_of = partial(_contours, scan, _read_tumours(contours, pairs))
     results: list[PatientResult] = []
     failed: list[tuple[str, str, str]] = []
     for number, paired in enumerate(pairs):
         patient_id, ct_uid = paired.pair.ct.patient_id, paired.pair.ct.uid
         progress(number, len(pairs), f"evaluating {patient_id}")
         try:
-            results.append(_evaluate(paired, synthesizer, out, partial(_contours, scan, given), peers, note))
+            results.append(_evaluate(paired, synthesizer, out, contours_of, external, note))
         except InputError as error:
             failed.append((patient_id, ct_uid, str(error)))
     progress(len(pairs), len(pairs), "evaluated")
     evaluation = Evaluation(
-        synthesizer.card.name, synthesizer.checksum, tuple(results), tuple(failed), tuple(peer.name for peer in peers),
+        synthesizer.card.name, synthesizer.checksum, tuple(results), tuple(failed),
+        external=tuple(program.name for program in external),
         max_shift_mm=synthesizer.card.recipe.alignment.max_shift_mm,
     )  # fmt: skip
     if not evaluation.judged:
         reasons = "".join(f"; {ct_uid}: {reason}" for _, ct_uid, reason in failed)
-        raise _nothing_to_prove(len(pairs), reasons)
+        raise _no_unseen_patients(len(pairs), reasons)
     write_evaluation(evaluation, out)
     write_report(evaluation, synthesizer.card, out, run=run, note=note)
     return evaluation
@@ -98,24 +99,24 @@ def _evaluate(
     synthesizer: Synthesizer | Ensemble,
     out: Path,
     contours_of: Callable[[SeriesPair], tuple[tuple[Contour, ...], str]],
-    peers: Sequence[Peer],
+    external: Sequence[ExternalPredictions],
     note: str,
 ) -> PatientResult:
     card, patient_id = synthesizer.card, paired.pair.ct.patient_id
     ct, pet = read_ct_series(paired.pair.ct), paired.pet_volume(read_pet(paired.pair.pet))
     shift = estimate_shift(ct, pet)
-    if card.recipe.alignment.correct:  # the model learnt where the CT is, and is judged there
+    if card.recipe.alignment.correct:  # as in training
         pet = corrected(pet, shift)
     volumes = align(synthesizer.apply(ct), ct=ct, pet=pet, grid=card.recipe.grid)
-    contours, damage = contours_of(paired.pair)
+    contours, error = contours_of(paired.pair)
     frame = paired.pair.ct.frame_of_reference_uid
-    tumour, drawn = tumour_of(contours, volumes, frame_of_reference_uid=frame)
+    tumour, tumour_note = tumour_of(contours, volumes, frame_of_reference_uid=frame)
     regions = tumour_regions(contours, volumes, frame_of_reference_uid=frame)
-    peers_suv, absent = _read_peers(peers, paired.pair.ct.uid, volumes)
-    volumes = replace(volumes, tumour=tumour, regions=regions, peers_suv=peers_suv)
+    external_suv, missing = _read_external_predictions(external, paired.pair.ct.uid, volumes)
+    volumes = replace(volumes, tumour=tumour, regions=regions, external_suv=external_suv)
     baselines = card_baselines(card)
     title = f"{patient_id}, model {card.name} {synthesizer.checksum[:8]}"
-    # hashes: two pairs of one patient stay apart, and a patient ID cannot name a path
+    # hashed, because a patient can have two pairs and a patient ID is not a safe file name
     stem = f"{patient_digest(patient_id)}-{pair_id(paired.pair)}"
     pictures = (
         draw_comparison(volumes, out / f"{stem}.png", title=title, note=note),
@@ -127,63 +128,65 @@ def _evaluate(
         pet_series_instance_uid=paired.pair.pet.uid,
         side=card.side_of(patient_id),
         comparison=compare(volumes, card, device=synthesizer.device),
-        reading=read_pair(volumes, baselines, tumour_note=damage or drawn),
+        clinical=measure_clinical(volumes, baselines, tumour_note=error or tumour_note),
         in_3d={
             name: measure_volume(
                 suv_bw, volumes.real_suv, volumes.body, measured=volumes.measured, device=synthesizer.device
             )
-            for name, suv_bw in drawn_by_all(volumes, baselines).items()
+            for name, suv_bw in predict_all_methods(volumes, baselines).items()
         },
-        absent_peers=absent,
-        trust=trust_of(volumes, card),
+        missing_external=missing,
+        calibration_check=check_card_calibration(volumes, card),
         pictures=tuple(path.name for path in pictures),
         shift=shift,
     )
 
 
-def _read_peers(
-    peers: Sequence[Peer], ct_series_instance_uid: str, volumes: AlignedVolumes
+def _read_external_predictions(
+    external: Sequence[ExternalPredictions], ct_series_instance_uid: str, volumes: AlignedVolumes
 ) -> tuple[dict[str, FloatArray], dict[str, str]]:
-    """Return what each peer drew of a CT, and why the others cannot be taken."""
-    drawn, absent = {}, {}
-    for peer in peers:
+    """Return the PET of each external program for a CT, and why those of the others are missing."""
+    predictions, missing = {}, {}
+    for program in external:
         try:
-            drawn[peer.name] = read_peer(peer, ct_series_instance_uid, geometry=volumes.geometry, body=volumes.body)
+            predictions[program.name] = read_external_prediction(
+                program, ct_series_instance_uid, geometry=volumes.geometry, body=volumes.body
+            )
         except InputError as error:
-            absent[peer.name] = str(error)
-    return drawn, absent
+            missing[program.name] = str(error)
+    return predictions, missing
 
 
 def _read_tumours(paths: Sequence[Path], pairs: Sequence[PairedSeries]) -> tuple[Contour, ...]:
-    """Return the tumours of RT Structure Sets; PairingError where a file has none for any of the pairs."""
+    """Return the tumours of RT Structure Sets; raise PairingError where a file has none for any of the pairs."""
     frames = {paired.pair.ct.frame_of_reference_uid for paired in pairs}
     tumours: list[Contour] = []
     for path in paths:
-        drawn = [contour for contour in read_contours(path) if contour.is_tumour]
-        fitting = [contour for contour in drawn if contour.frame_of_reference_uid in frames]
-        if not fitting:
+        in_file = [contour for contour in read_contours(path) if contour.is_tumour]
+        matching = [contour for contour in in_file if contour.frame_of_reference_uid in frames]
+        if not matching:
             raise PairingError(
-                f"{path.name}: holds {len(drawn)} tumours (typed GTV, or called GTV, tumour or lesion), none of them "
-                "in the frame of reference of a CT that is evaluated; give the RT Structure Set of one of these CTs"
+                f"{path.name}: none of its {len(in_file)} tumours (type GTV, or named GTV, tumour or lesion) is in the "
+                "frame of reference of an evaluated CT; give the RT Structure Set of one of these CTs"
             )
-        tumours += fitting
+        tumours += matching
     return tuple(tumours)
 
 
-def _contours(scan: ScanReport | None, given: Sequence[Contour], pair: SeriesPair) -> tuple[tuple[Contour, ...], str]:
-    """Return what was drawn on a CT, and why something cannot be read: the other figures are good without it."""
+def _contours(scan: ScanReport | None, further: Sequence[Contour], pair: SeriesPair) -> tuple[tuple[Contour, ...], str]:
+    """Return the contours of a CT, and an error message; contours that cannot be read do not stop the evaluation."""
     frame = pair.ct.frame_of_reference_uid
-    drawn = tuple(contour for contour in given if contour.frame_of_reference_uid == frame)
+    matching = tuple(contour for contour in further if contour.frame_of_reference_uid == frame)
     try:
         found = () if scan is None else find_contours(scan, pair.ct, pair.pet)
     except DicomError as error:
-        return drawn, str(error)
-    # a file that was given may lie among the studies, too
-    return (*found, *(contour for contour in drawn if not any(map(contour.is_same_as, found)))), ""
+        return matching, str(error)
+    # a further file may also be among the studies
+    return (*found, *(contour for contour in matching if not any(map(contour.is_same_as, found)))), ""
 
 
-def _nothing_to_prove(pairs: int, reasons: str = "") -> PairingError:
+def _no_unseen_patients(pairs: int, reasons: str = "") -> PairingError:
     return PairingError(
-        f"none of the {pairs} pairs can be used and is of a patient that the model has neither been trained nor chosen "
-        f"on, so nothing would be proved; give studies of other patients{reasons}"
+        f"none of the {pairs} pairs is usable and of a patient that the model was neither trained nor validated on, so "
+        f"there is nothing to evaluate; give studies of other patients{reasons}"
     )

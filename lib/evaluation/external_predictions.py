@@ -1,4 +1,4 @@
-"""Synthetic PETs that other programs drew of the same CTs, read so that they can stand beside the model's."""
+"""Synthetic PETs that other programs predicted from the same CTs, read onto the grid of the evaluation."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from lib.imaging.volume import Unit, Volume
 from lib.metrics.criteria import METHODS
 from lib.types import BoolArray, FloatArray
 
-TAKEN = (*METHODS, "real")  # names that mean something else
+RESERVED_NAMES = (*METHODS, "real")
 NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,23}")  # fits a table's column
-LOWEST_SUV, HIGHEST_SUV = -5.0, 500.0  # networks undershoot a little; the hottest bladder is about 200, air in HU -1000
-MIN_COVERED = 0.95  # of the body; what a peer left out counts as 0, so it must not be much
+MIN_SUV, MAX_SUV = -5.0, 500.0  # networks undershoot a little; the hottest bladder is about 200; air in a CT is -1000
+MIN_COVERED = 0.95  # of the body; voxels that are not covered count as 0
 
 
 @dataclass(frozen=True)
-class Peer:
-    """Another program: what the report calls it, and its folder of one volume a CT, `<CT SeriesInstanceUID>.nrrd`."""
+class ExternalPredictions:
+    """The predictions of another program: its name in the report, and its folder of `<CT SeriesInstanceUID>.nrrd`."""
 
     name: str
     folder: Path
@@ -36,72 +36,74 @@ class Peer:
         """Return the file of a CT's synthetic PET.
 
         Raises:
-            ImageFileError: There is none, or several.
+            ImageFileError: There is no such file, or there are several.
         """
         names = [f"{ct_series_instance_uid}{suffix}" for suffix in SUFFIXES]
         found = [path for name in names if (path := self.folder / name).is_file()]
         if len(found) != 1:
-            those = f"{len(found)} volumes ({', '.join(path.name for path in found)})" if found else "no volume"
+            count = f"{len(found)} volumes ({', '.join(path.name for path in found)})" if found else "no volume"
             raise ImageFileError(
-                f"{self.name} has {those} of CT {ct_series_instance_uid}; expected one, named by the CT's "
-                f"SeriesInstanceUID and one of {', '.join(SUFFIXES)}"
+                f"{self.name} has {count} of CT {ct_series_instance_uid}; expected one file, named by the CT's "
+                f"SeriesInstanceUID with one of the suffixes {', '.join(SUFFIXES)}"
             )
         return found[0]
 
 
-def parse_peers(texts: Iterable[str]) -> tuple[Peer, ...]:
-    """Return the peers that texts of the form NAME=FOLDER name.
+def parse_external_predictions(texts: Iterable[str]) -> tuple[ExternalPredictions, ...]:
+    """Parse texts of the form NAME=FOLDER.
 
     Raises:
-        InputError: Not of that form, a name that is taken or unfit, or no such folder.
+        InputError: Not of that form, a reserved, duplicate or invalid name, or a missing folder.
     """
-    peers: list[Peer] = []
+    parsed: list[ExternalPredictions] = []
     for text in texts:
         name, separator, folder = text.partition("=")
         if not separator or not NAME.fullmatch(name):
-            raise InputError(f"{text!r} is not NAME=FOLDER, a name of letters, digits and . _ + - before the folder")
-        if name in TAKEN or name in {peer.name for peer in peers}:
-            raise InputError(f"the name {name!r} is taken; call the volumes of {folder} otherwise")
+            raise InputError(f"{text!r}: expected NAME=FOLDER, with a name of at most 24 letters, digits and . _ + -")
+        if name in RESERVED_NAMES or name in {program.name for program in parsed}:
+            raise InputError(f"the name {name!r} is reserved or already used; choose another name for {folder}")
         if not Path(folder).is_dir():
-            raise InputError(f"{name}: {folder} is not a folder")
-        peers.append(Peer(name, Path(folder)))
-    return tuple(peers)
+            raise InputError(f"{name}: {folder} is not a folder; expected the folder of its volumes")
+        parsed.append(ExternalPredictions(name, Path(folder)))
+    return tuple(parsed)
 
 
-def read_peer(peer: Peer, ct_series_instance_uid: str, *, geometry: Geometry, body: BoolArray) -> FloatArray:
-    """Return a peer's synthetic PET on the grid that figures are computed on, SUVbw (K, R, C), 0 where it drew nothing.
+def read_external_prediction(
+    program: ExternalPredictions, ct_series_instance_uid: str, *, geometry: Geometry, body: BoolArray
+) -> FloatArray:
+    """Return a program's synthetic PET on the grid of the evaluation, SUVbw (K, R, C), 0 where it has no value.
 
-    A volume of the CT's slices and outer edges comes onto the grid's pixels as the model's own PET does; any other is
+    A volume with the CT's slices and outer edges is resampled in plane, as the model's own PET is; any other is
     interpolated linearly.
 
     Raises:
-        ImageFileError: None or several of this CT, damaged, whole numbers, or no SUVs.
-        PairingError: It lies elsewhere, or covers too little of the body.
+        ImageFileError: There is no file of this CT or several, or it is damaged, has integer voxels, or no SUVs.
+        PairingError: It is elsewhere, or covers too little of the body.
     """
-    path = peer.file_of(ct_series_instance_uid)
+    path = program.file_of(ct_series_instance_uid)
     volume = read_volume_file(path, unit=Unit.SUV_BW)
-    where = f"{peer.name}, {path.name}"
+    where = f"{program.name}, {path.name}"
     if not voxels_are_float(path):
-        raise ImageFileError(f"{where}: voxels are whole numbers, expected SUVbw as float; export it without rounding")
+        raise ImageFileError(f"{where}: voxels are integers, expected SUVbw as float; export it without rounding")
     low, high = float(volume.array.min()), float(volume.array.max())
-    if low < LOWEST_SUV or high > HIGHEST_SUV:
+    if low < MIN_SUV or high > MAX_SUV:
         raise ImageFileError(
-            f"{where}: values from {low:g} to {high:g}, expected SUVbw between {LOWEST_SUV:g} and {HIGHEST_SUV:g}; "
-            f"{'is it a CT, or normalised?' if low < LOWEST_SUV else 'is it in Bq/mL, or scaled?'}"
+            f"{where}: values from {low:g} to {high:g}, expected SUVbw between {MIN_SUV:g} and {MAX_SUV:g}; "
+            f"{'is it a CT, or normalised?' if low < MIN_SUV else 'is it in Bq/mL, or scaled?'}"
         )
-    suv_bw = _onto(volume, geometry)
-    drawn = np.isfinite(suv_bw)
-    covered = float(drawn[body].mean()) if body.any() else 1.0
+    suv_bw = _resample(volume, geometry)
+    defined = np.isfinite(suv_bw)
+    covered = float(defined[body].mean()) if body.any() else 1.0
     if covered < MIN_COVERED:
         raise PairingError(
-            f"{where}: covers {covered:.0%} of the body that is compared, expected at least {MIN_COVERED:.0%}; write "
-            "the whole volume, with the CT's origin, spacing and directions"
+            f"{where}: covers {covered:.0%} of the evaluated body, expected at least {MIN_COVERED:.0%}; write the full "
+            "volume, with the CT's origin, spacing and directions"
         )
-    return np.where(drawn, suv_bw, np.float32(0))
+    return np.where(defined, suv_bw, np.float32(0))
 
 
-def _onto(volume: Volume, geometry: Geometry) -> FloatArray:
-    volume = to_canonical(volume)  # as the grid is: another voxel order alone is no reason to interpolate
+def _resample(volume: Volume, geometry: Geometry) -> FloatArray:
+    volume = to_canonical(volume)  # so that another voxel order alone causes no interpolation
     rows, columns = geometry.shape[1:]
     if volume.geometry.with_pixels(rows, columns).same_grid_as(geometry):
         return resample_in_plane(volume.array, rows, columns)

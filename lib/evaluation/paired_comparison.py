@@ -1,4 +1,4 @@
-"""The model and another program on the same patients, measure by measure, with how sure the difference is."""
+"""Paired comparison of the model and an external program on the same patients, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -8,84 +8,85 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lib.metrics.agreement import Interval, bootstrap_mean, group_by_patient
-from lib.metrics.criteria import MEASURES, Measure
+from lib.metrics.criteria import METRICS, Metric
 from lib.metrics.verdict import MethodMetrics, mean_of_pairs
 
 Ahead = Literal["model", "peer", "neither", "undefined"]
-BESIDE = tuple(
-    measure
+PAIRED_METRICS = tuple(
+    metric
     for name in ("mae_suv_body", "psnr_db_body", "ssim_body", "correlation_body", "tumour_suv_mean_error")
-    for measure in MEASURES
-    if measure.name == name
+    for metric in METRICS
+    if metric.name == name
 )
 
 
 @dataclass(frozen=True)
-class Paired:
-    """One measure of the model and a peer, over the patients that have both.
+class PairedMetric:
+    """One metric of the model and an external program, over the patients that have both.
 
     Attributes:
-        model, peer: Means.
-        difference: Model - peer, patient by patient; of errors with a sign, of their size.
-        ahead: On whose side the difference's whole interval is; `undefined` without an interval.
+        model, program: Means.
+        difference: Model - program, patient by patient; signed errors by their absolute value.
+        ahead: Which one the full interval of the difference favours; `undefined` without an interval.
     """
 
     model: Interval
-    peer: Interval
+    program: Interval
     difference: Interval
     ahead: Ahead
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
-        means = {name: getattr(self, name).as_json() for name in ("model", "peer", "difference")}
-        return {**means, "ahead": self.ahead}
+        means = {"model": self.model.as_json(), "peer": self.program.as_json()}
+        return {**means, "difference": self.difference.as_json(), "ahead": self.ahead}
 
 
 @dataclass(frozen=True)
-class Beside:
-    """The model beside one peer; `patients` have both."""
+class ExternalComparison:
+    """The model compared with one external program; `patients` have predictions of both."""
 
-    peer: str
+    program: str
     patients: int
-    measures: Mapping[str, Paired]
+    metrics: Mapping[str, PairedMetric]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
-        measures = {name: paired.as_json() for name, paired in self.measures.items()}
-        return {"patients": self.patients, "sentence": beside_sentence(self), "measures": measures}
+        metrics = {name: paired.as_json() for name, paired in self.metrics.items()}
+        return {"patients": self.patients, "sentence": external_sentence(self), "measures": metrics}
 
 
-def set_beside(peer: str, pairs: Sequence[tuple[str, MethodMetrics]]) -> Beside:
-    """Return the comparison, given each pair that has both and whose it is; a patient's pairs count as their mean."""
+def compare_with_external(program: str, pairs: Sequence[tuple[str, MethodMetrics]]) -> ExternalComparison:
+    """Return the comparison over (patient, metrics by method) pairs; pairs of one patient count as their mean."""
     patients = group_by_patient(pairs)
-    return Beside(peer, len(patients), {m.name: _paired(list(patients.values()), peer, m) for m in BESIDE})
+    metrics = {metric.name: _compare(list(patients.values()), program, metric) for metric in PAIRED_METRICS}
+    return ExternalComparison(program, len(patients), metrics)
 
 
-def beside_sentence(beside: Beside) -> str:
-    """Return who is ahead in which measure, for a person."""
-    if not beside.patients:
-        return f"{beside.peer}: no volume of a patient that the model has never seen."
-    words = {"model": "the interval favours the model", "peer": f"the interval favours {beside.peer}"}
+def external_sentence(comparison: ExternalComparison) -> str:
+    """Return which of the two is better in which metric, as text."""
+    program = comparison.program
+    if not comparison.patients:
+        return f"{program}: no volume of a patient that is unseen by the model."
     clauses = []
-    for side, said in words.items():
-        names = [m.words.split(" [")[0] for m in BESIDE if beside.measures[m.name].ahead == side]
-        clauses += [f"{said} in {', '.join(names)}"] if names else []
-    patients = "1 patient" if beside.patients == 1 else f"{beside.patients} patients"
-    told = "; ".join(clauses) or "no interval tells the two apart"
-    mae = beside.measures[BESIDE[0].name]
+    for ahead, name in (("model", "the model"), ("peer", program)):
+        labels = [m.label.split(" [")[0] for m in PAIRED_METRICS if comparison.metrics[m.name].ahead == ahead]
+        clauses += [f"{name} is significantly better in {', '.join(labels)}"] if labels else []
+    patients = "1 patient" if comparison.patients == 1 else f"{comparison.patients} patients"
+    result = "; ".join(clauses) or "no significant difference"
+    mae = comparison.metrics[PAIRED_METRICS[0].name]
     return (
-        f"{beside.peer}, {patients}: body MAE {mae.model.mean:.3f} (model) and {mae.peer.mean:.3f} SUV "
-        f"({beside.peer}); {told}."
+        f"{program}, {patients}: body MAE {mae.model.mean:.3f} SUV (model) and {mae.program.mean:.3f} SUV "
+        f"({program}); {result}."
     )
 
 
-def _paired(patients: Sequence[Sequence[MethodMetrics]], peer: str, measure: Measure) -> Paired:
-    both = [tuple(mean_of_pairs(pairs, method, measure.name) for method in ("model", peer)) for pairs in patients]
+def _compare(patients: Sequence[Sequence[MethodMetrics]], program: str, metric: Metric) -> PairedMetric:
+    both = [tuple(mean_of_pairs(pairs, method, metric.name) for method in ("model", program)) for pairs in patients]
     both = [(ours, theirs) for ours, theirs in both if math.isfinite(ours) and math.isfinite(theirs)]
-    size = abs if measure.best == "nearest 0" else float
+    size = abs if metric.best == "nearest 0" else float
     difference = bootstrap_mean(size(ours) - size(theirs) for ours, theirs in both)
-    low, high = (difference.low, difference.high) if measure.best == "highest" else (-difference.high, -difference.low)
+    low, high = (difference.low, difference.high) if metric.best == "highest" else (-difference.high, -difference.low)
     ahead: Ahead = "undefined" if math.isnan(low) else "model" if low > 0 else "peer" if high < 0 else "neither"
-    return Paired(
+    return PairedMetric(
         bootstrap_mean(ours for ours, _ in both), bootstrap_mean(theirs for _, theirs in both), difference, ahead
     )

@@ -1,4 +1,4 @@
-"""The metrics of one pair, by method."""
+"""The result of one CT and PET pair: its metrics by method."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lib.evaluation.calibration_check import Trust
-from lib.evaluation.clinical_metrics import Reading
+from lib.evaluation.calibration_check import CalibrationCheck
+from lib.evaluation.clinical_metrics import ClinicalMetrics
 from lib.evaluation.slice_metrics import Comparison
 from lib.metrics.baselines import BASELINE_NAMES
 from lib.metrics.criteria import METHODS
@@ -18,15 +18,15 @@ from lib.pairing.split import Side
 
 @dataclass(frozen=True)
 class PatientResult:
-    """One pair.
+    """The result of one CT and PET pair.
 
     Attributes:
-        side: What the model used the patient for.
-        comparison, reading, in_3d: The figures by method.
-        absent_peers: By peer, why nothing of it can be compared here.
-        trust: How well the errors the model's card expects hold; None where it expects none.
-        pictures: File names beside the report: slices, and projections.
-        shift: Where the real PET lies against the CT.
+        side: The side of the model's split that the patient is on.
+        comparison, clinical, in_3d: Metrics by method.
+        missing_external: By external program, why its prediction is missing.
+        calibration_check: Expected against observed errors; None where the model card has no calibration.
+        pictures: File names next to the report: slices and projections.
+        shift: Shift of the real PET from the CT.
     """
 
     patient_id: str
@@ -34,27 +34,26 @@ class PatientResult:
     pet_series_instance_uid: str
     side: Side
     comparison: Comparison
-    reading: Reading
+    clinical: ClinicalMetrics
     in_3d: Mapping[str, VolumeMetrics]
-    absent_peers: Mapping[str, str] = field(default_factory=dict)
-    trust: Trust | None = None
+    missing_external: Mapping[str, str] = field(default_factory=dict)
+    calibration_check: CalibrationCheck | None = None
     pictures: tuple[str, ...] = ()
     shift: Shift = field(default_factory=Shift)
 
     @property
     def seen(self) -> str:
-        """The side as files and the report name it: `train`, `validation`, or `no` for every other one."""
+        """The side as written to files and the report: `train`, `validation`, or `no` for unseen patients."""
         return self.side.value if self.side.shaped_weights else "no"
 
     @property
-    def peers(self) -> tuple[str, ...]:
-        """Names of the other programs whose PET of this CT was compared."""
-        return tuple(name for name in self.comparison.figures if name not in METHODS)
+    def external(self) -> tuple[str, ...]:
+        """Names of the external programs whose PET of this CT was compared."""
+        return tuple(name for name in self.comparison.metrics if name not in METHODS)
 
-    def figures(self, method: str) -> dict[str, float]:
-        """Return all figures of a method by name; NaN where not defined."""
-        metrics = self.comparison.figures[method]
-        return {**vars(metrics), **vars(self.in_3d[method]), **self.reading.figures(method)}
+    def metrics(self, method: str) -> dict[str, float]:
+        """Return all metrics of a method by name; NaN where undefined."""
+        return {**vars(self.comparison.metrics[method]), **vars(self.in_3d[method]), **self.clinical.metrics(method)}
 
     def as_json(self) -> dict[str, Any]:
         """Return one entry of the contract's `patients`."""
@@ -63,13 +62,13 @@ class PatientResult:
             "ct_series_instance_uid": self.ct_series_instance_uid,
             "pet_series_instance_uid": self.pet_series_instance_uid,
             "seen": self.seen,
-            **self.comparison.figures["model"].as_json(),
-            "baselines": {name: self.comparison.figures[name].as_json() for name in BASELINE_NAMES},
-            **self.reading.as_json(),
+            **self.comparison.metrics["model"].as_json(),
+            "baselines": {name: self.comparison.metrics[name].as_json() for name in BASELINE_NAMES},
+            **self.clinical.as_json(),
             "in_3d": {name: metrics.as_json() for name, metrics in self.in_3d.items()},
-            "peers": {name: self.comparison.figures[name].as_json() for name in self.peers},
-            "absent_peers": dict(self.absent_peers),
-            "uncertainty": None if self.trust is None else self.trust.as_json(),
+            "peers": {name: self.comparison.metrics[name].as_json() for name in self.external},
+            "absent_peers": dict(self.missing_external),
+            "uncertainty": None if self.calibration_check is None else self.calibration_check.as_json(),
             "pictures": list(self.pictures),
             **self.shift.as_json(),
         }

@@ -1,7 +1,7 @@
-"""Whether a newly trained model, the challenger, may take the place of the one that is served, the champion.
+"""Whether a newly trained model, the challenger, may replace the served one, the champion.
 
-The rule and what it gives up: docs/decisions/0016. All figures are of the same patients on the same voxels, in the
-body measures that a standing is made of (`STANDING_MEASURES`).
+The rule and its limits: docs/decisions/0016. All metrics are of the same patients on the same voxels, in the body
+metrics of `COMPARED_METRICS`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any, Literal
 from lib.dicom.read.volume import read_pet
 from lib.dicom.scan.open_ct import read_ct_series
 from lib.errors import InputError
-from lib.evaluation.slice_metrics import align, card_baselines, drawn_by_all
+from lib.evaluation.slice_metrics import align, card_baselines, predict_all_methods
 from lib.imaging.orientation import to_canonical
 from lib.imaging.resample_2d import resample_in_plane
 from lib.learning.model_card.card import ModelCard, patient_digest
 from lib.metrics.agreement import Interval, bootstrap_mean, finite_mean, group_by_patient
-from lib.metrics.baseline_comparison import Standing, not_judged, stand
-from lib.metrics.criteria import HU_SHARE, STANDING_MEASURES, Measure
+from lib.metrics.baseline_comparison import BaselineComparison, compare_with_baselines, not_judged
+from lib.metrics.criteria import COMPARED_METRICS, HU_SHARE, Metric
 from lib.metrics.hu_lookup import hu_share
 from lib.metrics.image import measure_slices
-from lib.metrics.verdict import MethodMetrics, judge_patients, listed
+from lib.metrics.verdict import MethodMetrics, join_names, judge_patients
 from lib.pairing.pairs import PairedSeries
 from lib.synthesis.synthesizer import Synthesizer
 from lib.types import AtHand, Progress, finite_or_none, lie_here, no_progress
@@ -32,25 +32,25 @@ from lib.types import AtHand, Progress, finite_or_none, lie_here, no_progress
 logger = logging.getLogger(__name__)
 
 CHAMPION = "champion"
-ENOUGH = 5  # patients: with fewer, even all of them on one side are no sign at 5 % (1 / 2^5 = 3 %)
-MAX_JUDGED = 32  # patients: their intervals are narrow enough, and two PETs of each are drawn
+MIN_PATIENTS = 5  # for a sign test at 5 %: the chance that all favour one model is 1 / 2^5 = 3 %
+MAX_JUDGED = 32  # patients: enough for narrow intervals; two PETs of each are synthesised
 
 Outcome = Literal["better", "level", "worse", "not measured"]
 
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """Challenger and champion in one measure, over the patients that have a value of both.
+    """Challenger and champion in one metric, over the patients that have a value of both.
 
     Attributes:
         challenger, champion: Mean over patients.
         difference: Challenger - champion, with its 95 % bootstrap interval over patients.
-        outcome: `worse` and `better` where the whole interval is on that side; with fewer than `ENOUGH` patients, whose
-            interval says little, where the mean is. `worse` also where the champion has a value and the challenger
-            none, as the correlation of a PET that is flat, or an infinitely bad one.
+        outcome: `worse` and `better` where the full interval is on that side; with fewer than `MIN_PATIENTS` patients,
+            where the mean is. `worse` also where the champion has a value and the challenger none, such as the
+            correlation of a constant PET, or an infinite error.
     """
 
-    measure: Measure
+    metric: Metric
     challenger: float
     champion: float
     difference: Interval
@@ -58,19 +58,20 @@ class PairedComparison:
 
     @property
     def is_behind(self) -> bool:
-        """Whether the challenger's mean is the worse one, surely or not."""
-        return self.outcome == "worse" or _ahead(self.difference.mean, self.measure) < 0
+        """Whether the challenger's mean is worse, significantly or not."""
+        return self.outcome == "worse" or _ahead(self.difference.mean, self.metric) < 0
 
     @property
-    def words(self) -> str:
-        """The two means, and the interval of their difference."""
-        of, digits = self.difference, self.measure.digits
+    def summary(self) -> str:
+        """The two means, and the interval of their difference, as text."""
+        difference, digits = self.difference, self.metric.digits
         if math.isnan(self.challenger):
-            return f"{self.measure.name} (no patient has a value of both)"
-        told = f"{self.measure.name} {self.challenger:.{digits}f} against {self.champion:.{digits}f}"
-        if math.isnan(of.low):
-            return told
-        return f"{told} (difference {of.mean:+.{digits}f}, 95 % {of.low:+.{digits}f} to {of.high:+.{digits}f})"
+            return f"{self.metric.name} (no patient has a value of both)"
+        means = f"{self.metric.name} {self.challenger:.{digits}f} against {self.champion:.{digits}f}"
+        if math.isnan(difference.low):
+            return means
+        low, high = (f"{end:+.{digits}f}" for end in (difference.low, difference.high))
+        return f"{means} (difference {difference.mean:+.{digits}f}, 95 % {low} to {high})"
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values; None for NaN."""
@@ -79,195 +80,204 @@ class PairedComparison:
 
 
 @dataclass(frozen=True)
-class Contest:
-    """How a challenger did.
+class PromotionResult:
+    """The challenger compared with the baselines and the champion.
 
     Attributes:
-        patients: On how many it was judged.
-        standing: The challenger beside the trivial predictors.
-        duels: Beside the champion, one a measure; empty where there is none.
+        patients: Number of patients evaluated.
+        baseline_comparison: The challenger compared with the baselines.
+        comparisons: The challenger compared with the champion, one per metric; empty without a champion.
     """
 
     patients: int
-    standing: Standing
-    duels: tuple[PairedComparison, ...]
+    baseline_comparison: BaselineComparison
+    comparisons: tuple[PairedComparison, ...]
 
     @property
     def leads(self) -> tuple[str, ...]:
-        """The measures in which the challenger surely beats every trivial predictor that has a value."""
+        """The metrics in which the challenger significantly beats every baseline that has a value."""
         return tuple(
             name
-            for name, outcomes in self.standing.outcomes.items()
+            for name, outcomes in self.baseline_comparison.outcomes.items()
             if "beaten" in outcomes.values() and set(outcomes.values()) <= {"beaten", "undefined"}
         )
 
     @property
     def lost(self) -> tuple[PairedComparison, ...]:
-        """Where the challenger is worse than the champion; every measure where its mean is behind in each of them."""
-        worse = tuple(duel for duel in self.duels if duel.outcome == "worse")
-        measured = tuple(duel for duel in self.duels if duel.outcome != "not measured")
-        return worse or (measured if all(duel.is_behind for duel in measured) else ())
+        """The metrics in which the challenger is worse than the champion; all, where its mean is worse in all."""
+        worse = tuple(comparison for comparison in self.comparisons if comparison.outcome == "worse")
+        measured = tuple(comparison for comparison in self.comparisons if comparison.outcome != "not measured")
+        return worse or (measured if all(comparison.is_behind for comparison in measured) else ())
 
     @property
-    def won(self) -> bool:
+    def is_promotable(self) -> bool:
         """Whether the challenger may be served."""
         return bool(self.leads) and not self.lost
 
     def sentence(self, champion: str = "the champion") -> str:
-        """Return why the challenger may be served, or may not.
+        """Return why the challenger may or may not be served.
 
         Args:
-            champion: What to call the champion, such as `version 3`.
+            champion: Name of the champion, such as `version 3`.
         """
         if not self.patients:
-            return self.standing.sentence
+            return self.baseline_comparison.sentence
+        baselines, patients = self.baseline_comparison.sentence, _patients(self.patients)
         if self.lost:
-            sure = self.lost[0].outcome == "worse"
-            how = "is worse than" if sure else "is behind, if not surely,"
-            told = f"It {how} {champion} in {'; '.join(duel.words for duel in self.lost)}"
-            return f"{told} ({_patients(self.patients)}). {self.standing.sentence}"
-        beside = f"It beats every trivial predictor in {listed(self.leads)}" if self.leads else ""
-        nothing = "It beats all trivial predictors in no measure"
-        if not self.duels:
-            return f"{beside or nothing}. {self.standing.sentence}"
-        equal = f"is in no measure worse than {champion}: {'; '.join(duel.words for duel in self.duels)}"
-        return f"{beside or nothing}, and {equal} ({_patients(self.patients)}). {self.standing.sentence}"
+            how = (
+                "is worse than"
+                if self.lost[0].outcome == "worse"
+                else "is worse on average, but not significantly, than"
+            )
+            values = "; ".join(comparison.summary for comparison in self.lost)
+            return f"It {how} {champion} in {values} ({patients}). {baselines}"
+        leads = (
+            f"It beats every baseline in {join_names(self.leads)}"
+            if self.leads
+            else "There is no metric in which it beats every baseline"
+        )
+        if not self.comparisons:
+            return f"{leads}. {baselines}"
+        values = "; ".join(comparison.summary for comparison in self.comparisons)
+        return f"{leads}, and it is not worse than {champion} in any metric: {values} ({patients}). {baselines}"
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
         return {
             "patients": self.patients,
             "leads": list(self.leads),
-            "lost": [duel.measure.name for duel in self.lost],
-            "beside_champion": {duel.measure.name: duel.as_json() for duel in self.duels},
-            "standing": self.standing.as_json(),
+            "lost": [comparison.metric.name for comparison in self.lost],
+            "beside_champion": {comparison.metric.name: comparison.as_json() for comparison in self.comparisons},
+            "standing": self.baseline_comparison.as_json(),
         }
 
 
-def hold_contest(
+def compare_with_champion(
     challenger: Synthesizer,
     champion: Synthesizer | None,
     pairs: Sequence[PairedSeries],
     *,
     at_hand: AtHand = lie_here,
     progress: Progress = no_progress,
-) -> Contest:
-    """Return how a challenger does beside the champion, where there is one, and the trivial predictors.
+) -> PromotionResult:
+    """Compare a challenger with the champion, if there is one, and with the baselines.
 
-    A pair that cannot be read is left out with a warning.
+    A pair that cannot be read is skipped with a warning.
 
     Args:
-        pairs: All there are; `judges` says who of them judges.
+        pairs: All there are; `select_pairs` says who of them judges.
 
     Raises:
-        PairingError: The challenger's card carries no trivial predictors.
+        PairingError: The challenger's card has no baselines.
     """
-    card_baselines(challenger.card)  # refused before the work
-    chosen, whose = judges(challenger.card, None if champion is None else champion.card, pairs)
+    card_baselines(challenger.card)  # fail early
+    selected, description = select_pairs(challenger.card, None if champion is None else champion.card, pairs)
     measured: list[tuple[str, MethodMetrics]] = []
-    for number, paired in enumerate(chosen):
-        progress(number, len(chosen), "judging")
+    for number, paired in enumerate(selected):
+        progress(number, len(selected), "evaluating")
         try:
-            figures = _figures(challenger, champion, paired, at_hand)
+            metrics = _measure(challenger, champion, paired, at_hand)
         except InputError as error:
-            logger.warning("CT %s is left out of the contest: %s", paired.pair.ct.uid, error)
+            logger.warning("CT %s is excluded from the comparison with the champion: %s", paired.pair.ct.uid, error)
             continue
-        if figures is not None:
-            measured.append((patient_digest(paired.pair.ct.patient_id), figures))
-    progress(len(chosen), len(chosen), "judging")
-    return contest_of(measured, whose=whose)
+        if metrics is not None:
+            measured.append((patient_digest(paired.pair.ct.patient_id), metrics))
+    progress(len(selected), len(selected), "evaluating")
+    return promotion_result(measured, description=description)
 
 
-def judges(
+def select_pairs(
     challenger: ModelCard, champion: ModelCard | None, pairs: Sequence[PairedSeries]
 ) -> tuple[tuple[PairedSeries, ...], str]:
-    """Return the pairs to judge by, and in words whose they are.
+    """Return the pairs to evaluate, and a description of their patients.
 
-    Patients of the challenger's validation side that neither model was trained on; where these are fewer than `ENOUGH`,
-    all that neither was trained on. At most `MAX_JUDGED` patients, the same ones each time.
+    Selected are patients of the challenger's validation side that neither model was trained on; where these are fewer
+    than `MIN_PATIENTS`, all that neither was trained on. At most `MAX_JUDGED` patients, the same ones each time.
     """
-    seen = {*challenger.training.patients, *(() if champion is None else champion.training.patients)}
-    unseen = sorted({patient_digest(paired.pair.ct.patient_id) for paired in pairs} - seen)
-    validating = [digest for digest in unseen if digest in challenger.training.validation_patients]
-    few = len(validating) < ENOUGH
-    chosen = set((unseen if few else validating)[:MAX_JUDGED])
+    trained_on = {*challenger.training.patients, *(() if champion is None else champion.training.patients)}
+    unseen = sorted({patient_digest(paired.pair.ct.patient_id) for paired in pairs} - trained_on)
+    validation = [digest for digest in unseen if digest in challenger.training.validation_patients]
+    few = len(validation) < MIN_PATIENTS
+    chosen = set((unseen if few else validation)[:MAX_JUDGED])
     neither = "it was not" if champion is None else "neither was"
-    whose = f"that {neither} trained on" if few else f"of the validation side that {neither} trained on"
-    return tuple(paired for paired in pairs if patient_digest(paired.pair.ct.patient_id) in chosen), whose
+    description = f"that {neither} trained on" if few else f"of the validation side that {neither} trained on"
+    return tuple(paired for paired in pairs if patient_digest(paired.pair.ct.patient_id) in chosen), description
 
 
-def contest_of(measured: Sequence[tuple[str, MethodMetrics]], *, whose: str) -> Contest:
-    """Return the contest of figures, given each pair's patient; pairs of one patient count as their mean.
+def promotion_result(measured: Sequence[tuple[str, MethodMetrics]], *, description: str) -> PromotionResult:
+    """Return the result over (patient, metrics by method) pairs; pairs of one patient count as their mean.
 
     Args:
-        whose: What follows "5 patients" in the sentences.
+        measured: Metrics of each pair.
+        description: Of the patients, follows "5 patients" in the sentences.
     """
     if not measured:
-        return Contest(0, not_judged(f"there is no patient {whose} with a PET to judge it by"), ())
-    judgement = judge_patients(measured, measures=STANDING_MEASURES)
-    standing = stand(judgement, on_whom=f"{_patients(judgement.patients)} {whose}")
-    if not all(CHAMPION in figures for _, figures in measured):
-        return Contest(judgement.patients, standing, ())
-    of_patients = [*group_by_patient(measured).values()]
-    return Contest(judgement.patients, standing, tuple(_duel(of_patients, measure) for measure in STANDING_MEASURES))
+        return PromotionResult(0, not_judged(f"there is no patient {description} with a PET"), ())
+    judgement = judge_patients(measured, metrics=COMPARED_METRICS)
+    with_baselines = compare_with_baselines(judgement, evaluated_on=f"{_patients(judgement.patients)} {description}")
+    if not all(CHAMPION in metrics for _, metrics in measured):
+        return PromotionResult(judgement.patients, with_baselines, ())
+    patients = [*group_by_patient(measured).values()]
+    comparisons = tuple(_compare_metric(patients, metric) for metric in COMPARED_METRICS)
+    return PromotionResult(judgement.patients, with_baselines, comparisons)
 
 
-def _duel(patients: Sequence[Sequence[MethodMetrics]], measure: Measure) -> PairedComparison:
-    rows = [tuple(_mean(pairs, method, measure.name) for method in ("model", CHAMPION)) for pairs in patients]
+def _compare_metric(patients: Sequence[Sequence[MethodMetrics]], metric: Metric) -> PairedComparison:
+    rows = [tuple(_mean(pairs, method, metric.name) for method in ("model", CHAMPION)) for pairs in patients]
     both = [(model, other) for model, other in rows if math.isfinite(model) and math.isfinite(other)]
     challenger, champion = (finite_mean(row[n] for row in both) for n in (0, 1))
     difference = bootstrap_mean(model - other for model, other in both)
     collapsed = any(
-        math.isfinite(other) and not math.isfinite(model) and not _ahead(model, measure) > 0 for model, other in rows
+        math.isfinite(other) and not math.isfinite(model) and not _ahead(model, metric) > 0 for model, other in rows
     )
     return PairedComparison(
-        measure, challenger, champion, difference, "worse" if collapsed else _outcome(difference, measure)
+        metric, challenger, champion, difference, "worse" if collapsed else _outcome(difference, metric)
     )
 
 
-def _outcome(difference: Interval, measure: Measure) -> Outcome:
+def _outcome(difference: Interval, metric: Metric) -> Outcome:
     if not difference.count:
         return "not measured"
-    few = difference.count < ENOUGH
+    few = difference.count < MIN_PATIENTS
     ends = (difference.mean, difference.mean) if few else (difference.low, difference.high)
-    ahead = [_ahead(end, measure) for end in ends]
+    ahead = [_ahead(end, metric) for end in ends]
     if max(ahead) < 0:
         return "worse"
     return "better" if min(ahead) > 0 else "level"
 
 
-def _ahead(difference: float, measure: Measure) -> float:
-    """Return a difference with the sign that is above 0 where the challenger is the better one."""
-    return difference if measure.best == "highest" else -difference
+def _ahead(difference: float, metric: Metric) -> float:
+    """Return a difference with the sign that is positive where the challenger is better."""
+    return difference if metric.best == "highest" else -difference
 
 
 def _mean(pairs: Sequence[MethodMetrics], method: str, name: str) -> float:
-    """Return a patient's figure; NaN where one of the pairs has none, so that a collapsed PET is not averaged away."""
-    return sum(figures[method][name] for figures in pairs) / len(pairs)
+    """Return a patient's metric; NaN where it is undefined for a pair, so that a collapsed PET is not averaged out."""
+    return sum(metrics[method][name] for metrics in pairs) / len(pairs)
 
 
-def _figures(
+def _measure(
     challenger: Synthesizer, champion: Synthesizer | None, paired: PairedSeries, at_hand: AtHand
 ) -> MethodMetrics | None:
-    """Return the figures of every method on the challenger's grid; None where no voxel of a body was measured."""
+    """Return the metrics of every method on the challenger's grid; None where no voxel of the body was measured."""
     with at_hand(paired.pair.ct, paired.pair.pet):
         ct, pet = read_ct_series(paired.pair.ct), paired.pet_volume(read_pet(paired.pair.pet))
     volumes = align(challenger.apply(ct), ct=ct, pet=pet, grid=challenger.card.recipe.grid)
     if not volumes.body.any():
-        logger.warning("CT %s is left out of the contest: no voxel inside its body was measured", paired.pair.ct.uid)
+        logger.warning("CT %s is excluded: no voxel inside its body was measured", paired.pair.ct.uid)
         return None
-    drawn = drawn_by_all(volumes, card_baselines(challenger.card))
+    predictions = predict_all_methods(volumes, card_baselines(challenger.card))
     if champion is not None:
-        drawn[CHAMPION] = resample_in_plane(to_canonical(champion.apply(ct)).array, *volumes.geometry.shape[1:])
-    figures: dict[str, dict[str, float]] = {}
-    for method, suv_bw in drawn.items():
-        metrics = measure_slices(
+        predictions[CHAMPION] = resample_in_plane(to_canonical(champion.apply(ct)).array, *volumes.geometry.shape[1:])
+    metrics: dict[str, dict[str, float]] = {}
+    for method, suv_bw in predictions.items():
+        measured = measure_slices(
             suv_bw, volumes.real_suv, volumes.body, measured=volumes.measured,
             groups=frozenset({"ssim"}), device=challenger.device,
         )  # fmt: skip
-        figures[method] = {measure.name: float(getattr(metrics, measure.name)) for measure in STANDING_MEASURES}
-    figures["model"][HU_SHARE] = hu_share(volumes.ct_hu, volumes.synthetic_suv, volumes.body)
-    return figures
+        metrics[method] = {metric.name: float(getattr(measured, metric.name)) for metric in COMPARED_METRICS}
+    metrics["model"][HU_SHARE] = hu_share(volumes.ct_hu, volumes.synthetic_suv, volumes.body)
+    return metrics
 
 
 def _patients(count: int) -> str:

@@ -1,4 +1,4 @@
-"""A synthetic PET beside the real one of the same study, and beside what trivial predictors draw."""
+"""Compare a synthetic PET, and the baselines, with the real PET of the same study."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from lib.metrics.image import ALL_GROUPS, Group, ImageMetrics, measure_slices
 from lib.types import BoolArray, FloatArray, Progress, no_progress
 
 FLOAT32_BYTES = 4
-COMPARED_VOLUMES = 8  # of the network's grid, float32: CT, both PETs, masks, a baseline's PET, three while they differ
-SSIM_SLICES = 200  # of the network's grid: 16 slices at once, their means, variances and maps
+COMPARED_VOLUMES = 8  # on the network's grid, float32: CT, both PETs, masks, a baseline's PET, three for differences
+SSIM_SLICES = 200  # on the network's grid: 16 slices with their means, variances and maps
 
 
 def comparison_bytes(slices: int, *, ct: Geometry, grid: Grid, pet_shape: Sequence[int]) -> int:
-    """Return the peak of a comparison with the real PET, beside the CT: aligned, then measured.
+    """Return the peak memory in bytes of a comparison with the real PET, in addition to the CT.
 
     Args:
-        slices: Of the synthetic PET.
-        ct: In canonical order.
+        slices: Number of slices of the synthetic PET.
+        ct: Geometry of the CT, in canonical order.
         grid: Of the model's recipe.
         pet_shape: Of the real PET, (K, R, C).
     """
@@ -46,25 +46,25 @@ def comparison_bytes(slices: int, *, ct: Geometry, grid: Grid, pet_shape: Sequen
 
 @dataclass(frozen=True)
 class Comparison:
-    """Figures by method: `model`, the trivial baselines `zero`, `constant`, `hu_mean`, `hu_median`, then peers."""
+    """Metrics by method: `model`, the baselines `zero`, `constant`, `hu_mean`, `hu_median`, then external programs."""
 
-    figures: Mapping[str, ImageMetrics]
+    metrics: Mapping[str, ImageMetrics]
 
     def as_json(self) -> dict[str, dict[str, float | None]]:
-        """Return the figures as nested plain values."""
-        return {name: metrics.as_json() for name, metrics in self.figures.items()}
+        """Return the metrics as nested plain values."""
+        return {name: metrics.as_json() for name, metrics in self.metrics.items()}
 
 
 @dataclass(frozen=True, eq=False)
 class AlignedVolumes:
-    """CT, synthetic and real PET on the network's grid, (K, R, C) each: what is compared, and what is drawn.
+    """CT, synthetic and real PET on the network's grid, (K, R, C) each.
 
     Attributes:
         real_suv: 0 where not measured.
         body: Inside the patient and measured.
-        tumour: Inside what a physician drew as tumour; None where nobody did.
-        regions: The same, each region with its name.
-        peers_suv: What other programs drew of this CT, by their names, SUVbw.
+        tumour: Union of the contoured tumours; None without a contour.
+        regions: Each contoured tumour, with its name.
+        peers_suv: SUVbw predicted from this CT by other programs, by name.
     """
 
     ct_hu: FloatArray
@@ -75,17 +75,17 @@ class AlignedVolumes:
     geometry: Geometry
     tumour: BoolArray | None = None
     regions: tuple[tuple[str, BoolArray], ...] = ()
-    peers_suv: Mapping[str, FloatArray] = field(default_factory=dict)
+    external_suv: Mapping[str, FloatArray] = field(default_factory=dict)
 
     @property
     def pixel_mm(self) -> tuple[float, float]:
-        """Distance between (rows, columns)."""
+        """Distance between (rows, columns), mm."""
         return self.geometry.spacing_mm[1:]
 
 
 @dataclass(frozen=True, eq=False)
-class PlacedVolumes:
-    """CT and synthetic PET on the network's grid, (K, R, C) each, to be compared with a real PET."""
+class AlignedPrediction:
+    """CT and synthetic PET on the network's grid, (K, R, C) each."""
 
     ct_hu: FloatArray
     synthetic_suv: FloatArray
@@ -93,15 +93,15 @@ class PlacedVolumes:
     geometry: Geometry
 
     def with_real(self, pet: Volume) -> AlignedVolumes:
-        """Return the volumes with the real PET, SUVbw, which lies on its own grid.
+        """Return the volumes with the real PET, SUVbw, resampled from its own grid.
 
         Raises:
-            PairingError: It covers none of the synthetic one.
+            PairingError: The real PET does not overlap the synthetic one.
         """
         real = resample_to(mask_unmeasured(pet), self.geometry).array
         measured = np.isfinite(real)
         if not measured.any():
-            raise PairingError("the real PET covers no part of the synthetic one")
+            raise PairingError("the real PET does not overlap the synthetic one; check that both are of the same study")
         real[~measured] = 0
         return AlignedVolumes(
             ct_hu=self.ct_hu,
@@ -113,14 +113,14 @@ class PlacedVolumes:
         )
 
 
-def place(synthetic: Volume, *, ct: Volume, grid: Grid, progress: Progress = no_progress) -> PlacedVolumes:
-    """Return CT and synthetic PET on the recipe's pixels, at the synthetic PET's slices (a slab of the CT's, or all).
+def place(synthetic: Volume, *, ct: Volume, grid: Grid, progress: Progress = no_progress) -> AlignedPrediction:
+    """Return CT and synthetic PET on the recipe's pixels, at the synthetic PET's slices (a slab of the CT or all).
 
-    They come in canonical voxel order, in which networks and slice-wise metrics work, however they are stored.
+    Both are returned in canonical voxel order, which networks and slice-wise metrics use.
 
     Args:
         synthetic: SUVbw, on the CT's grid.
-        ct: The whole CT, HU.
+        ct: The full CT, HU.
         grid: Of the model's recipe.
         progress: Called after every slice.
 
@@ -131,15 +131,15 @@ def place(synthetic: Volume, *, ct: Volume, grid: Grid, progress: Progress = no_
     first = int(np.argmin(np.abs(ct.geometry.slice_positions_mm() - synthetic.geometry.slice_positions_mm()[0])))
     part = ct.slab(slice(first, min(first + synthetic.geometry.shape[0], ct.geometry.shape[0])))
     if not part.geometry.same_grid_as(synthetic.geometry):
-        raise PairingError("the synthetic PET does not lie on the CT's slices")
+        raise PairingError("the synthetic PET is not on the CT's slices; expected a slab of the CT's own grid")
     geometry = grid.on(part.geometry)
     rows, columns = geometry.shape[1:]
     body = np.empty(geometry.shape, dtype=np.bool_)
-    for k in range(len(body)):  # slice by slice, here and below: a float mask of the whole CT is as large as the CT
+    for k in range(len(body)):  # slice by slice, because a float mask of the full CT needs as much memory as the CT
         mask = body_mask(part.slab(slice(k, k + 1))).astype(np.float32)
         body[k] = resample_in_plane(mask, rows, columns)[0] >= 0.5
         progress(k + 1, len(body), "aligning")
-    return PlacedVolumes(
+    return AlignedPrediction(
         ct_hu=_resampled(part.array, rows, columns),
         synthetic_suv=_resampled(synthetic.array, rows, columns),
         body=body,
@@ -152,12 +152,12 @@ def align(synthetic: Volume, *, ct: Volume, pet: Volume, grid: Grid) -> AlignedV
 
     Args:
         synthetic: SUVbw, on the CT's grid.
-        ct: The whole CT, HU.
+        ct: The full CT, HU.
         pet: The real PET, SUVbw, on its own grid.
         grid: Of the model's recipe.
 
     Raises:
-        PairingError: The synthetic PET is not on the CT's slices, or the real PET covers none of it.
+        PairingError: The synthetic PET is not on the CT's slices, or the real PET does not overlap it.
     """
     return place(synthetic, ct=ct, grid=grid).with_real(pet)
 
@@ -180,9 +180,9 @@ def compare(
     groups: frozenset[Group] = ALL_GROUPS,
     progress: Progress = no_progress,
 ) -> Comparison:
-    """Return the figures of the model, of the baselines its card carries, and of peers; costly ones as in `groups`."""
+    """Return the metrics of the model, of its card's baselines, and of external programs."""
     device = device or torch.device("cpu")
-    figures = measure_beside_baselines(
+    metrics = measure_beside_baselines(
         volumes.synthetic_suv,
         volumes.real_suv,
         ct_hu=volumes.ct_hu,
@@ -194,31 +194,31 @@ def compare(
         progress=progress,
     )
     body, measured = volumes.body, volumes.measured
-    for name, suv_bw in volumes.peers_suv.items():
-        figures[name] = measure_slices(suv_bw, volumes.real_suv, body, measured=measured, groups=groups, device=device)
-    return Comparison(figures)
+    for name, suv_bw in volumes.external_suv.items():
+        metrics[name] = measure_slices(suv_bw, volumes.real_suv, body, measured=measured, groups=groups, device=device)
+    return Comparison(metrics)
 
 
-def drawn_by_all(volumes: AlignedVolumes, baselines: Baselines) -> dict[str, FloatArray]:
-    """Return every method's PET, SUVbw (K, R, C): the model's, the trivial baselines', the peers'."""
-    drawn: dict[str, FloatArray] = {"model": volumes.synthetic_suv}
-    drawn |= {name: baselines.predict(name, volumes.ct_hu, volumes.body) for name in BASELINE_NAMES}
-    return drawn | dict(volumes.peers_suv)
+def predict_all_methods(volumes: AlignedVolumes, baselines: Baselines) -> dict[str, FloatArray]:
+    """Return every method's PET, SUVbw (K, R, C): of the model, of the baselines, and of external programs."""
+    predictions: dict[str, FloatArray] = {"model": volumes.synthetic_suv}
+    predictions |= {name: baselines.predict(name, volumes.ct_hu, volumes.body) for name in BASELINE_NAMES}
+    return predictions | dict(volumes.external_suv)
 
 
 def card_baselines(card: ModelCard) -> Baselines:
-    """Return the trivial predictors fitted on a model's training patients.
+    """Return the baselines fitted on a model's training patients.
 
     Raises:
-        PairingError: The card has none.
+        PairingError: The card has no baselines.
     """
     if card.baselines is None:
-        raise PairingError(f"the model card of {card.name} carries no baselines to compare with; train it again")
+        raise PairingError(f"the model card of {card.name} has no baselines to compare with; train the model again")
     return Baselines.from_json(card.baselines)
 
 
 def compare_with_real(
     synthetic: Volume, *, ct: Volume, pet: Volume, card: ModelCard, groups: frozenset[Group] = ALL_GROUPS
 ) -> Comparison:
-    """Return how a synthetic PET does against the real one, on the grid of the model's recipe; see `compare`."""
+    """Return the metrics of a synthetic PET against the real one, on the grid of the model's recipe; see `compare`."""
     return compare(align(synthetic, ct=ct, pet=pet, grid=card.recipe.grid), card, groups=groups)

@@ -1,4 +1,4 @@
-"""What an ablation compares: departures from a recipe, read from TOML."""
+"""The variants of a recipe that an ablation compares, read from TOML."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ REFERENCE = "reference"
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One departure from the reference recipe.
+class Variant:
+    """One variant of the reference recipe.
 
     Attributes:
-        topic: What kind of choice: loss, context, augmentation, ...
-        name: Of the choice, unique.
-        settings: `key=value` on top of the reference.
-        patients: How many of each fold's training patients are used (a learning curve); 0 takes all.
-        seeds: How many networks are trained, each from another seed; the PET is the mean of theirs (an ensemble).
+        topic: Kind of change: loss, context, augmentation, ...
+        name: Unique name.
+        settings: `key=value` changes to the reference.
+        patients: Number of each fold's training patients to use, for a learning curve; 0 for all.
+        seeds: Number of networks, each with another seed, whose PETs are averaged (an ensemble).
     """
 
     topic: str
@@ -32,25 +32,25 @@ class Choice:
     def __post_init__(self) -> None:
         if self.patients < 0 or self.seeds < 1:
             raise RecipeError(
-                f"choice {self.name!r}: patients is at least 0 and seeds at least 1, "
+                f"variant {self.name!r}: patients must be at least 0 and seeds at least 1, "
                 f"found {self.patients} and {self.seeds}"
             )
 
 
-def read_choices(path: Path) -> tuple[Choice, ...]:
-    """Return the choices of a TOML file: `[[choice]]` tables of topic and name, and any of settings, patients, seeds.
+def read_variants(path: Path) -> tuple[Variant, ...]:
+    """Read a TOML file of `[[choice]]` tables with topic and name, and optional settings, patients and seeds.
 
     Raises:
-        RecipeError: Not such a file, or two choices of one name.
+        RecipeError: The file is invalid, or two variants have the same name.
     """
     try:
         tables = tomllib.loads(path.read_text())["choice"]
-        choices = tuple(Choice(**{**table, "settings": tuple(table.get("settings", ()))}) for table in tables)
+        variants = tuple(Variant(**{**table, "settings": tuple(table.get("settings", ()))}) for table in tables)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecipeError(
-            f"{path}: no file of [[choice]] tables with topic and name, and any of settings, patients, seeds ({error})"
+            f"{path}: expected [[choice]] tables with topic and name, and optional settings, patients, seeds ({error})"
         ) from error
-    names = [choice.name for choice in choices]
+    names = [variant.name for variant in variants]
     if len({REFERENCE, *names}) != len(names) + 1:
-        raise RecipeError(f"{path}: every choice has a name of its own, and none is called {REFERENCE!r}: {names}")
-    return choices
+        raise RecipeError(f"{path}: names must be unique and not {REFERENCE!r}, found {names}")
+    return variants

@@ -1,4 +1,4 @@
-"""The paper's question: what do 1, 2, ... 6 stages gain? One recipe, one split, one table, seven figures."""
+"""The paper's study: 1 to 6 stages with one recipe and one split, one table and seven figures."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from lib.types import Progress, no_progress, share_of
 
 Equal = Literal["width", "flops"]
 ROW_FILE = "row.json"
-MIN_RECORDED_SLICES = 32  # after every epoch, of train and of test, where the recipe names none
-REFERENCE_PIXELS = 256  # rows and columns that FLOPs are stated for
+MIN_RECORDED_SLICES = 32  # per epoch, of train and of test, where the recipe sets none
+REFERENCE_PIXELS = 256  # rows and columns, for FLOPs
 
 
 @dataclass(frozen=True)
 class Study:
-    """A finished study and where its pieces lie."""
+    """A finished study and its files."""
 
     rows: tuple[StudyRow, ...]
     table_csv: Path
@@ -56,39 +56,45 @@ def run_study(
     tracking: Tracking | None = None,
     progress: Progress = no_progress,
 ) -> Study:
-    """Train each number of stages, measure it on the test side, fill the table, draw the seven figures.
+    """Train each number of stages, measure it on the test side, and write the table and the seven figures.
 
-    Killed and started again with the same arguments, it goes on: a finished number of stages is not trained again.
+    An interrupted study resumes with the same arguments: a finished number of stages is not trained again.
 
     Args:
         prepared: Arrays made under the recipe's grid and windows.
-        recipe: Everything but the number of stages.
+        recipe: All settings but the number of stages.
         out: Folder of the study; `stages-<n>/` inside it are ordinary runs.
-        stages: Which numbers of stages.
-        equal: `width` gives every stage the recipe's channels, so n stages cost n times one. `flops` narrows them until
-            n stages cost what one does: more stages are then no larger network, only a deeper one.
-        note: A line below every figure, such as the data's attribution.
-        tracking: Mirror the run of each number of stages to MLflow.
-        progress: Told all along.
+        stages: Numbers of stages to train.
+        equal: `width` gives every stage the recipe's channels, so that n stages cost n times as much as one. `flops`
+            reduces the channels until n stages cost as much as one, so that only the depth changes.
+        note: Line below every figure, such as the data's attribution.
+        tracking: Log the run of each number of stages to MLflow.
+        progress: Called during training.
 
     Raises:
-        RecipeError: Numbers of stages or a comparison that there are not.
-        PreparedDataError: Nobody is on the test side, so nothing could be measured.
+        RecipeError: Invalid numbers of stages or an unknown comparison.
+        PreparedDataError: The test side has no patients.
     """
     if not stages or any(not 1 <= number <= MAX_STAGES for number in stages):
-        raise RecipeError(f"stages are numbers from 1 to {MAX_STAGES}, found {list(stages)}")
+        raise RecipeError(f"expected numbers of stages from 1 to {MAX_STAGES}, found {list(stages)}")
     if equal not in get_args(Equal):
-        raise RecipeError(f"equal is one of {', '.join(get_args(Equal))}, found {equal!r}")
+        raise RecipeError(f"equal must be one of {', '.join(get_args(Equal))}, found {equal!r}")
     if not divide(prepared, recipe.split).test:
-        raise PreparedDataError("nobody is on the test side of the split; add patients or set split.test higher")
+        raise PreparedDataError("the test side of the split has no patients; add patients or increase split.test")
     recipes = {number: recipe_of_stages(recipe, number, equal=equal) for number in sorted(set(stages))}
     rows = []
-    for place, (number, chosen) in enumerate(recipes.items()):
-        tell = share_of(progress, place, len(recipes), f"{number} stage(s)")
+    for index, (number, stage_recipe) in enumerate(recipes.items()):
+        report = share_of(progress, index, len(recipes), f"{number} stage(s)")
         result = train(
-            prepared, chosen, out / f"stages-{number}", resume=True, device=device, tracking=tracking, progress=tell
+            prepared,
+            stage_recipe,
+            out / f"stages-{number}",
+            resume=True,
+            device=device,
+            tracking=tracking,
+            progress=report,
         )
-        rows.append(_row(prepared, chosen, out / f"stages-{number}", result, device=device))
+        rows.append(_row(prepared, stage_recipe, out / f"stages-{number}", result, device=device))
     csv_path, markdown_path = write_table(rows, out, recipe=recipe, equal=equal, note=note)
     histories = {number: read_history(out / f"stages-{number}") for number in recipes}
     runs = {number: out / f"stages-{number}" for number in recipes}
@@ -100,10 +106,10 @@ def run_study(
 
 
 def parse_stages(text: str) -> tuple[int, ...]:
-    """Return the numbers of stages that `1-6`, `3` or `1,3,5` names.
+    """Parse numbers of stages such as `1-6`, `3` or `1,3,5`.
 
     Raises:
-        RecipeError: Not of that form, or not within 1 to 6.
+        RecipeError: Not of that form, or not from 1 to 6.
     """
     try:
         numbers: set[int] = set()
@@ -111,14 +117,14 @@ def parse_stages(text: str) -> tuple[int, ...]:
             first, dash, last = part.partition("-")
             numbers.update(range(int(first), int(last if dash else first) + 1))
     except ValueError as error:
-        raise RecipeError(f"stages {text!r} are not of the form 1-6 or 1,3,5") from error
+        raise RecipeError(f"stages {text!r}: expected the form 1-6 or 1,3,5") from error
     if not numbers or not numbers <= set(range(1, MAX_STAGES + 1)):
-        raise RecipeError(f"stages {text!r}: numbers from 1 to {MAX_STAGES} are possible")
+        raise RecipeError(f"stages {text!r}: expected numbers from 1 to {MAX_STAGES}")
     return tuple(sorted(numbers))
 
 
 def recipe_of_stages(recipe: Recipe, stages: int, *, equal: str) -> Recipe:
-    """Return the recipe with that many stages, at equal width or at the compute of one stage."""
+    """Return the recipe with this number of stages, at equal width or at the compute of one stage."""
     network = replace(recipe.network, stages=stages)
     if equal == "flops":
         network = replace(network, base_channels=width_of_equal_flops(recipe.network, stages))
@@ -127,11 +133,11 @@ def recipe_of_stages(recipe: Recipe, stages: int, *, equal: str) -> Recipe:
 
 
 def width_of_equal_flops(network: NetworkConfig, stages: int) -> int:
-    """Return the base channels at which `stages` stages cost nearest to one stage of the recipe's width."""
+    """Return the base channels at which the cost of `stages` stages is closest to that of one stage at full width."""
     budget = _flops(replace(network, stages=1))
 
     def distance(width: int) -> float:
-        """Return how far the compute is from the budget, as a ratio either way."""
+        """Return the absolute log ratio of the compute and the budget."""
         return abs(math.log(_flops(replace(network, stages=stages, base_channels=width)) / budget))
 
     return min(range(1, network.base_channels + 1), key=distance)

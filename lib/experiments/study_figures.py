@@ -33,31 +33,31 @@ CURVES = (
 
 
 def draw_curves(histories: Mapping[int, Sequence[EpochRecord]], out: Path, *, note: str = "") -> tuple[Path, ...]:
-    """Write figures 2 to 7: a figure over the epochs, test solid and train dashed, a colour a cascade."""
+    """Write figures 2 to 7: metrics over the epochs, test solid and train dashed, one colour per cascade."""
     paths = []
-    for number, name, words in CURVES:
+    for number, name, label in CURVES:
         figure = Figure(figsize=(8, 5), layout="constrained")
         FigureCanvasAgg(figure)
         axis = figure.subplots()
-        anything = False
-        for place, (stages, history) in enumerate(histories.items()):
-            colour = mpl.colormaps["viridis"](place / max(1, len(histories) - 1) * 0.9)
+        has_values = False
+        for index, (stages, history) in enumerate(histories.items()):
+            colour = mpl.colormaps["viridis"](index / max(1, len(histories) - 1) * 0.9)
             for side, style in (("test", "-"), ("train", "--")):
                 values = [figures_of(record.recorded, side, name) for record in history]
                 if np.isfinite(values).any():
-                    anything = True
+                    has_values = True
                     epochs = [record.epoch for record in history]
-                    label = f"{stages} stage{'s' if stages > 1 else ''}" if side == "test" else None
-                    axis.plot(epochs, values, style, color=colour, label=label, linewidth=1.4)
+                    legend = f"{stages} stage{'s' if stages > 1 else ''}" if side == "test" else None
+                    axis.plot(epochs, values, style, color=colour, label=legend, linewidth=1.4)
         axis.set_xlabel("epoch (solid: test, dashed: train)")
-        axis.set_ylabel(words)
-        axis.set_title(f"Figure {number}: {words}")
+        axis.set_ylabel(label)
+        axis.set_title(f"Figure {number}: {label}")
         axis.grid(alpha=0.3)
-        if anything:
+        if has_values:
             axis.legend()
         else:
-            words_why = "not defined for these images\n(MS-SSIM needs at least 176 pixels a side)"
-            axis.text(0.5, 0.5, words_why, ha="center", va="center", transform=axis.transAxes)
+            message = "undefined for these images\n(MS-SSIM needs at least 176 pixels a side)"
+            axis.text(0.5, 0.5, message, ha="center", va="center", transform=axis.transAxes)
         if note:
             figure.supxlabel(note, fontsize=6, color="#666666")
         path = out / f"figure-{number}-{name.replace('_', '-')}.png"
@@ -69,9 +69,9 @@ def draw_curves(histories: Mapping[int, Sequence[EpochRecord]], out: Path, *, no
 def draw_examples(
     prepared: PreparedSet, recipe: Recipe, runs: Mapping[int, Path], path: Path, *, device: str, note: str = ""
 ) -> Path:
-    """Write figure 1: test slices, one a row: CT, real PET, and what each number of stages draws."""
-    chosen = sample(divide(prepared, recipe.split).test, EXAMPLES)
-    rows = [(pair, index) for pair, indices in chosen for index in indices]
+    """Write figure 1: one test slice per row, with the CT, the real PET, and the PET of each number of stages."""
+    examples = sample(divide(prepared, recipe.split).test, EXAMPLES)
+    rows = [(pair, index) for pair, indices in examples for index in indices]
     columns = ["CT", "real PET", *(f"{stages} stage{'s' if stages > 1 else ''}" for stages in runs)]
     figure = Figure(figsize=(2.1 * len(columns), 2.2 * len(rows) + 0.8), layout="constrained", facecolor="black")
     FigureCanvasAgg(figure)
@@ -82,18 +82,18 @@ def draw_examples(
         arrays = prepared.arrays(pair)
         real = arrays.suv_bw(index)
         top_suv = max(MIN_SUV_SHOWN, float(real.max()))
-        drawn = [
+        predictions = [
             synthesize_prepared(cascade, arrays, [index], card.recipe, device=torch_device)[0]
             for cascade, card in cascades
         ]
         line[0].imshow(arrays.ct_hu(index), cmap="gray", vmin=-160, vmax=240)
-        for axis, image in zip(line[1:], [real, *drawn], strict=True):
+        for axis, image in zip(line[1:], [real, *predictions], strict=True):
             axis.imshow(image, cmap=PET_COLOURS, vmin=0, vmax=top_suv)
-    for axis, words in zip(axes[0], columns, strict=True):
-        axis.set_title(words, color="white", fontsize=9)
+    for axis, title in zip(axes[0], columns, strict=True):
+        axis.set_title(title, color="white", fontsize=9)
     for axis in axes.flat:
         axis.set_axis_off()
-    figure.suptitle(f"Figure 1: synthetic beside real PET. {LABEL}", color="white", fontsize=10)
+    figure.suptitle(f"Figure 1: synthetic and real PET. {LABEL}", color="white", fontsize=10)
     if note:
         figure.supxlabel(note, fontsize=6, color="#bbbbbb")
     path.parent.mkdir(parents=True, exist_ok=True)

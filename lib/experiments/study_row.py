@@ -1,4 +1,4 @@
-"""One row of the study's table."""
+"""A row of the study's table."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from lib.learning.model_card.scores import Scores
 
 @dataclass(frozen=True)
 class StudyRow:
-    """One number of stages: what it costs and how it does on the test side.
+    """The cost and the test scores of one number of stages.
 
     Attributes:
-        parameters: Trainable numbers.
-        gflop: Of one 256 x 256 slice through the network.
-        epoch: Whose weights were kept.
-        scores: Of the model and the trivial baselines.
+        parameters: Number of trainable parameters.
+        gflop: Of one 256 x 256 slice.
+        epoch: Epoch of the selected weights.
+        scores: Of the model and the baselines.
     """
 
     stages: int

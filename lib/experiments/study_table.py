@@ -1,4 +1,4 @@
-"""The table the paper left empty, with what it should have stood beside."""
+"""The table that the paper left empty, with baselines."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ COLUMNS = {
     "mse_body": "body MSE [SUV²]",
     "correlation_body": "body correlation",
 }
-BASELINE_WORDS = {
-    "zero": "all zero (a black picture)",
-    "constant": "one constant in the body",
-    "hu_mean": "mean SUV for each HU",
-    "hu_median": "median SUV for each HU",
+BASELINE_LABELS = {
+    "zero": "0 everywhere",
+    "constant": "one SUV in the body",
+    "hu_mean": "mean SUV at each HU",
+    "hu_median": "median SUV at each HU",
 }
-WHAT_SLICES_PROVE = (
-    "The split is by slice, as in the paper: neighbouring slices of one patient stand on both sides. These figures say "
-    "how well the network fills in between slices it has seen; they say nothing about a new patient."
+SLICE_SPLIT_NOTE = (
+    "The split is by slice, as in the paper: neighbouring slices of one patient are on both sides. They measure "
+    "interpolation between training slices, not performance on a new patient."
 )
-WHAT_PATIENTS_PROVE = "The split is by patient: nobody on the test side was seen in training."
+PATIENT_SPLIT_NOTE = "The split is by patient: no patient of the test side was seen in training."
 
 
 def write_table(rows: Sequence[StudyRow], out: Path, *, recipe: Recipe, equal: str, note: str) -> tuple[Path, Path]:
-    """Write `table.csv` and `table.md`: a row for each number of stages, then the trivial predictors; return both."""
+    """Write `table.csv` and `table.md`: a row per number of stages, then the baselines; return both paths."""
     first = ["method", "width", "parameters", "GFLOP a slice", "epochs", "best epoch"]
     lines = [_model_line(row) for row in rows]
-    lines += [[BASELINE_WORDS[name], "", "", "", "", "", *_figures(rows[0], name)] for name in BASELINE_NAMES]
+    lines += [[BASELINE_LABELS[name], "", "", "", "", "", *_cells(rows[0], name)] for name in BASELINE_NAMES]
     csv_path, markdown_path = out / "table.csv", out / "table.md"
     with csv_path.open("w", newline="") as file:
         csv.writer(file).writerows([[*first, *COLUMNS], *lines])
-    split = WHAT_SLICES_PROVE if recipe.split.unit == "slice" else WHAT_PATIENTS_PROVE
+    split = SLICE_SPLIT_NOTE if recipe.split.unit == "slice" else PATIENT_SPLIT_NOTE
     compute = "equal width" if equal == "width" else "equal compute (FLOPs of one stage)"
-    versions = "; ".join(f"{name}: {words}" for name, words in library_versions().items())
+    versions = "; ".join(f"{name}: {version}" for name, version in library_versions().items())
     text = [
         f"# 1 to {rows[-1].stages} stages, recipe `{recipe.name}`, {compute}",
         "",
@@ -56,8 +56,8 @@ def write_table(rows: Sequence[StudyRow], out: Path, *, recipe: Recipe, equal: s
         "",
         f"{rows[0].scores.patients} patients on the test side. {split}",
         "",
-        "Whole-slice figures are dominated by empty background; read the body columns, and read them beside the "
-        "trivial predictors, fitted on the training side only.",
+        "Full-slice metrics are dominated by empty background; read the body columns, and compare them with the "
+        "baselines, which are fitted on the training side only.",
         "",
         f"PSNR and SSIM use a fixed range of 0 to 10 SUV. {versions}.",
         *(["", note] if note else []),
@@ -75,11 +75,11 @@ def _model_line(row: StudyRow) -> list[str]:
         f"{row.gflop:.1f}",
         str(row.epochs),
         str(row.epoch),
-        *_figures(row, "model"),
+        *_cells(row, "model"),
     ]
 
 
-def _figures(row: StudyRow, method: str) -> list[str]:
+def _cells(row: StudyRow, method: str) -> list[str]:
     values = (row.scores.table[method][name] for name in COLUMNS)
     return ["-" if value is None else f"{value:.3f}" for value in values]
 

@@ -22,7 +22,7 @@ from lib.metrics.criteria import HU_SHARE
 from lib.metrics.hu_lookup import hu_share
 from lib.metrics.image import ALL_GROUPS, Group, ImageMetrics, measure_slices
 from lib.networks.cascade import Cascade
-from lib.networks.slices import each_stage
+from lib.networks.slices import predict_stages
 from lib.pairing.prepared import PairArrays, PreparedSet
 from lib.types import BoolArray, FloatArray, Progress, no_progress
 
@@ -138,7 +138,7 @@ def synthesize_prepared(
     cascade: Cascade, arrays: PairArrays, indices: Sequence[int], recipe: Recipe, *, device: torch.device
 ) -> FloatArray:
     """Return the synthetic PET of prepared slices, SUVbw, (len(indices), R, C)."""
-    pets = each_stage(
+    pets = predict_stages(
         cascade,
         arrays.ct_unit(),
         indices,

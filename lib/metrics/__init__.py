@@ -1,1 +1,1 @@
-"""How good a synthetic PET is: images, uptake, and the trivial predictors it must beat."""
+"""Metrics of a synthetic PET against the real one, and the baselines that it is compared with."""

@@ -1,4 +1,4 @@
-"""How sure a mean over patients is, and how well two measurements of the same thing agree."""
+"""Bootstrap confidence intervals of means over patients, and limits of agreement."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lib.types import NamedNumbers
 Value = TypeVar("Value")
 
 RESAMPLES = 2000
-SEED = 20_240_501  # any; fixed, so that the same figures give the same interval
+SEED = 20_240_501  # arbitrary but fixed, so that the same values give the same interval
 LEVEL = 0.95
 FEW_PATIENTS = 10  # below this a percentile interval is too narrow to rely on
 LIMITS_SD = 1.96  # 95 % of a normal distribution
@@ -23,12 +23,12 @@ LIMITS_SD = 1.96  # 95 % of a normal distribution
 
 @dataclass(frozen=True)
 class Interval(NamedNumbers):
-    """A mean and the interval that holds it with 95 % confidence.
+    """A mean with its 95 % confidence interval.
 
     Attributes:
-        mean: NaN where there is no value.
-        low, high: NaN where there are fewer than two values: one patient says nothing of the next.
-        count: How many values there were.
+        mean: NaN without values.
+        low, high: NaN for fewer than two values: one patient does not show the variation between patients.
+        count: Number of values.
     """
 
     mean: float
@@ -43,8 +43,8 @@ class Agreement(NamedNumbers):
 
     Attributes:
         mean_difference: First - second.
-        low, high: Between these lie 95 % of the differences if they are normal; NaN for fewer than two.
-        count: How many differences there were.
+        low, high: Limits that hold 95 % of normally distributed differences; NaN for fewer than two.
+        count: Number of differences.
     """
 
     mean_difference: float
@@ -70,22 +70,22 @@ def finite_mean(values: Iterable[float]) -> float:
 def bootstrap_mean(
     values: Iterable[float], *, resamples: int = RESAMPLES, seed: int = SEED, level: float = LEVEL
 ) -> Interval:
-    """Return the mean of values, one a patient, and its percentile bootstrap interval.
+    """Return the mean of one value per patient with its percentile bootstrap interval.
 
-    Values that are not finite are left out. With few patients (below about ten) the interval is too narrow.
+    Values that are not finite are ignored. With few patients (below about ten) the interval is too narrow.
 
     Source: the percentile method, as scipy.stats.bootstrap 1.17 documents it.
     """
     finite = np.array([value for value in values if math.isfinite(value)], np.float64)
     if len(finite) < 2:
         return Interval(float(finite[0]) if len(finite) else math.nan, math.nan, math.nan, len(finite))
-    drawn = np.random.default_rng(seed).integers(len(finite), size=(resamples, len(finite)))
-    low, high = np.quantile(finite[drawn].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    samples = np.random.default_rng(seed).integers(len(finite), size=(resamples, len(finite)))
+    low, high = np.quantile(finite[samples].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(finite.mean()), float(low), float(high), len(finite))
 
 
 def limits_of_agreement(first: NDArray[Any], second: NDArray[Any]) -> Agreement:
-    """Return how well two measurements agree, arrays of one shape; pairs with a value that is not finite are left out.
+    """Return the limits of agreement of two arrays of one shape, ignoring pairs with a value that is not finite.
 
     Formula: mean difference, plus and minus 1.96 standard deviations (Bland and Altman, Lancet 1986; 327:307-310).
     """

@@ -1,4 +1,4 @@
-"""How a model stands beside the trivial predictors, in one sentence that goes wherever the model goes."""
+"""The comparison of a model with the baselines, summarised in one sentence for the model's card."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any, Literal
 
 from lib.metrics.agreement import FEW_PATIENTS
 from lib.metrics.baselines import BASELINE_NAMES
-from lib.metrics.criteria import KEY_MEASURE, STANDING_MEASURES, Measure
-from lib.metrics.verdict import Judgement, Outcome, listed, lookup_lesson
+from lib.metrics.criteria import COMPARED_METRICS, KEY_METRIC, Metric
+from lib.metrics.verdict import Judgement, Outcome, join_names, lookup_note
 
 Mark = Literal["beats all", "not surely", "does not beat all", "not judged"]
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Whether a model beats every trivial predictor in every measure of `STANDING_MEASURES`.
+class BaselineComparison:
+    """Whether a model beats every baseline in every metric of `COMPARED_METRICS`.
 
     Attributes:
-        mark: `not surely` where it is ahead everywhere, but chance may have given it some of that.
-        sentence: The same for a reader: which predictors, in which measures, by what, judged on whom.
-        outcomes: By measure and predictor; empty where nothing was judged.
+        mark: `not surely` where the model is better on average everywhere, but not significantly so everywhere.
+        sentence: The result for a reader, with baselines, metrics, values and the patients evaluated.
+        outcomes: By metric and baseline; empty where nothing was evaluated.
     """
 
     mark: Mark
@@ -34,74 +34,72 @@ class Standing:
         return asdict(self)
 
 
-def not_judged(reason: str) -> Standing:
-    """Return the standing of a model that nobody could judge, and why."""
-    return Standing(
-        "not judged", f"Not judged: {reason}. Nothing is known of how it does beside trivial predictors.", {}
-    )
+def not_judged(reason: str) -> BaselineComparison:
+    """Return the comparison of a model that could not be evaluated, with the reason."""
+    return BaselineComparison("not judged", f"Not judged: {reason}. How it compares with baselines is unknown.", {})
 
 
-def stand(judgement: Judgement, *, on_whom: str, caution: str = "") -> Standing:
-    """Return the standing that a judgement over `STANDING_MEASURES`, or more of them, gives.
+def compare_with_baselines(judgement: Judgement, *, evaluated_on: str, caution: str = "") -> BaselineComparison:
+    """Return the comparison with the baselines in the metrics of `COMPARED_METRICS`.
 
     Args:
-        judgement: Of the model.
-        on_whom: Whose figures were judged, such as `5 validation patients`.
-        caution: What a reader must know of these figures, in the place of "few" where patients are few.
+        judgement: Of the model, over `COMPARED_METRICS` or more metrics.
+        evaluated_on: The patients evaluated, such as `5 validation patients`.
+        caution: A limitation of these values, stated instead of a small number of patients.
     """
-    if KEY_MEASURE not in judgement.strongest:
-        return not_judged(f"no voxel inside a body was measured ({on_whom})")
-    clauses = [*_clauses(judgement, "not beaten"), *_clauses(judgement, "unsure")]
-    mark: Mark = "beats all"
-    if any(judgement.outcomes(measure.name, "not beaten") for measure in STANDING_MEASURES):
-        mark = "does not beat all"
-    elif clauses:
-        mark = "not surely"
-    head = {
-        "beats all": "Beats every trivial predictor: ",
-        "not surely": "Does not surely beat every trivial predictor: ",
-        "does not beat all": "Does not beat every trivial predictor: ",
-    }[mark]
-    told = "; ".join(clauses) or _lead(judgement)
-    few = "few, so that confidence is overstated" if judgement.patients < FEW_PATIENTS else ""
-    careful = caution or few
-    sentence = f"{head}{told}. Judged on {on_whom}{f' ({careful})' if careful else ''}.{lookup_lesson(judgement)}"
+    if KEY_METRIC not in judgement.strongest:
+        return not_judged(f"no voxel inside a body was measured ({evaluated_on})")
+    few = "few, so the confidence intervals are too narrow" if judgement.patients < FEW_PATIENTS else ""
+    note = f" ({caution or few})" if caution or few else ""
+    lost, unsure = (_clauses(judgement, outcome) for outcome in ("not beaten", "unsure"))
+    on_average = "Better than all four baselines on average"
+    mark: Mark
+    if lost:
+        mark, result = "does not beat all", f"Does {'; '.join([*lost, *unsure]).removeprefix('does ')}"
+    elif unsure and judgement.patients == 1 and not caution:
+        mark, result = (
+            "not surely",
+            f"{on_average}; with 1 patient the difference is not significant: {_leads(judgement)}",
+        )
+    elif unsure:
+        mark, result = "not surely", f"{on_average}, but {'; '.join(unsure)}"
+    else:
+        mark, result = "beats all", f"Beats all four baselines: {_leads(judgement)}"
     outcomes: dict[str, Mapping[str, Outcome]] = {
-        measure.name: {name: judgement.against[name][measure.name].outcome for name in BASELINE_NAMES}
-        for measure in STANDING_MEASURES
+        metric.name: {name: judgement.against[name][metric.name].outcome for name in BASELINE_NAMES}
+        for metric in COMPARED_METRICS
     }
-    return Standing(mark, sentence, outcomes)
+    sentence = f"{result}. Evaluated on {evaluated_on}{note}.{lookup_note(judgement)}"
+    return BaselineComparison(mark, sentence, outcomes)
 
 
 def _clauses(judgement: Judgement, outcome: Outcome) -> list[str]:
-    """Return one clause for each measure in which some predictor has this outcome."""
+    """Return one clause for each metric in which some baseline has this outcome."""
     clauses = []
-    for measure in STANDING_MEASURES:
-        names = judgement.outcomes(measure.name, outcome)
+    for metric in COMPARED_METRICS:
+        names = judgement.outcomes(metric.name, outcome)
         if not names:
             continue
-        best = min if measure.best == "lowest" else max
-        strongest = best(names, key=lambda name: judgement.intervals[name][measure.name].mean)
-        model, other = (_mean(judgement, method, measure) for method in ("model", strongest))
-        beside = f"{model} against {other}" + (f" of {strongest}" if len(names) > 1 else "")
-        clauses.append(
-            f"does not beat {listed(names)} in {measure.name} ({beside})"
-            if outcome == "not beaten"
-            else f"is ahead of {listed(names)} in {measure.name}, though not surely ({beside})"
-        )
+        best = min if metric.best == "lowest" else max
+        strongest = best(names, key=lambda name: judgement.intervals[name][metric.name].mean)
+        model, other = (_mean(judgement, method, metric) for method in ("model", strongest))
+        values = f"{model} against {other}" + (f" of {strongest}" if len(names) > 1 else "")
+        verb = "does not beat" if outcome == "not beaten" else "not significantly better than"
+        baselines = "any baseline" if names == BASELINE_NAMES else join_names(names)
+        clauses.append(f"{verb} {baselines} in {metric.name} ({values})")
     return clauses
 
 
-def _lead(judgement: Judgement) -> str:
-    """Return by what a model that beats all leads the strongest predictor in each measure."""
-    told = []
-    for measure in STANDING_MEASURES:
-        if strongest := judgement.strongest.get(measure.name):
-            model, other = (_mean(judgement, method, measure) for method in ("model", strongest))
-            told.append(f"{measure.name} {model} against {other} of {strongest}")
-    return ", ".join(told)
+def _leads(judgement: Judgement) -> str:
+    """Return the values of the model and of the strongest baseline in each metric."""
+    leads = []
+    for metric in COMPARED_METRICS:
+        if strongest := judgement.strongest.get(metric.name):
+            model, other = (_mean(judgement, method, metric) for method in ("model", strongest))
+            leads.append(f"{metric.name} {model} against {other} of {strongest}")
+    return ", ".join(leads)
 
 
-def _mean(judgement: Judgement, method: str, measure: Measure) -> str:
-    mean = judgement.intervals[method][measure.name].mean
-    return "no value" if math.isnan(mean) else f"{mean:.{measure.digits}f}"
+def _mean(judgement: Judgement, method: str, metric: Metric) -> str:
+    mean = judgement.intervals[method][metric.name].mean
+    return "no value" if math.isnan(mean) else f"{mean:.{metric.digits}f}"

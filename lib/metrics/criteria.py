@@ -1,4 +1,4 @@
-"""What methods are compared by, and which value is best."""
+"""The metrics that methods are compared by, and which value of each is best."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from lib.metrics.baselines import BASELINE_NAMES
 
 Best = Literal["lowest", "highest", "nearest 0"]
 METHODS = ("model", *BASELINE_NAMES)
-WORDS = {
-    "model": "under test",
-    "zero": "a black image",
+METHOD_LABELS = {
+    "model": "evaluated model",
+    "zero": "0 everywhere",
     "constant": "one SUV in the body",
-    "hu_mean": "mean SUV of each HU",
-    "hu_median": "median SUV of each HU",
+    "hu_mean": "mean SUV at each HU",
+    "hu_median": "median SUV at each HU",
 }
 
 
 @dataclass(frozen=True)
-class Measure:
-    """A figure that patients are compared by: its name, its words, which value is best, and decimals worth telling."""
+class Metric:
+    """A metric: its name in files, its label in tables, which value is best, and the decimals to show."""
 
     name: str
-    words: str
+    label: str
     best: Best
     digits: int = 3
 
@@ -35,39 +35,39 @@ IN_3D: tuple[tuple[str, str, Best, int], ...] = (
     ("ms_ssim", "MS-SSIM 3D", "highest", 3),
     ("mse", "MSE [SUV²]", "lowest", 3),
 )
-MEASURES = (
-    Measure("mae_suv_body", "MAE [SUV]", "lowest"),
-    Measure("psnr_db_body", "PSNR [dB]", "highest", 2),
-    Measure("ssim_body", "SSIM", "highest"),
-    Measure("ms_ssim_body", "MS-SSIM", "highest"),
-    Measure("vif_body", "VIF", "highest"),
-    Measure("mse_body", "MSE [SUV²]", "lowest"),
-    Measure("correlation_body", "correlation", "highest"),
-    Measure("bias_suv_body", "bias [SUV]", "nearest 0"),
-    Measure("mae_suv", "MAE [SUV]", "lowest"),
-    Measure("psnr_db", "PSNR [dB]", "highest", 2),
-    Measure("ssim", "SSIM", "highest"),
-    Measure("ms_ssim", "MS-SSIM", "highest"),
-    Measure("vif", "VIF", "highest"),
-    Measure("mse", "MSE [SUV²]", "lowest"),
+METRICS = (
+    Metric("mae_suv_body", "MAE [SUV]", "lowest"),
+    Metric("psnr_db_body", "PSNR [dB]", "highest", 2),
+    Metric("ssim_body", "SSIM", "highest"),
+    Metric("ms_ssim_body", "MS-SSIM", "highest"),
+    Metric("vif_body", "VIF", "highest"),
+    Metric("mse_body", "MSE [SUV²]", "lowest"),
+    Metric("correlation_body", "correlation", "highest"),
+    Metric("bias_suv_body", "bias [SUV]", "nearest 0"),
+    Metric("mae_suv", "MAE [SUV]", "lowest"),
+    Metric("psnr_db", "PSNR [dB]", "highest", 2),
+    Metric("ssim", "SSIM", "highest"),
+    Metric("ms_ssim", "MS-SSIM", "highest"),
+    Metric("vif", "VIF", "highest"),
+    Metric("mse", "MSE [SUV²]", "lowest"),
     *(
-        Measure(f"{name}{where}_3d", f"{words}{of}", best, digits)
-        for where, of in (("_body", ""), ("", ", whole"))
-        for name, words, best, digits in IN_3D
+        Metric(f"{name}{suffix}_3d", f"{label}{region}", best, digits)
+        for suffix, region in (("_body", ""), ("", ", full volume"))
+        for name, label, best, digits in IN_3D
     ),
-    Measure("mae_suv_body_rescaled", "MAE left [SUV]", "lowest"),
-    Measure("psnr_db_body_rescaled", "PSNR left [dB]", "highest", 2),
-    Measure("tumour_suv_mean_error", "SUVmean error", "nearest 0", 2),
-    Measure("tumour_suv_max_error", "SUVmax error", "nearest 0", 2),
-    Measure("tumour_suv_peak_error", "SUVpeak error", "nearest 0", 2),
-    Measure("hot_sensitivity", "hot voxels found", "highest"),
-    Measure("hot_false_share", "falsely shown", "lowest"),
-    Measure("hot_overlap", "overlap (Dice)", "highest"),
+    Metric("mae_suv_body_rescaled", "MAE after rescaling [SUV]", "lowest"),
+    Metric("psnr_db_body_rescaled", "PSNR after rescaling [dB]", "highest", 2),
+    Metric("tumour_suv_mean_error", "SUVmean error", "nearest 0", 2),
+    Metric("tumour_suv_max_error", "SUVmax error", "nearest 0", 2),
+    Metric("tumour_suv_peak_error", "SUVpeak error", "nearest 0", 2),
+    Metric("hot_sensitivity", "hot voxels: sensitivity", "highest"),
+    Metric("hot_false_share", "hot voxels: false share", "lowest"),
+    Metric("hot_overlap", "hot voxels: Dice", "highest"),
 )
-KEY_MEASURE = "mae_suv_body"  # what the verdict's sentence is about: in it a lookup of HU is hardest to beat
-# what a model must lead in to beat the trivial predictors: how far off, how noisy, how alike in form, how ordered
-STANDING_MEASURES = tuple(
-    measure for measure in MEASURES if measure.name in ("mae_suv_body", "psnr_db_body", "ssim_body", "correlation_body")
+KEY_METRIC = "mae_suv_body"  # of the verdict: in this metric a lookup table of HU is hardest to beat
+# for the comparison with the baselines: error, noise, structure and voxel order
+COMPARED_METRICS = tuple(
+    metric for metric in METRICS if metric.name in ("mae_suv_body", "psnr_db_body", "ssim_body", "correlation_body")
 )
 LOOKUPS = ("hu_mean", "hu_median")
 HU_SHARE = "hu_share"

@@ -1,7 +1,7 @@
-"""How alike two PET volumes are, for the whole slice and inside the body.
+"""Slice-wise image metrics of two PET volumes, over the full slice and inside the body.
 
-All with one fixed range, 0 to 10 SUV: a range taken from the images would make a bad slice look good. SSIM and MS-SSIM
-are MONAI's; other libraries give other numbers for the same pair, so `library_versions` belongs in every report.
+All use one fixed range, 0 to 10 SUV: a range taken from the images would make a bad slice look good. SSIM and MS-SSIM
+are computed by MONAI; other libraries give other values for the same pair, so every report states `library_versions`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from lib.errors import InputError
-from lib.metrics.vif import SMALLEST_IMAGE, visual_information_fidelity
+from lib.metrics.vif import MIN_IMAGE_PIXELS, visual_information_fidelity
 from lib.types import BoolArray, FloatArray, NamedNumbers, Progress, no_progress
 
 DATA_RANGE_SUV = 10.0
 WINDOW, SIGMA = 11, 1.5  # of SSIM, pixels: Wang et al. 2004
 BORDER = WINDOW // 2  # SSIM has no value nearer to the edge of the image
-SMALLEST_MS_SSIM = 176  # pixels a side: five scales of an 11-pixel window, MONAI's rule
-SLICES_AT_ONCE = 16  # keeps memory flat
+MIN_MS_SSIM_PIXELS = 176  # pixels a side: five scales of an 11-pixel window, MONAI's rule
+BATCH_SLICES = 16  # keeps memory flat
 
 Group = Literal["ssim", "ms_ssim", "vif"]
 ALL_GROUPS: frozenset[Group] = frozenset(get_args(Group))
@@ -35,11 +35,11 @@ ALL_GROUPS: frozenset[Group] = frozenset(get_args(Group))
 
 @dataclass(frozen=True)
 class ImageMetrics(NamedNumbers):
-    """A volume's figures. NaN means not defined or not asked for; PSNR is infinite for equal images.
+    """The metrics of a volume. NaN means undefined or not requested; PSNR is infinite for equal images.
 
     MAE, MSE [SUV squared] and the PSNR of that MSE pool all voxels of the volume. SSIM, MS-SSIM and VIF are means over
     slices; `ssim_body` is the mean of the SSIM map over the body's pixels; for `ms_ssim_body` and `vif_body` both
-    images are 0 outside the body, and slices without body do not count. Pixels that were not measured are 0 in both.
+    images are 0 outside the body, and slices without body are ignored. Pixels that were not measured are 0 in both.
     """
 
     mae_suv: float
@@ -68,50 +68,52 @@ def measure_slices(
     device: torch.device | str = "cpu",
     progress: Progress = no_progress,
 ) -> ImageMetrics:
-    """Return the figures of one volume.
+    """Return the slice-wise metrics of one volume.
 
     Args:
         synthetic_suv, real_suv: SUVbw, (K, R, C).
         body: Inside the patient, (K, R, C).
-        measured: Where the scanner measured; what lies outside counts nowhere. None: where the real PET is a number.
-        groups: The costlier figures to compute; those left out are NaN.
+        measured: Voxels that the scanner measured; all others are ignored. None: where the real PET is finite.
+        groups: The costly metrics to compute; the others are NaN.
         device: Where SSIM, MS-SSIM and VIF are computed.
         progress: Called after every few slices.
 
     Raises:
-        InputError: Shapes that differ, or an unknown group.
+        InputError: The shapes differ, or a group is unknown.
     """
     measured = np.isfinite(real_suv) if measured is None else measured
-    for what, array in (("real", real_suv), ("body", body), ("measured", measured)):
+    for name, array in (("real", real_suv), ("body", body), ("measured", measured)):
         if array.ndim != 3 or array.shape != synthetic_suv.shape:
             raise InputError(
-                f"synthetic PET of shape {synthetic_suv.shape}, {what} {array.shape}; expected one (K, R, C)"
+                f"synthetic PET of shape {synthetic_suv.shape}, {name} {array.shape}; expected one shape (K, R, C)"
             )
     if unknown := groups - ALL_GROUPS:
-        raise InputError(f"unknown metrics {', '.join(sorted(unknown))}; there are {', '.join(sorted(ALL_GROUPS))}")
+        raise InputError(
+            f"unknown metrics {', '.join(sorted(unknown))}; expected any of {', '.join(sorted(ALL_GROUPS))}"
+        )
     inside = body & measured
     mae, mse, _, _ = _errors(synthetic_suv[measured], real_suv[measured])
     mae_body, mse_body, bias, correlation = _errors(synthetic_suv[inside], real_suv[inside])
-    alike = _Alikeness()
+    similarity = _SimilaritySums()
     for part in _parts(len(measured)):
         where, within = _to(measured[part], device), _to(inside[part], device)
         # where(), not a product: NaN x 0 is NaN
         synthetic = torch.where(where, _to(synthetic_suv[part], device), 0.0)
         real = torch.where(where, _to(real_suv[part], device), 0.0)
-        alike.add(synthetic, real, where, within, groups)
+        similarity.add(synthetic, real, where, within, groups)
         progress(min(part.stop, len(measured)), len(measured), "measuring")
     return ImageMetrics(
         mae_suv=mae,
         psnr_db=psnr_db(mse),
-        ssim=_mean(alike.ssim),
-        ms_ssim=_mean(alike.ms_ssim),
-        vif=_mean(alike.vif),
+        ssim=_mean(similarity.ssim),
+        ms_ssim=_mean(similarity.ms_ssim),
+        vif=_mean(similarity.vif),
         mse=mse,
         mae_suv_body=mae_body,
         psnr_db_body=psnr_db(mse_body),
-        ssim_body=alike.ssim_body_sum / alike.ssim_body_pixels if alike.ssim_body_pixels else math.nan,
-        ms_ssim_body=_mean(alike.ms_ssim_body),
-        vif_body=_mean(alike.vif_body),
+        ssim_body=similarity.ssim_body_sum / similarity.ssim_body_pixels if similarity.ssim_body_pixels else math.nan,
+        ms_ssim_body=_mean(similarity.ms_ssim_body),
+        vif_body=_mean(similarity.vif_body),
         mse_body=mse_body,
         correlation_body=correlation,
         bias_suv_body=bias,
@@ -119,21 +121,21 @@ def measure_slices(
 
 
 def mean_metrics(metrics: Iterable[ImageMetrics]) -> ImageMetrics:
-    """Return the mean over patients, each figure over those that have it (NaN where none has)."""
+    """Return the mean over patients, each metric over those in which it is defined (NaN without any)."""
     rows = list(metrics)
     return ImageMetrics(**{f.name: _mean([getattr(row, f.name) for row in rows]) for f in fields(ImageMetrics)})
 
 
 def library_versions() -> dict[str, str]:
-    """Return what computed which figure, for the report."""
+    """Return which implementation computed each metric, for the report."""
     monai = f"monai {version('monai')}"
     return {
         "ssim": f"{monai}, 2D, Gaussian {WINDOW} px sigma {SIGMA}, range 0-{DATA_RANGE_SUV:g} SUV",
         "ms_ssim": f"{monai}, 2D, 5 scales, range 0-{DATA_RANGE_SUV:g} SUV, "
-        f"slices below {SMALLEST_MS_SSIM} px set into {SMALLEST_MS_SSIM} px of 0",
-        "ssim_3d": f"ct2pet, as {monai} defines it, 3D, Gaussian {WINDOW} voxels sigma {SIGMA}, "
+        f"slices below {MIN_MS_SSIM_PIXELS} px zero-padded to {MIN_MS_SSIM_PIXELS} px",
+        "ssim_3d": f"ct2pet, definition of {monai}, 3D, Gaussian {WINDOW} voxels sigma {SIGMA}, "
         f"range 0-{DATA_RANGE_SUV:g} SUV",
-        "ms_ssim_3d": f"ct2pet, as {monai} defines it, 3D, 5 scales, range 0-{DATA_RANGE_SUV:g} SUV",
+        "ms_ssim_3d": f"ct2pet, definition of {monai}, 3D, 5 scales, range 0-{DATA_RANGE_SUV:g} SUV",
         "vif": f"ct2pet, 2D, pixel domain, 4 scales, SUV x 255/{DATA_RANGE_SUV:g}",
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -142,7 +144,7 @@ def library_versions() -> dict[str, str]:
 
 def psnr_db(mse: float) -> float:
     """Return the PSNR of an MSE [SUV squared] for the fixed range: inf for 0, -inf for inf, NaN for NaN."""
-    if mse in (0, math.inf):  # the square of a network's output that ran away is larger than a float32 holds
+    if mse in (0, math.inf):  # the square of a diverged network's output overflows float32
         return math.inf if mse == 0 else -math.inf
     return 10 * math.log10(DATA_RANGE_SUV**2 / mse)
 
@@ -164,12 +166,12 @@ def ssim_maps(synthetic_suv: Tensor, real_suv: Tensor) -> Tensor:
 def ms_ssim_of_slices(synthetic_suv: Tensor, real_suv: Tensor) -> Tensor:
     """Return MONAI's MS-SSIM, (N,), of (N, 1, R, C) SUV; NaN for images of less than 11 pixels a side.
 
-    Its five scales need 176 pixels a side: what is smaller is set into so many of no uptake, as a scanner's field of
-    view would hold it. Both images are alike there, which lifts the figure: compare it on the same slices only.
+    Its five scales need 176 pixels a side: smaller images are zero-padded to that size. Both images are equal in the
+    padding, which raises the value, so compare it on the same slices only.
     """
     if min(real_suv.shape[-2:]) < WINDOW:
         return torch.full((real_suv.shape[0],), torch.nan)
-    rows, columns = (max(0, SMALLEST_MS_SSIM - length) for length in real_suv.shape[-2:])
+    rows, columns = (max(0, MIN_MS_SSIM_PIXELS - length) for length in real_suv.shape[-2:])
     around = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
     synthetic_suv, real_suv = (functional.pad(image, around) for image in (synthetic_suv, real_suv))
     with _full_precision():
@@ -179,7 +181,7 @@ def ms_ssim_of_slices(synthetic_suv: Tensor, real_suv: Tensor) -> Tensor:
 
 def vif_of_slices(synthetic_suv: Tensor, real_suv: Tensor) -> Tensor:
     """Return the VIF, (N,), of (N, 1, R, C) SUV as an 8-bit image; NaN for less than 41 pixels or a flat real image."""
-    if min(real_suv.shape[-2:]) < SMALLEST_IMAGE:
+    if min(real_suv.shape[-2:]) < MIN_IMAGE_PIXELS:
         return torch.full((real_suv.shape[0],), torch.nan)
     levels = 255 / DATA_RANGE_SUV
     return visual_information_fidelity(synthetic_suv * levels, real_suv * levels)
@@ -187,8 +189,8 @@ def vif_of_slices(synthetic_suv: Tensor, real_suv: Tensor) -> Tensor:
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """Keep NVIDIA's TF32 out: with its 10-bit mantissa the variances in SSIM, differences of squares, are wrong."""
-    cudnn: Any = torch.backends.cudnn  # its types leave out `conv`
+    """Disable NVIDIA's TF32: with its 10-bit mantissa the variances in SSIM, differences of squares, are wrong."""
+    cudnn: Any = torch.backends.cudnn  # its type stubs lack `conv`
     convolution = cudnn.conv
     before = convolution.fp32_precision
     convolution.fp32_precision = "ieee"
@@ -199,8 +201,8 @@ def _full_precision() -> Iterator[None]:
 
 
 @dataclass
-class _Alikeness:
-    """What `measure_slices` gathers, a few slices at a time."""
+class _SimilaritySums:
+    """Running totals of `measure_slices`, which adds a few slices at a time."""
 
     ssim: list[float] = field(default_factory=list)
     ssim_body_sum: float = 0.0
@@ -212,17 +214,17 @@ class _Alikeness:
 
     @torch.inference_mode()
     def add(self, synthetic: Tensor, real: Tensor, where: Tensor, within: Tensor, groups: frozenset[Group]) -> None:
-        """Take in slices, each argument (N, 1, R, C)."""
-        begun = where.flatten(1).any(dim=1)
-        if not begun.any():
+        """Add slices, each argument (N, 1, R, C)."""
+        non_empty = where.flatten(1).any(dim=1)
+        if not non_empty.any():
             return
-        synthetic, real, where, within = synthetic[begun], real[begun], where[begun], within[begun]
+        synthetic, real, where, within = synthetic[non_empty], real[non_empty], where[non_empty], within[non_empty]
         if "ssim" in groups and min(real.shape[-2:]) >= WINDOW:
             maps = ssim_maps(synthetic, real).double()
             crop = (..., slice(BORDER, -BORDER), slice(BORDER, -BORDER))
-            seen, body = where[crop], within[crop]
-            # a slice measured at its border only divides 0 by 0: NaN, and does not count
-            self.ssim += ((maps * seen).sum(dim=(1, 2, 3)) / seen.sum(dim=(1, 2, 3))).tolist()
+            inner, body = where[crop], within[crop]
+            # a slice measured at its border only gives 0 / 0 = NaN, which the mean ignores
+            self.ssim += ((maps * inner).sum(dim=(1, 2, 3)) / inner.sum(dim=(1, 2, 3))).tolist()
             self.ssim_body_sum += float(maps[body].sum())
             self.ssim_body_pixels += int(body.sum())
         filled = within.flatten(1).any(dim=1)
@@ -236,9 +238,9 @@ class _Alikeness:
 
 
 def _errors(synthetic: FloatArray, real: FloatArray) -> tuple[float, float, float, float]:
-    """Return (MAE, MSE, mean of synthetic - real, Pearson's correlation) of voxels; NaN where there are none.
+    """Return (MAE, MSE, mean of synthetic - real, Pearson's correlation) of voxels; NaN without voxels.
 
-    Both arrays are overwritten: a whole-body volume is not copied once more for every step.
+    Both arrays are overwritten, so that a large volume is not copied again in every step.
     """
     if real.size == 0:
         return math.nan, math.nan, math.nan, math.nan
@@ -261,7 +263,7 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _parts(count: int) -> Iterator[slice]:
-    return (slice(start, start + SLICES_AT_ONCE) for start in range(0, count, SLICES_AT_ONCE))
+    return (slice(start, start + BATCH_SLICES) for start in range(0, count, BATCH_SLICES))
 
 
 def _to(array: FloatArray | BoolArray, device: torch.device | str) -> Tensor:

@@ -1,7 +1,7 @@
-"""What a reader of PET looks at: how hot a tumour is, and which hot spots are shown, missed or invented.
+"""Uptake of a tumour, and detection of hot voxels.
 
-SUVs are read on the grid they are given on; on another one the same PET has another SUVmax. So figures are compared
-only where synthetic and real PET lie on one grid.
+SUVs depend on the grid: resampled to another one, the same PET has another SUVmax. So values are comparable only where
+synthetic and real PET are on the same grid.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ PEAK_RADIUS_MM = 10 * (3 * PEAK_ML / (4 * math.pi)) ** (1 / 3)
 
 @dataclass(frozen=True)
 class Uptake(NamedNumbers):
-    """A region's uptake; all NaN, and 0 mL, where no voxel of it was measured.
+    """Uptake of a region; NaN, and 0 mL, where no voxel of it was measured.
 
     Attributes:
         volume_ml: Of the measured voxels.
         suv_mean, suv_max: Over them, SUVbw.
-        suv_peak: Largest mean over a sphere of 1 cm3 whose centre lies in the region.
+        suv_peak: Largest mean over a sphere of 1 cm3 with its centre in the region.
     """
 
     volume_ml: float
@@ -39,12 +39,12 @@ class Uptake(NamedNumbers):
 
 @dataclass(frozen=True)
 class HotVoxels:
-    """Voxels hotter than a threshold.
+    """Counts of voxels above an SUV threshold.
 
     Attributes:
-        real: In the real PET.
-        shown: In the synthetic one.
-        found: In both.
+        real: Above it in the real PET.
+        shown: Above it in the synthetic PET.
+        found: Above it in both.
     """
 
     real: int
@@ -53,38 +53,38 @@ class HotVoxels:
 
     @property
     def sensitivity(self) -> float:
-        """Share of the real ones that is shown; NaN where there are none."""
+        """Share of the real hot voxels that are hot in the synthetic PET; NaN without real ones."""
         return self.found / self.real if self.real else math.nan
 
     @property
     def false_share(self) -> float:
-        """Share of the shown ones that is not real; NaN where none is shown."""
+        """Share of the synthetic hot voxels that are not hot in the real PET; NaN without synthetic ones."""
         return 1 - self.found / self.shown if self.shown else math.nan
 
     @property
     def overlap(self) -> float:
-        """Dice's overlap of real and shown, 0 to 1; NaN where there are neither."""
+        """Dice coefficient of real and synthetic hot voxels, 0 to 1; NaN without any."""
         return 2 * self.found / (self.real + self.shown) if self.real + self.shown else math.nan
 
 
 def measure_uptake(
     suv_bw: FloatArray, region: BoolArray, *, spacing_mm: tuple[float, float, float], measured: BoolArray | None = None
 ) -> Uptake:
-    """Return how hot a region is.
+    """Return the uptake of a region.
 
     Args:
         suv_bw: SUVbw, (K, R, C).
         region: The tumour, (K, R, C).
         spacing_mm: Between (slices, rows, columns).
-        measured: Where the scanner measured, (K, R, C); all when not given.
+        measured: Voxels that the scanner measured, (K, R, C); None for all.
 
     Raises:
-        InputError: Shapes that differ.
+        InputError: The shapes differ.
     """
     measured = np.ones(suv_bw.shape, np.bool_) if measured is None else measured
     if not suv_bw.shape == region.shape == measured.shape or suv_bw.ndim != 3:
         raise InputError(
-            f"PET {suv_bw.shape}, region {region.shape} and measured {measured.shape}; expected one (K, R, C)"
+            f"PET {suv_bw.shape}, region {region.shape} and measured {measured.shape}; expected one shape (K, R, C)"
         )
     counted = region & measured
     if not counted.any():
@@ -101,15 +101,15 @@ def measure_uptake(
 def hot_voxels(
     synthetic_suv: FloatArray, real_suv: FloatArray, inside: BoolArray, *, threshold_suv: float = HOT_SUV
 ) -> HotVoxels:
-    """Return how many voxels inside a mask are hotter than a threshold: in the real PET, as shown, and in both."""
+    """Return how many voxels inside a mask exceed a threshold in the real PET, in the synthetic PET, and in both."""
     real, shown = (suv[inside] > threshold_suv for suv in (real_suv, synthetic_suv))
     return HotVoxels(int(real.sum()), int(shown.sum()), int((real & shown).sum()))
 
 
 def _peak(suv_bw: FloatArray, centres: BoolArray, measured: BoolArray, spacing_mm: tuple[float, float, float]) -> float:
-    """Return SUVpeak: the largest mean over the measured voxels whose centres lie in a 1 cm3 sphere around a centre.
+    """Return SUVpeak: the largest mean over the measured voxels in a 1 cm3 sphere around a voxel of `centres`.
 
-    The sphere may reach out of the region, and is cut off at the volume's end.
+    The sphere may extend beyond the region, and is cropped at the border of the volume.
 
     Source: IBSI reference manual 0.0.1dev, "Global intensity peak" (0F91). PERCIST's SUVpeak is that of a 12 mm sphere
     positioned so as to maximise its mean (Lodge, Chaudhry, Wahl 2012, doi:10.2967/jnumed.111.101733).

@@ -1,4 +1,4 @@
-"""Does a model beat the trivial predictors? Metric by metric, over patients, with how sure that is."""
+"""Whether a model beats the baselines, metric by metric, with confidence intervals over patients."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from typing import Any, Literal
 
 from lib.metrics.agreement import Interval, bootstrap_mean, finite_mean, group_by_patient
 from lib.metrics.baselines import BASELINE_NAMES
-from lib.metrics.criteria import HU_SHARE, KEY_MEASURE, LOOKUPS, MEASURES, METHODS, WORDS, Best, Measure
+from lib.metrics.criteria import HU_SHARE, KEY_METRIC, LOOKUPS, METHOD_LABELS, METHODS, METRICS, Best, Metric
 from lib.metrics.hu_lookup import LOOKUP_SHARE
 
 Outcome = Literal["beaten", "unsure", "not beaten", "undefined"]
-Metrics = Mapping[str, float]  # by name, of one volume; NaN where not defined
+Metrics = Mapping[str, float]  # by name, of one volume; NaN where undefined
+ALL_BASELINES = "all four baselines"
 MethodMetrics = Mapping[str, Metrics]  # by method, of one pair
 
 
 @dataclass(frozen=True)
-class Against:
-    """The model beside one baseline in one measure.
+class BaselineDifference:
+    """The model compared with one baseline in one metric.
 
     Attributes:
-        difference: Model - baseline over the patients that have both; of errors with a sign, of their size.
-        outcome: `beaten` where the whole interval is on the model's side; `unsure` where only the mean is, or one
-            patient gives no interval; `undefined` where the baseline has no value. A model that is a lookup table of HU
-            itself never beats one: its lead would be one of interpolation.
+        difference: Model - baseline over the patients that have both; signed errors by their absolute value.
+        outcome: `beaten` where the full interval favours the model; `unsure` where only the mean does, or one patient
+            gives no interval; `undefined` where the baseline has no value. A model that acts as a lookup table of HU
+            never beats one: its lead would come from interpolation.
     """
 
     difference: Interval
@@ -38,36 +39,36 @@ class Against:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A model over patients.
+    """The metrics of a model and of the baselines over patients.
 
     Attributes:
-        patients: How many.
-        hu_share: Share of the model's PET that a voxel's HU explains.
-        intervals: Mean and confidence by method and measure.
-        against: By baseline and measure.
-        strongest: By measure: the baseline with the best mean; none where no baseline has a value.
-        best: By measure: the method with the best mean; none where several share it.
+        patients: Number of patients.
+        hu_share: Share of the variance of the model's PET that HU explains.
+        intervals: Mean and confidence interval by method and metric.
+        against: Difference from each baseline, by baseline and metric.
+        strongest: The baseline with the best mean, by metric; none where no baseline has a value.
+        best: The method with the best mean, by metric; none where several share it.
     """
 
     patients: int
     hu_share: Interval
     intervals: Mapping[str, Mapping[str, Interval]]
-    against: Mapping[str, Mapping[str, Against]]
+    against: Mapping[str, Mapping[str, BaselineDifference]]
     strongest: Mapping[str, str]
     best: Mapping[str, str]
 
     @property
     def is_lookup(self) -> bool:
-        """Whether the model is hardly more than a lookup table of HU."""
+        """Whether the model acts as a lookup table of HU."""
         return self.hu_share.mean >= LOOKUP_SHARE
 
-    def outcomes(self, measure: str, *wanted: Outcome) -> tuple[str, ...]:
-        """Return the baselines with one of these outcomes in a measure."""
-        return tuple(name for name in BASELINE_NAMES if self.against[name][measure].outcome in wanted)
+    def outcomes(self, metric: str, *selected: Outcome) -> tuple[str, ...]:
+        """Return the baselines with one of the selected outcomes in a metric."""
+        return tuple(name for name in BASELINE_NAMES if self.against[name][metric].outcome in selected)
 
-    def not_beaten(self, measure: str) -> tuple[str, ...]:
-        """Return the baselines that the model does not surely beat in a measure."""
-        return self.outcomes(measure, "unsure", "not beaten")
+    def not_beaten(self, metric: str) -> tuple[str, ...]:
+        """Return the baselines that the model does not beat significantly in a metric."""
+        return self.outcomes(metric, "unsure", "not beaten")
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -84,101 +85,106 @@ class Judgement:
             "is_lookup": self.is_lookup,
             "strongest_baseline": dict(self.strongest),
             "not_beaten": {name: list(self.not_beaten(name)) for name in self.intervals["model"]},
-            "verdict": {"measure": KEY_MEASURE, "sentence": verdict_sentence(self)},
+            "verdict": {"measure": KEY_METRIC, "sentence": verdict_sentence(self)},
         }
 
 
-def judge_patients(pairs: Sequence[tuple[str, MethodMetrics]], *, measures: Sequence[Measure] = MEASURES) -> Judgement:
-    """Return the judgement over patients, given each pair and whose it is; pairs of one patient count as their mean."""
+def judge_patients(pairs: Sequence[tuple[str, MethodMetrics]], *, metrics: Sequence[Metric] = METRICS) -> Judgement:
+    """Return the judgement over (patient, metrics by method) pairs; pairs of one patient count as their mean."""
     patients = group_by_patient(pairs)
     rows = {
-        method: {m.name: [mean_of_pairs(of, method, m.name) for of in patients.values()] for m in measures}
+        method: {m.name: [mean_of_pairs(pairs, method, m.name) for pairs in patients.values()] for m in metrics}
         for method in METHODS
     }
-    share = bootstrap_mean(mean_of_pairs(of, "model", HU_SHARE) for of in patients.values())
+    share = bootstrap_mean(mean_of_pairs(pairs, "model", HU_SHARE) for pairs in patients.values())
     is_lookup = share.mean >= LOOKUP_SHARE
-    intervals = {method: {name: bootstrap_mean(values) for name, values in of.items()} for method, of in rows.items()}
-    against: dict[str, dict[str, Against]] = {
+    intervals = {method: {name: bootstrap_mean(values) for name, values in row.items()} for method, row in rows.items()}
+    against: dict[str, dict[str, BaselineDifference]] = {
         name: {
             m.name: _against(rows["model"][m.name], rows[name][m.name], m.best, lost=is_lookup and name in LOOKUPS)
-            for m in measures
+            for m in metrics
         }
         for name in BASELINE_NAMES
     }
-    strongest = {m.name: names[0] for m in measures if (names := _foremost(rows, m, BASELINE_NAMES))}
-    best = {m.name: names[0] for m in measures if len(names := _foremost(rows, m, METHODS)) == 1}
+    strongest = {m.name: names[0] for m in metrics if (names := _best_methods(rows, m, BASELINE_NAMES))}
+    best = {m.name: names[0] for m in metrics if len(names := _best_methods(rows, m, METHODS)) == 1}
     return Judgement(len(patients), share, intervals, against, strongest, best)
 
 
 def verdict_sentence(judgement: Judgement) -> str:
-    """Return in a few sentences which baselines the model beats inside the body."""
-    strongest = judgement.strongest.get(KEY_MEASURE)
+    """Return a few sentences on which baselines the model beats inside the body."""
+    strongest = judgement.strongest.get(KEY_METRIC)
     if strongest is None:
-        return "There is nothing to judge by: no voxel inside a body was measured."
-    lost = judgement.outcomes(KEY_MEASURE, "not beaten")
-    unsure = judgement.outcomes(KEY_MEASURE, "unsure")
-    beaten = judgement.outcomes(KEY_MEASURE, "beaten")
-    clauses = [f"does not beat {listed(lost)}"] if lost else []
-    clauses += [f"beats {listed(beaten)}"] if beaten else []
-    clauses += [f"is ahead of {listed(unsure)}, though not surely"] if unsure else []
-    difference = judgement.against[strongest][KEY_MEASURE].difference
-    sure = (
+        return "Nothing could be evaluated: no voxel inside a body was measured."
+    lost = judgement.outcomes(KEY_METRIC, "not beaten")
+    unsure = judgement.outcomes(KEY_METRIC, "unsure")
+    beaten = judgement.outcomes(KEY_METRIC, "beaten")
+    clauses = [f"does not beat {_name(lost, 'any baseline')}"] if lost else []
+    clauses += [f"beats {_name(beaten, ALL_BASELINES)}"] if beaten else []
+    clauses += [f"is better than {_name(unsure, ALL_BASELINES)} on average, but not significantly"] if unsure else []
+    difference = judgement.against[strongest][KEY_METRIC].difference
+    confidence = (
         "one patient gives no confidence interval"
         if math.isnan(difference.low)
         else f"difference {difference.mean:+.3f}, 95 % confidence {difference.low:+.3f} to {difference.high:+.3f}"
     )
-    words = f"{sure}; {'1 patient' if judgement.patients == 1 else f'{judgement.patients} patients'} it has never seen"
-    model, other = (judgement.intervals[method][KEY_MEASURE].mean for method in ("model", strongest))
+    patients = f"{judgement.patients} unseen patient{'' if judgement.patients == 1 else 's'}"
+    model, other = (judgement.intervals[method][KEY_METRIC].mean for method in ("model", strongest))
     return (
         f"The model {'; it '.join(clauses)}. Its mean absolute error inside the body is {model:.3f} SUV; that of the "
-        f"strongest trivial predictor, {strongest} ({WORDS[strongest]}), is {other:.3f} ({words})."
-        f"{lookup_lesson(judgement)}"
+        f"strongest baseline, {strongest} ({METHOD_LABELS[strongest]}), is {other:.3f} SUV ({confidence}; {patients})."
+        f"{lookup_note(judgement)}"
     )
 
 
-def lookup_lesson(judgement: Judgement) -> str:
-    """Return what to think of a model that is a lookup table of HU, or is worth no more than one; else nothing."""
+def lookup_note(judgement: Judgement) -> str:
+    """Return a note on a model that acts as a lookup table of HU, or does not beat one; otherwise an empty string."""
     if judgement.is_lookup:
         share = f"{100 * judgement.hu_share.mean:.0f} %"
         return (
-            f" It is a lookup table itself: a voxel's HU alone explains {share} of its PET, so any lead over "
-            "hu_mean or hu_median is one of interpolation."
+            f" The model acts as a lookup table: HU alone explains {share} of the variance of its PET, so any lead "
+            "over hu_mean or hu_median comes from interpolation."
         )
-    if set(LOOKUPS) & set(judgement.outcomes(KEY_MEASURE, "not beaten")):
-        return " So far it is worth no more than a lookup table of HU."
+    if set(LOOKUPS) & set(judgement.outcomes(KEY_METRIC, "not beaten")):
+        return " It is not better than a lookup table of HU."
     return ""
 
 
 def mean_of_pairs(pairs: Sequence[MethodMetrics], method: str, name: str) -> float:
-    """Return a patient's figure, the mean over the pairs for which it is finite; NaN for none."""
-    return finite_mean(figures[method][name] for figures in pairs)
+    """Return a patient's metric, the mean over the pairs for which it is finite; NaN for none."""
+    return finite_mean(metrics[method][name] for metrics in pairs)
 
 
-def _against(model: Sequence[float], baseline: Sequence[float], best: Best, *, lost: bool) -> Against:
+def _against(model: Sequence[float], baseline: Sequence[float], best: Best, *, lost: bool) -> BaselineDifference:
     if best == "nearest 0":
         model, baseline = [abs(value) for value in model], [abs(value) for value in baseline]
     difference = bootstrap_mean(a - b for a, b in zip(model, baseline, strict=True))
     if not any(map(math.isfinite, baseline)):
-        return Against(difference, "undefined")
+        return BaselineDifference(difference, "undefined")
     ahead, low = (difference.mean, difference.low) if best == "highest" else (-difference.mean, -difference.high)
     if lost or not ahead > 0:
-        return Against(difference, "not beaten")
-    return Against(difference, "beaten" if low > 0 else "unsure")
+        return BaselineDifference(difference, "not beaten")
+    return BaselineDifference(difference, "beaten" if low > 0 else "unsure")
 
 
-def _foremost(
-    rows: Mapping[str, Mapping[str, Sequence[float]]], measure: Measure, methods: Sequence[str]
+def _best_methods(
+    rows: Mapping[str, Mapping[str, Sequence[float]]], metric: Metric, methods: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return the methods that share the best mean over patients (of errors with a sign: of their size)."""
-    goodness = {}
+    """Return the methods that share the best mean over patients (signed errors by their absolute value)."""
+    scores = {}
     for method in methods:
-        values = rows[method][measure.name]
-        mean = finite_mean(map(abs, values) if measure.best == "nearest 0" else values)
+        values = rows[method][metric.name]
+        mean = finite_mean(map(abs, values) if metric.best == "nearest 0" else values)
         if not math.isnan(mean):
-            goodness[method] = mean if measure.best == "highest" else -mean
-    return tuple(method for method, good in goodness.items() if good == max(goodness.values()))
+            scores[method] = mean if metric.best == "highest" else -mean
+    return tuple(method for method, score in scores.items() if score == max(scores.values()))
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return names as a person lists them: a, b and c."""
+def _name(names: Sequence[str], all_names: str) -> str:
+    """Return the joined names of baselines, or `all_names` for all of them."""
+    return all_names if tuple(names) == BASELINE_NAMES else join_names(names)
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Return names joined as in `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,8 +1,8 @@
-"""How alike two PET volumes are as volumes: what `image.py` measures slice by slice, with a window of three dimensions.
+"""Volumetric metrics of two PET volumes: those of `image.py`, with three-dimensional windows.
 
 SSIM and MS-SSIM follow MONAI's definition with `spatial_dims=3`, window 11 x 11 x 11 voxels, and agree with it. MONAI's
-own convolution takes 4.3 s for 60 x 192 x 192 voxels on one core; as matrix products along each axis, a few slices at a
-time, it is 0.4 s, and memory stays flat. VIF is defined on images and has no volume here.
+own convolution takes 4.3 s for 60 x 192 x 192 voxels on one core; matrix products along each axis, a few slices at a
+time, take 0.4 s in constant memory. VIF is defined on images and is not computed here.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
 from lib.errors import InputError
-from lib.metrics.image import BORDER, DATA_RANGE_SUV, SIGMA, SMALLEST_MS_SSIM, WINDOW, psnr_db
+from lib.metrics.image import BORDER, DATA_RANGE_SUV, MIN_MS_SSIM_PIXELS, SIGMA, WINDOW, psnr_db
 from lib.types import BoolArray, FloatArray, NamedNumbers
 
-SLICES_AT_ONCE = 16  # of SSIM's map; five more on either side enter
+BATCH_SLICES = 16  # of SSIM's map; five more on either side are read
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of MS-SSIM: Wang, Simoncelli, Bovik 2003
 LUMINANCE, CONTRAST = (0.01 * DATA_RANGE_SUV) ** 2, (0.03 * DATA_RANGE_SUV) ** 2  # C1 and C2 of Wang et al. 2004
 
 
 @dataclass(frozen=True)
 class VolumeMetrics(NamedNumbers):
-    """A volume's figures in 3D. NaN means not defined; PSNR is infinite for equal volumes.
+    """The 3D metrics of a volume. NaN means undefined; PSNR is infinite for equal volumes.
 
     MAE, MSE [SUV squared] and the PSNR of that MSE pool all voxels, as in `ImageMetrics`. `ssim_3d` is the mean of the
-    SSIM map over measured voxels, `ssim_body_3d` over the body's; neither is defined for less than 11 voxels along an
-    axis. MS-SSIM needs 176 along each, slices too; for `ms_ssim_body_3d` both are 0 outside the body.
+    SSIM map over measured voxels, `ssim_body_3d` over the body's; both are undefined for less than 11 voxels along an
+    axis. MS-SSIM needs 176 along each axis; for `ms_ssim_body_3d` both are 0 outside the body.
     """
 
     mae_suv_3d: float
@@ -55,23 +55,23 @@ def measure_volume(
     measured: BoolArray | None = None,
     device: torch.device | str = "cpu",
 ) -> VolumeMetrics:
-    """Return the figures of one volume.
+    """Return the 3D metrics of one volume.
 
     Args:
         synthetic_suv, real_suv: SUVbw, (K, R, C).
         body: Inside the patient, (K, R, C).
-        measured: Where the scanner measured; what lies outside counts nowhere, and is 0 in both. None: where the real
-            PET is a number.
+        measured: Voxels that the scanner measured; all others are 0 in both volumes and ignored. None: where the real
+            PET is finite.
         device: Where SSIM and MS-SSIM are computed.
 
     Raises:
-        InputError: Shapes that differ.
+        InputError: The shapes differ.
     """
     measured = np.isfinite(real_suv) if measured is None else measured
     if not synthetic_suv.shape == real_suv.shape == body.shape == measured.shape or synthetic_suv.ndim != 3:
         raise InputError(
             f"synthetic PET {synthetic_suv.shape}, real {real_suv.shape}, body {body.shape} and measured "
-            f"{measured.shape}; expected one (K, R, C)"
+            f"{measured.shape}; expected one shape (K, R, C)"
         )
     inside = body & measured
     mae, mse = _errors(synthetic_suv[measured], real_suv[measured])
@@ -96,7 +96,7 @@ def measure_volume(
 
 
 def _errors(synthetic: FloatArray, real: FloatArray) -> tuple[float, float]:
-    """Return (MAE, MSE) of voxels; NaN where there are none."""
+    """Return (MAE, MSE) of voxels; NaN without voxels."""
     if real.size == 0:
         return math.nan, math.nan
     difference = synthetic - real
@@ -104,20 +104,20 @@ def _errors(synthetic: FloatArray, real: FloatArray) -> tuple[float, float]:
 
 
 def _ssim(synthetic: Tensor, real: Tensor, measured: Tensor, inside: Tensor) -> tuple[float, float]:
-    """Return the mean of SSIM's map over the measured voxels, and over the body's; NaN where there are none."""
+    """Return the mean of the SSIM map over the measured voxels and over the body; NaN without voxels."""
     sums, counts = [0.0, 0.0], [0, 0]
     for first, ssim, _ in _maps(synthetic, real):
-        at = (slice(first + BORDER, first + BORDER + len(ssim)), slice(BORDER, -BORDER), slice(BORDER, -BORDER))
-        for which, mask in enumerate((measured[at], inside[at])):
+        crop = (slice(first + BORDER, first + BORDER + len(ssim)), slice(BORDER, -BORDER), slice(BORDER, -BORDER))
+        for which, mask in enumerate((measured[crop], inside[crop])):
             sums[which] += float(ssim[mask].sum())
             counts[which] += int(mask.sum())
-    whole, body = (total / count if count else math.nan for total, count in zip(sums, counts, strict=True))
-    return whole, body
+    full, body = (total / count if count else math.nan for total, count in zip(sums, counts, strict=True))
+    return full, body
 
 
 def _ms_ssim(synthetic: Tensor, real: Tensor) -> float:
     """Return the MS-SSIM of (K, R, C) SUV; NaN for less than 176 voxels along an axis."""
-    if min(real.shape) < SMALLEST_MS_SSIM:
+    if min(real.shape) < MIN_MS_SSIM_PIXELS:
         return math.nan
     value = 1.0
     for scale, weight in enumerate(SCALE_WEIGHTS):
@@ -131,11 +131,11 @@ def _ms_ssim(synthetic: Tensor, real: Tensor) -> float:
 
 
 def _maps(synthetic: Tensor, real: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield (first slice, SSIM, its contrast and structure), each (k, R - 10, C - 10), of (K, R, C); in double."""
+    """Yield (first slice, SSIM map, contrast-structure map), maps (k, R - 10, C - 10), of (K, R, C) SUV, in double."""
     if min(real.shape) < WINDOW:
         return
-    for first in range(0, real.shape[0] - WINDOW + 1, SLICES_AT_ONCE):
-        part = slice(first, first + SLICES_AT_ONCE + WINDOW - 1)  # a slice beyond the end is cut off
+    for first in range(0, real.shape[0] - WINDOW + 1, BATCH_SLICES):
+        part = slice(first, first + BATCH_SLICES + WINDOW - 1)  # slicing stops at the last slice
         s, r = synthetic[part].double(), real[part].double()
         mean_s, mean_r = _blur(s), _blur(r)
         variances = _blur(s * s) - mean_s * mean_s + _blur(r * r) - mean_r * mean_r
@@ -146,14 +146,14 @@ def _maps(synthetic: Tensor, real: Tensor) -> Iterator[tuple[int, Tensor, Tensor
 
 
 def _blur(suv: Tensor) -> Tensor:
-    """Return (K, R, C) under SSIM's Gaussian where it fits, (K - 10, R - 10, C - 10)."""
+    """Return (K, R, C) filtered by SSIM's Gaussian without padding, (K - 10, R - 10, C - 10)."""
     along_slices, along_rows, along_columns = (_gaussians(length).to(suv.device) for length in suv.shape)
     in_plane = along_rows @ suv @ along_columns.T
     return (along_slices @ in_plane.flatten(1)).unflatten(1, in_plane.shape[1:])
 
 
 def _gaussians(length: int) -> Tensor:
-    """Return the (length - 10, length) matrix whose row i is the Gaussian that begins at i, double."""
+    """Return the (length - 10, length) matrix with the Gaussian that begins at i in row i, in double."""
     weights = torch.exp(-((torch.arange(WINDOW, dtype=torch.float64) - BORDER) ** 2) / (2 * SIGMA**2))
     matrix = torch.zeros(length - WINDOW + 1, length, dtype=torch.float64)
     for i, weight in enumerate(weights / weights.sum()):

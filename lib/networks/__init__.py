@@ -1,1 +1,1 @@
-"""The networks: one U-Net, and a cascade of them."""
+"""The networks: a U-Net, and a cascade of U-Nets."""

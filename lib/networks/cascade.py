@@ -1,4 +1,4 @@
-"""A cascade of U-Nets: stage 1 draws a PET from the CT, each further stage redraws it from the CT and the last PET."""
+"""A cascade of U-Nets: stage 1 predicts the PET from the CT, further stages refine it from the CT and the last PET."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class NetworkConfig:
         base_channels: Width of each U-Net's first level.
         depth: Poolings of each U-Net.
         context_slices: CT slices that enter together, odd: the slice itself in the middle, neighbours around it.
-        context_spacing_mm: Wanted distance between those; the nearest whole number of slices, at least 1, is taken.
+        context_spacing_mm: Distance between those; rounded to a number of slices, at least 1.
         normalization: Between convolution and ReLU.
         residual_stages: Stage k > 1 adds a correction to the last PET, starting from none (zero-initialised).
-        detail_low, detail_high: Every context slice enters a second time, this part of the unit range stretched to 0
-            to 1: soft tissue fills a fifth of the CT's window, and bfloat16 keeps 8 bits of it. Both 0: it does not.
+        detail_low, detail_high: Every context slice enters a second time, with this part of the unit range stretched
+            to 0..1, because soft tissue fills a fifth of the CT's window and bfloat16 has 8 bits. Both 0: off.
     """
 
     stages: int = 3
@@ -44,34 +44,35 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         if not 1 <= self.stages <= MAX_STAGES:
-            raise RecipeError(f"network.stages is 1 to {MAX_STAGES}, found {self.stages}")
+            raise RecipeError(f"network.stages must be 1 to {MAX_STAGES}, found {self.stages}")
         if not 1 <= self.base_channels <= MAX_BASE_CHANNELS or not 1 <= self.depth <= 6:
             raise RecipeError(
-                f"network.base_channels is at least 1, at most {MAX_BASE_CHANNELS}, and network.depth 1 to 6, "
+                f"network.base_channels must be 1 to {MAX_BASE_CHANNELS} and network.depth 1 to 6, "
                 f"found {self.base_channels} and {self.depth}"
             )
         if self.context_slices < 1 or self.context_slices % 2 == 0:
-            raise RecipeError(f"network.context_slices is odd (1, 3, 5, ...), found {self.context_slices}")
+            raise RecipeError(f"network.context_slices must be odd (1, 3, 5, ...), found {self.context_slices}")
         if self.context_spacing_mm < 0:
-            raise RecipeError(f"network.context_spacing_mm is at least 0, found {self.context_spacing_mm}")
+            raise RecipeError(f"network.context_spacing_mm must be at least 0, found {self.context_spacing_mm}")
         if self.normalization not in get_args(Normalization):
             raise RecipeError(
-                f"network.normalization is one of {', '.join(get_args(Normalization))}, found {self.normalization!r}"
+                f"network.normalization must be one of {', '.join(get_args(Normalization))}, "
+                f"found {self.normalization!r}"
             )
 
         if not (self.detail_low == self.detail_high == 0 or 0 <= self.detail_low < self.detail_high <= 1):
             raise RecipeError(
-                "network.detail_low lies below network.detail_high, both from 0 to 1 (both 0: no detail), "
+                "network.detail_low must be below network.detail_high, both from 0 to 1 (both 0: no detail), "
                 f"found {self.detail_low} and {self.detail_high}"
             )
 
     @property
     def ct_channels(self) -> int:
-        """Return how many channels of CT each stage sees."""
+        """Number of CT channels of each stage."""
         return self.context_slices * (2 if self.detail_high else 1)
 
     def context_step(self, slice_spacing_mm: float) -> int:
-        """Return how many slices apart the context slices lie in a volume of this slice spacing."""
+        """Return the step between context slices, in slices of a volume with this slice spacing."""
         return max(1, round(self.context_spacing_mm / slice_spacing_mm))
 
 
@@ -101,8 +102,8 @@ class Cascade(nn.Module):
         """Return every stage's PET, each (N, 1, R, C), first stage first.
 
         Args:
-            ct: (N, context_slices, R, C), unit range. Any size: it is padded with 0 (air) to what the poolings need,
-                and the PET is cropped back.
+            ct: (N, context_slices, R, C), unit range. Any size: it is padded with 0 (air) to a multiple of what the
+                pooling needs, and the PET is cropped.
         """
         rows, columns = ct.shape[-2:]
         step = 2**self.config.depth
@@ -121,20 +122,20 @@ class Cascade(nn.Module):
         return [pet[..., :rows, :columns] for pet in pets]
 
     def _detail(self, ct: Tensor) -> Tensor:
-        """Return the stretched part of the unit range, before anything is rounded to bfloat16."""
+        """Return the stretched part of the unit range, before rounding to bfloat16."""
         low, high = self.config.detail_low, self.config.detail_high
         return ((ct - low) / (high - low)).clamp(0, 1)
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Return the number of trainable numbers."""
+    """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
 def forward_flops(config: NetworkConfig, *, rows: int, columns: int) -> int:
-    """Return the floating-point operations of one slice through the convolutions, a multiply and an add counted as 2.
+    """Return the floating-point operations of the convolutions for one slice, with a multiply-add counted as 2.
 
-    Rows and columns count after padding. Biases, ReLU, pooling and normalisation are left out, as is usual.
+    Rows and columns are those after padding. Biases, ReLU, pooling and normalisation are not counted.
     """
     total = 0
     for stage in range(config.stages):

@@ -1,4 +1,4 @@
-"""Where and in what precision a network runs."""
+"""The device and the precision that a network runs in."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; `auto` is the first CUDA device where there is one, else the CPU.
+    """Return a device by name; `auto` is the first CUDA device if there is one, otherwise the CPU.
 
     Raises:
-        RecipeError: No such device on this machine.
+        RecipeError: This machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise RecipeError(f"device {name!r} is not a device; give auto, cpu, cuda or cuda:1") from error
+        raise RecipeError(f"unknown device {name!r}; expected auto, cpu, cuda or cuda:1") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise RecipeError(f"device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use auto or cpu")
     return device
 
 
 def autocast(device: torch.device, precision: Precision = "auto") -> AbstractContextManager[object]:
-    """Return the context in which convolutions run: bfloat16 where the processor has it, else float32.
+    """Return the autocast context for convolutions: bfloat16 where the hardware supports it, otherwise float32.
 
-    `auto` takes bfloat16 on CUDA devices that support it and on CPUs with bf16 instructions; elsewhere it would be
-    emulated, slower than float32.
+    `auto` selects bfloat16 on CUDA devices that support it and on CPUs with bf16 instructions; elsewhere it would be
+    emulated, and slower than float32.
     """
     if precision not in get_args(Precision):
-        raise RecipeError(f"precision is one of {', '.join(get_args(Precision))}, found {precision!r}")
+        raise RecipeError(f"precision must be one of {', '.join(get_args(Precision))}, found {precision!r}")
     if precision == "float32" or (precision == "auto" and not has_bfloat16(device.type)):
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
@@ -47,7 +47,7 @@ def autocast(device: torch.device, precision: Precision = "auto") -> AbstractCon
 
 @cache
 def has_bfloat16(device_type: str) -> bool:
-    """Return whether the device multiplies bfloat16 in hardware."""
+    """Return whether the device supports bfloat16 in hardware."""
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     cpuinfo = Path("/proc/cpuinfo")

@@ -1,4 +1,4 @@
-"""A cascade over the slices of a volume: context as channels, batches of one fixed shape."""
+"""Apply a cascade to the slices of a volume, with context slices as channels and batches of a fixed shape."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lib.networks.cascade import Cascade, NetworkConfig
 from lib.networks.precision import Precision, autocast
 from lib.types import FloatArray
 
-CUDA_BATCH = 16  # slices; on the CPU one slice fills both cores, and a batch of one is exact whatever its neighbours
+CUDA_BATCH = 16  # slices; on the CPU the batch is 1, which uses all cores and makes results independent of other slices
 
 
 class SliceStack(Protocol):
-    """Slices that are taken by their indices, such as an array (K, R, C)."""
+    """Slices that are indexed by a list, such as an array (K, R, C)."""
 
     def __len__(self) -> int: ...
 
@@ -25,17 +25,17 @@ class SliceStack(Protocol):
 
 
 def context_indices(index: int, count: int, *, config: NetworkConfig, slice_spacing_mm: float) -> list[int]:
-    """Return the slices that enter for slice `index` of `count`, in order; beyond an end the last slice is held."""
+    """Return the context slices of slice `index` of `count`, in order; indices beyond an end are clamped."""
     step, half = config.context_step(slice_spacing_mm), config.context_slices // 2
     return [min(max(index + offset * step, 0), count - 1) for offset in range(-half, half + 1)]
 
 
 def context_reach(config: NetworkConfig, *, slice_spacing_mm: float) -> int:
-    """Return how many slices away the farthest context slice lies."""
+    """Return the distance of the farthest context slice, in slices."""
     return config.context_slices // 2 * config.context_step(slice_spacing_mm)
 
 
-def each_stage(
+def predict_stages(
     cascade: Cascade,
     ct_unit: SliceStack,
     indices: Sequence[int],
@@ -45,21 +45,21 @@ def each_stage(
     precision: Precision = "auto",
     flips: bool = False,
 ) -> Iterator[FloatArray]:
-    """Yield every stage's PET of each asked slice, (stages, R, C) in the unit range, in order.
+    """Yield every stage's PET of each requested slice, (stages, R, C) in the unit range, in order.
 
-    Each batch has one fixed shape, so a slice's result does not depend on which others were asked for.
+    Each batch has the same shape, so the result of a slice does not depend on the other requested slices.
 
     Args:
         cascade: On `device`, in evaluation mode.
-        ct_unit: The whole CT, (K, R, C), unit range: context is taken from it also beyond the asked slices.
-        indices: Slices wanted, ascending.
+        ct_unit: The full CT, (K, R, C), unit range, which also provides the context of the requested slices.
+        indices: Requested slices, ascending.
         slice_spacing_mm: Of the CT.
-        flips: Yield the mean of the CT's PET and of its left-right mirror image's, mirrored back: twice the work.
+        flips: Average the PETs of the CT and of its left-right mirror image, at twice the cost.
     """
     size = CUDA_BATCH if device.type == "cuda" else 1
     for start in range(0, len(indices), size):
-        wanted = list(indices[start : start + size])
-        filled = wanted + [wanted[-1]] * (size - len(wanted))
+        requested = list(indices[start : start + size])
+        filled = requested + [requested[-1]] * (size - len(requested))
         stack = np.stack(
             [
                 ct_unit[context_indices(i, len(ct_unit), config=cascade.config, slice_spacing_mm=slice_spacing_mm)]
@@ -71,7 +71,7 @@ def each_stage(
             pets = _stages(cascade, batch)
             if flips:
                 pets = (pets + _stages(cascade, batch.flip(-1)).flip(-1)) / 2
-        yield from pets[: len(wanted)].cpu().numpy()
+        yield from pets[: len(requested)].cpu().numpy()
 
 
 def _stages(cascade: Cascade, batch: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The paper's encoder-decoder: one stage of a cascade."""
+"""The U-Net of the paper, one stage of a cascade."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ GROUPS = 8  # channels are normalised in groups of base_channels / 8 or more (Wu
 
 
 class UNet(nn.Module):
-    """U-Net: `depth` poolings down, as many transposed convolutions up, skips by concatenation.
+    """U-Net with `depth` pooling steps, as many transposed convolutions, and concatenated skip connections.
 
     Args:
         base_channels: Channels of the first level; they double at each step down.
-        depth: How many times the image is halved (4 in the standard U-Net). Rows and columns must be multiples of
-            2**depth; `Cascade` pads to that.
-        in_channels: Slices (and, in later stages, the previous PET) that enter.
+        depth: Number of pooling steps (4 in the standard U-Net). Rows and columns must be multiples of 2**depth;
+            `Cascade` pads the input.
+        in_channels: Number of CT slices, plus 1 for the previous PET in later stages.
         out_channels: 1 for a PET.
-        normalization: `none` is the paper's.
+        normalization: `none` as in the paper.
 
     Source: PAPER "Medical Image Synthesis from CT to PET using Convolutional Neural Network", the encoder and decoder
     paragraphs: two 3x3 convolutions each with ReLU, 2x2 max pooling with stride 2, 2x2 transposed convolution that

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.dicom.acquisition import read_origin
+from lib.dicom.acquisition import read_acquisition_details
 from lib.dicom.read.volume import read_pet
-from lib.dicom.rtstruct import draw_tumours, find_contours, structure_set_files
+from lib.dicom.rtstruct import find_contours, rasterise_tumours, structure_set_files
 from lib.dicom.scan.open_ct import read_ct_series
 from lib.dicom.scan.scan import ScanReport
 from lib.errors import DicomError, InputError, PairingError, PreparedDataError
@@ -196,7 +196,7 @@ def _prepare(
 
 
 def _with_origin(entry: PreparedPair, pair: SeriesPair) -> PreparedPair:
-    ct, pet = read_origin(pair.ct), read_origin(pair.pet)
+    ct, pet = read_acquisition_details(pair.ct), read_acquisition_details(pair.pet)
     return replace(
         entry,
         ct_scanner=ct.scanner,
@@ -253,7 +253,7 @@ def _tumour(pair: SeriesPair, geometry: Geometry, scan: ScanReport | None) -> Bo
     except DicomError as error:
         logger.warning("CT %s: its tumour contours are left out: %s", pair.ct.uid, error)
         return nothing
-    return draw_tumours(contours, geometry, frame_of_reference_uid=pair.ct.frame_of_reference_uid)[0]
+    return rasterise_tumours(contours, geometry, frame_of_reference_uid=pair.ct.frame_of_reference_uid)[0]
 
 
 def _fingerprint(files: Iterable[Path]) -> str:

@@ -1,1 +1,1 @@
-"""Synthetic patients with known truth, as arrays and as DICOM studies."""
+"""Synthetic patients with known ground truth, as arrays and as DICOM studies."""

@@ -1,8 +1,8 @@
-"""One phantom's body: a chest drawn at random around typical sizes, its lesions and its uptake.
+"""Random anatomy of a phantom: a chest of typical size, its lesions and its uptake.
 
-The origin is the carina, x to the left, y to the back, z to the head, millimetres. From the head down come the great
-vessels, the hilum, the heart and the domes of liver and spleen. It is a sketch of ellipsoids, good for proving that
-software works and far too simple to say anything about patients.
+The origin is the carina, x to the left, y to the back, z to the head, in mm. From the head down follow the great
+vessels, the hilum, the heart and the domes of liver and spleen. The model of ellipsoids serves software tests and is
+far too simple for conclusions about patients.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from lib.phantom.tissues import TUBE_MM, TYPICAL, Bands, Ellipsoid, Point, Tissu
 
 SOFT_PARTS = frozenset({Tissue.MEDIASTINUM, Tissue.LUNG})
 VESSELS_IN_EACH_LUNG = 30
-LESION_Z_MM = (-85.0, 5.0)  # lesions lie where the default scan looks
+LESION_Z_MM = (-85.0, 5.0)  # within the range of the default scan
 
 
 @dataclass(frozen=True)
 class Lesion:
-    """A sphere of high uptake; without `visible_on_ct` the CT shows nothing there."""
+    """A sphere of high uptake, which the CT shows only if `visible_on_ct`."""
 
     centre_mm: Point
     radius_mm: float
@@ -30,7 +30,7 @@ class Lesion:
 
 @dataclass(frozen=True)
 class Wave:
-    """A slow change of uptake through the body: amplitude x cos(k . r + phase)."""
+    """A smooth variation of uptake through the body: amplitude x cos(k . r + phase)."""
 
     per_mm: Point
     phase: float
@@ -39,12 +39,13 @@ class Wave:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """One patient's solids, uptake and lesions, in the frame of the carina.
+    """Solids, uptake and lesions of one patient, relative to the carina.
 
     Attributes:
-        shapes: In painting order, visible lesions included.
+        shapes: Solids in painting order, including visible lesions.
         suv_bw: Uptake by tissue.
-        half_depth_mm: Of the chest, carina to skin; lung grows denser and hotter towards the back with y over it.
+        half_depth_mm: Half depth of the chest, carina to skin, by which density and uptake of the lung increase
+            towards the back.
     """
 
     shapes: tuple[Ellipsoid, ...]
@@ -59,12 +60,12 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class _Chest:
-    """Sizes everything else hangs on, mm."""
+    """Sizes in mm that determine all other sizes."""
 
-    width: float  # half widths and half depths: of the skin,
+    width: float  # half width and half depth of the skin
     depth: float
-    fat: float  # thickness under the skin
-    cage_width: float  # of the rib cage's outside
+    fat: float  # thickness below the skin
+    cage_width: float  # half width and half depth of the outer rib cage
     cage_depth: float
     lung_height: float  # half the height of a lung
     dome_z: float  # top of the liver
@@ -72,32 +73,32 @@ class _Chest:
 
     @property
     def cavity(self) -> tuple[float, float]:
-        """Width and depth of what the ribs enclose."""
+        """Half width and half depth of the thoracic cavity."""
         return self.cage_width - 9, self.cage_depth - 9
 
 
-def draw_anatomy(rng: np.random.Generator) -> Anatomy:
-    """Return a new patient; equal states of `rng` give equal patients."""
-    chest, sex = _draw_chest(rng), str(rng.choice(["F", "M"]))
+def random_anatomy(rng: np.random.Generator) -> Anatomy:
+    """Return a random patient; equal states of `rng` give equal patients."""
+    chest, sex = _random_chest(rng), str(rng.choice(["F", "M"]))
     lungs = _lungs(chest)
     shapes = [*_wall(chest, sex), *lungs, *_lung_vessels(rng, chest)]
     shapes += [*_mediastinum(rng, chest), *_spine(chest), *_domes(rng, chest)]
-    lesions = _draw_lesions(rng, chest, lungs)
+    lesions = _random_lesions(rng, chest, lungs)
     shapes += [Ellipsoid(Tissue.NODULE, x.centre_mm, (x.radius_mm,) * 3) for x in lesions if x.visible_on_ct]
     return Anatomy(
         shapes=tuple(shapes),
-        suv_bw=_draw_uptake(rng),
+        suv_bw=_random_uptake(rng),
         lesions=lesions,
-        waves=_draw_waves(rng),
+        waves=_random_waves(rng),
         half_depth_mm=chest.depth,
         sex=sex,
-        # a chest of 165 x 110 mm half axes carries about 75 kg
+        # a chest with half axes of 165 x 110 mm corresponds to about 75 kg
         weight_kg=round(0.0041 * chest.width * chest.depth * rng.uniform(0.94, 1.06), 1),
         height_m=round(float(rng.uniform(1.55, 1.75) + (0.1 if sex == "M" else 0)), 2),
     )
 
 
-def _draw_chest(rng: np.random.Generator) -> _Chest:
+def _random_chest(rng: np.random.Generator) -> _Chest:
     width = rng.uniform(152, 183)
     depth = width * rng.uniform(0.63, 0.71)
     fat, muscle = rng.uniform(6, 24), rng.uniform(11, 17)
@@ -114,7 +115,7 @@ def _draw_chest(rng: np.random.Generator) -> _Chest:
 
 
 def _wall(chest: _Chest, sex: str) -> list[Ellipsoid]:
-    """Table, skin and fat, breasts, muscle, ribs, and the cavity they enclose."""
+    """Return table, skin and fat, breasts, muscle, ribs, and the thoracic cavity."""
     fat, on_table = chest.fat, (0.0, chest.depth + 9, 0.0)
     cage = (chest.cage_width, chest.cage_depth, TUBE_MM)
     sternum, in_front = (0.0, -3 - chest.cage_depth, 0.0), frozenset({Tissue.RIB, Tissue.MUSCLE})
@@ -168,14 +169,14 @@ def _lung_vessels(rng: np.random.Generator, chest: _Chest) -> list[Ellipsoid]:
 
 
 def _mediastinum(rng: np.random.Generator, chest: _Chest) -> list[Ellipsoid]:
-    """Heart, great vessels, airways and oesophagus, over lungs and fat."""
-    turned = _frame_along(np.array([0.8, -0.55, -0.25]))  # the heart's long axis: left, forward, down
+    """Return heart, great vessels, airways and oesophagus, painted over lungs and fat."""
+    long_axis = _frame_along(np.array([0.8, -0.55, -0.25]))  # the heart's long axis: left, forward, down
     s = chest.heart
     ventricle = (float(44 + rng.uniform(-5, 5)), -14.0, -66.0)
     solids = [
-        Ellipsoid(Tissue.BLOOD, (20, -14, -58), (56 * s, 38 * s, 42 * s), turned),
-        Ellipsoid(Tissue.MYOCARDIUM, ventricle, (40 * s, 29 * s, 31 * s), turned),
-        Ellipsoid(Tissue.BLOOD, ventricle, (29 * s, 18 * s, 20 * s), turned),
+        Ellipsoid(Tissue.BLOOD, (20, -14, -58), (56 * s, 38 * s, 42 * s), long_axis),
+        Ellipsoid(Tissue.MYOCARDIUM, ventricle, (40 * s, 29 * s, 31 * s), long_axis),
+        Ellipsoid(Tissue.BLOOD, ventricle, (29 * s, 18 * s, 20 * s), long_axis),
         Ellipsoid(Tissue.BLOOD, (-12, -20, 5), (15, 15, 48)),  # ascending aorta
         Ellipsoid(Tissue.BLOOD, (6, 6, 42), (24, 38, 14), _frame_along(np.array([0.5, -0.85, 0.0]))),  # arch
         Ellipsoid(Tissue.BLOOD, (24, 36, -150), (12, 12, 190)),  # descending aorta
@@ -204,7 +205,7 @@ def _spine(chest: _Chest) -> list[Ellipsoid]:
 
 
 def _domes(rng: np.random.Generator, chest: _Chest) -> list[Ellipsoid]:
-    """Liver and spleen under their domes; the shapes end inside the cavity."""
+    """Return liver and spleen below their domes, within the cavity."""
     height, lower = rng.uniform(72, 88), rng.uniform(8, 22)
     width, depth = chest.cavity
     liver = (-0.36 * width, -6, chest.dome_z - height)
@@ -215,19 +216,19 @@ def _domes(rng: np.random.Generator, chest: _Chest) -> list[Ellipsoid]:
     ]
 
 
-def _draw_lesions(rng: np.random.Generator, chest: _Chest, lungs: list[Ellipsoid]) -> tuple[Lesion, ...]:
+def _random_lesions(rng: np.random.Generator, chest: _Chest, lungs: list[Ellipsoid]) -> tuple[Lesion, ...]:
     lesions = []
     lowest_mm = max(LESION_Z_MM[0], chest.dome_z + 25)
     for _ in range(rng.integers(1, 4)):
         lung = lungs[rng.integers(2)]
         (x, y, _), (width, depth, _) = lung.centre_mm, lung.semi_axes_mm
-        # outwards of the lung's middle, where no heart is
+        # lateral of the lung's centre, away from the heart
         centre = (x + np.sign(x) * rng.uniform(0, 0.6) * width, y + rng.uniform(-0.6, 0.6) * depth)
         z = rng.uniform(lowest_mm, LESION_Z_MM[1])
         lesions.append(_lesion(rng, _point(np.array([*centre, z])), largest_mm=16, visible_on_ct=True))
     for _ in range(rng.integers(1, 3)):
-        hidden = _point(rng.uniform((-22, -2, -30), (22, 22, 5)))  # among vessels and fat below the carina
-        lesions.append(_lesion(rng, hidden, largest_mm=9, visible_on_ct=False))
+        centre_mm = _point(rng.uniform((-22, -2, -30), (22, 22, 5)))  # in vessels and fat below the carina
+        lesions.append(_lesion(rng, centre_mm, largest_mm=9, visible_on_ct=False))
     return tuple(lesions)
 
 
@@ -235,14 +236,14 @@ def _lesion(rng: np.random.Generator, centre_mm: Point, *, largest_mm: float, vi
     return Lesion(centre_mm, float(rng.uniform(5, largest_mm)), float(rng.uniform(3, 12)), visible_on_ct)
 
 
-def _draw_uptake(rng: np.random.Generator) -> dict[Tissue, float]:
+def _random_uptake(rng: np.random.Generator) -> dict[Tissue, float]:
     patient = rng.lognormal(0, 0.08)
     suv_bw = {tissue: suv * patient * rng.lognormal(0, 0.06) for tissue, (_, suv) in TYPICAL.items()}
-    suv_bw[Tissue.MYOCARDIUM] = float(np.exp(rng.uniform(np.log(1), np.log(8))))  # fasting decides, not density
+    suv_bw[Tissue.MYOCARDIUM] = float(np.exp(rng.uniform(np.log(1), np.log(8))))  # depends on fasting, not on density
     return {tissue: float(suv) for tissue, suv in suv_bw.items()}
 
 
-def _draw_waves(rng: np.random.Generator) -> tuple[Wave, ...]:
+def _random_waves(rng: np.random.Generator) -> tuple[Wave, ...]:
     waves = []
     for _ in range(4):
         direction = rng.normal(size=3)
@@ -252,7 +253,7 @@ def _draw_waves(rng: np.random.Generator) -> tuple[Wave, ...]:
 
 
 def _frame_along(direction: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> tuple[Point, Point, Point]:
-    """Return orthonormal rows, the first along `direction`."""
+    """Return three orthonormal vectors, the first along `direction`."""
     first = direction / np.linalg.norm(direction)
     second = np.cross((0.0, 0.0, 1.0), first)
     second = second / np.linalg.norm(second)

@@ -1,7 +1,7 @@
-"""A phantom as a DICOM study: CT Image Storage and Positron Emission Tomography Image Storage, one file a slice.
+"""Writing of a phantom as a DICOM study: CT Image Storage and Positron Emission Tomography Image Storage.
 
-The PET is in Bq/mL, decay-corrected to the start of the series (`DecayCorrection` START) and measured bed by bed, so
-that a reader who decays the dose to a bed's acquisition time, or takes one slope for all slices, comes out wrong.
+There is one file per slice. The PET is in Bq/mL, decay-corrected to the start of the series (`DecayCorrection` START),
+with several bed positions and a slope per slice, so that errors of a reader in any of these change the SUV.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from lib.types import FloatArray
 
 HALF_LIFE_S = 6586.2  # F-18, 109.77 min: decay data of the Laboratoire National Henri Becquerel
 POSITRON_FRACTION = 0.9673  # F-18, the same tables
-BED_SLICES, BED_S = 20, 180  # slices one bed position sees, and how long
-SERIES_START = datetime(2024, 1, 15, 10, 30)  # of the first patient's PET; each next patient comes a day later
+BED_SLICES, BED_S = 20, 180  # slices and duration of a bed position
+SERIES_START = datetime(2024, 1, 15, 10, 30)  # of the first patient's PET; each further patient is a day later
 CT_BEFORE_PET_S = 120
-UID_NAMESPACE = uuid.UUID("6f1f5f0e-5a52-5d7b-9a2b-6a1f0b2d9c11")  # ours, for phantoms only
+UID_NAMESPACE = uuid.UUID("6f1f5f0e-5a52-5d7b-9a2b-6a1f0b2d9c11")  # ct2pet's namespace of phantoms
 STORED_MAXIMUM = 32767  # 16 bits signed, as PET scanners store
 SOP_CLASSES = {
     Unit.HU: ("CT", CTImageStorage),
@@ -38,34 +38,32 @@ COMMENT = "COMPUTED PHANTOM, NOT A PATIENT. NOT FOR DIAGNOSIS."
 
 
 def write_study(patient: PhantomPatient, folder: Path) -> Path:
-    """Write CT/ and PET/ into a folder, each file whole or not at all; return the folder.
+    """Write CT/ and PET/ into a folder, each file atomically; return the folder.
 
     Raises:
-        InputError: CT/ or PET/ holds other DICOM files, which would mix with the phantom's, or cannot be made.
+        InputError: CT/ or PET/ contains other DICOM files or cannot be created.
     """
     names = [f"{k:04d}.dcm" for k in range(1, patient.ct.geometry.shape[0] + 1)]
     for series in (folder / "CT", folder / "PET"):
-        strangers = sorted({path.name for path in series.glob("*.dcm")} - set(names)) if series.is_dir() else []
-        if strangers:
-            found = f"{len(strangers)} other DICOM files ({strangers[0]}, ...)"
-            raise InputError(f"{series}: holds {found} that would mix with the phantom; name an empty folder")
+        foreign = sorted({path.name for path in series.glob("*.dcm")} - set(names)) if series.is_dir() else []
+        if foreign:
+            found = f"{len(foreign)} other DICOM files ({foreign[0]}, ...)"
+            raise InputError(f"{series}: contains {found}, expected an empty folder; name another folder")
         try:
             series.mkdir(parents=True, exist_ok=True)
         except (PermissionError, FileExistsError, NotADirectoryError) as error:
-            raise InputError(
-                f"{series}: cannot be made ({error.strerror}); name a folder you may write into"
-            ) from error
+            raise InputError(f"{series}: cannot be created ({error.strerror}); name a writable folder") from error
     for name, ct_slice, pet_slice in zip(names, _ct_slices(patient), _pet_slices(patient), strict=True):
-        _put(ct_slice, folder / "CT" / name)
-        _put(pet_slice, folder / "PET" / name)
+        _write_instance(ct_slice, folder / "CT" / name)
+        _write_instance(pet_slice, folder / "PET" / name)
     return folder
 
 
-def _put(instance: FileDataset, path: Path) -> None:
+def _write_instance(instance: FileDataset, path: Path) -> None:
     encoded = BytesIO()
     instance.save_as(encoded, write_like_original=False)
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(encoded.getvalue())
+    with atomic_file(path) as partial_path:
+        partial_path.write_bytes(encoded.getvalue())
 
 
 def _ct_slices(patient: PhantomPatient) -> Iterator[FileDataset]:
@@ -85,13 +83,13 @@ def _ct_slices(patient: PhantomPatient) -> Iterator[FileDataset]:
 
 
 def _pet_slices(patient: PhantomPatient) -> Iterator[FileDataset]:
-    """Yield PET slices from the head down, each with a slope of its own."""
+    """Yield PET slices from the head down, each with its own slope."""
     start = _series_start(patient)
     dose_at_start_bq = patient.dose_bq * 0.5 ** (patient.uptake_s / HALF_LIFE_S)
     count = patient.pet.geometry.shape[0]
     for instance_number, k in enumerate(reversed(range(count)), start=1):
         bed_start_s = (instance_number - 1) // BED_SLICES * BED_S
-        # the moment at which a decaying source has its mean activity of the frame: PS3.3 C.8.9.4.1.5 asks for this time
+        # time at which a decaying source has the mean activity of the frame, as PS3.3 C.8.9.4.1.5 requires
         frame_time_s = bed_start_s + _mean_activity_time_s(BED_S)
         acquired = start + timedelta(seconds=bed_start_s)
         pet = _common(patient, patient.pet, k=k, number=instance_number, series_start=start, acquired=acquired)
@@ -139,7 +137,7 @@ def _radiopharmaceutical(patient: PhantomPatient) -> Dataset:
 def _common(
     patient: PhantomPatient, volume: Volume, *, k: int, number: int, series_start: datetime, acquired: datetime
 ) -> FileDataset:
-    """Return what CT and PET slices share: patient, study, series, frame of reference, plane and pixels."""
+    """Return an instance with the modules common to CT and PET: patient, study, series, plane and pixel format."""
     modality, sop_class_uid = SOP_CLASSES[volume.unit]
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = sop_class_uid
@@ -187,13 +185,13 @@ def _series_start(patient: PhantomPatient) -> datetime:
 
 
 def _mean_activity_time_s(duration_s: float) -> float:
-    """Return when, within a frame, a decaying source has the frame's mean activity."""
+    """Return the time within a frame at which a decaying source has the frame's mean activity."""
     decays = np.log(2) / HALF_LIFE_S * duration_s
     return float(np.log(decays / -np.expm1(-decays)) / decays * duration_s)
 
 
 def _uid(patient: PhantomPatient, what: str) -> str:
-    """Return a UID of the 2.25 arc (PS3.5 B.2), the same for the same patient and thing."""
+    """Return a UID of the 2.25 arc (PS3.5 B.2) determined by the patient and `what`."""
     return f"2.25.{uuid.uuid5(UID_NAMESPACE, f'{patient.key} {what}').int}"
 
 

@@ -1,10 +1,9 @@
-"""Chest phantoms: CT and PET of patients who never were, as arrays or as DICOM studies with known truth.
+"""Chest phantoms: CT and PET of simulated patients, as arrays or as DICOM studies with known ground truth.
 
-They exist so that everything can be installed, tried and tested without a patient's data. Uptake follows tissue as in a
-fasting adult an hour after FDG, with the same limit as real life: part of it cannot be inferred from the CT. The
-myocardium takes up 1 to 8 SUV at one and the same density, some hot lesions of the mediastinum leave no trace on the
-CT, every patient's overall level differs, and a nodule's uptake is not written in its HU. A model that seemed to
-predict those would be wrong, and a model that does well here has proved nothing about patients.
+They allow installation, demonstrations and tests without patient data. Uptake depends on tissue as in a fasting adult
+an hour after injection of FDG. As in patients, part of it cannot be inferred from the CT: the myocardium has 1 to 8
+SUV at the same density, some mediastinal lesions are not visible on CT, the overall level differs by patient, and the
+uptake of a nodule is independent of its HU. A good result on phantoms says nothing about patients.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from lib.errors import InputError
 from lib.phantom.dicom import write_study
-from lib.phantom.patient import PATIENTS_AT_MOST, PhantomPatient, PhantomSettings, phantom_patient
+from lib.phantom.patient import MAX_PATIENTS, PhantomPatient, PhantomSettings, phantom_patient
 from lib.types import Progress, no_progress
 
 __all__ = ["PhantomPatient", "PhantomSettings", "phantom_patient", "write_phantoms"]
@@ -27,15 +26,15 @@ def write_phantoms(
     settings: PhantomSettings = PhantomSettings(),
     progress: Progress = no_progress,
 ) -> tuple[Path, ...]:
-    """Write patients as DICOM studies and return their folders: `out`/PHANTOM_0001 with CT/ and PET/ in it, and so on.
+    """Write patients as DICOM studies and return their folders, such as `out`/PHANTOM_0001 with CT/ and PET/.
 
-    Equal arguments give equal bytes. Each file appears whole or not at all; one patient is in memory at a time.
+    Equal arguments give equal files. Files are written atomically; one patient is in memory at a time.
 
     Raises:
-        InputError: Fewer than 1 or more than 9999 patients, a negative seed, or a folder with other DICOM files in it.
+        InputError: The number of patients is not 1 to 9999, the seed is negative, or a folder has other DICOM files.
     """
-    if not 1 <= patients <= PATIENTS_AT_MOST:
-        raise InputError(f"patients must be 1 to {PATIENTS_AT_MOST}, found {patients}")
+    if not 1 <= patients <= MAX_PATIENTS:
+        raise InputError(f"patients must be 1 to {MAX_PATIENTS}, found {patients}")
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file; name a folder to write phantoms into")
     folders = []

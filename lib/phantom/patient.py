@@ -1,4 +1,4 @@
-"""One phantom: how it is scanned, and what a scan of it returns, with the truth beside it."""
+"""A phantom patient: scan settings, scanned volumes, and ground truth."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from lib.errors import InputError
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
-from lib.phantom.anatomy import Anatomy, draw_anatomy
+from lib.phantom.anatomy import Anatomy, random_anatomy
 from lib.phantom.scanner import scan_ct, scan_pet
 from lib.phantom.tissues import LabelArray, Point, paint
 
-SCAN_CENTRE_Z_MM = -45.0  # below the carina: heart in the middle, hilum above, domes of liver and spleen below
-PATIENTS_AT_MOST = 9999
+SCAN_CENTRE_Z_MM = -45.0  # below the carina: heart at the centre, hilum above, domes of liver and spleen below
+MAX_PATIENTS = 9999
 ALLOWED: dict[str, tuple[float, float]] = {
     "slices": (2, 1000),
     "slice_spacing_mm": (0.1, 20),
@@ -32,17 +32,18 @@ ALLOWED: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class PhantomSettings:
-    """How phantoms are scanned.
+    """Scan settings of phantoms.
 
     Attributes:
-        pet_slice_offset_mm: PET slices stand this far towards the head from the CT slices they belong to.
-        pet_centre_mm: The PET's field of view is centred here, (x, y) from the centre of the CT's.
-        psf_fwhm_mm: Sharpness of the PET, a Gaussian's full width at half maximum.
-        pet_noise_suv: Standard deviation at SUV 1; grows with the root of uptake, and is as smooth as the PET.
-        ct_noise_hu: Standard deviation.
+        pet_slice_offset_mm: Offset of PET slices from their CT slices, towards the head.
+        pet_centre_mm: Centre of the PET's field of view, (x, y) relative to that of the CT.
+        psf_fwhm_mm: Resolution of the PET, full width at half maximum of a Gaussian.
+        pet_noise_suv: Standard deviation of the noise at SUV 1; proportional to the square root of uptake, with the
+            resolution of the PET.
+        ct_noise_hu: Standard deviation of the noise.
 
     Raises:
-        InputError: A setting that no scan could have.
+        InputError: A setting is out of range.
     """
 
     slices: int = 40
@@ -61,25 +62,25 @@ class PhantomSettings:
         for name, (low, high) in ALLOWED.items():
             value = getattr(self, name)
             if not low <= value <= high:
-                raise InputError(f"phantom setting {name} must lie between {low} and {high}, found {value}")
+                raise InputError(f"phantom setting {name} is {value}, expected {low} to {high}")
         for name in ("slices", "ct_matrix", "pet_matrix"):
             if not isinstance(getattr(self, name), int):
-                raise InputError(f"phantom setting {name} is a whole number, found {getattr(self, name)}")
+                raise InputError(f"phantom setting {name} is {getattr(self, name)}, expected an integer")
         if len(self.pet_centre_mm) != 2 or not np.isfinite(self.pet_centre_mm).all():
-            raise InputError(f"phantom setting pet_centre_mm is two lengths in mm, found {self.pet_centre_mm}")
+            raise InputError(f"phantom setting pet_centre_mm is {self.pet_centre_mm}, expected two lengths in mm")
 
 
 @dataclass(frozen=True, eq=False)
 class PhantomPatient:
-    """One phantom, with the truth behind it.
+    """One phantom with its ground truth.
 
     Attributes:
-        ct: Whole HU, -1024 to 3071.
-        pet: SUVbw as scanned: blurred and noisy.
-        anatomy: What was scanned; `tissues_on` paints it.
-        origin_mm: Where the anatomy's origin, the carina, lies in patient coordinates.
-        dose_bq: Injected activity, `uptake_s` before the PET begins.
-        key: Names this patient among all seeds and settings; UIDs are made of it.
+        ct: Integer HU, -1024 to 3071.
+        pet: SUVbw with blur and noise.
+        anatomy: The scanned anatomy; `tissues_on` paints it.
+        origin_mm: Position of the anatomy's origin, the carina, in patient coordinates.
+        dose_bq: Injected activity, `uptake_s` before the start of the PET.
+        key: Identifier of this patient among all seeds and settings, from which UIDs are derived.
     """
 
     number: int
@@ -98,18 +99,18 @@ class PhantomPatient:
 
 
 def phantom_patient(number: int, seed: int = 0, settings: PhantomSettings = PhantomSettings()) -> PhantomPatient:
-    """Return patient `number` (from 1) of a seed: the same whatever other patients are made.
+    """Return patient `number` (from 1) of a seed, independent of other patients.
 
     Raises:
         InputError: The number is not within 1 to 9999, or the seed is negative.
     """
-    if not 1 <= number <= PATIENTS_AT_MOST:
-        raise InputError(f"phantoms are numbered 1 to {PATIENTS_AT_MOST}, found {number}")
+    if not 1 <= number <= MAX_PATIENTS:
+        raise InputError(f"phantoms are numbered 1 to {MAX_PATIENTS}, found {number}")
     if seed < 0:
         raise InputError(f"a seed is 0 or above, found {seed}")
-    # one stream each, so that another matrix does not give another patient
+    # separate streams, so that the matrix size does not change the patient
     body, session, ct_noise, pet_noise = (np.random.default_rng((seed, number, stream)) for stream in range(4))
-    anatomy = draw_anatomy(body)
+    anatomy = random_anatomy(body)
     x, y, z = session.uniform((-6, -6, -900), (6, 6, -100)).round(2).tolist()
     ct_grid, pet_grid = _grids(settings, z + SCAN_CENTRE_Z_MM)
     ct_hu = scan_ct(anatomy, ct_grid, origin_mm=(x, y, z), noise_hu=settings.ct_noise_hu, rng=ct_noise)
@@ -129,7 +130,7 @@ def phantom_patient(number: int, seed: int = 0, settings: PhantomSettings = Phan
         pet=Volume(suv_bw, pet_grid, Unit.SUV_BW),
         anatomy=anatomy,
         origin_mm=(x, y, z),
-        dose_bq=float(round(anatomy.weight_kg * session.uniform(4.5e6, 5.5e6), -4)),  # about 5 MBq for each kg
+        dose_bq=float(round(anatomy.weight_kg * session.uniform(4.5e6, 5.5e6), -4)),  # about 5 MBq/kg
         uptake_s=int(session.integers(55 * 60, 75 * 60)),
         key=f"seed {seed} patient {number} {named}",
     )
@@ -139,8 +140,8 @@ def _grids(settings: PhantomSettings, centre_z_mm: float) -> tuple[Geometry, Geo
     first_mm = centre_z_mm - (settings.slices - 1) / 2 * settings.slice_spacing_mm
     spacing_mm = settings.slice_spacing_mm
     return (
-        _upright(settings.slices, settings.ct_matrix, settings.ct_pixel_mm, spacing_mm, (0.0, 0.0, first_mm)),
-        _upright(
+        _axial_grid(settings.slices, settings.ct_matrix, settings.ct_pixel_mm, spacing_mm, (0.0, 0.0, first_mm)),
+        _axial_grid(
             settings.slices,
             settings.pet_matrix,
             settings.pet_pixel_mm,
@@ -150,10 +151,10 @@ def _grids(settings: PhantomSettings, centre_z_mm: float) -> tuple[Geometry, Geo
     )
 
 
-def _upright(
+def _axial_grid(
     slices: int, matrix: int, pixel_mm: float, spacing_mm: float, first_centre_mm: Sequence[float]
 ) -> Geometry:
-    """Return square slices of which the first has its middle at `first_centre_mm`."""
+    """Return an axial grid of square slices whose first slice is centred at `first_centre_mm`."""
     to_corner_mm = (matrix - 1) / 2 * pixel_mm
     x, y, z = first_centre_mm
     return Geometry.from_dicom(

@@ -1,4 +1,4 @@
-"""The scanner: anatomy to HU and SUVbw on a grid, with blur and noise."""
+"""Simulation of the scanner: HU and SUVbw of an anatomy on a grid, with blur and noise."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from lib.types import BoolArray, FloatArray
 
 CT_BLUR_FWHM_MM = 1.8
 FWHM_TO_SIGMA = 1 / (2 * np.sqrt(2 * np.log(2)))
-MARGIN_SLICES = 3  # painted beyond both ends, so that the blur finds there what a longer scan would
-LUNG_SAG_HU = 60.0  # lung grows this much denser from the middle of the chest to its back,
-LUNG_SAG_SUV = 0.25  # and its uptake by this fraction
-HOLLOW = (Tissue.AIR, Tissue.AIRWAY, Tissue.LUNG)  # no lesion is here that the CT would not show
+MARGIN_SLICES = 3  # painted beyond both ends for the blur
+LUNG_SAG_HU = 60.0  # increase of lung density from the centre of the chest to its back
+LUNG_SAG_SUV = 0.25  # relative increase of lung uptake
+HOLLOW = (Tissue.AIR, Tissue.AIRWAY, Tissue.LUNG)  # excluded from lesions that are not visible on CT
 AXES = ((1, 1, -1), (1, -1, 1), (-1, 1, 1))  # x, y, z as columns, rows, slices
 
 Vector = NDArray[np.float64]
@@ -26,7 +26,7 @@ Vector = NDArray[np.float64]
 def scan_ct(
     anatomy: Anatomy, grid: Geometry, *, origin_mm: Point, noise_hu: float, rng: np.random.Generator
 ) -> FloatArray:
-    """Return whole HU of an upright grid, -1024 to 3071, shape (K, R, C)."""
+    """Return integer HU on an axial grid, -1024 to 3071, shape (K, R, C)."""
     labels = paint(anatomy.shapes, grid, origin_mm=origin_mm)
     ct_hu = np.array([TYPICAL[tissue][0] for tissue in Tissue], dtype=np.float32)[labels]
     _, y, _ = grid_axes_mm(grid, origin_mm=origin_mm)
@@ -47,25 +47,25 @@ def scan_pet(
     noise_suv: float,
     rng: np.random.Generator,
 ) -> FloatArray:
-    """Return SUVbw of an upright grid, at least 0, shape (K, R, C).
+    """Return SUVbw on an axial grid, at least 0, shape (K, R, C).
 
-    Painted at half the pixel size and averaged, then blurred; the noise is blurred too, as a reconstruction's is, and
-    its standard deviation is `noise_suv` x the root of the uptake.
+    The uptake is painted at half the pixel size, averaged and blurred. The noise is blurred as in a reconstruction,
+    with a standard deviation of `noise_suv` x the square root of the uptake.
     """
     slices, rows, columns = grid.shape
     affine = grid.affine.copy()
     affine[:3, 3] -= MARGIN_SLICES * affine[:3, 2]
-    longer = Geometry((slices + 2 * MARGIN_SLICES, rows, columns), affine)
-    fine = true_uptake(anatomy, longer.with_pixels(2 * rows, 2 * columns), origin_mm=origin_mm)
+    padded_grid = Geometry((slices + 2 * MARGIN_SLICES, rows, columns), affine)
+    fine = true_uptake(anatomy, padded_grid.with_pixels(2 * rows, 2 * columns), origin_mm=origin_mm)
     sigma = [psf_fwhm_mm * FWHM_TO_SIGMA / spacing for spacing in grid.spacing_mm]
-    suv_bw = blur(fine.reshape(longer.shape[0], rows, 2, columns, 2).mean(axis=(2, 4)), sigma)
-    # the 0.02 stands for the counts that scatter and randoms leave in air
-    suv_bw += noise_suv * np.sqrt(suv_bw + np.float32(0.02)) * smooth_noise(rng, longer.shape, sigma)
+    suv_bw = blur(fine.reshape(padded_grid.shape[0], rows, 2, columns, 2).mean(axis=(2, 4)), sigma)
+    # 0.02 represents counts in air from scatter and randoms
+    suv_bw += noise_suv * np.sqrt(suv_bw + np.float32(0.02)) * smooth_noise(rng, padded_grid.shape, sigma)
     return np.asarray(np.maximum(suv_bw[MARGIN_SLICES : MARGIN_SLICES + slices], 0), dtype=np.float32)
 
 
 def true_uptake(anatomy: Anatomy, grid: Geometry, *, origin_mm: Point) -> FloatArray:
-    """Return SUVbw at the voxel centres of an upright grid before any scanner saw it, shape (K, R, C)."""
+    """Return SUVbw at the voxel centres of an axial grid without blur and noise, shape (K, R, C)."""
     labels = paint(anatomy.shapes, grid, origin_mm=origin_mm)
     suv_bw = np.array([anatomy.suv_bw[tissue] for tissue in Tissue], dtype=np.float32)[labels]
     x, y, z = grid_axes_mm(grid, origin_mm=origin_mm)
@@ -80,9 +80,9 @@ def true_uptake(anatomy: Anatomy, grid: Geometry, *, origin_mm: Point) -> FloatA
 
 
 def blur(array: FloatArray, sigma_voxels: Sequence[float]) -> FloatArray:
-    """Return the array under a Gaussian, one sigma an axis; the border voxel is held.
+    """Return the array blurred by a Gaussian with one sigma per axis and edge padding.
 
-    Shifted sums, not a matrix product: equal to the last bit however many threads a machine has.
+    Sums of shifted arrays, unlike a matrix product, are bit-identical for any number of threads.
     """
     for axis, kernel in enumerate(_kernel(sigma) for sigma in sigma_voxels):
         reach = len(kernel) // 2
@@ -99,10 +99,10 @@ def blur(array: FloatArray, sigma_voxels: Sequence[float]) -> FloatArray:
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int, int], sigma_voxels: Sequence[float]) -> FloatArray:
-    """Return blurred white noise of standard deviation 1."""
+    """Return blurred white noise with standard deviation 1."""
     white = rng.standard_normal(shape, dtype=np.float32)
-    kept = np.prod([np.sqrt(np.sum(np.square(_kernel(sigma)))) for sigma in sigma_voxels])
-    return np.asarray(blur(white, sigma_voxels) / np.float32(kept))
+    gain = np.prod([np.sqrt(np.sum(np.square(_kernel(sigma)))) for sigma in sigma_voxels])
+    return np.asarray(blur(white, sigma_voxels) / np.float32(gain))
 
 
 def _kernel(sigma: float) -> Vector:
@@ -112,7 +112,7 @@ def _kernel(sigma: float) -> Vector:
 
 
 def _factor(wave: Wave, x: Vector, y: Vector, z: Vector) -> FloatArray:
-    # cos(a + b) = cos a cos b - sin a sin b: products over the grid, cosines only of a slice and of a column
+    # cos(a + b) = cos a cos b - sin a sin b: cosines only of a slice and of a column
     in_plane = wave.per_mm[0] * x[None, :] + wave.per_mm[1] * y[:, None] + wave.phase
     along = wave.per_mm[2] * z
     field = np.multiply.outer(np.cos(along), np.cos(in_plane)) - np.multiply.outer(np.sin(along), np.sin(in_plane))

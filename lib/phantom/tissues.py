@@ -1,4 +1,4 @@
-"""What a phantom is made of: tissues with their HU and SUV, and ellipsoids painted on a grid."""
+"""Tissues of a phantom with their HU and SUV, and painting of ellipsoids on a grid."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from lib.imaging.geometry import Geometry
 
 LabelArray = NDArray[np.uint8]
-Point = tuple[float, float, float]  # (x, y, z), mm, DICOM's LPS: to the left, to the back, to the head
+Point = tuple[float, float, float]  # (x, y, z), mm, LPS
 
-TUBE_MM = 1e4  # a semi-axis longer than any scan: the ellipsoid becomes a tube
-UPRIGHT: tuple[Point, Point, Point] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+TUBE_MM = 1e4  # a semi-axis longer than any scan turns the ellipsoid into a tube
+LPS_AXES: tuple[Point, Point, Point] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 class Tissue(IntEnum):
@@ -42,8 +42,8 @@ class Tissue(IntEnum):
     NODULE = 18
 
 
-# (HU, SUVbw) a reader of PET/CT expects of an adult an hour after the injection of FDG; drawn anew for each patient
-# around these. The nodule's own uptake comes from the lesion; the myocardium's from 1 to 8, whatever its HU.
+# Typical (HU, SUVbw) of an adult an hour after injection of FDG; values of patients vary randomly around these. The
+# uptake of a nodule is that of its lesion, the uptake of the myocardium is 1 to 8 regardless of HU.
 TYPICAL: dict[Tissue, tuple[float, float]] = {
     Tissue.AIR: (-1000, 0.0),
     Tissue.TABLE: (-250, 0.0),
@@ -69,11 +69,11 @@ TYPICAL: dict[Tissue, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Bands:
-    """Keeps of an ellipsoid only slanting layers: ribs, vertebrae between their discs."""
+    """Restriction of an ellipsoid to slanted layers, such as ribs, or vertebrae between discs."""
 
     period_mm: float
     filled_mm: float
-    slope: float = 0.0  # how far a layer climbs towards the head for each mm towards the back
+    slope: float = 0.0  # rise of a layer towards the head per mm towards the back
 
 
 @dataclass(frozen=True)
@@ -81,28 +81,28 @@ class Ellipsoid:
     """A solid of one tissue.
 
     Attributes:
-        semi_axes_mm: Along the three unit vectors of `axes`.
-        axes: Orthonormal directions, one a row; upright unless told.
-        power: 2 is an ellipsoid; more is boxier (|x/a|^p + |y/b|^p + |z/c|^p <= 1).
-        within: Paint only over these tissues; None paints over everything.
-        bands: Keep only these layers.
+        semi_axes_mm: Semi-axes along the three unit vectors of `axes`.
+        axes: Orthonormal directions, one per row; by default those of LPS.
+        power: 2 for an ellipsoid; larger values give a box-like shape (|x/a|^p + |y/b|^p + |z/c|^p <= 1).
+        within: Tissues that may be painted over; None for all.
+        bands: Layers to keep; None for all.
     """
 
     tissue: Tissue
     centre_mm: Point
     semi_axes_mm: Point
-    axes: tuple[Point, Point, Point] = UPRIGHT
+    axes: tuple[Point, Point, Point] = LPS_AXES
     power: float = 2.0
     within: frozenset[Tissue] | None = None
     bands: Bands | None = None
 
 
 def paint(shapes: Iterable[Ellipsoid], geometry: Geometry, *, origin_mm: Point) -> LabelArray:
-    """Return each voxel's tissue, shape (K, R, C): later shapes cover earlier ones.
+    """Return each voxel's tissue, shape (K, R, C); later shapes cover earlier ones.
 
     Args:
-        geometry: An upright grid: its axes are those of LPS.
-        origin_mm: Where the shapes' own origin lies in the patient coordinates of `geometry`.
+        geometry: An axial grid, with axes along those of LPS.
+        origin_mm: Position of the shapes' origin in the patient coordinates of `geometry`.
     """
     labels = np.zeros(geometry.shape, dtype=np.uint8)
     x, y, z = grid_axes_mm(geometry, origin_mm=origin_mm)
@@ -119,7 +119,7 @@ def paint(shapes: Iterable[Ellipsoid], geometry: Geometry, *, origin_mm: Point) 
 
 
 def grid_axes_mm(geometry: Geometry, *, origin_mm: Point) -> tuple[NDArray[np.float64], ...]:
-    """Return the coordinates (x of columns, y of rows, z of slices), mm from `origin_mm`, of an upright grid."""
+    """Return the coordinates (x of columns, y of rows, z of slices) of an axial grid, mm from `origin_mm`."""
     slices, rows, columns = geometry.shape
     spacing = np.diag(geometry.affine)[:3]
     first = geometry.affine[:3, 3] - np.asarray(origin_mm)
@@ -129,12 +129,12 @@ def grid_axes_mm(geometry: Geometry, *, origin_mm: Point) -> tuple[NDArray[np.fl
 def _bounding_box(
     shape: Ellipsoid, x: NDArray[np.float64], y: NDArray[np.float64], z: NDArray[np.float64]
 ) -> tuple[slice, slice, slice]:
-    # The corner reach |axes|^T s holds for every power; an ellipsoid's own reach is shorter or equal.
-    reach = np.abs(np.asarray(shape.axes)).T @ np.asarray(shape.semi_axes_mm)
+    # |axes|^T s bounds the shape for every power.
+    extent = np.abs(np.asarray(shape.axes)).T @ np.asarray(shape.semi_axes_mm)
     box = []
     for i, coordinates in ((2, z), (1, y), (0, x)):
-        low = int(np.searchsorted(coordinates, shape.centre_mm[i] - reach[i], side="left"))
-        high = int(np.searchsorted(coordinates, shape.centre_mm[i] + reach[i], side="right"))
+        low = int(np.searchsorted(coordinates, shape.centre_mm[i] - extent[i], side="left"))
+        high = int(np.searchsorted(coordinates, shape.centre_mm[i] + extent[i], side="right"))
         box.append(slice(low, high))
     return box[0], box[1], box[2]
 
@@ -149,7 +149,7 @@ def _inside(
     )
     total: NDArray[np.float64] = np.zeros((1, 1, 1))
     for direction, semi_axis_mm in zip(shape.axes, shape.semi_axes_mm, strict=True):
-        # terms of weight 0 are left out, so an upright solid costs three vectors and one sum over the grid
+        # without terms of weight 0, a solid along LPS costs three vectors and one sum over the grid
         along = sum(w * d for w, d in zip(direction, offsets, strict=True) if w != 0)
         total = total + np.abs(along / semi_axis_mm) ** shape.power
     inside = np.broadcast_to(total <= 1, (z.size, y.size, x.size)).copy()

@@ -1,1 +1,1 @@
-"""A CT in, a synthetic PET out."""
+"""Synthesis of a PET from a CT."""

@@ -1,4 +1,4 @@
-"""A model's PET of a CT as a DICOM series: who drew it, in the words `lib/dicom` stores."""
+"""The DICOM series of a synthetic PET, labelled with the model that it comes from."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 def plan_pet_series(synthesizer: Synthesizer | Ensemble, ct: Series) -> PlannedSeries:
-    """Return the series that the model's PET of this CT will be, to be filled with the PET; reads headers only.
+    """Plan the PET series of a CT, without its pixels; reads headers only.
 
     Raises:
-        MissingAttributeError: The CT lacks what a PET series must have of it (frame of reference, date and time).
-        DicomError: A file of the CT is damaged or gone.
+        MissingAttributeError: The CT lacks attributes that a PET series requires (frame of reference, date and time).
+        DicomError: A file of the CT is damaged or missing.
     """
-    from lib.dicom.write.pet_series import (  # need pydicom, which a machine that only trains may lack
-        MadeBy,
+    from lib.dicom.write.pet_series import (  # needs pydicom, which a training machine may lack
+        SourceModel,
         plan_series,
     )
 
-    planned = plan_series(ct, MadeBy(synthesizer.card.name, synthesizer.checksum, lib.__version__))
+    planned = plan_series(ct, SourceModel(synthesizer.card.name, synthesizer.checksum, lib.__version__))
     members = synthesizer.members if isinstance(synthesizer, Ensemble) else (synthesizer,)
     step_mm = planned.geometry.spacing_mm[0]
     reach = max(context_reach(member.card.network, slice_spacing_mm=step_mm) for member in members)

@@ -1,4 +1,4 @@
-"""Several models asked of one CT: the mean of what they draw."""
+"""An ensemble: the mean of the synthetic PETs of several models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from lib.types import Progress, no_progress
 
 
 class Ensemble:
-    """Used as a `Synthesizer` is. It has seen whom any member has seen; its trivial predictors are the first's."""
+    """An ensemble with the interface of `Synthesizer`.
+
+    Its training patients are those of all members; its baselines are those of the first.
+    """
 
     def __init__(self, members: Sequence[Synthesizer]) -> None:
         self.members = tuple(members)
@@ -46,30 +49,30 @@ def load_models(paths: Sequence[Path], *, device: str = "auto") -> Synthesizer |
     """Return the synthesizer of one checkpoint, or the ensemble of several.
 
     Raises:
-        CheckpointError: Not one of our checkpoints, or models that work on different grids or windows.
-        RecipeError: No such device.
+        CheckpointError: Not a ct2pet checkpoint, or the models use different grids or windows.
+        RecipeError: Unknown device.
     """
     members = [Synthesizer.load(path, device=device) for path in paths]
     return members[0] if len(members) == 1 else Ensemble(members)
 
 
 def _card(cards: Sequence[ModelCard]) -> ModelCard:
-    """Return the first's card under another name, with everybody whom any member has seen, and no scores of its own."""
+    """Return the first card under another name, with the patients of all members, and without scores."""
     first = cards[0]
     for number, card in enumerate(cards, start=1):
         if card.recipe.preparation != first.recipe.preparation:
             raise CheckpointError(
-                f"model {number} of {len(cards)} ({card.name}) works on another grid or other windows than the first, "
-                "so their PETs cannot be averaged; give models of one preparation"
+                f"model {number} of {len(cards)} ({card.name}) uses another grid or other windows than the first, so "
+                "their PETs cannot be averaged; give models with the same preparation"
             )
     trained = {digest for card in cards for digest in card.training.patients}
-    chosen = {digest for card in cards for digest in card.training.validation_patients} - trained
-    aside = {digest for card in cards for digest in card.training.test_patients} - trained - chosen
+    validation = {digest for card in cards for digest in card.training.validation_patients} - trained
+    test = {digest for card in cards for digest in card.training.test_patients} - trained - validation
     training = replace(
         first.training,
         patients=tuple(sorted(trained)),
-        validation_patients=tuple(sorted(chosen)),
-        test_patients=tuple(sorted(aside)),
+        validation_patients=tuple(sorted(validation)),
+        test_patients=tuple(sorted(test)),
         split=first.training.split if len({card.training.split for card in cards}) == 1 else "",
         split_by_hash=all(card.training.split_by_hash for card in cards),
     )

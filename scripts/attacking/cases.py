@@ -65,7 +65,7 @@ class Cases:
     def run(
         self,
         name: str,
-        attack: Callable[[Target], list[HasStatus]],
+        attack: Callable[[Target], Sequence[HasStatus]],
         *,
         expected: Sequence[int] = (),
         may_time_out: bool = False,
@@ -78,7 +78,7 @@ class Cases:
         """
         target = self.target()
         began = time.monotonic()
-        responses: list[HasStatus] = []
+        responses: Sequence[HasStatus] = []
         failure = ""
         with target.watched() as measured:
             try:
@@ -92,7 +92,7 @@ class Cases:
         if failure:
             wrong.append(failure)
         if not target.is_alive():
-            wrong.append(f"the server ended with {target.server.process.returncode}")
+            wrong.append(f"the server ended with {target.server.process.poll()}")
         statuses = {response.status_code for response in responses}
         if expected and not statuses <= set(expected):
             wrong.append(f"status {sorted(statuses)}, expected one of {list(expected)}")
@@ -107,7 +107,7 @@ class Cases:
 
 
 def _row(
-    name: str, measured: Measured, responses: list[HasStatus], *, seconds: float, latency: bool
+    name: str, measured: Measured, responses: Sequence[HasStatus], *, seconds: float, latency: bool
 ) -> tuple[dict[str, object], list[str]]:
     row = {
         "case": name,

@@ -34,7 +34,7 @@ def clients_suite(
                 row for rows in pool.map(lambda n: _client(target, n, label, until), range(clients)) for row in rows
             ]
         if not target.is_alive():
-            result.violations.append(f"the server ended with {target.server.process.returncode}")
+            result.violations.append(f"the server ended with {target.server.process.poll()}")
     latencies_s = sorted(row["seconds"] for row in done)
     wrong = Counter(f"{row['what']}: {row['wrong']}" for row in done if row["wrong"])
     result.violations += [f"{count} x {sentence}" for sentence, count in wrong.most_common()]

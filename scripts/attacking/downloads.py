@@ -46,7 +46,7 @@ def downloads_suite(
         if response.status_code not in (200, 503):
             result.violations.append(f"a later download has status {response.status_code}")
         if not target.is_alive():
-            result.violations.append(f"the server ended with {target.server.process.returncode}")
+            result.violations.append(f"the server ended with {target.server.process.poll()}")
     result.violations += measured.violations(latency=latency) + after.violations(latency=latency)
     result.metrics = {
         **measured.metrics(),

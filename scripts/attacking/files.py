@@ -63,7 +63,7 @@ def files_suite(folder: Path, *, notify: Notify, count: int = COUNT, seed: int =
                         if not target.is_alive():
                             break
                 if not target.is_alive():
-                    result.violations.append(f"the server ended with {target.server.process.returncode} ({form})")
+                    result.violations.append(f"the server ended with {target.server.process.poll()} ({form})")
                     break
     seconds = time.monotonic() - began
     bad = [row for row in result.rows if row["wrong"]]

@@ -33,7 +33,7 @@ def long_suite(
         if response.status_code != 200:
             result.violations.append(find_violation(response) or f"{response.status_code} {response.text[:200]}")
         if not target.is_alive():
-            result.violations.append(f"the server ended with {target.server.process.returncode}")
+            result.violations.append(f"the server ended with {target.server.process.poll()}")
     result.violations += measured.violations(latency=latency)
     result.metrics = {
         **measured.metrics(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import http.client
 import itertools
 import time
@@ -86,7 +87,7 @@ def memory_suite(
             content = cache.read(upload)
             cases.run(
                 f"{upload.name}, {way}",
-                lambda target, u=upload, c=content, w=way: [send_or_time_out(lambda: WAYS[w](target, u, c))],
+                functools.partial(_once, upload=upload, content=content, way=way),
                 may_time_out=upload.is_valid,
             )
         for upload in tried if at_once else ():
@@ -94,13 +95,13 @@ def memory_suite(
             selected_ways = list(itertools.islice(itertools.cycle(_ways(upload, ways)), at_once))
             cases.run(
                 f"{upload.name}, {at_once} at once",
-                lambda target, u=upload, c=content, w=selected_ways: _at_once(target, u, c, w),
+                functools.partial(_at_once, upload=upload, content=content, ways=selected_ways),
                 may_time_out=upload.is_valid,
             )
         for endpoint, form in itertools.product(JSON_ENDPOINTS if body_bytes else (), ("field", "file")):
             cases.run(
                 f"{body_bytes // 10**6} MB as multipart {form} at {endpoint}",
-                lambda target, a=endpoint, f=form: [large_body(target, a, f, body_bytes)],
+                functools.partial(_large_body, endpoint=endpoint, form=form, body_bytes=body_bytes),
                 expected=REFUSALS,
             )
     if body_bytes:
@@ -163,17 +164,26 @@ def _with_accounts(folder: Path, result: Result, *, notify: Notify, body_bytes: 
     """Send the large bodies without a token and with the token of the lowest role."""
     cases = Cases(folder, result, notify=notify, memory_limit_gb=10.0, latency=latency, accounts=True)
     with contextlib.closing(cases):
-        users = {"no token": "", "role user": cases.target().server.logged_in_with_token("una").token}
+        users = {"no token": "", "role user": cases.target().server.logged_in_as("una").token}
         for (name, token), endpoint in itertools.product(users.items(), JSON_ENDPOINTS):
             cases.run(
                 f"{body_bytes // 10**6} MB as multipart field at {endpoint}, {name}",
-                lambda target, a=endpoint, t=token: [large_body(_with_token(target, t), a, "field", body_bytes)],
+                functools.partial(_large_body, endpoint=endpoint, form="field", body_bytes=body_bytes, token=token),
                 expected=REFUSALS,
             )
 
 
-def _with_token(target: Target, token: str) -> Target:
-    return dataclasses.replace(target, server=dataclasses.replace(target.server, token=token))
+def _once(target: Target, *, upload: Upload, content: bytes, way: str) -> list[HasStatus]:
+    return [send_or_time_out(lambda: WAYS[way](target, upload, content))]
+
+
+def _large_body(
+    target: Target, *, endpoint: str, form: str, body_bytes: int, token: str | None = None
+) -> list[HasStatus]:
+    """Send a large body; `token` replaces that of the target's user."""
+    if token is not None:
+        target = dataclasses.replace(target, server=dataclasses.replace(target.server, token=token))
+    return [large_body(target, endpoint, form, body_bytes)]
 
 
 def _summarize(result: Result) -> None:

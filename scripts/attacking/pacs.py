@@ -95,7 +95,7 @@ def _case(
             statuses, wrong = _send_requests(target)
             settled_s = _settle(target, other)
         if not target.is_alive():
-            wrong.append(f"the server ended with {target.server.process.returncode}")
+            wrong.append(f"the server ended with {target.server.process.poll()}")
     if settled_s is None:
         wrong.append(f"inferences of another CT take over {SETTLE_TIMEOUT_S:.0f} s after all clients have disconnected")
     wrong += measured.violations(latency=latency)

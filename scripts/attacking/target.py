@@ -116,7 +116,7 @@ def running_target(
         write_phantoms(studies, patients=patients, settings=phantom)
     save_untrained(folder / "models" / MODEL / "model.safetensors", load_recipe(settings=("stages=3", *network)))
     save_sensitive_model(folder / "models" / "unet" / "model.safetensors", network)
-    settings: dict[str, str | Path] = {"models": f"unet,{MODEL}", **conf}
+    settings: dict[str, Any] = {"models": f"unet,{MODEL}", **conf}
     if accounts:
         settings["users"] = write_users(folder)
     limit_bytes = int(memory_limit_gb * GIB)

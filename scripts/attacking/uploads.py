@@ -9,8 +9,10 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from scripts.fuzzing.elements import ITEM, SEQUENCE_END, UNDEFINED, Encoding
@@ -193,7 +195,7 @@ def dicom_wide() -> bytes:
     return zipped([ct_slice(n, pixels, rows=64, columns=64, spacing_mm=160.0) for n in range(4)])
 
 
-def _hu(rows: int, columns: int) -> np.ndarray:
+def _hu(rows: int, columns: int) -> NDArray[np.uint16]:
     stored = np.full((rows, columns), 24, "<u2")
     stored[rows // 4 : -rows // 4, columns // 4 : -columns // 4] = 1048
     return stored
@@ -249,7 +251,7 @@ def nifti_packed(rows: int, slices: int, dtype: str) -> bytes:
     return _packed_ct(bytes(header), rows * rows * slices, np.dtype(dtype), air=3, water=127)
 
 
-def _packed_ct(start: bytes, count: int, dtype: np.dtype, *, air: int, water: int) -> bytes:
+def _packed_ct(start: bytes, count: int, dtype: np.dtype[Any], *, air: int, water: int) -> bytes:
     """Return a gzip of `start`, noise (1 in 300 voxels), air (half) and water (half)."""
     noise = np.random.default_rng(0).integers(air, water, max(1, count // 300 * 2), endpoint=True).astype(dtype)
     file = io.BytesIO()

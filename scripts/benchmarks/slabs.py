@@ -50,7 +50,7 @@ def measure_slabs(args: argparse.Namespace) -> dict[str, Any]:
 def _synthesize(url: str, setup: Setup) -> dict[str, Any]:
     """Synthesise all slices from the middle outward, as the panel does; return durations in seconds."""
     full = (0, setup.slices)
-    job = SynthesisJob(Client(url), model=MODEL, image_id=setup.ct_uid, wanted=full, centre=setup.slices // 2)
+    job = SynthesisJob(Client(url), model=MODEL, image_id=setup.ct_uid, requested=full, centre=setup.slices // 2)
     received: list[tuple[float, ReceivedSlab]] = []
     began = time.perf_counter()
     job.start()
@@ -59,7 +59,7 @@ def _synthesize(url: str, setup: Setup) -> dict[str, Any]:
         received += [(elapsed_s, event) for event in job.drain() if isinstance(event, ReceivedSlab)]
         time.sleep(POLL_INTERVAL_S)
     if job.state is not State.DONE:
-        raise InputError(f"the server did not synthesise all slices: {job.sentence}")
+        raise InputError(f"the server did not synthesise all slices: {job.message}")
     first_s, first = received[0]
     return {
         "first_s": first_s,

@@ -11,6 +11,7 @@ import struct
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ BITS_ALLOCATED, BITS_STORED, HIGH_BIT, SIGN = 0x00280100, 0x00280101, 0x00280102
 RLE, BASELINE, JPEG_2000 = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90"
 DCMTK = {"jpeg-lossless": ("dcmcjpeg", "+e1"), "jpeg-ls": ("dcmcjpls",)}
 PLAIN = Encoding()
-Pixels = NDArray[np.integer]
+Pixels = NDArray[np.integer[Any]]
 Values = Mapping[int, tuple[str, bytes]]  # VR and value by tag
 
 
@@ -90,7 +91,7 @@ def codestream_of(file: bytes) -> bytes:
     return file[at + 8 : at + 8 + struct.unpack_from("<I", file, at + 4)[0]]
 
 
-def segments_of(codestream: bytes) -> list[tuple[int, int, int]]:
+def segments_of(codestream: bytes | bytearray) -> list[tuple[int, int, int]]:
     """Return marker, start and end of each header segment of a JPEG, JPEG-LS or JPEG 2000 codestream."""
     found, at = [], 2
     while at + 4 <= len(codestream) and codestream[at] == 0xFF:

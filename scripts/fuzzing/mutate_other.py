@@ -130,7 +130,7 @@ def _break_instance(rng: random.Random, instance: dict[str, Any], tags: tuple[st
         element.pop("Value", None)
         element["InlineBinary"] = rng.choice(["AAAA", "%%%", "", "QUJD"])
         return f"{tag} inline"
-    value = rng.choice(
+    value: object = rng.choice(
         [[], [None], [""], ["abc"], [-1], [1e300], ["NaN"], [{}], [[1]], "text", 7, None, [True], ["1,5"], ["1", "2"],
          [{"Alphabetic": "A^B"}], [{"00181074": {"vr": "DS", "Value": [1]}}], [2**70], ["20200101"]]
     )  # fmt: skip

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.dicom.instance_header import InstanceHeader
 from lib.dicom.read.volume import read_activity, read_ct, read_pet
 from lib.dicom.remote.json_header import header_from_json
 from lib.dicom.scan.scan import scan_folder
 from lib.dicom.scan.series import ScannedSeries, judge_series
-from lib.dicom.write.pet_series import MadeBy, plan_series
+from lib.dicom.write.pet_series import SourceModel, plan_series
 from lib.errors import CT2PETError
 from lib.imaging.volume import Unit, Volume
 from lib.types import Series
@@ -24,8 +25,8 @@ from scripts.fuzzing.subjects import Subject
 # Outcomes: refused with a reason; same result; different result with a warning; different result that no unchanged data
 # contradict; different result without a warning although unchanged data contradict it
 REFUSED, EQUAL, WARNED, FREE, SILENT = "refused", "equal", "warned", "unopposed", "silent"
-MODEL = MadeBy(model="none", checksum="0" * 64, version="0")
-SAME_PLACE_MM = 0.7  # slices nearer than this are one slice
+MODEL = SourceModel(model="none", checksum="0" * 64, version="0")
+SAME_POSITION_MM = 0.7  # slices nearer than this are one slice
 FACTS = ("weight_kg", "dose_bq", "half_life_s", "units", "suv_type", "decay_correction")
 
 
@@ -111,7 +112,7 @@ def _read_json(folder: Path, modality: str) -> Reading:
             headers.append(header_from_json(json.loads(path.read_text()), str(path)))
         except CT2PETError as error:
             messages.add(str(error))
-    groups: dict[str, list] = {}
+    groups: dict[str, list[InstanceHeader]] = {}
     for header in headers:
         groups.setdefault(header.shared.series_instance_uid, []).append(header)
     series = tuple(judge_series(group) for group in groups.values())
@@ -157,7 +158,7 @@ def _difference(a: Volume, b: Volume, place_mm: float) -> tuple[float, bool]:
     places_a, places_b = (_corners(volume) for volume in (a, b))
     apart = np.linalg.norm(places_a[:, None, 0] - places_b[None, :, 0], axis=2)
     nearest = apart.argmin(axis=1)
-    if apart.min(axis=1).max() > SAME_PLACE_MM or len(set(nearest.tolist())) != len(nearest):
+    if apart.min(axis=1).max() > SAME_POSITION_MM or len(set(nearest.tolist())) != len(nearest):
         return float("inf"), False
     moved = float(np.linalg.norm(places_a - places_b[nearest], axis=2).max())
     if moved > place_mm:

@@ -1,11 +1,11 @@
-"""Between prepared pairs and the folder of cases KonfAI reads: MetaImage files out, its predictions back in.
+"""Export prepared pairs as MetaImage files for KonfAI, and import its predictions.
 
 ::
 
     OUT/learn/<case>/{CT,PET,MASK}.mha   training and validation patients: HU, sqrt(SUVbw / 20), where the loss counts
-    OUT/test/<case>/{CT,BODY}.mha        test patients: no PET, so none can be learnt from
-    OUT/validation.txt                   which cases of `learn` choose the checkpoint
-    OUT/cases.json                       what each case is; written last, so where it lies everything lies
+    OUT/test/<case>/{CT,BODY}.mha        test patients, without PET
+    OUT/validation.txt                   cases of `learn` that select the checkpoint
+    OUT/cases.json                       index of the cases; written last, so it marks a complete export
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from lib.types import BoolArray, FloatArray, Progress, Series, no_progress
 
 @dataclass(frozen=True)
 class Case:
-    """One pair as KonfAI knows it.
+    """A pair in KonfAI's dataset.
 
     Attributes:
-        name: Its folder: a hash, so that no patient ID leaves for files of another program.
-        side: Of the split by patient.
-        ct_series_instance_uid: The CT; names the synthetic PET.
-        slices: How many it has.
+        name: Name of its folder, a hash, so that KonfAI's files contain no patient ID.
+        side: Side of the split by patient.
+        ct_series_instance_uid: Of the CT; also names the synthetic PET.
+        slices: Number of slices.
     """
 
     name: str
@@ -51,23 +51,23 @@ class Case:
 def export_cases(
     prepared: PreparedSet, split: Split, out: Path, *, progress: Progress = no_progress
 ) -> tuple[Case, ...]:
-    """Write every pair as a case of KonfAI's and return the cases, in the index's order.
+    """Write every pair as a case and return the cases, in the order of the index.
 
-    Cases that lie there already, of the same pairs and split, are taken as they are.
+    A complete export of the same pairs and split is reused.
 
     Raises:
-        PairingError: The split leaves a side without patients, or does not keep patients whole.
+        PairingError: A side of the split has no patients, or the split is by slice.
         PreparedDataError: The arrays skip slices, or are damaged.
     """
     cases = tuple(
         Case(pair.id, split.side_of_patient(pair.patient_id), pair.ct_series_instance_uid, pair.shape[0])
         for pair in prepared.pairs
     )
-    _refuse_unfit(prepared, split, cases)
-    if _exported(out) == (cases, prepared.preparation.digest()):
+    _check_split(prepared, split, cases)
+    if _read_index(out) == (cases, prepared.preparation.digest()):
         return cases
     (out / "cases.json").unlink(missing_ok=True)
-    for side in ("learn", "test"):  # a case that changes side leaves no PET behind
+    for side in ("learn", "test"):  # so that no PET remains of a case that moves to the test side
         shutil.rmtree(out / side, ignore_errors=True)
     for number, (case, pair) in enumerate(zip(cases, prepared.pairs, strict=True)):
         progress(number, len(cases), "exporting cases")
@@ -83,20 +83,19 @@ def export_cases(
 
 
 def import_prediction(predicted: Path, ct: Series, out: Path, *, windows: Windows) -> Path:
-    """Write what KonfAI drew of a CT as SUVbw on that CT's voxels, named after its series; return the file.
+    """Write KonfAI's prediction for a CT as SUVbw on the CT's grid, named after its series; return the file.
 
-    Its voxel order is the canonical one, as that of prepared arrays. The way from the network's pixels to the CT's is
-    the one of `Synthesizer.apply`.
+    The voxel order is canonical, as in prepared arrays. Pixels are resampled as in `Synthesizer.apply`.
 
     Raises:
         ImageFileError: Not a volume, or damaged.
-        PairingError: It does not lie on the CT's slices.
+        PairingError: The prediction is not on the CT's slices.
     """
-    drawn = to_canonical(read_volume_file(predicted, unit=Unit.UNIT_RANGE))
-    geometry = canonical_geometry(read_ct(ct).geometry)  # the order of prepared arrays, which were exported
-    if not drawn.geometry.same_grid_as(geometry.with_pixels(*drawn.geometry.shape[1:])):
-        raise PairingError(f"{predicted}: does not lie on the slices of CT {ct.uid}; delete it and predict again")
-    suv_bw = resample_in_plane(denormalize_pet(drawn.array, windows), *geometry.shape[1:])
+    prediction = to_canonical(read_volume_file(predicted, unit=Unit.UNIT_RANGE))
+    geometry = canonical_geometry(read_ct(ct).geometry)  # the voxel order of prepared arrays
+    if not prediction.geometry.same_grid_as(geometry.with_pixels(*prediction.geometry.shape[1:])):
+        raise PairingError(f"{predicted}: not on the slices of CT {ct.uid}; delete it and predict again")
+    suv_bw = resample_in_plane(denormalize_pet(prediction.array, windows), *geometry.shape[1:])
     return write_volume_file(Volume(suv_bw, geometry, Unit.SUV_BW), out / f"{ct.uid}.mha")
 
 
@@ -116,9 +115,9 @@ def _images(arrays: PairArrays, side: Side) -> dict[str, Volume]:
     }
 
 
-def _refuse_unfit(prepared: PreparedSet, split: Split, cases: Iterable[Case]) -> None:
+def _check_split(prepared: PreparedSet, split: Split, cases: Iterable[Case]) -> None:
     if split.unit != "patient":
-        raise PairingError(f"the comparison keeps patients whole, but the recipe splits by {split.unit}")
+        raise PairingError(f"the recipe splits by {split.unit}; set split.unit = patient")
     if prepared.preparation.grid.slices != "resample":
         raise PreparedDataError("these arrays skip slices of the CT; prepare with a recipe of grid.slices = resample")
     sides = [case.side for case in cases]
@@ -127,7 +126,7 @@ def _refuse_unfit(prepared: PreparedSet, split: Split, cases: Iterable[Case]) ->
         raise PairingError(f"a side of the split has no patients ({counts}); give about ten or more patients")
 
 
-def _exported(out: Path) -> tuple[tuple[Case, ...], str] | None:
+def _read_index(out: Path) -> tuple[tuple[Case, ...], str] | None:
     try:
         index = json.loads((out / "cases.json").read_text())
         return tuple(Case(**case) for case in index["cases"]), index["preparation"]

@@ -1,4 +1,4 @@
-"""KonfAI as a program in an environment of its own: install it, run it, watch it, stop it in time."""
+"""Install KonfAI in its own virtual environment, and run it with a time limit."""
 
 from __future__ import annotations
 
@@ -17,55 +17,57 @@ HERE = Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "requirements.txt"
 LOG_TAIL = 200_000  # characters: some epochs
 STOP_TIMEOUT_S = 120.0  # KonfAI writes a checkpoint when it is interrupted
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
-def installed(environment: Path, *, tell: Tell) -> Path:
-    """Return the konfai program of an environment, made and filled when it is missing or its requirements changed."""
+def installed(environment: Path, *, report: Report) -> Path:
+    """Return the konfai program of an environment, installed if it is missing or its requirements changed."""
     program, stamp = environment / "bin" / "konfai", environment / "installed-konfai.txt"
-    wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
-    if program.is_file() and stamp.is_file() and stamp.read_text().strip() == wanted:
+    requirements = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+    if program.is_file() and stamp.is_file() and stamp.read_text().strip() == requirements:
         return program
     python = environment / "bin" / "python"
     if not python.is_file():
-        tell(f"Making {environment}")
+        report(f"Making {environment}")
         _call([sys.executable, "-m", "venv", str(environment)])
-    tell(f"Installing {REQUIREMENTS.name} of KonfAI (a few minutes the first time)")
+    report(f"Installing {REQUIREMENTS.name} of KonfAI (a few minutes the first time)")
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     _call([*pip, "-r", str(REQUIREMENTS)])
-    stamp.write_text(wanted)
+    stamp.write_text(requirements)
     return program
 
 
-def write_configuration(template: str, path: Path, **words: object) -> Path:
-    """Write one of the YAML templates beside this file with its words filled in; return the file."""
-    path.write_text(Template((HERE / template).read_text()).substitute({key: str(word) for key, word in words.items()}))
+def write_configuration(template: str, path: Path, **values: object) -> Path:
+    """Write one of the YAML templates of this folder with its values filled in; return the file."""
+    path.write_text(
+        Template((HERE / template).read_text()).substitute({key: str(value) for key, value in values.items()})
+    )
     return path
 
 
 class Konfai:
-    """The program, run inside one working folder: it leaves Checkpoints, Statistics and Predictions there."""
+    """The konfai program in a working folder, where it writes Checkpoints, Statistics and Predictions."""
 
-    def __init__(self, program: Path, folder: Path, *, threads: int, tell: Tell) -> None:
+    def __init__(self, program: Path, folder: Path, *, threads: int, report: Report) -> None:
         self._program = program
         self._folder = folder
         self._threads = threads
-        self._tell = tell
+        self._report = report
 
-    def run(self, *words: str, log: str, seconds: float | None = None) -> str:
-        """Run one command to its end, or interrupt it after so many seconds; return what it said.
+    def run(self, *arguments: str, log: str, seconds: float | None = None) -> str:
+        """Run a command, interrupt it after `seconds`, and return its output.
 
         Raises:
-            SystemExit: KonfAI failed; the message holds its last words.
+            SystemExit: KonfAI failed; the message has the end of its output.
         """
         path = self._folder / log
-        started = told = time.monotonic()
+        started = last_report = time.monotonic()
         interrupted = False
         with path.open("wb") as file:
             process = subprocess.Popen(
-                [str(self._program), *words],
+                [str(self._program), *arguments],
                 cwd=self._folder,
-                env=self._surroundings(),
+                env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -74,9 +76,9 @@ class Konfai:
                 while process.poll() is None:
                     time.sleep(0.5)
                     now = time.monotonic()
-                    if now - told >= 30:
-                        told = now
-                        self._tell(f"  {(now - started) / 60:.1f} minutes: {progress_of(_said(path))}")
+                    if now - last_report >= 30:
+                        last_report = now
+                        self._report(f"  {(now - started) / 60:.1f} minutes: {progress_of(_read_log(path))}")
                     if seconds is not None and not interrupted and now - started >= seconds:
                         interrupted = True
                         process.send_signal(signal.SIGINT)
@@ -86,34 +88,34 @@ class Konfai:
                 if process.poll() is None:
                     process.terminate()
                     process.wait(timeout=STOP_TIMEOUT_S)
-        said = _said(path).replace("\r", "\n")
+        output = _read_log(path).replace("\r", "\n")
         if process.returncode and not interrupted:
-            raise SystemExit(f"KonfAI {words[0]} failed; the end of {path}:\n{said[-2000:]}")
-        return said
+            raise SystemExit(f"KonfAI {arguments[0]} failed; the end of {path}:\n{output[-2000:]}")
+        return output
 
-    def _surroundings(self) -> dict[str, str]:
+    def _environment(self) -> dict[str, str]:
         threads = {name: str(self._threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-        kept = {name: word for name, word in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-        # the comparison is one of equal time on the same processor
-        return {**kept, **threads, "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1"}
+        inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        # both programs train for equal time on the same CPU
+        return {**inherited, **threads, "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1"}
 
 
-def progress_of(said: str) -> str:
-    """Return how far a run is, in a few words, from what KonfAI has printed."""
-    epochs = len(re.findall(r"\[KonfAI\] epoch [\d.]+ s", said))
-    words = [f"{epochs} epochs done"]
-    for running, called in (("Training", "loss"), ("Validation", "on validation patients")):
-        losses = re.findall(rf"{running} : Loss \([^\r\n]*?: (\d+\.\d+)\) Memory", said[-LOG_TAIL:])
-        words += [f"{called} {losses[-1]}"] if losses else []
-    return ", ".join(words)
+def progress_of(output: str) -> str:
+    """Return a short progress message from KonfAI's output."""
+    epochs = len(re.findall(r"\[KonfAI\] epoch [\d.]+ s", output))
+    parts = [f"{epochs} epochs finished"]
+    for phase, label in (("Training", "loss"), ("Validation", "on validation patients")):
+        losses = re.findall(rf"{phase} : Loss \([^\r\n]*?: (\d+\.\d+)\) Memory", output[-LOG_TAIL:])
+        parts += [f"{label} {losses[-1]}"] if losses else []
+    return ", ".join(parts)
 
 
-def _said(log: Path) -> str:
-    """Return a log's text; a progress bar's character that is half written must not end an hour of training."""
+def _read_log(log: Path) -> str:
+    """Return the text of a log, replacing a partly written character of a progress bar."""
     return log.read_text(encoding="utf-8", errors="replace")
 
 
 def _call(command: list[str]) -> None:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"failed: {' '.join(command)}\n{(done.stderr or done.stdout)[-2000:]}")
+    completed = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if completed.returncode:
+        raise SystemExit(f"failed: {' '.join(command)}\n{(completed.stderr or completed.stdout)[-2000:]}")

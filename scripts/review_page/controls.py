@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
-from CT2PETLib.panel.model_card import MARKS
+from CT2PETLib.panel.model_card import BASELINE_RESULTS
 from trame.ui.vuetify3 import VAppLayout
 from trame.widgets import client, html
 from trame.widgets import vuetify3 as v3
@@ -140,12 +140,12 @@ def _colour_bar(colours: Sequence[str]) -> None:
 
 def _about(review: ReviewData) -> None:
     metadata = review.metadata
-    quality = MARKS.get(review.model.mark, review.model.mark)
+    quality = BASELINE_RESULTS.get(review.model.baseline_result, review.model.baseline_result)
     with html.Div(classes="px-4 review-small"):
         v3.VDivider(classes="mb-2")
         html.P(SEEN_IN_TRAINING[metadata.seen_in_training], classes="mb-2")
         if quality:
-            html.P(f"{escape(metadata.model)} is {escape(quality)}.", title=metadata.standing, classes="mb-2")
+            html.P(f"{escape(metadata.model)} is {escape(quality)}.", title=metadata.baseline_summary, classes="mb-2")
         html.P(escape(metadata.notice), classes="mb-2")
         html.P("Mouse: scroll to change slices, right-drag to zoom, middle-drag to pan.", classes="mb-2")
         html.P(SUBTITLE, id="subtitle")

@@ -79,7 +79,7 @@ class ReviewPage:
         """
         failures: list[BaseException] = []
 
-        async def run_task(url: str) -> None:
+        async def run(task: Callable[[str], None], url: str) -> None:
             try:
                 await asyncio.get_running_loop().run_in_executor(None, task, url)
             except Exception as error:
@@ -91,7 +91,7 @@ class ReviewPage:
             url = f"http://{name}:{self._server.port}/?secret={self._key}"
             on_ready(url)
             if task is not None:
-                self._task = asyncio.get_running_loop().create_task(run_task(url))
+                self._task = asyncio.get_running_loop().create_task(run(task, url))
 
         self._server.controller.on_server_ready.add(on_server_ready)
         with contextlib.suppress(asyncio.CancelledError):
@@ -126,7 +126,7 @@ class ReviewPage:
         for view in self._views():
             tag = view.get_singleton_tag()
             labels[tag] = scene.view_label(self._app.scene, tag, self._nodes, settings)
-            display.mark(view.first_renderer(), labels[tag])
+            display.annotate(view.first_renderer(), labels[tag])
             view.schedule_render()
         state.labels = labels
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from CT2PETLib.scene import display, layouts, node_attributes
-from CT2PETLib.scene.volume import fill_slab, make_pet_node, node_of_array, say_suv, voxels
+from CT2PETLib.scene.volume import declare_suv, fill_slab, make_pet_node, make_volume_node, voxels
 
 from scripts.review_page.server_data import ReviewData
 
@@ -43,15 +43,15 @@ class DisplaySettings:
 
 def add_volumes(scene: Any, review: ReviewData) -> VolumeNodes:
     """Add the volumes to a scene, the synthetic PET assembled from its slabs."""
-    ct = node_of_array(scene, review.ct.array, review.ct.affine, f"CT {review.study.image_id}")
+    ct = make_volume_node(scene, review.ct.array, review.ct.affine, f"CT {review.study.image_id}")
     display.show_ct(ct)
     pet = make_pet_node(scene, ct, model=review.metadata.model, version=review.metadata.version)
     for slab in review.slabs:
         fill_slab(pet, slab.pet.array, slab.pet.affine)
     real = None
     if review.real is not None:
-        real = node_of_array(scene, review.real.array, review.real.affine, f"Measured PET {review.study.image_id}")
-        say_suv(real)
+        real = make_volume_node(scene, review.real.array, review.real.affine, f"Measured PET {review.study.image_id}")
+        declare_suv(real)
     return VolumeNodes(ct, pet, real)
 
 
@@ -75,7 +75,7 @@ def view_label(scene: Any, tag: str, nodes: VolumeNodes, settings: DisplaySettin
     if _foreground(nodes, settings) is nodes.real:
         return node_attributes.MEASURED
     composite = layouts.composite_node(scene, tag)
-    return display.words_for_view(scene, composite, synthetic_elsewhere=True)
+    return display.view_annotation(scene, composite, synthetic_elsewhere=True)
 
 
 def colours(scene: Any) -> list[str]:

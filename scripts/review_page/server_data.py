@@ -109,7 +109,7 @@ def fetch(request: ReviewRequest, progress: ProgressBar) -> ReviewData:
             real = read_nrrd(client.real_pet(study.image_id, progress=_download_progress(progress, "Measured PET")))
     except ServerError as error:
         raise ReviewError(str(error)) from error
-    return ReviewData(str(client.address), study, request.model, ct, slabs, slabs[-1].told, real)
+    return ReviewData(str(client.address), study, request.model, ct, slabs, slabs[-1].metadata, real)
 
 
 def _find_model(server: Server, name: str) -> Model:
@@ -139,10 +139,10 @@ def _connection_message(client: Client, connection: Connection) -> str:
         return f"{client.address} requires authentication: give --user NAME or --token-stdin"
     if connection.kind == FORBIDDEN:
         return (
-            f"{connection.sentence} Give --user NAME of an account with permission, or request the role from the "
+            f"{connection.message} Give --user NAME of an account with permission, or request the role from the "
             "server's administrator."
         )
-    return f"{connection.sentence} (--server {client.address})"
+    return f"{connection.message} (--server {client.address})"
 
 
 def _synthesize(request: ReviewRequest, slices: int, progress: ProgressBar) -> tuple[ReceivedSlab, ...]:
@@ -151,7 +151,7 @@ def _synthesize(request: ReviewRequest, slices: int, progress: ProgressBar) -> t
         request.client,
         model=request.model.name,
         image_id=request.study.image_id,
-        wanted=(0, slices),
+        requested=(0, slices),
         centre=slices // 2,
     )
     slabs: list[ReceivedSlab] = []
@@ -163,7 +163,7 @@ def _synthesize(request: ReviewRequest, slices: int, progress: ProgressBar) -> t
                 if isinstance(event, Restarted):
                     slabs.clear()
                 if isinstance(event, (Restarted, ConnectionLost)):
-                    progress.print_line(event.sentence)
+                    progress.print_line(event.message)
                 if isinstance(event, ReceivedSlab):
                     slabs.append(event)
             if slabs:
@@ -175,7 +175,7 @@ def _synthesize(request: ReviewRequest, slices: int, progress: ProgressBar) -> t
     finally:
         job.cancel()
     if job.state is not State.DONE:
-        raise ReviewError(job.sentence or "Cancelled.")
+        raise ReviewError(job.message or "Cancelled.")
     return tuple(slabs)
 
 

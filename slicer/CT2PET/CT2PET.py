@@ -1,6 +1,7 @@
-"""CT2PET: a synthetic PET from a CT, drawn by a ct2pet server. What it does is in CT2PETLib."""
+"""CT2PET: synthetic PET from CT with a ct2pet server. The implementation is in CT2PETLib."""
 
 from pathlib import Path
+from typing import Any
 
 from CT2PETLib.logic import CT2PETLogic
 from CT2PETLib.panel.widget import CT2PETWidget
@@ -14,18 +15,18 @@ __all__ = ["CT2PET", "CT2PETLogic", "CT2PETTest", "CT2PETWidget"]
 
 
 class CT2PET(ScriptedLoadableModule):
-    """What Slicer shows of the module before it is opened."""
+    """Metadata of the module."""
 
-    def __init__(self, parent):
+    def __init__(self, parent: Any) -> None:
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = "CT to PET"
         self.parent.categories = ["Image Synthesis", "Nuclear Medicine"]
         self.parent.dependencies = []
         self.parent.contributors = ["ct2pet contributors"]
         self.parent.helpText = (
-            "Asks a ct2pet server for the synthetic PET of a CT, shows it slice by slice as it comes, compares it with "
-            "a real PET, and retrains the server's model. Research only: a synthetic PET is an estimate, never use it "
-            "for diagnosis."
+            "Requests the synthetic PET of a CT from a ct2pet server, displays it slice by slice as it is received, "
+            "compares it with a real PET, and retrains the server's model. Research only: a synthetic PET is an "
+            "estimate; never use it for diagnosis."
         )
         self.parent.acknowledgementText = "Apache License 2.0. Modelled on the scripted-module template of 3D Slicer."
         slicer.app.connect("startupCompleted()", lambda: register_sample_studies(Path(__file__).parent))

@@ -26,7 +26,7 @@ def test_folders_are_printed_one_a_line(tmp_path: Path, capsys: pytest.CaptureFi
     ("arguments", "message"),
     [
         (["--patients", "0"], "patients must be 1 to 9999, found 0"),
-        (["--slices", "1"], "slices must lie between 2 and 1000, found 1"),
+        (["--slices", "1"], "slices is 1, expected 2 to 1000"),
         (["--seed", "-1"], "a seed is 0 or above, found -1"),
     ],
 )

@@ -51,7 +51,7 @@ def test_training_writes_a_model_and_prints_a_table(
     code, out, _ = run(capsys, "train", arrays, "--out", model.parent, *SETTINGS, "--resume")
     assert code == 0
     assert "1 validation patients" in out and "body MAE [SUV]" in out and "body PSNR [dB]" in out and "hu_median" in out
-    assert "Judged on 1 validation patient, on whom its weights were chosen (few, so that" in out
+    assert "Evaluated on 1 validation patient, on whom its weights were chosen (few, so" in out
     assert f"2 epochs (the run was finished before); model: {model}" in out
 
 
@@ -116,9 +116,9 @@ def test_a_study_writes_a_table_and_seven_figures(
         (["--recipe", "papier"], "no recipe 'papier'; shipped are paper, quantitative"),
         (["--set", "epoch=3"], "did you mean schedule.epochs?"),
         (["--set", "epochs=many"], "schedule.epochs is int, found 'many'"),
-        (["--stages", "7"], "network.stages is 1 to 6, found 7"),
+        (["--stages", "7"], "network.stages must be 1 to 6, found 7"),
         (["--tracking", "wandb"], "tracking 'wandb': expected mlflow or none"),
-        (["--device", "gpu"], "device 'gpu' is not a device; give auto, cpu, cuda or cuda:1"),
+        (["--device", "gpu"], "unknown device 'gpu'; expected auto, cpu, cuda or cuda:1"),
         (["--set", "split.test=0.7", "--set", "split.validation=0.29"], "none of the 4 patients falls on the training"),
     ],
 )

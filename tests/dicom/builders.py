@@ -1,4 +1,4 @@
-"""Small DICOM series, valid unless a test breaks them: 6 rows, 8 columns, each pixel telling where it is."""
+"""Builders of small DICOM series, valid unless a test changes them: 6 rows, 8 columns, unique pixel values."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ AXIAL = [1, 0, 0, 0, 1, 0]
 
 
 def stored_pixels(k: int) -> np.ndarray:
-    """100 k + 10 r + c: no two pixels of a volume are alike, so no mirroring or transposition goes unseen."""
+    """Return 100 k + 10 r + c: unique pixel values reveal any mirroring or transposition."""
     return (100 * k + 10 * np.arange(ROWS)[:, None] + np.arange(COLUMNS)).astype(np.int16)
 
 
 def instance(k: int, *, modality: str = "CT", **attributes: Any) -> FileDataset:
-    """Slice k of a CT (HU = stored - 1000) or of a PET in Bq/mL; attributes by keyword, None removes one."""
+    """Return slice k of a CT (HU = stored - 1000) or of a PET in Bq/mL; an attribute of None is omitted."""
     dataset = FileDataset(None, {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
     dataset.is_little_endian, dataset.is_implicit_VR = True, False
     values: dict[str, Any] = {
@@ -81,7 +81,7 @@ def _pet_values() -> dict[str, Any]:
 
 
 def radiopharmaceutical(**attributes: Any) -> Sequence:
-    """400 MBq at 10:00 with a half-life of 6000 s: at 11:40, 6000 s later, 200 MBq are left."""
+    """Return an injection of 400 MBq at 10:00 with a half-life of 6000 s: at 11:40, 200 MBq remain."""
     item = Dataset()
     values = {
         "RadiopharmaceuticalStartTime": "100000",
@@ -103,7 +103,7 @@ def write_series(
     vary: Callable[[int], dict[str, Any]] = lambda k: {},
     **attributes: Any,
 ) -> list[Path]:
-    """Write slices 0 to count - 1 and return their paths; `vary` gives what only slice k has."""
+    """Write slices 0 to count - 1 and return their paths; `vary` returns attributes of a single slice."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for k in range(count):

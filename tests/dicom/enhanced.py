@@ -1,7 +1,7 @@
-"""Multi-frame files out of single-frame series: Legacy Converted Enhanced and true Enhanced CT and PET.
+"""Conversion of single-frame series to Legacy Converted Enhanced and true Enhanced CT and PET.
 
-The true ones say all that a validator (dciodvfy) asks of an ORIGINAL image; what a single-frame series does not know of
-its scanner is made up and the same in every frame.
+True Enhanced objects have all attributes that a validator (dciodvfy) requires of an ORIGINAL image; scanner details
+that a single-frame series lacks are invented and equal in every frame.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ TOP_LEVEL = (
     "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
     "PixelRepresentation", "ContentDate", "ContentTime",
 )  # fmt: skip
-MOVED = {
+MACRO_KEYWORDS = {
     "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness"),
     "PlanePositionSequence": ("ImagePositionPatient",),
     "PlaneOrientationSequence": ("ImageOrientationPatient",),
     "PixelValueTransformationSequence": ("RescaleIntercept", "RescaleSlope", "RescaleType"),
     "FrameVOILUTSequence": ("WindowCenter", "WindowWidth"),
 }
-GONE = ("SOPClassUID", "SOPInstanceUID", "InstanceNumber", "PixelData", "ImageType", "BodyPartExamined")
+DROPPED = ("SOPClassUID", "SOPInstanceUID", "InstanceNumber", "PixelData", "ImageType", "BodyPartExamined")
 Edit = Callable[[FileDataset], None]
 
 
 def read_slices(folder: Path) -> list[FileDataset]:
-    """The instances of a single-frame series, in the order of their file names."""
+    """Return the instances of a single-frame series, sorted by file name."""
     return [dcmread(path) for path in sorted(folder.glob("*.dcm"))]
 
 
@@ -67,15 +67,15 @@ def write_multi_frame(
     """Write slices as multi-frame files of one series.
 
     Args:
-        slices: What `read_slices` gives.
-        folder: Made where it is not there.
+        slices: The result of `read_slices`.
+        folder: Target folder, created if missing.
         kind: Legacy Converted or true Enhanced.
-        files: Over how many instances the frames are dealt out, like cards.
-        seed: Shuffles the frames.
-        per_frame: Every macro in the per-frame groups, also what is the same in all frames.
-        rescale_unassigned: Slope and intercept among the unassigned attributes (legacy only).
-        rle: Compress the frames.
-        edit: Called with each file before it is written: what a test breaks.
+        files: Number of instances among which the frames are distributed in turn.
+        seed: Seed to shuffle the frames; None keeps their order.
+        per_frame: Whether all macros are in the per-frame groups, including those equal in all frames.
+        rescale_unassigned: Whether slope and intercept are unassigned attributes (legacy only).
+        rle: Whether to compress the frames.
+        edit: Called with each dataset before it is written.
     """
     order = list(slices)
     if seed is not None:
@@ -95,7 +95,7 @@ def write_multi_frame(
 
 
 def item(**values: Any) -> Dataset:
-    """A dataset with values by keyword."""
+    """Return a dataset with values by keyword."""
     dataset = Dataset()
     for keyword, value in values.items():
         setattr(dataset, keyword, value)
@@ -110,9 +110,9 @@ def _multi_frame(
     dataset.NumberOfFrames = len(slices)
     dataset.PixelData = b"".join(one.PixelData for one in slices)
     groups = []
-    places = sorted({_place(one) for one in slices})
+    positions = sorted({_position_mm(one) for one in slices})
     for one in slices:
-        group = _converted(one, places.index(_place(one)) + 1, rescale_unassigned=rescale_unassigned)
+        group = _converted(one, positions.index(_position_mm(one)) + 1, rescale_unassigned=rescale_unassigned)
         if kind == "enhanced":
             del group.UnassignedPerFrameConvertedAttributesSequence
             (_enhance_ct if first.Modality == "CT" else _enhance_pet)(group, one)
@@ -155,21 +155,21 @@ def _top_level(first: FileDataset, kind: Kind, number: int) -> FileDataset:
     return dataset
 
 
-def _place(one: Dataset) -> float:
+def _position_mm(one: Dataset) -> float:
     return float(one.ImagePositionPatient[2])
 
 
-def _converted(one: FileDataset, place: int, *, rescale_unassigned: bool) -> Dataset:
-    """One slice's functional groups, with what has no macro among the unassigned attributes."""
-    group, rest = Dataset(), Dataset()
-    moved = {keyword: macro for macro, keywords in MOVED.items() for keyword in keywords}
+def _converted(one: FileDataset, position: int, *, rescale_unassigned: bool) -> Dataset:
+    """Return a slice's functional groups; attributes without a macro are unassigned attributes."""
+    group, unassigned = Dataset(), Dataset()
+    moved = {keyword: macro for macro, keywords in MACRO_KEYWORDS.items() for keyword in keywords}
     for element in one:
         keyword = element.keyword
         macro = moved.get(keyword)
-        if keyword in TOP_LEVEL or keyword in GONE:
+        if keyword in TOP_LEVEL or keyword in DROPPED:
             continue
         if macro is None or (rescale_unassigned and macro == "PixelValueTransformationSequence"):
-            rest[element.tag] = element
+            unassigned[element.tag] = element
             continue
         if macro not in group:
             setattr(group, macro, DicomSequence([Dataset()]))
@@ -177,7 +177,7 @@ def _converted(one: FileDataset, place: int, *, rescale_unassigned: bool) -> Dat
     if "PixelValueTransformationSequence" in group:
         group.PixelValueTransformationSequence[0].RescaleType = "HU" if one.Modality == "CT" else "US"
     group.FrameContentSequence = DicomSequence(
-        [item(StackID="1", InStackPositionNumber=place, TemporalPositionIndex=1, DimensionIndexValues=[1, place])]
+        [item(StackID="1", InStackPositionNumber=position, TemporalPositionIndex=1, DimensionIndexValues=[1, position])]
     )
     frame_type = item(
         FrameType=["ORIGINAL", "PRIMARY", "AXIAL" if one.Modality == "CT" else "VOLUME", "NONE"],
@@ -185,7 +185,7 @@ def _converted(one: FileDataset, place: int, *, rescale_unassigned: bool) -> Dat
     )  # fmt: skip
     name = "CTImageFrameTypeSequence" if one.Modality == "CT" else "PETFrameTypeSequence"
     setattr(group, name, DicomSequence([frame_type]))
-    group.UnassignedPerFrameConvertedAttributesSequence = DicomSequence([rest])
+    group.UnassignedPerFrameConvertedAttributesSequence = DicomSequence([unassigned])
     group.FrameAnatomySequence = anatomy()
     source = item(ReferencedSOPClassUID=one.SOPClassUID, ReferencedSOPInstanceUID=one.SOPInstanceUID)
     group.ConversionSourceAttributesSequence = DicomSequence([source])
@@ -206,41 +206,43 @@ def _split_off_shared(groups: list[Dataset]) -> Dataset:
 
 def _share_unassigned(shared: Dataset, groups: list[Dataset]) -> None:
     """Move the unassigned attributes that are equal in all frames to the shared ones."""
-    rests = [group.UnassignedPerFrameConvertedAttributesSequence[0] for group in groups]
+    all_unassigned = [group.UnassignedPerFrameConvertedAttributesSequence[0] for group in groups]
     common = Dataset()
-    for element in list(rests[0]):
-        if all(rest.get(element.tag) == element for rest in rests):
+    for element in list(all_unassigned[0]):
+        if all(unassigned.get(element.tag) == element for unassigned in all_unassigned):
             common[element.tag] = element
-            for rest in rests:
-                del rest[element.tag]
+            for unassigned in all_unassigned:
+                del unassigned[element.tag]
     shared.UnassignedSharedConvertedAttributesSequence = DicomSequence([common])
 
 
 def _enhance_ct(group: Dataset, one: FileDataset) -> None:
     del group.ConversionSourceAttributesSequence
-    begun = _moment(one, "Acquisition")
-    _say_times(group, begun, begun + timedelta(milliseconds=250), duration_ms=500.0, number=1)
+    acquired = _datetime(one, "Acquisition")
+    _set_frame_times(group, acquired, acquired + timedelta(milliseconds=250), duration_ms=500.0, number=1)
     group.update(ct_macros(one))
 
 
 def _enhance_pet(group: Dataset, one: FileDataset) -> None:
     del group.ConversionSourceAttributesSequence
-    start = _moment(one, "Series")
-    represents = start + timedelta(milliseconds=float(one.FrameReferenceTime))
-    begun, duration_ms = _moment(one, "Acquisition"), float(one.ActualFrameDuration)
-    _say_times(group, begun, represents, duration_ms=duration_ms, number=1)
+    start = _datetime(one, "Series")
+    reference = start + timedelta(milliseconds=float(one.FrameReferenceTime))
+    acquired, duration_ms = _datetime(one, "Acquisition"), float(one.ActualFrameDuration)
+    _set_frame_times(group, acquired, reference, duration_ms=duration_ms, number=1)
     rescale = group.PixelValueTransformationSequence[0]
     group.update(pet_macros(one, slope=float(rescale.RescaleSlope)))
     rescale.RescaleSlope, rescale.RescaleIntercept = 1, 0  # "US": the real world values alone say Bq/mL
 
 
-def _say_times(group: Dataset, begun: datetime, represents: datetime, *, duration_ms: float, number: int) -> None:
+def _set_frame_times(
+    group: Dataset, acquired: datetime, reference: datetime, *, duration_ms: float, number: int
+) -> None:
     content = group.FrameContentSequence[0]
-    content.FrameAcquisitionDateTime = f"{begun:%Y%m%d%H%M%S.%f}"
-    content.FrameReferenceDateTime = f"{represents:%Y%m%d%H%M%S.%f}"
+    content.FrameAcquisitionDateTime = f"{acquired:%Y%m%d%H%M%S.%f}"
+    content.FrameReferenceDateTime = f"{reference:%Y%m%d%H%M%S.%f}"
     content.FrameAcquisitionDuration, content.FrameAcquisitionNumber = duration_ms, number
 
 
-def _moment(one: Dataset, what: str) -> datetime:
+def _datetime(one: Dataset, what: str) -> datetime:
     date, time = getattr(one, f"{what}Date"), getattr(one, f"{what}Time")
     return datetime.strptime(f"{date}{str(time).split('.')[0]}", "%Y%m%d%H%M%S")

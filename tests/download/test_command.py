@@ -15,7 +15,7 @@ import pytest
 
 from lib.download.cohort import Selection, parse_cohort, select_cohort
 from main import main
-from tests.download.idc_server import BUCKET, Line, Server
+from tests.download.idc_server import BUCKET, CuttingProxy, Server
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = "idc:rider_lung_pet_ct"  # its first patient has 64 CT and 47 PET images, 35 MB
@@ -47,7 +47,7 @@ def test_a_dry_run_lists_the_selection(idc_index: None, tmp_path: Path, capsys: 
     assert not (tmp_path / "new").exists()
 
 
-def test_a_dry_run_as_json_holds_the_pairs(idc_index: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_as_json_has_the_pairs(idc_index: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["download", "lung", "--patients", "3", "--out", str(tmp_path), "--dry-run", "--json"]) == 0
     captured = json.loads(capsys.readouterr().out)
     assert list(captured) == ["cohort", "index_version", "archive", "pairs", "left_out"]
@@ -98,7 +98,7 @@ def test_a_real_selection_is_downloaded_completely(
     patient = tmp_path / on_server.patients[0]
     assert len(list(patient.rglob("*.dcm"))) == on_server.images == 111
     assert "CC BY 3.0" in (tmp_path / "ATTRIBUTION.md").read_text()
-    assert main(command[:-1]) == 0  # everything is there: no question
+    assert main(command[:-1]) == 0  # nothing to download: no prompt
     assert "0 series downloaded, 2 already present, 0 failed" in capsys.readouterr().out
 
 
@@ -106,25 +106,25 @@ def test_after_a_kill_the_same_command_continues(
     s3: Server, on_server: Selection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["download", SMALL, "--patients", "1", "--out", str(tmp_path), "--yes", "--endpoint-url"]
-    with Line(s3, lasts_bytes=20_000_000, goes_quiet=True) as line:
+    with CuttingProxy(s3, cut_after_bytes=20_000_000, stalls=True) as proxy:
         process = subprocess.Popen(
-            [sys.executable, "main.py", *command, line.url], cwd=REPOSITORY, start_new_session=True
+            [sys.executable, "main.py", *command, proxy.url], cwd=REPOSITORY, start_new_session=True
         )
         for _ in range(600):
-            if line.is_cut or process.poll() is not None:
+            if proxy.is_cut or process.poll() is not None:
                 break
             time.sleep(0.1)
         os.killpg(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.dcm")}
     assert 0 < len(kept) < 64
-    with Line(s3, lasts_bytes=10**9) as line:
-        assert main([*command, line.url]) == 0
+    with CuttingProxy(s3, cut_after_bytes=10**9) as proxy:
+        assert main([*command, proxy.url]) == 0
     assert "2 series downloaded, 0 already present, 0 failed" in capsys.readouterr().out
     assert len(list(tmp_path.rglob("*.dcm*"))) == 111  # nothing torn is left
     assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
     kept_bytes = sum(path.stat().st_size for path in kept)
-    assert line.carried_bytes < on_server.size_bytes - kept_bytes + 300_000  # the rest is what HTTP says around it
+    assert proxy.carried_bytes < on_server.size_bytes - kept_bytes + 300_000  # plus HTTP headers
 
 
 def test_failed_series_are_reported_and_exit_with_1(
@@ -138,7 +138,7 @@ def test_failed_series_are_reported_and_exit_with_1(
 
 
 @pytest.mark.parametrize("package", ["idc_index_data", "pyarrow"])
-def test_without_the_extra_it_says_how_to_install_it(
+def test_missing_extra_is_reported_with_install_command(
     package: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:

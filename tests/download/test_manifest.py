@@ -1,4 +1,4 @@
-"""download.json and ATTRIBUTION.md: nobody's credit is lost."""
+"""download.json and ATTRIBUTION.md keep the attribution of all fetched series."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ LUNG = {"collection_id": "lung_pet_ct_dx", "doi": "10.7937/TCIA.2020.nnc2-0461"}
 def test_attribution_names_authors_licence_and_source(idc_index: None, tmp_path: Path) -> None:
     write_manifest(tmp_path, [listed("CT", **LUNG), listed("PT", **LUNG)])
     text = (tmp_path / "ATTRIBUTION.md").read_text()
-    for words in (
+    for message in (
         "## A Large-Scale CT and PET/CT Dataset for Lung Cancer Diagnosis",
         "(2020). A Large-Scale CT and PET/CT Dataset for Lung Cancer Diagnosis (Version 5) [Data set].",
         "collection lung_pet_ct_dx: 1 patients, 2 series",
         "CC BY 4.0 (Creative Commons Attribution 4.0 International License) https://creativecommons.org/licenses/by/4.0/",
         "https://doi.org/10.7937/tcia.2020.nnc2-0461",
     ):
-        assert words in text
+        assert message in text
 
 
-def test_a_source_the_list_does_not_tell_is_given_by_its_doi(idc_index: None, tmp_path: Path) -> None:
+def test_source_missing_in_the_index_is_cited_by_doi(idc_index: None, tmp_path: Path) -> None:
     write_manifest(tmp_path, [listed("CT", licence="CC BY-NC 4.0")])
     text = (tmp_path / "ATTRIBUTION.md").read_text()
     assert "Cite it as https://doi.org/10.1/made.up says." in text and "- licence: CC BY-NC 4.0\n" in text
 
 
-def test_a_second_cohort_in_the_folder_keeps_the_first_ones_credit(idc_index: None, tmp_path: Path) -> None:
+def test_second_cohort_keeps_attribution_of_the_first(idc_index: None, tmp_path: Path) -> None:
     write_manifest(tmp_path, [listed("CT", series_instance_uid="1.1")])
     write_manifest(tmp_path, [listed("CT", series_instance_uid="1.2", **LUNG)])
     assert [entry.series_instance_uid for entry in read_manifest(tmp_path)] == ["1.1", "1.2"]
@@ -54,7 +54,7 @@ def test_a_series_is_complete_when_files_and_bytes_are(idc_index: None, tmp_path
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"series": [{"color": "red"}]}', '{"series": [1]}'])
-def test_a_strangers_manifest_is_not_overwritten(idc_index: None, tmp_path: Path, text: str) -> None:
+def test_foreign_manifest_is_not_overwritten(idc_index: None, tmp_path: Path, text: str) -> None:
     (tmp_path / "download.json").write_text(text)
     with pytest.raises(InputError, match="not the manifest of a download"):
         write_manifest(tmp_path, [listed()])
@@ -70,7 +70,7 @@ def test_folders_stay_inside(tmp_path: Path, patient_id: str, folder: str) -> No
     assert path.relative_to(tmp_path).parts == (folder, "1.2.3", listed(patient_id=patient_id).series_instance_uid)
 
 
-def test_the_manifest_says_which_list_it_was_chosen_from(idc_index: None, tmp_path: Path) -> None:
+def test_manifest_states_the_index_version(idc_index: None, tmp_path: Path) -> None:
     write_manifest(tmp_path, [listed()])
-    told = json.loads((tmp_path / "download.json").read_text())
-    assert told["archive"] == "Imaging Data Commons" and told["index"].startswith("idc-index-data ")
+    manifest = json.loads((tmp_path / "download.json").read_text())
+    assert manifest["archive"] == "Imaging Data Commons" and manifest["index"].startswith("idc-index-data ")

@@ -1,4 +1,4 @@
-"""Which CT and PET of the archive are fetched; descriptions are real ones of idc-index-data 25.0.5."""
+"""Selection of CT and PET of the archive, with real descriptions of idc-index-data 25.0.5."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
 @pytest.mark.parametrize(
-    ("modality", "description", "words"),
+    ("modality", "description", "message"),
     [
         ("CT", "Topogram  1.0  T80s", "a scout"),
         ("CT", "CT SCOUT HEAD IN WB", "a scout"),
@@ -33,9 +33,9 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
         ("PT", "WB_3D_NON-AC", "not corrected"),
     ],
 )
-def test_a_description_that_says_it_is_unusable_is_believed(modality: str, description: str, words: str) -> None:
+def test_unusable_descriptions(modality: str, description: str, message: str) -> None:
     reason = why_not(listed(modality, description=description))
-    assert reason is not None and reason.startswith(words)
+    assert reason is not None and reason.startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -57,18 +57,18 @@ def test_other_descriptions_are_usable(modality: str, description: str) -> None:
     assert why_not(listed(modality, description=description)) is None
 
 
-def test_a_colour_picture_is_told_by_its_class_or_its_colours() -> None:
+def test_colour_image_is_recognised_by_class_or_colours() -> None:
     assert "fusion" in str(why_not(listed(sop_class_uid=SECONDARY_CAPTURE)))
     assert "fusion" in str(why_not(listed(photometric_interpretation="MONOCHROME2,RGB")))
 
 
-def test_a_handful_of_images_is_no_volume() -> None:
+def test_series_with_few_images_is_refused() -> None:
     assert why_not(listed(images=20)) is None
     assert why_not(listed(images=19)) == "only 19 images"
 
 
-def test_what_others_computed_is_not_measured() -> None:
-    assert "computed by others (some_model)" in str(why_not(listed(analysis_result_id="some_model")))
+def test_computed_series_is_refused() -> None:
+    assert "computed (some_model)" in str(why_not(listed(analysis_result_id="some_model")))
 
 
 def only(*series: IndexedSeries) -> ChosenPair:
@@ -86,13 +86,13 @@ def only(*series: IndexedSeries) -> ChosenPair:
         ("CT 2.5MM STD", "CT 2.5MM LUNG"),
     ],
 )
-def test_the_ct_that_serves_the_pet_best_is_taken(better: str, worse: str) -> None:
+def test_best_ct_for_the_pet_is_selected(better: str, worse: str) -> None:
     good, bad = listed(description=better, images=50), listed(description=worse, images=400)
     assert only(bad, good, listed("PT")).ct is good
     assert only(good, bad, listed("PT")).ct is good
 
 
-def test_among_alike_cts_the_one_with_most_images_is_taken() -> None:
+def test_ct_with_most_images_is_selected() -> None:
     thin, thick = (
         listed(description="Thorax  1.0  B31f", images=342),
         listed(description="Thorax  5.0  B31f", images=48),
@@ -104,31 +104,31 @@ def test_among_alike_cts_the_one_with_most_images_is_taken() -> None:
     ("better", "worse"),
     [("PET AC", "PET WB"), ("PET FDG SUV", "Gated 10mm OSEM I2 S20"), ("WB MAC P690", "WB NAC P690")],
 )
-def test_the_corrected_pet_is_taken_before_gated_ones(better: str, worse: str) -> None:
+def test_corrected_pet_is_preferred_over_gated_ones(better: str, worse: str) -> None:
     good, bad = listed("PT", description=better, images=50), listed("PT", description=worse, images=400)
     assert only(listed(), bad, good).pet is good
 
 
-def test_a_ct_of_the_pets_own_study_goes_before_a_better_one_of_another() -> None:
+def test_ct_of_the_same_study_is_preferred() -> None:
     own = listed(description="Thorax  1.0  B70f")
     other = listed(description="CT WB  1.0  B30f", study_instance_uid="9.9", images=900)
     chosen = only(own, other, listed("PT"))
     assert chosen.ct is own and chosen.in_one_study
 
 
-def test_without_one_a_ct_of_that_day_is_taken_and_said_to_be_of_another_study() -> None:
+def test_ct_of_another_study_on_the_same_day_is_selected() -> None:
     same_day = listed(study_instance_uid="9.9")
     another_day = listed(study_instance_uid="9.8", study_date="2020-01-03", images=900)
     chosen = only(another_day, same_day, listed("PT"))
     assert chosen.ct is same_day and not chosen.in_one_study
 
 
-def test_a_study_without_a_pair_says_why() -> None:
-    nobody = listed("PT", patient_id="P2")
+def test_study_without_a_pair_has_a_reason() -> None:
+    unpaired = listed("PT", patient_id="P2")
     grey = listed("PT", patient_id="P3", description="PET NAC"), listed("CT", patient_id="P3")
-    pairs, left_out = choose_pairs([nobody, *grey])
+    pairs, left_out = choose_pairs([unpaired, *grey])
     assert pairs == ()
     assert [(study.patient_id, study.reason) for study in left_out] == [
-        ("P2", "no usable CT in the PET's study, nor on its day"),
+        ("P2", "no usable CT in the PET's study or on its day"),
         ("P3", "no usable PET: not corrected for attenuation by its description"),
     ]

@@ -1,4 +1,4 @@
-"""Both scores are told: over all patients, and without those whose real PET lies off its CT."""
+"""The scores with and without patients whose real PET is misaligned with the CT."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory: pytest.TempPathFactory, out: Path) -> Evaluation:
-    """Phantoms 2 and 4; the PET of the second lies 20 mm to the left."""
+    """Phantoms 2 and 4; the PET of the second is shifted by 20 mm to the left."""
     root = tmp_path_factory.mktemp("phantoms")
     for number, left_mm in ((2, 0), (4, 20)):
         patient = phantom_patient(number, 0, MODEST)
@@ -40,41 +40,41 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory, out: Path) -> Evaluatio
     return evaluate_pairs(pair_series(scan_folder(root)).pairs, model, out)
 
 
-def test_each_patient_has_a_shift_and_both_scores_are_told(evaluation: Evaluation, out: Path) -> None:
-    told = json.loads((out / "evaluation.json").read_text())
-    first, second = told["patients"]
+def test_each_patient_has_a_shift_and_both_scores_are_reported(evaluation: Evaluation, out: Path) -> None:
+    result = json.loads((out / "evaluation.json").read_text())
+    first, second = result["patients"]
     assert first["shift_mm"][:2] == pytest.approx((0, 0), abs=2)
     assert second["shift_mm"][:2] == pytest.approx((20, 0), abs=2)
-    aligned = told["aligned"]
+    aligned = result["aligned"]
     assert (aligned["max_shift_mm"], aligned["patients"]) == (10.0, 1)
     assert [pair["patient_id"] for pair in aligned["left_out"]] == ["PHANTOM_0004"]
     assert aligned["mean"]["mae_suv_body"] == pytest.approx(first["mae_suv_body"])
-    assert told["mean"]["mae_suv_body"] == pytest.approx((first["mae_suv_body"] + second["mae_suv_body"]) / 2)
-    assert aligned["mean"]["mae_suv_body"] < told["mean"]["mae_suv_body"]
+    assert result["mean"]["mae_suv_body"] == pytest.approx((first["mae_suv_body"] + second["mae_suv_body"]) / 2)
+    assert aligned["mean"]["mae_suv_body"] < result["mean"]["mae_suv_body"]
     assert aligned["baselines"]["zero"]["mae_suv_body"] == pytest.approx(first["baselines"]["zero"]["mae_suv_body"])
 
 
-def test_the_report_shows_them(evaluation: Evaluation, out: Path) -> None:
+def test_the_report_shows_both_scores(evaluation: Evaluation, out: Path) -> None:
     page = (out / "report.html").read_text(encoding="utf-8")
-    all_of_them, without = (
-        f"{of.mae_suv_body:.3f}" for of in (evaluation.mean("model"), evaluation.aligned.means["model"])
+    all_pairs, aligned = (
+        f"{metrics.mae_suv_body:.3f}" for metrics in (evaluation.mean("model"), evaluation.aligned.means["model"])
     )
     assert (
-        f"PHANTOM_0004 has a PET that lies off its CT by more than 10 mm. With: body MAE {all_of_them} SUV over all "
-        f"patients judged. Without: {without} SUV over 1." in page
+        f"PETs shifted from the CT by more than 10 mm: PHANTOM_0004. With them: body MAE {all_pairs} SUV over all "
+        f"evaluated patients. Without them: {aligned} SUV over 1 patient." in page
     )
-    assert f"<td>model</td><td>{all_of_them}</td><td>{without}</td>" in page
+    assert f"<td>model</td><td>{all_pairs}</td><td>{aligned}</td>" in page
     assert '<td class="shift" title="' in page and ("x +20." in page or "x +19." in page)
 
 
 def test_without_misaligned_pairs_there_is_one_score(evaluation: Evaluation) -> None:
-    straight = replace(
+    aligned = replace(
         evaluation, patients=tuple(replace(one, shift=Shift((1.0, 1.0, 1.0))) for one in evaluation.patients)
     )
-    assert straight.aligned.left_out == ()
-    assert straight.aligned.means["model"] == straight.mean("model")
-    everybody_off = replace(
+    assert aligned.aligned.excluded == ()
+    assert aligned.aligned.means["model"] == aligned.mean("model")
+    misaligned = replace(
         evaluation, patients=tuple(replace(one, shift=Shift((30.0, 1.0, 1.0))) for one in evaluation.patients)
     )
-    assert everybody_off.aligned.as_json()["mean"] is None and everybody_off.aligned.patients == 0
-    assert replace(everybody_off, max_shift_mm=0.0).aligned.left_out == ()  # no limit
+    assert misaligned.aligned.as_json()["mean"] is None and misaligned.aligned.patients == 0
+    assert replace(misaligned, max_shift_mm=0.0).aligned.excluded == ()  # no limit

@@ -1,4 +1,4 @@
-"""Do expected errors hold? By hand over few patients, and through a whole evaluation."""
+"""Expected against observed errors: computed by hand for few patients, and in a full evaluation."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import torch
 from lib.dicom.scan.scan import scan_folder
 from lib.errors import InputError
 from lib.evaluation.calibration_check import (
-    Trust,
-    measure_trust,
-    overall_trust,
+    CalibrationCheck,
+    calibration_sentence,
+    check_calibration,
+    check_card_calibration,
+    mean_calibration_check,
     rank_correlation,
-    trust_of,
-    trust_sentence,
-    write_trust,
+    write_calibration_check,
 )  # fmt: skip
 from lib.evaluation.evaluate import Evaluation, evaluate_pairs
 from lib.evaluation.slice_metrics import AlignedVolumes
@@ -41,8 +41,8 @@ COARSE = PhantomSettings(slices=8, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48,
 CURVE = Calibration(np.array([0.0, 4.0]), np.array([0.0, 2.0]), volumes=3)  # half the synthetic SUV
 
 
-def trust(rank: float, expected: float, observed: float) -> Trust:
-    return Trust(rank, (expected,) * 10, (observed,) * 10)
+def check(rank: float, expected: float, observed: float) -> CalibrationCheck:
+    return CalibrationCheck(rank, (expected,) * 10, (observed,) * 10)
 
 
 @pytest.mark.parametrize(
@@ -55,95 +55,96 @@ def trust(rank: float, expected: float, observed: float) -> Trust:
         ([], [], math.nan),
     ],
 )
-def test_rank_correlation_by_hand(first: list[float], second: list[float], expected: float) -> None:
+def test_rank_correlation_computed_by_hand(first: list[float], second: list[float], expected: float) -> None:
     assert rank_correlation(np.array(first), np.array(second)) == pytest.approx(expected, nan_ok=True)
 
 
-def test_tenths_by_hand() -> None:
-    # twenty voxels: the pair of the least expected error is the first tenth
+def test_tenths_computed_by_hand() -> None:
+    # twenty voxels: the two with the smallest expected error are the first tenth
     expected = np.arange(20.0)[::-1]
-    trust = measure_trust(expected.reshape(4, 5), 2 * expected.reshape(4, 5))
-    assert trust.rank_correlation == pytest.approx(1.0)
-    assert trust.expected_suv == (0.5, 2.5, 4.5, 6.5, 8.5, 10.5, 12.5, 14.5, 16.5, 18.5)
-    assert trust.observed_suv == tuple(2 * value for value in trust.expected_suv)
+    found = check_calibration(expected.reshape(4, 5), 2 * expected.reshape(4, 5))
+    assert found.rank_correlation == pytest.approx(1.0)
+    assert found.expected_suv == (0.5, 2.5, 4.5, 6.5, 8.5, 10.5, 12.5, 14.5, 16.5, 18.5)
+    assert found.observed_suv == tuple(2 * value for value in found.expected_suv)
 
 
-def test_a_flat_expectation_ranks_nothing() -> None:
-    trust = measure_trust(np.full(20, 0.5), np.arange(20.0))
-    assert math.isnan(trust.rank_correlation) and trust.as_json()["rank_correlation"] is None
-    assert set(trust.expected_suv) == {0.5}
+def test_a_constant_expected_error_has_no_rank_correlation() -> None:
+    found = check_calibration(np.full(20, 0.5), np.arange(20.0))
+    assert math.isnan(found.rank_correlation) and found.as_json()["rank_correlation"] is None
+    assert set(found.expected_suv) == {0.5}
 
 
 def test_fewer_voxels_than_tenths_have_no_curve() -> None:
-    json.dumps(trust := measure_trust(np.ones(9), np.ones(9)).as_json(), allow_nan=False)
-    assert trust == {"rank_correlation": None, "expected_suv": (), "observed_suv": ()}
+    json.dumps(found := check_calibration(np.ones(9), np.ones(9)).as_json(), allow_nan=False)
+    assert found == {"rank_correlation": None, "expected_suv": (), "observed_suv": ()}
 
 
-def test_errors_of_other_voxels_are_refused() -> None:
+def test_different_shapes_are_rejected() -> None:
     with pytest.raises(InputError, match="3 expected errors for 2"):
-        measure_trust(np.ones(3), np.ones(2))
+        check_calibration(np.ones(3), np.ones(2))
 
 
 def test_pairs_of_one_patient_count_as_their_mean() -> None:
     # A: ranks 0.2 and 0.4, so 0.3; B: 0.5; the mean over both patients is 0.4
-    overall = overall_trust([("A", trust(0.2, 1, 1)), ("A", trust(0.4, 1, 3)), ("B", trust(0.5, 2, 4))])
+    overall = mean_calibration_check([("A", check(0.2, 1, 1)), ("A", check(0.4, 1, 3)), ("B", check(0.5, 2, 4))])
     assert overall is not None and overall.patients == 2
     assert overall.rank_correlation.mean == pytest.approx(0.4)
     assert overall.expected_suv == (1.5,) * 10  # (1 + 2) / 2
     assert overall.observed_suv == (3.0,) * 10  # (2 + 4) / 2
-    assert overall.off_suv == pytest.approx(1.5)
+    assert overall.calibration_error_suv == pytest.approx(1.5)
 
 
-def test_nobody_measured_gives_nothing() -> None:
-    assert overall_trust([]) is None
-    assert overall_trust([("A", None), ("B", Trust(math.nan, (), ()))]) is None
-    assert "carries no calibration" in trust_sentence(None)
+def test_without_measured_patients_there_is_no_mean() -> None:
+    assert mean_calibration_check([]) is None
+    assert mean_calibration_check([("A", None), ("B", CalibrationCheck(math.nan, (), ()))]) is None
+    assert "has no calibration" in calibration_sentence(None)
 
 
-def test_a_map_that_is_the_same_everywhere_says_so_and_is_json() -> None:
-    overall = overall_trust([("A", trust(math.nan, 0.5, 0.25))])
-    assert overall is not None and "expects the same of every voxel" in trust_sentence(overall)
-    told = json.loads(json.dumps(overall.as_json(), allow_nan=False))
-    assert (told["rank_correlation"]["mean"], told["calibration_error_suv"]) == (None, 0.25)
+def test_a_constant_expected_error_is_stated_and_valid_json() -> None:
+    overall = mean_calibration_check([("A", check(math.nan, 0.5, 0.25))])
+    assert overall is not None and "The expected error is the same in every voxel." in calibration_sentence(overall)
+    result = json.loads(json.dumps(overall.as_json(), allow_nan=False))
+    assert (result["rank_correlation"]["mean"], result["calibration_error_suv"]) == (None, 0.25)
 
 
-def test_the_sentence_names_largest_smallest_and_order() -> None:
-    overall = overall_trust([("A", Trust(0.54, tuple(np.linspace(0.1, 1, 10)), tuple(np.linspace(0.2, 2, 10))))])
-    assert trust_sentence(overall).startswith(
-        "Where the map expects the largest errors (1.00 SUV on average), the synthetic PET was off by 2.00 SUV; where "
-        "it expects the smallest (0.10 SUV), by 0.20 SUV. It puts the body's voxels in the order of their errors with "
-        "a rank correlation of 0.54"
+def test_the_sentence_states_largest_and_smallest_errors_and_rank_correlation() -> None:
+    expected_suv, observed_suv = tuple(np.linspace(0.1, 1, 10)), tuple(np.linspace(0.2, 2, 10))
+    overall = mean_calibration_check([("A", CalibrationCheck(0.54, expected_suv, observed_suv))])
+    assert calibration_sentence(overall).startswith(
+        "In the tenth of the voxels with the largest expected error (1.00 SUV), the observed error is 2.00 SUV; in the "
+        "tenth with the smallest (0.10 SUV), it is 0.20 SUV. The rank correlation of expected and observed errors over "
+        "the body's voxels is 0.54"
     )
 
 
-def test_only_the_body_is_judged() -> None:
-    # inside: synthetic SUV 1 to 20, off by half of each, as the curve expects; outside far off
+def test_only_voxels_of_the_body_are_compared() -> None:
+    # inside: synthetic SUV 1 to 20, off by half of each, as the curve expects; outside by far more
     synthetic = np.arange(1, 41, dtype=np.float32).reshape(1, 4, 10) / 10
     body = np.zeros(synthetic.shape, np.bool_)
     body[:, :2] = True
     real = np.where(body, synthetic * np.float32(1.5), np.float32(90))
     geometry = Geometry((1, 4, 10), np.eye(4))
     volumes = AlignedVolumes(synthetic, synthetic, real, body, np.ones_like(body), geometry)
-    found = trust_of(volumes, make_card(calibration=CURVE.to_json()))
+    found = check_card_calibration(volumes, make_card(calibration=CURVE.to_json()))
     assert found is not None and found.rank_correlation == pytest.approx(1.0)
     np.testing.assert_allclose(found.observed_suv, found.expected_suv, rtol=1e-4)
     assert found.expected_suv[0] == pytest.approx(0.075)  # half of the mean of 0.1 and 0.2
 
 
 @pytest.mark.parametrize("calibration", [None, {"predictor": "stars"}])
-def test_a_card_that_expects_nothing_measures_nothing(calibration: dict[str, str] | None) -> None:
+def test_a_card_without_a_valid_calibration_gives_no_check(calibration: dict[str, str] | None) -> None:
     one = np.ones((1, 4, 5), np.float32)
     volumes = AlignedVolumes(one, one, one, one > 0, one > 0, Geometry((1, 4, 5), np.eye(4)))
-    assert trust_of(volumes, make_card(calibration=calibration)) is None
+    assert check_card_calibration(volumes, make_card(calibration=calibration)) is None
 
 
-def test_without_a_map_no_table_of_an_evaluation_before_stays(tmp_path: Path) -> None:
-    assert write_trust([("A", "no", trust(0.5, 1, 1))], tmp_path) == tmp_path / "uncertainty.csv"
-    assert write_trust([("A", "no", None)], tmp_path) is None
+def test_without_a_check_the_table_of_an_earlier_evaluation_is_removed(tmp_path: Path) -> None:
+    assert write_calibration_check([("A", "no", check(0.5, 1, 1))], tmp_path) == tmp_path / "uncertainty.csv"
+    assert write_calibration_check([("A", "no", None)], tmp_path) is None
     assert not list(tmp_path.iterdir())
 
 
-# -- through a whole evaluation ----------------------------------------------------------------------------------------
+# -- in a full evaluation ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +154,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory: pytest.TempPathFactory, out: Path) -> Evaluation:
-    """Phantoms 1 (trained on), 2 and 4 (never seen)."""
+    """Phantoms 1 (training set), 2 and 4 (unseen)."""
     root = tmp_path_factory.mktemp("phantoms")
     for number in (1, 2, 4):
         patient = phantom_patient(number, 0, COARSE)
@@ -166,11 +167,11 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory, out: Path) -> Evaluatio
     return evaluate_pairs(pair_series(scan_folder(root)).pairs, Synthesizer.load(path, device="cpu"), out)
 
 
-def test_the_json_holds_every_patient_and_the_mean_over_those_never_seen(evaluation: Evaluation, out: Path) -> None:
-    told = json.loads((out / "evaluation.json").read_text())
-    ranks = {of["patient_id"]: of["uncertainty"]["rank_correlation"] for of in told["patients"]}
+def test_the_json_holds_every_patient_and_the_mean_over_unseen_ones(evaluation: Evaluation, out: Path) -> None:
+    result = json.loads((out / "evaluation.json").read_text())
+    ranks = {of["patient_id"]: of["uncertainty"]["rank_correlation"] for of in result["patients"]}
     assert len(ranks) == 3
-    overall = told["uncertainty"]
+    overall = result["uncertainty"]
     assert overall["patients"] == 2
     assert overall["rank_correlation"]["mean"] == pytest.approx((ranks["PHANTOM_0002"] + ranks["PHANTOM_0004"]) / 2)
     assert len(overall["expected_suv"]) == len(overall["observed_suv"]) == 10
@@ -183,9 +184,9 @@ def test_the_table_has_a_line_for_each_patient_and_tenth(evaluation: Evaluation,
     assert [row["tenth"] for row in rows[:2]] == ["1/10", "2/10"]
 
 
-def test_the_page_shows_the_curve_and_says_what_it_means(evaluation: Evaluation, out: Path) -> None:
+def test_the_report_shows_the_curve_with_an_explanation(evaluation: Evaluation, out: Path) -> None:
     page = (out / "report.html").read_text()
     assert "Calibration curve of the expected error" in page
-    sentence = re.search(r"Where the map expects the largest errors.*does not show\.", page)
+    sentence = re.search(r"In the tenth of the voxels with the largest expected error.*not visible in the CT\.", page)
     assert sentence is not None
-    assert trust_sentence(evaluation.trust()) == sentence[0].replace("&#39;", "'")
+    assert calibration_sentence(evaluation.calibration_check) == sentence[0].replace("&#39;", "'")

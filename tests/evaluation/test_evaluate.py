@@ -1,4 +1,4 @@
-"""A model on pairs of patients: who was judged, who was not and why, and what is left on disk."""
+"""The evaluation of a model on pairs: its patients, its failures, and its files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.learning.conftest import make_card, tiny_recipe
 COARSE = PhantomSettings(slices=12, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
 METRICS = {field.name for field in dataclasses.fields(ImageMetrics)}
 IN_3D = {field.name for field in dataclasses.fields(VolumeMetrics)}
-READ = (
+CLINICAL = (
     {"hu_share", "best_factor", "mae_suv_body_rescaled", "psnr_db_body_rescaled"}
     | {f"tumour_suv_{name}_error" for name in ("mean", "max", "peak")}
     | {f"hot_{name}" for name in ("sensitivity", "false_share", "overlap")}
@@ -39,7 +39,7 @@ BASELINES = ["zero", "constant", "hu_mean", "hu_median"]
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> tuple[PairedSeries, ...]:
-    """Patients 1 (trained on), 2 and 4 (never seen), 7 (chosen on)."""
+    """Patients 1 (training set), 2 and 4 (unseen), 7 (validation set)."""
     root = tmp_path_factory.mktemp("phantoms")
     for number in (1, 2, 4, 7):
         patient = phantom_patient(number, 0, COARSE)
@@ -67,7 +67,7 @@ def evaluation(pairs: tuple[PairedSeries, ...], synthesizer: Synthesizer, out: P
     return evaluate_pairs(pairs, synthesizer, out, note="phantoms")
 
 
-def test_everybody_is_measured_and_said_to_be_seen_or_not(evaluation: Evaluation) -> None:
+def test_every_patient_is_measured_and_labelled_with_its_side(evaluation: Evaluation) -> None:
     assert {result.patient_id: result.seen for result in evaluation.patients} == {
         "PHANTOM_0001": "train",
         "PHANTOM_0002": "no",
@@ -77,26 +77,26 @@ def test_everybody_is_measured_and_said_to_be_seen_or_not(evaluation: Evaluation
     assert not evaluation.failed
 
 
-def test_means_are_over_the_patients_never_seen(evaluation: Evaluation) -> None:
+def test_means_are_over_unseen_patients(evaluation: Evaluation) -> None:
     assert [result.patient_id for result in evaluation.judged] == ["PHANTOM_0002", "PHANTOM_0004"]
     for method in ("model", *BASELINES):
-        of_patients = [result.comparison.figures[method] for result in evaluation.judged]
+        per_patient = [result.comparison.metrics[method] for result in evaluation.judged]
         for name in ("mae_suv", "ssim_body", "psnr_db_body"):
-            expected = sum(getattr(figures, name) for figures in of_patients) / 2
+            expected = sum(getattr(metrics, name) for metrics in per_patient) / 2
             assert getattr(evaluation.mean(method), name) == pytest.approx(expected)
 
 
-def test_the_json_keeps_its_contract(evaluation: Evaluation, synthesizer: Synthesizer, out: Path) -> None:
-    told = json.loads(json.dumps(evaluation.as_json(), allow_nan=False))
-    assert json.loads((out / "evaluation.json").read_text()) == told
-    assert {"model", "patients", "mean", "baselines"} <= told.keys()
-    assert told["model"] == {"name": "tiny", "sha256": synthesizer.checksum}
-    assert list(told["baselines"]) == BASELINES
-    assert CONTRACT | {f"{name}_body" for name in CONTRACT} <= told["mean"].keys()
-    assert all(set(told["baselines"][name]) == METRICS for name in BASELINES)
-    assert told["judged_patients"] == 2 and told["failed"] == []
-    assert "monai" in told["versions"]["ssim"]
-    for patient in told["patients"]:
+def test_the_json_has_all_its_keys(evaluation: Evaluation, synthesizer: Synthesizer, out: Path) -> None:
+    document = json.loads(json.dumps(evaluation.as_json(), allow_nan=False))
+    assert json.loads((out / "evaluation.json").read_text()) == document
+    assert {"model", "patients", "mean", "baselines"} <= document.keys()
+    assert document["model"] == {"name": "tiny", "sha256": synthesizer.checksum}
+    assert list(document["baselines"]) == BASELINES
+    assert CONTRACT | {f"{name}_body" for name in CONTRACT} <= document["mean"].keys()
+    assert all(set(document["baselines"][name]) == METRICS for name in BASELINES)
+    assert document["judged_patients"] == 2 and document["failed"] == []
+    assert "monai" in document["versions"]["ssim"]
+    for patient in document["patients"]:
         assert METRICS | {"patient_id", "seen", "ct_series_instance_uid", "pet_series_instance_uid"} <= patient.keys()
         assert list(patient["baselines"]) == BASELINES
         assert list(patient["in_3d"]) == list(patient["best_factor"]) == ["model", *BASELINES]
@@ -110,14 +110,14 @@ def test_the_table_has_a_line_for_each_patient_and_method(evaluation: Evaluation
         ("PHANTOM_0001", "model"),
         ("PHANTOM_0001", "zero"),
     ]
-    assert len(lines) == 4 * 5 and lines[0].keys() == {"patient_id", "seen", "method", *METRICS, *IN_3D, *READ}
+    assert len(lines) == 4 * 5 and lines[0].keys() == {"patient_id", "seen", "method", *METRICS, *IN_3D, *CLINICAL}
     for line in lines:
         result = next(found for found in evaluation.patients if found.patient_id == line["patient_id"])
-        figures = result.comparison.figures[line["method"]]
-        assert line["seen"] == result.seen and float(line["mae_suv"]) == figures.mae_suv
+        metrics = result.comparison.metrics[line["method"]]
+        assert line["seen"] == result.seen and float(line["mae_suv"]) == metrics.mae_suv
 
 
-def test_two_pictures_a_pair_named_without_the_patient(evaluation: Evaluation, out: Path) -> None:
+def test_there_are_two_images_per_pair_named_without_the_patient_id(evaluation: Evaluation, out: Path) -> None:
     pictures = sorted(out.glob("*.png"))
     assert len(pictures) == 2 * 4 and not [path for path in pictures if "PHANTOM" in path.name]
     assert any(path.name.startswith(patient_digest("PHANTOM_0002")) for path in pictures)
@@ -126,21 +126,21 @@ def test_two_pictures_a_pair_named_without_the_patient(evaluation: Evaluation, o
             assert image.convert("L").getextrema()[1] > 200
 
 
-def test_a_baseline_that_knows_nothing_is_as_far_off_as_the_pet_is_high(evaluation: Evaluation) -> None:
+def test_the_error_of_the_zero_baseline_is_the_mean_uptake(evaluation: Evaluation) -> None:
     zero = evaluation.mean("zero")
     assert zero.mae_suv_body == pytest.approx(-zero.bias_suv_body)
     assert zero.mae_suv_body > evaluation.mean("constant").mae_suv_body
 
 
-def test_a_pair_that_fails_is_told_and_the_rest_goes_on(
+def test_a_failed_pair_is_reported_and_the_evaluation_continues(
     pairs: tuple[PairedSeries, ...], synthesizer: Synthesizer, tmp_path: Path
 ) -> None:
     second = pairs[1]
-    gone = dataclasses.replace(second.pair.pet, files=(tmp_path / "gone.dcm", *second.pair.pet.files[1:]))
-    broken = dataclasses.replace(second, pair=dataclasses.replace(second.pair, pet=gone))
-    told: list[tuple[int, int, str]] = []
+    missing = dataclasses.replace(second.pair.pet, files=(tmp_path / "gone.dcm", *second.pair.pet.files[1:]))
+    broken = dataclasses.replace(second, pair=dataclasses.replace(second.pair, pet=missing))
+    steps: list[tuple[int, int, str]] = []
     evaluation = evaluate_pairs(
-        (broken, pairs[2]), synthesizer, tmp_path / "out", progress=lambda *step: told.append(step)
+        (broken, pairs[2]), synthesizer, tmp_path / "out", progress=lambda *step: steps.append(step)
     )
     assert [result.patient_id for result in evaluation.judged] == ["PHANTOM_0004"]
     ((patient_id, ct_uid, reason),) = evaluation.failed
@@ -148,26 +148,26 @@ def test_a_pair_that_fails_is_told_and_the_rest_goes_on(
     assert evaluation.as_json()["failed"] == [
         {"patient_id": patient_id, "ct_series_instance_uid": ct_uid, "reason": reason}
     ]
-    assert told == [(0, 2, "evaluating PHANTOM_0002"), (1, 2, "evaluating PHANTOM_0004"), (2, 2, "evaluated")]
+    assert steps == [(0, 2, "evaluating PHANTOM_0002"), (1, 2, "evaluating PHANTOM_0004"), (2, 2, "evaluated")]
 
 
-def test_seen_patients_alone_prove_nothing(
+def test_patients_of_the_training_and_validation_sets_alone_are_rejected(
     pairs: tuple[PairedSeries, ...], synthesizer: Synthesizer, tmp_path: Path
 ) -> None:
     with pytest.raises(
         PairingError,
-        match=r"none of the 2 pairs can be used and is of a patient that .* give studies of other patients",
+        match=r"none of the 2 pairs is usable and of a patient that .* give studies of other patients",
     ):
         evaluate_pairs((pairs[0], pairs[3]), synthesizer, tmp_path)
-    assert not list(tmp_path.iterdir())  # told before anything is drawn
+    assert not list(tmp_path.iterdir())  # before any work
 
 
-def test_no_pairs_prove_nothing(synthesizer: Synthesizer, tmp_path: Path) -> None:
+def test_an_evaluation_without_pairs_is_rejected(synthesizer: Synthesizer, tmp_path: Path) -> None:
     with pytest.raises(PairingError, match="none of the 0 pairs"):
         evaluate_pairs((), synthesizer, tmp_path)
 
 
-def test_why_nobody_could_be_judged_is_said(
+def test_a_model_without_baselines_is_rejected(
     pairs: tuple[PairedSeries, ...], synthesizer: Synthesizer, tmp_path: Path
 ) -> None:
     no_baselines = Synthesizer(
@@ -176,5 +176,5 @@ def test_why_nobody_could_be_judged_is_said(
         checksum="0",
         device=synthesizer.device,
     )
-    with pytest.raises(PairingError, match="carries no baselines to compare with; train it again"):
+    with pytest.raises(PairingError, match="has no baselines to compare with; train the model again"):
         evaluate_pairs(pairs[1:2], no_baselines, tmp_path)

@@ -1,4 +1,4 @@
-"""Volumes of other programs: found by the CT's UID, brought onto our grid, refused where they are not PETs."""
+"""Predictions of external programs: found by the CT's UID, resampled onto our grid, rejected where invalid."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ import pytest
 import SimpleITK as sitk
 
 from lib.errors import ImageFileError, InputError, PairingError
-from lib.evaluation.external_predictions import Peer, parse_peers, read_peer
+from lib.evaluation.external_predictions import (
+    ExternalPredictions,
+    parse_external_predictions,
+    read_external_prediction,
+)
 from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.geometry import Geometry
 from lib.imaging.resample_2d import resample_in_plane
@@ -38,23 +42,23 @@ BODY[:, 4:16, 4:20] = True
 
 
 def ramp(geometry: Geometry) -> Volume:
-    """SUV that grows by 0.05 a mm towards the left and by 0.02 towards the head."""
+    """SUV that increases by 0.05 per mm towards the left and by 0.02 towards the head."""
     k, r, c = np.indices(geometry.shape)
     at = geometry.to_world(np.stack([c.ravel(), r.ravel(), k.ravel()], axis=1).astype(float))
     return Volume((0.05 * at[:, 0] + 0.02 * at[:, 2]).reshape(geometry.shape), geometry, Unit.SUV_BW)
 
 
 def read(folder: Path) -> np.ndarray:
-    return read_peer(Peer("other", folder), UID, geometry=GRID, body=BODY)
+    return read_external_prediction(ExternalPredictions("other", folder), UID, geometry=GRID, body=BODY)
 
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nii.gz", ".nii"])
-def test_a_volume_on_the_grid_is_taken_as_it_is(tmp_path: Path, suffix: str) -> None:
+def test_a_volume_on_the_grid_is_unchanged(tmp_path: Path, suffix: str) -> None:
     write_volume_file(ramp(GRID), tmp_path / f"{UID}{suffix}")
     np.testing.assert_allclose(read(tmp_path), ramp(GRID).array, atol=1e-5)
 
 
-def test_a_volume_on_the_cts_pixels_is_averaged_as_the_models_is(tmp_path: Path) -> None:
+def test_a_volume_on_the_cts_pixels_is_resampled_in_plane(tmp_path: Path) -> None:
     fine = ramp(upright((6, 80, 96), 1.0))
     noisy = Volume(fine.array + np.random.default_rng(0).random(fine.array.shape), fine.geometry, Unit.SUV_BW)
     write_volume_file(noisy, tmp_path / f"{UID}.nrrd")
@@ -66,7 +70,7 @@ def test_any_other_grid_is_interpolated(tmp_path: Path) -> None:
     np.testing.assert_allclose(read(tmp_path)[BODY], ramp(GRID).array[BODY], atol=1e-4)
 
 
-def test_where_a_peer_drew_nothing_it_has_0(tmp_path: Path) -> None:
+def test_voxels_outside_the_prediction_are_0(tmp_path: Path) -> None:
     write_volume_file(ramp(upright((6, 18, 22), 4.0)), tmp_path / f"{UID}.mha")
     found = read(tmp_path)
     assert (found[:, 18:] == 0).all() and (found[:, :, 22:] == 0).all()
@@ -74,39 +78,39 @@ def test_where_a_peer_drew_nothing_it_has_0(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("geometry", "words"),
+    ("geometry", "message"),
     [
-        (upright(SHAPE, 4.0, left_mm=500), r"covers 0% of the body that is compared, expected at least 95%"),
-        (upright((3, 20, 24), 4.0), r"covers 50% of the body .* write the whole volume, with the CT's origin"),
+        (upright(SHAPE, 4.0, left_mm=500), r"covers 0% of the evaluated body, expected at least 95%"),
+        (upright((3, 20, 24), 4.0), r"covers 50% of the evaluated body, .* write the full volume, with"),
     ],
 )
-def test_what_lies_elsewhere_is_refused(tmp_path: Path, geometry: Geometry, words: str) -> None:
+def test_a_volume_that_covers_too_little_is_rejected(tmp_path: Path, geometry: Geometry, message: str) -> None:
     write_volume_file(ramp(geometry), tmp_path / f"{UID}.nrrd")
-    with pytest.raises(PairingError, match=rf"other, 1\.2\.3\.nrrd: {words}"):
+    with pytest.raises(PairingError, match=rf"other, 1\.2\.3\.nrrd: {message}"):
         read(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("factor", "shift", "words"),
+    ("factor", "shift", "message"),
     [
         (5000, 0, r"values from .* to .*, expected SUVbw between -5 and 500; is it in Bq/mL, or scaled\?"),
         (1, -1000, r"expected SUVbw between -5 and 500; is it a CT, or normalised\?"),
     ],
 )
-def test_what_is_no_suv_is_refused(tmp_path: Path, factor: float, shift: float, words: str) -> None:
+def test_values_that_are_not_suvs_are_rejected(tmp_path: Path, factor: float, shift: float, message: str) -> None:
     write_volume_file(Volume(ramp(GRID).array * factor + shift, GRID, Unit.SUV_BW), tmp_path / f"{UID}.nrrd")
-    with pytest.raises(ImageFileError, match=words):
+    with pytest.raises(ImageFileError, match=message):
         read(tmp_path)
 
 
-def test_whole_numbers_are_refused(tmp_path: Path) -> None:
+def test_integer_voxels_are_rejected(tmp_path: Path) -> None:
     sitk.WriteImage(sitk.GetImageFromArray(np.ones(SHAPE, np.int16)), str(tmp_path / f"{UID}.nrrd"))
-    with pytest.raises(ImageFileError, match="voxels are whole numbers, expected SUVbw as float"):
+    with pytest.raises(ImageFileError, match="voxels are integers, expected SUVbw as float"):
         read(tmp_path)
 
 
-def test_a_missing_volume_and_two_of_one_ct_are_told(tmp_path: Path) -> None:
-    with pytest.raises(ImageFileError, match=r"other has no volume of CT 1\.2\.3; expected one, named by the CT's"):
+def test_a_missing_volume_and_two_volumes_of_one_ct_are_reported(tmp_path: Path) -> None:
+    with pytest.raises(ImageFileError, match=r"other has no volume of CT 1\.2\.3; expected one file, named by"):
         read(tmp_path)
     for suffix in (".nrrd", ".mha"):
         write_volume_file(ramp(GRID), tmp_path / f"{UID}{suffix}")
@@ -114,23 +118,23 @@ def test_a_missing_volume_and_two_of_one_ct_are_told(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_peers_are_named_with_their_folders(tmp_path: Path) -> None:
-    assert parse_peers([f"KonfAI-1.8={tmp_path}"]) == (Peer("KonfAI-1.8", tmp_path),)
-    assert parse_peers([]) == ()
+def test_names_and_folders_are_parsed(tmp_path: Path) -> None:
+    assert parse_external_predictions([f"KonfAI-1.8={tmp_path}"]) == (ExternalPredictions("KonfAI-1.8", tmp_path),)
+    assert parse_external_predictions([]) == ()
 
 
 @pytest.mark.parametrize(
-    ("texts", "words"),
+    ("texts", "message"),
     [
-        (["{folder}"], "is not NAME=FOLDER"),
-        (["={folder}"], "is not NAME=FOLDER"),
-        (["<b>={folder}"], "is not NAME=FOLDER"),
-        (["model={folder}"], "the name 'model' is taken"),
-        (["hu_mean={folder}"], "the name 'hu_mean' is taken"),
-        (["a={folder}", "a={folder}"], "the name 'a' is taken"),
+        (["{folder}"], "expected NAME=FOLDER"),
+        (["={folder}"], "expected NAME=FOLDER"),
+        (["<b>={folder}"], "expected NAME=FOLDER"),
+        (["model={folder}"], "the name 'model' is reserved or already used"),
+        (["hu_mean={folder}"], "the name 'hu_mean' is reserved or already used"),
+        (["a={folder}", "a={folder}"], "the name 'a' is reserved or already used"),
         (["a={folder}/none"], "a: .*none is not a folder"),
     ],
 )
-def test_wrong_words_are_refused(tmp_path: Path, texts: list[str], words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        parse_peers([text.format(folder=tmp_path) for text in texts])
+def test_invalid_texts_are_rejected(tmp_path: Path, texts: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_external_predictions([text.format(folder=tmp_path) for text in texts])

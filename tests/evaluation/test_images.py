@@ -1,4 +1,4 @@
-"""The picture a person judges by, read back."""
+"""The images of the report, read back from PNG."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def grid(row_mm: float) -> Geometry:
 
 
 def volumes(**changes: Any) -> AlignedVolumes:
-    """A trunk with a hot spot in slice 3 of the real PET; the synthetic PET has missed it."""
+    """A trunk with a hot spot in slice 3 of the real PET; the synthetic PET misses it."""
     body = np.zeros(SHAPE, bool)
     body[:, 5:25, 5:35] = True
     real = body.astype(np.float32)
@@ -54,17 +54,17 @@ def panels(picture: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> list[np.
     return np.array_split(picture, 5, axis=1)
 
 
-def test_the_hottest_slice_is_shown_first() -> None:
+def test_the_hottest_slice_is_found() -> None:
     assert hottest_slice(volumes()) == 3
 
 
-def test_uptake_outside_the_body_does_not_choose_the_slice() -> None:
+def test_uptake_outside_the_body_is_ignored() -> None:
     real = volumes().real_suv.copy()
     real[1, :3] = 50.0
     assert hottest_slice(volumes(real_suv=real)) == 3
 
 
-def test_a_picture_is_written_and_every_panel_shows_something(tmp_path: Path) -> None:
+def test_an_image_is_written_with_content_in_every_panel(tmp_path: Path) -> None:
     path = draw_comparison(volumes(), tmp_path / "new" / "picture.png", title="P1, model tiny", slices=(3,))
     picture = pixels(path)
     assert path == tmp_path / "new" / "picture.png"
@@ -73,11 +73,11 @@ def test_a_picture_is_written_and_every_panel_shows_something(tmp_path: Path) ->
         assert (strip.max(axis=2) > 40).mean() > 0.1 and strip.std() > 10
 
 
-def test_each_peer_has_a_panel(tmp_path: Path) -> None:
-    peers = {"a": np.zeros(SHAPE, np.float32), "b": np.full(SHAPE, 9, np.float32)}
-    picture = pixels(draw_comparison(volumes(peers_suv=peers), tmp_path / "p.png", title="", slices=(3,)))
+def test_each_external_program_has_a_panel(tmp_path: Path) -> None:
+    external = {"a": np.zeros(SHAPE, np.float32), "b": np.full(SHAPE, 9, np.float32)}
+    picture = pixels(draw_comparison(volumes(external_suv=external), tmp_path / "p.png", title="", slices=(3,)))
     strips = np.array_split(picture[80:], 7, axis=1)
-    assert strips[2].mean() < 40 < 100 < strips[3].mean()  # black, and the brightest of the colours
+    assert strips[2].mean() < 40 < 100 < strips[3].mean()  # black, and the brightest colour
 
 
 def test_ct_is_grey_and_pet_is_coloured(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_ct_is_grey_and_pet_is_coloured(tmp_path: Path) -> None:
     assert np.ptp(synthetic[60:], axis=2).max() > 40
 
 
-def test_a_missed_lesion_is_seen_in_the_real_pet_and_in_the_error(tmp_path: Path) -> None:
+def test_a_missed_lesion_is_visible_in_the_real_pet_and_in_the_error(tmp_path: Path) -> None:
     missed = pixels(draw_comparison(volumes(), tmp_path / "missed.png", title="", slices=(3,)))
     found = pixels(
         draw_comparison(volumes(synthetic_suv=volumes().real_suv), tmp_path / "found.png", title="", slices=(3,))
@@ -103,16 +103,16 @@ def test_a_row_for_each_slice(tmp_path: Path, slices: tuple[int, ...], rows: int
     assert picture.shape[0] == pytest.approx(110 * (3.0 * 30 / 40 * rows + 1.1), abs=2)
 
 
-def test_pixels_that_are_not_square_are_drawn_as_they_are(tmp_path: Path) -> None:
+def test_pixels_that_are_not_square_keep_their_aspect_ratio(tmp_path: Path) -> None:
     tall = pixels(draw_comparison(volumes(geometry=grid(4.0)), tmp_path / "p.png", title="", slices=(0,)))
     assert tall.shape[0] == pytest.approx(110 * (3.0 * 30 / 40 * 2 + 1.1), abs=2)
 
 
-def test_it_says_that_it_is_synthetic_and_whose_the_data_are(tmp_path: Path) -> None:
+def test_the_label_and_the_attribution_are_shown(tmp_path: Path) -> None:
     assert "NOT FOR DIAGNOSIS" in LABEL and "SYNTHETIC" in LABEL
     plain, noted = (
         pixels(draw_comparison(volumes(), tmp_path / "p.png", title="", note=note, slices=(0,)))
-        for note in ("", "somebody's data, CC BY 3.0")
+        for note in ("", "example data, CC BY 3.0")
     )
     assert (plain[:60].max(axis=2) > 200).any()  # the label
     assert (plain[-20:] != noted[-20:]).any() and (plain[:60] == noted[:60]).all()

@@ -1,4 +1,4 @@
-"""The page a person judges a model by: what it says, that it needs nothing else, and that no lookup hides in it."""
+"""The HTML report: its sentences, tables and images, and that it is self-contained."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from lib.dicom.rtstruct import structure_set_files
 from lib.dicom.scan.scan import ScanReport, scan_folder
 from lib.errors import PairingError
 from lib.evaluation.evaluate import Evaluation, evaluate_pairs
-from lib.evaluation.external_predictions import parse_peers
+from lib.evaluation.external_predictions import parse_external_predictions
 from lib.evaluation.report.html import write_report
 from lib.imaging.body import body_mask
 from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.volume import Unit, Volume
 from lib.learning.tracking.progress import EpochRecord
 from lib.metrics.baselines import BaselineSample, fit_baselines
-from lib.metrics.verdict import listed
+from lib.metrics.verdict import join_names
 from lib.pairing.pairs import pair_series
 from lib.phantom.dicom import write_study
 from lib.phantom.generate import PhantomSettings, phantom_patient
@@ -39,7 +39,7 @@ NOTE = "Phantoms & friends, CC BY 3.0"
 
 
 class Lookup:
-    """A "model" that is nothing but the median SUV of each HU, fitted on phantom 1."""
+    """A model that is a lookup table: the median SUV at each HU, fitted on phantom 1."""
 
     device = torch.device("cpu")
     checksum = "0123456789abcdef"
@@ -58,7 +58,7 @@ class Lookup:
 
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory: pytest.TempPathFactory) -> ScanReport:
-    """Phantoms 2 and 4; in slice 5 of the first a physician has drawn a square of 64 mm as tumour."""
+    """Phantoms 2 and 4; slice 5 of the first has a contoured tumour, a square of 64 mm."""
     root = tmp_path_factory.mktemp("phantoms")
     for number in (2, 4):
         patient = phantom_patient(number, 0, COARSE)
@@ -98,28 +98,31 @@ def page(evaluation: Evaluation, out: Path) -> str:
     return (out / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_lookup_written_as_a_model_is_exposed(evaluation: Evaluation, page: str) -> None:
+def test_a_model_that_is_a_lookup_table_is_reported_as_one(evaluation: Evaluation, page: str) -> None:
     judgement = evaluation.judgement
     assert judgement.is_lookup
     assert "hu_median" in judgement.not_beaten("mae_suv_body")
-    for measure in ("mae_suv_body", "mse_body", "ssim_body", "psnr_db"):
-        assert judgement.against["hu_median"][measure].outcome == "not beaten"
-        assert judgement.against["hu_median"][measure].difference.mean == pytest.approx(0, abs=1e-6)
+    for metric in ("mae_suv_body", "mse_body", "ssim_body", "psnr_db"):
+        assert judgement.against["hu_median"][metric].outcome == "not beaten"
+        assert judgement.against["hu_median"][metric].difference.mean == pytest.approx(0, abs=1e-6)
     assert 'class="verdict bad"' in page
-    assert re.search(r"The model does not beat [^.;]*hu_median", page) and "It is a lookup table itself" in page
+    assert (
+        re.search(r"The model does not beat ([^.;]*hu_median|any baseline)", page)
+        and "The model acts as a lookup table" in page
+    )
     assert "✗ does not beat hu_median" in page
-    assert '<p class="bad-text">Its card says, from training: Not judged: no voxel inside' in page
+    assert '<p class="bad-text">Model card: Not judged: no voxel inside' in page
 
 
-def test_the_tumour_a_physician_drew_is_measured(evaluation: Evaluation, page: str) -> None:
-    first, second = (pair.reading for pair in evaluation.patients)
+def test_a_contoured_tumour_is_measured(evaluation: Evaluation, page: str) -> None:
+    first, second = (pair.clinical for pair in evaluation.patients)
     assert first.tumour is not None and second.tumour is None and first.tumour_note == "GTV"
     slice_mm = 3.27
     assert first.tumour["real"].volume_ml == pytest.approx(100 * 6.4 * 6.4 * slice_mm / 1000, rel=0.01)
     assert "in 1 patient;" in page
 
 
-def test_each_drawn_region_is_listed_and_a_file_from_elsewhere_is_taken(scan: ScanReport, tmp_path: Path) -> None:
+def test_each_contour_is_listed_and_further_files_are_read(scan: ScanReport, tmp_path: Path) -> None:
     ct = pair_series(scan).pairs[0].pair.ct
     x, y, z = phantom_patient(2, 0, COARSE).ct.geometry.to_world(np.array([[26.5, 26.5, 7.0]]))[0]
     square = [(x, y, z), (x + 64, y, z), (x + 64, y + 64, z), (x, y + 64, z)]
@@ -127,7 +130,7 @@ def test_each_drawn_region_is_listed_and_a_file_from_elsewhere_is_taken(scan: Sc
     write_rtstruct(path, {"Tumour 2": [drawn(square)], "Heart": [drawn(square)]}, frame=ct.frame_of_reference_uid)
     model: Any = Lookup()
     pairs = pair_series(scan).pairs
-    known = structure_set_files(scan, ct)  # given once more
+    known = structure_set_files(scan, ct)  # also given explicitly
     evaluation = evaluate_pairs(pairs, model, tmp_path / "out", scan=scan, contours=[path, *known])
     first, second = evaluation.as_json()["patients"]
     assert [region["name"] for region in first["tumour_regions"]] == ["GTV", "Tumour 2"]
@@ -136,77 +139,81 @@ def test_each_drawn_region_is_listed_and_a_file_from_elsewhere_is_taken(scan: Sc
     assert second["tumour_regions"] == [] and second["tumour"] is None
 
 
-def test_a_file_of_contours_that_fits_no_ct_is_refused_before_the_work(scan: ScanReport, tmp_path: Path) -> None:
+def test_contours_in_no_cts_frame_of_reference_are_rejected_before_any_work(scan: ScanReport, tmp_path: Path) -> None:
     square = [(0.0, 0.0, 0.0), (64.0, 0.0, 0.0), (64.0, 64.0, 0.0), (0.0, 64.0, 0.0)]
     path = tmp_path / "elsewhere.dcm"
     write_rtstruct(path, {"GTV": [drawn(square)]}, frame="1.2.3")
     model: Any = Lookup()
-    with pytest.raises(PairingError, match=r"elsewhere\.dcm: holds 1 tumours .* none of them in the frame"):
+    with pytest.raises(PairingError, match=r"elsewhere\.dcm: none of its 1 tumours .* is in the frame of reference"):
         evaluate_pairs(pair_series(scan).pairs, model, tmp_path / "out", contours=[path])
     assert not (tmp_path / "out").exists()
 
 
-def test_a_peer_stands_beside_the_model_patient_by_patient(scan: ScanReport, tmp_path: Path) -> None:
+def test_an_external_program_is_compared_patient_by_patient(scan: ScanReport, tmp_path: Path) -> None:
     pairs = pair_series(scan).pairs
     (tmp_path / "peer").mkdir()
-    # the true PET for the first; nothing for the second
+    # the real PET for the first patient, none for the second
     write_volume_file(read_pet(pairs[0].pair.pet), tmp_path / "peer" / f"{pairs[0].pair.ct.uid}.nrrd")
     model: Any = Lookup()
-    evaluation = evaluate_pairs(pairs, model, tmp_path / "out", peers=parse_peers([f"Oracle={tmp_path / 'peer'}"]))
+    external = parse_external_predictions([f"Oracle={tmp_path / 'peer'}"])
+    evaluation = evaluate_pairs(pairs, model, tmp_path / "out", external=external)
     first, second = evaluation.patients
-    assert first.figures("Oracle")["mae_suv_body"] == pytest.approx(0, abs=1e-2)
-    assert first.peers == ("Oracle",) and second.peers == ()
-    told = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    assert told["beside"]["Oracle"]["patients"] == 1
-    assert told["patients"][1]["absent_peers"]["Oracle"].startswith("Oracle has no volume of CT")
+    assert first.metrics("Oracle")["mae_suv_body"] == pytest.approx(0, abs=1e-2)
+    assert first.external == ("Oracle",) and second.external == ()
+    result = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert result["beside"]["Oracle"]["patients"] == 1
+    assert result["patients"][1]["absent_peers"]["Oracle"].startswith("Oracle has no volume of CT")
     assert [line.split(",")[2] for line in (tmp_path / "out" / "patients.csv").read_text().splitlines()].count(
         "Oracle"
     ) == 1
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "Beside other programs" in page and "model - Oracle" in page and "Oracle has no volume of CT" in page
+    assert (
+        "Comparison with external programs" in page
+        and "model - Oracle" in page
+        and "Oracle has no volume of CT" in page
+    )
 
 
-def test_without_a_scan_no_tumour_is_looked_for(scan: ScanReport, tmp_path: Path) -> None:
+def test_without_a_scan_no_tumour_is_measured(scan: ScanReport, tmp_path: Path) -> None:
     model: Any = Lookup()
     evaluation = evaluate_pairs(pair_series(scan).pairs[:1], model, tmp_path)
-    assert evaluation.patients[0].reading.tumour is None
-    assert "No patient judged has a drawn tumour" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert evaluation.patients[0].clinical.tumour is None
+    assert "No evaluated patient has a contoured tumour" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_damaged_contour_is_told_and_the_patient_is_judged(scan: ScanReport, tmp_path: Path) -> None:
+def test_a_damaged_contour_is_reported_and_the_patient_is_evaluated(scan: ScanReport, tmp_path: Path) -> None:
     (rtstruct,) = (found for found in scan.series if found.series.modality == "RTSTRUCT")
     broken = tmp_path / "RS.dcm"
     broken.write_bytes(b"nothing")
     series = dataclasses.replace(rtstruct.series, files=(broken,))
     others = tuple(found for found in scan.series if found is not rtstruct)
-    torn = dataclasses.replace(scan, series=(*others, dataclasses.replace(rtstruct, series=series)))
+    damaged = dataclasses.replace(scan, series=(*others, dataclasses.replace(rtstruct, series=series)))
     model: Any = Lookup()
-    evaluation = evaluate_pairs(pair_series(scan).pairs[:1], model, tmp_path / "out", scan=torn)
+    evaluation = evaluate_pairs(pair_series(scan).pairs[:1], model, tmp_path / "out", scan=damaged)
     assert not evaluation.failed
-    assert "RS.dcm: damaged" in evaluation.patients[0].reading.tumour_note
+    assert "RS.dcm: damaged" in evaluation.patients[0].clinical.tumour_note
     assert "RS.dcm: damaged" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_other_measures_are_told_beside_the_verdict(evaluation: Evaluation, page: str) -> None:
+def test_further_metrics_are_summarised_next_to_the_verdict(evaluation: Evaluation, page: str) -> None:
     judgement = evaluation.judgement
-    for name, words in (
+    for name, label in (
         ("psnr_db_body", "PSNR"),
         ("ssim_body", "SSIM"),
-        ("tumour_suv_mean_error", "SUVmean of tumours"),
+        ("tumour_suv_mean_error", "tumour SUVmean"),
     ):
         lost = judgement.outcomes(name, "not beaten")
-        told = f"{words} does not beat {listed(lost)}" if lost else f"{words} "
-        assert told in page
+        assert (f"{label} does not beat {join_names(lost)}" if lost else f"{label} ") in page
 
 
-def test_the_page_needs_nothing_but_itself(page: str) -> None:
+def test_the_report_is_self_contained(page: str) -> None:
     assert not re.findall(r"<script|<link|@import|url\(|https?://|<iframe", page)
     sources = re.findall(r'src="([^"]{0,30})', page)
     assert sources and all(source.startswith("data:image/png;base64,") for source in sources)
     assert "default-src 'none'" in page
 
 
-def test_every_picture_in_it_can_be_opened(page: str) -> None:
+def test_every_embedded_image_can_be_opened(page: str) -> None:
     encoded = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     # methods, Bland-Altman, joint, level, training; slices and projections of two patients
     assert len(encoded) == 5 + 2 * 2
@@ -215,36 +222,36 @@ def test_every_picture_in_it_can_be_opened(page: str) -> None:
             assert image.format == "PNG" and np.asarray(image.convert("L")).std() > 5
 
 
-def test_the_page_says_what_a_person_must_know(page: str, evaluation: Evaluation) -> None:
+def test_the_report_states_label_attribution_limits_and_versions(page: str, evaluation: Evaluation) -> None:
     assert page.count("NOT FOR DIAGNOSIS") >= 3
     assert "Phantoms &amp; friends, CC BY 3.0" in page
     assert evaluation.checksum in page and "PHANTOM_0002" in page and "PHANTOM_0004" in page
     assert "lesions may be shown that do not exist" in page  # the card's limits
-    assert "monai" in page  # what computed the figures
+    assert "monai" in page  # implementation of the metrics
     assert "Fewer than ten patients" in page
 
 
-def test_without_a_history_there_is_no_curve(evaluation: Evaluation, out: Path, tmp_path: Path) -> None:
+def test_without_a_history_there_is_no_training_curve(evaluation: Evaluation, out: Path, tmp_path: Path) -> None:
     for picture in out.glob("*.png"):
         (tmp_path / picture.name).write_bytes(picture.read_bytes())
     plain = write_report(evaluation, make_card(), tmp_path, run=tmp_path).read_text(encoding="utf-8")
-    assert "The training run." not in plain
+    assert "Training loss and validation error" not in plain
 
 
-def test_what_comes_from_files_is_shown_as_text(evaluation: Evaluation, out: Path, tmp_path: Path) -> None:
+def test_texts_from_files_are_escaped(evaluation: Evaluation, out: Path, tmp_path: Path) -> None:
     for picture in out.glob("*.png"):
         (tmp_path / picture.name).write_bytes(picture.read_bytes())
-    evil = "<script>alert(1)</script>"
-    patients = tuple(dataclasses.replace(pair, patient_id=evil) for pair in evaluation.patients)
-    named = dataclasses.replace(evaluation, patients=patients, failed=((evil, "1.2", evil),))
-    page = write_report(named, make_card(name=evil), tmp_path, note=evil).read_text(encoding="utf-8")
+    malicious = "<script>alert(1)</script>"
+    patients = tuple(dataclasses.replace(pair, patient_id=malicious) for pair in evaluation.patients)
+    named = dataclasses.replace(evaluation, patients=patients, failed=((malicious, "1.2", malicious),))
+    page = write_report(named, make_card(name=malicious), tmp_path, note=malicious).read_text(encoding="utf-8")
     assert "<script" not in page and page.count("&lt;script&gt;") >= 5
 
 
 def test_json_and_tables_hold_the_same_verdict(evaluation: Evaluation, out: Path) -> None:
-    told = json.loads((out / "evaluation.json").read_text())
-    assert told["is_lookup"] and "hu_median" in told["not_beaten"]["mae_suv_body"]
-    assert told["patients"][0]["tumour"]["real"]["volume_ml"] == pytest.approx(13.39, abs=0.1)
+    result = json.loads((out / "evaluation.json").read_text())
+    assert result["is_lookup"] and "hu_median" in result["not_beaten"]["mae_suv_body"]
+    assert result["patients"][0]["tumour"]["real"]["volume_ml"] == pytest.approx(13.39, abs=0.1)
     means = (out / "means.csv").read_text().splitlines()
     assert means[0] == "measure,method,mean,low,high,patients,model_minus_method,outcome"
     assert any(line.startswith("mae_suv_body,hu_median,") and line.endswith(",not beaten") for line in means)

@@ -1,4 +1,4 @@
-"""A synthetic PET beside the real one, on cases small enough to know the answer."""
+"""Comparison of a synthetic with a real PET, on cases with a known result."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def ct() -> Volume:
 
 
 def pet_on(geometry: Geometry, *, scale: float = 1.0) -> Volume:
-    """A PET whose SUV grows by 0.1 for each mm towards the left and by 0.01 for each mm towards the head."""
+    """A PET whose SUV increases by 0.1 per mm towards the left and by 0.01 per mm towards the head."""
     c, k = np.meshgrid(np.arange(geometry.shape[2]), np.arange(geometry.shape[0]))
     where = geometry.to_world(np.stack([c.ravel(), 0 * c.ravel(), k.ravel()], axis=1).astype(float))
     suv = (0.1 * where[:, 0] + 0.01 * where[:, 2]).reshape(geometry.shape[0], 1, geometry.shape[2]) * scale
@@ -53,7 +53,7 @@ def suv_at(column: int, k: int) -> float:
     return 0.1 * (2 * column + 1) + 0.01 * 3 * k
 
 
-def test_all_three_come_onto_the_recipes_pixels(ct: Volume) -> None:
+def test_ct_and_both_pets_are_resampled_to_the_recipes_pixels(ct: Volume) -> None:
     pet = pet_on(upright((SLICES, 24, 24), pixel_mm=4.0))
     aligned = align(pet_on(ct.geometry, scale=2.0), ct=ct, pet=pet, grid=GRID)
     assert aligned.real_suv.shape == aligned.synthetic_suv.shape == aligned.ct_hu.shape == (SLICES, SIZE, SIZE)
@@ -66,7 +66,7 @@ def test_all_three_come_onto_the_recipes_pixels(ct: Volume) -> None:
     assert aligned.measured.all()
 
 
-def test_coarser_pixels_average(ct: Volume) -> None:
+def test_coarser_pixels_are_averaged(ct: Volume) -> None:
     synthetic = pet_on(ct.geometry)
     aligned = align(synthetic, ct=ct, pet=pet_on(ct.geometry), grid=Grid(size=16))
     assert aligned.pixel_mm == pytest.approx((6.0, 6.0))
@@ -75,14 +75,14 @@ def test_coarser_pixels_average(ct: Volume) -> None:
 
 
 def test_a_slab_is_compared_with_its_own_slices(ct: Volume) -> None:
-    whole = pet_on(ct.geometry)
-    slab = align(whole.slab(slice(2, 5)), ct=ct, pet=whole, grid=GRID)
-    all_slices = align(whole, ct=ct, pet=whole, grid=GRID)
+    full = pet_on(ct.geometry)
+    slab = align(full.slab(slice(2, 5)), ct=ct, pet=full, grid=GRID)
+    all_slices = align(full, ct=ct, pet=full, grid=GRID)
     for name in ("ct_hu", "synthetic_suv", "real_suv", "body", "measured"):
         np.testing.assert_array_equal(getattr(slab, name), getattr(all_slices, name)[2:5])
 
 
-def test_where_the_real_pet_did_not_reach_nothing_is_judged(ct: Volume) -> None:
+def test_voxels_outside_the_real_pet_are_ignored(ct: Volume) -> None:
     pet = pet_on(upright((SLICES, 24, 12), pixel_mm=4.0, left_mm=48.0))  # the left half of the patient
     aligned = align(pet_on(ct.geometry), ct=ct, pet=pet, grid=GRID)
     assert not aligned.measured[..., :24].any() and aligned.measured[..., 24:].all()
@@ -90,34 +90,34 @@ def test_where_the_real_pet_did_not_reach_nothing_is_judged(ct: Volume) -> None:
     assert not aligned.real_suv[..., :24].any()
 
 
-def test_a_synthetic_pet_of_another_ct_is_refused(ct: Volume) -> None:
+def test_a_synthetic_pet_of_another_ct_is_rejected(ct: Volume) -> None:
     moved = pet_on(upright((SLICES, SIZE, SIZE), left_mm=1.0))
-    with pytest.raises(PairingError, match="does not lie on the CT's slices"):
+    with pytest.raises(PairingError, match="is not on the CT's slices"):
         align(moved, ct=ct, pet=pet_on(ct.geometry), grid=GRID)
     coarser = pet_on(upright((SLICES, 24, 24), pixel_mm=4.0))
-    with pytest.raises(PairingError, match="does not lie on the CT's slices"):
+    with pytest.raises(PairingError, match="is not on the CT's slices"):
         align(coarser, ct=ct, pet=pet_on(ct.geometry), grid=GRID)
 
 
 @pytest.mark.parametrize("feet_mm", [9.0, -3.0])
-def test_a_synthetic_pet_that_runs_out_of_the_ct_is_refused(ct: Volume, feet_mm: float) -> None:
+def test_a_synthetic_pet_that_extends_beyond_the_ct_is_rejected(ct: Volume, feet_mm: float) -> None:
     beyond = pet_on(upright((SLICES, SIZE, SIZE), feet_mm=feet_mm))
-    with pytest.raises(PairingError, match="does not lie on the CT's slices"):
+    with pytest.raises(PairingError, match="is not on the CT's slices"):
         align(beyond, ct=ct, pet=pet_on(ct.geometry), grid=GRID)
 
 
-def test_a_real_pet_elsewhere_is_refused(ct: Volume) -> None:
+def test_a_real_pet_that_does_not_overlap_is_rejected(ct: Volume) -> None:
     elsewhere = pet_on(upright((SLICES, SIZE, SIZE), feet_mm=500.0))
-    with pytest.raises(PairingError, match="the real PET covers no part of the synthetic one"):
+    with pytest.raises(PairingError, match="the real PET does not overlap the synthetic one"):
         align(pet_on(ct.geometry), ct=ct, pet=elsewhere, grid=GRID)
 
 
-# -- figures -----------------------------------------------------------------------------------------------------------
+# -- metrics -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_real_pet_itself_is_perfect(ct: Volume) -> None:
+def test_the_metrics_of_the_real_pet_are_perfect(ct: Volume) -> None:
     pet = pet_on(ct.geometry)
-    model = compare_with_real(pet, ct=ct, pet=pet, card=make_card()).figures["model"]
+    model = compare_with_real(pet, ct=ct, pet=pet, card=make_card()).metrics["model"]
     for zero in ("mae_suv", "mse", "mae_suv_body", "mse_body", "bias_suv_body"):
         assert getattr(model, zero) == 0.0
     for one in ("ssim", "ssim_body", "vif", "vif_body", "correlation_body"):
@@ -155,29 +155,29 @@ def two_slices(**changes: Any) -> AlignedVolumes:
         ("hu_median", 1.5, 1.0),  # 40 HU: 1 in the body
     ],
 )
-def test_the_model_stands_beside_the_cards_baselines(method: str, mae: float, mae_body: float) -> None:
-    figures = compare(two_slices(), make_card()).figures[method]
-    assert (figures.mae_suv, figures.mae_suv_body) == pytest.approx((mae, mae_body))
-    assert figures.psnr_db_body == pytest.approx(10 * math.log10(100 / mae_body**2))
+def test_model_and_baselines_have_the_expected_errors(method: str, mae: float, mae_body: float) -> None:
+    metrics = compare(two_slices(), make_card()).metrics[method]
+    assert (metrics.mae_suv, metrics.mae_suv_body) == pytest.approx((mae, mae_body))
+    assert metrics.psnr_db_body == pytest.approx(10 * math.log10(100 / mae_body**2))
 
 
-def test_what_was_not_measured_does_not_count() -> None:
+def test_unmeasured_voxels_are_ignored() -> None:
     measured = np.ones((2, SIZE, SIZE), bool)
     measured[:, :10] = False
     wild = constant(3)
     wild[:, :10] = 1000
-    figures = compare(two_slices(synthetic_suv=wild, measured=measured), make_card()).figures["model"]
-    assert (figures.mae_suv, figures.mae_suv_body) == pytest.approx((1.0, 1.0))
+    metrics = compare(two_slices(synthetic_suv=wild, measured=measured), make_card()).metrics["model"]
+    assert (metrics.mae_suv, metrics.mae_suv_body) == pytest.approx((1.0, 1.0))
 
 
-def test_figures_become_plain_values_by_method() -> None:
-    told = compare(two_slices(), make_card()).as_json()
-    assert list(told) == ["model", "zero", "constant", "hu_mean", "hu_median"]
-    assert told["zero"]["mae_suv"] == 2.0
+def test_metrics_as_json_by_method() -> None:
+    result = compare(two_slices(), make_card()).as_json()
+    assert list(result) == ["model", "zero", "constant", "hu_mean", "hu_median"]
+    assert result["zero"]["mae_suv"] == 2.0
 
 
-def test_a_card_without_baselines_is_refused() -> None:
+def test_a_card_without_baselines_is_rejected() -> None:
     with pytest.raises(
-        PairingError, match="the model card of tiny carries no baselines to compare with; train it again"
+        PairingError, match="the model card of tiny has no baselines to compare with; train the model again"
     ):
         compare(two_slices(), make_card(baselines=None))

@@ -1,4 +1,4 @@
-"""The four sentences at the end of an evaluation, on figures whose answer is known."""
+"""The four summary sentences of an evaluation, on values with a known result."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import math
 import pytest
 
 from lib.evaluation.targets import target_sentences
-from lib.metrics.criteria import HU_SHARE, MEASURES, METHODS
+from lib.metrics.criteria import HU_SHARE, METHODS, METRICS
 from lib.metrics.verdict import judge_patients
 
-NAMES = (*(measure.name for measure in MEASURES), HU_SHARE)
+NAMES = (*(metric.name for metric in METRICS), HU_SHARE)
 
 
 def sentences(**rows: list[float]) -> tuple[str, ...]:
-    """Each measure's values in the order of METHODS, the same for two patients."""
-    figures = {method: dict.fromkeys(NAMES, math.nan) for method in METHODS}
-    for measure, values in rows.items():
+    """Return the sentences for each metric's values in the order of METHODS, the same for two patients."""
+    metrics = {method: dict.fromkeys(NAMES, math.nan) for method in METHODS}
+    for metric, values in rows.items():
         for method, value in zip(METHODS, values, strict=True):
-            figures[method][measure] = value
-    return target_sentences(judge_patients([("P1", figures), ("P2", figures)]))
+            metrics[method][metric] = value
+    return target_sentences(judge_patients([("P1", metrics), ("P2", metrics)]))
 
 
 #      model zero constant hu_mean hu_median
@@ -29,27 +29,30 @@ CORRELATION = [0.61, math.nan, math.nan, 0.4, 0.35]
 TUMOUR = [-3.0, -6.0, -5.0, 2.5, -4.0]
 
 
-def test_what_people_ask_first() -> None:
-    told = sentences(mae_suv_body=MAE, psnr_db_body=PSNR, correlation_body=CORRELATION, tumour_suv_mean_error=TUMOUR)
-    assert told == (
+def test_the_sentences_of_a_good_model() -> None:
+    result = sentences(mae_suv_body=MAE, psnr_db_body=PSNR, correlation_body=CORRELATION, tumour_suv_mean_error=TUMOUR)
+    assert result == (
         "Body MAE: 0.450 SUV, 10.0 % below hu_median's 0.500.",
         "Body PSNR: 21.25 dB, 1.25 dB above hu_median's 20.00.",
         "Correlation inside the body: 0.61.",
-        "Tumour SUVmean error: -3.00 SUV on average of 2 patients; in size smaller than zero's by 3.00, constant's by "
-        "2.00, hu_median's by 1.00; not smaller than hu_mean's by 0.50.",
+        "Tumour SUVmean error: -3.00 SUV on average over 2 patients; absolute value smaller than zero's by 3.00, "
+        "constant's by 2.00, hu_median's by 1.00; not smaller than hu_mean's by 0.50.",
     )
 
 
 @pytest.mark.parametrize(
-    ("rows", "words"),
+    ("rows", "message"),
     [
         ({"mae_suv_body": [0.6, 1, 1, 1, 0.5], "psnr_db_body": [19.5, 0, 0, 0, 20]}, "20.0 % above hu_median's 0.500."),
         ({"mae_suv_body": [0.6, 1, 1, 1, 0.5], "psnr_db_body": [19.5, 0, 0, 0, 20]}, "0.50 dB below hu_median's 20"),
-        ({"mae_suv_body": MAE, "psnr_db_body": [math.inf, 0, 0, 0, 20]}, "Body PSNR: not defined"),
-        ({"mae_suv_body": MAE}, "Correlation inside the body: not defined, a PET is flat."),
-        ({"mae_suv_body": MAE}, "Tumour SUVmean error: no patient judged has a drawn tumour."),
-        ({}, "no voxel inside one was measured"),
+        (
+            {"mae_suv_body": MAE, "psnr_db_body": [math.inf, 0, 0, 0, 20]},
+            "Body PSNR: undefined, because",
+        ),
+        ({"mae_suv_body": MAE}, "Correlation inside the body: undefined, because a PET is constant."),
+        ({"mae_suv_body": MAE}, "Tumour SUVmean error: no evaluated patient has a contoured tumour."),
+        ({}, "no voxel inside a body was measured"),
     ],
 )
-def test_what_else_can_be(rows: dict[str, list[float]], words: str) -> None:
-    assert words in " ".join(sentences(**rows))
+def test_the_sentences_of_other_cases(rows: dict[str, list[float]], message: str) -> None:
+    assert message in " ".join(sentences(**rows))

@@ -1,4 +1,4 @@
-"""One to six stages, one table, seven figures."""
+"""The study of 1 to 6 stages: its table and its seven figures."""
 
 import csv
 import json
@@ -27,15 +27,15 @@ def prepared(tmp_path: Path) -> PreparedSet:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")  # MLflow's own use of SQLAlchemy
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_table_and_figures_are_left_and_a_second_call_trains_nothing(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_table_and_figures_are_written_and_a_second_call_trains_nothing(prepared: PreparedSet, tmp_path: Path) -> None:
     out = tmp_path / "study"
     study = run_study(prepared, tiny_recipe(), out, stages=(1, 2), note="phantoms")
     with study.table_csv.open() as file:
         lines = list(csv.DictReader(file))
     assert [line["method"] for line in lines[:2]] == ["1 stage", "2 stages"]
-    assert len(lines) == 2 + 4  # the trivial predictors stand in the same table
+    assert len(lines) == 2 + 4  # the baselines are in the same table
     assert all(float(line["mae_suv"]) > 0 for line in lines[:2])
-    assert "read them beside the trivial predictors" in study.table_markdown.read_text()
+    assert "compare them with the baselines" in study.table_markdown.read_text()
     assert len(study.figures) == 7
     assert all(np.ptp(imread(path)) > 0 for path in study.figures)
     recorded = read_history(out / "stages-2")[-1].recorded
@@ -53,7 +53,7 @@ def test_table_and_figures_are_left_and_a_second_call_trains_nothing(prepared: P
     )
 
 
-def test_a_study_cut_off_goes_on(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_an_interrupted_study_resumes(prepared: PreparedSet, tmp_path: Path) -> None:
     def cut_off(done: int, total: int, what: str) -> None:
         if what.startswith("2 stage") and "epoch 2" in what:
             raise KeyboardInterrupt
@@ -79,17 +79,17 @@ def test_equal_flops_are_nearly_equal(stages: int) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"), [("1-6", (1, 2, 3, 4, 5, 6)), ("3", (3,)), ("1,3,5", (1, 3, 5)), ("2-3,6", (2, 3, 6))]
 )
-def test_stages_are_read(text: str, expected: tuple[int, ...]) -> None:
+def test_stages_are_parsed(text: str, expected: tuple[int, ...]) -> None:
     assert parse_stages(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "0-2", "7", "one", "1-", "3-1"])
-def test_stages_there_are_not_are_refused(text: str) -> None:
+def test_invalid_stages_are_rejected(text: str) -> None:
     with pytest.raises(RecipeError, match="stages"):
         parse_stages(text)
 
 
 def test_without_test_patients_there_is_no_study(tmp_path: Path) -> None:
     nobody = make_prepared(tmp_path / "prepared", tiny_recipe().preparation, patients=("P0", "P1", "P6"))
-    with pytest.raises(PreparedDataError, match="nobody is on the test side"):
+    with pytest.raises(PreparedDataError, match="the test side of the split has no patients"):
         run_study(nobody, tiny_recipe(), tmp_path / "study", stages=(1,))

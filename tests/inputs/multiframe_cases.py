@@ -1,4 +1,4 @@
-"""Multi-frame files: Enhanced and Legacy Converted Enhanced CT and PET, in every layout, damaged and unsuitable."""
+"""Inputs with multi-frame files: Enhanced and Legacy Converted Enhanced CT and PET, valid, damaged and unsuitable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Edit = Callable[[FileDataset], None]
 
 
 def multi_frame(kind: Kind, *folders: str, repeats: int = 1, **layout: Any) -> Change:
-    """Return a change of a study's CT, PET or both into multi-frame files."""
+    """Return a change that converts a study's CT, PET or both to multi-frame files."""
 
     def change(study: Path) -> None:
         for name in folders or ("CT", "PET"):
@@ -58,7 +58,7 @@ def _no_rescale(dataset: FileDataset) -> None:
     del _shared(dataset).PixelValueTransformationSequence
 
 
-def _no_place(dataset: FileDataset) -> None:
+def _no_position(dataset: FileDataset) -> None:
     del dataset.PerFrameFunctionalGroupsSequence[2].PlanePositionSequence
 
 
@@ -75,8 +75,8 @@ def _no_units(dataset: FileDataset) -> None:
         del group.RealWorldValueMappingSequence
 
 
-def _in_time(dataset: FileDataset) -> None:
-    """Number the second half of the frames as the second moment."""
+def _two_times(dataset: FileDataset) -> None:
+    """Assign the second half of the frames to a second time."""
     groups = dataset.PerFrameFunctionalGroupsSequence
     for number, group in enumerate(groups):
         group.FrameContentSequence[0].TemporalPositionIndex = 1 + 2 * number // len(groups)
@@ -121,16 +121,16 @@ MULTI_FRAME_CASES: dict[str, tuple[InputCase, ...]] = {
             "not attenuation-corrected",
         ),
         InputCase(
-            "Enhanced PET of two moments",
-            multi_frame("enhanced", "PET", repeats=2, edit=_in_time),
+            "Enhanced PET with two times",
+            multi_frame("enhanced", "PET", repeats=2, edit=_two_times),
             "refused",
-            "time frames: it shows one place at 2 moments",
+            "time frames: it has one position at 2 times",
         ),
         InputCase(
-            "Enhanced CT of two moments",
-            multi_frame("enhanced", "CT", repeats=2, edit=_in_time),
+            "Enhanced CT with two times",
+            multi_frame("enhanced", "CT", repeats=2, edit=_two_times),
             "refused",
-            "time frames: it shows one place at 2 moments",
+            "time frames: it has one position at 2 times",
         ),
         InputCase(
             "NumberOfFrames too small",
@@ -139,7 +139,7 @@ MULTI_FRAME_CASES: dict[str, tuple[InputCase, ...]] = {
             "NumberOfFrames 9, expected 10",
         ),
         InputCase(
-            "a file that announces a million frames",
+            "a file that declares a million frames",
             multi_frame("enhanced", "CT", edit=_set(NumberOfFrames=10**6)),
             "refused",
             "truncated",
@@ -151,8 +151,8 @@ MULTI_FRAME_CASES: dict[str, tuple[InputCase, ...]] = {
             "without PerFrameFunctionalGroupsSequence",
         ),
         InputCase(
-            "a frame without a place",
-            multi_frame("enhanced", "CT", edit=_no_place),
+            "a frame without a position",
+            multi_frame("enhanced", "CT", edit=_no_position),
             "refused",
             "ImagePositionPatient is missing in 1 of 10 slices",
         ),

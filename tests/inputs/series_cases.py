@@ -1,4 +1,4 @@
-"""CT and PET series: numbers without a unit, slices that repeat, lack or contradict one another, planes that lean."""
+"""Inputs with unusual CT and PET series: value formats, rescaling, slices, planes and image types."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ CT_MATRIX = 64
 
 
 def ct(**attributes: Any) -> Change:
-    """Return a change of every CT file: attributes by keyword; None removes one."""
+    """Return a change to every CT file: attributes by keyword; None removes an attribute."""
     return each_file("CT", lambda dataset, _: set_attributes(dataset, attributes))
 
 
 def pet(**attributes: Any) -> Change:
-    """Return a change of every PET file."""
+    """Return a change to every PET file."""
     return each_file("PET", lambda dataset, _: set_attributes(dataset, attributes))
 
 
 def as_text(modality: str, keyword: str, text: str) -> Change:
-    """Return a change that writes a value as it could never be written through pydicom."""
+    """Return a change that writes a raw value that pydicom would not write."""
 
     def change(dataset: Dataset, _: int) -> None:
         tag, value = Tag(keyword), text.encode()
@@ -39,17 +39,17 @@ def as_text(modality: str, keyword: str, text: str) -> Change:
 
 
 def one_slice(modality: str, change: Callable[[Dataset], None], number: int = 4) -> Change:
-    """Return a change of one slice only."""
+    """Return a change to a single slice."""
 
-    def apply(dataset: Dataset, place: int) -> None:
-        if place == number:
+    def apply(dataset: Dataset, index: int) -> None:
+        if index == number:
             change(dataset)
 
     return each_file(modality, apply)
 
 
 def sent_twice(modality: str, *, other_pixels: bool = False) -> Change:
-    """Return a change that stores every slice again under another SOP instance UID."""
+    """Return a change that stores every slice again with another SOPInstanceUID."""
 
     def apply(study: Path) -> None:
         for path in sorted((study / modality).glob("*.dcm")):
@@ -63,7 +63,7 @@ def sent_twice(modality: str, *, other_pixels: bool = False) -> Change:
 
 
 def _padded(dataset: Dataset, _: int) -> None:
-    """Fill what lies outside the reconstruction circle with 65535, and say so; there is air in the unchanged CT."""
+    """Set air pixels outside the reconstruction circle to 65535 and declare them as padding."""
     rows, columns = np.mgrid[:CT_MATRIX, :CT_MATRIX]
     pixels = dataset.pixel_array.copy()
     outside = np.hypot(rows - 31.5, columns - 31.5) > 40  # the corners
@@ -74,7 +74,7 @@ def _padded(dataset: Dataset, _: int) -> None:
 
 
 def _mirrored_rows(dataset: Dataset, _: int) -> None:
-    """Store the rows from the back to the front: the same voxels at the same places."""
+    """Store the rows in reverse order: the same voxels at the same positions."""
     pixels, spacing = dataset.pixel_array, float(dataset.PixelSpacing[0])
     position = [float(value) for value in dataset.ImagePositionPatient]
     position[1] += spacing * (pixels.shape[0] - 1)
@@ -82,8 +82,8 @@ def _mirrored_rows(dataset: Dataset, _: int) -> None:
     dataset.PixelData = np.ascontiguousarray(pixels[::-1]).tobytes()
 
 
-def turned(degrees: float) -> Change:
-    """Return a change that turns the CT in its plane."""
+def rotated(degrees: float) -> Change:
+    """Return a change that rotates the CT in its plane."""
     c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     return ct(ImageOrientationPatient=[round(float(v), 6) for v in (c, s, 0, -s, c, 0)])
 
@@ -106,11 +106,11 @@ def _remove(number: int) -> Change:
 
 
 SERIES_CASES: dict[str, tuple[InputCase, ...]] = {
-    "Form of values": (
+    "Value formats": (
         InputCase("PatientWeight 88,7", as_text("PET", "PatientWeight", "88,7"), "read with a warning", "read as 88.7"),
         InputCase("PatientWeight 88.7 kg", as_text("PET", "PatientWeight", "88.7 kg"), "read with a warning", "88.7"),
         InputCase(
-            "PatientWeight 1,024 (a thousand, or one?)",
+            "PatientWeight 1,024 (1024 or 1.024)",
             as_text("PET", "PatientWeight", "1,024"),
             "read in Bq/mL only",
             "PatientWeight '1,024' is malformed",
@@ -121,7 +121,7 @@ SERIES_CASES: dict[str, tuple[InputCase, ...]] = {
         InputCase("SeriesDate 2024.01.15 (ACR-NEMA)", as_text("PET", "SeriesDate", "2024.01.15"), "read"),
         InputCase("SeriesDate 15.01.2024", as_text("PET", "SeriesDate", "15.01.2024"), "read", ""),
     ),
-    "Numbers of a CT": (
+    "CT values": (
         InputCase("RescaleIntercept missing", ct(RescaleIntercept=None), "refused", "RescaleIntercept is missing"),
         InputCase(
             "RescaleIntercept -1024,0", as_text("CT", "RescaleIntercept", "-1024,0"), "read with a warning", "comma"
@@ -148,9 +148,11 @@ SERIES_CASES: dict[str, tuple[InputCase, ...]] = {
             "two CTs of different pixels in one series",
             sent_twice("CT", other_pixels=True),
             "refused",
-            "lie where another",
+            "have the position of another",
         ),
-        InputCase("time frames of a PET, not called dynamic", _frames, "refused", "time frames (by AcquisitionNumber"),
+        InputCase(
+            "time frames of a PET without SeriesType DYNAMIC", _frames, "refused", "time frames (by AcquisitionNumber"
+        ),
         InputCase(
             "two frames of reference in one series",
             one_slice("CT", lambda dataset: set_attributes(dataset, {"FrameOfReferenceUID": "1.2.3.4"})),
@@ -166,8 +168,8 @@ SERIES_CASES: dict[str, tuple[InputCase, ...]] = {
     ),
     "Planes": (
         InputCase("rows stored from back to front", each_file("CT", _mirrored_rows), "read"),
-        InputCase("the same of the PET", each_file("PET", _mirrored_rows), "read"),
-        InputCase("CT turned by 30 degrees in its plane", turned(30), "refused", "30"),
+        InputCase("rows of the PET stored from back to front", each_file("PET", _mirrored_rows), "read"),
+        InputCase("CT rotated by 30 degrees in its plane", rotated(30), "refused", "30"),
         InputCase("sagittal slices", ct(ImageOrientationPatient=[0, 1, 0, 0, 0, -1]), "refused", "sagittal slices"),
         InputCase(
             "ImageOrientationPatient missing", ct(ImageOrientationPatient=None), "refused", "ImageOrientationPatient is"
@@ -179,7 +181,7 @@ SERIES_CASES: dict[str, tuple[InputCase, ...]] = {
             "another frame of reference", pet(FrameOfReferenceUID="1.2.3"), "refused", "another frame of reference"
         ),
     ),
-    "Kinds": (
+    "Image types": (
         InputCase("CT of a localizer", ct(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), "refused", "a localizer"),
         InputCase(
             "PET without attenuation correction", pet(CorrectedImage=["DECY"]), "refused", "not attenuation-corrected"

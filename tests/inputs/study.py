@@ -1,4 +1,4 @@
-"""A phantom study to change, and what the readers make of it: the ground of the table of inputs."""
+"""A phantom study, changes to it, and the results of scan, pairing and readers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lib.pairing.pairs import pair_series
 from lib.phantom.generate import PhantomSettings, write_phantoms
 
 SMALL = PhantomSettings(slices=10, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
-SAME = 0.01  # relative: a source that differs by less than 1 % of SUV is no conflict
+SAME = 0.01  # relative: a difference of less than 1 % of SUV is not a contradiction
 
 Outcome = Literal["read", "read with a warning", "read in Bq/mL only", "refused"]
 Change = Callable[[Path], None]
@@ -27,25 +27,26 @@ Change = Callable[[Path], None]
 
 @dataclass(frozen=True)
 class InputCase:
-    """One kind of input: what is changed in a good study, what becomes of it, and words that are said.
+    """One kind of input: a change to a valid study, its result, and a part of the message.
 
     Attributes:
-        what: As the table says it.
-        change: Changes a study in place.
-        words: Of the warning or the reason.
-        scale: By which the right SUV differs from the unchanged study's.
+        title: The input as named in the table.
+        change: A function that changes a study in place.
+        outcome: The expected result.
+        message: A part of the expected warning or reason.
+        scale: Ratio of the correct SUV to that of the unchanged study.
     """
 
-    what: str
+    title: str
     change: Change
     outcome: Outcome
-    words: str = ""
+    message: str = ""
     scale: float = 1.0
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What became of a study."""
+    """The result of a study."""
 
     outcome: Outcome
     message: str
@@ -59,15 +60,15 @@ def write_study(folder: Path) -> Path:
     return study
 
 
-def changed_study(study: Path, to: Path, change: Change) -> Path:
+def changed_study(study: Path, target: Path, change: Change) -> Path:
     """Return a changed copy of a study."""
-    shutil.copytree(study, to)
-    change(to)
-    return to
+    shutil.copytree(study, target)
+    change(target)
+    return target
 
 
 def each_file(modality: str, change: Callable[[Dataset, int], None]) -> Change:
-    """Return a change of every file of the study's CT or PET, in slice order."""
+    """Return a change to every file of the study's CT or PET, in slice order."""
 
     def apply(study: Path) -> None:
         for number, path in enumerate(sorted((study / modality).glob("*.dcm"))):
@@ -79,7 +80,7 @@ def each_file(modality: str, change: Callable[[Dataset, int], None]) -> Change:
 
 
 def set_attributes(dataset: Dataset, attributes: dict[str, Any]) -> None:
-    """Set attributes by keyword; None removes one."""
+    """Set attributes by keyword; None removes an attribute."""
     for keyword, value in attributes.items():
         if value is None and keyword in dataset:
             del dataset[keyword]
@@ -88,7 +89,7 @@ def set_attributes(dataset: Dataset, attributes: dict[str, Any]) -> None:
 
 
 def observe(study: Path) -> Observation:
-    """Return what scan, pairing and the readers make of a study of one CT and one PET."""
+    """Return the result of scan, pairing and readers for a study of one CT and one PET."""
     report = scan_folder(study)
     by_modality = {modality: [s for s in report.series if s.series.modality == modality] for modality in ("CT", "PT")}
     reasons = [found.reason for found in report.series if found.reason is not None]

@@ -1,4 +1,4 @@
-"""PET headers: what a SUV is computed from, missing, in other units, or said twice and differently."""
+"""Inputs with PET headers whose attributes for SUV are missing, in other units, or contradictory."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ HALF_LIFE_S = 6586.2
 
 
 def header(**attributes: Any) -> Change:
-    """Return a change of every PET file: attributes by keyword; None removes one."""
+    """Return a change to every PET file: attributes by keyword; None removes an attribute."""
     return each_file("PET", lambda dataset, _: set_attributes(dataset, attributes))
 
 
 def injection(**attributes: Any) -> Change:
-    """Return a change of the injection in every PET file."""
+    """Return a change to the injection in every PET file."""
     return each_file(
         "PET", lambda dataset, _: set_attributes(dataset.RadiopharmaceuticalInformationSequence[0], attributes)
     )
 
 
 def nuclide(meaning: str, code: str, half_life_s: float, **attributes: Any) -> Change:
-    """Return a change of the injection's nuclide by all its names."""
+    """Return a change to all attributes of the injection's nuclide."""
 
     def change(dataset: Dataset, _: int) -> None:
         item = dataset.RadiopharmaceuticalInformationSequence[0]
@@ -70,11 +70,11 @@ def _over_midnight(dataset: Dataset, number: int, *, date_stays: bool = False) -
     dataset.DecayFactor = 2 ** (dataset.FrameReferenceTime / 1000 / HALF_LIFE_S)
 
 
-def _undone(dataset: Dataset, _: int) -> None:
-    """Undo the decay correction: one frame of 180 s whose mean lies 89.858 s after its start, at the reference time."""
+def _without_decay_correction(dataset: Dataset, _: int) -> None:
+    """Undo the decay correction: a frame of 180 s whose mean is 89.858 s after its start, the reference time."""
     dataset.RescaleSlope = float(dataset.RescaleSlope) * 2 ** (-89.858 / HALF_LIFE_S)
     dataset.DecayCorrection, dataset.DecayFactor = "NONE", 1.0
-    dataset.CorrectedImage = [word for word in dataset.CorrectedImage if word != "DECY"]
+    dataset.CorrectedImage = [value for value in dataset.CorrectedImage if value != "DECY"]
 
 
 def _slices(change: Callable[[Dataset, int], None]) -> Change:
@@ -82,7 +82,7 @@ def _slices(change: Callable[[Dataset, int], None]) -> Change:
 
 
 def _gml(suv_type: str, **attributes: Any) -> Change:
-    """Return a change to SUV by another measure; Bq/mL are made SUVbw by the factor that the unchanged header gives."""
+    """Return a change to SUV of another type, with the factor from Bq/mL to SUVbw of the unchanged header."""
 
     def change(dataset: Dataset, _: int) -> None:
         bw = 88.7 * 1000 / (481.23e6 * 2 ** (-4241 / HALF_LIFE_S))
@@ -104,16 +104,20 @@ SUV_CASES: dict[str, tuple[InputCase, ...]] = {
             "Units GML, SUVType LBMJAMES128, no PatientSize",
             _gml("LBMJAMES128", PatientSize=None),
             "refused",
-            "PatientSize is missing, which SUVType LBMJAMES128 needs",
+            "PatientSize is missing, required by SUVType LBMJAMES128",
         ),
         InputCase("Units GML, SUVType BSA", _gml("BSA"), "refused", "expected one of BW, LBM"),
         InputCase("Units PROPCPS", header(Units="PROPCPS"), "refused", "proportional to counts per second"),
         InputCase("Units 1CM", header(Units="1CM"), "refused", "an attenuation map"),
         InputCase("Units missing", header(Units=None), "refused", "Units is missing"),
         InputCase("Units CNTS, Philips' factor to Bq/mL", _counts(None, "1.0"), "read"),
-        InputCase("the same, private creator removed", _counts(None, "1.0", with_creator=False), "read"),
         InputCase(
-            "Units CNTS, Philips' factors to SUV and to Bq/mL that differ",
+            "Units CNTS, Philips' factor to Bq/mL, private creator removed",
+            _counts(None, "1.0", with_creator=False),
+            "read",
+        ),
+        InputCase(
+            "Units CNTS, contradictory factors of Philips to SUV and to Bq/mL",
             _counts("0.000288", "0.5"),
             "read with a warning",
             "Philips' factor to SUV (7053,xx00) is 0.000288, but",
@@ -133,16 +137,16 @@ SUV_CASES: dict[str, tuple[InputCase, ...]] = {
         InputCase("dose in kBq", injection(RadionuclideTotalDose=481230), "read with a warning", "read as kBq"),
         InputCase("dose in mCi", injection(RadionuclideTotalDose="13.0062"), "read with a warning", "read as mCi"),
         InputCase(
-            "dose of 40 mCi for 88.7 kg (or MBq?)",
+            "dose of 40 mCi or MBq for 88.7 kg",
             injection(RadionuclideTotalDose=40),
             "read in Bq/mL only",
-            "(MBq or mCi would both do)",
+            "(MBq or mCi would both be plausible)",
         ),
         InputCase(
             "dose five times too large",
             injection(RadionuclideTotalDose=2406150000),
             "read with a warning",
-            "27.1 MBq/kg for 88.7 kg; expected 0.3 to 20 MBq/kg of F-18: look at dose and weight",
+            "27.1 MBq/kg for 88.7 kg; expected 0.3 to 20 MBq/kg of F-18: check dose and weight",
             scale=0.2,
         ),
         InputCase(
@@ -168,7 +172,7 @@ SUV_CASES: dict[str, tuple[InputCase, ...]] = {
             scale=481.23 / 74 * 2 ** (4241 / 282276 - 4241 / HALF_LIFE_S),
         ),
         InputCase(
-            "Zr-89 with a clock time alone",
+            "Zr-89 with a time of day alone",
             nuclide(
                 "^89^Zirconium", "C-168A4", 282276, RadionuclideTotalDose=74e6, RadiopharmaceuticalStartDateTime=None
             ),
@@ -176,7 +180,7 @@ SUV_CASES: dict[str, tuple[InputCase, ...]] = {
             "alone does not date an injection",
         ),
         InputCase(
-            "Zr-89 whose date was moved by de-identification",
+            "Zr-89 with a date shifted by de-identification",
             nuclide(
                 "^89^Zirconium",
                 "C-168A4",
@@ -192,7 +196,7 @@ SUV_CASES: dict[str, tuple[InputCase, ...]] = {
         InputCase("StartTime alone", injection(RadiopharmaceuticalStartDateTime=None), "read"),
         InputCase("StartDateTime alone", injection(RadiopharmaceuticalStartTime=None), "read"),
         InputCase(
-            "neither",
+            "neither StartTime nor StartDateTime",
             injection(RadiopharmaceuticalStartDateTime=None, RadiopharmaceuticalStartTime=None),
             "read in Bq/mL only",
             "RadiopharmaceuticalStartTime is missing",
@@ -207,7 +211,7 @@ SUV_CASES: dict[str, tuple[InputCase, ...]] = {
             "StartDateTime at midnight, no StartTime",
             injection(RadiopharmaceuticalStartDateTime="20240115000000", RadiopharmaceuticalStartTime=None),
             "read in Bq/mL only",
-            "is midnight sharp",
+            "is exactly midnight",
         ),
         InputCase(
             "StartDateTime an hour before StartTime (UTC)",
@@ -227,7 +231,7 @@ SUV_CASES: dict[str, tuple[InputCase, ...]] = {
             "contradict each other (SUV differs by 17%)",
         ),
         InputCase(
-            "StartDateTime moved by years",
+            "StartDateTime shifted by years",
             injection(RadiopharmaceuticalStartDateTime="20100115091919"),
             "read with a warning",
             "is days away from the scan",
@@ -236,7 +240,7 @@ SUV_CASES: dict[str, tuple[InputCase, ...]] = {
             "an injection after the scan",
             injection(RadiopharmaceuticalStartDateTime=None, RadiopharmaceuticalStartTime="110000"),
             "read in Bq/mL only",
-            "lies after the scan began",
+            "is after the start of the scan",
         ),
         InputCase(
             "GE's private administration time 25 minutes before StartTime",
@@ -255,7 +259,7 @@ SUV_CASES: dict[str, tuple[InputCase, ...]] = {
             "read in Bq/mL only",
             "DecayCorrection is ADMIN, but DecayFactor",
         ),
-        InputCase("DecayCorrection NONE, frame times given", _slices(_undone), "read"),
+        InputCase("DecayCorrection NONE, frame times given", _slices(_without_decay_correction), "read"),
         InputCase(
             "DecayCorrection NONE, CorrectedImage lists DECY",
             header(DecayCorrection="NONE"),
@@ -274,13 +278,13 @@ SUV_CASES: dict[str, tuple[InputCase, ...]] = {
         InputCase("SeriesDate removed", header(SeriesDate=None), "read"),
         InputCase("SeriesTime removed", header(SeriesTime=None), "read"),
         InputCase(
-            "SeriesTime overwritten when stored again",
+            "SeriesTime overwritten when the series was stored again",
             header(SeriesTime="151500"),
             "read with a warning",
-            "is later than its first acquisition (10:30:00): stored again later",
+            "is later than the first acquisition (10:30:00): the series was stored again later",
         ),
         InputCase(
-            "SeriesTime 15 minutes before the beds'",
+            "SeriesTime 15 minutes before the beds",
             header(SeriesTime="101500"),
             "read with a warning",
             "but AcquisitionTime and FrameReferenceTime give",
@@ -301,13 +305,13 @@ SUV_CASES: dict[str, tuple[InputCase, ...]] = {
                 _private(0x0009, "GEMS_PETD_01", 0x0D, "DT", "20240115100000.00")(study),
             )[0],
             "read in Bq/mL only",
-            "three different times to which its decay may be corrected",
+            "three different reference times",
         ),
         InputCase(
-            "DecayFactor that does not go with FrameReferenceTime",
+            "DecayFactor that contradicts FrameReferenceTime",
             header(DecayFactor=1.3),
             "read with a warning",
-            "DecayFactor 1.3 undoes",
+            "DecayFactor 1.3 corrects",
         ),
     ),
 }  # fmt: skip

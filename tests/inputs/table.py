@@ -1,4 +1,4 @@
-"""The table of inputs as a document: what each is, what becomes of it, and what is said, as observed."""
+"""Generation of docs/dicom-input.md: a table of inputs with the observed result and message of each."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from tests.inputs.suv_cases import SUV_CASES
 
 DOCUMENT = "docs/dicom-input.md"
 ALL_CASES: dict[str, tuple[InputCase, ...]] = {**SUV_CASES, **SERIES_CASES, **MULTI_FRAME_CASES}
-INTRODUCTION = """# What is read, what is refused, and why
+INTRODUCTION = """# DICOM input: accepted, refused, and why
 
-Each row changes one thing in a phantom study (a CT and a PET, F-18, 88.7 kg, 481 MBq at 09:19:19, scan at 10:30) and
-shows what becomes of it. The table is written by `scripts/input-table` from what was observed; the tests run every row,
-and compare the numbers with those of the unchanged study.
+Each row changes one property of a phantom study (a CT and a PET, F-18, 88.7 kg, 481 MBq at 09:19:19, scan at 10:30) and
+shows the result. `scripts/input-table` generates the table from observed results; the tests run every row and compare
+the values with those of the unchanged study.
 
-- **read**: used without a warning; SUV and HU are those of the unchanged study.
-- **read with a warning**: used; the warning is shown by `scan`, by the server and in reports.
-- **read in Bq/mL only**: paired and shown, never trained on: no SUV is made by a guess.
-- **refused**: not used; the reason is shown by `scan`.
+- **read**: used without a warning; SUV and HU equal those of the unchanged study.
+- **read with a warning**: used; `scan`, the server and reports show the warning.
+- **read in Bq/mL only**: paired and displayed, never used for training, because SUV cannot be computed reliably.
+- **refused**: not used; `scan` shows the reason.
 """
 
 
 def document(study: Path, work: Path) -> str:
-    """Return the document; changed copies of the study are made in `work`."""
+    """Return the document; `work` is a folder for changed copies of the study."""
     parts = [INTRODUCTION]
     for topic, cases in ALL_CASES.items():
-        parts.append(f"\n## {topic}\n\n| input | what becomes of it | what is said |\n| --- | --- | --- |\n")
+        parts.append(f"\n## {topic}\n\n| input | result | message |\n| --- | --- | --- |\n")
         for number, case in enumerate(cases):
             folder = changed_study(study, work / f"{topic} {number}", case.change)
             found = observe(folder)
             shutil.rmtree(folder)
-            parts.append(f"| {case.what} | {found.outcome} | {_cell(found.message)} |\n")
+            parts.append(f"| {case.title} | {found.outcome} | {_cell(found.message)} |\n")
     return "".join(parts)
 
 

@@ -13,7 +13,7 @@ from lib.learning.model_card.card import ModelCard, patient_digest, split_digest
 from lib.learning.model_card.limits import limits_of, origins_of
 from lib.learning.model_card.scores import MetricsTable, Scores, scores_of
 from lib.learning.training import describe, train
-from lib.metrics.criteria import METHODS, STANDING_MEASURES
+from lib.metrics.criteria import COMPARED_METRICS, METHODS
 from lib.pairing.prepared import PreparedSet
 from lib.pairing.split import Side, Split
 from tests.learning.conftest import make_card, tiny_recipe
@@ -21,7 +21,7 @@ from tests.learning.conftest import make_card, tiny_recipe
 
 def figures(model_mae: float, other_mae: float) -> MetricsTable:
     """Figures of one pair: the model leads by its MAE alone, or loses by it."""
-    equal = {measure.name: 1.0 for measure in STANDING_MEASURES}
+    equal = {measure.name: 1.0 for measure in COMPARED_METRICS}
     best = equal | {"psnr_db_body": 2.0, "ssim_body": 2.0, "correlation_body": 2.0}
     return {
         method: {
@@ -58,18 +58,18 @@ def test_what_is_defined_for_nobody_has_no_mean() -> None:
 @pytest.mark.parametrize(
     ("model_mae", "mark", "words"),
     [
-        (0.4, "beats all", "Beats every trivial predictor: mae_suv_body 0.400 against 0.500"),
+        (0.4, "beats all", "Beats all four baselines: mae_suv_body 0.400 against 0.500"),
         (
             0.6,
             "does not beat all",
-            "does not beat zero, constant, hu_mean and hu_median in mae_suv_body",
+            "Does not beat any baseline in mae_suv_body",
         ),
     ],
 )
 def test_the_card_says_whether_its_model_beats_the_trivial(model_mae: float, mark: str, words: str) -> None:
     card = make_card(scores=scores_of("validation", [(str(n), figures(model_mae, 0.5)) for n in range(10)]))
     assert card.standing.mark == mark and words in card.standing.sentence
-    assert "Judged on 10 validation patients, on whom its weights were chosen." in card.standing.sentence
+    assert "Evaluated on 10 validation patients, on whom its weights were chosen." in card.standing.sentence
     assert json.loads(card.to_json())["standing"] == card.standing.as_json()
 
 
@@ -113,7 +113,7 @@ def test_a_card_of_old_is_read_and_judged_by_its_means_with_a_caution() -> None:
     old = ModelCard.from_json(json.dumps(as_written_before(card)))
     assert (old.training.split, old.training.origins, old.scores and old.scores.by_patient) == ("", {}, {})
     assert old.standing.mark == "not surely"
-    assert "its card keeps only their means, so how sure this is is unknown" in old.standing.sentence
+    assert "its card keeps only their means, so the significance is unknown" in old.standing.sentence
     worse = replace(card, scores=scores_of("validation", [("a", figures(0.6, 0.5))]))
     assert ModelCard.from_json(json.dumps(as_written_before(worse))).standing.mark == "does not beat all"
 

@@ -184,7 +184,7 @@ def test_a_run_that_the_clock_ended_in_an_epoch_can_still_be_published(prepared:
 
 
 def test_a_device_that_is_not_there_leaves_no_run_begun(prepared: PreparedSet, recipe: Recipe, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="device 'gpu' is not a device"):
+    with pytest.raises(RecipeError, match="unknown device 'gpu'"):
         train(prepared, recipe, tmp_path / "run", device="gpu")
     assert not (tmp_path / "run").exists()
 

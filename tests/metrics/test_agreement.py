@@ -1,4 +1,4 @@
-"""Intervals over patients and limits of agreement, in numbers small enough to work by hand."""
+"""Bootstrap intervals and limits of agreement, on values small enough to compute by hand."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from scipy import stats
 from lib.metrics.agreement import bootstrap_mean, limits_of_agreement
 
 
-def test_the_interval_lies_around_the_mean() -> None:
+def test_the_interval_contains_the_mean() -> None:
     interval = bootstrap_mean([1.0, 2.0, 3.0, 4.0])
     assert interval.mean == 2.5
     assert 1.0 <= interval.low < 2.5 < interval.high <= 4.0
     assert interval.count == 4
 
 
-def test_two_values_give_themselves_as_ends() -> None:
-    # means of two draws from {0, 1}: 0, 0.5, 1 with chances 1/4, 1/2, 1/4, so 2.5 % and 97.5 % are 0 and 1
+def test_two_values_are_the_ends_of_their_interval() -> None:
+    # means of two samples from {0, 1}: 0, 0.5, 1 with probabilities 1/4, 1/2, 1/4, so 2.5 % and 97.5 % are 0 and 1
     interval = bootstrap_mean([0.0, 1.0])
     assert (interval.mean, interval.low, interval.high) == (0.5, 0.0, 1.0)
 
 
-def test_scipy_finds_the_same_interval() -> None:
+def test_the_interval_agrees_with_scipy() -> None:
     values = np.random.default_rng(1).gamma(2.0, size=30)
     theirs = stats.bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=7).confidence_interval
     ours = bootstrap_mean(values)
     wide = theirs.high - theirs.low
-    assert ours.low == pytest.approx(theirs.low, abs=0.05 * wide)  # two draws of 2,000 differ by their noise
+    assert ours.low == pytest.approx(theirs.low, abs=0.05 * wide)  # two bootstraps of 2,000 samples differ by noise
     assert ours.high == pytest.approx(theirs.high, abs=0.05 * wide)
 
 
@@ -40,20 +40,20 @@ def test_the_same_values_give_the_same_interval() -> None:
     assert bootstrap_mean(values) != bootstrap_mean(values, seed=1)
 
 
-def test_equal_values_leave_no_doubt() -> None:
+def test_equal_values_have_an_interval_of_zero_width() -> None:
     interval = bootstrap_mean([0.25] * 5)
     assert (interval.mean, interval.low, interval.high) == (0.25, 0.25, 0.25)
 
 
-def test_what_is_not_a_number_does_not_count() -> None:
+def test_values_that_are_not_finite_are_ignored() -> None:
     assert bootstrap_mean([1.0, math.nan, 3.0, math.inf]) == bootstrap_mean([1.0, 3.0])
 
 
 @pytest.mark.parametrize(("values", "mean"), [([], None), ([math.nan], None), ([2.0], 2.0)])
 def test_fewer_than_two_patients_have_no_interval(values: list[float], mean: float | None) -> None:
-    told = bootstrap_mean(values).as_json()
-    assert (told["mean"], told["low"], told["high"]) == (mean, None, None)
-    json.dumps(told, allow_nan=False)
+    result = bootstrap_mean(values).as_json()
+    assert (result["mean"], result["low"], result["high"]) == (mean, None, None)
+    json.dumps(result, allow_nan=False)
 
 
 def test_limits_of_agreement() -> None:
@@ -64,7 +64,7 @@ def test_limits_of_agreement() -> None:
     assert agreement.count == 3
 
 
-def test_pairs_without_a_number_are_left_out_of_the_limits() -> None:
+def test_pairs_that_are_not_finite_are_excluded_from_the_limits() -> None:
     first, second = np.array([2.0, math.nan, 4.0, 6.0]), np.array([1.0, 5.0, 2.0, 3.0])
     assert limits_of_agreement(first, second) == limits_of_agreement(first[[0, 2, 3]], second[[0, 2, 3]])
 

@@ -1,4 +1,4 @@
-"""Trivial predictors, fitted on voxels few enough to count by hand."""
+"""Baselines, fitted on voxels few enough to count by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lib.metrics.baselines import BASELINE_NAMES, Baselines, BaselineSample, fit
 
 
 def sample(voxels: list[tuple[float, float]], outside: int = 0) -> BaselineSample:
-    """One row of (HU, SUV) voxels in the body, and hot ones outside that must not count."""
+    """One row of (HU, SUV) voxels in the body, and hot voxels outside it, which must be ignored."""
     ct_hu = np.array([[[hu for hu, _ in voxels] + [0.0] * outside]], dtype=np.float32)
     suv_bw = np.array([[[suv for _, suv in voxels] + [9.0] * outside]], dtype=np.float32)
     body = np.array([[[True] * len(voxels) + [False] * outside]])
@@ -51,7 +51,7 @@ def test_zero_is_zero(fitted: Baselines) -> None:
 
 
 def test_empty_bins_take_the_nearest_filled_one(fitted: Baselines) -> None:
-    # bins 22 (-804) and 106 (36) are filled; bin 64 (-384 to -374) lies as far from both and takes the lower
+    # bins 22 (-804) and 106 (36) are filled; bin 64 (-384 to -374) is as far from both and takes the lower
     assert predicted(fitted, "hu_mean", -2000, -900, -380, -373, 900, 5000) == pytest.approx([0.6] * 3 + [4.0] * 3)
 
 
@@ -62,12 +62,12 @@ def test_bins_begin_at_their_lower_edge() -> None:
     assert predicted(baselines, "hu_median", -1020, -1010) == pytest.approx([2.0, 2.0])
 
 
-def test_hu_beyond_the_table_count_at_its_ends() -> None:
+def test_hu_outside_the_range_are_counted_in_the_outermost_bins() -> None:
     baselines = fit_baselines([sample([(-3024, 1.0), (3071, 5.0)])])
     assert predicted(baselines, "hu_median", -1024, -3024, 1499, 3071) == pytest.approx([1, 1, 5, 5])
 
 
-def test_outside_the_body_every_predictor_says_zero(fitted: Baselines) -> None:
+def test_every_baseline_is_zero_outside_the_body(fitted: Baselines) -> None:
     ct_hu = np.full((2, 3, 4), 40, dtype=np.float32)
     body = np.zeros(ct_hu.shape, dtype=bool)
     body[0, 1, 2] = True
@@ -77,12 +77,12 @@ def test_outside_the_body_every_predictor_says_zero(fitted: Baselines) -> None:
         assert not suv_bw[~body].any()
 
 
-def test_voxels_that_were_not_measured_do_not_count() -> None:
+def test_unmeasured_voxels_are_ignored() -> None:
     baselines = fit_baselines([sample([(40, 2.0), (40, float("nan")), (40, 4.0)])])
     assert predicted(baselines, "hu_mean", 40) == pytest.approx([3.0])
 
 
-def test_medians_are_found_to_half_a_hundredth() -> None:
+def test_medians_are_exact_to_half_a_step() -> None:
     rng = np.random.default_rng(0)
     suv = rng.gamma(2, 1.5, 10_001)
     baselines = fit_baselines([sample([(40, x) for x in suv])])
@@ -90,7 +90,7 @@ def test_medians_are_found_to_half_a_hundredth() -> None:
     assert predicted(baselines, "hu_mean", 40) == pytest.approx([suv.mean()], abs=1e-3)
 
 
-def test_samples_are_taken_one_at_a_time() -> None:
+def test_samples_are_read_one_at_a_time() -> None:
     alive = []
 
     def stream():
@@ -119,38 +119,38 @@ def test_json_round_trip(fitted: Baselines) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"extra": 1}, "expected"),
         ({"constant_suv": "high"}, "not numbers"),
         ({"mean_suv_by_hu": [1.0]}, "1 means and"),
         ({"mean_suv_by_hu": [[1.0]]}, "plain lists"),
         ({"median_suv_by_hu": [float("nan")]}, "finite"),
-        ({"hu_bin_edges": [3.0, 2.0], "mean_suv_by_hu": [1.0], "median_suv_by_hu": [1.0]}, "increase"),
+        ({"hu_bin_edges": [3.0, 2.0], "mean_suv_by_hu": [1.0], "median_suv_by_hu": [1.0]}, "must be increasing"),
     ],
 )
-def test_a_damaged_card_is_refused(fitted: Baselines, change: dict, words: str) -> None:
-    with pytest.raises(InputError, match=words):
+def test_a_damaged_card_is_rejected(fitted: Baselines, change: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         Baselines.from_json({**fitted.to_json(), **change})
 
 
-def test_a_card_without_a_key_is_refused(fitted: Baselines) -> None:
+def test_a_card_without_a_key_is_rejected(fitted: Baselines) -> None:
     card = fitted.to_json()
     del card["constant_suv"]
     with pytest.raises(InputError, match="expected"):
         Baselines.from_json(card)
 
 
-def test_no_voxel_is_refused() -> None:
+def test_no_voxel_is_rejected() -> None:
     with pytest.raises(InputError, match="no voxel inside a body"):
         fit_baselines([sample([], outside=3)])
 
 
-def test_an_unknown_name_is_refused(fitted: Baselines) -> None:
-    with pytest.raises(InputError, match="no baseline is called 'best'; there are zero, constant"):
+def test_an_unknown_name_is_rejected(fitted: Baselines) -> None:
+    with pytest.raises(InputError, match="unknown baseline 'best'; expected one of zero, constant"):
         predicted(fitted, "best", 0)
 
 
-def test_unequal_shapes_are_refused() -> None:
-    with pytest.raises(InputError, match="must be one shape"):
+def test_unequal_shapes_are_rejected() -> None:
+    with pytest.raises(InputError, match="must have the same shape"):
         BaselineSample(np.zeros((1, 2, 2), np.float32), np.zeros((1, 2, 3), np.float32), np.zeros((1, 2, 2), bool))

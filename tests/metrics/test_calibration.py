@@ -1,4 +1,4 @@
-"""Expected errors: in numbers worked by hand, beside scipy, and for whatever arrays there are."""
+"""Calibration curves: values computed by hand, comparison with scipy, and properties for arbitrary arrays."""
 
 from __future__ import annotations
 
@@ -38,42 +38,42 @@ def fit(*samples: CalibrationSample) -> Calibration:
 
 
 @pytest.mark.parametrize(("suv", "error"), [(0.0, 0.2), (1.0, 0.2), (2.0, 0.4), (2.5, 0.5), (3.0, 0.6), (40.0, 0.6)])
-def test_between_the_points_it_is_straight_and_beyond_them_level(suv: float, error: float) -> None:
+def test_the_curve_is_linear_between_the_points_and_constant_beyond(suv: float, error: float) -> None:
     expected = CURVE.expected_error_suv(np.full((1, 2, 3), suv, np.float32))
     assert expected.shape == (1, 2, 3) and expected.dtype == np.float32
     np.testing.assert_allclose(expected, error, rtol=1e-6)
 
 
-def test_each_suv_gets_the_mean_error_seen_there() -> None:
+def test_each_suv_has_its_mean_error() -> None:
     # at SUV 1 errors of 0 and 0.2; at SUV 3 of 0.5 and 1.5
     curve = fit(sample([1, 1, 3, 3], [1, 1.2, 3.5, 1.5]))
     np.testing.assert_allclose(curve.suv_bw, [1, 3], rtol=1e-6)
     np.testing.assert_allclose(curve.error_suv, [0.1, 1.0], rtol=1e-6)
 
 
-def test_a_curve_that_would_fall_is_pooled() -> None:
-    # errors 0.4 at SUV 1 and 0.2 at SUV 2, alike in number: 0.3 for both
+def test_a_decreasing_curve_is_pooled() -> None:
+    # errors 0.4 at SUV 1 and 0.2 at SUV 2, with equal counts: 0.3 for both
     curve = fit(sample([1, 2, 4], [1.4, 2.2, 3]))
     np.testing.assert_allclose(curve.suv_bw, [1.5, 4], rtol=1e-6)
     np.testing.assert_allclose(curve.error_suv, [0.3, 1.0], rtol=1e-6)
 
 
-def test_every_volume_counts_alike_whatever_its_size() -> None:
+def test_volumes_have_equal_weight_whatever_their_size() -> None:
     curve = fit(sample([1] * 99, [1.1] * 99), sample([1], [1.3]))
     assert (len(curve.error_suv), curve.volumes) == (1, 2)
     assert curve.error_suv[0] == pytest.approx(0.2, rel=1e-5)
 
 
-def test_only_judged_voxels_count() -> None:
+def test_only_measured_body_voxels_are_used() -> None:
     curve = fit(sample([1, 1, 9], [1.5, math.nan, 0], [True, True, False]))
     assert curve.error_suv.tolist() == [0.5]
 
 
-def test_hotter_than_the_last_step_is_pooled_there() -> None:
+def test_suvs_above_the_last_step_are_pooled_there() -> None:
     assert fit(sample([60, 80], [59, 77])).error_suv.tolist() == [2.0]
 
 
-def test_nothing_judged_gives_no_curve() -> None:
+def test_without_measured_voxels_there_is_no_curve() -> None:
     assert fit_calibration([]) is None
     assert fit_calibration([sample([1, 2], [1, 2], [False, False])]) is None
 
@@ -98,7 +98,7 @@ def test_a_hotter_voxel_never_has_a_smaller_expected_error(synthetic: FloatArray
 
 
 def test_pooling_by_hand() -> None:
-    # 3 and 2 violate: (3 + 2) / 2 = 2.5 at place (2 + 3) / 2
+    # 3 and 2 violate: (3 + 2) / 2 = 2.5 at position (2 + 3) / 2
     places, values = pool_adjacent_violators(np.arange(1.0, 5), np.array([1.0, 3, 2, 4]), np.ones(4))
     assert (places.tolist(), values.tolist()) == ([1, 2.5, 4], [1, 2.5, 4])
 
@@ -118,26 +118,26 @@ def test_a_curve_survives_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"predictor": "stars"}, "calibration of 'stars'"),
         ({"more": 1}, "expected 'synthetic SUV' with"),
-        ({"suv_bw": [3.0, 1.0]}, "SUVs must increase"),
-        ({"error_suv": [0.6, 0.2]}, "never fall"),
-        ({"error_suv": [-0.1, 0.2]}, "at least 0"),
+        ({"suv_bw": [3.0, 1.0]}, "SUVs must be increasing"),
+        ({"error_suv": [0.6, 0.2]}, "non-decreasing"),
+        ({"error_suv": [-0.1, 0.2]}, "non-negative"),
         ({"error_suv": [0.1]}, "1 errors for 2 SUVs"),
         ({"error_suv": ["a", "b"]}, "not numbers"),
         ({"error_suv": [0.1, math.inf]}, "finite"),
         ({"suv_bw": [[1.0], [2.0]]}, "plain lists"),
     ],
 )
-def test_a_damaged_curve_is_refused(changes: dict[str, object], words: str) -> None:
-    with pytest.raises(InputError, match=words):
+def test_a_damaged_curve_is_rejected(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         Calibration.from_json({**CURVE.to_json(), **changes})
 
 
-def test_volumes_of_another_shape_are_refused() -> None:
-    with pytest.raises(InputError, match="must be one shape"):
+def test_different_shapes_are_rejected() -> None:
+    with pytest.raises(InputError, match="must have the same shape"):
         CalibrationSample(
             np.zeros((1, 2, 2), np.float32), np.zeros((1, 2, 3), np.float32), np.ones((1, 2, 2), np.bool_)
         )

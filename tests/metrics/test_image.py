@@ -1,4 +1,4 @@
-"""Image metrics: worked numbers, MONAI's and scikit-image's own results, and what must never count."""
+"""Image metrics: values computed by hand, comparison with MONAI and scikit-image, and voxels that are ignored."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def volumes(shape: tuple[int, int, int], seed: int = 0) -> tuple[np.ndarray, np.
     return synthetic, real, body
 
 
-def test_errors_worked_by_hand() -> None:
+def test_errors_computed_by_hand() -> None:
     synthetic = np.array([[[1, 2, 0, 5]]], dtype=np.float32)
     real = np.array([[[1, 4, 1, 5]]], dtype=np.float32)
     body = np.array([[[True, True, False, True]]])
@@ -54,9 +54,9 @@ def test_the_psnr_range_is_fixed_whatever_the_images_hold() -> None:
         assert found.psnr_db == pytest.approx(20.0)  # an error of 1 SUV in a range of 10
 
 
-def test_a_pet_that_ran_away_is_infinitely_bad() -> None:
+def test_a_diverged_pet_has_infinite_error() -> None:
     _, real, body = volumes((3, 48, 48))
-    with np.errstate(over="ignore"):  # 1e30 squared is no float32
+    with np.errstate(over="ignore"):  # 1e30 squared overflows float32
         found = measure_slices(np.full_like(real, 1e30), real, body)
     assert (found.mse, found.psnr_db, found.as_json()["psnr_db"]) == (math.inf, -math.inf, None)
 
@@ -94,7 +94,7 @@ def test_ssim_agrees_with_gaussian_scikit_image_over_slice_and_body() -> None:
     assert found.ssim_body == pytest.approx(maps[body[:, 5:-5, 5:-5]].mean(), abs=1e-5)
 
 
-def test_an_empty_picture_looks_good_until_only_the_body_counts() -> None:
+def test_an_empty_image_scores_well_only_outside_the_body() -> None:
     _, real, body = volumes((2, 180, 180))
     body[:, :80] = False  # most of the slice is background, as in a real PET
     real[~body] = 0
@@ -103,7 +103,7 @@ def test_an_empty_picture_looks_good_until_only_the_body_counts() -> None:
     assert found.vif == pytest.approx(0, abs=1e-9)
 
 
-def test_what_was_not_measured_counts_nowhere() -> None:
+def test_unmeasured_voxels_are_ignored() -> None:
     synthetic, real, body = volumes((4, 60, 60))
     measured = np.ones_like(body)
     measured[:, :, 40:] = False
@@ -113,13 +113,13 @@ def test_what_was_not_measured_counts_nowhere() -> None:
     assert measure_slices(spoiled, real, body, measured=measured) == expected
     outside_is_nan = np.where(measured, real, np.float32(np.nan))
     assert measure_slices(synthetic, outside_is_nan, body, measured=measured) == replace(expected)
-    assert measure_slices(synthetic, outside_is_nan, body) == expected  # NaN says it by itself
+    assert measure_slices(synthetic, outside_is_nan, body) == expected  # NaN marks it without a mask
     assert expected.mae_suv == pytest.approx(np.abs(synthetic - real)[measured].mean(), rel=1e-5)
     three = measure_slices(synthetic[:3], real[:3], body[:3], measured=measured[:3])
     assert (expected.ssim, expected.vif, expected.ssim_body) == (three.ssim, three.vif, three.ssim_body)
 
 
-def test_what_lies_outside_the_body_never_changes_its_figures() -> None:
+def test_voxels_outside_the_body_do_not_affect_its_metrics() -> None:
     synthetic, real, body = volumes((2, 180, 180))
     hot_air = np.where(body, synthetic, np.float32(3))
     one, other = measure_slices(synthetic, real, body), measure_slices(hot_air, real, body)
@@ -136,13 +136,13 @@ def test_what_lies_outside_the_body_never_changes_its_figures() -> None:
     assert other.mae_suv > one.mae_suv
 
 
-def test_many_slices_measure_like_their_parts() -> None:
-    synthetic, real, body = volumes((35, 48, 48))  # three portions of at most 16
-    whole = measure_slices(synthetic, real, body)
+def test_many_slices_give_the_same_metrics_as_their_parts() -> None:
+    synthetic, real, body = volumes((35, 48, 48))  # three batches of at most 16
+    full = measure_slices(synthetic, real, body)
     each = [measure_slices(synthetic[k : k + 1], real[k : k + 1], body[k : k + 1]) for k in range(35)]
-    assert whole.ssim == pytest.approx(np.mean([x.ssim for x in each]), abs=1e-6)
-    assert whole.vif == pytest.approx(np.mean([x.vif for x in each]), abs=1e-9)
-    assert whole.mse == pytest.approx(np.mean([x.mse for x in each]), rel=1e-6)
+    assert full.ssim == pytest.approx(np.mean([x.ssim for x in each]), abs=1e-6)
+    assert full.vif == pytest.approx(np.mean([x.vif for x in each]), abs=1e-9)
+    assert full.mse == pytest.approx(np.mean([x.mse for x in each]), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -154,14 +154,14 @@ def test_many_slices_measure_like_their_parts() -> None:
         ((1, 10, 60), set()),
     ],
 )
-def test_images_too_small_for_a_figure_leave_it_undefined(shape, defined) -> None:
+def test_metrics_are_undefined_for_images_that_are_too_small(shape, defined) -> None:
     synthetic, real, body = volumes(shape)
     found = measure_slices(synthetic, real, body)
     assert {name for name in ("ssim", "ms_ssim", "vif") if not math.isnan(getattr(found, name))} == defined
     assert found.mae_suv > 0
 
 
-def test_a_slice_too_small_for_five_scales_is_measured_amid_nothing() -> None:
+def test_a_slice_too_small_for_five_scales_is_zero_padded() -> None:
     synthetic, real, body = volumes((2, 60, 75))
     around = ((0, 0), (58, 58), (50, 51))
     wide = [np.pad(array, around) for array in (synthetic, real, body)]
@@ -172,7 +172,7 @@ def test_a_slice_too_small_for_five_scales_is_measured_amid_nothing() -> None:
     assert 0.9 < found.ms_ssim < 0.999
 
 
-def test_an_empty_body_leaves_its_figures_undefined() -> None:
+def test_the_metrics_of_an_empty_body_are_undefined() -> None:
     synthetic, real, body = volumes((2, 60, 60))
     found = measure_slices(synthetic, real, np.zeros_like(body))
     undefined = {name for name, value in found.as_json().items() if value is None}
@@ -185,14 +185,14 @@ def test_a_constant_has_no_correlation() -> None:
     assert math.isnan(measure_slices(np.ones_like(real), real, body, groups=ERRORS_ONLY).correlation_body)
 
 
-def test_json_holds_plain_numbers_or_nothing() -> None:
+def test_json_holds_numbers_or_null() -> None:
     _, real, body = volumes((1, 60, 60))
     card = measure_slices(real, real, body).as_json()
     assert json.loads(json.dumps(card, allow_nan=False)) == card
     assert card["psnr_db"] is None and card["ms_ssim"] == 1 and card["mae_suv"] == 0
 
 
-def test_the_mean_leaves_out_what_is_undefined() -> None:
+def test_the_mean_ignores_undefined_values() -> None:
     synthetic, real, body = volumes((1, 60, 60))
     one = measure_slices(synthetic, real, body, groups=ERRORS_ONLY)
     first = replace(one, mae_suv=1.0, vif=math.nan, ssim=0.5)
@@ -204,34 +204,34 @@ def test_the_mean_leaves_out_what_is_undefined() -> None:
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
-def test_arrays_of_different_shapes_are_refused(which: int) -> None:
+def test_different_shapes_are_rejected(which: int) -> None:
     arrays = list(volumes((2, 20, 20)))
     arrays[which] = arrays[which][:1]
-    with pytest.raises(InputError, match=r"expected one \(K, R, C\)"):
+    with pytest.raises(InputError, match=r"expected one shape \(K, R, C\)"):
         measure_slices(*arrays, measured=np.ones((2, 20, 20), dtype=bool))
 
 
-def test_an_unknown_metric_is_refused_by_name() -> None:
-    with pytest.raises(InputError, match=r"unknown metrics fid; there are ms_ssim, ssim, vif"):
+def test_an_unknown_metric_is_named_in_the_error() -> None:
+    with pytest.raises(InputError, match=r"unknown metrics fid; expected any of ms_ssim, ssim, vif"):
         measure_slices(*volumes((1, 20, 20)), groups=frozenset({"fid"}))
 
 
-def test_the_report_can_name_what_computed_what() -> None:
+def test_library_versions_name_the_implementation_of_each_metric() -> None:
     versions = library_versions()
     assert versions["ssim"].startswith("monai 1.") and versions["torch"] == torch.__version__
     assert "ct2pet" in versions["vif"]
     assert {"ssim", "ms_ssim", "vif", "ssim_3d", "ms_ssim_3d"} <= set(versions)
 
 
-def test_precision_settings_are_left_as_they_were() -> None:
+def test_precision_settings_are_restored() -> None:
     before = torch.backends.cudnn.conv.fp32_precision
     measure_slices(*volumes((1, 20, 20)))
     assert torch.backends.cudnn.conv.fp32_precision == before
-    assert isinstance(torch.backends.cudnn.allow_tf32, bool)  # the older setting can still be read
+    assert isinstance(torch.backends.cudnn.allow_tf32, bool)  # reading the older setting does not raise
 
 
 @pytest.mark.gpu
-def test_a_gpu_finds_the_same_figures() -> None:
+def test_a_gpu_gives_the_same_metrics() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no NVIDIA GPU")
     arrays = volumes((4, 180, 180))

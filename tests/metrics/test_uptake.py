@@ -1,4 +1,4 @@
-"""Uptake of tumours and hot voxels, counted by hand and against the phantom of the IBSI."""
+"""Tumour uptake and hot voxels, counted by hand and on the digital phantom of the IBSI."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_sphere_holds_one_cubic_centimetre() -> None:
     assert 4 / 3 * math.pi * PEAK_RADIUS_MM**3 == pytest.approx(1000)
 
 
-def test_peak_is_the_mean_over_the_sphere_around_the_best_centre() -> None:
+def test_peak_is_the_largest_mean_over_a_sphere_around_a_voxel_of_the_region() -> None:
     # 6 mm apart the sphere holds its centre and six neighbours; 8.5 mm, the diagonal, is too far
     suv = np.zeros((5, 5, 5), np.float32)
     suv[2, 2, 2], suv[2, 2, 3] = 7, 14
@@ -59,7 +59,7 @@ def test_spacing_decides_which_voxels_are_in_the_sphere() -> None:
     assert measure_uptake(suv, region, spacing_mm=(10, 10, 5)).suv_peak == 3  # and two neighbours along a row
 
 
-def test_at_the_edge_and_where_nothing_was_measured_the_sphere_is_cut_off() -> None:
+def test_the_sphere_is_cropped_at_the_border_and_at_unmeasured_voxels() -> None:
     suv = np.full((2, 2, 2), 100, np.float32)
     suv[0, 0, 0], suv[0, 0, 1] = 4, 6
     measured = np.zeros(suv.shape, bool)
@@ -69,7 +69,7 @@ def test_at_the_edge_and_where_nothing_was_measured_the_sphere_is_cut_off() -> N
     assert uptake == Uptake(volume_ml=0.25, suv_mean=5, suv_max=6, suv_peak=5)
 
 
-def test_an_unmeasured_number_is_never_looked_at() -> None:
+def test_unmeasured_values_are_ignored() -> None:
     suv = np.full((3, 3, 3), np.nan, np.float32)
     suv[1] = 2
     uptake = measure_uptake(suv, np.ones(suv.shape, bool), spacing_mm=(3, 3, 3), measured=np.isfinite(suv))
@@ -84,28 +84,28 @@ def test_an_empty_region_has_no_uptake() -> None:
     assert json.loads(json.dumps(uptake.as_json(), allow_nan=False))["suv_max"] is None
 
 
-def test_shapes_that_differ_are_refused() -> None:
-    with pytest.raises(InputError, match=r"region \(1, 2, 3\).* expected one \(K, R, C\)"):
+def test_different_shapes_are_rejected() -> None:
+    with pytest.raises(InputError, match=r"region \(1, 2, 3\).* expected one shape \(K, R, C\)"):
         measure_uptake(np.ones((2, 2, 2), np.float32), np.ones((1, 2, 3), bool), spacing_mm=(2, 2, 2))
 
 
 def test_hot_voxels_are_counted_inside_the_mask_only() -> None:
     real = np.array([[[3.0, 3.0, 2.5, 0.0, 9.0]]], np.float32)  # 2.5 itself is not above 2.5
-    drawn = np.array([[[4.0, 1.0, 0.0, 2.6, 9.0]]], np.float32)
+    synthetic = np.array([[[4.0, 1.0, 0.0, 2.6, 9.0]]], np.float32)
     inside = np.array([[[True, True, True, True, False]]])
-    hot = hot_voxels(drawn, real, inside)
+    hot = hot_voxels(synthetic, real, inside)
     assert hot == HotVoxels(real=2, shown=2, found=1)
     assert (hot.sensitivity, hot.false_share, hot.overlap) == (0.5, 0.5, 0.5)
-    assert hot_voxels(drawn, real, inside, threshold_suv=3.5) == HotVoxels(real=0, shown=1, found=0)
+    assert hot_voxels(synthetic, real, inside, threshold_suv=3.5) == HotVoxels(real=0, shown=1, found=0)
 
 
-def test_without_hot_voxels_shares_are_undefined() -> None:
+def test_shares_are_undefined_without_hot_voxels() -> None:
     nothing = HotVoxels(real=0, shown=0, found=0)
     assert math.isnan(nothing.sensitivity)
     assert math.isnan(nothing.false_share)
     assert math.isnan(nothing.overlap)
 
 
-def test_a_pet_that_shows_nothing_finds_nothing() -> None:
+def test_a_pet_without_hot_voxels_has_zero_sensitivity() -> None:
     black = HotVoxels(real=4, shown=0, found=0)
     assert (black.sensitivity, black.overlap) == (0, 0)

@@ -1,4 +1,4 @@
-"""VIF: what it must be for known pairs, and the same number as other people's source."""
+"""VIF of known pairs, and agreement with independent implementations."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_vif_falls_with_noise(pair) -> None:
     assert values == sorted(values, reverse=True)
 
 
-def test_vif_of_a_flat_real_image_is_not_defined(pair) -> None:
+def test_vif_of_a_flat_real_image_is_undefined(pair) -> None:
     assert visual_information_fidelity(pair[0], torch.full_like(pair[1], 7.0)).isnan().all()
 
 
@@ -86,7 +86,7 @@ def test_vif_agrees_with_the_equations(pair) -> None:
 
 
 def test_vif_agrees_with_torchmetrics(pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The file itself, without the package around it, which imports torchvision; its one import is put in its place.
+    # The file itself, without the package around it, which imports torchvision; its one import is replaced.
     package = importlib.util.find_spec("torchmetrics")
     if package is None or package.origin is None:
         pytest.skip("torchmetrics is not installed")

@@ -1,4 +1,4 @@
-"""Volume metrics in 3D against MONAI's and scikit-image's own, and what must never count."""
+"""3D metrics: comparison with MONAI and scikit-image, and voxels that are ignored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def volumes(shape: tuple[int, int, int], seed: int = 0) -> tuple[np.ndarray, np.
 
 
 def test_ssim_is_monais() -> None:
-    synthetic, real, body = volumes((37, 30, 34))  # more slices than are taken at once, and not a multiple of them
+    synthetic, real, body = volumes((37, 30, 34))  # more slices than one batch, and not a multiple of it
     tensors = torch.as_tensor(synthetic)[None, None], torch.as_tensor(real)[None, None]
     expected = float(SSIMMetric(3, data_range=10.0)(*tensors))
     assert measure_volume(synthetic, real, body).ssim_3d == pytest.approx(expected, abs=1e-5)
@@ -51,7 +51,7 @@ def test_ms_ssim_is_monais(monkeypatch: pytest.MonkeyPatch) -> None:
     # with two scales: five need 176 slices, for which MONAI's convolution takes minutes
     weights = (0.3, 0.7)
     monkeypatch.setattr(volume_module, "SCALE_WEIGHTS", weights)
-    monkeypatch.setattr(volume_module, "SMALLEST_MS_SSIM", 22)
+    monkeypatch.setattr(volume_module, "MIN_MS_SSIM_PIXELS", 22)
     synthetic, real, body = volumes((24, 27, 30))
     tensors = torch.as_tensor(synthetic)[None, None], torch.as_tensor(real)[None, None]
     expected = float(compute_ms_ssim(*tensors, spatial_dims=3, data_range=10.0, weights=weights))
@@ -76,19 +76,19 @@ def test_equal_volumes_are_perfect() -> None:
 def test_too_few_slices_have_no_ssim_and_fewer_than_176_no_ms_ssim() -> None:
     found = measure_volume(*volumes((10, 40, 40)))
     assert math.isnan(found.ssim_3d) and math.isnan(found.ssim_body_3d) and math.isnan(found.ms_ssim_3d)
-    told = json.loads(json.dumps(found.as_json(), allow_nan=False))
-    assert told["ssim_3d"] is None and told["mae_suv_3d"] > 0
+    result = json.loads(json.dumps(found.as_json(), allow_nan=False))
+    assert result["ssim_3d"] is None and result["mae_suv_3d"] > 0
 
 
-def test_without_a_body_nothing_of_it_is_defined() -> None:
+def test_without_a_body_its_metrics_are_undefined() -> None:
     synthetic, real, body = volumes((12, 12, 12))
-    told = measure_volume(synthetic, real, np.zeros_like(body)).as_json()
-    assert {name for name, value in told.items() if value is None} == {
-        *(name for name in told if "_body" in name), "ms_ssim_3d",
+    result = measure_volume(synthetic, real, np.zeros_like(body)).as_json()
+    assert {name for name, value in result.items() if value is None} == {
+        *(name for name in result if "_body" in name), "ms_ssim_3d",
     }  # fmt: skip
 
 
-def test_what_was_not_measured_does_not_count() -> None:
+def test_unmeasured_voxels_are_ignored() -> None:
     synthetic, real, body = volumes((14, 20, 20))
     measured = np.ones_like(body)
     measured[:, :, 15:] = False
@@ -97,7 +97,7 @@ def test_what_was_not_measured_does_not_count() -> None:
     assert measure_volume(elsewhere, unknown, body) == measure_volume(synthetic, real, body, measured=measured)
 
 
-def test_unequal_shapes_are_refused() -> None:
+def test_unequal_shapes_are_rejected() -> None:
     synthetic, real, body = volumes((4, 5, 6))
-    with pytest.raises(InputError, match=r"real \(3, 5, 6\).*expected one \(K, R, C\)"):
+    with pytest.raises(InputError, match=r"real \(3, 5, 6\).*expected one shape \(K, R, C\)"):
         measure_volume(synthetic, real[:3], body)

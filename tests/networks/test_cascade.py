@@ -1,4 +1,4 @@
-"""The networks' shapes, sizes and cost against numbers worked by hand."""
+"""Shapes, sizes and cost of the networks, compared with values computed by hand."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def test_parameters_of_the_standard_unet(base_channels: int, millions: float) ->
     assert count_parameters(unet) / 1e6 == pytest.approx(millions, abs=0.06)
 
 
-def test_the_papers_recipe_has_about_fifty_million_parameters_a_stage() -> None:
+def test_the_papers_recipe_has_about_fifty_million_parameters_per_stage() -> None:
     with torch.device("meta"):
         cascade = Cascade(load_recipe("paper").network)
     assert 47.5e6 < count_parameters(cascade) < 52.5e6
@@ -50,7 +50,7 @@ def test_flops_are_what_torch_counts(config: NetworkConfig) -> None:
 
 
 @pytest.mark.parametrize("stages", [1, 2, 3, 4, 5, 6])
-def test_every_stage_gives_a_pet_of_the_cts_size(stages: int) -> None:
+def test_every_stage_returns_a_pet_of_the_cts_size(stages: int) -> None:
     pets = Cascade(tiny(stages=stages, context_slices=3))(torch.zeros(2, 3, 20, 12))
     assert [tuple(pet.shape) for pet in pets] == [(2, 1, 20, 12)] * stages
 
@@ -77,7 +77,7 @@ def test_residual_stages_begin_as_the_first_stage() -> None:
 
 
 @pytest.mark.parametrize("size", [(17, 30), (16, 16), (1, 1), (33, 8)])
-def test_any_size_is_taken(size: tuple[int, int]) -> None:
+def test_any_size_is_accepted(size: tuple[int, int]) -> None:
     assert Cascade(tiny())(torch.zeros(1, 1, *size))[0].shape[-2:] == size
 
 
@@ -89,28 +89,28 @@ def test_padding_is_air_on_the_right_and_below() -> None:
     torch.testing.assert_close(cascade(ct)[0], cascade(padded)[0][..., :13, :14], rtol=0, atol=0)
 
 
-def test_every_parameter_learns() -> None:
+def test_every_parameter_has_a_gradient() -> None:
     cascade = Cascade(tiny(stages=3, context_slices=3, normalization="instance"))
     sum(pet.square().mean() for pet in cascade(torch.rand(2, 3, 16, 16))).backward()  # type: ignore[union-attr]
     assert all(parameter.grad is not None for parameter in cascade.parameters())
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
-        ({"stages": 0}, "stages is 1 to 6"),
-        ({"stages": 7}, "stages is 1 to 6"),
+        ({"stages": 0}, "stages must be 1 to 6"),
+        ({"stages": 7}, "stages must be 1 to 6"),
         ({"context_slices": 4}, "odd"),
-        ({"base_channels": 0}, "at least 1"),
+        ({"base_channels": 0}, "base_channels must be 1 to 512"),
         ({"normalization": "layer"}, "none, batch, instance, group"),
     ],
 )
-def test_impossible_networks_are_refused(settings: dict[str, object], words: str) -> None:
-    with pytest.raises(RecipeError, match=words):
+def test_impossible_networks_are_rejected(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
         tiny(**settings)
 
 
-def test_context_keeps_its_distance_in_millimetres() -> None:
+def test_the_context_step_follows_the_distance_in_millimetres() -> None:
     config = tiny(context_slices=3, context_spacing_mm=3.0)
     assert [config.context_step(mm) for mm in (0.7, 1.0, 3.27, 5.0)] == [4, 3, 1, 1]
 
@@ -127,7 +127,7 @@ def test_the_detail_is_a_second_copy_of_the_context_with_soft_tissue_stretched()
     torch.testing.assert_close(seen[0][0, 3:, 0], torch.tensor([0.0, 0.0, 0.375, 1.0]).repeat(3, 1))
 
 
-def test_the_detail_tells_apart_what_bfloat16_rounds_together() -> None:
+def test_the_detail_separates_values_that_bfloat16_rounds_to_one() -> None:
     cascade = Cascade(tiny(detail_low=0.425, detail_high=0.625))
     seen: list[torch.Tensor] = []
     cascade.stages[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].bfloat16()))
@@ -138,8 +138,8 @@ def test_the_detail_tells_apart_what_bfloat16_rounds_together() -> None:
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.5, 0.5), (0.6, 0.4), (0.2, 1.1), (-0.1, 0.5)])
-def test_a_detail_that_is_no_part_of_the_unit_range_is_refused(low: float, high: float) -> None:
-    with pytest.raises(RecipeError, match=r"detail_low lies below network\.detail_high"):
+def test_a_detail_outside_the_unit_range_is_rejected(low: float, high: float) -> None:
+    with pytest.raises(RecipeError, match=r"detail_low must be below network\.detail_high"):
         tiny(detail_low=low, detail_high=high)
 
 

@@ -1,4 +1,4 @@
-"""A cascade over the slices of a volume."""
+"""A cascade applied to the slices of a volume."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lib.networks.cascade import Cascade, NetworkConfig
-from lib.networks.slices import context_indices, each_stage
+from lib.networks.slices import context_indices, predict_stages
 from lib.types import FloatArray
 
 CONFIG = NetworkConfig(stages=2, base_channels=4, depth=2, context_slices=5, context_spacing_mm=3.0)
@@ -20,30 +20,30 @@ def cascade() -> Cascade:
     return Cascade(CONFIG).eval()
 
 
-def last_stage(cascade: Cascade, ct: FloatArray, **words: Any) -> FloatArray:
+def last_stage(cascade: Cascade, ct: FloatArray, **message: Any) -> FloatArray:
     """The last stage's PET of every slice, (K, R, C)."""
-    return np.stack([stages[-1] for stages in each_stage(cascade, ct, range(len(ct)), **words)])
+    return np.stack([stages[-1] for stages in predict_stages(cascade, ct, range(len(ct)), **message)])
 
 
 @pytest.mark.parametrize(
     ("index", "spacing_mm", "expected"),
     [(5, 3.0, [3, 4, 5, 6, 7]), (0, 3.0, [0, 0, 0, 1, 2]), (9, 3.0, [7, 8, 9, 9, 9]), (5, 1.5, [1, 3, 5, 7, 9])],
 )
-def test_context_holds_the_last_slice_beyond_an_end(index: int, spacing_mm: float, expected: list[int]) -> None:
+def test_context_indices_are_clamped_at_the_ends(index: int, spacing_mm: float, expected: list[int]) -> None:
     assert context_indices(index, 10, config=CONFIG, slice_spacing_mm=spacing_mm) == expected
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_slab_equals_the_same_slices_of_the_whole(cascade: Cascade, precision: str) -> None:
+def test_a_slab_equals_the_same_slices_of_the_full_volume(cascade: Cascade, precision: str) -> None:
     ct = np.random.default_rng(0).random((9, 21, 30)).astype(np.float32)
-    whole = last_stage(cascade, ct, slice_spacing_mm=3.0, device=CPU, precision=precision)
-    slab = each_stage(cascade, ct, range(3, 6), slice_spacing_mm=3.0, device=CPU, precision=precision)  # type: ignore[arg-type]
-    np.testing.assert_array_equal([stages[-1] for stages in slab], whole[3:6])
+    full = last_stage(cascade, ct, slice_spacing_mm=3.0, device=CPU, precision=precision)
+    slab = predict_stages(cascade, ct, range(3, 6), slice_spacing_mm=3.0, device=CPU, precision=precision)  # type: ignore[arg-type]
+    np.testing.assert_array_equal([stages[-1] for stages in slab], full[3:6])
 
 
-def test_every_stage_comes_out(cascade: Cascade) -> None:
+def test_every_stage_is_returned(cascade: Cascade) -> None:
     ct = np.random.default_rng(0).random((4, 16, 16)).astype(np.float32)
-    stages = list(each_stage(cascade, ct, [1, 3], slice_spacing_mm=3.0, device=CPU))
+    stages = list(predict_stages(cascade, ct, [1, 3], slice_spacing_mm=3.0, device=CPU))
     assert [pet.shape for pet in stages] == [(2, 16, 16)] * 2
 
 
@@ -53,7 +53,7 @@ def test_with_flips_a_pet_is_the_mean_over_the_mirrored_ct(cascade: Cascade) -> 
         last_stage(cascade, np.ascontiguousarray(x), slice_spacing_mm=3.0, device=CPU, precision="float32")
         for x in (ct, ct[..., ::-1])
     )
-    drawn = each_stage(cascade, ct, range(4), slice_spacing_mm=3.0, device=CPU, precision="float32", flips=True)
+    drawn = predict_stages(cascade, ct, range(4), slice_spacing_mm=3.0, device=CPU, precision="float32", flips=True)
     np.testing.assert_array_equal([stages[-1] for stages in drawn], (plain + mirrored[..., ::-1]) / 2)
     assert not np.array_equal(plain, mirrored[..., ::-1])
 
@@ -62,27 +62,27 @@ def test_with_flips_a_pet_is_the_mean_over_the_mirrored_ct(cascade: Cascade) -> 
 def test_with_flips_the_mirrored_ct_gives_the_mirrored_pet(cascade: Cascade, columns: int) -> None:
     ct = np.random.default_rng(0).random((3, 16, columns)).astype(np.float32)
     both = [
-        list(each_stage(cascade, np.ascontiguousarray(x), range(3), slice_spacing_mm=3.0, device=CPU, flips=True))
+        list(predict_stages(cascade, np.ascontiguousarray(x), range(3), slice_spacing_mm=3.0, device=CPU, flips=True))
         for x in (ct, ct[..., ::-1])
     ]
     np.testing.assert_array_equal(both[0], np.stack(both[1])[..., ::-1])
 
 
-def test_with_flips_a_slab_equals_the_same_slices_of_the_whole(cascade: Cascade) -> None:
+def test_with_flips_a_slab_equals_the_same_slices_of_the_full_volume(cascade: Cascade) -> None:
     ct = np.random.default_rng(0).random((9, 21, 30)).astype(np.float32)
-    whole, slab = (
-        list(each_stage(cascade, ct, indices, slice_spacing_mm=3.0, device=CPU, flips=True))
+    full, slab = (
+        list(predict_stages(cascade, ct, indices, slice_spacing_mm=3.0, device=CPU, flips=True))
         for indices in (range(9), range(3, 6))
     )
-    np.testing.assert_array_equal(slab, whole[3:6])
+    np.testing.assert_array_equal(slab, full[3:6])
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_slab_equals_the_whole_on_a_gpu(cascade: Cascade) -> None:
+def test_a_slab_equals_the_full_volume_on_a_gpu(cascade: Cascade) -> None:
     cuda = torch.device("cuda")
     ct = np.random.default_rng(0).random((40, 64, 64)).astype(np.float32)
     cascade = cascade.to(cuda)
-    whole = last_stage(cascade, ct, slice_spacing_mm=3.0, device=cuda)
-    slab = each_stage(cascade, ct, range(13, 21), slice_spacing_mm=3.0, device=cuda)
-    np.testing.assert_array_equal([stages[-1] for stages in slab], whole[13:21])
+    full = last_stage(cascade, ct, slice_spacing_mm=3.0, device=cuda)
+    slab = predict_stages(cascade, ct, range(13, 21), slice_spacing_mm=3.0, device=cuda)
+    np.testing.assert_array_equal([stages[-1] for stages in slab], full[13:21])

@@ -47,9 +47,9 @@ def write_two_cts(root: Path, first: dict[str, Any], second: dict[str, Any], **o
     ("worse", "better", "words"),
     [
         (at("1342"), at("1138"), "was acquired 2 min before the PET, the next 122 min after the PET"),
-        ({}, at("1138"), "was acquired 2 min before the PET, the next at a time that its header does not tell"),
-        (at("1342"), {}, "was acquired at a time that its header does not tell, the next 122 min after the PET"),
-        (at("1139"), at("1138", SeriesDescription="CT AC"), "is made for the PET by its description, 'CT AC'"),
+        ({}, at("1138"), "was acquired 2 min before the PET, the next at an unknown time"),
+        (at("1342"), {}, "was acquired at an unknown time, the next 122 min after the PET"),
+        (at("1139"), at("1138", SeriesDescription="CT AC"), "was acquired for the PET by its description, 'CT AC'"),
         (
             at("1138", ContrastBolusAgent="ULTRAVIST"),
             at("1138", ContrastBolusAgent="NONE"),
@@ -77,7 +77,7 @@ def test_only_cts_that_are_alike_in_all_are_told_apart_by_uid_and_that_is_said(t
     write_two_cts(tmp_path, {}, {})
     report = pair(tmp_path)
     assert uids(report) == {(CT, PET)}
-    assert report.pairs[0].reason.endswith("and its UID comes first")
+    assert report.pairs[0].reason.endswith("and its UID sorts first")
 
 
 @pytest.mark.parametrize(("clock", "expected"), [("1150", OTHER_CT), ("1151", CT)])

@@ -1,4 +1,4 @@
-"""Phantoms are taken like a clinic's studies: scanned, paired and read without a complaint."""
+"""Phantoms are scanned, paired and read like clinical studies, without warnings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_each_patient_is_a_pair(report: ScanReport) -> None:
     assert not paired.unpaired
 
 
-def test_reading_gives_back_what_was_written(report: ScanReport) -> None:
+def test_reading_returns_the_written_values(report: ScanReport) -> None:
     for x in pair_series(report).pairs:
         truth = phantom_patient(int(x.pair.ct.patient_id[-4:]), 0, SETTINGS)
         ct, pet = read_ct(x.pair.ct), read_pet(x.pair.pet)

@@ -1,4 +1,4 @@
-"""Phantoms as DICOM: valid by other people's validators, true by an independent SUV, the same bytes every time."""
+"""Phantoms as DICOM: independent validation, independent SUV computation, and reproducible files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(series: Path) -> list[pydicom.FileDataset]:
-    """Slices from the feet to the head."""
+    """Return the slices from the feet to the head."""
     slices = [pydicom.dcmread(path) for path in series.glob("*.dcm")]
     return sorted(slices, key=lambda x: x.ImagePositionPatient[2])
 
@@ -37,7 +37,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def suv_bw_by_hand(pet: pydicom.FileDataset) -> np.ndarray:
-    """SUVbw from the header alone: stored x slope x weight / dose decayed from injection to series time."""
+    """Return SUVbw from the header alone: stored x slope x weight / dose decayed from injection to series time."""
     injected = pet.RadiopharmaceuticalInformationSequence[0]
     begun = datetime.strptime(pet.SeriesDate + pet.SeriesTime, "%Y%m%d%H%M%S")
     given = datetime.strptime(injected.RadiopharmaceuticalStartDateTime, "%Y%m%d%H%M%S")
@@ -46,14 +46,14 @@ def suv_bw_by_hand(pet: pydicom.FileDataset) -> np.ndarray:
     return pet.pixel_array * float(pet.RescaleSlope) * float(pet.PatientWeight) * 1000 / dose_bq
 
 
-def test_one_folder_a_patient_with_ct_and_pet(folder: Path) -> None:
+def test_one_folder_per_patient_with_ct_and_pet(folder: Path) -> None:
     assert sorted(p.name for p in folder.iterdir()) == ["PHANTOM_0001", "PHANTOM_0002", "PHANTOM_0003"]
     for modality in ("CT", "PET"):
         names = sorted(p.name for p in (folder / "PHANTOM_0002" / modality).iterdir())
         assert names == [f"{n:04d}.dcm" for n in range(1, 25)]
 
 
-def test_suv_from_the_header_is_the_truth(folder: Path) -> None:
+def test_suv_from_the_header_equals_the_ground_truth(folder: Path) -> None:
     for number in (1, 2, 3):
         slices = read(folder / f"PHANTOM_{number:04d}" / "PET")
         truth = phantom_patient(number, 5, SETTINGS).pet.array
@@ -67,7 +67,7 @@ def test_each_pet_slice_has_its_own_slope(folder: Path) -> None:
     assert len(slopes) == 24
 
 
-def test_hu_come_back_exactly(folder: Path) -> None:
+def test_hu_are_preserved_exactly(folder: Path) -> None:
     slices = read(folder / "PHANTOM_0001" / "CT")
     ct_hu = np.stack([ct.pixel_array * float(ct.RescaleSlope) + float(ct.RescaleIntercept) for ct in slices])
     np.testing.assert_array_equal(ct_hu, phantom_patient(1, 5, SETTINGS).ct.array)
@@ -95,7 +95,7 @@ def test_ct_and_pet_share_patient_study_and_frame_of_reference(folder: Path) -> 
         assert len({x.SOPInstanceUID for x in files}) == 48
 
 
-def test_no_uid_is_given_twice_and_all_are_valid(folder: Path, tmp_path: Path) -> None:
+def test_uids_are_unique_and_valid(folder: Path, tmp_path: Path) -> None:
     write_phantoms(tmp_path, patients=1, seed=6, settings=SETTINGS)
     files = [
         pydicom.dcmread(path, stop_before_pixels=True) for top in (folder, tmp_path) for path in top.rglob("*.dcm")
@@ -114,7 +114,7 @@ def test_slice_positions_pair_and_matrices_differ(folder: Path) -> None:
     np.testing.assert_allclose(steps, 3.27, atol=2e-4)
 
 
-def test_a_phantom_says_that_it_is_one(folder: Path) -> None:
+def test_phantom_is_labelled_as_phantom(folder: Path) -> None:
     for series in ("CT", "PET"):
         header = read(folder / "PHANTOM_0002" / series)[0]
         assert str(header.PatientName) == "PHANTOM^0002" and header.PatientID == "PHANTOM_0002"
@@ -122,7 +122,7 @@ def test_a_phantom_says_that_it_is_one(folder: Path) -> None:
         assert header.QualityControlSubject == "YES" and header.BurnedInAnnotation == "NO"
 
 
-def test_equal_arguments_give_equal_bytes_whatever_the_number_of_patients(folder: Path, tmp_path: Path) -> None:
+def test_equal_arguments_give_equal_files_for_any_number_of_patients(folder: Path, tmp_path: Path) -> None:
     before = digests(folder)
     write_phantoms(folder, patients=3, seed=5, settings=SETTINGS)
     assert digests(folder) == before
@@ -130,17 +130,15 @@ def test_equal_arguments_give_equal_bytes_whatever_the_number_of_patients(folder
     assert digests(tmp_path) == {name: d for name, d in before.items() if name.startswith("PHANTOM_0001")}
 
 
-def test_a_run_killed_in_the_middle_leaves_no_half_file(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_run_leaves_no_partial_file(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    whole = Path.replace
+    original_replace = Path.replace
 
     def killed(self: Path, target: Path) -> Path:
         calls.append(target)
         if len(calls) == 10:
             raise KeyboardInterrupt
-        return whole(self, target)
+        return original_replace(self, target)
 
     monkeypatch.setattr(Path, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -150,14 +148,14 @@ def test_a_run_killed_in_the_middle_leaves_no_half_file(
     assert len(finished) == 9
     assert finished.items() <= digests(folder).items()
     write_phantoms(tmp_path, patients=3, seed=5, settings=SETTINGS)
-    assert digests(tmp_path) == digests(folder)  # and nothing of the killed run lies about
+    assert digests(tmp_path) == digests(folder)  # no leftovers of the killed run
 
 
-def test_progress_is_told_for_each_patient(tmp_path: Path) -> None:
-    told = []
+def test_progress_is_reported_for_each_patient(tmp_path: Path) -> None:
+    reported = []
     small = PhantomSettings(slices=2, ct_matrix=32, pet_matrix=16)
-    folders = write_phantoms(tmp_path, patients=2, settings=small, progress=lambda *step: told.append(step))
-    assert told == [(1, 2, "PHANTOM_0001"), (2, 2, "PHANTOM_0002")]
+    folders = write_phantoms(tmp_path, patients=2, settings=small, progress=lambda *step: reported.append(step))
+    assert reported == [(1, 2, "PHANTOM_0001"), (2, 2, "PHANTOM_0002")]
     assert folders == (tmp_path / "PHANTOM_0001", tmp_path / "PHANTOM_0002")
 
 
@@ -173,15 +171,15 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
         write_phantoms(tmp_path / "out", patients=1)
 
 
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
     (tmp_path / "PHANTOM_0001").write_text("")  # a file where the patient's folder belongs
-    with pytest.raises(InputError, match=r"PHANTOM_0001/CT: cannot be made \(.*\); name a folder you may write into"):
+    with pytest.raises(InputError, match=r"PHANTOM_0001/CT: cannot be created \(.*\); name a writable folder"):
         write_phantoms(tmp_path, patients=1)
 
 
 def test_other_files_are_never_mixed_with_a_phantom(folder: Path) -> None:
     shorter = PhantomSettings(slices=20, ct_matrix=96, ct_pixel_mm=4.2)
-    with pytest.raises(InputError, match=r"CT: holds 4 other DICOM files \(0021.dcm, \.\.\.\)"):
+    with pytest.raises(InputError, match=r"CT: contains 4 other DICOM files \(0021.dcm, \.\.\.\)"):
         write_phantoms(folder, patients=1, seed=5, settings=shorter)
 
 

@@ -1,14 +1,15 @@
-"""A phantom shows its truth: tissues have their HU and SUV, and only what may be hidden is hidden."""
+"""Phantom patients: HU and SUV of tissues, lesions, settings and reproducibility."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lib.errors import InputError
-from lib.phantom.anatomy import draw_anatomy
+from lib.phantom.anatomy import random_anatomy
 from lib.phantom.generate import PhantomPatient, PhantomSettings, phantom_patient
 from lib.phantom.scanner import blur, scan_ct, scan_pet, smooth_noise
 from lib.phantom.tissues import Tissue
@@ -22,7 +23,7 @@ def patient() -> PhantomPatient:
 
 
 def core(labels: np.ndarray, tissue: Tissue, steps: int) -> np.ndarray:
-    """Voxels of a tissue whose neighbours, `steps` away along each axis, are of it too."""
+    """Return a mask of a tissue's voxels whose neighbours at `steps` along each axis are of the same tissue."""
     mask = labels == tissue
     for _ in range(steps):
         smaller = mask.copy()
@@ -77,7 +78,7 @@ def test_the_scanned_uptake_stays_near_the_truth() -> None:
     assert patient.pet.array[inside].mean() == pytest.approx(patient.anatomy.suv_bw[Tissue.LIVER], rel=0.12)
 
 
-def test_air_holds_no_uptake_and_nothing_is_negative(patient: PhantomPatient) -> None:
+def test_air_has_no_uptake_and_no_value_is_negative(patient: PhantomPatient) -> None:
     air = core(patient.tissues_on(patient.pet.geometry), Tissue.AIR, 4)
     assert patient.pet.array.min() >= 0
     assert patient.pet.array[air].mean() < 0.02
@@ -109,7 +110,7 @@ def test_a_hidden_lesion_is_in_the_pet_alone(patient: PhantomPatient) -> None:
 
 
 def test_every_patient_has_lesions_of_both_kinds_and_uptake_beyond_the_ct() -> None:
-    bodies = [draw_anatomy(np.random.default_rng(n)) for n in range(40)]
+    bodies = [random_anatomy(np.random.default_rng(n)) for n in range(40)]
     for body in bodies:
         assert {x.visible_on_ct for x in body.lesions} == {True, False}
         assert all(3 <= x.suv_bw <= 12 for x in body.lesions)
@@ -134,7 +135,7 @@ def test_another_matrix_is_another_scan_of_the_same_patient(patient: PhantomPati
     assert coarse.key != patient.key
 
 
-def test_slices_of_both_scans_pair_unless_an_offset_is_asked_for(patient: PhantomPatient) -> None:
+def test_slices_of_both_scans_match_without_an_offset(patient: PhantomPatient) -> None:
     apart = phantom_patient(1, 0, PhantomSettings(pet_slice_offset_mm=1.5))
     for scanned, offset in ((patient, 0.0), (apart, 1.5)):
         ct_mm, pet_mm = scanned.ct.geometry.slice_positions_mm(), scanned.pet.geometry.slice_positions_mm()
@@ -155,7 +156,7 @@ def test_shorter_scans_show_the_same_slices_of_a_longer_one() -> None:
     np.testing.assert_allclose(short.pet.array, long.pet.array[10:30], atol=1e-5)
 
 
-def test_blur_has_the_width_it_was_asked_for() -> None:
+def test_blur_has_the_requested_width() -> None:
     line = np.zeros((1, 1, 41), dtype=np.float32)
     line[0, 0, 20] = 1
     blurred = blur(line, (0, 0, 2.0))[0, 0]
@@ -173,25 +174,25 @@ def test_smooth_noise_has_unit_deviation_and_neighbours_agree() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "words"),
+    ("wrong", "message"),
     [
-        ({"slices": 1}, "slices must lie between 2 and 1000, found 1"),
-        ({"slices": 10.5}, "slices is a whole number"),
-        ({"ct_matrix": 8}, "ct_matrix must lie between 32 and 1024, found 8"),
-        ({"pet_pixel_mm": 0.0}, "pet_pixel_mm must lie between"),
-        ({"psf_fwhm_mm": -1.0}, "psf_fwhm_mm must lie between"),
-        ({"slice_spacing_mm": float("nan")}, "slice_spacing_mm must lie between"),
-        ({"pet_centre_mm": (0.0,)}, "pet_centre_mm is two lengths in mm"),
+        ({"slices": 1}, "slices is 1, expected 2 to 1000"),
+        ({"slices": 10.5}, "slices is 10.5, expected an integer"),
+        ({"ct_matrix": 8}, "ct_matrix is 8, expected 32 to 1024"),
+        ({"pet_pixel_mm": 0.0}, "pet_pixel_mm is 0.0, expected 0.5 to 40"),
+        ({"psf_fwhm_mm": -1.0}, "psf_fwhm_mm is -1.0, expected 0 to 30"),
+        ({"slice_spacing_mm": float("nan")}, "slice_spacing_mm is nan, expected 0.1 to 20"),
+        ({"pet_centre_mm": (0.0,)}, "pet_centre_mm is (0.0,), expected two lengths in mm"),
     ],
 )
-def test_impossible_settings_are_refused(wrong: dict, words: str) -> None:
-    with pytest.raises(InputError, match=words):
+def test_impossible_settings_are_refused(wrong: dict, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
         PhantomSettings(**wrong)
 
 
 @pytest.mark.parametrize(
-    ("number", "seed", "words"), [(0, 0, "1 to 9999"), (10000, 0, "1 to 9999"), (1, -1, "0 or above")]
+    ("number", "seed", "message"), [(0, 0, "1 to 9999"), (10000, 0, "1 to 9999"), (1, -1, "0 or above")]
 )
-def test_impossible_patients_are_refused(number: int, seed: int, words: str) -> None:
-    with pytest.raises(InputError, match=words):
+def test_impossible_patients_are_refused(number: int, seed: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         phantom_patient(number, seed)

@@ -1,4 +1,4 @@
-"""Painting ellipsoids: volumes and layers worked by hand."""
+"""Painting of ellipsoids: volumes and layers computed by hand."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_solid_fills_its_volume(grid: Geometry, semi_axes_mm, power, volume_mm
     assert (labels == Tissue.LIVER).sum() == pytest.approx(volume_mm3, rel=0.01)
 
 
-def test_axes_turn_a_solid(grid: Geometry) -> None:
+def test_axes_rotate_a_solid(grid: Geometry) -> None:
     turned = ((0.0, 1.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 0.0, 1.0))  # the long axis from x to y
     long_in_x = paint([Ellipsoid(Tissue.LIVER, ORIGIN, (20, 8, 5))], grid, origin_mm=ORIGIN)
     long_in_y = paint([Ellipsoid(Tissue.LIVER, ORIGIN, (20, 8, 5), turned)], grid, origin_mm=ORIGIN)
@@ -51,11 +51,11 @@ def test_slanted_solid_is_not_cut_by_its_box(grid: Geometry) -> None:
     assert (labels > 0).sum() == pytest.approx(4 / 3 * np.pi * 20 * 8 * 5, rel=0.01)
 
 
-def test_later_shapes_cover_earlier_ones_and_stay_within_what_they_may(grid: Geometry) -> None:
+def test_later_shapes_cover_earlier_ones_within_their_limits(grid: Geometry) -> None:
     body = Ellipsoid(Tissue.FAT, ORIGIN, (20, 20, 20))
     lung = Ellipsoid(Tissue.LUNG, (10, 0, 0), (5, 5, 5))
-    beside = Ellipsoid(Tissue.BLOOD, (10, 0, 0), (15, 3, 3), within=frozenset({Tissue.LUNG}))
-    labels = paint([body, lung, beside], grid, origin_mm=ORIGIN)
+    vessel = Ellipsoid(Tissue.BLOOD, (10, 0, 0), (15, 3, 3), within=frozenset({Tissue.LUNG}))
+    labels = paint([body, lung, vessel], grid, origin_mm=ORIGIN)
     assert labels[30, 30, 40] == Tissue.BLOOD  # x = 10.5 mm, inside the lung
     assert labels[30, 30, 32] == Tissue.FAT  # x = 2.5 mm, inside the vessel's ellipsoid, outside the lung
     assert labels[30, 30, 58] == Tissue.AIR

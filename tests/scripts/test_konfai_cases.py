@@ -1,4 +1,4 @@
-"""Cases for KonfAI hold what our recipe trains on, none of the test patients' PET; its drawings come back as SUV."""
+"""KonfAI's cases: the training data of our recipe without the test patients' PETs, and the import as SUV."""
 
 from __future__ import annotations
 
@@ -59,9 +59,7 @@ def test_each_patient_is_on_the_side_of_our_split(prepared: PreparedSet, tmp_pat
     assert (tmp_path / "validation.txt").read_text() == of_patient(prepared, "PHANTOM_0001").id + "\n"
 
 
-def test_nothing_of_a_test_patients_pet_is_written_and_no_patient_is_named(
-    prepared: PreparedSet, tmp_path: Path
-) -> None:
+def test_no_pet_of_a_test_patient_and_no_patient_id_is_written(prepared: PreparedSet, tmp_path: Path) -> None:
     export_cases(prepared, SPLIT, tmp_path)
     files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.mha"))
     learn = [of_patient(prepared, patient).id for patient in ("PHANTOM_0001", "PHANTOM_0003")]
@@ -71,7 +69,7 @@ def test_nothing_of_a_test_patients_pet_is_written_and_no_patient_is_named(
     assert "PHANTOM" not in (tmp_path / "cases.json").read_text()
 
 
-def test_a_case_holds_hu_the_root_of_suv_and_where_the_loss_counts(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_a_case_holds_hu_the_root_of_suv_and_the_mask_of_the_loss(prepared: PreparedSet, tmp_path: Path) -> None:
     export_cases(prepared, SPLIT, tmp_path)
     pair = of_patient(prepared, "PHANTOM_0003")
     folder, arrays = tmp_path / "learn" / pair.id, prepared.arrays(pair)
@@ -80,7 +78,7 @@ def test_a_case_holds_hu_the_root_of_suv_and_where_the_loss_counts(prepared: Pre
     np.testing.assert_array_equal(voxels(folder / "MASK.mha") > 0, arrays.body())
 
 
-def test_every_image_of_a_case_lies_where_the_arrays_lie(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_every_image_of_a_case_has_the_geometry_of_the_arrays(prepared: PreparedSet, tmp_path: Path) -> None:
     export_cases(prepared, SPLIT, tmp_path)
     pair = of_patient(prepared, "PHANTOM_0003")
     for name in ("CT", "PET", "MASK"):
@@ -90,28 +88,28 @@ def test_every_image_of_a_case_lies_where_the_arrays_lie(prepared: PreparedSet, 
         np.testing.assert_allclose(image.GetOrigin(), np.asarray(pair.affine)[:3, 3])
 
 
-def test_cases_that_lie_there_are_taken_as_they_are(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_a_complete_export_is_reused(prepared: PreparedSet, tmp_path: Path) -> None:
     first = export_cases(prepared, SPLIT, tmp_path)
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mha")}
     assert export_cases(prepared, SPLIT, tmp_path) == first
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mha")} == times
 
 
-def test_a_case_that_changes_side_leaves_no_pet_behind(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_no_pet_remains_of_a_case_that_changes_side(prepared: PreparedSet, tmp_path: Path) -> None:
     export_cases(prepared, SPLIT, tmp_path)
     # from 0.3 on, 0001 lies at 0.089, 0003 at 0.101 and 0002 at 0.838
     export_cases(prepared, Split(offset=0.3, test=0.095, validation=0.01), tmp_path)
     assert not (tmp_path / "learn" / of_patient(prepared, "PHANTOM_0001").id).exists()
 
 
-def test_a_drawing_comes_back_on_the_cts_grid_as_suv(
+def test_a_prediction_is_imported_on_the_cts_grid_as_suv(
     prepared: PreparedSet, pairs: tuple[PairedSeries, ...], tmp_path: Path
 ) -> None:
     pair = of_patient(prepared, "PHANTOM_0002")
     ct = next(paired.pair.ct for paired in pairs if paired.pair.ct.patient_id == "PHANTOM_0002")
     half = Volume(np.full(pair.shape, 0.5, np.float32), pair.geometry(), Unit.UNIT_RANGE)
-    drawn = write_volume_file(half, tmp_path / "PET.mha")
-    written = import_prediction(drawn, ct, tmp_path / "konfai", windows=PREPARATION.windows)
+    predicted = write_volume_file(half, tmp_path / "PET.mha")
+    written = import_prediction(predicted, ct, tmp_path / "konfai", windows=PREPARATION.windows)
     assert written == tmp_path / "konfai" / f"{ct.uid}.mha"
     volume = read_volume_file(written, unit=Unit.SUV_BW)
     assert volume.geometry.same_grid_as(read_ct(ct).geometry)
@@ -119,7 +117,7 @@ def test_a_drawing_comes_back_on_the_cts_grid_as_suv(
     assert sitk.ReadImage(str(written)).GetPixelID() == sitk.sitkFloat32
 
 
-def test_the_real_pet_sent_out_and_back_is_the_real_pet(
+def test_an_exported_and_imported_pet_is_unchanged(
     prepared: PreparedSet, pairs: tuple[PairedSeries, ...], tmp_path: Path
 ) -> None:
     pair = of_patient(prepared, "PHANTOM_0003")
@@ -133,30 +131,30 @@ def test_the_real_pet_sent_out_and_back_is_the_real_pet(
     assert np.corrcoef(volumes.synthetic_suv[:, :, ::-1][body], volumes.real_suv[body])[0, 1] < 0.9  # not mirrored
 
 
-def test_a_drawing_of_another_patient_is_refused(
+def test_a_prediction_of_another_patient_is_rejected(
     prepared: PreparedSet, pairs: tuple[PairedSeries, ...], tmp_path: Path
 ) -> None:
     pair = of_patient(prepared, "PHANTOM_0002")
     affine = pair.geometry().affine.copy()
     affine[2, 3] += 30.0
     moved = Volume(np.zeros(pair.shape, np.float32), replace(pair.geometry(), affine=affine), Unit.UNIT_RANGE)
-    drawn = write_volume_file(moved, tmp_path / "PET.mha")
+    predicted = write_volume_file(moved, tmp_path / "PET.mha")
     ct = next(paired.pair.ct for paired in pairs if paired.pair.ct.patient_id == "PHANTOM_0002")
-    with pytest.raises(PairingError, match=r"does not lie on the slices of CT .*; delete it and predict again"):
-        import_prediction(drawn, ct, tmp_path, windows=Windows())
+    with pytest.raises(PairingError, match=r"not on the slices of CT .*; delete it and predict again"):
+        import_prediction(predicted, ct, tmp_path, windows=Windows())
 
 
-def test_a_split_by_slice_is_refused(prepared: PreparedSet, tmp_path: Path) -> None:
-    with pytest.raises(PairingError, match="keeps patients whole, but the recipe splits by slice"):
+def test_a_split_by_slice_is_rejected(prepared: PreparedSet, tmp_path: Path) -> None:
+    with pytest.raises(PairingError, match=r"the recipe splits by slice; set split\.unit = patient"):
         export_cases(prepared, Split(unit="slice"), tmp_path)
 
 
-def test_a_side_without_patients_is_refused(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_a_side_without_patients_is_rejected(prepared: PreparedSet, tmp_path: Path) -> None:
     with pytest.raises(PairingError, match=r"'test': 0}.*; give about ten or more patients"):
         export_cases(prepared, Split(test=0.0, validation=0.39), tmp_path)
 
 
-def test_arrays_that_skip_slices_are_refused(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_arrays_that_skip_slices_are_rejected(prepared: PreparedSet, tmp_path: Path) -> None:
     skipping = replace(prepared, preparation=Preparation(Grid(pixel_mm=8.0, slices="match"), Windows()))
     with pytest.raises(PreparedDataError, match=r"skip slices of the CT; prepare with .* grid.slices = resample"):
         export_cases(skipping, SPLIT, tmp_path)

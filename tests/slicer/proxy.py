@@ -1,4 +1,4 @@
-"""A small TCP proxy between a client and a server that delays, throttles, holds and cuts, as networks do."""
+"""A TCP proxy that simulates network failures: it delays, throttles, holds and interrupts connections."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ CHUNK_BYTES = 1 << 14
 
 
 class Proxy:
-    """Passes bytes on; its attributes may be changed while it runs, and are obeyed at the next piece of bytes.
+    """Forwards bytes; its attributes may be changed while it runs, and apply to the next chunk.
 
     Attributes:
         target: (host, port) of the server.
-        latency_s: Before each piece of an answer.
-        bytes_per_s, upload_bytes_per_s: Of answers and of what is sent; 0 for as fast as it goes.
-        cuts: Numbers of bytes after which the answers of coming connections are cut, one each, in order.
-        holding: While set, answers are held back.
-        connections: How many there were.
+        latency_s: Delay before each chunk of a response.
+        bytes_per_s, upload_bytes_per_s: Rate of responses and of requests; 0 for no limit.
+        cuts: Number of bytes after which the response of each of the next connections is interrupted.
+        holding: While set, responses are held back.
+        connections: Number of accepted connections.
     """
 
     def __init__(self, target: tuple[str, int], *, tls: ssl.SSLContext | None = None) -> None:
@@ -41,23 +41,23 @@ class Proxy:
 
     @property
     def port(self) -> int:
-        """Where it listens, on 127.0.0.1."""
+        """Its port on 127.0.0.1."""
         return int(self._listening.getsockname()[1])
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """Its URL."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     def cut_all(self) -> None:
-        """Cut every connection there is now."""
+        """Interrupt all open connections."""
         with self._lock:
             connected = list(self._open)
         for one in connected:
             _end(one)
 
     def close(self) -> None:
-        """Listen no more, and cut every connection."""
+        """Stop listening, and interrupt all connections."""
         self._ended = True
         self.holding.clear()
         _end(self._listening)
@@ -117,7 +117,7 @@ class Proxy:
 
 @contextlib.contextmanager
 def proxy_before(url: str, *, tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
-    """Put a proxy before the server of an address such as http://127.0.0.1:8000, and take it away again."""
+    """Run a proxy in front of a server with a URL such as http://127.0.0.1:8000."""
     host, port = url.rpartition("/")[2].split(":")
     proxy = Proxy((host, int(port)), tls=tls)
     try:

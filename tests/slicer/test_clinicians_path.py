@@ -1,4 +1,4 @@
-"""A clinician's path through the panel: the real .ui and scene logic in Slicer's libraries, against a live server."""
+"""A clinician's workflow in the panel, with Slicer's libraries and a live server."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         yield running
 
 
-def test_the_path_of_a_clinician(server: RunningServer, tmp_path: Path) -> None:
+def test_clinicians_workflow(server: RunningServer, tmp_path: Path) -> None:
     environment = {
         **os.environ, "QT_QPA_PLATFORM": "offscreen", "OMP_NUM_THREADS": "1", "CT2PET_TEST_SERVER": server.url,
         "CT2PET_TEST_PASSWORD": PASSWORD,

@@ -1,4 +1,4 @@
-"""The extension's files as Slicer and its Extension Index want them; nothing here needs Slicer."""
+"""Requirements of Slicer and its Extensions Index on the extension's files, checked without Slicer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.conftest import REPOSITORY, missing
 EXTENSION = REPOSITORY / "slicer"
 MODULE = EXTENSION / "CT2PET"
 STAND_IN = Path(__file__).parent / "stand_in"
-# What a Slicer of the last years ships beside the standard library
+# Packages that Slicer ships in addition to the standard library
 SHIPPED = {"numpy", "vtk", "requests", "slicer", "qt", "ctk", "SampleData", "CT2PETLib"}
 
 
@@ -26,7 +26,7 @@ def sources() -> list[Path]:
 
 @pytest.fixture(scope="module")
 def configured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What CMake hands to Slicer: the stand-in for its configuration writes it down."""
+    """Return the settings that CMake passes to Slicer, as written by the stub of its configuration."""
     cmake = shutil.which("cmake")
     if cmake is None:
         missing("cmake", "the program cmake is not installed (Debian: cmake; PyPI: cmake)")
@@ -34,10 +34,10 @@ def configured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     command = [str(cmake), "-S", str(EXTENSION), "-B", str(build), f"-DSlicer_DIR={STAND_IN}", "-DBUILD_TESTING=ON"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    return dict(line.split("=", 1) for line in (build / "told.txt").read_text().splitlines())
+    return dict(line.split("=", 1) for line in (build / "configuration.txt").read_text().splitlines())
 
 
-def test_cmake_tells_slicer_all_that_the_index_wants(configured: dict[str, str]) -> None:
+def test_cmake_settings_of_the_index(configured: dict[str, str]) -> None:
     assert configured["project"] == "CT2PET"
     assert configured["EXTENSION_CATEGORY"] == "Image Synthesis"
     assert configured["EXTENSION_CONTRIBUTORS"] == "ct2pet contributors"
@@ -46,26 +46,26 @@ def test_cmake_tells_slicer_all_that_the_index_wants(configured: dict[str, str])
 
 
 @pytest.mark.parametrize("key", ["EXTENSION_HOMEPAGE", "EXTENSION_ICONURL", "EXTENSION_SCREENSHOTURLS"])
-def test_addresses_are_https_and_of_one_repository(configured: dict[str, str], key: str) -> None:
+def test_urls_are_https_and_of_one_repository(configured: dict[str, str], key: str) -> None:
     catalog = json.loads((EXTENSION / "CT2PET.json").read_text())
     assert all(address.startswith(catalog["scm_url"]) for address in configured[key].split())
     assert catalog["scm_url"].startswith("https://")
 
 
-def test_pictures_the_metadata_names_are_there(configured: dict[str, str]) -> None:
+def test_images_of_the_metadata_exist(configured: dict[str, str]) -> None:
     base = f"{configured['EXTENSION_HOMEPAGE']}/raw/main/"
     for address in [configured["EXTENSION_ICONURL"], *configured["EXTENSION_SCREENSHOTURLS"].split()]:
         assert (REPOSITORY / address.removeprefix(base)).is_file(), address
 
 
-def test_every_source_and_resource_is_installed_and_none_that_is_not_there(configured: dict[str, str]) -> None:
+def test_sources_and_resources_are_installed(configured: dict[str, str]) -> None:
     listed = set(configured["SCRIPTS"].split(";")) | set(configured["RESOURCES"].split(";"))
     present = {path.relative_to(MODULE).as_posix() for path in MODULE.rglob("*") if path.is_file()}
     present = {name for name in present if "__pycache__" not in name and name != "CMakeLists.txt"}
     assert listed == present
 
 
-def test_the_catalog_entry_has_what_its_schema_wants() -> None:
+def test_catalog_entry_matches_its_schema() -> None:
     catalog = json.loads((EXTENSION / "CT2PET.json").read_text())
     # required by slicer-extension-catalog-entry-schema-v1.0.1
     assert {"$schema", "category", "scm_url"} <= set(catalog)
@@ -89,12 +89,12 @@ def test_the_icon_is_128_pixels_square() -> None:
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: path.name)
-def test_python_3_9_can_read_it(path: Path) -> None:
+def test_source_is_parsed_by_python_3_9(path: Path) -> None:
     assert isinstance(ast.parse(path.read_text(), feature_version=(3, 9)), ast.Module)
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: path.name)
-def test_new_types_stand_in_annotations_only(path: Path) -> None:
+def test_union_types_are_in_annotations_only(path: Path) -> None:
     """`int | None` outside an annotation, or without the future import, fails at import in Python 3.9."""
     tree = ast.parse(path.read_text())
     unions = [node for node in ast.walk(tree) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr)]
@@ -118,7 +118,7 @@ def _is_type(node: ast.AST) -> bool:
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: path.name)
-def test_nothing_is_needed_beyond_what_slicer_ships(path: Path) -> None:
+def test_imports_are_shipped_with_slicer(path: Path) -> None:
     import sys
 
     for node in ast.walk(ast.parse(path.read_text())):
@@ -140,8 +140,8 @@ def test_the_module_file_is_thin() -> None:
     assert len((MODULE / "CT2PET.py").read_text().splitlines()) < 50
 
 
-def test_the_worker_side_knows_neither_mrml_nor_qt() -> None:
-    """What runs beside the window must not be able to touch the scene."""
+def test_worker_code_imports_neither_mrml_nor_qt() -> None:
+    """Code of worker threads must not access the scene."""
     library = MODULE / "CT2PETLib"
     for name in (
         "client/client",
@@ -153,5 +153,5 @@ def test_the_worker_side_knows_neither_mrml_nor_qt() -> None:
         "scene/resampling",
         "scene/metrics",
     ):
-        words = set(re.findall(r"^(?:import|from) (\S+)", (library / f"{name}.py").read_text(), re.MULTILINE))
-        assert not words & {"slicer", "qt", "ctk"}, name
+        modules = set(re.findall(r"^(?:import|from) (\S+)", (library / f"{name}.py").read_text(), re.MULTILINE))
+        assert not modules & {"slicer", "qt", "ctk"}, name

@@ -1,4 +1,4 @@
-"""What runs on the core libraries of 3D Slicer: each file of inside/ in a process of its own and their environment."""
+"""Run each test file of inside/ in a separate process with the core libraries of 3D Slicer."""
 
 from __future__ import annotations
 

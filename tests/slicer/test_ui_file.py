@@ -49,7 +49,7 @@ def parameters() -> dict[str, str]:
     return types
 
 
-def test_every_name_is_there_once(root: ET.Element) -> None:
+def test_names_are_unique(root: ET.Element) -> None:
     names = [element.get("name") for element in root.iter() if element.tag in ("widget", "layout", "spacer", "action")]
     assert sorted({name for name in names if names.count(name) > 1}) == []
 
@@ -60,7 +60,7 @@ def test_the_top_widget_takes_the_scene(root: ET.Element) -> None:
     assert (top.get("class"), top.get("name")) == ("qMRMLWidget", "CT2PET")
 
 
-def test_the_scene_reaches_every_box_of_nodes(root: ET.Element) -> None:
+def test_scene_is_connected_to_every_node_box(root: ET.Element) -> None:
     boxes = {widget.get("name") for widget in widgets(root) if str(widget.get("class")).startswith("qMRMLNode")}
     connected = {
         connection.findtext("receiver")
@@ -73,7 +73,7 @@ def test_the_scene_reaches_every_box_of_nodes(root: ET.Element) -> None:
     assert connected == boxes
 
 
-def test_parameters_are_the_class_s_and_each_is_shown_once(root: ET.Element) -> None:
+def test_every_parameter_has_one_widget(root: ET.Element) -> None:
     named = [name for widget in widgets(root) if (name := parameter_of(widget))]
     assert sorted(named) == sorted(parameters())
 
@@ -86,7 +86,7 @@ def test_every_parameter_has_a_widget_that_can_show_it(root: ET.Element) -> None
             assert types[name] in CAN_SHOW[str(widget.get("class"))], name
 
 
-def test_a_union_of_nodes_holds_none_as_slicer_wants_it() -> None:
+def test_union_of_nodes_includes_none() -> None:
     unions = re.findall(r": Union\[(.*?)\]", (LIBRARY / "scene" / "parameters.py").read_text())
     assert unions
     assert all(union.split(", ")[-1] == "None" for union in unions)
@@ -98,14 +98,14 @@ def test_custom_widgets_are_declared(root: ET.Element) -> None:
     assert used == declared
 
 
-def test_every_widget_that_the_code_names_is_in_the_file(root: ET.Element) -> None:
+def test_widgets_in_the_code_exist(root: ET.Element) -> None:
     there = {widget.get("name") for widget in widgets(root)}
     named = {name for path in LIBRARY.rglob("*.py") for name in re.findall(r"\bui\.(\w+)", path.read_text())}
     assert named
     assert named <= there, named - there
 
 
-def test_what_can_be_pressed_says_what_it_does(root: ET.Element) -> None:
+def test_controls_have_tooltips(root: ET.Element) -> None:
     for widget in widgets(root):
         if widget.get("class") in (
             "QPushButton",
@@ -119,5 +119,5 @@ def test_what_can_be_pressed_says_what_it_does(root: ET.Element) -> None:
             assert len(str(tips[0])) > 15, widget.get("name")
 
 
-def test_the_panel_says_that_it_is_no_diagnosis() -> None:
+def test_panel_has_the_warning() -> None:
     assert "never use it for diagnosis" in Path(UI).read_text()

@@ -1,4 +1,4 @@
-"""Several models as one: the mean of their PETs, and everybody any of them has seen."""
+"""Ensembles: the mean of the members' PETs, and the patients of all members."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def ct() -> Volume:
     return Volume(ct_hu, geometry, Unit.HU)
 
 
-def test_it_draws_the_mean_of_its_members(ct: Volume, tmp_path: Path) -> None:
+def test_the_pet_is_the_mean_of_the_members(ct: Volume, tmp_path: Path) -> None:
     paths = [save(tmp_path, seed, "pixel_mm=4", f"base_channels={4 * seed}") for seed in (1, 2)]
     ensemble = load_models(paths, device="cpu")
     one, other = (Synthesizer.load(path, device="cpu").apply(ct).array for path in paths)
@@ -52,14 +52,14 @@ def test_it_draws_the_mean_of_its_members(ct: Volume, tmp_path: Path) -> None:
     np.testing.assert_allclose(ensemble.apply(ct).array, (one + other) / 2, atol=1e-6)
 
 
-def test_a_slab_equals_the_same_slices_of_the_whole(ct: Volume, tmp_path: Path) -> None:
+def test_a_slab_equals_the_same_slices_of_the_full_volume(ct: Volume, tmp_path: Path) -> None:
     ensemble = load_models([save(tmp_path, seed, "pixel_mm=4") for seed in (1, 2)], device="cpu")
     slab = ensemble.apply(ct, slice(1, 3))
     np.testing.assert_allclose(slab.array, ensemble.apply(ct).array[1:3], atol=1e-6)
     assert slab.geometry.same_grid_as(ct.geometry.slab(slice(1, 3)))
 
 
-def test_it_has_seen_whom_any_member_has_seen(tmp_path: Path) -> None:
+def test_the_patients_are_those_of_all_members(tmp_path: Path) -> None:
     paths = [
         save(tmp_path, 1, patients=("a", "b"), chosen=("c", "d"), aside=("e", "f")),
         save(tmp_path, 2, patients=("b", "c"), chosen=("e",), aside=("a", "d", "f")),
@@ -80,11 +80,11 @@ def test_members_of_one_split_keep_it(tmp_path: Path) -> None:
     assert "the mean of several models" in card.standing.sentence
 
 
-def test_one_model_stays_itself(tmp_path: Path) -> None:
+def test_one_model_is_no_ensemble(tmp_path: Path) -> None:
     assert isinstance(load_models([save(tmp_path, 1)], device="cpu"), Synthesizer)
 
 
-def test_models_of_other_grids_are_refused(tmp_path: Path) -> None:
+def test_models_with_different_grids_are_rejected(tmp_path: Path) -> None:
     paths = [save(tmp_path, 1, "pixel_mm=4"), save(tmp_path, 2, "pixel_mm=5")]
-    with pytest.raises(CheckpointError, match=r"model 2 of 2 \(tiny\) works on another grid or other windows"):
+    with pytest.raises(CheckpointError, match=r"model 2 of 2 \(tiny\) uses another grid or other windows"):
         load_models(paths, device="cpu")

@@ -1,4 +1,4 @@
-"""A CT in, a synthetic PET out: slice by slice, on the CT's grid, the same every time."""
+"""Synthesis of a PET on the CT's grid: slabs, voxel orders, reproducibility and errors."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_synthetic_pet_is_suv_on_the_cts_grid(synthesizer: Synthesizer, ct: Vo
     assert np.isfinite(pet.array).all() and pet.array.min() >= 0 and pet.array.std() > 0
 
 
-def test_on_the_networks_grid_it_is_what_the_network_drew(synthesizer: Synthesizer, ct: Volume) -> None:
+def test_on_the_networks_grid_it_is_the_networks_output(synthesizer: Synthesizer, ct: Volume) -> None:
     pet = synthesizer.apply(ct, slice(2, 5), grid="network")
     assert pet.geometry.shape == (3, 22, 16)  # 45 x 32.5 mm in pixels of 2 mm
     assert pet.geometry.same_grid_as(synthesizer.card.recipe.grid.on(ct.geometry).slab(slice(2, 5)))
@@ -88,7 +88,7 @@ def test_a_ct_whose_pixels_are_the_recipes_is_not_resampled(synthesizer: Synthes
 
 
 @pytest.mark.parametrize(("unit_value", "suv"), [(0.5, 5.0), (1.0, 20.0), (1.5, 45.0), (0.0, 0.0), (-1.0, 0.0)])
-def test_what_the_network_draws_becomes_suv_and_never_less_than_0(
+def test_the_networks_output_is_converted_to_suv_and_never_negative(
     tmp_path: Path, ct: Volume, unit_value: float, suv: float
 ) -> None:
     pet = always(unit_value, tmp_path / "model.safetensors").apply(ct, slice(0, 2))
@@ -110,21 +110,21 @@ def test_what_the_network_draws_becomes_suv_and_never_less_than_0(
         (slice(None), (0, 9)),
     ],
 )
-def test_a_slab_equals_the_same_slices_of_the_whole(
+def test_a_slab_equals_the_same_slices_of_the_full_volume(
     synthesizer: Synthesizer, ct: Volume, slices: slice, expected: tuple[int, int]
 ) -> None:
-    whole, slab = synthesizer.apply(ct), synthesizer.apply(ct, slices)
-    np.testing.assert_array_equal(slab.array, whole.array[slice(*expected)])
+    full, slab = synthesizer.apply(ct), synthesizer.apply(ct, slices)
+    np.testing.assert_array_equal(slab.array, full.array[slice(*expected)])
     assert slab.geometry.same_grid_as(ct.geometry.slab(slice(*expected)))
 
 
 @pytest.mark.parametrize("slices", [slice(0, 2), slice(9, 14), slice(23, 24)])
-def test_a_slab_of_a_real_ct_equals_the_same_slices_of_the_whole(
+def test_a_slab_of_a_real_ct_equals_the_same_slices_of_the_full_volume(
     synthesizer: Synthesizer, real_whole: tuple[Volume, Volume], slices: slice
 ) -> None:
-    ct, whole = real_whole
+    ct, full = real_whole
     slab = synthesizer.apply(ct, slices)
-    np.testing.assert_array_equal(slab.array, whole.slab(slices).array)
+    np.testing.assert_array_equal(slab.array, full.slab(slices).array)
     assert slab.geometry.same_grid_as(ct.geometry.slab(slices))
 
 
@@ -134,7 +134,7 @@ def real_whole(synthesizer: Synthesizer, shared_data: Path) -> tuple[Volume, Vol
     return ct, synthesizer.apply(ct)
 
 
-def test_a_slice_sees_its_neighbours_and_nothing_beyond_them(synthesizer: Synthesizer, ct: Volume) -> None:
+def test_a_slice_depends_on_its_context_only(synthesizer: Synthesizer, ct: Volume) -> None:
     before = synthesizer.apply(ct, slice(4, 5)).array
     for changed, seen in ((4, True), (2, True), (0, True), (6, True), (8, True), (3, False), (5, False), (1, False)):
         other = ct.array.copy()
@@ -143,7 +143,7 @@ def test_a_slice_sees_its_neighbours_and_nothing_beyond_them(synthesizer: Synthe
         assert bool((after != before).any()) == seen, changed  # two slices, 6 mm, apart
 
 
-def test_the_same_ct_gives_the_same_pet_and_stays_as_it_was(model: Path, synthesizer: Synthesizer, ct: Volume) -> None:
+def test_synthesis_is_deterministic_and_keeps_the_ct(model: Path, synthesizer: Synthesizer, ct: Volume) -> None:
     before = ct.array.copy()
     first = synthesizer.apply(ct).array
     np.testing.assert_array_equal(synthesizer.apply(ct).array, first)
@@ -151,7 +151,7 @@ def test_the_same_ct_gives_the_same_pet_and_stays_as_it_was(model: Path, synthes
     np.testing.assert_array_equal(ct.array, before)
 
 
-def test_only_the_last_stage_is_shown(model: Path, ct: Volume) -> None:
+def test_the_pet_is_that_of_the_last_stage(model: Path, ct: Volume) -> None:
     cascade, card = load_checkpoint(model)
     synthesizer = Synthesizer.load(model, device="cpu", precision="float32")
     with torch.no_grad():  # slice 0: its neighbours before it are itself
@@ -177,10 +177,10 @@ def test_with_flips_the_mirrored_ct_gives_the_mirrored_pet(tmp_path: Path, ct: V
         assert np.allclose(pets[0], pets[1][..., ::-1], rtol=1e-5, atol=1e-6) == expected, setting
 
 
-def test_every_slice_is_told(synthesizer: Synthesizer, ct: Volume) -> None:
-    told: list[tuple[int, int, str]] = []
-    synthesizer.apply(ct, slice(2, 5), progress=lambda *step: told.append(step))
-    assert told == [(1, 3, "synthesising"), (2, 3, "synthesising"), (3, 3, "synthesising")]
+def test_progress_is_reported_for_every_slice(synthesizer: Synthesizer, ct: Volume) -> None:
+    result: list[tuple[int, int, str]] = []
+    synthesizer.apply(ct, slice(2, 5), progress=lambda *step: result.append(step))
+    assert result == [(1, 3, "synthesising"), (2, 3, "synthesising"), (3, 3, "synthesising")]
 
 
 # -- any voxel order ---------------------------------------------------------------------------------------------------
@@ -217,14 +217,14 @@ def test_one_ct_has_one_pet_in_every_voxel_order(synthesizer: Synthesizer, ct: V
 @pytest.mark.parametrize(
     "order", [((0, 1, 2), (-1, 1, 1)), ((0, 2, 1), (-1, -1, 1)), ((2, 1, 0), (1, 1, 1)), ((1, 0, 2), (-1, 1, -1))]
 )
-def test_a_slab_of_stored_slices_equals_the_same_slices_of_the_whole(
+def test_a_slab_of_stored_slices_equals_the_same_slices_of_the_full_volume(
     synthesizer: Synthesizer, ct: Volume, order: tuple[tuple[int, ...], tuple[int, ...]]
 ) -> None:
     stored = stored_as(ct, *order)
-    whole = synthesizer.apply(stored)
+    full = synthesizer.apply(stored)
     for slices in (slice(0, 2), slice(3, 7), slice(-1, None)):  # of the stored array, whatever axis that is
         slab = synthesizer.apply(stored, slices)
-        np.testing.assert_array_equal(slab.array, whole.array[slices])
+        np.testing.assert_array_equal(slab.array, full.array[slices])
         assert slab.geometry.same_grid_as(stored.geometry.slab(slices), tolerance_mm=1e-9)
 
 
@@ -235,16 +235,16 @@ def test_a_slab_of_stored_slices_equals_the_same_slices_of_the_whole(
         (((2, 1, 0), (1, 1, 1)), slice(2, 5), 9),  # sagittal slices pass through all nine
     ],
 )
-def test_every_axial_slice_that_is_drawn_is_told(
+def test_progress_is_reported_for_every_axial_slice(
     synthesizer: Synthesizer,
     ct: Volume,
     order: tuple[tuple[int, ...], tuple[int, ...]],
     slices: slice,
     steps: int,
 ) -> None:
-    told: list[tuple[int, int, str]] = []
-    synthesizer.apply(stored_as(ct, *order), slices, progress=lambda *step: told.append(step))
-    assert told == [(step, steps, "synthesising") for step in range(1, steps + 1)]
+    result: list[tuple[int, int, str]] = []
+    synthesizer.apply(stored_as(ct, *order), slices, progress=lambda *step: result.append(step))
+    assert result == [(step, steps, "synthesising") for step in range(1, steps + 1)]
 
 
 def test_on_the_networks_grid_every_order_is_canonical(synthesizer: Synthesizer, ct: Volume) -> None:
@@ -255,7 +255,7 @@ def test_on_the_networks_grid_every_order_is_canonical(synthesizer: Synthesizer,
 
 
 @pytest.mark.parametrize(("degrees", "taken"), [(9.9, True), (10.1, False), (45.0, False)])
-def test_an_oblique_ct_is_refused_beyond_ten_degrees(
+def test_an_oblique_ct_is_rejected_beyond_ten_degrees(
     synthesizer: Synthesizer, ct: Volume, degrees: float, taken: bool
 ) -> None:
     c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
@@ -272,37 +272,37 @@ def test_an_oblique_ct_is_refused_beyond_ten_degrees(
 
 
 @pytest.mark.parametrize("unit", [Unit.SUV_BW, Unit.BQML, Unit.UNIT_RANGE])
-def test_only_a_ct_in_hu_is_taken(synthesizer: Synthesizer, ct: Volume, unit: Unit) -> None:
-    with pytest.raises(InputError, match=f"from a CT in HU, found a volume in {unit.value}"):
+def test_a_volume_that_is_not_in_hu_is_rejected(synthesizer: Synthesizer, ct: Volume, unit: Unit) -> None:
+    with pytest.raises(InputError, match=f"expected a CT in HU, found a volume in {unit.value}"):
         synthesizer.apply(replace(ct, unit=unit))
 
 
 @pytest.mark.parametrize(
     "slices", [slice(5, 5), slice(5, 3), slice(0, 10), slice(9, None), slice(0, 9, 2), slice(-10, 3)]
 )
-def test_slices_that_are_not_there_are_refused(synthesizer: Synthesizer, ct: Volume, slices: slice) -> None:
+def test_slices_outside_the_volume_are_rejected(synthesizer: Synthesizer, ct: Volume, slices: slice) -> None:
     with pytest.raises(InputError, match=r"are not a range within the 9 slices \(0:9\)"):
         synthesizer.apply(ct, slices)
 
 
-def test_an_unknown_grid_is_refused(synthesizer: Synthesizer, ct: Volume) -> None:
-    with pytest.raises(InputError, match="grid is one of ct, network, found 'pet'"):
+def test_an_unknown_grid_is_rejected(synthesizer: Synthesizer, ct: Volume) -> None:
+    with pytest.raises(InputError, match="grid must be one of ct, network, found 'pet'"):
         synthesizer.apply(ct, grid="pet")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("device", "words"), [("gpu", "device 'gpu' is not a device"), ("cuda:99", "this machine has . CUDA devices")]
+    ("device", "message"), [("gpu", "unknown device 'gpu'"), ("cuda:99", "this machine has . CUDA devices")]
 )
-def test_a_device_that_is_not_there_is_refused(model: Path, device: str, words: str) -> None:
-    with pytest.raises(RecipeError, match=words):
+def test_an_unavailable_device_is_rejected(model: Path, device: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
         Synthesizer.load(model, device=device)
 
 
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not a readable"):
         Synthesizer.load(tmp_path / "nothing.safetensors")
 
 
-def test_a_synthesizer_knows_its_file(model: Path, synthesizer: Synthesizer) -> None:
+def test_a_synthesizer_has_the_checksum_of_its_file(model: Path, synthesizer: Synthesizer) -> None:
     assert synthesizer.checksum == hashlib.sha256(model.read_bytes()).hexdigest()
     assert synthesizer.card.name == "tiny"

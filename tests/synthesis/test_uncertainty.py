@@ -1,4 +1,4 @@
-"""The error to expect beside a synthetic PET: from its own SUV, inside the body, slab by slice."""
+"""The expected error of a synthetic PET: from its own SUV, inside the body, also for slabs."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def ct() -> Volume:
     return Volume(ct_hu, geometry, Unit.HU)
 
 
-def test_the_map_lies_where_the_pet_lies_and_is_suv(synthesizer: Synthesizer, ct: Volume) -> None:
+def test_the_expected_error_is_in_suv_on_the_grid_of_the_pet(synthesizer: Synthesizer, ct: Volume) -> None:
     pet, error = apply_with_uncertainty(synthesizer, ct)
     np.testing.assert_array_equal(pet.array, synthesizer.apply(ct).array)
     assert error.unit is Unit.SUV_BW and error.array.dtype == np.float32
     assert error.geometry.same_grid_as(ct.geometry)
 
 
-def test_each_voxel_of_the_body_has_the_error_of_its_suv_and_air_has_none(ct: Volume) -> None:
+def test_each_voxel_of_the_body_has_the_error_of_its_suv_and_air_has_0(ct: Volume) -> None:
     pet = Volume(np.full(ct.array.shape, 2.0, np.float32), ct.geometry, Unit.SUV_BW)
     error = expected_error(pet, ct, CURVE).array
     np.testing.assert_allclose(error[:, 9:31, 11:39], 1.1, rtol=1e-6)  # the lung is body, too
@@ -70,24 +70,24 @@ def test_each_voxel_of_the_body_has_the_error_of_its_suv_and_air_has_none(ct: Vo
 
 
 @pytest.mark.parametrize("slices", [slice(0, 1), slice(1, 4), slice(-2, None)])
-def test_a_slab_equals_the_same_slices_of_the_whole(synthesizer: Synthesizer, ct: Volume, slices: slice) -> None:
-    whole, slab = (apply_with_uncertainty(synthesizer, ct, wanted) for wanted in (None, slices))
-    for all_of_it, part in zip(whole, slab, strict=True):
+def test_a_slab_equals_the_same_slices_of_the_full_volume(synthesizer: Synthesizer, ct: Volume, slices: slice) -> None:
+    full, slab = (apply_with_uncertainty(synthesizer, ct, wanted) for wanted in (None, slices))
+    for all_of_it, part in zip(full, slab, strict=True):
         np.testing.assert_array_equal(part.array, all_of_it.array[slices])
     assert slab[1].geometry.same_grid_as(slab[0].geometry)
 
 
-def test_a_slab_of_a_real_ct_equals_the_same_slices_of_the_whole(synthesizer: Synthesizer, shared_data: Path) -> None:
+def test_a_slab_of_a_real_ct_equals_the_slices_of_the_full_volume(synthesizer: Synthesizer, shared_data: Path) -> None:
     ct = open_ct(shared_data / "ct_only" / "Lung_Dx-A0001")
-    _, whole = apply_with_uncertainty(synthesizer, ct, slice(4, 9))
+    _, full = apply_with_uncertainty(synthesizer, ct, slice(4, 9))
     _, slab = apply_with_uncertainty(synthesizer, ct, slice(6, 8))
-    np.testing.assert_array_equal(slab.array, whole.array[2:4])
-    assert whole.array.any() and (whole.array == 0).any()
+    np.testing.assert_array_equal(slab.array, full.array[2:4])
+    assert full.array.any() and (full.array == 0).any()
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (0, 2, 1), (1, 0, 2), (2, 1, 0), (2, 0, 1), (1, 2, 0)])
 @pytest.mark.parametrize("flip", [False, True])
-def test_the_map_is_the_same_in_every_voxel_order(
+def test_the_expected_error_is_the_same_in_every_voxel_order(
     synthesizer: Synthesizer, ct: Volume, axes: tuple[int, int, int], flip: bool
 ) -> None:
     """The body is filled in axial slices: in the stored ones the lung of this block would be a hole, or not."""
@@ -109,7 +109,7 @@ def test_the_map_is_the_same_in_every_voxel_order(
     np.testing.assert_array_equal(slab.array, wanted[1:3])
 
 
-def test_a_card_without_calibration_is_refused_before_the_work(tmp_path: Path, ct: Volume) -> None:
+def test_a_card_without_calibration_is_rejected_before_any_work(tmp_path: Path, ct: Volume) -> None:
     def never(done: int, total: int, what: str) -> None:
         raise AssertionError("work was begun")
 
@@ -119,13 +119,13 @@ def test_a_card_without_calibration_is_refused_before_the_work(tmp_path: Path, c
         apply_with_uncertainty(load(tmp_path / "model.safetensors", None), ct, progress=never)
 
 
-def test_a_damaged_calibration_is_refused(synthesizer: Synthesizer, ct: Volume) -> None:
+def test_a_damaged_calibration_is_rejected(synthesizer: Synthesizer, ct: Volume) -> None:
     damaged = replace(synthesizer.card, calibration={**CURVE.to_json(), "error_suv": [2.0, 1.0]})
     other = Synthesizer(Cascade(damaged.network), damaged, checksum="0", device=torch.device("cpu"))
-    with pytest.raises(CheckpointError, match=r"model card of tiny: .*never fall"):
+    with pytest.raises(CheckpointError, match=r"model card of tiny: .*non-decreasing"):
         apply_with_uncertainty(other, ct)
 
 
-def test_only_a_ct_in_hu_is_taken(synthesizer: Synthesizer, ct: Volume) -> None:
-    with pytest.raises(InputError, match="from a CT in HU"):
+def test_a_volume_that_is_not_in_hu_is_rejected(synthesizer: Synthesizer, ct: Volume) -> None:
+    with pytest.raises(InputError, match="expected a CT in HU"):
         apply_with_uncertainty(synthesizer, replace(ct, unit=Unit.SUV_BW))

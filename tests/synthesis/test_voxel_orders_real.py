@@ -125,8 +125,8 @@ def shown(
     request: pytest.FixtureRequest, sts_folder: Path, synthesizer: Synthesizer, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Volume, sitk.Image, sitk.Image]:
     """The CT's folder, the CT, the CT as an image of SimpleITK's own, and the PET of it as stored."""
-    whole = (sts_folder / request.param / "CT" / "image").rglob("*.dcm")
-    files = sorted(whole, key=lambda path: pydicom.dcmread(path, stop_before_pixels=True).ImagePositionPatient[2])
+    full = (sts_folder / request.param / "CT" / "image").rglob("*.dcm")
+    files = sorted(full, key=lambda path: pydicom.dcmread(path, stop_before_pixels=True).ImagePositionPatient[2])
     folder = tmp_path_factory.mktemp("CT")
     files = [Path(shutil.copy(path, folder / path.name)) for path in files[20:26]]  # of the middle: enough, and quick
     image = sitk.Cast(sitk.ReadImage([str(path) for path in files]), sitk.sitkFloat32)
@@ -142,7 +142,7 @@ def error_suv(pet: sitk.Image, reference: sitk.Image) -> NDArray[np.float64]:
     return np.abs(sitk.GetArrayFromImage(moved).astype(float) - sitk.GetArrayFromImage(reference))
 
 
-def test_the_model_sees_which_way_round_a_patient_is(
+def test_the_model_depends_on_the_orientation_of_the_patient(
     shown: tuple[Path, Volume, sitk.Image, sitk.Image], synthesizer: Synthesizer
 ) -> None:
     """What the tests below would show, were the stored order to reach the network."""
@@ -159,7 +159,7 @@ def test_the_model_sees_which_way_round_a_patient_is(
         ("LAS (dcm2niix)", ".nrrd"), ("SPL (KiTS)", ".nrrd"), ("LPI", ".mha"), ("ILA", ".nii"),
     ],
 )  # fmt: skip
-def test_one_patient_in_every_order_has_one_pet_on_his_own_grid(
+def test_every_voxel_order_gives_the_same_pet_on_its_own_grid(
     shown: tuple[Path, Volume, sitk.Image, sitk.Image],
     synthesizer: Synthesizer,
     tmp_path: Path,
@@ -170,8 +170,8 @@ def test_one_patient_in_every_order_has_one_pet_on_his_own_grid(
     stored = ORDERS[order](image)
     sitk.WriteImage(stored, str(tmp_path / f"ct{suffix}"))
     ct = open_ct(tmp_path / f"ct{suffix}")
-    whole = synthesizer.apply(ct)
-    pet = sitk.ReadImage(str(write_volume_file(whole, tmp_path / f"pet{suffix}")))
+    full = synthesizer.apply(ct)
+    pet = sitk.ReadImage(str(write_volume_file(full, tmp_path / f"pet{suffix}")))
     assert pet.GetSize() == stored.GetSize()
     np.testing.assert_allclose(pet.GetDirection(), stored.GetDirection(), atol=1e-6)
     np.testing.assert_allclose(pet.GetSpacing(), stored.GetSpacing(), atol=1e-6)
@@ -179,12 +179,12 @@ def test_one_patient_in_every_order_has_one_pet_on_his_own_grid(
     assert error_suv(pet, reference).max() < SAME_SUV
     slices = slice(3, 5)
     slab = synthesizer.apply(ct, slices)
-    np.testing.assert_array_equal(slab.array, whole.array[slices])
+    np.testing.assert_array_equal(slab.array, full.array[slices])
     assert slab.geometry.same_grid_as(ct.geometry.slab(slices))
 
 
 @pytest.mark.parametrize("turned", [{"rows": True}, {"columns": True}, {"rows": True, "columns": True}], ids=str)
-def test_dicom_stored_the_other_way_round_has_the_same_pet(
+def test_dicom_with_reversed_storage_order_gives_the_same_pet(
     shown: tuple[Path, Volume, sitk.Image, sitk.Image],
     synthesizer: Synthesizer,
     tmp_path: Path,
@@ -201,7 +201,7 @@ def test_dicom_stored_the_other_way_round_has_the_same_pet(
 
 
 @pytest.mark.parametrize("slices", ["resample", "match"])
-def test_a_pair_stored_with_reversed_rows_is_prepared_alike(
+def test_a_pair_stored_with_reversed_rows_is_prepared_identically(
     studies: Path, recipe: Recipe, tmp_path: Path, slices: str
 ) -> None:
     preparation = Preparation(replace(recipe.grid, slices=slices), recipe.windows)  # type: ignore[arg-type]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NotRequired
+from typing import Annotated, Any, NotRequired
+
+from pydantic import BeforeValidator
 
 from ct2pet_app.api_object import ApiObject
 from ct2pet_app.model_registry.serving_log import Served
@@ -119,7 +121,7 @@ class ModelEntry(ApiObject):
     unusable: str
     versions: list[VersionEntry]
     size_bytes: int
-    history: list[Served]
+    history: list[Annotated[Served, BeforeValidator(lambda line: Served(**line))]]
 
 
 class Epoch(ApiObject):

@@ -50,7 +50,7 @@ class PairCheckResult(ApiObject):
     shift_mm: NotRequired[list[float | None] | None]
     shift_sd_mm: NotRequired[list[float | None] | None]
     shift_note: NotRequired[str | None]
-    dome_z_mm: NotRequired[float | None]
+    dome_z_mm: NotRequired[list[float | None] | None]
     diaphragm_shift_mm: NotRequired[float | None]
 
 

@@ -1,1 +1,1 @@
-"""DICOM attributes as text, numbers and times, read tolerantly and written strictly."""
+"""DICOM attributes as text, numbers and times: tolerant reading, strict writing."""

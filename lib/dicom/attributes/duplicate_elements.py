@@ -1,4 +1,4 @@
-"""Elements that stand in a file twice: of two values of one attribute, parsers take the first or the last."""
+"""Detection of duplicate data elements, of which parsers use either the first or the last."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from lib.dicom.attributes.file_meta import LONG_VRS
 from lib.errors import DicomError
 
 PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
-# Radiopharmaceuticals, tables instead of a slope, shared and per-frame functional groups: what is read of sequences
+# Sequences that are read: radiopharmaceuticals, modality LUTs, shared and per-frame functional groups
 SEQUENCES = frozenset({0x00540016, 0x00283000, 0x52009229, 0x52009230})
 ITEM, ITEM_END, SEQUENCE_END, DELIMITERS = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD, 0xFFFE
 UNDEFINED = 0xFFFFFFFF
-MAX_DEPTH = 16  # of items in items; functional groups have 4
+MAX_DEPTH = 16  # of nested items; functional groups have 4
 
 
-class RepetitionGuard:
-    """Watches elements as a parser meets them.
+class DuplicateElementGuard:
+    """A `stop_when` callback for pydicom's `read_dataset` that rejects duplicate elements.
 
     Args:
-        file: Which is parsed.
-        is_implicit: Without value representations.
-        order: Of bytes, as `struct` writes it.
-        ends_at_pixels: Whether parsing ends there.
-        meaningful: Tags that must not stand behind the pixels.
+        file: The file being parsed.
+        is_implicit: Whether elements have no explicit VR.
+        order: Byte order character of `struct`.
+        ends_at_pixels: Whether parsing ends at the pixel data.
+        meaningful: Tags that must not follow the pixel data.
     """
 
     def __init__(
         self, file: BinaryIO, *, is_implicit: bool, order: str, ends_at_pixels: bool, meaningful: frozenset[int]
     ) -> None:
-        self.pixels_at = 0  # where the value of the pixel data begins
+        self.pixels_at = 0  # offset of the pixel data value
         self._file, self._is_implicit, self._order = file, is_implicit, order
         self._ends_at_pixels, self._meaningful = ends_at_pixels, meaningful
         self._seen: set[int] = set()
 
     def __call__(self, tag: int, _vr: str | None, length: int) -> bool:
-        """Return whether parsing ends here; the file stands where the element's value begins.
+        """Return whether parsing ends here; the file is positioned at the element's value.
 
         Raises:
-            DicomError: It, or an element within it, is there for the second time.
+            DicomError: The element, or one nested in it, is a duplicate.
         """
         tag = int(tag)
         if self.pixels_at:
             if tag in self._meaningful or tag in PIXELS:
-                raise DicomError(f"{named(tag)} stands behind the pixels, where readers do not agree on it")
-            return tag >> 16 in (0, DELIMITERS)  # zeros, and what some writers put there
+                raise DicomError(f"{tag_name(tag)} follows the pixel data, where readers interpret it differently")
+            return tag >> 16 in (0, DELIMITERS)  # zeros and delimiters that some writers append
         if tag in self._seen:
-            raise twice(tag)
+            raise duplicate_error(tag)
         if tag >> 16 == DELIMITERS:
-            raise DicomError(f"damaged: a delimiter {named(tag)} outside sequences; copy it again")
+            raise DicomError(f"damaged: a delimiter {tag_name(tag)} outside sequences; copy it again")
         self._seen.add(tag)
         if tag in PIXELS:
             self.pixels_at = self._file.tell()
@@ -65,7 +65,7 @@ class RepetitionGuard:
 
     def _items(self, length: int, depth: int) -> None:
         if depth > MAX_DEPTH:
-            raise DicomError(f"damaged: sequences within sequences, over {MAX_DEPTH} deep")
+            raise DicomError(f"damaged: sequences are nested more than {MAX_DEPTH} deep")
         end = self._end(length)
         while end is None or self._file.tell() < end:
             tag, length = self._item_head()
@@ -80,7 +80,7 @@ class RepetitionGuard:
             if tag in (0, ITEM_END, SEQUENCE_END):
                 return
             if tag in seen:
-                raise twice(tag)
+                raise duplicate_error(tag)
             seen.add(tag)
             if vr == b"SQ" or length == UNDEFINED:
                 inner = self._end(length)
@@ -101,7 +101,7 @@ class RepetitionGuard:
         return group << 16 | element, length
 
     def _head(self) -> tuple[int, bytes, int]:
-        """Return tag, VR and length of an element; 0 where the file ends."""
+        """Return tag, VR and length of an element; tag 0 at the end of the file."""
         head = self._file.read(8)
         if len(head) < 8:
             return 0, b"", 0
@@ -120,15 +120,17 @@ class RepetitionGuard:
 
 @lru_cache(1024)
 def usual_vr(tag: int) -> bytes:
-    """Return the VR of an element whose file does not say it; empty for one that no dictionary has."""
+    """Return the dictionary VR of an element in implicit VR; empty if it is not in the dictionary."""
     return dictionary_VR(tag).encode()[:2] if dictionary_has_tag(tag) else b""
 
 
-def named(tag: int) -> str:
-    """Return the keyword of a tag, or the tag."""
+def tag_name(tag: int) -> str:
+    """Return the keyword of a tag, or the tag itself if it has none."""
     return keyword_for_tag(tag) or f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
-def twice(tag: int) -> DicomError:
-    """Return the error of an element that is there twice."""
-    return DicomError(f"{named(tag)} stands in the header twice: which value is meant cannot be told; export it again")
+def duplicate_error(tag: int) -> DicomError:
+    """Return the error for a duplicate element."""
+    return DicomError(
+        f"{tag_name(tag)} occurs twice in the header, expected once: the intended value is unknown; export it again"
+    )

@@ -1,4 +1,4 @@
-"""The private elements of a PET that bear on SUV: whose they are, and where a file keeps them."""
+"""Private elements of PET vendors that affect SUV: their creators and tags."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lib.dicom.attributes.elements import raw_text
 GE_PET, SIEMENS_PET, PHILIPS_PET = "GEMS_PETD_01", "SIEMENS MED PT", "Philips PET Private Group"
 PRIVATE_GROUPS = {GE_PET: 0x0009, SIEMENS_PET: 0x0071, PHILIPS_PET: 0x7053}
 PRIVATE_ELEMENTS = {GE_PET: (0x0D, 0x3B), SIEMENS_PET: (0x22,), PHILIPS_PET: (0x00, 0x09)}
-USUAL_BLOCK = 0x10  # which block of a group a creator reserves differs by console; nearly all take the first
+USUAL_BLOCK = 0x10  # the block that a creator reserves differs by console; nearly all use the first
 BLOCKS = range(USUAL_BLOCK, 0x18)
 PRIVATE_TAGS = frozenset(
     tag
@@ -20,14 +20,14 @@ PRIVATE_TAGS = frozenset(
 
 
 def private_tag(dataset: Dataset, creator: str, element: int) -> int:
-    """Return the tag of a private element: in the block its creator reserved, else, without creators, the first."""
+    """Return the tag of a private element in its creator's block; in the first block if the group has no creators."""
     group = PRIVATE_GROUPS[creator]
-    tags = dataset.keys()  # the Dataset itself yields its elements
+    tags = dataset.keys()  # iterating over the Dataset itself yields elements
     if not any(tag >> 16 == group for tag in tags):
-        return 0  # as in most files that were de-identified
+        return 0  # as in most de-identified files
     for block in BLOCKS:
         if raw_text(dataset, group << 16 | block) == creator:
             return group << 16 | block << 8 | element
     if any(raw_text(dataset, group << 16 | block) for block in BLOCKS):
-        return 0  # the group belongs to others
+        return 0  # the group belongs to other creators
     return group << 16 | USUAL_BLOCK << 8 | element

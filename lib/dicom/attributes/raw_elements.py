@@ -1,4 +1,4 @@
-"""Elements that are moved from one dataset to another, and put there as a file would hold them."""
+"""Raw elements that are copied between datasets, encoded as in a file."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
 Elements = dict[BaseTag, DataElement | RawDataElement]
-BINARY_NUMBERS = {"US": "H", "UL": "I", "FL": "f", "FD": "d"}  # struct's letters
+BINARY_NUMBERS = {"US": "H", "UL": "I", "FL": "f", "FD": "d"}  # struct's format characters
 
 
 def elements_of(dataset: Dataset) -> Elements:
-    """Return the elements by tag, not parsed yet."""
+    """Return the elements by tag, without parsing them."""
     return dict(dataset.items())
 
 
 def binary_number(dataset: Dataset, tag: int) -> float | None:
-    """Return the first number of an element that stores it in binary (FD, FL, UL, US); None where it is not there."""
+    """Return the first number of a binary element (FD, FL, UL, US); None if it is absent."""
     element = dataset.get_item(tag)
     if element is None or element.value is None:
         return None
@@ -33,7 +33,7 @@ def binary_number(dataset: Dataset, tag: int) -> float | None:
     return None if first is None or isinstance(first, str) else float(first)
 
 
-def put_text(dataset: Dataset, tag: int, text: str) -> None:
-    """Set an element to text, as raw bytes; no rule of its representation is checked."""
+def set_text(dataset: Dataset, tag: int, text: str) -> None:
+    """Set an element to text as raw bytes, without validating it against its value representation."""
     value = text.encode("ascii", errors="replace")
     dataset[tag] = RawDataElement(BaseTag(tag), dictionary_VR(tag), len(value), value, 0, False, True)

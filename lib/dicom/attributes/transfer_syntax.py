@@ -1,4 +1,4 @@
-"""The transfer syntax of a dataset, and whether its pixel data can be read as they are."""
+"""The transfer syntax of a dataset, and whether its pixel data is uncompressed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 
 
 def transfer_syntax(dataset: Dataset) -> str:
-    """Return the TransferSyntaxUID, or an empty string where an old export has none."""
+    """Return the TransferSyntaxUID, or an empty string if there is none, as in old exports."""
     return str(getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID", ""))
 
 
 def is_plain_encoding(transfer_syntax_uid: str) -> bool:
-    """Return whether pixels lie in the file as they are: neither compressed nor deflated."""
+    """Return whether pixel data is stored natively: neither compressed nor deflated."""
     return transfer_syntax_uid in ("", ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)

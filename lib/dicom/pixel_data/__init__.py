@@ -1,1 +1,1 @@
-"""Pixel data to stored values: compressed or not, padded or not."""
+"""Pixel data to stored values, with decompression and padding."""

@@ -1,7 +1,7 @@
-"""Stored numbers of a compressed slice (JPEG, JPEG-LS, JPEG 2000, RLE), decoded by GDCM in a process of its own.
+"""Stored values of a compressed slice (JPEG, JPEG-LS, JPEG 2000, RLE), decoded by GDCM in a child process.
 
-GDCM rescales what it decodes, in its own way: it reads the header itself, and rounds. So it is given the compressed
-pixels with a slope of 1 and an intercept of 0, and gives back the stored numbers, which are then treated as any others.
+GDCM rescales decoded pixels by the header it reads, and rounds them. Therefore it receives the compressed pixels with
+slope 1 and intercept 0, so that it returns the stored values.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from lib.dicom.pixel_data.decoder import Decoder
 from lib.dicom.pixel_data.stored_values import Stored, StoredFormat, refuse_sign_bit
 from lib.errors import DicomError, UndecodableError
 
-SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # the plainest image: GDCM asks for the fewest attributes
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # the SOP class for which GDCM requires the fewest attributes
 UNSIGNED = 0
 
 
-def decoded(
+def decode_pixels(
     pixel_data: bytes, transfer_syntax_uid: str, pixel_format: StoredFormat, decoder: Decoder, *, source: Path
 ) -> Stored:
-    """Return the stored numbers of one slice's compressed, encapsulated pixels.
+    """Return the stored values of one slice's compressed, encapsulated pixels.
 
     Raises:
-        DicomError: Its compression cannot be undone here, or what it decodes to is not the slice the header tells of.
-        MissingAttributeError: No PixelRepresentation, where it matters.
+        DicomError: The pixels cannot be decompressed, or the result does not match the header.
+        MissingAttributeError: PixelRepresentation is missing and affects the values.
     """
     if pixel_format.high_bit != pixel_format.bits - 1:
         raise DicomError(f"HighBit {pixel_format.high_bit} of compressed pixels, expected {pixel_format.bits - 1}")
@@ -46,7 +46,7 @@ def decoded(
     if fault:
         raise UndecodableError(f"its compression ({syntax}) is damaged: {fault}; copy it again")
     bare = io.BytesIO()
-    _bare(codestream, transfer_syntax_uid, pixel_format).save_as(bare, write_like_original=False)
+    _minimal_file(codestream, transfer_syntax_uid, pixel_format).save_as(bare, write_like_original=False)
     try:
         values = decoder.decode(bare.getvalue(), pixels=rows * columns, source=source)
     except DicomError as error:
@@ -63,35 +63,39 @@ def decoded(
 
 
 def _refuse_beyond(stored: NDArray[Any], pixel_format: StoredFormat) -> None:
-    """Refuse numbers that the header's bits and sign cannot hold: the codestream has others than it says."""
-    (low, high), least, most = pixel_format.limits, int(stored.min()), int(stored.max())
-    if least < low or most > high:
+    """Raise UndecodableError if values exceed the range of the header's bits and sign."""
+    (low, high), lowest, highest = pixel_format.limits, int(stored.min()), int(stored.max())
+    if lowest < low or highest > high:
         raise UndecodableError(
-            f"its compressed pixels run from {least} to {most}, beyond what BitsStored {pixel_format.bits} and "
-            f"PixelRepresentation {int(pixel_format.is_signed or UNSIGNED)} hold ({low} to {high}): one is wrong"
+            f"its compressed pixels range from {lowest} to {highest}, expected {low} to {high} by BitsStored "
+            f"{pixel_format.bits} and PixelRepresentation {int(pixel_format.is_signed or UNSIGNED)}: one is wrong"
         )
 
 
 def _fragments(pixel_data: bytes) -> list[bytes]:
-    """Return the fragments of one slice's encapsulated pixels, without the table of offsets."""
+    """Return the fragments of one slice's encapsulated pixels, without the Basic Offset Table."""
     try:
         file = DicomBytesIO(pixel_data)
         file.is_little_endian = True
         get_frame_offsets(file)
         return list(generate_pixel_data_fragment(file))
     except (ValueError, struct.error) as error:
-        raise UndecodableError(f"its compressed pixels are not in fragments as DICOM has them ({error})") from error
+        raise UndecodableError(f"its compressed pixels are not encapsulated as DICOM requires ({error})") from error
 
 
-def _bare(codestream: bytes, transfer_syntax_uid: str, pixel_format: StoredFormat) -> FileDataset:
-    """Return the compressed pixels with a header that says how to decode them, and nothing else."""
+def _minimal_file(codestream: bytes, transfer_syntax_uid: str, pixel_format: StoredFormat) -> FileDataset:
+    """Return a file of the compressed pixels with only the attributes needed to decode them."""
     bare = FileDataset(None, {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
     bare.is_little_endian, bare.is_implicit_VR = True, False
     bare.SOPClassUID, bare.SOPInstanceUID = SECONDARY_CAPTURE, "2.25.1"
     bare.Modality = "OT"
     bare.SamplesPerPixel, bare.PhotometricInterpretation = 1, "MONOCHROME2"
     bare.Rows, bare.Columns = pixel_format.shape
-    bare.BitsAllocated, bare.BitsStored, bare.HighBit = pixel_format.allocated, pixel_format.bits, pixel_format.high_bit
+    bare.BitsAllocated, bare.BitsStored, bare.HighBit = (
+        pixel_format.allocated,
+        pixel_format.bits,
+        pixel_format.high_bit,
+    )
     bare.PixelRepresentation = int(pixel_format.is_signed or UNSIGNED)
     bare.RescaleSlope, bare.RescaleIntercept = "1", "0"
     bare.PixelData = encapsulate([codestream])

@@ -1,7 +1,7 @@
-"""Compressed pixels (JPEG, JPEG-LS, JPEG 2000, RLE), decoded by GDCM in a process of its own.
+"""Decoding of compressed pixels (JPEG, JPEG-LS, JPEG 2000, RLE) by GDCM in a child process.
 
-GDCM's codecs end the process on some damaged files (a division by zero, a segmentation fault) and ask for any memory
-that a codestream names. Such a file costs the decoder, not the server that reads it.
+GDCM's codecs crash on some damaged files (division by zero, segmentation fault) and allocate any memory that a
+codestream declares. Such a file ends the child process instead of the server.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from lib.errors import DicomError, UndecodableError
 from lib.imaging.files.child_process import ChildError, ChildProcess
 from lib.imaging.files.failed_files import failed_files
 
-FILE = "slice.dcm"  # whatever the file was called where it came from
+FILE = "slice.dcm"  # independent of the original file name
 PROGRAM = Path(__file__).with_name("decoder_main.py")
-SLICE_TIMEOUT_S = 120.0  # on the clock, of a machine that does much else
-START_CPU_S = 10.0  # of processor time; loading the libraries takes half a second
+SLICE_TIMEOUT_S = 120.0  # wall time, on a loaded machine
+START_CPU_S = 10.0  # processor time; loading the libraries takes half a second
 SLICE_CPU_S = 0.5  # a slice of 512 x 512 takes 0.02
 MEGAPIXEL_CPU_S = 2.0  # JPEG 2000 takes 0.3
-FIXED_BYTES = 2**26  # beyond the libraries
-PIXEL_BYTES = 48  # codecs hold some copies of a slice, in numbers of up to 32 bits; measured: at most 30
-FILE_BYTES = 6  # and of the file
+FIXED_BYTES = 2**26  # in addition to the libraries
+PIXEL_BYTES = 48  # per pixel: codecs hold several copies of a slice in up to 32 bits; measured: at most 30
+FILE_BYTES = 6  # per byte of the file
 
 
 class Decoder:
-    """A decoder for the slices of a series; its process starts with the first slice and ends with the block."""
+    """A decoder for the slices of a series; its process starts with the first slice and ends with the context."""
 
     def __init__(self) -> None:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._child: ChildProcess | None = None
-        self._cpu_total_s = START_CPU_S  # of the series: slow slices have what quick ones leave
+        self._cpu_total_s = START_CPU_S  # of the series: slow slices may use the time that fast ones save
 
     def __enter__(self) -> Decoder:
         return self
@@ -49,16 +49,16 @@ class Decoder:
         self._child = self._folder = None
 
     def decode(self, file: bytes, *, pixels: int, source: Path | None = None) -> NDArray[Any]:
-        """Return the pixels of one file as GDCM decodes and rescales them.
+        """Return the pixels of one file, decoded and rescaled by GDCM.
 
         Args:
-            file: DICOM, with a header of ours.
-            pixels: How many its header announces; no other number comes back.
-            source: Where it is from. A file that once ended or stalled a decoder is not given to another one.
+            file: A DICOM file with a header written by ct2pet.
+            pixels: Expected number of pixels.
+            source: The original file. One that has crashed or stalled a decoder before is not decoded again.
 
         Raises:
-            UndecodableError: It cannot be decoded, ends the decoder, or takes too long; the message goes on after the
-                name of the compression.
+            UndecodableError: The file cannot be decoded, crashes the decoder, or takes too long; the message is a
+                predicate whose subject is the compression.
         """
         known = "" if source is None else failed_files().outcome_of(source)
         if known:
@@ -72,22 +72,22 @@ class Decoder:
                    "cpu_total_s": self._cpu_total_s}  # fmt: skip
         received: list[NDArray[Any]] = []
 
-        def receive(answer: dict[str, Any]) -> memoryview:
-            """Make room for the pixels."""
-            shape, dtype = tuple(answer["shape"]), np.dtype(answer["dtype"])
+        def receive(response: dict[str, Any]) -> memoryview:
+            """Return a buffer for the pixels."""
+            shape, dtype = tuple(response["shape"]), np.dtype(response["dtype"])
             if math.prod(shape) != pixels or dtype.kind not in "iu" or dtype.itemsize > 4:
-                raise UndecodableError(f"decodes to {shape} of {dtype}, expected integers, {pixels} in all")
+                raise UndecodableError(f"decodes to {shape} of {dtype}, expected {pixels} integers")
             received.append(np.empty(shape, dtype))
             return received[0].data
 
         try:
-            answer = child.ask(request, receive)
+            response = child.ask(request, receive)
         except ChildError as error:
             if error.is_repeatable and source is not None:
                 failed_files().remember(source, error.outcome)
             raise (UndecodableError if error.is_repeatable else DicomError)(_damaged(error.outcome)) from error
-        if "error" in answer:
-            raise UndecodableError(f"cannot be decoded here ({_last_line(answer['error'])})")
+        if "error" in response:
+            raise UndecodableError(f"cannot be decoded here ({_last_line(response['error'])})")
         return received[0]
 
     def _ready(self) -> tuple[ChildProcess, Path]:

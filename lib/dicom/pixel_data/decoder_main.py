@@ -1,4 +1,4 @@
-"""The program of a decoder process: compressed DICOM slices in, pixels out. Run by `decoder.py`."""
+"""Main program of the decoder process, which decodes compressed DICOM slices. Started by `decoder.py`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import sys
 from typing import Any
 
 SETUP = json.loads(sys.stdin.buffer.readline())
-sys.path += SETUP["paths"]  # it is started without site-packages
+sys.path += SETUP["paths"]  # the process starts without site-packages
 
 from lib.imaging.files.child_main import Answer, end_with_parent, serve  # noqa: E402
 
 
 def main() -> None:
-    """Answer until the input ends."""
+    """Serve requests until the input ends."""
     end_with_parent(SETUP["parent"])
     import SimpleITK as sitk
 
@@ -22,7 +22,7 @@ def main() -> None:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
     def decode(request: dict[str, Any]) -> Answer:
-        """Return the pixels of a file of the working directory in C order."""
+        """Return the pixels of a file in the working directory in C order."""
         reader = sitk.ImageFileReader()
         reader.SetImageIO("GDCMImageIO")
         reader.SetFileName(request["file"])
@@ -36,4 +36,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    os._exit(0)  # no library's farewell
+    os._exit(0)  # skip the libraries' exit handlers

@@ -1,7 +1,7 @@
-"""PixelPaddingValue and PixelPaddingRangeLimit: pixels that fill out a round image and were never measured.
+"""Padding pixels (PixelPaddingValue, PixelPaddingRangeLimit), which fill a round image and were not measured.
 
-A padding number may also be one that is measured (0 HU is water, 4095 the top of 12 bits, a PET's hottest voxel the
-largest number of its slice). Padding fills out the matrix, so such a number is padding only where it reaches a corner.
+A padding value may coincide with a measured value (0 HU is water, 4095 the maximum of 12 bits, the hottest voxel of a
+PET the largest value of its slice). Such a value is padding only in regions connected to a corner of the matrix.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from lib.dicom.pixel_data.stored_values import PADDING_LIMIT, PADDING_VALUE, Sto
 from lib.errors import DicomError
 from lib.types import BoolArray, FloatArray
 
-MEASURED_HU = (-1024.0, 30710.0)  # no scanner's scale goes on beyond the extended one: -10240 to 30710, most of it void
-NONE = 1 << 40  # no number of two or four bytes
+MEASURED_HU = (-1024.0, 30710.0)  # the extended CT scale, -10240 to 30710, is the widest; most of it is unused
+NONE = 1 << 40  # not a value of two or four bytes
 
 
 def ct_padding(dataset: Dataset, stored: Stored, ct_hu: FloatArray) -> BoolArray | None:
-    """Return which pixels of a CT slice are padding, (R, C); None where none is.
+    """Return a mask of the padding pixels of a CT slice, (R, C); None if there are none.
 
     Raises:
         DicomError: A padding attribute is malformed.
@@ -35,7 +35,7 @@ def ct_padding(dataset: Dataset, stored: Stored, ct_hu: FloatArray) -> BoolArray
 
 
 def pet_padding(dataset: Dataset, stored: Stored, pet: FloatArray) -> BoolArray | None:
-    """Return which pixels of a PET slice are padding, (R, C); None where none is. Zeros stay what they are.
+    """Return a mask of the padding pixels of a PET slice, (R, C); None if there are none. Zeros are not padding.
 
     Raises:
         DicomError: A padding attribute is malformed.
@@ -47,7 +47,7 @@ def pet_padding(dataset: Dataset, stored: Stored, pet: FloatArray) -> BoolArray 
 
 
 def _padded(dataset: Dataset, stored: Stored) -> BoolArray | None:
-    """Return where the padding numbers lie; None where there are none."""
+    """Return a mask of the pixels with padding values; None if there are none."""
     ends = _padding_numbers(dataset, stored)
     if ends is None:
         return None
@@ -59,7 +59,7 @@ def _padded(dataset: Dataset, stored: Stored) -> BoolArray | None:
 
 
 def _padding_numbers(dataset: Dataset, stored: Stored) -> tuple[int, int] | None:
-    """Return the least and the largest padding number, both inclusive, with the sign of the pixels."""
+    """Return the smallest and the largest padding value, both inclusive, with the sign of the pixels."""
     read = AttributeReader()
     ends = []
     for tag in (PADDING_VALUE, PADDING_LIMIT):
@@ -69,19 +69,19 @@ def _padding_numbers(dataset: Dataset, stored: Stored) -> tuple[int, int] | None
         else:
             ends.append(_signed(number, stored))
         if read.malformed:
-            raise DicomError(read.malformed_words())
+            raise DicomError(read.malformed_message())
         if not ends:
-            return None  # a limit without a value limits nothing
+            return None  # PixelPaddingRangeLimit without PixelPaddingValue has no meaning
     return min(ends), max(ends)
 
 
 def _signed(number: int, stored: Stored) -> int:
-    """Return a number of two bytes as the pixels have it: -2000 in signed ones is often written 63536 (US)."""
+    """Return a padding value with the sign of the pixels: -2000 is often written as 63536 (US)."""
     return number - (1 << 16) if stored.pixel_format.is_signed and 1 << 15 <= number < 1 << 16 else number
 
 
 def _reaching_a_corner(padded: BoolArray) -> BoolArray:
-    import SimpleITK as sitk  # here, because it takes longer to load than most folders do to scan
+    import SimpleITK as sitk  # imported late: it takes longer to load than most folders to scan
 
     rows, columns = padded.shape
     corners = [(c, r) for r in (0, rows - 1) for c in (0, columns - 1) if padded[r, c]]

@@ -1,4 +1,4 @@
-"""Stored numbers out of a file's pixel data, as its format says: bits, sign and byte order."""
+"""Stored values of uncompressed pixel data: bits, sign and byte order."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ LEFT_ALIGNED_BITS = (10, 12, 14)  # as ACR-NEMA scanners stored them; DICOM has 
 
 @dataclass(frozen=True)
 class StoredFormat:
-    """How a slice's numbers lie in its pixel data.
+    """The format of the stored values of a slice.
 
     Attributes:
         shape: (rows, columns).
         allocated, bits: BitsAllocated, BitsStored.
-        high_bit: HighBit, where the topmost of these bits lies.
-        is_signed: PixelRepresentation is 1; None where it is missing.
-        big_endian: Byte order.
+        high_bit: HighBit, the position of the most significant stored bit.
+        is_signed: Whether PixelRepresentation is 1; None if it is missing.
+        big_endian: Whether the byte order is big endian.
     """
 
     shape: tuple[int, int]
@@ -48,20 +48,20 @@ class StoredFormat:
 
     @property
     def limits(self) -> tuple[int, int]:
-        """The least and the largest number that BitsStored hold."""
+        """The smallest and the largest value of BitsStored bits."""
         return (-(1 << self.bits - 1), (1 << self.bits - 1) - 1) if self.is_signed else (0, (1 << self.bits) - 1)
 
     @property
     def layout(self) -> tuple[bool | None, int]:
-        """What all slices of a series have alike: the sign, and the unused bits above the stored ones."""
+        """The properties that all slices of a series share: the sign, and the unused bits above the stored ones."""
         return self.is_signed, self.high_bit - self.bits
 
     @classmethod
     def of(cls, dataset: Dataset, shape: tuple[int, int]) -> StoredFormat:
-        """Return the format that a header tells of.
+        """Return the format that a header describes.
 
         Raises:
-            DicomError: Bits that cannot be, floating-point pixels, or none.
+            DicomError: The bits are invalid, or the pixels are floating-point numbers.
         """
         if max(shape) > MAX_MATRIX:
             raise DicomError(
@@ -91,7 +91,7 @@ class StoredFormat:
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """Stored numbers, (R, C), and the containers they came in: the same but for bits beside BitsStored."""
+    """Stored values, (R, C), and their containers, which may have further bits next to BitsStored."""
 
     values: NDArray[np.integer[Any]]
     containers: NDArray[np.integer[Any]]
@@ -99,17 +99,19 @@ class Stored:
 
 
 def pixel_bytes(dataset: Dataset) -> bytes:
-    """Return the value of the pixel data, as it lies in the file; empty where there is none."""
+    """Return the raw value of the pixel data; empty if there is none."""
     element = dataset.get_item(PIXEL_DATA)
     return element.value if element is not None and isinstance(element.value, bytes) else b""
 
 
 def plain_pixels(dataset: Dataset, pixel_format: StoredFormat) -> Stored:
-    """Return uncompressed pixels; bits beside BitsStored (old overlays) are dropped and the sign is carried up.
+    """Return the stored values of uncompressed pixels.
+
+    Bits next to BitsStored (old overlays) are dropped, and the sign is extended.
 
     Raises:
-        DicomError: Truncated, or 8-bit pixels in words of swapped bytes.
-        MissingAttributeError: No PixelRepresentation, where it matters.
+        DicomError: The pixels are truncated, or are 8-bit pixels in byte-swapped words.
+        MissingAttributeError: PixelRepresentation is missing and affects the values.
     """
     element, pixels = dataset.get_item(PIXEL_DATA), pixel_bytes(dataset)
     rows, columns = pixel_format.shape
@@ -119,8 +121,8 @@ def plain_pixels(dataset: Dataset, pixel_format: StoredFormat) -> Stored:
     beyond = len(pixels) - expected
     if integer_in(dataset, NUMBER_OF_FRAMES, 1) <= 1 and beyond >= min(rows, columns) * pixel_format.allocated // 8:
         raise DicomError(
-            f"{beyond} bytes of pixels more than Rows {rows}, Columns {columns} and BitsAllocated "
-            f"{pixel_format.allocated} announce: one of them is wrong; copy it again"
+            f"{beyond} bytes of pixels more than expected by Rows {rows}, Columns {columns} and BitsAllocated "
+            f"{pixel_format.allocated}: one of them is wrong; copy it again"
         )
     if pixel_format.big_endian and pixel_format.allocated == 8 and element is not None and element.VR != "OB":
         raise DicomError("8-bit pixels in big endian words; export it in Explicit VR Little Endian")
@@ -130,10 +132,10 @@ def plain_pixels(dataset: Dataset, pixel_format: StoredFormat) -> Stored:
     above = pixel_format.allocated - 1 - pixel_format.high_bit
     spare = pixel_format.allocated - pixel_format.bits
     values = np.right_shift(np.left_shift(containers, above), spare) if spare else containers
-    below = (1 << spare - above) - 1  # the bits under the stored ones, which hold nothing
+    below = (1 << spare - above) - 1  # the unused bits below the stored ones
     if below and (containers & containers.dtype.type(below)).any():
         raise DicomError(
-            f"BitsStored {pixel_format.bits} and HighBit {pixel_format.high_bit}, but bits below hold numbers: one of "
+            f"BitsStored {pixel_format.bits} and HighBit {pixel_format.high_bit}, but lower bits are not 0: one of "
             "them is wrong; copy it again"
         )
     if pixel_format.is_signed is None:
@@ -142,13 +144,13 @@ def plain_pixels(dataset: Dataset, pixel_format: StoredFormat) -> Stored:
 
 
 def refuse_sign_bit(values: NDArray[np.integer[Any]], pixel_format: StoredFormat) -> None:
-    """Return when numbers are the same signed and unsigned.
+    """Raise if values differ between signed and unsigned interpretation.
 
     Raises:
-        MissingAttributeError: They are not, and no PixelRepresentation says which they are.
+        MissingAttributeError: They differ, and PixelRepresentation is missing.
     """
     if values.size and int(values.max()) >> (pixel_format.bits - 1):
         raise MissingAttributeError(
-            "PixelRepresentation is missing: whether large numbers are below 0 cannot be told",
+            "PixelRepresentation is missing: large values may be negative; export it again",
             attribute="PixelRepresentation",
         )

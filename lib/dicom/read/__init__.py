@@ -1,1 +1,1 @@
-"""DICOM files to volumes in HU, Bq/mL and SUVbw."""
+"""Reading of DICOM files as volumes in HU, Bq/mL and SUVbw."""

@@ -1,4 +1,4 @@
-"""What all slices of a series must agree on, because a volume has only one of it."""
+"""Checks of attributes that must be equal in all slices of a series."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from lib.dicom.instance_header import InstanceHeader, PetHeader, SharedHeader
 from lib.dicom.read.slice_order import order_stack
 from lib.errors import DicomError, SliceOrderError
 
-SHOWN = 4  # values or attributes named in a message
+MAX_LISTED = 4  # values or attributes listed in a message
 NOT_COMPARED = frozenset({"malformed", "undelivered"})
 
 
 def refuse_mixed_series(headers: Sequence[InstanceHeader]) -> None:
-    """Return when the files are of one modality, study and patient.
+    """Raise if the files do not share one modality, study and patient.
 
     Raises:
-        DicomError: They are not; the message names no patient.
+        DicomError: They do not; the message does not name the patient.
     """
     distinct = _distinct(headers)
     modalities = sorted({shared.modality for shared in distinct})
     if len(modalities) > 1:
-        raise DicomError(f"its files are of several modalities ({', '.join(modalities)}), expected one")
+        raise DicomError(f"its files have several modalities ({', '.join(modalities)}), expected one")
     studies = sorted({shared.study_instance_uid for shared in distinct})
     if len(studies) > 1:
-        raise DicomError(f"its files are of {len(studies)} studies ({_few(studies)}), expected one")
+        raise DicomError(f"its files belong to {len(studies)} studies ({_few(studies)}), expected one")
     patients = len({shared.patient_id for shared in distinct})
     if patients > 1:
-        raise DicomError(f"its files bear {patients} different PatientIDs, expected one")
+        raise DicomError(f"its files have {patients} different PatientIDs, expected one")
 
 
 def refuse_mixed_stack(headers: Sequence[InstanceHeader]) -> None:
-    """Return when slices lie in one frame of reference, and their numbers are of one kind.
+    """Raise if slices do not share one frame of reference and one RescaleType.
 
     Raises:
         SliceOrderError: They do not.
@@ -43,10 +43,10 @@ def refuse_mixed_stack(headers: Sequence[InstanceHeader]) -> None:
         without = frames.pop("", 0)
         if without:
             raise SliceOrderError(
-                f"FrameOfReferenceUID is missing in {without} of {len(headers)} slices: whether they lie in the space "
-                "of the others cannot be told"
+                f"FrameOfReferenceUID is missing in {without} of {len(headers)} slices: their positions cannot be "
+                "compared with those of the others"
             )
-        parts = ", ".join(f"{count} slices in {uid}" for uid, count in sorted(frames.items())[:SHOWN])
+        parts = ", ".join(f"{count} slices in {uid}" for uid, count in sorted(frames.items())[:MAX_LISTED])
         raise SliceOrderError(
             f"{len(frames)} frames of reference in one series ({parts}): their positions cannot be compared; send one"
         )
@@ -55,11 +55,11 @@ def refuse_mixed_stack(headers: Sequence[InstanceHeader]) -> None:
         raise SliceOrderError(f"slices of RescaleType {' and '.join(types)} in one stack, expected one")
 
 
-def rejoined(groups: Iterable[Sequence[InstanceHeader]]) -> list[Sequence[InstanceHeader]]:
-    """Return series by series what came apart by patient or study, put together where it is one stack torn in parts.
+def rejoin_split_series(groups: Iterable[Sequence[InstanceHeader]]) -> list[Sequence[InstanceHeader]]:
+    """Return groups of headers, with groups of one SeriesInstanceUID merged if together they form one stack.
 
-    Half of a series under another PatientID would else be used as a smaller series. Two whole series that share a UID,
-    as some anonymisers leave them, form no stack together and stay apart.
+    Otherwise, half of a series under another PatientID would be used as a smaller series. Two complete series that
+    share a UID, as some anonymisers leave them, do not form one stack and stay separate.
     """
     by_uid: dict[str, list[Sequence[InstanceHeader]]] = {}
     for group in groups:
@@ -81,14 +81,14 @@ def _is_one_stack(headers: Sequence[InstanceHeader]) -> bool:
 
 
 def differing_attributes(pets: Iterable[PetHeader]) -> str:
-    """Return which attributes PET headers differ in, for people."""
+    """Return the names of the attributes in which PET headers differ, as text."""
     headers = list(pets)
     names = [
         field.name
         for field in dataclasses.fields(PetHeader)
         if len({getattr(header, field.name) for header in headers}) > 1 and field.name not in NOT_COMPARED
     ]
-    return _few(names) or "how it is written"
+    return _few(names) or "value representation"
 
 
 def _distinct(headers: Iterable[InstanceHeader]) -> list[SharedHeader]:
@@ -96,4 +96,4 @@ def _distinct(headers: Iterable[InstanceHeader]) -> list[SharedHeader]:
 
 
 def _few(values: Sequence[str]) -> str:
-    return ", ".join(values[:SHOWN]) + (", ..." if len(values) > SHOWN else "")
+    return ", ".join(values[:MAX_LISTED]) + (", ..." if len(values) > MAX_LISTED else "")

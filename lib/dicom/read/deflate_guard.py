@@ -1,4 +1,4 @@
-"""Deflated DICOM files, unpacked up to the size of a slice: pydicom unpacks all of one as soon as it is opened."""
+"""Inflation of deflated DICOM files with a size limit, which pydicom does not have."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import BinaryIO
 from lib.errors import DicomError
 
 MAX_UNPACKED_BYTES = 2**26  # of one file: a slice of 4,096 x 4,096 numbers of 32 bits
-MAX_TIMES_PACKED = 100  # CTs pack 2 to 5 times, empty slices more; a bomb 1,000 times
-ALWAYS_UNPACKED_BYTES = 2**22
+MAX_TIMES_PACKED = 100  # CTs compress 2 to 5 times, empty slices more, zip bombs 1,000 times
+MIN_LIMIT_BYTES = 2**22
 CHUNK_BYTES = 2**16
 
 
-def inflated(file: BinaryIO) -> BinaryIO:
-    """Return what a file unpacks to from where it stands.
+def inflate(file: BinaryIO) -> BinaryIO:
+    """Return the inflated content of a file from its current position.
 
     Raises:
-        DicomError: It unpacks to more than a slice takes, or cannot be unpacked.
+        DicomError: The content is larger than a slice can be, or is damaged.
     """
-    unpacker, unpacked, packed_bytes = zlib.decompressobj(wbits=-zlib.MAX_WBITS), io.BytesIO(), 0
-    while not unpacker.eof:
-        packed = unpacker.unconsumed_tail or file.read(CHUNK_BYTES)
-        packed_bytes += 0 if unpacker.unconsumed_tail else len(packed)
+    decompressor, inflated, compressed_bytes = zlib.decompressobj(wbits=-zlib.MAX_WBITS), io.BytesIO(), 0
+    while not decompressor.eof:
+        compressed = decompressor.unconsumed_tail or file.read(CHUNK_BYTES)
+        compressed_bytes += 0 if decompressor.unconsumed_tail else len(compressed)
         try:
-            piece = unpacker.decompress(packed, CHUNK_BYTES)
+            piece = decompressor.decompress(compressed, CHUNK_BYTES)
         except zlib.error as error:
-            raise DicomError("damaged, its deflated part cannot be unpacked; copy it again") from error
-        if not packed and not piece:
-            raise DicomError("damaged, its deflated part ends too early; copy it again")
-        unpacked.write(piece)
-        size = unpacked.tell()
+            raise DicomError("damaged, its deflated data cannot be inflated; copy it again") from error
+        if not compressed and not piece:
+            raise DicomError("damaged, its deflated data is truncated; copy it again")
+        inflated.write(piece)
+        size = inflated.tell()
         if size > MAX_UNPACKED_BYTES:
-            raise DicomError(f"deflated, unpacks to over {MAX_UNPACKED_BYTES / 1e6:.0f} MB; export it plain")
-        if size > max(ALWAYS_UNPACKED_BYTES, MAX_TIMES_PACKED * packed_bytes):
-            raise DicomError(f"deflated, unpacks to over {MAX_TIMES_PACKED} times its size; export it plain")
-    unpacked.seek(0)
-    return unpacked
+            raise DicomError(f"deflated, inflates to over {MAX_UNPACKED_BYTES / 1e6:.0f} MB; export it uncompressed")
+        if size > max(MIN_LIMIT_BYTES, MAX_TIMES_PACKED * compressed_bytes):
+            raise DicomError(f"deflated, inflates to over {MAX_TIMES_PACKED} times its size; export it uncompressed")
+    inflated.seek(0)
+    return inflated

@@ -1,7 +1,7 @@
-"""Slices that lie where another one lies, or bear another one's UID: copies of it, or other measurements.
+"""Slices with the position or the UID of another slice: copies of it, or other measurements.
 
-Copies are told by their content: the same place, the same header as far as it says what was measured, the same physical
-numbers. Pixels are read only of slices that repeat.
+Copies are identified by their content: equal position, equal attributes of the measurement, equal physical values.
+Pixels are read only from slices that repeat.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 
 from lib.dicom.instance_header import InstanceHeader, SharedHeader
 from lib.dicom.read.frame_pixels import read_header_slice
-from lib.dicom.read.slice_order import SAME_PLACE_MM, slice_normal
+from lib.dicom.read.slice_order import SAME_POSITION_MM, slice_normal
 from lib.errors import DicomError, SliceOrderError
 
-Place = list[InstanceHeader]
+Position = list[InstanceHeader]
 TIMES: tuple[tuple[str, Callable[[SharedHeader], object]], ...] = (
     ("TemporalPositionIdentifier", lambda shared: shared.temporal_position),
     ("TriggerTime", lambda shared: shared.trigger_time),
@@ -28,114 +28,117 @@ PET_TIMES: tuple[tuple[str, Callable[[SharedHeader], object]], ...] = (
     ("FrameReferenceTime", lambda shared: shared.bed and shared.bed.frame_reference_time_s),
     ("AcquisitionTime", lambda shared: shared.bed and (shared.bed.acquisition_date, shared.bed.acquisition_time)),
     *TIMES,
-)  # a CT's AcquisitionNumber and time count scans, which may lie at one place; a PET's count frames
+)  # in a CT, AcquisitionNumber and time distinguish scans, which may share positions; in a PET, frames
 
 
-class PixelsNotAtHandError(DicomError):
-    """Whether slices are copies cannot be told: their files are not on this machine."""
+class PixelsUnavailableError(DicomError):
+    """Slices cannot be compared because their files are not on this machine."""
 
 
-def without_copies(headers: Iterable[InstanceHeader]) -> tuple[list[InstanceHeader], list[str]]:
-    """Return one file of each slice that came several times under one SOPInstanceUID, and warnings.
+def drop_duplicate_files(headers: Iterable[InstanceHeader]) -> tuple[list[InstanceHeader], list[str]]:
+    """Return the headers without further files of one SOPInstanceUID and the same slice, and warnings.
 
-    The first in path order is kept, so that every scan keeps the same one. Different slices under one UID stay.
+    The first file in path order is kept, so that every scan keeps the same one. Different slices with one UID stay.
 
     Raises:
-        SliceOrderError: Two files with one UID and place, and different content.
-        DicomError: A file that must be compared cannot be read.
+        SliceOrderError: Two files have one UID and position but different content.
+        DicomError: A file cannot be read for the comparison.
     """
-    kept: dict[tuple[str, int], Place] = {}  # by UID and frame
+    kept: dict[tuple[str, int], Position] = {}  # by UID and frame
     reused = 0
     copies = set()
     for header in sorted(headers, key=_path_order):
         others = kept.setdefault((header.sop_instance_uid, header.frame), [])
-        same_place = [other for other in others if _distance_mm(header, other) < SAME_PLACE_MM]
-        if same_place:
-            _refuse_other_content(header, same_place[0])
+        same_position = [other for other in others if _distance_mm(header, other) < SAME_POSITION_MM]
+        if same_position:
+            _refuse_other_content(header, same_position[0])
             copies.add(header.path)
             continue
-        if any(header.path == other.path for other in others):  # of a PACS, which is asked by UID
+        if any(header.path == other.path for other in others):  # of a PACS, which retrieves by UID
             raise SliceOrderError(
-                f"SOPInstanceUID {header.sop_instance_uid} names two slices at different places; one of them cannot be "
-                "asked for: give each a UID of its own"
+                f"SOPInstanceUID {header.sop_instance_uid} belongs to two slices at different positions, so one of "
+                "them cannot be retrieved; give each a UID of its own"
             )
         reused += bool(others)
         others.append(header)
     warnings = []
     if copies:
         warnings.append(
-            f"{len(copies)} duplicate file(s) with a SOPInstanceUID that another file has; the first in path order is "
-            "used"
+            f"{len(copies)} duplicate file(s) with the SOPInstanceUID of another file; the first in path order is used"
         )
     if reused:
         warnings.append(
-            f"{reused} slice(s) with a SOPInstanceUID that a slice at another place has; both are used: such a series "
+            f"{reused} slice(s) with the SOPInstanceUID of a slice at another position; both are used: such a series "
             "cannot be stored in a PACS"
         )
     return [header for slices in kept.values() for header in slices], warnings
 
 
-def without_resent(group: Sequence[InstanceHeader]) -> tuple[list[InstanceHeader], list[str]] | None:
-    """Return one slice a place, and a warning, where all that lie at one place are the same; None where they are not.
+def drop_resent_slices(group: Sequence[InstanceHeader]) -> tuple[list[InstanceHeader], list[str]] | None:
+    """Return one slice per position, and a warning, if all slices at one position are equal; otherwise None.
 
     Raises:
-        PixelsNotAtHandError: Only their pixels, which are not here, could tell.
-        DicomError: A file that must be compared cannot be read.
+        PixelsUnavailableError: The decision requires pixels that are not on this machine.
+        DicomError: A file cannot be read for the comparison.
     """
-    places = places_of(group)
-    repeats = [place for place in places if len(place) > 1]
-    if not repeats or not all(_is_alike(place[0], other) for place in repeats for other in place[1:]):
+    positions = slices_by_position(group)
+    repeats = [position for position in positions if len(position) > 1]
+    if not repeats or not all(_is_alike(position[0], other) for position in repeats for other in position[1:]):
         return None
-    if not all(_same_pixels(place[0], other) for place in repeats for other in place[1:]):
+    if not all(_same_pixels(position[0], other) for position in repeats for other in position[1:]):
         return None
-    copies = len(group) - len(places)
+    copies = len(group) - len(positions)
     warning = (
-        f"{copies} slice(s) sent again under another SOPInstanceUID, with the same place and pixels; the first in path "
+        f"{copies} slice(s) sent again under another SOPInstanceUID, with equal position and pixels; the first in path "
         "order is used"
     )
-    return [place[0] for place in places], [warning]
+    return [position[0] for position in positions], [warning]
 
 
-def times_of(group: Sequence[InstanceHeader]) -> list[str]:
-    """Return the attributes of time by which slices at one place differ; none where no place repeats."""
-    repeats = [place for place in places_of(group) if len(place) > 1]
+def differing_time_attributes(group: Sequence[InstanceHeader]) -> list[str]:
+    """Return the time attributes in which slices at one position differ; none if no position repeats."""
+    repeats = [position for position in slices_by_position(group) if len(position) > 1]
     attributes = TIMES if group[0].shared.modality == "CT" else PET_TIMES
     return [
         name
         for name, value in attributes
-        if any(len({value(header.shared) for header in place}) > 1 for place in repeats)
+        if any(len({value(header.shared) for header in position}) > 1 for position in repeats)
     ]
 
 
-def places_of(group: Sequence[InstanceHeader]) -> list[Place]:
-    """Return the slices by place along the normal, those of one place in path order; none where one has no place."""
+def slices_by_position(group: Sequence[InstanceHeader]) -> list[Position]:
+    """Return the slices by position along the normal, each group in path order; none if a position is missing."""
     if not group or any(header.position_mm is None for header in group):
         return []
     normal = slice_normal(group[0].shared.orientation)
     by_path = sorted(group, key=_path_order)
     along = np.array([header.position_mm for header in by_path], dtype=np.float64) @ normal
     order = np.argsort(along, kind="stable")
-    number = np.cumsum(np.diff(along[order], prepend=along[order[0]]) >= SAME_PLACE_MM)
+    number = np.cumsum(np.diff(along[order], prepend=along[order[0]]) >= SAME_POSITION_MM)
     pairs = zip(number.tolist(), order.tolist(), strict=True)
-    return [[by_path[i] for i in sorted(i for _, i in place)] for _, place in groupby(pairs, key=lambda pair: pair[0])]
+    return [
+        [by_path[i] for i in sorted(i for _, i in position)] for _, position in groupby(pairs, key=lambda pair: pair[0])
+    ]
 
 
 def _refuse_other_content(header: InstanceHeader, other: InstanceHeader) -> None:
-    if header.path == other.path:  # a PACS that lists one instance twice
+    if header.path == other.path:  # a PACS may list one instance twice
         return
     fault = "" if _is_alike(header, other) else "headers that disagree"
     if not fault and not _same_pixels(header, other):
         fault = "different pixels"
     if fault:
         raise SliceOrderError(
-            f"two files with one SOPInstanceUID and place, and {fault} ({other.file.name}, {header.file.name}): which "
-            "one is meant cannot be told; remove the wrong one"
+            f"two files with one SOPInstanceUID and position, and {fault} ({other.file.name}, {header.file.name}): the "
+            "intended one is unknown; remove the other"
         )
 
 
 def _is_alike(a: InstanceHeader, b: InstanceHeader) -> bool:
-    """Return whether two slices can be one and the same as far as their headers say."""
-    return _distance_mm(a, b) < SAME_PLACE_MM and (a.shared is b.shared or _measured(a.shared) == _measured(b.shared))
+    """Return whether two slices have equal headers, as far as the measurement is concerned."""
+    return _distance_mm(a, b) < SAME_POSITION_MM and (
+        a.shared is b.shared or _measured(a.shared) == _measured(b.shared)
+    )
 
 
 def _measured(shared: SharedHeader) -> tuple[object, ...]:
@@ -152,11 +155,11 @@ def _distance_mm(a: InstanceHeader, b: InstanceHeader) -> float:
 
 
 def _same_pixels(a: InstanceHeader, b: InstanceHeader) -> bool:
-    """Return whether two files hold the same physical numbers, however they are encoded."""
+    """Return whether two files have the same physical values, regardless of their encoding."""
     if not (a.file.is_file() and b.file.is_file()):
-        raise PixelsNotAtHandError(
-            "slices lie where another one lies, and whether they are copies of each other cannot be told from a "
-            "header: remove one of each from the PACS"
+        raise PixelsUnavailableError(
+            "slices share a position, and headers alone do not show whether they are copies; remove one of each from "
+            "the PACS"
         )
     try:
         if a.frame == b.frame and _same_bytes(*(_state(header) for header in (a, b))):
@@ -171,11 +174,11 @@ def _path_order(header: InstanceHeader) -> tuple[str, int]:
 
 
 def _state(header: InstanceHeader) -> tuple[str, int, int]:
-    """Return a file, with what another content of it would change."""
+    """Return path, size and modification time of a file."""
     status = header.file.stat()
     return header.path, status.st_size, status.st_mtime_ns
 
 
-@lru_cache(64)  # all frames of two files ask for the same
+@lru_cache(64)  # all frames of two files request the same comparison
 def _same_bytes(a: tuple[str, int, int], b: tuple[str, int, int]) -> bool:
     return a[1] == b[1] and Path(a[0]).read_bytes() == Path(b[0]).read_bytes()

@@ -1,6 +1,6 @@
-"""One file to one `InstanceHeader`: no pixels, only the wanted attributes, and no trust in the file.
+"""Reading of one untrusted file as an `InstanceHeader`, without pixels.
 
-Values are taken from the raw elements (`elements.py`), which is several times faster than pydicom's value classes.
+Values come from the raw elements (`elements.py`), which is several times faster than pydicom's value classes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lib.dicom.attributes.transfer_syntax import is_plain_encoding, transfer_syn
 from lib.dicom.attributes.values import parse_date, parse_time
 from lib.dicom.instance_header import BedHeader, InstanceHeader, PetHeader, SharedHeader, Vector
 from lib.dicom.read.instance_file import Instance, read_instance
-from lib.dicom.synthetic_marks import SYNTHETIC_TAGS, says_synthetic
+from lib.dicom.synthetic_marks import SYNTHETIC_TAGS, is_marked_synthetic
 from lib.errors import DicomError
 
 __all__ = [
@@ -60,10 +60,10 @@ CODE_VALUE, CODE_MEANING = 0x00080100, 0x00080104
 
 
 def read_header(path: Path | str) -> InstanceHeader:
-    """Return what a scan needs to know of one DICOM file.
+    """Return the header of a DICOM file.
 
     Raises:
-        DicomError: Not DICOM, truncated, or without the UIDs every instance has.
+        DicomError: The file is not DICOM, is truncated, or lacks the UIDs of an instance.
         OSError: The file cannot be opened.
     """
     path = Path(path)
@@ -87,7 +87,7 @@ def read_header(path: Path | str) -> InstanceHeader:
 
 
 def _refuse_other_file(file: BinaryIO, name: str) -> None:
-    """Return when a file begins as DICOM does; old exports lack the preamble."""
+    """Raise DicomError if a file does not begin like DICOM; old exports lack the preamble."""
     start = file.read(132)
     file.seek(0)
     if start[128:132] == b"DICM" or (len(start) > 8 and start[:4] in FIRST_TAGS):
@@ -96,7 +96,7 @@ def _refuse_other_file(file: BinaryIO, name: str) -> None:
 
 
 def _refuse_truncated(instance: Instance, name: str) -> None:
-    """Refuse a file that ends before its pixels do. Compressed pixels are judged when they are decoded."""
+    """Raise DicomError if uncompressed pixel data is truncated. Compressed pixels are checked when they are decoded."""
     dataset = instance.dataset
     rows, columns = integer_in(dataset, TAGS["rows"]), integer_in(dataset, TAGS["columns"])
     if not rows or not is_plain_encoding(transfer_syntax(dataset)):
@@ -109,32 +109,32 @@ def _refuse_truncated(instance: Instance, name: str) -> None:
 
 
 def header_of(dataset: Dataset, path: str) -> InstanceHeader:
-    """Return the header of a dataset that was read with at least `HEADER_TAGS`.
+    """Return the header of a dataset read with at least `HEADER_TAGS`.
 
     Args:
         dataset: The elements.
-        path: Its file.
+        path: Path of its file.
 
     Raises:
-        DicomError: Without the UIDs every instance has.
+        DicomError: The UIDs of an instance are missing.
     """
     name = Path(path).name
     meta = getattr(dataset, "file_meta", Dataset())
     uids = {key: _text(dataset, key) for key in ("sop_class", "sop_instance", "study", "series", "modality")}
     uids["sop_class"] = uids["sop_class"] or str(meta.get("MediaStorageSOPClassUID", ""))
     if "\\" in uids["modality"] or "," in uids["modality"]:
-        uids["modality"] = ""  # one word, or damaged
+        uids["modality"] = ""  # several values: damaged
     absent = [key.replace("_", " ") for key, value in uids.items() if not value]
     if absent:
         what = uid_name(uids["sop_class"]) if uids["sop_class"] else "a DICOM file"
-        raise DicomError(f"{name}: {what} without {', '.join(absent)}; not an instance of a series")
+        raise DicomError(f"{name}: {what} without {', '.join(absent)}, expected an instance of a series")
     position, shared = _shared(dataset, uids)
     vector: Vector | None = (position[0], position[1], position[2]) if position else None
     return InstanceHeader(path, uids["sop_instance"], vector, shared)
 
 
 def _shared(dataset: Dataset, uids: dict[str, str]) -> tuple[tuple[float, ...], SharedHeader]:
-    """Return the slice's position, empty where it has none, and what it shares with others."""
+    """Return the slice's position, empty if it has none, and the header it shares with others."""
     read = AttributeReader()
     description = decoded_text(dataset, TAGS["series_description"])
     image_type = _texts(dataset, "image_type")
@@ -169,7 +169,7 @@ def _shared(dataset: Dataset, uids: dict[str, str]) -> tuple[tuple[float, ...], 
         rescale_slope_sign=1 if slope is None else (slope > 0) - (slope < 0),
         has_modality_lut=bool(items_in(dataset, TAGS["modality_lut"])),
         is_lossy=_text(dataset, "lossy") == "01",
-        is_synthetic=says_synthetic(dataset, image_type=image_type, series_description=description),
+        is_synthetic=is_marked_synthetic(dataset, image_type=image_type, series_description=description),
         moments=_moments(dataset),
         acquired_minute="" if is_pet else _acquired_minute(dataset),
         convolution_kernel="" if is_pet else _text(dataset, "kernel"),
@@ -187,13 +187,13 @@ def _shared(dataset: Dataset, uids: dict[str, str]) -> tuple[tuple[float, ...], 
 
 
 def _moments(dataset: Dataset) -> tuple[str, ...]:
-    told = (("study_date", "study_time"), ("series_date", "series_time"), ("acquisition_date", None))
-    moments = ((_text(dataset, date), "" if time is None else _text(dataset, time)) for date, time in told)
+    starts = (("study_date", "study_time"), ("series_date", "series_time"), ("acquisition_date", None))
+    moments = ((_text(dataset, date), "" if time is None else _text(dataset, time)) for date, time in starts)
     return tuple(filter(None, (moment_of(date, time) for date, time in moments)))
 
 
 def moment_of(date: str, time: str) -> str:
-    """Return DA and TM as YYYYMMDDhhmmss; what is missing or malformed of the time is 0, without a date it is empty."""
+    """Return DA and TM as YYYYMMDDhhmmss, with zeros for a missing or malformed time; empty without a date."""
     day, clock = parse_date(date), parse_time(time)
     if day is None:
         return ""
@@ -211,7 +211,7 @@ def _pet(dataset: Dataset, notes: list[str]) -> PetHeader:
     injection = items[0] if items else Dataset()
     if is_undelivered(dataset, TAGS["radiopharmaceuticals"]):
         for tag in (TOTAL_DOSE, HALF_LIFE, INJECTION_TIME, INJECTION_DATETIME):
-            read.lost(tag)
+            read.add_undelivered(tag)
     nuclide = first_item(injection, NUCLIDE_CODE)
     return PetHeader(
         units=_text(dataset, "units"),
@@ -248,7 +248,7 @@ def _pet(dataset: Dataset, notes: list[str]) -> PetHeader:
 
 
 def _injection_key(item: Dataset) -> tuple[str, ...]:
-    """Return what tells two injections apart; consoles repeat one injection as several items."""
+    """Return the attributes that distinguish two injections; consoles repeat one injection as several items."""
     return tuple(raw_text(item, tag) for tag in (TOTAL_DOSE, HALF_LIFE, INJECTION_TIME, INJECTION_DATETIME))
 
 

@@ -1,7 +1,7 @@
-"""A DICOM file to pydicom's dataset, the one way in: every element once, and nothing unpacked beyond a slice.
+"""Reading of a DICOM file as a pydicom dataset, the only entry point for untrusted files.
 
-pydicom's own `dcmread` unpacks a deflated file whole before anything can look at it, keeps the last of two elements of
-one tag, and lets elements behind the pixels replace those in front of them.
+Duplicate elements are rejected, and inflation is limited. pydicom's `dcmread` inflates a deflated file without a limit,
+keeps the last of two elements with one tag, and lets elements after the pixel data replace earlier ones.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from lib.dicom.attributes.duplicate_elements import RepetitionGuard
+from lib.dicom.attributes.duplicate_elements import DuplicateElementGuard
 from lib.dicom.attributes.file_meta import PREAMBLE_BYTES, FileMeta, read_file_meta
-from lib.dicom.read.deflate_guard import inflated
+from lib.dicom.read.deflate_guard import inflate
 
-FIRST_TAGS = frozenset(  # of a data set without meta information, in either order of bytes
+FIRST_TAGS = frozenset(  # of a data set without meta information, in either byte order
     bytes.fromhex(tag) for tag in ("08000000", "08000500", "08000800", "00080000", "00080005", "00080008")
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Instance:
-    """What was read of a file.
+    """The content read from a file.
 
     Attributes:
-        dataset: Its elements; of a deflated file, as if it were written plain (Explicit VR Little Endian).
-        stream: Its bytes, unpacked.
-        pixels_at: Where in the stream the value of the pixel data begins; 0 where there is none.
+        dataset: The elements; those of a deflated file as if it were Explicit VR Little Endian.
+        stream: The bytes of the file, inflated.
+        pixels_at: Offset of the pixel data value in the stream; 0 if there is none.
     """
 
     dataset: FileDataset
@@ -41,22 +41,22 @@ class Instance:
 
 
 def read_instance_file(path: Path, *, tags: list[int] | None = None, with_pixels: bool = False) -> FileDataset:
-    """Return the elements of a file; see `read_instance`."""
+    """Return the elements of a file, as `read_instance`."""
     with path.open("rb") as file:
         return read_instance(file, tags=tags, with_pixels=with_pixels).dataset
 
 
 def read_instance(file: BinaryIO, *, tags: list[int] | None = None, with_pixels: bool = False) -> Instance:
-    """Return what an open file holds.
+    """Return the content of an open file.
 
     Args:
-        file: Open at its beginning; it must stay open as long as the stream is used.
-        tags: The elements that are wanted; all when not given.
-        with_pixels: Whether the pixel data, and what stands behind it, are read.
+        file: File positioned at its beginning; it must stay open while the stream is used.
+        tags: Tags of the elements to read; None for all.
+        with_pixels: Whether to read the pixel data and what follows it.
 
     Raises:
-        DicomError: An element stands there twice or behind the pixels, or it unpacks to more than a slice takes.
-        Exception: Whatever pydicom raises of a damaged file.
+        DicomError: An element is a duplicate or follows the pixel data, or the inflated file is too large.
+        Exception: Any error that pydicom raises for a damaged file.
     """
     meta = read_file_meta(file)
     file.seek(0)
@@ -64,17 +64,17 @@ def read_instance(file: BinaryIO, *, tags: list[int] | None = None, with_pixels:
     if not meta.end and start not in FIRST_TAGS:
         raise ValueError("not a DICOM file")
     file.seek(meta.end)
-    stream = inflated(file) if meta.is_deflated else file
+    stream = inflate(file) if meta.is_deflated else file
     is_implicit, order = _encoding(meta, stream)
-    guard = RepetitionGuard(
+    guard = DuplicateElementGuard(
         stream,
         is_implicit=is_implicit,
         order=order,
         ends_at_pixels=not with_pixels,
         meaningful=frozenset(tags or ()),
     )
-    wanted = None if tags is None else [Tag(tag) for tag in tags]
-    elements = read_dataset(stream, is_implicit, order == "<", stop_when=guard, specific_tags=wanted)
+    selected = None if tags is None else [Tag(tag) for tag in tags]
+    elements = read_dataset(stream, is_implicit, order == "<", stop_when=guard, specific_tags=selected)
     dataset = FileDataset(
         getattr(file, "name", None),
         elements,
@@ -88,7 +88,7 @@ def read_instance(file: BinaryIO, *, tags: list[int] | None = None, with_pixels:
 
 
 def _encoding(meta: FileMeta, stream: BinaryIO) -> tuple[bool, str]:
-    """Return whether elements have no VR, and the order of bytes; a file that says otherwise than it is, is read so."""
+    """Return whether the VR is implicit, and the byte order, as found in the data, which may contradict the header."""
     at = stream.tell()
     head = stream.read(6)
     stream.seek(at)
@@ -97,7 +97,7 @@ def _encoding(meta: FileMeta, stream: BinaryIO) -> tuple[bool, str]:
     if meta.transfer_syntax_uid == ExplicitVRBigEndian:
         return not has_vr, ">"
     if not meta.transfer_syntax_uid and has_vr and int.from_bytes(head[:2], "little") >= 0x0400:
-        return False, ">"  # of a file without meta information: group 0008 read the other way round
+        return False, ">"  # a file without meta information: group 0008 in the other byte order
     if len(head) < 6:
         return meta.transfer_syntax_uid in ("", ImplicitVRLittleEndian), "<"
     return not has_vr, "<"

@@ -1,8 +1,8 @@
-"""Multi-frame CT and PET: each frame as the dataset that a single-frame file of it would hold.
+"""Conversion of the frames of multi-frame CT and PET to single-frame datasets.
 
-Enhanced and Legacy Converted Enhanced objects keep what differs from frame to frame in functional groups, shared ones
-and one a frame. Here they are laid flat, and what they call otherwise gets its single-frame name, so that everything
-after this point (headers, pixels, a synthetic PET's sources) knows slices only.
+Enhanced and Legacy Converted Enhanced objects store the attributes of frames in shared and per-frame functional groups.
+These are flattened, and attributes with other keywords are renamed as in single-frame objects, so that all other code
+(headers, pixels, sources of a synthetic PET) handles slices only.
 
 Source: DICOM PS3.3 C.7.6.16 (functional groups), C.8.15.3 (CT), C.8.22 (PET), C.7.6.16.2.25 (Legacy Converted).
 """
@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import BaseTag
 
 from lib.dicom.attributes.elements import first_item, integer_in, items_in, text_in
-from lib.dicom.attributes.raw_elements import Elements, binary_number, elements_of, put_text
+from lib.dicom.attributes.raw_elements import Elements, binary_number, elements_of, set_text
 from lib.dicom.instance_header import InstanceHeader, SharedHeader
 from lib.dicom.read.header import header_of
 from lib.dicom.read.instance_file import read_instance_file
@@ -33,7 +33,7 @@ from lib.errors import DicomError
 ENHANCED_CT, LEGACY_CONVERTED_CT = "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"
 LEGACY_CONVERTED_PET = "1.2.840.10008.5.1.4.1.1.128.1"
 MULTI_FRAME = {"CT": (ENHANCED_CT, LEGACY_CONVERTED_CT), "PT": (ENHANCED_PET, LEGACY_CONVERTED_PET)}
-MAX_FRAMES = 20_000  # of one file: two metres of body in steps of 0.1 mm
+MAX_FRAMES = 20_000  # of one file: two metres in steps of 0.1 mm
 
 NUMBER_OF_FRAMES, SHARED_GROUPS, FRAME_GROUPS = 0x00280008, 0x52009229, 0x52009230
 UNASSIGNED_SHARED, UNASSIGNED_FRAME = 0x00209170, 0x00209171
@@ -47,14 +47,14 @@ FLAT_MACROS = (
     0x00189314,  # CTReconstructionSequence
     0x00189751,  # PETFrameTypeSequence
     0x00189736,  # PETFrameCorrectionFactorsSequence
-)  # their one item holds what a single-frame image has at its top level
+)  # their single item has attributes that a single-frame image has at its top level
 KEPT_MACROS = (
     0x00409096,  # RealWorldValueMappingSequence
     0x00189737,  # RadiopharmaceuticalUsageSequence
     0x00189341,  # ContrastBolusUsageSequence
     0x00189118,  # CardiacSynchronizationSequence
     0x00209253,  # RespiratorySynchronizationSequence
-)  # moved to the top level as they are, to be interpreted there
+)  # moved to the top level unchanged
 IMAGE_TYPE, FRAME_TYPE = 0x00080008, 0x00089007
 ACQUISITION_NUMBER, FRAME_ACQUISITION_NUMBER = 0x00200012, 0x00209156
 ACQUISITION_DATE, ACQUISITION_TIME, ACQUISITION_DATETIME = 0x00080022, 0x00080032, 0x0008002A
@@ -67,21 +67,21 @@ CONCATENATION, PART_NUMBER, PARTS = 0x00209161, 0x00209162, 0x00209163
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One frame: its header, and its attributes under their single-frame names, without pixels."""
+    """One frame: its header, and its attributes under their single-frame keywords, without pixels."""
 
     header: InstanceHeader
     dataset: Dataset
 
 
 def is_multi_frame(shared: SharedHeader) -> bool:
-    """Return whether an instance is a multi-frame CT or PET of which each frame is read as a slice."""
+    """Return whether an instance is a multi-frame CT or PET whose frames are read as slices."""
     return shared.sop_class_uid in MULTI_FRAME.get(shared.modality, ())
 
 
 def slice_headers(header: InstanceHeader) -> tuple[InstanceHeader, ...]:
-    """Return the headers of the slices of a file: one a frame of a multi-frame CT or PET, else its own.
+    """Return the headers of the slices of a file: one per frame of a multi-frame CT or PET, otherwise its own.
 
-    A multi-frame file that cannot be taken apart keeps its one header, which says why.
+    A multi-frame file that cannot be split keeps its single header, whose `fault` states the reason.
 
     Raises:
         OSError: The file cannot be opened.
@@ -92,7 +92,7 @@ def slice_headers(header: InstanceHeader) -> tuple[InstanceHeader, ...]:
 
 
 def slice_headers_of(header: InstanceHeader, dataset: Dataset) -> tuple[InstanceHeader, ...]:
-    """Return the headers of the slices of a dataset as `slice_headers` does; it holds all elements but pixels."""
+    """Return the headers of the slices of a dataset with all elements but pixels, as `slice_headers`."""
     if not is_multi_frame(header.shared):
         return (header,)
     return _headers(header, lambda: frames_of(dataset, header.path))
@@ -106,10 +106,10 @@ def _headers(header: InstanceHeader, read: Callable[[], tuple[Frame, ...]]) -> t
 
 
 def read_frame_headers(path: Path) -> tuple[Frame, ...]:
-    """Return every frame of a multi-frame CT or PET file, without pixels.
+    """Return all frames of a multi-frame CT or PET file, without pixels.
 
     Raises:
-        DicomError: The functional groups are missing or damaged, or do not match NumberOfFrames.
+        DicomError: The functional groups are missing, damaged, or do not match NumberOfFrames.
         OSError: The file cannot be opened.
     """
     try:
@@ -121,23 +121,23 @@ def read_frame_headers(path: Path) -> tuple[Frame, ...]:
 
 
 def frames_of(dataset: Dataset, path: str) -> tuple[Frame, ...]:
-    """Return the frames of a multi-frame dataset, read with all its elements but pixels.
+    """Return the frames of a multi-frame dataset with all its elements but pixels.
 
     Raises:
-        DicomError: As `read_frame_headers`.
+        DicomError: As in `read_frame_headers`.
     """
     name = Path(path).name
     groups = items_in(dataset, FRAME_GROUPS)
     announced = integer_in(dataset, NUMBER_OF_FRAMES, -1)
     if not groups:
-        raise DicomError(f"{name}: multi-frame without PerFrameFunctionalGroupsSequence; its frames cannot be placed")
+        raise DicomError(f"{name}: multi-frame without PerFrameFunctionalGroupsSequence; its frames have no position")
     if announced != len(groups):
         raise DicomError(
-            f"{name}: NumberOfFrames {announced if announced >= 0 else 'missing'}, expected {len(groups)} as "
-            "PerFrameFunctionalGroupsSequence has items; the file is damaged, export it again"
+            f"{name}: NumberOfFrames {announced if announced >= 0 else 'missing'}, expected {len(groups)}, "
+            "the number of items of PerFrameFunctionalGroupsSequence; the file is damaged, export it again"
         )
     if announced > MAX_FRAMES:
-        raise DicomError(f"{name}: {announced} frames, more than {MAX_FRAMES}; export it as several files")
+        raise DicomError(f"{name}: {announced} frames, expected at most {MAX_FRAMES}; export it as several files")
     try:
         flats = _flat_datasets(dataset)
     except DicomError as error:
@@ -160,25 +160,25 @@ def _concatenation(dataset: Dataset) -> tuple[str, int, int] | None:
 
 
 def refuse_incomplete(headers: Iterable[InstanceHeader]) -> None:
-    """Return when every part of a concatenation is among the instances of a series.
+    """Raise if a part of a concatenation is missing among the instances of a series.
 
     Raises:
-        DicomError: One is missing: without it the volume would end too early, and nothing else would show it.
+        DicomError: A part is missing; the volume would be too short without any other sign.
     """
     found: dict[tuple[str, int], set[int]] = {}
     for part in {header.shared.concatenation for header in headers} - {None}:
         if part is not None and part[2]:
             found.setdefault((part[0], part[2]), set()).add(part[1])
     for (uid, total), numbers in found.items():
-        lost = sorted(set(range(1, min(total, MAX_FRAMES) + 1)) - numbers)
-        if lost:
-            raise DicomError(f"part {lost[0]} of {total} of concatenation {uid} is missing; send all its parts")
+        missing = sorted(set(range(1, min(total, MAX_FRAMES) + 1)) - numbers)
+        if missing:
+            raise DicomError(f"part {missing[0]} of {total} of concatenation {uid} is missing; send all its parts")
 
 
 def _flat_datasets(dataset: Dataset) -> list[Dataset]:
-    """Return each frame's attributes: the frame's own before shared ones, macros before what was left unassigned."""
+    """Return each frame's attributes: per-frame groups override shared ones, macros override unassigned ones."""
     for tag in (RADIOPHARMACEUTICALS, CONTRAST_AGENTS):
-        items_in(dataset, tag)  # parsed here, once, and not again with every frame
+        items_in(dataset, tag)  # parsed once here instead of with every frame
     top = elements_of(dataset)
     for tag in (SHARED_GROUPS, FRAME_GROUPS, NUMBER_OF_FRAMES):
         top.pop(BaseTag(tag), None)
@@ -200,22 +200,22 @@ def _flat_datasets(dataset: Dataset) -> list[Dataset]:
 
 
 def _refuse_time_frames(flats: Sequence[Dataset]) -> None:
-    """Refuse frames that show one place at several times. Beds, each at its own time, are no time frames."""
+    """Raise DicomError if frames show one position at several times; beds acquired at different times are allowed."""
     moments: dict[str, set[float | None]] = {}
     for flat in flats:
         place = text_in(flat, POSITION)
         if place:
             moments.setdefault(place, set()).add(binary_number(flat, TEMPORAL_POSITION))
-    most = max(map(len, moments.values()), default=0)
-    if most > 1:
+    highest = max(map(len, moments.values()), default=0)
+    if highest > 1:
         raise DicomError(
-            f"time frames: it shows one place at {most} moments (TemporalPositionIndex), expected one; send the static "
-            "series"
+            f"time frames: it has one position at {highest} times (TemporalPositionIndex), expected one; send the "
+            "static series"
         )
 
 
 def _macros(group: Dataset) -> Elements:
-    """Return what a group of macros says, laid flat."""
+    """Return the attributes of a functional group, flattened."""
     elements: Elements = {}
     for tag in FLAT_MACROS:
         elements |= elements_of(first_item(group, tag))
@@ -226,32 +226,34 @@ def _macros(group: Dataset) -> Elements:
 
 
 def _name_as_single_frame(flat: Dataset) -> None:
-    """Put what a functional group calls otherwise under the name that single-frame images have for it."""
+    """Set the single-frame attributes that functional groups have under other keywords."""
     frame_type = text_in(flat, FRAME_TYPE)
     if frame_type:
-        put_text(flat, IMAGE_TYPE, frame_type)
+        set_text(flat, IMAGE_TYPE, frame_type)
     acquisition = binary_number(flat, FRAME_ACQUISITION_NUMBER)
     if acquisition is not None:
-        put_text(flat, ACQUISITION_NUMBER, f"{acquisition:.0f}")
+        set_text(flat, ACQUISITION_NUMBER, f"{acquisition:.0f}")
     moment = local_moment(flat, text_in(flat, FRAME_ACQUISITION_DATETIME) or text_in(flat, ACQUISITION_DATETIME))
     if moment is not None and not text_in(flat, ACQUISITION_TIME):
-        put_text(flat, ACQUISITION_DATE, f"{moment:%Y%m%d}")
-        put_text(flat, ACQUISITION_TIME, f"{moment:%H%M%S.%f}")
+        set_text(flat, ACQUISITION_DATE, f"{moment:%Y%m%d}")
+        set_text(flat, ACQUISITION_TIME, f"{moment:%H%M%S.%f}")
     duration_ms = binary_number(flat, FRAME_ACQUISITION_DURATION)
     if duration_ms is not None and not text_in(flat, FRAME_DURATION):
-        put_text(flat, FRAME_DURATION, f"{duration_ms:.10g}")
+        set_text(flat, FRAME_DURATION, f"{duration_ms:.10g}")
     agents = _contrast_agents(flat)
     if agents and not text_in(flat, CONTRAST_AGENT):
-        put_text(flat, CONTRAST_AGENT, agents)
+        set_text(flat, CONTRAST_AGENT, agents)
 
 
 def _contrast_agents(flat: Dataset) -> str:
-    """Return the names of the contrast agents that were in the patient when the frame was taken."""
+    """Return the names of the contrast agents administered when the frame was acquired."""
     usages = items_in(flat, CONTRAST_USAGE)
-    given = {binary_number(usage, AGENT_NUMBER) for usage in usages if text_in(usage, AGENT_ADMINISTERED) != "NO"}
+    administered = {
+        binary_number(usage, AGENT_NUMBER) for usage in usages if text_in(usage, AGENT_ADMINISTERED) != "NO"
+    }
     agents = [
         text_in(agent, CODE_MEANING) or "contrast agent"
         for agent in items_in(flat, CONTRAST_AGENTS)
-        if not usages or binary_number(agent, AGENT_NUMBER) in given
+        if not usages or binary_number(agent, AGENT_NUMBER) in administered
     ]
     return ", ".join(agents)

@@ -1,4 +1,4 @@
-"""What an Enhanced PET calls otherwise than a single-frame PET: units, corrections, the reference time, the dose.
+"""Conversion of Enhanced PET attributes to single-frame ones: units, corrections, reference time, dose.
 
 Source: DICOM PS3.3 C.8.22.4 (isotope), C.8.22.6 (corrections), C.7.6.16.2.2 (frame times), C.7.6.16.2.11 (real world
 values), PS3.16 CID 84 and 85 (units), compared with C.8.9 (the single-frame PET).
@@ -16,14 +16,14 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from lib.dicom.attributes.elements import first_item, items_in, number_in, text_in
-from lib.dicom.attributes.raw_elements import binary_number, elements_of, put_text
+from lib.dicom.attributes.raw_elements import binary_number, elements_of, set_text
 from lib.dicom.attributes.times import parse_datetime
 from lib.errors import DicomError
 
 SOP_CLASS, ENHANCED_PET = 0x00080016, "1.2.840.10008.5.1.4.1.1.130"
 RADIOPHARMACEUTICALS, AGENT_NUMBER, AGENT_USAGE = 0x00540016, 0x00189729, 0x00189737
 DOSE, INJECTION_DATETIME, TIMEZONE = 0x00181074, 0x00181078, 0x00080201
-BQ_PER_MBQ, MIN_DOSE_IN_BQ = 1e6, 1e6  # a "dose in MBq" of a million and more was written in Bq
+BQ_PER_MBQ, MIN_DOSE_IN_BQ = 1e6, 1e6  # a "dose in MBq" of at least a million was written in Bq
 CORRECTED_IMAGE, DECAY_CORRECTED, DECAY_CORRECTION = 0x00280051, 0x00189758, 0x00541102
 CORRECTIONS = {
     "DECY": DECAY_CORRECTED, "ATTN": 0x00189759, "SCAT": 0x00189760, "DTIM": 0x00189761, "MOTN": 0x00189762,
@@ -32,7 +32,7 @@ CORRECTIONS = {
 }  # fmt: skip
 DECAY_CORRECTION_DATETIME, FRAME_REFERENCE_DATETIME, FRAME_REFERENCE_TIME = 0x00189701, 0x00189151, 0x00541300
 FRAME_ACQUISITION_DATETIME = 0x00189074
-SAME_MOMENT_S = 1.0  # times that are written to the second; Rb-82 loses 0.9 % in it
+SAME_MOMENT_S = 1.0  # times are written to the second, in which Rb-82 decays by 0.9 %
 SERIES_DATE, SERIES_TIME, SERIES_TYPE = 0x00080021, 0x00080031, 0x00541000
 CARDIAC, RESPIRATORY = 0x00189118, 0x00209253
 UNITS, SUV_TYPE, SLOPE, INTERCEPT = 0x00541001, 0x00541006, 0x00281053, 0x00281052
@@ -48,13 +48,13 @@ SUV_TYPES = {
     "suvbw": "BW", "suvlbm": "LBM", "suvlbm(james128)": "LBMJAMES128", "suvlbm(janma)": "LBMJANMA", "suvbsa": "BSA",
     "suvibw": "IBW",
 }  # fmt: skip
-PREFERRED = ("BQML", "GML", "CM2ML", "CNTS")  # where one frame is mapped to several units: what tells most first
+PREFERRED = ("BQML", "GML", "CM2ML", "CNTS")  # of several mappings of one frame, the most informative first
 SAME_SLOPE = 1e-3  # relative; slopes are rounded to a few digits
 
 
 @dataclass(frozen=True)
 class _Mapping:
-    """One linear real world value mapping: Units and SUVType as a single-frame PET writes them."""
+    """One linear real world value mapping, with Units and SUVType of a single-frame PET."""
 
     units: str
     suv_type: str
@@ -63,35 +63,35 @@ class _Mapping:
 
 
 def name_pet_as_single_frame(flat: Dataset) -> None:
-    """Put the attributes of one Enhanced PET frame under the names a single-frame PET has for them.
+    """Set the single-frame attributes of one Enhanced PET frame.
 
-    What is there under its single-frame name already (Legacy Converted) stays.
+    Existing single-frame attributes (Legacy Converted) are kept.
 
     Args:
-        flat: The frame's attributes; changed in place.
+        flat: The frame's attributes; modified in place.
 
     Raises:
-        DicomError: Two attributes that say one thing differ.
+        DicomError: Redundant attributes differ.
     """
     if not text_in(flat, CORRECTED_IMAGE):
-        applied = [word for word, tag in CORRECTIONS.items() if text_in(flat, tag) == "YES"]
+        applied = [term for term, tag in CORRECTIONS.items() if text_in(flat, tag) == "YES"]
         if applied:
-            put_text(flat, CORRECTED_IMAGE, "\\".join(applied))
+            set_text(flat, CORRECTED_IMAGE, "\\".join(applied))
     if not text_in(flat, SERIES_TYPE):
         is_gated = bool(items_in(flat, CARDIAC) or items_in(flat, RESPIRATORY))
-        put_text(flat, SERIES_TYPE, f"{'GATED' if is_gated else 'STATIC'}\\IMAGE")
+        set_text(flat, SERIES_TYPE, f"{'GATED' if is_gated else 'STATIC'}\\IMAGE")
     _name_radiopharmaceutical(flat)
     _name_decay_correction(flat)
     _name_units(flat)
 
 
 def _name_radiopharmaceutical(flat: Dataset) -> None:
-    """Keep the agents that the frame shows, with their dose in Bq: an Enhanced PET numbers agents and writes MBq."""
+    """Keep the agents that the frame refers to, and convert their dose from MBq to Bq."""
     if text_in(flat, SOP_CLASS) != ENHANCED_PET:
         return  # converted from a single-frame PET, whose dose is in Bq
     agents = items_in(flat, RADIOPHARMACEUTICALS)
-    shown = {binary_number(usage, AGENT_NUMBER) for usage in items_in(flat, AGENT_USAGE)}
-    kept = [agent for agent in agents if not shown or binary_number(agent, AGENT_NUMBER) in shown]
+    used = {binary_number(usage, AGENT_NUMBER) for usage in items_in(flat, AGENT_USAGE)}
+    kept = [agent for agent in agents if not used or binary_number(agent, AGENT_NUMBER) in used]
     flat[RADIOPHARMACEUTICALS] = DataElement(RADIOPHARMACEUTICALS, "SQ", Sequence([_in_bq(agent) for agent in kept]))
 
 
@@ -99,46 +99,46 @@ def _in_bq(agent: Dataset) -> Dataset:
     copy = Dataset(elements_of(agent))
     dose = number_in(agent, DOSE)
     if dose is not None and dose < MIN_DOSE_IN_BQ:
-        put_text(copy, DOSE, repr(dose * BQ_PER_MBQ))
+        set_text(copy, DOSE, repr(dose * BQ_PER_MBQ))
     return copy
 
 
 def _name_decay_correction(flat: Dataset) -> None:
-    """Tell to which moment the frame is corrected: DecayCorrection, and SeriesTime, to which START counts.
+    """Set DecayCorrection, and SeriesTime, to which START corrects.
 
-    Corrected to a moment that is not told, it gets no DecayCorrection: SeriesTime would be a guess.
+    A frame corrected to an unknown time gets no DecayCorrection, because SeriesTime would be a guess.
     """
-    said = text_in(flat, DECAY_CORRECTED)
+    is_corrected = text_in(flat, DECAY_CORRECTED)
     if text_in(flat, DECAY_CORRECTION):
         return
     reference = local_moment(flat, text_in(flat, DECAY_CORRECTION_DATETIME))
     if reference is not None:
-        put_text(flat, DECAY_CORRECTION_DATETIME, f"{reference:%Y%m%d%H%M%S.%f}")
-    if said == "NO":
-        put_text(flat, DECAY_CORRECTION, "NONE")
-    elif said == "YES" and reference is not None:
+        set_text(flat, DECAY_CORRECTION_DATETIME, f"{reference:%Y%m%d%H%M%S.%f}")
+    if is_corrected == "NO":
+        set_text(flat, DECAY_CORRECTION, "NONE")
+    elif is_corrected == "YES" and reference is not None:
         injected = local_moment(flat, text_in(first_item(flat, RADIOPHARMACEUTICALS), INJECTION_DATETIME))
         if injected is not None and abs((reference - injected).total_seconds()) <= SAME_MOMENT_S:
-            put_text(flat, DECAY_CORRECTION, "ADMIN")
+            set_text(flat, DECAY_CORRECTION, "ADMIN")
         else:
             _correct_to(flat, reference)
 
 
 def _correct_to(flat: Dataset, reference: datetime) -> None:
-    """Say that the frame is corrected to a moment, and how long after it lies the moment that the frame represents."""
-    put_text(flat, DECAY_CORRECTION, "START")
-    put_text(flat, SERIES_DATE, f"{reference:%Y%m%d}")
-    put_text(flat, SERIES_TIME, f"{reference:%H%M%S.%f}")
-    represents = local_moment(flat, text_in(flat, FRAME_REFERENCE_DATETIME))
-    begun = local_moment(flat, text_in(flat, FRAME_ACQUISITION_DATETIME))
-    if represents is None or represents == begun:  # a start, written again, represents nothing
+    """Set DecayCorrection START to a reference time, and FrameReferenceTime relative to it."""
+    set_text(flat, DECAY_CORRECTION, "START")
+    set_text(flat, SERIES_DATE, f"{reference:%Y%m%d}")
+    set_text(flat, SERIES_TIME, f"{reference:%H%M%S.%f}")
+    frame_reference = local_moment(flat, text_in(flat, FRAME_REFERENCE_DATETIME))
+    frame_start = local_moment(flat, text_in(flat, FRAME_ACQUISITION_DATETIME))
+    if frame_reference is None or frame_reference == frame_start:  # a copy of the frame's start is not a reference time
         return
     if not text_in(flat, FRAME_REFERENCE_TIME):
-        put_text(flat, FRAME_REFERENCE_TIME, f"{(represents - reference).total_seconds() * 1000:.3f}")
+        set_text(flat, FRAME_REFERENCE_TIME, f"{(frame_reference - reference).total_seconds() * 1000:.3f}")
 
 
 def local_moment(flat: Dataset, text: str) -> datetime | None:
-    """Return a DT on the study's own clock, without an offset; None where it is malformed or has no time."""
+    """Return a DT in the study's time zone, without an offset; None if it is malformed or has no time."""
     moment = parse_datetime(text)
     if moment is None or moment.tzinfo is None:
         return moment
@@ -147,32 +147,32 @@ def local_moment(flat: Dataset, text: str) -> datetime | None:
 
 
 def _name_units(flat: Dataset) -> None:
-    """Take units, slope and intercept from the real world value mapping where Units is not there.
+    """Set units, slope and intercept from the real world value mapping if Units is missing.
 
-    Without either, RescaleType may name the units of what is rescaled.
+    Without either, RescaleType may name the units of rescaled values.
     """
     mapping = _mapping(items_in(flat, REAL_WORLD_VALUES))
     units, slope = text_in(flat, UNITS), number_in(flat, SLOPE)
     if mapping is None:
         if not units and text_in(flat, RESCALE_TYPE) in UNITS_OF_RESCALE:
-            put_text(flat, UNITS, text_in(flat, RESCALE_TYPE))
+            set_text(flat, UNITS, text_in(flat, RESCALE_TYPE))
         return
     if units:
         if units == mapping.units == "BQML" and slope and not math.isclose(slope, mapping.slope, rel_tol=SAME_SLOPE):
             raise DicomError(
-                f"RescaleSlope {slope:g} and RealWorldValueSlope {mapping.slope:g} both lead to Bq/mL and differ; "
+                f"RescaleSlope {slope:g} and RealWorldValueSlope {mapping.slope:g} both convert to Bq/mL but differ; "
                 "correct the header"
             )
         return
-    put_text(flat, UNITS, mapping.units)
+    set_text(flat, UNITS, mapping.units)
     if mapping.suv_type:
-        put_text(flat, SUV_TYPE, mapping.suv_type)
-    put_text(flat, SLOPE, repr(mapping.slope))
-    put_text(flat, INTERCEPT, repr(mapping.intercept))
+        set_text(flat, SUV_TYPE, mapping.suv_type)
+    set_text(flat, SLOPE, repr(mapping.slope))
+    set_text(flat, INTERCEPT, repr(mapping.intercept))
 
 
 def _mapping(items: list[Dataset]) -> _Mapping | None:
-    """Return the mapping to use of those a frame has; None where there is none that is a straight line."""
+    """Return the preferred linear mapping of a frame; None if it has none."""
     found = [mapping for item in items if (mapping := _linear(item)) is not None]
     for units in PREFERRED:
         alike = [mapping for mapping in found if mapping.units == units]

@@ -1,4 +1,4 @@
-"""The pixels of one DICOM file as physical numbers: this very slice's slope x stored + intercept."""
+"""Pixels of one DICOM file as physical values: slope x stored + intercept of this slice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from lib.dicom.attributes.elements import AttributeReader
 from lib.dicom.attributes.transfer_syntax import is_plain_encoding, transfer_syntax
 from lib.dicom.instance_header import InstanceHeader
-from lib.dicom.pixel_data.compressed import decoded
+from lib.dicom.pixel_data.compressed import decode_pixels
 from lib.dicom.pixel_data.decoder import Decoder
 from lib.dicom.pixel_data.padding import ct_padding, pet_padding
 from lib.dicom.pixel_data.stored_values import STORED_TAGS, Stored, StoredFormat, pixel_bytes, plain_pixels
@@ -24,17 +24,17 @@ from lib.errors import DicomError, MissingAttributeError
 from lib.types import FloatArray
 
 PIXEL_TAGS = [*HEADER_TAGS, *STORED_TAGS]
-AIR_HU = -1024.0  # what a CT's padding becomes: no data, shown and learned as the air it mostly stands for
+AIR_HU = -1024.0  # replaces CT padding, which is displayed and learned as air
 
 
 @dataclass(frozen=True, eq=False)
 class ReadSlice:
-    """One slice read to the end.
+    """One slice with its pixels.
 
     Attributes:
-        header: Its header.
-        values: Its physical numbers, (R, C) float32; NaN where a PET has no data.
-        pixel_format: How they are stored.
+        header: The header.
+        values: Physical values, (R, C) float32; NaN where a PET has no data.
+        pixel_format: The format of the stored values.
     """
 
     header: InstanceHeader
@@ -43,13 +43,13 @@ class ReadSlice:
 
 
 def read_slice(path: Path, decoder: Decoder | None = None) -> ReadSlice:
-    """Return one single-frame greyscale file, rescaled; padding is air in a CT, and NaN in a PET unless it is 0 there.
+    """Return one single-frame greyscale file, rescaled; padding becomes air in a CT, and NaN in a PET unless it is 0.
 
-    Compressed pixels are the decoder's; without one, a decoder is started for this file alone.
+    Compressed pixels need a decoder; without one, a decoder is started for this file.
 
     Raises:
-        DicomError: Missing, damaged, truncated, or compressed in a way that cannot be undone here.
-        MissingAttributeError: No RescaleSlope, or a CT without RescaleIntercept.
+        DicomError: The file is missing, damaged or truncated, or cannot be decompressed.
+        MissingAttributeError: RescaleSlope is missing, or RescaleIntercept of a CT.
     """
     if decoder is None:
         with Decoder() as own:
@@ -57,13 +57,13 @@ def read_slice(path: Path, decoder: Decoder | None = None) -> ReadSlice:
     with errors_name(path):
         dataset = read_instance_file(path, tags=PIXEL_TAGS, with_pixels=True)
         header = header_of(dataset, str(path))
-        _refuse_several_frames(header)  # before any is decoded: a damaged file may announce a million
+        _refuse_several_frames(header)  # before decoding: a damaged file may declare a million frames
         pixel_format = StoredFormat.of(dataset, (header.shared.rows, header.shared.columns))
         syntax = transfer_syntax(dataset)
         if is_plain_encoding(syntax):
             stored = plain_pixels(dataset, pixel_format)
         else:
-            stored = decoded(pixel_bytes(dataset), syntax, pixel_format, decoder, source=path)
+            stored = decode_pixels(pixel_bytes(dataset), syntax, pixel_format, decoder, source=path)
         return ReadSlice(header, physical_values(dataset, header, stored), pixel_format)
 
 
@@ -89,11 +89,11 @@ def _refuse_several_frames(header: InstanceHeader) -> None:
 
 
 def physical_values(dataset: Dataset, header: InstanceHeader, stored: Stored) -> FloatArray:
-    """Return a slice's stored numbers rescaled and without padding, (R, C).
+    """Return a slice's rescaled values with padding replaced, (R, C).
 
     Raises:
         DicomError: A padding attribute is malformed.
-        MissingAttributeError: As `read_slice`.
+        MissingAttributeError: As in `read_slice`.
     """
     slope, intercept = _rescale(dataset, header)
     values = np.multiply(stored.values, np.float32(slope), dtype=np.float32)
@@ -111,10 +111,10 @@ def _rescale(dataset: Dataset, header: InstanceHeader) -> tuple[float, float]:
     shared = header.shared
     if slope is None:
         raise MissingAttributeError(
-            f"{shared.absence('RescaleSlope')}; stored numbers have no unit", attribute="RescaleSlope"
+            f"{shared.absence_reason('RescaleSlope')}; stored values have no unit", attribute="RescaleSlope"
         )
     if intercept is None and (shared.modality == "CT" or read.malformed):
         raise MissingAttributeError(
-            f"{shared.absence('RescaleIntercept')}; stored numbers are no HU", attribute="RescaleIntercept"
+            f"{shared.absence_reason('RescaleIntercept')}; stored values are not HU", attribute="RescaleIntercept"
         )
-    return slope, intercept or 0.0  # a PET's is 0 where nothing is said (PS3.3 C.8.9.4)
+    return slope, intercept or 0.0  # 0 is the default of PET (PS3.3 C.8.9.4)

@@ -1,7 +1,7 @@
-"""Which instances are slices of a CT or a PET that can be used, and why the others are not.
+"""Selection of instances that are usable CT or PET slices, and the reasons against the others.
 
-Consoles store many things under modality CT and PT: scouts, colour fusions, projections, uncorrected PET. Each is told
-by its header and refused with a reason that names what was seen.
+Consoles store other images under modality CT and PT too: scouts, colour fusions, projections, uncorrected PET. They are
+recognised by their header and refused with a reason.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 PET_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.128"
 NO_VOLUME = {
     "SAMPLED": "VolumetricProperties SAMPLED: a projection, not slices of a volume",
-    "DISTORTED": "VolumetricProperties DISTORTED: a curved reformat, its pixels lie elsewhere than its plane says",
+    "DISTORTED": "VolumetricProperties DISTORTED: a curved reformat, its pixels are not in its plane",
 }  # PS3.3 C.8.16.2.1.2
 PROJECTIONS = frozenset({"MIP", "MAX_IP", "MIN_IP", "MINIP", "PROJECTION IMAGE", "PROJECTION", "VOLUME RENDERING"})
-HU_TYPES = ("", "HU", "US")  # RescaleType; US is "unspecified", which CT writers use for HU as well
+HU_TYPES = ("", "HU", "US")  # RescaleType; CT writers use US, "unspecified", for HU as well
 
 
 def why_not(shared: SharedHeader) -> str | None:
-    """Return why instances with this header are not slices of a usable CT or PET; None where they are."""
+    """Return why instances with this header are not slices of a usable CT or PET; None if they are."""
     if shared.is_synthetic and shared.modality in ("CT", "PT"):
         return (
-            f"synthetic {'PET' if shared.modality == 'PT' else 'CT'} (SyntheticData YES, or another mark of a "
-            "synthetic image): drawn by a model, never used as a measured one"
+            f"synthetic {'PET' if shared.modality == 'PT' else 'CT'} (SyntheticData YES or another marker of a "
+            "synthetic image): produced by a model, never used as a measured image"
         )
     if shared.modality not in ("CT", "PT"):
         return f"{shared.modality} ({uid_name(shared.sop_class_uid)}): not a CT or PET image series"
@@ -42,9 +42,9 @@ def why_not(shared: SharedHeader) -> str | None:
 
 
 def why_not_synthetic(shared: SharedHeader) -> str | None:
-    """Return why instances with this header are not slices of a synthetic PET; None where they are."""
+    """Return why instances with this header are not slices of a synthetic PET; None if they are."""
     if shared.modality != "PT" or not shared.is_synthetic:
-        return "not a synthetic PET (SyntheticData YES, or another mark of one)"
+        return "not a synthetic PET (SyntheticData YES or another marker of a synthetic image)"
     return _why_not_image(shared) or _why_not_plane(shared)
 
 
@@ -53,8 +53,8 @@ def _why_not_image(shared: SharedHeader) -> str | None:
     name = uid_name(shared.sop_class_uid)
     if shared.samples_per_pixel > 1 or shared.photometric_interpretation not in ("", "MONOCHROME1", "MONOCHROME2"):
         return (
-            f"a colour picture ({name}, {shared.photometric_interpretation}) stored as modality {shared.modality}, "
-            "such as a console's PET/CT fusion: it holds colours, not measurements"
+            f"a colour image ({name}, {shared.photometric_interpretation}) stored as modality {shared.modality}, "
+            "such as a console's PET/CT fusion: it contains colours, not measurements"
         )
     if shared.sop_class_uid == expected and shared.number_of_frames > 1:
         return f"multi-frame ({name}, {shared.number_of_frames} frames): export it as single-frame {uid_name(expected)}"
@@ -66,7 +66,7 @@ def _why_not_image(shared: SharedHeader) -> str | None:
         return NO_VOLUME[shared.volumetric_properties]
     if "LOCALIZER" in shared.image_type:
         return "a localizer (ImageType LOCALIZER), not a slice of a volume"
-    projection = next((word for word in shared.image_type if word in PROJECTIONS), None)
+    projection = next((value for value in shared.image_type if value in PROJECTIONS), None)
     if projection:
         return f"a projection (ImageType {projection}), not a slice of a volume"
     if re.search(r"\bMIP\b", shared.series_description.upper().replace("_", " ")):
@@ -76,53 +76,53 @@ def _why_not_image(shared: SharedHeader) -> str | None:
 
 def _why_not_rescaled(shared: SharedHeader) -> str | None:
     unit = "HU" if shared.modality == "CT" else "Bq/mL"
-    lost = f"stored numbers cannot be turned into {unit}"
+    consequence = f"stored values cannot be converted to {unit}"
     if shared.has_modality_lut:
-        return f"ModalityLUTSequence, a table instead of RescaleSlope and RescaleIntercept: {lost}"
+        return f"ModalityLUTSequence, a table instead of RescaleSlope and RescaleIntercept: {consequence}"
     if not shared.has_rescale:
-        return f"{shared.absence('RescaleSlope')}: {lost}"
+        return f"{shared.absence_reason('RescaleSlope')}: {consequence}"
     if shared.rescale_slope_sign == 0 or (shared.modality == "PT" and shared.rescale_slope_sign < 0):
-        return f"RescaleSlope is {'0' if shared.rescale_slope_sign == 0 else 'below 0'}: {lost}"
-    if not shared.has_intercept and (shared.modality == "CT" or _is_told(shared, "RescaleIntercept")):
-        return f"{shared.absence('RescaleIntercept')}: {lost}"  # of a PET it is 0 where nothing is said
+        return f"RescaleSlope is {'0' if shared.rescale_slope_sign == 0 else 'below 0'}: {consequence}"
+    if not shared.has_intercept and (shared.modality == "CT" or _is_present(shared, "RescaleIntercept")):
+        return f"{shared.absence_reason('RescaleIntercept')}: {consequence}"  # 0 is the default of PET
     if shared.modality == "CT" and shared.rescale_type not in HU_TYPES:
         return f"RescaleType {shared.rescale_type}, expected HU (a spectral or processed CT)"
     return None
 
 
-def _is_told(shared: SharedHeader, keyword: str) -> bool:
+def _is_present(shared: SharedHeader, keyword: str) -> bool:
     return keyword in shared.undelivered or any(keyword == name for name, _ in shared.malformed)
 
 
 def _why_not_plane(shared: SharedHeader) -> str | None:
     for keyword, size in (("Rows", shared.rows), ("Columns", shared.columns)):
         if size < 1:
-            return f"{shared.absence(keyword)}: the file may be truncated"
+            return f"{shared.absence_reason(keyword)}: the file may be truncated"
         if size > MAX_MATRIX:
             return f"{keyword} {size}, expected at most {MAX_MATRIX}: no CT or PET slice is larger"
     if not shared.orientation:
-        return f"{shared.absence('ImageOrientationPatient')}; slices cannot be placed"
+        return f"{shared.absence_reason('ImageOrientationPatient')}; slices have no position"
     try:
         normal = slice_normal(shared.orientation)
     except SliceOrderError as error:
         return str(error)
-    lean = float(np.degrees(np.arccos(min(1.0, abs(float(normal[2]))))))
-    if lean > AXIAL_TOLERANCE_DEG:
-        plane = ("sagittal", "coronal")[int(np.argmax(np.abs(normal[:2])))] if lean > 80 else "oblique"
-        return f"{plane} slices ({lean:.0f} degrees from axial), expected axial ones"
-    return _why_not_turned(shared.orientation) if shared.modality == "CT" else None  # a PET is resampled onto its CT
+    angle = float(np.degrees(np.arccos(min(1.0, abs(float(normal[2]))))))
+    if angle > AXIAL_TOLERANCE_DEG:
+        plane = ("sagittal", "coronal")[int(np.argmax(np.abs(normal[:2])))] if angle > 80 else "oblique"
+        return f"{plane} slices ({angle:.0f} degrees from axial), expected axial ones"
+    return _why_not_rotated(shared.orientation) if shared.modality == "CT" else None  # a PET is resampled onto its CT
 
 
-def _why_not_turned(orientation: Sequence[float]) -> str | None:
-    """Return why a CT is turned too far within its slice plane: its rows would reach the network askew."""
-    lean = max(
+def _why_not_rotated(orientation: Sequence[float]) -> str | None:
+    """Return why a CT is rotated too far in its slice plane for the network; None if it is not."""
+    angle = max(
         float(np.degrees(np.arccos(min(1.0, float(np.abs(axis).max()))))) for axis in (orientation[:3], orientation[3:])
     )
-    if lean <= AXIAL_TOLERANCE_DEG:
+    if angle <= AXIAL_TOLERANCE_DEG:
         return None
     return (
-        f"rows or columns lean {lean:.1f} degrees from the patient's axes (rotated in the slice plane), expected at "
-        f"most {AXIAL_TOLERANCE_DEG:g}; give the reconstruction along the patient's axes"
+        f"rows or columns are rotated by {angle:.1f} degrees from the patient's axes, expected at most "
+        f"{AXIAL_TOLERANCE_DEG:g}; use the reconstruction along the patient's axes"
     )
 
 

@@ -1,7 +1,7 @@
-"""One regular stack out of loose slices: ordered along the normal, checked, and given a geometry.
+"""Ordering of slices along their normal, with checks that they form one regular stack.
 
-Order and spacing come from ImagePositionPatient projected on the slice normal, and from nothing else: SliceThickness,
-SliceLocation, InstanceNumber and file names lie.
+Order and spacing come only from ImagePositionPatient projected on the slice normal, because SliceThickness,
+SliceLocation, InstanceNumber and file names are unreliable.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from lib.dicom.instance_header import InstanceHeader, SharedHeader
 from lib.errors import SliceOrderError
 from lib.imaging.geometry import Geometry
 
-ORIENTATION_TOLERANCE = 1e-3  # largest difference of a direction cosine; headers round to 4 to 6 digits
+ORIENTATION_TOLERANCE = 1e-3  # maximum difference of a direction cosine; headers round to 4 to 6 digits
 PIXEL_SPACING_TOLERANCE_MM = 1e-3
-SAME_PLACE_MM = 0.01  # slices nearer than this lie at one place; the finest CT steps 0.2 mm
-GAP_STEPS = 1.5  # a step of this many usual steps means that a slice is missing
-UNEVEN_STEPS = 0.05  # how far from the regular grid, in steps, a slice may lie ...
-UNEVEN_MM = 0.1  # ... and this far in any case: a GE Discovery ST rounds by 0.04 mm between beds
-SIDEWAYS_MM = 0.5  # how far slices may stray from one line along the normal; half a CT pixel
+SAME_POSITION_MM = 0.01  # closer slices have the same position; the smallest CT spacing is 0.2 mm
+GAP_STEPS = 1.5  # a spacing of this many usual spacings means that a slice is missing
+UNEVEN_STEPS = 0.05  # maximum distance from the regular grid, in spacings ...
+UNEVEN_MM = 0.1  # ... or in mm, if larger: a GE Discovery ST rounds by 0.04 mm between beds
+SIDEWAYS_MM = 0.5  # maximum distance from one line along the normal; half a CT pixel
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Stack:
     """Slices in order along the right-handed normal.
 
     Attributes:
-        headers: One a slice.
+        headers: One per slice.
         positions_mm: Each slice's ImagePositionPatient projected on the normal, ascending, as measured.
         geometry: The regular grid through the first and the last slice.
     """
@@ -41,10 +41,10 @@ class Stack:
 
 
 def order_stack(headers: Sequence[InstanceHeader]) -> Stack:
-    """Return the stack that the slices form, whatever order they come in.
+    """Return the stack that the slices form, in any input order.
 
     Raises:
-        SliceOrderError: Fewer than two slices, mixed planes, two slices at one place, a gap, uneven steps, gantry tilt.
+        SliceOrderError: Fewer than two slices, mixed planes, repeated positions, a gap, uneven spacing, or gantry tilt.
     """
     if len(headers) < 2:
         raise SliceOrderError(f"{len(headers)} slice, expected at least 2 to form a volume")
@@ -74,10 +74,10 @@ def slice_normal(orientation: Sequence[float]) -> NDArray[np.float64]:
     """Return the unit normal of ImageOrientationPatient: row direction x column direction.
 
     Raises:
-        SliceOrderError: Not six cosines of two perpendicular unit vectors.
+        SliceOrderError: The orientation is not two perpendicular unit vectors.
     """
     if len(orientation) != 6:
-        raise SliceOrderError("ImageOrientationPatient is missing or incomplete; slices cannot be placed")
+        raise SliceOrderError("ImageOrientationPatient is missing or incomplete; slices have no position")
     row, column = np.asarray(orientation[:3], float), np.asarray(orientation[3:], float)
     faults = abs(row @ row - 1), abs(column @ column - 1), abs(row @ column)
     if max(faults) > 2 * ORIENTATION_TOLERANCE:
@@ -104,26 +104,28 @@ def _refuse_mixed_planes(headers: Sequence[InstanceHeader]) -> None:
 
 
 def _refuse_unplaced(headers: Sequence[InstanceHeader], distinct: Sequence[SharedHeader]) -> None:
-    lost = [header.shared.absence("ImagePositionPatient") for header in headers if header.position_mm is None]
+    missing = [header.shared.absence_reason("ImagePositionPatient") for header in headers if header.position_mm is None]
     faults = (
-        [lost[0] + (f" in {len(lost)} of {len(headers)} slices" if len(lost) < len(headers) else "")] if lost else []
+        [missing[0] + (f" in {len(missing)} of {len(headers)} slices" if len(missing) < len(headers) else "")]
+        if missing
+        else []
     )
     for shared in distinct:
         spacing = shared.pixel_spacing_mm
         absent = {"PixelSpacing": not spacing, "Rows": shared.rows < 1, "Columns": shared.columns < 1}
-        faults += [shared.absence(keyword) for keyword, is_absent in absent.items() if is_absent]
+        faults += [shared.absence_reason(keyword) for keyword, is_absent in absent.items() if is_absent]
         if spacing and (len(spacing) != 2 or min(spacing) <= 0):
             faults.append(f"PixelSpacing {spacing} mm, expected two numbers above 0")
     if faults:
-        raise SliceOrderError(f"{' and '.join(dict.fromkeys(faults))}; slices cannot be placed")
+        raise SliceOrderError(f"{' and '.join(dict.fromkeys(faults))}; slices have no position")
 
 
 def _refuse_repeats(along: NDArray[np.float64]) -> None:
-    repeats = int((np.diff(along) < SAME_PLACE_MM).sum())
+    repeats = int((np.diff(along) < SAME_POSITION_MM).sum())
     if repeats:
         raise SliceOrderError(
-            f"{repeats} of {len(along)} slices lie where another one lies: several acquisitions or time frames in one "
-            "series that its header does not tell apart"
+            f"{repeats} of {len(along)} slices have the position of another slice: several acquisitions or time frames "
+            "in one series that its header does not distinguish"
         )
 
 
@@ -135,14 +137,14 @@ def _refuse_gaps(along: NDArray[np.float64]) -> None:
         first = int(gaps[0])
         raise SliceOrderError(
             f"gap: no slice between {along[first]:.2f} and {along[first + 1]:.2f} mm along the normal, where slices "
-            f"stand {usual:.2f} mm apart ({len(gaps)} such gap(s)); send the missing slices"
+            f"are {usual:.2f} mm apart ({len(gaps)} gap(s)); send the missing slices"
         )
     grid = np.linspace(along[0], along[-1], len(along))
-    astray = float(np.abs(along - grid).max())
-    if astray > max(UNEVEN_MM, UNEVEN_STEPS * usual):
+    deviation = float(np.abs(along - grid).max())
+    if deviation > max(UNEVEN_MM, UNEVEN_STEPS * usual):
         raise SliceOrderError(
-            f"uneven steps: slices stand {steps.min():.2f} to {steps.max():.2f} mm apart, up to {astray:.2f} mm off a "
-            "regular stack; reconstruct with one slice distance"
+            f"uneven spacing: slices are {steps.min():.2f} to {steps.max():.2f} mm apart, up to {deviation:.2f} mm off "
+            "a regular stack; reconstruct with a constant slice spacing"
         )
 
 
@@ -156,9 +158,9 @@ def _refuse_sideways(points: NDArray[np.float64], along: NDArray[np.float64], no
     if straight:
         angle = float(np.degrees(np.arctan(np.linalg.norm(slope))))
         raise SliceOrderError(f"gantry tilt of {angle:.1f} degrees: the slices form a sheared stack; correct the tilt")
-    raise SliceOrderError(f"slices are shifted sideways against each other by up to {sideways.max():.1f} mm")
+    raise SliceOrderError(f"slices are shifted sideways relative to each other by up to {sideways.max():.1f} mm")
 
 
 def nearly(a: Sequence[float], b: Sequence[float], tolerance: float) -> bool:
-    """Return whether two lists have equal length and no number differs by more than the tolerance."""
+    """Return whether two sequences have equal length and no numbers differ by more than the tolerance."""
     return len(a) == len(b) and all(abs(x - y) <= tolerance for x, y in zip(a, b, strict=True))

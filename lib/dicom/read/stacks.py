@@ -1,8 +1,8 @@
-"""Which of a series' files form its volume, and what is left out and why.
+"""Selection of the files of a series that form its volume.
 
-The rule, chosen for its plainness: a series keeps its UID and **one** stack, the largest clean one; whatever else lay
-in the series is named in a warning. What cannot be split cleanly is refused as a whole, with the fault that was found,
-and so are parts of equal size, of which none is the one that is meant, and the time frames of a PET.
+A series has exactly one stack: the largest regular one. Everything else in the series is listed in a warning. A series
+is refused if it cannot be split into regular stacks, if its largest stacks have equal size, or if it is a PET with
+several time frames.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ from itertools import groupby
 
 from lib.dicom.instance_header import InstanceHeader, SharedHeader
 from lib.dicom.read.consistency import refuse_mixed_stack
-from lib.dicom.read.duplicate_slices import PixelsNotAtHandError, places_of, times_of, without_copies, without_resent
+from lib.dicom.read.duplicate_slices import (
+    PixelsUnavailableError,
+    differing_time_attributes,
+    drop_duplicate_files,
+    drop_resent_slices,
+    slices_by_position,
+)
 from lib.dicom.read.series_filter import why_not
 from lib.dicom.read.slice_order import ORIENTATION_TOLERANCE, PIXEL_SPACING_TOLERANCE_MM, Stack, nearly, order_stack
 from lib.errors import SliceOrderError, UnsupportedSeriesError
@@ -26,15 +32,15 @@ SPLITTERS: tuple[tuple[str, Callable[[SharedHeader], object]], ...] = (
 
 
 def volume_stack(headers: Sequence[InstanceHeader]) -> tuple[Stack, tuple[str, ...]]:
-    """Return the stack a series stands for, and warnings about what was left out of it.
+    """Return the stack of a series, and warnings about slices that are not in it.
 
     Raises:
-        UnsupportedSeriesError: No file of the series is a usable slice; the message is the commonest reason.
-        SliceOrderError: The slices do not form a clean stack, whole or in parts.
-        DicomError: Slices that repeat cannot be compared.
+        UnsupportedSeriesError: No file of the series is a usable slice; the message is the most frequent reason.
+        SliceOrderError: Neither the slices nor a part of them form a regular stack.
+        DicomError: Repeated slices cannot be compared.
     """
     usable, refused = _usable(headers)
-    headers, copies = without_copies(usable)
+    headers, copies = drop_duplicate_files(usable)
     warnings = refused + copies
     groups = _by_plane(headers)
     resent = 0
@@ -42,22 +48,22 @@ def volume_stack(headers: Sequence[InstanceHeader]) -> tuple[Stack, tuple[str, .
     faults: list[SliceOrderError] = []
     for group in groups:
         try:
-            stack, told, copies_left_out = _clean_stack(group)
+            stack, group_warnings, resent_in_group = _regular_stack(group)
         except SliceOrderError as error:
             faults.append(error)
         else:
             stacks.append(stack)
-            resent += copies_left_out
-            warnings += told
+            resent += resent_in_group
+            warnings += group_warnings
     if not stacks:
         fault = faults[0]  # of the largest group
         raise SliceOrderError("; ".join([str(fault), *refused])) from fault
     kept = _largest(stacks, "matrix, pixel size or orientation")
-    left_out = len(headers) - resent - len(kept.headers)
-    if left_out:
+    ignored = len(headers) - resent - len(kept.headers)
+    if ignored:
         warnings.append(
             f"several stacks in one series: the largest is used ({len(kept.headers)} slices of "
-            f"{kept.geometry.shape[1]} x {kept.geometry.shape[2]}), {left_out} slices are left out"
+            f"{kept.geometry.shape[1]} x {kept.geometry.shape[2]}), {ignored} slices are ignored"
         )
     return kept, tuple(warnings)
 
@@ -68,21 +74,21 @@ def _usable(headers: Sequence[InstanceHeader]) -> tuple[list[InstanceHeader], li
     reasons = Counter(reason for header in headers if (reason := verdicts[header.shared]) is not None)
     if not usable:
         raise UnsupportedSeriesError(reasons.most_common(1)[0][0])
-    return usable, [f"{count} instance(s) left out: {reason}" for reason, count in reasons.most_common()]
+    return usable, [f"{count} instance(s) ignored: {reason}" for reason, count in reasons.most_common()]
 
 
 def _by_plane(headers: list[InstanceHeader]) -> list[list[InstanceHeader]]:
     """Return the slices grouped by matrix, pixel size and orientation, the largest group first."""
     groups: list[tuple[SharedHeader, list[InstanceHeader]]] = []
-    home: dict[SharedHeader, list[InstanceHeader]] = {}
+    group_of: dict[SharedHeader, list[InstanceHeader]] = {}
     for header in headers:
-        members = home.get(header.shared)
+        members = group_of.get(header.shared)
         if members is None:
             members = next((group for plane, group in groups if _same_plane(plane, header.shared)), None)
             if members is None:
                 members = []
                 groups.append((header.shared, members))
-            home[header.shared] = members
+            group_of[header.shared] = members
         members.append(header)
     return sorted((group for _, group in groups), key=len, reverse=True)
 
@@ -95,16 +101,16 @@ def _same_plane(a: SharedHeader, b: SharedHeader) -> bool:
     )
 
 
-def _clean_stack(group: list[InstanceHeader]) -> tuple[Stack, list[str], int]:
-    """Return the group as one stack, or its largest clean part; warnings; and how many copies were left out."""
+def _regular_stack(group: list[InstanceHeader]) -> tuple[Stack, list[str], int]:
+    """Return the group as one stack, or its largest regular part; warnings; and the number of ignored copies."""
     refuse_mixed_stack(group)
     try:
         return order_stack(group), [], 0
     except SliceOrderError as fault:
-        unknown: PixelsNotAtHandError | None = None
+        unknown: PixelsUnavailableError | None = None
         try:
-            unique = without_resent(group)
-        except PixelsNotAtHandError as error:
+            unique = drop_resent_slices(group)
+        except PixelsUnavailableError as error:
             unique, unknown = None, error
         if unique is not None:
             slices, warnings = unique
@@ -120,35 +126,35 @@ def _clean_stack(group: list[InstanceHeader]) -> tuple[Stack, list[str], int]:
 
 
 def _refuse_time_frames(group: list[InstanceHeader], fault: SliceOrderError) -> None:
-    """Refuse a group whose slices at one place are of several times: a part of it is one moment, not the series."""
-    told_by = times_of(group)
+    """Raise SliceOrderError if slices at one position have several times, since a part is only one time frame."""
+    times = differing_time_attributes(group)
     kinds = {
         header.shared.pet.series_type[0] for header in group if header.shared.pet and header.shared.pet.series_type
     }
     dynamic = sorted(kinds & TIME_FRAMES)
-    if dynamic and len(places_of(group)) < len(group):
+    if dynamic and len(slices_by_position(group)) < len(group):
         raise SliceOrderError(f"SeriesType {dynamic[0]}: {fault}; send the static series") from fault
-    if told_by:
+    if times:
         raise SliceOrderError(
-            f"time frames (by {', '.join(told_by)}): slices lie where others of another time lie, and one frame is not "
-            "the series; send the static series"
+            f"time frames (by {', '.join(times)}): slices at one position have several times, expected one; send the "
+            "static series"
         ) from fault
 
 
-def _largest(stacks: list[Stack], told_by: str) -> Stack:
-    most = max(len(stack.headers) for stack in stacks)
-    largest = [stack for stack in stacks if len(stack.headers) == most]
+def _largest(stacks: list[Stack], attribute: str) -> Stack:
+    largest_count = max(len(stack.headers) for stack in stacks)
+    largest = [stack for stack in stacks if len(stack.headers) == largest_count]
     if len(largest) > 1:
         raise SliceOrderError(
-            f"{len(largest)} stacks of {most} slices each in one series (by {told_by}): which one is meant cannot be "
-            "told; send each as a series of its own"
+            f"{len(largest)} stacks of {largest_count} slices each in one series (by {attribute}): the intended one is "
+            "unknown; send each as a series of its own"
         )
     return largest[0]
 
 
 def _stacks_by(group: list[InstanceHeader], attribute: Callable[[SharedHeader], object]) -> list[Stack]:
     def value(header: InstanceHeader) -> str:
-        """Return what the parts differ by."""
+        """Return the value by which the group is split."""
         return str(attribute(header.shared))
 
     parts = [list(part) for _, part in groupby(sorted(group, key=value), key=value)]
@@ -157,5 +163,5 @@ def _stacks_by(group: list[InstanceHeader], attribute: Callable[[SharedHeader], 
         try:
             stacks.append(order_stack(part))
         except SliceOrderError:
-            continue  # this part is left out; the caller counts and names what is
+            continue  # ignored here; the caller counts ignored slices
     return stacks

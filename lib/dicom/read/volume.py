@@ -1,4 +1,4 @@
-"""One series to one volume: CT in HU, PET in SUVbw or Bq/mL, slices along the right-handed normal."""
+"""Reading of a series as a volume: CT in HU, PET in SUVbw or Bq/mL, slices along the right-handed normal."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
 from lib.types import FloatArray, Progress, Series, no_progress
 
-CT_FLOOR_HU = -1024.0  # below air: what lies below is padding (-2000, -3024), not tissue
+CT_FLOOR_HU = -1024.0  # air; lower values are padding (-2000, -3024)
 
 
 @dataclass(frozen=True, eq=False)
 class _Slices:
-    """All slices of a series in stack order: rescaled numbers (K, R, C), headers, geometry."""
+    """All slices of a series in stack order: rescaled values (K, R, C), headers, geometry."""
 
     array: FloatArray
     headers: tuple[InstanceHeader, ...]
@@ -39,7 +39,7 @@ def read_ct(series: Series, *, progress: Progress = no_progress) -> Volume:
     """Return a CT volume in HU; padding below -1024 becomes -1024.
 
     Raises:
-        DicomError: A file is damaged, or the files are no usable CT; the message names the series.
+        DicomError: A file is damaged, or the files are not a usable CT; the message names the series.
     """
     slices = _read(series, "CT", progress=progress)
     np.maximum(slices.array, CT_FLOOR_HU, out=slices.array)
@@ -47,12 +47,12 @@ def read_ct(series: Series, *, progress: Progress = no_progress) -> Volume:
 
 
 def read_pet(series: Series, *, progress: Progress = no_progress) -> Volume:
-    """Return a PET volume in SUVbw, g/mL; NaN where its header says that nothing was measured (padding).
+    """Return a PET volume in SUVbw, g/mL; NaN in padding.
 
     Raises:
         MissingAttributeError: The header lacks the weight, the dose or a time; `read_activity` may still work.
-        UnsupportedSeriesError: Another SUV type or unit, or no attenuation-corrected PET.
-        DicomError: A file is damaged, or header values cannot be; the message names the series.
+        UnsupportedSeriesError: The SUV type or unit is not supported, or the PET is not attenuation-corrected.
+        DicomError: A file is damaged, or header values are invalid; the message names the series.
     """
     return _read_pet(series, suv_scale, Unit.SUV_BW, progress=progress)
 
@@ -62,17 +62,17 @@ def read_activity(series: Series) -> Volume:
 
     Raises:
         UnsupportedSeriesError: The series is stored in other units (GML is SUV already: use `read_pet`).
-        DicomError: As `read_pet`.
+        DicomError: As in `read_pet`.
     """
     return _read_pet(series, lambda pet, _: activity_scale(pet), Unit.BQML)
 
 
 def read_synthetic_pet(series: Series) -> Volume:
-    """Return a PET that a model drew, in SUVbw: to show it or to look at it again, never to learn from it.
+    """Return a synthetic PET in SUVbw, for display or evaluation, never for training.
 
     Raises:
-        UnsupportedSeriesError: A measured PET (use `read_pet`), or no slices of a volume.
-        DicomError: As `read_pet`.
+        UnsupportedSeriesError: The series is a measured PET (use `read_pet`), or not slices of a volume.
+        DicomError: As in `read_pet`.
     """
     return _read_pet(series, suv_scale, Unit.SUV_BW, why_not_synthetic)
 
@@ -105,7 +105,7 @@ def _read(
     *,
     progress: Progress = no_progress,
 ) -> _Slices:
-    """Return the slices in stack order. The order of `series.files` is verified, not believed."""
+    """Return the slices in stack order, regardless of the order of `series.files`."""
     if series.modality != modality:
         raise UnsupportedSeriesError(f"series {series.uid}: modality {series.modality}, expected {modality}")
     headers: list[InstanceHeader] = []
@@ -132,8 +132,8 @@ def _read(
         stack = order_stack(headers)
     except DicomError as error:
         raise error.with_message(f"series {series.uid}: {error}") from error
-    place = {(header.path, header.frame): k for k, header in enumerate(headers)}
-    order = [place[header.path, header.frame] for header in stack.headers]
+    index = {(header.path, header.frame): k for k, header in enumerate(headers)}
+    order = [index[header.path, header.frame] for header in stack.headers]
     if order != list(range(len(order))):
         array = array[order]
     return _Slices(array, stack.headers, stack.geometry)
@@ -142,16 +142,16 @@ def _read(
 def _refuse_huge(shape: tuple[int, ...]) -> None:
     if math.prod(shape) * FLOAT_BYTES > MAX_VOLUME_BYTES:
         size = " x ".join(map(str, shape))
-        raise DicomError(f"{size} voxels, more than the {MAX_VOLUME_BYTES / 1e9:.0f} GB that a volume may take")
+        raise DicomError(f"{size} voxels, expected a volume of at most {MAX_VOLUME_BYTES / 1e9:.0f} GB")
 
 
 def _pieces(series: Series) -> Iterator[ReadSlice]:
-    """Yield all slices, file by file, so that each file is opened once."""
-    wanted: dict[Path, list[int]] = {}
+    """Yield all slices file by file, so that each file is opened once."""
+    frames_of_file: dict[Path, list[int]] = {}
     for source in series.slices:
-        wanted.setdefault(source.path, []).append(source.frame)
+        frames_of_file.setdefault(source.path, []).append(source.frame)
     with Decoder() as decoder:
-        for path, frames in wanted.items():
+        for path, frames in frames_of_file.items():
             if frames == [0]:
                 yield read_slice(path, decoder)
             else:

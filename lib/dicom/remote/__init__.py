@@ -1,1 +1,1 @@
-"""A PACS that speaks DICOMweb: what it holds (QIDO-RS), its files (WADO-RS) kept in a cache, and storing (STOW-RS)."""
+"""DICOMweb client of a PACS: query (QIDO-RS), retrieval (WADO-RS) with a cache, and storage (STOW-RS)."""

@@ -1,7 +1,7 @@
-"""How much a PACS may send for one request, and how long it may take; who waits for it may cancel it.
+"""Size and time limits of a request to a PACS, and its cancellation.
 
-The response of a PACS is foreign input: it can be packed a thousand times over, never end, or come a byte a second. The
-limits are counted where bytes come out of the socket (`transport.py`) and out of the decoder (`session.py`).
+Responses of a PACS are untrusted: they may decompress to a thousand times their size, never end, or arrive at a byte
+per second. Bytes are counted as they leave the socket (`transport.py`) and the decoder (`session.py`).
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from lib.errors import FetchCancelledError, RemoteError
 from lib.types import never_cancelled
 
 SILENCE_TIMEOUT_S = 60.0  # between two pieces; a PACS may fetch an old study from tape first
-RESPONSE_TIMEOUT_S = 90.0  # of a request with its repeats, before what was transferred adds to it
-MIN_BYTES_PER_S = 2**16  # what is transferred adds to the time at this rate: half a megabit a second for a connection
+RESPONSE_TIMEOUT_S = 90.0  # of a request with its retries, extended by the transferred bytes
+MIN_BYTES_PER_S = 2**16  # transferred bytes extend the time at this rate, half a megabit per second per connection
 
 
 class InvalidResponseError(RemoteError):
-    """An answer that cannot be understood."""
+    """A response that cannot be parsed."""
 
 
 class ResponseTooLargeError(InvalidResponseError):
-    """An answer of which no more is read; another attempt would bring the same."""
+    """A response above the size limit; a retry would give the same response."""
 
 
 class ResponseBudget:
-    """The limits of one request with its repeats; used by one thread at a time.
+    """The limits of one request with its retries; used by one thread at a time.
 
     Args:
-        url: Of the PACS, for messages.
-        max_bytes: Of the decoded body.
-        cancelled: Whether nobody waits for the response any more.
-        deadline: By `time.monotonic()`, of the work that the request is a part of.
+        url: URL of the PACS, for messages.
+        max_bytes: Maximum size of the decoded body.
+        cancelled: Returns whether the request has been cancelled.
+        deadline: Deadline of the entire operation, by `time.monotonic()`.
     """
 
     def __init__(
@@ -48,43 +48,43 @@ class ResponseBudget:
         self._max_bytes = max_bytes
         self._cancelled = cancelled
         self._deadline = deadline
-        self._began = self._moved = time.monotonic()
+        self._started = self._last_activity = time.monotonic()
         self._transferred = 0
 
     def note_attempt(self) -> None:
-        """Count the silence from now on: the request is sent, or sent again."""
-        self._moved = time.monotonic()
+        """Restart the silence timeout: the request is sent, or sent again."""
+        self._last_activity = time.monotonic()
 
     def note_transfer(self, count: int) -> None:
-        """Count bytes that went over the network."""
+        """Count transferred bytes."""
         self._transferred += count
-        self._moved = time.monotonic()
+        self._last_activity = time.monotonic()
 
     def check(self) -> None:
-        """Return while the response may still be waited for.
+        """Raise if the request is cancelled or its time is over.
 
         Raises:
-            FetchCancelledError: It was cancelled.
-            RemoteError: The time is up.
+            FetchCancelledError: The request was cancelled.
+            RemoteError: The time is over.
         """
         if self._cancelled():
             raise FetchCancelledError(f"{self._url}: the request was cancelled")
         now = time.monotonic()
         if now > self._deadline:
             raise RemoteError(f"{self._url}: sends too slowly, the time for all of it is up; is the PACS busy?")
-        if now - self._moved > SILENCE_TIMEOUT_S:
+        if now - self._last_activity > SILENCE_TIMEOUT_S:
             raise RemoteError(f"{self._url}: no answer within {SILENCE_TIMEOUT_S:.0f} s; is the PACS busy?")
-        if now - self._began > RESPONSE_TIMEOUT_S + self._transferred / MIN_BYTES_PER_S:
+        if now - self._started > RESPONSE_TIMEOUT_S + self._transferred / MIN_BYTES_PER_S:
             raise RemoteError(
-                f"{self._url}: sends too slowly, {self._transferred} bytes in {now - self._began:.0f} s; "
+                f"{self._url}: sends too slowly, {self._transferred} bytes in {now - self._started:.0f} s; "
                 "is the PACS busy?"
             )
 
     def refuse_large(self, count: int) -> None:
-        """Raise AnswerTooLargeError where a body is larger than it may be.
+        """Raise ResponseTooLargeError if a body exceeds the size limit.
 
         Args:
-            count: Its decoded bytes so far, or as it announces them.
+            count: The decoded bytes so far, or the declared size.
         """
         if count > self._max_bytes:
             raise ResponseTooLargeError(

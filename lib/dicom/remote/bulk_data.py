@@ -1,9 +1,9 @@
-"""Values that a PACS leaves out of its metadata: elements it calls bulk data, such as private ones of implicit VR.
+"""Values that a PACS omits from its metadata: bulk data, such as private elements in implicit VR.
 
-Some leave private elements out without a word, which is noticed where a PET in counts lacks Philips' factors.
+Some PACS omit private elements entirely, which is detected if a PET in counts lacks Philips' factors.
 
-The address a PACS gives for bulk data (BulkDataURI) is not asked: it may name another host. One whole instance is
-fetched instead, and its values stand for the series, as far as its first and its last instance agree.
+BulkDataURI is not requested, because it may refer to another host. Instead one complete instance is fetched, and its
+values are used for the series if the first and the last instance agree.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from lib.errors import DicomError
 
 logger = logging.getLogger(__name__)
 
-WANTED = frozenset(HEADER_TAGS)
+SELECTED_TAGS = frozenset(HEADER_TAGS)
 Elements = Mapping[str, Any]
-Path = tuple[int, ...]  # tags from the outside in
+Path = tuple[int, ...]  # tags from the outermost to the innermost
 UNITS = "00541001"
-MAX_HEADER_BYTES = 2**26  # of a multi-frame instance some 10 MB
-PHILIPS_FACTORS: tuple[Path, ...] = ((0x70531000,), (0x70531009,))  # without them counts become nothing
+MAX_HEADER_BYTES = 2**26  # about 10 MB for a multi-frame instance
+PHILIPS_FACTORS: tuple[Path, ...] = ((0x70531000,), (0x70531009,))  # required to convert counts
 
 
 def bulk_paths(elements: Elements, *, outside: Path = ()) -> tuple[Path, ...]:
-    """Return which wanted elements of DICOM JSON come without their value, also those inside wanted sequences."""
+    """Return the selected elements of DICOM JSON without a value, including those nested in selected sequences."""
     paths: list[Path] = []
     for name, element in elements.items():
         tag = int(name, 16)
-        if not outside and tag not in WANTED:
+        if not outside and tag not in SELECTED_TAGS:
             continue
         if is_bulk(element):
             paths.append((*outside, tag))
@@ -46,89 +46,94 @@ def bulk_paths(elements: Elements, *, outside: Path = ()) -> tuple[Path, ...]:
     return tuple(sorted(paths))
 
 
-def unsaid_factors(elements: Elements) -> tuple[Path, ...]:
-    """Return Philips' factors where metadata of a PET in counts says nothing of any; nothing else."""
+def missing_philips_factors(elements: Elements) -> tuple[Path, ...]:
+    """Return the paths of Philips' factors if the metadata of a PET in counts has none; otherwise nothing."""
     in_counts = "CNTS" in elements.get(UNITS, {}).get("Value", ())
-    says_something = any(name.startswith("7053") for name in elements)
-    return PHILIPS_FACTORS if in_counts and not says_something else ()
+    has_private = any(name.startswith("7053") for name in elements)
+    return PHILIPS_FACTORS if in_counts and not has_private else ()
 
 
-def left_out(instance: Elements) -> tuple[Path, ...]:
-    """Return which wanted elements an instance's DICOM JSON lacks; nothing where it is none."""
+def omitted_paths(instance: Elements) -> tuple[Path, ...]:
+    """Return the selected elements that an instance's DICOM JSON lacks; none if it is not DICOM JSON."""
     try:
-        return bulk_paths(instance) + unsaid_factors(instance)
-    except Exception:  # no DICOM JSON: who reads its header says so
+        return bulk_paths(instance) + missing_philips_factors(instance)
+    except Exception:  # not DICOM JSON: reading its header reports that
         return ()
 
 
 def is_bulk(element: Elements) -> bool:
-    """Return whether an element is named with an address instead of its value."""
+    """Return whether an element has a BulkDataURI instead of its value."""
     return "BulkDataURI" in element and "Value" not in element and "InlineBinary" not in element
 
 
-def whole_instances(
+def full_instances(
     instances: Sequence[Elements], fetch: Callable[[Elements], Dataset | None], *, what: str
 ) -> list[Dataset | None]:
-    """Return for each instance's metadata a dataset that holds what it leaves out; None where nothing is, or none can.
+    """Return for each instance's metadata a dataset with the omitted values; None if none are omitted or available.
 
     Args:
         instances: DICOM JSON.
-        fetch: Returns the whole instance, or None where the PACS cannot give it.
-        what: How the log calls the series.
+        fetch: Returns the complete instance, or None if the PACS cannot provide it.
+        what: Name of the series in the log.
     """
-    lacked = [left_out(instance) for instance in instances]
-    lacking = [n for n, paths in enumerate(lacked) if paths]
+    omitted = [omitted_paths(instance) for instance in instances]
+    incomplete = [n for n, paths in enumerate(omitted) if paths]
     found: list[Dataset | None] = [None] * len(instances)
-    if not lacking:
+    if not incomplete:
         return found
-    names = ", ".join(sorted({name_of(path[-1]) for paths in lacked for path in paths}))
-    logger.info("%s: %s are not in its metadata; whole instances are fetched for them", what, names)
-    for paths in {lacked[n] for n in lacking}:
-        alike = [n for n in lacking if lacked[n] == paths]
-        first = fetch(instances[alike[0]])
-        last = fetch(instances[alike[-1]]) if first is not None and len(alike) > 1 else first
+    names = ", ".join(sorted({name_of(path[-1]) for paths in omitted for path in paths}))
+    logger.info("%s: %s are not in its metadata; fetching complete instances", what, names)
+    for paths in {omitted[n] for n in incomplete}:
+        same_paths = [n for n in incomplete if omitted[n] == paths]
+        first = fetch(instances[same_paths[0]])
+        last = fetch(instances[same_paths[-1]]) if first is not None and len(same_paths) > 1 else first
         if first is None or last is None:
             logger.warning("%s: %s cannot be fetched", what, names)
             continue
-        is_one = _values(first, paths) == _values(last, paths)
-        for n in alike:
-            found[n] = first if is_one else fetch(instances[n])
+        agree = _values(first, paths) == _values(last, paths)
+        for n in same_paths:
+            found[n] = first if agree else fetch(instances[n])
     return found
 
 
-def read_whole(path: FilePath) -> Dataset:
+def read_full_header(path: FilePath) -> Dataset:
     """Return an instance without its pixels.
 
     Raises:
-        DicomError: Damaged, or its header is longer than one can be.
+        DicomError: The instance is damaged, or its header is too long.
     """
     with path.open("rb", buffering=0) as raw, _ReadAtMost(raw, MAX_HEADER_BYTES) as file:
         try:
             return read_instance(file).dataset
         except Exception as error:  # a damaged file can make a parser raise anything
-            raise DicomError(f"an instance that cannot be read ({type(error).__name__})") from error
+            raise DicomError(f"an instance cannot be read ({type(error).__name__})") from error
 
 
 class _ReadAtMost(io.BufferedReader):
-    """A file of which so many bytes can be read; what is skipped costs nothing."""
+    """A file with a limit on the bytes read; skipped bytes do not count."""
 
     def __init__(self, raw: io.RawIOBase, limit: int) -> None:
         super().__init__(raw)
-        self._left = limit
+        self._remaining = limit
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or size < 0 or size > self._left:
-            size = self._left + 1
+        """Return up to `size` bytes.
+
+        Raises:
+            ValueError: The limit is exceeded.
+        """
+        if size is None or size < 0 or size > self._remaining:
+            size = self._remaining + 1
         content = super().read(size)
-        self._left -= len(content)
-        if self._left < 0:
+        self._remaining -= len(content)
+        if self._remaining < 0:
             raise ValueError("the header is too long")
         return content
 
 
-def _values(whole: Dataset, paths: Sequence[Path]) -> list[Any]:
-    private = [(tag,) for tag in sorted(PRIVATE_TAGS)]  # a PACS may not have said in which block they lie
-    return [_value(whole, path) for path in (*paths, *private)]
+def _values(instance: Dataset, paths: Sequence[Path]) -> list[Any]:
+    private = [(tag,) for tag in sorted(PRIVATE_TAGS)]  # the metadata may not name their block
+    return [_value(instance, path) for path in (*paths, *private)]
 
 
 def _value(dataset: Dataset, path: Path) -> Any:

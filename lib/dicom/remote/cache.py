@@ -1,9 +1,9 @@
-"""Series of a PACS on this machine's disk: fetched when they are needed, whole or not at all, oldest out first.
+"""Local cache of series of a PACS: fetched on demand, complete or not used, least recently used evicted first.
 
-CACHE/<SeriesInstanceUID>/<SOPInstanceUID>.dcm, each written beside its name and checked before it takes it.
-`whole.json` is written last and lists the files with their sizes: without it, or where they differ, the series does not
-count and what is missing is fetched. Several processes may share a cache: whoever reads or fetches a series holds a
-lock on it, which ends with the process, and what is held is not thrown out.
+Files are CACHE/<SeriesInstanceUID>/<SOPInstanceUID>.dcm, each written under a temporary name and validated before it
+is renamed. `whole.json` is written last and lists the files with their sizes: without it, or if sizes differ, the
+series is incomplete and missing instances are fetched. Several processes may share a cache: readers and fetchers of a
+series hold a lock on it, which ends with the process, and locked series are not evicted.
 """
 
 from __future__ import annotations
@@ -33,21 +33,23 @@ from lib.types import Series, never_cancelled
 
 logger = logging.getLogger(__name__)
 
-WHOLE, LOCK, UNFINISHED = "whole.json", "lock", ".part"
-POLL_INTERVAL_S = 0.2  # between two looks at whether a lock is free, or the fetch is cancelled
-SERIES_TIMEOUT_S, SLICE_TIMEOUT_S = 180.0, 2.0  # of a whole series: 300 slices may take 13 minutes
-BROKEN_ATTEMPTS = 2  # of an instance that arrives damaged
-ANY_DAY_NS = 946684800 * 10**9  # of fetched files: fetched again, a series looks the same to whoever prepared it
+COMPLETE, LOCK, UNFINISHED = "whole.json", "lock", ".part"
+POLL_INTERVAL_S = 0.2  # between two checks of a lock or of cancellation
+SERIES_TIMEOUT_S, SLICE_TIMEOUT_S = 180.0, 2.0  # of an entire series: 300 slices may take 13 minutes
+MAX_ATTEMPTS = 2  # of a damaged instance
+FILE_TIME_NS = (
+    946684800 * 10**9
+)  # modification time of fetched files, constant so that prepared arrays recognise a series fetched again
 
 
-class _Kept(NamedTuple):
+class _CachedSeries(NamedTuple):
     used_ns: int
     size: int
     folder: Path
 
 
 class SeriesCache:
-    """The cache of a PACS at most `limit_bytes` large; only series in use at the same time can make it larger."""
+    """The cache of a PACS of at most `limit_bytes`; only series in use at the same time can exceed it."""
 
     def __init__(self, folder: Path, pacs: Pacs, *, limit_bytes: int) -> None:
         self.folder = folder
@@ -55,25 +57,25 @@ class SeriesCache:
         self._limit_bytes = limit_bytes
 
     def folder_of(self, series_uid: str) -> Path:
-        """Return where a series lies, or will lie."""
+        """Return the folder of a series, whether it exists or not."""
         return self.folder / series_uid
 
     @contextlib.contextmanager
     def holding(self, *series: Series, cancelled: Callable[[], bool] = never_cancelled) -> Iterator[None]:
-        """Keep all files of these series at hand; those that are not there are fetched first.
+        """Keep all files of series in the cache during the context, after fetching missing ones.
 
         Args:
-            series: What is needed inside the context.
-            cancelled: Whether nobody needs it any more; polled by the calling thread while it waits or fetches.
+            series: The series needed in the context.
+            cancelled: Returns whether the request has been cancelled; polled by the calling thread while it waits.
 
         Raises:
-            FetchCancelledError: `cancelled` returned True; the locks are free again, what was fetched is kept.
-            DicomError: The PACS no longer has a series, or what it sends is not what it should be.
-            RemoteError: The PACS cannot be asked, or the cache cannot be written. What was fetched is kept.
+            FetchCancelledError: `cancelled` returned True; locks are released, fetched instances are kept.
+            DicomError: The PACS no longer has a series, or sends other instances.
+            RemoteError: The PACS cannot be reached, or the cache cannot be written. Fetched instances are kept.
         """
-        with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as locks:
             for one in series:
-                held.enter_context(self._holding(one, cancelled))
+                locks.enter_context(self._holding(one, cancelled))
             yield
 
     @contextlib.contextmanager
@@ -83,15 +85,15 @@ class SeriesCache:
         fetched = False
         while True:
             with _locked(folder, fcntl.LOCK_SH, limits):
-                if _is_whole(folder, series):
-                    os.utime(folder / WHOLE)  # used now
+                if _is_complete(folder, series):
+                    os.utime(folder / COMPLETE)  # time of last use
                     if fetched:
-                        self._throw_out(0)
+                        self._evict(0)
                     yield
                     return
-            # it may be thrown out again before the lock above: hence the loop
+            # it may be evicted before the lock above: hence the loop
             with _locked(folder, fcntl.LOCK_EX, limits):
-                if not _is_whole(folder, series):
+                if not _is_complete(folder, series):
                     self._fetch(folder, series, limits)
                     fetched = True
 
@@ -100,20 +102,20 @@ class SeriesCache:
         missing = [path for path in series.files if not _is_instance(path, series, size=sizes.get(path.name))]
         logger.info("series %s: fetching %d of %d instances", series.uid, len(missing), len(series.files))
         try:
-            for stranger in {*folder.iterdir()} - {*series.files, folder / LOCK}:
-                stranger.unlink()  # of a killed download, or no longer of the series
-            if missing:  # the first one tells how large the others will be
+            for other in {*folder.iterdir()} - {*series.files, folder / LOCK}:
+                other.unlink()  # of a killed download, or no longer in the series
+            if missing:  # the first one indicates the size of the others
                 self._fetch_together(missing[:1], series, limits)
-                self._throw_out(missing[0].stat().st_size * len(missing[1:]))
+                self._evict(missing[0].stat().st_size * len(missing[1:]))
                 self._fetch_together(missing[1:], series, limits)
-            write_text(folder / WHOLE, json.dumps({path.name: path.stat().st_size for path in series.files}))
+            write_text(folder / COMPLETE, json.dumps({path.name: path.stat().st_size for path in series.files}))
         except OSError as error:
             raise RemoteError(
                 f"{folder}: cannot be written ({error.strerror}); free space, or choose another place for the cache"
             ) from error
 
     def _fetch_together(self, paths: list[Path], series: Series, limits: _Limits) -> None:
-        """Fetch instances over several connections; this thread alone asks whether it is cancelled."""
+        """Fetch instances over several connections; only this thread polls `cancelled`."""
         ended = threading.Event()
         with DaemonPool(min(CONNECTIONS, len(paths)), "wado") as pool:
             pending = {pool.submit(self._fetch_instance, path, series, limits.deadline, ended.is_set) for path in paths}
@@ -129,40 +131,42 @@ class SeriesCache:
                 raise
 
     def _fetch_instance(self, path: Path, series: Series, deadline: float, cancelled: Callable[[], bool]) -> None:
-        beside = path.with_suffix(UNFINISHED)
-        for attempt in range(1, BROKEN_ATTEMPTS + 1):
+        partial_path = path.with_suffix(UNFINISHED)
+        for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 self._pacs.fetch(
-                    series.study_uid, series.uid, path.stem, beside, cancelled=cancelled, deadline=deadline
+                    series.study_uid, series.uid, path.stem, partial_path, cancelled=cancelled, deadline=deadline
                 )
-                os.utime(beside, ns=(ANY_DAY_NS, ANY_DAY_NS))
-                _check(beside, path.stem, series)
-                beside.replace(path)
+                os.utime(partial_path, ns=(FILE_TIME_NS, FILE_TIME_NS))
+                _check(partial_path, path.stem, series)
+                partial_path.replace(path)
                 return
-            except (DicomError, InvalidResponseError) as error:  # of other trouble the session has made sure
-                if attempt == BROKEN_ATTEMPTS or isinstance(error, ResponseTooLargeError):
+            except (DicomError, InvalidResponseError) as error:  # the session has retried other errors
+                if attempt == MAX_ATTEMPTS or isinstance(error, ResponseTooLargeError):
                     raise
             finally:
-                beside.unlink(missing_ok=True)
+                partial_path.unlink(missing_ok=True)
 
-    def _throw_out(self, needed_bytes: int) -> None:
-        """Throw out the series that were used longest ago until the rest and what is needed fit."""
-        kept = sorted(_kept(self.folder))
-        size = sum(one.size for one in kept) + needed_bytes
-        for one in kept:
+    def _evict(self, needed_bytes: int) -> None:
+        """Evict the least recently used series until the others and the needed bytes fit."""
+        cached = sorted(_cached_series(self.folder))
+        size = sum(one.size for one in cached) + needed_bytes
+        for one in cached:
             if size <= self._limit_bytes:
                 return
             with contextlib.suppress(BlockingIOError), _locked_now(one.folder, fcntl.LOCK_EX):
-                (one.folder / WHOLE).unlink(missing_ok=True)  # first: killed here, the rest does not count
+                (one.folder / COMPLETE).unlink(
+                    missing_ok=True
+                )  # first, so that a series is incomplete if the process is killed here
                 for path in one.folder.iterdir():
                     if path.name != LOCK:
                         path.unlink()
                 size -= one.size
-                logger.info("series %s: out of the cache, %.0f MB", one.folder.name, one.size / 1e6)
+                logger.info("series %s: evicted from the cache, %.0f MB", one.folder.name, one.size / 1e6)
 
 
 class _Limits:
-    """How long a series may be waited for, by one caller; and whether that one still waits."""
+    """The time limit and the cancellation of one caller that waits for a series."""
 
     def __init__(self, series: Series, cancelled: Callable[[], bool]) -> None:
         self._uid = series.uid
@@ -171,7 +175,7 @@ class _Limits:
         self.deadline = time.monotonic() + self._timeout_s
 
     def check(self) -> None:
-        """Return while it may still be waited for."""
+        """Raise FetchCancelledError or RemoteError if the caller has cancelled or the time is over."""
         if self._cancelled():
             raise FetchCancelledError(f"series {self._uid}: its fetch was cancelled; what arrived is kept")
         if time.monotonic() > self.deadline:
@@ -183,12 +187,12 @@ class _Limits:
 
 @contextlib.contextmanager
 def _locked(folder: Path, how: int, limits: _Limits) -> Iterator[None]:
-    """Hold a lock, waited for within limits: whoever holds it may be waiting for the PACS."""
+    """Hold a lock, waiting for it within limits, since its holder may wait for the PACS."""
     while True:
         limits.check()
-        with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as locks:
             try:
-                held.enter_context(_locked_now(folder, how))
+                locks.enter_context(_locked_now(folder, how))
             except BlockingIOError:
                 time.sleep(POLL_INTERVAL_S)
                 continue
@@ -198,9 +202,12 @@ def _locked(folder: Path, how: int, limits: _Limits) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked_now(folder: Path, how: int) -> Iterator[None]:
-    """Hold a lock; BlockingIOError where another holder excludes it.
+    """Hold a lock without waiting.
 
-    Its file stays, because a lock on a removed file keeps nobody out.
+    The lock file is not removed, because a lock on a removed file has no effect.
+
+    Raises:
+        BlockingIOError: Another holder excludes it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -217,14 +224,14 @@ def _locked_now(folder: Path, how: int) -> Iterator[None]:
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    """Return the size of each file of a series that was whole; empty where it was not."""
+    """Return the size of each file of a series that was complete; empty if it was not."""
     try:
-        return {str(name): int(size) for name, size in json.loads((folder / WHOLE).read_text()).items()}
-    except (OSError, ValueError, TypeError, AttributeError):  # not there, torn, or of another version
+        return {str(name): int(size) for name, size in json.loads((folder / COMPLETE).read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):  # missing, damaged, or of another version
         return {}
 
 
-def _is_whole(folder: Path, series: Series) -> bool:
+def _is_complete(folder: Path, series: Series) -> bool:
     sizes = _sizes(folder)
     if set(sizes) != {path.name for path in series.files}:
         return False
@@ -243,12 +250,12 @@ def _is_instance(path: Path, series: Series, *, size: int | None) -> bool:
 
 
 def _check(path: Path, sop_uid: str, series: Series) -> None:
-    """Refuse a file that is damaged, truncated, or another instance than it is called."""
+    """Raise DicomError if a file is damaged, truncated, or another instance than its name."""
     header = read_header(path)
     if not header.shared.rows:
-        raise DicomError(f"series {series.uid}: instance {sop_uid} is truncated, or no image")
+        raise DicomError(f"series {series.uid}: instance {sop_uid} is truncated or not an image")
     if not is_plain_encoding(header.shared.transfer_syntax_uid):
-        _read_to_the_end(path)
+        _refuse_truncated(path)
     if (header.sop_instance_uid, header.shared.series_instance_uid) != (sop_uid, series.uid):
         raise DicomError(
             f"series {series.uid}: asked for instance {sop_uid}, the PACS sent {header.sop_instance_uid} of series "
@@ -256,18 +263,18 @@ def _check(path: Path, sop_uid: str, series: Series) -> None:
         )
 
 
-def _read_to_the_end(path: Path) -> None:
+def _refuse_truncated(path: Path) -> None:
     try:
         read_instance_file(path, with_pixels=True)
     except Exception as error:  # a damaged file can make a parser raise anything
         raise DicomError(f"{path.name}: damaged or truncated ({error})") from error
 
 
-def _kept(folder: Path) -> Iterator[_Kept]:
+def _cached_series(folder: Path) -> Iterator[_CachedSeries]:
     for entry in folder.iterdir():
-        with contextlib.suppress(OSError):  # thrown out by another process meanwhile
+        with contextlib.suppress(OSError):  # evicted by another process
             files = [path.stat() for path in entry.iterdir() if path.name != LOCK]
             if files:
-                whole = entry / WHOLE
-                used = whole.stat().st_mtime_ns if whole.exists() else (entry / LOCK).stat().st_mtime_ns
-                yield _Kept(used, sum(status.st_size for status in files), entry)
+                complete = entry / COMPLETE
+                used = complete.stat().st_mtime_ns if complete.exists() else (entry / LOCK).stat().st_mtime_ns
+                yield _CachedSeries(used, sum(status.st_size for status in files), entry)

@@ -1,4 +1,4 @@
-"""Threads that a process does not wait for when it ends, as it does for those of `concurrent.futures`."""
+"""A thread pool whose threads do not delay the end of the process, unlike those of `concurrent.futures`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 class DaemonPool(Executor):
-    """Some daemon threads that run what is submitted, in order."""
+    """A pool of daemon threads that run submitted calls in order."""
 
     def __init__(self, workers: int, name: str) -> None:
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -25,10 +25,11 @@ class DaemonPool(Executor):
     def submit(
         self, fn: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
     ) -> Future[Result]:
-        """Return the future of a call."""
+        """Submit a call and return its future."""
         future: Future[Result] = Future()
 
         def run() -> None:
+            """Run the call and set the result of its future."""
             if not future.set_running_or_notify_cancel():
                 return
             try:
@@ -41,7 +42,7 @@ class DaemonPool(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more; wait until the threads are idle, and cancel what has not begun where that is wanted."""
+        """Stop accepting calls; optionally wait for the threads and cancel calls that have not started."""
         if cancel_futures:
             for future in self._pending:
                 future.cancel()

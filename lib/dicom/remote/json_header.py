@@ -1,6 +1,6 @@
-"""One instance of DICOM JSON (PS3.18 F) to one `InstanceHeader`: the same reader as for files, without a file.
+"""Conversion of DICOM JSON (PS3.18 F) to `InstanceHeader` by the same reader as for files.
 
-Values go in as the bytes a file would hold, so that a value that breaks its representation's rules is treated alike.
+Values are encoded as in a file, so that invalid values are treated alike.
 """
 
 from __future__ import annotations
@@ -23,68 +23,68 @@ from lib.dicom.attributes.raw_elements import BINARY_NUMBERS
 from lib.dicom.instance_header import InstanceHeader
 from lib.dicom.read.header import HEADER_TAGS, header_of
 from lib.dicom.read.multiframe import is_multi_frame, slice_headers_of
-from lib.dicom.remote.bulk_data import is_bulk, unsaid_factors
+from lib.dicom.remote.bulk_data import is_bulk, missing_philips_factors
 from lib.errors import DicomError
 
 CHARACTER_SET = 0x00080005
-WANTED = frozenset(HEADER_TAGS)
-UTF_8 = b"ISO_IR 192"  # DICOM JSON is UTF-8, whatever its SpecificCharacterSet says of the file
+SELECTED_TAGS = frozenset(HEADER_TAGS)
+UTF_8 = b"ISO_IR 192"  # DICOM JSON is UTF-8; its SpecificCharacterSet is that of the file
 
 
 def slice_headers_from_json(
-    instance: Mapping[str, Any], path: str, *, whole: Dataset | None = None
+    instance: Mapping[str, Any], path: str, *, full: Dataset | None = None
 ) -> tuple[InstanceHeader, ...]:
-    """Return the headers of an instance's slices as WADO-RS metadata tells them, as many as it has frames.
+    """Return the headers of an instance's slices from WADO-RS metadata, one per frame.
 
     Raises:
-        DicomError: As `header_from_json`, which describes the arguments.
+        DicomError: As in `header_from_json`, which describes the arguments.
     """
-    header = header_from_json(instance, path, whole=whole)
+    header = header_from_json(instance, path, full=full)
     if not is_multi_frame(header.shared):
         return (header,)
     try:
-        return slice_headers_of(header, _dataset(instance, whole, all_elements=True))
+        return slice_headers_of(header, _dataset(instance, full, all_elements=True))
     except DicomError:
         raise
-    except Exception as error:  # a damaged answer can hold anything
-        raise DicomError(f"metadata that is no DICOM JSON ({type(error).__name__}: {error})") from error
+    except Exception as error:  # a damaged response can contain anything
+        raise DicomError(f"metadata is not valid DICOM JSON ({type(error).__name__}: {error})") from error
 
 
-def header_from_json(instance: Mapping[str, Any], path: str, *, whole: Dataset | None = None) -> InstanceHeader:
-    """Return the header of an instance as WADO-RS metadata tells it.
+def header_from_json(instance: Mapping[str, Any], path: str, *, full: Dataset | None = None) -> InstanceHeader:
+    """Return the header of an instance from WADO-RS metadata.
 
     Args:
         instance: Elements by tag, eight hexadecimal digits.
-        path: Where its file will lie.
-        whole: An instance that holds the values the metadata leaves out (`bulk_data.py`); without it, or where it lacks
-            one, the attribute is said not to be delivered.
+        path: Path of its file in the cache.
+        full: A complete instance with the values that the metadata omits (`bulk_data.py`). Without it, or if it lacks a
+            value, the attribute is recorded as not provided by the PACS.
 
     Raises:
-        DicomError: No DICOM JSON, or without the UIDs every instance has.
+        DicomError: The metadata is not DICOM JSON or lacks the UIDs of an instance.
     """
     try:
-        dataset = _dataset(instance, whole)
-        unsaid = unsaid_factors(instance)
-        return header_of(_with_private(dataset, whole, unsaid) if unsaid else dataset, path)
+        dataset = _dataset(instance, full)
+        missing = missing_philips_factors(instance)
+        return header_of(_with_private(dataset, full, missing) if missing else dataset, path)
     except DicomError:
         raise
-    except Exception as error:  # a damaged answer can hold anything
-        raise DicomError(f"metadata that is no DICOM JSON ({type(error).__name__}: {error})") from error
+    except Exception as error:  # a damaged response can contain anything
+        raise DicomError(f"metadata is not valid DICOM JSON ({type(error).__name__}: {error})") from error
 
 
-def _dataset(elements: Mapping[str, Any], whole: Dataset | None, *, all_elements: bool = False) -> Dataset:
-    found: dict[BaseTag, DataElement | RawDataElement] = {}  # a Dataset would convert private values as they are put
+def _dataset(elements: Mapping[str, Any], full: Dataset | None, *, all_elements: bool = False) -> Dataset:
+    found: dict[BaseTag, DataElement | RawDataElement] = {}  # a Dataset would convert private values
     for name, element in elements.items():
         tag = BaseTag(int(name, 16))
-        if not all_elements and tag not in WANTED:
+        if not all_elements and tag not in SELECTED_TAGS:
             continue
         values = [value for value in element.get("Value", ()) if value is not None]
         if is_bulk(element):
-            found[tag] = _left_out(tag, whole)
+            found[tag] = _left_out(tag, full)
         elif "InlineBinary" in element:
             found[tag] = _inline(tag, element)
         elif element["vr"] == "SQ":
-            parts = [*(whole[tag].value or ())] if whole is not None and tag in whole else []
+            parts = [*(full[tag].value or ())] if full is not None and tag in full else []
             parts += [None] * len(values)
             items = [_dataset(item, part, all_elements=True) for item, part in zip(values, parts, strict=False)]
             found[tag] = DataElement(tag, "SQ", Sequence(items))
@@ -95,25 +95,25 @@ def _dataset(elements: Mapping[str, Any], whole: Dataset | None, *, all_elements
     return Dataset(found)
 
 
-def _with_private(dataset: Dataset, whole: Dataset | None, unsaid: tuple[tuple[int, ...], ...]) -> Dataset:
-    """Return the dataset with the private elements that its metadata does not even name."""
-    tags = dataset.keys()  # the Dataset itself yields its elements
+def _with_private(dataset: Dataset, full: Dataset | None, missing: tuple[tuple[int, ...], ...]) -> Dataset:
+    """Return the dataset with private elements that its metadata omits."""
+    tags = dataset.keys()  # iterating over the Dataset itself yields elements
     found = {tag: dataset.get_item(tag) for tag in tags}
-    if whole is None:
-        found |= {BaseTag(tag): _left_out(BaseTag(tag), None) for (tag,) in unsaid}
+    if full is None:
+        found |= {BaseTag(tag): _left_out(BaseTag(tag), None) for (tag,) in missing}
     else:
-        found |= {BaseTag(tag): whole.get_item(tag) for tag in PRIVATE_TAGS if tag in whole}
+        found |= {BaseTag(tag): full.get_item(tag) for tag in PRIVATE_TAGS if tag in full}
     return Dataset(found)
 
 
-def _left_out(tag: BaseTag, whole: Dataset | None) -> DataElement | RawDataElement:
-    if whole is None or tag not in whole:
+def _left_out(tag: BaseTag, full: Dataset | None) -> DataElement | RawDataElement:
+    if full is None or tag not in full:
         return RawDataElement(tag, "UN", 0, Undelivered(), 0, False, True)
-    return whole.get_item(tag)
+    return full.get_item(tag)
 
 
 def _inline(tag: BaseTag, element: Mapping[str, Any]) -> DataElement | RawDataElement:
-    """Return the bytes of a value: what a server does not know it gives as UN, in little endian."""
+    """Return an element with inline binary data; servers encode unknown VRs as UN, in little endian."""
     content = base64.b64decode(element["InlineBinary"], validate=True)
     if dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ":  # a sequence of unknown type is in implicit VR (PS3.5)
         return DataElement(tag, "SQ", convert_SQ(content, True, True))

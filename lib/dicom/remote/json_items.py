@@ -1,6 +1,6 @@
-"""The items of a DICOM JSON array (PS3.18 F.2), one at a time as they arrive: neither the body nor all of them is held.
+"""Streaming parser of the items of a DICOM JSON array (PS3.18 F.2), without the entire body in memory.
 
-What is parsed of a body can take thirty times its size. So an item is refused by the number of its values first.
+Parsed JSON can take thirty times its size in memory. Hence the number of values of an item is checked before parsing.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 MAX_ITEM_CHARACTERS = 2**24  # a multi-frame instance of 3,000 frames has 12 million
-MAX_ITEM_VALUES = 10**6  # of about 100 bytes each in memory; 3,000 frames have some 900,000
+MAX_ITEM_VALUES = 10**6  # of about 100 bytes each in memory; 3,000 frames have about 900,000
 SPACE = re.compile(r"[ \t\r\n\ufeff]*")
-# NaN and Infinity are no JSON (RFC 8259), but Python's own word for numbers that are none: a value that is missing
+# NaN and Infinity are not JSON (RFC 8259) but an extension of Python; they are treated as missing values
 ENDS = tuple(",]} \t\r\n")  # of a number
 DECODER = json.JSONDecoder(parse_constant=lambda _: None)
 
 
 def json_items(chunks: Iterable[bytes]) -> Iterator[Any]:
-    """Yield the items of a JSON array; of any other value that value alone, of an empty body nothing.
+    """Yield the items of a JSON array; any other value itself; nothing for an empty body.
 
     Raises:
-        ValueError: No JSON, or an item that is too large.
+        ValueError: The content is not JSON, or an item is too large.
         RecursionError: An item is nested too deeply.
     """
     stream = _Stream(chunks)
@@ -49,7 +49,7 @@ class _Stream:
         self._text, self._at = "", 0
 
     def next_character(self) -> str:
-        """Return the next character that is no white space, without taking it; empty at the end."""
+        """Return the next character that is not white space, without consuming it; empty at the end."""
         while True:
             self._at = SPACE.match(self._text, self._at).end()  # type: ignore[union-attr]
             if self._at < len(self._text):
@@ -58,37 +58,37 @@ class _Stream:
                 return ""
 
     def skip_character(self) -> None:
-        """Take one character."""
+        """Consume one character."""
         self._at += 1
 
     def take_value(self) -> Any:
-        """Take one JSON value."""
+        """Consume and return one JSON value."""
         while True:
-            values = sum(self._text.count(mark, self._at) for mark in ",[{")
+            values = sum(self._text.count(separator, self._at) for separator in ",[{")
             if values > MAX_ITEM_VALUES:
-                raise ValueError(f"an item holds more than {MAX_ITEM_VALUES} values")
+                raise ValueError(f"an item has more than {MAX_ITEM_VALUES} values")
             try:
                 value, end = DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError:
-                if not self._read(len(self._text) - self._at):  # as much again: parsed anew, it costs twice at most
+                if not self._read(len(self._text) - self._at):  # doubling limits the total cost of repeated parsing
                     raise
                 continue
             if isinstance(value, int | float) and self._text[end : end + 1] not in ENDS and self._read(1):
-                continue  # a number may go on
+                continue  # a number may continue
             self._at = end
             return value
 
     def _read(self, count: int) -> bool:
-        """Read at least so many characters more, unless it ends before; return whether any came."""
+        """Read at least `count` more characters, unless the stream ends; return whether any were read."""
         pieces = [self._text[self._at :]]
-        come = 0
-        while come <= count:
+        received = 0
+        while received <= count:
             piece = next(self._pieces, None)
             if piece is None:
                 break
             pieces.append(piece)
-            come += len(piece)
+            received += len(piece)
         self._text, self._at = "".join(pieces), 0
-        if come and len(self._text) > 2 * MAX_ITEM_CHARACTERS:
+        if received and len(self._text) > 2 * MAX_ITEM_CHARACTERS:
             raise ValueError(f"an item is longer than {MAX_ITEM_CHARACTERS} characters, or no JSON")
-        return come > 0
+        return received > 0

@@ -1,8 +1,7 @@
-"""What a PACS is asked over DICOMweb: which series there are, their headers, one instance, storing instances.
+"""DICOMweb requests to a PACS: list series, read headers, fetch an instance, store instances.
 
-Identifiers out of answers become parts of addresses and of file names: each is checked to be a UID first. Addresses
-inside answers (RetrieveURL, BulkDataURI) are never asked. How much an answer may hold, and how long it may take, is
-limited (`budget.py`).
+Identifiers in responses become parts of URLs and file names, so each is validated as a UID first. URLs in responses
+(RetrieveURL, BulkDataURI) are never requested. Size and duration of responses are limited (`budget.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from dicomweb_client.uri import URI
 from pydicom.dataset import Dataset
 
 from lib.dicom.remote.budget import InvalidResponseError, ResponseBudget
-from lib.dicom.remote.bulk_data import read_whole, whole_instances
+from lib.dicom.remote.bulk_data import full_instances, read_full_header
 from lib.dicom.remote.json_items import json_items
 from lib.dicom.remote.metadata import (
     MAX_SERIES,
@@ -51,20 +50,20 @@ from lib.types import never_cancelled
 
 logger = logging.getLogger(__name__)
 
-PAGE = 500  # series a question; a PACS may give fewer
-MAX_PAGE_BYTES = 2**26  # a row has 1 or 2 kB, and a PACS may ignore the limit it was given
+PAGE = 500  # series per request; a PACS may return fewer
+MAX_PAGE_BYTES = 2**26  # a row has 1 or 2 kB, and a PACS may ignore the requested limit
 MIN_METADATA_BYTES, METADATA_BYTES_PER_INSTANCE, MAX_METADATA_BYTES = 2**25, 2**16, 2**29
 MAX_INSTANCE_BYTES = 2**30  # 2,000 uncompressed frames of 512 x 512; on disk, 64 kB of it at a time in memory
 MAX_STORE_RESPONSE_BYTES = 2**24
-GONE = frozenset({404, 410})
-CONFLICT = 409  # of STOW-RS: no instance was stored, and the body says why
+NOT_FOUND_STATUSES = frozenset({404, 410})
+CONFLICT = 409  # STOW-RS: no instance was stored; the body has the reasons
 ACCEPT_JSON = {"Accept": "application/dicom+json, application/json"}
 ACCEPT_INSTANCE = {"Accept": f'{RELATED}; type="{DICOM}"; transfer-syntax=*'}
 
 
 @dataclass(frozen=True)
 class Prefixes:
-    """What stands between the address and the resources of each service, where a PACS has several; else None."""
+    """Path prefixes of the services of a PACS, if they differ from its base URL; otherwise None."""
 
     qido: str | None = None
     wado: str | None = None
@@ -72,7 +71,7 @@ class Prefixes:
 
 
 class Pacs:
-    """A DICOMweb service. Nothing is asked before the first question; several threads may ask at once."""
+    """A DICOMweb service. The constructor sends no request; methods are thread-safe."""
 
     def __init__(self, url: str, credentials: Credentials = Credentials(), prefixes: Prefixes = Prefixes()) -> None:
         self.url = checked_url(url)
@@ -97,22 +96,22 @@ class Pacs:
         deadline: float = math.inf,
         cancelled: Callable[[], bool] = never_cancelled,
     ) -> tuple[RemoteSeries, ...]:
-        """Return all series of a modality, in the order of their UIDs.
+        """Return all series of a modality, sorted by UID.
 
         Args:
             modality: CT or PT.
             filters: Further attributes to match, by keyword.
-            deadline: By `time.monotonic()`, for all pages.
-            cancelled: Whether nobody needs it any more.
+            deadline: Deadline for all pages, by `time.monotonic()`.
+            cancelled: Returns whether the request has been cancelled.
 
         Raises:
-            RemoteError: The PACS cannot be asked, its answer cannot be understood, or it has too many series.
+            RemoteError: The PACS cannot be reached, its response cannot be parsed, or it has too many series.
         """
         found: dict[str, RemoteSeries] = {}
-        asked = {**(filters or {}), "Modality": modality, "includefield": "NumberOfSeriesRelatedInstances"}
+        parameters = {**(filters or {}), "Modality": modality, "includefield": "NumberOfSeriesRelatedInstances"}
         rows = 0
-        while True:  # until nothing new comes: how many a PACS gives at once is its own affair, some ignore the offset
-            query = urlencode({**asked, "limit": PAGE, "offset": rows})
+        while True:  # until a page has no new series: page sizes vary, and some PACS ignore the offset
+            query = urlencode({**parameters, "limit": PAGE, "offset": rows})
             page: list[RemoteSeries | None] = self._get(
                 f"{self._qido}/series?{query}",
                 series_rows,
@@ -140,21 +139,21 @@ class Pacs:
         deadline: float = math.inf,
         cancelled: Callable[[], bool] = never_cancelled,
     ) -> Iterator[Headers | str]:
-        """Yield the headers of each instance's slices, or the reason why it has none; paths are `folder`/<UID>.dcm.
+        """Yield the headers of each instance's slices, or the reason why there are none; paths are `folder`/<UID>.dcm.
 
         Args:
-            series: Whose.
-            folder: Where its files will lie.
-            deadline: By `time.monotonic()`, for all that is fetched.
-            cancelled: Whether nobody needs it any more.
+            series: The series.
+            folder: Folder of its files in the cache.
+            deadline: Deadline for all requests, by `time.monotonic()`.
+            cancelled: Returns whether the request has been cancelled.
 
         Raises:
             DicomError: The series is no longer in the PACS.
-            RemoteError: The PACS cannot be asked, or its answer cannot be understood.
+            RemoteError: The PACS cannot be reached, or its response cannot be parsed.
         """
         what = f"series {series.uid}"
         size = min(MIN_METADATA_BYTES + METADATA_BYTES_PER_INSTANCE * series.instances, MAX_METADATA_BYTES)
-        with _may_be_gone(what):
+        with _removed_is_dicom_error(what):
             found: list[Headers | str | Mapping[str, Any]] = self._get(
                 f"{URI(self._wado, series.study_uid, series.uid)}/metadata",
                 lambda body: list(headers_of_items(json_items(body.chunks()), series, folder)),
@@ -162,14 +161,14 @@ class Pacs:
                 self._budget(size, deadline=deadline, cancelled=cancelled),
             )
         incomplete = [one for one in found if isinstance(one, Mapping)]
-        wholes = iter(whole_instances(incomplete, partial(self._whole_or_none, series, deadline, cancelled), what=what))
+        full = iter(full_instances(incomplete, partial(self._fetch_header, series, deadline, cancelled), what=what))
         for one in found:
-            yield headers_of_instance(one, series, folder, next(wholes)) if isinstance(one, Mapping) else one
+            yield headers_of_instance(one, series, folder, next(full)) if isinstance(one, Mapping) else one
 
-    def _whole_or_none(
+    def _fetch_header(
         self, series: RemoteSeries, deadline: float, cancelled: Callable[[], bool], instance: Mapping[str, Any]
     ) -> Dataset | None:
-        """Return an instance without its pixels; None where the PACS refuses it, has it no longer, or sends none."""
+        """Return an instance without its pixels; None if the PACS refuses it or does not have it."""
         uid = first_value(instance, SOP_UID)
         if not UID.fullmatch(uid):
             return None
@@ -177,12 +176,12 @@ class Pacs:
             with tempfile.NamedTemporaryFile(prefix="ct2pet-", suffix=".dcm") as file:
                 path = Path(file.name)
                 self.fetch(series.study_uid, series.uid, uid, path, deadline=deadline, cancelled=cancelled)
-                return read_whole(path)
+                return read_full_header(path)
         except (
             DicomError,
             HttpStatusError,
             InvalidResponseError,
-        ) as error:  # unreachable: the series is asked for again later
+        ) as error:  # if unreachable, the caller requests the series again later
             logger.warning("%s", error)
             return None
 
@@ -196,24 +195,25 @@ class Pacs:
         cancelled: Callable[[], bool] = never_cancelled,
         deadline: float = math.inf,
     ) -> None:
-        """Write one instance into a file, as it is stored, pixels not decoded. Whether it is one, the caller checks.
+        """Write one instance to a file, as stored, without decoding pixels. The caller validates the file.
 
         Args:
-            study_uid: Of its study.
-            series_uid: Of its series.
-            sop_uid: Its own.
-            path: Where to; overwritten, and left behind half-written where an error is raised.
-            cancelled: Whether nobody needs it any more.
-            deadline: By `time.monotonic()`.
+            study_uid: StudyInstanceUID.
+            series_uid: SeriesInstanceUID.
+            sop_uid: SOPInstanceUID.
+            path: The file, which is overwritten, and is incomplete after an error.
+            cancelled: Returns whether the request has been cancelled.
+            deadline: Deadline by `time.monotonic()`.
 
         Raises:
-            DicomError: It is no longer in the PACS.
+            DicomError: The instance is no longer in the PACS.
             FetchCancelledError: `cancelled` returned True.
-            RemoteError: The PACS cannot be asked, breaks off, or sends too slowly or too much.
+            RemoteError: The PACS cannot be reached, aborts, or exceeds the limits.
             OSError: The file cannot be written.
         """
 
         def write(body: ResponseBody) -> None:
+            """Write the instance in a response body to the file."""
             with path.open("wb") as file:
                 for piece in dicom_part(body.chunks(), body.content_type):
                     file.write(piece)
@@ -221,21 +221,21 @@ class Pacs:
         what = f"instance {sop_uid} of series {series_uid}"
         budget = self._budget(MAX_INSTANCE_BYTES, cancelled=cancelled, deadline=deadline)
         url = str(URI(self._wado, study_uid, series_uid, sop_uid))
-        with _may_be_gone(what):
+        with _removed_is_dicom_error(what):
             self._get(url, write, what, budget, headers=ACCEPT_INSTANCE)
 
     def store(self, instances: Iterable[Dataset]) -> None:
-        """Store instances, some at a time; those that are there already stay as they are.
+        """Store instances in batches; existing instances are not changed.
 
         Raises:
-            RemoteError: The PACS cannot be asked, refuses an instance, or does not confirm that it has stored it; what
-                it took before stays there.
+            RemoteError: The PACS cannot be reached, refuses an instance, or does not confirm that it is stored.
+                Instances stored before remain in the PACS.
         """
         for batch in batches_of(instances):
             self._store(store_request(batch))
 
     def _store(self, request: StoreRequest) -> None:
-        response = self._understood(
+        response = self._parsed(
             partial(
                 self._session.exchange,
                 "POST",
@@ -246,12 +246,12 @@ class Pacs:
                 data=request.body,
                 accept_status=CONFLICT,
             ),
-            "its answer to storing",
+            "its response to storing",
         )
         refuse_unconfirmed(request, response, self.url)
 
     def store_files(self, files: Iterable[Path]) -> None:
-        """Store DICOM files as they are; see `store`.
+        """Store DICOM files unchanged; see `store`.
 
         Raises:
             DicomError: A file is damaged.
@@ -270,27 +270,27 @@ class Pacs:
         *,
         headers: Mapping[str, str] = ACCEPT_JSON,
     ) -> Result:
-        return self._understood(partial(self._session.exchange, "GET", url, consume, budget, headers=headers), what)
+        return self._parsed(partial(self._session.exchange, "GET", url, consume, budget, headers=headers), what)
 
-    def _understood(self, question: Callable[[], Result], what: str) -> Result:
-        """Return an answer; what a broken one makes a parser raise becomes an AnswerError."""
+    def _parsed(self, exchange: Callable[[], Result], what: str) -> Result:
+        """Return the result of an exchange; convert errors of parsers to InvalidResponseError."""
         try:
-            return question()
+            return exchange()
         except (CT2PETError, OSError):
             raise
         except Exception as error:  # JSON and multipart parsers raise all kinds of things
-            words = str(error).encode("ascii", "backslashreplace").decode()[:200]
+            message = str(error).encode("ascii", "backslashreplace").decode()[:200]
             raise InvalidResponseError(
-                f"{self.url}: {what} cannot be understood ({type(error).__name__}: {words})"
+                f"{self.url}: {what} cannot be parsed ({type(error).__name__}: {message})"
             ) from error
 
 
 @contextlib.contextmanager
-def _may_be_gone(what: str) -> Iterator[None]:
-    """Turn the PACS's answer that it does not have something into a DicomError: it was listed before."""
+def _removed_is_dicom_error(what: str) -> Iterator[None]:
+    """Convert a "not found" response for something listed before to a DicomError."""
     try:
         yield
     except HttpStatusError as error:
-        if error.status in GONE:
-            raise DicomError(f"{what} is not in the PACS any more ({error.status})") from error
+        if error.status in NOT_FOUND_STATUSES:
+            raise DicomError(f"{what} is no longer in the PACS ({error.status})") from error
         raise

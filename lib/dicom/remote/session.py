@@ -1,16 +1,16 @@
-"""The HTTP of a PACS: one host and no other, certificates verified, every response limited, repeated where it can help.
+"""HTTP session with a PACS: a single host, verified certificates, limited responses, and retries.
 
-``requests`` left to itself waits for ever, follows redirects anywhere, reads the body of a redirect whole, and tells
-trouble as tracebacks.
+By default, `requests` has no timeout, follows redirects to any host, and reads the entire body of a redirect.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -20,19 +20,19 @@ from lib.dicom.remote.budget import SILENCE_TIMEOUT_S, InvalidResponseError, Res
 from lib.dicom.remote.transport import CONNECT_TIMEOUT_S, POLL_INTERVAL_S, BudgetAdapter, spending
 from lib.errors import InputError, RemoteError
 
-ATTEMPTS = 4
-FIRST_PAUSE_S = 0.5  # doubled each time: 3.5 s in all, enough for a PACS that restarts
-PASSING = frozenset({408, 425, 429, 502, 503, 504})  # HTTP statuses that another attempt may not meet again
+MAX_ATTEMPTS = 4
+FIRST_PAUSE_S = 0.5  # doubled after each attempt: 3.5 s in total, enough for a PACS that restarts
+TRANSIENT_STATUSES = frozenset({408, 425, 429, 502, 503, 504})  # HTTP statuses for which a retry may succeed
 CONNECTIONS = 8
-READ_AT_ONCE_BYTES = 2**16
-# what urllib3 unpacks step by step; brotli and zstd depend on what is installed, and chains unpack too well
+READ_CHUNK_BYTES = 2**16
+# decoded by urllib3 in steps; brotli and zstd depend on installed packages, and chains expand too much
 ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """Who asks: a user name with a password, or a bearer token; neither for an open PACS."""
+    """Credentials of a PACS: user name and password, or a bearer token; neither for an open PACS."""
 
     username: str = ""
     password: str = field(default="", repr=False)
@@ -45,14 +45,14 @@ class Credentials:
             raise InputError("of the PACS's user name and password one is missing; give both")
 
     def as_auth(self) -> AuthBase | None:
-        """Return how requests signs what it sends."""
+        """Return the authentication for `requests`; None without credentials."""
         if self.token:
             return _Bearer(self.token)
         return HTTPBasicAuth(self.username.encode(), self.password.encode()) if self.username else None
 
 
 class HttpStatusError(RemoteError):
-    """A PACS's answer with an HTTP status that is no success."""
+    """A response of a PACS whose HTTP status is not a success."""
 
     @property
     def status(self) -> int:
@@ -61,20 +61,20 @@ class HttpStatusError(RemoteError):
 
 
 class PacsSession(requests.Session):
-    """A session for one address; every trouble is a RemoteError that says the way out."""
+    """A session for one PACS, whose errors are RemoteErrors with a remedy."""
 
     def __init__(self, url: str, credentials: Credentials) -> None:
         super().__init__()
         self._url = url
         self._origin = _origin(url)
         self.auth = credentials.as_auth()
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # or they would pile up
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # cookies would accumulate
         self.headers["Accept-Encoding"] = "gzip"
         for scheme in ("http://", "https://"):
             self.mount(scheme, BudgetAdapter(pool_maxsize=CONNECTIONS))
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Return None: `requests` reads the body of what it takes for a redirect, however large."""
+        """Return None, because `requests` would read the body of a redirect without a limit."""
 
     def exchange(
         self,
@@ -87,81 +87,89 @@ class PacsSession(requests.Session):
         data: bytes | None = None,
         accept_status: int | None = None,
     ) -> Result:
-        """Return what `consume` makes of a successful response; both are repeated where that can help.
+        """Return the result of `consume` for a successful response; retry both if that may help.
 
         Args:
             method: GET or POST.
-            url: Of the PACS; no other host is asked.
-            consume: Reads the body; called anew at each attempt.
-            budget: Its limits, for all attempts together.
-            headers: Of the request.
+            url: A URL of the PACS; other hosts are refused.
+            consume: Reads the body; called for each attempt.
+            budget: The limits of all attempts together.
+            headers: Headers of the request.
             data: Body of the request.
-            accept_status: A status beside 2xx whose body is wanted.
+            accept_status: A status other than 2xx whose body is consumed.
 
         Raises:
-            HttpStatusError: A response that is no success.
-            AnswerError: One that is too large.
+            HttpStatusError: The status is not a success.
+            InvalidResponseError: The response is too large.
             FetchCancelledError: The budget's `cancelled` returned True.
-            RemoteError: No response, half a response, too slow a one, a certificate that is not trusted, another host.
+            RemoteError: There is no response, it is incomplete or too slow, the certificate is not trusted, or the
+                host is another one.
         """
         if _origin(url) != self._origin:
             raise RemoteError(f"{self._url}: would have to ask {_origin(url)}, which is another host; not done")
-        trouble = ""
-        for attempt in range(ATTEMPTS):
+        request = {"method": method, "url": url, "headers": dict(headers), "data": data}
+        failure = ""
+        for attempt in range(MAX_ATTEMPTS):
             if attempt:
                 _pause(FIRST_PAUSE_S * 2 ** (attempt - 1), budget)
-            budget.check()
-            budget.note_attempt()
             try:
-                with (
-                    spending(budget),
-                    self.request(
-                        method,
-                        url,
-                        headers=dict(headers),
-                        data=data,
-                        stream=True,
-                        allow_redirects=False,
-                        timeout=(CONNECT_TIMEOUT_S, SILENCE_TIMEOUT_S),
-                    ) as response,
-                ):
-                    if response.status_code not in PASSING:
+                with self._response(request, budget) as response:
+                    if response.status_code not in TRANSIENT_STATUSES:
                         if response.status_code != accept_status:
                             self._refuse_failure(response)
                         return consume(ResponseBody(response, budget, self._url))
-                    trouble = f"answers {response.status_code} {_short(response.reason)}"
-            except requests.exceptions.SSLError as error:
-                raise RemoteError(
-                    f"{self._url}: its certificate is not trusted or TLS fails ({_innermost_message(error)}); have "
-                    "REQUESTS_CA_BUNDLE name a file with the certificate of the authority that signed it"
-                ) from error
+                    failure = f"answers {response.status_code} {_short(response.reason)}"
             except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
-                trouble = f"cannot be reached, or breaks off ({_innermost_message(error)})"
-            except requests.RequestException as error:
-                raise RemoteError(f"{self._url}: {_innermost_message(error)}") from error
+                failure = f"cannot be reached, or breaks off ({_innermost_message(error)})"
         raise RemoteError(
-            f"{self._url}: {trouble}, {ATTEMPTS} times; is the PACS running, and the address right? "
+            f"{self._url}: {failure}, {MAX_ATTEMPTS} times; is the PACS running, and the address right? "
             "What was fetched is kept"
         )
+
+    @contextlib.contextmanager
+    def _response(self, request: dict[str, Any], budget: ResponseBudget) -> Iterator[requests.Response]:
+        """Yield the response to one attempt; errors for which a retry may help are passed through.
+
+        Raises:
+            RemoteError: TLS fails, or the request is invalid.
+        """
+        budget.check()
+        budget.note_attempt()
+        timeout = (CONNECT_TIMEOUT_S, SILENCE_TIMEOUT_S)
+        try:
+            with (
+                spending(budget),
+                self.request(**request, stream=True, allow_redirects=False, timeout=timeout) as response,
+            ):
+                yield response
+        except requests.exceptions.SSLError as error:
+            raise RemoteError(
+                f"{self._url}: its certificate is not trusted or TLS fails ({_innermost_message(error)}); have "
+                "REQUESTS_CA_BUNDLE name a file with the certificate of the authority that signed it"
+            ) from error
+        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
+            raise
+        except requests.RequestException as error:
+            raise RemoteError(f"{self._url}: {_innermost_message(error)}") from error
 
     def _refuse_failure(self, response: requests.Response) -> None:
         status = response.status_code
         if 200 <= status < 300:
             return
         if 300 <= status < 400:
-            words = f"redirects to {_target(response)}, which is not followed; give the address itself"
+            message = f"redirects to {_target(response)}, which is not followed; give the address itself"
         elif status in (401, 403):
             way_out = "check the user name and password, or the token" if self.auth else "give a user name or a token"
-            words = f"refuses us ({status}); {way_out}"
+            message = f"refuses us ({status}); {way_out}"
         elif status == 404:
-            words = "does not know what was asked for (404); its DICOMweb address often ends in /dicom-web"
+            message = "does not know what was asked for (404); its DICOMweb address often ends in /dicom-web"
         else:
-            words = f"answers {status} {_short(response.reason)}"
-        raise HttpStatusError(f"{self._url}: {words}", status=status)
+            message = f"answers {status} {_short(response.reason)}"
+        raise HttpStatusError(f"{self._url}: {message}", status=status)
 
 
 class ResponseBody:
-    """The body of a response, to be read once, as it comes."""
+    """The body of a response, which can be read once, in chunks."""
 
     def __init__(self, response: requests.Response, budget: ResponseBudget, url: str) -> None:
         self._response = response
@@ -170,7 +178,7 @@ class ResponseBody:
 
     @property
     def content_type(self) -> str:
-        """Its Content-Type, as it was sent; empty without one."""
+        """The Content-Type header; empty if absent."""
         return str(self._response.headers.get("Content-Type", ""))
 
     @property
@@ -182,18 +190,18 @@ class ResponseBody:
         """Yield the decoded body.
 
         Raises:
-            AnswerError: It is larger than the budget allows, or packed in a way that is not taken.
+            InvalidResponseError: The body is larger than the budget allows, or has an unsupported encoding.
         """
         encoding = self._response.headers.get("Content-Encoding", "").strip().lower()
         if encoding not in ENCODINGS:
             raise InvalidResponseError(
                 f"{self._url}: sends Content-Encoding {_short(encoding)!r}; gzip or none was asked for"
             )
-        announced = self._response.headers.get("Content-Length", "")
-        if announced.isdecimal() and len(announced) < 20:
-            self._budget.refuse_large(int(announced))
+        declared = self._response.headers.get("Content-Length", "")
+        if declared.isdecimal() and len(declared) < 20:
+            self._budget.refuse_large(int(declared))
         received = 0
-        for chunk in self._response.iter_content(READ_AT_ONCE_BYTES):
+        for chunk in self._response.iter_content(READ_CHUNK_BYTES):
             received += len(chunk)
             self._budget.refuse_large(received)
             self._budget.check()
@@ -202,25 +210,25 @@ class ResponseBody:
 
 def _pause(seconds: float, budget: ResponseBudget) -> None:
     until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
+    while (remaining := until - time.monotonic()) > 0:
         budget.check()
-        time.sleep(min(left, POLL_INTERVAL_S))
+        time.sleep(min(remaining, POLL_INTERVAL_S))
 
 
 def _target(response: requests.Response) -> str:
     try:
         return _short(_origin(urljoin(response.url, response.headers.get("Location", ""))))
-    except ValueError:  # no address
+    except ValueError:  # not a URL
         return "elsewhere"
 
 
 def _short(text: object) -> str:
-    """Return a PACS's own words as one short line that any log and response can hold."""
+    """Return text of a PACS as one short ASCII line for logs and responses."""
     return " ".join(str(text or "").split()).encode("ascii", "backslashreplace").decode()[:80]
 
 
 class _Bearer(AuthBase):
-    """Signs with a token; as `auth` of the session, so that no .netrc of the machine takes its place."""
+    """Bearer authentication; as `auth` of the session it takes precedence over a .netrc file."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -231,10 +239,10 @@ class _Bearer(AuthBase):
 
 
 def checked_url(url: str) -> str:
-    """Return the address of a DICOMweb service without a slash at its end.
+    """Return the base URL of a DICOMweb service without a trailing slash.
 
     Raises:
-        InputError: No http(s) address, or one with a password in it, which logs and process lists would show.
+        InputError: The text is not an http(s) URL, or contains a password, which logs and process lists would show.
     """
     expected = "expected the address of a DICOMweb service, such as https://pacs.example/dicom-web"
     try:
@@ -244,7 +252,7 @@ def checked_url(url: str) -> str:
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise InputError(f"{url!r}: {expected}")
         _origin(url)
-    except ValueError as error:  # a port that is no number, brackets that do not match
+    except ValueError as error:  # invalid port or unmatched brackets
         raise InputError(f"{url!r}: {error}; {expected}") from error
     return url.strip().rstrip("/")
 
@@ -256,8 +264,8 @@ def _origin(url: str) -> str:
 
 
 def _innermost_message(error: BaseException) -> str:
-    """Return the message of the innermost of nested errors: the outer ones repeat addresses and objects."""
-    seen: set[int] = set()  # a cycle ends where it closes
+    """Return the message of the innermost of nested errors; outer ones repeat URLs and object names."""
+    seen: set[int] = set()  # ends cycles
     while id(error) not in seen:
         seen.add(id(error))
         inner = next((part for part in error.args if isinstance(part, BaseException)), None)
@@ -265,5 +273,5 @@ def _innermost_message(error: BaseException) -> str:
         if not isinstance(inner, BaseException):
             break
         error = inner
-    words = str(error).split(": ", 1)[-1] if "object at 0x" in str(error) else str(error)
-    return " ".join(words.split()).encode("ascii", "backslashreplace").decode()[:200]
+    message = str(error).split(": ", 1)[-1] if "object at 0x" in str(error) else str(error)
+    return " ".join(message.split()).encode("ascii", "backslashreplace").decode()[:200]

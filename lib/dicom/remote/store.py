@@ -1,6 +1,6 @@
-"""The request and the response of STOW-RS (PS3.18 10.5): an instance counts as stored where the response names it.
+"""Request and response of STOW-RS (PS3.18 10.5): an instance counts as stored if the response lists it.
 
-An error page of a proxy comes with status 200 too, and a PACS may take some instances and say nothing of the others.
+Error pages of proxies may have status 200, and a PACS may store some instances and not mention the others.
 """
 
 from __future__ import annotations
@@ -24,12 +24,16 @@ from lib.errors import DicomError, RemoteError
 
 ACCEPTED = "application/dicom+json, application/json;q=0.8, application/dicom+xml;q=0.5"
 REFERENCED, FAILED, OTHER_FAILURES, SOP_UID, FAILURE_REASON = "00081199", "00081198", "0008119A", "00081155", "00081197"
-STORED_AT_ONCE_BYTES = 32 * 10**6  # in one request; a PACS's web server has a limit of its own
-MAX_CONTENT_TYPE = 80  # characters of it in a message
+MAX_REQUEST_BYTES = 32 * 10**6  # of pixels per request; web servers limit the size of requests
+MAX_CONTENT_TYPE = 80  # characters in a message
 
 
 def read_instance(path: Path) -> Dataset:
-    """Return a DICOM file; DicomError where it is damaged."""
+    """Return the dataset of a DICOM file.
+
+    Raises:
+        DicomError: The file is damaged.
+    """
     try:
         return read_instance_file(path, with_pixels=True)
     except Exception as error:  # a damaged file can make a parser raise anything
@@ -37,13 +41,13 @@ def read_instance(path: Path) -> Dataset:
 
 
 def batches_of(instances: Iterable[Dataset]) -> Iterator[list[Dataset]]:
-    """Yield instances, as many at a time as go into one request."""
+    """Yield batches of instances for one request each."""
     batch: list[Dataset] = []
     size = 0
     for instance in instances:
         batch.append(instance)
         size += len(instance.get("PixelData", b""))
-        if size >= STORED_AT_ONCE_BYTES:
+        if size >= MAX_REQUEST_BYTES:
             yield batch
             batch, size = [], 0
     if batch:
@@ -52,12 +56,12 @@ def batches_of(instances: Iterable[Dataset]) -> Iterator[list[Dataset]]:
 
 @dataclass(frozen=True)
 class StoreResponse:
-    """What a PACS says of the instances it was sent.
+    """The response of a PACS to a store request.
 
     Attributes:
-        stored: SOPInstanceUIDs it names as stored; with a warning too (WarningReason).
-        failed: SOPInstanceUID, and FailureReason as a number, of those it refuses; "?" for what it does not say.
-        problem: Why the response is none of STOW-RS; empty where it is one.
+        stored: SOPInstanceUIDs of stored instances, including those with a WarningReason.
+        failed: SOPInstanceUID and FailureReason of refused instances; "?" for a missing value.
+        problem: Why the response is not a STOW-RS response; empty if it is one.
     """
 
     stored: frozenset[str]
@@ -67,7 +71,7 @@ class StoreResponse:
 
 @dataclass(frozen=True)
 class StoreRequest:
-    """Instances as the body of one request."""
+    """The body of a store request, with the SOPInstanceUIDs of its instances."""
 
     uids: tuple[str, ...]
     body: bytes
@@ -75,7 +79,7 @@ class StoreRequest:
 
 
 def store_request(instances: Iterable[Dataset]) -> StoreRequest:
-    """Return the request that stores instances, as they are encoded."""
+    """Return the request that stores instances in their own encoding."""
     boundary = uuid.uuid4().hex
     uids, body = [], io.BytesIO()
     for instance in instances:
@@ -89,26 +93,28 @@ def store_request(instances: Iterable[Dataset]) -> StoreRequest:
 
 
 def store_response(body: ResponseBody) -> StoreResponse:
-    """Return what a response says; a budget limits how much of it is read."""
+    """Return the parsed response; a budget limits its size."""
     content = b"".join(body.chunks())
     kind = body.content_type.partition(";")[0].strip().lower()
     if not content.strip():
-        return _no_response("it is empty")
+        return _invalid_response("it is empty")
     try:
         if kind.endswith("json"):
             return _from_json(content)
         if kind.endswith("xml"):
             return _from_xml(content)
-    except Exception as error:  # a damaged response can hold anything
-        return _no_response(f"it cannot be understood ({type(error).__name__})")
-    return _no_response(f"it is {kind[:MAX_CONTENT_TYPE] or 'of no Content-Type'!r}, expected application/dicom+json")
+    except Exception as error:  # a damaged response can contain anything
+        return _invalid_response(f"it cannot be parsed ({type(error).__name__})")
+    return _invalid_response(
+        f"it is {kind[:MAX_CONTENT_TYPE] or 'of no Content-Type'!r}, expected application/dicom+json"
+    )
 
 
 def refuse_unconfirmed(request: StoreRequest, response: StoreResponse, url: str) -> None:
-    """Return where every instance of a request is stored.
+    """Raise unless every instance of a request is stored.
 
     Raises:
-        RemoteError: The PACS refuses one, or does not say that it has it.
+        RemoteError: The PACS refuses an instance or does not confirm that it is stored.
     """
     total = len(request.uids)
     if response.failed:
@@ -123,7 +129,7 @@ def refuse_unconfirmed(request: StoreRequest, response: StoreResponse, url: str)
         )
 
 
-def _no_response(problem: str) -> StoreResponse:
+def _invalid_response(problem: str) -> StoreResponse:
     return StoreResponse(frozenset(), (), problem)
 
 
@@ -146,7 +152,7 @@ def _first(item: dict[str, Any], tag: str) -> str:
 
 
 def _from_xml(content: bytes) -> StoreResponse:
-    """Return what the Native DICOM Model (PS3.19 A.1) says; expat itself limits what entities may grow to."""
+    """Return the response in the Native DICOM Model (PS3.19 A.1); expat limits the expansion of entities."""
     stored, failed = [], []
     for sequence in ElementTree.fromstring(content):
         for item in _named(sequence, "Item"):

@@ -1,7 +1,7 @@
-"""Sockets that wait in short steps: between two of them the budget of the request is checked.
+"""HTTP transport whose sockets wait in short steps and check the budget of the request in between.
 
-A timeout of `requests` counts from byte to byte, and `http.client` reads a whole line or block at a time. A PACS that
-sends a byte a second would hold its reader for hours.
+A timeout of `requests` applies from byte to byte, and `http.client` reads entire lines or blocks. Without a budget, a
+PACS that sends one byte per second would block its reader for hours.
 """
 
 from __future__ import annotations
@@ -27,30 +27,32 @@ from lib.dicom.remote.budget import ResponseBudget
 
 CONNECT_TIMEOUT_S = 5.0
 POLL_INTERVAL_S = 0.25
-SENT_AT_ONCE_BYTES = 2**16
+SEND_CHUNK_BYTES = 2**16
 PENDING = frozenset({errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK})
 
-_spent: ContextVar[ResponseBudget] = ContextVar("the budget of the request that this thread makes")
+_budget: ContextVar[ResponseBudget] = ContextVar("budget of the current request")
 
 
 @contextlib.contextmanager
 def spending(budget: ResponseBudget) -> Iterator[None]:
-    """Count what this thread sends and receives inside the context against a budget."""
-    token = _spent.set(budget)
+    """Count the bytes that this thread sends and receives in the context against a budget."""
+    token = _budget.set(budget)
     try:
         yield
     finally:
-        _spent.reset(token)
+        _budget.reset(token)
 
 
 class BudgetAdapter(HTTPAdapter):
-    """Gives `requests` connections whose sockets check the budget; use it inside `spending`."""
+    """A `requests` adapter whose sockets check the budget; requires the context `spending`."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Create the pool manager with budget sockets."""
         super().init_poolmanager(*args, **kwargs)
         _use_budget_pools(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> ProxyManager:
+        """Return the manager of a proxy, with budget sockets."""
         manager = super().proxy_manager_for(*args, **kwargs)
         _use_budget_pools(manager)
         return manager
@@ -61,7 +63,7 @@ def _use_budget_pools(manager: PoolManager) -> None:
 
 
 class _BudgetSocket:
-    """A socket, plain or TLS, that receives and sends in short steps."""
+    """A wrapper of a plain or TLS socket that receives and sends in short steps."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -70,19 +72,19 @@ class _BudgetSocket:
         return getattr(self._sock, name)
 
     def makefile(self, mode: str, *_: object, **__: object) -> io.BufferedReader:
-        """Return a file that reads from the socket, which stays open until both are closed."""
+        """Return a file that reads from the socket; the socket stays open until both are closed."""
         return io.BufferedReader(_SocketReader(self._sock, self._sock.makefile(mode, buffering=0)))  # type: ignore[call-overload]
 
     def sendall(self, content: bytes) -> None:
-        """Send all bytes."""
-        budget = _spent.get()
-        with memoryview(content) as view, view.cast("B") as left:
+        """Send all bytes within the budget."""
+        budget = _budget.get()
+        with memoryview(content) as view, view.cast("B") as remaining:
             sent = 0
-            while sent < len(left):
+            while sent < len(remaining):
                 budget.check()
                 self._sock.settimeout(POLL_INTERVAL_S)
                 with contextlib.suppress(TimeoutError):
-                    count = self._sock.send(left[sent : sent + SENT_AT_ONCE_BYTES])
+                    count = self._sock.send(remaining[sent : sent + SEND_CHUNK_BYTES])
                     budget.note_transfer(count)
                     sent += count
 
@@ -90,13 +92,15 @@ class _BudgetSocket:
 class _SocketReader(io.RawIOBase):
     def __init__(self, sock: socket.socket, keeps_open: io.RawIOBase) -> None:
         self._sock = sock
-        self._keeps_open = keeps_open  # the socket counts the files made of it, and closes after the last
+        self._keeps_open = keeps_open  # the socket counts its files and closes after the last one
 
     def readable(self) -> bool:
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        budget = _spent.get()
+        """Receive bytes into a buffer within the budget; return their number."""
+        budget = _budget.get()
         while True:
             budget.check()
             self._sock.settimeout(POLL_INTERVAL_S)
@@ -108,18 +112,19 @@ class _SocketReader(io.RawIOBase):
             return count
 
     def close(self) -> None:
+        """Close the file, and with it the socket after its last file."""
         self._keeps_open.close()
         super().close()
 
 
 class _Connection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
-        """Return a connected socket; waits for it in short steps."""
+        """Return a connected socket, waiting in short steps."""
         try:
             found = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
         except (socket.gaierror, UnicodeError) as error:
             raise NameResolutionError(self.host, self, socket.gaierror(str(error))) from error
-        trouble = OSError(errno.EADDRNOTAVAIL, "no address")
+        error_found = OSError(errno.EADDRNOTAVAIL, "no address")
         for family, kind, protocol, _, address in found:
             with contextlib.ExitStack() as undo:
                 sock = socket.socket(family, kind, protocol)
@@ -129,15 +134,16 @@ class _Connection(HTTPConnection):
                 try:
                     _connect(sock, address)
                 except OSError as error:
-                    trouble = error
+                    error_found = error
                     continue
                 undo.pop_all()
                 return sock
-        if isinstance(trouble, TimeoutError):
-            raise ConnectTimeoutError(self, f"no connection within {CONNECT_TIMEOUT_S:.0f} s") from trouble
-        raise NewConnectionError(self, str(trouble)) from trouble
+        if isinstance(error_found, TimeoutError):
+            raise ConnectTimeoutError(self, f"no connection within {CONNECT_TIMEOUT_S:.0f} s") from error_found
+        raise NewConnectionError(self, str(error_found)) from error_found
 
     def connect(self) -> None:
+        """Connect, and wrap the socket with the budget checks."""
         super().connect()
         self.sock = _BudgetSocket(self.sock)
 
@@ -146,6 +152,7 @@ class _TLSConnection(HTTPSConnection):
     _new_conn = _Connection._new_conn
 
     def connect(self) -> None:
+        """Connect, and wrap the socket with the budget checks."""
         super().connect()
         self.sock = _BudgetSocket(self.sock)
 
@@ -159,7 +166,7 @@ class _TLSPool(HTTPSConnectionPool):
 
 
 def _connect(sock: socket.socket, address: Any) -> None:
-    budget = _spent.get()
+    budget = _budget.get()
     deadline = time.monotonic() + CONNECT_TIMEOUT_S
     sock.setblocking(False)
     code = sock.connect_ex(address)
@@ -171,4 +178,4 @@ def _connect(sock: socket.socket, address: Any) -> None:
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
     if code:
         raise OSError(code, os.strerror(code))
-    sock.settimeout(CONNECT_TIMEOUT_S)  # of what follows before the first request: TLS
+    sock.settimeout(CONNECT_TIMEOUT_S)  # of the TLS handshake

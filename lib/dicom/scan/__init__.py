@@ -1,1 +1,1 @@
-"""A folder of DICOM files to studies and series, each usable or with the reason why not."""
+"""Scanning of folders of DICOM files for studies and usable series."""

@@ -1,8 +1,8 @@
-"""Which of several CTs that cover a PET alike belongs to it: one policy, for headers and for an archive's list.
+"""Selection of the CT that belongs to a PET when several cover it, from headers or from an archive's index.
 
-In this order: nearest in time, made for the PET, not a console's resampled copy, without contrast, soft kernel, more
-slices. The SeriesInstanceUID decides only between CTs that are alike in all of these, and the reason says so.
-docs/decisions/0024-which-ct-belongs-to-a-pet.md tells why.
+Criteria, in this order: nearest in time, acquired for the PET, not a console's resampled copy, without contrast, soft
+kernel, most slices. The SeriesInstanceUID decides only between CTs that are equal in all of these.
+docs/decisions/0024-which-ct-belongs-to-a-pet.md explains the policy.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lib.dicom.series_attributes import Sharpness, has_contrast, is_for_the_pet, is_resampled, sharpness
+from lib.dicom.series_attributes import Sharpness, has_contrast, is_acquired_for_pet, is_resampled, sharpness
 
-# CTs of one visit (attenuation, contrast) differ by less, an early and a delayed scan by 30 min and more.
+# CTs of one visit (attenuation, contrast) differ by less, an early and a delayed scan by at least 30 min.
 SAME_TIME_MIN = 10.0
-# A CT that does not tell its time counts as this far away: behind one of the PET's own session, before one hours away.
+# Assumed for a CT without a time: ranks after one of the PET's session and before one that is hours away.
 UNKNOWN_TIME_MIN = 30.0
 
 
 @dataclass(frozen=True)
 class CtTraits:
-    """What the choice compares.
+    """Properties of a CT by which it is selected.
 
     Attributes:
         uid: SeriesInstanceUID.
         description: SeriesDescription.
-        slices: How many.
-        minutes_after: When it was acquired after the PET, negative before it; None where either time is not known.
-        kernel: ConvolutionKernel, empty where it is not known.
-        contrast_agent: ContrastBolusAgent, likewise.
+        slices: Number of slices.
+        minutes_after: Minutes between the PET and the CT, negative if the CT is earlier; None if a time is unknown.
+        kernel: ConvolutionKernel; empty if unknown.
+        contrast_agent: ContrastBolusAgent; empty if unknown.
     """
 
     uid: str
@@ -40,18 +40,18 @@ class CtTraits:
 
     @property
     def minutes_away(self) -> float:
-        """How far it is from the PET in time, `UNKNOWN_TIME_MIN` where that is not known."""
+        """Minutes between CT and PET, `UNKNOWN_TIME_MIN` if unknown."""
         return UNKNOWN_TIME_MIN if self.minutes_after is None else abs(self.minutes_after)
 
     @property
     def when(self) -> str:
-        """When it was acquired, in words."""
+        """The time relative to the PET, as text."""
         return when(self.minutes_after)
 
 
 @dataclass(frozen=True)
 class _Criterion:
-    """A property of a CT; the lower is taken, and `reason` tells it of the CT that was taken and of the next one."""
+    """A property of a CT, of which the lowest value is preferred; `reason` compares the best CT with the next one."""
 
     value: Callable[[CtTraits], float]
     reason: Callable[[CtTraits, CtTraits], str]
@@ -63,8 +63,8 @@ def _sharpness(ct: CtTraits) -> Sharpness:
 
 CRITERIA = (
     _Criterion(
-        lambda ct: not is_for_the_pet(ct.description),
-        lambda best, other: f"is made for the PET by its description, {best.description!r} ({_next(other)})",
+        lambda ct: not is_acquired_for_pet(ct.description),
+        lambda best, other: f"was acquired for the PET by its description, {best.description!r} ({_next(other)})",
     ),
     _Criterion(
         lambda ct: is_resampled(ct.description),
@@ -86,9 +86,9 @@ CRITERIA = (
 
 
 def when(minutes_after: float | None) -> str:
-    """Return a CT's time against the PET's in words."""
+    """Return a CT's time relative to the PET as text."""
     if minutes_after is None:
-        return "at a time that its header does not tell"
+        return "at an unknown time"
     minutes = round(abs(minutes_after))
     if minutes == 0:
         return "with the PET"
@@ -96,27 +96,27 @@ def when(minutes_after: float | None) -> str:
 
 
 def choose_ct(cts: Sequence[CtTraits]) -> tuple[int, str]:
-    """Return the index of the CT that belongs to the PET, and which of its properties decided, in words.
+    """Return the index of the CT that belongs to the PET, and the property that decided, as text.
 
-    The words continue "this CT"; they are empty where there was only one.
+    The text is a predicate whose subject is "this CT"; it is empty if there was only one CT.
     """
     chosen = _best(cts)
-    rest = [index for index in range(len(cts)) if index != chosen]
-    if not rest:
+    others = [index for index in range(len(cts)) if index != chosen]
+    if not others:
         return chosen, ""
-    best, other = cts[chosen], cts[rest[_best([cts[index] for index in rest])]]
+    best, other = cts[chosen], cts[others[_best([cts[index] for index in others])]]
     if other.minutes_away - best.minutes_away > SAME_TIME_MIN:
         return chosen, f"was acquired {best.when}, the next {other.when}"
     for criterion in CRITERIA:
         if criterion.value(best) < criterion.value(other):
             return chosen, criterion.reason(best, other)
-    return chosen, "is like the next in time, purpose, contrast, kernel and slices, and its UID comes first"
+    return chosen, "equals the next in time, purpose, contrast, kernel and slices, and its UID sorts first"
 
 
 def _best(cts: Sequence[CtTraits]) -> int:
     nearest = min(ct.minutes_away for ct in cts)
-    alike = [index for index, ct in enumerate(cts) if ct.minutes_away <= nearest + SAME_TIME_MIN]
-    return min(alike, key=lambda index: (*(float(one.value(cts[index])) for one in CRITERIA), cts[index].uid))
+    candidates = [index for index, ct in enumerate(cts) if ct.minutes_away <= nearest + SAME_TIME_MIN]
+    return min(candidates, key=lambda index: (*(float(one.value(cts[index])) for one in CRITERIA), cts[index].uid))
 
 
 def _next(ct: CtTraits) -> str:

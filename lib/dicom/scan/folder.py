@@ -1,4 +1,4 @@
-"""The files under a folder, with what tells that one has changed. Opens none of them."""
+"""Listing of the files under a folder, with size and modification time, without opening them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from lib.errors import StudiesError
 
-UNFINISHED = ".part"  # a folder whose name begins with a dot and ends so is being written: nobody looks into it
+UNFINISHED = ".part"  # suffix of hidden folders that are being written, which are skipped
 
 
 class FoundFile(NamedTuple):
-    """A regular file of a folder: its name there, and the size and time by which a change is seen."""
+    """A regular file of a folder: its name, and the size and modification time that reveal a change."""
 
     name: str
     size: int
@@ -23,7 +23,7 @@ class FoundFile(NamedTuple):
 
 @dataclass(frozen=True)
 class FoundFolder:
-    """A folder's own files in name order; `refused` are its entries that are not followed, with the reason."""
+    """The files of a folder, sorted by name; `refused` lists entries that are skipped, with the reason."""
 
     path: str
     files: tuple[FoundFile, ...]
@@ -31,13 +31,13 @@ class FoundFolder:
 
 
 def walk(root: Path) -> Iterator[FoundFolder]:
-    """Yield each folder under `root`, depth first, in name order.
+    """Yield each folder under `root`, depth first, sorted by name.
 
-    No link is followed: what a link inside the root points at is met where it really lies, and what lies outside the
-    root is none of ours. Hence loops cannot happen.
+    Symbolic links are not followed: a target inside the root is found at its real path, and a target outside the root
+    is not part of it. Hence there are no loops.
 
     Raises:
-        StudiesError: The root is missing, is not a folder, or may not be read.
+        StudiesError: The root is missing, is not a folder, or cannot be read.
     """
     if not root.exists():
         raise StudiesError(f"{root}: no such folder; give the folder that holds the DICOM studies")
@@ -47,37 +47,37 @@ def walk(root: Path) -> Iterator[FoundFolder]:
     try:
         os.scandir(real_root).close()
     except OSError as error:
-        raise StudiesError(f"{root}: cannot be read ({error.strerror}); ask for the right to read it") from error
+        raise StudiesError(f"{root}: cannot be read ({error.strerror}); obtain read permission") from error
     pending = [real_root]
     while pending:
-        folder, inner = _look(pending.pop(), real_root)
-        pending.extend(reversed(inner))
+        folder, subfolders = _list_folder(pending.pop(), real_root)
+        pending.extend(reversed(subfolders))
         yield folder
 
 
-def _look(path: str, real_root: str) -> tuple[FoundFolder, list[str]]:
+def _list_folder(path: str, real_root: str) -> tuple[FoundFolder, list[str]]:
     files: list[FoundFile] = []
-    inner: list[str] = []
+    subfolders: list[str] = []
     refused: list[tuple[str, str]] = []
     try:
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.is_symlink():
-                    if not _stays_inside(entry.path, real_root):
-                        refused.append((entry.path, "a link that leaves the folder; links are not followed"))
+                    if not _is_inside(entry.path, real_root):
+                        refused.append((entry.path, "a link to a target outside the folder; links are not followed"))
                 elif entry.is_dir() and entry.name.startswith(".") and entry.name.endswith(UNFINISHED):
                     continue
                 elif entry.is_dir():
-                    inner.append(entry.path)
+                    subfolders.append(entry.path)
                 elif entry.is_file():
                     state = entry.stat(follow_symlinks=False)
                     files.append(FoundFile(entry.name, state.st_size, state.st_mtime_ns))
-    except OSError as error:  # the folder went away, or is closed to us: say so, read the others
+    except OSError as error:  # removed or not readable: report it and continue with the others
         refused.append((path, f"cannot be listed ({error.strerror})"))
     files.sort(key=lambda file: file.name)
-    return FoundFolder(path, tuple(files), tuple(sorted(refused))), sorted(inner)
+    return FoundFolder(path, tuple(files), tuple(sorted(refused))), sorted(subfolders)
 
 
-def _stays_inside(link: str, real_root: str) -> bool:
+def _is_inside(link: str, real_root: str) -> bool:
     target = os.path.realpath(link)
     return target == real_root or target.startswith(real_root.rstrip(os.sep) + os.sep)

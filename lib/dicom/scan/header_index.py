@@ -1,4 +1,4 @@
-"""A small persistent cache of headers, so that an unchanged folder is scanned without opening a file.
+"""A persistent cache of headers, so that an unchanged folder is scanned without opening a file.
 
 A file's row is valid while the file has the size and the modification time that it had when it was read.
 """
@@ -31,11 +31,11 @@ TABLES = (
 )
 DELETE = "DELETE FROM file WHERE folder = ?"
 
-Content = tuple[InstanceHeader, ...] | str  # of a file: the headers of its slices, or the reason why it has none
+Content = tuple[InstanceHeader, ...] | str  # the headers of a file's slices, or the reason why it has none
 
 
 class IndexedFile(NamedTuple):
-    """What is known of a file."""
+    """The cached state of a file."""
 
     size: int
     mtime_ns: int
@@ -52,27 +52,28 @@ class HeaderIndex:
         self._shared_rows: dict[SharedHeader, tuple[int, str]] = {}
 
     def known(self, folder: str) -> dict[str, IndexedFile]:
-        """Return what is known of a folder's own files, by name."""
+        """Return the cached files of a folder, by name."""
         return self._cache.run(partial(self._known, folder=folder)) or {}
 
     def remember(self, folder: str, files: dict[str, IndexedFile]) -> None:
-        """Keep what was read of files of one folder; all of it or nothing."""
+        """Cache files of one folder in one transaction."""
         self._cache.run(partial(self._remember, folder=folder, files=files))
 
     def forget(self, folder: str, names: Iterable[str]) -> None:
-        """Drop files that are gone from a folder."""
+        """Remove files from the cache of a folder."""
         rows = [(_to_bytes(folder), _to_bytes(name)) for name in names]
         self._cache.run(lambda connection: connection.executemany(f"{DELETE} AND name = ?", rows))
 
     def forget_folders_but(self, folders: Collection[str], *, root: str) -> None:
-        """Drop what is known of folders under `root` that are not among `folders` any more."""
+        """Remove folders under `root` that are not among `folders`."""
         below = root.rstrip(os.sep) + os.sep
 
         def forget(connection: sqlite3.Connection) -> None:
+            """Remove the folders in the database."""
             rows = connection.execute("SELECT DISTINCT folder FROM file").fetchall()
             known = [(encoded, _to_text(encoded)) for (encoded,) in rows]
-            gone = [(encoded,) for encoded, path in known if path.startswith(below) and path not in folders]
-            connection.executemany(DELETE, gone)
+            removed = [(encoded,) for encoded, path in known if path.startswith(below) and path not in folders]
+            connection.executemany(DELETE, removed)
 
         self._cache.run(forget)
 

@@ -1,7 +1,7 @@
-"""The one gate for a CT: whatever door it comes through, it is read here and refused here, in the same words.
+"""Reading and validation of a CT, the single entry point for all sources.
 
-A folder, a PACS, an upload, a session, a volume file, preparation and training all call `read_ct_series` or
-`read_ct_file`. What is read otherwise (`lib/dicom/read/volume.py`) is shown or converted, never given to a network.
+Folders, a PACS, uploads, sessions, volume files, preparation and training all call `read_ct_series` or `read_ct_file`.
+Volumes read by `lib/dicom/read/volume.py` directly are displayed or converted, never passed to a network.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ def open_ct(path: Path, *, series_uid: str | None = None, progress: Progress = n
 
     Args:
         path: Folder or file.
-        series_uid: Which CT, where a folder holds several.
+        series_uid: The CT to read if a folder contains several.
 
     Raises:
-        UnsupportedSeriesError: No usable CT, several and none named, or the named one is not usable.
-        ImageFileError: A file that is not a CT volume in HU.
+        UnsupportedSeriesError: There is no usable CT, or several and no `series_uid`, or the selected CT is not usable.
+        ImageFileError: The file is not a CT volume in HU.
     """
     if path.is_file():
         return read_ct_file(path)
@@ -36,15 +36,15 @@ def open_ct(path: Path, *, series_uid: str | None = None, progress: Progress = n
 
 
 def read_ct_series(series: Series, *, progress: Progress = no_progress) -> Volume:
-    """Return a CT series in HU, in its stored voxel order; padding below -1024 becomes -1024.
+    """Return a CT series in HU, in stored voxel order; padding below -1024 becomes -1024.
 
     Args:
-        series: Whose files lie here.
+        series: A series whose files are on this machine.
         progress: Called after every slice.
 
     Raises:
-        DicomError: A file is damaged, or the files are no usable CT; the message names the series.
-        ImageFileError: The numbers cannot be a CT in HU, or the volume is oblique.
+        DicomError: A file is damaged, or the files are not a usable CT; the message names the series.
+        ImageFileError: The values are not plausible as HU, or the volume is oblique.
     """
     volume = read_ct(series, progress=progress)
     refuse_unless_ct(volume, f"series {series.uid}")
@@ -52,19 +52,20 @@ def read_ct_series(series: Series, *, progress: Progress = no_progress) -> Volum
 
 
 def read_ct_file(path: Path, *, name: str | None = None) -> Volume:
-    """Return the CT of a volume file in HU, in its stored voxel order; padding below -1024 becomes -1024.
+    """Return the CT of a volume file in HU, in stored voxel order; padding below -1024 becomes -1024.
 
     Args:
-        path: NIfTI, NRRD or MHA.
-        name: What messages call it; the file's name when not given.
+        path: A NIfTI, NRRD or MHA file.
+        name: The name in messages; by default the file's name.
 
     Raises:
-        ImageFileError: Not such a file, damaged, its numbers cannot be a CT in HU, or the volume is oblique.
+        ImageFileError: The file has another format or is damaged, its values are not plausible as HU, or the volume is
+            oblique.
     """
     name = name or path.name
     try:
         volume = read_volume_file(path, unit=Unit.HU)
-    except InputError as error:  # the user knows an upload by the name it came with, not by the server's
+    except InputError as error:  # users know an upload by its original name, not by the server's
         raise error.with_message(str(error).replace(path.name, name)) from error
     np.maximum(volume.array, CT_FLOOR_HU, out=volume.array)
     refuse_unless_ct(volume, name)
@@ -72,15 +73,15 @@ def read_ct_file(path: Path, *, name: str | None = None) -> Volume:
 
 
 def find_ct(path: Path, *, series_uid: str | None = None, progress: Progress = no_progress) -> Series:
-    """Return the CT series of a folder of DICOM files; reads headers only.
+    """Return the CT series of a folder of DICOM files, reading headers only.
 
     Raises:
-        UnsupportedSeriesError: A volume file, which has no patient and no study; no usable CT, several and none named,
-            or the named one is not usable.
+        UnsupportedSeriesError: The path is a volume file, which has no patient and study; there is no usable CT, or
+            several and no `series_uid`, or the selected CT is not usable.
     """
     if path.is_file():
         raise UnsupportedSeriesError(
-            f"{path.name}: a file, which knows no patient and no study; a DICOM series is made of a CT's DICOM folder"
+            f"{path.name}: a file without patient and study, expected the DICOM folder of a CT to write a DICOM series"
         )
     return _choose(require_series(scan_folder(path, progress=progress)).series, path, series_uid).series
 

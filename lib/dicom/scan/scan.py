@@ -1,4 +1,4 @@
-"""A folder of DICOM files to studies and series, each usable or with the reason why it is not. Reads headers only."""
+"""Scanning of a folder of DICOM files for studies and series, from headers only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lib.dicom.attributes.transfer_syntax import is_plain_encoding
 from lib.dicom.instance_header import InstanceHeader, SharedHeader
-from lib.dicom.read.consistency import rejoined
+from lib.dicom.read.consistency import rejoin_split_series
 from lib.dicom.read.header import read_header
 from lib.dicom.read.multiframe import slice_headers
 from lib.dicom.scan.folder import FoundFolder, walk
@@ -24,13 +24,13 @@ from lib.types import Progress, Study, no_progress
 __all__ = ["ScanReport", "ScannedSeries", "SkippedFile", "require_series", "scan_folder", "studies_of"]
 
 OBJECTS_BETWEEN_COLLECTIONS = 200_000
-TELL_EVERY = 100  # files between two words of progress
-REMEMBER_EVERY = 500  # files read between two writes of the index: what a killed scan reads again at most
+PROGRESS_INTERVAL_FILES = 100  # files between two progress reports
+INDEX_BATCH_FILES = 500  # files between two writes of the index, which a killed scan has to read again at most
 
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that is no instance of a series: junk, truncated, unreadable, or a link out of the folder."""
+    """A file that is not an instance of a series: another format, truncated, unreadable, or an external link."""
 
     path: Path
     reason: str
@@ -38,7 +38,7 @@ class SkippedFile:
 
 @dataclass(frozen=True, eq=False)
 class ScanReport:
-    """All that was found under a folder, in the order of patient, study and series UID."""
+    """The content of a folder, sorted by patient, study and series UID."""
 
     root: Path
     studies: tuple[Study, ...]
@@ -50,32 +50,34 @@ class ScanReport:
         return tuple(found for found in self.series if found.is_usable and found.series.modality == modality)
 
     def find(self, series_uid: str) -> ScannedSeries | None:
-        """Return the series with a UID, or None."""
+        """Return the series with a UID, or None if there is none."""
         return next((found for found in self.series if found.series.uid == series_uid), None)
 
 
 def scan_folder(root: Path, *, index: HeaderIndex | None = None, progress: Progress = no_progress) -> ScanReport:
-    """Return the studies and series of every DICOM file under a folder; an empty folder gives an empty report.
+    """Return the studies and series of all DICOM files under a folder; an empty folder gives an empty report.
 
     Args:
         root: The folder; links in it are not followed.
-        index: Headers read before. Files that have not changed since are not opened.
-        progress: Told how many files of how many have been looked at.
+        index: Cache of headers. Files that have not changed since are not opened.
+        progress: Called with the number of files read and the total.
 
     Raises:
-        StudiesError: The folder is missing, is a file, or may not be read.
+        StudiesError: The folder is missing, is a file, or cannot be read.
     """
     with _rare_garbage_collection():
         folders = list(walk(root))
         instances, skipped = _headers(folders, index, progress)
         if index is not None:
             index.forget_folders_but(frozenset(folder.path for folder in folders), root=folders[0].path)
-        series = tuple(judge_series(group, fault=_known_fault(group)) for group in rejoined(_by_series(instances)))
+        series = tuple(
+            judge_series(group, fault=_known_fault(group)) for group in rejoin_split_series(_by_series(instances))
+        )
     return ScanReport(root, studies_of(series), series, tuple(skipped))
 
 
 def require_series(report: ScanReport) -> ScanReport:
-    """Return the report.
+    """Return the report if it has a DICOM series.
 
     Raises:
         StudiesError: No DICOM series was found.
@@ -89,7 +91,7 @@ def require_series(report: ScanReport) -> ScanReport:
 def _headers(
     folders: list[FoundFolder], index: HeaderIndex | None, progress: Progress
 ) -> tuple[list[InstanceHeader], list[SkippedFile]]:
-    """Return the header of every file, each shared part once in memory, and the files that have none."""
+    """Return the headers of all files, with shared parts in memory once, and the files without a header."""
     instances: list[InstanceHeader] = []
     skipped: list[SkippedFile] = []
     interned: dict[SharedHeader, SharedHeader] = {}
@@ -99,7 +101,7 @@ def _headers(
         skipped += [SkippedFile(Path(path), reason) for path, reason in folder.refused]
         for content, path in _contents(folder, index):
             done += 1
-            if done % TELL_EVERY == 0:
+            if done % PROGRESS_INTERVAL_FILES == 0:
                 progress(done, total, "reading headers")
             if isinstance(content, str):
                 skipped.append(SkippedFile(Path(path), content))
@@ -113,7 +115,7 @@ def _headers(
 
 @contextmanager
 def _rare_garbage_collection() -> Iterator[None]:
-    """Spare the collector from visiting a hundred thousand headers again and again: it took a third of a scan."""
+    """Reduce garbage collection, which took a third of the time of a scan of 100,000 headers."""
     usual = gc.get_threshold()
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS, *usual[1:])
     try:
@@ -123,26 +125,26 @@ def _rare_garbage_collection() -> Iterator[None]:
 
 
 def _contents(folder: FoundFolder, index: HeaderIndex | None) -> Iterable[tuple[Content, str]]:
-    """Yield the headers of each file's slices, or the reason why it has none, with its path."""
+    """Yield the headers of each file's slices, or the reason why there are none, with the file's path."""
     known = index.known(folder.path) if index is not None else {}
     prefix = folder.path.rstrip(os.sep) + os.sep
     unsaved: dict[str, IndexedFile] = {}
     for file in folder.files:
         path = prefix + file.name
-        kept = known.pop(file.name, None)
-        if kept is not None and kept.mtime_ns == file.mtime_ns and kept.size == file.size:
-            yield kept.content, path
+        cached = known.pop(file.name, None)
+        if cached is not None and cached.mtime_ns == file.mtime_ns and cached.size == file.size:
+            yield cached.content, path
             continue
         content: Content
         try:
             content = slice_headers(read_header(path))
         except DicomError as error:
             content = str(error)
-        except OSError as error:  # may be readable the next time: not remembered
+        except OSError as error:  # may be readable the next time: not cached
             yield f"{file.name}: cannot be opened ({error.strerror})", path
             continue
         unsaved[file.name] = IndexedFile(file.size, file.mtime_ns, content)
-        if index is not None and len(unsaved) >= REMEMBER_EVERY:
+        if index is not None and len(unsaved) >= INDEX_BATCH_FILES:
             index.remember(folder.path, unsaved)
             unsaved = {}
         yield content, path
@@ -153,7 +155,7 @@ def _contents(folder: FoundFolder, index: HeaderIndex | None) -> Iterable[tuple[
 
 
 def _known_fault(headers: Sequence[InstanceHeader]) -> str:
-    """Return what is known of a compressed file that once ended or stalled its decoder; empty where there is none."""
+    """Return the recorded fault of a compressed file that crashed or stalled its decoder; empty if there is none."""
     failed = failed_files()
     if failed.is_empty():
         return ""
@@ -166,19 +168,19 @@ def _known_fault(headers: Sequence[InstanceHeader]) -> str:
 
 def _by_series(instances: list[InstanceHeader]) -> list[list[InstanceHeader]]:
     groups: dict[tuple[str, str, str], list[InstanceHeader]] = {}
-    home: dict[int, list[InstanceHeader]] = {}  # headers are shared objects: look each one up once
+    group_of: dict[int, list[InstanceHeader]] = {}  # headers are shared objects: one lookup per object
     for header in instances:
-        members = home.get(id(header.shared))
+        members = group_of.get(id(header.shared))
         if members is None:
             shared = header.shared
             key = (shared.patient_id, shared.study_instance_uid, shared.series_instance_uid)
-            members = home[id(shared)] = groups.setdefault(key, [])
+            members = group_of[id(shared)] = groups.setdefault(key, [])
         members.append(header)
     return [groups[key] for key in sorted(groups)]
 
 
 def studies_of(series: Iterable[ScannedSeries]) -> tuple[Study, ...]:
-    """Return the studies that series belong to, in the order of their first series."""
+    """Return the studies of series, in the order of their first series."""
     studies: dict[str, list[ScannedSeries]] = {}
     for found in series:
         studies.setdefault(found.series.study_uid, []).append(found)

@@ -1,4 +1,4 @@
-"""One series, judged: its slices in order and what they can become, or the reason why it cannot be used."""
+"""Assessment of a series: its ordered slices and units, or the reason why it cannot be used."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from lib.types import Series, SliceSource
 
 @dataclass(frozen=True, eq=False)
 class ScannedSeries:
-    """A series as found.
+    """A series found by a scan.
 
     Attributes:
-        series: Its files in stack order where it is usable, else in path order.
-        geometry: The regular grid of its slices; None where it is unusable.
-        positions_mm: Each slice's position along the normal, as measured; empty where it is unusable.
-        reason: Why it cannot be used; None where it can.
-        warnings: What a careful user should know although it can be used.
+        series: Its files, in stack order if it is usable, otherwise in path order.
+        geometry: The regular grid of its slices; None if it is not usable.
+        positions_mm: Each slice's position along the normal, as measured; empty if it is not usable.
+        reason: Why it cannot be used; None if it can.
+        warnings: Warnings for users of a usable series.
         study_date: YYYYMMDD, or empty.
-        matrix: (rows, columns), or None for what is no image.
+        matrix: (rows, columns), or None if it is not an image.
         image_type: ImageType.
-        has_suv: A PET that becomes SUVbw.
-        suv: What a PET becomes, in words (`SUVbw (GML)`, `Bq/mL only: PatientWeight is missing`); None for the rest.
-        is_synthetic: Drawn by a model (ours, or another that says so).
-        moments: When study, series and acquisition were begun, of those that are told: YYYYMMDDhhmmss.
-        acquired: When its first slice was acquired, YYYYMMDDhhmm; empty where that is not known.
-        convolution_kernel, contrast_agent: Of a CT; empty where the header is silent.
+        has_suv: Whether it is a PET that can be converted to SUVbw.
+        suv: Units of a PET, as text (`SUVbw (GML)`, `Bq/mL only: PatientWeight is missing`); None for other series.
+        is_synthetic: Whether a model produced it, by its markers.
+        moments: Start of study, series and acquisition, if known: YYYYMMDDhhmmss.
+        acquired: Acquisition time of its first slice, YYYYMMDDhhmm; empty if unknown.
+        convolution_kernel, contrast_agent: Of a CT; empty if absent.
     """
 
     series: Series
@@ -60,26 +60,26 @@ class ScannedSeries:
 
     @property
     def is_usable(self) -> bool:
-        """Whether `volume.py` can make a volume of it that this project works on."""
+        """Whether `volume.py` can read it as a volume."""
         return self.reason is None
 
     @property
     def is_original(self) -> bool:
-        """Whether ImageType says ORIGINAL, or says nothing."""
+        """Whether ImageType is ORIGINAL or empty."""
         return self.image_type[:1] in ((), ("ORIGINAL",))
 
     @property
     def spacing_mm(self) -> tuple[float, float, float] | None:
-        """Distance between (slices, rows, columns), where it is usable."""
+        """Distance between (slices, rows, columns), if it is usable."""
         return None if self.geometry is None else self.geometry.spacing_mm
 
 
 def judge_series(headers: Sequence[InstanceHeader], *, fault: str = "") -> ScannedSeries:
-    """Return one series from the headers of all its files: its slices in order, or why that cannot be.
+    """Return the series with the headers of all its files: its ordered slices, or why it cannot be used.
 
     Args:
-        headers: Of all its files.
-        fault: Why its pixels cannot be read, where that is known already.
+        headers: Headers of all its files.
+        fault: Why its pixels cannot be read, if known already.
     """
     stack: Stack | None = None
     suv: SuvState | None = None
@@ -99,7 +99,7 @@ def judge_series(headers: Sequence[InstanceHeader], *, fault: str = "") -> Scann
     slices = sorted(headers, key=lambda header: (header.path, header.frame)) if stack is None else stack.headers
     first = slices[0].shared
     if stack is not None:
-        warnings += _careful(first, lossy=any(header.shared.is_lossy for header in slices)) + notes_of(slices)
+        warnings += _image_warnings(first, lossy=any(header.shared.is_lossy for header in slices)) + notes_of(slices)
         warnings += _uneven_rescale(slices)
     return ScannedSeries(
         series=_series(first, slices),
@@ -111,7 +111,7 @@ def judge_series(headers: Sequence[InstanceHeader], *, fault: str = "") -> Scann
         matrix=(first.rows, first.columns) if first.rows and first.columns else None,
         image_type=first.image_type,
         has_suv=suv is not None and suv.has_suv,
-        suv=None if suv is None else suv.words,
+        suv=None if suv is None else suv.text,
         is_synthetic=first.is_synthetic,
         moments=first.moments,
         acquired=acquired_minute(slices),
@@ -129,22 +129,24 @@ def _suv_of(stack: Stack) -> SuvState | None:
     return suv_state(pets.pop(), {header.shared.bed for header in stack.headers if header.shared.bed is not None})
 
 
-def _careful(shared: SharedHeader, *, lossy: bool) -> tuple[str, ...]:
+def _image_warnings(shared: SharedHeader, *, lossy: bool) -> tuple[str, ...]:
     warnings = []
     if shared.modality == "CT" and shared.image_type[:1] == ("DERIVED",):
-        warnings.append("ImageType DERIVED: a reformatted or processed CT, not the scanner's own")
+        warnings.append("ImageType DERIVED: a reformatted or processed CT, not the original reconstruction")
     if lossy:
-        warnings.append("lossy compression: the numbers are not quite those that were measured")
+        warnings.append("lossy compression: the values differ slightly from the measured ones")
     return tuple(warnings)
 
 
 def _uneven_rescale(slices: Sequence[InstanceHeader]) -> tuple[str, ...]:
-    """Return a warning where a CT's slices are rescaled in several ways: one of them may be wrong."""
+    """Return a warning if slices of a CT have different rescale attributes, which may be an error."""
     counted = Counter(header.shared.ct_rescale for header in slices if header.shared.ct_rescale)
     if len(counted) < 2:
         return ()
-    told = ", ".join(f"{slope:g} and {intercept:g} in {count}" for (slope, intercept), count in counted.most_common(3))
-    return (f"RescaleSlope and RescaleIntercept differ between the slices of one CT: {told}",)
+    counts = ", ".join(
+        f"{slope:g} and {intercept:g} in {count}" for (slope, intercept), count in counted.most_common(3)
+    )
+    return (f"RescaleSlope and RescaleIntercept differ between the slices of one CT: {counts}",)
 
 
 def _series(shared: SharedHeader, headers: Sequence[InstanceHeader]) -> Series:
@@ -164,7 +166,7 @@ def _series(shared: SharedHeader, headers: Sequence[InstanceHeader]) -> Series:
 
 
 def _paths(headers: Sequence[InstanceHeader]) -> tuple[Path, ...]:
-    """Return the files; each folder is parsed once, which halves the time of a scan that opens no file."""
+    """Return the files; parsing each folder once halves the time of a scan that opens no file."""
     folders: dict[str, Path] = {}
     paths = []
     for header in headers:

@@ -1,1 +1,1 @@
-"""From Bq/mL to the body-weight SUV: dose, radionuclide, times and decay."""
+"""Conversion of Bq/mL to the body-weight SUV: dose, radionuclide, times and decay."""

@@ -1,8 +1,9 @@
-"""From a PET's stored numbers to Bq/mL and to the body-weight SUV. Pure functions of the header; nothing is guessed.
+"""Scale factors from rescaled PET values to Bq/mL and to the body-weight SUV, computed from the header alone.
 
 The rules are those of Vácha et al. 2026, "Comprehensive Manual for SUV Computation and Digital Reference Objects for
-its Verification"; its 17 objects are tests. What a header says twice (dose and weight, nuclide and half-life, times)
-is compared; what cannot be reconciled is refused, what can is used with a warning that names both values.
+its Verification"; its 17 digital reference objects serve as tests. Redundant attributes (dose and weight, nuclide and
+half-life, times) are compared: contradictions raise an error, or give a warning that names both values if the intended
+value is clear.
 """
 
 from __future__ import annotations
@@ -19,22 +20,24 @@ from lib.dicom.suv.normalisation import to_body_weight
 from lib.dicom.suv.nuclides import Nuclide, nuclide_of
 from lib.errors import DicomError, MissingAttributeError, UnsupportedSeriesError
 
-SLICES_DISAGREE = "its slices disagree about units, weight, dose or times; expected one answer for the whole series"
+SLICES_DISAGREE = "its slices disagree about units, weight, dose or times; expected the same values in all slices"
 NOT_QUANTITATIVE = {
-    "PROPCNTS": "numbers proportional to counts",
-    "PROPCPS": "numbers proportional to counts per second, usually not attenuation-corrected",
-    "CPS": "counts per second, which the header does not calibrate",
+    "PROPCNTS": "proportional to counts",
+    "PROPCPS": "proportional to counts per second, usually not attenuation-corrected",
+    "CPS": "counts per second without a calibration factor",
     "1CM": "an attenuation map",
 }
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What rescaled PET numbers are multiplied by, how that came about, and what a reader should know.
+    """The factor by which rescaled PET values are multiplied, its source, and warnings.
 
     Attributes:
-        factor: Of every slice that is not of a bed in `by_bed`.
-        by_bed: Of the slices of each bed, where beds differ (DecayCorrection NONE).
+        factor: Factor of all slices whose bed is not in `by_bed`.
+        source: Units and conversion, as a text for users.
+        warnings: Warnings for users.
+        by_bed: Factor of the slices of each bed, if beds differ (DecayCorrection NONE).
     """
 
     factor: float
@@ -43,17 +46,17 @@ class Scale:
     by_bed: Mapping[BedHeader, float] = field(default_factory=lambda: MappingProxyType({}))
 
     def of(self, bed: BedHeader | None) -> float:
-        """Return the factor of the slices of a bed."""
+        """Return the factor for the slices of a bed."""
         return self.factor if bed is None else self.by_bed.get(bed, self.factor)
 
 
 def suv_scale(pet: PetHeader, beds: Iterable[BedHeader]) -> Scale:
-    """Return what makes SUVbw of this series' rescaled numbers.
+    """Return the scale from this series' rescaled values to SUVbw.
 
     Raises:
         MissingAttributeError: The header lacks the weight, the dose or a time.
-        UnsupportedSeriesError: Units or an SUV type without a way to SUVbw.
-        DicomError: Values that cannot be, or that contradict one another.
+        UnsupportedSeriesError: Units or SUVType cannot be converted to SUVbw.
+        DicomError: Values are invalid or contradict each other.
     """
     if pet.units in ("GML", "CM2ML"):
         factor = to_body_weight(pet)
@@ -68,14 +71,14 @@ def suv_scale(pet: PetHeader, beds: Iterable[BedHeader]) -> Scale:
 
 
 def activity_scale(pet: PetHeader) -> Scale:
-    """Return what makes Bq/mL of this series' rescaled numbers.
+    """Return the scale from this series' rescaled values to Bq/mL.
 
     Raises:
-        UnsupportedSeriesError: Units without a way to Bq/mL.
-        MissingAttributeError: Units are missing, or Philips' factors are.
+        UnsupportedSeriesError: Units cannot be converted to Bq/mL.
+        MissingAttributeError: Units or Philips' factors are missing.
     """
     if pet.units == "BQML":
-        warning = f"Units BQML with SUVType {pet.suv_type}, which goes with SUV: read as Bq/mL"
+        warning = f"Units BQML with SUVType {pet.suv_type}, which applies to SUV only: read as Bq/mL"
         return Scale(1.0, "BQML", (warning,) if pet.suv_type else ())
     if pet.units == "CNTS":
         _refuse_negative(pet)
@@ -88,25 +91,25 @@ def activity_scale(pet: PetHeader) -> Scale:
             )
         return Scale(pet.philips_activity_factor, "CNTS -> BQML (Philips factor)")
     if not pet.units:
-        raise MissingAttributeError(pet.absence("Units"), attribute="Units")
+        raise MissingAttributeError(pet.absence_reason("Units"), attribute="Units")
     what = f" ({NOT_QUANTITATIVE[pet.units]})" if pet.units in NOT_QUANTITATIVE else ""
     raise UnsupportedSeriesError(f"Units {pet.units}{what}, expected BQML, GML, CM2ML or CNTS; export it in Bq/mL")
 
 
 @dataclass(frozen=True)
 class SuvState:
-    """Whether a PET series can become SUVbw, in words for people: `SUVbw (GML)`, `Bq/mL only: ... is missing`."""
+    """Whether a PET series can be converted to SUVbw; `text` is for users: `SUVbw (GML)`, `Bq/mL only: ...`."""
 
     has_suv: bool
-    words: str
+    text: str
     warnings: tuple[str, ...] = ()
 
 
 def suv_state(pet: PetHeader, beds: Iterable[BedHeader]) -> SuvState:
-    """Return what the series can become.
+    """Return whether a series can be converted to SUVbw or only to Bq/mL.
 
     Raises:
-        DicomError: It can become neither SUVbw nor Bq/mL.
+        DicomError: It can be converted to neither.
     """
     try:
         scale = suv_scale(pet, beds)
@@ -114,7 +117,7 @@ def suv_state(pet: PetHeader, beds: Iterable[BedHeader]) -> SuvState:
     except DicomError as error:
         if pet.units in ("GML", "CM2ML"):
             raise
-        activity_scale(pet)  # raises where not even Bq/mL can be had
+        activity_scale(pet)  # raises if not even Bq/mL is available
         return SuvState(False, f"Bq/mL only: {error}")
 
 
@@ -134,7 +137,7 @@ def _activity_to_suv(pet: PetHeader, beds: tuple[BedHeader, ...]) -> Scale:
         of_full_dose / decay.remaining,
         f"{pet.units} -> SUVbw",
         activity.warnings + weight.warnings + dose.warnings + decay.warnings,
-        MappingProxyType({bed: of_full_dose / left for bed, left in decay.remaining_by_bed.items()}),
+        MappingProxyType({bed: of_full_dose / remaining for bed, remaining in decay.remaining_by_bed.items()}),
     )
 
 
@@ -145,7 +148,7 @@ def _refuse_negative(pet: PetHeader) -> None:
 
 
 def _nuclide(pet: PetHeader) -> Nuclide | None:
-    """Return the nuclide; None where the header does not tell, which only a correction by time must know."""
+    """Return the nuclide; None if it is unknown and DecayCorrection ADMIN makes it unnecessary."""
     try:
         return nuclide_of(pet)[0]
     except DicomError:
@@ -155,14 +158,14 @@ def _nuclide(pet: PetHeader) -> Nuclide | None:
 
 
 def _philips_scale(pet: PetHeader, suv_factor: float, beds: tuple[BedHeader, ...]) -> Scale:
-    """Return Philips' own factor to SUV, compared with the one by its factor to Bq/mL where that can be had."""
+    """Return Philips' factor to SUV, compared with the factor computed from its factor to Bq/mL if available."""
     source = "CNTS -> SUVbw (Philips factor)"
     if not pet.philips_activity_factor:
         return Scale(suv_factor, source)
     try:
         computed = _activity_to_suv(pet, beds)
     except DicomError:
-        return Scale(suv_factor, source)  # the console knew what the header lacks
+        return Scale(suv_factor, source)  # the console knew values that the header lacks
     if computed.by_bed or abs(computed.factor / suv_factor - 1) <= SUV_TOLERANCE:
         return Scale(suv_factor, source)
     warning = (

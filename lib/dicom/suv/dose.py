@@ -1,7 +1,7 @@
-"""Patient weight and injected dose in the units DICOM asks for, each judged by the other.
+"""Patient weight and injected dose in DICOM's units, with plausibility checks.
 
-Both are typed by people. A value in another unit (g for kg; MBq, kBq or mCi for Bq) is read as what was meant, with a
-warning, where only one unit gives a dose that is injected; where several do, the series is refused.
+Both are entered manually. A value in another unit (g for kg; MBq, kBq or mCi for Bq) is converted, with a warning, if
+exactly one unit gives a plausible dose; if several do, the series is refused.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from lib.errors import DicomError, MissingAttributeError
 GRAMS_PER_KG = 1000.0
 WEIGHT_RANGE_KG = (0.01, 700.0)  # a mouse to the heaviest patient known
 WEIGHT_IN_GRAMS_ABOVE = 1000.0  # Vácha et al. 2026, "Patient's weight"
-TALLEST_M = 3.0  # a PatientSize above is in centimetres, or holds the weight
+MAX_HEIGHT_M = 3.0  # a larger PatientSize is in centimetres or contains the weight
 ANIMAL_BELOW_KG = 2.0
 ANIMAL_DOSE_MBQ_PER_KG = (1.0, 3000.0)  # 0.2 to 10 MBq for a mouse or a rat
 BQ_PER_MBQ = 1e6
 UNITS_BQ = {"kBq": 1e3, "MBq": 1e6, "mCi": 3.7e7}
-USUAL, POSSIBLE = 1.0, 2.0  # up to this many times outside the usual range a dose is taken with a warning
+USUAL, POSSIBLE = 1.0, 2.0  # a dose outside the usual range by at most this factor is used with a warning
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A number of the header in the unit DICOM asks for, and what a reader should know."""
+    """A value of the header in DICOM's unit, and warnings for users."""
 
     value: float
     warnings: tuple[str, ...] = ()
@@ -35,14 +35,14 @@ def weight_of(pet: PetHeader) -> Checked:
     """Return the patient's weight in kg.
 
     Raises:
-        MissingAttributeError: It is missing, malformed or not delivered.
-        DicomError: No patient has this weight.
+        MissingAttributeError: The weight is missing, malformed or not provided by the PACS.
+        DicomError: The weight is not plausible.
     """
     weight_kg = pet.weight_kg
     if not weight_kg:
-        raise MissingAttributeError(pet.absence("PatientWeight"), attribute="PatientWeight")
+        raise MissingAttributeError(pet.absence_reason("PatientWeight"), attribute="PatientWeight")
     low, high = WEIGHT_RANGE_KG
-    if weight_kg < TALLEST_M and pet.size_m is not None and pet.size_m > TALLEST_M:
+    if weight_kg < MAX_HEIGHT_M and pet.size_m is not None and pet.size_m > MAX_HEIGHT_M:
         raise DicomError(
             f"PatientWeight is {weight_kg:g} kg and PatientSize {pet.size_m:g} m: exchanged? Correct the header"
         )
@@ -59,27 +59,27 @@ def dose_of(pet: PetHeader, nuclide: Nuclide | None, *, weight_kg: float) -> Che
     """Return the injected dose in Bq.
 
     Raises:
-        MissingAttributeError: It is missing, malformed or not delivered.
-        DicomError: No such dose is injected into a patient of this weight, in whatever unit, or in more than one.
+        MissingAttributeError: The dose is missing, malformed or not provided by the PACS.
+        DicomError: The dose is not plausible for this weight in any unit, or is plausible in several.
     """
     dose = pet.dose_bq
     if not dose or dose < 0:
-        raise MissingAttributeError(pet.absence("RadionuclideTotalDose"), attribute="RadionuclideTotalDose")
+        raise MissingAttributeError(pet.absence_reason("RadionuclideTotalDose"), attribute="RadionuclideTotalDose")
     low, high = _usual_mbq_per_kg(nuclide, weight_kg)
-    said = (
+    finding = (
         f"RadionuclideTotalDose is {dose:g} Bq, {dose / BQ_PER_MBQ / weight_kg:.3g} MBq/kg for {weight_kg:g} kg; "
         f"expected {low:g} to {high:g} MBq/kg{f' of {nuclide.name}' if nuclide else ''}"
     )
     if _fits(dose, weight_kg, low, high, times=USUAL):
         return Checked(dose)
     if _fits(dose, weight_kg, low, high, times=POSSIBLE):
-        return Checked(dose, (f"{said}: look at dose and weight",))
+        return Checked(dose, (f"{finding}: check dose and weight",))
     readings = {unit: dose * bq for unit, bq in UNITS_BQ.items() if _fits(dose * bq, weight_kg, low, high, times=USUAL)}
     if len(readings) == 1:
         unit, dose_bq = next(iter(readings.items()))
-        return Checked(dose_bq, (f"{said}: read as {unit}; correct the header",))
-    either = f" ({' or '.join(readings)} would both do)" if readings else ""
-    raise DicomError(f"{said}{either}; correct the header")
+        return Checked(dose_bq, (f"{finding}: read as {unit}; correct the header",))
+    either = f" ({' or '.join(readings)} would both be plausible)" if readings else ""
+    raise DicomError(f"{finding}{either}; correct the header")
 
 
 def _usual_mbq_per_kg(nuclide: Nuclide | None, weight_kg: float) -> tuple[float, float]:

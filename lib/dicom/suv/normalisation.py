@@ -1,7 +1,7 @@
-"""SUV by another body measure than weight (lean or ideal mass, surface), and the way back to the body-weight SUV.
+"""Conversion of SUV normalised to lean mass, ideal mass or body surface to the body-weight SUV.
 
 Formulas: Vácha et al. 2026, "Units = GML" and "Units = CM2ML" (after Sugawara; Du Bois for the surface). W is the
-weight in kg, H the height in cm. For PatientSex O the mean of both sexes' measures is taken, as the manual advises.
+weight in kg, H the height in cm. For PatientSex O the mean of both sexes' values is used, as the manual advises.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lib.dicom.instance_header import PetHeader
-from lib.dicom.suv.dose import TALLEST_M, Checked, weight_of
+from lib.dicom.suv.dose import MAX_HEIGHT_M, Checked, weight_of
 from lib.errors import DicomError, MissingAttributeError, UnsupportedSeriesError
 
 SIZE_RANGE_M = (0.2, 2.8)
 CM_PER_M = 100.0
-CM2_PER_G = 10.0  # a SUV by surface in cm2/mL, times W / (10 x surface in m2), is one by weight in g/mL
+CM2_PER_G = 10.0  # SUV by weight in g/mL = SUV by surface in cm2/mL x W / (10 x surface in m2)
 
-Formula = Callable[[float, float], float]  # of weight in kg and height in cm
+Formula = Callable[[float, float], float]  # weight in kg, height in cm -> mass in kg
 
 
 def _janmahasatian(constant: float, slope: float) -> Formula:
@@ -32,12 +32,12 @@ MASS_KG: dict[str, dict[str, Formula]] = {
 
 
 def to_body_weight(pet: PetHeader) -> Checked:
-    """Return what makes body-weight SUV of this series' rescaled numbers, which are SUV already.
+    """Return the factor from this series' rescaled values, which are SUV already, to the body-weight SUV.
 
     Raises:
-        UnsupportedSeriesError: An SUVType that DICOM does not know, or one that does not go with Units.
-        MissingAttributeError: Weight, size or sex, where the type needs it.
-        DicomError: Values that no patient has.
+        UnsupportedSeriesError: SUVType is not a DICOM term or does not match Units.
+        MissingAttributeError: Weight, size or sex is required by SUVType and missing.
+        DicomError: Values are not plausible.
     """
     suv_type = pet.suv_type
     if pet.units == "CM2ML":
@@ -67,10 +67,10 @@ def _size_cm(pet: PetHeader) -> Checked:
     size_m = pet.size_m
     if not size_m:
         raise MissingAttributeError(
-            f"{pet.absence('PatientSize')}, which SUVType {pet.suv_type or 'BSA'} needs", attribute="PatientSize"
+            f"{pet.absence_reason('PatientSize')}, required by SUVType {pet.suv_type or 'BSA'}", attribute="PatientSize"
         )
     low, high = SIZE_RANGE_M
-    if size_m > TALLEST_M and low <= size_m / CM_PER_M <= high:
+    if size_m > MAX_HEIGHT_M and low <= size_m / CM_PER_M <= high:
         return Checked(size_m, (f"PatientSize is {size_m:g} m, too much for a patient: read as centimetres",))
     if not low <= size_m <= high:
         raise DicomError(f"PatientSize is {size_m:g} m, expected {low:g} to {high:g} m; correct the header")
@@ -82,5 +82,5 @@ def _sexes(pet: PetHeader, suv_type: str) -> tuple[str, ...]:
         return (pet.sex,)
     if pet.sex == "O":
         return ("M", "F")
-    found = f"PatientSex is {pet.sex!r}" if pet.sex else pet.absence("PatientSex")
-    raise MissingAttributeError(f"{found}, expected M, F or O, which SUVType {suv_type} needs", attribute="PatientSex")
+    found = f"PatientSex is {pet.sex!r}" if pet.sex else pet.absence_reason("PatientSex")
+    raise MissingAttributeError(f"{found}, expected M, F or O, required by SUVType {suv_type}", attribute="PatientSex")

@@ -1,6 +1,6 @@
-"""PET radionuclides: how a header names them, their half-lives, and the doses that are injected.
+"""PET radionuclides: their names in headers, half-lives, and usual doses.
 
-A header says the nuclide up to three times: by code, in words (the meaning of the code, the name of the
+A header names the nuclide up to three times: by code, as text (the meaning of the code, the name of the
 radiopharmaceutical), and by its half-life. They are compared; none is silently preferred.
 """
 
@@ -14,8 +14,8 @@ from lib.dicom.instance_header import PetHeader
 from lib.errors import DicomError, MissingAttributeError
 
 SECONDS_PER_MINUTE = 60.0
-HALF_LIFE_RANGE_S = (10.0, 1e8)  # three years; shorter-lived nuclides cannot be injected
-UNNAMED_IN_MINUTES_BELOW_S = 7200.0  # longer half-lives in minutes look like those of shorter-lived nuclides in seconds
+HALF_LIFE_RANGE_S = (10.0, 1e8)  # up to three years; nuclides with a shorter half-life cannot be injected
+UNNAMED_IN_MINUTES_BELOW_S = 7200.0  # longer half-lives in minutes resemble those of short-lived nuclides in seconds
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,16 @@ class Nuclide:
         name: Such as F-18.
         half_life_s: Physical half-life (Laboratoire National Henri Becquerel, Table of Radionuclides; rounded values in
             headers differ by less than `tolerance`).
-        codes: Of RadionuclideCodeSequence, SNOMED-RT and SNOMED CT (DICOM CID 4020).
-        dose_mbq_per_kg: Doses of human studies lie between these two.
-        tolerance: Relative; two half-lives that differ by less are the same.
+        codes: Codes of RadionuclideCodeSequence, SNOMED-RT and SNOMED CT (DICOM CID 4020).
+        dose_mbq_per_kg: Range of doses in human studies.
+        tolerance: Relative tolerance of the half-life.
     """
 
     name: str
     half_life_s: float
     codes: tuple[str, ...] = ()
     dose_mbq_per_kg: tuple[float, float] = (0.3, 20.0)
-    tolerance: float = 0.01  # after one half-life, 0.7 % of SUV
+    tolerance: float = 0.01  # 0.7 % of SUV after one half-life
 
     @property
     def elements(self) -> tuple[str, str]:
@@ -71,21 +71,21 @@ NUCLIDES = (
     Nuclide("Tb-152", 63000.0),
     Nuclide("Ho-166", 96480.0, (), (1.0, 200.0)),
 )
-ANY_DOSE_MBQ_PER_KG = (0.1, 80.0)  # of a nuclide that is not known
+ANY_DOSE_MBQ_PER_KG = (0.1, 80.0)  # of an unknown nuclide
 ELEMENTS = {"FLUORINE": "F", "CARBON": "C", "NITROGEN": "N", "OXYGEN": "O", "GALLIUM": "GA", "RUBIDIUM": "RB",
             "COPPER": "CU", "ZIRCONIUM": "ZR", "IODINE": "I", "SCANDIUM": "SC", "GERMANIUM": "GE", "BROMINE": "BR",
             "YTTRIUM": "Y", "MANGANESE": "MN", "TERBIUM": "TB", "HOLMIUM": "HO"}  # fmt: skip
-F18_TRACERS = r"\bFDG\b|FLUORODEOXYGLUCOSE|FLUDEOXYGLUCOSE"  # named without their nuclide on many consoles
+F18_TRACERS = r"\bFDG\b|FLUORODEOXYGLUCOSE|FLUDEOXYGLUCOSE"  # many consoles name them without the nuclide
 
 
 def known_nuclide(name: str) -> Nuclide | None:
-    """Return the nuclide of a name such as F-18."""
+    """Return the nuclide with a name such as F-18; None if it is unknown."""
     return next((nuclide for nuclide in NUCLIDES if nuclide.name == name), None)
 
 
-def nuclide_in_words(words: str) -> Nuclide | None:
-    """Return the nuclide that words name: `^18^Fluorine`, `18F`, `F-18`, `[68Ga]DOTATATE`, `FDG`; None for none."""
-    text = re.sub(r"[\^\[\](){},;/_]", " ", words.upper())
+def nuclide_in_text(text: str) -> Nuclide | None:
+    """Return the nuclide named in a text, such as `^18^Fluorine`, `18F`, `F-18`, `[68Ga]DOTATATE`, `FDG`, or None."""
+    text = re.sub(r"[\^\[\](){},;/_]", " ", text.upper())
     for element, symbol in ELEMENTS.items():
         text = text.replace(element, f" {symbol} ")
     for nuclide in NUCLIDES:
@@ -96,18 +96,18 @@ def nuclide_in_words(words: str) -> Nuclide | None:
 
 
 def nuclide_of(pet: PetHeader) -> tuple[Nuclide | None, float, tuple[str, ...]]:
-    """Return the nuclide (None where it is not known), its half-life in seconds, and warnings.
+    """Return the nuclide (None if unknown), its half-life in seconds, and warnings.
 
     Raises:
-        MissingAttributeError: Neither a half-life nor a known nuclide.
-        DicomError: Code, words and half-life contradict one another.
+        MissingAttributeError: Neither the half-life nor the nuclide is known.
+        DicomError: Code, text and half-life contradict each other.
     """
     named = _named(pet)
     names = sorted({nuclide.name for nuclide in named.values()})
-    said = ", ".join(f"{source} {nuclide.name}" for source, nuclide in named.items())
+    listing = ", ".join(f"{source} {nuclide.name}" for source, nuclide in named.items())
     if not pet.half_life_s or pet.half_life_s <= 0:
         if len(names) != 1 or pet.half_life_s is not None or pet.malformed:
-            raise MissingAttributeError(_no_half_life(pet, said), attribute="RadionuclideHalfLife")
+            raise MissingAttributeError(_no_half_life(pet, listing), attribute="RadionuclideHalfLife")
         nuclide = next(iter(named.values()))
         return nuclide, nuclide.half_life_s, ()
     half_life_s = pet.half_life_s
@@ -118,7 +118,7 @@ def nuclide_of(pet: PetHeader) -> tuple[Nuclide | None, float, tuple[str, ...]]:
         )
     fitting = [nuclide for nuclide in named.values() if nuclide.has_half_life(half_life_s)]
     if fitting:
-        several = f"the header names several nuclides ({said}); RadionuclideHalfLife {half_life_s:g} s decides"
+        several = f"the header names several nuclides ({listing}); RadionuclideHalfLife {half_life_s:g} s decides"
         return fitting[0], half_life_s, (several,) if len(names) > 1 else ()
     short_lived = [nuclide for nuclide in NUCLIDES if nuclide.half_life_s < UNNAMED_IN_MINUTES_BELOW_S]
     in_minutes = _first_with(half_life_s * SECONDS_PER_MINUTE, named.values() or short_lived)
@@ -128,13 +128,13 @@ def nuclide_of(pet: PetHeader) -> tuple[Nuclide | None, float, tuple[str, ...]]:
     if named:
         expected = ", ".join(f"{nuclide.half_life_s:g} s ({nuclide.name})" for nuclide in dict.fromkeys(named.values()))
         raise DicomError(
-            f"RadionuclideHalfLife is {half_life_s:g} s, but the header names {said}: expected {expected}; "
+            f"RadionuclideHalfLife is {half_life_s:g} s, but the header names {listing}: expected {expected}; "
             "correct the header"
         )
     nuclide_by_time = _first_with(half_life_s, NUCLIDES)
     if nuclide_by_time is not None:
         return nuclide_by_time, half_life_s, ()
-    warning = f"RadionuclideHalfLife {half_life_s:g} s is that of no known PET nuclide, and the header names none"
+    warning = f"RadionuclideHalfLife {half_life_s:g} s matches no known PET nuclide, and the header names none"
     return None, half_life_s, (warning,)
 
 
@@ -142,8 +142,8 @@ def _named(pet: PetHeader) -> dict[str, Nuclide]:
     by_code = next((nuclide for nuclide in NUCLIDES if pet.nuclide_code in nuclide.codes), None)
     found = {
         "RadionuclideCodeSequence": by_code,
-        "its meaning": nuclide_in_words(pet.nuclide_meaning),
-        "Radiopharmaceutical": nuclide_in_words(pet.radiopharmaceutical),
+        "its meaning": nuclide_in_text(pet.nuclide_meaning),
+        "Radiopharmaceutical": nuclide_in_text(pet.radiopharmaceutical),
     }
     return {source: nuclide for source, nuclide in found.items() if nuclide is not None}
 
@@ -152,8 +152,8 @@ def _first_with(half_life_s: float, nuclides: Iterable[Nuclide]) -> Nuclide | No
     return next((nuclide for nuclide in nuclides if nuclide.has_half_life(half_life_s)), None)
 
 
-def _no_half_life(pet: PetHeader, said: str) -> str:
+def _no_half_life(pet: PetHeader, listing: str) -> str:
     if pet.half_life_s is not None:
         return f"RadionuclideHalfLife is {pet.half_life_s:g} s, expected a time above 0; correct the header"
-    named = f", and the header names {said}" if said else ""
-    return f"{pet.absence('RadionuclideHalfLife')}{named}"
+    named = f", and the header names {listing}" if listing else ""
+    return f"{pet.absence_reason('RadionuclideHalfLife')}{named}"

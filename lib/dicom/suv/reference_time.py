@@ -1,10 +1,10 @@
-"""The moment to which DecayCorrection START corrects a PET series.
+"""The time to which DecayCorrection START corrects a PET series.
 
-A header says it up to three ways, which are compared:
+A header provides it in up to three ways, which are compared:
 
 declared  DecayCorrectionDateTime, or the private scan time of GE or Siemens.
-series    SeriesDate and SeriesTime, unless a console stored the series again later.
-computed  Back from the beds: AcquisitionTime + average count time - FrameReferenceTime.
+series    SeriesDate and SeriesTime, unless a console overwrote them when it stored the series again.
+computed  From the beds: AcquisitionTime + average count time - FrameReferenceTime.
 
 Source: Vácha et al. 2026, "Comprehensive Manual for SUV Computation", reference time, options A and B; DICOM PS3.3
 C.8.9.4.1.5 (FrameReferenceTime) and C.8.9.1.1.5 (DecayCorrection).
@@ -20,15 +20,15 @@ from lib.dicom.attributes.times import ONE_DAY, clock_difference, matters, parse
 from lib.dicom.instance_header import BedHeader, PetHeader
 from lib.errors import DicomError, MissingAttributeError
 
-CLOCK_TOLERANCE_S = 60.0  # clocks and rounding; changes F-18 by 0.6 %
-SAME_CLOCK_S = 5.0  # times that one program wrote and rounded
-LONGEST_SCAN = timedelta(hours=6)
-LONGEST_SCAN_S = LONGEST_SCAN.total_seconds()
+CLOCK_TOLERANCE_S = 60.0  # clock differences and rounding; 0.6 % of SUV for F-18
+SAME_CLOCK_S = 5.0  # rounding of times written by one program
+MAX_SCAN_DURATION = timedelta(hours=6)
+MAX_SCAN_S = MAX_SCAN_DURATION.total_seconds()
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The moment, and what a reader of the numbers should know."""
+    """The reference time, and warnings for users."""
 
     moment: datetime
     warnings: tuple[str, ...] = ()
@@ -46,16 +46,16 @@ class _Bed:
 
 
 def reference_time(pet: PetHeader, beds: tuple[BedHeader, ...], half_life_s: float) -> Reference:
-    """Return the moment START counts to.
+    """Return the time to which START corrects.
 
     Args:
-        pet: What all slices share.
-        beds: What differs between the bed positions.
-        half_life_s: Of the nuclide.
+        pet: Attributes shared by all slices.
+        beds: Attributes of the bed positions.
+        half_life_s: Half-life of the nuclide.
 
     Raises:
-        MissingAttributeError: No source gives a moment.
-        DicomError: The sources contradict one another, and none is clearly the better.
+        MissingAttributeError: No source provides a time.
+        DicomError: The sources contradict each other, and none is clearly correct.
     """
     series = _series_time(pet, beds)
     acquired = _acquired(pet, beds, series)
@@ -64,14 +64,14 @@ def reference_time(pet: PetHeader, beds: tuple[BedHeader, ...], half_life_s: flo
     computed, warnings = _computed(acquired, series, half_life_s)
     if series is None and declared is None and computed is None:
         raise MissingAttributeError(
-            f"{pet.absence('SeriesTime')} (DecayCorrection START counts to it)", attribute="SeriesTime"
+            f"{pet.absence_reason('SeriesTime')} (DecayCorrection START corrects to it)", attribute="SeriesTime"
         )
     if declared is not None:
         chosen = _with_declared(declared, series, computed, half_life_s)
     elif series is None:
         assert computed is not None
-        said = f"AcquisitionTime and FrameReferenceTime give {_clock(computed)}, which is used"
-        chosen = Reference(computed, pet.if_malformed("SeriesTime", said))
+        found = f"AcquisitionTime and FrameReferenceTime give {_clock(computed)}, which is used"
+        chosen = Reference(computed, pet.malformed_warning("SeriesTime", found))
     elif computed is not None and _is_another_day(series, computed, half_life_s):
         chosen = _other_day(series, computed, half_life_s)
     elif _is_later(series, first):
@@ -82,12 +82,12 @@ def reference_time(pet: PetHeader, beds: tuple[BedHeader, ...], half_life_s: flo
 
 
 def is_frame_duration(duration_s: float | None) -> bool:
-    """Return whether ActualFrameDuration is that of a frame."""
-    return duration_s is not None and 0 < duration_s <= LONGEST_SCAN_S
+    """Return whether ActualFrameDuration is a plausible duration of a frame."""
+    return duration_s is not None and 0 < duration_s <= MAX_SCAN_S
 
 
 def average_count_s(duration_s: float, half_life_s: float) -> float:
-    """Return when, after the start of a frame, the activity is that of the frame's mean count rate, in seconds."""
+    """Return the time in a frame, in seconds, at which the activity equals the frame's mean count rate."""
     decay = math.log(2) / half_life_s * duration_s
     if decay < 1e-6:
         return duration_s / 2
@@ -95,7 +95,7 @@ def average_count_s(duration_s: float, half_life_s: float) -> float:
 
 
 def _series_time(pet: PetHeader, beds: tuple[BedHeader, ...]) -> datetime | None:
-    """Return SeriesDate and SeriesTime; where the date was removed, the first acquisition's or the study's."""
+    """Return SeriesDate and SeriesTime; without SeriesDate, use the date of the first acquisition or of the study."""
     if not pet.series_time:
         return None
     dates = (pet.series_date, *sorted(bed.acquisition_date for bed in beds if bed.acquisition_date), pet.study_date)
@@ -103,7 +103,7 @@ def _series_time(pet: PetHeader, beds: tuple[BedHeader, ...]) -> datetime | None
 
 
 def _acquired(pet: PetHeader, beds: tuple[BedHeader, ...], series: datetime | None) -> tuple[_Bed, ...]:
-    """Return the beds whose start is known; one after midnight whose date stayed behind is moved to the next day."""
+    """Return the beds with a known start; move beds after midnight with the previous day's date to the next day."""
     found = []
     for bed in beds:
         date = bed.acquisition_date or pet.series_date or pet.study_date
@@ -116,7 +116,7 @@ def _acquired(pet: PetHeader, beds: tuple[BedHeader, ...], series: datetime | No
 def _after_midnight(moment: datetime, series: datetime | None) -> datetime:
     if series is None or moment.date() != series.date() or series - moment < ONE_DAY / 2:
         return moment
-    return moment + ONE_DAY if moment + ONE_DAY - series <= LONGEST_SCAN else moment
+    return moment + ONE_DAY if moment + ONE_DAY - series <= MAX_SCAN_DURATION else moment
 
 
 def _declared(pet: PetHeader, first: _Bed | None) -> datetime | None:
@@ -134,18 +134,18 @@ def _is_later(moment: datetime, first: _Bed | None) -> bool:
 def _computed(
     beds: tuple[_Bed, ...], series: datetime | None, half_life_s: float
 ) -> tuple[datetime | None, tuple[str, ...]]:
-    """Return the moment computed back from the beds, None where they do not give one, and warnings."""
+    """Return the time computed from the beds, None if they do not give one, and warnings."""
     usable = [
         bed
         for bed in beds
         if is_frame_duration(bed.duration_s)
-        and abs(bed.header.frame_reference_time_s or 0.0) <= LONGEST_SCAN_S
+        and abs(bed.header.frame_reference_time_s or 0.0) <= MAX_SCAN_S
         and bed.header.frame_reference_time_s is not None
     ]
     if not usable:
         return None, ()
     factor_warning = _check_factors(usable, half_life_s)
-    if _shares_one_acquisition_time(usable, half_life_s):  # of the series, not of each bed: only the first one has it
+    if _shares_one_acquisition_time(usable, half_life_s):  # AcquisitionTime of the series: valid for the first bed only
         usable = [min(usable, key=lambda bed: bed.header.frame_reference_time_s or 0.0)]
         only = usable[0].header
         if (only.frame_reference_time_s or 0.0) > (only.frame_duration_s or 0.0) + CLOCK_TOLERANCE_S and len(beds) > 1:
@@ -155,10 +155,10 @@ def _computed(
     if not matters(max(moments) - min(moments), half_life_s):
         return min(moments), factor_warning
     if len({bed.header.frame_reference_time_s for bed in usable}) == 1:
-        return None, factor_warning  # the same in all beds: not filled in
+        return None, factor_warning  # equal in all beds: not filled in
     return None, (
         *factor_warning,
-        f"AcquisitionTime and FrameReferenceTime of its beds contradict one another: computed back, they give "
+        f"AcquisitionTime and FrameReferenceTime of its beds contradict each other: they give "
         f"{min(moments):%H:%M:%S} to {max(moments):%H:%M:%S}",
     )
 
@@ -176,9 +176,9 @@ def _back(bed: _Bed, half_life_s: float, *, from_start: bool) -> datetime:
 
 
 def _counts_from_start(beds: list[_Bed], series: datetime | None, half_life_s: float) -> bool:
-    """Return whether FrameReferenceTime is that of the frame's start, as GE Discovery ST writes it.
+    """Return whether FrameReferenceTime refers to the start of the frame, as GE Discovery ST writes it.
 
-    The factor that was applied tells; without one, SeriesTime does where it fits the start to the second.
+    The applied decay factor decides; without one, SeriesTime decides if it matches the start.
     """
     for bed in beds:
         corrected_s = _corrected_s(bed, half_life_s)
@@ -193,13 +193,13 @@ def _counts_from_start(beds: list[_Bed], series: datetime | None, half_life_s: f
 
 
 def _corrected_s(bed: _Bed, half_life_s: float) -> float | None:
-    """Return the seconds of decay that DecayFactor undoes; None where it is missing or 1, which is "not filled in"."""
+    """Return the seconds of decay that DecayFactor corrects; None if it is missing or 1, i.e. not filled in."""
     factor = bed.header.decay_factor
     return math.log2(factor) * half_life_s if factor is not None and factor > 1 else None
 
 
 def _check_factors(beds: list[_Bed], half_life_s: float) -> tuple[str, ...]:
-    """Warn where the applied factor is not that of a decay from the reference time to the start or mean of the bed."""
+    """Return a warning if DecayFactor does not match the decay from the reference time to a bed's start or mean."""
     for bed in beds:
         factor, reference_s = bed.header.decay_factor, bed.header.frame_reference_time_s
         duration_s = bed.header.frame_duration_s
@@ -208,12 +208,12 @@ def _check_factors(beds: list[_Bed], half_life_s: float) -> tuple[str, ...]:
         if factor == 1 and reference_s <= duration_s:
             continue  # not filled in, or the first frame, corrected to its own start
         corrected_s = math.log2(factor) * half_life_s
-        off_s = max(reference_s - corrected_s, corrected_s - reference_s - average_count_s(duration_s, half_life_s))
-        if matters(timedelta(seconds=max(off_s, 0.0)), half_life_s):
+        excess_s = max(reference_s - corrected_s, corrected_s - reference_s - average_count_s(duration_s, half_life_s))
+        if matters(timedelta(seconds=max(excess_s, 0.0)), half_life_s):
             return (
-                f"DecayFactor {factor:g} undoes {corrected_s:.0f} s of decay, but FrameReferenceTime puts the slices "
-                f"{reference_s:.0f} s after the series start: SUV may be wrong by "
-                f"{abs(1 - 1 / suv_ratio(off_s, half_life_s)):.0%}; check against the scanner's own SUV",
+                f"DecayFactor {factor:g} corrects {corrected_s:.0f} s of decay, but FrameReferenceTime places the "
+                f"slices {reference_s:.0f} s after the series start: SUV may be wrong by "
+                f"{abs(1 - 1 / suv_ratio(excess_s, half_life_s)):.0%}; check against the scanner's own SUV",
             )
     return ()
 
@@ -221,8 +221,8 @@ def _check_factors(beds: list[_Bed], half_life_s: float) -> tuple[str, ...]:
 def _with_declared(
     declared: datetime, series: datetime | None, computed: datetime | None, half_life_s: float
 ) -> Reference:
-    """Return the declared moment, unless both other sources agree on another one."""
-    others = {"SeriesTime": series, "what AcquisitionTime and FrameReferenceTime give": computed}
+    """Return the declared time, unless both other sources agree on another one."""
+    others = {"SeriesTime": series, "the time from AcquisitionTime and FrameReferenceTime": computed}
     differing = {
         source: moment
         for source, moment in others.items()
@@ -230,21 +230,20 @@ def _with_declared(
     }
     if not differing:
         return Reference(declared)
-    said = " and ".join(f"{source} ({_clock(moment)})" for source, moment in differing.items())
-    if len(differing) < sum(moment is not None for moment in others.values()):
-        return Reference(declared, (f"{said} contradicts the decay correction time {_clock(declared)}, which is used",))
-    if series is None or computed is None:
-        return Reference(declared, (f"{said} contradicts the decay correction time {_clock(declared)}, which is used",))
+    found = " and ".join(f"{source} ({_clock(moment)})" for source, moment in differing.items())
+    if series is None or computed is None or len(differing) < len(others):
+        return Reference(
+            declared, (f"{found} contradicts the decay correction time {_clock(declared)}, which is used",)
+        )
     if not matters(series - computed, half_life_s):
-        return Reference(series, (f"{said} contradict the decay correction time {_clock(declared)}; they are used",))
+        return Reference(series, (f"{found} contradict the decay correction time {_clock(declared)}; they are used",))
     raise DicomError(
-        f"three different times to which its decay may be corrected: {said}, decay correction time {_clock(declared)}; "
-        "correct the header"
+        f"three different reference times: {found}, decay correction time {_clock(declared)}; correct the header"
     )
 
 
 def _with_computed(series: datetime, computed: datetime | None, half_life_s: float) -> Reference:
-    """Return the series' time where the beds agree with it, else what they give, which is more robust."""
+    """Return the series' time if the beds agree with it, else the time computed from them, which is more robust."""
     if computed is None:
         return Reference(series)
     if not matters(computed - series, half_life_s):
@@ -263,25 +262,30 @@ def _is_another_day(series: datetime, computed: datetime, half_life_s: float) ->
 
 
 def _other_day(series: datetime, computed: datetime, half_life_s: float) -> Reference:
-    said = f"SeriesDate ({series:%Y-%m-%d}) and AcquisitionDate ({computed:%Y-%m-%d}) contradict each other"
+    found = f"SeriesDate ({series:%Y-%m-%d}) and AcquisitionDate ({computed:%Y-%m-%d}) contradict each other"
     if half_life_s > ONE_DAY.total_seconds() / 2:
-        raise DicomError(f"{said}, and days count for this nuclide; correct the header")
-    return Reference(series, (f"{said}: SeriesDate is used",))
+        raise DicomError(f"{found}, and the date affects the SUV of this nuclide; correct the header")
+    return Reference(series, (f"{found}: SeriesDate is used",))
 
 
 def _stored_again(series: datetime, computed: datetime | None, first: _Bed | None) -> Reference:
-    """Return the moment of a series whose time was overwritten."""
+    """Return the reference time of a series whose SeriesTime was overwritten."""
     assert first is not None
-    said = f"SeriesTime {series:%H:%M:%S} is later than its first acquisition ({first.acquired:%H:%M:%S}): stored again"
+    found = (
+        f"SeriesTime {series:%H:%M:%S} is later than the first acquisition ({first.acquired:%H:%M:%S}): the series was "
+        "stored again later"
+    )
     if computed is not None:
-        return Reference(computed, (f"{said} later; AcquisitionTime and FrameReferenceTime give {_clock(computed)}",))
+        return Reference(
+            computed, (f"{found}; AcquisitionTime and FrameReferenceTime give {_clock(computed)}, which is used",)
+        )
     header = first.header
     if (header.frame_reference_time_s or 0.0) > (header.frame_duration_s or 0.0) + CLOCK_TOLERANCE_S:
         raise DicomError(
-            f"{said} later, and that bed is not the first (FrameReferenceTime {header.frame_reference_time_s:.0f} s), "
-            "so the time its decay was corrected to is lost; send the original series"
+            f"{found}, and that bed is not the first (FrameReferenceTime {header.frame_reference_time_s:.0f} s), "
+            "so the reference time is lost; send the original series"
         )
-    return Reference(first.acquired, (f"{said} later; decay is counted to the acquisition, as QIBA advises",))
+    return Reference(first.acquired, (f"{found}; the acquisition time is used as the reference time, as QIBA advises",))
 
 
 def _clock(moment: datetime) -> str:

@@ -1,1 +1,1 @@
-"""Synthetic PET volumes to DICOM series."""
+"""Writing of synthetic PET volumes as DICOM series."""

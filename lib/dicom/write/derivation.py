@@ -1,4 +1,4 @@
-"""The words by which a synthetic PET says that it is one, and what it does not claim."""
+"""Attributes that identify a PET as synthetic, and PET attributes without a measurement."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydicom.sequence import Sequence
 
 from lib.dicom.synthetic_marks import OUR_SCHEME, SYNTHESIZING, SYNTHETIC_DATA
 
-LONGEST_LO = 64  # characters (PS3.5 6.2)
+MAX_LO_CHARACTERS = 64  # characters (PS3.5 6.2)
 DESCRIPTION = "SYNTHETIC PET, RESEARCH ONLY, NOT FOR DIAGNOSIS"
 COMMENT = (
     "SYNTHETIC PET: estimated from a CT by a model, not measured. RESEARCH ONLY, NOT FOR DIAGNOSIS, staging, treatment "
@@ -26,13 +26,13 @@ LYING = {
 
 
 @dataclass(frozen=True)
-class MadeBy:
-    """What drew a synthetic PET.
+class SourceModel:
+    """The model that produced a synthetic PET.
 
     Attributes:
         model: Name of the model's card.
         checksum: SHA-256 of the model, hexadecimal.
-        version: Of ct2pet.
+        version: Version of ct2pet.
     """
 
     model: str
@@ -40,29 +40,29 @@ class MadeBy:
     version: str
 
 
-def say_what_it_is(pet: Dataset, made_by: MadeBy) -> None:
-    """Label an instance as synthetic, to people and to programs, and name the model that drew it."""
-    name = _printable(made_by.model)
+def label_as_synthetic(pet: Dataset, source_model: SourceModel) -> None:
+    """Mark an instance as synthetic, for users and for programs, and name its model."""
+    name = _printable(source_model.model)
     pet.add_new(SYNTHETIC_DATA, "CS", "YES")
-    pet.ImageType = ["DERIVED", "PRIMARY", "AXIAL"]  # PET knows no other second value (PS3.3 C.8.9.4.1.1)
-    pet.SeriesDescription = f"{DESCRIPTION}: {name}"[:LONGEST_LO].strip()
+    pet.ImageType = ["DERIVED", "PRIMARY", "AXIAL"]  # the only second value of PET (PS3.3 C.8.9.4.1.1)
+    pet.SeriesDescription = f"{DESCRIPTION}: {name}"[:MAX_LO_CHARACTERS].strip()
     pet.ImageComments, pet.ContentQualification, pet.BurnedInAnnotation = COMMENT, "RESEARCH", "NO"
-    drawn_by = f"ct2pet {made_by.version}, model {name}, SHA-256 {made_by.checksum}"
-    pet.DerivationDescription = f"SYNTHETIC PET estimated from CT by {drawn_by}. Not measured. NOT FOR DIAGNOSIS."
-    # PS3.16 context group 7203 has no code for an estimate by a model; this scheme is ours (PS3.3 8.2: 99 and a name)
+    producer = f"ct2pet {source_model.version}, model {name}, SHA-256 {source_model.checksum}"
+    pet.DerivationDescription = f"SYNTHETIC PET estimated from CT by {producer}. Not measured. NOT FOR DIAGNOSIS."
+    # PS3.16 context group 7203 has no code for an estimate by a model; hence a private scheme (PS3.3 8.2)
     pet.DerivationCodeSequence = code("SYNTHETIC-PET", OUR_SCHEME, "Synthetic PET estimated from CT")
     pet.Manufacturer, pet.ManufacturerModelName = "ct2pet", name
-    pet.SoftwareVersions = made_by.version
+    pet.SoftwareVersions = source_model.version
     equipment = Dataset()
     equipment.PurposeOfReferenceCodeSequence = code(SYNTHESIZING, "DCM", "Synthesizing Equipment")
     equipment.Manufacturer, equipment.ManufacturerModelName = "ct2pet", name
-    equipment.SoftwareVersions = [made_by.version, made_by.checksum[:LONGEST_LO]]
-    equipment.ContributionDescription = f"Drew the synthetic PET: {drawn_by}"
+    equipment.SoftwareVersions = [source_model.version, source_model.checksum[:MAX_LO_CHARACTERS]]
+    equipment.ContributionDescription = f"Produced the synthetic PET: {producer}"
     pet.ContributingEquipmentSequence = Sequence([equipment])
 
 
-def claim_no_measurement(pet: Dataset, *, position: str) -> None:
-    """Fill in what PS3.3 C.8.9 asks of every PET; `position` is the CT's PatientPosition."""
+def fill_pet_module(pet: Dataset, *, position: str) -> None:
+    """Set the attributes required by PS3.3 C.8.9; `position` is the CT's PatientPosition."""
     pet.Units, pet.SUVType = "GML", "BW"
     pet.CountsSource, pet.SeriesType = "EMISSION", ["WHOLE BODY", "IMAGE"]
     pet.CorrectedImage, pet.DecayCorrection, pet.CollimatorType = "", "NONE", "NONE"
@@ -86,6 +86,6 @@ def code(value: str, scheme: str, meaning: str) -> Sequence:
 
 
 def _printable(name: str) -> str:
-    """Return a model's name in signs that every character set has, and no backslash, which would part it into two."""
+    """Return a model's name in printable ASCII without backslash, which would separate values."""
     kept = "".join(sign if " " <= sign <= "~" and sign != "\\" else "?" for sign in name)
-    return " ".join(kept.split())[:LONGEST_LO] or "unnamed"
+    return " ".join(kept.split())[:MAX_LO_CHARACTERS] or "unnamed"

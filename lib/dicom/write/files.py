@@ -1,4 +1,4 @@
-"""A synthetic series on disk: a folder of files, or one zip. Either is there whole, or not at all."""
+"""Writing of a synthetic series as a folder of files or as one zip, atomically."""
 
 from __future__ import annotations
 
@@ -16,69 +16,72 @@ from lib.files import TEMPORARY, atomic_file, remove_abandoned, unfinished_folde
 from lib.types import Progress, no_progress
 
 SERIES_UID = 0x0020000E
-ALWAYS = (1980, 1, 1, 0, 0, 0)  # a zip's files need a date; equal series make equal zips
-QUICK = 1  # zlib's level: synthetic PET shrinks to a third with any
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # required in a zip; constant, so that equal series give equal zips
+COMPRESSION_LEVEL = 1  # zlib level: synthetic PET compresses to a third at any level
 
 
 def write_series(series: SyntheticSeries, folder: Path, *, progress: Progress = no_progress) -> Path:
-    """Write one file a slice into a folder, made where it is missing; return the folder.
+    """Write one file per slice into a folder, which is created if missing; return the folder.
 
-    A new folder appears with all files in one step. In one that holds this very series, or a slab of it, each file is
-    put in place whole; the same file again changes nothing.
+    A new folder appears with all files in one step. In a folder of the same series, or of a slab of it, files are
+    replaced atomically; writing the same file again changes nothing.
 
     Raises:
-        InputError: The folder holds other files, which would mix with the series, or cannot be made.
-        OutputError: The disk is full; nothing half-written is left.
-        DicomError: A slice holds NaN or infinite values.
+        InputError: The folder contains other files or cannot be created.
+        OutputError: The disk is full; no partial files remain.
+        DicomError: A slice has NaN or infinite values.
     """
-    refuse_strangers(folder, series.uid)
+    refuse_foreign_files(folder, series.uid)
     exists = folder.is_dir()
-    home = folder if exists else folder.parent  # on the same disk, so that moving is one step
-    with _told(folder):
-        home.mkdir(parents=True, exist_ok=True)
+    parent = folder if exists else folder.parent  # on the same file system, so that moving is atomic
+    with _translated_errors(folder):
+        parent.mkdir(parents=True, exist_ok=True)
         escaped = glob.escape(folder.name)
         for pattern in (f"{TEMPORARY}.{escaped}", f".{escaped}.*"):  # of this version, and of earlier ones
-            remove_abandoned(home.glob(f"{pattern}{UNFINISHED}"))
-        with unfinished_folder(home, f".{folder.name}{UNFINISHED}") as temporary:
+            remove_abandoned(parent.glob(f"{pattern}{UNFINISHED}"))
+        with unfinished_folder(parent, f".{folder.name}{UNFINISHED}") as partial_path:
             for done, (name, file) in enumerate(series.files(), start=1):
-                (temporary / name).write_bytes(file)
+                (partial_path / name).write_bytes(file)
                 progress(done, len(series), "writing")
-            if exists or not _moved(temporary, folder):
-                for path in sorted(temporary.iterdir()):
+            if exists or not _move_into_place(partial_path, folder):
+                for path in sorted(partial_path.iterdir()):
                     path.replace(folder / path.name)
     return folder
 
 
 def write_zip(series: SyntheticSeries, path: Path, *, progress: Progress = no_progress) -> Path:
-    """Write the series as one zip, its files in a folder named by its UID; return `path`.
+    """Write the series as one zip, with its files in a folder named by its UID; return `path`.
 
     Raises:
-        OutputError: The disk is full; nothing half-written is left.
-        DicomError: A slice holds NaN or infinite values.
+        OutputError: The disk is full; no partial file remains.
+        DicomError: A slice has NaN or infinite values.
     """
-    with _told(path):
+    with _translated_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w", compresslevel=QUICK) as zipped:
+        with (
+            atomic_file(path) as partial_path,
+            zipfile.ZipFile(partial_path, "w", compresslevel=COMPRESSION_LEVEL) as zipped,
+        ):
             for done, (name, file) in enumerate(series.files(), start=1):
-                zipped.writestr(_member(f"{series.uid}/{name}"), file, compresslevel=QUICK)
+                zipped.writestr(_member(f"{series.uid}/{name}"), file, compresslevel=COMPRESSION_LEVEL)
                 progress(done, len(series), "writing")
     return path
 
 
-def refuse_strangers(folder: Path, series_uid: str) -> None:
-    """Return when a series can be written into a folder: it is missing, empty, or holds files of that series.
+def refuse_foreign_files(folder: Path, series_uid: str) -> None:
+    """Raise unless a series can be written into a folder: it is missing, empty, or has files of that series.
 
     Raises:
-        InputError: It is a file, or holds something else; files whose names begin with a dot do not count.
+        InputError: The path is a file, or the folder has other content, except for hidden files.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; a DICOM series is written into a folder")
     found = sorted(folder.iterdir()) if folder.is_dir() else []
-    strangers = [path for path in found if not path.name.startswith(".") and not _is_of(path, series_uid)]
-    if strangers:
+    foreign = [path for path in found if not path.name.startswith(".") and not _is_of(path, series_uid)]
+    if foreign:
         raise InputError(
-            f"{folder}: holds {len(strangers)} other file(s) or folder(s) ({strangers[0].name}, ...) that would mix "
-            "with the series; name a new folder"
+            f"{folder}: contains {len(foreign)} other file(s) or folder(s) ({foreign[0].name}, ...), expected an empty "
+            "folder or files of the same series; name a new folder"
         )
 
 
@@ -87,15 +90,15 @@ def _is_of(path: Path, series_uid: str) -> bool:
         return False
     try:
         found = read_instance_file(path, tags=[SERIES_UID]).get("SeriesInstanceUID")
-    except Exception:  # a damaged file can make a parser raise anything, and is none of ours
+    except Exception:  # a damaged file can make a parser raise anything, and is not of the series
         return False
     return str(found) == series_uid
 
 
-def _moved(temporary: Path, folder: Path) -> bool:
-    """Return whether the folder was put in place; False where another process was faster with the same series."""
+def _move_into_place(partial_path: Path, folder: Path) -> bool:
+    """Return whether the folder was moved; False if another process has written the same series first."""
     try:
-        temporary.replace(folder)
+        partial_path.replace(folder)
     except OSError:
         if not folder.is_dir():
             raise
@@ -104,19 +107,19 @@ def _moved(temporary: Path, folder: Path) -> bool:
 
 
 def _member(name: str) -> zipfile.ZipInfo:
-    member = zipfile.ZipInfo(name, ALWAYS)
+    member = zipfile.ZipInfo(name, ZIP_DATE)
     member.compress_type, member.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
     return member
 
 
 @contextlib.contextmanager
-def _told(target: Path) -> Iterator[None]:
-    """Turn the machine's refusals into sentences."""
+def _translated_errors(target: Path) -> Iterator[None]:
+    """Convert errors of the operating system to errors for users."""
     try:
         yield
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror}); name one you may write") from error
+        raise InputError(f"{target}: cannot be written ({error.strerror}); name a writable path") from error
     except OSError as error:
         raise OutputError(
-            f"{target}: cannot be written ({error.strerror}); nothing is left there, free space"
+            f"{target}: cannot be written ({error.strerror}); no partial files remain, free disk space"
         ) from error

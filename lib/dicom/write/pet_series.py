@@ -1,12 +1,11 @@
-"""The synthetic PET of a CT as a DICOM series: Positron Emission Tomography Image Storage, in the CT's study.
+"""The synthetic PET of a CT as a DICOM series (Positron Emission Tomography Image Storage) in the CT's study.
 
-What makes it recognisable, to people and to `scan`: SyntheticData YES, ImageType DERIVED, a SeriesDescription that
-begins with SYNTHETIC, a derivation code of ours, the model as contributing equipment, and the CT slices it was drawn
-from (`synthetic_marks`). Nothing that a scanner would have measured is claimed: no tracer, no dose, no correction, no
-moment of acquisition.
+It is recognisable for users and for `scan` by SyntheticData YES, ImageType DERIVED, a SeriesDescription that begins
+with SYNTHETIC, a derivation code, the model as contributing equipment, and the source CT slices (`synthetic_marks`).
+Attributes of a measurement are empty: tracer, dose, corrections, acquisition time.
 
-Its UIDs follow from the CT's and from the model's checksum, and so does every byte of its headers: drawn and stored
-again, a slice is the same instance, and a slab's slices are the whole's.
+UIDs and headers are determined by the CT and the model's checksum: a slice synthesised and stored again is the same
+instance, and slices of a slab equal those of the entire series.
 """
 
 from __future__ import annotations
@@ -27,27 +26,27 @@ from lib.dicom.read.header import HEADER_TAGS, header_of, number_in, text_in
 from lib.dicom.read.instance_file import read_instance_file
 from lib.dicom.read.multiframe import Frame, is_multi_frame, read_frame_headers
 from lib.dicom.read.slice_order import order_stack
-from lib.dicom.write.copied_attributes import COPIED_TAGS, place, whose_and_when
-from lib.dicom.write.derivation import MadeBy, claim_no_measurement, code, say_what_it_is
+from lib.dicom.write.copied_attributes import COPIED_TAGS, copy_patient_and_study, copy_slice_plane
+from lib.dicom.write.derivation import SourceModel, code, fill_pet_module, label_as_synthetic
 from lib.dicom.write.rescale import store_slice
 from lib.errors import DicomError, UnsupportedSeriesError
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
 from lib.types import Series, SliceSource
 
-__all__ = ["MadeBy", "PlannedSeries", "SyntheticSeries", "derived_uid", "plan_series"]
+__all__ = ["PlannedSeries", "SourceModel", "SyntheticSeries", "derived_uid", "plan_series"]
 
-NAMESPACE = uuid.UUID("0b7c9f0e-3d3a-5f0c-9a55-6f6d2c1e8b47")  # ours, for synthetic PET
-FORMAT = 1  # of the UIDs; they stay when a header is mended, so that a series stored again does not double
-SERIES_NUMBERS_FROM = 9000  # the CT's SeriesNumber is added: far from a scanner's own
-LARGEST_IS = 2**31 - 1  # an integer string (PS3.5 6.2)
-WINDOW_CENTRE_SUV, WINDOW_WIDTH_SUV = "2.5", "5"  # 0 to 5 SUV, as whole-body FDG is usually looked at
+NAMESPACE = uuid.UUID("0b7c9f0e-3d3a-5f0c-9a55-6f6d2c1e8b47")  # ct2pet's namespace of synthetic PET
+FORMAT = 1  # of the UIDs; unchanged by header corrections, so that a series stored again is not duplicated
+SERIES_NUMBERS_FROM = 9000  # added to the CT's SeriesNumber, above a scanner's own numbers
+MAX_IS = 2**31 - 1  # maximum of an integer string (PS3.5 6.2)
+WINDOW_CENTRE_SUV, WINDOW_WIDTH_SUV = "2.5", "5"  # 0 to 5 SUV, usual for whole-body FDG
 SERIES_NUMBER, PATIENT_POSITION = 0x00200011, 0x00185100
 
 
 @dataclass(frozen=True, eq=False)
 class PlannedSeries:
-    """All of a synthetic series but its pixels: to be refused, and to be recognised, before the work.
+    """A synthetic series without pixels, so that it can be refused or recognised before synthesis.
 
     Attributes:
         uid: Its SeriesInstanceUID.
@@ -55,10 +54,10 @@ class PlannedSeries:
         ct_uid: The CT's SeriesInstanceUID.
         geometry: The CT's.
         slices: The CT's headers in stack order.
-        frames: Which frame of its file each of them is, counted from 1; 0 where the file is one slice.
-        shared: What all instances have from the CT.
-        made_by: The model.
-        reach: How many slices away the farthest CT slice lies that the model sees beside the one it draws on.
+        frames: Frame number of each slice, from 1; 0 if the file is a single slice.
+        shared: Attributes that all instances copy from the CT.
+        source_model: The model.
+        reach: Number of adjacent CT slices on each side that the model uses.
     """
 
     uid: str
@@ -68,14 +67,14 @@ class PlannedSeries:
     slices: tuple[Dataset, ...]
     frames: tuple[int, ...]
     shared: Dataset
-    made_by: MadeBy
+    source_model: SourceModel
     reach: int = 0
 
     def fill(self, pet: Volume) -> SyntheticSeries:
-        """Return the series with the pixels of a PET, in SUVbw on the CT's grid or on a slab of it.
+        """Return the series with the pixels of a PET in SUVbw on the CT's grid or on a slab of it.
 
         Raises:
-            UnsupportedSeriesError: Another unit or another grid.
+            UnsupportedSeriesError: The PET has another unit or another grid.
         """
         if pet.unit is not Unit.SUV_BW:
             raise UnsupportedSeriesError(f"a synthetic PET is stored in SUVbw, found a volume in {pet.unit.value}")
@@ -85,20 +84,20 @@ class PlannedSeries:
         on_grid = 0 <= first < end <= self.geometry.shape[0]
         if not on_grid or not pet.geometry.same_grid_as(self.geometry.slab(slice(first, end))):
             raise UnsupportedSeriesError(
-                f"the PET of {pet.geometry.shape} voxels does not lie on slices of CT {self.ct_uid} "
-                f"({self.geometry.shape}); a series is written on the CT's own grid"
+                f"the PET of {pet.geometry.shape} voxels is not on slices of CT {self.ct_uid} "
+                f"({self.geometry.shape}), expected the CT's grid"
             )
         return SyntheticSeries(self, pet, first)
 
 
 @dataclass(frozen=True, eq=False)
 class SyntheticSeries:
-    """A synthetic PET series, ready to be written or sent; its instances are made one at a time.
+    """A synthetic PET series whose instances are created one at a time.
 
     Attributes:
         planned: Its UIDs and headers.
         pet: The pixels, SUVbw.
-        first: Which slice of the CT is the PET's first.
+        first: Index of the CT slice of the PET's first slice.
     """
 
     planned: PlannedSeries
@@ -119,10 +118,10 @@ class SyntheticSeries:
         return int(self.pet.geometry.shape[0])
 
     def datasets(self) -> Iterator[FileDataset]:
-        """Yield the instances in stack order, as pydicom's datasets: what a DICOMweb client stores.
+        """Yield the instances in stack order as pydicom datasets, for storing by DICOMweb.
 
         Raises:
-            DicomError: A slice holds NaN or infinite values.
+            DicomError: A slice has NaN or infinite values.
         """
         for k in range(self.first, self.first + len(self)):
             yield _instance(self, k)
@@ -135,41 +134,41 @@ class SyntheticSeries:
             yield f"{k:04d}.dcm", encoded.getvalue()
 
 
-def plan_series(ct: Series, made_by: MadeBy) -> PlannedSeries:
-    """Return the synthetic series that a model's PET of a CT will be; reads the CT's headers, all of them.
+def plan_series(ct: Series, source_model: SourceModel) -> PlannedSeries:
+    """Return the planned synthetic series of a CT, reading the headers of all its files.
 
     Raises:
-        MissingAttributeError: The CT lacks what a PET series must have of it (frame of reference, date and time).
-        DicomError: A file is damaged, or the files are no stack of one series; the message names the series.
+        MissingAttributeError: The CT lacks a frame of reference, or a date and time.
+        DicomError: A file is damaged, or the files do not form one stack; the message names the series.
     """
-    wanted = set(ct.slices)
+    selected = set(ct.slices)
     read = (frame for path in ct.files for frame in _read(path, ct))
-    found = [frame for frame in read if SliceSource(frame.header.file, frame.header.frame) in wanted]
+    found = [frame for frame in read if SliceSource(frame.header.file, frame.header.frame) in selected]
     datasets = {(frame.header.path, frame.header.frame): frame.dataset for frame in found}
     stack = order_stack([frame.header for frame in found])
     frames = tuple(header.frame for header in stack.headers)
     slices = tuple(datasets[header.path, header.frame] for header in stack.headers)
-    shared = whose_and_when(slices[0], series_uid=ct.uid)
+    shared = copy_patient_and_study(slices[0], series_uid=ct.uid)
     instances = (_source(slice_, frame) for slice_, frame in zip(slices, frames, strict=True))
     return PlannedSeries(
-        uid=derived_uid("series", ct.uid, made_by.checksum, *instances),
+        uid=derived_uid("series", ct.uid, source_model.checksum, *instances),
         study_uid=str(shared.StudyInstanceUID),
         ct_uid=ct.uid,
         geometry=stack.geometry,
         slices=slices,
         frames=frames,
         shared=shared,
-        made_by=made_by,
+        source_model=source_model,
     )
 
 
-def derived_uid(*words: str) -> str:
-    """Return a UID of the 2.25 arc (PS3.5 B.2) that follows from words: the same words, the same UID."""
-    return f"2.25.{uuid.uuid5(NAMESPACE, ' '.join((str(FORMAT), *words))).int}"
+def derived_uid(*parts: str) -> str:
+    """Return a UID of the 2.25 arc (PS3.5 B.2) determined by `parts`."""
+    return f"2.25.{uuid.uuid5(NAMESPACE, ' '.join((str(FORMAT), *parts))).int}"
 
 
 def _read(path: Path, ct: Series) -> tuple[Frame, ...]:
-    """Return the slices of a file: the file itself, or the frames of a multi-frame one."""
+    """Return the slices of a file: the file itself, or the frames of a multi-frame file."""
     try:
         dataset = read_instance_file(path, tags=[*HEADER_TAGS, *COPIED_TAGS])
         header = header_of(dataset, str(path))
@@ -182,22 +181,22 @@ def _read(path: Path, ct: Series) -> tuple[Frame, ...]:
         raise DicomError(f"{path.name}: no longer a file of CT series {ct.uid}; scan the folder again")
     if not UID.fullmatch(header.sop_instance_uid):
         raise DicomError(
-            f"series {ct.uid}: {path.name}: its SOPInstanceUID is no UID, so a PET series cannot name it as its "
-            "source; correct the CT's header, or have the PET written as .nrrd"
+            f"series {ct.uid}: {path.name}: its SOPInstanceUID is not a UID, so a PET series cannot refer to it; "
+            "correct the CT's header, or have the PET written as .nrrd"
         )
-    for frame in frames:  # as checked above: the file's own elements may have any value representation
+    for frame in frames:  # as checked above: the elements in the file may have any value representation
         frame.dataset.add_new("SOPInstanceUID", "UI", header.sop_instance_uid)
         frame.dataset.add_new("SOPClassUID", "UI", header.shared.sop_class_uid or CTImageStorage)
     return frames
 
 
 def _source(ct: Dataset, frame: int) -> str:
-    """Return what tells a CT slice from all others: its SOPInstanceUID, and the frame where it is one of several."""
+    """Return the identity of a CT slice: its SOPInstanceUID, and its frame number if the file has several."""
     return f"{ct.SOPInstanceUID} frame {frame}" if frame else str(ct.SOPInstanceUID)
 
 
 def _instance(series: SyntheticSeries, k: int) -> FileDataset:
-    """Return the instance drawn on CT slice `k`; nothing in it depends on which other slices were drawn."""
+    """Return the instance of CT slice `k`, independent of which other slices were synthesised."""
     planned, ct = series.planned, series.planned.slices[k]
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = PositronEmissionTomographyImageStorage
@@ -206,15 +205,15 @@ def _instance(series: SyntheticSeries, k: int) -> FileDataset:
     pet = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     pet.is_little_endian, pet.is_implicit_VR = True, False
     pet.update(planned.shared)
-    pet.update(place(ct))
+    pet.update(copy_slice_plane(ct))
     pet.SOPClassUID, pet.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
     pet.SeriesInstanceUID, pet.Modality = planned.uid, "PT"
     pet.SeriesNumber = _series_number(planned.slices[0])
     pet.InstanceNumber = k + 1
-    say_what_it_is(pet, planned.made_by)
+    label_as_synthetic(pet, planned.source_model)
     _name_sources(pet, planned, k)
-    claim_no_measurement(pet, position=text_in(planned.slices[0], PATIENT_POSITION))
-    pet.NumberOfSlices, pet.ImageIndex = planned.geometry.shape[0], k + 1  # of the whole, in a slab too
+    fill_pet_module(pet, position=text_in(planned.slices[0], PATIENT_POSITION))
+    pet.NumberOfSlices, pet.ImageIndex = planned.geometry.shape[0], k + 1  # of the entire series, in a slab too
     pet.SpacingBetweenSlices = f"{planned.geometry.spacing_mm[0]:.8g}"
     _put_pixels(pet, series.pet.array[k - series.first])
     return pet
@@ -222,15 +221,15 @@ def _instance(series: SyntheticSeries, k: int) -> FileDataset:
 
 def _series_number(ct: Dataset) -> int:
     number = int(number_in(ct, SERIES_NUMBER) or 0)
-    return SERIES_NUMBERS_FROM + (number if 0 < number <= LARGEST_IS - SERIES_NUMBERS_FROM else 0)
+    return SERIES_NUMBERS_FROM + (number if 0 < number <= MAX_IS - SERIES_NUMBERS_FROM else 0)
 
 
 def _name_sources(pet: FileDataset, planned: PlannedSeries, k: int) -> None:
-    """Name the CT slices that this one was drawn from: the one it lies on first, then the context around it."""
+    """Set SourceImageSequence: first the CT slice at the same position, then its neighbours."""
     reach, last = planned.reach, len(planned.slices) - 1
-    around = [j for j in range(max(0, k - reach), min(last, k + reach) + 1) if j != k]
+    neighbours = [j for j in range(max(0, k - reach), min(last, k + reach) + 1) if j != k]
     sources = Sequence()
-    for j in (k, *around):
+    for j in (k, *neighbours):
         source = Dataset()
         source.ReferencedSOPClassUID = planned.slices[j].SOPClassUID
         source.ReferencedSOPInstanceUID = planned.slices[j].SOPInstanceUID

@@ -1,4 +1,4 @@
-"""SUV as DICOM stores it: 16 bits, and a slope of each slice's own."""
+"""Conversion of SUV to 16-bit stored values with a slope per slice."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from lib.errors import DicomError
 from lib.types import FloatArray
 
-LARGEST_STORED = 65535  # 16 bits unsigned
-FINEST_SHARE = 30_000  # rounding stays below the slice's range divided by this
-SLOPE_OF_NOTHING = "0.0001"  # of a slice of zeros: any, but not whole
+MAX_STORED = 65535  # 16 bits unsigned
+MIN_RESOLUTION = 30_000  # the slice's range divided by the maximum rounding error
+SLOPE_OF_ZEROS = "0.0001"  # of a slice of zeros: any number but an integer
 WIDEN = 1 + 1e-6
-DIGITS = 10  # of a decimal string that may need a sign and an exponent of two figures beside them
+DIGITS = 10  # of a decimal string with a sign and a two-digit exponent
 
 
 @dataclass(frozen=True, eq=False)
 class StoredSlice:
-    """Numbers as they lie in the file, (R, C) unsigned 16 bits: SUV = stored x slope + intercept (decimal strings)."""
+    """Stored values, (R, C) unsigned 16 bits: SUV = stored x slope + intercept (decimal strings)."""
 
     stored: NDArray[np.uint16]
     rescale_slope: str
@@ -28,31 +28,31 @@ class StoredSlice:
 
 
 def store_slice(suv_bw: FloatArray) -> StoredSlice:
-    """Return one slice, (R, C), in 16 bits, rounded by less than 1/30000 of its range.
+    """Return one slice, (R, C), in 16 bits, with a rounding error below 1/30000 of its range.
 
-    The intercept is 0, as it "always" is for PET (PS3.3 C.8.9.4), unless that would round too much: a slice without
-    air, whose least value is above three quarters of its largest, or one below 0, which our models do not draw.
+    The intercept is 0, as PS3.3 C.8.9.4 requires for PET, unless the rounding error would be too large: in a slice
+    without air, whose minimum is above three quarters of its maximum, or with negative values.
 
-    The slope is never a whole number: ITK, and what is built on it, reads a series that begins with one as integers.
+    The slope is never an integer, because ITK reads a series whose first slope is an integer as integers.
 
     Raises:
-        DicomError: NaN or infinite values.
+        DicomError: The slice has NaN or infinite values.
     """
     if not np.isfinite(suv_bw).all():
-        raise DicomError("a slice holds NaN or infinite SUV, which DICOM cannot store; is the model damaged?")
+        raise DicomError("a slice has NaN or infinite SUV, expected finite values; the model may be damaged")
     low, high = float(suv_bw.min()), float(suv_bw.max())
-    from_zero = low >= 0 and high / (2 * LARGEST_STORED) < (high - low) / FINEST_SHARE
-    constant = low == high >= 0  # needs no rounding at all
+    from_zero = low >= 0 and high / (2 * MAX_STORED) < (high - low) / MIN_RESOLUTION
+    constant = low == high >= 0  # no rounding
     intercept = "0" if from_zero or constant else _decimal_below(low)
     slope = _slope(high - float(intercept))
     scaled = np.rint((suv_bw.astype(np.float64) - float(intercept)) / float(slope))
-    return StoredSlice(np.clip(scaled, 0, LARGEST_STORED).astype(np.uint16), slope, intercept)
+    return StoredSlice(np.clip(scaled, 0, MAX_STORED).astype(np.uint16), slope, intercept)
 
 
 def _decimal_below(number: float) -> str:
-    """Return the largest decimal string of ten digits that is not above a number: 10 digits, sign and exponent fit 16.
+    """Return the largest decimal string of 10 digits that is not above a number; with sign and exponent it fits 16.
 
-    A range that float32 can hold is at least 6e-8 of its values, so that the tenth digit is a hundredth of it at most.
+    A range in float32 is at least 6e-8 of its values, so that the tenth digit is at most a hundredth of it.
     """
     below = Context(prec=DIGITS, rounding=ROUND_FLOOR).create_decimal(number)
     return f"{float(below):.{DIGITS}g}"
@@ -60,6 +60,6 @@ def _decimal_below(number: float) -> str:
 
 def _slope(span: float) -> str:
     if span <= 0:
-        return SLOPE_OF_NOTHING
-    slope = f"{span / LARGEST_STORED:.10g}"
-    return slope if not float(slope).is_integer() else f"{span / LARGEST_STORED * WIDEN:.10g}"
+        return SLOPE_OF_ZEROS
+    slope = f"{span / MAX_STORED:.10g}"
+    return slope if not float(slope).is_integer() else f"{span / MAX_STORED * WIDEN:.10g}"

@@ -1,4 +1,4 @@
-"""Pictures a person can judge by: slices side by side, and projections through the whole volume."""
+"""Images of a synthetic and a real PET: slices side by side, and maximum intensity projections."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 LABEL = "SYNTHETIC PET: research only, NOT FOR DIAGNOSIS"
 CT_WINDOW_HU = (-160.0, 240.0)  # the usual soft-tissue window, centre 40, width 400
-MIN_SUV_SHOWN = 3.0  # upper end of the PET's colours where nothing is hot
+MIN_SUV_SHOWN = 3.0  # lower bound for the upper end of the PET's colour scale
 PET_COLOURS = "inferno"
-TUMOUR_COLOUR = "#36d7e8"  # of the line around what was drawn as tumour
-SLICES_APART = 3  # nearer ones look alike
-WIDTH_INCHES, TALLEST_INCHES, DOTS_PER_INCH = 16.0, 12.0, 110
+TUMOUR_COLOUR = "#36d7e8"  # outline of the contoured tumour
+MIN_SLICE_DISTANCE = 3  # closer slices look alike
+WIDTH_INCHES, MAX_HEIGHT_INCHES, DOTS_PER_INCH = 16.0, 12.0, 110
 
 
 def hottest_slice(volumes: AlignedVolumes) -> int:
-    """Return the slice whose hottest spot (1 % of its pixels) is hottest in the real PET."""
+    """Return the slice with the highest 99th percentile of the real SUV inside the body."""
     inside = np.where(volumes.body, volumes.real_suv, 0)
     return int(np.percentile(inside, 99, axis=(1, 2)).argmax())
 
@@ -33,20 +33,22 @@ def hottest_slice(volumes: AlignedVolumes) -> int:
 def draw_comparison(
     volumes: AlignedVolumes, path: Path, *, title: str, slices: tuple[int, ...] = (), note: str = ""
 ) -> Path:
-    """Write a PNG with one row a slice: CT, synthetic PET, peers', real PET, synthetic over CT, error; return its path.
+    """Write a PNG with one row per slice and return its path.
+
+    Panels are CT, synthetic PET, external programs, real PET, synthetic PET over CT, and error.
 
     Args:
         volumes: On one grid.
-        path: Where to write.
-        title: Who and which model.
-        slices: Which; the hottest, and the tumour's widest (the middle one where none is drawn) when not given.
-        note: A line below, such as the data's attribution.
+        path: Output file.
+        title: Patient and model.
+        slices: Slice indices; by default the hottest, and the one with the largest tumour area or the middle one.
+        note: Line below the images, such as the data's attribution.
     """
-    slices = slices or _telling_slices(volumes)
+    slices = slices or _select_slices(volumes)
     top_suv = _top_suv(volumes)
     rows, columns = volumes.real_suv.shape[1:]
     aspect = volumes.pixel_mm[0] / volumes.pixel_mm[1]
-    panels = 5 + len(volumes.peers_suv)
+    panels = 5 + len(volumes.external_suv)
     height = 15.0 / panels * rows / columns * aspect
     figure = _figure(height * len(slices) + 1.1)
     axes = figure.subplots(len(slices), panels, squeeze=False)
@@ -55,7 +57,7 @@ def draw_comparison(
         error = np.where(volumes.measured[k], synthetic - real, 0)
         _show(line[0], ct, f"CT, slice {k}", aspect, cmap="gray", limits=CT_WINDOW_HU)
         _show(line[1], synthetic, "synthetic PET", aspect, cmap=PET_COLOURS, limits=(0, top_suv))
-        for axis, (name, suv_bw) in zip(line[2:-3], volumes.peers_suv.items(), strict=True):
+        for axis, (name, suv_bw) in zip(line[2:-3], volumes.external_suv.items(), strict=True):
             _show(axis, suv_bw[k], name, aspect, cmap=PET_COLOURS, limits=(0, top_suv))
         pet = _show(line[-3], real, "real PET", aspect, cmap=PET_COLOURS, limits=(0, top_suv))
         _show(line[-2], ct, "synthetic PET over CT", aspect, cmap="gray", limits=CT_WINDOW_HU)
@@ -75,18 +77,18 @@ def draw_comparison(
 
 
 def draw_projections(volumes: AlignedVolumes, path: Path, *, title: str, note: str = "") -> Path:
-    """Write a PNG of maximum intensity projections, synthetic beside real, from the front and from the side.
+    """Write a PNG of maximum intensity projections, synthetic and real, from the front and the side; return its path.
 
     Args:
         volumes: On one grid.
-        path: Where to write.
-        title: Who and which model.
-        note: A line below, such as the data's attribution.
+        path: Output file.
+        title: Patient and model.
+        note: Line below the images, such as the data's attribution.
     """
     slice_mm, row_mm, column_mm = volumes.geometry.spacing_mm
     slices, rows, columns = volumes.geometry.shape
     widths_mm = (columns * column_mm,) * 2 + (rows * row_mm,) * 2
-    figure = _figure(min(TALLEST_INCHES, WIDTH_INCHES * slices * slice_mm / sum(widths_mm)) + 1.1)
+    figure = _figure(min(MAX_HEIGHT_INCHES, WIDTH_INCHES * slices * slice_mm / sum(widths_mm)) + 1.1)
     axes = figure.subplots(1, 4, width_ratios=widths_mm)
     head_up: Literal["lower", "upper"] = "lower" if volumes.geometry.normal[2] > 0 else "upper"
     synthetic = np.where(volumes.measured, volumes.synthetic_suv, 0)
@@ -97,7 +99,7 @@ def draw_projections(volumes: AlignedVolumes, path: Path, *, title: str, note: s
     ]
     limits = (0.0, max(_top_suv(volumes), float(np.percentile(panels[1][2], 99))))
     for axis, (side, name, projection, aspect) in zip(axes, panels, strict=True):
-        heading = f"{name} PET, maximum projection, from the {side}"
+        heading = f"{name} PET, MIP, {side} view"
         shown = _show(axis, projection, heading, aspect, cmap="gray_r", limits=limits, origin=head_up)
     bar = figure.colorbar(shown, ax=list(axes), fraction=0.012, pad=0.01)
     bar.set_label("SUVbw [g/mL]", color="white", fontsize=8)
@@ -105,11 +107,11 @@ def draw_projections(volumes: AlignedVolumes, path: Path, *, title: str, note: s
     return _save(figure, path, title=title, note=note)
 
 
-def _telling_slices(volumes: AlignedVolumes) -> tuple[int, ...]:
-    """Return the hottest slice and one that differs: the tumour's widest, or that in the middle."""
+def _select_slices(volumes: AlignedVolumes) -> tuple[int, ...]:
+    """Return the hottest slice and a different one: that with the largest tumour area, or the middle one."""
     hottest, middle = hottest_slice(volumes), len(volumes.real_suv) // 2
     others = [middle] if volumes.tumour is None else [int(volumes.tumour.sum(axis=(1, 2)).argmax()), middle]
-    other = next((k for k in others if abs(k - hottest) >= SLICES_APART), others[0])
+    other = next((k for k in others if abs(k - hottest) >= MIN_SLICE_DISTANCE), others[0])
     return tuple(sorted({hottest, other}))
 
 

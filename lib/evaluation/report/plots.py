@@ -1,4 +1,4 @@
-"""Drawings of an evaluation as PNG bytes, for a page that needs nothing but itself."""
+"""Plots of an evaluation as PNG bytes, embedded in the report."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lib.evaluation.calibration_check import OverallTrust, Trust
-from lib.evaluation.clinical_metrics import JOINT_HIGHEST_SUV
+from lib.evaluation.calibration_check import CalibrationCheck, MeanCalibrationCheck
+from lib.evaluation.clinical_metrics import JOINT_MAX_SUV
 from lib.learning.tracking.progress import EpochRecord
 from lib.metrics.agreement import Agreement
-from lib.metrics.criteria import KEY_MEASURE, METHODS
+from lib.metrics.criteria import KEY_METRIC, METHODS
 from lib.metrics.verdict import Judgement
 
 MODEL_COLOUR, OTHER_COLOUR, INK = "#0b6e8a", "#9aa5ad", "#27323a"
-LEFT = "mae_suv_body_rescaled"
-MAX_NAMED = 15  # points that are written beside; more would cover one another
+RESCALED_METRIC = "mae_suv_body_rescaled"
+MAX_NAMED = 15  # labels of points; more would overlap
 
 
 def draw_methods(judgement: Judgement) -> bytes:
-    """Return the key measure of the model and of each baseline, mean and confidence."""
+    """Plot the mean and confidence interval of the key metric, of the model and of each baseline."""
     figure, axis = _figure(5.2, 2.3)
-    for place, method in enumerate(METHODS):
-        interval = judgement.intervals[method][KEY_MEASURE]
+    for row, method in enumerate(METHODS):
+        interval = judgement.intervals[method][KEY_METRIC]
         colour = MODEL_COLOUR if method == "model" else OTHER_COLOUR
-        y = -place
+        y = -row
         axis.plot([interval.low, interval.high], [y, y], color=colour, linewidth=3.5, solid_capstyle="round")
         axis.plot([interval.mean], [y], "o", color=colour, markersize=8)
         axis.annotate(
             f"{interval.mean:.3f}", (interval.mean, y), xytext=(0, 7), textcoords="offset points", ha="center",
             color=INK, fontsize=8.5,
         )  # fmt: skip
-    axis.set_yticks([-place for place in range(len(METHODS))], METHODS, fontsize=9.5)
+    axis.set_yticks([-row for row in range(len(METHODS))], METHODS, fontsize=9.5)
     axis.get_yticklabels()[0].set_fontweight("bold")
     axis.set_ylim(-len(METHODS) + 0.5, 0.75)
     axis.set_xlabel("body MAE [SUV], mean and 95 % confidence")
@@ -48,20 +48,20 @@ def draw_methods(judgement: Judgement) -> bytes:
 
 
 def draw_level(judgement: Judgement) -> bytes:
-    """Return each method's error, and what each patient's best overall factor would leave of it."""
+    """Plot each method's error before and after rescaling by each patient's optimal factor."""
     figure, axis = _figure(4.3, 3.5)
-    for place, method in enumerate(METHODS):
-        whole, left = (judgement.intervals[method][name].mean for name in (KEY_MEASURE, LEFT))
+    for row, method in enumerate(METHODS):
+        error, rescaled = (judgement.intervals[method][name].mean for name in (KEY_METRIC, RESCALED_METRIC))
         colour = MODEL_COLOUR if method == "model" else OTHER_COLOUR
-        axis.barh(-place, whole, color=colour, alpha=0.3, height=0.62)
-        axis.barh(-place, left, color=colour, height=0.62)
-        words = f"{left:.3f} of {whole:.3f}"
-        axis.annotate(words, (whole, -place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
-    axis.set_yticks([-place for place in range(len(METHODS))], METHODS, fontsize=9.5)
+        axis.barh(-row, error, color=colour, alpha=0.3, height=0.62)
+        axis.barh(-row, rescaled, color=colour, height=0.62)
+        text = f"{rescaled:.3f} of {error:.3f}"
+        axis.annotate(text, (error, -row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
+    axis.set_yticks([-row for row in range(len(METHODS))], METHODS, fontsize=9.5)
     axis.get_yticklabels()[0].set_fontweight("bold")
     axis.margins(x=0.35)  # room for the numbers
     axis.set_xlim(left=0)
-    axis.set_xlabel("body MAE [SUV], dark: what a best factor leaves")
+    axis.set_xlabel("body MAE [SUV]; dark: after rescaling")
     axis.spines["left"].set_visible(False)
     axis.tick_params(axis="y", length=0)
     return _png(figure)
@@ -70,7 +70,7 @@ def draw_level(judgement: Judgement) -> bytes:
 def draw_agreement(
     real_suv: NDArray[np.float64], synthetic_suv: NDArray[np.float64], names: Sequence[str], agreement: Agreement
 ) -> bytes:
-    """Return the Bland-Altman plot of one number a patient."""
+    """Plot the Bland-Altman diagram of one value per patient."""
     figure, axis = _figure(4.3, 3.5)
     mean, difference = (real_suv + synthetic_suv) / 2, synthetic_suv - real_suv
     axis.plot(mean, difference, "o", color=MODEL_COLOUR, markersize=6, alpha=0.85)
@@ -83,11 +83,11 @@ def draw_agreement(
         ("+1.96 SD", agreement.high, "--"),
         ("-1.96 SD", agreement.low, "--"),
     )
-    for words, value, style in lines:
+    for name, value, style in lines:
         if np.isfinite(value):
             axis.axhline(value, color="#c25b1c", linewidth=1.2, linestyle=style)
             axis.annotate(
-                f"{words} {value:+.2f}", (1, value), xycoords=("axes fraction", "data"), xytext=(-4, 3),
+                f"{name} {value:+.2f}", (1, value), xycoords=("axes fraction", "data"), xytext=(-4, 3),
                 textcoords="offset points", ha="right", fontsize=8, color="#c25b1c",
             )  # fmt: skip
     axis.margins(x=0.12, y=0.18)
@@ -98,9 +98,9 @@ def draw_agreement(
 
 
 def draw_joint(counts: NDArray[np.int64]) -> bytes:
-    """Return the joint histogram of voxels: real SUV across, synthetic SUV up."""
+    """Plot the joint histogram of voxels: real SUV on the x axis, synthetic SUV on the y axis."""
     figure, axis = _figure(4.3, 3.5)
-    extent = (0.0, JOINT_HIGHEST_SUV, 0.0, JOINT_HIGHEST_SUV)
+    extent = (0.0, JOINT_MAX_SUV, 0.0, JOINT_MAX_SUV)
     shown = np.ma.masked_equal(counts.T, 0)
     image = axis.imshow(
         shown, origin="lower", extent=extent, cmap="viridis", norm=LogNorm(1, max(2, int(counts.max()))), aspect="equal"
@@ -112,37 +112,37 @@ def draw_joint(counts: NDArray[np.int64]) -> bytes:
     return _png(figure)
 
 
-def draw_trust(patients: Sequence[Trust], overall: OverallTrust) -> bytes:
-    """Return observed over expected error, by tenths of the voxels: each patient's thin, their mean thick."""
+def draw_calibration(patients: Sequence[CalibrationCheck], overall: MeanCalibrationCheck) -> bytes:
+    """Plot observed against expected error by tenths of the voxels: patients thin, their mean thick."""
     figure, axis = _figure(4.3, 3.5)
-    for trust in patients:
-        axis.plot(trust.expected_suv, trust.observed_suv, color=OTHER_COLOUR, linewidth=0.9, alpha=0.7)
+    for check in patients:
+        axis.plot(check.expected_suv, check.observed_suv, color=OTHER_COLOUR, linewidth=0.9, alpha=0.7)
     axis.plot(overall.expected_suv, overall.observed_suv, "o-", color=MODEL_COLOUR, linewidth=2.2, markersize=5)
-    curves = [*patients, Trust(overall.rank_correlation.mean, overall.expected_suv, overall.observed_suv)]
+    curves = [*patients, CalibrationCheck(overall.rank_correlation.mean, overall.expected_suv, overall.observed_suv)]
     highest = max(value for curve in curves for value in (*curve.expected_suv, *curve.observed_suv))
     axis.plot([0, highest], [0, highest], color=INK, linewidth=0.9, linestyle="--")
     axis.set_xlabel("expected error [SUV]")
-    axis.set_ylabel("true absolute error [SUV]")
+    axis.set_ylabel("observed absolute error [SUV]")
     axis.grid(alpha=0.2)
     return _png(figure)
 
 
 def draw_history(history: Sequence[EpochRecord], *, kept_epoch: int) -> bytes:
-    """Return loss and error on the validation patients over the epochs, the kept weights marked."""
+    """Plot the training loss and the validation error over the epochs, with the selected epoch marked."""
     figure, axis = _figure(4.3, 3.5)
     epochs = [record.epoch for record in history]
     axis.plot(epochs, [record.loss for record in history], color=OTHER_COLOUR, linewidth=1.6)
     axis.set_xlabel("epoch")
     axis.set_ylabel("training loss", color="#6b7780")
-    validated = [(record.epoch, record.metrics[KEY_MEASURE]) for record in history if KEY_MEASURE in record.metrics]
+    validated = [(record.epoch, record.metrics[KEY_METRIC]) for record in history if KEY_METRIC in record.metrics]
     if validated:
         right = axis.twinx()
         right.plot(*zip(*validated, strict=True), color=MODEL_COLOUR, linewidth=2)
-        right.set_ylabel("validation: MAE inside the body [SUV]", color=MODEL_COLOUR)
+        right.set_ylabel("validation: body MAE [SUV]", color=MODEL_COLOUR)
         right.spines["top"].set_visible(False)
     axis.axvline(kept_epoch, color="#c25b1c", linewidth=1, linestyle=":")
     axis.annotate(
-        f"kept: epoch {kept_epoch}", (kept_epoch, 1), xycoords=("data", "axes fraction"), xytext=(-4, -10),
+        f"selected: epoch {kept_epoch}", (kept_epoch, 1), xycoords=("data", "axes fraction"), xytext=(-4, -10),
         textcoords="offset points", ha="right", fontsize=8, color="#c25b1c",
     )  # fmt: skip
     axis.grid(alpha=0.2)

@@ -1,31 +1,30 @@
-"""Tables of the report: means by method, the model's distance to the strongest baseline, and which baselines stand."""
+"""Tables of the report: means by method, and the model's difference from baselines and external programs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from lib.evaluation.paired_comparison import BESIDE, Beside, Paired
+from lib.evaluation.paired_comparison import PAIRED_METRICS, ExternalComparison, PairedMetric
 from lib.evaluation.patient_result import PatientResult
 from lib.metrics.agreement import Interval
-from lib.metrics.criteria import MEASURES, METHODS, WORDS, Measure
+from lib.metrics.criteria import METHOD_LABELS, METHODS, METRICS, Metric
 from lib.metrics.verdict import Judgement
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A number of a table: written large, lines written small below, its style (`best`, `good`, `bad`, `unsure`)."""
+    """A cell of a table: its text, small lines below it, and its style (`best`, `good`, `bad`, `unsure`)."""
 
     text: str
     small: tuple[str, ...] = ()
-    mark: str = ""
+    style: str = ""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table; `kind` is its style."""
+    """A row of a table; `kind` is its style."""
 
     head: str
     small: str
@@ -35,117 +34,115 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Measures across, methods down, and the model against the strongest baseline below."""
+    """A table with one column per metric and one row per method."""
 
     heads: tuple[str, ...]
     rows: tuple[Row, ...]
 
 
 def comparison_table(judgement: Judgement, names: Sequence[str]) -> Table:
-    """Return the means of some measures by method, the strongest baseline's distance, and which baselines stand."""
-    measures = [measure for name in names for measure in MEASURES if measure.name == name]
+    """Return the means of some metrics by method, the difference from the strongest baseline, and unbeaten ones."""
+    metrics = [metric for name in names for metric in METRICS if metric.name == name]
     rows = [
-        Row(method, WORDS[method], tuple(_mean_cell(judgement, method, m) for m in measures), _kind(method))
+        Row(method, METHOD_LABELS[method], tuple(_mean_cell(judgement, method, m) for m in metrics), _kind(method))
         for method in METHODS
     ]
-    away = tuple(_difference_cell(judgement, m) for m in measures)
-    standing = tuple(_standing_cell(judgement, m) for m in measures)
-    rows.append(Row("difference", "model - strongest below it", away, "difference"))
-    rows.append(Row("not surely beaten", "", standing, "standing"))
-    return Table(_heads(measures), tuple(rows))
+    differences = tuple(_difference_cell(judgement, m) for m in metrics)
+    not_beaten = tuple(_not_beaten_cell(judgement, m) for m in metrics)
+    rows.append(Row("difference", "model - strongest baseline", differences, "difference"))
+    rows.append(Row("not significantly beaten", "", not_beaten, "not-beaten"))
+    return Table(_heads(metrics), tuple(rows))
 
 
-def beside_table(beside: Beside) -> Table:
-    """Return the means of the model and of a peer, and the model's distance to it."""
+def external_table(comparison: ExternalComparison) -> Table:
+    """Return the means of the model and of an external program, and their difference."""
+    columns = [(metric, comparison.metrics[metric.name]) for metric in PAIRED_METRICS]
     rows = (
-        Row("model", WORDS["model"], tuple(_paired_cell(beside, m, "model") for m in BESIDE), "model"),
-        Row(beside.peer, "another program", tuple(_paired_cell(beside, m, "peer") for m in BESIDE)),
-        Row(f"model - {beside.peer}", "", tuple(_ahead_cell(beside, m) for m in BESIDE), "difference"),
+        Row("model", METHOD_LABELS["model"], tuple(_mean_of(paired.model, m) for m, paired in columns), "model"),
+        Row(comparison.program, "external program", tuple(_mean_of(paired.program, m) for m, paired in columns)),
+        Row(f"model - {comparison.program}", "", tuple(_paired_cell(paired, m) for m, paired in columns), "difference"),
     )
-    return Table(_heads(BESIDE), rows)
+    return Table(_heads(PAIRED_METRICS), rows)
 
 
-def people_beside(pairs: Sequence[PatientResult]) -> Table:
-    """Return the model and each peer patient by patient, the best of each figure marked; pairs without a peer left."""
+def external_patient_table(pairs: Sequence[PatientResult]) -> Table:
+    """Return the model and each external program per patient, with the best values marked; other pairs are omitted."""
     rows = []
     for pair in pairs:
-        figures = {method: pair.figures(method) for method in ("model", *pair.peers)}
-        seen = f" ({pair.seen})" if pair.side.shaped_weights else ""
-        for method in figures if pair.peers else ():
+        metrics = {method: pair.metrics(method) for method in ("model", *pair.external)}
+        side = f" ({pair.seen})" if pair.side.shaped_weights else ""
+        for method in metrics if pair.external else ():
             cells = tuple(
-                Cell(_number(of, m), mark="best" if method == _foremost(m, figures) else "")
-                for m in BESIDE
-                for of in (figures[method][m.name],)
+                Cell(_number(metrics[method][m.name], m), style="best" if method == _best_method(m, metrics) else "")
+                for m in PAIRED_METRICS
             )
-            rows.append(Row(f"{pair.patient_id}{seen}" if method == "model" else "", method, cells, _kind(method)))
-    return Table(_heads(BESIDE), tuple(rows))
+            rows.append(Row(f"{pair.patient_id}{side}" if method == "model" else "", method, cells, _kind(method)))
+    return Table(_heads(PAIRED_METRICS), tuple(rows))
 
 
-def _heads(measures: Sequence[Measure]) -> tuple[str, ...]:
+def _heads(metrics: Sequence[Metric]) -> tuple[str, ...]:
     arrows = {"lowest": "↓", "highest": "↑", "nearest 0": "→ 0"}
-    return tuple(f"{m.words} {arrows[m.best]}" for m in measures)
+    return tuple(f"{m.label} {arrows[m.best]}" for m in metrics)
 
 
-def _number(value: float, measure: Measure) -> str:
-    return f"{value:{_form(measure)}}" if math.isfinite(value) else "–"
+def _number(value: float, metric: Metric) -> str:
+    return f"{value:{_format(metric)}}" if math.isfinite(value) else "–"
 
 
-def _form(measure: Measure) -> str:
-    return f"{'+' if measure.best == 'nearest 0' else ''}.{measure.digits}f"
+def _format(metric: Metric) -> str:
+    return f"{'+' if metric.best == 'nearest 0' else ''}.{metric.digits}f"
 
 
-def _foremost(measure: Measure, figures: Mapping[str, Mapping[str, float]]) -> str:
-    """Return the method whose figure is best; none where none has one or several share it."""
-    values = {method: of[measure.name] for method, of in figures.items() if math.isfinite(of[measure.name])}
-    goodness = {method: value if measure.best == "highest" else -abs(value) for method, value in values.items()}
-    best = [method for method, good in goodness.items() if good == max(goodness.values())]
+def _best_method(metric: Metric, metrics: Mapping[str, Mapping[str, float]]) -> str:
+    """Return the method with the best value; an empty string where none has a value or several share it."""
+    values = {method: row[metric.name] for method, row in metrics.items() if math.isfinite(row[metric.name])}
+    scores = {method: value if metric.best == "highest" else -abs(value) for method, value in values.items()}
+    best = [method for method, score in scores.items() if score == max(scores.values())]
     return best[0] if len(best) == 1 else ""
 
 
-def _paired_cell(beside: Beside, measure: Measure, side: Literal["model", "peer"]) -> Cell:
-    interval: Interval = getattr(beside.measures[measure.name], side)
-    return Cell(_number(interval.mean, measure), _range(interval, _form(measure)))
+def _mean_of(interval: Interval, metric: Metric) -> Cell:
+    return Cell(_number(interval.mean, metric), _range(interval, _format(metric)))
 
 
-def _ahead_cell(beside: Beside, measure: Measure) -> Cell:
-    paired: Paired = beside.measures[measure.name]
-    form = f"+.{measure.digits}f"
-    mark = {"model": "good", "peer": "bad", "neither": "unsure", "undefined": ""}[paired.ahead]
+def _paired_cell(paired: PairedMetric, metric: Metric) -> Cell:
+    spec = f"+.{metric.digits}f"
+    style = {"model": "good", "peer": "bad", "neither": "unsure", "undefined": ""}[paired.ahead]
     mean = paired.difference.mean
-    return Cell(f"{mean:{form}}" if math.isfinite(mean) else "–", _range(paired.difference, form), mark)
+    return Cell(f"{mean:{spec}}" if math.isfinite(mean) else "–", _range(paired.difference, spec), style)
 
 
 def _kind(method: str) -> str:
     return "model" if method == "model" else ""
 
 
-def _mean_cell(judgement: Judgement, method: str, measure: Measure) -> Cell:
-    interval = judgement.intervals[method][measure.name]
+def _mean_cell(judgement: Judgement, method: str, metric: Metric) -> Cell:
+    interval = judgement.intervals[method][metric.name]
     if math.isnan(interval.mean):
         return Cell("–")
-    form = _form(measure)
-    mark = "best" if judgement.best.get(measure.name) == method else ""
-    return Cell(f"{interval.mean:{form}}", _range(interval, form), mark)
+    spec = _format(metric)
+    style = "best" if judgement.best.get(metric.name) == method else ""
+    return Cell(f"{interval.mean:{spec}}", _range(interval, spec), style)
 
 
-def _difference_cell(judgement: Judgement, measure: Measure) -> Cell:
-    strongest = judgement.strongest.get(measure.name)
+def _difference_cell(judgement: Judgement, metric: Metric) -> Cell:
+    strongest = judgement.strongest.get(metric.name)
     if strongest is None:
         return Cell("–")
-    against = judgement.against[strongest][measure.name]
+    against = judgement.against[strongest][metric.name]
     if math.isnan(against.difference.mean):
         return Cell("–", (strongest,))
-    form = f"+.{measure.digits}f"
-    mark = {"beaten": "good", "unsure": "unsure", "not beaten": "bad", "undefined": ""}[against.outcome]
-    return Cell(f"{against.difference.mean:{form}}", (*_range(against.difference, form), strongest), mark)
+    spec = f"+.{metric.digits}f"
+    style = {"beaten": "good", "unsure": "unsure", "not beaten": "bad", "undefined": ""}[against.outcome]
+    return Cell(f"{against.difference.mean:{spec}}", (*_range(against.difference, spec), strongest), style)
 
 
-def _range(interval: Interval, form: str) -> tuple[str, ...]:
-    return () if math.isnan(interval.low) else (f"{interval.low:{form}} to {interval.high:{form}}",)
+def _range(interval: Interval, spec: str) -> tuple[str, ...]:
+    return () if math.isnan(interval.low) else (f"{interval.low:{spec}} to {interval.high:{spec}}",)
 
 
-def _standing_cell(judgement: Judgement, measure: Measure) -> Cell:
-    if measure.name not in judgement.strongest:
+def _not_beaten_cell(judgement: Judgement, metric: Metric) -> Cell:
+    if metric.name not in judgement.strongest:
         return Cell("–")
-    standing = judgement.not_beaten(measure.name)
-    return Cell(", ".join(standing), mark="bad") if standing else Cell("none", mark="good")
+    baselines = judgement.not_beaten(metric.name)
+    return Cell(", ".join(baselines), style="bad") if baselines else Cell("none", style="good")

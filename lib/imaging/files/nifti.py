@@ -26,7 +26,7 @@ from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Volume
 from lib.types import FloatArray, Progress, no_progress
 
-SAME_PLACE_MM = 0.1  # how far sform and qform may place the first voxel apart: a fifth of the finest CT pixel
+SAME_POSITION_MM = 0.1  # how far sform and qform may place the first voxel apart: a fifth of the finest CT pixel
 QUATERNION_RAD = 1.25e-3  # and how far their axes turned: nibabel takes what is within 1.2e-3 of a half turn for one
 HEADER_BYTES = {348: 348, 540: 540}  # NIfTI-1 and NIfTI-2, by their first number
 LARGEST_OFFSET_BYTES = 2**24  # of the voxels; header extensions hold text
@@ -169,7 +169,7 @@ def _conflict(a: NDArray[np.float64], b: NDArray[np.float64], shape: tuple[int, 
     """Return how far apart two affines place the corner they disagree on most, and what is allowed there, both mm."""
     corners = np.array([(*corner, 1.0) for corner in np.ndindex(2, 2, 2)]) * [*(n - 1 for n in shape), 1]
     apart_mm = np.linalg.norm((corners @ (a - b).T)[:, :3], axis=1)
-    allowed_mm = SAME_PLACE_MM + QUATERNION_RAD * np.linalg.norm((corners @ a.T)[:, :3] - a[:3, 3], axis=1)
+    allowed_mm = SAME_POSITION_MM + QUATERNION_RAD * np.linalg.norm((corners @ a.T)[:, :3] - a[:3, 3], axis=1)
     if not (apart_mm > allowed_mm).any():
         return None
     worst = int((apart_mm - allowed_mm).argmax())

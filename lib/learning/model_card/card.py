@@ -14,7 +14,7 @@ from lib.learning.model_card.limits import GENERAL_LIMITS
 from lib.learning.model_card.scores import Scores
 from lib.learning.recipe import Recipe
 from lib.mapping import from_mapping
-from lib.metrics.baseline_comparison import Standing, not_judged
+from lib.metrics.baseline_comparison import BaselineComparison, not_judged
 from lib.networks.cascade import NetworkConfig
 from lib.pairing.prepared import PreparedPair
 from lib.pairing.split import Side, Split
@@ -75,7 +75,7 @@ class ModelCard:
             raise CheckpointError(f"the card's network {self.network} is not its recipe's {self.recipe.network}")
 
     @cached_property
-    def standing(self) -> Standing:
+    def standing(self) -> BaselineComparison:
         """The model compared with the baselines; computed from its scores, so that it always agrees with them."""
         if self.scores is None:
             return not_judged(
@@ -90,7 +90,7 @@ class ModelCard:
         if self.recipe.split.unit == "slice":
             how_seen += ", from other slices of whom it has learnt"
         patients = "patient" if self.scores.patients == 1 else "patients"
-        return self.scores.standing(on_whom=f"{self.scores.patients} {self.scores.side} {patients}{how_seen}")
+        return self.scores.standing(evaluated_on=f"{self.scores.patients} {self.scores.side} {patients}{how_seen}")
 
     def side_of(self, patient_id: str) -> Side:
         """Return what the model used a patient for; with a split by slice, `TRAIN` if any slice was trained on."""

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lib.metrics.agreement import bootstrap_mean, finite_mean, group_by_patient
-from lib.metrics.baseline_comparison import Standing, not_judged, stand
-from lib.metrics.criteria import HU_SHARE, METHODS, STANDING_MEASURES
+from lib.metrics.baseline_comparison import BaselineComparison, compare_with_baselines, not_judged
+from lib.metrics.criteria import COMPARED_METRICS, HU_SHARE, METHODS
 from lib.metrics.verdict import judge_patients
 from lib.types import finite_or_none
 
 MetricsTable = Mapping[str, Mapping[str, float | None]]  # by method, by metric; None where undefined, as in JSON
-NAMES = (*(measure.name for measure in STANDING_MEASURES), HU_SHARE)
+NAMES = (*(measure.name for measure in COMPARED_METRICS), HU_SHARE)
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Scores:
     intervals: Mapping[str, Mapping[str, Mapping[str, float | int | None]]] = field(default_factory=dict)
     by_patient: Mapping[str, MetricsTable] = field(default_factory=dict)
 
-    def standing(self, *, on_whom: str) -> Standing:
+    def standing(self, *, evaluated_on: str) -> BaselineComparison:
         """Return how the model stands beside the trivial predictors.
 
         Args:
@@ -46,10 +46,12 @@ class Scores:
             return not_judged("there are no figures of the model")
         of_patients = [(digest, _complete(figures)) for digest, figures in sorted(self.by_patient.items())]
         if of_patients:
-            return stand(judge_patients(of_patients, measures=STANDING_MEASURES), on_whom=on_whom)
+            judgement = judge_patients(of_patients, metrics=COMPARED_METRICS)
+            return compare_with_baselines(judgement, evaluated_on=evaluated_on)
         # one row of means is judged as one patient is: it can lose, but not surely win
-        means = judge_patients([("", _complete(self.table))], measures=STANDING_MEASURES)
-        return stand(means, on_whom=on_whom, caution="its card keeps only their means, so how sure this is is unknown")
+        means = judge_patients([("", _complete(self.table))], metrics=COMPARED_METRICS)
+        caution = "its card keeps only their means, so the significance is unknown"
+        return compare_with_baselines(means, evaluated_on=evaluated_on, caution=caution)
 
 
 def scores_of(side: str, measured: Sequence[tuple[str, MetricsTable]]) -> Scores:

@@ -13,7 +13,7 @@ from lib.learning.losses import cascade_loss
 from lib.learning.recipe import Recipe
 from lib.metrics.image import ImageMetrics, mean_metrics, measure_slices
 from lib.networks.cascade import Cascade
-from lib.networks.slices import each_stage
+from lib.networks.slices import predict_stages
 from lib.pairing.prepared import PairArrays, PreparedPair, PreparedSet
 from lib.types import FloatArray
 
@@ -58,7 +58,7 @@ def _figures(
     metrics: list[ImageMetrics] = []
     for pair, indices in entries:
         arrays = prepared.arrays(pair)
-        stages = each_stage(
+        stages = predict_stages(
             cascade,
             arrays.ct_unit(),
             indices,

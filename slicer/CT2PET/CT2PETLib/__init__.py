@@ -1,1 +1,1 @@
-"""What the CT2PET module of 3D Slicer is made of. Python 3.9; needs nothing beyond what Slicer ships."""
+"""Implementation of the CT2PET module of 3D Slicer. Python 3.9, without packages that Slicer does not ship."""

@@ -1,4 +1,4 @@
-"""The test that Slicer itself runs (Reload and Test): the scene's part, without a server."""
+"""Self-test that Slicer runs (Reload and Test), without a server."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from CT2PETLib.scene import comparison, display, layouts, node_attributes, volum
 
 
 class CT2PETTest(ScriptedLoadableModuleTest):
-    """A CT made here becomes a synthetic PET, is shown, and compared."""
+    """Tests filling, display and comparison of a synthetic PET."""
 
     def setUp(self) -> None:
-        """Begin with an empty scene."""
+        """Clear the scene."""
         slicer.mrmlScene.Clear()
 
     def runTest(self) -> None:
-        """Run every test."""
+        """Run all tests."""
         self.setUp()
-        self.test_a_slab_is_shown_over_its_ct()
+        self.test_slab_is_displayed_and_compared()
 
-    def test_a_slab_is_shown_over_its_ct(self) -> None:
-        """Fill half a PET, fuse it, compare it with itself."""
+    def test_slab_is_displayed_and_compared(self) -> None:
+        """Fill half of a PET, fuse it, and compare it with itself."""
         hu = np.full((10, 32, 32), -1000, dtype=np.int16)
         hu[:, 6:26, 6:26] = 40
         ct = slicer.util.addVolumeFromArray(hu, name="CT", nodeClassName="vtkMRMLScalarVolumeNode")
@@ -33,6 +33,6 @@ class CT2PETTest(ScriptedLoadableModuleTest):
         self.assertEqual(pet.GetAttribute(node_attributes.PRESENT), "0:5")
         display.show_suv(pet, window_suv=(0, 8), threshold_suv=0.3, colour="PET heat")
         layouts.show_fused(slicer.mrmlScene, ct=ct, pet=pet, opacity=0.5)
-        found = comparison.compute(comparison.gather(ct=ct, synthetic=pet, real=pet))
-        self.assertEqual(found.rows[0].mae_suv, 0.0)
+        result = comparison.compute(comparison.gather(ct=ct, synthetic=pet, real=pet))
+        self.assertEqual(result.rows[0].mae_suv, 0.0)
         self.delayDisplay("Test passed")

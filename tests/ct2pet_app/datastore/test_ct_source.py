@@ -70,7 +70,7 @@ def test_an_upload_warns_of_an_instance_that_is_left_out(phantoms: Path, tmp_pat
     with source_of_file(archive, "series.zip").open(never) as opened:
         assert opened.shape[0] == len(files) - 1
         (warning,) = opened.warnings
-    assert warning.startswith("1 instance(s) left out: ImageOrientationPatient is missing")
+    assert warning.startswith("1 instance(s) ignored: ImageOrientationPatient is missing")
 
 
 def test_an_upload_warns_of_a_file_that_is_left_out(phantoms: Path, tmp_path: Path) -> None:

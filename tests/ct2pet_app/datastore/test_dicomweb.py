@@ -135,17 +135,17 @@ def test_a_pacs_that_is_killed_in_the_middle_of_a_download(
 ) -> None:
     pacs = looked_at(orthanc, tmp_path)
     ct = only_pair(pacs).pair.ct
-    arrived = threading.Event()
+    downloaded = threading.Event()
     fetch = Pacs.fetch
 
     def slowly(self: Pacs, *uids: str, **limits: Any) -> None:
         if len(list(tmp_path.rglob("*.dcm"))) >= 10:
-            arrived.set()
+            downloaded.set()
             time.sleep(0.3)
         fetch(self, *uids, **limits)
 
     monkeypatch.setattr(Pacs, "fetch", slowly)
-    killer = threading.Thread(target=lambda: (arrived.wait(60), orthanc.kill()))
+    killer = threading.Thread(target=lambda: (downloaded.wait(60), orthanc.kill()))
     killer.start()
     with pytest.raises(RemoteError, match=r"cannot be reached, or breaks off.*What was fetched is kept"):
         pacs.at_hand(ct).__enter__()

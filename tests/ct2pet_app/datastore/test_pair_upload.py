@@ -16,7 +16,7 @@ from ct2pet_app.datastore.pair_service import add_pair
 from ct2pet_app.errors import RequestError
 from lib.dicom.scan.scan import scan_folder
 from lib.dicom.write.files import write_series
-from lib.dicom.write.pet_series import MadeBy, plan_series
+from lib.dicom.write.pet_series import SourceModel, plan_series
 from lib.errors import ImageFileError, PairingError
 from lib.imaging.volume import Unit, Volume
 from lib.pairing.pairs import pair_series
@@ -204,7 +204,7 @@ def test_what_is_no_image_is_named(
 def synthetic(coming: Path, tmp_path: Path) -> Iterator[Path]:
     """Our own synthetic PET of the second patient's CT."""
     (ct,) = scan_folder(coming).usable("CT")
-    planned = plan_series(ct.series, MadeBy("unet", "1", "0" * 64))
+    planned = plan_series(ct.series, SourceModel("unet", "1", "0" * 64))
     assert ct.geometry is not None
     pet = Volume(np.ones(ct.geometry.shape, np.float32), ct.geometry, Unit.SUV_BW)
     yield write_series(planned.fill(pet), tmp_path / "synthetic")

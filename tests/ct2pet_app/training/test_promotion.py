@@ -68,7 +68,7 @@ def test_a_first_model_that_beats_nobody_is_kept_and_not_served(make_app: MakeAp
     app = make_app()
     version = ask(app, constant(tmp_path, 9.0))
     assert (told(version).published, served(app)) == (False, None)
-    assert "It beats all trivial predictors in no measure" in told(version).verdict
+    assert "There is no metric in which it beats every baseline" in told(version).verdict
 
 
 def test_it_is_served_all_the_same_where_that_is_asked_for_in_so_many_words(app: CT2PETApp, tmp_path: Path) -> None:

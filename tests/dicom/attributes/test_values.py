@@ -1,4 +1,4 @@
-"""Text is read where its meaning is sure, in DICOM's forms and in others, and in no other case."""
+"""Parsing of numbers, dates and times: DICOM's formats, other unambiguous formats, and nothing else."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ AS_IT_SHOULD_BE = ""
         ("-1024,0", (-1024.0,), DECIMAL_COMMA),
         ("4,8E+08", (4.8e8,), DECIMAL_COMMA),
         ("0,123", (0.123,), DECIMAL_COMMA),  # no thousand begins with 0
-        ("1024,000", (1024.0,), DECIMAL_COMMA),  # thousands would be parted once more
+        ("1024,000", (1024.0,), DECIMAL_COMMA),  # a thousands separator would appear twice
         ("1,0245", (1.0245,), DECIMAL_COMMA),
         ("1,02", (1.02,), DECIMAL_COMMA),
-        ("-249,512\\-12,5\\100", (-249.512, -12.5, 100.0), DECIMAL_COMMA),  # its neighbour tells what the comma is
+        ("-249,512\\-12,5\\100", (-249.512, -12.5, 100.0), DECIMAL_COMMA),  # its neighbour shows what the comma means
         ("88.7 kg", (88.7,), "its unit kg"),
         ("88,7KG", (88.7,), "its unit kg and a decimal comma"),
     ],
 )
-def test_a_number_whose_meaning_is_sure(text: str, values: tuple[float, ...], oddity: str) -> None:
+def test_unambiguous_number(text: str, values: tuple[float, ...], oddity: str) -> None:
     assert parse_numbers(text, unit="kg") == (values, oddity)
 
 
@@ -51,7 +51,7 @@ def test_a_number_whose_meaning_is_sure(text: str, values: tuple[float, ...], od
         "nan", "inf", "1e999", "4.8D+08", "0x10", "13.006 mCi", "\u0663", "88.7 g", "1.6\\", "1,024\\2,048",
     ],
 )  # fmt: skip
-def test_a_number_that_is_not_sure_is_none(text: str) -> None:
+def test_ambiguous_number_is_none(text: str) -> None:
     assert parse_numbers(text, unit="kg") is None
 
 
@@ -90,7 +90,7 @@ def test_a_date(text: str, date: str, oddity: str) -> None:
         "x",
     ],
 )
-def test_what_is_no_sure_date_is_none(text: str) -> None:
+def test_ambiguous_date_is_none(text: str) -> None:
     assert parse_date(text) is None
 
 
@@ -117,7 +117,7 @@ def test_a_time(text: str, time: str, oddity: str) -> None:
 @pytest.mark.parametrize(
     "text", ["240000", "24:00:00", "250000", "106000", "103061", "93000", "930", "1", "10:30 PM", "103000+0100", "noon"]
 )
-def test_what_is_no_time_of_a_day_is_none(text: str) -> None:
+def test_invalid_time_is_none(text: str) -> None:
     assert parse_time(text) is None
 
 
@@ -142,7 +142,7 @@ def test_a_date_and_time(text: str, moment: str, oddity: str) -> None:
     "text",
     ["20241315103000", "20240115253000", "15.01.2024 10:30", "20240115103000+1500", "202413", "now", "2024011510300"],
 )
-def test_what_is_no_date_and_time_is_none(text: str) -> None:
+def test_invalid_date_and_time_is_none(text: str) -> None:
     assert parse_datetime_text(text) is None
 
 

@@ -1,4 +1,4 @@
-"""Compressed slices whose codestream and header disagree, and files that end a decoder: refused, remembered, named."""
+"""Compressed slices whose codestream contradicts the header, and files that crash a decoder."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache folder of this test's own."""
+    """A cache folder for one test."""
     monkeypatch.setenv("CT2PET_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_a_codestream_tells_the_size_of_its_slice(series: dict[str, Path], codec: str) -> None:
+def test_codestream_size(series: dict[str, Path], codec: str) -> None:
     if codec not in series:
         pytest.skip("dcmtk is not installed")
     file = (series[codec] / "000.dcm").read_bytes()
@@ -68,12 +68,12 @@ def test_a_header_of_another_size_is_refused(series: dict[str, Path], tmp_path: 
     for value in (1, 16, 4096):
         path = tmp_path / "1.dcm"
         path.write_bytes(with_values(file, {tag: ("US", struct.pack("<H", value))}))
-        with pytest.raises(UndecodableError, match=r"its codestream holds 6 x 8 pixels, expected Rows"):
+        with pytest.raises(UndecodableError, match=r"its codestream has 6 x 8 pixels, expected Rows"):
             read_slice(path)
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_no_slice_is_as_large_as_a_header_may_say(series: dict[str, Path], tmp_path: Path, codec: str) -> None:
+def test_excessive_matrix_size_is_refused(series: dict[str, Path], tmp_path: Path, codec: str) -> None:
     if codec not in series:
         pytest.skip("dcmtk is not installed")
     huge = struct.pack("<H", 16_000)
@@ -87,24 +87,24 @@ def test_no_slice_is_as_large_as_a_header_may_say(series: dict[str, Path], tmp_p
 
 
 @pytest.mark.parametrize(
-    ("count", "offsets", "words"),
+    ("count", "offsets", "message"),
     [
-        (0, (), "announces 0 segments, expected 2"),
-        (15, (64,), "announces 15 segments, expected 2"),
-        (0xFFFFFFFF, (64, 70), "announces 4294967295 segments, expected 2"),
-        (2, (64, 64), "do not lie one behind the other"),
-        (2, (80, 64), "do not lie one behind the other"),
-        (2, (64, 0xFFFFFFF0), "do not lie one behind the other"),
+        (0, (), "has 0 segments, expected 2"),
+        (15, (64,), "has 15 segments, expected 2"),
+        (0xFFFFFFFF, (64, 70), "has 4294967295 segments, expected 2"),
+        (2, (64, 64), "are not consecutive"),
+        (2, (80, 64), "are not consecutive"),
+        (2, (64, 0xFFFFFFF0), "are not consecutive"),
     ],
 )
-def test_an_rle_header_gives_a_segment_for_each_byte(count: int, offsets: tuple[int, ...], words: str) -> None:
+def test_rle_header_must_have_one_segment_per_byte(count: int, offsets: tuple[int, ...], message: str) -> None:
     codestream = struct.pack("<16I", count, *offsets, *[0] * (15 - len(offsets))) + bytes(64)
     fault = codestream_fault(codestream, "1.2.840.10008.1.2.5", rows=6, columns=8, allocated=16)
-    assert words in fault
+    assert message in fault
 
 
 @pytest.mark.parametrize(
-    ("offset", "value", "words"),
+    ("offset", "value", "message"),
     [
         (24, 3, "1 tiles, expected 1 x 3"),  # XTsiz
         (28, 5, "1 tiles, expected 2 x 1"),  # YTsiz
@@ -113,14 +113,14 @@ def test_an_rle_header_gives_a_segment_for_each_byte(count: int, offsets: tuple[
     ],
 )
 def test_a_codestream_without_one_of_its_tiles_is_refused(
-    series: dict[str, Path], offset: int, value: int, words: str
+    series: dict[str, Path], offset: int, value: int, message: str
 ) -> None:
     codestream = bytearray(codestream_of((series["jpeg-2000"] / "000.dcm").read_bytes()))
     start = codestream.find(b"\xff\x4f\xff\x51")
     assert not codestream_fault(bytes(codestream), JPEG2000Lossless, rows=6, columns=8, allocated=16)
     struct.pack_into(">I", codestream, start + offset, value)
     fault = codestream_fault(bytes(codestream), JPEG2000Lossless, rows=6, columns=8, allocated=16)
-    assert words in fault and bool(words) == bool(fault)
+    assert message in fault and bool(message) == bool(fault)
 
 
 def test_two_frame_headers_have_no_size(series: dict[str, Path]) -> None:
@@ -133,21 +133,21 @@ KILLED = "import json, os, signal, sys\nfor line in sys.stdin:\n    os.kill(os.g
 
 
 @pytest.mark.parametrize(
-    ("ending", "is_remembered", "words"),
+    ("ending", "is_remembered", "message"),
     [
         ("SIGFPE", True, "is damaged: decoding it ends the decoder"),
         ("SIGSEGV", True, "is damaged: decoding it ends the decoder"),
         ("SIGXCPU", True, "is damaged: decoding it takes more processor time"),
-        ("SIGKILL", False, "is damaged: decoding it was broken off"),  # by whoever needs memory: not the file's doing
+        ("SIGKILL", False, "is damaged: decoding it was broken off"),  # killed by the system, not because of the file
     ],
 )
-def test_a_file_that_ended_a_decoder_is_given_to_no_other(
+def test_file_that_crashed_a_decoder_is_not_decoded_again(
     series: dict[str, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     ending: str,
     is_remembered: bool,
-    words: str,
+    message: str,
 ) -> None:
     folder = tmp_path / "ct"
     folder.mkdir()
@@ -157,7 +157,7 @@ def test_a_file_that_ended_a_decoder_is_given_to_no_other(
     program = tmp_path / "program.py"
     program.write_text(KILLED.format(ending))
     monkeypatch.setattr("lib.dicom.pixel_data.decoder.PROGRAM", program)
-    with pytest.raises(DicomError, match=rf"000\.dcm: its compression \(RLE Lossless\) {words}") as first:
+    with pytest.raises(DicomError, match=rf"000\.dcm: its compression \(RLE Lossless\) {message}") as first:
         read_ct(found.series)
     started: list[object] = []
     monkeypatch.setattr("lib.imaging.files.child_process.subprocess.Popen", lambda *_, **__: started.append(1))
@@ -168,14 +168,14 @@ def test_a_file_that_ended_a_decoder_is_given_to_no_other(
         read_ct(found.series)
     assert str(second.value) == str(first.value) and not started
     (again,) = scan_folder(folder).series  # what a server does when it starts
-    assert again.reason is not None and "000.dcm: " + words in again.reason
+    assert again.reason is not None and "000.dcm: " + message in again.reason
     os.utime(folder / "000.dcm")
     assert scan_folder(folder).series[0].reason == again.reason  # the same bytes
     (folder / "000.dcm").write_bytes((folder / "000.dcm").read_bytes().replace(b"Nobody^May", b"Nobody^Mai"))
     assert scan_folder(folder).usable("CT")
 
 
-def test_names_that_are_no_utf8_do_not_reach_a_codec(series: dict[str, Path], tmp_path: Path) -> None:
+def test_non_utf8_file_names_do_not_reach_a_codec(series: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"M\xfcller")
     folder.mkdir()
     for k, path in enumerate(sorted(series["rle"].iterdir())):
@@ -184,11 +184,11 @@ def test_names_that_are_no_utf8_do_not_reach_a_codec(series: dict[str, Path], tm
     np.testing.assert_array_equal(read_ct(found.series).array[1], stored_pixels(1) - 1000.0)
     damaged = sorted(folder.iterdir())[2]
     damaged.write_bytes(with_pixels(damaged.read_bytes(), encapsulated(bytes(64))))
-    with pytest.raises(UndecodableError, match="RLE header announces 0 segments"):
+    with pytest.raises(UndecodableError, match="RLE header has 0 segments"):
         read_ct(found.series)
 
 
-def test_a_decoder_has_the_memory_of_its_slice_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoder_memory_is_limited_by_slice_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         "import json, sys\nsys.path += json.loads(sys.stdin.buffer.readline())['paths']\n"
@@ -211,7 +211,7 @@ def test_a_decoder_has_the_memory_of_its_slice_and_no_more(tmp_path: Path, monke
         decoder.decode(b"", pixels=2**26)
 
 
-def test_the_memory_of_failures_may_be_damaged_or_lost(cache: Path, tmp_path: Path) -> None:
+def test_damaged_or_missing_record_of_failures_is_tolerated(cache: Path, tmp_path: Path) -> None:
     path = tmp_path / "1.dcm"
     path.write_bytes(b"x" * 100)
     failed_files().remember(path, "ends the decoder")

@@ -1,4 +1,4 @@
-"""The decoder's process: what it decodes, and what a file costs that ends it, hangs it or asks for all memory."""
+"""The decoder process: decoding, crashes, timeouts and memory limits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ for line in sys.stdin:
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Return a function that puts another program in the decoder's place."""
+    """Return a function that replaces the decoder's program."""
 
     def replace(text: str) -> None:
         path = tmp_path / "program.py"
@@ -41,7 +41,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
     return replace
 
 
-def test_slices_come_one_after_the_other(tmp_path: Path, require_program: Callable[[str], str]) -> None:
+def test_one_decoder_decodes_several_slices(tmp_path: Path, require_program: Callable[[str], str]) -> None:
     with Decoder() as decoder:
         for k, path in enumerate(write_series(tmp_path / "plain", count=3, RescaleIntercept=0)):
             packed = tmp_path / f"{k}.dcm"
@@ -50,18 +50,18 @@ def test_slices_come_one_after_the_other(tmp_path: Path, require_program: Callab
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         (DIES, "is damaged: decoding it ends the decoder"),
         (STOPS_HALFWAY, "is damaged: decoding it ends the decoder"),
         (REFUSES, r"cannot be decoded here \(no codec\)"),
     ],
 )
-def test_a_file_that_ends_the_decoder_is_refused(program: Callable[[str], None], text: str, words: str) -> None:
+def test_file_that_crashes_the_decoder_is_refused(program: Callable[[str], None], text: str, message: str) -> None:
     program(text)
     with Decoder() as decoder:
         for _ in range(2):  # the second file gets a decoder of its own
-            with pytest.raises(DicomError, match=words):
+            with pytest.raises(DicomError, match=message):
                 decoder.decode(b"", pixels=48)
 
 
@@ -72,16 +72,16 @@ def test_a_file_that_takes_too_long_is_refused(program: Callable[[str], None], m
         decoder.decode(b"", pixels=48)
 
 
-def test_what_no_codec_reads_is_refused_and_the_next_is_read(
+def test_undecodable_file_is_refused_and_the_next_is_read(
     tmp_path: Path, require_program: Callable[[str], str]
 ) -> None:
     (path, *_) = write_series(tmp_path / "plain", count=1, RescaleIntercept=0)
     packed = tmp_path / "packed.dcm"
     subprocess.run([require_program("dcmcrle"), str(path), str(packed)], check=True)
-    (tmp_path / "junk.dcm").write_bytes(b"junk")
+    (tmp_path / "invalid.dcm").write_bytes(b"invalid")
     with Decoder() as decoder:
         with pytest.raises(DicomError, match="cannot be decoded here"):
-            decoder.decode(b"junk", pixels=48)
+            decoder.decode(b"invalid", pixels=48)
         np.testing.assert_array_equal(decoder.decode(packed.read_bytes(), pixels=48).squeeze(), stored_pixels(0))
 
 

@@ -1,4 +1,4 @@
-"""Padding is air in a CT and no data in a PET, and never eats what was measured; in every encoding alike."""
+"""Padding becomes air in a CT and NaN in a PET without affecting measured pixels, in every encoding."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PADDING, LIMIT = 0x00280120, 0x00280121
 
 
 def slice_with(padded: int, body: int = 40, **attributes: Any) -> Any:
-    """Return an instance whose first row is one number, whose pixel INSIDE is the same, and whose rest is another."""
+    """Return an instance with one value in the first row and the pixel INSIDE, and another value elsewhere."""
     dtype = np.int16 if attributes.get("PixelRepresentation", 1) else np.uint16
     pixels = np.full((ROWS, COLUMNS), body, dtype)
     pixels[0] = pixels[INSIDE] = np.array(padded).astype(dtype)
@@ -38,7 +38,7 @@ def values_of(tmp_path: Path, dataset: Any) -> np.ndarray:
     return read_slice(path).values
 
 
-def test_padding_beyond_what_a_ct_measures_is_air_everywhere(tmp_path: Path) -> None:
+def test_padding_outside_the_ct_scale_is_air_everywhere(tmp_path: Path) -> None:
     dataset = slice_with(65535, PixelRepresentation=0, RescaleIntercept=-1024)
     dataset.add_new(PADDING, "US", 65535)
     values = values_of(tmp_path, dataset)
@@ -53,7 +53,7 @@ def test_padding_beyond_what_a_ct_measures_is_air_everywhere(tmp_path: Path) -> 
         (30710, 0, 1),  # the top of the extended scale
     ],
 )
-def test_a_padding_number_that_may_be_tissue_is_air_only_where_it_reaches_a_corner(
+def test_plausible_padding_value_is_air_only_if_connected_to_a_corner(
     tmp_path: Path, padded: int, intercept: int, representation: int
 ) -> None:
     dataset = slice_with(padded, RescaleIntercept=intercept, PixelRepresentation=representation)
@@ -62,7 +62,7 @@ def test_a_padding_number_that_may_be_tissue_is_air_only_where_it_reaches_a_corn
     assert (values[CORNER], values[INSIDE]) == (-1024, padded + intercept)
 
 
-def test_a_number_just_above_the_extended_scale_is_no_tissue(tmp_path: Path) -> None:
+def test_value_above_the_extended_scale_is_padding(tmp_path: Path) -> None:
     dataset = slice_with(30711, RescaleIntercept=0)
     dataset.add_new(PADDING, "US", 30711)
     assert values_of(tmp_path, dataset)[INSIDE] == -1024
@@ -88,7 +88,7 @@ def test_a_range_of_padding_is_inclusive_in_either_order(
     assert values_of(tmp_path, dataset)[CORNER] == (-1024 if is_air else padded)
 
 
-def test_a_limit_without_a_value_limits_nothing(tmp_path: Path) -> None:
+def test_padding_limit_without_value_is_ignored(tmp_path: Path) -> None:
     dataset = slice_with(150, RescaleIntercept=0)
     dataset.add_new(LIMIT, "US", 200)
     assert values_of(tmp_path, dataset)[CORNER] == 150
@@ -114,7 +114,7 @@ def test_padding_that_does_not_fit_bits_stored_is_found_in_the_containers(tmp_pa
     assert (values[CORNER], values[1, 0]) == (-1024, 40 - 1024)
 
 
-def test_padding_of_a_pet_is_no_data_where_it_reaches_a_corner(tmp_path: Path) -> None:
+def test_pet_padding_connected_to_a_corner_is_nan(tmp_path: Path) -> None:
     dataset = slice_with(32767, modality="PT")  # each slice's largest number, and so that of its hottest voxel
     dataset.add_new(PADDING, "US", 32767)
     values = values_of(tmp_path, dataset)
@@ -128,7 +128,7 @@ def test_a_pet_whose_padding_is_0_keeps_its_air(tmp_path: Path) -> None:
     assert (values[CORNER], values[INSIDE]) == (0, 0)
 
 
-def test_padding_of_a_pet_stays_unmeasured_on_its_way(tmp_path: Path) -> None:
+def test_pet_padding_stays_nan_after_resampling(tmp_path: Path) -> None:
     for k in range(12):
         dataset = slice_with(-1, modality="PT", SOPInstanceUID=f"1.2.3.{k}", ImagePositionPatient=[0, 0, 3.0 * k])
         dataset.add_new(PADDING, "SS", -1)
@@ -165,14 +165,14 @@ def test_compressed_slices_are_padded_and_rescaled_as_plain_ones(
     assert a[CORNER] == -1024 or np.isnan(a[CORNER])
 
 
-def test_a_whole_ct_is_floored_where_it_is_padded(tmp_path: Path) -> None:
+def test_padding_of_a_ct_volume_is_clipped(tmp_path: Path) -> None:
     write_series(tmp_path, PixelPaddingValue=0, RescaleIntercept=-3024)
     (found,) = scan_folder(tmp_path).series
     assert read_ct(found.series).array.min() == -1024
 
 
 @pytest.mark.parametrize(
-    ("attributes", "words"),
+    ("attributes", "message"),
     [
         ({"BitsStored": 17, "HighBit": 16}, "BitsStored 17 and HighBit 16 do not fit BitsAllocated 16: damaged"),
         ({"BitsStored": 12, "HighBit": 10}, "BitsStored 12 and HighBit 10 do not fit"),
@@ -183,8 +183,8 @@ def test_a_whole_ct_is_floored_where_it_is_padded(tmp_path: Path) -> None:
         ({"RescaleIntercept": None}, "RescaleIntercept is missing"),
     ],
 )
-def test_pixels_that_cannot_be_understood_are_named(tmp_path: Path, attributes: dict[str, Any], words: str) -> None:
-    with pytest.raises(DicomError, match=words):
+def test_unsupported_pixel_formats_are_refused(tmp_path: Path, attributes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DicomError, match=message):
         values_of(tmp_path, instance(0, **attributes))
 
 
@@ -194,7 +194,7 @@ def test_a_high_bit_above_the_stored_ones_is_honoured(tmp_path: Path) -> None:
     assert (values_of(tmp_path, dataset) == 100).all()
 
 
-def test_without_pixel_representation_only_numbers_below_the_sign_bit_are_sure(tmp_path: Path) -> None:
+def test_missing_pixel_representation_is_refused_for_large_values(tmp_path: Path) -> None:
     sure = slice_with(32767, RescaleIntercept=0, PixelRepresentation=None)
     assert values_of(tmp_path, sure)[CORNER] == 32767
     with pytest.raises(MissingAttributeError, match="PixelRepresentation is missing"):
@@ -208,6 +208,6 @@ def test_compressed_pixels_with_an_odd_high_bit_are_refused(tmp_path: Path) -> N
         values_of(tmp_path, dataset)
 
 
-def test_monochrome1_holds_the_same_numbers(tmp_path: Path) -> None:
+def test_monochrome1_has_the_same_values(tmp_path: Path) -> None:
     dark, light = (instance(0, PhotometricInterpretation=f"MONOCHROME{n}") for n in (1, 2))
     assert np.array_equal(values_of(tmp_path, dark), values_of(tmp_path, light))

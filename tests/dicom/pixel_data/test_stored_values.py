@@ -1,4 +1,4 @@
-"""Pixel data that contradict their header are refused; padding, and bits that hold nothing, are not."""
+"""Pixel data that contradicts its header is refused; padding and unused bits are accepted."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def read(folder: Path, **attributes: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize("padding", [0, 2, 2 * ROWS - 2])
-def test_padding_behind_the_pixels_is_allowed(tmp_path: Path, padding: int) -> None:
+def test_padding_after_the_pixel_data_is_allowed(tmp_path: Path, padding: int) -> None:
     assert read(tmp_path, vary=lambda k: {"PixelData": stored_pixels(k).tobytes() + bytes(padding)}).shape == (5, 6, 8)
 
 
 @pytest.mark.parametrize(
     "attributes", [{"Rows": 5}, {"Columns": 7}, {"Columns": 1}, {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}]
 )
-def test_more_pixels_than_the_header_announces_are_refused(tmp_path: Path, attributes: dict[str, Any]) -> None:
-    with pytest.raises(DicomError, match="bytes of pixels more than Rows"):
+def test_excess_pixel_data_is_refused(tmp_path: Path, attributes: dict[str, Any]) -> None:
+    with pytest.raises(DicomError, match="bytes of pixels more than expected by Rows"):
         read(tmp_path, **attributes)
 
 
@@ -39,12 +39,12 @@ def test_left_aligned_pixels_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(array[0], stored_pixels(0) - 1000)
 
 
-def test_bits_below_the_stored_ones_that_hold_numbers_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DicomError, match="BitsStored 12 and HighBit 15, but bits below hold numbers"):
+def test_nonzero_bits_below_the_stored_bits_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DicomError, match="BitsStored 12 and HighBit 15, but lower bits are not 0"):
         read(tmp_path, BitsStored=12, HighBit=15)
 
 
 @pytest.mark.parametrize("bits", [8, 11, 13, 15])
-def test_other_numbers_of_bits_are_never_left_aligned(tmp_path: Path, bits: int) -> None:
+def test_unusual_left_aligned_bits_are_refused(tmp_path: Path, bits: int) -> None:
     with pytest.raises(DicomError, match=f"HighBit 15, expected {bits - 1}, one below BitsStored {bits}"):
         read(tmp_path, BitsStored=bits, HighBit=15)

@@ -1,4 +1,4 @@
-"""A header is read tolerantly: old, foreign and odd files give what they hold, broken ones a reason."""
+"""Headers of old and unusual files are read tolerantly; damaged files give a reason."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_pet_header(tmp_path: Path) -> None:
     assert (bed.frame_reference_time_s, bed.decay_factor) == (1.5, 1.25)
 
 
-def test_the_patients_name_is_not_kept(tmp_path: Path) -> None:
+def test_patient_name_is_not_stored(tmp_path: Path) -> None:
     assert "Nobody" not in repr(read_header(write(tmp_path, instance(0))))
 
 
@@ -108,7 +108,7 @@ def test_the_date_and_time_of_injection_are_read(tmp_path: Path) -> None:
         ("PET", ["DERIVED", "SECONDARY"], None, False),
     ],
 )
-def test_a_synthetic_image_is_known(
+def test_synthetic_image_is_recognised(
     tmp_path: Path, description: str, image_type: list[str], flag: str | None, expected: bool
 ) -> None:
     dataset = instance(0, modality="PT", SeriesDescription=description, ImageType=image_type)
@@ -118,7 +118,7 @@ def test_a_synthetic_image_is_known(
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (b"", "empty file"),
         (b"notes", "not a DICOM file"),
@@ -127,18 +127,18 @@ def test_a_synthetic_image_is_known(
         (b"\0" * 128 + b"DICM" + b"\xff" * 300, "damaged DICOM file|without sop class"),
     ],
 )
-def test_what_is_not_dicom_is_named(tmp_path: Path, content: bytes, words: str) -> None:
+def test_what_is_not_dicom_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "thing"
     path.write_bytes(content)
-    with pytest.raises(DicomError, match=f"thing: .*({words})"):
+    with pytest.raises(DicomError, match=f"thing: .*({message})"):
         read_header(path)
 
 
-def test_a_file_cut_anywhere_is_named_and_never_crashes(tmp_path: Path) -> None:
+def test_file_truncated_anywhere_is_refused(tmp_path: Path) -> None:
     (path,) = write_series(tmp_path, count=1)
-    whole = path.read_bytes()
-    for length in range(132, len(whole) - 1, 7):
-        path.write_bytes(whole[:length])
+    content = path.read_bytes()
+    for length in range(132, len(content) - 1, 7):
+        path.write_bytes(content[:length])
         try:
             shared = read_header(path).shared
         except DicomError as error:
@@ -155,7 +155,7 @@ def test_number_of_frames_is_text_in_implicit_vr_too(tmp_path: Path, frames: str
     assert read_header(tmp_path / "1.dcm").shared.number_of_frames == int(frames)
 
 
-def test_a_file_cut_in_its_pixels_says_how_much_is_there(tmp_path: Path) -> None:
+def test_truncated_pixel_data_is_reported_in_bytes(tmp_path: Path) -> None:
     (path,) = write_series(tmp_path, count=1)
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(DicomError, match=r"000.dcm: truncated, 46 of 96 bytes of pixels"):
@@ -174,7 +174,7 @@ def test_a_file_cut_in_its_pixels_says_how_much_is_there(tmp_path: Path) -> None
         ("12 March", "140530", ""),
     ],
 )
-def test_a_moment_is_as_exact_as_the_header(date: str, time: str, moment: str) -> None:
+def test_date_and_time_have_the_precision_of_the_header(date: str, time: str, moment: str) -> None:
     assert moment_of(date, time) == moment
 
 
@@ -189,5 +189,5 @@ def test_one_attribute_with_two_values_is_refused(tmp_path: Path, times: int) ->
     if times == 1:
         assert read_header(path).shared.has_rescale
         return
-    with pytest.raises(DicomError, match=f"{path.name}: RescaleIntercept stands in the header twice"):
+    with pytest.raises(DicomError, match=f"{path.name}: RescaleIntercept occurs twice in the header"):
         read_header(path)

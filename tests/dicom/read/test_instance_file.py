@@ -1,4 +1,4 @@
-"""One way into a DICOM file: every element once, nothing behind the pixels, and deflated files unpacked to a slice."""
+"""Reading of DICOM files: duplicate elements, elements after the pixel data, and the limit of inflation."""
 
 from __future__ import annotations
 
@@ -64,9 +64,7 @@ def deflated_file(meta: str, content: bytes, *, group_length: bool = True) -> by
 
 @pytest.mark.parametrize("group_length", [True, False])
 @pytest.mark.parametrize("meta", META)
-def test_a_deflated_slice_is_read_wherever_its_transfer_syntax_stands(
-    tmp_path: Path, meta: str, group_length: bool
-) -> None:
+def test_deflated_slice_is_read_for_any_order_of_meta_elements(tmp_path: Path, meta: str, group_length: bool) -> None:
     path = tmp_path / "1.dcm"
     path.write_bytes(deflated_file(meta, FILE[end_of_meta(FILE) :], group_length=group_length))
     assert read_header(path).shared.rows == 6
@@ -74,7 +72,7 @@ def test_a_deflated_slice_is_read_wherever_its_transfer_syntax_stands(
 
 
 @pytest.mark.parametrize("meta", ["as usual", "behind 4 kB of a private element"])
-def test_a_bomb_costs_no_more_than_its_start(tmp_path: Path, meta: str) -> None:
+def test_zip_bomb_is_refused_early(tmp_path: Path, meta: str) -> None:
     bomb = FILE[end_of_meta(FILE) : pixels_start(FILE)] + long_element(0x7FE00010, b"OW", bytes(400 * 10**6))
     path = tmp_path / "1.dcm"
     path.write_bytes(deflated_file(meta, bomb, group_length=False))
@@ -93,15 +91,15 @@ for read in (read_header, read_slice):
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    *said, kib = run.stdout.splitlines()
-    assert all("1.dcm: deflated, unpacks to over" in words for words in said)
-    assert len(said) == 2 and int(kib) < 200 * 1024  # it would unpack to 400 MB
+    *lines, kib = run.stdout.splitlines()
+    assert all("1.dcm: deflated, inflates to over" in message for message in lines)
+    assert len(lines) == 2 and int(kib) < 200 * 1024  # it would unpack to 400 MB
 
 
-def test_a_torn_deflated_file_is_damaged(tmp_path: Path) -> None:
+def test_truncated_deflated_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "1.dcm"
     path.write_bytes(deflated_file("as usual", FILE[end_of_meta(FILE) :])[:-40])
-    with pytest.raises(DicomError, match=r"1\.dcm: damaged, its deflated part"):
+    with pytest.raises(DicomError, match=r"1\.dcm: damaged, its deflated data"):
         read_header(path)
 
 
@@ -116,33 +114,33 @@ ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
 ENDS = struct.pack("<HHIHHI", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
 DOSE = element(0x00181074, b"DS", b"4e8 ") + element(0x00181074, b"DS", b"1e8 ")
 REPEATED: dict[str, tuple[bytes, str]] = {
-    "intercept": (before(SLOPE, INTERCEPT), "RescaleIntercept stands in the header twice"),
-    "rows": (before(ROWS, element(0x00280010, b"US", b"\1\0")), "Rows stands in the header twice"),
-    "bits": (before(SLOPE, element(0x00280101, b"US", b"\x08\0")), "BitsStored stands in the header twice"),
+    "intercept": (before(SLOPE, INTERCEPT), "RescaleIntercept occurs twice in the header"),
+    "rows": (before(ROWS, element(0x00280010, b"US", b"\1\0")), "Rows occurs twice in the header"),
+    "bits": (before(SLOPE, element(0x00280101, b"US", b"\x08\0")), "BitsStored occurs twice in the header"),
     "sign, out of order": (
         before(ROWS, element(0x00280103, b"US", b"\0\0")),
-        "PixelRepresentation stands in the header twice",
+        "PixelRepresentation occurs twice in the header",
     ),
-    "a private one": (
+    "a private element": (
         before(ROWS, element(0x00290010, b"LO", b"A ") * 2),
-        r"\(0029,0010\) stands in the header twice",
+        r"\(0029,0010\) occurs twice in the header",
     ),
-    "behind the pixels": (FILE + INTERCEPT, "RescaleIntercept stands behind the pixels"),
+    "after the pixel data": (FILE + INTERCEPT, "RescaleIntercept follows the pixel data"),
     "the pixels": (
         FILE + long_element(0x7FE00010, b"OW", stored_pixels(1).tobytes()),
-        "PixelData stands behind the pixels",
+        "PixelData follows the pixel data",
     ),
     "in the file meta information": (
         FILE[:132] + element(0x00020010, b"UI", b"1.2.840.10008.1.2\0") + FILE[132:],
-        r"\(0002,0010\) stands in the file meta information twice",
+        r"\(0002,0010\) occurs twice in the file meta information",
     ),
     "in a sequence": (
         before(ROWS, struct.pack("<HH2sHI", 0x54, 0x16, b"SQ", 0, 0xFFFFFFFF) + ITEM + DOSE + ENDS),
-        "RadionuclideTotalDose stands in the header twice",
+        "RadionuclideTotalDose occurs twice in the header",
     ),
     "in a sequence of known length": (
         before(ROWS, long_element(0x00540016, b"SQ", struct.pack("<HHI", 0xFFFE, 0xE000, len(DOSE)) + DOSE)),
-        "RadionuclideTotalDose stands in the header twice",
+        "RadionuclideTotalDose occurs twice in the header",
     ),
     "in an item of an item": (
         before(
@@ -158,26 +156,26 @@ REPEATED: dict[str, tuple[bytes, str]] = {
                 + ENDS[:8],
             ),
         ),
-        "RescaleIntercept stands in the header twice",
+        "RescaleIntercept occurs twice in the header",
     ),
 }
 
 
 @pytest.mark.parametrize("what", REPEATED)
-def test_a_value_that_is_told_twice_is_not_chosen(tmp_path: Path, what: str) -> None:
-    file, words = REPEATED[what]
+def test_duplicate_elements_are_refused(tmp_path: Path, what: str) -> None:
+    file, message = REPEATED[what]
     path = tmp_path / "1.dcm"
     path.write_bytes(file)
-    with pytest.raises(DicomError, match=rf"1\.dcm: {words}"):
+    with pytest.raises(DicomError, match=rf"1\.dcm: {message}"):
         read_slice(path)
-    if "behind" not in words:
-        with pytest.raises(DicomError, match=rf"1\.dcm: {words}"):
+    if "follows" not in message:
+        with pytest.raises(DicomError, match=rf"1\.dcm: {message}"):
             read_header(path)
 
 
 HARMLESS: dict[str, bytes] = {
     "as it is": FILE,
-    "zeros behind the pixels": FILE + bytes(512),
+    "zeros after the pixel data": FILE + bytes(512),
     "trailing padding": FILE + long_element(0xFFFCFFFC, b"OB", bytes(64)),
     "a wrong group length": FILE[:140] + struct.pack("<I", 2) + FILE[144:],
     "out of order": before(ROWS, element(0x00290010, b"LO", b"A ")),
@@ -185,7 +183,7 @@ HARMLESS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("what", HARMLESS)
-def test_what_cannot_be_read_two_ways_is_read(tmp_path: Path, what: str) -> None:
+def test_unambiguous_files_are_read(tmp_path: Path, what: str) -> None:
     path = tmp_path / "1.dcm"
     path.write_bytes(HARMLESS[what])
     np.testing.assert_array_equal(read_slice(path).values, stored_pixels(0) - 1000.0)
@@ -199,7 +197,9 @@ def test_what_cannot_be_read_two_ways_is_read(tmp_path: Path, what: str) -> None
         lambda file: file.replace(b"\x28\x00\x52\x10DS", b"\x28\x00\x52\x10LO"),
     ],
 )
-def test_another_representation_gives_the_same_value_or_none(tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
+def test_other_value_representation_gives_the_same_value_or_none(
+    tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
     path = tmp_path / "1.dcm"
     path.write_bytes(change(FILE))
     np.testing.assert_array_equal(read_slice(path).values, stored_pixels(0) - 1000.0)

@@ -1,4 +1,4 @@
-"""A multi-frame CT or PET is the same volume as the single-frame series it was made of, however its frames are laid."""
+"""A multi-frame CT or PET gives the same volume as its single-frame source, for any layout of frames."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from pydicom.dataset import FileDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from lib.dicom.acquisition import read_origin
+from lib.dicom.acquisition import read_acquisition_details
 from lib.dicom.read.multiframe import read_frame_headers
 from lib.dicom.read.volume import read_ct, read_pet
 from lib.dicom.remote.json_header import slice_headers_from_json
@@ -56,7 +56,7 @@ def undefined_lengths(dataset: FileDataset) -> None:
 
 
 LAYOUTS: dict[str, dict[str, Any]] = {
-    "as they come": {},
+    "in order": {},
     "shuffled": {"seed": 3},
     "over two files": {"files": 2, "seed": 4},
     "every macro per frame": {"per_frame": True},
@@ -103,7 +103,7 @@ def test_slopes_among_the_unassigned_attributes_count_frame_by_frame(
 
 
 @pytest.mark.parametrize("kind", ["legacy", "enhanced"])
-def test_what_the_suv_and_the_choice_of_a_ct_need_is_found(study: Path, tmp_path: Path, kind: Kind) -> None:
+def test_attributes_for_suv_and_ct_selection_are_found(study: Path, tmp_path: Path, kind: Kind) -> None:
     for modality, folder in FOLDERS.items():
         write_multi_frame(read_slices(study / folder), tmp_path / modality, kind=kind)
     report, before = scan_folder(tmp_path), scan_folder(study)
@@ -116,18 +116,18 @@ def test_what_the_suv_and_the_choice_of_a_ct_need_is_found(study: Path, tmp_path
         assert replace(found.series, files=same.series.files, frames=()) == same.series
         assert found.image_type[:2] == ("ORIGINAL", "PRIMARY")
     tracer = {"legacy": "Fluorodeoxyglucose F^18^", "enhanced": "Fluorodeoxyglucose F^18^"}[kind]
-    assert read_origin(report.usable("PT")[0].series).tracer == tracer
+    assert read_acquisition_details(report.usable("PT")[0].series).tracer == tracer
 
 
 @pytest.mark.parametrize("kind", ["legacy", "enhanced"])
 @pytest.mark.parametrize("modality", READERS)
-def test_the_index_keeps_the_frames(
+def test_index_stores_frames(
     study: Path, tmp_path: Path, modality: str, kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     studies, index = tmp_path / "studies", tmp_path / "index"
     write_multi_frame(read_slices(study / FOLDERS[modality]), studies, kind=kind, files=2)
     (first,) = scan_folder(studies, index=HeaderIndex(index)).series
-    monkeypatch.delattr(scan, "read_header")  # whoever opens a file again fails
+    monkeypatch.delattr(scan, "read_header")  # opening a file again fails
     (again,) = scan_folder(studies, index=HeaderIndex(index)).series
     assert (again.series, again.positions_mm, again.suv) == (first.series, first.positions_mm, first.suv)
     assert again.geometry is not None and first.geometry is not None
@@ -136,15 +136,15 @@ def test_the_index_keeps_the_frames(
 
 @pytest.mark.parametrize("kind", ["legacy", "enhanced"])
 @pytest.mark.parametrize("modality", READERS)
-def test_dicom_json_tells_what_the_file_tells(study: Path, tmp_path: Path, modality: str, kind: Kind) -> None:
-    told: list[dict[str, Any]] = []
+def test_dicom_json_equals_the_file(study: Path, tmp_path: Path, modality: str, kind: Kind) -> None:
+    metadata: list[dict[str, Any]] = []
 
-    def tell(dataset: FileDataset) -> None:
-        del dataset.PixelData  # a PACS tells it as bulk data
-        told.append(dataset.to_json_dict())
+    def collect(dataset: FileDataset) -> None:
+        del dataset.PixelData  # bulk data in a PACS
+        metadata.append(dataset.to_json_dict())
 
-    (path,) = write_multi_frame(read_slices(study / FOLDERS[modality])[::5], tmp_path, kind=kind, edit=tell)
-    headers = slice_headers_from_json(told[0], str(path))
+    (path,) = write_multi_frame(read_slices(study / FOLDERS[modality])[::5], tmp_path, kind=kind, edit=collect)
+    headers = slice_headers_from_json(metadata[0], str(path))
     assert [header.frame for header in headers] == [1, 2, 3, 4, 5]
     expected = [frame.header for frame in read_frame_headers(path)]
     plain = [replace(one, shared=replace(one.shared, transfer_syntax_uid="")) for one in expected]
@@ -166,9 +166,9 @@ def test_gdcm_reads_the_same_ct_at_the_same_place(study: Path, tmp_path: Path, k
     np.testing.assert_allclose(last, volume.geometry.origin_mm, atol=1e-4)
 
 
-def test_an_unordered_thinned_series_reads_every_so_many_slices(study: Path, tmp_path: Path) -> None:
+def test_unordered_and_thinned_series_is_read(study: Path, tmp_path: Path) -> None:
     write_multi_frame(read_slices(study / "CT"), tmp_path, kind="enhanced", files=3, seed=7)
     series = scan_folder(tmp_path).usable("CT")[0].series
-    thin, whole = read_ct(series.every(4)), read_ct(series)
+    thinned, full = read_ct(series.every(4)), read_ct(series)
     assert series.every(4).slice_count == 6
-    np.testing.assert_array_equal(thin.array, whole.array[::4])
+    np.testing.assert_array_equal(thinned.array, full.array[::4])

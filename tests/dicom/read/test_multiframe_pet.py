@@ -1,4 +1,4 @@
-"""What an Enhanced PET says in other words than a single-frame PET gives the same SUV, or is refused by name."""
+"""Enhanced PET gives the same SUV as its single-frame source, or is refused with a reason."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def first_header(study: Path, folder: Path, edit: Edit) -> tuple[PetHeader, BedH
 
 
 def unchanged(dataset: FileDataset) -> None:
-    """Leave the file as it is."""
+    """Do not change the file."""
 
 
 def mappings(dataset: FileDataset) -> list[Dataset]:
@@ -77,13 +77,13 @@ def test_the_header_is_that_of_a_single_frame_pet(study: Path, tmp_path: Path) -
 
 
 def dose_in_bq(dataset: FileDataset) -> None:
-    """What the standard does not allow, and what can mean but one thing."""
+    """Write values that violate the standard but are unambiguous."""
     agent = dataset.RadiopharmaceuticalInformationSequence[0]
     agent.RadionuclideTotalDose = f"{float(agent.RadionuclideTotalDose) * 1e6:.0f}"
 
 
 def with_an_offset(dataset: FileDataset) -> None:
-    """All times as clocks at UTC+1 show them, written with offsets."""
+    """Write all times in UTC+1 with offsets."""
     dataset.TimezoneOffsetFromUTC = "+0100"
     dataset.DecayCorrectionDateTime += "+0100"
     for group in dataset.PerFrameFunctionalGroupsSequence:
@@ -93,14 +93,14 @@ def with_an_offset(dataset: FileDataset) -> None:
 
 
 def in_utc(dataset: FileDataset) -> None:
-    """The reference time an hour earlier on the clock of Greenwich: the same moment."""
+    """Write the reference time in UTC: the same instant."""
     with_an_offset(dataset)
     moment = dataset.DecayCorrectionDateTime
     dataset.DecayCorrectionDateTime = f"{moment[:8]}{int(moment[8:10]) - 1:02d}{moment[10:14]}+0000"
 
 
 def a_second_agent(dataset: FileDataset) -> None:
-    """Agent 1 of another tracer, which these frames do not show; theirs becomes agent 2."""
+    """Add agent 1 of another tracer, which the frames do not use; theirs becomes agent 2."""
     (own,) = dataset.RadiopharmaceuticalInformationSequence
     other = deepcopy(own)
     other.RadionuclideTotalDose, other.RadiopharmaceuticalAgentNumber = "1", 1
@@ -111,7 +111,7 @@ def a_second_agent(dataset: FileDataset) -> None:
 
 
 def series_stored_later(dataset: FileDataset) -> None:
-    """SeriesTime of an Enhanced PET says nothing of decay."""
+    """Change SeriesTime, which does not affect decay in an Enhanced PET."""
     dataset.SeriesDate, dataset.SeriesTime = "20300101", "235959"
 
 
@@ -122,7 +122,7 @@ def a_reference_time_that_repeats_the_start(dataset: FileDataset) -> None:
 
 
 def units_by_rescale_type(dataset: FileDataset) -> None:
-    """No mapping: the slope leads to what RescaleType names."""
+    """Remove the mapping: the slope converts to the units of RescaleType."""
     rescale = dataset.SharedFunctionalGroupsSequence[0].pop("PixelValueTransformationSequence").value
     for group in dataset.PerFrameFunctionalGroupsSequence:
         mapping = group.pop("RealWorldValueMappingSequence").value[0]
@@ -132,7 +132,7 @@ def units_by_rescale_type(dataset: FileDataset) -> None:
 
 
 def also_suv(dataset: FileDataset) -> None:
-    """A second mapping of each frame, to a wrong SUV: activity is what can be checked, so activity is used."""
+    """Add a second mapping of each frame, to a wrong SUV: the mapping to activity is preferred."""
     for group in dataset.PerFrameFunctionalGroupsSequence:
         wrong = deepcopy(group.RealWorldValueMappingSequence[0])
         wrong.RealWorldValueSlope, wrong.MeasurementUnitsCodeSequence = 1.0, code("{SUVbw}g/ml", "UCUM", "SUVbw")
@@ -148,7 +148,7 @@ SAME: dict[str, Edit] = {
     "start repeated": a_reference_time_that_repeats_the_start,
     "RescaleType BQML": units_by_rescale_type,
     "kBq/ml": in_units("kBq/ml", times=1e-3),
-    "SUV beside activity": also_suv,
+    "SUV and activity": also_suv,
 }
 
 
@@ -159,7 +159,7 @@ def test_the_suv_stays_the_same(study: Path, suv: FloatArray, tmp_path: Path, ed
     np.testing.assert_allclose(read_pet(found.series).array, suv, rtol=1e-5)
 
 
-def test_corrected_to_the_injection_nothing_decays(study: Path, suv: FloatArray, tmp_path: Path) -> None:
+def test_decay_correction_to_the_injection(study: Path, suv: FloatArray, tmp_path: Path) -> None:
     def edit(dataset: FileDataset) -> None:
         agent = dataset.RadiopharmaceuticalInformationSequence[0]
         dataset.DecayCorrectionDateTime = agent.RadiopharmaceuticalStartDateTime
@@ -177,7 +177,7 @@ def test_corrected_to_the_injection_nothing_decays(study: Path, suv: FloatArray,
 
 
 @pytest.mark.parametrize(("value", "suv_type"), [("g/ml{SUVbw}", "BW"), ("{SUVbw}g/ml", "BW")])
-def test_mapped_to_suv_by_the_scanner(study: Path, tmp_path: Path, value: str, suv_type: str) -> None:
+def test_real_world_value_mapping_to_suv(study: Path, tmp_path: Path, value: str, suv_type: str) -> None:
     edit = in_units(value, times=1e-4)
     found = found_in(study, tmp_path, edit)
     assert found.suv == "SUVbw (GML)"
@@ -195,7 +195,7 @@ def test_mapped_to_suv_by_the_scanner(study: Path, tmp_path: Path, value: str, s
         ("{propcounts}/s", "PROPCPS", ""),
     ],
 )  # fmt: skip
-def test_units_get_the_names_of_single_frame_pet(
+def test_units_are_converted_to_single_frame_terms(
     study: Path, tmp_path: Path, value: str, units: str, suv_type: str
 ) -> None:
     pet, _ = first_header(study, tmp_path, in_units(value, times=1.0))
@@ -238,32 +238,32 @@ def counts(dataset: FileDataset) -> None:
 
 
 @pytest.mark.parametrize(
-    ("edit", "words"),
+    ("edit", "message"),
     [
         (not_corrected("Attenuation"), "not attenuation-corrected"),
         (without_units, "Units is missing"),
         (two_activities, "2 different real world value mappings to BQML, expected one"),
-        (slope_and_mapping_that_differ, "both lead to Bq/mL and differ; correct the header"),
+        (slope_and_mapping_that_differ, "both convert to Bq/mL but differ; correct the header"),
         (counts, "Units PROPCNTS"),
     ],
 )
-def test_what_no_number_can_be_made_of_is_refused(study: Path, tmp_path: Path, edit: Edit, words: str) -> None:
+def test_unusable_real_world_values_are_refused(study: Path, tmp_path: Path, edit: Edit, message: str) -> None:
     found = found_in(study, tmp_path, edit)
-    assert words in (found.reason or "usable")
+    assert message in (found.reason or "usable")
     with pytest.raises(DicomError):
         read_pet(found.series)
 
 
 @pytest.mark.parametrize(
-    ("edit", "words"),
+    ("edit", "message"),
     [
         (without_reference_time, "DecayCorrection is missing"),
         (without_dose, "RadionuclideTotalDose is missing"),
     ],
 )
-def test_activity_without_a_guess_at_the_suv(study: Path, tmp_path: Path, edit: Edit, words: str) -> None:
+def test_activity_without_suv(study: Path, tmp_path: Path, edit: Edit, message: str) -> None:
     found = found_in(study, tmp_path, edit)
-    assert found.reason is None and words in (found.suv or "")
+    assert found.reason is None and message in (found.suv or "")
     assert read_activity(found.series).array.max() > 0
 
 
@@ -275,10 +275,10 @@ def test_time_frames_are_named(study: Path, tmp_path: Path) -> None:
     slices = read_slices(study / "PET")[:6]
     write_multi_frame([*slices, *slices], tmp_path, kind="enhanced", edit=edit)
     (found,) = scan_folder(tmp_path).series
-    assert "time frames: it shows one place at 2 moments (TemporalPositionIndex)" in (found.reason or "")
+    assert "time frames: it has one position at 2 times (TemporalPositionIndex)" in (found.reason or "")
 
 
-def test_beds_with_a_time_each_are_no_time_frames(study: Path, suv: FloatArray, tmp_path: Path) -> None:
+def test_beds_with_different_times_are_not_time_frames(study: Path, suv: FloatArray, tmp_path: Path) -> None:
     def edit(dataset: FileDataset) -> None:
         for number, group in enumerate(dataset.PerFrameFunctionalGroupsSequence):
             group.FrameContentSequence[0].TemporalPositionIndex = 1 + number // 20
@@ -286,7 +286,7 @@ def test_beds_with_a_time_each_are_no_time_frames(study: Path, suv: FloatArray, 
     np.testing.assert_allclose(read_pet(found_in(study, tmp_path, edit).series).array, suv, rtol=1e-5)
 
 
-def test_gates_are_called_gated(study: Path, tmp_path: Path) -> None:
+def test_gated_series_type(study: Path, tmp_path: Path) -> None:
     def edit(dataset: FileDataset) -> None:
         for group in dataset.PerFrameFunctionalGroupsSequence:
             group.CardiacSynchronizationSequence = [item(NominalPercentageOfCardiacPhase=50.0)]

@@ -1,4 +1,4 @@
-"""Damaged, incomplete and unsuitable multi-frame files: one clean volume, or a reason that names what was found."""
+"""Damaged, incomplete and unsuitable multi-frame files are refused with a reason."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def drop_rescale(dataset: FileDataset) -> None:
 
 
 def drop_frames(dataset: FileDataset) -> None:
-    """Frames 5 to 7 are gone, pixels and all."""
+    """Remove frames 5 to 7 with their pixels."""
     size = dataset.Rows * dataset.Columns * 2
     dataset.PixelData = dataset.PixelData[: 4 * size] + dataset.PixelData[7 * size :]
     del dataset.PerFrameFunctionalGroupsSequence[4:7]
@@ -72,10 +72,10 @@ def repeat_a_place(dataset: FileDataset) -> None:
     second.PlanePositionSequence = first.PlanePositionSequence
 
 
-def frame_type(word: str) -> Edit:
+def frame_type(value: str) -> Edit:
     def edit(dataset: FileDataset) -> None:
         sequence = shared(dataset).CTImageFrameTypeSequence
-        sequence[0].FrameType = ["ORIGINAL", "PRIMARY", word, "NONE"]
+        sequence[0].FrameType = ["ORIGINAL", "PRIMARY", value, "NONE"]
 
     return edit
 
@@ -84,9 +84,9 @@ def projection_values(dataset: FileDataset) -> None:
     shared(dataset).CTImageFrameTypeSequence[0].FrameType = ["DERIVED", "PRIMARY", "AXIAL", "MAX_IP"]
 
 
-def volumetric(word: str) -> Edit:
+def volumetric(value: str) -> Edit:
     def edit(dataset: FileDataset) -> None:
-        shared(dataset).CTImageFrameTypeSequence[0].VolumetricProperties = word
+        shared(dataset).CTImageFrameTypeSequence[0].VolumetricProperties = value
 
     return edit
 
@@ -101,7 +101,7 @@ def part(number: int, total: int) -> Edit:
 
 
 REFUSED: dict[str, tuple[Edit, str]] = {
-    "one frame too many announced": (announce(SLICES - 1), "NumberOfFrames 23, expected 24 as PerFrameFunctional"),
+    "one frame too many announced": (announce(SLICES - 1), "NumberOfFrames 23, expected 24, the number of items"),
     "no frames announced": (announce(0), "NumberOfFrames 0, expected 24"),
     "no groups": (drop_all_groups, "multi-frame without PerFrameFunctionalGroupsSequence"),
     "a group lost": (drop_one_group, "NumberOfFrames 24, expected 23"),
@@ -110,7 +110,7 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "no spacing": (drop_spacing, "PixelSpacing is missing"),
     "no rescale": (drop_rescale, "RescaleSlope is missing"),
     "a gap": (drop_frames, "gap: no slice between"),
-    "two frames at one place": (repeat_a_place, "1 of 24 slices lie where another one lies"),
+    "two frames at one position": (repeat_a_place, "1 of 24 slices have the position of another slice"),
     "a localizer": (frame_type("LOCALIZER"), "a localizer (ImageType LOCALIZER)"),
     "a MIP": (projection_values, "a projection (ImageType MAX_IP)"),
     "samples of a volume": (volumetric("SAMPLED"), "VolumetricProperties SAMPLED: a projection"),
@@ -124,17 +124,17 @@ def only(folder: Path) -> ScannedSeries:
 
 
 @pytest.mark.parametrize("kind", ["legacy", "enhanced"])
-@pytest.mark.parametrize(("edit", "words"), REFUSED.values(), ids=REFUSED)
-def test_a_ct_is_refused_with_the_reason(study: Path, tmp_path: Path, kind: Kind, edit: Edit, words: str) -> None:
+@pytest.mark.parametrize(("edit", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_ct_is_refused_with_the_reason(study: Path, tmp_path: Path, kind: Kind, edit: Edit, message: str) -> None:
     write_multi_frame(read_slices(study / "CT"), tmp_path, kind=kind, edit=edit)
     found = only(tmp_path)
-    assert words in (found.reason or "usable")
+    assert message in (found.reason or "usable")
     with pytest.raises(DicomError, match=found.series.uid):
         read_ct(found.series)
 
 
 @pytest.mark.parametrize("rle", [False, True])
-def test_a_truncated_file_is_never_a_shorter_volume(study: Path, tmp_path: Path, *, rle: bool) -> None:
+def test_truncated_file_is_refused(study: Path, tmp_path: Path, *, rle: bool) -> None:
     (path,) = write_multi_frame(read_slices(study / "CT"), tmp_path, kind="enhanced", rle=rle)
     series = only(tmp_path).series
     path.write_bytes(path.read_bytes()[: -path.stat().st_size // 3])
@@ -162,7 +162,7 @@ def test_a_header_of_a_million_frames_costs_no_memory(study: Path, tmp_path: Pat
         read_ct(compressed.series)  # refused before the decoder makes room for them
 
 
-def test_a_concatenation_is_one_volume_when_all_its_parts_are_there(study: Path, tmp_path: Path) -> None:
+def test_complete_concatenation_is_one_volume(study: Path, tmp_path: Path) -> None:
     slices = read_slices(study / "CT")
     for number, piece in enumerate((slices[:10], slices[10:]), start=1):
 
@@ -184,7 +184,7 @@ def test_a_copy_of_the_file_counts_once(study: Path, tmp_path: Path) -> None:
     assert "1 duplicate file(s)" in found.warnings[0]
 
 
-def test_a_second_orientation_in_the_file_is_left_out_and_said(study: Path, tmp_path: Path) -> None:
+def test_second_orientation_is_ignored_with_a_warning(study: Path, tmp_path: Path) -> None:
     def edit(dataset: FileDataset) -> None:
         for number, group in enumerate(groups(dataset)):
             cosines = [1, 0, 0, 0, 1, 0] if number < SLICES - 2 else [0, 1, 0, 0, 0, -1]
@@ -194,7 +194,7 @@ def test_a_second_orientation_in_the_file_is_left_out_and_said(study: Path, tmp_
     write_multi_frame(read_slices(study / "CT"), tmp_path, kind="enhanced", edit=edit)
     found = only(tmp_path)
     assert (found.reason, found.series.slice_count) == (None, SLICES - 2)
-    assert "2 instance(s) left out: sagittal slices" in found.warnings[0]
+    assert "2 instance(s) ignored: sagittal slices" in found.warnings[0]
     assert read_ct(found.series).geometry.shape == (SLICES - 2, 96, 96)
 
 
@@ -206,15 +206,15 @@ def test_time_frames_of_a_ct_are_named(study: Path, tmp_path: Path) -> None:
             group.FrameContentSequence[0].TemporalPositionIndex = 1 + number // 6
 
     write_multi_frame([*slices, *slices], tmp_path, kind="enhanced", edit=edit)
-    assert "time frames: it shows one place at 2 moments (TemporalPositionIndex)" in (only(tmp_path).reason or "")
+    assert "time frames: it has one position at 2 times (TemporalPositionIndex)" in (only(tmp_path).reason or "")
 
 
-def test_a_frame_that_is_gone_when_it_is_read_is_named(study: Path, tmp_path: Path) -> None:
+def test_missing_frame_is_named(study: Path, tmp_path: Path) -> None:
     slices = read_slices(study / "CT")
     write_multi_frame(slices, tmp_path, kind="enhanced")
     series = only(tmp_path).series
     write_multi_frame(slices[:20], tmp_path, kind="enhanced")
-    with pytest.raises(DicomError, match="frame 21 is not there any more; scan the folder again"):
+    with pytest.raises(DicomError, match="frame 21 no longer exists; scan the folder again"):
         read_ct(series)
 
 

@@ -1,4 +1,4 @@
-"""Programs of others on multi-frame files: the test objects are honest, and so is a synthetic PET of one."""
+"""Independent validators accept the multi-frame test files and a synthetic PET of one."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tests.dicom.write.synthetic_pets import dciodvfy_errors, synthetic_of
 
 
 def errors_of(program: str, path: Path) -> tuple[str, list[str]]:
-    """What dciodvfy takes the file for, and its errors."""
-    said = subprocess.run([program, str(path)], capture_output=True, text=True, check=False).stderr.splitlines()
-    kinds = [line for line in said if line.endswith("Image") and " " not in line]
-    return kinds[0], [line.strip() for line in said if line.startswith("Error")]
+    """Return the object type and the errors reported by dciodvfy."""
+    lines = subprocess.run([program, str(path)], capture_output=True, text=True, check=False).stderr.splitlines()
+    kinds = [line for line in lines if line.endswith("Image") and " " not in line]
+    return kinds[0], [line.strip() for line in lines if line.startswith("Error")]
 
 
 @pytest.mark.parametrize("kind", ["legacy", "enhanced"])
@@ -41,7 +41,7 @@ def test_the_files_of_these_tests_are_valid(
 
 @pytest.fixture
 def synthetic(study: Path, tmp_path: Path) -> SyntheticSeries:
-    """SUV made of the HU of an Enhanced CT in two files."""
+    """Return SUV computed from the HU of an Enhanced CT in two files."""
     write_multi_frame(read_slices(study / "CT"), tmp_path / "ct", kind="enhanced", files=2, seed=2)
     return synthetic_of(scan_folder(tmp_path / "ct").usable("CT")[0].series)
 
@@ -59,7 +59,7 @@ def test_a_synthetic_pet_of_an_enhanced_ct_is_valid(
     np.testing.assert_allclose(read.array, synthetic.pet.array, atol=float(synthetic.pet.array.max()) / 30_000)
 
 
-def test_each_slice_names_the_frame_it_lies_on(synthetic: SyntheticSeries, tmp_path: Path) -> None:
+def test_slices_refer_to_their_source_frame(synthetic: SyntheticSeries, tmp_path: Path) -> None:
     files = {one.SOPInstanceUID: one for one in map(dcmread, (tmp_path / "ct").iterdir())}
     pets = list(synthetic.datasets())
     assert len({pet.SOPInstanceUID for pet in pets}) == SLICES
@@ -71,7 +71,7 @@ def test_each_slice_names_the_frame_it_lies_on(synthetic: SyntheticSeries, tmp_p
         assert group.PlanePositionSequence[0].ImagePositionPatient == pet.ImagePositionPatient
 
 
-def test_it_is_the_same_series_again(synthetic: SyntheticSeries, tmp_path: Path) -> None:
+def test_series_is_reproducible(synthetic: SyntheticSeries, tmp_path: Path) -> None:
     ct = scan_folder(tmp_path / "ct").usable("CT")[0].series
     again = synthetic_of(ct)
     assert again.uid == synthetic.uid

@@ -1,4 +1,4 @@
-"""The real studies: what independent counts and other people's software say of them."""
+"""Real studies: comparison with independent counts and other software."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_no_usable_series_needs_a_warning(report: ScanReport) -> None:
     assert [found.warnings for found in report.series if found.warnings] == []
 
 
-def test_our_suv_is_that_of_other_peoples_software(shared_data: Path) -> None:
+def test_suv_agrees_with_other_software(shared_data: Path) -> None:
     (raw,) = scan_folder(shared_data / "sts_raw" / "STS_001").usable("PT")
     (converted,) = scan_folder(shared_data / "sts" / "STS_001" / "PET").usable("PT")
     assert (raw.suv, converted.suv) == ("BQML -> SUVbw", "SUVbw (GML)")
@@ -54,7 +54,7 @@ def test_the_bqml_series_has_a_slope_of_its_own_in_each_slice(shared_data: Path)
 
 
 @pytest.mark.parametrize("patient", ["STS_001", "STS_037"])
-def test_a_ct_lies_where_simpleitk_puts_it(sts_folder: Path, patient: str) -> None:
+def test_ct_position_agrees_with_simpleitk(sts_folder: Path, patient: str) -> None:
     (found,) = scan_folder(sts_folder / patient / "CT" / "image").usable("CT")
     ct = read_ct(found.series)
     image = sitk.ReadImage([str(path) for path in found.series.files])

@@ -1,4 +1,4 @@
-"""What consoles store beside the CT and the PET is refused with a reason that names what was seen."""
+"""Images that consoles store in addition to CT and PET are refused with a reason."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def reason(modality: str, **attributes: Any) -> str | None:
         ("PT", {"NumberOfTimeSlices": 6}),  # GE writes the number of beds here
     ],
 )
-def test_slices_of_a_ct_and_of_a_corrected_pet_are_taken(modality: str, attributes: dict[str, Any]) -> None:
+def test_ct_and_corrected_pet_slices_are_accepted(modality: str, attributes: dict[str, Any]) -> None:
     assert reason(modality, **attributes) is None
 
 
 @pytest.mark.parametrize(
-    ("modality", "attributes", "words"),
+    ("modality", "attributes", "message"),
     [
         ("CT", {"SOPClassUID": SECONDARY_CAPTURE, "PhotometricInterpretation": "RGB", "SamplesPerPixel": 3},
-         "a colour picture (Secondary Capture Image Storage, RGB) stored as modality CT"),
-        ("CT", {"PhotometricInterpretation": "PALETTE COLOR"}, "a colour picture (CT Image Storage, PALETTE COLOR)"),
+         "a colour image (Secondary Capture Image Storage, RGB) stored as modality CT"),
+        ("CT", {"PhotometricInterpretation": "PALETTE COLOR"}, "a colour image (CT Image Storage, PALETTE COLOR)"),
         ("CT", {"SOPClassUID": SECONDARY_CAPTURE}, "Secondary Capture Image Storage stored as modality CT"),
         ("CT", {"SOPClassUID": ENHANCED_PET}, "Enhanced PET Image Storage stored as modality CT, expected CT Image"),
         ("PT", {"SOPClassUID": ENHANCED_CT}, "Enhanced CT Image Storage stored as modality PT, expected Positron"),
@@ -69,38 +69,38 @@ def test_slices_of_a_ct_and_of_a_corrected_pet_are_taken(modality: str, attribut
         ("SR", {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.33"}, "SR (Comprehensive SR Storage): not a CT or PET"),
     ],
 )  # fmt: skip
-def test_everything_else_is_refused_by_name(modality: str, attributes: dict[str, Any], words: str) -> None:
-    assert words in (reason(modality, **attributes) or "")
+def test_other_images_are_refused_by_name(modality: str, attributes: dict[str, Any], message: str) -> None:
+    assert message in (reason(modality, **attributes) or "")
 
 
 def turned(degrees: float) -> list[float]:
-    """Return ImageOrientationPatient of axial slices turned in their plane."""
+    """Return ImageOrientationPatient of axial slices rotated in their plane."""
     c, s = float(np.cos(np.deg2rad(degrees))), float(np.sin(np.deg2rad(degrees)))
     return [c, s, 0, -s, c, 0]
 
 
 def leaning(degrees: float) -> list[float]:
-    """Return ImageOrientationPatient of slices that lean forward."""
+    """Return ImageOrientationPatient of slices tilted forward."""
     return [1, 0, 0, 0, float(np.cos(np.deg2rad(degrees))), float(np.sin(np.deg2rad(degrees)))]
 
 
 @pytest.mark.parametrize("orientation", [turned(9.9), turned(99.9), turned(-9.9), turned(180), leaning(9.9)])
-def test_a_ct_may_lean_by_ten_degrees(orientation: list[float]) -> None:
+def test_ct_rotated_by_ten_degrees_is_accepted(orientation: list[float]) -> None:
     assert reason("CT", ImageOrientationPatient=orientation) is None
 
 
 @pytest.mark.parametrize(
-    ("orientation", "words"),
+    ("orientation", "message"),
     [
-        (turned(10.1), "rows or columns lean 10.1 degrees from the patient's axes (rotated in the slice plane)"),
-        (turned(45), "rows or columns lean 45.0 degrees"),
-        (turned(100.2), "rows or columns lean 10.2 degrees"),
+        (turned(10.1), "rows or columns are rotated by 10.1 degrees from the patient's axes"),
+        (turned(45), "rows or columns are rotated by 45.0 degrees"),
+        (turned(100.2), "rows or columns are rotated by 10.2 degrees"),
         (leaning(10.1), "oblique slices (10 degrees from axial)"),
     ],
 )
-def test_a_ct_that_leans_more_is_refused_with_its_angle(orientation: list[float], words: str) -> None:
-    assert words in (reason("CT", ImageOrientationPatient=orientation) or "")
+def test_ct_rotated_further_is_refused_with_its_angle(orientation: list[float], message: str) -> None:
+    assert message in (reason("CT", ImageOrientationPatient=orientation) or "")
 
 
-def test_a_pet_may_be_turned_in_its_plane_because_it_is_resampled_onto_its_ct() -> None:
+def test_pet_rotated_in_its_plane_is_accepted() -> None:
     assert reason("PT", ImageOrientationPatient=turned(45)) is None

@@ -1,4 +1,4 @@
-"""Stacks are ordered by ImagePositionPatient along the normal, and whatever is no regular stack is named."""
+"""Stacks are ordered by ImagePositionPatient along the normal; irregular stacks are refused."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_stack_runs_along_the_right_handed_normal(orientation: list[float], 
     assert np.linalg.det(stack.geometry.affine[:3, :3]) > 0
 
 
-def test_slice_thickness_is_not_asked() -> None:
+def test_slice_thickness_is_ignored() -> None:
     assert order_stack(headers(SliceThickness=3.75, SliceLocation=0)).geometry.spacing_mm == (3.0, 2.0, 1.5)
 
 
@@ -67,28 +67,28 @@ def test_the_rounding_between_beds_is_tolerated() -> None:
 
 
 @pytest.mark.parametrize(
-    ("broken", "words"),
+    ("broken", "message"),
     [
         (headers(1), "1 slice, expected at least 2"),
         ([*headers(6)[:3], *headers(6)[4:]], r"gap: no slice between 106.00 and 112.00 mm .* 3.00 mm apart"),
-        ([*headers(), moved(headers()[2], 0, 0, 0.001)], "1 of 6 slices lie where another one lies"),
-        ([*headers(4), moved(headers(5)[4], 0, 0, 1.0)], r"uneven steps: slices stand 3.00 to 4.00 mm apart"),
+        ([*headers(), moved(headers()[2], 0, 0, 0.001)], "1 of 6 slices have the position of another slice"),
+        ([*headers(4), moved(headers(5)[4], 0, 0, 1.0)], r"uneven spacing: slices are 3.00 to 4.00 mm apart"),
         ([moved(header, 0, 0.6 * k, 0) for k, header in enumerate(headers())], "gantry tilt of 11.3 degrees"),
-        ([*headers(4), moved(headers(5)[4], 7.0, 0, 0)], "shifted sideways against each other by up to 7.0 mm"),
+        ([*headers(4), moved(headers(5)[4], 7.0, 0, 0)], "shifted sideways relative to each other by up to 7.0 mm"),
         ([*headers(4), *headers(5, Rows=7)[4:]], "slices of 6 x 8 and of 7 x 8 pixels"),
         ([*headers(4), *headers(5, PixelSpacing=[2, 2])[4:]], r"pixels of \(2.0, 1.5\) mm and of \(2.0, 2.0\) mm"),
         ([*headers(4), *headers(5, ImageOrientationPatient=[1, 0, 0, 0, 0.8, 0.6])[4:]], "slices of orientation"),
-        (headers(ImagePositionPatient=None), "ImagePositionPatient is missing; slices cannot be placed"),
+        (headers(ImagePositionPatient=None), "ImagePositionPatient is missing; slices have no position"),
         (headers(PixelSpacing=None), "PixelSpacing is missing"),
         (headers(ImageOrientationPatient=None), "ImageOrientationPatient is missing"),
         (headers(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), "not two perpendicular unit vectors"),
     ],
 )  # fmt: skip
-def test_what_is_no_regular_stack_is_named(broken: list[InstanceHeader], words: str) -> None:
-    with pytest.raises(SliceOrderError, match=words):
+def test_irregular_stack_is_refused(broken: list[InstanceHeader], message: str) -> None:
+    with pytest.raises(SliceOrderError, match=message):
         order_stack(broken)
 
 
-def test_a_header_that_rounds_its_cosines_is_taken() -> None:
+def test_rounded_direction_cosines_are_accepted() -> None:
     tilted = [0.9998, 0.0175, 0, -0.0175, 0.9998, 0]  # 1 degree, four digits
     assert order_stack(headers(ImageOrientationPatient=tilted)).geometry.spacing_mm[0] == pytest.approx(3.0, rel=1e-3)

@@ -1,4 +1,4 @@
-"""Several slices at one place: time frames are refused by name, and of equal parts none is chosen in silence."""
+"""Several slices at one position: time frames and equal parts are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def only(root: Path) -> ScannedSeries:
 
 
 def frames(folder: Path, second: dict[str, Any], *, first: dict[str, Any], **attributes: Any) -> ScannedSeries:
-    """Return a series of two frames of five slices each, at the same places, with different pixels."""
+    """Return a series of two frames of five slices each, with equal positions and different pixels."""
 
     def vary(k: int) -> dict[str, Any]:
         return {"ImagePositionPatient": [0, 0, 3.0 * (k % 5)], **(second if k >= 5 else first)}
@@ -37,11 +37,11 @@ def frames(folder: Path, second: dict[str, Any], *, first: dict[str, Any], **att
         ("TriggerTime", {"TriggerTime": 0}, {"TriggerTime": 400}),
     ],
 )
-def test_time_frames_of_a_pet_are_refused_whatever_tells_them_apart(
+def test_time_frames_of_a_pet_are_refused(
     tmp_path: Path, name: str, first: dict[str, Any], second: dict[str, Any], series_type: list[str] | None
 ) -> None:
     found = frames(tmp_path, second, first=first, modality="PT", SeriesType=series_type)
-    assert f"time frames (by {name}): slices lie where others of another time lie" in (found.reason or "")
+    assert f"time frames (by {name}): slices at one position have several times" in (found.reason or "")
 
 
 @pytest.mark.parametrize("name", ["TemporalPositionIdentifier", "TriggerTime"])
@@ -50,7 +50,7 @@ def test_phases_of_a_ct_are_refused(tmp_path: Path, name: str) -> None:
     assert f"time frames (by {name})" in (found.reason or "")
 
 
-def test_beds_one_after_the_other_are_no_time_frames(tmp_path: Path) -> None:
+def test_consecutive_beds_are_not_time_frames(tmp_path: Path) -> None:
     write_series(
         tmp_path, count=10, modality="PT",
         vary=lambda k: {"AcquisitionNumber": k // 5, "FrameReferenceTime": k // 5 * 120_000},
@@ -62,7 +62,7 @@ def test_beds_one_after_the_other_are_no_time_frames(tmp_path: Path) -> None:
 def test_equal_parts_of_a_ct_at_one_place_are_refused(tmp_path: Path, attribute: str) -> None:
     values = {"AcquisitionNumber": (1, 2), "ImageType": (["ORIGINAL"], ["DERIVED"])}[attribute]
     found = frames(tmp_path, {attribute: values[1]}, first={attribute: values[0]})
-    assert f"2 stacks of 5 slices each in one series (by {attribute}): which one is meant cannot be told" in (
+    assert f"2 stacks of 5 slices each in one series (by {attribute}): the intended one is unknown" in (
         found.reason or ""
     )
 

@@ -1,4 +1,4 @@
-"""Series become volumes: the right number, in the right unit, at the right place, or an error that names the series."""
+"""Reading of series as volumes: values, units and positions, or an error that names the series."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_ct_is_in_hu_on_its_grid(tmp_path: Path) -> None:
     assert (ct.geometry.spacing_mm, ct.geometry.origin_mm) == ((3.0, 2.0, 1.5), (-10.0, -20.0, 100.0))
 
 
-def test_simpleitk_puts_the_same_voxels_at_the_same_places(tmp_path: Path) -> None:
+def test_voxel_positions_agree_with_simpleitk(tmp_path: Path) -> None:
     files = write_series(tmp_path, ImageOrientationPatient=[0.9877, 0.1564, 0, -0.1564, 0.9877, 0])
     ct = read_ct(series_of(tmp_path))
     image = sitk.ReadImage([str(path) for path in files])  # GDCM: an independent reader
@@ -67,7 +67,7 @@ def test_shuffled_files_give_the_same_volume(seed: int, count: int, head_first: 
     assert np.array_equal(a.array[0], stored_pixels(first) - 1000)
 
 
-def test_the_order_of_the_given_files_is_not_believed(tmp_path: Path) -> None:
+def test_order_of_files_is_ignored(tmp_path: Path) -> None:
     files = write_series(tmp_path)
     series = series_of(tmp_path)
     shuffled = Series(
@@ -204,7 +204,7 @@ def test_compression_that_cannot_be_undone_is_named(tmp_path: Path) -> None:
         read_ct(series_of(tmp_path))
 
 
-def test_a_file_that_tore_after_the_scan_is_named(tmp_path: Path) -> None:
+def test_file_truncated_after_the_scan_is_named(tmp_path: Path) -> None:
     files = write_series(tmp_path)
     series = series_of(tmp_path)
     files[3].write_bytes(files[3].read_bytes()[:-10])
@@ -212,7 +212,7 @@ def test_a_file_that_tore_after_the_scan_is_named(tmp_path: Path) -> None:
         read_ct(series)
 
 
-def test_a_file_that_went_after_the_scan_is_named(tmp_path: Path) -> None:
+def test_file_removed_after_the_scan_is_named(tmp_path: Path) -> None:
     files = write_series(tmp_path)
     series = series_of(tmp_path)
     files[3].unlink()
@@ -228,15 +228,17 @@ def test_a_file_of_another_series_is_refused(tmp_path: Path) -> None:
         read_ct(series)
 
 
-def test_a_hole_in_the_given_files_is_refused(tmp_path: Path) -> None:
+def test_missing_file_in_the_stack_is_refused(tmp_path: Path) -> None:
     files = write_series(tmp_path)
-    whole = series_of(tmp_path)
-    holed = Series(whole.uid, whole.study_uid, "P1", "CT", whole.frame_of_reference_uid, "", (*files[:2], *files[3:]))
+    complete = series_of(tmp_path)
+    incomplete = Series(
+        complete.uid, complete.study_uid, "P1", "CT", complete.frame_of_reference_uid, "", (*files[:2], *files[3:])
+    )
     with pytest.raises(SliceOrderError, match=f"series {CT}: gap: no slice between 103.00 and 109.00 mm"):
-        read_ct(holed)
+        read_ct(incomplete)
 
 
-def test_a_ct_is_no_pet(tmp_path: Path) -> None:
+def test_ct_is_not_read_as_pet(tmp_path: Path) -> None:
     write_series(tmp_path)
     with pytest.raises(UnsupportedSeriesError, match=f"series {CT}: modality CT, expected PT"):
         read_pet(series_of(tmp_path))
@@ -251,8 +253,8 @@ def test_a_synthetic_pet_is_not_read_as_a_measured_one(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # pydicom wonders about what it reads; so it should
 @pytest.mark.parametrize("seed", range(40))
-def test_damage_is_always_an_error_of_ours(tmp_path: Path, seed: int) -> None:
-    """Bytes of a few files are overwritten at random: whatever happens, nothing but a DicomError comes out."""
+def test_damaged_files_raise_project_errors(tmp_path: Path, seed: int) -> None:
+    """Random changes of bytes raise no other error than DicomError."""
     chance = random.Random(seed)
     files = write_series(tmp_path / "ct", count=3) + write_series(tmp_path / "pet", count=3, modality="PT")
     for path in chance.sample(files, 3):

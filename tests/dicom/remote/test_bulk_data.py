@@ -1,4 +1,4 @@
-"""What a PACS calls bulk data is fetched with an instance, from the PACS alone, or said to be undelivered."""
+"""Values omitted as bulk data are fetched with an instance from the PACS alone, or reported as undelivered."""
 
 from __future__ import annotations
 
@@ -40,43 +40,43 @@ def philips(k: int, *, factor: str = "0.0004") -> Any:
     return dataset
 
 
-def told(dataset: Dataset, *left_out: str) -> dict[str, Any]:
-    """Return metadata in which these elements have an address instead of a value."""
+def metadata_of(dataset: Dataset, *omitted: str) -> dict[str, Any]:
+    """Return metadata in which these elements have a BulkDataURI instead of a value."""
     metadata = dataset.to_json_dict(bulk_data_threshold=10**9)
     del metadata["7FE00010"]
-    for tag in left_out:
+    for tag in omitted:
         metadata[tag] = {"vr": "UN", "BulkDataURI": ELSEWHERE}
     return metadata
 
 
 class Archive(Pacs):
-    """Tells metadata over HTTP, and gives its instances; counts, and fails as it is told to."""
+    """A PACS that serves metadata over HTTP, counts fetched instances, and fails on request."""
 
-    def __init__(self, url: str, datasets: list[Any], trouble: CT2PETError | None = None) -> None:
+    def __init__(self, url: str, datasets: list[Any], failure: CT2PETError | None = None) -> None:
         super().__init__(url)
         self._datasets = {dataset.SOPInstanceUID: dataset for dataset in datasets}
-        self._trouble = trouble
+        self._failure = failure
         self.fetched: list[str] = []
 
     def fetch(self, study_uid: str, series_uid: str, sop_uid: str, path: Path, **limits: Any) -> None:
         self.fetched.append(sop_uid)
-        if self._trouble is not None:
-            raise self._trouble
+        if self._failure is not None:
+            raise self._failure
         self._datasets[sop_uid].save_as(path, write_like_original=False)
 
 
 @pytest.fixture
 def archive_of() -> Iterator[Callable[..., Archive]]:
-    """Return a function that starts an archive of datasets whose metadata lack some elements."""
+    """Return a function that starts an archive of datasets whose metadata omits some elements."""
     running: list[HTTPServer] = []
 
     def start(
         datasets: list[Any],
-        *left_out: str,
-        trouble: CT2PETError | None = None,
-        tell: Callable[..., dict[str, Any]] = told,
+        *omitted: str,
+        failure: CT2PETError | None = None,
+        describe: Callable[..., dict[str, Any]] = metadata_of,
     ) -> Archive:
-        body = json.dumps([tell(dataset, *left_out) for dataset in datasets]).encode()
+        body = json.dumps([describe(dataset, *omitted) for dataset in datasets]).encode()
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -92,7 +92,7 @@ def archive_of() -> Iterator[Callable[..., Archive]]:
         server = HTTPServer(("127.0.0.1", 0), Handler)
         running.append(server)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        return Archive(f"http://127.0.0.1:{server.server_address[1]}/dicom-web", datasets, trouble)
+        return Archive(f"http://127.0.0.1:{server.server_address[1]}/dicom-web", datasets, failure)
 
     yield start
     for server in running:
@@ -110,7 +110,7 @@ def factors_of(headers: list[InstanceHeader]) -> list[float | None]:
     return [header.shared.pet.philips_suv_factor if header.shared.pet else None for header in headers]
 
 
-def test_two_instances_tell_for_the_whole_series(archive_of: Callable[..., Archive]) -> None:
+def test_two_instances_represent_the_series(archive_of: Callable[..., Archive]) -> None:
     archive = archive_of([philips(k) for k in range(5)], FACTOR, ACTIVITY)
     headers = headers_of(archive)
     assert factors_of(headers) == [0.0004] * 5
@@ -118,80 +118,80 @@ def test_two_instances_tell_for_the_whole_series(archive_of: Callable[..., Archi
     assert judge_series(headers).suv == "CNTS -> SUVbw (Philips factor)"
 
 
-def test_nothing_is_fetched_where_nothing_is_left_out(archive_of: Callable[..., Archive]) -> None:
+def test_nothing_is_fetched_if_metadata_is_complete(archive_of: Callable[..., Archive]) -> None:
     archive = archive_of([philips(k) for k in range(5)])
     assert factors_of(headers_of(archive)) == [0.0004] * 5
     assert archive.fetched == []
 
 
-def test_where_instances_differ_each_is_fetched(archive_of: Callable[..., Archive]) -> None:
+def test_differing_instances_are_all_fetched(archive_of: Callable[..., Archive]) -> None:
     factors = ["0.0004", "0.0004", "0.0005", "0.0004", "0.0006"]
     archive = archive_of([philips(k, factor=factor) for k, factor in enumerate(factors)], FACTOR)
     assert factors_of(headers_of(archive)) == [float(factor) for factor in factors]
 
 
 @pytest.mark.parametrize(
-    "trouble",
-    [DicomError("gone"), HttpStatusError("answers 500", status=500), InvalidResponseError("cannot be understood")],
+    "failure",
+    [DicomError("gone"), HttpStatusError("answers 500", status=500), InvalidResponseError("cannot be parsed")],
     ids=lambda error: type(error).__name__,
 )
-def test_what_cannot_be_fetched_is_said_not_to_be_delivered(
-    archive_of: Callable[..., Archive], trouble: CT2PETError
+def test_values_that_cannot_be_fetched_are_undelivered(
+    archive_of: Callable[..., Archive], failure: CT2PETError
 ) -> None:
-    headers = headers_of(archive_of([philips(k) for k in range(5)], FACTOR, "00101030", trouble=trouble))
+    headers = headers_of(archive_of([philips(k) for k in range(5)], FACTOR, "00101030", failure=failure))
     pet = headers[0].shared.pet
     assert pet is not None and (pet.philips_suv_factor, pet.weight_kg) == (None, None)
     assert pet.undelivered == ("PatientWeight", "(7053,xx00)")
-    assert pet.absence("PatientWeight") == (
-        "PatientWeight is not in the metadata of the PACS, which delivers it only as bulk data"
+    assert pet.absence_reason("PatientWeight") == (
+        "PatientWeight is not in the metadata of the PACS, which provides it only as bulk data"
     )
 
 
-def test_a_pacs_that_cannot_be_reached_is_asked_again_later(archive_of: Callable[..., Archive]) -> None:
-    archive = archive_of([philips(0)], FACTOR, trouble=RemoteError("cannot be reached"))
+def test_unreachable_pacs_is_an_error(archive_of: Callable[..., Archive]) -> None:
+    archive = archive_of([philips(0)], FACTOR, failure=RemoteError("cannot be reached"))
     with pytest.raises(RemoteError, match="cannot be reached"):
         headers_of(archive)
 
 
-def without_private(dataset: Dataset, *left_out: str) -> dict[str, Any]:
-    return {tag: element for tag, element in told(dataset, *left_out).items() if not tag.startswith("7053")}
+def without_private(dataset: Dataset, *omitted: str) -> dict[str, Any]:
+    return {tag: element for tag, element in metadata_of(dataset, *omitted).items() if not tag.startswith("7053")}
 
 
-def test_factors_that_a_pacs_does_not_even_name_are_fetched(archive_of: Callable[..., Archive]) -> None:
-    archive = archive_of([philips(k) for k in range(5)], tell=without_private)
+def test_omitted_factors_are_fetched(archive_of: Callable[..., Archive]) -> None:
+    archive = archive_of([philips(k) for k in range(5)], describe=without_private)
     assert factors_of(headers_of(archive)) == [0.0004] * 5
     assert archive.fetched == [f"{PET}.1", f"{PET}.5"]
 
 
-def test_factors_that_are_neither_named_nor_to_be_fetched_are_undelivered() -> None:
+def test_omitted_factors_that_cannot_be_fetched_are_undelivered() -> None:
     pet = header_from_json(without_private(philips(0)), "0.dcm").shared.pet
     assert pet is not None and pet.undelivered == ("(7053,xx00)", "(7053,xx09)")
 
 
 def test_factors_that_the_instance_lacks_are_missing() -> None:
     dataset = instance(0, modality="PT", Units="CNTS")
-    pet = header_from_json(told(dataset), "0.dcm", whole=dataset).shared.pet
+    pet = header_from_json(metadata_of(dataset), "0.dcm", full=dataset).shared.pet
     assert pet is not None and (pet.undelivered, pet.philips_suv_factor) == ((), None)
 
 
 def test_elements_of_the_injection_are_fetched_too(archive_of: Callable[..., Archive]) -> None:
     dataset = instance(0, modality="PT")
-    metadata = told(dataset)
+    metadata = metadata_of(dataset)
     item = metadata["00540016"]["Value"][0]
     item["00181074"] = {"vr": "UN", "BulkDataURI": ELSEWHERE}
     lacking = header_from_json(metadata, "0.dcm").shared.pet
     assert lacking is not None and lacking.undelivered == ("RadionuclideTotalDose",)
-    filled = header_from_json(metadata, "0.dcm", whole=dataset).shared.pet
+    filled = header_from_json(metadata, "0.dcm", full=dataset).shared.pet
     assert filled is not None and (filled.dose_bq, filled.undelivered) == (4e8, ())
 
 
 def test_an_undelivered_sequence_leaves_all_of_the_injection_undelivered() -> None:
-    pet = header_from_json(told(instance(0, modality="PT"), "00540016"), "0.dcm").shared.pet
+    pet = header_from_json(metadata_of(instance(0, modality="PT"), "00540016"), "0.dcm").shared.pet
     assert pet is not None and "RadionuclideTotalDose" in pet.undelivered
 
 
-def test_geometry_that_is_not_delivered_is_named() -> None:
-    header = header_from_json(told(instance(0), "00280030", "00281052"), "0.dcm")
+def test_undelivered_geometry_is_named() -> None:
+    header = header_from_json(metadata_of(instance(0), "00280030", "00281052"), "0.dcm")
     assert header.shared.undelivered == ("RescaleIntercept", "PixelSpacing")
 
 
@@ -200,7 +200,7 @@ def inline(content: bytes) -> dict[str, str]:
 
 
 def test_inline_values_of_unknown_type_are_decoded(tmp_path: Path) -> None:
-    metadata = told(philips(0))
+    metadata = metadata_of(philips(0))
     metadata |= {
         FACTOR: inline(b"0.0004"), "00101030": inline(b"88.7"), "00280010": inline(b"\x06\x00"),
         "00200032": inline(b"1\\2\\3 "), "00281053": inline(b"2,5 "),
@@ -209,30 +209,30 @@ def test_inline_values_of_unknown_type_are_decoded(tmp_path: Path) -> None:
     pet = header.shared.pet
     assert pet is not None and (pet.philips_suv_factor, pet.weight_kg) == (0.0004, 88.7)
     assert (header.shared.rows, header.position_mm) == (6, (1.0, 2.0, 3.0))
-    assert header.shared.notes == ("RescaleSlope is written with a decimal comma, and is read so",)
+    assert header.shared.notes == ("RescaleSlope contains a decimal comma and is read accordingly",)
 
 
 def test_an_inline_sequence_of_unknown_type_is_decoded() -> None:
     dose = b"\x18\x00\x74\x10\x04\x00\x00\x004e8 "  # (0018,1074) in implicit VR: 4 bytes
     item = b"\xfe\xff\x00\xe0" + len(dose).to_bytes(4, "little") + dose
-    metadata = told(instance(0, modality="PT")) | {"00540016": inline(item)}
+    metadata = metadata_of(instance(0, modality="PT")) | {"00540016": inline(item)}
     pet = header_from_json(metadata, "0.dcm").shared.pet
     assert pet is not None and pet.dose_bq == 4e8
 
 
-def test_a_malformed_private_number_is_told_as_in_a_file() -> None:
-    metadata = told(philips(0)) | {FACTOR: {"vr": "DS", "Value": ["1,000"]}}
+def test_malformed_private_number_is_reported_as_in_a_file() -> None:
+    metadata = metadata_of(philips(0)) | {FACTOR: {"vr": "DS", "Value": ["1,000"]}}
     pet = header_from_json(metadata, "0.dcm").shared.pet
     assert pet is not None and pet.malformed == (("(7053,xx00)", "1,000"),)
 
 
-def test_inline_values_that_are_no_base64_are_a_dicom_error() -> None:
-    metadata = told(philips(0)) | {FACTOR: {"vr": "UN", "InlineBinary": "***"}}
-    with pytest.raises(DicomError, match="no DICOM JSON"):
+def test_invalid_base64_is_a_dicom_error() -> None:
+    metadata = metadata_of(philips(0)) | {FACTOR: {"vr": "UN", "InlineBinary": "***"}}
+    with pytest.raises(DicomError, match="not valid DICOM JSON"):
         header_from_json(metadata, "0.dcm")
 
 
-def test_orthanc_tells_of_implicit_vr_what_the_files_tell(
+def test_orthanc_metadata_of_implicit_vr_equals_the_files(
     require_program: Callable[[str], str], tmp_path: Path
 ) -> None:
     files = tmp_path / "files"

@@ -1,4 +1,4 @@
-"""The cache of a PACS: whole series or none, the oldest out first, nothing lost when a download is killed."""
+"""The cache of a PACS: complete series, eviction of the least recently used, and killed downloads."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ SLICES = 5
 
 
 class Archive(Pacs):
-    """Gives the files of a folder by their UIDs; counts, and fails when it is told to."""
+    """A PACS that serves the files of a folder by UID, counts requests, and fails on request."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__("http://pacs.invalid/dicom-web")
         self.folder = folder
         self.fetched: list[str] = []
-        self.trouble: Mapping[int, CT2PETError | Path] = {}
+        self.failure: Mapping[int, CT2PETError | Path] = {}
 
     def fetch(self, study_uid: str, series_uid: str, sop_uid: str, path: Path, **limits: Any) -> None:
         self.fetched.append(sop_uid)
-        trouble = self.trouble.get(len(self.fetched))
-        if isinstance(trouble, CT2PETError):
-            raise trouble
-        shutil.copyfile(trouble or self.folder / f"{sop_uid}.dcm", path)
+        failure = self.failure.get(len(self.fetched))
+        if isinstance(failure, CT2PETError):
+            raise failure
+        shutil.copyfile(failure or self.folder / f"{sop_uid}.dcm", path)
 
 
 @pytest.fixture
@@ -76,30 +76,30 @@ def test_a_series_is_fetched_once(archive: Archive) -> None:
     assert sorted(archive.fetched) == sorted(path.stem for path in series(cache).files)
 
 
-def test_trouble_in_the_middle_keeps_what_arrived(archive: Archive) -> None:
-    archive.trouble = {number: RemoteError("gone") for number in range(4, 100)}
+def test_failed_fetch_keeps_fetched_instances(archive: Archive) -> None:
+    archive.failure = {number: RemoteError("gone") for number in range(4, 100)}
     cache = cache_of(archive)
     with pytest.raises(RemoteError, match="gone"), cache.holding(series(cache)):
         pass
     assert len(list(cache.folder.glob("*/*.dcm"))) == 3 and not list(cache.folder.glob("*/*.part"))
-    archive.trouble, archive.fetched = {}, []
+    archive.failure, archive.fetched = {}, []
     with cache.holding(series(cache)):
         assert len(archive.fetched) == SLICES - 3
 
 
-def test_a_damaged_instance_is_asked_for_again(archive: Archive) -> None:
+def test_damaged_instance_is_fetched_again(archive: Archive) -> None:
     other = archive.folder / "1.2.2.1.dcm"
-    archive.trouble = {1: other}
+    archive.failure = {1: other}
     cache = cache_of(archive)
     with cache.holding(series(cache)):
         assert len(archive.fetched) == SLICES + 1
 
 
-def test_an_instance_that_stays_another_is_refused(archive: Archive) -> None:
-    archive.trouble = dict.fromkeys(range(1, 100), archive.folder / "1.2.2.1.dcm")
+def test_wrong_instance_is_refused(archive: Archive) -> None:
+    archive.failure = dict.fromkeys(range(1, 100), archive.folder / "1.2.2.1.dcm")
     cache = cache_of(archive)
-    words = r"asked for instance 1.2.1.1, the PACS sent 1.2.2.1 of series 1.2.2"
-    with pytest.raises(DicomError, match=words), cache.holding(series(cache)):
+    message = r"asked for instance 1.2.1.1, the PACS sent 1.2.2.1 of series 1.2.2"
+    with pytest.raises(DicomError, match=message), cache.holding(series(cache)):
         pass
     assert lying(cache) == []
 
@@ -116,15 +116,15 @@ def test_a_truncated_file_on_disk_is_fetched_again(archive: Archive) -> None:
 
 def test_a_series_that_grew_is_completed(archive: Archive) -> None:
     cache = cache_of(archive)
-    whole = series(cache)
-    early = Series(whole.uid, whole.study_uid, "P1", "CT", "1.2.3.1.9", "", whole.files[:3])
+    complete = series(cache)
+    early = Series(complete.uid, complete.study_uid, "P1", "CT", "1.2.3.1.9", "", complete.files[:3])
     with cache.holding(early):
         assert len(archive.fetched) == 3
-    with cache.holding(whole):
+    with cache.holding(complete):
         assert len(archive.fetched) == SLICES
 
 
-def test_what_was_used_longest_ago_is_thrown_out(archive: Archive) -> None:
+def test_least_recently_used_series_is_evicted(archive: Archive) -> None:
     cache = cache_of(archive, limit_bytes=int(2.5 * series_bytes(archive)))
     for number in (1, 2, 1, 3):
         with cache.holding(series(cache, number)):
@@ -132,8 +132,8 @@ def test_what_was_used_longest_ago_is_thrown_out(archive: Archive) -> None:
     assert lying(cache) == ["1.2.1", "1.2.3"]
 
 
-def test_what_is_in_use_stays(archive: Archive) -> None:
-    cache = cache_of(archive, limit_bytes=1)  # too small for anything: what is used lies there, and nothing else
+def test_series_in_use_is_not_evicted(archive: Archive) -> None:
+    cache = cache_of(archive, limit_bytes=1)  # too small for any series: only series in use remain
     with cache.holding(series(cache, 1), series(cache, 2)):
         assert lying(cache) == ["1.2.1", "1.2.2"]
         assert read_ct(series(cache, 1)).geometry.shape[0] == SLICES
@@ -141,8 +141,8 @@ def test_what_is_in_use_stays(archive: Archive) -> None:
         assert lying(cache) == ["1.2.3"]
 
 
-def test_fetched_again_a_series_looks_the_same(archive: Archive) -> None:
-    """Or else prepared arrays would be made anew: they are known by the size and time of their files."""
+def test_series_fetched_again_is_identical(archive: Archive) -> None:
+    """Prepared arrays identify their source by the size and time of its files."""
     cache = cache_of(archive, limit_bytes=1)
     times = []
     for number in (1, 2, 1):
@@ -151,14 +151,14 @@ def test_fetched_again_a_series_looks_the_same(archive: Archive) -> None:
     assert times[0] == times[2]
 
 
-def test_a_full_disk_says_so(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_reported(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Archive, "fetch", full)
     cache = cache_of(archive)
-    words = r"cannot be written \(No space left on device\); free space"
-    with pytest.raises(RemoteError, match=words), cache.holding(series(cache)):
+    message = r"cannot be written \(No space left on device\); free space"
+    with pytest.raises(RemoteError, match=message), cache.holding(series(cache)):
         pass
 
 
@@ -183,7 +183,7 @@ def test_a_download_may_be_killed_at_any_moment(archive: Archive) -> None:
         time.sleep(0.015 * moment)
         running.kill()
         running.join()
-        for path in cache.folder.glob("*/*.dcm"):  # whatever has its name is whole
+        for path in cache.folder.glob("*/*.dcm"):  # files with their final name are complete
             assert path.read_bytes() == (archive.folder / path.name).read_bytes()
     with cache.holding(*(series(cache, number) for number in (1, 2, 3))):
         assert len(list(cache.folder.glob("*/*.dcm"))) == 3 * SLICES
@@ -198,7 +198,7 @@ def test_a_cancelled_fetch_frees_its_locks(archive: Archive) -> None:
         cache.holding(series(cache), cancelled=lambda: len(archive.fetched) >= fetched_before),
     ):
         pass
-    with cache.holding(series(cache)):  # waits for ever where a lock is still held
+    with cache.holding(series(cache)):  # blocks if a lock is still held
         assert read_ct(series(cache)).geometry.shape[0] == SLICES
 
 

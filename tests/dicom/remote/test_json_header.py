@@ -1,4 +1,4 @@
-"""Headers out of DICOM JSON equal those that are read from the files it tells of."""
+"""Headers from DICOM JSON equal those from the files."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_json_tells_what_the_file_tells(tmp_path: Path, kind: dict[str, Any]) -> None:
+def test_json_header_equals_the_file_header(tmp_path: Path, kind: dict[str, Any]) -> None:
     path = tmp_path / "slice.dcm"
     instance(2, **kind).save_as(path, write_like_original=False)
-    told = dcmread(path, stop_before_pixels=True).to_json_dict()
+    metadata = dcmread(path, stop_before_pixels=True).to_json_dict()
     header = read_header(path)
     expected = replace(header, shared=replace(header.shared, transfer_syntax_uid=""))  # JSON has no file meta
-    assert header_from_json(told, str(path)) == expected
+    assert header_from_json(metadata, str(path)) == expected
 
 
 def test_philips_factors_are_found_without_a_file() -> None:
@@ -42,14 +42,14 @@ def test_philips_factors_are_found_without_a_file() -> None:
     assert (pet.philips_suv_factor, pet.philips_activity_factor) == (0.0004, 2.5)
 
 
-JUNK: dict[str, Any] = {
+INVALID: dict[str, Any] = {
     "nothing": {},
     "no tags": {"name": {"vr": "LO"}},
     "no elements": {"00080018": "1.2.3"},
 }
 
 
-@pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
-def test_junk_is_a_dicom_error(junk: dict[str, Any]) -> None:
-    with pytest.raises(DicomError, match=r"no DICOM JSON|without sop class"):
-        header_from_json(junk, "slice.dcm")
+@pytest.mark.parametrize("metadata", INVALID.values(), ids=INVALID)
+def test_invalid_json_is_a_dicom_error(metadata: dict[str, Any]) -> None:
+    with pytest.raises(DicomError, match=r"not valid DICOM JSON|without sop class"):
+        header_from_json(metadata, "slice.dcm")

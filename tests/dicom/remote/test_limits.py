@@ -1,4 +1,4 @@
-"""How much a PACS may send and how long it may take: bombs, bodies without end, a byte at a time, cancellation."""
+"""Size and time limits of responses: decompression bombs, endless bodies, slow responses, cancellation."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def pacs() -> Iterator[MaliciousPacs]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time limits of a second instead of a minute and more."""
+    """Reduce time limits from minutes to a second."""
     monkeypatch.setattr(budget_module, "RESPONSE_TIMEOUT_S", 1.0)
     monkeypatch.setattr(budget_module, "MIN_BYTES_PER_S", 10**6)
 
 
 @contextmanager
 def small_peak() -> Iterator[None]:
-    """Fail where the block allocates more than a bomb may."""
+    """Fail if the block allocates more memory than the limit."""
     tracemalloc.start()
     try:
         yield
@@ -73,8 +73,8 @@ def small_peak() -> Iterator[None]:
         tracemalloc.stop()
 
 
-def ask(pacs: MaliciousPacs, kind: Kind, folder: Path) -> None:
-    """Ask for something of a kind."""
+def send_request(pacs: MaliciousPacs, kind: Kind, folder: Path) -> None:
+    """Send a request of a kind."""
     client = Pacs(pacs.url)
     if kind is Kind.SEARCH:
         client.find_series("CT")
@@ -91,42 +91,42 @@ def begins_with(kind: Kind) -> tuple[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_a_bomb_stops_at_the_limit(
+def test_decompression_stops_at_the_limit(
     pacs: MaliciousPacs, kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pacs_module, "MAX_INSTANCE_BYTES", 10**8)
     pacs.behaviours[kind] = gzip_bomb(BOMB_BYTES, *begins_with(kind))
     with small_peak(), pytest.raises(InvalidResponseError, match=r"sends more than \d+ MB"):
-        ask(pacs, kind, tmp_path)
+        send_request(pacs, kind, tmp_path)
 
 
 def test_the_body_of_a_redirect_is_not_read(pacs: MaliciousPacs, tmp_path: Path) -> None:
     pacs.behaviours[Kind.SEARCH] = gzip_bomb(BOMB_BYTES, status=302, Location="/elsewhere")
     with small_peak(), pytest.raises(RemoteError, match="not followed"):
-        ask(pacs, Kind.SEARCH, tmp_path)
+        send_request(pacs, Kind.SEARCH, tmp_path)
 
 
 @pytest.mark.parametrize("encoding", ["gzip, gzip", "br", "zstd", "compress", "gzip,", "\u00e4"])
 def test_other_encodings_are_refused(pacs: MaliciousPacs, tmp_path: Path, encoding: str) -> None:
     pacs.behaviours[Kind.SEARCH] = responds(200, b"[]", Content_Encoding=encoding, Content_Type=JSON)
     with pytest.raises(InvalidResponseError, match="Content-Encoding"):
-        ask(pacs, Kind.SEARCH, tmp_path)
+        send_request(pacs, Kind.SEARCH, tmp_path)
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_a_body_without_end_stops_at_the_limit(
+def test_endless_body_stops_at_the_limit(
     pacs: MaliciousPacs, kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pacs_module, "MAX_INSTANCE_BYTES", 10**7)
     pacs.behaviours[kind] = sends_endlessly(*begins_with(kind))
     with small_peak(), pytest.raises(InvalidResponseError, match="sends more than"):
-        ask(pacs, kind, tmp_path)
+        send_request(pacs, kind, tmp_path)
 
 
-def test_an_announced_length_is_refused_before_it_comes(pacs: MaliciousPacs, tmp_path: Path) -> None:
+def test_excessive_content_length_is_refused(pacs: MaliciousPacs, tmp_path: Path) -> None:
     pacs.behaviours[Kind.SEARCH] = drips(length=INFINITE)
     with pytest.raises(InvalidResponseError, match="sends more than"):
-        ask(pacs, Kind.SEARCH, tmp_path)
+        send_request(pacs, Kind.SEARCH, tmp_path)
 
 
 def slow(content_type: str, begin: bytes) -> dict[str, Behaviour]:
@@ -136,20 +136,20 @@ def slow(content_type: str, begin: bytes) -> dict[str, Behaviour]:
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("what", ["body", "headers"])
 @pytest.mark.parametrize("kind", Kind)
-def test_a_byte_at_a_time_is_too_slow(pacs: MaliciousPacs, kind: Kind, tmp_path: Path, what: str) -> None:
+def test_slow_response_is_refused(pacs: MaliciousPacs, kind: Kind, tmp_path: Path, what: str) -> None:
     pacs.behaviours[kind] = slow(*begins_with(kind))[what]
     with pytest.raises(RemoteError, match=r"sends too slowly, \d+ bytes in"):
-        ask(pacs, kind, tmp_path)
+        send_request(pacs, kind, tmp_path)
 
 
-def test_silence_is_told(pacs: MaliciousPacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_pacs_is_reported(pacs: MaliciousPacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget_module, "SILENCE_TIMEOUT_S", 0.5)
     pacs.behaviours[Kind.SEARCH] = hangs()
     with pytest.raises(RemoteError, match=r"no answer within 0 s; is the PACS busy\?"):
-        ask(pacs, Kind.SEARCH, tmp_path)
+        send_request(pacs, Kind.SEARCH, tmp_path)
 
 
-def test_pages_without_end_have_a_deadline(pacs: MaliciousPacs) -> None:
+def test_endless_pages_have_a_deadline(pacs: MaliciousPacs) -> None:
     numbers = iter(range(1, 10**9))
 
     def page(handler: object) -> None:
@@ -160,7 +160,7 @@ def test_pages_without_end_have_a_deadline(pacs: MaliciousPacs) -> None:
         Pacs(pacs.url).find_series("CT", deadline=time.monotonic() + 0.5)
 
 
-def test_more_series_than_can_be_held(pacs: MaliciousPacs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_series(pacs: MaliciousPacs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pacs_module, "MAX_SERIES", 10)
     monkeypatch.setattr(metadata_module, "MAX_SERIES", 100)
     rows = [row("1.1", f"1.2.{number}", "CT", 1) for number in range(1, 12)]
@@ -169,10 +169,10 @@ def test_more_series_than_can_be_held(pacs: MaliciousPacs, monkeypatch: pytest.M
         Pacs(pacs.url).find_series("CT")
 
 
-def test_more_instances_than_a_series_has(pacs: MaliciousPacs, tmp_path: Path) -> None:
+def test_too_many_instances(pacs: MaliciousPacs, tmp_path: Path) -> None:
     pacs.behaviours[Kind.METADATA] = responds(200, b"[" + b"{}," * 60_000 + b"{}]", Content_Type=JSON)
     with pytest.raises(InvalidResponseError, match="more than 50000 instances"):
-        ask(pacs, Kind.METADATA, tmp_path)
+        send_request(pacs, Kind.METADATA, tmp_path)
 
 
 CANCELLED: dict[str, Behaviour] = {
@@ -194,7 +194,7 @@ def test_a_cancelled_fetch_ends_soon_and_frees_its_locks(
     ended_in = time_until_cancelled(pacs, lambda cancelled: cache.holding(series, cancelled=cancelled))
     assert ended_in < CANCELLED_TIMEOUT_S
     pacs.behaviours.clear()
-    with pytest.raises(CT2PETError, match="not in the PACS any more"), cache.holding(series):  # the lock is free
+    with pytest.raises(CT2PETError, match="no longer in the PACS"), cache.holding(series):  # the lock is free
         pass
     assert not list(tmp_path.rglob("*.part"))
 
@@ -205,7 +205,7 @@ def series_in(cache: SeriesCache) -> Series:
 
 
 def time_until_cancelled(pacs: MaliciousPacs, enter: Callable[..., object]) -> float:
-    """Return how long it took from the cancellation to the exception; it comes once the PACS was asked."""
+    """Return the seconds from the cancellation to the exception."""
     cancelled_at = 0.0
 
     def cancelled() -> bool:
@@ -219,7 +219,7 @@ def time_until_cancelled(pacs: MaliciousPacs, enter: Callable[..., object]) -> f
     return time.monotonic() - cancelled_at
 
 
-def test_a_connection_that_is_not_made_can_be_cancelled(tmp_path: Path) -> None:
+def test_connecting_can_be_cancelled(tmp_path: Path) -> None:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(0)
@@ -231,20 +231,18 @@ def test_a_connection_that_is_not_made_can_be_cancelled(tmp_path: Path) -> None:
             waiting.append(one)
         client = Pacs(f"http://127.0.0.1:{listening.getsockname()[1]}/dicom-web")
         began = time.monotonic()
-        gone = threading.Event()
-        threading.Timer(0.3, gone.set).start()
+        cancelled_event = threading.Event()
+        threading.Timer(0.3, cancelled_event.set).start()
         with pytest.raises(FetchCancelledError):
-            client.fetch("1.1", "1.2", "1.3", tmp_path / "1.3.dcm", cancelled=gone.is_set)
+            client.fetch("1.1", "1.2", "1.3", tmp_path / "1.3.dcm", cancelled=cancelled_event.is_set)
         assert time.monotonic() - began < 0.3 + CANCELLED_TIMEOUT_S
         for one in waiting:
             one.close()
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_series_has_a_deadline_as_a_whole(
-    pacs: MaliciousPacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each instance comes fast enough, all of them do not."""
+def test_series_has_a_deadline(pacs: MaliciousPacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Single instances are fast enough, all of them together are not."""
     monkeypatch.setattr(cache_module, "SERIES_TIMEOUT_S", 0.6)
     monkeypatch.setattr(cache_module, "SLICE_TIMEOUT_S", 0.0)
     pacs.behaviours[Kind.INSTANCE] = drips(MULTIPART, PART, interval_s=0.1)
@@ -256,19 +254,19 @@ def test_a_series_has_a_deadline_as_a_whole(
         pass
 
 
-def test_cookies_do_not_pile_up(pacs: MaliciousPacs, tmp_path: Path) -> None:
+def test_cookies_are_not_stored(pacs: MaliciousPacs, tmp_path: Path) -> None:
     pacs.behaviours[Kind.SEARCH] = responds(200, b"[]", Content_Type=JSON, Set_Cookie="a=" + "x" * 1000)
     client = Pacs(pacs.url)
     client.find_series("CT")
     assert not client._session.cookies
 
 
-def test_a_redirect_elsewhere_names_the_host_alone(pacs: MaliciousPacs, tmp_path: Path) -> None:
+def test_redirect_is_reported_with_the_host_only(pacs: MaliciousPacs, tmp_path: Path) -> None:
     for to, named in (
         ("https://sso.example/login?token=secret", "https://sso.example:443"),
         ("http://[x", "elsewhere"),
     ):
         pacs.behaviours[Kind.SEARCH] = redirects(to=to)
         with pytest.raises(RemoteError, match=f"redirects to {named}, which is not followed") as refusal:
-            ask(pacs, Kind.SEARCH, tmp_path)
+            send_request(pacs, Kind.SEARCH, tmp_path)
         assert "secret" not in str(refusal.value)

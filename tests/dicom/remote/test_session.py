@@ -1,4 +1,4 @@
-"""The HTTP of a PACS, against small servers that misbehave in one way each."""
+"""The HTTP session with a PACS, tested with servers that each misbehave in one way."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ EMPTY: Answer = (200, {"Content-Type": "application/dicom+json"}, b"[]")
 
 
 class Server(ThreadingHTTPServer):
-    """Gives its answers one after the other, the last one for ever; keeps what it was asked."""
+    """A server that sends its responses in order, repeats the last one, and records requests."""
 
     def __init__(self, answers: list[Answer]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers = answers
-        self.asked: list[tuple[str, str]] = []
+        self.received: list[tuple[str, str]] = []
 
     @property
     def url(self) -> str:
@@ -39,7 +39,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server = self.server
         assert isinstance(server, Server)
-        server.asked.append((self.path.partition("?")[0], self.headers.get("Authorization", "")))
+        server.received.append((self.path.partition("?")[0], self.headers.get("Authorization", "")))
         status, headers, body = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
         self.send_response(status)
         for key, value in {"Content-Length": str(len(body)), "Connection": "close", **headers}.items():
@@ -54,7 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
-    """Return a function that starts a server with these answers."""
+    """Return a function that starts a server with the given responses."""
     monkeypatch.setattr(session_module, "FIRST_PAUSE_S", 0.0)
     running: list[Server] = []
 
@@ -79,30 +79,30 @@ REFUSALS: dict[str, tuple[Answer, str]] = {
         (302, {"Location": "http://evil.example/x"}, b""),
         r"redirects to http://evil.example:80, .* not foll",
     ),
-    "busy for ever": ((503, {}, b""), "answers 503 .* 4 times"),
-    "no JSON": ((200, {}, b"<html>"), "its list of series cannot be understood"),
+    "always busy": ((503, {}, b""), "answers 503 .* 4 times"),
+    "no JSON": ((200, {}, b"<html>"), "its list of series cannot be parsed"),
     "half an answer": ((200, {"Content-Length": "100"}, b"[]"), "cannot be reached, or breaks off .* is kept"),
 }
 
 
-@pytest.mark.parametrize(("answer", "words"), REFUSALS.values(), ids=REFUSALS)
-def test_trouble_is_told_in_words(serve: Callable[..., Server], answer: Answer, words: str) -> None:
-    with pytest.raises(RemoteError, match=words):
+@pytest.mark.parametrize(("answer", "message"), REFUSALS.values(), ids=REFUSALS)
+def test_errors_have_helpful_messages(serve: Callable[..., Server], answer: Answer, message: str) -> None:
+    with pytest.raises(RemoteError, match=message):
         Pacs(serve(answer).url).find_series("CT")
 
 
-def test_what_passes_is_asked_again(serve: Callable[..., Server]) -> None:
+def test_transient_errors_are_retried(serve: Callable[..., Server]) -> None:
     server = serve((503, {}, b""), (200, {"Content-Length": "9"}, b"["), EMPTY)
     assert Pacs(server.url).find_series("CT") == ()
-    assert len(server.asked) == 3
+    assert len(server.received) == 3
 
 
-def test_no_other_host_is_asked_whatever_it_says(serve: Callable[..., Server]) -> None:
+def test_other_hosts_are_never_requested(serve: Callable[..., Server]) -> None:
     other = serve(EMPTY)
     server = serve((307, {"Location": other.url}, b""))
     with pytest.raises(RemoteError, match="not followed"):
         Pacs(server.url, Credentials(token="t0ken")).find_series("CT")
-    assert other.asked == []
+    assert other.received == []
 
 
 CREDENTIALS = {
@@ -113,19 +113,19 @@ CREDENTIALS = {
 
 
 @pytest.mark.parametrize(("credentials", "header"), CREDENTIALS.values(), ids=CREDENTIALS)
-def test_requests_are_signed(serve: Callable[..., Server], credentials: Credentials, header: str) -> None:
+def test_requests_have_credentials(serve: Callable[..., Server], credentials: Credentials, header: str) -> None:
     server = serve(EMPTY)
     Pacs(server.url, credentials).find_series("CT")
-    assert server.asked == [("/dicom-web/series", header)]
+    assert server.received == [("/dicom-web/series", header)]
     assert "s\u00fc\u00df" not in repr(credentials) and "abc" not in repr(credentials)
 
 
-def test_nobody_there(serve: Callable[..., Server]) -> None:
+def test_unreachable_pacs(serve: Callable[..., Server]) -> None:
     with pytest.raises(RemoteError, match=r"refused.*4 times; is the PACS running, and the address right\?"):
         Pacs("http://127.0.0.1:9/dicom-web").find_series("CT")
 
 
-def test_a_certificate_that_nobody_vouches_for(
+def test_untrusted_certificate_is_refused(
     serve: Callable[..., Server], require_program: Callable[[str], str], tmp_path: Path
 ) -> None:
     server = serve(EMPTY)
@@ -148,7 +148,7 @@ def test_a_certificate_that_nobody_vouches_for(
     server.socket = context.wrap_socket(server.socket, server_side=True)
     with pytest.raises(RemoteError, match=r"certificate is not trusted .*REQUESTS_CA_BUNDLE"):
         Pacs(server.url.replace("http:", "https:")).find_series("CT")
-    assert server.asked == []
+    assert server.received == []
 
 
 BROKEN_PARTS: dict[str, tuple[str, bytes]] = {
@@ -162,19 +162,22 @@ BROKEN_PARTS: dict[str, tuple[str, bytes]] = {
 
 
 @pytest.mark.parametrize(("kind", "body"), BROKEN_PARTS.values(), ids=BROKEN_PARTS)
-def test_a_broken_multipart_answer(serve: Callable[..., Server], tmp_path: Path, kind: str, body: bytes) -> None:
+def test_invalid_multipart_response(serve: Callable[..., Server], tmp_path: Path, kind: str, body: bytes) -> None:
     server = serve((200, {"Content-Type": kind}, body))
-    with pytest.raises(RemoteError, match=r"instance 1.3 of series 1.2 cannot be understood"):
+    with pytest.raises(RemoteError, match=r"instance 1.3 of series 1.2 cannot be parsed"):
         Pacs(server.url).fetch("1.1", "1.2", "1.3", tmp_path / "1.3.dcm")
 
 
 PARTS: dict[str, tuple[str, bytes]] = {
-    "as the standard says": (
+    "as in the standard": (
         'multipart/related; type="application/dicom"; boundary="B b"',
         b"--B b\r\nA: b\r\n\r\n%b\r\n--B b--",
     ),
     "a part without a head": ("Multipart/Related;boundary=B", b"--B\r\n\r\n%b\r\n--B--\r\n"),
-    "words before and after": ("multipart/related; boundary=B", b"words\r\n--B\r\nA: b\r\n\r\n%b\r\n--B--\r\nwords"),
+    "message before and after": (
+        "multipart/related; boundary=B",
+        b"message\r\n--B\r\nA: b\r\n\r\n%b\r\n--B--\r\nwords",
+    ),
     "no end": ("multipart/related; boundary=B", b"--B\r\nA: b\r\n\r\n%b"),
     "the file itself": ("application/dicom; transfer-syntax=1.2", b"%b"),
     "no boundary": ("multipart/related", b"%b"),
@@ -191,8 +194,8 @@ def test_the_only_part_is_written(
     assert (tmp_path / "1.3.dcm").read_bytes() == file
 
 
-def test_an_instance_that_is_gone_is_no_fault_of_the_pacs(serve: Callable[..., Server], tmp_path: Path) -> None:
-    with pytest.raises(DicomError, match=r"instance 1.3 of series 1.2 is not in the PACS any more"):
+def test_removed_instance_is_a_dicom_error(serve: Callable[..., Server], tmp_path: Path) -> None:
+    with pytest.raises(DicomError, match=r"instance 1.3 of series 1.2 is no longer in the PACS"):
         Pacs(serve((404, {}, b"")).url).fetch("1.1", "1.2", "1.3", tmp_path / "1.3.dcm")
 
 
@@ -206,7 +209,7 @@ URLS = {
 
 
 @pytest.mark.parametrize("url", URLS.values(), ids=URLS)
-def test_what_is_no_address(url: str) -> None:
+def test_invalid_url(url: str) -> None:
     with pytest.raises(InputError, match="address"):
         checked_url(url)
 
@@ -214,6 +217,6 @@ def test_what_is_no_address(url: str) -> None:
 @pytest.mark.parametrize(
     "given", [{"username": "u"}, {"password": "p"}, {"username": "u", "password": "p", "token": "t"}]
 )
-def test_half_a_credential_or_two(given: dict[str, str]) -> None:
+def test_incomplete_or_ambiguous_credentials(given: dict[str, str]) -> None:
     with pytest.raises(InputError, match="user name and password"):
         Credentials(**given)

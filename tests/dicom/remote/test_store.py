@@ -1,4 +1,4 @@
-"""STOW-RS: an instance is stored where the response names it (PS3.18 10.5.3), and nowhere else."""
+"""STOW-RS: an instance counts as stored only if the response lists it (PS3.18 10.5.3)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def pacs() -> Iterator[MaliciousPacs]:
 
 
 def with_warning() -> dict[str, Any]:
-    told = stored(*UIDS)
-    for item in told["00081199"]["Value"]:
+    response = stored(*UIDS)
+    for item in response["00081199"]["Value"]:
         item["00081196"] = {"vr": "US", "Value": [0xB000]}  # coercion of data elements
-    return told
+    return response
 
 
 NAMESPACE = ' xmlns="http://dicom.nema.org/PS3.19/models/NativeDICOM"'
@@ -44,8 +44,8 @@ def xml(*uids: str, sequence: str = "00081199", namespace: str = NAMESPACE) -> b
     return f"<NativeDicomModel{namespace}>{attribute}</NativeDicomModel>".encode()
 
 
-def body(told: object) -> bytes:
-    return json.dumps(told).encode()
+def body(response: object) -> bytes:
+    return json.dumps(response).encode()
 
 
 SUCCESSES = {
@@ -59,12 +59,12 @@ SUCCESSES = {
 
 
 @pytest.mark.parametrize("behaviour", SUCCESSES.values(), ids=SUCCESSES)
-def test_what_is_confirmed_is_stored(pacs: MaliciousPacs, behaviour: Any) -> None:
+def test_confirmed_instances_are_stored(pacs: MaliciousPacs, behaviour: Any) -> None:
     pacs.behaviours[Kind.STORE] = behaviour
     Pacs(pacs.url).store(INSTANCES)
 
 
-def test_what_is_sent_arrives_as_it_is(pacs: MaliciousPacs) -> None:
+def test_instances_are_stored_unchanged(pacs: MaliciousPacs) -> None:
     Pacs(pacs.url).store(INSTANCES)
     assert list(pacs.instances) == UIDS
     assert [header.SeriesInstanceUID for header in pacs.headers_of.values()] == [
@@ -75,14 +75,14 @@ def test_what_is_sent_arrives_as_it_is(pacs: MaliciousPacs) -> None:
 PAGE = b"<html><body>Please log in</body></html>"
 NOT_CONFIRMED = {
     "a web page": (responds(200, PAGE, Content_Type="text/html"), "3 of 3 .*it is 'text/html', expected"),
-    "a web page that says JSON": (responds(200, PAGE, Content_Type=JSON), "3 of 3 .*cannot be understood"),
-    "a web page that says XML": (responds(200, PAGE, Content_Type="application/dicom+xml"), "3 of 3"),
+    "a web page declared as JSON": (responds(200, PAGE, Content_Type=JSON), "3 of 3 .*cannot be parsed"),
+    "a web page declared as XML": (responds(200, PAGE, Content_Type="application/dicom+xml"), "3 of 3"),
     "nothing": (responds(200), r"3 of 3 .*\(it is empty\)"),
-    "accepted, nothing said": (responds(202), "3 of 3"),
+    "accepted, empty body": (responds(202), "3 of 3"),
     "no content": (responds(204), "3 of 3"),
     "JSON of another shape": (responds_json({"status": "ok"}), "3 of 3"),
     "a number": (responds_json(1), "3 of 3"),
-    "sequences that are none": (responds_json({"00081199": {"vr": "SQ", "Value": UIDS}}), "3 of 3"),
+    "invalid sequences": (responds_json({"00081199": {"vr": "SQ", "Value": UIDS}}), "3 of 3"),
     "an empty list": (responds_json(stored()), "3 of 3"),
     "a part of them": (responds_json(stored(*UIDS[:2])), rf"1 of 3 instances are not confirmed .* first {UIDS[2]}"),
     "another instance": (responds_json(stored(*UIDS[:2], "1.2.3")), "1 of 3"),
@@ -97,15 +97,15 @@ NOT_CONFIRMED = {
             + b"]><x>&g;</x>",
             Content_Type="application/dicom+xml",
         ),
-        "3 of 3 .*cannot be understood",
+        "3 of 3 .*cannot be parsed",
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("behaviour", "words"), NOT_CONFIRMED.values(), ids=NOT_CONFIRMED)
-def test_what_is_not_confirmed_is_an_error(pacs: MaliciousPacs, behaviour: Any, words: str) -> None:
+@pytest.mark.parametrize(("behaviour", "message"), NOT_CONFIRMED.values(), ids=NOT_CONFIRMED)
+def test_unconfirmed_instances_are_an_error(pacs: MaliciousPacs, behaviour: Any, message: str) -> None:
     pacs.behaviours[Kind.STORE] = behaviour
-    with pytest.raises(RemoteError, match=words):
+    with pytest.raises(RemoteError, match=message):
         Pacs(pacs.url).store(INSTANCES)
 
 
@@ -123,7 +123,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("behaviour", REFUSED.values(), ids=REFUSED)
-def test_a_refusal_is_told_with_its_reason(pacs: MaliciousPacs, behaviour: Any) -> None:
+def test_refusal_is_reported_with_its_reason(pacs: MaliciousPacs, behaviour: Any) -> None:
     pacs.behaviours[Kind.STORE] = behaviour
     with pytest.raises(RemoteError, match=rf"1 of 3 instances refused, first {UIDS[1]} \(reason 272\)"):
         Pacs(pacs.url).store(INSTANCES)

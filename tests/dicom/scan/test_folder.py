@@ -1,4 +1,4 @@
-"""A folder is walked without following links, and says what it could not be."""
+"""Listing of folders without following links."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_files_come_in_name_order_depth_first(tmp_path: Path) -> None:
     assert names(tmp_path) == ["c", "z", "1", "2"]
 
 
-def test_size_and_time_are_told(tmp_path: Path) -> None:
+def test_size_and_modification_time(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"12345")
     os.utime(tmp_path / "a", ns=(7, 1234567890123456789))
     ((file,),) = [folder.files for folder in walk(tmp_path)]
@@ -41,7 +41,7 @@ def test_a_loop_of_links_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
-def test_a_link_out_of_the_root_is_not_followed_and_is_named(tmp_path: Path, kind: str) -> None:
+def test_external_link_is_not_followed_and_is_named(tmp_path: Path, kind: str) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret").touch()
@@ -50,7 +50,7 @@ def test_a_link_out_of_the_root_is_not_followed_and_is_named(tmp_path: Path, kin
     (root / "link").symlink_to(outside if kind == "folder" else outside / "secret")
     (folder,) = walk(root)
     assert folder.files == ()
-    assert folder.refused == ((str(root / "link"), "a link that leaves the folder; links are not followed"),)
+    assert folder.refused == ((str(root / "link"), "a link to a target outside the folder; links are not followed"),)
 
 
 def test_the_root_itself_may_be_a_link(tmp_path: Path) -> None:

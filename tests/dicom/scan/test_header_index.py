@@ -1,4 +1,4 @@
-"""The index saves opening files, never changes what a scan finds, and survives whatever happens to it."""
+"""The index avoids opening files, never changes the result of a scan, and tolerates damage."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def studies(tmp_path: Path) -> Path:
     root = tmp_path / "studies"
     write_series(root / "ct")
     write_series(root / "pet", modality="PT")
-    (root / "notes.txt").write_text("junk is remembered too")
+    (root / "notes.txt").write_text("not DICOM, but indexed too")
     return root
 
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that are opened from now on."""
+    """The names of the files opened from now on."""
     names: list[str] = []
     read_header = scan.read_header
 
@@ -45,7 +45,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def found(report: ScanReport) -> list[object]:
-    """What a report says, in values that compare."""
+    """Return the content of a report as comparable values."""
     return [
         *[(s.series, s.positions_mm, s.reason, s.warnings, s.suv, s.matrix, s.spacing_mm) for s in report.series],
         *report.skipped,
@@ -70,7 +70,7 @@ def test_only_a_changed_file_is_read_again(tmp_path: Path, studies: Path, opened
     assert opened == ["000.dcm"]
 
 
-def test_what_is_gone_is_forgotten(tmp_path: Path, studies: Path) -> None:
+def test_removed_files_are_forgotten(tmp_path: Path, studies: Path) -> None:
     index = HeaderIndex(tmp_path / "index")
     scan_folder(studies, index=index)
     (studies / "ct" / "004.dcm").unlink()
@@ -93,20 +93,20 @@ def test_another_root_is_left_alone(tmp_path: Path, studies: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda path: path.write_bytes(b"this is no database, and never was one" * 40),
+        lambda path: path.write_bytes(b"this is not a database, and never was one" * 40),
         lambda path: path.write_bytes(path.read_bytes()[:5000]),
         lambda path: path.write_bytes(path.read_bytes()[:4096] + b"\x07" * 20_000),
     ],
 )
-def test_a_damaged_index_is_thrown_away_and_built_again(
+def test_damaged_index_is_rebuilt(
     tmp_path: Path, studies: Path, caplog: pytest.LogCaptureFixture, damage: object, opened: list[str]
 ) -> None:
     path = tmp_path / "index"
-    whole = scan_folder(studies, index=HeaderIndex(path))
+    full = scan_folder(studies, index=HeaderIndex(path))
     assert callable(damage)
     damage(path)
     with caplog.at_level(logging.WARNING, logger="lib.sqlite_cache"):
-        assert found(scan_folder(studies, index=HeaderIndex(path))) == found(whole)
+        assert found(scan_folder(studies, index=HeaderIndex(path))) == found(full)
     assert "damaged" in caplog.text and "built again" in caplog.text
     scan_folder(studies, index=HeaderIndex(path))  # may still read what the damage had cost
     opened.clear()
@@ -114,7 +114,7 @@ def test_a_damaged_index_is_thrown_away_and_built_again(
     assert opened == []
 
 
-def test_an_index_of_another_version_is_built_again(tmp_path: Path, studies: Path, opened: list[str]) -> None:
+def test_index_of_another_version_is_rebuilt(tmp_path: Path, studies: Path, opened: list[str]) -> None:
     path = tmp_path / "index"
     scan_folder(studies, index=HeaderIndex(path))
     connection = sqlite3.connect(path)
@@ -125,16 +125,14 @@ def test_an_index_of_another_version_is_built_again(tmp_path: Path, studies: Pat
     assert len(opened) == 11
 
 
-def test_an_index_that_cannot_be_written_is_done_without(
-    tmp_path: Path, studies: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unwritable_index_is_not_used(tmp_path: Path, studies: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
     report = scan_folder(studies, index=HeaderIndex(tmp_path / "file" / "index"))
     assert len(report.series) == 2
     assert caplog.text.count("headers are read again") == 1
 
 
-def test_a_locked_index_is_done_without(
+def test_locked_index_is_not_used(
     tmp_path: Path, studies: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("lib.sqlite_cache.BUSY_TIMEOUT_S", 0.05)
@@ -160,7 +158,7 @@ def test_an_unreadable_file_is_tried_again(tmp_path: Path, studies: Path, monkey
     assert len(scan_folder(studies, index=index).series) == 2
 
 
-def test_a_name_that_is_no_text_is_read_each_time(tmp_path: Path, studies: Path) -> None:
+def test_non_unicode_file_name_is_read_each_time(tmp_path: Path, studies: Path) -> None:
     odd = os.fsencode(studies / "ct") + b"/caf\xe9.dcm"
     Path(os.fsdecode(odd)).write_bytes((studies / "ct" / "000.dcm").read_bytes())
     index = HeaderIndex(tmp_path / "index")
@@ -185,7 +183,7 @@ while True:
 """
 
 
-def test_a_killed_scan_leaves_a_sound_index(tmp_path: Path, studies: Path) -> None:
+def test_killed_scan_leaves_a_valid_index(tmp_path: Path, studies: Path) -> None:
     path = tmp_path / "index"
     for delay_s in (0.35, 0.5, 0.65):
         process = subprocess.Popen([sys.executable, "-c", SCAN_FOREVER, studies, path, "forever"], cwd=REPOSITORY)
@@ -205,7 +203,7 @@ def test_two_processes_share_an_index(tmp_path: Path, studies: Path) -> None:
     assert len(HeaderIndex(tmp_path / "index").known(os.path.realpath(studies / "ct"))) == 5
 
 
-def test_where_the_doors_keep_their_index(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_index_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
     monkeypatch.delenv("CT2PET_CACHE", raising=False)
     assert default_index().path == Path("/x/ct2pet/headers.sqlite")
@@ -213,7 +211,7 @@ def test_where_the_doors_keep_their_index(monkeypatch: pytest.MonkeyPatch) -> No
     assert default_index().path == Path("/y/headers.sqlite")
 
 
-def test_a_reason_is_kept_as_it_was(tmp_path: Path, studies: Path) -> None:
+def test_reason_is_stored_unchanged(tmp_path: Path, studies: Path) -> None:
     index = HeaderIndex(tmp_path / "index")
     reasons = [scan_folder(studies, index=index).skipped[0].reason for _ in range(2)]
     assert reasons == ["notes.txt: not a DICOM file"] * 2

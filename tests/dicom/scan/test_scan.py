@@ -1,4 +1,4 @@
-"""A folder becomes series, each usable or refused with a reason; one bad file or series never hides the others."""
+"""Scanning of folders: usable and refused series; a bad file or series does not affect the others."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ def test_an_unusable_series_is_listed_with_its_reason(tmp_path: Path) -> None:
     assert found.reason == "a localizer (ImageType LOCALIZER), not a slice of a volume"
 
 
-def test_junk_and_torn_files_are_skipped_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_invalid_and_truncated_files_are_skipped(tmp_path: Path) -> None:
     files = write_series(tmp_path)
     (tmp_path / "notes.txt").write_text("not for you")
-    torn = tmp_path / "zz_torn.dcm"
-    torn.write_bytes(files[0].read_bytes()[:-20])
+    truncated = tmp_path / "zz_truncated.dcm"
+    truncated.write_bytes(files[0].read_bytes()[:-20])
     report = scan_folder(tmp_path)
     assert {(skipped.path.name, skipped.reason.split(": ")[1].split(",")[0]) for skipped in report.skipped} == {
         ("notes.txt", "not a DICOM file"),
-        ("zz_torn.dcm", "truncated"),
+        ("zz_truncated.dcm", "truncated"),
     }
     assert len(report.usable("CT")[0].series.files) == 5
 
@@ -74,26 +74,26 @@ def test_a_copied_file_is_used_once_with_a_warning(tmp_path: Path) -> None:
     found = only(tmp_path)
     assert found.series.files == tuple(files)
     assert found.warnings == (
-        "1 duplicate file(s) with a SOPInstanceUID that another file has; the first in path order is used",
+        "1 duplicate file(s) with the SOPInstanceUID of another file; the first in path order is used",
     )
 
 
-def test_scouts_in_a_series_are_left_out_with_a_warning(tmp_path: Path) -> None:
+def test_scouts_in_a_series_are_ignored_with_a_warning(tmp_path: Path) -> None:
     scout = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}
     write_series(tmp_path, count=7, vary=lambda k: scout if k == 6 else {})
     found = only(tmp_path)
     assert len(found.series.files) == 6
-    assert "1 instance(s) left out: a localizer" in found.warnings[0]
+    assert "1 instance(s) ignored: a localizer" in found.warnings[0]
 
 
 def test_slices_of_two_sizes_give_the_larger_stack(tmp_path: Path) -> None:
     write_series(tmp_path, count=9, vary=lambda k: {"Rows": 4} if k >= 6 else {})
     found = only(tmp_path)
     assert (found.matrix, len(found.series.files)) == ((6, 8), 6)
-    assert "the largest is used (6 slices of 6 x 8), 3 slices are left out" in found.warnings[0]
+    assert "the largest is used (6 slices of 6 x 8), 3 slices are ignored" in found.warnings[0]
 
 
-def test_two_acquisitions_of_one_place_give_the_larger_one(tmp_path: Path) -> None:
+def test_larger_of_two_acquisitions_at_one_position_is_used(tmp_path: Path) -> None:
     def vary(k: int) -> dict[str, Any]:
         acquisition, place = divmod(k, 6)
         return {"AcquisitionNumber": acquisition, "ImagePositionPatient": [0, 0, 3.0 * place]}
@@ -101,18 +101,18 @@ def test_two_acquisitions_of_one_place_give_the_larger_one(tmp_path: Path) -> No
     write_series(tmp_path, count=11, vary=vary)
     found = only(tmp_path)
     assert (found.is_usable, len(found.series.files)) == (True, 6)
-    assert "5 slices are left out" in found.warnings[0]
+    assert "5 slices are ignored" in found.warnings[0]
 
 
-def test_acquisitions_that_make_one_stack_together_stay_together(tmp_path: Path) -> None:
+def test_acquisitions_that_form_one_stack_are_combined(tmp_path: Path) -> None:
     write_series(tmp_path, count=8, vary=lambda k: {"AcquisitionNumber": k // 4})
     found = only(tmp_path)
     assert (len(found.series.files), found.warnings) == (8, ())
 
 
-def test_repeats_that_nothing_tells_apart_are_refused(tmp_path: Path) -> None:
+def test_indistinguishable_repeats_are_refused(tmp_path: Path) -> None:
     write_series(tmp_path, count=10, vary=lambda k: {"ImagePositionPatient": [0, 0, 3.0 * (k % 5)]})
-    assert "5 of 10 slices lie where another one lies" in (only(tmp_path).reason or "")
+    assert "5 of 10 slices have the position of another slice" in (only(tmp_path).reason or "")
 
 
 @pytest.mark.parametrize("kind", ["DYNAMIC", "GATED"])
@@ -121,17 +121,17 @@ def test_time_frames_of_a_pet_are_refused_and_not_split(tmp_path: Path, kind: st
         return {"ImagePositionPatient": [0, 0, 3.0 * (k % 5)], "AcquisitionNumber": k // 5}
 
     write_series(tmp_path, count=10, modality="PT", vary=vary, SeriesType=[kind, "IMAGE"])
-    assert f"SeriesType {kind}: 5 of 10 slices lie where another one lies" in (only(tmp_path).reason or "")
+    assert f"SeriesType {kind}: 5 of 10 slices have the position of another slice" in (only(tmp_path).reason or "")
 
 
-def test_one_slice_is_no_volume(tmp_path: Path) -> None:
+def test_single_slice_is_refused(tmp_path: Path) -> None:
     write_series(tmp_path, count=1)
     assert only(tmp_path).reason == "1 slice, expected at least 2 to form a volume"
 
 
 def test_a_series_of_two_modalities_is_refused(tmp_path: Path) -> None:
     write_series(tmp_path, count=6, vary=lambda k: {"Modality": "PT" if k == 5 else "CT"})
-    assert only(tmp_path).reason == "its files are of several modalities (CT, PT), expected one"
+    assert only(tmp_path).reason == "its files have several modalities (CT, PT), expected one"
 
 
 @pytest.mark.parametrize(
@@ -147,13 +147,13 @@ def test_a_series_of_two_modalities_is_refused(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_a_pet_becomes_is_told(tmp_path: Path, attributes: dict[str, Any], has_suv: bool, suv: str) -> None:
+def test_suv_description_of_a_pet(tmp_path: Path, attributes: dict[str, Any], has_suv: bool, suv: str) -> None:
     write_series(tmp_path, modality="PT", **attributes)
     found = only(tmp_path)
     assert (found.is_usable, found.has_suv, found.suv) == (True, has_suv, suv)
 
 
-def test_a_pet_that_becomes_nothing_is_unusable(tmp_path: Path) -> None:
+def test_pet_without_usable_units_is_refused(tmp_path: Path) -> None:
     write_series(tmp_path, modality="PT", Units="CNTS")
     found = only(tmp_path)
     assert not found.is_usable and "Units CNTS" in (found.reason or "")
@@ -171,19 +171,19 @@ def test_a_dose_in_mbq_is_a_warning_of_the_series(tmp_path: Path) -> None:
     assert found.has_suv and "RadionuclideTotalDose is 400 Bq" in found.warnings[0]
 
 
-def test_a_derived_ct_is_usable_but_said_to_be(tmp_path: Path) -> None:
+def test_derived_ct_gives_a_warning(tmp_path: Path) -> None:
     write_series(tmp_path, ImageType=["DERIVED", "PRIMARY", "AXIAL"])
     found = only(tmp_path)
     assert (found.is_usable, found.is_original) == (True, False)
-    assert found.warnings == ("ImageType DERIVED: a reformatted or processed CT, not the scanner's own",)
+    assert found.warnings == ("ImageType DERIVED: a reformatted or processed CT, not the original reconstruction",)
 
 
-def test_a_lossy_series_is_said_to_be(tmp_path: Path) -> None:
+def test_lossy_series_gives_a_warning(tmp_path: Path) -> None:
     write_series(tmp_path, LossyImageCompression="01")
     assert "lossy compression" in only(tmp_path).warnings[0]
 
 
-def test_slices_of_a_ct_that_are_rescaled_otherwise_are_told_of(tmp_path: Path) -> None:
+def test_different_rescaling_of_ct_slices_gives_a_warning(tmp_path: Path) -> None:
     write_series(tmp_path, vary=lambda k: {"RescaleIntercept": 0 if k == 2 else -1000})
     assert only(tmp_path).warnings == (
         "RescaleSlope and RescaleIntercept differ between the slices of one CT: 1 and -1000 in 4, 1 and 0 in 1",
@@ -195,13 +195,13 @@ def test_the_slices_of_a_pet_have_each_their_own_slope(tmp_path: Path) -> None:
     assert not any("Rescale" in warning for warning in only(tmp_path).warnings)
 
 
-def test_our_own_synthetic_pet_is_no_real_one(tmp_path: Path) -> None:
+def test_synthetic_pet_is_not_a_measured_pet(tmp_path: Path) -> None:
     write_series(
         tmp_path, modality="PT", ImageType=["DERIVED", "SECONDARY", "AXIAL"], SeriesDescription="SYNTHETIC PET"
     )
     found = only(tmp_path)
     assert found.is_synthetic and not found.is_usable
-    assert "drawn by a model, never used as a measured one" in (found.reason or "")
+    assert "produced by a model, never used as a measured image" in (found.reason or "")
 
 
 def test_two_patients_under_one_series_uid_are_two_series(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_two_patients_under_one_series_uid_are_two_series(tmp_path: Path) -> Non
     assert [found.series.patient_id for found in scan_folder(tmp_path).series] == ["P1", "P2"]
 
 
-def test_a_fusion_stored_as_ct_is_refused_beside_the_real_ct(tmp_path: Path) -> None:
+def test_fusion_stored_as_ct_is_refused(tmp_path: Path) -> None:
     write_series(tmp_path / "ct")
     write_series(
         tmp_path / "fusion", SeriesInstanceUID="1.2.3.1.7", SOPClassUID="1.2.840.10008.5.1.4.1.1.7",
@@ -220,7 +220,7 @@ def test_a_fusion_stored_as_ct_is_refused_beside_the_real_ct(tmp_path: Path) -> 
     report = scan_folder(tmp_path)
     assert [found.series.uid for found in report.usable("CT")] == [CT]
     fusion = report.find("1.2.3.1.7")
-    assert fusion is not None and "a colour picture (Secondary Capture Image Storage, RGB)" in (fusion.reason or "")
+    assert fusion is not None and "a colour image (Secondary Capture Image Storage, RGB)" in (fusion.reason or "")
 
 
 def test_a_multi_frame_file_without_functional_groups_is_refused_by_name(tmp_path: Path) -> None:
@@ -228,16 +228,16 @@ def test_a_multi_frame_file_without_functional_groups_is_refused_by_name(tmp_pat
     assert "multi-frame without PerFrameFunctionalGroupsSequence" in (only(tmp_path).reason or "")
 
 
-def test_progress_is_told_as_files_of_all_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lib.dicom.scan.scan.TELL_EVERY", 4)
+def test_progress_reports_files_of_all_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lib.dicom.scan.scan.PROGRESS_INTERVAL_FILES", 4)
     write_series(tmp_path / "a")
     write_series(tmp_path / "b", modality="PT", count=4)
-    told: list[tuple[int, int]] = []
-    scan_folder(tmp_path, progress=lambda done, total, what: told.append((done, total)))
-    assert told == [(4, 9), (8, 9), (9, 9)]
+    reported: list[tuple[int, int]] = []
+    scan_folder(tmp_path, progress=lambda done, total, what: reported.append((done, total)))
+    assert reported == [(4, 9), (8, 9), (9, 9)]
 
 
-def test_an_empty_folder_gives_an_empty_report_that_a_door_may_refuse(tmp_path: Path) -> None:
+def test_empty_folder_gives_an_empty_report(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing here")
     report = scan_folder(tmp_path)
     assert report.series == ()
@@ -251,7 +251,7 @@ def test_no_patients_name_reaches_a_report(tmp_path: Path) -> None:
     assert "Nobody" not in repr(scan_folder(tmp_path))
 
 
-def test_a_series_tells_when_study_series_and_acquisition_were_begun(tmp_path: Path) -> None:
+def test_moments_of_study_series_and_acquisition(tmp_path: Path) -> None:
     write_series(
         tmp_path,
         StudyDate="20260312", StudyTime="1405", SeriesDate="20260312", SeriesTime="141030.25", AcquisitionDate="",

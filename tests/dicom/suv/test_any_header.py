@@ -1,4 +1,4 @@
-"""Whatever a header holds, the SUV chain answers with a factor or with a reason, never with another error."""
+"""For any header, the SUV computation returns a factor or a reason, and never raises another error."""
 
 from __future__ import annotations
 
@@ -73,4 +73,4 @@ def test_a_header_gives_a_factor_or_a_reason(pet: PetHeader, beds: list[Any]) ->
     except DicomError as error:
         assert str(error)
     else:
-        assert state.words
+        assert state.text

@@ -1,4 +1,4 @@
-"""SUVbw = activity x weight / dose left: worked by hand, one case for each way a header can mislead."""
+"""SUVbw = activity x weight / remaining dose: cases computed by hand, with misleading headers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def suv_per_bqml(beds: tuple[BedHeader, ...] = (), **changes: Any) -> float:
 
 
 def warnings_of(beds: tuple[BedHeader, ...] = (), **changes: Any) -> str:
-    """All warnings but the one on the invented half-life of these tests."""
+    """Return all warnings except the one about the invented half-life of these tests."""
     scale = suv_scale(replace(PET_HEADER, **changes), beds)
     return "; ".join(warning for warning in scale.warnings if "no known PET nuclide" not in warning)
 
@@ -58,7 +58,7 @@ def test_admin_does_not_decay_and_needs_no_clock() -> None:
 
 
 @pytest.mark.parametrize("suv_type", ["", "BW"])
-def test_gml_is_suv_already_and_is_never_converted_twice(suv_type: str) -> None:
+def test_gml_is_not_converted_again(suv_type: str) -> None:
     scale = suv_scale(replace(PET_HEADER, units="GML", suv_type=suv_type), ())
     assert (scale.factor, scale.source) == (1.0, "SUVbw (GML)")
 
@@ -92,14 +92,14 @@ def test_suv_by_surface_becomes_suv_by_weight() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"units": "GML", "suv_type": "BSA"}, "Units GML with SUVType BSA, expected one of BW, LBM"),
         ({"units": "CM2ML", "suv_type": "LBM"}, "Units CM2ML with SUVType LBM, expected BSA"),
-        ({"units": "GML", "suv_type": "LBM"}, "PatientSize is missing, which SUVType LBM needs"),
+        ({"units": "GML", "suv_type": "LBM"}, "PatientSize is missing, required by SUVType LBM"),
         ({"units": "GML", "suv_type": "LBM", "size_m": 1.7}, "PatientSex is missing, expected M, F or O"),
         ({"units": "GML", "suv_type": "IBW", "size_m": 1.7, "sex": "X"}, "PatientSex is 'X', expected M, F or O"),
-        ({"units": "CM2ML"}, "PatientSize is missing, which SUVType BSA needs"),
+        ({"units": "CM2ML"}, "PatientSize is missing, required by SUVType BSA"),
         ({"units": "CM2ML", "size_m": 0.1}, "PatientSize is 0.1 m, expected 0.2 to 2.8 m"),
         (
             {"units": "GML", "suv_type": "LBM", "size_m": 1.0, "sex": "F", "weight_kg": 150.0},
@@ -107,8 +107,8 @@ def test_suv_by_surface_becomes_suv_by_weight() -> None:
         ),
     ],
 )
-def test_a_normalisation_without_its_measures_is_refused(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(DicomError, match=re.escape(words)):
+def test_normalisation_without_required_attributes_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DicomError, match=re.escape(message)):
         suv_per_bqml(**changes)
 
 
@@ -136,27 +136,27 @@ def test_both_philips_factors_are_compared(suv_factor: float, agrees: bool) -> N
 
 
 @pytest.mark.parametrize("zero", [None, 0.0])
-def test_counts_without_factors_are_unusable_and_say_so(zero: float | None) -> None:
+def test_counts_without_factors_are_refused(zero: float | None) -> None:
     with pytest.raises(MissingAttributeError, match=re.escape("(7053,xx00) SUV and (7053,xx09) Bq/mL are missing")):
         suv_state(replace(PET_HEADER, units="CNTS", philips_suv_factor=zero), ())
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         (
             {"injection_time": "115000"},
-            "RadiopharmaceuticalStartTime 115000 lies after the scan began (2020-01-02 11:40",
+            "RadiopharmaceuticalStartTime 115000 is after the start of the scan (2020-01-02 11:40",
         ),
-        ({"injection_datetime": "20190102100000", "injection_time": ""}, "lies 8761.7 h before the scan began"),
+        ({"injection_datetime": "20190102100000", "injection_time": ""}, "is 8761.7 h before the start of the scan"),
         ({"dose_bq": 4e11}, "RadionuclideTotalDose is 4e+11 Bq, 8e+03 MBq/kg for 50 kg"),
         ({"weight_kg": 900.0}, "PatientWeight is 900 kg, expected 0.01 to 700 kg"),
         ({"weight_kg": 1.7, "size_m": 80.0}, "PatientWeight is 1.7 kg and PatientSize 80 m: exchanged?"),
         ({"injections": 2}, "2 different injections in RadiopharmaceuticalInformationSequence"),
     ],
 )
-def test_values_that_cannot_be_are_refused_by_name(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(DicomError, match=re.escape(words)):
+def test_implausible_values_are_refused_by_name(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DicomError, match=re.escape(message)):
         suv_per_bqml(**changes)
 
 
@@ -173,23 +173,23 @@ def test_values_that_cannot_be_are_refused_by_name(changes: dict[str, Any], word
         ({"decay_correction": ""}, "DecayCorrection"),
     ],
 )
-def test_what_is_missing_is_named_and_bqml_remains(changes: dict[str, Any], attribute: str) -> None:
+def test_missing_attribute_is_named_and_bqml_remains_available(changes: dict[str, Any], attribute: str) -> None:
     pet = replace(PET_HEADER, **changes)
     with pytest.raises(MissingAttributeError, match=attribute):
         suv_scale(pet, ())
     state = suv_state(pet, ())
     assert not state.has_suv
-    assert state.words.startswith("Bq/mL only: ") and attribute in state.words
+    assert state.text.startswith("Bq/mL only: ") and attribute in state.text
     assert activity_scale(pet).factor == 1.0
 
 
-def test_missing_malformed_and_not_delivered_are_three_sentences() -> None:
+def test_missing_malformed_and_undelivered_have_different_messages() -> None:
     pet = replace(PET_HEADER, weight_kg=None)
-    assert suv_state(pet, ()).words == "Bq/mL only: PatientWeight is missing"
+    assert suv_state(pet, ()).text == "Bq/mL only: PatientWeight is missing"
     pet = replace(pet, malformed=(("PatientWeight", "heavy"),))
-    assert suv_state(pet, ()).words == "Bq/mL only: PatientWeight 'heavy' is malformed"
+    assert suv_state(pet, ()).text == "Bq/mL only: PatientWeight 'heavy' is malformed"
     pet = replace(pet, malformed=(), undelivered=("PatientWeight",))
-    assert "PatientWeight is not in the metadata of the PACS" in suv_state(pet, ()).words
+    assert "PatientWeight is not in the metadata of the PACS" in suv_state(pet, ()).text
 
 
 def test_a_weight_in_grams_is_read_as_such_with_a_warning() -> None:
@@ -210,7 +210,7 @@ def test_a_dose_in_another_unit_is_read_as_such_with_a_warning_that_names_it(wri
 
 def test_a_dose_that_two_units_would_explain_is_refused() -> None:
     # a child of 15 kg: 5 MBq are 0.33 MBq/kg, 5 mCi are 12.3 MBq/kg
-    with pytest.raises(DicomError, match=re.escape("(MBq or mCi would both do)")):
+    with pytest.raises(DicomError, match=re.escape("(MBq or mCi would both be plausible)")):
         suv_per_bqml(dose_bq=5.0, weight_kg=15.0, half_life_s=6586.2)
 
 
@@ -221,31 +221,31 @@ def test_a_dose_that_two_units_would_explain_is_refused() -> None:
         (0.149, "refused"), (40.1, "refused"),
     ],
 )  # fmt: skip
-def test_the_dose_is_judged_by_the_weight_and_the_nuclide(mbq_per_kg: float, outcome: str) -> None:
+def test_plausible_dose_depends_on_weight_and_nuclide(mbq_per_kg: float, outcome: str) -> None:
     changes = {"dose_bq": mbq_per_kg * 50e6, "half_life_s": 6586.2}  # F-18: usual 0.3 to 20 MBq/kg
     if outcome == "refused":
         with pytest.raises(DicomError, match=r"expected 0\.3 to 20 MBq/kg of F-18"):
             suv_per_bqml(**changes)
     else:
-        assert ("look at dose and weight" in warnings_of(**changes)) == (outcome == "warned")
+        assert ("check dose and weight" in warnings_of(**changes)) == (outcome == "warned")
 
 
-def test_a_mouse_is_injected_more_for_its_weight() -> None:
+def test_plausible_dose_of_a_mouse() -> None:
     assert warnings_of(dose_bq=7e6, weight_kg=0.025, half_life_s=6586.2) == ""
 
 
 @pytest.mark.parametrize(
-    ("units", "words"),
+    ("units", "message"),
     [
-        ("PROPCPS", "Units PROPCPS (numbers proportional to counts per second"),
-        ("PROPCNTS", "Units PROPCNTS (numbers proportional to counts)"),
-        ("CPS", "Units CPS (counts per second, which the header does not calibrate)"),
+        ("PROPCPS", "Units PROPCPS (proportional to counts per second"),
+        ("PROPCNTS", "Units PROPCNTS (proportional to counts)"),
+        ("CPS", "Units CPS (counts per second without a calibration factor)"),
         ("1CM", "Units 1CM (an attenuation map)"),
         ("PCNT", "Units PCNT, expected BQML, GML, CM2ML or CNTS"),
     ],
 )
-def test_other_units_are_refused_by_name(units: str, words: str) -> None:
-    with pytest.raises(UnsupportedSeriesError, match=re.escape(words)):
+def test_other_units_are_refused_by_name(units: str, message: str) -> None:
+    with pytest.raises(UnsupportedSeriesError, match=re.escape(message)):
         suv_state(replace(PET_HEADER, units=units), ())
 
 
@@ -254,7 +254,7 @@ def test_activity_with_an_suv_type_is_warned_about() -> None:
 
 
 def test_uncorrected_decay_is_corrected_bed_by_bed() -> None:
-    """Half-life 6000 s. Frames of 6000 s: (1 - e^-ln2) / ln2 = 0.72135 of the activity at their start is their mean."""
+    """Frames of one half-life (6000 s) have a mean of (1 - e^-ln2) / ln2 = 0.72135 of their initial activity."""
     beds = (BedHeader("20200102", "114000", frame_duration_s=6000.0), BedHeader("20200102", "132000", None, 6000.0))
     scale = suv_scale(replace(PET_HEADER, decay_correction="NONE", corrected_image=("ATTN",)), beds)
     assert scale.of(beds[0]) == pytest.approx(2.5e-4 / 0.72135, rel=1e-5)
@@ -263,7 +263,7 @@ def test_uncorrected_decay_is_corrected_bed_by_bed() -> None:
 
 def test_uncorrected_decay_without_its_times_is_refused() -> None:
     for bed in (BedHeader("20200102", "114000"), BedHeader("", "", None, 240.0)):
-        with pytest.raises(MissingAttributeError, match="DecayCorrection NONE needs AcquisitionDate"):
+        with pytest.raises(MissingAttributeError, match="DecayCorrection NONE requires AcquisitionDate"):
             suv_scale(replace(PET_HEADER, decay_correction="NONE", corrected_image=("ATTN",)), (bed,))
 
 
@@ -294,7 +294,7 @@ def test_decay_correction_is_compared_with_corrected_image(
 def test_admin_is_compared_with_the_decay_factor() -> None:
     since_injection = replace(FIRST_BED, decay_factor=2 ** ((6000 + 119.2) / 6000))
     assert suv_per_bqml((since_injection,), decay_correction="ADMIN") == pytest.approx(1.25e-4)
-    with pytest.raises(DicomError, match=r"is ADMIN, but DecayFactor 1\.01387 undoes 119 s"):
+    with pytest.raises(DicomError, match=r"is ADMIN, but DecayFactor 1\.01387 corrects 119 s"):
         suv_per_bqml((replace(FIRST_BED, decay_factor=2 ** (119.2 / 6000)),), decay_correction="ADMIN")
 
 

@@ -1,7 +1,7 @@
-"""What another program makes of the same headers: npm's @cornerstonejs/calculate-suv, which OHIF uses.
+"""Comparison with another program for the same headers: npm's @cornerstonejs/calculate-suv, used by OHIF.
 
-Its answers are compared with ours on the public reference objects and on a real series. Where they differ, the table
-says why; the objects' published values decide (test_suv_reference_objects.py).
+The results are compared on the public reference objects and on a real series. The table explains differences; the
+published values of the objects decide (test_reference_objects.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.conftest import REPOSITORY, missing
 SAME = 1e-6  # relative
 # Its SUV over ours, or the error it raises, and why
 DIFFERENCES: dict[str, tuple[str | float, str]] = {
-    "DRO_2_1": (0.807429, "takes every GML for SUV by weight, whatever SUVType says: here lean mass over weight"),
+    "DRO_2_1": (0.807429, "reads every GML as SUV by weight regardless of SUVType: here lean mass over weight"),
     "DRO_2_2": (0.9915, "the same: ideal mass over weight"),
     "DRO_2_3": ("Units has an invalid value: CM2ML", "knows no SUV by surface"),
     "DRO_3_0": (1e6, "takes a dose of 368.08 for Bq"),
@@ -38,7 +38,7 @@ def program() -> Path:
     """The installed program."""
     path = REPOSITORY / ".venv-cornerstone" / "suv.cjs"
     if not (path.parent / "installed").is_file():
-        missing("cornerstone", "there is no .venv-cornerstone; make it with scripts/cornerstone-environment")
+        missing("cornerstone", ".venv-cornerstone is missing; create it with scripts/cornerstone-environment")
     return path
 
 
@@ -51,26 +51,28 @@ def series(shared_data: Path) -> dict[str, list[Path]]:
 
 
 def metadata(path: Path) -> dict[str, Any]:
-    """The header as that program wants it: DICOM's keywords, and two private blocks."""
+    """Return the header in the format of that program: DICOM keywords and two private blocks."""
     dataset = dcmread(path, stop_before_pixels=True)
     (injection,) = dataset.RadiopharmaceuticalInformationSequence
-    words = ("CorrectedImage", "Units", "SeriesDate", "SeriesTime", "AcquisitionDate", "AcquisitionTime")
+    text_keywords = ("CorrectedImage", "Units", "SeriesDate", "SeriesTime", "AcquisitionDate", "AcquisitionTime")
     injected = ("RadiopharmaceuticalStartTime", "RadiopharmaceuticalStartDateTime")
     numbers = ("PatientWeight", "PatientSize", "FrameReferenceTime", "ActualFrameDuration")
     isotope = ("RadionuclideHalfLife", "RadionuclideTotalDose")
-    said: dict[str, Any] = {"DecayCorrection": dataset.DecayCorrection}
-    said["PatientSex"] = dataset.PatientSex.replace("O", "M")  # it refuses O, on which SUV by weight does not depend
-    said |= {keyword: _plain(dataset, keyword) for keyword in words if keyword in dataset}
-    said |= {keyword: _plain(injection, keyword) for keyword in injected if keyword in injection}
-    said |= {keyword: float(dataset[keyword].value) for keyword in numbers if keyword in dataset}
-    said |= {keyword: float(injection[keyword].value) for keyword in isotope if keyword in injection}
+    header: dict[str, Any] = {"DecayCorrection": dataset.DecayCorrection}
+    header["PatientSex"] = dataset.PatientSex.replace(
+        "O", "M"
+    )  # the program refuses O, which does not affect SUV by weight
+    header |= {keyword: _plain(dataset, keyword) for keyword in text_keywords if keyword in dataset}
+    header |= {keyword: _plain(injection, keyword) for keyword in injected if keyword in injection}
+    header |= {keyword: float(dataset[keyword].value) for keyword in numbers if keyword in dataset}
+    header |= {keyword: float(injection[keyword].value) for keyword in isotope if keyword in injection}
     if (0x7053, 0x1000) in dataset or (0x7053, 0x1009) in dataset:
         names = {"SUVScaleFactor": 0x1000, "ActivityConcentrationScaleFactor": 0x1009}
         factors = {name: float(dataset[0x7053, at].value) for name, at in names.items() if (0x7053, at) in dataset}
-        said["PhilipsPETPrivateGroup"] = factors
+        header["PhilipsPETPrivateGroup"] = factors
     if (0x0009, 0x100D) in dataset:
-        said["GEPrivatePostInjectionDateTime"] = str(dataset[0x0009, 0x100D].value)
-    return said
+        header["GEPrivatePostInjectionDateTime"] = str(dataset[0x0009, 0x100D].value)
+    return header
 
 
 def _plain(dataset: Dataset, keyword: str) -> str | list[str]:
@@ -78,7 +80,7 @@ def _plain(dataset: Dataset, keyword: str) -> str | list[str]:
     return str(value) if isinstance(value, str) else [str(part) for part in value]
 
 
-def test_both_programs_agree_or_the_difference_is_known(program: Path, series: dict[str, list[Path]]) -> None:
+def test_suv_agrees_with_cornerstone_except_for_known_differences(program: Path, series: dict[str, list[Path]]) -> None:
     request = json.dumps({name: [metadata(path) for path in files] for name, files in series.items()})
     run = subprocess.run(["node", program], input=request, capture_output=True, text=True, check=True, timeout=60)
     theirs = json.loads(run.stdout)

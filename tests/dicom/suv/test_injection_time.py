@@ -1,4 +1,4 @@
-"""When the radiopharmaceutical was injected: time zones, midnight, moved dates, and attributes that contradict."""
+"""Injection time: time zones, midnight, shifted dates, and contradictory attributes."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def injected(half_life_s: float = F18, scan: datetime = SCAN, **attributes: str)
         {"private_injection_datetime": "20240115000000.00"},  # a placeholder
     ],
 )
-def test_sources_that_agree_are_taken_without_a_word(attributes: dict[str, str]) -> None:
+def test_consistent_sources_give_no_warning(attributes: dict[str, str]) -> None:
     moment, warnings = injected(**attributes)
     assert abs((moment - INJECTED).total_seconds()) <= 41
     assert warnings == ""
 
 
 @pytest.mark.parametrize(
-    ("attributes", "words"),
+    ("attributes", "message"),
     [
         ({"injection_datetime": "20240115000000"}, "midnight is a placeholder, RadiopharmaceuticalStartTime is used"),
         ({"injection_datetime": "20240115081919"}, "by -1 h, as UTC and a local time do"),
@@ -71,14 +71,14 @@ def test_sources_that_agree_are_taken_without_a_word(attributes: dict[str, str])
         ({"injection_time": "", "injection_datetime": "20240115091919+0000"}, "TimezoneOffsetFromUTC is missing"),
     ],
 )
-def test_where_one_source_is_clearly_the_better_both_are_named(attributes: dict[str, str], words: str) -> None:
+def test_preferred_source_is_used_with_a_warning(attributes: dict[str, str], message: str) -> None:
     moment, warnings = injected(**attributes)
     assert moment == INJECTED
-    assert words in warnings
+    assert message in warnings
 
 
 @pytest.mark.parametrize(
-    ("attributes", "words"),
+    ("attributes", "message"),
     [
         (
             {"injection_datetime": "20240115083000"},
@@ -91,20 +91,23 @@ def test_where_one_source_is_clearly_the_better_both_are_named(attributes: dict[
         ),
         (
             {"injection_time": "", "injection_datetime": "20240115000000"},
-            "is midnight sharp, long before the scan began",
+            "is exactly midnight, long before the start of the scan",
         ),
-        ({"injection_time": "000000"}, "is midnight sharp, long before the scan began"),
-        ({"injection_time": "110000"}, "RadiopharmaceuticalStartTime 110000 lies after the scan began"),
-        ({"injection_time": "", "injection_datetime": "20240115103001"}, "20240115103001 lies after the scan began"),
+        ({"injection_time": "000000"}, "is exactly midnight, long before the start of the scan"),
+        ({"injection_time": "110000"}, "RadiopharmaceuticalStartTime 110000 is after the start of the scan"),
+        (
+            {"injection_time": "", "injection_datetime": "20240115103001"},
+            "20240115103001 is after the start of the scan",
+        ),
     ],
 )
-def test_what_cannot_be_reconciled_is_refused(attributes: dict[str, str], words: str) -> None:
-    with pytest.raises(DicomError, match=re.escape(words)):
+def test_unresolvable_contradiction_is_refused(attributes: dict[str, str], message: str) -> None:
+    with pytest.raises(DicomError, match=re.escape(message)):
         injected(**attributes)
 
 
 @pytest.mark.parametrize(("seconds", "is_conflict"), [(94, False), (96, True)])  # 1 % of F-18 is 94.5 s
-def test_one_per_cent_of_suv_is_the_limit(seconds: int, is_conflict: bool) -> None:
+def test_difference_above_one_percent_of_suv_is_a_contradiction(seconds: int, is_conflict: bool) -> None:
     dated = f"20240115{9:02d}{19 + (19 + seconds) // 60:02d}{(19 + seconds) % 60:02d}"
     if is_conflict:
         with pytest.raises(DicomError, match="contradict each other"):
@@ -113,38 +116,38 @@ def test_one_per_cent_of_suv_is_the_limit(seconds: int, is_conflict: bool) -> No
         assert injected(injection_datetime=dated)[1] == ""
 
 
-@pytest.mark.parametrize("told_by", ["injection_time", "injection_datetime"])
-def test_an_injection_before_midnight(told_by: str) -> None:
-    said = {"injection_time": "", told_by: "233000" if told_by == "injection_time" else "20240114233000"}
-    assert injected(scan=datetime(2024, 1, 15, 0, 30), **said) == (datetime(2024, 1, 14, 23, 30), "")
+@pytest.mark.parametrize("attribute", ["injection_time", "injection_datetime"])
+def test_an_injection_before_midnight(attribute: str) -> None:
+    attributes = {"injection_time": "", attribute: "233000" if attribute == "injection_time" else "20240114233000"}
+    assert injected(scan=datetime(2024, 1, 15, 0, 30), **attributes) == (datetime(2024, 1, 14, 23, 30), "")
 
 
-def test_midnight_sharp_shortly_before_the_scan_is_an_injection() -> None:
+def test_midnight_shortly_before_the_scan_is_accepted() -> None:
     scan = datetime(2024, 1, 15, 1, 0)
     assert injected(scan=scan, injection_time="000000")[0] == datetime(2024, 1, 15)
 
 
-def test_the_longest_uptake_is_six_half_lives() -> None:
-    said = {"injection_time": "", "injection_datetime": "20240115000500"}
-    assert injected(scan=datetime(2024, 1, 15, 11, 3), **said)[0] == datetime(2024, 1, 15, 0, 5)  # 10.97 h
-    with pytest.raises(DicomError, match=r"lies 11\.0 h before the scan began"):
-        injected(scan=datetime(2024, 1, 15, 11, 5), **said)
+def test_maximum_uptake_time_is_six_half_lives() -> None:
+    attributes = {"injection_time": "", "injection_datetime": "20240115000500"}
+    assert injected(scan=datetime(2024, 1, 15, 11, 3), **attributes)[0] == datetime(2024, 1, 15, 0, 5)  # 10.97 h
+    with pytest.raises(DicomError, match=r"is 11\.0 h before the start of the scan"):
+        injected(scan=datetime(2024, 1, 15, 11, 5), **attributes)
 
 
 def test_a_long_lived_nuclide_needs_a_date() -> None:
     days_before = {"injection_datetime": "20240111091919"}
     assert injected(ZR89, **days_before) == (datetime(2024, 1, 11, 9, 19, 19), "")
     assert injected(ZR89, injection_time="", **days_before)[0] == datetime(2024, 1, 11, 9, 19, 19)
-    with pytest.raises(MissingAttributeError, match="StartDateTime is missing: the clock time 091919"):
+    with pytest.raises(MissingAttributeError, match="StartDateTime is missing: the time of day 091919"):
         injected(ZR89)
-    with pytest.raises(DicomError, match="as after de-identification, and a clock time alone"):
+    with pytest.raises(DicomError, match="as after de-identification, and a time of day alone"):
         injected(ZR89, injection_datetime="20100111091919")
     with pytest.raises(DicomError, match="contradict each other"):
         injected(ZR89, injection_datetime="20240111000000")  # 9.3 h of Zr-89 are 9 % of SUV
 
 
 @pytest.mark.parametrize(("half_life_h", "is_dated"), [(11.9, True), (12.1, False)])
-def test_a_clock_alone_dates_an_injection_below_twelve_hours_of_half_life(half_life_h: float, is_dated: bool) -> None:
+def test_time_of_day_suffices_for_half_lives_below_twelve_hours(half_life_h: float, is_dated: bool) -> None:
     if is_dated:
         assert injected(half_life_h * 3600)[0] == INJECTED
     else:
@@ -152,8 +155,8 @@ def test_a_clock_alone_dates_an_injection_below_twelve_hours_of_half_life(half_l
             injected(half_life_h * 3600)
 
 
-def test_a_malformed_source_is_named_where_the_other_is_used() -> None:
+def test_malformed_source_is_named_when_the_other_is_used() -> None:
     pet = replace(HEADER, malformed=(("RadiopharmaceuticalStartDateTime", "yesterday"),))
     found = injection_time(pet, SCAN, F18)
-    words = "RadiopharmaceuticalStartDateTime 'yesterday' is malformed: RadiopharmaceuticalStartTime is used"
-    assert (found.moment, found.warnings) == (INJECTED, (words,))
+    message = "RadiopharmaceuticalStartDateTime 'yesterday' is malformed: RadiopharmaceuticalStartTime is used"
+    assert (found.moment, found.warnings) == (INJECTED, (message,))

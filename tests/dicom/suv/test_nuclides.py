@@ -1,4 +1,4 @@
-"""The nuclide and its half-life: named by code, in words and by a number of seconds, and compared."""
+"""The nuclide and its half-life: comparison of code, text and seconds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from lib.dicom.instance_header import PetHeader
-from lib.dicom.suv.nuclides import NUCLIDES, nuclide_in_words, nuclide_of
+from lib.dicom.suv.nuclides import NUCLIDES, nuclide_in_text, nuclide_of
 from lib.errors import DicomError, MissingAttributeError
 
 F18 = PetHeader(
@@ -17,7 +17,7 @@ F18 = PetHeader(
 
 
 @pytest.mark.parametrize(
-    ("words", "name"),
+    ("text", "name"),
     [
         ("^18^Fluorine", "F-18"), ("18F", "F-18"), ("F-18", "F-18"), ("Fluorodeoxyglucose F^18^", "F-18"),
         ("FDG -- fluorodeoxyglucose", "F-18"), ("[18F]FDG", "F-18"), ("F18-FDG", "F-18"), ("Fluorine-18", "F-18"),
@@ -26,17 +26,17 @@ F18 = PetHeader(
         ("^124^Iodine", "I-124"), ("64Cu-DOTATATE", "Cu-64"), ("^68^Germanium", "Ge-68"), ("O-15 water", "O-15"),
     ],
 )  # fmt: skip
-def test_nuclides_in_words(words: str, name: str) -> None:
-    nuclide = nuclide_in_words(words)
+def test_nuclide_in_text(text: str, name: str) -> None:
+    nuclide = nuclide_in_text(text)
     assert nuclide is not None and nuclide.name == name
 
 
-@pytest.mark.parametrize("words", ["", "Solution", "NaF", "PSMA-1007", "DCFPyL", "F-180", "118F"])
-def test_words_that_name_no_nuclide(words: str) -> None:
-    assert nuclide_in_words(words) is None
+@pytest.mark.parametrize("text", ["", "Solution", "NaF", "PSMA-1007", "DCFPyL", "F-180", "118F"])
+def test_text_without_a_nuclide(text: str) -> None:
+    assert nuclide_in_text(text) is None
 
 
-def test_every_nuclide_is_known_by_its_half_life_alone() -> None:
+def test_nuclide_is_identified_by_half_life_alone() -> None:
     for nuclide in NUCLIDES:
         found, half_life_s, warnings = nuclide_of(PetHeader(half_life_s=nuclide.half_life_s))
         assert found is not None
@@ -53,8 +53,8 @@ def test_a_half_life_that_agrees_is_used_as_written(half_life_s: float) -> None:
 
 @pytest.mark.parametrize("half_life_s", [4057.0, 6519.0, 6653.0, 3600.0])
 def test_a_half_life_of_another_nuclide_is_refused(half_life_s: float) -> None:
-    words = f"RadionuclideHalfLife is {half_life_s:g} s, but the header names RadionuclideCodeSequence F-18"
-    with pytest.raises(DicomError, match=re.escape(words)):
+    message = f"RadionuclideHalfLife is {half_life_s:g} s, but the header names RadionuclideCodeSequence F-18"
+    with pytest.raises(DicomError, match=re.escape(message)):
         nuclide_of(replace(F18, half_life_s=half_life_s))
 
 
@@ -66,7 +66,7 @@ def test_a_half_life_in_minutes_is_read_as_such_with_a_warning(header: PetHeader
     assert warnings == ("RadionuclideHalfLife 109.77 s is read as minutes: F-18",)
 
 
-def test_a_missing_half_life_is_that_of_the_named_nuclide() -> None:
+def test_missing_half_life_is_taken_from_the_nuclide() -> None:
     assert nuclide_of(replace(F18, half_life_s=None))[1] == 6586.2
     with pytest.raises(MissingAttributeError, match=r"RadionuclideHalfLife is missing$"):
         nuclide_of(PetHeader())
@@ -74,7 +74,7 @@ def test_a_missing_half_life_is_that_of_the_named_nuclide() -> None:
         nuclide_of(replace(F18, half_life_s=0.0))
 
 
-def test_two_names_are_decided_by_the_half_life_and_named() -> None:
+def test_half_life_decides_between_two_nuclides_with_a_warning() -> None:
     both = replace(F18, radiopharmaceutical="68Ga-DOTATATE")
     found, _, warnings = nuclide_of(both)
     assert found is not None and found.name == "F-18"
@@ -86,4 +86,4 @@ def test_two_names_are_decided_by_the_half_life_and_named() -> None:
 def test_an_unknown_half_life_is_used_with_a_warning() -> None:
     found, half_life_s, warnings = nuclide_of(PetHeader(half_life_s=6000.0))
     assert (found, half_life_s) == (None, 6000.0)
-    assert "6000 s is that of no known PET nuclide" in warnings[0]
+    assert "6000 s matches no known PET nuclide" in warnings[0]

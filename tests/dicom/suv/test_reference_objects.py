@@ -38,7 +38,7 @@ def objects(request: pytest.FixtureRequest) -> Path:
     """The folder of the objects."""
     folder = Path(request.getfixturevalue("shared_data")).parent / "suv_dro"
     if not folder.is_dir():
-        missing("realdata", "../shared/suv_dro is not there")
+        missing("realdata", "../shared/suv_dro is missing")
     return folder
 
 
@@ -47,7 +47,7 @@ def test_every_object_is_tested(objects: Path) -> None:
 
 
 @pytest.mark.parametrize("name", OBJECTS)
-def test_minimum_median_and_maximum_are_as_published(name: str, objects: Path) -> None:
+def test_minimum_median_and_maximum_equal_published_values(name: str, objects: Path) -> None:
     (found,) = scan_folder(objects / name).series
     suv_bw = read_pet(found.series).array
     inside = suv_bw[sitk.GetArrayFromImage(sitk.ReadImage(str(objects / "DRO_mask.nii.gz"))) > 0]

@@ -1,4 +1,4 @@
-"""The moment START counts to: the series' time, the beds' and the private ones, compared."""
+"""The reference time of START: comparison of series time, beds and private attributes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MEAN_S = 89.858  # of a frame of 180 s: a little before its middle
 
 
 def bed(number: int, *, start: datetime = START, count_from_start: bool = False, **changes: object) -> BedHeader:
-    """The bed that begins so many times 180 s after the start, its header as a scanner writes it."""
+    """Return the header of the bed that begins `number` x 180 s after the start."""
     offset_s = 180.0 * number
     acquired = start + timedelta(seconds=offset_s)
     header = BedHeader(
@@ -37,7 +37,7 @@ def found(beds: tuple[BedHeader, ...], half_life_s: float = F18, **attributes: s
     return reference.moment, "; ".join(reference.warnings)
 
 
-def test_the_mean_count_rate_lies_a_little_before_the_middle_of_a_frame() -> None:
+def test_mean_count_rate_is_before_the_middle_of_a_frame() -> None:
     assert average_count_s(180.0, F18) == pytest.approx(MEAN_S, abs=1e-3)
     assert average_count_s(6000.0, 6000.0) == pytest.approx(6000 * 0.471234, rel=1e-5)  # log2(ln 2 / (1 - 1/2))
     assert average_count_s(1.0, 1e9) == 0.5
@@ -45,25 +45,25 @@ def test_the_mean_count_rate_lies_a_little_before_the_middle_of_a_frame() -> Non
 
 @pytest.mark.parametrize("count_from_start", [False, True])
 @pytest.mark.parametrize("with_factor", [False, True])
-def test_beds_that_agree_with_the_series_say_nothing(count_from_start: bool, with_factor: bool) -> None:
+def test_consistent_beds_give_no_warning(count_from_start: bool, with_factor: bool) -> None:
     changes = {} if with_factor else {"decay_factor": None}
     beds = tuple(bed(number, count_from_start=count_from_start, **changes) for number in range(6))
     assert found(beds) == (START, "")
     assert found(beds[2:4]) == (START, "")  # a cropped series
 
 
-def test_one_acquisition_time_for_all_beds_is_the_series_own() -> None:
+def test_equal_acquisition_times_of_all_beds_are_of_the_series() -> None:
     """As in the sarcoma collection: AcquisitionTime 112011 throughout, FrameReferenceTime 0 to 1215 s."""
     beds = tuple(bed(number, acquisition_time="103000") for number in range(6))
     assert found(beds) == (START, "")
 
 
-def test_frame_times_that_were_not_filled_in_say_nothing() -> None:
+def test_missing_frame_times_give_no_warning() -> None:
     beds = tuple(bed(number, frame_reference_time_s=0.0, decay_factor=1.0) for number in range(6))
     assert found(beds) == (START, "")
 
 
-def test_where_series_and_beds_differ_the_beds_are_believed_and_both_named() -> None:
+def test_beds_override_series_time_with_a_warning() -> None:
     beds = tuple(bed(number) for number in range(3))
     moment, warnings = found(beds, series_time="101500")
     assert abs((moment - START).total_seconds()) < 1
@@ -72,27 +72,28 @@ def test_where_series_and_beds_differ_the_beds_are_believed_and_both_named() -> 
 
 
 @pytest.mark.parametrize(("seconds", "is_conflict"), [(92, False), (98, True)])  # 1 % of F-18 is 94.5 s
-def test_one_per_cent_of_suv_is_the_limit(seconds: int, is_conflict: bool) -> None:
+def test_difference_above_one_percent_of_suv_is_a_contradiction(seconds: int, is_conflict: bool) -> None:
     series = START - timedelta(seconds=seconds)
     moment, warnings = found((bed(0), bed(1)), series_time=f"{series:%H%M%S}")
     assert (moment == series) != is_conflict
     assert ("SeriesTime is" in warnings) == is_conflict
 
 
-def test_a_series_stored_again_later_counts_to_what_its_beds_give() -> None:
+def test_series_stored_again_uses_the_time_from_its_beds() -> None:
     moment, warnings = found((bed(2), bed(3)), series_time="132000")
     assert abs((moment - START).total_seconds()) < 1
-    assert "SeriesTime 13:20:00 is later than its first acquisition (10:36:00): stored again later" in warnings
+    expected = "SeriesTime 13:20:00 is later than the first acquisition (10:36:00): the series was stored again later"
+    assert expected in warnings
 
 
-def test_a_series_stored_again_without_frame_times_counts_to_its_first_acquisition() -> None:
+def test_series_stored_again_without_frame_times_uses_its_first_acquisition() -> None:
     beds = tuple(bed(number, frame_reference_time_s=None, decay_factor=None) for number in (0, 1))
     moment, warnings = found(beds, series_time="132000")
     assert moment == START
-    assert "decay is counted to the acquisition, as QIBA advises" in warnings
+    assert "the acquisition time is used as the reference time, as QIBA advises" in warnings
 
 
-def test_a_series_stored_again_without_its_first_bed_has_lost_its_time() -> None:
+def test_series_stored_again_without_its_first_bed_is_refused() -> None:
     late = bed(6, frame_duration_s=None, decay_factor=None)
     with pytest.raises(DicomError, match=r"that bed is not the first \(FrameReferenceTime 1170 s\)"):
         found((late,), series_time="132000")
@@ -115,24 +116,24 @@ def test_a_scan_over_midnight() -> None:
         assert found(beds, series_time="235000", series_date="") == (start, "")
 
 
-def test_a_date_that_differs_leaves_the_clock_for_a_short_lived_nuclide_only() -> None:
+def test_different_dates_are_tolerated_for_short_lived_nuclides_only() -> None:
     moved = tuple(replace(bed(number), acquisition_date="20100303") for number in range(2))
     moment, warnings = found(moved)
     assert moment == START
     assert "SeriesDate (2024-01-15) and AcquisitionDate (2010-03-03) contradict each other" in warnings
-    with pytest.raises(DicomError, match="days count for this nuclide"):
+    with pytest.raises(DicomError, match="the date affects the SUV of this nuclide"):
         found(moved, 282276.0)
 
 
-def test_beds_that_contradict_one_another_are_named_and_the_series_is_used() -> None:
+def test_contradictory_beds_give_a_warning_and_series_time_is_used() -> None:
     beds = (bed(0), bed(1, acquisition_time="110000"))
     moment, warnings = found(beds)
     assert moment == START
-    assert "AcquisitionTime and FrameReferenceTime of its beds contradict one another" in warnings
+    assert "AcquisitionTime and FrameReferenceTime of its beds contradict each other" in warnings
 
 
 @pytest.mark.parametrize(
-    ("declared", "series", "moment", "words"),
+    ("declared", "series", "moment", "message"),
     [
         ("20240115103000", "103000", "103000", ""),
         ("20240115103000+0100", "103000", "103000", ""),
@@ -142,22 +143,22 @@ def test_beds_that_contradict_one_another_are_named_and_the_series_is_used() -> 
         ("20240115140000", "103000", "103000", ""),  # after the scan: when it was stored
     ],
 )  # fmt: skip
-def test_a_declared_time_is_compared_with_both_others(declared: str, series: str, moment: str, words: str) -> None:
+def test_a_declared_time_is_compared_with_both_others(declared: str, series: str, moment: str, message: str) -> None:
     beds = (bed(0), bed(1))
     reference, warnings = found(beds, decay_correction_datetime=declared, series_time=series)
     assert f"{reference:%H%M%S}" == moment
-    assert (warnings == "") if not words else (words in warnings)
+    assert (warnings == "") if not message else (message in warnings)
 
 
 def test_three_different_times_are_refused() -> None:
-    with pytest.raises(DicomError, match=re.escape("three different times to which its decay may be corrected")):
+    with pytest.raises(DicomError, match=re.escape("three different reference times")):
         found((bed(0), bed(1)), decay_correction_datetime="20240115101500", series_time="100000")
 
 
 @pytest.mark.parametrize(
     ("factor", "is_suspicious"),
     [
-        (2 ** (1215 / F18), False),  # corrected from the start of the bed, as FrameReferenceTime says
+        (2 ** (1215 / F18), False),  # corrected from the start of the bed, as in FrameReferenceTime
         (2 ** (1335 / F18), False),  # ... from its middle, as GE does
         (2 ** (120 / F18), True),  # corrected to the start of each bed: 1215 s of decay are left in
         (1.0, True),
@@ -169,11 +170,11 @@ def test_the_decay_factor_is_compared_with_the_frame_times(factor: float, is_sus
     assert ("DecayFactor" in warnings) == is_suspicious
 
 
-def test_a_decay_factor_of_one_in_the_first_frame_was_not_filled_in() -> None:
+def test_decay_factor_of_one_in_the_first_frame_is_ignored() -> None:
     assert found((bed(0, decay_factor=1.0),)) == (START, "")
 
 
-def test_a_malformed_series_time_is_named_where_the_beds_give_it() -> None:
+def test_malformed_series_time_is_named_when_the_beds_are_used() -> None:
     pet = replace(HEADER, series_time="", malformed=(("SeriesTime", "NaN"),))
     reference = reference_time(pet, (bed(0), bed(1)), F18)
     assert abs((reference.moment - START).total_seconds()) < 1

@@ -1,4 +1,4 @@
-"""CTs of every kind that consoles and de-identifiers write: the PET of each is valid, and says what the CT says."""
+"""CTs as consoles and de-identifiers write them: their PETs are valid and copy the CT's attributes."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ NOT_STATED = "not stated by the source"
 
 @dataclass(frozen=True)
 class Raw:
-    """An element as a broken console writes it: any bytes, under any value representation."""
+    """An element with arbitrary bytes and value representation."""
 
     keyword: str
     value: bytes
     vr: str
 
     def put_into(self, path: Path) -> None:
-        """Write the element into a file in Explicit VR Little Endian that lacks it, past pydicom, which refuses."""
+        """Insert an element that pydicom would refuse into a file in Explicit VR Little Endian."""
         tag, content = int(tag_for_keyword(self.keyword) or 0), self.value + b" " * (len(self.value) % 2)
         size = struct.pack("<HI", 0, len(content)) if self.vr in LONG else struct.pack("<H", len(content))
         encoded = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, self.vr.encode()) + size + content
@@ -74,8 +74,8 @@ def dciodvfy(require_program: Callable[[str], str]) -> Iterator[Callable[[Path],
     yield lambda path: dciodvfy_errors(program, path)
 
 
-def said(path: Path, expected: dict[str, Any]) -> dict[str, Any]:
-    """Return what the PET says under the keywords of a table; an empty value is "", an absent one None."""
+def values_in(path: Path, expected: dict[str, Any]) -> dict[str, Any]:
+    """Return the PET's values of the keywords in a table; "" for an empty value, None for an absent one."""
     pet = dcmread(path)
     return {keyword: _plain(pet[keyword].value) if keyword in pet else NOT_THERE for keyword in expected}
 
@@ -105,7 +105,7 @@ DEIDENTIFICATION: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"DeidentificationMethod": "by hand"}, {"PatientIdentityRemoved": NOT_THERE, "DeidentificationMethod": "by hand"}),
 ]
 SIDES: list[tuple[dict[str, Any], dict[str, Any]]] = [
-    ({}, {"BodyPartExamined": NOT_THERE, "Laterality": ""}),  # which part it is, nobody says
+    ({}, {"BodyPartExamined": NOT_THERE, "Laterality": ""}),  # the body part is unknown
     ({"Laterality": "L"}, {"Laterality": "L"}),
     ({"BodyPartExamined": "CHEST"}, {"BodyPartExamined": "CHEST", "Laterality": NOT_THERE}),
     ({"BodyPartExamined": "CHEST", "Laterality": ""}, {"Laterality": NOT_THERE}),
@@ -163,35 +163,35 @@ SETS: list[tuple[Any, str, Any]] = [
     ("GB18030", "Wang^XiaoDong=王^小东", "GB18030"),
     ("ISO_IR 192", "Größe^Jürgen", "ISO_IR 192"),
     ("ISO_IR 144", "Дое^Иван", "ISO_IR 144"),
-    (["ISO_IR 100", "ISO_IR 144"], "Größe^Jürgen", "ISO_IR 192"),  # two sets without escapes cannot stand together
+    (["ISO_IR 100", "ISO_IR 144"], "Größe^Jürgen", "ISO_IR 192"),  # two sets without code extensions cannot be combined
     ("ISO_IR 6", "Plain^Text", NOT_THERE),
 ]
 
 
 @pytest.mark.parametrize(("attributes", "expected"), DEIDENTIFICATION + SIDES + OTHERS)
-def test_a_pet_is_valid_and_says_what_the_ct_says(
+def test_pet_is_valid_and_copies_the_ct_attributes(
     tmp_path: Path, dciodvfy: Callable[[Path], list[str]], attributes: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     path = pet_file(tmp_path, attributes)
-    assert said(path, expected) == expected
+    assert values_in(path, expected) == expected
     assert dciodvfy(path) == []
 
 
 @pytest.mark.parametrize(("element", "expected"), BROKEN)
-def test_a_broken_value_is_repaired_or_left_out(
+def test_invalid_value_is_repaired_or_omitted(
     tmp_path: Path, dciodvfy: Callable[[Path], list[str]], element: Raw, expected: dict[str, Any]
 ) -> None:
     path = pet_file(tmp_path, {}, element)
-    assert said(path, expected) == expected
+    assert values_in(path, expected) == expected
     assert dciodvfy(path) == []
 
 
 @pytest.mark.parametrize(("character_set", "name", "written"), SETS)
-def test_a_name_keeps_its_letters_in_a_legal_character_set(
+def test_name_is_preserved_in_a_valid_character_set(
     tmp_path: Path, dciodvfy: Callable[[Path], list[str]], character_set: Any, name: str, written: Any
 ) -> None:
     path = pet_file(tmp_path, {"SpecificCharacterSet": character_set, "PatientName": name})
-    assert said(path, {"PatientName": name, "SpecificCharacterSet": written}) == {
+    assert values_in(path, {"PatientName": name, "SpecificCharacterSet": written}) == {
         "PatientName": name, "SpecificCharacterSet": written
     }  # fmt: skip
     assert dciodvfy(path) == []
@@ -199,21 +199,21 @@ def test_a_name_keeps_its_letters_in_a_legal_character_set(
 
 @pytest.mark.filterwarnings("ignore:Incorrect value for Specific Character Set", "ignore:Value 'ISO_IR 192'")  # pydicom
 @pytest.mark.parametrize("spelled", ["ISO-IR 144", "ISO IR 144", "ISO_IR_144", "ISO_IR 144\\ISO_IR 192"])
-def test_a_misspelled_character_set_is_understood(tmp_path: Path, spelled: str) -> None:
+def test_misspelled_character_set_is_recognised(tmp_path: Path, spelled: str) -> None:
     name = Raw("PatientName", "Дое^Иван".encode("iso8859_5"), "PN")
     path = pet_file(tmp_path, {}, Raw("SpecificCharacterSet", spelled.encode(), "CS"), name)
-    assert said(path, {"PatientName": ""}) == {"PatientName": "Дое^Иван"}
+    assert values_in(path, {"PatientName": ""}) == {"PatientName": "Дое^Иван"}
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI:UserWarning")  # as the broken CT is written
-def test_a_sop_instance_uid_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_invalid_sop_instance_uid_is_refused(tmp_path: Path) -> None:
     write_series(tmp_path, vary=lambda k: {"SOPInstanceUID": f"1..{k}"}, **WHEN)
     (found,) = scan_folder(tmp_path).usable("CT")
-    with pytest.raises(DicomError, match="its SOPInstanceUID is no UID, so a PET series cannot name it as its source"):
+    with pytest.raises(DicomError, match="its SOPInstanceUID is not a UID, so a PET series cannot refer to it"):
         synthetic_of(found.series)
 
 
-def test_every_unpaired_part_is_one_to_dciodvfy(tmp_path: Path, dciodvfy: Callable[[Path], list[str]]) -> None:
+def test_unpaired_body_parts_agree_with_dciodvfy(tmp_path: Path, dciodvfy: Callable[[Path], list[str]]) -> None:
     path = pet_file(tmp_path, {})
     pet = dcmread(path)
     for part in UNPAIRED:

@@ -1,4 +1,4 @@
-"""A synthetic series on disk: whole or not at all, the same each time, and never taken for a measured one."""
+"""A synthetic series on disk: written atomically, reproducible, and never used as a measured one."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_our_own_reader_gives_the_suv_back(series: SyntheticSeries, tmp_path: Path) -> None:
+def test_reader_returns_the_written_suv(series: SyntheticSeries, tmp_path: Path) -> None:
     (found,) = scan_folder(write_series(series, tmp_path / "pet")).series
     volume = read_synthetic_pet(found.series)
     assert volume.geometry.same_grid_as(series.pet.geometry)
     for k in range(len(series)):
-        drawn = series.pet.array[k]
-        assert np.abs(volume.array[k] - drawn).max() <= np.ptp(drawn) / 20_000 + drawn.max() * 2**-23
+        original = series.pet.array[k]
+        assert np.abs(volume.array[k] - original).max() <= np.ptp(original) / 20_000 + original.max() * 2**-23
 
 
 def test_writing_twice_changes_nothing(series: SyntheticSeries, tmp_path: Path) -> None:
@@ -49,20 +49,20 @@ def test_writing_twice_changes_nothing(series: SyntheticSeries, tmp_path: Path) 
     assert sorted(first) == [f"{k:04d}.dcm" for k in range(1, 6)]
 
 
-def test_a_slab_is_completed_by_the_whole(series: SyntheticSeries, tmp_path: Path) -> None:
+def test_slab_is_completed_by_the_series(series: SyntheticSeries, tmp_path: Path) -> None:
     slab = series.planned.fill(series.pet.slab(slice(2, 4)))
     assert sorted(contents(write_series(slab, tmp_path / "pet"))) == ["0003.dcm", "0004.dcm"]
-    whole = contents(write_series(series, tmp_path / "elsewhere"))
-    assert contents(write_series(series, tmp_path / "pet")) == whole
+    full = contents(write_series(series, tmp_path / "elsewhere"))
+    assert contents(write_series(series, tmp_path / "pet")) == full
 
 
-def test_an_empty_folder_is_written_into(series: SyntheticSeries, tmp_path: Path) -> None:
+def test_series_is_written_into_an_empty_folder(series: SyntheticSeries, tmp_path: Path) -> None:
     (tmp_path / "pet").mkdir()
     assert len(contents(write_series(series, tmp_path / "pet"))) == 5
 
 
-def test_files_of_others_are_not_mixed_with_ours(series: SyntheticSeries, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds 5 other file\(s\) or folder\(s\) \(000.dcm, ...\)"):
+def test_foreign_files_are_not_mixed_with_the_series(series: SyntheticSeries, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"contains 5 other file\(s\) or folder\(s\) \(000.dcm, ...\)"):
         write_series(series, tmp_path / "study" / "ct")
     other = plan_series(ct_in(tmp_path / "other", SeriesInstanceUID="1.2.3.1.8"), MODEL)
     write_series(series, tmp_path / "pet")
@@ -72,7 +72,7 @@ def test_files_of_others_are_not_mixed_with_ours(series: SyntheticSeries, tmp_pa
         write_series(series, tmp_path / "study" / "ct" / "000.dcm")
 
 
-def test_a_zip_holds_the_same_files_and_is_the_same_each_time(series: SyntheticSeries, tmp_path: Path) -> None:
+def test_zip_has_the_same_files_and_is_reproducible(series: SyntheticSeries, tmp_path: Path) -> None:
     archive = write_zip(series, tmp_path / "pet.zip")
     assert archive.read_bytes() == write_zip(series, tmp_path / "again.zip").read_bytes()
     with zipfile.ZipFile(archive) as zipped:
@@ -85,7 +85,7 @@ def full_disk(self: SyntheticSeries) -> Iterator[tuple[str, bytes]]:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_full_disk_leaves_nothing_half_written(
+def test_full_disk_leaves_no_partial_files(
     series: SyntheticSeries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -100,7 +100,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert contents(out) == before
 
 
-def test_what_a_killed_process_left_is_seen_by_nobody_and_cleared_away(series: SyntheticSeries, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_ignored_and_removed(series: SyntheticSeries, tmp_path: Path) -> None:
     studies = tmp_path / "studies"
     left = studies / f".pet.99999{write_module.UNFINISHED}"
     left.mkdir(parents=True)
@@ -112,7 +112,7 @@ def test_what_a_killed_process_left_is_seen_by_nobody_and_cleared_away(series: S
 
 def killed_in_the_middle(self: SyntheticSeries) -> Iterator[tuple[str, bytes]]:
     for k in range(3):
-        yield f"{k + 1:04d}.dcm", b"whole"
+        yield f"{k + 1:04d}.dcm", b"complete"
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -139,24 +139,24 @@ def test_several_threads_may_write_one_series(series: SyntheticSeries, tmp_path:
     assert len(contents(tmp_path / "out")) == 5
 
 
-def test_what_another_thread_puts_in_place_meanwhile_is_no_leftover(series: SyntheticSeries, tmp_path: Path) -> None:
-    gone = tmp_path / f".pet.1{write_module.UNFINISHED}"
-    gone.symlink_to(tmp_path / "nowhere")  # listed, and not there any more when it is looked at
+def test_files_of_another_thread_are_not_leftovers(series: SyntheticSeries, tmp_path: Path) -> None:
+    dangling = tmp_path / f".pet.1{write_module.UNFINISHED}"
+    dangling.symlink_to(tmp_path / "nowhere")  # listed, but missing when it is checked
     assert len(contents(write_series(series, tmp_path / "pet"))) == 5
 
 
-def test_a_folder_that_cannot_be_made_is_named(series: SyntheticSeries, tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created_is_named(series: SyntheticSeries, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         write_series(series, tmp_path / "file" / "pet")
 
 
-def test_what_we_write_is_never_taken_for_a_real_pet(series: SyntheticSeries, tmp_path: Path) -> None:
+def test_written_series_is_never_used_as_a_measured_pet(series: SyntheticSeries, tmp_path: Path) -> None:
     study = tmp_path / "study"
     write_series(series, study / "synthetic")
     report = scan_folder(study)
     (found,) = (found for found in report.series if found.series.uid == series.uid)
-    assert found.is_synthetic and not found.is_usable and "drawn by a model" in str(found.reason)
+    assert found.is_synthetic and not found.is_usable and "produced by a model" in str(found.reason)
     assert pair_series(report).pairs == ()
     with pytest.raises(UnsupportedSeriesError, match="synthetic PET"):
         read_pet(found.series)
@@ -165,7 +165,7 @@ def test_what_we_write_is_never_taken_for_a_real_pet(series: SyntheticSeries, tm
     assert paired.pet.series.uid != series.uid
 
 
-def test_an_archive_that_drops_new_attributes_hides_nothing(series: SyntheticSeries, tmp_path: Path) -> None:
+def test_synthetic_series_is_recognised_without_new_attributes(series: SyntheticSeries, tmp_path: Path) -> None:
     folder = write_series(series, tmp_path / "pet")
     for path in folder.iterdir():
         dataset = dcmread(path)

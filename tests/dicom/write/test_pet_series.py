@@ -1,4 +1,4 @@
-"""The synthetic PET series: what its headers say, whose it is, and that it is the same one each time."""
+"""The synthetic PET series: its headers, its study, and its reproducible UIDs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def first_of(folder: Path, **attributes: Any) -> Dataset:
     return next(synthetic_of(ct_in(folder, **attributes)).datasets())
 
 
-def test_it_says_to_programs_that_it_is_synthetic(tmp_path: Path) -> None:
+def test_synthetic_markers_for_programs(tmp_path: Path) -> None:
     pet = first_of(tmp_path)
     assert pet[0x0008001C].value == "YES"  # SyntheticData
     assert list(pet.ImageType) == ["DERIVED", "PRIMARY", "AXIAL"]
@@ -37,7 +37,7 @@ def test_it_says_to_programs_that_it_is_synthetic(tmp_path: Path) -> None:
     assert pet.DerivationCodeSequence[0].CodingSchemeDesignator == "99CT2PET"
 
 
-def test_it_says_to_people_that_it_is_synthetic(tmp_path: Path) -> None:
+def test_synthetic_markers_for_users(tmp_path: Path) -> None:
     pet = first_of(tmp_path)
     assert pet.SeriesDescription.startswith("SYNTHETIC PET, RESEARCH ONLY, NOT FOR DIAGNOSIS")
     for text in (pet.ImageComments, pet.DerivationDescription):
@@ -45,7 +45,7 @@ def test_it_says_to_people_that_it_is_synthetic(tmp_path: Path) -> None:
     assert MODEL.checksum in pet.DerivationDescription
 
 
-def test_it_is_in_suv_and_claims_no_measurement(tmp_path: Path) -> None:
+def test_units_are_suv_and_no_measurement_is_claimed(tmp_path: Path) -> None:
     pet = first_of(tmp_path)
     assert (pet.Units, pet.SUVType, pet.DecayCorrection) == ("GML", "BW", "NONE")
     assert len(pet.RadiopharmaceuticalInformationSequence) == 0
@@ -61,7 +61,7 @@ def test_it_belongs_to_the_cts_patient_study_and_frame_of_reference(tmp_path: Pa
     assert pet.Manufacturer == "ct2pet"  # not the scanner's
 
 
-def test_each_slice_lies_where_its_ct_slice_lies_and_names_its_sources(tmp_path: Path) -> None:
+def test_slices_have_the_position_of_their_ct_slice_and_refer_to_it(tmp_path: Path) -> None:
     ct = ct_in(tmp_path)
     planned = replace(plan_series(ct, MODEL), reach=2)
     pets = list(planned.fill(pet_of(ct)).datasets())
@@ -74,21 +74,21 @@ def test_each_slice_lies_where_its_ct_slice_lies_and_names_its_sources(tmp_path:
     ]
 
 
-def test_drawn_again_it_is_the_same_series(tmp_path: Path) -> None:
+def test_synthesis_is_reproducible(tmp_path: Path) -> None:
     ct = ct_in(tmp_path)
     shuffled = replace(ct, files=tuple(reversed(ct.files)))
     assert list(synthetic_of(ct).files()) == list(synthetic_of(shuffled).files())
 
 
 @pytest.mark.parametrize("slab", [slice(0, 5), slice(1, 3), slice(4, 5)])
-def test_a_slabs_files_are_the_wholes(tmp_path: Path, slab: slice) -> None:
+def test_files_of_a_slab_equal_those_of_the_series(tmp_path: Path, slab: slice) -> None:
     ct = ct_in(tmp_path)
     planned, pet = plan_series(ct, MODEL), pet_of(ct)
     assert list(planned.fill(pet.slab(slab)).files()) == list(planned.fill(pet).files())[slab]
 
 
-def test_a_mended_header_leaves_the_uids_as_earlier_versions_made_them(tmp_path: Path) -> None:
-    """Stored by an earlier version, and again by this one, a series does not double: these UIDs are version 0.1.0's."""
+def test_uids_equal_those_of_earlier_versions(tmp_path: Path) -> None:
+    """A series stored by an earlier version is not duplicated: these are the UIDs of version 0.1.0."""
     series = synthetic_of(ct_in(tmp_path, BodyPartExamined="CHEST", PatientIdentityRemoved="YES"))
     assert series.uid == "2.25.246908654522036879343388416416081006829"
     assert next(series.datasets()).SOPInstanceUID == "2.25.92120621196341669567722432116922441998"
@@ -108,17 +108,17 @@ def test_another_model_or_another_ct_is_another_series(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("attributes", "words"),
+    ("attributes", "message"),
     [
-        ({"FrameOfReferenceUID": None}, "FrameOfReferenceUID is missing, .* cannot be placed with its CT"),
-        ({"FrameOfReferenceUID": "none"}, "FrameOfReferenceUID is no UID"),
-        ({"StudyInstanceUID": "1..3"}, "StudyInstanceUID is no UID"),
-        ({"FrameOfReferenceUID": "99999999"}, "FrameOfReferenceUID is no UID"),
-        ({"SeriesTime": None, "StudyTime": None}, "none of SeriesDate, AcquisitionDate.* is there with its time"),
+        ({"FrameOfReferenceUID": None}, "FrameOfReferenceUID is missing, .* PET series on the CT's grid requires"),
+        ({"FrameOfReferenceUID": "none"}, "FrameOfReferenceUID is not a UID"),
+        ({"StudyInstanceUID": "1..3"}, "StudyInstanceUID is not a UID"),
+        ({"FrameOfReferenceUID": "99999999"}, "FrameOfReferenceUID is not a UID"),
+        ({"SeriesTime": None, "StudyTime": None}, "none of SeriesDate, AcquisitionDate.* is present with its time"),
     ],
 )
-def test_a_ct_that_can_have_no_pet_series_says_why(tmp_path: Path, attributes: dict[str, Any], words: str) -> None:
-    with pytest.raises(MissingAttributeError, match=words):
+def test_ct_with_missing_attributes_is_refused(tmp_path: Path, attributes: dict[str, Any], message: str) -> None:
+    with pytest.raises(MissingAttributeError, match=message):
         plan_series(ct_in(tmp_path, **attributes), MODEL)
 
 
@@ -133,7 +133,7 @@ def test_the_date_and_time_of_a_series_come_from_one_moment(tmp_path: Path) -> N
     assert (pet.SeriesDate, pet.SeriesTime) == ("20200103", "0830")
 
 
-def test_what_the_ct_does_not_say_is_empty(tmp_path: Path) -> None:
+def test_unknown_attributes_are_empty(tmp_path: Path) -> None:
     nothing = dict.fromkeys(("PatientName", "PatientID", "StudyDate", "StudyTime"))
     pet = first_of(tmp_path, **nothing)
     assert not any(pet[keyword].value for keyword in EMPTY_IF_UNKNOWN)
@@ -151,15 +151,15 @@ def test_what_the_ct_does_not_say_is_empty(tmp_path: Path) -> None:
         ({"PatientAge": "59"}, {"PatientAge": None}),
     ],
 )
-def test_a_value_that_dicom_does_not_allow_is_neither_copied_nor_mended(
+def test_invalid_values_are_not_copied(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, attributes: dict[str, Any], kept: dict[str, Any]
 ) -> None:
     caplog.set_level("INFO")
     pet = first_of(tmp_path, **attributes)
     for keyword, value in kept.items():
         assert (pet[keyword].value or "" if keyword in pet else None) == value
-    (word,) = attributes
-    assert word in caplog.text and str(attributes[word]) not in caplog.text
+    (keyword,) = attributes
+    assert keyword in caplog.text and str(attributes[keyword]) not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_value_that_dicom_does_not_allow_is_neither_copied_nor_mended(
         (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"),
     ],
 )
-def test_a_name_keeps_its_letters(tmp_path: Path, character_set: Any, name: str) -> None:
+def test_name_is_preserved(tmp_path: Path, character_set: Any, name: str) -> None:
     pet = first_of(tmp_path, SpecificCharacterSet=character_set, PatientName=name)
     assert str(pet.PatientName) == name
 
@@ -179,7 +179,7 @@ def test_a_name_keeps_its_letters(tmp_path: Path, character_set: Any, name: str)
 @pytest.mark.parametrize(
     ("written", "declared", "read"), [("utf8", "ISO_IR 192", "Größe^Jürgen"), ("latin_1", "ISO_IR 100", "Größe^Jürgen")]
 )
-def test_a_name_of_no_declared_set_keeps_its_bytes(tmp_path: Path, written: str, declared: str, read: str) -> None:
+def test_name_without_character_set_keeps_its_bytes(tmp_path: Path, written: str, declared: str, read: str) -> None:
     paths = write_series(tmp_path, PatientName="X" * 14, StudyTime="1000")
     raw = read.encode(written)[:14].ljust(14)
     for path in paths:
@@ -198,7 +198,7 @@ def test_a_models_name_cannot_break_the_header(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("position", "lying", "gantry"), [("HFS", "supine", "headfirst"), ("FFP", "prone", "feet-first"), ("", "", "")]
 )
-def test_how_the_patient_lies_is_the_cts(tmp_path: Path, position: str, lying: str, gantry: str) -> None:
+def test_patient_orientation_is_copied_from_the_ct(tmp_path: Path, position: str, lying: str, gantry: str) -> None:
     pet = first_of(tmp_path, PatientPosition=position or None)
     if not position:
         assert len(pet.PatientOrientationCodeSequence) == len(pet.PatientGantryRelationshipCodeSequence) == 0
@@ -211,7 +211,7 @@ def test_another_grid_or_unit_is_refused(tmp_path: Path) -> None:
     ct = ct_in(tmp_path)
     planned, pet = plan_series(ct, MODEL), pet_of(ct)
     coarse = pet.geometry.with_pixels(3, 4)
-    with pytest.raises(UnsupportedSeriesError, match="on the CT's own grid"):
+    with pytest.raises(UnsupportedSeriesError, match="expected the CT's grid"):
         planned.fill(Volume(np.zeros(coarse.shape, np.float32), coarse, Unit.SUV_BW))
     with pytest.raises(UnsupportedSeriesError, match="stored in SUVbw, found a volume in HU"):
         planned.fill(Volume(pet.array, pet.geometry, Unit.HU))
@@ -219,7 +219,7 @@ def test_another_grid_or_unit_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_changed_since_the_scan_is_named(tmp_path: Path) -> None:
     ct = ct_in(tmp_path)
-    ct.files[2].write_bytes(b"torn")
+    ct.files[2].write_bytes(b"damaged")
     with pytest.raises(DicomError, match=f"series {CT}: 002.dcm"):
         plan_series(ct, MODEL)
 

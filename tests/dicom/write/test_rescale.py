@@ -1,4 +1,4 @@
-"""SUV in 16 bits: what is stored, read back, is what was drawn."""
+"""Storing SUV in 16 bits and reading it back."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def test_rounding_stays_below_a_30000th_of_the_range(suv_bw: np.ndarray) -> None
         [0, 1e9],
     ],
 )
-def test_hard_slices_are_rounded_no_more(values: list[float]) -> None:
+def test_rounding_error_of_extreme_slices(values: list[float]) -> None:
     suv_bw = np.array([values], np.float32)
     slice_ = store_slice(suv_bw)
-    drawn = suv_bw.astype(np.float64)
-    constant = np.abs(drawn).max() * 1e-9  # below half a step of float32: the same number once it is read
-    allowed = np.ptp(drawn) / 30_000 if np.ptp(drawn) else constant
-    assert np.abs(read_back(slice_) - drawn).max() < allowed
+    original = suv_bw.astype(np.float64)
+    constant = np.abs(original).max() * 1e-9  # below half a step of float32: the same number once it is read
+    allowed = np.ptp(original) / 30_000 if np.ptp(original) else constant
+    assert np.abs(read_back(slice_) - original).max() < allowed
     assert max(len(slice_.rescale_slope), len(slice_.rescale_intercept)) <= 16  # a decimal string
 
 
@@ -66,22 +66,20 @@ def test_hard_slices_are_rounded_no_more(values: list[float]) -> None:
         ([-1.0, 1.0], "3.051804379e-05", "-1", [0, 65535]),  # 2 / 65535 above -1
     ],
 )
-def test_the_intercept_is_0_wherever_16_bits_reach(
-    values: list[float], slope: str, intercept: str, stored: list[int]
-) -> None:
+def test_intercept_is_0_if_16_bits_suffice(values: list[float], slope: str, intercept: str, stored: list[int]) -> None:
     slice_ = store_slice(np.array([values], np.float32))
     assert float(slice_.rescale_slope) == pytest.approx(float(slope), rel=1e-6)
     assert slice_.rescale_intercept == intercept
     assert slice_.stored.tolist() == [stored]
 
 
-def test_a_slope_is_never_whole() -> None:
+def test_slope_is_never_an_integer() -> None:
     slice_ = store_slice(np.array([[0, 65535, 131070]], np.float32))  # the slope would be 2
     assert float(slice_.rescale_slope) == pytest.approx(2, rel=1e-5)
     assert not float(slice_.rescale_slope).is_integer()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_no_number_is_refused(value: float) -> None:
+def test_nan_and_infinity_are_refused(value: float) -> None:
     with pytest.raises(DicomError, match="NaN or infinite"):
         store_slice(np.array([[1, value]], np.float32))

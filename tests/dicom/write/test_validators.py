@@ -1,4 +1,4 @@
-"""Real CTs, and programs of others: what they say of our synthetic series, and what they read in it."""
+"""Independent validators and readers of synthetic series of real CTs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STUDIES = ("sts/STS_001", "ct_only")
 
 @pytest.fixture(scope="module", params=STUDIES)
 def series(request: pytest.FixtureRequest, shared_data: Path) -> SyntheticSeries:
-    """SUV made of the HU of a real CT; its first slice is empty, as above a patient's head."""
+    """Synthetic PET of a real CT, computed from HU; the first slice is empty, as above a patient's head."""
     ct = scan_folder(shared_data / request.param).usable("CT")[0].series
     pet = pet_of(ct)
     pet.array[0] = 0
@@ -36,15 +36,13 @@ def folder(series: SyntheticSeries, tmp_path_factory: pytest.TempPathFactory) ->
     return write_series(series, tmp_path_factory.mktemp("out") / "pet")
 
 
-def test_dciodvfy_finds_no_error_but_what_is_wanted(folder: Path, require_program: Callable[[str], str]) -> None:
+def test_dciodvfy_finds_only_expected_errors(folder: Path, require_program: Callable[[str], str]) -> None:
     program = require_program("dciodvfy")
     for path in sorted(folder.iterdir()):
         assert dciodvfy_errors(program, path) == [], path.name
 
 
-def test_no_ct_of_36_patients_makes_an_invalid_pet(
-    sts_folder: Path, tmp_path: Path, require_program: Callable[[str], str]
-) -> None:
+def test_pets_of_36_real_cts_are_valid(sts_folder: Path, tmp_path: Path, require_program: Callable[[str], str]) -> None:
     program = require_program("dciodvfy")
     cts = scan_folder(sts_folder).usable("CT")
     assert len(cts) == 36
@@ -60,9 +58,9 @@ def test_no_ct_of_36_patients_makes_an_invalid_pet(
 
 def test_dcmftest_accepts_every_instance(folder: Path, require_program: Callable[[str], str]) -> None:
     files = sorted(str(path) for path in folder.iterdir())
-    said = subprocess.run([require_program("dcmftest"), *files], capture_output=True, text=True, check=False)
-    assert said.returncode == 0
-    assert said.stdout.splitlines() == [f"yes: {file}" for file in files]
+    process = subprocess.run([require_program("dcmftest"), *files], capture_output=True, text=True, check=False)
+    assert process.returncode == 0
+    assert process.stdout.splitlines() == [f"yes: {file}" for file in files]
 
 
 def test_simpleitk_reads_it_on_the_cts_grid(folder: Path, series: SyntheticSeries) -> None:
@@ -82,7 +80,7 @@ def test_pydicom_reads_it_slice_by_slice(folder: Path, series: SyntheticSeries) 
         assert [pet[keyword].value for pet in read] == [one[keyword].value for one in ct]
 
 
-def test_orthanc_takes_it_once_and_gives_the_same_pixels_back(
+def test_orthanc_stores_it_once_and_returns_the_same_pixels(
     tmp_path: Path, require_program: Callable[[str], str]
 ) -> None:
     attributes = {"BodyPartExamined": "CHEST", "PatientIdentityRemoved": "YES", "SpecificCharacterSet": "ISO_IR 13"}
@@ -101,11 +99,11 @@ def test_orthanc_takes_it_once_and_gives_the_same_pixels_back(
 
 
 def scan_ct(series: SyntheticSeries) -> list[Path]:
-    """The files of the series' CT, in the order of the stack."""
+    """Return the files of the series' CT in stack order."""
     root = Path(str(series.planned.slices[0].filename))
     return list(scan_folder(root.parent).usable("CT")[0].series.files)
 
 
 def check_values(values: np.ndarray, series: SyntheticSeries) -> None:
-    for k, drawn in enumerate(series.pet.array):
-        assert np.abs(values[k] - drawn).max() <= np.ptp(drawn) / 20_000, f"slice {k}"
+    for k, original in enumerate(series.pet.array):
+        assert np.abs(values[k] - original).max() <= np.ptp(original) / 20_000, f"slice {k}"

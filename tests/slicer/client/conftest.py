@@ -1,4 +1,4 @@
-"""One real server for all tests of the client: accounts on, two phantoms, a model whose every voxel differs."""
+"""A real server for all tests of the client: with accounts, two phantoms, and a model with different voxel values."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ SHORT_RUN = "pixel_mm=8.0;depth=1;context_slices=1;normalization=none;epochs=3;p
 
 @dataclass(frozen=True)
 class Clinic:
-    """The server, and what is known of it."""
+    """The server and its test data."""
 
     server: RunningServer
     ct_uid: str
     ct: Volume
     studies: Path
-    before_training: Connection  # what the client said when no model was trained yet
+    before_training: Connection  # result of the connection test before a model was trained
 
     def client(self, user: str = "ada", *, url: str = "") -> Client:
-        """A client of somebody who has signed in; at another address, such as a proxy's, if that is given."""
+        """Return a signed-in client; `url` may be that of a proxy."""
         client = Client(url or self.server.url, timeout_s=240)
         client.sign_in(user, PASSWORD)
         return client
 
 
 def save_varied_model(path: Path, *, seed: int = 0) -> Path:
-    """Write a cascade3 with random weights that sees three slices: a slab in the wrong place cannot go unnoticed."""
+    """Write a cascade3 with random weights and a context of three slices, so that misplaced slabs are detected."""
     recipe = tiny_recipe(3)
     recipe = replace(recipe, network=replace(recipe.network, context_slices=3, base_channels=4))
     torch.manual_seed(seed)
     cascade = Cascade(recipe.network)
-    with torch.no_grad():  # 0.4 is 3.2 SUV: no voxel is cut off at 0
+    with torch.no_grad():  # 0.4 is 3.2 SUV: no voxel is clipped at 0
         cascade.stages[0].head.bias.fill_(0.4)  # type: ignore[union-attr]
     sample = BaselineSample(
         np.zeros((1, 2, 2), np.float32), np.ones((1, 2, 2), np.float32), np.ones((1, 2, 2), np.bool_)
@@ -79,7 +79,7 @@ def save_varied_model(path: Path, *, seed: int = 0) -> Path:
 
 @pytest.fixture(scope="session")
 def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
-    """A server with accounts, its cascade3 trained elsewhere, its cascade2 never."""
+    """Run a server with accounts, an uploaded cascade3 and an untrained cascade2."""
     studies, folder = tmp_path_factory.mktemp("studies"), tmp_path_factory.mktemp("server")
     write_phantoms(studies, patients=2, settings=SMALL)
     ct = scan_folder(studies).usable("CT")[0].series
@@ -93,36 +93,36 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
 
 
 def publish(server: RunningServer, model: Path) -> None:
-    """Put a model into the place of cascade3."""
-    answer = server.logged_in_as("ada").request("PUT", "/model/cascade3", files={"file": model.read_bytes()})
-    assert answer.status_code == 200, answer.text
+    """Upload a model as cascade3."""
+    response = server.logged_in_as("ada").request("PUT", "/model/cascade3", files={"file": model.read_bytes()})
+    assert response.status_code == 200, response.text
 
 
 @pytest.fixture
 def client(clinic: Clinic) -> Client:
-    """A client of an admin who has signed in."""
+    """Return the signed-in client of an admin."""
     return clinic.client()
 
 
 @pytest.fixture
 def proxy(clinic: Clinic) -> Iterator[Proxy]:
-    """A proxy before the server, which does nothing yet."""
-    with proxy_before(clinic.server.url) as made:
-        yield made
+    """Run a proxy in front of the server."""
+    with proxy_before(clinic.server.url) as running:
+        yield running
 
 
 def drain_until(job: Job, condition: Callable[[], bool], *, timeout_s: float = 60.0) -> list[Any]:
-    """Return what came of a job until a condition holds, drained as a timer of the window would."""
-    come, deadline = [], time.monotonic() + timeout_s
+    """Return the events of a job until a condition holds, drained as by a timer of the window."""
+    events, deadline = [], time.monotonic() + timeout_s
     while not condition():
-        come += job.drain()
+        events += job.drain()
         if time.monotonic() > deadline:
-            pytest.fail(f"not within {timeout_s:.0f} s: {job.state} {job.sentence}")
+            pytest.fail(f"not within {timeout_s:.0f} s: {job.state} {job.message}")
         time.sleep(0.02)
-    return come
+    return events
 
 
 def finished(job: Job, *, timeout_s: float = 60.0) -> list[Any]:
-    """Return all that came of a job once it is over."""
+    """Run a job to its end, and return its events."""
     job.start()
     return drain_until(job, lambda: job.state.is_over, timeout_s=timeout_s)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from CT2PETLib.client.error_mapping import refusal
+from CT2PETLib.client.error_mapping import response_error
 from CT2PETLib.client.error_messages import ADMINISTRATOR, MESSAGES, message_of
 from CT2PETLib.client.errors import BusyError, ForbiddenError, RefusedError, ServerFaultError, UntrainedError
 from CT2PETLib.client.server_url import parse_server_url
@@ -107,7 +107,7 @@ def test_without_a_known_code_and_its_params_the_detail_is_shown_as_it_is(sent: 
                          (503, BusyError), (507, ServerFaultError)],
 )  # fmt: skip
 def test_at_any_status_the_message_is_the_panels(status: int, kind: type[Exception]) -> None:
-    error = refusal(status, json.dumps(problem(not_trained("unet"))).encode(), ADDRESS)
+    error = response_error(status, json.dumps(problem(not_trained("unet"))).encode(), ADDRESS)
     assert isinstance(error, kind)
     assert "press Train in section 7" in str(error)
 
@@ -116,7 +116,7 @@ def test_a_model_that_was_not_promoted_says_how_to_use_it_in_the_panel() -> None
     verdict = {"published": False, "verdict": "It is worse.", "advice": "POST /ct2pet/models/unet/serve"}
     (version,) = read_versions({"model": "unet", "versions": [{"version": 2, "verdict": verdict}]}).versions
     assert version.verdict == (
-        "It is worse. To use it all the same: choose version 2 in section 7, then press Use the chosen version."
+        "It is worse. To use it anyway, choose version 2 in section 7, then press Use the chosen version."
     )
     task = {"status": "DONE", "request": {"model": "unet"}, "version": 2, **verdict}
     assert read_training(json.dumps(task).encode(), b"{}").verdict == version.verdict

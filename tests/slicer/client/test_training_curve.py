@@ -1,4 +1,4 @@
-"""The curve of a training that somebody else began: whole in the middle, after the end, and after a restart."""
+"""The curve of another client's training is complete during it, after its end, and after a restart of the server."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[RunningServer]:
-    """A server that trains already, begun without a panel: three epochs are done, and it goes on."""
+    """Run a server with an active training, started without the client, of which three epochs are finished."""
     with running_server("ct2pet_app", folder / "studies", folder, **CONF) as running:
         assert running.json("/ct2pet/training")["epochs"] == []
         assert Client(running.url).training() == Training()
-        answer = running.request("POST", "/train/unet", json={"max_epochs": EPOCHS})
-        assert answer.status_code == 200, answer.text
+        response = running.request("POST", "/train/unet", json={"max_epochs": EPOCHS})
+        assert response.status_code == 200, response.text
         deadline = time.monotonic() + 150
         while len(running.json("/ct2pet/training?model=unet")["epochs"]) < 3:
             assert time.monotonic() < deadline, running.json("/train/")
@@ -49,9 +49,9 @@ def server(folder: Path) -> Iterator[RunningServer]:
 
 
 @pytest.fixture(scope="module")
-def opened_in_the_middle(server: RunningServer) -> tuple[TrainingWatch, list[Training]]:
-    """A watch that began then, when the training is over, and all that it told."""
-    watch = TrainingWatch(Client(server.url), every_s=0.1)
+def watch_of_active_training(server: RunningServer) -> tuple[TrainingWatch, list[Training]]:
+    """Return a watch that was started during the training, after its end, and its events."""
+    watch = TrainingWatch(Client(server.url), interval_s=0.1)
     return watch, finished(watch, timeout_s=200)
 
 
@@ -60,13 +60,13 @@ def on_disk(folder: Path) -> list[tuple[int, float, float]]:
     return [(record.epoch, record.loss, record.metrics[KEY_METRIC]) for record in read_history(run)]
 
 
-def test_the_first_look_finds_the_epochs_before_it(
-    folder: Path, opened_in_the_middle: tuple[TrainingWatch, list[Training]]
+def test_first_poll_includes_the_epochs_before_it(
+    folder: Path, watch_of_active_training: tuple[TrainingWatch, list[Training]]
 ) -> None:
-    watch, come = opened_in_the_middle
-    first, last = come[0], come[-1]
-    assert (watch.state, watch.sentence) == (State.DONE, "")
-    assert first.is_under_way
+    watch, events = watch_of_active_training
+    first, last = events[0], events[-1]
+    assert (watch.state, watch.message) == (State.DONE, "")
+    assert first.is_active
     assert [point.epoch for point in first.curve[:3]] == [1, 2, 3]
     assert len(first.curve) < EPOCHS
     assert (last.state, last.key_metric) == ("DONE", KEY_METRIC)
@@ -74,35 +74,39 @@ def test_the_first_look_finds_the_epochs_before_it(
     assert [(point.epoch, point.loss, point.metric) for point in last.curve] == on_disk(folder)
     assert [point.epoch for point in last.curve] == list(range(1, EPOCHS + 1))
     best = max(last.curve, key=lambda point: point.metric or -1e9)
-    assert (last.best, last.best_epoch) == (best.metric, best.epoch)  # below 0, too, where the training is so short
+    assert (last.best, last.best_epoch) == (best.metric, best.epoch)  # may be below 0, as the training is so short
 
 
-def test_a_panel_that_is_opened_after_the_end_shows_the_same(
-    server: RunningServer, opened_in_the_middle: tuple[TrainingWatch, list[Training]]
+def test_curve_is_complete_after_the_end(
+    server: RunningServer, watch_of_active_training: tuple[TrainingWatch, list[Training]]
 ) -> None:
     again = TrainingWatch(Client(server.url))
     finished(again)
-    assert again.training == opened_in_the_middle[0].training
+    assert again.training == watch_of_active_training[0].training
 
 
-def test_so_does_one_after_the_server_was_killed_and_started_anew(
-    folder: Path, server: RunningServer, opened_in_the_middle: tuple[TrainingWatch, list[Training]]
+def test_curve_is_complete_after_a_restart(
+    folder: Path, server: RunningServer, watch_of_active_training: tuple[TrainingWatch, list[Training]]
 ) -> None:
-    before = opened_in_the_middle[0].training
+    before = watch_of_active_training[0].training
     assert before is not None
     stop_process(server.process)
-    with running_server("ct2pet_app", folder / "studies", folder, **CONF) as anew:
-        assert anew.request("GET", "/train/").status_code == 404  # MONAI Label has forgotten it
-        told = Client(anew.url).training()
-        assert (told.model, told.state, told.curve) == ("unet", "DONE", before.curve)
-        assert (told.verdict, told.version, told.published) == (before.verdict, before.version, before.published)
-        # the next one begins with an empty curve, not with this one's
-        anew.request("POST", "/train/unet", json={"max_epochs": 100_000})
-        watch = TrainingWatch(Client(anew.url), every_s=0.1)
+    with running_server("ct2pet_app", folder / "studies", folder, **CONF) as restarted:
+        assert restarted.request("GET", "/train/").status_code == 404  # MONAI Label does not remember it
+        training = Client(restarted.url).training()
+        assert (training.model, training.state, training.curve) == ("unet", "DONE", before.curve)
+        assert (training.verdict, training.version, training.published) == (
+            before.verdict,
+            before.version,
+            before.published,
+        )
+        # the next training starts with an empty curve
+        restarted.request("POST", "/train/unet", json={"max_epochs": 100_000})
+        watch = TrainingWatch(Client(restarted.url), interval_s=0.1)
         watch.start()
-        come = drain_until(watch, lambda: len(watch.curve) >= 2, timeout_s=150)
-        assert all(len(one.curve) < EPOCHS for one in come)
-        anew.request("DELETE", "/train/")
+        events = drain_until(watch, lambda: len(watch.curve) >= 2, timeout_s=150)
+        assert all(len(one.curve) < EPOCHS for one in events)
+        restarted.request("DELETE", "/train/")
         drain_until(watch, lambda: watch.state.is_over)
         assert watch.training is not None
         assert (watch.training.state, [point.epoch for point in watch.curve[:2]]) == ("STOPPED", [1, 2])

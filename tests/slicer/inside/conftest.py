@@ -1,4 +1,4 @@
-"""A scene of the real core libraries of 3D Slicer, with a CT that lies askew in it."""
+"""A scene of the core libraries of 3D Slicer, with an oblique CT."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import slicer
 
 @pytest.fixture
 def app() -> Iterator[Any]:
-    """An application logic with a scene and its colours, gone again before the interpreter ends."""
+    """Yield an application logic with a scene and its colours, and clear the scene afterwards."""
     scene = slicer.vtkMRMLScene()
     logic = slicer.vtkSlicerApplicationLogic()
     logic.SetMRMLScene(scene)
     colours = slicer.vtkSlicerColorLogic()
-    vtk.vtkObject.GlobalWarningDisplayOff()  # it looks for colour files of the desktop program, and complains
+    vtk.vtkObject.GlobalWarningDisplayOff()  # about missing colour files of the desktop application
     colours.SetMRMLScene(scene)
     colours.AddDefaultColorNodes()
     vtk.vtkObject.GlobalWarningDisplayOn()
@@ -34,14 +34,14 @@ def app() -> Iterator[Any]:
 
 @pytest.fixture
 def scene(app: Any) -> Any:
-    """The scene of `app`."""
+    """Return the scene of `app`."""
     return app.GetMRMLScene()
 
 
 def oblique_matrix() -> np.ndarray:
-    """From (i, j, k) to RAS in mm: turned by 7 degrees about z, 0.977 x 0.977 x 3.27 mm, far from the origin."""
-    turn = np.deg2rad(7.0)
-    axes = np.array([[-np.cos(turn), np.sin(turn), 0], [-np.sin(turn), -np.cos(turn), 0], [0, 0, 1]])
+    """Return an affine to RAS in mm: rotated by 7 degrees about z, 0.977 x 0.977 x 3.27 mm, far from the origin."""
+    angle = np.deg2rad(7.0)
+    axes = np.array([[-np.cos(angle), np.sin(angle), 0], [-np.sin(angle), -np.cos(angle), 0], [0, 0, 1]])
     matrix = np.eye(4)
     matrix[:3, :3] = axes @ np.diag([0.9765625, 0.9765625, 3.27])
     matrix[:3, 3] = [187.123456, 203.654321, -812.5]
@@ -58,7 +58,7 @@ def volume_node(scene: Any, array: np.ndarray, matrix: np.ndarray, name: str = "
 
 @pytest.fixture
 def ct(scene: Any) -> Any:
-    """A CT of 10 slices of 24 x 20 voxels: air, a body of 40 HU, a hot box of 80 HU inside."""
+    """Return a CT of 10 slices of 24 x 20 voxels: air, and a body of 40 HU with a hot box of 80 HU."""
     array = np.full((10, 24, 20), -1000, dtype=np.int16)
     array[:, 4:20, 3:17] = 40
     array[3:6, 8:12, 7:11] = 80
@@ -69,7 +69,7 @@ RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def slab_affine(node: Any, start: int) -> np.ndarray:
-    """Return the LPS affine of the slab that begins with slice `start` of a node's grid."""
+    """Return the affine in LPS mm of a slab that begins with slice `start` of a node's grid."""
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
     ras = slicer.util.arrayFromVTKMatrix(matrix)

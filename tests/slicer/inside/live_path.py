@@ -1,4 +1,4 @@
-"""A clinician's path against a live server: one story, step by step; ../test_clinicians_path.py starts the server."""
+"""A clinician's workflow against a live server, step by step; ../test_clinicians_path.py starts the server."""
 
 from __future__ import annotations
 
@@ -13,19 +13,13 @@ import numpy as np
 import pytest
 import slicer.util
 from CT2PETLib.scene import layouts, node_attributes, views, volume
-from CT2PETLib.scene.display import words_in
+from CT2PETLib.scene.display import annotation_text
 from panels import opened
 
 import slicer
 
 URL = os.environ["CT2PET_TEST_SERVER"]
-MAX_BLOCKED_S = 0.05  # of a processor, in any handler: the window stands still meanwhile
-
-
-@pytest.fixture(scope="module")
-def told() -> dict[str, Any]:
-    """What one step leaves for the next."""
-    return {}
+MAX_BLOCKED_S = 0.05  # CPU time of any handler, which blocks the window
 
 
 @pytest.fixture
@@ -34,17 +28,17 @@ def panel(app: Any, tmp_path: Any) -> Iterator[Any]:
         yield widget
 
 
-def until(panel: Any, so: Callable[[], bool], timeout_s: float = 120) -> None:
-    """Beat the window's time until something is so."""
+def until(panel: Any, condition: Callable[[], bool], timeout_s: float = 120) -> None:
+    """Tick the window until a condition holds."""
     end = time.monotonic() + timeout_s
-    while not so():
+    while not condition():
         assert time.monotonic() < end, f"{panel.ui.messageLabel.text()} | {panel.ui.progressLabel.text()}"
         panel.panel.guard(panel.tick)
         time.sleep(0.02)
 
 
 def connect(panel: Any) -> None:
-    """Test the connection, be asked to sign in, and do so."""
+    """Test the connection, and sign in as required."""
     ui = panel.ui
     ui.addressBox.setCurrentText(URL)
     ui.testButton.click()
@@ -63,7 +57,7 @@ def connect(panel: Any) -> None:
 
 
 class FolderOfFiles:
-    """Slicer's DICOM database, of the series in one folder; instances are called by their paths."""
+    """Stub of Slicer's DICOM database for the series in a folder; the paths of instances serve as UIDs."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -73,7 +67,7 @@ class FolderOfFiles:
 
 
 def series(scene: Any, folder: Path) -> Any:
-    """Return a series as a volume of the scene, with the note of its instances that Slicer's import makes."""
+    """Load a series into the scene, with the attribute of its instances that Slicer's import sets."""
     files = sorted(folder.iterdir())
     storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
     storage.SetScene(scene)
@@ -86,7 +80,7 @@ def series(scene: Any, folder: Path) -> Any:
 
 
 def load(panel: Any, row: int = 0) -> Any:
-    """Load the CT of a study that has a real PET."""
+    """Load the CT of a study with a real PET."""
     panel.ui.studyTable.setCurrentCell(row, 0)
     panel.ui.loadStudyButton.click()
     until(panel, lambda: panel.panel.parameters.ct is not None)
@@ -94,10 +88,10 @@ def load(panel: Any, row: int = 0) -> Any:
 
 
 def is_over(panel: Any) -> bool:
-    return not panel.synthesise.is_under_way
+    return not panel.synthesise.is_active
 
 
-def test_the_path(panel: Any, scene: Any, tmp_path: Path) -> None:
+def test_workflow(panel: Any, scene: Any, tmp_path: Path) -> None:
     ui = panel.ui
     # connect
     connect(panel)
@@ -105,9 +99,9 @@ def test_the_path(panel: Any, scene: Any, tmp_path: Path) -> None:
     assert "cascade3" in [ui.modelBox.itemText(i) for i in range(ui.modelBox.count())]
     # choose
     ct = load(panel)
-    assert "The server has this CT; nothing needs to be sent." in ui.ctStateLabel.text()
+    assert "The server has this CT; nothing has to be sent." in ui.ctStateLabel.text()
     assert ui.applyButton.text() == "Synthesise PET"
-    # synthesise, and cancel when the first slab is there
+    # synthesise, and cancel after the first slab
     ui.applyButton.click()
     assert ui.applyButton.text() == "Cancel"
     until(panel, lambda: panel.panel.parameters.synthetic is not None)
@@ -115,13 +109,13 @@ def test_the_path(panel: Any, scene: Any, tmp_path: Path) -> None:
     began = time.monotonic()
     ui.applyButton.click()
     until(panel, lambda: is_over(panel))
-    assert time.monotonic() - began < 1.0, "cancel answers within a second"
+    assert time.monotonic() - began < 1.0, "cancellation takes less than a second"
     kept = volume.present_slices(pet).copy()
     assert kept.any()
     assert not kept.all()
-    assert np.all(volume.voxels(pet)[kept] == volume.voxels(pet)[kept].max())  # the model draws one SUV everywhere
-    assert "What has come is kept." in ui.progressLabel.text()
-    # go on
+    assert np.all(volume.voxels(pet)[kept] == volume.voxels(pet)[kept].max())  # the model predicts a constant SUV
+    assert "Received slices are kept." in ui.progressLabel.text()
+    # resume
     assert ui.applyButton.text() == "Synthesise the rest"
     ui.applyButton.click()
     until(panel, lambda: is_over(panel))
@@ -129,31 +123,31 @@ def test_the_path(panel: Any, scene: Any, tmp_path: Path) -> None:
     assert panel.panel.parameters.synthetic is pet
     assert volume.voxels(pet) == pytest.approx(2.0, abs=0.01)
     assert ui.progressLabel.text() == "Done."
-    # shown fused, and marked
+    # displayed and annotated
     red = layouts.composite_node(scene, "Red")
     assert (red.GetBackgroundVolumeID(), red.GetForegroundVolumeID()) == (ct.GetID(), pet.GetID())
     manager = views.layout_manager()
-    said = [words_in(manager.sliceWidget(name).renderer) for name in manager.sliceViewNames()]
-    assert all(node_attributes.SYNTHETIC in words for words in said)
+    texts = [annotation_text(manager.sliceWidget(name).renderer) for name in manager.sliceViewNames()]
+    assert all(node_attributes.SYNTHETIC in text for text in texts)
     # compared with the server's real PET
     ui.loadRealButton.click()
     until(panel, lambda: panel.panel.parameters.real is not None)
     ui.compareButton.click()
     until(panel, lambda: ui.figuresTable.rowCount() == 2)
     assert float(ui.figuresTable.item(0, 2).text()) > 0
-    # kept as a DICOM series, by its CT and in a folder, after consent
+    # saved as DICOM series, on the server and in a folder, with consent
     assert not ui.storeButton.isEnabled()
     ui.keepConsentCheckBox.click()
     ui.storeButton.click()
-    until(panel, lambda: ui.messageLabel.text().startswith("Saved by its CT as series 2.25."))
+    until(panel, lambda: ui.messageLabel.text().startswith("Saved with its CT as series 2.25."))
     from CT2PETLib.panel import export
 
     export.qt = SimpleNamespace(QFileDialog=SimpleNamespace(getExistingDirectory=lambda *_: str(tmp_path / "dicom")))
     (tmp_path / "dicom").mkdir()
     ui.saveDicomButton.click()
-    until(panel, lambda: ui.messageLabel.text().startswith("40 DICOM files are in "))
+    until(panel, lambda: ui.messageLabel.text().startswith("Saved 40 DICOM files in "))
     assert len(list((tmp_path / "dicom").iterdir())) == 40
-    # a new pair, which the server does not have
+    # submit a pair that the server does not have
     new = Path(os.environ["CT2PET_TEST_PAIR"])
     slicer.dicomDatabase = FolderOfFiles(new)
     pair = [series(scene, new / name) for name in ("CT", "PET")]
@@ -164,9 +158,9 @@ def test_the_path(panel: Any, scene: Any, tmp_path: Path) -> None:
     assert not ui.submitPairButton.isEnabled()
     ui.pairConsentCheckBox.click()
     ui.submitPairButton.click()
-    until(panel, lambda: ui.messageLabel.text().startswith("The pair is kept, 80 files are new to the server"))
+    until(panel, lambda: ui.messageLabel.text().startswith("The pair is stored, 80 files are new to the server"))
     until(panel, lambda: ui.studyTable.rowCount() == 6)
-    # retrain: the verdict in words, and a new version whatever it is
+    # retrain: a verdict, and a new version in any case
     assert ui.versionsTable.rowCount() == 1
     panel.panel.parameters.epochs = 2
     ui.trainButton.click()
@@ -178,7 +172,7 @@ def test_the_path(panel: Any, scene: Any, tmp_path: Path) -> None:
     chart = scene.GetSingletonNode("CT2PETplot", "vtkMRMLPlotViewNode").GetPlotChartNode()
     assert chart.GetTitle() == "CT2PET training"
     assert chart.GetNthPlotSeriesNode(0).GetTableNode().GetNumberOfRows() == 2
-    # the version that is not served draws where it is chosen, and what is served stays
+    # use the version that is not served, without changing the served one
     until(panel, lambda: ui.versionBox.count() == 3)
     served = ui.versionBox.itemText(0)
     row = next(row for row in range(2) if ui.versionsTable.item(row, 3).text() == "")
@@ -199,22 +193,22 @@ def test_the_path(panel: Any, scene: Any, tmp_path: Path) -> None:
     assert ui.versionBox.itemText(0) == served
     panel.panel.parameters.all_slices = True
     ui.versionBox.setCurrentIndex(0)
-    # back to the other version, in so many words where it was refused
+    # serve the other version, with confirmation if its verdict is negative
     row = next(row for row in range(2) if ui.versionsTable.item(row, 3).text() == "")
     version = ui.versionsTable.item(row, 0).text()
     ui.versionsTable.setCurrentCell(row, 0)
     ui.rollBackButton.click()
-    if "all the same" in ui.messageLabel.text():
+    if "Press the button again" in ui.messageLabel.text():
         ui.rollBackButton.click()
     until(panel, lambda: ui.messageLabel.text() == f"cascade3 is served as version {version} now.")
     until(panel, lambda: ui.standingLabel.text().startswith(f"Version {version}:"))
-    # the window is never kept waiting: not by work of its own, and not by the server
-    busy = {name: used for name, used in panel.panel.busiest_s.items() if used > MAX_BLOCKED_S}
+    # no handler blocks the window
+    busy = {name: used for name, used in panel.panel.max_cpu_s.items() if used > MAX_BLOCKED_S}
     assert not busy, busy
-    assert max(panel.panel.slowest_s.values()) < 2.0, panel.panel.slowest_s  # others have the processor meanwhile
+    assert max(panel.panel.max_wall_s.values()) < 2.0, panel.panel.max_wall_s  # wall time includes other processes
 
 
-def test_a_panel_that_is_opened_later_shows_the_whole_curve(panel: Any, scene: Any) -> None:
+def test_panel_opened_after_a_training_shows_the_full_curve(panel: Any, scene: Any) -> None:
     connect(panel)
     until(panel, lambda: panel.ui.curveButton.isEnabled())
     assert "cascade3: done, epoch 2 of 2" in panel.ui.trainingLabel.text()
@@ -224,18 +218,18 @@ def test_a_panel_that_is_opened_later_shows_the_whole_curve(panel: Any, scene: A
     assert (series.GetName(), series.GetTableNode().GetNumberOfRows()) == ("CT2PET training loss", 2)
 
 
-def test_a_ct_of_the_scene_is_sent_after_consent_and_never_twice(panel: Any, scene: Any) -> None:
+def test_ct_of_the_scene_is_uploaded_once_with_consent(panel: Any, scene: Any) -> None:
     ui = panel.ui
     connect(panel)
     hu = np.full((12, 40, 44), -1000, dtype=np.int16)
     hu[:, 6:34, 6:38] = 40
-    # left-handed on purpose: slices are counted as they are stored, and the PET lies on the same grid
+    # left-handed on purpose: the order of slices is kept, and the PET has the same grid
     affine = np.diag([4.0, 4.0, -5.0, 1.0])
     affine[:3, 3] = [-80.0, -70.0, 100.0]
-    ct = volume.node_of_array(scene, hu, affine, "of the scene")
+    ct = volume.make_volume_node(scene, hu, affine, "of the scene")
     panel.panel.parameters.ct = ct
     ui.applyButton.click()
-    assert "nothing is sent before" in ui.messageLabel.text()
+    assert "nothing is sent without consent" in ui.messageLabel.text()
     ui.consentCheckBox.click()
     panel.panel.parameters.all_slices = False
     panel.panel.parameters.first_slice, panel.panel.parameters.last_slice = 3, 5
@@ -245,7 +239,7 @@ def test_a_ct_of_the_scene_is_sent_after_consent_and_never_twice(panel: Any, sce
     assert pet.GetAttribute(node_attributes.PRESENT) == "2:5"
     assert np.abs(volume.ijk_to_ras(pet) - volume.ijk_to_ras(ct)).max() < 1e-6
     assert "The server has this CT" in ui.ctStateLabel.text()
-    # changed voxels are another CT, and need a new consent
+    # changed voxels make another CT, which requires consent again
     volume.voxels(ct)[0, 0, 0] += 1
     slicer.util.arrayFromVolumeModified(ct)
     panel.refresh()

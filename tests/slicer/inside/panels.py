@@ -1,4 +1,4 @@
-"""The module's panel, opened in the stand-in for the desktop program."""
+"""The module's panel in the stub of the desktop application."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 @contextmanager
 def opened(app: Any, settings: Path) -> Iterator[Any]:
-    """Open the panel; what it remembers on this computer goes into `settings`."""
+    """Open the panel; its settings are saved in the folder `settings`."""
     from desktop.program import desktop
     from PySide6.QtCore import QCoreApplication, QSettings
     from PySide6.QtWidgets import QApplication
@@ -28,7 +28,7 @@ def opened(app: Any, settings: Path) -> Iterator[Any]:
 
         widget = CT2PETWidget()
         widget.setup()
-        widget.timer.stop()  # the test beats the time
+        widget.timer.stop()  # the test calls `tick` itself
         try:
             yield widget
         finally:

@@ -26,7 +26,7 @@ YELLOW = (255, 217, 51)
 
 
 def until(panel: Any, so: Callable[[], bool]) -> None:
-    """Beat the window's time until something is so."""
+    """Tick the window until a condition holds."""
     end = time.monotonic() + 300
     while not so():
         if time.monotonic() > end:
@@ -37,7 +37,7 @@ def until(panel: Any, so: Callable[[], bool]) -> None:
 
 def view_picture(view: Any) -> Image.Image:
     """Return what a slice view shows, with the words that the module wrote into it."""
-    from CT2PETLib.scene.display import words_in
+    from CT2PETLib.scene.display import annotation_text
 
     view.node.SetDimensions(*VIEW, 1)
     if view.logic.GetSliceCompositeNode().GetBackgroundVolumeID() is None:
@@ -52,7 +52,7 @@ def view_picture(view: Any) -> Image.Image:
         rgba = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(rows, columns, -1)
         picture = Image.fromarray(np.ascontiguousarray(rgba[::-1, :, :3]).astype(np.uint8))
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
-    for line, words in enumerate(words_in(view.renderer).splitlines()):
+    for line, words in enumerate(annotation_text(view.renderer).splitlines()):
         draw.text((VIEW[0] / 2, 6 + 19 * line), words, fill=YELLOW, font=font, anchor="ma")
     return picture
 
@@ -123,7 +123,7 @@ def draw(app: Any, url: str, folder: Path) -> None:
         until(panel, lambda: panel.panel.parameters.synthetic is not None)
         row_of(panel, manager).save(folder / "growing.png")
         panel_picture(panel, folder / "panel-synthesising.png", ("serverSection", "ctSection", "synthesiseSection"))
-        until(panel, lambda: not panel.synthesise.is_under_way)
+        until(panel, lambda: not panel.synthesise.is_active)
         pet = panel.panel.parameters.synthetic
         ui.loadRealButton.click()
         until(panel, lambda: panel.panel.parameters.real is not None)

@@ -1,4 +1,4 @@
-"""Pictures from Slicer's own slice compositing, without a screen."""
+"""Offscreen images of Slicer's slice compositing."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SIZE = (240, 200)  # pixels of the view
 
 @dataclass(frozen=True)
 class Picture:
-    """A slice view: RGB (rows from below, columns, 3), 0..255, and the matrices to find a voxel in it."""
+    """Image of a slice view: RGB (rows from below, columns, 3), 0..255, and the matrices that locate voxels in it."""
 
     rgb: np.ndarray
     ras_to_xy: np.ndarray
     ijk_to_ras: np.ndarray
 
     def at_ijk(self, i: float, j: float, k: float) -> np.ndarray:
-        """Return the colour on which a voxel's centre falls."""
+        """Return the colour at the centre of a voxel."""
         x, y = (self.ras_to_xy @ self.ijk_to_ras @ [i, j, k, 1.0])[:2]
         return self.rgb[round(y), round(x)].astype(float)
 
@@ -36,7 +36,7 @@ def rendered(
     app: Any, *, background: Any, foreground: Any, opacity: float, k: float, slice_node: Any = None,
     arrange: Callable[[], None] = lambda: None, size: tuple[int, int] = SIZE,
 ) -> Picture:  # fmt: skip
-    """Return what an axial view shows at slice `k`; `arrange` may change the scene before it is drawn."""
+    """Return the image of an axial view at slice `k`; `arrange` may change the scene before it is rendered."""
     scene = app.GetMRMLScene()
     if slice_node is None:
         slice_node = scene.AddNewNodeByClass("vtkMRMLSliceNode")
@@ -68,7 +68,7 @@ def rendered(
     rgba = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(rows, columns, -1)
     ras_to_xy = np.linalg.inv(slicer.util.arrayFromVTKMatrix(slice_node.GetXYToRAS()))
     picture = Picture(rgba[..., :3].copy(), ras_to_xy, matrix)
-    # slice logics that outlive the scene crash the interpreter at its end
+    # slice logics that outlive the scene crash the interpreter at exit
     logic.SetMRMLScene(None)
     return picture
 

@@ -1,4 +1,4 @@
-"""Colours, window, threshold and fusion, against a hand computation of Slicer's own compositing."""
+"""Colours, window, threshold and fusion, against values of Slicer's compositing worked by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rendering import rendered
 
 @pytest.fixture
 def pet(scene: Any, ct: Any) -> Any:
-    """A synthetic PET: 4 SUV in the hot box, 1 SUV in the body, 0 in air."""
+    """Return a synthetic PET: 4 SUV in the hot box, 1 SUV in the body, 0 in air."""
     node = volume.make_pet_node(scene, ct, model="cascade3")
     hu = volume.voxels(ct)
     suv = np.where(hu > 60, 4.0, np.where(hu > 0, 1.0, 0.0)).astype(np.float32)
@@ -24,24 +24,24 @@ def pet(scene: Any, ct: Any) -> Any:
 
 
 @pytest.mark.parametrize("colour", list(display.COLOURS))
-def test_every_colour_offered_is_in_every_slicer(scene: Any, colour: str) -> None:
+def test_colour_map_exists_in_slicer(scene: Any, colour: str) -> None:
     assert scene.GetNodeByID(display.COLOURS[colour]) is not None
 
 
-def test_the_window_is_0_to_8_suv_and_stays(pet: Any) -> None:
+def test_window_is_fixed_at_0_to_8_suv(pet: Any) -> None:
     shown = pet.GetDisplayNode()
     assert (shown.GetWindowLevelMin(), shown.GetWindowLevelMax()) == (0.0, 8.0)
     assert not shown.GetAutoWindowLevel()
     assert shown.GetColorNodeID() == "vtkMRMLPETProceduralColorNodePET-Heat"
 
 
-def test_a_threshold_of_zero_is_none(pet: Any) -> None:
+def test_threshold_of_zero_is_switched_off(pet: Any) -> None:
     display.show_suv(pet, window_suv=(0, 8), threshold_suv=0.0, colour="PET heat")
     assert not pet.GetDisplayNode().GetApplyThreshold()
 
 
 def heat(scene: Any, suv: float) -> np.ndarray:
-    """Return PET-Heat's colour at an SUV in the window 0 to 8, 0..255: a table of 256 entries over the window."""
+    """Return the colour of PET-Heat at an SUV in the window 0 to 8, 0..255."""
     node = scene.GetNodeByID("vtkMRMLPETProceduralColorNodePET-Heat")
     function = node.GetColorTransferFunction()
     low, high = function.GetRange()
@@ -60,7 +60,7 @@ def test_fusion_is_ct_times_one_minus_opacity_plus_pet_times_opacity(
     assert picture.at_ijk(8, 9, 4) == pytest.approx(expected, abs=2.5)
 
 
-def test_below_the_threshold_the_ct_alone_is_seen(app: Any, ct: Any, pet: Any) -> None:
+def test_pet_below_the_threshold_is_transparent(app: Any, ct: Any, pet: Any) -> None:
     display.show_ct(ct)
     display.show_suv(pet, window_suv=(0, 8), threshold_suv=2.0, colour="PET heat")
     picture = rendered(app, background=ct, foreground=pet, opacity=1.0, k=4)
@@ -69,7 +69,7 @@ def test_below_the_threshold_the_ct_alone_is_seen(app: Any, ct: Any, pet: Any) -
     assert picture.at_ijk(8, 9, 4) == pytest.approx(heat(app.GetMRMLScene(), 4.0), abs=2.5)
 
 
-def test_slices_that_have_not_come_show_the_ct_alone(app: Any, scene: Any, ct: Any) -> None:
+def test_missing_slices_show_only_the_ct(app: Any, scene: Any, ct: Any) -> None:
     node = volume.make_pet_node(scene, ct, model="cascade3")
     volume.fill_slab(node, np.full((2, 24, 20), 5.0, dtype=np.float32), slab_affine(ct, 0))
     display.show_suv(node, window_suv=(0, 8), threshold_suv=0.3, colour="PET heat")
@@ -85,46 +85,46 @@ def composite(scene: Any, background: Any, foreground: Any) -> Any:
     return node
 
 
-def test_a_view_with_a_synthetic_pet_says_so(scene: Any, ct: Any, pet: Any) -> None:
-    words = display.words_for_view(scene, composite(scene, ct, pet), synthetic_elsewhere=True)
-    assert words == "SYNTHETIC PET - NOT FOR DIAGNOSIS"
+def test_view_with_a_synthetic_pet_is_annotated(scene: Any, ct: Any, pet: Any) -> None:
+    text = display.view_annotation(scene, composite(scene, ct, pet), synthetic_elsewhere=True)
+    assert text == "SYNTHETIC PET - NOT FOR DIAGNOSIS"
 
 
-def test_a_view_without_one_says_what_stands_beside_it(scene: Any, ct: Any) -> None:
-    words = display.words_for_view(scene, composite(scene, ct, None), synthetic_elsewhere=True)
-    assert words == "beside it: SYNTHETIC PET - NOT FOR DIAGNOSIS"
+def test_view_without_a_synthetic_pet_refers_to_other_views(scene: Any, ct: Any) -> None:
+    text = display.view_annotation(scene, composite(scene, ct, None), synthetic_elsewhere=True)
+    assert text == "in another view: SYNTHETIC PET - NOT FOR DIAGNOSIS"
 
 
-def test_without_a_synthetic_pet_views_say_nothing(scene: Any, ct: Any) -> None:
-    assert display.words_for_view(scene, composite(scene, ct, None), synthetic_elsewhere=False) == ""
+def test_views_are_not_annotated_without_a_synthetic_pet(scene: Any, ct: Any) -> None:
+    assert display.view_annotation(scene, composite(scene, ct, None), synthetic_elsewhere=False) == ""
 
 
-def test_a_view_says_how_much_has_not_come(scene: Any, ct: Any) -> None:
+def test_view_shows_the_number_of_missing_slices(scene: Any, ct: Any) -> None:
     node = volume.make_pet_node(scene, ct, model="cascade3")
     volume.fill_slab(node, np.ones((4, 24, 20), dtype=np.float32), slab_affine(ct, 3))
-    words = display.words_for_view(scene, composite(scene, ct, node), synthetic_elsewhere=True)
-    assert words.splitlines() == [node_attributes.SYNTHETIC, "6 of 10 slices not synthesised"]
-    assert display.words_for_slice(node, 2) == "this slice is not synthesised yet"
-    assert display.words_for_slice(node, 3) == ""
+    text = display.view_annotation(scene, composite(scene, ct, node), synthetic_elsewhere=True)
+    assert text.splitlines() == [node_attributes.SYNTHETIC, "6 of 10 slices not synthesised"]
+    assert display.slice_annotation(node, 2) == "this slice is not synthesised yet"
+    assert display.slice_annotation(node, 3) == ""
 
 
-def test_the_words_are_written_once_into_a_view() -> None:
+def test_annotation_is_updated_in_place() -> None:
     renderer = vtk.vtkRenderer()
-    display.mark(renderer, "one")
-    actor = display.mark(renderer, node_attributes.SYNTHETIC)
+    display.annotate(renderer, "one")
+    actor = display.annotate(renderer, node_attributes.SYNTHETIC)
     assert renderer.GetViewProps().GetNumberOfItems() == 1
     assert (actor.GetInput(), actor.GetVisibility()) == (node_attributes.SYNTHETIC, 1)
-    assert not display.mark(renderer, "").GetVisibility()
+    assert not display.annotate(renderer, "").GetVisibility()
 
 
-def test_the_projection_shows_the_hottest_voxel_of_each_line(app: Any, scene: Any, pet: Any) -> None:
+def test_projection_shows_the_maximum_of_each_line(app: Any, scene: Any, pet: Any) -> None:
     view = scene.CreateNodeByClass("vtkMRMLSliceNode")
     view.UnRegister(None)
     view.SetSingletonTag(layouts.CORONAL_VIEW)
     view.SetLayoutName(layouts.CORONAL_VIEW)
     picture = rendered(app, background=None, foreground=None, opacity=0, k=4, slice_node=scene.AddNode(view),
                        arrange=lambda: layouts.show_projection(scene, pet))  # fmt: skip
-    # whichever row is looked through, the line through the hot box shows its 4 SUV
+    # the line through the hot box shows its 4 SUV
     assert picture.at_ijk(8, 9, 4) == pytest.approx(heat(scene, 4.0), abs=4)
-    # and a line beside it the body's 1 SUV
+    # and another line the body's 1 SUV
     assert picture.at_ijk(4, 6, 8) == pytest.approx(heat(scene, 1.0), abs=4)

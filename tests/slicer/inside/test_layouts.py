@@ -1,4 +1,4 @@
-"""Layouts: the program's own reader takes them, and each view shows what it is meant to."""
+"""Layouts are accepted by Slicer's parser, and their views show the intended volumes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def layout_node(scene: Any) -> Any:
 
 
 @pytest.mark.parametrize("number", [layouts.FUSED, layouts.SIDE_BY_SIDE, layouts.PROJECTION])
-def test_a_layout_can_be_read(layout_node: Any, number: int) -> None:
+def test_layout_is_parsed(layout_node: Any, number: int) -> None:
     layout_node.SetViewArrangement(number)
     assert layout_node.GetLayoutRootElement() is not None
     assert layout_node.GetCurrentLayoutDescription() == layout_node.GetLayoutDescription(number)
 
 
-def test_added_twice_they_are_there_once(layout_node: Any) -> None:
+def test_layouts_are_added_once(layout_node: Any) -> None:
     before = list(layout_node.GetLayoutIndices()) if hasattr(layout_node.GetLayoutIndices(), "__iter__") else None
     layouts.add_layouts(layout_node)
     assert layout_node.IsLayoutDescription(layouts.FUSED)
@@ -32,7 +32,7 @@ def test_added_twice_they_are_there_once(layout_node: Any) -> None:
 
 
 def views(scene: Any, *tags: str) -> None:
-    """Make the nodes that a layout makes in the desktop program."""
+    """Add the nodes that a layout adds in the desktop application."""
     for tag in tags:
         for class_name in ("vtkMRMLSliceNode", "vtkMRMLSliceCompositeNode"):
             node = scene.CreateNodeByClass(class_name)
@@ -47,7 +47,7 @@ def pet(scene: Any, ct: Any) -> Any:
     return volume.make_pet_node(scene, ct, model="cascade3")
 
 
-def test_three_planes_show_the_pet_over_the_ct(scene: Any, ct: Any, pet: Any) -> None:
+def test_fused_planes_show_the_pet_over_the_ct(scene: Any, ct: Any, pet: Any) -> None:
     views(scene, *layouts.FUSED_VIEWS)
     layouts.show_fused(scene, ct=ct, pet=pet, opacity=0.4)
     for tag in layouts.FUSED_VIEWS:
@@ -56,14 +56,14 @@ def test_three_planes_show_the_pet_over_the_ct(scene: Any, ct: Any, pet: Any) ->
         assert composite.GetForegroundOpacity() == 0.4
 
 
-def test_the_opacity_of_all_planes_is_one(scene: Any, ct: Any, pet: Any) -> None:
+def test_opacity_is_set_in_all_planes(scene: Any, ct: Any, pet: Any) -> None:
     views(scene, *layouts.FUSED_VIEWS)
     layouts.show_fused(scene, ct=ct, pet=pet, opacity=0.4)
     layouts.set_opacity(scene, 0.7)
     assert [layouts.composite_node(scene, tag).GetForegroundOpacity() for tag in layouts.FUSED_VIEWS] == [0.7] * 3
 
 
-def test_side_by_side_each_view_shows_one_and_all_are_linked(scene: Any, ct: Any, pet: Any) -> None:
+def test_side_by_side_views_are_linked(scene: Any, ct: Any, pet: Any) -> None:
     views(scene, layouts.CT_VIEW, layouts.SYNTHETIC_VIEW, layouts.REAL_VIEW)
     layouts.show_side_by_side(scene, ct=ct, synthetic=pet, real=None)
     composites = [
@@ -73,12 +73,12 @@ def test_side_by_side_each_view_shows_one_and_all_are_linked(scene: Any, ct: Any
     assert all(node.GetLinkedControl() and node.GetHotLinkedControl() for node in composites)
 
 
-def test_a_view_that_was_never_shown_is_left(scene: Any, ct: Any, pet: Any) -> None:
+def test_missing_views_are_ignored(scene: Any, ct: Any, pet: Any) -> None:
     layouts.show_fused(scene, ct=ct, pet=pet, opacity=0.5)
     assert layouts.composite_node(scene, "Red") is None
 
 
-def test_the_projection_is_as_thick_as_the_volume(scene: Any, pet: Any) -> None:
+def test_projection_is_as_thick_as_the_volume(scene: Any, pet: Any) -> None:
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene)
     views(scene, layouts.CORONAL_VIEW, layouts.SAGITTAL_VIEW)
     layouts.show_projection(scene, pet)

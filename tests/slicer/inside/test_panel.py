@@ -1,4 +1,4 @@
-"""The panel without a server: the real .ui with the real sections, on a scene of the core libraries."""
+"""The panel without a server: the .ui file and all sections, with a scene of the core libraries."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def panel(app: Any, tmp_path: Any) -> Iterator[Any]:
 
 @pytest.fixture
 def wait(panel: Any) -> Callable[[Callable[[], bool]], None]:
-    """Let the window's time go on until something is so."""
+    """Return a function that ticks the window until a condition holds."""
 
-    def until(so: Callable[[], bool]) -> None:
+    def until(condition: Callable[[], bool]) -> None:
         end = time.monotonic() + 20
-        while not so():
+        while not condition():
             assert time.monotonic() < end, panel.ui.messageLabel.text()
             panel.tick()
             time.sleep(0.01)
@@ -43,7 +43,7 @@ def test_every_section_has_its_widgets(panel: Any) -> None:
     assert panel.ui.windowRange.maximumValue == 8.0
 
 
-def test_nothing_can_be_started_before_there_is_a_server_and_a_ct(panel: Any) -> None:
+def test_buttons_are_disabled_without_a_server_and_a_ct(panel: Any) -> None:
     ui = panel.ui
     names = (
         "applyButton",
@@ -58,24 +58,24 @@ def test_nothing_can_be_started_before_there_is_a_server_and_a_ct(panel: Any) ->
     assert ui.progressLabel.text() == "Connect to a server first."
 
 
-def test_nobody_listening_is_told_in_words(panel: Any, wait: Any) -> None:
+def test_refused_connection_is_shown(panel: Any, wait: Any) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     panel.ui.addressBox.setCurrentText(f"http://127.0.0.1:{port}")
     panel.ui.testButton.click()
-    assert panel.ui.testButton.text() == "Testing…"
+    assert panel.ui.testButton.text() == "Testing …"
     wait(lambda: panel.ui.testButton.isEnabled())
-    assert panel.ui.connectionLabel.text().startswith(f"Nobody listens on port {port}")
+    assert panel.ui.connectionLabel.text().startswith(f"Connection refused on port {port}")
 
 
-def test_a_mistyped_address_is_told_in_words(panel: Any) -> None:
+def test_invalid_address_is_shown(panel: Any) -> None:
     panel.ui.addressBox.setCurrentText("ftp://somewhere")
     panel.ui.testButton.click()
-    assert "no server address" in panel.ui.messageLabel.text()
+    assert "is not a server address" in panel.ui.messageLabel.text()
 
 
-def test_a_ct_of_the_scene_is_described(panel: Any, ct: Any) -> None:
+def test_ct_of_the_scene_is_described(panel: Any, ct: Any) -> None:
     panel.panel.parameters.ct = ct
     assert panel.ui.ctSelector.currentNode() is ct
     assert panel.ui.ctStateLabel.text() == "10 slices of 24 × 20."
@@ -84,53 +84,53 @@ def test_a_ct_of_the_scene_is_described(panel: Any, ct: Any) -> None:
 def versions_of_cascade3() -> Any:
     from CT2PETLib.client.training import read_versions
 
-    told = [
+    versions = [
         {"version": 1, "kept": "2026-01-02T00:00:00", "served": False, "checksum": "a" * 64, "origin": "uploaded",
-         "card": {"standing": "Beats nobody <surely>.", "training_patients": 8, "uncertainty": True}},
+         "card": {"standing": "Beats <no baseline>.", "training_patients": 8, "uncertainty": True}},
         {"version": 2, "kept": "2026-01-03T00:00:00", "served": True, "checksum": "b" * 64, "origin": "run 2",
          "card": {"standing": "Beats all.", "training_patients": 9, "uncertainty": False}},
     ]  # fmt: skip
-    return (read_versions({"model": "cascade3", "served": 2, "versions": told}),)
+    return (read_versions({"model": "cascade3", "served": 2, "versions": versions}),)
 
 
 def serve(panel: Any, **model: Any) -> None:
-    """Let the panel think that a server offers a model."""
+    """Connect the panel to a server that offers a model."""
     from CT2PETLib.client.client import Client
     from CT2PETLib.client.schemas import Model, Server
 
-    panel.panel.client = Client("http://127.0.0.1:9")  # nothing is asked of it
+    panel.panel.client = Client("http://127.0.0.1:9")  # no request is sent
     one = Model(**{"name": "cascade3", "trained": True, "description": "", "version": "2", **model})
     panel.panel.server = Server("0.1.0", "", (one, Model("unet", False, "")), 0, 0)
     panel.synthesise.connected()
     panel.synthesise.offer(versions_of_cascade3())
 
 
-def test_the_version_that_draws_is_the_one_served_until_another_is_chosen(panel: Any, ct: Any) -> None:
+def test_served_version_is_used_until_another_is_selected(panel: Any, ct: Any) -> None:
     serve(panel)
     panel.panel.parameters.ct = ct
     box, ui = panel.ui.versionBox, panel.ui
     assert [box.itemText(row) for row in range(box.count())] == [
-        "the one served (version 2)",
-        "version 2, 2026-01-03, 9 patients, served now",
+        "served version (2)",
+        "version 2, 2026-01-03, 9 patients, served",
         "version 1, 2026-01-02, 8 patients",
     ]
     assert panel.synthesise._versions.number is None
     assert not ui.uncertaintyCheckBox.isEnabled()
     box.setCurrentIndex(2)
     assert panel.synthesise._versions.number == 1
-    assert ui.standingLabel.text() == "Version 1, not the one that is served. Beats nobody <surely>."
-    assert "Beats nobody <surely>." in ui.cardBrowser.toPlainText()
+    assert ui.standingLabel.text() == "Version 1, not served. Beats <no baseline>."
+    assert "Beats <no baseline>." in ui.cardBrowser.toPlainText()
     assert ui.uncertaintyCheckBox.isEnabled()
-    panel.synthesise.offer(versions_of_cascade3())  # told again: the choice stays
+    panel.synthesise.offer(versions_of_cascade3())  # an update keeps the selection
     assert panel.synthesise._versions.number == 1
-    ui.modelBox.setCurrentText("unet")  # another model has versions of its own
-    assert (box.count(), box.currentText()) == (1, "the one served (none yet)")
+    ui.modelBox.setCurrentText("unet")  # another model has its own versions
+    assert (box.count(), box.currentText()) == (1, "served version (none yet)")
     assert not ui.applyButton.isEnabled()
     ui.modelBox.setCurrentText("cascade3")
     assert panel.synthesise._versions.number is None
 
 
-def test_a_kept_version_can_draw_where_nothing_is_served(panel: Any, ct: Any) -> None:
+def test_version_can_be_used_if_none_is_served(panel: Any, ct: Any) -> None:
     serve(panel, trained=False, version="")
     panel.panel.parameters.ct = ct
     panel.refresh()
@@ -139,32 +139,32 @@ def test_a_kept_version_can_draw_where_nothing_is_served(panel: Any, ct: Any) ->
     assert panel.ui.applyButton.isEnabled()
 
 
-def test_what_was_chosen_is_forgotten_when_the_server_is_left(panel: Any) -> None:
+def test_selected_version_is_reset_on_disconnection(panel: Any) -> None:
     serve(panel)
     panel.ui.versionBox.setCurrentIndex(2)
-    panel.synthesise.connected()  # the same server, asked anew
+    panel.synthesise.connected()  # the same server, updated
     assert (panel.ui.versionBox.count(), panel.synthesise._versions.number) == (3, 1)
-    panel.panel.client = panel.panel.client.again()  # another one, perhaps
+    panel.panel.client = panel.panel.client.copy()  # possibly another server
     panel.synthesise.connected()
     assert (panel.ui.versionBox.count(), panel.synthesise._versions.number) == (1, None)
     panel.panel.client = panel.panel.server = None
     panel.synthesise.connected()
-    assert panel.ui.versionBox.currentText() == "the one served (none yet)"
+    assert panel.ui.versionBox.currentText() == "served version (none yet)"
 
 
-def test_a_training_is_told_in_a_line_with_why_it_failed(panel: Any) -> None:
+def test_training_is_shown_in_a_line_with_its_error(panel: Any) -> None:
     from CT2PETLib.client.training import Training
-    from CT2PETLib.panel.train import training_words, verdict_words
+    from CT2PETLib.panel.train import training_text, verdict_text
 
     why = "The disk of the server is full."
-    told = training_words(Training("unet", "ERROR", epoch=1, epochs=9, loss=0.25, why_failed=why))
-    assert told == f"unet: failed, epoch 1 of 9, loss 0.2500. {why}"
+    text = training_text(Training("unet", "ERROR", epoch=1, epochs=9, loss=0.25, why_failed=why))
+    assert text == f"unet: failed, epoch 1 of 9, loss 0.2500. {why}"
     done = Training("unet", "DONE", 4, 9, 0.1, {"skill_body": -0.5}, "skill_body", best=-0.4, best_epoch=2)
-    assert training_words(done) == "unet: done, epoch 4 of 9, loss 0.1000, best skill_body -0.4000 in epoch 2."
-    assert verdict_words(replace(done, published=False, verdict="version 2 is kept.")) == (
-        "Challenger: the former version stays. Version 2 is kept."
+    assert training_text(done) == "unet: done, epoch 4 of 9, loss 0.1000, best skill_body -0.4000 in epoch 2."
+    assert verdict_text(replace(done, published=False, verdict="version 2 is kept.")) == (
+        "Challenger: the served version is unchanged. Version 2 is kept."
     )
-    assert "best" not in training_words(Training("unet", "RUNNING", 4, 9, 0.1))  # nobody validates
+    assert "best" not in training_text(Training("unet", "RUNNING", 4, 9, 0.1))  # without validation
 
 
 def synthetic(scene: Any, ct: Any) -> Any:
@@ -175,18 +175,18 @@ def synthetic(scene: Any, ct: Any) -> Any:
     return node
 
 
-def test_a_pet_that_comes_is_fused_and_coloured(panel: Any, scene: Any, ct: Any) -> None:
+def test_new_pet_is_fused_and_coloured(panel: Any, scene: Any, ct: Any) -> None:
     panel.panel.parameters.ct = ct
     pet = synthetic(scene, ct)
-    panel.show.came(pet)
+    panel.display.show_new(pet)
     red = layouts.composite_node(scene, "Red")
     assert (red.GetBackgroundVolumeID(), red.GetForegroundVolumeID()) == (ct.GetID(), pet.GetID())
     assert pet.GetDisplayNode().GetColorNodeID() == "vtkMRMLPETProceduralColorNodePET-Heat"
 
 
-def test_sliders_reach_the_views(panel: Any, scene: Any, ct: Any) -> None:
+def test_sliders_change_the_views(panel: Any, scene: Any, ct: Any) -> None:
     pet = synthetic(scene, ct)
-    panel.show.came(pet)
+    panel.display.show_new(pet)
     panel.ui.opacitySlider.setValue(0.8)
     panel.ui.windowRange.setValues(1.0, 5.0)
     panel.ui.thresholdSlider.setValue(2.0)
@@ -198,25 +198,25 @@ def test_sliders_reach_the_views(panel: Any, scene: Any, ct: Any) -> None:
 
 
 @pytest.mark.parametrize("button", ["fusedButton", "sideBySideButton", "projectionButton"])
-def test_every_view_of_every_layout_says_that_it_is_synthetic(panel: Any, scene: Any, ct: Any, button: str) -> None:
+def test_every_view_of_every_layout_is_annotated(panel: Any, scene: Any, ct: Any, button: str) -> None:
     from CT2PETLib.scene import views
-    from CT2PETLib.scene.display import words_in
+    from CT2PETLib.scene.display import annotation_text
 
-    panel.show.came(synthetic(scene, ct))
+    panel.display.show_new(synthetic(scene, ct))
     getattr(panel.ui, button).click()
     manager = views.layout_manager()
-    said = [words_in(manager.sliceWidget(name).renderer) for name in manager.sliceViewNames()]
-    assert said
-    assert all(node_attributes.SYNTHETIC in words for words in said)
+    texts = [annotation_text(manager.sliceWidget(name).renderer) for name in manager.sliceViewNames()]
+    assert texts
+    assert all(node_attributes.SYNTHETIC in text for text in texts)
 
 
-def test_comparing_fills_table_and_difference(panel: Any, wait: Any, scene: Any, ct: Any) -> None:
+def test_comparison_fills_table_and_difference_map(panel: Any, wait: Any, scene: Any, ct: Any) -> None:
     pet = synthetic(scene, ct)
     real = volume_node(scene, volume.voxels(pet) * 1.5, volume.ijk_to_ras(ct), "real")
-    panel.show.came(pet)
+    panel.display.show_new(pet)
     panel.panel.parameters.real = real
     panel.ui.compareButton.click()
-    assert "does not say that its numbers are SUVbw" in panel.ui.messageLabel.text()
+    assert "the units are not SUVbw" in panel.ui.messageLabel.text()
     panel.ui.realIsSuvCheckBox.setChecked(True)
     panel.ui.compareButton.click()
     wait(lambda: panel.ui.figuresTable.rowCount() == 2)
@@ -228,10 +228,10 @@ def test_comparing_fills_table_and_difference(panel: Any, wait: Any, scene: Any,
     assert plot_view.GetPlotChartNode() is not None
 
 
-def test_a_pair_is_checked_before_it_may_be_sent(panel: Any, wait: Any, scene: Any, ct: Any) -> None:
+def test_pair_is_checked(panel: Any, wait: Any, scene: Any, ct: Any) -> None:
     hu = volume.voxels(ct)
     real = volume_node(scene, np.where(hu > 0, 1.5, 0.0).astype(np.float32), volume.ijk_to_ras(ct), "real")
-    volume.say_suv(real)
+    volume.declare_suv(real)
     panel.panel.parameters.pair_ct, panel.panel.parameters.pair_pet = ct, real
     panel.ui.checkPairButton.click()
     wait(lambda: panel.ui.pairTable.rowCount() == 4)
@@ -240,7 +240,7 @@ def test_a_pair_is_checked_before_it_may_be_sent(panel: Any, wait: Any, scene: A
     assert panel.ui.pairTable.rowCount() == 0
 
 
-def test_files_of_a_zip_stay_in_their_folder(panel: Any, tmp_path: Any) -> None:
+def test_files_of_a_zip_are_written_without_their_paths(panel: Any, tmp_path: Any) -> None:
     from CT2PETLib.panel.export import unpack
 
     packed = io.BytesIO()
@@ -252,33 +252,33 @@ def test_files_of_a_zip_stay_in_their_folder(panel: Any, tmp_path: Any) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["IMG1", "up.dcm"]
 
 
-def test_only_dicom_series_are_submitted(panel: Any, wait: Any, scene: Any, ct: Any) -> None:
+def test_only_dicom_series_can_be_submitted(panel: Any, wait: Any, scene: Any, ct: Any) -> None:
     hu = volume.voxels(ct)
     real = volume_node(scene, np.where(hu > 0, 15000.0, 0.0).astype(np.float32), volume.ijk_to_ras(ct), "in Bq/mL")
     panel.panel.parameters.pair_ct, panel.panel.parameters.pair_pet = ct, real
     panel.ui.checkPairButton.click()
     wait(lambda: panel.ui.pairTable.rowCount() == 4)
-    assert panel.ui.pairTable.item(2, 1).text() == "other unit here: the server looks"
+    assert panel.ui.pairTable.item(2, 1).text() == "not in SUV: checked by the server"
     assert not panel.ui.submitPairButton.isEnabled()
-    panel.panel.guard(panel.give_back.submit_pair)
+    panel.panel.guard(panel.export.submit_pair)
     assert "was not loaded from Slicer's DICOM database" in panel.ui.messageLabel.text()
 
 
-def test_a_synthetic_pet_is_never_a_pair_to_learn_from(panel: Any, scene: Any, ct: Any) -> None:
+def test_synthetic_pet_cannot_be_submitted(panel: Any, scene: Any, ct: Any) -> None:
     panel.panel.parameters.pair_ct, panel.panel.parameters.pair_pet = ct, synthetic(scene, ct)
     panel.ui.checkPairButton.click()
     assert "measured images only" in panel.ui.messageLabel.text()
 
 
-def test_an_error_of_ours_becomes_a_sentence(panel: Any) -> None:
+def test_internal_error_is_shown(panel: Any) -> None:
     def broken() -> None:
         raise ZeroDivisionError
 
     panel.panel.guard(broken)
-    assert panel.ui.messageLabel.text().startswith("An error in the CT2PET module itself")
+    assert panel.ui.messageLabel.text().startswith("Internal error of the CT2PET module")
 
 
-def test_closing_the_scene_leaves_a_panel_that_works(panel: Any, scene: Any, ct: Any) -> None:
+def test_panel_works_after_closing_the_scene(panel: Any, scene: Any, ct: Any) -> None:
     panel.panel.parameters.ct = ct
     scene.Clear(0)
     assert panel.panel.parameters.ct is None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import RAS_TO_LPS, slab_affine, volume_node
 from CT2PETLib.scene import node_attributes, volume
-from CT2PETLib.scene.buffer import Blank
+from CT2PETLib.scene.buffer import ZeroBuffer
 
 import slicer
 
@@ -18,14 +18,14 @@ def pet(scene: Any, ct: Any) -> Any:
     return volume.make_pet_node(scene, ct, model="cascade3", version="7")
 
 
-def test_it_lies_on_the_ct_to_a_millionth_of_a_millimetre(ct: Any, pet: Any) -> None:
+def test_pet_is_on_the_grid_of_the_ct(ct: Any, pet: Any) -> None:
     corners = np.array([[0, 0, 0, 1], [19, 23, 9, 1], [19, 0, 9, 1]]).T
     off = np.abs((volume.ijk_to_ras(pet) - volume.ijk_to_ras(ct)) @ corners)
     assert off.max() < 1e-6
     assert volume.voxels(pet).shape == volume.voxels(ct).shape
 
 
-def test_it_is_float32_in_body_weight_suv(pet: Any) -> None:
+def test_pet_is_float32_in_body_weight_suv(pet: Any) -> None:
     assert volume.voxels(pet).dtype == np.float32
     assert (
         pet.GetVoxelValueUnits().GetAsString()
@@ -35,37 +35,37 @@ def test_it_is_float32_in_body_weight_suv(pet: Any) -> None:
     assert volume.is_suv(pet)
 
 
-def test_it_says_that_it_is_synthetic(pet: Any) -> None:
+def test_pet_is_labelled_as_synthetic(pet: Any) -> None:
     assert pet.GetName() == "CT SYNTHETIC PET cascade3 (not for diagnosis)"
     assert pet.GetAttribute(node_attributes.WARNING) == "SYNTHETIC PET - NOT FOR DIAGNOSIS"
     assert node_attributes.is_synthetic(pet)
     assert (pet.GetAttribute(node_attributes.MODEL), pet.GetAttribute(node_attributes.VERSION)) == ("cascade3", "7")
 
 
-def test_voxels_become_the_scenes_own_without_a_copy_nor_a_look_at_all_of_them(scene: Any) -> None:
-    # a copy, or a window chosen by every voxel, keeps the window waiting for tenths of a second at 512 x 512 x 200
+def test_voxels_are_adopted_without_a_copy(scene: Any) -> None:
+    # a copy, or a window computed from all voxels, blocks for tenths of a second at 512 x 512 x 200
     array = np.zeros((3, 4, 5), np.int16)
-    node = volume.node_of_array(scene, array, np.eye(4), "CT")
+    node = volume.make_volume_node(scene, array, np.eye(4), "CT")
     assert np.shares_memory(volume.voxels(node), array)
     assert not node.GetDisplayNode().GetAutoWindowLevel()
-    del array  # the scene holds it
+    del array  # the scene keeps a reference
     volume.voxels(node)[1, 2, 3] = 7
     assert volume.voxels(node).sum() == 7
 
 
-def test_voxels_that_cannot_be_written_are_copied(scene: Any) -> None:
+def test_read_only_voxels_are_copied(scene: Any) -> None:
     array = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
     array.flags.writeable = False
-    node = volume.node_of_array(scene, array, np.eye(4), "CT")
+    node = volume.make_volume_node(scene, array, np.eye(4), "CT")
     volume.voxels(node)[0, 0, 0] = 99
     assert array[0, 0, 0] == 0
     assert volume.voxels(node)[2, 3, 4] == 59
 
 
-def test_room_that_was_made_before_is_taken(scene: Any, ct: Any) -> None:
-    room = Blank(volume.voxels(ct).shape).take()
-    node = volume.make_pet_node(scene, ct, model="unet", array=room)
-    assert np.shares_memory(volume.voxels(node), room)
+def test_buffer_is_adopted(scene: Any, ct: Any) -> None:
+    buffer = ZeroBuffer(volume.voxels(ct).shape).take()
+    node = volume.make_pet_node(scene, ct, model="unet", array=buffer)
+    assert np.shares_memory(volume.voxels(node), buffer)
     assert not volume.voxels(node).any()
 
 
@@ -73,13 +73,13 @@ def test_a_ct_is_not_synthetic(ct: Any) -> None:
     assert not node_attributes.is_synthetic(ct)
 
 
-def test_it_follows_the_transform_of_the_ct(scene: Any, ct: Any) -> None:
+def test_pet_has_the_transform_of_the_ct(scene: Any, ct: Any) -> None:
     transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     ct.SetAndObserveTransformNodeID(transform.GetID())
     assert volume.make_pet_node(scene, ct, model="unet").GetTransformNodeID() == transform.GetID()
 
 
-def test_a_slab_fills_its_slices_and_no_others(ct: Any, pet: Any) -> None:
+def test_slab_fills_its_slices_only(ct: Any, pet: Any) -> None:
     slab = np.arange(3 * 24 * 20, dtype=np.float32).reshape(3, 24, 20) + 1
     assert volume.fill_slab(pet, slab, slab_affine(ct, 4)) == (4, 7)
     assert np.array_equal(volume.voxels(pet)[4:7], slab)
@@ -87,11 +87,11 @@ def test_a_slab_fills_its_slices_and_no_others(ct: Any, pet: Any) -> None:
     assert not volume.voxels(pet)[7:].any()
 
 
-def test_slabs_in_any_order_make_the_whole(ct: Any, pet: Any) -> None:
-    whole = np.random.default_rng(5).random((10, 24, 20), dtype=np.float32)
+def test_slabs_can_be_filled_in_any_order(ct: Any, pet: Any) -> None:
+    full = np.random.default_rng(5).random((10, 24, 20), dtype=np.float32)
     for start, stop in ((4, 7), (7, 10), (0, 4)):
-        volume.fill_slab(pet, whole[start:stop], slab_affine(ct, start))
-    assert np.array_equal(volume.voxels(pet), whole)
+        volume.fill_slab(pet, full[start:stop], slab_affine(ct, start))
+    assert np.array_equal(volume.voxels(pet), full)
     assert pet.GetAttribute(node_attributes.PRESENT) == "0:10"
     assert volume.missing_text(pet) == ""
 
@@ -102,13 +102,13 @@ def test_filling_is_in_place(ct: Any, pet: Any) -> None:
     assert pet.GetImageData() is image
 
 
-def test_what_is_missing_is_told(ct: Any, pet: Any) -> None:
+def test_missing_slices_are_counted(ct: Any, pet: Any) -> None:
     volume.fill_slab(pet, np.ones((3, 24, 20), dtype=np.float32), slab_affine(ct, 4))
     assert pet.GetAttribute(node_attributes.PRESENT) == "4:7"
     assert volume.missing_text(pet) == "7 of 10 slices not synthesised"
 
 
-def test_slices_counted_from_the_other_end_are_turned(ct: Any, pet: Any) -> None:
+def test_reversed_slices_are_reoriented(ct: Any, pet: Any) -> None:
     slab = np.random.default_rng(6).random((3, 24, 20), dtype=np.float32)
     affine = slab_affine(ct, 4)
     other_end = affine.copy()
@@ -119,7 +119,7 @@ def test_slices_counted_from_the_other_end_are_turned(ct: Any, pet: Any) -> None
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_rows_and_columns_the_other_way_are_turned(ct: Any, pet: Any, axis: int) -> None:
+def test_reversed_rows_and_columns_are_reoriented(ct: Any, pet: Any, axis: int) -> None:
     slab = np.random.default_rng(7).random((3, 24, 20), dtype=np.float32)
     affine = slab_affine(ct, 4)
     length = slab.shape[2 - axis]
@@ -131,39 +131,39 @@ def test_rows_and_columns_the_other_way_are_turned(ct: Any, pet: Any, axis: int)
 
 
 @pytest.mark.parametrize("shift_voxels", [0.1, 0.5])
-def test_a_slab_beside_the_grid_is_refused(ct: Any, pet: Any, shift_voxels: float) -> None:
+def test_slab_off_the_grid_is_refused(ct: Any, pet: Any, shift_voxels: float) -> None:
     affine = slab_affine(ct, 4)
     affine[:3, 3] += shift_voxels * affine[:3, 0]
     with pytest.raises(volume.SceneError, match=f"another grid than the CT .off by {shift_voxels:.3f} voxels"):
         volume.fill_slab(pet, np.ones((3, 24, 20), dtype=np.float32), affine)
 
 
-def test_another_spacing_is_refused_though_the_first_voxel_fits(ct: Any, pet: Any) -> None:
+def test_slab_with_another_spacing_is_refused(ct: Any, pet: Any) -> None:
     affine = slab_affine(ct, 0)
     affine[:3, 2] *= 1.01
     with pytest.raises(volume.SceneError, match="another grid"):
         volume.fill_slab(pet, np.ones((10, 24, 20), dtype=np.float32), affine)
 
 
-def test_a_slab_beyond_the_end_is_refused(ct: Any, pet: Any) -> None:
-    with pytest.raises(volume.SceneError, match="does not lie inside"):
+def test_slab_outside_of_the_volume_is_refused(ct: Any, pet: Any) -> None:
+    with pytest.raises(volume.SceneError, match="is not inside"):
         volume.fill_slab(pet, np.ones((3, 24, 20), dtype=np.float32), slab_affine(ct, 8))
 
 
-def test_the_slice_on_screen(ct: Any, pet: Any) -> None:
+def test_slice_at_a_point(ct: Any, pet: Any) -> None:
     ras = (volume.ijk_to_ras(ct) @ [5, 6, 7, 1])[:3]
     assert volume.slice_at(pet, ras) == 7
     assert volume.slice_at(pet, ras + np.array([0, 0, 500])) is None
 
 
-def test_colours_are_refused_as_a_ct(scene: Any) -> None:
+def test_colour_image_is_refused(scene: Any) -> None:
     node = volume_node(scene, np.zeros((2, 3, 4), dtype=np.int16), RAS_TO_LPS, "photo")
     node.GetImageData().AllocateScalars(3, 3)
-    with pytest.raises(volume.SceneError, match="photo: a colour image"):
+    with pytest.raises(volume.SceneError, match="photo is a colour image"):
         volume.voxels(node)
 
 
-def test_it_stays_exact_and_marked_on_disk(tmp_path: Any, ct: Any, pet: Any, scene: Any) -> None:
+def test_pet_is_saved_exactly(tmp_path: Any, ct: Any, pet: Any, scene: Any) -> None:
     volume.fill_slab(pet, np.full((10, 24, 20), 2.5, dtype=np.float32), slab_affine(ct, 0))
     assert storage(scene, tmp_path / "pet.nrrd").WriteData(pet)
     again = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
@@ -173,7 +173,7 @@ def test_it_stays_exact_and_marked_on_disk(tmp_path: Any, ct: Any, pet: Any, sce
 
 
 def storage(scene: Any, path: Any) -> Any:
-    """Return what reads and writes a volume file in Slicer."""
+    """Return Slicer's storage node for a volume file."""
     node = slicer.vtkMRMLVolumeArchetypeStorageNode()
     node.SetScene(scene)
     node.SetSingleFile(1)
@@ -182,10 +182,10 @@ def storage(scene: Any, path: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("text", "there"),
+    ("text", "present"),
     [("", []), ("3:5", [3, 4]), ("0:1,4:6", [0, 4, 5])],
 )
-def test_ranges_as_text_and_back(text: str, there: list[int]) -> None:
+def test_ranges_round_trip(text: str, present: list[int]) -> None:
     mask = node_attributes.ranges_mask(text, 8)
-    assert list(np.flatnonzero(mask)) == there
+    assert list(np.flatnonzero(mask)) == present
     assert node_attributes.ranges_text(mask) == text

@@ -1,5 +1,5 @@
-# A stand-in for the configuration that Slicer's build gives extensions: writes down what it is told.
+# Stub of the configuration that Slicer provides to extensions: writes the settings of the extension to a file.
 set(Slicer_FOUND TRUE)
 set(Slicer_USE_FILE ${CMAKE_CURRENT_LIST_DIR}/UseSlicer.cmake)
-set(Slicer_EXTENSION_GENERATE_CONFIG ${CMAKE_CURRENT_LIST_DIR}/Tell.cmake)
-set(Slicer_EXTENSION_CPACK ${CMAKE_CURRENT_LIST_DIR}/Nothing.cmake)
+set(Slicer_EXTENSION_GENERATE_CONFIG ${CMAKE_CURRENT_LIST_DIR}/WriteConfiguration.cmake)
+set(Slicer_EXTENSION_CPACK ${CMAKE_CURRENT_LIST_DIR}/NoPackaging.cmake)

@@ -1,1 +1,1 @@
-"""The HTTP client of a ct2pet server. Imports neither Slicer nor Qt."""
+"""HTTP client of a ct2pet server, without dependencies on Slicer or Qt."""

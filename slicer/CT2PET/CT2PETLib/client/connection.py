@@ -1,4 +1,4 @@
-"""Whether an address leads to a server that can be used, in one sentence: a different one for each way it may not."""
+"""Connection test: whether an address is that of a usable server, with a specific message for each failure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 
-from CT2PETLib.client.error_mapping import NO_ANSWER
+from CT2PETLib.client.error_mapping import NO_RESPONSE
 from CT2PETLib.client.errors import (
     ForbiddenError,
     NotCT2PETError,
@@ -18,7 +18,7 @@ from CT2PETLib.client.errors import (
 )
 from CT2PETLib.client.schemas import Server, read_server
 from CT2PETLib.client.server_url import ServerUrl
-from CT2PETLib.client.transport import NONE, Transport
+from CT2PETLib.client.transport import NO_RETRY, Transport
 
 OK = "ok"
 UNREACHABLE = "unreachable"
@@ -27,7 +27,7 @@ SIGN_IN = "sign in"
 FORBIDDEN = "forbidden"
 NOT_CT2PET = "not ct2pet"
 UNTRAINED = "untrained"
-FAILED = "failed"  # the server is one of ours, and fails
+FAILED = "failed"  # a ct2pet server that fails
 KINDS = (
     (UnreachableError, UNREACHABLE),
     (TLSError, TLS),
@@ -35,71 +35,71 @@ KINDS = (
     (ForbiddenError, FORBIDDEN),
     (NotCT2PETError, NOT_CT2PET),
 )
-ANSWER_TIMEOUT_S = 10.0
-GREETING_TIMEOUT_S = 3.0
+RESPONSE_TIMEOUT_S = 10.0
+HANDSHAKE_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True)
 class Connection:
-    """What came of an attempt to reach a server.
+    """Outcome of a connection test.
 
     Attributes:
         kind: `ok`, `unreachable`, `tls`, `sign in`, `forbidden`, `not ct2pet`, `untrained` or `failed`.
         sentence: For the user.
-        server: What it says of itself, where it is one of ours.
+        server: The server's description of itself, if it is a ct2pet server.
     """
 
     kind: str
-    sentence: str
+    message: str
     server: Server | None = None
 
     @property
     def is_usable(self) -> bool:
-        """Whether studies can be listed, and models trained or asked."""
+        """Whether studies can be listed, and models trained or used."""
         return self.kind in (OK, UNTRAINED)
 
 
-def try_connection(wire: Transport) -> Connection:
-    """Return what is at the other end; whatever is wrong is in the answer, nothing is raised."""
+def check_connection(transport: Transport) -> Connection:
+    """Return the outcome of a connection test; failures are part of the result, nothing is raised."""
     try:
-        answer = wire.ask("GET", "info", "", retry_policy=NONE, timeout_s=ANSWER_TIMEOUT_S)
-        server = read_server(answer.content, wire.address.base)
+        response = transport.request("GET", "info", "", retry_policy=NO_RETRY, timeout_s=RESPONSE_TIMEOUT_S)
+        server = read_server(response.content, transport.address.base)
     except ServerError as error:
-        found = _speaks_tls(wire.address) if _may_be_tls(error, wire.address) else None
-        return found or _no_connection(error, wire)
+        tls = _detect_tls(transport.address) if _may_be_tls(error, transport.address) else None
+        return tls or _no_connection(error, transport)
     if not server.trained:
         names = ", ".join(model.name for model in server.models) or "none"
         return Connection(
             UNTRAINED,
-            f"Connected to ct2pet {server.version}, but no model is trained yet ({names}): train one below, or ask who "
-            "runs the server to put one there.",
+            f"Connected to ct2pet {server.version}, but no model is trained yet ({names}): train one below, or ask "
+            "the administrator of the server to install one.",
             server,
         )
     names = ", ".join(model.name for model in server.trained)
-    told = f"Connected to ct2pet {server.version}: {server.studies} CT(s), {server.pairs} with a real PET; {names}."
-    return Connection(OK, f"{told} {wire.address.warning}".strip(), server)
+    message = f"Connected to ct2pet {server.version}: {server.studies} CT(s), {server.pairs} with a real PET; {names}."
+    return Connection(OK, f"{message} {transport.address.warning}".strip(), server)
 
 
-def _no_connection(error: ServerError, wire: Transport) -> Connection:
+def _no_connection(error: ServerError, transport: Transport) -> Connection:
     kind = next((kind for of, kind in KINDS if isinstance(error, of)), FAILED)
     if isinstance(error, RefusedError) and error.status == 404:
-        return Connection(NOT_CT2PET, f"{wire.address} answers, but is no ct2pet server: is the address right?")
+        return Connection(NOT_CT2PET, f"{transport.address} responds, but is not a ct2pet server: check the address.")
     return Connection(kind, str(error))
 
 
 def _may_be_tls(error: ServerError, address: ServerUrl) -> bool:
-    return address.scheme == "http" and isinstance(error, UnreachableError) and error.why in ("lost", NO_ANSWER)
+    return address.scheme == "http" and isinstance(error, UnreachableError) and error.why in ("lost", NO_RESPONSE)
 
 
-def _speaks_tls(address: ServerUrl) -> Connection | None:
-    """Return the sentence for a server that answers an encrypted greeting only; None where it does not either."""
-    greeting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    greeting.check_hostname = False
-    greeting.verify_mode = ssl.CERT_NONE  # nothing is sent: this asks only whether TLS is spoken
+def _detect_tls(address: ServerUrl) -> Connection | None:
+    """Return the outcome for a server that accepts TLS only; None if it does not accept TLS either."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # no data is sent: this only detects TLS
     try:
-        plain = socket.create_connection((address.host, address.port), timeout=GREETING_TIMEOUT_S)
-        with plain, greeting.wrap_socket(plain, server_hostname=address.host):
+        plain = socket.create_connection((address.host, address.port), timeout=HANDSHAKE_TIMEOUT_S)
+        with plain, context.wrap_socket(plain, server_hostname=address.host):
             pass
     except (OSError, ValueError):
         return None
-    return Connection(TLS, f"{address.host}:{address.port} speaks https only: begin the address with https://")
+    return Connection(TLS, f"{address.host}:{address.port} accepts https only: begin the address with https://")

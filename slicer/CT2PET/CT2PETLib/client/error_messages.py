@@ -32,7 +32,7 @@ MESSAGES = {
     "model_not_trained": "Model {model} is not trained yet: press Train in section 7, or {administrator} for one.",
     "models_not_trained": "No model of the server is trained yet: press Train in section 7.",
     "no_calibrated_model": "No model of the server can estimate its error. Train one with validation patients.",
-    "no_calibration": "Model {model} cannot estimate its error. Untick the map of the error, or choose a model that "
+    "no_calibration": "Model {model} cannot estimate its error. Untick Uncertainty map, or choose a model that "
     "was trained with validation patients.",
     "no_model_card": "The file of the model has no model card, so it is not a model of ct2pet; {administrator}.",
     "no_pairs": "There is nothing to train on: no CT of the server has a PET of the same study. Add pairs in section "

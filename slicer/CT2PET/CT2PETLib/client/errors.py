@@ -1,86 +1,86 @@
-"""What can go wrong between Slicer and the server. Each error's words are a sentence for the user.
+"""Errors of the communication with the server. The message of each error is for the user.
 
 ::
 
     ServerError
-    ├── AddressError        what was typed is no address of a server
-    ├── UnreachableError    nobody answers there, or the connection was lost; `why` says how
-    ├── TLSError            the encrypted connection cannot be made or trusted
-    ├── SignInError         401: a user name and password are needed, or were wrong
-    ├── ForbiddenError      403: this user may not
-    ├── NotCT2PETError      something else answers there
-    ├── UntrainedError      409: nobody has trained this model yet
-    ├── BusyError           429, 503: later
-    ├── RefusedError        any other 4xx: the server says what to do
-    ├── ServerFaultError    5xx: the server's fault
-    ├── AnswerError         an answer that is damaged or not understood
-    └── CancelledError      the user has cancelled
+    ├── ServerUrlError        the address is invalid
+    ├── UnreachableError      no connection, or the connection was lost; `why` gives the reason
+    ├── TLSError              the TLS connection failed, or the certificate is not trusted
+    ├── SignInError           401: not authenticated
+    ├── ForbiddenError        403: not permitted
+    ├── NotCT2PETError        the server is not a ct2pet server
+    ├── UntrainedError        409: the model is not trained
+    ├── BusyError             429, 503: try again later
+    ├── RefusedError          any other 4xx
+    ├── ServerFaultError      5xx
+    ├── InvalidResponseError  the response is damaged or has another structure
+    └── CancelledError        the user cancelled the request
 """
 
 from __future__ import annotations
 
 
 class ServerError(Exception):
-    """Something between Slicer and the server went wrong; `str` is a sentence for the user."""
+    """The communication with the server failed; `str` is a message for the user."""
 
 
 class ServerUrlError(ServerError):
-    """What was typed is no address of a server."""
+    """The server address is invalid."""
 
 
 class UnreachableError(ServerError):
-    """Nobody answers, or the connection was lost.
+    """There is no connection, or the connection was lost.
 
     Attributes:
-        why: `refused`, `unknown name`, `timeout` (of connecting), `no answer` (to what was asked), `proxy` or `lost`.
+        why: `refused`, `unknown name`, `timeout` (while connecting), `no response`, `proxy` or `lost`.
     """
 
-    def __init__(self, sentence: str, why: str) -> None:
-        super().__init__(sentence)
+    def __init__(self, message: str, why: str) -> None:
+        super().__init__(message)
         self.why = why
 
 
 class TLSError(ServerError):
-    """The encrypted connection cannot be made, or the server's certificate cannot be trusted."""
+    """The TLS connection failed, or the server's certificate is not trusted."""
 
 
 class SignInError(ServerError):
-    """The server wants a user name and password, or took those given for wrong."""
+    """The server requires a sign-in, or user name or password are wrong."""
 
 
 class ForbiddenError(ServerError):
-    """The user is known and may not do this."""
+    """The user is signed in, but not permitted to do this."""
 
 
 class NotCT2PETError(ServerError):
-    """Something answers that is no ct2pet server."""
+    """The server is not a ct2pet server."""
 
 
 class UntrainedError(ServerError):
-    """Nobody has trained the model yet."""
+    """The model is not trained yet."""
 
 
 class BusyError(ServerError):
-    """The server has as much to do as it takes.
+    """The server is busy.
 
     Attributes:
-        again_in_s: When it wants to be asked again, as it says; 0 where it does not.
+        retry_in_s: Seconds until the next attempt, from the Retry-After header; 0 without it.
     """
 
-    def __init__(self, sentence: str, again_in_s: float = 0.0) -> None:
-        super().__init__(sentence)
-        self.again_in_s = again_in_s
+    def __init__(self, message: str, retry_in_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_in_s = retry_in_s
 
 
 class RefusedError(ServerError):
-    """The server does not do what was asked, and says why.
+    """The server refused the request; the message gives the reason.
 
     Attributes:
-        status: Of HTTP.
+        status: HTTP status.
     """
 
-    def __init__(self, sentence: str, status: int) -> None:
-        super().__init__(sentence)
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
         self.status = status
 
 
@@ -89,8 +89,8 @@ class ServerFaultError(ServerError):
 
 
 class InvalidResponseError(ServerError):
-    """An answer that is damaged or not understood."""
+    """The response is damaged or has another structure."""
 
 
 class CancelledError(ServerError):
-    """The user has cancelled."""
+    """The user cancelled the request."""

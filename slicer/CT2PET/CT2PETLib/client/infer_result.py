@@ -1,4 +1,4 @@
-"""What comes back from an inference: a slab of synthetic PET, and what is told about it."""
+"""Results of an inference: a slab of synthetic PET and its metadata."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from CT2PETLib.client.errors import InvalidResponseError
-from CT2PETLib.client.json_fields import count, mapping, must, number, plain, word
+from CT2PETLib.client.json_fields import as_float, as_int, as_mapping, as_str, parse_json, require
 from CT2PETLib.client.multipart import split_parts
 from CT2PETLib.client.nrrd import NrrdVolume, read_nrrd
 
 
 @dataclass(frozen=True)
 class InferResult:
-    """What is told about a synthetic PET.
+    """Metadata of a synthetic PET.
 
     Attributes:
-        model, version, checksum: Which weights drew it.
-        start, stop: The slices of the CT.
+        model, version, checksum: The weights that predicted it.
+        start, stop: Slices of the CT, `stop` excluded.
         shape: (slices, rows, columns).
         suv: `min`, `max`, `mean`, `p99`, SUVbw.
-        notice: What a reader of the picture must know.
-        standing: How the model does beside trivial predictors.
-        seen_in_training: Whether the model has learnt from this patient; None where nobody knows.
-        figures: Against the real PET: by method and measure; empty where there are none.
-        why_no_figures: In words.
-        calibrated_on: Patients whose errors an uncertainty map is made of; 0 where none came.
-        seconds: Of each step on the server.
-        series_instance_uid: Of the DICOM series that was made; empty where none was.
-        stored: Whether that series was put beside its CT.
+        notice: Warning for readers of the image.
+        baseline_summary: Comparison of the model with the baselines.
+        seen_in_training: Whether the model was trained on this patient; None if unknown.
+        metrics: Against the real PET, by method and metric; empty if there are none.
+        why_no_metrics: Why there are none.
+        calibrated_on: Number of patients that the uncertainty map is calibrated on; 0 without a map.
+        seconds: Duration of each step on the server.
+        series_instance_uid: Of the DICOM series that was created; empty if none was.
+        stored: Whether that series was stored with its CT.
     """
 
     model: str
@@ -40,10 +40,10 @@ class InferResult:
     shape: tuple[int, ...]
     suv: Mapping[str, float]
     notice: str
-    standing: str
+    baseline_summary: str
     seen_in_training: bool | None
-    figures: Mapping[str, Mapping[str, float | None]]
-    why_no_figures: str
+    metrics: Mapping[str, Mapping[str, float | None]]
+    why_no_metrics: str
     calibrated_on: int
     seconds: Mapping[str, float]
     series_instance_uid: str
@@ -52,84 +52,91 @@ class InferResult:
 
 @dataclass(frozen=True, eq=False)
 class Slab:
-    """A slab as it came: NRRD files, SUVbw float32 on the CT's grid.
+    """A slab as received: NRRD files, SUVbw float32 on the CT's grid.
 
     Attributes:
-        pet: The synthetic PET; empty bytes where the uncertainty alone was asked for.
-        uncertainty: The error to expect, SUVbw; None where it was not asked for.
+        pet: The synthetic PET; empty bytes if only the uncertainty was requested.
+        uncertainty: The expected error, SUVbw; None if it was not requested.
     """
 
     pet: bytes
     uncertainty: bytes | None
-    told: InferResult
+    metadata: InferResult
 
     def pet_volume(self) -> NrrdVolume:
         """Return the synthetic PET.
 
         Raises:
-            AnswerError: It is damaged.
+            InvalidResponseError: The volume is damaged.
         """
         return read_nrrd(self.pet)
 
     def uncertainty_volume(self) -> NrrdVolume | None:
-        """Return the map of errors to expect, or None.
+        """Return the uncertainty map, or None.
 
         Raises:
-            AnswerError: It is damaged.
+            InvalidResponseError: The volume is damaged.
         """
         return None if self.uncertainty is None else read_nrrd(self.uncertainty)
 
 
-def read_slab(content: bytes, content_type: str, asked: tuple[int, int]) -> Slab:
-    """Return the slab of an answer.
+def read_slab(content: bytes, content_type: str, slices: tuple[int, int]) -> Slab:
+    """Return the slab in a response.
+
+    Args:
+        content: Body of the response.
+        content_type: Its Content-Type header.
+        slices: The requested slices (start, stop).
 
     Raises:
-        AnswerError: It is not understood, or of other slices than asked for.
+        InvalidResponseError: The response has another structure, or other slices than requested.
     """
     parts = split_parts(content, content_type)
     if "params" not in parts or "image" not in parts:
-        raise InvalidResponseError(f"The answer holds {', '.join(parts) or 'nothing'}, expected params and image.")
-    told = read_told(plain(parts["params"]))
-    if (told.start, told.stop) != asked:
+        names = ", ".join(parts) or "nothing"
+        raise InvalidResponseError(f"Invalid response: it contains {names}, expected params and image.")
+    metadata = read_infer_result(parse_json(parts["params"]))
+    if (metadata.start, metadata.stop) != slices:
         raise InvalidResponseError(
-            f"The server drew slices {told.start}:{told.stop}, asked for were {asked[0]}:{asked[1]}: does the address "
-            "lead to a ct2pet server of this version?"
+            f"The server returned slices {metadata.start}:{metadata.stop}, expected {slices[0]}:{slices[1]}: check "
+            "that the address is that of a ct2pet server of this version."
         )
-    return Slab(parts["image"], parts.get("uncertainty"), told)
+    return Slab(parts["image"], parts.get("uncertainty"), metadata)
 
 
-def read_told(answer: Any) -> InferResult:
-    """Return what the JSON of an answer tells.
+def read_infer_result(response: Any) -> InferResult:
+    """Return the metadata in the JSON of a response.
 
     Raises:
-        AnswerError: It lacks what every answer tells.
+        InvalidResponseError: A required field is missing.
     """
-    told = mapping(answer)
-    first, _, last = word(must(told, "slices")).partition(":")
-    if not (first.isdigit() and last.isdigit()):
-        raise InvalidResponseError(f"The answer is not understood: it tells of slices {word(told['slices'])[:40]!r}.")
-    model, series = mapping(must(told, "model")), mapping(told.get("series"))
-    numbers = {name: number(value) for name, value in mapping(told.get("suv")).items()}
+    data = as_mapping(response)
+    slices = as_str(require(data, "slices"))
+    start, _, stop = slices.partition(":")
+    if not (start.isdigit() and stop.isdigit()):
+        raise InvalidResponseError(f"Invalid response: slices is {slices[:40]!r}, expected start:stop.")
+    model, series = as_mapping(require(data, "model")), as_mapping(data.get("series"))
+    suv = {name: as_float(value) for name, value in as_mapping(data.get("suv")).items()}
     return InferResult(
-        model=word(model.get("name")),
-        version=word(model.get("version")),
-        checksum=word(model.get("checksum")),
-        start=int(first),
-        stop=int(last),
-        shape=tuple(int(size) for size in told.get("shape") or ()),
-        suv={name: value for name, value in numbers.items() if value is not None},
-        notice=word(told.get("notice")),
-        standing=word(mapping(told.get("standing")).get("sentence")),
-        seen_in_training=told.get("seen_in_training"),
-        figures=_figures(told.get("metrics")),
-        why_no_figures=word(told.get("why_no_metrics")),
-        calibrated_on=count(mapping(told.get("uncertainty")).get("calibrated_on")),
-        seconds={name: float(value) for name, value in mapping(told.get("latencies")).items()},
-        series_instance_uid=word(series.get("series_instance_uid")),
+        model=as_str(model.get("name")),
+        version=as_str(model.get("version")),
+        checksum=as_str(model.get("checksum")),
+        start=int(start),
+        stop=int(stop),
+        shape=tuple(int(size) for size in data.get("shape") or ()),
+        suv={name: value for name, value in suv.items() if value is not None},
+        notice=as_str(data.get("notice")),
+        baseline_summary=as_str(as_mapping(data.get("standing")).get("sentence")),
+        seen_in_training=data.get("seen_in_training"),
+        metrics=_metrics(data.get("metrics")),
+        why_no_metrics=as_str(data.get("why_no_metrics")),
+        calibrated_on=as_int(as_mapping(data.get("uncertainty")).get("calibrated_on")),
+        seconds={name: float(value) for name, value in as_mapping(data.get("latencies")).items()},
+        series_instance_uid=as_str(series.get("series_instance_uid")),
         stored=bool(series.get("stored")),
     )
 
 
-def _figures(metrics: Any) -> dict[str, dict[str, float | None]]:
-    rows = mapping(metrics).items()
-    return {method: {name: number(value) for name, value in mapping(row).items()} for method, row in rows}
+def _metrics(table: Any) -> dict[str, dict[str, float | None]]:
+    rows = as_mapping(table).items()
+    return {method: {name: as_float(value) for name, value in as_mapping(row).items()} for method, row in rows}

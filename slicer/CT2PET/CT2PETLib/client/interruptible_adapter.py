@@ -1,4 +1,4 @@
-"""Connections that another thread can cut while one waits for an answer."""
+"""Connections that another thread can interrupt while one waits for a response."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from requests.adapters import HTTPAdapter
 
 
 class InterruptibleAdapter(HTTPAdapter):
-    """Remembers the sockets of its connections, so that another thread can cut one on which this thread waits.
+    """An adapter that keeps track of its sockets, so that another thread can shut one down while this thread waits.
 
-    Closing the session does not wake a thread that waits for an answer; shutting its socket down does.
+    Closing the session does not wake a thread that waits for a response; shutting its socket down does.
     """
 
     def __init__(self, interrupted: threading.Event) -> None:
@@ -25,49 +25,49 @@ class InterruptibleAdapter(HTTPAdapter):
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         super().init_poolmanager(*arguments, **options)
-        self._watch(self.poolmanager)
+        self._track_pools(self.poolmanager)
 
     def proxy_manager_for(self, *arguments: Any, **options: Any) -> Any:
         manager = super().proxy_manager_for(*arguments, **options)
-        self._watch(manager)
+        self._track_pools(manager)
         return manager
 
-    def cut(self) -> None:
-        """Shut all connections down."""
+    def interrupt(self) -> None:
+        """Shut down all connections."""
         with self._lock:
             open_sockets = list(self._sockets)
-        for connected in open_sockets:
-            _shut(connected)
+        for connection in open_sockets:
+            _shut_down(connection)
 
-    def _watch(self, manager: Any) -> None:
+    def _track_pools(self, manager: Any) -> None:
         pools = manager.pool_classes_by_scheme
-        manager.pool_classes_by_scheme = {scheme: self._watched(pool) for scheme, pool in pools.items()}
+        manager.pool_classes_by_scheme = {scheme: self._tracked(pool) for scheme, pool in pools.items()}
 
-    def _watched(self, pool: Any) -> Any:
-        adapter, made = self, pool.ConnectionCls
-        if getattr(made, "is_watched", False):
+    def _tracked(self, pool: Any) -> Any:
+        adapter, connection_class = self, pool.ConnectionCls
+        if getattr(connection_class, "is_tracked", False):
             return pool
 
-        class Connection(made):  # type: ignore[misc,valid-type]
-            """A connection whose socket is remembered."""
+        class Connection(connection_class):  # type: ignore[misc,valid-type]
+            """A connection whose socket is tracked."""
 
-            is_watched = True
+            is_tracked = True
 
             def connect(self) -> None:
                 """Connect."""
                 super().connect()
-                adapter._remember(self.sock)
+                adapter._track(self.sock)
 
         return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
 
-    def _remember(self, connected: socket.socket) -> None:
+    def _track(self, connection: socket.socket) -> None:
         with self._lock:
-            self._sockets.add(connected)
-        if self._interrupted.is_set():  # cut() may have been just before
-            _shut(connected)
+            self._sockets.add(connection)
+        if self._interrupted.is_set():  # interrupt() may have been called just before
+            _shut_down(connection)
 
 
-def _shut(connected: socket.socket) -> None:
+def _shut_down(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):  # closed already
-        # past SSLSocket.shutdown, which would take the TLS state away from the thread that reads
-        socket.socket.shutdown(connected, socket.SHUT_RDWR)
+        # not SSLSocket.shutdown, which would drop the TLS state that the reading thread uses
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)

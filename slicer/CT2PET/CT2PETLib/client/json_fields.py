@@ -1,4 +1,4 @@
-"""Words of loose JSON: read tolerantly, for a server may be older or newer than this module."""
+"""Conversion of untyped JSON values. Tolerant, as the server may be older or newer than this module."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from typing import Any
 from CT2PETLib.client.errors import InvalidResponseError
 
 
-def plain(content: bytes) -> Any:
-    """Return the JSON of an answer.
+def parse_json(content: bytes) -> Any:
+    """Return the JSON of a response.
 
     Raises:
-        AnswerError: It is none.
+        InvalidResponseError: The content is not JSON.
     """
     try:
         return json.loads(content)
     except ValueError as error:
-        raise InvalidResponseError("The answer is not understood: it is no JSON.") from error
+        raise InvalidResponseError("Invalid response: expected JSON.") from error
 
 
-def number(value: Any) -> float | None:
-    """Return a number, or None where there is none."""
+def require(data: Any, key: str) -> Any:
+    """Return the value of a key that every response of this kind has.
+
+    Raises:
+        InvalidResponseError: The key is missing.
+    """
+    if not isinstance(data, dict) or key not in data:
+        raise InvalidResponseError(f"Invalid response: {key} is missing.")
+    return data[key]
+
+
+def as_float(value: Any) -> float | None:
+    """Return a number as float; None for anything else."""
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def must(told: Any, key: str) -> Any:
-    """Return what every answer of this kind holds.
-
-    Raises:
-        AnswerError: It does not.
-    """
-    if not isinstance(told, dict) or key not in told:
-        raise InvalidResponseError(f"The answer is not understood: it holds no {key}.")
-    return told[key]
+def as_int(value: Any) -> int:
+    """Return a number as integer; 0 for anything else."""
+    return int(value) if isinstance(value, (int, float)) else 0
 
 
-def mapping(value: Any) -> Mapping[str, Any]:
-    """Return a mapping; an empty one where there is none."""
+def as_mapping(value: Any) -> Mapping[str, Any]:
+    """Return a mapping; an empty one for anything else."""
     return value if isinstance(value, dict) else {}
 
 
-def word(value: Any) -> str:
-    """Return a word; an empty one where there is none."""
+def as_str(value: Any) -> str:
+    """Return a value as text; empty for None."""
     return "" if value is None else str(value)
-
-
-def count(value: Any) -> int:
-    """Return a whole number; 0 where there is none."""
-    return int(value) if isinstance(value, (int, float)) else 0

@@ -1,7 +1,7 @@
-"""Pairs of CT and PET that a server learns from: sending one, and what it says of it.
+"""Training pairs of CT and PET: submission to a server, and its response.
 
-A server learns from DICOM series only: units, dose and patient are in their headers. A volume of the scene stands for
-the files it was loaded from.
+A server trains on DICOM series only, as units, dose and patient are in their headers. A volume of the scene is
+submitted as the files that it was loaded from.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from pathlib import Path
 from typing import Any
 
 from CT2PETLib.client.errors import InvalidResponseError
-from CT2PETLib.client.json_fields import count, mapping, number, word
+from CT2PETLib.client.json_fields import as_float, as_int, as_mapping, as_str
 
 SIDES = {
-    "train": "models learn from it",
-    "validation": "models are chosen by it",
-    "test": "models are judged by it, and never learn from it",
+    "train": "models are trained on it",
+    "validation": "models are selected on it",
+    "test": "models are tested on it, and never trained on it",
 }
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A CT and its PET, as the server sees them.
+    """A CT and its PET, as reported by the server.
 
     Attributes:
         ct_uid, pet_uid: SeriesInstanceUIDs.
-        side: `train`, `validation` or `test`, for good; empty where it was not decided yet.
-        check: `plausible`, `implausible`, `accepted` (implausible, and somebody answers for it) or `unchecked`.
-        reasons: What speaks against it.
-        figures: What was measured: `median_suv`, `coverage`, `outline`, `mirrored`; those that are known.
-        warning: Something about its patient that should be looked at; mostly empty.
-        added: Files that the server did not have; of a pair that was just sent.
+        side: `train`, `validation` or `test`, permanently; empty before it is assigned.
+        check: `plausible`, `implausible`, `accepted` (implausible, but a user takes responsibility) or `unchecked`.
+        reasons: Why the pair is implausible.
+        measurements: Known values among `median_suv`, `coverage`, `outline` and `mirrored`.
+        warning: A problem with the patient's data that should be reviewed; mostly empty.
+        added: Number of files that were new to the server, of a pair that was just submitted.
         left_out: Why a file was left out, by name.
     """
 
@@ -44,51 +44,51 @@ class Pair:
     side: str
     check: str
     reasons: tuple[str, ...]
-    figures: Mapping[str, float]
+    measurements: Mapping[str, float]
     warning: str
     added: int
     left_out: Mapping[str, str]
 
     def __str__(self) -> str:
-        """Say what has become of it."""
+        """Return the outcome of the submission as a message."""
         news = f"{self.added} files are new to the server" if self.added else "the server had it already"
-        use = SIDES.get(self.side, "its side is decided at the next training")
-        return " ".join(filter(None, (f"The pair is kept, {news}; {use}.", *self.reasons, self.warning)))
+        use = SIDES.get(self.side, "it is assigned to training, validation or test at the next training")
+        return " ".join(filter(None, (f"The pair is stored, {news}; {use}.", *self.reasons, self.warning)))
 
 
-def read_pair(answer: Any) -> Pair:
-    """Return a pair as the server tells of it."""
-    told, check = mapping(answer), mapping(mapping(answer).get("check"))
-    measured = {name: number(value) for name, value in check.items()}
+def read_pair(response: Any) -> Pair:
+    """Return a pair from the JSON of a response."""
+    data, check = as_mapping(response), as_mapping(as_mapping(response).get("check"))
+    measured = {name: as_float(value) for name, value in check.items()}
     return Pair(
-        patient_id=word(told.get("patient_id")),
-        ct_uid=word(told.get("ct_series_instance_uid")),
-        pet_uid=word(told.get("pet_series_instance_uid")),
-        side=word(told.get("side")),
-        check=word(check.get("result")),
-        reasons=tuple(word(reason) for reason in check.get("reasons") or ()),
-        figures={name: value for name, value in measured.items() if value is not None},
-        warning=word(told.get("warning")),
-        added=sum(count(files) for files in mapping(told.get("added_instances")).values()),
-        left_out={name: word(reason) for name, reason in mapping(told.get("left_out")).items()},
+        patient_id=as_str(data.get("patient_id")),
+        ct_uid=as_str(data.get("ct_series_instance_uid")),
+        pet_uid=as_str(data.get("pet_series_instance_uid")),
+        side=as_str(data.get("side")),
+        check=as_str(check.get("result")),
+        reasons=tuple(as_str(reason) for reason in check.get("reasons") or ()),
+        measurements={name: value for name, value in measured.items() if value is not None},
+        warning=as_str(data.get("warning")),
+        added=sum(as_int(files) for files in as_mapping(data.get("added_instances")).values()),
+        left_out={name: as_str(reason) for name, reason in as_mapping(data.get("left_out")).items()},
     )
 
 
 def zip_of(files: Iterable[Path]) -> bytes:
-    """Return a zip of a series' files under numbers: their names may be a patient's.
+    """Return a zip of a series' files, named by number, as file names may contain a patient's name.
 
     Raises:
-        AnswerError: There are none, or one cannot be read.
+        InvalidResponseError: There are no files, or one cannot be read.
     """
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as zipped:  # as they are: pixels hardly shrink, and it would take minutes
+    with zipfile.ZipFile(packed, "w") as zipped:  # uncompressed: pixel data hardly shrinks, and it would take minutes
         for index, file in enumerate(files):
             try:
                 zipped.writestr(f"{index:05d}.dcm", file.read_bytes())
             except OSError as error:
                 raise InvalidResponseError(
-                    f"A file of the series cannot be read ({error.strerror}): is its disk there?"
+                    f"A file of the series cannot be read ({error.strerror}): check that its disk is connected."
                 ) from error
         if not zipped.namelist():
-            raise InvalidResponseError("The volume stands for no DICOM files: load it from the DICOM database.")
+            raise InvalidResponseError("The volume has no DICOM files: load it from the DICOM database.")
     return packed.getvalue()

@@ -1,6 +1,6 @@
-"""What the server tells of itself and its models, as values that do not change.
+"""Immutable values for the server's description of itself and its models.
 
-Read tolerantly: a word that an older or newer server lacks is empty here.
+Parsed tolerantly: a field that an older or newer server lacks is empty here.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from CT2PETLib.client.errors import NotCT2PETError
-from CT2PETLib.client.json_fields import count, mapping, number, word
+from CT2PETLib.client.json_fields import as_float, as_int, as_mapping, as_str
 
-NAME = "ct2pet"  # what a server of ours is called in /info/
-BASELINES = ("zero", "constant", "hu_mean", "hu_median")  # as every report orders them
+NAME = "ct2pet"  # name of the app in /info/
+BASELINES = ("zero", "constant", "hu_mean", "hu_median")  # in the order of the reports
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A mean over patients with its 95 % interval; None where it is unknown."""
+class MetricInterval:
+    """A mean over patients with its 95 % confidence interval; None where unknown."""
 
     mean: float | None
     low: float | None = None
@@ -28,17 +28,17 @@ class Figure:
 
 @dataclass(frozen=True)
 class Card:
-    """A model's card, as far as a user reads it.
+    """The parts of a model card that are shown to a user.
 
     Attributes:
-        recipe, stages: How it was made.
+        recipe, stages: How the model was trained.
         created: UTC, ISO 8601.
-        patients, slices: What it has learnt from.
-        origins: Training patients by `ct_scanner`, `pet_scanner`, `body_part` and `tracer`.
-        judged_on: `validation` or `test`; empty where it was not judged.
-        judged_patients: How many those were.
-        figures: By method (`model` and the trivial predictors) and measure (`mae_suv_body`, ...).
-        intended_use, limits: Sentences.
+        patients, slices: Size of the training data.
+        origins: Number of training patients by `ct_scanner`, `pet_scanner`, `body_part` and `tracer`.
+        evaluated_on: `validation` or `test`; empty if the model was not evaluated.
+        evaluated_patients: Number of those patients.
+        metrics: By method (`model` and the baselines) and metric (`mae_suv_body`, ...).
+        intended_use, limits: Text.
     """
 
     recipe: str
@@ -47,29 +47,29 @@ class Card:
     patients: int
     slices: int
     origins: Mapping[str, Mapping[str, int]]
-    judged_on: str
-    judged_patients: int
-    figures: Mapping[str, Mapping[str, Figure]]
+    evaluated_on: str
+    evaluated_patients: int
+    metrics: Mapping[str, Mapping[str, MetricInterval]]
     intended_use: str
     limits: str
 
-    def rows(self, measures: tuple[str, ...]) -> tuple[tuple[str, tuple[Figure, ...]], ...]:
-        """Return the figures as a table: the model, then the trivial predictors, each with these measures."""
-        unknown = Figure(None)
-        methods = [name for name in ("model", *BASELINES) if name in self.figures]
-        return tuple((name, tuple(self.figures[name].get(one, unknown) for one in measures)) for name in methods)
+    def rows(self, metrics: tuple[str, ...]) -> tuple[tuple[str, tuple[MetricInterval, ...]], ...]:
+        """Return a table of these metrics: the row of the model, then those of the baselines."""
+        unknown = MetricInterval(None)
+        methods = [name for name in ("model", *BASELINES) if name in self.metrics]
+        return tuple((name, tuple(self.metrics[name].get(one, unknown) for one in metrics)) for name in methods)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model that the server offers.
+    """A model of the server.
 
     Attributes:
-        standing: One sentence beside the trivial predictors.
-        mark: The same in a word: `beats all`, `not surely`, `does not beat all`, `not judged`; empty when untrained.
-        uncertainty: Whether it can say what error to expect.
-        version: As the server counts them; empty where it does not.
-        settings: What a training may be told, with the defaults; a list is a choice, its first the default.
+        uncertainty: Whether the model provides an uncertainty map.
+        version: Number of the served version; empty if the server has no versions.
+        baseline_result: `beats all`, `not surely`, `does not beat all` or `not judged`; empty for an untrained model.
+        baseline_summary: The comparison with the baselines in a sentence.
+        settings: Parameters of a training with their defaults; a list holds the choices, the default first.
     """
 
     name: str
@@ -78,18 +78,18 @@ class Model:
     checksum: str = ""
     version: str = ""
     uncertainty: bool = False
-    mark: str = ""
-    standing: str = ""
+    baseline_result: str = ""
+    baseline_summary: str = ""
     card: Card | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Server:
-    """What a server says of itself.
+    """A server's description of itself.
 
     Attributes:
-        studies, pairs: CTs there, and how many of them have a real PET.
+        studies, pairs: Number of CTs, and of those with a real PET.
     """
 
     version: str
@@ -100,80 +100,83 @@ class Server:
 
     @property
     def trained(self) -> tuple[Model, ...]:
-        """The models that can draw."""
+        """The models that are trained."""
         return tuple(model for model in self.models if model.trained)
 
     def model(self, name: str) -> Model | None:
-        """Return a model by its name, or None."""
+        """Return the model of a name, or None."""
         return next((model for model in self.models if model.name == name), None)
 
 
 def read_server(content: bytes, base: str) -> Server:
-    """Return what ``GET /info/`` tells.
+    """Return the server described by the response of ``GET /info/``.
 
     Raises:
-        NotCT2PETError: It was not told by a server of ours; the sentence says by whom, where that is known.
+        NotCT2PETError: The response is not from a ct2pet server; the message names the app, if known.
     """
     try:
-        told = json.loads(content)
+        data = json.loads(content)
     except ValueError as error:
-        raise NotCT2PETError(f"{base} answers with a page, not as a ct2pet server: is the address right?") from error
-    if not isinstance(told, dict) or told.get("name") != NAME:
-        is_monai = isinstance(told, dict) and "models" in told and "trainers" in told
-        what = f"the MONAI Label app “{str(told.get('name'))[:60]}”" if is_monai else "another program"
-        raise NotCT2PETError(f"{base} is {what}, not a ct2pet server: is the address right?")
-    trainers = mapping(told.get("trainers"))
-    models = mapping(told.get("models"))
-    datastore = mapping(told.get("datastore"))
+        raise NotCT2PETError(f"{base} responds with a web page, not as a ct2pet server: check the address.") from error
+    if not isinstance(data, dict) or data.get("name") != NAME:
+        is_monai = isinstance(data, dict) and "models" in data and "trainers" in data
+        app = f"the MONAI Label app “{str(data.get('name'))[:60]}”" if is_monai else "another program"
+        raise NotCT2PETError(f"{base} is {app}, not a ct2pet server: check the address.")
+    trainers = as_mapping(data.get("trainers"))
+    models = as_mapping(data.get("models"))
+    datastore = as_mapping(data.get("datastore"))
     return Server(
-        version=word(told.get("version")),
-        description=word(told.get("description")),
-        models=tuple(_model(name, mapping(of), mapping(trainers.get(name))) for name, of in models.items()),
-        studies=count(datastore.get("total")),
-        pairs=count(datastore.get("completed")),
+        version=as_str(data.get("version")),
+        description=as_str(data.get("description")),
+        models=tuple(_model(name, as_mapping(of), as_mapping(trainers.get(name))) for name, of in models.items()),
+        studies=as_int(datastore.get("total")),
+        pairs=as_int(datastore.get("completed")),
     )
 
 
-def _model(name: str, told: Mapping[str, Any], trainer: Mapping[str, Any]) -> Model:
-    standing = mapping(told.get("standing"))
+def _model(name: str, data: Mapping[str, Any], trainer: Mapping[str, Any]) -> Model:
+    comparison = as_mapping(data.get("standing"))
     return Model(
         name=name,
-        trained=bool(told.get("trained")),
-        description=word(told.get("description")),
-        checksum=word(told.get("checksum")),
-        version=word(told.get("version")),
-        uncertainty=bool(told.get("uncertainty")),
-        mark=word(standing.get("mark")),
-        standing=word(standing.get("sentence")),
-        card=read_card(told["card"]) if told.get("card") else None,
-        settings=mapping(trainer.get("config")),
+        trained=bool(data.get("trained")),
+        description=as_str(data.get("description")),
+        checksum=as_str(data.get("checksum")),
+        version=as_str(data.get("version")),
+        uncertainty=bool(data.get("uncertainty")),
+        baseline_result=as_str(comparison.get("mark")),
+        baseline_summary=as_str(comparison.get("sentence")),
+        card=read_card(data["card"]) if data.get("card") else None,
+        settings=as_mapping(trainer.get("config")),
     )
 
 
 def read_card(card: Any) -> Card:
-    """Return a model card, as `/info/` and the answer of an inference hold it."""
-    told = mapping(card)
-    training, scores = mapping(told.get("training")), mapping(told.get("scores"))
-    intervals = mapping(scores.get("intervals"))
-    figures = {
-        method: {name: _figure(mean, mapping(intervals.get(method)).get(name)) for name, mean in mapping(row).items()}
-        for method, row in mapping(scores.get("table")).items()
+    """Return a model card from `/info/` or from the response of an inference."""
+    data = as_mapping(card)
+    training, scores = as_mapping(data.get("training")), as_mapping(data.get("scores"))
+    intervals = as_mapping(scores.get("intervals"))
+    metrics = {
+        method: _metric_intervals(as_mapping(row), as_mapping(intervals.get(method)))
+        for method, row in as_mapping(scores.get("table")).items()
     }
     return Card(
-        recipe=word(mapping(told.get("recipe")).get("name")),
-        stages=count(mapping(told.get("network")).get("stages")),
-        created=word(told.get("created")),
+        recipe=as_str(as_mapping(data.get("recipe")).get("name")),
+        stages=as_int(as_mapping(data.get("network")).get("stages")),
+        created=as_str(data.get("created")),
         patients=len(training.get("patients") or ()),
-        slices=count(training.get("slices")),
-        origins=mapping(training.get("origins")),
-        judged_on=word(scores.get("side")),
-        judged_patients=count(scores.get("patients")),
-        figures=figures,
-        intended_use=word(told.get("intended_use")),
-        limits=word(told.get("limits")),
+        slices=as_int(training.get("slices")),
+        origins=as_mapping(training.get("origins")),
+        evaluated_on=as_str(scores.get("side")),
+        evaluated_patients=as_int(scores.get("patients")),
+        metrics=metrics,
+        intended_use=as_str(data.get("intended_use")),
+        limits=as_str(data.get("limits")),
     )
 
 
-def _figure(mean: Any, interval: Any) -> Figure:
-    ends = mapping(interval)
-    return Figure(number(mean), number(ends.get("low")), number(ends.get("high")))
+def _metric_intervals(means: Mapping[str, Any], intervals: Mapping[str, Any]) -> dict[str, MetricInterval]:
+    ends = {name: as_mapping(intervals.get(name)) for name in means}
+    return {
+        name: MetricInterval(as_float(mean), as_float(ends[name].get("low")), as_float(ends[name].get("high")))
+        for name, mean in means.items()
+    }

@@ -1,4 +1,4 @@
-"""The address of a server, as a user types it."""
+"""Parsing of the server address that a user types."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from urllib.parse import quote, urlsplit
 from CT2PETLib.client.errors import ServerUrlError
 
 MAX_REMEMBERED = 8
-EXAMPLE = "give it as http://127.0.0.1:8000 or https://pet.hospital.example"
+EXAMPLE = "expected an address such as http://127.0.0.1:8000 or https://pet.hospital.example"
 
 
 @dataclass(frozen=True)
 class ServerUrl:
-    """Where a server is.
+    """URL of a server.
 
     Attributes:
-        base: `scheme://host[:port][/path]` without a slash at the end.
+        base: `scheme://host[:port][/path]` without a trailing slash.
         scheme: `http` or `https`.
-        host: Name or number.
-        port: Given, or that of the scheme.
+        host: Name or IP address.
+        port: As typed, or the scheme's default.
     """
 
     base: str
@@ -34,7 +34,7 @@ class ServerUrl:
 
     @property
     def is_this_machine(self) -> bool:
-        """Whether what is sent stays on this machine."""
+        """Whether the server runs on this machine."""
         if self.host == "localhost":
             return True
         try:
@@ -44,42 +44,42 @@ class ServerUrl:
 
     @property
     def warning(self) -> str:
-        """What a user must know before a CT or a password is sent there; empty where there is nothing."""
+        """Warning before a CT or a password is sent; empty if the connection is encrypted or local."""
         if self.scheme == "https" or self.is_this_machine:
             return ""
-        return f"The connection to {self.host} is not encrypted: others in the network can read images and passwords."
+        return f"The connection to {self.host} is not encrypted: others on the network can read images and passwords."
 
     def of(self, *path: str) -> str:
-        """Return the address of a path on the server; each part is quoted, so that none leads elsewhere."""
+        """Return the URL of a path on the server; each part is quoted, so that none can change the path."""
         return "/".join((self.base, *(quote(part, safe="") for part in path)))
 
 
 def parse_server_url(text: str) -> ServerUrl:
-    """Return the address that was typed; `http` is meant where no scheme is given.
+    """Return the typed address as URL; the default scheme is `http`.
 
     Raises:
-        AddressError: It is none; the sentence says why.
+        ServerUrlError: The address is invalid; the message gives the reason.
     """
-    words = text.strip()
-    if not words:
-        raise ServerUrlError(f"There is no server address yet: {EXAMPLE}.")
-    typed = words if "://" in words else f"http://{words}"
+    address = text.strip()
+    if not address:
+        raise ServerUrlError(f"The server address is empty: {EXAMPLE}.")
+    typed = address if "://" in address else f"http://{address}"
     try:
         parts = urlsplit(typed)
         port = parts.port
     except ValueError as error:
-        raise ServerUrlError(f"{words[:100]} is no server address ({error}): {EXAMPLE}.") from error
+        raise ServerUrlError(f"{address[:100]} is not a server address ({error}): {EXAMPLE}.") from error
     if parts.username is not None or parts.password is not None:  # it would be shown and remembered
-        raise ServerUrlError("A user name and password do not belong into the address: leave them out, and sign in.")
-    if parts.scheme not in ("http", "https") or not parts.hostname or any(sign.isspace() for sign in typed):
-        raise ServerUrlError(f"{words[:100]} is no server address: {EXAMPLE}.")
+        raise ServerUrlError("The address must not contain a user name or password: remove them, and sign in.")
+    if parts.scheme not in ("http", "https") or not parts.hostname or any(character.isspace() for character in typed):
+        raise ServerUrlError(f"{address[:100]} is not a server address: {EXAMPLE}.")
     if parts.query or parts.fragment:
-        raise ServerUrlError(f"{words[:100]} is more than a server address: leave out what follows ? or #.")
+        raise ServerUrlError(f"{address[:100]} has a query or fragment: remove everything after ? or #.")
     base = f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
     return ServerUrl(base, parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80))
 
 
 def remember(history: Sequence[str], address: ServerUrl) -> tuple[str, ...]:
-    """Return the addresses to offer next time: this one first, each once, the oldest forgotten."""
+    """Return the addresses to offer next time: this one first, without duplicates, the oldest dropped."""
     others = [known for known in history if known != address.base]
     return (address.base, *others)[:MAX_REMEMBERED]

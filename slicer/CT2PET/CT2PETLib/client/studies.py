@@ -1,23 +1,24 @@
-"""The CTs that a server has."""
+"""The CTs of a server."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from CT2PETLib.client.json_fields import count, mapping, must, plain, word
+from CT2PETLib.client.json_fields import as_int, as_mapping, as_str, parse_json, require
 
 
 @dataclass(frozen=True)
 class Study:
-    """A CT that the server has.
+    """A CT of the server.
 
     Attributes:
-        image_id: SeriesInstanceUID, or the id under which it was sent.
+        image_id: SeriesInstanceUID, or the id of an uploaded CT.
         date: YYYYMMDD, or empty.
-        slices, matrix, spacing_mm: (rows, columns); (slices, rows, columns).
-        has_real_pet: Whether it is paired; else `why_no_pet`.
-        uploaded: Sent by a client, rather than found among the studies.
+        matrix: (rows, columns).
+        spacing_mm: (slices, rows, columns).
+        has_real_pet: Whether the CT is paired with a measured PET; if not, `why_no_pet` gives the reason.
+        uploaded: Whether a client uploaded the CT; otherwise it is one of the server's studies.
     """
 
     image_id: str
@@ -35,30 +36,30 @@ class Study:
 
 
 def read_studies(content: bytes) -> tuple[Study, ...]:
-    """Return what ``GET /datastore/?output=all`` tells, newest first.
+    """Return the studies in the response of ``GET /datastore/?output=all``, newest first.
 
     Raises:
-        AnswerError: It is not understood.
+        InvalidResponseError: The response has another structure.
     """
-    objects = mapping(must(plain(content), "objects"))
-    studies = [read_study(name, mapping(mapping(of).get("image")).get("info")) for name, of in objects.items()]
+    objects = as_mapping(require(parse_json(content), "objects"))
+    studies = [read_study(name, as_mapping(as_mapping(of).get("image")).get("info")) for name, of in objects.items()]
     return tuple(sorted(studies, key=lambda study: (study.date, study.patient_id), reverse=True))
 
 
 def read_study(image_id: str, info: Any) -> Study:
-    """Return what the server tells of one CT."""
-    told = mapping(info)
+    """Return a study from the server's information on a CT."""
+    data = as_mapping(info)
     return Study(
         image_id=image_id,
-        patient_id=word(told.get("patient_id")),
-        date=word(told.get("study_date")),
-        description=word(told.get("description")),
-        study_instance_uid=word(told.get("study_instance_uid")),
-        slices=count(told.get("slices")),
-        matrix=tuple(int(size) for size in told.get("matrix") or ()),
-        spacing_mm=tuple(float(size) for size in told.get("spacing_mm") or ()),
-        has_real_pet=bool(told.get("pet")),
-        why_no_pet=word(told.get("why_no_pet")),
-        uploaded=bool(told.get("uploaded")),
-        warnings=tuple(word(warning) for warning in told.get("warnings") or ()),
+        patient_id=as_str(data.get("patient_id")),
+        date=as_str(data.get("study_date")),
+        description=as_str(data.get("description")),
+        study_instance_uid=as_str(data.get("study_instance_uid")),
+        slices=as_int(data.get("slices")),
+        matrix=tuple(int(size) for size in data.get("matrix") or ()),
+        spacing_mm=tuple(float(size) for size in data.get("spacing_mm") or ()),
+        has_real_pet=bool(data.get("pet")),
+        why_no_pet=as_str(data.get("why_no_pet")),
+        uploaded=bool(data.get("uploaded")),
+        warnings=tuple(as_str(warning) for warning in data.get("warnings") or ()),
     )

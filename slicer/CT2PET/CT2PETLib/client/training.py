@@ -1,4 +1,4 @@
-"""What a server tells of trainings and of the versions of its models."""
+"""State of trainings, and the versions of the server's models."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from CT2PETLib.client.error_messages import message_of
-from CT2PETLib.client.json_fields import count, mapping, must, number, plain, word
+from CT2PETLib.client.json_fields import as_float, as_int, as_mapping, as_str, parse_json, require
 
-WORDS = {  # MONAI Label's states of a task, for people
-    "SUBMITTED": "waiting to begin",
+STATE_TEXTS = {  # by MONAI Label's states of a task
+    "SUBMITTED": "queued",
     "RUNNING": "running",
     "DONE": "done",
     "ERROR": "failed",
@@ -20,7 +20,7 @@ WORDS = {  # MONAI Label's states of a task, for people
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One finished epoch: training loss, and the validation figure that chooses the best weights; None if unknown."""
+    """A finished epoch: training loss, and the validation metric that selects the best weights; None if unknown."""
 
     epoch: int
     loss: float | None
@@ -29,21 +29,21 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Training:
-    """How the newest training does, or did.
+    """State of the newest training.
 
     Attributes:
-        model: Whose; empty before the first training.
+        model: Name of its model; empty before the first training.
         state: `SUBMITTED`, `RUNNING`, `DONE`, `ERROR`, `STOPPED`; empty before the first training.
-        epoch, epochs: Finished, and at most; 0 before the first is finished.
-        loss: Of the newest epoch; None before.
-        metrics: Validation figures of the newest epoch; `key_metric` names the one that chooses the best weights.
-        best: The best of that one so far, in epoch `best_epoch`; None where nobody validates.
+        epoch, epochs: Finished epochs, and their maximum; 0 before the first is finished.
+        loss: Training loss of the last epoch; None before.
+        metrics: Validation metrics of the last epoch; `key_metric` names the one that selects the best weights.
+        best: Best value of that metric so far, in epoch `best_epoch`; None without validation.
         time_left: H:MM:SS, or empty.
-        published: Whether the result is served; None before that was decided.
-        verdict: Champion or challenger, in words; empty before.
-        version: What the result is kept as; empty before.
+        published: Whether the result is served; None before the decision.
+        verdict: The decision with its reason, as text; empty before.
+        version: Version of the result; empty before.
         why_failed: The reason, if it failed and the server gives one.
-        curve: A point for each finished epoch, whoever began the training and when; of a very long one, some.
+        curve: A point for each finished epoch, regardless of who started the training; a subset of a very long one.
     """
 
     model: str = ""
@@ -63,29 +63,29 @@ class Training:
     curve: tuple[CurvePoint, ...] = ()
 
     @property
-    def is_under_way(self) -> bool:
+    def is_active(self) -> bool:
         """Whether it can be stopped."""
         return self.state in ("SUBMITTED", "RUNNING")
 
     @property
-    def in_words(self) -> str:
-        """The state for people."""
-        return WORDS.get(self.state, "there was no training yet" if not self.state else self.state.lower())
+    def state_text(self) -> str:
+        """The state as shown to the user."""
+        return STATE_TEXTS.get(self.state, self.state.lower() or "not started")
 
 
 @dataclass(frozen=True)
 class Version:
-    """One version of a model.
+    """A version of a model.
 
     Attributes:
-        kept: When it came, UTC, ISO 8601.
-        origin: Of a training, uploaded, or put there by hand.
-        parent: The version its training started from; None for fresh weights.
-        published: What was decided about it; None where nothing was.
-        verdict: The same in words.
-        standing: Beside trivial predictors.
-        patients: It was trained on.
-        uncertainty: Whether it can say what error to expect.
+        kept: When it was added, UTC, ISO 8601.
+        origin: From a training, uploaded, or copied into the models folder.
+        parent: Version that its training started from; None for random weights.
+        published: The decision about serving it; None if there was none.
+        verdict: The decision with its reason, as text.
+        baseline_summary: Comparison with the baselines.
+        patients: Number of training patients.
+        uncertainty: Whether it provides an uncertainty map.
     """
 
     number: int
@@ -96,14 +96,14 @@ class Version:
     parent: int | None
     published: bool | None
     verdict: str
-    standing: str
+    baseline_summary: str
     patients: int
     uncertainty: bool = False
 
 
 @dataclass(frozen=True)
 class Versions:
-    """The versions of a model, newest first; `served` is the number of the one in use, or None."""
+    """The versions of a model, newest first; `served` is the number of the served one, or None."""
 
     model: str
     served: int | None
@@ -111,112 +111,114 @@ class Versions:
 
     @property
     def can_roll_back(self) -> bool:
-        """Whether there is another version to go back to."""
+        """Whether there is another version to serve."""
         return any(version.number != self.served for version in self.versions)
 
 
 def model_of_task(task: bytes) -> str:
-    """Return whose training ``GET /train/`` tells of; AnswerError where that is not understood."""
-    return word(mapping(mapping(plain(task)).get("request")).get("model"))
+    """Return the model of the training in the response of ``GET /train/``.
+
+    Raises:
+        InvalidResponseError: The response is not JSON.
+    """
+    return as_str(as_mapping(as_mapping(parse_json(task)).get("request")).get("model"))
 
 
 def read_training(task: bytes | None, run: bytes) -> Training:
-    """Return what ``GET /train/`` and ``GET /ct2pet/training`` tell together.
+    """Return the training described by the responses of ``GET /train/`` and ``GET /ct2pet/training``.
 
     Args:
-        task: None where the server knows of no task: since it was started none was asked for.
+        task: None if the server has no task, as no training was started since the start of the server.
         run: The newest run of the task's model; without a task, of all models.
 
     Raises:
-        AnswerError: One is not understood.
+        InvalidResponseError: A response is not JSON.
     """
-    stats = mapping(plain(run))
-    told = _of_run_alone(stats) if task is None else mapping(plain(task))
-    if not told:
+    stats = as_mapping(parse_json(run))
+    status = _task_of_run(stats) if task is None else as_mapping(parse_json(task))
+    if not status:
         return Training()
-    state = word(told.get("status"))
+    state = as_str(status.get("status"))
     if "verdict" in stats and state != "DONE":
-        stats = {}  # of the run before: this one has not told anything yet
-    learnt, judged = mapping(stats.get("train")), mapping(stats.get("eval"))
-    key_metric = word(stats.get("key_metric"))
-    figures = _figures(judged.get("metrics"))
-    decided = {**stats, **told} if state == "DONE" else {}
-    curve = tuple(_point(mapping(epoch), key_metric) for epoch in stats.get("epochs") or ())
-    best_epoch = count(judged.get("best_metric_epoch"))
+        stats = {}  # of the previous run: this one has not reported anything yet
+    train, evaluation = as_mapping(stats.get("train")), as_mapping(stats.get("eval"))
+    key_metric = as_str(stats.get("key_metric"))
+    decision = {**stats, **status} if state == "DONE" else {}
+    curve = tuple(_point(as_mapping(epoch), key_metric) for epoch in stats.get("epochs") or ())
+    best_epoch = as_int(evaluation.get("best_metric_epoch"))
     return Training(
-        model=word(mapping(told.get("request")).get("model")),
+        model=as_str(as_mapping(status.get("request")).get("model")),
         state=state,
-        epoch=count(stats.get("epoch")),
-        epochs=count(stats.get("total_epochs")),
-        loss=number(mapping(learnt.get("metrics")).get("loss")),
-        metrics=figures,
+        epoch=as_int(stats.get("epoch")),
+        epochs=as_int(stats.get("total_epochs")),
+        loss=as_float(as_mapping(train.get("metrics")).get("loss")),
+        metrics=_metrics(evaluation.get("metrics")),
         key_metric=key_metric,
-        # the server's own figure is never below 0, for the stock module paints it as a percentage
+        # the server's own value is clipped at 0, as the stock module displays it as a percentage
         best=next((point.metric for point in curve if point.epoch == best_epoch), None),
         best_epoch=best_epoch,
-        time_left=word(stats.get("time_left")) if state == "RUNNING" else "",
-        published=decided.get("published"),
-        verdict=_verdict(decided, decided.get("version")),
-        version=word(decided.get("version")),
-        why_failed=message_of(mapping(told.get("error"))) if state == "ERROR" else "",
+        time_left=as_str(stats.get("time_left")) if state == "RUNNING" else "",
+        published=decision.get("published"),
+        verdict=_verdict(decision, decision.get("version")),
+        version=as_str(decision.get("version")),
+        why_failed=message_of(as_mapping(status.get("error"))) if state == "ERROR" else "",
         curve=curve,
     )
 
 
-def _of_run_alone(stats: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the task of a run that began before the server was started: it does not run any more."""
+def _task_of_run(stats: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a task for a run that started before the server was restarted, so it is not active."""
     if not stats.get("model"):
         return {}
     return {"request": {"model": stats["model"]}, "status": "DONE" if "verdict" in stats else "STOPPED"}
 
 
-def _point(told: Mapping[str, Any], key_metric: str) -> CurvePoint:
-    return CurvePoint(count(told.get("epoch")), number(told.get("loss")), _figures(told.get("metrics")).get(key_metric))
+def _point(epoch: Mapping[str, Any], key_metric: str) -> CurvePoint:
+    metric = _metrics(epoch.get("metrics")).get(key_metric)
+    return CurvePoint(as_int(epoch.get("epoch")), as_float(epoch.get("loss")), metric)
 
 
-def _figures(metrics: Any) -> dict[str, float]:
-    figures = {name: number(value) for name, value in mapping(metrics).items()}
-    return {name: value for name, value in figures.items() if value is not None}
+def _metrics(values: Any) -> dict[str, float]:
+    metrics = {name: as_float(value) for name, value in as_mapping(values).items()}
+    return {name: value for name, value in metrics.items() if value is not None}
 
 
-def read_versions(answer: Any) -> Versions:
-    """Return what the server tells of one model's versions.
+def read_versions(response: Any) -> Versions:
+    """Return the versions of a model from the JSON of a response.
 
     Raises:
-        AnswerError: It is not understood.
+        InvalidResponseError: A required field is missing.
     """
-    told = mapping(answer)
-    versions = [_version(mapping(version)) for version in must(told, "versions")]
-    served = told.get("served")
+    data = as_mapping(response)
+    versions = [_version(as_mapping(version)) for version in require(data, "versions")]
+    served = data.get("served")
     return Versions(
-        model=word(must(told, "model")),
+        model=as_str(require(data, "model")),
         served=served if isinstance(served, int) else None,
         versions=tuple(sorted(versions, key=lambda version: version.number, reverse=True)),
     )
 
 
-def _verdict(decided: Mapping[str, Any], version: Any) -> str:
-    """Return what was decided and why; how to use the version all the same, where the server knows a way."""
-    verdict = word(decided.get("verdict"))
-    if not decided.get("advice"):
+def _verdict(decision: Mapping[str, Any], version: Any) -> str:
+    """Return the verdict, with the way to serve the version anyway, if the server allows it."""
+    verdict = as_str(decision.get("verdict"))
+    if not decision.get("advice"):
         return verdict
-    return (
-        f"{verdict} To use it all the same: choose version {version} in section 7, then press Use the chosen version."
-    )
+    return f"{verdict} To use it anyway, choose version {version} in section 7, then press Use the chosen version."
 
 
-def _version(told: Mapping[str, Any]) -> Version:
-    verdict, card, parent = mapping(told.get("verdict")), mapping(told.get("card")), told.get("parent")
+def _version(data: Mapping[str, Any]) -> Version:
+    verdict, card, parent = as_mapping(data.get("verdict")), as_mapping(data.get("card")), data.get("parent")
     return Version(
-        number=count(told.get("version")),
-        served=bool(told.get("served")),
-        checksum=word(told.get("checksum")),
-        kept=word(told.get("kept")),
-        origin=word(told.get("origin")),
+        number=as_int(data.get("version")),
+        served=bool(data.get("served")),
+        checksum=as_str(data.get("checksum")),
+        kept=as_str(data.get("kept")),
+        origin=as_str(data.get("origin")),
         parent=parent if isinstance(parent, int) else None,
         published=verdict.get("published"),
-        verdict=_verdict(verdict, told.get("version")),
-        standing=word(card.get("standing")) or word(card.get("unusable")),
-        patients=count(card.get("training_patients")),
+        verdict=_verdict(verdict, data.get("version")),
+        baseline_summary=as_str(card.get("standing")) or as_str(card.get("unusable")),
+        patients=as_int(card.get("training_patients")),
         uncertainty=bool(card.get("uncertainty")),
     )

@@ -1,1 +1,1 @@
-"""Work in threads that reports to the window through queues."""
+"""Background jobs that report to the window through queues."""

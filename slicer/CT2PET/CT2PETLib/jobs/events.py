@@ -1,4 +1,4 @@
-"""What jobs tell the window."""
+"""Events that jobs emit for the window."""
 
 from __future__ import annotations
 
@@ -10,39 +10,41 @@ from CT2PETLib.client.nrrd import NrrdVolume
 
 @dataclass(frozen=True, eq=False)
 class ReceivedSlab:
-    """A slab that has come.
+    """A slab that was received.
 
     Attributes:
-        start, stop: Slices of the CT.
+        start, stop: Slices of the CT, `stop` excluded.
         pet, uncertainty: SUVbw, float32, on the CT's grid.
+        metadata: The server's metadata of the slab.
+        seconds: Duration of the request.
     """
 
     start: int
     stop: int
     pet: NrrdVolume
     uncertainty: NrrdVolume | None
-    told: InferResult
+    metadata: InferResult
     seconds: float
 
 
 @dataclass(frozen=True)
 class ConnectionLost:
-    """The connection was lost, or the server is busy; the job tries again by itself."""
+    """The connection was lost, or the server is busy; the job retries by itself."""
 
-    sentence: str
-    again_in_s: float
+    message: str
+    retry_in_s: float
 
 
 @dataclass(frozen=True)
 class Restarted:
-    """Another version of the model is served now: what came before is of the former, and is drawn again."""
+    """Another version of the model is served now: slabs of the previous one are discarded and requested again."""
 
-    sentence: str
+    message: str
 
 
 @dataclass(frozen=True)
-class Sent:
-    """So many bytes have been sent."""
+class UploadProgress:
+    """Number of bytes sent so far, and in total."""
 
     done: int
     total: int
@@ -53,8 +55,8 @@ class Uploaded:
     """The CT is on the server.
 
     Attributes:
-        was_there: It had been sent before.
+        already_present: Whether it had been uploaded before.
     """
 
     image_id: str
-    was_there: bool
+    already_present: bool

@@ -1,7 +1,7 @@
-"""Work beside the window: a thread that does it, and a queue of what has come of it.
+"""Background jobs: a worker thread and a queue of its events.
 
-Nothing here knows Qt: the window starts a job, calls `drain` from a timer, and reads `state`. Only `start`, `cancel`
-and `drain` change the state, so it never changes behind the window's back; no error ever leaves a job.
+Nothing here depends on Qt: the window starts a job, calls `drain` from a timer, and reads `state`. Only `start`,
+`cancel` and `drain` change the state, so all changes happen in the window's thread. A job never raises into it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any
 from CT2PETLib.client.client import Client
 from CT2PETLib.client.errors import CancelledError, ServerError
 
-CANCELLED_TIMEOUT_S = 0.8  # then a thread that does not wake up, as while it looks up a name, is left to itself
-# In Slicer other threads run while Python does not, or only while this one sleeps, as its version may be; a moment of
-# sleep at each drain lets them run in either, and is far below what an eye notices
-GIVE_WAY_S = 0.002
+CANCEL_TIMEOUT_S = 0.8  # afterwards a thread that cannot be interrupted, such as during a DNS lookup, is abandoned
+# In some versions of Slicer other threads run only while the main thread sleeps; a short sleep at each drain lets them
+# run in every version, and is imperceptible
+YIELD_S = 0.002
 
 
 class State(enum.Enum):
-    """Where a job stands."""
+    """State of a job."""
 
     IDLE = "idle"
     STARTING = "starting"
@@ -36,101 +36,101 @@ class State(enum.Enum):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether the job emits no further events."""
         return self in (State.CANCELLED, State.FAILED, State.DONE)
 
 
-Tell = Callable[[Any], None]  # the window, of something that has come
-Work = Callable[[Client, Tell], None]
+Emit = Callable[[Any], None]  # passes an event to the window
+Work = Callable[[Client, Emit], None]
 
 
 class Job:
-    """Work that is done in a thread of its own, and tells the window of each thing that has come of it.
+    """Work in a thread of its own that emits events for the window.
 
     Attributes:
         state: As of the last `drain`.
-        sentence: Why it failed, or was cancelled, for the user; empty otherwise.
-        trace: Where an error that nobody expected came from, for Slicer's log.
+        message: Why the job failed or was cancelled, for the user; empty otherwise.
+        trace: Traceback of an unexpected error, for Slicer's log.
     """
 
     def __init__(self, client: Client, work: Work) -> None:
-        """Do nothing yet.
+        """Create the job without starting it.
 
         Args:
-            client: Of the server; the job asks by a copy, so that cancelling it ends nothing else.
-            work: Given that copy, and what to tell with; may raise any `ServerError`.
+            client: Client of the server. The job uses a copy, so that cancelling it interrupts no other request.
+            work: Called with that copy and a function that emits events; may raise any `ServerError`.
         """
         self.state = State.IDLE
-        self.sentence = ""
+        self.message = ""
         self.trace = ""
-        self._client = client.again()
+        self._client = client.copy()
         self._work = work
-        self._come: queue.SimpleQueue[tuple[State, Any]] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[tuple[State, Any]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="CT2PET", daemon=True)
-        self._given_up_at = 0.0
+        self._cancel_deadline = 0.0
 
     def start(self) -> None:
-        """Begin; once only, further calls change nothing."""
+        """Start the thread; further calls have no effect."""
         if self.state is State.IDLE:
             self.state = State.STARTING
             self._thread.start()
 
     def cancel(self) -> None:
-        """Ask it to end; what has come stays. Returns at once, and `drain` tells within a second that it is over."""
+        """Request cancellation and return at once; `drain` reports the end within a second. Results are kept."""
         if self.state is State.IDLE:
             self._end(State.CANCELLED, "")
         if self.state in (State.STARTING, State.RUNNING):
             self.state = State.CANCEL_REQUESTED
-            self._given_up_at = time.monotonic() + CANCELLED_TIMEOUT_S
+            self._cancel_deadline = time.monotonic() + CANCEL_TIMEOUT_S
             self._client.interrupt()
 
     def drain(self) -> list[Any]:
-        """Return what has come since the last time, and bring `state` up to date. Call it from a timer."""
+        """Return the events since the last call, and update `state`. Call it from a timer."""
         if self.state is State.IDLE or self.state.is_over:
             return []
-        time.sleep(GIVE_WAY_S)
-        come = []
+        time.sleep(YIELD_S)
+        events = []
         while True:
             try:
-                state, what = self._come.get_nowait()
+                state, event = self._events.get_nowait()
             except queue.Empty:
                 break
             if state.is_over:
-                self._end(state, str(what))
+                self._end(state, str(event))
                 break
             if self.state is State.STARTING:
                 self.state = State.RUNNING
-            if what is not None:
-                self._arrived(what)
-                come.append(what)
-        if self.state is State.CANCEL_REQUESTED and time.monotonic() > self._given_up_at:
+            if event is not None:
+                self._on_event(event)
+                events.append(event)
+        if self.state is State.CANCEL_REQUESTED and time.monotonic() > self._cancel_deadline:
             self._end(State.CANCELLED, "")
-        return come
+        return events
 
-    def _arrived(self, what: Any) -> None:
-        """Take note of something, in the thread of the window; for jobs that count."""
+    def _on_event(self, event: Any) -> None:
+        """Handle an event in the window's thread; overridden by jobs that track their progress."""
 
-    def _end(self, state: State, sentence: str) -> None:
-        self.state, self.sentence = state, sentence
+    def _end(self, state: State, message: str) -> None:
+        self.state, self.message = state, message
 
     def _run(self) -> None:
         try:
-            self._tell(None)
-            self._work(self._client, self._tell)
+            self._emit(None)
+            self._work(self._client, self._emit)
             end = (State.DONE, "")
         except CancelledError:
             end = (State.CANCELLED, "")
         except ServerError as error:
             end = (State.FAILED, str(error))
-        except Exception as error:  # an error of this module: the window goes on
+        except Exception as error:  # a bug of this module must not stop the window
             self.trace = traceback.format_exc()
             end = (
                 State.FAILED,
-                f"An error in the CT2PET module itself ({type(error).__name__}); see the Python console.",
+                f"Internal error of the CT2PET module ({type(error).__name__}); see the Python console.",
             )
         finally:
             self._client.close()
-        self._come.put(end)
+        self._events.put(end)
 
-    def _tell(self, what: Any) -> None:
-        self._come.put((State.RUNNING, what))
+    def _emit(self, event: Any) -> None:
+        self._events.put((State.RUNNING, event))

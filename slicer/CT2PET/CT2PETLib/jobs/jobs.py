@@ -1,4 +1,4 @@
-"""The jobs of the window: drawing a PET slab by slab, sending a CT, watching a training."""
+"""The jobs of the window: synthesising a PET slab by slab, uploading a CT, watching a training."""
 
 from __future__ import annotations
 
@@ -14,17 +14,26 @@ from CT2PETLib.client.image_id import image_id_of
 from CT2PETLib.client.nrrd import to_nrrd
 from CT2PETLib.client.training import CurvePoint, Training
 from CT2PETLib.client.transport import RetryPolicy
-from CT2PETLib.jobs.events import ConnectionLost, ReceivedSlab, Restarted, Sent, Uploaded
-from CT2PETLib.jobs.job import Job, Tell
-from CT2PETLib.jobs.slab_order import LARGEST, Range, count_of, first_size, missing_of, next_slab, seconds_left, without
+from CT2PETLib.jobs.events import ConnectionLost, ReceivedSlab, Restarted, Uploaded, UploadProgress
+from CT2PETLib.jobs.job import Emit, Job
+from CT2PETLib.jobs.slab_order import (
+    MAX_SLAB_SLICES,
+    Range,
+    count_slices,
+    first_slab_size,
+    missing_ranges,
+    next_slab,
+    seconds_left,
+    subtract,
+)
 
-LOST = RetryPolicy(for_s=90.0)  # a server that is started anew answers again within a minute
+RECONNECT = RetryPolicy(for_s=90.0)  # a restarted server responds again within a minute
 POLL_INTERVAL_S = 2.0
-TOLD_EVERY_S = 0.1  # of bytes sent: a hundred thousand signs of life would keep the window busy
+PROGRESS_INTERVAL_S = 0.1  # of an upload: an event per chunk would keep the window busy
 
 
 class SynthesisJob(Job):
-    """Request a synthetic PET slab by slab, beginning around the slice on screen.
+    """Request a synthetic PET slab by slab, beginning around the displayed slice.
 
     Emits `ReceivedSlab`, and in between `ConnectionLost` and `Restarted`. Once it has ended, was cancelled or failed,
     `missing` holds the slices that were not received; `rest` is a job for those.
@@ -36,179 +45,180 @@ class SynthesisJob(Job):
         *,
         model: str,
         image_id: str,
-        wanted: Range,
+        requested: Range,
         centre: int,
         uncertainty: bool = False,
         version: int | None = None,
-        have: Sequence[Range] = (),
+        received: Sequence[Range] = (),
         checksum: str = "",
     ) -> None:
-        """Ask nothing yet.
+        """Create the job without sending a request.
 
         Args:
-            client: Of the server.
-            model: Its name.
-            image_id: Of a CT on the server.
-            wanted: The slices of interest.
-            centre: The slice on screen.
-            uncertainty: The map of errors to expect is wanted, too.
-            version: Of the model; None for the one that is served.
-            have: What has come before, of the weights `checksum`.
-            checksum: Of those weights; empty where nothing has come.
+            client: Client of the server.
+            model: Name of the model.
+            image_id: Id of a CT on the server.
+            requested: The requested slices.
+            centre: The displayed slice.
+            uncertainty: Whether to request the uncertainty map as well.
+            version: Version of the model; None for the served one.
+            received: Slices that were received before, predicted with the weights `checksum`.
+            checksum: Checksum of those weights; empty if nothing was received.
         """
-        self.wanted = wanted
-        self.missing = missing_of(wanted, have)
+        self.requested = requested
+        self.missing = missing_ranges(requested, received)
         self.checksum = checksum
         self._model, self._version, self._image_id = model, version, image_id
-        self._wish = "beside" if uncertainty else "no"
+        self._uncertainty = uncertainty
         self._centre = centre
-        self._slabs: list[tuple[int, float]] = []
-        self._origin = client
-        super().__init__(client, self._draw)
+        self._durations: list[tuple[int, float]] = []
+        self._original_client = client
+        super().__init__(client, self._synthesise)
 
-    def look_at(self, slice_index: int) -> None:
-        """Let the slab round this slice come next, if it is missing."""
+    def prioritise(self, slice_index: int) -> None:
+        """Request the slab around this slice next if it is missing."""
         self._centre = slice_index
 
     @property
     def fraction(self) -> float:
-        """How much is there, 0 to 1."""
-        return 1.0 - count_of(self.missing) / max(1, self.wanted[1] - self.wanted[0])
+        """Fraction of the requested slices that was received, 0 to 1."""
+        return 1.0 - count_slices(self.missing) / max(1, self.requested[1] - self.requested[0])
 
     @property
     def seconds_left(self) -> float | None:
-        """How long the rest will take; None before the first slab."""
-        return seconds_left(self._slabs, self.missing)
+        """Estimated remaining time in seconds; None before the first slab."""
+        return seconds_left(self._durations, self.missing)
 
     def rest(self) -> SynthesisJob:
-        """Return a job that draws what is missing."""
+        """Return a job for the missing slices."""
         return SynthesisJob(
-            self._origin,
+            self._original_client,
             model=self._model,
             image_id=self._image_id,
-            wanted=self.wanted,
+            requested=self.requested,
             centre=self._centre,
-            uncertainty=self._wish == "beside",
+            uncertainty=self._uncertainty,
             version=self._version,
-            have=missing_of(self.wanted, self.missing),
+            received=missing_ranges(self.requested, self.missing),
             checksum=self.checksum,
         )
 
-    def _arrived(self, what: Any) -> None:
-        if isinstance(what, Restarted):
-            self.missing, self._slabs = (self.wanted,), []
-        if isinstance(what, ReceivedSlab):
-            self.missing = without(self.missing, (what.start, what.stop))
-            self.checksum = what.told.checksum
-            self._slabs.append((what.stop - what.start, what.seconds))
+    def _on_event(self, event: Any) -> None:
+        if isinstance(event, Restarted):
+            self.missing, self._durations = (self.requested,), []
+        if isinstance(event, ReceivedSlab):
+            self.missing = subtract(self.missing, (event.start, event.stop))
+            self.checksum = event.metadata.checksum
+            self._durations.append((event.stop - event.start, event.seconds))
 
-    def _draw(self, client: Client, tell: Tell) -> None:
+    def _synthesise(self, client: Client, emit: Emit) -> None:
         missing, checksum = self.missing, self.checksum
-        most = first_size(self.wanted[1] - self.wanted[0])
+        size = first_slab_size(self.requested[1] - self.requested[0])
         while missing:
-            drawn = self._slab(client, next_slab(missing, self._centre, most), tell)
-            if checksum and drawn.told.checksum != checksum:
-                missing = (self.wanted,)
-                tell(
-                    Restarted("A newer version of the model is served now: the PET is drawn again from the beginning.")
-                )
-            checksum = drawn.told.checksum
-            missing = without(missing, (drawn.start, drawn.stop))
-            most = LARGEST
-            tell(drawn)
+            slab = self._request(client, next_slab(missing, self._centre, size), emit)
+            if checksum and slab.metadata.checksum != checksum:
+                missing = (self.requested,)
+                emit(Restarted("A newer version of the model is served now: the synthesis starts again."))
+            checksum = slab.metadata.checksum
+            missing = subtract(missing, (slab.start, slab.stop))
+            size = MAX_SLAB_SLICES
+            emit(slab)
 
-    def _slab(self, client: Client, asked: Range, tell: Tell) -> ReceivedSlab:
+    def _request(self, client: Client, slices: Range, emit: Emit) -> ReceivedSlab:
         began = time.monotonic()
 
-        def waiting(error: ServerError, again_in_s: float) -> None:
+        def waiting(error: ServerError, retry_in_s: float) -> None:
             nonlocal began
-            began = time.monotonic() + again_in_s  # what the network takes tells nothing of the slabs to come
-            tell(ConnectionLost(str(error), again_in_s))
+            began = time.monotonic() + retry_in_s  # retries must not count in the estimate of the remaining time
+            emit(ConnectionLost(str(error), retry_in_s))
 
         slab = client.slab(
-            self._model, self._image_id, *asked,
-            uncertainty=self._wish, version=self._version, retry_policy=LOST, waiting=waiting,
+            self._model, self._image_id, *slices,
+            uncertainty=self._uncertainty, version=self._version, retry_policy=RECONNECT, waiting=waiting,
         )  # fmt: skip
-        pet, uncertainty = slab.pet_volume(), slab.uncertainty_volume()  # unpacked here, not in the window's thread
-        return ReceivedSlab(*asked, pet, uncertainty, slab.told, max(0.0, time.monotonic() - began))
+        pet, uncertainty = slab.pet_volume(), slab.uncertainty_volume()  # decompressed here, not in the window's thread
+        return ReceivedSlab(*slices, pet, uncertainty, slab.metadata, max(0.0, time.monotonic() - began))
 
 
 class UploadJob(Job):
-    """Sends a CT of the scene, unless the server has it; tells `Sent`, and last `Uploaded`. Ask the user before.
+    """Upload a CT of the scene unless the server has it. Get the user's consent first.
+
+    Emits `UploadProgress`, and finally `Uploaded`.
 
     Attributes:
-        uploaded: The same `Uploaded`; None until it has come.
+        uploaded: The emitted `Uploaded`; None before.
     """
 
     def __init__(self, client: Client, *, array: np.ndarray[Any, Any], affine: np.ndarray[Any, Any]) -> None:
-        """Ask nothing yet.
+        """Create the job without sending a request.
 
         Args:
-            client: Of the server.
+            client: Client of the server.
             array: (slices, rows, columns), HU; must not change until the job is over.
-            affine: 4 x 4, takes the voxel (column, row, slice, 1) to (x, y, z, 1) in LPS mm.
+            affine: 4 x 4, from voxel (column, row, slice, 1) to (x, y, z, 1) in LPS mm.
         """
         self.uploaded: Uploaded | None = None
         self._array, self._affine = array, affine
-        super().__init__(client, self._send)
+        super().__init__(client, self._upload)
 
-    def _arrived(self, what: Any) -> None:
-        if isinstance(what, Uploaded):
-            self.uploaded = what
+    def _on_event(self, event: Any) -> None:
+        if isinstance(event, Uploaded):
+            self.uploaded = event
 
-    def _send(self, client: Client, tell: Tell) -> None:
+    def _upload(self, client: Client, emit: Emit) -> None:
         image_id = image_id_of(self._array, self._affine)
         if client.study(image_id) is not None:
-            tell(Uploaded(image_id, was_there=True))
+            emit(Uploaded(image_id, already_present=True))
             return
-        told_at = float("-inf")
+        reported_at = float("-inf")
 
         def progress(done: int, total: int) -> None:
-            nonlocal told_at
-            if done == total or time.monotonic() - told_at > TOLD_EVERY_S:
-                told_at = time.monotonic()
-                tell(Sent(done, total))
+            nonlocal reported_at
+            if done == total or time.monotonic() - reported_at > PROGRESS_INTERVAL_S:
+                reported_at = time.monotonic()
+                emit(UploadProgress(done, total))
 
         was_sent = client.send_ct(to_nrrd(self._array, self._affine), image_id, progress=progress)
-        tell(Uploaded(image_id, was_there=not was_sent))
+        emit(Uploaded(image_id, already_present=not was_sent))
 
 
 class TrainingWatch(Job):
-    """Looks how a training does until it is over; tells each `Training` that differs from the one before.
+    """Poll the newest training until it is over, and emit each `Training` that differs from the previous one.
 
     Attributes:
-        training: The newest; None before the first look.
+        training: The last one; None before the first poll.
     """
 
-    def __init__(self, client: Client, *, every_s: float = POLL_INTERVAL_S) -> None:
-        """Ask nothing yet.
+    def __init__(self, client: Client, *, interval_s: float = POLL_INTERVAL_S) -> None:
+        """Create the job without sending a request.
 
         Args:
-            client: Of the server.
-            every_s: Seconds between two looks.
+            client: Client of the server.
+            interval_s: Seconds between two polls.
         """
         self.training: Training | None = None
-        self._every_s = every_s
+        self._interval_s = interval_s
         super().__init__(client, self._watch)
 
-    def _arrived(self, what: Any) -> None:
-        if isinstance(what, Training):
-            self.training = what
+    def _on_event(self, event: Any) -> None:
+        if isinstance(event, Training):
+            self.training = event
 
     @property
     def curve(self) -> tuple[CurvePoint, ...]:
-        """A point for each epoch that was finished, those before the first look, too."""
+        """A point for each finished epoch, including those before the first poll."""
         return self.training.curve if self.training is not None else ()
 
-    def _watch(self, client: Client, tell: Tell) -> None:
-        before = None
+    def _watch(self, client: Client, emit: Emit) -> None:
+        previous = None
         while True:
-            now = client.training(
-                retry_policy=LOST, waiting=lambda error, again_in_s: tell(ConnectionLost(str(error), again_in_s))
+            current = client.training(
+                retry_policy=RECONNECT,
+                waiting=lambda error, retry_in_s: emit(ConnectionLost(str(error), retry_in_s)),
             )
-            if now != before:
-                tell(now)
-            before = now
-            if not now.is_under_way:
+            if current != previous:
+                emit(current)
+            previous = current
+            if not current.is_active:
                 return
-            client.pause(self._every_s)
+            client.pause(self._interval_s)

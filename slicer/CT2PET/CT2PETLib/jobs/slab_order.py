@@ -1,6 +1,6 @@
-"""Which slices are asked for next: those round the slice on screen first, then outward until all are there.
+"""Order of slab requests: slices around the displayed one first, then outward until all are received.
 
-Slices are counted from 0; a range is (start, stop), without stop. Nothing here asks or waits: pure functions.
+Slices are counted from 0; a range is (start, stop), `stop` excluded. Pure functions without I/O.
 """
 
 from __future__ import annotations
@@ -8,29 +8,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 Range = tuple[int, int]
-LARGEST = 16  # slices: enough that a request costs little beside its work, few enough to see the PET grow
-# The first slab is to be on screen within a tenth of the whole's time, in which the CT has to be read, too: a sixteenth
-# of the slices, less what reading and asking take whatever there is to draw. 300 slices of 512 x 512: 16 of them came
-# after 0.08 of the whole's time, the CT not read before (docs/benchmarks)
-FIRST_SHARE = 16
-LOST_TO_ASKING = 40  # slices
+MAX_SLAB_SLICES = 16  # enough to keep the overhead of a request low, few enough to show progress
+# The first slab should be displayed within a tenth of the total time, which includes reading the CT: a sixteenth of the
+# slices, less the equivalent of the constant overhead of reading and requesting. Of 300 slices of 512 x 512, 16 were
+# received after 0.08 of the total time when the CT had not been read before (docs/benchmarks)
+FIRST_SLAB_DIVISOR = 16
+OVERHEAD_SLICES = 40
 
 
-def first_size(count: int) -> int:
-    """Return how many slices the first slab has, of so many wanted ones."""
-    return max(1, min(LARGEST, (count - LOST_TO_ASKING) // FIRST_SHARE))
+def first_slab_size(slices: int) -> int:
+    """Return the number of slices of the first slab, given the number of requested slices."""
+    return max(1, min(MAX_SLAB_SLICES, (slices - OVERHEAD_SLICES) // FIRST_SLAB_DIVISOR))
 
 
 def next_slab(missing: Sequence[Range], centre: int, size: int) -> Range:
-    """Return the slab to ask for next: the missing slices nearest to a centre.
+    """Return the slab to request next: the missing slices nearest to a centre.
 
     Args:
-        missing: What is not there yet, ranges in order that do not touch, at least one.
-        centre: The slice on screen; it may lie anywhere.
-        size: Most slices of the slab, at least 1.
+        missing: Ranges that were not received yet, sorted, not adjacent, at least one.
+        centre: The displayed slice; it may be outside of the ranges.
+        size: Maximum number of slices of the slab, at least 1.
 
     Returns:
-        A part of one missing range; it lies round the centre where that is missing.
+        A part of one missing range, centred if the centre is missing.
     """
     start, stop = min(missing, key=lambda gap: _distance(gap, centre))
     if centre < start:
@@ -41,60 +41,60 @@ def next_slab(missing: Sequence[Range], centre: int, size: int) -> Range:
     return first, min(stop, first + size)
 
 
-def slab_order(wanted: Range, centre: int, *, size: int = LARGEST, first: int = 0) -> tuple[Range, ...]:
-    """Return the slabs of a range in the order in which they are asked for, as long as the centre stays.
+def slab_order(requested: Range, centre: int, *, size: int = MAX_SLAB_SLICES, first: int = 0) -> tuple[Range, ...]:
+    """Return the slabs of a range in the order of their requests while the centre does not change.
 
     Args:
-        wanted: The slices of interest, at least one.
-        centre: The slice on screen.
-        size: Most slices of a slab.
-        first: Most slices of the first one; 0 for what `first_size` says.
+        requested: The requested slices, at least one.
+        centre: The displayed slice.
+        size: Maximum number of slices of a slab.
+        first: Maximum number of slices of the first one; 0 for `first_slab_size`.
     """
-    missing: tuple[Range, ...] = (wanted,)
+    missing: tuple[Range, ...] = (requested,)
     slabs: list[Range] = []
     while missing:
-        most = size if slabs else first or min(size, first_size(wanted[1] - wanted[0]))
-        slabs.append(next_slab(missing, centre, most))
-        missing = without(missing, slabs[-1])
+        limit = size if slabs else first or min(size, first_slab_size(requested[1] - requested[0]))
+        slabs.append(next_slab(missing, centre, limit))
+        missing = subtract(missing, slabs[-1])
     return tuple(slabs)
 
 
-def missing_of(wanted: Range, have: Iterable[Range]) -> tuple[Range, ...]:
-    """Return which slices of a range are not there yet."""
-    missing: tuple[Range, ...] = (wanted,) if wanted[0] < wanted[1] else ()
-    for slab in have:
-        missing = without(missing, slab)
+def missing_ranges(requested: Range, received: Iterable[Range]) -> tuple[Range, ...]:
+    """Return the slices of a range that were not received yet."""
+    missing: tuple[Range, ...] = (requested,) if requested[0] < requested[1] else ()
+    for slab in received:
+        missing = subtract(missing, slab)
     return missing
 
 
-def without(missing: Iterable[Range], slab: Range) -> tuple[Range, ...]:
-    """Return what is still missing when a slab has come."""
-    left = []
+def subtract(missing: Iterable[Range], slab: Range) -> tuple[Range, ...]:
+    """Return the missing ranges without the slices of a slab."""
+    remaining = []
     for start, stop in missing:
-        left += [(start, min(stop, slab[0])), (max(start, slab[1]), stop)]
-    return tuple((start, stop) for start, stop in left if start < stop)
+        remaining += [(start, min(stop, slab[0])), (max(start, slab[1]), stop)]
+    return tuple((start, stop) for start, stop in remaining if start < stop)
 
 
-def count_of(ranges: Iterable[Range]) -> int:
-    """Return how many slices ranges hold together."""
+def count_slices(ranges: Iterable[Range]) -> int:
+    """Return the total number of slices of ranges."""
     return sum(stop - start for start, stop in ranges)
 
 
-def seconds_left(drawn: Sequence[tuple[int, float]], missing: Iterable[Range]) -> float | None:
-    """Return the seconds until all is there: the mean of the slabs so far, by slice; None before the first.
+def seconds_left(durations: Sequence[tuple[int, float]], missing: Iterable[Range]) -> float | None:
+    """Return the estimated remaining time in seconds, from the mean time per slice; None before the first slab.
 
     Args:
-        drawn: Slices and seconds of each slab. The first one's time holds what is done once, such as reading the CT;
-            as soon as there are others it is left out.
-        missing: What is still to come.
+        durations: Number of slices and seconds of each slab. The first one includes work that is done once, such as
+            reading the CT, so it is ignored as soon as there are others.
+        missing: Ranges that were not received yet.
     """
-    measured = drawn[1:] or drawn
+    measured = durations[1:] or durations
     slices = sum(count for count, _ in measured)
     if not slices:
         return None
-    return sum(seconds for _, seconds in measured) / slices * count_of(missing)
+    return sum(seconds for _, seconds in measured) / slices * count_slices(missing)
 
 
 def _distance(gap: Range, centre: int) -> int:
-    """Return how far the nearest slice of a range lies from a slice."""
+    """Return the distance between a slice and the nearest slice of a range."""
     return max(gap[0] - centre, centre - (gap[1] - 1), 0)

@@ -1,1 +1,1 @@
-"""The panel: one file per section."""
+"""The panel: one module per section."""

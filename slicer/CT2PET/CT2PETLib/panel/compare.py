@@ -1,4 +1,4 @@
-"""Section "Compare": the synthetic PET beside a real one, and SUV in segments."""
+"""Section "Compare": the synthetic PET against a real one, and SUV in segments."""
 
 from __future__ import annotations
 
@@ -8,149 +8,154 @@ from CT2PETLib.client.client import Client
 from CT2PETLib.client.nrrd import NrrdVolume, read_nrrd
 from CT2PETLib.panel.context import Panel
 from CT2PETLib.panel.ct import CTSection
-from CT2PETLib.panel.display import ShowSection
-from CT2PETLib.panel.qt_helpers import fill_rows, number
+from CT2PETLib.panel.display import DisplaySection
+from CT2PETLib.panel.qt_helpers import format_number, set_rows
 from CT2PETLib.panel.synthesise import SynthesiseSection
 from CT2PETLib.scene import comparison, metrics, node_attributes
 from CT2PETLib.scene.comparison import Comparison
 from CT2PETLib.scene.tables import show_chart
-from CT2PETLib.scene.views import plots
-from CT2PETLib.scene.volume import SceneError, is_suv, node_of_array, say_suv
+from CT2PETLib.scene.views import show_plots
+from CT2PETLib.scene.volume import SceneError, declare_suv, is_suv, make_volume_node
 
-NOWHERE = "127.0.0.1"  # a job needs a client; reckoning asks it nothing
+UNUSED_ADDRESS = "127.0.0.1"  # a job needs a client, even for a computation that sends no request
 
 
 class CompareSection:
-    """Compares beside the window, and shows the outcome."""
+    """Compares two PETs in a job, and shows the results."""
 
-    def __init__(self, panel: Panel, ct: CTSection, synthesise: SynthesiseSection, show: ShowSection) -> None:
-        self._panel, self._ct_section, self._synthesise, self._show = panel, ct, synthesise, show
+    def __init__(self, panel: Panel, ct: CTSection, synthesise: SynthesiseSection, display: DisplaySection) -> None:
+        self._panel, self._ct_section, self._synthesise, self._display = panel, ct, synthesise, display
         self._comparison: Comparison | None = None
-        self._of: tuple[Any, ...] = ()  # what it is a comparison of
+        self._compared: tuple[Any, ...] = ()  # the compared nodes, synthetic and real
         self._difference: Any = None
         self._busy = False
         ui = panel.ui
-        panel.when(ui.loadRealButton, "clicked", self.load_real)
-        panel.when(ui.compareButton, "clicked", self.compare)
-        panel.when(ui.differenceButton, "clicked", self.show_difference)
-        panel.when(ui.scatterButton, "clicked", self.show_scatter)
-        panel.when(ui.segmentButton, "clicked", self.segments)
+        panel.on_signal(ui.loadRealButton, "clicked", self.load_real)
+        panel.on_signal(ui.compareButton, "clicked", self.compare)
+        panel.on_signal(ui.differenceButton, "clicked", self.show_difference)
+        panel.on_signal(ui.scatterButton, "clicked", self.show_scatter)
+        panel.on_signal(ui.segmentButton, "clicked", self.segments)
 
     def load_real(self) -> None:
-        """Fetch the real PET of the chosen CT from the server."""
-        study, client = self._ct_section.study, self._panel.need_client()
+        """Download the real PET of the selected CT from the server."""
+        study, client = self._ct_section.study, self._panel.require_client()
         if study is None or not study.has_real_pet:
             why = f" ({study.why_no_pet})" if study is not None and study.why_no_pet else ""
             raise SceneError(f"The server has no real PET of this CT{why}; load one into the scene.")
-        self._start("Fetching the real PET …")
-        self._panel.running.ask(
+        self._start("Downloading the real PET …")
+        self._panel.runner.submit(
             client,
-            lambda asker: read_nrrd(asker.real_pet(study.image_id)),
-            lambda volume: self._real_came(study.description, volume),
-            failed=self._failed,
+            lambda job_client: read_nrrd(job_client.real_pet(study.image_id)),
+            lambda volume: self._on_real(study.description, volume),
+            on_error=self._on_error,
         )
 
     def compare(self) -> None:
-        """Reckon figures, difference map and scatter plot."""
-        chosen = self._panel.parameters
-        synthetic, real = chosen.synthetic, chosen.real
-        if chosen.real_is_suv and not is_suv(real):
-            say_suv(real)
-        ct = synthetic.GetNodeReference(node_attributes.CT_NODE) or chosen.ct
-        beside = comparison.gather(ct=ct, synthetic=synthetic, real=real)
+        """Compute metrics, difference map and scatter plot."""
+        parameters = self._panel.parameters
+        synthetic, real = parameters.synthetic, parameters.real
+        if parameters.real_is_suv and not is_suv(real):
+            declare_suv(real)
+        ct = synthetic.GetNodeReference(node_attributes.CT_NODE) or parameters.ct
+        inputs = comparison.gather(ct=ct, synthetic=synthetic, real=real)
         self._start("Comparing …")
-        self._panel.running.ask(
-            self._panel.client or Client(NOWHERE),
-            lambda _: _computed(beside),
-            lambda found: self._compared(ct, synthetic, real, found),
-            failed=self._failed,
+        self._panel.runner.submit(
+            self._panel.client or Client(UNUSED_ADDRESS),
+            lambda _: _compute(inputs),
+            lambda result: self._on_compared(ct, synthetic, real, result),
+            on_error=self._on_error,
         )
 
     def show_difference(self) -> None:
         """Show synthetic minus real SUV over the CT."""
-        self._show.over_ct(self._difference)
+        self._display.over_ct(self._difference)
 
     def show_scatter(self) -> None:
         """Show the scatter plot in a plot view."""
         if self._comparison is not None:
-            plots()
+            show_plots()
             show_chart(self._panel.scene, comparison.show_scatter(self._panel.scene, self._comparison))
 
     def segments(self) -> None:
         """Show SUVmax and SUVmean in each segment."""
-        chosen = self._panel.parameters
-        real = self._comparison.real_suv if self._comparison is not None and self._is_of_now() else None
-        rows = comparison.segment_uptakes(chosen.segmentation, synthetic=chosen.synthetic, real_suv=real)
+        parameters = self._panel.parameters
+        real = self._comparison.real_suv if self._comparison is not None and self._is_current() else None
+        rows = comparison.segment_uptakes(parameters.segmentation, synthetic=parameters.synthetic, real_suv=real)
         comparison.show_uptakes(self._panel.scene, rows)
-        fill_rows(
+        set_rows(
             self._panel.ui.uptakeTable,
             [
-                [row.region, number(row.volume_ml, 1), number(row.suv_max), number(row.suv_mean), number(row.suv_sd)]
+                [
+                    row.region,
+                    format_number(row.volume_ml, 1),
+                    format_number(row.suv_max),
+                    format_number(row.suv_mean),
+                    format_number(row.suv_sd),
+                ]
                 for row in rows
             ],
         )
-        self._panel.say("" if real is not None else "Press Compare first to see the real PET in the segments, too.")
+        self._panel.show_message("" if real is not None else "Press Compare first to include the real PET.")
 
     def refresh(self) -> None:
-        """Bring the widgets up to date."""
-        ui, chosen = self._panel.ui, self._panel.parameters
-        synthetic, real = (chosen.synthetic, chosen.real) if chosen is not None else (None, None)
+        """Update the widgets."""
+        ui, parameters = self._panel.ui, self._panel.parameters
+        synthetic, real = (parameters.synthetic, parameters.real) if parameters is not None else (None, None)
         study = self._ct_section.study
-        drawing = self._synthesise.is_under_way
+        synthesising = self._synthesise.is_active
         ui.loadRealButton.setEnabled(study is not None and study.has_real_pet and not self._busy)
-        ui.compareButton.setEnabled(synthetic is not None and real is not None and not self._busy and not drawing)
-        ui.compareButton.setText("Working …" if self._busy else "Compare")
+        ui.compareButton.setEnabled(synthetic is not None and real is not None and not self._busy and not synthesising)
+        ui.compareButton.setText("Comparing …" if self._busy else "Compare")
         ui.realIsSuvCheckBox.setEnabled(real is not None and not is_suv(real))
-        of_now = self._comparison is not None and self._is_of_now()
+        is_current = self._comparison is not None and self._is_current()
         for button in (ui.differenceButton, ui.scatterButton):
-            button.setEnabled(of_now)
-        ui.segmentButton.setEnabled(synthetic is not None and chosen.segmentation is not None)
+            button.setEnabled(is_current)
+        ui.segmentButton.setEnabled(synthetic is not None and parameters.segmentation is not None)
 
-    def _real_came(self, description: str, volume: NrrdVolume) -> None:
+    def _on_real(self, description: str, volume: NrrdVolume) -> None:
         self._busy = False
         name = " ".join(filter(None, ("Real PET", description)))
-        node = node_of_array(self._panel.scene, volume.array, volume.affine, name)
-        say_suv(node)  # the server's labels are SUVbw
+        node = make_volume_node(self._panel.scene, volume.array, volume.affine, name)
+        declare_suv(node)  # the server's PETs are in SUVbw
         self._panel.parameters.real = node
-        self._panel.say("")
+        self._panel.show_message("")
         self._panel.refresh()
 
-    def _compared(self, ct: Any, synthetic: Any, real: Any, found: Any) -> None:
+    def _on_compared(self, ct: Any, synthetic: Any, real: Any, result: Comparison | SceneError) -> None:
         self._busy = False
-        if isinstance(found, SceneError):
-            raise found
+        if isinstance(result, SceneError):
+            raise result
         scene = self._panel.scene
-        self._comparison, self._of = found, (synthetic, real)
-        self._difference = comparison.show_difference(scene, ct, synthetic, found)
-        comparison.show_figures(scene, found)
-        fill_rows(self._panel.ui.figuresTable, [_row(row) for row in found.rows])
-        self._panel.say("")
+        self._comparison, self._compared = result, (synthetic, real)
+        self._difference = comparison.show_difference(scene, ct, synthetic, result)
+        comparison.show_metrics(scene, result)
+        set_rows(self._panel.ui.figuresTable, [_row(row) for row in result.rows])
+        self._panel.show_message("")
         self._panel.refresh()
 
-    def _is_of_now(self) -> bool:
-        chosen = self._panel.parameters
-        return self._of == (chosen.synthetic, chosen.real) and all(self._panel.scene.IsNodePresent(n) for n in self._of)
+    def _is_current(self) -> bool:
+        parameters = self._panel.parameters
+        nodes = self._compared
+        return nodes == (parameters.synthetic, parameters.real) and all(map(self._panel.scene.IsNodePresent, nodes))
 
-    def _start(self, words: str) -> None:
+    def _start(self, message: str) -> None:
         self._busy = True
-        self._panel.say(words)
+        self._panel.show_message(message)
         self._panel.refresh()
 
-    def _failed(self, sentence: str) -> None:
+    def _on_error(self, message: str) -> None:
         self._busy = False
-        self._panel.complain(sentence)
+        self._panel.show_error(message)
 
 
-def _computed(beside: comparison.Beside) -> Any:
-    """Return the comparison, or what stands in its way."""
+def _compute(inputs: comparison.ComparisonInputs) -> Comparison | SceneError:
+    """Return the comparison, or the reason why it is not possible."""
     try:
-        return comparison.compute(beside)
+        return comparison.compute(inputs)
     except SceneError as error:
         return error
 
 
-def _row(row: metrics.Figures) -> list[str]:
-    return [
-        row.region, str(row.voxels), number(row.mae_suv), number(row.rmse_suv), number(row.psnr_db, 1),
-        number(row.bias_suv), number(row.correlation),
-    ]  # fmt: skip
+def _row(row: metrics.RegionMetrics) -> list[str]:
+    values = ((row.mae_suv, 2), (row.rmse_suv, 2), (row.psnr_db, 1), (row.bias_suv, 2), (row.correlation, 2))
+    return [row.region, str(row.voxels), *(format_number(value, decimals) for value, decimals in values)]

@@ -1,4 +1,4 @@
-"""What the sections of the panel share: widgets, scene, choices, server, jobs, and the line that speaks to the user."""
+"""Context shared by the sections of the panel: widgets, scene, parameters, server, jobs, and the message line."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import Any
 from CT2PETLib.client.client import Client
 from CT2PETLib.client.errors import ServerError
 from CT2PETLib.client.schemas import Server
-from CT2PETLib.jobs.runner import Running
+from CT2PETLib.jobs.runner import JobRunner
 from CT2PETLib.scene.volume import SceneError
 
-WRONG = "color: #b3261e;"
-RIGHT = ""
+ERROR_STYLE = "color: #b3261e;"
+NORMAL_STYLE = ""
 
 
 class Panel:
-    """The panel, as its sections see it.
+    """The shared context.
 
     Attributes:
-        ui: Its widgets by name.
-        scene: The scene of MRML.
-        parameters: What the user has chosen; None while a scene is closed.
-        client, server: The server in use, and what it says of itself; None before there is one.
-        running: Jobs under way.
-        refresh: Called whenever something has changed; brings every section up to date.
-        slowest_s: The longest that each handler took, while the window stood still.
-        busiest_s: The most of a processor that each handler used; the rest of the time it waited, or others ran.
+        ui: Widgets by name.
+        scene: The MRML scene.
+        parameters: The panel's parameters; None while a scene is closed.
+        client, server: Client and description of the connected server; None without a connection.
+        runner: The active jobs.
+        refresh: Updates every section; called whenever something has changed.
+        max_wall_s: Longest duration of each handler, during which the window was blocked.
+        max_cpu_s: Most CPU time of each handler.
     """
 
     def __init__(self, ui: Any, scene: Any) -> None:
@@ -37,49 +37,49 @@ class Panel:
         self.parameters: Any = None
         self.client: Client | None = None
         self.server: Server | None = None
-        self.running = Running(self.complain)
+        self.runner = JobRunner(self.show_error)
         self.refresh: Callable[[], None] = lambda: None
-        self.slowest_s: dict[str, float] = {}
-        self.busiest_s: dict[str, float] = {}
+        self.max_wall_s: dict[str, float] = {}
+        self.max_cpu_s: dict[str, float] = {}
 
-    def when(self, widget: Any, signal: str, handler: Callable[[], None]) -> None:
-        """Call `handler` at a signal of a widget; what goes wrong in it is told in the panel, never in a box."""
+    def on_signal(self, widget: Any, signal: str, handler: Callable[[], None]) -> None:
+        """Connect a handler to a signal of a widget; errors are shown in the panel, never in a dialog."""
         getattr(widget, signal).connect(lambda *_: self.guard(handler))
 
     def guard(self, handler: Callable[[], None]) -> None:
-        """Call a handler; what goes wrong in it becomes a sentence in the panel."""
-        began, began_busy = time.perf_counter(), time.thread_time()
+        """Call a handler, and show its error, if any, as a message in the panel."""
+        wall_start, cpu_start = time.perf_counter(), time.thread_time()
         try:
             handler()
         except (SceneError, ServerError) as error:
-            self.complain(str(error))
+            self.show_error(str(error))
         except Exception:
             logging.getLogger("CT2PET").exception("in a handler of the panel")
-            self.complain("An error in the CT2PET module itself; Slicer's log (Ctrl+0) says which.")
+            self.show_error("Internal error of the CT2PET module; see Slicer's log (Ctrl+0) for details.")
         name = getattr(handler, "__qualname__", repr(handler))
-        self.slowest_s[name] = max(self.slowest_s.get(name, 0.0), time.perf_counter() - began)
-        self.busiest_s[name] = max(self.busiest_s.get(name, 0.0), time.thread_time() - began_busy)
+        self.max_wall_s[name] = max(self.max_wall_s.get(name, 0.0), time.perf_counter() - wall_start)
+        self.max_cpu_s[name] = max(self.max_cpu_s.get(name, 0.0), time.thread_time() - cpu_start)
 
-    def say(self, sentence: str) -> None:
-        """Tell the user something."""
-        self._write(sentence, RIGHT)
+    def show_message(self, message: str) -> None:
+        """Show a message; an empty one hides the message line."""
+        self._write(message, NORMAL_STYLE)
 
-    def complain(self, sentence: str) -> None:
-        """Tell the user that something went wrong, and what to do."""
-        self._write(sentence, WRONG)
+    def show_error(self, message: str) -> None:
+        """Show an error message."""
+        self._write(message, ERROR_STYLE)
         self.refresh()
 
-    def _write(self, sentence: str, style: str) -> None:
+    def _write(self, message: str, style: str) -> None:
         self.ui.messageLabel.setStyleSheet(style)
-        self.ui.messageLabel.setText(sentence)
-        self.ui.messageLabel.setVisible(bool(sentence))
+        self.ui.messageLabel.setText(message)
+        self.ui.messageLabel.setVisible(bool(message))
 
-    def need_client(self) -> Client:
-        """Return the server's client.
+    def require_client(self) -> Client:
+        """Return the client of the connected server.
 
         Raises:
-            ServerError: There is none.
+            ServerError: There is no connection.
         """
         if self.client is None:
-            raise ServerError("Not connected: give the server's address, then press Test connection.")
+            raise ServerError("Not connected: enter the server address, then press Test connection.")
         return self.client

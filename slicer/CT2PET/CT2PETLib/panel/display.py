@@ -1,4 +1,4 @@
-"""Section "Show": which synthetic PET, in which layout, how coloured."""
+"""Section "Show": the synthetic PET to display, the layout, and the colours."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ from CT2PETLib.scene import display, layouts, node_attributes, views
 from CT2PETLib.scene.volume import SceneError
 
 
-class ShowSection:
-    """Shows what was chosen, as it was chosen."""
+class DisplaySection:
+    """Applies the display parameters to the volumes and views."""
 
     def __init__(self, panel: Panel) -> None:
         self._panel = panel
-        self._as_shown: tuple[Any, ...] = ()
+        self._applied: tuple[Any, ...] = ()
         ui = panel.ui
-        panel.when(ui.fusedButton, "clicked", self.fused)
-        panel.when(ui.sideBySideButton, "clicked", self.side_by_side)
-        panel.when(ui.projectionButton, "clicked", self.projection)
-        panel.when(ui.errorMapButton, "clicked", self.error_map)
+        panel.on_signal(ui.fusedButton, "clicked", self.fused)
+        panel.on_signal(ui.sideBySideButton, "clicked", self.side_by_side)
+        panel.on_signal(ui.projectionButton, "clicked", self.projection)
+        panel.on_signal(ui.errorMapButton, "clicked", self.error_map)
 
-    def came(self, pet: Any) -> None:
-        """Choose a synthetic PET that has just begun to come, and show it over its CT."""
+    def show_new(self, pet: Any) -> None:
+        """Select a new synthetic PET, and show it over its CT."""
         self._panel.parameters.synthetic = pet
         self.apply_display()
         self.fused()
 
     def fused(self) -> None:
         """Show the PET over the CT in three planes."""
-        pet, ct = self._chosen()
+        pet, ct = self._selected()
         views.switch_to(layouts.FUSED)
         layouts.show_fused(self._panel.scene, ct=ct, pet=pet, opacity=self._panel.parameters.opacity)
-        self._arranged()
+        self._update_views()
 
     def side_by_side(self) -> None:
-        """Show CT, synthetic and real PET beside each other."""
-        pet, ct = self._chosen()
+        """Show CT, synthetic and real PET side by side."""
+        pet, ct = self._selected()
         views.switch_to(layouts.SIDE_BY_SIDE)
         layouts.show_side_by_side(self._panel.scene, ct=ct, synthetic=pet, real=self._panel.parameters.real)
-        self._arranged()
+        self._update_views()
 
     def projection(self) -> None:
         """Show the PET's maximum intensity projections."""
-        pet, _ = self._chosen()
+        pet, _ = self._selected()
         views.switch_to(layouts.PROJECTION)
         layouts.show_projection(self._panel.scene, pet)
-        self._arranged()
+        self._update_views()
 
     def error_map(self) -> None:
-        """Show the map of errors to expect that came with the PET, over the CT."""
-        pet, _ = self._chosen()
+        """Show the uncertainty map of the PET over the CT."""
+        pet, _ = self._selected()
         node = pet.GetNodeReference(node_attributes.ERROR_MAP)
         display.show_suv(
             node, window_suv=display.ERROR_WINDOW_SUV, threshold_suv=display.MIN_ERROR_SUV, colour="PET DICOM"
@@ -58,51 +58,49 @@ class ShowSection:
         self.over_ct(node)
 
     def over_ct(self, node: Any) -> None:
-        """Show a map that belongs to the PET, over the CT in three planes."""
-        _, ct = self._chosen()
+        """Show a map of the PET over the CT in three planes."""
+        _, ct = self._selected()
         views.switch_to(layouts.FUSED)
         layouts.show_fused(self._panel.scene, ct=ct, pet=node, opacity=self._panel.parameters.opacity)
-        self._arranged()
+        self._update_views()
 
     def apply_display(self) -> None:
-        """Colour synthetic and real PET as was chosen, where that has changed."""
-        chosen = self._panel.parameters
-        if chosen is None:
+        """Apply window, threshold, colours and opacity if they have changed."""
+        parameters = self._panel.parameters
+        if parameters is None:
             return
-        window = (chosen.window_suv.minimum, chosen.window_suv.maximum)
-        wish = (chosen.synthetic, chosen.real, window, chosen.threshold_suv, chosen.colour, chosen.opacity)
-        if wish == self._as_shown:
+        window = (parameters.window_suv.minimum, parameters.window_suv.maximum)
+        nodes, threshold_suv = (parameters.synthetic, parameters.real), parameters.threshold_suv
+        settings = (nodes, window, threshold_suv, parameters.colour, parameters.opacity)
+        if settings == self._applied:
             return
-        self._as_shown = wish
-        for node in (chosen.synthetic, chosen.real):
-            if node is not None:
-                display.show_suv(
-                    node, window_suv=window, threshold_suv=chosen.threshold_suv, colour=chosen.colour.value
-                )
-        layouts.set_opacity(self._panel.scene, chosen.opacity)
+        self._applied = settings
+        for node in filter(None, nodes):
+            display.show_suv(node, window_suv=window, threshold_suv=threshold_suv, colour=parameters.colour.value)
+        layouts.set_opacity(self._panel.scene, parameters.opacity)
 
     def tick(self) -> None:
-        """Keep the words in every view true."""
-        chosen = self._panel.parameters
-        if chosen is not None:
-            views.mark_all(self._panel.scene, chosen.synthetic, chosen.real)
+        """Update the annotation of every view."""
+        parameters = self._panel.parameters
+        if parameters is not None:
+            views.annotate_views(self._panel.scene, parameters.synthetic, parameters.real)
 
     def refresh(self) -> None:
-        """Bring the widgets up to date."""
+        """Update the widgets."""
         ui = self._panel.ui
-        there = self._panel.parameters is not None and self._panel.parameters.synthetic is not None
+        has_pet = self._panel.parameters is not None and self._panel.parameters.synthetic is not None
         for button in (ui.fusedButton, ui.sideBySideButton, ui.projectionButton):
-            button.setEnabled(there)
-        pet = self._panel.parameters.synthetic if there else None
+            button.setEnabled(has_pet)
+        pet = self._panel.parameters.synthetic if has_pet else None
         ui.errorMapButton.setEnabled(pet is not None and pet.GetNodeReference(node_attributes.ERROR_MAP) is not None)
         self.apply_display()
 
-    def _arranged(self) -> None:
+    def _update_views(self) -> None:
         views.fit()
         self.tick()
 
-    def _chosen(self) -> tuple[Any, Any]:
+    def _selected(self) -> tuple[Any, Any]:
         pet = self._panel.parameters.synthetic
         if pet is None:
-            raise SceneError("There is no synthetic PET to show yet: press Synthesise PET.")
+            raise SceneError("There is no synthetic PET yet: press Synthesise PET.")
         return pet, pet.GetNodeReference(node_attributes.CT_NODE) or self._panel.parameters.ct

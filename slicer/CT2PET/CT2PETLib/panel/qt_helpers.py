@@ -1,53 +1,54 @@
-"""Small words for Qt widgets. A property is an attribute in Slicer's PythonQt, and a method in other bindings."""
+"""Helpers for Qt widgets. A property is an attribute in Slicer's PythonQt, and a method in other bindings."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import qt
 
 
-def got(widget: Any, name: str) -> Any:
-    """Return a property of a widget, as `got(box, "currentText")`."""
+def get_property(widget: Any, name: str) -> Any:
+    """Return a property of a widget, such as `get_property(box, "currentText")`."""
     return widget.property(name)
 
 
-def fill_box(box: Any, words: Sequence[str]) -> None:
-    """Offer these words in a combo box; the one that was chosen stays so where it is among them."""
-    if [box.itemText(index) for index in range(got(box, "count"))] == list(words):
+def set_items(box: Any, items: Sequence[str]) -> None:
+    """Set the items of a combo box; the current one stays current if it is still among them."""
+    if [box.itemText(index) for index in range(get_property(box, "count"))] == list(items):
         return
-    chosen = got(box, "currentText")
+    current = get_property(box, "currentText")
     box.clear()
-    for word in words:
-        box.addItem(word)
-    if chosen in words:
-        box.setCurrentIndex(list(words).index(chosen))
+    for item in items:
+        box.addItem(item)
+    if current in items:
+        box.setCurrentIndex(list(items).index(current))
 
 
-def fill_rows(table: Any, rows: Sequence[Sequence[str]]) -> None:
-    """Put rows of words into a table widget in place of what it held; the chosen row stays chosen."""
-    chosen = table.currentRow()
+def set_rows(table: Any, rows: Sequence[Sequence[str]]) -> None:
+    """Replace the rows of a table widget; the current row number stays current."""
+    current = table.currentRow()
     table.setRowCount(len(rows))
-    for row, words in enumerate(rows):
-        for column, word in enumerate(words):
-            cell = qt.QTableWidgetItem(word)
-            cell.setToolTip(word)
+    for row, cells in enumerate(rows):
+        for column, text in enumerate(cells):
+            cell = qt.QTableWidgetItem(text)
+            cell.setToolTip(text)
             table.setItem(row, column, cell)
     header = table.horizontalHeader()
-    header.setStretchLastSection(False)  # else the last column keeps the width it had before
+    header.setStretchLastSection(False)  # otherwise the last column keeps its previous width
     table.resizeColumnsToContents()
     header.setStretchLastSection(True)
-    if 0 <= chosen < len(rows):
-        table.setCurrentCell(chosen, 0)
+    if 0 <= current < len(rows):
+        table.setCurrentCell(current, 0)
 
 
-def number(value: float, decimals: int = 2) -> str:
-    """Return a number for a table; a dash where it is undefined."""
-    return "–" if value != value else f"{value:.{decimals}f}"
+def format_number(value: float, decimals: int = 2) -> str:
+    """Return a number for a table; a dash for NaN."""
+    return "–" if math.isnan(value) else f"{value:.{decimals}f}"
 
 
-def span(seconds: float) -> str:
-    """Return a time for people: 4 s, 1 min 20 s."""
-    whole = max(0, round(seconds))
-    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
+def format_duration(seconds: float) -> str:
+    """Return a duration such as 4 s or 1 min 20 s."""
+    rounded = max(0, round(seconds))
+    return f"{rounded} s" if rounded < 60 else f"{rounded // 60} min {rounded % 60} s"

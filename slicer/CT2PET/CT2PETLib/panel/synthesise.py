@@ -1,4 +1,4 @@
-"""Section "Synthesise": one button draws the PET, slab by slab from the slice on screen, cancels, and goes on."""
+"""Section "Synthesise": one button to synthesise the PET slab by slab, to cancel, and to resume."""
 
 from __future__ import annotations
 
@@ -7,149 +7,150 @@ from typing import Any
 
 from CT2PETLib.client.schemas import Model
 from CT2PETLib.client.training import Versions
-from CT2PETLib.jobs.events import ConnectionLost, ReceivedSlab, Restarted, Sent, Uploaded
+from CT2PETLib.jobs.events import ConnectionLost, ReceivedSlab, Restarted, Uploaded, UploadProgress
 from CT2PETLib.jobs.job import Job, State
 from CT2PETLib.jobs.jobs import SynthesisJob, UploadJob
+from CT2PETLib.jobs.runner import OnEnd, OnEvent
 from CT2PETLib.panel.context import Panel
 from CT2PETLib.panel.ct import CTSection
-from CT2PETLib.panel.model_card import model_page, standing, standing_of, version_page
-from CT2PETLib.panel.qt_helpers import fill_box, got, span
-from CT2PETLib.panel.version_selector import VersionChoice
+from CT2PETLib.panel.model_card import model_page, served_summary, version_page, version_summary
+from CT2PETLib.panel.qt_helpers import format_duration, get_property, set_items
+from CT2PETLib.panel.version_selector import VersionSelector
 from CT2PETLib.scene import node_attributes, views
-from CT2PETLib.scene.buffer import Blank
-from CT2PETLib.scene.volume import LPS_TO_RAS, fill_slab, forget_slabs, ijk_to_ras, make_pet_node, voxels
+from CT2PETLib.scene.buffer import ZeroBuffer
+from CT2PETLib.scene.volume import LPS_TO_RAS, clear_slabs, fill_slab, ijk_to_ras, make_pet_node, voxels
 
 
 class SynthesiseSection:
-    """Draws, and tells `came` of each synthetic PET when its first slab is there."""
+    """Synthesises PETs, and calls `on_first_slab` with each of them once its first slab is received."""
 
-    def __init__(self, panel: Panel, ct_section: CTSection, came: Callable[[Any], None]) -> None:
-        self._panel, self._ct_section, self._came = panel, ct_section, came
+    def __init__(self, panel: Panel, ct_section: CTSection, on_first_slab: Callable[[Any], None]) -> None:
+        self._panel, self._ct_section, self._on_first_slab = panel, ct_section, on_first_slab
         self._job: Any = None  # a SynthesisJob or UploadJob
-        self._ct: Any = None  # what the job draws from; the user may choose another meanwhile
+        self._ct: Any = None  # input of the job; the user may select another one meanwhile
         self._pet: Any = None
         self._error_map: Any = None
-        self._blanks: list[Blank] = []  # for the two
+        self._buffers: list[ZeroBuffer] = []  # for the PET and the uncertainty map
         self._model = ""
-        self._version: int | None = None  # that was asked for; None for the one that is served
-        self._lost = ""
-        self._client: Any = None  # whose versions are offered
-        self._versions = VersionChoice(panel.ui.versionBox)
-        panel.when(panel.ui.applyButton, "clicked", self.apply)
-        panel.when(panel.ui.modelBox, "currentTextChanged", self._chosen)
-        panel.when(panel.ui.versionBox, "currentTextChanged", self._chosen)
+        self._version: int | None = None  # of the job; None for the served one
+        self._retry_message = ""
+        self._client: Any = None  # of the server whose versions are offered
+        self._versions = VersionSelector(panel.ui.versionBox)
+        panel.on_signal(panel.ui.applyButton, "clicked", self.apply)
+        panel.on_signal(panel.ui.modelBox, "currentTextChanged", self._on_selected)
+        panel.on_signal(panel.ui.versionBox, "currentTextChanged", self._on_selected)
 
     @property
     def model(self) -> Model | None:
-        """The model that was chosen."""
+        """The selected model."""
         server = self._panel.server
-        return server.model(got(self._panel.ui.modelBox, "currentText")) if server is not None else None
+        return server.model(get_property(self._panel.ui.modelBox, "currentText")) if server is not None else None
 
     @property
-    def is_under_way(self) -> bool:
-        """Whether a PET is being drawn, or its CT sent."""
+    def is_active(self) -> bool:
+        """Whether a PET is being synthesised, or its CT uploaded."""
         return self._job is not None and not self._job.state.is_over
 
     def connected(self) -> None:
-        """Offer the models of the server in use."""
+        """Offer the models of the connected server."""
         server = self._panel.server
-        if self._panel.client is not self._client:  # else the same server has been asked anew
+        if self._panel.client is not self._client:  # otherwise only the description was updated
             self._client = self._panel.client
-            self._versions.know(())
-        fill_box(self._panel.ui.modelBox, [model.name for model in server.models] if server is not None else [])
-        self._chosen()
+            self._versions.set_versions(())
+        set_items(self._panel.ui.modelBox, [model.name for model in server.models] if server is not None else [])
+        self._on_selected()
 
     def offer(self, versions: tuple[Versions, ...]) -> None:
-        """Offer the versions that the server has of each model."""
-        self._versions.know(versions)
-        self._chosen()
+        """Offer the versions of each model."""
+        self._versions.set_versions(versions)
+        self._on_selected()
 
     def apply(self) -> None:
-        """Draw; or cancel, where something is being drawn; or go on, where slices are missing."""
-        if self.is_under_way:
+        """Start a synthesis; cancel an active one; or resume an incomplete one."""
+        if self.is_active:
             self._job.cancel()
-        elif self._can_go_on():
+        elif self._can_resume():
             self._start(self._job.rest())
         elif self._ct_section.image_id:
-            self._draw(self._ct_section.image_id)
-        elif self._ct_section.may_be_sent:
-            self._send()
+            self._synthesise(self._ct_section.image_id)
+        elif self._ct_section.has_consent:
+            self._upload()
         else:
-            self._panel.complain("Tick “I may send this CT to the server” first: nothing is sent before.")
+            self._panel.show_error("Tick “I may send this CT to the server” first: nothing is sent without consent.")
             return
         self._panel.refresh()
 
     def tick(self) -> None:
-        """Let the slices round the one on screen come next."""
-        if self.is_under_way and isinstance(self._job, SynthesisJob) and self._panel.scene.IsNodePresent(self._ct):
-            k = views.slice_on_screen(self._panel.scene, self._ct)
+        """Prioritise the slices around the displayed one."""
+        if self.is_active and isinstance(self._job, SynthesisJob) and self._panel.scene.IsNodePresent(self._ct):
+            k = views.displayed_slice(self._panel.scene, self._ct)
             if k is not None:
-                self._job.look_at(k)
+                self._job.prioritise(k)
             self._show_progress()
 
     def refresh(self) -> None:
-        """Bring the widgets up to date."""
-        ui, under_way = self._panel.ui, self.is_under_way
-        ready = self._ct_section.ct is not None and self._can_draw
+        """Update the widgets."""
+        ui, is_active = self._panel.ui, self.is_active
+        ready = self._ct_section.ct is not None and self._can_synthesise
         ui.applyButton.setText(
-            "Cancel" if under_way else "Synthesise the rest" if self._can_go_on() else "Synthesise PET"
+            "Cancel" if is_active else "Synthesise the rest" if self._can_resume() else "Synthesise PET"
         )
-        cancelling = under_way and self._job.state is State.CANCEL_REQUESTED
-        ui.applyButton.setEnabled(not cancelling if under_way else bool(ready))
-        ui.uncertaintyCheckBox.setEnabled(not under_way and self._knows_errors)
+        cancelling = is_active and self._job.state is State.CANCEL_REQUESTED
+        ui.applyButton.setEnabled(not cancelling if is_active else bool(ready))
+        ui.uncertaintyCheckBox.setEnabled(not is_active and self._provides_uncertainty)
         for widget in (ui.modelBox, ui.versionBox, ui.allSlicesCheckBox):
-            widget.setEnabled(not under_way)
+            widget.setEnabled(not is_active)
         ct = self._ct_section.ct
         if ct is not None:
             for box in (ui.firstSliceSpinBox, ui.lastSliceSpinBox):
                 box.setMaximum(voxels(ct).shape[0])
         self._show_progress()
 
-    # -- beginning -------------------------------------------------------------------------------------------------
+    # -- jobs ------------------------------------------------------------------------------------------------------
 
-    def _send(self) -> None:
+    def _upload(self) -> None:
         ct = self._ct = self._ct_section.ct
         array = voxels(ct)
         if array.dtype.itemsize > 4:
             array = array.astype("float32")
-        job = UploadJob(self._panel.need_client(), array=array, affine=LPS_TO_RAS @ ijk_to_ras(ct))
+        job = UploadJob(self._panel.require_client(), array=array, affine=LPS_TO_RAS @ ijk_to_ras(ct))
 
-        def come(what: Any) -> None:
-            """Show how much has been sent, and what the CT is called on the server."""
-            if isinstance(what, Sent):
-                self._bar(
-                    what.done / max(1, what.total),
-                    f"Sending the CT: {what.done / 1e6:.0f} of {what.total / 1e6:.0f} MB",
+        def on_event(event: Any) -> None:
+            """Show the progress of the upload, and store the id of the CT."""
+            if isinstance(event, UploadProgress):
+                self._show_bar(
+                    event.done / max(1, event.total),
+                    f"Sending the CT: {event.done / 1e6:.0f} of {event.total / 1e6:.0f} MB",
                 )
-            elif isinstance(what, Uploaded):
-                self._ct_section.is_called(ct, what.image_id)
+            elif isinstance(event, Uploaded):
+                self._ct_section.set_image_id(ct, event.image_id)
 
-        def over(ended: Job) -> None:
-            """Draw, now that the server has it."""
+        def on_end(ended: Job) -> None:
+            """Start the synthesis, as the server has the CT."""
             if ended.state is State.DONE and self._ct_section.ct is ct:
-                self._draw(self._ct_section.image_id)
-            self._ended(ended)
+                self._synthesise(self._ct_section.image_id)
+            self._on_end(ended)
 
-        self._begin(job, come, over, "Sending the CT …")
+        self._begin(job, on_event, on_end, "Sending the CT …")
 
-    def _draw(self, image_id: str) -> None:
+    def _synthesise(self, image_id: str) -> None:
         ct, model = self._ct_section.ct, self.model
         if model is None:
             return
         slices = voxels(ct).shape[0]
-        first, stop = self._wanted(slices)
-        k = views.slice_on_screen(self._panel.scene, ct)
+        first, stop = self._requested_slices(slices)
+        k = views.displayed_slice(self._panel.scene, ct)
         centre = (first + stop) // 2 if k is None else k
         self._ct, self._pet, self._error_map = ct, None, None
-        uncertainty = bool(self._panel.parameters.uncertainty and self._knows_errors)
-        self._blanks = [Blank(voxels(ct).shape) for _ in range(1 + uncertainty)]
+        uncertainty = bool(self._panel.parameters.uncertainty and self._provides_uncertainty)
+        self._buffers = [ZeroBuffer(voxels(ct).shape) for _ in range(1 + uncertainty)]
         self._model, self._version = model.name, self._versions.number
         self._start(
             SynthesisJob(
-                self._panel.need_client(),
+                self._panel.require_client(),
                 model=model.name,
                 image_id=image_id,
-                wanted=(first, stop),
+                requested=(first, stop),
                 centre=centre,
                 uncertainty=uncertainty,
                 version=self._version,
@@ -157,42 +158,44 @@ class SynthesiseSection:
         )
 
     def _start(self, job: SynthesisJob) -> None:
-        self._begin(job, self._slab, self._ended, "Waiting for the first slices …")
+        self._begin(job, self._on_event, self._on_end, "Waiting for the first slices …")
 
-    def _begin(self, job: Job, come: Callable[[Any], None], over: Callable[[Job], None], words: str) -> None:
-        self._job, self._lost = job, ""
-        self._panel.say("")
-        self._bar(0.0, words)
-        self._panel.running.start(job, come, over)
+    def _begin(self, job: Job, on_event: OnEvent, on_end: OnEnd, text: str) -> None:
+        self._job, self._retry_message = job, ""
+        self._panel.show_message("")
+        self._show_bar(0.0, text)
+        self._panel.runner.start(job, on_event, on_end)
 
-    def _wanted(self, slices: int) -> tuple[int, int]:
-        """Return the slices of interest of the chosen CT, first and the one after the last."""
-        chosen = self._panel.parameters
-        if chosen.all_slices:
+    def _requested_slices(self, slices: int) -> tuple[int, int]:
+        """Return the requested slices of the selected CT (start, stop)."""
+        parameters = self._panel.parameters
+        if parameters.all_slices:
             return 0, slices
-        ends = sorted((chosen.first_slice, chosen.last_slice))
+        ends = sorted((parameters.first_slice, parameters.last_slice))
         return max(0, min(ends[0], slices) - 1), min(ends[1], slices)
 
-    # -- what comes --------------------------------------------------------------------------------------------------
+    # -- events ------------------------------------------------------------------------------------------------------
 
-    def _slab(self, what: Any) -> None:
-        if isinstance(what, ConnectionLost):
-            self._lost = f"{what.sentence} Trying again in {span(what.again_in_s)}; what has come is kept."
-        elif isinstance(what, Restarted):
-            self._panel.say(what.sentence)
+    def _on_event(self, event: Any) -> None:
+        if isinstance(event, ConnectionLost):
+            self._retry_message = (
+                f"{event.message} Retrying in {format_duration(event.retry_in_s)}; received slices are kept."
+            )
+        elif isinstance(event, Restarted):
+            self._panel.show_message(event.message)
             for node in (self._pet, self._error_map):
                 if node is not None:
-                    forget_slabs(node)
-        elif isinstance(what, ReceivedSlab):
-            self._lost = ""
-            self._fill(what)
+                    clear_slabs(node)
+        elif isinstance(event, ReceivedSlab):
+            self._retry_message = ""
+            self._fill(event)
 
     def _fill(self, slab: ReceivedSlab) -> None:
         if not self._panel.scene.IsNodePresent(self._ct):
             self._job.cancel()
-            self._panel.complain("The CT was taken out of the scene: the synthesis has ended.")
+            self._panel.show_error("The CT was removed from the scene: the synthesis is cancelled.")
             return
-        version = slab.told.version or slab.told.checksum[:8]
+        version = slab.metadata.version or slab.metadata.checksum[:8]
         is_first = self._pet is None or not self._panel.scene.IsNodePresent(self._pet)
         if is_first:
             self._pet = self._node(version, node_attributes.SYNTHETIC_PET)
@@ -205,25 +208,27 @@ class SynthesiseSection:
             fill_slab(self._error_map, slab.uncertainty.array, slab.uncertainty.affine)
         for node in filter(None, (self._pet, self._error_map)):
             node.SetAttribute(node_attributes.VERSION, version)
-            node.SetAttribute(node_attributes.CHECKSUM, slab.told.checksum)
+            node.SetAttribute(node_attributes.CHECKSUM, slab.metadata.checksum)
         if is_first:
-            self._came(self._pet)
+            self._on_first_slab(self._pet)
 
     def _node(self, version: str, role: str) -> Any:
         title = "" if self._version is None else f"{self._model} version {self._version}"
-        array = self._blanks.pop().take() if self._blanks else None
+        array = self._buffers.pop().take() if self._buffers else None
         return make_pet_node(
             self._panel.scene, self._ct, model=self._model, version=version, title=title, role=role, array=array
         )
 
-    def _ended(self, job: Job) -> None:
+    def _on_end(self, job: Job) -> None:
         if job is self._job and job.state is State.FAILED:
-            self._panel.complain(f"{job.sentence} {'What has come is kept.' if self._pet is not None else ''}".strip())
+            self._panel.show_error(
+                f"{job.message} {'Received slices are kept.' if self._pet is not None else ''}".strip()
+            )
         self._panel.refresh()
 
-    # -- words -------------------------------------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------------------------------
 
-    def _can_go_on(self) -> bool:
+    def _can_resume(self) -> bool:
         job, model = self._job, self.model
         return (
             isinstance(job, SynthesisJob)
@@ -238,50 +243,51 @@ class SynthesiseSection:
         )
 
     @property
-    def _can_draw(self) -> bool:
-        """Whether the chosen model is served, or a version of it was chosen."""
+    def _can_synthesise(self) -> bool:
+        """Whether the selected model is trained, or a version of it is selected."""
         return self.model is not None and (self.model.trained or self._versions.version is not None)
 
     @property
-    def _knows_errors(self) -> bool:
-        """Whether what would draw can say what error to expect."""
-        chosen = self._versions.version or self.model
-        return chosen is not None and chosen.uncertainty
+    def _provides_uncertainty(self) -> bool:
+        """Whether the selected model or version provides an uncertainty map."""
+        selected = self._versions.version or self.model
+        return selected is not None and selected.uncertainty
 
     def _show_progress(self) -> None:
         job = self._job
         if not isinstance(job, SynthesisJob):
             if job is None:
-                self._bar(0.0, self._first_step())
+                self._show_bar(0.0, self._first_step())
             return
-        left = job.seconds_left
-        words = {
+        left_s = job.seconds_left
+        estimate = "Waiting for the first slices …" if left_s is None else f"About {format_duration(left_s)} left."
+        text = {
             State.CANCEL_REQUESTED: "Cancelling …",
-            State.CANCELLED: "Cancelled. What has come is kept.",
-            State.FAILED: "Not finished. What has come is kept.",
+            State.CANCELLED: "Cancelled. Received slices are kept.",
+            State.FAILED: "Incomplete. Received slices are kept.",
             State.DONE: "Done.",
-        }.get(job.state, "Waiting for the first slices …" if left is None else f"About {span(left)} left.")
-        self._bar(job.fraction, self._lost if self._lost and not job.state.is_over else words)
+        }.get(job.state, estimate)
+        self._show_bar(job.fraction, self._retry_message if self._retry_message and not job.state.is_over else text)
 
     def _first_step(self) -> str:
         if self._panel.client is None:
             return "Connect to a server first."
-        if not self._can_draw:
-            return "Choose a model that has been trained, or train one below."
-        return "Choose a CT first." if self._ct_section.ct is None else ""
+        if not self._can_synthesise:
+            return "Select a trained model, or train one in section 7."
+        return "Select a CT first." if self._ct_section.ct is None else ""
 
-    def _bar(self, fraction: float, words: str) -> None:
+    def _show_bar(self, fraction: float, text: str) -> None:
         self._panel.ui.progressBar.setValue(round(1000 * fraction))
-        self._panel.ui.progressLabel.setText(words)
+        self._panel.ui.progressLabel.setText(text)
 
-    def _chosen(self) -> None:
+    def _on_selected(self) -> None:
         model, ui = self.model, self._panel.ui
-        self._versions.show(model)
+        self._versions.update(model)
         version = self._versions.version
         if model is None or version is None or version.served:
-            ui.standingLabel.setText("" if model is None else standing(model))
+            ui.standingLabel.setText("" if model is None else served_summary(model))
             ui.cardBrowser.setHtml(model_page(model) if model is not None and model.trained else "")
         else:
-            ui.standingLabel.setText(standing_of(version))
+            ui.standingLabel.setText(version_summary(version))
             ui.cardBrowser.setHtml(version_page(model.name, version))
         self._panel.refresh()

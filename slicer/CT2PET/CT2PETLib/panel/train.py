@@ -1,4 +1,4 @@
-"""Section "Retrain": start, watch and stop a training; what was decided about it; versions and going back."""
+"""Section "Retrain": start, watch and stop a training; its verdict; versions and rolling back."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from CT2PETLib.jobs.events import ConnectionLost
 from CT2PETLib.jobs.job import Job, State
 from CT2PETLib.jobs.jobs import TrainingWatch
 from CT2PETLib.panel.context import Panel
-from CT2PETLib.panel.qt_helpers import fill_rows
+from CT2PETLib.panel.qt_helpers import set_rows
 from CT2PETLib.panel.synthesise import SynthesiseSection
 from CT2PETLib.scene.tables import show_chart, training_chart
-from CT2PETLib.scene.views import plots
+from CT2PETLib.scene.views import show_plots
 
 
 class TrainSection:
-    """Retrains the chosen model, and tells `published` when another version may be served."""
+    """Retrains the selected model, and calls `on_published` when another version may be served."""
 
-    def __init__(self, panel: Panel, synthesise: SynthesiseSection, published: Callable[[], None]) -> None:
-        self._panel, self._synthesise, self._published = panel, synthesise, published
+    def __init__(self, panel: Panel, synthesise: SynthesiseSection, on_published: Callable[[], None]) -> None:
+        self._panel, self._synthesise, self._on_published = panel, synthesise, on_published
         self._watch: Any = None
         self._versions: tuple[Versions, ...] = ()
         self._shown: list[Version] = []
-        self._seen_running = False
-        self._asked_for = ("", 0)  # a version that was refused, and is to be served all the same
+        self._was_active = False
+        self._confirmed = ("", 0)  # model and version that the user was asked to confirm, as its verdict is negative
         ui = panel.ui
-        panel.when(ui.trainButton, "clicked", self.train_or_stop)
-        panel.when(ui.curveButton, "clicked", self.show_curve)
-        panel.when(ui.rollBackButton, "clicked", self.roll_back)
-        panel.when(ui.versionsTable, "itemSelectionChanged", self.refresh)
+        panel.on_signal(ui.trainButton, "clicked", self.train_or_stop)
+        panel.on_signal(ui.curveButton, "clicked", self.show_curve)
+        panel.on_signal(ui.rollBackButton, "clicked", self.roll_back)
+        panel.on_signal(ui.versionsTable, "itemSelectionChanged", self.refresh)
 
     def connected(self) -> None:
-        """Look at trainings and versions of the server in use."""
+        """Load the training and the versions of the connected server."""
         self._versions = ()
         if self._watch is not None:
             self._watch.cancel()
@@ -45,159 +45,164 @@ class TrainSection:
             self.watch()
 
     def train_or_stop(self) -> None:
-        """Start a training of the chosen model, or stop the one under way."""
-        client, model = self._panel.need_client(), self._synthesise.model
-        if self._is_under_way:
-            self._panel.say("Stopping the training …")
-            self._panel.running.ask(client, lambda asker: asker.stop_training(), lambda _: self.watch())
+        """Start a training of the selected model, or stop the active one."""
+        client, model = self._panel.require_client(), self._synthesise.model
+        if self._is_active:
+            self._panel.show_message("Stopping the training …")
+            self._panel.runner.submit(client, lambda job_client: job_client.stop_training(), lambda _: self.watch())
         elif model is not None:
             settings = {"max_epochs": int(self._panel.parameters.epochs)}
-            self._panel.say("Starting the training …")
-            self._panel.running.ask(client, lambda asker: asker.train(model.name, settings), lambda _: self._started())
+            self._panel.show_message("Starting the training …")
+            self._panel.runner.submit(
+                client, lambda job_client: job_client.train(model.name, settings), lambda _: self._started()
+            )
 
     def watch(self) -> None:
-        """Watch the newest training until it is over."""
+        """Poll the newest training until it is over."""
         if self._watch is None or self._watch.state.is_over:
-            self._watch = TrainingWatch(self._panel.need_client())
-            self._panel.running.start(self._watch, self._told, self._over)
+            self._watch = TrainingWatch(self._panel.require_client())
+            self._panel.runner.start(self._watch, self._on_event, self._on_end)
 
     def show_curve(self) -> None:
-        """Show loss and validation figure by epoch in a plot view."""
-        plots()
+        """Show loss and validation metric by epoch in a plot view."""
+        show_plots()
         show_chart(self._panel.scene, self._chart())
 
     def list_versions(self) -> None:
-        """Ask for the versions of every model; a server without accounts, or an older one, may have none."""
-        client = self._panel.need_client()
+        """Request the versions of every model; a server that does not provide them has none."""
+        client = self._panel.require_client()
 
-        def ask(asker: Any) -> tuple[Versions, ...]:
+        def request(job_client: Client) -> tuple[Versions, ...]:
             """Return the versions, or none."""
             try:
-                return tuple(asker.versions())
+                return tuple(job_client.versions())
             except (RefusedError, ForbiddenError, SignInError):
                 return ()
 
-        self._panel.running.ask(client, ask, self._listed)
+        self._panel.runner.submit(client, request, self._on_versions)
 
     def roll_back(self) -> None:
-        """Serve the chosen version."""
+        """Serve the selected version; confirm first if its verdict is negative."""
         row = self._panel.ui.versionsTable.currentRow()
         model = self._synthesise.model
         if model is None or not 0 <= row < len(self._shown):
             return
-        wanted, client = self._shown[row], self._panel.need_client()
-        if wanted.published is False and self._asked_for != (model.name, wanted.number):
-            self._asked_for = (model.name, wanted.number)
-            self._panel.complain(
-                f"{wanted.verdict} Press the button again to serve version {wanted.number} all the same."
+        version, client = self._shown[row], self._panel.require_client()
+        if version.published is False and self._confirmed != (model.name, version.number):
+            self._confirmed = (model.name, version.number)
+            self._panel.show_error(
+                f"{version.verdict} Press the button again to serve version {version.number} anyway."
             )
             return
-        self._asked_for = ("", 0)
-        self._panel.running.ask(
-            client, lambda asker: _serve(asker, model.name, wanted), lambda _: self._rolled(model.name, wanted.number)
+        self._confirmed = ("", 0)
+        self._panel.runner.submit(
+            client,
+            lambda job_client: _serve(job_client, model.name, version),
+            lambda _: self._on_served(model.name, version.number),
         )
 
     def refresh(self) -> None:
-        """Bring the widgets up to date."""
+        """Update the widgets."""
         ui, model = self._panel.ui, self._synthesise.model
-        ui.trainButton.setEnabled(self._panel.client is not None and (self._is_under_way or model is not None))
-        ui.trainButton.setText("Stop training" if self._is_under_way else "Train")
+        ui.trainButton.setEnabled(self._panel.client is not None and (self._is_active or model is not None))
+        ui.trainButton.setText("Stop training" if self._is_active else "Train")
         ui.curveButton.setEnabled(self._watch is not None and bool(self._watch.curve))
         versions = next((v for v in self._versions if model is not None and v.model == model.name), None)
         shown = list(versions.versions) if versions is not None else []
         if shown != self._shown:
             self._shown = shown
-            fill_rows(ui.versionsTable, [_row(version) for version in shown])
+            set_rows(ui.versionsTable, [_row(version) for version in shown])
         row = ui.versionsTable.currentRow()
         ui.rollBackButton.setEnabled(0 <= row < len(shown) and not shown[row].served)
 
     @property
-    def _is_under_way(self) -> bool:
+    def _is_active(self) -> bool:
         training = self._watch.training if self._watch is not None else None
-        return training is not None and training.is_under_way
+        return training is not None and training.is_active
 
     def _started(self) -> None:
-        self._panel.say("")
+        self._panel.show_message("")
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
         self.watch()
 
-    def _told(self, what: Any) -> None:
+    def _on_event(self, event: ConnectionLost | Training) -> None:
         ui = self._panel.ui
-        if isinstance(what, ConnectionLost):
-            ui.trainingLabel.setText(f"{what.sentence} The training goes on without this window.")
+        if isinstance(event, ConnectionLost):
+            ui.trainingLabel.setText(f"{event.message} The training continues on the server.")
             return
-        self._seen_running = self._seen_running or what.is_under_way
-        # one that is done may have ended before its last epoch: nothing was gained any more
-        share = 1.0 if what.state == "DONE" else what.epoch / max(1, what.epochs)
-        ui.trainingBar.setValue(round(1000 * share))
-        ui.trainingLabel.setText(training_words(what))
-        ui.verdictLabel.setText(verdict_words(what))
+        self._was_active = self._was_active or event.is_active
+        # early stopping may end a training before its last epoch
+        fraction = 1.0 if event.state == "DONE" else event.epoch / max(1, event.epochs)
+        ui.trainingBar.setValue(round(1000 * fraction))
+        ui.trainingLabel.setText(training_text(event))
+        ui.verdictLabel.setText(verdict_text(event))
         self._panel.refresh()
         if self._watch.curve:
             self._chart()
 
     def _chart(self) -> Any:
-        """Return the curve's chart, brought up to date."""
+        """Update the chart of the curve, and return it."""
         training = self._watch.training
-        return training_chart(self._panel.scene, self._watch.curve, score=training.key_metric or "figure")
+        return training_chart(self._panel.scene, self._watch.curve, metric=training.key_metric or "metric")
 
-    def _over(self, job: Job) -> None:
+    def _on_end(self, job: Job) -> None:
         if job.state is State.FAILED:
-            self._panel.complain(job.sentence)
-        if self._seen_running and self._panel.client is not None:
-            self._seen_running = False
-            self._published()
+            self._panel.show_error(job.message)
+        if self._was_active and self._panel.client is not None:
+            self._was_active = False
+            self._on_published()
         self._panel.refresh()
 
-    def _listed(self, versions: tuple[Versions, ...]) -> None:
+    def _on_versions(self, versions: tuple[Versions, ...]) -> None:
         self._versions = versions
         self._synthesise.offer(versions)
         self._panel.refresh()
 
-    def _rolled(self, model: str, number: int) -> None:
-        self._panel.say(f"{model} is served as version {number} now.")
-        self._published()
+    def _on_served(self, model: str, number: int) -> None:
+        self._panel.show_message(f"{model} is served as version {number} now.")
+        self._on_published()
 
 
-def _serve(asker: Client, model: str, wanted: Version) -> Versions:
-    """Serve a version: one that was refused in so many words, any other by rolling back."""
-    if wanted.published is False:
-        return asker.serve(model, wanted.number)
-    return asker.roll_back(model, wanted.number)
+def _serve(job_client: Client, model: str, version: Version) -> Versions:
+    """Serve a version: explicitly if its verdict is negative, otherwise by rolling back."""
+    if version.published is False:
+        return job_client.serve(model, version.number)
+    return job_client.roll_back(model, version.number)
 
 
-def training_words(training: Training) -> str:
-    """Return how a training does, in a line."""
+def training_text(training: Training) -> str:
+    """Return the state of a training in a line."""
     if not training.model:
-        return "There was no training yet."
-    words = [f"{training.model}: {training.in_words}"]
+        return "No training was started yet."
+    parts = [f"{training.model}: {training.state_text}"]
     if training.epochs:
-        words.append(f"epoch {training.epoch} of {training.epochs}")
+        parts.append(f"epoch {training.epoch} of {training.epochs}")
     if training.loss is not None:
-        words.append(f"loss {training.loss:.4f}")
+        parts.append(f"loss {training.loss:.4f}")
     if training.best is not None:
-        words.append(f"best {training.key_metric or 'figure'} {training.best:.4f} in epoch {training.best_epoch}")
+        parts.append(f"best {training.key_metric or 'metric'} {training.best:.4f} in epoch {training.best_epoch}")
     if training.time_left:
-        words.append(f"{training.time_left} left")
-    return f"{', '.join(words)}. {training.why_failed}".strip()
+        parts.append(f"{training.time_left} left")
+    return f"{', '.join(parts)}. {training.why_failed}".strip()
 
 
-def verdict_words(training: Training) -> str:
-    """Return what was decided about a training that is over, in words."""
-    if training.is_under_way or training.published is None:
+def verdict_text(training: Training) -> str:
+    """Return the verdict of a finished training as text."""
+    if training.is_active or training.published is None:
         return ""
-    head = "Champion: the new version is served now." if training.published else "Challenger: the former version stays."
+    head = (
+        "Champion: the new version is served." if training.published else "Challenger: the served version is unchanged."
+    )
     return f"{head} {training.verdict[:1].upper()}{training.verdict[1:]}".strip()
 
 
 def _row(version: Version) -> list[str]:
-    words = version.verdict or version.origin
     return [
         str(version.number),
         version.kept[:10],
         str(version.patients or "–"),
         "yes" if version.served else "",
-        words,
+        version.verdict or version.origin,
     ]

@@ -1,7 +1,8 @@
-"""Which version of the model draws: the one that is served, unless the user chooses another.
+"""Selection of the model version: the served one, unless the user selects another.
 
-It is no parameter of the scene: a number means nothing on another server, and a scene that is opened again must not
-draw with what is not served before somebody has chosen that. What drew a PET stands in its node's attributes.
+The selection is not a parameter of the scene: a version number is meaningless on another server, and a reopened scene
+must not use another version than the served one without a decision of the user. The version that predicted a PET is
+in the attributes of its node.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from typing import Any
 
 from CT2PETLib.client.schemas import Model
 from CT2PETLib.client.training import Version, Versions
-from CT2PETLib.panel.qt_helpers import got
+from CT2PETLib.panel.qt_helpers import get_property
 
 
-class VersionChoice:
-    """The box that names the versions of the chosen model; its first entry is the one that is served."""
+class VersionSelector:
+    """Combo box with the versions of the selected model; its first item is the served one."""
 
     def __init__(self, box: Any) -> None:
         self._box = box
@@ -23,51 +24,51 @@ class VersionChoice:
         self._model = ""
         self._offered: tuple[Version, ...] = ()
 
-    def know(self, versions: Sequence[Versions]) -> None:
-        """Take what the server tells of every model's versions; `show` offers them."""
+    def set_versions(self, versions: Sequence[Versions]) -> None:
+        """Set the versions of all models; `update` shows them."""
         self._all = tuple(versions)
 
-    def show(self, model: Model | None) -> None:
-        """Offer the versions of a model; the one that was chosen stays chosen while the model is the same."""
+    def update(self, model: Model | None) -> None:
+        """Offer the versions of a model; the selection is kept while the model is the same."""
         name = "" if model is None else model.name
-        chosen = self.number if name == self._model else None
+        selected = self.number if name == self._model else None
         self._model = name
         self._offered = next((of.versions for of in self._all if of.model == name), ())
-        words = [served_words(model), *(version_words(version) for version in self._offered)]
-        if [self._box.itemText(index) for index in range(got(self._box, "count"))] == words:
+        labels = [served_label(model), *(version_label(version) for version in self._offered)]
+        if [self._box.itemText(index) for index in range(get_property(self._box, "count"))] == labels:
             return
         numbers = [None, *(version.number for version in self._offered)]
-        self._box.blockSignals(True)  # filling is no choice of the user's
+        self._box.blockSignals(True)  # updating the items is not a selection by the user
         self._box.clear()
-        for word in words:
-            self._box.addItem(word)
-        self._box.setCurrentIndex(numbers.index(chosen) if chosen in numbers else 0)
+        for label in labels:
+            self._box.addItem(label)
+        self._box.setCurrentIndex(numbers.index(selected) if selected in numbers else 0)
         self._box.blockSignals(False)
 
     @property
     def version(self) -> Version | None:
-        """The version that was chosen; None for the one that is served, whichever that is."""
-        row = int(got(self._box, "currentIndex")) - 1
+        """The selected version; None for the served one."""
+        row = int(get_property(self._box, "currentIndex")) - 1
         return self._offered[row] if 0 <= row < len(self._offered) else None
 
     @property
     def number(self) -> int | None:
-        """Its number; None for the one that is served."""
+        """Number of the selected version; None for the served one."""
         return None if self.version is None else self.version.number
 
 
-def served_words(model: Model | None) -> str:
-    """Return what the first entry says."""
+def served_label(model: Model | None) -> str:
+    """Return the label of the first item."""
     if model is None or not model.trained:
-        return "the one served (none yet)"
-    return f"the one served (version {model.version})" if model.version else "the one served"
+        return "served version (none yet)"
+    return f"served version ({model.version})" if model.version else "served version"
 
 
-def version_words(version: Version) -> str:
-    """Return what an entry says: number, day, and how many patients it has learnt from."""
+def version_label(version: Version) -> str:
+    """Return the label of a version: number, date, and number of training patients."""
     parts = [f"version {version.number}", version.kept[:10]]
     if version.patients:
         parts.append(f"{version.patients} patients")
     if version.served:
-        parts.append("served now")
+        parts.append("served")
     return ", ".join(filter(None, parts))

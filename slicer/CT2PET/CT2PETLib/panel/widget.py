@@ -1,4 +1,4 @@
-"""The panel: loads CT2PET.ui, joins its sections, and beats the time of the jobs."""
+"""The panel: loads CT2PET.ui, connects its sections, and polls the jobs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from CT2PETLib.logic import CT2PETLogic
 from CT2PETLib.panel.compare import CompareSection
 from CT2PETLib.panel.context import Panel
 from CT2PETLib.panel.ct import CTSection
-from CT2PETLib.panel.display import ShowSection
-from CT2PETLib.panel.export import GiveBackSection
+from CT2PETLib.panel.display import DisplaySection
+from CT2PETLib.panel.export import ExportSection
 from CT2PETLib.panel.server import ServerSection
 from CT2PETLib.panel.synthesise import SynthesiseSection
 from CT2PETLib.panel.train import TrainSection
@@ -43,64 +43,64 @@ class CT2PETWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = CT2PETLogic()
         self.panel = panel = Panel(self.ui, slicer.mrmlScene)
         self.ct = CTSection(panel)
-        self.show = ShowSection(panel)
-        self.synthesise = SynthesiseSection(panel, self.ct, self.show.came)
-        self.server = ServerSection(panel, self._connected)
-        self.compare = CompareSection(panel, self.ct, self.synthesise, self.show)
-        self.give_back = GiveBackSection(panel, self.ct, self.synthesise)
-        self.train = TrainSection(panel, self.synthesise, self._look_again)
+        self.display = DisplaySection(panel)
+        self.synthesise = SynthesiseSection(panel, self.ct, self.display.show_new)
+        self.server = ServerSection(panel, self._on_connected)
+        self.compare = CompareSection(panel, self.ct, self.synthesise, self.display)
+        self.export = ExportSection(panel, self.ct, self.synthesise)
+        self.train = TrainSection(panel, self.synthesise, self._reload_server)
         panel.refresh = self.refresh
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._closing)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self._closed)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._on_scene_closing)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self._on_scene_closed)
         self._open_parameters()
         self.timer = qt.QTimer()
         self.timer.setInterval(TICK_MS)
-        panel.when(self.timer, "timeout", self.tick)
+        panel.on_signal(self.timer, "timeout", self.tick)
         self.timer.start()
 
     def cleanup(self) -> None:
-        """End every job: the module is closed, or loaded again."""
+        """Cancel all jobs, as the module is closed or reloaded."""
         self.timer.stop()
-        self.panel.running.cancel_all()
+        self.panel.runner.cancel_all()
         self._close_parameters()
         self.removeObservers()
 
     def enter(self) -> None:
-        """The user has turned to the module."""
+        """Called when the user opens the module."""
         if self.panel.parameters is None:
             self._open_parameters()
 
     def exit(self) -> None:
-        """The user has turned to another module: jobs go on, and the words stay in the views."""
+        """Called when the user leaves the module: jobs continue, and views keep their annotation."""
 
     def tick(self) -> None:
-        """Tell of what jobs have done, and follow the slice on screen."""
-        self.panel.running.tick()
+        """Dispatch the events of jobs, and follow the displayed slice."""
+        self.panel.runner.tick()
         self.synthesise.tick()
-        self.show.tick()
+        self.display.tick()
 
     def refresh(self) -> None:
-        """Bring every section up to date."""
+        """Update every section."""
         if self.panel.parameters is None:
             return
-        sections = (self.server, self.ct, self.synthesise, self.show, self.compare, self.give_back, self.train)
+        sections = (self.server, self.ct, self.synthesise, self.display, self.compare, self.export, self.train)
         for section in sections:
             section.refresh()
 
-    def _connected(self) -> None:
+    def _on_connected(self) -> None:
         self.ct.list_studies()
         self.synthesise.connected()
         self.train.connected()
         self.refresh()
 
-    def _look_again(self) -> None:
-        """Ask the server anew: another version may be served, or another model be trained."""
+    def _reload_server(self) -> None:
+        """Reload the server's description, as a version or a model may have changed."""
         client = self.panel.client
         if client is not None:
-            self.panel.running.ask(client, lambda asker: asker.server(), self._told)
+            self.panel.runner.submit(client, lambda job_client: job_client.server(), self._on_server)
             self.train.list_versions()
 
-    def _told(self, server: Any) -> None:
+    def _on_server(self, server: Any) -> None:
         self.panel.server = server
         self.synthesise.connected()
         self.refresh()
@@ -108,21 +108,21 @@ class CT2PETWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _open_parameters(self) -> None:
         self.panel.parameters = self.logic.getParameterNode()
         self._gui_tag = self.panel.parameters.connectGui(self.ui)
-        self.addObserver(self.panel.parameters, vtk.vtkCommand.ModifiedEvent, self._modified)
+        self.addObserver(self.panel.parameters, vtk.vtkCommand.ModifiedEvent, self._on_modified)
         self.refresh()
 
     def _close_parameters(self) -> None:
         if self.panel.parameters is not None:
             self.panel.parameters.disconnectGui(self._gui_tag)
-            self.removeObserver(self.panel.parameters, vtk.vtkCommand.ModifiedEvent, self._modified)
+            self.removeObserver(self.panel.parameters, vtk.vtkCommand.ModifiedEvent, self._on_modified)
             self.panel.parameters = None
 
-    def _modified(self, _caller: Any = None, _event: Any = None) -> None:
+    def _on_modified(self, _caller: Any = None, _event: Any = None) -> None:
         self.panel.guard(self.refresh)
 
-    def _closing(self, _caller: Any, _event: Any) -> None:
-        self.panel.running.cancel_all()
+    def _on_scene_closing(self, _caller: Any, _event: Any) -> None:
+        self.panel.runner.cancel_all()
         self._close_parameters()
 
-    def _closed(self, _caller: Any, _event: Any) -> None:
+    def _on_scene_closed(self, _caller: Any, _event: Any) -> None:
         self._open_parameters()

@@ -1,7 +1,7 @@
-"""The synthetic PET beside the real one, in the scene: difference map, tables, scatter plot, SUV in segments.
+"""Comparison of the synthetic PET with the real one: difference map, tables, scatter plot, SUV in segments.
 
-The work is in three steps, so that the window never waits: `gather` takes arrays out of the scene (main thread),
-`compute` reckons with them alone (worker thread), `show_*` put the outcome into the scene (main thread).
+It has three steps, so that the window never blocks: `gather` gets arrays from the scene (main thread), `compute`
+evaluates them (worker thread), `show_*` add the results to the scene (main thread).
 """
 
 from __future__ import annotations
@@ -15,101 +15,103 @@ import vtk
 
 import slicer
 from CT2PETLib.scene import metrics, node_attributes, resampling
-from CT2PETLib.scene.tables import fill_table, node_named, plot
-from CT2PETLib.scene.volume import SceneError, ijk_to_ras, is_suv, make_pet_node, present_slices, take_voxels, voxels
+from CT2PETLib.scene.tables import fill_table, get_or_add_node, make_chart
+from CT2PETLib.scene.volume import SceneError, ijk_to_ras, is_suv, make_pet_node, present_slices, set_voxels, voxels
 
-DIFFERENCE_WINDOW_SUV = 4.0  # each way
+DIFFERENCE_WINDOW_SUV = 4.0  # in either direction
 DIFFERENCE_COLOURS = "CT2PET difference"
-HOT_SUV = 2.5  # the server's limit for hot voxels, too
+HOT_SUV = 2.5  # as on the server
 
 
 @dataclass(frozen=True)
-class Beside:
-    """Arrays of a comparison, out of the scene.
+class ComparisonInputs:
+    """Input arrays of a comparison.
 
     Attributes:
         ct_hu: The CT, shape (K, R, C).
         synthetic_suv: On the CT's grid.
-        present: Which slices were synthesised, shape (K,).
+        present: Synthesised slices, booleans, shape (K,).
         real_suv: On its own grid.
-        matrix, real_matrix: From voxel (i, j, k) to RAS in mm, of the CT's grid and of the real PET's.
+        matrix, real_matrix: From voxel (i, j, k) to RAS in mm, for the grids of the CT and of the real PET.
     """
 
-    ct_hu: np.ndarray
-    synthetic_suv: np.ndarray
-    present: np.ndarray
-    real_suv: np.ndarray
-    matrix: np.ndarray
-    real_matrix: np.ndarray
+    ct_hu: np.ndarray[Any, Any]
+    synthetic_suv: np.ndarray[Any, Any]
+    present: np.ndarray[Any, Any]
+    real_suv: np.ndarray[Any, Any]
+    matrix: np.ndarray[Any, Any]
+    real_matrix: np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compute` found.
+    """Result of `compute`.
 
     Attributes:
         real_suv: The real PET on the CT's grid, NaN where it was not measured.
         difference_suv: Synthetic minus real, 0 where either is missing.
-        rows: Figures of the body, and of its hot part.
-        scatter: SUV of voxels spread over the body, real and synthetic.
+        rows: Metrics of the body, and of its hot part.
+        scatter: Real and synthetic SUV of voxels spread over the body.
     """
 
-    real_suv: np.ndarray
-    difference_suv: np.ndarray
-    rows: tuple[metrics.Figures, ...]
-    scatter: tuple[np.ndarray, np.ndarray]
+    real_suv: np.ndarray[Any, Any]
+    difference_suv: np.ndarray[Any, Any]
+    rows: tuple[metrics.RegionMetrics, ...]
+    scatter: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
 
-def gather(*, ct: Any, synthetic: Any, real: Any) -> Beside:
-    """Return what a comparison needs: views into the scene, as a copy would keep the window waiting.
+def gather(*, ct: Any, synthetic: Any, real: Any) -> ComparisonInputs:
+    """Return the inputs of a comparison, as views of the scene's memory: a copy would block the window.
 
     Raises:
-        SceneError: The real PET does not say that it is in SUVbw, or lies under another transform; or nothing was
-            synthesised.
+        SceneError: The units of the real PET are not SUVbw, the parent transforms differ, or no slice is synthesised.
     """
     if not is_suv(real):
         raise SceneError(
-            f"{real.GetName()}: does not say that its numbers are SUVbw; load it with the PET DICOM extension, or tick "
-            '"its numbers are SUVbw" if you know that they are'
+            f"{real.GetName()}: the units are not SUVbw. Load it with the PET DICOM extension, or tick “I know that "
+            "the values are SUVbw”."
         )
     if real.GetTransformNodeID() != synthetic.GetTransformNodeID():
-        raise SceneError(f"{real.GetName()}: lies under another transform than the CT; harden both transforms first")
+        raise SceneError(f"{real.GetName()} and the CT have different parent transforms; harden both transforms first.")
     present = present_slices(synthetic)
     if not present.any():
-        raise SceneError(f"{synthetic.GetName()}: no slice has been synthesised yet; press Synthesise first")
+        raise SceneError(f"{synthetic.GetName()}: no slice is synthesised yet; press Synthesise PET first.")
     if voxels(ct).shape != voxels(synthetic).shape:
-        raise SceneError(f"{synthetic.GetName()}: was not drawn from {ct.GetName()}; choose the CT it was drawn from")
-    return Beside(voxels(ct), voxels(synthetic), present, voxels(real), ijk_to_ras(synthetic), ijk_to_ras(real))
+        raise SceneError(f"{synthetic.GetName()} was synthesised from another CT than {ct.GetName()}; choose that CT.")
+    return ComparisonInputs(
+        voxels(ct), voxels(synthetic), present, voxels(real), ijk_to_ras(synthetic), ijk_to_ras(real)
+    )
 
 
-def compute(beside: Beside) -> Comparison:
-    """Return the comparison; touches no MRML.
+def compute(inputs: ComparisonInputs) -> Comparison:
+    """Return the comparison; does not use MRML.
 
     Raises:
         SceneError: The two PETs have no voxel of the body in common.
     """
-    shape = beside.synthetic_suv.shape
+    shape = inputs.synthetic_suv.shape
     real = resampling.resample(
-        beside.real_suv, ijk_to_ras=beside.real_matrix, onto_ijk_to_ras=beside.matrix, shape=shape
+        inputs.real_suv, ijk_to_ras=inputs.real_matrix, target_ijk_to_ras=inputs.matrix, shape=shape
     )
-    body = resampling.body_mask(beside.ct_hu) & beside.present[:, None, None]
+    body = resampling.body_mask(inputs.ct_hu) & inputs.present[:, None, None]
     if not (body & np.isfinite(real)).any():
         raise SceneError(
-            "the real PET and the synthesised slices have no part of the body in common; are they of one study?"
+            "The real PET and the synthesised slices have no part of the body in common: check that they belong to one "
+            "study."
         )
-    difference = np.where(np.isfinite(real) & beside.present[:, None, None], beside.synthetic_suv - real, 0.0)
+    difference = np.where(np.isfinite(real) & inputs.present[:, None, None], inputs.synthetic_suv - real, 0.0)
     with np.errstate(invalid="ignore"):
         hot = body & (real > HOT_SUV)
     rows = (
-        metrics.figures(beside.synthetic_suv, real, body, region="body"),
-        metrics.figures(beside.synthetic_suv, real, hot, region=f"body, real > {HOT_SUV:g} SUV"),
+        metrics.region_metrics(inputs.synthetic_suv, real, body, region="body"),
+        metrics.region_metrics(inputs.synthetic_suv, real, hot, region=f"body, real > {HOT_SUV:g} SUV"),
     )
-    scatter = metrics.scatter_sample(beside.synthetic_suv, real, body)
+    scatter = metrics.scatter_sample(inputs.synthetic_suv, real, body)
     return Comparison(real, difference.astype(np.float32), rows, scatter)
 
 
 def show_difference(scene: Any, ct: Any, synthetic: Any, comparison: Comparison) -> Any:
-    """Return the volume node of synthetic minus real, made once for each synthetic PET; blue too cold, red too hot."""
+    """Return the difference map, one per synthetic PET: blue is underestimated, red overestimated."""
     node = synthetic.GetNodeReference(node_attributes.DIFFERENCE_MAP)
     if node is None:
         model = synthetic.GetAttribute(node_attributes.MODEL) or ""
@@ -117,7 +119,7 @@ def show_difference(scene: Any, ct: Any, synthetic: Any, comparison: Comparison)
         node.SetName(scene.GenerateUniqueName(f"{ct.GetName()} SYNTHETIC minus real PET (not for diagnosis)"))
         synthetic.SetNodeReferenceID(node_attributes.DIFFERENCE_MAP, node.GetID())
     else:
-        take_voxels(node, comparison.difference_suv)
+        set_voxels(node, comparison.difference_suv)
     node.SetAttribute(node_attributes.PRESENT, synthetic.GetAttribute(node_attributes.PRESENT))
     display = node.GetDisplayNode()
     display.AutoWindowLevelOff()
@@ -126,11 +128,11 @@ def show_difference(scene: Any, ct: Any, synthetic: Any, comparison: Comparison)
     return node
 
 
-def show_figures(scene: Any, comparison: Comparison) -> Any:
-    """Return the table node of the figures, one row a region."""
+def show_metrics(scene: Any, comparison: Comparison) -> Any:
+    """Return the table node of the metrics, one row per region."""
     rows = comparison.rows
     return fill_table(
-        node_named(scene, "vtkMRMLTableNode", "CT2PET figures (SYNTHETIC, not for diagnosis)"),
+        get_or_add_node(scene, "vtkMRMLTableNode", "CT2PET metrics (SYNTHETIC, not for diagnosis)"),
         {
             "region": [row.region for row in rows],
             "voxels": [row.voxels for row in rows],
@@ -144,62 +146,63 @@ def show_figures(scene: Any, comparison: Comparison) -> Any:
 
 
 def show_scatter(scene: Any, comparison: Comparison) -> Any:
-    """Return the chart of synthetic against real SUV, with the line on which they are equal."""
+    """Return the chart of synthetic against real SUV, with the line of identity."""
     real, synthetic = comparison.scatter
     table = fill_table(
-        node_named(scene, "vtkMRMLTableNode", "CT2PET scatter"), {"real": list(real), "synthetic": list(synthetic)}
+        get_or_add_node(scene, "vtkMRMLTableNode", "CT2PET scatter"), {"real": list(real), "synthetic": list(synthetic)}
     )
     end = float(max(real.max(), synthetic.max(), 1.0))
     ends = [0.0, end]
-    line = fill_table(node_named(scene, "vtkMRMLTableNode", "CT2PET equal"), {"real": ends, "synthetic": ends})
-    return plot(
-        scene, "SYNTHETIC PET beside the real one (not for diagnosis)",
-        [("voxels of the body", table, "real", "synthetic", "points"), ("equal", line, "real", "synthetic", "line")],
+    line = fill_table(get_or_add_node(scene, "vtkMRMLTableNode", "CT2PET identity"), {"real": ends, "synthetic": ends})
+    return make_chart(
+        scene, "SYNTHETIC against real PET (not for diagnosis)",
+        [("voxels of the body", table, "real", "synthetic", "points"), ("identity", line, "real", "synthetic", "line")],
         x="real PET [SUV]", y="synthetic PET [SUV]",
     )  # fmt: skip
 
 
-def segment_masks(node: Any, onto: Any) -> list[tuple[str, np.ndarray]]:
-    """Return each segment, or label of a label map, on a volume's grid: name and booleans (K, R, C).
+def segment_masks(node: Any, reference: Any) -> list[tuple[str, np.ndarray[Any, Any]]]:
+    """Return each segment, or each label of a label map, on a volume's grid: name and mask (K, R, C).
 
     Raises:
-        SceneError: There is no segment, or the label map lies on another grid.
+        SceneError: There is no segment, or the label map has another grid.
     """
     if node.IsA("vtkMRMLSegmentationNode"):
         found = [
-            (node.GetSegmentation().GetSegment(i).GetName(), _segment_mask(node, i, onto))
+            (node.GetSegmentation().GetSegment(i).GetName(), _segment_mask(node, i, reference))
             for i in node.GetSegmentation().GetSegmentIDs()
         ]
     else:
         labels = voxels(node)
-        if labels.shape != voxels(onto).shape or not np.allclose(ijk_to_ras(node), ijk_to_ras(onto), atol=1e-3):
-            raise SceneError(f"{node.GetName()}: lies on another grid than the PET; turn it into a segmentation first")
+        same_affine = np.allclose(ijk_to_ras(node), ijk_to_ras(reference), atol=1e-3)
+        if labels.shape != voxels(reference).shape or not same_affine:
+            raise SceneError(f"{node.GetName()} has another grid than the PET; convert it to a segmentation first.")
         found = [(f"label {value}", labels == value) for value in np.unique(labels) if value]
     if not found:
-        raise SceneError(f"{node.GetName()}: holds no segment; draw one in the Segment Editor")
+        raise SceneError(f"{node.GetName()} has no segment; draw one in the Segment Editor.")
     return found
 
 
-def segment_uptakes(node: Any, *, synthetic: Any, real_suv: np.ndarray | None) -> list[metrics.Uptake]:
-    """Return SUVmax and SUVmean in each segment, of the synthetic PET and of the real one where there is one.
+def segment_uptakes(node: Any, *, synthetic: Any, real_suv: np.ndarray[Any, Any] | None) -> list[metrics.Uptake]:
+    """Return SUVmax and SUVmean in each segment, of the synthetic PET and, if given, of the real one.
 
-    Voxels of slices that have not come are not counted.
+    Missing slices are ignored.
     """
     present = present_slices(synthetic)[:, None, None]
     voxel_ml = abs(float(np.linalg.det(ijk_to_ras(synthetic)[:3, :3]))) / 1000
     rows = []
     for name, inside in segment_masks(node, synthetic):
-        counted = inside & present
-        rows.append(metrics.uptake(voxels(synthetic), counted, voxel_ml=voxel_ml, region=f"{name}, SYNTHETIC"))
+        mask = inside & present
+        rows.append(metrics.uptake(voxels(synthetic), mask, voxel_ml=voxel_ml, region=f"{name}, SYNTHETIC"))
         if real_suv is not None:
-            rows.append(metrics.uptake(real_suv, counted, voxel_ml=voxel_ml, region=f"{name}, real"))
+            rows.append(metrics.uptake(real_suv, mask, voxel_ml=voxel_ml, region=f"{name}, real"))
     return rows
 
 
 def show_uptakes(scene: Any, rows: list[metrics.Uptake]) -> Any:
     """Return the table node of SUV in segments."""
     return fill_table(
-        node_named(scene, "vtkMRMLTableNode", "CT2PET SUV in segments (not for diagnosis)"),
+        get_or_add_node(scene, "vtkMRMLTableNode", "CT2PET SUV in segments (not for diagnosis)"),
         {
             "segment": [row.region for row in rows],
             "volume [mL]": [row.volume_ml for row in rows],
@@ -210,21 +213,21 @@ def show_uptakes(scene: Any, rows: list[metrics.Uptake]) -> Any:
     )
 
 
-def _segment_mask(node: Any, segment_id: str, onto: Any) -> np.ndarray:
-    """Return a segment on a volume's grid; `slicer.util` does the same where there are modules."""
-    logic, wanted = slicer.vtkSlicerSegmentationsModuleLogic, vtk.vtkStringArray()
-    wanted.InsertNextValue(segment_id)
+def _segment_mask(node: Any, segment_id: str, reference: Any) -> np.ndarray[Any, Any]:
+    """Return the mask of a segment on a volume's grid; `slicer.util` needs the application's modules for this."""
+    logic, segment_ids = slicer.vtkSlicerSegmentationsModuleLogic, vtk.vtkStringArray()
+    segment_ids.InsertNextValue(segment_id)
     labels = node.GetScene().AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "CT2PET segment")
     try:
-        if not logic.ExportSegmentsToLabelmapNode(node, wanted, labels, onto):
-            raise SceneError(f"{node.GetName()}: a segment cannot be put on the PET's grid; draw it on this CT")
+        if not logic.ExportSegmentsToLabelmapNode(node, segment_ids, labels, reference):
+            raise SceneError(f"{node.GetName()}: a segment cannot be resampled to the PET's grid; draw it on this CT.")
         return slicer.util.arrayFromVolume(labels) != 0
     finally:
         node.GetScene().RemoveNode(labels)
 
 
 def _difference_colours(scene: Any) -> Any:
-    """Return the table blue - white - red, 256 colours, made once."""
+    """Return the colour table from blue over white to red with 256 entries; add it if the scene has none."""
     node = scene.GetFirstNodeByName(DIFFERENCE_COLOURS)
     if node is None:
         node = scene.AddNewNodeByClass("vtkMRMLColorTableNode", DIFFERENCE_COLOURS)

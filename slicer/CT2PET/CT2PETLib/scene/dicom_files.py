@@ -1,4 +1,4 @@
-"""The DICOM files that a volume of the scene was loaded from."""
+"""DICOM files of a volume of the scene."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 import slicer
 from CT2PETLib.scene.volume import SceneError
 
-INSTANCES = "DICOM.instanceUIDs"  # as Slicer's DICOM import notes them on a volume
+INSTANCES = "DICOM.instanceUIDs"  # attribute that Slicer's DICOM import sets on a volume
 
 
 def dicom_files(node: Any) -> tuple[Path, ...]:
-    """Return the files of the series that a volume was loaded from, out of Slicer's DICOM database.
+    """Return the files of the series that a volume was loaded from, from Slicer's DICOM database.
 
     Raises:
-        SceneError: It was not loaded from there, or a file is gone.
+        SceneError: The volume was not loaded from the database, or a file is missing there.
     """
     uids = (node.GetAttribute(INSTANCES) or "").split()
     database = getattr(slicer, "dicomDatabase", None)
     if not uids or database is None:
         raise SceneError(
-            f"{node.GetName()}: was not loaded from Slicer's DICOM database; a server learns from DICOM series only: "
-            "import the series there and load it again"
+            f"{node.GetName()} was not loaded from Slicer's DICOM database. A server trains on DICOM series only: "
+            "import the series into the database and load it from there."
         )
     files = [database.fileForInstance(uid) for uid in uids]
     if not all(files):
-        raise SceneError(f"{node.GetName()}: a file of its series is not in Slicer's DICOM database any more")
+        raise SceneError(f"{node.GetName()}: a file is missing in Slicer's DICOM database; import the series again.")
     return tuple(Path(file) for file in files)

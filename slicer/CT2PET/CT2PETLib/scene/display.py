@@ -1,6 +1,6 @@
-"""How a PET is shown: colours, window, threshold, fused over the CT, with words in every view.
+"""Display of a PET: colours, window, threshold, fusion with the CT, and the annotation of every view.
 
-Scene logic only: works in the desktop program and on `slicer-core`.
+Scene logic only: works in the desktop application and with `slicer-core`.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from CT2PETLib.scene.volume import missing_text, present_slices
 
 WINDOW_SUV = (0.0, 8.0)
 ERROR_WINDOW_SUV = (0.0, 2.0)
-MIN_ERROR_SUV = 0.05  # below it, as in air, the CT alone is seen
-THRESHOLD_SUV = 0.3  # below it the CT alone is seen; air draws at most 0.1 SUV, lung 0.4 and more
+MIN_ERROR_SUV = 0.05  # below it, as in air, only the CT is visible
+THRESHOLD_SUV = 0.3  # below it only the CT is visible; air has at most 0.1 SUV, lung 0.4 and more
 OPACITY = 0.5
 CT_WINDOW_HU = (-160.0, 240.0)  # soft tissue
-# Colours as the user reads them, and the nodes that every Slicer has
+# Labels of the colour maps, and their nodes, which exist in every Slicer
 COLOURS: dict[str, str] = {
     "PET heat": "vtkMRMLPETProceduralColorNodePET-Heat",
     "PET DICOM": "vtkMRMLPETProceduralColorNodePET-DICOM",
     "PET inverted grey": "vtkMRMLPETProceduralColorNodePET-MaximumIntensityProjection",
     "PET hot metal": "vtkMRMLPETProceduralColorNodePET-HotMetalBlue",
 }
-MARK_HEIGHT_PX = 16
+ANNOTATION_FONT_SIZE = 16
 
 
 def show_suv(node: Any, *, window_suv: tuple[float, float], threshold_suv: float, colour: str) -> None:
-    """Show a volume in SUV with a colour of `COLOURS`; what lies below the threshold is transparent."""
+    """Show a volume in SUV with a colour map of `COLOURS`; voxels below the threshold are transparent."""
     _display(node)
     display = node.GetDisplayNode()
     changing = display.StartModify()
@@ -47,7 +47,7 @@ def show_suv(node: Any, *, window_suv: tuple[float, float], threshold_suv: float
 
 
 def show_ct(node: Any) -> None:
-    """Show a CT that has just come in grey, with a soft-tissue window."""
+    """Show a new CT in grey, with a soft-tissue window."""
     _display(node)
     display = node.GetDisplayNode()
     display.AutoWindowLevelOff()
@@ -55,7 +55,7 @@ def show_ct(node: Any) -> None:
 
 
 def fuse(composite_node: Any, *, background: Any, foreground: Any, opacity: float) -> None:
-    """Lay one volume over another in a slice view; either may be None."""
+    """Show one volume over another in a slice view; either may be None."""
     changing = composite_node.StartModify()
     composite_node.SetBackgroundVolumeID(background.GetID() if background else None)
     composite_node.SetForegroundVolumeID(foreground.GetID() if foreground else None)
@@ -64,75 +64,75 @@ def fuse(composite_node: Any, *, background: Any, foreground: Any, opacity: floa
     composite_node.EndModify(changing)
 
 
-def words_for_view(scene: Any, composite_node: Any, *, synthetic_elsewhere: bool, real: Any = None) -> str:
-    """Return what a slice view must say of the volumes in it; empty where nothing synthetic is shown anywhere.
+def view_annotation(scene: Any, composite_node: Any, *, synthetic_elsewhere: bool, real: Any = None) -> str:
+    """Return the annotation of a slice view; empty if no view shows a synthetic PET.
 
-    A view that shows `real`, a measured PET, says so: beside a synthetic one it must not be taken for it.
+    A view that shows `real`, a measured PET, says so, to distinguish it from a synthetic one in another view.
     """
     ids = (composite_node.GetBackgroundVolumeID(), composite_node.GetForegroundVolumeID())
     shown = [scene.GetNodeByID(i) for i in ids if i]
     synthetic = [node for node in shown if node_attributes.is_synthetic(node)]
     if not synthetic:
         measured = [node_attributes.MEASURED] if real is not None and real in shown else []
-        return "\n".join([*measured, node_attributes.BESIDE]) if synthetic_elsewhere else ""
+        return "\n".join([*measured, node_attributes.ELSEWHERE]) if synthetic_elsewhere else ""
     lines = [node_attributes.SYNTHETIC]
     for node in synthetic:
         role = node.GetAttribute(node_attributes.ROLE)
         if role != node_attributes.SYNTHETIC_PET:
-            lines.append(f"shown: {role}, SUV")
+            lines.append(f"{role}, SUV")
         elif missing_text(node):
             lines.append(missing_text(node))
     return "\n".join(lines)
 
 
-def words_for_slice(node: Any, k: int | None) -> str:
-    """Return that the slice on screen has not come yet; empty where it has, or where the view is outside the volume."""
+def slice_annotation(node: Any, k: int | None) -> str:
+    """Return a note that a slice is not synthesised yet; empty if it is, or if it is outside of the volume."""
     if k is None or present_slices(node)[k]:
         return ""
     return "this slice is not synthesised yet"
 
 
-def mark(renderer: Any, text: str) -> Any:
-    """Write words into a view's upper edge, or take them away with an empty text; return the actor.
+def annotate(renderer: Any, text: str) -> Any:
+    """Set the annotation at the top of a view, or hide it with an empty text; return its actor.
 
-    A text actor of its own rather than the view's corner annotation, which the Data Probe rewrites.
+    A separate text actor, as the Data Probe overwrites the view's corner annotation.
     """
     actor = next((a for a in _text_actors(renderer)), None)
     if actor is None:
         actor = vtk.vtkTextActor()
-        actor.SetObjectName(_MARK)
+        actor.SetObjectName(_ACTOR_NAME)
         actor.GetPositionCoordinate().SetCoordinateSystemToNormalizedViewport()
         actor.SetPosition(0.5, 0.985)
-        words = actor.GetTextProperty()
-        words.SetJustificationToCentered()
-        words.SetVerticalJustificationToTop()
-        words.SetFontSize(MARK_HEIGHT_PX)
-        words.SetColor(1.0, 0.85, 0.2)
-        words.SetShadow(True)
-        words.BoldOn()
+        style = actor.GetTextProperty()
+        style.SetJustificationToCentered()
+        style.SetVerticalJustificationToTop()
+        style.SetFontSize(ANNOTATION_FONT_SIZE)
+        style.SetColor(1.0, 0.85, 0.2)
+        style.SetShadow(True)
+        style.BoldOn()
         renderer.AddViewProp(actor)
     actor.SetInput(text)
     actor.SetVisibility(bool(text))
     return actor
 
 
-def words_in(renderer: Any) -> str:
-    """Return what `mark` wrote into a view."""
+def annotation_text(renderer: Any) -> str:
+    """Return the annotation of a view."""
     return next((actor.GetInput() for actor in _text_actors(renderer)), "") or ""
 
 
-_MARK = "CT2PET.Mark"
+_ACTOR_NAME = "CT2PET.Mark"
 
 
 def _text_actors(renderer: Any) -> Iterable[Any]:
     props = renderer.GetViewProps()
     for index in range(props.GetNumberOfItems()):
         actor = props.GetItemAsObject(index)
-        if actor.GetObjectName() == _MARK:
+        if actor.GetObjectName() == _ACTOR_NAME:
             yield actor
 
 
 def _display(node: Any) -> None:
-    """Give the node a display node where it has none."""
+    """Add a display node if the volume has none."""
     if node.GetDisplayNode() is None:
         node.CreateDefaultDisplayNodes()

@@ -1,7 +1,7 @@
 """Layouts of views: fused three planes; CT, synthetic and real side by side; maximum intensity projection.
 
-The projection is a slice view as thick as the volume that keeps each line's maximum: no graphics card is needed, and a
-hot spot has its true SUV.
+The projection is a slice view with a slab as thick as the volume that shows the maximum of each line: it needs no
+graphics card, and shows the true SUV.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import vtk
 from CT2PETLib.scene import display
 from CT2PETLib.scene.volume import ijk_to_ras, voxels
 
-FUSED, SIDE_BY_SIDE, PROJECTION = 7301, 7302, 7303  # user layouts are numbered from 100; these are nobody's we know
-# Singleton tags of our views: the side-by-side ones by what they show
+FUSED, SIDE_BY_SIDE, PROJECTION = 7301, 7302, 7303  # user layouts are numbered from 100; no known module uses these
+# Singleton tags of our views: the side-by-side ones by their content
 CT_VIEW, SYNTHETIC_VIEW, REAL_VIEW = "CT2PETct", "CT2PETsynthetic", "CT2PETreal"
 PLOT_VIEW = "CT2PETplot"
 CORONAL_VIEW, SAGITTAL_VIEW = "CT2PETcoronalMip", "CT2PETsagittalMip"
@@ -24,7 +24,7 @@ _GROUP = {FUSED: 0, SIDE_BY_SIDE: 1, PROJECTION: 2}  # views of a group scroll a
 
 
 def add_layouts(layout_node: Any) -> None:
-    """Make our layouts known to the program; done twice, it is done once."""
+    """Add our layouts to the application, or update them."""
     for number, xml in _descriptions().items():
         if layout_node.IsLayoutDescription(number):
             layout_node.SetLayoutDescription(number, xml)
@@ -33,17 +33,17 @@ def add_layouts(layout_node: Any) -> None:
 
 
 def slice_node(scene: Any, tag: str) -> Any:
-    """Return the slice node of a view, or None where the view has never been shown."""
+    """Return the slice node of a view, or None if the view was never shown."""
     return scene.GetSingletonNode(tag, "vtkMRMLSliceNode")
 
 
 def composite_node(scene: Any, tag: str) -> Any:
-    """Return the node that says which volumes a slice view shows, or None."""
+    """Return the slice composite node of a view, or None."""
     return scene.GetSingletonNode(tag, "vtkMRMLSliceCompositeNode")
 
 
 def show_fused(scene: Any, *, ct: Any, pet: Any, opacity: float) -> None:
-    """Lay the PET over the CT in the three planes."""
+    """Show the PET over the CT in the three planes."""
     for tag in FUSED_VIEWS:
         _show(scene, tag, background=ct, foreground=pet, opacity=opacity, linked=True)
 
@@ -69,7 +69,7 @@ def show_projection(scene: Any, pet: Any) -> None:
 
 
 def set_opacity(scene: Any, opacity: float) -> None:
-    """Set how much of the CT the PET covers in the three planes."""
+    """Set the opacity of the PET in the three planes."""
     for tag in FUSED_VIEWS:
         composite = composite_node(scene, tag)
         if composite is not None and composite.GetBackgroundVolumeID():
@@ -85,8 +85,8 @@ def _show(scene: Any, tag: str, *, background: Any, foreground: Any, opacity: fl
     composite.SetHotLinkedControl(linked)
 
 
-def _extent(node: Any) -> tuple[np.ndarray, float]:
-    """Return a volume's centre in RAS mm, and a length in mm that no line through it exceeds."""
+def _extent(node: Any) -> tuple[np.ndarray[Any, Any], float]:
+    """Return the centre of a volume in RAS mm, and the length of its diagonal in mm."""
     matrix, size = ijk_to_ras(node), np.array(voxels(node).shape[::-1], dtype=float)
     centre = (matrix @ np.append((size - 1) / 2, 1.0))[:3]
     return centre, float(np.linalg.norm(matrix[:3, :3] @ size))
@@ -96,7 +96,7 @@ def _descriptions() -> dict[int, str]:
     fused = "".join(_item(_slice(*view, FUSED)) for view in (
         ("Red", "Axial", "R", "#F34A33"), ("Green", "Coronal", "G", "#6EB04B"), ("Yellow", "Sagittal", "Y", "#EDD54C"),
     ))  # fmt: skip
-    beside = "".join(_item(_slice(*view, SIDE_BY_SIDE)) for view in (
+    side_by_side = "".join(_item(_slice(*view, SIDE_BY_SIDE)) for view in (
         (CT_VIEW, "Axial", "CT", "#9A9A9A"), (SYNTHETIC_VIEW, "Axial", "SYN", "#E8A33D"),
         (REAL_VIEW, "Axial", "PET", "#4B8FB0"),
     ))  # fmt: skip
@@ -105,7 +105,7 @@ def _descriptions() -> dict[int, str]:
     ))  # fmt: skip
     label = '<property name="viewlabel" action="default">P</property>'
     plot = _item(f'<view class="vtkMRMLPlotViewNode" singletontag="{PLOT_VIEW}">{label}</view>')
-    rows = "".join(_item(f'<layout type="horizontal">{row}</layout>') for row in (beside, plot))
+    rows = "".join(_item(f'<layout type="horizontal">{row}</layout>') for row in (side_by_side, plot))
     return {
         FUSED: f'<layout type="horizontal" split="true">{fused}</layout>',
         SIDE_BY_SIDE: f'<layout type="vertical" split="true">{rows}</layout>',

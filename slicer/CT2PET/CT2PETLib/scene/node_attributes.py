@@ -1,22 +1,22 @@
-"""What a synthetic PET says of itself, wherever it goes: in its name, in its attributes and in every view."""
+"""Labels of a synthetic PET: its name, its attributes, and the annotation of every view."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 SYNTHETIC = "SYNTHETIC PET - NOT FOR DIAGNOSIS"
-BESIDE = "beside it: " + SYNTHETIC
+ELSEWHERE = "in another view: " + SYNTHETIC
 MEASURED = "measured PET"
 
-# Attributes of the volume node; they are kept when the scene is saved
+# Attributes of the volume node, saved with the scene
 WARNING = "CT2PET.Warning"
 MODEL = "CT2PET.Model"
 VERSION = "CT2PET.Version"
-CHECKSUM = "CT2PET.Checksum"  # SHA-256 of the weights that drew it
-CT_NODE = "CT2PET.CT"  # node reference role, too
-ERROR_MAP = "CT2PET.ErrorMap"  # node reference role, of the map that came with a PET
+CHECKSUM = "CT2PET.Checksum"  # SHA-256 of the weights
+CT_NODE = "CT2PET.CT"  # also the node reference role
+ERROR_MAP = "CT2PET.ErrorMap"  # node reference role, of the uncertainty map of a PET
 DIFFERENCE_MAP = "CT2PET.Difference"  # node reference role, of synthetic minus real
 PRESENT = "CT2PET.SlicesPresent"  # "3:9,12:20", slice indices along the third axis
 ROLE = "CT2PET.Role"  # one of the following
@@ -27,29 +27,29 @@ REAL_ON_GRID = "real PET on the CT's grid"
 
 
 def pet_name(ct_name: str, model: str) -> str:
-    """Return the name of a synthetic PET's node."""
+    """Return the name for the node of a synthetic PET."""
     return f"{ct_name} SYNTHETIC PET {model} (not for diagnosis)"
 
 
 def version_number(node: object) -> int | None:
-    """Return the number of the version that drew a volume; None where its server does not count versions."""
+    """Return the number of the model version that predicted a volume; None if its server has no versions."""
     text = node.GetAttribute(VERSION) or ""  # type: ignore[attr-defined]
-    return int(text) if text.isdecimal() and len(text) < 8 else None  # eight signs are those of a checksum
+    return int(text) if text.isdecimal() and len(text) < 8 else None  # eight characters are the start of a checksum
 
 
 def is_synthetic(node: object) -> bool:
-    """Return whether a volume node was drawn by a model, or shows what was."""
+    """Return whether a volume node was predicted by a model, or derived from a prediction."""
     return node is not None and node.GetAttribute(ROLE) in (SYNTHETIC_PET, UNCERTAINTY, DIFFERENCE)  # type: ignore[attr-defined]
 
 
-def ranges_text(present: Sequence[bool]) -> str:
-    """Return which of the slices are there, as `3:9,12:20`; empty when none is."""
+def ranges_text(present: np.ndarray[Any, Any]) -> str:
+    """Return the indices of the present slices as text such as `3:9,12:20`; empty if there are none."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], np.asarray(present, dtype=np.int8), [0]))))
     return ",".join(f"{start}:{stop}" for start, stop in zip(edges[::2], edges[1::2]))
 
 
-def ranges_mask(text: str, slices: int) -> np.ndarray:
-    """Return which of `slices` slices a text such as `3:9,12:20` names, booleans, shape (slices,)."""
+def ranges_mask(text: str, slices: int) -> np.ndarray[Any, Any]:
+    """Return the slices named by a text such as `3:9,12:20`, booleans, shape (slices,)."""
     present = np.zeros(slices, dtype=bool)
     for part in filter(None, text.split(",")):
         start, stop = part.split(":")

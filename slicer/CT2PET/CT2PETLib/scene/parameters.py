@@ -1,7 +1,7 @@
-"""What the panel remembers in the scene, so that a saved scene opens as it was. Never an address, a user or a password.
+"""The panel's parameters that are saved with the scene. They never include an address, a user or a password.
 
-No `from __future__ import annotations`: Slicer reads the types themselves. Each name is a `SlicerParameterName` of the
-.ui file.
+No `from __future__ import annotations`: Slicer evaluates the types. Each name is a `SlicerParameterName` of the .ui
+file.
 """
 
 import enum
@@ -24,7 +24,7 @@ from slicer import (
 
 
 class Colour(enum.Enum):
-    """Colours of a PET; the names of `display.COLOURS`."""
+    """Colour maps of a PET; the keys of `display.COLOURS`."""
 
     HEAT = "PET heat"
     DICOM = "PET DICOM"
@@ -32,35 +32,35 @@ class Colour(enum.Enum):
     HOT_METAL = "PET hot metal"
 
     def label(self) -> str:
-        """Return what the user reads."""
+        """Return the label in the panel."""
         return self.value
 
 
 @parameterNodeWrapper
 class CT2PETParameters:
-    """The panel's choices.
+    """The panel's parameters.
 
     Attributes:
-        ct: The CT to draw from.
-        synthetic: The synthetic PET that is shown and compared.
-        real: The real PET beside it.
-        real_is_suv: The user says that the real PET's numbers are SUVbw.
-        segmentation: Where SUVmax and SUVmean are wanted.
-        pair_ct, pair_pet: What is submitted as a new pair.
-        all_slices: Draw the whole CT; else the slices first_slice to last_slice, counted from 1, both included.
-        uncertainty: Ask for the map of errors to expect, too.
+        ct: Input CT.
+        synthetic: Synthetic PET to display and compare.
+        real: Real PET to compare with.
+        real_is_suv: Whether the user confirmed that the values of the real PET are SUVbw.
+        segmentation: Segments for SUVmax and SUVmean.
+        pair_ct, pair_pet: CT and PET to submit as training pair.
+        all_slices: Whether to synthesise all slices; otherwise first_slice to last_slice, counted from 1, inclusive.
+        uncertainty: Whether to request the uncertainty map as well.
         opacity: Of the PET over the CT, 0 to 1.
-        window_suv: Lowest and highest colour.
-        threshold_suv: Below it the CT alone is seen.
-        colour: Of the PET.
-        epochs: Of the next training.
+        window_suv: SUV of the lowest and the highest colour.
+        threshold_suv: Below it the PET is transparent.
+        colour: Colour map of the PET.
+        epochs: Maximum number of epochs of the next training.
     """
 
     ct: vtkMRMLScalarVolumeNode
     synthetic: vtkMRMLScalarVolumeNode
     real: vtkMRMLScalarVolumeNode
     real_is_suv: bool = False
-    segmentation: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # Slicer wants the None
+    segmentation: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # Slicer requires the None
     pair_ct: vtkMRMLScalarVolumeNode
     pair_pet: vtkMRMLScalarVolumeNode
     all_slices: bool = True

@@ -1,29 +1,35 @@
-"""Arrays on grids: resampling and the body. No MRML: it runs in a worker thread, slice by slice to give way."""
+"""Resampling and body mask of arrays. Does not use MRML: it runs in a worker thread, slice by slice to yield."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import vtk
 from vtk.util import numpy_support
 
-BODY_THRESHOLD_HU = -500.0  # as the server: air and lung below, tissue above
+BODY_THRESHOLD_HU = -500.0  # as on the server: air and lung below, tissue above
 OUTSIDE = -1e30
 
 
 def resample(
-    array: np.ndarray, *, ijk_to_ras: np.ndarray, onto_ijk_to_ras: np.ndarray, shape: tuple[int, ...]
-) -> np.ndarray:
-    """Return a volume on another grid by linear interpolation, float32, NaN beyond the volume.
+    array: np.ndarray[Any, Any],
+    *,
+    ijk_to_ras: np.ndarray[Any, Any],
+    target_ijk_to_ras: np.ndarray[Any, Any],
+    shape: tuple[int, ...],
+) -> np.ndarray[Any, Any]:
+    """Return a volume resampled to another grid by linear interpolation, float32, NaN outside of the volume.
 
     Args:
         array: Voxels, shape (K, R, C).
-        ijk_to_ras: From its voxel (i, j, k) to mm, shape (4, 4).
-        onto_ijk_to_ras: The same of the wanted grid.
-        shape: (K, R, C) of the wanted grid.
+        ijk_to_ras: From its voxel (i, j, k) to RAS in mm, shape (4, 4).
+        target_ijk_to_ras: The same of the target grid.
+        shape: (K, R, C) of the target grid.
     """
     source = _image(np.ascontiguousarray(array, dtype=np.float32))
     matrix = vtk.vtkMatrix4x4()
-    matrix.DeepCopy((np.linalg.inv(ijk_to_ras) @ onto_ijk_to_ras).ravel())
+    matrix.DeepCopy((np.linalg.inv(ijk_to_ras) @ target_ijk_to_ras).ravel())
     transform = vtk.vtkTransform()
     transform.SetMatrix(matrix)
     reslice = vtk.vtkImageReslice()
@@ -44,39 +50,39 @@ def resample(
     return result
 
 
-def body_mask(ct_hu: np.ndarray) -> np.ndarray:
-    """Return the body: above -500 HU, holes of each slice filled, booleans, shape (K, R, C).
+def body_mask(ct_hu: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the mask of the body: above -500 HU, with the holes of each slice filled, booleans, shape (K, R, C).
 
-    The server closes gaps in the skin before it fills; this does not, so that figures may differ in the third digit.
+    The server closes gaps in the skin before it fills holes; this does not, so metrics may differ in the third digit.
     """
     air = np.asarray(ct_hu) <= BODY_THRESHOLD_HU
     mask = np.empty(air.shape, dtype=bool)
     for k, slice_air in enumerate(air):
-        mask[k] = ~_reached_from_border(slice_air)
+        mask[k] = ~_connected_to_border(slice_air)
     return mask
 
 
-def _reached_from_border(open_: np.ndarray) -> np.ndarray:
-    """Return the pixels that a walk from the border over open pixels reaches, shape (R, C)."""
+def _connected_to_border(open_: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the open pixels that are connected to the border, shape (R, C)."""
     reached = np.zeros_like(open_)
     for edge in (np.s_[0, :], np.s_[-1, :], np.s_[:, 0], np.s_[:, -1]):
         reached[edge] = open_[edge]
     while True:
         before = int(reached.sum())
         for lines, found in ((open_, reached), (open_.T, reached.T)):
-            for way in (slice(None), slice(None, None, -1)):
-                _sweep(lines[way], found[way])
+            for direction in (slice(None), slice(None, None, -1)):
+                _sweep(lines[direction], found[direction])
         if int(reached.sum()) == before:
             return reached
 
 
-def _sweep(open_: np.ndarray, reached: np.ndarray) -> None:
-    """Carry what is reached from each line to the next."""
+def _sweep(open_: np.ndarray[Any, Any], reached: np.ndarray[Any, Any]) -> None:
+    """Propagate the reached pixels from each line to the next."""
     for line in range(1, len(open_)):
         reached[line] |= reached[line - 1] & open_[line]
 
 
-def _image(array: np.ndarray) -> vtk.vtkImageData:
+def _image(array: np.ndarray[Any, Any]) -> vtk.vtkImageData:
     image = vtk.vtkImageData()
     image.SetDimensions(array.shape[2], array.shape[1], array.shape[0])
     image.GetPointData().SetScalars(numpy_support.numpy_to_vtk(array.ravel(), deep=True))

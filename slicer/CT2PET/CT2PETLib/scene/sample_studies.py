@@ -1,4 +1,4 @@
-"""A phantom as sample data of Slicer: a CT and its real PET, made as `main.py phantom` does; no patient's."""
+"""Sample data for Slicer: CT and PET of a phantom, generated with `main.py phantom`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ CATEGORY = "CT2PET"
 
 
 def register_sample_studies(module_folder: Path) -> None:
-    """Offer the phantom in the module Sample Data."""
+    """Register the phantom in the module Sample Data."""
     import SampleData
 
     samples, icons = module_folder / "Resources" / "Samples", module_folder / "Resources" / "Icons"

@@ -1,4 +1,4 @@
-"""Tables and charts of the scene, made once and filled again."""
+"""Tables and charts of the scene, created once and updated afterwards."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Series = tuple[str, Any, str, str, str]
 COLOURS = ((0.85, 0.45, 0.10), (0.35, 0.35, 0.35), (0.12, 0.47, 0.71), (0.17, 0.63, 0.17))
 
 
-def node_named(scene: Any, class_name: str, name: str) -> Any:
-    """Return the scene's node of that class and name, made where there is none."""
+def get_or_add_node(scene: Any, class_name: str, name: str) -> Any:
+    """Return the scene's node of a class and name; add it if there is none."""
     found = scene.GetNodesByClassByName(class_name, name)
     found.UnRegister(None)
     return found.GetItemAsObject(0) or scene.AddNewNodeByClass(class_name, name)
 
 
 def fill_table(node: Any, columns: dict[str, Sequence[Any]]) -> Any:
-    """Put columns into a table node in place of what it held; return it. Words stay words, numbers become double."""
+    """Replace the columns of a table node, and return it. Text columns stay text, numbers become double."""
     changing = node.StartModify()
     node.RemoveAllColumns()
     for name, values in columns.items():
@@ -36,12 +36,12 @@ def fill_table(node: Any, columns: dict[str, Sequence[Any]]) -> Any:
     return node
 
 
-def plot(scene: Any, title: str, series: list[Series], *, x: str, y: str) -> Any:
-    """Return the chart of that title, showing these series."""
-    chart = node_named(scene, "vtkMRMLPlotChartNode", title)
+def make_chart(scene: Any, title: str, series: list[Series], *, x: str, y: str) -> Any:
+    """Return the chart of a title with the given series; add it if there is none."""
+    chart = get_or_add_node(scene, "vtkMRMLPlotChartNode", title)
     chart.RemoveAllPlotSeriesNodeIDs()
     for number, (name, table, x_column, y_column, kind) in enumerate(series):
-        node = node_named(scene, "vtkMRMLPlotSeriesNode", f"CT2PET {name}")
+        node = get_or_add_node(scene, "vtkMRMLPlotSeriesNode", f"CT2PET {name}")
         node.SetAndObserveTableNodeID(table.GetID())
         node.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
         node.SetXColumnName(x_column)
@@ -70,15 +70,15 @@ def show_chart(scene: Any, chart: Any) -> None:
         views.GetItemAsObject(index).SetPlotChartNodeID(chart.GetID())
 
 
-def training_chart(scene: Any, curve: Sequence[CurvePoint], *, score: str) -> Any:
-    """Return the chart of a training: the loss by epoch, and the validation figure of that name where it is known."""
+def training_chart(scene: Any, curve: Sequence[CurvePoint], *, metric: str) -> Any:
+    """Return the chart of a training: the loss by epoch, and the validation metric of a name where it is known."""
     series: list[Series] = []
     for name, points in (
         ("training loss", [(point.epoch, point.loss) for point in curve if point.loss is not None]),
-        (f"validation {score}", [(point.epoch, point.metric) for point in curve if point.metric is not None]),
+        (f"validation {metric}", [(point.epoch, point.metric) for point in curve if point.metric is not None]),
     ):
         if points:
-            table = node_named(scene, "vtkMRMLTableNode", f"CT2PET {name}")
+            table = get_or_add_node(scene, "vtkMRMLTableNode", f"CT2PET {name}")
             fill_table(table, {"epoch": [epoch for epoch, _ in points], "value": [value for _, value in points]})
             series.append((name, table, "epoch", "value", "line"))
-    return plot(scene, "CT2PET training", series, x="epoch", y="")
+    return make_chart(scene, "CT2PET training", series, x="epoch", y="")

@@ -1,4 +1,4 @@
-"""The views of the desktop program: layouts, what is on screen, words in them. Does nothing without a window."""
+"""Views of the desktop application: layouts, displayed slice, annotations. Does nothing without a main window."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from CT2PETLib.scene.volume import slice_at
 
 
 def layout_manager() -> Any:
-    """Return the program's layout manager; None without a main window, as in a test on the command line."""
+    """Return the application's layout manager; None without a main window, as in tests."""
     app = getattr(slicer, "app", None)
     return app.layoutManager() if app is not None else None
 
@@ -26,13 +26,13 @@ def switch_to(layout: int) -> None:
         manager.setLayout(layout)
 
 
-def plots() -> None:
+def show_plots() -> None:
     """Show a layout with a plot view."""
     switch_to(layouts.SIDE_BY_SIDE)
 
 
 def fit() -> None:
-    """Let every slice view show the whole of its volumes."""
+    """Fit every slice view to its volumes."""
     manager = layout_manager()
     if manager is not None:
         for name in manager.sliceViewNames():
@@ -40,7 +40,7 @@ def fit() -> None:
 
 
 def show_alone(scene: Any, node: Any) -> None:
-    """Show one volume in every slice view, whole."""
+    """Show one volume, and nothing else, in every slice view."""
     composites = scene.GetNodesByClass("vtkMRMLSliceCompositeNode")
     composites.UnRegister(None)
     for index in range(composites.GetNumberOfItems()):
@@ -48,8 +48,8 @@ def show_alone(scene: Any, node: Any) -> None:
     fit()
 
 
-def slice_on_screen(scene: Any, node: Any) -> int | None:
-    """Return the slice of a volume that the axial view shows, as index of the third axis; None where it shows none."""
+def displayed_slice(scene: Any, node: Any) -> int | None:
+    """Return the slice of a volume that the axial view displays, as index of the third axis; None if it shows none."""
     for tag in ("Red", layouts.CT_VIEW):
         view = layouts.slice_node(scene, tag)
         if view is None:
@@ -61,21 +61,21 @@ def slice_on_screen(scene: Any, node: Any) -> int | None:
     return None
 
 
-def mark_all(scene: Any, synthetic: Any, real: Any) -> None:
-    """Write into every view what it shows of a synthetic and a measured PET; nothing where no view shows any."""
+def annotate_views(scene: Any, synthetic: Any, real: Any) -> None:
+    """Annotate every view with what it shows of a synthetic and a measured PET."""
     manager = layout_manager()
     if manager is None:
         return
     views = list(_slice_views(manager))
-    anywhere = any(_shows_synthetic(scene, composite) for _, composite in views)
+    synthetic_shown = any(_shows_synthetic(scene, composite) for _, composite in views)
     for view, composite in views:
-        text = display.words_for_view(scene, composite, synthetic_elsewhere=anywhere, real=real)
+        text = display.view_annotation(scene, composite, synthetic_elsewhere=synthetic_shown, real=real)
         shown = (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID())
         if synthetic is not None and synthetic.GetID() in shown:
-            text = "\n".join(filter(None, (text, _slice_words(view, synthetic))))
+            text = "\n".join(filter(None, (text, _slice_note(view, synthetic))))
         _write(view, text)
     for index in range(manager.threeDViewCount):
-        _write(manager.threeDWidget(index).threeDView(), node_attributes.BESIDE if anywhere else "")
+        _write(manager.threeDWidget(index).threeDView(), node_attributes.ELSEWHERE if synthetic_shown else "")
 
 
 def _slice_views(manager: Any) -> Iterator[tuple[Any, Any]]:
@@ -89,18 +89,18 @@ def _shows_synthetic(scene: Any, composite: Any) -> bool:
     return any(node_attributes.is_synthetic(scene.GetNodeByID(i)) for i in shown if i)
 
 
-def _slice_words(view: Any, synthetic: Any) -> str:
-    """Return that the slice in this view has not come; of axial views, the others cut through all slices."""
+def _slice_note(view: Any, synthetic: Any) -> str:
+    """Return a note if the slice of an axial view is not synthesised yet; other views intersect all slices."""
     matrix = view.mrmlSliceNode().GetSliceToRAS()
     if abs(matrix.GetElement(2, 2)) < 0.9:
         return ""
     centre = np.array([matrix.GetElement(row, 3) for row in range(3)])
-    return display.words_for_slice(synthetic, slice_at(synthetic, centre))
+    return display.slice_annotation(synthetic, slice_at(synthetic, centre))
 
 
 def _write(view: Any, text: str) -> None:
     renderer = view.renderWindow().GetRenderers().GetFirstRenderer()
-    if renderer is None or display.words_in(renderer) == text:
+    if renderer is None or display.annotation_text(renderer) == text:
         return
-    display.mark(renderer, text)
+    display.annotate(renderer, text)
     view.scheduleRender()

@@ -1,8 +1,8 @@
-"""The synthetic PET as a volume of the scene: on the CT's grid, and filled slab by slab in place.
+"""The synthetic PET as a volume of the scene: on the CT's grid, filled slab by slab in place.
 
-A slice that has not come holds 0 SUV, which the display's threshold hides: the CT alone is seen there. Which ones have
-come stands in the node's attribute `CT2PET.SlicesPresent`; NaN in their place would spoil display and sums of others.
-Everything here touches MRML: call it on the main thread only. Works in the desktop program and on `slicer-core`.
+A missing slice is 0 SUV, which the display threshold hides, so that only the CT is visible; NaN would break display and
+statistics of other modules. The node attribute `CT2PET.SlicesPresent` lists the present slices. Everything here uses
+MRML: call it on the main thread only. Works in the desktop application and with `slicer-core`.
 """
 
 from __future__ import annotations
@@ -18,33 +18,35 @@ import slicer
 from CT2PETLib.scene import node_attributes
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-PLACE_TOLERANCE_VOXELS = 1e-2  # a nii.gz keeps its affine in float32: 4e-8 mm at the centre, more far away
+POSITION_TOLERANCE_VOXELS = 1e-2  # nii.gz stores the affine as float32: 4e-8 mm at the centre, more far away
 SUV_QUANTITY = ("126400", "DCM", "Standardized Uptake Value")
 SUV_BW_UNIT = ("{SUVbw}g/ml", "UCUM", "Standardized Uptake Value body weight")
 
 
 class SceneError(Exception):
-    """What the user asked for cannot be done with the volumes of the scene; says which, why and the way out."""
+    """An operation is not possible with the chosen volumes; the message names the volume, the reason and a remedy."""
 
 
-def ijk_to_ras(node: Any) -> np.ndarray:
-    """Return a volume's matrix from voxel (i, j, k) to RAS in mm, shape (4, 4); its parent transform is left out."""
+def ijk_to_ras(node: Any) -> np.ndarray[Any, Any]:
+    """Return a volume's matrix from voxel (i, j, k) to RAS in mm, shape (4, 4), without its parent transform."""
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
     return slicer.util.arrayFromVTKMatrix(matrix)
 
 
-def voxels(node: Any) -> np.ndarray:
-    """Return a volume node's voxels, shape (K, R, C), as a view into the scene.
+def voxels(node: Any) -> np.ndarray[Any, Any]:
+    """Return the voxels of a volume node, shape (K, R, C), as a view of the node's memory.
 
     Raises:
-        SceneError: The node holds no voxels, or colours.
+        SceneError: The node has no voxels, or is a colour image.
     """
     image = node.GetImageData()
     if image is None or image.GetPointData().GetScalars() is None:
-        raise SceneError(f"{node.GetName()}: holds no image yet; load it again")
+        raise SceneError(f"{node.GetName()} has no image; load it again.")
     if image.GetNumberOfScalarComponents() != 1:
-        raise SceneError(f"{node.GetName()}: a colour image, expected one number a voxel; choose a CT or PET volume")
+        raise SceneError(
+            f"{node.GetName()} is a colour image, expected one value per voxel; choose a CT or PET volume."
+        )
     return slicer.util.arrayFromVolume(node)
 
 
@@ -56,18 +58,18 @@ def make_pet_node(
     version: str = "",
     title: str = "",
     role: str = node_attributes.SYNTHETIC_PET,
-    array: np.ndarray | None = None,
+    array: np.ndarray[Any, Any] | None = None,
 ) -> Any:
-    """Return a new scalar volume on the CT's grid, float32 SUVbw, all 0, that says what it is.
+    """Add a scalar volume on the CT's grid, float32 SUVbw, all 0, labelled as synthetic; return its node.
 
     Args:
-        scene: Where the node is made.
-        ct_node: Its matrix and its parent transform are taken as they are.
-        model: Name of the model that draws it.
-        version: Which version of the model.
-        title: What the node's name calls the model; `model` where it is empty.
-        role: `marks.SYNTHETIC_PET` or `marks.UNCERTAINTY`.
-        array: Its voxels, which become the scene's own; float32 of the CT's shape. Zeros where there are none.
+        scene: Scene to add the node to.
+        ct_node: The volume gets the matrix and the parent transform of this CT.
+        model: Name of the model.
+        version: Version of the model.
+        title: Model in the node's name; `model` by default.
+        role: `SYNTHETIC_PET`, `UNCERTAINTY` or `DIFFERENCE` of `node_attributes`.
+        array: Voxels, float32 of the CT's shape, adopted without a copy; zeros by default.
     """
     name = node_attributes.pet_name(ct_node.GetName(), title or model)
     if role == node_attributes.UNCERTAINTY:
@@ -75,7 +77,7 @@ def make_pet_node(
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
     node.CopyOrientation(ct_node)
     node.SetAndObserveTransformNodeID(ct_node.GetTransformNodeID())
-    take_voxels(node, np.zeros(voxels(ct_node).shape, dtype=np.float32) if array is None else array)
+    set_voxels(node, np.zeros(voxels(ct_node).shape, dtype=np.float32) if array is None else array)
     node.SetVoxelValueQuantity(_coded(SUV_QUANTITY))
     node.SetVoxelValueUnits(_coded(SUV_BW_UNIT))
     for key, value in (
@@ -87,133 +89,135 @@ def make_pet_node(
     ):
         node.SetAttribute(key, value)
     node.SetNodeReferenceID(node_attributes.CT_NODE, ct_node.GetID())
-    _put_beside(scene, node, ct_node)
+    _add_next_to(scene, node, ct_node)
     return node
 
 
-def node_of_array(scene: Any, array: np.ndarray, affine_lps: np.ndarray, name: str) -> Any:
-    """Return a new scalar volume of these voxels, shape (K, R, C), where the affine says, in LPS mm.
+def make_volume_node(scene: Any, array: np.ndarray[Any, Any], affine_lps: np.ndarray[Any, Any], name: str) -> Any:
+    """Add a scalar volume of voxels, shape (K, R, C), and their affine in LPS mm; return its node.
 
-    They become the scene's own, as `take_voxels` says. No window is chosen.
+    The array is adopted as in `set_voxels`, and no window is computed.
     """
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(LPS_TO_RAS @ affine_lps))
-    take_voxels(node, array)
+    set_voxels(node, array)
     return node
 
 
-def take_voxels(node: Any, array: np.ndarray) -> None:
-    """Make an array, shape (K, R, C), a volume's voxels, without copying it unless it cannot be written.
+def set_voxels(node: Any, array: np.ndarray[Any, Any]) -> None:
+    """Set the voxels of a volume, shape (K, R, C); the array is adopted, and copied only if it is read-only.
 
-    The window's thread must not wait: a copy of a large CT takes a tenth of a second, and so does Slicer's choice of a
-    window by all voxels. So a node without display gets one that leaves the window alone.
+    Copying a large CT would block the window's thread for a tenth of a second, and so would computing a window from all
+    voxels. So a node without display node gets one with the automatic window switched off.
     """
     if node.GetDisplayNode() is None:
         node.CreateDefaultDisplayNodes()
         node.GetDisplayNode().AutoWindowLevelOff()
-    kept = np.require(array, requirements=("C", "W"))
-    scalars = numpy_support.numpy_to_vtk(kept.reshape(-1), deep=False)  # holds the array as long as it lives
+    adopted = np.require(array, requirements=("C", "W"))
+    scalars = numpy_support.numpy_to_vtk(adopted.reshape(-1), deep=False)  # keeps a reference to the array
     scalars.SetName("ImageScalars")
     image = vtk.vtkImageData()
-    image.SetDimensions(kept.shape[2], kept.shape[1], kept.shape[0])
+    image.SetDimensions(adopted.shape[2], adopted.shape[1], adopted.shape[0])
     image.GetPointData().SetScalars(scalars)
     node.SetAndObserveImageData(image)
 
 
-def fill_slab(node: Any, slab_suv: np.ndarray, slab_affine_lps: np.ndarray) -> tuple[int, int]:
-    """Write a slab into the volume where its geometry says, in place; return its first slice and the one after it.
+def fill_slab(node: Any, slab_suv: np.ndarray[Any, Any], slab_affine_lps: np.ndarray[Any, Any]) -> tuple[int, int]:
+    """Write a slab into the volume in place, at the position of its geometry; return its range of slices (start, stop).
 
-    A slab whose axes are another way round than the CT's in Slicer (slices counted from the other end) is turned.
+    A slab whose axes differ in order or direction from those of the CT in Slicer is reoriented.
 
     Args:
-        node: Made by `make_pet_node`.
+        node: Volume of `make_pet_node`.
         slab_suv: Voxels, shape (K, R, C), SUVbw.
         slab_affine_lps: From voxel (i, j, k) of the slab to LPS in mm, shape (4, 4).
 
     Raises:
-        SceneError: The slab lies on another grid, or beyond the volume.
+        SceneError: The slab has another grid, or is outside of the volume.
     """
-    whole = voxels(node)
-    turned, start_ijk = _turned(node, slab_suv, slab_affine_lps)
+    full = voxels(node)
+    slab, start_ijk = _reoriented(node, slab_suv, slab_affine_lps)
     i, j, k = start_ijk
-    target = whole[k : k + turned.shape[0], j : j + turned.shape[1], i : i + turned.shape[2]]
-    if min(start_ijk) < 0 or target.shape != turned.shape:
+    target = full[k : k + slab.shape[0], j : j + slab.shape[1], i : i + slab.shape[2]]
+    if min(start_ijk) < 0 or target.shape != slab.shape:
         raise SceneError(
-            f"{node.GetName()}: a slab of shape {turned.shape} from voxel {start_ijk} does not lie inside the CT's "
-            f"{whole.shape}; was the CT cropped after it was sent? Send it again"
+            f"{node.GetName()}: a slab of shape {slab.shape} at voxel {start_ijk} is not inside the CT's shape "
+            f"{full.shape}. If the CT was cropped after it was sent, send it again."
         )
-    if turned.shape[1:] != whole.shape[1:]:
+    if slab.shape[1:] != full.shape[1:]:
         raise SceneError(
-            f"{node.GetName()}: the slab holds {turned.shape[1:]} of the CT's {whole.shape[1:]} rows and columns"
+            f"{node.GetName()}: the slab has {slab.shape[1:]} rows and columns, expected the CT's {full.shape[1:]}."
         )
-    target[...] = turned
+    target[...] = slab
     present = present_slices(node)
-    present[k : k + turned.shape[0]] = True
+    present[k : k + slab.shape[0]] = True
     node.SetAttribute(node_attributes.PRESENT, node_attributes.ranges_text(present))
     slicer.util.arrayFromVolumeModified(node)
-    return k, k + turned.shape[0]
+    return k, k + slab.shape[0]
 
 
-def forget_slabs(node: Any) -> None:
-    """Empty a synthetic PET: what had come was drawn by other weights than what will come."""
+def clear_slabs(node: Any) -> None:
+    """Discard the slices of a synthetic PET, as they were predicted with other weights than those to follow."""
     voxels(node)[...] = 0
     node.SetAttribute(node_attributes.PRESENT, "")
     slicer.util.arrayFromVolumeModified(node)
 
 
-def present_slices(node: Any) -> np.ndarray:
-    """Return which slices of a synthetic PET have come, booleans, shape (K,)."""
+def present_slices(node: Any) -> np.ndarray[Any, Any]:
+    """Return which slices of a synthetic PET are present, booleans, shape (K,)."""
     return node_attributes.ranges_mask(node.GetAttribute(node_attributes.PRESENT) or "", voxels(node).shape[0])
 
 
 def missing_text(node: Any) -> str:
-    """Return in words how much of a synthetic PET has not come; empty when all has."""
+    """Return the number of missing slices of a synthetic PET as text; empty if all are present."""
     present = present_slices(node)
     if present.all():
         return ""
     return f"{int((~present).sum())} of {present.size} slices not synthesised"
 
 
-def slice_at(node: Any, ras_mm: np.ndarray) -> int | None:
-    """Return the slice (index along the third axis) that a point of the world lies in; None outside the volume."""
+def slice_at(node: Any, ras_mm: np.ndarray[Any, Any]) -> int | None:
+    """Return the slice (index of the third axis) that contains a point in RAS mm; None outside of the volume."""
     ijk = np.linalg.inv(ijk_to_ras(node)) @ np.append(np.asarray(ras_mm, dtype=float), 1.0)
     k = round(float(ijk[2]))
     return k if 0 <= k < voxels(node).shape[0] else None
 
 
 def is_suv(node: Any) -> bool:
-    """Return whether a volume says that its numbers are body-weight SUV."""
+    """Return whether the units of a volume are body-weight SUV."""
     units = node.GetVoxelValueUnits()
     return units is not None and "SUVBW" in (units.GetCodeValue() or "").upper()
 
 
-def say_suv(node: Any) -> None:
-    """Write into a volume node that its numbers are SUVbw, as the user or its source said."""
+def declare_suv(node: Any) -> None:
+    """Set the units of a volume to SUVbw."""
     node.SetVoxelValueQuantity(_coded(SUV_QUANTITY))
     node.SetVoxelValueUnits(_coded(SUV_BW_UNIT))
 
 
-def _turned(node: Any, slab: np.ndarray, affine_lps: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """Return the slab with its axes as the node's, and the node's voxel (i, j, k) that its first voxel is."""
+def _reoriented(
+    node: Any, slab: np.ndarray[Any, Any], affine_lps: np.ndarray[Any, Any]
+) -> tuple[np.ndarray[Any, Any], tuple[int, int, int]]:
+    """Return the slab with the node's axes, and the node's voxel (i, j, k) of its first voxel."""
     to_node = np.linalg.inv(ijk_to_ras(node)) @ LPS_TO_RAS @ np.asarray(affine_lps, dtype=float)
     axes = np.rint(to_node[:3, :3]).astype(int)
-    one_each = (np.abs(axes).sum(axis=0) == 1).all() and (np.abs(axes).sum(axis=1) == 1).all()
+    is_permutation = (np.abs(axes).sum(axis=0) == 1).all() and (np.abs(axes).sum(axis=1) == 1).all()
     far_ijk = np.array(slab.shape[::-1], dtype=float) - 1
-    # judged at the far corner, too: a spacing that is off by little adds up over the slices
+    # also at the far corner, as a small error of the spacing adds up over the slices
     corners = np.array([[0.0, 0, 0, 1], [*far_ijk, 1]]).T
-    places = (to_node @ corners)[:3]
-    off = float(np.abs(places - np.rint(places)).max())
-    if not one_each or off > PLACE_TOLERANCE_VOXELS:
+    positions = (to_node @ corners)[:3]
+    off = float(np.abs(positions - np.rint(positions)).max())
+    if not is_permutation or off > POSITION_TOLERANCE_VOXELS:
         raise SceneError(
-            f"{node.GetName()}: the slab lies on another grid than the CT (off by {off:.3f} voxels); "
-            "was the CT moved or resampled after it was sent? Send it again"
+            f"{node.GetName()}: the slab has another grid than the CT (off by {off:.3f} voxels). If the CT was moved "
+            "or resampled after it was sent, send it again."
         )
-    # numpy's axes are (k, j, i): axis a of the node is the slab's axis whose column has the entry in row a
+    # numpy's axes are (k, j, i): axis a of the node is the axis of the slab whose column is nonzero in row a
     order = [2 - int(np.flatnonzero(axes[row])[0]) for row in (2, 1, 0)]
-    turned = slab.transpose(order)
+    transposed = slab.transpose(order)
     flips = tuple(slice(None, None, -1) if axes[row].sum() < 0 else slice(None) for row in (2, 1, 0))
-    start = np.rint(places).astype(int).min(axis=1)
-    return turned[flips], (int(start[0]), int(start[1]), int(start[2]))
+    start = np.rint(positions).astype(int).min(axis=1)
+    return transposed[flips], (int(start[0]), int(start[1]), int(start[2]))
 
 
 def _coded(code: tuple[str, str, str]) -> Any:
@@ -222,8 +226,8 @@ def _coded(code: tuple[str, str, str]) -> Any:
     return entry
 
 
-def _put_beside(scene: Any, node: Any, ct_node: Any) -> None:
-    """Put the node by its CT in the subject hierarchy, where the scene has one."""
+def _add_next_to(scene: Any, node: Any, ct_node: Any) -> None:
+    """Move the node next to its CT in the subject hierarchy, if the scene has one."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     ct_item = hierarchy.GetItemByDataNode(ct_node) if hierarchy else 0
     if ct_item:

@@ -1,7 +1,0 @@
-get_property(scripts GLOBAL PROPERTY TOLD_SCRIPTS)
-get_property(resources GLOBAL PROPERTY TOLD_RESOURCES)
-set(told "project=${PROJECT_NAME}\nSCRIPTS=${scripts}\nRESOURCES=${resources}\n")
-foreach(key HOMEPAGE CATEGORY CONTRIBUTORS DESCRIPTION ICONURL SCREENSHOTURLS DEPENDS)
-  string(APPEND told "EXTENSION_${key}=${EXTENSION_${key}}\n")
-endforeach()
-file(WRITE ${CMAKE_BINARY_DIR}/told.txt "${told}")
