@@ -1,6 +1,6 @@
-"""The demonstration: everything a clinic would do, on phantoms or on its own studies, through the real server.
+"""Demonstrate the full workflow of a clinic on phantoms or on given studies, with the real server.
 
-It speaks to the server as any client does, over HTTP on this machine only.
+The demonstration is a client of the server, over HTTP on this machine only.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from lib.learning.checkpoint import read_card  # noqa: E402
 from lib.pairing.pairs import PairedSeries, pair_series  # noqa: E402
 from lib.phantom.generate import write_phantoms  # noqa: E402
 
-PHANTOMS = 12  # of these the stable split trains on 7, chooses the weights on 1 and holds 4 out
-# Small enough for two cores and a few minutes: coarse pixels and a narrow network. The clinic's default is finer.
+PHANTOMS = 12  # the split has 7 for training, 1 for validation and 4 for testing
+# Coarse pixels and a narrow network for a few minutes on two cores; the default recipe is finer.
 SMALL = "pixel_mm=4.0;base_channels=16;depth=3;context_slices=3;epochs=40;patience=0"
 START_TIMEOUT_S = 120.0
-FIGURES = {
+METRICS = {
     "mae_suv_body": "body MAE [SUV]",
     "psnr_db_body": "body PSNR [dB]",
     "correlation_body": "body correlation",
@@ -46,67 +46,71 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class Server:
-    """A running server of ours."""
+    """A running ct2pet server."""
 
     url: str
     process: subprocess.Popen[bytes]
 
-    def ask(self, method: str, path: str, **arguments: Any) -> requests.Response:
-        """Return the answer; the server's own sentence when it refuses."""
-        answer = requests.request(method, f"{self.url}{path}", timeout=600, **arguments)
-        if not answer.ok:
-            raise SystemExit(f"{method} {path}: {answer.status_code}: {answer.text}")
-        return answer
+    def request(self, method: str, path: str, **arguments: Any) -> requests.Response:
+        """Send a request and return its response.
+
+        Raises:
+            SystemExit: The server returned an error; the message contains it.
+        """
+        response = requests.request(method, f"{self.url}{path}", timeout=600, **arguments)
+        if not response.ok:
+            raise SystemExit(f"{method} {path}: {response.status_code}: {response.text}")
+        return response
 
 
 def main() -> int:
     """Run the demonstration and return the exit code."""
-    wanted = arguments()
-    out = new_folder(wanted.out)
-    say(f"Everything of this demonstration lies in {out}")
-    studies = wanted.studies or out / "studies"
-    if wanted.studies is None:
-        say(f"Writing {PHANTOMS} phantom patients (CT and PET as DICOM)")
+    args = arguments()
+    out = new_folder(args.out)
+    echo(f"All files of this demonstration are in {out}")
+    studies = args.studies or out / "studies"
+    if args.studies is None:
+        echo(f"Writing {PHANTOMS} phantom patients (CT and PET as DICOM)")
         write_phantoms(studies, patients=PHANTOMS)
     pairs = pair_series(scan_folder(studies)).pairs
-    say(f"{len(pairs)} CT/PET pairs in {studies}")
-    with server(studies, out, wanted.model) as running:
-        say(f"MONAI Label answers at {running.url}")
-        train(running, wanted.model, wanted.minutes)
-        held_out = held_out_pair(pairs, out / "models" / wanted.model)
-        answer = synthesize(running, wanted.model, held_out, out)
-    picture = draw(held_out, out, wanted.model)
-    print_figures(answer, held_out)
-    say(f"Synthetic PET: {out / 'synthetic-pet.nrrd'}\nPicture:       {picture}\n{LABEL}")
+    echo(f"{len(pairs)} CT/PET pairs in {studies}")
+    with server(studies, out, args.model) as running:
+        echo(f"MONAI Label is running at {running.url}")
+        train(running, args.model, args.minutes)
+        held_out = held_out_pair(pairs, out / "models" / args.model)
+        metadata = synthesize(running, args.model, held_out, out)
+    picture = draw_picture(held_out, out, args.model)
+    print_metrics(metadata, held_out)
+    echo(f"Synthetic PET: {out / 'synthetic-pet.nrrd'}\nPicture:       {picture}\n{LABEL}")
     return 0
 
 
 def arguments() -> argparse.Namespace:
-    """Return what was asked for on the command line."""
+    """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
-    parser.add_argument("--studies", type=Path, help="folder of DICOM studies; phantoms are made when not given")
-    parser.add_argument("--out", type=Path, default=Path("ct2pet-demo"), help="folder to leave everything in")
+    parser.add_argument("--studies", type=Path, help="folder of DICOM studies (default: generated phantoms)")
+    parser.add_argument("--out", type=Path, default=Path("ct2pet-demo"), help="output folder (default ct2pet-demo)")
     parser.add_argument("--model", default="cascade3", help="unet, cascade2, ... cascade6 (default cascade3)")
     parser.add_argument("--minutes", type=float, default=4.0, help="how long to train (default 4)")
-    wanted = parser.parse_args()
-    if wanted.studies is not None and not wanted.studies.is_dir():
-        parser.error(f"--studies {wanted.studies}: no such folder")
-    return wanted
+    args = parser.parse_args()
+    if args.studies is not None and not args.studies.is_dir():
+        parser.error(f"--studies {args.studies}: no such folder")
+    return args
 
 
-def new_folder(wanted: Path) -> Path:
-    """Return a folder that did not exist before: the wanted one, or that with a number."""
-    number, folder = 1, wanted.resolve()
+def new_folder(requested: Path) -> Path:
+    """Create and return a new folder, with a number appended to its name if it exists."""
+    number, folder = 1, requested.resolve()
     while folder.exists():
         number += 1
-        folder = wanted.resolve().with_name(f"{wanted.name}-{number}")
+        folder = requested.resolve().with_name(f"{requested.name}-{number}")
     folder.mkdir(parents=True)
     return folder
 
 
 @contextlib.contextmanager
 def server(studies: Path, out: Path, model: str) -> Iterator[Server]:
-    """Start scripts/serve on a free loopback port, and end it whatever happens."""
+    """Start scripts/serve on a free loopback port, yield the server, and stop it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -117,7 +121,7 @@ def server(studies: Path, out: Path, model: str) -> Iterator[Server]:
         process = subprocess.Popen([str(part) for part in command], stdout=file, stderr=file, stdin=subprocess.DEVNULL)
     running = Server(f"http://127.0.0.1:{port}", process)
     try:
-        wait_until_it_answers(running, log)
+        wait_until_ready(running, log)
         yield running
     finally:
         process.terminate()
@@ -127,8 +131,12 @@ def server(studies: Path, out: Path, model: str) -> Iterator[Server]:
             process.kill()
 
 
-def wait_until_it_answers(running: Server, log: Path) -> None:
-    """Return once /info/ answers."""
+def wait_until_ready(running: Server, log: Path) -> None:
+    """Wait until /info/ responds.
+
+    Raises:
+        SystemExit: The server ended or did not respond; the message contains the end of its log.
+    """
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if running.process.poll() is not None:
@@ -137,33 +145,38 @@ def wait_until_it_answers(running: Server, log: Path) -> None:
             if requests.get(f"{running.url}/info/", timeout=30).ok:
                 return
         time.sleep(0.5)
-    raise SystemExit(f"the server did not start; its last words:\n{log.read_text()[-2000:]}")
+    raise SystemExit(f"the server did not start; the end of its log:\n{log.read_text()[-2000:]}")
 
 
 def train(running: Server, model: str, minutes: float) -> None:
-    """Trigger training over REST and show how it goes on until it has ended."""
-    say(f"Training {model} for {minutes:g} minutes (POST /train/{model})")
-    # a few minutes may not beat the trivial predictors; it is drawn with all the same, and its figures say so
-    running.ask("POST", f"/train/{model}", json={"set": f"max_minutes={minutes:g}", "publish": "always"})
+    """Start training over REST and print its progress until it has ended."""
+    echo(f"Training {model} for {minutes:g} minutes (POST /train/{model})")
+    # serve the model even if a few minutes of training do not beat the baselines
+    running.request("POST", f"/train/{model}", json={"set": f"max_minutes={minutes:g}", "publish": "always"})
     shown = -1
     while True:
         time.sleep(1)
-        task = running.ask("GET", "/train/").json()
-        stats = running.ask("GET", "/info/").json()["train_stats"].get(model, {})
+        task = running.request("GET", "/train/").json()
+        stats = running.request("GET", "/info/").json()["train_stats"].get(model, {})
         epoch = stats.get("epoch", 0)
         if epoch != shown and epoch:
             shown = epoch
-            judged, loss = stats["eval"]["metrics"], stats["train"]["metrics"]["loss"]
-            how = f"best skill {stats['best_metric']:.3f}" if judged else f"loss {loss:.4f}"  # nobody may validate
-            say(f"  epoch {epoch} of {stats['total_epochs']}, {how}, time left {stats['time_left']}")
+            validation, loss = stats["eval"]["metrics"], stats["train"]["metrics"]["loss"]
+            # without validation patients, only the training loss is known
+            score = f"best skill {stats['best_metric']:.3f}" if validation else f"loss {loss:.4f}"
+            echo(f"  epoch {epoch} of {stats['total_epochs']}, {score}, time left {stats['time_left']}")
         if task.get("status") not in ("SUBMITTED", "PENDING", "RUNNING"):
             break
     if task.get("status") != "DONE":
-        raise SystemExit(f"training ended as {task.get('status')}:\n" + "\n".join(task.get("details", [])))
+        raise SystemExit(f"training ended with status {task.get('status')}:\n" + "\n".join(task.get("details", [])))
 
 
 def held_out_pair(pairs: tuple[PairedSeries, ...], model_folder: Path) -> PairedSeries:
-    """Return the first pair of a patient that training has not seen."""
+    """Return the first pair of a patient who was not used for training.
+
+    Raises:
+        SystemExit: No patient is held out.
+    """
     newest = max((model_folder / "runs").iterdir())
     test = set(json.loads((newest / "split.json").read_text())["patients"]["test"])
     for paired in pairs:
@@ -173,19 +186,19 @@ def held_out_pair(pairs: tuple[PairedSeries, ...], model_folder: Path) -> Paired
 
 
 def synthesize(running: Server, model: str, held_out: PairedSeries, out: Path) -> dict[str, Any]:
-    """Ask for the synthetic PET of a CT, write it to `out`, and return what the server tells about it."""
+    """Request the synthetic PET of a CT, write it to `out`, and return its metadata."""
     ct_uid = held_out.pair.ct.uid
-    say(f"Asking for the synthetic PET of {held_out.pair.ct.patient_id}, never seen in training (POST /infer/{model})")
+    echo(f"Requesting the synthetic PET of {held_out.pair.ct.patient_id}, not used for training (POST /infer/{model})")
     query = f"/infer/{model}?image={ct_uid}"
-    told: dict[str, Any] = running.ask("POST", query, data={"params": "{}"}, params={"output": "json"}).json()
-    image = running.ask("POST", query, data={"params": '{"metrics": false}'}, params={"output": "image"})
+    metadata: dict[str, Any] = running.request("POST", query, data={"params": "{}"}, params={"output": "json"}).json()
+    image = running.request("POST", query, data={"params": '{"metrics": false}'}, params={"output": "image"})
     (out / "synthetic-pet.nrrd").write_bytes(image.content)
-    (out / "answer.json").write_text(json.dumps(told, indent=1))
-    return dict(told.get("params", told))
+    (out / "answer.json").write_text(json.dumps(metadata, indent=1))
+    return dict(metadata.get("params", metadata))
 
 
-def draw(held_out: PairedSeries, out: Path, model: str) -> Path:
-    """Return the picture: CT, synthetic PET, real PET, fused, error."""
+def draw_picture(held_out: PairedSeries, out: Path, model: str) -> Path:
+    """Draw CT, synthetic PET, real PET, fused images and error; return the path of the picture."""
     synthetic = read_volume_file(out / "synthetic-pet.nrrd", unit=Unit.SUV_BW)
     ct, pet = read_ct(held_out.pair.ct), read_pet(held_out.pair.pet)
     card = read_card(out / "models" / model / "model.safetensors")
@@ -193,19 +206,19 @@ def draw(held_out: PairedSeries, out: Path, model: str) -> Path:
     return draw_comparison(volumes, out / "picture.png", title=f"{held_out.pair.ct.patient_id}, {model}")
 
 
-def print_figures(answer: dict[str, Any], held_out: PairedSeries) -> None:
-    """Print the model's figures beside the trivial predictors'."""
-    figures = answer["metrics"]
-    say(f"\n{held_out.pair.ct.patient_id} (never seen in training)")
-    say(f"{'':12s}" + "".join(f"{words:>18s}" for words in FIGURES.values()))
-    for method in ("model", *(name for name in figures if name != "model")):
-        values = (figures[method][name] for name in FIGURES)
-        say(f"{method:12s}" + "".join(f"{'-' if value is None else format(value, '.3f'):>18s}" for value in values))
+def print_metrics(metadata: dict[str, Any], held_out: PairedSeries) -> None:
+    """Print the metrics of the model and of the baselines."""
+    metrics = metadata["metrics"]
+    echo(f"\n{held_out.pair.ct.patient_id} (not used for training)")
+    echo(f"{'':12s}" + "".join(f"{label:>18s}" for label in METRICS.values()))
+    for method in ("model", *(name for name in metrics if name != "model")):
+        values = (metrics[method][name] for name in METRICS)
+        echo(f"{method:12s}" + "".join(f"{'-' if value is None else format(value, '.3f'):>18s}" for value in values))
 
 
-def say(words: str) -> None:
-    """Tell the person in front of the screen."""
-    print(words, flush=True)
+def echo(message: str) -> None:
+    """Print a message immediately."""
+    print(message, flush=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ HEADER = "# Written by scripts/lock from {source}. Do not edit.\n"
 
 
 def read_entries(path: Path) -> dict[str, str]:
-    """Return the blocks of a lock written by uv (requirement, hashes, comment), by normalised name."""
+    """Return the entries of a lock written by uv (requirement, hashes, comment), by normalised name."""
     entries: dict[str, str] = {}
     name = ""
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
@@ -26,16 +26,16 @@ def read_entries(path: Path) -> dict[str, str]:
 
 
 def write_lock(path: Path, entries: dict[str, str], *, source: str, first_line: str = "") -> None:
-    """Write entries in the order of their names, under a header that names their source."""
+    """Write entries sorted by name, after a header that names their source."""
     body = "".join(entries[name] for name in sorted(entries))
     path.write_text(HEADER.format(source=source) + first_line + body, encoding="utf-8")
 
 
 def split(work: Path, out: Path) -> None:
-    """Write the locks of users, of `main.py download`, of contributors, of source packages and of torch's CUDA build.
+    """Write the locks for users, for `main.py download`, for contributors, of source packages and of torch with CUDA.
 
     Args:
-        work: Folder with the resolutions of uv: all.txt holds those of download.txt, and these those of users.txt.
+        work: Folder with the resolutions of uv; all.txt includes download.txt, which includes users.txt.
         out: Folder for the locks.
     """
     every, download, users = (read_entries(work / f"{name}.txt") for name in ("all", "download", "users"))
@@ -56,7 +56,7 @@ def split(work: Path, out: Path) -> None:
 
 
 def main() -> None:
-    """Split what lies in --work, or copy one resolution under a header."""
+    """Split the resolutions in --work, or copy one resolution and add a header."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path)
     parser.add_argument("--copy", type=Path)

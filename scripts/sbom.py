@@ -1,6 +1,6 @@
 """Join two bills of materials by cyclonedx-py: locked packages, with licences and dependencies as installed.
 
-Called by scripts/sbom. Hashes are left out: each package has one for every platform, and locks/ holds them.
+Called by scripts/sbom. Hashes are omitted: they differ by platform, and locks/ contains them.
 """
 
 import json
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Native libraries inside wheels, which no tool sees: versions that the libraries state themselves (see the test)
+# Native libraries inside wheels, which no tool detects; the versions are reported by the libraries (see the test)
 BUNDLED = {
     "simpleitk": {
         "ITK": "5.4.8",
@@ -24,7 +24,7 @@ BUNDLED = {
 
 
 def join(locked: dict[str, Any], installed: dict[str, Any]) -> dict[str, Any]:
-    """Return the bill of the locked packages; `installed` gives licences, descriptions and dependencies."""
+    """Return the SBOM of the locked packages; `installed` provides licences, descriptions and dependencies."""
     seen = {
         component["name"].lower().replace("_", "-").replace(".", "-"): component
         for component in installed["components"]
@@ -70,6 +70,7 @@ def join(locked: dict[str, Any], installed: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Write the joined SBOM."""
     locked, installed, out = (Path(argument) for argument in sys.argv[1:])
     bill = join(json.loads(locked.read_text(encoding="utf-8")), json.loads(installed.read_text(encoding="utf-8")))
     out.write_text(json.dumps(bill, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Attacks that are measured one by one, on a server that is started again where one of them ends it."""
+"""Run attacks one by one on a server, which is restarted if an attack ends it."""
 
 from __future__ import annotations
 
@@ -9,48 +9,55 @@ from pathlib import Path
 
 import requests
 
-from scripts.attacking.result import HasStatus, Reply, Result, wrong_with
-from scripts.attacking.target import REQUEST_TIMEOUT_S, Target, target
+from scripts.attacking.result import HasStatus, Reply, Result, find_violation
+from scripts.attacking.target import REQUEST_TIMEOUT_S, Target, running_target
 from scripts.attacking.watch import Measured
 
-Said = Callable[[str], None]
-ABANDONED = 0  # status of a request whose client gave up
+Notify = Callable[[str], None]
+TIMED_OUT = 0  # stands for the status of a request that timed out
 
 
-def patiently(send: Callable[[], requests.Response]) -> HasStatus:
-    """Return the response to a request, or what stands for it where the client gave up."""
+def send_or_time_out(send: Callable[[], requests.Response]) -> HasStatus:
+    """Return the response to a request, or a reply with status `TIMED_OUT` after a timeout."""
     try:
         return send()
     except requests.Timeout:
-        return Reply(ABANDONED, "")
+        return Reply(TIMED_OUT, "")
 
 
 class Cases:
-    """Attacks on a server that is started again where one ends it."""
+    """Runs attacks and records their results in `result`; restarts the server if an attack ends it."""
 
     def __init__(
-        self, folder: Path, result: Result, *, said: Said, memory_limit_gb: float, latency: bool, accounts: bool = False
+        self,
+        folder: Path,
+        result: Result,
+        *,
+        notify: Notify,
+        memory_limit_gb: float,
+        latency: bool,
+        accounts: bool = False,
     ) -> None:
-        self._folder, self._result, self._said, self._latency = folder, result, said, latency
+        self._folder, self._result, self._said, self._latency = folder, result, notify, latency
         self._accounts, self._memory_limit_gb = accounts, memory_limit_gb
         self._stack: contextlib.ExitStack | None = None
         self._target: Target | None = None
         self._servers = 0
 
     def target(self) -> Target:
-        """Return a server that lives."""
-        if self._target is None or not self._target.lives():
+        """Return the running server; start a new one if it has ended."""
+        if self._target is None or not self._target.is_alive():
             self.close()
             self._servers += 1
             self._stack = contextlib.ExitStack()
             own = self._folder / f"server-{self._servers}"
             self._target = self._stack.enter_context(
-                target(own, accounts=self._accounts, memory_limit_gb=self._memory_limit_gb)
+                running_target(own, accounts=self._accounts, memory_limit_gb=self._memory_limit_gb)
             )
         return self._target
 
     def close(self) -> None:
-        """End the server."""
+        """Stop the server."""
         if self._stack is not None:
             self._stack.close()
         self._stack, self._target = None, None
@@ -61,31 +68,31 @@ class Cases:
         attack: Callable[[Target], Sequence[HasStatus]],
         *,
         expected: Sequence[int] = (),
-        may_last: bool = False,
+        may_time_out: bool = False,
     ) -> None:
-        """Run one attack, note its figures and what was wrong.
+        """Run one attack and record its metrics and violations.
 
         Args:
-            expected: The only statuses allowed, where there are any.
-            may_last: Whether the client may give up: it is an honest CT that takes long.
+            expected: Allowed statuses; any status if empty.
+            may_time_out: Whether a timeout is allowed: a valid CT may take long.
         """
-        to = self.target()
+        target = self.target()
         began = time.monotonic()
         responses: Sequence[HasStatus] = []
         failure = ""
-        with to.watched() as measured:
+        with target.watched() as measured:
             try:
-                responses = attack(to)
+                responses = attack(target)
             except requests.RequestException as error:
                 failure = f"no response: {type(error).__name__}"
-        abandoned = any(response.status_code == ABANDONED for response in responses)
-        if abandoned and not may_last:
+        timed_out = any(response.status_code == TIMED_OUT for response in responses)
+        if timed_out and not may_time_out:
             failure = f"no response within {REQUEST_TIMEOUT_S:.0f} s"
         row, wrong = _row(name, measured, responses, seconds=time.monotonic() - began, latency=self._latency)
         if failure:
             wrong.append(failure)
-        if not to.lives():
-            wrong.append(f"the server ended with {to.server.process.poll()}")
+        if not target.is_alive():
+            wrong.append(f"the server ended with {target.server.process.poll()}")
         statuses = {response.status_code for response in responses}
         if expected and not statuses <= set(expected):
             wrong.append(f"status {sorted(statuses)}, expected one of {list(expected)}")
@@ -95,7 +102,7 @@ class Cases:
         self._said(
             f"{name}: {row['statuses']} {row['peak_beyond_rest_mb']} MB, /info/ {row['info_worst_s']} s {wrong or ''}"
         )
-        if abandoned:  # what was given up may go on for long, and would be measured with the next attack
+        if timed_out:  # the abandoned work may continue and would distort the next measurement
             self.close()
 
 
@@ -106,8 +113,8 @@ def _row(
         "case": name,
         "statuses": [response.status_code for response in responses],
         "seconds": round(seconds, 2),
-        **measured.figures(),
+        **measured.metrics(),
         "detail": next((response.text[:200] for response in responses if response.status_code != 200), ""),
     }
-    wrong = [sentence for response in responses if (sentence := wrong_with(response))]
+    wrong = [sentence for response in responses if (sentence := find_violation(response))]
     return row, wrong + measured.violations(latency=latency)

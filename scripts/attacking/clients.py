@@ -1,4 +1,4 @@
-"""Suite `clients`: many clients who want what they may have, all at once."""
+"""Suite `clients`: many concurrent clients with valid requests."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 import requests
 
-from scripts.attacking.cases import Said
-from scripts.attacking.result import Result, wrong_with
-from scripts.attacking.target import Target, target
+from scripts.attacking.cases import Notify
+from scripts.attacking.result import Result, find_violation
+from scripts.attacking.target import Target, running_target
 
 CLIENTS, SECONDS = 16, 60.0
 NETWORK = ("base_channels=2", "depth=1", "context_slices=1", "pixel_mm=6.4")
@@ -22,48 +22,50 @@ BUSY = 503
 
 
 def clients_suite(
-    folder: Path, *, said: Said, clients: int = CLIENTS, seconds: float = SECONDS, latency: bool = True
+    folder: Path, *, notify: Notify, clients: int = CLIENTS, seconds: float = SECONDS, latency: bool = True
 ) -> Result:
-    """Return how the server answers `clients` clients who mix its requests for so long."""
+    """Measure the server while `clients` clients send random valid requests for `seconds` seconds."""
     result = Result("clients")
-    with target(folder, network=NETWORK) as to:
-        label = to.request("POST", f"/infer/{MODEL}?image={to.ct}&output=image").content
-        with to.watched() as measured, ThreadPoolExecutor(clients) as pool:
+    with running_target(folder, network=NETWORK) as target:
+        label = target.request("POST", f"/infer/{MODEL}?image={target.ct}&output=image").content
+        with target.watched() as measured, ThreadPoolExecutor(clients) as pool:
             until = time.monotonic() + seconds
-            done = [row for rows in pool.map(lambda n: _client(to, n, label, until), range(clients)) for row in rows]
-        if not to.lives():
-            result.violations.append(f"the server ended with {to.server.process.poll()}")
-    taken = sorted(row["seconds"] for row in done)
+            done = [
+                row for rows in pool.map(lambda n: _client(target, n, label, until), range(clients)) for row in rows
+            ]
+        if not target.is_alive():
+            result.violations.append(f"the server ended with {target.server.process.poll()}")
+    latencies_s = sorted(row["seconds"] for row in done)
     wrong = Counter(f"{row['what']}: {row['wrong']}" for row in done if row["wrong"])
     result.violations += [f"{count} x {sentence}" for sentence, count in wrong.most_common()]
     result.violations += measured.violations(latency=latency)
-    result.figures = {
-        **measured.figures(),
+    result.metrics = {
+        **measured.metrics(),
         "clients": clients,
         "seconds": seconds,
         "requests": len(done),
         "errors": sum(wrong.values()),
         "busy": sum(row["status"] == BUSY for row in done),
-        "p50_s": round(taken[len(taken) // 2], 3),
-        "p99_s": round(taken[int(0.99 * (len(taken) - 1))], 3),
-        "worst_s": round(taken[-1], 3),
+        "p50_s": round(latencies_s[len(latencies_s) // 2], 3),
+        "p99_s": round(latencies_s[int(0.99 * (len(latencies_s) - 1))], 3),
+        "worst_s": round(latencies_s[-1], 3),
         "by_request": _by_request(done),
     }
-    said(f"{len(done)} requests, {sum(wrong.values())} errors, p99 {result.figures['p99_s']} s")
+    notify(f"{len(done)} requests, {sum(wrong.values())} errors, p99 {result.metrics['p99_s']} s")
     return result
 
 
-def _client(to: Target, number: int, label: bytes, until: float) -> list[dict[str, Any]]:
-    """Send random requests one after another until the time is over."""
+def _client(target: Target, number: int, label: bytes, until: float) -> list[dict[str, Any]]:
+    """Send random requests one after another until the time `until`; return one row per request."""
     rng, rows = random.Random(number), []
     tag = f"client{number}"
     with requests.Session() as session:
         while time.monotonic() < until:
-            what, method, path, arguments, expected = _choose(rng, to.ct, tag, label)
+            what, method, path, arguments, expected = _choose(rng, target.ct, tag, label)
             began = time.monotonic()
             try:
-                response = to.request(method, path, client=session, **arguments)
-                wrong = wrong_with(response) or ("" if response.status_code in expected else _unexpected(response))
+                response = target.request(method, path, client=session, **arguments)
+                wrong = find_violation(response) or ("" if response.status_code in expected else _unexpected(response))
                 status = response.status_code
             except requests.RequestException as error:
                 wrong, status = type(error).__name__, 0
@@ -78,7 +80,7 @@ def _unexpected(response: requests.Response) -> str:
 def _choose(
     rng: random.Random, ct: str, tag: str, label: bytes
 ) -> tuple[str, str, str, dict[str, Any], tuple[int, ...]]:
-    """Return a request: its name, method, path, arguments, and the statuses that are right."""
+    """Return a random request: its name, method, path, arguments, and expected statuses."""
     begin = rng.randrange(5)
     slab = {"data": {"params": f'{{"slices": "{begin}:{begin + 1}"}}'}}
     file = {"files": {"label": ("pet.nrrd", label)}}

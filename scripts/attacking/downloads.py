@@ -1,4 +1,4 @@
-"""Suite `downloads`: clients that ask for large files, read a little, and go away."""
+"""Suite `downloads`: clients that request large files, read a little, and disconnect."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lib.phantom.generate import PhantomSettings
-from scripts.attacking.cases import Said
+from scripts.attacking.cases import Notify
 from scripts.attacking.result import Result
-from scripts.attacking.target import FAST_NETWORK, Target, target
+from scripts.attacking.target import FAST_NETWORK, Target, running_target
 
 COUNT = 48
 HELD_S = 10.0  # how long each client keeps its connection
@@ -22,34 +22,34 @@ CONNECT_TIMEOUT_S = 30.0
 
 
 def downloads_suite(
-    folder: Path, *, said: Said, count: int = COUNT, held_s: float = HELD_S, phantom: PhantomSettings = LARGE,
+    folder: Path, *, notify: Notify, count: int = COUNT, held_s: float = HELD_S, phantom: PhantomSettings = LARGE,
     latency: bool = True,
 ) -> Result:  # fmt: skip
-    """Return what `count` abandoned downloads at once do to the server: half read a little, half read nothing."""
+    """Measure the server under `count` concurrent aborted downloads: half read a little, half read nothing."""
     result = Result("downloads")
-    said(f"making a phantom of {phantom.slices} slices")
-    with target(folder, phantom=phantom, network=(*FAST_NETWORK, "pixel_mm=8")) as to:
-        paths = [f"/datastore/image?image={to.ct}", f"/datastore/label?label={to.ct}&tag=final", "/model/unet"]
-        label = to.request("GET", "/datastore/?output=train").json()[0]["label"]
+    notify(f"generating a phantom of {phantom.slices} slices")
+    with running_target(folder, phantom=phantom, network=(*FAST_NETWORK, "pixel_mm=8")) as target:
+        paths = [f"/datastore/image?image={target.ct}", f"/datastore/label?label={target.ct}&tag=final", "/model/unet"]
+        label = target.request("GET", "/datastore/?output=train").json()[0]["label"]
         pet = label["id"] if isinstance(label, dict) else label
         paths[1] = f"/datastore/label?label={pet}&tag=final"
-        with to.watched() as measured, ThreadPoolExecutor(count) as pool:
-            asked = list(itertools.islice(itertools.cycle(paths), count))
-            read = list(pool.map(lambda item: _abandon(to, item[1], item[0] % 2 == 0, held_s), enumerate(asked)))
-        said(f"{count} downloads given up: /info/ {measured.info['worst_s']} s at worst")
-        with to.watched() as after:
+        with target.watched() as measured, ThreadPoolExecutor(count) as pool:
+            downloads = enumerate(itertools.islice(itertools.cycle(paths), count))
+            read = list(pool.map(lambda item: _abort(target, item[1], item[0] % 2 == 0, held_s), downloads))
+        notify(f"{count} downloads aborted: slowest /info/ {measured.info['worst_s']} s")
+        with target.watched() as after:
             began = time.monotonic()
-            answer = to.request("GET", paths[0], stream=True)
-            answer.raw.read(READ_BYTES)
+            response = target.request("GET", paths[0], stream=True)
+            response.raw.read(READ_BYTES)
             first_s = time.monotonic() - began
-            answer.close()
-        if answer.status_code not in (200, 503):
-            result.violations.append(f"a download afterwards is answered {answer.status_code}")
-        if not to.lives():
-            result.violations.append(f"the server ended with {to.server.process.poll()}")
+            response.close()
+        if response.status_code not in (200, 503):
+            result.violations.append(f"a later download has status {response.status_code}")
+        if not target.is_alive():
+            result.violations.append(f"the server ended with {target.server.process.poll()}")
     result.violations += measured.violations(latency=latency) + after.violations(latency=latency)
-    result.figures = {
-        **measured.figures(),
+    result.metrics = {
+        **measured.metrics(),
         "downloads": count,
         "begun": sum(size > 0 for size in read),
         "first_bytes_afterwards_s": round(first_s, 2),
@@ -58,12 +58,12 @@ def downloads_suite(
     return result
 
 
-def _abandon(to: Target, path: str, reads: bool, held_s: float) -> int:
-    """Ask for a file, read a little of it or nothing, hold the connection and go away; return the bytes read."""
-    token = f"Authorization: Bearer {to.server.token}\r\n" if to.server.token else ""
-    head = f"GET {path} HTTP/1.1\r\nHost: {to.host[0]}:{to.host[1]}\r\n{token}\r\n"
+def _abort(target: Target, path: str, reads: bool, held_s: float) -> int:
+    """Request a file, read a little of it or nothing, wait, and disconnect; return the number of bytes read."""
+    token = f"Authorization: Bearer {target.server.token}\r\n" if target.server.token else ""
+    head = f"GET {path} HTTP/1.1\r\nHost: {target.host[0]}:{target.host[1]}\r\n{token}\r\n"
     size = 0
-    with contextlib.suppress(OSError), socket.create_connection(to.host, timeout=CONNECT_TIMEOUT_S) as connection:
+    with contextlib.suppress(OSError), socket.create_connection(target.host, timeout=CONNECT_TIMEOUT_S) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.sendall(head.encode())
         if reads:

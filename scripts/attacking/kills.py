@@ -1,4 +1,4 @@
-"""Suite `kills`: every writer of the server is killed again and again; nothing torn is listed, and nothing is left."""
+"""Suite `kills`: kill every writer of the server repeatedly; no partial file may be listed or remain."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.attacking.cases import Said
+from scripts.attacking.cases import Notify
 from scripts.attacking.result import Result
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,16 +15,16 @@ KILLS = 200
 LISTED = 20
 
 
-def kills_suite(*, said: Said, kills: int = KILLS) -> Result:
-    """Return what is found after so many kills."""
-    result = Result("kills", figures={"kills": kills})
+def kills_suite(*, notify: Notify, kills: int = KILLS) -> Result:
+    """Kill the writers `kills` times and return the violations."""
+    result = Result("kills", metrics={"kills": kills})
     done = subprocess.run(
         [sys.executable, "-m", PROGRAM, str(kills)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     lines = done.stdout.strip().splitlines()
     for line in lines:
-        said(line)
-    result.figures["summary"] = lines[-1] if lines else ""
+        notify(line)
+    result.metrics["summary"] = lines[-1] if lines else ""
     if done.returncode != 0:
         result.violations += lines[-LISTED:] or [done.stderr.strip()[-1000:] or f"exit status {done.returncode}"]
     return result

@@ -6,37 +6,37 @@ import time
 from pathlib import Path
 
 from lib.phantom.generate import PhantomSettings
-from scripts.attacking.cases import Said
-from scripts.attacking.result import Result, wrong_with
-from scripts.attacking.target import FAST_NETWORK, MODEL, target
+from scripts.attacking.cases import Notify
+from scripts.attacking.result import Result, find_violation
+from scripts.attacking.target import FAST_NETWORK, MODEL, running_target
 
 SLICES, MATRIX = 300, 512
 TIMEOUT_S = 3600.0
-DEFAULT_NETWORK: tuple[str, ...] = ()  # the default recipe's, with the weights that it begins with
+DEFAULT_NETWORK: tuple[str, ...] = ()  # no changes to the default recipe's network; untrained
 
 
 def long_suite(
-    folder: Path, *, said: Said, slices: int = SLICES, matrix: int = MATRIX, network: tuple[str, ...] = FAST_NETWORK,
-    latency: bool = True,
+    folder: Path, *, notify: Notify, slices: int = SLICES, matrix: int = MATRIX,
+    network: tuple[str, ...] = FAST_NETWORK, latency: bool = True,
 ) -> Result:  # fmt: skip
-    """Return memory and latency while all slices of a phantom are synthesised."""
+    """Measure memory and latency while all slices of a phantom are synthesised."""
     result = Result("long")
     phantom = PhantomSettings(
         slices=slices, ct_matrix=matrix, ct_pixel_mm=400 / matrix, slice_spacing_mm=3.0, pet_matrix=64, pet_pixel_mm=6.4
     )
-    said(f"making a phantom of {slices} slices")
-    with target(folder, phantom=phantom, patients=1, network=network) as to:
+    notify(f"generating a phantom of {slices} slices")
+    with running_target(folder, phantom=phantom, patients=1, network=network) as target:
         began = time.monotonic()
-        with to.watched() as measured:
-            response = to.request("POST", f"/infer/{MODEL}?image={to.ct}&output=json", timeout=TIMEOUT_S)
+        with target.watched() as measured:
+            response = target.request("POST", f"/infer/{MODEL}?image={target.ct}&output=json", timeout=TIMEOUT_S)
         seconds = time.monotonic() - began
         if response.status_code != 200:
-            result.violations.append(wrong_with(response) or f"{response.status_code} {response.text[:200]}")
-        if not to.lives():
-            result.violations.append(f"the server ended with {to.server.process.poll()}")
+            result.violations.append(find_violation(response) or f"{response.status_code} {response.text[:200]}")
+        if not target.is_alive():
+            result.violations.append(f"the server ended with {target.server.process.poll()}")
     result.violations += measured.violations(latency=latency)
-    result.figures = {
-        **measured.figures(),
+    result.metrics = {
+        **measured.metrics(),
         "slices": slices,
         "matrix": matrix,
         "network": list(network) or "default recipe",

@@ -1,4 +1,4 @@
-"""Suite `memory`: small uploads that ask for much memory, one after another and eight at once."""
+"""Suite `memory`: small uploads that require much memory, one after another and eight at once."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ from pathlib import Path
 
 import requests
 
-from scripts.attacking.cases import Cases, Said, patiently
+from scripts.attacking.cases import Cases, Notify, send_or_time_out
 from scripts.attacking.result import HasStatus, Reply, Result
 from scripts.attacking.target import MODEL, REQUEST_TIMEOUT_S, Target
 from scripts.attacking.uploads import Upload, memory_uploads
 
 AT_ONCE = 8
 BODY_BYTES = 600_000_000
-CLOSED = 499  # a connection that ended before there was a response
+CLOSED = 499  # stands for a connection that was closed without a response
 REFUSALS = (400, 401, 403, 411, 413, 415, 422, CLOSED)
-JSON_ADDRESSES = ("/train/cascade3", "/scoring/metrics", "/batch/infer/cascade3", "/activelearning/first")
+JSON_ENDPOINTS = ("/train/cascade3", "/scoring/metrics", "/batch/infer/cascade3", "/activelearning/first")
 Send = Callable[[Target, Upload, bytes], requests.Response]
 
 
-def by_infer(to: Target, upload: Upload, content: bytes) -> requests.Response:
+def by_infer(target: Target, upload: Upload, content: bytes) -> requests.Response:
     """Send an upload with an inference."""
-    return to.request("POST", f"/infer/{MODEL}?output=json", files={"file": (upload.file, content)})
+    return target.request("POST", f"/infer/{MODEL}?output=json", files={"file": (upload.file, content)})
 
 
-def by_session(to: Target, upload: Upload, content: bytes) -> requests.Response:
-    """Send an upload as a session, and infer from it."""
-    made = to.request(
+def by_session(target: Target, upload: Upload, content: bytes) -> requests.Response:
+    """Send an upload as a session, then run an inference on it."""
+    made = target.request(
         "PUT", "/session/", params={"uncompress": upload.file.endswith(".zip")}, files={"files": (upload.file, content)}
     )
     if made.status_code != 200:
         return made
     session_id = made.json()["session_id"]
     try:
-        return to.request("POST", f"/infer/{MODEL}?session_id={session_id}&output=json")
+        return target.request("POST", f"/infer/{MODEL}?session_id={session_id}&output=json")
     finally:
-        to.request("DELETE", f"/session/{session_id}")
+        target.request("DELETE", f"/session/{session_id}")
 
 
-def by_datastore(to: Target, upload: Upload, content: bytes) -> requests.Response:
-    """Keep an upload as an image, which reads it, and remove it."""
+def by_datastore(target: Target, upload: Upload, content: bytes) -> requests.Response:
+    """Add an upload to the datastore, which reads it, and remove it."""
     image = f"attack-{time.monotonic_ns()}"
-    kept = to.request("PUT", f"/datastore/image?image={image}", files={"file": (upload.file, content)})
+    kept = target.request("PUT", f"/datastore/image?image={image}", files={"file": (upload.file, content)})
     if kept.status_code == 200:
-        to.request("DELETE", f"/datastore/image?id={kept.json()['image']}")
+        target.request("DELETE", f"/datastore/image?id={kept.json()['image']}")
     return kept
 
 
-def by_pair(to: Target, upload: Upload, content: bytes) -> requests.Response:
+def by_pair(target: Target, upload: Upload, content: bytes) -> requests.Response:
     """Send an upload as the CT and PET of a study."""
-    return to.request("POST", "/ct2pet/pairs", files={"study": (upload.file, content)})
+    return target.request("POST", "/ct2pet/pairs", files={"study": (upload.file, content)})
 
 
 WAYS: dict[str, Send] = {
@@ -69,44 +69,44 @@ WAYS: dict[str, Send] = {
 
 
 def memory_suite(
-    folder: Path, *, said: Said, uploads: Sequence[Upload] | None = None, body_bytes: int = BODY_BYTES,
+    folder: Path, *, notify: Notify, uploads: Sequence[Upload] | None = None, body_bytes: int = BODY_BYTES,
     ways: Sequence[str] = tuple(WAYS), at_once: int = AT_ONCE, memory_limit_gb: float = 10.0, latency: bool = True,
 ) -> Result:  # fmt: skip
-    """Return what the uploads cost, by every address that takes them; and what a large body at a JSON address does.
+    """Measure the memory of uploads at every upload endpoint, and of large bodies at JSON endpoints.
 
     Args:
-        at_once: How many of each upload are sent at the same time after all were sent alone; 0 leaves that out.
-        latency: Whether the seconds of `/info/` are judged, too.
+        at_once: Number of concurrent copies of each upload, sent after the single ones; 0 sends none.
+        latency: Whether slow responses of `/info/` are violations.
     """
     result = Result("memory")
-    crafted = Crafted(folder / "crafted")
-    cases = Cases(folder, result, said=said, memory_limit_gb=memory_limit_gb, latency=latency)
+    cache = UploadCache(folder / "crafted")
+    cases = Cases(folder, result, notify=notify, memory_limit_gb=memory_limit_gb, latency=latency)
     with contextlib.closing(cases):
         tried = uploads if uploads is not None else memory_uploads()
         for upload, way in ((one, way) for one in tried for way in _ways(one, ways)):
-            content = crafted.bytes_of(upload)
+            content = cache.read(upload)
             cases.run(
                 f"{upload.name}, {way}",
                 functools.partial(_once, upload=upload, content=content, way=way),
-                may_last=upload.is_valid,
+                may_time_out=upload.is_valid,
             )
         for upload in tried if at_once else ():
-            content = crafted.bytes_of(upload)
-            eight = list(itertools.islice(itertools.cycle(_ways(upload, ways)), at_once))
+            content = cache.read(upload)
+            selected_ways = list(itertools.islice(itertools.cycle(_ways(upload, ways)), at_once))
             cases.run(
                 f"{upload.name}, {at_once} at once",
-                functools.partial(_at_once, upload=upload, content=content, ways=eight),
-                may_last=upload.is_valid,
+                functools.partial(_at_once, upload=upload, content=content, ways=selected_ways),
+                may_time_out=upload.is_valid,
             )
-        for address, form in itertools.product(JSON_ADDRESSES if body_bytes else (), ("field", "file")):
+        for endpoint, form in itertools.product(JSON_ENDPOINTS if body_bytes else (), ("field", "file")):
             cases.run(
-                f"{body_bytes // 10**6} MB as multipart {form} at {address}",
-                functools.partial(_large_body, address=address, form=form, body_bytes=body_bytes),
+                f"{body_bytes // 10**6} MB as multipart {form} at {endpoint}",
+                functools.partial(_large_body, endpoint=endpoint, form=form, body_bytes=body_bytes),
                 expected=REFUSALS,
             )
     if body_bytes:
-        _with_accounts(folder / "accounts", result, said=said, body_bytes=body_bytes, latency=latency)
-    _sum_up(result)
+        _with_accounts(folder / "accounts", result, notify=notify, body_bytes=body_bytes, latency=latency)
+    _summarize(result)
     return result
 
 
@@ -114,26 +114,26 @@ def _ways(upload: Upload, ways: Sequence[str]) -> list[str]:
     return [way for way in ways if upload.file.endswith(".zip") or way != "POST /ct2pet/pairs"]
 
 
-def _at_once(to: Target, upload: Upload, content: bytes, ways: Sequence[str]) -> list[HasStatus]:
+def _at_once(target: Target, upload: Upload, content: bytes, ways: Sequence[str]) -> list[HasStatus]:
     with ThreadPoolExecutor(len(ways)) as pool:
-        return list(pool.map(lambda way: patiently(lambda: WAYS[way](to, upload, content)), ways))
+        return list(pool.map(lambda way: send_or_time_out(lambda: WAYS[way](target, upload, content)), ways))
 
 
-def large_body(to: Target, address: str, form: str, size: int) -> Reply:
-    """Send a body of so many bytes as one field, or one file, of a form; it is generated while it is sent."""
-    what = 'name="a"' if form == "field" else 'name="a"; filename="a.bin"'
-    head = f"--limit\r\nContent-Disposition: form-data; {what}\r\n\r\n".encode()
+def large_body(target: Target, endpoint: str, form: str, size: int) -> Reply:
+    """Send a form with one field or file of `size` bytes, generated while it is sent."""
+    parameters = 'name="a"' if form == "field" else 'name="a"; filename="a.bin"'
+    head = f"--limit\r\nContent-Disposition: form-data; {parameters}\r\n\r\n".encode()
     tail, block = b"\r\n--limit--\r\n", b"x" * 2**18
     count = size // len(block)
-    connection = http.client.HTTPConnection(*to.host, timeout=REQUEST_TIMEOUT_S)
+    connection = http.client.HTTPConnection(*target.host, timeout=REQUEST_TIMEOUT_S)
     with contextlib.closing(connection):
-        connection.putrequest("POST", address)
+        connection.putrequest("POST", endpoint)
         connection.putheader("Content-Type", "multipart/form-data; boundary=limit")
         connection.putheader("Content-Length", str(len(head) + count * len(block) + len(tail)))
-        if to.server.token:
-            connection.putheader("Authorization", f"Bearer {to.server.token}")
+        if target.server.token:
+            connection.putheader("Authorization", f"Bearer {target.server.token}")
         connection.endheaders()
-        with contextlib.suppress(OSError):  # refused before all was sent
+        with contextlib.suppress(OSError):  # the server may refuse before the body is complete
             connection.send(head)
             for _ in range(count):
                 connection.send(block)
@@ -145,47 +145,49 @@ def large_body(to: Target, address: str, form: str, size: int) -> Reply:
             return Reply(CLOSED, '{"detail": "the server closed the connection while the body was sent"}')
 
 
-class Crafted:
-    """Uploads, made once and kept as files."""
+class UploadCache:
+    """Generates each upload once and caches it in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def bytes_of(self, upload: Upload) -> bytes:
-        """Return the bytes of an upload."""
+    def read(self, upload: Upload) -> bytes:
+        """Return the content of an upload."""
         path = self._folder / "".join(letter if letter.isalnum() else "-" for letter in upload.name)
         if not path.is_file():
             path.write_bytes(upload.make())
         return path.read_bytes()
 
 
-def _with_accounts(folder: Path, result: Result, *, said: Said, body_bytes: int, latency: bool) -> None:
-    """Send the large bodies without a token, and with one of the least role."""
-    cases = Cases(folder, result, said=said, memory_limit_gb=10.0, latency=latency, accounts=True)
+def _with_accounts(folder: Path, result: Result, *, notify: Notify, body_bytes: int, latency: bool) -> None:
+    """Send the large bodies without a token and with the token of the lowest role."""
+    cases = Cases(folder, result, notify=notify, memory_limit_gb=10.0, latency=latency, accounts=True)
     with contextlib.closing(cases):
-        users = {"no token": "", "role user": cases.target().server.known_as("una").token}
-        for (name, token), address in itertools.product(users.items(), JSON_ADDRESSES):
+        users = {"no token": "", "role user": cases.target().server.logged_in_as("una").token}
+        for (name, token), endpoint in itertools.product(users.items(), JSON_ENDPOINTS):
             cases.run(
-                f"{body_bytes // 10**6} MB as multipart field at {address}, {name}",
-                functools.partial(_large_body, address=address, form="field", body_bytes=body_bytes, token=token),
+                f"{body_bytes // 10**6} MB as multipart field at {endpoint}, {name}",
+                functools.partial(_large_body, endpoint=endpoint, form="field", body_bytes=body_bytes, token=token),
                 expected=REFUSALS,
             )
 
 
-def _once(to: Target, *, upload: Upload, content: bytes, way: str) -> list[HasStatus]:
-    return [patiently(lambda: WAYS[way](to, upload, content))]
+def _once(target: Target, *, upload: Upload, content: bytes, way: str) -> list[HasStatus]:
+    return [send_or_time_out(lambda: WAYS[way](target, upload, content))]
 
 
-def _large_body(to: Target, *, address: str, form: str, body_bytes: int, token: str | None = None) -> list[HasStatus]:
+def _large_body(
+    target: Target, *, endpoint: str, form: str, body_bytes: int, token: str | None = None
+) -> list[HasStatus]:
     """Send a large body; `token` replaces that of the target's user."""
     if token is not None:
-        to = dataclasses.replace(to, server=dataclasses.replace(to.server, token=token))
-    return [large_body(to, address, form, body_bytes)]
+        target = dataclasses.replace(target, server=dataclasses.replace(target.server, token=token))
+    return [large_body(target, endpoint, form, body_bytes)]
 
 
-def _sum_up(result: Result) -> None:
+def _summarize(result: Result) -> None:
     rows = result.rows
     for key in ("info_worst_s", "peak_beyond_rest_mb", "peak_with_children_beyond_rest_mb", "largest_child_mb"):
-        result.figures[key] = max((row[key] for row in rows), default=0)
-    result.figures["slowest_case_s"] = max((row["seconds"] for row in rows), default=0)
+        result.metrics[key] = max((row[key] for row in rows), default=0)
+    result.metrics["slowest_case_s"] = max((row["seconds"] for row in rows), default=0)

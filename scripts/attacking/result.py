@@ -1,4 +1,4 @@
-"""What a suite reports: its figures, and what was not as it should be."""
+"""The result of a suite: its metrics and violations."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-# statuses above 499 that say in a sentence what is missing: no PACS, no free capacity, no room on the disk
+# expected server errors with a sentence: no PACS, no free capacity, no disk space
 ALLOWED_SERVER_ERRORS = (502, 503, 504, 507)
 
 
 class HasStatus(Protocol):
-    """A response, of whatever library."""
+    """A response of any HTTP library."""
 
     status_code: int
 
     @property
     def text(self) -> str:
-        """Return its body."""
+        """The body."""
 
 
 @dataclass
 class Reply:
-    """A response that was read by hand."""
+    """A response that `http.client` has read."""
 
     status_code: int
     text: str
@@ -30,38 +30,38 @@ class Reply:
 
 @dataclass
 class Result:
-    """Of one suite.
+    """The result of one suite.
 
     Attributes:
-        suite: Its name.
-        figures: Numbers for the JSON report.
-        rows: One a case, for the table: name, status, and what was measured.
-        violations: Sentences; empty where the suite is passed.
+        suite: Name of the suite.
+        metrics: Values for the JSON report.
+        rows: One row per case: name, statuses, measurements.
+        violations: One sentence each; empty if the suite passed.
     """
 
     suite: str
-    figures: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
-        """Return whether nothing was violated."""
+        """Whether there is no violation."""
         return not self.violations
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report of the suite."""
+        """Return the result as an object for the JSON report."""
         return {
             "suite": self.suite,
             "passed": self.passed,
-            **self.figures,
+            **self.metrics,
             "violations": self.violations,
             "cases": self.rows,
         }
 
 
-def wrong_with(response: HasStatus) -> str:
-    """Return what is wrong with a response to an attack; empty where it is a success or refused in a sentence."""
+def find_violation(response: HasStatus) -> str:
+    """Return what is wrong with a response to an attack; empty for a success or an error with a sentence."""
     if response.status_code < 400:
         return ""
     text = response.text

@@ -1,4 +1,4 @@
-"""The real server that is attacked: on phantoms, with an untrained network, within a limit on its memory."""
+"""The real server under attack: on phantoms, with an untrained network and a memory limit."""
 
 from __future__ import annotations
 
@@ -22,60 +22,60 @@ from tests.server.processes import RunningServer, running_server, write_users
 
 MODEL = "cascade3"
 SMALL = PhantomSettings(slices=6, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
-# the recipe's grid of 2 mm with a network of some hundred weights: what it holds in memory is the data
+# the default grid of 2 mm with a network of some hundred weights: image data dominate the memory
 FAST_NETWORK = ("base_channels=2", "depth=1", "context_slices=1")
 GIB = 2**30
-REQUEST_TIMEOUT_S = 60.0  # after which a client gives up; the server must end the work then
+REQUEST_TIMEOUT_S = 60.0  # after which a client disconnects; the server must then end the work
 
 
 @dataclass
 class Target:
-    """A server that is attacked.
+    """A server under attack.
 
     Attributes:
-        server: With the token of an administrator where accounts are on.
-        ct: UID of a CT that is there.
-        rest_mb: Resident memory of the server's process, its model loaded.
-        folder: Everything lies here; `studies` in it.
+        server: The server, with an administrator's token if accounts are enabled.
+        ct: Series UID of an existing CT.
+        idle_mb: Resident memory of the server with its model loaded, before the attacks, MB.
+        folder: Folder of studies, models and log.
     """
 
     server: RunningServer
     ct: str
-    rest_mb: float
+    idle_mb: float
     folder: Path
 
     @property
     def url(self) -> str:
-        """Return the address of the server."""
+        """The URL of the server."""
         return self.server.url
 
     @property
     def host(self) -> tuple[str, int]:
-        """Return host and port."""
+        """The host and port of the server."""
         name, _, port = self.url.removeprefix("http://").partition(":")
         return name, int(port)
 
     @property
     def pid(self) -> int:
-        """Return the process id of the server itself, not of the script that started it."""
+        """The process id of the server, not of the script that started it."""
         return server_pid(self.server)
 
-    def rest(self) -> None:
-        """Take what the server holds now as its rest."""
-        self.rest_mb = resident_mb(self.pid)
+    def record_idle_memory(self) -> None:
+        """Set `idle_mb` to the server's current memory."""
+        self.idle_mb = resident_mb(self.pid)
 
-    def lives(self) -> bool:
-        """Return whether the server's process runs."""
+    def is_alive(self) -> bool:
+        """Return whether the server process is running."""
         return self.server.process.poll() is None
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[Measured]:
-        """Measure the server inside the `with`."""
-        with watched(self.url, self.pid, rest_mb=self.rest_mb, token=self.server.token) as measured:
+        """Measure the server during the `with` block."""
+        with watched(self.url, self.pid, idle_mb=self.idle_mb, token=self.server.token) as measured:
             yield measured
 
     def request(self, method: str, path: str, *, client: Any = requests, **arguments: Any) -> requests.Response:
-        """Return the response to one request, whatever its status; `client` may be a session of `requests`."""
+        """Send a request and return its response, whatever the status; `client` may be a `requests.Session`."""
         if self.server.token:
             headers = {"Authorization": f"Bearer {self.server.token}"}
             arguments["headers"] = {**headers, **arguments.get("headers", {})}
@@ -85,14 +85,14 @@ class Target:
 
 
 def server_pid(server: RunningServer) -> int:
-    """Return the process id of the server itself, not of the script or tracer that started it."""
+    """Return the process id of the server, not of the script or tracer that started it."""
     started = psutil.Process(server.process.pid)
     python = [process for process in [started, *started.children(recursive=True)] if "python" in process.name()]
     return python[0].pid
 
 
 @contextlib.contextmanager
-def target(
+def running_target(
     folder: Path,
     *,
     accounts: bool = False,
@@ -103,13 +103,12 @@ def target(
     memory_limit_gb: float = 10.0,
     **conf: str,
 ) -> Iterator[Target]:
-    """Start a server and load its model; end it, with every process that it started.
+    """Start a server, load its model, yield it, and stop it with all its child processes.
 
     Args:
-        studies: A folder or the URL of a PACS; two phantoms are made where it is left out.
+        studies: A folder or the URL of a PACS; default: two phantoms.
         network: Settings of the untrained network on top of the default recipe.
-        memory_limit_gb: Addresses that the server's processes may map; 0 for no limit. What passes it is a finding,
-            and must not take the machine with it.
+        memory_limit_gb: Virtual address space of each server process, GiB; 0 for no limit. It protects this machine.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if studies is None:
@@ -122,13 +121,15 @@ def target(
         settings["users"] = write_users(folder)
     limit_bytes = int(memory_limit_gb * GIB)
     with running_server("ct2pet_app", str(studies), folder, memory_limit_bytes=limit_bytes, **settings) as server:
-        known = server.known_as("ada") if accounts else server
+        client = server.logged_in_as("ada") if accounts else server
         ct = ""
         if isinstance(studies, Path):
             ct = scan_folder(studies).usable("CT")[0].series.uid
-            # another CT than the one that is attacked with: that one is kept in memory once it was read
+            # not the CT of the attacks, which would then be cached
             small = nrrd((64, 64, 2), (5.0, 5.0, 3.0), ct_numbers(2, 64, 64))
-            answer = known.infer(MODEL, output="json", files={"file": ("small.nrrd", small)})
-            if answer.status_code != 200:
-                raise RuntimeError(f"the server under attack cannot infer: {answer.status_code} {answer.text[:300]}")
-        yield Target(known, ct, resident_mb(server_pid(server)), folder)
+            response = client.infer(MODEL, output="json", files={"file": ("small.nrrd", small)})
+            if response.status_code != 200:
+                raise RuntimeError(
+                    f"the server under attack cannot infer: {response.status_code} {response.text[:300]}"
+                )
+        yield Target(client, ct, resident_mb(server_pid(server)), folder)

@@ -1,4 +1,4 @@
-"""Small uploads that ask for much: each takes seconds to send, and gigabytes or minutes where nothing bounds it."""
+"""Small uploads that take gigabytes or minutes to process on a server without limits."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Upload:
     """One file to send.
 
     Attributes:
-        name: Of the attack.
-        file: Name that the file is sent under.
-        make: Returns its bytes.
-        is_valid: Whether it is a CT that a server of enough memory may answer with 200.
+        name: Name of the attack.
+        file: Name of the uploaded file.
+        make: Function that returns the content.
+        is_valid: Whether it is a valid CT, which a server with enough memory may accept.
     """
 
     name: str
@@ -42,14 +42,14 @@ class Upload:
 
 
 def memory_uploads() -> list[Upload]:
-    """Return the uploads whose memory is measured."""
+    """Return the uploads of the suite `memory`."""
     return [
         Upload("deflated DICOM, transfer syntax after 1,024 bytes", "a.zip", deflated_late),
         Upload("deflated DICOM, 12 slices of 120 MB", "a.zip", deflated_many),
         Upload("JPEG of 16,000 x 16,000", "a.zip", lambda: huge_slices("JPEG")),
         Upload("JPEG 2000 of 16,000 x 16,000", "a.zip", lambda: huge_slices("JPEG2000")),
-        Upload("JPEG 2000 of 16,000 x 16,000 where the header says 64", "a.zip", lambda: lying_slices("JPEG2000")),
-        Upload("RLE that says 16,000 x 16,000", "a.zip", rle_huge),
+        Upload("JPEG 2000 of 16,000 x 16,000, header of 64 x 64", "a.zip", lambda: inconsistent_slices("JPEG2000")),
+        Upload("RLE, header of 16,000 x 16,000", "a.zip", rle_huge),
         Upload("NRRD with pixels 160 mm apart", "a.nrrd", nrrd_wide, is_valid=True),
         Upload("NRRD with slices 0.001 mm apart", "a.nrrd", nrrd_dense, is_valid=True),
         Upload("DICOM with pixels 160 mm apart", "a.zip", dicom_wide, is_valid=True),
@@ -70,9 +70,9 @@ def ct_slice(
     """Return a CT instance.
 
     Args:
-        number: Of the slice, from 0; 3 mm apart.
-        pixels: As they stand in PixelData: plain numbers, or one encoded frame.
-        padding: Bytes of FileMetaInformationVersion, which stands in front of the transfer syntax.
+        number: Index of the slice, from 0; the slice spacing is 3 mm.
+        pixels: Value of PixelData: raw pixels, or one encoded frame.
+        padding: Additional bytes of FileMetaInformationVersion, which precedes the transfer syntax.
     """
     frame, instance = uid + ".1", f"{uid}.2.{number + 1}"
     meta = b"".join((
@@ -115,11 +115,11 @@ def zipped(slices: list[bytes]) -> bytes:
 
 
 def deflated_late() -> bytes:
-    """Return a zip with a deflated file of 1.5 MB that unpacks to 1.5 GB, and says so after its first 1,024 bytes."""
+    """Return a zip with a deflated file of 1.5 MB that inflates to 1.5 GB, its transfer syntax after 1,024 bytes."""
     empty = ct_slice(0, b"", rows=512, columns=512, syntax=DEFLATED, padding=2000)
     (meta_bytes,) = struct.unpack_from("<I", empty, 140)
     head, packed = empty[: 144 + meta_bytes], empty[144 + meta_bytes :]
-    body = zlib.decompress(packed, wbits=-zlib.MAX_WBITS)[:-12]  # without its PixelData of no bytes
+    body = zlib.decompress(packed, wbits=-zlib.MAX_WBITS)[:-12]  # without the empty PixelData element
     packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
     parts = [head, packer.compress(body + LITTLE.head(0x7FE00010, "OW", 1_500_000_000))]
     block = bytes(10**6)
@@ -142,8 +142,8 @@ def huge_slices(codec: str, *, count: int = 3) -> bytes:
     )
 
 
-def lying_slices(codec: str) -> bytes:
-    """Return a zip of slices whose header says 64 x 64, and whose codestream 16,000 x 16,000."""
+def inconsistent_slices(codec: str) -> bytes:
+    """Return a zip of slices with 64 x 64 pixels in the header and 16,000 x 16,000 in the codestream."""
     frame, syntax, bits = _huge_frame(codec)
     return zipped([ct_slice(n, frame, rows=64, columns=64, syntax=syntax, bits=bits) for n in range(3)])
 
@@ -169,28 +169,28 @@ def rle_frame(rows: int, columns: int) -> bytes:
 
 
 def _runs(value: int, count: int) -> bytes:
-    """Return so many equal bytes as PackBits."""
-    full, rest = divmod(count, 128)
+    """Return `count` equal bytes encoded as PackBits."""
+    full, record_idle_memory = divmod(count, 128)
     runs = bytes((129, value)) * full
-    if rest == 1:
+    if record_idle_memory == 1:
         return runs + bytes((0, value))
-    return runs + (bytes((257 - rest, value)) if rest else b"")
+    return runs + (bytes((257 - record_idle_memory, value)) if record_idle_memory else b"")
 
 
 def rle_huge() -> bytes:
-    """Return a zip of RLE slices that announce 16,000 x 16,000 and hold 64 x 64."""
+    """Return a zip of RLE slices of 64 x 64 pixels with 16,000 x 16,000 in the header."""
     frame = rle_frame(64, 64)
     return zipped([ct_slice(n, frame, rows=HUGE, columns=HUGE, syntax=RLE, spacing_mm=0.03) for n in range(3)])
 
 
 def ct_of_rle(*, slices: int = 600, matrix: int = 512) -> bytes:
-    """Return a zip of below 1 MB that is a valid CT of 512 x 512 x 600 numbers of 16 bits."""
+    """Return a zip below 1 MB with a valid CT of 512 x 512 x 600 pixels of 16 bits."""
     frame = rle_frame(matrix, matrix)
     return zipped([ct_slice(n, frame, rows=matrix, columns=matrix, syntax=RLE) for n in range(slices)])
 
 
 def dicom_wide() -> bytes:
-    """Return a zip of a CT of 64 x 64 pixels that lie 160 mm apart."""
+    """Return a zip of a CT of 64 x 64 pixels with a spacing of 160 mm."""
     pixels = _hu(64, 64).tobytes()
     return zipped([ct_slice(n, pixels, rows=64, columns=64, spacing_mm=160.0) for n in range(4)])
 
@@ -221,12 +221,12 @@ def ct_numbers(slices: int, rows: int, columns: int) -> bytes:
 
 
 def nrrd_wide() -> bytes:
-    """Return a NRRD of 16 kB whose pixels lie 160 mm apart."""
+    """Return a NRRD of 16 kB with a pixel spacing of 160 mm."""
     return nrrd((64, 64, 2), (160.0, 160.0, 3.0), ct_numbers(2, 64, 64))
 
 
 def nrrd_dense() -> bytes:
-    """Return a NRRD of 100 kB whose 200 slices lie 0.001 mm apart."""
+    """Return a NRRD of 100 kB with 200 slices and a slice spacing of 0.001 mm."""
     return nrrd((16, 16, 200), (20.0, 20.0, 0.001), ct_numbers(200, 16, 16))
 
 
@@ -252,15 +252,15 @@ def nifti_packed(rows: int, slices: int, dtype: str) -> bytes:
 
 
 def _packed_ct(start: bytes, count: int, dtype: np.dtype[Any], *, air: int, water: int) -> bytes:
-    """Return a gzip of `start` and numbers: half of them air, half water, 1 in 300 of them noise in front."""
+    """Return a gzip of `start`, noise (1 in 300 voxels), air (half) and water (half)."""
     noise = np.random.default_rng(0).integers(air, water, max(1, count // 300 * 2), endpoint=True).astype(dtype)
     file = io.BytesIO()
     with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6, mtime=0) as packed:
         packed.write(start + noise.tobytes())
         halves = ((air, count // 2 - noise.size), (water, count - count // 2))
-        for value, left in halves:
+        for value, remaining in halves:
             block = np.full(2**20, value, dtype).tobytes()
-            for _ in range(left // 2**20):
+            for _ in range(remaining // 2**20):
                 packed.write(block)
-            packed.write(block[: left % 2**20 * dtype.itemsize])
+            packed.write(block[: remaining % 2**20 * dtype.itemsize])
     return file.getvalue()

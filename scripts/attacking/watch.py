@@ -1,4 +1,4 @@
-"""Measure a server while a block of code attacks it: its memory, its answers to `GET /info/`, and that it lives on."""
+"""Measure memory and `GET /info/` latency of a server while a block of code attacks it."""
 
 from __future__ import annotations
 
@@ -14,60 +14,62 @@ from urllib.parse import urlsplit
 
 WATCHER = Path(__file__).with_name("watcher.py")
 WATCHER_TIMEOUT_S = 300.0
-MAX_INFO_S = 0.5  # the worst answer to /info/ under attack
-MAX_BEYOND_MB = 1500.0  # the peak of memory beyond the server at rest with its models loaded
+MAX_INFO_S = 0.5  # slowest response of /info/ under attack
+MAX_ABOVE_IDLE_MB = 1500.0  # peak memory above the idle server with loaded models
 
 
 @dataclass
 class Measured:
-    """What was measured; filled in when the watched block ends.
+    """Measurements of a server, complete after the `with` block.
 
     Attributes:
-        rest_mb: Resident memory of the server before all attacks, its model loaded.
-        info: Number, worst, 99th percentile and median of the answers to `/info/`, seconds; failures by kind.
+        idle_mb: Resident memory of the server with its model loaded, before the attacks, MB.
+        info: Number, maximum, 99th percentile and median of `/info/` latencies, seconds; failures by kind.
         memory: Peaks in MB: of the server, of its largest child, of all together.
     """
 
-    rest_mb: float
+    idle_mb: float
     info: dict[str, Any] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def beyond_mb(self) -> float:
-        """Return the peak of the server's own process beyond its rest, MB."""
-        return round(self.memory["server_peak_mb"] - self.rest_mb, 1)
+    def above_idle_mb(self) -> float:
+        """The peak memory of the server process above idle, MB."""
+        return round(self.memory["server_peak_mb"] - self.idle_mb, 1)
 
     @property
-    def total_beyond_mb(self) -> float:
-        """Return the peak of the server and its children together beyond the server's rest, MB."""
-        return round(self.memory["total_peak_mb"] - self.rest_mb, 1)
+    def total_above_idle_mb(self) -> float:
+        """The peak memory of the server and its children together above idle, MB."""
+        return round(self.memory["total_peak_mb"] - self.idle_mb, 1)
 
-    def figures(self) -> dict[str, Any]:
-        """Return the numbers of a report."""
+    def metrics(self) -> dict[str, Any]:
+        """Return the metrics for the JSON report."""
         return {
             "info_worst_s": self.info["worst_s"],
             "info_p99_s": self.info["p99_s"],
             "info_requests": self.info["requests"],
             "info_failures": self.info["failures"],
-            "peak_beyond_rest_mb": self.beyond_mb,
-            "peak_with_children_beyond_rest_mb": self.total_beyond_mb,
+            "peak_beyond_rest_mb": self.above_idle_mb,
+            "peak_with_children_beyond_rest_mb": self.total_above_idle_mb,
             "largest_child_mb": self.memory["child_peak_mb"],
         }
 
     def violations(self, *, latency: bool = True) -> list[str]:
-        """Return which limits were passed, each as a sentence; `latency` judges the seconds, too."""
+        """Return all exceeded limits, each as a sentence; `latency` includes the latency of `/info/`."""
         found = []
         if self.info["failures"]:
             found.append(f"/info/ failed: {self.info['failures']}")
         if latency and self.info["worst_s"] >= MAX_INFO_S:
             found.append(f"/info/ took {self.info['worst_s']} s, expected below {MAX_INFO_S} s")
-        if self.total_beyond_mb >= MAX_BEYOND_MB:
-            found.append(f"memory {self.total_beyond_mb:.0f} MB beyond rest, expected below {MAX_BEYOND_MB:.0f} MB")
+        if self.total_above_idle_mb >= MAX_ABOVE_IDLE_MB:
+            found.append(
+                f"memory {self.total_above_idle_mb:.0f} MB above idle, expected below {MAX_ABOVE_IDLE_MB:.0f} MB"
+            )
         return found
 
 
 def resident_mb(pid: int) -> float:
-    """Return the resident memory of a process, MB; 0 where it has ended."""
+    """Return the resident memory of a process, MB; 0 if it has ended."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmRSS"):
@@ -76,8 +78,8 @@ def resident_mb(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def watched(url: str, pid: int, *, rest_mb: float, token: str = "") -> Iterator[Measured]:
-    """Measure inside the `with`; the server's mark of its peak is put back to what it holds now."""
+def watched(url: str, pid: int, *, idle_mb: float, token: str = "") -> Iterator[Measured]:
+    """Measure a server during the `with` block; reset its peak memory first."""
     with contextlib.suppress(OSError):
         Path(f"/proc/{pid}/clear_refs").write_text("5")  # proc(5): resets VmHWM
     parts = urlsplit(url)
@@ -85,7 +87,7 @@ def watched(url: str, pid: int, *, rest_mb: float, token: str = "") -> Iterator[
     watcher = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert watcher.stdout is not None
     watcher.stdout.readline()
-    measured = Measured(rest_mb)
+    measured = Measured(idle_mb)
     try:
         yield measured
     finally:

@@ -1,6 +1,6 @@
-"""Poll `GET /info/` and the memory of a server's processes, in a process of its own that no attack slows down.
+"""Poll `GET /info/` and the memory of a server's processes, in a separate process that attacks do not slow down.
 
-Usage: watcher.py HOST PORT PID [TOKEN]. Measure until standard input is closed, then print one JSON object.
+Usage: watcher.py HOST PORT PID [TOKEN]. Measure until stdin is closed, then print one JSON object.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 POLL_INTERVAL_S = 0.05
-INFO_TIMEOUT_S = 120.0  # of one request; a server that is silent for longer counts as not answering
+INFO_TIMEOUT_S = 120.0  # of one request
 MB = 1e6
 
 
 def main() -> None:
-    """Measure until standard input ends."""
+    """Measure until stdin is closed."""
     host, port, pid = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     token = sys.argv[4] if len(sys.argv) > 4 else ""
     done = threading.Event()
@@ -27,7 +27,7 @@ def main() -> None:
     latencies: list[float] = []
     failures: list[str] = []
     threads = [
-        threading.Thread(target=_watch_memory, args=(pid, done, memory)),
+        threading.Thread(target=_measure_memory, args=(pid, done, memory)),
         threading.Thread(target=_poll_info, args=(host, port, token, done, latencies, failures)),
     ]
     for thread in threads:
@@ -43,7 +43,7 @@ def main() -> None:
 def _poll_info(
     host: str, port: int, token: str, done: threading.Event, latencies: list[float], failures: list[str]
 ) -> None:
-    """Ask for `/info/` again and again, each time by a new connection, as a new client does."""
+    """Poll `/info/` with a new connection each time, as new clients do."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     while not done.is_set():
         began = time.perf_counter()
@@ -57,9 +57,9 @@ def _poll_info(
                 failures.append(str(response.status))
         except (OSError, http.client.HTTPException) as error:
             failures.append(type(error).__name__)
-        taken = time.perf_counter() - began
-        latencies.append(taken)
-        done.wait(max(0.0, POLL_INTERVAL_S - taken))
+        elapsed_s = time.perf_counter() - began
+        latencies.append(elapsed_s)
+        done.wait(max(0.0, POLL_INTERVAL_S - elapsed_s))
 
 
 def _summary(latencies: list[float], failures: list[str]) -> dict[str, Any]:
@@ -74,32 +74,33 @@ def _summary(latencies: list[float], failures: list[str]) -> dict[str, Any]:
     }
 
 
-def _watch_memory(pid: int, done: threading.Event, memory: dict[str, Any]) -> None:
-    """Note the peak of the server, of its largest child, and of all of them together."""
-    server = _megabytes(pid)
+def _measure_memory(pid: int, done: threading.Event, memory: dict[str, Any]) -> None:
+    """Record the peak memory of the server, of its largest child, and of all together."""
+    server = memory_mb(pid)
     memory |= {"at_begin_mb": server.get("VmRSS", 0), "server_peak_mb": 0.0, "child_peak_mb": 0.0, "total_peak_mb": 0.0}
     memory["children"] = 0
     seen: set[int] = set()
     own_command = _command(pid)
-    while True:
-        # until a child has started its program, it shows the memory of the server, which it shares
-        server, children = _megabytes(pid), [child for child in _descendants(pid) if _command(child) != own_command]
-        sizes = [_megabytes(child) for child in children]
+    is_last = False
+    while not is_last:
+        is_last = done.wait(POLL_INTERVAL_S)  # measure once more after the end
+        # a forked child shares and reports the memory of the server until it executes its own program
+        server, children = memory_mb(pid), [child for child in descendants(pid) if _command(child) != own_command]
+        sizes = [memory_mb(child) for child in children]
         seen.update(children)
-        # libraries are shared pages of files
+        # RssAnon excludes libraries, whose pages are shared
         total = server.get("VmRSS", 0) + sum(size.get("RssAnon", 0) for size in sizes)
         memory["server_peak_mb"] = max(memory["server_peak_mb"], server.get("VmHWM", 0))
         memory["child_peak_mb"] = max([memory["child_peak_mb"], *(size.get("VmHWM", 0) for size in sizes)])
         memory["total_peak_mb"] = max(memory["total_peak_mb"], total, server.get("VmHWM", 0))
         memory["children"] = len(seen)
-        if done.wait(POLL_INTERVAL_S):
-            return
 
 
-def _megabytes(pid: int) -> dict[str, float]:
+def memory_mb(pid: int) -> dict[str, float]:
+    """Return the memory fields of /proc/PID/status, MB; empty if the process has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:  # it has ended
+    except OSError:  # the process has ended
         return {}
     found = {}
     for line in lines:
@@ -112,11 +113,12 @@ def _megabytes(pid: int) -> dict[str, float]:
 def _command(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:  # it has ended
+    except OSError:  # the process has ended
         return b""
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
+    """Return the process ids of all descendants of a process."""
     found, parents = [], [pid]
     while parents:
         parent = parents.pop()

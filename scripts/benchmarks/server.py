@@ -1,4 +1,4 @@
-"""Does the server answer at once while it draws?"""
+"""Measure the latency of the server during a synthesis."""
 
 from __future__ import annotations
 
@@ -9,32 +9,34 @@ import threading
 import time
 from typing import Any
 
-from scripts.benchmarks.live import MODEL, clinic, get, post
+from scripts.benchmarks.live import MODEL, get, post, prepare_setup
 
-TARGET_S = 0.5  # within which /info/ answers while a synthesis runs
-ASKED = ("/info/", "/datastore/")  # what clients ask again and again
-
-
-def measure_server(asked: argparse.Namespace) -> dict[str, Any]:
-    """Return how long the real server takes to answer while it draws all slices of a CT."""
-    with clinic(asked) as place, place.server() as url:
-        return {"slices": place.slices, "matrix": asked.matrix, **_asked_meanwhile(url, place.ct_uid, asked.requests)}
+TARGET_S = 0.5  # maximum latency of /info/ during a synthesis
+POLLED_PATHS = ("/info/", "/datastore/")  # polled by clients
 
 
-def _asked_meanwhile(url: str, ct: str, count: int) -> dict[str, Any]:
-    """Ask `count` times or more, for as long as a synthesis takes."""
-    taken: dict[str, list[float]] = {path: [] for path in ASKED}
-    drawn: list[float] = []
-    synthesis = threading.Thread(target=lambda: drawn.append(post(f"{url}/infer/{MODEL}?image={ct}&output=json")))
+def measure_server(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure the latency of the real server while it synthesises all slices of a CT."""
+    with prepare_setup(args) as setup, setup.server() as url:
+        measured = _measure_during_synthesis(url, setup.ct_uid, args.requests)
+        return {"slices": setup.slices, "matrix": args.matrix, **measured}
+
+
+def _measure_during_synthesis(url: str, ct: str, count: int) -> dict[str, Any]:
+    """Poll the server during a synthesis; warn if there are fewer than `count` requests."""
+    latencies_s: dict[str, list[float]] = {path: [] for path in POLLED_PATHS}
+    durations_s: list[float] = []
+    synthesis = threading.Thread(target=lambda: durations_s.append(post(f"{url}/infer/{MODEL}?image={ct}&output=json")))
     synthesis.start()
     while synthesis.is_alive():
-        for path in ASKED:
-            taken[path].append(get(f"{url}{path}"))
+        for path in POLLED_PATHS:
+            latencies_s[path].append(get(f"{url}{path}"))
         time.sleep(0.05)
-    if len(taken[ASKED[0]]) < count:
-        print(f"benchmark: the synthesis was over after {len(taken[ASKED[0]])} requests", file=sys.stderr)
-    told = {
-        path: {"requests": len(s), "slowest_s": max(s), "median_s": statistics.median(s)} for path, s in taken.items()
+    if len(latencies_s[POLLED_PATHS[0]]) < count:
+        print(f"benchmark: the synthesis ended after {len(latencies_s[POLLED_PATHS[0]])} requests", file=sys.stderr)
+    summary = {
+        path: {"requests": len(seconds), "slowest_s": max(seconds), "median_s": statistics.median(seconds)}
+        for path, seconds in latencies_s.items()
     }
-    slowest = max(max(seconds) for seconds in taken.values())
-    return {"synthesis_s": drawn[0], "answers": told, "target_s": TARGET_S, "reached": slowest < TARGET_S}
+    slowest = max(max(seconds) for seconds in latencies_s.values())
+    return {"synthesis_s": durations_s[0], "answers": summary, "target_s": TARGET_S, "reached": slowest < TARGET_S}

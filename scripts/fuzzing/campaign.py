@@ -1,4 +1,4 @@
-"""Mutants by the thousand in child processes: a child that dies or hangs costs one mutant, which is named."""
+"""Read mutants by the thousand in child processes; a child that dies or hangs affects one mutant, which is reported."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from scripts.fuzzing.oracle import EQUAL, FREE, REFUSED, SILENT, WARNED
 from scripts.fuzzing.worker import BROKEN, INVALID
 
 ROOT = Path(__file__).resolve().parents[2]
-BATCH = 500  # mutants a child reads before another takes over
-SECONDS = 20.0  # for one mutant; the slowest takes a tenth of a second
+BATCH = 500  # mutants per child process
+MUTANT_TIMEOUT_S = 20.0  # usually below 0.1 s
 KILLED, HANGS = "killed", "hangs"
 FINE = (REFUSED, EQUAL, WARNED, FREE)
 FINDINGS = (SILENT, BROKEN, INVALID, KILLED, HANGS)
@@ -27,18 +27,18 @@ FINDINGS = (SILENT, BROKEN, INVALID, KILLED, HANGS)
 
 @dataclass
 class Campaign:
-    """What came of the mutants of a seed."""
+    """The results of the mutants of a seed."""
 
     seed: int
     lines: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def findings(self) -> list[dict[str, Any]]:
-        """The mutants that fared as none may."""
+        """The results that are findings."""
         return [line for line in self.lines if line["outcome"] in FINDINGS]
 
     def table(self) -> dict[str, Counter[str]]:
-        """Return how many mutants of each kind fared how."""
+        """Return the number of mutants by kind and outcome."""
         kinds: dict[str, Counter[str]] = {}
         for line in self.lines:
             kinds.setdefault(line["kind"], Counter())[line["outcome"]] += 1
@@ -48,15 +48,15 @@ class Campaign:
 def run_campaign(
     work: Path, *, seed: int, first: int, count: int, keep: Path | None, progress: Callable[[int], None]
 ) -> Campaign:
-    """Return what came of mutants `first` to `first + count - 1`, or of those that were read before Ctrl-C.
+    """Read the mutants `first` to `first + count - 1`; stop early on Ctrl-C.
 
     Args:
-        work: A folder with the list of subjects, for the files that are read.
-        seed: Of the mutants.
-        first: Number of the first.
-        count: How many.
-        keep: Where to leave the mutants' files.
-        progress: Told how many are done.
+        work: Folder with the list of subjects, for temporary files.
+        seed: Seed of the mutants.
+        first: Number of the first mutant.
+        count: Number of mutants.
+        keep: Folder in which to keep the mutants' files; None to keep none.
+        progress: Called with the number of mutants done.
     """
     campaign, end = Campaign(seed), first + count
     with contextlib.suppress(KeyboardInterrupt):
@@ -68,7 +68,7 @@ def run_campaign(
 def _batch(
     campaign: Campaign, work: Path, first: int, count: int, keep: Path | None, progress: Callable[[int], None]
 ) -> int:
-    """Read mutants in one child; return the number of the next one to read."""
+    """Read mutants in one child process; return the number of the next mutant."""
     command = [sys.executable, "-W", "ignore", "-m", "scripts.fuzzing.worker", str(work), str(campaign.seed)]
     command += [str(first), str(count), *([] if keep is None else [str(keep)])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(ROOT)}
@@ -78,7 +78,7 @@ def _batch(
     ):
         started, done, outcome = first, first, KILLED
         try:
-            for text in _lines(child, SECONDS):
+            for text in _lines(child, MUTANT_TIMEOUT_S):
                 line = json.loads(text)
                 if "started" in line:
                     started = line["started"]
@@ -97,7 +97,7 @@ def _batch(
         tail = (work / "child.log").read_bytes()[-300:].decode("utf-8", errors="replace")
         detail = f"exit status {status}: {tail}"
         campaign.lines.append({"number": started, "kind": "any", "subject": "", "what": "", "outcome": outcome,
-                               "detail": detail, "seconds": SECONDS, "peak_mib": 0})  # fmt: skip
+                               "detail": detail, "seconds": MUTANT_TIMEOUT_S, "peak_mib": 0})  # fmt: skip
         return started + 1
     return done
 
@@ -106,7 +106,7 @@ def _lines(child: subprocess.Popen[bytes], seconds: float) -> Any:
     """Yield the child's lines until it ends.
 
     Raises:
-        TimeoutError: None came for too long.
+        TimeoutError: No line within `seconds`.
     """
     assert child.stdout is not None
     pending = b""
@@ -114,8 +114,8 @@ def _lines(child: subprocess.Popen[bytes], seconds: float) -> Any:
         ready, _, _ = select.select([child.stdout], [], [], seconds)
         if not ready:
             raise TimeoutError
-        read = os.read(child.stdout.fileno(), 65536)
-        if not read:
+        received = os.read(child.stdout.fileno(), 65536)
+        if not received:
             return
-        *whole, pending = (pending + read).split(b"\n")
-        yield from whole
+        *lines, pending = (pending + received).split(b"\n")
+        yield from lines

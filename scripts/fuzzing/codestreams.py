@@ -1,6 +1,6 @@
-"""A CT series in every compression that a PACS may hold, and its codestreams cut into the pieces a mutation works on.
+"""Compress a CT series with every codec of a PACS, and split its codestreams into segments for mutations.
 
-Written on bytes: the readers under test have no part in what they are given. JPEG lossless and JPEG-LS need dcmtk.
+This module works on bytes and does not use the readers under test. JPEG lossless and JPEG-LS need dcmtk.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def write_compressed_series(ct: Path, folder: Path) -> dict[str, Path]:
 
 
 def with_values(file: bytes, values: Values) -> bytes:
-    """Return a file in explicit VR, little endian, with these top-level elements in place of its own."""
+    """Return a file in Explicit VR Little Endian with these top-level elements replaced or inserted."""
     pieces, last, missing = [file[:132]], 0, dict(values)
     for e in elements_of(file):
         if e.depth or e.tag == META_LENGTH:
@@ -70,13 +70,13 @@ def with_values(file: bytes, values: Values) -> bytes:
 
 
 def with_pixels(file: bytes, element: bytes) -> bytes:
-    """Return a file with another pixel data element, whole with its head; what follows the old one is dropped."""
+    """Return a file with its pixel data element and everything after it replaced by `element`."""
     pixels = next(e for e in elements_of(file) if e.tag == PIXEL_DATA)
     return file[: pixels.start] + element
 
 
 def encapsulated(*fragments: bytes, offsets: bytes = b"") -> bytes:
-    """Return a pixel data element of fragments behind a basic offset table."""
+    """Return an encapsulated pixel data element: a basic offset table and fragments."""
     items = (offsets, *(fragment + b"\0" * (len(fragment) % 2) for fragment in fragments))
     body = b"".join(struct.pack("<HHI", ITEM >> 16, ITEM & 0xFFFF, len(item)) + item for item in items)
     end = struct.pack("<HHI", SEQUENCE_END >> 16, SEQUENCE_END & 0xFFFF, 0)
@@ -92,7 +92,7 @@ def codestream_of(file: bytes) -> bytes:
 
 
 def segments_of(codestream: bytes | bytearray) -> list[tuple[int, int, int]]:
-    """Return marker, start and end of each segment in front of a JPEG, JPEG-LS or JPEG 2000 codestream's numbers."""
+    """Return marker, start and end of each header segment of a JPEG, JPEG-LS or JPEG 2000 codestream."""
     found, at = [], 2
     while at + 4 <= len(codestream) and codestream[at] == 0xFF:
         marker, length = codestream[at + 1], struct.unpack_from(">H", codestream, at + 2)[0]
@@ -104,7 +104,7 @@ def segments_of(codestream: bytes | bytearray) -> list[tuple[int, int, int]]:
 
 
 def rle(planes: NDArray[np.uint8]) -> bytes:
-    """Return DICOM's RLE (PS3.5 annex G) of byte planes, (planes, bytes), one segment a plane."""
+    """Return the RLE encoding (PS3.5 annex G) of byte planes, shape (planes, bytes), one segment per plane."""
     segments = []
     for plane in planes:
         packed = bytearray()
@@ -135,7 +135,7 @@ def _jpeg_2000(pixels: Pixels) -> tuple[bytes, Values]:
 
 
 def _jpeg_8(pixels: Pixels) -> tuple[bytes, Values]:
-    """Return a baseline JPEG: 8 bits, 8 HU a step."""
+    """Return a baseline JPEG of 8 bits with a slope of 8 HU."""
     file = io.BytesIO()
     Image.fromarray(((pixels.astype(np.int32) + 1024) // 8).clip(0, 255).astype(np.uint8)).save(
         file, "JPEG", quality=95

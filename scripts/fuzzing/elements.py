@@ -1,4 +1,4 @@
-"""A DICOM file as its bytes: where each element lies, so that it can be broken in ways no writer would."""
+"""Locate the elements of a DICOM file as byte ranges, for mutations that no DICOM writer could produce."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ IMPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 
 @dataclass(frozen=True)
 class Encoding:
-    """How elements are written: explicit VR or not, and the order of bytes ("<" or ">")."""
+    """The encoding of elements: explicit or implicit VR, and the byte order ("<" or ">")."""
 
     explicit: bool = True
     order: str = "<"
 
     def head(self, tag: int, vr: str, length: int) -> bytes:
-        """Return an element without its value."""
+        """Return the header of an element."""
         start = struct.pack(f"{self.order}HH", tag >> 16, tag & 0xFFFF)
         if not self.explicit or tag >> 16 == 0xFFFE:
             return start + struct.pack(f"{self.order}I", length)
@@ -30,21 +30,21 @@ class Encoding:
         return start + vr.encode("latin-1") + struct.pack(f"{self.order}H", length & 0xFFFF)
 
     def element(self, tag: int, vr: str, value: bytes) -> bytes:
-        """Return a whole element; an odd value gets a space or, where it is no text, a zero."""
+        """Return a complete element; pad odd values with a space, or with a zero byte if they are not text."""
         padding = b"" if len(value) % 2 == 0 else b"\0" if vr in LONG | {"UI"} else b" "
         return self.head(tag, vr, len(value + padding)) + value + padding
 
 
 @dataclass(frozen=True)
 class Element:
-    """Where an element lies in its file.
+    """The position of an element in its file.
 
     Attributes:
         tag: Group and element.
-        vr: Its value representation, empty where the file does not say it.
-        start, value_start, end: Bytes from the beginning of the file; its value ends where it ends.
-        depth: 0 outside sequences.
-        encoding: How it is written.
+        vr: Value representation; empty with implicit VR.
+        start, value_start, end: Offsets in the file, bytes; `end` is also the end of the value.
+        depth: Nesting depth in sequences; 0 at the top level.
+        encoding: Encoding of the element.
     """
 
     tag: int
@@ -57,7 +57,7 @@ class Element:
 
 
 def elements_of(file: bytes) -> list[Element]:
-    """Return all elements of an intact file in the order of its bytes, those inside sequences after their sequence."""
+    """Return all elements of an intact file in file order; a sequence precedes its nested elements."""
     meta, position = [], META_START
     while position < len(file) and file[position : position + 2] == b"\x02\x00":
         element = _element(file, position, Encoding(), 0)
@@ -97,7 +97,7 @@ def _element(file: bytes, position: int, encoding: Encoding, depth: int) -> Elem
 
 
 def _end_of_undefined(file: bytes, element: Element) -> int:
-    """Return where a value of undefined length ends, its delimiter included."""
+    """Return the end of a value of undefined length, including its delimiter."""
     position, encoding = element.value_start, element.encoding
     closing = ITEM_END if element.tag == ITEM else SEQUENCE_END
     while position + 8 <= len(file):

@@ -1,4 +1,4 @@
-"""A mutant: files as they were, some of them broken, and what of the untouched files contradicts it."""
+"""A mutant: mutated files of a subject, and the unchanged data that contradict the mutation."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Mutant:
-    """What was done to a subject.
+    """A mutation of a subject.
 
     Attributes:
-        kind: Of the mutation.
-        what: In words: which attribute, which file, which value.
-        files: The broken files by name; the subject's others stay as they are.
-        contradiction: What of the untouched files says otherwise; empty where nothing does.
-        tolerance: Relative difference from which it counts.
-        place_mm: How far a place may move: readers may forgive a slice some tenths of a millimetre.
+        kind: Kind of the mutation.
+        what: Description: attribute, file, value.
+        files: Mutated files by name; the other files of the subject are unchanged.
+        contradiction: Unchanged data that contradict the mutation; empty if there are none.
+        tolerance: Relative difference of values that is tolerated.
+        place_mm: Displacement that is tolerated, mm; readers tolerate some tenths of a millimetre for a slice.
     """
 
     kind: str

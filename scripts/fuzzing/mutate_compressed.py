@@ -1,4 +1,4 @@
-"""Ways to break compressed DICOM files: codestreams (headers, numbers), their encapsulation, the file's header."""
+"""Mutations of compressed DICOM files: codestreams (headers, data), encapsulation, attributes."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ SYNTAXES = (
 )  # fmt: skip
 COLOURS = (b"YBR_FULL_422", b"YBR_FULL", b"YBR_ICT", b"YBR_RCT", b"RGB", b"PALETTE COLOR", b"MONOCHROME1", b"")
 SIZES = (0, 1, 2, 7, 63, 65, 127, 255, 1024, 4095, 16000, 0x7FFF, 0x8000, 0xFFFF)
-WORDS = (0, 1, 2, 15, 16, 63, 64, 65, 255, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
+VALUES = (0, 1, 2, 15, 16, 63, 64, 65, 255, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
 Files = Mapping[str, bytes]
-Broken = tuple[bytes, str]  # a file, and what was done to it
+Broken = tuple[bytes, str]  # a mutated file and the description of the mutation
 
 
 def break_compressed(rng: random.Random, files: Files) -> Mutant:
-    """Return a mutant of a compressed series with one broken file, or with all broken alike where only headers are."""
+    """Return a mutant of a compressed series: one mutated file, or for header mutations possibly all files equally."""
     kind = rng.choice(list(KINDS))
     names = sorted(files)
     one = kind not in SERIES_KINDS or rng.random() < 0.5
@@ -48,7 +48,7 @@ def break_compressed(rng: random.Random, files: Files) -> Mutant:
 
 
 def _field(rng: random.Random, file: bytes) -> Broken:
-    """Another value in a field of a header segment: sizes, precision, components, tables, levels."""
+    """Change a field of a header segment: sizes, precision, components, tables, levels."""
     codestream = bytearray(codestream_of(file))
     if not codestream.startswith(b"\xff"):
         return _rle_head(rng, file)
@@ -56,13 +56,13 @@ def _field(rng: random.Random, file: bytes) -> Broken:
     marker, start, end = rng.choice(segments)
     size = rng.choice([1, 1, 2, 4])
     at = rng.randrange(start + 2, max(start + 3, min(end, start + 60)))
-    value = rng.choice(WORDS) & ((1 << 8 * size) - 1)
+    value = rng.choice(VALUES) & ((1 << 8 * size) - 1)
     codestream[at : at + size] = value.to_bytes(size, "big")
     return _packed(file, bytes(codestream), f"segment FF{marker:02X}: {value} in {size} bytes at {at - start}")
 
 
 def _size(rng: random.Random, file: bytes) -> Broken:
-    """Another size in the codestream: SOF of JPEG and JPEG-LS, SIZ of JPEG 2000, the segment table of RLE."""
+    """Change a size in the codestream: SOF of JPEG and JPEG-LS, SIZ of JPEG 2000, the segment table of RLE."""
     codestream = bytearray(codestream_of(file))
     for marker, start, _ in segments_of(codestream) if codestream.startswith(b"\xff") else []:
         if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:
@@ -72,7 +72,7 @@ def _size(rng: random.Random, file: bytes) -> Broken:
             struct.pack_into(form, codestream, at, value & (0xFFFF if form == ">H" else 0xFF))
             return _packed(file, bytes(codestream), f"FF{marker:02X} {place} {value}")
         if marker == 0x51:
-            which, value = rng.randrange(8), rng.choice([*SIZES, *WORDS])
+            which, value = rng.randrange(8), rng.choice([*SIZES, *VALUES])
             struct.pack_into(">I", codestream, start + 6 + 4 * which, value)  # Xsiz, Ysiz, offsets, tiles
             return _packed(file, bytes(codestream), f"SIZ number {which} is {value}")
     return _rle_head(rng, file)
@@ -84,13 +84,13 @@ def _rle_head(rng: random.Random, file: bytes) -> Broken:
         value = rng.choice([0, 1, 3, 14, 15, 16, 17, 0x7FFFFFFF, 0xFFFFFFFF])
         struct.pack_into("<I", codestream, 0, value)
         return _packed(file, bytes(codestream), f"first number of the codestream {value}")
-    at, value = rng.randrange(1, 16), rng.choice([*WORDS, len(codestream), len(codestream) - 1])
+    at, value = rng.randrange(1, 16), rng.choice([*VALUES, len(codestream), len(codestream) - 1])
     struct.pack_into("<I", codestream, 4 * at, value)
     return _packed(file, bytes(codestream), f"number {at} of the codestream {value}")
 
 
 def _numbers(rng: random.Random, file: bytes) -> Broken:
-    """Other bytes anywhere in the codestream."""
+    """Change bytes anywhere in the codestream."""
     codestream = bytearray(codestream_of(file))
     count = rng.choice([1, 1, 4, 40, 400])
     for _ in range(count):
@@ -105,7 +105,7 @@ def _cut(rng: random.Random, file: bytes) -> Broken:
 
 
 def _segments(rng: random.Random, file: bytes) -> Broken:
-    """Segments that are doubled, moved, missing, or of another marker."""
+    """Duplicate, remove or move a segment, or change its marker."""
     codestream = codestream_of(file)
     segments = [one for one in segments_of(codestream) if one[2] <= len(codestream)]
     if not codestream.startswith(b"\xff") or not segments:
@@ -128,7 +128,7 @@ def _segments(rng: random.Random, file: bytes) -> Broken:
 
 
 def _encapsulation(rng: random.Random, file: bytes) -> Broken:
-    """Fragments and offsets that are none, too many, or have wrong lengths."""
+    """Change the number or lengths of fragments and offsets."""
     codestream, kind = codestream_of(file), rng.randrange(8)
     half = len(codestream) // 4 * 2
     if kind == 0:
@@ -138,7 +138,7 @@ def _encapsulation(rng: random.Random, file: bytes) -> Broken:
     if kind == 2:
         return with_pixels(file, encapsulated(codestream, codestream)), "the fragment twice"
     if kind == 3:
-        offsets = struct.pack("<4I", 0, *(rng.choice(WORDS) for _ in range(3)))
+        offsets = struct.pack("<4I", 0, *(rng.choice(VALUES) for _ in range(3)))
         return with_pixels(file, encapsulated(codestream, offsets=offsets)), "offsets"
     if kind == 4:
         return with_pixels(file, encapsulated(codestream)[:-8]), "no delimiter"
@@ -148,23 +148,23 @@ def _encapsulation(rng: random.Random, file: bytes) -> Broken:
     if kind == 6:
         struct.pack_into("<I", element, 8, rng.choice([0, len(codestream), 0xFFFFFFFE]))
         return with_pixels(file, bytes(element)), "a defined length"
-    struct.pack_into("<HHI", element, 20, ITEM >> 16, ITEM & 0xFFFF, rng.choice([*WORDS, UNDEFINED]))
+    struct.pack_into("<HHI", element, 20, ITEM >> 16, ITEM & 0xFFFF, rng.choice([*VALUES, UNDEFINED]))
     return with_pixels(file, bytes(element)), "the length of the fragment"
 
 
 def _header(rng: random.Random, file: bytes) -> Broken:
-    """Attributes of the file that the codestream contradicts."""
+    """Change attributes of the file so that the codestream contradicts them."""
     tag = rng.choice([ROWS, COLUMNS, BITS_ALLOCATED, BITS_STORED, HIGH_BIT, SIGN, SAMPLES, PLANAR])
     value = rng.choice([0, 1, 2, 3, 8, 12, 15, 16, 17, 32, 64, *SIZES])
     more = {tag: ("US", struct.pack("<H", value & 0xFFFF))}
-    if rng.random() < 0.3:  # a square of a large size
+    if rng.random() < 0.3:  # large equal rows and columns
         value = rng.choice([4096, 16_000, 0xFFFF])
         more |= {one: ("US", struct.pack("<H", value)) for one in (ROWS, COLUMNS)}
     return with_values(file, more), f"{', '.join(f'{one:08x}' for one in more)} is {value}"
 
 
 def _colour(rng: random.Random, file: bytes) -> Broken:
-    """A photometric interpretation, and samples, that are another picture's; YBR_FULL_422 among them."""
+    """Change the photometric interpretation and the number of samples."""
     colour, samples = rng.choice(COLOURS), rng.choice([1, 2, 3, 3, 4])
     values = {PHOTOMETRIC: ("CS", colour), SAMPLES: ("US", struct.pack("<H", samples))}
     if rng.random() < 0.5:
@@ -180,7 +180,7 @@ def _syntax(rng: random.Random, file: bytes) -> Broken:
 
 
 def _repeated(rng: random.Random, file: bytes) -> Broken:
-    """A second element of one tag, or pixels, where two parsers may take another."""
+    """Duplicate an element or the pixel data, which parsers may resolve differently."""
     elements = [e for e in elements_of(file) if not e.depth and e.tag >> 16 == 0x28]
     if rng.random() < 0.4:
         pixels = next(e for e in elements_of(file) if e.tag == PIXEL_DATA)

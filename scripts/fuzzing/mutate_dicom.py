@@ -1,4 +1,4 @@
-"""Ways to break DICOM files: in one slice of a series, or in all of them alike."""
+"""Mutations of DICOM files, in one slice of a series or equally in all slices."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from scripts.fuzzing.elements import ITEM, PIXEL_DATA, TRANSFER_SYNTAX, UNDEFINED, Element, Encoding, elements_of
 from scripts.fuzzing.facts import POSITION, contradiction
 from scripts.fuzzing.mutant import Mutant
-from scripts.fuzzing.values import is_binary, other_value, rubbish
+from scripts.fuzzing.values import invalid_value, is_binary, other_value
 
-FORGIVEN_MM = 0.6  # what `lib.dicom.read.slice_order` forgives of a slice's place
+POSITION_TOLERANCE_MM = 0.6  # tolerance of `lib.dicom.read.slice_order` for slice positions
 HEADER_SEQUENCES = (0x00081140, 0x00540016, 0x00189346)  # ReferencedImage, RadiopharmaceuticalInformation, CTDI
 VRS = ("AE", "AS", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "LO", "OB", "PN", "SH", "SL", "SQ", "SS", "ST", "TM", "UI",
        "UL", "UN", "US", "UT", "XX", "\0\0")  # fmt: skip
@@ -21,7 +21,7 @@ Files = Mapping[str, bytes]
 
 @dataclass(frozen=True)
 class Edit:
-    """A new span of bytes in place of an old one."""
+    """A replacement of a range of bytes."""
 
     start: int
     end: int
@@ -35,15 +35,15 @@ def _apply(file: bytes, edit: Edit) -> bytes:
 
 
 def _value(rng: random.Random, file: bytes, element: Element) -> Edit:
-    """Another value, as DICOM writes it."""
+    """Replace the value by another valid value."""
     old = file[element.value_start : element.end]
     new = other_value(rng, element.tag, element.vr or _guess(element), old, element.encoding.order)
     return _replaced(element, new, is_value=True)
 
 
-def _rubbish(rng: random.Random, file: bytes, element: Element) -> Edit:
-    """No value."""
-    new = rubbish(rng, element.vr or _guess(element), file[element.value_start : element.end])
+def _invalid_value(rng: random.Random, file: bytes, element: Element) -> Edit:
+    """Replace the value by an invalid one."""
+    new = invalid_value(rng, element.vr or _guess(element), file[element.value_start : element.end])
     return _replaced(element, new, is_value=False)
 
 
@@ -53,18 +53,18 @@ def _replaced(element: Element, value: bytes, *, is_value: bool) -> Edit:
 
 
 def _guess(element: Element) -> str:
-    """Return the representation of an element that does not say it: as a number, or as text that holds a number."""
+    """Return a plausible VR for an element with implicit VR: a number, or text that contains a number."""
     is_short = element.tag >> 16 == 0x0028 and element.end - element.value_start == 2
     return "US" if is_short else "DS"
 
 
 def _delete(rng: random.Random, file: bytes, element: Element) -> Edit:
-    """No element."""
+    """Delete the element."""
     return Edit(element.start, element.end, b"", False, "deleted")
 
 
 def _vr(rng: random.Random, file: bytes, element: Element) -> Edit:
-    """Another value representation, with or without the length that it would have."""
+    """Change the VR, with or without the matching length field."""
     vr, value = rng.choice(VRS), file[element.value_start : element.end]
     if element.vr and rng.random() < 0.5:
         content = file[element.start : element.start + 4] + vr.encode("latin-1") + file[element.start + 6 : element.end]
@@ -74,7 +74,7 @@ def _vr(rng: random.Random, file: bytes, element: Element) -> Edit:
 
 
 def _duplicate(rng: random.Random, file: bytes, element: Element) -> Edit:
-    """The element twice, the second time with another value."""
+    """Duplicate the element with another value."""
     again = _value(rng, file, element)
     content = file[element.start : element.end] + again.content
     first, second = (
@@ -84,7 +84,7 @@ def _duplicate(rng: random.Random, file: bytes, element: Element) -> Edit:
 
 
 def _length(rng: random.Random, file: bytes, element: Element) -> Edit:
-    """A length that is not the value's."""
+    """Change the length field."""
     length = element.end - element.value_start
     wrong = rng.choice([0, 1, length + 1, length + 2, max(0, length - 2), length * 2, 0x7FFF, 0xFFFE, 0x7FFFFFFE])
     head = element.encoding.head(element.tag, element.vr, wrong)
@@ -92,14 +92,14 @@ def _length(rng: random.Random, file: bytes, element: Element) -> Edit:
 
 
 def _undefined(rng: random.Random, file: bytes, element: Element) -> Edit:
-    """An undefined length, that nothing ends or a delimiter."""
+    """Set an undefined length without adding a delimiter."""
     vr = rng.choice([element.vr, "UN", "SQ", "OB"]) if element.encoding.explicit else element.vr
     head = Encoding(element.encoding.explicit, element.encoding.order).head(element.tag, vr, UNDEFINED)
     return Edit(element.start, element.value_start, head, False, f"undefined length as {vr}")
 
 
 def _deep(rng: random.Random, file: bytes, element: Element) -> Edit:
-    """Sequences within sequences, thousands deep, in front of an element."""
+    """Insert deeply nested sequences before the element."""
     depth, tag = rng.choice([3, 100, 900, 3000, 20_000]), rng.choice((*HEADER_SEQUENCES, 0x00091001))
     encoding = element.encoding
     opening = encoding.head(tag, "SQ", UNDEFINED) + struct.pack(f"{encoding.order}HHI", 0xFFFE, 0xE000, UNDEFINED)
@@ -110,7 +110,7 @@ def _deep(rng: random.Random, file: bytes, element: Element) -> Edit:
 
 EDITS: dict[str, Callable[[random.Random, bytes, Element], Edit]] = {
     "other value": _value,
-    "no value": _rubbish,
+    "no value": _invalid_value,
     "deleted": _delete,
     "other VR": _vr,
     "repeated": _duplicate,
@@ -121,13 +121,13 @@ EDITS: dict[str, Callable[[random.Random, bytes, Element], Edit]] = {
 
 
 def edit_elements(rng: random.Random, kind: str, files: Files, modality: str, tags: tuple[int, ...]) -> Mutant:
-    """Return a mutant in which an element was edited: one of `tags` for the most part, in one file or in all alike."""
+    """Return a mutant with an edited element, mostly one of `tags`, in one file or equally in all files."""
     names = sorted(files)
     one_slice = len(names) == 1 or rng.random() < 0.5
     parsed = {name: elements_of(files[name]) for name in names}
-    wanted = [e for e in parsed[names[0]] if e.tag != ITEM and e.tag != PIXEL_DATA]
-    known = [e for e in wanted if e.tag in tags]
-    chosen = rng.choice(known if known and rng.random() < 0.85 else wanted)
+    candidates = [e for e in parsed[names[0]] if e.tag != ITEM and e.tag != PIXEL_DATA]
+    known = [e for e in candidates if e.tag in tags]
+    chosen = rng.choice(known if known and rng.random() < 0.85 else candidates)
     broken, edit = {}, None
     how = rng.getrandbits(32)  # the same choice in every file
     for name in [rng.choice(names)] if one_slice else names:
@@ -136,17 +136,17 @@ def edit_elements(rng: random.Random, kind: str, files: Files, modality: str, ta
             edit = EDITS[kind](random.Random(how), files[name], element)
             broken[name] = _apply(files[name], edit)
     assert edit is not None
-    words, tolerance = contradiction(
+    reason, tolerance = contradiction(
         chosen.tag, modality=modality, one_slice=one_slice, is_value=edit.is_value,
-        present=frozenset(e.tag for e in wanted) | {PIXEL_DATA},
+        present=frozenset(e.tag for e in candidates) | {PIXEL_DATA},
     )  # fmt: skip
     where = f"{next(iter(broken))}" if one_slice else "all files"
-    place_mm = FORGIVEN_MM if chosen.tag == POSITION else 0.01
-    return Mutant(kind, f"{chosen.tag:08x} in {where}: {edit.what}", broken, words, tolerance, place_mm)
+    place_mm = POSITION_TOLERANCE_MM if chosen.tag == POSITION else 0.01
+    return Mutant(kind, f"{chosen.tag:08x} in {where}: {edit.what}", broken, reason, tolerance, place_mm)
 
 
 def flip_bits(rng: random.Random, files: Files, modality: str) -> Mutant:
-    """Return a mutant with one to four bits of one file flipped, in front of its pixels."""
+    """Return a mutant with one to four flipped bits in one file, before its pixel data."""
     name = rng.choice(sorted(files))
     file, elements = bytearray(files[name]), elements_of(files[name])
     pixels = next((e for e in elements if e.tag == PIXEL_DATA), None)
@@ -158,18 +158,18 @@ def flip_bits(rng: random.Random, files: Files, modality: str) -> Mutant:
         hit = next((e for e in reversed(elements) if e.start <= bit // 8 < e.end and e.tag != ITEM), None)
         if hit is None:
             continue
-        told = contradiction(
+        found_reason = contradiction(
             hit.tag, modality=modality, one_slice=True, is_value=bit // 8 >= hit.value_start,
             present=frozenset(e.tag for e in elements),
         )  # fmt: skip
-        found.append(told)
-        place_mm = FORGIVEN_MM if hit.tag == POSITION else place_mm
-    least = min(found, default=("", 1e-4))  # where one bit may do as it likes, a difference may be its
+        found.append(found_reason)
+        place_mm = POSITION_TOLERANCE_MM if hit.tag == POSITION else place_mm
+    least = min(found, default=("", 1e-4))  # if one bit is unconstrained, any difference may come from it
     return Mutant("bit flips", f"bits {bits} of {name}", {name: bytes(file)}, *least, place_mm)
 
 
 def truncate(rng: random.Random, files: Files, modality: str) -> Mutant:
-    """Return a mutant with one file cut off where an element begins or ends, or anywhere."""
+    """Return a mutant with one truncated file, at an element boundary or anywhere."""
     name = rng.choice(sorted(files))
     file = files[name]
     ends = sorted({place for e in elements_of(file) for place in (e.start, e.value_start, e.end - 1)})
@@ -178,25 +178,25 @@ def truncate(rng: random.Random, files: Files, modality: str) -> Mutant:
 
 
 def swap_bytes(rng: random.Random, files: Files, modality: str) -> Mutant:
-    """Return a mutant whose numbers, or lengths and tags, lie in the other order of bytes."""
+    """Return a mutant with swapped byte order of numbers, or also of lengths and tags."""
     names = sorted(files) if rng.random() < 0.5 else [rng.choice(sorted(files))]
-    whole, broken = rng.random() < 0.5, {}
+    swaps_headers, broken = rng.random() < 0.5, {}
     for name in names:
         file = bytearray(files[name])
         for e in elements_of(files[name]):
             if e.tag >> 16 == 2 or e.depth or e.tag == PIXEL_DATA:
                 continue
-            if whole:
+            if swaps_headers:
                 file[e.start : e.start + 4] = bytes(file[i] for i in (e.start + 1, e.start, e.start + 3, e.start + 2))
                 tail = file[e.value_start - 2 : e.value_start] if e.vr else file[e.value_start - 4 : e.value_start]
                 file[e.value_start - len(tail) : e.value_start] = tail[::-1]
             if is_binary(e.vr):
                 file[e.value_start : e.end] = bytes(file[e.value_start : e.end])[::-1]
         broken[name] = bytes(file)
-    what = "tags, lengths and numbers" if whole else "numbers"
+    what = "tags, lengths and numbers" if swaps_headers else "numbers"
     return Mutant("swapped bytes", f"{what} of {len(names)} files", broken, "the transfer syntax")
 
 
 def other_syntax(rng: random.Random, files: Files, modality: str) -> Mutant:
-    """Return a mutant that declares another transfer syntax than its files are written in."""
+    """Return a mutant that declares a wrong transfer syntax."""
     return edit_elements(rng, "other value", files, modality, (TRANSFER_SYNTAX,))

@@ -1,4 +1,4 @@
-"""Ways to break volume files (NIfTI, NRRD, MHA) and DICOM JSON."""
+"""Mutations of header fields of volume files (NIfTI, NRRD, MHA), and of DICOM JSON."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ NIFTI_SHORTS = (
     254,
 )  # dim[0..4], intent, datatype, bitpix, slice, qform, sform
 NIFTI_FLOATS = (76, 80, 84, 88, 108, 112, 116, 256, 260, 264, 268, 272, 276, *range(280, 328, 4))
-NIFTI_SAID_TWICE = {
+NIFTI_REDUNDANT = {
     **dict.fromkeys((80, 84, 88, 256, 260, 264, 268, 272, 276, *range(280, 328, 4)), "the other of sform and qform"),
     **dict.fromkeys((40, 42, 44, 46, 70, 72, 108), "the file's length"),
-}  # by place in the header
+}  # by offset in the header
 FLOATS = (0.0, -1.0, 1e30, float("nan"), float("inf"), 2.0, 1e-30, 0.5)
 NUMBERS = ("0", "-1", "1e30", "nan", "abc", "", "3.5", "99999999999999999999", "0x10", "1,5", "1 2")
 
 
 def break_volume_file(rng: random.Random, name: str, file: bytes) -> Mutant:
-    """Return a mutant of a volume file: of its header for the most part, or cut off, or with bits flipped."""
+    """Return a mutant of a volume file: a changed header field, a truncated file, or a flipped bit."""
     packed = name.endswith(".gz")
     content = gzip.decompress(file) if packed else file
     choice = rng.random()
@@ -67,11 +67,12 @@ def _nifti(rng: random.Random, file: bytes) -> tuple[bytes, str, str]:
         at = rng.choice(NIFTI_SHORTS)
         value = rng.choice([0, -1, 1, 2, 4, 8, 16, 64, 512, 32767, -32768])
         struct.pack_into("<h", changed, at, value)
-        return bytes(changed), f"short at {at} is {value}", NIFTI_SAID_TWICE.get(at, "")
+        return bytes(changed), f"short at {at} is {value}", NIFTI_REDUNDANT.get(at, "")
     at, number = rng.choice(NIFTI_FLOATS), rng.choice(FLOATS)
     struct.pack_into("<f", changed, at, number)
-    told = NIFTI_SAID_TWICE.get(at, "") if math.isfinite(number) else "it is no value: what is read instead is a guess"
-    return bytes(changed), f"float at {at} is {number}", told
+    invalid = "the value is invalid: any other value is a guess"
+    contradiction = NIFTI_REDUNDANT.get(at, "") if math.isfinite(number) else invalid
+    return bytes(changed), f"float at {at} is {number}", contradiction
 
 
 def _text_header(rng: random.Random, file: bytes, end: bytes) -> tuple[bytes, str]:
@@ -98,7 +99,7 @@ def _text_header(rng: random.Random, file: bytes, end: bytes) -> tuple[bytes, st
 
 
 def break_json(rng: random.Random, instances: Mapping[str, Any], tags: tuple[str, ...]) -> Mutant:
-    """Return a mutant of WADO-RS metadata: of one instance, or of all alike."""
+    """Return a mutant of WADO-RS metadata, in one instance or equally in all."""
     names = sorted(instances)
     one = rng.random() < 0.5
     how, broken, what = rng.getrandbits(32), {}, ""

@@ -1,6 +1,6 @@
-"""Ways to break volume files that make them large, place their voxels oddly, or pack their numbers wrongly.
+"""Mutations of volume files: size, geometry, data type and compression.
 
-`mutate_other.py` breaks single fields of their headers.
+`mutate_other.py` changes single fields of their headers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scripts.fuzzing.mutate_other import break_volume_file
 
 SPACINGS = (0.0, 1e-6, 1e-3, 0.04, 12.0, 60.0, 160.0, 5000.0, 1e12, -2.0)  # mm
 EDGES = (1, 2, 3, 7, 512, 1000, 4096, 20_000, 32767)
-LARGEST_MADE = 24 * 10**6  # voxels of zeros that are really packed into a mutant
+MAX_VOXELS = 24 * 10**6  # maximum number of zero voxels written to a mutant
 NRRD_TYPES = ("uchar", "short", "ushort", "int", "float", "double", "longlong", "block", "int8", "unsigned long")
 NRRD_LINES = (
     "encoding: ascii", "encoding: hex", "encoding: bzip2", "line skip: 5", "byte skip: -1", "byte skip: 99999999",
@@ -49,7 +49,7 @@ def break_volume(rng: random.Random, name: str, file: bytes) -> Mutant:
 
 
 def _place(rng: random.Random, name: str, content: bytes) -> tuple[bytes, str]:
-    """Voxels of another size, which every field that tells it agrees on."""
+    """Change the voxel size consistently in all fields."""
     spacing = [rng.choice(SPACINGS)] * 3 if rng.random() < 0.5 else [rng.choice(SPACINGS) for _ in range(3)]
     if ".nii" in name:
         changed = bytearray(content)
@@ -67,13 +67,13 @@ def _place(rng: random.Random, name: str, content: bytes) -> tuple[bytes, str]:
 
 
 def _shape(rng: random.Random, name: str, content: bytes) -> tuple[bytes, str]:
-    """Another shape, with as many zeros behind it as it announces, or with the old numbers."""
+    """Change the shape, with matching zero voxels or with the old voxels."""
     sizes = [rng.choice(EDGES) for _ in range(rng.choice([3, 3, 3, 3, 2, 4, 7]))]
     head, numbers = _parts(name, content)
     voxels = 1
     for size in sizes:
         voxels *= size
-    filled = voxels <= LARGEST_MADE and rng.random() < 0.7
+    filled = voxels <= MAX_VOXELS and rng.random() < 0.7
     numbers = bytes(4 * voxels) if filled else numbers
     text = " ".join(map(str, sizes))
     what = f"sizes {text}{', zeros' if filled else ''}"
@@ -92,7 +92,7 @@ def _shape(rng: random.Random, name: str, content: bytes) -> tuple[bytes, str]:
 
 
 def _type(rng: random.Random, name: str, content: bytes) -> tuple[bytes, str]:
-    """Another type of number, or another line that says how the numbers are written."""
+    """Change the data type, or a header line that describes the data."""
     if ".nii" in name:
         changed, datatype = bytearray(content), rng.choice(NIFTI_TYPES)
         struct.pack_into("<2h", changed, 70, datatype, rng.choice([8, 16, 32, 64, 128]))
@@ -105,24 +105,24 @@ def _type(rng: random.Random, name: str, content: bytes) -> tuple[bytes, str]:
 
 
 def _packing(rng: random.Random, name: str, content: bytes) -> tuple[bytes, str]:
-    """Packed numbers that are torn, go on, unpack to more or less, or come in several members."""
+    """Truncate, extend or damage the compressed data, or split them into several members."""
     head, numbers = _parts(name, content)
     if name.endswith(".nii"):
         return head + numbers[: rng.randrange(len(numbers))], "fewer numbers"
     if name.endswith(".gz"):
-        whole = head + numbers
+        content = head + numbers
     else:
-        whole = gzip.decompress(numbers) if name.endswith(".nrrd") else zlib.decompress(numbers)
+        content = gzip.decompress(numbers) if name.endswith(".nrrd") else zlib.decompress(numbers)
     pack = _zlib if name.endswith(".mha") else _gzip
     kind = rng.randrange(6)
-    half = rng.randrange(len(whole))
+    half = rng.randrange(len(content))
     packed = {
-        0: lambda: pack(whole[:half]),
-        1: lambda: pack(whole + bytes(rng.choice([1, 511, 10**6, 3 * 10**7]))),
-        2: lambda: pack(whole[:half]) + pack(whole[half:]),
-        3: lambda: pack(whole)[: -rng.randrange(1, 40)],
-        4: lambda: pack(whole) + rng.randbytes(40),
-        5: lambda: bytes(a ^ (rng.random() < 0.001) for a in pack(whole)),
+        0: lambda: pack(content[:half]),
+        1: lambda: pack(content + bytes(rng.choice([1, 511, 10**6, 3 * 10**7]))),
+        2: lambda: pack(content[:half]) + pack(content[half:]),
+        3: lambda: pack(content)[: -rng.randrange(1, 40)],
+        4: lambda: pack(content) + rng.randbytes(40),
+        5: lambda: bytes(a ^ (rng.random() < 0.001) for a in pack(content)),
     }[kind]()
     what = ("half packed", "more packed", "two members", "torn", "rubbish behind", "bits flipped")[kind]
     if name.endswith(".gz"):
@@ -131,7 +131,7 @@ def _packing(rng: random.Random, name: str, content: bytes) -> tuple[bytes, str]
 
 
 def _parts(name: str, content: bytes) -> tuple[bytes, bytes]:
-    """Return the header with what ends it, and the numbers as they are packed."""
+    """Return the header including its end marker, and the compressed data."""
     if ".nii" in name:
         return content[:352], content[352:]
     end = b"\n\n" if name.endswith(".nrrd") else b"LOCAL\n"
@@ -140,7 +140,7 @@ def _parts(name: str, content: bytes) -> tuple[bytes, bytes]:
 
 
 def _gzip(content: bytes) -> bytes:
-    return gzip.compress(content, 1, mtime=0)  # the same mutant at any time
+    return gzip.compress(content, 1, mtime=0)  # reproducible
 
 
 def _zlib(content: bytes) -> bytes:
@@ -148,7 +148,7 @@ def _zlib(content: bytes) -> bytes:
 
 
 def _line(content: bytes, key: bytes, line: bytes) -> bytes:
-    """Return the content with a line of its header replaced, or put behind its first where it has none of this key."""
+    """Return the content with a header line replaced, or inserted after the first line if the key is missing."""
     changed, count = re.subn(rb"(?m)^" + re.escape(key) + rb" ?[:=].*$", lambda _: line, content, count=1)
     if count or line.startswith(b"CompressedDataSize"):
         return changed

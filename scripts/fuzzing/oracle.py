@@ -1,4 +1,4 @@
-"""What the readers make of a subject, and whether that may be: refused, equal, told of, or different in silence."""
+"""Read a subject or mutant with the readers of ct2pet, and judge whether the result is acceptable."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from lib.types import Series
 from scripts.fuzzing.mutant import Mutant
 from scripts.fuzzing.subjects import Subject
 
-# An outcome: refused with a reason; read as before; read otherwise with a warning; read otherwise, which nothing in the
-# untouched files contradicts; read otherwise in silence, which something contradicts
+# Outcomes: refused with a reason; same result; different result with a warning; different result that no unchanged data
+# contradict; different result without a warning although unchanged data contradict it
 REFUSED, EQUAL, WARNED, FREE, SILENT = "refused", "equal", "warned", "unopposed", "silent"
 MODEL = SourceModel(model="none", checksum="0" * 64, version="0")
 SAME_POSITION_MM = 0.7  # slices nearer than this are one slice
@@ -32,67 +32,67 @@ FACTS = ("weight_kg", "dose_bq", "half_life_s", "units", "suv_type", "decay_corr
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What was read.
+    """The result of reading.
 
     Attributes:
-        volume: HU or SUVbw; None where it was refused.
-        facts: What a header without pixels says (of DICOM JSON).
-        said: Every warning and every reason, of all series and files.
-        planned: The first file of the CT's synthetic PET; None where that was refused.
+        volume: Volume in HU or SUVbw; None if it was refused.
+        messages: All warnings and reasons for refusal, of all series and files.
+        facts: Values from headers without pixels (DICOM JSON).
+        planned: First file of the synthetic PET of a CT; None if it was refused.
     """
 
     volume: Volume | None
-    said: frozenset[str]
+    messages: frozenset[str]
     facts: str = ""
     planned: bytes | None = None
 
 
 def read(subject: Subject, folder: Path) -> Reading:
-    """Return what the product's own readers make of a folder.
+    """Read a folder with the readers of ct2pet.
 
     Raises:
-        Exception: Whatever is none of our own errors: a finding.
+        Exception: Any error that is not a `CT2PETError` is a finding.
     """
     if subject.form == "volume":
         return _read_volume_file(next(folder.iterdir()))
     if subject.form == "json":
         return _read_json(folder, subject.modality)
     report = scan_folder(folder)
-    said = {skipped.reason for skipped in report.skipped} | _said(report.series)
+    messages = {skipped.reason for skipped in report.skipped} | _messages(report.series)
     usable = report.usable(subject.modality)
     if not usable:
-        return Reading(None, frozenset(said))
+        return Reading(None, frozenset(messages))
     largest = max(usable, key=lambda found: len(found.series.files))
     readers = (read_ct,) if subject.modality == "CT" else (read_activity, read_pet)
     volume: Volume | None = None
     for reader in readers:
-        volume = _or_reason(reader, largest.series, said)
-    planned = _plan(largest.series, said) if subject.modality == "CT" and volume is not None else None
-    return Reading(volume, frozenset(said), planned=planned)
+        volume = _read_or_reason(reader, largest.series, messages)
+    planned = _plan(largest.series, messages) if subject.modality == "CT" and volume is not None else None
+    return Reading(volume, frozenset(messages), planned=planned)
 
 
-def _said(series: tuple[ScannedSeries, ...]) -> set[str]:
-    said = {warning for found in series for warning in found.warnings}
-    said |= {found.reason for found in series if found.reason}
-    return said | {found.suv for found in series if found.suv}
+def _messages(series: tuple[ScannedSeries, ...]) -> set[str]:
+    messages = {warning for found in series for warning in found.warnings}
+    messages |= {found.reason for found in series if found.reason}
+    return messages | {found.suv for found in series if found.suv}
 
 
-def _or_reason(reader: Callable[[Series], Volume], series: Series, said: set[str]) -> Volume | None:
+def _read_or_reason(reader: Callable[[Series], Volume], series: Series, messages: set[str]) -> Volume | None:
     try:
         return reader(series)
     except CT2PETError as error:
-        said.add(str(error))
+        messages.add(str(error))
         return None
 
 
-def _plan(series: Series, said: set[str]) -> bytes | None:
+def _plan(series: Series, messages: set[str]) -> bytes | None:
     try:
         planned = plan_series(series, MODEL)
         slab = planned.geometry.slab(slice(0, 1))
         pet = Volume(np.ones(slab.shape, np.float32), slab, Unit.SUV_BW)
         return next(planned.fill(pet).files())[1]
     except CT2PETError as error:
-        said.add(str(error))
+        messages.add(str(error))
         return None
 
 
@@ -106,20 +106,20 @@ def _read_volume_file(path: Path) -> Reading:
 
 
 def _read_json(folder: Path, modality: str) -> Reading:
-    headers, said = [], set()
+    headers, messages = [], set()
     for path in sorted(folder.iterdir()):
         try:
             headers.append(header_from_json(json.loads(path.read_text()), str(path)))
         except CT2PETError as error:
-            said.add(str(error))
+            messages.add(str(error))
     groups: dict[str, list[InstanceHeader]] = {}
     for header in headers:
         groups.setdefault(header.shared.series_instance_uid, []).append(header)
     series = tuple(judge_series(group) for group in groups.values())
-    said |= _said(series)
+    messages |= _messages(series)
     usable = [found for found in series if found.is_usable and found.series.modality == modality]
     if not usable:
-        return Reading(None, frozenset(said))
+        return Reading(None, frozenset(messages))
     largest = max(usable, key=lambda found: len(found.series.files))
     geometry = largest.geometry
     assert geometry is not None
@@ -127,32 +127,32 @@ def _read_json(folder: Path, modality: str) -> Reading:
         h.shared.pet for h in headers if h.shared.pet is not None and h.shared.series_instance_uid == largest.series.uid
     }
     facts = sorted(str([getattr(pet, name, None) for name in FACTS]) for pet in pets)
-    volume = Volume(np.broadcast_to(np.float32(0), geometry.shape), geometry, Unit.HU)  # of no memory, however large
-    return Reading(volume, frozenset(said), facts=f"{facts} {largest.has_suv}")
+    volume = Volume(np.broadcast_to(np.float32(0), geometry.shape), geometry, Unit.HU)  # broadcast: uses no memory
+    return Reading(volume, frozenset(messages), facts=f"{facts} {largest.has_suv}")
 
 
 def verdict(mutant: Mutant, found: Reading, untouched: Reading) -> tuple[str, str]:
-    """Return how a mutant fared, and a detail: what was said of it, or how far it lies from the untouched subject."""
+    """Return the outcome of a mutant and a detail: a message, or the difference from the original."""
     if found.volume is None:
-        return REFUSED, next(iter(found.said - untouched.said), "")[:160]
+        return REFUSED, next(iter(found.messages - untouched.messages), "")[:160]
     if untouched.volume is None:
-        return FREE, "the untouched subject is refused"
-    news = found.said - untouched.said
-    difference, whole = _difference(found.volume, untouched.volume, mutant.place_mm)
-    if difference <= 1e-4 and whole and found.facts == untouched.facts:
+        return FREE, "the original is refused"
+    news = found.messages - untouched.messages
+    difference, is_complete = _difference(found.volume, untouched.volume, mutant.place_mm)
+    if difference <= 1e-4 and is_complete and found.facts == untouched.facts:
         return EQUAL, ""
-    detail = f"differs by {difference:.3g}{'' if whole else ', not all slices'}"
+    detail = f"differs by {difference:.3g}{'' if is_complete else ', not all slices'}"
     if found.facts != untouched.facts:
         detail += f", {found.facts} for {untouched.facts}"
     if news:
         return WARNED, f"{detail}: {next(iter(sorted(news)))[:160]}"
-    if mutant.contradiction and (difference > mutant.tolerance or not whole):
+    if mutant.contradiction and (difference > mutant.tolerance or not is_complete):
         return SILENT, f"{detail}; contradicted by {mutant.contradiction}"
     return FREE, detail
 
 
 def _difference(a: Volume, b: Volume, place_mm: float) -> tuple[float, bool]:
-    """Return the largest relative difference of two volumes where both are, and whether they are at the same places."""
+    """Return the maximum relative difference of common slices, and whether both volumes have the same slices."""
     if a.geometry.shape[1:] != b.geometry.shape[1:]:
         return float("inf"), False
     places_a, places_b = (_corners(volume) for volume in (a, b))
@@ -171,7 +171,7 @@ def _difference(a: Volume, b: Volume, place_mm: float) -> tuple[float, bool]:
 
 
 def _corners(volume: Volume) -> NDArray[np.float64]:
-    """Return the places of each slice's first and last pixel, (K, 2, 3) in mm."""
+    """Return the positions of the first and last pixel of each slice, shape (K, 2, 3), mm."""
     count, rows, columns = volume.geometry.shape
     corners = [[(k, 0, 0, 1), (k, rows - 1, columns - 1, 1)] for k in range(count)]
     return np.asarray((np.array(corners, np.float64) @ volume.geometry.affine.T)[..., :3])

@@ -1,4 +1,4 @@
-"""What is broken: small series and files that read well, made of phantoms and, where they are, of real studies."""
+"""Originals of the mutants: small valid series and files from phantoms and, if available, from real studies."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from scripts.fuzzing.codestreams import write_compressed_series
 from scripts.fuzzing.elements import ITEM, PIXEL_DATA, Element, elements_of
 from scripts.fuzzing.values import LONG_NUMBERS, SHORT
 
-SLICES = 6  # enough for a gap in the middle, few enough to be read in a hundredth of a second
+SLICES = 6  # enough for a gap in the middle, few enough to be read in 10 ms
 PHANTOM = PhantomSettings(slices=SLICES, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=40, pet_pixel_mm=10.0)
 VOLUME_FILES = (".nii", ".nii.gz", ".nrrd", ".mha")
-ENCODINGS = {  # of a CT, by the program of dcmtk that writes it
+ENCODINGS = {  # dcmtk commands that write each encoding of a CT
     "implicit": ("dcmconv", "+ti"),
     "big-endian": ("dcmconv", "+tb"),
     "undefined-lengths": ("dcmconv", "-e"),
@@ -31,13 +31,13 @@ ENCODINGS = {  # of a CT, by the program of dcmtk that writes it
 
 @dataclass(frozen=True)
 class Subject:
-    """A folder of files that make one series, or one volume file, or one instance of DICOM JSON a file.
+    """A folder with one DICOM series, one volume file, or one series as DICOM JSON with a file per instance.
 
     Attributes:
-        name: How reports call it.
+        name: Name in reports.
         form: `dicom`, `compressed`, `volume` or `json`.
         modality: CT or PT.
-        folder: Where its files lie.
+        folder: Folder of the files.
     """
 
     name: str
@@ -46,12 +46,12 @@ class Subject:
     folder: Path
 
     def files(self) -> dict[str, bytes]:
-        """Return its files by name."""
+        """Return the contents of all files by name."""
         return {path.name: path.read_bytes() for path in sorted(self.folder.iterdir())}
 
 
 def make_subjects(folder: Path, shared: Path | None) -> list[Subject]:
-    """Write the subjects into a folder; `shared` holds `data` and `suv_dro`, with real studies and SUV objects."""
+    """Write all subjects to a folder; `shared` may contain `data` and `suv_dro` with real studies and SUV objects."""
     (patient,) = write_phantoms(folder / "phantom", patients=1, settings=PHANTOM)
     subjects = [
         Subject("phantom-ct", "dicom", "CT", patient / "CT"),
@@ -64,13 +64,13 @@ def make_subjects(folder: Path, shared: Path | None) -> list[Subject]:
 
 
 def load_subjects(folder: Path) -> list[Subject]:
-    """Return the subjects that `save_subjects` listed."""
+    """Return the subjects that `save_subjects` has saved."""
     listed: list[dict[str, Any]] = json.loads((folder / "subjects.json").read_text())
     return [Subject(one["name"], one["form"], one["modality"], Path(one["folder"])) for one in listed]
 
 
 def save_subjects(subjects: list[Subject], folder: Path) -> None:
-    """List subjects for the child processes."""
+    """Save the list of subjects for the child processes."""
     listed = [{**vars(subject), "folder": str(subject.folder)} for subject in subjects]
     (folder / "subjects.json").write_text(json.dumps(listed))
 
@@ -102,14 +102,14 @@ def _volume_files(ct: Subject, folder: Path) -> list[Subject]:
 
 
 def _real(folder: Path, shared: Path) -> Iterator[Subject]:
-    wanted = {
+    sources = {
         "real-ct": ("CT", shared / "data/sts/STS_001/CT/image"),
         "real-pet-suv": ("PT", shared / "data/sts/STS_001/PET/image"),
         "real-pet": ("PT", shared / "data/sts_raw/STS_001/PET/image"),
         "real-ct-philips": ("CT", shared / "data/ct_only/Lung_Dx-A0001"),
         **{f"suv-{path.name}": ("PT", path) for path in sorted(shared.glob("suv_dro/DRO_*")) if path.is_dir()},
     }
-    for name, (modality, source) in wanted.items():
+    for name, (modality, source) in sources.items():
         usable = scan_folder(source).usable(modality) if source.is_dir() else ()
         if usable:
             files = usable[0].series.files
@@ -121,7 +121,7 @@ def _real(folder: Path, shared: Path) -> Iterator[Subject]:
 
 
 def _json(subjects: list[Subject], folder: Path) -> list[Subject]:
-    made = []
+    converted = []
     for subject in subjects:
         if subject.form != "dicom" or subject.name.startswith("phantom-ct-") or _is_implicit(subject):
             continue
@@ -129,8 +129,8 @@ def _json(subjects: list[Subject], folder: Path) -> list[Subject]:
         out.mkdir()
         for name, file in subject.files().items():
             (out / name).write_text(json.dumps(_as_json(file)))
-        made.append(Subject(out.name, "json", subject.modality, out))
-    return made
+        converted.append(Subject(out.name, "json", subject.modality, out))
+    return converted
 
 
 def _is_implicit(subject: Subject) -> bool:
@@ -138,7 +138,7 @@ def _is_implicit(subject: Subject) -> bool:
 
 
 def _as_json(file: bytes) -> dict[str, Any]:
-    """Return the elements of a file in Explicit VR Little Endian as DICOM JSON, its pixels left out."""
+    """Return the elements of a file in Explicit VR Little Endian as DICOM JSON, without pixel data."""
     elements = [e for e in elements_of(file) if e.tag != PIXEL_DATA and e.tag >> 16 != 2]
     return _level(file, elements, 0)
 

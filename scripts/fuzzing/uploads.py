@@ -1,4 +1,4 @@
-"""A mutant as somebody would upload it: a volume file, or a zip of a DICOM series."""
+"""Convert a mutant to an upload: a volume file, or a zip of a DICOM series."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scripts.fuzzing.subjects import Subject
 
 
 def upload_of(subject: Subject, mutant: Mutant) -> tuple[str, bytes]:
-    """Return the name and the bytes of an upload of a subject whose broken files are the mutant's."""
+    """Return file name and content of the upload of a mutant."""
     files = {**subject.files(), **mutant.files}
     if subject.form == "volume":
         ((name, content),) = files.items()

@@ -1,11 +1,11 @@
-"""Values to put in place of a value: empty, huge, negative, no number, of another type, several, of another moment."""
+"""Replacement values of DICOM attributes: valid alternatives, and invalid values."""
 
 from __future__ import annotations
 
 import random
 import struct
 
-WORDS: dict[int, tuple[str, ...]] = {
+DEFINED_TERMS: dict[int, tuple[str, ...]] = {
     0x00541001: ("BQML", "GML", "CNTS", "PROPCPS", "PROPCNTS", "CM2ML", "1CM", "MLMING"),  # Units
     0x00541102: ("NONE", "START", "ADMIN"),  # DecayCorrection
     0x00541006: ("BW", "LBM", "LBMJAMES128", "LBMJANMA", "BSA", "IBW"),  # SUVType
@@ -23,17 +23,17 @@ SYNTAXES = (
     "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.201", "1.2.3",
 )  # fmt: skip
 SHORT, LONG_NUMBERS = {"US": "H", "SS": "h"}, {"UL": "I", "SL": "i", "FL": "f", "FD": "d"}
-MOMENT = ("DA", "TM", "DT")
-NUMBER_TEXT = ("DS", "IS")
+DATE_TIME_VRS = ("DA", "TM", "DT")
+NUMBER_TEXT_VRS = ("DS", "IS")
 
 
 def is_binary(vr: str) -> bool:
-    """Return whether values of this representation are numbers as a machine holds them."""
+    """Return whether values of this VR are binary numbers."""
     return vr in SHORT or vr in LONG_NUMBERS
 
 
-def rubbish(rng: random.Random, vr: str, value: bytes) -> bytes:
-    """Return what this representation does not allow: no value, or one that says nothing."""
+def invalid_value(rng: random.Random, vr: str, value: bytes) -> bytes:
+    """Return a value that is empty or invalid for this VR."""
     if is_binary(vr):
         return rng.choice([b"", value[:1], value + b"\1\2\3", b"12"[: len(value) - 1]])
     text = value.decode("latin-1").strip(" \0")
@@ -47,18 +47,18 @@ def rubbish(rng: random.Random, vr: str, value: bytes) -> bytes:
 
 
 def other_value(rng: random.Random, tag: int, vr: str, value: bytes, order: str) -> bytes:
-    """Return another value that this attribute may have; as DICOM writes it, however wrong it may be."""
+    """Return another valid value of this attribute, which may be medically implausible."""
     text = value.decode("latin-1").strip(" \0")
-    if tag in WORDS:
-        return rng.choice([word for word in WORDS[tag] if word != text]).encode()
+    if tag in DEFINED_TERMS:
+        return rng.choice([term for term in DEFINED_TERMS[tag] if term != text]).encode()
     if tag == 0x00020010:
         return rng.choice([syntax for syntax in SYNTAXES if syntax != text]).encode()
     if is_binary(vr):
         return _other_number(rng, vr, value, order)
-    if vr in NUMBER_TEXT:
+    if vr in NUMBER_TEXT_VRS:
         return _other_text_number(rng, vr, text)
-    if vr in MOMENT:
-        return _other_moment(rng, vr, text)
+    if vr in DATE_TIME_VRS:
+        return _other_date_time(rng, vr, text)
     if vr == "UI":
         return rng.choice([b"1.2.3.4.5", f"{text}.1".encode()[:64], text.encode()[:-1] + b"7"])
     return rng.choice([b"OTHER", text.encode("latin-1")[::-1], b"A B"])
@@ -88,15 +88,15 @@ def _other_text_number(rng: random.Random, vr: str, text: str) -> bytes:
     return "\\".join(parts).encode()
 
 
-def _other_moment(rng: random.Random, vr: str, text: str) -> bytes:
+def _other_date_time(rng: random.Random, vr: str, text: str) -> bytes:
     if vr == "DA":
         return rng.choice([b"20200101", b"19500615", b"20301231", _shifted(text, 7)])
     if vr == "TM":
         hour = int(text[:2]) if text[:2].isdigit() else 0
         return rng.choice([b"000000", b"235959.999", f"{(hour + 1) % 24:02d}{text[2:]}".encode(), b"1200"])
     hour = int(text[8:10]) if text[8:10].isdigit() else 0
-    moved = f"{text[:8]}{(hour + 1) % 24:02d}{text[10:]}".encode()
-    return rng.choice([moved, text[:8].encode() + b"000000", text.encode() + b"+0200", text.encode() + b"-0500"])
+    shifted = f"{text[:8]}{(hour + 1) % 24:02d}{text[10:]}".encode()
+    return rng.choice([shifted, text[:8].encode() + b"000000", text.encode() + b"+0200", text.encode() + b"-0500"])
 
 
 def _shifted(text: str, at: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The child process: makes mutants by number, reads each, and writes one JSON line a mutant. It may be killed."""
+"""Child process that creates and reads mutants, and writes one line of JSON per mutant. It may be killed."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from scripts.fuzzing.mutate_volume import break_volume
 from scripts.fuzzing.oracle import SILENT, Reading, read, verdict
 from scripts.fuzzing.subjects import Subject, load_subjects
 
-MEMORY_BYTES = 4 * 2**30  # of addresses; SimpleITK and numpy alone map 1.5 GiB
-BROKEN, INVALID = "traceback", "invalid"  # an error that is none of ours; a PET that dciodvfy refuses
+MEMORY_BYTES = 4 * 2**30  # virtual address space; SimpleITK and numpy alone map 1.5 GiB
+BROKEN, INVALID = "traceback", "invalid"  # an error that is not a CT2PETError; a PET that dciodvfy rejects
 TAGS = (
     0x00080008, 0x00080016, 0x00080021, 0x00080022, 0x00080031, 0x00080032, 0x00080060, 0x0008002A, 0x00080201,
     0x00100020, 0x00100040, 0x00101020, 0x00101030, 0x00181072, 0x00181074, 0x00181075, 0x00181078, 0x00181242,
@@ -39,12 +39,12 @@ TAGS = (
     0x00280010, 0x00280011, 0x00280030, 0x00280051, 0x00280100, 0x00280101, 0x00280102, 0x00280103, 0x00280120,
     0x00281052, 0x00281053, 0x00281054, 0x00540016, 0x00540300, 0x00541000, 0x00541001, 0x00541006, 0x00541102,
     0x00541300, 0x00541321, 0x7FE00010,
-)  # fmt: skip  # what the readers look at: most mutations go there
+)  # fmt: skip  # attributes that the readers use; most mutations change them
 SHARES = {
     **dict.fromkeys(EDITS, 1.0), "other value": 4.0, "no value": 3.0, "deleted": 1.5, "flip": 2.0, "cut": 1.0,
     "swap": 0.5, "syntax": 0.7,
 }  # fmt: skip
-UID_ERRORS = ("Leading zeroes", "[UI]", "Illegal root for UID")  # the CT's own, copied as they are
+UID_ERRORS = ("Leading zeroes", "[UI]", "Illegal root for UID")  # copied from the CT unchanged
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     sys.stdout.flush()
     lines = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a library prints is none of our lines
+    os.dup2(2, 1)  # keeps the output of libraries out of the JSON lines
     silence_readers()
     subjects = load_subjects(work)
     untouched: dict[str, Reading] = {}
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def make_mutant(subjects: list[Subject], seed: int, number: int) -> tuple[Subject, Mutant]:
-    """Return mutant `number` of a seed: always the same one for the same subjects."""
+    """Return mutant `number` of a seed; it is reproducible for the same subjects."""
     rng = random.Random(f"{seed}:{number}")
     subject = rng.choices(subjects, [WEIGHTS.get(one.form, 1.0) for one in subjects])[0]
     files = subject.files()
@@ -83,7 +83,7 @@ def make_mutant(subjects: list[Subject], seed: int, number: int) -> tuple[Subjec
     return subject, edit_elements(rng, kind, files, subject.modality, TAGS)
 
 
-WEIGHTS = {"dicom": 1.0, "compressed": 0.4, "volume": 1.0, "json": 0.2}  # a decoder takes long to start
+WEIGHTS = {"dicom": 1.0, "compressed": 0.4, "volume": 1.0, "json": 0.2}  # decoders are slow to start
 
 
 def _one(
@@ -102,24 +102,24 @@ def _one(
         (folder / name).write_bytes(content)
     if keep is not None:
         shutil.copytree(folder, keep / f"{seed}-{number}", dirs_exist_ok=True)
-    told = {"number": number, "subject": subject.name, "kind": mutant.kind, "what": mutant.what}
-    begun = time.monotonic()
+    result = {"number": number, "subject": subject.name, "kind": mutant.kind, "what": mutant.what}
+    start = time.monotonic()
     try:
         found = read(subject, folder)
         outcome, detail = verdict(mutant, found, untouched[subject.name])
         invalid = _invalid(found.planned, folder)
         if invalid and outcome != SILENT:
             outcome, detail = INVALID, invalid
-    except Exception as error:  # the finding itself
+    except Exception as error:  # an unexpected error is a finding
         where = traceback.extract_tb(error.__traceback__)[-1]
         outcome, detail = BROKEN, f"{type(error).__name__}: {str(error)[:200]} ({where.name}, line {where.lineno})"
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    seconds = round(time.monotonic() - begun, 3)
-    return {**told, "outcome": outcome, "detail": detail, "seconds": seconds, "peak_mib": peak_mib}
+    seconds = round(time.monotonic() - start, 3)
+    return {**result, "outcome": outcome, "detail": detail, "seconds": seconds, "peak_mib": peak_mib}
 
 
 def _invalid(file: bytes | None, folder: Path) -> str:
-    """Return what dciodvfy calls an error in the synthetic PET of a broken CT, where that program is installed."""
+    """Return the first error that dciodvfy reports for a synthetic PET; empty if it is valid or dciodvfy is missing."""
     program = shutil.which("dciodvfy")
     if file is None or program is None:
         return ""

@@ -1,4 +1,4 @@
-"""scripts/attack: a small form of each suite, whose verdicts hold here, too; none of its seconds is judged."""
+"""scripts/attack: a small version of each suite, whose violations fail the test, except for latency."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from scripts.attacking.files import files_suite
 from scripts.attacking.long import long_suite
 from scripts.attacking.memory import memory_suite
 from scripts.attacking.pacs import behaviours, pacs_suite
-from scripts.attacking.result import Reply, Result, wrong_with
+from scripts.attacking.result import Reply, Result, find_violation
 from scripts.attacking.watch import Measured, watched
-from scripts.attacking.watcher import _descendants, _megabytes
+from scripts.attacking.watcher import descendants, memory_mb
 
 ATTACK = Path(__file__).resolve().parents[2] / "scripts" / "attack.py"
 SMALL = PhantomSettings(slices=12, ct_matrix=256, ct_pixel_mm=1.6, pet_matrix=64, pet_pixel_mm=6.4)
@@ -31,7 +31,7 @@ MB = 10**6
 
 
 def silent(line: str) -> None:
-    """Say nothing of progress."""
+    """Ignore progress messages."""
 
 
 def assert_passed(result: Result) -> None:
@@ -44,13 +44,13 @@ def assert_passed(result: Result) -> None:
 
 @pytest.mark.server
 @pytest.mark.slow
-def test_small_uploads_take_no_gigabytes(tmp_path: Path) -> None:
-    few = ("transfer syntax after", "JPEG of 16,000 x 16,000", "NRRD with pixels", "RLE that says")
+def test_small_uploads_use_no_gigabytes(tmp_path: Path) -> None:
+    few = ("transfer syntax after", "JPEG of 16,000 x 16,000", "NRRD with pixels", "RLE, header")
     chosen = [upload for upload in uploads.memory_uploads() if upload.name.startswith(few) or few[0] in upload.name]
     assert len(chosen) == len(few)
     ways = ("POST /infer", "PUT /datastore/image")
     result = memory_suite(
-        tmp_path, said=silent, uploads=chosen, ways=ways, at_once=0, body_bytes=200 * MB, latency=False
+        tmp_path, notify=silent, uploads=chosen, ways=ways, at_once=0, body_bytes=200 * MB, latency=False
     )
     assert_passed(result)
     statuses = {status for row in result.rows for status in row["statuses"]}
@@ -60,62 +60,62 @@ def test_small_uploads_take_no_gigabytes(tmp_path: Path) -> None:
 @pytest.mark.server
 @pytest.mark.slow
 def test_eight_uploads_at_once_share_the_memory(tmp_path: Path) -> None:
-    # 8 x 262 MB as the numbers that are read, were all in memory together
+    # 8 x 262 MB if all were in memory at once
     ct = uploads.Upload("a CT of 250 slices", "a.nii.gz", lambda: uploads.nifti_packed(512, 250, "u1"), is_valid=True)
     ways = ("PUT /datastore/image",)
-    result = memory_suite(tmp_path, said=silent, uploads=[ct], ways=ways, at_once=8, body_bytes=0, latency=False)
+    result = memory_suite(tmp_path, notify=silent, uploads=[ct], ways=ways, at_once=8, body_bytes=0, latency=False)
     assert_passed(result)
 
 
 @pytest.mark.server
 @pytest.mark.slow
-def test_downloads_given_up_leave_the_server_well(tmp_path: Path) -> None:
-    result = downloads_suite(tmp_path, said=silent, count=12, held_s=1, phantom=SMALL, latency=False)
+def test_the_server_survives_aborted_downloads(tmp_path: Path) -> None:
+    result = downloads_suite(tmp_path, notify=silent, count=12, held_s=1, phantom=SMALL, latency=False)
     assert_passed(result)
-    assert result.figures["begun"] > 0
+    assert result.metrics["begun"] > 0
 
 
 @pytest.mark.server
 @pytest.mark.slow
-def test_clients_get_what_they_may_have(tmp_path: Path) -> None:
-    result = clients_suite(tmp_path, said=silent, clients=6, seconds=3, latency=False)
+def test_concurrent_valid_requests_succeed(tmp_path: Path) -> None:
+    result = clients_suite(tmp_path, notify=silent, clients=6, seconds=3, latency=False)
     assert_passed(result)
-    assert result.figures["errors"] == 0 and result.figures["requests"] >= 6
+    assert result.metrics["errors"] == 0 and result.metrics["requests"] >= 6
 
 
 @pytest.mark.server
 @pytest.mark.slow
 def test_a_synthesis_is_measured(tmp_path: Path) -> None:
-    result = long_suite(tmp_path, said=silent, slices=8, matrix=64, latency=False)
+    result = long_suite(tmp_path, notify=silent, slices=8, matrix=64, latency=False)
     assert_passed(result)
-    assert result.figures["info_requests"] > 0
+    assert result.metrics["info_requests"] > 0
 
 
 @pytest.mark.server
 @pytest.mark.slow
-def test_mutated_files_are_refused_or_read_rightly(tmp_path: Path) -> None:
-    result = files_suite(tmp_path, said=silent, count=12, latency=False)
+def test_mutated_files_are_refused_or_read_correctly(tmp_path: Path) -> None:
+    result = files_suite(tmp_path, notify=silent, count=12, latency=False)
     assert_passed(result)
-    assert result.figures["outcomes"]["compressed"]["refused"] > 0
-    assert sum(result.figures["outcomes"]["volume"].values()) == 12
+    assert result.metrics["outcomes"]["compressed"]["refused"] > 0
+    assert sum(result.metrics["outcomes"]["volume"].values()) == 12
 
 
 @pytest.mark.server
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["WADO-RS instance drips"])
-def test_a_malicious_pacs_holds_nobody(tmp_path: Path, name: str) -> None:
+def test_a_malicious_pacs_blocks_no_client(tmp_path: Path, name: str) -> None:
     assert name in behaviours(bomb_bytes=MB)
-    result = pacs_suite(tmp_path, said=silent, bomb_bytes=MB, only=lambda case: case == name, latency=False)
+    result = pacs_suite(tmp_path, notify=silent, bomb_bytes=MB, only=lambda case: case == name, latency=False)
     assert_passed(result)
     assert len(result.rows) == 1
 
 
 @pytest.mark.server
 @pytest.mark.slow
-def test_the_command_writes_figures_without_names_of_this_machine(tmp_path: Path) -> None:
-    out = tmp_path / "figures.json"
-    words = [sys.executable, ATTACK, "long", "--slices", "4", "--out", out, "--json"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+def test_the_command_writes_metrics_without_paths_of_this_machine(tmp_path: Path) -> None:
+    out = tmp_path / "metrics.json"
+    command = [sys.executable, ATTACK, "long", "--slices", "4", "--out", out, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     report = json.loads(out.read_text())
     assert json.loads(done.stdout) == report
     assert done.returncode == (0 if report["suites"][0]["passed"] else 1)
@@ -123,7 +123,7 @@ def test_the_command_writes_figures_without_names_of_this_machine(tmp_path: Path
     assert str(Path.home()) not in out.read_text() and str(ATTACK.parents[1]) not in out.read_text()
 
 
-# -- that they would see what they are there to see -------------------------------------------------------------------
+# -- the checks detect violations --------------------------------------------------------------------------------------
 
 
 def measured(*, worst_s: float = 0.1, peak_mb: float = 700.0, failures: dict[str, int] | None = None) -> Measured:
@@ -132,18 +132,18 @@ def measured(*, worst_s: float = 0.1, peak_mb: float = 700.0, failures: dict[str
 
 
 @pytest.mark.parametrize(
-    ("found", "words"),
+    ("found", "prefixes"),
     [
         (measured(), []),
         (measured(worst_s=0.5), ["/info/ took 0.5 s"]),
-        (measured(peak_mb=2100.0), ["memory 1500 MB beyond rest"]),
+        (measured(peak_mb=2100.0), ["memory 1500 MB above idle"]),
         (measured(failures={"500": 2}), ["/info/ failed: {'500': 2}"]),
     ],
 )
-def test_limits_are_judged(found: Measured, words: list[str]) -> None:
+def test_exceeded_limits_are_violations(found: Measured, prefixes: list[str]) -> None:
     violations = found.violations()
-    assert len(violations) == len(words)
-    assert all(sentence.startswith(word) for sentence, word in zip(violations, words, strict=True))
+    assert len(violations) == len(prefixes)
+    assert all(sentence.startswith(prefix) for sentence, prefix in zip(violations, prefixes, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -157,12 +157,12 @@ def test_limits_are_judged(found: Measured, words: list[str]) -> None:
         (500, '{"detail": "something unexpected has gone wrong"}', "500"),
     ],
 )
-def test_a_response_is_a_success_or_a_refusal_in_a_sentence(status: int, text: str, wrong: str) -> None:
-    found = wrong_with(Reply(status, text))
+def test_a_valid_response_is_a_success_or_an_error_with_a_sentence(status: int, text: str, wrong: str) -> None:
+    found = find_violation(Reply(status, text))
     assert found.startswith(wrong) and bool(found) == bool(wrong)
 
 
-def test_the_watcher_sees_memory_and_silence(tmp_path: Path) -> None:
+def test_the_watcher_measures_memory_and_latency(tmp_path: Path) -> None:
     program = (
         "import http.server, time\n"
         "class Slow(http.server.BaseHTTPRequestHandler):\n"
@@ -179,27 +179,27 @@ def test_the_watcher_sees_memory_and_silence(tmp_path: Path) -> None:
     try:
         assert process.stdout is not None
         port = int(process.stdout.readline())
-        rest_mb = _megabytes(process.pid)["VmRSS"]
-        with watched(f"http://127.0.0.1:{port}", process.pid, rest_mb=rest_mb) as found:
-            while _megabytes(process.pid)["VmHWM"] < rest_mb + 150:
+        idle_mb = memory_mb(process.pid)["VmRSS"]
+        with watched(f"http://127.0.0.1:{port}", process.pid, idle_mb=idle_mb) as found:
+            while memory_mb(process.pid)["VmHWM"] < idle_mb + 150:
                 time.sleep(0.05)
-        assert process.pid in _descendants(os.getpid())
+        assert process.pid in descendants(os.getpid())
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
-    assert found.beyond_mb > 150
+    assert found.above_idle_mb > 150
     assert found.info["worst_s"] >= 0.3
     assert set(found.info["failures"]) == {"500"}
     assert found.violations(latency=False)
 
 
 @pytest.mark.parametrize("upload", uploads.memory_uploads(), ids=lambda upload: upload.name)
-def test_uploads_that_ask_for_gigabytes_have_names_that_are_taken(upload: uploads.Upload) -> None:
+def test_uploads_have_file_names_that_the_server_accepts(upload: uploads.Upload) -> None:
     assert upload.file.endswith((".zip", ".nrrd", ".nii.gz"))
 
 
-def test_small_uploads_announce_what_they_say() -> None:
+def test_uploads_are_small() -> None:
     archive = zipfile.ZipFile(io.BytesIO(uploads.deflated_late()))
     (member,) = archive.infolist()
     start = archive.read(member)[:4096]
@@ -207,4 +207,4 @@ def test_small_uploads_announce_what_they_say() -> None:
     assert uploads.DEFLATED.encode() in start
     assert len(uploads.ct_of_rle()) < MB
     assert len(uploads.nrrd_wide()) < 20_000
-    assert len(uploads.nifti_packed(200, 200, "u1")) > 200**3 / 300  # within what a packed CT may announce
+    assert len(uploads.nifti_packed(200, 200, "u1")) > 200**3 / 300  # within the accepted compression ratio

@@ -1,4 +1,4 @@
-"""A share of `scripts/fuzz` in every run of the tests; and that it would see what it is there to see."""
+"""scripts/fuzz: a small campaign, and tests that it detects findings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scripts.fuzzing.oracle import EQUAL, FREE, REFUSED, SILENT, WARNED, Reading
 from scripts.fuzzing.subjects import Subject, make_subjects, save_subjects
 from scripts.fuzzing.worker import make_mutant
 
-SHARE, SEED = 250, 11  # half a minute on one core; scripts/fuzz reads 10,000, and real studies
+COUNT, SEED = 250, 11  # half a minute on one core; scripts/fuzz reads 10,000, also from real studies
 
 
 @pytest.fixture(scope="module")
@@ -30,21 +30,21 @@ def subjects(tmp_path_factory: pytest.TempPathFactory) -> list[Subject]:
 
 
 @pytest.mark.slow
-def test_no_broken_file_is_read_otherwise_in_silence(subjects: list[Subject], tmp_path: Path) -> None:
+def test_no_mutant_is_read_differently_without_a_warning(subjects: list[Subject], tmp_path: Path) -> None:
     save_subjects(subjects, tmp_path)
-    found = run_campaign(tmp_path, seed=SEED, first=0, count=SHARE, keep=None, progress=lambda done: None)
-    assert len(found.lines) == SHARE
+    found = run_campaign(tmp_path, seed=SEED, first=0, count=COUNT, keep=None, progress=lambda done: None)
+    assert len(found.lines) == COUNT
     assert found.findings == []
-    assert max(line["peak_mib"] for line in found.lines) < 1500  # the libraries take a third of it
+    assert max(line["peak_mib"] for line in found.lines) < 1500  # the libraries use a third of it
     outcomes = {line["outcome"] for line in found.lines}
-    assert outcomes >= {REFUSED, EQUAL, WARNED}  # else nothing was tried
-    for form in ("compressed", "volume"):  # read in processes of their own, whose limits must let the intact ones pass
+    assert outcomes >= {REFUSED, EQUAL, WARNED}  # each outcome occurs
+    for form in ("compressed", "volume"):  # read in child processes whose limits must accept intact files
         names = {subject.name for subject in subjects if subject.form == form}
         lines = [line for line in found.lines if line["subject"] in names]
         assert len(lines) >= 30 and {line["outcome"] for line in lines} >= {REFUSED, EQUAL}, form
 
 
-def test_an_intact_file_is_elements_without_gaps(subjects: list[Subject]) -> None:
+def test_the_elements_of_an_intact_file_have_no_gaps(subjects: list[Subject]) -> None:
     tried = 0
     for subject in subjects:
         if subject.form not in ("dicom", "compressed"):
@@ -58,7 +58,7 @@ def test_an_intact_file_is_elements_without_gaps(subjects: list[Subject]) -> Non
     assert tried >= 12
 
 
-def test_a_number_always_means_the_same_mutant(subjects: list[Subject]) -> None:
+def test_mutants_are_reproducible(subjects: list[Subject]) -> None:
     for number in range(60):
         (subject, mutant), (again, same) = (make_mutant(subjects, 3, number) for _ in range(2))
         assert (subject, mutant.what, dict(mutant.files)) == (again, same.what, dict(same.files))
@@ -82,47 +82,47 @@ MUTANT = Mutant("other value", "weight", {}, "the other slices")
     [
         (Reading(None, frozenset({"damaged"})), MUTANT, REFUSED),
         (UNTOUCHED, MUTANT, EQUAL),
-        (Reading(volume(1.00005), UNTOUCHED.said), MUTANT, EQUAL),
-        (Reading(volume(1.001), UNTOUCHED.said), MUTANT, SILENT),
-        (Reading(volume(1.001), UNTOUCHED.said), replace(MUTANT, tolerance=0.01), FREE),
-        (Reading(volume(1.02), UNTOUCHED.said), replace(MUTANT, tolerance=0.01), SILENT),
-        (Reading(volume(2), UNTOUCHED.said | {"weight 4 kg"}), MUTANT, WARNED),
-        (Reading(volume(2), UNTOUCHED.said), replace(MUTANT, contradiction=""), FREE),
-        (Reading(volume(shift_mm=0.02), UNTOUCHED.said), MUTANT, SILENT),
-        (Reading(volume(shift_mm=0.02), UNTOUCHED.said), replace(MUTANT, place_mm=0.1), EQUAL),
-        (Reading(volume(slices=2), UNTOUCHED.said), MUTANT, SILENT),  # a slice less, without a word
-        (Reading(volume(slices=2), UNTOUCHED.said | {"3.dcm: truncated"}), MUTANT, WARNED),
+        (Reading(volume(1.00005), UNTOUCHED.messages), MUTANT, EQUAL),
+        (Reading(volume(1.001), UNTOUCHED.messages), MUTANT, SILENT),
+        (Reading(volume(1.001), UNTOUCHED.messages), replace(MUTANT, tolerance=0.01), FREE),
+        (Reading(volume(1.02), UNTOUCHED.messages), replace(MUTANT, tolerance=0.01), SILENT),
+        (Reading(volume(2), UNTOUCHED.messages | {"weight 4 kg"}), MUTANT, WARNED),
+        (Reading(volume(2), UNTOUCHED.messages), replace(MUTANT, contradiction=""), FREE),
+        (Reading(volume(shift_mm=0.02), UNTOUCHED.messages), MUTANT, SILENT),
+        (Reading(volume(shift_mm=0.02), UNTOUCHED.messages), replace(MUTANT, place_mm=0.1), EQUAL),
+        (Reading(volume(slices=2), UNTOUCHED.messages), MUTANT, SILENT),  # a missing slice without a warning
+        (Reading(volume(slices=2), UNTOUCHED.messages | {"3.dcm: truncated"}), MUTANT, WARNED),
     ],
 )
-def test_a_verdict_follows_from_what_was_read_and_said(found: Reading, mutant: Mutant, outcome: str) -> None:
+def test_the_verdict_depends_on_volume_and_messages(found: Reading, mutant: Mutant, outcome: str) -> None:
     assert verdict(mutant, found, UNTOUCHED)[0] == outcome
 
 
 @pytest.mark.parametrize(
     ("tag", "modality", "one_slice", "is_value", "is_contradicted"),
     [
-        (DOSE, "PT", True, True, True),  # the other slices say otherwise
-        (DOSE, "PT", False, True, False),  # all say the same
-        (DOSE, "PT", False, False, True),  # nobody may guess
-        (SLOPE, "PT", True, True, False),  # a PET's slices have each their own
+        (DOSE, "PT", True, True, True),  # the other slices differ
+        (DOSE, "PT", False, True, False),  # all slices agree
+        (DOSE, "PT", False, False, True),  # an invalid value
+        (SLOPE, "PT", True, True, False),  # may differ between slices of a PET
         (INTERCEPT, "CT", True, True, True),
-        (START_TIME, "PT", False, True, True),  # StartDateTime says otherwise
+        (START_TIME, "PT", False, True, True),  # StartDateTime differs
         (PIXEL_DATA, "CT", True, True, False),
     ],
 )
-def test_what_contradicts_a_changed_attribute(
+def test_contradiction_of_a_changed_attribute(
     tag: int, modality: str, one_slice: bool, is_value: bool, is_contradicted: bool
 ) -> None:
-    words, _ = contradiction(
+    reason, _ = contradiction(
         tag, modality=modality, one_slice=one_slice, is_value=is_value, present=frozenset({START_TIME, START_DATETIME})
     )
-    assert bool(words) == is_contradicted
+    assert bool(reason) == is_contradicted
 
 
 @pytest.mark.parametrize(
     ("ending", "outcome"), [("kill -SEGV $$", KILLED), ("exec sleep 30", campaign_module.HANGS), ("exit 1", KILLED)]
 )
-def test_a_process_that_dies_or_hangs_costs_one_mutant_which_is_named(
+def test_a_process_that_dies_or_hangs_affects_one_mutant_which_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, outcome: str
 ) -> None:
     program = tmp_path / "python"
@@ -132,7 +132,7 @@ def test_a_process_that_dies_or_hangs_costs_one_mutant_which_is_named(
                        f"echo '{{\"started\": 6}}'\n{ending}\n")  # fmt: skip
     program.chmod(0o755)
     monkeypatch.setattr(campaign_module.sys, "executable", str(program))
-    monkeypatch.setattr(campaign_module, "SECONDS", 1.0)
+    monkeypatch.setattr(campaign_module, "MUTANT_TIMEOUT_S", 1.0)
     found = run_campaign(tmp_path, seed=0, first=5, count=2, keep=None, progress=lambda done: None)
     assert [(line["number"], line["outcome"]) for line in found.lines] == [(5, EQUAL), (6, outcome)]
     assert found.findings == [found.lines[1]] and outcome in FINDINGS

@@ -1,8 +1,8 @@
-"""The table of attacks: what is sent where, and why it must be refused.
+"""The table of attacks: requests that the server must refuse.
 
-`{ct}` stands for the UID of a CT that is there, `{secret}` for a volume file beside the studies that nobody may read,
-`{link}` for the same file by a link in the studies. A new address that takes a name, an id or a file is written into
-`PLACES` or `OTHERS`: a test asks for it.
+Placeholders: `{ct}` is the UID of an existing CT, `{secret}` the path of a volume file outside the
+studies that no client may read, `{link}` a symbolic link to that file in the studies. A test requires attacks on every
+endpoint that takes a name, an id or a file: add new endpoints to `TARGETS` or `_others`.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ class Attack:
     """One request.
 
     Attributes:
-        name: Of the attack, unique.
-        method: As sent.
-        address: As the server declares it.
-        ask: The path and query as sent, byte for byte.
-        why: What it tries.
-        sent: Words of `requests`: json, data, files, headers.
+        name: Unique name of the attack.
+        method: HTTP method.
+        route: Path template of the endpoint, as the server declares it.
+        request_target: Path and query, sent byte for byte.
+        purpose: What the attack attempts.
+        arguments: Keyword arguments of `requests.Request`: json, data, files, headers.
     """
 
     name: str
     method: str
-    address: str
-    ask: str
-    why: str
-    sent: Mapping[str, Any] = field(default_factory=dict)
+    route: str
+    request_target: str
+    purpose: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-# words for whatever names something, percent-encoded once on the way
+# malicious values for names and ids; percent-encoded once before sending
 TRICKS = {
     "absolute path": "/etc/passwd",
     "path of a volume": "{secret}",
@@ -64,7 +64,7 @@ TRICKS = {
     "dots": "..",
     "device": "/dev/zero",
 }
-# what no encoder would write
+# malformed percent-encodings, sent as they are
 RAW = {
     "overlong UTF-8": "%c0%ae%c0%ae%c0%af%c0%ae%c0%ae%c0%afetc%c0%afpasswd",
     "broken UTF-8": "%ff%fe%2fetc",
@@ -74,7 +74,7 @@ RAW = {
 }
 NRRD_FILE = ("label.nrrd", b"NRRD0004\ntype: short\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n\n" + bytes(16))
 EMPTY_MODEL = {"files": {"file": ("model.safetensors", b"x")}}
-PLACES: tuple[tuple[str, str, str, Mapping[str, Any]], ...] = (
+TARGETS: tuple[tuple[str, str, str, Mapping[str, Any]], ...] = (
     ("POST", "/infer/{model}", "/infer/{trick}?image={ct}", {}),
     ("POST", "/infer/{model}", "/infer/cascade3?image={trick}", {}),
     ("POST", "/infer/{model}", "/infer/cascade3?session_id={trick}", {}),
@@ -126,7 +126,7 @@ PLACES: tuple[tuple[str, str, str, Mapping[str, Any]], ...] = (
 )
 DEEP = "[" * 15_000 + "]" * 15_000
 PARAMS = {
-    "no JSON": "{",
+    "invalid JSON": "{",
     "a list": "[]",
     "a number": "3",
     "null": "null",
@@ -135,8 +135,8 @@ PARAMS = {
     "infinite": '{"metrics": 1e999}',
     "a number of 5,000 digits": '{"slices": "' + "9" * 5000 + ':"}',
     "a huge slice": '{"slices": "99999999999999999999:"}',
-    "slices that are none": '{"slices": "5:2"}',
-    "slices far below": '{"slices": "-99:-98"}',
+    "slices in reverse order": '{"slices": "5:2"}',
+    "slices out of range": '{"slices": "-99:-98"}',
     "slices as a list": '{"slices": [1, 2]}',
     "slices as code": '{"slices": "__import__(\'os\')"}',
     "extension as a path": '{"result_extension": "/../../x.nrrd"}',
@@ -147,33 +147,33 @@ PARAMS = {
     "label tag as the real PET's": '{"save_label": true, "label_tag": "final"}',
     "label tag as an object": '{"save_label": true, "label_tag": {"a": 1}}',
     "store as an object": '{"store": {"path": "/etc"}}',
-    "metrics as a word": '{"metrics": "/etc/passwd"}',
+    "metrics as text": '{"metrics": "/etc/passwd"}',
     "version as a path": '{"version": "../../1"}',
     "version as a list": '{"version": [1]}',
     "slices as a lone surrogate": '{"slices": "\\ud800"}',
     "label tag as a lone surrogate": '{"save_label": true, "label_tag": "\\ud800"}',
-    "version that is true": '{"version": true}',
-    "version that is none": '{"version": 999999}',
+    "version as a boolean": '{"version": true}',
+    "unknown version": '{"version": 999999}',
     "version of 5,000 digits": '{"version": "' + "9" * 5000 + '"}',
     "uncertainty as a list": '{"uncertainty": ["only"]}',
-    **{f"{key} that names a file": json.dumps({key: "{secret}"})
+    **{f"{key} as the path of a file": json.dumps({key: "{secret}"})
        for key in ("image", "images", "file", "path", "session", "label", "model")},
 }  # fmt: skip
-WORDS = {
+TRAIN_SETTINGS = {
     "model of another path": {"model": "../../etc"},
     "model as a list": {"model": ["cascade3"]},
     "recipe as a file": {"recipe": "/etc/passwd"},
     "recipe as an object": {"recipe": {"a": 1}},
-    "setting that is none": {"set": "network.stages=10000000000000"},
+    "stages far too many": {"set": "network.stages=10000000000000"},
     "network too large": {"set": "base_channels=100000000"},
-    "tracking in a file": {"tracking": "mlflow", "tracking_uri": "file:///etc"},
-    "tracking at another's address": {"tracking": "mlflow", "tracking_uri": "http://127.0.0.1:9/"},
-    "tracking at the address of a cloud": {"tracking": "mlflow", "tracking_uri": "http://169.254.169.254/"},
+    "tracking to a file URI": {"tracking": "mlflow", "tracking_uri": "file:///etc"},
+    "tracking to a local port": {"tracking": "mlflow", "tracking_uri": "http://127.0.0.1:9/"},
+    "tracking to a cloud metadata service": {"tracking": "mlflow", "tracking_uri": "http://169.254.169.254/"},
     "NUL in a setting": {"set": "epochs=1\0"},
     "lone surrogate in a recipe": {"recipe": "\ud800"},
-    "tracking at an address of the client's": {"tracking": "mlflow", "tracking_uri": "http://127.0.0.1:9/"},
-    "half of a character": {"client_id": "\ud800"},
-    "NUL in a word without meaning": {"client_id": "a\0b", "bundle_path": "/tmp\0"},
+    "tracking to a URI of the client": {"tracking": "mlflow", "tracking_uri": "http://127.0.0.1:9/"},
+    "lone surrogate in a client id": {"client_id": "\ud800"},
+    "NUL in unused settings": {"client_id": "a\0b", "bundle_path": "/tmp\0"},
     "publish as a path": {"publish": "/etc/passwd"},
     "device as a path": {"device": "/dev/sda"},
     "unknown key": {"__class__": "x"},
@@ -181,90 +181,90 @@ WORDS = {
 
 
 def attacks(*, ct: str, secret: str, link: str) -> Iterator[Attack]:
-    """Yield all attacks on a server whose CT, secret file and link to it these are."""
+    """Yield all attacks on a server with this CT, secret file and symbolic link to the secret file."""
 
-    def filled(text: str) -> str:
+    def fill(text: str) -> str:
         return text.replace("{ct}", ct).replace("{secret}", secret).replace("{link}", link)
 
-    for method, address, template, sent in PLACES:
-        words = {name: quote(filled(trick), safe="") for name, trick in TRICKS.items()} | RAW
-        for name, word in words.items():
-            ask = template.replace("{ct}", ct).replace("{trick}", word)
-            yield Attack(f"{method} {template}: {name}", method, address, ask, f"a name that is {name}", sent)
+    for method, route, template, arguments in TARGETS:
+        tricks = {name: quote(fill(trick), safe="") for name, trick in TRICKS.items()} | RAW
+        for name, trick in tricks.items():
+            request_target = template.replace("{ct}", ct).replace("{trick}", trick)
+            yield Attack(f"{method} {template}: {name}", method, route, request_target, f"id is: {name}", arguments)
     for name, text in PARAMS.items():
-        sent = {"data": {"params": filled(text)}}
-        yield Attack(f"params: {name}", "POST", "/infer/{model}", f"/infer/cascade3?image={ct}", name, sent)
-    for name, words in WORDS.items():
-        yield Attack(f"train: {name}", "POST", "/train/{model}", "/train/cascade3", name, {"json": words})
+        arguments = {"data": {"params": fill(text)}}
+        yield Attack(f"params: {name}", "POST", "/infer/{model}", f"/infer/cascade3?image={ct}", name, arguments)
+    for name, settings in TRAIN_SETTINGS.items():
+        yield Attack(f"train: {name}", "POST", "/train/{model}", "/train/cascade3", name, {"json": settings})
     for name, (file, content) in uploads(secret).items():
-        for method, address, ask, field_name in (
+        for method, route, request_target, field_name in (
             ("POST", "/infer/{model}", "/infer/cascade3", "file"),
             ("PUT", "/datastore/image", "/datastore/image?image=attack", "file"),
             ("PUT", "/session/", "/session/?uncompress=true", "files"),
             ("POST", "/ct2pet/pairs", "/ct2pet/pairs", "study"),
         ):
-            sent = {"files": {field_name: (file, content)}}
-            yield Attack(f"upload to {address}: {name}", method, address, ask, f"a file that is {name}", sent)
+            arguments = {"files": {field_name: (file, content)}}
+            yield Attack(f"upload to {route}: {name}", method, route, request_target, f"upload is: {name}", arguments)
     for name, content in checkpoints(secret).items():
-        sent = {"files": {"file": ("model.safetensors", content)}}
-        yield Attack(f"model: {name}", "PUT", "/model/{model}", "/model/cascade3", f"weights that are {name}", sent)
+        arguments = {"files": {"file": ("model.safetensors", content)}}
+        yield Attack(f"model: {name}", "PUT", "/model/{model}", "/model/cascade3", f"weights are: {name}", arguments)
     yield from _others(ct)
 
 
 def _others(ct: str) -> Iterator[Attack]:
-    infer, ask = "/infer/{model}", f"/infer/cascade3?image={ct}"
+    infer, request_target = "/infer/{model}", f"/infer/cascade3?image={ct}"
     json_header = {"Content-Type": "application/json"}
     flood = {"files": [(f"f{number}", (None, "x")) for number in range(1500)]}
     rows: tuple[tuple[str, str, str, str, Mapping[str, Any]], ...] = (
-        ("the same parameter twice", "POST", infer, f"{ask}&image=/etc/passwd", {}),
-        ("no image at all", "POST", infer, "/infer/cascade3", {}),
-        ("wrong output", "POST", infer, f"{ask}&output=/etc/passwd", {}),
+        ("the same parameter twice", "POST", infer, f"{request_target}&image=/etc/passwd", {}),
+        ("no image", "POST", infer, "/infer/cascade3", {}),
+        ("wrong output", "POST", infer, f"{request_target}&output=/etc/passwd", {}),
         ("form flood", "POST", infer, "/infer/cascade3", flood),
-        ("a form that says it is JSON", "PUT", "/session/", "/session/", {"data": b"{}", "headers": json_header}),
-        ("JSON deeply nested", "POST", "/train/{model}", "/train/cascade3", {"data": DEEP, "headers": json_header}),
-        ("JSON that is NaN", "POST", "/train/{model}", "/train/cascade3", {"data": "NaN", "headers": json_header}),
-        ("JSON that is a list", "POST", "/train/{model}", "/train/cascade3", {"json": [1]}),
+        ("form data sent as JSON", "PUT", "/session/", "/session/", {"data": b"{}", "headers": json_header}),
+        ("deeply nested JSON", "POST", "/train/{model}", "/train/cascade3", {"data": DEEP, "headers": json_header}),
+        ("JSON NaN", "POST", "/train/{model}", "/train/cascade3", {"data": "NaN", "headers": json_header}),
+        ("JSON list", "POST", "/train/{model}", "/train/cascade3", {"json": [1]}),
         ("JSON too long", "POST", "/train/{model}", "/train/cascade3", {"json": {"set": "x" * 50_000}}),
-        ("training of all by JSON", "POST", "/train/", "/train/", {"json": {"cascade3": {"recipe": "/etc/passwd"}}}),
-        ("scoring of all by JSON", "POST", "/scoring/", "/scoring/", {"json": {"metrics": [1]}}),
-        ("another strategy in the words", "POST", "/activelearning/{strategy}", "/activelearning/nobody",
+        ("recipe path for all models", "POST", "/train/", "/train/", {"json": {"cascade3": {"recipe": "/etc/passwd"}}}),
+        ("scoring of all models with invalid settings", "POST", "/scoring/", "/scoring/", {"json": {"metrics": [1]}}),
+        ("another strategy in the body", "POST", "/activelearning/{strategy}", "/activelearning/unknown",
          {"json": {"strategy": "first"}}),
         ("version as a path", "POST", "/ct2pet/models/{model}/rollback", "/ct2pet/models/cascade3/rollback",
          {"json": {"version": "../../etc"}}),
-        ("version that is none", "POST", "/ct2pet/models/{model}/serve", "/ct2pet/models/cascade3/serve",
+        ("version out of range", "POST", "/ct2pet/models/{model}/serve", "/ct2pet/models/cascade3/serve",
          {"json": {"version": 10**30}}),
-        ("a client that is NaN", "POST", "/activelearning/{strategy}", "/activelearning/first",
+        ("client id NaN", "POST", "/activelearning/{strategy}", "/activelearning/first",
          {"data": '{"client_id": NaN}', "headers": json_header}),
-        ("a client that is infinite", "POST", "/activelearning/{strategy}", "/activelearning/first",
+        ("infinite client id", "POST", "/activelearning/{strategy}", "/activelearning/first",
          {"data": '{"client_id": 1e999}', "headers": json_header}),
-        ("a client that is a lone surrogate", "POST", "/activelearning/{strategy}", "/activelearning/first",
+        ("lone surrogate as client id", "POST", "/activelearning/{strategy}", "/activelearning/first",
          {"data": '{"client_id": "\\ud800"}', "headers": json_header}),
-        ("a note that is NaN", "PUT", "/datastore/image/info", f"/datastore/image/info?image={ct}",
+        ("note with NaN", "PUT", "/datastore/image/info", f"/datastore/image/info?image={ct}",
          {"data": {"info": '{"a": NaN}'}}),
-        ("a note that is a lone surrogate", "PUT", "/datastore/image/info", f"/datastore/image/info?image={ct}",
+        ("note with a lone surrogate", "PUT", "/datastore/image/info", f"/datastore/image/info?image={ct}",
          {"data": {"info": '{"a": "\\ud800"}'}}),
-        ("a batch of a lone surrogate", "POST", "/batch/infer/{model}", "/batch/infer/cascade3",
+        ("batch with a lone surrogate", "POST", "/batch/infer/{model}", "/batch/infer/cascade3",
          {"data": '{"client_id": "\\ud800", "label_tag": "\\ud800"}', "headers": json_header}),
-        ("a scoring of NaN", "POST", "/scoring/{method}", "/scoring/metrics",
+        ("scoring with NaN", "POST", "/scoring/{method}", "/scoring/metrics",
          {"data": '{"client_id": NaN}', "headers": json_header}),
-        ("session without an end", "PUT", "/session/", "/session/?expiry=99999999999999999999",
+        ("session with an excessive expiry", "PUT", "/session/", "/session/?expiry=99999999999999999999",
          {"files": {"files": ("a.nrrd", b"x")}}),
-        ("all the studies at once", "GET", "/datastore/dataset", "/datastore/dataset?limit_cases=-1", {}),
-        ("datastore of a word", "GET", "/datastore/", "/datastore/?output=/etc/passwd", {}),
-        ("training told of a word", "GET", "/train/", "/train/?all=/etc", {}),
-        ("batch told of a word", "GET", "/batch/infer", "/batch/infer?all=/etc", {}),
-        ("scoring told of a word", "GET", "/scoring/", "/scoring/?all=/etc", {}),
-        ("another method", "PATCH", infer, ask, {}),
-        ("a method of tracing", "TRACE", infer, ask, {}),
-        ("a long word as method", "A" * 200, infer, ask, {}),
-        ("another address", "GET", "", "/%2e%2e/%2e%2e/etc/passwd", {}),
-        ("no address", "GET", "", "//etc/passwd", {}),
-        ("a page of others", "POST", "/train/{model}", "/train/cascade3", {"headers": {"Origin": "http://evil.example"}}),
-        ("another host", "GET", "/info/", "/info/", {"headers": {"Host": "evil.example"}}),
-        ("a host that is half an address", "GET", "/info/", "/info/", {"headers": {"Host": "[::1"}}),
-        ("a host with a port that is none", "GET", "/info/", "/info/", {"headers": {"Host": "127.0.0.1:99999999"}}),
-        ("a host of two words", "GET", "/info/", "/info/", {"headers": {"Host": "127.0.0.1 evil"}}),
-        ("a huge body announced", "PUT", "/session/", "/session/", {"headers": {"Content-Length": "9" * 15}}),
+        ("download of all studies", "GET", "/datastore/dataset", "/datastore/dataset?limit_cases=-1", {}),
+        ("datastore with an unknown output", "GET", "/datastore/", "/datastore/?output=/etc/passwd", {}),
+        ("training status with an invalid flag", "GET", "/train/", "/train/?all=/etc", {}),
+        ("batch status with an invalid flag", "GET", "/batch/infer", "/batch/infer?all=/etc", {}),
+        ("scoring status with an invalid flag", "GET", "/scoring/", "/scoring/?all=/etc", {}),
+        ("another method", "PATCH", infer, request_target, {}),
+        ("TRACE method", "TRACE", infer, request_target, {}),
+        ("overlong method", "A" * 200, infer, request_target, {}),
+        ("encoded parent folders", "GET", "", "/%2e%2e/%2e%2e/etc/passwd", {}),
+        ("two leading slashes", "GET", "", "//etc/passwd", {}),
+        ("foreign origin", "POST", "/train/{model}", "/train/cascade3", {"headers": {"Origin": "http://evil.example"}}),
+        ("foreign host", "GET", "/info/", "/info/", {"headers": {"Host": "evil.example"}}),
+        ("truncated IPv6 host", "GET", "/info/", "/info/", {"headers": {"Host": "[::1"}}),
+        ("host with an invalid port", "GET", "/info/", "/info/", {"headers": {"Host": "127.0.0.1:99999999"}}),
+        ("host with a space", "GET", "/info/", "/info/", {"headers": {"Host": "127.0.0.1 evil"}}),
+        ("huge Content-Length", "PUT", "/session/", "/session/", {"headers": {"Content-Length": "9" * 15}}),
     )  # fmt: skip
-    for name, method, address, asked, sent in rows:
-        yield Attack(name, method, address, asked, name, sent)
+    for name, method, route, request_target, arguments in rows:
+        yield Attack(name, method, route, request_target, name, arguments)

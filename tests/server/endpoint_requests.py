@@ -1,4 +1,4 @@
-"""Every address of the server with something to ask it, and what it answers; words in braces are filled in."""
+"""Requests to every endpoint of the server and their expected responses; names in braces are placeholders."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 FILE = {"files": {"file": ("new.nrrd", "{volume}")}}
 LABEL = {"files": {"label": ("pet.nrrd", "{volume}")}}
 NOTE = {"data": {"info": '{"looked_at": true}'}}
-IN_THE_SERVER = {"params": {"run_sync": "true"}, "json": {}}
-# method, address, what is sent, status, what stands in the answer (`|` between words of which one is enough)
+RUN_SYNC = {"params": {"run_sync": "true"}, "json": {}}
+# method, path, arguments of the request, expected status, text in the response (`|` separates alternatives)
 TABLE: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("GET", "/info/", {}, 200, '"strategies":{"first"'),
     ("GET", "/", {}, 200, "<html"),
@@ -38,7 +38,7 @@ TABLE: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("POST", "/batch/infer/unet9", {"json": {}}, 404, "no model 'unet9'"),
     ("POST", "/batch/infer/unet?images=most", {"json": {}}, 422, "images"),
     ("POST", "/batch/infer/unet", {"json": {"max_batch_size": "x"}}, 400, "expected a number of images"),
-    ("POST", "/batch/infer/unet", IN_THE_SERVER, 400, "leave run_sync out"),
+    ("POST", "/batch/infer/unet", RUN_SYNC, 400, "leave run_sync out"),
     ("DELETE", "/batch/infer", {}, 404, "no batch is running"),
     ("GET", "/train/", {}, 404, ""),
     ("POST", "/train/unet", {"json": {"max_epoch": 1}}, 400, "did you mean max_epochs"),
@@ -52,7 +52,7 @@ TABLE: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("POST", "/scoring/metric", {"json": {}}, 404, "did you mean metrics"),
     ("POST", "/scoring/metrics", {"json": {"model": "cascade3"}}, 409, "not trained yet"),
     ("POST", "/scoring/metrics", {"json": {"modle": "unet"}}, 400, "did you mean model"),
-    ("POST", "/scoring/metrics", IN_THE_SERVER, 400, "leave run_sync out"),
+    ("POST", "/scoring/metrics", RUN_SYNC, 400, "leave run_sync out"),
     ("POST", "/scoring/", {"json": {"metrics": [1]}}, 400, "expected its parameters"),
     ("DELETE", "/scoring/", {}, 404, "no scoring is running"),
     ("GET", "/datastore/", {}, 200, '"total":'),
@@ -113,10 +113,10 @@ TABLE: list[tuple[str, str, dict[str, Any], int, str]] = [
 ]
 
 
-def filled(sent: Any, words: dict[str, Any]) -> Any:
-    """Return a request with the braces replaced; `{volume}` by a file's bytes."""
+def fill_placeholders(sent: Any, values: dict[str, Any]) -> Any:
+    """Return the arguments of a request with `{volume}` replaced by the bytes of a file."""
     if isinstance(sent, dict):
-        return {key: filled(value, words) for key, value in sent.items()}
+        return {key: fill_placeholders(value, values) for key, value in sent.items()}
     if isinstance(sent, tuple):
-        return tuple(filled(value, words) for value in sent)
-    return words["volume"] if sent == "{volume}" else sent
+        return tuple(fill_placeholders(value, values) for value in sent)
+    return values["volume"] if sent == "{volume}" else sent

@@ -1,11 +1,11 @@
-"""Every address of the server, and the least role that may ask it: a new address gets a row here."""
+"""All endpoints of the server with the role that each requires; add a row for each new endpoint."""
 
 from __future__ import annotations
 
 RANK = {"user": 0, "annotator": 1, "reviewer": 2, "admin": 3}
 
-# Every address: method, path, and the least role that may ask. Ids and models are of nothing that is there.
-ADDRESSES = [
+# method, path, required role; ids and models in the paths do not exist
+ENDPOINTS = [
     *(
         (method, path, "user")
         for method, path in [
@@ -85,7 +85,7 @@ ADDRESSES = [
             ("GET", "/model/none"),
             ("GET", "/model/info/none"),
             ("PUT", "/model/none"),
-            ("DELETE", "/model/none"),  # MONAI Label's own check lets annotators
+            ("DELETE", "/model/none"),  # MONAI Label itself requires only annotator
             ("POST", "/ct2pet/models/none/rollback"),
             ("POST", "/ct2pet/models/none/serve"),
             ("POST", "/ct2pet/pairs/none/accept"),

@@ -1,7 +1,7 @@
-"""Servers forked from a process that has imported MONAI Label, which takes about seven seconds of CPU time.
+"""Fork servers from a process that has imported MONAI Label, which takes about seven seconds of CPU time.
 
-Each process of pytest has one such process. A forked server has imported what `monailabel start_server` imports at
-first, and nothing else; the app is imported after the fork.
+Each pytest process has one such parent process. It imports what `monailabel start_server` imports first, and nothing
+else; the app is imported after the fork.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-# One line of JSON per server on stdin, its process id on stdout. Ended servers are reaped by the kernel.
+# Reads one line of JSON per server from stdin and writes its process id to stdout. The kernel reaps ended servers.
 PROGRAM = """
 import gc, json, os, signal, sys
 gc.disable()
@@ -47,7 +47,7 @@ Main().run()
 
 
 class ForkedServer:
-    """The part of `subprocess.Popen` that tests use, of a process that is not a child of this one."""
+    """The subset of `subprocess.Popen` that tests use, for a process that is not a child of this one."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -55,21 +55,21 @@ class ForkedServer:
         self._is_over = False
 
     def poll(self) -> int | None:
-        """Return None while the process runs; its exit status is not known."""
+        """Return None while the process is running, else 0: its exit status is not known."""
         return 0 if self._has_ended(0) else None
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until the process has ended.
 
         Raises:
-            subprocess.TimeoutExpired: It still runs.
+            subprocess.TimeoutExpired: The process is still running.
         """
         if not self._has_ended(timeout):
             raise subprocess.TimeoutExpired("monailabel", timeout or 0)
         return 0
 
     def send_signal(self, number: int) -> None:
-        """Send a signal; does nothing once the process has ended."""
+        """Send a signal; do nothing once the process has ended."""
         if self.poll() is None:
             signal.pidfd_send_signal(self._handle, number)
 
@@ -85,7 +85,7 @@ class ForkedServer:
 
 
 def fork_server(arguments: Sequence[str], *, cwd: Path, environment: Mapping[str, str], log: Path) -> ForkedServer:
-    """Start `monailabel` with these arguments in a session of its own; both of its outputs go into `log`."""
+    """Start `monailabel` with these arguments in a new session; write stdout and stderr to `log`."""
     parent = _parent()
     assert parent.stdin is not None and parent.stdout is not None
     server = {"arguments": arguments, "cwd": str(cwd), "environment": dict(environment), "log": str(log)}
@@ -98,5 +98,5 @@ def fork_server(arguments: Sequence[str], *, cwd: Path, environment: Mapping[str
 def _parent() -> subprocess.Popen[str]:
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     process = subprocess.Popen([sys.executable, "-c", PROGRAM], cwd="/", start_new_session=True, **pipes)
-    atexit.register(process.communicate)  # it ends when its input does
+    atexit.register(process.communicate)  # it ends when its stdin is closed
     return process

@@ -1,9 +1,9 @@
-"""A DICOMweb service for tests that serves a folder of DICOM files, and misbehaves as it is set to.
+"""A DICOMweb service for tests that serves a folder of DICOM files, with configurable misbehaviour.
 
-Each kind of request (`Kind`) has a behaviour: a function that writes the response. Without one the service is honest.
+Each kind of request (`Kind`) has a behaviour: a function that writes the response. The default is a correct response.
 
     with malicious_pacs(folder) as pacs:
-        pacs.behaviours[Kind.METADATA] = answers(500)
+        pacs.behaviours[Kind.METADATA] = responds(500)
         pacs.behaviours[Kind.INSTANCE] = drips(MULTIPART, b"")
         ... pacs.url ...
 """
@@ -31,7 +31,7 @@ INFINITE = 10**12  # bytes announced by a response that never ends
 
 
 class Kind(Enum):
-    """What a request asks for."""
+    """The DICOMweb service that a request uses."""
 
     SEARCH = "QIDO-RS series"
     METADATA = "WADO-RS metadata of a series"
@@ -40,7 +40,7 @@ class Kind(Enum):
 
 
 class MaliciousPacs(ThreadingHTTPServer):
-    """The service; `requests` counts what was asked, `aborted` the responses whose client closed the connection."""
+    """The service; `requests` counts requests, `aborted` the responses during which the client disconnected."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -58,34 +58,34 @@ class MaliciousPacs(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Its DICOMweb address."""
+        """The DICOMweb URL."""
         return f"http://127.0.0.1:{self.server_address[1]}/dicom-web"
 
     def add(self, content: bytes) -> Dataset:
-        """Hold one DICOM file, and return its header."""
+        """Add one DICOM file and return its header."""
         header = dcmread(io.BytesIO(content), stop_before_pixels=True)
         self.instances[header.SOPInstanceUID] = content
         self.headers_of[header.SOPInstanceUID] = header
         return header
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return its series as QIDO-RS rows."""
+        """Return all series as QIDO-RS rows."""
         counts = Counter(header.SeriesInstanceUID for header in self.headers_of.values())
         first = {header.SeriesInstanceUID: header for header in reversed(self.headers_of.values())}
         return [row(first[uid].StudyInstanceUID, uid, first[uid].Modality, count) for uid, count in counts.items()]
 
     def metadata(self, series_uid: str) -> list[dict[str, Any]]:
-        """Return the metadata of a series' instances."""
+        """Return the WADO-RS metadata of a series."""
         headers = [header for header in self.headers_of.values() if header.SeriesInstanceUID == series_uid]
         return [header.to_json_dict() for header in headers]
 
     def end_open_responses(self) -> None:
-        """Let responses that drip or hang end now."""
+        """End all dripping and hanging responses."""
         self.closed.set()
         self.closed = threading.Event()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: clients that go away are what tests are about."""
+        """Print nothing: disconnecting clients are expected."""
 
 
 class RequestHandler(BaseHTTPRequestHandler):
@@ -108,7 +108,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         self._ended = self.server.closed
         self.server.requests[kind] += 1
         try:
-            self.server.behaviours.get(kind, HONEST[kind])(self)
+            self.server.behaviours.get(kind, CORRECT[kind])(self)
             self.wfile.flush()
             self.close_connection = self.close_connection or self._ended.is_set()
         except OSError:
@@ -116,43 +116,43 @@ class RequestHandler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        """Send a whole response."""
+        """Send a complete response."""
         self.send_head(status, {"Content-Length": str(len(body)), **headers})
         self.wfile.write(body)
 
     def send_head(self, status: int, headers: Mapping[str, str]) -> None:
-        """Send status and headers."""
+        """Send the status line and headers."""
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
 
     def wait(self, seconds: float) -> bool:
-        """Wait; return whether the service still runs."""
+        """Wait and return whether the service is still running."""
         return not self._ended.wait(seconds)
 
     @property
     def query(self) -> dict[str, str]:
-        """The parameters of a search."""
+        """The query parameters of a search."""
         return {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
 
     @property
     def parts(self) -> list[str]:
-        """The address behind /dicom-web, by its slashes."""
+        """The path segments after /dicom-web."""
         return urlsplit(self.path).path.split("/")[2:]
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 Behaviour = Callable[[RequestHandler], None]
 
 
-# -- honest ------------------------------------------------------------------------------------------------------------
+# -- correct responses -------------------------------------------------------------------------------------------------
 
 
 def row(study_uid: str, series_uid: str, modality: str, instances: int) -> dict[str, Any]:
-    """Return a series as QIDO-RS tells of it."""
+    """Return the QIDO-RS row of a series."""
     return {
         "0020000D": {"vr": "UI", "Value": [study_uid]},
         "0020000E": {"vr": "UI", "Value": [series_uid]},
@@ -168,7 +168,7 @@ def multipart(*parts: bytes) -> bytes:
 
 
 def stored(*uids: str) -> dict[str, Any]:
-    """Return the body of a STOW-RS response that names these instances as stored."""
+    """Return the body of a STOW-RS response that lists these instances as stored."""
     return {"00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": [uid]}} for uid in uids]}}
 
 
@@ -202,11 +202,11 @@ def sent_parts(handler: RequestHandler) -> list[bytes]:
     return [piece.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n") for piece in pieces]
 
 
-def _send_json(handler: RequestHandler, told: object) -> None:
-    handler.send(200, {"Content-Type": JSON}, json.dumps(told).encode())
+def _send_json(handler: RequestHandler, content: object) -> None:
+    handler.send(200, {"Content-Type": JSON}, json.dumps(content).encode())
 
 
-HONEST: dict[Kind, Behaviour] = {
+CORRECT: dict[Kind, Behaviour] = {
     Kind.SEARCH: _search,
     Kind.METADATA: _metadata,
     Kind.INSTANCE: _instance,
@@ -214,27 +214,27 @@ HONEST: dict[Kind, Behaviour] = {
 }
 
 
-# -- not honest --------------------------------------------------------------------------------------------------------
+# -- misbehaviour ------------------------------------------------------------------------------------------------------
 
 
-def answers(status: int, body: bytes = b"", **headers: str) -> Behaviour:
-    """Return a behaviour that sends this; header names with _ for -."""
+def responds(status: int, body: bytes = b"", **headers: str) -> Behaviour:
+    """Return a behaviour that sends this response; header names are written with _ for -."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda handler: handler.send(status, named, body)
 
 
-def answers_json(told: object) -> Behaviour:
-    """Return a behaviour that sends any JSON; NaN and lone surrogates included."""
-    return answers(200, json.dumps(told).encode(), Content_Type=JSON)
+def responds_json(content: object) -> Behaviour:
+    """Return a behaviour that sends any JSON, including NaN and lone surrogates."""
+    return responds(200, json.dumps(content).encode(), Content_Type=JSON)
 
 
 def redirects(status: int = 302, to: str = "http://127.0.0.1:9/elsewhere") -> Behaviour:
-    """Return a behaviour that points elsewhere."""
-    return answers(status, Location=to)
+    """Return a behaviour that redirects to another URL."""
+    return responds(status, Location=to)
 
 
 def hangs() -> Behaviour:
-    """Return a behaviour that accepts a request and sends nothing."""
+    """Return a behaviour that accepts a request and never responds."""
 
     def hang(handler: RequestHandler) -> None:
         while handler.wait(0.5):
@@ -246,7 +246,7 @@ def hangs() -> Behaviour:
 def drips(
     content_type: str = JSON, begin: bytes = b"[", *, interval_s: float = 1.0, length: int | None = None
 ) -> Behaviour:
-    """Return a behaviour that sends a response's body a byte at a time, without end; `length` is what it announces."""
+    """Return a behaviour that sends an endless body byte by byte; `length` is the announced Content-Length."""
 
     def drip(handler: RequestHandler) -> None:
         framing = {"Transfer-Encoding": "chunked"} if length is None else {"Content-Length": str(length)}
@@ -262,7 +262,7 @@ def drips(
 
 
 def drips_headers(*, interval_s: float = 1.0) -> Behaviour:
-    """Return a behaviour that sends a header a byte at a time, without end."""
+    """Return a behaviour that sends an endless header byte by byte."""
 
     def drip(handler: RequestHandler) -> None:
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
@@ -272,8 +272,8 @@ def drips_headers(*, interval_s: float = 1.0) -> Behaviour:
     return drip
 
 
-def sends_for_ever(content_type: str = JSON, begin: bytes = b"[", again: bytes = b" " * 65536) -> Behaviour:
-    """Return a behaviour that sends a body without end as fast as it is taken, in chunks of no announced total."""
+def sends_endlessly(content_type: str = JSON, begin: bytes = b"[", again: bytes = b" " * 65536) -> Behaviour:
+    """Return a behaviour that sends an endless chunked body as fast as the client reads it."""
 
     def send(handler: RequestHandler) -> None:
         handler.send_head(200, {"Content-Type": content_type, "Transfer-Encoding": "chunked"})
@@ -294,18 +294,18 @@ def _repeated(begin: bytes, again: bytes) -> Iterator[bytes]:
 def gzip_bomb(
     size: int, content_type: str = JSON, begin: bytes = b"[", *, status: int = 200, **headers: str
 ) -> Behaviour:
-    """Return a behaviour whose body unpacks to `size` bytes."""
+    """Return a behaviour whose gzip body decompresses to `size` bytes."""
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1) as file:
         file.write(begin)
         for _ in range(size // 2**20):
             file.write(b" " * 2**20)
-    return answers(status, packed.getvalue(), Content_Type=content_type, Content_Encoding="gzip", **headers)
+    return responds(status, packed.getvalue(), Content_Type=content_type, Content_Encoding="gzip", **headers)
 
 
 @contextlib.contextmanager
 def malicious_pacs(folder: Path | None = None) -> Iterator[MaliciousPacs]:
-    """Yield a running service that holds the files of a folder; its open responses end with the block."""
+    """Yield a running service with the files of a folder; end its open responses at the end."""
     pacs = MaliciousPacs(folder)
     threading.Thread(target=pacs.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:

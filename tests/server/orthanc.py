@@ -1,4 +1,4 @@
-"""A real Orthanc with its DICOMweb plugin, on loopback, its storage in a temporary folder."""
+"""A real Orthanc with its DICOMweb plugin on loopback, with its storage in a temporary folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydicom import dcmread
 from lib.dicom.remote.pacs import Pacs
 from lib.dicom.remote.session import Credentials
 from tests.conftest import missing
-from tests.server.processes import end, free_port
+from tests.server.processes import free_port, stop_process
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 USER, PASSWORD = "ct2pet", "s\u00e9same"
@@ -24,7 +24,7 @@ READY_TIMEOUT_S = 60.0
 
 @contextlib.contextmanager
 def running_orthanc(program: str, folder: Path, *held: Path) -> Iterator[Orthanc]:
-    """Yield an Orthanc that holds what lies in these folders; it ends with the block, whatever happens there."""
+    """Yield an Orthanc with the DICOM files of these folders, and stop it at the end."""
     if not PLUGIN.is_file():
         missing("orthanc", f"{PLUGIN} is not installed (Debian: orthanc-dicomweb)")
     running = Orthanc(program, folder)
@@ -33,11 +33,11 @@ def running_orthanc(program: str, folder: Path, *held: Path) -> Iterator[Orthanc
         running.upload(*held)
         yield running
     finally:
-        running.end()
+        running.stop()
 
 
 class Orthanc:
-    """An Orthanc that can be killed and started again with what it holds."""
+    """An Orthanc that can be killed and restarted with its stored instances."""
 
     def __init__(self, program: str, folder: Path) -> None:
         self.port = free_port()
@@ -51,7 +51,7 @@ class Orthanc:
                 {
                     "StorageDirectory": str(folder / "storage"),
                     "IndexDirectory": str(folder / "storage"),
-                    "SyncStorageArea": False,  # this disk need not survive a power cut
+                    "SyncStorageArea": False,  # faster; tests need no durability
                     "HttpPort": self.port,
                     "DicomServerEnabled": False,
                     "RemoteAccessAllowed": False,
@@ -65,15 +65,15 @@ class Orthanc:
 
     @property
     def url(self) -> str:
-        """Its DICOMweb address."""
+        """The DICOMweb URL."""
         return f"http://127.0.0.1:{self.port}/dicom-web"
 
     def pacs(self) -> Pacs:
-        """Return a client that knows the password."""
+        """Return a client with valid credentials."""
         return Pacs(self.url, Credentials(USER, PASSWORD))
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start Orthanc and wait until it responds."""
         with (self.folder / "orthanc.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._program, str(self._config)], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -85,25 +85,25 @@ class Orthanc:
                     return
             except requests.ConnectionError:
                 time.sleep(0.1)
-        raise AssertionError(f"Orthanc does not answer:\n{(self.folder / 'orthanc.log').read_text()[-2000:]}")
+        raise AssertionError(f"Orthanc does not respond:\n{(self.folder / 'orthanc.log').read_text()[-2000:]}")
 
     def kill(self) -> None:
-        """End it at once, as a power cut would."""
+        """Kill the process immediately, as a power failure would."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
-    def end(self) -> None:
-        """End it for good."""
+    def stop(self) -> None:
+        """Stop Orthanc."""
         if self._process is not None:
-            end(self._process)
+            stop_process(self._process)
 
     def upload(self, *folders: Path) -> None:
         """Store the DICOM files of folders."""
         self.pacs().store(dcmread(file) for folder in folders for file in sorted(folder.rglob("*.dcm")))
 
     def count(self, **filters: str) -> int:
-        """Return how many series QIDO-RS finds."""
-        answer = requests.get(f"{self.url}/series", params=filters, auth=(USER, PASSWORD.encode()), timeout=30)
-        answer.raise_for_status()
-        return len(answer.json())
+        """Return the number of series that QIDO-RS finds."""
+        response = requests.get(f"{self.url}/series", params=filters, auth=(USER, PASSWORD.encode()), timeout=30)
+        response.raise_for_status()
+        return len(response.json())

@@ -1,4 +1,4 @@
-"""Which files and addresses a process and its children opened: seen by strace, which C++ readers cannot go round."""
+"""Parse strace logs: files opened, programs started and connections made by a process and its children."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ STARTED = re.compile(r'execve\("((?:[^"\\]|\\.)*)"')
 
 
 def strace_to(log: Path) -> list[str]:
-    """Return the words before a command that write what it opens, connects to and starts into `log`."""
+    """Return the strace command that records opened files, connections and started programs in `log`."""
     program = shutil.which("strace")
     assert program is not None, "strace is not installed"
     return [program, "-f", "-qq", "--seccomp-bpf", "-s", "4096", "-e", f"trace={TRACED}", "-o", str(log)]
 
 
 def opened(trace: str) -> set[str]:
-    """Return the paths that were opened, or tried to be."""
+    """Return the paths that were opened, failed attempts included."""
     return set(OPENED.findall(trace))
 
 
 def written(trace: str) -> set[str]:
-    """Return the paths that were opened, or tried to be, for writing."""
+    """Return the paths that were opened for writing, failed attempts included."""
     return {opened or created for opened, created in WRITTEN.findall(trace)}
 
 
 def connected(trace: str) -> set[str]:
-    """Return the internet addresses that were connected to."""
+    """Return the IP addresses of all connections."""
     return set(CONNECTED.findall(trace))
 
 

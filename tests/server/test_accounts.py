@@ -19,8 +19,8 @@ from ct2pet_app.auth.tokens import Tokens, signing_key
 from lib.accounts import read_accounts, write_accounts
 from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.ct2pet_app.constant_model import save_constant_model
-from tests.server.endpoints import ADDRESSES, RANK
-from tests.server.processes import PASSWORD, PEOPLE, RunningServer, running_server, write_users
+from tests.server.endpoints import ENDPOINTS, RANK
+from tests.server.processes import PASSWORD, USERS, RunningServer, running_server, write_users
 
 pytestmark = [
     pytest.mark.server,
@@ -34,7 +34,7 @@ SHORT_RUN = "pixel_mm=8.0;depth=1;context_slices=1;normalization=none;epochs=1;p
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A self-signed certificate of this computer, and its key."""
+    """A self-signed certificate for 127.0.0.1 and its key."""
     folder = tmp_path_factory.mktemp("tls")
     made = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=ct2pet -addext subjectAltName=IP:127.0.0.1"
     command = [*made.split(), "-out", "server.crt", "-keyout", "server.key"]
@@ -45,14 +45,14 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def users(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_users(tmp_path_factory.mktemp("users"), {**PEOPLE, "gone": "admin", "renewed": "admin"})
+    return write_users(tmp_path_factory.mktemp("users"), {**USERS, "gone": "admin", "renewed": "admin"})
 
 
 @pytest.fixture(scope="module")
 def server(
     certificate: tuple[Path, Path], users: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningServer]:
-    """The server without a token; `server.known_as(name)` is the same with the token of a user."""
+    """The server without a token; `server.logged_in_as(name)` is the same with the token of a user."""
     studies = tmp_path_factory.mktemp("studies")
     write_phantoms(studies, patients=2, settings=SMALL)
     conf = {"models": "unet", "width": "2", "set": SHORT_RUN, "users": str(users)}
@@ -61,24 +61,24 @@ def server(
 
 
 @pytest.fixture(scope="module")
-def people(server: RunningServer) -> dict[str, RunningServer]:
-    """The server with the token of each user, by role."""
-    return {role: server.known_as(name) for name, role in PEOPLE.items()}
+def clients(server: RunningServer) -> dict[str, RunningServer]:
+    """The server with the token of one user per role."""
+    return {role: server.logged_in_as(name) for name, role in USERS.items()}
 
 
 @pytest.fixture(scope="module")
-def strangers(server: RunningServer, users: Path, people: dict[str, RunningServer]) -> dict[str, RunningServer]:
-    """The server with invalid tokens, by the reason."""
+def invalid_clients(server: RunningServer, users: Path, clients: dict[str, RunningServer]) -> dict[str, RunningServer]:
+    """The server with invalid tokens, by the reason for refusal."""
     expired = Tokens(signing_key(server.models / KEY_FILE), lifetime_s=-1).issue(read_accounts(users)["ada"])
-    gone, renewed = server.known_as("gone"), server.known_as("renewed")
+    gone, renewed = server.logged_in_as("gone"), server.logged_in_as("renewed")
     accounts = read_accounts(users)
     ada = accounts.pop("gone") and accounts["ada"]
     accounts["renewed"] = replace(ada, name="renewed", password=replace(ada.password, salt=b"another 16 bytes"))
     write_accounts(users, accounts)
     return {
         "no token": server,
-        "garbage": replace(server, token="garbage"),
-        "forged": replace(server, token=f"{people['admin'].token[:-4]}AAAA"),
+        "malformed": replace(server, token="malformed"),
+        "forged": replace(server, token=f"{clients['admin'].token[:-4]}AAAA"),
         "expired": replace(server, token=expired),
         "of an earlier version": replace(server, token="ct2pet1.eyJuYW1lIjoiYWRhIn0.AAAA"),
         "removed": gone,
@@ -87,12 +87,12 @@ def strangers(server: RunningServer, users: Path, people: dict[str, RunningServe
 
 
 @pytest.fixture(scope="module")
-def ct_uid(people: dict[str, RunningServer], tmp_path_factory: pytest.TempPathFactory) -> str:
+def ct_uid(clients: dict[str, RunningServer], tmp_path_factory: pytest.TempPathFactory) -> str:
     """A CT of the datastore; the server has a model for it."""
     model = save_constant_model(tmp_path_factory.mktemp("model") / "unet.safetensors", 2.5, stages=1)
-    answer = people["admin"].ask("PUT", "/model/unet", files={"file": model.read_bytes()})
-    assert answer.status_code == 200, answer.text
-    return str(next(iter(people["user"].json("/datastore/?output=all")["objects"])))
+    response = clients["admin"].request("PUT", "/model/unet", files={"file": model.read_bytes()})
+    assert response.status_code == 200, response.text
+    return str(next(iter(clients["user"].json("/datastore/?output=all")["objects"])))
 
 
 @pytest.fixture
@@ -115,21 +115,25 @@ def stock_client(
 def send_invalid_request(server: RunningServer, method: str, path: str) -> requests.Response:
     """Send a request without a file and with a body that no endpoint accepts, so that it changes nothing."""
     body = {"data": b"0", "headers": {"Content-Type": "application/json"}} if method in ("POST", "PUT") else {}
-    return server.ask(method, path, allow_redirects=False, **body)
+    return server.request(method, path, allow_redirects=False, **body)
 
 
-@pytest.mark.parametrize(("method", "path", "least"), ADDRESSES)
+@pytest.mark.parametrize(("method", "path", "required_role"), ENDPOINTS)
 def test_each_endpoint_requires_its_role(
-    people: dict[str, RunningServer], strangers: dict[str, RunningServer], method: str, path: str, least: str
+    clients: dict[str, RunningServer],
+    invalid_clients: dict[str, RunningServer],
+    method: str,
+    path: str,
+    required_role: str,
 ) -> None:
-    statuses = {role: send_invalid_request(person, method, path).status_code for role, person in people.items()}
+    statuses = {role: send_invalid_request(client, method, path).status_code for role, client in clients.items()}
     for role, status in statuses.items():
-        assert (status == 403) == (RANK[role] < RANK[least]), statuses
+        assert (status == 403) == (RANK[role] < RANK[required_role]), statuses
         assert status != 401, statuses
-    for why, stranger in strangers.items():
-        answer = send_invalid_request(stranger, method, path)
-        assert answer.status_code == 401, why
-        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    for why, client in invalid_clients.items():
+        response = send_invalid_request(client, method, path)
+        assert response.status_code == 401, why
+        assert response.headers["WWW-Authenticate"].startswith("Bearer")
 
 
 def test_the_table_has_every_endpoint_of_monai_label() -> None:
@@ -138,19 +142,19 @@ def test_the_table_has_every_endpoint_of_monai_label() -> None:
     routes = [route for module in modules for route in module.router.routes]
     assert len(routes) > 50
     for route in routes:
-        rows = [path for method, path, _ in ADDRESSES if method in route.methods]
+        rows = [path for method, path, _ in ENDPOINTS if method in route.methods]
         assert any(route.path_regex.match(path.partition("?")[0]) for path in rows), f"{route.methods} {route.path}"
 
 
 def test_no_endpoint_of_the_openapi_description_is_public(
-    server: RunningServer, people: dict[str, RunningServer]
+    server: RunningServer, clients: dict[str, RunningServer]
 ) -> None:
-    addresses = people["admin"].json("/openapi.json")["paths"]
-    assert "/ct2pet/series" in addresses
-    for path, methods in addresses.items():
+    routes = clients["admin"].json("/openapi.json")["paths"]
+    assert "/ct2pet/series" in routes
+    for path, methods in routes.items():
         template = re.compile(re.sub(r"{\w+}", "[^/]+", path))
         for method in methods:
-            rows = [row for verb, row, _ in ADDRESSES if verb == method.upper() and path.startswith("/ct2pet/")]
+            rows = [row for verb, row, _ in ENDPOINTS if verb == method.upper() and path.startswith("/ct2pet/")]
             listed = any(template.fullmatch(row.partition("?")[0]) for row in rows)
             assert listed or not path.startswith("/ct2pet/"), f"give {method} {path} a row in tests/server/endpoints.py"
             if (method, path) not in {("get", "/auth/"), ("post", "/auth/token")}:
@@ -167,19 +171,21 @@ def test_a_path_that_resembles_the_login_requires_a_token(server: RunningServer,
     port = int(server.url.rpartition(":")[2])
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
     command = ["openssl", "s_client", "-quiet", "-connect", f"127.0.0.1:{port}"]
-    answer = subprocess.run(command, input=request.encode(), capture_output=True, timeout=60)
-    assert answer.stdout.startswith(b"HTTP/1.1 401 ")
+    response = subprocess.run(command, input=request.encode(), capture_output=True, timeout=60)
+    assert response.stdout.startswith(b"HTTP/1.1 401 ")
 
 
-def test_a_refusal_names_the_reason(people: dict[str, RunningServer], strangers: dict[str, RunningServer]) -> None:
-    assert "monailabel-admin" in send_invalid_request(people["user"], "POST", "/train/unet").json()["detail"]
-    said = {
-        why: send_invalid_request(stranger, "GET", "/info/").json()["detail"] for why, stranger in strangers.items()
+def test_a_refusal_states_the_reason(
+    clients: dict[str, RunningServer], invalid_clients: dict[str, RunningServer]
+) -> None:
+    assert "monailabel-admin" in send_invalid_request(clients["user"], "POST", "/train/unet").json()["detail"]
+    details = {
+        why: send_invalid_request(client, "GET", "/info/").json()["detail"] for why, client in invalid_clients.items()
     }
-    assert said["no token"].startswith("log in first: POST /auth/token with username and password")
-    assert said["garbage"].startswith("this token was not issued by this server; log in again")
-    assert said["expired"].startswith("this token has expired; log in again")
-    assert said["removed"].startswith("this token's account was removed, or its password changed; log in again")
+    assert details["no token"].startswith("log in first: POST /auth/token with username and password")
+    assert details["malformed"].startswith("this token was not issued by this server; log in again")
+    assert details["expired"].startswith("this token has expired; log in again")
+    assert details["removed"].startswith("this token's account was removed, or its password changed; log in again")
 
 
 def test_the_stock_client_works_as_before(stock_client, ct_uid: str, tmp_path: Path) -> None:
@@ -189,19 +195,19 @@ def test_the_stock_client_works_as_before(stock_client, ct_uid: str, tmp_path: P
     path, metadata = stock_client("una").infer("unet", ct_uid, {"result_extension": ".nrrd", "result_dtype": "uint8"})
     assert Path(path).stat().st_size > 0
     assert metadata["suv"]["mean"] == pytest.approx(2.5, rel=1e-2)
-    once = stock_client("una")  # it keeps the length of what it sent last among the headers of what it asks next
-    once.infer("unet", ct_uid, {})
-    assert once.info()["name"] == "ct2pet"
-    assert once.train_status(check_if_running=True) is False
+    reused = stock_client("una")  # it sends the Content-Length of its last upload again with the next request
+    reused.infer("unet", ct_uid, {})
+    assert reused.info()["name"] == "ct2pet"
+    assert reused.train_status(check_if_running=True) is False
     with pytest.raises(Exception, match="monailabel-admin"):
         stock_client("una").train_start("unet", {})
 
 
 def test_the_stock_clients_sessions_and_uploads_work(
-    people: dict[str, RunningServer], stock_client, ct_uid: str, tmp_path: Path
+    clients: dict[str, RunningServer], stock_client, ct_uid: str, tmp_path: Path
 ) -> None:
     upload = tmp_path / "Thorax.nrrd"
-    upload.write_bytes(people["user"].ask("GET", f"/datastore/image?image={ct_uid}").content)
+    upload.write_bytes(clients["user"].request("GET", f"/datastore/image?image={ct_uid}").content)
     session = stock_client("una").create_session(str(upload))["session_id"]
     assert stock_client("una").infer("unet", "", {}, session_id=session)[0]
     assert stock_client("ann").upload_image(str(upload), "Thorax") == {"image": "Thorax"}
@@ -214,9 +220,9 @@ def test_a_wrong_password_and_an_unknown_name_get_the_same_response(server: Runn
 
 
 def test_a_login_returns_the_lifetime_of_its_token(server: RunningServer) -> None:
-    answer = server.log_in("ada")
-    assert (answer.json()["token_type"], answer.json()["expires_in"]) == ("bearer", 12 * 3600)
-    assert answer.headers["Cache-Control"] == "no-store"
+    response = server.log_in("ada")
+    assert (response.json()["token_type"], response.json()["expires_in"]) == ("bearer", 12 * 3600)
+    assert response.headers["Cache-Control"] == "no-store"
 
 
 @pytest.mark.parametrize(
@@ -233,50 +239,50 @@ def test_a_login_returns_the_lifetime_of_its_token(server: RunningServer) -> Non
 def test_an_invalid_login_form_is_refused(
     server: RunningServer, sent: dict[str, object], status: int, message: str
 ) -> None:
-    answer = server.ask("POST", "/auth/token", **sent)
-    assert answer.status_code == status
-    assert message in answer.text
+    response = server.request("POST", "/auth/token", **sent)
+    assert response.status_code == status
+    assert message in response.text
 
 
-def test_a_client_that_guesses_has_to_wait(server: RunningServer) -> None:
-    answers: list[requests.Response] = []
+def test_a_client_that_guesses_passwords_is_throttled(server: RunningServer) -> None:
+    responses: list[requests.Response] = []
     guesses = [
-        threading.Thread(target=lambda: answers.append(server.log_in("guessed", "seven geese on a lane")))
+        threading.Thread(target=lambda: responses.append(server.log_in("guessed", "seven geese on a lane")))
         for _ in range(20)
     ]
     for guess in guesses:
         guess.start()
     for guess in guesses:
         guess.join()
-    assert {answer.status_code for answer in answers} == {401, 429}
-    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert {response.status_code for response in responses} == {401, 429}
+    refused = next(response for response in responses if response.status_code == 429)
     assert "too many wrong passwords: try again in" in refused.json()["detail"]
     assert 1 <= int(refused.headers["Retry-After"]) <= 5
     assert server.log_in("ada").status_code == 200
 
 
 def test_no_request_is_authorized_while_other_users_can_read_the_users_file(
-    server: RunningServer, people: dict[str, RunningServer], users: Path
+    server: RunningServer, clients: dict[str, RunningServer], users: Path
 ) -> None:
     users.chmod(0o644)
     try:
-        answers = [send_invalid_request(people["admin"], "GET", "/info/"), server.log_in("ada")]
+        responses = [send_invalid_request(clients["admin"], "GET", "/info/"), server.log_in("ada")]
     finally:
         users.chmod(0o600)
-    for answer in answers:
-        assert answer.status_code == 503
-        assert "its log has the reason" in answer.json()["detail"]
-        assert str(users) not in answer.text
+    for response in responses:
+        assert response.status_code == 503
+        assert "its log has the reason" in response.json()["detail"]
+        assert str(users) not in response.text
     assert f"chmod 600 {users}" in server.log.read_text()
-    assert send_invalid_request(people["admin"], "GET", "/info/").status_code == 200
+    assert send_invalid_request(clients["admin"], "GET", "/info/").status_code == 200
 
 
-def test_background_tasks_need_no_account_of_their_own(people: dict[str, RunningServer], ct_uid: str) -> None:
-    admin = people["admin"]
-    assert admin.ask("POST", "/train/unet", json={"max_epochs": 1, "publish": "always"}).status_code == 200
+def test_background_tasks_need_no_account_of_their_own(clients: dict[str, RunningServer], ct_uid: str) -> None:
+    admin = clients["admin"]
+    assert admin.request("POST", "/train/unet", json={"max_epochs": 1, "publish": "always"}).status_code == 200
     task = admin.wait_for_training(timeout_s=240)
     assert task["status"] == "DONE", task
-    assert admin.ask("POST", "/batch/infer/unet", json={}).status_code == 200
+    assert admin.request("POST", "/batch/infer/unet", json={}).status_code == 200
 
 
 def test_connections_without_tls_or_with_an_unknown_authority_fail(server: RunningServer) -> None:
@@ -286,9 +292,9 @@ def test_connections_without_tls_or_with_an_unknown_authority_fail(server: Runni
         requests.get(f"{server.url}/auth/", timeout=60)
 
 
-def test_neither_passwords_nor_tokens_are_logged(server: RunningServer, people: dict[str, RunningServer]) -> None:
+def test_neither_passwords_nor_tokens_are_logged(server: RunningServer, clients: dict[str, RunningServer]) -> None:
     log = server.log.read_text()
     assert "ada logged in from 127.0.0.1" in log
     assert "wrong password from 127.0.0.1 for an unknown name" in log
-    for secret in (PASSWORD, "seven geese", *(person.token for person in people.values())):
+    for secret in (PASSWORD, "seven geese", *(client.token for client in clients.values())):
         assert secret not in log

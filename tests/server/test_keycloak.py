@@ -127,7 +127,7 @@ def server(realm_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def status(server: RunningServer, method: str, path: str, token: str) -> int:
-    return replace(server, token=token).ask(method, path).status_code
+    return replace(server, token=token).request(method, path).status_code
 
 
 @pytest.mark.parametrize(
@@ -162,8 +162,8 @@ def test_the_stock_client_logs_in_through_the_server(server: RunningServer, real
 
 
 def test_a_wrong_password_is_401(server: RunningServer) -> None:
-    answer = server.log_in("una", "seven geese on a lane")
-    assert (answer.status_code, answer.json()["detail"]) == (401, "wrong user name or password")
+    response = server.log_in("una", "seven geese on a lane")
+    assert (response.status_code, response.json()["detail"]) == (401, "wrong user name or password")
 
 
 def test_a_user_without_roles_is_forbidden(server: RunningServer, realm: Realm) -> None:
@@ -189,9 +189,9 @@ def of_another_realm(realm: Realm) -> str:
 NOW = int(time.time())
 FORGED = {
     "expired": lambda realm: realm.token("ada", exp=int(time.time()) - 10),
-    "for ever": lambda realm: realm.token("ada", exp=None),
+    "without expiry": lambda realm: realm.token("ada", exp=None),
     "not yet valid": lambda realm: realm.token("ada", nbf=NOW + 3600),
-    "of tomorrow": lambda realm: realm.token("ada", iat=NOW + 86400, exp=NOW + 2 * 86400),
+    "issued in the future": lambda realm: realm.token("ada", iat=NOW + 86400, exp=NOW + 2 * 86400),
     "without a date": lambda realm: realm.token("ada", iat=None),
     "signed by another realm": of_another_realm,
     "of another issuer": lambda realm: realm.token("ada", iss=realm.uri.replace("hospital", "guests")),
@@ -199,18 +199,18 @@ FORGED = {
     "without an issuer": lambda realm: realm.token("ada", iss=None),
     "for another client": lambda realm: realm.token("ada", azp="portal"),
     "for another audience": lambda realm: realm.token("ada", azp=None, aud=["account", "portal"]),
-    "for nobody": lambda realm: realm.token("ada", azp=None, aud=None),
+    "without an audience": lambda realm: realm.token("ada", azp=None, aud=None),
     "an ID token": lambda realm: realm.token("ada", typ="ID", aud=CLIENT),
     "a refresh token": lambda realm: realm.token("ada", typ="Refresh"),
     "an offline token": lambda realm: realm.token("ada", typ="Offline"),
-    "of no type": lambda realm: realm.token("ada", typ=None),
+    "without a type": lambda realm: realm.token("ada", typ=None),
     "of an unknown key": lambda realm: jwt.encode({}, realm.keys["first"], "RS256", headers={"kid": "other"}),
     "without a key id": lambda realm: jwt.encode(
         jwt.decode(realm.token("ada"), options={"verify_signature": False}), realm.keys["first"], "RS256"
     ),
     "unsigned": lambda realm: jwt.encode({"exp": NOW + 300}, None, algorithm="none", headers={"kid": "first"}),
     "signed with the public key": hmac_with_the_public_key,
-    "garbage": lambda realm: "garbage",
+    "malformed": lambda realm: "malformed",
     "dots": lambda realm: "..",
     "not ASCII": lambda realm: "é.é.é",
     "huge": lambda realm: realm.token("ada", padding="x" * 20_000),
@@ -221,8 +221,8 @@ FORGED = {
 def test_a_token_that_the_realm_did_not_issue_for_this_server_is_refused(
     server: RunningServer, realm: Realm, forge: Any
 ) -> None:
-    answer = server.ask("GET", "/info/", headers={"Authorization": f"Bearer {forge(realm)}".encode()})
-    assert (answer.status_code, answer.json()["detail"]) == (401, "Could not validate credentials")
+    response = server.request("GET", "/info/", headers={"Authorization": f"Bearer {forge(realm)}".encode()})
+    assert (response.status_code, response.json()["detail"]) == (401, "Could not validate credentials")
 
 
 @pytest.mark.parametrize(
@@ -237,8 +237,8 @@ def test_the_public_issuer_and_this_server_as_audience_are_accepted(
 def test_the_body_is_not_read_before_the_role_is_checked(server: RunningServer, realm: Realm) -> None:
     upload = {"headers": {"Content-Type": "multipart/form-data; boundary=x"}, "data": b"x" * 10_000_000}
     for token, expected in (("", 401), (realm.token("una"), 403)):
-        answer = replace(server, token=token).ask("PUT", "/model/unet", **upload)
-        assert (answer.status_code, answer.headers["Connection"]) == (expected, "close")
+        response = replace(server, token=token).request("PUT", "/model/unet", **upload)
+        assert (response.status_code, response.headers["Connection"]) == (expected, "close")
 
 
 class Clock:

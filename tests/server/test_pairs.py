@@ -41,7 +41,7 @@ def server(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def pairs_when(server: RunningServer, result: str) -> list[dict[str, Any]]:
-    """Return the pairs once each has that check; a client that looks again and again sees it happen."""
+    """Poll the pairs until every check has that result, and return them."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         pairs: list[dict[str, Any]] = server.json("/ct2pet/pairs")
@@ -60,7 +60,7 @@ def zip_of(*folders: Path) -> bytes:
     return packed.getvalue()
 
 
-def test_a_pet_that_arrives_in_the_folder_makes_a_pair(
+def test_a_pet_added_to_the_folder_forms_a_pair(
     server: RunningServer, studies: Path, patients: tuple[Path, ...]
 ) -> None:
     assert server.json("/datastore/")["pairs"]["total"] == 0
@@ -80,9 +80,9 @@ def test_an_upload_is_kept_once(server: RunningServer, studies: Path, patients: 
     files = {
         field: (f"Doe^Jane {field}.zip", zip_of(patients[1] / name)) for field, name in (("ct", "CT"), ("pet", "PET"))
     }
-    answers = [server.ask("POST", "/ct2pet/pairs", files=files) for _ in range(2)]
-    assert [answer.status_code for answer in answers] == [200, 200], answers[0].text
-    first, second = (answer.json() for answer in answers)
+    responses = [server.request("POST", "/ct2pet/pairs", files=files) for _ in range(2)]
+    assert [response.status_code for response in responses] == [200, 200], responses[0].text
+    first, second = (response.json() for response in responses)
     assert (first["patient_id"], first["side"], first["check"]["result"]) == ("PHANTOM_0002", "test", "plausible")
     assert (list(first["added_instances"].values()), second["added_instances"]) == ([6, 6], {})
     assert len(list(studies.rglob("*.dcm"))) == 24
@@ -90,7 +90,7 @@ def test_an_upload_is_kept_once(server: RunningServer, studies: Path, patients: 
     assert "Doe" not in server.log.read_text()
 
 
-def test_an_upload_that_does_not_look_like_a_pair(
+def test_an_upload_that_fails_the_checks_is_refused_unless_forced(
     server: RunningServer, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     (folder,) = write_phantoms(tmp_path_factory.mktemp("third"), patients=1, seed=5, settings=TINY)
@@ -99,29 +99,29 @@ def test_an_upload_that_does_not_look_like_a_pair(
         dataset.RescaleSlope = float(f"{float(dataset.RescaleSlope) * 1000:.8g}")
         dataset.save_as(file)
     files = {"study": ("study.zip", zip_of(folder / "CT", folder / "PET"))}
-    refused = server.ask("POST", "/ct2pet/pairs", files=files)
+    refused = server.request("POST", "/ct2pet/pairs", files=files)
     assert refused.status_code == 400
     assert "median SUV in the body is" in refused.json()["detail"] and "despite_checks=true" in refused.json()["detail"]
     assert server.json("/datastore/")["pairs"]["total"] == 2
-    taken = server.ask("POST", "/ct2pet/pairs", files=files, data={"despite_checks": "true"})
+    taken = server.request("POST", "/ct2pet/pairs", files=files, data={"despite_checks": "true"})
     assert (taken.status_code, taken.json()["check"]["result"]) == (200, "accepted")
     assert server.json("/datastore/")["pairs"]["plausible"] == 3
 
 
 @pytest.mark.parametrize(
-    ("files", "words"),
+    ("files", "message"),
     [
         ({"ct": ("ct.zip", b"x")}, "found ct: send ct and pet"),
         ({"study": ("study.zip", b"x")}, "study.zip: cannot be unpacked"),
         ({"pet": ("pet.zip", zip_of())}, "0 usable PET series, expected 1; found no DICOM series at all"),
     ],
 )
-def test_a_bad_upload_is_told_the_way_out(server: RunningServer, files: dict[str, Any], words: str) -> None:
-    answer = server.ask("POST", "/ct2pet/pairs", files=files)
-    assert answer.status_code == 400
-    assert words in answer.json()["detail"]
+def test_an_invalid_upload_is_refused_with_advice(server: RunningServer, files: dict[str, Any], message: str) -> None:
+    response = server.request("POST", "/ct2pet/pairs", files=files)
+    assert response.status_code == 400
+    assert message in response.json()["detail"]
 
 
-def test_nothing_is_accepted_that_is_no_pair(server: RunningServer) -> None:
-    answer = server.ask("POST", "/ct2pet/pairs/..%2f..%2fetc/accept")
-    assert answer.status_code == 404
+def test_accepting_an_unknown_pair_is_not_found(server: RunningServer) -> None:
+    response = server.request("POST", "/ct2pet/pairs/..%2f..%2fetc/accept")
+    assert response.status_code == 404

@@ -28,16 +28,16 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),  # MONAILabelClient closes neither files nor sockets
 ]
 
-# as small as a training can be that still goes every step of the way
+# the smallest training that still runs every step
 SMALL = "pixel_mm=5.0;depth=2;context_slices=3;epochs=1;patience=0"
 TRAIN_TIMEOUT_S = 600.0
-# of ../shared/data/sts: the patient that is synthesised, and those with the fewest files
+# of ../shared/data/sts: the patient for inference, and those with the fewest files
 PATIENTS = ("STS_042", *SIX)
 
 
 @pytest.fixture(scope="module")
 def server(sts_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """Started as the README says, from the repository root."""
+    """A server started from the repository root, as in the README."""
     folder = tmp_path_factory.mktemp("server")
     for patient in PATIENTS:
         shutil.copytree(sts_folder / patient, folder / "studies" / patient)
@@ -64,40 +64,44 @@ def ct(report: ScanReport) -> Volume:
 
 @pytest.fixture(scope="module")
 def trained(server: RunningServer) -> dict[str, Any]:
-    """The task of a finished training of cascade3."""
-    asked = {"max_epochs": 1, "publish": "always"}  # one epoch of a tiny network beats nobody
-    assert server.ask("POST", "/train/cascade3", json=asked).status_code == 200
+    """The ended training task of cascade3."""
+    settings = {"max_epochs": 1, "publish": "always"}  # one epoch of a tiny network beats no baseline
+    assert server.request("POST", "/train/cascade3", json=settings).status_code == 200
     return server.wait_for_training(timeout_s=TRAIN_TIMEOUT_S)
 
 
 @pytest.fixture(scope="module")
-def whole(server: RunningServer, trained: dict[str, Any], ct_uid: str, tmp_path_factory: Any) -> tuple[Volume, Any]:
-    """The synthetic PET of the CT through MONAI Label's own client, and what is told about it."""
+def full(server: RunningServer, trained: dict[str, Any], ct_uid: str, tmp_path_factory: Any) -> tuple[Volume, Any]:
+    """The synthetic PET of the CT through MONAI Label's own client, and its metadata."""
     client = MONAILabelClient(server.url, tmpdir=str(tmp_path_factory.mktemp("client")))
-    path, told = client.infer("cascade3", ct_uid, {"result_dtype": "uint8"})  # as the stock Slicer module asks
+    path, metadata = client.infer(
+        "cascade3", ct_uid, {"result_dtype": "uint8"}
+    )  # as the stock Slicer module requests it
     assert sitk.ReadImage(path).GetPixelID() == sitk.sitkFloat32
-    return read_volume_file(Path(path), unit=Unit.SUV_BW), told
+    return read_volume_file(Path(path), unit=Unit.SUV_BW), metadata
 
 
-def test_the_server_answers_within_a_minute(server: RunningServer) -> None:
+def test_the_server_starts_within_a_minute(server: RunningServer) -> None:
     assert server.started_in_s < START_TIMEOUT_S
     assert server.json("/info/")["name"] == "ct2pet"
 
 
-def test_every_patient_is_complete(server: RunningServer) -> None:
+def test_every_patient_has_a_pair(server: RunningServer) -> None:
     status = server.json("/datastore/")
     assert (status["total"], status["completed"]) == (len(PATIENTS), len(PATIENTS))
 
 
-def test_an_untrained_model_is_listed_and_says_how_to_train_it(server: RunningServer, ct_uid: str) -> None:
-    told = server.json("/info/")["models"]["unet"]
-    assert told["description"].startswith("untrained: ")
-    answer = server.infer("unet", image=ct_uid)
-    assert answer.status_code == 409
-    assert "POST /train/unet" in answer.json()["detail"]
+def test_an_untrained_model_is_listed_and_its_error_names_the_training_endpoint(
+    server: RunningServer, ct_uid: str
+) -> None:
+    metadata = server.json("/info/")["models"]["unet"]
+    assert metadata["description"].startswith("untrained: ")
+    response = server.infer("unet", image=ct_uid)
+    assert response.status_code == 409
+    assert "POST /train/unet" in response.json()["detail"]
 
 
-def test_training_reaches_done_and_publishes(server: RunningServer, trained: dict[str, Any]) -> None:
+def test_training_ends_and_publishes_the_model(server: RunningServer, trained: dict[str, Any]) -> None:
     assert trained["status"] == "DONE", trained
     stats = server.json("/info/")["train_stats"]["cascade3"]
     assert (stats["epoch"], stats["total_epochs"], stats["published"]) == (1, 1, True)
@@ -105,25 +109,25 @@ def test_training_reaches_done_and_publishes(server: RunningServer, trained: dic
     assert any("training cascade3: 100 %" in line for line in trained["details"])
 
 
-def test_the_synthetic_pet_lies_on_the_ct_and_is_suv(whole: tuple[Volume, Any], ct: Volume) -> None:
-    pet, told = whole
+def test_the_synthetic_pet_has_the_grid_of_the_ct_and_is_suv(full: tuple[Volume, Any], ct: Volume) -> None:
+    pet, metadata = full
     assert pet.geometry.shape == ct.geometry.shape
     assert np.abs(pet.geometry.corners_mm() - ct.geometry.corners_mm()).max() < 1e-4
     assert pet.array.std() > 0
     assert pet.array.min() >= 0
-    assert (told["unit"], told["synthetic"]) == ("SUVbw", True)
-    assert told["suv"]["max"] == pytest.approx(float(pet.array.max()), rel=1e-6)
+    assert (metadata["unit"], metadata["synthetic"]) == ("SUVbw", True)
+    assert metadata["suv"]["max"] == pytest.approx(float(pet.array.max()), rel=1e-6)
 
 
-def test_the_answer_holds_card_seconds_and_figures_beside_baselines(whole: tuple[Volume, Any]) -> None:
-    _, told = whole
-    assert told["model"]["card"]["network"]["stages"] == 3
-    assert told["latencies"]["total"] > 0
-    assert set(told["metrics"]) == {"model", "zero", "constant", "hu_mean", "hu_median"}
-    assert told["metrics"]["model"]["mae_suv_body"] > 0
+def test_the_metadata_contain_model_card_latencies_and_metrics_of_baselines(full: tuple[Volume, Any]) -> None:
+    _, metadata = full
+    assert metadata["model"]["card"]["network"]["stages"] == 3
+    assert metadata["latencies"]["total"] > 0
+    assert set(metadata["metrics"]) == {"model", "zero", "constant", "hu_mean", "hu_median"}
+    assert metadata["metrics"]["model"]["mae_suv_body"] > 0
 
 
-def test_monai_labels_client_sees_the_datastore_and_the_training(
+def test_the_monai_label_client_reads_datastore_and_training_status(
     server: RunningServer, trained: dict[str, Any], ct_uid: str
 ) -> None:
     client = MONAILabelClient(server.url)
@@ -132,31 +136,31 @@ def test_monai_labels_client_sees_the_datastore_and_the_training(
     assert client.train_status()["status"] == "DONE"
 
 
-def test_a_slab_equals_the_same_slices_of_the_whole(
-    server: RunningServer, whole: tuple[Volume, Any], ct_uid: str, tmp_path: Path
+def test_a_slab_equals_the_same_slices_of_the_full_volume(
+    server: RunningServer, full: tuple[Volume, Any], ct_uid: str, tmp_path: Path
 ) -> None:
-    answer = server.infer("cascade3", params='{"slices": "20:27"}', image=ct_uid, output="image")
-    (tmp_path / "slab.nrrd").write_bytes(answer.content)
+    response = server.infer("cascade3", params='{"slices": "20:27"}', image=ct_uid, output="image")
+    (tmp_path / "slab.nrrd").write_bytes(response.content)
     slab = read_volume_file(tmp_path / "slab.nrrd", unit=Unit.SUV_BW)
-    expected = whole[0].slab(slice(20, 27))
+    expected = full[0].slab(slice(20, 27))
     assert slab.geometry.same_grid_as(expected.geometry, tolerance_mm=1e-4)
     np.testing.assert_allclose(slab.array, expected.array, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
-def test_an_uploaded_ct_gives_what_its_series_gives(
-    server: RunningServer, whole: tuple[Volume, Any], ct: Volume, tmp_path: Path, suffix: str
+def test_an_uploaded_ct_gives_the_same_pet_as_its_series(
+    server: RunningServer, full: tuple[Volume, Any], ct: Volume, tmp_path: Path, suffix: str
 ) -> None:
     upload = write_volume_file(ct, tmp_path / f"ct{suffix}")
     with upload.open("rb") as file:
-        answer = server.infer("cascade3", files={"file": (upload.name, file)}, output="image")
-    (tmp_path / "pet.nrrd").write_bytes(answer.content)
+        response = server.infer("cascade3", files={"file": (upload.name, file)}, output="image")
+    (tmp_path / "pet.nrrd").write_bytes(response.content)
     pet = read_volume_file(tmp_path / "pet.nrrd", unit=Unit.SUV_BW)
     assert pet.geometry.same_grid_as(ct.geometry, tolerance_mm=1e-3)
-    np.testing.assert_allclose(pet.array, whole[0].array, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(pet.array, full[0].array, rtol=1e-3, atol=1e-3)
 
 
-def test_what_the_stock_slicer_module_does_works(
+def test_the_requests_of_the_stock_slicer_module_work(
     server: RunningServer, trained: dict[str, Any], ct: Volume, tmp_path: Path
 ) -> None:
     upload = write_volume_file(ct, tmp_path / "Thorax.nii.gz")
@@ -165,25 +169,25 @@ def test_what_the_stock_slicer_module_does_works(
     path, _ = client.infer("cascade3", "Thorax", {"result_extension": ".nrrd", "result_dtype": "uint8"})
     assert sitk.ReadImage(path).GetPixelID() == sitk.sitkFloat32
     session = client.create_session(str(upload))["session_id"]
-    path, told = client.infer("cascade3", "", {"result_extension": ".nii.gz"}, session_id=session)
+    path, metadata = client.infer("cascade3", "", {"result_extension": ".nii.gz"}, session_id=session)
     assert path.endswith(".nii.gz")
-    assert told["metrics"] is None
+    assert metadata["metrics"] is None
 
 
-def test_the_server_answers_while_it_infers(server: RunningServer, trained: dict[str, Any]) -> None:
+def test_the_server_responds_during_an_inference(server: RunningServer, trained: dict[str, Any]) -> None:
     slowest_uid = max(
         server.json("/datastore/?output=all")["objects"].items(), key=lambda item: item[1]["image"]["info"]["slices"]
     )[0]
-    answers: list[requests.Response] = []
-    inference = threading.Thread(target=lambda: answers.append(server.infer("cascade3", image=slowest_uid)))
+    responses: list[requests.Response] = []
+    inference = threading.Thread(target=lambda: responses.append(server.infer("cascade3", image=slowest_uid)))
     began = time.monotonic()
     inference.start()
-    asked_s = []
+    latencies_s = []
     while inference.is_alive():
-        asked = time.monotonic()
+        sent_at = time.monotonic()
         server.json("/info/")
-        asked_s.append(time.monotonic() - asked)
+        latencies_s.append(time.monotonic() - sent_at)
     took_s = time.monotonic() - began
-    assert answers[0].status_code == 200
-    assert len(asked_s) >= 2, f"/info/ waited for the inference of {took_s:.1f} s"
-    assert max(asked_s) < max(1.0, took_s / 2)
+    assert responses[0].status_code == 200
+    assert len(latencies_s) >= 2, f"/info/ waited for the inference of {took_s:.1f} s"
+    assert max(latencies_s) < max(1.0, took_s / 2)

@@ -1,6 +1,6 @@
-"""The running server against its own description of the API: schemathesis sends what it makes of it, in each role.
+"""Test the running server against its OpenAPI description with schemathesis, in each role.
 
-It knows real names: the UIDs of the studies, their labels' tags, and a session.
+The description is extended with existing ids: the UIDs of the studies, the tags of labels, and a session.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
 PROGRAM = REPOSITORY / ".venv-schemathesis" / "bin" / "schemathesis"
 SMALL = PhantomSettings(slices=6, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
 EXAMPLES = {"": 1, "una": 2, "ann": 2, "ada": 5}  # of each operation
-# Boundary values: those of the admin's run reach the furthest, and those without a token the least
+# Boundary values (the coverage phase) are skipped where the admin's run covers more
 PHASES = {"una": "fuzzing,stateful", "ann": "fuzzing,stateful"}
 # Without a token an unknown method is refused like any other
 EXCLUDED = {"": ["--exclude-checks", "unsupported_method"]}
-# 400: a schema cannot say that a file holds a CT, or that a parameter is one of a task's. 422 is not among them: what
-# has the wrong type must be known from the schema
+# 400: a schema cannot express that a file contains a CT, or which settings a task accepts. 422 is not listed: wrong
+# types must be visible in the schema
 CONFIGURATION = """
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "400", "401", "403", "404", "409", "429"]
@@ -52,14 +52,14 @@ def server(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield running
 
 
-def with_real_names(description: dict[str, Any], server: RunningServer) -> dict[str, Any]:
-    """Return the description with names that the server knows, besides any others."""
+def with_existing_ids(description: dict[str, Any], server: RunningServer) -> dict[str, Any]:
+    """Return the description with existing ids added to the schemas of parameters."""
     objects = server.json("/datastore/?output=all")["objects"]
     labels = [label["id"] for one in objects.values() for label in one["labels"].values() if "id" in label]
     images = list(objects)
-    volume = server.ask("GET", f"/datastore/image?image={images[0]}")
+    volume = server.request("GET", f"/datastore/image?image={images[0]}")
     name = volume.headers["Content-Disposition"].rpartition("filename=")[2].strip('"')
-    session = server.ask("PUT", "/session/", files={"files": (name, volume.content)}).json()["session_id"]
+    session = server.request("PUT", "/session/", files={"files": (name, volume.content)}).json()["session_id"]
     names = {
         "session_id": [session],
         "image": images,
@@ -78,32 +78,32 @@ def with_real_names(description: dict[str, Any], server: RunningServer) -> dict[
     return description
 
 
-@pytest.mark.parametrize("name", EXAMPLES, ids=lambda name: name or "nobody")
-def test_the_server_does_what_its_description_says(
+@pytest.mark.parametrize("name", EXAMPLES, ids=lambda name: name or "no token")
+def test_the_server_conforms_to_its_openapi_description(
     server: RunningServer, program: Path, name: str, tmp_path: Path
 ) -> None:
-    admin = server.known_as("ada")
-    described = with_real_names(admin.json("/openapi.json"), admin)
+    admin = server.logged_in_as("ada")
+    described = with_existing_ids(admin.json("/openapi.json"), admin)
     description = tmp_path / "openapi.json"
     description.write_text(json.dumps(described))
     configuration = tmp_path / "schemathesis.toml"
     configuration.write_text(CONFIGURATION)
-    token = ["-H", f"Authorization: Bearer {server.known_as(name).token}"] if name else []
-    words = [
+    token = ["-H", f"Authorization: Bearer {server.logged_in_as(name).token}"] if name else []
+    options = [
         "--checks", "all", *EXCLUDED.get(name, ()), "--phases", PHASES.get(name, "examples,coverage,fuzzing,stateful"),
         "--continue-on-failure", "--no-color", "--no-shrink", "--generation-deterministic",
         "--max-examples", str(EXAMPLES[name]),
     ]  # fmt: skip
-    # it would take away the model with which everything else is tried; tests/server/endpoint_requests.py has it
-    left_out = ["--exclude-operation-id", described["paths"]["/model/{model}"]["delete"]["operationId"]]
-    ended = subprocess.run(
-        [program, "--config-file", configuration, "run", description, "--url", server.url, *words, *left_out, *token],
+    # it would delete the model that all other requests need; tests/server/endpoint_requests.py covers it
+    excluded = ["--exclude-operation-id", described["paths"]["/model/{model}"]["delete"]["operationId"]]
+    finished = subprocess.run(
+        [program, "--config-file", configuration, "run", description, "--url", server.url, *options, *excluded, *token],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
-    assert ended.returncode == 0, ended.stdout[-8000:] + ended.stderr[-2000:]
+    assert finished.returncode == 0, finished.stdout[-8000:] + finished.stderr[-2000:]
     assert server.process.poll() is None
     assert "Traceback" not in server.log.read_text()

@@ -1,4 +1,4 @@
-"""The real server with accounts: who may change what others see, and that what is stored can always be sent back."""
+"""The real server with accounts: permissions for shared data, and stored data that can always be returned."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LATIN_1 = "latin-1"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """Three patients: the first one's files have names that are no UTF-8, the second one has no PET."""
+    """A server with three patients: file names of the first are not valid UTF-8, the second has no PET."""
     folder = tmp_path_factory.mktemp("stored")
     studies = folder / "studies"
     write_phantoms(studies, patients=3, settings=SMALL)
@@ -46,14 +46,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 
 @pytest.fixture(scope="module")
-def people(server: RunningServer) -> dict[str, RunningServer]:
-    return {name: server.known_as(name) for name in ("una", "ann", "ada")}
+def clients(server: RunningServer) -> dict[str, RunningServer]:
+    return {name: server.logged_in_as(name) for name in ("una", "ann", "ada")}
 
 
 @pytest.fixture(scope="module")
-def cts(people: dict[str, RunningServer]) -> dict[str, str]:
+def cts(clients: dict[str, RunningServer]) -> dict[str, str]:
     """The CTs' UIDs by patient."""
-    objects = people["una"].json("/datastore/?output=all")["objects"]
+    objects = clients["una"].json("/datastore/?output=all")["objects"]
     return {entry["image"]["info"]["patient_id"]: uid for uid, entry in objects.items()}
 
 
@@ -74,74 +74,82 @@ EFFECTS = [
 
 
 @pytest.mark.parametrize(("method", "path", "sent"), EFFECTS)
-def test_what_others_see_is_changed_by_annotators_only(
-    people: dict[str, RunningServer], cts: dict[str, str], method: str, path: str, sent: dict[str, Any]
+def test_only_annotators_change_shared_data(
+    clients: dict[str, RunningServer], cts: dict[str, str], method: str, path: str, sent: dict[str, Any]
 ) -> None:
-    asked = path.format(ct=cts["PHANTOM_0003"])
-    before = people["una"].json("/datastore/?output=all")
-    refused = people["una"].ask(method, asked, **sent)
+    url = path.format(ct=cts["PHANTOM_0003"])
+    before = clients["una"].json("/datastore/?output=all")
+    refused = clients["una"].request(method, url, **sent)
     assert refused.status_code == 403
     assert "monailabel-annotator" in refused.json()["detail"]
-    assert people["una"].json("/datastore/?output=all") == before
-    assert people["ann"].ask(method, asked, **sent).status_code == 200
+    assert clients["una"].json("/datastore/?output=all") == before
+    assert clients["ann"].request(method, url, **sent).status_code == 200
 
 
-def test_a_pet_for_oneself_needs_no_more_than_a_user(people: dict[str, RunningServer], cts: dict[str, str]) -> None:
-    assert people["una"].infer("unet", image=cts["PHANTOM_0003"], output="json").status_code == 200
-    assert people["una"].ask("POST", f"/ct2pet/dicom/unet?image={cts['PHANTOM_0003']}").status_code == 200
+def test_an_inference_without_side_effects_requires_only_the_user_role(
+    clients: dict[str, RunningServer], cts: dict[str, str]
+) -> None:
+    assert clients["una"].infer("unet", image=cts["PHANTOM_0003"], output="json").status_code == 200
+    assert clients["una"].request("POST", f"/ct2pet/dicom/unet?image={cts['PHANTOM_0003']}").status_code == 200
 
 
-def test_a_session_is_its_owners(people: dict[str, RunningServer], server: RunningServer, cts: dict[str, str]) -> None:
-    ct = people["una"].ask("GET", f"/datastore/image?image={cts['PHANTOM_0003']}").content
-    made = people["una"].ask("PUT", "/session/", files={"files": ("ct.nrrd", ct)})
+def test_a_session_belongs_to_its_owner(
+    clients: dict[str, RunningServer], server: RunningServer, cts: dict[str, str]
+) -> None:
+    ct = clients["una"].request("GET", f"/datastore/image?image={cts['PHANTOM_0003']}").content
+    made = clients["una"].request("PUT", "/session/", files={"files": ("ct.nrrd", ct)})
     session_id, info = made.json()["session_id"], made.json()["session_info"]
     assert uuid.UUID(session_id).version == 4
     assert (info["name"], info["image"]) == (session_id, "image.nrrd")
     assert str(server.models) not in made.text
     for method, path in (("GET", ""), ("GET", "?image=true"), ("DELETE", "")):
-        assert people["ann"].ask(method, f"/session/{session_id}{path}").status_code == 404
-    assert people["ann"].infer("unet", session_id=session_id).status_code == 404
-    assert people["una"].infer("unet", session_id=session_id, output="json").status_code == 200
-    assert people["una"].ask("GET", f"/session/{session_id}?image=true").content == ct
-    assert people["ada"].json(f"/session/{session_id}")["name"] == session_id
-    assert people["una"].ask("DELETE", f"/session/{session_id}").status_code == 200
-    assert people["una"].ask("GET", f"/session/{session_id}").status_code == 404
+        assert clients["ann"].request(method, f"/session/{session_id}{path}").status_code == 404
+    assert clients["ann"].infer("unet", session_id=session_id).status_code == 404
+    assert clients["una"].infer("unet", session_id=session_id, output="json").status_code == 200
+    assert clients["una"].request("GET", f"/session/{session_id}?image=true").content == ct
+    assert clients["ada"].json(f"/session/{session_id}")["name"] == session_id
+    assert clients["una"].request("DELETE", f"/session/{session_id}").status_code == 200
+    assert clients["una"].request("GET", f"/session/{session_id}").status_code == 404
 
 
 POISON = ["NaN", "Infinity", "1e999", '"\\ud800"', '"\\u0000"', "[" * 50 + "]" * 50, '"' + "x" * 70_000 + '"', "9" * 30]
 
 
 @pytest.mark.parametrize("poison", POISON, ids=range(len(POISON)))
-def test_what_cannot_be_sent_back_is_not_stored(
-    people: dict[str, RunningServer], cts: dict[str, str], poison: str, tmp_path: Path
+def test_values_that_cannot_be_returned_as_json_are_not_stored(
+    clients: dict[str, RunningServer], cts: dict[str, str], poison: str, tmp_path: Path
 ) -> None:
     ct, json_body = cts["PHANTOM_0002"], {"headers": {"Content-Type": "application/json"}}
     sent = f'{{"client_id": {poison}}}'
-    answers = [
-        people["una"].ask("POST", "/activelearning/first", data=sent.encode(), **json_body),
-        people["ann"].ask("PUT", f"/datastore/image/info?image={ct}", data={"info": sent}),
-        people["ann"].ask("PUT", f"/datastore/label/info?label={ct}&tag=final", data={"info": sent}),
-        people["ann"].ask("PUT", f"/datastore/updatelabelinfo?label={ct}&tag=final", data={"params": sent}),
-        people["ann"].ask("PUT", "/datastore/image?image=x", data={"params": sent},
+    responses = [
+        clients["una"].request("POST", "/activelearning/first", data=sent.encode(), **json_body),
+        clients["ann"].request("PUT", f"/datastore/image/info?image={ct}", data={"info": sent}),
+        clients["ann"].request("PUT", f"/datastore/label/info?label={ct}&tag=final", data={"info": sent}),
+        clients["ann"].request("PUT", f"/datastore/updatelabelinfo?label={ct}&tag=final", data={"params": sent}),
+        clients["ann"].request("PUT", "/datastore/image?image=x", data={"params": sent},
                           files={"file": ("ct.nrrd", volume(-1000, tmp_path))}),
-        people["ann"].ask("PUT", f"/datastore/label?image={ct}&tag=x", data={"params": sent},
+        clients["ann"].request("PUT", f"/datastore/label?image={ct}&tag=x", data={"params": sent},
                           files={"label": ("pet.nrrd", volume(1, tmp_path))}),
-        people["una"].infer("unet", image=ct, params=sent.replace("client_id", "ignored")),
+        clients["una"].infer("unet", image=ct, params=sent.replace("client_id", "ignored")),
     ]  # fmt: skip
-    assert {answer.status_code for answer in answers} <= {400, 413}, [answer.text[:200] for answer in answers]
-    assert all(answer.json()["detail"] for answer in answers)
-    assert people["una"].ask("GET", "/datastore/?output=all").status_code == 200
+    assert {response.status_code for response in responses} <= {400, 413}, [
+        response.text[:200] for response in responses
+    ]
+    assert all(response.json()["detail"] for response in responses)
+    assert clients["una"].request("GET", "/datastore/?output=all").status_code == 200
 
 
-def test_a_note_overrides_no_fact_and_forges_no_score(people: dict[str, RunningServer], cts: dict[str, str]) -> None:
+def test_info_of_a_client_overrides_no_metadata_and_no_score(
+    clients: dict[str, RunningServer], cts: dict[str, str]
+) -> None:
     ct = cts["PHANTOM_0003"]
     forged = {"patient_id": "x", "slices": 1, "pet": None, "uploaded": True, "scores": {"unet": 1}, "seen": 3}
     forged |= {"uncertainty": {"unet": 1}, "strategy": {"first": 1}, "warnings": [], "drawn": {}, "suv": "x"}
-    before = [people["una"].json(path) for path in _infos(ct)]
+    before = [clients["una"].json(path) for path in _infos(ct)]
     for path in _infos(ct):
-        assert people["ann"].ask("PUT", path, data={"info": json.dumps(forged)}).status_code == 200
+        assert clients["ann"].request("PUT", path, data={"info": json.dumps(forged)}).status_code == 200
     for path, was in zip(_infos(ct), before, strict=True):
-        now = people["una"].json(path)
+        now = clients["una"].json(path)
         assert (now.pop("seen"), now.pop("user")) == (3, "ann")
         assert now == {key: value for key, value in was.items() if key not in ("seen", "user")}
 
@@ -150,49 +158,49 @@ def _infos(ct: str) -> tuple[str, str]:
     return f"/datastore/image/info?image={ct}", f"/datastore/label/info?label={ct}&tag=final"
 
 
-def test_a_synthetic_pet_replaces_no_label_that_somebody_uploaded(
-    people: dict[str, RunningServer], cts: dict[str, str], tmp_path: Path
+def test_a_synthetic_pet_does_not_replace_an_uploaded_label(
+    clients: dict[str, RunningServer], cts: dict[str, str], tmp_path: Path
 ) -> None:
     ct, upload = cts["PHANTOM_0002"], volume(3, tmp_path)
-    where = f"/datastore/label?image={ct}&tag=by hand"
-    assert people["ann"].ask("PUT", where, files={"label": ("pet.nrrd", upload)}).status_code == 200
+    label_url = f"/datastore/label?image={ct}&tag=by hand"
+    assert clients["ann"].request("PUT", label_url, files={"label": ("pet.nrrd", upload)}).status_code == 200
     params = '{"save_label": true, "label_tag": "by hand"}'
-    refused = people["ann"].infer("unet", image=ct, params=params)
+    refused = clients["ann"].infer("unet", image=ct, params=params)
     assert (refused.status_code, "does not replace it" in refused.json()["detail"]) == (400, True)
-    assert people["una"].ask("GET", f"/datastore/label?label={ct}&tag=by hand").content == upload
+    assert clients["una"].request("GET", f"/datastore/label?label={ct}&tag=by hand").content == upload
 
 
-def test_a_label_saved_again_and_again_is_whole_for_eight_readers(
-    people: dict[str, RunningServer], cts: dict[str, str], tmp_path: Path
+def test_eight_readers_always_get_a_complete_label_while_it_is_overwritten(
+    clients: dict[str, RunningServer], cts: dict[str, str], tmp_path: Path
 ) -> None:
-    """Before: of 775 reads 416 were 500, and 317 torn."""
+    """Without atomic replacement, 416 of 775 reads failed and 317 were torn."""
     ct, bodies = cts["PHANTOM_0002"], [volume(value, tmp_path) for value in range(6)]
-    where, read = f"/datastore/label?image={ct}&tag=busy", f"/datastore/label?label={ct}&tag=busy"
-    assert people["ann"].ask("PUT", where, files={"label": ("pet.nrrd", bodies[0])}).status_code == 200
+    label_url, read = f"/datastore/label?image={ct}&tag=busy", f"/datastore/label?label={ct}&tag=busy"
+    assert clients["ann"].request("PUT", label_url, files={"label": ("pet.nrrd", bodies[0])}).status_code == 200
     saved, seen = threading.Event(), []
 
     def reading() -> None:
         while not saved.is_set():
-            answer = people["una"].ask("GET", read)
-            seen.append((answer.status_code, answer.content in bodies, int(answer.headers["Content-Length"])))
+            response = clients["una"].request("GET", read)
+            seen.append((response.status_code, response.content in bodies, int(response.headers["Content-Length"])))
 
     readers = [threading.Thread(target=reading) for _ in range(8)]
     for reader in readers:
         reader.start()
-    statuses = [people["ann"].ask("PUT", where, files={"label": ("p.nrrd", bodies[n % 6])}).status_code
+    statuses = [clients["ann"].request("PUT", label_url, files={"label": ("p.nrrd", bodies[n % 6])}).status_code
                 for n in range(18)]  # fmt: skip
     saved.set()
     for reader in readers:
         reader.join()
     assert set(statuses) == {200}
     assert len(seen) >= 8
-    assert {(status, is_whole) for status, is_whole, _ in seen} == {(200, True)}
+    assert {(status, is_complete) for status, is_complete, _ in seen} == {(200, True)}
 
 
-def test_a_pair_whose_files_names_are_no_utf_8_is_as_good_as_any(
-    people: dict[str, RunningServer], cts: dict[str, str], server: RunningServer
+def test_a_pair_with_file_names_that_are_not_utf_8_works_everywhere(
+    clients: dict[str, RunningServer], cts: dict[str, str], server: RunningServer
 ) -> None:
-    ct, admin = cts["PHANTOM_0001"], people["ada"]
+    ct, admin = cts["PHANTOM_0001"], clients["ada"]
     deadline = time.monotonic() + 120
     while any(pair["check"]["result"] == "unchecked" for pair in admin.json("/ct2pet/pairs")):
         assert time.monotonic() < deadline, admin.json("/ct2pet/pairs")
@@ -211,7 +219,7 @@ def test_a_pair_whose_files_names_are_no_utf_8_is_as_good_as_any(
         ("POST", "/reload"),
         ("POST", "/scoring/metrics"),
     ):
-        assert admin.ask(method, path).status_code == 200, path
+        assert admin.request(method, path).status_code == 200, path
     while (task := admin.json("/scoring/"))["status"] in ("SUBMITTED", "RUNNING"):
         assert time.monotonic() < deadline
         time.sleep(0.3)

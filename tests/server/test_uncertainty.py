@@ -1,4 +1,4 @@
-"""The map of errors to expect over HTTP: a further part of the answer, or its only file."""
+"""The map of expected errors over HTTP: an additional part of the response, or its only file."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """Its cascade3 draws 2.0 SUV everywhere and expects errors of 0.5 SUV; its unet expects nothing."""
+    """A server whose cascade3 predicts 2.0 SUV with an expected error of 0.5 SUV; its unet has no calibration."""
     folder = tmp_path_factory.mktemp("server")
     with running_server("ct2pet_app", studies, folder, models="unet,cascade3") as running:
         for name, stages, curve in (("cascade3", 3, CURVE), ("unet", 1, None)):
             model = save_constant_model(folder / f"{name}.safetensors", 2.0, stages=stages, calibration=curve)
-            answer = running.ask("PUT", f"/model/{name}", files={"file": model.read_bytes()})
-            assert answer.status_code == 200, answer.text
+            response = running.request("PUT", f"/model/{name}", files={"file": model.read_bytes()})
+            assert response.status_code == 200, response.text
         yield running
 
 
@@ -59,8 +59,8 @@ def volume(content: bytes, path: Path) -> Volume:
     return read_volume_file(path, unit=Unit.SUV_BW)
 
 
-def is_left_behind(server: RunningServer) -> bool:
-    """Whether results still lie on the server a moment after the answer: they are removed once it is sent."""
+def results_remain(server: RunningServer) -> bool:
+    """Return whether files remain in the results folder 5 s after a response; they are removed once it is sent."""
     deadline = time.monotonic() + 5
     while list((server.models / "results").iterdir()):
         if time.monotonic() > deadline:
@@ -69,54 +69,54 @@ def is_left_behind(server: RunningServer) -> bool:
     return False
 
 
-def test_it_comes_as_a_part_behind_the_pet(server: RunningServer, ct_uid: str, tmp_path: Path) -> None:
-    answer = server.infer("cascade3", params='{"uncertainty": true, "slices": "1:4"}', image=ct_uid)
-    assert answer.status_code == 200, answer.text
-    told, *files = MultipartDecoder.from_response(answer).parts
+def test_the_map_is_the_part_after_the_pet(server: RunningServer, ct_uid: str, tmp_path: Path) -> None:
+    response = server.infer("cascade3", params='{"uncertainty": true, "slices": "1:4"}', image=ct_uid)
+    assert response.status_code == 200, response.text
+    metadata, *files = MultipartDecoder.from_response(response).parts
     names = [part.headers[b"Content-Disposition"].decode() for part in files]
     assert 'name="image"' in names[0] and 'name="uncertainty"' in names[1]
-    said = json.loads(told.content)["uncertainty"]
-    assert f'filename="{said["file"]}"' in names[1]
+    details = json.loads(metadata.content)["uncertainty"]
+    assert f'filename="{details["file"]}"' in names[1]
     pet, error = (volume(part.content, tmp_path / f"{k}.nrrd") for k, part in enumerate(files))
     assert error.geometry.same_grid_as(pet.geometry, tolerance_mm=1e-4)
     assert (pet.array.max(), error.array.max()) == pytest.approx((2.0, 0.5), rel=1e-2)
-    assert not is_left_behind(server)
+    assert not results_remain(server)
 
 
-def test_monai_labels_client_gets_the_pet_and_is_told_of_the_map(
+def test_the_monai_label_client_gets_the_pet_and_metadata_of_the_map(
     server: RunningServer, ct_uid: str, tmp_path: Path
 ) -> None:
     client = MONAILabelClient(server.url, tmpdir=str(tmp_path))
-    path, told = client.infer("cascade3", ct_uid, {"uncertainty": True})
+    path, metadata = client.infer("cascade3", ct_uid, {"uncertainty": True})
     assert read_volume_file(Path(path), unit=Unit.SUV_BW).array.max() == pytest.approx(2.0, rel=1e-2)
-    assert told["uncertainty"]["suv"]["max"] == pytest.approx(0.5, rel=1e-2)
+    assert metadata["uncertainty"]["suv"]["max"] == pytest.approx(0.5, rel=1e-2)
 
 
-def test_monai_labels_client_gets_the_map_alone(server: RunningServer, ct_uid: str, tmp_path: Path) -> None:
+def test_the_monai_label_client_can_request_only_the_map(server: RunningServer, ct_uid: str, tmp_path: Path) -> None:
     client = MONAILabelClient(server.url, tmpdir=str(tmp_path))
-    path, told = client.infer("cascade3", ct_uid, {"uncertainty": "only", "result_dtype": "uint8"})
-    assert Path(path).name == told["uncertainty"]["file"]
+    path, metadata = client.infer("cascade3", ct_uid, {"uncertainty": "only", "result_dtype": "uint8"})
+    assert Path(path).name == metadata["uncertainty"]["file"]
     assert read_volume_file(Path(path), unit=Unit.SUV_BW).array.max() == pytest.approx(0.5, rel=1e-2)
-    answer = server.infer("cascade3", params='{"uncertainty": "only"}', image=ct_uid, output="image")
-    assert volume(answer.content, tmp_path / "alone.nrrd").array.max() == pytest.approx(0.5, rel=1e-2)
+    response = server.infer("cascade3", params='{"uncertainty": "only"}', image=ct_uid, output="image")
+    assert volume(response.content, tmp_path / "alone.nrrd").array.max() == pytest.approx(0.5, rel=1e-2)
 
 
-def test_words_alone_leave_no_file(server: RunningServer, ct_uid: str) -> None:
-    told = server.infer("cascade3", params='{"uncertainty": true}', image=ct_uid, output="json").json()
-    assert told["uncertainty"]["suv"]["max"] == pytest.approx(0.5, rel=1e-2)
-    assert not is_left_behind(server)
+def test_a_json_response_leaves_no_file(server: RunningServer, ct_uid: str) -> None:
+    metadata = server.infer("cascade3", params='{"uncertainty": true}', image=ct_uid, output="json").json()
+    assert metadata["uncertainty"]["suv"]["max"] == pytest.approx(0.5, rel=1e-2)
+    assert not results_remain(server)
 
 
 @pytest.mark.parametrize(
-    ("model", "params", "output", "words"),
+    ("model", "params", "output", "message"),
     [
         ("cascade3", '{"uncertainty": true}', "image", "output=image is one file"),
         ("cascade3", '{"uncertainty": "much"}', "all", "expected true or false, or only"),
         ("unet", '{"uncertainty": true}', "all", "constant-1 carries no calibration"),
     ],
 )
-def test_what_cannot_be_given_is_refused_with_the_way_out(
-    server: RunningServer, ct_uid: str, model: str, params: str, output: str, words: str
+def test_an_impossible_request_is_refused_with_advice(
+    server: RunningServer, ct_uid: str, model: str, params: str, output: str, message: str
 ) -> None:
-    answer = server.infer(model, params=params, image=ct_uid, output=output)
-    assert (answer.status_code, words in answer.json()["detail"]) == (400, True), answer.text
+    response = server.infer(model, params=params, image=ct_uid, output=output)
+    assert (response.status_code, message in response.json()["detail"]) == (400, True), response.text

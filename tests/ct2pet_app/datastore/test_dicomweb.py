@@ -213,13 +213,13 @@ def test_the_real_server_on_a_pacs(
             assert time.monotonic() < deadline, "the studies of the PACS are not listed within a minute"
             time.sleep(0.2)
         model = save_constant_model(tmp_path / "unet.safetensors", 2.5, stages=1)
-        assert server.ask("PUT", "/model/unet", files={"file": model.read_bytes()}).ok
+        assert server.request("PUT", "/model/unet", files={"file": model.read_bytes()}).ok
         (image,) = server.json("/datastore/?output=all")["objects"]
         answer = server.infer("unet", image=image, output="json")
         assert answer.status_code == 200, answer.text
         assert answer.json()["metrics"] is not None  # against the real PET, which was fetched, too
         for path in ("studies", "../instances", "%2e%2e/instances"):
-            assert server.ask("GET", f"/proxy/dicom/wado/{path}").status_code == 404
+            assert server.request("GET", f"/proxy/dicom/wado/{path}").status_code == 404
         orthanc.upload(phantoms / "PHANTOM_0001")
         deadline = time.monotonic() + 60
         while server.json("/datastore/")["completed"] < 2:

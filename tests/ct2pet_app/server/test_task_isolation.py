@@ -103,7 +103,7 @@ def test_no_code_of_a_client_runs_in_a_task(
     words = {key: str(archive) if value == "{archive}" else value for key, value in NOT_FOR_US.items()}
     if start.startswith("/batch"):
         words.pop("local_rank")
-    answer = server.ask("POST", start, json={**words, **sent})
+    answer = server.request("POST", start, json={**words, **sent})
     assert answer.status_code == 200, answer.text
     task = ended(server, status)
     assert task["status"] == "DONE", task
@@ -133,18 +133,18 @@ STARTS = {
 
 
 def test_what_could_not_be_sent_back_starts_nothing(server: RunningServer) -> None:
-    told = {path: server.ask("GET", f"{path}?all=true").text for path in ("/train/", "/scoring/", "/batch/infer")}
+    told = {path: server.request("GET", f"{path}?all=true").text for path in ("/train/", "/scoring/", "/batch/infer")}
     for path, template in STARTS.items():
         for name, value in POISON.items():
             headers = {"Content-Type": "application/json"}
-            answer = server.ask("POST", path, data=template % value, headers=headers)
+            answer = server.request("POST", path, data=template % value, headers=headers)
             assert answer.status_code == (413 if name == "large" else 400), (path, name, answer.text)
             assert len(answer.json()["detail"].split()) > 3
-    assert told == {path: server.ask("GET", f"{path}?all=true").text for path in told}
+    assert told == {path: server.request("GET", f"{path}?all=true").text for path in told}
 
 
 def test_a_task_sees_only_what_is_explained_and_inherits_nothing(server: RunningServer, folder: Path) -> None:
-    answer = server.ask("POST", "/train/unet", json={"tracking_run_name": "not for ps"})
+    answer = server.request("POST", "/train/unet", json={"tracking_run_name": "not for ps"})
     assert answer.status_code == 200, answer.text
     (process,) = wait_until(lambda: task_processes(server))
     wait_until(lambda: server.json("/info/")["train_stats"]["unet"].get("epoch"))
@@ -156,18 +156,18 @@ def test_a_task_sees_only_what_is_explained_and_inherits_nothing(server: Running
     assert not process.net_connections()  # neither the listening socket nor a client's
     inherited = [opened.path for opened in process.open_files() if str(folder / "models" / "temporary") in opened.path]
     assert not inherited  # the lock of the server's temporary folder
-    assert server.ask("DELETE", "/train/").json()["status"] == "STOPPED"
+    assert server.request("DELETE", "/train/").json()["status"] == "STOPPED"
     wait_until(lambda: not psutil.pid_exists(process.pid) or process.status() == psutil.STATUS_ZOMBIE)
     assert server.json("/train/")["status"] == "STOPPED"
 
 
 def test_of_many_that_start_at_once_one_does(server: RunningServer) -> None:
-    before = len(server.json("/train/?all=true")) if server.ask("GET", "/train/").status_code == 200 else 0
+    before = len(server.json("/train/?all=true")) if server.request("GET", "/train/").status_code == 200 else 0
     with ThreadPoolExecutor(8) as clients:
         paths = ["/train/unet", "/train/cascade3", "/train/unet", "/train/"] * 2
-        statuses = list(clients.map(lambda path: server.ask("POST", path, json={}).status_code, paths))
+        statuses = list(clients.map(lambda path: server.request("POST", path, json={}).status_code, paths))
     started = len(server.json("/train/?all=true")) - before
-    while server.ask("DELETE", "/train/").json() is not None:
+    while server.request("DELETE", "/train/").json() is not None:
         pass
     assert sorted(statuses) == [200] + [429] * 7
     assert started in (1, 2)  # POST /train/ starts one of each model
@@ -177,11 +177,11 @@ def test_of_many_that_start_at_once_one_does(server: RunningServer) -> None:
 def test_an_annotator_runs_no_code_either_and_a_task_ends_with_its_server(phantoms: Path, tmp_path: Path) -> None:
     save_constant_model(tmp_path / "models" / "cascade3" / "model.safetensors", 2.5)
     with running_server("ct2pet_app", phantoms, tmp_path, users=write_users(tmp_path)) as running:
-        annotator, archive = running.known_as("ann"), write_archive(tmp_path)
-        assert annotator.ask("POST", "/scoring/metrics", json={"bundle_path": str(archive)}).status_code == 200
+        annotator, archive = running.logged_in_as("ann"), write_archive(tmp_path)
+        assert annotator.request("POST", "/scoring/metrics", json={"bundle_path": str(archive)}).status_code == 200
         assert ended(annotator, "/scoring/")["status"] == "DONE"
         assert not list(tmp_path.glob("of-a-client*"))
-        assert annotator.ask("POST", "/scoring/metrics", json={}).status_code == 200
+        assert annotator.request("POST", "/scoring/metrics", json={}).status_code == 200
         (process,) = wait_until(lambda: task_processes(running))  # it has not even imported torch
         running.process.kill()
         wait_until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)

@@ -21,7 +21,7 @@ from lib.dicom.scan.series import judge_series
 from lib.errors import CT2PETError, RemoteError
 from lib.phantom.generate import write_phantoms
 from tests.ct2pet_app.tiny_studies import TINY
-from tests.server.malicious_pacs import Kind, MaliciousPacs, answers, answers_json, malicious_pacs
+from tests.server.malicious_pacs import Kind, MaliciousPacs, malicious_pacs, responds, responds_json
 
 LONE_SURROGATE = "\ud800"
 VALUES: dict[str, Any] = {
@@ -181,7 +181,7 @@ ROWS: dict[str, Any] = {
 
 @pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
 def test_invalid_rows_are_skipped(pacs: MaliciousPacs, rows: Any) -> None:
-    pacs.behaviours[Kind.SEARCH] = answers_json(rows)
+    pacs.behaviours[Kind.SEARCH] = responds_json(rows)
     assert Pacs(pacs.url).find_series("CT") == ()
 
 
@@ -192,7 +192,7 @@ def test_arbitrary_row_values(pacs: MaliciousPacs, value: Any) -> None:
         rows = pacs.rows()
         for row in rows:
             row[tag] = {"vr": "UN", "Value": value}
-        pacs.behaviours[Kind.SEARCH] = answers_json(rows)
+        pacs.behaviours[Kind.SEARCH] = responds_json(rows)
         for series in Pacs(pacs.url).find_series("CT"):
             assert series.uid == "1.2.3" or series.uid in {row["0020000E"]["Value"][0] for row in pacs.rows()}
             assert 0 <= series.instances < 10**7
@@ -214,20 +214,20 @@ BODIES = {
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 @pytest.mark.parametrize("kind", [Kind.SEARCH, Kind.METADATA])
 def test_bodies_that_are_refused(pacs: MaliciousPacs, tmp_path: Path, kind: Kind, body: bytes) -> None:
-    pacs.behaviours[kind] = answers(200, body, Content_Type="application/dicom+json")
+    pacs.behaviours[kind] = responds(200, body, Content_Type="application/dicom+json")
     with pytest.raises(RemoteError, match=r"cannot be parsed|sends more than"):
         studies_of(pacs, tmp_path).look_again()
 
 
 def test_repeated_page_ends_the_listing(pacs: MaliciousPacs) -> None:
-    pacs.behaviours[Kind.SEARCH] = answers_json(pacs.rows())
+    pacs.behaviours[Kind.SEARCH] = responds_json(pacs.rows())
     assert len(Pacs(pacs.url).find_series("CT")) == 1
     assert pacs.requests[Kind.SEARCH] == 2
 
 
 def test_instances_of_another_series_are_skipped(pacs: MaliciousPacs, tmp_path: Path) -> None:
     ct = pacs.rows()[0]["0020000E"]["Value"][0]
-    pacs.behaviours[Kind.METADATA] = answers_json(pacs.metadata(ct))
+    pacs.behaviours[Kind.METADATA] = responds_json(pacs.metadata(ct))
     listing = studies_of(pacs, tmp_path).look_again()
     assert {found.series.uid for found in listing.report.series} == {ct}
     assert all("but belongs to another" in skipped.reason for skipped in listing.report.skipped)

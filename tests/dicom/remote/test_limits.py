@@ -30,16 +30,16 @@ from tests.server.malicious_pacs import (
     Behaviour,
     Kind,
     MaliciousPacs,
-    answers,
-    answers_json,
     drips,
     drips_headers,
     gzip_bomb,
     hangs,
     malicious_pacs,
     redirects,
+    responds,
+    responds_json,
     row,
-    sends_for_ever,
+    sends_endlessly,
 )
 
 BOMB_BYTES = 3 * 10**8
@@ -108,7 +108,7 @@ def test_the_body_of_a_redirect_is_not_read(pacs: MaliciousPacs, tmp_path: Path)
 
 @pytest.mark.parametrize("encoding", ["gzip, gzip", "br", "zstd", "compress", "gzip,", "\u00e4"])
 def test_other_encodings_are_refused(pacs: MaliciousPacs, tmp_path: Path, encoding: str) -> None:
-    pacs.behaviours[Kind.SEARCH] = answers(200, b"[]", Content_Encoding=encoding, Content_Type=JSON)
+    pacs.behaviours[Kind.SEARCH] = responds(200, b"[]", Content_Encoding=encoding, Content_Type=JSON)
     with pytest.raises(InvalidResponseError, match="Content-Encoding"):
         send_request(pacs, Kind.SEARCH, tmp_path)
 
@@ -118,7 +118,7 @@ def test_endless_body_stops_at_the_limit(
     pacs: MaliciousPacs, kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pacs_module, "MAX_INSTANCE_BYTES", 10**7)
-    pacs.behaviours[kind] = sends_for_ever(*begins_with(kind))
+    pacs.behaviours[kind] = sends_endlessly(*begins_with(kind))
     with small_peak(), pytest.raises(InvalidResponseError, match="sends more than"):
         send_request(pacs, kind, tmp_path)
 
@@ -153,7 +153,7 @@ def test_endless_pages_have_a_deadline(pacs: MaliciousPacs) -> None:
     numbers = iter(range(1, 10**9))
 
     def page(handler: object) -> None:
-        answers_json([row("1.1", f"1.2.{next(numbers)}", "CT", 1)])(handler)  # type: ignore[arg-type]
+        responds_json([row("1.1", f"1.2.{next(numbers)}", "CT", 1)])(handler)  # type: ignore[arg-type]
 
     pacs.behaviours[Kind.SEARCH] = page
     with pytest.raises(RemoteError, match="the time for all of it is up"):
@@ -164,13 +164,13 @@ def test_too_many_series(pacs: MaliciousPacs, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(pacs_module, "MAX_SERIES", 10)
     monkeypatch.setattr(metadata_module, "MAX_SERIES", 100)
     rows = [row("1.1", f"1.2.{number}", "CT", 1) for number in range(1, 12)]
-    pacs.behaviours[Kind.SEARCH] = answers_json(rows)
+    pacs.behaviours[Kind.SEARCH] = responds_json(rows)
     with pytest.raises(InvalidResponseError, match=r"more than 10 CT series; narrow the search"):
         Pacs(pacs.url).find_series("CT")
 
 
 def test_too_many_instances(pacs: MaliciousPacs, tmp_path: Path) -> None:
-    pacs.behaviours[Kind.METADATA] = answers(200, b"[" + b"{}," * 60_000 + b"{}]", Content_Type=JSON)
+    pacs.behaviours[Kind.METADATA] = responds(200, b"[" + b"{}," * 60_000 + b"{}]", Content_Type=JSON)
     with pytest.raises(InvalidResponseError, match="more than 50000 instances"):
         send_request(pacs, Kind.METADATA, tmp_path)
 
@@ -179,7 +179,7 @@ CANCELLED: dict[str, Behaviour] = {
     "before the head": hangs(),
     "in the head": drips_headers(interval_s=0.2),
     "in the body": drips(MULTIPART, PART, interval_s=0.2),
-    "before another attempt": answers(503),
+    "before another attempt": responds(503),
 }
 
 
@@ -255,7 +255,7 @@ def test_series_has_a_deadline(pacs: MaliciousPacs, tmp_path: Path, monkeypatch:
 
 
 def test_cookies_are_not_stored(pacs: MaliciousPacs, tmp_path: Path) -> None:
-    pacs.behaviours[Kind.SEARCH] = answers(200, b"[]", Content_Type=JSON, Set_Cookie="a=" + "x" * 1000)
+    pacs.behaviours[Kind.SEARCH] = responds(200, b"[]", Content_Type=JSON, Set_Cookie="a=" + "x" * 1000)
     client = Pacs(pacs.url)
     client.find_series("CT")
     assert not client._session.cookies

@@ -11,7 +11,7 @@ import pytest
 from lib.dicom.remote.pacs import Pacs
 from lib.errors import RemoteError
 from tests.dicom.builders import instance
-from tests.server.malicious_pacs import JSON, Kind, MaliciousPacs, answers, answers_json, malicious_pacs, stored
+from tests.server.malicious_pacs import JSON, Kind, MaliciousPacs, malicious_pacs, responds, responds_json, stored
 
 INSTANCES = [instance(k) for k in range(3)]
 UIDS = [str(one.SOPInstanceUID) for one in INSTANCES]
@@ -49,12 +49,12 @@ def body(response: object) -> bytes:
 
 
 SUCCESSES = {
-    "JSON": answers(200, body(stored(*UIDS)), Content_Type=JSON),
-    "JSON in an array": answers(200, body([stored(*UIDS)]), Content_Type="application/json"),
-    "JSON with a parameter": answers(200, body(stored(*UIDS)), Content_Type=f"{JSON}; charset=utf-8"),
-    "with warnings": answers(202, body(with_warning()), Content_Type=JSON),
-    "XML": answers(200, xml(*UIDS), Content_Type="application/dicom+xml"),
-    "XML without a namespace": answers(200, xml(*UIDS, namespace=""), Content_Type="application/xml; charset=utf-8"),
+    "JSON": responds(200, body(stored(*UIDS)), Content_Type=JSON),
+    "JSON in an array": responds(200, body([stored(*UIDS)]), Content_Type="application/json"),
+    "JSON with a parameter": responds(200, body(stored(*UIDS)), Content_Type=f"{JSON}; charset=utf-8"),
+    "with warnings": responds(202, body(with_warning()), Content_Type=JSON),
+    "XML": responds(200, xml(*UIDS), Content_Type="application/dicom+xml"),
+    "XML without a namespace": responds(200, xml(*UIDS, namespace=""), Content_Type="application/xml; charset=utf-8"),
 }
 
 
@@ -74,23 +74,23 @@ def test_instances_are_stored_unchanged(pacs: MaliciousPacs) -> None:
 
 PAGE = b"<html><body>Please log in</body></html>"
 NOT_CONFIRMED = {
-    "a web page": (answers(200, PAGE, Content_Type="text/html"), "3 of 3 .*it is 'text/html', expected"),
-    "a web page declared as JSON": (answers(200, PAGE, Content_Type=JSON), "3 of 3 .*cannot be parsed"),
-    "a web page declared as XML": (answers(200, PAGE, Content_Type="application/dicom+xml"), "3 of 3"),
-    "nothing": (answers(200), r"3 of 3 .*\(it is empty\)"),
-    "accepted, empty body": (answers(202), "3 of 3"),
-    "no content": (answers(204), "3 of 3"),
-    "JSON of another shape": (answers_json({"status": "ok"}), "3 of 3"),
-    "a number": (answers_json(1), "3 of 3"),
-    "invalid sequences": (answers_json({"00081199": {"vr": "SQ", "Value": UIDS}}), "3 of 3"),
-    "an empty list": (answers_json(stored()), "3 of 3"),
-    "a part of them": (answers_json(stored(*UIDS[:2])), rf"1 of 3 instances are not confirmed .* first {UIDS[2]}"),
-    "another instance": (answers_json(stored(*UIDS[:2], "1.2.3")), "1 of 3"),
-    "a UID with a tail": (answers_json(stored(*UIDS[:2], f"{UIDS[2]}0")), "1 of 3"),
-    "a lone surrogate": (answers_json(stored(*UIDS[:2], "\ud800")), "1 of 3"),
-    "XML in part": (answers(200, xml(UIDS[0]), Content_Type="application/dicom+xml"), "2 of 3"),
+    "a web page": (responds(200, PAGE, Content_Type="text/html"), "3 of 3 .*it is 'text/html', expected"),
+    "a web page declared as JSON": (responds(200, PAGE, Content_Type=JSON), "3 of 3 .*cannot be parsed"),
+    "a web page declared as XML": (responds(200, PAGE, Content_Type="application/dicom+xml"), "3 of 3"),
+    "nothing": (responds(200), r"3 of 3 .*\(it is empty\)"),
+    "accepted, empty body": (responds(202), "3 of 3"),
+    "no content": (responds(204), "3 of 3"),
+    "JSON of another shape": (responds_json({"status": "ok"}), "3 of 3"),
+    "a number": (responds_json(1), "3 of 3"),
+    "invalid sequences": (responds_json({"00081199": {"vr": "SQ", "Value": UIDS}}), "3 of 3"),
+    "an empty list": (responds_json(stored()), "3 of 3"),
+    "a part of them": (responds_json(stored(*UIDS[:2])), rf"1 of 3 instances are not confirmed .* first {UIDS[2]}"),
+    "another instance": (responds_json(stored(*UIDS[:2], "1.2.3")), "1 of 3"),
+    "a UID with a tail": (responds_json(stored(*UIDS[:2], f"{UIDS[2]}0")), "1 of 3"),
+    "a lone surrogate": (responds_json(stored(*UIDS[:2], "\ud800")), "1 of 3"),
+    "XML in part": (responds(200, xml(UIDS[0]), Content_Type="application/dicom+xml"), "2 of 3"),
     "XML bomb": (
-        answers(
+        responds(
             200,
             b"<!DOCTYPE x [<!ENTITY a '" + b"x" * 1000 + b"'>"
             + b"".join(b"<!ENTITY %c '%s'>" % (98 + n, b"&%c;" % (97 + n) * 100) for n in range(6))
@@ -115,10 +115,10 @@ def refused(sequence: str) -> dict[str, Any]:
 
 
 REFUSED = {
-    "one of them": answers(202, body(refused("00081198")), Content_Type=JSON),
-    "for another reason": answers(200, body(refused("0008119A")), Content_Type=JSON),
-    "all of them": answers(409, body(refused("00081198")), Content_Type=JSON),
-    "in XML": answers(409, xml(UIDS[1], sequence="00081198"), Content_Type="application/dicom+xml"),
+    "one of them": responds(202, body(refused("00081198")), Content_Type=JSON),
+    "for another reason": responds(200, body(refused("0008119A")), Content_Type=JSON),
+    "all of them": responds(409, body(refused("00081198")), Content_Type=JSON),
+    "in XML": responds(409, xml(UIDS[1], sequence="00081198"), Content_Type="application/dicom+xml"),
 }
 
 
@@ -130,6 +130,6 @@ def test_refusal_is_reported_with_its_reason(pacs: MaliciousPacs, behaviour: Any
 
 
 def test_a_conflict_without_a_reason(pacs: MaliciousPacs) -> None:
-    pacs.behaviours[Kind.STORE] = answers(409, PAGE, Content_Type="text/html")
+    pacs.behaviours[Kind.STORE] = responds(409, PAGE, Content_Type="text/html")
     with pytest.raises(RemoteError, match="3 of 3 instances are not confirmed"):
         Pacs(pacs.url).store(INSTANCES)

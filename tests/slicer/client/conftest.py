@@ -94,7 +94,7 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
 
 def publish(server: RunningServer, model: Path) -> None:
     """Upload a model as cascade3."""
-    response = server.known_as("ada").ask("PUT", "/model/cascade3", files={"file": model.read_bytes()})
+    response = server.logged_in_as("ada").request("PUT", "/model/cascade3", files={"file": model.read_bytes()})
     assert response.status_code == 200, response.text
 
 

@@ -16,7 +16,7 @@ from CT2PETLib.jobs.jobs import SynthesisJob
 
 from lib.dicom.scan.scan import scan_folder
 from lib.phantom.generate import write_phantoms
-from tests.server.processes import PASSWORD, RunningServer, end, running_server, write_users
+from tests.server.processes import PASSWORD, RunningServer, running_server, stop_process, write_users
 from tests.slicer.client.conftest import SLICES, SMALL, drain_until, publish, save_varied_model
 from tests.slicer.proxy import proxy_before
 
@@ -41,7 +41,7 @@ def test_synthesis_continues_after_a_restart_of_the_server(tmp_path: Path, monke
             job.start()
             events = drain_until(job, lambda: job.fraction > 0)
             proxy.holding.set()  # the next request is pending
-            end(first.process)
+            stop_process(first.process)
             proxy.holding.clear()
             proxy.cut_all()
             while not any(isinstance(one, ConnectionLost) for one in events):

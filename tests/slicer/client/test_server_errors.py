@@ -24,16 +24,18 @@ REFUSED = [
 
 
 def test_the_panel_has_a_message_for_every_refusal_of_a_real_server(clinic: Clinic) -> None:
-    server, seen = clinic.server.known_as("ada"), set()
+    server, seen = clinic.server.logged_in_as("ada"), set()
     for method, path, sent, status in REFUSED:
-        problem = check_problem(server.ask(method, path, **sent))
+        problem = check_problem(server.request(method, path, **sent))
         assert problem["status"] == status, f"{method} {path}: {problem}"
         message = message_of(problem)
         assert problem["code"] in MESSAGES and message, f"{method} {path}: {problem}"
         assert not NOT_FOR_A_PANEL.search(message), f"{method} {path}: {message}"
         seen.add(problem["code"])
     for path, token in (("/nothing/here", server.token), ("/info/", "wrong")):
-        seen.add(check_problem(clinic.server.ask("GET", path, headers={"Authorization": f"Bearer {token}"}))["code"])
+        seen.add(
+            check_problem(clinic.server.request("GET", path, headers={"Authorization": f"Bearer {token}"}))["code"]
+        )
     expected = {"model_not_found", "image_not_found", "not_authenticated", "endpoint_not_found", "invalid_parameter"}
     assert expected <= seen
     assert seen <= all_codes() - NEVER_SENT

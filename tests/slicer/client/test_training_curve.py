@@ -14,7 +14,7 @@ from CT2PETLib.jobs.jobs import TrainingWatch
 
 from lib.learning.tracking.progress import KEY_METRIC, read_history
 from lib.phantom.generate import PhantomSettings, write_phantoms
-from tests.server.processes import RunningServer, end, running_server
+from tests.server.processes import RunningServer, running_server, stop_process
 from tests.slicer.client.conftest import drain_until, finished
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -39,7 +39,7 @@ def server(folder: Path) -> Iterator[RunningServer]:
     with running_server("ct2pet_app", folder / "studies", folder, **CONF) as running:
         assert running.json("/ct2pet/training")["epochs"] == []
         assert Client(running.url).training() == Training()
-        response = running.ask("POST", "/train/unet", json={"max_epochs": EPOCHS})
+        response = running.request("POST", "/train/unet", json={"max_epochs": EPOCHS})
         assert response.status_code == 200, response.text
         deadline = time.monotonic() + 150
         while len(running.json("/ct2pet/training?model=unet")["epochs"]) < 3:
@@ -90,9 +90,9 @@ def test_curve_is_complete_after_a_restart(
 ) -> None:
     before = watch_of_active_training[0].training
     assert before is not None
-    end(server.process)
+    stop_process(server.process)
     with running_server("ct2pet_app", folder / "studies", folder, **CONF) as restarted:
-        assert restarted.ask("GET", "/train/").status_code == 404  # MONAI Label does not remember it
+        assert restarted.request("GET", "/train/").status_code == 404  # MONAI Label does not remember it
         training = Client(restarted.url).training()
         assert (training.model, training.state, training.curve) == ("unet", "DONE", before.curve)
         assert (training.verdict, training.version, training.published) == (
@@ -101,12 +101,12 @@ def test_curve_is_complete_after_a_restart(
             before.published,
         )
         # the next training starts with an empty curve
-        restarted.ask("POST", "/train/unet", json={"max_epochs": 100_000})
+        restarted.request("POST", "/train/unet", json={"max_epochs": 100_000})
         watch = TrainingWatch(Client(restarted.url), interval_s=0.1)
         watch.start()
         events = drain_until(watch, lambda: len(watch.curve) >= 2, timeout_s=150)
         assert all(len(one.curve) < EPOCHS for one in events)
-        restarted.ask("DELETE", "/train/")
+        restarted.request("DELETE", "/train/")
         drain_until(watch, lambda: watch.state.is_over)
         assert watch.training is not None
         assert (watch.training.state, [point.epoch for point in watch.curve[:2]]) == ("STOPPED", [1, 2])
