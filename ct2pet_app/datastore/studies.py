@@ -73,7 +73,7 @@ class StudiesDatastore(Datastore):
             PairingError: There are pairs, and none is plausible.
             RemoteError: The PACS does not send the files of a pair that was not checked yet.
         """
-        pairs = tuple(self.studies.look_again().pairs.values())
+        pairs = tuple(self.studies.rescan().pairs.values())
         usable = self.pairs.usable(pairs)
         if pairs and not usable:
             raise PairingError(f"none of {len(pairs)} pairs is plausible", code="no_plausible_pairs", pairs=len(pairs))
@@ -247,7 +247,7 @@ class StudiesDatastore(Datastore):
         return {"name": self.name(), "description": self.description(), "objects": objects}
 
     def refresh(self) -> None:
-        self.studies.look_again()
+        self.studies.rescan()
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:
         raise RequestError(f"this server does not pack its studies; copy them from {self.studies.what}")

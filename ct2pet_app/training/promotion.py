@@ -19,7 +19,7 @@ from lib.types import LocalFiles, Progress, already_local, no_progress
 logger = logging.getLogger(__name__)
 
 
-def publish_if_fit(
+def publish_if_better(
     name: str,
     candidate: Path,
     models: ModelRegistry,

@@ -251,7 +251,7 @@ class PairRegistry:
         listing = self._studies.listing()
         pairs = tuple(listing.pairs.values())
         pending = [paired for paired in pairs if self._known(paired) is None]
-        if self._first is None and listing.is_whole:
+        if self._first is None and listing.is_complete:
             self._first = frozenset(_key(paired) for paired in pairs)
         try:
             self.assign(pairs)
@@ -263,7 +263,7 @@ class PairRegistry:
                     break
 
     def _is_due(self, paired: PairedSeries) -> bool:
-        return self._studies.lies_here or (self._first is not None and _key(paired) not in self._first)
+        return self._studies.is_local or (self._first is not None and _key(paired) not in self._first)
 
     def _check_alone(self, paired: PairedSeries) -> None:
         try:
