@@ -41,7 +41,7 @@ def no_progress(done: int, total: int, what: str) -> None:
     """Tell nobody."""
 
 
-def share_of(progress: Progress, place: int, places: int, title: str) -> Progress:
+def partial_progress(progress: Progress, place: int, places: int, title: str) -> Progress:
     """Return a progress for one of several equal parts of a work, the one at `place`, counted from 0."""
 
     def tell(done: int, total: int, what: str) -> None:
@@ -56,7 +56,7 @@ def never_cancelled() -> bool:
     return False
 
 
-class AtHand(Protocol):
+class LocalFiles(Protocol):
     """Gives a context in which the files of series lie where `Series.files` says: a PACS has to send them first."""
 
     def __call__(
@@ -72,7 +72,7 @@ class AtHand(Protocol):
         ...
 
 
-def lie_here(*_: Series, cancelled: Callable[[], bool] = never_cancelled) -> AbstractContextManager[None]:  # noqa: ARG001
+def already_local(*_: Series, cancelled: Callable[[], bool] = never_cancelled) -> AbstractContextManager[None]:  # noqa: ARG001
     """Return a context that does nothing: the files of a folder are there already."""
     return nullcontext()
 

@@ -16,7 +16,7 @@ from ct2pet_app.api.responses import file_or_json, file_response
 from ct2pet_app.api.schemas.inference import InferResult
 from ct2pet_app.auth.permissions import require_annotator, session_owner
 from ct2pet_app.inference.request import DICOM, InferOptions
-from ct2pet_app.inference.response import Output, name_model, refuse_two_files_as_one, send_answer
+from ct2pet_app.inference.response import Output, refuse_two_files_as_one, result_response, set_model_headers
 from ct2pet_app.server.concurrency import IsDisconnected
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 
@@ -52,8 +52,8 @@ async def infer(
             return app.synthesize(model, source, checked, gone=gone)
 
     result = await app.pools.inference.run(request, work)
-    answer = send_answer(result, output, background_tasks)
-    return name_model(answer, response, result["params"])
+    answer = result_response(result, output, background_tasks)
+    return set_model_headers(answer, response, result["params"])
 
 
 @router.post(
@@ -86,7 +86,7 @@ async def infer_dicom(
     background_tasks.add_task(remove_file, result["file"])
     name = f"{result['params']['series']['series_instance_uid']}{DICOM}"
     answer = FileResponse(result["file"], media_type="application/zip", filename=name)
-    name_model(answer, answer, result["params"])
+    set_model_headers(answer, answer, result["params"])
     return answer
 
 

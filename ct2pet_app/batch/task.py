@@ -83,7 +83,7 @@ class BatchSynthesis(BatchInferTask):
         results |= {image: {"error": reason} for image, reason in report.reasons.items()}
         drawn = len(to_do) - len(report.reasons)
         report.finish({"drawn": drawn, "label_tag": asked.tag, "left": len(left) - len(to_do)})
-        report.refuse_if_nothing_worked()
+        report.require_one_success()
         return results
 
     def read_request(self, request: Mapping[str, Any]) -> tuple[BatchRequest, PublishedModel]:

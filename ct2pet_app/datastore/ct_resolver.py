@@ -22,12 +22,12 @@ from ct2pet_app.datastore.ct_source import (
     source_of_series,
     suffix_of,
 )
-from ct2pet_app.datastore.labels.label_store import Kept, LabelStore
+from ct2pet_app.datastore.labels.label_store import LabelStore, StoredFile
 from ct2pet_app.datastore.serializers import no_image
 from ct2pet_app.datastore.study_index import StudyIndex
 from ct2pet_app.errors import RequestError
 from ct2pet_app.server.concurrency import IsDisconnected
-from lib.types import AtHand
+from lib.types import LocalFiles
 
 
 class CTResolver:
@@ -39,10 +39,10 @@ class CTResolver:
         at_hand: Brings the files of a series to this machine.
     """
 
-    def __init__(self, listing: Callable[[], StudyIndex], label_store: LabelStore, *, at_hand: AtHand) -> None:
+    def __init__(self, listing: Callable[[], StudyIndex], label_store: LabelStore, *, local_files: LocalFiles) -> None:
         self._listing = listing
         self._label_store = label_store
-        self._at_hand = at_hand
+        self._at_hand = local_files
 
     @contextmanager
     def requested(self, image_id: str, session: SessionInfo | None, upload: UploadFile | None) -> Iterator[CTSource]:
@@ -79,13 +79,13 @@ class CTResolver:
         found = listing.images.get(image_id)
         if found is not None:
             paired = listing.pairs.get(image_id)
-            source = source_of_series(found, None if paired is None else paired.pet, at_hand=self._at_hand)
+            source = source_of_series(found, None if paired is None else paired.pet, local_files=self._at_hand)
             return replace(source, warnings=found.warnings)
         path = self.upload(image_id).path
         source = source_of_file(path, f"{image_id}{suffix_of(path.name)}", image_id=image_id, kept=True)
         return replace(source, open=partial(self._opened_upload, image_id))
 
-    def upload(self, image_id: str) -> Kept:
+    def upload(self, image_id: str) -> StoredFile:
         """Return an uploaded image.
 
         Raises:

@@ -21,7 +21,7 @@ from lib.imaging.files.memory_estimate import announced_shape, file_read_bytes, 
 from lib.imaging.files.volume_file import SUFFIXES
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Volume
-from lib.types import AtHand, Progress, Series, lie_here, no_progress
+from lib.types import LocalFiles, Progress, Series, already_local, no_progress
 
 MAX_FILES = 20_000  # of a zip; a long dynamic study has some thousand slices
 MAX_UNPACKED_BYTES = 16 * 10**9  # of a zip: a bomb stops here
@@ -72,7 +72,7 @@ class CTSource:
     image_id: str | None
     open: Callable[[IsDisconnected], AbstractContextManager[OpenedCT]]
     pet: Series | None = None
-    at_hand: AtHand = lie_here
+    local_files: LocalFiles = already_local
     ct: Series | None = None
     files: tuple[Path, ...] = ()
     pet_shape: tuple[int, int, int] | None = None
@@ -88,16 +88,18 @@ class CTSource:
             return opened.read(no_progress)
 
 
-def source_of_series(ct: ScannedSeries, pet: ScannedSeries | None, *, at_hand: AtHand = lie_here) -> CTSource:
+def source_of_series(
+    ct: ScannedSeries, pet: ScannedSeries | None, *, local_files: LocalFiles = already_local
+) -> CTSource:
     """Return the source of a usable series of the datastore, and of its PET."""
 
     @contextlib.contextmanager
     def opened(gone: IsDisconnected) -> Iterator[OpenedCT]:
-        with at_hand(ct.series, cancelled=gone):
+        with local_files(ct.series, cancelled=gone):
             yield _opened_series(ct)
 
     real, shape = (None, None) if pet is None else (pet.series, _shape_of(pet))
-    return CTSource(ct.series.uid, ct.series.uid, opened, real, at_hand, ct.series, ct.series.files, shape)
+    return CTSource(ct.series.uid, ct.series.uid, opened, real, local_files, ct.series, ct.series.files, shape)
 
 
 def source_of_file(path: Path, name: str, *, image_id: str | None = None, kept: bool = False) -> CTSource:

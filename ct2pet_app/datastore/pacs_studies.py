@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ct2pet_app.datastore.study_index import StudyIndex, listing_of, tell_change
+from ct2pet_app.datastore.study_index import StudyIndex, listing_of, log_change
 from ct2pet_app.errors import NotListedYetError
 from lib.dicom.remote.cache import SeriesCache
 from lib.dicom.remote.daemon_pool import DaemonPool
@@ -59,7 +59,7 @@ class PacsStudies:
     """
 
     what = "the PACS"
-    lies_here = False
+    is_local = False
 
     def __init__(
         self, pacs: Pacs, cache: SeriesCache, *, index: Path, filters: Mapping[str, str], waits: bool = True
@@ -99,10 +99,10 @@ class PacsStudies:
         self._wait_for_first(FIRST_STATUS_TIMEOUT_S)
         if self._listing is not None:
             return replace(self._listing, incomplete=self._trouble or self._incomplete or self._listing.incomplete)
-        nothing = listing_of(ScanReport(self._cache.folder, (), (), ()), is_whole=False)
+        nothing = listing_of(ScanReport(self._cache.folder, (), (), ()), is_complete=False)
         return replace(nothing, incomplete=self._trouble or NOT_LISTED_YET)
 
-    def look_again(self) -> StudyIndex:
+    def rescan(self) -> StudyIndex:
         """Return a listing made now.
 
         Raises:
@@ -115,8 +115,10 @@ class PacsStudies:
         finally:
             self._looking.release()
 
-    def at_hand(self, *series: Series, cancelled: Callable[[], bool] = never_cancelled) -> AbstractContextManager[None]:
-        """Return a context in which the files of these series lie in the cache; see `lib.types.AtHand`."""
+    def local_files(
+        self, *series: Series, cancelled: Callable[[], bool] = never_cancelled
+    ) -> AbstractContextManager[None]:
+        """Return a context in which the files of these series lie in the cache; see `lib.types.LocalFiles`."""
         return self._cache.holding(*series, cancelled=lambda: self._closed.is_set() or cancelled())
 
     def names_on_disk(self) -> Sequence[str]:
@@ -146,7 +148,7 @@ class PacsStudies:
         while not self._closed.is_set():
             try:
                 with contextlib.suppress(CT2PETError):  # told already
-                    self.look_again()
+                    self.rescan()
             except Exception:  # a watch that ended would never see a new study, and nobody would know
                 logger.exception("%s: looking for new studies failed; it goes on", self.name)
                 self._trouble = self._trouble or f"{self.name}: looking for studies failed; the server's log says why"
@@ -186,7 +188,7 @@ class PacsStudies:
         self._listed_for = frozenset(self._seen)
         folders = {str(self._cache.folder_of(series.uid)) for series in found}
         self._index.forget_folders_but(folders, root=str(self._cache.folder))
-        tell_change(before, listing, took_s=time.monotonic() - began)
+        log_change(before, listing, took_s=time.monotonic() - began)
         return listing
 
     def _see(self, unseen: Sequence[RemoteSeries]) -> None:
@@ -206,7 +208,7 @@ class PacsStudies:
                 for number, (series, headers) in enumerate(zip(unseen, pool.map(read, unseen), strict=True)):
                     late = self._listing is None and time.monotonic() - shown_at > SHOWN_AFTER_S and self._seen
                     if (late or number - shown >= SHOWN_AFTER) and series.study_uid != unseen[number - 1].study_uid:
-                        self._listing, shown = self._listed(is_whole=False), number
+                        self._listing, shown = self._listed(is_complete=False), number
                         self._first_look.set()
                     if isinstance(headers, RemoteError):
                         failures[series] = headers
@@ -260,14 +262,14 @@ class PacsStudies:
             self._index.remember(str(folder), kept)
         return named
 
-    def _listed(self, *, is_whole: bool = True) -> StudyIndex:
+    def _listed(self, *, is_complete: bool = True) -> StudyIndex:
         series = sorted(
             (seen for seen, _ in self._seen.values() if seen is not None),
             key=lambda found: (found.series.patient_id, found.series.study_uid, found.series.uid),
         )
         skipped = tuple(file for _, files in self._seen.values() for file in files)
         report = ScanReport(self._cache.folder, studies_of(series), tuple(series), skipped)
-        return listing_of(report, is_whole=is_whole)
+        return listing_of(report, is_complete=is_complete)
 
 
 def _judged(series: RemoteSeries, contents: Mapping[str, Content]) -> Seen:

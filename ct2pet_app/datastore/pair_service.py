@@ -65,7 +65,7 @@ def add_pair(
     with tempfile.TemporaryDirectory(prefix="pair-") as folder:
         uploaded = unpacked(archives, Path(folder))
         with waited_for(datastore.pairs.adding, gone):
-            incoming = incoming_pair(uploaded, studies.look_again(), studies)
+            incoming = incoming_pair(uploaded, studies.rescan(), studies)
             check = check_incoming(incoming, studies, budget=datastore.budget, gone=gone)
             if not check.ok and not despite_checks:
                 raise PairingError(
@@ -84,7 +84,7 @@ def add_pair(
 def _kept(datastore: StudiesDatastore, incoming: PairUpload, check: PairCheck) -> PairedSeries:
     """Return the pair as it is listed now, with its side for good and its check remembered."""
     pair = incoming.paired.pair
-    paired = datastore.studies.look_again().pairs.get(pair.ct.uid)
+    paired = datastore.studies.rescan().pairs.get(pair.ct.uid)
     if paired is None or paired.pair.pet.uid != pair.pet.uid:
         raise RemoteError(f"kept, but {datastore.studies.what} does not list the pair yet", code="pair_not_listed_yet")
     datastore.pairs.assign([paired])

@@ -49,8 +49,8 @@ class StudiesDatastore(Datastore):
             studies, writable, split=split, trained_on=TrainingPatients(writable), budget=self.budget
         )
         self._label_store = LabelStore(writable / "shelf")
-        self._volumes = VolumeExports(writable / "converted", at_hand=self.at_hand, budget=self.budget)
-        self.cts = CTResolver(self.listing, self._label_store, at_hand=self.at_hand)
+        self._volumes = VolumeExports(writable / "converted", local_files=self.local_files, budget=self.budget)
+        self.cts = CTResolver(self.listing, self._label_store, local_files=self.local_files)
         self.labels = Labels(self.listing, self.cts, self._label_store, self._volumes, where=studies.what)
 
     # -- for the app ---------------------------------------------------------------------------------------------------
@@ -67,13 +67,13 @@ class StudiesDatastore(Datastore):
         return [sendable(describe_series(found, listing)) for found in listing.report.series]
 
     def training_pairs(self) -> tuple[PairedSeries, ...]:
-        """Return all plausible pairs of a new listing; read their files inside `at_hand`.
+        """Return all plausible pairs of a new listing; read their files inside `local_files`.
 
         Raises:
             PairingError: There are pairs, and none is plausible.
             RemoteError: The PACS does not send the files of a pair that was not checked yet.
         """
-        pairs = tuple(self.studies.look_again().pairs.values())
+        pairs = tuple(self.studies.rescan().pairs.values())
         usable = self.pairs.usable(pairs)
         if pairs and not usable:
             raise PairingError(f"none of {len(pairs)} pairs is plausible", code="no_plausible_pairs", pairs=len(pairs))
@@ -96,9 +96,9 @@ class StudiesDatastore(Datastore):
         """Stop looking for new pairs."""
         self.pairs.close()
 
-    def at_hand(self, *series: Series, cancelled: IsDisconnected = never) -> AbstractContextManager[None]:
-        """Return a context in which the files of these series lie where `Series.files` says; see `lib.types.AtHand`."""
-        return self.studies.at_hand(*series, cancelled=cancelled)
+    def local_files(self, *series: Series, cancelled: IsDisconnected = never) -> AbstractContextManager[None]:
+        """Return a context in which the files of these series lie where `Series.files` says; see `lib.types.LocalFiles`."""
+        return self.studies.local_files(*series, cancelled=cancelled)
 
     def store_series(self, series: SyntheticSeries) -> None:
         """Put a synthetic PET series where its CT's study is; the same one again changes nothing.
@@ -247,7 +247,7 @@ class StudiesDatastore(Datastore):
         return {"name": self.name(), "description": self.description(), "objects": objects}
 
     def refresh(self) -> None:
-        self.studies.look_again()
+        self.studies.rescan()
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:
         raise RequestError(f"this server does not pack its studies; copy them from {self.studies.what}")

@@ -18,7 +18,7 @@ from lib.imaging.files.memory_estimate import series_read_bytes
 from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.volume import Volume
 from lib.memory import MemoryBudget
-from lib.types import AtHand, Progress, Series, lie_here
+from lib.types import LocalFiles, Progress, Series, already_local
 
 KEPT_FILES = 24  # a whole-body CT takes 50 to 200 MB
 MAX_ATTEMPTS = 5  # to open a file that is dropped at once
@@ -34,9 +34,11 @@ class ReadSeries(Protocol):
 class VolumeExports:
     """A small cache of .nrrd files, float32, in HU or SUVbw."""
 
-    def __init__(self, folder: Path, *, at_hand: AtHand = lie_here, budget: MemoryBudget | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, local_files: LocalFiles = already_local, budget: MemoryBudget | None = None
+    ) -> None:
         self._folder = folder
-        self._at_hand = at_hand
+        self._at_hand = local_files
         self._budget = budget or MemoryBudget(None)
         self._changing = threading.Lock()
         self._writing: dict[str, _Writing] = {}

@@ -25,12 +25,12 @@ from ct2pet_app.inference.result_metadata import (
     Stopwatch,
     card_as_json,
     figures,
+    format_slab,
+    reason_without_metrics,
     seen_in_training,
-    slab_in_words,
+    series_metadata,
     suv_statistics,
-    told_of_series,
-    told_of_uncertainty,
-    why_not_measured,
+    uncertainty_metadata,
 )
 from ct2pet_app.inference.volume_cache import VolumeCache, state_of
 from ct2pet_app.model_registry.registry import LOADING_COPIES, ModelRegistry
@@ -147,7 +147,7 @@ class SynthesisTask(InferTask):
         with ExitStack() as held:
             with watch.step("read"):
                 opened = held.enter_context(source.open(gone))
-                why_no_metrics = why_not_measured(source, options) or _fetched_real(source, gone, held)
+                why_no_metrics = reason_without_metrics(source, options) or _fetched_real(source, gone, held)
             weights_bytes = 0 if model else LOADING_COPIES * published.state.size
             need = partial(memory_need, opened, options, published.card, weights_bytes=weights_bytes)
             needed = need(pet_shape=None if why_no_metrics else source.pet_shape)
@@ -225,10 +225,10 @@ class SynthesisTask(InferTask):
             "unit": UNIT,
             "shape": list(pet.geometry.shape),
             "spacing_mm": list(pet.geometry.spacing_mm),
-            "slices": slab_in_words(ct, options.slices),
+            "slices": format_slab(ct, options.slices),
             "suv": suv_statistics(pet),
-            "uncertainty": None if error is None else told_of_uncertainty(error, error_path.name, synthesizer.card),
-            "series": None if series is None else told_of_series(series, stored=options.store),
+            "uncertainty": None if error is None else uncertainty_metadata(error, error_path.name, synthesizer.card),
+            "series": None if series is None else series_metadata(series, stored=options.store),
             "metrics": None,
             "why_no_metrics": job.why_no_metrics,
             "seen_in_training": seen_in_training(source, synthesizer.card),
@@ -272,7 +272,7 @@ def _fetched_real(source: CTSource, gone: IsDisconnected, held: ExitStack) -> st
     if source.pet is None:
         return "there is no real PET to compare with"
     try:
-        held.enter_context(source.at_hand(source.pet, cancelled=gone))
+        held.enter_context(source.local_files(source.pet, cancelled=gone))
     except InputError as error:  # the synthetic PET is good without figures
         logger.warning("no metrics for %s: %s", source.name, error)
         return str(error)
@@ -287,7 +287,7 @@ def _planned(synthesizer: Synthesizer, source: CTSource) -> PlannedSeries:
             "add the study there, or ask for .nrrd",
             code="upload_without_study",
         )
-    with source.at_hand(source.ct):
+    with source.local_files(source.ct):
         return plan_pet_series(synthesizer, source.ct)
 
 

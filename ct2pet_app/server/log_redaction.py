@@ -57,7 +57,7 @@ class RedactingFilter(logging.Filter):
         return True
 
 
-def keep_names_out(names_on_disk: Callable[[], Sequence[str]]) -> None:
+def install_redaction(names_on_disk: Callable[[], Sequence[str]]) -> None:
     """Let this process log no more than it may.
 
     Args:

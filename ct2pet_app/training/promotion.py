@@ -14,12 +14,12 @@ from lib.errors import CheckpointError
 from lib.evaluation.promotion import hold_contest
 from lib.pairing.pairs import PairedSeries
 from lib.synthesis.synthesizer import Synthesizer
-from lib.types import AtHand, Progress, lie_here, no_progress
+from lib.types import LocalFiles, Progress, already_local, no_progress
 
 logger = logging.getLogger(__name__)
 
 
-def publish_if_fit(
+def publish_if_better(
     name: str,
     candidate: Path,
     models: ModelRegistry,
@@ -29,7 +29,7 @@ def publish_if_fit(
     parent: int | None = None,
     rule: PublishRule = "if_not_worse",
     device: str = "auto",
-    at_hand: AtHand = lie_here,
+    local_files: LocalFiles = already_local,
     progress: Progress = no_progress,
 ) -> Version:
     """Keep a trained model as a version, serve it if it may be, and return it with its verdict.
@@ -50,7 +50,9 @@ def publish_if_fit(
         champion = _champion(name, models)
         if champion is not None and champion.version == version.number and version.verdict is not None:
             return version  # killed after it was served, before that was told
-        verdict = judge(name, version, champion, pairs, rule=rule, device=device, at_hand=at_hand, progress=progress)
+        verdict = judge(
+            name, version, champion, pairs, rule=rule, device=device, local_files=local_files, progress=progress
+        )
         version = models.judged(name, version, verdict)
         if not verdict.published:
             return version
@@ -67,13 +69,13 @@ def judge(
     *,
     rule: PublishRule = "if_not_worse",
     device: str = "auto",
-    at_hand: AtHand = lie_here,
+    local_files: LocalFiles = already_local,
     progress: Progress = no_progress,
 ) -> Verdict:
     """Return whether a version may take the champion's place, and why, in words that end with its standing."""
     challenger = Synthesizer.load(version.checkpoint, device=device)
     beside = None if champion is None else _loaded(champion, device)
-    contest = hold_contest(challenger, beside, pairs, at_hand=at_hand, progress=progress)
+    contest = hold_contest(challenger, beside, pairs, local_files=local_files, progress=progress)
     whom = "what is served" if champion is None or champion.version is None else f"version {champion.version}"
     told, number = contest.sentence(whom), version.number
     if rule == "always":

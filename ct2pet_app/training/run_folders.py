@@ -18,14 +18,14 @@ from lib.learning.recipe import Recipe, recipe_from_mapping
 from lib.learning.tracking.progress import STATS_FILE
 from lib.learning.training import RECIPE_FILE
 
-BEGUN_FILE = "begun.json"  # the first file of a run: from what it starts
+START_FILE = "begun.json"  # the first file of a run: from what it starts
 VERDICT_FILE = "verdict.json"  # the last file of a run: it was trained, kept, and is served or not
 NUMBERED = re.compile(r"([0-9]{4,7})-[0-9]{8}-[0-9]{6}")
 NAMED_BY_TIME = re.compile(r"([0-9]{8}-[0-9]{6})(?:-([0-9]{1,6}))?")
 
 
 @dataclass(frozen=True)
-class Begun:
+class RunStart:
     """From what a run starts: whether from what is served, and which version that was."""
 
     pretrained: bool = True
@@ -88,10 +88,10 @@ def recipe_of_run(run: Path) -> Recipe | None:
         return None
 
 
-def begun_of_run(run: Path) -> Begun:
+def start_of_run(run: Path) -> RunStart:
     """Return what a run starts from; fresh weights where that is not written, or not readable."""
-    written = read_json_object(run / BEGUN_FILE) or {}
+    written = read_json_object(run / START_FILE) or {}
     pretrained, parent = written.get("pretrained"), written.get("parent")
     if not isinstance(pretrained, bool) or not (parent is None or type(parent) is int):
-        return Begun()
-    return Begun(pretrained, parent)
+        return RunStart()
+    return RunStart(pretrained, parent)

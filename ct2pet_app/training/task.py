@@ -18,19 +18,19 @@ from monailabel.interfaces.tasks.train import TrainTask
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.model_registry.registry import ModelRegistry
 from ct2pet_app.model_registry.versions import how_to_serve
-from ct2pet_app.server.tasks.progress import report_file, tell_percent, write_report
+from ct2pet_app.server.tasks.progress import log_percent, report_file, write_report
 from ct2pet_app.settings import AppSettings
-from ct2pet_app.training.promotion import publish_if_fit
+from ct2pet_app.training.promotion import publish_if_better
 from ct2pet_app.training.request import TrainRequest, shown_settings
 from ct2pet_app.training.run_folders import (
-    BEGUN_FILE,
+    START_FILE,
     VERDICT_FILE,
-    Begun,
-    begun_of_run,
+    RunStart,
     make_run,
     newest_stats,
     recipe_of_run,
     runs_in,
+    start_of_run,
 )
 from lib.errors import PreparedDataError, StudiesError, TrainingError
 from lib.files import write_text
@@ -100,10 +100,10 @@ class CascadeTrainTask(TrainTask):
             device=asked.device,
             tracking=asked.tracking,
             assigned=datastore.pairs.sides(pairs, asked.recipe.split),
-            progress=tell_percent(f"training {self._name}"),
+            progress=log_percent(f"training {self._name}"),
         )
         logger.info("training %s ended after epoch %d: %s", self._name, result.epochs, result.stopped_because)
-        version = publish_if_fit(
+        version = publish_if_better(
             self._name,
             result.model,
             self._models,
@@ -112,8 +112,8 @@ class CascadeTrainTask(TrainTask):
             parent=begun.parent,
             rule=asked.publish,
             device=asked.device,
-            at_hand=datastore.at_hand,
-            progress=tell_percent(f"judging {self._name}"),
+            local_files=datastore.local_files,
+            progress=log_percent(f"judging {self._name}"),
         )
         told = {} if version.verdict is None else asdict(version.verdict)
         told.pop("figures", None)  # they are in the version's record
@@ -129,8 +129,8 @@ class CascadeTrainTask(TrainTask):
             pairs,
             folder,
             preparation=recipe.preparation,
-            at_hand=datastore.at_hand,
-            progress=tell_percent(f"preparing {len(pairs)} pairs"),
+            local_files=datastore.local_files,
+            progress=log_percent(f"preparing {len(pairs)} pairs"),
         )
         for failed in report.failed:
             logger.warning("CT %s is left out: %s", failed.ct_series_instance_uid, failed.reason)
@@ -143,25 +143,25 @@ class CascadeTrainTask(TrainTask):
             )
         return report.prepared
 
-    def _run_folder(self, asked: TrainRequest) -> tuple[Path, Begun]:
+    def _run_folder(self, asked: TrainRequest) -> tuple[Path, RunStart]:
         """Return the unfinished run that is asked for again, or a new one, and what it starts from.
 
         A run goes on while the weights it started from are the ones served; one that is trained is still judged.
         """
         runs = self._models.runs(self._name)
-        starts = Begun(asked.pretrained, self._parent(asked))
+        starts = RunStart(asked.pretrained, self._parent(asked))
         if asked.resume:
             for run in reversed(runs_in(runs)):
-                begun = begun_of_run(run)
+                begun = start_of_run(run)
                 same_start = begun == starts or (begun.pretrained == asked.pretrained and (run / MODEL_FILE).is_file())
                 if not (run / VERDICT_FILE).is_file() and same_start and recipe_of_run(run) == asked.recipe:
                     logger.info("going on with run %s", run.name)
                     return run, begun
         run = make_run(self._models.folder, runs)
-        write_text(run / BEGUN_FILE, json.dumps(asdict(starts)))
+        write_text(run / START_FILE, json.dumps(asdict(starts)))
         return run, starts
 
-    def _initial(self, run: Path, begun: Begun) -> Path | None:
+    def _initial(self, run: Path, begun: RunStart) -> Path | None:
         if begun.parent is None or (run / MODEL_FILE).is_file():
             return None
         return self._models.version(self._name, begun.parent).checkpoint

@@ -27,7 +27,7 @@ from lib.metrics.image import measure_slices
 from lib.metrics.verdict import MethodMetrics, judge_patients, listed
 from lib.pairing.pairs import PairedSeries
 from lib.synthesis.synthesizer import Synthesizer
-from lib.types import AtHand, Progress, finite_or_none, lie_here, no_progress
+from lib.types import LocalFiles, Progress, already_local, finite_or_none, no_progress
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ def hold_contest(
     champion: Synthesizer | None,
     pairs: Sequence[PairedSeries],
     *,
-    at_hand: AtHand = lie_here,
+    local_files: LocalFiles = already_local,
     progress: Progress = no_progress,
 ) -> Contest:
     """Return how a challenger does beside the champion, where there is one, and the trivial predictors.
@@ -168,7 +168,7 @@ def hold_contest(
     for number, paired in enumerate(chosen):
         progress(number, len(chosen), "judging")
         try:
-            figures = _figures(challenger, champion, paired, at_hand)
+            figures = _figures(challenger, champion, paired, local_files)
         except InputError as error:
             logger.warning("CT %s is left out of the contest: %s", paired.pair.ct.uid, error)
             continue
@@ -247,10 +247,10 @@ def _mean(pairs: Sequence[MethodMetrics], method: str, name: str) -> float:
 
 
 def _figures(
-    challenger: Synthesizer, champion: Synthesizer | None, paired: PairedSeries, at_hand: AtHand
+    challenger: Synthesizer, champion: Synthesizer | None, paired: PairedSeries, local_files: LocalFiles
 ) -> MethodMetrics | None:
     """Return the figures of every method on the challenger's grid; None where no voxel of a body was measured."""
-    with at_hand(paired.pair.ct, paired.pair.pet):
+    with local_files(paired.pair.ct, paired.pair.pet):
         ct, pet = read_ct_series(paired.pair.ct), paired.pet_volume(read_pet(paired.pair.pet))
     volumes = align(challenger.apply(ct), ct=ct, pet=pet, grid=challenger.card.recipe.grid)
     if not volumes.body.any():

@@ -19,7 +19,7 @@ from lib.imaging.resample import resample_to
 from lib.imaging.resample_2d import resample_in_plane
 from lib.imaging.volume import Volume
 from lib.learning.model_card.card import ModelCard
-from lib.learning.validation import measure_beside_baselines
+from lib.learning.validation import measure_with_baselines
 from lib.metrics.baselines import BASELINE_NAMES, Baselines
 from lib.metrics.image import ALL_GROUPS, Group, ImageMetrics, measure_slices
 from lib.types import BoolArray, FloatArray, Progress, no_progress
@@ -182,7 +182,7 @@ def compare(
 ) -> Comparison:
     """Return the figures of the model, of the baselines its card carries, and of peers; costly ones as in `groups`."""
     device = device or torch.device("cpu")
-    figures = measure_beside_baselines(
+    figures = measure_with_baselines(
         volumes.synthetic_suv,
         volumes.real_suv,
         ct_hu=volumes.ct_hu,

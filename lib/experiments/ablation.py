@@ -20,11 +20,11 @@ from lib.errors import PreparedDataError, RecipeError
 from lib.experiments.ablation_variants import REFERENCE, Choice
 from lib.files import write_text
 from lib.learning.checkpoint import load_checkpoint
-from lib.learning.dataset import divide
+from lib.learning.dataset import split_pairs
 from lib.learning.model_card.card import data_digest
 from lib.learning.recipe import Recipe, SynthesisConfig, load_recipe
 from lib.learning.training import train
-from lib.learning.validation import fit_on, synthesize_prepared
+from lib.learning.validation import fit_prepared_baselines, synthesize_prepared
 from lib.metrics.agreement import group_by_patient
 from lib.metrics.baselines import BASELINE_NAMES
 from lib.metrics.image import measure_slices
@@ -34,7 +34,7 @@ from lib.networks.cascade import Cascade, forward_flops
 from lib.networks.precision import choose_device
 from lib.pairing.prepared import PairArrays, Preparation, PreparedSet
 from lib.pairing.split import Side, Split
-from lib.types import FloatArray, Progress, no_progress, share_of
+from lib.types import FloatArray, Progress, no_progress, partial_progress
 
 FOLDS_SALT = "folds"
 STUDIES_FILE = "studies.sha256"
@@ -112,9 +112,11 @@ def run_ablation(
         learners = _without_test(prepared_for(chosen.preparation), chosen)
         _refuse_other_studies(learners, out)
         for fold in wanted:
-            tell = share_of(progress, done, len(everything) * len(wanted), f"{choice.name}, fold {fold + 1} of {folds}")
+            tell = partial_progress(
+                progress, done, len(everything) * len(wanted), f"{choice.name}, fold {fold + 1} of {folds}"
+            )
             of_fold = replace(chosen, split=_fold(chosen.split, fold, folds))
-            trained_on.append(choice.patients or len(divide(learners, of_fold.split).patients(Side.TRAIN)))
+            trained_on.append(choice.patients or len(split_pairs(learners, of_fold.split).patients(Side.TRAIN)))
             of_patient |= _figures(learners, of_fold, choice, out, device=device, progress=tell)
             if choice.name == REFERENCE:
                 for name, figures in _of_baselines(learners, of_fold).items():
@@ -151,7 +153,7 @@ def _figures(
     path = out / "figures" / f"{_digest(recipe, choice)}.json"
     if path.is_file():
         return dict(json.loads(path.read_text()))
-    sides = divide(prepared, recipe.split)
+    sides = split_pairs(prepared, recipe.split)
     if not sides.test:
         raise PreparedDataError("a fold has nobody to measure on; choose fewer folds or give more patients")
     learners = _first_patients(prepared, recipe, choice.patients)
@@ -196,8 +198,8 @@ def _first_patients(prepared: PreparedSet, recipe: Recipe, count: int) -> Prepar
 
 
 def _of_baselines(prepared: PreparedSet, recipe: Recipe) -> Mapping[str, PatientMetrics]:
-    sides = divide(prepared, recipe.split)
-    baselines = fit_on(prepared, sides.train)
+    sides = split_pairs(prepared, recipe.split)
+    baselines = fit_prepared_baselines(prepared, sides.train)
     measured: dict[str, list[tuple[str, Metrics]]] = {name: [] for name in BASELINE_NAMES}
     for pair, _ in sides.test:
         arrays = prepared.arrays(pair)

@@ -15,18 +15,18 @@ from lib.experiments.study_row import StudyRow
 from lib.experiments.study_table import write_table
 from lib.files import write_text
 from lib.learning.checkpoint import load_checkpoint
-from lib.learning.dataset import divide
+from lib.learning.dataset import split_pairs
 from lib.learning.model_card.scores import Scores
 from lib.learning.recipe import Recipe
 from lib.learning.tracking.options import Tracking
 from lib.learning.tracking.progress import read_history
 from lib.learning.training import TrainingResult, train
-from lib.learning.validation import fit_on, score
+from lib.learning.validation import fit_prepared_baselines, score
 from lib.networks.cascade import MAX_STAGES, NetworkConfig, count_parameters, forward_flops
 from lib.networks.precision import choose_device
 from lib.pairing.prepared import PreparedSet
 from lib.pairing.split import Side
-from lib.types import Progress, no_progress, share_of
+from lib.types import Progress, no_progress, partial_progress
 
 Equal = Literal["width", "flops"]
 ROW_FILE = "row.json"
@@ -79,12 +79,12 @@ def run_study(
         raise RecipeError(f"stages are numbers from 1 to {MAX_STAGES}, found {list(stages)}")
     if equal not in get_args(Equal):
         raise RecipeError(f"equal is one of {', '.join(get_args(Equal))}, found {equal!r}")
-    if not divide(prepared, recipe.split).test:
+    if not split_pairs(prepared, recipe.split).test:
         raise PreparedDataError("nobody is on the test side of the split; add patients or set split.test higher")
     recipes = {number: recipe_of_stages(recipe, number, equal=equal) for number in sorted(set(stages))}
     rows = []
     for place, (number, chosen) in enumerate(recipes.items()):
-        tell = share_of(progress, place, len(recipes), f"{number} stage(s)")
+        tell = partial_progress(progress, place, len(recipes), f"{number} stage(s)")
         result = train(
             prepared, chosen, out / f"stages-{number}", resume=True, device=device, tracking=tracking, progress=tell
         )
@@ -142,11 +142,17 @@ def _row(prepared: PreparedSet, recipe: Recipe, run: Path, result: TrainingResul
     if path.is_file():
         values = json.loads(path.read_text())
         return StudyRow(**{**values, "scores": Scores(**values["scores"])})
-    sides = divide(prepared, recipe.split)
+    sides = split_pairs(prepared, recipe.split)
     torch_device = choose_device(device)
     cascade, card = load_checkpoint(result.model, device=torch_device)
     scores = score(
-        cascade, prepared, sides.test, recipe, fit_on(prepared, sides.train), side=Side.TEST, device=torch_device
+        cascade,
+        prepared,
+        sides.test,
+        recipe,
+        fit_prepared_baselines(prepared, sides.train),
+        side=Side.TEST,
+        device=torch_device,
     )
     row = StudyRow(
         stages=recipe.network.stages,

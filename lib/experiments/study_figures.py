@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from lib.evaluation.report.images import LABEL, MIN_SUV_SHOWN, PET_COLOURS
 from lib.learning.checkpoint import load_checkpoint
-from lib.learning.dataset import divide
+from lib.learning.dataset import split_pairs
 from lib.learning.recipe import Recipe
-from lib.learning.tracking.metrics_log import figures_of, sample
+from lib.learning.tracking.metrics_log import recorded_metric, sample
 from lib.learning.tracking.progress import EpochRecord
 from lib.learning.training import MODEL_FILE
 from lib.learning.validation import synthesize_prepared
@@ -43,7 +43,7 @@ def draw_curves(histories: Mapping[int, Sequence[EpochRecord]], out: Path, *, no
         for place, (stages, history) in enumerate(histories.items()):
             colour = mpl.colormaps["viridis"](place / max(1, len(histories) - 1) * 0.9)
             for side, style in (("test", "-"), ("train", "--")):
-                values = [figures_of(record.recorded, side, name) for record in history]
+                values = [recorded_metric(record.recorded, side, name) for record in history]
                 if np.isfinite(values).any():
                     anything = True
                     epochs = [record.epoch for record in history]
@@ -70,7 +70,7 @@ def draw_examples(
     prepared: PreparedSet, recipe: Recipe, runs: Mapping[int, Path], path: Path, *, device: str, note: str = ""
 ) -> Path:
     """Write figure 1: test slices, one a row: CT, real PET, and what each number of stages draws."""
-    chosen = sample(divide(prepared, recipe.split).test, EXAMPLES)
+    chosen = sample(split_pairs(prepared, recipe.split).test, EXAMPLES)
     rows = [(pair, index) for pair, indices in chosen for index in indices]
     columns = ["CT", "real PET", *(f"{stages} stage{'s' if stages > 1 else ''}" for stages in runs)]
     figure = Figure(figsize=(2.1 * len(columns), 2.2 * len(rows) + 0.8), layout="constrained", facecolor="black")

@@ -6,12 +6,12 @@ import logging
 from dataclasses import replace
 
 from lib.errors import PreparedDataError
-from lib.learning.dataset import Sides
+from lib.learning.dataset import PairsBySide
 
 logger = logging.getLogger(__name__)
 
 
-def aligned_training(sides: Sides, *, max_shift_mm: float) -> Sides:
+def aligned_training(sides: PairsBySide, *, max_shift_mm: float) -> PairsBySide:
     """Return the sides without the training slices that lie off by more than a limit; 0 leaves all.
 
     Validation and test keep theirs: an evaluation tells the score with and without them.

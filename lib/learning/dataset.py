@@ -21,7 +21,7 @@ Entries = Sequence[tuple[PreparedPair, tuple[int, ...]]]  # pairs, each with the
 
 
 @dataclass(frozen=True)
-class Sides:
+class PairsBySide:
     """The slices of a prepared set on each side of the split, as (pair, slice indices)."""
 
     train: tuple[tuple[PreparedPair, tuple[int, ...]], ...]
@@ -33,7 +33,7 @@ class Sides:
         return tuple(sorted({pair.patient_id for pair, _ in getattr(self, side)}))
 
 
-def divide(prepared: PreparedSet, split: Split, assigned: Mapping[str, Side] | None = None) -> Sides:
+def split_pairs(prepared: PreparedSet, split: Split, assigned: Mapping[str, Side] | None = None) -> PairsBySide:
     """Return who is on which side.
 
     Args:
@@ -59,7 +59,7 @@ def divide(prepared: PreparedSet, split: Split, assigned: Mapping[str, Side] | N
             code="no_training_patients",
             patients=len(prepared.patients()),
         )
-    return Sides(*(tuple(entries) for entries in sides.values()))
+    return PairsBySide(*(tuple(entries) for entries in sides.values()))
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,12 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
         return torch.from_numpy(ct), torch.from_numpy(pet), torch.from_numpy(regions)
 
 
-class ShareSampler(Sampler[Draw]):
+class ShardSampler(Sampler[Draw]):
     """The draws of one process in one epoch: its patients' slices in random order, as many draws on every process."""
 
     def __init__(self, dataset: SliceDataset, recipe: Recipe, *, rank: int = 0, world_size: int = 1) -> None:
         self.epoch = 0
-        self.share = share_of_patients(dataset, rank=rank, world_size=world_size)
+        self.share = patient_shard(dataset, rank=rank, world_size=world_size)
         self.rank, self.seed = rank, recipe.seed
         self.batch_size = max(1, recipe.batches.size // world_size)
         self.batches = max(1, len(dataset) // (self.batch_size * world_size))
@@ -123,7 +123,7 @@ class ShareSampler(Sampler[Draw]):
         return iter([Draw(self.epoch, int(sample)) for sample in order])
 
 
-def share_of_patients(dataset: SliceDataset, *, rank: int, world_size: int) -> NDArray[np.int64]:
+def patient_shard(dataset: SliceDataset, *, rank: int, world_size: int) -> NDArray[np.int64]:
     """Return the samples of this process: whole patients, dealt out largest first so that shares are even.
 
     Raises:
@@ -142,7 +142,7 @@ def share_of_patients(dataset: SliceDataset, *, rank: int, world_size: int) -> N
     return np.asarray(shares[rank], dtype=np.int64)
 
 
-def training_loader(dataset: SliceDataset, sampler: ShareSampler, recipe: Recipe, *, pin: bool) -> DataLoader[Draw]:
+def training_loader(dataset: SliceDataset, sampler: ShardSampler, recipe: Recipe, *, pin: bool) -> DataLoader[Draw]:
     """Return batches of (ct (N, context, P, P), pet (N, 1, P, P), regions (N, 1, P, P)).
 
     Args:

@@ -34,7 +34,7 @@ def device_of_this_process(device: str) -> torch.device:
     return chosen
 
 
-def agree_on_statistics(network: nn.Module) -> None:
+def average_batch_norm(network: nn.Module) -> None:
     """Give every process the mean of all processes' running statistics: each normalised its own batches."""
     if idist.get_world_size() > 1:
         for buffer in network.buffers():

@@ -15,12 +15,12 @@ from lib.networks.cascade import Cascade
 MOMENTUM = "ema_momentum"  # the name under which ignite's handler looks it up
 
 
-def average_of(cascade: Cascade, decay: float) -> EMAHandler | None:
+def make_ema(cascade: Cascade, decay: float) -> EMAHandler | None:
     """Return the average of a cascade's weights, with its last running statistics; none where the decay is 0."""
     return EMAHandler(cascade, momentum=1 - decay, handle_buffers="copy") if decay else None
 
 
-def attach_average(average: EMAHandler, trainer: Engine) -> None:
+def attach_ema(average: EMAHandler, trainer: Engine) -> None:
     """Let every step of the trainer enter the average.
 
     The first steps enter as a plain mean, 1, 1/2, 1/3, ..., until that falls to 1 - decay: otherwise untrained weights
@@ -36,7 +36,7 @@ def attach_average(average: EMAHandler, trainer: Engine) -> None:
 
 
 @torch.no_grad()
-def take_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
+def recompute_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set batch normalisation to the plain mean of these batches, seen with the weights as they are now.
 
     Running statistics remember weights of many steps ago, which an average of weights, or any weights while the

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from lib.errors import TrainingError
 from lib.learning.augment import augment
-from lib.learning.dataset import ShareSampler, Sides, SliceDataset, training_loader
-from lib.learning.distributed import agree_on_statistics
-from lib.learning.ema import attach_average, average_of, take_statistics
+from lib.learning.dataset import PairsBySide, ShardSampler, SliceDataset, training_loader
+from lib.learning.distributed import average_batch_norm
+from lib.learning.ema import attach_ema, make_ema, recompute_batch_norm
 from lib.learning.losses import cascade_loss
 from lib.learning.optimisation import learning_rate, make_optimiser
 from lib.learning.recipe import Recipe
@@ -59,7 +59,7 @@ class Loop:
         self,
         cascade: Cascade,
         prepared: PreparedSet,
-        sides: Sides,
+        sides: PairsBySide,
         recipe: Recipe,
         run: Path,
         *,
@@ -79,7 +79,7 @@ class Loop:
             )
         self.optimiser = make_optimiser(cascade, recipe)
         dataset = SliceDataset(prepared, sides.train, recipe)
-        self.sampler = ShareSampler(dataset, recipe, rank=idist.get_rank(), world_size=idist.get_world_size())
+        self.sampler = ShardSampler(dataset, recipe, rank=idist.get_rank(), world_size=idist.get_world_size())
         self.loader = training_loader(dataset, self.sampler, recipe, pin=device.type == "cuda")
         self.trainer = SupervisedTrainer(
             device=device,
@@ -93,7 +93,7 @@ class Loop:
             decollate=False,
             optim_set_to_none=True,
         )
-        self.averaged = average_of(cascade, recipe.ema_decay)
+        self.averaged = make_ema(cascade, recipe.ema_decay)
         self.log = RunLog(run) if idist.get_rank() == 0 else None
         self._sitting_began = time.time()
         self._epoch_began = time.time()
@@ -151,7 +151,7 @@ class Loop:
         trainer.add_event_handler(Events.ITERATION_STARTED, self._set_learning_rate)
         trainer.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._clip_gradient)
         if self.averaged is not None:
-            attach_average(self.averaged, trainer)
+            attach_ema(self.averaged, trainer)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self._on_iteration_completed)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._on_epoch_completed)
 
@@ -219,8 +219,8 @@ class Loop:
             for step, batch in enumerate(islice(self.loader, STATISTICS_BATCHES))
         )
         with autocast(self.device, self.recipe.precision):
-            take_statistics(network, inputs)
-        agree_on_statistics(network)
+            recompute_batch_norm(network, inputs)
+        average_batch_norm(network)
 
     # -- decisions ---------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from lib.errors import TrainingError
 from lib.files import write_text
 from lib.learning.aligned_slices import aligned_training
 from lib.learning.checkpoint import load_checkpoint, read_card, save_checkpoint
-from lib.learning.dataset import Sides, divide
+from lib.learning.dataset import PairsBySide, split_pairs
 from lib.learning.distributed import device_of_this_process, join_processes
 from lib.learning.model_card.card import ModelCard, TrainingData, data_digest, patient_digest, split_digest
 from lib.learning.model_card.limits import limits_of, origins_of
@@ -36,7 +36,7 @@ from lib.learning.tracking.mlflow_logger import mirrored
 from lib.learning.tracking.options import Tracking
 from lib.learning.tracking.progress import read_history
 from lib.learning.trainer import Loop
-from lib.learning.validation import calibrate_on, fit_on, score
+from lib.learning.validation import fit_prepared_baselines, fit_prepared_calibration, score
 from lib.metrics.image import library_versions
 from lib.networks.cascade import Cascade
 from lib.pairing.prepared import PreparedSet
@@ -106,7 +106,8 @@ def train(
         torch_device = device_of_this_process(device)  # a wrong word must not leave a run begun
         begun = _begun_sides(run) if resume else {}  # what a run has learnt from stays so until it ends
         sides = aligned_training(
-            divide(prepared, recipe.split, {**(assigned or {}), **begun}), max_shift_mm=recipe.alignment.max_shift_mm
+            split_pairs(prepared, recipe.split, {**(assigned or {}), **begun}),
+            max_shift_mm=recipe.alignment.max_shift_mm,
         )
         _begin_run(prepared, recipe, run, sides, resume=resume)
         first = idist.get_rank() == 0
@@ -133,7 +134,7 @@ def _train(
     prepared: PreparedSet,
     recipe: Recipe,
     run: Path,
-    sides: Sides,
+    sides: PairsBySide,
     *,
     initial: Path | None,
     name: str | None,
@@ -174,7 +175,7 @@ def _nothing() -> None:
     """Tell nobody."""
 
 
-def _begin_run(prepared: PreparedSet, recipe: Recipe, run: Path, sides: Sides, *, resume: bool) -> None:
+def _begin_run(prepared: PreparedSet, recipe: Recipe, run: Path, sides: PairsBySide, *, resume: bool) -> None:
     if prepared.preparation != recipe.preparation:
         raise TrainingError(
             f"{prepared.root} was prepared with {prepared.preparation}, the recipe {recipe.name} wants "
@@ -210,18 +211,18 @@ def _begun_sides(run: Path) -> dict[str, Side]:
         return {}
 
 
-def _publish(prepared: PreparedSet, recipe: Recipe, run: Path, sides: Sides, *, device: torch.device) -> None:
+def _publish(prepared: PreparedSet, recipe: Recipe, run: Path, sides: PairsBySide, *, device: torch.device) -> None:
     cascade, card = load_checkpoint(run / BEST_FILE, device=device)
-    baselines = fit_on(prepared, sides.train)
+    baselines = fit_prepared_baselines(prepared, sides.train)
     side, entries = (Side.VALIDATION, sides.validation) if sides.validation else (Side.TEST, sides.test)
     scores = score(cascade, prepared, entries, recipe, baselines, side=side, device=device) if entries else None
-    calibration = calibrate_on(cascade, prepared, sides.validation, recipe, device=device)
+    calibration = fit_prepared_calibration(cascade, prepared, sides.validation, recipe, device=device)
     card = replace(card, calibration=None if calibration is None else calibration.to_json())
     save_checkpoint(run / MODEL_FILE, cascade, replace(card, scores=scores, baselines=baselines.to_json()))
     logger.info("published %s", run / MODEL_FILE)
 
 
-def describe(recipe: Recipe, sides: Sides, *, epoch: int, name: str | None = None) -> ModelCard:
+def describe(recipe: Recipe, sides: PairsBySide, *, epoch: int, name: str | None = None) -> ModelCard:
     """Return the card of weights trained on these sides, without scores."""
     entries = (*sides.train, *sides.validation)
     whose = digests_by_side(sides)
@@ -255,12 +256,12 @@ def name_of(recipe: Recipe, name: str | None) -> str:
     return name or f"{recipe.name}-{recipe.network.stages}"
 
 
-def digests_by_side(sides: Sides) -> dict[str, tuple[str, ...]]:
+def digests_by_side(sides: PairsBySide) -> dict[str, tuple[str, ...]]:
     """Return the hashes of the patients on each side, sorted."""
     return {side: tuple(sorted(patient_digest(patient) for patient in sides.patients(side))) for side in SPLIT_SIDES}
 
 
-def _is_by_hash(recipe: Recipe, sides: Sides) -> bool:
+def _is_by_hash(recipe: Recipe, sides: PairsBySide) -> bool:
     side_of = recipe.split.side_of_patient
     return recipe.split.unit == "slice" or all(
         side_of(patient) == side for side in SPLIT_SIDES for patient in sides.patients(side)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from lib.imaging.normalize import denormalize_pet
-from lib.learning.dataset import Entries, Sides
+from lib.learning.dataset import Entries, PairsBySide
 from lib.learning.model_card.card import patient_digest
 from lib.learning.model_card.scores import MetricsTable, Scores, scores_of
 from lib.learning.recipe import Recipe
@@ -30,7 +30,7 @@ SHOWN_EVERY_EPOCH = ("mae_suv_body", "psnr_db_body", "correlation_body", "ssim_b
 
 
 def validate(
-    cascade: Cascade, prepared: PreparedSet, sides: Sides, recipe: Recipe, *, device: torch.device
+    cascade: Cascade, prepared: PreparedSet, sides: PairsBySide, recipe: Recipe, *, device: torch.device
 ) -> dict[str, float]:
     """Return the mean figures over the validation patients; each process measures its share of them.
 
@@ -65,7 +65,7 @@ def score(
         arrays = prepared.arrays(pair)
         chosen = list(indices)
         drawn = synthesize_prepared(cascade, arrays, indices, recipe, device=device)
-        measured = measure_beside_baselines(
+        measured = measure_with_baselines(
             drawn, arrays.suv_bw(chosen), ct_hu=arrays.ct_hu(chosen), body=arrays.body(chosen),
             measured=arrays.measured(chosen), baselines=baselines, device=device,
         )  # fmt: skip
@@ -76,7 +76,7 @@ def score(
     return scores_of(side, figures)
 
 
-def measure_beside_baselines(
+def measure_with_baselines(
     synthetic_suv: FloatArray,
     real_suv: FloatArray,
     *,
@@ -90,19 +90,19 @@ def measure_beside_baselines(
 ) -> dict[str, ImageMetrics]:
     """Return the figures of the model and of each trivial baseline on one volume, all arrays (K, R, C)."""
 
-    def figures_of(suv_bw: FloatArray) -> ImageMetrics:
+    def recorded_metric(suv_bw: FloatArray) -> ImageMetrics:
         """Return the figures of one method's PET."""
         return measure_slices(
             suv_bw, real_suv, body, measured=measured, groups=groups, device=device, progress=progress
         )
 
-    figures = {"model": figures_of(synthetic_suv)}
+    figures = {"model": recorded_metric(synthetic_suv)}
     for name in BASELINE_NAMES:
-        figures[name] = figures_of(baselines.predict(name, ct_hu, body))
+        figures[name] = recorded_metric(baselines.predict(name, ct_hu, body))
     return figures
 
 
-def fit_on(prepared: PreparedSet, entries: Entries) -> Baselines:
+def fit_prepared_baselines(prepared: PreparedSet, entries: Entries) -> Baselines:
     """Return the baselines fitted on these entries, one patient in memory at a time."""
 
     def samples() -> Iterator[BaselineSample]:
@@ -114,7 +114,7 @@ def fit_on(prepared: PreparedSet, entries: Entries) -> Baselines:
     return fit_baselines(samples())
 
 
-def calibrate_on(
+def fit_prepared_calibration(
     cascade: Cascade, prepared: PreparedSet, entries: Entries, recipe: Recipe, *, device: torch.device
 ) -> Calibration | None:
     """Return what error to expect of a synthetic SUV, from patients the weights were not trained on.

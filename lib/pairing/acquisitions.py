@@ -63,7 +63,7 @@ def pet_rank(pet: ScannedSeries) -> tuple[bool, int, bool, str]:
     return not pet.has_suv, -len(pet.positions_mm), not pet.is_original, pet.series.uid
 
 
-def why_pet(chosen: ScannedSeries, other: ScannedSeries) -> str:
+def pet_preference(chosen: ScannedSeries, other: ScannedSeries) -> str:
     """Return in words why one PET of an acquisition goes before another."""
     if chosen.has_suv != other.has_suv:
         return "it has SUV"
@@ -72,7 +72,7 @@ def why_pet(chosen: ScannedSeries, other: ScannedSeries) -> str:
     return "it is the original" if chosen.is_original != other.is_original else "the two are alike, its UID comes first"
 
 
-def users_of(ct: ScannedSeries, acquisitions: Sequence[Acquisition]) -> tuple[Acquisition, ...]:
+def acquisitions_using(ct: ScannedSeries, acquisitions: Sequence[Acquisition]) -> tuple[Acquisition, ...]:
     """Return the acquisitions that may use a CT: the nearest in time, and those of the same visit.
 
     Where there are several and a time is missing, nothing tells which, and it is none.
@@ -94,7 +94,7 @@ def is_nearer(ct: ScannedSeries, acquisition: Acquisition, *, than: Iterable[Acq
     return all(own is not None and other is not None and own < other for other in others)
 
 
-def why_not_same_day(ct: ScannedSeries, pet: ScannedSeries) -> str | None:
+def reason_not_same_day(ct: ScannedSeries, pet: ScannedSeries) -> str | None:
     """Return why a CT and a PET are not known to be of one day; None where they are, also over midnight."""
     minutes = minutes_between(ct.acquired, pet.acquired)
     if minutes is not None:

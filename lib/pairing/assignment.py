@@ -13,11 +13,11 @@ from lib.dicom.scan.scan import ScannedSeries
 from lib.pairing.acquisitions import (
     Acquisition,
     acquisitions_of,
+    acquisitions_using,
     is_nearer,
+    pet_preference,
     pet_rank,
-    users_of,
-    why_not_same_day,
-    why_pet,
+    reason_not_same_day,
 )
 from lib.pairing.candidates import Candidate, best_candidate, candidates_for
 
@@ -91,7 +91,7 @@ class FrameAssignment:
             allowed = []
             for candidate in found:
                 ct = candidate.ct
-                why_not = why_not_same_day(ct, pet) or self._why_of_its_study(ct, acquisition, by_study, taken)
+                why_not = reason_not_same_day(ct, pet) or self._why_of_its_study(ct, acquisition, by_study, taken)
                 if why_not is None:
                     allowed.append(candidate)
                 else:
@@ -129,7 +129,7 @@ class FrameAssignment:
             for pet in acquisition.pets:
                 overlapping = self.overlaps[id(pet)]
                 if chosen is not None:
-                    why = why_pet(chosen.pet, pet)
+                    why = pet_preference(chosen.pet, pet)
                     self.why[id(pet)] = f"another PET of the study is used ({chosen.pet.series.uid}): {why}"
                     continue
                 usable = [one for one in overlapping if acquisition in users[id(one.ct)] and id(one.ct) not in taken]
@@ -148,7 +148,7 @@ class FrameAssignment:
         users = {}
         for ct in cts.values():
             near = [of for of in acquisitions if any(one.ct is ct for pet in of.pets for one in self.overlaps[id(pet)])]
-            users[id(ct)] = users_of(ct, near) or (tuple(near) if ct.series.uid in self.preferred else ())
+            users[id(ct)] = acquisitions_using(ct, near) or (tuple(near) if ct.series.uid in self.preferred else ())
             if not users[id(ct)]:
                 self.why[id(ct)] = (
                     f"{len(near)} PET acquisitions of its frame of reference overlap it, and a time is missing that "
@@ -167,7 +167,7 @@ class FrameAssignment:
         reason += suffix
         others = [other for other in acquisition.pets if other is not pet]
         if others:
-            reason += f"; the PET: {why_pet(pet, others[0])}"
+            reason += f"; the PET: {pet_preference(pet, others[0])}"
         return Assigned(best.ct, pet, reason)
 
     def _why_of_others(self, overlapping: Sequence[Candidate], users: dict[int, tuple[Acquisition, ...]]) -> str:

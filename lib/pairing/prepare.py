@@ -45,7 +45,7 @@ from lib.pairing.prepared import (
     write_index,
 )
 from lib.pairing.quality_checks.alignment import corrected, diaphragm_slices, estimate_shift
-from lib.types import AtHand, BoolArray, FloatArray, Progress, SeriesPair, lie_here, no_progress
+from lib.types import BoolArray, FloatArray, LocalFiles, Progress, SeriesPair, already_local, no_progress
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def prepare_pairs(
     *,
     preparation: Preparation,
     scan: ScanReport | None = None,
-    at_hand: AtHand = lie_here,
+    local_files: LocalFiles = already_local,
     progress: Progress = no_progress,
 ) -> PreparationReport:
     """Write each pair's arrays under `out` and return the set of exactly these pairs.
@@ -107,7 +107,7 @@ def prepare_pairs(
     for number, paired in enumerate(pairs):
         progress(number, len(pairs), f"preparing {paired.pair.ct.patient_id}")
         try:
-            with at_hand(paired.pair.ct, paired.pair.pet):
+            with local_files(paired.pair.ct, paired.pair.pet):
                 entry, reuses = _prepared(paired, out, preparation, scan)
             done.append(entry)
             reused += reuses

@@ -19,11 +19,11 @@ from lib.dicom.scan.scan import ScannedSeries, ScanReport
 from lib.errors import InputError, PairingError
 from lib.imaging.field_of_view import mask_unmeasured
 from lib.imaging.registration import FINE_MM, register_rigid
-from lib.pairing.acquisitions import Acquisition, acquisitions_of, why_not_same_day
+from lib.pairing.acquisitions import Acquisition, acquisitions_of, reason_not_same_day
 from lib.pairing.pairs import PairedSeries, PairingReport
 from lib.pairing.quality_checks.plausibility import check_volumes
 from lib.pairing.registration_result import Registered
-from lib.types import AtHand, Progress, SeriesPair, lie_here, no_progress
+from lib.types import LocalFiles, Progress, SeriesPair, already_local, no_progress
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,11 @@ MAX_ROTATION_DEG = 20.0  # who lies on the same table turns less between two sca
 
 
 def register_unpaired(
-    report: ScanReport, pairing: PairingReport, *, at_hand: AtHand = lie_here, progress: Progress = no_progress
+    report: ScanReport,
+    pairing: PairingReport,
+    *,
+    local_files: LocalFiles = already_local,
+    progress: Progress = no_progress,
 ) -> PairingReport:
     """Return the pairs there are, and those that registration adds, in the order of patient and study.
 
@@ -56,7 +60,7 @@ def register_unpaired(
         if ct is None:
             continue
         try:
-            with at_hand(ct.series, pet.series):
+            with local_files(ct.series, pet.series):
                 added.append(register_pair(ct, pet))
             taken |= {id(ct), id(pet)}
         except InputError as error:
@@ -129,7 +133,7 @@ def _ct_to_register(report: ScanReport, pet: ScannedSeries, taken: set[int]) -> 
         and (not frame or ct.series.frame_of_reference_uid != frame)
     ]
     own = [ct for ct in free if ct.series.study_uid == pet.series.study_uid]
-    near = own or [ct for ct in free if pet.series.patient_id and why_not_same_day(ct, pet) is None]
+    near = own or [ct for ct in free if pet.series.patient_id and reason_not_same_day(ct, pet) is None]
     return near[choose_ct(_traits(near, pet))[0]] if near else None
 
 

@@ -113,11 +113,11 @@ def _assign(pair: SeriesPair, split: Split, was_trained_on: Callable[[str], bool
         assigned_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         ct_series_instance_uid=pair.ct.uid,
         pet_series_instance_uid=pair.pet.uid,
-        decided_by=TRAINED_ON if trained_on else split_in_words(split),
+        decided_by=TRAINED_ON if trained_on else describe_split(split),
     )
 
 
-def split_in_words(split: Split) -> str:
+def describe_split(split: Split) -> str:
     """Return what decides about a patient whom the file does not name yet."""
     return f"hash: validation {split.validation:g} test {split.test:g} offset {split.offset:g} salt {split.salt}"
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import requests
 
-from scripts.attacking.result import HasStatus, Reply, Result, wrong_with
+from scripts.attacking.result import HasStatus, Reply, Result, find_violation
 from scripts.attacking.target import REQUEST_TIMEOUT_S, Target, target
 from scripts.attacking.watch import Measured
 
-Said = Callable[[str], None]
+Notify = Callable[[str], None]
 ABANDONED = 0  # status of a request whose client gave up
 
 
@@ -29,7 +29,14 @@ class Cases:
     """Attacks on a server that is started again where one ends it."""
 
     def __init__(
-        self, folder: Path, result: Result, *, said: Said, memory_limit_gb: float, latency: bool, accounts: bool = False
+        self,
+        folder: Path,
+        result: Result,
+        *,
+        said: Notify,
+        memory_limit_gb: float,
+        latency: bool,
+        accounts: bool = False,
     ) -> None:
         self._folder, self._result, self._said, self._latency = folder, result, said, latency
         self._accounts, self._memory_limit_gb = accounts, memory_limit_gb
@@ -39,7 +46,7 @@ class Cases:
 
     def target(self) -> Target:
         """Return a server that lives."""
-        if self._target is None or not self._target.lives():
+        if self._target is None or not self._target.is_alive():
             self.close()
             self._servers += 1
             self._stack = contextlib.ExitStack()
@@ -84,7 +91,7 @@ class Cases:
         row, wrong = _row(name, measured, responses, seconds=time.monotonic() - began, latency=self._latency)
         if failure:
             wrong.append(failure)
-        if not to.lives():
+        if not to.is_alive():
             wrong.append(f"the server ended with {to.server.process.returncode}")
         statuses = {response.status_code for response in responses}
         if expected and not statuses <= set(expected):
@@ -109,5 +116,5 @@ def _row(
         **measured.figures(),
         "detail": next((response.text[:200] for response in responses if response.status_code != 200), ""),
     }
-    wrong = [sentence for response in responses if (sentence := wrong_with(response))]
+    wrong = [sentence for response in responses if (sentence := find_violation(response))]
     return row, wrong + measured.violations(latency=latency)

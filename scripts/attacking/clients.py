@@ -11,8 +11,8 @@ from typing import Any
 
 import requests
 
-from scripts.attacking.cases import Said
-from scripts.attacking.result import Result, wrong_with
+from scripts.attacking.cases import Notify
+from scripts.attacking.result import Result, find_violation
 from scripts.attacking.target import Target, target
 
 CLIENTS, SECONDS = 16, 60.0
@@ -22,7 +22,7 @@ BUSY = 503
 
 
 def clients_suite(
-    folder: Path, *, said: Said, clients: int = CLIENTS, seconds: float = SECONDS, latency: bool = True
+    folder: Path, *, said: Notify, clients: int = CLIENTS, seconds: float = SECONDS, latency: bool = True
 ) -> Result:
     """Return how the server answers `clients` clients who mix its requests for so long."""
     result = Result("clients")
@@ -31,7 +31,7 @@ def clients_suite(
         with to.watched() as measured, ThreadPoolExecutor(clients) as pool:
             until = time.monotonic() + seconds
             done = [row for rows in pool.map(lambda n: _client(to, n, label, until), range(clients)) for row in rows]
-        if not to.lives():
+        if not to.is_alive():
             result.violations.append(f"the server ended with {to.server.process.returncode}")
     taken = sorted(row["seconds"] for row in done)
     wrong = Counter(f"{row['what']}: {row['wrong']}" for row in done if row["wrong"])
@@ -63,7 +63,7 @@ def _client(to: Target, number: int, label: bytes, until: float) -> list[dict[st
             began = time.monotonic()
             try:
                 response = to.request(method, path, client=session, **arguments)
-                wrong = wrong_with(response) or ("" if response.status_code in expected else _unexpected(response))
+                wrong = find_violation(response) or ("" if response.status_code in expected else _unexpected(response))
                 status = response.status_code
             except requests.RequestException as error:
                 wrong, status = type(error).__name__, 0

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lib.phantom.generate import PhantomSettings
-from scripts.attacking.cases import Said
+from scripts.attacking.cases import Notify
 from scripts.attacking.result import Result
 from scripts.attacking.target import FAST_NETWORK, Target, target
 
@@ -22,7 +22,7 @@ CONNECT_TIMEOUT_S = 30.0
 
 
 def downloads_suite(
-    folder: Path, *, said: Said, count: int = COUNT, held_s: float = HELD_S, phantom: PhantomSettings = LARGE,
+    folder: Path, *, said: Notify, count: int = COUNT, held_s: float = HELD_S, phantom: PhantomSettings = LARGE,
     latency: bool = True,
 ) -> Result:  # fmt: skip
     """Return what `count` abandoned downloads at once do to the server: half read a little, half read nothing."""
@@ -45,7 +45,7 @@ def downloads_suite(
             answer.close()
         if answer.status_code not in (200, 503):
             result.violations.append(f"a download afterwards is answered {answer.status_code}")
-        if not to.lives():
+        if not to.is_alive():
             result.violations.append(f"the server ended with {to.server.process.returncode}")
     result.violations += measured.violations(latency=latency) + after.violations(latency=latency)
     result.figures = {

@@ -20,8 +20,8 @@ from requests_toolbelt import MultipartDecoder
 from lib.errors import CT2PETError
 from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit
-from scripts.attacking.cases import Said
-from scripts.attacking.result import Result, wrong_with
+from scripts.attacking.cases import Notify
+from scripts.attacking.result import Result, find_violation
 from scripts.attacking.target import Target, target
 from scripts.fuzzing.mutant import Mutant
 from scripts.fuzzing.oracle import SILENT, Reading, verdict
@@ -40,7 +40,7 @@ PHANTOM_NETWORK = ("base_channels=2", "depth=1", "context_slices=1", "pixel_mm=6
 REFUSED, KEPT, WRONG, NO_PICTURE = "refused", "kept", "wrong status", "no picture"
 
 
-def files_suite(folder: Path, *, said: Said, count: int = COUNT, seed: int = 0, latency: bool = True) -> Result:
+def files_suite(folder: Path, *, said: Notify, count: int = COUNT, seed: int = 0, latency: bool = True) -> Result:
     """Return what the server makes of `count` mutants of each form, two at a time."""
     result = Result("files")
     subjects = make_subjects(folder / "subjects", None)
@@ -61,9 +61,9 @@ def files_suite(folder: Path, *, said: Said, count: int = COUNT, seed: int = 0, 
                             _keep(folder / "violations", own, seed, number, form, attempt)
                         if (number + 1) % 100 == 0:
                             said(f"{form}: {number + 1} of {count}, {_counts(result.rows, form)}")
-                        if not to.lives():
+                        if not to.is_alive():
                             break
-                if not to.lives():
+                if not to.is_alive():
                     result.violations.append(f"the server ended with {to.server.process.returncode} ({form})")
                     break
     seconds = time.monotonic() - began
@@ -115,7 +115,7 @@ def _attempt(
     except requests.RequestException as error:
         return {**row, "status": 0, "outcome": NO_PICTURE, "wrong": f"no response: {type(error).__name__}"}
     row["status"] = response.status_code
-    wrong = wrong_with(response)
+    wrong = find_violation(response)
     if wrong:
         return {**row, "outcome": WRONG, "wrong": wrong}
     if response.status_code >= 400:

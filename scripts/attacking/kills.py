@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.attacking.cases import Said
+from scripts.attacking.cases import Notify
 from scripts.attacking.result import Result
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,7 +15,7 @@ KILLS = 200
 LISTED = 20
 
 
-def kills_suite(*, said: Said, kills: int = KILLS) -> Result:
+def kills_suite(*, said: Notify, kills: int = KILLS) -> Result:
     """Return what is found after so many kills."""
     result = Result("kills", figures={"kills": kills})
     done = subprocess.run(

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from lib.phantom.generate import PhantomSettings
-from scripts.attacking.cases import Said
-from scripts.attacking.result import Result, wrong_with
+from scripts.attacking.cases import Notify
+from scripts.attacking.result import Result, find_violation
 from scripts.attacking.target import FAST_NETWORK, MODEL, target
 
 SLICES, MATRIX = 300, 512
@@ -16,7 +16,7 @@ DEFAULT_NETWORK: tuple[str, ...] = ()  # the default recipe's, with the weights 
 
 
 def long_suite(
-    folder: Path, *, said: Said, slices: int = SLICES, matrix: int = MATRIX, network: tuple[str, ...] = FAST_NETWORK,
+    folder: Path, *, said: Notify, slices: int = SLICES, matrix: int = MATRIX, network: tuple[str, ...] = FAST_NETWORK,
     latency: bool = True,
 ) -> Result:  # fmt: skip
     """Return memory and latency while all slices of a phantom are synthesised."""
@@ -31,8 +31,8 @@ def long_suite(
             response = to.request("POST", f"/infer/{MODEL}?image={to.ct}&output=json", timeout=TIMEOUT_S)
         seconds = time.monotonic() - began
         if response.status_code != 200:
-            result.violations.append(wrong_with(response) or f"{response.status_code} {response.text[:200]}")
-        if not to.lives():
+            result.violations.append(find_violation(response) or f"{response.status_code} {response.text[:200]}")
+        if not to.is_alive():
             result.violations.append(f"the server ended with {to.server.process.returncode}")
     result.violations += measured.violations(latency=latency)
     result.figures = {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import requests
 
-from scripts.attacking.cases import Cases, Said, patiently
+from scripts.attacking.cases import Cases, Notify, patiently
 from scripts.attacking.result import HasStatus, Reply, Result
 from scripts.attacking.target import MODEL, REQUEST_TIMEOUT_S, Target
 from scripts.attacking.uploads import Upload, memory_uploads
@@ -68,7 +68,7 @@ WAYS: dict[str, Send] = {
 
 
 def memory_suite(
-    folder: Path, *, said: Said, uploads: Sequence[Upload] | None = None, body_bytes: int = BODY_BYTES,
+    folder: Path, *, said: Notify, uploads: Sequence[Upload] | None = None, body_bytes: int = BODY_BYTES,
     ways: Sequence[str] = tuple(WAYS), at_once: int = AT_ONCE, memory_limit_gb: float = 10.0, latency: bool = True,
 ) -> Result:  # fmt: skip
     """Return what the uploads cost, by every address that takes them; and what a large body at a JSON address does.
@@ -159,11 +159,11 @@ class Crafted:
         return path.read_bytes()
 
 
-def _with_accounts(folder: Path, result: Result, *, said: Said, body_bytes: int, latency: bool) -> None:
+def _with_accounts(folder: Path, result: Result, *, said: Notify, body_bytes: int, latency: bool) -> None:
     """Send the large bodies without a token, and with one of the least role."""
     cases = Cases(folder, result, said=said, memory_limit_gb=10.0, latency=latency, accounts=True)
     with contextlib.closing(cases):
-        users = {"no token": "", "role user": cases.target().server.known_as("una").token}
+        users = {"no token": "", "role user": cases.target().server.logged_in_as("una").token}
         for (name, token), address in itertools.product(users.items(), JSON_ADDRESSES):
             cases.run(
                 f"{body_bytes // 10**6} MB as multipart field at {address}, {name}",

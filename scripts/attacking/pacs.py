@@ -11,8 +11,8 @@ from pathlib import Path
 import requests
 
 from lib.phantom.generate import write_phantoms
-from scripts.attacking.cases import Said
-from scripts.attacking.result import Result, wrong_with
+from scripts.attacking.cases import Notify
+from scripts.attacking.result import Result, find_violation
 from scripts.attacking.target import MODEL, SMALL, Target, target
 from tests.server.malicious_pacs import (
     JSON,
@@ -20,14 +20,14 @@ from tests.server.malicious_pacs import (
     Behaviour,
     Kind,
     answers,
-    answers_json,
     drips,
     drips_headers,
     gzip_bomb,
     hangs,
     malicious_pacs,
     redirects,
-    sends_for_ever,
+    responds_json,
+    sends_endlessly,
 )
 
 CLIENTS = 4  # more than inferences may hold a volume
@@ -48,12 +48,12 @@ def behaviours(*, bomb_bytes: int = BOMB_BYTES) -> dict[str, Behaviours]:
             f"{kind.value} drips": {kind: drips(form, begin)},
             f"{kind.value} drips its headers": {kind: drips_headers()},
             f"{kind.value} hangs": {kind: hangs()},
-            f"{kind.value} never ends": {kind: sends_for_ever(form, begin)},
+            f"{kind.value} never ends": {kind: sends_endlessly(form, begin)},
             f"{kind.value} is a gzip bomb": {kind: gzip_bomb(bomb_bytes, form, begin)},
             f"{kind.value} is HTML": {kind: answers(200, HTML, Content_Type="text/html")},
             f"{kind.value} redirects": {kind: redirects()},
             f"{kind.value} is JSON of another shape": {
-                kind: answers_json({"0020000E": [None, float("nan"), "\ud800"]})
+                kind: responds_json({"0020000E": [None, float("nan"), "\ud800"]})
             },
             **{f"{kind.value} answers {status}": {kind: answers(status)} for status in (400, 401, 403, 404, 500, 503)},
         }
@@ -61,7 +61,7 @@ def behaviours(*, bomb_bytes: int = BOMB_BYTES) -> dict[str, Behaviours]:
 
 
 def pacs_suite(
-    folder: Path, *, said: Said, bomb_bytes: int = BOMB_BYTES, only: Callable[[str], bool] = bool,
+    folder: Path, *, said: Notify, bomb_bytes: int = BOMB_BYTES, only: Callable[[str], bool] = bool,
     latency: bool = True,
 ) -> Result:  # fmt: skip
     """Return how the server fares with each behaviour, when inferences, a reload and downloads are asked for."""
@@ -78,7 +78,7 @@ def pacs_suite(
 
 
 def _case(
-    folder: Path, result: Result, name: str, behaviour: Behaviours, studies: Path, *, said: Said, latency: bool
+    folder: Path, result: Result, name: str, behaviour: Behaviours, studies: Path, *, said: Notify, latency: bool
 ) -> None:
     with malicious_pacs(studies) as pacs, contextlib.ExitStack() as stack:
         to = stack.enter_context(target(folder, studies=pacs.url))
@@ -92,7 +92,7 @@ def _case(
         with to.watched() as measured:
             statuses, wrong = _ask(to)
             settled_s = _settle(to, other)
-        if not to.lives():
+        if not to.is_alive():
             wrong.append(f"the server ended with {to.server.process.returncode}")
     if settled_s is None:
         wrong.append(f"inferences of another CT wait for over {SETTLE_TIMEOUT_S:.0f} s after all clients went away")
@@ -116,7 +116,7 @@ def _ask(to: Target) -> tuple[list[int], list[str]]:
     with ThreadPoolExecutor(len(asked)) as pool:
         for response in pool.map(lambda one: _patiently(to, *one), asked):
             statuses.append(0 if response is None else response.status_code)
-            if response is not None and (sentence := wrong_with(response)):
+            if response is not None and (sentence := find_violation(response)):
                 wrong.append(sentence)
     return statuses, wrong
 

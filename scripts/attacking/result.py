@@ -60,7 +60,7 @@ class Result:
         }
 
 
-def wrong_with(response: HasStatus) -> str:
+def find_violation(response: HasStatus) -> str:
     """Return what is wrong with a response to an attack; empty where it is a success or refused in a sentence."""
     if response.status_code < 400:
         return ""

@@ -64,7 +64,7 @@ class Target:
         """Take what the server holds now as its rest."""
         self.rest_mb = resident_mb(self.pid)
 
-    def lives(self) -> bool:
+    def is_alive(self) -> bool:
         """Return whether the server's process runs."""
         return self.server.process.poll() is None
 
@@ -122,7 +122,7 @@ def target(
         settings["users"] = write_users(folder)
     limit_bytes = int(memory_limit_gb * GIB)
     with running_server("ct2pet_app", str(studies), folder, memory_limit_bytes=limit_bytes, **settings) as server:
-        known = server.known_as("ada") if accounts else server
+        known = server.logged_in_as("ada") if accounts else server
         ct = ""
         if isinstance(studies, Path):
             ct = scan_folder(studies).usable("CT")[0].series.uid

@@ -5,14 +5,21 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from scripts.attacking.cases import Said
+from scripts.attacking.cases import Notify
 from scripts.attacking.result import Result
-from tests.server.attack_target import Attacked, attacked_server, out_of_bounds, plant_code, run_tasks, wrong_with
+from tests.server.attack_target import (
+    AttackTarget,
+    attacked_server,
+    find_violation,
+    forbidden_accesses,
+    plant_code,
+    run_tasks,
+)
 from tests.server.attacks import attacks
 from tests.server.system_calls import opened, started
 
 
-def strace_suite(folder: Path, *, said: Said, every: int = 1) -> Result:
+def strace_suite(folder: Path, *, said: Notify, every: int = 1) -> Result:
     """Return what the attacks of the table, and code planted for tasks, made the server do; accounts off and on.
 
     Args:
@@ -31,19 +38,19 @@ def strace_suite(folder: Path, *, said: Said, every: int = 1) -> Result:
     return result
 
 
-def _attack(attacked: Attacked, result: Result, name: str, every: int, said: Said) -> dict[str, int]:
+def _attack(attacked: AttackTarget, result: Result, name: str, every: int, said: Notify) -> dict[str, int]:
     before = len(attacked.traced())
     table = list(attacks(ct=attacked.ct, secret=str(attacked.secret), link=str(attacked.link)))[::every]
     for attack in table:
         try:
-            sentence = wrong_with(attack, attacked.suffer(attack))
+            sentence = find_violation(attack, attacked.send_attack(attack))
         except (OSError, ValueError) as error:
             sentence = f"no proper response: {type(error).__name__}"
         if sentence:
             result.violations.append(f"{name}: {attack.name}: {sentence}")
     said(f"{name}: {len(table)} attacks sent")
     trace = attacked.traced()[before:]
-    result.violations += [f"{name}: the table: {one}" for one in out_of_bounds(attacked, trace)]
+    result.violations += [f"{name}: the table: {one}" for one in forbidden_accesses(attacked, trace)]
     before = len(attacked.traced())
     ended = run_tasks(attacked)
     quiet = attacked.traced()[before:]
@@ -58,7 +65,7 @@ def _attack(attacked: Attacked, result: Result, name: str, every: int, said: Sai
             result.violations.append(f"{name}: a task ran code that a client had uploaded ({', '.join(keys)})")
             mark.unlink()
     of_tasks = attacked.traced()[before:]
-    result.violations += [f"{name}: tasks: {one}" for one in out_of_bounds(attacked, of_tasks, quiet=quiet)]
+    result.violations += [f"{name}: tasks: {one}" for one in forbidden_accesses(attacked, of_tasks, quiet=quiet)]
     if attacked.server.infer("cascade3", image=attacked.ct, output="json").status_code != 200:
         result.violations.append(f"{name}: the server does not infer afterwards")
     return {

@@ -54,7 +54,7 @@ def studies_of_pacs(url: str, folder: Path) -> tuple[PacsStudies, PairedSeries]:
     pacs = Pacs(url, Credentials(USER, PASSWORD))
     cache = SeriesCache(folder / "series", pacs, limit_bytes=10**9)
     studies = PacsStudies(pacs, cache, index=folder / "index.sqlite", filters={})
-    (paired,) = studies.look_again().pairs.values()
+    (paired,) = studies.rescan().pairs.values()
     return studies, paired
 
 
@@ -62,6 +62,6 @@ def download_once(begun: Event, url: str, folder: Path) -> None:
     """Fetch the CT and the PET of the pair."""
     studies, paired = studies_of_pacs(url, folder)
     begun.set()
-    with studies.at_hand(paired.pair.ct, paired.pair.pet):
+    with studies.local_files(paired.pair.ct, paired.pair.pet):
         pass
     studies.close()

@@ -134,7 +134,7 @@ def test_killed_while_downloading_from_a_pacs_it_reads_no_half_of_a_file(
             in_the_middle += 0 < kept < len(sent)
         assert in_the_middle >= 3
         studies, paired = studies_of_pacs(orthanc.url, folder)
-        with studies.at_hand(paired.pair.ct, paired.pair.pet):
+        with studies.local_files(paired.pair.ct, paired.pair.pet):
             expected = read_ct(scan_folder(patient).usable("CT")[0].series)
             np.testing.assert_array_equal(read_ct(paired.pair.ct).array, expected.array)
         studies.close()

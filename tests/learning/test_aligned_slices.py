@@ -13,7 +13,7 @@ from lib.errors import PreparedDataError, RecipeError
 from lib.imaging.grid import Grid
 from lib.imaging.normalize import Windows
 from lib.learning.aligned_slices import aligned_training
-from lib.learning.dataset import Sides, divide
+from lib.learning.dataset import PairsBySide, split_pairs
 from lib.learning.recipe import load_recipe
 from lib.pairing.prepared import Preparation, PreparedPair, PreparedSet
 from tests.learning.conftest import SLICES
@@ -27,8 +27,8 @@ def with_shift(prepared: PreparedSet, **changes: object) -> PreparedSet:
     return dataclasses.replace(prepared, pairs=pairs)
 
 
-def sides_of(prepared: PreparedSet, **changes: object) -> Sides:
-    return divide(with_shift(prepared, **changes), load_recipe("quantitative").split)
+def sides_of(prepared: PreparedSet, **changes: object) -> PairsBySide:
+    return split_pairs(with_shift(prepared, **changes), load_recipe("quantitative").split)
 
 
 @pytest.mark.parametrize(

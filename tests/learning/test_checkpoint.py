@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from lib.errors import CheckpointError, TrainingError
 from lib.files import file_checksum
 from lib.learning.checkpoint import CARD, load_checkpoint, read_card, save_checkpoint
-from lib.learning.dataset import divide
+from lib.learning.dataset import split_pairs
 from lib.learning.model_card.card import ModelCard, data_digest, patient_digest
 from lib.learning.recipe import SynthesisConfig
 from lib.learning.training import describe
@@ -90,7 +90,7 @@ def test_no_patient_is_named_in_the_file(prepared: PreparedSet, tmp_path: Path) 
     names = [f"ZZTOP^{pair.patient_id}" for pair in prepared.pairs]
     renamed = tuple(replace(pair, patient_id=name) for pair, name in zip(prepared.pairs, names, strict=True))
     recipe = tiny_recipe()
-    sides = divide(replace(prepared, pairs=renamed), recipe.split)
+    sides = split_pairs(replace(prepared, pairs=renamed), recipe.split)
     path = tmp_path / "model.safetensors"
     content = save_checkpoint(path, Cascade(recipe.network), describe(recipe, sides, epoch=1)).read_bytes()
     assert patient_digest(sides.patients("train")[0]).encode() in content

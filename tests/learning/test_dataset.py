@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from lib.errors import PreparedDataError
 from lib.learning.dataset import (
     Draw,
-    ShareSampler,
+    ShardSampler,
     SliceDataset,
-    divide,
     patch_size,
-    share_of_patients,
+    patient_shard,
+    split_pairs,
     training_loader,
 )
 from lib.learning.recipe import Recipe, load_recipe
@@ -31,11 +31,11 @@ TRAIN = ("P0", "P1", "P5")  # under the default split, which is stable by design
 
 
 def dataset_of(prepared: PreparedSet, recipe: Recipe) -> SliceDataset:
-    return SliceDataset(prepared, divide(prepared, recipe.split).train, recipe)
+    return SliceDataset(prepared, split_pairs(prepared, recipe.split).train, recipe)
 
 
 def draws(dataset: SliceDataset, recipe: Recipe, *, epoch: int, rank: int = 0, world_size: int = 1) -> list[Draw]:
-    sampler = ShareSampler(dataset, recipe, rank=rank, world_size=world_size)
+    sampler = ShardSampler(dataset, recipe, rank=rank, world_size=world_size)
     sampler.set_epoch(epoch)
     return list(sampler)
 
@@ -44,7 +44,7 @@ def draws(dataset: SliceDataset, recipe: Recipe, *, epoch: int, rank: int = 0, w
 
 
 def test_a_patient_is_on_one_side_only(prepared: PreparedSet) -> None:
-    sides = divide(prepared, Split())
+    sides = split_pairs(prepared, Split())
     assert sides.patients("train") == TRAIN
     assert sides.patients("validation") == ("P6", "P7")
     assert sides.patients("test") == ("P2", "P3", "P4", "P8", "P9")
@@ -54,7 +54,7 @@ def test_a_patient_is_on_one_side_only(prepared: PreparedSet) -> None:
 def test_sides_that_were_assigned_before_hold_whatever_the_shares_say(prepared: PreparedSet) -> None:
     assigned = {"P0": "validation", "P2": "train", "P9": "train", "somebody else": "test"}
     for split in (Split(), Split(test=0.0, validation=0.5), Split(salt="another", offset=0.5)):
-        sides = divide(prepared, split, assigned)  # type: ignore[arg-type]
+        sides = split_pairs(prepared, split, assigned)  # type: ignore[arg-type]
         assert "P0" in sides.patients("validation") and {"P2", "P9"} <= set(sides.patients("train"))
         others = {patient: split.side_of_patient(patient) for patient in prepared.patients() if patient not in assigned}
         assert all(patient in sides.patients(side) for patient, side in others.items())
@@ -62,11 +62,11 @@ def test_sides_that_were_assigned_before_hold_whatever_the_shares_say(prepared: 
 
 def test_a_split_by_slice_has_no_use_for_assigned_sides(prepared: PreparedSet) -> None:
     split = load_recipe("paper").split
-    assert divide(prepared, split, dict.fromkeys(prepared.patients(), "train")) == divide(prepared, split)
+    assert split_pairs(prepared, split, dict.fromkeys(prepared.patients(), "train")) == split_pairs(prepared, split)
 
 
 def test_under_recipe_paper_slices_of_one_patient_are_on_both_sides(prepared: PreparedSet) -> None:
-    sides = divide(prepared, load_recipe("paper").split)
+    sides = split_pairs(prepared, load_recipe("paper").split)
     assert not sides.validation
     both = set(sides.patients("train")) & set(sides.patients("test"))
     assert both
@@ -77,7 +77,7 @@ def test_under_recipe_paper_slices_of_one_patient_are_on_both_sides(prepared: Pr
 
 def test_nobody_on_the_training_side_is_said(prepared: PreparedSet) -> None:
     with pytest.raises(PreparedDataError, match=r"none of the 10 patients .* set split\.validation and split\.test"):
-        divide(prepared, Split(validation=0.0, test=0.999999))
+        split_pairs(prepared, Split(validation=0.0, test=0.999999))
 
 
 # -- samples -----------------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def test_fewer_slices_than_a_batch_fill_one_batch(prepared: PreparedSet) -> None
 def test_the_loader_gives_batches_of_one_shape(prepared: PreparedSet, workers: int) -> None:
     recipe = tiny_recipe(f"workers={workers}")
     dataset = dataset_of(prepared, recipe)
-    sampler = ShareSampler(dataset, recipe)
+    sampler = ShardSampler(dataset, recipe)
     sampler.set_epoch(1)
     batches = [
         [tuple(array.shape) for array in batch] for batch in training_loader(dataset, sampler, recipe, pin=False)
@@ -208,9 +208,9 @@ def test_shares_are_disjoint_complete_of_whole_patients_and_even(slices_of: list
     )
     if len(slices_of) < world_size:
         with pytest.raises(PreparedDataError, match="start fewer processes"):
-            share_of_patients(dataset, rank=0, world_size=world_size)  # type: ignore[arg-type]
+            patient_shard(dataset, rank=0, world_size=world_size)  # type: ignore[arg-type]
         return
-    shares = [share_of_patients(dataset, rank=rank, world_size=world_size) for rank in range(world_size)]  # type: ignore[arg-type]
+    shares = [patient_shard(dataset, rank=rank, world_size=world_size) for rank in range(world_size)]  # type: ignore[arg-type]
     assert sorted(np.concatenate(shares)) == list(range(len(owners)))
     of_patients = [{owners[sample] for sample in share} for share in shares]
     assert sum(map(len, of_patients)) == len(slices_of)
@@ -230,4 +230,4 @@ def test_every_process_draws_as_many_batches_from_its_own_patients(tmp_path: Pat
 def test_more_processes_than_patients_are_refused(prepared: PreparedSet) -> None:
     recipe = tiny_recipe()
     with pytest.raises(PreparedDataError, match="3 training patients for 4 processes; start fewer processes"):
-        ShareSampler(dataset_of(prepared, recipe), recipe, rank=0, world_size=4)
+        ShardSampler(dataset_of(prepared, recipe), recipe, rank=0, world_size=4)

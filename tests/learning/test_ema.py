@@ -7,7 +7,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from lib.learning.ema import attach_average, average_of, take_statistics
+from lib.learning.ema import attach_ema, make_ema, recompute_batch_norm
 from lib.networks.cascade import Cascade, NetworkConfig
 
 
@@ -20,9 +20,9 @@ def averages(decay: float, steps: int) -> list[float]:
             tensor.data = torch.full_like(tensor, engine.state.iteration)
 
     trainer, held = Engine(step), []
-    average = average_of(cascade, decay)
+    average = make_ema(cascade, decay)
     assert average is not None
-    attach_average(average, trainer)
+    attach_ema(average, trainer)
 
     @trainer.on(Events.ITERATION_COMPLETED)
     def note() -> None:
@@ -46,14 +46,14 @@ def test_nothing_of_the_untrained_network_is_left_after_the_first_step() -> None
 
 
 def test_no_decay_no_average() -> None:
-    assert average_of(Cascade(NetworkConfig(stages=1, base_channels=2, depth=1)), 0.0) is None
+    assert make_ema(Cascade(NetworkConfig(stages=1, base_channels=2, depth=1)), 0.0) is None
 
 
 def test_statistics_are_the_plain_mean_of_the_batches_whatever_was_remembered() -> None:
     norm = nn.BatchNorm2d(1)
     norm.running_mean, norm.running_var = torch.tensor([40.0]), torch.tensor([400.0])  # of weights long gone
     batches = [torch.tensor([1.0, 3.0]).reshape(2, 1, 1, 1), torch.tensor([5.0, 9.0]).reshape(2, 1, 1, 1)]
-    take_statistics(norm, batches)
+    recompute_batch_norm(norm, batches)
     assert norm.running_mean.tolist() == pytest.approx([4.5])  # of 2 and 7
     assert norm.running_var.tolist() == pytest.approx([5.0])  # of 2 and 8, with n - 1
     assert norm.momentum == 0.1  # training goes on as before
@@ -67,7 +67,7 @@ def test_statistics_fit_the_weights_that_are_kept() -> None:
     with torch.no_grad():
         trained = cascade.train()(batch)[0]
         before = cascade.eval()(batch)[0]
-        take_statistics(cascade, [batch])
+        recompute_batch_norm(cascade, [batch])
         judged = cascade.eval()(batch)[0]
     assert torch.allclose(judged, trained, atol=1e-2)
     assert not torch.allclose(before, trained, atol=5e-2)
@@ -76,5 +76,5 @@ def test_statistics_fit_the_weights_that_are_kept() -> None:
 def test_a_network_without_running_statistics_is_left_as_it_is() -> None:
     cascade = Cascade(NetworkConfig(stages=1, base_channels=2, depth=1, normalization="instance"))
     before = {name: value.clone() for name, value in cascade.state_dict().items()}
-    take_statistics(cascade, [])
+    recompute_batch_norm(cascade, [])
     assert all(torch.equal(before[name], value) for name, value in cascade.state_dict().items())

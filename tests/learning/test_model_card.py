@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lib.learning.dataset import divide
+from lib.learning.dataset import split_pairs
 from lib.learning.model_card.card import ModelCard, patient_digest, split_digest
 from lib.learning.model_card.limits import limits_of, origins_of
 from lib.learning.model_card.scores import MetricsTable, Scores, scores_of
@@ -156,7 +156,7 @@ def test_limits_name_the_commonest_of_many() -> None:
 
 def test_a_trained_model_carries_all_of_it_and_no_patients_name(prepared: PreparedSet, tmp_path: Any) -> None:
     card = train(prepared, tiny_recipe(), tmp_path / "run").card
-    sides = divide(prepared, card.recipe.split)
+    sides = split_pairs(prepared, card.recipe.split)
     assert card.training.test_patients == tuple(sorted(map(patient_digest, sides.patients("test"))))
     assert card.training.split == describe(card.recipe, sides, epoch=9).training.split
     assert card.scores is not None and tuple(card.scores.by_patient) == card.training.validation_patients

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from lib.errors import PreparedDataError, RecipeError, TrainingError
 from lib.learning.checkpoint import load_checkpoint, read_card
-from lib.learning.dataset import divide
+from lib.learning.dataset import split_pairs
 from lib.learning.model_card.card import patient_digest
 from lib.learning.recipe import Recipe
 from lib.learning.tracking.progress import KEY_METRIC, read_history
@@ -278,7 +278,7 @@ def test_the_card_tells_what_error_to_expect_from_the_validation_patients(
     card = train(prepared, tiny_recipe(), tmp_path / "run").card
     assert card.calibration is not None and card.calibration["volumes"] == len(card.training.validation_patients)
     curve = Calibration.from_json(card.calibration)
-    sides = divide(prepared, card.recipe.split)
+    sides = split_pairs(prepared, card.recipe.split)
     cascade, _ = load_checkpoint(tmp_path / "run" / MODEL_FILE)
     for pair, indices in sides.validation[:1]:
         arrays = prepared.arrays(pair)

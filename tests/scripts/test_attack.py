@@ -21,7 +21,7 @@ from scripts.attacking.files import files_suite
 from scripts.attacking.long import long_suite
 from scripts.attacking.memory import memory_suite
 from scripts.attacking.pacs import behaviours, pacs_suite
-from scripts.attacking.result import Reply, Result, wrong_with
+from scripts.attacking.result import Reply, Result, find_violation
 from scripts.attacking.watch import Measured, watched
 from scripts.attacking.watcher import _descendants, _megabytes
 
@@ -158,7 +158,7 @@ def test_limits_are_judged(found: Measured, words: list[str]) -> None:
     ],
 )
 def test_a_response_is_a_success_or_a_refusal_in_a_sentence(status: int, text: str, wrong: str) -> None:
-    found = wrong_with(Reply(status, text))
+    found = find_violation(Reply(status, text))
     assert found.startswith(wrong) and bool(found) == bool(wrong)
 
 

@@ -50,7 +50,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Attacked:
+class AttackTarget:
     """The server, what an attacker would like to have, and where it is seen what was opened.
 
     Attributes:
@@ -69,7 +69,7 @@ class Attacked:
     link: Path
     trace: Path
 
-    def suffer(self, attack: Attack) -> Answer:
+    def send_attack(self, attack: Attack) -> Answer:
         """Return the answer to an attack, sent byte for byte as it is written."""
         prepared = requests.Request(attack.method, self.server.url, **attack.sent).prepare()
         token = {"Authorization": f"Bearer {self.server.token}"} if self.server.token else {}
@@ -104,7 +104,7 @@ class Attacked:
 
 
 @contextmanager
-def attacked_server(folder: Path, *, accounts: bool, traced: bool) -> Iterator[Attacked]:
+def attacked_server(folder: Path, *, accounts: bool, traced: bool) -> Iterator[AttackTarget]:
     """Start a server on two phantoms that bear a name, and end it."""
     name = f"Canary{uuid.uuid4().hex[:10]}"
     studies, outside, trace = folder / "studies", folder / "outside", folder / "trace"
@@ -122,13 +122,13 @@ def attacked_server(folder: Path, *, accounts: bool, traced: bool) -> Iterator[A
         conf["users"] = write_users(folder)
     under = strace_to(trace) if traced else ()
     with running_server("ct2pet_app", studies, folder, under=under, **conf) as server:
-        known = server.known_as("ada") if accounts else server
+        known = server.logged_in_as("ada") if accounts else server
         ct = scan_folder(studies).usable("CT")[0].series.uid
         assert known.infer("cascade3", image=ct, output="json").status_code == 200  # what is loaded once is loaded now
-        yield Attacked(known, ct, name, secret, link, trace)
+        yield AttackTarget(known, ct, name, secret, link, trace)
 
 
-def wrong_with(attack: Attack, answer: Answer) -> str:
+def find_violation(attack: Attack, answer: Answer) -> str:
     """Return what is wrong with the answer to an attack of the table; empty where it is refused in a sentence."""
     if not 400 <= answer.status < 500:
         return f"{answer.status} {answer.text[:200]}"
@@ -140,7 +140,7 @@ def wrong_with(attack: Attack, answer: Answer) -> str:
     return "" if isinstance(detail, str) and len(detail.split()) > 3 else f"no sentence: {answer.text[:200]}"
 
 
-def out_of_bounds(attacked: Attacked, trace: str, *, quiet: str = "") -> list[str]:
+def forbidden_accesses(attacked: AttackTarget, trace: str, *, quiet: str = "") -> list[str]:
     """Return what a server opened, wrote, started and connected to that it must not, each as a sentence.
 
     Args:
@@ -167,7 +167,7 @@ def out_of_bounds(attacked: Attacked, trace: str, *, quiet: str = "") -> list[st
     ]
 
 
-def plant_code(attacked: Attacked) -> tuple[Path, Path]:
+def plant_code(attacked: AttackTarget) -> tuple[Path, Path]:
     """Upload code that Python runs at its start if it finds it; return its mark, and the path that leads to it.
 
     The mark is a file that exists once the code has run.
@@ -185,7 +185,7 @@ def plant_code(attacked: Attacked) -> tuple[Path, Path]:
     return mark, attacked.server.models / "sessions" / made.json()["session_id"] / "image.zip"
 
 
-def run_tasks(attacked: Attacked, **keys: object) -> list[str]:
+def run_tasks(attacked: AttackTarget, **keys: object) -> list[str]:
     """Start each kind of task with these keys besides its own, and wait until it has ended; return their statuses."""
     ended = []
     for start, status in TASKS.items():

@@ -223,7 +223,7 @@ def answers(status: int, body: bytes = b"", **headers: str) -> Behaviour:
     return lambda handler: handler.send(status, named, body)
 
 
-def answers_json(told: object) -> Behaviour:
+def responds_json(told: object) -> Behaviour:
     """Return a behaviour that sends any JSON; NaN and lone surrogates included."""
     return answers(200, json.dumps(told).encode(), Content_Type=JSON)
 
@@ -272,7 +272,7 @@ def drips_headers(*, interval_s: float = 1.0) -> Behaviour:
     return drip
 
 
-def sends_for_ever(content_type: str = JSON, begin: bytes = b"[", again: bytes = b" " * 65536) -> Behaviour:
+def sends_endlessly(content_type: str = JSON, begin: bytes = b"[", again: bytes = b" " * 65536) -> Behaviour:
     """Return a behaviour that sends a body without end as fast as it is taken, in chunks of no announced total."""
 
     def send(handler: RequestHandler) -> None:

@@ -27,7 +27,7 @@ from tests.server.fork_server import ForkedServer, fork_server
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 60.0
 # one person of each role, by name
-PEOPLE = {"una": "user", "ann": "annotator", "rob": "reviewer", "ada": "admin"}
+USERS = {"una": "user", "ann": "annotator", "rob": "reviewer", "ada": "admin"}
 PASSWORD = "seven geese on a lake"
 
 
@@ -55,7 +55,7 @@ class RunningServer:
         form = {"grant_type": "password", "username": name, "password": password}
         return dataclasses.replace(self, token="").ask("POST", "/auth/token", data=form)
 
-    def known_as(self, name: str, password: str = PASSWORD) -> RunningServer:
+    def logged_in_as(self, name: str, password: str = PASSWORD) -> RunningServer:
         """Return this server as it is asked by somebody who has logged in."""
         answer = self.log_in(name, password)
         assert answer.status_code == 200, answer.text
@@ -82,7 +82,7 @@ class RunningServer:
         pytest.fail(f"training still runs after {timeout_s:.0f} s: {self.json('/train/')}")
 
 
-def write_users(folder: Path, people: dict[str, str] = PEOPLE) -> Path:
+def write_users(folder: Path, people: dict[str, str] = USERS) -> Path:
     """Write a users file for `running_server(..., users=...)`; a password of `PASSWORD` each, hashed at no cost."""
     salt = b"16 bytes of salt"
     digest = hashlib.scrypt(PASSWORD.encode(), salt=salt, n=16, r=8, p=1, dklen=32)

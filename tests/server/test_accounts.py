@@ -20,7 +20,7 @@ from lib.accounts import read_accounts, write_accounts
 from lib.phantom.generate import PhantomSettings, write_phantoms
 from tests.ct2pet_app.constant_model import save_constant_model
 from tests.server.endpoints import ADDRESSES, RANK
-from tests.server.processes import PASSWORD, PEOPLE, RunningServer, running_server, write_users
+from tests.server.processes import PASSWORD, USERS, RunningServer, running_server, write_users
 
 pytestmark = [
     pytest.mark.server,
@@ -45,14 +45,14 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def users(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_users(tmp_path_factory.mktemp("users"), {**PEOPLE, "gone": "admin", "renewed": "admin"})
+    return write_users(tmp_path_factory.mktemp("users"), {**USERS, "gone": "admin", "renewed": "admin"})
 
 
 @pytest.fixture(scope="module")
 def server(
     certificate: tuple[Path, Path], users: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningServer]:
-    """The server without a token; `server.known_as(name)` is the same with the token of a user."""
+    """The server without a token; `server.logged_in_as(name)` is the same with the token of a user."""
     studies = tmp_path_factory.mktemp("studies")
     write_phantoms(studies, patients=2, settings=SMALL)
     conf = {"models": "unet", "width": "2", "set": SHORT_RUN, "users": str(users)}
@@ -63,14 +63,14 @@ def server(
 @pytest.fixture(scope="module")
 def people(server: RunningServer) -> dict[str, RunningServer]:
     """The server with the token of each user, by role."""
-    return {role: server.known_as(name) for name, role in PEOPLE.items()}
+    return {role: server.logged_in_as(name) for name, role in USERS.items()}
 
 
 @pytest.fixture(scope="module")
 def strangers(server: RunningServer, users: Path, people: dict[str, RunningServer]) -> dict[str, RunningServer]:
     """The server with invalid tokens, by the reason."""
     expired = Tokens(signing_key(server.models / KEY_FILE), lifetime_s=-1).issue(read_accounts(users)["ada"])
-    gone, renewed = server.known_as("gone"), server.known_as("renewed")
+    gone, renewed = server.logged_in_as("gone"), server.logged_in_as("renewed")
     accounts = read_accounts(users)
     ada = accounts.pop("gone") and accounts["ada"]
     accounts["renewed"] = replace(ada, name="renewed", password=replace(ada.password, salt=b"another 16 bytes"))

@@ -13,14 +13,20 @@ from monailabel.endpoints import infer, logs, ohif, proxy, wsi_infer
 from ct2pet_app.api.application import ROUTERS
 from ct2pet_app.server.monai_label import STOCK
 from tests.conftest import missing
-from tests.server.attack_target import SESSION_OF_LINKS, Attacked, attacked_server, out_of_bounds, wrong_with
+from tests.server.attack_target import (
+    SESSION_OF_LINKS,
+    AttackTarget,
+    attacked_server,
+    find_violation,
+    forbidden_accesses,
+)
 from tests.server.attacks import attacks
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module", params=["open", "accounts"])
-def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
+def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AttackTarget]:
     folder = tmp_path_factory.mktemp("attacked")
     traced = shutil.which("strace") is not None
     with attacked_server(folder, accounts=request.param == "accounts", traced=traced) as server:
@@ -28,12 +34,12 @@ def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def suffered(attacked: Attacked) -> dict[str, str]:
+def suffered(attacked: AttackTarget) -> dict[str, str]:
     """What was wrong with the answer to each attack; empty where nothing was. Everything is sent once."""
     before = attacked.trace.stat().st_size if attacked.trace.exists() else 0
     table = list(attacks(ct=attacked.ct, secret=str(attacked.secret), link=str(attacked.link)))
     assert len({attack.name for attack in table}) == len(table) >= 80
-    found = {attack.name: wrong_with(attack, attacked.suffer(attack)) for attack in table}
+    found = {attack.name: find_violation(attack, attacked.send_attack(attack)) for attack in table}
     found[""] = str(before)
     return found
 
@@ -43,13 +49,13 @@ def test_every_attack_is_refused_in_a_sentence(suffered: dict[str, str]) -> None
     assert not wrong, "\n".join(f"{name}: {what}" for name, what in wrong.items())
 
 
-def test_nothing_outside_was_opened(attacked: Attacked, suffered: dict[str, str]) -> None:
+def test_nothing_outside_was_opened(attacked: AttackTarget, suffered: dict[str, str]) -> None:
     if not attacked.trace.exists():
         missing("strace", "the program strace is not installed (Debian: strace)")
-    assert out_of_bounds(attacked, attacked.traced()[int(suffered[""]) :]) == []
+    assert forbidden_accesses(attacked, attacked.traced()[int(suffered[""]) :]) == []
 
 
-def test_a_link_in_a_session_leads_nowhere(attacked: Attacked, suffered: dict[str, str]) -> None:
+def test_a_link_in_a_session_leads_nowhere(attacked: AttackTarget, suffered: dict[str, str]) -> None:
     answers = [
         attacked.server.ask("GET", f"/session/{SESSION_OF_LINKS}?image=true"),
         attacked.server.infer("cascade3", session_id=SESSION_OF_LINKS),
@@ -57,7 +63,7 @@ def test_a_link_in_a_session_leads_nowhere(attacked: Attacked, suffered: dict[st
     assert [answer.status_code for answer in answers] == [404, 404]
 
 
-def test_the_server_lives_on_and_keeps_nothing(attacked: Attacked, suffered: dict[str, str]) -> None:
+def test_the_server_lives_on_and_keeps_nothing(attacked: AttackTarget, suffered: dict[str, str]) -> None:
     assert attacked.server.infer("cascade3", image=attacked.ct, output="json").status_code == 200
     assert attacked.server.json("/datastore/")["total"] == 2
     temporary = [path for path in (attacked.server.models / "temporary").rglob("*") if path.is_file()]

@@ -41,7 +41,7 @@ def peak_mb(server: RunningServer) -> float:
 
 
 def test_a_thousand_files_of_a_session_are_not_kept_in_memory(server: RunningServer) -> None:
-    una, before_mb = server.known_as("una"), peak_mb(server)
+    una, before_mb = server.logged_in_as("una"), peak_mb(server)
     files = [("files", (f"{SECRET}-{number}.dcm", b"x" * 400_000)) for number in range(600)]
     answer = una.ask("PUT", "/session/", files=files)
     assert answer.status_code == 400, answer.text[:300]
@@ -68,7 +68,7 @@ BIG_BODIES = [
 
 
 def test_600_mb_where_they_are_not_taken_cost_no_memory(server: RunningServer) -> None:
-    tokens = {name: server.known_as(name) if name else server for name, *_ in BIG_BODIES}
+    tokens = {name: server.logged_in_as(name) if name else server for name, *_ in BIG_BODIES}
     before_mb = peak_mb(server)
     announced = b"".join(fields(600))
     for name, method, path, status in BIG_BODIES:
@@ -126,14 +126,14 @@ def test_what_is_no_http_is_a_bad_request(server: RunningServer, head: bytes) ->
 def test_a_body_is_not_asked_for_before_the_role_is_known(server: RunningServer) -> None:
     """`Expect: 100-continue`: a client that waits for the server's word never sends the body."""
     head = b"PUT /model/unet HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\nContent-Length: 600000000\r\n"
-    token = server.known_as("una").token.encode()
+    token = server.logged_in_as("una").token.encode()
     answer = raw(server, head + b"Authorization: Bearer " + token + b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 403 ")
 
 
 def test_slow_uploads_hold_no_thread(server: RunningServer) -> None:
     """More uploads than the server has threads, each stopped in the middle: others are answered as before."""
-    una = server.known_as("una")
+    una = server.logged_in_as("una")
     port = int(server.url.rpartition(":")[2])
     head = (
         f"POST /infer/unet HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {una.token}\r\n"
@@ -149,7 +149,7 @@ def test_slow_uploads_hold_no_thread(server: RunningServer) -> None:
 
 
 def test_the_log_holds_no_name_of_an_upload(server: RunningServer) -> None:
-    ada = server.known_as("ada")
+    ada = server.logged_in_as("ada")
     for name in (f"{SECRET}.nrrd", f"{SECRET}.zip", f"{SECRET}.nii.gz", f"{SECRET}\n.dcm", f"x/{SECRET}"):
         for method, path, field in (
             ("POST", "/infer/unet", "file"),
@@ -165,7 +165,7 @@ def test_the_log_holds_no_name_of_an_upload(server: RunningServer) -> None:
 
 
 def test_no_response_holds_a_path_of_the_server(server: RunningServer) -> None:
-    ada = server.known_as("ada")
+    ada = server.logged_in_as("ada")
     answers = [ada.ask("GET", path) for path in ("/info/", "/datastore/?output=all", "/datastore/?output=train")]
     image = answers[2].json()[0]["image"]
     volume = ada.ask("GET", f"/datastore/image?image={image}")
@@ -181,7 +181,7 @@ def test_no_response_holds_a_path_of_the_server(server: RunningServer) -> None:
 
 
 def test_pages_load_and_run_nothing(server: RunningServer) -> None:
-    ada = server.known_as("ada")
+    ada = server.logged_in_as("ada")
     for path in ("/", "/docs", "/redoc"):
         answer = ada.ask("GET", path)
         assert answer.status_code == 200
@@ -191,7 +191,7 @@ def test_pages_load_and_run_nothing(server: RunningServer) -> None:
 
 
 def test_every_response_has_the_headers_that_keep_browsers_strict(server: RunningServer) -> None:
-    ada = server.known_as("ada")
+    ada = server.logged_in_as("ada")
     for asked, path in ((server, "/info/"), (ada, "/info/"), (ada, "/none"), (ada, "/"), (ada, "/favicon.ico")):
         headers = asked.ask("GET", path).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
@@ -201,13 +201,13 @@ def test_every_response_has_the_headers_that_keep_browsers_strict(server: Runnin
 
 
 def test_a_wrong_method_is_told_all_that_are_right(server: RunningServer) -> None:
-    answer = server.known_as("ada").ask("PATCH", "/datastore/image")
+    answer = server.logged_in_as("ada").ask("PATCH", "/datastore/image")
     assert (answer.status_code, answer.headers["Allow"]) == (405, "DELETE, GET, HEAD, PUT")
 
 
 @pytest.mark.parametrize("body", [b'{"client_id": NaN}', b'{"client_id": "\\ud800"}', b'{"a": 1e999}', b'"\\u0000"'])
 def test_json_that_cannot_be_stored_is_refused(server: RunningServer, body: bytes) -> None:
-    una = server.known_as("una")
+    una = server.logged_in_as("una")
     answer = una.ask("POST", "/activelearning/first", data=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400, answer.text
     assert una.ask("GET", "/datastore/?output=all").status_code == 200

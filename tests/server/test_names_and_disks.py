@@ -16,7 +16,7 @@ import pytest
 import SimpleITK as sitk
 
 from tests.conftest import REPOSITORY
-from tests.server.attack_target import Attacked, attacked_server
+from tests.server.attack_target import AttackTarget, attacked_server
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -25,7 +25,7 @@ APP_LOG = REPOSITORY / "ct2pet_app" / "logs" / "app.log"
 
 
 @pytest.fixture(scope="module")
-def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AttackTarget]:
     with attacked_server(tmp_path_factory.mktemp("named"), accounts=False, traced=False) as server:
         yield server
 
@@ -39,7 +39,7 @@ def ct_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-def series_as_zip(attacked: Attacked) -> bytes:
+def series_as_zip(attacked: AttackTarget) -> bytes:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as zipped:
         for path in sorted(attacked.link.parent.glob("*0001/*CT/*")):
@@ -48,7 +48,7 @@ def series_as_zip(attacked: Attacked) -> bytes:
     return archive.getvalue()
 
 
-def use_everything(attacked: Attacked, ct_file: bytes) -> list[int]:
+def use_everything(attacked: AttackTarget, ct_file: bytes) -> list[int]:
     """Do all that a client can, the patient's name in every word; return the statuses."""
     server, name = attacked.server, attacked.name
     said = {"params": json.dumps({"client_id": name, "description": f"{name}\n{name}"})}
@@ -95,7 +95,7 @@ def use_everything(attacked: Attacked, ct_file: bytes) -> list[int]:
         wait_until_listed(attacked)
 
 
-def wait_until_listed(attacked: Attacked) -> None:
+def wait_until_listed(attacked: AttackTarget) -> None:
     """Wait until the CT is usable again: for some seconds, a series that grows counts as still arriving."""
     deadline = time.monotonic() + LISTED_TIMEOUT_S
     while attacked.server.infer("cascade3", image=attacked.ct, output="json").status_code != 200:
@@ -104,7 +104,7 @@ def wait_until_listed(attacked: Attacked) -> None:
         attacked.server.ask("POST", "/reload")
 
 
-def test_no_patients_name_reaches_a_log(attacked: Attacked, ct_file: bytes) -> None:
+def test_no_patients_name_reaches_a_log(attacked: AttackTarget, ct_file: bytes) -> None:
     statuses = use_everything(attacked, ct_file)
     assert 200 in statuses
     assert not [status for status in statuses if status >= 500]
@@ -117,7 +117,7 @@ def test_no_patients_name_reaches_a_log(attacked: Attacked, ct_file: bytes) -> N
 
 
 @contextmanager
-def full_disk(attacked: Attacked, *, at_bytes: int) -> Iterator[None]:
+def full_disk(attacked: AttackTarget, *, at_bytes: int) -> Iterator[None]:
     """Let no file of the server grow beyond so many bytes: to a writer it is a full disk."""
     _, hard = resource.prlimit(attacked.pid, resource.RLIMIT_FSIZE)
     usual = resource.prlimit(attacked.pid, resource.RLIMIT_FSIZE, (at_bytes, hard))
@@ -137,7 +137,7 @@ def full_disk(attacked: Attacked, *, at_bytes: int) -> Iterator[None]:
     ],
 )
 def test_a_disk_that_is_full_is_a_507_and_the_server_lives_on(
-    attacked: Attacked, ct_file: bytes, method: str, path: str, field: str
+    attacked: AttackTarget, ct_file: bytes, method: str, path: str, field: str
 ) -> None:
     with full_disk(attacked, at_bytes=1_200_000):
         answer = attacked.server.ask(method, path, files={field: ("ct.nii", ct_file)})
@@ -148,7 +148,7 @@ def test_a_disk_that_is_full_is_a_507_and_the_server_lives_on(
     assert attacked.server.infer("cascade3", image=attacked.ct, output="json").status_code == 200
 
 
-def test_a_result_that_does_not_fit_is_a_507(attacked: Attacked) -> None:
+def test_a_result_that_does_not_fit_is_a_507(attacked: AttackTarget) -> None:
     results = attacked.server.models / "results"
     before = set(results.iterdir())
     with full_disk(attacked, at_bytes=100):
@@ -157,7 +157,7 @@ def test_a_result_that_does_not_fit_is_a_507(attacked: Attacked) -> None:
     assert set(results.iterdir()) <= before  # the former result may have been sent meanwhile
 
 
-def test_temporary_files_of_a_killed_server_are_gone(attacked: Attacked, tmp_path: Path) -> None:
+def test_temporary_files_of_a_killed_server_are_gone(attacked: AttackTarget, tmp_path: Path) -> None:
     """Of a living one they are not: its folder is locked."""
     from ct2pet_app.server.temp_dir import remove_if_abandoned
 

@@ -82,13 +82,13 @@ def with_real_names(description: dict[str, Any], server: RunningServer) -> dict[
 def test_the_server_does_what_its_description_says(
     server: RunningServer, program: Path, name: str, tmp_path: Path
 ) -> None:
-    admin = server.known_as("ada")
+    admin = server.logged_in_as("ada")
     described = with_real_names(admin.json("/openapi.json"), admin)
     description = tmp_path / "openapi.json"
     description.write_text(json.dumps(described))
     configuration = tmp_path / "schemathesis.toml"
     configuration.write_text(CONFIGURATION)
-    token = ["-H", f"Authorization: Bearer {server.known_as(name).token}"] if name else []
+    token = ["-H", f"Authorization: Bearer {server.logged_in_as(name).token}"] if name else []
     words = [
         "--checks", "all", *EXCLUDED.get(name, ()), "--phases", PHASES.get(name, "examples,coverage,fuzzing,stateful"),
         "--continue-on-failure", "--no-color", "--no-shrink", "--generation-deterministic",

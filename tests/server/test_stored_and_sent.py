@@ -47,7 +47,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="module")
 def people(server: RunningServer) -> dict[str, RunningServer]:
-    return {name: server.known_as(name) for name in ("una", "ann", "ada")}
+    return {name: server.logged_in_as(name) for name in ("una", "ann", "ada")}
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,7 @@ def test_a_label_saved_again_and_again_is_whole_for_eight_readers(
         reader.join()
     assert set(statuses) == {200}
     assert len(seen) >= 8
-    assert {(status, is_whole) for status, is_whole, _ in seen} == {(200, True)}
+    assert {(status, is_complete) for status, is_complete, _ in seen} == {(200, True)}
 
 
 def test_a_pair_whose_files_names_are_no_utf_8_is_as_good_as_any(

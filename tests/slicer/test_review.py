@@ -140,7 +140,7 @@ def before(review: ReviewPage, initial: tuple[str, Views]) -> Views:
 
 def test_the_page_shows_what_it_is_without_the_patients_name(review: ReviewPage, clinic: Clinic) -> None:
     text = review.page.inner_text("body")
-    model = clinic.server.known_as("una").json("/info/")["models"]["unet"]
+    model = clinic.server.logged_in_as("una").json("/info/")["models"]["unet"]
     assert review.page.inner_text("#warning") == WARNING
     assert "The libraries of 3D Slicer in a web page; useful where Slicer is not installed." in text
     assert clinic.ct_uid in text
@@ -266,7 +266,7 @@ def test_an_error_says_what_to_do(clinic: Clinic, options: list[str], changed: d
 
 def test_a_token_signs_in(clinic: Clinic) -> None:
     command = clinic.command("--token-stdin", "--model", "cascade2", user="")
-    assert "No trained weights for cascade2" in run(command, clinic.server.known_as("una").token).stderr
+    assert "No trained weights for cascade2" in run(command, clinic.server.logged_in_as("una").token).stderr
     assert "requires authentication" in run(command, "invalid").stderr
 
 

@@ -139,9 +139,9 @@ class PairRegistry:
         pair, files = paired.pair, ""
         try:
             # what the PACS has to send is waited for before memory is reserved
-            at_hand = self._studies.at_hand(pair.ct, pair.pet, cancelled=self._closed.is_set)
+            local_files = self._studies.local_files(pair.ct, pair.pet, cancelled=self._closed.is_set)
             cancelled = self._closed.is_set
-            with at_hand, self._budget.reserve(check_bytes(paired), CHECKING, cancelled=cancelled, alone=True):
+            with local_files, self._budget.reserve(check_bytes(paired), CHECKING, cancelled=cancelled, alone=True):
                 # before and not after: files that change meanwhile are checked again
                 files = fingerprint((*pair.ct.files, *pair.pet.files))
                 check = check_pair(paired)
@@ -251,7 +251,7 @@ class PairRegistry:
         listing = self._studies.listing()
         pairs = tuple(listing.pairs.values())
         pending = [paired for paired in pairs if self._known(paired) is None]
-        if self._first is None and listing.is_whole:
+        if self._first is None and listing.is_complete:
             self._first = frozenset(_key(paired) for paired in pairs)
         try:
             self.assign(pairs)
@@ -263,7 +263,7 @@ class PairRegistry:
                     break
 
     def _is_due(self, paired: PairedSeries) -> bool:
-        return self._studies.lies_here or (self._first is not None and _key(paired) not in self._first)
+        return self._studies.is_local or (self._first is not None and _key(paired) not in self._first)
 
     def _check_alone(self, paired: PairedSeries) -> None:
         try:

@@ -130,7 +130,7 @@ def check_incoming(
     assert paired.ct.geometry is not None  # of every usable series
     needed = max(series_read_bytes(paired.ct.geometry.shape), check_bytes(paired))
     with (
-        studies.at_hand(*(found.series for found in incoming.here), cancelled=gone),
+        studies.local_files(*(found.series for found in incoming.here), cancelled=gone),
         budget.reserve(needed, f"checking a pair of {paired.ct.series.slice_count} CT slices", cancelled=gone),
     ):
         if incoming.new:

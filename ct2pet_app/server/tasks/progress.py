@@ -24,20 +24,20 @@ from lib.types import Progress
 
 logger = logging.getLogger(__name__)
 
-TELL_EVERY_S = 5.0
+LOG_INTERVAL_S = 5.0
 MAX_REASONS = 200  # that are told; how many failed is always told
 REPORT_ID = re.compile(r"[0-9a-f]{32}")
 REPORT_KEY = "report"  # of a task's request: the id that the server gave its report
 ERROR_KEY = "error"  # of a report, and of a task's status: code, params and detail of the error that ended the task
 
 
-def tell_percent(title: str) -> Progress:
+def log_percent(title: str) -> Progress:
     """Return a progress that logs percents, at most one line in 5 seconds: the server keeps the last 20 lines."""
     told = {"at": float("-inf"), "percent": -1}
 
     def tell(done: int, total: int, what: str) -> None:
         percent = 100 * done // max(1, total)
-        if percent != told["percent"] and (time.monotonic() - told["at"] >= TELL_EVERY_S or done >= total):
+        if percent != told["percent"] and (time.monotonic() - told["at"] >= LOG_INTERVAL_S or done >= total):
             told.update(at=time.monotonic(), percent=percent)
             logger.info("%s: %d %% (%s)", title, percent, what)
 
@@ -55,7 +55,7 @@ class CaseReport:
         self.reasons: dict[str, str] = {}
         self._to_do, self._already, self._done = to_do, already, 0
         self._file = file
-        self._tell = tell_percent(title)
+        self._tell = log_percent(title)
         logger.info("%s: %d to do, %d done before", title, to_do, already)
         self._write(now=None, result=None)
 
@@ -78,7 +78,7 @@ class CaseReport:
         """Tell what came of it all."""
         self._write(now=None, result=result)
 
-    def refuse_if_nothing_worked(self) -> None:
+    def require_one_success(self) -> None:
         """Return where a case worked, or there was none to do.
 
         Raises:
@@ -107,7 +107,7 @@ def report_file(folder: Path, request: Mapping[str, Any]) -> Path | None:
     return folder / "tasks" / f"{name}.json" if REPORT_ID.fullmatch(name) else None
 
 
-def forget_reports_but(folder: Path, requests: Iterable[Mapping[str, Any]]) -> None:
+def remove_unknown_reports(folder: Path, requests: Iterable[Mapping[str, Any]]) -> None:
     """Remove the reports of tasks that the server does not know any more: those of before its start."""
     known = {report_file(folder, request) for request in requests}
     for file in (folder / "tasks").glob("*.json"):

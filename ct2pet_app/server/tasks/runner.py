@@ -30,7 +30,7 @@ from ct2pet_app.errors import BusyError
 from ct2pet_app.server.log_redaction import where
 from ct2pet_app.server.tasks.environment import task_environment
 from ct2pet_app.server.tasks.process import TASK_PROGRAM
-from ct2pet_app.server.tasks.progress import ERROR_KEY, REPORT_KEY, forget_reports_but, read_report
+from ct2pet_app.server.tasks.progress import ERROR_KEY, REPORT_KEY, read_report, remove_unknown_reports
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ class TaskRunner:
     def _forget_reports(self) -> None:
         known = [task["request"] for tasks in background_tasks.values() for task in tasks]
         try:
-            forget_reports_but(self._models_folder, known)
+            remove_unknown_reports(self._models_folder, known)
         except OSError as error:  # they cost a little space, and no task
             logger.warning("reports of former tasks cannot be removed (%s)", type(error).__name__)
 

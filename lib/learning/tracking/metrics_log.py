@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from lib.imaging.normalize import denormalize_pet
-from lib.learning.dataset import Entries, Sides
+from lib.learning.dataset import Entries, PairsBySide
 from lib.learning.losses import cascade_loss
 from lib.learning.recipe import Recipe
 from lib.metrics.image import ImageMetrics, mean_metrics, measure_slices
@@ -21,7 +21,7 @@ SIDES = ("train", "test")
 
 
 def record_epoch(
-    cascade: Cascade, prepared: PreparedSet, sides: Sides, recipe: Recipe, *, device: torch.device
+    cascade: Cascade, prepared: PreparedSet, sides: PairsBySide, recipe: Recipe, *, device: torch.device
 ) -> dict[str, dict[str, float | None]]:
     """Return the loss and every image figure by side, `train` and `test`; empty when the recipe records nothing.
 
@@ -90,7 +90,7 @@ def _loss(stages: FloatArray, arrays: PairArrays, index: int, recipe: Recipe) ->
     return float(cascade_loss(drawn, pet, regions, config=recipe.loss))
 
 
-def figures_of(recorded: Mapping[str, Mapping[str, float | None]], side: str, name: str) -> float:
+def recorded_metric(recorded: Mapping[str, Mapping[str, float | None]], side: str, name: str) -> float:
     """Return one recorded figure, NaN where it was not recorded or is not defined."""
     value = recorded.get(side, {}).get(name)
     return float("nan") if value is None else value

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.pairing.quality_checks.alignment import shift_from_json
-from lib.pairing.quality_checks.plausibility import CHECKED_AS, PairCheck
+from lib.pairing.quality_checks.plausibility import CHECK_VERSION, PairCheck
 from lib.sqlite_cache import SqliteCache
 from lib.types import SeriesPair
 
@@ -64,7 +64,7 @@ class CheckCache:
 def _find(connection: sqlite3.Connection, *, pair: SeriesPair) -> Checked | None:
     row = connection.execute(
         "SELECT result, files, accepted FROM checked WHERE ct = ? AND pet = ? AND checked_as = ?",
-        (pair.ct.uid, pair.pet.uid, CHECKED_AS),
+        (pair.ct.uid, pair.pet.uid, CHECK_VERSION),
     ).fetchone()
     if row is None:
         return None
@@ -83,5 +83,5 @@ def _check(values: dict[str, Any]) -> PairCheck:
 
 def _put(connection: sqlite3.Connection, *, pair: SeriesPair, checked: Checked) -> None:
     result = json.dumps({**asdict(checked.check), "shift": checked.check.shift.as_json()})
-    row = (pair.ct.uid, pair.pet.uid, checked.files, CHECKED_AS, result, int(checked.accepted))
+    row = (pair.ct.uid, pair.pet.uid, checked.files, CHECK_VERSION, result, int(checked.accepted))
     connection.execute("INSERT OR REPLACE INTO checked VALUES (?, ?, ?, ?, ?, ?)", row)

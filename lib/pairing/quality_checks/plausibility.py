@@ -36,7 +36,7 @@ from lib.pairing.pairs import PairedSeries
 from lib.pairing.quality_checks.alignment import Shift, coarse, coarse_size, estimate_shift
 from lib.types import BoolArray, FloatArray, Series
 
-CHECKED_AS = 2  # raise it when a limit or a measure changes: what was checked otherwise is checked again
+CHECK_VERSION = 2  # raise it when a limit or a measure changes: what was checked otherwise is checked again
 SLICE_MM = 5.0  # a PET resolves no more; finer slices of the CT are left out
 MIN_COVERAGE = 0.75  # real pairs 0.95 to 1.00; moved by 10 cm along any axis 0.18 to 0.78
 MIN_OUTLINE = 0.85  # real pairs 0.934 to 0.997; of another patient 0.14 to 0.95, half of them below 0.70

@@ -82,7 +82,7 @@ def looked_at(orthanc: Orthanc, folder: Path, *, credentials: Credentials = Cred
 
 
 def only_pair(studies: PacsStudies) -> PairedSeries:
-    (paired,) = studies.look_again().pairs.values()
+    (paired,) = studies.rescan().pairs.values()
     return paired
 
 
@@ -108,7 +108,7 @@ def test_headers_are_asked_for_once(orthanc: Orthanc, tmp_path: Path, monkeypatc
 def test_volumes_of_a_pacs_are_those_of_the_folder(orthanc: Orthanc, studies: ScanReport, cached: Path) -> None:
     pacs = looked_at(orthanc, cached)
     pair = only_pair(pacs).pair
-    with pacs.at_hand(pair.ct, pair.pet):
+    with pacs.local_files(pair.ct, pair.pet):
         ct, pet = read_ct(pair.ct), read_pet(pair.pet)
     np.testing.assert_array_equal(ct.array, read_ct(studies.usable("CT")[0].series).array)
     np.testing.assert_array_equal(pet.array, read_pet(studies.usable("PT")[0].series).array)
@@ -117,9 +117,9 @@ def test_volumes_of_a_pacs_are_those_of_the_folder(orthanc: Orthanc, studies: Sc
 def test_training_prepares_pairs_of_the_pacs_once(orthanc: Orthanc, cached: Path, tmp_path: Path) -> None:
     for reused in (0, 1):  # the second time everything is fetched anew, into an empty cache
         pacs = looked_at(orthanc, cached if reused == 0 else tmp_path / "another cache")
-        pairs = tuple(pacs.look_again().pairs.values())
+        pairs = tuple(pacs.rescan().pairs.values())
         report = prepare_pairs(
-            pairs, tmp_path / "prepared", preparation=tiny_recipe(1).preparation, at_hand=pacs.at_hand
+            pairs, tmp_path / "prepared", preparation=tiny_recipe(1).preparation, local_files=pacs.local_files
         )
         assert (len(report.prepared.pairs), report.failed, report.reused) == (1, (), reused)
 
@@ -148,7 +148,7 @@ def test_a_pacs_that_is_killed_in_the_middle_of_a_download(
     killer = threading.Thread(target=lambda: (arrived.wait(60), orthanc.kill()))
     killer.start()
     with pytest.raises(RemoteError, match=r"cannot be reached, or breaks off.*What was fetched is kept"):
-        pacs.at_hand(ct).__enter__()
+        pacs.local_files(ct).__enter__()
     killer.join()
     kept = len(list(tmp_path.rglob("*.dcm")))
     assert 10 <= kept < len(ct.files)
@@ -162,7 +162,7 @@ def test_a_pacs_that_is_killed_in_the_middle_of_a_download(
         fetch(self, study_uid, series_uid, sop_uid, *path, **limits)
 
     monkeypatch.setattr(Pacs, "fetch", counted)
-    with pacs.at_hand(ct):
+    with pacs.local_files(ct):
         assert len(fetched) == len(ct.files) - kept
         assert read_ct(ct).geometry.shape[0] == len(ct.files)
     pacs.close()
@@ -186,7 +186,7 @@ def test_a_synthetic_pet_is_stored_once_and_never_taken_for_a_real_one(
 
     found = datastore.listing().report.find(synthetic["series_instance_uid"])
     assert found is not None
-    with datastore.at_hand(found.series):
+    with datastore.local_files(found.series):
         reader = sitk.ImageSeriesReader()
         reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(found.series.files[0].parent)))
         read_back = reader.Execute()

@@ -89,10 +89,10 @@ def test_a_pacs_gives_the_same_volumes(
         cache = SeriesCache(tmp_path / "cache" / "series", pacs, limit_bytes=10**9)
         for _ in range(2):  # the second time headers come from the index
             seen = PacsStudies(pacs, cache, index=tmp_path / "cache" / "index.sqlite", filters={})
-            (paired,) = seen.look_again().pairs.values()
+            (paired,) = seen.rescan().pairs.values()
             pair = paired.pair
             assert (pair.ct.slice_count, len(pair.ct.files), paired.pet.suv) == (SLICES, 2, "BQML -> SUVbw")
-        with seen.at_hand(pair.ct, pair.pet):
+        with seen.local_files(pair.ct, pair.pet):
             ct, pet = read_ct(pair.ct), read_pet(pair.pet)
     np.testing.assert_array_equal(ct.array, read_ct(single.usable("CT")[0].series).array)
     np.testing.assert_allclose(pet.array, read_pet(single.usable("PT")[0].series).array, rtol=1e-6)

@@ -177,7 +177,7 @@ def test_of_many_that_start_at_once_one_does(server: RunningServer) -> None:
 def test_an_annotator_runs_no_code_either_and_a_task_ends_with_its_server(phantoms: Path, tmp_path: Path) -> None:
     save_constant_model(tmp_path / "models" / "cascade3" / "model.safetensors", 2.5)
     with running_server("ct2pet_app", phantoms, tmp_path, users=write_users(tmp_path)) as running:
-        annotator, archive = running.known_as("ann"), write_archive(tmp_path)
+        annotator, archive = running.logged_in_as("ann"), write_archive(tmp_path)
         assert annotator.ask("POST", "/scoring/metrics", json={"bundle_path": str(archive)}).status_code == 200
         assert ended(annotator, "/scoring/")["status"] == "DONE"
         assert not list(tmp_path.glob("of-a-client*"))

@@ -18,7 +18,7 @@ from ct2pet_app.model_registry.model_info import describe_version
 from ct2pet_app.model_registry.versions import Verdict, Version
 from ct2pet_app.server.concurrency import IsDisconnected
 from ct2pet_app.training import promotion as publish_module
-from ct2pet_app.training.promotion import publish_if_fit
+from ct2pet_app.training.promotion import publish_if_better
 from tests.ct2pet_app.constant_model import save_constant_model
 
 MakeApp = Callable[..., CT2PETApp]
@@ -38,7 +38,7 @@ def constant(folder: Path, suv: float, **trained: Any) -> Path:
 
 def ask(app: CT2PETApp, candidate: Path, **more: Any) -> Version:
     pairs = app.studies_datastore.training_pairs()
-    return publish_if_fit("unet", candidate, app.models, pairs, origin="training run 1", device="cpu", **more)
+    return publish_if_better("unet", candidate, app.models, pairs, origin="training run 1", device="cpu", **more)
 
 
 def told(version: Version) -> Verdict:

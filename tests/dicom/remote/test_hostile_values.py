@@ -21,7 +21,7 @@ from lib.dicom.scan.series import judge_series
 from lib.errors import CT2PETError, RemoteError
 from lib.phantom.generate import write_phantoms
 from tests.ct2pet_app.tiny_studies import TINY
-from tests.server.malicious_pacs import Kind, MaliciousPacs, answers, answers_json, malicious_pacs
+from tests.server.malicious_pacs import Kind, MaliciousPacs, answers, malicious_pacs, responds_json
 
 LONE_SURROGATE = "\ud800"
 VALUES: dict[str, Any] = {
@@ -122,7 +122,7 @@ def test_the_other_series_stay_listed(pacs: MaliciousPacs, tmp_path: Path, value
         handler.send(200, {"Content-Type": "application/dicom+json"}, json.dumps(instances).encode())
 
     pacs.behaviours[Kind.METADATA] = send
-    listing = studies_of(pacs, tmp_path).look_again()
+    listing = studies_of(pacs, tmp_path).rescan()
     assert any(found.series.modality == "PT" for found in listing.report.series)
     for found in listing.report.series:
         can_be_written([found.reason, found.series.description, found.series.patient_id])
@@ -178,7 +178,7 @@ ROWS: dict[str, Any] = {
 
 @pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
 def test_rows_that_are_no_series(pacs: MaliciousPacs, rows: Any) -> None:
-    pacs.behaviours[Kind.SEARCH] = answers_json(rows)
+    pacs.behaviours[Kind.SEARCH] = responds_json(rows)
     assert Pacs(pacs.url).find_series("CT") == ()
 
 
@@ -189,7 +189,7 @@ def test_any_value_in_a_row(pacs: MaliciousPacs, value: Any) -> None:
         rows = pacs.rows()
         for row in rows:
             row[tag] = {"vr": "UN", "Value": value}
-        pacs.behaviours[Kind.SEARCH] = answers_json(rows)
+        pacs.behaviours[Kind.SEARCH] = responds_json(rows)
         for series in Pacs(pacs.url).find_series("CT"):
             assert series.uid == "1.2.3" or series.uid in {row["0020000E"]["Value"][0] for row in pacs.rows()}
             assert 0 <= series.instances < 10**7
@@ -213,19 +213,19 @@ BODIES = {
 def test_bodies_that_are_refused(pacs: MaliciousPacs, tmp_path: Path, kind: Kind, body: bytes) -> None:
     pacs.behaviours[kind] = answers(200, body, Content_Type="application/dicom+json")
     with pytest.raises(RemoteError, match=r"cannot be understood|sends more than"):
-        studies_of(pacs, tmp_path).look_again()
+        studies_of(pacs, tmp_path).rescan()
 
 
 def test_the_same_page_for_ever(pacs: MaliciousPacs) -> None:
-    pacs.behaviours[Kind.SEARCH] = answers_json(pacs.rows())
+    pacs.behaviours[Kind.SEARCH] = responds_json(pacs.rows())
     assert len(Pacs(pacs.url).find_series("CT")) == 1
     assert pacs.requests[Kind.SEARCH] == 2
 
 
 def test_instances_of_another_series_are_left_out(pacs: MaliciousPacs, tmp_path: Path) -> None:
     ct = pacs.rows()[0]["0020000E"]["Value"][0]
-    pacs.behaviours[Kind.METADATA] = answers_json(pacs.metadata(ct))
-    listing = studies_of(pacs, tmp_path).look_again()
+    pacs.behaviours[Kind.METADATA] = responds_json(pacs.metadata(ct))
+    listing = studies_of(pacs, tmp_path).rescan()
     assert {found.series.uid for found in listing.report.series} == {ct}
     assert all("is of another" in skipped.reason for skipped in listing.report.skipped)
 

@@ -31,15 +31,15 @@ from tests.server.malicious_pacs import (
     Kind,
     MaliciousPacs,
     answers,
-    answers_json,
     drips,
     drips_headers,
     gzip_bomb,
     hangs,
     malicious_pacs,
     redirects,
+    responds_json,
     row,
-    sends_for_ever,
+    sends_endlessly,
 )
 
 BOMB_BYTES = 3 * 10**8
@@ -118,7 +118,7 @@ def test_a_body_without_end_stops_at_the_limit(
     pacs: MaliciousPacs, kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pacs_module, "MAX_INSTANCE_BYTES", 10**7)
-    pacs.behaviours[kind] = sends_for_ever(*begins_with(kind))
+    pacs.behaviours[kind] = sends_endlessly(*begins_with(kind))
     with small_peak(), pytest.raises(InvalidResponseError, match="sends more than"):
         ask(pacs, kind, tmp_path)
 
@@ -153,7 +153,7 @@ def test_pages_without_end_have_a_deadline(pacs: MaliciousPacs) -> None:
     numbers = iter(range(1, 10**9))
 
     def page(handler: object) -> None:
-        answers_json([row("1.1", f"1.2.{next(numbers)}", "CT", 1)])(handler)  # type: ignore[arg-type]
+        responds_json([row("1.1", f"1.2.{next(numbers)}", "CT", 1)])(handler)  # type: ignore[arg-type]
 
     pacs.behaviours[Kind.SEARCH] = page
     with pytest.raises(RemoteError, match="the time for all of it is up"):
@@ -164,7 +164,7 @@ def test_more_series_than_can_be_held(pacs: MaliciousPacs, monkeypatch: pytest.M
     monkeypatch.setattr(pacs_module, "MAX_SERIES", 10)
     monkeypatch.setattr(metadata_module, "MAX_SERIES", 100)
     rows = [row("1.1", f"1.2.{number}", "CT", 1) for number in range(1, 12)]
-    pacs.behaviours[Kind.SEARCH] = answers_json(rows)
+    pacs.behaviours[Kind.SEARCH] = responds_json(rows)
     with pytest.raises(InvalidResponseError, match=r"more than 10 CT series; narrow the search"):
         Pacs(pacs.url).find_series("CT")
 

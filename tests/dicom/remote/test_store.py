@@ -11,7 +11,7 @@ import pytest
 from lib.dicom.remote.pacs import Pacs
 from lib.errors import RemoteError
 from tests.dicom.builders import instance
-from tests.server.malicious_pacs import JSON, Kind, MaliciousPacs, answers, answers_json, malicious_pacs, stored
+from tests.server.malicious_pacs import JSON, Kind, MaliciousPacs, answers, malicious_pacs, responds_json, stored
 
 INSTANCES = [instance(k) for k in range(3)]
 UIDS = [str(one.SOPInstanceUID) for one in INSTANCES]
@@ -80,14 +80,14 @@ NOT_CONFIRMED = {
     "nothing": (answers(200), r"3 of 3 .*\(it is empty\)"),
     "accepted, nothing said": (answers(202), "3 of 3"),
     "no content": (answers(204), "3 of 3"),
-    "JSON of another shape": (answers_json({"status": "ok"}), "3 of 3"),
-    "a number": (answers_json(1), "3 of 3"),
-    "sequences that are none": (answers_json({"00081199": {"vr": "SQ", "Value": UIDS}}), "3 of 3"),
-    "an empty list": (answers_json(stored()), "3 of 3"),
-    "a part of them": (answers_json(stored(*UIDS[:2])), rf"1 of 3 instances are not confirmed .* first {UIDS[2]}"),
-    "another instance": (answers_json(stored(*UIDS[:2], "1.2.3")), "1 of 3"),
-    "a UID with a tail": (answers_json(stored(*UIDS[:2], f"{UIDS[2]}0")), "1 of 3"),
-    "a lone surrogate": (answers_json(stored(*UIDS[:2], "\ud800")), "1 of 3"),
+    "JSON of another shape": (responds_json({"status": "ok"}), "3 of 3"),
+    "a number": (responds_json(1), "3 of 3"),
+    "sequences that are none": (responds_json({"00081199": {"vr": "SQ", "Value": UIDS}}), "3 of 3"),
+    "an empty list": (responds_json(stored()), "3 of 3"),
+    "a part of them": (responds_json(stored(*UIDS[:2])), rf"1 of 3 instances are not confirmed .* first {UIDS[2]}"),
+    "another instance": (responds_json(stored(*UIDS[:2], "1.2.3")), "1 of 3"),
+    "a UID with a tail": (responds_json(stored(*UIDS[:2], f"{UIDS[2]}0")), "1 of 3"),
+    "a lone surrogate": (responds_json(stored(*UIDS[:2], "\ud800")), "1 of 3"),
     "XML in part": (answers(200, xml(UIDS[0]), Content_Type="application/dicom+xml"), "2 of 3"),
     "XML bomb": (
         answers(

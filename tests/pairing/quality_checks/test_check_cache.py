@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lib.pairing.quality_checks.check_cache import CheckCache, Checked
-from lib.pairing.quality_checks.plausibility import CHECKED_AS, PairCheck
+from lib.pairing.quality_checks.plausibility import CHECK_VERSION, PairCheck
 from tests.pairing.test_split_file import pair_of
 
 PAIR = pair_of("P0")
@@ -44,7 +44,7 @@ def test_a_check_is_kept_until_it_is_replaced(path: Path) -> None:
 def test_a_decision_kept_by_an_earlier_version_is_found(path: Path) -> None:
     CheckCache(path.with_name("other")).remember(PAIR, CHECKED)
     (row,) = rows(path.with_name("other"))
-    assert row[:4] == ("1.P0.1", "1.P0.2", "names:states", CHECKED_AS)
+    assert row[:4] == ("1.P0.1", "1.P0.2", "names:states", CHECK_VERSION)
     connection = sqlite3.connect(path)
     with connection:
         connection.execute(TABLE_OF_EARLIER_VERSIONS)

@@ -94,7 +94,7 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
 
 def publish(server: RunningServer, model: Path) -> None:
     """Put a model into the place of cascade3."""
-    answer = server.known_as("ada").ask("PUT", "/model/cascade3", files={"file": model.read_bytes()})
+    answer = server.logged_in_as("ada").ask("PUT", "/model/cascade3", files={"file": model.read_bytes()})
     assert answer.status_code == 200, answer.text
 
 

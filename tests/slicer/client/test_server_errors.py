@@ -24,7 +24,7 @@ REFUSED = [
 
 
 def test_the_panel_has_a_message_for_every_refusal_of_a_real_server(clinic: Clinic) -> None:
-    server, seen = clinic.server.known_as("ada"), set()
+    server, seen = clinic.server.logged_in_as("ada"), set()
     for method, path, sent, status in REFUSED:
         problem = check_problem(server.ask(method, path, **sent))
         assert problem["status"] == status, f"{method} {path}: {problem}"
