@@ -16,7 +16,7 @@ from ct2pet_app.api.responses import file_or_json, file_response
 from ct2pet_app.api.schemas.inference import InferResult
 from ct2pet_app.auth.permissions import require_annotator, session_owner
 from ct2pet_app.inference.request import DICOM, InferOptions
-from ct2pet_app.inference.response import Output, name_model, refuse_two_files_as_one, send_answer
+from ct2pet_app.inference.response import Output, refuse_two_files_as_one, result_response, set_model_headers
 from ct2pet_app.server.concurrency import IsDisconnected
 from ct2pet_app.server.middleware.guarded_route import GuardedRoute
 
@@ -45,15 +45,15 @@ async def infer(
     _refuse_forbidden(checked, user)
     refuse_two_files_as_one(checked, output)
 
-    def work(gone: IsDisconnected) -> dict[str, Any]:
+    def work(is_disconnected: IsDisconnected) -> dict[str, Any]:
         """Return the result of the synthesis."""
         session = app.checked_sessions.find(session_id, owner=session_owner(user)) if session_id else None
         with app.studies_datastore.cts.requested(image, session, file) as source:
-            return app.synthesize(model, source, checked, gone=gone)
+            return app.synthesize(model, source, checked, is_disconnected=is_disconnected)
 
     result = await app.pools.inference.run(request, work)
-    answer = send_answer(result, output, background_tasks)
-    return name_model(answer, response, result["params"])
+    answer = result_response(result, output, background_tasks)
+    return set_model_headers(answer, response, result["params"])
 
 
 @router.post(
@@ -81,12 +81,15 @@ async def infer_dicom(
         require_annotator(user, "store")
     params = {"result_extension": DICOM, "slices": slices, "store": store, "version": version, "metrics": False}
     result = await app.pools.inference.run(
-        request, lambda gone: app.synthesize(model, app.studies_datastore.cts.image(image), params, gone=gone)
+        request,
+        lambda is_disconnected: app.synthesize(
+            model, app.studies_datastore.cts.image(image), params, is_disconnected=is_disconnected
+        ),
     )
     background_tasks.add_task(remove_file, result["file"])
     name = f"{result['params']['series']['series_instance_uid']}{DICOM}"
     answer = FileResponse(result["file"], media_type="application/zip", filename=name)
-    name_model(answer, answer, result["params"])
+    set_model_headers(answer, answer, result["params"])
     return answer
 
 

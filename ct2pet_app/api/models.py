@@ -149,7 +149,7 @@ def _verdict(app: CT2PETApp, task: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refuse_run_sync(run_sync: bool) -> None:
     if run_sync:
-        raise RequestError("run_sync: a training runs in a process of its own; leave run_sync out")
+        raise RequestError("run_sync: a training always runs in a separate process; omit run_sync")
 
 
 def _version(requested: dict[str, Any]) -> int:

@@ -149,4 +149,4 @@ def _stop(app: CT2PETApp, task: str) -> Any:
 
 def _refuse_run_sync(run_sync: bool) -> None:
     if run_sync:
-        raise RequestError("run_sync: this runs in a process of its own; leave run_sync out and ask how it does")
+        raise RequestError("run_sync: tasks always run in a separate process; omit run_sync and poll the status")

@@ -22,7 +22,7 @@ from ct2pet_app.datastore.ct_source import (
     source_of_series,
     suffix_of,
 )
-from ct2pet_app.datastore.labels.label_store import Kept, LabelStore
+from ct2pet_app.datastore.labels.label_store import LabelStore, StoredFile
 from ct2pet_app.datastore.serializers import no_image
 from ct2pet_app.datastore.study_index import StudyIndex
 from ct2pet_app.errors import RequestError
@@ -85,7 +85,7 @@ class CTResolver:
         source = source_of_file(path, f"{image_id}{suffix_of(path.name)}", image_id=image_id, kept=True)
         return replace(source, open=partial(self._opened_upload, image_id))
 
-    def upload(self, image_id: str) -> Kept:
+    def upload(self, image_id: str) -> StoredFile:
         """Return an uploaded image.
 
         Raises:

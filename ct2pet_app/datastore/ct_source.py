@@ -92,8 +92,8 @@ def source_of_series(ct: ScannedSeries, pet: ScannedSeries | None, *, at_hand: A
     """Return the source of a usable series of the datastore, and of its PET."""
 
     @contextlib.contextmanager
-    def opened(gone: IsDisconnected) -> Iterator[OpenedCT]:
-        with at_hand(ct.series, cancelled=gone):
+    def opened(is_disconnected: IsDisconnected) -> Iterator[OpenedCT]:
+        with at_hand(ct.series, cancelled=is_disconnected):
             yield _opened_series(ct)
 
     real, shape = (None, None) if pet is None else (pet.series, _shape_of(pet))

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from ct2pet_app.datastore.ct_resolver import CTResolver
 from ct2pet_app.datastore.ct_source import removed_if_refused
 from ct2pet_app.datastore.labels.infos import label_info, pet_info
-from ct2pet_app.datastore.labels.label_store import FINAL, Kept, LabelStore
+from ct2pet_app.datastore.labels.label_store import FINAL, LabelStore, StoredFile
 from ct2pet_app.datastore.study_index import StudyIndex
 from ct2pet_app.datastore.volume_exports import VolumeExports
 from ct2pet_app.errors import NotFoundError, RequestError
@@ -52,7 +52,7 @@ class Labels:
         paired = self._pair_of(label_id, tag)
         return self._label(label_id, tag).path if paired is None else self._volumes.path_of(paired.pet, read_pet)
 
-    def open(self, label_id: str, tag: str, *, gone: IsDisconnected = never) -> BinaryIO:
+    def open(self, label_id: str, tag: str, *, is_disconnected: IsDisconnected = never) -> BinaryIO:
         """Return the open file of a label; what is saved or removed meanwhile changes nothing of it.
 
         Raises:
@@ -60,7 +60,7 @@ class Labels:
         """
         paired = self._pair_of(label_id, tag)
         if paired is not None:
-            return self._volumes.open(paired.pet, read_pet, gone=gone)
+            return self._volumes.open(paired.pet, read_pet, is_disconnected=is_disconnected)
         opened = self._label_store.open_file(label_id, tag)
         if opened is None:
             raise _no_label(label_id, tag)
@@ -151,7 +151,7 @@ class Labels:
                 "replace it; give another label_tag, or remove the label first"
             )
 
-    def _label(self, label_id: str, tag: str) -> Kept:
+    def _label(self, label_id: str, tag: str) -> StoredFile:
         label = self._label_store.find(label_id, tag) if tag else None
         if label is None:
             raise _no_label(label_id, tag)

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ct2pet_app.datastore.study_index import StudyIndex, listing_of, tell_change
+from ct2pet_app.datastore.study_index import StudyIndex, listing_of, log_change
 from ct2pet_app.errors import NotListedYetError
 from lib.dicom.remote.cache import SeriesCache
 from lib.dicom.remote.daemon_pool import DaemonPool
@@ -59,7 +59,7 @@ class PacsStudies:
     """
 
     what = "the PACS"
-    lies_here = False
+    is_local = False
 
     def __init__(
         self, pacs: Pacs, cache: SeriesCache, *, index: Path, filters: Mapping[str, str], waits: bool = True
@@ -102,7 +102,7 @@ class PacsStudies:
         nothing = listing_of(ScanReport(self._cache.folder, (), (), ()), is_whole=False)
         return replace(nothing, incomplete=self._trouble or NOT_LISTED_YET)
 
-    def look_again(self) -> StudyIndex:
+    def rescan(self) -> StudyIndex:
         """Return a listing made now.
 
         Raises:
@@ -146,7 +146,7 @@ class PacsStudies:
         while not self._closed.is_set():
             try:
                 with contextlib.suppress(CT2PETError):  # told already
-                    self.look_again()
+                    self.rescan()
             except Exception:  # a watch that ended would never see a new study, and nobody would know
                 logger.exception("%s: looking for new studies failed; it goes on", self.name)
                 self._trouble = self._trouble or f"{self.name}: looking for studies failed; the server's log says why"
@@ -186,7 +186,7 @@ class PacsStudies:
         self._listed_for = frozenset(self._seen)
         folders = {str(self._cache.folder_of(series.uid)) for series in found}
         self._index.forget_folders_but(folders, root=str(self._cache.folder))
-        tell_change(before, listing, took_s=time.monotonic() - began)
+        log_change(before, listing, took_s=time.monotonic() - began)
         return listing
 
     def _see(self, unseen: Sequence[RemoteSeries]) -> None:

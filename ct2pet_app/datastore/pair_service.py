@@ -48,14 +48,14 @@ def add_pair(
     archives: Mapping[str, Path],
     *,
     despite_checks: bool = False,
-    gone: IsDisconnected = never,
+    is_disconnected: IsDisconnected = never,
 ) -> dict[str, Any]:
     """Keep an uploaded CT and PET where the studies are, and return the pair; what is there already stays as it is.
 
     Args:
         archives: Zips by the form's field: `ct` and `pet`, `pet` alone for a CT that is there, or `study`.
         despite_checks: Take it although it is not plausible; whoever says so answers for it.
-        gone: Whether the client has disconnected; then nothing is kept.
+        is_disconnected: Whether the client has disconnected; then nothing is kept.
 
     Raises:
         PairingError: Not one CT and one PET that belong together, or not plausible; nothing is kept.
@@ -64,9 +64,9 @@ def add_pair(
     studies = datastore.studies
     with tempfile.TemporaryDirectory(prefix="pair-") as folder:
         uploaded = unpacked(archives, Path(folder))
-        with waited_for(datastore.pairs.adding, gone):
-            incoming = incoming_pair(uploaded, studies.look_again(), studies)
-            check = check_incoming(incoming, studies, budget=datastore.budget, gone=gone)
+        with waited_for(datastore.pairs.adding, is_disconnected):
+            incoming = incoming_pair(uploaded, studies.rescan(), studies)
+            check = check_incoming(incoming, studies, budget=datastore.budget, is_disconnected=is_disconnected)
             if not check.ok and not despite_checks:
                 raise PairingError(
                     f"not kept, the two do not look like one patient's: {'; '.join(check.reasons)}",
@@ -84,7 +84,7 @@ def add_pair(
 def _kept(datastore: StudiesDatastore, incoming: PairUpload, check: PairCheck) -> PairedSeries:
     """Return the pair as it is listed now, with its side for good and its check remembered."""
     pair = incoming.paired.pair
-    paired = datastore.studies.look_again().pairs.get(pair.ct.uid)
+    paired = datastore.studies.rescan().pairs.get(pair.ct.uid)
     if paired is None or paired.pair.pet.uid != pair.pet.uid:
         raise RemoteError(f"kept, but {datastore.studies.what} does not list the pair yet", code="pair_not_listed_yet")
     datastore.pairs.assign([paired])

@@ -73,7 +73,7 @@ class StudiesDatastore(Datastore):
             PairingError: There are pairs, and none is plausible.
             RemoteError: The PACS does not send the files of a pair that was not checked yet.
         """
-        pairs = tuple(self.studies.look_again().pairs.values())
+        pairs = tuple(self.studies.rescan().pairs.values())
         usable = self.pairs.usable(pairs)
         if pairs and not usable:
             raise PairingError(f"none of {len(pairs)} pairs is plausible", code="no_plausible_pairs", pairs=len(pairs))
@@ -136,7 +136,7 @@ class StudiesDatastore(Datastore):
     def get_image(self, image_id: str, params: Any = None) -> BinaryIO:
         return self.open_image(image_id)
 
-    def open_image(self, image_id: str, *, gone: IsDisconnected = never) -> BinaryIO:
+    def open_image(self, image_id: str, *, is_disconnected: IsDisconnected = never) -> BinaryIO:
         """Return the open file of an image, unaffected by what is saved or removed meanwhile.
 
         Raises:
@@ -144,7 +144,7 @@ class StudiesDatastore(Datastore):
         """
         found = self.listing().images.get(image_id)
         if found is not None:
-            return self._volumes.open(found, read_ct, gone=gone)
+            return self._volumes.open(found, read_ct, is_disconnected=is_disconnected)
         opened = self._label_store.open_file(image_id)
         if opened is None:
             raise no_image(image_id, self.listing())
@@ -167,7 +167,7 @@ class StudiesDatastore(Datastore):
         self._label_store.add_record(image_id, sendable(record))
 
     def add_image(
-        self, image_id: str, image_filename: str, image_info: dict[str, Any], *, gone: IsDisconnected = never
+        self, image_id: str, image_filename: str, image_info: dict[str, Any], *, is_disconnected: IsDisconnected = never
     ) -> str:
         path = Path(image_filename)
         if image_id in self.listing().images:
@@ -176,8 +176,8 @@ class StudiesDatastore(Datastore):
             suffix = suffix_of(path.name)
             with opened_upload(path, f"{image_id}{suffix}") as opened:
                 what = f"reading {opened.shape[0]} slices"
-                with self.budget.reserve(opened.read_bytes, what, cancelled=gone):
-                    geometry = opened.read(until_disconnected(gone)).geometry
+                with self.budget.reserve(opened.read_bytes, what, cancelled=is_disconnected):
+                    geometry = opened.read(until_disconnected(is_disconnected)).geometry
             measured = {"slices": geometry.shape[0], "spacing_mm": list(geometry.spacing_mm)}
             self._label_store.keep_upload(image_id, path, suffix, image_info, record=measured)
         return image_id
@@ -201,9 +201,9 @@ class StudiesDatastore(Datastore):
     def get_label(self, label_id: str, label_tag: str, params: Any = None) -> BinaryIO:
         return self.open_label(label_id, label_tag)
 
-    def open_label(self, label_id: str, label_tag: str, *, gone: IsDisconnected = never) -> BinaryIO:
+    def open_label(self, label_id: str, label_tag: str, *, is_disconnected: IsDisconnected = never) -> BinaryIO:
         """Return the open file of a label, as `open_image`; NotFoundError where there is none."""
-        return self.labels.open(label_id, label_tag, gone=gone)
+        return self.labels.open(label_id, label_tag, is_disconnected=is_disconnected)
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         return self.labels.info(label_id, label_tag)
@@ -247,7 +247,7 @@ class StudiesDatastore(Datastore):
         return {"name": self.name(), "description": self.description(), "objects": objects}
 
     def refresh(self) -> None:
-        self.studies.look_again()
+        self.studies.rescan()
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:
         raise RequestError(f"this server does not pack its studies; copy them from {self.studies.what}")

@@ -23,7 +23,7 @@ from lib.types import Series, never_cancelled
 logger = logging.getLogger(__name__)
 
 LETTERS = re.compile(r"[^\W\d_]{2}")  # no number names anybody
-LOOK_AGAIN_S = 3.0  # a listing younger than this is taken as it is
+MIN_RESCAN_INTERVAL_S = 3.0  # a listing younger than this is taken as it is
 REST = 10.0  # a scan that took t seconds is followed by a rest of this many t: a slow disk is not scanned all the time
 
 
@@ -60,7 +60,7 @@ class Studies(Protocol):
 
     name: str
     what: str
-    lies_here: bool
+    is_local: bool
 
     def listing(self) -> StudyIndex:
         """Return the listing, at most a minute old."""
@@ -70,7 +70,7 @@ class Studies(Protocol):
         """Return the listing; where none can be had soon, an empty one that says so in `incomplete`."""
         ...
 
-    def look_again(self) -> StudyIndex:
+    def rescan(self) -> StudyIndex:
         """Return a listing made now."""
         ...
 
@@ -93,7 +93,7 @@ class StudiesFolder:
     Only reads. The first question waits for the first scan; later ones reopen no file that has not changed.
     """
 
-    lies_here = True
+    is_local = True
 
     def __init__(self, root: Path, *, index: Path, own_folders: Sequence[str] = ()) -> None:
         self.root = root
@@ -132,7 +132,7 @@ class StudiesFolder:
         """Return the listing; see `listing`."""
         return self.listing()
 
-    def look_again(self) -> StudyIndex:
+    def rescan(self) -> StudyIndex:
         """Return the listing of a scan made now."""
         with self._scanning:
             self._listing = self._scan()
@@ -158,9 +158,9 @@ class StudiesFolder:
         began = time.monotonic()
         listing = listing_of(self._arrivals.judged(scan_folder(self.root, index=self._index)))
         took = time.monotonic() - began
-        self._look_again_at = time.monotonic() + max(LOOK_AGAIN_S, REST * took)
+        self._look_again_at = time.monotonic() + max(MIN_RESCAN_INTERVAL_S, REST * took)
         self._names = names_in(listing.report)
-        tell_change(self._listing, listing, took_s=took)
+        log_change(self._listing, listing, took_s=took)
         return listing
 
 
@@ -195,7 +195,7 @@ def listing_of(report: ScanReport, *, is_whole: bool = True) -> StudyIndex:
     )
 
 
-def tell_change(before: StudyIndex | None, now: StudyIndex, *, took_s: float) -> None:
+def log_change(before: StudyIndex | None, now: StudyIndex, *, took_s: float) -> None:
     """Log what there is, where images or pairs have come or gone."""
     if before is None or set(before.images) != set(now.images) or set(before.pairs) != set(now.pairs):
         logger.info("studies: %d CT series, %d with a PET, seen in %.1f s", len(now.images), len(now.pairs), took_s)

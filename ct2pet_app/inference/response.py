@@ -33,13 +33,13 @@ def refuse_two_files_as_one(params: Mapping[str, Any], output: Output) -> None:
         )
 
 
-def send_answer(result: Mapping[str, Any], output: Output, background_tasks: BackgroundTasks) -> Any:
+def result_response(result: Mapping[str, Any], output: Output, background_tasks: BackgroundTasks) -> Any:
     """Return MONAI Label's answer: parts `params` and `image`; after them `uncertainty`, where it was asked for beside.
 
     Clients that take one file, as MONAI Label's own, take the first: the synthetic PET. Files are sent piece by piece,
     and are gone once they are sent.
     """
-    image, uncertainty = Path(result["file"]), second_file(result)
+    image, uncertainty = Path(result["file"]), uncertainty_file(result)
     if output == "image":
         background_tasks.add_task(remove_file, str(image))
         return FileResponse(image, media_type=get_mime_type(str(image)), filename=image.name)
@@ -69,7 +69,7 @@ def _multipart(params: Any, files: Mapping[str, Path]) -> Response:
     return StreamingResponse(pieces(), media_type=body.content_type, headers={"Content-Length": str(body.len)})
 
 
-def name_model(answer: Any, response: Response, told: Mapping[str, Any]) -> Any:
+def set_model_headers(answer: Any, response: Response, told: Mapping[str, Any]) -> Any:
     """Return an answer whose headers say which version of the model drew it: of a file alone, nothing else does.
 
     Args:
@@ -85,7 +85,7 @@ def name_model(answer: Any, response: Response, told: Mapping[str, Any]) -> Any:
     return answer
 
 
-def second_file(result: Mapping[str, Any]) -> Path | None:
+def uncertainty_file(result: Mapping[str, Any]) -> Path | None:
     """Return where the map lies that was asked for beside the PET; None where there is none."""
     told = result["params"]["uncertainty"]
     image = Path(result["file"])

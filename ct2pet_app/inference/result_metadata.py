@@ -96,7 +96,7 @@ def card_as_json(card: ModelCard) -> dict[str, Any]:
     return dict(json.loads(json.dumps(card.for_clients())))
 
 
-def told_of_uncertainty(error: Volume, file: str, card: ModelCard) -> dict[str, Any]:
+def uncertainty_metadata(error: Volume, file: str, card: ModelCard) -> dict[str, Any]:
     """Return the metadata of a map of expected errors: the name of its file in the response, and its meaning."""
     return {
         "file": file,
@@ -107,7 +107,7 @@ def told_of_uncertainty(error: Volume, file: str, card: ModelCard) -> dict[str, 
     }
 
 
-def told_of_series(series: SyntheticSeries, *, stored: bool) -> dict[str, Any]:
+def series_metadata(series: SyntheticSeries, *, stored: bool) -> dict[str, Any]:
     """Return the metadata of a synthetic DICOM series."""
     return {
         "study_instance_uid": series.study_uid,
@@ -117,7 +117,7 @@ def told_of_series(series: SyntheticSeries, *, stored: bool) -> dict[str, Any]:
     }
 
 
-def why_not_measured(source: CTSource, options: InferOptions) -> str:
+def reason_without_metrics(source: CTSource, options: InferOptions) -> str:
     """Return why a synthetic PET is not compared with the real one; empty where it is."""
     if source.pet is None:
         return "there is no real PET to compare with"
@@ -136,7 +136,7 @@ def figures(placed: PlacedVolumes, real: Series, card: ModelCard, *, progress: P
     return compare(aligned, card, groups=MEASURED, progress=progress).as_json()
 
 
-def slab_in_words(ct: Volume, slices: slice | None) -> str:
+def format_slab(ct: Volume, slices: slice | None) -> str:
     """Return which slices of the CT were synthesised, as `A:B`."""
     start, stop, _ = (slices or slice(None)).indices(ct.geometry.shape[0])
     return f"{start}:{stop}"

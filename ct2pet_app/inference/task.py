@@ -25,12 +25,12 @@ from ct2pet_app.inference.result_metadata import (
     Stopwatch,
     card_as_json,
     figures,
+    format_slab,
+    reason_without_metrics,
     seen_in_training,
-    slab_in_words,
+    series_metadata,
     suv_statistics,
-    told_of_series,
-    told_of_uncertainty,
-    why_not_measured,
+    uncertainty_metadata,
 )
 from ct2pet_app.inference.volume_cache import VolumeCache, state_of
 from ct2pet_app.model_registry.registry import LOADING_COPIES, ModelRegistry
@@ -129,7 +129,7 @@ class SynthesisTask(InferTask):
 
         Args:
             request: `source`, a CTSource; `options`, InferOptions; `store`, what puts a series into the studies;
-                `gone`, whether the client has gone away.
+                `is_disconnected`, whether the client has gone away.
 
         Raises:
             InputError: The source is no CT, the slices leave it, the model is not trained or has no such version.
@@ -139,15 +139,15 @@ class SynthesisTask(InferTask):
             OutputError: The disk is full.
         """
         source, options = request["source"], request["options"]
-        gone: IsDisconnected = request.get("gone", never)
+        is_disconnected: IsDisconnected = request.get("is_disconnected", never)
         # of the served model this request keeps the weights, whatever is published meanwhile
         model = self._models.loaded(self._name) if options.version is None else None
         published = model[0] if model else self._models.find(self._name, options.version)
         watch = Stopwatch()
         with ExitStack() as held:
             with watch.step("read"):
-                opened = held.enter_context(source.open(gone))
-                why_no_metrics = why_not_measured(source, options) or _fetched_real(source, gone, held)
+                opened = held.enter_context(source.open(is_disconnected))
+                why_no_metrics = reason_without_metrics(source, options) or _fetched_real(source, is_disconnected, held)
             weights_bytes = 0 if model else LOADING_COPIES * published.state.size
             need = partial(memory_need, opened, options, published.card, weights_bytes=weights_bytes)
             needed = need(pet_shape=None if why_no_metrics else source.pet_shape)
@@ -156,25 +156,29 @@ class SynthesisTask(InferTask):
                 needed, why_no_metrics = need(pet_shape=None), too_large
             key = (source.name, state_of(source.files)) if source.files else None
             asked = time.perf_counter()
-            with self._budget.reserve(needed.peak_bytes, needed.what, cancelled=gone, keep=key, alone=alone) as memory:
+            with self._budget.reserve(
+                needed.peak_bytes, needed.what, cancelled=is_disconnected, keep=key, alone=alone
+            ) as memory:
                 watch.waited(time.perf_counter() - asked)
                 if model is None:  # loaded now: many requests of as many versions would fill the memory
                     model = self._models.loaded(self._name, options.version)
                 with ExitStack() as reading:
                     with watch.step("read"):
-                        ct = reading.enter_context(self._read(key, opened, gone))
+                        ct = reading.enter_context(self._read(key, opened, is_disconnected))
                     if opened.geometry is None:  # known only now: coarse pixels become many on the network's grid
                         memory.grow(need(geometry=ct.geometry).synthesis_bytes, needed.what)
-                    job = _Job(model[1], source, options, request["store"], gone, watch, why_no_metrics)
+                    job = _Job(model[1], source, options, request["store"], is_disconnected, watch, why_no_metrics)
                     path, told = self._synthesize(job, ct)
         told["model"]["version"] = model[0].version
         told["warnings"] = list(dict.fromkeys((*source.warnings, *opened.warnings)))
         return path, told
 
-    def _read(self, key: Hashable | None, opened: OpenedCT, gone: IsDisconnected) -> AbstractContextManager[Volume]:
+    def _read(
+        self, key: Hashable | None, opened: OpenedCT, is_disconnected: IsDisconnected
+    ) -> AbstractContextManager[Volume]:
         """Return a context of the CT; of one that may be requested again, it is kept."""
-        read = partial(opened.read, until_disconnected(gone))
-        return nullcontext(read()) if key is None else self._recent.volume(key, read, gone=gone)
+        read = partial(opened.read, until_disconnected(is_disconnected))
+        return nullcontext(read()) if key is None else self._recent.volume(key, read, is_disconnected=is_disconnected)
 
     @cached_property
     def _results(self) -> Path:
@@ -199,10 +203,10 @@ class SynthesisTask(InferTask):
 
     def _written(self, job: _Job, ct: Volume, path: Path, error_path: Path) -> tuple[str, dict[str, Any]]:
         synthesizer, source, options, watch = job.synthesizer, job.source, job.options, job.watch
-        progress = until_disconnected(job.gone)
+        progress = until_disconnected(job.is_disconnected)
         planned = _planned(synthesizer, source) if options.needs_series else None
         asked = time.perf_counter()
-        with waited_for(self._models.in_use, job.gone):
+        with waited_for(self._models.in_use, job.is_disconnected):
             watch.waited(time.perf_counter() - asked)
             with watch.step("synthesise"):
                 pet, error = _drawn(synthesizer, ct, options, progress)
@@ -225,10 +229,10 @@ class SynthesisTask(InferTask):
             "unit": UNIT,
             "shape": list(pet.geometry.shape),
             "spacing_mm": list(pet.geometry.spacing_mm),
-            "slices": slab_in_words(ct, options.slices),
+            "slices": format_slab(ct, options.slices),
             "suv": suv_statistics(pet),
-            "uncertainty": None if error is None else told_of_uncertainty(error, error_path.name, synthesizer.card),
-            "series": None if series is None else told_of_series(series, stored=options.store),
+            "uncertainty": None if error is None else uncertainty_metadata(error, error_path.name, synthesizer.card),
+            "series": None if series is None else series_metadata(series, stored=options.store),
             "metrics": None,
             "why_no_metrics": job.why_no_metrics,
             "seen_in_training": seen_in_training(source, synthesizer.card),
@@ -262,17 +266,17 @@ class _Job:
     source: CTSource
     options: InferOptions
     store: Store
-    gone: IsDisconnected
+    is_disconnected: IsDisconnected
     watch: Stopwatch
     why_no_metrics: str
 
 
-def _fetched_real(source: CTSource, gone: IsDisconnected, held: ExitStack) -> str:
+def _fetched_real(source: CTSource, is_disconnected: IsDisconnected, held: ExitStack) -> str:
     """Hold the files of the real PET here; return why that is not possible, empty where it is."""
     if source.pet is None:
         return "there is no real PET to compare with"
     try:
-        held.enter_context(source.at_hand(source.pet, cancelled=gone))
+        held.enter_context(source.at_hand(source.pet, cancelled=is_disconnected))
     except InputError as error:  # the synthetic PET is good without figures
         logger.warning("no metrics for %s: %s", source.name, error)
         return str(error)

@@ -35,18 +35,20 @@ class VolumeCache:
         self._reading: dict[Hashable, _Reading] = {}
 
     @contextmanager
-    def volume(self, key: Hashable, read: Callable[[], Volume], *, gone: IsDisconnected = never) -> Iterator[Volume]:
+    def volume(
+        self, key: Hashable, read: Callable[[], Volume], *, is_disconnected: IsDisconnected = never
+    ) -> Iterator[Volume]:
         """Give the volume of a key, read if it is not kept; who requests it meanwhile waits for the same reading.
 
         Args:
             key: Another one as soon as the files are others.
             read: Reads the pixels; its errors pass through, and nothing is kept.
-            gone: Polled while another request reads.
+            is_disconnected: Polled while another request reads.
 
         Raises:
             ClientGoneError: The client disconnected while another request was reading.
         """
-        entry = self._used(key, read, gone)
+        entry = self._used(key, read, is_disconnected)
         try:
             yield entry.volume
         finally:
@@ -67,12 +69,12 @@ class VolumeCache:
                     return
                 needed_bytes -= _size(self._entries.pop(key))
 
-    def _used(self, key: Hashable, read: Callable[[], Volume], gone: IsDisconnected) -> _Entry:
+    def _used(self, key: Hashable, read: Callable[[], Volume], is_disconnected: IsDisconnected) -> _Entry:
         with self._changing:
             reading = self._reading.setdefault(key, _Reading())
             reading.users += 1
         try:
-            with waited_for(reading.lock, gone):
+            with waited_for(reading.lock, is_disconnected):
                 with self._changing:
                     entry = self._entries.get(key)
                     if entry is not None:

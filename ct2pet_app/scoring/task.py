@@ -64,7 +64,7 @@ class PairScoring(ScoringMethod):
 
     def read_request(self, request: Mapping[str, Any]) -> Models:
         """Return the models to score; raises InputError on words that are not understood, and where none is trained."""
-        return asked_models(self._models, request)
+        return requested_models(self._models, request)
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Return a summary for each model.
@@ -124,7 +124,7 @@ class UncertaintyScoring(ScoringMethod):
 
     def read_request(self, request: Mapping[str, Any]) -> Models:
         """Return the models to ask; raises InputError as `PairScoring` does, and where none can tell."""
-        models = asked_models(self._models, request)
+        models = requested_models(self._models, request)
         if request.get("model"):
             for published in models.values():
                 card_calibration(published.card)
@@ -192,7 +192,7 @@ def scoring_settings(method: str, request: Mapping[str, Any]) -> dict[str, Any]:
     return {"method": method, **validated(ScoringParams, request).model_dump(exclude_defaults=True)}
 
 
-def asked_models(models: ModelRegistry, request: Mapping[str, Any]) -> Models:
+def requested_models(models: ModelRegistry, request: Mapping[str, Any]) -> Models:
     """Return the model that a request names, or every trained one, by name.
 
     Raises:
@@ -224,7 +224,7 @@ def asked_models(models: ModelRegistry, request: Mapping[str, Any]) -> Models:
 
 def _told(report: CaseReport, models: Mapping[str, Any]) -> dict[str, Any]:
     report.finish(models)
-    report.refuse_if_nothing_worked()
+    report.require_one_success()
     return {"models": dict(models), "failed": report.reasons}
 
 

@@ -54,7 +54,7 @@ def studies_of_pacs(url: str, folder: Path) -> tuple[PacsStudies, PairedSeries]:
     pacs = Pacs(url, Credentials(USER, PASSWORD))
     cache = SeriesCache(folder / "series", pacs, limit_bytes=10**9)
     studies = PacsStudies(pacs, cache, index=folder / "index.sqlite", filters={})
-    (paired,) = studies.look_again().pairs.values()
+    (paired,) = studies.rescan().pairs.values()
     return studies, paired
 
 

@@ -126,7 +126,7 @@ def test_tracking_is_asked_for_in_monai_labels_words(monkeypatch: pytest.MonkeyP
 )
 @pytest.mark.parametrize("tracking", ["mlflow", "None"])
 def test_a_client_cannot_choose_what_the_server_connects_to_or_writes(uri: str, tracking: str) -> None:
-    with pytest.raises(RequestError, match="tracking_uri: expected an address that the server's owner allows"):
+    with pytest.raises(RequestError, match="tracking_uri: expected a URL that the server's owner allows"):
         training(tracking=tracking, tracking_uri=uri)
 
 

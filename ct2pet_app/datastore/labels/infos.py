@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ct2pet_app.datastore.labels.label_store import FINAL, Kept, LabelStore, Notes
+from ct2pet_app.datastore.labels.label_store import FINAL, LabelStore, Notes, StoredFile
 from ct2pet_app.datastore.labels.label_table import SERVER_KEYS
 from ct2pet_app.datastore.serializers import describe_ct, describe_pet
 from ct2pet_app.datastore.study_index import StudyIndex
@@ -27,7 +27,7 @@ def ct_info(found: ScannedSeries, listing: StudyIndex, notes: Notes) -> dict[str
     return _merged(notes.note, notes.record, describe_ct(found, listing))
 
 
-def upload_info(upload: Kept, notes: Notes) -> dict[str, Any]:
+def upload_info(upload: StoredFile, notes: Notes) -> dict[str, Any]:
     """Return the info of an uploaded CT."""
     return _merged({**upload.note, **notes.note}, {**upload.record, **notes.record}, {"uploaded": True})
 
@@ -37,7 +37,7 @@ def pet_info(paired: PairedSeries, notes: Notes) -> dict[str, Any]:
     return _merged(notes.note, notes.record, describe_pet(paired))
 
 
-def label_info(label: Kept) -> dict[str, Any]:
+def label_info(label: StoredFile) -> dict[str, Any]:
     """Return the info of any other label."""
     own = {key: value for key, value in label.note.items() if key not in SERVER_KEYS}
     return {**own, **label.record}

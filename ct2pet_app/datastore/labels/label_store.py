@@ -34,7 +34,7 @@ QUERY = """SELECT kept.image, kept.tag, kept.file, kept.note, record.record FROM
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredFile:
     """A file on the shelf: an uploaded image (its tag is empty) or an image's label.
 
     Attributes:
@@ -65,23 +65,23 @@ class LabelStore:
         self._table = LabelTable(folder)
         self._unreadable: set[tuple[Any, ...]] = set()  # rows that were logged
 
-    def uploads(self) -> dict[str, Kept]:
+    def uploads(self) -> dict[str, StoredFile]:
         """Return the uploaded images by id."""
         return {kept.image: kept for kept in self._find("kept.tag = ?", UPLOAD)}
 
-    def labels(self) -> tuple[Kept, ...]:
+    def labels(self) -> tuple[StoredFile, ...]:
         """Return all labels, by image and tag."""
         return self._find("kept.tag <> ?", UPLOAD)
 
-    def labels_of(self, image: str) -> dict[str, Kept]:
+    def labels_of(self, image: str) -> dict[str, StoredFile]:
         """Return the labels of an image by tag."""
         return {kept.tag: kept for kept in self._find("kept.image = ? AND kept.tag <> ?", image, UPLOAD)}
 
-    def find(self, image: str, tag: str = UPLOAD) -> Kept | None:
+    def find(self, image: str, tag: str = UPLOAD) -> StoredFile | None:
         """Return a label, or an uploaded image; None where there is none."""
         return next(iter(self._find("kept.image = ? AND kept.tag = ?", image, tag)), None)
 
-    def open_file(self, image: str, tag: str = UPLOAD) -> tuple[Kept, BinaryIO] | None:
+    def open_file(self, image: str, tag: str = UPLOAD) -> tuple[StoredFile, BinaryIO] | None:
         """Return a label or upload with its open file, whose content stays whole whatever is saved meanwhile."""
         for _ in range(MAX_ATTEMPTS):
             kept = self.find(image, tag)
@@ -232,9 +232,9 @@ class LabelStore:
                 raise
         self._unlink(former)
 
-    def _find(self, where: str, *values: str) -> tuple[Kept, ...]:
+    def _find(self, where: str, *values: str) -> tuple[StoredFile, ...]:
         """Return what is kept and whole, read again where a file was replaced since its row was read."""
-        found: tuple[Kept, ...] = ()
+        found: tuple[StoredFile, ...] = ()
         for _ in range(3):
             rows: list[tuple[Any, ...]] = self._table.read(
                 lambda contents: contents.execute(f"{QUERY} WHERE {where} ORDER BY 1, 2", values).fetchall(), default=[]
@@ -245,7 +245,7 @@ class LabelStore:
                 break
         return found
 
-    def _kept(self, row: tuple[Any, ...]) -> Kept | None:
+    def _kept(self, row: tuple[Any, ...]) -> StoredFile | None:
         image, tag, file, note, record = row
         read = stored_json_object(note)
         is_ours = all(isinstance(value, str) for value in (image, tag, file)) and FILE.fullmatch(str(file))
@@ -254,7 +254,7 @@ class LabelStore:
                 self._unreadable.add(row[:3])
                 logger.warning("a row of the table of uploads and labels is damaged and not listed")
             return None
-        return Kept(image, tag, self._folder / file, read or {}, stored_json_object(record) or {})
+        return StoredFile(image, tag, self._folder / file, read or {}, stored_json_object(record) or {})
 
     def _unlink(self, files: list[tuple[str]]) -> None:
         for (name,) in files:

@@ -263,7 +263,7 @@ class PairRegistry:
                     break
 
     def _is_due(self, paired: PairedSeries) -> bool:
-        return self._studies.lies_here or (self._first is not None and _key(paired) not in self._first)
+        return self._studies.is_local or (self._first is not None and _key(paired) not in self._first)
 
     def _check_alone(self, paired: PairedSeries) -> None:
         try:

@@ -115,7 +115,7 @@ def incoming_pair(uploaded: ScanReport, listing: StudyIndex, studies: Studies) -
 
 
 def check_incoming(
-    incoming: PairUpload, studies: Studies, *, budget: MemoryBudget, gone: IsDisconnected = never
+    incoming: PairUpload, studies: Studies, *, budget: MemoryBudget, is_disconnected: IsDisconnected = never
 ) -> PairCheck:
     """Return the check of an uploaded pair; every uploaded pixel is read.
 
@@ -130,12 +130,16 @@ def check_incoming(
     assert paired.ct.geometry is not None  # of every usable series
     needed = max(series_read_bytes(paired.ct.geometry.shape), check_bytes(paired))
     with (
-        studies.at_hand(*(found.series for found in incoming.here), cancelled=gone),
-        budget.reserve(needed, f"checking a pair of {paired.ct.series.slice_count} CT slices", cancelled=gone),
+        studies.at_hand(*(found.series for found in incoming.here), cancelled=is_disconnected),
+        budget.reserve(
+            needed, f"checking a pair of {paired.ct.series.slice_count} CT slices", cancelled=is_disconnected
+        ),
     ):
         if incoming.new:
-            read_ct_series(paired.pair.ct, progress=until_disconnected(gone))  # the check reads some slices of it
-        if gone():
+            read_ct_series(
+                paired.pair.ct, progress=until_disconnected(is_disconnected)
+            )  # the check reads some slices of it
+        if is_disconnected():
             raise ClientDisconnectedError("the client has disconnected")
         return check_pair(paired)
 

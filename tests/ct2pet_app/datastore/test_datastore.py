@@ -85,7 +85,7 @@ def test_a_final_label_downloads_as_the_pet_in_suv(
 def test_new_studies_appear_and_removed_ones_go(
     phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing_module, "LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr(listing_module, "MIN_RESCAN_INTERVAL_S", 0.0)
     monkeypatch.setattr(listing_module, "REST", 0.0)
     studies = tmp_path / "studies"
     shutil.copytree(phantoms / "PHANTOM_0001", studies / "1")

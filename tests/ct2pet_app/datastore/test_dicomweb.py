@@ -82,7 +82,7 @@ def looked_at(orthanc: Orthanc, folder: Path, *, credentials: Credentials = Cred
 
 
 def only_pair(studies: PacsStudies) -> PairedSeries:
-    (paired,) = studies.look_again().pairs.values()
+    (paired,) = studies.rescan().pairs.values()
     return paired
 
 
@@ -117,7 +117,7 @@ def test_volumes_of_a_pacs_are_those_of_the_folder(orthanc: Orthanc, studies: Sc
 def test_training_prepares_pairs_of_the_pacs_once(orthanc: Orthanc, cached: Path, tmp_path: Path) -> None:
     for reused in (0, 1):  # the second time everything is fetched anew, into an empty cache
         pacs = looked_at(orthanc, cached if reused == 0 else tmp_path / "another cache")
-        pairs = tuple(pacs.look_again().pairs.values())
+        pairs = tuple(pacs.rescan().pairs.values())
         report = prepare_pairs(
             pairs, tmp_path / "prepared", preparation=tiny_recipe(1).preparation, at_hand=pacs.at_hand
         )

@@ -89,7 +89,7 @@ def test_a_pacs_gives_the_same_volumes(
         cache = SeriesCache(tmp_path / "cache" / "series", pacs, limit_bytes=10**9)
         for _ in range(2):  # the second time headers come from the index
             seen = PacsStudies(pacs, cache, index=tmp_path / "cache" / "index.sqlite", filters={})
-            (paired,) = seen.look_again().pairs.values()
+            (paired,) = seen.rescan().pairs.values()
             pair = paired.pair
             assert (pair.ct.slice_count, len(pair.ct.files), paired.pet.suv) == (SLICES, 2, "BQML -> SUVbw")
         with seen.at_hand(pair.ct, pair.pet):

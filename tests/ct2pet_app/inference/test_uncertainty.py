@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ct2pet_app.app import CT2PETApp
-from ct2pet_app.inference.response import second_file
+from ct2pet_app.inference.response import uncertainty_file
 from lib.errors import CheckpointError
 from lib.imaging.files.volume_file import read_volume_file
 from lib.imaging.volume import Unit
@@ -36,7 +36,7 @@ def infer(app: CT2PETApp, image: str, *, model: str = "cascade3", **params: Any)
 
 def test_beside_the_pet_lies_a_map_on_its_grid(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
     result = infer(app, ct_uids[0], uncertainty=True)
-    path = second_file(result)
+    path = uncertainty_file(result)
     assert path is not None
     pet, error = (read_volume_file(Path(file), unit=Unit.SUV_BW) for file in (result["file"], path))
     assert error.geometry.same_grid_as(pet.geometry, tolerance_mm=1e-4)
@@ -52,14 +52,14 @@ def test_only_the_map_can_be_asked_for(app: CT2PETApp, ct_uids: tuple[str, ...])
     result = infer(app, ct_uids[0], uncertainty="only", slices="1:4")
     error = read_volume_file(Path(result["file"]), unit=Unit.SUV_BW)
     assert error.array.shape[0] == 3 and error.array.max() == pytest.approx(0.5, rel=1e-2)
-    assert second_file(result) is None
+    assert uncertainty_file(result) is None
     assert result["params"]["uncertainty"]["file"] == Path(result["file"]).name
     assert [path.name for path in Path(result["file"]).parent.iterdir()] == [Path(result["file"]).name]
 
 
 def test_unasked_there_is_none(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
     result = infer(app, ct_uids[0])
-    assert result["params"]["uncertainty"] is None and second_file(result) is None
+    assert result["params"]["uncertainty"] is None and uncertainty_file(result) is None
 
 
 def test_a_model_that_expects_nothing_says_so(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ct2pet_app.app import CT2PETApp
-from ct2pet_app.server.tasks.progress import tell_percent
+from ct2pet_app.server.tasks.progress import log_percent
 from ct2pet_app.training import task as train_module
 from ct2pet_app.training.task import CascadeTrainTask
 from lib.errors import InputError, OutputError, StudiesError
@@ -179,7 +179,7 @@ def test_a_pair_that_cannot_be_prepared_is_left_out(
 
 def test_percents_are_told_sparingly(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    tell = tell_percent("training unet")
+    tell = log_percent("training unet")
     for step in range(1, 1001):
         tell(step, 1000, "epoch 1 of 1")
     assert caplog.messages == ["training unet: 0 % (epoch 1 of 1)", "training unet: 100 % (epoch 1 of 1)"]

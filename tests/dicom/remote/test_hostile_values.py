@@ -122,7 +122,7 @@ def test_the_other_series_stay_listed(pacs: MaliciousPacs, tmp_path: Path, value
         handler.send(200, {"Content-Type": "application/dicom+json"}, json.dumps(instances).encode())
 
     pacs.behaviours[Kind.METADATA] = send
-    listing = studies_of(pacs, tmp_path).look_again()
+    listing = studies_of(pacs, tmp_path).rescan()
     assert any(found.series.modality == "PT" for found in listing.report.series)
     for found in listing.report.series:
         can_be_written([found.reason, found.series.description, found.series.patient_id])
@@ -213,7 +213,7 @@ BODIES = {
 def test_bodies_that_are_refused(pacs: MaliciousPacs, tmp_path: Path, kind: Kind, body: bytes) -> None:
     pacs.behaviours[kind] = answers(200, body, Content_Type="application/dicom+json")
     with pytest.raises(RemoteError, match=r"cannot be understood|sends more than"):
-        studies_of(pacs, tmp_path).look_again()
+        studies_of(pacs, tmp_path).rescan()
 
 
 def test_the_same_page_for_ever(pacs: MaliciousPacs) -> None:
@@ -225,7 +225,7 @@ def test_the_same_page_for_ever(pacs: MaliciousPacs) -> None:
 def test_instances_of_another_series_are_left_out(pacs: MaliciousPacs, tmp_path: Path) -> None:
     ct = pacs.rows()[0]["0020000E"]["Value"][0]
     pacs.behaviours[Kind.METADATA] = answers_json(pacs.metadata(ct))
-    listing = studies_of(pacs, tmp_path).look_again()
+    listing = studies_of(pacs, tmp_path).rescan()
     assert {found.series.uid for found in listing.report.series} == {ct}
     assert all("is of another" in skipped.reason for skipped in listing.report.skipped)
 
