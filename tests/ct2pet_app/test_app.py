@@ -118,7 +118,7 @@ def test_a_slab_is_a_volume_of_just_that_slab(app: CT2PETApp, phantoms: Path, ct
 
 def test_figures_can_be_left_out(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
     told = infer(app, ct_uids[0], metrics=False)["params"]
-    assert (told["metrics"], told["why_no_metrics"]) == (None, "not asked for")
+    assert (told["metrics"], told["why_no_metrics"]) == (None, "not requested")
 
 
 def test_a_ct_without_pet_has_no_figures(make_app: MakeApp, phantoms: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_what_the_stock_slicer_module_sends_is_taken_and_what_means_nothing_is_n
 
 @pytest.mark.parametrize("key", ["image", "images", "file", "path", "session", "label", "model"])
 def test_params_may_not_choose_a_file(key: str) -> None:
-    with pytest.raises(RequestError, match=f"params may not hold '{key}': an image is chosen by"):
+    with pytest.raises(RequestError, match=f"params must not contain '{key}': select the image by"):
         InferOptions.from_params({key: "/etc/passwd"})
 
 

@@ -196,7 +196,7 @@ def test_what_is_no_image_is_named(
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "notes.dcm").write_text("call Jane Doe back")
     told = add_pair(datastore, {"study": zipped(coming, tmp_path / "more")})
-    assert told["left_out"]["files"].startswith("1 that are no DICOM image, first: ")
+    assert told["left_out"]["files"].startswith("1 that are not DICOM images, first: ")
     assert "Doe" not in str(told)
 
 

@@ -123,13 +123,13 @@ def test_the_status_of_a_failed_task_has_the_error_that_it_reported(
         "detail": "its process ended with status 3; see the log lines before",
     }
     error = MemoryLimitError("too much", needed_mb=2, limit_mb=1)
-    started = task_runner._started
+    original = task_runner._start_process
 
     def reports(method: str) -> subprocess.Popen[bytes]:
         report_error(report_file(tmp_path / "models", runner.tasks(method)[-1]["request"]), error)
-        return started(method)
+        return original(method)
 
-    monkeypatch.setattr(task_runner, "_started", reports)
+    monkeypatch.setattr(task_runner, "_start_process", reports)
     assert runner.start("scoring", {"method": "metrics"}) is not None
     assert ended(runner)["error"] == {
         "code": "memory_limit",
@@ -138,7 +138,7 @@ def test_the_status_of_a_failed_task_has_the_error_that_it_reported(
     }
     assert "error" not in runner.tasks("scoring")[0]["request"]
     program("done")
-    monkeypatch.setattr(task_runner, "_started", started)
+    monkeypatch.setattr(task_runner, "_start_process", original)
     runner.start("scoring", {"method": "metrics"})
     assert "error" not in ended(runner)
 
