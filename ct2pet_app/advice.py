@@ -19,7 +19,7 @@ ADVICE = {
     "label_not_found": "GET /datastore/?output=all lists them",
     "memory_limit": "or start the server with a larger --conf memory_gb",
     "model_file_missing": "GET /info/ lists the models",
-    "model_not_served": 'POST /ct2pet/models/$model/serve with {"version": $version} serves it all the same',
+    "model_not_served": 'POST /ct2pet/models/$model/serve with {"version": $version} serves it anyway',
     "model_not_trained": "train it here (POST /train/$model, or Train in Slicer), or run `python main.py train STUDIES "
     "--out RUN --stages $stages` and put RUN/model.safetensors into the server's models folder as "
     "$model/model.safetensors",
@@ -28,9 +28,9 @@ ADVICE = {
     "no_pairs": "GET /ct2pet/series gives the reason for each series",
     "no_plausible_pairs": "GET /ct2pet/pairs gives the reasons for each",
     "no_previous_version": 'name one of $versions as {"version": 1}',
-    "pacs_read_only": "ask for the .zip and store it there yourself",
+    "pacs_read_only": "request the .zip and store it there yourself",
     "pair_not_found": "GET /ct2pet/pairs lists them",
-    "pair_not_listed_yet": "look at GET /ct2pet/pairs",
+    "pair_not_listed_yet": "see GET /ct2pet/pairs",
     "request_too_large": "or start the server with a larger --conf max_upload_mb",
     "session_limit": "remove one (DELETE /session/<id>), or wait until one expires",
     "session_space": "remove a session (DELETE /session/<id>), or wait until one expires",

@@ -30,7 +30,7 @@ from ct2pet_app.app import CT2PETApp
 from ct2pet_app.auth.bind_address import bind_address
 from ct2pet_app.auth.setup import install_accounts
 from ct2pet_app.server import exception_handlers, monai_label
-from ct2pet_app.server.log_redaction import keep_names_out
+from ct2pet_app.server.log_redaction import install_redaction
 from ct2pet_app.server.middleware.connections import close_idle_connections, raise_open_files_limit
 from ct2pet_app.server.middleware.hosts import host_names
 from ct2pet_app.server.openapi import describe_api
@@ -67,7 +67,7 @@ STOCK_RESPONSES: dict[str, dict[str, Any]] = {
 
 def install(app: CT2PETApp) -> None:
     """Add the app's endpoints, error responses and limits to the server; do nothing in other processes."""
-    keep_names_out(app.studies_datastore.studies.names_on_disk)
+    install_redaction(app.studies_datastore.studies.names_on_disk)
     server = monai_label.running_server()
     if server is None:
         return

@@ -52,8 +52,8 @@ async def infer(
             return app.synthesize(model, source, checked, is_disconnected=is_disconnected)
 
     result = await app.pools.inference.run(request, work)
-    answer = result_response(result, output, background_tasks)
-    return set_model_headers(answer, response, result["params"])
+    content = result_response(result, output, background_tasks)
+    return set_model_headers(content, response, result["params"])
 
 
 @router.post(
@@ -88,9 +88,9 @@ async def infer_dicom(
     )
     background_tasks.add_task(remove_file, result["file"])
     name = f"{result['params']['series']['series_instance_uid']}{DICOM}"
-    answer = FileResponse(result["file"], media_type="application/zip", filename=name)
-    set_model_headers(answer, answer, result["params"])
-    return answer
+    file_response = FileResponse(result["file"], media_type="application/zip", filename=name)
+    set_model_headers(file_response, file_response, result["params"])
+    return file_response
 
 
 def _refuse_forbidden(params: dict[str, Any], user: User) -> None:

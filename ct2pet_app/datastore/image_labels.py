@@ -27,7 +27,7 @@ class Labels:
     Args:
         listing: Returns the current studies.
         cts: Resolves image ids.
-        shelf: Holds the labels that are no PET series.
+        label_store: Contains the labels that are not PET series.
         volumes: Holds the PET series as volume files.
         where: Name of the place of the studies, for messages.
     """
@@ -81,7 +81,7 @@ class Labels:
             RequestError: The note cannot be kept.
         """
         paired = self._pair_of(label_id, tag)
-        if paired is not None:  # the file is none of the shelf's, and is not touched
+        if paired is not None:  # the file is not in the label store, and is not changed
             self._label_store.add_note(paired.pair.pet.uid, note)
         else:
             self._label_store.add_label_note(label_id, tag, note)
@@ -147,7 +147,7 @@ class Labels:
         there = self._label_store.find(image_id, tag)
         if there is not None and "params" not in there.record:
             raise RequestError(
-                f"label_tag {tag!r}: somebody uploaded that label of image {image_id!r}, and a synthetic PET does not "
+                f"label_tag {tag!r}: a client uploaded that label of image {image_id!r}, and a synthetic PET does not "
                 "replace it; give another label_tag, or remove the label first"
             )
 

@@ -104,13 +104,13 @@ def _malformed(scope: Scope, headers: dict[bytes, str]) -> HttpError | None:
             HEADERS_TOO_LARGE, f"more than {MAX_HEADERS} headers, or of more than {MAX_HEADER_BYTES / 1e3:.0f} kB"
         )
     if not scope["path"].startswith("/"):
-        return HttpError(BAD_REQUEST, "the address must be a path that begins with /")
+        return HttpError(BAD_REQUEST, "the URL must be a path that begins with /")
     if len(query) > MAX_QUERY_BYTES:
         return HttpError(
             URI_TOO_LONG, f"the query is longer than {MAX_QUERY_BYTES / 1e3:.0f} kB; send parameters in the body"
         )
     if CONTROL_BYTES.search(scope["path"].encode("utf-8", "replace")) or CONTROL_BYTES.search(unquote_to_bytes(query)):
-        return HttpError(BAD_REQUEST, "the address holds control characters")
+        return HttpError(BAD_REQUEST, "the URL contains control characters")
     if b"content-length" in headers and b"transfer-encoding" in headers:
         return HttpError(BAD_REQUEST, "the request has both Content-Length and Transfer-Encoding; send one of them")
     if headers.get(b"content-encoding", "identity").strip().lower() not in ("", "identity"):

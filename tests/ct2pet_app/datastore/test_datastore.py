@@ -212,7 +212,7 @@ def test_an_upload_may_not_choose_a_path(
 ) -> None:
     ct = read_ct(scan_folder(phantoms).usable("CT")[0].series)
     upload = write_volume_file(ct, tmp_path / "upload.nrrd")
-    with pytest.raises(RequestError, match="give 1 to 200 letters, digits"):
+    with pytest.raises(RequestError, match="expected 1 to 200 letters, digits"):
         datastore.add_image(image, str(upload), {})
 
 

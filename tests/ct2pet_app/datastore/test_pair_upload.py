@@ -256,6 +256,6 @@ def test_a_disk_that_is_full_leaves_nothing(
         target.write_bytes(source.read_bytes())
 
     monkeypatch.setattr(folder_module.shutil, "copyfile", full)
-    with pytest.raises(OutputError, match=r"No space left on device.*nothing is left there"):
+    with pytest.raises(OutputError, match=r"No space left on device.*no files remain there"):
         add_pair(datastore, {"study": zipped(coming)})
     assert not files_in(studies / KEPT) and not list((studies / KEPT).iterdir())

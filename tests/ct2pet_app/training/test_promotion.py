@@ -60,7 +60,7 @@ def test_a_worse_model_is_kept_with_the_reason_in_numbers(app: CT2PETApp, tmp_pa
     assert verdict.verdict.startswith(words)
     assert "(2 patients)" in verdict.verdict
     described = describe_version("unet", version, served=False)["verdict"]
-    assert described["advice"] == 'POST /ct2pet/models/unet/serve with {"version": 2} serves it all the same'
+    assert described["advice"] == 'POST /ct2pet/models/unet/serve with {"version": 2} serves it anyway'
     assert verdict.figures is not None and verdict.figures["patients"] == 2
 
 
