@@ -24,7 +24,7 @@ ADVICE = {
     "--out RUN --stages $stages` and put RUN/model.safetensors into the server's models folder as "
     "$model/model.safetensors",
     "model_not_offered": "start the server with --conf models $models",
-    "models_not_trained": "GET /info/ says how to train them",
+    "models_not_trained": "see GET /info/ for how to train them",
     "no_pairs": "GET /ct2pet/series gives the reason for each series",
     "no_plausible_pairs": "GET /ct2pet/pairs gives the reasons for each",
     "no_previous_version": 'name one of $versions as {"version": 1}',
@@ -49,7 +49,7 @@ def detail_of(error: CT2PETError) -> str:
 
 
 def error_record(error: CT2PETError) -> dict[str, Any]:
-    """Return what a task's status says about an error that ended the task."""
+    """Return the error entry of a task's status."""
     return {"code": error.code, "params": error.params, "detail": detail_of(error)}
 
 

@@ -66,11 +66,11 @@ class AppSettings(BoundaryModel):
     """What ``--conf`` decides.
 
     Attributes:
-        models: Names, in the order given; each one says how many stages.
+        models: Names, in the order given; each name implies the number of stages.
         recipe: Shipped name or .toml file.
         recipe_settings: `key=value` on top of the recipe.
         width: Base channels of the network; None for the recipe's.
-        device, precision: Of inference and, unless a request says otherwise, of training.
+        device, precision: Of inference and, unless a request overrides it, of training.
         models_folder: All files that the server writes are here.
         max_upload_mb: Of one request's body.
         memory_gb: Of the arrays that requests and caches hold at once.
@@ -141,7 +141,7 @@ class AppSettings(BoundaryModel):
         """Return the recipe under which a model is trained.
 
         Args:
-            model: One of `STAGES`; it decides the stages, whatever the recipe says.
+            model: One of `STAGES`; it determines the stages, regardless of the recipe.
             recipe: Another recipe than the server's.
             extra: `key=value` on top of the server's.
 

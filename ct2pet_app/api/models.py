@@ -104,7 +104,7 @@ async def upload_model(request: Request, app: AppDep, model: str, file: UploadFi
 
 @router.delete("/model/{model}", dependencies=[ADMIN], tags=["Model"], response_model=Empty)
 def withdraw_model(model: str) -> Any:
-    """Stop serving a model; MONAI Label's description says administrators, its check admits annotators."""
+    """Stop serving a model. MONAI Label documents that only administrators can do this, but allows annotators."""
     return stock_model.delete_model(model)
 
 

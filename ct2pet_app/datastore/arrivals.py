@@ -1,6 +1,6 @@
 """Recognise series of a folder that are still being copied, by comparing two scans.
 
-No header says reliably how many slices a series has, so only the files are considered:
+No header reliably gives the number of slices of a series, so only the files are considered:
 
 * A series that has more or fewer files than in the previous scan cannot be used until a scan finds it unchanged and
   its newest file is older than `SETTLE_S`.

@@ -20,7 +20,7 @@ from lib.memory import MemoryBudget
 from lib.pairing.split import Split
 
 STORED = "synthetic-pet"  # in the studies folder: one folder a stored series in it, named by its UID, which is ours
-KEPT = "uploaded-pairs"  # in the studies folder: one folder an upload in it, with a name that says nothing
+KEPT = "uploaded-pairs"  # in the studies folder; contains one folder with a random name per upload
 
 
 class FolderDatastore(StudiesDatastore):

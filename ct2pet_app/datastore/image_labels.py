@@ -127,7 +127,7 @@ class Labels:
             self._label_store.keep_label(image_id, tag, path, suffix, note or {}, record=record)
 
     def save_synthetic(self, image_id: str, path: Path, tag: str, record: Mapping[str, Any]) -> None:
-        """Keep a synthetic PET as a label, with what the server says of it. Raises as `save` and `refuse_to_replace`.
+        """Store a synthetic PET as a label, with its metadata. Raises as `save` and `refuse_to_replace`.
 
         Args:
             image_id: Of its CT.

@@ -202,7 +202,7 @@ class CheckedSessions(Sessions):
                     yield session
 
     def _read(self, folder: Path) -> SessionInfo | None:
-        """Return what `meta.info` of a session says, each value validated; None where it is none of ours."""
+        """Return the validated `meta.info` of a session; None if it is invalid."""
         try:
             with (folder / META_FILE).open("rb") as file:
                 accessed_s = os.fstat(file.fileno()).st_mtime

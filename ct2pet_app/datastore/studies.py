@@ -1,7 +1,7 @@
 """DICOM studies as MONAI Label's datastore: an image is a CT series, its `final` label the PET paired with it.
 
 Clients' uploads (CTs, synthetic PETs under other tags, notes) are stored apart from the studies. Every id of a request
-is looked up in a listing; none becomes a path.
+is looked up in a listing and never used as a path.
 """
 
 from __future__ import annotations

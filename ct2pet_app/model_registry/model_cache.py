@@ -52,7 +52,7 @@ class ModelCache:
         self._loading = threading.Lock()
 
     def served(self, name: str, find: Callable[[], PublishedModel]) -> tuple[PublishedModel, Synthesizer]:
-        """Return the model that `find` says is served, loaded again if it has changed."""
+        """Return the model that `find` returns, loaded again if it has changed."""
         with self._loading:
             published = find()
             known = self._served.get(name)

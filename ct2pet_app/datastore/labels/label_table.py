@@ -137,7 +137,7 @@ class LabelTable:
             yield connection
 
     def _refuse_emptied(self, connection: sqlite3.Connection) -> None:
-        """Return unless there are files that a table must have named: it comes before the first of them."""
+        """Raise an error if the table is empty but there are files: it is always created before the first file."""
         tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'kept'").fetchone()[0]
         if not tables and any(FILE.fullmatch(path.name) for path in self.folder.iterdir()):
             raise sqlite3.DatabaseError("it is empty, and there are files")

@@ -17,7 +17,7 @@ from ct2pet_app.server.middleware.request_body import SCOPE_KEY, RequestBody
 BAD_REQUEST, FORBIDDEN, URI_TOO_LONG, UNSUPPORTED_MEDIA_TYPE, HEADERS_TOO_LARGE = 400, 403, 414, 415, 431
 MAX_QUERY_BYTES = 8_000
 MAX_HEADERS, MAX_HEADER_BYTES = 100, 32_000  # uvicorn's own limit holds only for heads that arrive in parts
-FOREIGN_SITES = ("cross-site", "same-site")  # what a browser says of a page that embeds an image, without an Origin
+FOREIGN_SITES = ("cross-site", "same-site")  # Sec-Fetch-Site of requests without an Origin, such as embedded images
 CONTROL_BYTES = re.compile(rb"[\x00-\x1f\x7f]")
 
 

@@ -69,7 +69,7 @@ class CaseReport:
             self.reasons[name] = str(error)
             logger.error("%s: %s", name, self.reasons[name])
         except Exception as error:  # a bug or a problem of the machine must not stop the other cases
-            self.reasons[name] = f"unexpected {type(error).__name__}; the server's log says where"
+            self.reasons[name] = f"unexpected {type(error).__name__}; see the server's log"
             logger.error("%s: %s", name, where(error))
         self._done += 1
         self._log_progress(self._done, self._to_do, f"{self._done} of {self._to_do}, {len(self.reasons)} failed")

@@ -79,7 +79,7 @@ def test_what_nobody_expected_does_not_stop_the_rest_either(
 
     monkeypatch.setattr(app, "infer", fails_once)
     results = batch(app)
-    assert results[cts[0]]["error"] == "unexpected RuntimeError; the server's log says where"
+    assert results[cts[0]]["error"] == "unexpected RuntimeError; see the server's log"
     assert [results[ct]["label"] for ct in cts[1:]] == ["synthetic"] * 2
 
 
