@@ -74,7 +74,7 @@ def test_a_challenger_made_worse_is_not_published_and_the_answer_says_why(
 ) -> None:
     assert worse["status"] == "DONE", worse
     assert (worse["published"], worse["version"]) == (False, 2)
-    words = "version 2 is kept, and not served; version 1 stays. It is worse than version 1 in "
+    words = "version 2 is kept, but not served; version 1 stays. It is worse than version 1 in "
     assert worse["verdict"].startswith(words)
     assert any(words in line for line in worse["details"][-2:])  # the last is MONAI Label's own
     assert server.json("/info/")["train_stats"]["unet"]["verdict"] == worse["verdict"]

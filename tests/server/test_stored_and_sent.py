@@ -162,7 +162,7 @@ def test_a_synthetic_pet_replaces_no_label_that_somebody_uploaded(
     assert people["una"].ask("GET", f"/datastore/label?label={ct}&tag=by hand").content == upload
 
 
-def test_a_label_saved_again_and_again_is_whole_for_eight_readers(
+def test_a_label_saved_again_and_again_is_complete_for_eight_readers(
     people: dict[str, RunningServer], cts: dict[str, str], tmp_path: Path
 ) -> None:
     """Before: of 775 reads 416 were 500, and 317 torn."""
