@@ -1,1 +1,1 @@
-"""The MONAI Label adapter: translates its requests into calls of the engine, and the engine's answers back."""
+"""The MONAI Label adapter: translates requests into calls of the engine, and its results into responses."""

@@ -19,18 +19,18 @@ ADVICE = {
     "label_not_found": "GET /datastore/?output=all lists them",
     "memory_limit": "or start the server with a larger --conf memory_gb",
     "model_file_missing": "GET /info/ lists the models",
-    "model_not_served": 'POST /ct2pet/models/$model/serve with {"version": $version} serves it all the same',
+    "model_not_served": 'POST /ct2pet/models/$model/serve with {"version": $version} serves it anyway',
     "model_not_trained": "train it here (POST /train/$model, or Train in Slicer), or run `python main.py train STUDIES "
     "--out RUN --stages $stages` and put RUN/model.safetensors into the server's models folder as "
     "$model/model.safetensors",
     "model_not_offered": "start the server with --conf models $models",
-    "models_not_trained": "GET /info/ says how to train them",
+    "models_not_trained": "see GET /info/ for how to train them",
     "no_pairs": "GET /ct2pet/series gives the reason for each series",
     "no_plausible_pairs": "GET /ct2pet/pairs gives the reasons for each",
     "no_previous_version": 'name one of $versions as {"version": 1}',
-    "pacs_read_only": "ask for the .zip and store it there yourself",
+    "pacs_read_only": "request the .zip and store it there yourself",
     "pair_not_found": "GET /ct2pet/pairs lists them",
-    "pair_not_listed_yet": "look at GET /ct2pet/pairs",
+    "pair_not_listed_yet": "see GET /ct2pet/pairs",
     "request_too_large": "or start the server with a larger --conf max_upload_mb",
     "session_limit": "remove one (DELETE /session/<id>), or wait until one expires",
     "session_space": "remove a session (DELETE /session/<id>), or wait until one expires",
@@ -49,7 +49,7 @@ def detail_of(error: CT2PETError) -> str:
 
 
 def error_record(error: CT2PETError) -> dict[str, Any]:
-    """Return what a task's status says about an error that ended the task."""
+    """Return the error entry of a task's status."""
     return {"code": error.code, "params": error.params, "detail": detail_of(error)}
 
 

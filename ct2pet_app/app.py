@@ -1,6 +1,6 @@
-"""The MONAI Label app: puts settings, models, datastore and tasks together.
+"""The MONAI Label app: composes settings, models, datastore and tasks.
 
-Its constructor reads no DICOM and no weights: the app is built again in every training process.
+Its constructor reads neither DICOM nor weights, because every task process creates the app again.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ from lib.memory import MemoryBudget
 
 logger = logging.getLogger(__name__)
 
-ALONE_SHARE = 4  # a series of the studies that passes the budget may take a quarter of the memory, while it is alone
+ALONE_SHARE = 4  # a single series may exceed the budget up to a quarter of the memory, if nothing else runs
 DESCRIPTION = "Synthetic PET from CT by a cascade of U-Nets. Research software, NOT FOR DIAGNOSIS."
 
 
 class CT2PETApp(MONAILabelApp):
-    """What MONAI Label builds: once in the server, and again in every training process."""
+    """The app that MONAI Label creates: once in the server, and again in every task process."""
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str] | None = None) -> None:
         try:
@@ -70,17 +70,17 @@ class CT2PETApp(MONAILabelApp):
         self.models = ModelRegistry(self.settings, budget=self.budget)
         self.task_runner = TaskRunner(self.settings.models_folder)
         super().__init__(app_dir, studies, conf or {}, "ct2pet", DESCRIPTION, lib.__version__, ["PET"])
-        # MONAI Label's default would score all pairs at every start, and again whenever a sample is asked for; whether
-        # somebody set it cannot be seen: its command line writes every default into the environment
+        # MONAI Label's default scores all pairs at every start and for every sample request. An explicit setting cannot
+        # be recognised: its command line writes every default into the environment
         self._auto_update_scoring = False
 
-    # -- parts MONAI Label's constructor asks for ----------------------------------------------------------------------
+    # -- hooks of MONAI Label's constructor ----------------------------------------------------------------------------
 
     def init_datastore(self) -> Datastore:
-        """Return the datastore of a folder, or of a PACS where the studies are an address.
+        """Return the datastore of a folder, or of a PACS if `studies` is a URL.
 
         Raises:
-            InputError: An address or credentials that cannot be.
+            InputError: Invalid URL or credentials.
         """
         try:
             return open_datastore(self.studies, self.settings, budget=self.budget)
@@ -89,7 +89,7 @@ class CT2PETApp(MONAILabelApp):
             raise
 
     def init_infers(self) -> dict[str, InferTask]:
-        """Return one inference for each model."""
+        """Return one inference task per model."""
         recent = VolumeCache()
         self.budget.add_cache(recent)
         return {
@@ -97,19 +97,19 @@ class CT2PETApp(MONAILabelApp):
         }
 
     def init_trainers(self) -> dict[str, TrainTask]:
-        """Return one training for each model."""
+        """Return one training task per model."""
         return {name: CascadeTrainTask(name, self.models, self.settings) for name in self.settings.models}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        """Return the ways to pick the next CT."""
+        """Return the active learning strategies."""
         return strategies(self.models)
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
-        """Return the ways to judge the served models."""
+        """Return the scoring methods."""
         return {"metrics": PairScoring(self.models), "uncertainty": UncertaintyScoring(self.models)}
 
     def init_batch_infer(self) -> Callable[..., Any]:
-        """Return what draws synthetic PETs for many CTs."""
+        """Return the batch inference task."""
         return BatchSynthesis(self.models)
 
     def _load_sessions(self, load: bool = False) -> Sessions | None:
@@ -119,13 +119,13 @@ class CT2PETApp(MONAILabelApp):
         return CheckedSessions(folder, monailabel_settings.MONAI_LABEL_SESSION_EXPIRY)
 
     def info(self) -> dict[str, Any]:
-        """Return what ``/info/`` says; whatever a model card or a run holds, it can be sent."""
+        """Return the response of ``/info/``, with values that JSON cannot represent replaced."""
         return dict(sendable(super().info()))
 
-    # -- what is asked of the app --------------------------------------------------------------------------------------
+    # -- requests ------------------------------------------------------------------------------------------------------
 
     def on_init_complete(self) -> None:
-        """Begin the first scan, so that the first question does not wait for all of it."""
+        """Start the first scan in the background, so that the first request does not wait for all of it."""
         super().on_init_complete()
         if running_server() is not None:
             self.studies_datastore.pairs.watch()
@@ -140,14 +140,14 @@ class CT2PETApp(MONAILabelApp):
 
     @property
     def studies_datastore(self) -> StudiesDatastore:
-        """The datastore, under its own type."""
+        """The datastore as a `StudiesDatastore`."""
         datastore = self.datastore()
         if not isinstance(datastore, StudiesDatastore):
             raise StudiesError("the server's datastore holds no studies")
         return datastore
 
     def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        """Return the result for an image of the datastore; never opens a path that a request names.
+        """Return the result for an image of the datastore; paths in a request are never opened.
 
         Raises:
             NotFoundError: No such model or image.
@@ -160,13 +160,13 @@ class CT2PETApp(MONAILabelApp):
         return self.synthesize(str(request.get("model")), self.studies_datastore.cts.image(image), params)
 
     def synthesize(
-        self, model: str, source: CTSource, params: Mapping[str, Any], *, gone: IsDisconnected = never
+        self, model: str, source: CTSource, params: Mapping[str, Any], *, is_disconnected: IsDisconnected = never
     ) -> dict[str, Any]:
         """Return the result in MONAI Label's form: `file`, `label` and `params`.
 
         Raises:
             NotFoundError: No such model.
-            InputError: The source is no CT, the model is not trained, or a parameter is not understood.
+            InputError: The source is not a CT, the model is not trained, or a parameter is invalid.
         """
         options = InferOptions.from_params(params)
         if options.save_label and source.image_id is None:
@@ -175,15 +175,17 @@ class CT2PETApp(MONAILabelApp):
             self.studies_datastore.labels.refuse_to_replace(source.image_id or "", options.label_tag)
         task = self._infers[self.models.known(model)]
         store = self.studies_datastore.store_series
-        path, told = task({"source": source, "options": options, "store": store, "gone": gone})
+        path, metadata = task(
+            {"source": source, "options": options, "store": store, "is_disconnected": is_disconnected}
+        )
         if options.save_label:
-            record = {"model": model, "params": told}
+            record = {"model": model, "params": metadata}
             self.studies_datastore.labels.save_synthetic(source.image_id or "", Path(path), options.label_tag, record)
-        return {"label": path, "tag": options.label_tag, "file": path, "params": told}
+        return {"label": path, "tag": options.label_tag, "file": path, "params": metadata}
 
     @property
     def checked_sessions(self) -> CheckedSessions:
-        """The sessions, under their own type.
+        """The sessions as `CheckedSessions`.
 
         Raises:
             NotFoundError: Sessions are switched off.
@@ -194,18 +196,18 @@ class CT2PETApp(MONAILabelApp):
         return sessions
 
     def check_training(self, model: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the request of the training's process, where a training with these parameters can begin.
+        """Validate a training request and return the request for the training's process.
 
         Raises:
             NotFoundError: No such model.
-            InputError: A word that is not understood, or no pair to train on.
+            InputError: An invalid parameter, or no pair to train on.
         """
         settings = self._trainer(model).read_request(params).settings
         require_pairs(tuple(self.studies_datastore.listing().pairs.values()), self.studies_datastore)
         return {"model": model, **settings}
 
     def training_stats(self, model: str) -> dict[str, Any]:
-        """Return how the newest training of a model does, or did; empty before the first, and where nobody may train.
+        """Return the state of a model's newest training; empty before the first, and if training is switched off.
 
         Raises:
             NotFoundError: No such model.
@@ -220,15 +222,15 @@ class CT2PETApp(MONAILabelApp):
         return trainer
 
     def infer_wsi(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        """Refuse: the stock method opens any file of the server as a slide.
+        """Raise NotFoundError: the stock method would open any file of the server as a slide.
 
         Raises:
             NotFoundError: Always.
         """
-        raise NotFoundError("there are no whole-slide images here", code="not_supported")
+        raise NotFoundError("whole-slide images are not supported", code="not_supported")
 
     def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return the CT to look at next, and why; empty where every CT has a PET.
+        """Return the next CT and why it was selected; empty if every CT has a PET.
 
         Raises:
             NotFoundError: No such strategy.
@@ -240,10 +242,10 @@ class CT2PETApp(MONAILabelApp):
         return sample
 
     def scoring_method(self, name: str) -> PairScoring | UncertaintyScoring:
-        """Return a way to judge the served models.
+        """Return a scoring method.
 
         Raises:
-            NotFoundError: There is none of that name.
+            NotFoundError: No such scoring method.
         """
         method = self._scoring_methods.get(name)
         if not isinstance(method, PairScoring | UncertaintyScoring):
@@ -251,37 +253,36 @@ class CT2PETApp(MONAILabelApp):
         return method
 
     def scoring(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        """Return what a scoring found; see `task.py`."""
+        """Run a scoring and return its result; see `scoring/task.py`."""
         name, report = str(request.get("method")), report_file(self.models.folder, request)
         with task_process(f"scoring {name}", report):
             return self.scoring_method(name)(request, datastore or self.datastore())
 
     def check_batch(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the request of the batch's process, where such a batch can begin.
+        """Validate a batch request and return the request for the batch's process.
 
         Raises:
-            InputError: A word that is not understood, no such model, or one that is not trained.
+            InputError: An invalid parameter, an unknown model, or one that is not trained.
         """
         if not isinstance(self._batch_infer, BatchSynthesis):
             raise switched_off("batch inference", "MONAI_LABEL_TASKS_BATCH_INFER")
         return self._batch_infer.read_request(request)[0].settings
 
     def batch_infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        """Return what became of each image; see `task.py`."""
+        """Run a batch and return the result of each image; see `batch/task.py`."""
         with task_process("batch", report_file(self.models.folder, request)):
             return dict(super().batch_infer(request, datastore))
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Train, in the process that the task runner starts for it.
+        """Train a model; only in the process that the task runner starts for it.
 
         Raises:
-            RequestError: Asked to train inside the server, which would answer nobody until it is done.
-            SystemExit: The training failed; its reason is the last line of the log.
+            RequestError: Called in the server, which would block all requests until the training ends.
+            SystemExit: The training failed; the last line of the log gives the reason.
         """
         if running_server() is not None:
-            raise RequestError("run_sync: a training runs in a process of its own; leave run_sync out")
+            raise RequestError("run_sync: a training always runs in a separate process; omit run_sync")
         name = self.models.known(str(request.get("model")))
-        logging.getLogger("ignite").setLevel(logging.WARNING)  # or each epoch pushes a percent out of the last 20 lines
         try:
             return self._trainer(name)(request, self.datastore())
         except CT2PETError as error:  # one line: the server keeps the last 20 for the client
@@ -291,7 +292,7 @@ class CT2PETApp(MONAILabelApp):
 
 
 def _memory_budget(settings: AppSettings) -> MemoryBudget:
-    """Return the server's budget; child processes work on one volume after another, and have none."""
+    """Return the server's memory budget; it is unlimited in task processes, which handle one volume at a time."""
     if running_server() is None:
         return MemoryBudget(None)
     limit_heap()

@@ -45,7 +45,7 @@ class TaskRunningError(CT2PETError):
 
 
 class ClientDisconnectedError(OperationCancelledError):
-    """The client has disconnected; nobody reads the response."""
+    """The client has disconnected; the response will not be read."""
 
     code = "client_disconnected"
 

@@ -19,7 +19,7 @@ from lib.pairing.split import Split
 STAGES = {"unet": 1, **{f"cascade{stages}": stages for stages in range(2, MAX_STAGES + 1)}}
 DEFAULT_MODEL = "cascade3"
 MAX_UPLOAD_MB = 2048  # a whole-body CT of 1,500 slices of 512 x 512 is 800 MB as 16-bit numbers
-TOKEN_HOURS = 12  # a working day: nobody logs in twice, nothing is left open overnight
+TOKEN_HOURS = 12  # a working day: one login a day, and no session stays open overnight
 MEMORY_GB = 1.2  # of arrays: with 0.3 GB for all else, the server stays 1.5 GB above its models
 CACHE_GB = 20  # some hundred whole-body CT and PET series of a PACS
 MIN_MEMORY_GB = 0.1  # a CT of 60 slices of 512 x 512
@@ -40,13 +40,13 @@ def _models(text: str) -> tuple[str, ...]:
     return tuple(STAGES) if "all" in names else names
 
 
-def _web_addresses(text: str) -> tuple[str, ...] | str:
-    addresses = tuple(address.strip().rstrip("/") for address in text.split(",") if address.strip())
-    return addresses if all(address.startswith(("http://", "https://")) for address in addresses) else text
+def _web_urls(text: str) -> tuple[str, ...] | str:
+    urls = tuple(url.strip().rstrip("/") for url in text.split(",") if url.strip())
+    return urls if all(url.startswith(("http://", "https://")) for url in urls) else text
 
 
 def _file(text: str) -> str:
-    if not text.strip():  # an unset variable of a start script must not open the server to everybody
+    if not text.strip():  # an unset variable of a start script must not make the server public
         raise ValueError("names no file; give the users file, or leave the setting out")
     return text
 
@@ -59,19 +59,19 @@ Device = Annotated[
     str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", description="one of auto, cpu, cuda, cuda:1, ...")
 ]
 Resolved = Annotated[Path, AfterValidator(_resolved)]
-WebAddresses = Annotated[tuple[str, ...], BeforeValidator(_web_addresses)]
+WebUrls = Annotated[tuple[str, ...], BeforeValidator(_web_urls)]
 
 
 class AppSettings(BoundaryModel):
     """What ``--conf`` decides.
 
     Attributes:
-        models: Names, in the order given; each one says how many stages.
+        models: Names, in the order given; each name implies the number of stages.
         recipe: Shipped name or .toml file.
         recipe_settings: `key=value` on top of the recipe.
         width: Base channels of the network; None for the recipe's.
-        device, precision: Of inference and, unless a request says otherwise, of training.
-        models_folder: All that the server writes lies here.
+        device, precision: Of inference and, unless a request overrides it, of training.
+        models_folder: All files that the server writes are here.
         max_upload_mb: Of one request's body.
         memory_gb: Of the arrays that requests and caches hold at once.
         cache_gb: Of a PACS's series that are kept on this machine.
@@ -96,12 +96,10 @@ class AppSettings(BoundaryModel):
         MEMORY_GB, ge=MIN_MEMORY_GB, lt=10**6, description=f"a number of GB, at least {MIN_MEMORY_GB}, for all requests"
     )
     cache_gb: PositiveNumber = Field(CACHE_GB, description="a whole number of GB above 0, of a PACS's series")
-    origins: WebAddresses = Field(
+    origins: WebUrls = Field(
         (), description="comma-separated origins of web pages that may send requests, such as https://viewer.example"
     )
-    tracking_uris: WebAddresses = Field(
-        (), description="comma-separated addresses of MLflow servers, such as http://host:5000"
-    )
+    tracking_uris: WebUrls = Field((), description="comma-separated URLs of MLflow servers, such as http://host:5000")
     users: Annotated[Resolved, BeforeValidator(_file)] | None = None
     token_hours: PositiveNumber = Field(TOKEN_HOURS, description="a whole number of hours above 0, that a login lasts")
 
@@ -136,14 +134,14 @@ class AppSettings(BoundaryModel):
 
     @property
     def split(self) -> Split:
-        """Split of the server's recipe: its hash decides for good on which side a new patient is."""
+        """Split of the server's recipe: its hash determines the permanent side of a new patient."""
         return self.recipe_of(self.models[0]).split
 
     def recipe_of(self, model: str, *, recipe: str | None = None, extra: Iterable[str] = ()) -> Recipe:
         """Return the recipe under which a model is trained.
 
         Args:
-            model: One of `STAGES`; it decides the stages, whatever the recipe says.
+            model: One of `STAGES`; it determines the stages, regardless of the recipe.
             recipe: Another recipe than the server's.
             extra: `key=value` on top of the server's.
 

@@ -72,16 +72,16 @@ def validated(
 
 
 def use_default_if_empty(value: Any) -> Any:
-    """Return a value; null and empty text are a field that was left out."""
+    """Return a value; null and empty text count as an omitted field."""
     if value is None or value == "":
         raise PydanticUseDefault
     return value
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence that leads from an unknown word to the known ones."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a hint for an unknown name: the closest known name, or all of them."""
     names = list(known)
-    close = difflib.get_close_matches(word, names, n=1)
+    close = difflib.get_close_matches(name, names, n=1)
     listed = ", ".join(names)
     return f"did you mean {close[0]}? (known are {listed})" if close else f"known are {listed}"
 

@@ -1,4 +1,4 @@
-"""Add our endpoints to MONAI Label's server; where it has one of the same path and method, ours is found first."""
+"""Add the app's endpoints to MONAI Label's server; they take precedence over stock ones of the same path and method."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ ROUTERS: tuple[APIRouter, ...] = tuple(
         documentation,
     )
 )
-# stock handlers that serve requests as they are, by name: what they return
+# stock handlers that are used unchanged, by name: what they return
 STOCK_RESPONSES: dict[str, dict[str, Any]] = {
     "api_app_info": stored_json(AppInfo),
     "api_datastore": stored_json(DatastoreStatus | DatastoreContent | list[dict[str, str]]),
@@ -66,7 +66,7 @@ STOCK_RESPONSES: dict[str, dict[str, Any]] = {
 
 
 def install(app: CT2PETApp) -> None:
-    """Add the app's endpoints, error responses and limits to the server; do nothing where this process is none."""
+    """Add the app's endpoints, error responses and limits to the server; do nothing in other processes."""
     install_redaction(app.studies_datastore.studies.names_on_disk)
     server = monai_label.running_server()
     if server is None:
@@ -97,9 +97,10 @@ def install(app: CT2PETApp) -> None:
 
 
 def _prepare_folders(app: CT2PETApp) -> None:
-    """Give the server a temporary folder of its own, and remove what killed processes have left."""
+    """Give the server its own temporary folder, and remove unfinished files of killed processes."""
     try:
         temporary = TemporaryFolder(app.settings.models_folder / "temporary")
+        temporary.use_as_default()
         atexit.register(temporary.close)
         remove_leftovers(app.settings.models_folder, is_alone=temporary.is_alone)
         app.studies_datastore.remove_leftovers()

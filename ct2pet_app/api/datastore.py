@@ -46,12 +46,12 @@ async def add_image(
     name = Path(file.filename or DEFAULT_NAME).name
     suffix = suffix_of(name[-100:])
 
-    def work(gone: IsDisconnected) -> str:
+    def work(is_disconnected: IsDisconnected) -> str:
         """Check the CT and keep it."""
         with tempfile.TemporaryDirectory(prefix="image-") as folder:
             path = received(file, Path(folder) / f"image{suffix}")
             image_id = image or name[: -len(suffix)]
-            return app.studies_datastore.add_image(image_id, str(path), note, gone=gone)
+            return app.studies_datastore.add_image(image_id, str(path), note, is_disconnected=is_disconnected)
 
     return {"image": await app.pools.uploads.run(request, work)}
 
@@ -100,14 +100,22 @@ def update_label_info(
 async def download_image(request: Request, app: AppDep, image: str) -> OpenFileResponse:
     """Download an image: an upload as it was received, a CT series as .nrrd in HU."""
     studies = app.studies_datastore
-    return _file(await app.pools.exports.run(request, lambda gone: studies.open_image(image, gone=gone)))
+    return _file(
+        await app.pools.exports.run(
+            request, lambda is_disconnected: studies.open_image(image, is_disconnected=is_disconnected)
+        )
+    )
 
 
 @router.get("/datastore/label", dependencies=[USER], **file_response())
 async def download_label(request: Request, app: AppDep, label: str, tag: str) -> OpenFileResponse:
     """Download a label: an uploaded or synthetic one as it was saved, a PET series as .nrrd in SUVbw."""
     studies = app.studies_datastore
-    return _file(await app.pools.exports.run(request, lambda gone: studies.open_label(label, tag, gone=gone)))
+    return _file(
+        await app.pools.exports.run(
+            request, lambda is_disconnected: studies.open_label(label, tag, is_disconnected=is_disconnected)
+        )
+    )
 
 
 @router.head("/datastore/image", dependencies=[USER], response_model=Empty)
@@ -120,9 +128,9 @@ async def check_image(request: Request, app: AppDep, image: str, check_sum: str 
 
     new_hash = partial(hashlib.new, algorithm.lower(), usedforsecurity=False)
 
-    def work(gone: IsDisconnected) -> None:
+    def work(is_disconnected: IsDisconnected) -> None:
         """Compare the checksum."""
-        with app.studies_datastore.open_image(image, gone=gone) as file:
+        with app.studies_datastore.open_image(image, is_disconnected=is_disconnected) as file:
             if digest and digest.lower() != hashlib.file_digest(file, new_hash).hexdigest():  # type: ignore[arg-type]
                 raise NotFoundError(f"image {image[:80]!r} is here, and has another checksum")
 
@@ -134,7 +142,9 @@ async def check_image(request: Request, app: AppDep, image: str, check_sum: str 
 async def check_label(request: Request, app: AppDep, image: str, tag: str) -> dict[str, Any]:
     """Check that a label exists."""
     studies = app.studies_datastore
-    await app.pools.exports.run(request, lambda gone: studies.open_label(image, tag, gone=gone).close())
+    await app.pools.exports.run(
+        request, lambda is_disconnected: studies.open_label(image, tag, is_disconnected=is_disconnected).close()
+    )
     return {}
 
 

@@ -14,9 +14,9 @@ router = APIRouter(route_class=GuardedRoute, dependencies=[USER], include_in_sch
 @router.post("/infer/wsi/{model}")
 @router.post("/infer/wsi_v2/{model}")
 def refuse_slides(model: str) -> None:
-    """Refuse: there are no whole-slide images."""
+    """Raise NotFoundError: whole-slide images are not supported."""
     raise NotFoundError(
-        f"there are no whole-slide images here; ask POST /infer/{model}?image=<CT series UID>", code="not_supported"
+        f"whole-slide images are not supported; use POST /infer/{model}?image=<CT series UID>", code="not_supported"
     )
 
 

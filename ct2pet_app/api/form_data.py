@@ -29,5 +29,5 @@ def json_object(text: str, what: str) -> dict[str, Any]:
     try:
         found = json.loads(text) if text else {}
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"{what} is not JSON: give an object of words, numbers and lists") from error
+        raise RequestError(f"{what} is not JSON: send an object of strings, numbers and lists") from error
     return checked_json_object(found, what)

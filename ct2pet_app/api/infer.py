@@ -45,15 +45,15 @@ async def infer(
     _refuse_forbidden(checked, user)
     refuse_two_files_as_one(checked, output)
 
-    def work(gone: IsDisconnected) -> dict[str, Any]:
+    def work(is_disconnected: IsDisconnected) -> dict[str, Any]:
         """Return the result of the synthesis."""
         session = app.checked_sessions.find(session_id, owner=session_owner(user)) if session_id else None
         with app.studies_datastore.cts.requested(image, session, file) as source:
-            return app.synthesize(model, source, checked, gone=gone)
+            return app.synthesize(model, source, checked, is_disconnected=is_disconnected)
 
     result = await app.pools.inference.run(request, work)
-    answer = result_response(result, output, background_tasks)
-    return set_model_headers(answer, response, result["params"])
+    content = result_response(result, output, background_tasks)
+    return set_model_headers(content, response, result["params"])
 
 
 @router.post(
@@ -81,13 +81,16 @@ async def infer_dicom(
         require_annotator(user, "store")
     params = {"result_extension": DICOM, "slices": slices, "store": store, "version": version, "metrics": False}
     result = await app.pools.inference.run(
-        request, lambda gone: app.synthesize(model, app.studies_datastore.cts.image(image), params, gone=gone)
+        request,
+        lambda is_disconnected: app.synthesize(
+            model, app.studies_datastore.cts.image(image), params, is_disconnected=is_disconnected
+        ),
     )
     background_tasks.add_task(remove_file, result["file"])
     name = f"{result['params']['series']['series_instance_uid']}{DICOM}"
-    answer = FileResponse(result["file"], media_type="application/zip", filename=name)
-    set_model_headers(answer, answer, result["params"])
-    return answer
+    file_response = FileResponse(result["file"], media_type="application/zip", filename=name)
+    set_model_headers(file_response, file_response, result["params"])
+    return file_response
 
 
 def _refuse_forbidden(params: dict[str, Any], user: User) -> None:

@@ -62,7 +62,7 @@ def show_log(
     text: bool = False,
     refresh: Annotated[int, Query(ge=0, le=86400)] = 0,
 ) -> Response:
-    """Show the last lines of the log: a page, or with `text` (or without `html`) as text; below 1, the whole log."""
+    """Show the last lines of the log: a page, or with `text` (or without `html`) as text; below 1, the complete log."""
     file = Path(monailabel_settings.MONAI_LABEL_APP_DIR, "logs", "app.log")
     if not file.is_file():
         raise NotFoundError(
@@ -102,5 +102,5 @@ def show_gpu() -> Response:
     try:
         said = subprocess.run([program], capture_output=True, timeout=GPU_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
-        raise NotFoundError(f"nvidia-smi does not answer within {GPU_TIMEOUT_S:.0f} s") from error
+        raise NotFoundError(f"nvidia-smi did not respond within {GPU_TIMEOUT_S:.0f} s") from error
     return Response((said.stdout or said.stderr).decode(errors="replace"), media_type="text/plain", headers=HEADERS)

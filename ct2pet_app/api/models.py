@@ -73,7 +73,7 @@ def get_training_status(app: AppDep, all: bool = False, check_if_running: bool =
     if check_if_running:
         tasks = [task for task in tasks if task["status"] == "RUNNING"]
     if not tasks:
-        what = "is running" if check_if_running else "was asked for since the server was started"
+        what = "is running" if check_if_running else "was started since the server's start"
         raise NotFoundError(f"no training {what}", code="task_not_found", task=TITLE, start="POST /train/<model>")
     if all and not check_if_running:
         return tasks
@@ -104,7 +104,7 @@ async def upload_model(request: Request, app: AppDep, model: str, file: UploadFi
 
 @router.delete("/model/{model}", dependencies=[ADMIN], tags=["Model"], response_model=Empty)
 def withdraw_model(model: str) -> Any:
-    """Stop serving a model; MONAI Label's description says administrators, its check admits annotators."""
+    """Stop serving a model. MONAI Label documents that only administrators can do this, but allows annotators."""
     return stock_model.delete_model(model)
 
 
@@ -136,7 +136,7 @@ def roll_back_model(app: AppDep, model: str, requested: dict[str, Any] | None = 
 @router.post("/ct2pet/models/{model}/serve", dependencies=[ADMIN], tags=["ct2pet"], response_model=ModelEntry)
 def serve_version(app: AppDep, model: str, requested: dict[str, Any]) -> dict[str, Any]:
     """Serve the given `version`, whatever was decided about it."""
-    app.models.serve(model, _version(requested), action="served", why="asked for by the administrator")
+    app.models.serve(model, _version(requested), action="served", why="requested by the administrator")
     return describe_model(app.models, model)
 
 
@@ -149,7 +149,7 @@ def _verdict(app: CT2PETApp, task: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refuse_run_sync(run_sync: bool) -> None:
     if run_sync:
-        raise RequestError("run_sync: a training runs in a process of its own; leave run_sync out")
+        raise RequestError("run_sync: a training always runs in a separate process; omit run_sync")
 
 
 def _version(requested: dict[str, Any]) -> int:

@@ -40,11 +40,13 @@ async def upload_pair(
     """
     sent = {field: file for field, file in (("ct", ct), ("pet", pet), ("study", study)) if file is not None}
 
-    def work(gone: IsDisconnected) -> dict[str, Any]:
+    def work(is_disconnected: IsDisconnected) -> dict[str, Any]:
         """Check the pair and keep it."""
         with tempfile.TemporaryDirectory(prefix="ct2pet-upload-") as folder:
             archives = {field: received(file, Path(folder) / f"{field}.zip") for field, file in sent.items()}
-            return add_pair(app.studies_datastore, archives, despite_checks=despite_checks, gone=gone)
+            return add_pair(
+                app.studies_datastore, archives, despite_checks=despite_checks, is_disconnected=is_disconnected
+            )
 
     return await app.pools.uploads.run(request, work)
 

@@ -24,7 +24,7 @@ def file_or_json(*media_types: str) -> dict[str, Any]:
 def stored_json(model: Any) -> dict[str, Any]:
     """Return the arguments of a route whose JSON contains what clients and tasks have stored.
 
-    The model describes the response but does not validate it: one damaged value must not cost the whole response.
+    The model describes the response but does not validate it: one damaged value must not make the response fail.
     """
     responses: Responses = {200: {"description": "Successful Response", "model": model}}
     return {"responses": responses, "response_model": None}

@@ -60,7 +60,7 @@ def get_session(
         return described(session)
     path = Path(session.image)
     if path.is_dir():
-        raise RequestError("image: this session holds a DICOM series, not one file; ask for an inference of it")
+        raise RequestError("image: this session contains a DICOM series, not one file; request an inference instead")
     try:
         return OpenFileResponse(path.open("rb"), filename=path.name)
     except FileNotFoundError as error:

@@ -131,7 +131,7 @@ def _scoring_settings(app: CT2PETApp, method: str, params: Mapping[str, Any]) ->
 def _status(app: CT2PETApp, task: str, *, every: bool, running: bool) -> Any:
     known = [one for one in app.task_runner.tasks(task) if one["status"] == "RUNNING" or not running]
     if not known:
-        what = "is running" if running else "was asked for since the server was started"
+        what = "is running" if running else "was started since the server's start"
         raise NotFoundError(f"no {TITLE[task]} {what}", code="task_not_found", task=TITLE[task], start=START[task])
     with_progress = [
         {**one, "progress": read_report(app.models.folder, one["request"])}
@@ -149,4 +149,4 @@ def _stop(app: CT2PETApp, task: str) -> Any:
 
 def _refuse_run_sync(run_sync: bool) -> None:
     if run_sync:
-        raise RequestError("run_sync: this runs in a process of its own; leave run_sync out and ask how it does")
+        raise RequestError("run_sync: tasks always run in a separate process; omit run_sync and poll the status")

@@ -22,7 +22,7 @@ MAX_TOKEN_LENGTH = 2048
 
 
 class TokenError(Exception):
-    """An invalid token; the message tells its user why."""
+    """An invalid token; the message gives the reason."""
 
 
 class Tokens:

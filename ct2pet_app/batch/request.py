@@ -19,7 +19,7 @@ ImageIds = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(lambda
 
 def _refuse_final(tag: str) -> str:
     if tag == FINAL:
-        raise ValueError("final is the tag of the real PETs; give another, such as synthetic")
+        raise ValueError("final is the tag of the real PETs; choose another one, such as synthetic")
     return tag
 
 
@@ -29,19 +29,19 @@ def _checked_slab(value: Any) -> str:
 
 
 class BatchRequest(BoundaryModel):
-    """A batch.
+    """A batch inference request.
 
     Attributes:
-        images: Which CTs: `all`, those without a real PET (`unlabeled`), with one (`labeled`), or their ids.
-        tag: Of the labels that are made.
-        max_images: Largest number of images; 0 for all.
-        slices: The slab `A:B` of each; empty for all slices.
-        metrics: Whether to compare with the real PET where there is one.
-        store: Whether to put each PET as a DICOM series by its CT, too.
+        images: The CTs: `all`, those without a real PET (`unlabeled`), those with one (`labeled`), or their ids.
+        tag: Tag of the new labels.
+        max_images: Maximum number of images; 0 for all.
+        slices: Slab `A:B` of each CT; empty for all slices.
+        metrics: Whether to compare with the real PET, if there is one.
+        store: Whether to store each PET also as a DICOM series in the CT's study.
     """
 
     subject = "parameter of a batch"
-    # what stock clients and the stock server send by default; here one process handles one CT after the other
+    # sent by stock clients and the stock server by default; here one process handles one CT at a time
     ignored_keys: ClassVar[frozenset[str]] = frozenset(
         {"device", "multi_gpu", "gpus", "logging", "save_label", "max_workers", "client_id", "bundle_path", REPORT_KEY}
     )
@@ -60,10 +60,10 @@ class BatchRequest(BoundaryModel):
 
     @classmethod
     def from_mapping(cls, request: Mapping[str, Any]) -> BatchRequest:
-        """Return the batch of a request.
+        """Return the validated request.
 
         Raises:
-            RequestError: A key or value that is not understood.
+            RequestError: An unknown key or an invalid value.
         """
         plain = {key: value.value if isinstance(value, Enum) else value for key, value in request.items()}
         require_plain(plain)
@@ -71,11 +71,11 @@ class BatchRequest(BoundaryModel):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the batch's process is given; nothing else of the request reaches it."""
+        """The request for the batch's process."""
         return self.model_dump(mode="json", by_alias=True)
 
     @property
     def infer_params(self) -> dict[str, Any]:
-        """Parameters of each inference."""
+        """The parameters of each inference."""
         shared = self.model_dump(include={"model", "slices", "metrics", "store"})
         return {**shared, "save_label": True, "label_tag": self.tag}

@@ -1,1 +1,1 @@
-"""Where the server's images and labels live."""
+"""The server's images and labels."""

@@ -1,14 +1,13 @@
-"""Recognise series of a folder that are still being copied, by what two looks at the folder see.
+"""Recognise series of a folder that are still being copied, by comparing two scans.
 
-No header says reliably how many slices a series has, so the rule is about files only, and cheap:
+No header reliably gives the number of slices of a series, so only the files are considered:
 
-* A series that has more or fewer files than at the last look cannot be used, until a look finds it unchanged and its
-  newest file is older than `SETTLE_S`.
+* A series that has more or fewer files than in the previous scan cannot be used until a scan finds it unchanged and
+  its newest file is older than `SETTLE_S`.
 * A series that is seen for the first time while its newest file is younger than that can be used, with a warning.
 
-A file's age is by its status change time: copying tools restore the modification time. A time in the future tells
-nothing; then two looks decide alone. What the server itself puts into the folder appears in one step and counts as
-complete.
+The age of a file is based on its status change time, because copying tools restore the modification time. If that is in
+the future, only the two scans count. Series that the server itself writes appear atomically and count as complete.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ MODALITIES = ("CT", "PT")
 
 
 class Arrivals:
-    """What was seen of each series at the last look.
+    """The state of each series in the previous scan.
 
     Args:
-        own_folders: What the server writes into, in one step a series.
+        own_folders: Folders into which the server writes each series atomically.
     """
 
     def __init__(self, own_folders: Iterable[Path] = ()) -> None:
@@ -64,22 +63,22 @@ class Arrivals:
             self._growing.discard(uid)
         if uid in self._growing:
             self._fresh.discard(uid)
-            counted = f"{before} files at the last look and {now} now" if before != now else f"{now} files now"
-            reason = f"still arriving: {counted}; it can be used {SETTLE_S:.0f} s after its last file came"
+            counted = f"{before} files in the previous scan and {now} now" if before != now else f"{now} files now"
+            reason = f"still arriving: {counted}; it can be used {SETTLE_S:.0f} s after its last file arrived"
             return found if found.reason else replace(found, reason=reason, geometry=None, positions_mm=())
         if not is_fresh:
             self._fresh.discard(uid)
             return found
         self._fresh.add(uid)
         warning = (
-            f"may still be arriving: a file came less than {SETTLE_S:.0f} s before the folder was looked at; "
+            f"may still be arriving: a file arrived less than {SETTLE_S:.0f} s before the scan; "
             f"{found.series.slice_count} slices so far"
         )
         return replace(found, warnings=(*found.warnings, warning))
 
 
 def _is_fresh(files: Iterable[Path]) -> bool:
-    """Return whether the newest file came a moment ago."""
+    """Return whether the newest file arrived within the last `SETTLE_S`."""
     now = time.time()
     return any(0 <= now - changed_s < SETTLE_S for changed_s in _changed_s(files))
 
@@ -88,5 +87,5 @@ def _changed_s(files: Iterable[Path]) -> Iterable[float]:
     for path in files:
         try:
             yield path.stat().st_ctime
-        except OSError:  # it is gone, or being replaced
+        except OSError:  # removed, or being replaced
             yield time.time()

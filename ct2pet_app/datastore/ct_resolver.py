@@ -1,4 +1,4 @@
-"""Which CT a request means: an image of the datastore, an uploaded file, or the file of a session."""
+"""Resolve the CT of a request: an image of the datastore, an uploaded file, or the file of a session."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from lib.types import LocalFiles
 
 
 class CTResolver:
-    """Finds the CT of an image id; an id is looked up and never becomes a path.
+    """Resolves image ids; an id is looked up and never used as a path.
 
     Args:
         listing: Returns the current studies.
-        shelf: Holds the images that clients have uploaded.
-        at_hand: Brings the files of a series to this machine.
+        label_store: Contains the images that clients have uploaded.
+        at_hand: Fetches the files of a series to this machine.
     """
 
     def __init__(self, listing: Callable[[], StudyIndex], label_store: LabelStore, *, local_files: LocalFiles) -> None:
@@ -46,13 +46,13 @@ class CTResolver:
 
     @contextmanager
     def requested(self, image_id: str, session: SessionInfo | None, upload: UploadFile | None) -> Iterator[CTSource]:
-        """Give the CT of a session, else of an upload, else of an image id.
+        """Yield the CT of a session, else of an upload, else of an image id.
 
-        The file of an upload lies on the disk as long as the context lasts; its own name becomes no part of the path.
+        The file of an upload exists until the context ends; its name is not used in the path.
 
         Raises:
             NotFoundError: As `image`.
-            RequestError: None of the three is given.
+            RequestError: None of the three was sent.
         """
         if session is not None:
             path = Path(session.image)
@@ -67,13 +67,13 @@ class CTResolver:
         elif image_id:
             yield self.image(image_id)
         else:
-            raise RequestError("no CT: give ?image=<CT series UID>, a file, or a session_id")
+            raise RequestError("no CT: send ?image=<CT series UID>, a file, or a session_id")
 
     def image(self, image_id: str) -> CTSource:
         """Return the CT of an image id.
 
         Raises:
-            NotFoundError: No image has that id; of a series that cannot be used, the message gives the reason.
+            NotFoundError: No image has that id; for an unusable series, the message gives the reason.
         """
         listing = self._listing()
         found = listing.images.get(image_id)
@@ -98,7 +98,7 @@ class CTResolver:
 
     @contextmanager
     def _opened_upload(self, image_id: str, _: IsDisconnected) -> Iterator[OpenedCT]:
-        """Give a copy of an upload as it is now, so that a replacement during the request changes nothing."""
+        """Yield a copy of an upload, so that a replacement during the request has no effect."""
         with tempfile.TemporaryDirectory(prefix="image-") as folder:
             opened = self._label_store.open_file(image_id)
             if opened is None:

@@ -1,4 +1,4 @@
-"""CT volumes out of files that came with a request: NIfTI, NRRD, MHA in HU, or a zip or folder of one DICOM series."""
+"""CT volumes of series and uploads: NIfTI, NRRD or MHA in HU, or a zip or folder of one DICOM series."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ MAX_FILES = 20_000  # of a zip; a long dynamic study has some thousand slices
 MAX_UNPACKED_BYTES = 16 * 10**9  # of a zip: a bomb stops here
 MAX_TIMES_PACKED = 100  # DICOM packs 2 to 5 times, empty slices more; a bomb 1,000 times
 ALWAYS_UNPACKED_BYTES = 2**25
-METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others can ask for gigabytes of memory
-TAKEN = (*SUFFIXES, ".zip")
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # other methods can require gigabytes of memory
+SUPPORTED = (*SUFFIXES, ".zip")
 DEFAULT_NAME = "upload.nii.gz"  # of an upload without a file name
 
 
 @dataclass(frozen=True)
 class OpenedCT:
-    """A CT whose files lie on this machine and whose headers were read.
+    """A CT whose files are on this machine and whose headers were read.
 
     Attributes:
         shape: (K, R, C).
         read_bytes: Peak of memory while it is read.
-        read: Reads the pixels; raises InputError when they are no CT. The progress is called after every slice.
-        geometry: Of a DICOM series; None for a volume file, where it is known once it is read.
-        warnings: What a careful user should know of a DICOM series, such as instances that are left out.
+        read: Reads the pixels; raises InputError if they are not a CT. The progress is called after every slice.
+        geometry: Of a DICOM series; None for a volume file, whose geometry is known after reading.
+        warnings: Warnings about a DICOM series, such as instances that are left out.
     """
 
     shape: tuple[int, int, int]
@@ -53,18 +53,18 @@ class OpenedCT:
 
 @dataclass(frozen=True)
 class CTSource:
-    """A CT that a request names.
+    """The CT of a request.
 
     Attributes:
-        name: Series UID, or how an upload is called in messages.
-        image_id: In the datastore; None for what came with the request.
-        open: Gives the CT in a context in which its files lie here: fetched from a PACS, unpacked from a zip. Takes a
-            function that tells whether it is still wanted.
+        name: Series UID, or the name of an upload in messages.
+        image_id: In the datastore; None for an upload of the request.
+        open: Returns a context in which the CT's files are on this machine: fetched from a PACS, or unpacked from a
+            zip. Its argument returns whether the client has disconnected.
         pet: The real PET of the same study, if there is one.
-        ct: The CT as a DICOM series; None for a volume file, and for an upload, whose files are gone once it is read.
-        files: What is read; empty for what came with the request, which nobody asks for twice.
-        warnings: What a careful user should know of the CT, as its listing says.
-        local_files: Returns the context in which `Series.files` exist; read `pet` and `ct` inside it.
+        ct: The CT as a DICOM series; None for volume files and uploads.
+        files: The files to read; empty for an upload of the request, which is read once.
+        warnings: The warnings of the listing.
+        local_files: Returns a context in which the files of series exist; read `pet` and `ct` inside it.
         pet_shape: (K, R, C) of `pet`.
     """
 
@@ -82,7 +82,7 @@ class CTSource:
         """Return the pixels, without a memory budget.
 
         Raises:
-            InputError: They are no CT.
+            InputError: They are not a CT.
         """
         with self.open(never) as opened:
             return opened.read(no_progress)
@@ -94,8 +94,8 @@ def source_of_series(
     """Return the source of a usable series of the datastore, and of its PET."""
 
     @contextlib.contextmanager
-    def opened(gone: IsDisconnected) -> Iterator[OpenedCT]:
-        with local_files(ct.series, cancelled=gone):
+    def opened(is_disconnected: IsDisconnected) -> Iterator[OpenedCT]:
+        with local_files(ct.series, cancelled=is_disconnected):
             yield _opened_series(ct)
 
     real, shape = (None, None) if pet is None else (pet.series, _shape_of(pet))
@@ -109,7 +109,7 @@ def source_of_file(path: Path, name: str, *, image_id: str | None = None, kept: 
         path: The file, or a folder of one DICOM series.
         name: What messages call it.
         image_id: Under which the datastore has it.
-        kept: Whether the file stays, so that it may be asked for again.
+        kept: Whether the file is kept, so that it can be requested again.
     """
     files = (tuple(sorted(path.rglob("*"))) if path.is_dir() else (path,)) if kept else ()
     return CTSource(name, image_id, lambda _: opened_upload(path, name), files=files)
@@ -117,11 +117,11 @@ def source_of_file(path: Path, name: str, *, image_id: str | None = None, kept: 
 
 @contextlib.contextmanager
 def opened_upload(path: Path, name: str) -> Iterator[OpenedCT]:
-    """Give the CT of an uploaded file or folder; a zip is unpacked onto the disk as long as the context lasts.
+    """Yield the CT of an uploaded file or folder; a zip is unpacked until the context ends.
 
     Raises:
-        ImageFileError: Another kind of file, damaged, or a header that cannot be a CT's.
-        DicomError: A zip or folder whose DICOM files are no CT; the reason of each series is named.
+        ImageFileError: Another kind of file, damaged, or a header that cannot belong to a CT.
+        DicomError: A zip or folder without a usable CT; the message lists the reason for each series.
     """
     if path.is_dir():
         yield _opened_series(only_ct(path, name))
@@ -139,7 +139,7 @@ def read_uploaded_ct(path: Path, name: str) -> Volume:
     """Return the CT of an uploaded file or folder, HU; padding below -1024 becomes -1024.
 
     Raises:
-        ImageFileError: As `opened_upload`, or its numbers are no CT in HU.
+        ImageFileError: As `opened_upload`, or its values are not HU.
         DicomError: As `opened_upload`.
     """
     with opened_upload(path, name) as opened:
@@ -164,7 +164,7 @@ def _shape_of(found: ScannedSeries) -> tuple[int, int, int]:
 
 @contextlib.contextmanager
 def _named(path: Path, name: str) -> Iterator[None]:
-    """Let errors call an upload by the name it came with, not by the server's."""
+    """Replace the server's file name by the client's in error messages."""
     try:
         yield
     except InputError as error:
@@ -172,26 +172,26 @@ def _named(path: Path, name: str) -> Iterator[None]:
 
 
 def suffix_of(name: str) -> str:
-    """Return which kind of file an uploaded one is, by its name.
+    """Return the extension of an uploaded file.
 
     Raises:
-        ImageFileError: None that is taken.
+        ImageFileError: It is not supported.
     """
-    suffix = next((suffix for suffix in TAKEN if name.lower().endswith(suffix)), None)
+    suffix = next((suffix for suffix in SUPPORTED if name.lower().endswith(suffix)), None)
     if suffix is None:
         raise ImageFileError(
-            f"{name}: not a kind of file that is taken; give a CT in HU as {', '.join(SUFFIXES)}, "
+            f"{name}: not a supported file type; send a CT in HU as {', '.join(SUFFIXES)}, "
             "or a .zip of one DICOM CT series"
         )
     return suffix
 
 
 def unpack(archive: Path, folder: Path, name: str) -> None:
-    """Write a zip's files into a folder under numbers: names inside an archive are not to be trusted.
+    """Write a zip's files into a folder under numbers: names inside an archive cannot be trusted.
 
     Raises:
         ImageFileError: Not a zip, damaged, encrypted, or far too large.
-        OutputError: The disk has no room for it.
+        OutputError: Not enough disk space.
     """
     try:
         with zipfile.ZipFile(archive) as zipped:
@@ -202,39 +202,39 @@ def unpack(archive: Path, folder: Path, name: str) -> None:
                 with zipped.open(member) as packed, (folder / f"{number:05d}").open("wb") as file:
                     shutil.copyfileobj(packed, file)
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError, zlib.error) as error:
-        raise ImageFileError(f"{name}: cannot be unpacked ({error}); give a plain zip of one CT series") from error
+        raise ImageFileError(f"{name}: cannot be unpacked ({error}); send a plain zip of one CT series") from error
 
 
 def _refuse_bomb(members: list[zipfile.ZipInfo], archive: Path, folder: Path, name: str) -> None:
     announced, packed = sum(member.file_size for member in members), archive.stat().st_size
     if len(members) > MAX_FILES or announced > MAX_UNPACKED_BYTES:
-        raise ImageFileError(f"{name}: more than {MAX_FILES} files or 16 GB; give one CT series")
+        raise ImageFileError(f"{name}: more than {MAX_FILES} files or 16 GB; send one CT series")
     if announced > max(ALWAYS_UNPACKED_BYTES, MAX_TIMES_PACKED * packed):
         raise ImageFileError(
             f"{name}: {packed} bytes that unpack to {announced}, over {MAX_TIMES_PACKED} times as many; "
-            "give a plain zip of one CT series"
+            "send a plain zip of one CT series"
         )
     if any(member.compress_type not in METHODS for member in members):
-        raise ImageFileError(f"{name}: packed with another method than deflate; give a plain zip of one CT series")
+        raise ImageFileError(f"{name}: compressed with another method than deflate; send a plain zip of one CT series")
     if announced > shutil.disk_usage(folder).free:
         raise OutputError(f"{name}: unpacks to {announced / 1e6:.0f} MB, more than the server's disk has room for")
 
 
 def refuse_impostor(path: Path, name: str) -> None:
-    """Return when an upload is of the kind that its name says; reads no more than its header.
+    """Raise an error if an upload is not of the type of its name; only its header is read.
 
     Raises:
-        ImageFileError: It is not, or it announces what a CT cannot be.
+        ImageFileError: It is not, or its header cannot belong to a CT.
     """
     if suffix_of(name) != ".zip":
         refuse_unless_alone(path)
     elif not zipfile.is_zipfile(path):
-        raise ImageFileError(f"{name}: is no zip; give a plain zip of one CT series")
+        raise ImageFileError(f"{name}: is not a zip; send a plain zip of one CT series")
 
 
 @contextlib.contextmanager
 def removed_if_refused(upload: Path) -> Iterator[None]:
-    """Remove the file of a refused upload: MONAI Label does so only after an answer without an error."""
+    """Remove the file of a refused upload: MONAI Label does so only after a successful response."""
     try:
         yield
     except (CT2PETError, OSError):
@@ -243,10 +243,10 @@ def removed_if_refused(upload: Path) -> Iterator[None]:
 
 
 def only_ct(folder: Path, name: str) -> ScannedSeries:
-    """Return the CT series that lies in a folder of uploaded files; reads headers only.
+    """Return the CT series in a folder of uploaded files; only headers are read.
 
     Raises:
-        ImageFileError: There is none that is usable, or more than one.
+        ImageFileError: There is no usable one, or more than one.
     """
     report = scan_folder(folder)
     usable = report.usable("CT")
@@ -258,12 +258,12 @@ def only_ct(folder: Path, name: str) -> ScannedSeries:
     if usable:
         listed = ", ".join(found.series.uid for found in usable)
         raise ImageFileError(f"{name}: {len(usable)} CT series ({listed}), expected one; send them one by one")
-    found = "; ".join(_why_not(series) for series in report.series) or "no DICOM files at all"
+    found = "; ".join(_why_not(series) for series in report.series) or "no DICOM files"
     raise ImageFileError(f"{name}: no usable CT series; found {found}")
 
 
 def require_only_ct(folder: Path, name: str) -> Series:
-    """Return the CT series of `only_ct`; its errors."""
+    """Return the CT series of `only_ct`; raise the same errors."""
     return only_ct(folder, name).series
 
 

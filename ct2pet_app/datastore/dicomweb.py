@@ -44,7 +44,7 @@ class DicomwebDatastore(StudiesDatastore):
         """Store a synthetic PET series in the PACS; the same one again changes nothing there.
 
         Raises:
-            RemoteError: The PACS cannot be asked, or refuses an instance. What it took stays there.
+            RemoteError: The request failed, or the PACS refused an instance. Accepted instances stay there.
         """
         self._pacs.store(series.datasets())
 
@@ -52,22 +52,22 @@ class DicomwebDatastore(StudiesDatastore):
         """Store the files of series in the PACS; those that are there already stay as they are.
 
         Raises:
-            RemoteError: The PACS cannot be asked, or refuses an instance. What it took stays there.
+            RemoteError: The request failed, or the PACS refused an instance. Accepted instances stay there.
         """
         for paths in files.values():
             self._pacs.store_files(paths)
 
     def close(self) -> None:
-        """Look for new studies no more."""
+        """Stop the background threads."""
         super().close()
         self._pacs_studies.close()
 
 
 def dicomweb_datastore(url: str, settings: AppSettings, *, budget: MemoryBudget | None = None) -> DicomwebDatastore:
-    """Return the datastore of a PACS, under MONAI Label's own settings (``MONAI_LABEL_...``). Asks nothing yet.
+    """Return the datastore of a PACS, under MONAI Label's own settings (``MONAI_LABEL_...``). Sends no request yet.
 
     Raises:
-        InputError: No address of a DICOMweb service, or half of a user name and password.
+        InputError: An invalid DICOMweb URL, or only one of user name and password.
     """
     stock = monailabel_settings
     credentials = Credentials(
@@ -82,6 +82,6 @@ def dicomweb_datastore(url: str, settings: AppSettings, *, budget: MemoryBudget 
     chosen = stock.MONAI_LABEL_DATASTORE_CACHE_PATH or stock.MONAI_LABEL_DICOMWEB_CACHE_PATH
     folder = Path(chosen) if chosen else settings.models_folder / "pacs"
     cache = SeriesCache(folder / "series", pacs, limit_bytes=settings.cache_bytes)
-    filters = {key: str(word) for key, word in stock.MONAI_LABEL_DICOMWEB_SEARCH_FILTER.items() if key != "Modality"}
+    filters = {key: str(value) for key, value in stock.MONAI_LABEL_DICOMWEB_SEARCH_FILTER.items() if key != "Modality"}
     studies = PacsStudies(pacs, cache, index=folder / "index.sqlite", filters=filters, waits=running_server() is None)
     return DicomwebDatastore(pacs, studies, settings.models_folder, split=settings.split, budget=budget)

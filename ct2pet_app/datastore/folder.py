@@ -20,7 +20,7 @@ from lib.memory import MemoryBudget
 from lib.pairing.split import Split
 
 STORED = "synthetic-pet"  # in the studies folder: one folder a stored series in it, named by its UID, which is ours
-KEPT = "uploaded-pairs"  # in the studies folder: one folder an upload in it, with a name that says nothing
+KEPT = "uploaded-pairs"  # in the studies folder; contains one folder with a random name per upload
 
 
 class FolderDatastore(StudiesDatastore):
@@ -38,7 +38,7 @@ class FolderDatastore(StudiesDatastore):
 
         Raises:
             InputError: That folder may not be written, holds other files, or is a link that leaves the studies.
-            OutputError: The disk is full; nothing half-written is left.
+            OutputError: The disk is full; no partial files remain.
         """
         write_series(series, self._inside(STORED) / series.uid)
 
@@ -47,7 +47,7 @@ class FolderDatastore(StudiesDatastore):
 
         Raises:
             InputError: That folder may not be written, or is a link that leaves the studies.
-            OutputError: The disk is full; nothing half-written is left.
+            OutputError: The disk is full; no partial files remain.
         """
         home = self._inside(KEPT)
         try:
@@ -63,7 +63,7 @@ class FolderDatastore(StudiesDatastore):
             raise InputError(f"{KEPT} in the studies folder: cannot be written ({error.strerror})") from error
         except OSError as error:
             raise OutputError(
-                f"{KEPT} in the studies folder: cannot be written ({error.strerror}); nothing is left there, free space"
+                f"{KEPT} in the studies folder: cannot be written ({error.strerror}); no files remain there; free space"
             ) from error
 
     def remove_leftovers(self) -> None:

@@ -27,7 +27,7 @@ class Labels:
     Args:
         listing: Returns the current studies.
         cts: Resolves image ids.
-        shelf: Holds the labels that are no PET series.
+        label_store: Contains the labels that are not PET series.
         volumes: Holds the PET series as volume files.
         where: Name of the place of the studies, for messages.
     """
@@ -52,7 +52,7 @@ class Labels:
         paired = self._pair_of(label_id, tag)
         return self._label(label_id, tag).path if paired is None else self._volumes.path_of(paired.pet, read_pet)
 
-    def open(self, label_id: str, tag: str, *, gone: IsDisconnected = never) -> BinaryIO:
+    def open(self, label_id: str, tag: str, *, is_disconnected: IsDisconnected = never) -> BinaryIO:
         """Return the open file of a label; what is saved or removed meanwhile changes nothing of it.
 
         Raises:
@@ -60,7 +60,7 @@ class Labels:
         """
         paired = self._pair_of(label_id, tag)
         if paired is not None:
-            return self._volumes.open(paired.pet, read_pet, gone=gone)
+            return self._volumes.open(paired.pet, read_pet, is_disconnected=is_disconnected)
         opened = self._label_store.open_file(label_id, tag)
         if opened is None:
             raise _no_label(label_id, tag)
@@ -81,7 +81,7 @@ class Labels:
             RequestError: The note cannot be kept.
         """
         paired = self._pair_of(label_id, tag)
-        if paired is not None:  # the file is none of the shelf's, and is not touched
+        if paired is not None:  # the file is not in the label store, and is not changed
             self._label_store.add_note(paired.pair.pet.uid, note)
         else:
             self._label_store.add_label_note(label_id, tag, note)
@@ -127,7 +127,7 @@ class Labels:
             self._label_store.keep_label(image_id, tag, path, suffix, note or {}, record=record)
 
     def save_synthetic(self, image_id: str, path: Path, tag: str, record: Mapping[str, Any]) -> None:
-        """Keep a synthetic PET as a label, with what the server says of it. Raises as `save` and `refuse_to_replace`.
+        """Store a synthetic PET as a label, with its metadata. Raises as `save` and `refuse_to_replace`.
 
         Args:
             image_id: Of its CT.
@@ -147,7 +147,7 @@ class Labels:
         there = self._label_store.find(image_id, tag)
         if there is not None and "params" not in there.record:
             raise RequestError(
-                f"label_tag {tag!r}: somebody uploaded that label of image {image_id!r}, and a synthetic PET does not "
+                f"label_tag {tag!r}: a client uploaded that label of image {image_id!r}, and a synthetic PET does not "
                 "replace it; give another label_tag, or remove the label first"
             )
 

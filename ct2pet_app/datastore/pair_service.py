@@ -1,4 +1,4 @@
-"""What clients ask about the pairs of the studies: to see them, to answer for one, and to add one."""
+"""Requests about the pairs of the studies: list them, accept one, and add one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def describe_pairs(datastore: StudiesDatastore) -> list[dict[str, Any]]:
 
 
 def accept_pair(datastore: StudiesDatastore, ct_uid: str) -> dict[str, Any]:
-    """Keep that somebody answers for the pair of a CT whatever its check says, and return the pair.
+    """Accept the pair of a CT regardless of its check, and return the pair.
 
     Raises:
         NotFoundError: No pair has that CT.
@@ -48,14 +48,14 @@ def add_pair(
     archives: Mapping[str, Path],
     *,
     despite_checks: bool = False,
-    gone: IsDisconnected = never,
+    is_disconnected: IsDisconnected = never,
 ) -> dict[str, Any]:
     """Keep an uploaded CT and PET where the studies are, and return the pair; what is there already stays as it is.
 
     Args:
         archives: Zips by the form's field: `ct` and `pet`, `pet` alone for a CT that is there, or `study`.
-        despite_checks: Take it although it is not plausible; whoever says so answers for it.
-        gone: Whether the client has disconnected; then nothing is kept.
+        despite_checks: Whether to accept an implausible pair; the caller is responsible for it.
+        is_disconnected: Whether the client has disconnected; then nothing is stored.
 
     Raises:
         PairingError: Not one CT and one PET that belong together, or not plausible; nothing is kept.
@@ -64,9 +64,9 @@ def add_pair(
     studies = datastore.studies
     with tempfile.TemporaryDirectory(prefix="pair-") as folder:
         uploaded = unpacked(archives, Path(folder))
-        with waited_for(datastore.pairs.adding, gone):
+        with waited_for(datastore.pairs.adding, is_disconnected):
             incoming = incoming_pair(uploaded, studies.rescan(), studies)
-            check = check_incoming(incoming, studies, budget=datastore.budget, gone=gone)
+            check = check_incoming(incoming, studies, budget=datastore.budget, is_disconnected=is_disconnected)
             if not check.ok and not despite_checks:
                 raise PairingError(
                     f"not kept, the two do not look like one patient's: {'; '.join(check.reasons)}",
@@ -77,12 +77,12 @@ def add_pair(
                 datastore.keep_files(incoming.new)
             paired = _kept(datastore, incoming, check)
     added = {uid: len(files) for uid, files in incoming.new.items()}
-    told = _described(datastore.pairs, (paired,))[0]
-    return {**told, "added_instances": added, "left_out": sendable(dict(incoming.left_out))}
+    described = _described(datastore.pairs, (paired,))[0]
+    return {**described, "added_instances": added, "left_out": sendable(dict(incoming.left_out))}
 
 
 def _kept(datastore: StudiesDatastore, incoming: PairUpload, check: PairCheck) -> PairedSeries:
-    """Return the pair as it is listed now, with its side for good and its check remembered."""
+    """Return the pair as listed now, after its side was assigned and its check stored."""
     pair = incoming.paired.pair
     paired = datastore.studies.rescan().pairs.get(pair.ct.uid)
     if paired is None or paired.pair.pet.uid != pair.pet.uid:

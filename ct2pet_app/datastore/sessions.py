@@ -7,7 +7,7 @@
 
 The stock class reads whatever path a session id makes (``../../x``), believes the image path inside an uploaded
 ``meta.info``, unpacks archives to wherever their names point, gives ids that can be guessed (uuid1), and gives every
-session to everybody.
+session to all users.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def no_session(session_id: str) -> NotFoundError:
 
 
 class CheckedSessions(Sessions):
-    """Sessions whose ids are random UUIDs, whose images lie in the session's own folder, and which have an owner."""
+    """Sessions whose ids are random UUIDs, whose images are in the session's own folder, and which have an owner."""
 
     def __init__(self, store_path: str = "", expiry: int = 3600) -> None:
         super().__init__(store_path, expiry)
@@ -69,7 +69,7 @@ class CheckedSessions(Sessions):
             session_id: As `add_session` returned it.
             update_ts: Whether this counts as an access.
             fetch_cache: Of the stock class; nothing is cached here.
-            owner: Whose it must be; anybody's where it is None.
+            owner: Whose it must be; any owner's if it is None.
         """
         if not SESSION_ID.fullmatch(session_id):
             return None
@@ -94,7 +94,7 @@ class CheckedSessions(Sessions):
         return session
 
     def remove_session(self, session_id: str) -> None:
-        """Remove a session and its files; it is gone in one step."""
+        """Remove a session and its files; atomically."""
         folder = Path(self.store_path, session_id)
         if SESSION_ID.fullmatch(session_id) and folder.is_dir():
             removed = folder.with_name(f".{uuid.uuid4().hex}{REMOVED}")
@@ -135,7 +135,7 @@ class CheckedSessions(Sessions):
             return self._add(unpacked, expiry, session_id, owner)
 
     def remove_expired(self) -> int:
-        """Remove sessions that nobody used for long, and what a killed process left; return how many."""
+        """Remove expired sessions and files of killed processes; return their number."""
         store = Path(self.store_path)
         if not store.is_dir():
             return 0
@@ -202,7 +202,7 @@ class CheckedSessions(Sessions):
                     yield session
 
     def _read(self, folder: Path) -> SessionInfo | None:
-        """Return what `meta.info` of a session says, each value validated; None where it is none of ours."""
+        """Return the validated `meta.info` of a session; None if it is invalid."""
         try:
             with (folder / META_FILE).open("rb") as file:
                 accessed_s = os.fstat(file.fileno()).st_mtime
@@ -212,7 +212,7 @@ class CheckedSessions(Sessions):
         image, created, expiry = values.get("image"), values.get("create_ts", accessed_s), values.get("expiry")
         if not isinstance(image, str) or not _are_times(created, expiry):
             return None
-        path = folder / image  # an older version kept the whole path
+        path = folder / image  # an older version stored the full path
         if path.parent != folder or path.is_symlink() or not path.exists() or folder.is_symlink():
             return None
         stored = values.get("meta")
@@ -243,9 +243,9 @@ class CheckedSessions(Sessions):
 
 
 def described(session: SessionInfo) -> dict[str, Any]:
-    """Return what a client is told about a session: the stock keys, without paths of the server."""
-    told: dict[str, Any] = session.to_json()
-    return {**told, "path": session.name, "image": Path(session.image).name, "meta": {}}
+    """Return the response about a session: the stock keys, without paths of the server."""
+    stock: dict[str, Any] = session.to_json()
+    return {**stock, "path": session.name, "image": Path(session.image).name, "meta": {}}
 
 
 def _are_times(*values: Any) -> bool:

@@ -1,7 +1,7 @@
 """DICOM studies as MONAI Label's datastore: an image is a CT series, its `final` label the PET paired with it.
 
 Clients' uploads (CTs, synthetic PETs under other tags, notes) are stored apart from the studies. Every id of a request
-is looked up in a listing; none becomes a path.
+is looked up in a listing and never used as a path.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class StudiesDatastore(Datastore):
     # -- for the app ---------------------------------------------------------------------------------------------------
 
     def listing(self) -> StudyIndex:
-        """Return which studies there are, at most some seconds old."""
+        """Return the index of the studies, at most some seconds old."""
         listing = self.studies.listing()
         self.pairs.note(listing)
         return listing
@@ -67,11 +67,11 @@ class StudiesDatastore(Datastore):
         return [sendable(describe_series(found, listing)) for found in listing.report.series]
 
     def training_pairs(self) -> tuple[PairedSeries, ...]:
-        """Return all plausible pairs of a new listing; read their files inside `local_files`.
+        """Scan the studies and return all plausible pairs; read their files inside `local_files`.
 
         Raises:
-            PairingError: There are pairs, and none is plausible.
-            RemoteError: The PACS does not send the files of a pair that was not checked yet.
+            PairingError: There are pairs, but none is plausible.
+            RemoteError: The files of an unchecked pair cannot be fetched from the PACS.
         """
         pairs = tuple(self.studies.rescan().pairs.values())
         usable = self.pairs.usable(pairs)
@@ -80,20 +80,20 @@ class StudiesDatastore(Datastore):
         return usable
 
     def keep_files(self, files: Mapping[str, Sequence[Path]]) -> None:
-        """Put DICOM files where the studies are, by series UID.
+        """Store DICOM files with the studies, by series UID.
 
         Raises:
-            RequestError: The place takes none.
+            RequestError: The studies are read-only.
             CT2PETError: They cannot be written, or the PACS refuses them.
         """
-        raise RequestError(f"{self.studies.what} takes no series; add them there yourself")
+        raise RequestError(f"{self.studies.what} is read-only; add the series there yourself")
 
     def remove_leftovers(self) -> None:
-        """Remove unfinished files of killed processes, none of running ones. Called once, when the server starts."""
+        """Remove unfinished files of killed processes. Called once, when the server starts."""
         self._label_store.remove_leftovers()
 
     def close(self) -> None:
-        """Stop looking for new pairs."""
+        """Stop the background thread."""
         self.pairs.close()
 
     def local_files(self, *series: Series, cancelled: IsDisconnected = never) -> AbstractContextManager[None]:
@@ -101,13 +101,13 @@ class StudiesDatastore(Datastore):
         return self.studies.local_files(*series, cancelled=cancelled)
 
     def store_series(self, series: SyntheticSeries) -> None:
-        """Put a synthetic PET series where its CT's study is; the same one again changes nothing.
+        """Store a synthetic PET series in its CT's study; storing the same one again changes nothing.
 
         Raises:
-            RequestError: The place takes none.
+            RequestError: The studies are read-only.
             CT2PETError: It cannot be written, or the PACS refuses it.
         """
-        raise RequestError(f"store: {self.studies.what} takes no series", code="pacs_read_only")
+        raise RequestError(f"store: {self.studies.what} is read-only", code="pacs_read_only")
 
     # -- MONAI Label's interface: images -------------------------------------------------------------------------------
 
@@ -116,7 +116,7 @@ class StudiesDatastore(Datastore):
         return name
 
     def set_name(self, name: str) -> None:
-        raise RequestError("the datastore is named after where its studies are")
+        raise RequestError("the datastore has the name of its studies folder or PACS; it cannot be changed")
 
     def description(self) -> str:
         return "DICOM studies: images are CT series, final labels their PET series"
@@ -136,7 +136,7 @@ class StudiesDatastore(Datastore):
     def get_image(self, image_id: str, params: Any = None) -> BinaryIO:
         return self.open_image(image_id)
 
-    def open_image(self, image_id: str, *, gone: IsDisconnected = never) -> BinaryIO:
+    def open_image(self, image_id: str, *, is_disconnected: IsDisconnected = never) -> BinaryIO:
         """Return the open file of an image, unaffected by what is saved or removed meanwhile.
 
         Raises:
@@ -144,7 +144,7 @@ class StudiesDatastore(Datastore):
         """
         found = self.listing().images.get(image_id)
         if found is not None:
-            return self._volumes.open(found, read_ct, gone=gone)
+            return self._volumes.open(found, read_ct, is_disconnected=is_disconnected)
         opened = self._label_store.open_file(image_id)
         if opened is None:
             raise no_image(image_id, self.listing())
@@ -167,17 +167,19 @@ class StudiesDatastore(Datastore):
         self._label_store.add_record(image_id, sendable(record))
 
     def add_image(
-        self, image_id: str, image_filename: str, image_info: dict[str, Any], *, gone: IsDisconnected = never
+        self, image_id: str, image_filename: str, image_info: dict[str, Any], *, is_disconnected: IsDisconnected = never
     ) -> str:
         path = Path(image_filename)
         if image_id in self.listing().images:
-            raise RequestError(f"image {image_id!r} is a series of {self.studies.what}; give the upload another name")
+            raise RequestError(
+                f"image {image_id!r} is a series of {self.studies.what}; choose another name for the upload"
+            )
         with removed_if_refused(path):
             suffix = suffix_of(path.name)
             with opened_upload(path, f"{image_id}{suffix}") as opened:
                 what = f"reading {opened.shape[0]} slices"
-                with self.budget.reserve(opened.read_bytes, what, cancelled=gone):
-                    geometry = opened.read(until_disconnected(gone)).geometry
+                with self.budget.reserve(opened.read_bytes, what, cancelled=is_disconnected):
+                    geometry = opened.read(until_disconnected(is_disconnected)).geometry
             measured = {"slices": geometry.shape[0], "spacing_mm": list(geometry.spacing_mm)}
             self._label_store.keep_upload(image_id, path, suffix, image_info, record=measured)
         return image_id
@@ -201,9 +203,9 @@ class StudiesDatastore(Datastore):
     def get_label(self, label_id: str, label_tag: str, params: Any = None) -> BinaryIO:
         return self.open_label(label_id, label_tag)
 
-    def open_label(self, label_id: str, label_tag: str, *, gone: IsDisconnected = never) -> BinaryIO:
-        """Return the open file of a label, as `open_image`; NotFoundError where there is none."""
-        return self.labels.open(label_id, label_tag, gone=gone)
+    def open_label(self, label_id: str, label_tag: str, *, is_disconnected: IsDisconnected = never) -> BinaryIO:
+        """Return the open file of a label, as `open_image`; raise NotFoundError if there is none."""
+        return self.labels.open(label_id, label_tag, is_disconnected=is_disconnected)
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         return self.labels.info(label_id, label_tag)
@@ -250,7 +252,7 @@ class StudiesDatastore(Datastore):
         self.studies.rescan()
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:
-        raise RequestError(f"this server does not pack its studies; copy them from {self.studies.what}")
+        raise RequestError(f"this server does not export its studies as an archive; copy them from {self.studies.what}")
 
     def _tagged(self, tag: str) -> set[str]:
         if tag == FINAL:

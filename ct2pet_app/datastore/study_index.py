@@ -1,4 +1,4 @@
-"""Which studies there are at a moment, and in a folder, when to look again."""
+"""The index of the studies, and a folder of studies that is scanned again when needed."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from lib.types import Series, never_cancelled
 
 logger = logging.getLogger(__name__)
 
-LETTERS = re.compile(r"[^\W\d_]{2}")  # no number names anybody
-MIN_RESCAN_INTERVAL_S = 3.0  # a listing younger than this is taken as it is
-REST = 10.0  # a scan that took t seconds is followed by a rest of this many t: a slow disk is not scanned all the time
+LETTERS = re.compile(r"[^\W\d_]{2}")  # a name without letters cannot identify a patient
+MIN_RESCAN_INTERVAL_S = 3.0  # a younger listing is returned without a scan
+REST = 10.0  # pause after a scan, as a multiple of its duration: a slow disk is not scanned all the time
 
 
 @dataclass(frozen=True, eq=False)
 class StudyIndex:
-    """The studies as they were looked at.
+    """The studies at the time of a scan.
 
     Attributes:
         images: Usable CT series by UID.
         pairs: The pair of each CT that has a PET, by CT UID.
         by_pet: CT UID by PET UID, of the pairs.
-        why_unpaired: Why a series has no partner, by UID.
-        is_whole: Whether all was looked at; a large PACS is shown while it still is.
-        incomplete: Why not all is listed; empty where nothing is known to be missing.
+        why_unpaired: Why a series is not part of a pair, by UID.
+        is_complete: Whether the scan has ended; a large PACS is listed in parts.
+        incomplete: Why series may be missing; empty if none is known to be missing.
     """
 
     report: ScanReport
@@ -50,12 +50,12 @@ class StudyIndex:
 
 
 class Studies(Protocol):
-    """A place that studies are in.
+    """A source of studies: a folder or a PACS.
 
     Attributes:
         name: Of the datastore.
-        what: How the place is called in messages, such as `the studies folder`.
-        lies_here: Whether reading all its pixels costs nothing but time; those of a PACS are brought only when needed.
+        what: Name of the source in messages, such as `the studies folder`.
+        is_local: Whether the files are on this machine; those of a PACS are fetched only when needed.
     """
 
     name: str
@@ -67,11 +67,11 @@ class Studies(Protocol):
         ...
 
     def known(self) -> StudyIndex:
-        """Return the listing; where none can be had soon, an empty one that says so in `incomplete`."""
+        """Return the listing; if there is none yet, an empty one with the reason in `incomplete`."""
         ...
 
     def rescan(self) -> StudyIndex:
-        """Return a listing made now."""
+        """Scan now and return the listing."""
         ...
 
     def local_files(
@@ -85,14 +85,14 @@ class Studies(Protocol):
         ...
 
     def names_on_disk(self) -> Sequence[str]:
-        """Return what others named: files, and paths of folders, as seen last; longest first. Looks at nothing now."""
+        """Return the file names and folder paths of the last scan, longest first; does not scan."""
         ...
 
 
 class StudiesFolder:
-    """A folder of studies that is looked at again when it is asked for and some seconds have passed.
+    """A folder of studies, read-only; a request scans it again if some seconds have passed since the last scan.
 
-    Only reads. The first question waits for the first scan; later ones reopen no file that has not changed.
+    The first request waits for the first scan; later scans open only files that have changed.
     """
 
     is_local = True
@@ -106,25 +106,25 @@ class StudiesFolder:
         self._scanning = threading.Lock()
         self._listing: StudyIndex | None = None
         self._names: Sequence[str] = ()
-        self._look_again_at = 0.0  # time.monotonic()
+        self._rescan_at = 0.0  # time.monotonic()
 
     def listing(self) -> StudyIndex:
         """Return the listing, at most a few seconds old.
 
-        While one caller scans, others get the listing before; only the very first have to wait.
+        While one caller scans, others get the previous listing; only the first callers wait.
 
         Raises:
-            StudiesError: The folder is missing or may not be read.
+            StudiesError: The folder is missing or cannot be read.
         """
         listing = self._listing
-        if listing is not None and time.monotonic() < self._look_again_at:
+        if listing is not None and time.monotonic() < self._rescan_at:
             return listing
         if listing is not None and not self._scanning.acquire(blocking=False):
             return listing
         if listing is None:
             self._scanning.acquire()
         try:
-            if self._listing is None or time.monotonic() >= self._look_again_at:
+            if self._listing is None or time.monotonic() >= self._rescan_at:
                 self._listing = self._scan()
             return self._listing
         finally:
@@ -135,7 +135,7 @@ class StudiesFolder:
         return self.listing()
 
     def rescan(self) -> StudyIndex:
-        """Return the listing of a scan made now."""
+        """Scan now and return the listing."""
         with self._scanning:
             self._listing = self._scan()
             return self._listing
@@ -147,7 +147,7 @@ class StudiesFolder:
         return nullcontext()
 
     def instances(self, series: Series) -> tuple[str, ...]:
-        """Return the SOPInstanceUID of each file of a series, out of the files.
+        """Return the SOPInstanceUID of each file of a series, read from the files.
 
         Raises:
             DicomError: A file is damaged.
@@ -155,21 +155,21 @@ class StudiesFolder:
         return instances_in(series.files)
 
     def names_on_disk(self) -> Sequence[str]:
-        """Return the names of files and the paths of folders, as seen last; longest first. Looks at nothing now."""
+        """Return the file names and folder paths of the last scan, longest first; does not scan."""
         return self._names
 
     def _scan(self) -> StudyIndex:
         began = time.monotonic()
         listing = listing_of(self._arrivals.judged(scan_folder(self.root, index=self._index)))
         took = time.monotonic() - began
-        self._look_again_at = time.monotonic() + max(MIN_RESCAN_INTERVAL_S, REST * took)
+        self._rescan_at = time.monotonic() + max(MIN_RESCAN_INTERVAL_S, REST * took)
         self._names = names_in(listing.report)
         log_change(self._listing, listing, took_s=took)
         return listing
 
 
 def instances_in(files: Iterable[Path]) -> tuple[str, ...]:
-    """Return the SOPInstanceUID of each file; DicomError where one is damaged."""
+    """Return the SOPInstanceUID of each file; raise DicomError if one is damaged."""
     return tuple(read_header(path).sop_instance_uid for path in files)
 
 
@@ -200,6 +200,6 @@ def listing_of(report: ScanReport, *, is_complete: bool = True) -> StudyIndex:
 
 
 def log_change(before: StudyIndex | None, now: StudyIndex, *, took_s: float) -> None:
-    """Log what there is, where images or pairs have come or gone."""
+    """Log the numbers of series and pairs if images or pairs have changed."""
     if before is None or set(before.images) != set(now.images) or set(before.pairs) != set(now.pairs):
-        logger.info("studies: %d CT series, %d with a PET, seen in %.1f s", len(now.images), len(now.pairs), took_s)
+        logger.info("studies: %d CT series, %d with a PET, scanned in %.1f s", len(now.images), len(now.pairs), took_s)

@@ -1,4 +1,4 @@
-"""Volumes of the studies as files that a viewer opens, made when somebody downloads them."""
+"""Volumes of the studies as files for viewers, converted when a client downloads them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lib.memory import MemoryBudget
 from lib.types import LocalFiles, Progress, Series, already_local
 
 KEPT_FILES = 24  # a whole-body CT takes 50 to 200 MB
-MAX_ATTEMPTS = 5  # to open a file that is dropped at once
+MAX_ATTEMPTS = 5  # to open a file that is removed at the same time
 UID = re.compile(r"[0-9.]{1,64}")
 
 
@@ -43,8 +43,8 @@ class VolumeExports:
         self._changing = threading.Lock()
         self._writing: dict[str, _Writing] = {}
 
-    def path_of(self, found: ScannedSeries, read: ReadSeries, *, gone: IsDisconnected = never) -> Path:
-        """Return the file of a usable series, made now where it is not there yet or the series has changed.
+    def path_of(self, found: ScannedSeries, read: ReadSeries, *, is_disconnected: IsDisconnected = never) -> Path:
+        """Return the file of a usable series; it is converted now if it is missing or the series has changed.
 
         Requests for a series that is being converted wait for that conversion, others do not.
 
@@ -55,42 +55,42 @@ class VolumeExports:
         """
         series = found.series
         name = series.uid if UID.fullmatch(series.uid) else "series"
-        with self._local_files(series, cancelled=gone):
+        with self._local_files(series, cancelled=is_disconnected):
             path = self._folder / f"{name}-{_fingerprint(series)}.nrrd"
-            with self._alone(path.name, gone):
+            with self._alone(path.name, is_disconnected):
                 if not path.is_file():
-                    self._convert(found, read, path, gone)
+                    self._convert(found, read, path, is_disconnected)
                 path.touch()
                 return path
 
-    def open(self, found: ScannedSeries, read: ReadSeries, *, gone: IsDisconnected = never) -> BinaryIO:
-        """Return the open file of a series; it stays whole when it is dropped from the cache meanwhile.
+    def open(self, found: ScannedSeries, read: ReadSeries, *, is_disconnected: IsDisconnected = never) -> BinaryIO:
+        """Return the open file of a series; it stays complete if it is removed from the cache meanwhile.
 
         Raises:
             OutputError: The disk is full.
             CT2PETError: As `path_of`.
         """
         for _ in range(MAX_ATTEMPTS):
-            with contextlib.suppress(FileNotFoundError):  # another process, or somebody by hand, has dropped it
-                return self.path_of(found, read, gone=gone).open("rb")
-        raise OutputError(f"series {found.series.uid}: its file is removed again and again; ask again")
+            with contextlib.suppress(FileNotFoundError):  # removed by another process or a user
+                return self.path_of(found, read, is_disconnected=is_disconnected).open("rb")
+        raise OutputError(f"series {found.series.uid}: its file is removed repeatedly; try again")
 
-    def _convert(self, found: ScannedSeries, read: ReadSeries, path: Path, gone: IsDisconnected) -> None:
+    def _convert(self, found: ScannedSeries, read: ReadSeries, path: Path, is_disconnected: IsDisconnected) -> None:
         assert found.geometry is not None  # of every usable series
         needed, what = series_read_bytes(found.geometry.shape), f"converting {found.series.slice_count} slices"
-        progress = until_disconnected(gone)
-        with self._budget.reserve(needed, what, cancelled=gone, alone=True):
+        progress = until_disconnected(is_disconnected)
+        with self._budget.reserve(needed, what, cancelled=is_disconnected, alone=True):
             write_volume_file(read(found.series, progress=progress), path, progress=progress)
         self._drop_old()
 
     @contextlib.contextmanager
-    def _alone(self, name: str, gone: IsDisconnected) -> Iterator[None]:
+    def _alone(self, name: str, is_disconnected: IsDisconnected) -> Iterator[None]:
         """Hold the lock of one file."""
         with self._changing:
             writing = self._writing.setdefault(name, _Writing())
             writing.users += 1
         try:
-            with waited_for(writing.lock, gone):
+            with waited_for(writing.lock, is_disconnected):
                 yield
         finally:
             with self._changing:
@@ -105,7 +105,7 @@ class VolumeExports:
 
 
 class _Writing:
-    """A conversion that others may wait for."""
+    """A conversion in progress that other requests can wait for."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -115,7 +115,7 @@ class _Writing:
 def _modified_ns(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
-    except FileNotFoundError:  # another process has dropped it
+    except FileNotFoundError:  # removed by another process
         return 0
 
 

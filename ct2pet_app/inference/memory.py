@@ -1,4 +1,4 @@
-"""How much memory an inference needs, from headers alone."""
+"""Estimate the memory that an inference needs from headers alone."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ STATISTICS_SHARE = 20  # the 99th percentile keeps a hundredth of the voxels, a 
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """What an inference needs.
+    """The memory that an inference needs.
 
     Attributes:
         synthesis_bytes: Peak until the result is written.
-        metrics_bytes: Peak of the comparison with the real PET, after that; 0 where there is none.
-        what: How messages call it.
+        metrics_bytes: Peak of the comparison with the real PET, which comes later; 0 if there is none.
+        what: Description for messages.
     """
 
     synthesis_bytes: int
@@ -37,7 +37,7 @@ class MemoryNeed:
 
     @property
     def peak_bytes(self) -> int:
-        """Peak of all."""
+        """The larger of the two peaks."""
         return max(self.synthesis_bytes, self.metrics_bytes)
 
 
@@ -50,18 +50,18 @@ def memory_need(
     pet_shape: tuple[int, int, int] | None = None,
     weights_bytes: int = 0,
 ) -> MemoryNeed:
-    """Return what an inference needs.
+    """Return the memory that an inference needs.
 
     Args:
         opened: The CT.
         options: Of the request.
         card: Of the model.
-        geometry: Of the CT, once it is known; without one the network's pixels are taken to be the CT's.
-        pet_shape: Of the real PET that it is to be compared with; None for no comparison.
+        geometry: Of the CT, if it is known; otherwise the network's pixel size is assumed.
+        pet_shape: Of the real PET to compare with; None for no comparison.
         weights_bytes: Of a model that is loaded for this request alone.
 
     Raises:
-        InputError: The slices leave the CT, or they would be computed for hours.
+        InputError: The slices are outside the CT, or would take hours to compute.
     """
     ct = geometry or opened.geometry or _with_pixels_of(card.recipe.grid, opened.shape)
     order, canonical = VoxelOrder.of(ct), canonical_geometry(ct)
@@ -74,8 +74,8 @@ def memory_need(
     metrics = 0
     if pet_shape is not None:
         result = slices * volume_bytes(canonical.shape[1:])
-        turned = 0 if order.axes == (0, 1, 2) and not any(order.flipped) else volume_bytes(ct.shape) + result
-        placing = result + turned + 3 * slices * volume_bytes(grid.on(canonical).shape[1:])
+        reoriented = 0 if order.axes == (0, 1, 2) and not any(order.flipped) else volume_bytes(ct.shape) + result
+        placing = result + reoriented + 3 * slices * volume_bytes(grid.on(canonical).shape[1:])
         comparing = comparison_bytes(slices, ct=canonical, grid=grid, pet_shape=pet_shape)
         metrics = volume_bytes(ct.shape) + max(placing, comparing) + weights_bytes
     shape = " x ".join(map(str, ct.shape[:0:-1]))
@@ -84,7 +84,7 @@ def memory_need(
 
 
 def metrics_too_large(needed: MemoryNeed, budget: MemoryBudget, *, alone: bool) -> str:
-    """Return why a comparison with the real PET never fits into a budget; empty where it does."""
+    """Return why a comparison with the real PET never fits into a budget; empty if it does."""
     try:
         budget.refuse_too_large(needed.metrics_bytes, "comparing it with the real PET", alone=alone)
         return ""

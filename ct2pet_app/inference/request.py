@@ -14,7 +14,7 @@ from ct2pet_app.validation import BoundaryModel, Flag, Number, use_default_if_em
 
 DICOM = ".zip"  # of a DICOM series
 SLAB = re.compile(r"\s*(-?\d{1,6})?\s*:\s*(-?\d{1,6})?\s*")
-# MONAI Label lets these name any file of the server: the image is chosen by ?image=, an upload or a session, only
+# in MONAI Label these can name any file of the server; here ?image=, an upload or a session selects the image
 FORBIDDEN = ("image", "images", "file", "path", "session", "label", "model")
 Uncertainty = Literal["no", "beside", "only"]
 UNCERTAINTY: Mapping[str, Uncertainty] = {"true": "beside", "1": "beside", "false": "no", "0": "no", "only": "only"}
@@ -37,21 +37,21 @@ LabelTag = Annotated[str, BeforeValidator(_label_tag), BeforeValidator(use_defau
 
 
 class InferOptions(BoundaryModel):
-    """How a CT is to be synthesised.
+    """The options of an inference.
 
     Attributes:
         slices: The slab; None for all slices.
         version: Version of the model, served or not; None for the served one.
         extension: Extension of the result file; `.zip` is a DICOM series.
-        metrics: Whether to compare with the real PET where there is one.
-        uncertainty: Map of expected errors: none, as a second file, or as the only file.
+        metrics: Whether to compare with the real PET, if there is one.
+        uncertainty: Map of expected errors: none (`no`), as a second file (`beside`), or as the only file (`only`).
         save_label: Whether to keep the result in the datastore, too, under `label_tag`.
-        store: Whether to put the PET as a DICOM series into its CT's study, in the studies folder or the PACS.
+        store: Whether to store the PET as a DICOM series in the CT's study, in the studies folder or the PACS.
     """
 
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
     error_codes: ClassVar[Mapping[str, str]] = {"version": "invalid_version"}
-    ignored_keys: ClassVar[frozenset[str]] = frozenset(  # a result is float32 whatever dtype is requested
+    ignored_keys: ClassVar[frozenset[str]] = frozenset(  # a result is always float32
         {"client_id", "device", "result_dtype", "result_compress", "result_write_to_file", "description", "logging",
          "restore_label_idx", "cache_transforms", "cache_transforms_in_memory", "cache_transforms_ttl"}
     )  # fmt: skip
@@ -83,7 +83,9 @@ class InferOptions(BoundaryModel):
         if self.needs_series and (self.uncertainty == "only" or (self.uncertainty != "no" and self.extension == DICOM)):
             raise ValueError("uncertainty: a DICOM series is the PET alone; request the uncertainty without it")
         if self.extension == DICOM and self.save_label:
-            raise ValueError("save_label: a label is a volume file, not a .zip; store puts the DICOM series by its CT")
+            raise ValueError(
+                "save_label: a label is a volume file, not a .zip; use store to add the DICOM series to the CT's study"
+            )
         return self
 
     @property
@@ -93,7 +95,7 @@ class InferOptions(BoundaryModel):
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """Keys that were sent and have no meaning here; the response names them."""
+        """Unknown keys of the request; the response lists them."""
         return tuple(sorted(self.model_extra or ()))
 
     @classmethod
@@ -101,12 +103,12 @@ class InferOptions(BoundaryModel):
         """Return the options of a request's `params`.
 
         Raises:
-            RequestError: A value that is not understood, or a key that would choose a file.
+            RequestError: An invalid value, or a key that would select a file.
         """
         for key in FORBIDDEN:
             if key in params:
                 raise RequestError(
-                    f"params may not hold {key!r}: an image is chosen by ?image=<CT series UID>, an uploaded file or a "
-                    "session; the model by the address"
+                    f"params must not contain {key!r}: select the image by ?image=<CT series UID>, an upload or a "
+                    "session, and the model by the URL"
                 )
         return validated(cls, params)

@@ -1,4 +1,4 @@
-"""The answer to an inference: as MONAI Label's, and with a part more where two volumes were asked for."""
+"""The response to an inference: MONAI Label's format, with one more part if two volumes were requested."""
 
 from __future__ import annotations
 
@@ -21,23 +21,22 @@ Output = Literal["image", "json", "all"] | None
 
 
 def refuse_two_files_as_one(params: Mapping[str, Any], output: Output) -> None:
-    """Return when an answer of this form can hold what is asked for.
+    """Raise an error if two volumes are requested as one file.
 
     Raises:
-        RequestError: Two volumes are asked for in an answer that is one file; or a parameter is not understood.
+        RequestError: Two volumes with `output=image`; or an invalid parameter.
     """
     if output == "image" and InferOptions.from_params(params).uncertainty == "beside":
         raise RequestError(
-            "output=image is one file; leave output out to get the synthetic PET and its uncertainty, or ask for the "
+            "output=image is one file; omit output to get the synthetic PET and its uncertainty, or request the "
             'uncertainty alone with {"uncertainty": "only"}'
         )
 
 
 def result_response(result: Mapping[str, Any], output: Output, background_tasks: BackgroundTasks) -> Any:
-    """Return MONAI Label's answer: parts `params` and `image`; after them `uncertainty`, where it was asked for beside.
+    """Return MONAI Label's response: the parts `params` and `image`, then `uncertainty` if it was requested, too.
 
-    Clients that take one file, as MONAI Label's own, take the first: the synthetic PET. Files are sent piece by piece,
-    and are gone once they are sent.
+    Clients that read one file, such as MONAI Label's, get the first: the synthetic PET. Files are streamed and deleted.
     """
     image, uncertainty = Path(result["file"]), uncertainty_file(result)
     if output == "image":
@@ -52,7 +51,7 @@ def result_response(result: Mapping[str, Any], output: Output, background_tasks:
 
 
 def _multipart(params: Any, files: Mapping[str, Path]) -> Response:
-    """Return an answer of JSON and files; these are opened and unlinked, so that none is left whatever happens."""
+    """Return a response of JSON and files, which are opened and unlinked first so that none can remain."""
     fields: dict[str, Any] = {"params": (None, json.dumps(params), "application/json")}
     opened = ExitStack()
     for name, path in files.items():
@@ -69,24 +68,24 @@ def _multipart(params: Any, files: Mapping[str, Path]) -> Response:
     return StreamingResponse(pieces(), media_type=body.content_type, headers={"Content-Length": str(body.len)})
 
 
-def set_model_headers(answer: Any, response: Response, told: Mapping[str, Any]) -> Any:
-    """Return an answer whose headers say which version of the model drew it: of a file alone, nothing else does.
+def set_model_headers(content: Any, response: Response, metadata: Mapping[str, Any]) -> Any:
+    """Add headers that name the model and its version, which a single file does not contain; return the content.
 
     Args:
-        answer: As it will be sent; plain values become a response only later.
-        response: Whose headers plain values get.
-        told: What is told of the result.
+        content: A response, or plain values from which FastAPI makes one.
+        response: Its headers are used for plain values.
+        metadata: Of the result.
     """
-    model = told["model"]
-    headers = (answer if isinstance(answer, Response) else response).headers
+    model = metadata["model"]
+    headers = (content if isinstance(content, Response) else response).headers
     headers["X-CT2PET-Model"], headers["X-CT2PET-Checksum"] = model["name"], model["checksum"]
     if model["version"] is not None:
         headers["X-CT2PET-Version"] = str(model["version"])
-    return answer
+    return content
 
 
 def uncertainty_file(result: Mapping[str, Any]) -> Path | None:
-    """Return where the map lies that was asked for beside the PET; None where there is none."""
-    told = result["params"]["uncertainty"]
+    """Return the path of the uncertainty map that accompanies the PET; None if there is none."""
+    uncertainty = result["params"]["uncertainty"]
     image = Path(result["file"])
-    return None if told is None or told["file"] == image.name else image.with_name(told["file"])
+    return None if uncertainty is None or uncertainty["file"] == image.name else image.with_name(uncertainty["file"])

@@ -35,7 +35,7 @@ class Stopwatch:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Time what happens inside the `with`."""
+        """Measure the time of the `with` block."""
         began = time.perf_counter()
         try:
             yield
@@ -56,7 +56,7 @@ class Stopwatch:
 
 
 def suv_statistics(pet: Volume) -> dict[str, float]:
-    """Return the least, largest and mean SUVbw, and the one that 99 % of the voxels stay below."""
+    """Return the minimum, maximum, mean and 99th percentile of the SUVbw."""
     return {
         "min": float(pet.array.min()),
         "max": float(pet.array.max()),
@@ -85,7 +85,7 @@ def high_percentile(array: FloatArray, percent: float) -> float:
 
 
 def seen_in_training(source: CTSource, card: ModelCard) -> bool | None:
-    """Return whether the model was trained on this patient, so that metrics are too good; None without a real PET."""
+    """Return whether the model was trained on this patient, which makes metrics too optimistic; None without a PET."""
     if source.pet is None:
         return None
     return patient_digest(source.pet.patient_id) in card.training.patients
@@ -118,19 +118,19 @@ def series_metadata(series: SyntheticSeries, *, stored: bool) -> dict[str, Any]:
 
 
 def reason_without_metrics(source: CTSource, options: InferOptions) -> str:
-    """Return why a synthetic PET is not compared with the real one; empty where it is."""
+    """Return why a synthetic PET is not compared with the real one; empty if it is."""
     if source.pet is None:
         return "there is no real PET to compare with"
-    return "" if options.metrics else "not asked for"
+    return "" if options.metrics else "not requested"
 
 
-def figures(placed: AlignedPrediction, real: Series, card: ModelCard, *, progress: Progress) -> dict[str, Any]:
+def measure(placed: AlignedPrediction, real: Series, card: ModelCard, *, progress: Progress) -> dict[str, Any]:
     """Return the metrics of the model and of the baselines against the real PET, whose files are on this machine.
 
     Raises:
         InputError: The real PET cannot be read or compared.
     """
-    pet = mask_unmeasured(read_pet(real, progress=progress))  # bound to no other name: it would stay in memory
+    pet = mask_unmeasured(read_pet(real, progress=progress))  # no second name, which would keep it in memory
     aligned = placed.with_real(pet)
     del pet
     return compare(aligned, card, groups=MEASURED, progress=progress).as_json()

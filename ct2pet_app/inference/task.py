@@ -1,4 +1,4 @@
-"""One CT to one synthetic PET file, with all that a client is told about it."""
+"""Synthesise the PET of one CT and write it to a file, with metadata for the client."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from ct2pet_app.inference.result_metadata import (
     UNIT,
     Stopwatch,
     card_as_json,
-    figures,
     format_slab,
+    measure,
     reason_without_metrics,
     seen_in_training,
     series_metadata,
@@ -51,7 +51,7 @@ from lib.types import Progress
 
 logger = logging.getLogger(__name__)
 
-STALE_AFTER_S = 3600.0  # nobody waits for a result that long
+STALE_AFTER_S = 3600.0  # no client waits for a result that long
 Store = Callable[[SyntheticSeries], None]
 
 
@@ -74,7 +74,7 @@ class SynthesisTask(InferTask):
 
     @property
     def description(self) -> str:
-        """What the model is, or that nobody has trained it and how that is done."""
+        """A summary of the model; of an untrained model, how to train it."""
         try:
             published = self._models.published(self._name)
         except CheckpointError as error:
@@ -89,10 +89,10 @@ class SynthesisTask(InferTask):
 
     @description.setter
     def description(self, _: str) -> None:
-        """Take no notice: MONAI Label's constructor sets a fixed text."""
+        """Ignore the fixed text that MONAI Label's constructor sets."""
 
     def info(self) -> dict[str, Any]:
-        """Return what ``/info/`` says about the model: MONAI Label's keys, is it trained, its standing and card."""
+        """Return the entry of ``/info/``: MONAI Label's keys, whether it is trained, baseline comparison and card."""
         try:
             published = self._models.published(self._name)
         except CheckpointError:
@@ -108,81 +108,86 @@ class SynthesisTask(InferTask):
         }
 
     def config(self) -> dict[str, Any]:
-        """Return what a client may set."""
-        what = {"slices": "", "version": "", "metrics": True, "uncertainty": False, "store": False}
-        return {**what, "result_extension": ".nrrd"}
+        """Return the parameters that a client can set, with their defaults."""
+        defaults = {"slices": "", "version": "", "metrics": True, "uncertainty": False, "store": False}
+        return {**defaults, "result_extension": ".nrrd"}
 
     def get_path(self, validate: bool = True) -> str | None:
-        """Return the published checkpoint, for MONAI Label's ``/model/`` addresses."""
+        """Return the published checkpoint, for MONAI Label's ``/model/`` endpoints."""
         path = self._models.path(self._name)
         return str(path) if path.is_file() else None
 
     def is_valid(self) -> bool:
-        """Return True: an untrained model is listed too, and says how it is trained."""
+        """Return True: untrained models are listed, too."""
         return True
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Return the path of the result and what is told about it.
+        """Return the path of the result and its metadata.
 
-        What is slow and remote, or only on the disk, happens first; then memory for all of the work is reserved at
-        once, and what is held is given back as soon as the result is written.
+        Files are fetched and headers read first. Then the memory for all of the work is reserved at once, and released
+        as soon as the result is written.
 
         Args:
-            request: `source`, a CTSource; `options`, InferOptions; `store`, what puts a series into the studies;
-                `gone`, whether the client has gone away.
+            request: `source`, a CTSource; `options`, InferOptions; `store`, which stores a series in the studies;
+                `is_disconnected`, which returns whether the client has disconnected.
 
         Raises:
-            InputError: The source is no CT, the slices leave it, the model is not trained or has no such version.
-            MemoryLimitError: It would need more memory than the server may use.
+            InputError: The source is not a CT, the slices are outside it, or the model has no such version.
+            MemoryLimitError: The inference needs more memory than the server may use.
             BusyError: Too many requests wait for memory.
             OperationCancelledError: The client has disconnected.
             OutputError: The disk is full.
         """
         source, options = request["source"], request["options"]
-        gone: IsDisconnected = request.get("gone", never)
-        # of the served model this request keeps the weights, whatever is published meanwhile
+        is_disconnected: IsDisconnected = request.get("is_disconnected", never)
+        # this request keeps the weights of the served model, even if another one is published meanwhile
         model = self._models.loaded(self._name) if options.version is None else None
         published = model[0] if model else self._models.find(self._name, options.version)
         watch = Stopwatch()
         with ExitStack() as held:
             with watch.step("read"):
-                opened = held.enter_context(source.open(gone))
-                why_no_metrics = reason_without_metrics(source, options) or _fetched_real(source, gone, held)
+                opened = held.enter_context(source.open(is_disconnected))
+                why_no_metrics = reason_without_metrics(source, options)
+                why_no_metrics = why_no_metrics or _fetch_real_pet(source, is_disconnected, held)
             weights_bytes = 0 if model else LOADING_COPIES * published.state.size
             need = partial(memory_need, opened, options, published.card, weights_bytes=weights_bytes)
             needed = need(pet_shape=None if why_no_metrics else source.pet_shape)
-            alone = source.ct is not None  # a series of the studies: it is as large as the scanner made it
+            alone = source.ct is not None  # a series of the studies, whose size the user cannot change
             if too_large := metrics_too_large(needed, self._budget, alone=alone):
                 needed, why_no_metrics = need(pet_shape=None), too_large
             key = (source.name, state_of(source.files)) if source.files else None
-            asked = time.perf_counter()
-            with self._budget.reserve(needed.peak_bytes, needed.what, cancelled=gone, keep=key, alone=alone) as memory:
-                watch.waited(time.perf_counter() - asked)
-                if model is None:  # loaded now: many requests of as many versions would fill the memory
+            queued = time.perf_counter()
+            with self._budget.reserve(
+                needed.peak_bytes, needed.what, cancelled=is_disconnected, keep=key, alone=alone
+            ) as memory:
+                watch.waited(time.perf_counter() - queued)
+                if model is None:  # loaded inside the reservation: requests of many versions would fill the memory
                     model = self._models.loaded(self._name, options.version)
                 with ExitStack() as reading:
                     with watch.step("read"):
-                        ct = reading.enter_context(self._read(key, opened, gone))
-                    if opened.geometry is None:  # known only now: coarse pixels become many on the network's grid
+                        ct = reading.enter_context(self._read(key, opened, is_disconnected))
+                    if opened.geometry is None:  # known only now; coarse pixels are resampled to many
                         memory.grow(need(geometry=ct.geometry).synthesis_bytes, needed.what)
-                    job = _Job(model[1], source, options, request["store"], gone, watch, why_no_metrics)
-                    path, told = self._synthesize(job, ct)
-        told["model"]["version"] = model[0].version
-        told["warnings"] = list(dict.fromkeys((*source.warnings, *opened.warnings)))
-        return path, told
+                    job = _Job(model[1], source, options, request["store"], is_disconnected, watch, why_no_metrics)
+                    path, metadata = self._synthesize(job, ct)
+        metadata["model"]["version"] = model[0].version
+        metadata["warnings"] = list(dict.fromkeys((*source.warnings, *opened.warnings)))
+        return path, metadata
 
-    def _read(self, key: Hashable | None, opened: OpenedCT, gone: IsDisconnected) -> AbstractContextManager[Volume]:
-        """Return a context of the CT; of one that may be requested again, it is kept."""
-        read = partial(opened.read, until_disconnected(gone))
-        return nullcontext(read()) if key is None else self._recent.volume(key, read, gone=gone)
+    def _read(
+        self, key: Hashable | None, opened: OpenedCT, is_disconnected: IsDisconnected
+    ) -> AbstractContextManager[Volume]:
+        """Return a context that provides the CT; it is cached if it can be requested again."""
+        read = partial(opened.read, until_disconnected(is_disconnected))
+        return nullcontext(read()) if key is None else self._recent.volume(key, read, is_disconnected=is_disconnected)
 
     @cached_property
     def _results(self) -> Path:
-        """Where results wait to be sent; MONAI Label removes each one then, and this what a killed server left."""
+        """The folder of results, without old results of killed servers; MONAI Label removes a result after sending."""
         folder = self._models.folder / "results"
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # of another request, which has sent it meanwhile
+            with contextlib.suppress(FileNotFoundError):  # another request has sent and removed it
                 if leftover.stat().st_mtime < time.time() - STALE_AFTER_S:
                     leftover.unlink()
         return folder
@@ -193,19 +198,19 @@ class SynthesisTask(InferTask):
         try:
             return self._written(job, ct, path, error_path)
         except BaseException:
-            for left_over in (path, error_path):
-                left_over.unlink(missing_ok=True)
+            for unfinished in (path, error_path):
+                unfinished.unlink(missing_ok=True)
             raise
 
     def _written(self, job: _Job, ct: Volume, path: Path, error_path: Path) -> tuple[str, dict[str, Any]]:
         synthesizer, source, options, watch = job.synthesizer, job.source, job.options, job.watch
-        progress = until_disconnected(job.gone)
+        progress = until_disconnected(job.is_disconnected)
         planned = _planned(synthesizer, source) if options.needs_series else None
-        asked = time.perf_counter()
-        with waited_for(self._models.in_use, job.gone):
-            watch.waited(time.perf_counter() - asked)
+        queued = time.perf_counter()
+        with waited_for(self._models.in_use, job.is_disconnected):
+            watch.waited(time.perf_counter() - queued)
             with watch.step("synthesise"):
-                pet, error = _drawn(synthesizer, ct, options, progress)
+                pet, error = _predict(synthesizer, ct, options, progress)
         with watch.step("write"):
             series = None if planned is None else planned.fill(pet)
             if series is not None and options.extension == DICOM:
@@ -216,8 +221,8 @@ class SynthesisTask(InferTask):
                 job.store(series)
             if error is not None:
                 write_volume_file(error, error_path, progress=progress)
-        which = source.image_id or "an upload"  # whose file name may be a patient's
-        told: dict[str, Any] = {
+        which = source.image_id or "an upload"  # its file name may contain a patient's name
+        metadata: dict[str, Any] = {
             "synthetic": True,
             "notice": INTENDED_USE,
             "standing": synthesizer.card.standing.as_json(),
@@ -232,11 +237,7 @@ class SynthesisTask(InferTask):
             "metrics": None,
             "why_no_metrics": job.why_no_metrics,
             "seen_in_training": seen_in_training(source, synthesizer.card),
-            "model": {
-                "name": self._name,
-                "checksum": synthesizer.checksum,
-                "card": card_as_json(synthesizer.card),
-            },
+            "model": {"name": self._name, "checksum": synthesizer.checksum, "card": card_as_json(synthesizer.card)},
             "ignored": list(options.ignored),
         }
         del error, series
@@ -244,14 +245,14 @@ class SynthesisTask(InferTask):
             with watch.step("measure"):
                 try:
                     placed = place(pet, ct=ct, grid=synthesizer.card.recipe.grid, progress=progress)
-                    del pet  # what it was compared on is smaller
-                    told["metrics"] = figures(placed, source.pet, synthesizer.card, progress=progress)
-                except InputError as problem:  # the synthetic PET is good without figures
+                    del pet  # frees memory: `placed` is smaller
+                    metadata["metrics"] = measure(placed, source.pet, synthesizer.card, progress=progress)
+                except InputError as problem:  # the synthetic PET is usable without metrics
                     logger.warning("no metrics for %s: %s", source.name, problem)
-                    told["why_no_metrics"] = str(problem)
-        logger.info("%s of %s: %d slices in %.2f s", self._name, which, told["shape"][0], watch.total())
-        told["latencies"] = watch.seconds()
-        return str(error_path if options.uncertainty == "only" else path), told
+                    metadata["why_no_metrics"] = str(problem)
+        logger.info("%s of %s: %d slices in %.2f s", self._name, which, metadata["shape"][0], watch.total())
+        metadata["latencies"] = watch.seconds()
+        return str(error_path if options.uncertainty == "only" else path), metadata
 
 
 @dataclass(frozen=True)
@@ -262,39 +263,38 @@ class _Job:
     source: CTSource
     options: InferOptions
     store: Store
-    gone: IsDisconnected
+    is_disconnected: IsDisconnected
     watch: Stopwatch
     why_no_metrics: str
 
 
-def _fetched_real(source: CTSource, gone: IsDisconnected, held: ExitStack) -> str:
-    """Hold the files of the real PET here; return why that is not possible, empty where it is."""
-    if source.pet is None:
-        return "there is no real PET to compare with"
+def _fetch_real_pet(source: CTSource, is_disconnected: IsDisconnected, held: ExitStack) -> str:
+    """Fetch the real PET's files and keep them in `held`; return the reason if that fails, or an empty string."""
+    assert source.pet is not None  # checked by `reason_without_metrics`
     try:
-        held.enter_context(source.local_files(source.pet, cancelled=gone))
-    except InputError as error:  # the synthetic PET is good without figures
+        held.enter_context(source.local_files(source.pet, cancelled=is_disconnected))
+    except InputError as error:  # the synthetic PET is usable without metrics
         logger.warning("no metrics for %s: %s", source.name, error)
         return str(error)
     return ""
 
 
 def _planned(synthesizer: Synthesizer, source: CTSource) -> PlannedSeries:
-    """Return the series that the PET will be; what the CT lacks for it is told before the work."""
+    """Return the DICOM series to fill; missing attributes of the CT are reported before the synthesis."""
     if source.ct is None:
         raise RequestError(
-            "a DICOM series is made of a CT series in the datastore: an upload has no study it could belong to; "
-            "add the study there, or ask for .nrrd",
+            "a DICOM series needs a CT series in the datastore: an upload does not belong to a study; "
+            "add the study to the datastore, or request .nrrd",
             code="upload_without_study",
         )
     with source.local_files(source.ct):
         return plan_pet_series(synthesizer, source.ct)
 
 
-def _drawn(
+def _predict(
     synthesizer: Synthesizer, ct: Volume, options: InferOptions, progress: Progress
 ) -> tuple[Volume, Volume | None]:
-    """Return the synthetic PET, and the map of errors to expect where it is wanted."""
+    """Return the synthetic PET, and the map of expected errors if it is requested."""
     if options.uncertainty == "no":
         return synthesizer.apply(ct, options.slices, progress=progress), None
     return apply_with_uncertainty(synthesizer, ct, options.slices, progress=progress)

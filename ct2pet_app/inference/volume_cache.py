@@ -1,4 +1,4 @@
-"""CTs that were read a moment ago: a client that requests slab after slab waits for one reading, not for one a slab."""
+"""A cache of CT volumes that were read recently: a client that requests slab after slab needs one read only."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class _Entry:
 
 
 class VolumeCache:
-    """The volumes that were used last, up to a number of bytes; those given out are read-only.
+    """The most recently used volumes, up to a number of bytes; they are read-only.
 
-    An entry that nobody uses counts against the server's memory budget, which evicts it when others need the memory;
-    while it is used, the reservations of its users contain it. An `EvictableCache` of `lib/memory.py`.
+    An unused entry counts against the server's memory budget, which evicts it when others need the memory. A used entry
+    is part of its users' reservations. Implements `EvictableCache` of `lib/memory.py`.
     """
 
     def __init__(self, limit_bytes: int = KEPT_BYTES) -> None:
@@ -35,18 +35,20 @@ class VolumeCache:
         self._reading: dict[Hashable, _Reading] = {}
 
     @contextmanager
-    def volume(self, key: Hashable, read: Callable[[], Volume], *, gone: IsDisconnected = never) -> Iterator[Volume]:
-        """Give the volume of a key, read if it is not kept; who requests it meanwhile waits for the same reading.
+    def volume(
+        self, key: Hashable, read: Callable[[], Volume], *, is_disconnected: IsDisconnected = never
+    ) -> Iterator[Volume]:
+        """Yield the volume of a key, read if it is not cached; concurrent requests wait for the same read.
 
         Args:
-            key: Another one as soon as the files are others.
-            read: Reads the pixels; its errors pass through, and nothing is kept.
-            gone: Polled while another request reads.
+            key: Changes when the files change.
+            read: Reads the pixels; its errors are raised, and nothing is cached.
+            is_disconnected: Polled while another request reads.
 
         Raises:
-            ClientGoneError: The client disconnected while another request was reading.
+            ClientDisconnectedError: The client disconnected while another request was reading.
         """
-        entry = self._used(key, read, gone)
+        entry = self._used(key, read, is_disconnected)
         try:
             yield entry.volume
         finally:
@@ -55,24 +57,24 @@ class VolumeCache:
                 self._drop_beyond_limit()
 
     def idle_bytes(self, keep: Hashable | None) -> int:
-        """Return the bytes of all volumes that nobody uses, except the one of the key `keep`."""
+        """Return the bytes of all unused volumes, except the one of the key `keep`."""
         with self._changing:
             return sum(_size(self._entries[key]) for key in self._idle(keep))
 
     def evict(self, needed_bytes: int, keep: Hashable | None) -> None:
-        """Drop volumes that nobody uses, except `keep`, the oldest first, until so many bytes are free."""
+        """Drop unused volumes except `keep`, the oldest first, until `needed_bytes` are free."""
         with self._changing:
             for key in self._idle(keep):
                 if needed_bytes <= 0:
                     return
                 needed_bytes -= _size(self._entries.pop(key))
 
-    def _used(self, key: Hashable, read: Callable[[], Volume], gone: IsDisconnected) -> _Entry:
+    def _used(self, key: Hashable, read: Callable[[], Volume], is_disconnected: IsDisconnected) -> _Entry:
         with self._changing:
             reading = self._reading.setdefault(key, _Reading())
             reading.users += 1
         try:
-            with waited_for(reading.lock, gone):
+            with waited_for(reading.lock, is_disconnected):
                 with self._changing:
                     entry = self._entries.get(key)
                     if entry is not None:
@@ -94,7 +96,7 @@ class VolumeCache:
         return [key for key, entry in self._entries.items() if not entry.users and (keep is None or key != keep)]
 
     def _drop_beyond_limit(self) -> None:
-        """Keep what was used last, up to the limit; one volume that is larger than it is not kept."""
+        """Drop the least recently used volumes beyond the limit; a volume larger than the limit is not kept."""
         idle = self._idle(None)
         total = sum(_size(self._entries[key]) for key in idle)
         for key in idle:
@@ -103,7 +105,7 @@ class VolumeCache:
 
 
 class _Reading:
-    """A reading that others may wait for."""
+    """A read in progress that other requests can wait for."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -115,7 +117,7 @@ def _size(entry: _Entry) -> int:
 
 
 def state_of(files: Iterable[Path]) -> Hashable:
-    """Return what is another value as soon as one of the files is another, or gone."""
+    """Return a value that changes when one of the files is changed, replaced or removed."""
     return tuple(_state(path) for path in files)
 
 

@@ -1,6 +1,6 @@
-"""The models in memory: of each name the one that is served, and of all names one version more that somebody named.
+"""The models in memory: the served version of each model, and one other version that was requested.
 
-Memory is bounded: who asks for a second other version lets go of the first, and waits for the loading again.
+Memory is bounded: loading a second other version drops the first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lib.synthesis.synthesizer import Synthesizer
 
 @dataclass(frozen=True)
 class FileState:
-    """By which a newly published file is recognised."""
+    """The file attributes by which a newly published file is recognised."""
 
     inode: int
     mtime_ns: int
@@ -30,9 +30,9 @@ class PublishedModel:
     """A model that can be used, without its weights.
 
     Attributes:
-        path: A checkpoint that nobody writes over: the version's.
-        state: Of the file that was put in place for it.
-        version: Its number; None where the disk was too full to keep it, and `path` is the file in place.
+        path: The version's checkpoint, which is never overwritten.
+        state: Of the published file.
+        version: Its number; None if the disk was too full to keep it; then `path` is the published file.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class PublishedModel:
 
 
 class ModelCache:
-    """Loads what is asked for, one at a time. Who holds a former one keeps it."""
+    """Loads requested models, one at a time. A caller can keep using a model that was dropped."""
 
     def __init__(self, *, device: str, precision: Precision) -> None:
         self._device, self._precision = device, precision
@@ -52,7 +52,7 @@ class ModelCache:
         self._loading = threading.Lock()
 
     def served(self, name: str, find: Callable[[], PublishedModel]) -> tuple[PublishedModel, Synthesizer]:
-        """Return the model that `find` says is served, loaded anew where it is another than the last time."""
+        """Return the model that `find` returns, loaded again if it has changed."""
         with self._loading:
             published = find()
             known = self._served.get(name)
@@ -60,23 +60,21 @@ class ModelCache:
                 known = self._served[name] = (published, self._load(published))
             return known
 
-    def version(self, name: str, wanted: PublishedModel) -> tuple[PublishedModel, Synthesizer]:
-        """Return a version loaded; what is served stays in memory.
+    def version(self, name: str, requested: PublishedModel) -> tuple[PublishedModel, Synthesizer]:
+        """Return a loaded version; the served one stays in memory.
 
         Raises:
             CheckpointError: Its file is not the one that was kept.
         """
         with self._loading:
             for known in (self._served.get(name), self._other):
-                if known is not None and known[0].checksum == wanted.checksum:
-                    return wanted, known[1]
+                if known is not None and known[0].checksum == requested.checksum:
+                    return requested, known[1]
             self._other = None  # before the next one needs its memory
-            synthesizer = self._load(wanted)
-            if synthesizer.checksum != wanted.checksum:
-                raise CheckpointError(
-                    f"version {wanted.version} of {name} was changed by hand; it cannot be used any more"
-                )
-            self._other = (wanted, synthesizer)
+            synthesizer = self._load(requested)
+            if synthesizer.checksum != requested.checksum:
+                raise CheckpointError(f"version {requested.version} of {name} was modified; it cannot be used any more")
+            self._other = (requested, synthesizer)
             return self._other
 
     def _load(self, model: PublishedModel) -> Synthesizer:
@@ -84,7 +82,7 @@ class ModelCache:
 
 
 def file_state(path: Path) -> FileState | None:
-    """Return what tells a file from its successor; None where there is no file."""
+    """Return the attributes that identify the current file; None if there is none."""
     try:
         status = path.stat()
     except FileNotFoundError:

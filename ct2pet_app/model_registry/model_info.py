@@ -14,7 +14,7 @@ from lib.metrics.criteria import COMPARED_METRICS, METHODS
 
 
 def describe_model(models: ModelRegistry, name: str) -> dict[str, Any]:
-    """Return which version of a model is served, all its versions, and what was served when.
+    """Return the served version of a model, all its versions, and the serving history.
 
     Raises:
         NotFoundError: No such model.
@@ -34,7 +34,7 @@ def describe_model(models: ModelRegistry, name: str) -> dict[str, Any]:
         "size_bytes": sum(version.size_bytes for version in versions),
         "history": [asdict(line) for line in models.history(name)],
     }
-    return dict(sendable(described))  # a card may come from outside
+    return dict(sendable(described))  # an uploaded card may contain any values
 
 
 def describe_version(name: str, version: Version, *, served: bool) -> dict[str, Any]:

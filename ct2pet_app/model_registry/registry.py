@@ -2,13 +2,13 @@
 
 ::
 
-    MODELS_FOLDER/<name>/model.safetensors    what inference uses: a copy of a version, put in place in one step
-    MODELS_FOLDER/<name>/versions/            every version that ever was (versions.py)
-    MODELS_FOLDER/<name>/history.jsonl        what was served when, and why (history.py)
+    MODELS_FOLDER/<name>/model.safetensors    the served model: a copy of a version, replaced atomically
+    MODELS_FOLDER/<name>/versions/            all versions (versions.py)
+    MODELS_FOLDER/<name>/history.jsonl        what was served when, and why (serving_log.py)
     MODELS_FOLDER/<name>/runs/<run>/          training runs
     MODELS_FOLDER/prepared/<digest>/          arrays for training, shared by recipes of the same grid and windows
 
-A copy, not a link: who puts a file there by hand, `cp` over the old one, must not write into a version.
+It is a copy, not a link, because users may overwrite it with `cp`, which must not change a version.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ LOADING_COPIES = 2  # of a checkpoint, while it is loaded: the file's pages, and
 
 
 class ModelRegistry:
-    """The server's models. Nothing is read before it is asked for; what was read is kept until a new file is there.
+    """The server's models. Files are read on request, and again when they have changed.
 
     Attributes:
         in_use: Held while a network computes: one at a time, so that memory is needed once.
@@ -61,10 +61,10 @@ class ModelRegistry:
         self.in_use = threading.Lock()
         self._published: dict[str, PublishedModel] = {}
         self._memory = ModelCache(device=settings.device, precision=settings.precision)
-        self._serving = threading.RLock()  # held while what is served is looked at anew, or changed
+        self._serving = threading.RLock()  # held while the served model is read again or changed
 
     def path(self, name: str) -> Path:
-        """Return where a model's published checkpoint lies, or will lie."""
+        """Return the path of a model's published checkpoint, which may not exist yet."""
         return self.folder / self.known(name) / MODEL_FILE
 
     def runs(self, name: str) -> Path:
@@ -90,10 +90,10 @@ class ModelRegistry:
     # -- what is served ------------------------------------------------------------------------------------------------
 
     def published(self, name: str) -> PublishedModel | None:
-        """Return a model as published; None where it is not trained yet. A file put there by hand becomes a version.
+        """Return the published model; None if it is untrained. A file put there manually becomes a version.
 
         Raises:
-            CheckpointError: The file there is none of ours, or has another number of stages than its name says.
+            CheckpointError: The file is not a checkpoint of ct2pet, or of a model with another number of stages.
         """
         path = self.path(name)
         known, state = self._published.get(name), file_state(path)
@@ -108,13 +108,13 @@ class ModelRegistry:
             return published
 
     def loaded(self, name: str, version: int | None = None) -> tuple[PublishedModel, Synthesizer]:
-        """Return the model that is served, or the version named, and it loaded; what is served stays so.
+        """Return the served model, or the requested version, and its synthesizer; the served model does not change.
 
-        One that was published since the last time is loaded anew. Who holds the former one keeps it.
+        A newly published model is loaded again. A caller can keep using the previous one.
 
         Raises:
-            ModelNotTrainedError: Nothing is served under that name; the message says how that is changed.
-            NotFoundError: There is no such version; the message names those there are.
+            ModelNotTrainedError: The model is not served.
+            NotFoundError: There is no such version; the message lists the known ones.
             CheckpointError: As `published`; or the version is damaged.
         """
         if version is not None:
@@ -122,7 +122,7 @@ class ModelRegistry:
         return self._memory.served(name, lambda: self.find(name))
 
     def find(self, name: str, version: int | None = None) -> PublishedModel:
-        """Return the model that is served, or the version named, without its weights.
+        """Return the served model, or the requested version, without its weights.
 
         Raises:
             ModelNotTrainedError, NotFoundError, CheckpointError: As `loaded`.
@@ -148,7 +148,7 @@ class ModelRegistry:
         """Return one version.
 
         Raises:
-            NotFoundError: There is none of that number; the message names those there are.
+            NotFoundError: There is no such version; the message lists the known ones.
         """
         versions = self.versions(name)
         for version in versions:
@@ -161,7 +161,7 @@ class ModelRegistry:
         )  # fmt: skip
 
     def history(self, name: str) -> tuple[Served, ...]:
-        """Return what was served when, and why; a line that nobody could write is made up for."""
+        """Return what was served when, and why; a missing last line is added."""
         lines = read_lines(self._history_file(name))
         try:
             published = self.published(name)
@@ -172,43 +172,43 @@ class ModelRegistry:
             return lines
         when = datetime.fromtimestamp(published.state.mtime_ns / 1e9, UTC).isoformat(timespec="seconds")
         version = self.version(name, published.version)
-        why = f"{version.origin}; who put it in place wrote nothing down"
+        why = f"{version.origin}; its publication was not recorded"
         return (*lines, Served(when, version.number, version.checksum, "found", why))
 
     def keep(self, name: str, checkpoint: Path, *, origin: str, parent: int | None = None) -> Version:
         """Make a checkpoint a version, without serving it, and return it.
 
         Raises:
-            CheckpointError: It is none of ours, or of another model; nothing is kept.
+            CheckpointError: It is not a checkpoint of ct2pet, or of another model; nothing is kept.
             OutputError: The disk is full; nothing is kept.
         """
-        with self._reserved(checkpoint):  # weights that do not fit are found before they are kept
+        with self._reserved(checkpoint):  # invalid weights are found before they are kept
             _, card = load_checkpoint(checkpoint)
         _require_stages(card, name, checkpoint.name)
         highest = max((line.version for line in read_lines(self._history_file(name))), default=0)
         return self._kept(name).keep(checkpoint, origin=origin, parent=parent, above=highest)
 
     def judged(self, name: str, version: Version, verdict: Verdict) -> Version:
-        """Write down what was decided about a version, and return it with that; OutputError on a full disk."""
+        """Record the verdict about a version and return the version with it; raise OutputError on a full disk."""
         return self._kept(name).judged(version, verdict)
 
     def publish(self, name: str, checkpoint: Path) -> PublishedModel:
-        """Make a checkpoint that somebody brings a version, serve it, and return it.
+        """Make an uploaded checkpoint a version, serve it, and return it.
 
         Raises:
-            CheckpointError, OutputError: As `keep`; what was served stays.
+            CheckpointError, OutputError: As `keep`; the served model is unchanged.
         """
         self.known(name)
         version = self.keep(name, checkpoint, origin=UPLOADED)
-        return self.serve(name, version.number, action="uploaded", why="the administrator brought it")
+        return self.serve(name, version.number, action="uploaded", why="uploaded by the administrator")
 
     def serve(self, name: str, number: int, *, action: Action, why: str) -> PublishedModel:
-        """Put a version in the place of what is served, in one step, and return it.
+        """Serve a version, atomically replacing the served one, and return it.
 
         Raises:
             NotFoundError: There is no such version.
-            CheckpointError: It is damaged, or of another model; what was served stays.
-            OutputError: The disk is full; what was served stays.
+            CheckpointError: It is damaged, or of another model; the served model is unchanged.
+            OutputError: The disk is full; the served model is unchanged.
         """
         version = self.version(name, number)
         with self._serving:
@@ -218,16 +218,14 @@ class ModelRegistry:
                 with atomic_file(path) as temporary:
                     shutil.copyfile(version.checkpoint, temporary)
                     if file_checksum(temporary) != version.checksum:
-                        raise CheckpointError(
-                            f"version {number} of {name} was changed by hand; it cannot be served any more"
-                        )
+                        raise CheckpointError(f"version {number} of {name} was modified; it cannot be served any more")
                     with self._reserved(temporary):
                         card = load_checkpoint(temporary)[1]
                     _require_stages(card, name, f"version {number}")
                     flush_to_disk(temporary)
                 flush_to_disk(path.parent)
             except OSError as error:
-                raise OutputError(f"{path}: cannot be written ({error}); what was served stays, free space") from error
+                raise OutputError(f"{path}: cannot be written ({error}); the served model stays; free space") from error
             for line in (*before, Served(now(), number, version.checksum, action, why)):
                 add_line(self._history_file(name), line)
             published = self.published(name)
@@ -236,7 +234,7 @@ class ModelRegistry:
         return published
 
     def roll_back(self, name: str, number: int | None = None) -> PublishedModel:
-        """Serve the version that was served before, or the one named, and return it.
+        """Serve the previously served version, or the requested one, and return it.
 
         Raises:
             NotFoundError: There is no such version.
@@ -250,7 +248,7 @@ class ModelRegistry:
                     raise RequestError(f"{name}: no version is kept", code="no_versions", model=name)
                 message = f"{name}: no version was served before this one"
                 raise RequestError(message, code="no_previous_version", model=name, versions=sorted(kept))
-            return self.serve(name, back, action="rolled back", why="asked for by the administrator")
+            return self.serve(name, back, action="rolled back", why="requested by the administrator")
 
     def _reserved(self, checkpoint: Path) -> AbstractContextManager[Reservation]:
         """Return a reservation of the memory that loading a checkpoint takes."""
@@ -263,7 +261,7 @@ class ModelRegistry:
         card, state = read_card(version.checkpoint), file_state(version.checkpoint)
         _require_stages(card, name, f"version {number}")
         if state is None:
-            raise CheckpointError(f"version {number} of {name} was removed by hand")
+            raise CheckpointError(f"version {number} of {name} was removed")
         return PublishedModel(version.checkpoint, state, version.checksum, card, number)
 
     def _kept(self, name: str) -> Versions:
@@ -273,25 +271,25 @@ class ModelRegistry:
         return self.folder / self.known(name) / "history.jsonl"
 
     def _unwritten(self, name: str) -> tuple[Served, ...]:
-        """Return the line about what is served now, where it is missing in the file."""
+        """Return the line about the served model if it is missing in the file."""
         return self.history(name)[len(read_lines(self._history_file(name))) :]
 
     def _version_of(self, name: str, checksum: str) -> Version | None:
-        """Return the version of the file in place; one put there by hand becomes a version now."""
+        """Return the version of the file in place; one put there manually becomes a version now."""
         known = self._kept(name).with_checksum(checksum)
         if known is not None:
             return known
         try:
             highest = max((line.version for line in read_lines(self._history_file(name))), default=0)
             version = self._kept(name).keep(self.path(name), origin=PUT_BY_HAND, above=highest)
-        except OutputError as error:  # it can be used all the same
+        except OutputError as error:  # it can be used anyway
             logger.warning("%s is served without being kept as a version: %s", name, error)
             return None
-        return version if version.checksum == checksum else None  # else it was written over in this moment
+        return version if version.checksum == checksum else None  # else it was overwritten meanwhile
 
 
 def _require_stages(card: ModelCard, name: str, what: str) -> None:
     if card.network.stages != STAGES[name]:
         raise CheckpointError(
-            f"{what}: holds {card.network.stages} stage(s), {name} has {STAGES[name]}; it is another model's"
+            f"{what}: holds {card.network.stages} stage(s), {name} has {STAGES[name]}; it belongs to another model"
         )

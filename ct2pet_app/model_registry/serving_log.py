@@ -35,8 +35,8 @@ class Served:
         when: UTC, ISO 8601.
         version, checksum: Of the model served from then on.
         action: `published` after a training, `served` and `rolled back` on request, `uploaded` by PUT; `found` where a
-            file was put there by hand, or a process was killed before it could write its line.
-        why: The reason, for people.
+            file was put there manually, or a process was killed before it could write its line.
+        why: The reason, for display.
     """
 
     when: str
@@ -57,7 +57,7 @@ def add_line(path: Path, served: Served) -> None:
         finally:
             os.close(handle)
     except OSError as error:
-        logger.warning("%s: version %d is served, but that cannot be written down (%s)", path, served.version, error)
+        logger.warning("%s: version %d is served, but that could not be recorded (%s)", path, served.version, error)
 
 
 def read_lines(path: Path) -> tuple[Served, ...]:
@@ -66,7 +66,7 @@ def read_lines(path: Path) -> tuple[Served, ...]:
 
 
 def served_before(lines: Sequence[Served], kept: Collection[int]) -> int | None:
-    """Return the version that was served before the last one, of those still kept; None where there is none.
+    """Return the version that was served before the last one, of those still kept; None if there is none.
 
     Rolling back twice goes back two versions: a version that was rolled back from no longer counts.
     """

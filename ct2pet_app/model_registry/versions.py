@@ -54,12 +54,12 @@ class Version:
     Attributes:
         number: Counted from 1.
         checksum: SHA-256 of the checkpoint.
-        kept: When it came, UTC, ISO 8601.
-        origin: The training run, `uploaded`, or a file put there by hand.
-        parent: The version whose weights its training started from; None for random weights, or where it is unknown.
+        kept: When it was added, UTC, ISO 8601.
+        origin: The training run, `uploaded`, or a file that was put into the models folder manually.
+        parent: The version whose weights its training started from; None for random weights, or if unknown.
         size_bytes: Of the checkpoint.
         checkpoint: Its path.
-        verdict: Of a trained version; None for the others, and where the evaluation was interrupted.
+        verdict: Of a trained version; None for others, and if the evaluation was interrupted.
     """
 
     number: int
@@ -77,7 +77,7 @@ class Version:
 
 
 class Versions:
-    """The versions in one folder, read anew by each call: another process may add to them."""
+    """The versions in one folder, read again by each call: another process may add to them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -98,7 +98,7 @@ class Versions:
             above: The number of the new version is larger than this.
 
         Raises:
-            OutputError: The disk is full, or the folder cannot be written; nothing is left of it.
+            OutputError: The disk is full, or the folder cannot be written; no files remain.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ class Versions:
                 return self._put_in_place(temporary, version, above)
         except OSError as error:
             raise OutputError(
-                f"{self.folder}: the model cannot be kept ({error}); nothing was changed, free space and ask again"
+                f"{self.folder}: the model cannot be kept ({error}); nothing was changed; free space and try again"
             ) from error
 
     def judged(self, version: Version, verdict: Verdict) -> Version:
@@ -166,7 +166,7 @@ def not_trained(name: str, kept: Sequence[Version] = ()) -> ModelNotTrainedError
 
 def how_to_serve(name: str, number: int) -> str:
     """Return how a kept version is served in spite of its verdict."""
-    return f'POST /ct2pet/models/{name}/serve with {{"version": {number}}} serves it all the same'
+    return f'POST /ct2pet/models/{name}/serve with {{"version": {number}}} serves it anyway'
 
 
 def now() -> str:
@@ -188,5 +188,5 @@ def _read(folder: Path) -> Version | None:
             raise ValueError("its number is not its folder's, or its checkpoint is missing")
         return version
     except (OSError, ValueError, TypeError, KeyError) as error:
-        logger.warning("%s: not listed, it was changed by hand (%s)", folder, type(error).__name__)
+        logger.warning("%s: not listed, it was modified (%s)", folder, type(error).__name__)
         return None

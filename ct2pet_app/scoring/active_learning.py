@@ -1,4 +1,4 @@
-"""Which CT a person should look at, or bring a PET for, next."""
+"""Active learning: select the CT to review, or to acquire a PET for, next."""
 
 from __future__ import annotations
 
@@ -19,79 +19,79 @@ from ct2pet_app.model_registry.registry import ModelRegistry
 from ct2pet_app.scoring.score_store import expected_error_of
 from lib.errors import CheckpointError, StudiesError
 
-DEFAULT = "random"  # MONAI Label's, where a request names none
+DEFAULT = "random"  # MONAI Label's default
 
 
 @dataclass(frozen=True)
 class Pick:
-    """A chosen image, why it was chosen, and what else a client may want to know of that."""
+    """A selected image, the reason, and further details for the client."""
 
     image: str
     why: str
-    more: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 Choose = Callable[[Sequence[str], StudiesDatastore, Mapping[str, Any]], Pick]
 
 
 class PickUnlabeled(Strategy):
-    """Picks among the CTs that have no label of a tag, by default no real PET."""
+    """Selects a CT without a label of a tag; by default, a CT without a real PET."""
 
     def __init__(self, choose: Choose, description: str) -> None:
         super().__init__(description)
         self._choose = choose
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any] | None:
-        """Return the image's id and why it was picked; None where every CT has its label.
+        """Return the image's id and the reason; None if every CT has such a label.
 
         Raises:
-            RequestError: A word that is not understood.
+            RequestError: An invalid parameter.
         """
         if not isinstance(datastore, StudiesDatastore):
             raise StudiesError("strategies need the datastore of a folder of studies or of a PACS")
         tag = request.get("label_tag")
         if tag is not None and not isinstance(tag, str):
-            raise RequestError('label_tag: expected a word such as "synthetic"')
+            raise RequestError('label_tag: expected a string such as "synthetic"')
         images = sorted(datastore.get_unlabeled_images(tag))
         if not images:
             return None
         pick = self._choose(images, datastore, request)
-        return {"id": pick.image, "why": pick.why, **pick.more}
+        return {"id": pick.image, "why": pick.why, **pick.details}
 
 
 def strategies(models: ModelRegistry) -> dict[str, Strategy]:
     """Return the strategies by name."""
     return {
         "first": PickUnlabeled(first, "the first CT without a PET, by series UID"),
-        "random": PickUnlabeled(any_of, "any CT without a PET"),
-        "newest": PickUnlabeled(newest, "the CT without a PET whose study was begun last, as its headers say"),
+        "random": PickUnlabeled(random_one, "a random CT without a PET"),
+        "newest": PickUnlabeled(newest, "the CT without a PET with the latest study date and time"),
         "uncertain": PickUnlabeled(
             partial(most_uncertain, models),
-            "the CT without a PET whose synthetic PET is expected to be off most; the newest while that is not known "
-            "(POST /scoring/uncertainty, or a batch, finds out)",
+            "the CT without a PET with the largest expected error; the newest as long as no errors are known "
+            "(POST /scoring/uncertainty, or a batch, computes them)",
         ),
     }
 
 
 def first(images: Sequence[str], datastore: StudiesDatastore, request: Mapping[str, Any]) -> Pick:
-    """Return the first of the images, which are in order."""
+    """Return the first of the sorted images."""
     return Pick(images[0], f"the first by UID of {_of(images, request)}")
 
 
-def any_of(images: Sequence[str], datastore: StudiesDatastore, request: Mapping[str, Any]) -> Pick:
-    """Return one of the images by chance."""
-    return Pick(random.choice(images), f"by chance, of {_of(images, request)}")
+def random_one(images: Sequence[str], datastore: StudiesDatastore, request: Mapping[str, Any]) -> Pick:
+    """Return a random image."""
+    return Pick(random.choice(images), f"a random one of {_of(images, request)}")
 
 
 def newest(images: Sequence[str], datastore: StudiesDatastore, request: Mapping[str, Any]) -> Pick:
-    """Return the CT whose study, then series, was begun last; one that no header dates comes after all that are dated.
+    """Return the CT with the latest study, then series, date and time.
 
-    Of those, an upload that came last goes first.
+    CTs without a date in their headers come last, the latest upload first.
     """
     listed = datastore.listing().images
 
     def age(image: str) -> tuple[tuple[str, ...], float, str]:
-        """Return what is larger for a newer CT."""
+        """Return a sort key that is larger for a newer CT."""
         found = listed.get(image)
         if found is not None:
             return found.moments, 0.0, image
@@ -99,37 +99,37 @@ def newest(images: Sequence[str], datastore: StudiesDatastore, request: Mapping[
 
     moments, _, image = max(map(age, images))
     if not moments:
-        return Pick(image, f"no header dates any of {_of(images, request)}; an upload that came last goes first")
+        return Pick(image, f"no header of {_of(images, request)} has a date; the latest upload comes first")
     begun = moments[0]
     day = f"{begun[:4]}-{begun[4:6]}-{begun[6:8]}"
-    clock = f" {begun[8:10]}:{begun[10:12]}" if begun[8:] != "000000" else ""  # the header tells the day alone
+    clock = f" {begun[8:10]}:{begun[10:12]}" if begun[8:] != "000000" else ""  # the header has a date, but no time
     return Pick(image, f"the newest of {_of(images, request)}: begun {day}{clock}", {"begun": begun})
 
 
 def most_uncertain(
     models: ModelRegistry, images: Sequence[str], datastore: StudiesDatastore, request: Mapping[str, Any]
 ) -> Pick:
-    """Return the CT of which a served model expects the largest error; the newest one where nothing is known yet.
+    """Return the CT with the largest expected error of a served model; the newest one if no error is known yet.
 
-    The model is the one that `model` of the request names, else the first that can tell. Nothing is synthesised for
-    this: what was asked before is remembered, by CT and weights.
+    The model is the `model` of the request, or the first calibrated one. Nothing is synthesised: the expected errors
+    were stored before, by CT and weights.
 
     Raises:
         NotFoundError: No model of that name.
     """
-    telling = _telling_model(models, request)
-    if telling is None:
-        return _not_known(images, datastore, request, "no model served here tells what error to expect")
-    name, checksum = telling
+    calibrated = _calibrated_model(models, request)
+    if calibrated is None:
+        return _not_known(images, datastore, request, "no served model predicts its error")
+    name, checksum = calibrated
     found = {image: expected_error_of(datastore, image, name) for image in images}
     known = {image: of.mean_suv for image, of in found.items() if of is not None and of.checksum == checksum}
     if not known:
-        return _not_known(images, datastore, request, f"what error {name} expects is known of none of them yet")
+        return _not_known(images, datastore, request, f"the expected error of {name} is not known for any of them yet")
     image = max(known, key=lambda one: (known[one], one))
-    why = f"{name} expects the largest error of it, {known[image]:.3f} SUV on average in the body, of {len(known)}"
+    why = f"the largest expected error of {name}, {known[image]:.3f} SUV on average in the body, among {len(known)} CTs"
     unknown = len(images) - len(known)
     if unknown:
-        why += f"; of {unknown} more it is not known yet: POST /scoring/uncertainty finds out"
+        why += f"; it is not known for {unknown} more: POST /scoring/uncertainty computes it"
     return Pick(
         image, why, {"model": name, "checksum": checksum, "expected_error_suv": known[image], "unknown": unknown}
     )
@@ -137,15 +137,18 @@ def most_uncertain(
 
 def _not_known(images: Sequence[str], datastore: StudiesDatastore, request: Mapping[str, Any], why: str) -> Pick:
     instead = newest(images, datastore, request)
-    way_out = "POST /scoring/uncertainty finds out"
-    return Pick(instead.image, f"{why} ({way_out}), so {instead.why}", {**instead.more, "unknown": len(images)})
+    return Pick(
+        instead.image,
+        f"{why} (POST /scoring/uncertainty computes it), so {instead.why}",
+        {**instead.details, "unknown": len(images)},
+    )
 
 
-def _telling_model(models: ModelRegistry, request: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return name and checksum of the model to ask, or None where none tells what error to expect."""
-    asked = request.get("model")
-    for name in (models.known(str(asked)),) if asked else models.names:
-        with contextlib.suppress(CheckpointError):  # a damaged model tells nothing; /info/ says that it is damaged
+def _calibrated_model(models: ModelRegistry, request: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return name and checksum of the requested, or the first, calibrated model; None if there is none."""
+    requested = request.get("model")
+    for name in (models.known(str(requested)),) if requested else models.names:
+        with contextlib.suppress(CheckpointError):  # /info/ reports a damaged model
             published = models.published(name)
             if published is not None and published.card.calibration is not None:
                 return name, published.checksum

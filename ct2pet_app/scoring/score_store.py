@@ -25,7 +25,7 @@ from lib.learning.model_card.scores import MetricsTable
 from lib.pairing.split import Side
 
 SCORES, UNCERTAINTY = "scores", "uncertainty"  # keys of the infos; in each, one entry a model
-FIGURES = (
+METRICS = (
     "mae_suv", "psnr_db", "ssim", "mae_suv_body", "psnr_db_body", "ssim_body", "correlation_body", "bias_suv_body",
 )  # fmt: skip
 Seen = Literal["training", "validation", "never"]
@@ -41,8 +41,8 @@ class PairScore:
     Attributes:
         model, version, checksum: Of the weights that synthesised the PET.
         trained: When they were made, UTC.
-        seen: Whether the patient was used for the weights: metrics of training patients are too good, of validation
-            patients slightly.
+        seen: Whether the patient was used for the weights: metrics of training patients are too optimistic, those of
+            validation patients slightly.
         figures: By method (`model` and the baselines), by name of the metric.
         files: Fingerprint of the CT's and the PET's files.
         scored: When, UTC.
@@ -83,15 +83,15 @@ def new_score(
     name: str, published: PublishedModel, comparison: Comparison, *, patient_id: str, files: str
 ) -> PairScore:
     """Return the score of a comparison that was made now."""
-    all_figures = comparison.as_json()
-    figures = {method: {figure: values[figure] for figure in FIGURES} for method, values in all_figures.items()}
+    all_metrics = comparison.as_json()
+    metrics = {method: {metric: values[metric] for metric in METRICS} for method, values in all_metrics.items()}
     return PairScore(
         model=name,
         version=published.version,
         checksum=published.checksum,
         trained=published.card.created,
         seen=SEEN.get(published.card.side_of(patient_id), NEVER_SEEN),
-        figures=figures,
+        figures=metrics,
         files=files,
         scored=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         ct2pet=lib.__version__,
@@ -127,7 +127,7 @@ class Summary:
         scored: How many of them were scored with the weights served now.
         never_seen: How many of those are of patients used neither to train nor to choose the weights.
         mean: Over the scored pairs, by method and metric.
-        mean_never_seen: Over the pairs of patients never seen: the unbiased one. None where there are none.
+        mean_never_seen: Over the pairs of patients never seen: the unbiased one. None if there are none.
     """
 
     model: str
@@ -165,7 +165,7 @@ def _mean(scores: list[MetricsTable]) -> MetricsTable | None:
     if not scores:
         return None
     return {
-        method: {figure: _mean_of(score.get(method, {}).get(figure) for score in scores) for figure in FIGURES}
+        method: {metric: _mean_of(score.get(method, {}).get(metric) for score in scores) for metric in METRICS}
         for method in scores[0]
     }
 
@@ -176,7 +176,7 @@ def _mean_of(values: Iterable[float | None]) -> float | None:
 
 
 def _read(kind: type[Stored], info: Mapping[str, Any], key: str, model: str) -> Stored | None:
-    """Return a model's entry; None where there is none, or not one of ours."""
+    """Return a model's entry; None if it is missing or invalid."""
     try:
         return kind(**info[key][model])
     except (KeyError, TypeError, ValidationError):

@@ -1,7 +1,7 @@
-"""How the served models do on every pair, and what error they expect of every CT without a PET.
+"""Scoring: metrics of the served models on every pair, and their expected error on every CT without a PET.
 
-Runs in the child process MONAI Label starts. What was scored stays where it belongs, case by case: a scoring that was
-stopped or killed goes on with what is left, and one that nothing is left for ends at once.
+Runs in a task process. Scores are stored case by case: a scoring that was stopped or killed continues with the
+remaining cases.
 """
 
 from __future__ import annotations
@@ -56,21 +56,21 @@ class ScoringParams(BoundaryModel):
 
 
 class PairScoring(ScoringMethod):
-    """`metrics`: the figures of each pair beside those of the trivial baselines, kept in the info of its label."""
+    """`metrics`: metrics of the model and of the baselines on each pair, stored in the info of its label."""
 
     def __init__(self, models: ModelRegistry) -> None:
-        super().__init__("figures of the synthetic PETs of all pairs beside those of trivial predictors")
+        super().__init__("metrics of the synthetic PETs of all pairs, compared with those of the baselines")
         self._models = models
 
     def read_request(self, request: Mapping[str, Any]) -> Models:
-        """Return the models to score; raises InputError on words that are not understood, and where none is trained."""
+        """Return the models to score; raise InputError for invalid parameters, or if none is trained."""
         return requested_models(self._models, request)
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """Return a summary for each model.
+        """Score all pairs and return a summary for each model.
 
         Raises:
-            InputError: As `read_request`; there are no pairs; or each one failed.
+            InputError: As `read_request`; there are no pairs; or all cases failed.
         """
         models, studies = self.read_request(request), _studies(datastore)
         pairs = list(studies.listing().pairs.values())
@@ -91,8 +91,8 @@ class PairScoring(ScoringMethod):
         for name, paired in to_do:
             with report.case(f"{name}, CT {paired.pair.ct.uid}"):
                 self._score(name, models[name], paired, studies)
-        told = {name: asdict(summary_of(studies, name, published)) for name, published in models.items()}
-        return _told(report, told)
+        summaries = {name: asdict(summary_of(studies, name, published)) for name, published in models.items()}
+        return _finish(report, summaries)
 
     def _score(self, name: str, published: PublishedModel, paired: PairedSeries, studies: StudiesDatastore) -> None:
         ct_series, pet_series = paired.pair.ct, paired.pair.pet
@@ -104,10 +104,12 @@ class PairScoring(ScoringMethod):
                 reasons=list(checked.check.reasons),
             )
         with studies.local_files(ct_series, pet_series):
-            ct, real, files = read_ct_series(ct_series), read_pet(pet_series), _mark_of(paired)
+            ct, real, files = read_ct_series(ct_series), read_pet(pet_series), _fingerprint_of(paired)
         now_served, synthesizer = self._models.loaded(name)
         if now_served.checksum != published.checksum:
-            raise StudiesError(f"another {name} is served since this scoring began; score again", code="model_changed")
+            raise StudiesError(
+                f"another version of {name} is served since this scoring began; score again", code="model_changed"
+            )
         with self._models.in_use:
             pet = synthesizer.apply(ct)
         comparison = compare_with_real(pet, ct=ct, pet=real, card=synthesizer.card, groups=MEASURED)
@@ -116,32 +118,32 @@ class PairScoring(ScoringMethod):
 
 
 class UncertaintyScoring(ScoringMethod):
-    """`uncertainty`: the error to expect of each CT without a PET, kept in the image's info."""
+    """`uncertainty`: the expected error of each CT without a PET, stored in the image's info."""
 
     def __init__(self, models: ModelRegistry) -> None:
-        super().__init__("error to expect of the synthetic PET of every CT without a real one")
+        super().__init__("expected error of the synthetic PET of every CT without a real one")
         self._models = models
 
     def read_request(self, request: Mapping[str, Any]) -> Models:
-        """Return the models to ask; raises InputError as `PairScoring` does, and where none can tell."""
+        """Return the calibrated models; raise InputError as `PairScoring` does, or if no model is calibrated."""
         models = requested_models(self._models, request)
         if request.get("model"):
             for published in models.values():
                 card_calibration(published.card)
-        telling = {name: published for name, published in models.items() if published.card.calibration is not None}
-        if not telling:
+        calibrated = {name: published for name, published in models.items() if published.card.calibration is not None}
+        if not calibrated:
             raise CheckpointError(
-                f"no model here tells what error to expect ({', '.join(models)} were trained without validation "
-                "patients); train one with them",
+                f"no model of this server predicts its error ({', '.join(models)} were trained without validation "
+                "patients); train one with validation patients",
                 code="no_calibrated_model",
             )
-        return telling
+        return calibrated
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """Return how many CTs each model was asked of.
+        """Predict the error of all CTs and return their number for each model.
 
         Raises:
-            InputError: As `read_request`; there are no CTs without a PET; or each one failed.
+            InputError: As `read_request`; there are no CTs without a PET; or all cases failed.
         """
         models, studies = self.read_request(request), _studies(datastore)
         images = studies.get_unlabeled_images()
@@ -154,7 +156,7 @@ class UncertaintyScoring(ScoringMethod):
             if not is_expected(studies, image, name, published)
         ]
         report = CaseReport(
-            "asking what error to expect",
+            "predicting expected errors",
             to_do=len(to_do),
             already=len(models) * len(images) - len(to_do),
             file=report_file(self._models.folder, request),
@@ -162,8 +164,8 @@ class UncertaintyScoring(ScoringMethod):
         for name, image in to_do:
             with report.case(f"{name}, CT {image}"):
                 self._expect(name, image, studies)
-        told = {name: {"checksum": of.checksum, "cts_without_pet": len(images)} for name, of in models.items()}
-        return _told(report, told)
+        counts = {name: {"checksum": of.checksum, "cts_without_pet": len(images)} for name, of in models.items()}
+        return _finish(report, counts)
 
     def _expect(self, name: str, image: str, studies: StudiesDatastore) -> None:
         source = studies.cts.image(image)
@@ -177,18 +179,18 @@ class UncertaintyScoring(ScoringMethod):
 
 
 def is_expected(studies: StudiesDatastore, image: str, name: str, published: PublishedModel) -> bool:
-    """Return whether it is known what error the served weights expect of a CT."""
+    """Return whether the expected error of the served weights on a CT is stored."""
     known = expected_error_of(studies, image, name)
     return known is not None and known.is_of(published, fingerprint(studies.cts.image(image).files))
 
 
 def _is_scored(studies: StudiesDatastore, paired: PairedSeries, name: str, published: PublishedModel) -> bool:
     score = score_of(studies, paired.pair.ct.uid, name)
-    return score is not None and score.is_of(published, _mark_of(paired))
+    return score is not None and score.is_of(published, _fingerprint_of(paired))
 
 
 def scoring_settings(method: str, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the process that scores is given of a request that was understood; nothing else reaches it."""
+    """Return the request for the scoring's process."""
     return {"method": method, **validated(ScoringParams, request).model_dump(exclude_defaults=True)}
 
 
@@ -196,20 +198,20 @@ def requested_models(models: ModelRegistry, request: Mapping[str, Any]) -> Model
     """Return the model that a request names, or every trained one, by name.
 
     Raises:
-        RequestError: Words that are not understood.
+        RequestError: Invalid parameters.
         NotFoundError: No such model.
-        ModelNotTrainedError: Nobody has trained it, or any.
+        ModelNotTrainedError: The requested model, or every model, is untrained.
         CheckpointError: Its file is damaged.
     """
     require_plain(request)
-    wanted = validated(ScoringParams, request).model
-    names = (models.known(wanted[:100]),) if wanted else models.names
+    requested = validated(ScoringParams, request).model
+    names = (models.known(requested[:100]),) if requested else models.names
     found: dict[str, PublishedModel] = {}
     for name in names:
         try:
             published = models.published(name)
         except CheckpointError as error:
-            if wanted:
+            if requested:
                 raise
             logger.warning("%s is left out: %s", name, error)
             continue
@@ -222,7 +224,7 @@ def requested_models(models: ModelRegistry, request: Mapping[str, Any]) -> Model
     return found
 
 
-def _told(report: CaseReport, models: Mapping[str, Any]) -> dict[str, Any]:
+def _finish(report: CaseReport, models: Mapping[str, Any]) -> dict[str, Any]:
     report.finish(models)
     report.require_one_success()
     return {"models": dict(models), "failed": report.reasons}
@@ -234,5 +236,5 @@ def _studies(datastore: Datastore) -> StudiesDatastore:
     return datastore
 
 
-def _mark_of(paired: PairedSeries) -> str:
+def _fingerprint_of(paired: PairedSeries) -> str:
     return fingerprint((*paired.pair.ct.files, *paired.pair.pet.files))

@@ -1,4 +1,4 @@
-"""Waiting for what another request holds, and ending work whose client has disconnected."""
+"""Wait for locks, and cancel work, with checks whether the client has disconnected."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from ct2pet_app.errors import ClientDisconnectedError
 from lib.types import Progress
 
-POLL_INTERVAL_S = 0.25  # how often a waiting request looks whether its client has disconnected
+POLL_INTERVAL_S = 0.25  # of the check whether the client of a waiting request has disconnected
 IsDisconnected = Callable[[], bool]
 
 
@@ -19,14 +19,14 @@ def never() -> bool:
 
 
 @contextmanager
-def waited_for(lock: threading.Lock | threading.Semaphore, gone: IsDisconnected) -> Iterator[None]:
+def waited_for(lock: threading.Lock | threading.Semaphore, is_disconnected: IsDisconnected) -> Iterator[None]:
     """Hold a lock inside the `with` block, unless the client disconnects before.
 
     Raises:
-        ClientGoneError: It did.
+        ClientDisconnectedError: It did.
     """
     while not lock.acquire(timeout=POLL_INTERVAL_S):
-        if gone():
+        if is_disconnected():
             raise ClientDisconnectedError("the client has disconnected")
     try:
         yield
@@ -34,14 +34,14 @@ def waited_for(lock: threading.Lock | threading.Semaphore, gone: IsDisconnected)
         lock.release()
 
 
-def until_disconnected(gone: IsDisconnected) -> Progress:
-    """Return a progress function that ends the work, by ClientGoneError, once the client has disconnected.
+def until_disconnected(is_disconnected: IsDisconnected) -> Progress:
+    """Return a progress function that ends the work, by ClientDisconnectedError, once the client has disconnected.
 
-    It is called after every slice, so `gone` must be cheap.
+    It is called after every slice, so `is_disconnected` must be cheap.
     """
 
     def check(done: int, total: int, what: str) -> None:
-        if gone():
+        if is_disconnected():
             raise ClientDisconnectedError("the client has disconnected")
 
     return check

@@ -1,4 +1,4 @@
-"""Send a file that is already open, so that what is saved or removed meanwhile changes nothing of the response."""
+"""Send a file that is already open, so that the response does not change when the file is replaced or removed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 class OpenFileResponse(FileResponse):
     """Send an open file and close it; status, length and body are of that one file, even after it was replaced.
 
-    Starlette's class looks at the path, and opens it later: a file put there between the two is cut off or torn.
+    Starlette's class reads the status of the path and opens it later: a file replaced in between would be truncated.
     """
 
     def __init__(self, file: BinaryIO, *, filename: str, media_type: str | None = None, **options: Any) -> None:
@@ -22,7 +22,7 @@ class OpenFileResponse(FileResponse):
 
         Args:
             file: Opened by a path; closed when the response was sent, or is dropped.
-            filename: What the client is told; not a path.
+            filename: The name for the client; not a path.
             media_type: By the file name where it is None.
             options: See FileResponse: `headers`, `status_code`.
         """
@@ -40,7 +40,7 @@ class OpenFileResponse(FileResponse):
 
 
 def _path_of(file: BinaryIO) -> str:
-    """Return a path that opens the same file again, though its name may be gone or another file's by now."""
+    """Return a path that opens the same file again, even if its name was removed or reused."""
     if sys.platform == "win32":  # an open file can be neither replaced nor removed there
         return str(Path(file.name))
     return f"/proc/self/fd/{file.fileno()}" if sys.platform == "linux" else f"/dev/fd/{file.fileno()}"

@@ -1,7 +1,7 @@
-"""What may stand in a log: no patient's name, and one line a record.
+"""Redact logs: no patient's names, and one line per record.
 
-MONAI Label logs what it is asked, names of uploaded files included, and its children's output once more; libraries warn
-with the value or the file that they found strange. Records of ours name UIDs.
+MONAI Label logs requests, including names of uploaded files, and the output of its child processes; warnings of
+libraries contain values and file names. Records of ct2pet contain UIDs.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from lib.imaging.files.volume_file import silence_readers
 
 TALKATIVE = ("monailabel", "multipart", "python_multipart", "urllib3", "PIL")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-MIN_NAME_LENGTH = 4  # shorter ones would take common words out of the log
+MIN_NAME_LENGTH = 4  # replacing shorter ones would affect common words
 SERVER_PROGRAM, TASK_FILE = "monailabel.main", "task_main.py"
 WARNING_PLACE = re.compile(r"([\w.-]+\.py:\d+): (\w+)")
 
 
 class RedactingFilter(logging.Filter):
-    """Takes out of a record what hospitals name after patients, and makes one line of it.
+    """Replaces names of files and folders, which may contain patients' names, and makes a record one line.
 
-    Errors name the file they are about. Whoever asks the server is told; the log, which others read, is not.
+    Errors contain the names of files; the client receives them, but others can read the log.
     """
 
     def __init__(self, names_on_disk: Callable[[], Sequence[str]]) -> None:
@@ -38,30 +38,30 @@ class RedactingFilter(logging.Filter):
         self._names_on_disk = names_on_disk
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change the record where it needs it; let every one pass."""
+        """Redact the record and return True."""
         try:
-            words = record.getMessage()
+            message = record.getMessage()
         except (TypeError, ValueError):  # arguments that do not fit; logging would print them with a traceback
-            words = f"a record of {record.name} that cannot be formatted, at {record.filename}:{record.lineno}"
-        if record.name == "py.warnings":  # its words may be a header's value, or a path
-            found = WARNING_PLACE.search(words)
-            words = f"{found[2]} at {found[1]}" if found else "a warning of a library"
+            message = f"a record of {record.name} that cannot be formatted, at {record.filename}:{record.lineno}"
+        if record.name == "py.warnings":  # its message may contain a header's value, or a path
+            found = WARNING_PLACE.search(message)
+            message = f"{found[2]} at {found[1]}" if found else "a warning of a library"
         if record.name == "asyncio":  # its further lines hold tasks, futures and the messages of their exceptions
-            words = words.partition("\n")[0]
-        words = without_names(words, [*self._names_on_disk(), *_upload_names()])
+            message = message.partition("\n")[0]
+        message = without_names(message, [*self._names_on_disk(), *_upload_names()])
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
         if error is not None:
-            words = f"{words.rstrip()}: {where(error)}"
-        record.msg, record.args = CONTROL.sub(lambda sign: repr(sign[0])[1:-1], words), None
+            message = f"{message.rstrip()}: {where(error)}"
+        record.msg, record.args = CONTROL.sub(lambda sign: repr(sign[0])[1:-1], message), None
         record.exc_info = record.exc_text = record.stack_info = None  # their lines hold messages, and so names
         return True
 
 
 def install_redaction(names_on_disk: Callable[[], Sequence[str]]) -> None:
-    """Let this process log no more than it may.
+    """Install the redaction in this process.
 
     Args:
-        names_on_disk: Gives the names of the studies' files and the paths of their folders, longest first, at once.
+        names_on_disk: Returns the names of the studies' files and the paths of their folders, longest first, fast.
     """
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -71,16 +71,16 @@ def install_redaction(names_on_disk: Callable[[], Sequence[str]]) -> None:
     handlers = {handler for logger in loggers for handler in logger.handlers}
     for handler in (*handlers, *([logging.lastResort] if logging.lastResort else [])):
         for kept in [kept for kept in handler.filters if type(kept).__name__ == RedactingFilter.__name__]:
-            handler.removeFilter(kept)  # of an app built before
+            handler.removeFilter(kept)  # of an app created before
         handler.addFilter(RedactingFilter(names_on_disk))
-    if _is_own_process():  # not where the app is built in a test
+    if _is_own_process():  # not in tests
         sys.excepthook, threading.excepthook = _print_uncaught, _print_uncaught_of_thread
         if not isinstance(sys.stderr, RedactedStream):
             sys.stderr = RedactedStream(sys.stderr, names_on_disk)
 
 
 class RedactedStream(io.TextIOBase):
-    """What libraries print, without names."""
+    """A text stream that writes without names."""
 
     def __init__(self, stream: TextIO, names_on_disk: Callable[[], Sequence[str]]) -> None:
         self._stream, self._names_on_disk = stream, names_on_disk
@@ -144,14 +144,14 @@ def _print_uncaught_of_thread(arguments: threading.ExceptHookArgs) -> None:
 
 
 def where(error: BaseException) -> str:
-    """Return the kind of an error and the lines it passed, without its words: they may hold what was sent."""
+    """Return the type of an error and its code lines, without its message, which may contain data of the request."""
     lines = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
     return f"{type(error).__name__} at {' > '.join(lines[-6:])}"
 
 
-def without_names(words: str, names: Sequence[str]) -> str:
-    """Return a sentence in which each name that stands for itself is `a file`; names that hold others come first."""
+def without_names(message: str, names: Sequence[str]) -> str:
+    """Return a sentence in which each separate name is replaced by `a file`; names that contain others come first."""
     for name in names:
-        if name in words:
-            words = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "a file", words)
-    return words
+        if name in message:
+            message = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "a file", message)
+    return message

@@ -1,7 +1,7 @@
-"""What this app changes about MONAI Label's server as a whole: threads, errors, and who may ask how much.
+"""Adapt MONAI Label's server: handlers in threads, error responses, middleware with limits.
 
-The stock handlers are coroutines that never await: while one computes, the server answers nobody. Here each has a twin
-that runs in a thread and is found first.
+The stock handlers are coroutines that never await, so each blocks all other requests. Here each has a twin that runs in
+a thread and takes precedence.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ STOCK = (info, model, batch_infer, train, activelearning, scoring, datastore, se
 
 
 def running_server() -> FastAPI | None:
-    """Return MONAI Label's web application where this process is the server, not a training child or a test."""
+    """Return MONAI Label's web application if this process is the server; None in task processes and tests."""
     module = sys.modules.get("monailabel.app")
     application = getattr(module, "app", None)
     return application if isinstance(application, FastAPI) else None
 
 
 def stop_server(error: CT2PETError) -> None:
-    """End the server with a sentence; return where this process is none.
+    """Exit the server with an error message; do nothing in other processes.
 
-    An exception would do as well, under a hundred lines of other people's code.
+    An exception would be printed with a long traceback of MONAI Label and uvicorn.
     """
     if running_server() is None:
         return
@@ -84,7 +84,7 @@ def in_thread(endpoint: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[...
 
 
 def put_first(server: FastAPI, router: APIRouter) -> None:
-    """Add a router's addresses where they are found before the stock ones."""
+    """Add a router's routes before the stock ones, so that they take precedence."""
     before = len(server.router.routes)
     server.include_router(router, prefix=monailabel_settings.MONAI_LABEL_API_STR)
     added = server.router.routes[before:]
@@ -95,17 +95,17 @@ def put_first(server: FastAPI, router: APIRouter) -> None:
 def guard(
     server: FastAPI, *, origins: tuple[str, ...], limit_bytes: int, hosts: frozenset[str], folders: Mapping[str, str]
 ) -> None:
-    """Put our middleware before all else, and take out the stock permission for the web pages of everybody.
+    """Add the app's middleware, and remove the stock CORS middleware, which allows all origins.
 
     Args:
         server: MONAI Label's.
         origins: Of web pages that may use the server.
         limit_bytes: Of an upload.
         hosts: Names of the server, besides IP addresses.
-        folders: Of the server, by path: what a response calls them.
+        folders: The server's folders by path, with the titles that replace them in responses.
     """
     server.middleware_stack = None
-    # by name: a Gate of an app built before is another class
+    # by name: after a reload, the class is another object
     ours = (Gate.__name__, CORSMiddleware.__name__, UnhandledErrorMiddleware.__name__, ResponseGuard.__name__)
     server.user_middleware[:] = [layer for layer in server.user_middleware if _name_of(layer.cls) not in ours]
     server.add_middleware(UnhandledErrorMiddleware)

@@ -1,6 +1,6 @@
-"""The description of the API: what is really served, with every status that an operation can answer.
+"""The OpenAPI description of the endpoints that are served, with all error responses.
 
-MONAI Label's own description lists handlers that ours replace, and no errors.
+MONAI Label's own description contains replaced handlers, and no errors.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ct2pet_app.server.middleware.guarded_route import STATE_KEY
 METHODS = ("get", "put", "post", "delete", "head", "options", "patch")
 SCHEMA_REF = "#/components/schemas/{model}"
 ALWAYS = {
-    400: "The request is malformed, or a parameter is not understood",
+    400: "The request is malformed, or a parameter is invalid",
     401: "No token, or one that is not valid (servers with accounts)",
     403: "The caller's role, the web page or the host name is not allowed",
     404: "There is no such model, image, label, session or task",
@@ -45,12 +45,12 @@ OPEN = ("/auth/", "/auth/token")
 
 
 def describe_api(server: FastAPI, routes: Sequence[BaseRoute], choices: Mapping[str, Sequence[str]]) -> None:
-    """Let the server describe these routes; of two with the same path and method, the first is the one that is served.
+    """Set the server's OpenAPI description; of routes with the same path and method, the first is described.
 
     Args:
         server: MONAI Label's.
         routes: Those that serve requests, in the order in which they are found.
-        choices: What a parameter of a path can be, by its name.
+        choices: Allowed values of path parameters, by name.
     """
 
     def openapi() -> dict[str, Any]:
@@ -92,7 +92,7 @@ def _schema(server: FastAPI, routes: Sequence[BaseRoute], choices: Mapping[str, 
 
 
 def _describe_parameters(operation: dict[str, Any], choices: Mapping[str, Sequence[str]]) -> None:
-    """Add what the guard refuses and what the app knows; take out `token`, which no client sends in a query."""
+    """Add the guard's pattern and the app's choices; remove `token`, which clients do not send in a query."""
     found = operation.get("parameters", [])
     operation["parameters"] = [one for one in found if (one["in"], one["name"]) != QUERY_TOKEN]
     for parameter in operation["parameters"]:
@@ -105,7 +105,7 @@ def _describe_parameters(operation: dict[str, Any], choices: Mapping[str, Sequen
 
 
 def _describe_body(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """Say of a form's fields that they can be left out, where it says null or an empty list: a form has neither."""
+    """Describe form fields without null and empty lists, which a form cannot contain."""
     for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
         name = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
         for field, schema in schemas.get(name, {}).get("properties", {}).items() if "form" in media_type else ():
@@ -128,7 +128,7 @@ def _add_errors(operation: dict[str, Any], *, takes_model: bool) -> None:
 
 
 def allowed_methods(server: FastAPI, path: str) -> list[str]:
-    """Return the methods that the server takes at a path."""
+    """Return the methods that the server accepts at a path."""
     contexts = iter_route_contexts(server.router.routes)
     found = [context for context in contexts if (regex := getattr(context, "path_regex", None)) and regex.match(path)]
     return sorted({method for context in found for method in context.methods or ()})

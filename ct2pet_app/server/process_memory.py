@@ -1,4 +1,4 @@
-"""Give memory that is free back to the system: what the heap keeps for later is memory that the process holds.
+"""Return free heap memory to the system.
 
 glibc keeps freed blocks of up to 32 MB, in as many arenas as there are threads. After a few requests of 300 slices that
 was 390 MB that no array used.
@@ -15,7 +15,7 @@ MAX_ARENAS = 4
 
 
 def limit_heap() -> None:
-    """Let threads share a few heaps; nothing where the C library is not glibc.
+    """Let threads share a few heaps; do nothing if the C library is not glibc.
 
     A lower limit for blocks that are mapped one by one keeps less still, and costs a fifth of the network's speed.
     """

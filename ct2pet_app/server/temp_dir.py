@@ -1,6 +1,6 @@
 """One folder for all temporary files of a server: uploads, unpacked archives.
 
-A server that is killed cannot remove its files. The next one does: a folder whose lock is free has no owner.
+A killed server cannot remove its files. The next one removes every folder whose lock is free.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ UNFINISHED = (
     ".accounts.key.*", ".split.csv.new", ".split.csv.lock-journal", "*/.model.safetensors.*", "converted/.*",
     "tasks/.*",
 )  # fmt: skip
-RESULT_STALE_AFTER_S = 3600.0  # results of another server that shares the folder are sent by then
+RESULT_STALE_AFTER_S = 3600.0  # another server that shares the folder has sent its results by then
 
 
 class TemporaryFolder:
-    """The folder, from its creation until the process ends; folders of servers that have ended are removed."""
+    """The temporary folder of this process; creating it removes the folders of servers that have ended."""
 
     def __init__(self, parent: Path) -> None:
-        """Create the folder under `parent` and make it the default of this process and its children.
+        """Create the folder under `parent`.
 
         Raises:
             OSError: The folder cannot be written, or its file system has no locks.
@@ -40,14 +40,17 @@ class TemporaryFolder:
         self.path = Path(tempfile.mkdtemp(prefix="server-", dir=parent))  # mode 0700
         self._lock = FileLock(self.path / LOCK, thread_local=False)  # held as long as the process runs
         self._lock.acquire(blocking=False)
-        for left in parent.iterdir():
-            if left != self.path:
-                remove_if_abandoned(left)
+        for other in parent.iterdir():
+            if other != self.path:
+                remove_if_abandoned(other)
         self.is_alone = list(parent.iterdir()) == [self.path]  # no other server uses the models folder
-        os.environ["TMPDIR"] = tempfile.tempdir = str(self.path)  # of this process and those that it starts
+
+    def use_as_default(self) -> None:
+        """Make it the default temporary folder of this process and of the processes that it starts."""
+        os.environ["TMPDIR"] = tempfile.tempdir = str(self.path)
 
     def close(self) -> None:
-        """Remove the folder, at an orderly end."""
+        """Remove the folder when the process exits normally."""
         shutil.rmtree(self.path, ignore_errors=True)
         self._lock.release()
 
@@ -71,6 +74,6 @@ def remove_leftovers(models_folder: Path, *, is_alone: bool = False) -> None:
     for pattern in UNFINISHED:
         remove_abandoned(models_folder.glob(pattern))
     for result in models_folder.glob("results/*"):
-        with contextlib.suppress(OSError):  # another server removes it, too
+        with contextlib.suppress(OSError):  # another server may remove it at the same time
             if is_alone or result.stat().st_mtime < time.time() - RESULT_STALE_AFTER_S:
                 result.unlink()

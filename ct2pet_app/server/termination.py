@@ -1,4 +1,4 @@
-"""What is done when the server is told to end: uvicorn itself first waits for every request that is under way."""
+"""Call a function at SIGTERM or SIGINT; uvicorn itself first waits for all running requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import FrameType
 
 
 def on_termination(close: Callable[[], None]) -> None:
-    """Call `close` in a thread at SIGTERM and SIGINT, before what is done then already; call it in the main thread."""
+    """Call `close` in a thread at SIGTERM and SIGINT, before the existing handlers; to be called in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         return
     for number in (signal.SIGTERM, signal.SIGINT):

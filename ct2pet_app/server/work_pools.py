@@ -3,7 +3,7 @@
 Starlette runs every plain handler in one pool of 40 threads. Slow work in it (inference, conversion, checks of uploads)
 takes them all, and then `/info/` or a login waits for a thread. Handlers of slow work are coroutines that pass the work
 to a pool of its own: while it waits for a thread it is a coroutine and holds none, the number of waiting requests is
-bounded, and a request whose client disconnects leaves the queue, or is told to stop.
+bounded, and a request whose client disconnects leaves the queue, or is cancelled.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class WorkPool:
     Args:
         what: The kind, for messages, such as `inferences`.
         threads: How many requests are worked on at once.
-        max_waiting: How many more may wait.
+        max_waiting: How many more can wait.
     """
 
     def __init__(self, what: str, *, threads: int, max_waiting: int) -> None:
@@ -50,7 +50,7 @@ class WorkPool:
 
         Raises:
             BusyError: As many requests of this kind are under way as the server accepts.
-            ClientGoneError: The client disconnected while the request waited for a thread.
+            ClientDisconnectedError: The client disconnected while the request waited for a thread.
         """
         if self._accepted >= self._limit:
             raise BusyError(f"{self._limit} {self._what} are under way; try again in a moment", waiting=self._limit)
@@ -92,7 +92,7 @@ async def _disconnected(request: Request) -> None:
     """Return when the client of a request disconnects.
 
     Raises:
-        HTTPException: It goes on sending a body that nobody reads, and is larger than bodies may be.
+        HTTPException: It sends a body that is not read and is larger than the limit.
     """
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""Whether a freshly trained model takes the place of the one that is served. The rule: docs/decisions/0016."""
+"""Decide whether a newly trained model replaces the served one (docs/decisions/0016)."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ def publish_if_better(
     local_files: LocalFiles = already_local,
     progress: Progress = no_progress,
 ) -> Version:
-    """Keep a trained model as a version, serve it if it may be, and return it with its verdict.
+    """Keep a trained model as a version, serve it if the rule allows it, and return it with its verdict.
 
-    May be killed at any line and asked again: what was done is not done twice.
+    It can be killed at any point and called again: finished steps are not repeated.
 
     Args:
-        origin: The training run it comes from.
-        parent: The version whose weights the training began with.
-        rule: `always` serves it whatever its figures; they are taken all the same.
+        origin: The training run that produced it.
+        parent: The version whose weights the training started from.
+        rule: `always` serves it regardless of its metrics, which are still computed.
 
     Raises:
-        CheckpointError: The candidate is none of ours, or of another model.
-        OutputError: The disk is full; what was served stays.
+        CheckpointError: The candidate is not a checkpoint of ct2pet, or of another model.
+        OutputError: The disk is full; the served model is unchanged.
     """
     version = models.keep(name, candidate, origin=origin, parent=parent)
     while True:
         champion = _champion(name, models)
         if champion is not None and champion.version == version.number and version.verdict is not None:
-            return version  # killed after it was served, before that was told
+            return version  # killed after it was served, before that was reported
         verdict = judge(
             name, version, champion, pairs, rule=rule, device=device, local_files=local_files, progress=progress
         )
         version = models.judged(name, version, verdict)
         if not verdict.published:
             return version
-        if _checksum(_champion(name, models)) == _checksum(champion):  # else somebody served another one meanwhile
+        if _checksum(_champion(name, models)) == _checksum(champion):  # otherwise another one was served meanwhile
             models.serve(name, version.number, action="published", why=verdict.verdict)
             return version
 
@@ -72,27 +72,27 @@ def judge(
     local_files: LocalFiles = already_local,
     progress: Progress = no_progress,
 ) -> Verdict:
-    """Return whether a version may take the champion's place, and why, in words that end with its standing."""
+    """Return whether a version may replace the served model (the champion), with a sentence that gives the reason."""
     challenger = Synthesizer.load(version.checkpoint, device=device)
-    beside = None if champion is None else _loaded(champion, device)
-    contest = compare_with_champion(challenger, beside, pairs, local_files=local_files, progress=progress)
-    whom = "what is served" if champion is None or champion.version is None else f"version {champion.version}"
-    told, number = contest.sentence(whom), version.number
+    served = None if champion is None else _loaded(champion, device)
+    contest = compare_with_champion(challenger, served, pairs, local_files=local_files, progress=progress)
+    opponent = "the served model" if champion is None or champion.version is None else f"version {champion.version}"
+    reason, number = contest.sentence(opponent), version.number
     if rule == "always":
-        return Verdict(True, f"version {number} is served, as asked for. {told}", contest.as_json())
+        return Verdict(True, f"version {number} is served, as requested. {reason}", contest.as_json())
     if contest.is_promotable:
-        return Verdict(True, f"version {number} is served. {told}", contest.as_json())
-    stays = f"version {number} is kept, and not served"
+        return Verdict(True, f"version {number} is served. {reason}", contest.as_json())
+    stays = f"version {number} is kept, but not served"
     if champion is not None:
-        stays += f"; {whom} stays"
-    return Verdict(False, f"{stays}. {told}", contest.as_json())
+        stays += f"; {opponent} stays"
+    return Verdict(False, f"{stays}. {reason}", contest.as_json())
 
 
 def _loaded(champion: PublishedModel, device: str) -> Synthesizer | None:
     try:
         return Synthesizer.load(champion.path, device=device)
     except CheckpointError as error:
-        logger.warning("what is served cannot be used, so nobody defends its place (%s)", error)
+        logger.warning("the served model cannot be used and is ignored in the comparison (%s)", error)
         return None
 
 
@@ -100,7 +100,7 @@ def _champion(name: str, models: ModelRegistry) -> PublishedModel | None:
     try:
         return models.published(name)
     except CheckpointError as error:
-        logger.warning("%s: what is served cannot be used, so nobody defends its place (%s)", name, error)
+        logger.warning("%s: the served model cannot be used and is ignored in the comparison (%s)", name, error)
         return None
 
 

@@ -25,7 +25,7 @@ RECIPE_KEYS = {  # MONAI Label's key, which the stock Slicer module shows, and t
 }
 MAX_NAME = 200  # characters of an experiment's, a run's or a recipe's name
 MAX_WORKERS = 64  # processes that read slices
-EMPTY: tuple[Any, ...] = (None, "", [])  # like a key that was left out
+EMPTY: tuple[Any, ...] = (None, "", [])  # like an omitted key
 
 
 def _name(text: str) -> str:
@@ -44,7 +44,7 @@ Name = Annotated[str, AfterValidator(_name), Field(description="a name")]
 
 
 class TrainParams(BoundaryModel):
-    """The parameters of a training, as a client sends them; None or empty where it leaves one out."""
+    """The parameters of a training, as a client sends them; None or empty if omitted."""
 
     subject = "training setting"
     hint = '. Any key of a recipe can be given as {"set": "schedule.patience=5;optimiser.kind=adam"}'
@@ -68,14 +68,14 @@ class TrainParams(BoundaryModel):
     publish: PublishRule = Field("if_not_worse", description=f"one of {', '.join(get_args(PublishRule))}")
     device: Device = "cuda"
     tracking: str = Field("", description="mlflow or none")
-    tracking_uri: str = Field("", description="the address of a tracking server")
+    tracking_uri: str = Field("", description="the URL of a tracking server")
     tracking_experiment_name: Name = ""
     tracking_run_name: Name = ""
 
     @model_validator(mode="before")
     @classmethod
     def _choose(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Drop empty values, and take the first of several: clients that show no choice send the whole list back."""
+        """Drop empty values, and take the first item of a list: some clients send a list of choices back as it is."""
         known = cls.known_keys()
         return {
             key: value[0] if isinstance(value, list) and value and key != "set" else value
@@ -89,13 +89,13 @@ class TrainRequest:
     """A training.
 
     Attributes:
-        recipe: The recipe with all that was set.
+        recipe: The recipe with the requested settings.
         resume: Whether to continue an unfinished run of the same recipe, if there is one.
         pretrained: Whether to start from the served weights, if their network is the recipe's.
         publish: `always`, or only `if_not_worse` than the served model, and better than the baselines.
         device: Where to train.
-        tracking: Where the run is mirrored to; None for nowhere but its own folder.
-        settings: The parameters that were sent, for the training process; nothing else of the request reaches it.
+        tracking: Where the run is mirrored; None for its own folder only.
+        settings: The parameters that were sent, for the training process.
     """
 
     recipe: Recipe
@@ -112,12 +112,12 @@ class TrainRequest:
 
         Raises:
             RequestError: An unknown key or a wrong value; the message says what was expected.
-            RecipeError: A recipe setting it cannot have.
+            RecipeError: An invalid recipe setting.
             InputError: MLflow is requested and not installed.
         """
         require_plain(params)
         if params.get("model", model) != model:
-            raise RequestError(f"model: this address trains {model}; name the other one in the address")
+            raise RequestError(f"model: this URL trains {model}; name the other model in the URL")
         sent = validated(TrainParams, params)
         name = sent.recipe or settings.recipe
         if name not in (settings.recipe, *shipped_recipes()):
@@ -157,7 +157,7 @@ def shown_settings(settings: AppSettings, model: str) -> dict[str, Any]:
 
 
 def _checked_recipe(recipe: Recipe) -> Recipe:
-    """Return a recipe that costs this machine no more than it can give, and whose name can be shown."""
+    """Return the recipe; raise RequestError for too many workers or a name that cannot be displayed."""
     if recipe.batches.workers > MAX_WORKERS:
         raise RequestError(f"batches.workers: expected at most {MAX_WORKERS}, found {recipe.batches.workers}")
     if len(recipe.name) > MAX_NAME or not recipe.name.isprintable():
@@ -166,13 +166,13 @@ def _checked_recipe(recipe: Recipe) -> Recipe:
 
 
 def _tracking(sent: TrainParams, model: str, settings: AppSettings) -> Tracking | None:
-    """Return the requested tracking. A client cannot make this machine connect to an address of its choice."""
+    """Return the requested tracking. A client cannot make this machine connect to an arbitrary URL."""
     own = str(monailabel_settings.MONAI_LABEL_TRACKING_URI)
-    allowed = {address.rstrip("/") for address in (own, *settings.tracking_uris) if address}
+    allowed = {uri.rstrip("/") for uri in (own, *settings.tracking_uris) if uri}
     if sent.tracking_uri and sent.tracking_uri.rstrip("/") not in allowed:
         raise RequestError(
-            "tracking_uri: expected an address that the server's owner allows (--conf tracking_uris, or "
-            "MONAI_LABEL_TRACKING_URI); left out, it is MONAI_LABEL_TRACKING_URI, or the run's own folder",
+            "tracking_uri: expected a URL that the server's owner allows (--conf tracking_uris, or "
+            "MONAI_LABEL_TRACKING_URI); if omitted, it is MONAI_LABEL_TRACKING_URI, or the run's own folder",
             code="tracking_uri_not_allowed",
         )
     return parse_tracking(

@@ -1,7 +1,7 @@
-"""The training runs of a model: which one is the newest, and what its files say.
+"""Folders of the training runs of a model, ordered by age.
 
-A run is called `0012-20261128-190000`: a number, and when it was begun. The number decides which one is newer, for it
-grows whatever the clock says. Runs of versions before are called by the time alone, and are older than all others.
+A run is named `0012-20261128-190000`: a number and its start time. Runs are ordered by number, which does not depend on
+the clock. Runs of earlier versions are named by the time only and sort before all others.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from lib.learning.recipe import Recipe, recipe_from_mapping
 from lib.learning.tracking.progress import STATS_FILE
 from lib.learning.training import RECIPE_FILE
 
-START_FILE = "begun.json"  # the first file of a run: from what it starts
-VERDICT_FILE = "verdict.json"  # the last file of a run: it was trained, kept, and is served or not
+START_FILE = "begun.json"  # the first file of a run: its RunStart
+VERDICT_FILE = "verdict.json"  # the last file of a run: whether its model is served
 NUMBERED = re.compile(r"([0-9]{4,7})-[0-9]{8}-[0-9]{6}")
 NAMED_BY_TIME = re.compile(r"([0-9]{8}-[0-9]{6})(?:-([0-9]{1,6}))?")
 
 
 @dataclass(frozen=True)
 class RunStart:
-    """From what a run starts: whether from what is served, and which version that was."""
+    """The weights that a run starts from: of a version (`parent`), or new ones."""
 
     pretrained: bool = True
     parent: int | None = None
@@ -39,7 +39,7 @@ def runs_in(runs: Path) -> list[Path]:
 
 
 def run_order(name: str) -> tuple[int, int, str]:
-    """Return a key that sorts the names of runs, of whatever models, oldest first; other folders come before all."""
+    """Return a sort key for names of runs, oldest first; other folders come first."""
     numbered, by_time = NUMBERED.fullmatch(name), NAMED_BY_TIME.fullmatch(name)
     if numbered:
         return 2, int(numbered[1]), name
@@ -47,32 +47,32 @@ def run_order(name: str) -> tuple[int, int, str]:
 
 
 def newest_run(runs: Path) -> Path | None:
-    """Return the run that was begun last, or None."""
+    """Return the newest run, or None."""
     found = runs_in(runs)
     return found[-1] if found else None
 
 
 def make_run(models_folder: Path, runs: Path) -> Path:
-    """Make the folder of a new run, newer than every run of every model, and return it."""
+    """Create the folder of a new run, with a higher number than all runs of all models, and return it."""
     while True:
         known = [run_order(run.name) for run in models_folder.glob("*/runs/*")]
         number = 1 + max((order[1] for order in known if order[0] == 2), default=0)
         run = runs / f"{number:04d}-{time.strftime('%Y%m%d-%H%M%S')}"
         try:
             run.mkdir(parents=True)
-        except FileExistsError:  # of another server that shares the folder
+        except FileExistsError:  # created by another server that shares the folder
             continue
         return run
 
 
 def newest_stats(runs: Path) -> dict[str, Any]:
-    """Return how the newest run of a folder does, or did, and what was decided about its model; empty without runs."""
+    """Return the statistics and the verdict of the newest run; empty without runs."""
     run = newest_run(runs)
     return {} if run is None else stats_of_run(runs, run.name)
 
 
 def stats_of_run(runs: Path, name: str) -> dict[str, Any]:
-    """Return how one run does, or did, and what was decided about its model; empty where there is no such run."""
+    """Return the statistics and the verdict of a run; empty if there is no such run."""
     if name not in {run.name for run in runs_in(runs)}:
         return {}
     stats, verdict = (read_json_object(runs / name / file) or {} for file in (STATS_FILE, VERDICT_FILE))
@@ -80,7 +80,7 @@ def stats_of_run(runs: Path, name: str) -> dict[str, Any]:
 
 
 def recipe_of_run(run: Path) -> Recipe | None:
-    """Return the recipe of a run; None where it was killed before it was written, or is of an older version."""
+    """Return the recipe of a run; None if it was not written, or by an incompatible version."""
     written = read_json_object(run / RECIPE_FILE)
     try:
         return None if written is None else recipe_from_mapping(written)
@@ -89,7 +89,7 @@ def recipe_of_run(run: Path) -> Recipe | None:
 
 
 def start_of_run(run: Path) -> RunStart:
-    """Return what a run starts from; fresh weights where that is not written, or not readable."""
+    """Return what a run starts from; the default if that was not written or is not readable."""
     written = read_json_object(run / START_FILE) or {}
     pretrained, parent = written.get("pretrained"), written.get("parent")
     if not isinstance(pretrained, bool) or not (parent is None or type(parent) is int):

@@ -21,7 +21,7 @@ def describe_training(models: ModelRegistry, name: str = "") -> dict[str, Any]:
 
     Args:
         models: The models whose runs are read.
-        name: Of the model; the newest run of all models where it is empty.
+        name: Name of the model; empty for the newest run of all models.
 
     Raises:
         NotFoundError: No such model.
@@ -40,12 +40,12 @@ def describe_training(models: ModelRegistry, name: str = "") -> dict[str, Any]:
         "model": model,
         "run": newest[model],
         "key_metric": KEY_METRIC,
-        "epochs": sendable(epochs),  # a training that diverges has losses that are no numbers
+        "epochs": sendable(epochs),  # a diverged training has losses that are not finite
     }
 
 
-def thinned(records: Sequence[EpochRecord], most: int = MAX_EPOCHS) -> list[EpochRecord]:
-    """Return the epochs, or `most` of them spread evenly, including the first and the last."""
-    if len(records) <= most:
+def thinned(records: Sequence[EpochRecord], limit: int = MAX_EPOCHS) -> list[EpochRecord]:
+    """Return the epochs, or `limit` of them spread evenly, including the first and the last."""
+    if len(records) <= limit:
         return list(records)
-    return [records[number * (len(records) - 1) // (most - 1)] for number in range(most)]
+    return [records[number * (len(records) - 1) // (limit - 1)] for number in range(limit)]

@@ -1,6 +1,6 @@
-"""The training of one model: scan, pair, prepare, train, keep, judge. Runs in a process of the task runner's.
+"""The training of one model: scan, pair, prepare, train, keep, judge. Runs in a task process.
 
-It may be killed at any line: each step finds what was finished before, and goes on from there.
+It can be killed at any point: each step finds the results of the steps before and continues from there.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from lib.pairing.prepared import PreparedSet
 
 logger = logging.getLogger(__name__)
 
-RUN = "run"  # key of a training's report: which run is its own
+RUN = "run"  # key of a training's report: the name of its run
 
 
 class CascadeTrainTask(TrainTask):
-    """The training that a model's name stands for."""
+    """The training task of one model."""
 
     def __init__(self, name: str, models: ModelRegistry, settings: AppSettings) -> None:
         super().__init__(f"train {name} on every CT/PET pair of the studies")
@@ -56,23 +56,23 @@ class CascadeTrainTask(TrainTask):
         self._settings = settings
 
     def config(self) -> dict[str, Any]:
-        """Return what a client may set, with the defaults."""
+        """Return the settings that a client can change, with their defaults."""
         return shown_settings(self._settings, self._name)
 
     def stats(self) -> dict[str, Any]:
-        """Return how the newest run does, or did, and what was decided; empty before the first."""
+        """Return the statistics and the verdict of the newest run; empty before the first."""
         return newest_stats(self._models.runs(self._name))
 
     def read_request(self, params: Mapping[str, Any]) -> TrainRequest:
-        """Return the training that is asked for; raises InputError on words that are not understood."""
+        """Return the validated request; raise InputError for invalid parameters."""
         return TrainRequest.from_params(params, model=self._name, settings=self._settings)
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """Train, keep the model, and serve it if it may be; return the statistics.
+        """Train, keep the model, and serve it if the rule allows it; return the statistics.
 
         Raises:
             StudiesError: There is no pair to train on.
-            TrainingError: The disk is full; what is served stays, and the run can go on.
+            TrainingError: The disk is full; the served model is unchanged, and the run can be resumed.
             CT2PETError: As the engine's `train`.
         """
         try:
@@ -84,25 +84,25 @@ class CascadeTrainTask(TrainTask):
             ) from error
 
     def _train(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        asked = self.read_request(request)
+        parsed = self.read_request(request)
         if not isinstance(datastore, StudiesDatastore):
             raise StudiesError("training needs the datastore of a folder of studies or of a PACS")
         pairs = require_pairs(datastore.training_pairs(), datastore)
-        prepared = self._prepare(pairs, asked.recipe, datastore)
-        run, begun = self._run_folder(asked)
+        prepared = self._prepare(pairs, parsed.recipe, datastore)
+        run, begun = self._run_folder(parsed)
         write_report(report_file(self._models.folder, request), {RUN: run.name})
-        if asked.tracking is not None:
+        if parsed.tracking is not None:
             configure_mlflow_process()
         result = train(
             prepared,
-            asked.recipe,
+            parsed.recipe,
             run,
-            resume=True,  # of a new run there is nothing to go on from
+            resume=True,  # a new run has nothing to resume
             initial=self._initial(run, begun),
             name=self._name,
-            device=asked.device,
-            tracking=asked.tracking,
-            assigned=datastore.pairs.sides(pairs, asked.recipe.split),
+            device=parsed.device,
+            tracking=parsed.tracking,
+            assigned=datastore.pairs.sides(pairs, parsed.recipe.split),
             progress=log_percent(f"training {self._name}"),
         )
         logger.info("training %s ended after epoch %d: %s", self._name, result.epochs, result.stopped_because)
@@ -113,17 +113,17 @@ class CascadeTrainTask(TrainTask):
             pairs,
             origin=f"training run {run.name}",
             parent=begun.parent,
-            rule=asked.publish,
-            device=asked.device,
+            rule=parsed.publish,
+            device=parsed.device,
             local_files=datastore.local_files,
             progress=log_percent(f"judging {self._name}"),
         )
-        told = {} if version.verdict is None else asdict(version.verdict)
-        told.pop("figures", None)  # they are in the version's record
+        outcome = {} if version.verdict is None else asdict(version.verdict)
+        outcome.pop("figures", None)  # stored in the version's record
         if version.verdict is not None and not version.verdict.published:
-            told["advice"] = how_to_serve(self._name, version.number)
-        write_text(run / VERDICT_FILE, json.dumps({**told, "version": version.number}))
-        logger.info("%s: %s", self._name, told.get("verdict"))
+            outcome["advice"] = how_to_serve(self._name, version.number)
+        write_text(run / VERDICT_FILE, json.dumps({**outcome, "version": version.number}))
+        logger.info("%s: %s", self._name, outcome.get("verdict"))
         return self.stats()
 
     def _prepare(self, pairs: tuple[PairedSeries, ...], recipe: Recipe, datastore: StudiesDatastore) -> PreparedSet:
@@ -138,7 +138,7 @@ class CascadeTrainTask(TrainTask):
         for failed in report.failed:
             logger.warning("CT %s is left out: %s", failed.ct_series_instance_uid, failed.reason)
         if not report.prepared.pairs:
-            reason = report.failed[0].reason if report.failed else "there were none"
+            reason = report.failed[0].reason if report.failed else "there are none"
             raise PreparedDataError(
                 f"none of {len(pairs)} pairs could be prepared; the first: {reason}",
                 code="no_prepared_pairs",
@@ -146,19 +146,19 @@ class CascadeTrainTask(TrainTask):
             )
         return report.prepared
 
-    def _run_folder(self, asked: TrainRequest) -> tuple[Path, RunStart]:
-        """Return the unfinished run that is asked for again, or a new one, and what it starts from.
+    def _run_folder(self, parsed: TrainRequest) -> tuple[Path, RunStart]:
+        """Return the unfinished run of the same recipe, or a new one, and what it starts from.
 
-        A run goes on while the weights it started from are the ones served; one that is trained is still judged.
+        A run is resumed only while the weights that it started from are served; a trained run is judged in any case.
         """
         runs = self._models.runs(self._name)
-        starts = RunStart(asked.pretrained, self._parent(asked))
-        if asked.resume:
+        starts = RunStart(parsed.pretrained, self._parent(parsed))
+        if parsed.resume:
             for run in reversed(runs_in(runs)):
                 begun = start_of_run(run)
-                same_start = begun == starts or (begun.pretrained == asked.pretrained and (run / MODEL_FILE).is_file())
-                if not (run / VERDICT_FILE).is_file() and same_start and recipe_of_run(run) == asked.recipe:
-                    logger.info("going on with run %s", run.name)
+                same_start = begun == starts or (begun.pretrained == parsed.pretrained and (run / MODEL_FILE).is_file())
+                if not (run / VERDICT_FILE).is_file() and same_start and recipe_of_run(run) == parsed.recipe:
+                    logger.info("resuming run %s", run.name)
                     return run, begun
         run = make_run(self._models.folder, runs)
         write_text(run / START_FILE, json.dumps(asdict(starts)))
@@ -169,13 +169,13 @@ class CascadeTrainTask(TrainTask):
             return None
         return self._models.version(self._name, begun.parent).checkpoint
 
-    def _parent(self, asked: TrainRequest) -> int | None:
-        """Return the version whose weights to start from; None for fresh ones."""
-        published = self._models.published(self._name) if asked.pretrained else None
+    def _parent(self, parsed: TrainRequest) -> int | None:
+        """Return the version whose weights to start from; None for new ones."""
+        published = self._models.published(self._name) if parsed.pretrained else None
         if published is None:
             return None
-        if published.card.network != asked.recipe.network:
-            logger.info("%s starts from fresh weights: what is served has another network", self._name)
+        if published.card.network != parsed.recipe.network:
+            logger.info("%s starts from new weights: the served model has another network", self._name)
             return None
         return published.version
 

@@ -118,7 +118,7 @@ def test_a_slab_is_a_volume_of_just_that_slab(app: CT2PETApp, phantoms: Path, ct
 
 def test_figures_can_be_left_out(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
     told = infer(app, ct_uids[0], metrics=False)["params"]
-    assert (told["metrics"], told["why_no_metrics"]) == (None, "not asked for")
+    assert (told["metrics"], told["why_no_metrics"]) == (None, "not requested")
 
 
 def test_a_ct_without_pet_has_no_figures(make_app: MakeApp, phantoms: Path, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_an_array_is_no_image(app: CT2PETApp) -> None:
 
 
 def test_slides_are_not_opened(app: CT2PETApp) -> None:
-    with pytest.raises(NotFoundError, match="no whole-slide images here"):
+    with pytest.raises(NotFoundError, match="whole-slide images are not supported"):
         app.infer_wsi({"model": "cascade3", "image": "/etc/passwd"})
 
 
@@ -182,8 +182,8 @@ def test_an_inference_asks_for_its_memory_before_a_pixel_is_read(
     source = app.studies_datastore.cts.image(ct_uids[0])
 
     @contextmanager
-    def opened(gone: IsDisconnected) -> Iterator[OpenedCT]:
-        with source.open(gone) as ct:
+    def opened(is_disconnected: IsDisconnected) -> Iterator[OpenedCT]:
+        with source.open(is_disconnected) as ct:
             yield replace(ct, read=lambda _: pytest.fail("read"))
 
     request = {"source": replace(source, open=opened), "options": InferOptions.from_params({}), "store": None}

@@ -137,7 +137,7 @@ def test_what_to_do_over_http_is_added_by_code() -> None:
     assert found["detail"] == "no pair has a CT '1'; GET /ct2pet/pairs lists them"
     assert detail_of(NotFoundError("plain")) == "plain"
     error = ModelNotTrainedError("m", code="model_not_served", model="unet", version=3)
-    assert detail_of(error) == 'm; POST /ct2pet/models/unet/serve with {"version": 3} serves it all the same'
+    assert detail_of(error) == 'm; POST /ct2pet/models/unet/serve with {"version": 3} serves it anyway'
 
 
 def test_every_advice_is_of_a_code_and_every_error_of_that_code_fills_it() -> None:

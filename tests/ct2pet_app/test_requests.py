@@ -47,7 +47,7 @@ def test_what_the_stock_slicer_module_sends_is_taken_and_what_means_nothing_is_n
 
 @pytest.mark.parametrize("key", ["image", "images", "file", "path", "session", "label", "model"])
 def test_params_may_not_choose_a_file(key: str) -> None:
-    with pytest.raises(RequestError, match=f"params may not hold '{key}': an image is chosen by"):
+    with pytest.raises(RequestError, match=f"params must not contain '{key}': select the image by"):
         InferOptions.from_params({key: "/etc/passwd"})
 
 
@@ -126,7 +126,7 @@ def test_tracking_is_asked_for_in_monai_labels_words(monkeypatch: pytest.MonkeyP
 )
 @pytest.mark.parametrize("tracking", ["mlflow", "None"])
 def test_a_client_cannot_choose_what_the_server_connects_to_or_writes(uri: str, tracking: str) -> None:
-    with pytest.raises(RequestError, match="tracking_uri: expected an address that the server's owner allows"):
+    with pytest.raises(RequestError, match="tracking_uri: expected a URL that the server's owner allows"):
         training(tracking=tracking, tracking_uri=uri)
 
 

@@ -60,7 +60,7 @@ class PairEntry(ApiObject):
     Attributes:
         study_instance_uid: Of the PET.
         ct_minutes_after_pet: Of the acquisitions.
-        side: Of the split, for good: `train`, `validation` or `test`.
+        side: Permanent side of the split: `train`, `validation` or `test`.
         side_since: UTC, ISO 8601.
     """
 
@@ -109,7 +109,7 @@ class LabelInfo(ApiObject):
         user: Who added the last note.
         scores: Metrics of synthetic PETs against this one, by model.
         model, params: Of a synthetic PET: the model, and the metadata of the inference.
-        drawn: Of a synthetic PET of a batch: what it was made from.
+        drawn: Of a synthetic PET of a batch: the model and the files that it was made from.
     """
 
     study_instance_uid: NotRequired[str]

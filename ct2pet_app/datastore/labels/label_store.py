@@ -1,8 +1,8 @@
-"""Where the server keeps what clients give it: uploaded CTs, synthetic PETs as labels, notes about images.
+"""The store of uploaded CTs, labels such as synthetic PETs, and notes about images.
 
-A folder of files with names of our own, each written once and never changed, and one SQLite table of contents
-(shelf_table.py), which several processes may use at once. An id from a request is a key of that table, never a part of
-a path. What clients note and what the server itself records are kept apart.
+It is a folder of immutable files with generated names, and an SQLite table of contents (label_table.py), which several
+processes can use at the same time. An id from a request is a key of that table, never a part of a path. Notes of
+clients and records of the server are stored separately.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from lib.files import flush_to_disk, remove_abandoned, unfinished_file
 
 logger = logging.getLogger(__name__)
 
-FINAL = "final"  # MONAI Label's word for the label that counts
+FINAL = "final"  # MONAI Label's tag of the definitive label
 UPLOAD = ""  # the tag under which an uploaded image itself is kept
-NAME = re.compile(r"[\w.()+ -]{1,200}")  # letters, digits and harmless signs; no separators of paths
+NAME = re.compile(r"[\w.()+ -]{1,200}")  # letters, digits and harmless characters; no path separators
 MAX_ATTEMPTS = 20  # to open a file that is replaced again and again
 QUERY = """SELECT kept.image, kept.tag, kept.file, kept.note, record.record FROM kept
     LEFT JOIN record ON record.image = kept.image AND record.tag = kept.tag"""
@@ -35,11 +35,11 @@ QUERY = """SELECT kept.image, kept.tag, kept.file, kept.note, record.record FROM
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file on the shelf: an uploaded image (its tag is empty) or an image's label.
+    """A stored file: an uploaded image (its tag is empty) or an image's label.
 
     Attributes:
-        note: What clients noted.
-        record: What the server itself recorded; no client writes it.
+        note: Note of clients.
+        record: Record of the server, which clients cannot write.
     """
 
     image: str
@@ -51,14 +51,14 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Notes:
-    """What clients noted about an image, and what the server recorded."""
+    """The note of clients about an image, and the record of the server."""
 
     note: Mapping[str, Any] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
 
 
 class LabelStore:
-    """The writable part of the datastore; nothing is made before something is kept."""
+    """The writable part of the datastore; its folder is created when something is stored."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -82,7 +82,7 @@ class LabelStore:
         return next(iter(self._find("kept.image = ? AND kept.tag = ?", image, tag)), None)
 
     def open_file(self, image: str, tag: str = UPLOAD) -> tuple[StoredFile, BinaryIO] | None:
-        """Return a label or upload with its open file, whose content stays whole whatever is saved meanwhile."""
+        """Return a label or upload with its open file, whose content does not change if it is replaced meanwhile."""
         for _ in range(MAX_ATTEMPTS):
             kept = self.find(image, tag)
             if kept is None:
@@ -94,11 +94,11 @@ class LabelStore:
     def keep_upload(
         self, image: str, source: Path, suffix: str, note: Mapping[str, Any], *, record: Mapping[str, Any] | None = None
     ) -> None:
-        """Copy a file onto the shelf as an image; one of the same id is replaced.
+        """Copy a file into the store as an image; one of the same id is replaced.
 
         Raises:
-            RequestError: The id or the note cannot be kept.
-            OutputError: The disk is full; nothing is left of it.
+            RequestError: The id or the note is invalid.
+            OutputError: The disk is full; no files remain.
         """
         self._keep(checked_name(image, "image id"), UPLOAD, source, suffix, note, record or {})
 
@@ -112,7 +112,7 @@ class LabelStore:
         *,
         record: Mapping[str, Any] | None = None,
     ) -> None:
-        """Copy a file onto the shelf as a label; one of the same image and tag is replaced. Raises as `keep_upload`."""
+        """Copy a file into the store as a label; one of the same image and tag is replaced. Raises as `keep_upload`."""
         self._keep(image, checked_name(tag, "label tag"), source, suffix, note, record or {})
 
     def drop(self, image: str, tag: str = UPLOAD) -> None:
@@ -136,15 +136,15 @@ class LabelStore:
     def notes_of(self, image: str) -> Notes:
         """Return what was noted about an image, or about a PET that is its final label."""
 
-        def ask(contents: sqlite3.Connection) -> Notes:
+        def query(contents: sqlite3.Connection) -> Notes:
             return Notes(note_in(contents, image), record_of(contents, image, UPLOAD))
 
-        return self._table.read(ask, default=Notes())
+        return self._table.read(query, default=Notes())
 
     def all_notes(self) -> dict[str, Notes]:
         """Return what was noted about images, and PETs that are final labels, by id."""
 
-        def ask(contents: sqlite3.Connection) -> dict[str, Notes]:
+        def query(contents: sqlite3.Connection) -> dict[str, Notes]:
             notes = dict(contents.execute("SELECT image, note FROM note").fetchall())
             records = dict(contents.execute("SELECT image, record FROM record WHERE tag = ?", (UPLOAD,)).fetchall())
             return {
@@ -152,7 +152,7 @@ class LabelStore:
                 for image in {*notes, *records}
             }
 
-        return self._table.read(ask, default={})
+        return self._table.read(query, default={})
 
     def add_note(self, image: str, note: Mapping[str, Any]) -> None:
         """Add to what clients noted about an image or a PET; what another process adds meanwhile stays.
@@ -192,11 +192,11 @@ class LabelStore:
             contents.execute("UPDATE kept SET note = ? WHERE image = ? AND tag = ?", (text_of(merged), image, tag))
 
     def remove_leftovers(self) -> None:
-        """Remove files that no row names, and half-written ones, of processes that are gone; nothing of living ones."""
+        """Remove files without a row, and partial files, of ended processes."""
         if not self._folder.is_dir():
             return
         remove_abandoned(path for path in self._folder.glob(".*") if FILE.fullmatch(path.name[1:]))
-        if not self._table.is_sound():  # what the files are is not known
+        if not self._table.is_sound():  # it is not known which files are stored
             return
         try:
             with self._table.writing() as contents:  # no other process is between a file and its row
@@ -205,7 +205,7 @@ class LabelStore:
                 for path in self._folder.iterdir():
                     if FILE.fullmatch(path.name) and path.name not in named and path.is_file():
                         path.unlink(missing_ok=True)
-        except CT2PETError as error:  # no reason not to start
+        except CT2PETError as error:  # not a reason to stop the server
             logger.warning("files that no label or upload names stay where they are: %s", error)
 
     def _keep(
@@ -233,7 +233,7 @@ class LabelStore:
         self._unlink(former)
 
     def _find(self, where: str, *values: str) -> tuple[StoredFile, ...]:
-        """Return what is kept and whole, read again where a file was replaced since its row was read."""
+        """Return the stored files; rows are read again if a file was replaced since."""
         found: tuple[StoredFile, ...] = ()
         for _ in range(3):
             rows: list[tuple[Any, ...]] = self._table.read(
@@ -262,12 +262,12 @@ class LabelStore:
                 (self._folder / name).unlink(missing_ok=True)
 
 
-def checked_name(word: str, what: str) -> str:
+def checked_name(name: str, what: str) -> str:
     """Return a name that a client chose.
 
     Raises:
-        RequestError: Empty, too long, or with signs that names of images and tags do not need.
+        RequestError: Empty, too long, or with characters that are not allowed.
     """
-    if not NAME.fullmatch(word) or not word.strip(". "):
-        raise RequestError(f"{what} {word[:80]!r}: give 1 to 200 letters, digits and . _ - + ( ), without / or \\")
-    return word
+    if not NAME.fullmatch(name) or not name.strip(". "):
+        raise RequestError(f"{what} {name[:80]!r}: expected 1 to 200 letters, digits and . _ - + ( ), without / or \\")
+    return name

@@ -1,8 +1,7 @@
-"""The SQLite table of what clients gave the server: opened, migrated, and put aside when it is damaged.
+"""The SQLite table of uploads, labels and notes: open it, migrate it, and move it away if it is damaged.
 
-Reading never fails because of the database: what cannot be read counts as not there and is logged once. Writing fails
-with a sentence. A damaged database is moved, with the files that it may have named, into `damaged-...`; nothing is
-deleted.
+Reading never fails because of the database: an unreadable table counts as empty and is logged once. Writing raises an
+error. A damaged database is moved into `damaged-...`, together with the files; nothing is deleted.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ TABLES = (
     """CREATE TABLE IF NOT EXISTS kept
         (image TEXT, tag TEXT, file TEXT NOT NULL, note TEXT NOT NULL, PRIMARY KEY (image, tag))""",
     "CREATE TABLE IF NOT EXISTS note (image TEXT PRIMARY KEY, note TEXT NOT NULL)",
-    # what the server itself knows of an image or label; no client writes it
+    # records of the server about an image or label; clients cannot write them
     "CREATE TABLE IF NOT EXISTS record (image TEXT, tag TEXT, record TEXT NOT NULL, PRIMARY KEY (image, tag))",
 )
 FILE = re.compile(r"[0-9a-f]{32}(\.[a-z0-9]{1,8}){0,2}")  # how files of the store are named
@@ -52,13 +51,13 @@ class LabelTable:
         self.path = folder / "contents.sqlite"
         self._unavailable_until = 0.0  # time.monotonic()
 
-    def read(self, question: Callable[[sqlite3.Connection], Result], *, default: Result) -> Result:
-        """Return the answer to a question; the default where there is no table, or it cannot be read now."""
+    def read(self, query: Callable[[sqlite3.Connection], Result], *, default: Result) -> Result:
+        """Return the result of a query; the default if there is no table, or it cannot be read now."""
         if time.monotonic() < self._unavailable_until or not self.path.is_file():
             return default
         try:
             with self._connected(READ_TIMEOUT_S) as connection:
-                return question(connection)
+                return query(connection)
         except sqlite3.DatabaseError as error:
             if _kind(error) in DAMAGED:
                 self.put_aside(error)
@@ -93,7 +92,7 @@ class LabelTable:
             raise OutputError(f"the table of uploads and labels cannot be written ({error}); free space") from error
 
     def put_aside(self, error: object) -> None:
-        """Move a damaged table and the files beside it into a folder of their own, and say so once."""
+        """Move a damaged table and its files into a new folder, and log that."""
         aside = self.folder / f"damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:4]}"
         files = [path for path in self.folder.iterdir() if path.is_file() and FILE.fullmatch(path.name)]
         tables = [self.path.with_name(self.path.name + end) for end in ("", "-journal", "-wal", "-shm")]
@@ -138,7 +137,7 @@ class LabelTable:
             yield connection
 
     def _refuse_emptied(self, connection: sqlite3.Connection) -> None:
-        """Return unless there are files that a table must have named: it comes before the first of them."""
+        """Raise an error if the table is empty but there are files: it is always created before the first file."""
         tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'kept'").fetchone()[0]
         if not tables and any(FILE.fullmatch(path.name) for path in self.folder.iterdir()):
             raise sqlite3.DatabaseError("it is empty, and there are files")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PairCounts:
-    """Number of pairs of each kind; the numbers on each side are None where the split file is damaged."""
+    """Number of pairs of each kind; the numbers on each side are None if the split file is damaged."""
 
     total: int
     plausible: int

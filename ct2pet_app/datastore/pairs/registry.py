@@ -1,13 +1,13 @@
-"""The pairs of the studies: who is on which side of the split for good, and which pairs look like one patient's.
+"""The pairs of the studies: the permanent split of their patients, and the plausibility check of each pair.
 
 ::
 
-    MODELS_FOLDER/split.csv        the sides (lib/pairing/split_file.py); people may edit it
-    MODELS_FOLDER/checks.sqlite    what was measured of which pair (lib/pairing/quality_checks/check_cache.py)
+    MODELS_FOLDER/split.csv        side of each patient (lib/pairing/split_file.py); users may edit it
+    MODELS_FOLDER/checks.sqlite    cache of the checks (lib/pairing/quality_checks/check_cache.py)
 
-A new pair is given its side, then checked, one at a time, in a thread of the server that begins with the first
-question. In a folder every pair is checked; of a PACS only those that come while the server runs, because each has to
-be fetched. What was not checked until then, the training checks before it learns from it.
+A thread of the server assigns the patients of new pairs to a side and checks the pairs, one at a time. In a folder
+every pair is checked; of a PACS only those that arrive while the server runs, because their files have to be fetched.
+A training checks the remaining pairs first.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from lib.pairing.split_file import Assignments, assign_new, read_split_file
 logger = logging.getLogger(__name__)
 
 SPLIT_FILE, CHECKS_FILE = "split.csv", "checks.sqlite"
-POLL_INTERVAL_S = 30.0  # where nobody asks anything that would show new pairs earlier
+POLL_INTERVAL_S = 30.0  # without requests that list the studies earlier
 CHECKING = "checking a pair of CT and PET"
 Key = tuple[str, str]  # UIDs of CT and PET
 
 
 class PairRegistry:
-    """What is known of the pairs of some studies. Several processes may keep one; nothing is read before it is asked.
+    """Sides and checks of the pairs of some studies. Several processes may share the files, which are read lazily.
 
     Args:
-        studies: Where the pairs are.
-        folder: Where the two files lie.
-        split: Whose hash decides about a new patient.
-        trained_on: Gives the hashes (`patient_digest`) of the patients that models were trained on, who stay there.
-        budget: Of the memory that checks take.
+        studies: The studies with the pairs.
+        folder: The folder of the two files.
+        split: Its hash determines the side of a new patient.
+        trained_on: Returns the hashes (`patient_digest`) of patients that models were trained on.
+        budget: Memory budget of the checks.
     """
 
     def __init__(
@@ -60,7 +60,9 @@ class PairRegistry:
     ) -> None:
         self._budget = budget or MemoryBudget(None)
         self.split_file = folder / SPLIT_FILE
-        self.adding = threading.Lock()  # held while an upload is kept, so that the same one twice at once is kept once
+        self.adding = (
+            threading.Lock()
+        )  # held while an upload is stored, so that simultaneous identical uploads are stored once
         self._studies = studies
         self._split = split
         self._trained_on = trained_on
@@ -68,17 +70,17 @@ class PairRegistry:
         self._checked: dict[Key, Checked] = {}
         self._read: tuple[tuple[int, int, int], Assignments] | None = None
         self._noted: StudyIndex | None = None
-        self._first: frozenset[Key] | None = None  # pairs that were there when the server began
+        self._initial: frozenset[Key] | None = None  # pairs at the start of the server
         self._wake, self._closed = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
     # -- sides ---------------------------------------------------------------------------------------------------------
 
     def assignments(self) -> Assignments:
-        """Return who is on which side, as the file says now.
+        """Return the current assignments of the split file, by PatientID.
 
         Raises:
-            SplitFileError: The file cannot be understood.
+            SplitFileError: The file is invalid.
         """
         try:
             status = self.split_file.stat()
@@ -91,10 +93,10 @@ class PairRegistry:
         return read[1]
 
     def assign(self, pairs: Sequence[PairedSeries]) -> dict[str, Side]:
-        """Give every patient of pairs a side, where there is none yet, and return all sides by PatientID.
+        """Assign a side to patients of these pairs without one, and return all sides by PatientID.
 
         Raises:
-            SplitFileError: The file cannot be understood; nothing is changed.
+            SplitFileError: The file is invalid; nothing is changed.
             OutputError: It cannot be written.
         """
         known = self.assignments()
@@ -108,17 +110,17 @@ class PairRegistry:
             )
         return {patient: assignment.side for patient, assignment in known.items()}
 
-    def sides(self, pairs: Sequence[PairedSeries], asked: Split) -> dict[str, Side]:
-        """Return each patient's side of the split by PatientID; those of pairs who have none get one now, for good.
+    def sides(self, pairs: Sequence[PairedSeries], split: Split) -> dict[str, Side]:
+        """Return each patient's permanent side by PatientID; patients without one are assigned first.
 
-        What a training asks for decides nothing, so that its word moves nobody; under a split by slice it is empty.
+        The split of a training's recipe does not change the assignments; for a split by slice the result is empty.
 
         Raises:
-            SplitFileError: The split file cannot be understood; nobody is assigned.
+            SplitFileError: The split file is invalid; nothing is assigned.
             OutputError: It cannot be written.
         """
-        if asked.unit != "patient":
-            logger.info("a split by slice has no sides of patients: %s is not used", self.split_file.name)
+        if split.unit != "patient":
+            logger.info("a split by slice does not assign patients: %s is not used", self.split_file.name)
             return {}
         sides = self.assign(pairs)
         for warning in self.warnings(sides).values():
@@ -128,31 +130,30 @@ class PairRegistry:
     # -- checks --------------------------------------------------------------------------------------------------------
 
     def check(self, paired: PairedSeries) -> Checked:
-        """Return the check of a pair, made now where it was not, or was made on other files.
+        """Return the check of a pair; it is made now if there is none, or if the files have changed.
 
         Raises:
-            RemoteError: The PACS cannot be asked for the files.
+            RemoteError: The files cannot be fetched from the PACS.
         """
-        found = self._known(paired)
-        if found is not None:
+        if (found := self._known(paired)) is not None:
             return found
         pair, files = paired.pair, ""
         try:
-            # what the PACS has to send is waited for before memory is reserved
+            # files are fetched from the PACS before memory is reserved
             local_files = self._studies.local_files(pair.ct, pair.pet, cancelled=self._closed.is_set)
             cancelled = self._closed.is_set
             with local_files, self._budget.reserve(check_bytes(paired), CHECKING, cancelled=cancelled, alone=True):
-                # before and not after: files that change meanwhile are checked again
+                # before the check, so that files that change meanwhile are checked again
                 files = fingerprint((*pair.ct.files, *pair.pet.files))
                 check = check_pair(paired)
-        except UndecodableError as error:  # these files fail again at every start
+        except UndecodableError as error:  # the result is kept: these files always fail
             return self.remember(paired, Checked(PairCheck(False, (str(error),)), files))
-        except (DicomError, MemoryLimitError) as error:  # a PACS no longer has it, or sends something else; too large
+        except (DicomError, MemoryLimitError) as error:  # not kept: removed from the PACS, changed there, or too large
             return Checked(PairCheck(False, (str(error),)), "")
         return self.remember(paired, Checked(check, files))
 
     def remember(self, paired: PairedSeries, checked: Checked) -> Checked:
-        """Keep a check, also for other processes, and return it."""
+        """Store a check, also for other processes, and return it."""
         self._memory.remember(paired.pair, checked)
         self._checked[_key(paired)] = checked
         if not checked.check.ok:
@@ -160,22 +161,22 @@ class PairRegistry:
         return checked
 
     def accept(self, paired: PairedSeries) -> Checked:
-        """Keep that somebody answers for a pair whatever its check says, and return that."""
+        """Accept a pair regardless of its check, store that, and return the check."""
         return self.remember(paired, replace(self.check(paired), accepted=True))
 
     def known(self, paired: PairedSeries) -> Checked | None:
-        """Return the check of a pair that this process knows of; reads nothing."""
+        """Return the check of a pair if this process has it in memory."""
         return self._checked.get(_key(paired))
 
     def usable(self, pairs: Sequence[PairedSeries]) -> tuple[PairedSeries, ...]:
-        """Return the pairs to train on: those that pass their check, made now where it was not; logs what is left out.
+        """Return the pairs to train on: those that pass their check; log those that are left out.
 
         Raises:
-            RemoteError: The PACS cannot be asked for the files.
+            RemoteError: The files cannot be fetched from the PACS.
         """
         unknown = sum(self._known(paired) is None for paired in pairs)
         if unknown:
-            logger.info("checking %d pairs that were not checked before", unknown)
+            logger.info("checking %d new pairs", unknown)
         used = []
         for paired in pairs:
             checked = self.check(paired)
@@ -196,10 +197,10 @@ class PairRegistry:
         self._checked[_key(paired)] = found
         return found
 
-    # -- what is told --------------------------------------------------------------------------------------------------
+    # -- status --------------------------------------------------------------------------------------------------------
 
     def counts(self, pairs: Sequence[PairedSeries]) -> PairCounts:
-        """Return how many pairs there are of each kind."""
+        """Return the numbers of pairs by check and by side."""
         checked = [self.known(paired) for paired in pairs]
         plausible = sum(one is not None and one.is_used for one in checked)
         unchecked = checked.count(None)
@@ -213,46 +214,46 @@ class PairRegistry:
         return PairCounts(*counted, train, validation, test)
 
     def warnings(self, sides: Mapping[str, Side]) -> dict[str, str]:
-        """Return what speaks against a patient's side, which somebody may have changed by hand, by PatientID."""
+        """Return warnings by PatientID about training patients on another side, to which a user may have moved them."""
         digests = self._trained_on()
         return {
-            patient: f"patient {patient} stands on the {side} side of {SPLIT_FILE}, and a model of this server was "
-            "trained on this patient: figures there flatter; move the patient back to train"
+            patient: f"patient {patient} is on the {side} side of {SPLIT_FILE}, but a model of this server was "
+            "trained on this patient: metrics are too optimistic; move the patient back to train"
             for patient, side in sides.items()
             if side != Side.TRAIN and patient_digest(patient) in digests
         }
 
-    # -- looking by itself ---------------------------------------------------------------------------------------------
+    # -- background thread ---------------------------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """Begin to look for new pairs in a thread, which ends with `close`."""
+        """Start the thread that handles new pairs; it ends with `close`."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._watch, name="pairs", daemon=True)
             self._thread.start()
 
     def note(self, listing: StudyIndex) -> None:
-        """Wake the thread where a listing is new."""
+        """Wake the thread if the listing is new."""
         if listing is not self._noted:
             self._noted = listing
             self._wake.set()
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop the thread."""
         self._closed.set()
         self._wake.set()
 
-    def look(self) -> None:
-        """Give new patients their side, and check what is to be checked, until that is done or something new is there.
+    def update(self) -> None:
+        """Assign new patients to a side and check new pairs, until all are checked or a new listing arrives.
 
         Raises:
-            CT2PETError: The studies cannot be listed, or the split file cannot be used.
+            CT2PETError: The studies cannot be listed, or the split file is invalid.
         """
         self._wake.clear()
         listing = self._studies.listing()
         pairs = tuple(listing.pairs.values())
         pending = [paired for paired in pairs if self._known(paired) is None]
-        if self._first is None and listing.is_complete:
-            self._first = frozenset(_key(paired) for paired in pairs)
+        if self._initial is None and listing.is_complete:
+            self._initial = frozenset(_key(paired) for paired in pairs)
         try:
             self.assign(pairs)
         finally:
@@ -263,28 +264,31 @@ class PairRegistry:
                     break
 
     def _is_due(self, paired: PairedSeries) -> bool:
-        return self._studies.is_local or (self._first is not None and _key(paired) not in self._first)
+        return self._studies.is_local or (self._initial is not None and _key(paired) not in self._initial)
 
     def _check_alone(self, paired: PairedSeries) -> None:
         try:
             self.check(paired)
-        except CT2PETError as error:  # a PACS that is gone: the next look tries again
+        except CT2PETError as error:  # the PACS is unavailable; the next update tries again
             logger.info("%s was not checked: %s", _named(paired), error)
 
     def _watch(self) -> None:
-        trouble = ""
+        last_error = ""
         while not self._closed.is_set():
             try:
-                self.look()
-                trouble = ""
-            except (RemoteError, StudiesError) as error:  # whoever lists them is told; here it would be every look
-                logger.debug("the studies cannot be looked at: %s", error)
+                self.update()
+                last_error = ""
+            except (
+                RemoteError,
+                StudiesError,
+            ) as error:  # requests that list the studies report it; here it would be logged every time
+                logger.debug("the studies cannot be listed: %s", error)
             except CT2PETError as error:
-                if str(error) != trouble:
-                    logger.error("new pairs have no side of the split: %s", error)
-                trouble = str(error)
-            except Exception:  # a watch that ended would never see a new pair, and nobody would know
-                logger.exception("looking for new pairs failed; it goes on")
+                if str(error) != last_error:
+                    logger.error("new pairs cannot be assigned to a side of the split: %s", error)
+                last_error = str(error)
+            except Exception:  # the thread must go on, or new pairs would never be handled
+                logger.exception("updating the pairs failed; the next update follows")
             self._wake.wait(POLL_INTERVAL_S)
 
 

@@ -1,7 +1,6 @@
-"""An uploaded CT and PET: unpacked, compared with the series of the datastore, and checked, before anything is stored.
+"""Uploads of a CT and a PET: unpack them, compare them with the series of the datastore, and check them before storing.
 
-A rejected upload leaves nothing behind. Where the datastore has every instance of a series already, its copy is used,
-and the upload changes nothing.
+A rejected upload leaves nothing behind. If the datastore has every instance of a series already, its copy is used.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ class PairUpload:
     """A pair with at least one new series or instance.
 
     Attributes:
-        paired: The pair as it will be; a series of the datastore as it is there.
-        here: Which of the two series are in the datastore already.
-        new: Files to store, by series UID; empty where nothing is missing.
-        left_out: Why series of the upload were not used, by UID; under `files`, those that are no image.
+        paired: The resulting pair, of uploaded series and series of the datastore.
+        here: The series of the two that are in the datastore already.
+        new: Files to store, by series UID; empty if no instance is missing.
+        left_out: Why series of the upload were not used, by UID; under `files`, files that are not images.
     """
 
     paired: PairedSeries
@@ -41,45 +40,45 @@ class PairUpload:
 
 
 def unpacked(archives: Mapping[str, Path], folder: Path) -> ScanReport:
-    """Return the scan of zips with one usable CT and one usable PET, or the PET alone.
+    """Unpack and scan zips with one usable CT and one usable PET, or with a PET only.
 
     Args:
-        archives: By the form's field: `ct` and `pet`, `pet` alone, or `study`.
-        folder: Empty; the files are unpacked into it.
+        archives: By form field: `ct` and `pet`, `pet` alone, or `study`.
+        folder: An empty folder, into which the files are unpacked.
 
     Raises:
-        RequestError: Another choice of fields.
-        ImageFileError: No zip, damaged, or far too large.
-        PairingError: Not one usable CT and one usable PET; every series is named with the reason.
+        RequestError: Another combination of fields.
+        ImageFileError: Not a zip, damaged, or far too large.
+        PairingError: Not exactly one usable CT and PET; the message lists every series with its reason.
     """
     if sorted(archives) not in (["ct", "pet"], ["pet"], ["study"]):
         raise RequestError(
             f"found {' and '.join(sorted(archives)) or 'no file'}: send ct and pet, a .zip of one DICOM series each; "
-            "or study, a .zip of both; or pet alone, where its CT is in the datastore"
+            "or study, a .zip of both; or pet only, if its CT is in the datastore"
         )
     for field, archive in archives.items():
         (folder / field).mkdir()
         unpack(archive, folder / field, f"{field}.zip")
     report = scan_folder(folder)
-    for modality, word in (("CT", "CT"), ("PT", "PET")):
-        wanted = 0 if modality == "CT" and sorted(archives) == ["pet"] else 1
+    for modality, name in (("CT", "CT"), ("PT", "PET")):
+        expected = 0 if modality == "CT" and sorted(archives) == ["pet"] else 1
         usable = report.usable(modality)
-        if len(usable) != wanted:
+        if len(usable) != expected:
             raise PairingError(
-                f"{len(usable)} usable {word} series, expected {wanted or 'none beside a pet alone'}; "
-                f"{_series_in_words(report)}"
+                f"{len(usable)} usable {name} series, expected {expected or 'none if only pet is sent'}; "
+                f"{_list_series(report)}"
             )
     return report
 
 
 def incoming_pair(uploaded: ScanReport, listing: StudyIndex, studies: Studies) -> PairUpload:
-    """Return the pair that uploaded series form, together with those of the datastore.
+    """Return the pair that the uploaded series form, if needed with a CT of the datastore.
 
     Raises:
-        PairingError: They form none; the message says why.
+        PairingError: They do not form a pair; the message gives the reason.
     """
     own = {found.series.modality: found for found in uploaded.series if found.is_usable}
-    _refuse_strangers(own.values(), listing)
+    _refuse_conflicts(own.values(), listing)
     here, new = [], {}
     for modality, found in own.items():
         known = listing.report.find(found.series.uid)
@@ -110,32 +109,36 @@ def incoming_pair(uploaded: ScanReport, listing: StudyIndex, studies: Studies) -
         here.append(paired.ct)
     left_out = {found.series.uid: str(found.reason) for found in uploaded.series if not found.is_usable}
     if uploaded.skipped:
-        left_out["files"] = f"{len(uploaded.skipped)} that are no DICOM image, first: {uploaded.skipped[0].reason}"
+        left_out["files"] = f"{len(uploaded.skipped)} that are not DICOM images, first: {uploaded.skipped[0].reason}"
     return PairUpload(paired, tuple(here), new, left_out)
 
 
 def check_incoming(
-    incoming: PairUpload, studies: Studies, *, budget: MemoryBudget, gone: IsDisconnected = never
+    incoming: PairUpload, studies: Studies, *, budget: MemoryBudget, is_disconnected: IsDisconnected = never
 ) -> PairCheck:
     """Return the check of an uploaded pair; every uploaded pixel is read.
 
     Raises:
         DicomError: A file is damaged.
-        ImageFileError: The CT's numbers cannot be HU.
+        ImageFileError: The CT's values are not HU.
         MemoryLimitError: The pair is larger than the memory budget.
         OperationCancelledError: The client has disconnected.
-        RemoteError: The PACS does not send the series that it has.
+        RemoteError: The series cannot be fetched from the PACS.
     """
     paired = incoming.paired
     assert paired.ct.geometry is not None  # of every usable series
     needed = max(series_read_bytes(paired.ct.geometry.shape), check_bytes(paired))
     with (
-        studies.local_files(*(found.series for found in incoming.here), cancelled=gone),
-        budget.reserve(needed, f"checking a pair of {paired.ct.series.slice_count} CT slices", cancelled=gone),
+        studies.local_files(*(found.series for found in incoming.here), cancelled=is_disconnected),
+        budget.reserve(
+            needed, f"checking a pair of {paired.ct.series.slice_count} CT slices", cancelled=is_disconnected
+        ),
     ):
         if incoming.new:
-            read_ct_series(paired.pair.ct, progress=until_disconnected(gone))  # the check reads some slices of it
-        if gone():
+            read_ct_series(
+                paired.pair.ct, progress=until_disconnected(is_disconnected)
+            )  # the check reads some slices of it
+        if is_disconnected():
             raise ClientDisconnectedError("the client has disconnected")
         return check_pair(paired)
 
@@ -152,26 +155,30 @@ def _missing(found: ScannedSeries, known: ScannedSeries | None, studies: Studies
     there, sent = set(studies.instances(known.series)), instances_in(files)
     if there - set(sent) and set(sent) - there:
         raise PairingError(
-            f"series {found.series.uid} is there already, with {len(there - set(sent))} instances that the upload "
-            "lacks; send the whole series"
+            f"series {found.series.uid} is in the datastore already, with {len(there - set(sent))} instances that the "
+            "upload lacks; send the complete series"
         )
     return tuple(path for path, uid in zip(files, sent, strict=True) if uid not in there)
 
 
-def _refuse_strangers(own: Collection[ScannedSeries], listing: StudyIndex) -> None:
+def _refuse_conflicts(own: Collection[ScannedSeries], listing: StudyIndex) -> None:
     """Refuse a study that the datastore has under another patient, and a series that it has in another study."""
     for found in own:
         for there in listing.report.series:
             same_study = there.series.study_uid == found.series.study_uid
             if same_study and there.series.patient_id != found.series.patient_id:
-                raise PairingError(f"study {found.series.study_uid} is there already, under another PatientID")
+                raise PairingError(
+                    f"study {found.series.study_uid} is in the datastore already, under another PatientID"
+                )
             if there.series.uid == found.series.uid and not same_study:
-                raise PairingError(f"series {found.series.uid} is there already, in study {there.series.study_uid}")
+                raise PairingError(
+                    f"series {found.series.uid} is in the datastore already, in study {there.series.study_uid}"
+                )
 
 
-def _series_in_words(report: ScanReport) -> str:
+def _list_series(report: ScanReport) -> str:
     listed = "; ".join(
         f"{found.series.modality} {found.series.uid}: {found.reason or f'usable, {found.series.slice_count} slices'}"
         for found in report.series
     )
-    return f"found {listed or 'no DICOM series at all'}"
+    return f"found {listed or 'no DICOM series'}"

@@ -66,8 +66,8 @@ class _Part(io.RawIOBase):
 
     def readinto(self, buffer: object) -> int:
         target = memoryview(cast(bytearray, buffer)).cast("B")
-        wanted = min(len(target), max(0, self._end - self._start - self._position))
-        octets = os.pread(self._shared.descriptor, wanted, self._start + self._position)
+        length = min(len(target), max(0, self._end - self._start - self._position))
+        octets = os.pread(self._shared.descriptor, length, self._start + self._position)
         target[: len(octets)] = octets
         self._position += len(octets)
         return len(octets)

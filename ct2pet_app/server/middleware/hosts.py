@@ -1,4 +1,4 @@
-"""Names under which this server answers, and a strict reading of the Host and Origin headers.
+"""The accepted host names of this server, and strict parsing of the Host and Origin headers.
 
 A page of another site can make a browser send requests to this server by pointing a name of its own at the server's
 address (DNS rebinding). The Host header then holds that name. An IP address in its place cannot be rebound.
@@ -51,7 +51,7 @@ def is_same_origin(origin: str, host: Authority) -> bool:
 
 
 def host_names(origins: Iterable[str], *, resolve: bool) -> frozenset[str]:
-    """Return the names under which the server answers, besides IP addresses.
+    """Return the accepted host names of the server, besides IP addresses.
 
     Args:
         origins: Allowed origins; their hosts count, too: a reverse proxy passes on the name that its clients use.

@@ -94,7 +94,7 @@ def _too_large(limit_bytes: int, max_upload_bytes: int) -> HttpError:
         return HttpError(
             TOO_LARGE,
             f"the body is larger than {limit_bytes / 1e3:.0f} kB, the limit of requests without files; images are sent "
-            "as files of a form (multipart/form-data) to an address that takes files",
+            "as files of a form (multipart/form-data) to an endpoint that accepts files",
             code="body_too_large",
             limit_bytes=limit_bytes,
         )

@@ -17,7 +17,7 @@ from ct2pet_app.server.middleware.request_body import SCOPE_KEY, RequestBody
 BAD_REQUEST, FORBIDDEN, URI_TOO_LONG, UNSUPPORTED_MEDIA_TYPE, HEADERS_TOO_LARGE = 400, 403, 414, 415, 431
 MAX_QUERY_BYTES = 8_000
 MAX_HEADERS, MAX_HEADER_BYTES = 100, 32_000  # uvicorn's own limit holds only for heads that arrive in parts
-FOREIGN_SITES = ("cross-site", "same-site")  # what a browser says of a page that embeds an image, without an Origin
+FOREIGN_SITES = ("cross-site", "same-site")  # Sec-Fetch-Site of requests without an Origin, such as embedded images
 CONTROL_BYTES = re.compile(rb"[\x00-\x1f\x7f]")
 
 
@@ -104,13 +104,13 @@ def _malformed(scope: Scope, headers: dict[bytes, str]) -> HttpError | None:
             HEADERS_TOO_LARGE, f"more than {MAX_HEADERS} headers, or of more than {MAX_HEADER_BYTES / 1e3:.0f} kB"
         )
     if not scope["path"].startswith("/"):
-        return HttpError(BAD_REQUEST, "the address must be a path that begins with /")
+        return HttpError(BAD_REQUEST, "the URL must be a path that begins with /")
     if len(query) > MAX_QUERY_BYTES:
         return HttpError(
             URI_TOO_LONG, f"the query is longer than {MAX_QUERY_BYTES / 1e3:.0f} kB; send parameters in the body"
         )
     if CONTROL_BYTES.search(scope["path"].encode("utf-8", "replace")) or CONTROL_BYTES.search(unquote_to_bytes(query)):
-        return HttpError(BAD_REQUEST, "the address holds control characters")
+        return HttpError(BAD_REQUEST, "the URL contains control characters")
     if b"content-length" in headers and b"transfer-encoding" in headers:
         return HttpError(BAD_REQUEST, "the request has both Content-Length and Transfer-Encoding; send one of them")
     if headers.get(b"content-encoding", "identity").strip().lower() not in ("", "identity"):

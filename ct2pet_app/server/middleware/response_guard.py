@@ -1,6 +1,6 @@
-"""What every response passes last: security headers, and no path of the server in what a client reads.
+"""The outermost middleware: add security headers, and remove the server's paths from responses.
 
-Endpoints name ids and file names. This is the last check for what an exception, a library or a task's output brings.
+Endpoints return ids and file names. This covers messages of exceptions and libraries, and the output of tasks.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class ResponseGuard:
     """ASGI middleware.
 
     Args:
-        app: What it guards.
-        folders: Of the server, by path: what a response calls them.
+        app: The wrapped application.
+        folders: The server's folders by path, with the titles that replace them.
     """
 
     def __init__(self, app: ASGIApp, *, folders: Mapping[str, str]) -> None:
@@ -73,7 +73,7 @@ class ResponseGuard:
 
 
 class PathScrubber:
-    """Replaces paths of the server by the last part, and folders by what they are called."""
+    """Replaces paths of the server by the last part, and folders by their titles."""
 
     def __init__(self, folders: Mapping[str, str]) -> None:
         self._titles: dict[str, str] = {}

@@ -1,7 +1,7 @@
-"""The environment of a task's process: built from nothing, each variable for a reason that is written down.
+"""The environment of a task's process: an allowlist of variables, each with its reason.
 
-What is not in the table does not reach the process, whoever set it: not the server's own secrets, nothing that makes
-Python or the loader run other code (`PYTHONPATH`, `PYTHONSTARTUP`, `LD_PRELOAD`), and nothing that a request says.
+All other variables are removed: the server's secrets, and those that make Python or the loader run other code
+(`PYTHONPATH`, `PYTHONSTARTUP`, `LD_PRELOAD`). A request cannot set any variable.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-SEARCH_PATHS = frozenset({"PATH", "LD_LIBRARY_PATH"})  # only their absolute folders are passed on
+SEARCH_PATHS = frozenset({"PATH", "LD_LIBRARY_PATH"})  # only absolute folders in them are passed on
 REASONS: dict[str, str] = {
     # the system
-    "PATH": "ctypes and MLflow look for the system's own programs (ldconfig, git); absolute folders only",
+    "PATH": "ctypes and MLflow look for system programs (ldconfig, git); absolute folders only",
     "LD_LIBRARY_PATH": "where containers mount the GPU driver's libraries; absolute folders only",
-    "HOME": "a `~` in a --conf setting; caches of libraries",
+    "HOME": "a `~` in a --conf setting; library caches",
     "USER": "MLflow records who trained",
     "LOGNAME": "as USER, where USER is not set",
     "LANG": "encoding of file names",
@@ -29,20 +29,20 @@ REASONS: dict[str, str] = {
     "TEMP": "TMPDIR of Windows",
     "TMP": "TMPDIR of Windows",
     # processors
-    "CUDA_VISIBLE_DEVICES": "which GPUs the operator leaves to the server",
+    "CUDA_VISIBLE_DEVICES": "which GPUs the server may use",
     "CUDA_DEVICE_ORDER": "how GPUs are numbered",
     "HIP_VISIBLE_DEVICES": "as CUDA_VISIBLE_DEVICES, on AMD GPUs",
     "ROCR_VISIBLE_DEVICES": "as CUDA_VISIBLE_DEVICES, on AMD GPUs",
-    "CUBLAS_WORKSPACE_CONFIG": "reproducible sums on a GPU",
-    "PYTORCH_ALLOC_CONF": "how torch reserves memory",
+    "CUBLAS_WORKSPACE_CONFIG": "reproducible results on a GPU",
+    "PYTORCH_ALLOC_CONF": "how torch allocates memory",
     "PYTORCH_CUDA_ALLOC_CONF": "as PYTORCH_ALLOC_CONF, under its older name",
-    "OMP_NUM_THREADS": "how many CPU cores the operator leaves to the server",
+    "OMP_NUM_THREADS": "how many CPU threads the server may use",
     "OMP_WAIT_POLICY": "whether idle threads spin",
     "MKL_NUM_THREADS": "as OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS": "as OMP_NUM_THREADS",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "as OMP_NUM_THREADS",
     # the network, for the PACS and the tracking server
-    "HTTP_PROXY": "the way to the PACS and to the tracking server",
+    "HTTP_PROXY": "proxy for the PACS and the tracking server",
     "HTTPS_PROXY": "as HTTP_PROXY",
     "NO_PROXY": "which hosts are reached without a proxy",
     "http_proxy": "as HTTP_PROXY",
@@ -52,9 +52,9 @@ REASONS: dict[str, str] = {
     "CURL_CA_BUNDLE": "as REQUESTS_CA_BUNDLE",
     "SSL_CERT_FILE": "as REQUESTS_CA_BUNDLE",
     "SSL_CERT_DIR": "as REQUESTS_CA_BUNDLE",
-    # the server's own settings, which the task's app is built from again
+    # the server's settings: the task builds the same app from them
     "MONAI_LABEL_APP_DIR": "the app",
-    "MONAI_LABEL_STUDIES": "the studies folder, or the PACS's address",
+    "MONAI_LABEL_STUDIES": "the studies folder, or the URL of the PACS",
     "MONAI_LABEL_APP_CONF": "the --conf settings",
     "MONAI_LABEL_TASKS_TRAIN": "whether training is switched on",
     "MONAI_LABEL_TASKS_SCORING": "whether scoring is switched on",
@@ -63,34 +63,34 @@ REASONS: dict[str, str] = {
     "MONAI_LABEL_DATASTORE_USERNAME": "login at the PACS",
     "MONAI_LABEL_DATASTORE_PASSWORD": "login at the PACS",
     "MONAI_LABEL_DATASTORE_API_KEY": "login at the PACS",
-    "MONAI_LABEL_DATASTORE_CACHE_PATH": "where series of the PACS are kept",
+    "MONAI_LABEL_DATASTORE_CACHE_PATH": "cache folder for series of the PACS",
     "MONAI_LABEL_DICOMWEB_USERNAME": "login at the PACS, under its older name",
     "MONAI_LABEL_DICOMWEB_PASSWORD": "login at the PACS, under its older name",
-    "MONAI_LABEL_DICOMWEB_CACHE_PATH": "where series of the PACS are kept, under its older name",
+    "MONAI_LABEL_DICOMWEB_CACHE_PATH": "cache folder for series of the PACS, under its older name",
     "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": "which studies of the PACS are served",
-    "MONAI_LABEL_QIDO_PREFIX": "addresses of the PACS",
-    "MONAI_LABEL_WADO_PREFIX": "addresses of the PACS",
-    "MONAI_LABEL_STOW_PREFIX": "addresses of the PACS",
-    "CT2PET_CACHE": "where headers that were read are remembered",
+    "MONAI_LABEL_QIDO_PREFIX": "URL prefixes of the PACS",
+    "MONAI_LABEL_WADO_PREFIX": "URL prefixes of the PACS",
+    "MONAI_LABEL_STOW_PREFIX": "URL prefixes of the PACS",
+    "CT2PET_CACHE": "cache folder for DICOM headers",
 }
-TRAINING_REASONS: dict[str, str] = {  # of a training alone
-    "MONAI_LABEL_TRACKING_ENABLED": "whether runs are tracked without being asked for",
+TRAINING_REASONS: dict[str, str] = {  # trainings only
+    "MONAI_LABEL_TRACKING_ENABLED": "whether runs are tracked by default",
     "MONAI_LABEL_TRACKING_URI": "the operator's tracking server",
     "MLFLOW_TRACKING_URI": "the operator's tracking server, under MLflow's name",
     "MLFLOW_TRACKING_USERNAME": "login at the tracking server",
     "MLFLOW_TRACKING_PASSWORD": "login at the tracking server",
     "MLFLOW_TRACKING_TOKEN": "login at the tracking server",
-    "MLFLOW_TRACKING_SERVER_CERT_PATH": "the certificate of the tracking server",
-    "MLFLOW_TRACKING_CLIENT_CERT_PATH": "the certificate shown to the tracking server",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "how long the tracking server is waited for, s",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "how often the tracking server is asked again",
+    "MLFLOW_TRACKING_SERVER_CERT_PATH": "certificate of the tracking server",
+    "MLFLOW_TRACKING_CLIENT_CERT_PATH": "client certificate for the tracking server",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "timeout of requests to the tracking server, s",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "maximum number of retries of requests to the tracking server",
 }
-FIXED = {"MONAI_LABEL_DATASTORE_AUTO_RELOAD": "false"}  # MONAI Label's file watchers serve the server alone
-FIXED_REASON = "always false: file watchers serve the server alone"
+FIXED = {"MONAI_LABEL_DATASTORE_AUTO_RELOAD": "false"}  # only the server needs MONAI Label's file watchers
+FIXED_REASON = "always false: only the server needs file watchers"
 
 
 def explained_variables(method: str) -> dict[str, str]:
-    """Return every variable that the process of a task may have, and why.
+    """Return the variables that are passed to a task's process, each with the reason.
 
     Args:
         method: `train`, `batch_infer` or `scoring`.
@@ -112,7 +112,7 @@ def task_environment(method: str, server: Mapping[str, str] | None = None) -> di
 
     Args:
         method: `train`, `batch_infer` or `scoring`.
-        server: The server's own environment; that of this process by default.
+        server: The server's environment; by default that of this process.
     """
     own = os.environ if server is None else server
     passed = {name: own[name] for name in explained_variables(method) if own.get(name)}
@@ -123,7 +123,7 @@ def task_environment(method: str, server: Mapping[str, str] | None = None) -> di
 
 
 def _absolute_folders(search_path: str, *, without: str) -> str:
-    """Return a search path without relative folders, and without those MONAI Label adds inside the app."""
+    """Return a search path without relative folders, and without those that MONAI Label adds inside the app."""
     kept = [
         folder
         for folder in search_path.split(os.pathsep)

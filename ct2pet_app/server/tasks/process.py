@@ -18,23 +18,23 @@ TASK_PROGRAM = Path(__file__).resolve().with_name("task_main.py")
 
 
 def is_task_process() -> bool:
-    """Return whether this process was started for one task, rather than being the server or a test."""
+    """Return whether this process was started for one task, and is not the server or a test."""
     program = getattr(sys.modules.get("__main__"), "__file__", None)
     return program is not None and Path(program).resolve() == TASK_PROGRAM
 
 
 @contextlib.contextmanager
 def task_process(what: str, report: Path | None) -> Iterator[None]:
-    """Do a task inside the `with`: it fails with one line that says why.
+    """Log and report an error of the task that runs inside the `with`, then exit.
 
-    Anywhere but in a process of its own it does nothing.
+    Outside a task's process it does nothing.
 
     Args:
         what: The task, for the log.
-        report: The task's report, which gets the error.
+        report: The task's report, to which the error is added.
 
     Raises:
-        SystemExit: The task failed; its reason is the last line of the log, of which the server keeps 20.
+        SystemExit: The task failed; the last line of the log gives the reason (the server keeps 20 lines).
     """
     if not is_task_process():
         yield

@@ -1,7 +1,7 @@
-"""How a training, a batch or a scoring gets on: percents in the log, and a file that the server reads while it runs.
+"""Progress of a training, a batch or a scoring: percentages in the log, and a report file that the server reads.
 
-MONAI Label keeps the last 20 lines of a task's log. That does for percents; which of a thousand cases failed, and why,
-would be pushed out of it.
+MONAI Label keeps the last 20 lines of a task's log. That is enough for percentages, but not for the reasons why some of
+a thousand cases failed; those are in the report.
 """
 
 from __future__ import annotations
@@ -25,70 +25,70 @@ from lib.types import Progress
 logger = logging.getLogger(__name__)
 
 LOG_INTERVAL_S = 5.0
-MAX_REASONS = 200  # that are told; how many failed is always told
+MAX_REASONS = 200  # in a report; the number of failed cases is always complete
 REPORT_ID = re.compile(r"[0-9a-f]{32}")
-REPORT_KEY = "report"  # of a task's request: the id that the server gave its report
+REPORT_KEY = "report"  # of a task's request: the id of its report, set by the server
 ERROR_KEY = "error"  # of a report, and of a task's status: code, params and detail of the error that ended the task
 
 
 def log_percent(title: str) -> Progress:
-    """Return a progress that logs percents, at most one line in 5 seconds: the server keeps the last 20 lines."""
-    told = {"at": float("-inf"), "percent": -1}
+    """Return a progress callback that logs percentages, at most one line every 5 seconds."""
+    logged = {"at": float("-inf"), "percent": -1}
 
-    def tell(done: int, total: int, what: str) -> None:
+    def log(done: int, total: int, what: str) -> None:
         percent = 100 * done // max(1, total)
-        if percent != told["percent"] and (time.monotonic() - told["at"] >= LOG_INTERVAL_S or done >= total):
-            told.update(at=time.monotonic(), percent=percent)
+        if percent != logged["percent"] and (time.monotonic() - logged["at"] >= LOG_INTERVAL_S or done >= total):
+            logged.update(at=time.monotonic(), percent=percent)
             logger.info("%s: %d %% (%s)", title, percent, what)
 
-    return tell
+    return log
 
 
 class CaseReport:
-    """Counts the cases of a task and tells of each one that failed; the rest goes on.
+    """Counts the cases of a task and reports those that failed; one failed case does not stop the task.
 
     Attributes:
-        reasons: Why cases failed, by case.
+        reasons: Why a case failed, by name of the case.
     """
 
     def __init__(self, title: str, *, to_do: int, already: int, file: Path | None) -> None:
         self.reasons: dict[str, str] = {}
         self._to_do, self._already, self._done = to_do, already, 0
         self._file = file
-        self._tell = log_percent(title)
+        self._log_progress = log_percent(title)
         logger.info("%s: %d to do, %d done before", title, to_do, already)
         self._write(now=None, result=None)
 
     @contextlib.contextmanager
     def case(self, name: str) -> Iterator[None]:
-        """Do one case inside the `with`. What goes wrong there is logged and told with its reason, and ends there."""
+        """Count the case that runs inside the `with`; its errors are logged and reported, and not raised."""
         self._write(now=name, result=None)
         try:
             yield
         except CT2PETError as error:
             self.reasons[name] = str(error)
             logger.error("%s: %s", name, self.reasons[name])
-        except Exception as error:  # our fault or the machine's; a thousand other cases need not pay for it
-            self.reasons[name] = f"unexpected {type(error).__name__}; the server's log says where"
+        except Exception as error:  # a bug or a problem of the machine must not stop the other cases
+            self.reasons[name] = f"unexpected {type(error).__name__}; see the server's log"
             logger.error("%s: %s", name, where(error))
         self._done += 1
-        self._tell(self._done, self._to_do, f"{self._done} of {self._to_do}, {len(self.reasons)} failed")
+        self._log_progress(self._done, self._to_do, f"{self._done} of {self._to_do}, {len(self.reasons)} failed")
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Tell what came of it all."""
+        """Write the final report."""
         self._write(now=None, result=result)
 
     def require_one_success(self) -> None:
-        """Return where a case worked, or there was none to do.
+        """Raise an error if all cases failed.
 
         Raises:
-            StudiesError: There were some, and each one failed.
+            StudiesError: There were cases, and each one failed.
         """
         if self.reasons and len(self.reasons) == self._to_do:
-            raise StudiesError(f"not one of {self._to_do} worked; the first: {next(iter(self.reasons.values()))}")
+            raise StudiesError(f"all {self._to_do} cases failed; the first: {next(iter(self.reasons.values()))}")
 
     def _write(self, *, now: str | None, result: Mapping[str, Any] | None) -> None:
-        told = {
+        report = {
             "to_do": self._to_do,
             "done": self._done,
             "already_done": self._already,
@@ -98,17 +98,17 @@ class CaseReport:
             "reasons": dict(list(self.reasons.items())[:MAX_REASONS]),
             "result": result,
         }
-        write_report(self._file, told)
+        write_report(self._file, report)
 
 
 def report_file(folder: Path, request: Mapping[str, Any]) -> Path | None:
-    """Return where the task of a request tells how it does; None for one that the server gave no report."""
+    """Return the report file of a request's task; None if the request has no report id."""
     name = str(request.get(REPORT_KEY, ""))
     return folder / "tasks" / f"{name}.json" if REPORT_ID.fullmatch(name) else None
 
 
 def remove_unknown_reports(folder: Path, requests: Iterable[Mapping[str, Any]]) -> None:
-    """Remove the reports of tasks that the server does not know any more: those of before its start."""
+    """Remove the reports of all tasks other than those of the requests: they are from before the server's start."""
     known = {report_file(folder, request) for request in requests}
     for file in (folder / "tasks").glob("*.json"):
         if file not in known and not file.is_dir():
@@ -116,7 +116,7 @@ def remove_unknown_reports(folder: Path, requests: Iterable[Mapping[str, Any]]) 
 
 
 def read_report(folder: Path, request: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what the task of a request has told; None before it began, and where the file is damaged."""
+    """Return the report of a request's task; None before the task began, or if the file is damaged."""
     file = report_file(folder, request)
     return None if file is None else read_json_object(file)
 
@@ -124,12 +124,12 @@ def read_report(folder: Path, request: Mapping[str, Any]) -> dict[str, Any] | No
 def report_error(file: Path | None, error: CT2PETError) -> None:
     """Add the error that ends a task to its report; `TaskRunner` shows it in the task's status."""
     report = read_json_object(file) if file is not None else None
-    with contextlib.suppress(OSError):  # the disk may be full: the log has the error, too
+    with contextlib.suppress(OSError):  # the disk may be full; the log contains the error, too
         write_report(file, {**(report or {}), ERROR_KEY: error_record(error)})
 
 
 def write_report(file: Path | None, report: Mapping[str, Any]) -> None:
-    """Write what a task tells, whole; nothing for a task that the server gave no report."""
+    """Write a task's report atomically; do nothing if `file` is None."""
     if file is None:
         return
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-"""Trainings, batches and scorings: started one after the other of each kind, in processes of their own, and stopped.
+"""Start and stop trainings, batches and scorings, each in its own process, one task of each kind at a time.
 
-This takes the place of MONAI Label's own runner, and keeps its records (`background_tasks`), so that whatever reads
-those goes on working. Unlike there, it is decided under a lock whether a task starts; the request travels by a pipe,
-not by the command line, and into no log; and the process gets an environment that is built from nothing.
+Replaces MONAI Label's runner and keeps its records (`background_tasks`), so that code that reads them still works.
+Differences: a lock decides whether a task starts; the request is passed by a pipe, not on the command line, and is not
+logged; the process gets a clean environment.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ logger = logging.getLogger(__name__)
 
 SUBMITTED, RUNNING, DONE, ERROR, STOPPED = "SUBMITTED", "RUNNING", "DONE", "ERROR", "STOPPED"  # MONAI Label's
 ACTIVE = frozenset({SUBMITTED, RUNNING})
-MAX_WAITING = 20  # tasks of one kind that wait for their turn
-MAX_ENDED = 100  # tasks of one kind that are remembered after they ended
-MAX_LINES = 20  # of a task's output that are remembered
+MAX_WAITING = 20  # queued tasks of one kind
+MAX_ENDED = 100  # ended tasks of one kind that are remembered
+MAX_LINES = 20  # of a task's output
 MAX_LINE_BYTES = 4000
-OUTPUT_TIMEOUT_S = 10.0  # for the last lines, once the process has ended
-ISOLATED = ("-I", "-u", "-X", "utf8")  # no PYTHON* variable, no user's packages, no working directory; no buffer
+OUTPUT_TIMEOUT_S = 10.0  # for the last lines after the process has ended
+ISOLATED = ("-I", "-u", "-X", "utf8")  # no PYTHON* variables, user packages or working directory; unbuffered
 
 Task = dict[str, Any]
 
@@ -55,15 +55,15 @@ class TaskRunner:
         self._working: set[str] = set()  # kinds whose thread is alive
 
     def start(self, method: str, request: Mapping[str, Any], *, enqueue: bool = False) -> Task | None:
-        """Start a task, or let it wait for the others of its kind; return its record.
+        """Start or enqueue a task and return its record.
 
         Args:
             method: Its kind.
-            request: Validated; the process gets nothing else.
-            enqueue: Wait where another one of the kind is active; otherwise None is returned.
+            request: Validated; passed to the process.
+            enqueue: Whether to enqueue the task if another one of the kind is active; otherwise None is returned.
 
         Raises:
-            BusyError: Too many tasks wait.
+            BusyError: Too many tasks are queued.
         """
         with self._lock:
             if not enqueue and self._is_active(method):
@@ -71,7 +71,7 @@ class TaskRunner:
             return self._add(method, [request])[0]
 
     def start_all(self, method: str, requests: Sequence[Mapping[str, Any]]) -> list[Task] | None:
-        """Start several tasks one after the other and return their records; None where one is active."""
+        """Enqueue several tasks and return their records; None if one is active."""
         with self._lock:
             return None if self._is_active(method) else self._add(method, requests)
 
@@ -81,7 +81,7 @@ class TaskRunner:
             return [_copy(task) for task in background_tasks.get(method, ())]
 
     def stop(self, method: str) -> Task | None:
-        """Kill the task of a kind that runs, with all processes it started; return its record, or None."""
+        """Kill the active task of a kind with all processes that it started; return its record, or None."""
         with self._lock:
             active = [task for task in background_tasks.get(method, ()) if task["status"] in ACTIVE]
             if not active:
@@ -94,7 +94,7 @@ class TaskRunner:
             return _copy(task)
 
     def close(self) -> None:
-        """Kill every task, at the end of the server."""
+        """Kill all tasks when the server shuts down."""
         with self._lock:
             for method in tuple(background_processes):
                 for process in background_processes[method].values():
@@ -109,12 +109,14 @@ class TaskRunner:
         waiting = sum(task["status"] == SUBMITTED for task in known)
         if waiting + len(requests) > MAX_WAITING + 1:
             raise BusyError(
-                f"{waiting} tasks wait already; try again when some are done", code="too_many_tasks", waiting=waiting
+                f"{waiting} tasks are queued already; try again when some are done",
+                code="too_many_tasks",
+                waiting=waiting,
             )
         ended = [task for task in known if task["status"] not in ACTIVE]
         for task in ended[: max(0, len(ended) - MAX_ENDED)]:
             known.remove(task)
-        self._forget_reports()
+        self._remove_old_reports()
         added = [
             {
                 "id": str(uuid.uuid4()),
@@ -127,13 +129,13 @@ class TaskRunner:
         known.extend(added)
         try:
             self._work_on(method)
-        except RuntimeError:  # the system gives no more threads
+        except RuntimeError:  # the system cannot start more threads
             for task in added:
-                self._end(method, task, "the system has no thread left to run it")
+                self._end(method, task, "the system cannot start another thread to run it")
         return [_copy(task) for task in added]
 
     def _work_on(self, method: str) -> None:
-        """Make sure that a thread works on the tasks of a kind."""
+        """Start a thread for the tasks of a kind if there is none."""
         if method in self._working:
             return
         atexit.unregister(self.close)
@@ -141,18 +143,18 @@ class TaskRunner:
         threading.Thread(target=self._work, args=(method,), name=f"{method} tasks", daemon=True).start()
         self._working.add(method)
 
-    def _forget_reports(self) -> None:
+    def _remove_old_reports(self) -> None:
         known = [task["request"] for tasks in background_tasks.values() for task in tasks]
         try:
             remove_unknown_reports(self._models_folder, known)
-        except OSError as error:  # they cost a little space, and no task
+        except OSError as error:  # only disk space is lost
             logger.warning("reports of former tasks cannot be removed (%s)", type(error).__name__)
 
     def _work(self, method: str) -> None:
         while (task := self._next(method)) is not None:
             try:
                 self._run(method, task)
-            except Exception as error:  # the next one must run all the same
+            except Exception as error:  # the next task must run
                 logger.error("%s: task %s was lost: %s", method, task["id"], where(error))
                 process = background_processes.get(method, {}).get(task["id"])
                 if process is not None:
@@ -173,7 +175,7 @@ class TaskRunner:
                 return
             task["details"] = deque(maxlen=MAX_LINES)
             try:
-                process = _started(method)
+                process = _start_process(method)
             except (OSError, ValueError, subprocess.SubprocessError) as error:
                 self._end(method, task, f"its process cannot be started ({type(error).__name__}: {_strerror(error)})")
                 return
@@ -185,7 +187,7 @@ class TaskRunner:
         order = {"server_pid": os.getpid(), "method": method, "request": task["request"]}
         pipe = process.stdin
         assert pipe is not None
-        with contextlib.suppress(OSError), pipe:  # it has ended already: its status says so
+        with contextlib.suppress(OSError), pipe:  # the process has ended; its status gives the reason
             pipe.write(json.dumps(order, allow_nan=False).encode())
         status = _wait(process)
         reader.join(OUTPUT_TIMEOUT_S)
@@ -205,7 +207,7 @@ class TaskRunner:
                         task["details"].append(line)
 
     def _end(self, method: str, task: Task, why_failed: str) -> None:
-        """Write down how a task ended: done where there is no reason why it failed."""
+        """Record how a task ended: an empty `why_failed` means done."""
         with self._lock:
             background_processes.get(method, {}).pop(task["id"], None)
             if task["status"] == STOPPED:
@@ -215,17 +217,17 @@ class TaskRunner:
             if why_failed:
                 reported = read_report(self._models_folder, task["request"]) or {}
                 task[ERROR_KEY] = reported.get(ERROR_KEY) or {"code": "task_failed", "params": {}, "detail": why_failed}
-                told = (
+                message = (
                     f"{task['request'].get('model')} was not trained: {why_failed}" if method == "train" else why_failed
                 )
-                said = any("was not trained: " in line for line in task["details"])
-                if not (method == "train" and said):  # its own reason is the better one
-                    logger.error("%s: %s", method, told)
-                    task["details"].append(told)
+                is_explained = any("was not trained: " in line for line in task["details"])
+                if not (method == "train" and is_explained):  # the task's own message is more specific
+                    logger.error("%s: %s", method, message)
+                    task["details"].append(message)
 
 
-def _started(method: str) -> subprocess.Popen[bytes]:
-    """Return the process that waits for a task; it inherits no open file and is the leader of its own group."""
+def _start_process(method: str) -> subprocess.Popen[bytes]:
+    """Start a process that reads its task from standard input; it inherits no open file and leads its own group."""
     return subprocess.Popen(
         [sys.executable, *ISOLATED, str(TASK_PROGRAM)],
         stdin=subprocess.PIPE,
@@ -238,16 +240,16 @@ def _started(method: str) -> subprocess.Popen[bytes]:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Return the exit status, once nothing of the process's group is left."""
+    """Wait for a process, kill the rest of its group, and return the exit status."""
     if hasattr(os, "waitid"):
         with contextlib.suppress(ChildProcessError):
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # its id stays taken until it is waited for
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # WNOWAIT keeps the pid reserved until wait()
             _kill_group(process.pid)
     return process.wait()
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process, its group, and what left the group."""
+    """Kill a process, its group, and its descendants outside the group."""
     descendants: list[psutil.Process] = []
     with contextlib.suppress(psutil.Error):
         descendants = psutil.Process(process.pid).children(recursive=True)
@@ -270,9 +272,9 @@ def _why_failed(status: int) -> str:
     if status == 0:
         return ""
     if status > 0:
-        return f"its process ended with status {status}; the lines before say why"
+        return f"its process ended with status {status}; see the log lines before"
     name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
-    hint = ", as the system does where memory runs out" if name == "SIGKILL" else ""
+    hint = ", which usually means that the system ran out of memory" if name == "SIGKILL" else ""
     return f"its process was ended by {name}{hint}"
 
 

@@ -1,8 +1,7 @@
 """The program of a task's process. Run as a file by the server's `TaskRunner`; never imported.
 
-Its request comes from standard input, so that neither `ps` nor the system's limit on command lines has to do with it.
-Python is started in isolated mode: neither the working directory, nor the user's packages, nor `PYTHONPATH` is searched
-for modules.
+It reads its request from standard input: the request does not appear in `ps`, and its length is not limited. Python
+runs in isolated mode: it does not search the working directory, user packages or `PYTHONPATH` for modules.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ LOG_FORMAT = "[%(asctime)s] [%(process)s] [%(threadName)s] [%(levelname)s] (%(na
 
 
 def end_with(server_pid: int) -> None:
-    """End this process as soon as the server that started it is gone."""
+    """Exit as soon as the server that started this process has ended."""
 
     def watch() -> None:
         while os.getppid() == server_pid:
@@ -33,19 +32,20 @@ def end_with(server_pid: int) -> None:
 
 
 def run() -> int:
-    """Read the task from standard input, do it, and return the exit status."""
+    """Read the task from standard input, run it, and return the exit status."""
     task = json.loads(sys.stdin.buffer.read())
     end_with(task["server_pid"])
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     logging.getLogger("monailabel").setLevel(logging.WARNING)  # it logs the server's folders and settings
+    logging.getLogger("ignite").setLevel(logging.WARNING)  # its lines would displace the progress: the server keeps 20
     logger = logging.getLogger("ct2pet_app.task")
-    gc.disable()  # importing MONAI leaves no garbage, and searching for it takes a fifth of the time
+    gc.disable()  # importing MONAI creates no garbage; collecting takes a fifth of the import time
     try:
-        # imported only now: the process can be ended meanwhile, and nothing of ours may be loaded before the app is
+        # imported here so that the parent watch runs already; the app must be loaded before other modules of ours
         from monailabel.interfaces.utils.app import app_instance
     except ModuleNotFoundError as error:
         logger.error(
-            "%s cannot be imported: a task uses neither PYTHONPATH nor packages of the user's home; install the "
+            "%s cannot be imported: a task uses neither PYTHONPATH nor user packages; install the "
             "requirements into the Python environment of the server", error.name,
         )  # fmt: skip
         return 1
@@ -54,7 +54,7 @@ def run() -> int:
     methods = {"train": "train", "batch_infer": "batch_infer", "scoring": "scoring"}
     try:
         getattr(app_instance(), methods[task["method"]])(task["request"])
-    except Exception as error:  # a traceback would show the server's paths, and what a file says, to every client
+    except Exception as error:  # a traceback would show paths and file contents to clients
         frames = traceback.extract_tb(error.__traceback__)[-6:]
         place = " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
         logger.error("%s ended unexpectedly: %s at %s", task["method"], type(error).__name__, place)

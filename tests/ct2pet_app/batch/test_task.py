@@ -79,12 +79,12 @@ def test_what_nobody_expected_does_not_stop_the_rest_either(
 
     monkeypatch.setattr(app, "infer", fails_once)
     results = batch(app)
-    assert results[cts[0]]["error"] == "unexpected RuntimeError; the server's log says where"
+    assert results[cts[0]]["error"] == "unexpected RuntimeError; see the server's log"
     assert [results[ct]["label"] for ct in cts[1:]] == ["synthetic"] * 2
 
 
 def test_where_each_one_fails_the_batch_fails(app: CT2PETApp) -> None:
-    with pytest.raises(StudiesError, match="not one of 2 worked; the first: no image 'a'"):
+    with pytest.raises(StudiesError, match="all 2 cases failed; the first: no image 'a'"):
         batch(app, images=["a", "b"])
 
 
@@ -125,7 +125,7 @@ def test_a_full_disk_is_told_case_by_case(
         raise OutputError("no space left")
 
     monkeypatch.setattr("ct2pet_app.inference.task.write_volume_file", full)
-    with pytest.raises(CT2PETError, match="not one of 3 worked; the first: no space left"):
+    with pytest.raises(CT2PETError, match="all 3 cases failed; the first: no space left"):
         batch(app)
 
 

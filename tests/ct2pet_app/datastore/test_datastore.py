@@ -115,7 +115,7 @@ def test_a_series_that_still_arrives_is_not_used_silently(
     assert "may still be arriving" in warning and "3 slices so far" in warning
     assert datastore.get_image_info(ct_uids[0])["warnings"] == [warning]
     copied(files[3:])
-    with pytest.raises(NotFoundError, match="still arriving: 3 files at the last look and 6 now"):
+    with pytest.raises(NotFoundError, match="still arriving: 3 files in the previous scan and 6 now"):
         datastore.cts.image(ct_uids[0])
     assert datastore.list_images() == []
     datastore.refresh()
@@ -212,14 +212,14 @@ def test_an_upload_may_not_choose_a_path(
 ) -> None:
     ct = read_ct(scan_folder(phantoms).usable("CT")[0].series)
     upload = write_volume_file(ct, tmp_path / "upload.nrrd")
-    with pytest.raises(RequestError, match="give 1 to 200 letters, digits"):
+    with pytest.raises(RequestError, match="expected 1 to 200 letters, digits"):
         datastore.add_image(image, str(upload), {})
 
 
 def test_an_upload_may_not_take_the_place_of_a_study(
     datastore: FolderDatastore, ct_uids: tuple[str, ...], tmp_path: Path
 ) -> None:
-    with pytest.raises(RequestError, match="is a series of the studies folder; give the upload another name"):
+    with pytest.raises(RequestError, match="is a series of the studies folder; choose another name for the upload"):
         datastore.add_image(ct_uids[0], str(tmp_path / "x.nrrd"), {})
 
 

@@ -152,7 +152,7 @@ def test_a_pacs_that_is_killed_in_the_middle_of_a_download(
     killer.join()
     kept = len(list(tmp_path.rglob("*.dcm")))
     assert 10 <= kept < len(ct.files)
-    assert pacs.listing().images  # what was seen stays listed
+    assert pacs.listing().images  # the previous listing is kept
 
     orthanc.start()
     fetched: list[str] = []

@@ -48,7 +48,7 @@ def test_a_folder_lists_checks_and_serves_the_pair(studies: Path, single: ScanRe
     assert datastore.datalist() == [{"image": ct.series.uid, "label": pet.series.uid}]
     told = datastore.get_image_info(ct.series.uid)
     assert (told["slices"], told["pet"]["slices"], told["pet"]["suv"]) == (SLICES, SLICES, pet.suv)
-    datastore.pairs.look()
+    datastore.pairs.update()
     assert describe_pairs(datastore)[0]["check"]["result"] == "plausible"
     image = read_volume_file(Path(datastore.get_image_uri(ct.series.uid)), unit=Unit.HU)
     np.testing.assert_array_equal(image.array, read_ct(ct.series).array)

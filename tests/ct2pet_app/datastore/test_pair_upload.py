@@ -196,7 +196,7 @@ def test_what_is_no_image_is_named(
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "notes.dcm").write_text("call Jane Doe back")
     told = add_pair(datastore, {"study": zipped(coming, tmp_path / "more")})
-    assert told["left_out"]["files"].startswith("1 that are no DICOM image, first: ")
+    assert told["left_out"]["files"].startswith("1 that are not DICOM images, first: ")
     assert "Doe" not in str(told)
 
 
@@ -256,6 +256,6 @@ def test_a_disk_that_is_full_leaves_nothing(
         target.write_bytes(source.read_bytes())
 
     monkeypatch.setattr(folder_module.shutil, "copyfile", full)
-    with pytest.raises(OutputError, match=r"No space left on device.*nothing is left there"):
+    with pytest.raises(OutputError, match=r"No space left on device.*no files remain there"):
         add_pair(datastore, {"study": zipped(coming)})
     assert not files_in(studies / KEPT) and not list((studies / KEPT).iterdir())

@@ -44,11 +44,11 @@ def test_a_pair_is_counted_before_it_is_looked_at(datastore: FolderDatastore, tm
 
 
 def test_a_new_pair_gets_a_side_and_a_check(datastore: FolderDatastore, studies: Path) -> None:
-    datastore.pairs.look()
+    datastore.pairs.update()
     write_phantoms(studies, patients=2, settings=TINY)
     datastore.refresh()
     assert (counts(datastore)["total"], counts(datastore)["unchecked"]) == (2, 1)
-    datastore.pairs.look()
+    datastore.pairs.update()
     expected = {"total": 2, "plausible": 2, "implausible": 0, "unchecked": 0, "train": 1, "validation": 0, "test": 1}
     assert counts(datastore) == expected
     first, second = describe_pairs(datastore)
@@ -70,12 +70,12 @@ def test_a_pair_is_checked_once(
 
     monkeypatch.setattr(pairs_module, "check_pair", counted)
     for book in (datastore.pairs, datastore.pairs, FolderDatastore(studies, tmp_path / "models").pairs):
-        book.look()  # the last one is another process's
+        book.update()  # the last one is another process's
     assert len(checked) == 1
     file = files_in(studies)[0]
     os.utime(file, (1, 1))
     datastore.refresh()
-    datastore.pairs.look()
+    datastore.pairs.update()
     assert len(checked) == 2  # a file has changed
 
 
@@ -90,17 +90,17 @@ def test_a_pair_that_cannot_be_decoded_is_read_once(
 
     monkeypatch.setattr(pairs_module, "check_pair", undecodable)
     for book in (datastore.pairs, datastore.pairs, FolderDatastore(studies, tmp_path / "models").pairs):
-        book.look()  # the last one is the server's after another start
+        book.update()  # the last one is the server's after another start
     assert len(checked) == 1 and counts(datastore)["implausible"] == 1
     assert "1.dcm: is damaged: decoding it ends the decoder" in describe_pairs(datastore)[0]["check"]["reasons"][0]
     os.utime(files_in(studies)[0], (1, 1))
     datastore.refresh()
-    datastore.pairs.look()
+    datastore.pairs.update()
     assert len(checked) == 2  # a file has changed
 
 
 def test_other_shares_and_salts_move_nobody(datastore: FolderDatastore, studies: Path, tmp_path: Path) -> None:
-    datastore.pairs.look()
+    datastore.pairs.update()
     other = FolderDatastore(studies, tmp_path / "models", split=Split(test=0.0, validation=0.9, salt="pepper"))
     pairs = other.training_pairs()
     assert other.pairs.sides(pairs, Split(test=0.9, validation=0.0)) == {FIRST: "train"}
@@ -115,7 +115,7 @@ def test_a_split_by_slice_does_not_use_the_file(
 ) -> None:
     caplog.set_level(logging.INFO)
     assert datastore.pairs.sides(datastore.training_pairs(), Split(unit="slice", validation=0.0)) == {}
-    assert "a split by slice has no sides of patients: split.csv is not used" in caplog.text
+    assert "a split by slice does not assign patients: split.csv is not used" in caplog.text
     assert not (tmp_path / "models" / "split.csv").exists()
 
 
@@ -129,7 +129,7 @@ def test_an_implausible_pair_is_left_out_of_training_and_says_why(
     (kept,) = datastore.training_pairs()
     assert kept.pair.ct.patient_id == SECOND
     assert "is left out of training: median SUV in the body is" in caplog.text
-    datastore.pairs.look()
+    datastore.pairs.update()
     assert (counts(datastore)["plausible"], counts(datastore)["implausible"]) == (1, 1)
     told = describe_pairs(datastore)[0]
     assert told["check"]["result"] == "implausible"
@@ -161,7 +161,7 @@ def test_a_damaged_split_file_stops_training_and_nothing_else(datastore: FolderD
     told = counts(datastore)
     assert (told["total"], told["train"]) == (1, None) and "split.csv, line 1" in told["trouble"]
     with pytest.raises(SplitFileError):
-        datastore.pairs.look()
+        datastore.pairs.update()
     assert counts(datastore)["plausible"] == 1  # checked all the same
     with pytest.raises(SplitFileError, match="is not made anew"):
         datastore.pairs.sides(datastore.training_pairs(), Split())
@@ -176,7 +176,7 @@ def test_a_patient_whom_a_model_was_trained_on(
     (models / "unet").mkdir(parents=True)
     save_constant_model(models / "unet" / "model.safetensors", 1.0, stages=1, trained_on=[SECOND])
     write_phantoms(studies, patients=2, settings=TINY)  # the hash would have the second test
-    datastore.pairs.look()
+    datastore.pairs.update()
     told = {one["patient_id"]: one for one in describe_pairs(datastore)}
     assert (told[SECOND]["side"], told[SECOND]["side_decided_by"], told[SECOND]["warning"]) == (
         "train",
@@ -194,7 +194,7 @@ def test_a_patient_whom_a_model_was_trained_on(
 
 
 def test_a_watch_sees_a_new_pair_by_itself(datastore: FolderDatastore, studies: Path) -> None:
-    datastore.pairs.look()
+    datastore.pairs.update()
     write_phantoms(studies, patients=2, settings=TINY)
     datastore.pairs.watch()
     try:

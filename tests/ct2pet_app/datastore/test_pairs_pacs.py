@@ -46,7 +46,7 @@ def test_pairs_of_a_pacs(orthanc: Orthanc, patients: tuple[Path, ...], tmp_path:
     studies = PacsStudies(pacs, cache, index=tmp_path / "index.sqlite", filters={})
     datastore = DicomwebDatastore(pacs, studies, tmp_path / "models")
     try:
-        datastore.pairs.look()
+        datastore.pairs.update()
         expected = {
             "total": 1,
             "plausible": 0,
@@ -61,7 +61,7 @@ def test_pairs_of_a_pacs(orthanc: Orthanc, patients: tuple[Path, ...], tmp_path:
 
         orthanc.upload(patients[1])
         datastore.refresh()
-        datastore.pairs.look()
+        datastore.pairs.update()
         counted = datastore.status()["pairs"]
         assert (counted["total"], counted["plausible"], counted["unchecked"], counted["test"]) == (2, 1, 1, 1)
 

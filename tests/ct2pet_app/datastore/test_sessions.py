@@ -53,7 +53,7 @@ def test_a_zip_is_unpacked_under_names_of_our_own(sessions: CheckedSessions, tmp
 
 def test_another_archive_is_not_unpacked(sessions: CheckedSessions, tmp_path: Path) -> None:
     (tmp_path / "in.tar").write_bytes(b"tar")
-    with pytest.raises(ImageFileError, match="give a plain zip of one CT series"):
+    with pytest.raises(ImageFileError, match="send a plain zip of one CT series"):
         sessions.add_session(str(tmp_path / "in.tar"), uncompress=True)
     assert not (tmp_path / "in.tar").exists()
 

@@ -162,7 +162,7 @@ def test_a_batch_stores_a_series_for_every_ct(app: CT2PETApp, studies: Path, ct_
     assert len(list((studies / "synthetic-pet").iterdir())) == len(ct_uids)
 
 
-def test_a_ct_that_can_have_no_series_is_told_before_the_work(
+def test_missing_attributes_are_reported_before_the_synthesis(
     app: CT2PETApp, studies: Path, ct_uids: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for path in (studies / "PHANTOM_0001" / "CT").iterdir():
@@ -170,7 +170,7 @@ def test_a_ct_that_can_have_no_series_is_told_before_the_work(
         del dataset.FrameOfReferenceUID
         dataset.save_as(path)
     app.studies_datastore.refresh()
-    monkeypatch.setattr("ct2pet_app.inference.task._drawn", lambda *_: pytest.fail("the work was begun"))
+    monkeypatch.setattr("ct2pet_app.inference.task._predict", lambda *_: pytest.fail("the work was begun"))
     with pytest.raises(MissingAttributeError, match="FrameOfReferenceUID is missing"):
         infer(app, ct_uids[0], store=True)
 
@@ -183,7 +183,7 @@ def test_what_is_no_image_is_not_found(post: Callable[[str], httpx.Response], pa
 
 def test_an_upload_has_no_study(app: CT2PETApp, studies: Path, tmp_path: Path) -> None:
     source = source_of_file(studies / "PHANTOM_0001" / "CT", "an upload")
-    with pytest.raises(RequestError, match="an upload has no study"):
+    with pytest.raises(RequestError, match="an upload does not belong to a study"):
         app.synthesize("cascade3", source, {"store": True})
 
 

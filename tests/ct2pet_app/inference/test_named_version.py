@@ -75,7 +75,7 @@ def test_a_version_changed_by_hand_is_not_drawn_with(app: CT2PETApp, ct_uids: tu
     checkpoint = app.models.version("cascade3", 1).checkpoint
     checkpoint.chmod(0o644)
     save_constant_model(checkpoint, 9.0)
-    with pytest.raises(CheckpointError, match="version 1 of cascade3 was changed by hand"):
+    with pytest.raises(CheckpointError, match="version 1 of cascade3 was modified"):
         drawn(app, ct_uids[0], version=1)
 
 

@@ -106,7 +106,7 @@ def test_who_disconnects_does_not_wait_for_anothers_reading() -> None:
     reader = threading.Thread(target=used, args=(recent, "a", slow))
     reader.start()
     assert begun.wait(30)
-    with pytest.raises(ClientDisconnectedError), recent.volume("a", volume, gone=lambda: True):
+    with pytest.raises(ClientDisconnectedError), recent.volume("a", volume, is_disconnected=lambda: True):
         pytest.fail("read twice")
     go.set()
     reader.join(30)

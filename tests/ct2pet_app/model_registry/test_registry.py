@@ -62,7 +62,7 @@ def test_a_published_model_is_picked_up_and_who_holds_the_former_keeps_it(
 def test_a_model_with_another_number_of_stages_is_refused(models: ModelRegistry, tmp_path: Path) -> None:
     models.publish("unet", save_constant_model(tmp_path / "1.safetensors", 1.0, stages=1))
     before = models.path("unet").read_bytes()
-    with pytest.raises(CheckpointError, match=r"holds 3 stage\(s\), unet has 1; it is another model's"):
+    with pytest.raises(CheckpointError, match=r"holds 3 stage\(s\), unet has 1; it belongs to another model"):
         models.publish("unet", save_constant_model(tmp_path / "3.safetensors", 1.0, stages=3))
     assert models.path("unet").read_bytes() == before
 

@@ -191,7 +191,7 @@ def test_a_version_that_was_changed_by_hand_is_not_served(models: ModelRegistry,
     first = models.version("unet", 1).checkpoint
     first.unlink()
     shutil.copyfile(constant(tmp_path, 3.0), first)
-    with pytest.raises(CheckpointError, match="version 1 of unet was changed by hand"):
+    with pytest.raises(CheckpointError, match="version 1 of unet was modified"):
         models.roll_back("unet")
     assert served(models) == 2
 

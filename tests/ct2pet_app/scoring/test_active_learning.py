@@ -25,7 +25,7 @@ BEGUN = {"1": ("20260310", "1200", "1210"), "2": ("20260312", "0900", "0930"), "
 
 @pytest.fixture
 def app(make_app: Callable[..., CT2PETApp], tmp_path: Path) -> CT2PETApp:
-    """An app on three CTs without a PET; its cascade3 tells what error to expect, its unet does not."""
+    """An app on three CTs without a PET; its cascade3 is calibrated, its unet is not."""
     for patient, (date, time, series_time) in BEGUN.items():
         write_series(
             tmp_path / "studies" / patient,
@@ -77,13 +77,15 @@ def test_cts_without_a_date_come_last_the_last_upload_first(make_app: Callable[.
         app.datastore().add_image(name, str(tmp_path / "ct.nrrd"), {})
         os.utime(app.datastore().get_image_uri(name), (day * 86400, day * 86400))
     picked = pick(app, "newest")
-    assert picked["id"] == "a" and "no header dates any of 3 CTs" in picked["why"]
+    assert picked["id"] == "a" and "no header of 3 CTs without a PET has a date" in picked["why"]
 
 
 def test_while_nothing_is_known_the_newest_is_picked_and_that_is_said(app: CT2PETApp) -> None:
     picked = pick(app, "uncertain")
     assert picked["id"] == "1.2.2.1"
-    assert "known of none of them yet (POST /scoring/uncertainty finds out), so the newest of 3" in picked["why"]
+    assert (
+        "is not known for any of them yet (POST /scoring/uncertainty computes it), so the newest of 3" in picked["why"]
+    )
 
 
 def test_the_most_uncertain_of_those_that_are_known(app: CT2PETApp) -> None:
@@ -91,7 +93,7 @@ def test_the_most_uncertain_of_those_that_are_known(app: CT2PETApp) -> None:
     expect(app, "1.2.3.1", 0.4)
     picked = pick(app, "uncertain")
     assert (picked["id"], picked["expected_error_suv"], picked["unknown"]) == ("1.2.1.1", 0.7, 1)
-    assert "largest error of it, 0.700 SUV on average in the body, of 2; of 1 more it is not known yet" in picked["why"]
+    assert "0.700 SUV on average in the body, among 2 CTs; it is not known for 1 more" in picked["why"]
 
 
 def test_what_former_weights_expected_is_forgotten(app: CT2PETApp) -> None:
@@ -100,7 +102,7 @@ def test_what_former_weights_expected_is_forgotten(app: CT2PETApp) -> None:
 
 
 def test_a_model_that_cannot_tell_is_said_to(app: CT2PETApp) -> None:
-    assert "no model served here tells" in pick(app, "uncertain", model="unet")["why"]
+    assert "no served model predicts its error" in pick(app, "uncertain", model="unet")["why"]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,7 @@ def test_a_model_that_cannot_tell_is_said_to(app: CT2PETApp) -> None:
     [
         ({"strategy": "newset"}, NotFoundError, "no strategy 'newset'; did you mean newest"),
         ({"strategy": "uncertain", "model": "unet9"}, NotFoundError, "no model 'unet9'"),
-        ({"strategy": "first", "label_tag": ["x"]}, RequestError, "label_tag: expected a word"),
+        ({"strategy": "first", "label_tag": ["x"]}, RequestError, "label_tag: expected a string"),
     ],
 )
 def test_wrong_words_are_refused(app: CT2PETApp, request_: dict[str, Any], error: type, words: str) -> None:

@@ -157,7 +157,7 @@ def test_a_pair_that_fails_is_told_and_the_rest_goes_on(make_app: MakeApp, phant
 
 def test_where_each_pair_fails_the_scoring_fails(app: CT2PETApp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ct2pet_app.scoring.task.compare_with_real", lambda *_, **__: 1 / 0)
-    with pytest.raises(StudiesError, match="not one of 2 worked; the first: unexpected ZeroDivisionError"):
+    with pytest.raises(StudiesError, match="all 2 cases failed; the first: unexpected ZeroDivisionError"):
         score(app)
 
 

@@ -74,7 +74,7 @@ def test_an_exception_in_a_record_leaves_its_kind_and_lines_only() -> None:
     except ValueError:
         record = logging.LogRecord("monailabel.x", logging.ERROR, "x.py", 1, "failed", (), sys.exc_info(), "f", "stack")
     record.exc_text = "already formatted: Doe^Jane"
-    assert re.fullmatch(r"failed: ValueError at test_quiet\.py:\d+", formatted(record))
+    assert re.fullmatch(r"failed: ValueError at test_log_redaction\.py:\d+", formatted(record))
 
 
 def test_what_asyncio_says_of_a_task_leaves_its_exceptions_message_out() -> None:
@@ -119,4 +119,4 @@ def test_an_uncaught_error_is_printed_without_its_message(capsys: pytest.Capture
         raise ValueError("Doe^Jane")
     except ValueError as error:
         _print_uncaught(ValueError, error, error.__traceback__)
-    assert re.fullmatch(r"uncaught ValueError at test_quiet\.py:\d+\n", capsys.readouterr().err)
+    assert re.fullmatch(r"uncaught ValueError at test_log_redaction\.py:\d+\n", capsys.readouterr().err)

@@ -89,7 +89,7 @@ def ended(runner: TaskRunner, method: str = "scoring") -> dict[str, Any]:
         ("done", "DONE", "it is done"),
         ("failed", "ERROR", "its process ended with status 1"),
         ("silent", "ERROR", "its process ended with status 3"),
-        ("killed", "ERROR", "its process was ended by SIGKILL, as the system does where memory runs out"),
+        ("killed", "ERROR", "its process was ended by SIGKILL, which usually means that the system ran out of memory"),
         ("deaf", "DONE", None),
     ],
 )
@@ -120,16 +120,16 @@ def test_the_status_of_a_failed_task_has_the_error_that_it_reported(
     assert ended(runner)["error"] == {
         "code": "task_failed",
         "params": {},
-        "detail": "its process ended with status 3; the lines before say why",
+        "detail": "its process ended with status 3; see the log lines before",
     }
     error = MemoryLimitError("too much", needed_mb=2, limit_mb=1)
-    started = task_runner._started
+    original = task_runner._start_process
 
     def reports(method: str) -> subprocess.Popen[bytes]:
         report_error(report_file(tmp_path / "models", runner.tasks(method)[-1]["request"]), error)
-        return started(method)
+        return original(method)
 
-    monkeypatch.setattr(task_runner, "_started", reports)
+    monkeypatch.setattr(task_runner, "_start_process", reports)
     assert runner.start("scoring", {"method": "metrics"}) is not None
     assert ended(runner)["error"] == {
         "code": "memory_limit",
@@ -138,7 +138,7 @@ def test_the_status_of_a_failed_task_has_the_error_that_it_reported(
     }
     assert "error" not in runner.tasks("scoring")[0]["request"]
     program("done")
-    monkeypatch.setattr(task_runner, "_started", started)
+    monkeypatch.setattr(task_runner, "_start_process", original)
     runner.start("scoring", {"method": "metrics"})
     assert "error" not in ended(runner)
 
@@ -200,7 +200,7 @@ def test_those_that_wait_run_one_after_the_other_and_are_not_without_number(
     program("done")
     waiting = [runner.start("train", {"model": "b"}, enqueue=True) for _ in range(MAX_WAITING + 1)]
     assert {task["status"] for task in waiting if task} == {"SUBMITTED"}
-    with pytest.raises(BusyError, match="tasks wait already"):
+    with pytest.raises(BusyError, match="tasks are queued already"):
         runner.start("train", {}, enqueue=True)
     stopped = runner.stop("train")
     assert stopped is not None and (stopped["status"], stopped["request"]["model"]) == ("STOPPED", "a")

@@ -56,11 +56,11 @@ def test_a_worse_model_is_kept_with_the_reason_in_numbers(app: CT2PETApp, tmp_pa
     version = ask(app, constant(tmp_path, 9.0), parent=1)
     verdict = told(version)
     assert (version.number, version.parent, verdict.published, served(app)) == (2, 1, False, 1)
-    words = "version 2 is kept, and not served; version 1 stays. It is worse than version 1 in mae_suv_body "
+    words = "version 2 is kept, but not served; version 1 stays. It is worse than version 1 in mae_suv_body "
     assert verdict.verdict.startswith(words)
     assert "(2 patients)" in verdict.verdict
     described = describe_version("unet", version, served=False)["verdict"]
-    assert described["advice"] == 'POST /ct2pet/models/unet/serve with {"version": 2} serves it all the same'
+    assert described["advice"] == 'POST /ct2pet/models/unet/serve with {"version": 2} serves it anyway'
     assert verdict.figures is not None and verdict.figures["patients"] == 2
 
 
@@ -74,7 +74,7 @@ def test_a_first_model_that_beats_nobody_is_kept_and_not_served(make_app: MakeAp
 def test_it_is_served_all_the_same_where_that_is_asked_for_in_so_many_words(app: CT2PETApp, tmp_path: Path) -> None:
     version = ask(app, constant(tmp_path, 9.0), rule="always")
     assert (told(version).published, served(app)) == (True, 2)
-    assert told(version).verdict.startswith("version 2 is served, as asked for. It is worse than version 1 in ")
+    assert told(version).verdict.startswith("version 2 is served, as requested. It is worse than version 1 in ")
     assert app.models.history("unet")[-1].why == told(version).verdict
 
 
@@ -121,10 +121,10 @@ def test_a_request_under_way_keeps_the_weights_it_began_with(
     reading, published = threading.Event(), threading.Event()
 
     @contextmanager
-    def open_slowly(gone: IsDisconnected) -> Iterator[OpenedCT]:
+    def open_slowly(is_disconnected: IsDisconnected) -> Iterator[OpenedCT]:
         reading.set()
         assert published.wait(60)
-        with source.open(gone) as opened:
+        with source.open(is_disconnected) as opened:
             yield opened
 
     answers: list[dict[str, Any]] = []

@@ -137,7 +137,7 @@ def test_a_full_disk_publishes_nothing_and_the_run_goes_on(app: CT2PETApp, monke
 
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "copyfile", full)
-        with pytest.raises(OutputError, match=r"cannot be kept .*No space left.*nothing was changed, free space"):
+        with pytest.raises(OutputError, match=r"cannot be kept .*No space left.*nothing was changed; free space"):
             run(app, publish="always", max_epochs=2)
     assert (app.models.published("unet"), len(app.models.versions("unet"))) == (before, 1)
     assert run(app, publish="always", max_epochs=2)["version"] == 2

@@ -239,7 +239,7 @@ def test_voxels_that_are_no_numbers_are_refused_in_every_format(tmp_path: Path, 
     with pytest.raises(ImageFileError) as error:
         read_volume_file(path, unit=Unit.HU)
     assert f"ct{suffix}: contains 2 NaN or infinite voxels (0.71%)" in str(error.value)  # 2 of 280
-    assert "write -1024 (air) there" in str(error.value)
+    assert "outside the scan write -1024 (air)" in str(error.value)
 
 
 # -- damaged -----------------------------------------------------------------------------------------------------------
