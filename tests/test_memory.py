@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Hashable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 from hypothesis import given, settings
@@ -168,15 +168,12 @@ def test_random_requests_never_exceed_the_limit_and_release_everything(
     budget, most, lock = MemoryBudget(10), [0], threading.Lock()
 
     def work(size: int, grown: int, fails: bool) -> None:
-        try:
-            with budget.reserve(size, "work") as held:
-                held.grow(grown, "work")
-                with lock:
-                    most[0] = max(most[0], budget.reserved_bytes)
-                if fails:
-                    raise ZeroDivisionError
-        except (MemoryLimitError, BusyError, ZeroDivisionError):
-            pass
+        with suppress(MemoryLimitError, BusyError, ZeroDivisionError), budget.reserve(size, "work") as held:
+            held.grow(grown, "work")
+            with lock:
+                most[0] = max(most[0], budget.reserved_bytes)
+            if fails:
+                raise ZeroDivisionError
 
     threads = [threading.Thread(target=work, args=request) for request in requests]
     for thread in threads:

@@ -178,12 +178,12 @@ def test_half_the_window_shows_the_same_uptake_hotter(review: ReviewPage, before
 
     press(review.page, "ArrowLeft", slider=".v-range-slider", times=HALF_WINDOW_STEPS)
     review.page.get_by_text("Window: 0 to 4 SUV").wait_for()
-    wait_for_views(review.page, are_hotter)
+    assert are_hotter(wait_for_views(review.page, are_hotter))
 
 
 def test_above_the_threshold_only_the_ct_is_visible(review: ReviewPage, before: Views) -> None:
     press(review.page, "End", slider=".v-slider:has(#threshold)")
-    wait_for_views(review.page, are_grey)
+    assert are_grey(wait_for_views(review.page, are_grey))
 
 
 def test_a_plane_moves_alone(review: ReviewPage, before: Views) -> None:

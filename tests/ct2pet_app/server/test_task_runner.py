@@ -234,7 +234,12 @@ def test_what_a_task_leaves_running_is_ended_with_it(runner: TaskRunner, program
     program("parent")
     runner.start("scoring", {})
     pid = int(ended(runner)["details"][0])
-    wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+
+    def has_ended() -> bool:
+        return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+    wait_until(has_ended)
+    assert has_ended()
 
 
 def test_a_task_that_waits_can_be_stopped_before_it_begins(

@@ -61,7 +61,8 @@ SUCCESSES = {
 @pytest.mark.parametrize("behaviour", SUCCESSES.values(), ids=SUCCESSES)
 def test_confirmed_instances_are_stored(pacs: MaliciousPacs, behaviour: Any) -> None:
     pacs.behaviours[Kind.STORE] = behaviour
-    Pacs(pacs.url).store(INSTANCES)
+    Pacs(pacs.url).store(INSTANCES)  # raises RemoteError unless every instance is confirmed
+    assert pacs.requests[Kind.STORE] > 0
 
 
 def test_instances_are_stored_unchanged(pacs: MaliciousPacs) -> None:
