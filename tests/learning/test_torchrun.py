@@ -56,7 +56,7 @@ def torchrun(script: Path, *arguments: object, **environment: str) -> subprocess
     )  # fmt: skip
 
 
-def message(*settings: str) -> list[str]:
+def recipe_options(*settings: str) -> list[str]:
     return [word for setting in (*TINY, *settings) for word in ("--set", setting)]
 
 
@@ -65,7 +65,7 @@ def test_two_processes_train_one_model_on_different_patients(prepared: PreparedS
     run = tmp_path / "run"
     settings = ("epochs=3", "max_minutes=60")  # the clocks of two processes never agree; the learning rates must
     done = torchrun(
-        tmp_path / "observed.py", "train", prepared.root, "--out", run, *message(*settings), "--json",
+        tmp_path / "observed.py", "train", prepared.root, "--out", run, *recipe_options(*settings), "--json",
         OBSERVED=str(tmp_path),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -98,7 +98,7 @@ def test_two_processes_train_one_model_on_different_patients(prepared: PreparedS
 
 def test_a_run_of_two_processes_goes_on_where_it_was_stopped(prepared: PreparedSet, tmp_path: Path) -> None:
     run, arguments = tmp_path / "run", ("train", prepared.root, "--out", tmp_path / "run")
-    stop = "from lib.learning import engine\n" + OBSERVED.replace(
+    stop = OBSERVED.replace(
         "sys.exit(main.main())",
         "saved = Trainer._save_resume_file\n"
         "def save_and_die(self, trainer):\n"
@@ -108,10 +108,12 @@ def test_a_run_of_two_processes_goes_on_where_it_was_stopped(prepared: PreparedS
         "sys.exit(main.main())",
     )
     (tmp_path / "dies.py").write_text(stop)
-    assert torchrun(tmp_path / "dies.py", *arguments, *message("epochs=4"), OBSERVED=str(tmp_path)).returncode != 0
+    assert (
+        torchrun(tmp_path / "dies.py", *arguments, *recipe_options("epochs=4"), OBSERVED=str(tmp_path)).returncode != 0
+    )
     assert [record.epoch for record in read_history(run)] == [1, 2] and not (run / MODEL_FILE).exists()
 
-    done = torchrun(ROOT / "main.py", *arguments, *message("epochs=4"), "--resume")
+    done = torchrun(ROOT / "main.py", *arguments, *recipe_options("epochs=4"), "--resume")
     assert done.returncode == 0, done.stderr
     assert [record.epoch for record in read_history(run)] == [1, 2, 3, 4]
     assert done.stdout.count("4 epochs (all 4 epochs are done)") == 1

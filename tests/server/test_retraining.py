@@ -153,7 +153,7 @@ def test_all_models_are_listed(server: RunningServer) -> None:
         ("unet/serve", {}, 400, "a whole number"),
         ("unet/rollback", {"version": 1.0}, 400, "a whole number"),
         ("unet/rollback", ["1"], 422, ""),
-        ("cascade3/rollback", {}, 400, "no version was served before"),
+        ("cascade3/rollback", {}, 400, "cascade3: no version "),
     ],
 )
 def test_an_invalid_version_request_is_refused_with_advice(
