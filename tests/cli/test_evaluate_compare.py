@@ -75,15 +75,15 @@ def test_both_spellings_of_the_comparison_are_taken_together(
     studies: Path, models: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ("--compare", f"Other={tmp_path}", "--beside", f"Other={tmp_path}", "--out", tmp_path / "out")
-    assert "the name 'Other' is taken" in refused(capsys, "evaluate", studies, "--model", models[0], *options)
+    assert "the name 'Other' is reserved or already used" in refused(capsys, "evaluate", studies, "--model", models[0], *options)
     assert "--beside" not in run(capsys, "evaluate", "--help")[1]
 
 
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        (["--compare", "nothing"], "'nothing' is not NAME=FOLDER"),
-        (["--compare", "zero=."], "the name 'zero' is taken"),
+        (["--compare", "nothing"], "'nothing': expected NAME=FOLDER"),
+        (["--compare", "zero=."], "the name 'zero' is reserved"),
         (["--contour", "none.dcm"], "none.dcm: cannot be opened"),
     ],
 )

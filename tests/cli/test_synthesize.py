@@ -87,10 +87,10 @@ def test_a_volume_file_in_hu_is_accepted(
         (["--slices", "four"], "invalid slice range 'four': expected A:B, such as 10:26"),
         (["--series", "1.2.3"], "series 1.2.3: not found; `python main.py scan` lists the series and their faults"),
         (["--model", "missing.safetensors"], "missing.safetensors: not a readable .safetensors file"),
-        (["--out", "pet.png"], "pet.png: unknown suffix; give one of .nii.gz, .nii, .nrrd, .mha"),
-        (["--format", "dicom"], "pet.nrrd: names a volume file; a DICOM series is written into a folder"),
-        (["--format", "nifti"], "pet.nrrd: not of format nifti, whose names end in .nii.gz or .nii"),
-        (["--format", "png"], "format png: unknown; give one of dicom, nrrd, nifti"),
+        (["--out", "pet.png"], "pet.png: unknown suffix; expected one of .nii.gz, .nii, .nrrd, .mha"),
+        (["--format", "dicom"], "pet.nrrd: name of a volume file; a DICOM series needs a folder"),
+        (["--format", "nifti"], "pet.nrrd: expected a name ending in .nii.gz or .nii for the format nifti"),
+        (["--format", "png"], "unknown format png: expected one of dicom, nrrd, nifti"),
     ],
 )
 def test_invalid_options_exit_with_2(

@@ -53,7 +53,7 @@ def test_training_writes_a_model_and_prints_a_table(
     code, out, _ = run(capsys, "train", arrays, "--out", model.parent, *SETTINGS, "--resume")
     assert code == 0
     assert "1 validation patients" in out and "body MAE [SUV]" in out and "body PSNR [dB]" in out and "hu_median" in out
-    assert "Evaluated on 1 validation patient, on whom its weights were chosen (few, so" in out
+    assert "Evaluated on 1 validation patient, on whom its weights were selected (few, so" in out
     assert f"2 epochs (the run was finished before); model: {model}" in out
 
 

@@ -69,7 +69,7 @@ def test_a_metric_undefined_for_all_patients_has_no_mean() -> None:
 def test_the_card_says_whether_its_model_beats_the_baselines(model_mae: float, mark: str, message: str) -> None:
     card = make_card(scores=scores_of("validation", [(str(n), figures(model_mae, 0.5)) for n in range(10)]))
     assert card.standing.mark == mark and message in card.standing.sentence
-    assert "Evaluated on 10 validation patients, on whom its weights were chosen." in card.standing.sentence
+    assert "Evaluated on 10 validation patients, on whom its weights were selected." in card.standing.sentence
     assert json.loads(card.to_json())["standing"] == card.standing.as_json()
 
 

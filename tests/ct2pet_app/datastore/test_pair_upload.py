@@ -124,7 +124,7 @@ def other_patient(dataset: Any) -> None:
 
 REFUSED: dict[str, tuple[Callable[[Any], None], str]] = {
     "another frame of reference": (other_frame, "another frame of reference; register them"),
-    "another study of another day": (other_day, "of the patient's other studies CT .* acquired on another day"),
+    "another study of another day": (other_day, "in the patient's other studies CT .* was acquired on another day"),
     "another patient": (other_patient, "has another PatientID"),
     "another unit": (in_thousands, "do not look like one patient's: median SUV"),
 }

@@ -163,7 +163,7 @@ def test_a_damaged_split_file_stops_training_and_nothing_else(datastore: FolderD
     with pytest.raises(SplitFileError):
         datastore.pairs.update()
     assert counts(datastore)["plausible"] == 1  # checked all the same
-    with pytest.raises(SplitFileError, match="is not made anew"):
+    with pytest.raises(SplitFileError, match="is never recreated"):
         datastore.pairs.sides(datastore.training_pairs(), Split())
     assert path.read_text() == "torn"
 

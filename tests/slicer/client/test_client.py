@@ -83,7 +83,7 @@ def test_server_describes_its_models(client: Client) -> None:
         True,
     )
     assert "NOT FOR DIAGNOSIS" in model.card.intended_use
-    assert "Uptake that leaves no trace on CT" in model.card.limits
+    assert "Uptake that is not visible on CT" in model.card.limits
     assert model.baseline_summary.startswith("Not judged")
     assert len(model.checksum) == 64
     assert server.models[0].settings["max_epochs"] == 3
