@@ -199,7 +199,7 @@ def test_a_dependency_outside_the_lock_is_not_installed(checkout: Checkout) -> N
     checkout.lock("requirements.txt", "alpha==1.0", write_wheel(checkout.wheels, "alpha", "1.0", requires="stranger"))
     result = checkout.install()
     assert "stranger-1.0" not in checkout.installed
-    assert result.returncode != 0 and "do not fit together" in result.stderr and not checkout.is_done
+    assert result.returncode != 0 and "are incompatible" in result.stderr and not checkout.is_done
 
 
 def test_the_cpu_build_is_used_if_available(checkout: Checkout) -> None:

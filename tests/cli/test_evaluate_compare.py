@@ -75,7 +75,9 @@ def test_both_spellings_of_the_comparison_are_taken_together(
     studies: Path, models: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ("--compare", f"Other={tmp_path}", "--beside", f"Other={tmp_path}", "--out", tmp_path / "out")
-    assert "the name 'Other' is reserved or already used" in refused(capsys, "evaluate", studies, "--model", models[0], *options)
+    assert "the name 'Other' is reserved or already used" in refused(
+        capsys, "evaluate", studies, "--model", models[0], *options
+    )
     assert "--beside" not in run(capsys, "evaluate", "--help")[1]
 
 

@@ -31,7 +31,7 @@ from lib.metrics.verdict import join_names
 from lib.pairing.pairs import pair_series
 from lib.phantom.dicom import write_study
 from lib.phantom.generate import PhantomSettings, phantom_patient
-from tests.dicom.rtstruct_files import drawn, write_rtstruct
+from tests.dicom.rtstruct_files import contour_item, write_rtstruct
 from tests.learning.conftest import make_card, tiny_recipe
 
 COARSE = PhantomSettings(slices=12, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
@@ -68,7 +68,7 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> ScanReport:
             x, y, z = patient.ct.geometry.to_world(np.array([[26.5, 26.5, 5.0]]))[0]
             square = [(x, y, z), (x + 64, y, z), (x + 64, y + 64, z), (x, y + 64, z)]
             write_rtstruct(
-                folder / "RT" / "1.dcm", {"GTV": [drawn(square)]}, frame=ct.series.frame_of_reference_uid,
+                folder / "RT" / "1.dcm", {"GTV": [contour_item(square)]}, frame=ct.series.frame_of_reference_uid,
                 PatientID=ct.series.patient_id, StudyInstanceUID=ct.series.study_uid,
             )  # fmt: skip
     return scan_folder(root)
@@ -127,7 +127,9 @@ def test_each_contour_is_listed_and_further_files_are_read(scan: ScanReport, tmp
     x, y, z = phantom_patient(2, 0, COARSE).ct.geometry.to_world(np.array([[26.5, 26.5, 7.0]]))[0]
     square = [(x, y, z), (x + 64, y, z), (x + 64, y + 64, z), (x, y + 64, z)]
     path = tmp_path / "elsewhere.dcm"
-    write_rtstruct(path, {"Tumour 2": [drawn(square)], "Heart": [drawn(square)]}, frame=ct.frame_of_reference_uid)
+    write_rtstruct(
+        path, {"Tumour 2": [contour_item(square)], "Heart": [contour_item(square)]}, frame=ct.frame_of_reference_uid
+    )
     model: Any = Lookup()
     pairs = pair_series(scan).pairs
     known = structure_set_files(scan, ct)  # also given explicitly
@@ -142,7 +144,7 @@ def test_each_contour_is_listed_and_further_files_are_read(scan: ScanReport, tmp
 def test_contours_in_no_cts_frame_of_reference_are_rejected_before_any_work(scan: ScanReport, tmp_path: Path) -> None:
     square = [(0.0, 0.0, 0.0), (64.0, 0.0, 0.0), (64.0, 64.0, 0.0), (0.0, 64.0, 0.0)]
     path = tmp_path / "elsewhere.dcm"
-    write_rtstruct(path, {"GTV": [drawn(square)]}, frame="1.2.3")
+    write_rtstruct(path, {"GTV": [contour_item(square)]}, frame="1.2.3")
     model: Any = Lookup()
     with pytest.raises(PairingError, match=r"elsewhere\.dcm: none of its 1 tumours .* is in the frame of reference"):
         evaluate_pairs(pair_series(scan).pairs, model, tmp_path / "out", contours=[path])
@@ -226,7 +228,7 @@ def test_the_report_states_label_attribution_limits_and_versions(page: str, eval
     assert page.count("NOT FOR DIAGNOSIS") >= 3
     assert "Phantoms &amp; friends, CC BY 3.0" in page
     assert evaluation.checksum in page and "PHANTOM_0002" in page and "PHANTOM_0004" in page
-    assert "lesions may be shown that do not exist" in page  # the card's limits
+    assert "lesions may appear that do not exist" in page  # the card's limits
     assert "monai" in page  # implementation of the metrics
     assert "Fewer than ten patients" in page
 

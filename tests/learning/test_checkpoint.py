@@ -101,7 +101,7 @@ def test_no_patient_is_named_in_the_file(prepared: PreparedSet, tmp_path: Path) 
 
 def test_the_card_has_the_intended_use(saved: Path) -> None:
     assert "NOT FOR DIAGNOSIS" in read_card(saved).intended_use
-    assert "lesions may be shown that do not exist" in read_card(saved).limits
+    assert "lesions may appear that do not exist" in read_card(saved).limits
 
 
 def test_digests_depend_on_patients_and_data_but_not_on_their_order(prepared: PreparedSet) -> None:
@@ -175,7 +175,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
 
 def test_a_model_of_another_program_is_refused(tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(CheckpointError, match=r"without a ct2pet model card; train one with main\.py train"):
+    with pytest.raises(CheckpointError, match=r"without a ct2pet model card"):
         load_checkpoint(tmp_path / "other.safetensors")
 
 
@@ -204,7 +204,7 @@ def test_the_card_of_another_network_is_refused(saved: Path, tmp_path: Path, set
 
 
 def test_weights_are_not_saved_under_the_card_of_another_network(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"weights of NetworkConfig\(stages=1"):
+    with pytest.raises(CheckpointError, match=r"expected the network of the weights, NetworkConfig\(stages=1"):
         save_checkpoint(tmp_path / "x.safetensors", Cascade(tiny_recipe("stages=1").network), make_card())
     assert not list(tmp_path.iterdir())
 
@@ -217,7 +217,7 @@ def test_a_card_whose_network_is_not_its_recipes_cannot_be_made() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mood": "good"}, "unknown key mood; known are .*written by a newer ct2pet"),
+        ({"mood": "good"}, "unknown key mood; known are .*written by a newer version of ct2pet"),
         ({"epoch": "seven"}, "epoch is int, found 'seven'"),
         ({"epoch": True}, "epoch is int, found True"),
         ({"name": None}, "name is str, found None"),

@@ -88,5 +88,5 @@ def test_pair_takes_the_series_that_download_took(pairing: PairingReport, select
 
 
 def test_colour_fusions_are_refused_as_such(pairing: PairingReport) -> None:
-    fusions = [alone.reason for alone in pairing.unpaired if "colour picture" in alone.reason]
+    fusions = [alone.reason for alone in pairing.unpaired if "a colour image" in alone.reason]
     assert len(fusions) == 19  # the RGB series of the nine, counted in the list by hand

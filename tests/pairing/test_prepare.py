@@ -147,7 +147,7 @@ def test_a_damaged_index_is_rewritten(studies: Path, out: Path, index: str) -> N
 
 def test_arrays_of_another_recipe_are_not_mixed_in(studies: Path, out: Path) -> None:
     before = prepare_pairs(pairs_of(studies), out, preparation=TINY).prepared
-    with pytest.raises(PreparedDataError, match=r"holds arrays of another grid or windows .*; choose another folder"):
+    with pytest.raises(PreparedDataError, match=r"has arrays of another grid or windows .*; choose another folder"):
         prepare_pairs(pairs_of(studies), out, preparation=Preparation(Grid(pixel_mm=3.0), TINY.windows))
     assert PreparedSet.open(out) == before
 

@@ -102,7 +102,7 @@ def test_a_known_movement_is_recovered(studies: Path, frame: str | None) -> None
     assert record.registered and record.rotation_deg == pytest.approx(ANGLE_DEG, abs=1)
     assert record.translation_mm == pytest.approx([-mm for mm in SHIFT_MM], abs=2)
     assert record.registration_quality is not None and (record.registration_quality["outline"] or 0) > 0.9
-    assert record.slice_pairs == 0 and "registered, for their frames of reference differ" in record.paired_because
+    assert record.slice_pairs == 0 and "registered, since their frames of reference differ" in record.paired_because
 
 
 def test_the_same_volumes_give_the_same_result(studies: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_pet_that_fits_badly_is_unpaired_with_the_values_as_reason(studies: Pa
         dataset.save_as(path)
     report = registered(studies)
     assert report.pairs == ()
-    assert all("registered, they do not fit (outline" in alone.reason for alone in report.unpaired)
+    assert all("registered, but they do not fit (outline" in alone.reason for alone in report.unpaired)
 
 
 def test_prepare_resamples_the_registered_pet(phantoms: Path, studies: Path, tmp_path: Path) -> None:
@@ -221,4 +221,4 @@ def test_a_limb_alike_along_its_length_is_registered_with_a_large_slack(sts_fold
     back = np.asarray(moved.registered.movement.matrix) @ movement(centre)
     assert np.abs(back - np.asarray(as_it_was.registered.movement.matrix))[:3].max() < 1.0
     assert moved.registered.movement.slack_mm >= 15
-    assert "sure to about" in moved.reason
+    assert "position known to about" in moved.reason

@@ -63,5 +63,5 @@ def test_a_tolerance_that_is_none_is_refused(tolerance_mm: float) -> None:
 
 
 def test_an_empty_stack_is_refused() -> None:
-    with pytest.raises(PairingError, match="found an empty one"):
+    with pytest.raises(PairingError, match="one of the two stacks is empty"):
         match_slices([], [0.0], tolerance_mm=0.2)

@@ -108,7 +108,7 @@ def test_at_startup_no_request_waits_for_a_dripping_pacs(pacs: MaliciousPacs, se
     assert (datastore["total"], datastore["completed"]) == (0, 0)
     assert "has not listed its series yet" in datastore["incomplete"]
     response = server.request("GET", "/ct2pet/series")
-    assert response.status_code == 503 and "ask again in a moment" in response.json()["detail"]
+    assert response.status_code == 503 and "try again in a moment" in response.json()["detail"]
 
 
 def test_metadata_that_fails_is_reported(pacs: MaliciousPacs, server: RunningServer) -> None:

@@ -77,7 +77,7 @@ def test_the_patients_are_those_of_all_members(tmp_path: Path) -> None:
 def test_members_of_one_split_keep_it(tmp_path: Path) -> None:
     card = load_models([save(tmp_path, seed, patients=("a",), aside=("f",)) for seed in (1, 2)], device="cpu").card
     assert (card.training.split, card.training.test_patients) == ("split ['f']", ("f",))
-    assert "the mean of several models" in card.standing.sentence
+    assert "the mean of several" in card.standing.sentence
 
 
 def test_one_model_is_no_ensemble(tmp_path: Path) -> None:
