@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +217,11 @@ class PreparedSet:
                 )
             loaded.append(array)
         return PairArrays(pair, loaded[0], loaded[1], loaded[2], self.preparation.windows)
+
+    def only(self, patients: Iterable[str]) -> PreparedSet:
+        """Return the set without the pairs of all other patients, so that nothing can read them."""
+        kept = frozenset(patients)
+        return replace(self, pairs=tuple(pair for pair in self.pairs if pair.patient_id in kept))
 
     def patients(self) -> tuple[str, ...]:
         """Return the IDs of all patients, sorted."""
