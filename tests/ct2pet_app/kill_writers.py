@@ -29,11 +29,11 @@ def kill_once(context: ForkServerContext, place: Place, name: str, kill: int, mo
     """Kill a writer once; return whether it was killed while it wrote, and not after."""
     begun, number = context.Event(), 10 * kill
     if kill % 2:
-        words: tuple[Any, ...] = (begun, place, name, number)
-        process = context.Process(target=writing_for_ever, args=words)
+        arguments: tuple[Any, ...] = (begun, place, name, number)
+        process = context.Process(target=writing_for_ever, args=arguments)
     else:
-        words = (begun, place, name, number, moments.randrange(2**30))
-        process = context.Process(target=killed_at_a_line, args=words)
+        arguments = (begun, place, name, number, moments.randrange(2**30))
+        process = context.Process(target=killed_at_a_line, args=arguments)
     process.start()
     assert begun.wait(120), f"{name} did not begin"
     if kill % 2:

@@ -39,7 +39,7 @@ def train_once(begun: Event, studies: Path, folder: Path) -> None:
 
 
 def publish_for_ever(begun: Event, folder: Path, scratch: Path) -> None:
-    """Publish one model after the other, each of which draws another SUV; go back after every third."""
+    """Publish models that predict different SUVs, one after the other; roll back after every third."""
     models = open_store(folder)
     while True:
         count = len(models.versions("unet"))

@@ -149,10 +149,10 @@ def index(place: Place, number: int) -> None:
 
 def report(place: Place, number: int) -> None:
     """Write the report of a task."""
-    told = CaseReport("a test", to_do=1, already=0, file=report_file(place.models, REPORT))
-    with told.case(f"case {number}"):
+    case_report = CaseReport("a test", to_do=1, already=0, file=report_file(place.models, REPORT))
+    with case_report.case(f"case {number}"):
         pass
-    told.finish({"number": number})
+    case_report.finish({"number": number})
 
 
 def converted(place: Place, number: int) -> None:

@@ -124,7 +124,7 @@ def test_killed_while_downloading_from_a_pacs_it_reads_no_half_of_a_file(
     with running_orthanc(require_program("Orthanc"), tmp_path / "orthanc", patient) as orthanc:
         for _ in range(KILLS):
             if kill_after(processes, moments.uniform(0.0, 0.4), download_once, orthanc.url, folder):
-                shutil.rmtree(folder / "series")  # all was there: begin anew
+                shutil.rmtree(folder / "series")  # all was there: start again
                 kept = 0
             fetched = list((folder / "series").rglob("*.dcm"))
             for path in fetched:

@@ -1,4 +1,4 @@
-"""What a card tells of a model: its figures with confidence, its standing, its limits, and nobody's name."""
+"""The card of a model: metrics with confidence intervals, baseline comparison, limits, and no patient's name."""
 
 from __future__ import annotations
 

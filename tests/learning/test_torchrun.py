@@ -57,7 +57,7 @@ def torchrun(script: Path, *arguments: object, **environment: str) -> subprocess
 
 
 def recipe_options(*settings: str) -> list[str]:
-    return [word for setting in (*TINY, *settings) for word in ("--set", setting)]
+    return [argument for setting in (*TINY, *settings) for argument in ("--set", setting)]
 
 
 def test_two_processes_train_one_model_on_different_patients(prepared: PreparedSet, tmp_path: Path) -> None:

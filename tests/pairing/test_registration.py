@@ -1,4 +1,4 @@
-"""A PET of another frame of reference, laid onto its CT: how exactly, what is told, and what is refused."""
+"""Registration of a PET of another frame of reference to its CT: accuracy, reported values, refused pairs."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ TINY = "pixel_mm=12.8;depth=1;context_slices=1;normalization=none;validation=0.5
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server with five phantoms and a model that draws 2 SUV everywhere; a sixth is not on it yet.
+    """A server with five phantoms and a model that predicts 2 SUV everywhere; a sixth is not on it yet.
 
     It has accounts: Ada may do all.
     """

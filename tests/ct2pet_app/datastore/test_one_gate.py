@@ -70,9 +70,9 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize(("make", "words"), FILES.values(), ids=FILES)
+@pytest.mark.parametrize(("make", "message"), FILES.values(), ids=FILES)
 def test_a_file_is_refused_alike_at_the_command_line_as_upload_and_in_a_session(
-    tmp_path: Path, make: Callable[[], nibabel.Nifti1Image], words: str
+    tmp_path: Path, make: Callable[[], nibabel.Nifti1Image], message: str
 ) -> None:
     path = tmp_path / "ct.nii.gz"
     nibabel.save(make(), path)
@@ -82,7 +82,7 @@ def test_a_file_is_refused_alike_at_the_command_line_as_upload_and_in_a_session(
         refusal(lambda: read_uploaded_ct(tmp_path / "af73.nii.gz", "ct.nii.gz")),
         refusal(source_of_file(tmp_path / "af73.nii.gz", "ct.nii.gz").read),
     }
-    assert len(said) == 1 and words in said.pop()
+    assert len(said) == 1 and message in said.pop()
 
 
 def study(root: Path, **of_ct: Any) -> None:

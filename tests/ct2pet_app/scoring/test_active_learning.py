@@ -106,13 +106,13 @@ def test_a_model_that_cannot_tell_is_said_to(app: CT2PETApp) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "error", "words"),
+    ("request_", "error", "message"),
     [
         ({"strategy": "newset"}, NotFoundError, "no strategy 'newset'; did you mean newest"),
         ({"strategy": "uncertain", "model": "unet9"}, NotFoundError, "no model 'unet9'"),
         ({"strategy": "first", "label_tag": ["x"]}, RequestError, "label_tag: expected a string"),
     ],
 )
-def test_wrong_words_are_refused(app: CT2PETApp, request_: dict[str, Any], error: type, words: str) -> None:
-    with pytest.raises(error, match=words):
+def test_invalid_parameters_are_refused(app: CT2PETApp, request_: dict[str, Any], error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
         app.next_sample(request_)

@@ -24,7 +24,7 @@ def test_who_has_gone_away_waits_for_no_lock() -> None:
     assert not lock.locked()
 
 
-def test_work_for_nobody_ends() -> None:
+def test_work_ends_when_its_client_has_disconnected() -> None:
     with pytest.raises(ClientDisconnectedError):
         until_disconnected(lambda: True)(1, 10, "synthesising")
     until_disconnected(lambda: False)(1, 10, "synthesising")

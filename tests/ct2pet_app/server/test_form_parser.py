@@ -38,7 +38,7 @@ def parsed(body: bytes, content_type: str, *, chunk_bytes: int) -> dict[str, byt
 
 @given(st.lists(st.binary(max_size=300), max_size=5), st.integers(1, 2000))
 def test_every_file_is_whole(files: list[bytes], chunk_bytes: int) -> None:
-    fields = {"word": "a", **{f"file{n}": (f"{n}.dcm", content) for n, content in enumerate(files)}}
+    fields = {"text": "a", **{f"file{n}": (f"{n}.dcm", content) for n, content in enumerate(files)}}
     encoder = MultipartEncoder(fields)
     found = parsed(encoder.to_string(), encoder.content_type, chunk_bytes=chunk_bytes)
     assert found == {f"file{n}": content for n, content in enumerate(files)}

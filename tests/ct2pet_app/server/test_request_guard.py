@@ -217,12 +217,12 @@ class Arriving:
     def __init__(self, *parts: tuple[float, bytes], **headers: str) -> None:
         self.now_s = 0.0
         self.parts = [*parts]
-        self.asked = 0
+        self.reads = 0
         raw = {name.replace("_", "-").encode(): value for name, value in headers.items()}
         self.body = RequestBody(self.receive, raw, max_upload_bytes=10**6, clock=lambda: self.now_s)
 
     async def receive(self) -> dict[str, Any]:
-        self.asked += 1
+        self.reads += 1
         after_s, part = self.parts.pop(0)
         self.now_s += after_s
         return {"type": "http.request", "body": part, "more_body": bool(self.parts)}
@@ -246,12 +246,12 @@ def status_of(arriving: Arriving) -> int:
 
 def test_a_body_that_announces_too_much_is_refused_unread() -> None:
     arriving = Arriving((0, b"x"), content_length="40001")
-    assert (status_of(arriving), arriving.asked) == (413, 0)
+    assert (status_of(arriving), arriving.reads) == (413, 0)
 
 
 def test_a_body_that_does_not_announce_its_size_ends_at_the_limit() -> None:
     arriving = Arriving(*[(0, b"x" * 10_000)] * 50, transfer_encoding="chunked")
-    assert (status_of(arriving), arriving.asked) == (413, 5)
+    assert (status_of(arriving), arriving.reads) == (413, 5)
 
 
 def test_an_endpoint_can_allow_files() -> None:

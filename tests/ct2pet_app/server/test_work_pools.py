@@ -84,7 +84,7 @@ def test_a_client_that_disconnects_leaves_the_queue() -> None:
     asyncio.run(asyncio.wait_for(script(), WAIT_S))
 
 
-def test_work_is_told_that_its_client_disconnected_and_its_thread_comes_back() -> None:
+def test_work_is_cancelled_when_its_client_disconnects_and_its_thread_is_free_again() -> None:
     async def script() -> None:
         pool, client, started = WorkPool("downloads", threads=1, max_waiting=0), Client(), threading.Event()
 
@@ -95,7 +95,7 @@ def test_work_is_told_that_its_client_disconnected_and_its_thread_comes_back() -
                 if cancelled():
                     raise ClientDisconnectedError("gone")
                 pause.wait(0.01)
-            pytest.fail("not told")
+            pytest.fail("not cancelled")
 
         running = run(pool, client, work)
         await asyncio.get_running_loop().run_in_executor(None, started.wait, WAIT_S)
@@ -117,7 +117,7 @@ def test_an_error_of_the_work_passes_through_and_frees_its_place() -> None:
     asyncio.run(asyncio.wait_for(script(), WAIT_S))
 
 
-def test_a_body_that_nobody_reads_is_still_limited() -> None:
+def test_an_unread_body_is_still_limited() -> None:
     async def script() -> None:
         pool = WorkPool("downloads", threads=1, max_waiting=0)
 

@@ -123,9 +123,9 @@ def test_a_packed_file_takes_the_memory_of_its_voxels_here_and_no_more(tmp_path:
     program = (
         "import resource, sys\nfrom pathlib import Path\nfrom lib.imaging.files.volume_file import read_volume_file\n"
         "from lib.imaging.volume import Unit\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "from tests.process_memory import peak_kib\nbefore = peak_kib()\n"
         "volume = read_volume_file(Path(sys.argv[1]), unit=Unit.HU)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, volume.array.nbytes // 1024,"
+        "print(peak_kib() - before, volume.array.nbytes // 1024,"
         " resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
     )
     run = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""A CT and a PET that look like one patient's pass; moved, mirrored, swapped or scaled ones are told with reasons."""
+"""A CT and a PET that fit each other pass; moved, mirrored, swapped or scaled ones are reported with reasons."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_a_mirrored_pet_is_named_by_the_patients_axes_not_by_the_stored_ones(
     ct, pet = (on_the_side(volume) for volume in chest)
     check = check_volumes(ct, pet)
     assert check == check_volumes(*chest)
-    # as `mirrored` does to a PET that lies beside the middle: only the limits of the outline decide whether it is told
+    # as `mirrored` does to a PET off the centre: only the limits of the outline decide whether it is reported
     broken = replace(pet, array=np.flip(pet.array, stored_axis).copy())
     axis = {"left to right": 2, "front to back": 1}[name]
     assert check_volumes(ct, broken) == check_volumes(chest[0], mirrored(chest[1], axis))

@@ -1,4 +1,4 @@
-"""The panel's messages: one for each code that the server can send, in the words of the panel."""
+"""The panel's messages: one for each code that the server can send, in the panel's own wording."""
 
 from __future__ import annotations
 
