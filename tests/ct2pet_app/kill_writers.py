@@ -1,4 +1,4 @@
-"""Kill all writers of the server in turn: ``python -m tests.ct2pet_app.kill_writers 200``; see `killed_writers.py`."""
+"""Kill each writer of the server: ``python -m tests.ct2pet_app.kill_writers 200``; see `killed_writers.py`."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ TINY = "pixel_mm=16.0;depth=1;context_slices=1;normalization=none;patience=0;val
 
 
 def settings(folder: Path) -> dict[str, str]:
-    """Return the `--conf` of a server whose models lie in a folder."""
+    """Return the `--conf` of a server with its models in a folder."""
     training = f"{TINY};epochs={EPOCHS}"
     return {"models": "unet", "models_folder": str(folder), "device": "cpu", "width": "2", "set": training}
 

@@ -1,4 +1,4 @@
-"""Files that are not what they say: bombs, files that name other files, links, pickles, headers that lie."""
+"""Malicious files: decompression bombs, references to other files, links, pickles, false headers."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def zipped_link(target: str) -> bytes:
 
 
 def lying_zip(*, announced: int) -> bytes:
-    """Return a zip whose member of a million zeros announces another size, in both places that tell it."""
+    """Return a zip whose member of a million zeros announces another size, in both headers."""
     archive = bytearray(zipped({"1.dcm": bytes(10**6)}))
     for signature, at in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
         struct.pack_into("<I", archive, archive.index(signature) + at, announced)

@@ -76,7 +76,7 @@ def test_info_is_plain_json(app: CT2PETApp) -> None:
     assert json.loads(json.dumps(app.info(), allow_nan=False))["datastore"]["completed"] == 2
 
 
-def test_a_synthetic_pet_lies_where_the_ct_lies(app: CT2PETApp, phantoms: Path, ct_uids: tuple[str, ...]) -> None:
+def test_a_synthetic_pet_has_the_position_of_the_ct(app: CT2PETApp, phantoms: Path, ct_uids: tuple[str, ...]) -> None:
     result = infer(app, ct_uids[0])
     pet = read_volume_file(Path(result["file"]), unit=Unit.SUV_BW)
     ct = read_ct(scan_folder(phantoms).usable("CT")[0].series)
@@ -94,7 +94,7 @@ def test_the_second_slab_of_a_ct_reads_nothing_again(
     np.testing.assert_array_equal(both[1], both[0][2:4])
 
 
-def test_the_answer_tells_all_that_is_known(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
+def test_the_response_has_all_metadata(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
     metadata = infer(app, ct_uids[0])["params"]
     assert (metadata["synthetic"], metadata["unit"], metadata["slices"], metadata["shape"]) == (
         True,
@@ -121,12 +121,12 @@ def test_a_slab_is_a_volume_of_just_that_slab(app: CT2PETApp, phantoms: Path, ct
     assert result["params"]["metrics"]["model"]["mae_suv"] > 0
 
 
-def test_figures_can_be_left_out(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
+def test_metrics_can_be_left_out(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
     metadata = infer(app, ct_uids[0], metrics=False)["params"]
     assert (metadata["metrics"], metadata["why_no_metrics"]) == (None, "not requested")
 
 
-def test_a_ct_without_pet_has_no_figures(make_app: MakeApp, phantoms: Path, tmp_path: Path) -> None:
+def test_a_ct_without_pet_has_no_metrics(make_app: MakeApp, phantoms: Path, tmp_path: Path) -> None:
     app = make_app(studies=phantoms / "PHANTOM_0001" / "CT")
     app.models.publish("cascade3", save_constant_model(tmp_path / "constant.safetensors", SUV))
     metadata = infer(app, app.datastore().list_images()[0])["params"]

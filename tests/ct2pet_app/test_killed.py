@@ -62,7 +62,7 @@ def kill_after(context: ForkServerContext, seconds: float, work: Callable[..., N
 
 
 def check(models: ModelRegistry) -> None:
-    """Fail where something that is listed is not whole, or what is served is no version."""
+    """Fail if an entry's file is incomplete, or if the served model is not a version."""
     versions = models.versions("unet")
     for version in versions:
         assert file_checksum(version.checkpoint) == version.checksum
@@ -73,7 +73,7 @@ def check(models: ModelRegistry) -> None:
         assert models.history("unet")[-1].version == published.version
 
 
-def test_killed_while_publishing_it_serves_a_whole_version_and_forgets_none(
+def test_a_kill_while_publishing_leaves_a_complete_version_and_loses_none(
     processes: ForkServerContext, tmp_path: Path
 ) -> None:
     moments, folder = random.Random(4), tmp_path / "models"

@@ -22,7 +22,7 @@ def varied(
 
 
 def blob(*, rows: int, columns: int, right: float, down: float, sigma: float = 2.0) -> Tensor:
-    """Return COUNT images of a spot that lies so many pixels right of and below the middle."""
+    """Return COUNT images of a spot at an offset from the centre, pixels to the right and down."""
     y = torch.arange(rows)[:, None] - (rows - 1) / 2 - down
     x = torch.arange(columns)[None, :] - (columns - 1) / 2 - right
     return torch.exp(-(x**2 + y**2) / (2 * sigma**2)).expand(COUNT, 1, rows, columns).clone()

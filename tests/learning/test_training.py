@@ -68,7 +68,7 @@ def test_a_run_keeps_assigned_sides_and_its_card_says_so(prepared: PreparedSet, 
 
 
 def test_a_resumed_run_keeps_its_sides(prepared: PreparedSet, tmp_path: Path) -> None:
-    """Somebody moves a patient while it is stopped: what it has learnt from must not validate it."""
+    """A patient moved while the training is stopped: training patients must not validate it."""
     recipe = tiny_recipe("epochs=3", "patience=0")
     first: list[int] = []
 

@@ -43,7 +43,7 @@ def movement(centre: NDArray[np.float64], degrees: float = ANGLE_DEG) -> NDArray
 
 
 def move_series(folder: Path, matrix: NDArray[np.float64], *, frame: str | None = OTHER_FRAME) -> None:
-    """Rewrite where each slice lies, in another frame of reference."""
+    """Rewrite the position of each slice, in another frame of reference."""
     for path in folder.glob("*.dcm"):
         dataset = pydicom.dcmread(path)
         position = matrix[:3, :3] @ np.array(dataset.ImagePositionPatient, float) + matrix[:3, 3]

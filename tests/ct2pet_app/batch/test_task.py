@@ -145,7 +145,7 @@ def test_a_report_is_no_path(app: CT2PETApp, name: str) -> None:
     assert read_report(app.models.folder, {"report": name}) is None
 
 
-def test_nothing_is_left_lying(app: CT2PETApp) -> None:
+def test_no_results_are_left_over(app: CT2PETApp) -> None:
     batch(app)
     assert not list((app.models.folder / "results").iterdir())
 

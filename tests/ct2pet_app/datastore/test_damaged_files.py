@@ -1,4 +1,4 @@
-"""A file of the server's own that is damaged costs what it says, and no address."""
+"""A damaged file of the server loses its own content only: every endpoint still responds."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Client:
         self._transport = httpx.ASGITransport(server, raise_app_exceptions=False)
 
     def get(self, *addresses: str) -> list[httpx.Response]:
-        """Return the answers, one for each address."""
+        """Return the responses, one for each URL."""
 
         async def answers() -> list[httpx.Response]:
             async with httpx.AsyncClient(transport=self._transport, base_url="http://server") as client:
@@ -83,7 +83,7 @@ class Client:
         return asyncio.run(answers())
 
     def json(self, address: str) -> Any:
-        """Return what one address answers."""
+        """Return the JSON response of one URL."""
         return self.get(address)[0].json()
 
 

@@ -196,7 +196,7 @@ def test_an_uploaded_ct_becomes_an_image_and_can_be_removed(
     assert list((tmp_path / "writable" / "shelf").glob("*.nii.gz")) == []
 
 
-def test_an_upload_that_is_no_ct_is_refused_and_not_left_lying(
+def test_an_upload_that_is_not_a_ct_is_refused_and_removed(
     datastore: FolderDatastore, phantoms: Path, tmp_path: Path
 ) -> None:
     pet = read_pet(scan_folder(phantoms).usable("PT")[0].series)

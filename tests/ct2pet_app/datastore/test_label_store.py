@@ -1,4 +1,4 @@
-"""The store of uploads and labels: whole under readers, tolerant of damage, and nothing left behind."""
+"""The store of uploads and labels: readers see complete files, damage is tolerated, and no file is left over."""
 
 from __future__ import annotations
 
@@ -45,9 +45,7 @@ def executed(folder: Path, statement: str, *values: Any) -> None:
     connection.close()
 
 
-def test_a_label_is_whole_for_readers_while_it_is_saved_again_and_again(
-    label_store: LabelStore, tmp_path: Path
-) -> None:
+def test_readers_see_complete_labels_while_one_is_saved_repeatedly(label_store: LabelStore, tmp_path: Path) -> None:
     """Before: 416 of 775 reads failed, 317 were torn."""
     versions = [given(tmp_path, number) for number in range(8)]
     label_store.keep_label("CT", "synthesized", versions[0], ".nrrd", {})
@@ -79,7 +77,7 @@ def test_a_label_is_whole_for_readers_while_it_is_saved_again_and_again(
     assert len(files_in(folder=tmp_path / "labels")) == 1
 
 
-def test_an_open_label_stays_whole_when_it_is_removed(label_store: LabelStore, folder: Path, tmp_path: Path) -> None:
+def test_an_open_label_stays_readable_when_it_is_removed(label_store: LabelStore, folder: Path, tmp_path: Path) -> None:
     label_store.keep_label("CT", "synthesized", given(tmp_path), ".nrrd", {})
     opened = label_store.open_file("CT", "synthesized")
     assert opened is not None
@@ -156,7 +154,7 @@ def test_a_table_that_was_emptied_costs_no_file(label_store: LabelStore, folder:
     assert [path.name for path in folder.rglob(name)] == [name]
 
 
-def test_a_table_that_another_process_holds_is_read_as_empty_and_says_so_to_who_writes(
+def test_a_table_locked_by_another_process_reads_as_empty_and_fails_to_write(
     label_store: LabelStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("READ_TIMEOUT_S", "WRITE_TIMEOUT_S"):

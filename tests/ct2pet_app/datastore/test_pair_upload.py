@@ -148,7 +148,7 @@ def test_what_makes_no_pair_is_refused_and_leaves_nothing(
     assert not (tmp_path / "models" / "split.csv").exists()
 
 
-def test_an_implausible_upload_is_taken_by_who_answers_for_it(
+def test_an_implausible_upload_is_accepted_on_request(
     datastore: FolderDatastore, coming: Path, tmp_path: Path, zipped: Callable[..., Path]
 ) -> None:
     pet = change(coming / "PET", in_thousands, tmp_path / "altered")
@@ -190,7 +190,7 @@ def test_a_slice_that_is_damaged_is_found(
     assert not (studies / KEPT).exists()
 
 
-def test_what_is_no_image_is_named(
+def test_a_file_that_is_not_an_image_is_named(
     datastore: FolderDatastore, coming: Path, zipped: Callable[..., Path], tmp_path: Path
 ) -> None:
     (tmp_path / "more").mkdir()

@@ -1,4 +1,4 @@
-"""Pairs that are new: seen, given their side for good, checked once, counted."""
+"""New pairs: found, assigned to a permanent side, checked once, counted."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_nothing_plausible_is_said(datastore: FolderDatastore, studies: Path, tm
     assert detail_of(raised.value).endswith("; GET /ct2pet/pairs gives the reasons for each")
 
 
-def test_only_a_pair_that_is_there_can_be_answered_for(datastore: FolderDatastore) -> None:
+def test_only_an_existing_pair_can_be_accepted(datastore: FolderDatastore) -> None:
     with pytest.raises(NotFoundError, match=r"no pair has a CT '\.\./x'"):
         accept_pair(datastore, "../x")
 
@@ -162,13 +162,13 @@ def test_a_damaged_split_file_stops_training_and_nothing_else(datastore: FolderD
     assert (counted["total"], counted["train"]) == (1, None) and "split.csv, line 1" in counted["trouble"]
     with pytest.raises(SplitFileError):
         datastore.pairs.update()
-    assert counts(datastore)["plausible"] == 1  # checked all the same
+    assert counts(datastore)["plausible"] == 1  # checked nevertheless
     with pytest.raises(SplitFileError, match="is never recreated"):
         datastore.pairs.sides(datastore.training_pairs(), Split())
     assert path.read_text() == "torn"
 
 
-def test_a_patient_whom_a_model_was_trained_on(
+def test_a_patient_that_a_model_was_trained_on(
     datastore: FolderDatastore, studies: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Stays on the training side by itself; moved to validation by hand, stays there, with a warning."""

@@ -1,4 +1,4 @@
-"""Sessions: a session's image is its own upload, whatever an id or an uploaded file says."""
+"""Sessions: the image of a session is its own upload, for any id and any uploaded file."""
 
 from __future__ import annotations
 

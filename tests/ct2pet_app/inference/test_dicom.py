@@ -84,7 +84,9 @@ def test_a_series_is_downloaded_as_a_zip(
     assert not list((app.models.folder / "results").iterdir())
 
 
-def test_a_slab_of_the_zip_is_the_wholes(post: Callable[[str], httpx.Response], ct_uids: tuple[str, ...]) -> None:
+def test_a_slab_of_the_zip_equals_that_of_the_full_volume(
+    post: Callable[[str], httpx.Response], ct_uids: tuple[str, ...]
+) -> None:
     def packed(query: str) -> dict[str, bytes]:
         """Return the files of an answer."""
         answer = post(f"/ct2pet/dicom/cascade3?image={ct_uids[0]}{query}")
@@ -118,7 +120,7 @@ def test_stored_twice_it_is_there_once_and_is_no_real_pet(
     }
 
 
-def test_what_is_stored_is_what_is_answered(app: CT2PETApp, studies: Path, ct_uids: tuple[str, ...]) -> None:
+def test_the_stored_series_equals_the_response(app: CT2PETApp, studies: Path, ct_uids: tuple[str, ...]) -> None:
     reported = infer(app, ct_uids[0], store=True, slices="1:4")["params"]["series"]
     series = scan_folder(studies).find(reported["series_instance_uid"])
     assert series is not None
@@ -196,6 +198,6 @@ def test_an_upload_has_no_study(app: CT2PETApp, studies: Path, tmp_path: Path) -
         ({"store": "perhaps"}, "store 'perhaps': expected true or false"),
     ],
 )
-def test_wishes_that_do_not_go_together_are_refused(params: dict[str, Any], message: str) -> None:
+def test_contradictory_options_are_refused(params: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         InferOptions.from_params(params)

@@ -95,7 +95,7 @@ def test_only_unused_volumes_are_evicted_oldest_first_and_the_requested_one_last
     assert recent.idle_bytes(None) == 4_000
 
 
-def test_who_disconnects_does_not_wait_for_anothers_reading() -> None:
+def test_a_disconnected_client_does_not_wait_for_the_read_of_another() -> None:
     recent, go, begun = VolumeCache(), threading.Event(), threading.Event()
 
     def slow() -> Volume:

@@ -1,4 +1,4 @@
-"""Models on disk and in memory: untrained ones say how to train them, new ones are picked up, bad ones refused."""
+"""Models on disk and in memory: errors for untrained ones, new ones are loaded, invalid ones refused."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_an_untrained_model_says_how_to_train_it(models: ModelRegistry) -> None:
     assert re.match(message, detail_of(raised.value))
 
 
-def test_an_unknown_model_is_answered_with_the_known_ones(models: ModelRegistry) -> None:
+def test_an_unknown_model_is_refused_with_the_known_ones(models: ModelRegistry) -> None:
     with pytest.raises(NotFoundError, match="no model 'unett' on this server; did you mean unet"):
         models.synthesizer("unett")
 
@@ -48,9 +48,7 @@ def test_a_model_that_is_not_switched_on_says_how(models: ModelRegistry) -> None
     assert "start the server with --conf models unet,cascade3,cascade5" in detail_of(raised.value)
 
 
-def test_a_published_model_is_picked_up_and_who_holds_the_former_keeps_it(
-    models: ModelRegistry, tmp_path: Path
-) -> None:
+def test_a_published_model_is_loaded_and_holders_of_the_former_keep_it(models: ModelRegistry, tmp_path: Path) -> None:
     first = models.publish("unet", save_constant_model(tmp_path / "1.safetensors", 1.0, stages=1))
     held = models.synthesizer("unet")
     assert models.synthesizer("unet") is held

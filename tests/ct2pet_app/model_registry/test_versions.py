@@ -1,4 +1,4 @@
-"""Every version is kept whole, what is served is chosen in one step, and going back is always possible."""
+"""Versions are kept complete, serving another one is atomic, and rolling back is always possible."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_what_was_served_before(lines: list[tuple[int, Any]], kept: set[int], be
     assert served_before(history, kept) == before
 
 
-def test_an_unknown_version_is_answered_with_the_known_ones(models: ModelRegistry, tmp_path: Path) -> None:
+def test_an_unknown_version_is_refused_with_the_known_ones(models: ModelRegistry, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="unet has no version 1; known are none yet"):
         models.serve("unet", 1, action="served", why="")
     publish(models, tmp_path, 1.0, 2.0)
@@ -167,7 +167,7 @@ def test_a_full_disk_changes_nothing_that_is_served(
     assert sorted(path.name for path in (tmp_path / "models" / "unet" / "versions").iterdir()) == ["0001", "0002"]
 
 
-def test_what_is_not_whole_is_not_listed_and_its_number_is_not_used_again(
+def test_an_incomplete_version_is_not_listed_and_its_number_is_not_reused(
     models: ModelRegistry, tmp_path: Path
 ) -> None:
     publish(models, tmp_path, 1.0)
@@ -196,7 +196,7 @@ def test_a_version_that_was_changed_by_hand_is_not_served(models: ModelRegistry,
     assert served(models) == 2
 
 
-def test_a_line_cut_off_by_a_kill_is_left_out_and_the_next_one_is_whole(tmp_path: Path) -> None:
+def test_a_line_truncated_by_a_kill_is_skipped_and_the_next_one_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     lines = [Served("2026-01-01T00:00:00+00:00", number, "c", "published", "why") for number in (1, 2)]
     add_line(path, lines[0])

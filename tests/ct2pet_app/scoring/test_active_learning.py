@@ -50,7 +50,7 @@ def expect(app: CT2PETApp, image: str, mean_suv: float, *, checksum: str = "") -
 
 
 @pytest.mark.parametrize("strategy", ["first", "random", "newest", "uncertain"])
-def test_each_answer_has_an_id_and_a_reason(app: CT2PETApp, strategy: str) -> None:
+def test_each_response_has_an_id_and_a_reason(app: CT2PETApp, strategy: str) -> None:
     picked = pick(app, strategy)
     assert picked["id"] in app.datastore().list_images() and picked["why"]
     assert Path(picked["path"]).is_file()  # as MONAI Label's own answer
@@ -101,7 +101,7 @@ def test_what_former_weights_expected_is_forgotten(app: CT2PETApp) -> None:
     assert pick(app, "uncertain")["id"] == "1.2.2.1"
 
 
-def test_a_model_that_cannot_tell_is_said_to(app: CT2PETApp) -> None:
+def test_a_model_without_uncertainty_is_reported(app: CT2PETApp) -> None:
     assert "no served model predicts its error" in pick(app, "uncertain", model="unet")["why"]
 
 

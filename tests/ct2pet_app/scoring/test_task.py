@@ -98,7 +98,7 @@ def test_a_score_names_the_weights_and_whether_they_know_the_patient(
     assert (known["model"], known["checksum"], known["version"]) == ("unet", published.checksum, published.version)
 
 
-def test_the_summary_tells_patients_never_seen_apart(
+def test_the_summary_has_separate_means_of_unseen_patients(
     scored: tuple[CT2PETApp, dict[str, Any]], cts: tuple[str, ...]
 ) -> None:
     app, result = scored
@@ -187,7 +187,7 @@ def test_an_untrained_server_scores_nothing(make_app: MakeApp) -> None:
         score(make_app())
 
 
-def test_what_error_to_expect_lies_with_the_cts_that_have_no_pet(app: CT2PETApp, cts: tuple[str, ...]) -> None:
+def test_expected_errors_are_stored_with_the_cts_that_have_no_pet(app: CT2PETApp, cts: tuple[str, ...]) -> None:
     result = score(app, "uncertainty")
     assert result["models"]["unet"]["cts_without_pet"] == 1
     info = app.datastore().get_image_info(cts[2])

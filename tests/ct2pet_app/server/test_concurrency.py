@@ -17,7 +17,7 @@ def poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(concurrency, "POLL_INTERVAL_S", 0.01)
 
 
-def test_who_has_gone_away_waits_for_no_lock() -> None:
+def test_a_disconnected_client_waits_for_no_lock() -> None:
     lock = threading.Lock()
     with lock, pytest.raises(ClientDisconnectedError), waited_for(lock, lambda: True):
         pytest.fail("somebody else holds it")

@@ -34,7 +34,7 @@ def ask(
     path: str = "/info/",
     query: bytes = b"",
 ) -> tuple[int, Any]:
-    """Return status and detail of one request through a gate."""
+    """Return status and detail of one request through the guard."""
     waiting = [*chunks] or [b""]
     sent: list[dict[str, Any]] = []
 
@@ -71,7 +71,7 @@ def ask(
         "petct:8000",
     ],
 )
-def test_addresses_and_own_names_are_answered(host: str) -> None:
+def test_ip_addresses_and_own_host_names_are_accepted(host: str) -> None:
     assert ask({"host": host}) == (200, 0)
 
 
@@ -111,7 +111,7 @@ def test_a_request_without_host_or_with_two_is_a_bad_request() -> None:
 
 
 @given(st.text(st.characters(max_codepoint=255)), st.text(st.characters(max_codepoint=255)))
-def test_no_host_and_no_origin_breaks_the_gate(host: str, origin: str) -> None:
+def test_no_host_and_no_origin_breaks_the_guard(host: str, origin: str) -> None:
     assert ask({"host": host, "origin": origin})[0] in (200, 400, 403)
 
 

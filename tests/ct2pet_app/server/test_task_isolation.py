@@ -57,7 +57,7 @@ def write_archive(folder: Path) -> Path:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as zipped:
         zipped.writestr("sitecustomize.py", WRITES_A_FILE.format(path=str(folder / "of-a-client")))
-    path = folder / "models" / "attack.zip"  # wherever a session lies: an attacker finds out
+    path = folder / "models" / "attack.zip"  # an attacker can find out the path of a session
     path.write_bytes(content.getvalue())
     return path
 

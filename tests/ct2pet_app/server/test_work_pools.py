@@ -17,7 +17,7 @@ WAIT_S = 30.0  # a failure's bound
 
 
 class Client:
-    """The connection of a request: it says nothing until it is cut."""
+    """The connection of a request: it receives nothing until it is closed."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.cut = asyncio.Event()
@@ -50,7 +50,7 @@ async def begun(gate: Gate) -> None:
     assert await asyncio.get_running_loop().run_in_executor(None, gate.begun.wait, WAIT_S)
 
 
-def test_those_that_wait_hold_no_thread_and_those_beyond_the_queue_come_again() -> None:
+def test_waiting_requests_hold_no_thread_and_those_beyond_the_queue_retry() -> None:
     async def script() -> None:
         pool, gate = WorkPool("downloads", threads=1, max_waiting=2), Gate()
         first = run(pool, Client(), gate)

@@ -51,7 +51,7 @@ def served(app: CT2PETApp) -> int | None:
     return None if published is None else published.version
 
 
-# Phantom uptake lies near 0.5 to 2 SUV in most of the body.
+# Phantom uptake is near 0.5 to 2 SUV in most of the body.
 def test_a_worse_model_is_kept_with_the_reason_in_numbers(app: CT2PETApp, tmp_path: Path) -> None:
     version = ask(app, constant(tmp_path, 9.0), parent=1)
     verdict = verdict_of(version)
@@ -108,7 +108,7 @@ def test_a_champion_replaced_during_the_comparison_is_compared_again(
     assert (compared_with, served(app)) == ([2, 1], 1)
 
 
-def test_a_champion_whose_weights_cannot_be_used_defends_nothing(app: CT2PETApp, tmp_path: Path) -> None:
+def test_a_champion_with_unusable_weights_is_replaced(app: CT2PETApp, tmp_path: Path) -> None:
     app.models.path("unet").write_bytes(b"junk")
     version = ask(app, constant(tmp_path, 0.9), rule="always")
     assert (version.number, served(app)) == (2, 2)

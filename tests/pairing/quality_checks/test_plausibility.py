@@ -154,7 +154,7 @@ def test_a_series_that_cannot_be_read_is_a_reason(paired: PairedSeries) -> None:
 
 @pytest.mark.slow
 def test_real_pairs_pass_and_most_broken_ones_do_not(sts_folder: Path) -> None:
-    """Every fourth of the 36 patients; docs/decisions/0015 has the figures of all."""
+    """Every fourth of the 36 patients; docs/decisions/0015 has the values of all."""
     pairs = pair_series(scan_folder(sts_folder)).pairs[::4]
     volumes = [(read_ct(one.pair.ct), read_pet(one.pair.pet)) for one in pairs]
     assert [check_pair(one).reasons for one in pairs] == [()] * 9
