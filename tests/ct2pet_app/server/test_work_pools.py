@@ -50,7 +50,7 @@ async def begun(gate: Gate) -> None:
     assert await asyncio.get_running_loop().run_in_executor(None, gate.begun.wait, WAIT_S)
 
 
-def test_waiting_requests_hold_no_thread_and_those_beyond_the_queue_retry() -> None:
+def test_waiting_requests_hold_no_thread_and_more_are_refused() -> None:
     async def script() -> None:
         pool, gate = WorkPool("downloads", threads=1, max_waiting=2), Gate()
         first = run(pool, Client(), gate)
