@@ -1,6 +1,6 @@
 """Draws the pictures of docs/slicer from a live server: python pictures.py URL FOLDER (in the tests' environment).
 
-The panel is drawn by Qt from the real .ui, slices by Slicer's own compositing; the words in the views are those that
+The panel is drawn by Qt from the real .ui, slices by Slicer's own compositing; the text in the views is what
 the module wrote into them. Give it a server of phantoms: a picture in the repository shows no patient.
 """
 
@@ -36,7 +36,7 @@ def until(panel: Any, so: Callable[[], bool]) -> None:
 
 
 def view_picture(view: Any) -> Image.Image:
-    """Return what a slice view shows, with the words that the module wrote into it."""
+    """Return what a slice view shows, with the text that the module wrote into it."""
     from CT2PETLib.scene.display import annotation_text
 
     view.node.SetDimensions(*VIEW, 1)
@@ -52,13 +52,13 @@ def view_picture(view: Any) -> Image.Image:
         rgba = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(rows, columns, -1)
         picture = Image.fromarray(np.ascontiguousarray(rgba[::-1, :, :3]).astype(np.uint8))
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
-    for line, words in enumerate(annotation_text(view.renderer).splitlines()):
-        draw.text((VIEW[0] / 2, 6 + 19 * line), words, fill=YELLOW, font=font, anchor="ma")
+    for line, text in enumerate(annotation_text(view.renderer).splitlines()):
+        draw.text((VIEW[0] / 2, 6 + 19 * line), text, fill=YELLOW, font=font, anchor="ma")
     return picture
 
 
 def row_of(panel: Any, manager: Any) -> Image.Image:
-    """Return the views of the layout on screen, beside each other."""
+    """Return the views of the layout on screen, next to each other."""
     panel.tick()
     pictures = [view_picture(manager.sliceWidget(name)) for name in manager.sliceViewNames()]
     row = Image.new("RGB", (len(pictures) * (VIEW[0] + GAP) - GAP, VIEW[1]), (60, 60, 60))
