@@ -22,12 +22,13 @@ import slicer
 
 VIEW = (430, 400)
 GAP = 6
+TIMEOUT_S = 1800  # a step takes seconds, but minutes on a busy machine
 YELLOW = (255, 217, 51)
 
 
 def until(panel: Any, condition: Callable[[], bool]) -> None:
     """Call the panel's timer handler until a condition holds."""
-    end = time.monotonic() + 300
+    end = time.monotonic() + TIMEOUT_S
     while not condition():
         if time.monotonic() > end:
             raise TimeoutError(f"{panel.ui.messageLabel.text()} | {panel.ui.progressLabel.text()}")
