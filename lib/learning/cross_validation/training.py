@@ -31,6 +31,7 @@ from lib.learning.dataset import PairsBySide, split_pairs
 from lib.learning.model_card.card import patient_digest
 from lib.learning.recipe import Recipe
 from lib.learning.tracking.options import Tracking
+from lib.learning.tracking.progress import MEMBERS_FOLDER
 from lib.learning.training import (
     MODEL_FILE,
     TrainingResult,
@@ -50,7 +51,7 @@ from lib.types import Progress, no_progress, partial_progress
 logger = logging.getLogger(__name__)
 
 FOLDS_FILE = "folds.json"
-MEMBERS_FOLDER = "folds"
+MIN_PATIENTS_PER_FOLD = 2  # below, a fold of a small clinic would be judged by a single patient
 SEED_STEP = 1000  # between the seeds of the members: equal initial weights would make equal errors
 
 
