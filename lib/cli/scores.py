@@ -40,7 +40,7 @@ def print_intervals(intervals: Mapping[str, Mapping[str, Mapping[str, float | No
 def print_card_scores(card: ModelCard) -> None:
     """Print the metrics of a model card, with confidence intervals if known, and how it compares with baselines."""
     if (scores := card.scores) is not None and scores.table:
-        title = f"{scores.patients} {scores.side} patients"
+        title = f"{scores.patients} {scores.side.replace('_', '-')} patients"
         if scores.intervals:
             print_intervals(scores.intervals, f"{title} (95 % confidence)")
         else:
