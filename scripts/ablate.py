@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))
 
 from lib.errors import CT2PETError  # noqa: E402
 from lib.experiments.nested.ablation import CHOICES, prepared_arrays, run_ablation  # noqa: E402
-from lib.learning.cross_validation.folds import DEFAULT_FOLDS  # noqa: E402
+from lib.experiments.nested.protocol import OUTER_FOLDS  # noqa: E402
 from lib.learning.recipe import DEFAULT_RECIPE  # noqa: E402
 from lib.types import Progress  # noqa: E402
 
@@ -63,7 +63,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", default=[], metavar="TOPIC|NAME", help="only these variants")
     parser.add_argument("--recipe", default=DEFAULT_RECIPE, help="reference recipe")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change all variants")
-    parser.add_argument("--folds", type=int, default=DEFAULT_FOLDS, help=f"outer folds (default {DEFAULT_FOLDS})")
+    parser.add_argument("--folds", type=int, default=OUTER_FOLDS, help=f"outer folds (default {OUTER_FOLDS})")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
     parser.add_argument("--title", default="Ablation", help="title of the table")
     parser.add_argument("--note", default="", help="line below the table, such as the data's attribution")

@@ -35,7 +35,7 @@ from ct2pet_app.training.run_folders import (
 )
 from lib.errors import PreparedDataError, StudiesError, TrainingError
 from lib.files import write_text
-from lib.learning.cross_validation.training import MIN_PATIENTS_PER_FOLD, train_cross_validated
+from lib.learning.cross_validation.training import MIN_FOLDS, MIN_PATIENTS_PER_FOLD, train_cross_validated
 from lib.learning.recipe import Recipe
 from lib.learning.tracking.mlflow_logger import configure_mlflow_process
 from lib.learning.training import MODEL_FILE, train
@@ -188,14 +188,15 @@ class CascadeTrainTask(TrainTask):
 
 
 def _folds(parsed: TrainRequest, prepared: PreparedSet) -> int:
-    """Return the folds of a training; 0 where patients are too few, or the recipe splits by slice."""
-    patients = len(prepared.patients())
+    """Return the folds of a training: fewer than requested for few patients, 0 for too few or a split by slice."""
     if not parsed.folds or parsed.recipe.split.unit != "patient":
         return 0
-    if patients < MIN_PATIENTS_PER_FOLD * parsed.folds:
-        logger.info("%d patients are too few for %d folds; some are set aside instead", patients, parsed.folds)
+    patients = len(prepared.patients())
+    folds = min(parsed.folds, patients // MIN_PATIENTS_PER_FOLD)
+    if folds < min(parsed.folds, MIN_FOLDS):
+        logger.info("%d patients are too few for cross-validation; some are set aside instead", patients)
         return 0
-    return parsed.folds
+    return folds
 
 
 def require_pairs(pairs: tuple[PairedSeries, ...], datastore: StudiesDatastore) -> tuple[PairedSeries, ...]:

@@ -40,7 +40,7 @@ def train(
             "their ensemble.",
         ),
     ] = False,
-    folds: Annotated[int, typer.Option(help="Number of folds and networks of --refit.")] = 5,
+    folds: Annotated[int, typer.Option(help="Number of folds and networks of --refit.")] = 10,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in this folder.")] = False,
     device: Device = "auto",
     tracking: TrackingName = "none",

@@ -69,7 +69,7 @@ def test_the_papers_network_has_about_50_million_parameters() -> None:
 def test_the_default_is_quantitative() -> None:
     recipe = load_recipe()
     assert recipe == load_recipe("quantitative")
-    assert (recipe.name, recipe.grid.pixel_mm, recipe.split.unit) == ("quantitative", 2.0, "patient")
+    assert (recipe.name, recipe.grid.pixel_mm, recipe.split.unit) == ("quantitative", 4.0, "patient")
     assert (recipe.windows.pet_high_suv, recipe.windows.pet_curve) == (20.0, "sqrt")
 
 

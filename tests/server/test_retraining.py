@@ -174,7 +174,7 @@ def test_cross_validated_training_uses_all_patients_and_judges_each_out_of_fold(
     refused = server.request("POST", "/train/cascade3", json={"folds": 1})
     assert refused.status_code == 400
     assert "folds: expected 0 for none, or 2 to 32, found 1" in refused.json()["detail"]
-    assert server.json("/info/")["trainers"]["cascade3"]["config"]["folds"] == 5
+    assert server.json("/info/")["trainers"]["cascade3"]["config"]["folds"] == 10
     response = server.request("POST", "/train/cascade3", json={"folds": 2, "max_epochs": 1})
     assert response.status_code == 200, response.text
     assert server.wait_for_training(timeout_s=TRAIN_TIMEOUT_S)["status"] == "DONE"

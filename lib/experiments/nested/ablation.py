@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lib.errors import PreparedDataError, RecipeError
-from lib.experiments.nested.protocol import Candidate, NestedResult, run_nested
+from lib.experiments.nested.protocol import OUTER_FOLDS, Candidate, NestedResult, run_nested
 from lib.experiments.nested.table import write_nested
 from lib.experiments.variants import REFERENCE, Variant, read_variants
-from lib.learning.cross_validation.folds import DEFAULT_FOLDS
 from lib.learning.recipe import RECIPES, load_recipe
 from lib.pairing.prepared import Preparation, PreparedSet
 from lib.types import Progress, no_progress
@@ -25,7 +24,7 @@ def run_ablation(
     out: Path,
     *,
     only: Sequence[str] = (),
-    folds: int = DEFAULT_FOLDS,
+    folds: int = OUTER_FOLDS,
     device: str = "auto",
     title: str = "Ablation",
     note: str = "",

@@ -27,7 +27,7 @@ from lib.experiments.nested.measure import (
 from lib.experiments.nested.networks import first_patients, trained_network
 from lib.experiments.variants import Variant
 from lib.files import write_text
-from lib.learning.cross_validation.folds import DEFAULT_FOLDS, assign_folds
+from lib.learning.cross_validation.folds import assign_folds
 from lib.learning.cross_validation.out_of_fold import all_slices
 from lib.learning.cross_validation.shrinkage import WeightRatios
 from lib.learning.cross_validation.training import SEED_STEP
@@ -43,6 +43,7 @@ from lib.types import Progress, no_progress, partial_progress
 
 STUDIES_FILE = "studies.sha256"
 FOLDS_FILE = "folds.json"
+OUTER_FOLDS = 5
 REFERENCE_PIXELS = 256  # rows and columns, for FLOPs
 
 
@@ -104,7 +105,7 @@ def run_nested(
     candidates: Sequence[Candidate],
     out: Path,
     *,
-    folds: int = DEFAULT_FOLDS,
+    folds: int = OUTER_FOLDS,
     device: str = "auto",
     progress: Progress = no_progress,
 ) -> NestedResult:

@@ -51,7 +51,8 @@ from lib.types import Progress, no_progress, partial_progress
 logger = logging.getLogger(__name__)
 
 FOLDS_FILE = "folds.json"
-MIN_PATIENTS_PER_FOLD = 2  # below, a fold of a small clinic would be judged by a single patient
+MIN_PATIENTS_PER_FOLD = 2
+MIN_FOLDS = 5  # unless fewer are requested: each network then misses a fifth of the patients at most
 SEED_STEP = 1000  # between the seeds of the members: equal initial weights would make equal errors
 
 
