@@ -44,7 +44,8 @@ def evaluate(
 
     The JSON is `{model, patients: [...], mean: {...}, baselines: {zero, constant, hu_mean, hu_median}}`, with
     `intervals`, `against` (the model minus each baseline), `not_beaten` (per metric), `beside` (the model minus each
-    other program), `targets` and `verdict`.
+    other program), `targets`, `lesions` and `verdict`, whose `caveats` are what a reader sees at once and the error
+    inside the body does not show.
     """
     from lib.evaluation.evaluate import evaluate_pairs
     from lib.evaluation.external_predictions import parse_external_predictions
@@ -77,6 +78,6 @@ def _print_result(result: Mapping[str, Any], report: Path) -> None:
         for reason in patient["absent_peers"].values():
             print_line(f"not compared: {patient['patient_id']}: {reason}", stderr)
     sentences = [result["verdict"]["sentence"], *(other["sentence"] for other in result["beside"].values())]
-    for sentence in (*sentences, *result["targets"]):
+    for sentence in (*sentences, *result["targets"], *result["lesions"]["sentences"].values()):
         print_line(sentence)
     print_line(f"report: {report}")

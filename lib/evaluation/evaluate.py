@@ -15,12 +15,15 @@ from lib.errors import DicomError, InputError, PairingError
 from lib.evaluation.calibration_check import check_card_calibration
 from lib.evaluation.clinical_metrics import measure_clinical, tumour_of, tumour_regions
 from lib.evaluation.external_predictions import ExternalPredictions, read_external_prediction
+from lib.evaluation.lesions.patient import measure_lesions
 from lib.evaluation.patient_result import PatientResult
 from lib.evaluation.report.html import write_report
 from lib.evaluation.report.images import draw_comparison, draw_projections
 from lib.evaluation.result import Evaluation, write_evaluation
 from lib.evaluation.slice_metrics import AlignedVolumes, align, card_baselines, compare, predict_all_methods
 from lib.learning.model_card.card import patient_digest
+from lib.metrics.appearance import measure_appearance
+from lib.metrics.criteria import LOOKUPS
 from lib.metrics.volume import measure_volume
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepare import pair_id
@@ -46,9 +49,9 @@ def evaluate_pairs(
 ) -> Evaluation:
     """Return the metrics of every pair, and write them to `out`.
 
-    Writes `report.html`, `evaluation.json`, `patients.csv`, `means.csv` and two pictures per pair. A pair that fails is
-    reported with its reason, and the evaluation continues. Means are over patients that the model was neither trained
-    nor validated on.
+    Writes `report.html`, `evaluation.json`, `patients.csv`, `means.csv`, `lesions.csv` and two pictures per pair. A
+    pair that fails is reported with its reason, and the evaluation continues. Means are over patients that the model
+    was neither trained nor validated on.
 
     Args:
         pairs: The pairs to evaluate.
@@ -115,6 +118,7 @@ def _evaluate(
     external_suv, missing = _read_external_predictions(external, paired.pair.ct.uid, volumes)
     volumes = replace(volumes, tumour=tumour, regions=regions, external_suv=external_suv)
     baselines = card_baselines(card)
+    predictions = predict_all_methods(volumes, baselines)
     title = f"{patient_id}, model {card.name} {synthesizer.checksum[:8]}"
     # hashed, because a patient can have two pairs and a patient ID is not a safe file name
     stem = f"{patient_digest(patient_id)}-{pair_id(paired.pair)}"
@@ -133,8 +137,13 @@ def _evaluate(
             name: measure_volume(
                 suv_bw, volumes.real_suv, volumes.body, measured=volumes.measured, device=synthesizer.device
             )
-            for name, suv_bw in predict_all_methods(volumes, baselines).items()
+            for name, suv_bw in predictions.items()
         },
+        appearance={
+            name: measure_appearance(suv_bw, volumes.real_suv, volumes.body, spacing_mm=volumes.geometry.spacing_mm)
+            for name, suv_bw in predictions.items()
+        },
+        lesions=measure_lesions(volumes, predictions, with_curve=("model", *LOOKUPS, *external_suv)),
         missing_external=missing,
         calibration_check=check_card_calibration(volumes, card),
         pictures=tuple(path.name for path in pictures),

@@ -8,12 +8,15 @@ from typing import Any
 
 from lib.evaluation.calibration_check import CalibrationCheck
 from lib.evaluation.clinical_metrics import ClinicalMetrics
+from lib.evaluation.lesions.patient import MethodLesions
 from lib.evaluation.slice_metrics import Comparison
+from lib.metrics.appearance import AppearanceMetrics
 from lib.metrics.baselines import BASELINE_NAMES
 from lib.metrics.criteria import METHODS
 from lib.metrics.volume import VolumeMetrics
 from lib.pairing.quality_checks.alignment import Shift
 from lib.pairing.split import Side
+from lib.types import finite_or_none
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class PatientResult:
         side: The side of the model's split that the patient is on.
         comparison, clinical, in_3d: Metrics by method.
         missing_external: By external program, why its prediction is missing.
+        appearance: What a reader sees at once, by method.
+        lesions: Lesions found, missed and fabricated, by method.
         calibration_check: Expected against observed errors; None where the model card has no calibration.
         pictures: File names next to the report: slices and projections.
         shift: Shift of the real PET from the CT.
@@ -36,6 +41,8 @@ class PatientResult:
     comparison: Comparison
     clinical: ClinicalMetrics
     in_3d: Mapping[str, VolumeMetrics]
+    appearance: Mapping[str, AppearanceMetrics]
+    lesions: Mapping[str, MethodLesions]
     missing_external: Mapping[str, str] = field(default_factory=dict)
     calibration_check: CalibrationCheck | None = None
     pictures: tuple[str, ...] = ()
@@ -53,7 +60,13 @@ class PatientResult:
 
     def metrics(self, method: str) -> dict[str, float]:
         """Return all metrics of a method by name; NaN where undefined."""
-        return {**vars(self.comparison.metrics[method]), **vars(self.in_3d[method]), **self.clinical.metrics(method)}
+        return {
+            **vars(self.comparison.metrics[method]),
+            **vars(self.in_3d[method]),
+            **self.clinical.metrics(method),
+            **vars(self.appearance[method]),
+            **self.lesions[method].metrics(),
+        }
 
     def as_json(self) -> dict[str, Any]:
         """Return one entry of the contract's `patients`."""
@@ -66,6 +79,11 @@ class PatientResult:
             "baselines": {name: self.comparison.metrics[name].as_json() for name in BASELINE_NAMES},
             **self.clinical.as_json(),
             "in_3d": {name: metrics.as_json() for name, metrics in self.in_3d.items()},
+            "appearance": {name: metrics.as_json() for name, metrics in self.appearance.items()},
+            "lesions": {
+                name: finite_or_none(lesions.metrics()) if name in BASELINE_NAMES else lesions.as_json()
+                for name, lesions in self.lesions.items()
+            },
             "peers": {name: self.comparison.metrics[name].as_json() for name in self.external},
             "absent_peers": dict(self.missing_external),
             "uncertainty": None if self.calibration_check is None else self.calibration_check.as_json(),

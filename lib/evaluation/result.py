@@ -15,6 +15,7 @@ import numpy as np
 from lib.evaluation.aligned_patients import AlignedSubset, exclude_misaligned, mean_over
 from lib.evaluation.calibration_check import MeanCalibrationCheck, mean_calibration_check, write_calibration_check
 from lib.evaluation.clinical_metrics import REAL
+from lib.evaluation.lesions.summary import LesionSummary, summarize_lesions, write_lesions
 from lib.evaluation.paired_comparison import ExternalComparison, compare_with_external
 from lib.evaluation.patient_result import PatientResult
 from lib.evaluation.targets import target_sentences
@@ -94,6 +95,11 @@ class Evaluation:
         """Expected against observed errors over the unseen patients; None without a calibration."""
         return mean_calibration_check([(pair.patient_id, pair.calibration_check) for pair in self.judged])
 
+    @cached_property
+    def lesions(self) -> LesionSummary:
+        """The lesions over the unseen patients."""
+        return summarize_lesions([(pair.patient_id, pair.lesions) for pair in self.judged], self.judgement)
+
     def as_json(self) -> dict[str, Any]:
         """Return the JSON of `evaluate --json`."""
         return {
@@ -106,6 +112,7 @@ class Evaluation:
             "aligned": self.aligned.as_json(),
             "targets": list(target_sentences(self.judgement)),
             "beside": {other.program: other.as_json() for other in self.external_comparisons},
+            "lesions": self.lesions.as_json(),
             "body_mean_suv_agreement": self.body_level().as_json(),
             "uncertainty": None if self.calibration_check is None else self.calibration_check.as_json(),
             "failed": [
@@ -118,12 +125,14 @@ class Evaluation:
 def write_evaluation(evaluation: Evaluation, out: Path) -> None:
     """Write `evaluation.json`, `patients.csv` (per pair and method) and `means.csv` (with confidence intervals).
 
-    With a calibration, also write `uncertainty.csv`, see `write_calibration_check`.
+    Also write `lesions.csv`, see `write_lesions`, and with a calibration `uncertainty.csv`, see
+    `write_calibration_check`.
     """
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "evaluation.json", json.dumps(evaluation.as_json(), indent=1, allow_nan=False))
     _write_patients(evaluation, out / "patients.csv")
     _write_means(evaluation.judgement, out / "means.csv")
+    write_lesions([(pair.patient_id, pair.seen, pair.lesions["model"]) for pair in evaluation.patients], out)
     write_calibration_check([(pair.patient_id, pair.seen, pair.calibration_check) for pair in evaluation.patients], out)
 
 

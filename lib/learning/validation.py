@@ -16,6 +16,7 @@ from lib.learning.model_card.card import patient_digest
 from lib.learning.model_card.scores import MetricsTable, Scores, scores_of
 from lib.learning.recipe import Recipe
 from lib.learning.tracking.progress import KEY_METRIC
+from lib.metrics.appearance import AppearanceMetrics, measure_appearance
 from lib.metrics.baselines import BASELINE_NAMES, Baselines, BaselineSample, fit_baselines
 from lib.metrics.calibration import Calibration, CalibrationSample, fit_calibration
 from lib.metrics.criteria import HU_SHARE
@@ -90,9 +91,24 @@ def score_pair(
         baselines=baselines, device=device,
     )  # fmt: skip
     table = {name: metrics.as_json() for name, metrics in measured.items()}
+    for method, appearance in _appearances(synthetic_suv, arrays, chosen, baselines).items():
+        table[method] |= appearance.as_json()
     share = hu_share(ct_hu, synthetic_suv, body)
     table["model"][HU_SHARE] = None if math.isnan(share) else share
     return table
+
+
+def _appearances(
+    synthetic_suv: FloatArray, arrays: PairArrays, chosen: list[int], baselines: Baselines
+) -> dict[str, AppearanceMetrics]:
+    """Return what a reader sees at once, of the model and each baseline."""
+    ct_hu, real, body = arrays.ct_hu(chosen), arrays.suv_bw(chosen), arrays.body(chosen)
+    predictions: dict[str, FloatArray] = {"model": synthetic_suv}
+    predictions |= {name: baselines.predict(name, ct_hu, body) for name in BASELINE_NAMES}
+    return {
+        name: measure_appearance(suv_bw, real, body, spacing_mm=arrays.pair.spacing_mm)
+        for name, suv_bw in predictions.items()
+    }
 
 
 def measure_with_baselines(

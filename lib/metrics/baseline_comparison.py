@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from lib.metrics.agreement import FEW_PATIENTS
 from lib.metrics.baselines import BASELINE_NAMES
+from lib.metrics.caveats import Caveat
 from lib.metrics.criteria import COMPARED_METRICS, KEY_METRIC, Metric
-from lib.metrics.verdict import Judgement, Outcome, join_names, lookup_note
+from lib.metrics.verdict import Judgement, Outcome, caveat_note, join_names, lookup_note
 
 Mark = Literal["beats all", "not surely", "does not beat all", "not judged"]
 
@@ -23,15 +24,17 @@ class BaselineComparison:
         mark: `not surely` where the model is better on average everywhere, but not significantly so everywhere.
         sentence: The result for a reader, with baselines, metrics, values and the patients evaluated.
         outcomes: By metric and baseline; empty where nothing was evaluated.
+        caveats: What a reader sees at once and these metrics do not show; part of the sentence, whatever the mark.
     """
 
     mark: Mark
     sentence: str
     outcomes: Mapping[str, Mapping[str, Outcome]]
+    caveats: tuple[Caveat, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return asdict(self)
+        return {**asdict(self), "caveats": [caveat.as_json() for caveat in self.caveats]}
 
 
 def not_judged(reason: str) -> BaselineComparison:
@@ -43,7 +46,7 @@ def compare_with_baselines(judgement: Judgement, *, evaluated_on: str, caution: 
     """Return the comparison with the baselines in the metrics of `COMPARED_METRICS`.
 
     Args:
-        judgement: Of the model, over `COMPARED_METRICS` or more metrics.
+        judgement: Of the model, over `COMPARED_METRICS` or more metrics, such as `VERDICT_METRICS` for caveats.
         evaluated_on: The patients evaluated, such as `5 validation patients`.
         caution: A limitation of these values, stated instead of a small number of patients.
     """
@@ -69,8 +72,8 @@ def compare_with_baselines(judgement: Judgement, *, evaluated_on: str, caution: 
         metric.name: {name: judgement.against[name][metric.name].outcome for name in BASELINE_NAMES}
         for metric in COMPARED_METRICS
     }
-    sentence = f"{result}. Evaluated on {evaluated_on}{note}.{lookup_note(judgement)}"
-    return BaselineComparison(mark, sentence, outcomes)
+    sentence = f"{result}. Evaluated on {evaluated_on}{note}.{lookup_note(judgement)}{caveat_note(judgement)}"
+    return BaselineComparison(mark, sentence, outcomes, judgement.caveats)
 
 
 def _clauses(judgement: Judgement, outcome: Outcome) -> list[str]:

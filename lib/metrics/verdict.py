@@ -9,7 +9,18 @@ from typing import Any, Literal
 
 from lib.metrics.agreement import Interval, bootstrap_mean, finite_mean, group_by_patient
 from lib.metrics.baselines import BASELINE_NAMES
-from lib.metrics.criteria import HU_SHARE, KEY_METRIC, LOOKUPS, METHOD_LABELS, METHODS, METRICS, Best, Metric
+from lib.metrics.caveats import Caveat, find_caveats
+from lib.metrics.criteria import (
+    HU_SHARE,
+    KEY_METRIC,
+    LOOKUPS,
+    METHOD_LABELS,
+    METHODS,
+    METRICS,
+    Best,
+    Metric,
+    comparable,
+)
 from lib.metrics.hu_lookup import LOOKUP_SHARE
 
 Outcome = Literal["beaten", "unsure", "not beaten", "undefined"]
@@ -23,7 +34,8 @@ class BaselineDifference:
     """The model compared with one baseline in one metric.
 
     Attributes:
-        difference: Model - baseline over the patients that have both; signed errors by their absolute value.
+        difference: Model - baseline over the patients that have both; signed errors and ratios by their
+            distance from 0 or 1.
         outcome: `beaten` where the full interval favours the model; `unsure` where only the mean does, or one patient
             gives no interval; `undefined` where the baseline has no value. A model that acts as a lookup table of HU
             never beats one: its lead would come from interpolation.
@@ -62,6 +74,11 @@ class Judgement:
         """Whether the model acts as a lookup table of HU."""
         return self.hu_share.mean >= LOOKUP_SHARE
 
+    @property
+    def caveats(self) -> tuple[Caveat, ...]:
+        """What a reader sees at once and the key metric does not show."""
+        return find_caveats(self.intervals)
+
     def outcomes(self, metric: str, *selected: Outcome) -> tuple[str, ...]:
         """Return the baselines with one of the selected outcomes in a metric."""
         return tuple(name for name in BASELINE_NAMES if self.against[name][metric].outcome in selected)
@@ -85,7 +102,11 @@ class Judgement:
             "is_lookup": self.is_lookup,
             "strongest_baseline": dict(self.strongest),
             "not_beaten": {name: list(self.not_beaten(name)) for name in self.intervals["model"]},
-            "verdict": {"measure": KEY_METRIC, "sentence": verdict_sentence(self)},
+            "verdict": {
+                "measure": KEY_METRIC,
+                "sentence": verdict_sentence(self),
+                "caveats": [caveat.as_json() for caveat in self.caveats],
+            },
         }
 
 
@@ -133,8 +154,16 @@ def verdict_sentence(judgement: Judgement) -> str:
     return (
         f"The model {'; it '.join(clauses)}. Its mean absolute error inside the body is {model:.3f} SUV; that of the "
         f"strongest baseline, {strongest} ({METHOD_LABELS[strongest]}), is {other:.3f} SUV ({confidence}; {patients})."
-        f"{lookup_note(judgement)}"
+        f"{lookup_note(judgement)}{caveat_note(judgement)}"
     )
+
+
+def caveat_note(judgement: Judgement) -> str:
+    """Return the caveats as a sentence, after `But:` where the model is ahead of a baseline; otherwise empty."""
+    if not judgement.caveats:
+        return ""
+    is_ahead = bool(judgement.outcomes(KEY_METRIC, "beaten", "unsure"))
+    return f" {'But' if is_ahead else 'In addition'}: {'; '.join(caveat.sentence for caveat in judgement.caveats)}."
 
 
 def lookup_note(judgement: Judgement) -> str:
@@ -152,12 +181,11 @@ def lookup_note(judgement: Judgement) -> str:
 
 def mean_of_pairs(pairs: Sequence[MethodMetrics], method: str, name: str) -> float:
     """Return a patient's metric, the mean over the pairs for which it is finite; NaN for none."""
-    return finite_mean(metrics[method][name] for metrics in pairs)
+    return finite_mean(metrics[method].get(name, math.nan) for metrics in pairs)
 
 
 def _against(model: Sequence[float], baseline: Sequence[float], best: Best, *, lost: bool) -> BaselineDifference:
-    if best == "nearest 0":
-        model, baseline = [abs(value) for value in model], [abs(value) for value in baseline]
+    model, baseline = ([comparable(value, best) for value in values] for values in (model, baseline))
     difference = bootstrap_mean(a - b for a, b in zip(model, baseline, strict=True))
     if not any(map(math.isfinite, baseline)):
         return BaselineDifference(difference, "undefined")
@@ -170,11 +198,10 @@ def _against(model: Sequence[float], baseline: Sequence[float], best: Best, *, l
 def _best_methods(
     rows: Mapping[str, Mapping[str, Sequence[float]]], metric: Metric, methods: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return the methods that share the best mean over patients (signed errors by their absolute value)."""
+    """Return the methods that share the best mean over patients; see `comparable`."""
     scores = {}
     for method in methods:
-        values = rows[method][metric.name]
-        mean = finite_mean(map(abs, values) if metric.best == "nearest 0" else values)
+        mean = finite_mean(comparable(value, metric.best) for value in rows[method][metric.name])
         if not math.isnan(mean):
             scores[method] = mean if metric.best == "highest" else -mean
     return tuple(method for method, score in scores.items() if score == max(scores.values()))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lib.evaluation.aligned_patients import alignment_sentence
 from lib.evaluation.calibration_check import calibration_sentence
@@ -21,6 +21,7 @@ from lib.evaluation.clinical_metrics import REAL
 from lib.evaluation.paired_comparison import external_sentence
 from lib.evaluation.patient_result import PatientResult
 from lib.evaluation.report.images import LABEL
+from lib.evaluation.report.lesions import draw_free_response, lesion_section
 from lib.evaluation.report.plots import (
     RESCALED_METRIC,
     draw_agreement,
@@ -42,7 +43,7 @@ from lib.metrics.image import library_versions
 from lib.metrics.verdict import Judgement, join_names, verdict_sentence
 
 REPORT_FILE = "report.html"
-TEMPLATE = Path(__file__).with_name("report.html")
+TEMPLATES = Path(__file__).parent
 MAX_PICTURED = 24  # pairs whose images are embedded, about a megabyte each
 BODY = ("mae_suv_body", "psnr_db_body", "ssim_body", "correlation_body", "bias_suv_body")
 CLINICAL = (
@@ -72,8 +73,11 @@ def write_report(
         run: Folder of the model's training run, for the training curve.
         note: Line at the end, such as the data's attribution.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    page = environment.get_template(REPORT_FILE)
     judgement = evaluation.judgement
     path = out / REPORT_FILE
     write_text(path, page.render(
@@ -89,6 +93,7 @@ def write_report(
         is_few=judgement.patients < FEW_PATIENTS,
         body=comparison_table(judgement, BODY),
         clinical=comparison_table(judgement, CLINICAL),
+        lesions=lesion_section(evaluation),
         hu_share=_share(judgement.hu_share.mean),
         real_share=_share(_mean_real_share(evaluation)),
         tumours=len({pair.patient_id for pair in evaluation.judged if pair.clinical.tumour}),
@@ -116,7 +121,7 @@ def write_report(
 def _colour(judgement: Judgement) -> str:
     if judgement.outcomes(KEY_METRIC, "not beaten") or not judgement.outcomes(KEY_METRIC, "beaten"):
         return "bad"
-    return "unsure" if judgement.outcomes(KEY_METRIC, "unsure") else "good"
+    return "unsure" if judgement.outcomes(KEY_METRIC, "unsure") or judgement.caveats else "good"
 
 
 def _other_metrics_sentence(judgement: Judgement) -> str:
@@ -193,6 +198,7 @@ def _plots(evaluation: Evaluation, card: ModelCard, run: Path | None) -> dict[st
         "agreement": draw_agreement(real, synthetic, names, evaluation.body_level()),
         "joint": draw_joint(joint),
         "level": draw_level(evaluation.judgement),
+        "free_response": draw_free_response(evaluation.lesions.curves),
     }
     if evaluation.calibration_check is not None:
         checks = [pair.calibration_check for pair in evaluation.judged if pair.calibration_check is not None]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from lib.evaluation.paired_comparison import PAIRED_METRICS, ExternalComparison, PairedMetric
 from lib.evaluation.patient_result import PatientResult
 from lib.metrics.agreement import Interval
-from lib.metrics.criteria import METHOD_LABELS, METHODS, METRICS, Metric
+from lib.metrics.criteria import METHOD_LABELS, METHODS, METRICS, Best, Metric, comparable
 from lib.metrics.verdict import Judgement
 
 
@@ -81,7 +81,7 @@ def external_patient_table(pairs: Sequence[PatientResult]) -> Table:
 
 
 def _heads(metrics: Sequence[Metric]) -> tuple[str, ...]:
-    arrows = {"lowest": "↓", "highest": "↑", "nearest 0": "→ 0"}
+    arrows = {"lowest": "↓", "highest": "↑", "nearest 0": "→ 0", "nearest 1": "→ 1"}
     return tuple(f"{m.label} {arrows[m.best]}" for m in metrics)
 
 
@@ -96,9 +96,13 @@ def _format(metric: Metric) -> str:
 def _best_method(metric: Metric, metrics: Mapping[str, Mapping[str, float]]) -> str:
     """Return the method with the best value; an empty string where none has a value or several share it."""
     values = {method: row[metric.name] for method, row in metrics.items() if math.isfinite(row[metric.name])}
-    scores = {method: value if metric.best == "highest" else -abs(value) for method, value in values.items()}
+    scores = {method: _score(value, metric.best) for method, value in values.items()}
     best = [method for method, score in scores.items() if score == max(scores.values())]
     return best[0] if len(best) == 1 else ""
+
+
+def _score(value: float, best: Best) -> float:
+    return value if best == "highest" else -comparable(value, best)
 
 
 def _mean_of(interval: Interval, metric: Metric) -> Cell:
