@@ -8,6 +8,7 @@ from typing import Any
 
 from lib.evaluation.calibration_check import CalibrationCheck
 from lib.evaluation.clinical_metrics import ClinicalMetrics
+from lib.evaluation.interval_coverage import Shares
 from lib.evaluation.slice_metrics import Comparison
 from lib.metrics.baselines import BASELINE_NAMES
 from lib.metrics.criteria import METHODS
@@ -25,6 +26,7 @@ class PatientResult:
         comparison, clinical, in_3d: Metrics by method.
         missing_external: By external program, why its prediction is missing.
         calibration_check: Expected against observed errors; None where the model card has no calibration.
+        interval_shares: Share of its voxels, regions and lesions in the model's intervals; None without intervals.
         pictures: File names next to the report: slices and projections.
         shift: Shift of the real PET from the CT.
     """
@@ -38,6 +40,7 @@ class PatientResult:
     in_3d: Mapping[str, VolumeMetrics]
     missing_external: Mapping[str, str] = field(default_factory=dict)
     calibration_check: CalibrationCheck | None = None
+    interval_shares: Shares | None = None
     pictures: tuple[str, ...] = ()
     shift: Shift = field(default_factory=Shift)
 

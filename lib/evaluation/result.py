@@ -15,6 +15,7 @@ import numpy as np
 from lib.evaluation.aligned_patients import AlignedSubset, exclude_misaligned, mean_over
 from lib.evaluation.calibration_check import MeanCalibrationCheck, mean_calibration_check, write_calibration_check
 from lib.evaluation.clinical_metrics import REAL
+from lib.evaluation.interval_coverage import CoverageRow, coverage_as_json, interval_coverage
 from lib.evaluation.paired_comparison import ExternalComparison, compare_with_external
 from lib.evaluation.patient_result import PatientResult
 from lib.evaluation.targets import target_sentences
@@ -94,6 +95,11 @@ class Evaluation:
         """Expected against observed errors over the unseen patients; None without a calibration."""
         return mean_calibration_check([(pair.patient_id, pair.calibration_check) for pair in self.judged])
 
+    @cached_property
+    def interval_coverage(self) -> tuple[CoverageRow, ...]:
+        """Coverage of the model's intervals over the unseen patients; empty without intervals."""
+        return interval_coverage([(pair.patient_id, pair.interval_shares) for pair in self.judged])
+
     def as_json(self) -> dict[str, Any]:
         """Return the JSON of `evaluate --json`."""
         return {
@@ -108,6 +114,7 @@ class Evaluation:
             "beside": {other.program: other.as_json() for other in self.external_comparisons},
             "body_mean_suv_agreement": self.body_level().as_json(),
             "uncertainty": None if self.calibration_check is None else self.calibration_check.as_json(),
+            "intervals": coverage_as_json(self.interval_coverage),
             "failed": [
                 dict(zip(("patient_id", "ct_series_instance_uid", "reason"), f, strict=True)) for f in self.failed
             ],

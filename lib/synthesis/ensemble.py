@@ -77,4 +77,4 @@ def _card(cards: Sequence[ModelCard]) -> ModelCard:
         split_by_hash=all(card.training.split_by_hash for card in cards),
     )
     name = f"mean of {len(cards)} models like {first.name}"
-    return replace(first, name=name, training=training, scores=None, calibration=None)
+    return replace(first, name=name, training=training, scores=None, calibration=None, intervals=None)
