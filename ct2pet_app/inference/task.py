@@ -19,12 +19,13 @@ from ct2pet_app.advice import detail_of
 from ct2pet_app.datastore.ct_source import CTSource, OpenedCT
 from ct2pet_app.errors import RequestError
 from ct2pet_app.inference.memory import memory_need, metrics_too_large
+from ct2pet_app.inference.region import region_metadata
 from ct2pet_app.inference.request import DICOM, InferOptions
 from ct2pet_app.inference.result_metadata import (
-    UNIT,
     Stopwatch,
     card_as_json,
     format_slab,
+    grid_metadata,
     measure,
     reason_without_metrics,
     seen_in_training,
@@ -227,13 +228,11 @@ class SynthesisTask(InferTask):
             "notice": INTENDED_USE,
             "standing": synthesizer.card.standing.as_json(),
             "image": source.image_id or source.name,
-            "unit": UNIT,
-            "shape": list(pet.geometry.shape),
-            "spacing_mm": list(pet.geometry.spacing_mm),
-            "slices": format_slab(ct, options.slices),
+            **grid_metadata(pet, format_slab(ct, options.slices)),
             "suv": suv_statistics(pet),
             "uncertainty": None if error is None else uncertainty_metadata(error, error_path.name, synthesizer.card),
             "series": None if series is None else series_metadata(series, stored=options.store),
+            "region": region_metadata(pet, ct, options.region, slices=options.slices, card=synthesizer.card),
             "metrics": None,
             "why_no_metrics": job.why_no_metrics,
             "seen_in_training": seen_in_training(source, synthesizer.card),

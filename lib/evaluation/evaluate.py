@@ -15,6 +15,7 @@ from lib.errors import DicomError, InputError, PairingError
 from lib.evaluation.calibration_check import check_card_calibration
 from lib.evaluation.clinical_metrics import measure_clinical, tumour_of, tumour_regions
 from lib.evaluation.external_predictions import ExternalPredictions, read_external_prediction
+from lib.evaluation.interval_coverage import interval_shares
 from lib.evaluation.lesions.patient import measure_lesions
 from lib.evaluation.patient_result import PatientResult
 from lib.evaluation.report.html import write_report
@@ -146,6 +147,7 @@ def _evaluate(
         lesions=measure_lesions(volumes, predictions, with_curve=("model", *LOOKUPS, *external_suv)),
         missing_external=missing,
         calibration_check=check_card_calibration(volumes, card),
+        interval_shares=interval_shares(volumes, card, patient_id),
         pictures=tuple(path.name for path in pictures),
         shift=shift,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from lib.evaluation.calibration_check import CalibrationCheck
 from lib.evaluation.clinical_metrics import ClinicalMetrics
+from lib.evaluation.interval_coverage import Shares
 from lib.evaluation.lesions.patient import MethodLesions
 from lib.evaluation.slice_metrics import Comparison
 from lib.metrics.appearance import AppearanceMetrics
@@ -30,6 +31,7 @@ class PatientResult:
         appearance: What a reader sees at once, by method.
         lesions: Lesions found, missed and fabricated, by method.
         calibration_check: Expected against observed errors; None where the model card has no calibration.
+        interval_shares: Share of its voxels, regions and lesions in the model's intervals; None without intervals.
         pictures: File names next to the report: slices and projections.
         shift: Shift of the real PET from the CT.
     """
@@ -45,6 +47,7 @@ class PatientResult:
     lesions: Mapping[str, MethodLesions]
     missing_external: Mapping[str, str] = field(default_factory=dict)
     calibration_check: CalibrationCheck | None = None
+    interval_shares: Shares | None = None
     pictures: tuple[str, ...] = ()
     shift: Shift = field(default_factory=Shift)
 

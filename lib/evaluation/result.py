@@ -15,6 +15,7 @@ import numpy as np
 from lib.evaluation.aligned_patients import AlignedSubset, exclude_misaligned, mean_over
 from lib.evaluation.calibration_check import MeanCalibrationCheck, mean_calibration_check, write_calibration_check
 from lib.evaluation.clinical_metrics import REAL
+from lib.evaluation.interval_coverage import CoverageRow, coverage_as_json, interval_coverage
 from lib.evaluation.lesions.summary import LesionSummary, summarize_lesions, write_lesions
 from lib.evaluation.paired_comparison import ExternalComparison, compare_with_external
 from lib.evaluation.patient_result import PatientResult
@@ -100,6 +101,11 @@ class Evaluation:
         """The lesions over the unseen patients."""
         return summarize_lesions([(pair.patient_id, pair.lesions) for pair in self.judged], self.judgement)
 
+    @cached_property
+    def interval_coverage(self) -> tuple[CoverageRow, ...]:
+        """Coverage of the model's intervals over the unseen patients; empty without intervals."""
+        return interval_coverage([(pair.patient_id, pair.interval_shares) for pair in self.judged])
+
     def as_json(self) -> dict[str, Any]:
         """Return the JSON of `evaluate --json`."""
         return {
@@ -115,6 +121,7 @@ class Evaluation:
             "lesions": self.lesions.as_json(),
             "body_mean_suv_agreement": self.body_level().as_json(),
             "uncertainty": None if self.calibration_check is None else self.calibration_check.as_json(),
+            "intervals": coverage_as_json(self.interval_coverage),
             "failed": [
                 dict(zip(("patient_id", "ct_series_instance_uid", "reason"), f, strict=True)) for f in self.failed
             ],

@@ -37,7 +37,7 @@ from lib.learning.tracking.mlflow_logger import mlflow_run
 from lib.learning.tracking.options import Tracking
 from lib.learning.tracking.progress import read_history
 from lib.learning.trainer import Trainer
-from lib.learning.validation import fit_prepared_baselines, fit_prepared_calibration, score
+from lib.learning.validation import fit_prepared_baselines, fit_prepared_calibration, fit_prepared_intervals, score
 from lib.metrics.image import library_versions
 from lib.networks.cascade import Cascade
 from lib.pairing.prepared import PreparedSet
@@ -241,6 +241,8 @@ def _publish(prepared: PreparedSet, recipe: Recipe, run: Path, sides: PairsBySid
     scores = score(cascade, prepared, entries, recipe, baselines, side=side, device=device) if entries else None
     calibration = fit_prepared_calibration(cascade, prepared, sides.validation, recipe, device=device)
     card = replace(card, calibration=None if calibration is None else calibration.to_json())
+    intervals = fit_prepared_intervals(cascade, prepared, sides.validation, recipe, device=device)
+    card = replace(card, intervals=None if intervals is None else intervals.to_json())
     save_checkpoint(run / MODEL_FILE, cascade, replace(card, scores=scores, baselines=baselines.to_json()))
     logger.info("saved %s", run / MODEL_FILE)
 

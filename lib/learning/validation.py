@@ -19,6 +19,7 @@ from lib.learning.tracking.progress import KEY_METRIC
 from lib.metrics.appearance import AppearanceMetrics, measure_appearance
 from lib.metrics.baselines import BASELINE_NAMES, Baselines, BaselineSample, fit_baselines
 from lib.metrics.calibration import Calibration, CalibrationSample, fit_calibration
+from lib.metrics.conformal import Intervals, IntervalSample, fit_intervals
 from lib.metrics.criteria import HU_SHARE
 from lib.metrics.hu_lookup import hu_share
 from lib.metrics.image import ALL_GROUPS, Group, ImageMetrics, measure_slices
@@ -170,6 +171,34 @@ def calibration_samples(
         arrays, chosen = prepared.arrays(pair), list(indices)
         synthetic = synthesize_prepared(cascade, arrays, indices, recipe, device=device)
         yield CalibrationSample(synthetic, arrays.suv_bw(chosen), arrays.body(chosen))
+
+
+def fit_prepared_intervals(
+    cascade: Cascade, prepared: PreparedSet, entries: Entries, recipe: Recipe, *, device: torch.device
+) -> Intervals | None:
+    """Return intervals for voxels, regions and lesions, fitted on patients not used for training.
+
+    Return None without such patients, or with a split by slice.
+    """
+    if recipe.split.unit == "slice":
+        return None
+
+    def samples() -> Iterator[IntervalSample]:
+        """Yield one pair at a time."""
+        for pair, indices in entries:
+            synthetic = synthesize_prepared(cascade, prepared.arrays(pair), indices, recipe, device=device)
+            yield interval_sample(prepared.arrays(pair), indices, synthetic)
+
+    return fit_intervals(samples())
+
+
+def interval_sample(arrays: PairArrays, indices: Sequence[int], synthetic_suv: FloatArray) -> IntervalSample:
+    """Return the sample of a pair's synthetic PET, SUVbw, (len(indices), R, C), for the fit of intervals."""
+    chosen, pair = list(indices), arrays.pair
+    return IntervalSample(
+        pair.patient_id, synthetic_suv, arrays.suv_bw(chosen), arrays.body(chosen), arrays.measured(chosen),
+        arrays.tumour(chosen), pair.spacing_mm,
+    )  # fmt: skip
 
 
 def synthesize_prepared(

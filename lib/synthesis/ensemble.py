@@ -83,4 +83,4 @@ def _card(cards: Sequence[ModelCard]) -> ModelCard:
         folds={},
     )
     name = f"mean of {len(cards)} models like {first.name}"
-    return replace(first, name=name, training=training, scores=None, calibration=None)
+    return replace(first, name=name, training=training, scores=None, calibration=None, intervals=None)

@@ -153,6 +153,7 @@ def test_the_model_is_an_ensemble_trained_on_all_patients(trained: TrainingResul
     assert card.lookup_weight in WEIGHTS
     assert len(card.fold_baselines) == FOLDS
     assert card.calibration is not None and card.calibration["volumes"] == len(PATIENTS)
+    assert card.intervals is not None
 
 
 def test_no_network_is_trained_on_the_patients_that_it_judges(trained: TrainingResult) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from lib.learning.dataset import split_pairs
 from lib.learning.model_card.card import ModelCard, patient_digest, split_digest
+from lib.learning.model_card.facts import card_facts
 from lib.learning.model_card.limits import limits_of, origins_of
 from lib.learning.model_card.scores import MetricsTable, Scores, scores_of
 from lib.learning.training import new_card, train
@@ -17,6 +18,7 @@ from lib.metrics.criteria import COMPARED_METRICS, METHODS
 from lib.pairing.prepared import PreparedSet
 from lib.pairing.split import Side, Split
 from tests.learning.conftest import make_card, tiny_recipe
+from tests.learning.known_intervals import known_intervals
 
 
 def figures(model_mae: float, other_mae: float) -> MetricsTable:
@@ -93,6 +95,25 @@ def test_a_comparison_written_into_a_card_is_ignored() -> None:
     reported["standing"] = {"mark": "beats all", "sentence": "Beats everything.", "outcomes": {}}
     assert ModelCard.from_json(json.dumps(reported)) == card
     assert ModelCard.from_json(json.dumps(reported)).standing.mark == "does not beat all"
+
+
+# -- intervals -----------------------------------------------------------------------------------------------------
+
+
+def test_readers_get_the_coverage_of_the_intervals_and_no_tables() -> None:
+    card = make_card(intervals=known_intervals().to_json())
+    coverage = card.interval_coverage
+    assert (
+        coverage.startswith("90 % intervals, calibrated on 20 patients") and "90 % for the SUV of a voxel" in coverage
+    )
+    assert card.for_clients()["interval_coverage"] == coverage and "intervals" not in card.for_clients()
+    assert card_facts(card)["Intervals"] == coverage
+
+
+@pytest.mark.parametrize("intervals", [None, {"scale": "stars"}])
+def test_a_card_without_valid_intervals_says_nothing_of_their_coverage(intervals: dict[str, Any] | None) -> None:
+    card = make_card(intervals=intervals)
+    assert card.interval_coverage == "" and "Intervals" not in card_facts(card)
 
 
 # -- cards of old ------------------------------------------------------------------------------------------------------

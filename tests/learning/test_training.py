@@ -23,6 +23,7 @@ from lib.learning.tracking.progress import KEY_METRIC, read_history
 from lib.learning.training import MODEL_FILE, train
 from lib.learning.validation import synthesize_prepared
 from lib.metrics.calibration import Calibration
+from lib.metrics.conformal import Intervals
 from lib.pairing.prepared import PreparedSet
 from tests.learning.conftest import make_prepared, tiny_recipe
 
@@ -271,6 +272,8 @@ def test_without_validation_patients_the_last_weights_are_kept(tmp_path: Path) -
 def test_the_card_has_the_expected_error_of_the_validation_patients(prepared: PreparedSet, tmp_path: Path) -> None:
     card = train(prepared, tiny_recipe(), tmp_path / "run").card
     assert card.calibration is not None and card.calibration["volumes"] == len(card.training.validation_patients)
+    assert card.intervals is not None and card.intervals["patients"] == len(card.training.validation_patients)
+    assert Intervals.from_json(card.intervals).interval("voxel", 1.0).sentence.startswith("Too few patients")
     curve = Calibration.from_json(card.calibration)
     sides = split_pairs(prepared, card.recipe.split)
     cascade, _ = load_checkpoint(tmp_path / "run" / MODEL_FILE)
@@ -286,7 +289,8 @@ def test_the_card_has_the_expected_error_of_the_validation_patients(prepared: Pr
 def test_without_validation_patients_the_card_has_no_expected_error(
     prepared: PreparedSet, tmp_path: Path, setting: str
 ) -> None:
-    assert train(prepared, tiny_recipe("epochs=1", setting), tmp_path / "run").card.calibration is None
+    card = train(prepared, tiny_recipe("epochs=1", setting), tmp_path / "run").card
+    assert (card.calibration, card.intervals) == (None, None)
 
 
 BARE = """

@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from lib.evaluation.aligned_patients import alignment_sentence
 from lib.evaluation.calibration_check import calibration_sentence
 from lib.evaluation.clinical_metrics import REAL
+from lib.evaluation.interval_coverage import coverage_cells, coverage_sentence
 from lib.evaluation.paired_comparison import external_sentence
 from lib.evaluation.patient_result import PatientResult
 from lib.evaluation.report.images import LABEL
@@ -38,6 +39,7 @@ from lib.learning.model_card.card import ModelCard
 from lib.learning.model_card.facts import card_facts
 from lib.learning.tracking.progress import read_history
 from lib.metrics.agreement import FEW_PATIENTS, finite_mean
+from lib.metrics.conformal_band import LEVELS
 from lib.metrics.criteria import KEY_METRIC, METHOD_LABELS, METHODS
 from lib.metrics.image import library_versions
 from lib.metrics.verdict import Judgement, join_names, verdict_sentence
@@ -108,6 +110,9 @@ def write_report(
         alignment=alignment_sentence(evaluation.aligned, evaluation.mean("model")),
         aligned=_alignment_rows(evaluation),
         calibration=calibration_sentence(evaluation.calibration_check),
+        coverage=coverage_sentence(evaluation.interval_coverage, card),
+        coverage_rows=coverage_cells(evaluation.interval_coverage),
+        coverage_levels=[f"{100 * level:g} %" for level in LEVELS],
         plots=_plots(evaluation, card, run),
         images=_images(evaluation, out),
         not_shown=max(0, len(evaluation.patients) - MAX_PICTURED),

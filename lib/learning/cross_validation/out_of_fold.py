@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +15,10 @@ from lib.learning.dataset import Entries
 from lib.learning.model_card.card import patient_digest
 from lib.learning.model_card.scores import Scores, scores_of
 from lib.learning.recipe import Recipe
-from lib.learning.validation import fit_prepared_baselines, score_pair, synthesize_prepared
+from lib.learning.validation import fit_prepared_baselines, interval_sample, score_pair, synthesize_prepared
 from lib.metrics.baselines import Baselines
-from lib.metrics.calibration import CalibrationSample
+from lib.metrics.calibration import Calibration, CalibrationSample, fit_calibration
+from lib.metrics.conformal import Intervals, fit_intervals
 from lib.networks.cascade import Cascade
 from lib.pairing.prepared import PreparedPair, PreparedSet
 from lib.pairing.split import Side
@@ -68,11 +69,20 @@ class OutOfFold:
             ],
         )  # fmt: skip
 
-    def samples(self) -> Iterator[CalibrationSample]:
-        """Yield the synthetic and the real PET of each pair, one at a time."""
-        for pair in self.prepared.pairs:
-            arrays = self.prepared.arrays(pair)
-            yield CalibrationSample(self.shrunk_suv(pair), arrays.suv_bw(), arrays.body())
+    def calibration(self) -> Calibration | None:
+        """Return the expected error of a synthetic SUV."""
+        arrays_of = self.prepared.arrays
+        return fit_calibration(
+            CalibrationSample(self.shrunk_suv(pair), arrays_of(pair).suv_bw(), arrays_of(pair).body())
+            for pair in self.prepared.pairs
+        )
+
+    def intervals(self) -> Intervals | None:
+        """Return the intervals of voxels, regions and lesions."""
+        return fit_intervals(
+            interval_sample(self.prepared.arrays(pair), range(pair.shape[0]), self.shrunk_suv(pair))
+            for pair in self.prepared.pairs
+        )
 
 
 def predict_out_of_fold(

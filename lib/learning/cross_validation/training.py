@@ -42,7 +42,6 @@ from lib.learning.training import (
     training_process,
 )
 from lib.learning.validation import fit_prepared_baselines
-from lib.metrics.calibration import fit_calibration
 from lib.networks.ensemble import combine, member
 from lib.pairing.prepared import PreparedSet
 from lib.pairing.split import Side
@@ -179,7 +178,7 @@ def _publish(
         prepared, recipe, [cascade for cascade, _ in loaded], fold_of, run, device=device, progress=progress
     )
     sides = _all_patients(prepared, recipe, fold_of)
-    calibration = fit_calibration(predicted.samples())
+    calibration, intervals = predicted.calibration(), predicted.intervals()
     card = new_card(
         replace(recipe, network=ensemble.config), sides, epoch=max(card.epoch for _, card in loaded), name=name
     )
@@ -192,6 +191,7 @@ def _publish(
         fold_baselines=tuple(baselines.to_json() for baselines in predicted.baselines),
         lookup_weight=predicted.weight,
         calibration=None if calibration is None else calibration.to_json(),
+        intervals=None if intervals is None else intervals.to_json(),
     )
     save_checkpoint(run / MODEL_FILE, ensemble, card)
     logger.info("saved %s", run / MODEL_FILE)

@@ -9,17 +9,18 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from lib.errors import CheckpointError, RecipeError
+from lib.errors import CheckpointError, InputError, RecipeError
 from lib.learning.model_card.limits import GENERAL_LIMITS
 from lib.learning.model_card.scores import Scores
 from lib.learning.recipe import Recipe
 from lib.mapping import from_mapping
 from lib.metrics.baseline_comparison import BaselineComparison, not_judged
+from lib.metrics.conformal import Intervals, coverage_sentence
 from lib.networks.cascade import NetworkConfig
 from lib.pairing.prepared import PreparedPair
 from lib.pairing.split import Side, Split
 
-LONG_TABLES = ("baselines", "fold_baselines", "calibration")  # not sent to clients
+LONG_TABLES = ("baselines", "fold_baselines", "calibration", "intervals")  # not sent to clients
 INTENDED_USE = (
     "Research on CT-to-PET synthesis. A synthetic PET is an estimate computed from a CT, not a measurement of "
     "metabolism. NOT FOR DIAGNOSIS, staging, treatment planning or follow-up."
@@ -75,6 +76,7 @@ class ModelCard:
     calibration: Mapping[str, Any] | None = None  # expected error, from validation or out-of-fold patients
     lookup_weight: float = 0.0  # of the median lookup in every PET, see lib/learning/cross_validation/shrinkage.py
     fold_baselines: tuple[Mapping[str, Any], ...] = ()  # by fold, fitted on the patients of the other folds
+    intervals: Mapping[str, Any] | None = None  # of a voxel, region or lesion, from patients not trained on
 
     def __post_init__(self) -> None:
         if self.network != self.recipe.network:
@@ -100,6 +102,14 @@ class ModelCard:
         side = "" if self.scores.side == Side.OUT_OF_FOLD else f"{self.scores.side} "
         return self.scores.standing(evaluated_on=f"{self.scores.patients} {side}{patients}{how_seen}")
 
+    @cached_property
+    def interval_coverage(self) -> str:
+        """Coverage that the intervals reached on held-out patients, as text; empty without valid intervals."""
+        try:
+            return "" if self.intervals is None else coverage_sentence(Intervals.from_json(self.intervals))
+        except InputError:
+            return ""
+
     def side_of(self, patient_id: str) -> Side:
         """Return the side of a patient; with a split by slice, `TRAIN` if any slice was used for training."""
         digest, training = patient_digest(patient_id), self.training
@@ -116,8 +126,9 @@ class ModelCard:
         return {**asdict(self), "standing": self.standing.as_json()}
 
     def for_clients(self) -> dict[str, Any]:
-        """Return plain values without the long tables of baselines, patients and errors."""
+        """Return plain values without the long tables of baselines, patients, errors and intervals."""
         shown = {name: value for name, value in self.as_json().items() if name not in LONG_TABLES}
+        shown["interval_coverage"] = self.interval_coverage
         if self.scores is not None:
             shown["scores"] = {name: value for name, value in shown["scores"].items() if name != "by_patient"}
         return shown

@@ -40,6 +40,8 @@ def card_facts(card: ModelCard) -> dict[str, str]:
     for name, (one, _) in ORIGINS.items():
         if counted := _counted(training.origins.get(name, {})):
             facts[f"{one[0].upper()}{one[1:]}"] = counted
+    if card.interval_coverage:
+        facts["Intervals"] = card.interval_coverage
     return {**facts, "Intended use": card.intended_use}
 
 

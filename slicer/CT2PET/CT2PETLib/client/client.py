@@ -14,6 +14,7 @@ from typing import Any
 from CT2PETLib.client.connection import Connection, check_connection
 from CT2PETLib.client.errors import RefusedError, SignInError
 from CT2PETLib.client.infer_result import InferResult, Slab, read_infer_result, read_slab
+from CT2PETLib.client.intervals import MeasuredRegion, RegionIntervals, intervals_body, read_intervals
 from CT2PETLib.client.json_fields import as_str, parse_json, require
 from CT2PETLib.client.multipart import Progress, Upload
 from CT2PETLib.client.pair_submission import Pair, read_pair, zip_of
@@ -191,16 +192,11 @@ class Client:
             progress: Called with the number of bytes received and in total.
         """
         params = {"slices": f"{start}:{stop}", "uncertainty": uncertainty, "version": version, "metrics": False}
+        query, form = {"image": image_id, "output": "all"}, {"params": json.dumps(params)}
         response = self._transport.request(
-            "POST",
-            "infer",
-            model,
-            query={"image": image_id, "output": "all"},
-            form={"params": json.dumps(params)},
-            retry_policy=retry_policy,
-            waiting=waiting,
+            "POST", "infer", model, query=query, form=form, retry_policy=retry_policy, waiting=waiting,
             progress=progress,
-        )
+        )  # fmt: skip
         return read_slab(response.content, response.content_type, (start, stop))
 
     def metrics(self, model: str, image_id: str, *, version: int | None = None) -> InferResult:
@@ -213,6 +209,13 @@ class Client:
         The same version and CT give the same series, so storing it twice adds no duplicate.
         """
         return self._infer(model, image_id, {"store": True, "version": version, "metrics": False})
+
+    def intervals(
+        self, model: str, regions: Sequence[MeasuredRegion], *, version: int | None = None
+    ) -> tuple[RegionIntervals, ...]:
+        """Return the intervals of regions that were measured in a synthetic PET of a model, in their order."""
+        body = intervals_body(regions, version)
+        return read_intervals(self._transport.request("POST", "ct2pet", "intervals", model, json=body).content)
 
     def dicom(
         self, model: str, image_id: str, *, version: int | None = None, progress: Progress = no_progress
@@ -228,12 +231,7 @@ class Client:
         return tuple(read_pair(data) for data in parse_json(self._transport.request("GET", "ct2pet", "pairs").content))
 
     def submit_pair(
-        self,
-        ct: Sequence[Path],
-        pet: Sequence[Path],
-        *,
-        despite_checks: bool = False,
-        progress: Progress = no_progress,
+        self, ct: Sequence[Path], pet: Sequence[Path], *, despite_checks: bool = False, progress: Progress = no_progress
     ) -> Pair:
         """Submit a CT and its measured PET for training, and return the pair. Get the user's consent first.
 
