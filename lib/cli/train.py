@@ -13,6 +13,7 @@ from lib.cli.options import (
     AsJson,
     Device,
     Experiment,
+    Labels,
     RecipeName,
     Register,
     Settings,
@@ -31,6 +32,7 @@ def train(
     stages: Annotated[int | None, typer.Option(help="Number of U-Nets in the cascade, 1 to 6.")] = None,
     settings: Settings = None,
     register: Register = False,
+    labels: Labels = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in this folder.")] = False,
     device: Device = "auto",
     tracking: TrackingName = "none",
@@ -49,7 +51,7 @@ def train(
 
     tracker = start_tracking(tracking, uri=tracking_uri, experiment=experiment)
     chosen = load_recipe(recipe, settings=[*(settings or ()), *([f"stages={stages}"] if stages is not None else [])])
-    prepared = open_or_prepare(studies, out, chosen, register=register)
+    prepared = open_or_prepare(studies, out, chosen, register=register, labels=labels)
     with progress_bar() as progress:
         result = train_cascade(
             prepared, chosen, out, resume=resume, device=device, tracking=tracker, progress=progress

@@ -8,8 +8,9 @@ from typing import Any
 
 from lib.evaluation.calibration_check import CalibrationCheck
 from lib.evaluation.clinical_metrics import ClinicalMetrics
+from lib.evaluation.organ_metrics import PairOrgans
 from lib.evaluation.slice_metrics import Comparison
-from lib.metrics.baselines import BASELINE_NAMES
+from lib.metrics.baselines import ORGAN_MEDIAN
 from lib.metrics.criteria import METHODS
 from lib.metrics.volume import VolumeMetrics
 from lib.pairing.quality_checks.alignment import Shift
@@ -27,6 +28,7 @@ class PatientResult:
         calibration_check: Expected against observed errors; None where the model card has no calibration.
         pictures: File names next to the report: slices and projections.
         shift: Shift of the real PET from the CT.
+        organs: Mean SUV of each segmented organ by method.
     """
 
     patient_id: str
@@ -40,6 +42,7 @@ class PatientResult:
     calibration_check: CalibrationCheck | None = None
     pictures: tuple[str, ...] = ()
     shift: Shift = field(default_factory=Shift)
+    organs: PairOrgans = field(default_factory=PairOrgans)
 
     @property
     def seen(self) -> str:
@@ -47,9 +50,14 @@ class PatientResult:
         return self.side.value if self.side.shaped_weights else "no"
 
     @property
+    def methods(self) -> tuple[str, ...]:
+        """The model and its baselines, `organ_median` among them where it is available."""
+        return (*METHODS, ORGAN_MEDIAN) if ORGAN_MEDIAN in self.comparison.metrics else METHODS
+
+    @property
     def external(self) -> tuple[str, ...]:
         """Names of the external programs whose PET of this CT was compared."""
-        return tuple(name for name in self.comparison.metrics if name not in METHODS)
+        return tuple(name for name in self.comparison.metrics if name not in self.methods)
 
     def metrics(self, method: str) -> dict[str, float]:
         """Return all metrics of a method by name; NaN where undefined."""
@@ -63,7 +71,7 @@ class PatientResult:
             "pet_series_instance_uid": self.pet_series_instance_uid,
             "seen": self.seen,
             **self.comparison.metrics["model"].as_json(),
-            "baselines": {name: self.comparison.metrics[name].as_json() for name in BASELINE_NAMES},
+            "baselines": {name: self.comparison.metrics[name].as_json() for name in self.methods[1:]},
             **self.clinical.as_json(),
             "in_3d": {name: metrics.as_json() for name, metrics in self.in_3d.items()},
             "peers": {name: self.comparison.metrics[name].as_json() for name in self.external},
@@ -71,4 +79,5 @@ class PatientResult:
             "uncertainty": None if self.calibration_check is None else self.calibration_check.as_json(),
             "pictures": list(self.pictures),
             **self.shift.as_json(),
+            "organs": self.organs.as_json(),
         }

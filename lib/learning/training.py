@@ -31,6 +31,7 @@ from lib.learning.dataset import PairsBySide, split_pairs
 from lib.learning.distributed import device_of_this_process, join_processes
 from lib.learning.model_card.card import ModelCard, TrainingData, data_digest, patient_digest, split_digest
 from lib.learning.model_card.limits import limits_of, origins_of
+from lib.learning.organs import fit_prepared_organs
 from lib.learning.recipe import Recipe, recipe_from_mapping
 from lib.learning.tracking.mlflow_logger import mlflow_run
 from lib.learning.tracking.options import Tracking
@@ -217,7 +218,9 @@ def _publish(prepared: PreparedSet, recipe: Recipe, run: Path, sides: PairsBySid
     side, entries = (Side.VALIDATION, sides.validation) if sides.validation else (Side.TEST, sides.test)
     scores = score(cascade, prepared, entries, recipe, baselines, side=side, device=device) if entries else None
     calibration = fit_prepared_calibration(cascade, prepared, sides.validation, recipe, device=device)
+    organs = fit_prepared_organs(prepared, sides.train)
     card = replace(card, calibration=None if calibration is None else calibration.to_json())
+    card = replace(card, organ_baseline=None if organs is None else organs.to_json())
     save_checkpoint(run / MODEL_FILE, cascade, replace(card, scores=scores, baselines=baselines.to_json()))
     logger.info("saved %s", run / MODEL_FILE)
 

@@ -24,6 +24,8 @@ INTENDED_USE = (
     "metabolism. NOT FOR DIAGNOSIS, staging, treatment planning or follow-up."
 )
 
+TABLES = ("baselines", "organ_baseline", "calibration")  # fields with long tables
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -69,6 +71,7 @@ class ModelCard:
     intended_use: str = INTENDED_USE
     limits: str = GENERAL_LIMITS
     calibration: Mapping[str, Any] | None = None  # expected error, from validation patients
+    organ_baseline: Mapping[str, Any] | None = None  # median SUV of the training patients' organs, where segmented
 
     def __post_init__(self) -> None:
         if self.network != self.recipe.network:
@@ -107,7 +110,7 @@ class ModelCard:
 
     def for_clients(self) -> dict[str, Any]:
         """Return plain values without the long tables of baselines, patients and errors."""
-        shown = {name: value for name, value in self.as_json().items() if name not in ("baselines", "calibration")}
+        shown = {name: value for name, value in self.as_json().items() if name not in TABLES}
         if self.scores is not None:
             shown["scores"] = {name: value for name, value in shown["scores"].items() if name != "by_patient"}
         return shown
