@@ -60,9 +60,8 @@ def evaluate_pairs(
         scan: Source of the pairs; tumours contoured in its RT Structure Sets are measured.
         contours: Further RT Structure Sets; their tumours are measured in the CTs of their frame of reference.
         run: Folder of the model's training run, for the training curve in the report.
-        external: Predictions of other programs for the same CTs. Missing or invalid ones are reported, and the
-            evaluation continues.
-        labels: Folder of label maps of the CTs, see `lib/pairing/label_maps.py`; a CT without one is reported.
+        external: Predictions of other programs for the same CTs; missing or invalid ones are reported.
+        labels: Folder of label maps of the CTs, see `lib/pairing/label_maps.py`; missing or invalid ones are reported.
         note: Line below every picture, such as the data's attribution.
         progress: Called before each pair.
 

@@ -46,7 +46,7 @@ from lib.pairing.prepared import (
     write_entry,
     write_index,
 )
-from lib.pairing.prepared_organs import add_organs
+from lib.pairing.prepared_organs import add_organs_to_all
 from lib.pairing.quality_checks.alignment import corrected, diaphragm_slices, estimate_shift
 from lib.types import BoolArray, FloatArray, LocalFiles, Progress, SeriesPair, already_local, no_progress
 
@@ -124,28 +124,13 @@ def prepare_pairs(
             failed.append(_failed(paired.pair, error))
     without_organs: tuple[FailedPair, ...] = ()
     if labels is not None:
-        done, without_organs = _add_organs(PreparedSet(out, preparation, tuple(done)), pairs, labels, progress)
+        by_id = {pair_id(paired.pair): paired.pair for paired in pairs}
+        cts = {id_: pair.ct for id_, pair in by_id.items()}
+        done, faults = add_organs_to_all(PreparedSet(out, preparation, tuple(done)), cts, labels, progress=progress)
+        without_organs = tuple(_failed(by_id[id_], error) for id_, error in faults.items())
     write_index(out, preparation, done)
     progress(len(pairs), len(pairs), "prepared")
     return PreparationReport(PreparedSet.open(out), tuple(failed), reused, without_organs)
-
-
-def _add_organs(
-    prepared: PreparedSet, pairs: Sequence[PairedSeries], labels: LabelMaps, progress: Progress
-) -> tuple[list[PreparedPair], tuple[FailedPair, ...]]:
-    """Return the entries of prepared pairs with their organs, and the pairs that have no usable label map."""
-    by_id = {pair_id(paired.pair): paired.pair for paired in pairs}
-    entries, failed = [], []
-    for number, entry in enumerate(prepared.pairs):
-        progress(number, len(prepared.pairs), f"adding the organs of {entry.patient_id}")
-        try:
-            entries.append(add_organs(prepared, entry, by_id[entry.id].ct, labels))
-        except PreparedDataError:
-            raise
-        except InputError as error:
-            entries.append(entry)
-            failed.append(_failed(by_id[entry.id], error))
-    return entries, tuple(failed)
 
 
 def _failed(pair: SeriesPair, error: InputError) -> FailedPair:

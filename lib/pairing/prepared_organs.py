@@ -3,19 +3,48 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from lib.errors import PairingError, PreparedDataError
+from lib.errors import InputError, PairingError, PreparedDataError
 from lib.files import atomic_file
 from lib.imaging.geometry import Geometry
 from lib.pairing.label_maps import LabelMaps, place_organs
 from lib.pairing.prepared import ORGANS, PreparedPair, PreparedSet, write_entry
-from lib.types import Series
+from lib.types import Progress, Series, no_progress
 
 logger = logging.getLogger(__name__)
+
+
+def add_organs_to_all(
+    prepared: PreparedSet, cts: Mapping[str, Series], labels: LabelMaps, *, progress: Progress = no_progress
+) -> tuple[list[PreparedPair], dict[str, InputError]]:
+    """Return the entries of all pairs after `add_organs`, and by pair ID why one has no usable label map.
+
+    Args:
+        prepared: The pairs.
+        cts: The CT of each pair, by pair ID.
+        labels: Label maps of the CTs.
+        progress: Called before each pair.
+
+    Raises:
+        PreparedDataError: An array cannot be written.
+    """
+    entries: list[PreparedPair] = []
+    faults: dict[str, InputError] = {}
+    for number, entry in enumerate(prepared.pairs):
+        progress(number, len(prepared.pairs), f"adding the organs of {entry.patient_id}")
+        try:
+            entries.append(add_organs(prepared, entry, cts[entry.id], labels))
+        except PreparedDataError:
+            raise
+        except InputError as error:
+            entries.append(entry)
+            faults[entry.id] = error
+    return entries, faults
 
 
 def add_organs(prepared: PreparedSet, entry: PreparedPair, ct: Series, labels: LabelMaps) -> PreparedPair:

@@ -24,6 +24,8 @@ from lib.imaging.label_map import LabelMap, label_map
 
 SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
 LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
+SOP_CLASS_PREFIX = SEGMENTATION_STORAGE.rpartition(".")[0].encode()
+START_BYTES = 4096  # of a file, with its SOP class: other files are recognised without parsing
 UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, "")  # a deflated file is inflated to the first
 MAX_FRAMES = 100_000  # 117 organs on 800 slices
 MAX_FILE_BYTES = 2 * 10**9
@@ -51,18 +53,18 @@ def read_references(path: Path) -> SegmentationReferences | None:
         DicomError: It is a DICOM SEG, and damaged.
         OSError: The file cannot be opened.
     """
+    with path.open("rb") as file:
+        if SOP_CLASS_PREFIX not in file.read(START_BYTES):
+            return None
     try:
         dataset = read_instance_file(path, tags=[SOP_CLASS, FRAME_OF_REFERENCE, REFERENCED_SERIES])
         sop_class_uid = text_in(dataset, SOP_CLASS)
-    except OSError:
-        raise
-    except Exception:  # not DICOM, or damaged: a parser can raise anything
-        return None
-    if sop_class_uid not in (SEGMENTATION_STORAGE, LABEL_MAP_SEGMENTATION_STORAGE):
-        return None
-    try:
+        if sop_class_uid not in (SEGMENTATION_STORAGE, LABEL_MAP_SEGMENTATION_STORAGE):
+            return None
         series = frozenset(text_in(item, SERIES_UID) for item in items_in(dataset, REFERENCED_SERIES)) - {""}
         return SegmentationReferences(series, text_in(dataset, FRAME_OF_REFERENCE))
+    except OSError:
+        raise
     except Exception as error:  # a damaged file can make a parser raise anything
         raise _damaged(path, error) from error
 
