@@ -112,7 +112,7 @@ def _evaluate(
     shift = estimate_shift(ct, pet)
     if card.recipe.alignment.correct:  # as in training
         pet = corrected(pet, shift)
-    volumes = align(synthesizer.apply(ct), ct=ct, pet=pet, grid=card.recipe.grid)
+    volumes = align(synthesizer.for_patient(patient_id).apply(ct), ct=ct, pet=pet, grid=card.recipe.grid)
     contours, error = contours_of(paired.pair)
     frame = paired.pair.ct.frame_of_reference_uid
     tumour, tumour_note = tumour_of(contours, volumes, frame_of_reference_uid=frame)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from lib.learning.dataset import Entries
 from lib.metrics.organs import OrganBaseline, OrganSample, fit_organ_baseline
@@ -21,3 +22,9 @@ def fit_prepared_organs(prepared: PreparedSet, entries: Entries) -> OrganBaselin
                 yield OrganSample(arrays.suv_bw(chosen), arrays.body(chosen), organs)
 
     return fit_organ_baseline(samples())
+
+
+def fit_card_organs(prepared: PreparedSet, entries: Entries) -> dict[str, Any] | None:
+    """Return `fit_prepared_organs` as plain values, for a model card."""
+    baseline = fit_prepared_organs(prepared, entries)
+    return None if baseline is None else baseline.to_json()

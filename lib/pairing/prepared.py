@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +230,11 @@ class PreparedSet:
         if array.shape != pair.shape:
             raise PreparedDataError(f"{path}: shape {array.shape}, expected {pair.shape}; prepare again")
         return array
+
+    def only(self, patients: Iterable[str]) -> PreparedSet:
+        """Return the set without the pairs of all other patients, so that nothing can read them."""
+        kept = frozenset(patients)
+        return replace(self, pairs=tuple(pair for pair in self.pairs if pair.patient_id in kept))
 
     def patients(self) -> tuple[str, ...]:
         """Return the IDs of all patients, sorted."""

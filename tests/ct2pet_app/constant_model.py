@@ -34,7 +34,7 @@ def save_constant_model(
     validated_on: Iterable[str] = (),
     calibration: Calibration | None = None,
 ) -> Path:
-    """Write a checkpoint that draws `suv` in every voxel: weights 0, and a bias of sqrt(suv / 20) in stage 1."""
+    """Write a checkpoint that predicts `suv` in every voxel: weights 0, and a bias of sqrt(suv / 20) in stage 1."""
     recipe = tiny_recipe(stages)
     cascade = Cascade(recipe.network)
     with torch.no_grad():

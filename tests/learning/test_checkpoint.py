@@ -1,4 +1,4 @@
-"""One file, weights and card: whole or not at all, and nothing in it that runs, or says who the patients were."""
+"""Checkpoints: one file of weights and card, written completely or not at all, without code or patient names."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_a_model_of_another_program_is_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "other.safetensors")
 
 
-# -- cards that lie ----------------------------------------------------------------------------------------------------
+# -- forged cards ------------------------------------------------------------------------------------------------------
 
 
 def save_with_card(path: Path, source: Path, text: str) -> Path:

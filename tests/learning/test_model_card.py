@@ -1,4 +1,4 @@
-"""What a card tells of a model: its figures with confidence, its standing, its limits, and nobody's name."""
+"""The card of a model: metrics with confidence intervals, baseline comparison, limits, and no patient's name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.learning.conftest import make_card, tiny_recipe
 
 
 def figures(model_mae: float, other_mae: float) -> MetricsTable:
-    """Figures of one pair: the model leads by its MAE alone, or loses by it."""
+    """Metrics of one pair: the model is better or worse by its MAE alone."""
     equal = {measure.name: 1.0 for measure in COMPARED_METRICS}
     best = equal | {"psnr_db_body": 2.0, "ssim_body": 2.0, "correlation_body": 2.0}
     return {
@@ -99,7 +99,7 @@ def test_a_comparison_written_into_a_card_is_ignored() -> None:
 
 
 def as_written_before(card: ModelCard) -> dict[str, Any]:
-    """The card as ct2pet wrote it before it kept patients' figures, the split, origins and a standing."""
+    """A card of an earlier version, without patients' metrics, split, origins and baseline comparison."""
     reported: dict[str, Any] = json.loads(card.to_json())
     del reported["standing"], reported["calibration"]
     for name in ("test_patients", "split", "origins"):

@@ -19,12 +19,11 @@ from lib.networks.cascade import NetworkConfig
 from lib.pairing.prepared import PreparedPair
 from lib.pairing.split import Side, Split
 
+LONG_TABLES = ("baselines", "fold_baselines", "organ_baseline", "calibration")  # not sent to clients
 INTENDED_USE = (
     "Research on CT-to-PET synthesis. A synthetic PET is an estimate computed from a CT, not a measurement of "
     "metabolism. NOT FOR DIAGNOSIS, staging, treatment planning or follow-up."
 )
-
-TABLES = ("baselines", "organ_baseline", "calibration")  # fields with long tables
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,8 @@ class TrainingData:
         split_by_hash: Whether the settings alone decided every side; otherwise some patients had a permanent side.
         origins: Number of training patients by value, for `ct_scanner`, `pet_scanner`, `body_part` and `tracer`; the
             empty string counts those whose headers lack it.
+        folds: Of a cross-validated ensemble, the fold of each training patient by `patient_digest`; network k was not
+            trained on the patients of fold k. Empty for other models.
     """
 
     patients: tuple[str, ...]
@@ -53,6 +54,7 @@ class TrainingData:
     split: str = ""
     split_by_hash: bool = True
     origins: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    folds: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,9 @@ class ModelCard:
     versions: Mapping[str, str]
     intended_use: str = INTENDED_USE
     limits: str = GENERAL_LIMITS
-    calibration: Mapping[str, Any] | None = None  # expected error, from validation patients
+    calibration: Mapping[str, Any] | None = None  # expected error, from validation or out-of-fold patients
+    lookup_weight: float = 0.0  # of the median lookup in every PET, see lib/learning/cross_validation/shrinkage.py
+    fold_baselines: tuple[Mapping[str, Any], ...] = ()  # by fold, fitted on the patients of the other folds
     organ_baseline: Mapping[str, Any] | None = None  # median SUV of the training patients' organs, where segmented
 
     def __post_init__(self) -> None:
@@ -88,16 +92,20 @@ class ModelCard:
         clauses: dict[str, str] = {
             Side.VALIDATION: ", on whom its weights were selected",
             Side.TEST: ", not used in training" if self.recipe.split.unit == "patient" else "",
+            Side.OUT_OF_FOLD: ", each judged by the one network of the ensemble that was not trained on them",
         }
         how_seen = clauses.get(self.scores.side, "")
         if self.recipe.split.unit == "slice":
             how_seen += ", whose other slices were used in training"
         patients = "patient" if self.scores.patients == 1 else "patients"
-        return self.scores.standing(evaluated_on=f"{self.scores.patients} {self.scores.side} {patients}{how_seen}")
+        side = "" if self.scores.side == Side.OUT_OF_FOLD else f"{self.scores.side} "
+        return self.scores.standing(evaluated_on=f"{self.scores.patients} {side}{patients}{how_seen}")
 
     def side_of(self, patient_id: str) -> Side:
         """Return the side of a patient; with a split by slice, `TRAIN` if any slice was used for training."""
         digest, training = patient_digest(patient_id), self.training
+        if digest in training.folds:
+            return Side.OUT_OF_FOLD
         if digest in training.patients:
             return Side.TRAIN
         if digest in training.validation_patients:
@@ -110,7 +118,7 @@ class ModelCard:
 
     def for_clients(self) -> dict[str, Any]:
         """Return plain values without the long tables of baselines, patients and errors."""
-        shown = {name: value for name, value in self.as_json().items() if name not in TABLES}
+        shown = {name: value for name, value in self.as_json().items() if name not in LONG_TABLES}
         if self.scores is not None:
             shown["scores"] = {name: value for name, value in shown["scores"].items() if name != "by_patient"}
         return shown
