@@ -14,6 +14,7 @@ from lib.cli.options import (
     AsJson,
     Device,
     Experiment,
+    Labels,
     RecipeName,
     Register,
     Settings,
@@ -32,6 +33,7 @@ def train(
     stages: Annotated[int | None, typer.Option(help="Number of U-Nets in the cascade, 1 to 6.")] = None,
     settings: Settings = None,
     register: Register = False,
+    labels: Labels = None,
     refit: Annotated[
         bool,
         typer.Option(
@@ -63,7 +65,7 @@ def train(
 
     tracker = start_tracking(tracking, uri=tracking_uri, experiment=experiment)
     chosen = load_recipe(recipe, settings=[*(settings or ()), *([f"stages={stages}"] if stages is not None else [])])
-    prepared = open_or_prepare(studies, out, chosen, register=register)
+    prepared = open_or_prepare(studies, out, chosen, register=register, labels=labels)
     run = train_cascade if not refit else partial(train_cross_validated, folds=folds)
     with progress_bar() as progress:
         result = run(prepared, chosen, out, resume=resume, device=device, tracking=tracker, progress=progress)

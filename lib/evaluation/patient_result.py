@@ -10,9 +10,10 @@ from lib.evaluation.calibration_check import CalibrationCheck
 from lib.evaluation.clinical_metrics import ClinicalMetrics
 from lib.evaluation.interval_coverage import Shares
 from lib.evaluation.lesions.patient import MethodLesions
+from lib.evaluation.organ_metrics import PairOrgans
 from lib.evaluation.slice_metrics import Comparison
 from lib.metrics.appearance import AppearanceMetrics
-from lib.metrics.baselines import BASELINE_NAMES
+from lib.metrics.baselines import BASELINE_NAMES, ORGAN_MEDIAN
 from lib.metrics.criteria import METHODS
 from lib.metrics.volume import VolumeMetrics
 from lib.pairing.quality_checks.alignment import Shift
@@ -34,6 +35,7 @@ class PatientResult:
         interval_shares: Share of its voxels, regions and lesions in the model's intervals; None without intervals.
         pictures: File names next to the report: slices and projections.
         shift: Shift of the real PET from the CT.
+        organs: Mean SUV of each segmented organ by method.
     """
 
     patient_id: str
@@ -50,6 +52,7 @@ class PatientResult:
     interval_shares: Shares | None = None
     pictures: tuple[str, ...] = ()
     shift: Shift = field(default_factory=Shift)
+    organs: PairOrgans = field(default_factory=PairOrgans)
 
     @property
     def seen(self) -> str:
@@ -57,9 +60,14 @@ class PatientResult:
         return self.side.value if self.side.shaped_weights else "no"
 
     @property
+    def methods(self) -> tuple[str, ...]:
+        """The model and its baselines, `organ_median` among them where it is available."""
+        return (*METHODS, ORGAN_MEDIAN) if ORGAN_MEDIAN in self.comparison.metrics else METHODS
+
+    @property
     def external(self) -> tuple[str, ...]:
         """Names of the external programs whose PET of this CT was compared."""
-        return tuple(name for name in self.comparison.metrics if name not in METHODS)
+        return tuple(name for name in self.comparison.metrics if name not in self.methods)
 
     def metrics(self, method: str) -> dict[str, float]:
         """Return all metrics of a method by name; NaN where undefined."""
@@ -79,7 +87,7 @@ class PatientResult:
             "pet_series_instance_uid": self.pet_series_instance_uid,
             "seen": self.seen,
             **self.comparison.metrics["model"].as_json(),
-            "baselines": {name: self.comparison.metrics[name].as_json() for name in BASELINE_NAMES},
+            "baselines": {name: self.comparison.metrics[name].as_json() for name in self.methods[1:]},
             **self.clinical.as_json(),
             "in_3d": {name: metrics.as_json() for name, metrics in self.in_3d.items()},
             "appearance": {name: metrics.as_json() for name, metrics in self.appearance.items()},
@@ -92,4 +100,5 @@ class PatientResult:
             "uncertainty": None if self.calibration_check is None else self.calibration_check.as_json(),
             "pictures": list(self.pictures),
             **self.shift.as_json(),
+            "organs": self.organs.as_json(),
         }

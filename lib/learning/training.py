@@ -32,6 +32,7 @@ from lib.learning.dataset import PairsBySide, split_pairs
 from lib.learning.distributed import device_of_this_process, join_processes
 from lib.learning.model_card.card import ModelCard, TrainingData, data_digest, patient_digest, split_digest
 from lib.learning.model_card.limits import limits_of, origins_of
+from lib.learning.organs import fit_card_organs
 from lib.learning.recipe import Recipe, recipe_from_mapping
 from lib.learning.tracking.mlflow_logger import mlflow_run
 from lib.learning.tracking.options import Tracking
@@ -243,6 +244,7 @@ def _publish(prepared: PreparedSet, recipe: Recipe, run: Path, sides: PairsBySid
     card = replace(card, calibration=None if calibration is None else calibration.to_json())
     intervals = fit_prepared_intervals(cascade, prepared, sides.validation, recipe, device=device)
     card = replace(card, intervals=None if intervals is None else intervals.to_json())
+    card = replace(card, organ_baseline=fit_card_organs(prepared, sides.train))
     save_checkpoint(run / MODEL_FILE, cascade, replace(card, scores=scores, baselines=baselines.to_json()))
     logger.info("saved %s", run / MODEL_FILE)
 

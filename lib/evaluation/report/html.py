@@ -23,6 +23,7 @@ from lib.evaluation.paired_comparison import external_sentence
 from lib.evaluation.patient_result import PatientResult
 from lib.evaluation.report.images import LABEL
 from lib.evaluation.report.lesions import draw_free_response, lesion_section
+from lib.evaluation.report.organs import organ_section
 from lib.evaluation.report.plots import (
     RESCALED_METRIC,
     draw_agreement,
@@ -90,7 +91,7 @@ def write_report(
         sentence=verdict_sentence(judgement),
         other_metrics=_other_metrics_sentence(judgement),
         colour=_colour(judgement),
-        chips=[(name, judgement.against[name][KEY_METRIC].outcome, METHOD_LABELS[name]) for name in METHODS[1:]],
+        chips=[(name, row[KEY_METRIC].outcome, METHOD_LABELS[name]) for name, row in judgement.against.items()],
         patients=judgement.patients,
         is_few=judgement.patients < FEW_PATIENTS,
         body=comparison_table(judgement, BODY),
@@ -102,6 +103,7 @@ def write_report(
         external=[(external_sentence(other), external_table(other)) for other in evaluation.external_comparisons],
         external_patient_table=external_patient_table(evaluation.patients),
         missing_external=_missing_external(evaluation),
+        organs=organ_section(evaluation),
         level=_level_sentence(judgement),
         in_3d=comparison_table(judgement, BODY_3D),
         more=comparison_table(judgement, MORE_BODY),
@@ -155,7 +157,7 @@ def _level_sentence(judgement: Judgement) -> str:
 def _patient_row(pair: PatientResult) -> dict[str, Any]:
     """Return one row of the patients' table."""
     clinical, model = pair.clinical, pair.comparison.metrics["model"]
-    strongest = min(METHODS[1:], key=lambda name: _or_infinite(pair.comparison.metrics[name].mae_suv_body))
+    strongest = min(pair.methods[1:], key=lambda name: _or_infinite(pair.comparison.metrics[name].mae_suv_body))
     real, synthetic = (clinical.tumour[name] if clinical.tumour else None for name in (REAL, "model"))
     hot = clinical.hot["model"]
 

@@ -29,6 +29,7 @@ from lib.learning.cross_validation.folds import DEFAULT_FOLDS, assign_folds
 from lib.learning.cross_validation.out_of_fold import predict_out_of_fold
 from lib.learning.dataset import PairsBySide, split_pairs
 from lib.learning.model_card.card import patient_digest
+from lib.learning.organs import fit_card_organs
 from lib.learning.recipe import Recipe
 from lib.learning.tracking.options import Tracking
 from lib.learning.tracking.progress import MEMBERS_FOLDER
@@ -189,6 +190,7 @@ def _publish(
         scores=predicted.scores(device=device),
         baselines=fit_prepared_baselines(prepared, sides.train).to_json(),
         fold_baselines=tuple(baselines.to_json() for baselines in predicted.baselines),
+        organ_baseline=fit_card_organs(prepared, sides.train),
         lookup_weight=predicted.weight,
         calibration=None if calibration is None else calibration.to_json(),
         intervals=None if intervals is None else intervals.to_json(),

@@ -20,7 +20,7 @@ from lib.networks.cascade import NetworkConfig
 from lib.pairing.prepared import PreparedPair
 from lib.pairing.split import Side, Split
 
-LONG_TABLES = ("baselines", "fold_baselines", "calibration", "intervals")  # not sent to clients
+LONG_TABLES = ("baselines", "fold_baselines", "organ_baseline", "calibration", "intervals")  # not sent to clients
 INTENDED_USE = (
     "Research on CT-to-PET synthesis. A synthetic PET is an estimate computed from a CT, not a measurement of "
     "metabolism. NOT FOR DIAGNOSIS, staging, treatment planning or follow-up."
@@ -77,6 +77,7 @@ class ModelCard:
     lookup_weight: float = 0.0  # of the median lookup in every PET, see lib/learning/cross_validation/shrinkage.py
     fold_baselines: tuple[Mapping[str, Any], ...] = ()  # by fold, fitted on the patients of the other folds
     intervals: Mapping[str, Any] | None = None  # of a voxel, region or lesion, from patients not trained on
+    organ_baseline: Mapping[str, Any] | None = None  # median SUV of the training patients' organs, where segmented
 
     def __post_init__(self) -> None:
         if self.network != self.recipe.network:
