@@ -47,6 +47,7 @@ class InferOptions(BoundaryModel):
         uncertainty: Map of expected errors: none (`no`), as a second file (`beside`), or as the only file (`only`).
         save_label: Whether to keep the result in the datastore, too, under `label_tag`.
         store: Whether to store the PET as a DICOM series in the CT's study, in the studies folder or the PACS.
+        allow_unlike: Whether to synthesise the PET of a CT that is unlike the training CTs.
     """
 
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
@@ -75,6 +76,7 @@ class InferOptions(BoundaryModel):
     save_label: Flag = False
     label_tag: LabelTag = "synthetic"
     store: Flag = False
+    allow_unlike: Flag = False
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:

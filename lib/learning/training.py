@@ -29,6 +29,7 @@ from lib.learning.aligned_slices import aligned_training
 from lib.learning.checkpoint import load_checkpoint, read_card, save_checkpoint
 from lib.learning.dataset import PairsBySide, split_pairs
 from lib.learning.distributed import device_of_this_process, join_processes
+from lib.learning.familiarity.prepared_profiles import fit_prepared_reference
 from lib.learning.model_card.card import ModelCard, TrainingData, data_digest, patient_digest, split_digest
 from lib.learning.model_card.limits import limits_of, origins_of
 from lib.learning.recipe import Recipe, recipe_from_mapping
@@ -218,6 +219,7 @@ def _publish(prepared: PreparedSet, recipe: Recipe, run: Path, sides: PairsBySid
     scores = score(cascade, prepared, entries, recipe, baselines, side=side, device=device) if entries else None
     calibration = fit_prepared_calibration(cascade, prepared, sides.validation, recipe, device=device)
     card = replace(card, calibration=None if calibration is None else calibration.to_json())
+    card = replace(card, familiarity=fit_prepared_reference(cascade, prepared, sides.train, device=device).to_json())
     save_checkpoint(run / MODEL_FILE, cascade, replace(card, scores=scores, baselines=baselines.to_json()))
     logger.info("saved %s", run / MODEL_FILE)
 

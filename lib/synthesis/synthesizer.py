@@ -38,6 +38,11 @@ class Synthesizer:
         self._cascade = cascade
         self._precision = precision
 
+    @property
+    def cascade(self) -> Cascade:
+        """The network."""
+        return self._cascade
+
     @classmethod
     def load(cls, path: Path, *, device: str = "auto", precision: Precision = "auto") -> Synthesizer:
         """Return the synthesizer of a checkpoint.
@@ -95,7 +100,7 @@ class Synthesizer:
         """Yield the last stage's PET of each axial slice on the network's grid, SUVbw (1, R, C); canonical order."""
         pets = predict_stages(
             self._cascade,
-            _NetworkSlices(ct_hu, self.card.recipe.grid.on(geometry).shape[1:], self.card.recipe.windows),
+            NetworkSlices(ct_hu, self.card.recipe.grid.on(geometry).shape[1:], self.card.recipe.windows),
             range(axial.start, axial.stop),
             slice_spacing_mm=geometry.spacing_mm[0],
             device=self.device,
@@ -106,7 +111,7 @@ class Synthesizer:
             yield denormalize_pet(stages[-1:], self.card.recipe.windows)
 
 
-class _NetworkSlices:
+class NetworkSlices:
     """A `SliceStack` of a CT's slices on the network's grid, resampled on demand.
 
     Indices are requested in ascending order, so earlier slices are dropped and memory stays constant.

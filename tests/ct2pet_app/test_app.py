@@ -99,7 +99,7 @@ def test_the_answer_tells_all_that_is_known(app: CT2PETApp, ct_uids: tuple[str, 
     assert (told["synthetic"], told["unit"], told["slices"], told["shape"]) == (True, "SUVbw", "0:6", [6, 64, 64])
     assert "NOT FOR DIAGNOSIS" in told["notice"]
     assert told["suv"] == pytest.approx({"min": SUV, "max": SUV, "mean": SUV, "p99": SUV}, rel=1e-2)
-    assert set(told["latencies"]) == {"read", "wait", "synthesise", "measure", "write", "total"}
+    assert set(told["latencies"]) == {"read", "wait", "check", "synthesise", "measure", "write", "total"}
     assert told["model"]["checksum"] == app.models.synthesizer("cascade3").checksum
     assert told["model"]["card"]["name"] == "constant-3"
     assert set(told["metrics"]) == {"model", "zero", "constant", "hu_mean", "hu_median"}

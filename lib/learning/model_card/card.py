@@ -69,6 +69,7 @@ class ModelCard:
     intended_use: str = INTENDED_USE
     limits: str = GENERAL_LIMITS
     calibration: Mapping[str, Any] | None = None  # expected error, from validation patients
+    familiarity: Mapping[str, Any] | None = None  # what the training CTs have in common; see `Reference`
 
     def __post_init__(self) -> None:
         if self.network != self.recipe.network:
@@ -106,8 +107,9 @@ class ModelCard:
         return {**asdict(self), "standing": self.standing.as_json()}
 
     def for_clients(self) -> dict[str, Any]:
-        """Return plain values without the long tables of baselines, patients and errors."""
-        shown = {name: value for name, value in self.as_json().items() if name not in ("baselines", "calibration")}
+        """Return plain values without the long tables of baselines, errors, patients and training CTs."""
+        hidden = ("baselines", "calibration", "familiarity")
+        shown = {name: value for name, value in self.as_json().items() if name not in hidden}
         if self.scores is not None:
             shown["scores"] = {name: value for name, value in shown["scores"].items() if name != "by_patient"}
         return shown

@@ -98,7 +98,7 @@ class SynthesiseSection:
         cancelling = is_active and self._job.state is State.CANCEL_REQUESTED
         ui.applyButton.setEnabled(not cancelling if is_active else bool(ready))
         ui.uncertaintyCheckBox.setEnabled(not is_active and self._provides_uncertainty)
-        for widget in (ui.modelBox, ui.versionBox, ui.allSlicesCheckBox):
+        for widget in (ui.modelBox, ui.versionBox, ui.allSlicesCheckBox, ui.allowUnlikeCheckBox):
             widget.setEnabled(not is_active)
         ct = self._ct_section.ct
         if ct is not None:
@@ -154,15 +154,21 @@ class SynthesiseSection:
                 centre=centre,
                 uncertainty=uncertainty,
                 version=self._version,
+                allow_unlike=bool(self._panel.parameters.allow_unlike),
             )
         )
 
     def _start(self, job: SynthesisJob) -> None:
         self._begin(job, self._on_event, self._on_end, "Waiting for the first slices …")
 
+    def _show_unlike(self, warning: str) -> None:
+        self._panel.ui.unlikeLabel.setText(warning)
+        self._panel.ui.unlikeLabel.setVisible(bool(warning))
+
     def _begin(self, job: Job, on_event: OnEvent, on_end: OnEnd, text: str) -> None:
         self._job, self._retry_message = job, ""
         self._panel.show_message("")
+        self._show_unlike("")
         self._show_bar(0.0, text)
         self._panel.runner.start(job, on_event, on_end)
 
@@ -198,6 +204,7 @@ class SynthesiseSection:
         version = slab.metadata.version or slab.metadata.checksum[:8]
         is_first = self._pet is None or not self._panel.scene.IsNodePresent(self._pet)
         if is_first:
+            self._show_unlike(slab.metadata.unlike_warning)
             self._pet = self._node(version, node_attributes.SYNTHETIC_PET)
             self._error_map = None
         fill_slab(self._pet, slab.pet.array, slab.pet.affine)
