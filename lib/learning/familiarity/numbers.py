@@ -77,7 +77,7 @@ NUMBERS = {
         "slices with the bright spots of contrast-enhanced vessels", "linear", 0.3, "high", percent=True
     ),
     "dense_share": NumberKind(
-        "share of tissue as dense as metal or compact bone", "sqrt", 0.08, "high", decimals=2, percent=True
+        "tissue as dense as metal or compact bone", "sqrt", 0.08, "high", decimals=2, percent=True
     ),
     "metal_ml": NumberKind("metal, above 2500 HU", "sqrt", 2.0, "high", unit="mL", decimals=1),
     "histogram_distance": NumberKind(

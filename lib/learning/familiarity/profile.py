@@ -9,17 +9,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lib.types import BoolArray, FloatArray
 
-IntArray = NDArray[np.integer]
+IntArray = NDArray[np.integer[Any]]
 
 MAX_SLICES, MAX_DESCRIBED = 48, 16  # evenly spaced slices that are examined, and those with network features
 TISSUE_HU, LUNG_HU = -500.0, -500.0
 BONE_HU = 400.0
+DENSE_HU = 950.0  # compact bone and metal; below the upper end of the default recipe's window
 ENHANCED_HU = 150.0  # vessels with contrast agent are brighter
 VESSEL_REACH_MM, ISOLATION_MM = 10.0, 6.0  # a vessel's spot is smaller than this reach, with dark surroundings
 MAX_RING = 0.05  # of the spot's pixels may be bright in its surroundings
@@ -122,12 +124,12 @@ def profile_of(
     if tissue.size:
         numbers |= {
             "lung_share": 1 - tissue.size / voxels.size,
-            "dense_share": float(np.mean(tissue >= min(1000.0, float(ct_hu.max())) - 1)) if ct_hu.max() > 900 else 0.0,
+            "dense_share": float(np.mean(tissue >= DENSE_HU)),
             "vessel_slices": _slices_with_vessels(ct_hu, body, row_mm=row_mm, column_mm=column_mm),
             "soft_tissue_peak_hu": _peak(tissue, SOFT_TISSUE_HU),
             "fat_peak_hu": _peak(tissue, FAT_HU),
         }
-    counts = np.bincount(np.digitize(voxels, HISTOGRAM_HU), minlength=len(HISTOGRAM_HU) + 1)
+    counts, _ = np.histogram(voxels, (-np.inf, *HISTOGRAM_HU, np.inf))
     values = {name: getattr(facts, name) for name in ("ct_scanner", "body_part", "kernel", "contrast_agent", "sex")}
     return CTProfile(
         numbers={name: float(value) for name, value in numbers.items() if value is not None},
@@ -153,25 +155,24 @@ def _slices_with_vessels(ct_hu: FloatArray, body: BoolArray, *, row_mm: float, c
 
     Spongy bone has the HU of enhanced vessels, but it is larger, or close to compact bone.
     """
-    bright = body & (ct_hu > ENHANCED_HU)
-    near = _box_counts(bright, VESSEL_REACH_MM, row_mm, column_mm)
-    ring = _box_counts(bright, VESSEL_REACH_MM + ISOLATION_MM, row_mm, column_mm) - near
-    bone = _box_counts(ct_hu > BONE_HU, BONE_MARGIN_MM, row_mm, column_mm) > 0
-    spots = bright & ~bone & (ring <= MAX_RING * near)
-    area_cm2 = spots.sum(axis=(1, 2)) * row_mm * column_mm / 100
-    return float(np.mean(area_cm2 > MIN_VESSEL_CM2))
+    found = 0
+    for slice_hu, inside in zip(ct_hu, body, strict=True):  # one at a time: counts take much more memory than a CT
+        bright = inside & (slice_hu > ENHANCED_HU)
+        near = _box_counts(bright, VESSEL_REACH_MM, row_mm, column_mm)
+        ring = _box_counts(bright, VESSEL_REACH_MM + ISOLATION_MM, row_mm, column_mm) - near
+        bone = _box_counts(slice_hu > BONE_HU, BONE_MARGIN_MM, row_mm, column_mm) > 0
+        spots = bright & ~bone & (ring <= MAX_RING * near)
+        found += int(spots.sum()) * row_mm * column_mm / 100 > MIN_VESSEL_CM2
+    return found / len(ct_hu)
 
 
 def _box_counts(mask: BoolArray, reach_mm: float, row_mm: float, column_mm: float) -> IntArray:
-    """Return the number of pixels with mask within a reach along rows and columns of each pixel."""
+    """Return the number of pixels with mask within a reach along rows and columns of each pixel, (R, C)."""
     counts: IntArray = mask.astype(np.int32)
-    for axis, step_mm in ((1, row_mm), (2, column_mm)):
-        reach, size = max(1, round(reach_mm / step_mm)), mask.shape[axis]
-        padding = [(reach + 1, reach) if number == axis else (0, 0) for number in range(3)]
-        sums = np.cumsum(np.pad(counts, padding), axis=axis)
-        first, last = [slice(None)] * 3, [slice(None)] * 3
-        first[axis], last[axis] = slice(0, size), slice(2 * reach + 1, 2 * reach + 1 + size)
-        counts = sums[tuple(last)] - sums[tuple(first)]
+    for step_mm in (row_mm, column_mm):
+        reach, size = max(1, round(reach_mm / step_mm)), len(counts)
+        sums = np.cumsum(np.pad(counts, ((reach + 1, reach), (0, 0))), axis=0)
+        counts = (sums[2 * reach + 1 : 2 * reach + 1 + size] - sums[:size]).T
     return counts
 
 

@@ -21,7 +21,7 @@ from lib.mapping import from_mapping
 MIN_PATIENTS = 8  # with fewer, a range says little about the next patient
 MAX_FLAGGED = 0.05  # share of training patients that may be unusual when each is judged by the others
 MIN_UNUSUAL = 0.45  # widths of a range; lowest limit of a number
-MARGIN = 1.2  # of a limit over the largest distance of a training patient judged by the others
+MARGIN = 1.5  # of a limit over the largest distance of a training patient judged by the others
 MAX_VALUES = 50  # different values of a header fact that are kept
 SIGNIFICANT = 5  # digits in the card
 

@@ -13,7 +13,8 @@ from lib.types import FloatArray
 SHRINKAGE = 0.3  # of the histogram's covariance towards its diagonal mean: 14 numbers from some dozen patients
 MIN_SD_SHARE = 0.1  # of the mean standard deviation: a channel that was constant in training must not dominate
 HIGH_QUANTILE = 0.75  # of the slices' distances: a body region that training lacks may be part of the CT only
-AXES = {"head_feet_likeness": 0, "front_back_likeness": 1, "left_right_likeness": 2}
+LEFT_RIGHT = 2
+AXES = {"head_feet_likeness": 0, "front_back_likeness": 1, "left_right_likeness": LEFT_RIGHT}
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 
@@ -92,7 +93,7 @@ def distances(profile: CTProfile, statistics: Statistics) -> dict[str, float]:
         z = (profile.features - statistics.feature_mean) / statistics.feature_sd
         found["network_distance"] = float(np.quantile(np.sqrt((z**2).mean(axis=1)), HIGH_QUANTILE))
     for name, axis in AXES.items():
-        likeness = _likeness(_antisymmetric(profile.template, axis), _antisymmetric(statistics.template, axis))
+        likeness = _likeness(_asymmetry(profile.template, axis), _asymmetry(statistics.template, axis))
         if likeness is not None:
             found[name] = likeness
     return found
@@ -103,7 +104,10 @@ def template_of(flat: Sequence[float]) -> Array:
     return np.asarray(flat, np.float64).reshape(TEMPLATE)
 
 
-def _antisymmetric(template: FloatArray | Array, axis: int) -> Array:
+def _asymmetry(template: FloatArray | Array, axis: int) -> Array:
+    """Return the part of a template that changes its sign in a mirror; only the left-right one depends on the side."""
+    if axis != LEFT_RIGHT:
+        template = (template + np.flip(template, LEFT_RIGHT)) / 2
     return np.asarray((template - np.flip(template, axis)) / 2, np.float64)
 
 

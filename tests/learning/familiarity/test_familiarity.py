@@ -13,6 +13,7 @@ from lib.errors import CheckpointError
 from lib.learning.familiarity.assessment import Familiarity, Level, assess
 from lib.learning.familiarity.profile import CTProfile, HeaderFacts, enclosed, examined_slices, profile_of
 from lib.learning.familiarity.reference import MIN_PATIENTS, Reference, fit_reference
+from lib.phantom.patient import PhantomSettings, phantom_patient
 from lib.types import FloatArray
 from tests.learning.familiarity.limbs import GE, PATIENTS, PIXEL_MM, limb, limb_reference, profile
 
@@ -75,6 +76,19 @@ def test_a_shift_is_flagged_with_its_reason(reference: Reference, name: str) -> 
     assert any(reason in text for text in found.reasons), found.reasons
     assert found.sentence.startswith("This CT is unlike" if level is Level.UNLIKE else "This CT is unusual")
     assert found.warning == found.sentence
+
+
+def test_a_mirrored_chest_is_unlike_and_a_mirrored_limb_may_be_the_other_one() -> None:
+    """The heart and the liver are on one side; of limbs, training has both."""
+    scan = PhantomSettings(slices=10, ct_matrix=48, ct_pixel_mm=8.5, pet_matrix=48, pet_pixel_mm=8.5)
+    chests = [phantom_patient(number, 0, scan).ct.array for number in range(1, 14)]
+    reference = fit_reference([(f"P{n}", profile(ct, pixel_mm=8.5)) for n, ct in enumerate(chests[:12])])
+    assert assess(profile(chests[12], pixel_mm=8.5), reference).level is not Level.UNLIKE
+    mirrored = assess(profile(chests[12][:, :, ::-1], pixel_mm=8.5), reference)
+    assert mirrored.level is Level.UNLIKE and any("left-right asymmetry" in text for text in mirrored.reasons)
+
+    limbs = [(f"P{n}", profile(limb(n)[:, :, :: 1 if n % 2 else -1])) for n in range(PATIENTS)]
+    assert assess(profile(limb(100)[:, :, ::-1]), fit_reference(limbs)).level is Level.FAMILIAR
 
 
 def test_few_new_patients_are_flagged(reference: Reference) -> None:
