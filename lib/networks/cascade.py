@@ -111,10 +111,7 @@ class Cascade(nn.Module):
                 pooling needs, and the PET is cropped.
         """
         rows, columns = ct.shape[-2:]
-        step = 2**self.config.depth
-        if self.config.detail_high:
-            ct = torch.cat([ct, self._detail(ct)], dim=1)
-        padded = F.pad(ct, (0, -columns % step, 0, -rows % step))  # (N, channels, R', C')
+        padded = self._padded(ct)
         pets: list[Tensor] = []
         for stage in self.stages:
             if not pets:
@@ -125,6 +122,20 @@ class Cascade(nn.Module):
                     pet = pets[-1] + pet
             pets.append(pet)
         return [pet[..., :rows, :columns] for pet in pets]
+
+    def bottleneck(self, ct: Tensor) -> Tensor:
+        """Return the deepest features of the first stage, (N, channels, R', C'), for the same input as `forward`."""
+        first = self.stages[0]
+        assert isinstance(first, UNet)
+        return first.encode(self._padded(ct))[-1]
+
+    def _padded(self, ct: Tensor) -> Tensor:
+        """Return the input of the first stage: with the detail channels, padded to a multiple of the pooling."""
+        rows, columns = ct.shape[-2:]
+        step = 2**self.config.depth
+        if self.config.detail_high:
+            ct = torch.cat([ct, self._detail(ct)], dim=1)
+        return F.pad(ct, (0, -columns % step, 0, -rows % step))  # (N, channels, R', C')
 
     def _detail(self, ct: Tensor) -> Tensor:
         """Return the stretched part of the unit range, before rounding to bfloat16."""

@@ -25,6 +25,10 @@ class CascadeEnsemble(Cascade):
         by_stage = zip(*(member(ct) for member in self.members), strict=True)
         return [torch.stack(pets).mean(dim=0) for pets in by_stage]
 
+    def bottleneck(self, ct: Tensor) -> Tensor:
+        """Return the first member's features; see `Cascade.bottleneck`."""
+        return member(self, 0).bottleneck(ct)
+
 
 def make_cascade(config: NetworkConfig) -> Cascade:
     """Return a cascade of random weights, or an ensemble of them where the shape has several members."""

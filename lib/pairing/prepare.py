@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from lib.files import remove_abandoned, states_digest, unfinished_folder
 from lib.imaging.body import body_mask
 from lib.imaging.field_of_view import mask_unmeasured
 from lib.imaging.geometry import Geometry
+from lib.imaging.metal import metal_volume_ml
 from lib.imaging.normalize import normalize_ct, normalize_pet
 from lib.imaging.orientation import VoxelOrder, to_canonical
 from lib.imaging.resample import resample_to
@@ -208,6 +210,8 @@ def _prepare(
         diaphragm_shift_mm=shift.diaphragm_mm,
         diaphragm_slices=diaphragm_slices(shift, geometry, chosen),
         is_corrected=preparation.correct_shift,
+        ct_pixel_mm=math.sqrt(ct.geometry.spacing_mm[1] * ct.geometry.spacing_mm[2]),
+        metal_ml=metal_volume_ml(ct),
     )
     stored = (_stored(unit_ct, preparation), _stored(unit_pet, preparation), regions.astype(np.uint8))
     _write_pair(out, entry, dict(zip(ARRAYS, stored, strict=True)))
@@ -222,6 +226,10 @@ def _with_origin(entry: PreparedPair, pair: SeriesPair) -> PreparedPair:
         pet_scanner=pet.scanner,
         body_part=ct.body_part or pet.body_part,
         tracer=pet.tracer,
+        ct_kernel=ct.kernel,
+        contrast_agent=ct.contrast_agent,
+        sex=ct.sex,
+        age_years=ct.age_years,
     )
 
 

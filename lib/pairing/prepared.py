@@ -81,6 +81,9 @@ class PreparedPair:
         ct_scanner, pet_scanner: Manufacturer and model; empty if the header lacks them or has not been read.
         body_part: BodyPartExamined of the CT, else of the PET; empty if missing.
         tracer: Radiopharmaceutical; empty if missing.
+        ct_kernel, contrast_agent, sex, age_years: From the CT's header, see `AcquisitionDetails`.
+        ct_pixel_mm: Pixel size of the CT; None in arrays of versions that did not store it.
+        metal_ml: Volume above 2500 HU in the CT; None likewise.
         registered: Whether the PET was registered to the CT, because their frames of reference differ.
         translation_mm: Translation of a registered PET's centre (x, y, z); empty if not registered.
         rotation_deg: Rotation of a registered PET.
@@ -110,6 +113,12 @@ class PreparedPair:
     pet_scanner: str = ""
     body_part: str = ""
     tracer: str = ""
+    ct_kernel: str = ""
+    contrast_agent: str = ""
+    sex: str = ""
+    age_years: float | None = None
+    ct_pixel_mm: float | None = None
+    metal_ml: float | None = None
     registered: bool = False
     translation_mm: tuple[float, ...] = ()
     rotation_deg: float = 0.0

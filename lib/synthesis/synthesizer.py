@@ -42,6 +42,11 @@ class Synthesizer:
         self._cascade = cascade
         self._precision = precision
 
+    @property
+    def cascade(self) -> Cascade:
+        """The network."""
+        return self._cascade
+
     @classmethod
     def load(cls, path: Path, *, device: str = "auto", precision: Precision = "auto") -> Synthesizer:
         """Return the synthesizer of a checkpoint.
@@ -110,7 +115,7 @@ class Synthesizer:
     def _predict(self, ct_hu: FloatArray, geometry: Geometry, axial: slice) -> Iterator[FloatArray]:
         """Yield the last stage's PET of each axial slice on the network's grid, SUVbw (1, R, C); canonical order."""
         windows = self.card.recipe.windows
-        ct_unit = _NetworkSlices(ct_hu, self.card.recipe.grid.on(geometry).shape[1:], windows)
+        ct_unit = NetworkSlices(ct_hu, self.card.recipe.grid.on(geometry).shape[1:], windows)
         pets = predict_stages(
             self._cascade,
             ct_unit,
@@ -135,7 +140,7 @@ class Synthesizer:
         return Baselines.from_json(self.card.baselines)
 
 
-class _NetworkSlices:
+class NetworkSlices:
     """A `SliceStack` of a CT's slices on the network's grid, resampled on demand.
 
     Indices are requested in ascending order, so earlier slices are dropped and memory stays constant.

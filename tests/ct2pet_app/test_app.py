@@ -104,7 +104,7 @@ def test_the_response_has_all_metadata(app: CT2PETApp, ct_uids: tuple[str, ...])
     )
     assert "NOT FOR DIAGNOSIS" in metadata["notice"]
     assert metadata["suv"] == pytest.approx({"min": SUV, "max": SUV, "mean": SUV, "p99": SUV}, rel=1e-2)
-    assert set(metadata["latencies"]) == {"read", "wait", "synthesise", "measure", "write", "total"}
+    assert set(metadata["latencies"]) == {"read", "wait", "check", "synthesise", "measure", "write", "total"}
     assert metadata["model"]["checksum"] == app.models.synthesizer("cascade3").checksum
     assert metadata["model"]["card"]["name"] == "constant-3"
     assert set(metadata["metrics"]) == {"model", "zero", "constant", "hu_mean", "hu_median"}

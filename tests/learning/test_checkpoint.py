@@ -25,8 +25,8 @@ from lib.files import file_checksum
 from lib.learning.checkpoint import CARD, load_checkpoint, read_card, save_checkpoint
 from lib.learning.dataset import split_pairs
 from lib.learning.model_card.card import ModelCard, data_digest, patient_digest
+from lib.learning.model_card.creation import new_card
 from lib.learning.recipe import SynthesisConfig
-from lib.learning.training import new_card
 from lib.networks.cascade import Cascade
 from lib.pairing.prepared import PreparedSet
 from tests.learning.conftest import make_card, tiny_recipe

@@ -10,10 +10,11 @@ import pytest
 
 from lib.learning.dataset import split_pairs
 from lib.learning.model_card.card import ModelCard, patient_digest, split_digest
+from lib.learning.model_card.creation import new_card
 from lib.learning.model_card.facts import card_facts
 from lib.learning.model_card.limits import limits_of, origins_of
 from lib.learning.model_card.scores import MetricsTable, Scores, scores_of
-from lib.learning.training import new_card, train
+from lib.learning.training import train
 from lib.metrics.criteria import COMPARED_METRICS, METHODS
 from lib.pairing.prepared import PreparedSet
 from lib.pairing.split import Side, Split

@@ -28,7 +28,9 @@ from lib.learning.checkpoint import load_checkpoint, read_card, save_checkpoint
 from lib.learning.cross_validation.folds import DEFAULT_FOLDS, assign_folds
 from lib.learning.cross_validation.out_of_fold import predict_out_of_fold
 from lib.learning.dataset import PairsBySide, split_pairs
+from lib.learning.familiarity.prepared_profiles import fit_prepared_reference
 from lib.learning.model_card.card import patient_digest
+from lib.learning.model_card.creation import new_card
 from lib.learning.organs import fit_card_organs
 from lib.learning.recipe import Recipe
 from lib.learning.tracking.options import Tracking
@@ -38,7 +40,6 @@ from lib.learning.training import (
     TrainingResult,
     begin_run,
     finished_run,
-    new_card,
     train,
     training_process,
 )
@@ -189,6 +190,7 @@ def _publish(
         training=replace(card.training, folds=digests),
         scores=predicted.scores(device=device),
         baselines=fit_prepared_baselines(prepared, sides.train).to_json(),
+        familiarity=fit_prepared_reference(ensemble, prepared, sides.train, device=device).to_json(),
         fold_baselines=tuple(baselines.to_json() for baselines in predicted.baselines),
         organ_baseline=fit_card_organs(prepared, sides.train),
         lookup_weight=predicted.weight,

@@ -20,7 +20,8 @@ from lib.networks.cascade import NetworkConfig
 from lib.pairing.prepared import PreparedPair
 from lib.pairing.split import Side, Split
 
-LONG_TABLES = ("baselines", "fold_baselines", "organ_baseline", "calibration", "intervals")  # not sent to clients
+# not sent to clients
+LONG_TABLES = ("baselines", "fold_baselines", "organ_baseline", "calibration", "intervals", "familiarity")
 INTENDED_USE = (
     "Research on CT-to-PET synthesis. A synthetic PET is an estimate computed from a CT, not a measurement of "
     "metabolism. NOT FOR DIAGNOSIS, staging, treatment planning or follow-up."
@@ -78,6 +79,7 @@ class ModelCard:
     fold_baselines: tuple[Mapping[str, Any], ...] = ()  # by fold, fitted on the patients of the other folds
     intervals: Mapping[str, Any] | None = None  # of a voxel, region or lesion, from patients not trained on
     organ_baseline: Mapping[str, Any] | None = None  # median SUV of the training patients' organs, where segmented
+    familiarity: Mapping[str, Any] | None = None  # what the training CTs have in common; see `Reference`
 
     def __post_init__(self) -> None:
         if self.network != self.recipe.network:
@@ -127,7 +129,7 @@ class ModelCard:
         return {**asdict(self), "standing": self.standing.as_json()}
 
     def for_clients(self) -> dict[str, Any]:
-        """Return plain values without the long tables of baselines, patients, errors and intervals."""
+        """Return plain values without the long tables of baselines, patients, errors, intervals and training CTs."""
         shown = {name: value for name, value in self.as_json().items() if name not in LONG_TABLES}
         shown["interval_coverage"] = self.interval_coverage
         if self.scores is not None:
