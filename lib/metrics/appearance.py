@@ -32,10 +32,10 @@ class AppearanceMetrics(NamedNumbers):
         mip_correlation, mip_mae_suv: Agreement of the maximum intensity projections, mean of both views.
         roughness_suv: Of the synthetic PET along z, see `roughness_suv`.
         roughness_ratio: Roughness along z, synthetic / real; 1 is best.
-        hot_volume_ratio: Volume above SUV 2.5, synthetic / real; 1 is best.
-        hot_real_ml: Volume above SUV 2.5 in the real PET.
-        hot_found_ml: Volume above SUV 2.5 in both.
-        hot_false_ml: Volume above SUV 2.5 in the synthetic PET only.
+        hot_volume_ratio: Volume above SUV 2.5, synthetic / real. Over patients, the ratio of the sums below says more
+            than the mean of ratios, which a patient with little uptake decides.
+        hot_found_ml, hot_missed_ml, hot_false_ml: Volume above SUV 2.5 in both PETs, in the real one only, and in the
+            synthetic one only.
     """
 
     mip_correlation: float
@@ -47,8 +47,8 @@ class AppearanceMetrics(NamedNumbers):
     roughness_suv: float
     roughness_ratio: float
     hot_volume_ratio: float
-    hot_real_ml: float
     hot_found_ml: float
+    hot_missed_ml: float
     hot_false_ml: float
 
 
@@ -78,8 +78,8 @@ def measure_appearance(
         roughness_suv=rough,
         roughness_ratio=rough / real_rough if real_rough else math.nan,
         hot_volume_ratio=hot.shown / hot.real if hot.real else math.nan,
-        hot_real_ml=hot.real * voxel_ml,
         hot_found_ml=hot.found * voxel_ml,
+        hot_missed_ml=(hot.real - hot.found) * voxel_ml,
         hot_false_ml=(hot.shown - hot.found) * voxel_ml,
     )
 

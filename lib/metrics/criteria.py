@@ -45,9 +45,9 @@ APPEARANCE_METRICS = (  # see `lib/metrics/appearance.py`
     Metric("mip_correlation", "projection: correlation", "highest"),
     Metric("mip_mae_suv", "projection: MAE [SUV]", "lowest"),
     Metric("roughness_ratio", "roughness along z", "nearest 1", 2),
-    Metric("hot_volume_ratio", "hot volume ratio", "nearest 1", 2),
-    Metric("hot_found_ml", "hot volume found [mL]", "highest", 0),
-    Metric("hot_false_ml", "false hot volume [mL]", "lowest", 0),
+    Metric("hot_found_ml", "hot volume: found [mL]", "highest", 0),
+    Metric("hot_missed_ml", "missed [mL]", "lowest", 0),
+    Metric("hot_false_ml", "false [mL]", "lowest", 0),
 )
 LESION_DEFINITIONS = {"fixed": "SUV 2.5", "relative": "41 % of the maximum"}
 

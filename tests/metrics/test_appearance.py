@@ -73,7 +73,7 @@ def test_volumes_above_the_threshold() -> None:
     synthetic = REAL.copy()
     synthetic[0, 0, 0], synthetic[1, 1, 1] = 3, 1  # real: 3, 4 and 5 are hot; synthetic: 3 (false), 3 and 4
     found = measure_appearance(synthetic, REAL, BODY, spacing_mm=CM)
-    assert (found.hot_real_ml, found.hot_found_ml, found.hot_false_ml, found.hot_volume_ratio) == (3, 2, 1, 1)
+    assert (found.hot_found_ml, found.hot_missed_ml, found.hot_false_ml, found.hot_volume_ratio) == (2, 1, 1, 1)
     doubled = measure_appearance(2 * REAL, REAL, BODY, spacing_mm=CM)
     assert doubled.roughness_ratio == pytest.approx(2) and doubled.mip_correlation == pytest.approx(1)
     cold = measure_appearance(REAL, np.ones_like(REAL), BODY, spacing_mm=CM)

@@ -75,8 +75,8 @@ def lesion_sentence(judgement: Judgement, definition: str) -> str:
         return "No patient was evaluated."
     share = f" ({100 * found / (found + missed):.0f} %)" if found + missed else ""
     return (
-        f"Of {found + missed:.1f} real lesions per patient, the synthetic PET shows {found:.1f}{share} and misses "
-        f"{missed:.1f}. It shows {fabricated:.1f} more that the real PET does not have ({fabricated_ml:.0f} mL)."
+        f"Of {found + missed:.1f} real lesions per patient, the synthetic PET shows {found:.1f}{share}, misses "
+        f"{missed:.1f}, and fabricates {fabricated:.1f} more ({fabricated_ml:.0f} mL)."
     )
 
 

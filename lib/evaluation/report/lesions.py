@@ -10,14 +10,15 @@ from lib.evaluation.lesions.components import MIN_LESION_ML, Lesion
 from lib.evaluation.lesions.detection import CurvePoint
 from lib.evaluation.patient_result import PatientResult
 from lib.evaluation.report.plots import INK, MODEL_COLOUR, OTHER_COLOUR, new_figure, to_png
-from lib.evaluation.report.tables import comparison_table
+from lib.evaluation.report.tables import comparison_table, means_table
 from lib.evaluation.result import Evaluation
 from lib.metrics.caveats import MAX_ROUGHNESS_RATIO
 from lib.metrics.criteria import LESION_METRICS
 from lib.metrics.uptake import HOT_SUV
 from lib.metrics.verdict import Judgement
 
-APPEARANCE = ("mip_correlation", "mip_mae_suv", "roughness_ratio", "hot_volume_ratio", "hot_false_share")
+PROJECTIONS = ("mip_correlation", "mip_mae_suv")
+SLICES_AND_VOLUME = ("roughness_ratio", "hot_found_ml", "hot_missed_ml", "hot_false_ml")
 LINES = ("--", ":", "-.")  # of methods other than the model
 
 
@@ -25,11 +26,12 @@ def lesion_section(evaluation: Evaluation) -> dict[str, Any]:
     """Return the tables and sentences of the two sections."""
     judgement, sentences = evaluation.judgement, evaluation.lesions.sentences
     tables = {
-        definition: comparison_table(judgement, [m.name for m in LESION_METRICS if f"_{definition}" in m.name])
+        definition: means_table(judgement, [m.name for m in LESION_METRICS if f"_{definition}" in m.name])
         for definition in sentences
     }
     return {
-        "appearance": comparison_table(judgement, APPEARANCE),
+        "projections": comparison_table(judgement, PROJECTIONS),
+        "slices_and_volume": means_table(judgement, SLICES_AND_VOLUME),
         "appearance_sentence": appearance_sentence(judgement),
         "max_roughness": f"{MAX_ROUGHNESS_RATIO:g}",
         "min_ml": f"{MIN_LESION_ML:g}",
@@ -41,15 +43,15 @@ def lesion_section(evaluation: Evaluation) -> dict[str, Any]:
 
 def appearance_sentence(judgement: Judgement) -> str:
     """Return how the model's projections, slices and hot volume compare with the real ones, as text."""
-    correlation, roughness, volume, false = (
-        judgement.intervals["model"][name].mean
-        for name in ("mip_correlation", "roughness_ratio", "hot_volume_ratio", "hot_false_share")
-    )
+    names = ("mip_correlation", *SLICES_AND_VOLUME)
+    correlation, roughness, found, missed, false = (judgement.intervals["model"][name].mean for name in names)
     clauses = [
-        f"projections correlate with the real ones by {correlation:.2f}" if math.isfinite(correlation) else "",
-        f"from slice to slice it is {roughness:.1f} times as rough" if math.isfinite(roughness) else "",
-        f"its hot volume is {volume:.1f} times the real one" if math.isfinite(volume) else "",
-        f"{100 * false:.0f} % of that is false" if math.isfinite(false) else "",
+        f"its projections correlate with the real ones by {correlation:.2f}" if math.isfinite(correlation) else "",
+        f"from slice to slice it is {roughness:.2f} times as rough" if math.isfinite(roughness) else "",
+        f"it shows {found + false:.0f} mL above SUV 2.5, of which {false:.0f} mL are false, while the real PET has "
+        f"{found + missed:.0f} mL"
+        if math.isfinite(found)
+        else "",
     ]
     stated = "; ".join(filter(None, clauses))
     return f"The synthetic PET, mean over patients: {stated}." if stated else ""
@@ -72,7 +74,7 @@ def draw_free_response(curves: Mapping[str, Sequence[CurvePoint]]) -> bytes:
                     [point.fabricated_per_patient], [point.sensitivity], "o", color=INK, markersize=10,
                     markerfacecolor="none",
                 )  # fmt: skip
-    axis.set_xlim(left=0)
+    axis.set_xlim(left=-0.04 * axis.get_xlim()[1])  # so that points at 0 are not hidden by the axis
     axis.set_ylim(0, 1.02)
     axis.set_xlabel("fabricated lesions per patient")
     axis.set_ylabel("share of the real lesions found")
@@ -95,7 +97,9 @@ def _patient_row(pair: PatientResult) -> dict[str, str]:
         "largest_fabricated": _largest(fixed.fabricated),
         "projection": _number(appearance.mip_correlation),
         "roughness": _number(appearance.roughness_ratio),
-        "hot_ml": f"{appearance.hot_found_ml + appearance.hot_false_ml:.0f} / {appearance.hot_real_ml:.0f}",
+        "hot_ml": " / ".join(
+            f"{appearance.hot_found_ml + other:.0f}" for other in (appearance.hot_false_ml, appearance.hot_missed_ml)
+        ),
     }
 
 

@@ -42,15 +42,21 @@ class Table:
 
 def comparison_table(judgement: Judgement, names: Sequence[str]) -> Table:
     """Return the means of some metrics by method, the difference from the strongest baseline, and unbeaten ones."""
-    metrics = [metric for name in names for metric in METRICS if metric.name == name]
-    rows = [
-        Row(method, METHOD_LABELS[method], tuple(_mean_cell(judgement, method, m) for m in metrics), _kind(method))
-        for method in judgement.methods
-    ]
+    metrics, rows = _named(names), [*means_table(judgement, names).rows]
     differences = tuple(_difference_cell(judgement, m) for m in metrics)
     not_beaten = tuple(_not_beaten_cell(judgement, m) for m in metrics)
     rows.append(Row("difference", "model - strongest baseline", differences, "difference"))
     rows.append(Row("not significantly beaten", "", not_beaten, "not-beaten"))
+    return Table(_heads(metrics), tuple(rows))
+
+
+def means_table(judgement: Judgement, names: Sequence[str]) -> Table:
+    """Return the means of some metrics by method, where a comparison with baselines that show nothing says nothing."""
+    metrics = _named(names)
+    rows = (
+        Row(method, METHOD_LABELS[method], tuple(_mean_cell(judgement, method, m) for m in metrics), _kind(method))
+        for method in judgement.methods
+    )
     return Table(_heads(metrics), tuple(rows))
 
 
@@ -78,6 +84,10 @@ def external_patient_table(pairs: Sequence[PatientResult]) -> Table:
             )
             rows.append(Row(f"{pair.patient_id}{side}" if method == "model" else "", method, cells, _kind(method)))
     return Table(_heads(PAIRED_METRICS), tuple(rows))
+
+
+def _named(names: Sequence[str]) -> list[Metric]:
+    return [metric for name in names for metric in METRICS if metric.name == name]
 
 
 def _heads(metrics: Sequence[Metric]) -> tuple[str, ...]:

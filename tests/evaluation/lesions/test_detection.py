@@ -113,8 +113,8 @@ def test_the_sentence_and_the_table_of_lesions(tmp_path: Path) -> None:
     lesions = measure_lesions(volumes(), {"model": volumes().synthetic_suv})["model"]
     judgement = judge_patients([("P", {method: lesions.metrics() for method in METHODS})])
     assert lesion_sentence(judgement, "fixed") == (
-        "Of 3.0 real lesions per patient, the synthetic PET shows 2.0 (67 %) and misses 1.0. It shows 1.0 more that "
-        "the real PET does not have (3 mL)."
+        "Of 3.0 real lesions per patient, the synthetic PET shows 2.0 (67 %), misses 1.0, and fabricates 1.0 more "
+        "(3 mL)."
     )
     write_lesions([("P", "no", lesions)], tmp_path)
     with (tmp_path / "lesions.csv").open(newline="") as file:
