@@ -49,6 +49,7 @@ class InferOptions(BoundaryModel):
         region: A sphere or box whose uptake is returned with its intervals.
         save_label: Whether to keep the result in the datastore, too, under `label_tag`.
         store: Whether to store the PET as a DICOM series in the CT's study, in the studies folder or the PACS.
+        allow_unlike: Whether to synthesise the PET of a CT that is unlike the training CTs.
     """
 
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
@@ -80,6 +81,7 @@ class InferOptions(BoundaryModel):
     save_label: Flag = False
     label_tag: LabelTag = "synthetic"
     store: Flag = False
+    allow_unlike: Flag = False
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:

@@ -16,6 +16,7 @@ from lib.learning.model_card.card import patient_digest
 from lib.learning.model_card.scores import MetricsTable, Scores, scores_of
 from lib.learning.recipe import Recipe
 from lib.learning.tracking.progress import KEY_METRIC
+from lib.metrics.appearance import AppearanceMetrics, measure_appearance
 from lib.metrics.baselines import BASELINE_NAMES, Baselines, BaselineSample, fit_baselines
 from lib.metrics.calibration import Calibration, CalibrationSample, fit_calibration
 from lib.metrics.conformal import Intervals, IntervalSample, fit_intervals
@@ -61,20 +62,54 @@ def score(
     device: torch.device,
 ) -> Scores:
     """Return all metrics of the model and the baselines over the patients of one side."""
-    tables: list[tuple[str, MetricsTable]] = []
-    for pair, indices in entries:
-        arrays = prepared.arrays(pair)
-        chosen = list(indices)
-        synthetic = synthesize_prepared(cascade, arrays, indices, recipe, device=device)
-        measured = measure_with_baselines(
-            synthetic, arrays.suv_bw(chosen), ct_hu=arrays.ct_hu(chosen), body=arrays.body(chosen),
-            measured=arrays.measured(chosen), baselines=baselines, device=device,
-        )  # fmt: skip
-        of_pair = {name: metrics.as_json() for name, metrics in measured.items()}
-        share = hu_share(arrays.ct_hu(chosen), synthetic, arrays.body(chosen))
-        of_pair["model"][HU_SHARE] = None if math.isnan(share) else share
-        tables.append((patient_digest(pair.patient_id), of_pair))
+    tables = [
+        (
+            patient_digest(pair.patient_id),
+            score_pair(
+                synthesize_prepared(cascade, arrays, indices, recipe, device=device), arrays, indices, baselines,
+                device=device,
+            ),
+        )
+        for pair, indices in entries
+        for arrays in [prepared.arrays(pair)]
+    ]  # fmt: skip
     return scores_of(side, tables)
+
+
+def score_pair(
+    synthetic_suv: FloatArray,
+    arrays: PairArrays,
+    indices: Sequence[int],
+    baselines: Baselines,
+    *,
+    device: torch.device,
+) -> MetricsTable:
+    """Return all metrics of a synthetic PET of prepared slices, (len(indices), R, C), and of the baselines."""
+    chosen = list(indices)
+    ct_hu, body = arrays.ct_hu(chosen), arrays.body(chosen)
+    measured = measure_with_baselines(
+        synthetic_suv, arrays.suv_bw(chosen), ct_hu=ct_hu, body=body, measured=arrays.measured(chosen),
+        baselines=baselines, device=device,
+    )  # fmt: skip
+    table = {name: metrics.as_json() for name, metrics in measured.items()}
+    for method, appearance in _appearances(synthetic_suv, arrays, chosen, baselines).items():
+        table[method] |= appearance.as_json()
+    share = hu_share(ct_hu, synthetic_suv, body)
+    table["model"][HU_SHARE] = None if math.isnan(share) else share
+    return table
+
+
+def _appearances(
+    synthetic_suv: FloatArray, arrays: PairArrays, chosen: list[int], baselines: Baselines
+) -> dict[str, AppearanceMetrics]:
+    """Return what a reader sees at once, of the model and each baseline."""
+    ct_hu, real, body = arrays.ct_hu(chosen), arrays.suv_bw(chosen), arrays.body(chosen)
+    predictions: dict[str, FloatArray] = {"model": synthetic_suv}
+    predictions |= {name: baselines.predict(name, ct_hu, body) for name in BASELINE_NAMES}
+    return {
+        name: measure_appearance(suv_bw, real, body, spacing_mm=arrays.pair.spacing_mm)
+        for name, suv_bw in predictions.items()
+    }
 
 
 def measure_with_baselines(
@@ -125,14 +160,17 @@ def fit_prepared_calibration(
     if recipe.split.unit == "slice":
         return None
 
-    def samples() -> Iterator[CalibrationSample]:
-        """Yield one pair at a time."""
-        for pair, indices in entries:
-            arrays, chosen = prepared.arrays(pair), list(indices)
-            synthetic = synthesize_prepared(cascade, arrays, indices, recipe, device=device)
-            yield CalibrationSample(synthetic, arrays.suv_bw(chosen), arrays.body(chosen))
+    return fit_calibration(calibration_samples(cascade, prepared, entries, recipe, device=device))
 
-    return fit_calibration(samples())
+
+def calibration_samples(
+    cascade: Cascade, prepared: PreparedSet, entries: Entries, recipe: Recipe, *, device: torch.device
+) -> Iterator[CalibrationSample]:
+    """Yield the synthetic and the real PET of each pair, one at a time."""
+    for pair, indices in entries:
+        arrays, chosen = prepared.arrays(pair), list(indices)
+        synthetic = synthesize_prepared(cascade, arrays, indices, recipe, device=device)
+        yield CalibrationSample(synthetic, arrays.suv_bw(chosen), arrays.body(chosen))
 
 
 def fit_prepared_intervals(

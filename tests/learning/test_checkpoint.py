@@ -1,4 +1,4 @@
-"""One file, weights and card: whole or not at all, and nothing in it that runs, or says who the patients were."""
+"""Checkpoints: one file of weights and card, written completely or not at all, without code or patient names."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from lib.files import file_checksum
 from lib.learning.checkpoint import CARD, load_checkpoint, read_card, save_checkpoint
 from lib.learning.dataset import split_pairs
 from lib.learning.model_card.card import ModelCard, data_digest, patient_digest
+from lib.learning.model_card.creation import new_card
 from lib.learning.recipe import SynthesisConfig
-from lib.learning.training import new_card
 from lib.networks.cascade import Cascade
 from lib.pairing.prepared import PreparedSet
 from tests.learning.conftest import make_card, tiny_recipe
@@ -181,7 +181,7 @@ def test_a_model_of_another_program_is_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "other.safetensors")
 
 
-# -- cards that lie ----------------------------------------------------------------------------------------------------
+# -- forged cards ------------------------------------------------------------------------------------------------------
 
 
 def save_with_card(path: Path, source: Path, text: str) -> Path:

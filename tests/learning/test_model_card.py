@@ -1,4 +1,4 @@
-"""What a card tells of a model: its figures with confidence, its standing, its limits, and nobody's name."""
+"""The card of a model: metrics with confidence intervals, baseline comparison, limits, and no patient's name."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pytest
 
 from lib.learning.dataset import split_pairs
 from lib.learning.model_card.card import ModelCard, patient_digest, split_digest
+from lib.learning.model_card.creation import new_card
 from lib.learning.model_card.facts import card_facts
 from lib.learning.model_card.limits import limits_of, origins_of
 from lib.learning.model_card.scores import MetricsTable, Scores, scores_of
-from lib.learning.training import new_card, train
+from lib.learning.training import train
 from lib.metrics.criteria import COMPARED_METRICS, METHODS
 from lib.pairing.prepared import PreparedSet
 from lib.pairing.split import Side, Split
@@ -22,7 +23,7 @@ from tests.learning.known_intervals import known_intervals
 
 
 def figures(model_mae: float, other_mae: float) -> MetricsTable:
-    """Figures of one pair: the model leads by its MAE alone, or loses by it."""
+    """Metrics of one pair: the model is better or worse by its MAE alone."""
     equal = {measure.name: 1.0 for measure in COMPARED_METRICS}
     best = equal | {"psnr_db_body": 2.0, "ssim_body": 2.0, "correlation_body": 2.0}
     return {
@@ -120,7 +121,7 @@ def test_a_card_without_valid_intervals_says_nothing_of_their_coverage(intervals
 
 
 def as_written_before(card: ModelCard) -> dict[str, Any]:
-    """The card as ct2pet wrote it before it kept patients' figures, the split, origins and a standing."""
+    """A card of an earlier version, without patients' metrics, split, origins and baseline comparison."""
     reported: dict[str, Any] = json.loads(card.to_json())
     del reported["standing"], reported["calibration"]
     for name in ("test_patients", "split", "origins"):

@@ -69,7 +69,7 @@ def test_a_run_keeps_assigned_sides_and_its_card_says_so(prepared: PreparedSet, 
 
 
 def test_a_resumed_run_keeps_its_sides(prepared: PreparedSet, tmp_path: Path) -> None:
-    """Somebody moves a patient while it is stopped: what it has learnt from must not validate it."""
+    """A patient moved while the training is stopped: training patients must not validate it."""
     recipe = tiny_recipe("epochs=3", "patience=0")
     first: list[int] = []
 
@@ -195,7 +195,7 @@ def test_validation_patients_without_uptake_select_no_weights(tmp_path: Path) ->
             path = prepared.root / "pairs" / pair.id / "pet.npy"
             np.save(path, np.zeros_like(np.load(path)))
     result = train(prepared, tiny_recipe("epochs=2", "patience=1"), tmp_path / "run")
-    assert (result.epochs, result.card.epoch) == (2, 2)  # no skill can be told: the last weights are kept
+    assert (result.epochs, result.card.epoch) == (2, 2)  # no validation metric exists: the last weights are kept
     stats = json.loads((tmp_path / "run" / "train_stats.json").read_text())
     assert stats["best_metric"] == 0.0 and KEY_METRIC not in stats["eval"]["metrics"]
 
@@ -279,9 +279,9 @@ def test_the_card_has_the_expected_error_of_the_validation_patients(prepared: Pr
     cascade, _ = load_checkpoint(tmp_path / "run" / MODEL_FILE)
     for pair, indices in sides.validation[:1]:
         arrays = prepared.arrays(pair)
-        drawn = synthesize_prepared(cascade, arrays, indices, card.recipe, device=torch.device("cpu"))
-        expected = curve.expected_error_suv(drawn)[arrays.body(list(indices))]
-        errors = np.abs(drawn - arrays.suv_bw(list(indices)))[arrays.body(list(indices))]
+        synthetic_suv = synthesize_prepared(cascade, arrays, indices, card.recipe, device=torch.device("cpu"))
+        expected = curve.expected_error_suv(synthetic_suv)[arrays.body(list(indices))]
+        errors = np.abs(synthetic_suv - arrays.suv_bw(list(indices)))[arrays.body(list(indices))]
         assert expected.mean() == pytest.approx(errors.mean(), rel=0.5)
 
 

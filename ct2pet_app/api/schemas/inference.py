@@ -110,11 +110,31 @@ class UsedModel(ApiObject):
     card: dict[str, Any]
 
 
+class FamiliarityOfCT(ApiObject):
+    """How much a CT resembles the CTs that the model was trained on.
+
+    Attributes:
+        level: `familiar`, `unusual`, `unlike`, or `unknown`.
+        sentence: The judgement in one line; empty if familiar.
+        reasons: What differs, most different first; of `unknown`, why.
+        score: Largest distance outside the training CTs' range of a number, divided by its limit; above 1 unusual,
+            above 2 unlike; null of `unknown`.
+        patients: Number of training patients.
+    """
+
+    level: str
+    sentence: str
+    reasons: list[str]
+    score: float | None
+    patients: int | None
+
+
 class InferResult(ApiObject):
     """The metadata of a synthetic PET.
 
     Attributes:
         standing: The comparison of the model with the baselines.
+        familiarity: Whether the CT resembles the training CTs; a CT that does not is warned about in `warnings`, too.
         image: Id of the CT, or name of the upload.
         shape: Slices, rows, columns.
         slices: Those of the CT that were synthesised, `A:B`.
@@ -129,6 +149,7 @@ class InferResult(ApiObject):
     synthetic: bool
     notice: str
     standing: dict[str, Any]
+    familiarity: FamiliarityOfCT
     image: str
     unit: str
     shape: list[int]

@@ -81,6 +81,32 @@ def test_ct_of_the_scene_is_described(panel: Any, ct: Any) -> None:
     assert panel.ui.ctStateLabel.text() == "10 slices of 24 × 20."
 
 
+def received(ct: Any, start: int, familiarity: dict[str, str]) -> Any:
+    """Return a slab of two slices as a job emits it."""
+    from CT2PETLib.client.infer_result import read_infer_result
+    from CT2PETLib.client.nrrd import NrrdVolume
+    from CT2PETLib.jobs.events import ReceivedSlab
+
+    pet = NrrdVolume(np.ones((2, 24, 20), np.float32), slab_affine(ct, start))
+    response = {"slices": f"{start}:{start + 2}", "model": {"name": "cascade3"}, "familiarity": familiarity}
+    return ReceivedSlab(start, start + 2, pet, None, read_infer_result(response), 1.0)
+
+
+def test_ct_unlike_the_training_cts_is_described_before_the_pet_is_shown(
+    panel: Any, ct: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section, label = panel.synthesise, panel.ui.unlikeLabel
+    assert label.isHidden() and not panel.ui.allowUnlikeCheckBox.isChecked()
+    panel.ui.allowUnlikeCheckBox.setChecked(True)
+    assert panel.panel.parameters.allow_unlike
+    shown: list[str] = []
+    monkeypatch.setattr(section, "_on_first_slab", lambda _: shown.append(label.text()))
+    for level, expected in (("unlike", "This CT is unlike the training CTs: metal."), ("familiar", "")):
+        section._ct, section._pet = ct, None
+        section._fill(received(ct, 4, {"level": level, "sentence": "This CT is unlike the training CTs: metal."}))
+        assert (shown[-1], label.isHidden()) == (expected, not expected)
+
+
 def versions_of_cascade3() -> Any:
     from CT2PETLib.client.training import read_versions
 

@@ -175,6 +175,7 @@ class Client:
         *,
         uncertainty: bool = False,
         version: int | None = None,
+        allow_unlike: bool = False,
         retry_policy: RetryPolicy = SHORT_RETRY,
         waiting: Waiting | None = None,
         progress: Progress = no_progress,
@@ -187,15 +188,18 @@ class Client:
             start, stop: Slices, `stop` excluded.
             uncertainty: Whether to request the uncertainty map as well.
             version: Version of the model; None for the served one.
+            allow_unlike: Whether to synthesise the PET of a CT that is unlike the training CTs.
             retry_policy: For a lost connection.
             waiting: Called before each retry.
             progress: Called with the number of bytes received and in total.
         """
-        params = {"slices": f"{start}:{stop}", "uncertainty": uncertainty, "version": version, "metrics": False}
-        query, form = {"image": image_id, "output": "all"}, {"params": json.dumps(params)}
+        params = {
+            "slices": f"{start}:{stop}", "uncertainty": uncertainty, "version": version, "metrics": False,
+            "allow_unlike": allow_unlike,
+        }  # fmt: skip
         response = self._transport.request(
-            "POST", "infer", model, query=query, form=form, retry_policy=retry_policy, waiting=waiting,
-            progress=progress,
+            "POST", "infer", model, query={"image": image_id, "output": "all"}, form={"params": json.dumps(params)},
+            retry_policy=retry_policy, waiting=waiting, progress=progress,
         )  # fmt: skip
         return read_slab(response.content, response.content_type, (start, stop))
 
@@ -221,8 +225,8 @@ class Client:
     def dicom(
         self, model: str, image_id: str, *, version: int | None = None, progress: Progress = no_progress
     ) -> bytes:
-        """Return the synthetic PET as zip of a DICOM series."""
-        query = {"image": image_id} if version is None else {"image": image_id, "version": str(version)}
+        """Return the synthetic PET, which was synthesised before, as zip of a DICOM series."""
+        query = {"image": image_id, "allow_unlike": "true", **({} if version is None else {"version": str(version)})}
         return self._transport.request("POST", "ct2pet", "dicom", model, query=query, progress=progress).content
 
     # -- training pairs ------------------------------------------------------------------------------------------------
@@ -293,6 +297,7 @@ class Client:
         return read_versions(parse_json(response.content))
 
     def _infer(self, model: str, image_id: str, params: Mapping[str, Any]) -> InferResult:
-        query, form = {"image": image_id, "output": "json"}, {"params": json.dumps(params)}
+        # the PET was synthesised before, so an unlike CT was allowed then
+        query, form = {"image": image_id, "output": "json"}, {"params": json.dumps({**params, "allow_unlike": True})}
         response = self._transport.request("POST", "infer", model, query=query, form=form)
         return read_infer_result(parse_json(response.content))
