@@ -11,6 +11,8 @@ from lib.cli.card import card
 from lib.cli.download import download
 from lib.cli.errors import run
 from lib.cli.evaluate import evaluate
+from lib.cli.exchange.export_onnx import export_onnx
+from lib.cli.exchange.import_onnx import import_onnx
 from lib.cli.pair import pair
 from lib.cli.phantom import phantom
 from lib.cli.prepare import prepare
@@ -20,7 +22,9 @@ from lib.cli.synthesize import synthesize
 from lib.cli.train import train
 from lib.cli.users import users
 
-COMMANDS = (scan, pair, phantom, download, prepare, train, card, synthesize, evaluate, study)
+COMMANDS = (
+    scan, pair, phantom, download, prepare, train, card, synthesize, evaluate, study, import_onnx, export_onnx,
+)  # fmt: skip
 app = create_app(COMMANDS, groups={"users": users})
 
 

@@ -37,7 +37,7 @@ from ct2pet_app.settings import STAGES, AppSettings
 from ct2pet_app.validation import did_you_mean
 from lib.errors import CheckpointError, OutputError
 from lib.files import atomic_file, file_checksum, flush_to_disk
-from lib.learning.checkpoint import load_checkpoint, read_card
+from lib.learning.checkpoint import load_network, read_card
 from lib.learning.model_card.card import ModelCard
 from lib.memory import MemoryBudget, Reservation
 from lib.synthesis.synthesizer import Synthesizer
@@ -183,7 +183,7 @@ class ModelRegistry:
             OutputError: The disk is full; nothing is kept.
         """
         with self._reserved(checkpoint):  # invalid weights are found before they are kept
-            _, card = load_checkpoint(checkpoint)
+            _, card = load_network(checkpoint)
         _require_stages(card, name, checkpoint.name)
         highest = max((line.version for line in read_lines(self._history_file(name))), default=0)
         return self._kept(name).keep(checkpoint, origin=origin, parent=parent, above=highest)
@@ -220,7 +220,7 @@ class ModelRegistry:
                     if file_checksum(temporary) != version.checksum:
                         raise CheckpointError(f"version {number} of {name} was modified; it cannot be served any more")
                     with self._reserved(temporary):
-                        card = load_checkpoint(temporary)[1]
+                        card = load_network(temporary)[1]
                     _require_stages(card, name, f"version {number}")
                     flush_to_disk(temporary)
                 flush_to_disk(path.parent)
@@ -289,7 +289,7 @@ class ModelRegistry:
 
 
 def _require_stages(card: ModelCard, name: str, what: str) -> None:
-    if card.network.stages != STAGES[name]:
+    if card.external is None and card.network.stages != STAGES[name]:  # an imported network may serve any model
         raise CheckpointError(
             f"{what}: holds {card.network.stages} stage(s), {name} has {STAGES[name]}; it belongs to another model"
         )

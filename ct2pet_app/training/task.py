@@ -174,7 +174,7 @@ class CascadeTrainTask(TrainTask):
         published = self._models.published(self._name) if parsed.pretrained else None
         if published is None:
             return None
-        if published.card.network != parsed.recipe.network:
+        if published.card.external is not None or published.card.network != parsed.recipe.network:
             logger.info("%s starts from new weights: the served model has another network", self._name)
             return None
         return published.version

@@ -194,7 +194,7 @@ def select_pairs(
     Selected are patients of the challenger's validation side that neither model was trained on; where these are fewer
     than `MIN_PATIENTS`, all that neither was trained on. At most `MAX_JUDGED` patients, the same ones each time.
     """
-    trained_on = {*challenger.training.patients, *(() if champion is None else champion.training.patients)}
+    trained_on = {*challenger.fitted_on, *(() if champion is None else champion.fitted_on)}
     unseen = sorted({patient_digest(paired.pair.ct.patient_id) for paired in pairs} - trained_on)
     validation = [digest for digest in unseen if digest in challenger.training.validation_patients]
     few = len(validation) < MIN_PATIENTS

@@ -16,11 +16,10 @@ from lib.imaging.normalize import Windows, denormalize_pet, normalize_ct
 from lib.imaging.orientation import VoxelOrder, canonical_geometry, refuse_oblique
 from lib.imaging.resample_2d import resample_in_plane
 from lib.imaging.volume import Unit, Volume
-from lib.learning.checkpoint import load_checkpoint
+from lib.learning.checkpoint import load_network
 from lib.learning.model_card.card import ModelCard
-from lib.networks.cascade import Cascade
 from lib.networks.precision import Precision, choose_device
-from lib.networks.slices import predict_stages
+from lib.networks.slices import SliceNetwork, predict_stages
 from lib.types import FloatArray, Progress, no_progress
 
 OutputGrid = Literal["ct", "network"]
@@ -30,12 +29,18 @@ class Synthesizer:
     """A loaded model that can be applied to many CTs; mirrored CTs are averaged if the recipe says so."""
 
     def __init__(
-        self, cascade: Cascade, card: ModelCard, *, checksum: str, device: torch.device, precision: Precision = "auto"
+        self,
+        network: SliceNetwork,
+        card: ModelCard,
+        *,
+        checksum: str,
+        device: torch.device,
+        precision: Precision = "auto",
     ) -> None:
         self.card = card
         self.checksum = checksum
         self.device = device
-        self._cascade = cascade
+        self._network = network
         self._precision = precision
 
     @classmethod
@@ -43,12 +48,12 @@ class Synthesizer:
         """Return the synthesizer of a checkpoint.
 
         Raises:
-            CheckpointError: Not a ct2pet checkpoint.
+            CheckpointError: Not a ct2pet checkpoint; or an imported network, and onnxruntime is not installed.
             RecipeError: Unknown device or precision.
         """
         chosen = choose_device(device)
-        cascade, card = load_checkpoint(path, device=chosen)
-        return cls(cascade, card, checksum=file_checksum(path), device=chosen, precision=precision)
+        network, card = load_network(path, device=chosen)
+        return cls(network, card, checksum=file_checksum(path), device=chosen, precision=precision)
 
     def apply(
         self,
@@ -94,7 +99,7 @@ class Synthesizer:
     def _predict(self, ct_hu: FloatArray, geometry: Geometry, axial: slice) -> Iterator[FloatArray]:
         """Yield the last stage's PET of each axial slice on the network's grid, SUVbw (1, R, C); canonical order."""
         pets = predict_stages(
-            self._cascade,
+            self._network,
             _NetworkSlices(ct_hu, self.card.recipe.grid.on(geometry).shape[1:], self.card.recipe.windows),
             range(axial.start, axial.stop),
             slice_spacing_mm=geometry.spacing_mm[0],

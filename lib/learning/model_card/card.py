@@ -16,6 +16,7 @@ from lib.learning.recipe import Recipe
 from lib.mapping import from_mapping
 from lib.metrics.baseline_comparison import BaselineComparison, not_judged
 from lib.networks.cascade import NetworkConfig
+from lib.networks.external.settings import ExternalModel
 from lib.pairing.prepared import PreparedPair
 from lib.pairing.split import Side, Split
 
@@ -69,6 +70,7 @@ class ModelCard:
     intended_use: str = INTENDED_USE
     limits: str = GENERAL_LIMITS
     calibration: Mapping[str, Any] | None = None  # expected error, from validation patients
+    external: ExternalModel | None = None  # of an imported network
 
     def __post_init__(self) -> None:
         if self.network != self.recipe.network:
@@ -78,10 +80,13 @@ class ModelCard:
     def standing(self) -> BaselineComparison:
         """Comparison of the model with the baselines, computed from its scores."""
         if self.scores is None:
-            return not_judged(
-                "the model card has no scores: the training is unfinished, the model is the mean of several, or there "
-                "were no validation or test patients"
+            reason = (
+                "the training is unfinished, the model is the mean of several, or there were no validation or test "
+                "patients"
+                if self.external is None
+                else "the network was imported without patients to evaluate it on"
             )
+            return not_judged(f"the model card has no scores: {reason}")
         clauses: dict[str, str] = {
             Side.VALIDATION: ", on whom its weights were selected",
             Side.TEST: ", not used in training" if self.recipe.split.unit == "patient" else "",
@@ -92,10 +97,23 @@ class ModelCard:
         patients = "patient" if self.scores.patients == 1 else "patients"
         return self.scores.standing(evaluated_on=f"{self.scores.patients} {self.scores.side} {patients}{how_seen}")
 
+    @cached_property
+    def fitted_on(self) -> frozenset[str]:
+        """Hashes of the patients on whom the weights or the baselines were fitted."""
+        baseline_patients = () if self.external is None else self.external.baseline_patients
+        return frozenset((*self.training.patients, *baseline_patients))
+
+    @property
+    def training_summary(self) -> str:
+        """On how many patients the weights were trained; that of an imported network may be unknown."""
+        if self.external is not None and not self.training.patients:
+            return "unknown data (imported network)"
+        return f"{len(self.training.patients)} patients"
+
     def side_of(self, patient_id: str) -> Side:
         """Return the side of a patient; with a split by slice, `TRAIN` if any slice was used for training."""
         digest, training = patient_digest(patient_id), self.training
-        if digest in training.patients:
+        if digest in self.fitted_on:
             return Side.TRAIN
         if digest in training.validation_patients:
             return Side.VALIDATION

@@ -1,0 +1,64 @@
+"""A cascade with its normalisation inside: HU in, SUVbw out."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from lib.imaging.normalize import Windows
+from lib.learning.model_card.card import ModelCard
+from lib.networks.cascade import Cascade
+
+OPSET = 17
+TRACED_SIZE = (2, 96, 112)  # slices, rows and columns of the example; any other size can be processed
+CHECKED_SIZES = ((1, 77, 90), (3, 64, 48))  # no multiple of what pooling needs; another number of slices
+
+
+class PhysicalCascade(nn.Module):
+    """The last stage's PET of HU, with what `Synthesizer` does to both: windows, and the mean with the mirror image."""
+
+    def __init__(self, cascade: Cascade, card: ModelCard) -> None:
+        super().__init__()
+        self.cascade = cascade
+        self._windows: Windows = card.recipe.windows
+        self._flips = card.recipe.synthesis.flips
+
+    def forward(self, ct_hu: Tensor) -> Tensor:
+        """Return SUVbw (N, 1, R, C) from context slices in HU (N, context_slices, R, C), any rows and columns."""
+        windows = self._windows
+        ct = (ct_hu.clamp(windows.ct_low_hu, windows.ct_high_hu) - windows.ct_low_hu) / (
+            windows.ct_high_hu - windows.ct_low_hu
+        )
+        if windows.bits == 8:
+            ct = torch.round(ct * 255) / 255
+        pet = self.cascade(ct)[-1]
+        if self._flips:
+            pet = (pet + self.cascade(ct.flip(-1))[-1].flip(-1)) / 2
+        pet = pet.clamp(min=0)
+        if windows.pet_curve == "sqrt":
+            pet = pet * pet
+        return pet * windows.pet_high_suv
+
+
+def example_hu(card: ModelCard, size: tuple[int, int, int]) -> Tensor:
+    """Return random HU (N, context_slices, R, C) for N, R and C, the same each time."""
+    slices, rows, columns = size
+    random = torch.Generator().manual_seed(0)
+    return torch.rand(slices, card.network.context_slices, rows, columns, generator=random) * 2000 - 1000
+
+
+@contextlib.contextmanager
+def tracing() -> Iterator[None]:
+    """Silence what torch says about tracing while a network is traced, with gradients off.
+
+    Its warnings are about checks of shapes, which a trace leaves out, and about newer exporters.
+    """
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", "Converting a tensor to a Python", Warning)  # TracerWarning
+        warnings.filterwarnings("ignore", "ONNX export mode is set to TrainingMode.EVAL, but operator", UserWarning)
+        yield
