@@ -9,21 +9,12 @@ from pathlib import Path
 import torch
 
 import lib
-from lib.errors import OutputError, TrainingError
+from lib.errors import OutputError
 from lib.files import atomic_file, file_checksum
 from lib.learning.checkpoint import CARD, load_checkpoint
-from lib.learning.exchange.physical import (
-    CHECKED_SIZES,
-    OPSET,
-    TRACED_SIZE,
-    PhysicalCascade,
-    example_hu,
-    tracing,
-)
+from lib.learning.exchange.physical import OPSET, TRACED_SIZE, PhysicalCascade, example_hu, require_equal, tracing
 from lib.learning.model_card.card import ModelCard
 from lib.networks.external.onnx_runtime import OnnxSession, inspect_onnx, require_onnx, with_metadata
-
-MAX_DIFFERENCE_SUV = 1e-3
 
 
 @dataclass(frozen=True)
@@ -68,7 +59,8 @@ def export_onnx(model: Path, out: Path) -> OnnxExport:
             dynamic_axes={"ct_hu": axes, "suv_bw": axes},
         )  # fmt: skip
     content = with_metadata(buffer.getvalue(), _metadata(card, checksum))
-    difference = _difference(content, network, card)
+    session = OnnxSession(content, inspect_onnx(content))
+    difference = require_equal(lambda ct_hu: torch.from_numpy(session.run(ct_hu.numpy())), network, card)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(out) as temporary:
@@ -97,21 +89,3 @@ def _metadata(card: ModelCard, weights_sha256: str) -> dict[str, str]:
         "context_spacing_mm": f"{network.context_spacing_mm:g}",
         CARD: card.to_json(),
     }
-
-
-def _difference(content: bytes, network: PhysicalCascade, card: ModelCard) -> float:
-    session = OnnxSession(content, inspect_onnx(content))
-    largest = 0.0
-    for size in CHECKED_SIZES:
-        ct_hu = example_hu(card, size)
-        with torch.inference_mode():
-            expected = network(ct_hu)
-        found = torch.from_numpy(session.run(ct_hu.numpy()))
-        largest = max(largest, float(((found - expected) / expected.clamp(min=1)).abs().max()))
-    if not largest <= MAX_DIFFERENCE_SUV:
-        raise TrainingError(
-            f"the exported network differs from {card.name} by {largest:g} SUV, expected at most "
-            f"{MAX_DIFFERENCE_SUV:g}; nothing was written",
-            code="export_differs",
-        )
-    return largest

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
+from lib.errors import TrainingError
 from lib.imaging.normalize import Windows
 from lib.learning.model_card.card import ModelCard
 from lib.networks.cascade import Cascade
@@ -16,6 +17,7 @@ from lib.networks.cascade import Cascade
 OPSET = 17
 TRACED_SIZE = (2, 96, 112)  # slices, rows and columns of the example; any other size can be processed
 CHECKED_SIZES = ((1, 77, 90), (3, 64, 48))  # no multiple of what pooling needs; another number of slices
+MAX_DIFFERENCE_SUV = 1e-3
 
 
 class PhysicalCascade(nn.Module):
@@ -49,6 +51,31 @@ def example_hu(card: ModelCard, size: tuple[int, int, int]) -> Tensor:
     slices, rows, columns = size
     random = torch.Generator().manual_seed(0)
     return torch.rand(slices, card.network.context_slices, rows, columns, generator=random) * 2000 - 1000
+
+
+def require_equal(exported: Callable[[Tensor], Tensor], network: PhysicalCascade, card: ModelCard) -> float:
+    """Return the largest difference between an exported network and its model for random HU.
+
+    Returns:
+        SUVbw; above 1 SUV relative to it.
+
+    Raises:
+        TrainingError: It is above 0.001 (code `export_differs`).
+    """
+    largest = 0.0
+    for size in CHECKED_SIZES:
+        ct_hu = example_hu(card, size)
+        with torch.no_grad():
+            expected = network(ct_hu)
+            found = exported(ct_hu)
+        largest = max(largest, float(((found - expected) / expected.clamp(min=1)).abs().max()))
+    if not largest <= MAX_DIFFERENCE_SUV:
+        raise TrainingError(
+            f"the exported network differs from {card.name} by {largest:g} SUV, expected at most "
+            f"{MAX_DIFFERENCE_SUV:g}; nothing was written",
+            code="export_differs",
+        )
+    return largest
 
 
 @contextlib.contextmanager

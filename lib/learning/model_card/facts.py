@@ -50,7 +50,7 @@ def _imported(card: ModelCard) -> dict[str, str]:
         "Input": f"{windows.ct_low_hu:g} to {windows.ct_high_hu:g} HU as {external.input_low:g} to "
         f"{external.input_high:g}, axes {external.input_axes}",
         "Output": f"SUVbw = {external.formula}, axes {external.output_axes}",
-        "Baselines": f"fitted on {patients} other patients" if patients else "those of the card",
+        "Baselines": f"fitted on {patients} other patient{'s' * (patients != 1)}" if patients else "those of the card",
         "Source": external.source,
         "License": external.license.strip().partition("\n")[0],
     }

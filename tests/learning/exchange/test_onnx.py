@@ -15,21 +15,20 @@ import torch
 from lib.errors import CheckpointError, InputError, RecipeError, TrainingError
 from lib.imaging.grid import Grid
 from lib.imaging.volume import Unit, Volume
-from lib.learning.checkpoint import load_checkpoint, read_card, save_checkpoint, save_external
-from lib.learning.exchange import export_onnx as export_module
+from lib.learning.checkpoint import load_checkpoint, read_card, save_external
+from lib.learning.exchange import physical
 from lib.learning.exchange.export_onnx import OnnxExport, export_onnx
 from lib.learning.exchange.import_onnx import ImportSettings, copy_baselines, import_onnx, judge_on_arrays
 from lib.learning.model_card.card import patient_digest
 from lib.learning.model_card.facts import card_facts
-from lib.networks.cascade import Cascade
 from lib.networks.external.onnx_runtime import inspect_onnx
 from lib.pairing.split import Side
-from lib.phantom.generate import PhantomSettings, phantom_patient
+from lib.phantom.generate import phantom_patient
 from lib.synthesis.synthesizer import Synthesizer
 from tests.learning.conftest import BASELINES, PATIENTS, make_card, make_prepared, tiny_recipe
+from tests.learning.exchange.models import COARSE, save_model
 from tests.networks.external.onnx_files import picking
 
-COARSE = PhantomSettings(slices=6, ct_matrix=48, ct_pixel_mm=8.5, pet_matrix=32, pet_pixel_mm=12.8)
 SEVEN = ImportSettings(ct_window=(-900, 200), formula="7*x^2", output_range=(0, 1), pixel_mm=2.0)
 CPU = torch.device("cpu")
 
@@ -38,18 +37,6 @@ CPU = torch.device("cpu")
 def ct() -> Volume:
     volume = phantom_patient(1, 0, COARSE).ct
     return Volume(volume.array, volume.geometry, Unit.HU)
-
-
-def save_model(path: Path, *settings: str) -> Path:
-    """Write a model of two stages with random weights, which draws a PET of some SUV."""
-    torch.manual_seed(0)
-    recipe = tiny_recipe("pixel_mm=9.0", "normalization=group", *settings)
-    cascade = Cascade(recipe.network)
-    with torch.no_grad():
-        for stage in cascade.stages:
-            stage.head.bias.fill_(0.1)  # type: ignore[union-attr, operator]
-            stage.head.weight.uniform_(-0.05, 0.05)  # type: ignore[union-attr, operator]
-    return save_checkpoint(path, cascade, make_card(recipe=recipe, network=recipe.network))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +93,7 @@ def test_settings_contradict_a_file_that_brings_its_own(exported: tuple[Path, On
 
 
 def test_an_export_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export_module, "MAX_DIFFERENCE_SUV", -1.0)
+    monkeypatch.setattr(physical, "MAX_DIFFERENCE_SUV", -1.0)
     with pytest.raises(TrainingError, match="nothing was written") as refused:
         export_onnx(save_model(tmp_path / "m.safetensors", "stages=1", "flips=false"), tmp_path / "m.onnx")
     assert refused.value.code == "export_differs" and not (tmp_path / "m.onnx").exists()
