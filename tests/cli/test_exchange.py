@@ -54,9 +54,14 @@ def test_another_programs_network_is_judged_and_evaluated(
     assert "1 test patients" in shown and f"{out}: rival" in shown.replace("\n", "")
     shown = run(capsys, "card", out)[1]
     assert "fitted on 1 other patient" in shown and "SUVbw = 7*x^2" in shown and "MIT" in shown
-    result = run_json(capsys, "evaluate", studies, "--model", out, "--out", tmp_path / "report")
+    result = run_json(
+        capsys, "evaluate", studies, "--model", out, "--out", tmp_path / "report", "--compare", f"itself={out}"
+    )
     seen = {patient["patient_id"]: patient["seen"] for patient in result["patients"]}
     assert seen == {"PHANTOM_0001": "train", "PHANTOM_0002": "no"} and result["judged_patients"] == 1
+    first, second = result["patients"]
+    assert first["absent_peers"] == {"itself": "itself was trained or validated on this patient"}
+    assert second["absent_peers"] == {} and result["beside"]["itself"]["patients"] == 1
     report = (tmp_path / "report" / "report.html").read_text()
     assert "on which patients it was trained is unknown" in report
 
