@@ -45,6 +45,7 @@ from lib.synthesis.synthesizer import Synthesizer
 logger = logging.getLogger(__name__)
 
 LOADING_COPIES = 2  # of a checkpoint, while it is loaded: the file's pages, and the weights
+LOADING_COPIES_ONNX = 5  # and the parsed file, what the checker makes of it, and onnxruntime's
 
 
 class ModelRegistry:
@@ -254,7 +255,8 @@ class ModelRegistry:
         """Return a reservation of the memory that loading a checkpoint takes."""
         state = file_state(checkpoint)
         size = 0 if state is None else state.size
-        return self._budget.reserve(LOADING_COPIES * size, f"loading a checkpoint of {size / 1e6:.0f} MB")
+        copies = LOADING_COPIES if read_card(checkpoint).external is None else LOADING_COPIES_ONNX
+        return self._budget.reserve(copies * size, f"loading a checkpoint of {size / 1e6:.0f} MB")
 
     def _ready(self, name: str, number: int) -> PublishedModel:
         version = self.version(name, number)

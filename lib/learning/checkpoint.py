@@ -118,5 +118,7 @@ def load_network(path: Path, *, device: torch.device | None = None) -> tuple[Sli
             tensor = file.get_tensor(ONNX)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: an imported network without its ONNX file ({error})") from error
+    if tensor.dtype != torch.uint8:
+        raise CheckpointError(f"{path}: an imported network of {tensor.dtype}, expected the bytes of an ONNX file")
     content = tensor.numpy().tobytes()
     return ExternalNetwork(content, card.external, config=card.network, windows=card.recipe.windows), card

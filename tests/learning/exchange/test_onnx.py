@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from lib.errors import CheckpointError, InputError, RecipeError, TrainingError
 from lib.imaging.grid import Grid
 from lib.imaging.volume import Unit, Volume
-from lib.learning.checkpoint import load_checkpoint, read_card, save_external
+from lib.learning.checkpoint import CARD, ONNX, load_checkpoint, load_network, read_card, save_external
 from lib.learning.exchange import physical
 from lib.learning.exchange.export_onnx import OnnxExport, export_onnx
 from lib.learning.exchange.import_onnx import ImportSettings, copy_baselines, import_onnx, judge_on_arrays
@@ -193,3 +194,16 @@ def test_baselines_of_another_model(tmp_path: Path) -> None:
     assert copied.baselines == BASELINES and copied.side_of("P1") == Side.TRAIN and copied.side_of("P2") == Side.UNSEEN
     with pytest.raises(InputError, match="has no baselines to copy"):
         copy_baselines(card, replace(make_card(), baselines=None))
+
+
+def test_a_file_without_its_onnx_bytes_is_refused(tmp_path: Path) -> None:
+    content = picking([0], 1)
+    card = import_onnx(content, "a", ImportSettings(size=64))
+    for tensors, words in (({"other": torch.zeros(1)}, "without its ONNX file"), ({ONNX: torch.zeros(1)}, "float32")):
+        path = tmp_path / "a.safetensors"
+        save_file(tensors, path, metadata={CARD: card.to_json()})
+        with pytest.raises(CheckpointError, match=words):
+            load_network(path)
+    save_external(path, content + b"\0", card)
+    with pytest.raises(CheckpointError, match="not the one that its model card describes"):
+        load_network(path)
