@@ -12,7 +12,7 @@ import pytest
 from CT2PETLib.client.error_mapping import response_error
 from CT2PETLib.client.error_messages import ADMINISTRATOR, MESSAGES, message_of
 from CT2PETLib.client.errors import BusyError, ForbiddenError, RefusedError, ServerFaultError, UntrainedError
-from CT2PETLib.client.server_url import parse_server_url
+from CT2PETLib.client.http.server_url import parse_server_url
 from CT2PETLib.client.training import read_training, read_versions
 
 from ct2pet_app.advice import ADVICE, detail_of, error_record

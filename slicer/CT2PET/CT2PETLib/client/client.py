@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from CT2PETLib.client import infer_result
-from CT2PETLib.client.connection import Connection, check_connection
 from CT2PETLib.client.errors import RefusedError, SignInError
+from CT2PETLib.client.http.connection import Connection, check_connection
+from CT2PETLib.client.http.multipart import Progress, Upload
+from CT2PETLib.client.http.server_url import ServerUrl, parse_server_url
+from CT2PETLib.client.http.transport import NO_RETRY, SHORT_RETRY, RetryPolicy, Token, Transport, Waiting
 from CT2PETLib.client.infer_result import InferResult, Slab, read_infer_result, read_slab
 from CT2PETLib.client.json_fields import as_str, parse_json, require
-from CT2PETLib.client.multipart import Progress, Upload
 from CT2PETLib.client.pair_submission import Pair, read_pair, zip_of
 from CT2PETLib.client.schemas import Server, read_server
-from CT2PETLib.client.server_url import ServerUrl, parse_server_url
 from CT2PETLib.client.studies import Study, read_studies, read_study
 from CT2PETLib.client.training import Training, Versions, model_of_task, read_training, read_versions
-from CT2PETLib.client.transport import NO_RETRY, SHORT_RETRY, RetryPolicy, Token, Transport, Waiting
 
 RESPONSE_TIMEOUT_S = 300.0  # for a slab that is queued behind other requests on a slow machine
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".zip")  # that the server accepts, besides .nrrd

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from CT2PETLib.client.errors import InvalidResponseError
+from CT2PETLib.client.http.multipart import split_parts
 from CT2PETLib.client.json_fields import as_float, as_int, as_mapping, as_str, parse_json, require
-from CT2PETLib.client.multipart import split_parts
 from CT2PETLib.client.nrrd import NrrdVolume, read_nrrd
 
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from lib.errors import InputError
 from lib.mapping import from_mapping
-from lib.metrics.conformal_band import LEVELS, Band, Observed, fit_band, level_index, required_patients
-from lib.metrics.region_samples import VOLUME_EDGES_ML, sample_regions, size_class
+from lib.metrics.conformal.band import LEVELS, Band, Observed, fit_band, level_index, required_patients
+from lib.metrics.conformal.region_samples import VOLUME_EDGES_ML, sample_regions, size_class
 from lib.types import BoolArray, FloatArray
 
 Kind = Literal["voxel", "region_mean", "region_max", "lesion_mean", "lesion_max"]

@@ -16,9 +16,9 @@ from CT2PETLib.client.errors import (
     TLSError,
     UnreachableError,
 )
+from CT2PETLib.client.http.server_url import ServerUrl
+from CT2PETLib.client.http.transport import NO_RETRY, Transport
 from CT2PETLib.client.schemas import Server, read_server
-from CT2PETLib.client.server_url import ServerUrl
-from CT2PETLib.client.transport import NO_RETRY, Transport
 
 OK = "ok"
 UNREACHABLE = "unreachable"

@@ -12,9 +12,9 @@ import requests
 
 from CT2PETLib.client.error_mapping import NO_RESPONSE, cancelled, network_error, response_error
 from CT2PETLib.client.errors import BusyError, ServerError, ServerUrlError, UnreachableError
-from CT2PETLib.client.interruptible_adapter import InterruptibleAdapter
-from CT2PETLib.client.multipart import Progress, Upload
-from CT2PETLib.client.server_url import ServerUrl
+from CT2PETLib.client.http.interruptible_adapter import InterruptibleAdapter
+from CT2PETLib.client.http.multipart import Progress, Upload
+from CT2PETLib.client.http.server_url import ServerUrl
 
 CONNECT_TIMEOUT_S = 5.0
 CHUNK_BYTES = 1 << 16

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lib.cli.ablate import print_nested
+from lib.cli.commands.ablate import print_nested
 from lib.cli.console import print_json, print_line, progress_bar
 from lib.cli.options import (
     AsJson,

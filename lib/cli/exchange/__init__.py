@@ -1,1 +1,0 @@
-"""Commands that take in models of other programs, and write ours for them."""
