@@ -12,8 +12,8 @@ from ct2pet_app.validation import BoundaryModel, Number, use_default_if_empty
 from lib.imaging.regions import Box, Sphere
 from lib.imaging.volume import Volume
 from lib.learning.model_card.card import ModelCard
-from lib.metrics.conformal import DEFAULT_LEVEL, Kind, no_intervals
-from lib.metrics.conformal_band import LEVELS
+from lib.metrics.conformal.band import LEVELS
+from lib.metrics.conformal.intervals import DEFAULT_LEVEL, Kind, no_intervals
 from lib.synthesis.regions import measure_region
 from lib.synthesis.uncertainty import card_intervals
 

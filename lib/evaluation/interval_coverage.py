@@ -12,8 +12,8 @@ from lib.errors import CheckpointError
 from lib.evaluation.slice_metrics import AlignedVolumes
 from lib.learning.model_card.card import ModelCard
 from lib.metrics.agreement import group_by_patient
-from lib.metrics.conformal import DEFAULT_LEVEL, WITHOUT, IntervalSample, bands_with_names, observe
-from lib.metrics.conformal_band import LEVELS, Numbers, Observed, PerLevel, coverage_over_patients, covered_shares
+from lib.metrics.conformal.band import LEVELS, Numbers, Observed, PerLevel, coverage_over_patients, covered_shares
+from lib.metrics.conformal.intervals import DEFAULT_LEVEL, WITHOUT, IntervalSample, bands_with_names, observe
 from lib.metrics.uptake import HOT_SUV
 from lib.synthesis.uncertainty import card_intervals
 

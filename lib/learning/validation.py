@@ -19,7 +19,7 @@ from lib.learning.tracking.progress import KEY_METRIC
 from lib.metrics.appearance import AppearanceMetrics, measure_appearance
 from lib.metrics.baselines import BASELINE_NAMES, Baselines, BaselineSample, fit_baselines
 from lib.metrics.calibration import Calibration, CalibrationSample, fit_calibration
-from lib.metrics.conformal import Intervals, IntervalSample, fit_intervals
+from lib.metrics.conformal.intervals import Intervals, IntervalSample, fit_intervals
 from lib.metrics.criteria import HU_SHARE
 from lib.metrics.hu_lookup import hu_share
 from lib.metrics.image import ALL_GROUPS, Group, ImageMetrics, measure_slices

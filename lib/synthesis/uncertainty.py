@@ -15,7 +15,7 @@ from lib.imaging.orientation import VoxelOrder, canonical_geometry
 from lib.imaging.volume import Volume
 from lib.learning.model_card.card import ModelCard
 from lib.metrics.calibration import Calibration
-from lib.metrics.conformal import Intervals
+from lib.metrics.conformal.intervals import Intervals
 from lib.synthesis.ensemble import Ensemble
 from lib.synthesis.synthesizer import Synthesizer
 from lib.types import BoolArray, Progress, no_progress

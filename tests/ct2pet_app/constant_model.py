@@ -16,7 +16,7 @@ from lib.learning.model_card.card import ModelCard, TrainingData, patient_digest
 from lib.learning.recipe import Recipe, load_recipe
 from lib.metrics.baselines import BaselineSample, fit_baselines
 from lib.metrics.calibration import Calibration
-from lib.metrics.conformal import Intervals
+from lib.metrics.conformal.intervals import Intervals
 from lib.networks.cascade import Cascade
 
 

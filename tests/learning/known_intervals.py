@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from lib.metrics.conformal import KINDS, Intervals
-from lib.metrics.conformal_band import LEVELS, Band, required_patients
-from lib.metrics.region_samples import VOLUME_EDGES_ML
+from lib.metrics.conformal.band import LEVELS, Band, required_patients
+from lib.metrics.conformal.intervals import KINDS, Intervals
+from lib.metrics.conformal.region_samples import VOLUME_EDGES_ML
 
 
 def known_intervals(patients: int = 20) -> Intervals:

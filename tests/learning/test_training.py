@@ -23,7 +23,7 @@ from lib.learning.tracking.progress import KEY_METRIC, read_history
 from lib.learning.training import MODEL_FILE, train
 from lib.learning.validation import synthesize_prepared
 from lib.metrics.calibration import Calibration
-from lib.metrics.conformal import Intervals
+from lib.metrics.conformal.intervals import Intervals
 from lib.pairing.prepared import PreparedSet
 from tests.learning.conftest import make_prepared, tiny_recipe
 

@@ -40,7 +40,7 @@ from lib.learning.model_card.card import ModelCard
 from lib.learning.model_card.facts import card_facts
 from lib.learning.tracking.progress import read_history
 from lib.metrics.agreement import FEW_PATIENTS, finite_mean
-from lib.metrics.conformal_band import LEVELS
+from lib.metrics.conformal.band import LEVELS
 from lib.metrics.criteria import KEY_METRIC, METHOD_LABELS, METHODS
 from lib.metrics.image import library_versions
 from lib.metrics.verdict import Judgement, join_names, verdict_sentence

@@ -18,7 +18,7 @@ from lib.learning.recipe import Recipe
 from lib.learning.validation import fit_prepared_baselines, interval_sample, score_pair, synthesize_prepared
 from lib.metrics.baselines import Baselines
 from lib.metrics.calibration import Calibration, CalibrationSample, fit_calibration
-from lib.metrics.conformal import Intervals, fit_intervals
+from lib.metrics.conformal.intervals import Intervals, fit_intervals
 from lib.networks.cascade import Cascade
 from lib.pairing.prepared import PreparedPair, PreparedSet
 from lib.pairing.split import Side

@@ -15,7 +15,7 @@ from lib.learning.model_card.scores import Scores
 from lib.learning.recipe import Recipe
 from lib.mapping import from_mapping
 from lib.metrics.baseline_comparison import BaselineComparison, not_judged
-from lib.metrics.conformal import Intervals, coverage_sentence
+from lib.metrics.conformal.intervals import Intervals, coverage_sentence
 from lib.networks.cascade import NetworkConfig
 from lib.pairing.prepared import PreparedPair
 from lib.pairing.split import Side, Split

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from lib.errors import InputError
-from lib.metrics.conformal import (
+from lib.metrics.conformal.band import LEVELS
+from lib.metrics.conformal.intervals import (
     KINDS,
     Intervals,
     IntervalSample,
@@ -19,7 +20,6 @@ from lib.metrics.conformal import (
     no_intervals,
     observe,
 )
-from lib.metrics.conformal_band import LEVELS
 
 SPACING_MM = (4.0, 4.0, 4.0)
 SHAPE = (20, 24, 24)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lib.errors import InputError
 from lib.mapping import from_mapping
-from lib.metrics.conformal_band import (
+from lib.metrics.conformal.band import (
     LEVELS,
     Band,
     Observed,

@@ -1,6 +1,6 @@
 """Prediction intervals of a model: for a voxel, for mean and maximum of a region, and for a lesion.
 
-Calibrated by patient (`conformal_band.py`) on patients that the model was not trained on. A region is any part of the
+Calibrated by patient (`band.py`) on patients that the model was not trained on. A region is any part of the
 body chosen without regard to its uptake, such as a sphere around a point of the CT. A lesion is a contoured tumour: it
 was chosen because of its uptake, so it has intervals of its own.
 """
@@ -16,8 +16,8 @@ import numpy as np
 
 from lib.errors import InputError
 from lib.mapping import from_mapping
-from lib.metrics.conformal_band import LEVELS, Band, Observed, fit_band, level_index, required_patients
-from lib.metrics.region_samples import VOLUME_EDGES_ML, sample_regions, size_class
+from lib.metrics.conformal.band import LEVELS, Band, Observed, fit_band, level_index, required_patients
+from lib.metrics.conformal.region_samples import VOLUME_EDGES_ML, sample_regions, size_class
 from lib.types import BoolArray, FloatArray
 
 Kind = Literal["voxel", "region_mean", "region_max", "lesion_mean", "lesion_max"]
