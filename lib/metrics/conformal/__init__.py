@@ -1,1 +1,1 @@
-"""Conformal prediction: intervals calibrated by patient."""
+"""Conformal prediction calibrated by patient: intervals for voxels, regions and lesions."""

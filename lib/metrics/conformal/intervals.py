@@ -1,6 +1,6 @@
 """Prediction intervals of a model: for a voxel, for mean and maximum of a region, and for a lesion.
 
-Calibrated by patient (`conformal_band.py`) on patients that the model was not trained on. A region is any part of the
+Calibrated by patient (`band.py`) on patients that the model was not trained on. A region is any part of the
 body chosen without regard to its uptake, such as a sphere around a point of the CT. A lesion is a contoured tumour: it
 was chosen because of its uptake, so it has intervals of its own.
 """

@@ -159,8 +159,7 @@ class Client:
         if self.study(image_id) is not None:
             return False
         suffix = next(filter((source.name if isinstance(source, Path) else ".nrrd").endswith, SUFFIXES), ".nrrd")
-        # without the user's file name, which may contain a patient's name
-        upload = Upload({"file": (f"ct{suffix}", source)}, {}, progress)
+        upload = Upload({"file": (f"ct{suffix}", source)}, {}, progress)  # a file name may contain a patient's name
         self._transport.request("PUT", "datastore", "image", query={"image": image_id}, upload=upload)
         return True
 
@@ -193,10 +192,8 @@ class Client:
             waiting: Called before each retry.
             progress: Called with the number of bytes received and in total.
         """
-        params = {
-            "slices": f"{start}:{stop}", "uncertainty": uncertainty, "version": version, "metrics": False,
-            "allow_unlike": allow_unlike,
-        }  # fmt: skip
+        params = {"slices": f"{start}:{stop}", "uncertainty": uncertainty, "version": version, "metrics": False}
+        params["allow_unlike"] = allow_unlike
         response = self._transport.request(
             "POST", "infer", model, query={"image": image_id, "output": "all"}, form={"params": json.dumps(params)},
             retry_policy=retry_policy, waiting=waiting, progress=progress,
