@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from lib.cli.ablate import ablate
 from lib.cli.application import create_app
 from lib.cli.card import card
 from lib.cli.download import download
@@ -20,7 +21,7 @@ from lib.cli.synthesize import synthesize
 from lib.cli.train import train
 from lib.cli.users import users
 
-COMMANDS = (scan, pair, phantom, download, prepare, train, card, synthesize, evaluate, study)
+COMMANDS = (scan, pair, phantom, download, prepare, train, card, synthesize, evaluate, study, ablate)
 app = create_app(COMMANDS, groups={"users": users})
 
 

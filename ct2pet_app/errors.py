@@ -14,6 +14,7 @@
         ├── RequestError            400  invalid_request         a request with an invalid or missing parameter
         ├── SettingsError           400  invalid_setting         an invalid --conf: the server does not start
         ├── NotFoundError           404  not_found               an id, model or file that does not exist
+        ├── UnlikeTrainingError     422  of the engine
         ├── MemoryLimitError        413  of the engine: more memory than the server may use
         └── ModelNotTrainedError    409  of the engine
     HTTPException
@@ -35,6 +36,7 @@ from lib.errors import (
     OperationCancelledError,
     OutputError,
     RemoteError,
+    UnlikeTrainingError,
 )
 
 
@@ -109,6 +111,7 @@ STATUS: tuple[tuple[type[CT2PETError], int], ...] = (
     (OutputError, 507),
     (NotFoundError, 404),
     (ModelNotTrainedError, 409),
+    (UnlikeTrainingError, 422),
     (MemoryLimitError, 413),
     (InputError, 400),
 )

@@ -26,6 +26,7 @@ lists all of them::
         ├── PreparedDataError          2  400  invalid_prepared_data  arrays are missing, damaged or of another recipe
         ├── CheckpointError            2  400  invalid_checkpoint     a file that is not a ct2pet model
         ├── AccountsError              2  400  invalid_accounts       an invalid users file, name, role or password
+        ├── UnlikeTrainingError        2  422  unlike_training_cts    a CT unlike those a model was trained on
         ├── MemoryLimitError           2  413  memory_limit           an operation needs more memory than allowed
         └── ModelNotTrainedError       2  409  model_not_trained      a model without weights
 
@@ -186,6 +187,12 @@ class AccountsError(InputError):
     """An invalid users file, name, role or password."""
 
     code = "invalid_accounts"
+
+
+class UnlikeTrainingError(InputError):
+    """A CT that is so unlike the CTs a model was trained on that its PET would be misleading."""
+
+    code = "unlike_training_cts"
 
 
 class MemoryLimitError(InputError):

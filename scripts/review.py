@@ -47,7 +47,7 @@ def main() -> int:
             check_screenshot(args.screenshot)
         client = make_client(args)
         probe = start_probe()
-        request = find(client, args.ct_uid, args.model)
+        request = find(client, args.ct_uid, args.model, allow_unlike=args.allow_unlike)
         if reason := rendering_error(probe):
             print(f"scripts/review: {reason}", file=sys.stderr)
             return EXIT_FAILURE
@@ -87,6 +87,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--server", default="http://127.0.0.1:8000", metavar="URL", help="default %(default)s")
     parser.add_argument(
         "--model", default="", help="unet, cascade2, ...; default: the first trained model of the server"
+    )
+    parser.add_argument(
+        "--allow-unlike", action="store_true", help="show the PET of a CT that is unlike those the model was trained on"
     )
     login = parser.add_argument_group("if the server has accounts")
     login.add_argument("--user", default="", metavar="NAME", help="sign in; prompts for the password")

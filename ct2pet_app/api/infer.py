@@ -72,14 +72,19 @@ async def infer_dicom(
     slices: str = "",
     store: bool = False,
     version: Annotated[int | None, Query(ge=1, lt=10**6)] = None,
+    allow_unlike: bool = False,
 ) -> FileResponse:
     """Return the synthetic PET of a CT as a zip of a DICOM series; `store` adds it to the study of the CT, too.
 
-    `version` selects one of the model's versions; without it, the served one is used.
+    `version` selects one of the model's versions; without it, the served one is used. `allow_unlike` synthesises the
+    PET of a CT that is unlike the training CTs, too.
     """
     if store:
         require_annotator(user, "store")
-    params = {"result_extension": DICOM, "slices": slices, "store": store, "version": version, "metrics": False}
+    params = {
+        "result_extension": DICOM, "slices": slices, "store": store, "version": version, "metrics": False,
+        "allow_unlike": allow_unlike,
+    }  # fmt: skip
     result = await app.pools.inference.run(
         request,
         lambda is_disconnected: app.synthesize(

@@ -38,6 +38,7 @@ class BatchRequest(BoundaryModel):
         slices: Slab `A:B` of each CT; empty for all slices.
         metrics: Whether to compare with the real PET, if there is one.
         store: Whether to store each PET also as a DICOM series in the CT's study.
+        allow_unlike: Whether to synthesise PETs of CTs that are unlike the training CTs; otherwise these fail.
     """
 
     subject = "parameter of a batch"
@@ -57,6 +58,7 @@ class BatchRequest(BoundaryModel):
     slices: Annotated[str, BeforeValidator(_checked_slab), BeforeValidator(use_default_if_empty)] = ""
     metrics: Flag = True
     store: Flag = False
+    allow_unlike: Flag = False
 
     @classmethod
     def from_mapping(cls, request: Mapping[str, Any]) -> BatchRequest:
@@ -77,5 +79,5 @@ class BatchRequest(BoundaryModel):
     @property
     def infer_params(self) -> dict[str, Any]:
         """The parameters of each inference."""
-        shared = self.model_dump(include={"model", "slices", "metrics", "store"})
+        shared = self.model_dump(include={"model", "slices", "metrics", "store", "allow_unlike"})
         return {**shared, "save_label": True, "label_tag": self.tag}

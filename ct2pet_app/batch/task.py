@@ -123,7 +123,12 @@ class BatchSynthesis(BatchInferTask):
                 self._save_expected_error(record, path, source, datastore)
         finally:
             path.unlink(missing_ok=True)
-        return {"label": parsed.tag, "seconds": metadata["latencies"]["total"], "series": metadata["series"]}
+        return {
+            "label": parsed.tag,
+            "seconds": metadata["latencies"]["total"],
+            "series": metadata["series"],
+            "familiarity": metadata["familiarity"],
+        }
 
     def _save_expected_error(
         self, record: SynthesisRecord, path: Path, source: CTSource, datastore: StudiesDatastore

@@ -42,6 +42,7 @@ class OpenedCT:
         read: Reads the pixels; raises InputError if they are not a CT. The progress is called after every slice.
         geometry: Of a DICOM series; None for a volume file, whose geometry is known after reading.
         warnings: Warnings about a DICOM series, such as instances that are left out.
+        series: The DICOM series, whose files are on this machine; None for a volume file.
     """
 
     shape: tuple[int, int, int]
@@ -49,6 +50,7 @@ class OpenedCT:
     read: Callable[[Progress], Volume]
     geometry: Geometry | None = None
     warnings: tuple[str, ...] = ()
+    series: Series | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ def _opened_series(found: ScannedSeries) -> OpenedCT:
         lambda progress: read_ct_series(found.series, progress=progress),
         found.geometry,
         found.warnings,
+        found.series,
     )
 
 

@@ -17,6 +17,7 @@ from ct2pet_app.errors import RequestError
 from ct2pet_app.inference.request import InferOptions
 
 PIECE_BYTES = 2**18
+MAX_HEADER_CHARACTERS = 1000
 Output = Literal["image", "json", "all"] | None
 
 
@@ -69,7 +70,7 @@ def _multipart(params: Any, files: Mapping[str, Path]) -> Response:
 
 
 def set_model_headers(content: Any, response: Response, metadata: Mapping[str, Any]) -> Any:
-    """Add headers that name the model and its version, which a single file does not contain; return the content.
+    """Add headers for what a single file does not contain: model, version, familiarity of the CT; return the content.
 
     Args:
         content: A response, or plain values from which FastAPI makes one.
@@ -81,7 +82,17 @@ def set_model_headers(content: Any, response: Response, metadata: Mapping[str, A
     headers["X-CT2PET-Model"], headers["X-CT2PET-Checksum"] = model["name"], model["checksum"]
     if model["version"] is not None:
         headers["X-CT2PET-Version"] = str(model["version"])
+    familiarity = metadata["familiarity"]
+    headers["X-CT2PET-Familiarity"] = familiarity["level"]
+    if familiarity["sentence"]:
+        headers["X-CT2PET-Familiarity-Reasons"] = header_text("; ".join(familiarity["reasons"]))
     return content
+
+
+def header_text(text: str) -> str:
+    """Return text as the value of a header: one line of ASCII, other characters as `?`."""
+    ascii_text = text.encode("ascii", "replace").decode("ascii")
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in ascii_text).split())[:MAX_HEADER_CHARACTERS]
 
 
 def uncertainty_file(result: Mapping[str, Any]) -> Path | None:

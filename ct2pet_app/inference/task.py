@@ -6,9 +6,9 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,16 @@ from typing import Any
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from ct2pet_app.advice import detail_of
-from ct2pet_app.datastore.ct_source import CTSource, OpenedCT
-from ct2pet_app.errors import RequestError
+from ct2pet_app.datastore.ct_source import OpenedCT
+from ct2pet_app.inference.job import FamiliarityChecks, InferenceJob, fetch_real_pet, planned_series, predict
 from ct2pet_app.inference.memory import memory_need, metrics_too_large
-from ct2pet_app.inference.request import DICOM, InferOptions
+from ct2pet_app.inference.region import region_metadata
+from ct2pet_app.inference.request import DICOM
 from ct2pet_app.inference.result_metadata import (
-    UNIT,
     Stopwatch,
     card_as_json,
     format_slab,
+    grid_metadata,
     measure,
     reason_without_metrics,
     seen_in_training,
@@ -37,22 +38,16 @@ from ct2pet_app.model_registry.registry import LOADING_COPIES, ModelRegistry
 from ct2pet_app.model_registry.versions import not_trained
 from ct2pet_app.server.concurrency import IsDisconnected, never, until_disconnected, waited_for
 from lib.dicom.write.files import write_zip
-from lib.dicom.write.pet_series import PlannedSeries, SyntheticSeries
 from lib.errors import CheckpointError, InputError
 from lib.evaluation.slice_metrics import place
 from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.volume import Volume
 from lib.learning.model_card.card import INTENDED_USE
 from lib.memory import MemoryBudget
-from lib.synthesis.dicom_out import plan_pet_series
-from lib.synthesis.synthesizer import Synthesizer
-from lib.synthesis.uncertainty import apply_with_uncertainty
-from lib.types import Progress
 
 logger = logging.getLogger(__name__)
 
 STALE_AFTER_S = 3600.0  # no client waits for a result that long
-Store = Callable[[SyntheticSeries], None]
 
 
 class SynthesisTask(InferTask):
@@ -70,6 +65,7 @@ class SynthesisTask(InferTask):
         self._models = models
         self._budget = budget or MemoryBudget(None)
         self._recent = recent or VolumeCache()
+        self._checks = FamiliarityChecks()
         super().__init__(type=InferType.OTHERS, labels=["PET"], dimension=3, description="")
 
     @property
@@ -110,7 +106,7 @@ class SynthesisTask(InferTask):
     def config(self) -> dict[str, Any]:
         """Return the parameters that a client can set, with their defaults."""
         defaults = {"slices": "", "version": "", "metrics": True, "uncertainty": False, "store": False}
-        return {**defaults, "result_extension": ".nrrd"}
+        return {**defaults, "allow_unlike": False, "result_extension": ".nrrd"}
 
     def get_path(self, validate: bool = True) -> str | None:
         """Return the published checkpoint, for MONAI Label's ``/model/`` endpoints."""
@@ -137,6 +133,7 @@ class SynthesisTask(InferTask):
             BusyError: Too many requests wait for memory.
             OperationCancelledError: The client has disconnected.
             OutputError: The disk is full.
+            UnlikeTrainingError: The CT is unlike the training CTs, and the options do not allow this.
         """
         source, options = request["source"], request["options"]
         is_disconnected: IsDisconnected = request.get("is_disconnected", never)
@@ -148,7 +145,7 @@ class SynthesisTask(InferTask):
             with watch.step("read"):
                 opened = held.enter_context(source.open(is_disconnected))
                 why_no_metrics = reason_without_metrics(source, options)
-                why_no_metrics = why_no_metrics or _fetch_real_pet(source, is_disconnected, held)
+                why_no_metrics = why_no_metrics or fetch_real_pet(source, is_disconnected, held)
             weights_bytes = 0 if model else LOADING_COPIES * published.state.size
             need = partial(memory_need, opened, options, published.card, weights_bytes=weights_bytes)
             needed = need(pet_shape=None if why_no_metrics else source.pet_shape)
@@ -168,10 +165,12 @@ class SynthesisTask(InferTask):
                         ct = reading.enter_context(self._read(key, opened, is_disconnected))
                     if opened.geometry is None:  # known only now; coarse pixels are resampled to many
                         memory.grow(need(geometry=ct.geometry).synthesis_bytes, needed.what)
-                    job = _Job(model[1], source, options, request["store"], is_disconnected, watch, why_no_metrics)
+                    job = InferenceJob(
+                        model[1], source, opened, options, request["store"], is_disconnected, watch, why_no_metrics, key
+                    )
                     path, metadata = self._synthesize(job, ct)
         metadata["model"]["version"] = model[0].version
-        metadata["warnings"] = list(dict.fromkeys((*source.warnings, *opened.warnings)))
+        metadata["warnings"] = list(dict.fromkeys((*metadata["warnings"], *source.warnings, *opened.warnings)))
         return path, metadata
 
     def _read(
@@ -192,7 +191,7 @@ class SynthesisTask(InferTask):
                     leftover.unlink()
         return folder
 
-    def _synthesize(self, job: _Job, ct: Volume) -> tuple[str, dict[str, Any]]:
+    def _synthesize(self, job: InferenceJob, ct: Volume) -> tuple[str, dict[str, Any]]:
         name = f"{self._name}-{uuid.uuid4().hex[:8]}{job.options.extension}"
         path, error_path = self._results / f"synthetic-pet-{name}", self._results / f"uncertainty-{name}"
         try:
@@ -202,17 +201,19 @@ class SynthesisTask(InferTask):
                 unfinished.unlink(missing_ok=True)
             raise
 
-    def _written(self, job: _Job, ct: Volume, path: Path, error_path: Path) -> tuple[str, dict[str, Any]]:
+    def _written(self, job: InferenceJob, ct: Volume, path: Path, error_path: Path) -> tuple[str, dict[str, Any]]:
         synthesizer, source, options, watch = job.synthesizer, job.source, job.options, job.watch
         progress = until_disconnected(job.is_disconnected)
-        planned = _planned(synthesizer, source) if options.needs_series else None
+        planned = planned_series(synthesizer, source) if options.needs_series else None
         queued = time.perf_counter()
         with waited_for(self._models.in_use, job.is_disconnected):
             watch.waited(time.perf_counter() - queued)
+            with watch.step("check"):
+                familiarity = self._checks.check(job, ct)
             with watch.step("synthesise"):
-                pet, error = _predict(synthesizer, ct, options, progress)
+                pet, error = predict(synthesizer, ct, options, progress)
         with watch.step("write"):
-            series = None if planned is None else planned.fill(pet)
+            series = None if planned is None else replace(planned, warning=familiarity.warning).fill(pet)
             if series is not None and options.extension == DICOM:
                 write_zip(series, path, progress=progress)
             elif options.uncertainty != "only":
@@ -226,14 +227,14 @@ class SynthesisTask(InferTask):
             "synthetic": True,
             "notice": INTENDED_USE,
             "standing": synthesizer.card.standing.as_json(),
+            "familiarity": familiarity.as_json(),
+            "warnings": [familiarity.warning] if familiarity.warning else [],
             "image": source.image_id or source.name,
-            "unit": UNIT,
-            "shape": list(pet.geometry.shape),
-            "spacing_mm": list(pet.geometry.spacing_mm),
-            "slices": format_slab(ct, options.slices),
+            **grid_metadata(pet, format_slab(ct, options.slices)),
             "suv": suv_statistics(pet),
             "uncertainty": None if error is None else uncertainty_metadata(error, error_path.name, synthesizer.card),
             "series": None if series is None else series_metadata(series, stored=options.store),
+            "region": region_metadata(pet, ct, options.region, slices=options.slices, card=synthesizer.card),
             "metrics": None,
             "why_no_metrics": job.why_no_metrics,
             "seen_in_training": seen_in_training(source, synthesizer.card),
@@ -253,48 +254,3 @@ class SynthesisTask(InferTask):
         logger.info("%s of %s: %d slices in %.2f s", self._name, which, metadata["shape"][0], watch.total())
         metadata["latencies"] = watch.seconds()
         return str(error_path if options.uncertainty == "only" else path), metadata
-
-
-@dataclass(frozen=True)
-class _Job:
-    """An inference whose memory is reserved."""
-
-    synthesizer: Synthesizer
-    source: CTSource
-    options: InferOptions
-    store: Store
-    is_disconnected: IsDisconnected
-    watch: Stopwatch
-    why_no_metrics: str
-
-
-def _fetch_real_pet(source: CTSource, is_disconnected: IsDisconnected, held: ExitStack) -> str:
-    """Fetch the real PET's files and keep them in `held`; return the reason if that fails, or an empty string."""
-    assert source.pet is not None  # checked by `reason_without_metrics`
-    try:
-        held.enter_context(source.local_files(source.pet, cancelled=is_disconnected))
-    except InputError as error:  # the synthetic PET is usable without metrics
-        logger.warning("no metrics for %s: %s", source.name, error)
-        return str(error)
-    return ""
-
-
-def _planned(synthesizer: Synthesizer, source: CTSource) -> PlannedSeries:
-    """Return the DICOM series to fill; missing attributes of the CT are reported before the synthesis."""
-    if source.ct is None:
-        raise RequestError(
-            "a DICOM series needs a CT series in the datastore: an upload does not belong to a study; "
-            "add the study to the datastore, or request .nrrd",
-            code="upload_without_study",
-        )
-    with source.local_files(source.ct):
-        return plan_pet_series(synthesizer, source.ct)
-
-
-def _predict(
-    synthesizer: Synthesizer, ct: Volume, options: InferOptions, progress: Progress
-) -> tuple[Volume, Volume | None]:
-    """Return the synthetic PET, and the map of expected errors if it is requested."""
-    if options.uncertainty == "no":
-        return synthesizer.apply(ct, options.slices, progress=progress), None
-    return apply_with_uncertainty(synthesizer, ct, options.slices, progress=progress)

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from lib.cli.console import print_json, print_line, progress_bar, stderr
-from lib.cli.options import AsJson, Device, ModelFiles, Register, Studies
-from lib.cli.scores import print_intervals, print_scores
+from lib.cli.options import AsJson, Device, Labels, ModelFiles, Register, Studies
+from lib.cli.scores import print_intervals, print_organs, print_scores
 from lib.cli.studies import find_pairs, scan_studies
 
 
@@ -30,6 +30,7 @@ def evaluate(
     contour: Annotated[
         list[Path] | None, typer.Option(help="RT Structure Set outside STUDIES. May be repeated.", show_default=False)
     ] = None,
+    labels: Labels = None,
     device: Device = "auto",
     note: Annotated[str, typer.Option(help="Line below every figure, such as the data's attribution.")] = "",
     register: Register = False,
@@ -45,7 +46,8 @@ def evaluate(
     The JSON is `{model, patients: [...], mean: {...}, baselines: {zero, constant, hu_mean, hu_median}}`, with
     `intervals`, `against` (the model minus each baseline), `not_beaten` (per metric), `beside` (the model minus each
     other program), `targets`, `lesions` and `verdict`, whose `caveats` are what a reader sees at once and the error
-    inside the body does not show.
+    inside the body does not show. With --labels, `organs` has the bias in each organ, and the baselines
+    include `organ_median` where it is available for every patient.
     """
     from lib.evaluation.evaluate import evaluate_pairs
     from lib.evaluation.external_predictions import parse_external_predictions
@@ -58,8 +60,8 @@ def evaluate(
     run = models[0].parent if len(models) == 1 else None
     with progress_bar() as progress:
         evaluation = evaluate_pairs(
-            pairs, synthesizer, out, scan=scan, contours=contour or (), run=run, external=external, note=note,
-            progress=progress,
+            pairs, synthesizer, out, scan=scan, contours=contour or (), run=run, external=external, labels=labels,
+            note=note, progress=progress,
         )  # fmt: skip
     if as_json:
         print_json(evaluation.as_json())
@@ -77,6 +79,9 @@ def _print_result(result: Mapping[str, Any], report: Path) -> None:
     for patient in result["patients"]:
         for reason in patient["absent_peers"].values():
             print_line(f"not compared: {patient['patient_id']}: {reason}", stderr)
+        if patient["organs"]["missing"]:
+            print_line(f"no organs: {patient['patient_id']}: {patient['organs']['missing']}", stderr)
+    print_organs(result["organs"])
     sentences = [result["verdict"]["sentence"], *(other["sentence"] for other in result["beside"].values())]
     for sentence in (*sentences, *result["targets"], *result["lesions"]["sentences"].values()):
         print_line(sentence)

@@ -37,6 +37,15 @@ TrackingUri = Annotated[
     ),
 ]
 Experiment = Annotated[str, typer.Option(help="Name of the MLflow experiment.")]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder of organ label maps (DICOM SEG or NIfTI, such as TotalSegmentator's), matched to CTs by series "
+        "UID or patient ID.",
+        show_default=False,
+    ),
+]
 ModelFiles = Annotated[
     list[Path],
     typer.Option(

@@ -16,6 +16,9 @@ def phantom(
     patients: Annotated[int, typer.Option(help="Number of patients, 1 to 9999.")] = 4,
     seed: Annotated[int, typer.Option(help="Random seed; each seed gives different patients.")] = 0,
     slices: Annotated[int, typer.Option(help="Slices per scan, 3.27 mm apart.")] = 40,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Also write the true organs, as NIfTI and as DICOM SEG.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write chest phantoms as DICOM studies of CT and PET, to try every command without patient data.
@@ -30,7 +33,7 @@ def phantom(
 
     with progress_bar() as progress:
         settings = PhantomSettings(slices=slices)
-        folders = write_phantoms(out, patients=patients, seed=seed, settings=settings, progress=progress)
+        folders = write_phantoms(out, patients=patients, seed=seed, settings=settings, labels=labels, progress=progress)
     if as_json:
         print_json(folders)
         return

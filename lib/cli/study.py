@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lib.cli.ablate import print_nested
 from lib.cli.console import print_json, print_line, progress_bar
 from lib.cli.options import (
     AsJson,
@@ -29,6 +30,13 @@ def study(
     equal: Annotated[
         str, typer.Option(help="width, or flops to give every number of stages the compute of one stage.")
     ] = "width",
+    folds: Annotated[
+        int,
+        typer.Option(
+            help="Outer folds of a nested cross-validation over all patients, at least 3, instead of the split of the "
+            "recipe and the paper's figures."
+        ),
+    ] = 0,
     settings: Settings = None,
     device: Device = "auto",
     note: Annotated[str, typer.Option(help="Line below the table and figures, such as the data's attribution.")] = "",
@@ -41,15 +49,26 @@ def study(
 
     An interrupted study continues when the same command is run again. The table also lists the baselines.
 
-    The JSON is `{rows, table, figures}`.
+    The split tests on few patients; `--folds 5` tests on all, each once, by networks that were trained, and whose
+    number of stages was chosen, without them.
+
+    The JSON is `{rows, table, figures}`; with `--folds` that of `ablate`.
     """
-    from lib.experiments.study import parse_stages, run_study
+    from lib.experiments.study import compare_stages, parse_stages, run_study
     from lib.learning.recipe import load_recipe
 
     numbers = parse_stages(stages)
     tracker = start_tracking(tracking, uri=tracking_uri, experiment=experiment)
     chosen = load_recipe(recipe, settings=settings or ())
     prepared = open_or_prepare(studies, out, chosen)
+    if folds:
+        with progress_bar() as progress:
+            _, paths = compare_stages(
+                prepared, chosen, out, stages=numbers, equal=equal, folds=folds, device=device, note=note,
+                progress=progress,
+            )  # fmt: skip
+        print_nested(paths, as_json=as_json)
+        return
     with progress_bar() as progress:
         result = run_study(
             prepared, chosen, out, stages=numbers, equal=equal, device=device, note=note, tracking=tracker,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lib.cli.console import print_json, print_line, progress_bar
+from lib.cli.console import print_json, print_line, progress_bar, stderr
 from lib.cli.options import AsJson, Device, ModelFiles
 from lib.errors import InputError
 from lib.types import Progress
@@ -15,6 +16,8 @@ from lib.types import Progress
 if TYPE_CHECKING:
     from lib.dicom.write.pet_series import PlannedSeries
     from lib.imaging.volume import Volume
+    from lib.learning.familiarity.assessment import Familiarity
+    from lib.learning.familiarity.profile import HeaderFacts
     from lib.synthesis.ensemble import Ensemble
     from lib.synthesis.synthesizer import Synthesizer
 
@@ -34,6 +37,9 @@ def synthesize(
         Path | None,
         typer.Option(help="Output file for the expected absolute error of each voxel, SUVbw.", show_default=False),
     ] = None,
+    allow_unlike: Annotated[
+        bool, typer.Option("--allow-unlike", help="Synthesise even if the CT is unlike the training CTs.")
+    ] = False,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -42,10 +48,11 @@ def synthesize(
     With --format dicom, write a PET series in the CT's study, one file per slice, labelled as synthetic. The same CT
     and model give the same series.
 
-    The JSON is `{out, model, sha256, shape, spacing_mm, suv_max, suv_mean}`, with `uncertainty` and
+    A CT that is unusual compared with the training CTs gets a warning; one that is unlike them is refused.
+
+    The JSON is `{out, model, sha256, shape, spacing_mm, suv_max, suv_mean, familiarity}`, with `uncertainty` and
     `series_instance_uid` (DICOM only) if requested.
     """
-    from lib.dicom.scan.open_ct import open_ct
     from lib.dicom.write.files import write_series
     from lib.imaging.files.volume_file import write_volume_file
     from lib.synthesis.ensemble import load_models
@@ -53,12 +60,14 @@ def synthesize(
     as_dicom = _check_outputs(out, uncertainty, form=form)  # before the work that takes time
     synthesizer = load_models(models, device=device)
     with progress_bar() as progress:
-        if as_dicom:
-            volume, planned = _open_for_dicom(ct, series, synthesizer, out, progress)
+        opened = _open(ct, series, synthesizer, out if as_dicom else None, progress)
+        familiarity = _check_familiarity(opened, synthesizer, ct.name, allow_unlike=allow_unlike)
+        pet = _predict(opened.volume, synthesizer, slices, uncertainty, progress)
+        if opened.planned is None:
+            write_volume_file(pet, out)
         else:
-            volume, planned = open_ct(ct, series_uid=series, progress=progress), None
-        pet = _predict(volume, synthesizer, slices, uncertainty, progress)
-        write_volume_file(pet, out) if planned is None else write_series(planned.fill(pet), out, progress=progress)
+            planned = replace(opened.planned, warning=familiarity.warning)
+            write_series(planned.fill(pet), out, progress=progress)
     suv_max, suv_mean = float(pet.array.max()), float(pet.array.mean())
     if not as_json:
         print_line(
@@ -75,7 +84,8 @@ def synthesize(
             "suv_max": suv_max,
             "suv_mean": suv_mean,
             **({} if uncertainty is None else {"uncertainty": uncertainty}),
-            **({} if planned is None else {"series_instance_uid": planned.uid}),
+            **({} if opened.planned is None else {"series_instance_uid": opened.planned.uid}),
+            "familiarity": familiarity.as_json(),
         }
     )
 
@@ -91,18 +101,46 @@ def _check_outputs(out: Path, uncertainty: Path | None, *, form: str) -> bool:
     return wants_dicom(out, named=form)
 
 
-def _open_for_dicom(
-    ct: Path, series_uid: str | None, synthesizer: Synthesizer | Ensemble, out: Path, progress: Progress
-) -> tuple[Volume, PlannedSeries | None]:
-    """Return the CT and the series to write; raise InputError if the output folder contains another series."""
-    from lib.dicom.scan.open_ct import find_ct, read_ct_series
+@dataclass(frozen=True)
+class _Opened:
+    """A CT, the facts of its header, and the series to write, if any."""
+
+    volume: Volume
+    facts: HeaderFacts
+    planned: PlannedSeries | None
+
+
+def _open(
+    ct: Path, series_uid: str | None, synthesizer: Synthesizer | Ensemble, dicom_out: Path | None, progress: Progress
+) -> _Opened:
+    """Return the CT; raise InputError if the folder for a DICOM series contains another series."""
+    from lib.dicom.scan.open_ct import find_ct, read_ct_file, read_ct_series
     from lib.dicom.write.files import refuse_foreign_files
     from lib.synthesis.dicom_out import plan_pet_series
+    from lib.synthesis.familiarity import UNKNOWN_FACTS, read_header_facts
 
+    if ct.is_file() and dicom_out is None:
+        return _Opened(read_ct_file(ct), UNKNOWN_FACTS, None)
     series = find_ct(ct, series_uid=series_uid, progress=progress)
-    planned = plan_pet_series(synthesizer, series)
-    refuse_foreign_files(out, planned.uid)
-    return read_ct_series(series), planned
+    planned = None
+    if dicom_out is not None:
+        planned = plan_pet_series(synthesizer, series)
+        refuse_foreign_files(dicom_out, planned.uid)
+    return _Opened(read_ct_series(series, progress=progress), read_header_facts(series), planned)
+
+
+def _check_familiarity(
+    opened: _Opened, synthesizer: Synthesizer | Ensemble, name: str, *, allow_unlike: bool
+) -> Familiarity:
+    """Return whether the CT resembles the training CTs, and warn if not; raise InputError if it is unlike them."""
+    from lib.synthesis.familiarity import check_familiarity, refuse_unlike
+
+    familiarity = check_familiarity(synthesizer, opened.volume, opened.facts)
+    if not allow_unlike:
+        refuse_unlike(familiarity, name)
+    if familiarity.warning:
+        print_line(f"warning: {familiarity.warning}", stderr)
+    return familiarity
 
 
 def _predict(

@@ -15,7 +15,9 @@ from lib.errors import DicomError, InputError, PairingError
 from lib.evaluation.calibration_check import check_card_calibration
 from lib.evaluation.clinical_metrics import measure_clinical, tumour_of, tumour_regions
 from lib.evaluation.external_predictions import ExternalPredictions, read_external_prediction
+from lib.evaluation.interval_coverage import interval_shares
 from lib.evaluation.lesions.patient import measure_lesions
+from lib.evaluation.organ_metrics import measure_organs, with_organs
 from lib.evaluation.patient_result import PatientResult
 from lib.evaluation.report.html import write_report
 from lib.evaluation.report.images import draw_comparison, draw_projections
@@ -25,6 +27,7 @@ from lib.learning.model_card.card import patient_digest
 from lib.metrics.appearance import measure_appearance
 from lib.metrics.criteria import LOOKUPS
 from lib.metrics.volume import measure_volume
+from lib.pairing.label_maps import LabelMaps, find_label_maps
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepare import pair_id
 from lib.pairing.quality_checks.alignment import corrected, estimate_shift
@@ -44,6 +47,7 @@ def evaluate_pairs(
     contours: Sequence[Path] = (),
     run: Path | None = None,
     external: Sequence[ExternalPredictions] = (),
+    labels: Path | None = None,
     note: str = "",
     progress: Progress = no_progress,
 ) -> Evaluation:
@@ -60,8 +64,8 @@ def evaluate_pairs(
         scan: Source of the pairs; tumours contoured in its RT Structure Sets are measured.
         contours: Further RT Structure Sets; their tumours are measured in the CTs of their frame of reference.
         run: Folder of the model's training run, for the training curve in the report.
-        external: Predictions of other programs for the same CTs. Missing or invalid ones are reported, and the
-            evaluation continues.
+        external: Predictions of other programs for the same CTs; missing or invalid ones are reported.
+        labels: Folder of label maps of the CTs, see `lib/pairing/label_maps.py`; missing or invalid ones are reported.
         note: Line below every picture, such as the data's attribution.
         progress: Called before each pair.
 
@@ -74,13 +78,14 @@ def evaluate_pairs(
         raise _no_unseen_patients(len(pairs))  # fail early
     card_baselines(synthesizer.card)  # fail early
     contours_of = partial(_contours, scan, _read_tumours(contours, pairs))
+    label_maps = None if labels is None else find_label_maps(labels, [paired.pair.ct for paired in pairs])
     results: list[PatientResult] = []
     failed: list[tuple[str, str, str]] = []
     for number, paired in enumerate(pairs):
         patient_id, ct_uid = paired.pair.ct.patient_id, paired.pair.ct.uid
         progress(number, len(pairs), f"evaluating {patient_id}")
         try:
-            results.append(_evaluate(paired, synthesizer, out, contours_of, external, note))
+            results.append(_evaluate(paired, synthesizer, out, contours_of, external, label_maps, note))
         except InputError as error:
             failed.append((patient_id, ct_uid, str(error)))
     progress(len(pairs), len(pairs), "evaluated")
@@ -103,6 +108,7 @@ def _evaluate(
     out: Path,
     contours_of: Callable[[SeriesPair], tuple[tuple[Contour, ...], str]],
     external: Sequence[ExternalPredictions],
+    labels: LabelMaps | None,
     note: str,
 ) -> PatientResult:
     card, patient_id = synthesizer.card, paired.pair.ct.patient_id
@@ -110,7 +116,7 @@ def _evaluate(
     shift = estimate_shift(ct, pet)
     if card.recipe.alignment.correct:  # as in training
         pet = corrected(pet, shift)
-    volumes = align(synthesizer.apply(ct), ct=ct, pet=pet, grid=card.recipe.grid)
+    volumes = align(synthesizer.for_patient(patient_id).apply(ct), ct=ct, pet=pet, grid=card.recipe.grid)
     contours, error = contours_of(paired.pair)
     frame = paired.pair.ct.frame_of_reference_uid
     tumour, tumour_note = tumour_of(contours, volumes, frame_of_reference_uid=frame)
@@ -118,6 +124,7 @@ def _evaluate(
     external_suv, missing = _read_external_predictions(external, paired.pair.ct.uid, volumes)
     volumes = replace(volumes, tumour=tumour, regions=regions, external_suv=external_suv)
     baselines = card_baselines(card)
+    volumes, no_organs = with_organs(volumes, paired.pair.ct, labels, card, baselines)
     predictions = predict_all_methods(volumes, baselines)
     title = f"{patient_id}, model {card.name} {synthesizer.checksum[:8]}"
     # hashed, because a patient can have two pairs and a patient ID is not a safe file name
@@ -146,8 +153,10 @@ def _evaluate(
         lesions=measure_lesions(volumes, predictions, with_curve=("model", *LOOKUPS, *external_suv)),
         missing_external=missing,
         calibration_check=check_card_calibration(volumes, card),
+        interval_shares=interval_shares(volumes, card, patient_id),
         pictures=tuple(path.name for path in pictures),
         shift=shift,
+        organs=measure_organs(volumes, baselines, missing=no_organs),
     )
 
 

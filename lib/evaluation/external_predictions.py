@@ -16,10 +16,11 @@ from lib.imaging.orientation import to_canonical
 from lib.imaging.resample import resample_to
 from lib.imaging.resample_2d import resample_in_plane
 from lib.imaging.volume import Unit, Volume
+from lib.metrics.baselines import ORGAN_MEDIAN
 from lib.metrics.criteria import METHODS
 from lib.types import BoolArray, FloatArray
 
-RESERVED_NAMES = (*METHODS, "real")
+RESERVED_NAMES = (*METHODS, ORGAN_MEDIAN, "real")
 NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,23}")  # fits a table's column
 MIN_SUV, MAX_SUV = -5.0, 500.0  # networks undershoot a little; the hottest bladder is about 200; air in a CT is -1000
 MIN_COVERED = 0.95  # of the body; voxels that are not covered count as 0

@@ -169,9 +169,10 @@ def select_pairs(
     """Return the pairs to evaluate, and a description of their patients.
 
     Selected are patients of the challenger's validation side that neither model was trained on; where these are fewer
-    than `MIN_PATIENTS`, all that neither was trained on. At most `MAX_JUDGED` patients, the same ones each time.
+    than `MIN_PATIENTS`, all that neither was trained on. Patients of a cross-validated ensemble count as such, because
+    one of its networks was not trained on them. At most `MAX_JUDGED` patients, the same ones each time.
     """
-    trained_on = {*challenger.training.patients, *(() if champion is None else champion.training.patients)}
+    trained_on = {digest for card in (challenger, champion) if card is not None for digest in _trained_on(card)}
     unseen = sorted({patient_digest(paired.pair.ct.patient_id) for paired in pairs} - trained_on)
     validation = [digest for digest in unseen if digest in challenger.training.validation_patients]
     few = len(validation) < MIN_PATIENTS
@@ -179,6 +180,11 @@ def select_pairs(
     neither = "it was not" if champion is None else "neither was"
     description = f"that {neither} trained on" if few else f"of the validation side that {neither} trained on"
     return tuple(paired for paired in pairs if patient_digest(paired.pair.ct.patient_id) in chosen), description
+
+
+def _trained_on(card: ModelCard) -> set[str]:
+    """Return the digests of the patients that cannot be evaluated: no network of the model is unaware of them."""
+    return set(card.training.patients) - set(card.training.folds)
 
 
 def promotion_result(measured: Sequence[tuple[str, MethodMetrics]], *, description: str) -> PromotionResult:
@@ -206,13 +212,16 @@ def _measure(
     """Return the metrics of every method on the challenger's grid; None where no voxel of the body was measured."""
     with local_files(paired.pair.ct, paired.pair.pet):
         ct, pet = read_ct_series(paired.pair.ct), paired.pet_volume(read_pet(paired.pair.pet))
-    volumes = align(challenger.apply(ct), ct=ct, pet=pet, grid=challenger.card.recipe.grid)
+    patient_id = paired.pair.ct.patient_id
+    volumes = align(challenger.for_patient(patient_id).apply(ct), ct=ct, pet=pet, grid=challenger.card.recipe.grid)
     if not volumes.body.any():
         logger.warning("CT %s is excluded: no voxel inside its body was measured", paired.pair.ct.uid)
         return None
     predictions = predict_all_methods(volumes, card_baselines(challenger.card))
     if champion is not None:
-        predictions[CHAMPION] = resample_in_plane(to_canonical(champion.apply(ct)).array, *volumes.geometry.shape[1:])
+        predictions[CHAMPION] = resample_in_plane(
+            to_canonical(champion.for_patient(patient_id).apply(ct)).array, *volumes.geometry.shape[1:]
+        )
     metrics: dict[str, dict[str, float]] = {}
     for method, suv_bw in predictions.items():
         measured = measure_slices(

@@ -12,6 +12,7 @@ from lib.errors import CheckpointError, TrainingError
 from lib.files import atomic_file
 from lib.learning.model_card.card import ModelCard
 from lib.networks.cascade import Cascade
+from lib.networks.ensemble import make_cascade
 
 CARD = "ct2pet_card"  # key of the card in the file's header
 
@@ -67,7 +68,7 @@ def load_checkpoint(path: Path, *, device: torch.device | None = None) -> tuple[
     card = read_card(path)
     try:
         with torch.device("meta"):  # a card with a false size allocates no memory
-            cascade = Cascade(card.network)
+            cascade = make_cascade(card.network)
         # copied: the file is memory-mapped and may be overwritten
         weights = {name: tensor.clone() for name, tensor in load_file(path).items()}
         cascade.load_state_dict(weights, assign=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lib.metrics.baselines import BASELINE_NAMES
+from lib.metrics.baselines import BASELINE_NAMES, ORGAN_MEDIAN
 
 Best = Literal["lowest", "highest", "nearest 0", "nearest 1"]
 METHODS = ("model", *BASELINE_NAMES)
@@ -15,6 +15,7 @@ METHOD_LABELS = {
     "constant": "one SUV in the body",
     "hu_mean": "mean SUV at each HU",
     "hu_median": "median SUV at each HU",
+    ORGAN_MEDIAN: "median SUV of each organ",
 }
 
 

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lib.metrics.agreement import Interval, bootstrap_mean, finite_mean, group_by_patient
-from lib.metrics.baselines import BASELINE_NAMES
+from lib.metrics.baselines import BASELINE_NAMES, ORGAN_MEDIAN
 from lib.metrics.caveats import Caveat, find_caveats
 from lib.metrics.criteria import (
     HU_SHARE,
     KEY_METRIC,
     LOOKUPS,
     METHOD_LABELS,
-    METHODS,
     METRICS,
     Best,
     Metric,
@@ -25,7 +24,7 @@ from lib.metrics.hu_lookup import LOOKUP_SHARE
 
 Outcome = Literal["beaten", "unsure", "not beaten", "undefined"]
 Metrics = Mapping[str, float]  # by name, of one volume; NaN where undefined
-ALL_BASELINES = "all four baselines"
+NUMBERS = {4: "four", 5: "five"}
 MethodMetrics = Mapping[str, Metrics]  # by method, of one pair
 
 
@@ -79,9 +78,24 @@ class Judgement:
         """What a reader sees at once and the key metric does not show."""
         return find_caveats(self.intervals)
 
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The baselines: four, and `organ_median` where it is available for every patient."""
+        return tuple(self.against)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The model, then the baselines."""
+        return ("model", *self.against)
+
+    @property
+    def all_baselines(self) -> str:
+        """All baselines as text, such as `all four baselines`."""
+        return f"all {NUMBERS.get(len(self.against), len(self.against))} baselines"
+
     def outcomes(self, metric: str, *selected: Outcome) -> tuple[str, ...]:
         """Return the baselines with one of the selected outcomes in a metric."""
-        return tuple(name for name in BASELINE_NAMES if self.against[name][metric].outcome in selected)
+        return tuple(name for name, row in self.against.items() if row[metric].outcome in selected)
 
     def not_beaten(self, metric: str) -> tuple[str, ...]:
         """Return the baselines that the model does not beat significantly in a metric."""
@@ -111,11 +125,17 @@ class Judgement:
 
 
 def judge_patients(pairs: Sequence[tuple[str, MethodMetrics]], *, metrics: Sequence[Metric] = METRICS) -> Judgement:
-    """Return the judgement over (patient, metrics by method) pairs; pairs of one patient count as their mean."""
+    """Return the judgement over (patient, metrics by method) pairs; pairs of one patient count as their mean.
+
+    The baselines include `organ_median` where every pair has it.
+    """
     patients = group_by_patient(pairs)
+    has_organs = bool(pairs) and all(ORGAN_MEDIAN in of_pair for _, of_pair in pairs)
+    baselines = (*BASELINE_NAMES, ORGAN_MEDIAN) if has_organs else BASELINE_NAMES
+    methods = ("model", *baselines)
     rows = {
         method: {m.name: [mean_of_pairs(pairs, method, m.name) for pairs in patients.values()] for m in metrics}
-        for method in METHODS
+        for method in methods
     }
     share = bootstrap_mean(mean_of_pairs(pairs, "model", HU_SHARE) for pairs in patients.values())
     is_lookup = share.mean >= LOOKUP_SHARE
@@ -125,10 +145,10 @@ def judge_patients(pairs: Sequence[tuple[str, MethodMetrics]], *, metrics: Seque
             m.name: _against(rows["model"][m.name], rows[name][m.name], m.best, lost=is_lookup and name in LOOKUPS)
             for m in metrics
         }
-        for name in BASELINE_NAMES
+        for name in baselines
     }
-    strongest = {m.name: names[0] for m in metrics if (names := _best_methods(rows, m, BASELINE_NAMES))}
-    best = {m.name: names[0] for m in metrics if len(names := _best_methods(rows, m, METHODS)) == 1}
+    strongest = {m.name: names[0] for m in metrics if (names := _best_methods(rows, m, baselines))}
+    best = {m.name: names[0] for m in metrics if len(names := _best_methods(rows, m, methods)) == 1}
     return Judgement(len(patients), share, intervals, against, strongest, best)
 
 
@@ -140,9 +160,11 @@ def verdict_sentence(judgement: Judgement) -> str:
     lost = judgement.outcomes(KEY_METRIC, "not beaten")
     unsure = judgement.outcomes(KEY_METRIC, "unsure")
     beaten = judgement.outcomes(KEY_METRIC, "beaten")
-    clauses = [f"does not beat {_name(lost, 'any baseline')}"] if lost else []
-    clauses += [f"beats {_name(beaten, ALL_BASELINES)}"] if beaten else []
-    clauses += [f"is better than {_name(unsure, ALL_BASELINES)} on average, but not significantly"] if unsure else []
+    clauses = [f"does not beat {_name(judgement, lost, 'any baseline')}"] if lost else []
+    clauses += [f"beats {_name(judgement, beaten, judgement.all_baselines)}"] if beaten else []
+    if unsure:
+        names = _name(judgement, unsure, judgement.all_baselines)
+        clauses += [f"is better than {names} on average, but not significantly"]
     difference = judgement.against[strongest][KEY_METRIC].difference
     confidence = (
         "one patient gives no confidence interval"
@@ -207,9 +229,9 @@ def _best_methods(
     return tuple(method for method, score in scores.items() if score == max(scores.values()))
 
 
-def _name(names: Sequence[str], all_names: str) -> str:
+def _name(judgement: Judgement, names: Sequence[str], all_names: str) -> str:
     """Return the joined names of baselines, or `all_names` for all of them."""
-    return all_names if tuple(names) == BASELINE_NAMES else join_names(names)
+    return all_names if tuple(names) == judgement.baselines else join_names(names)
 
 
 def join_names(names: Sequence[str]) -> str:

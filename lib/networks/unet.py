@@ -53,14 +53,17 @@ class UNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return (N, out_channels, R, C) from (N, in_channels, R, C)."""
-        skips: list[Tensor] = []
-        features = self.encoders[0](image)  # (N, base, R, C)
-        for encoder in self.encoders[1:]:
-            skips.append(features)
-            features = encoder(self.pool(features))  # (N, 2 base, R/2, C/2) and so on
+        *skips, features = self.encode(image)
         for upsample, decoder in zip(self.upsamplers, self.decoders, strict=True):
             features = decoder(torch.cat([skips.pop(), upsample(features)], dim=1))
         return self.head(features)
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Return the features of each level, (N, base, R, C), (N, 2 base, R/2, C/2) and so on."""
+        levels = [self.encoders[0](image)]
+        for encoder in self.encoders[1:]:
+            levels.append(encoder(self.pool(levels[-1])))
+        return levels
 
 
 def _two_convolutions(in_channels: int, out_channels: int, normalization: Normalization) -> nn.Sequential:

@@ -32,6 +32,7 @@ STYLE = """
 html { overflow: hidden; }
 .review-warning { background: #ffd93b; color: #1a1a1a; font-weight: 700; letter-spacing: .06em; text-align: center;
   padding: 4px 8px; }
+.review-unlike { background: #ffd93b; color: #1a1a1a; font-size: .8rem; line-height: 1.35; padding: 6px 16px; }
 .review-ids { font-size: .8rem; line-height: 1.35; overflow: hidden; text-overflow: ellipsis; }
 .review-ids code { font-size: .78rem; opacity: .85; }
 .review-bar { height: 16px; border-radius: 2px; position: relative; border: 1px solid #555; }
@@ -59,6 +60,8 @@ def build(server: Any, review: ReviewData, layouts: Any, *, colours: Sequence[st
         client.Style(STYLE)
         _title(review)
         with v3.VNavigationDrawer(permanent=True, width=304):
+            if review.metadata.unlike_warning:
+                html.Div(escape(review.metadata.unlike_warning), classes="review-unlike", id="unlike")
             _sliders(review)
             _colour_bar(colours)
             with html.Div(classes="px-4 pb-3"):

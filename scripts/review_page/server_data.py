@@ -29,11 +29,12 @@ class ReviewError(Exception):
 
 @dataclass(frozen=True)
 class ReviewRequest:
-    """A CT of a server, and the model that synthesises its PET."""
+    """A CT of a server, the model that synthesises its PET, and whether the CT may be unlike the training CTs."""
 
     client: Client
     model: Model
     study: Study
+    allow_unlike: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,13 +74,14 @@ def sign_in(client: Client, user: str, password: str) -> None:
         raise ReviewError(str(error)) from error
 
 
-def find(client: Client, image_id: str, model: str) -> ReviewRequest:
+def find(client: Client, image_id: str, model: str, *, allow_unlike: bool = False) -> ReviewRequest:
     """Return the CT and the model of these names.
 
     Args:
         client: Client of the server, signed in if the server has accounts.
         image_id: SeriesInstanceUID of a CT of the server, or the ID of an uploaded one.
         model: Name of the model; empty for the server's first trained model.
+        allow_unlike: Whether the CT may be unlike the training CTs.
 
     Raises:
         ReviewError: The server cannot be used, or has no such CT or trained model.
@@ -91,7 +93,7 @@ def find(client: Client, image_id: str, model: str) -> ReviewRequest:
     study = client.study(image_id)
     if study is None:
         raise ReviewError(_unknown_ct_message(client, image_id))
-    return ReviewRequest(client, chosen, study)
+    return ReviewRequest(client, chosen, study, allow_unlike)
 
 
 def fetch(request: ReviewRequest, progress: ProgressBar) -> ReviewData:
@@ -153,6 +155,7 @@ def _synthesize(request: ReviewRequest, slices: int, progress: ProgressBar) -> t
         image_id=request.study.image_id,
         requested=(0, slices),
         centre=slices // 2,
+        allow_unlike=request.allow_unlike,
     )
     slabs: list[ReceivedSlab] = []
     progress.show("Synthetic PET", 0.0, f"0 of {slices} slices")

@@ -13,6 +13,7 @@ from lib.files import file_checksum
 from lib.metrics.calibration import Calibration
 from tests.cli.runner import refused, run, run_json
 from tests.ct2pet_app.constant_model import save_constant_model
+from tests.learning.familiarity.limbs import limb_reference
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -23,7 +24,9 @@ def test_synthesize_writes_suv_on_the_cts_grid(
 ) -> None:
     out = tmp_path / f"pet{suffix}"
     result = run_json(capsys, "synthesize", studies / "PHANTOM_0002" / "CT", "--model", model, "--out", out)
-    assert result.keys() == {"out", "model", "sha256", "shape", "spacing_mm", "suv_max", "suv_mean"}
+    assert result.keys() == {
+        "out", "model", "sha256", "shape", "spacing_mm", "suv_max", "suv_mean", "familiarity",
+    }  # fmt: skip
     assert (result["out"], result["sha256"], result["shape"]) == (str(out), file_checksum(model), [10, 64, 64])
     written, ct = sitk.ReadImage(str(out)), open_ct(studies / "PHANTOM_0002" / "CT")
     assert written.GetPixelID() == sitk.sitkFloat32 and written.GetSize() == (64, 64, 10)
@@ -133,3 +136,15 @@ def test_a_pickled_model_exits_with_2(studies: Path, tmp_path: Path, capsys: pyt
         capsys, "synthesize", studies / "PHANTOM_0002" / "CT", "--model", tmp_path / "model.pt", "--out", "pet.nrrd"
     )
     assert "model.pt: not a readable .safetensors file" in answer
+
+
+def test_a_ct_unlike_the_training_cts_is_refused_unless_allowed(
+    studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limbs = save_constant_model(tmp_path / "limbs.safetensors", 2.5, stages=1, familiarity=limb_reference())
+    command = ("synthesize", studies / "PHANTOM_0002" / "CT", "--model", limbs, "--out", tmp_path / "pet.nrrd")
+    message = refused(capsys, *command)
+    assert message.startswith("error: CT: This CT is unlike the training CTs: ")
+    assert message.rstrip().endswith("--allow-unlike synthesises its PET all the same")
+    assert not (tmp_path / "pet.nrrd").exists()
+    assert run_json(capsys, *command, "--allow-unlike")["familiarity"]["level"] == "unlike"

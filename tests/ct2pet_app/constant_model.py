@@ -11,10 +11,12 @@ import numpy as np
 import torch
 
 from lib.learning.checkpoint import save_checkpoint
+from lib.learning.familiarity.reference import Reference
 from lib.learning.model_card.card import ModelCard, TrainingData, patient_digest
 from lib.learning.recipe import Recipe, load_recipe
 from lib.metrics.baselines import BaselineSample, fit_baselines
 from lib.metrics.calibration import Calibration
+from lib.metrics.conformal import Intervals
 from lib.networks.cascade import Cascade
 
 
@@ -33,8 +35,10 @@ def save_constant_model(
     trained_on: Iterable[str] = (),
     validated_on: Iterable[str] = (),
     calibration: Calibration | None = None,
+    intervals: Intervals | None = None,
+    familiarity: Reference | None = None,
 ) -> Path:
-    """Write a checkpoint that draws `suv` in every voxel: weights 0, and a bias of sqrt(suv / 20) in stage 1."""
+    """Write a checkpoint that predicts `suv` in every voxel: weights 0, and a bias of sqrt(suv / 20) in stage 1."""
     recipe = tiny_recipe(stages)
     cascade = Cascade(recipe.network)
     with torch.no_grad():
@@ -56,6 +60,8 @@ def save_constant_model(
         baselines=fit_baselines([sample]).to_json(),
         versions={},
         calibration=None if calibration is None else calibration.to_json(),
+        intervals=None if intervals is None else intervals.to_json(),
+        familiarity=None if familiarity is None else familiarity.to_json(),
     )
     return save_checkpoint(path, cascade, card)
 

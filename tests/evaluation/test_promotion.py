@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,16 @@ def test_with_few_validation_patients_all_that_neither_was_trained_on_are_select
     chosen, description = select_pairs(challenger, None, pairs)
     assert [paired.pair.ct.patient_id[-1] for paired in chosen] == ["2", "3", "4", "5", "6", "7"]
     assert description == "that it was not trained on"
+
+
+def test_patients_of_cross_validated_models_judge_out_of_fold(pairs: tuple[PairedSeries, ...], tmp_path: Path) -> None:
+    card = read_card(save_constant_model(tmp_path / "a", 1.0, trained_on=["PHANTOM_0001", "PHANTOM_0002"]))
+    challenger = replace(card, training=replace(card.training, folds=dict.fromkeys(card.training.patients, 0)))
+    champion = read_card(save_constant_model(tmp_path / "b", 1.0, trained_on=["PHANTOM_0002"]))
+    chosen, _ = select_pairs(challenger, champion, pairs)
+    assert [paired.pair.ct.patient_id[-1] for paired in chosen] == ["1", "3", "4", "5", "6", "7"]
+    chosen, _ = select_pairs(challenger, challenger, pairs)
+    assert len(chosen) == 7
 
 
 # Phantom uptake is about 0.5 to 2 SUV in most of the body: 0.8 is a far better constant than 9.

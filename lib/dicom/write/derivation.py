@@ -10,6 +10,7 @@ from pydicom.sequence import Sequence
 from lib.dicom.synthetic_marks import OUR_SCHEME, SYNTHESIZING, SYNTHETIC_DATA
 
 MAX_LO_CHARACTERS = 64  # characters (PS3.5 6.2)
+MAX_WARNING_CHARACTERS = 5000  # ImageComments, LT, may have 10240 (PS3.5 6.2)
 DESCRIPTION = "SYNTHETIC PET, RESEARCH ONLY, NOT FOR DIAGNOSIS"
 COMMENT = (
     "SYNTHETIC PET: estimated from a CT by a model, not measured. RESEARCH ONLY, NOT FOR DIAGNOSIS, staging, treatment "
@@ -40,13 +41,20 @@ class SourceModel:
     version: str
 
 
-def label_as_synthetic(pet: Dataset, source_model: SourceModel) -> None:
-    """Mark an instance as synthetic, for users and for programs, and name its model."""
-    name = _printable(source_model.model)
+def label_as_synthetic(pet: Dataset, source_model: SourceModel, *, warning: str = "") -> None:
+    """Mark an instance as synthetic, for users and for programs, and name its model.
+
+    Args:
+        pet: The instance.
+        source_model: Its model.
+        warning: About this PET; ImageComments begins with it.
+    """
+    name = _printable(source_model.model, MAX_LO_CHARACTERS) or "unnamed"
     pet.add_new(SYNTHETIC_DATA, "CS", "YES")
     pet.ImageType = ["DERIVED", "PRIMARY", "AXIAL"]  # the only second value of PET (PS3.3 C.8.9.4.1.1)
     pet.SeriesDescription = f"{DESCRIPTION}: {name}"[:MAX_LO_CHARACTERS].strip()
-    pet.ImageComments, pet.ContentQualification, pet.BurnedInAnnotation = COMMENT, "RESEARCH", "NO"
+    pet.ImageComments = f"{_printable(warning, MAX_WARNING_CHARACTERS)} {COMMENT}".strip()
+    pet.ContentQualification, pet.BurnedInAnnotation = "RESEARCH", "NO"
     producer = f"ct2pet {source_model.version}, model {name}, SHA-256 {source_model.checksum}"
     pet.DerivationDescription = f"SYNTHETIC PET estimated from CT by {producer}. Not measured. NOT FOR DIAGNOSIS."
     # PS3.16 context group 7203 has no code for an estimate by a model; hence a private scheme (PS3.3 8.2)
@@ -85,7 +93,7 @@ def code(value: str, scheme: str, meaning: str) -> Sequence:
     return Sequence([item])
 
 
-def _printable(name: str) -> str:
-    """Return a model's name in printable ASCII without backslash, which would separate values."""
-    kept = "".join(sign if " " <= sign <= "~" and sign != "\\" else "?" for sign in name)
-    return " ".join(kept.split())[:MAX_LO_CHARACTERS] or "unnamed"
+def _printable(text: str, limit: int) -> str:
+    """Return text in printable ASCII without backslash, which would separate values, up to a number of characters."""
+    kept = "".join(sign if " " <= sign <= "~" and sign != "\\" else "?" for sign in text)
+    return " ".join(kept.split())[:limit]

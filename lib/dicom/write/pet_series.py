@@ -58,6 +58,7 @@ class PlannedSeries:
         shared: Attributes that all instances copy from the CT.
         source_model: The model.
         reach: Number of adjacent CT slices on each side that the model uses.
+        warning: About this PET, for readers; the comment of each instance begins with it.
     """
 
     uid: str
@@ -69,6 +70,7 @@ class PlannedSeries:
     shared: Dataset
     source_model: SourceModel
     reach: int = 0
+    warning: str = ""
 
     def fill(self, pet: Volume) -> SyntheticSeries:
         """Return the series with the pixels of a PET in SUVbw on the CT's grid or on a slab of it.
@@ -210,7 +212,7 @@ def _instance(series: SyntheticSeries, k: int) -> FileDataset:
     pet.SeriesInstanceUID, pet.Modality = planned.uid, "PT"
     pet.SeriesNumber = _series_number(planned.slices[0])
     pet.InstanceNumber = k + 1
-    label_as_synthetic(pet, planned.source_model)
+    label_as_synthetic(pet, planned.source_model, warning=planned.warning)
     _name_sources(pet, planned, k)
     fill_pet_module(pet, position=text_in(planned.slices[0], PATIENT_POSITION))
     pet.NumberOfSlices, pet.ImageIndex = planned.geometry.shape[0], k + 1  # of the entire series, in a slab too

@@ -16,7 +16,7 @@ from lib.evaluation.calibration_check import CalibrationCheck, MeanCalibrationCh
 from lib.evaluation.clinical_metrics import JOINT_MAX_SUV
 from lib.learning.tracking.progress import EpochRecord
 from lib.metrics.agreement import Agreement
-from lib.metrics.criteria import KEY_METRIC, METHODS
+from lib.metrics.criteria import KEY_METRIC
 from lib.metrics.verdict import Judgement
 
 MODEL_COLOUR, OTHER_COLOUR, INK = "#0b6e8a", "#9aa5ad", "#27323a"
@@ -27,7 +27,7 @@ MAX_NAMED = 15  # labels of points; more would overlap
 def draw_methods(judgement: Judgement) -> bytes:
     """Plot the mean and confidence interval of the key metric, of the model and of each baseline."""
     figure, axis = new_figure(5.2, 2.3)
-    for row, method in enumerate(METHODS):
+    for row, method in enumerate(judgement.methods):
         interval = judgement.intervals[method][KEY_METRIC]
         colour = MODEL_COLOUR if method == "model" else OTHER_COLOUR
         y = -row
@@ -37,9 +37,9 @@ def draw_methods(judgement: Judgement) -> bytes:
             f"{interval.mean:.3f}", (interval.mean, y), xytext=(0, 7), textcoords="offset points", ha="center",
             color=INK, fontsize=8.5,
         )  # fmt: skip
-    axis.set_yticks([-row for row in range(len(METHODS))], METHODS, fontsize=9.5)
+    axis.set_yticks([-row for row in range(len(judgement.methods))], judgement.methods, fontsize=9.5)
     axis.get_yticklabels()[0].set_fontweight("bold")
-    axis.set_ylim(-len(METHODS) + 0.5, 0.75)
+    axis.set_ylim(-len(judgement.methods) + 0.5, 0.75)
     axis.set_xlabel("body MAE [SUV], mean and 95 % confidence")
     axis.spines["left"].set_visible(False)
     axis.tick_params(axis="y", length=0)
@@ -50,14 +50,14 @@ def draw_methods(judgement: Judgement) -> bytes:
 def draw_level(judgement: Judgement) -> bytes:
     """Plot each method's error before and after rescaling by each patient's optimal factor."""
     figure, axis = new_figure(4.3, 3.5)
-    for row, method in enumerate(METHODS):
+    for row, method in enumerate(judgement.methods):
         error, rescaled = (judgement.intervals[method][name].mean for name in (KEY_METRIC, RESCALED_METRIC))
         colour = MODEL_COLOUR if method == "model" else OTHER_COLOUR
         axis.barh(-row, error, color=colour, alpha=0.3, height=0.62)
         axis.barh(-row, rescaled, color=colour, height=0.62)
         text = f"{rescaled:.3f} of {error:.3f}"
         axis.annotate(text, (error, -row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
-    axis.set_yticks([-row for row in range(len(METHODS))], METHODS, fontsize=9.5)
+    axis.set_yticks([-row for row in range(len(judgement.methods))], judgement.methods, fontsize=9.5)
     axis.get_yticklabels()[0].set_fontweight("bold")
     axis.margins(x=0.35)  # room for the numbers
     axis.set_xlim(left=0)

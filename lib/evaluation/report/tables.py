@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from lib.evaluation.paired_comparison import PAIRED_METRICS, ExternalComparison, PairedMetric
 from lib.evaluation.patient_result import PatientResult
 from lib.metrics.agreement import Interval
-from lib.metrics.criteria import METHOD_LABELS, METHODS, METRICS, Best, Metric, comparable
+from lib.metrics.criteria import METHOD_LABELS, METRICS, Best, Metric, comparable
 from lib.metrics.verdict import Judgement
 
 
@@ -55,7 +55,7 @@ def means_table(judgement: Judgement, names: Sequence[str]) -> Table:
     metrics = _named(names)
     rows = (
         Row(method, METHOD_LABELS[method], tuple(_mean_cell(judgement, method, m) for m in metrics), _kind(method))
-        for method in METHODS
+        for method in judgement.methods
     )
     return Table(_heads(metrics), tuple(rows))
 

@@ -11,11 +11,12 @@ from lib.learning.model_card.limits import ORIGINS
 def card_facts(card: ModelCard) -> dict[str, str]:
     """Return the main facts of a model card by name; without metrics, baseline comparison and limits."""
     network, training, split = card.network, card.training, card.recipe.split
-    facts = {
+    facts: dict[str, str] = {
         "Name": card.name,
         "Created": f"{card.created}, ct2pet {card.versions.get('ct2pet', 'of unknown version')}",
         "Recipe": card.recipe.name,
-        "Network": f"{network.stages} stage(s), {network.base_channels} channels at the first of {network.depth} "
+        "Network": (f"mean of {network.members} networks, each " if network.members > 1 else "")
+        + f"{network.stages} stage(s), {network.base_channels} channels at the first of {network.depth} "
         f"levels, {network.context_slices} CT slices as input",
         "Epoch": str(card.epoch),
         "Training": f"{len(training.patients)} patients, {training.pairs} pairs, {training.slices} slices "
@@ -26,6 +27,10 @@ def card_facts(card: ModelCard) -> dict[str, str]:
         + ("" if training.split_by_hash else ", some patients assigned earlier")
         + (f" (split {training.split})" if training.split else ""),
     }
+    if training.folds:
+        folds = len(card.fold_baselines)
+        facts["Cross-validation"] = f"{folds} folds; each patient judged by the network not trained on them"
+        facts["Lookup weight"] = f"{card.lookup_weight:g} of the median SUV at each HU, in tissue"
     alignment = card.recipe.alignment
     rules = [f"training slices misaligned by more than {alignment.max_shift_mm:g} mm excluded"] * (
         alignment.max_shift_mm > 0
@@ -35,6 +40,8 @@ def card_facts(card: ModelCard) -> dict[str, str]:
     for name, (one, _) in ORIGINS.items():
         if counted := _counted(training.origins.get(name, {})):
             facts[f"{one[0].upper()}{one[1:]}"] = counted
+    if card.interval_coverage:
+        facts["Intervals"] = card.interval_coverage
     return {**facts, "Intended use": card.intended_use}
 
 

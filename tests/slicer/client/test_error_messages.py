@@ -1,4 +1,4 @@
-"""The panel's messages: one for each code that the server can send, in the words of the panel."""
+"""The panel's messages: one for each code that the server can send, in the panel's own wording."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LIBRARY = REPOSITORY / "slicer" / "CT2PET" / "CT2PETLib"
 PARSERS = {"multipart.py", "nrrd.py"}
 NEVER_SENT = {
     "disk_too_small", "download_failed", "download_interrupted", "invalid_manifest", "not_prepared",  # command line
-    "invalid_setting", "users_file_unreadable",  # the server does not start, or tells its log alone
+    "invalid_setting", "users_file_unreadable",  # the server does not start, or reports it only in its log
 }  # fmt: skip
 # requests, start options, commands: of no use in a panel
 NOT_FOR_A_PANEL = re.compile(r"\b(?:GET|POST|PUT|DELETE) /|--\w|`|main\.py|MONAI_LABEL_|despite_checks")

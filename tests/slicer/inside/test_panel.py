@@ -81,6 +81,32 @@ def test_ct_of_the_scene_is_described(panel: Any, ct: Any) -> None:
     assert panel.ui.ctStateLabel.text() == "10 slices of 24 × 20."
 
 
+def received(ct: Any, start: int, familiarity: dict[str, str]) -> Any:
+    """Return a slab of two slices as a job emits it."""
+    from CT2PETLib.client.infer_result import read_infer_result
+    from CT2PETLib.client.nrrd import NrrdVolume
+    from CT2PETLib.jobs.events import ReceivedSlab
+
+    pet = NrrdVolume(np.ones((2, 24, 20), np.float32), slab_affine(ct, start))
+    response = {"slices": f"{start}:{start + 2}", "model": {"name": "cascade3"}, "familiarity": familiarity}
+    return ReceivedSlab(start, start + 2, pet, None, read_infer_result(response), 1.0)
+
+
+def test_ct_unlike_the_training_cts_is_described_before_the_pet_is_shown(
+    panel: Any, ct: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section, label = panel.synthesise, panel.ui.unlikeLabel
+    assert label.isHidden() and not panel.ui.allowUnlikeCheckBox.isChecked()
+    panel.ui.allowUnlikeCheckBox.setChecked(True)
+    assert panel.panel.parameters.allow_unlike
+    shown: list[str] = []
+    monkeypatch.setattr(section, "_on_first_slab", lambda _: shown.append(label.text()))
+    for level, expected in (("unlike", "This CT is unlike the training CTs: metal."), ("familiar", "")):
+        section._ct, section._pet = ct, None
+        section._fill(received(ct, 4, {"level": level, "sentence": "This CT is unlike the training CTs: metal."}))
+        assert (shown[-1], label.isHidden()) == (expected, not expected)
+
+
 def versions_of_cascade3() -> Any:
     from CT2PETLib.client.training import read_versions
 
@@ -283,3 +309,25 @@ def test_panel_works_after_closing_the_scene(panel: Any, scene: Any, ct: Any) ->
     scene.Clear(0)
     assert panel.panel.parameters.ct is None
     assert not panel.ui.applyButton.isEnabled()
+
+
+def test_intervals_are_shown_next_to_the_values_of_a_segment(panel: Any, ct: Any) -> None:
+    from CT2PETLib.client.intervals import Interval, RegionIntervals
+    from CT2PETLib.scene.metrics import Uptake
+
+    rows = [Uptake("liver, SYNTHETIC", 20.0, 4.0, 2.0, 0.5, True), Uptake("liver, real", 20.0, 5.0, 2.5, 0.5)]
+    known = Interval(2.89, 5.29, 0.9, 36, "With 90 % probability, ...")
+    unknown = Interval(None, None, 0.9, 5, "Too few patients: a 90 % interval needs 9 patients.")
+    section = panel.compare
+    section._on_intervals(rows, {id(rows[0]): RegionIntervals(mean=unknown, max=known)})
+    table = panel.ui.uptakeTable
+    assert [table.item(0, column).text() for column in range(4)] == [
+        "liver, SYNTHETIC",
+        "20.0",
+        "4.00 (2.9–5.3)",
+        "2.00",
+    ]
+    assert table.item(1, 2).text() == "5.00"
+    assert panel.ui.messageLabel.text() == "In brackets: 90 % intervals, calibrated on 36 patients."
+    section._on_intervals(rows, {id(rows[0]): RegionIntervals(mean=unknown, max=unknown)})
+    assert panel.ui.messageLabel.text() == unknown.sentence

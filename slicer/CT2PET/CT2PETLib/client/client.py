@@ -14,6 +14,7 @@ from typing import Any
 from CT2PETLib.client.connection import Connection, check_connection
 from CT2PETLib.client.errors import RefusedError, SignInError
 from CT2PETLib.client.infer_result import InferResult, Slab, read_infer_result, read_slab
+from CT2PETLib.client.intervals import MeasuredRegion, RegionIntervals, intervals_body, read_intervals
 from CT2PETLib.client.json_fields import as_str, parse_json, require
 from CT2PETLib.client.multipart import Progress, Upload
 from CT2PETLib.client.pair_submission import Pair, read_pair, zip_of
@@ -174,6 +175,7 @@ class Client:
         *,
         uncertainty: bool = False,
         version: int | None = None,
+        allow_unlike: bool = False,
         retry_policy: RetryPolicy = SHORT_RETRY,
         waiting: Waiting | None = None,
         progress: Progress = no_progress,
@@ -186,21 +188,19 @@ class Client:
             start, stop: Slices, `stop` excluded.
             uncertainty: Whether to request the uncertainty map as well.
             version: Version of the model; None for the served one.
+            allow_unlike: Whether to synthesise the PET of a CT that is unlike the training CTs.
             retry_policy: For a lost connection.
             waiting: Called before each retry.
             progress: Called with the number of bytes received and in total.
         """
-        params = {"slices": f"{start}:{stop}", "uncertainty": uncertainty, "version": version, "metrics": False}
+        params = {
+            "slices": f"{start}:{stop}", "uncertainty": uncertainty, "version": version, "metrics": False,
+            "allow_unlike": allow_unlike,
+        }  # fmt: skip
         response = self._transport.request(
-            "POST",
-            "infer",
-            model,
-            query={"image": image_id, "output": "all"},
-            form={"params": json.dumps(params)},
-            retry_policy=retry_policy,
-            waiting=waiting,
-            progress=progress,
-        )
+            "POST", "infer", model, query={"image": image_id, "output": "all"}, form={"params": json.dumps(params)},
+            retry_policy=retry_policy, waiting=waiting, progress=progress,
+        )  # fmt: skip
         return read_slab(response.content, response.content_type, (start, stop))
 
     def metrics(self, model: str, image_id: str, *, version: int | None = None) -> InferResult:
@@ -214,11 +214,18 @@ class Client:
         """
         return self._infer(model, image_id, {"store": True, "version": version, "metrics": False})
 
+    def intervals(
+        self, model: str, regions: Sequence[MeasuredRegion], *, version: int | None = None
+    ) -> tuple[RegionIntervals, ...]:
+        """Return the intervals of regions that were measured in a synthetic PET of a model, in their order."""
+        body = intervals_body(regions, version)
+        return read_intervals(self._transport.request("POST", "ct2pet", "intervals", model, json=body).content)
+
     def dicom(
         self, model: str, image_id: str, *, version: int | None = None, progress: Progress = no_progress
     ) -> bytes:
-        """Return the synthetic PET as zip of a DICOM series."""
-        query = {"image": image_id} if version is None else {"image": image_id, "version": str(version)}
+        """Return the synthetic PET, which was synthesised before, as zip of a DICOM series."""
+        query = {"image": image_id, "allow_unlike": "true", **({} if version is None else {"version": str(version)})}
         return self._transport.request("POST", "ct2pet", "dicom", model, query=query, progress=progress).content
 
     # -- training pairs ------------------------------------------------------------------------------------------------
@@ -228,12 +235,7 @@ class Client:
         return tuple(read_pair(data) for data in parse_json(self._transport.request("GET", "ct2pet", "pairs").content))
 
     def submit_pair(
-        self,
-        ct: Sequence[Path],
-        pet: Sequence[Path],
-        *,
-        despite_checks: bool = False,
-        progress: Progress = no_progress,
+        self, ct: Sequence[Path], pet: Sequence[Path], *, despite_checks: bool = False, progress: Progress = no_progress
     ) -> Pair:
         """Submit a CT and its measured PET for training, and return the pair. Get the user's consent first.
 
@@ -294,6 +296,7 @@ class Client:
         return read_versions(parse_json(response.content))
 
     def _infer(self, model: str, image_id: str, params: Mapping[str, Any]) -> InferResult:
-        query, form = {"image": image_id, "output": "json"}, {"params": json.dumps(params)}
+        # the PET was synthesised before, so an unlike CT was allowed then
+        query, form = {"image": image_id, "output": "json"}, {"params": json.dumps({**params, "allow_unlike": True})}
         response = self._transport.request("POST", "infer", model, query=query, form=form)
         return read_infer_result(parse_json(response.content))

@@ -49,6 +49,7 @@ MESSAGES = {
     "nothing_to_score": "Every CT of the server has a PET: there is nothing to estimate.",
     "other_preparation": "{detail}. This cannot be corrected here: {administrator}.",
     "other_recipe": "{detail}. This cannot be corrected here: {administrator}.",
+    "region_outside": "{detail}.",
     "run_exists": "A training exists already in the folder of this one; {administrator}.",
     "task_disabled": "The server does not offer this: {task} is switched off; {administrator}.",
     "task_failed": "{detail}. Press the button again; if that fails, {administrator}.",
@@ -79,6 +80,8 @@ MESSAGES = {
     "series_not_usable": OTHER_CT,
     "several_ct_series": "The study holds several CT series. Choose one of them in section 2.",
     "undecodable_pixels": OTHER_FILE,
+    "unlike_training_cts": "This CT is unlike those that the model was trained on: {reasons}. Choose another model or "
+    "CT, or tick Allow unlike CT in section 3 to synthesise its PET all the same.",
     "unsupported_series": OTHER_CT,
     "upload_without_study": "Only a CT that the server has can get a DICOM series there. Press Save as DICOM series to "
     "keep it on this computer.",

@@ -23,6 +23,7 @@ class InferResult:
         suv: `min`, `max`, `mean`, `p99`, SUVbw.
         notice: Warning for readers of the image.
         baseline_summary: Comparison of the model with the baselines.
+        unlike_warning: How the CT differs from those that the model was trained on; empty if it does not.
         seen_in_training: Whether the model was trained on this patient; None if unknown.
         metrics: Against the real PET, by method and metric; empty if there are none.
         why_no_metrics: Why there are none.
@@ -41,6 +42,7 @@ class InferResult:
     suv: Mapping[str, float]
     notice: str
     baseline_summary: str
+    unlike_warning: str
     seen_in_training: bool | None
     metrics: Mapping[str, Mapping[str, float | None]]
     why_no_metrics: str
@@ -127,6 +129,7 @@ def read_infer_result(response: Any) -> InferResult:
         suv={name: value for name, value in suv.items() if value is not None},
         notice=as_str(data.get("notice")),
         baseline_summary=as_str(as_mapping(data.get("standing")).get("sentence")),
+        unlike_warning=_unlike_warning(as_mapping(data.get("familiarity"))),
         seen_in_training=data.get("seen_in_training"),
         metrics=_metrics(data.get("metrics")),
         why_no_metrics=as_str(data.get("why_no_metrics")),
@@ -135,6 +138,11 @@ def read_infer_result(response: Any) -> InferResult:
         series_instance_uid=as_str(series.get("series_instance_uid")),
         stored=bool(series.get("stored")),
     )
+
+
+def _unlike_warning(familiarity: Mapping[str, Any]) -> str:
+    differs = as_str(familiarity.get("level")) in ("unusual", "unlike")
+    return as_str(familiarity.get("sentence")) if differs else ""
 
 
 def _metrics(table: Any) -> dict[str, dict[str, float | None]]:

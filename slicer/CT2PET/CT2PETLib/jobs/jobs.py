@@ -49,6 +49,7 @@ class SynthesisJob(Job):
         centre: int,
         uncertainty: bool = False,
         version: int | None = None,
+        allow_unlike: bool = False,
         received: Sequence[Range] = (),
         checksum: str = "",
     ) -> None:
@@ -62,6 +63,7 @@ class SynthesisJob(Job):
             centre: The displayed slice.
             uncertainty: Whether to request the uncertainty map as well.
             version: Version of the model; None for the served one.
+            allow_unlike: Whether to synthesise the PET of a CT that is unlike the training CTs.
             received: Slices that were received before, predicted with the weights `checksum`.
             checksum: Checksum of those weights; empty if nothing was received.
         """
@@ -69,7 +71,7 @@ class SynthesisJob(Job):
         self.missing = missing_ranges(requested, received)
         self.checksum = checksum
         self._model, self._version, self._image_id = model, version, image_id
-        self._uncertainty = uncertainty
+        self._uncertainty, self._allow_unlike = uncertainty, allow_unlike
         self._centre = centre
         self._durations: list[tuple[int, float]] = []
         self._original_client = client
@@ -99,6 +101,7 @@ class SynthesisJob(Job):
             centre=self._centre,
             uncertainty=self._uncertainty,
             version=self._version,
+            allow_unlike=self._allow_unlike,
             received=missing_ranges(self.requested, self.missing),
             checksum=self.checksum,
         )
@@ -134,7 +137,8 @@ class SynthesisJob(Job):
 
         slab = client.slab(
             self._model, self._image_id, *slices,
-            uncertainty=self._uncertainty, version=self._version, retry_policy=RECONNECT, waiting=waiting,
+            uncertainty=self._uncertainty, version=self._version, allow_unlike=self._allow_unlike,
+            retry_policy=RECONNECT, waiting=waiting,
         )  # fmt: skip
         pet, uncertainty = slab.pet_volume(), slab.uncertainty_volume()  # decompressed here, not in the window's thread
         return ReceivedSlab(*slices, pet, uncertainty, slab.metadata, max(0.0, time.monotonic() - began))

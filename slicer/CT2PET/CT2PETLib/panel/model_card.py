@@ -54,6 +54,7 @@ def model_page(model: Model) -> str:
         f"<p><b>Training data:</b> {card.patients} patients, {card.slices} slices{_origins(card)}; "
         f"{escape(card.created[:10])}, recipe {escape(card.recipe)}, {card.stages} stage(s).</p>",
         _metrics(card),
+        f"<p><b>Intervals:</b> {escape(card.interval_coverage)}</p>" if card.interval_coverage else "",
         f"<p><b>Intended use:</b> {escape(card.intended_use)}</p>" if card.intended_use else "",
         f"<p><b>Limitations:</b> {escape(card.limits)}</p>" if card.limits else "",
     ]

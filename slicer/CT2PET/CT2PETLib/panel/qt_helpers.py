@@ -52,3 +52,9 @@ def format_duration(seconds: float) -> str:
     """Return a duration such as 4 s or 1 min 20 s."""
     rounded = max(0, round(seconds))
     return f"{rounded} s" if rounded < 60 else f"{rounded // 60} min {rounded % 60} s"
+
+
+def show_or_hide(label: Any, text: str) -> None:
+    """Show text in a label; an empty text hides the label."""
+    label.setText(text)
+    label.setVisible(bool(text))

@@ -14,7 +14,7 @@ from CT2PETLib.jobs.runner import OnEnd, OnEvent
 from CT2PETLib.panel.context import Panel
 from CT2PETLib.panel.ct import CTSection
 from CT2PETLib.panel.model_card import model_page, served_summary, version_page, version_summary
-from CT2PETLib.panel.qt_helpers import format_duration, get_property, set_items
+from CT2PETLib.panel.qt_helpers import format_duration, get_property, set_items, show_or_hide
 from CT2PETLib.panel.version_selector import VersionSelector
 from CT2PETLib.scene import node_attributes, views
 from CT2PETLib.scene.buffer import ZeroBuffer
@@ -36,6 +36,7 @@ class SynthesiseSection:
         self._retry_message = ""
         self._client: Any = None  # of the server whose versions are offered
         self._versions = VersionSelector(panel.ui.versionBox)
+        show_or_hide(panel.ui.unlikeLabel, "")
         panel.on_signal(panel.ui.applyButton, "clicked", self.apply)
         panel.on_signal(panel.ui.modelBox, "currentTextChanged", self._on_selected)
         panel.on_signal(panel.ui.versionBox, "currentTextChanged", self._on_selected)
@@ -98,7 +99,7 @@ class SynthesiseSection:
         cancelling = is_active and self._job.state is State.CANCEL_REQUESTED
         ui.applyButton.setEnabled(not cancelling if is_active else bool(ready))
         ui.uncertaintyCheckBox.setEnabled(not is_active and self._provides_uncertainty)
-        for widget in (ui.modelBox, ui.versionBox, ui.allSlicesCheckBox):
+        for widget in (ui.modelBox, ui.versionBox, ui.allSlicesCheckBox, ui.allowUnlikeCheckBox):
             widget.setEnabled(not is_active)
         ct = self._ct_section.ct
         if ct is not None:
@@ -154,6 +155,7 @@ class SynthesiseSection:
                 centre=centre,
                 uncertainty=uncertainty,
                 version=self._version,
+                allow_unlike=bool(self._panel.parameters.allow_unlike),
             )
         )
 
@@ -163,6 +165,7 @@ class SynthesiseSection:
     def _begin(self, job: Job, on_event: OnEvent, on_end: OnEnd, text: str) -> None:
         self._job, self._retry_message = job, ""
         self._panel.show_message("")
+        show_or_hide(self._panel.ui.unlikeLabel, "")
         self._show_bar(0.0, text)
         self._panel.runner.start(job, on_event, on_end)
 
@@ -198,6 +201,7 @@ class SynthesiseSection:
         version = slab.metadata.version or slab.metadata.checksum[:8]
         is_first = self._pet is None or not self._panel.scene.IsNodePresent(self._pet)
         if is_first:
+            show_or_hide(self._panel.ui.unlikeLabel, slab.metadata.unlike_warning)
             self._pet = self._node(version, node_attributes.SYNTHETIC_PET)
             self._error_map = None
         fill_slab(self._pet, slab.pet.array, slab.pet.affine)

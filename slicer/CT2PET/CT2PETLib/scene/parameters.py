@@ -49,6 +49,7 @@ class CT2PETParameters:
         pair_ct, pair_pet: CT and PET to submit as training pair.
         all_slices: Whether to synthesise all slices; otherwise first_slice to last_slice, counted from 1, inclusive.
         uncertainty: Whether to request the uncertainty map as well.
+        allow_unlike: Whether to synthesise the PET of a CT that is unlike those that the model was trained on.
         opacity: Of the PET over the CT, 0 to 1.
         window_suv: SUV of the lowest and the highest colour.
         threshold_suv: Below it the PET is transparent.
@@ -67,6 +68,7 @@ class CT2PETParameters:
     first_slice: Annotated[int, Minimum(1)] = 1
     last_slice: Annotated[int, Minimum(1)] = 1
     uncertainty: bool = False
+    allow_unlike: bool = False
     opacity: Annotated[float, WithinRange(0.0, 1.0)] = OPACITY
     window_suv: Annotated[FloatRange, RangeBounds(0.0, 20.0)] = FloatRange(*WINDOW_SUV)
     threshold_suv: Annotated[float, WithinRange(0.0, 5.0)] = THRESHOLD_SUV

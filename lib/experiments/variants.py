@@ -20,25 +20,20 @@ class Variant:
         name: Unique name.
         settings: `key=value` changes to the reference.
         patients: Number of each fold's training patients to use, for a learning curve; 0 for all.
-        seeds: Number of networks, each with another seed, whose PETs are averaged (an ensemble).
     """
 
     topic: str
     name: str
     settings: tuple[str, ...] = ()
     patients: int = 0
-    seeds: int = 1
 
     def __post_init__(self) -> None:
-        if self.patients < 0 or self.seeds < 1:
-            raise RecipeError(
-                f"variant {self.name!r}: patients must be at least 0 and seeds at least 1, "
-                f"found {self.patients} and {self.seeds}"
-            )
+        if self.patients < 0:
+            raise RecipeError(f"variant {self.name!r}: patients must be at least 0, found {self.patients}")
 
 
 def read_variants(path: Path) -> tuple[Variant, ...]:
-    """Read a TOML file of `[[choice]]` tables with topic and name, and optional settings, patients and seeds.
+    """Read a TOML file of `[[choice]]` tables with topic and name, and optional settings and patients.
 
     Raises:
         RecipeError: The file is invalid, or two variants have the same name.
@@ -48,7 +43,7 @@ def read_variants(path: Path) -> tuple[Variant, ...]:
         variants = tuple(Variant(**{**table, "settings": tuple(table.get("settings", ()))}) for table in tables)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecipeError(
-            f"{path}: expected [[choice]] tables with topic and name, and optional settings, patients, seeds ({error})"
+            f"{path}: expected [[choice]] tables with topic and name, and optional settings, patients ({error})"
         ) from error
     names = [variant.name for variant in variants]
     if len({REFERENCE, *names}) != len(names) + 1:
