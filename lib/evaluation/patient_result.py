@@ -13,7 +13,7 @@ from lib.evaluation.lesions.patient import MethodLesions
 from lib.evaluation.organ_metrics import PairOrgans
 from lib.evaluation.slice_metrics import Comparison
 from lib.metrics.appearance import AppearanceMetrics
-from lib.metrics.baselines import BASELINE_NAMES, ORGAN_MEDIAN
+from lib.metrics.baselines import ORGAN_MEDIAN
 from lib.metrics.criteria import METHODS
 from lib.metrics.volume import VolumeMetrics
 from lib.pairing.quality_checks.alignment import Shift
