@@ -12,6 +12,9 @@ from lib.cli.card import card
 from lib.cli.download import download
 from lib.cli.errors import run
 from lib.cli.evaluate import evaluate
+from lib.cli.exchange.export_bundle import export_bundle
+from lib.cli.exchange.export_onnx import export_onnx
+from lib.cli.exchange.import_onnx import import_onnx
 from lib.cli.pair import pair
 from lib.cli.phantom import phantom
 from lib.cli.prepare import prepare
@@ -21,7 +24,10 @@ from lib.cli.synthesize import synthesize
 from lib.cli.train import train
 from lib.cli.users import users
 
-COMMANDS = (scan, pair, phantom, download, prepare, train, card, synthesize, evaluate, study, ablate)
+COMMANDS = (
+    scan, pair, phantom, download, prepare, train, card, synthesize, evaluate, study, ablate, import_onnx,
+    export_onnx, export_bundle,
+)  # fmt: skip
 app = create_app(COMMANDS, groups={"users": users})
 
 

@@ -80,7 +80,7 @@ class SynthesisTask(InferTask):
         card = published.card
         return (
             f"synthetic PET (SUVbw) from CT, {card.network.stages} stage(s), recipe {card.recipe.name}, trained on "
-            f"{len(card.training.patients)} patients. {card.standing.sentence} {INTENDED_USE}"
+            f"{card.training_summary}. {card.standing.sentence} {INTENDED_USE}"
         )
 
     @description.setter

@@ -181,7 +181,8 @@ class CascadeTrainTask(TrainTask):
         published = self._models.published(self._name) if parsed.pretrained else None
         if published is None:
             return None
-        if published.card.network != replace(parsed.recipe.network, members=max(folds, 1)):
+        network = replace(parsed.recipe.network, members=max(folds, 1))
+        if published.card.external is not None or published.card.network != network:
             logger.info("%s starts from new weights: the served model has another network", self._name)
             return None
         return published.version

@@ -21,9 +21,9 @@ def evaluate(
     compare: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=FOLDER",
-            help="PETs of another program, named by the CT's SeriesInstanceUID: UID.nrrd, .mha or .nii.gz. May be "
-            "repeated.",
+            metavar="NAME=FOLDER|MODEL",
+            help="PETs of another program, named by the CT's SeriesInstanceUID: UID.nrrd, .mha or .nii.gz; or another "
+            "model, such as one written by `import-onnx`. May be repeated.",
         ),
     ] = None,
     beside: Annotated[list[str] | None, typer.Option(hidden=True, help="Old name of --compare.")] = None,
@@ -53,7 +53,7 @@ def evaluate(
     from lib.evaluation.external_predictions import parse_external_predictions
     from lib.synthesis.ensemble import load_models
 
-    external = parse_external_predictions([*(compare or ()), *(beside or ())])
+    external = parse_external_predictions([*(compare or ()), *(beside or ())], device=device)
     synthesizer = load_models(models, device=device)
     scan = scan_studies(studies)
     pairs = find_pairs(scan, register=register).pairs

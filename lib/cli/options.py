@@ -52,3 +52,6 @@ ModelFiles = Annotated[
         "--model", help="A .safetensors file written by `train`. May be repeated to average models.", show_default=False
     ),
 ]
+ModelFile = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A .safetensors file written by `train`.", show_default=False)
+]

@@ -14,7 +14,12 @@ from lib.dicom.scan.scan import ScanReport
 from lib.errors import DicomError, InputError, PairingError
 from lib.evaluation.calibration_check import check_card_calibration
 from lib.evaluation.clinical_metrics import measure_clinical, tumour_of, tumour_regions
-from lib.evaluation.external_predictions import ExternalPredictions, read_external_prediction
+from lib.evaluation.external_predictions import (
+    Competitor,
+    ModelPredictions,
+    predict_with_model,
+    read_external_prediction,
+)
 from lib.evaluation.interval_coverage import interval_shares
 from lib.evaluation.lesions.patient import measure_lesions
 from lib.evaluation.organ_metrics import measure_organs, with_organs
@@ -23,6 +28,7 @@ from lib.evaluation.report.html import write_report
 from lib.evaluation.report.images import draw_comparison, draw_projections
 from lib.evaluation.result import Evaluation, write_evaluation
 from lib.evaluation.slice_metrics import AlignedVolumes, align, card_baselines, compare, predict_all_methods
+from lib.imaging.volume import Volume
 from lib.learning.model_card.card import patient_digest
 from lib.metrics.appearance import measure_appearance
 from lib.metrics.criteria import LOOKUPS
@@ -46,7 +52,7 @@ def evaluate_pairs(
     scan: ScanReport | None = None,
     contours: Sequence[Path] = (),
     run: Path | None = None,
-    external: Sequence[ExternalPredictions] = (),
+    external: Sequence[Competitor] = (),
     labels: Path | None = None,
     note: str = "",
     progress: Progress = no_progress,
@@ -64,7 +70,8 @@ def evaluate_pairs(
         scan: Source of the pairs; tumours contoured in its RT Structure Sets are measured.
         contours: Further RT Structure Sets; their tumours are measured in the CTs of their frame of reference.
         run: Folder of the model's training run, for the training curve in the report.
-        external: Predictions of other programs for the same CTs; missing or invalid ones are reported.
+        external: Predictions of other programs for the same CTs, or other models. Missing or invalid ones are reported,
+            and the evaluation continues.
         labels: Folder of label maps of the CTs, see `lib/pairing/label_maps.py`; missing or invalid ones are reported.
         note: Line below every picture, such as the data's attribution.
         progress: Called before each pair.
@@ -107,21 +114,23 @@ def _evaluate(
     synthesizer: Synthesizer | Ensemble,
     out: Path,
     contours_of: Callable[[SeriesPair], tuple[tuple[Contour, ...], str]],
-    external: Sequence[ExternalPredictions],
+    external: Sequence[Competitor],
     labels: LabelMaps | None,
     note: str,
 ) -> PatientResult:
-    card, patient_id = synthesizer.card, paired.pair.ct.patient_id
+    patient_id = paired.pair.ct.patient_id
+    synthesizer = synthesizer.for_patient(patient_id)
+    card = synthesizer.card
     ct, pet = read_ct_series(paired.pair.ct), paired.pet_volume(read_pet(paired.pair.pet))
     shift = estimate_shift(ct, pet)
     if card.recipe.alignment.correct:  # as in training
         pet = corrected(pet, shift)
-    volumes = align(synthesizer.for_patient(patient_id).apply(ct), ct=ct, pet=pet, grid=card.recipe.grid)
+    volumes = align(synthesizer.apply(ct), ct=ct, pet=pet, grid=card.recipe.grid)
     contours, error = contours_of(paired.pair)
     frame = paired.pair.ct.frame_of_reference_uid
     tumour, tumour_note = tumour_of(contours, volumes, frame_of_reference_uid=frame)
     regions = tumour_regions(contours, volumes, frame_of_reference_uid=frame)
-    external_suv, missing = _read_external_predictions(external, paired.pair.ct.uid, volumes)
+    external_suv, missing = _external_predictions(external, paired.pair, ct, volumes)
     volumes = replace(volumes, tumour=tumour, regions=regions, external_suv=external_suv)
     baselines = card_baselines(card)
     volumes, no_organs = with_organs(volumes, paired.pair.ct, labels, card, baselines)
@@ -160,15 +169,17 @@ def _evaluate(
     )
 
 
-def _read_external_predictions(
-    external: Sequence[ExternalPredictions], ct_series_instance_uid: str, volumes: AlignedVolumes
+def _external_predictions(
+    external: Sequence[Competitor], pair: SeriesPair, ct: Volume, volumes: AlignedVolumes
 ) -> tuple[dict[str, FloatArray], dict[str, str]]:
-    """Return the PET of each external program for a CT, and why those of the others are missing."""
+    """Return the PET of each external program or model for a CT, and why those of the others are missing."""
     predictions, missing = {}, {}
     for program in external:
         try:
-            predictions[program.name] = read_external_prediction(
-                program, ct_series_instance_uid, geometry=volumes.geometry, body=volumes.body
+            predictions[program.name] = (
+                predict_with_model(program, ct, pair.ct.patient_id, geometry=volumes.geometry)
+                if isinstance(program, ModelPredictions)
+                else read_external_prediction(program, pair.ct.uid, geometry=volumes.geometry, body=volumes.body)
             )
         except InputError as error:
             missing[program.name] = str(error)

@@ -184,7 +184,7 @@ def select_pairs(
 
 def _trained_on(card: ModelCard) -> set[str]:
     """Return the digests of the patients that cannot be evaluated: no network of the model is unaware of them."""
-    return set(card.training.patients) - set(card.training.folds)
+    return set(card.fitted_on) - set(card.training.folds)
 
 
 def promotion_result(measured: Sequence[tuple[str, MethodMetrics]], *, description: str) -> PromotionResult:
@@ -213,7 +213,8 @@ def _measure(
     with local_files(paired.pair.ct, paired.pair.pet):
         ct, pet = read_ct_series(paired.pair.ct), paired.pet_volume(read_pet(paired.pair.pet))
     patient_id = paired.pair.ct.patient_id
-    volumes = align(challenger.for_patient(patient_id).apply(ct), ct=ct, pet=pet, grid=challenger.card.recipe.grid)
+    challenger = challenger.for_patient(patient_id)
+    volumes = align(challenger.apply(ct), ct=ct, pet=pet, grid=challenger.card.recipe.grid)
     if not volumes.body.any():
         logger.warning("CT %s is excluded: no voxel inside its body was measured", paired.pair.ct.uid)
         return None

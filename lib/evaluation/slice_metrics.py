@@ -224,7 +224,8 @@ def card_baselines(card: ModelCard) -> Baselines:
         PairingError: The card has no baselines.
     """
     if card.baselines is None:
-        raise PairingError(f"the model card of {card.name} has no baselines to compare with; train the model again")
+        remedy = "train the model again" if card.external is None else "import it again with studies for baselines"
+        raise PairingError(f"the model card of {card.name} has no baselines to compare with; {remedy}")
     return Baselines.from_json(card.baselines)
 
 

@@ -24,7 +24,7 @@ from lib.metrics.criteria import HU_SHARE
 from lib.metrics.hu_lookup import hu_share
 from lib.metrics.image import ALL_GROUPS, Group, ImageMetrics, measure_slices
 from lib.networks.cascade import Cascade
-from lib.networks.slices import predict_stages
+from lib.networks.slices import SliceNetwork, predict_stages
 from lib.pairing.prepared import PairArrays, PreparedSet
 from lib.types import BoolArray, FloatArray, Progress, no_progress
 
@@ -52,7 +52,7 @@ def validate(
 
 
 def score(
-    cascade: Cascade,
+    cascade: SliceNetwork,
     prepared: PreparedSet,
     entries: Entries,
     recipe: Recipe,
@@ -151,7 +151,7 @@ def fit_prepared_baselines(prepared: PreparedSet, entries: Entries) -> Baselines
 
 
 def fit_prepared_calibration(
-    cascade: Cascade, prepared: PreparedSet, entries: Entries, recipe: Recipe, *, device: torch.device
+    cascade: SliceNetwork, prepared: PreparedSet, entries: Entries, recipe: Recipe, *, device: torch.device
 ) -> Calibration | None:
     """Return the expected error of a synthetic SUV, fitted on patients not used for training.
 
@@ -164,7 +164,7 @@ def fit_prepared_calibration(
 
 
 def calibration_samples(
-    cascade: Cascade, prepared: PreparedSet, entries: Entries, recipe: Recipe, *, device: torch.device
+    cascade: SliceNetwork, prepared: PreparedSet, entries: Entries, recipe: Recipe, *, device: torch.device
 ) -> Iterator[CalibrationSample]:
     """Yield the synthetic and the real PET of each pair, one at a time."""
     for pair, indices in entries:
@@ -202,7 +202,7 @@ def interval_sample(arrays: PairArrays, indices: Sequence[int], synthetic_suv: F
 
 
 def synthesize_prepared(
-    cascade: Cascade, arrays: PairArrays, indices: Sequence[int], recipe: Recipe, *, device: torch.device
+    cascade: SliceNetwork, arrays: PairArrays, indices: Sequence[int], recipe: Recipe, *, device: torch.device
 ) -> FloatArray:
     """Return the synthetic PET of prepared slices, SUVbw, (len(indices), R, C)."""
     pets = predict_stages(

@@ -25,6 +25,7 @@ from lib.types import FloatArray
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 MIN_PATIENTS = 4  # the spread of fewer is arbitrary
+MAX_LEFT_OUT_SINGLY = 200  # observations, such as one lesion per patient
 FOLDS = 6  # groups of patients, each scored with the spread of the others
 MAX_KNOTS = 7  # the last has the highest 1/64 of the observations
 MIN_SPREAD = 1e-3  # square root of SUV; a perfect model has no residuals
@@ -176,8 +177,9 @@ def _fit(patients: Sequence[Observed], patients_per_knot: int) -> Band:
     if len(patients) < MIN_PATIENTS:
         return band
     scores: list[Numbers] = []
-    for held_out, others in _folds(patients):  # in-sample residuals would be too small
-        spread = _fit_spread(others, patients_per_knot)
+    for held_out, others in _folds(patients):
+        # in-sample scores would be too small, except with a constant spread, which cancels out
+        spread = band if len(band.suv_bw) == 1 else _fit_spread(others, patients_per_knot)
         scores += [spread.scores(observed) for observed in held_out]
     factors = [hierarchical_quantile(scores, level) for level in LEVELS]
     return replace(band, factors=tuple(x if math.isfinite(x) else None for x in factors))
@@ -201,8 +203,9 @@ def _fit_spread(patients: Sequence[Observed], patients_per_knot: int) -> Band:
 
 
 def _folds(patients: Sequence[Observed]) -> list[tuple[list[Observed], list[Observed]]]:
-    """Return (held out, others) for each group of patients."""
-    count = min(FOLDS, len(patients))
+    """Return (held out, others) for each group of patients; groups of one patient where that is quick."""
+    few = sum(len(own.real_suv) for own in patients) <= MAX_LEFT_OUT_SINGLY
+    count = len(patients) if few else min(FOLDS, len(patients))
     return [
         (list(patients[first::count]), [own for number, own in enumerate(patients) if number % count != first])
         for first in range(count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
@@ -17,14 +18,14 @@ from lib.imaging.normalize import Windows, denormalize_ct, denormalize_pet, norm
 from lib.imaging.orientation import VoxelOrder, canonical_geometry, refuse_oblique
 from lib.imaging.resample_2d import resample_in_plane
 from lib.imaging.volume import Unit, Volume
-from lib.learning.checkpoint import load_checkpoint
+from lib.learning.checkpoint import load_network
 from lib.learning.cross_validation.shrinkage import shrink
 from lib.learning.model_card.card import ModelCard, patient_digest
 from lib.metrics.baselines import Baselines
 from lib.networks.cascade import Cascade
 from lib.networks.ensemble import member
 from lib.networks.precision import Precision, choose_device
-from lib.networks.slices import predict_stages
+from lib.networks.slices import SliceNetwork, predict_stages
 from lib.types import FloatArray, Progress, no_progress
 
 OutputGrid = Literal["ct", "network"]
@@ -34,30 +35,42 @@ class Synthesizer:
     """A loaded model that can be applied to many CTs; mirrored CTs are averaged if the recipe says so."""
 
     def __init__(
-        self, cascade: Cascade, card: ModelCard, *, checksum: str, device: torch.device, precision: Precision = "auto"
+        self,
+        network: SliceNetwork,
+        card: ModelCard,
+        *,
+        checksum: str,
+        device: torch.device,
+        precision: Precision = "auto",
     ) -> None:
         self.card = card
         self.checksum = checksum
         self.device = device
-        self._cascade = cascade
+        self._network = network
         self._precision = precision
 
     @property
     def cascade(self) -> Cascade:
-        """The network."""
-        return self._cascade
+        """The network.
+
+        Raises:
+            CheckpointError: It was imported.
+        """
+        if not isinstance(self._network, Cascade):
+            raise CheckpointError(f"{self.card.name} was imported as ONNX", code="imported_model")
+        return self._network
 
     @classmethod
     def load(cls, path: Path, *, device: str = "auto", precision: Precision = "auto") -> Synthesizer:
         """Return the synthesizer of a checkpoint.
 
         Raises:
-            CheckpointError: Not a ct2pet checkpoint.
+            CheckpointError: Not a ct2pet checkpoint; or an imported network, and onnxruntime is not installed.
             RecipeError: Unknown device or precision.
         """
         chosen = choose_device(device)
-        cascade, card = load_checkpoint(path, device=chosen)
-        return cls(cascade, card, checksum=file_checksum(path), device=chosen, precision=precision)
+        network, card = load_network(path, device=chosen)
+        return cls(network, card, checksum=file_checksum(path), device=chosen, precision=precision)
 
     def for_patient(self, patient_id: str) -> Synthesizer:
         """Return the synthesizer that a patient is evaluated with.
@@ -68,8 +81,9 @@ class Synthesizer:
         fold = self.card.training.folds.get(patient_digest(patient_id))
         if fold is None:
             return self
-        cascade = member(self._cascade, fold)
-        return Synthesizer(cascade, self.card, checksum=self.checksum, device=self.device, precision=self._precision)
+        cascade = member(self.cascade, fold)
+        card = replace(self.card, baselines=self.card.fold_baselines[fold])
+        return Synthesizer(cascade, card, checksum=self.checksum, device=self.device, precision=self._precision)
 
     def apply(
         self,
@@ -117,7 +131,7 @@ class Synthesizer:
         windows = self.card.recipe.windows
         ct_unit = NetworkSlices(ct_hu, self.card.recipe.grid.on(geometry).shape[1:], windows)
         pets = predict_stages(
-            self._cascade,
+            self._network,
             ct_unit,
             range(axial.start, axial.stop),
             slice_spacing_mm=geometry.spacing_mm[0],

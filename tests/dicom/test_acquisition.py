@@ -58,6 +58,24 @@ def test_tracer_from_its_code(tmp_path: Path, names: dict[str, Any], expected: s
     assert read_acquisition_details(series).tracer == expected
 
 
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ({"PatientAge": "058Y"}, {"age_years": 58.0}),
+        ({"PatientAge": "018M"}, {"age_years": 1.5}),
+        ({"PatientAge": "102Y"}, {"age_years": 90.0}),  # the age of the very old identifies them
+        ({"PatientAge": None}, {"age_years": None}),
+        ({"PatientSex": "F", "ConvolutionKernel": ["Br38f", "3"]}, {"sex": "F", "kernel": "BR38F"}),
+        ({"PatientSex": "", "ConvolutionKernel": None}, {"sex": "", "kernel": ""}),
+        ({"ContrastBolusAgent": "Ultravist 370"}, {"contrast_agent": "yes"}),
+        ({"ContrastBolusAgent": "NONE"}, {"contrast_agent": ""}),
+    ],
+)
+def test_patient_and_protocol(tmp_path: Path, attributes: dict[str, Any], expected: dict[str, Any]) -> None:
+    details = read_acquisition_details(series_of(tmp_path, **attributes))
+    assert {name: getattr(details, name) for name in expected} == expected
+
+
 def test_unreadable_file_gives_empty_details(tmp_path: Path) -> None:
     series = series_of(tmp_path)
     series.files[0].write_bytes(b"damaged")
@@ -69,6 +87,6 @@ def test_unreadable_file_gives_empty_details(tmp_path: Path) -> None:
 def test_real_studies_are_of_limbs_under_one_scanner(sts_folder: Path) -> None:
     report = scan_folder(sts_folder / "STS_001")  # DICOM headers of the collection, as its README names them
     assert read_acquisition_details(report.usable("CT")[0].series) == AcquisitionDetails(
-        "GE MEDICAL SYSTEMS Discovery ST", "EXTREMITY", ""
+        "GE MEDICAL SYSTEMS Discovery ST", "EXTREMITY", "", kernel="SOFT", sex="M"
     )
     assert read_acquisition_details(report.usable("PT")[0].series).tracer == "FDG -- fluorodeoxyglucose"

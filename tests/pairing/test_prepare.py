@@ -79,7 +79,15 @@ def test_existing_pairs_are_reused(studies: Path, out: Path) -> None:
 
 def test_the_index_has_the_origin_of_series_even_for_arrays_of_earlier_versions(tmp_path: Path) -> None:
     whose = {"Manufacturer": "ACME", "FrameOfReferenceUID": "1.2.9", "StudyInstanceUID": "1.2.0"}
-    write_series(tmp_path / "dicom" / "ct", BodyPartExamined="Leg", ManufacturerModelName="Scan 2", **whose, **IN_HU)
+    write_series(
+        tmp_path / "dicom" / "ct",
+        BodyPartExamined="Leg",
+        ManufacturerModelName="Scan 2",
+        **whose,
+        **IN_HU,
+        ConvolutionKernel="B30f",
+        PatientAge="063Y",
+    )
     write_series(tmp_path / "dicom" / "pet", modality="PT", ManufacturerModelName="ACME Ring", **whose)
     pairs, out = pairs_of(tmp_path / "dicom"), tmp_path / "arrays"
     first = prepare_pairs(pairs, out, preparation=TINY)
@@ -90,6 +98,8 @@ def test_the_index_has_the_origin_of_series_even_for_arrays_of_earlier_versions(
     for (pair,) in (first.prepared.pairs, second.prepared.pairs):
         assert (pair.ct_scanner, pair.pet_scanner) == ("ACME Scan 2", "ACME Ring")
         assert (pair.body_part, pair.tracer) == ("LEG", "")
+        assert (pair.ct_kernel, pair.age_years, pair.metal_ml) == ("B30F", 63.0, 0.0)
+        assert pair.ct_pixel_mm == pytest.approx(3**0.5)  # of 2.0 x 1.5 mm
 
 
 def test_the_set_has_exactly_the_requested_pairs(studies: Path, out: Path) -> None:

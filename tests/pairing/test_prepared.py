@@ -128,6 +128,8 @@ def test_a_set_without_the_origin_of_its_series_opens(one: PreparedSet) -> None:
     index = json.loads(path.read_text())
     for name in ("ct_scanner", "pet_scanner", "body_part", "tracer"):
         assert index["pairs"][0].pop(name) == ""
+    for name in ("ct_kernel", "contrast_agent", "sex", "age_years", "ct_pixel_mm", "metal_ml"):
+        assert not index["pairs"][0].pop(name)
     path.write_text(json.dumps(index))
     assert PreparedSet.open(one.root) == one
 

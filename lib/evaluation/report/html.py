@@ -114,7 +114,7 @@ def write_report(
         calibration=calibration_sentence(evaluation.calibration_check),
         coverage=coverage_sentence(evaluation.interval_coverage, card),
         coverage_rows=coverage_cells(evaluation.interval_coverage),
-        coverage_levels=[f"{100 * level:g} %" for level in LEVELS],
+        coverage_levels=[f"{100 * level:g}\u00a0%" for level in LEVELS],
         plots=_plots(evaluation, card, run),
         images=_images(evaluation, out),
         not_shown=max(0, len(evaluation.patients) - MAX_PICTURED),

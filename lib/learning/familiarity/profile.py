@@ -18,7 +18,7 @@ from lib.types import BoolArray, FloatArray
 
 IntArray = NDArray[np.integer[Any]]
 
-MAX_SLICES, MAX_DESCRIBED = 48, 16  # evenly spaced slices that are examined, and those with network features
+MAX_SLICES, MAX_DESCRIBED = 48, 8  # evenly spaced slices that are examined, and those with network features
 TISSUE_HU, LUNG_HU = -500.0, -500.0
 BONE_HU = 400.0
 DENSE_HU = 950.0  # compact bone and metal; below the upper end of the default recipe's window

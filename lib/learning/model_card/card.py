@@ -17,6 +17,7 @@ from lib.mapping import from_mapping
 from lib.metrics.baseline_comparison import BaselineComparison, not_judged
 from lib.metrics.conformal import Intervals, coverage_sentence
 from lib.networks.cascade import NetworkConfig
+from lib.networks.external.settings import ExternalModel
 from lib.pairing.prepared import PreparedPair
 from lib.pairing.split import Side, Split
 
@@ -80,6 +81,7 @@ class ModelCard:
     intervals: Mapping[str, Any] | None = None  # of a voxel, region or lesion, from patients not trained on
     organ_baseline: Mapping[str, Any] | None = None  # median SUV of the training patients' organs, where segmented
     familiarity: Mapping[str, Any] | None = None  # what the training CTs have in common; see `Reference`
+    external: ExternalModel | None = None  # of an imported network
 
     def __post_init__(self) -> None:
         if self.network != self.recipe.network:
@@ -89,10 +91,13 @@ class ModelCard:
     def standing(self) -> BaselineComparison:
         """Comparison of the model with the baselines, computed from its scores."""
         if self.scores is None:
-            return not_judged(
-                "the model card has no scores: the training is unfinished, the model is the mean of several, or there "
-                "were no validation or test patients"
+            reason = (
+                "the training is unfinished, the model is the mean of several, or there were no validation or test "
+                "patients"
+                if self.external is None
+                else "the network was imported without patients to evaluate it on"
             )
+            return not_judged(f"the model card has no scores: {reason}")
         clauses: dict[str, str] = {
             Side.VALIDATION: ", on whom its weights were selected",
             Side.TEST: ", not used in training" if self.recipe.split.unit == "patient" else "",
@@ -113,12 +118,25 @@ class ModelCard:
         except InputError:
             return ""
 
+    @cached_property
+    def fitted_on(self) -> frozenset[str]:
+        """Hashes of the patients on whom the weights or the baselines were fitted."""
+        baseline_patients = () if self.external is None else self.external.baseline_patients
+        return frozenset((*self.training.patients, *baseline_patients))
+
+    @property
+    def training_summary(self) -> str:
+        """On how many patients the weights were trained; that of an imported network may be unknown."""
+        if self.external is not None and not self.training.patients:
+            return "unknown data (imported network)"
+        return f"{len(self.training.patients)} patients"
+
     def side_of(self, patient_id: str) -> Side:
         """Return the side of a patient; with a split by slice, `TRAIN` if any slice was used for training."""
         digest, training = patient_digest(patient_id), self.training
         if digest in training.folds:
             return Side.OUT_OF_FOLD
-        if digest in training.patients:
+        if digest in self.fitted_on:
             return Side.TRAIN
         if digest in training.validation_patients:
             return Side.VALIDATION

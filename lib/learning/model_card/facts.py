@@ -18,8 +18,9 @@ def card_facts(card: ModelCard) -> dict[str, str]:
         "Network": (f"mean of {network.members} networks, each " if network.members > 1 else "")
         + f"{network.stages} stage(s), {network.base_channels} channels at the first of {network.depth} "
         f"levels, {network.context_slices} CT slices as input",
+        **_imported(card),
         "Epoch": str(card.epoch),
-        "Training": f"{len(training.patients)} patients, {training.pairs} pairs, {training.slices} slices "
+        "Training": f"{card.training_summary}, {training.pairs} pairs, {training.slices} slices "
         f"(data {training.digest})",
         "Validation": f"{len(training.validation_patients)} patients, for selecting the weights",
         "Test": f"{len(training.test_patients)} patients, not used in training" if training.split else "not recorded",
@@ -43,6 +44,24 @@ def card_facts(card: ModelCard) -> dict[str, str]:
     if card.interval_coverage:
         facts["Intervals"] = card.interval_coverage
     return {**facts, "Intended use": card.intended_use}
+
+
+def _imported(card: ModelCard) -> dict[str, str]:
+    """Return the facts of an imported network; empty for others."""
+    external = card.external
+    if external is None:
+        return {}
+    windows, patients = card.recipe.windows, len(external.baseline_patients)
+    facts = {
+        "Imported": f"ONNX, opset {external.opset}, SHA-256 {external.sha256[:16]}",
+        "Input": f"{windows.ct_low_hu:g} to {windows.ct_high_hu:g} HU as {external.input_low:g} to "
+        f"{external.input_high:g}, axes {external.input_axes}",
+        "Output": f"SUVbw = {external.formula}, axes {external.output_axes}",
+        "Baselines": f"fitted on {patients} other patient{'s' * (patients != 1)}" if patients else "those of the card",
+        "Source": external.source,
+        "License": external.license.strip().partition("\n")[0],
+    }
+    return {name: fact for name, fact in facts.items() if fact}
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from CT2PETLib.client.errors import InvalidResponseError
-from CT2PETLib.client.intervals import Interval, MeasuredRegion, intervals_body, read_intervals
+from CT2PETLib.client.infer_result import Interval, MeasuredRegion, intervals_body, read_intervals
 
 from ct2pet_app.inference.region import IntervalRequest, interval_metadata
 from ct2pet_app.validation import validated

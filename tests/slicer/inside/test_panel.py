@@ -312,7 +312,7 @@ def test_panel_works_after_closing_the_scene(panel: Any, scene: Any, ct: Any) ->
 
 
 def test_intervals_are_shown_next_to_the_values_of_a_segment(panel: Any, ct: Any) -> None:
-    from CT2PETLib.client.intervals import Interval, RegionIntervals
+    from CT2PETLib.client.infer_result import Interval, RegionIntervals
     from CT2PETLib.scene.metrics import Uptake
 
     rows = [Uptake("liver, SYNTHETIC", 20.0, 4.0, 2.0, 0.5, True), Uptake("liver, real", 20.0, 5.0, 2.5, 0.5)]

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from CT2PETLib.client import infer_result
 from CT2PETLib.client.connection import Connection, check_connection
 from CT2PETLib.client.errors import RefusedError, SignInError
 from CT2PETLib.client.infer_result import InferResult, Slab, read_infer_result, read_slab
-from CT2PETLib.client.intervals import MeasuredRegion, RegionIntervals, intervals_body, read_intervals
 from CT2PETLib.client.json_fields import as_str, parse_json, require
 from CT2PETLib.client.multipart import Progress, Upload
 from CT2PETLib.client.pair_submission import Pair, read_pair, zip_of
@@ -215,11 +215,12 @@ class Client:
         return self._infer(model, image_id, {"store": True, "version": version, "metrics": False})
 
     def intervals(
-        self, model: str, regions: Sequence[MeasuredRegion], *, version: int | None = None
-    ) -> tuple[RegionIntervals, ...]:
+        self, model: str, regions: Sequence[infer_result.MeasuredRegion], *, version: int | None = None
+    ) -> tuple[infer_result.RegionIntervals, ...]:
         """Return the intervals of regions that were measured in a synthetic PET of a model, in their order."""
-        body = intervals_body(regions, version)
-        return read_intervals(self._transport.request("POST", "ct2pet", "intervals", model, json=body).content)
+        body = infer_result.intervals_body(regions, version)
+        response = self._transport.request("POST", "ct2pet", "intervals", model, json=body)
+        return infer_result.read_intervals(response.content)
 
     def dicom(
         self, model: str, image_id: str, *, version: int | None = None, progress: Progress = no_progress

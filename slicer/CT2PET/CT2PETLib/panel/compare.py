@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from CT2PETLib.client.client import Client
-from CT2PETLib.client.intervals import Interval, MeasuredRegion, RegionIntervals
+from CT2PETLib.client.infer_result import Interval, MeasuredRegion, RegionIntervals
 from CT2PETLib.client.nrrd import NrrdVolume, read_nrrd
 from CT2PETLib.panel.context import Panel
 from CT2PETLib.panel.ct import CTSection

@@ -1,0 +1,1 @@
+"""Commands that take in models of other programs, and write ours for them."""
