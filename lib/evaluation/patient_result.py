@@ -13,7 +13,7 @@ from lib.evaluation.lesions.patient import MethodLesions
 from lib.evaluation.organ_metrics import PairOrgans
 from lib.evaluation.slice_metrics import Comparison
 from lib.metrics.appearance import AppearanceMetrics
-from lib.metrics.baselines import BASELINE_NAMES, ORGAN_MEDIAN
+from lib.metrics.baselines import ORGAN_MEDIAN
 from lib.metrics.criteria import METHODS
 from lib.metrics.volume import VolumeMetrics
 from lib.pairing.quality_checks.alignment import Shift
@@ -92,7 +92,9 @@ class PatientResult:
             "in_3d": {name: metrics.as_json() for name, metrics in self.in_3d.items()},
             "appearance": {name: metrics.as_json() for name, metrics in self.appearance.items()},
             "lesions": {
-                name: finite_or_none(lesions.metrics()) if name in BASELINE_NAMES else lesions.as_json()
+                name: lesions.as_json()
+                if name == "model" or name in self.external
+                else finite_or_none(lesions.metrics())
                 for name, lesions in self.lesions.items()
             },
             "peers": {name: self.comparison.metrics[name].as_json() for name in self.external},

@@ -137,7 +137,7 @@ class Evaluation:
             "organs": {name: organ.as_json() for name, organ in self.organs.items()},
             "organ_median": self.organ_median.as_json() if self.organ_median.patients else None,
             "uncertainty": None if self.calibration_check is None else self.calibration_check.as_json(),
-            "intervals": coverage_as_json(self.interval_coverage),
+            "interval_coverage": coverage_as_json(self.interval_coverage),
             "failed": [
                 dict(zip(("patient_id", "ct_series_instance_uid", "reason"), f, strict=True)) for f in self.failed
             ],

@@ -21,7 +21,6 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from lib.metrics.agreement import Interval
-from lib.metrics.baselines import BASELINE_NAMES
 
 CaveatKey = Literal[
     "projection_below_baseline", "fabricated_lesions", "false_hot_volume", "missed_lesions", "rough_along_z"
@@ -64,8 +63,8 @@ def find_caveats(intervals: Mapping[str, Mapping[str, Interval]]) -> tuple[Cavea
 
 def _projection(intervals: Mapping[str, Mapping[str, Interval]]) -> Caveat | None:
     """Return the caveat on the projections; a model without a correlation is behind a baseline that has one."""
-    baselines = {name: _mean(intervals, name, "mip_correlation") for name in BASELINE_NAMES}
-    defined = {name: value for name, value in baselines.items() if math.isfinite(value)}
+    correlations = {name: _mean(intervals, name, "mip_correlation") for name in intervals if name != "model"}
+    defined = {name: value for name, value in correlations.items() if math.isfinite(value)}
     model = _mean(intervals, "model", "mip_correlation")
     if not defined or model >= max(defined.values()):
         return None

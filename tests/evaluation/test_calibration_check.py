@@ -195,7 +195,7 @@ def test_the_report_shows_the_curve_with_an_explanation(evaluation: Evaluation, 
 
 
 def test_the_coverage_of_the_intervals_is_in_the_json_and_in_the_report(evaluation: Evaluation, out: Path) -> None:
-    rows = json.loads((out / "evaluation.json").read_text())["intervals"]["rows"]
+    rows = json.loads((out / "evaluation.json").read_text())["interval_coverage"]["rows"]
     assert rows[0]["name"] == "SUV of a voxel" and rows[0]["patients"] == 2
     assert all(0 <= share <= 1 for row in rows for share in row["reached"])
     page = (out / "report.html").read_text()
