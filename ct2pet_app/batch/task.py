@@ -127,7 +127,8 @@ class BatchSynthesis(BatchInferTask):
             "label": parsed.tag,
             "seconds": metadata["latencies"]["total"],
             "series": metadata["series"],
-            "familiarity": metadata["familiarity"],
+            "familiarity": metadata["familiarity"]["level"],
+            "warnings": metadata["warnings"],
         }
 
     def _save_expected_error(

@@ -53,6 +53,7 @@ def test_the_card_identifies_training_patients_by_hash_only(
     card = train(prepared, recipe, tmp_path / "run").card
     assert (len(card.training.patients), len(card.training.validation_patients)) == (3, 2)
     assert card.training.slices == 18
+    assert card.familiarity is not None and card.familiarity["patients"] == 3
     assert not {"P0", "P1", "P5"} & set(card.training.patients)
     split = json.loads((tmp_path / "run" / "split.json").read_text())
     assert split["patients"]["train"] == ["P0", "P1", "P5"]

@@ -84,7 +84,7 @@ NUMBERS = {
         "the distribution of HU differs", "linear", 1.0, "high", unit="distance", decimals=1
     ),
     "network_distance": NumberKind(
-        "the network's own features differ", "linear", 0.3, "high", unit="distance", decimals=2
+        "the network's own features differ", "linear", 1.2, "high", unit="distance", decimals=2
     ),
     "left_right_likeness": NumberKind(
         "left-right asymmetry like that of the training CTs (-1 to 1)", "linear", 0.4, "low", decimals=2

@@ -172,7 +172,7 @@ def test_missing_attributes_are_reported_before_the_synthesis(
         del dataset.FrameOfReferenceUID
         dataset.save_as(path)
     app.studies_datastore.refresh()
-    monkeypatch.setattr("ct2pet_app.inference.task._predict", lambda *_: pytest.fail("the work was begun"))
+    monkeypatch.setattr("ct2pet_app.inference.task.predict", lambda *_: pytest.fail("the work was begun"))
     with pytest.raises(MissingAttributeError, match="FrameOfReferenceUID is missing"):
         infer(app, ct_uids[0], store=True)
 

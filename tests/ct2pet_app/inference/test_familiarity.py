@@ -122,7 +122,8 @@ def test_a_batch_records_the_reason_and_goes_on(app: CT2PETApp, ct_uids: tuple[s
     with pytest.raises(InputError, match="unlike the training CTs"):  # all failed
         app.batch_infer({"model": "cascade3", "images": list(ct_uids), "metrics": False})
     results = app.batch_infer({"model": "cascade3", "images": list(ct_uids), "metrics": False, "allow_unlike": True})
-    assert [results[uid]["familiarity"]["level"] for uid in ct_uids] == ["unlike", "unlike"]
+    assert [results[uid]["familiarity"] for uid in ct_uids] == ["unlike", "unlike"]
+    assert results[ct_uids[0]]["warnings"][0].startswith("This CT is unlike the training CTs: ")
 
 
 def test_a_header_is_one_line_of_ascii() -> None:
