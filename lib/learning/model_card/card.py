@@ -104,6 +104,8 @@ class ModelCard:
             Side.OUT_OF_FOLD: ", each judged by the one network of the ensemble that was not trained on them",
         }
         how_seen = clauses.get(self.scores.side, "")
+        if not self.is_training_known:
+            how_seen = ", on whom it may have been trained"
         if self.recipe.split.unit == "slice":
             how_seen += ", whose other slices were used in training"
         patients = "patient" if self.scores.patients == 1 else "patients"
@@ -125,9 +127,14 @@ class ModelCard:
         return frozenset((*self.training.patients, *baseline_patients))
 
     @property
+    def is_training_known(self) -> bool:
+        """Whether the card says what the weights were trained on; that of an imported network may not."""
+        return self.external is None or bool(self.training.patients)
+
+    @property
     def training_summary(self) -> str:
         """On how many patients the weights were trained; that of an imported network may be unknown."""
-        if self.external is not None and not self.training.patients:
+        if not self.is_training_known:
             return "unknown data (imported network)"
         return f"{len(self.training.patients)} patients"
 

@@ -178,6 +178,7 @@ def test_baselines_and_scores_from_arrays(tmp_path: Path) -> None:
     assert judged.side_of(patients[Side.TRAIN]) == Side.TRAIN
     assert set(judged.scores.by_patient) == {digests[Side.VALIDATION], digests[Side.TEST]}
     assert judged.standing.mark == "does not beat all"
+    assert "Evaluated on 2 test patients, on whom it may have been trained" in judged.standing.sentence
     assert judged.scores.side == "test" and set(judged.scores.table) >= {"model", "hu_median"}
 
 
