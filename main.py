@@ -7,20 +7,27 @@ import sys
 from collections.abc import Sequence
 
 from lib.cli.application import create_app
-from lib.cli.card import card
-from lib.cli.download import download
+from lib.cli.commands.ablate import ablate
+from lib.cli.commands.card import card
+from lib.cli.commands.download import download
+from lib.cli.commands.evaluate import evaluate
+from lib.cli.commands.export_bundle import export_bundle
+from lib.cli.commands.export_onnx import export_onnx
+from lib.cli.commands.import_onnx import import_onnx
+from lib.cli.commands.pair import pair
+from lib.cli.commands.phantom import phantom
+from lib.cli.commands.prepare import prepare
+from lib.cli.commands.scan import scan
+from lib.cli.commands.study import study
+from lib.cli.commands.synthesize import synthesize
+from lib.cli.commands.train import train
+from lib.cli.commands.users import users
 from lib.cli.errors import run
-from lib.cli.evaluate import evaluate
-from lib.cli.pair import pair
-from lib.cli.phantom import phantom
-from lib.cli.prepare import prepare
-from lib.cli.scan import scan
-from lib.cli.study import study
-from lib.cli.synthesize import synthesize
-from lib.cli.train import train
-from lib.cli.users import users
 
-COMMANDS = (scan, pair, phantom, download, prepare, train, card, synthesize, evaluate, study)
+COMMANDS = (
+    scan, pair, phantom, download, prepare, train, card, synthesize, evaluate, study, ablate, import_onnx,
+    export_onnx, export_bundle,
+)  # fmt: skip
 app = create_app(COMMANDS, groups={"users": users})
 
 

@@ -28,6 +28,7 @@ ADVICE = {
     "no_pairs": "GET /ct2pet/series gives the reason for each series",
     "no_plausible_pairs": "GET /ct2pet/pairs gives the reasons for each",
     "no_previous_version": 'name one of $versions as {"version": 1}',
+    "onnx_not_installed": "on the server, `pip install -r requirements-onnx.txt` installs them",
     "pacs_read_only": "request the .zip and store it there yourself",
     "pair_not_found": "GET /ct2pet/pairs lists them",
     "pair_not_listed_yet": "see GET /ct2pet/pairs",

@@ -10,7 +10,8 @@ from typing import Annotated, ClassVar, get_args
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from ct2pet_app.errors import SettingsError
-from ct2pet_app.validation import BoundaryModel, PositiveNumber, did_you_mean, validated
+from ct2pet_app.validation import BoundaryModel, Number, PositiveNumber, did_you_mean, validated
+from lib.learning.cross_validation.folds import DEFAULT_FOLDS, MAX_FOLDS
 from lib.learning.recipe import DEFAULT_RECIPE, Recipe, load_recipe
 from lib.networks.cascade import MAX_STAGES
 from lib.networks.precision import Precision
@@ -70,6 +71,7 @@ class AppSettings(BoundaryModel):
         recipe: Shipped name or .toml file.
         recipe_settings: `key=value` on top of the recipe.
         width: Base channels of the network; None for the recipe's.
+        folds: Of cross-validated trainings; 0 trains on the training side of the split only.
         device, precision: Of inference and, unless a request overrides it, of training.
         models_folder: All files that the server writes are here.
         max_upload_mb: Of one request's body.
@@ -88,6 +90,9 @@ class AppSettings(BoundaryModel):
     recipe: str = DEFAULT_RECIPE
     recipe_settings: Annotated[tuple[str, ...], BeforeValidator(split_settings)] = Field((), alias="set")
     width: PositiveNumber | None = Field(None, description="a whole number above 0, of base channels of the network")
+    folds: Annotated[Number, Field(le=MAX_FOLDS)] = Field(
+        DEFAULT_FOLDS, description=f"0, or a whole number of folds from 2 to {MAX_FOLDS}, of cross-validated trainings"
+    )
     device: Device = "auto"
     precision: Precision = Field("auto", description=f"one of {', '.join(get_args(Precision))}")
     models_folder: Resolved

@@ -1,4 +1,4 @@
-"""Types shared by all layers: Series, Study, SeriesPair, and callbacks for progress and cancellation."""
+"""Types shared by all layers: Series, ListedSeries, Study, SeriesPair, and callbacks for progress and cancellation."""
 
 from __future__ import annotations
 
@@ -133,6 +133,18 @@ class Series:
         index_of = {path: index for index, path in enumerate(files)}
         frames = tuple((index_of[source.path], source.frame) for source in slices)
         return replace(self, files=files, frames=frames if any(frame for _, frame in frames) else ())
+
+
+@dataclass(frozen=True)
+class ListedSeries:
+    """Base class of series in a listing: the attributes that identify them; empty where unknown."""
+
+    patient_id: str
+    study_instance_uid: str
+    study_date: str
+    series_instance_uid: str
+    modality: str
+    description: str
 
 
 @dataclass(frozen=True)

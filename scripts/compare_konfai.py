@@ -171,7 +171,7 @@ def train(konfai: Konfai, work: Path, cases: Sequence[Case], values: dict[str, o
     checkpoint = best_checkpoint(work / "Checkpoints" / "CT2PET", minutes)
     shutil.rmtree(work.parent / "konfai", ignore_errors=True)  # of an earlier training
     shutil.rmtree(work / "Predictions", ignore_errors=True)
-    record = {"asked": key, "checkpoint": str(checkpoint.relative_to(work)), "planned_epochs": plan.epochs}
+    record = {"request": key, "checkpoint": str(checkpoint.relative_to(work)), "planned_epochs": plan.epochs}
     measured = {"step_s": plan.step_s, "minutes": elapsed_s / 60, "processor_minutes": cpu_s / 60}
     write_text(done, json.dumps({**record, **{name: round(value, 3) for name, value in measured.items()}}, indent=1))
     say(f"Trained for {elapsed_s / 60:.1f} minutes, with {cpu_s / 60:.1f} minutes of CPU time")
@@ -199,7 +199,7 @@ def finished(done: Path, key: str) -> Path | None:
     except (OSError, ValueError):
         return None
     checkpoint = done.parent / str(record.get("checkpoint"))
-    return checkpoint if record.get("asked") == key and checkpoint.is_file() else None
+    return checkpoint if record.get("request") == key and checkpoint.is_file() else None
 
 
 def measure_pace(konfai: Konfai, work: Path, cases: Sequence[Case], values: dict[str, object]) -> tuple[float, float]:

@@ -152,7 +152,9 @@ def train(running: Server, model: str, minutes: float) -> None:
     """Start training over REST and print its progress until it has ended."""
     echo(f"Training {model} for {minutes:g} minutes (POST /train/{model})")
     # serve the model even if a few minutes of training do not beat the baselines
-    running.request("POST", f"/train/{model}", json={"set": f"max_minutes={minutes:g}", "publish": "always"})
+    # without folds, so that a patient remains whom no network was trained on
+    settings = {"set": f"max_minutes={minutes:g}", "publish": "always", "folds": 0}
+    running.request("POST", f"/train/{model}", json=settings)
     shown = -1
     while True:
         time.sleep(1)

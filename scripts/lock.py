@@ -32,27 +32,28 @@ def write_lock(path: Path, entries: dict[str, str], *, source: str, first_line: 
 
 
 def split(work: Path, out: Path) -> None:
-    """Write the locks for users, for `main.py download`, for contributors, of source packages and of torch with CUDA.
+    """Write the locks for users, `main.py download`, ONNX, contributors, source packages and torch with CUDA.
 
     Args:
-        work: Folder with the resolutions of uv; all.txt includes download.txt, which includes users.txt.
+        work: Folder with the resolutions of uv; all.txt includes download.txt and onnx.txt, which include
+            users.txt.
         out: Folder for the locks.
     """
-    every, download, users = (read_entries(work / f"{name}.txt") for name in ("all", "download", "users"))
+    every, download, onnx, users = (read_entries(work / f"{name}.txt") for name in ("all", "download", "onnx", "users"))
     torch = {name: text for name, text in every.items() if CUDA_ONLY.match(name)}
     source = {name: text for name, text in every.items() if name in SOURCE_ONLY}
     write_lock(out / "torch.txt", torch, source="requirements.txt (torch from PyPI, with CUDA)")
     write_lock(out / "source.txt", source, source="requirements.txt (packages without a wheel)")
     done = torch.keys() | source.keys()
-    base = ""
-    for file, names in (
-        ("requirements.txt", users.keys()),
-        ("requirements-download.txt", download.keys()),
-        ("requirements-dev.txt", every.keys()),
+    for file, names, bases in (
+        ("requirements.txt", users.keys(), ()),
+        ("requirements-download.txt", download.keys(), ("requirements.txt",)),
+        ("requirements-onnx.txt", onnx.keys(), ("requirements.txt",)),
+        ("requirements-dev.txt", every.keys(), ("requirements-download.txt", "requirements-onnx.txt")),
     ):
         entries = {name: every[name] for name in names if name not in done}
-        write_lock(out / file, entries, source=file, first_line=f"-r {base}\n" if base else "")
-        done, base = done | entries.keys(), file
+        write_lock(out / file, entries, source=file, first_line="".join(f"-r {base}\n" for base in bases))
+        done |= entries.keys()
 
 
 def main() -> None:

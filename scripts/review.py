@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "slicer" / "CT2PET")]
 
 from CT2PETLib.client.client import Client  # noqa: E402
 from CT2PETLib.client.errors import ServerError  # noqa: E402
-from CT2PETLib.client.transport import Token  # noqa: E402
+from CT2PETLib.client.http.transport import Token  # noqa: E402
 
 from scripts.review_page.browser import BrowserError, find_chromium, save_screenshot  # noqa: E402
 from scripts.review_page.opengl_check import rendering_error, start_probe  # noqa: E402

@@ -24,7 +24,7 @@ LONGEST = (
     "server/test_clinical_loop.py", "slicer/test_clinicians_path.py", "server/test_schema.py", "scripts/test_attack.py",
     "ct2pet_app/test_killed.py", "server/test_surface.py", "server/test_real_patients.py", "server/test_phantoms.py",
     "pairing/quality_checks/test_alignment.py", "slicer/client/test_training_curve.py", "server/test_retraining.py",
-    "learning/test_torchrun.py", "experiments/test_ablation.py",
+    "learning/test_torchrun.py", "experiments/test_nested.py",
 )  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def _raised() -> Iterator[Raised]:
         for path in sorted(set((REPOSITORY / folder).rglob("*.py")) - set((REPOSITORY / "lib" / "cli").glob("*.py"))):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                    keywords = {word.arg: word.value for word in node.keywords if word.arg}
+                    keywords = {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg}
                     kind = kinds.get(node.func.id)
                     found = list(_texts(keywords.get("code"))) or ([kind.code] if kind else [])
                     status = http_status(kind("")) if kind else None

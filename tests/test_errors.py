@@ -31,15 +31,15 @@ FRONT_END = re.compile(
 )
 
 
-def drawn(path: Path) -> dict[str, list[str]]:
-    """Return the lines of a module's drawn tree, words by error."""
+def tree_of(path: Path) -> dict[str, list[str]]:
+    """Return the fields of each error in the tree of a module's docstring."""
     lines = str(ast.get_docstring(ast.parse(path.read_text()))).split("\n")
-    words = (line.replace("│", " ").replace("├──", " ").replace("└──", " ").split() for line in lines)
-    return {line[0]: line[1:] for line in words if line and line[0].endswith("Error")}
+    parts = (line.replace("│", " ").replace("├──", " ").replace("└──", " ").split() for line in lines)
+    return {line[0]: line[1:] for line in parts if line and line[0].endswith("Error")}
 
 
-def test_the_drawn_tree_has_every_error_with_its_exit_code_and_code() -> None:
-    tree = drawn(Path(module.__file__))
+def test_the_documented_tree_has_every_error_with_its_exit_code_and_code() -> None:
+    tree = tree_of(Path(module.__file__))
     own = [kind for kind in errors() if kind.__module__ == module.__name__]
     assert set(tree) == {kind.__name__ for kind in own}
     for kind in own:
@@ -47,12 +47,12 @@ def test_the_drawn_tree_has_every_error_with_its_exit_code_and_code() -> None:
         assert (tree[kind.__name__][0], tree[kind.__name__][2]) == (exit_code, kind.code), kind.__name__
 
 
-def test_the_drawn_statuses_are_those_of_the_server() -> None:
+def test_the_documented_statuses_are_those_of_the_server() -> None:
     from ct2pet_app.errors import http_status
 
-    for name, (_, status, *_) in drawn(Path(module.__file__)).items():
+    for name, (_, status, *_) in tree_of(Path(module.__file__)).items():
         assert http_status(getattr(module, name)("")) == int(status), name
-    server = drawn(SERVER_TREE)
+    server = tree_of(SERVER_TREE)
     for kind in errors():
         if kind.__module__ == "ct2pet_app.errors":
             assert server[kind.__name__][:2] == [str(http_status(kind(""))), kind.code]

@@ -1,4 +1,4 @@
-"""No exception becomes its own cause, and whoever walks a chain of causes comes to an end whatever was raised."""
+"""No exception becomes its own cause, so that walking a chain of causes always ends."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_there_and_back_through_json_is_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"nam": "b"}, "unknown key nam; did you mean name?"),
         ({"inner": {"dept": 1}}, "unknown key inner.dept; did you mean depth?"),
@@ -68,10 +68,10 @@ def test_there_and_back_through_json_is_the_same() -> None:
         ({"name": ["x" * 1000]}, f"name is str, found ['{'x' * 78}"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(change: dict[str, Any], words: str) -> None:
+def test_what_does_not_fit_is_refused_by_name(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as refused:
         from_mapping(Outer, {**NEEDED, **change})
-    assert str(refused.value).endswith(words)
+    assert str(refused.value).endswith(message)
 
 
 def test_every_missing_key_is_named() -> None:

@@ -203,7 +203,7 @@ def test_an_operation_that_may_be_alone_exceeds_the_limit_while_nothing_else_is_
     assert (budget.reserved_bytes, cache.entries) == (250, {})
     small = threading.Thread(target=lambda: budget.reserve(10, "small").__enter__())
     small.start()
-    until(lambda: budget.waiting == 1)  # nothing beside it
+    until(lambda: budget.waiting == 1)  # the large one runs alone
     held.set()
     for one in (thread, small):
         one.join(WAIT_S)

@@ -17,6 +17,7 @@ from ct2pet_app.api import (
     logs,
     models,
     pairs,
+    regions,
     sessions,
     studies,
     tasks,
@@ -41,6 +42,7 @@ ROUTERS: tuple[APIRouter, ...] = tuple(
     module.router
     for module in (
         infer,
+        regions,
         datastore,
         sessions,
         models,

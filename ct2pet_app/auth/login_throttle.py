@@ -35,8 +35,8 @@ class _Failures(NamedTuple):
 class LoginThrottle:
     """Counts attempts by client and account, and by client; waits double from 5 s to 5 min.
 
-    Other clients are not affected, so that nobody can lock an account. An attempt counts as failed until it is known to
-    have succeeded, so that concurrent attempts are counted, too. Use from one thread only.
+    Other clients are not affected, so that no client can lock an account. An attempt counts as failed until it is known
+    to have succeeded, so that concurrent attempts are counted, too. Use from one thread only.
 
     Args:
         clock: Seconds, monotonic.

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from ct2pet_app.datastore.labels.label_store import checked_name
 from ct2pet_app.errors import RequestError
+from ct2pet_app.inference.region import RegionRequest
 from ct2pet_app.validation import BoundaryModel, Flag, Number, use_default_if_empty, validated
 
 DICOM = ".zip"  # of a DICOM series
@@ -45,6 +46,7 @@ class InferOptions(BoundaryModel):
         extension: Extension of the result file; `.zip` is a DICOM series.
         metrics: Whether to compare with the real PET, if there is one.
         uncertainty: Map of expected errors: none (`no`), as a second file (`beside`), or as the only file (`only`).
+        region: A sphere or box whose uptake is returned with its intervals.
         save_label: Whether to keep the result in the datastore, too, under `label_tag`.
         store: Whether to store the PET as a DICOM series in the CT's study, in the studies folder or the PACS.
         allow_unlike: Whether to synthesise the PET of a CT that is unlike the training CTs.
@@ -72,6 +74,9 @@ class InferOptions(BoundaryModel):
     metrics: Flag = True
     uncertainty: Annotated[Uncertainty, BeforeValidator(lambda value: UNCERTAINTY.get(str(value).lower()))] = Field(
         "no", description="true or false, or only"
+    )
+    region: Annotated[RegionRequest | None, BeforeValidator(use_default_if_empty)] = Field(
+        None, description='{"center_mm": [x, y, z], "radius_mm": 10} or a box with size_mm, in LPS mm'
     )
     save_label: Flag = False
     label_tag: LabelTag = "synthetic"

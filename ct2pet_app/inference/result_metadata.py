@@ -136,6 +136,16 @@ def measure(placed: AlignedPrediction, real: Series, card: ModelCard, *, progres
     return compare(aligned, card, groups=MEASURED, progress=progress).as_json()
 
 
+def grid_metadata(pet: Volume, slices: str) -> dict[str, Any]:
+    """Return unit, shape and spacing of a synthetic PET, and the slices of the CT that it covers."""
+    return {
+        "unit": UNIT,
+        "shape": list(pet.geometry.shape),
+        "spacing_mm": list(pet.geometry.spacing_mm),
+        "slices": slices,
+    }
+
+
 def format_slab(ct: Volume, slices: slice | None) -> str:
     """Return which slices of the CT were synthesised, as `A:B`."""
     start, stop, _ = (slices or slice(None)).indices(ct.geometry.shape[0])

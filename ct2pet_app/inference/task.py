@@ -19,12 +19,13 @@ from ct2pet_app.advice import detail_of
 from ct2pet_app.datastore.ct_source import OpenedCT
 from ct2pet_app.inference.job import FamiliarityChecks, InferenceJob, fetch_real_pet, planned_series, predict
 from ct2pet_app.inference.memory import memory_need, metrics_too_large
+from ct2pet_app.inference.region import region_metadata
 from ct2pet_app.inference.request import DICOM
 from ct2pet_app.inference.result_metadata import (
-    UNIT,
     Stopwatch,
     card_as_json,
     format_slab,
+    grid_metadata,
     measure,
     reason_without_metrics,
     seen_in_training,
@@ -79,7 +80,7 @@ class SynthesisTask(InferTask):
         card = published.card
         return (
             f"synthetic PET (SUVbw) from CT, {card.network.stages} stage(s), recipe {card.recipe.name}, trained on "
-            f"{len(card.training.patients)} patients. {card.standing.sentence} {INTENDED_USE}"
+            f"{card.training_summary}. {card.standing.sentence} {INTENDED_USE}"
         )
 
     @description.setter
@@ -229,13 +230,11 @@ class SynthesisTask(InferTask):
             "familiarity": familiarity.as_json(),
             "warnings": [familiarity.warning] if familiarity.warning else [],
             "image": source.image_id or source.name,
-            "unit": UNIT,
-            "shape": list(pet.geometry.shape),
-            "spacing_mm": list(pet.geometry.spacing_mm),
-            "slices": format_slab(ct, options.slices),
+            **grid_metadata(pet, format_slab(ct, options.slices)),
             "suv": suv_statistics(pet),
             "uncertainty": None if error is None else uncertainty_metadata(error, error_path.name, synthesizer.card),
             "series": None if series is None else series_metadata(series, stored=options.store),
+            "region": region_metadata(pet, ct, options.region, slices=options.slices, card=synthesizer.card),
             "metrics": None,
             "why_no_metrics": job.why_no_metrics,
             "seen_in_training": seen_in_training(source, synthesizer.card),

@@ -37,7 +37,7 @@ from ct2pet_app.settings import STAGES, AppSettings
 from ct2pet_app.validation import did_you_mean
 from lib.errors import CheckpointError, OutputError
 from lib.files import atomic_file, file_checksum, flush_to_disk
-from lib.learning.checkpoint import load_checkpoint, read_card
+from lib.learning.checkpoint import load_network, read_card
 from lib.learning.model_card.card import ModelCard
 from lib.memory import MemoryBudget, Reservation
 from lib.synthesis.synthesizer import Synthesizer
@@ -45,6 +45,7 @@ from lib.synthesis.synthesizer import Synthesizer
 logger = logging.getLogger(__name__)
 
 LOADING_COPIES = 2  # of a checkpoint, while it is loaded: the file's pages, and the weights
+LOADING_COPIES_ONNX = 5  # and the parsed file, what the checker makes of it, and onnxruntime's
 
 
 class ModelRegistry:
@@ -183,7 +184,7 @@ class ModelRegistry:
             OutputError: The disk is full; nothing is kept.
         """
         with self._reserved(checkpoint):  # invalid weights are found before they are kept
-            _, card = load_checkpoint(checkpoint)
+            _, card = load_network(checkpoint)
         _require_stages(card, name, checkpoint.name)
         highest = max((line.version for line in read_lines(self._history_file(name))), default=0)
         return self._kept(name).keep(checkpoint, origin=origin, parent=parent, above=highest)
@@ -220,7 +221,7 @@ class ModelRegistry:
                     if file_checksum(temporary) != version.checksum:
                         raise CheckpointError(f"version {number} of {name} was modified; it cannot be served any more")
                     with self._reserved(temporary):
-                        card = load_checkpoint(temporary)[1]
+                        card = load_network(temporary)[1]
                     _require_stages(card, name, f"version {number}")
                     flush_to_disk(temporary)
                 flush_to_disk(path.parent)
@@ -254,7 +255,8 @@ class ModelRegistry:
         """Return a reservation of the memory that loading a checkpoint takes."""
         state = file_state(checkpoint)
         size = 0 if state is None else state.size
-        return self._budget.reserve(LOADING_COPIES * size, f"loading a checkpoint of {size / 1e6:.0f} MB")
+        copies = LOADING_COPIES if read_card(checkpoint).external is None else LOADING_COPIES_ONNX
+        return self._budget.reserve(copies * size, f"loading a checkpoint of {size / 1e6:.0f} MB")
 
     def _ready(self, name: str, number: int) -> PublishedModel:
         version = self.version(name, number)
@@ -289,7 +291,7 @@ class ModelRegistry:
 
 
 def _require_stages(card: ModelCard, name: str, what: str) -> None:
-    if card.network.stages != STAGES[name]:
+    if card.external is None and card.network.stages != STAGES[name]:  # an imported network may serve any model
         raise CheckpointError(
             f"{what}: holds {card.network.stages} stage(s), {name} has {STAGES[name]}; it belongs to another model"
         )

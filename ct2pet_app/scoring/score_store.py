@@ -42,7 +42,8 @@ class PairScore:
         model, version, checksum: Of the weights that synthesised the PET.
         trained: When they were made, UTC.
         seen: Whether the patient was used for the weights: metrics of training patients are too optimistic, those of
-            validation patients slightly.
+            validation patients slightly. A training patient of a cross-validated ensemble is scored with the one
+            network that was not trained on them, which counts as never.
         figures: By method (`model` and the baselines), by name of the metric.
         files: Fingerprint of the CT's and the PET's files.
         scored: When, UTC.

@@ -111,8 +111,9 @@ class PairScoring(ScoringMethod):
                 f"another version of {name} is served since this scoring began; score again", code="model_changed"
             )
         with self._models.in_use:
-            pet = synthesizer.apply(ct)
-        comparison = compare_with_real(pet, ct=ct, pet=real, card=synthesizer.card, groups=MEASURED)
+            judge = synthesizer.for_patient(ct_series.patient_id)
+            pet = judge.apply(ct)
+        comparison = compare_with_real(pet, ct=ct, pet=real, card=judge.card, groups=MEASURED)
         score = new_score(name, published, comparison, patient_id=ct_series.patient_id, files=files)
         keep_score(studies, ct_series.uid, score)
 

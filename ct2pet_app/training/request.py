@@ -13,7 +13,8 @@ from ct2pet_app.errors import RequestError
 from ct2pet_app.json_values import require_plain
 from ct2pet_app.server.tasks.progress import REPORT_KEY
 from ct2pet_app.settings import AppSettings, Device, split_settings
-from ct2pet_app.validation import BoundaryModel, Flag, PositiveNumber, did_you_mean, validated
+from ct2pet_app.validation import BoundaryModel, Flag, Number, PositiveNumber, did_you_mean, validated
+from lib.learning.cross_validation.folds import MAX_FOLDS
 from lib.learning.recipe import Recipe, shipped_recipes
 from lib.learning.tracking.options import Tracking, parse_tracking
 
@@ -63,6 +64,7 @@ class TrainParams(BoundaryModel):
     recipe_settings: Annotated[list[str], BeforeValidator(_recipe_settings)] = Field(
         [], alias="set", description='"key=value;key=value", or a list of "key=value"'
     )
+    folds: Number | None = Field(None, description="0, or a whole number of folds from 2")
     resume: Flag = True
     pretrained: Flag = True
     publish: PublishRule = Field("if_not_worse", description=f"one of {', '.join(get_args(PublishRule))}")
@@ -90,6 +92,8 @@ class TrainRequest:
 
     Attributes:
         recipe: The recipe with the requested settings.
+        folds: Of a cross-validated training on all patients, where there are enough for it; 0 trains on the training
+            side of the split only.
         resume: Whether to continue an unfinished run of the same recipe, if there is one.
         pretrained: Whether to start from the served weights, if their network is the recipe's.
         publish: `always`, or only `if_not_worse` than the served model, and better than the baselines.
@@ -99,6 +103,7 @@ class TrainRequest:
     """
 
     recipe: Recipe
+    folds: int
     resume: bool
     pretrained: bool
     publish: PublishRule
@@ -127,6 +132,7 @@ class TrainRequest:
         recipe = settings.recipe_of(model, recipe=name, extra=[*extra, *sent.recipe_settings])
         return cls(
             recipe=_checked_recipe(recipe),
+            folds=_checked_folds(settings.folds if sent.folds is None else sent.folds),
             resume=sent.resume,
             pretrained=sent.pretrained,
             publish=sent.publish,
@@ -147,6 +153,7 @@ def shown_settings(settings: AppSettings, model: str) -> dict[str, Any]:
         "learning_rate": recipe.optimiser.learning_rate,
         "recipe": [settings.recipe, *others],
         "set": "",
+        "folds": settings.folds,
         "resume": True,
         "pretrained": True,
         "publish": list(get_args(PublishRule)),
@@ -163,6 +170,13 @@ def _checked_recipe(recipe: Recipe) -> Recipe:
     if len(recipe.name) > MAX_NAME or not recipe.name.isprintable():
         raise RequestError(f"name: expected at most {MAX_NAME} printable characters")
     return recipe
+
+
+def _checked_folds(folds: int) -> int:
+    """Return the number of folds; raise RequestError for one that cannot be."""
+    if folds == 1 or folds > MAX_FOLDS:
+        raise RequestError(f"folds: expected 0 for none, or 2 to {MAX_FOLDS}, found {folds}")
+    return folds
 
 
 def _tracking(sent: TrainParams, model: str, settings: AppSettings) -> Tracking | None:

@@ -15,7 +15,7 @@ from typing import Any
 from ct2pet_app.json_values import read_json_object
 from lib.errors import RecipeError
 from lib.learning.recipe import Recipe, recipe_from_mapping
-from lib.learning.tracking.progress import STATS_FILE
+from lib.learning.tracking.progress import stats_file
 from lib.learning.training import RECIPE_FILE
 
 START_FILE = "begun.json"  # the first file of a run: its RunStart
@@ -26,10 +26,17 @@ NAMED_BY_TIME = re.compile(r"([0-9]{8}-[0-9]{6})(?:-([0-9]{1,6}))?")
 
 @dataclass(frozen=True)
 class RunStart:
-    """The weights that a run starts from: of a version (`parent`), or new ones."""
+    """What a run starts from.
+
+    Attributes:
+        pretrained: Whether the served weights were requested.
+        parent: Version of the weights; None for new ones.
+        folds: Of a cross-validated training; 0 for one on the training side of the split.
+    """
 
     pretrained: bool = True
     parent: int | None = None
+    folds: int = 0
 
 
 def runs_in(runs: Path) -> list[Path]:
@@ -75,7 +82,7 @@ def stats_of_run(runs: Path, name: str) -> dict[str, Any]:
     """Return the statistics and the verdict of a run; empty if there is no such run."""
     if name not in {run.name for run in runs_in(runs)}:
         return {}
-    stats, verdict = (read_json_object(runs / name / file) or {} for file in (STATS_FILE, VERDICT_FILE))
+    stats, verdict = (read_json_object(file) or {} for file in (stats_file(runs / name), runs / name / VERDICT_FILE))
     return {**stats, "run": name, **verdict}
 
 
@@ -91,7 +98,7 @@ def recipe_of_run(run: Path) -> Recipe | None:
 def start_of_run(run: Path) -> RunStart:
     """Return what a run starts from; the default if that was not written or is not readable."""
     written = read_json_object(run / START_FILE) or {}
-    pretrained, parent = written.get("pretrained"), written.get("parent")
+    pretrained, parent, folds = (written.get(name) for name in ("pretrained", "parent", "folds"))
     if not isinstance(pretrained, bool) or not (parent is None or type(parent) is int):
         return RunStart()
-    return RunStart(pretrained, parent)
+    return RunStart(pretrained, parent, folds if type(folds) is int else 0)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from ct2pet_app.training.run_folders import (
 )
 from lib.errors import PreparedDataError, StudiesError, TrainingError
 from lib.files import write_text
+from lib.learning.cross_validation.training import MIN_FOLDS, MIN_PATIENTS_PER_FOLD, train_cross_validated
 from lib.learning.recipe import Recipe
 from lib.learning.tracking.mlflow_logger import configure_mlflow_process
 from lib.learning.training import MODEL_FILE, train
@@ -89,11 +91,16 @@ class CascadeTrainTask(TrainTask):
             raise StudiesError("training needs the datastore of a folder of studies or of a PACS")
         pairs = require_pairs(datastore.training_pairs(), datastore)
         prepared = self._prepare(pairs, parsed.recipe, datastore)
-        run, begun = self._run_folder(parsed)
+        run, begun = self._run_folder(parsed, _folds(parsed, prepared))
         write_report(report_file(self._models.folder, request), {RUN: run.name})
         if parsed.tracking is not None:
             configure_mlflow_process()
-        result = train(
+        train_model = (
+            partial(train_cross_validated, folds=begun.folds)
+            if begun.folds
+            else partial(train, assigned=datastore.pairs.sides(pairs, parsed.recipe.split))
+        )
+        result = train_model(
             prepared,
             parsed.recipe,
             run,
@@ -102,7 +109,6 @@ class CascadeTrainTask(TrainTask):
             name=self._name,
             device=parsed.device,
             tracking=parsed.tracking,
-            assigned=datastore.pairs.sides(pairs, parsed.recipe.split),
             progress=log_percent(f"training {self._name}"),
         )
         logger.info("training %s ended after epoch %d: %s", self._name, result.epochs, result.stopped_because)
@@ -146,17 +152,18 @@ class CascadeTrainTask(TrainTask):
             )
         return report.prepared
 
-    def _run_folder(self, parsed: TrainRequest) -> tuple[Path, RunStart]:
+    def _run_folder(self, parsed: TrainRequest, folds: int) -> tuple[Path, RunStart]:
         """Return the unfinished run of the same recipe, or a new one, and what it starts from.
 
         A run is resumed only while the weights that it started from are served; a trained run is judged in any case.
         """
         runs = self._models.runs(self._name)
-        starts = RunStart(parsed.pretrained, self._parent(parsed))
+        starts = RunStart(parsed.pretrained, self._parent(parsed, folds), folds)
         if parsed.resume:
             for run in reversed(runs_in(runs)):
                 begun = start_of_run(run)
-                same_start = begun == starts or (begun.pretrained == parsed.pretrained and (run / MODEL_FILE).is_file())
+                is_trained = (run / MODEL_FILE).is_file() and begun.folds == folds
+                same_start = begun == starts or (begun.pretrained == parsed.pretrained and is_trained)
                 if not (run / VERDICT_FILE).is_file() and same_start and recipe_of_run(run) == parsed.recipe:
                     logger.info("resuming run %s", run.name)
                     return run, begun
@@ -169,15 +176,28 @@ class CascadeTrainTask(TrainTask):
             return None
         return self._models.version(self._name, begun.parent).checkpoint
 
-    def _parent(self, parsed: TrainRequest) -> int | None:
+    def _parent(self, parsed: TrainRequest, folds: int) -> int | None:
         """Return the version whose weights to start from; None for new ones."""
         published = self._models.published(self._name) if parsed.pretrained else None
         if published is None:
             return None
-        if published.card.network != parsed.recipe.network:
+        network = replace(parsed.recipe.network, members=max(folds, 1))
+        if published.card.external is not None or published.card.network != network:
             logger.info("%s starts from new weights: the served model has another network", self._name)
             return None
         return published.version
+
+
+def _folds(parsed: TrainRequest, prepared: PreparedSet) -> int:
+    """Return the folds of a training: fewer than requested for few patients, 0 for too few or a split by slice."""
+    if not parsed.folds or parsed.recipe.split.unit != "patient":
+        return 0
+    patients = len(prepared.patients())
+    folds = min(parsed.folds, patients // MIN_PATIENTS_PER_FOLD)
+    if folds < min(parsed.folds, MIN_FOLDS):
+        logger.info("%d patients are too few for cross-validation; some are set aside instead", patients)
+        return 0
+    return folds
 
 
 def require_pairs(pairs: tuple[PairedSeries, ...], datastore: StudiesDatastore) -> tuple[PairedSeries, ...]:

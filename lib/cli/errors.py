@@ -24,6 +24,7 @@ ADVICE = {
     "invalid_manifest": "choose another folder with --out",
     "no_model_card": "`python main.py train` creates a model",
     "not_prepared": "run `python main.py prepare` first",
+    "onnx_not_installed": "`pip install -r requirements-onnx.txt` installs them",
     "run_exists": "--resume continues it, --out names another folder",
     "series_not_found": "`python main.py scan` lists the series",
     "series_not_usable": "`python main.py scan` lists the series and their faults",

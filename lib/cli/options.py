@@ -37,9 +37,21 @@ TrackingUri = Annotated[
     ),
 ]
 Experiment = Annotated[str, typer.Option(help="Name of the MLflow experiment.")]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder of organ label maps (DICOM SEG or NIfTI, such as TotalSegmentator's), matched to CTs by series "
+        "UID or patient ID.",
+        show_default=False,
+    ),
+]
 ModelFiles = Annotated[
     list[Path],
     typer.Option(
         "--model", help="A .safetensors file written by `train`. May be repeated to average models.", show_default=False
     ),
+]
+ModelFile = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A .safetensors file written by `train`.", show_default=False)
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from lib.cli.console import new_table, print_line, stdout
 
@@ -17,6 +17,7 @@ BODY_COLUMNS = {
     "ssim_body": ">body SSIM",
 }
 SLICE_COLUMNS = {"mae_suv": ">slice MAE [SUV]", "psnr_db": ">slice PSNR [dB]", "ssim": ">slice SSIM"}
+ORGAN_METHODS = ("model", "hu_median", "organ_median")
 TUMOUR_COLUMNS = {"tumour_suv_mean_error": ">tumour SUVmean error"}
 
 
@@ -37,10 +38,22 @@ def print_intervals(intervals: Mapping[str, Mapping[str, Mapping[str, float | No
     _print_methods(cells, columns, title)
 
 
+def print_organs(organs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print the bias of the model and of the strongest baselines, one row per organ; nothing without organs."""
+    if not organs:
+        return
+    methods = [name for name in ORGAN_METHODS if any(name in organ["methods"] for organ in organs.values())]
+    table = new_table("organ", ">patients", ">real SUV", *(f">{name}: bias" for name in methods), title="organs")
+    for name, organ in organs.items():
+        biases = [_format_interval(organ["methods"][method]["bias"], "+") for method in methods]
+        table.add_row(name, str(organ["patients"]), f"{organ['real_suv']['mean']:.3f}", *biases)
+    stdout.print(table)
+
+
 def print_card_scores(card: ModelCard) -> None:
     """Print the metrics of a model card, with confidence intervals if known, and how it compares with baselines."""
     if (scores := card.scores) is not None and scores.table:
-        title = f"{scores.patients} {scores.side} patients"
+        title = f"{scores.patients} {scores.side.replace('_', '-')} patients"
         if scores.intervals:
             print_intervals(scores.intervals, f"{title} (95 % confidence)")
         else:
@@ -55,7 +68,7 @@ def _print_methods(cells: Mapping[str, Sequence[str]], columns: Mapping[str, str
     stdout.print(table)
 
 
-def _format_interval(interval: Mapping[str, float | None]) -> str:
+def _format_interval(interval: Mapping[str, float | None], sign: Literal["", "+"] = "") -> str:
     mean, low, high = interval["mean"], interval["low"], interval["high"]
-    bounds = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
-    return "-" if mean is None else f"{mean:.3f}{bounds}"
+    bounds = "" if low is None or high is None else f" ({low:{sign}.3f} to {high:{sign}.3f})"
+    return "-" if mean is None else f"{mean:{sign}.3f}{bounds}"

@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import Any
 
 from lib.errors import InputError
+from lib.types import ListedSeries
 
 __all__ = ["IndexedSeries", "Source", "index_version", "read_collection", "read_sources"]
 
@@ -42,7 +43,7 @@ COLUMNS = {
 
 
 @dataclass(frozen=True)
-class IndexedSeries:
+class IndexedSeries(ListedSeries):
     """A CT or PT series of the archive; texts are empty if the index has none.
 
     Attributes:
@@ -54,12 +55,6 @@ class IndexedSeries:
     """
 
     collection_id: str
-    patient_id: str
-    study_instance_uid: str
-    study_date: str
-    series_instance_uid: str
-    modality: str
-    description: str
     sop_class_uid: str
     photometric_interpretation: str
     analysis_result_id: str

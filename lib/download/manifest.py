@@ -102,8 +102,8 @@ def _attribution(entries: Iterable[FetchedSeries], sources: dict[str, dict[str, 
     for entry in entries:
         groups.setdefault((entry.collection_id, entry.doi.lower(), entry.licence), []).append(entry)
     lines = ["# Attribution", ""]
-    lines += [f"Fetched from the {ARCHIVE} (https://imaging.datacommons.cancer.gov). Whoever publishes results from",
-              "these images names their authors as written here and keeps to the licence.", ""]  # fmt: skip
+    lines += [f"Fetched from the {ARCHIVE} (https://imaging.datacommons.cancer.gov). When you publish results from",
+              "these images, cite their authors as stated here and comply with the licence.", ""]  # fmt: skip
     for (collection, doi, licence), group in sorted(groups.items()):
         source = sources.get(collection, {}).get(doi) or Source(doi, "", "", "", "")
         patients = len({entry.patient_id for entry in group})

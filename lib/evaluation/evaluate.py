@@ -14,14 +14,26 @@ from lib.dicom.scan.scan import ScanReport
 from lib.errors import DicomError, InputError, PairingError
 from lib.evaluation.calibration_check import check_card_calibration
 from lib.evaluation.clinical_metrics import measure_clinical, tumour_of, tumour_regions
-from lib.evaluation.external_predictions import ExternalPredictions, read_external_prediction
+from lib.evaluation.external_predictions import (
+    Competitor,
+    ModelPredictions,
+    predict_with_model,
+    read_external_prediction,
+)
+from lib.evaluation.interval_coverage import interval_shares
+from lib.evaluation.lesions.patient import measure_lesions
+from lib.evaluation.organ_metrics import measure_organs, with_organs
 from lib.evaluation.patient_result import PatientResult
 from lib.evaluation.report.html import write_report
 from lib.evaluation.report.images import draw_comparison, draw_projections
 from lib.evaluation.result import Evaluation, write_evaluation
 from lib.evaluation.slice_metrics import AlignedVolumes, align, card_baselines, compare, predict_all_methods
+from lib.imaging.volume import Volume
 from lib.learning.model_card.card import patient_digest
+from lib.metrics.appearance import measure_appearance
+from lib.metrics.criteria import LOOKUPS
 from lib.metrics.volume import measure_volume
+from lib.pairing.label_maps import LabelMaps, find_label_maps
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepare import pair_id
 from lib.pairing.quality_checks.alignment import corrected, estimate_shift
@@ -40,15 +52,16 @@ def evaluate_pairs(
     scan: ScanReport | None = None,
     contours: Sequence[Path] = (),
     run: Path | None = None,
-    external: Sequence[ExternalPredictions] = (),
+    external: Sequence[Competitor] = (),
+    labels: Path | None = None,
     note: str = "",
     progress: Progress = no_progress,
 ) -> Evaluation:
     """Return the metrics of every pair, and write them to `out`.
 
-    Writes `report.html`, `evaluation.json`, `patients.csv`, `means.csv` and two pictures per pair. A pair that fails is
-    reported with its reason, and the evaluation continues. Means are over patients that the model was neither trained
-    nor validated on.
+    Writes `report.html`, `evaluation.json`, `patients.csv`, `means.csv`, `lesions.csv` and two pictures per pair. A
+    pair that fails is reported with its reason, and the evaluation continues. Means are over patients that the model
+    was neither trained nor validated on.
 
     Args:
         pairs: The pairs to evaluate.
@@ -57,8 +70,9 @@ def evaluate_pairs(
         scan: Source of the pairs; tumours contoured in its RT Structure Sets are measured.
         contours: Further RT Structure Sets; their tumours are measured in the CTs of their frame of reference.
         run: Folder of the model's training run, for the training curve in the report.
-        external: Predictions of other programs for the same CTs. Missing or invalid ones are reported, and the
-            evaluation continues.
+        external: Predictions of other programs for the same CTs, or other models. Missing or invalid ones are reported,
+            and the evaluation continues.
+        labels: Folder of label maps of the CTs, see `lib/pairing/label_maps.py`; missing or invalid ones are reported.
         note: Line below every picture, such as the data's attribution.
         progress: Called before each pair.
 
@@ -71,13 +85,14 @@ def evaluate_pairs(
         raise _no_unseen_patients(len(pairs))  # fail early
     card_baselines(synthesizer.card)  # fail early
     contours_of = partial(_contours, scan, _read_tumours(contours, pairs))
+    label_maps = None if labels is None else find_label_maps(labels, [paired.pair.ct for paired in pairs])
     results: list[PatientResult] = []
     failed: list[tuple[str, str, str]] = []
     for number, paired in enumerate(pairs):
         patient_id, ct_uid = paired.pair.ct.patient_id, paired.pair.ct.uid
         progress(number, len(pairs), f"evaluating {patient_id}")
         try:
-            results.append(_evaluate(paired, synthesizer, out, contours_of, external, note))
+            results.append(_evaluate(paired, synthesizer, out, contours_of, external, label_maps, note))
         except InputError as error:
             failed.append((patient_id, ct_uid, str(error)))
     progress(len(pairs), len(pairs), "evaluated")
@@ -99,10 +114,13 @@ def _evaluate(
     synthesizer: Synthesizer | Ensemble,
     out: Path,
     contours_of: Callable[[SeriesPair], tuple[tuple[Contour, ...], str]],
-    external: Sequence[ExternalPredictions],
+    external: Sequence[Competitor],
+    labels: LabelMaps | None,
     note: str,
 ) -> PatientResult:
-    card, patient_id = synthesizer.card, paired.pair.ct.patient_id
+    patient_id = paired.pair.ct.patient_id
+    synthesizer = synthesizer.for_patient(patient_id)
+    card = synthesizer.card
     ct, pet = read_ct_series(paired.pair.ct), paired.pet_volume(read_pet(paired.pair.pet))
     shift = estimate_shift(ct, pet)
     if card.recipe.alignment.correct:  # as in training
@@ -112,9 +130,11 @@ def _evaluate(
     frame = paired.pair.ct.frame_of_reference_uid
     tumour, tumour_note = tumour_of(contours, volumes, frame_of_reference_uid=frame)
     regions = tumour_regions(contours, volumes, frame_of_reference_uid=frame)
-    external_suv, missing = _read_external_predictions(external, paired.pair.ct.uid, volumes)
+    external_suv, missing = _external_predictions(external, paired.pair, ct, volumes)
     volumes = replace(volumes, tumour=tumour, regions=regions, external_suv=external_suv)
     baselines = card_baselines(card)
+    volumes, no_organs = with_organs(volumes, paired.pair.ct, labels, card, baselines)
+    predictions = predict_all_methods(volumes, baselines)
     title = f"{patient_id}, model {card.name} {synthesizer.checksum[:8]}"
     # hashed, because a patient can have two pairs and a patient ID is not a safe file name
     stem = f"{patient_digest(patient_id)}-{pair_id(paired.pair)}"
@@ -133,24 +153,33 @@ def _evaluate(
             name: measure_volume(
                 suv_bw, volumes.real_suv, volumes.body, measured=volumes.measured, device=synthesizer.device
             )
-            for name, suv_bw in predict_all_methods(volumes, baselines).items()
+            for name, suv_bw in predictions.items()
         },
+        appearance={
+            name: measure_appearance(suv_bw, volumes.real_suv, volumes.body, spacing_mm=volumes.geometry.spacing_mm)
+            for name, suv_bw in predictions.items()
+        },
+        lesions=measure_lesions(volumes, predictions, with_curve=("model", *LOOKUPS, *external_suv)),
         missing_external=missing,
         calibration_check=check_card_calibration(volumes, card),
+        interval_shares=interval_shares(volumes, card, patient_id),
         pictures=tuple(path.name for path in pictures),
         shift=shift,
+        organs=measure_organs(volumes, baselines, missing=no_organs),
     )
 
 
-def _read_external_predictions(
-    external: Sequence[ExternalPredictions], ct_series_instance_uid: str, volumes: AlignedVolumes
+def _external_predictions(
+    external: Sequence[Competitor], pair: SeriesPair, ct: Volume, volumes: AlignedVolumes
 ) -> tuple[dict[str, FloatArray], dict[str, str]]:
-    """Return the PET of each external program for a CT, and why those of the others are missing."""
+    """Return the PET of each external program or model for a CT, and why those of the others are missing."""
     predictions, missing = {}, {}
     for program in external:
         try:
-            predictions[program.name] = read_external_prediction(
-                program, ct_series_instance_uid, geometry=volumes.geometry, body=volumes.body
+            predictions[program.name] = (
+                predict_with_model(program, ct, pair.ct.patient_id, geometry=volumes.geometry)
+                if isinstance(program, ModelPredictions)
+                else read_external_prediction(program, pair.ct.uid, geometry=volumes.geometry, body=volumes.body)
             )
         except InputError as error:
             missing[program.name] = str(error)

@@ -1,4 +1,4 @@
-"""Synthetic PETs that other programs predicted from the same CTs, read onto the grid of the evaluation."""
+"""Synthetic PETs of other programs or other models from the same CTs, on the grid of the evaluation."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from lib.imaging.orientation import to_canonical
 from lib.imaging.resample import resample_to
 from lib.imaging.resample_2d import resample_in_plane
 from lib.imaging.volume import Unit, Volume
+from lib.metrics.baselines import ORGAN_MEDIAN
 from lib.metrics.criteria import METHODS
+from lib.synthesis.synthesizer import Synthesizer
 from lib.types import BoolArray, FloatArray
 
-RESERVED_NAMES = (*METHODS, "real")
+RESERVED_NAMES = (*METHODS, ORGAN_MEDIAN, "real")
 NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,23}")  # fits a table's column
 MIN_SUV, MAX_SUV = -5.0, 500.0  # networks undershoot a little; the hottest bladder is about 200; air in a CT is -1000
 MIN_COVERED = 0.95  # of the body; voxels that are not covered count as 0
@@ -49,23 +51,51 @@ class ExternalPredictions:
         return found[0]
 
 
-def parse_external_predictions(texts: Iterable[str]) -> tuple[ExternalPredictions, ...]:
-    """Parse texts of the form NAME=FOLDER.
+@dataclass(frozen=True, eq=False)
+class ModelPredictions:
+    """Another model, trained here or imported: its name in the report, and the model."""
+
+    name: str
+    synthesizer: Synthesizer
+
+
+Competitor = ExternalPredictions | ModelPredictions
+
+
+def parse_external_predictions(texts: Iterable[str], *, device: str = "auto") -> tuple[Competitor, ...]:
+    """Parse texts of the form NAME=FOLDER or NAME=MODEL; a model is loaded.
 
     Raises:
         InputError: Not of that form, a reserved, duplicate or invalid name, or a missing folder.
+        CheckpointError: A file that is not a model.
     """
-    parsed: list[ExternalPredictions] = []
+    parsed: list[Competitor] = []
     for text in texts:
         name, separator, folder = text.partition("=")
         if not separator or not NAME.fullmatch(name):
-            raise InputError(f"{text!r}: expected NAME=FOLDER, with a name of at most 24 letters, digits and . _ + -")
+            raise InputError(
+                f"{text!r}: expected NAME=FOLDER or NAME=MODEL, with a name of at most 24 letters, digits and . _ + -"
+            )
         if name in RESERVED_NAMES or name in {program.name for program in parsed}:
             raise InputError(f"the name {name!r} is reserved or already used; choose another name for {folder}")
+        if Path(folder).is_file():
+            parsed.append(ModelPredictions(name, Synthesizer.load(Path(folder), device=device)))
+            continue
         if not Path(folder).is_dir():
             raise InputError(f"{name}: {folder} is not a folder; expected the folder of its volumes")
         parsed.append(ExternalPredictions(name, Path(folder)))
     return tuple(parsed)
+
+
+def predict_with_model(program: ModelPredictions, ct: Volume, patient_id: str, *, geometry: Geometry) -> FloatArray:
+    """Return another model's synthetic PET of a CT on the grid of the evaluation, SUVbw (K, R, C).
+
+    Raises:
+        PairingError: The model was trained or validated on the patient, so the comparison would favour it.
+    """
+    if program.synthesizer.card.side_of(patient_id).shaped_weights:
+        raise PairingError(f"{program.name} was trained or validated on this patient")
+    return resample_in_plane(to_canonical(program.synthesizer.apply(ct)).array, *geometry.shape[1:])
 
 
 def read_external_prediction(

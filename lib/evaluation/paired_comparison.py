@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lib.metrics.agreement import Interval, bootstrap_mean, group_by_patient
-from lib.metrics.criteria import METRICS, Metric
+from lib.metrics.criteria import METRICS, Metric, comparable
 from lib.metrics.verdict import MethodMetrics, mean_of_pairs
 
 Ahead = Literal["model", "peer", "neither", "undefined"]
@@ -83,8 +83,9 @@ def external_sentence(comparison: ExternalComparison) -> str:
 def _compare(patients: Sequence[Sequence[MethodMetrics]], program: str, metric: Metric) -> PairedMetric:
     both = [tuple(mean_of_pairs(pairs, method, metric.name) for method in ("model", program)) for pairs in patients]
     both = [(ours, theirs) for ours, theirs in both if math.isfinite(ours) and math.isfinite(theirs)]
-    size = abs if metric.best == "nearest 0" else float
-    difference = bootstrap_mean(size(ours) - size(theirs) for ours, theirs in both)
+    difference = bootstrap_mean(
+        comparable(ours, metric.best) - comparable(theirs, metric.best) for ours, theirs in both
+    )
     low, high = (difference.low, difference.high) if metric.best == "highest" else (-difference.high, -difference.low)
     ahead: Ahead = "undefined" if math.isnan(low) else "model" if low > 0 else "peer" if high < 0 else "neither"
     return PairedMetric(

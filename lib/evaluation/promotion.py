@@ -1,82 +1,45 @@
 """Whether a newly trained model, the challenger, may replace the served one, the champion.
 
 The rule and its limits: docs/decisions/0016. All metrics are of the same patients on the same voxels, in the body
-metrics of `COMPARED_METRICS`.
+metrics of `COMPARED_METRICS`. In addition, the challenger must not significantly fabricate more lesions.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from lib.dicom.read.volume import read_pet
 from lib.dicom.scan.open_ct import read_ct_series
 from lib.errors import InputError
+from lib.evaluation.champion_comparison import (
+    CHAMPION,
+    MIN_PATIENTS,
+    PairedComparison,
+    compare_fabrication,
+    compare_metric,
+)
+from lib.evaluation.lesions.patient import measure_fixed_lesions
 from lib.evaluation.slice_metrics import align, card_baselines, predict_all_methods
 from lib.imaging.orientation import to_canonical
 from lib.imaging.resample_2d import resample_in_plane
 from lib.learning.model_card.card import ModelCard, patient_digest
-from lib.metrics.agreement import Interval, bootstrap_mean, finite_mean, group_by_patient
+from lib.metrics.agreement import group_by_patient
+from lib.metrics.appearance import measure_appearance
 from lib.metrics.baseline_comparison import BaselineComparison, compare_with_baselines, not_judged
-from lib.metrics.criteria import COMPARED_METRICS, HU_SHARE, Metric
+from lib.metrics.criteria import COMPARED_METRICS, FABRICATION_METRICS, HU_SHARE, VERDICT_METRICS
 from lib.metrics.hu_lookup import hu_share
 from lib.metrics.image import measure_slices
 from lib.metrics.verdict import MethodMetrics, join_names, judge_patients
 from lib.pairing.pairs import PairedSeries
 from lib.synthesis.synthesizer import Synthesizer
-from lib.types import LocalFiles, Progress, already_local, finite_or_none, no_progress
+from lib.types import LocalFiles, Progress, already_local, no_progress
 
 logger = logging.getLogger(__name__)
 
-CHAMPION = "champion"
-MIN_PATIENTS = 5  # for a sign test at 5 %: the chance that all favour one model is 1 / 2^5 = 3 %
 MAX_JUDGED = 32  # patients: enough for narrow intervals; two PETs of each are synthesised
-
-Outcome = Literal["better", "level", "worse", "not measured"]
-
-
-@dataclass(frozen=True)
-class PairedComparison:
-    """Challenger and champion in one metric, over the patients that have a value of both.
-
-    Attributes:
-        challenger, champion: Mean over patients.
-        difference: Challenger - champion, with its 95 % bootstrap interval over patients.
-        outcome: `worse` and `better` where the full interval is on that side; with fewer than `MIN_PATIENTS` patients,
-            where the mean is. `worse` also where the champion has a value and the challenger none, such as the
-            correlation of a constant PET, or an infinite error.
-    """
-
-    metric: Metric
-    challenger: float
-    champion: float
-    difference: Interval
-    outcome: Outcome
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether the challenger's mean is worse, significantly or not."""
-        return self.outcome == "worse" or _ahead(self.difference.mean, self.metric) < 0
-
-    @property
-    def summary(self) -> str:
-        """The two means, and the interval of their difference, as text."""
-        difference, digits = self.difference, self.metric.digits
-        if math.isnan(self.challenger):
-            return f"{self.metric.name} (no patient has a value of both)"
-        means = f"{self.metric.name} {self.challenger:.{digits}f} against {self.champion:.{digits}f}"
-        if math.isnan(difference.low):
-            return means
-        low, high = (f"{end:+.{digits}f}" for end in (difference.low, difference.high))
-        return f"{means} (difference {difference.mean:+.{digits}f}, 95 % {low} to {high})"
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values; None for NaN."""
-        means = finite_or_none({"challenger": self.challenger, "champion": self.champion})
-        return {**means, "difference": self.difference.as_json(), "outcome": self.outcome}
 
 
 @dataclass(frozen=True)
@@ -87,11 +50,13 @@ class PromotionResult:
         patients: Number of patients evaluated.
         baseline_comparison: The challenger compared with the baselines.
         comparisons: The challenger compared with the champion, one per metric; empty without a champion.
+        fabrication: The same in number and volume of fabricated lesions, where both were measured.
     """
 
     patients: int
     baseline_comparison: BaselineComparison
     comparisons: tuple[PairedComparison, ...]
+    fabrication: tuple[PairedComparison, ...] = ()
 
     @property
     def leads(self) -> tuple[str, ...]:
@@ -110,9 +75,14 @@ class PromotionResult:
         return worse or (measured if all(comparison.is_behind for comparison in measured) else ())
 
     @property
+    def fabricates_more(self) -> tuple[PairedComparison, ...]:
+        """Number or volume of fabricated lesions where the challenger has significantly more than the champion."""
+        return tuple(comparison for comparison in self.fabrication if comparison.outcome == "worse")
+
+    @property
     def is_promotable(self) -> bool:
         """Whether the challenger may be served."""
-        return bool(self.leads) and not self.lost
+        return bool(self.leads) and not self.lost and not self.fabricates_more
 
     def sentence(self, champion: str = "the champion") -> str:
         """Return why the challenger may or may not be served.
@@ -123,6 +93,8 @@ class PromotionResult:
         if not self.patients:
             return self.baseline_comparison.sentence
         baselines, patients = self.baseline_comparison.sentence, _patients(self.patients)
+        fabricated = "; ".join(comparison.summary for comparison in self.fabricates_more)
+        invents = f"fabricates significantly more lesions than {champion}: {fabricated}" if fabricated else ""
         if self.lost:
             how = (
                 "is worse than"
@@ -130,7 +102,10 @@ class PromotionResult:
                 else "is worse on average, but not significantly, than"
             )
             values = "; ".join(comparison.summary for comparison in self.lost)
-            return f"It {how} {champion} in {values} ({patients}). {baselines}"
+            also = f"; it {invents}" if invents else ""
+            return f"It {how} {champion} in {values}{also} ({patients}). {baselines}"
+        if invents:
+            return f"It {invents} ({patients}). {baselines}"
         leads = (
             f"It beats every baseline in {join_names(self.leads)}"
             if self.leads
@@ -148,6 +123,8 @@ class PromotionResult:
             "leads": list(self.leads),
             "lost": [comparison.metric.name for comparison in self.lost],
             "beside_champion": {comparison.metric.name: comparison.as_json() for comparison in self.comparisons},
+            "fabrication": {comparison.metric.name: comparison.as_json() for comparison in self.fabrication},
+            "fabricates_more": [comparison.metric.name for comparison in self.fabricates_more],
             "standing": self.baseline_comparison.as_json(),
         }
 
@@ -192,9 +169,10 @@ def select_pairs(
     """Return the pairs to evaluate, and a description of their patients.
 
     Selected are patients of the challenger's validation side that neither model was trained on; where these are fewer
-    than `MIN_PATIENTS`, all that neither was trained on. At most `MAX_JUDGED` patients, the same ones each time.
+    than `MIN_PATIENTS`, all that neither was trained on. Patients of a cross-validated ensemble count as such, because
+    one of its networks was not trained on them. At most `MAX_JUDGED` patients, the same ones each time.
     """
-    trained_on = {*challenger.training.patients, *(() if champion is None else champion.training.patients)}
+    trained_on = {digest for card in (challenger, champion) if card is not None for digest in _trained_on(card)}
     unseen = sorted({patient_digest(paired.pair.ct.patient_id) for paired in pairs} - trained_on)
     validation = [digest for digest in unseen if digest in challenger.training.validation_patients]
     few = len(validation) < MIN_PATIENTS
@@ -202,6 +180,11 @@ def select_pairs(
     neither = "it was not" if champion is None else "neither was"
     description = f"that {neither} trained on" if few else f"of the validation side that {neither} trained on"
     return tuple(paired for paired in pairs if patient_digest(paired.pair.ct.patient_id) in chosen), description
+
+
+def _trained_on(card: ModelCard) -> set[str]:
+    """Return the digests of the patients that cannot be evaluated: no network of the model is unaware of them."""
+    return set(card.fitted_on) - set(card.training.folds)
 
 
 def promotion_result(measured: Sequence[tuple[str, MethodMetrics]], *, description: str) -> PromotionResult:
@@ -213,47 +196,14 @@ def promotion_result(measured: Sequence[tuple[str, MethodMetrics]], *, descripti
     """
     if not measured:
         return PromotionResult(0, not_judged(f"there is no patient {description} with a PET"), ())
-    judgement = judge_patients(measured, metrics=COMPARED_METRICS)
+    judgement = judge_patients(measured, metrics=VERDICT_METRICS)
     with_baselines = compare_with_baselines(judgement, evaluated_on=f"{_patients(judgement.patients)} {description}")
     if not all(CHAMPION in metrics for _, metrics in measured):
         return PromotionResult(judgement.patients, with_baselines, ())
     patients = [*group_by_patient(measured).values()]
-    comparisons = tuple(_compare_metric(patients, metric) for metric in COMPARED_METRICS)
-    return PromotionResult(judgement.patients, with_baselines, comparisons)
-
-
-def _compare_metric(patients: Sequence[Sequence[MethodMetrics]], metric: Metric) -> PairedComparison:
-    rows = [tuple(_mean(pairs, method, metric.name) for method in ("model", CHAMPION)) for pairs in patients]
-    both = [(model, other) for model, other in rows if math.isfinite(model) and math.isfinite(other)]
-    challenger, champion = (finite_mean(row[n] for row in both) for n in (0, 1))
-    difference = bootstrap_mean(model - other for model, other in both)
-    collapsed = any(
-        math.isfinite(other) and not math.isfinite(model) and not _ahead(model, metric) > 0 for model, other in rows
-    )
-    return PairedComparison(
-        metric, challenger, champion, difference, "worse" if collapsed else _outcome(difference, metric)
-    )
-
-
-def _outcome(difference: Interval, metric: Metric) -> Outcome:
-    if not difference.count:
-        return "not measured"
-    few = difference.count < MIN_PATIENTS
-    ends = (difference.mean, difference.mean) if few else (difference.low, difference.high)
-    ahead = [_ahead(end, metric) for end in ends]
-    if max(ahead) < 0:
-        return "worse"
-    return "better" if min(ahead) > 0 else "level"
-
-
-def _ahead(difference: float, metric: Metric) -> float:
-    """Return a difference with the sign that is positive where the challenger is better."""
-    return difference if metric.best == "highest" else -difference
-
-
-def _mean(pairs: Sequence[MethodMetrics], method: str, name: str) -> float:
-    """Return a patient's metric; NaN where it is undefined for a pair, so that a collapsed PET is not averaged out."""
-    return sum(metrics[method][name] for metrics in pairs) / len(pairs)
+    comparisons = tuple(compare_metric(patients, metric) for metric in COMPARED_METRICS)
+    fabrication = tuple(compare_fabrication(patients, metric) for metric in FABRICATION_METRICS)
+    return PromotionResult(judgement.patients, with_baselines, comparisons, fabrication)
 
 
 def _measure(
@@ -262,13 +212,17 @@ def _measure(
     """Return the metrics of every method on the challenger's grid; None where no voxel of the body was measured."""
     with local_files(paired.pair.ct, paired.pair.pet):
         ct, pet = read_ct_series(paired.pair.ct), paired.pet_volume(read_pet(paired.pair.pet))
+    patient_id = paired.pair.ct.patient_id
+    challenger = challenger.for_patient(patient_id)
     volumes = align(challenger.apply(ct), ct=ct, pet=pet, grid=challenger.card.recipe.grid)
     if not volumes.body.any():
         logger.warning("CT %s is excluded: no voxel inside its body was measured", paired.pair.ct.uid)
         return None
     predictions = predict_all_methods(volumes, card_baselines(challenger.card))
     if champion is not None:
-        predictions[CHAMPION] = resample_in_plane(to_canonical(champion.apply(ct)).array, *volumes.geometry.shape[1:])
+        predictions[CHAMPION] = resample_in_plane(
+            to_canonical(champion.for_patient(patient_id).apply(ct)).array, *volumes.geometry.shape[1:]
+        )
     metrics: dict[str, dict[str, float]] = {}
     for method, suv_bw in predictions.items():
         measured = measure_slices(
@@ -276,6 +230,12 @@ def _measure(
             groups=frozenset({"ssim"}), device=challenger.device,
         )  # fmt: skip
         metrics[method] = {metric.name: float(getattr(measured, metric.name)) for metric in COMPARED_METRICS}
+        metrics[method] |= vars(
+            measure_appearance(suv_bw, volumes.real_suv, volumes.body, spacing_mm=volumes.geometry.spacing_mm)
+        )
+    networks = {method: predictions[method] for method in ("model", CHAMPION) if method in predictions}
+    for method, detection in measure_fixed_lesions(volumes, networks).items():
+        metrics[method] |= detection.metrics("fixed")
     metrics["model"][HU_SHARE] = hu_share(volumes.ct_hu, volumes.synthetic_suv, volumes.body)
     return metrics
 

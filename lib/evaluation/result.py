@@ -15,13 +15,16 @@ import numpy as np
 from lib.evaluation.aligned_patients import AlignedSubset, exclude_misaligned, mean_over
 from lib.evaluation.calibration_check import MeanCalibrationCheck, mean_calibration_check, write_calibration_check
 from lib.evaluation.clinical_metrics import REAL
+from lib.evaluation.interval_coverage import CoverageRow, coverage_as_json, interval_coverage
+from lib.evaluation.lesions.summary import LesionSummary, summarize_lesions, write_lesions
+from lib.evaluation.organ_metrics import OrganBias, organ_biases, write_organs
 from lib.evaluation.paired_comparison import ExternalComparison, compare_with_external
 from lib.evaluation.patient_result import PatientResult
 from lib.evaluation.targets import target_sentences
 from lib.files import write_text
 from lib.metrics.agreement import Agreement, limits_of_agreement
-from lib.metrics.baselines import BASELINE_NAMES
-from lib.metrics.criteria import METHODS, METRICS
+from lib.metrics.baselines import ORGAN_MEDIAN
+from lib.metrics.criteria import METRICS
 from lib.metrics.image import ImageMetrics, library_versions
 from lib.metrics.verdict import Judgement, judge_patients
 from lib.pairing.quality_checks.misaligned_slices import DEFAULT_LIMIT_MM
@@ -55,7 +58,7 @@ class Evaluation:
     def judgement(self) -> Judgement:
         """The model compared with the baselines over the unseen patients."""
         return judge_patients(
-            [(pair.patient_id, {method: pair.metrics(method) for method in METHODS}) for pair in self.judged]
+            [(pair.patient_id, {method: pair.metrics(method) for method in pair.methods}) for pair in self.judged]
         )
 
     @cached_property
@@ -72,6 +75,19 @@ class Evaluation:
             )
             for program in self.external
         )
+
+    @cached_property
+    def organs(self) -> dict[str, OrganBias]:
+        """The bias of each method in each organ over the unseen patients; empty without label maps."""
+        methods = ("model", *self.judgement.baselines, ORGAN_MEDIAN, *self.external)
+        return organ_biases([(pair.patient_id, pair.organs) for pair in self.judged], tuple(dict.fromkeys(methods)))
+
+    @cached_property
+    def organ_median(self) -> ExternalComparison:
+        """The model compared with the baseline `organ_median` over the unseen patients that have it."""
+        pairs = [pair for pair in self.judged if ORGAN_MEDIAN in pair.methods]
+        rows = [(pair.patient_id, {name: pair.metrics(name) for name in ("model", ORGAN_MEDIAN)}) for pair in pairs]
+        return compare_with_external(ORGAN_MEDIAN, rows)
 
     def mean(self, method: str) -> ImageMetrics:
         """Return a method's mean over the unseen patients; a patient's pairs count as one, their mean."""
@@ -94,6 +110,16 @@ class Evaluation:
         """Expected against observed errors over the unseen patients; None without a calibration."""
         return mean_calibration_check([(pair.patient_id, pair.calibration_check) for pair in self.judged])
 
+    @cached_property
+    def lesions(self) -> LesionSummary:
+        """The lesions over the unseen patients."""
+        return summarize_lesions([(pair.patient_id, pair.lesions) for pair in self.judged], self.judgement)
+
+    @cached_property
+    def interval_coverage(self) -> tuple[CoverageRow, ...]:
+        """Coverage of the model's intervals over the unseen patients; empty without intervals."""
+        return interval_coverage([(pair.patient_id, pair.interval_shares) for pair in self.judged])
+
     def as_json(self) -> dict[str, Any]:
         """Return the JSON of `evaluate --json`."""
         return {
@@ -101,13 +127,17 @@ class Evaluation:
             "patients": [patient.as_json() for patient in self.patients],
             "judged_patients": self.judgement.patients,
             "mean": self.mean("model").as_json(),
-            "baselines": {name: self.mean(name).as_json() for name in BASELINE_NAMES},
+            "baselines": {name: self.mean(name).as_json() for name in self.judgement.baselines},
             **self.judgement.as_json(),
             "aligned": self.aligned.as_json(),
             "targets": list(target_sentences(self.judgement)),
             "beside": {other.program: other.as_json() for other in self.external_comparisons},
+            "lesions": self.lesions.as_json(),
             "body_mean_suv_agreement": self.body_level().as_json(),
+            "organs": {name: organ.as_json() for name, organ in self.organs.items()},
+            "organ_median": self.organ_median.as_json() if self.organ_median.patients else None,
             "uncertainty": None if self.calibration_check is None else self.calibration_check.as_json(),
+            "interval_coverage": coverage_as_json(self.interval_coverage),
             "failed": [
                 dict(zip(("patient_id", "ct_series_instance_uid", "reason"), f, strict=True)) for f in self.failed
             ],
@@ -118,12 +148,15 @@ class Evaluation:
 def write_evaluation(evaluation: Evaluation, out: Path) -> None:
     """Write `evaluation.json`, `patients.csv` (per pair and method) and `means.csv` (with confidence intervals).
 
-    With a calibration, also write `uncertainty.csv`, see `write_calibration_check`.
+    Also write `lesions.csv`, see `write_lesions`; with a calibration `uncertainty.csv`, see `write_calibration_check`;
+    with organs `organs.csv`.
     """
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "evaluation.json", json.dumps(evaluation.as_json(), indent=1, allow_nan=False))
     _write_patients(evaluation, out / "patients.csv")
     _write_means(evaluation.judgement, out / "means.csv")
+    write_lesions([(pair.patient_id, pair.seen, pair.lesions["model"]) for pair in evaluation.patients], out)
+    write_organs(evaluation.organs, out)
     write_calibration_check([(pair.patient_id, pair.seen, pair.calibration_check) for pair in evaluation.patients], out)
 
 
@@ -133,7 +166,7 @@ def _write_patients(evaluation: Evaluation, path: Path) -> None:
         names = list(evaluation.patients[0].metrics("model"))
         writer.writerow(["patient_id", "seen", "method", *names])
         for pair in evaluation.patients:
-            for method in (*METHODS, *pair.external):
+            for method in (*pair.methods, *pair.external):
                 metrics = pair.metrics(method)
                 writer.writerow([pair.patient_id, pair.seen, method, *(_cell(metrics[name]) for name in names)])
 
@@ -143,7 +176,7 @@ def _write_means(judgement: Judgement, path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(["measure", "method", "mean", "low", "high", "patients", "model_minus_method", "outcome"])
         for metric in METRICS:
-            for method in METHODS:
+            for method in judgement.methods:
                 interval = judgement.intervals[method][metric.name]
                 row = [_cell(interval.mean), _cell(interval.low), _cell(interval.high), interval.count]
                 against = judgement.against[method][metric.name] if method != "model" else None

@@ -14,13 +14,14 @@ from lib.imaging.body import body_mask
 from lib.imaging.field_of_view import mask_unmeasured
 from lib.imaging.geometry import Geometry
 from lib.imaging.grid import Grid
+from lib.imaging.label_map import Organs
 from lib.imaging.orientation import to_canonical
 from lib.imaging.resample import resample_to
 from lib.imaging.resample_2d import resample_in_plane
 from lib.imaging.volume import Volume
 from lib.learning.model_card.card import ModelCard
 from lib.learning.validation import measure_with_baselines
-from lib.metrics.baselines import BASELINE_NAMES, Baselines
+from lib.metrics.baselines import BASELINE_NAMES, ORGAN_MEDIAN, Baselines
 from lib.metrics.image import ALL_GROUPS, Group, ImageMetrics, measure_slices
 from lib.types import BoolArray, FloatArray, Progress, no_progress
 
@@ -46,7 +47,7 @@ def comparison_bytes(slices: int, *, ct: Geometry, grid: Grid, pet_shape: Sequen
 
 @dataclass(frozen=True)
 class Comparison:
-    """Metrics by method: `model`, the baselines `zero`, `constant`, `hu_mean`, `hu_median`, then external programs."""
+    """Metrics by method: `model`, the baselines (`organ_median` last, where available), then external programs."""
 
     metrics: Mapping[str, ImageMetrics]
 
@@ -64,7 +65,9 @@ class AlignedVolumes:
         body: Inside the patient and measured.
         tumour: Union of the contoured tumours; None without a contour.
         regions: Each contoured tumour, with its name.
-        peers_suv: SUVbw predicted from this CT by other programs, by name.
+        external_suv: SUVbw predicted from this CT by other programs, by name.
+        organs: The segmented organs; None without a label map.
+        organ_median_suv: SUVbw of the baseline `organ_median`; None where it is not available.
     """
 
     ct_hu: FloatArray
@@ -76,6 +79,14 @@ class AlignedVolumes:
     tumour: BoolArray | None = None
     regions: tuple[tuple[str, BoolArray], ...] = ()
     external_suv: Mapping[str, FloatArray] = field(default_factory=dict)
+    organs: Organs | None = None
+    organ_median_suv: FloatArray | None = None
+
+    @property
+    def optional_suv(self) -> dict[str, FloatArray]:
+        """SUVbw of the methods that are not available for every CT: `organ_median`, and external programs."""
+        organ_median = {} if self.organ_median_suv is None else {ORGAN_MEDIAN: self.organ_median_suv}
+        return organ_median | dict(self.external_suv)
 
     @property
     def pixel_mm(self) -> tuple[float, float]:
@@ -180,7 +191,7 @@ def compare(
     groups: frozenset[Group] = ALL_GROUPS,
     progress: Progress = no_progress,
 ) -> Comparison:
-    """Return the metrics of the model, of its card's baselines, and of external programs."""
+    """Return the metrics of the model, of its card's baselines, of `organ_median`, and of external programs."""
     device = device or torch.device("cpu")
     metrics = measure_with_baselines(
         volumes.synthetic_suv,
@@ -194,7 +205,7 @@ def compare(
         progress=progress,
     )
     body, measured = volumes.body, volumes.measured
-    for name, suv_bw in volumes.external_suv.items():
+    for name, suv_bw in volumes.optional_suv.items():
         metrics[name] = measure_slices(suv_bw, volumes.real_suv, body, measured=measured, groups=groups, device=device)
     return Comparison(metrics)
 
@@ -203,7 +214,7 @@ def predict_all_methods(volumes: AlignedVolumes, baselines: Baselines) -> dict[s
     """Return every method's PET, SUVbw (K, R, C): of the model, of the baselines, and of external programs."""
     predictions: dict[str, FloatArray] = {"model": volumes.synthetic_suv}
     predictions |= {name: baselines.predict(name, volumes.ct_hu, volumes.body) for name in BASELINE_NAMES}
-    return predictions | dict(volumes.external_suv)
+    return predictions | volumes.optional_suv
 
 
 def card_baselines(card: ModelCard) -> Baselines:
@@ -213,7 +224,8 @@ def card_baselines(card: ModelCard) -> Baselines:
         PairingError: The card has no baselines.
     """
     if card.baselines is None:
-        raise PairingError(f"the model card of {card.name} has no baselines to compare with; train the model again")
+        remedy = "train the model again" if card.external is None else "import it again with studies for baselines"
+        raise PairingError(f"the model card of {card.name} has no baselines to compare with; {remedy}")
     return Baselines.from_json(card.baselines)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from lib.metrics.baselines import BASELINE_NAMES
 from lib.metrics.verdict import Judgement
 
 REFERENCE_BASELINE = "hu_median"  # the strongest baseline in MAE and PSNR on real studies
@@ -42,7 +41,7 @@ def _tumour_sentence(judgement: Judgement) -> str:
     found = judgement.intervals["model"][TUMOUR]
     if not found.count:
         return "Tumour SUVmean error: no evaluated patient has a contoured tumour."
-    differences = {name: judgement.against[name][TUMOUR].difference.mean for name in BASELINE_NAMES}
+    differences = {name: judgement.against[name][TUMOUR].difference.mean for name in judgement.baselines}
     smaller = [f"{name}'s by {-by:.2f}" for name, by in differences.items() if by < 0]
     larger = [f"{name}'s by {by:.2f}" for name, by in differences.items() if by >= 0]
     clauses = [

@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from lib.errors import PreparedDataError, RecipeError
+from lib.experiments.nested.ablation import draw_if_possible
+from lib.experiments.nested.protocol import Candidate, NestedResult, run_nested
+from lib.experiments.nested.table import write_nested
 from lib.experiments.study_figures import draw_curves, draw_examples
 from lib.experiments.study_row import StudyRow
 from lib.experiments.study_table import write_table
+from lib.experiments.variants import Variant
 from lib.files import write_text
 from lib.learning.checkpoint import load_checkpoint
 from lib.learning.dataset import split_pairs
@@ -75,13 +79,9 @@ def run_study(
         RecipeError: Invalid numbers of stages or an unknown comparison.
         PreparedDataError: The test side has no patients.
     """
-    if not stages or any(not 1 <= number <= MAX_STAGES for number in stages):
-        raise RecipeError(f"expected numbers of stages from 1 to {MAX_STAGES}, found {list(stages)}")
-    if equal not in get_args(Equal):
-        raise RecipeError(f"equal must be one of {', '.join(get_args(Equal))}, found {equal!r}")
+    recipes = _recipes(recipe, stages, equal)
     if not split_pairs(prepared, recipe.split).test:
         raise PreparedDataError("the test side of the split has no patients; add patients or increase split.test")
-    recipes = {number: recipe_of_stages(recipe, number, equal=equal) for number in sorted(set(stages))}
     rows = []
     for index, (number, stage_recipe) in enumerate(recipes.items()):
         report = partial_progress(progress, index, len(recipes), f"{number} stage(s)")
@@ -103,6 +103,40 @@ def run_study(
         *draw_curves(histories, out, note=note),
     )
     return Study(tuple(rows), csv_path, markdown_path, figures)
+
+
+def compare_stages(
+    prepared: PreparedSet,
+    recipe: Recipe,
+    out: Path,
+    *,
+    stages: Sequence[int],
+    equal: str = "width",
+    folds: int,
+    device: str = "auto",
+    note: str = "",
+    progress: Progress = no_progress,
+) -> tuple[NestedResult, tuple[Path, ...]]:
+    """Compare numbers of stages by nested cross-validation over all patients; return the result and its files.
+
+    Args and errors: as of `run_study` and `run_nested`.
+    """
+    candidates = [
+        Candidate(Variant("stages", f"{number} stage{'s' if number > 1 else ''}"), stage_recipe)
+        for number, stage_recipe in _recipes(recipe, stages, equal).items()
+    ]
+    result = run_nested(lambda _: prepared, candidates, out, folds=folds, device=device, progress=progress)
+    title = f"{len(candidates)} numbers of stages, recipe {recipe.name}, equal {equal}"
+    return result, (*write_nested(result, out, title=title, note=note), *draw_if_possible(result, out, note=note))
+
+
+def _recipes(recipe: Recipe, stages: Sequence[int], equal: str) -> dict[int, Recipe]:
+    """Return the recipe of each number of stages, ascending; raise RecipeError for an invalid comparison."""
+    if not stages or any(not 1 <= number <= MAX_STAGES for number in stages):
+        raise RecipeError(f"expected numbers of stages from 1 to {MAX_STAGES}, found {list(stages)}")
+    if equal not in get_args(Equal):
+        raise RecipeError(f"equal must be one of {', '.join(get_args(Equal))}, found {equal!r}")
+    return {number: recipe_of_stages(recipe, number, equal=equal) for number in sorted(set(stages))}
 
 
 def parse_stages(text: str) -> tuple[int, ...]:

@@ -12,17 +12,16 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import ignite.distributed as idist
 import torch
 
-import lib
 from lib.errors import TrainingError
 from lib.files import write_text
 from lib.learning.aligned_slices import aligned_training
@@ -30,15 +29,15 @@ from lib.learning.checkpoint import load_checkpoint, read_card, save_checkpoint
 from lib.learning.dataset import PairsBySide, split_pairs
 from lib.learning.distributed import device_of_this_process, join_processes
 from lib.learning.familiarity.prepared_profiles import fit_prepared_reference
-from lib.learning.model_card.card import ModelCard, TrainingData, data_digest, patient_digest, split_digest
-from lib.learning.model_card.limits import limits_of, origins_of
+from lib.learning.model_card.card import ModelCard
+from lib.learning.model_card.creation import model_name, new_card
+from lib.learning.organs import fit_card_organs
 from lib.learning.recipe import Recipe, recipe_from_mapping
 from lib.learning.tracking.mlflow_logger import mlflow_run
 from lib.learning.tracking.options import Tracking
 from lib.learning.tracking.progress import read_history
 from lib.learning.trainer import Trainer
-from lib.learning.validation import fit_prepared_baselines, fit_prepared_calibration, score
-from lib.metrics.image import library_versions
+from lib.learning.validation import fit_prepared_baselines, fit_prepared_calibration, fit_prepared_intervals, score
 from lib.networks.cascade import Cascade
 from lib.pairing.prepared import PreparedSet
 from lib.pairing.split import SPLIT_SIDES, Side
@@ -102,18 +101,16 @@ def train(
         PreparedDataError: Arrays of another grid or windows, or no training patients.
         RecipeError: Unknown device.
     """
-    started_group = join_processes(device)
-    try:
-        torch_device = device_of_this_process(device)  # before the run begins, since the name may be invalid
+    with training_process(run, device) as torch_device:
         begun = _begun_sides(run) if resume else {}  # a resumed run keeps its sides
         sides = aligned_training(
             split_pairs(prepared, recipe.split, {**(assigned or {}), **begun}),
             max_shift_mm=recipe.alignment.max_shift_mm,
         )
-        _begin_run(prepared, recipe, run, sides, resume=resume)
+        begin_run(prepared, recipe, run, sides, resume=resume)
         first = idist.get_rank() == 0
         with mlflow_run(tracking if first else None, run, recipe, name=model_name(recipe, name)) as mlflow_logger:
-            result = _finished(run) if resume else None
+            result = finished_run(run) if resume else None
             if result is None:
                 result = _train(
                     prepared, recipe, run, sides, initial=initial, name=name, device=torch_device, progress=progress,
@@ -122,6 +119,19 @@ def train(
             if mlflow_logger is not None:
                 mlflow_logger.finish(result.card)
             return result
+
+
+@contextmanager
+def training_process(run: Path, device: str) -> Iterator[torch.device]:
+    """Join the process group of torchrun, if there is one, and yield the device of this process.
+
+    Raises:
+        TrainingError: The folder of the run cannot be written.
+        RecipeError: Unknown device.
+    """
+    started_group = join_processes(device)
+    try:
+        yield device_of_this_process(device)  # before the run begins, since the name may be invalid
     except OSError as error:
         raise TrainingError(
             f"{run}: cannot be written ({error}); free space and resume, what was finished is kept", code="write_failed"
@@ -164,7 +174,8 @@ def _train(
     return TrainingResult(run / MODEL_FILE, read_card(run / MODEL_FILE), outcome.epochs, outcome.stopped_because)
 
 
-def _finished(run: Path) -> TrainingResult | None:
+def finished_run(run: Path) -> TrainingResult | None:
+    """Return the result of a finished run; None before."""
     if not (run / MODEL_FILE).is_file():
         return None
     card = read_card(run / MODEL_FILE)
@@ -176,7 +187,17 @@ def _nothing() -> None:
     """Do nothing after an epoch."""
 
 
-def _begin_run(prepared: PreparedSet, recipe: Recipe, run: Path, sides: PairsBySide, *, resume: bool) -> None:
+def begin_run(prepared: PreparedSet, recipe: Recipe, run: Path, sides: PairsBySide, *, resume: bool) -> None:
+    """Check the folder of a run, and write the recipe and the patients on each side there.
+
+    Raises:
+        TrainingError: The arrays are of another grid or windows; the folder holds another run, or one to resume.
+    """
+    if recipe.network.members > 1:
+        raise TrainingError(
+            f"network.members is {recipe.network.members}, but one network is trained at a time; cross-validated "
+            "training makes an ensemble"
+        )
     if prepared.preparation != recipe.preparation:
         raise TrainingError(
             f"{prepared.root} was prepared with {prepared.preparation}, the recipe {recipe.name} wants "
@@ -218,56 +239,18 @@ def _publish(prepared: PreparedSet, recipe: Recipe, run: Path, sides: PairsBySid
     side, entries = (Side.VALIDATION, sides.validation) if sides.validation else (Side.TEST, sides.test)
     scores = score(cascade, prepared, entries, recipe, baselines, side=side, device=device) if entries else None
     calibration = fit_prepared_calibration(cascade, prepared, sides.validation, recipe, device=device)
-    card = replace(card, calibration=None if calibration is None else calibration.to_json())
-    card = replace(card, familiarity=fit_prepared_reference(cascade, prepared, sides.train, device=device).to_json())
-    save_checkpoint(run / MODEL_FILE, cascade, replace(card, scores=scores, baselines=baselines.to_json()))
+    intervals = fit_prepared_intervals(cascade, prepared, sides.validation, recipe, device=device)
+    card = replace(
+        card,
+        scores=scores,
+        baselines=baselines.to_json(),
+        calibration=None if calibration is None else calibration.to_json(),
+        intervals=None if intervals is None else intervals.to_json(),
+        organ_baseline=fit_card_organs(prepared, sides.train),
+        familiarity=fit_prepared_reference(cascade, prepared, sides.train, device=device).to_json(),
+    )
+    save_checkpoint(run / MODEL_FILE, cascade, card)
     logger.info("saved %s", run / MODEL_FILE)
-
-
-def new_card(recipe: Recipe, sides: PairsBySide, *, epoch: int, name: str | None = None) -> ModelCard:
-    """Return the model card of weights trained on these pairs, without scores."""
-    entries = (*sides.train, *sides.validation)
-    digests = digests_by_side(sides)
-    training = TrainingData(
-        patients=digests[Side.TRAIN],
-        validation_patients=digests[Side.VALIDATION],
-        test_patients=digests[Side.TEST],
-        pairs=len(sides.train),
-        slices=sum(len(indices) for _, indices in sides.train),
-        digest=data_digest(pair for pair, _ in entries),
-        split=split_digest(recipe.split, digests),
-        split_by_hash=_is_by_hash(recipe, sides),
-        origins=origins_of(pair for pair, _ in sides.train),
-    )
-    return ModelCard(
-        name=model_name(recipe, name),
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
-        recipe=recipe,
-        network=recipe.network,
-        training=training,
-        epoch=epoch,
-        scores=None,
-        baselines=None,
-        versions={"ct2pet": lib.__version__, **library_versions()},
-        limits=limits_of(len(training.patients), training.origins),
-    )
-
-
-def model_name(recipe: Recipe, name: str | None) -> str:
-    """Return the name of a model: as given, or the recipe's name with the number of stages."""
-    return name or f"{recipe.name}-{recipe.network.stages}"
-
-
-def digests_by_side(sides: PairsBySide) -> dict[str, tuple[str, ...]]:
-    """Return the hashes of the patients on each side, sorted."""
-    return {side: tuple(sorted(patient_digest(patient) for patient in sides.patients(side))) for side in SPLIT_SIDES}
-
-
-def _is_by_hash(recipe: Recipe, sides: PairsBySide) -> bool:
-    side_of = recipe.split.side_of_patient
-    return recipe.split.unit == "slice" or all(
-        side_of(patient) == side for side in SPLIT_SIDES for patient in sides.patients(side)
-    )
 
 
 def _load_initial_weights(cascade: Cascade, initial: Path) -> None:

@@ -16,13 +16,15 @@ from lib.learning.model_card.card import patient_digest
 from lib.learning.model_card.scores import MetricsTable, Scores, scores_of
 from lib.learning.recipe import Recipe
 from lib.learning.tracking.progress import KEY_METRIC
+from lib.metrics.appearance import AppearanceMetrics, measure_appearance
 from lib.metrics.baselines import BASELINE_NAMES, Baselines, BaselineSample, fit_baselines
 from lib.metrics.calibration import Calibration, CalibrationSample, fit_calibration
+from lib.metrics.conformal.intervals import Intervals, IntervalSample, fit_intervals
 from lib.metrics.criteria import HU_SHARE
 from lib.metrics.hu_lookup import hu_share
 from lib.metrics.image import ALL_GROUPS, Group, ImageMetrics, measure_slices
 from lib.networks.cascade import Cascade
-from lib.networks.slices import predict_stages
+from lib.networks.slices import SliceNetwork, predict_stages
 from lib.pairing.prepared import PairArrays, PreparedSet
 from lib.types import BoolArray, FloatArray, Progress, no_progress
 
@@ -50,7 +52,7 @@ def validate(
 
 
 def score(
-    cascade: Cascade,
+    cascade: SliceNetwork,
     prepared: PreparedSet,
     entries: Entries,
     recipe: Recipe,
@@ -60,20 +62,54 @@ def score(
     device: torch.device,
 ) -> Scores:
     """Return all metrics of the model and the baselines over the patients of one side."""
-    tables: list[tuple[str, MetricsTable]] = []
-    for pair, indices in entries:
-        arrays = prepared.arrays(pair)
-        chosen = list(indices)
-        synthetic = synthesize_prepared(cascade, arrays, indices, recipe, device=device)
-        measured = measure_with_baselines(
-            synthetic, arrays.suv_bw(chosen), ct_hu=arrays.ct_hu(chosen), body=arrays.body(chosen),
-            measured=arrays.measured(chosen), baselines=baselines, device=device,
-        )  # fmt: skip
-        of_pair = {name: metrics.as_json() for name, metrics in measured.items()}
-        share = hu_share(arrays.ct_hu(chosen), synthetic, arrays.body(chosen))
-        of_pair["model"][HU_SHARE] = None if math.isnan(share) else share
-        tables.append((patient_digest(pair.patient_id), of_pair))
+    tables = [
+        (
+            patient_digest(pair.patient_id),
+            score_pair(
+                synthesize_prepared(cascade, arrays, indices, recipe, device=device), arrays, indices, baselines,
+                device=device,
+            ),
+        )
+        for pair, indices in entries
+        for arrays in [prepared.arrays(pair)]
+    ]  # fmt: skip
     return scores_of(side, tables)
+
+
+def score_pair(
+    synthetic_suv: FloatArray,
+    arrays: PairArrays,
+    indices: Sequence[int],
+    baselines: Baselines,
+    *,
+    device: torch.device,
+) -> MetricsTable:
+    """Return all metrics of a synthetic PET of prepared slices, (len(indices), R, C), and of the baselines."""
+    chosen = list(indices)
+    ct_hu, body = arrays.ct_hu(chosen), arrays.body(chosen)
+    measured = measure_with_baselines(
+        synthetic_suv, arrays.suv_bw(chosen), ct_hu=ct_hu, body=body, measured=arrays.measured(chosen),
+        baselines=baselines, device=device,
+    )  # fmt: skip
+    table = {name: metrics.as_json() for name, metrics in measured.items()}
+    for method, appearance in _appearances(synthetic_suv, arrays, chosen, baselines).items():
+        table[method] |= appearance.as_json()
+    share = hu_share(ct_hu, synthetic_suv, body)
+    table["model"][HU_SHARE] = None if math.isnan(share) else share
+    return table
+
+
+def _appearances(
+    synthetic_suv: FloatArray, arrays: PairArrays, chosen: list[int], baselines: Baselines
+) -> dict[str, AppearanceMetrics]:
+    """Return what a reader sees at once, of the model and each baseline."""
+    ct_hu, real, body = arrays.ct_hu(chosen), arrays.suv_bw(chosen), arrays.body(chosen)
+    predictions: dict[str, FloatArray] = {"model": synthetic_suv}
+    predictions |= {name: baselines.predict(name, ct_hu, body) for name in BASELINE_NAMES}
+    return {
+        name: measure_appearance(suv_bw, real, body, spacing_mm=arrays.pair.spacing_mm)
+        for name, suv_bw in predictions.items()
+    }
 
 
 def measure_with_baselines(
@@ -115,7 +151,7 @@ def fit_prepared_baselines(prepared: PreparedSet, entries: Entries) -> Baselines
 
 
 def fit_prepared_calibration(
-    cascade: Cascade, prepared: PreparedSet, entries: Entries, recipe: Recipe, *, device: torch.device
+    cascade: SliceNetwork, prepared: PreparedSet, entries: Entries, recipe: Recipe, *, device: torch.device
 ) -> Calibration | None:
     """Return the expected error of a synthetic SUV, fitted on patients not used for training.
 
@@ -124,18 +160,49 @@ def fit_prepared_calibration(
     if recipe.split.unit == "slice":
         return None
 
-    def samples() -> Iterator[CalibrationSample]:
+    return fit_calibration(calibration_samples(cascade, prepared, entries, recipe, device=device))
+
+
+def calibration_samples(
+    cascade: SliceNetwork, prepared: PreparedSet, entries: Entries, recipe: Recipe, *, device: torch.device
+) -> Iterator[CalibrationSample]:
+    """Yield the synthetic and the real PET of each pair, one at a time."""
+    for pair, indices in entries:
+        arrays, chosen = prepared.arrays(pair), list(indices)
+        synthetic = synthesize_prepared(cascade, arrays, indices, recipe, device=device)
+        yield CalibrationSample(synthetic, arrays.suv_bw(chosen), arrays.body(chosen))
+
+
+def fit_prepared_intervals(
+    cascade: Cascade, prepared: PreparedSet, entries: Entries, recipe: Recipe, *, device: torch.device
+) -> Intervals | None:
+    """Return intervals for voxels, regions and lesions, fitted on patients not used for training.
+
+    Return None without such patients, or with a split by slice.
+    """
+    if recipe.split.unit == "slice":
+        return None
+
+    def samples() -> Iterator[IntervalSample]:
         """Yield one pair at a time."""
         for pair, indices in entries:
-            arrays, chosen = prepared.arrays(pair), list(indices)
-            synthetic = synthesize_prepared(cascade, arrays, indices, recipe, device=device)
-            yield CalibrationSample(synthetic, arrays.suv_bw(chosen), arrays.body(chosen))
+            synthetic = synthesize_prepared(cascade, prepared.arrays(pair), indices, recipe, device=device)
+            yield interval_sample(prepared.arrays(pair), indices, synthetic)
 
-    return fit_calibration(samples())
+    return fit_intervals(samples())
+
+
+def interval_sample(arrays: PairArrays, indices: Sequence[int], synthetic_suv: FloatArray) -> IntervalSample:
+    """Return the sample of a pair's synthetic PET, SUVbw, (len(indices), R, C), for the fit of intervals."""
+    chosen, pair = list(indices), arrays.pair
+    return IntervalSample(
+        pair.patient_id, synthetic_suv, arrays.suv_bw(chosen), arrays.body(chosen), arrays.measured(chosen),
+        arrays.tumour(chosen), pair.spacing_mm,
+    )  # fmt: skip
 
 
 def synthesize_prepared(
-    cascade: Cascade, arrays: PairArrays, indices: Sequence[int], recipe: Recipe, *, device: torch.device
+    cascade: SliceNetwork, arrays: PairArrays, indices: Sequence[int], recipe: Recipe, *, device: torch.device
 ) -> FloatArray:
     """Return the synthetic PET of prepared slices, SUVbw, (len(indices), R, C)."""
     pets = predict_stages(

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from lib.metrics.agreement import FEW_PATIENTS
-from lib.metrics.baselines import BASELINE_NAMES
+from lib.metrics.caveats import Caveat
 from lib.metrics.criteria import COMPARED_METRICS, KEY_METRIC, Metric
-from lib.metrics.verdict import Judgement, Outcome, join_names, lookup_note
+from lib.metrics.verdict import Judgement, Outcome, caveat_note, join_names, lookup_note
 
 Mark = Literal["beats all", "not surely", "does not beat all", "not judged"]
 
@@ -23,15 +23,17 @@ class BaselineComparison:
         mark: `not surely` where the model is better on average everywhere, but not significantly so everywhere.
         sentence: The result for a reader, with baselines, metrics, values and the patients evaluated.
         outcomes: By metric and baseline; empty where nothing was evaluated.
+        caveats: What a reader sees at once and these metrics do not show; part of the sentence, whatever the mark.
     """
 
     mark: Mark
     sentence: str
     outcomes: Mapping[str, Mapping[str, Outcome]]
+    caveats: tuple[Caveat, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return asdict(self)
+        return {**asdict(self), "caveats": [caveat.as_json() for caveat in self.caveats]}
 
 
 def not_judged(reason: str) -> BaselineComparison:
@@ -43,7 +45,7 @@ def compare_with_baselines(judgement: Judgement, *, evaluated_on: str, caution: 
     """Return the comparison with the baselines in the metrics of `COMPARED_METRICS`.
 
     Args:
-        judgement: Of the model, over `COMPARED_METRICS` or more metrics.
+        judgement: Of the model, over `COMPARED_METRICS` or more metrics, such as `VERDICT_METRICS` for caveats.
         evaluated_on: The patients evaluated, such as `5 validation patients`.
         caution: A limitation of these values, stated instead of a small number of patients.
     """
@@ -52,7 +54,7 @@ def compare_with_baselines(judgement: Judgement, *, evaluated_on: str, caution: 
     few = "few, so the confidence intervals are too narrow" if judgement.patients < FEW_PATIENTS else ""
     note = f" ({caution or few})" if caution or few else ""
     lost, unsure = (_clauses(judgement, outcome) for outcome in ("not beaten", "unsure"))
-    on_average = "Better than all four baselines on average"
+    on_average = f"Better than {judgement.all_baselines} on average"
     mark: Mark
     if lost:
         mark, result = "does not beat all", f"Does {'; '.join([*lost, *unsure]).removeprefix('does ')}"
@@ -64,13 +66,13 @@ def compare_with_baselines(judgement: Judgement, *, evaluated_on: str, caution: 
     elif unsure:
         mark, result = "not surely", f"{on_average}, but {'; '.join(unsure)}"
     else:
-        mark, result = "beats all", f"Beats all four baselines: {_leads(judgement)}"
+        mark, result = "beats all", f"Beats {judgement.all_baselines}: {_leads(judgement)}"
     outcomes: dict[str, Mapping[str, Outcome]] = {
-        metric.name: {name: judgement.against[name][metric.name].outcome for name in BASELINE_NAMES}
+        metric.name: {name: judgement.against[name][metric.name].outcome for name in judgement.baselines}
         for metric in COMPARED_METRICS
     }
-    sentence = f"{result}. Evaluated on {evaluated_on}{note}.{lookup_note(judgement)}"
-    return BaselineComparison(mark, sentence, outcomes)
+    sentence = f"{result}. Evaluated on {evaluated_on}{note}.{lookup_note(judgement)}{caveat_note(judgement)}"
+    return BaselineComparison(mark, sentence, outcomes, judgement.caveats)
 
 
 def _clauses(judgement: Judgement, outcome: Outcome) -> list[str]:
@@ -85,7 +87,7 @@ def _clauses(judgement: Judgement, outcome: Outcome) -> list[str]:
         model, other = (_mean(judgement, method, metric) for method in ("model", strongest))
         values = f"{model} against {other}" + (f" of {strongest}" if len(names) > 1 else "")
         verb = "does not beat" if outcome == "not beaten" else "not significantly better than"
-        baselines = "any baseline" if names == BASELINE_NAMES else join_names(names)
+        baselines = "any baseline" if names == judgement.baselines else join_names(names)
         clauses.append(f"{verb} {baselines} in {metric.name} ({values})")
     return clauses
 

@@ -14,6 +14,7 @@ from lib.types import BoolArray, FloatArray
 
 BaselineName = Literal["zero", "constant", "hu_mean", "hu_median"]
 BASELINE_NAMES: tuple[BaselineName, ...] = get_args(BaselineName)
+ORGAN_MEDIAN = "organ_median"  # a fifth baseline, where organs were segmented: `lib/metrics/organs.py`
 
 MIN_HU, MAX_HU, HU_STEP = -1024, 1500, 10  # values outside are counted in the outermost bins
 SUV_STEP, MAX_SUV = 0.01, 50.0  # medians are exact to half a step; higher SUVs count as 50
@@ -133,14 +134,14 @@ def fit_baselines(samples: Iterable[BaselineSample]) -> Baselines:
         )
     nearest = filled[np.abs(filled[None, :] - np.arange(HU_BINS)[:, None]).argmin(axis=1)]
     return Baselines(
-        constant_suv=round(_median_suv(table.sum(axis=0)), 4),
+        constant_suv=round(median_of_counts(table.sum(axis=0)), 4),
         hu_bin_edges=(MIN_HU + HU_STEP * np.arange(HU_BINS + 1)).astype(np.float32),
         mean_suv_by_hu=(sums[nearest] / table.sum(axis=1)[nearest]).round(4).astype(np.float32),
-        median_suv_by_hu=np.array([_median_suv(table[i]) for i in nearest]).round(4).astype(np.float32),
+        median_suv_by_hu=np.array([median_of_counts(table[i]) for i in nearest]).round(4).astype(np.float32),
     )
 
 
-def _median_suv(counts: NDArray[np.int64]) -> float:
+def median_of_counts(counts: NDArray[np.int64]) -> float:
     """Return the median of a histogram over SUV steps; for an even count, the mean of the middle two values."""
     total = int(counts.sum())
     reached = np.cumsum(counts)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lib.metrics.baselines import BASELINE_NAMES
+from lib.metrics.baselines import BASELINE_NAMES, ORGAN_MEDIAN
 
-Best = Literal["lowest", "highest", "nearest 0"]
+Best = Literal["lowest", "highest", "nearest 0", "nearest 1"]
 METHODS = ("model", *BASELINE_NAMES)
 METHOD_LABELS = {
     "model": "evaluated model",
@@ -15,6 +15,7 @@ METHOD_LABELS = {
     "constant": "one SUV in the body",
     "hu_mean": "mean SUV at each HU",
     "hu_median": "median SUV at each HU",
+    ORGAN_MEDIAN: "median SUV of each organ",
 }
 
 
@@ -28,12 +29,43 @@ class Metric:
     digits: int = 3
 
 
+def comparable(value: float, best: Best) -> float:
+    """Return a value as methods are compared by it: its distance from the best value where that is 0 or 1."""
+    return abs(value) if best == "nearest 0" else abs(value - 1) if best == "nearest 1" else value
+
+
 IN_3D: tuple[tuple[str, str, Best, int], ...] = (
     ("mae_suv", "MAE [SUV]", "lowest", 3),
     ("psnr_db", "PSNR [dB]", "highest", 2),
     ("ssim", "SSIM 3D", "highest", 3),
     ("ms_ssim", "MS-SSIM 3D", "highest", 3),
     ("mse", "MSE [SUV²]", "lowest", 3),
+)
+APPEARANCE_METRICS = (  # see `lib/metrics/appearance.py`
+    Metric("mip_correlation", "projection: correlation", "highest"),
+    Metric("mip_mae_suv", "projection: MAE [SUV]", "lowest"),
+    Metric("roughness_ratio", "roughness along z", "nearest 1", 2),
+    Metric("hot_found_ml", "hot volume: found [mL]", "highest", 0),
+    Metric("hot_missed_ml", "missed [mL]", "lowest", 0),
+    Metric("hot_false_ml", "false [mL]", "lowest", 0),
+)
+LESION_DEFINITIONS = {"fixed": "SUV 2.5", "relative": "41 % of the maximum"}
+
+
+def _lesion_metrics(definition: str) -> tuple[Metric, ...]:
+    return (
+        Metric(f"lesion_sensitivity_{definition}", "sensitivity", "highest", 2),
+        Metric(f"lesions_found_{definition}", "found", "highest", 1),
+        Metric(f"lesions_missed_{definition}", "missed", "lowest", 1),
+        Metric(f"lesions_fabricated_{definition}", "fabricated", "lowest", 1),
+        Metric(f"lesions_fabricated_{definition}_ml", "fabricated [mL]", "lowest", 0),
+        Metric(f"tumour_dice_{definition}", "tumour: Dice", "highest", 2),
+        Metric(f"tumour_volume_error_{definition}_ml", "tumour: volume error [mL]", "nearest 0", 1),
+    )
+
+
+LESION_METRICS = tuple(  # see `lib/evaluation/lesions`
+    metric for definition in LESION_DEFINITIONS for metric in _lesion_metrics(definition)
 )
 METRICS = (
     Metric("mae_suv_body", "MAE [SUV]", "lowest"),
@@ -63,11 +95,18 @@ METRICS = (
     Metric("hot_sensitivity", "hot voxels: sensitivity", "highest"),
     Metric("hot_false_share", "hot voxels: false share", "lowest"),
     Metric("hot_overlap", "hot voxels: Dice", "highest"),
+    *APPEARANCE_METRICS,
+    *LESION_METRICS,
 )
 KEY_METRIC = "mae_suv_body"  # of the verdict: in this metric a lookup table of HU is hardest to beat
 # for the comparison with the baselines: error, noise, structure and voxel order
 COMPARED_METRICS = tuple(
     metric for metric in METRICS if metric.name in ("mae_suv_body", "psnr_db_body", "ssim_body", "correlation_body")
+)
+VERDICT_METRICS = (*COMPARED_METRICS, *APPEARANCE_METRICS, *LESION_METRICS)  # of a model card; not all are measured
+# a challenger must not be significantly worse in these than the served model: `lib/evaluation/promotion.py`
+FABRICATION_METRICS = tuple(
+    metric for metric in METRICS if metric.name in ("lesions_fabricated_fixed", "lesions_fabricated_fixed_ml")
 )
 LOOKUPS = ("hu_mean", "hu_median")
 HU_SHARE = "hu_share"

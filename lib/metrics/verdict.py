@@ -8,13 +8,23 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lib.metrics.agreement import Interval, bootstrap_mean, finite_mean, group_by_patient
-from lib.metrics.baselines import BASELINE_NAMES
-from lib.metrics.criteria import HU_SHARE, KEY_METRIC, LOOKUPS, METHOD_LABELS, METHODS, METRICS, Best, Metric
+from lib.metrics.baselines import BASELINE_NAMES, ORGAN_MEDIAN
+from lib.metrics.caveats import Caveat, find_caveats
+from lib.metrics.criteria import (
+    HU_SHARE,
+    KEY_METRIC,
+    LOOKUPS,
+    METHOD_LABELS,
+    METRICS,
+    Best,
+    Metric,
+    comparable,
+)
 from lib.metrics.hu_lookup import LOOKUP_SHARE
 
 Outcome = Literal["beaten", "unsure", "not beaten", "undefined"]
 Metrics = Mapping[str, float]  # by name, of one volume; NaN where undefined
-ALL_BASELINES = "all four baselines"
+NUMBERS = {4: "four", 5: "five"}
 MethodMetrics = Mapping[str, Metrics]  # by method, of one pair
 
 
@@ -23,7 +33,8 @@ class BaselineDifference:
     """The model compared with one baseline in one metric.
 
     Attributes:
-        difference: Model - baseline over the patients that have both; signed errors by their absolute value.
+        difference: Model - baseline over the patients that have both; signed errors and ratios by their
+            distance from 0 or 1.
         outcome: `beaten` where the full interval favours the model; `unsure` where only the mean does, or one patient
             gives no interval; `undefined` where the baseline has no value. A model that acts as a lookup table of HU
             never beats one: its lead would come from interpolation.
@@ -62,9 +73,29 @@ class Judgement:
         """Whether the model acts as a lookup table of HU."""
         return self.hu_share.mean >= LOOKUP_SHARE
 
+    @property
+    def caveats(self) -> tuple[Caveat, ...]:
+        """What a reader sees at once and the key metric does not show."""
+        return find_caveats(self.intervals)
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The baselines: four, and `organ_median` where it is available for every patient."""
+        return tuple(self.against)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The model, then the baselines."""
+        return ("model", *self.against)
+
+    @property
+    def all_baselines(self) -> str:
+        """All baselines as text, such as `all four baselines`."""
+        return f"all {NUMBERS.get(len(self.against), len(self.against))} baselines"
+
     def outcomes(self, metric: str, *selected: Outcome) -> tuple[str, ...]:
         """Return the baselines with one of the selected outcomes in a metric."""
-        return tuple(name for name in BASELINE_NAMES if self.against[name][metric].outcome in selected)
+        return tuple(name for name, row in self.against.items() if row[metric].outcome in selected)
 
     def not_beaten(self, metric: str) -> tuple[str, ...]:
         """Return the baselines that the model does not beat significantly in a metric."""
@@ -85,16 +116,26 @@ class Judgement:
             "is_lookup": self.is_lookup,
             "strongest_baseline": dict(self.strongest),
             "not_beaten": {name: list(self.not_beaten(name)) for name in self.intervals["model"]},
-            "verdict": {"measure": KEY_METRIC, "sentence": verdict_sentence(self)},
+            "verdict": {
+                "measure": KEY_METRIC,
+                "sentence": verdict_sentence(self),
+                "caveats": [caveat.as_json() for caveat in self.caveats],
+            },
         }
 
 
 def judge_patients(pairs: Sequence[tuple[str, MethodMetrics]], *, metrics: Sequence[Metric] = METRICS) -> Judgement:
-    """Return the judgement over (patient, metrics by method) pairs; pairs of one patient count as their mean."""
+    """Return the judgement over (patient, metrics by method) pairs; pairs of one patient count as their mean.
+
+    The baselines include `organ_median` where every pair has it.
+    """
     patients = group_by_patient(pairs)
+    has_organs = bool(pairs) and all(ORGAN_MEDIAN in of_pair for _, of_pair in pairs)
+    baselines = (*BASELINE_NAMES, ORGAN_MEDIAN) if has_organs else BASELINE_NAMES
+    methods = ("model", *baselines)
     rows = {
         method: {m.name: [mean_of_pairs(pairs, method, m.name) for pairs in patients.values()] for m in metrics}
-        for method in METHODS
+        for method in methods
     }
     share = bootstrap_mean(mean_of_pairs(pairs, "model", HU_SHARE) for pairs in patients.values())
     is_lookup = share.mean >= LOOKUP_SHARE
@@ -104,10 +145,10 @@ def judge_patients(pairs: Sequence[tuple[str, MethodMetrics]], *, metrics: Seque
             m.name: _against(rows["model"][m.name], rows[name][m.name], m.best, lost=is_lookup and name in LOOKUPS)
             for m in metrics
         }
-        for name in BASELINE_NAMES
+        for name in baselines
     }
-    strongest = {m.name: names[0] for m in metrics if (names := _best_methods(rows, m, BASELINE_NAMES))}
-    best = {m.name: names[0] for m in metrics if len(names := _best_methods(rows, m, METHODS)) == 1}
+    strongest = {m.name: names[0] for m in metrics if (names := _best_methods(rows, m, baselines))}
+    best = {m.name: names[0] for m in metrics if len(names := _best_methods(rows, m, methods)) == 1}
     return Judgement(len(patients), share, intervals, against, strongest, best)
 
 
@@ -119,9 +160,11 @@ def verdict_sentence(judgement: Judgement) -> str:
     lost = judgement.outcomes(KEY_METRIC, "not beaten")
     unsure = judgement.outcomes(KEY_METRIC, "unsure")
     beaten = judgement.outcomes(KEY_METRIC, "beaten")
-    clauses = [f"does not beat {_name(lost, 'any baseline')}"] if lost else []
-    clauses += [f"beats {_name(beaten, ALL_BASELINES)}"] if beaten else []
-    clauses += [f"is better than {_name(unsure, ALL_BASELINES)} on average, but not significantly"] if unsure else []
+    clauses = [f"does not beat {_name(judgement, lost, 'any baseline')}"] if lost else []
+    clauses += [f"beats {_name(judgement, beaten, judgement.all_baselines)}"] if beaten else []
+    if unsure:
+        names = _name(judgement, unsure, judgement.all_baselines)
+        clauses += [f"is better than {names} on average, but not significantly"]
     difference = judgement.against[strongest][KEY_METRIC].difference
     confidence = (
         "one patient gives no confidence interval"
@@ -133,8 +176,16 @@ def verdict_sentence(judgement: Judgement) -> str:
     return (
         f"The model {'; it '.join(clauses)}. Its mean absolute error inside the body is {model:.3f} SUV; that of the "
         f"strongest baseline, {strongest} ({METHOD_LABELS[strongest]}), is {other:.3f} SUV ({confidence}; {patients})."
-        f"{lookup_note(judgement)}"
+        f"{lookup_note(judgement)}{caveat_note(judgement)}"
     )
+
+
+def caveat_note(judgement: Judgement) -> str:
+    """Return the caveats as a sentence, after `But:` where the model is ahead of a baseline; otherwise empty."""
+    if not judgement.caveats:
+        return ""
+    is_ahead = bool(judgement.outcomes(KEY_METRIC, "beaten", "unsure"))
+    return f" {'But' if is_ahead else 'In addition'}: {'; '.join(caveat.sentence for caveat in judgement.caveats)}."
 
 
 def lookup_note(judgement: Judgement) -> str:
@@ -152,12 +203,11 @@ def lookup_note(judgement: Judgement) -> str:
 
 def mean_of_pairs(pairs: Sequence[MethodMetrics], method: str, name: str) -> float:
     """Return a patient's metric, the mean over the pairs for which it is finite; NaN for none."""
-    return finite_mean(metrics[method][name] for metrics in pairs)
+    return finite_mean(metrics[method].get(name, math.nan) for metrics in pairs)
 
 
 def _against(model: Sequence[float], baseline: Sequence[float], best: Best, *, lost: bool) -> BaselineDifference:
-    if best == "nearest 0":
-        model, baseline = [abs(value) for value in model], [abs(value) for value in baseline]
+    model, baseline = ([comparable(value, best) for value in values] for values in (model, baseline))
     difference = bootstrap_mean(a - b for a, b in zip(model, baseline, strict=True))
     if not any(map(math.isfinite, baseline)):
         return BaselineDifference(difference, "undefined")
@@ -170,19 +220,18 @@ def _against(model: Sequence[float], baseline: Sequence[float], best: Best, *, l
 def _best_methods(
     rows: Mapping[str, Mapping[str, Sequence[float]]], metric: Metric, methods: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return the methods that share the best mean over patients (signed errors by their absolute value)."""
+    """Return the methods that share the best mean over patients; see `comparable`."""
     scores = {}
     for method in methods:
-        values = rows[method][metric.name]
-        mean = finite_mean(map(abs, values) if metric.best == "nearest 0" else values)
+        mean = finite_mean(comparable(value, metric.best) for value in rows[method][metric.name])
         if not math.isnan(mean):
             scores[method] = mean if metric.best == "highest" else -mean
     return tuple(method for method, score in scores.items() if score == max(scores.values()))
 
 
-def _name(names: Sequence[str], all_names: str) -> str:
+def _name(judgement: Judgement, names: Sequence[str], all_names: str) -> str:
     """Return the joined names of baselines, or `all_names` for all of them."""
-    return all_names if tuple(names) == BASELINE_NAMES else join_names(names)
+    return all_names if tuple(names) == judgement.baselines else join_names(names)
 
 
 def join_names(names: Sequence[str]) -> str:

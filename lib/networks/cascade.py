@@ -13,6 +13,7 @@ from lib.errors import RecipeError
 from lib.networks.unet import Normalization, UNet
 
 MAX_STAGES = 6
+MAX_MEMBERS = 32
 MAX_BASE_CHANNELS = 512  # at depth 4: 2.0 billion weights a stage, 7.9 GB as float32; six stages 11.9 billion, 48 GB
 
 
@@ -28,6 +29,7 @@ class NetworkConfig:
         context_spacing_mm: Distance between those; rounded to a number of slices, at least 1.
         normalization: Between convolution and ReLU.
         residual_stages: Stage k > 1 adds a correction to the last PET, starting from none (zero-initialised).
+        members: Number of cascades of this shape whose PETs are averaged (an ensemble); 1 is a single cascade.
         detail_low, detail_high: Every context slice enters a second time, with this part of the unit range stretched
             to 0..1, because soft tissue fills a fifth of the CT's window and bfloat16 has 8 bits. Both 0: off.
     """
@@ -41,6 +43,7 @@ class NetworkConfig:
     residual_stages: bool = False
     detail_low: float = 0.0
     detail_high: float = 0.0
+    members: int = 1
 
     def __post_init__(self) -> None:
         if not 1 <= self.stages <= MAX_STAGES:
@@ -60,6 +63,8 @@ class NetworkConfig:
                 f"found {self.normalization!r}"
             )
 
+        if not 1 <= self.members <= MAX_MEMBERS:
+            raise RecipeError(f"network.members must be 1 to {MAX_MEMBERS}, found {self.members}")
         if not (self.detail_low == self.detail_high == 0 or 0 <= self.detail_low < self.detail_high <= 1):
             raise RecipeError(
                 "network.detail_low must be below network.detail_high, both from 0 to 1 (both 0: no detail), "
@@ -161,4 +166,4 @@ def forward_flops(config: NetworkConfig, *, rows: int, columns: int) -> int:
             total += 2 * (2 * width) * width * level_pixels  # 2x2, stride 2: each output pixel sees one input pixel
             total += 2 * 9 * (2 * width * width + width * width) * level_pixels
         total += 2 * config.base_channels * pixels
-    return total
+    return config.members * total

@@ -9,11 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.networks.cascade import Cascade, NetworkConfig
+from lib.networks.cascade import NetworkConfig
 from lib.networks.precision import Precision, autocast
 from lib.types import FloatArray
 
 CUDA_BATCH = 16  # slices; on the CPU the batch is 1, which uses all cores and makes results independent of other slices
+
+
+class SliceNetwork(Protocol):
+    """A network that predicts the PET of slices, such as a `Cascade`."""
+
+    @property
+    def config(self) -> NetworkConfig:
+        """Its context slices, among others."""
+
+    def __call__(self, ct: Tensor, /) -> list[Tensor]:
+        """Return every stage's PET, each (N, 1, R, C), from (N, context_slices, R, C), both in the unit range."""
 
 
 class SliceStack(Protocol):
@@ -36,7 +47,7 @@ def context_reach(config: NetworkConfig, *, slice_spacing_mm: float) -> int:
 
 
 def predict_stages(
-    cascade: Cascade,
+    network: SliceNetwork,
     ct_unit: SliceStack,
     indices: Sequence[int],
     *,
@@ -50,7 +61,7 @@ def predict_stages(
     Each batch has the same shape, so the result of a slice does not depend on the other requested slices.
 
     Args:
-        cascade: On `device`, in evaluation mode.
+        network: On `device`, in evaluation mode.
         ct_unit: The full CT, (K, R, C), unit range, which also provides the context of the requested slices.
         indices: Requested slices, ascending.
         slice_spacing_mm: Of the CT.
@@ -62,18 +73,18 @@ def predict_stages(
         filled = requested + [requested[-1]] * (size - len(requested))
         stack = np.stack(
             [
-                ct_unit[context_indices(i, len(ct_unit), config=cascade.config, slice_spacing_mm=slice_spacing_mm)]
+                ct_unit[context_indices(i, len(ct_unit), config=network.config, slice_spacing_mm=slice_spacing_mm)]
                 for i in filled
             ]
         )  # (N, context, R, C)
         batch = torch.from_numpy(stack).to(device).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), autocast(device, precision):
-            pets = _stages(cascade, batch)
+            pets = _stages(network, batch)
             if flips:
-                pets = (pets + _stages(cascade, batch.flip(-1)).flip(-1)) / 2
+                pets = (pets + _stages(network, batch.flip(-1)).flip(-1)) / 2
         yield from pets[: len(requested)].cpu().numpy()
 
 
-def _stages(cascade: Cascade, batch: Tensor) -> Tensor:
+def _stages(network: SliceNetwork, batch: Tensor) -> Tensor:
     """Return every stage's PET as float32, (N, stages, R, C)."""
-    return torch.cat([pet.float() for pet in cascade(batch)], dim=1)
+    return torch.cat([pet.float() for pet in network(batch)], dim=1)

@@ -11,7 +11,7 @@ import logging
 import math
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from lib.dicom.rtstruct import find_contours, rasterise_tumours, structure_set_f
 from lib.dicom.scan.open_ct import read_ct_series
 from lib.dicom.scan.scan import ScanReport
 from lib.errors import DicomError, InputError, PairingError, PreparedDataError
-from lib.files import remove_abandoned, states_digest, unfinished_folder, write_text
+from lib.files import remove_abandoned, states_digest, unfinished_folder
 from lib.imaging.body import body_mask
 from lib.imaging.field_of_view import mask_unmeasured
 from lib.imaging.geometry import Geometry
@@ -34,6 +34,7 @@ from lib.imaging.orientation import VoxelOrder, to_canonical
 from lib.imaging.resample import resample_to
 from lib.imaging.resample_2d import resample_in_plane
 from lib.mapping import from_mapping
+from lib.pairing.label_maps import LabelMaps
 from lib.pairing.matched_slices import in_canonical_order, matched_slices
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.prepared import (
@@ -44,8 +45,10 @@ from lib.pairing.prepared import (
     Preparation,
     PreparedPair,
     PreparedSet,
+    write_entry,
     write_index,
 )
+from lib.pairing.prepared_organs import add_organs_to_all
 from lib.pairing.quality_checks.alignment import corrected, diaphragm_slices, estimate_shift
 from lib.types import BoolArray, FloatArray, LocalFiles, Progress, SeriesPair, already_local, no_progress
 
@@ -64,11 +67,15 @@ class FailedPair:
 
 @dataclass(frozen=True)
 class PreparationReport:
-    """Result of `prepare_pairs`; `reused` counts the pairs whose arrays existed."""
+    """Result of `prepare_pairs`; `reused` counts the pairs whose arrays existed.
+
+    `without_organs` are the prepared pairs without a usable label map, if label maps were given.
+    """
 
     prepared: PreparedSet
     failed: tuple[FailedPair, ...]
     reused: int
+    without_organs: tuple[FailedPair, ...] = ()
 
 
 def prepare_pairs(
@@ -77,6 +84,7 @@ def prepare_pairs(
     *,
     preparation: Preparation,
     scan: ScanReport | None = None,
+    labels: LabelMaps | None = None,
     local_files: LocalFiles = already_local,
     progress: Progress = no_progress,
 ) -> PreparationReport:
@@ -91,6 +99,7 @@ def prepare_pairs(
         out: Folder, created if missing.
         preparation: Grid and windows of the recipe.
         scan: Scan that the pairs are from; tumours contoured in its RT Structure Sets are stored with the body mask.
+        labels: Label maps of the CTs, whose organs are stored; by default, stored organs stay as they are.
         local_files: Returns the context in which the files of a pair are local.
         progress: Called before each pair.
 
@@ -114,10 +123,20 @@ def prepare_pairs(
             done.append(entry)
             reused += reuses
         except InputError as error:
-            failed.append(FailedPair(paired.pair.ct.patient_id, paired.pair.ct.uid, paired.pair.pet.uid, str(error)))
+            failed.append(_failed(paired.pair, error))
+    without_organs: tuple[FailedPair, ...] = ()
+    if labels is not None:
+        by_id = {pair_id(paired.pair): paired.pair for paired in pairs}
+        cts = {id_: pair.ct for id_, pair in by_id.items()}
+        done, faults = add_organs_to_all(PreparedSet(out, preparation, tuple(done)), cts, labels, progress=progress)
+        without_organs = tuple(_failed(by_id[id_], error) for id_, error in faults.items())
     write_index(out, preparation, done)
     progress(len(pairs), len(pairs), "prepared")
-    return PreparationReport(PreparedSet.open(out), tuple(failed), reused)
+    return PreparationReport(PreparedSet.open(out), tuple(failed), reused, without_organs)
+
+
+def _failed(pair: SeriesPair, error: InputError) -> FailedPair:
+    return FailedPair(pair.ct.patient_id, pair.ct.uid, pair.pet.uid, str(error))
 
 
 def pair_id(pair: SeriesPair) -> str:
@@ -220,7 +239,7 @@ def _write_pair(out: Path, entry: PreparedPair, arrays: dict[str, NDArray[Any]])
         with unfinished_folder(final.parent, f".{entry.id}") as temporary:
             for name, array in arrays.items():
                 np.save(temporary / f"{name}.npy", np.ascontiguousarray(array))
-            write_text(temporary / "pair.json", json.dumps(asdict(entry)))
+            write_entry(temporary, entry)
             shutil.rmtree(final, ignore_errors=True)
             temporary.replace(final)
     except OSError as error:

@@ -6,6 +6,7 @@
     DIR/pairs/<id>/ct.npy     (K, R, C) CT, unit range: float16, or uint8 levels under an 8-bit recipe
     DIR/pairs/<id>/pet.npy    (K, R, C) PET, unit range: float16, or uint8 levels
     DIR/pairs/<id>/regions.npy  (K, R, C) uint8: bit 0 body, bit 1 measured by the PET scanner, bit 2 contoured tumour
+    DIR/pairs/<id>/organs.npy (K, R, C) uint16: 0, or n for the n-th organ of the pair's entry; only where segmented
     DIR/pairs/<id>/pair.json  this pair's entry of the index
 
 Reading needs numpy only: prepared arrays can be copied to a machine without DICOM packages.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from lib.errors import PreparedDataError, RecipeError
 from lib.files import write_text
 from lib.imaging.geometry import Geometry
 from lib.imaging.grid import Grid
+from lib.imaging.label_map import LabelArray, Organs
 from lib.imaging.normalize import Windows, denormalize_ct, denormalize_pet
 from lib.mapping import from_mapping
 from lib.pairing.quality_checks.misaligned_slices import is_body_off, is_diaphragm_off
@@ -35,6 +37,7 @@ from lib.types import BoolArray, FloatArray
 FORMAT = 2  # increment when the arrays change; 2: canonical voxel order
 BODY, MEASURED, TUMOUR = 1, 2, 4  # bits of regions.npy
 ARRAYS = ("ct", "pet", "regions")
+ORGANS = "organs"  # optional array
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ class PreparedPair:
         diaphragm_shift_mm: Offset of the diaphragm along z; None if no diaphragm was found.
         diaphragm_slices: Prepared slices that show the diaphragm, in the CT or in the PET.
         is_corrected: Whether the PET was moved back by `shift_mm`.
+        organs: Names of the organs in `organs.npy`; empty without that array.
+        organs_source: Fingerprint of the files of their label map.
     """
 
     id: str
@@ -122,6 +127,8 @@ class PreparedPair:
     diaphragm_shift_mm: float | None = None
     diaphragm_slices: tuple[int, ...] = ()
     is_corrected: bool = False
+    organs: tuple[str, ...] = ()
+    organs_source: str = ""
 
     def geometry(self) -> Geometry:
         """Return the geometry of the prepared slices; valid only if all slices are adjacent."""
@@ -149,6 +156,7 @@ class PairArrays:
     pet: NDArray[Any]
     regions: NDArray[np.uint8]
     windows: Windows
+    stored_organs: LabelArray | None = None
 
     def ct_unit(self, index: Any = slice(None)) -> FloatArray:
         """Return CT slices in the unit range, float32."""
@@ -177,6 +185,10 @@ class PairArrays:
     def tumour(self, index: Any = slice(None)) -> BoolArray:
         """Return the mask of contoured tumours; all False without contours."""
         return np.asarray((self.regions[index] & TUMOUR) > 0)
+
+    def organs(self, index: Any = slice(None)) -> Organs | None:
+        """Return the organs; None where they were not segmented."""
+        return None if self.stored_organs is None else Organs(self.stored_organs[index], self.pair.organs)
 
 
 @dataclass(frozen=True)
@@ -213,19 +225,25 @@ class PreparedSet:
         Raises:
             PreparedDataError: An array is missing, truncated, or has another shape than in the index.
         """
-        folder = self.root / "pairs" / pair.id
-        loaded = []
-        for name in ARRAYS:
-            try:
-                array = np.lib.format.open_memmap(folder / f"{name}.npy", mode="r")
-            except (OSError, ValueError) as error:
-                raise PreparedDataError(f"{folder / name}.npy: missing or cut off ({error}); prepare again") from error
-            if array.shape != pair.shape:
-                raise PreparedDataError(
-                    f"{folder / name}.npy: shape {array.shape}, expected {pair.shape}; prepare again"
-                )
-            loaded.append(array)
-        return PairArrays(pair, loaded[0], loaded[1], loaded[2], self.preparation.windows)
+        loaded = {name: self._load(pair, name) for name in (*ARRAYS, *([ORGANS] if pair.organs else []))}
+        return PairArrays(
+            pair, loaded["ct"], loaded["pet"], loaded["regions"], self.preparation.windows, loaded.get(ORGANS)
+        )
+
+    def _load(self, pair: PreparedPair, name: str) -> NDArray[Any]:
+        path = self.root / "pairs" / pair.id / f"{name}.npy"
+        try:
+            array = np.lib.format.open_memmap(path, mode="r")
+        except (OSError, ValueError) as error:
+            raise PreparedDataError(f"{path}: missing or cut off ({error}); prepare again") from error
+        if array.shape != pair.shape:
+            raise PreparedDataError(f"{path}: shape {array.shape}, expected {pair.shape}; prepare again")
+        return array
+
+    def only(self, patients: Iterable[str]) -> PreparedSet:
+        """Return the set without the pairs of all other patients, so that nothing can read them."""
+        kept = frozenset(patients)
+        return replace(self, pairs=tuple(pair for pair in self.pairs if pair.patient_id in kept))
 
     def patients(self) -> tuple[str, ...]:
         """Return the IDs of all patients, sorted."""
@@ -237,6 +255,15 @@ def write_index(root: Path, preparation: Preparation, pairs: Iterable[PreparedPa
     ordered = sorted(pairs, key=lambda pair: (pair.patient_id, pair.id))
     index = {"format": FORMAT, "preparation": preparation.as_json(), "pairs": [asdict(pair) for pair in ordered]}
     write_text(root / "index.json", json.dumps(index, indent=1))
+
+
+def write_entry(folder: Path, entry: PreparedPair) -> None:
+    """Write `pair.json` into the folder of a pair, atomically.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    write_text(folder / "pair.json", json.dumps(asdict(entry)))
 
 
 def _to_unit(stored: NDArray[Any]) -> FloatArray:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from lib.dicom.scan.scan import ScannedSeries, ScanReport
 from lib.pairing.pairs import pair_series
+from lib.types import ListedSeries
 
 
 @dataclass(frozen=True)
-class SeriesLine:
+class SeriesLine(ListedSeries):
     """One line of `scan` and of `scan --json`.
 
     Attributes:
@@ -20,12 +21,6 @@ class SeriesLine:
         pairing: What a usable CT or PET is paired with, or why it is not paired; None for other series.
     """
 
-    patient_id: str
-    study_instance_uid: str
-    study_date: str
-    series_instance_uid: str
-    modality: str
-    description: str
     slices: int
     rows: int | None
     columns: int | None

@@ -18,6 +18,7 @@ class Side(StrEnum):
     TRAIN = "train"
     VALIDATION = "validation"
     TEST = "test"
+    OUT_OF_FOLD = "out_of_fold"  # trained on by some networks of an ensemble, judged by the one that was not
     UNSEEN = "unseen"  # not in the model's data set
 
     @property

@@ -68,9 +68,9 @@ def _write_instance(instance: FileDataset, path: Path) -> None:
 
 def _ct_slices(patient: PhantomPatient) -> Iterator[FileDataset]:
     """Yield CT slices from the head down, as a scanner numbers them."""
-    start = _series_start(patient) - timedelta(seconds=CT_BEFORE_PET_S)
+    start = series_start(patient) - timedelta(seconds=CT_BEFORE_PET_S)
     for instance_number, k in enumerate(reversed(range(patient.ct.geometry.shape[0])), start=1):
-        ct = _common(patient, patient.ct, k=k, number=instance_number, series_start=start, acquired=start)
+        ct = _common(patient, patient.ct, k=k, number=instance_number, begun=start, acquired=start)
         ct.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
         ct.SeriesDescription, ct.SeriesNumber, ct.AcquisitionNumber = "PHANTOM CT", 2, 1
         ct.PatientPosition = "HFS"
@@ -84,7 +84,7 @@ def _ct_slices(patient: PhantomPatient) -> Iterator[FileDataset]:
 
 def _pet_slices(patient: PhantomPatient) -> Iterator[FileDataset]:
     """Yield PET slices from the head down, each with its own slope."""
-    start = _series_start(patient)
+    start = series_start(patient)
     dose_at_start_bq = patient.dose_bq * 0.5 ** (patient.uptake_s / HALF_LIFE_S)
     count = patient.pet.geometry.shape[0]
     for instance_number, k in enumerate(reversed(range(count)), start=1):
@@ -92,7 +92,7 @@ def _pet_slices(patient: PhantomPatient) -> Iterator[FileDataset]:
         # time at which a decaying source has the mean activity of the frame, as PS3.3 C.8.9.4.1.5 requires
         frame_time_s = bed_start_s + _mean_activity_time_s(BED_S)
         acquired = start + timedelta(seconds=bed_start_s)
-        pet = _common(patient, patient.pet, k=k, number=instance_number, series_start=start, acquired=acquired)
+        pet = _common(patient, patient.pet, k=k, number=instance_number, begun=start, acquired=acquired)
         pet.ImageType = ["ORIGINAL", "PRIMARY"]
         pet.SeriesDescription, pet.SeriesNumber = "PHANTOM PET AC", 3
         pet.Units, pet.CountsSource, pet.SeriesType = "BQML", "EMISSION", ["WHOLE BODY", "IMAGE"]
@@ -103,10 +103,10 @@ def _pet_slices(patient: PhantomPatient) -> Iterator[FileDataset]:
         pet.RandomsCorrectionMethod, pet.ScatterCorrectionMethod = "DLYD", "computed phantom"
         pet.AttenuationCorrectionMethod, pet.ReconstructionMethod = "computed phantom", "computed phantom"
         pet.CollimatorType = "NONE"
-        recumbent = _code("102538003", "SCT", "recumbent")
-        recumbent[0].PatientOrientationModifierCodeSequence = _code("40199007", "SCT", "supine")
+        recumbent = code_sequence("102538003", "SCT", "recumbent")
+        recumbent[0].PatientOrientationModifierCodeSequence = code_sequence("40199007", "SCT", "supine")
         pet.PatientOrientationCodeSequence = recumbent
-        pet.PatientGantryRelationshipCodeSequence = _code("102540008", "SCT", "headfirst")
+        pet.PatientGantryRelationshipCodeSequence = code_sequence("102540008", "SCT", "headfirst")
         pet.RadiopharmaceuticalInformationSequence = DicomSequence([_radiopharmaceutical(patient)])
         activity_bqml = patient.pet.array[k] * (dose_at_start_bq / (patient.anatomy.weight_kg * 1000))
         _store_activity(pet, activity_bqml)
@@ -121,27 +121,27 @@ def _store_activity(pet: FileDataset, activity_bqml: FloatArray) -> None:
 
 
 def _radiopharmaceutical(patient: PhantomPatient) -> Dataset:
-    injection = _series_start(patient) - timedelta(seconds=patient.uptake_s)
+    injection = series_start(patient) - timedelta(seconds=patient.uptake_s)
     item = Dataset()
     item.Radiopharmaceutical = "Fluorodeoxyglucose F^18^"
     item.RadiopharmaceuticalStartTime = f"{injection:%H%M%S}"
     item.RadiopharmaceuticalStartDateTime = f"{injection:%Y%m%d%H%M%S}"
     item.RadionuclideTotalDose = f"{patient.dose_bq:.0f}"
     item.RadionuclideHalfLife, item.RadionuclidePositronFraction = HALF_LIFE_S, POSITRON_FRACTION
-    item.RadionuclideCodeSequence = _code("77004003", "SCT", "^18^Fluorine")
-    item.RadiopharmaceuticalCodeSequence = _code("35321007", "SCT", "Fluorodeoxyglucose F^18^")
-    item.AdministrationRouteCodeSequence = _code("47625008", "SCT", "Intravenous route")
+    item.RadionuclideCodeSequence = code_sequence("77004003", "SCT", "^18^Fluorine")
+    item.RadiopharmaceuticalCodeSequence = code_sequence("35321007", "SCT", "Fluorodeoxyglucose F^18^")
+    item.AdministrationRouteCodeSequence = code_sequence("47625008", "SCT", "Intravenous route")
     return item
 
 
 def _common(
-    patient: PhantomPatient, volume: Volume, *, k: int, number: int, series_start: datetime, acquired: datetime
+    patient: PhantomPatient, volume: Volume, *, k: int, number: int, begun: datetime, acquired: datetime
 ) -> FileDataset:
     """Return an instance with the modules common to CT and PET: patient, study, series, plane and pixel format."""
     modality, sop_class_uid = SOP_CLASSES[volume.unit]
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = sop_class_uid
-    meta.MediaStorageSOPInstanceUID = _uid(patient, f"{modality} {number}")
+    meta.MediaStorageSOPInstanceUID = phantom_uid(patient, f"{modality} {number}")
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     instance = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     instance.is_little_endian, instance.is_implicit_VR = True, False
@@ -149,23 +149,12 @@ def _common(
     instance.SOPClassUID, instance.SOPInstanceUID = sop_class_uid, meta.MediaStorageSOPInstanceUID
     instance.Modality = modality
 
-    instance.PatientName, instance.PatientID = f"PHANTOM^{patient.number:04d}", patient.patient_id
-    instance.PatientBirthDate, instance.PatientSex = "", patient.anatomy.sex
-    instance.PatientWeight, instance.PatientSize = f"{patient.anatomy.weight_kg}", f"{patient.anatomy.height_m}"
-    instance.QualityControlSubject = "YES"
-    instance.PatientIdentityRemoved, instance.DeidentificationMethod = "YES", "Computed phantom, never a person"
-
-    study_start = _series_start(patient) - timedelta(seconds=2 * CT_BEFORE_PET_S)
-    times = {"Study": study_start, "Series": series_start, "Acquisition": acquired, "Content": acquired}
+    add_patient_and_study(instance, patient)
+    times = {"Series": begun, "Acquisition": acquired, "Content": acquired}
     for what, when in times.items():
         setattr(instance, f"{what}Date", f"{when:%Y%m%d}")
         setattr(instance, f"{what}Time", f"{when:%H%M%S}")
-    instance.StudyInstanceUID, instance.SeriesInstanceUID = _uid(patient, "study"), _uid(patient, modality)
-    instance.FrameOfReferenceUID, instance.PositionReferenceIndicator = _uid(patient, "frame of reference"), ""
-    instance.StudyID, instance.AccessionNumber, instance.ReferringPhysicianName = f"{patient.number}", "", ""
-    instance.StudyDescription, instance.BodyPartExamined = "PHANTOM PET/CT CHEST", "CHEST"
-    instance.Manufacturer, instance.ManufacturerModelName = "ct2pet", "computed chest phantom"
-    instance.InstitutionName, instance.DeviceSerialNumber, instance.SoftwareVersions = "", "1", "phantom 1"
+    instance.SeriesInstanceUID = phantom_uid(patient, modality)
     instance.InstanceNumber, instance.ImageComments, instance.BurnedInAnnotation = number, COMMENT, "NO"
 
     slice_mm, row_mm, column_mm = volume.geometry.spacing_mm
@@ -180,7 +169,25 @@ def _common(
     return instance
 
 
-def _series_start(patient: PhantomPatient) -> datetime:
+def add_patient_and_study(instance: Dataset, patient: PhantomPatient) -> None:
+    """Set the attributes of patient, study, frame of reference and equipment, which all series have in common."""
+    instance.PatientName, instance.PatientID = f"PHANTOM^{patient.number:04d}", patient.patient_id
+    instance.PatientBirthDate, instance.PatientSex = "", patient.anatomy.sex
+    instance.PatientWeight, instance.PatientSize = f"{patient.anatomy.weight_kg}", f"{patient.anatomy.height_m}"
+    instance.QualityControlSubject = "YES"
+    instance.PatientIdentityRemoved, instance.DeidentificationMethod = "YES", "Computed phantom, never a person"
+    begun = series_start(patient) - timedelta(seconds=2 * CT_BEFORE_PET_S)
+    instance.StudyDate, instance.StudyTime = f"{begun:%Y%m%d}", f"{begun:%H%M%S}"
+    instance.StudyInstanceUID = phantom_uid(patient, "study")
+    instance.FrameOfReferenceUID, instance.PositionReferenceIndicator = phantom_uid(patient, "frame of reference"), ""
+    instance.StudyID, instance.AccessionNumber, instance.ReferringPhysicianName = f"{patient.number}", "", ""
+    instance.StudyDescription, instance.BodyPartExamined = "PHANTOM PET/CT CHEST", "CHEST"
+    instance.Manufacturer, instance.ManufacturerModelName = "ct2pet", "computed chest phantom"
+    instance.InstitutionName, instance.DeviceSerialNumber, instance.SoftwareVersions = "", "1", "phantom 1"
+
+
+def series_start(patient: PhantomPatient) -> datetime:
+    """Return the start of a patient's PET series."""
     return SERIES_START + timedelta(days=patient.number - 1)
 
 
@@ -190,12 +197,18 @@ def _mean_activity_time_s(duration_s: float) -> float:
     return float(np.log(decays / -np.expm1(-decays)) / decays * duration_s)
 
 
-def _uid(patient: PhantomPatient, what: str) -> str:
+def ct_instance_uid(patient: PhantomPatient, k: int) -> str:
+    """Return the SOPInstanceUID of CT slice `k`, counted from the feet."""
+    return phantom_uid(patient, f"CT {patient.ct.geometry.shape[0] - k}")
+
+
+def phantom_uid(patient: PhantomPatient, what: str) -> str:
     """Return a UID of the 2.25 arc (PS3.5 B.2) determined by the patient and `what`."""
     return f"2.25.{uuid.uuid5(UID_NAMESPACE, f'{patient.key} {what}').int}"
 
 
-def _code(value: str, scheme: str, meaning: str) -> DicomSequence:
+def code_sequence(value: str, scheme: str, meaning: str) -> DicomSequence:
+    """Return a code sequence with one item."""
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
     return DicomSequence([item])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lib.errors import InputError
 from lib.phantom.dicom import write_study
+from lib.phantom.organs import write_organs
 from lib.phantom.patient import MAX_PATIENTS, PhantomPatient, PhantomSettings, phantom_patient
 from lib.types import Progress, no_progress
 
@@ -24,11 +25,13 @@ def write_phantoms(
     patients: int,
     seed: int = 0,
     settings: PhantomSettings = PhantomSettings(),
+    labels: bool = False,
     progress: Progress = no_progress,
 ) -> tuple[Path, ...]:
     """Write patients as DICOM studies and return their folders, such as `out`/PHANTOM_0001 with CT/ and PET/.
 
-    Equal arguments give equal files. Files are written atomically; one patient is in memory at a time.
+    With `labels`, the true organs are written as well, see `write_organs`. Equal arguments give equal files. Files are
+    written atomically; one patient is in memory at a time.
 
     Raises:
         InputError: The number of patients is not 1 to 9999, the seed is negative, or a folder has other DICOM files.
@@ -41,5 +44,7 @@ def write_phantoms(
     for number in range(1, patients + 1):
         patient = phantom_patient(number, seed, settings)
         folders.append(write_study(patient, out / patient.patient_id))
+        if labels:
+            write_organs(patient, folders[-1])
         progress(number, patients, patient.patient_id)
     return tuple(folders)

@@ -28,6 +28,11 @@ class Ensemble:
         self.checksum = hashlib.sha256(" ".join(member.checksum for member in members).encode()).hexdigest()
         self.device = members[0].device
 
+    def for_patient(self, patient_id: str) -> Ensemble:
+        """Return the ensemble itself: all of its members are used for every patient."""
+        del patient_id
+        return self
+
     def apply(
         self,
         ct: Volume,
@@ -75,6 +80,7 @@ def _card(cards: Sequence[ModelCard]) -> ModelCard:
         test_patients=tuple(sorted(test)),
         split=first.training.split if len({card.training.split for card in cards}) == 1 else "",
         split_by_hash=all(card.training.split_by_hash for card in cards),
+        folds={},
     )
     name = f"mean of {len(cards)} models like {first.name}"
-    return replace(first, name=name, training=training, scores=None, calibration=None)
+    return replace(first, name=name, training=training, scores=None, calibration=None, intervals=None)

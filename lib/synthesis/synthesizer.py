@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 
-from lib.errors import InputError
+from lib.errors import CheckpointError, InputError
 from lib.files import file_checksum
 from lib.imaging.geometry import Geometry
-from lib.imaging.normalize import Windows, denormalize_pet, normalize_ct
+from lib.imaging.normalize import Windows, denormalize_ct, denormalize_pet, normalize_ct
 from lib.imaging.orientation import VoxelOrder, canonical_geometry, refuse_oblique
 from lib.imaging.resample_2d import resample_in_plane
 from lib.imaging.volume import Unit, Volume
-from lib.learning.checkpoint import load_checkpoint
-from lib.learning.model_card.card import ModelCard
+from lib.learning.checkpoint import load_network
+from lib.learning.cross_validation.shrinkage import shrink
+from lib.learning.model_card.card import ModelCard, patient_digest
+from lib.metrics.baselines import Baselines
 from lib.networks.cascade import Cascade
+from lib.networks.ensemble import member
 from lib.networks.precision import Precision, choose_device
-from lib.networks.slices import predict_stages
+from lib.networks.slices import SliceNetwork, predict_stages
 from lib.types import FloatArray, Progress, no_progress
 
 OutputGrid = Literal["ct", "network"]
@@ -30,30 +35,55 @@ class Synthesizer:
     """A loaded model that can be applied to many CTs; mirrored CTs are averaged if the recipe says so."""
 
     def __init__(
-        self, cascade: Cascade, card: ModelCard, *, checksum: str, device: torch.device, precision: Precision = "auto"
+        self,
+        network: SliceNetwork,
+        card: ModelCard,
+        *,
+        checksum: str,
+        device: torch.device,
+        precision: Precision = "auto",
     ) -> None:
         self.card = card
         self.checksum = checksum
         self.device = device
-        self._cascade = cascade
+        self._network = network
         self._precision = precision
 
     @property
     def cascade(self) -> Cascade:
-        """The network."""
-        return self._cascade
+        """The network.
+
+        Raises:
+            CheckpointError: It was imported.
+        """
+        if not isinstance(self._network, Cascade):
+            raise CheckpointError(f"{self.card.name} was imported as ONNX", code="imported_model")
+        return self._network
 
     @classmethod
     def load(cls, path: Path, *, device: str = "auto", precision: Precision = "auto") -> Synthesizer:
         """Return the synthesizer of a checkpoint.
 
         Raises:
-            CheckpointError: Not a ct2pet checkpoint.
+            CheckpointError: Not a ct2pet checkpoint; or an imported network, and onnxruntime is not installed.
             RecipeError: Unknown device or precision.
         """
         chosen = choose_device(device)
-        cascade, card = load_checkpoint(path, device=chosen)
-        return cls(cascade, card, checksum=file_checksum(path), device=chosen, precision=precision)
+        network, card = load_network(path, device=chosen)
+        return cls(network, card, checksum=file_checksum(path), device=chosen, precision=precision)
+
+    def for_patient(self, patient_id: str) -> Synthesizer:
+        """Return the synthesizer that a patient is evaluated with.
+
+        It is the same one, unless the model is a cross-validated ensemble that was trained on this patient: then it is
+        the one network of the ensemble that was not.
+        """
+        fold = self.card.training.folds.get(patient_digest(patient_id))
+        if fold is None:
+            return self
+        cascade = member(self.cascade, fold)
+        card = replace(self.card, baselines=self.card.fold_baselines[fold])
+        return Synthesizer(cascade, card, checksum=self.checksum, device=self.device, precision=self._precision)
 
     def apply(
         self,
@@ -98,17 +128,30 @@ class Synthesizer:
 
     def _predict(self, ct_hu: FloatArray, geometry: Geometry, axial: slice) -> Iterator[FloatArray]:
         """Yield the last stage's PET of each axial slice on the network's grid, SUVbw (1, R, C); canonical order."""
+        windows = self.card.recipe.windows
+        ct_unit = NetworkSlices(ct_hu, self.card.recipe.grid.on(geometry).shape[1:], windows)
         pets = predict_stages(
-            self._cascade,
-            NetworkSlices(ct_hu, self.card.recipe.grid.on(geometry).shape[1:], self.card.recipe.windows),
+            self._network,
+            ct_unit,
             range(axial.start, axial.stop),
             slice_spacing_mm=geometry.spacing_mm[0],
             device=self.device,
             precision=self._precision,
             flips=self.card.recipe.synthesis.flips,
         )
-        for stages in pets:
-            yield denormalize_pet(stages[-1:], self.card.recipe.windows)
+        for k, stages in zip(range(axial.start, axial.stop), pets, strict=True):
+            pet = denormalize_pet(stages[-1:], windows)
+            if self.card.lookup_weight:
+                hu = denormalize_ct(ct_unit.slice(k), windows)
+                pet = shrink(pet, hu, self._baselines, weight=self.card.lookup_weight)
+            yield pet
+
+    @cached_property
+    def _baselines(self) -> Baselines:
+        """The baselines of the card, for the lookup that the PET is shrunk towards."""
+        if self.card.baselines is None:
+            raise CheckpointError(f"the model card of {self.card.name} has a lookup weight but no baselines")
+        return Baselines.from_json(self.card.baselines)
 
 
 class NetworkSlices:
@@ -130,8 +173,11 @@ class NetworkSlices:
         """Return slices, (len(indices), R, C), unit range."""
         first = min(indices)
         self._cache = {k: ct_unit for k, ct_unit in self._cache.items() if k >= first}
-        for k in indices:
-            if k not in self._cache:
-                ct_hu = np.ascontiguousarray(self._ct_hu[k : k + 1])
-                self._cache[k] = normalize_ct(resample_in_plane(ct_hu, *self._size), self._windows)[0]
-        return np.stack([self._cache[k] for k in indices])
+        return np.concatenate([self.slice(k) for k in indices])
+
+    def slice(self, k: int) -> FloatArray:
+        """Return one slice, (1, R, C), unit range, and keep the others."""
+        if k not in self._cache:
+            ct_hu = np.ascontiguousarray(self._ct_hu[k : k + 1])
+            self._cache[k] = normalize_ct(resample_in_plane(ct_hu, *self._size), self._windows)
+        return self._cache[k]

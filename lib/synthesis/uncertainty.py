@@ -15,6 +15,7 @@ from lib.imaging.orientation import VoxelOrder, canonical_geometry
 from lib.imaging.volume import Volume
 from lib.learning.model_card.card import ModelCard
 from lib.metrics.calibration import Calibration
+from lib.metrics.conformal.intervals import Intervals
 from lib.synthesis.ensemble import Ensemble
 from lib.synthesis.synthesizer import Synthesizer
 from lib.types import BoolArray, Progress, no_progress
@@ -103,6 +104,18 @@ def _bodies(ct: Volume, order: VoxelOrder, slices: slice) -> Iterator[BoolArray]
     for k in range(axial.start, axial.stop):
         one_slice = Volume(np.ascontiguousarray(ct_hu[k : k + 1]), geometry.slab(slice(k, k + 1)), ct.unit)
         yield body_mask(one_slice)[0][rows, columns]
+
+
+def card_intervals(card: ModelCard) -> Intervals | None:
+    """Return the intervals of a model; None where its card has none.
+
+    Raises:
+        CheckpointError: They are damaged.
+    """
+    try:
+        return None if card.intervals is None else Intervals.from_json(card.intervals)
+    except InputError as error:
+        raise CheckpointError(f"the model card of {card.name}: {error}; train the model again") from error
 
 
 def card_calibration(card: ModelCard) -> Calibration:

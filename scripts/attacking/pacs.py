@@ -14,21 +14,8 @@ from lib.phantom.generate import write_phantoms
 from scripts.attacking.cases import Notify
 from scripts.attacking.result import Result, find_violation
 from scripts.attacking.target import MODEL, SMALL, Target, running_target
-from tests.server.malicious_pacs import (
-    JSON,
-    MULTIPART,
-    Behaviour,
-    Kind,
-    drips,
-    drips_headers,
-    gzip_bomb,
-    hangs,
-    malicious_pacs,
-    redirects,
-    responds,
-    responds_json,
-    sends_endlessly,
-)
+from tests.server import pacs_misbehaviour as misbehaviour
+from tests.server.malicious_pacs import JSON, MULTIPART, Behaviour, Kind, malicious_pacs
 
 CLIENTS = 4  # more than may hold a volume at once
 CLIENT_TIMEOUT_S = 5.0  # after which each client disconnects
@@ -45,18 +32,19 @@ def behaviours(*, bomb_bytes: int = BOMB_BYTES) -> dict[str, Behaviours]:
         form = MULTIPART if kind is Kind.INSTANCE else JSON
         begin = b"\r\n--B\r\nContent-Type: application/dicom\r\n\r\n" if kind is Kind.INSTANCE else b"["
         cases |= {
-            f"{kind.value} drips": {kind: drips(form, begin)},
-            f"{kind.value} drips its headers": {kind: drips_headers()},
-            f"{kind.value} hangs": {kind: hangs()},
-            f"{kind.value} never ends": {kind: sends_endlessly(form, begin)},
-            f"{kind.value} is a gzip bomb": {kind: gzip_bomb(bomb_bytes, form, begin)},
-            f"{kind.value} is HTML": {kind: responds(200, HTML, Content_Type="text/html")},
-            f"{kind.value} redirects": {kind: redirects()},
+            f"{kind.value} drips": {kind: misbehaviour.drips(form, begin)},
+            f"{kind.value} drips its headers": {kind: misbehaviour.drips_headers()},
+            f"{kind.value} hangs": {kind: misbehaviour.hangs()},
+            f"{kind.value} never ends": {kind: misbehaviour.sends_endlessly(form, begin)},
+            f"{kind.value} is a gzip bomb": {kind: misbehaviour.gzip_bomb(bomb_bytes, form, begin)},
+            f"{kind.value} is HTML": {kind: misbehaviour.responds(200, HTML, Content_Type="text/html")},
+            f"{kind.value} redirects": {kind: misbehaviour.redirects()},
             f"{kind.value} is JSON of another shape": {
-                kind: responds_json({"0020000E": [None, float("nan"), "\ud800"]})
+                kind: misbehaviour.responds_json({"0020000E": [None, float("nan"), "\ud800"]})
             },
             **{
-                f"{kind.value} responds {status}": {kind: responds(status)} for status in (400, 401, 403, 404, 500, 503)
+                f"{kind.value} responds {status}": {kind: misbehaviour.responds(status)}
+                for status in (400, 401, 403, 404, 500, 503)
             },
         }
     return cases

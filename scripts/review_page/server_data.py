@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from time import sleep
 
 from CT2PETLib.client.client import Client
-from CT2PETLib.client.connection import FORBIDDEN, SIGN_IN, Connection
 from CT2PETLib.client.errors import RefusedError, ServerError
+from CT2PETLib.client.http.connection import FORBIDDEN, SIGN_IN, Connection
 from CT2PETLib.client.infer_result import InferResult
 from CT2PETLib.client.nrrd import NrrdVolume, read_nrrd
 from CT2PETLib.client.schemas import Model, Server

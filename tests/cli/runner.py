@@ -12,7 +12,7 @@ from lib.phantom.generate import PhantomSettings
 from tests.learning.conftest import TINY
 
 COARSE = PhantomSettings(slices=10, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
-SETTINGS = [word for setting in (*TINY, "pixel_mm=6.4") for word in ("--set", setting)]
+SETTINGS = [option for setting in (*TINY, "pixel_mm=6.4") for option in ("--set", setting)]
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:

@@ -97,7 +97,7 @@ def test_a_password_cannot_be_an_argument(
     assert not users.exists()
 
 
-def test_the_password_prompt_asks_twice_and_does_not_echo(tmp_path: Path) -> None:
+def test_the_password_is_prompted_twice_without_echo(tmp_path: Path) -> None:
     """On a real terminal, with the real hashing cost."""
     ours, theirs = pty.openpty()
     users = str(tmp_path / "users.json")

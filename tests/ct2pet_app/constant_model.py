@@ -16,6 +16,7 @@ from lib.learning.model_card.card import ModelCard, TrainingData, patient_digest
 from lib.learning.recipe import Recipe, load_recipe
 from lib.metrics.baselines import BaselineSample, fit_baselines
 from lib.metrics.calibration import Calibration
+from lib.metrics.conformal.intervals import Intervals
 from lib.networks.cascade import Cascade
 
 
@@ -34,9 +35,10 @@ def save_constant_model(
     trained_on: Iterable[str] = (),
     validated_on: Iterable[str] = (),
     calibration: Calibration | None = None,
+    intervals: Intervals | None = None,
     familiarity: Reference | None = None,
 ) -> Path:
-    """Write a checkpoint that draws `suv` in every voxel: weights 0, and a bias of sqrt(suv / 20) in stage 1."""
+    """Write a checkpoint that predicts `suv` in every voxel: weights 0, and a bias of sqrt(suv / 20) in stage 1."""
     recipe = tiny_recipe(stages)
     cascade = Cascade(recipe.network)
     with torch.no_grad():
@@ -58,6 +60,7 @@ def save_constant_model(
         baselines=fit_baselines([sample]).to_json(),
         versions={},
         calibration=None if calibration is None else calibration.to_json(),
+        intervals=None if intervals is None else intervals.to_json(),
         familiarity=None if familiarity is None else familiarity.to_json(),
     )
     return save_checkpoint(path, cascade, card)

@@ -1,4 +1,4 @@
-"""Kill all writers of the server in turn: ``python -m tests.ct2pet_app.kill_writers 200``; see `killed_writers.py`."""
+"""Kill each writer of the server: ``python -m tests.ct2pet_app.kill_writers 200``; see `killed_writers.py`."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def kill_once(context: ForkServerContext, place: Place, name: str, kill: int, mo
     """Kill a writer once; return whether it was killed while it wrote, and not after."""
     begun, number = context.Event(), 10 * kill
     if kill % 2:
-        words: tuple[Any, ...] = (begun, place, name, number)
-        process = context.Process(target=writing_for_ever, args=words)
+        arguments: tuple[Any, ...] = (begun, place, name, number)
+        process = context.Process(target=writing_for_ever, args=arguments)
     else:
-        words = (begun, place, name, number, moments.randrange(2**30))
-        process = context.Process(target=killed_at_a_line, args=words)
+        arguments = (begun, place, name, number, moments.randrange(2**30))
+        process = context.Process(target=killed_at_a_line, args=arguments)
     process.start()
     assert begun.wait(120), f"{name} did not begin"
     if kill % 2:

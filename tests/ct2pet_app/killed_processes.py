@@ -21,7 +21,7 @@ TINY = "pixel_mm=16.0;depth=1;context_slices=1;normalization=none;patience=0;val
 
 
 def settings(folder: Path) -> dict[str, str]:
-    """Return the `--conf` of a server whose models lie in a folder."""
+    """Return the `--conf` of a server with its models in a folder."""
     training = f"{TINY};epochs={EPOCHS}"
     return {"models": "unet", "models_folder": str(folder), "device": "cpu", "width": "2", "set": training}
 
@@ -39,7 +39,7 @@ def train_once(begun: Event, studies: Path, folder: Path) -> None:
 
 
 def publish_for_ever(begun: Event, folder: Path, scratch: Path) -> None:
-    """Publish one model after the other, each of which draws another SUV; go back after every third."""
+    """Publish models that predict different SUVs, one after the other; roll back after every third."""
     models = open_store(folder)
     while True:
         count = len(models.versions("unet"))

@@ -65,7 +65,7 @@ class Place:
         return self.root / "studies"
 
     def given(self, number: int, name: str = "given.bin") -> Path:
-        """Return a file of one repeated byte, by which it is seen whether it is whole, and of one writing."""
+        """Return a file of one repeated byte, which shows whether it is complete and from a single write."""
         path = self.root / "scratch" / f"{number}-{name}"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(bytes([number % 256]) * BYTES)
@@ -149,10 +149,10 @@ def index(place: Place, number: int) -> None:
 
 def report(place: Place, number: int) -> None:
     """Write the report of a task."""
-    told = CaseReport("a test", to_do=1, already=0, file=report_file(place.models, REPORT))
-    with told.case(f"case {number}"):
+    case_report = CaseReport("a test", to_do=1, already=0, file=report_file(place.models, REPORT))
+    with case_report.case(f"case {number}"):
         pass
-    told.finish({"number": number})
+    case_report.finish({"number": number})
 
 
 def converted(place: Place, number: int) -> None:
@@ -195,7 +195,7 @@ def start(place: Place) -> None:
 
 
 def faults(place: Place) -> Iterator[str]:
-    """Yield what is listed and not whole, and what is there and listed nowhere."""
+    """Yield entries whose file is incomplete, and files without an entry."""
     label_store = LabelStore(place.models / "shelf")
     kept = (*label_store.uploads().values(), *label_store.labels())
     yield from (f"{one.image} {one.tag}: torn" for one in kept if not _is_whole(one.path))

@@ -1,4 +1,4 @@
-"""Files that are not what they say: bombs, files that name other files, links, pickles, headers that lie."""
+"""Malicious files: decompression bombs, references to other files, links, pickles, false headers."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def zipped_link(target: str) -> bytes:
 
 
 def lying_zip(*, announced: int) -> bytes:
-    """Return a zip whose member of a million zeros announces another size, in both places that tell it."""
+    """Return a zip whose member of a million zeros announces another size, in both headers."""
     archive = bytearray(zipped({"1.dcm": bytes(10**6)}))
     for signature, at in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
         struct.pack_into("<I", archive, archive.index(signature) + at, announced)
@@ -87,11 +87,11 @@ def dicom(**elements: object) -> bytes:
     dataset = Dataset()
     dataset.file_meta = meta_group
     dataset.is_little_endian, dataset.is_implicit_VR = True, False
-    words = {"SOPClassUID": CTImageStorage, "SOPInstanceUID": "1.2.3", "StudyInstanceUID": "1.2", "Modality": "CT",
-             "SeriesInstanceUID": "1.2.4", "PatientID": "x", "Rows": 4, "Columns": 4, "BitsAllocated": 16,
-             "BitsStored": 16, "SamplesPerPixel": 1, "PixelRepresentation": 1, "RescaleSlope": "1",
-             "PhotometricInterpretation": "MONOCHROME2", "PixelData": bytes(32), **elements}  # fmt: skip
-    for keyword, value in words.items():
+    attributes = {"SOPClassUID": CTImageStorage, "SOPInstanceUID": "1.2.3", "StudyInstanceUID": "1.2", "Modality": "CT",
+                  "SeriesInstanceUID": "1.2.4", "PatientID": "x", "Rows": 4, "Columns": 4, "BitsAllocated": 16,
+                  "BitsStored": 16, "SamplesPerPixel": 1, "PixelRepresentation": 1, "RescaleSlope": "1",
+                  "PhotometricInterpretation": "MONOCHROME2", "PixelData": bytes(32), **elements}  # fmt: skip
+    for keyword, value in attributes.items():
         setattr(dataset, keyword, value)
     file = DicomBytesIO()
     dcmwrite(file, dataset, write_like_original=False)
@@ -108,10 +108,10 @@ class Payload:
 
 
 def uploads(secret: str) -> dict[str, tuple[str, bytes]]:
-    """Return hostile uploads by what is hostile about them: the name they come with, and their bytes.
+    """Return malicious uploads by kind of attack: file name and bytes.
 
     Args:
-        secret: The path of a file of 1,024 bytes and more that nobody may read through the server.
+        secret: Path of a file of at least 1,024 bytes that no client may read through the server.
     """
     bomb = gzip.compress(bytes(2**20) * 64)
     return {

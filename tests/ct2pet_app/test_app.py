@@ -36,7 +36,7 @@ SUV = 2.5
 
 @pytest.fixture
 def app(make_app: MakeApp, tmp_path: Path) -> CT2PETApp:
-    """An app whose cascade3 draws 2.5 SUV everywhere and whose unet is untrained."""
+    """An app whose cascade3 predicts 2.5 SUV everywhere and whose unet is untrained."""
     built = make_app()
     built.models.publish("cascade3", save_constant_model(tmp_path / "constant.safetensors", SUV))
     return built
@@ -51,11 +51,11 @@ def test_building_the_app_touches_no_study_and_no_weights(make_app: MakeApp, tmp
     assert not (tmp_path / "models").exists()
 
 
-def test_the_address_of_a_pacs_is_not_asked_at_start(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *address, **_: asked.append(address) or [])
+def test_the_host_of_a_pacs_is_not_resolved_at_start(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    lookups: list[object] = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *address, **_: lookups.append(address) or [])
     make_app(studies="https://pacs.invalid/dicom-web")
-    assert asked == []
+    assert lookups == []
 
 
 def test_an_address_with_a_password_is_refused_without_repeating_it(make_app: MakeApp) -> None:
@@ -76,7 +76,7 @@ def test_info_is_plain_json(app: CT2PETApp) -> None:
     assert json.loads(json.dumps(app.info(), allow_nan=False))["datastore"]["completed"] == 2
 
 
-def test_a_synthetic_pet_lies_where_the_ct_lies(app: CT2PETApp, phantoms: Path, ct_uids: tuple[str, ...]) -> None:
+def test_a_synthetic_pet_has_the_position_of_the_ct(app: CT2PETApp, phantoms: Path, ct_uids: tuple[str, ...]) -> None:
     result = infer(app, ct_uids[0])
     pet = read_volume_file(Path(result["file"]), unit=Unit.SUV_BW)
     ct = read_ct(scan_folder(phantoms).usable("CT")[0].series)
@@ -94,17 +94,22 @@ def test_the_second_slab_of_a_ct_reads_nothing_again(
     np.testing.assert_array_equal(both[1], both[0][2:4])
 
 
-def test_the_answer_tells_all_that_is_known(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
-    told = infer(app, ct_uids[0])["params"]
-    assert (told["synthetic"], told["unit"], told["slices"], told["shape"]) == (True, "SUVbw", "0:6", [6, 64, 64])
-    assert "NOT FOR DIAGNOSIS" in told["notice"]
-    assert told["suv"] == pytest.approx({"min": SUV, "max": SUV, "mean": SUV, "p99": SUV}, rel=1e-2)
-    assert set(told["latencies"]) == {"read", "wait", "check", "synthesise", "measure", "write", "total"}
-    assert told["model"]["checksum"] == app.models.synthesizer("cascade3").checksum
-    assert told["model"]["card"]["name"] == "constant-3"
-    assert set(told["metrics"]) == {"model", "zero", "constant", "hu_mean", "hu_median"}
-    assert told["seen_in_training"] is False
-    json.dumps(told, allow_nan=False)
+def test_the_response_has_all_metadata(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
+    metadata = infer(app, ct_uids[0])["params"]
+    assert (metadata["synthetic"], metadata["unit"], metadata["slices"], metadata["shape"]) == (
+        True,
+        "SUVbw",
+        "0:6",
+        [6, 64, 64],
+    )
+    assert "NOT FOR DIAGNOSIS" in metadata["notice"]
+    assert metadata["suv"] == pytest.approx({"min": SUV, "max": SUV, "mean": SUV, "p99": SUV}, rel=1e-2)
+    assert set(metadata["latencies"]) == {"read", "wait", "check", "synthesise", "measure", "write", "total"}
+    assert metadata["model"]["checksum"] == app.models.synthesizer("cascade3").checksum
+    assert metadata["model"]["card"]["name"] == "constant-3"
+    assert set(metadata["metrics"]) == {"model", "zero", "constant", "hu_mean", "hu_median"}
+    assert metadata["seen_in_training"] is False
+    json.dumps(metadata, allow_nan=False)
 
 
 def test_a_slab_is_a_volume_of_just_that_slab(app: CT2PETApp, phantoms: Path, ct_uids: tuple[str, ...]) -> None:
@@ -116,16 +121,16 @@ def test_a_slab_is_a_volume_of_just_that_slab(app: CT2PETApp, phantoms: Path, ct
     assert result["params"]["metrics"]["model"]["mae_suv"] > 0
 
 
-def test_figures_can_be_left_out(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
-    told = infer(app, ct_uids[0], metrics=False)["params"]
-    assert (told["metrics"], told["why_no_metrics"]) == (None, "not requested")
+def test_metrics_can_be_left_out(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
+    metadata = infer(app, ct_uids[0], metrics=False)["params"]
+    assert (metadata["metrics"], metadata["why_no_metrics"]) == (None, "not requested")
 
 
-def test_a_ct_without_pet_has_no_figures(make_app: MakeApp, phantoms: Path, tmp_path: Path) -> None:
+def test_a_ct_without_pet_has_no_metrics(make_app: MakeApp, phantoms: Path, tmp_path: Path) -> None:
     app = make_app(studies=phantoms / "PHANTOM_0001" / "CT")
     app.models.publish("cascade3", save_constant_model(tmp_path / "constant.safetensors", SUV))
-    told = infer(app, app.datastore().list_images()[0])["params"]
-    assert (told["metrics"], told["seen_in_training"]) == (None, None)
+    metadata = infer(app, app.datastore().list_images()[0])["params"]
+    assert (metadata["metrics"], metadata["seen_in_training"]) == (None, None)
 
 
 def test_a_result_can_be_kept_as_a_label(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
@@ -168,14 +173,14 @@ def test_an_untrained_model_says_so(app: CT2PETApp, ct_uids: tuple[str, ...]) ->
 
 
 @pytest.mark.parametrize(
-    ("limit_bytes", "held_bytes", "error", "words"),
+    ("limit_bytes", "held_bytes", "error", "message"),
     [
         (100_000, 0, MemoryLimitError, "the synthesis of 6 of 6 slices .* needs .* allowed are 0 MB: crop"),
         (10**9, 10**9, BusyError, "wait for memory"),
     ],
 )
-def test_an_inference_asks_for_its_memory_before_a_pixel_is_read(
-    app: CT2PETApp, ct_uids: tuple[str, ...], limit_bytes: int, held_bytes: int, error: type[Exception], words: str
+def test_an_inference_reserves_its_memory_before_a_pixel_is_read(
+    app: CT2PETApp, ct_uids: tuple[str, ...], limit_bytes: int, held_bytes: int, error: type[Exception], message: str
 ) -> None:
     budget = MemoryBudget(limit_bytes, max_waiting=0)
     task = SynthesisTask("cascade3", app.models, budget=budget)
@@ -187,7 +192,7 @@ def test_an_inference_asks_for_its_memory_before_a_pixel_is_read(
             yield replace(ct, read=lambda _: pytest.fail("read"))
 
     request = {"source": replace(source, open=opened), "options": InferOptions.from_params({}), "store": None}
-    with budget.reserve(held_bytes, "others"), pytest.raises(error, match=words):
+    with budget.reserve(held_bytes, "others"), pytest.raises(error, match=message):
         task(request)
 
 
@@ -200,8 +205,8 @@ def test_metrics_that_need_too_much_memory_are_left_out_with_the_reason(
         need = memory_need(opened, options, card, pet_shape=source.pet_shape)
     assert need.metrics_bytes > need.synthesis_bytes  # of so few pixels; of a whole body they are alike
     task = SynthesisTask("cascade3", app.models, budget=MemoryBudget(need.metrics_bytes - 1))
-    told = task({"source": source, "options": options, "store": None})[1]
-    assert told["metrics"] is None and "comparing it with the real PET needs" in told["why_no_metrics"]
+    metadata = task({"source": source, "options": options, "store": None})[1]
+    assert metadata["metrics"] is None and "comparing it with the real PET needs" in metadata["why_no_metrics"]
     task = SynthesisTask("cascade3", app.models, budget=MemoryBudget(need.metrics_bytes))
     assert task({"source": source, "options": options, "store": None})[1]["metrics"]
 

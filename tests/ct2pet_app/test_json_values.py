@@ -30,7 +30,7 @@ def nested(depth: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
+    ("value", "message"),
     [
         ({"a": math.nan}, "nan is not a finite number"),
         ({"a": [1, {"b": -math.inf}]}, "-inf is not a finite number"),
@@ -49,8 +49,8 @@ def nested(depth: int) -> dict[str, Any]:
         ("\ud800", "is a JSON object"),
     ],
 )
-def test_what_cannot_be_sent_back_is_refused(value: Any, words: str) -> None:
-    with pytest.raises(RequestError, match=words) as refused:
+def test_what_cannot_be_sent_back_is_refused(value: Any, message: str) -> None:
+    with pytest.raises(RequestError, match=message) as refused:
         checked_json_object(value, "info")
     assert str(refused.value).isascii()
 

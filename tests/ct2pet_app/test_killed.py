@@ -62,7 +62,7 @@ def kill_after(context: ForkServerContext, seconds: float, work: Callable[..., N
 
 
 def check(models: ModelRegistry) -> None:
-    """Fail where something that is listed is not whole, or what is served is no version."""
+    """Fail if an entry's file is incomplete, or if the served model is not a version."""
     versions = models.versions("unet")
     for version in versions:
         assert file_checksum(version.checkpoint) == version.checksum
@@ -73,7 +73,7 @@ def check(models: ModelRegistry) -> None:
         assert models.history("unet")[-1].version == published.version
 
 
-def test_killed_while_publishing_it_serves_a_whole_version_and_forgets_none(
+def test_a_kill_while_publishing_leaves_a_complete_version_and_loses_none(
     processes: ForkServerContext, tmp_path: Path
 ) -> None:
     moments, folder = random.Random(4), tmp_path / "models"
@@ -124,7 +124,7 @@ def test_killed_while_downloading_from_a_pacs_it_reads_no_half_of_a_file(
     with running_orthanc(require_program("Orthanc"), tmp_path / "orthanc", patient) as orthanc:
         for _ in range(KILLS):
             if kill_after(processes, moments.uniform(0.0, 0.4), download_once, orthanc.url, folder):
-                shutil.rmtree(folder / "series")  # all was there: begin anew
+                shutil.rmtree(folder / "series")  # all was there: start again
                 kept = 0
             fetched = list((folder / "series").rglob("*.dcm"))
             for path in fetched:

@@ -55,7 +55,7 @@ def ask(error: Exception, path: str = "/fail/1", method: str = "GET", **sent: An
 
 
 def problem(error: Exception, path: str = "/fail/1", method: str = "GET", **sent: Any) -> dict[str, Any]:
-    """Return the problem that a request is answered with, its form checked."""
+    """Return the problem details of a response, after checking their format."""
     response = ask(error, path, method, **sent)
     assert response.headers["Content-Type"] == MEDIA_TYPE
     found: dict[str, Any] = response.json()

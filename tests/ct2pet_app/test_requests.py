@@ -34,9 +34,9 @@ def test_a_slab_is_read(text: str | None, slab: slice | None) -> None:
     assert InferOptions.from_params({"slices": text}).slices == slab
 
 
-@pytest.mark.parametrize("asked", [".nii.gz", "nii.gz", ".NII.GZ"])
-def test_a_result_may_be_nifti(asked: str) -> None:
-    assert InferOptions.from_params({"result_extension": asked}).extension == ".nii.gz"
+@pytest.mark.parametrize("extension", [".nii.gz", "nii.gz", ".NII.GZ"])
+def test_a_result_may_be_nifti(extension: str) -> None:
+    assert InferOptions.from_params({"result_extension": extension}).extension == ".nii.gz"
 
 
 def test_what_the_stock_slicer_module_sends_is_taken_and_what_means_nothing_is_named() -> None:
@@ -52,7 +52,7 @@ def test_params_may_not_choose_a_file(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("params", "words"),
+    ("params", "message"),
     [
         ({"slices": "3-5"}, "slices '3-5': expected A:B, for example 10:20"),
         ({"result_extension": ".png"}, "expected one of .nrrd, .nii.gz, .mha"),
@@ -61,21 +61,21 @@ def test_params_may_not_choose_a_file(key: str) -> None:
         ({"uncertainty": "only", "save_label": True}, "a label is a PET"),
     ],
 )
-def test_a_wrong_inference_parameter_says_what_is_right(params: dict[str, Any], words: str) -> None:
-    with pytest.raises(RequestError, match=words):
+def test_a_wrong_inference_parameter_says_what_is_right(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
         InferOptions.from_params(params)
 
 
 @pytest.mark.parametrize(
-    ("asked", "wanted"),
+    ("value", "expected"),
     [(None, "no"), (False, "no"), ("false", "no"), (True, "beside"), ("1", "beside"), ("only", "only")],
 )
-def test_the_uncertainty_comes_beside_or_only(asked: object, wanted: str) -> None:
-    params = {} if asked is None else {"uncertainty": asked}
-    assert InferOptions.from_params(params).uncertainty == wanted
+def test_the_uncertainty_is_an_extra_file_or_the_only_one(value: object, expected: str) -> None:
+    params = {} if value is None else {"uncertainty": value}
+    assert InferOptions.from_params(params).uncertainty == expected
 
 
-def test_monai_labels_words_reach_the_recipe() -> None:
+def test_monai_label_parameters_reach_the_recipe() -> None:
     recipe = training(max_epochs=3, train_batch_size=2, learning_rate=0.01, set="seed=5;patience=1").recipe
     assert (recipe.schedule.epochs, recipe.batches.size, recipe.optimiser.learning_rate) == (3, 2, 0.01)
     assert (recipe.seed, recipe.schedule.patience, recipe.network.stages) == (5, 1, 3)
@@ -89,19 +89,19 @@ def test_the_shown_settings_sent_back_unchanged_are_the_servers_recipe() -> None
 def test_choices_are_shown_as_strings_with_the_default_first() -> None:
     shown = shown_settings(SETTINGS, "cascade3")
     assert shown["recipe"][0] == "quantitative"
-    assert all(isinstance(word, str) for word in (*shown["recipe"], *shown["publish"]))
+    assert all(isinstance(choice, str) for choice in (*shown["recipe"], *shown["publish"]))
 
 
-def test_a_training_that_asks_for_cuda_as_stock_clients_do_runs_where_the_server_says() -> None:
+def test_a_training_requested_on_cuda_runs_on_the_device_of_the_server() -> None:
     assert training(device="cuda").device == "auto"
 
 
-def test_tracking_is_asked_for_in_monai_labels_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tracking_uses_the_parameters_of_monai_label(monkeypatch: pytest.MonkeyPatch) -> None:
     assert training().tracking is None and shown_settings(SETTINGS, "cascade3")["tracking"] == ["None", "mlflow"]
     assert training(tracking=["None", "mlflow"]).tracking is None  # as clients that show no choice send it back
     assert training(tracking="mlflow").tracking == Tracking("", "cascade3")
-    asked = {"tracking_uri": "http://host:5000", "tracking_experiment_name": "limbs", "tracking_run_name": "first"}
-    assert training(tracking="mlflow", **asked).tracking == Tracking("http://host:5000", "limbs", "first")
+    settings = {"tracking_uri": "http://host:5000", "tracking_experiment_name": "limbs", "tracking_run_name": "first"}
+    assert training(tracking="mlflow", **settings).tracking == Tracking("http://host:5000", "limbs", "first")
     monkeypatch.setattr(monailabel_settings, "MONAI_LABEL_TRACKING_URI", "sqlite:////data/runs.db")
     assert training().tracking == Tracking("sqlite:////data/runs.db", "cascade3")
     assert shown_settings(SETTINGS, "cascade3")["tracking"] == ["mlflow", "None"]
@@ -179,9 +179,9 @@ def test_only_what_was_understood_reaches_the_process_and_means_the_same_there()
     sent = {"max_epochs": 3, "set": "seed=5;patience=1", "recipe": ["paper", "quantitative"], "bundle_path": "/tmp/x",
             "gpus": "0,1", "multi_gpu": True, "local_rank": 1, "client_id": "me", "device": "cuda",
             "tracking": "mlflow", "tracking_uri": "http://host:5000"}  # fmt: skip
-    asked = training(**sent)
-    assert set(asked.settings) == {"max_epochs", "set", "recipe", "device", "tracking", "tracking_uri"}
-    assert training(**asked.settings, model="cascade3", report="0" * 32) == asked
+    parsed = training(**sent)
+    assert set(parsed.settings) == {"max_epochs", "set", "recipe", "device", "tracking", "tracking_uri"}
+    assert training(**parsed.settings, model="cascade3", report="0" * 32) == parsed
     batch = {"images": ["1.2", "1.3"], "max_batch_size": "5", "slices": "1:3", "label_tag": "mine", "metrics": "false"}
     read = BatchRequest.from_mapping({"model": "unet", **batch, "gpus": "all", "bundle_path": "/tmp/x"})
     assert set(read.settings) == set(BatchRequest.known_keys())
@@ -190,7 +190,7 @@ def test_only_what_was_understood_reaches_the_process_and_means_the_same_there()
 
 
 @pytest.mark.parametrize(
-    "words",
+    "params",
     [
         {"set": "batches.workers=100000"},
         {"set": 'name="a\\u0000b"'},
@@ -206,13 +206,13 @@ def test_only_what_was_understood_reaches_the_process_and_means_the_same_there()
         {"tracking_experiment_name": "\u202egnp"},
     ],
 )
-def test_a_training_costs_no_more_than_the_machine_has(words: dict[str, Any]) -> None:
+def test_a_training_costs_no_more_than_the_machine_has(params: dict[str, Any]) -> None:
     with pytest.raises(InputError):
-        training(**words)
+        training(**params)
 
 
 @pytest.mark.parametrize(
-    ("params", "words"),
+    ("params", "message"),
     [
         ({"tracking": "wandb"}, "tracking 'wandb': expected mlflow or none"),
         ({"epochs": 3}, "'epochs' is no training setting; did you mean max_epochs.*Any key of a recipe can be given"),
@@ -223,6 +223,6 @@ def test_a_training_costs_no_more_than_the_machine_has(words: dict[str, Any]) ->
         ({"resume": "maybe"}, "resume 'maybe': expected true or false"),
     ],
 )
-def test_a_wrong_training_parameter_says_what_is_right(params: dict[str, Any], words: str) -> None:
-    with pytest.raises(InputError, match=words):
+def test_a_wrong_training_parameter_says_what_is_right(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         training(**params)

@@ -1,4 +1,4 @@
-"""What `--conf` takes, and how the wrong word is answered with the right ones."""
+"""The settings of `--conf`, and the message for an invalid one, which lists the valid ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_the_default_is_cascade3_under_the_quantitative_recipe() -> None:
     assert settings.models_folder == Path("app/model").resolve()
 
 
-def test_all_models_can_be_asked_for() -> None:
+def test_all_models_can_be_selected() -> None:
     assert settings_of(models="all").models == ("unet", "cascade2", "cascade3", "cascade4", "cascade5", "cascade6")
 
 
@@ -54,7 +54,9 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("conf", "kind", "words"), WRONG.values(), ids=WRONG)
-def test_a_wrong_word_is_answered_with_the_right_ones(conf: dict[str, str], kind: type[InputError], words: str) -> None:
-    with pytest.raises(kind, match=words):
+@pytest.mark.parametrize(("conf", "kind", "message"), WRONG.values(), ids=WRONG)
+def test_an_invalid_setting_is_refused_with_the_valid_ones(
+    conf: dict[str, str], kind: type[InputError], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
         settings_of(**conf)

@@ -1,4 +1,4 @@
-"""Small studies that a test may change, and what is asked of a datastore on them."""
+"""Small studies that a test may change, and queries of a datastore on them."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def in_thousands(dataset: Any) -> None:
 
 
 def counts(datastore: FolderDatastore) -> dict[str, Any]:
-    told: dict[str, Any] = datastore.status()["pairs"]
-    return told
+    pairs: dict[str, Any] = datastore.status()["pairs"]
+    return pairs
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -31,7 +31,7 @@ def instance(k: int, *, modality: str = "CT", **attributes: Any) -> FileDataset:
         "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
         "Modality": modality,
         "PatientID": "P1",
-        "PatientName": "Nobody^May^Read^This",
+        "PatientName": "Secret^Patient^Name",
         "StudyDate": "20200102",
         "StudyInstanceUID": STUDY,
         "SeriesInstanceUID": CT if modality == "CT" else PET,

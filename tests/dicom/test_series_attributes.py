@@ -43,7 +43,7 @@ def test_a_kernel_by_its_name(kernel: str, expected: Sharpness) -> None:
         ("", Sharpness.SOFT),
     ],
 )
-def test_the_description_tells_where_the_kernel_is_silent(description: str, expected: Sharpness) -> None:
+def test_the_description_is_used_without_a_kernel(description: str, expected: Sharpness) -> None:
     assert sharpness("", description) == expected
 
 

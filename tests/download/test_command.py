@@ -66,7 +66,7 @@ def test_without_a_terminal_it_requires_yes(
 @pytest.mark.parametrize(
     ("answer", "message"), [("n", "nothing downloaded"), ("", "nothing downloaded"), ("y", "2 series downloaded")]
 )
-def test_on_a_terminal_it_asks_for_confirmation(
+def test_on_a_terminal_confirmation_is_required(
     s3: Server, on_server: Selection, tmp_path: Path, answer: str, message: str
 ) -> None:
     terminal, inner = pty.openpty()

@@ -36,6 +36,7 @@ from lib.phantom.dicom import write_study
 from lib.phantom.generate import PhantomSettings, phantom_patient
 from lib.synthesis.synthesizer import Synthesizer
 from tests.learning.conftest import make_card, tiny_recipe
+from tests.learning.known_intervals import known_intervals
 
 COARSE = PhantomSettings(slices=8, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
 CURVE = Calibration(np.array([0.0, 4.0]), np.array([0.0, 2.0]), volumes=3)  # half the synthetic SUV
@@ -163,6 +164,7 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory, out: Path) -> Evaluatio
     recipe = tiny_recipe("pixel_mm=6.4")
     seen = TrainingData((patient_digest("PHANTOM_0001"),), (), 1, 8, "0123")
     card = replace(make_card(recipe=recipe, network=recipe.network, training=seen), calibration=CURVE.to_json())
+    card = replace(card, intervals=known_intervals().to_json())
     path = save_checkpoint(out / "model.safetensors", Cascade(recipe.network), card)
     return evaluate_pairs(pair_series(scan_folder(root)).pairs, Synthesizer.load(path, device="cpu"), out)
 
@@ -190,3 +192,12 @@ def test_the_report_shows_the_curve_with_an_explanation(evaluation: Evaluation, 
     sentence = re.search(r"In the tenth of the voxels with the largest expected error.*not visible in the CT\.", page)
     assert sentence is not None
     assert calibration_sentence(evaluation.calibration_check) == sentence[0].replace("&#39;", "'")
+
+
+def test_the_coverage_of_the_intervals_is_in_the_json_and_in_the_report(evaluation: Evaluation, out: Path) -> None:
+    rows = json.loads((out / "evaluation.json").read_text())["interval_coverage"]["rows"]
+    assert rows[0]["name"] == "SUV of a voxel" and rows[0]["patients"] == 2
+    assert all(0 <= share <= 1 for row in rows for share in row["reached"])
+    page = (out / "report.html").read_text()
+    assert "Intervals: promised and reached coverage" in page and "calibrated on 20 patients" in page
+    assert "<td>SUVmax of a region, 2 to 8 mL</td><td>2</td>" in page

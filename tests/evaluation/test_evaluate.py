@@ -16,6 +16,8 @@ from lib.errors import PairingError
 from lib.evaluation.evaluate import Evaluation, evaluate_pairs
 from lib.learning.checkpoint import save_checkpoint
 from lib.learning.model_card.card import TrainingData, patient_digest
+from lib.metrics.appearance import AppearanceMetrics
+from lib.metrics.criteria import LESION_METRICS
 from lib.metrics.image import ImageMetrics
 from lib.metrics.volume import VolumeMetrics
 from lib.networks.cascade import Cascade
@@ -33,6 +35,8 @@ CLINICAL = (
     | {f"tumour_suv_{name}_error" for name in ("mean", "max", "peak")}
     | {f"hot_{name}" for name in ("sensitivity", "false_share", "overlap")}
 )
+SEEN_AT_ONCE = {field.name for field in dataclasses.fields(AppearanceMetrics)}
+LESIONS = {metric.name for metric in LESION_METRICS}
 CONTRACT = {"mae_suv", "psnr_db", "ssim", "ms_ssim", "vif", "mse"}  # DESIGN.md, each for the slice and `_body`
 BASELINES = ["zero", "constant", "hu_mean", "hu_median"]
 
@@ -110,11 +114,31 @@ def test_the_table_has_a_line_for_each_patient_and_method(evaluation: Evaluation
         ("PHANTOM_0001", "model"),
         ("PHANTOM_0001", "zero"),
     ]
-    assert len(lines) == 4 * 5 and lines[0].keys() == {"patient_id", "seen", "method", *METRICS, *IN_3D, *CLINICAL}
+    names = METRICS | IN_3D | CLINICAL | SEEN_AT_ONCE | LESIONS
+    assert len(lines) == 4 * 5 and lines[0].keys() == {"patient_id", "seen", "method", *names}
     for line in lines:
         result = next(found for found in evaluation.patients if found.patient_id == line["patient_id"])
         metrics = result.comparison.metrics[line["method"]]
         assert line["seen"] == result.seen and float(line["mae_suv"]) == metrics.mae_suv
+
+
+def test_lesions_and_appearance_are_in_every_file(evaluation: Evaluation, out: Path) -> None:
+    document = json.loads((out / "evaluation.json").read_text())
+    for patient in document["patients"]:
+        assert list(patient["appearance"]) == list(patient["lesions"]) == ["model", *BASELINES]
+        assert set(patient["appearance"]["model"]) == SEEN_AT_ONCE and set(patient["lesions"]["zero"]) == LESIONS
+        fixed = patient["lesions"]["model"]["fixed"]
+        assert len(fixed["missed"]) == patient["lesions"]["model"]["lesions_missed_fixed"]
+        assert patient["lesions"]["zero"]["lesions_missed_fixed"] == len(fixed["missed"]) + len(fixed["found"])
+    lesions = document["lesions"]
+    assert (lesions["threshold_suv"], lesions["relative_threshold"], lesions["min_volume_ml"]) == (2.5, 0.41, 0.5)
+    assert list(lesions["free_response"]) == ["model", "hu_mean", "hu_median"]
+    keys = [caveat["key"] for caveat in document["verdict"]["caveats"]]
+    assert keys == [caveat.key for caveat in evaluation.judgement.caveats]
+    assert LESIONS.issubset(document["intervals"]["model"])
+    listed = sum(len(patient["lesions"]["model"][definition][outcome]) for patient in document["patients"]
+                 for definition in ("fixed", "relative") for outcome in ("found", "missed", "fabricated"))  # fmt: skip
+    assert len((out / "lesions.csv").read_text().splitlines()) == 1 + listed > 1
 
 
 def test_there_are_two_images_per_pair_named_without_the_patient_id(evaluation: Evaluation, out: Path) -> None:

@@ -18,25 +18,13 @@ from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.geometry import Geometry
 from lib.imaging.resample_2d import resample_in_plane
 from lib.imaging.volume import Unit, Volume
+from tests.evaluation.axial_slices import axial_slices
 
 SHAPE = (6, 20, 24)
 UID = "1.2.3"
 
 
-def upright(
-    shape: tuple[int, int, int], pixel_mm: float, *, slice_mm: float = 3.0, left_mm: float = 0.0, feet_mm: float = 0.0
-) -> Geometry:
-    """Return slices whose outer edges begin at `left_mm` and 0."""
-    return Geometry.from_dicom(
-        shape,
-        first_position_mm=(left_mm + pixel_mm / 2, pixel_mm / 2, feet_mm),
-        orientation=(1, 0, 0, 0, 1, 0),
-        pixel_spacing_mm=(pixel_mm, pixel_mm),
-        slice_spacing_mm=slice_mm,
-    )
-
-
-GRID = upright(SHAPE, 4.0)
+GRID = axial_slices(SHAPE, 4.0)
 BODY = np.zeros(SHAPE, bool)
 BODY[:, 4:16, 4:20] = True
 
@@ -59,19 +47,21 @@ def test_a_volume_on_the_grid_is_unchanged(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_volume_on_the_cts_pixels_is_resampled_in_plane(tmp_path: Path) -> None:
-    fine = ramp(upright((6, 80, 96), 1.0))
+    fine = ramp(axial_slices((6, 80, 96), 1.0))
     noisy = Volume(fine.array + np.random.default_rng(0).random(fine.array.shape), fine.geometry, Unit.SUV_BW)
     write_volume_file(noisy, tmp_path / f"{UID}.nrrd")
     np.testing.assert_allclose(read(tmp_path), resample_in_plane(noisy.array, *SHAPE[1:]), atol=1e-5)
 
 
 def test_any_other_grid_is_interpolated(tmp_path: Path) -> None:
-    write_volume_file(ramp(upright((12, 30, 34), 3.3, slice_mm=2.1, left_mm=-5, feet_mm=-3)), tmp_path / f"{UID}.mha")
+    write_volume_file(
+        ramp(axial_slices((12, 30, 34), 3.3, slice_mm=2.1, left_mm=-5, feet_mm=-3)), tmp_path / f"{UID}.mha"
+    )
     np.testing.assert_allclose(read(tmp_path)[BODY], ramp(GRID).array[BODY], atol=1e-4)
 
 
 def test_voxels_outside_the_prediction_are_0(tmp_path: Path) -> None:
-    write_volume_file(ramp(upright((6, 18, 22), 4.0)), tmp_path / f"{UID}.mha")
+    write_volume_file(ramp(axial_slices((6, 18, 22), 4.0)), tmp_path / f"{UID}.mha")
     found = read(tmp_path)
     assert (found[:, 18:] == 0).all() and (found[:, :, 22:] == 0).all()
     np.testing.assert_allclose(found[BODY], ramp(GRID).array[BODY], atol=1e-4)
@@ -80,8 +70,8 @@ def test_voxels_outside_the_prediction_are_0(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("geometry", "message"),
     [
-        (upright(SHAPE, 4.0, left_mm=500), r"covers 0% of the evaluated body, expected at least 95%"),
-        (upright((3, 20, 24), 4.0), r"covers 50% of the evaluated body, .* write the full volume, with"),
+        (axial_slices(SHAPE, 4.0, left_mm=500), r"covers 0% of the evaluated body, expected at least 95%"),
+        (axial_slices((3, 20, 24), 4.0), r"covers 50% of the evaluated body, .* write the full volume, with"),
     ],
 )
 def test_a_volume_that_covers_too_little_is_rejected(tmp_path: Path, geometry: Geometry, message: str) -> None:

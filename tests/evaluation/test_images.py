@@ -118,7 +118,7 @@ def test_the_label_and_the_attribution_are_shown(tmp_path: Path) -> None:
     assert (plain[-20:] != noted[-20:]).any() and (plain[:60] == noted[:60]).all()
 
 
-def test_an_air_phantom_and_an_unmeasured_region_can_be_drawn(tmp_path: Path) -> None:
+def test_an_air_phantom_and_an_unmeasured_region_can_be_plotted(tmp_path: Path) -> None:
     nothing = np.zeros(SHAPE, np.float32)
     measured = np.zeros(SHAPE, bool)
     measured[2, 0, 0] = True

@@ -5,21 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lib.dicom.scan.scan import scan_folder
-from lib.evaluation.promotion import (
-    MIN_PATIENTS,
-    PromotionResult,
-    compare_with_champion,
-    promotion_result,
-    select_pairs,
-)
+from lib.evaluation.champion_comparison import MIN_PATIENTS
+from lib.evaluation.promotion import PromotionResult, compare_with_champion, promotion_result, select_pairs
 from lib.learning.checkpoint import read_card
 from lib.metrics.baselines import BASELINE_NAMES
-from lib.metrics.criteria import COMPARED_METRICS
+from lib.metrics.criteria import COMPARED_METRICS, FABRICATION_METRICS
 from lib.pairing.pairs import PairedSeries, pair_series
 from lib.phantom.generate import PhantomSettings, write_phantoms
 from lib.synthesis.synthesizer import Synthesizer
@@ -98,6 +94,51 @@ def test_a_collapsed_pet_is_worse_although_its_metric_is_not_finite(name: str, v
     assert [(comparison.metric.name, comparison.outcome) for comparison in found.lost] == [(name, "worse")]
     assert json.dumps(found.as_json()["beside_champion"][name], allow_nan=False).startswith('{"challenger": null')
     assert f"It is worse than the champion in {name}" in found.sentence()
+
+
+FABRICATED = [metric.name for metric in FABRICATION_METRICS]
+
+
+def fabrication(challenger: Sequence[float], champion: Sequence[float]) -> PromotionResult:
+    """Return the result for a challenger with a better MAE, and numbers of fabricated lesions of 10 mL each."""
+    patients = []
+    for number, (theirs, served) in enumerate(zip(challenger, champion, strict=True)):
+        counts = [dict(zip(FABRICATED, (count, 10 * count), strict=True)) for count in (theirs, served)]
+        better = {**CHAMPION, "mae_suv_body": 0.3, "hu_share": 0.1, **counts[0]}
+        by_method = {**dict.fromkeys(BASELINE_NAMES, BASELINE), "model": better, "champion": CHAMPION | counts[1]}
+        patients.append((f"p{number}", by_method))
+    return promotion_result(patients, description="that neither was trained on")
+
+
+@pytest.mark.parametrize(
+    ("challenger", "champion", "outcome"),
+    [
+        ((3, 4, 3, 5, 4), (1, 1, 0, 2, 1), "worse"),  # more in every patient
+        ((1, 1, 0, 2, 1), (3, 4, 3, 5, 4), "better"),
+        ((3, 0, 3, 0, 1), (1, 1, 1, 1, 1), "level"),  # more on average, but not significantly
+        ((2, 2, 2, 2, 2), (2, 2, 2, 2, 2), "level"),
+        ((3, 2), (1, 2), "level"),  # of two patients, both have to have more
+        ((9,), (1,), "level"),  # one patient gives no interval
+    ],
+)
+def test_a_challenger_that_significantly_fabricates_more_lesions_is_not_promoted(
+    challenger: Sequence[float], champion: Sequence[float], outcome: str
+) -> None:
+    found = fabrication(challenger, champion)
+    assert [comparison.outcome for comparison in found.fabrication] == [outcome, outcome]
+    assert found.is_promotable == (outcome != "worse" and len(challenger) > 1)
+
+
+def test_fabricated_lesions_are_stated_in_the_sentence_and_in_the_json() -> None:
+    found = fabrication((3, 4, 3, 5, 4), (1, 1, 0, 2, 1))
+    assert found.sentence("version 3").startswith(
+        "It fabricates significantly more lesions than version 3: lesions_fabricated_fixed 3.8 against 1.0 (difference "
+        "+2.8, 95 % "
+    )
+    assert "lesions_fabricated_fixed_ml 38 against 10" in found.sentence()
+    assert found.as_json()["fabricates_more"] == FABRICATED and not found.lost
+    assert set(found.as_json()["fabrication"]) == set(FABRICATED)
+    json.dumps(found.as_json(), allow_nan=False)
 
 
 def test_an_undefined_mean_is_described() -> None:
@@ -182,6 +223,16 @@ def test_with_few_validation_patients_all_that_neither_was_trained_on_are_select
     assert description == "that it was not trained on"
 
 
+def test_patients_of_cross_validated_models_judge_out_of_fold(pairs: tuple[PairedSeries, ...], tmp_path: Path) -> None:
+    card = read_card(save_constant_model(tmp_path / "a", 1.0, trained_on=["PHANTOM_0001", "PHANTOM_0002"]))
+    challenger = replace(card, training=replace(card.training, folds=dict.fromkeys(card.training.patients, 0)))
+    champion = read_card(save_constant_model(tmp_path / "b", 1.0, trained_on=["PHANTOM_0002"]))
+    chosen, _ = select_pairs(challenger, champion, pairs)
+    assert [paired.pair.ct.patient_id[-1] for paired in chosen] == ["1", "3", "4", "5", "6", "7"]
+    chosen, _ = select_pairs(challenger, challenger, pairs)
+    assert len(chosen) == 7
+
+
 # Phantom uptake is about 0.5 to 2 SUV in most of the body: 0.8 is a far better constant than 9.
 @pytest.mark.parametrize(("champion_suv", "challenger_suv", "lost"), [(9.0, 0.8, False), (0.8, 9.0, True)])
 def test_of_two_constants_the_closer_one_is_better(
@@ -191,6 +242,8 @@ def test_of_two_constants_the_closer_one_is_better(
     found = compare_with_champion(challenger, champion, pairs[:MIN_PATIENTS])
     assert (found.patients, bool(found.lost)) == (MIN_PATIENTS, lost)
     assert found.comparisons[0].outcome == ("worse" if lost else "better")
+    # 9 SUV everywhere is one component that holds every real lesion, and 0.8 is none: neither is fabricated
+    assert {comparison.outcome for comparison in found.fabrication} == {"level"}
 
 
 def test_a_pair_that_cannot_be_read_is_skipped_and_logged_by_its_uid(

@@ -208,6 +208,15 @@ def test_further_metrics_are_summarised_next_to_the_verdict(evaluation: Evaluati
         assert (f"{label} does not beat {join_names(lost)}" if lost else f"{label} ") in page
 
 
+def test_lesions_and_what_a_reader_sees_have_their_sections(evaluation: Evaluation, page: str) -> None:
+    assert "<h2>What a reader sees at once</h2>" in page and "<h2>Lesions</h2>" in page
+    assert all(sentence in page for sentence in evaluation.lesions.sentences.values())
+    # a lookup table of 1.2 or 1.9 SUV shows nothing above 2.5
+    assert "the synthetic PET shows 0.0 (0 %)" in page
+    keys = [caveat.key for caveat in evaluation.judgement.caveats]
+    assert "missed_lesions" in keys and "it misses more lesions than it finds" in page
+
+
 def test_the_report_is_self_contained(page: str) -> None:
     assert not re.findall(r"<script|<link|@import|url\(|https?://|<iframe", page)
     sources = re.findall(r'src="([^"]{0,30})', page)
@@ -217,8 +226,8 @@ def test_the_report_is_self_contained(page: str) -> None:
 
 def test_every_embedded_image_can_be_opened(page: str) -> None:
     encoded = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    # methods, Bland-Altman, joint, level, training; slices and projections of two patients
-    assert len(encoded) == 5 + 2 * 2
+    # methods, Bland-Altman, joint, level, training, free response; slices and projections of two patients
+    assert len(encoded) == 6 + 2 * 2
     for png in encoded:
         with Image.open(BytesIO(base64.b64decode(png))) as image:
             assert image.format == "PNG" and np.asarray(image.convert("L")).std() > 5

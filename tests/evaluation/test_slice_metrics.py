@@ -14,23 +14,11 @@ from lib.imaging.geometry import Geometry
 from lib.imaging.grid import Grid
 from lib.imaging.volume import Unit, Volume
 from lib.types import FloatArray
+from tests.evaluation.axial_slices import axial_slices
 from tests.learning.conftest import make_card
 
 SLICES, SIZE = 6, 48
 GRID = Grid(pixel_mm=2.0)
-
-
-def upright(
-    shape: tuple[int, int, int], *, pixel_mm: float = 2.0, left_mm: float = 0.0, feet_mm: float = 0.0
-) -> Geometry:
-    """Return slices 3 mm apart whose outer edges begin at `left_mm` and 0."""
-    return Geometry.from_dicom(
-        shape,
-        first_position_mm=(left_mm + pixel_mm / 2, pixel_mm / 2, feet_mm),
-        orientation=(1, 0, 0, 0, 1, 0),
-        pixel_spacing_mm=(pixel_mm, pixel_mm),
-        slice_spacing_mm=3.0,
-    )
 
 
 @pytest.fixture
@@ -38,7 +26,7 @@ def ct() -> Volume:
     """A trunk of 40 HU, 28 x 36 pixels, in air."""
     ct_hu = np.full((SLICES, SIZE, SIZE), -1000, np.float32)
     ct_hu[:, 10:38, 6:42] = 40
-    return Volume(ct_hu, upright(ct_hu.shape), Unit.HU)
+    return Volume(ct_hu, axial_slices(ct_hu.shape), Unit.HU)
 
 
 def pet_on(geometry: Geometry, *, scale: float = 1.0) -> Volume:
@@ -54,7 +42,7 @@ def suv_at(column: int, k: int) -> float:
 
 
 def test_ct_and_both_pets_are_resampled_to_the_recipes_pixels(ct: Volume) -> None:
-    pet = pet_on(upright((SLICES, 24, 24), pixel_mm=4.0))
+    pet = pet_on(axial_slices((SLICES, 24, 24), pixel_mm=4.0))
     aligned = align(pet_on(ct.geometry, scale=2.0), ct=ct, pet=pet, grid=GRID)
     assert aligned.real_suv.shape == aligned.synthetic_suv.shape == aligned.ct_hu.shape == (SLICES, SIZE, SIZE)
     assert aligned.pixel_mm == pytest.approx((2.0, 2.0))
@@ -83,7 +71,7 @@ def test_a_slab_is_compared_with_its_own_slices(ct: Volume) -> None:
 
 
 def test_voxels_outside_the_real_pet_are_ignored(ct: Volume) -> None:
-    pet = pet_on(upright((SLICES, 24, 12), pixel_mm=4.0, left_mm=48.0))  # the left half of the patient
+    pet = pet_on(axial_slices((SLICES, 24, 12), pixel_mm=4.0, left_mm=48.0))  # the left half of the patient
     aligned = align(pet_on(ct.geometry), ct=ct, pet=pet, grid=GRID)
     assert not aligned.measured[..., :24].any() and aligned.measured[..., 24:].all()
     assert not aligned.body[..., :24].any() and aligned.body[:, 10:38, 24:42].all()
@@ -91,23 +79,23 @@ def test_voxels_outside_the_real_pet_are_ignored(ct: Volume) -> None:
 
 
 def test_a_synthetic_pet_of_another_ct_is_rejected(ct: Volume) -> None:
-    moved = pet_on(upright((SLICES, SIZE, SIZE), left_mm=1.0))
+    moved = pet_on(axial_slices((SLICES, SIZE, SIZE), left_mm=1.0))
     with pytest.raises(PairingError, match="is not on the CT's slices"):
         align(moved, ct=ct, pet=pet_on(ct.geometry), grid=GRID)
-    coarser = pet_on(upright((SLICES, 24, 24), pixel_mm=4.0))
+    coarser = pet_on(axial_slices((SLICES, 24, 24), pixel_mm=4.0))
     with pytest.raises(PairingError, match="is not on the CT's slices"):
         align(coarser, ct=ct, pet=pet_on(ct.geometry), grid=GRID)
 
 
 @pytest.mark.parametrize("feet_mm", [9.0, -3.0])
 def test_a_synthetic_pet_that_extends_beyond_the_ct_is_rejected(ct: Volume, feet_mm: float) -> None:
-    beyond = pet_on(upright((SLICES, SIZE, SIZE), feet_mm=feet_mm))
+    beyond = pet_on(axial_slices((SLICES, SIZE, SIZE), feet_mm=feet_mm))
     with pytest.raises(PairingError, match="is not on the CT's slices"):
         align(beyond, ct=ct, pet=pet_on(ct.geometry), grid=GRID)
 
 
 def test_a_real_pet_that_does_not_overlap_is_rejected(ct: Volume) -> None:
-    elsewhere = pet_on(upright((SLICES, SIZE, SIZE), feet_mm=500.0))
+    elsewhere = pet_on(axial_slices((SLICES, SIZE, SIZE), feet_mm=500.0))
     with pytest.raises(PairingError, match="the real PET does not overlap the synthetic one"):
         align(pet_on(ct.geometry), ct=ct, pet=elsewhere, grid=GRID)
 
@@ -140,7 +128,7 @@ def two_slices(**changes: Any) -> AlignedVolumes:
         "real_suv": constant(2),
         "body": body,
         "measured": np.ones_like(body),
-        "geometry": upright((2, SIZE, SIZE)),
+        "geometry": axial_slices((2, SIZE, SIZE)),
     }
     return AlignedVolumes(**(given | changes))
 

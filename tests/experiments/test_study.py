@@ -90,6 +90,6 @@ def test_invalid_stages_are_rejected(text: str) -> None:
 
 
 def test_without_test_patients_there_is_no_study(tmp_path: Path) -> None:
-    nobody = make_prepared(tmp_path / "prepared", tiny_recipe().preparation, patients=("P0", "P1", "P6"))
+    no_test_patients = make_prepared(tmp_path / "prepared", tiny_recipe().preparation, patients=("P0", "P1", "P6"))
     with pytest.raises(PreparedDataError, match="the test side of the split has no patients"):
-        run_study(nobody, tiny_recipe(), tmp_path / "study", stages=(1,))
+        run_study(no_test_patients, tiny_recipe(), tmp_path / "study", stages=(1,))

@@ -1,4 +1,4 @@
-"""Where voxels lie."""
+"""Positions of voxels."""
 
 import numpy as np
 import pytest

@@ -43,7 +43,7 @@ def test_in_plane_agrees_with_torch_antialiased(source: tuple[int, int], target:
     np.testing.assert_allclose(resample_in_plane(slices, *target)[inner], expected[inner], atol=1e-5)
 
 
-def test_a_slab_is_the_same_slices_of_the_whole() -> None:
+def test_a_slab_is_the_same_slices_of_the_full_volume() -> None:
     slices = np.random.default_rng(2).random((6, 50, 47)).astype(np.float32)
     whole = resample_in_plane(slices, 31, 64)
     np.testing.assert_array_equal(resample_in_plane(slices[2:4], 31, 64), whole[2:4])

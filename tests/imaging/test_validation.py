@@ -1,4 +1,4 @@
-"""What is taken for a CT in HU, and the words with which all else is refused."""
+"""Which volumes are accepted as a CT in HU, and the error message for any other."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def varied(
 
 
 def blob(*, rows: int, columns: int, right: float, down: float, sigma: float = 2.0) -> Tensor:
-    """Return COUNT images of a spot that lies so many pixels right of and below the middle."""
+    """Return COUNT images of a spot at an offset from the centre, pixels to the right and down."""
     y = torch.arange(rows)[:, None] - (rows - 1) / 2 - down
     x = torch.arange(columns)[None, :] - (columns - 1) / 2 - right
     return torch.exp(-(x**2 + y**2) / (2 * sigma**2)).expand(COUNT, 1, rows, columns).clone()
@@ -85,7 +85,7 @@ def test_a_rotation_is_a_rotation_whatever_the_shape_of_the_image(rows: int, col
     torch.testing.assert_close(one.norm(dim=1), torch.full((COUNT,), math.hypot(12, 4)), rtol=0, atol=0.1)
     torch.testing.assert_close((one - two).norm(dim=1), torch.full((COUNT,), 19.0), rtol=0, atol=0.1)
     turned = torch.rad2deg(torch.atan2(one[:, 1], one[:, 0]) - math.atan2(4, 12))
-    assert turned.abs().max() <= 91 and turned.std() > 30  # as far as asked for, and every one another way
+    assert turned.abs().max() <= 91 and turned.std() > 30  # up to the configured limit, and each sample differently
 
 
 def test_a_zoom_has_the_requested_size() -> None:

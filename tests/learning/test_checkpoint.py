@@ -1,4 +1,4 @@
-"""One file, weights and card: whole or not at all, and nothing in it that runs, or says who the patients were."""
+"""Checkpoints: one file of weights and card, written completely or not at all, without code or patient names."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ from lib.files import file_checksum
 from lib.learning.checkpoint import CARD, load_checkpoint, read_card, save_checkpoint
 from lib.learning.dataset import split_pairs
 from lib.learning.model_card.card import ModelCard, data_digest, patient_digest
+from lib.learning.model_card.creation import new_card
 from lib.learning.recipe import SynthesisConfig
-from lib.learning.training import new_card
 from lib.networks.cascade import Cascade
 from lib.pairing.prepared import PreparedSet
 from tests.learning.conftest import make_card, tiny_recipe
+from tests.learning.known_intervals import known_intervals
 
 
 @pytest.fixture
@@ -73,11 +74,12 @@ def test_a_card_without_scores_is_read_back(tmp_path: Path) -> None:
 
 def test_a_card_with_a_calibration_and_one_of_an_earlier_version_are_read() -> None:
     card = make_card(calibration={"predictor": "synthetic SUV", "suv_bw": [1.0], "error_suv": [0.5], "volumes": 1})
+    card = replace(card, intervals=known_intervals().to_json())
     assert ModelCard.from_json(card.to_json()) == card
     older = json.loads(card.to_json())
-    del older["calibration"], older["recipe"]["synthesis"]
+    del older["calibration"], older["intervals"], older["recipe"]["synthesis"]
     assert ModelCard.from_json(json.dumps(older)) == replace(
-        card, calibration=None, recipe=replace(card.recipe, synthesis=SynthesisConfig())
+        card, calibration=None, intervals=None, recipe=replace(card.recipe, synthesis=SynthesisConfig())
     )
 
 
@@ -179,7 +181,7 @@ def test_a_model_of_another_program_is_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "other.safetensors")
 
 
-# -- cards that lie ----------------------------------------------------------------------------------------------------
+# -- forged cards ------------------------------------------------------------------------------------------------------
 
 
 def save_with_card(path: Path, source: Path, text: str) -> Path:

@@ -1,4 +1,4 @@
-"""Which samples a process gets, and when: the same again after an interruption, nothing twice, nobody on two sides."""
+"""The samples of a process and their order: the same after an interruption, none twice, no patient on two sides."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from lib.networks.cascade import Cascade, NetworkConfig
 
 
 def averages(decay: float, steps: int) -> list[float]:
-    """Let every number of a network be 1, 2, 3, ... in turn; return what the average holds after each step."""
+    """Set every weight of a network to 1, 2, 3, ...; return the average after each step."""
     cascade = Cascade(NetworkConfig(stages=1, base_channels=2, depth=1, normalization="batch"))
 
     def step(engine: Engine, _: int) -> None:
@@ -60,7 +60,7 @@ def test_statistics_are_the_plain_mean_of_the_batches_whatever_was_remembered() 
 
 
 def test_statistics_fit_the_weights_that_are_kept() -> None:
-    """In evaluation, a network answers a batch that all statistics were taken from as it did in training."""
+    """On the batch of its statistics, a network in evaluation mode equals itself in training mode."""
     torch.manual_seed(0)
     cascade = Cascade(NetworkConfig(stages=2, base_channels=2, depth=1, context_slices=1, normalization="batch"))
     batch = torch.rand(8, 1, 16, 16)

@@ -1,4 +1,4 @@
-"""What a card tells of a model: its figures with confidence, its standing, its limits, and nobody's name."""
+"""The card of a model: metrics with confidence intervals, baseline comparison, limits, and no patient's name."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ import pytest
 
 from lib.learning.dataset import split_pairs
 from lib.learning.model_card.card import ModelCard, patient_digest, split_digest
+from lib.learning.model_card.creation import new_card
+from lib.learning.model_card.facts import card_facts
 from lib.learning.model_card.limits import limits_of, origins_of
 from lib.learning.model_card.scores import MetricsTable, Scores, scores_of
-from lib.learning.training import new_card, train
+from lib.learning.training import train
 from lib.metrics.criteria import COMPARED_METRICS, METHODS
 from lib.pairing.prepared import PreparedSet
 from lib.pairing.split import Side, Split
 from tests.learning.conftest import make_card, tiny_recipe
+from tests.learning.known_intervals import known_intervals
 
 
 def figures(model_mae: float, other_mae: float) -> MetricsTable:
-    """Figures of one pair: the model leads by its MAE alone, or loses by it."""
+    """Metrics of one pair: the model is better or worse by its MAE alone."""
     equal = {measure.name: 1.0 for measure in COMPARED_METRICS}
     best = equal | {"psnr_db_body": 2.0, "ssim_body": 2.0, "correlation_body": 2.0}
     return {
@@ -95,11 +98,30 @@ def test_a_comparison_written_into_a_card_is_ignored() -> None:
     assert ModelCard.from_json(json.dumps(reported)).standing.mark == "does not beat all"
 
 
+# -- intervals -----------------------------------------------------------------------------------------------------
+
+
+def test_readers_get_the_coverage_of_the_intervals_and_no_tables() -> None:
+    card = make_card(intervals=known_intervals().to_json())
+    coverage = card.interval_coverage
+    assert (
+        coverage.startswith("90 % intervals, calibrated on 20 patients") and "90 % for the SUV of a voxel" in coverage
+    )
+    assert card.for_clients()["interval_coverage"] == coverage and "intervals" not in card.for_clients()
+    assert card_facts(card)["Intervals"] == coverage
+
+
+@pytest.mark.parametrize("intervals", [None, {"scale": "stars"}])
+def test_a_card_without_valid_intervals_says_nothing_of_their_coverage(intervals: dict[str, Any] | None) -> None:
+    card = make_card(intervals=intervals)
+    assert card.interval_coverage == "" and "Intervals" not in card_facts(card)
+
+
 # -- cards of old ------------------------------------------------------------------------------------------------------
 
 
 def as_written_before(card: ModelCard) -> dict[str, Any]:
-    """The card as ct2pet wrote it before it kept patients' figures, the split, origins and a standing."""
+    """A card of an earlier version, without patients' metrics, split, origins and baseline comparison."""
     reported: dict[str, Any] = json.loads(card.to_json())
     del reported["standing"], reported["calibration"]
     for name in ("test_patients", "split", "origins"):

@@ -1,4 +1,4 @@
-"""A recipe is read exactly: `paper` is the paper, and a wrong word is answered with the right one."""
+"""Recipes are parsed strictly: `paper` equals the paper, and the message for an unknown key suggests a valid one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAPER = {
     "grid.slices": "match",  # a pair is a CT slice and a PET slice at the same place ...
     "grid.tolerance_mm": 0.2,  # ... that differ by at most 0.2 mm
     "windows.bits": 8,  # PNG
-    "network.stages": 1,  # the table asks for 1 to 6; --stages chooses
+    "network.stages": 1,  # the table has 1 to 6; --stages chooses
     "network.depth": 4,
     "network.context_slices": 1,
     "network.normalization": "none",  # convolutions, ReLU, pooling and transposed convolutions, nothing else
@@ -69,7 +69,7 @@ def test_the_papers_network_has_about_50_million_parameters() -> None:
 def test_the_default_is_quantitative() -> None:
     recipe = load_recipe()
     assert recipe == load_recipe("quantitative")
-    assert (recipe.name, recipe.grid.pixel_mm, recipe.split.unit) == ("quantitative", 2.0, "patient")
+    assert (recipe.name, recipe.grid.pixel_mm, recipe.split.unit) == ("quantitative", 4.0, "patient")
     assert (recipe.windows.pet_high_suv, recipe.windows.pet_curve) == (20.0, "sqrt")
 
 
@@ -85,7 +85,7 @@ def test_both_recipes_are_shipped() -> None:
         (" epochs = 5 ", "schedule.epochs", 5),
         ("stages=6", "network.stages", 6),  # and not supervise_stages or residual_stages
         ("learning_rate=1e-4", "optimiser.learning_rate", 1e-4),
-        ("learning_rate=1", "optimiser.learning_rate", 1.0),  # a whole number where a fraction may stand
+        ("learning_rate=1", "optimiser.learning_rate", 1.0),  # an integer for a float setting
         ("flip=false", "batches.flip", False),
         ("loss.kind=mse", "loss.kind", "mse"),
         ('loss.kind="mse"', "loss.kind", "mse"),

@@ -57,7 +57,7 @@ def torchrun(script: Path, *arguments: object, **environment: str) -> subprocess
 
 
 def recipe_options(*settings: str) -> list[str]:
-    return [word for setting in (*TINY, *settings) for word in ("--set", setting)]
+    return [argument for setting in (*TINY, *settings) for argument in ("--set", setting)]
 
 
 def test_two_processes_train_one_model_on_different_patients(prepared: PreparedSet, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_two_processes_train_one_model_on_different_patients(prepared: PreparedS
     assert [record.epoch for record in history] == [1, 2, 3]
     card = read_card(run / MODEL_FILE)
     assert card.scores is not None
-    # the two validation patients were measured in two processes; the card's figures come from one
+    # the two validation patients were measured in two processes; the card's metrics come from one
     best = history[card.epoch - 1].metrics
     for name in ("mae_suv_body", "psnr_db_body"):
         assert best[name] == pytest.approx(card.scores.table["model"][name], rel=1e-4)

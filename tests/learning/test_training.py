@@ -23,6 +23,7 @@ from lib.learning.tracking.progress import KEY_METRIC, read_history
 from lib.learning.training import MODEL_FILE, train
 from lib.learning.validation import synthesize_prepared
 from lib.metrics.calibration import Calibration
+from lib.metrics.conformal.intervals import Intervals
 from lib.pairing.prepared import PreparedSet
 from tests.learning.conftest import make_prepared, tiny_recipe
 
@@ -69,7 +70,7 @@ def test_a_run_keeps_assigned_sides_and_its_card_says_so(prepared: PreparedSet, 
 
 
 def test_a_resumed_run_keeps_its_sides(prepared: PreparedSet, tmp_path: Path) -> None:
-    """Somebody moves a patient while it is stopped: what it has learnt from must not validate it."""
+    """A patient moved while the training is stopped: training patients must not validate it."""
     recipe = tiny_recipe("epochs=3", "patience=0")
     first: list[int] = []
 
@@ -195,7 +196,7 @@ def test_validation_patients_without_uptake_select_no_weights(tmp_path: Path) ->
             path = prepared.root / "pairs" / pair.id / "pet.npy"
             np.save(path, np.zeros_like(np.load(path)))
     result = train(prepared, tiny_recipe("epochs=2", "patience=1"), tmp_path / "run")
-    assert (result.epochs, result.card.epoch) == (2, 2)  # no skill can be told: the last weights are kept
+    assert (result.epochs, result.card.epoch) == (2, 2)  # no validation metric exists: the last weights are kept
     stats = json.loads((tmp_path / "run" / "train_stats.json").read_text())
     assert stats["best_metric"] == 0.0 and KEY_METRIC not in stats["eval"]["metrics"]
 
@@ -272,14 +273,16 @@ def test_without_validation_patients_the_last_weights_are_kept(tmp_path: Path) -
 def test_the_card_has_the_expected_error_of_the_validation_patients(prepared: PreparedSet, tmp_path: Path) -> None:
     card = train(prepared, tiny_recipe(), tmp_path / "run").card
     assert card.calibration is not None and card.calibration["volumes"] == len(card.training.validation_patients)
+    assert card.intervals is not None and card.intervals["patients"] == len(card.training.validation_patients)
+    assert Intervals.from_json(card.intervals).interval("voxel", 1.0).sentence.startswith("Too few patients")
     curve = Calibration.from_json(card.calibration)
     sides = split_pairs(prepared, card.recipe.split)
     cascade, _ = load_checkpoint(tmp_path / "run" / MODEL_FILE)
     for pair, indices in sides.validation[:1]:
         arrays = prepared.arrays(pair)
-        drawn = synthesize_prepared(cascade, arrays, indices, card.recipe, device=torch.device("cpu"))
-        expected = curve.expected_error_suv(drawn)[arrays.body(list(indices))]
-        errors = np.abs(drawn - arrays.suv_bw(list(indices)))[arrays.body(list(indices))]
+        synthetic_suv = synthesize_prepared(cascade, arrays, indices, card.recipe, device=torch.device("cpu"))
+        expected = curve.expected_error_suv(synthetic_suv)[arrays.body(list(indices))]
+        errors = np.abs(synthetic_suv - arrays.suv_bw(list(indices)))[arrays.body(list(indices))]
         assert expected.mean() == pytest.approx(errors.mean(), rel=0.5)
 
 
@@ -287,7 +290,8 @@ def test_the_card_has_the_expected_error_of_the_validation_patients(prepared: Pr
 def test_without_validation_patients_the_card_has_no_expected_error(
     prepared: PreparedSet, tmp_path: Path, setting: str
 ) -> None:
-    assert train(prepared, tiny_recipe("epochs=1", setting), tmp_path / "run").card.calibration is None
+    card = train(prepared, tiny_recipe("epochs=1", setting), tmp_path / "run").card
+    assert (card.calibration, card.intervals) == (None, None)
 
 
 BARE = """

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lib.metrics.baselines import ORGAN_MEDIAN
 from lib.metrics.criteria import HU_SHARE, METHODS, METRICS
 from lib.metrics.verdict import Judgement, MethodMetrics, judge_patients, verdict_sentence
 
@@ -47,6 +48,17 @@ def test_a_model_better_in_every_patient_beats_all() -> None:
         "that of the strongest baseline, hu_median (median SUV at each HU), is 0.600 SUV (difference -0.200, 95 % "
         "confidence -0.200 to -0.200; 3 unseen patients)."
     )
+
+
+def test_organ_median_is_a_fifth_baseline_only_where_every_patient_has_it() -> None:
+    row = dict(zip(METHODS, CLEAR[0], strict=True))
+    four = metrics_of(**{method: {"mae_suv_body": value} for method, value in row.items()})
+    five = {**four, ORGAN_MEDIAN: {**four["hu_median"], "mae_suv_body": 0.55}}
+    judgement = judge_patients([("P1", five), ("P2", five)])
+    assert judgement.baselines[-1] == judgement.strongest["mae_suv_body"] == ORGAN_MEDIAN
+    assert "beats all five baselines" in verdict_sentence(judgement)
+    assert "organ_median (median SUV of each organ), is 0.550 SUV" in verdict_sentence(judgement)
+    assert judge_patients([("P1", five), ("P2", four)]).methods == METHODS
 
 
 def test_a_lead_that_depends_on_one_patient_is_not_significant() -> None:

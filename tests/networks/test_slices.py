@@ -53,8 +53,8 @@ def test_with_flips_a_pet_is_the_mean_over_the_mirrored_ct(cascade: Cascade) -> 
         last_stage(cascade, np.ascontiguousarray(x), slice_spacing_mm=3.0, device=CPU, precision="float32")
         for x in (ct, ct[..., ::-1])
     )
-    drawn = predict_stages(cascade, ct, range(4), slice_spacing_mm=3.0, device=CPU, precision="float32", flips=True)
-    np.testing.assert_array_equal([stages[-1] for stages in drawn], (plain + mirrored[..., ::-1]) / 2)
+    predicted = predict_stages(cascade, ct, range(4), slice_spacing_mm=3.0, device=CPU, precision="float32", flips=True)
+    np.testing.assert_array_equal([stages[-1] for stages in predicted], (plain + mirrored[..., ::-1]) / 2)
     assert not np.array_equal(plain, mirrored[..., ::-1])
 
 

@@ -1,4 +1,4 @@
-"""Each PET finds the CT of its study that suits it best, with the reason; whoever stays alone is told why."""
+"""Each PET gets the CT of its study that fits best, with the reason; each unpaired series has a reason, too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs to arrays: whole or not at all, each made once, a fault told and the rest done."""
+"""Pairs to arrays: written completely or not at all, each once; a failure is reported and does not stop the rest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.dicom.builders import stored_pixels, write_series
 TINY = Preparation(Grid(pixel_mm=2.0), Windows(pet_high_suv=1.0))
 
 
-IN_HU = {"RescaleIntercept": -300.0}  # of CTs: air and tissue, as the gate for CTs asks
+IN_HU = {"RescaleIntercept": -300.0}  # of CTs: air and tissue, as the check of CTs requires
 
 
 def pairs_of(root: Path) -> tuple[PairedSeries, ...]:
@@ -170,7 +170,7 @@ def test_a_pair_that_fails_is_reported_and_the_others_are_prepared(studies: Path
     assert report.prepared.patients() == ("P2",)
     (failed,) = report.failed
     assert (failed.patient_id, failed.ct_series_instance_uid) == ("P1", "1.2.1.1")
-    assert "series 1.2.1.2: 003.dcm" in failed.reason and "Nobody" not in failed.reason
+    assert "series 1.2.1.2: 003.dcm" in failed.reason and "Secret" not in failed.reason
     missing.unlink()
     assert "000.dcm: cannot be read (No such file or directory); scan the folder again" in (
         prepare_pairs(pairs, out, preparation=TINY).failed[1].reason

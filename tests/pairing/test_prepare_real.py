@@ -61,7 +61,7 @@ class Stack:
         self.dy, self.dx = (float(value) for value in slices[0].PixelSpacing)
 
     def centres_mm(self, rows: int, columns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return y and x of pixel centres that divide this stack's field of view anew."""
+        """Return y and x of pixel centres that divide this stack's field of view again."""
         _, r, c = self.array.shape
         y = self.y0 - self.dy / 2 + (np.arange(rows) + 0.5) * r * self.dy / rows
         x = self.x0 - self.dx / 2 + (np.arange(columns) + 0.5) * c * self.dx / columns
@@ -197,9 +197,9 @@ def test_a_contoured_tumour_is_stored_with_the_body_mask(
     prepared = prepare_pairs(pairs, tmp_path, preparation=QUANTITATIVE, scan=scan).prepared
     for pair in prepared.pairs:
         arrays = prepared.arrays(pair)
-        drawn = find_contours(scan, next(p.pair.ct for p in pairs if p.pair.ct.uid == pair.ct_series_instance_uid))
+        contours = find_contours(scan, next(p.pair.ct for p in pairs if p.pair.ct.uid == pair.ct_series_instance_uid))
         area_mm2 = {
-            round(polygon[0, 2], 1): shoelace_mm2(polygon[:, :2]) for one in drawn for polygon in one.polygons_mm
+            round(polygon[0, 2], 1): shoelace_mm2(polygon[:, :2]) for one in contours for polygon in one.polygons_mm
         }
         expected_ml = sum(area_mm2.values()) * pair.spacing_mm[0] / 1000
         tumour_ml = arrays.tumour().sum() * np.prod(pair.spacing_mm) / 1000

@@ -1,4 +1,4 @@
-"""A PET of another frame of reference, laid onto its CT: how exactly, what is told, and what is refused."""
+"""Registration of a PET of another frame of reference to its CT: accuracy, reported values, refused pairs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def movement(centre: NDArray[np.float64], degrees: float = ANGLE_DEG) -> NDArray
 
 
 def move_series(folder: Path, matrix: NDArray[np.float64], *, frame: str | None = OTHER_FRAME) -> None:
-    """Rewrite where each slice lies, in another frame of reference."""
+    """Rewrite the position of each slice, in another frame of reference."""
     for path in folder.glob("*.dcm"):
         dataset = pydicom.dcmread(path)
         position = matrix[:3, :3] @ np.array(dataset.ImagePositionPatient, float) + matrix[:3, 3]

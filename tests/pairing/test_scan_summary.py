@@ -1,4 +1,4 @@
-"""A scan told line by line says of each series what it is, whether it can be used, and what becomes of it."""
+"""The summary of a scan has a line for each series: its kind, whether it is usable, and what it is used for."""
 
 from __future__ import annotations
 

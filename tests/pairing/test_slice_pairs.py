@@ -1,4 +1,4 @@
-"""Slices pair when they lie within the tolerance, one to one, the nearest first."""
+"""Slices within the tolerance are paired one to one, the nearest first."""
 
 from __future__ import annotations
 

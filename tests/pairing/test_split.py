@@ -1,4 +1,4 @@
-"""A patient's side follows from the patient's ID alone: nobody moves when others join, and nobody leaves test."""
+"""A patient's side follows from the PatientID alone: no patient moves when others join, and none leaves test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is on which side is decided once, kept in a file that people may edit, and never lost or made anew."""
+"""Each patient is assigned to a side once, in a file that users may edit and that is never lost or recreated."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ DAMAGED = {
     "cut off in the side": (b"patient_id,side\nx,train\ny,te", "line 3: side 'te'"),
     "cut off in a quote": (b'patient_id,side\n"x', "unexpected end of data"),
     "twice": (b"patient_id,side\nx,train\nx,test\n", "line 3: patient x is listed twice"),
-    "nobody": (b"patient_id,side\n,train\n", "line 2: patient_id is empty"),
+    "no patient": (b"patient_id,side\n,train\n", "line 2: patient_id is empty"),
 }
 
 

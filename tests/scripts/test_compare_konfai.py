@@ -90,7 +90,7 @@ def test_a_training_without_a_checkpoint_is_reported(tmp_path: Path) -> None:
 def test_only_a_training_with_the_same_fingerprint_and_a_checkpoint_is_finished(tmp_path: Path) -> None:
     done = tmp_path / "trained.json"
     assert finished(done, "abc") is None
-    done.write_text(json.dumps({"asked": "abc", "checkpoint": "best.pt"}))
+    done.write_text(json.dumps({"request": "abc", "checkpoint": "best.pt"}))
     assert finished(done, "abc") is None
     (tmp_path / "best.pt").write_bytes(b"")
     assert finished(done, "abc") == tmp_path / "best.pt"

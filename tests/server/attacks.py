@@ -73,6 +73,7 @@ RAW = {
     "lone surrogate": "%ed%a0%80",
 }
 NRRD_FILE = ("label.nrrd", b"NRRD0004\ntype: short\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n\n" + bytes(16))
+SPHERE = {"center_mm": [0, 0, 0], "radius_mm": 9}
 EMPTY_MODEL = {"files": {"file": ("model.safetensors", b"x")}}
 TARGETS: tuple[tuple[str, str, str, Mapping[str, Any]], ...] = (
     ("POST", "/infer/{model}", "/infer/{trick}?image={ct}", {}),
@@ -81,6 +82,9 @@ TARGETS: tuple[tuple[str, str, str, Mapping[str, Any]], ...] = (
     ("POST", "/infer/wsi/{model}", "/infer/wsi/cascade3?image={trick}", {"json": {}}),
     ("POST", "/infer/wsi_v2/{model}", "/infer/wsi_v2/cascade3?image={trick}", {"data": {"wsi": "{}"}}),
     ("POST", "/ct2pet/dicom/{model}", "/ct2pet/dicom/{trick}?image={ct}", {}),
+    ("POST", "/ct2pet/regions/{model}", "/ct2pet/regions/{trick}?image={ct}", {"json": SPHERE}),
+    ("POST", "/ct2pet/regions/{model}", "/ct2pet/regions/cascade3?image={trick}", {"json": SPHERE}),
+    ("POST", "/ct2pet/intervals/{model}", "/ct2pet/intervals/{trick}", {"json": {"regions": []}}),
     ("POST", "/ct2pet/dicom/{model}", "/ct2pet/dicom/cascade3?image={trick}&store=true", {}),
     ("POST", "/ct2pet/dicom/{model}", "/ct2pet/dicom/cascade3?image={ct}&version={trick}", {}),
     ("GET", "/ct2pet/models/{model}", "/ct2pet/models/{trick}", {}),

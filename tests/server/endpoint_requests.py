@@ -7,6 +7,8 @@ from typing import Any
 FILE = {"files": {"file": ("new.nrrd", "{volume}")}}
 LABEL = {"files": {"label": ("pet.nrrd", "{volume}")}}
 NOTE = {"data": {"info": '{"looked_at": true}'}}
+SPHERE = {"center_mm": [9000, 0, 0]}
+REGION = {"volume_ml": 4, "suv_mean": 2, "suv_max": 3}
 RUN_SYNC = {"params": {"run_sync": "true"}, "json": {}}
 # method, path, arguments of the request, expected status, text in the response (`|` separates alternatives)
 TABLE: list[tuple[str, str, dict[str, Any], int, str]] = [
@@ -110,6 +112,12 @@ TABLE: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("GET", "/ct2pet/training?model=cascade3", {}, 200, '"epochs":[]'),
     ("GET", "/ct2pet/training?model=unet9", {}, 404, "no model 'unet9'"),
     ("POST", "/ct2pet/dicom/unet?image={ct}&slices=1:3", {}, 200, ""),
+    ("POST", "/ct2pet/regions/unet?image={ct}", {"json": {**SPHERE, "radius_mm": 9}}, 400, "no voxel of the body"),
+    ("POST", "/ct2pet/regions/unet?image={ct}", {"json": SPHERE}, 400, "a sphere with radius_mm, or a box with"),
+    ("POST", "/ct2pet/regions/unet?image=none", {"json": {**SPHERE, "radius_mm": 9}}, 404, "no image 'none'"),
+    ("POST", "/ct2pet/intervals/unet", {"json": {"regions": [REGION]}}, 200, '"interval":'),
+    ("POST", "/ct2pet/intervals/unet", {"json": {"regions": [], "level": 0.7}}, 400, "expected one of 0.5, 0.8"),
+    ("POST", "/ct2pet/intervals/unet9", {"json": {"regions": [REGION]}}, 404, "no model 'unet9'"),
 ]
 
 

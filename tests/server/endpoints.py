@@ -43,6 +43,8 @@ ENDPOINTS = [
             ("GET", "/ct2pet/pairs"),
             ("GET", "/ct2pet/scores"),
             ("POST", "/ct2pet/dicom/none?image=none"),
+            ("POST", "/ct2pet/regions/none?image=none"),
+            ("POST", "/ct2pet/intervals/none"),
             ("GET", "/auth/token/valid"),
             ("GET", "/"),
             ("GET", "/docs"),

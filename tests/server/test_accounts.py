@@ -214,7 +214,7 @@ def test_the_stock_clients_sessions_and_uploads_work(
 
 
 def test_a_wrong_password_and_an_unknown_name_get_the_same_response(server: RunningServer) -> None:
-    wrong, unknown = server.log_in("ada", "seven geese on a lane"), server.log_in("nobody")
+    wrong, unknown = server.log_in("ada", "seven geese on a lane"), server.log_in("unknown")
     assert (wrong.status_code, wrong.json()) == (unknown.status_code, unknown.json())
     assert wrong.json()["detail"] == "wrong user name or password"
 

@@ -17,18 +17,9 @@ import requests
 from lib.phantom.generate import write_phantoms
 from tests.ct2pet_app.constant_model import save_constant_model
 from tests.ct2pet_app.tiny_studies import TINY
-from tests.server.malicious_pacs import (
-    JSON,
-    MULTIPART,
-    Behaviour,
-    Kind,
-    MaliciousPacs,
-    drips,
-    gzip_bomb,
-    malicious_pacs,
-    redirects,
-    responds,
-)
+from tests.process_memory import peak_kib
+from tests.server.malicious_pacs import JSON, MULTIPART, Behaviour, Kind, MaliciousPacs, malicious_pacs
+from tests.server.pacs_misbehaviour import drips, gzip_bomb, redirects, responds
 from tests.server.processes import RunningServer, running_server
 
 pytestmark = pytest.mark.server
@@ -97,8 +88,7 @@ def check_refusal(server: RunningServer, response: requests.Response) -> None:
 
 
 def peak_bytes(server: RunningServer) -> int:
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+    return 1024 * peak_kib(server.process.pid)
 
 
 def test_at_startup_no_request_waits_for_a_dripping_pacs(pacs: MaliciousPacs, server: RunningServer) -> None:

@@ -166,3 +166,20 @@ def test_an_invalid_version_request_is_refused_with_advice(
 
 def test_an_unknown_model_is_not_found(server: RunningServer) -> None:
     assert server.request("GET", "/ct2pet/models/unett").status_code == 404
+
+
+def test_cross_validated_training_uses_all_patients_and_judges_each_out_of_fold(
+    server: RunningServer, ct_uid: str
+) -> None:
+    refused = server.request("POST", "/train/cascade3", json={"folds": 1})
+    assert refused.status_code == 400
+    assert "folds: expected 0 for none, or 2 to 32, found 1" in refused.json()["detail"]
+    assert server.json("/info/")["trainers"]["cascade3"]["config"]["folds"] == 10
+    response = server.request("POST", "/train/cascade3", json={"folds": 2, "max_epochs": 1})
+    assert response.status_code == 200, response.text
+    assert server.wait_for_training(timeout_s=TRAIN_TIMEOUT_S)["status"] == "DONE"
+    details = server.json("/ct2pet/models/cascade3")
+    assert "8 patients" in details["versions"][0]["verdict"]["verdict"], details["versions"][0]
+    status = server.json("/ct2pet/training?model=cascade3")
+    assert [epoch["epoch"] for epoch in status["epochs"]] == [1, 2]  # one of each network
+    assert status["finished"] and status["version"] == 1

@@ -18,13 +18,13 @@ from tests.slicer.test_inside import INSIDE, PROGRAM
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 SMALL = PhantomSettings(slices=40, ct_matrix=64, ct_pixel_mm=6.4, pet_matrix=48, pet_pixel_mm=8.5)
-# half of the patients validate, so that there is somebody to judge by; the network is that of the constant model
+# half of the patients validate, so that there are patients to evaluate on; the network is that of the constant model
 TINY = "pixel_mm=12.8;depth=1;context_slices=1;normalization=none;validation=0.5;test=0.0;workers=0"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server with five phantoms and a model that draws 2 SUV everywhere; a sixth is not on it yet.
+    """A server with five phantoms and a model that predicts 2 SUV everywhere; a sixth is not on it yet.
 
     It has accounts: Ada may do all.
     """

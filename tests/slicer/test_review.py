@@ -245,7 +245,7 @@ def test_a_failure_of_chromium_is_reported(clinic: Clinic, tmp_path: Path) -> No
         (["--server", "http://127.0.0.1:1"], {"user": ""}, "Connection refused on port 1 of 127.0.0.1"),
         (["--server", "ftp://nowhere"], {"user": ""}, "ftp://nowhere is not a server address"),
         ([], {"user": ""}, "requires authentication: give --user NAME or --token-stdin"),
-        ([], {"user": "nobody"}, "Wrong user name or password."),
+        ([], {"user": "unknown"}, "Wrong user name or password."),
         (
             [],
             {"ct_uid": UNKNOWN_UID},

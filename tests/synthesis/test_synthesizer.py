@@ -54,7 +54,7 @@ def ct() -> Volume:
 
 
 def always(value: float, path: Path) -> Synthesizer:
-    """A model that draws one number, in the unit range, everywhere."""
+    """A model that predicts one number, in the unit range, everywhere."""
     recipe = tiny_recipe("stages=1")
     cascade = Cascade(recipe.network)
     torch.nn.init.zeros_(cascade.stages[0].head.weight)  # type: ignore[union-attr, arg-type]
@@ -160,8 +160,8 @@ def test_the_pet_is_that_of_the_last_stage(model: Path, ct: Volume) -> None:
     geometry = Geometry.from_dicom(
         SHAPE, first_position_mm=(0, 0, 0), orientation=(1, 0, 0, 0, 1, 0), pixel_spacing_mm=(2, 2), slice_spacing_mm=3
     )
-    drawn = synthesizer.apply(Volume(ct.array, geometry, Unit.HU), slice(0, 1)).array
-    np.testing.assert_allclose(drawn, denormalize_pet(stages[-1][0].numpy(), card.recipe.windows), atol=1e-4)
+    predicted = synthesizer.apply(Volume(ct.array, geometry, Unit.HU), slice(0, 1)).array
+    np.testing.assert_allclose(predicted, denormalize_pet(stages[-1][0].numpy(), card.recipe.windows), atol=1e-4)
 
 
 def test_with_flips_the_mirrored_ct_gives_the_mirrored_pet(tmp_path: Path, ct: Volume) -> None:
@@ -205,9 +205,9 @@ def stored_as(volume: Volume, axes: tuple[int, ...], signs: tuple[int, ...]) -> 
 
 def test_one_ct_has_one_pet_in_every_voxel_order(synthesizer: Synthesizer, ct: Volume) -> None:
     short = ct.slab(slice(0, 4))
-    drawn = synthesizer.apply(short)
+    predicted = synthesizer.apply(short)
     for order in ORDERS:
-        stored, expected = stored_as(short, *order), stored_as(drawn, *order)
+        stored, expected = stored_as(short, *order), stored_as(predicted, *order)
         pet = synthesizer.apply(stored)
         np.testing.assert_array_equal(pet.array, expected.array, str(order))
         assert pet.array.flags.c_contiguous

@@ -66,7 +66,7 @@ def synthesizer(studies: Path, recipe: Recipe, tmp_path_factory: pytest.TempPath
 
 
 def learnt(prepared: PreparedSet, recipe: Recipe) -> Cascade:
-    """Return a cascade after a second of learning: enough to draw bone, fat and muscle each in its own uptake."""
+    """Return a cascade trained for a second: enough to predict different uptake in bone, fat and muscle."""
     torch.manual_seed(0)
     random = np.random.default_rng(0)
     cascade = Cascade(recipe.network)
@@ -148,8 +148,8 @@ def test_the_model_depends_on_the_orientation_of_the_patient(
     """What the tests below would show, were the stored order to reach the network."""
     _, ct, _, reference = shown
     upside_down = replace(ct, array=np.ascontiguousarray(ct.array[:, ::-1]))
-    drawn = synthesizer.apply(upside_down).array[:, ::-1]
-    assert np.abs(drawn - sitk.GetArrayFromImage(reference)).max() > 100 * SAME_SUV
+    predicted = synthesizer.apply(upside_down).array[:, ::-1]
+    assert np.abs(predicted - sitk.GetArrayFromImage(reference)).max() > 100 * SAME_SUV
 
 
 @pytest.mark.parametrize(

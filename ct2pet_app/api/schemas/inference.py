@@ -43,6 +43,64 @@ class SyntheticSeriesEntry(ApiObject):
     stored: bool
 
 
+class IntervalEntry(ApiObject):
+    """A prediction interval.
+
+    Attributes:
+        low, high: Its ends, SUVbw; null where there is none.
+        level: Probability that it holds the real value.
+        patients: Number of patients that it was calibrated on.
+        sentence: The interval, or why there is none.
+    """
+
+    low: float | None
+    high: float | None
+    level: float
+    patients: int
+    sentence: str
+
+
+class MeanAndMaximum(ApiObject):
+    """The intervals of a region's mean and maximum."""
+
+    mean: IntervalEntry
+    max: IntervalEntry
+
+
+class RegionEntry(ApiObject):
+    """The uptake of a region, SUVbw, with its intervals; `kind` is `region` or `lesion`."""
+
+    kind: str
+    volume_ml: float
+    suv_mean: float
+    suv_max: float
+    interval: MeanAndMaximum
+
+
+class NamedModel(ApiObject):
+    """The weights that were used."""
+
+    name: str
+    version: int | None
+    checksum: str
+
+
+class RegionAnswer(RegionEntry):
+    """A region of a CT; `slices` were synthesised for it, `A:B`."""
+
+    image: str
+    slices: str
+    notice: str
+    model: NamedModel
+
+
+class RegionIntervals(ApiObject):
+    """Regions with their intervals, in the order of the request."""
+
+    regions: list[RegionEntry]
+    model: NamedModel
+
+
 class UsedModel(ApiObject):
     """The weights that were used, with their model card."""
 
@@ -80,6 +138,7 @@ class InferResult(ApiObject):
         image: Id of the CT, or name of the upload.
         shape: Slices, rows, columns.
         slices: Those of the CT that were synthesised, `A:B`.
+        region: The uptake of the requested region.
         metrics: Against the real PET, by method (`model`, or a baseline) and name.
         why_no_metrics: Empty where there are metrics.
         seen_in_training: Whether the model was trained on this patient; null for unknown patients.
@@ -99,6 +158,7 @@ class InferResult(ApiObject):
     suv: SUVStatistics
     uncertainty: UncertaintyMap | None
     series: SyntheticSeriesEntry | None
+    region: RegionEntry | None
     metrics: dict[str, Metrics] | None
     why_no_metrics: str
     seen_in_training: bool | None

@@ -258,7 +258,7 @@ def _check(path: Path, sop_uid: str, series: Series) -> None:
         _refuse_truncated(path)
     if (header.sop_instance_uid, header.shared.series_instance_uid) != (sop_uid, series.uid):
         raise DicomError(
-            f"series {series.uid}: asked for instance {sop_uid}, the PACS sent {header.sop_instance_uid} of series "
+            f"series {series.uid}: requested instance {sop_uid}, the PACS sent {header.sop_instance_uid} of series "
             f"{header.shared.series_instance_uid}"
         )
 

@@ -40,7 +40,9 @@ class Credentials:
 
     def __post_init__(self) -> None:
         if self.token and self.username:
-            raise InputError("a PACS is asked with a user name and password or with a token, not with both")
+            raise InputError(
+                "both a user name and a token of the PACS are given; give a user name and password, or a token"
+            )
         if bool(self.username) != bool(self.password):
             raise InputError("of the PACS's user name and password one is missing; give both")
 
@@ -162,7 +164,7 @@ class PacsSession(requests.Session):
             way_out = "check the user name and password, or the token" if self.auth else "give a user name or a token"
             message = f"refuses us ({status}); {way_out}"
         elif status == 404:
-            message = "does not know what was asked for (404); its DICOMweb address often ends in /dicom-web"
+            message = "has no such resource (404); its DICOMweb URL often ends in /dicom-web"
         else:
             message = f"answers {status} {_short(response.reason)}"
         raise HttpStatusError(f"{self._url}: {message}", status=status)
@@ -195,7 +197,7 @@ class ResponseBody:
         encoding = self._response.headers.get("Content-Encoding", "").strip().lower()
         if encoding not in ENCODINGS:
             raise InvalidResponseError(
-                f"{self._url}: sends Content-Encoding {_short(encoding)!r}; gzip or none was asked for"
+                f"{self._url}: sends Content-Encoding {_short(encoding)!r}; expected gzip or none"
             )
         declared = self._response.headers.get("Content-Length", "")
         if declared.isdecimal() and len(declared) < 20:

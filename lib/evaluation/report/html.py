@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lib.evaluation.aligned_patients import alignment_sentence
 from lib.evaluation.calibration_check import calibration_sentence
 from lib.evaluation.clinical_metrics import REAL
+from lib.evaluation.interval_coverage import coverage_cells, coverage_sentence
 from lib.evaluation.paired_comparison import external_sentence
 from lib.evaluation.patient_result import PatientResult
 from lib.evaluation.report.images import LABEL
+from lib.evaluation.report.lesions import draw_free_response, lesion_section
+from lib.evaluation.report.organs import organ_section
 from lib.evaluation.report.plots import (
     RESCALED_METRIC,
     draw_agreement,
@@ -37,12 +40,13 @@ from lib.learning.model_card.card import ModelCard
 from lib.learning.model_card.facts import card_facts
 from lib.learning.tracking.progress import read_history
 from lib.metrics.agreement import FEW_PATIENTS, finite_mean
+from lib.metrics.conformal.band import LEVELS
 from lib.metrics.criteria import KEY_METRIC, METHOD_LABELS, METHODS
 from lib.metrics.image import library_versions
 from lib.metrics.verdict import Judgement, join_names, verdict_sentence
 
 REPORT_FILE = "report.html"
-TEMPLATE = Path(__file__).with_name("report.html")
+TEMPLATES = Path(__file__).parent
 MAX_PICTURED = 24  # pairs whose images are embedded, about a megabyte each
 BODY = ("mae_suv_body", "psnr_db_body", "ssim_body", "correlation_body", "bias_suv_body")
 CLINICAL = (
@@ -72,8 +76,11 @@ def write_report(
         run: Folder of the model's training run, for the training curve.
         note: Line at the end, such as the data's attribution.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    page = environment.get_template(REPORT_FILE)
     judgement = evaluation.judgement
     path = out / REPORT_FILE
     write_text(path, page.render(
@@ -84,17 +91,19 @@ def write_report(
         sentence=verdict_sentence(judgement),
         other_metrics=_other_metrics_sentence(judgement),
         colour=_colour(judgement),
-        chips=[(name, judgement.against[name][KEY_METRIC].outcome, METHOD_LABELS[name]) for name in METHODS[1:]],
+        chips=[(name, row[KEY_METRIC].outcome, METHOD_LABELS[name]) for name, row in judgement.against.items()],
         patients=judgement.patients,
         is_few=judgement.patients < FEW_PATIENTS,
         body=comparison_table(judgement, BODY),
         clinical=comparison_table(judgement, CLINICAL),
+        lesions=lesion_section(evaluation),
         hu_share=_share(judgement.hu_share.mean),
         real_share=_share(_mean_real_share(evaluation)),
         tumours=len({pair.patient_id for pair in evaluation.judged if pair.clinical.tumour}),
         external=[(external_sentence(other), external_table(other)) for other in evaluation.external_comparisons],
         external_patient_table=external_patient_table(evaluation.patients),
         missing_external=_missing_external(evaluation),
+        organs=organ_section(evaluation),
         level=_level_sentence(judgement),
         in_3d=comparison_table(judgement, BODY_3D),
         more=comparison_table(judgement, MORE_BODY),
@@ -103,6 +112,9 @@ def write_report(
         alignment=alignment_sentence(evaluation.aligned, evaluation.mean("model")),
         aligned=_alignment_rows(evaluation),
         calibration=calibration_sentence(evaluation.calibration_check),
+        coverage=coverage_sentence(evaluation.interval_coverage, card),
+        coverage_rows=coverage_cells(evaluation.interval_coverage),
+        coverage_levels=[f"{100 * level:g}\u00a0%" for level in LEVELS],
         plots=_plots(evaluation, card, run),
         images=_images(evaluation, out),
         not_shown=max(0, len(evaluation.patients) - MAX_PICTURED),
@@ -116,7 +128,7 @@ def write_report(
 def _colour(judgement: Judgement) -> str:
     if judgement.outcomes(KEY_METRIC, "not beaten") or not judgement.outcomes(KEY_METRIC, "beaten"):
         return "bad"
-    return "unsure" if judgement.outcomes(KEY_METRIC, "unsure") else "good"
+    return "unsure" if judgement.outcomes(KEY_METRIC, "unsure") or judgement.caveats else "good"
 
 
 def _other_metrics_sentence(judgement: Judgement) -> str:
@@ -145,7 +157,7 @@ def _level_sentence(judgement: Judgement) -> str:
 def _patient_row(pair: PatientResult) -> dict[str, Any]:
     """Return one row of the patients' table."""
     clinical, model = pair.clinical, pair.comparison.metrics["model"]
-    strongest = min(METHODS[1:], key=lambda name: _or_infinite(pair.comparison.metrics[name].mae_suv_body))
+    strongest = min(pair.methods[1:], key=lambda name: _or_infinite(pair.comparison.metrics[name].mae_suv_body))
     real, synthetic = (clinical.tumour[name] if clinical.tumour else None for name in (REAL, "model"))
     hot = clinical.hot["model"]
 
@@ -193,6 +205,7 @@ def _plots(evaluation: Evaluation, card: ModelCard, run: Path | None) -> dict[st
         "agreement": draw_agreement(real, synthetic, names, evaluation.body_level()),
         "joint": draw_joint(joint),
         "level": draw_level(evaluation.judgement),
+        "free_response": draw_free_response(evaluation.lesions.curves),
     }
     if evaluation.calibration_check is not None:
         checks = [pair.calibration_check for pair in evaluation.judged if pair.calibration_check is not None]

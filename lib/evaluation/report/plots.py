@@ -16,7 +16,7 @@ from lib.evaluation.calibration_check import CalibrationCheck, MeanCalibrationCh
 from lib.evaluation.clinical_metrics import JOINT_MAX_SUV
 from lib.learning.tracking.progress import EpochRecord
 from lib.metrics.agreement import Agreement
-from lib.metrics.criteria import KEY_METRIC, METHODS
+from lib.metrics.criteria import KEY_METRIC
 from lib.metrics.verdict import Judgement
 
 MODEL_COLOUR, OTHER_COLOUR, INK = "#0b6e8a", "#9aa5ad", "#27323a"
@@ -26,8 +26,8 @@ MAX_NAMED = 15  # labels of points; more would overlap
 
 def draw_methods(judgement: Judgement) -> bytes:
     """Plot the mean and confidence interval of the key metric, of the model and of each baseline."""
-    figure, axis = _figure(5.2, 2.3)
-    for row, method in enumerate(METHODS):
+    figure, axis = new_figure(5.2, 2.3)
+    for row, method in enumerate(judgement.methods):
         interval = judgement.intervals[method][KEY_METRIC]
         colour = MODEL_COLOUR if method == "model" else OTHER_COLOUR
         y = -row
@@ -37,41 +37,41 @@ def draw_methods(judgement: Judgement) -> bytes:
             f"{interval.mean:.3f}", (interval.mean, y), xytext=(0, 7), textcoords="offset points", ha="center",
             color=INK, fontsize=8.5,
         )  # fmt: skip
-    axis.set_yticks([-row for row in range(len(METHODS))], METHODS, fontsize=9.5)
+    axis.set_yticks([-row for row in range(len(judgement.methods))], judgement.methods, fontsize=9.5)
     axis.get_yticklabels()[0].set_fontweight("bold")
-    axis.set_ylim(-len(METHODS) + 0.5, 0.75)
+    axis.set_ylim(-len(judgement.methods) + 0.5, 0.75)
     axis.set_xlabel("body MAE [SUV], mean and 95 % confidence")
     axis.spines["left"].set_visible(False)
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", alpha=0.25)
-    return _png(figure)
+    return to_png(figure)
 
 
 def draw_level(judgement: Judgement) -> bytes:
     """Plot each method's error before and after rescaling by each patient's optimal factor."""
-    figure, axis = _figure(4.3, 3.5)
-    for row, method in enumerate(METHODS):
+    figure, axis = new_figure(4.3, 3.5)
+    for row, method in enumerate(judgement.methods):
         error, rescaled = (judgement.intervals[method][name].mean for name in (KEY_METRIC, RESCALED_METRIC))
         colour = MODEL_COLOUR if method == "model" else OTHER_COLOUR
         axis.barh(-row, error, color=colour, alpha=0.3, height=0.62)
         axis.barh(-row, rescaled, color=colour, height=0.62)
         text = f"{rescaled:.3f} of {error:.3f}"
         axis.annotate(text, (error, -row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
-    axis.set_yticks([-row for row in range(len(METHODS))], METHODS, fontsize=9.5)
+    axis.set_yticks([-row for row in range(len(judgement.methods))], judgement.methods, fontsize=9.5)
     axis.get_yticklabels()[0].set_fontweight("bold")
     axis.margins(x=0.35)  # room for the numbers
     axis.set_xlim(left=0)
     axis.set_xlabel("body MAE [SUV]; dark: after rescaling")
     axis.spines["left"].set_visible(False)
     axis.tick_params(axis="y", length=0)
-    return _png(figure)
+    return to_png(figure)
 
 
 def draw_agreement(
     real_suv: NDArray[np.float64], synthetic_suv: NDArray[np.float64], names: Sequence[str], agreement: Agreement
 ) -> bytes:
     """Plot the Bland-Altman diagram of one value per patient."""
-    figure, axis = _figure(4.3, 3.5)
+    figure, axis = new_figure(4.3, 3.5)
     mean, difference = (real_suv + synthetic_suv) / 2, synthetic_suv - real_suv
     axis.plot(mean, difference, "o", color=MODEL_COLOUR, markersize=6, alpha=0.85)
     if len(names) <= MAX_NAMED:
@@ -94,12 +94,12 @@ def draw_agreement(
     axis.set_xlabel("mean of both, SUV averaged over the body")
     axis.set_ylabel("synthetic - real [SUV]")
     axis.grid(alpha=0.2)
-    return _png(figure)
+    return to_png(figure)
 
 
 def draw_joint(counts: NDArray[np.int64]) -> bytes:
     """Plot the joint histogram of voxels: real SUV on the x axis, synthetic SUV on the y axis."""
-    figure, axis = _figure(4.3, 3.5)
+    figure, axis = new_figure(4.3, 3.5)
     extent = (0.0, JOINT_MAX_SUV, 0.0, JOINT_MAX_SUV)
     shown = np.ma.masked_equal(counts.T, 0)
     image = axis.imshow(
@@ -109,12 +109,12 @@ def draw_joint(counts: NDArray[np.int64]) -> bytes:
     figure.colorbar(image, ax=axis, label="voxels", shrink=0.9, pad=0.03)
     axis.set_xlabel("real SUV")
     axis.set_ylabel("synthetic SUV")
-    return _png(figure)
+    return to_png(figure)
 
 
 def draw_calibration(patients: Sequence[CalibrationCheck], overall: MeanCalibrationCheck) -> bytes:
     """Plot observed against expected error by tenths of the voxels: patients thin, their mean thick."""
-    figure, axis = _figure(4.3, 3.5)
+    figure, axis = new_figure(4.3, 3.5)
     for check in patients:
         axis.plot(check.expected_suv, check.observed_suv, color=OTHER_COLOUR, linewidth=0.9, alpha=0.7)
     axis.plot(overall.expected_suv, overall.observed_suv, "o-", color=MODEL_COLOUR, linewidth=2.2, markersize=5)
@@ -124,12 +124,12 @@ def draw_calibration(patients: Sequence[CalibrationCheck], overall: MeanCalibrat
     axis.set_xlabel("expected error [SUV]")
     axis.set_ylabel("observed absolute error [SUV]")
     axis.grid(alpha=0.2)
-    return _png(figure)
+    return to_png(figure)
 
 
 def draw_history(history: Sequence[EpochRecord], *, kept_epoch: int) -> bytes:
     """Plot the training loss and the validation error over the epochs, with the selected epoch marked."""
-    figure, axis = _figure(4.3, 3.5)
+    figure, axis = new_figure(4.3, 3.5)
     epochs = [record.epoch for record in history]
     axis.plot(epochs, [record.loss for record in history], color=OTHER_COLOUR, linewidth=1.6)
     axis.set_xlabel("epoch")
@@ -146,10 +146,11 @@ def draw_history(history: Sequence[EpochRecord], *, kept_epoch: int) -> bytes:
         textcoords="offset points", ha="right", fontsize=8, color="#c25b1c",
     )  # fmt: skip
     axis.grid(alpha=0.2)
-    return _png(figure)
+    return to_png(figure)
 
 
-def _figure(width_inches: float, height_inches: float) -> tuple[Figure, Any]:
+def new_figure(width_inches: float, height_inches: float) -> tuple[Figure, Any]:
+    """Return an empty figure and its axes in the report's style."""
     figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
@@ -158,7 +159,8 @@ def _figure(width_inches: float, height_inches: float) -> tuple[Figure, Any]:
     return figure, axis
 
 
-def _png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
+    """Return a figure as PNG bytes."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=170)
     return buffer.getvalue()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from lib.evaluation.paired_comparison import PAIRED_METRICS, ExternalComparison, PairedMetric
 from lib.evaluation.patient_result import PatientResult
 from lib.metrics.agreement import Interval
-from lib.metrics.criteria import METHOD_LABELS, METHODS, METRICS, Metric
+from lib.metrics.criteria import METHOD_LABELS, METRICS, Best, Metric, comparable
 from lib.metrics.verdict import Judgement
 
 
@@ -42,15 +42,21 @@ class Table:
 
 def comparison_table(judgement: Judgement, names: Sequence[str]) -> Table:
     """Return the means of some metrics by method, the difference from the strongest baseline, and unbeaten ones."""
-    metrics = [metric for name in names for metric in METRICS if metric.name == name]
-    rows = [
-        Row(method, METHOD_LABELS[method], tuple(_mean_cell(judgement, method, m) for m in metrics), _kind(method))
-        for method in METHODS
-    ]
+    metrics, rows = _named(names), [*means_table(judgement, names).rows]
     differences = tuple(_difference_cell(judgement, m) for m in metrics)
     not_beaten = tuple(_not_beaten_cell(judgement, m) for m in metrics)
     rows.append(Row("difference", "model - strongest baseline", differences, "difference"))
     rows.append(Row("not significantly beaten", "", not_beaten, "not-beaten"))
+    return Table(_heads(metrics), tuple(rows))
+
+
+def means_table(judgement: Judgement, names: Sequence[str]) -> Table:
+    """Return the means of some metrics by method, where a comparison with baselines that show nothing says nothing."""
+    metrics = _named(names)
+    rows = (
+        Row(method, METHOD_LABELS[method], tuple(_mean_cell(judgement, method, m) for m in metrics), _kind(method))
+        for method in judgement.methods
+    )
     return Table(_heads(metrics), tuple(rows))
 
 
@@ -80,8 +86,12 @@ def external_patient_table(pairs: Sequence[PatientResult]) -> Table:
     return Table(_heads(PAIRED_METRICS), tuple(rows))
 
 
+def _named(names: Sequence[str]) -> list[Metric]:
+    return [metric for name in names for metric in METRICS if metric.name == name]
+
+
 def _heads(metrics: Sequence[Metric]) -> tuple[str, ...]:
-    arrows = {"lowest": "↓", "highest": "↑", "nearest 0": "→ 0"}
+    arrows = {"lowest": "↓", "highest": "↑", "nearest 0": "→ 0", "nearest 1": "→ 1"}
     return tuple(f"{m.label} {arrows[m.best]}" for m in metrics)
 
 
@@ -96,9 +106,13 @@ def _format(metric: Metric) -> str:
 def _best_method(metric: Metric, metrics: Mapping[str, Mapping[str, float]]) -> str:
     """Return the method with the best value; an empty string where none has a value or several share it."""
     values = {method: row[metric.name] for method, row in metrics.items() if math.isfinite(row[metric.name])}
-    scores = {method: value if metric.best == "highest" else -abs(value) for method, value in values.items()}
+    scores = {method: _score(value, metric.best) for method, value in values.items()}
     best = [method for method, score in scores.items() if score == max(scores.values())]
     return best[0] if len(best) == 1 else ""
+
+
+def _score(value: float, best: Best) -> float:
+    return value if best == "highest" else -comparable(value, best)
 
 
 def _mean_of(interval: Interval, metric: Metric) -> Cell:

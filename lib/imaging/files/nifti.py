@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from lib.errors import ImageFileError
 from lib.imaging.affine import refuse_unfit_affine
 from lib.imaging.geometry import Geometry
+from lib.imaging.label_map import LabelMap
 from lib.imaging.volume import Volume
 from lib.types import FloatArray, Progress, no_progress
 
@@ -30,6 +32,8 @@ SAME_POSITION_MM = 0.1  # tolerance between sform and qform at the first voxel: 
 QUATERNION_RAD = 1.25e-3  # and between their axes: nibabel rounds angles within 1.2e-3 of a half turn
 HEADER_BYTES = {348: 348, 540: 540}  # NIfTI-1 and NIfTI-2, by sizeof_hdr
 MAX_OFFSET_BYTES = 2**24  # of the voxels; before them are header extensions
+MAX_EXTENSION_BYTES = 2**20  # of header extensions that are read; a table of a hundred labels has 15 kB
+EXTENSION_START = 8  # bytes of esize and ecode
 MAX_BEYOND_BYTES = 512  # after the voxels, uncompressed: old writers fill the last block; more means wrong dimensions
 MILLIMETRES = (0, 2)  # xyzt_units, the lower three bits: unknown, and mm
 UNITS = {1: "metres", 3: "micrometres"}
@@ -57,6 +61,32 @@ def read_nifti(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64], I
         affine = LPS_FROM_RAS @ _affine(header, shape, path)
         read = _slices(file, header, shape, path, opened.pop_all())
     return (slices, rows, columns), affine, read
+
+
+def read_extensions(path: Path) -> tuple[bytes, ...]:
+    """Return the contents of a file's header extensions, at most a megabyte; reads nothing beyond the header.
+
+    Raises:
+        ImageFileError: The header is damaged.
+        OSError: The file cannot be opened.
+    """
+    with _named(path), ExitStack() as opened:
+        file = _opened(path, opened)
+        header = _header(file.read(max(HEADER_BYTES.values())), path)
+        size = int(header["sizeof_hdr"])
+        file.seek(size)
+        has_extensions = file.read(4)[:1] == b"\1"
+        length = max(0, min(int(header.get_data_offset()) - size - 4, MAX_EXTENSION_BYTES))
+        content = file.read(length) if has_extensions else b""
+    found = []
+    at = 0
+    while at + EXTENSION_START <= len(content):
+        esize, _ = struct.unpack_from(f"{header.endianness}2i", content, at)
+        if not EXTENSION_START <= esize <= len(content) - at:
+            break
+        found.append(content[at + EXTENSION_START : at + esize])
+        at += esize
+    return tuple(found)
 
 
 @contextmanager
@@ -88,6 +118,23 @@ def write_nifti(volume: Volume, path: Path, *, progress: Progress = no_progress)
         for done, of_slice in enumerate(volume.array, start=1):
             file.write(np.ascontiguousarray(of_slice, dtype="<f4").tobytes())
             progress(done, len(volume.array), "writing")
+
+
+def write_nifti_labels(label_map: LabelMap, path: Path, *, extension: bytes) -> None:
+    """Write a label map as NIfTI-1, with a header extension of code 0; gzip if the name ends in .gz.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.dtype("<u2" if len(label_map.organs.names) > np.iinfo(np.uint8).max else "u1"))
+    header.set_data_shape(label_map.geometry.shape[::-1])
+    _set_orientation(header, label_map.geometry)
+    header.set_xyzt_units("mm")
+    header.extensions.append(nibabel.nifti1.Nifti1Extension(0, extension))
+    with ImageOpener(path, "wb") as file:
+        header.write_to(file)
+        file.write(label_map.organs.labels.astype(header.get_data_dtype()).tobytes())
 
 
 def _set_orientation(header: Any, geometry: Geometry) -> None:

@@ -38,6 +38,17 @@ def read_volume_file(path: Path, *, unit: Unit) -> Volume:
         ImageFileError: Another format, damaged, not three-dimensional, colour, sheared, with non-finite voxels, with
             voxels in another file, or too large.
     """
+    array, geometry = read_voxels(path)
+    _refuse_not_finite(array, path.name)
+    return Volume(array, geometry, unit)
+
+
+def read_voxels(path: Path) -> tuple[FloatArray, Geometry]:
+    """Return the voxels of a volume file, (K, R, C), of any value including NaN, and their geometry.
+
+    Raises:
+        ImageFileError: See `read_volume_file`.
+    """
     if not path.name.lower().endswith(SUFFIXES):
         raise ImageFileError(f"{path.name}: not a volume file; expected one of {', '.join(SUFFIXES)}")
 
@@ -51,9 +62,8 @@ def read_volume_file(path: Path, *, unit: Unit) -> Volume:
         array, affine = read_volume(path, volume_suffix(path), announced, check=check)
     except OSError as error:
         raise ImageFileError(f"{path.name}: cannot be opened ({error.strerror})") from error
-    _refuse_not_finite(array, path.name)
     k, r, c = array.shape
-    return Volume(array, Geometry((k, r, c), affine), unit)
+    return array, Geometry((k, r, c), affine)
 
 
 def _refuse_not_finite(array: FloatArray, name: str) -> None:

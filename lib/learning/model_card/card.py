@@ -9,16 +9,20 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from lib.errors import CheckpointError, RecipeError
+from lib.errors import CheckpointError, InputError, RecipeError
 from lib.learning.model_card.limits import GENERAL_LIMITS
 from lib.learning.model_card.scores import Scores
 from lib.learning.recipe import Recipe
 from lib.mapping import from_mapping
 from lib.metrics.baseline_comparison import BaselineComparison, not_judged
+from lib.metrics.conformal.intervals import Intervals, coverage_sentence
 from lib.networks.cascade import NetworkConfig
+from lib.networks.external.settings import ExternalModel
 from lib.pairing.prepared import PreparedPair
 from lib.pairing.split import Side, Split
 
+# not sent to clients
+LONG_TABLES = ("baselines", "fold_baselines", "organ_baseline", "calibration", "intervals", "familiarity")
 INTENDED_USE = (
     "Research on CT-to-PET synthesis. A synthetic PET is an estimate computed from a CT, not a measurement of "
     "metabolism. NOT FOR DIAGNOSIS, staging, treatment planning or follow-up."
@@ -40,6 +44,8 @@ class TrainingData:
         split_by_hash: Whether the settings alone decided every side; otherwise some patients had a permanent side.
         origins: Number of training patients by value, for `ct_scanner`, `pet_scanner`, `body_part` and `tracer`; the
             empty string counts those whose headers lack it.
+        folds: Of a cross-validated ensemble, the fold of each training patient by `patient_digest`; network k was not
+            trained on the patients of fold k. Empty for other models.
     """
 
     patients: tuple[str, ...]
@@ -51,6 +57,7 @@ class TrainingData:
     split: str = ""
     split_by_hash: bool = True
     origins: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    folds: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,8 +75,13 @@ class ModelCard:
     versions: Mapping[str, str]
     intended_use: str = INTENDED_USE
     limits: str = GENERAL_LIMITS
-    calibration: Mapping[str, Any] | None = None  # expected error, from validation patients
+    calibration: Mapping[str, Any] | None = None  # expected error, from validation or out-of-fold patients
+    lookup_weight: float = 0.0  # of the median lookup in every PET, see lib/learning/cross_validation/shrinkage.py
+    fold_baselines: tuple[Mapping[str, Any], ...] = ()  # by fold, fitted on the patients of the other folds
+    intervals: Mapping[str, Any] | None = None  # of a voxel, region or lesion, from patients not trained on
+    organ_baseline: Mapping[str, Any] | None = None  # median SUV of the training patients' organs, where segmented
     familiarity: Mapping[str, Any] | None = None  # what the training CTs have in common; see `Reference`
+    external: ExternalModel | None = None  # of an imported network
 
     def __post_init__(self) -> None:
         if self.network != self.recipe.network:
@@ -79,24 +91,59 @@ class ModelCard:
     def standing(self) -> BaselineComparison:
         """Comparison of the model with the baselines, computed from its scores."""
         if self.scores is None:
-            return not_judged(
-                "the model card has no scores: the training is unfinished, the model is the mean of several, or there "
-                "were no validation or test patients"
+            reason = (
+                "the training is unfinished, the model is the mean of several, or there were no validation or test "
+                "patients"
+                if self.external is None
+                else "the network was imported without patients to evaluate it on"
             )
+            return not_judged(f"the model card has no scores: {reason}")
         clauses: dict[str, str] = {
             Side.VALIDATION: ", on whom its weights were selected",
             Side.TEST: ", not used in training" if self.recipe.split.unit == "patient" else "",
+            Side.OUT_OF_FOLD: ", each judged by the one network of the ensemble that was not trained on them",
         }
         how_seen = clauses.get(self.scores.side, "")
+        if not self.is_training_known:
+            how_seen = ", on whom it may have been trained"
         if self.recipe.split.unit == "slice":
             how_seen += ", whose other slices were used in training"
         patients = "patient" if self.scores.patients == 1 else "patients"
-        return self.scores.standing(evaluated_on=f"{self.scores.patients} {self.scores.side} {patients}{how_seen}")
+        side = "" if self.scores.side == Side.OUT_OF_FOLD else f"{self.scores.side} "
+        return self.scores.standing(evaluated_on=f"{self.scores.patients} {side}{patients}{how_seen}")
+
+    @cached_property
+    def interval_coverage(self) -> str:
+        """Coverage that the intervals reached on held-out patients, as text; empty without valid intervals."""
+        try:
+            return "" if self.intervals is None else coverage_sentence(Intervals.from_json(self.intervals))
+        except InputError:
+            return ""
+
+    @cached_property
+    def fitted_on(self) -> frozenset[str]:
+        """Hashes of the patients on whom the weights or the baselines were fitted."""
+        baseline_patients = () if self.external is None else self.external.baseline_patients
+        return frozenset((*self.training.patients, *baseline_patients))
+
+    @property
+    def is_training_known(self) -> bool:
+        """Whether the card says what the weights were trained on; that of an imported network may not."""
+        return self.external is None or bool(self.training.patients)
+
+    @property
+    def training_summary(self) -> str:
+        """On how many patients the weights were trained; that of an imported network may be unknown."""
+        if not self.is_training_known:
+            return "unknown data (imported network)"
+        return f"{len(self.training.patients)} patients"
 
     def side_of(self, patient_id: str) -> Side:
         """Return the side of a patient; with a split by slice, `TRAIN` if any slice was used for training."""
         digest, training = patient_digest(patient_id), self.training
-        if digest in training.patients:
+        if digest in training.folds:
+            return Side.OUT_OF_FOLD
+        if digest in self.fitted_on:
             return Side.TRAIN
         if digest in training.validation_patients:
             return Side.VALIDATION
@@ -107,9 +154,9 @@ class ModelCard:
         return {**asdict(self), "standing": self.standing.as_json()}
 
     def for_clients(self) -> dict[str, Any]:
-        """Return plain values without the long tables of baselines, errors, patients and training CTs."""
-        hidden = ("baselines", "calibration", "familiarity")
-        shown = {name: value for name, value in self.as_json().items() if name not in hidden}
+        """Return plain values without the long tables of baselines, patients, errors, intervals and training CTs."""
+        shown = {name: value for name, value in self.as_json().items() if name not in LONG_TABLES}
+        shown["interval_coverage"] = self.interval_coverage
         if self.scores is not None:
             shown["scores"] = {name: value for name, value in shown["scores"].items() if name != "by_patient"}
         return shown

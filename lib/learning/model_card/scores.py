@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 from lib.metrics.agreement import bootstrap_mean, finite_mean, group_by_patient
 from lib.metrics.baseline_comparison import BaselineComparison, compare_with_baselines, not_judged
-from lib.metrics.criteria import COMPARED_METRICS, HU_SHARE, METHODS
+from lib.metrics.criteria import HU_SHARE, METHODS, VERDICT_METRICS
 from lib.metrics.verdict import judge_patients
 from lib.types import finite_or_none
 
 MetricsTable = Mapping[str, Mapping[str, float | None]]  # by method, by metric; None where undefined, as in JSON
-NAMES = (*(measure.name for measure in COMPARED_METRICS), HU_SHARE)
+NAMES = (*(metric.name for metric in VERDICT_METRICS), HU_SHARE)
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class Scores:
             return not_judged("the scores of the model are missing")
         of_patients = [(digest, _complete(table)) for digest, table in sorted(self.by_patient.items())]
         if of_patients:
-            judgement = judge_patients(of_patients, metrics=COMPARED_METRICS)
+            judgement = judge_patients(of_patients, metrics=VERDICT_METRICS)
             return compare_with_baselines(judgement, evaluated_on=evaluated_on)
         # means alone are treated as one patient: differences are not significant
-        means = judge_patients([("", _complete(self.table))], metrics=COMPARED_METRICS)
+        means = judge_patients([("", _complete(self.table))], metrics=VERDICT_METRICS)
         caution = "its card has only means, so the significance is unknown"
         return compare_with_baselines(means, evaluated_on=evaluated_on, caution=caution)
 

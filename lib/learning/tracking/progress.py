@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ Parsed = TypeVar("Parsed")
 
 STATS_FILE = "train_stats.json"
 HISTORY_FILE = "history.jsonl"
+MEMBERS_FOLDER = "folds"  # of a cross-validated run, a run for each network
 TRAINING_LOSS = "train/loss"
 KEY_METRIC = "skill_body"  # 1 - MAE / MAE of an all-zero PET, inside the body: 0 is no better than zeros, 1 is perfect
 
@@ -125,8 +126,29 @@ def monai_label_stats(record: EpochRecord, status: RunStatus) -> dict[str, Any]:
 
 
 def read_history(run: Path) -> tuple[EpochRecord, ...]:
-    """Return the finished epochs of a run; an incomplete line is skipped."""
-    return read_json_lines(run / HISTORY_FILE, lambda line: from_mapping(EpochRecord, json.loads(line)))
+    """Return the finished epochs of a run; an incomplete line is skipped.
+
+    The epochs of a cross-validated run are those of its networks, one after the other, counted on.
+    """
+    records: list[EpochRecord] = []
+    for folder in (run, *member_runs(run)):
+        lines = read_json_lines(folder / HISTORY_FILE, lambda line: from_mapping(EpochRecord, json.loads(line)))
+        done = len(records)
+        records += [replace(record, epoch=done + record.epoch) if done else record for record in lines]
+    return tuple(records)
+
+
+def member_runs(run: Path) -> list[Path]:
+    """Return the runs of the networks of a cross-validated run, in order; empty for others and before the first."""
+    folder = run / MEMBERS_FOLDER
+    found = [path for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def stats_file(run: Path) -> Path:
+    """Return the file with the statistics of a run; of a cross-validated one, of the network trained last."""
+    written = [path for member in member_runs(run) if (path := member / STATS_FILE).is_file()]
+    return written[-1] if written else run / STATS_FILE
 
 
 def read_json_lines(path: Path, parse: Callable[[str], Parsed]) -> tuple[Parsed, ...]:

@@ -235,5 +235,5 @@ def test_an_unknown_name_takes_as_long_as_a_wrong_password(
     server = install(users=str(write_users(tmp_path)))
     hashed: list[object] = []
     monkeypatch.setattr("ct2pet_app.auth.login.verify_password", lambda account, password: hashed.append(account))
-    assert [log_in(server, name).status_code for name in ("ada", "nobody")] == [401, 401]
+    assert [log_in(server, name).status_code for name in ("ada", "unknown")] == [401, 401]
     assert [account is None for account in hashed] == [False, True]

@@ -1,4 +1,4 @@
-"""A batch in this process: which CTs, what is kept, what is not drawn twice, what fails alone."""
+"""A batch in this process: which CTs, which labels are kept, which CTs are skipped, which failures are isolated."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def cts(three: Path) -> tuple[str, ...]:
 
 @pytest.fixture
 def app(make_app: Callable[..., CT2PETApp], three: Path, tmp_path: Path) -> CT2PETApp:
-    """An app whose unet draws 2 SUV and expects 0.5 SUV of error."""
+    """An app whose unet predicts 2 SUV and expects 0.5 SUV of error."""
     built = make_app(studies=three)
     built.models.publish("unet", save_constant_model(tmp_path / "unet.safetensors", 2.0, stages=1, calibration=CURVE))
     return built
@@ -55,10 +55,12 @@ def batch(app: CT2PETApp, **params: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("images", "chosen"), [("all", (0, 1, 2)), ("unlabeled", (1, 2)), ("labeled", (0,))], ids=lambda value: str(value)
 )
-def test_which_cts_are_drawn(app: CT2PETApp, cts: tuple[str, ...], images: str, chosen: tuple[int, ...]) -> None:
-    drawn = batch(app, images=images)
-    assert set(drawn) == {cts[place] for place in chosen}
-    assert set(app.datastore().get_labeled_images("synthetic")) == set(drawn)
+def test_a_batch_synthesizes_the_selected_cts(
+    app: CT2PETApp, cts: tuple[str, ...], images: str, chosen: tuple[int, ...]
+) -> None:
+    synthesized = batch(app, images=images)
+    assert set(synthesized) == {cts[place] for place in chosen}
+    assert set(app.datastore().get_labeled_images("synthetic")) == set(synthesized)
 
 
 def test_one_that_fails_does_not_stop_the_rest(app: CT2PETApp, cts: tuple[str, ...]) -> None:
@@ -67,7 +69,7 @@ def test_one_that_fails_does_not_stop_the_rest(app: CT2PETApp, cts: tuple[str, .
     assert results[cts[0]]["label"] == "synthetic"
 
 
-def test_what_nobody_expected_does_not_stop_the_rest_either(
+def test_an_unexpected_error_does_not_stop_the_rest(
     app: CT2PETApp, cts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     infer = app.infer
@@ -88,14 +90,14 @@ def test_where_each_one_fails_the_batch_fails(app: CT2PETApp) -> None:
         batch(app, images=["a", "b"])
 
 
-def test_what_was_drawn_is_not_drawn_again(app: CT2PETApp, cts: tuple[str, ...]) -> None:
+def test_a_batch_skips_cts_that_are_already_synthesized(app: CT2PETApp, cts: tuple[str, ...]) -> None:
     assert set(batch(app, max_batch_size=2)) == set(sorted(cts)[:2])
     assert set(batch(app)) == {sorted(cts)[2]}
     assert batch(app) == {}
 
 
 @pytest.mark.parametrize("change", [{"slices": "1:3"}, {"label_tag": "other"}, {"store": True}])
-def test_another_wish_is_another_drawing(
+def test_changed_options_synthesize_again(
     app: CT2PETApp, cts: tuple[str, ...], change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app.studies_datastore, "store_series", lambda series: None)
@@ -103,7 +105,7 @@ def test_another_wish_is_another_drawing(
     assert set(batch(app, images=[cts[1]], **change)) == {cts[1]}
 
 
-def test_other_weights_draw_anew(app: CT2PETApp, cts: tuple[str, ...], tmp_path: Path) -> None:
+def test_other_weights_synthesize_again(app: CT2PETApp, cts: tuple[str, ...], tmp_path: Path) -> None:
     batch(app, images=[cts[1]])
     app.models.publish("unet", save_constant_model(tmp_path / "other.safetensors", 3.0, stages=1))
     assert set(batch(app, images=[cts[1]])) == {cts[1]}
@@ -118,7 +120,7 @@ def test_a_batch_leaves_what_error_to_expect_of_cts_without_a_pet(app: CT2PETApp
     assert app.next_sample({"strategy": "uncertain"})["expected_error_suv"] == pytest.approx(0.5, rel=1e-2)
 
 
-def test_a_full_disk_is_told_case_by_case(
+def test_a_full_disk_is_reported_for_each_case(
     app: CT2PETApp, cts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
@@ -131,11 +133,11 @@ def test_a_full_disk_is_told_case_by_case(
 
 def test_the_report_says_how_far_it_is_and_what_failed(app: CT2PETApp, cts: tuple[str, ...]) -> None:
     batch(app, images=["gone", *cts[:2]], report=REPORT)
-    told = read_report(app.models.folder, {"report": REPORT})
-    assert told is not None
-    assert (told["to_do"], told["done"], told["percent"], told["failed"]) == (3, 3, 100, 1)
-    assert "no image 'gone'" in told["reasons"]["gone"]
-    assert told["result"] == {"drawn": 2, "label_tag": "synthetic", "left": 0}
+    report = read_report(app.models.folder, {"report": REPORT})
+    assert report is not None
+    assert (report["to_do"], report["done"], report["percent"], report["failed"]) == (3, 3, 100, 1)
+    assert "no image 'gone'" in report["reasons"]["gone"]
+    assert report["result"] == {"drawn": 2, "label_tag": "synthetic", "left": 0}
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "", "0" * 31, "0" * 33, "ZZ" * 16])
@@ -143,7 +145,7 @@ def test_a_report_is_no_path(app: CT2PETApp, name: str) -> None:
     assert read_report(app.models.folder, {"report": name}) is None
 
 
-def test_nothing_is_left_lying(app: CT2PETApp) -> None:
+def test_no_results_are_left_over(app: CT2PETApp) -> None:
     batch(app)
     assert not list((app.models.folder / "results").iterdir())
 
@@ -153,7 +155,7 @@ def test_the_result_is_short_enough_for_a_log(app: CT2PETApp, cts: tuple[str, ..
 
 
 @pytest.mark.parametrize(
-    ("params", "error", "words"),
+    ("params", "error", "message"),
     [
         ({"model": "unet9"}, NotFoundError, "no model 'unet9'"),
         ({"model": "cascade3"}, ModelNotTrainedError, "model cascade3 is not trained yet"),
@@ -167,8 +169,8 @@ def test_the_result_is_short_enough_for_a_log(app: CT2PETApp, cts: tuple[str, ..
         ({"metrcs": True}, RequestError, "'metrcs' is no parameter of a batch; did you mean metrics"),
     ],
 )
-def test_wrong_words_are_refused(app: CT2PETApp, params: dict[str, Any], error: type, words: str) -> None:
-    with pytest.raises(error, match=words):
+def test_invalid_parameters_are_refused(app: CT2PETApp, params: dict[str, Any], error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
         batch(app, **params)
 
 

@@ -1,4 +1,4 @@
-"""CTs out of uploaded files: what is taken, and with which words the rest is refused."""
+"""CTs from uploaded files: accepted formats, and the error message for any other file."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def test_an_upload_warns_of_a_file_that_is_left_out(phantoms: Path, tmp_path: Pa
         assert opened.warnings[-1].startswith("1 file(s) of the upload left out, first: ")
 
 
-def check_refused(path: Path, name: str, words: str) -> None:
-    with pytest.raises(ImageFileError, match=words):
+def check_refused(path: Path, name: str, message: str) -> None:
+    with pytest.raises(ImageFileError, match=message):
         read_uploaded_ct(path, name)
 
 
@@ -131,6 +131,6 @@ def test_a_colour_volume_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["ct.dcm", "ct.png", "ct", "ct.nii.gz.exe"])
-def test_another_kind_of_file_is_told_which_are_taken(tmp_path: Path, name: str) -> None:
+def test_an_unsupported_file_type_is_refused_with_the_supported_ones(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     check_refused(tmp_path / name, name, r"not a supported file type; send a CT in HU as \.nii\.gz, .* or a \.zip")

@@ -1,4 +1,4 @@
-"""A file of the server's own that is damaged costs what it says, and no address."""
+"""A damaged file of the server loses its own content only: every endpoint still responds."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def app(make_app: MakeApp, tmp_path: Path) -> Iterator[CT2PETApp]:
 
 
 class Client:
-    """Asks the app's addresses in this process."""
+    """A client that sends requests to the app in this process."""
 
     def __init__(self, server: FastAPI) -> None:
         self._transport = httpx.ASGITransport(server, raise_app_exceptions=False)
 
     def get(self, *addresses: str) -> list[httpx.Response]:
-        """Return the answers, one for each address."""
+        """Return the responses, one for each URL."""
 
         async def answers() -> list[httpx.Response]:
             async with httpx.AsyncClient(transport=self._transport, base_url="http://server") as client:
@@ -83,7 +83,7 @@ class Client:
         return asyncio.run(answers())
 
     def json(self, address: str) -> Any:
-        """Return what one address answers."""
+        """Return the JSON response of one URL."""
         return self.get(address)[0].json()
 
 
@@ -110,7 +110,7 @@ def failing(client: Client) -> dict[str, int]:
     return {address: status for address, status in statuses.items() if status != 200}
 
 
-def test_whole_files_are_told(client: Client) -> None:
+def test_intact_files_are_reported(client: Client) -> None:
     assert not failing(client)
     assert client.json("/ct2pet/training")["epochs"] == [{"epoch": 1, "loss": 0.5, "metrics": {"a": 0.1}}]
     assert client.json("/train/")["verdict"] == "served"
@@ -158,7 +158,7 @@ def test_damaged_scores_of_a_pair_cost_themselves(app: CT2PETApp, client: Client
         assert not failing(client), key
 
 
-def test_a_training_that_diverges_is_told(app: CT2PETApp, client: Client) -> None:
+def test_a_diverging_training_is_reported(app: CT2PETApp, client: Client) -> None:
     path = app.models.runs("unet") / RUN / "history.jsonl"
     path.write_text(json.dumps({**FILES["history.jsonl"], "loss": float("nan")}) + "\n")
     assert client.json("/ct2pet/training")["epochs"] == [{"epoch": 1, "loss": None, "metrics": {"a": 0.1}}]

@@ -56,10 +56,10 @@ def test_a_ct_without_pet_is_an_image_without_label(phantoms: Path, tmp_path: Pa
     assert "PET" in datastore.get_image_info(image)["why_no_pet"]
 
 
-def test_an_image_is_told_by_ids_and_never_by_name(datastore: FolderDatastore, ct_uids: tuple[str, ...]) -> None:
-    told = datastore.get_image_info(ct_uids[0])
-    assert (told["patient_id"], told["slices"], told["matrix"]) == ("PHANTOM_0001", 6, (64, 64))
-    assert told["pet"]["slices"] == 6
+def test_image_metadata_has_ids_and_never_names(datastore: FolderDatastore, ct_uids: tuple[str, ...]) -> None:
+    metadata = datastore.get_image_info(ct_uids[0])
+    assert (metadata["patient_id"], metadata["slices"], metadata["matrix"]) == ("PHANTOM_0001", 6, (64, 64))
+    assert metadata["pet"]["slices"] == 6
     assert "PHANTOM^" not in str(datastore.json())
 
 
@@ -196,7 +196,7 @@ def test_an_uploaded_ct_becomes_an_image_and_can_be_removed(
     assert list((tmp_path / "writable" / "shelf").glob("*.nii.gz")) == []
 
 
-def test_an_upload_that_is_no_ct_is_refused_and_not_left_lying(
+def test_an_upload_that_is_not_a_ct_is_refused_and_removed(
     datastore: FolderDatastore, phantoms: Path, tmp_path: Path
 ) -> None:
     pet = read_pet(scan_folder(phantoms).usable("PT")[0].series)
@@ -251,8 +251,8 @@ def test_nothing_synthetic_is_ever_the_final_label(datastore: FolderDatastore, c
 def test_notes_about_an_image_are_kept(phantoms: Path, ct_uids: tuple[str, ...], tmp_path: Path) -> None:
     FolderDatastore(phantoms, tmp_path).record_image(ct_uids[0], {"strategy": {"first": {"ts": 1}}})
     FolderDatastore(phantoms, tmp_path).update_image_info(ct_uids[0], {"seen": 2})
-    told = FolderDatastore(phantoms, tmp_path).get_image_info(ct_uids[0])
-    assert (told["strategy"]["first"]["ts"], told["seen"]) == (1, 2)
+    metadata = FolderDatastore(phantoms, tmp_path).get_image_info(ct_uids[0])
+    assert (metadata["strategy"]["first"]["ts"], metadata["seen"]) == (1, 2)
 
 
 def test_a_missing_folder_says_so(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def cached(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pacs_settings(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """MONAI Label's own names for who asks, and for where the cache lies."""
+    """Set user, password and cache folder by MONAI Label's own settings."""
     monkeypatch.setattr(dicomweb_module.monailabel_settings, "MONAI_LABEL_DATASTORE_CACHE_PATH", str(cached))
     monkeypatch.setattr(dicomweb_module.monailabel_settings, "MONAI_LABEL_DATASTORE_USERNAME", USER)
     monkeypatch.setattr(dicomweb_module.monailabel_settings, "MONAI_LABEL_DATASTORE_PASSWORD", PASSWORD)
@@ -68,7 +68,7 @@ def pacs_settings(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def app(
     make_app: Callable[..., CT2PETApp], orthanc: Orthanc, pacs_settings: None, tmp_path: Path
 ) -> Iterator[CT2PETApp]:
-    """An app on the PACS whose unet draws 2.5 SUV everywhere."""
+    """An app on the PACS whose unet predicts 2.5 SUV everywhere."""
     built = make_app(studies=orthanc.url)
     built.models.publish("unet", save_constant_model(tmp_path / "constant.safetensors", 2.5, stages=1))
     yield built
@@ -88,18 +88,18 @@ def only_pair(studies: PacsStudies) -> PairedSeries:
 
 def test_a_pacs_lists_what_the_same_folder_lists(orthanc: Orthanc, studies: ScanReport, tmp_path: Path) -> None:
     paired = only_pair(looked_at(orthanc, tmp_path))
-    for told, kind in ((paired.ct, "CT"), (paired.pet, "PT")):
+    for remote, kind in ((paired.ct, "CT"), (paired.pet, "PT")):
         (scanned,) = studies.usable(kind)
-        assert (told.series.uid, told.suv, told.matrix) == (scanned.series.uid, scanned.suv, scanned.matrix)
-        assert [path.stem for path in told.series.files] == [
+        assert (remote.series.uid, remote.suv, remote.matrix) == (scanned.series.uid, scanned.suv, scanned.matrix)
+        assert [path.stem for path in remote.series.files] == [
             dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in scanned.series.files
         ]
-        assert told.geometry is not None and scanned.geometry is not None
-        assert told.geometry.same_grid_as(scanned.geometry, tolerance_mm=1e-4)
+        assert remote.geometry is not None and scanned.geometry is not None
+        assert remote.geometry.same_grid_as(scanned.geometry, tolerance_mm=1e-4)
     assert not list(tmp_path.rglob("*.dcm"))  # nothing was downloaded for it
 
 
-def test_headers_are_asked_for_once(orthanc: Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_headers_are_requested_once(orthanc: Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = only_pair(looked_at(orthanc, tmp_path))
     monkeypatch.setattr(Pacs, "read_headers", None)  # calling it would fail
     assert only_pair(looked_at(orthanc, tmp_path)).pair == first.pair
@@ -115,7 +115,7 @@ def test_volumes_of_a_pacs_are_those_of_the_folder(orthanc: Orthanc, studies: Sc
 
 
 def test_training_prepares_pairs_of_the_pacs_once(orthanc: Orthanc, cached: Path, tmp_path: Path) -> None:
-    for reused in (0, 1):  # the second time everything is fetched anew, into an empty cache
+    for reused in (0, 1):  # the second time everything is fetched again, into an empty cache
         pacs = looked_at(orthanc, cached if reused == 0 else tmp_path / "another cache")
         pairs = tuple(pacs.rescan().pairs.values())
         report = prepare_pairs(
@@ -176,13 +176,13 @@ def test_a_synthetic_pet_is_stored_once_and_never_taken_for_a_real_one(
     before, series = datastore.status(), orthanc.count(Modality="PT")
     for _ in range(2):
         answer = app.infer({"model": "unet", "image": image, "store": True})
-    told = answer["params"]
+    params = answer["params"]
     assert orthanc.count(Modality="PT") == series + 1
-    assert orthanc.count(SeriesInstanceUID=told["series"]["series_instance_uid"]) == 1
+    assert orthanc.count(SeriesInstanceUID=params["series"]["series_instance_uid"]) == 1
     datastore.refresh()
     assert datastore.status() == before
     (synthetic,) = (one for one in datastore.describe_series() if "synthetic PET" in (one["why_not"] or ""))
-    assert synthetic["series_instance_uid"] == told["series"]["series_instance_uid"]
+    assert synthetic["series_instance_uid"] == params["series"]["series_instance_uid"]
 
     found = datastore.listing().report.find(synthetic["series_instance_uid"])
     assert found is not None
@@ -228,7 +228,7 @@ def test_the_real_server_on_a_pacs(
         assert PASSWORD not in server.log.read_text()
 
 
-def test_what_is_no_image_is_never_asked_of_the_pacs(app: CT2PETApp) -> None:
+def test_an_unknown_image_is_never_requested_from_the_pacs(app: CT2PETApp) -> None:
     for image in ("1.2.3", "../instances", "/etc/passwd"):
         with pytest.raises(NotFoundError, match="no image"):
             app.studies_datastore.cts.image(image)

@@ -1,4 +1,4 @@
-"""The store of uploads and labels: whole under readers, tolerant of damage, and nothing left behind."""
+"""The store of uploads and labels: readers see complete files, damage is tolerated, and no file is left over."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BYTES = 200_000
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return tmp_path / "shelf"
+    return tmp_path / "labels"
 
 
 @pytest.fixture
@@ -45,17 +45,15 @@ def executed(folder: Path, statement: str, *values: Any) -> None:
     connection.close()
 
 
-def test_a_label_is_whole_for_readers_while_it_is_saved_again_and_again(
-    label_store: LabelStore, tmp_path: Path
-) -> None:
+def test_readers_see_complete_labels_while_one_is_saved_repeatedly(label_store: LabelStore, tmp_path: Path) -> None:
     """Before: 416 of 775 reads failed, 317 were torn."""
     versions = [given(tmp_path, number) for number in range(8)]
-    label_store.keep_label("CT", "drawn", versions[0], ".nrrd", {})
+    label_store.keep_label("CT", "synthesized", versions[0], ".nrrd", {})
     saved, seen, wrong = threading.Event(), set(), []
 
     def read() -> None:
         while not saved.is_set():
-            opened = label_store.open_file("CT", "drawn")
+            opened = label_store.open_file("CT", "synthesized")
             if opened is None:
                 wrong.append("gone")
                 return
@@ -70,24 +68,24 @@ def test_a_label_is_whole_for_readers_while_it_is_saved_again_and_again(
         reader.start()
     for _ in range(4):
         for path in versions:
-            label_store.keep_label("CT", "drawn", path, ".nrrd", {})
+            label_store.keep_label("CT", "synthesized", path, ".nrrd", {})
     saved.set()
     for reader in readers:
         reader.join()
     assert not wrong
-    assert len(seen) > 1, "nobody read while it was saved"
-    assert len(files_in(folder=tmp_path / "shelf")) == 1
+    assert len(seen) > 1, "no read happened while it was saved"
+    assert len(files_in(folder=tmp_path / "labels")) == 1
 
 
-def test_an_open_label_stays_whole_when_it_is_removed(label_store: LabelStore, folder: Path, tmp_path: Path) -> None:
-    label_store.keep_label("CT", "drawn", given(tmp_path), ".nrrd", {})
-    opened = label_store.open_file("CT", "drawn")
+def test_an_open_label_stays_readable_when_it_is_removed(label_store: LabelStore, folder: Path, tmp_path: Path) -> None:
+    label_store.keep_label("CT", "synthesized", given(tmp_path), ".nrrd", {})
+    opened = label_store.open_file("CT", "synthesized")
     assert opened is not None
-    label_store.drop("CT", "drawn")
+    label_store.drop("CT", "synthesized")
     with opened[1] as file:
         assert len(file.read()) == BYTES
     assert files_in(folder) == set()
-    assert label_store.open_file("CT", "drawn") is None
+    assert label_store.open_file("CT", "synthesized") is None
 
 
 def test_what_no_row_names_goes_at_the_next_start_and_nothing_of_a_living_writer(
@@ -95,7 +93,7 @@ def test_what_no_row_names_goes_at_the_next_start_and_nothing_of_a_living_writer
 ) -> None:
     from lib.files import unfinished_file
 
-    label_store.keep_label("CT", "drawn", given(tmp_path), ".nrrd", {})
+    label_store.keep_label("CT", "synthesized", given(tmp_path), ".nrrd", {})
     kept = files_in(folder)
     (folder / f"{'0' * 32}.nrrd").write_bytes(b"killed between file and row")
     (folder / f".{'1' * 32}.nrrd").write_bytes(b"killed while it was copied")
@@ -108,12 +106,12 @@ def test_what_no_row_names_goes_at_the_next_start_and_nothing_of_a_living_writer
 def test_a_full_disk_leaves_nothing(
     label_store: LabelStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    label_store.keep_label("CT", "drawn", given(tmp_path), ".nrrd", {})
+    label_store.keep_label("CT", "synthesized", given(tmp_path), ".nrrd", {})
     kept = files_in(folder)
     executed(folder, "PRAGMA user_version = 1")
     monkeypatch.setattr("ct2pet_app.datastore.labels.label_store.put_record", _full)
     with pytest.raises(OutputError, match="cannot be written"):
-        label_store.keep_label("CT", "drawn", given(tmp_path, 2), ".nrrd", {})
+        label_store.keep_label("CT", "synthesized", given(tmp_path, 2), ".nrrd", {})
     assert files_in(folder) == kept
     assert [label.path.name for label in label_store.labels()] == list(kept)
 
@@ -128,7 +126,7 @@ def _full(*_: Any) -> None:
 def test_a_damaged_table_costs_itself_and_is_kept_with_its_files(
     label_store: LabelStore, folder: Path, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    label_store.keep_label("CT", "drawn", given(tmp_path), ".nrrd", {})
+    label_store.keep_label("CT", "synthesized", given(tmp_path), ".nrrd", {})
     (name,) = files_in(folder)
     table = folder / "contents.sqlite"
     if damage == "garbage":
@@ -144,31 +142,31 @@ def test_a_damaged_table_costs_itself_and_is_kept_with_its_files(
     (aside,) = folder.glob("damaged-*")
     assert (aside / name).read_bytes() == b"\1" * BYTES
     assert caplog.text.count("is damaged") == 1
-    fresh.keep_label("CT", "drawn", given(tmp_path, 2), ".nrrd", {})
-    assert [label.tag for label in fresh.labels()] == ["drawn"]
+    fresh.keep_label("CT", "synthesized", given(tmp_path, 2), ".nrrd", {})
+    assert [label.tag for label in fresh.labels()] == ["synthesized"]
 
 
 def test_a_table_that_was_emptied_costs_no_file(label_store: LabelStore, folder: Path, tmp_path: Path) -> None:
-    label_store.keep_label("CT", "drawn", given(tmp_path), ".nrrd", {})
+    label_store.keep_label("CT", "synthesized", given(tmp_path), ".nrrd", {})
     (name,) = files_in(folder)
     (folder / "contents.sqlite").write_bytes(b"")
     LabelStore(folder).remove_leftovers()
     assert [path.name for path in folder.rglob(name)] == [name]
 
 
-def test_a_table_that_another_process_holds_is_read_as_empty_and_says_so_to_who_writes(
+def test_a_table_locked_by_another_process_reads_as_empty_and_fails_to_write(
     label_store: LabelStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("READ_TIMEOUT_S", "WRITE_TIMEOUT_S"):
         monkeypatch.setattr(f"ct2pet_app.datastore.labels.label_table.{name}", 0.01)
-    label_store.keep_label("CT", "drawn", given(tmp_path), ".nrrd", {})
+    label_store.keep_label("CT", "synthesized", given(tmp_path), ".nrrd", {})
     other = sqlite3.connect(folder / "contents.sqlite", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     assert label_store.labels() == ()
     with pytest.raises(BusyError, match="try again"):
         label_store.add_note("CT", {"a": 1})
     other.close()
-    assert [label.tag for label in LabelStore(folder).labels()] == ["drawn"]
+    assert [label.tag for label in LabelStore(folder).labels()] == ["synthesized"]
 
 
 def test_a_row_that_cannot_be_read_costs_itself_only(label_store: LabelStore, folder: Path, tmp_path: Path) -> None:
@@ -192,8 +190,8 @@ def test_notes_of_an_older_version_are_repaired_and_what_the_server_knew_is_kept
     executed(folder, "CREATE TABLE note (image TEXT PRIMARY KEY, note TEXT NOT NULL)")
     name = f"{'0' * 32}.nrrd"
     (folder / name).write_bytes(b"x")
-    drawn = {"model": "unet", "params": {"synthetic": True, "mean": float("nan")}, "drawn": {"files": "a"}}
-    executed(folder, "INSERT INTO kept VALUES ('CT', 'synthetic', ?, ?)", name, json.dumps(drawn))
+    record = {"model": "unet", "params": {"synthetic": True, "mean": float("nan")}, "drawn": {"files": "a"}}
+    executed(folder, "INSERT INTO kept VALUES ('CT', 'synthetic', ?, ?)", name, json.dumps(record))
     executed(folder, "INSERT INTO note VALUES ('CT', ?)", '{"client_id": NaN, "strategy": {"first": "\\ud800"}}')
     label_store = LabelStore(folder)
     assert label_store.notes_of("CT").note == {"client_id": None}
@@ -219,7 +217,7 @@ def test_what_is_recorded_is_merged_by_key(label_store: LabelStore) -> None:
 
 def test_an_image_goes_with_its_labels_and_notes(label_store: LabelStore, folder: Path, tmp_path: Path) -> None:
     label_store.keep_upload("mine", given(tmp_path), ".nrrd", {}, record={"slices": 1})
-    label_store.keep_label("mine", "drawn", given(tmp_path, 2), ".nrrd", {})
+    label_store.keep_label("mine", "synthesized", given(tmp_path, 2), ".nrrd", {})
     label_store.add_note("mine", {"seen": 1})
     label_store.drop("mine")
     assert files_in(folder) == set()

@@ -46,8 +46,8 @@ def test_a_folder_lists_checks_and_serves_the_pair(studies: Path, single: ScanRe
     datastore = FolderDatastore(studies, tmp_path / "models")
     ct, pet = single.usable("CT")[0], single.usable("PT")[0]
     assert datastore.datalist() == [{"image": ct.series.uid, "label": pet.series.uid}]
-    told = datastore.get_image_info(ct.series.uid)
-    assert (told["slices"], told["pet"]["slices"], told["pet"]["suv"]) == (SLICES, SLICES, pet.suv)
+    metadata = datastore.get_image_info(ct.series.uid)
+    assert (metadata["slices"], metadata["pet"]["slices"], metadata["pet"]["suv"]) == (SLICES, SLICES, pet.suv)
     datastore.pairs.update()
     assert describe_pairs(datastore)[0]["check"]["result"] == "plausible"
     image = read_volume_file(Path(datastore.get_image_uri(ct.series.uid)), unit=Unit.HU)
@@ -56,14 +56,14 @@ def test_a_folder_lists_checks_and_serves_the_pair(studies: Path, single: ScanRe
     np.testing.assert_allclose(label.array, read_pet(pet.series).array, rtol=1e-6)
 
 
-def test_an_app_draws_a_pet_of_it(
+def test_an_app_synthesizes_a_pet_of_it(
     make_app: Callable[..., CT2PETApp], studies: Path, single: ScanReport, tmp_path: Path
 ) -> None:
     app = make_app(studies=studies)
     app.models.publish("unet", save_constant_model(tmp_path / "constant.safetensors", 2.5, stages=1))
     ct = single.usable("CT")[0].series
-    drawn = app.infer({"model": "unet", "image": ct.uid, "result_extension": ".nrrd"})
-    volume = read_volume_file(Path(drawn["file"]), unit=Unit.SUV_BW)
+    result = app.infer({"model": "unet", "image": ct.uid, "result_extension": ".nrrd"})
+    volume = read_volume_file(Path(result["file"]), unit=Unit.SUV_BW)
     assert volume.geometry.same_grid_as(read_ct(ct).geometry, tolerance_mm=1e-3)
     assert volume.array.max() == pytest.approx(2.5, rel=1e-3)
 
@@ -75,8 +75,8 @@ def test_an_uploaded_pair_is_kept(studies: Path, phantoms: Path, tmp_path: Path)
             zipped.write(path, f"{number}.dcm")
     (tmp_path / "empty").mkdir()
     datastore = FolderDatastore(tmp_path / "empty", tmp_path / "models")
-    told = add_pair(datastore, {"study": archive})
-    assert (told["check"]["result"], sorted(told["added_instances"].values())) == ("plausible", [2, 2])
+    added = add_pair(datastore, {"study": archive})
+    assert (added["check"]["result"], sorted(added["added_instances"].values())) == ("plausible", [2, 2])
     again = add_pair(datastore, {"study": archive})
     assert sum(again["added_instances"].values()) == 0
 

@@ -1,4 +1,4 @@
-"""The one gate for a CT: what one door refuses, every door refuses, with the same sentence."""
+"""The validation of a CT is the same for all entry points, with the same error message."""
 
 from __future__ import annotations
 
@@ -70,19 +70,19 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize(("make", "words"), FILES.values(), ids=FILES)
+@pytest.mark.parametrize(("make", "message"), FILES.values(), ids=FILES)
 def test_a_file_is_refused_alike_at_the_command_line_as_upload_and_in_a_session(
-    tmp_path: Path, make: Callable[[], nibabel.Nifti1Image], words: str
+    tmp_path: Path, make: Callable[[], nibabel.Nifti1Image], message: str
 ) -> None:
     path = tmp_path / "ct.nii.gz"
     nibabel.save(make(), path)
-    shutil.copy(path, tmp_path / "af73.nii.gz")  # an upload lies under a name of the server's
+    shutil.copy(path, tmp_path / "af73.nii.gz")  # the server stores an upload under a name of its own
     said = {
         refusal(lambda: open_ct(path)),
         refusal(lambda: read_uploaded_ct(tmp_path / "af73.nii.gz", "ct.nii.gz")),
         refusal(source_of_file(tmp_path / "af73.nii.gz", "ct.nii.gz").read),
     }
-    assert len(said) == 1 and words in said.pop()
+    assert len(said) == 1 and message in said.pop()
 
 
 def study(root: Path, **of_ct: Any) -> None:
@@ -105,7 +105,7 @@ SERIES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("of_ct", SERIES.values(), ids=SERIES)
-def test_a_series_is_refused_alike_at_every_door(tmp_path: Path, of_ct: dict[str, Any]) -> None:
+def test_a_series_is_refused_alike_at_every_entry_point(tmp_path: Path, of_ct: dict[str, Any]) -> None:
     study(tmp_path / "study", **of_ct)
     scan = scan_folder(tmp_path / "study")
     (paired,) = pair_series(scan).pairs
@@ -123,7 +123,7 @@ def test_a_series_is_refused_alike_at_every_door(tmp_path: Path, of_ct: dict[str
     assert said.pop() in check_pair(paired).reasons[0].replace("cannot be read as CT in HU and PET in SUV: ", "")
 
 
-def test_air_and_tissue_pass_at_every_door(tmp_path: Path) -> None:
+def test_air_and_tissue_pass_at_every_entry_point(tmp_path: Path) -> None:
     study(tmp_path, RescaleIntercept=-300.0)
     assert open_ct(tmp_path).array.min() == -300.0
     (paired,) = pair_series(scan_folder(tmp_path)).pairs
@@ -132,7 +132,7 @@ def test_air_and_tissue_pass_at_every_door(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii"])
-def test_padding_below_air_becomes_air_at_every_door(tmp_path: Path, suffix: str) -> None:
+def test_padding_below_air_becomes_air_at_every_entry_point(tmp_path: Path, suffix: str) -> None:
     hu = body_in_air()
     hu[7] = -3024
     nibabel.save(nibabel.Nifti1Image(hu, AFFINE), tmp_path / f"ct{suffix}")

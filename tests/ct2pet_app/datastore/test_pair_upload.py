@@ -63,9 +63,9 @@ def test_an_uploaded_pair_is_kept_where_the_studies_are(
 ) -> None:
     apart = {"ct": coming / "CT", "pet": coming / "PET"}
     archives = {"study": zipped(coming)} if together else {field: zipped(folder) for field, folder in apart.items()}
-    told = add_pair(datastore, archives)
-    assert (told["patient_id"], told["side"], told["check"]["result"]) == (SECOND, "test", "plausible")
-    assert sorted(told["added_instances"].values()) == [6, 6]
+    added = add_pair(datastore, archives)
+    assert (added["patient_id"], added["side"], added["check"]["result"]) == (SECOND, "test", "plausible")
+    assert sorted(added["added_instances"].values()) == [6, 6]
     (kept,) = (studies / KEPT).iterdir()
     assert sorted(path.relative_to(kept).as_posix() for path in files_in(kept))[::11] == ["1/00001.dcm", "2/00006.dcm"]
     sent = {dcmread(path).SOPInstanceUID: path.read_bytes() for path in files_in(coming)}
@@ -92,9 +92,9 @@ def test_a_pet_for_a_ct_that_is_there(
     pet.rename(tmp_path / "pet")
     archives = {"pet": zipped(tmp_path / "pet")} | ({} if alone else {"ct": zipped(studies / FIRST / "CT")})
     assert counts(datastore)["total"] == 0
-    told = add_pair(datastore, archives)
-    assert list(told["added_instances"].values()) == [6]
-    assert (told["patient_id"], told["side"], counts(datastore)["total"]) == (FIRST, "train", 1)
+    added = add_pair(datastore, archives)
+    assert list(added["added_instances"].values()) == [6]
+    assert (added["patient_id"], added["side"], counts(datastore)["total"]) == (FIRST, "train", 1)
 
 
 def test_missing_instances_of_a_series_are_added(
@@ -103,8 +103,8 @@ def test_missing_instances_of_a_series_are_added(
     whole = zipped(studies / FIRST)
     for file in sorted((studies / FIRST / "PET").iterdir())[2:4]:
         file.unlink()
-    told = add_pair(datastore, {"study": whole})
-    assert list(told["added_instances"].values()) == [2]
+    added = add_pair(datastore, {"study": whole})
+    assert list(added["added_instances"].values()) == [2]
     assert len(scan_folder(studies).usable("PT")[0].series.files) == 6
 
 
@@ -130,7 +130,7 @@ REFUSED: dict[str, tuple[Callable[[Any], None], str]] = {
 }
 
 
-@pytest.mark.parametrize(("alter", "words"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("alter", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_makes_no_pair_is_refused_and_leaves_nothing(
     datastore: FolderDatastore,
     studies: Path,
@@ -138,23 +138,23 @@ def test_what_makes_no_pair_is_refused_and_leaves_nothing(
     tmp_path: Path,
     zipped: Callable[..., Path],
     alter: Callable[[Any], None],
-    words: str,
+    message: str,
 ) -> None:
     before = files_in(studies)
     pet = change(coming / "PET", alter, tmp_path / "altered")
-    with pytest.raises(PairingError, match=words):
+    with pytest.raises(PairingError, match=message):
         add_pair(datastore, {"ct": zipped(coming / "CT"), "pet": zipped(pet)})
     assert files_in(studies) == before and not (studies / KEPT).exists()
     assert not (tmp_path / "models" / "split.csv").exists()
 
 
-def test_an_implausible_upload_is_taken_by_who_answers_for_it(
+def test_an_implausible_upload_is_accepted_on_request(
     datastore: FolderDatastore, coming: Path, tmp_path: Path, zipped: Callable[..., Path]
 ) -> None:
     pet = change(coming / "PET", in_thousands, tmp_path / "altered")
     archives = {"ct": zipped(coming / "CT"), "pet": zipped(pet)}
-    told = add_pair(datastore, archives, despite_checks=True)
-    assert told["check"]["result"] == "accepted" and told["check"]["reasons"]
+    added = add_pair(datastore, archives, despite_checks=True)
+    assert added["check"]["result"] == "accepted" and added["check"]["reasons"]
     assert len(datastore.training_pairs()) == 2
 
 
@@ -190,14 +190,14 @@ def test_a_slice_that_is_damaged_is_found(
     assert not (studies / KEPT).exists()
 
 
-def test_what_is_no_image_is_named(
+def test_a_file_that_is_not_an_image_is_named(
     datastore: FolderDatastore, coming: Path, zipped: Callable[..., Path], tmp_path: Path
 ) -> None:
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "notes.dcm").write_text("call Jane Doe back")
-    told = add_pair(datastore, {"study": zipped(coming, tmp_path / "more")})
-    assert told["left_out"]["files"].startswith("1 that are not DICOM images, first: ")
-    assert "Doe" not in str(told)
+    added = add_pair(datastore, {"study": zipped(coming, tmp_path / "more")})
+    assert added["left_out"]["files"].startswith("1 that are not DICOM images, first: ")
+    assert "Doe" not in str(added)
 
 
 @pytest.fixture
@@ -219,11 +219,11 @@ def test_a_synthetic_pet_is_no_real_one(
         add_pair(datastore, {"ct": zipped(coming / "CT"), "pet": zipped(synthetic)})
 
 
-def test_beside_a_real_pet_the_synthetic_one_is_left_out(
+def test_a_synthetic_pet_next_to_a_real_one_is_left_out(
     datastore: FolderDatastore, studies: Path, coming: Path, synthetic: Path, zipped: Callable[..., Path]
 ) -> None:
-    told = add_pair(datastore, {"study": zipped(coming, synthetic)})
-    (reason,) = told["left_out"].values()
+    added = add_pair(datastore, {"study": zipped(coming, synthetic)})
+    (reason,) = added["left_out"].values()
     assert "synthetic PET" in reason
     report = scan_folder(studies)
     assert not any(found.is_synthetic for found in report.series)

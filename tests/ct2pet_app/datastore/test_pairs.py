@@ -1,4 +1,4 @@
-"""Pairs that are new: seen, given their side for good, checked once, counted."""
+"""New pairs: found, assigned to a permanent side, checked once, counted."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_pair_that_cannot_be_decoded_is_read_once(
     assert len(checked) == 2  # a file has changed
 
 
-def test_other_shares_and_salts_move_nobody(datastore: FolderDatastore, studies: Path, tmp_path: Path) -> None:
+def test_other_shares_and_salts_move_no_patient(datastore: FolderDatastore, studies: Path, tmp_path: Path) -> None:
     datastore.pairs.update()
     other = FolderDatastore(studies, tmp_path / "models", split=Split(test=0.0, validation=0.9, salt="pepper"))
     pairs = other.training_pairs()
@@ -131,11 +131,11 @@ def test_an_implausible_pair_is_left_out_of_training_and_says_why(
     assert "is left out of training: median SUV in the body is" in caplog.text
     datastore.pairs.update()
     assert (counts(datastore)["plausible"], counts(datastore)["implausible"]) == (1, 1)
-    told = describe_pairs(datastore)[0]
-    assert told["check"]["result"] == "implausible"
-    assert "expected 0.05 to 10: check Units" in told["check"]["reasons"][0]
+    described = describe_pairs(datastore)[0]
+    assert described["check"]["result"] == "implausible"
+    assert "expected 0.05 to 10: check Units" in described["check"]["reasons"][0]
 
-    accepted = accept_pair(datastore, told["ct_series_instance_uid"])
+    accepted = accept_pair(datastore, described["ct_series_instance_uid"])
     assert (accepted["check"]["result"], len(datastore.training_pairs())) == ("accepted", 2)
     assert counts(datastore)["plausible"] == 2
 
@@ -149,7 +149,7 @@ def test_nothing_plausible_is_said(datastore: FolderDatastore, studies: Path, tm
     assert detail_of(raised.value).endswith("; GET /ct2pet/pairs gives the reasons for each")
 
 
-def test_only_a_pair_that_is_there_can_be_answered_for(datastore: FolderDatastore) -> None:
+def test_only_an_existing_pair_can_be_accepted(datastore: FolderDatastore) -> None:
     with pytest.raises(NotFoundError, match=r"no pair has a CT '\.\./x'"):
         accept_pair(datastore, "../x")
 
@@ -158,17 +158,17 @@ def test_a_damaged_split_file_stops_training_and_nothing_else(datastore: FolderD
     path = tmp_path / "models" / "split.csv"
     path.parent.mkdir()
     path.write_text("torn")
-    told = counts(datastore)
-    assert (told["total"], told["train"]) == (1, None) and "split.csv, line 1" in told["trouble"]
+    counted = counts(datastore)
+    assert (counted["total"], counted["train"]) == (1, None) and "split.csv, line 1" in counted["trouble"]
     with pytest.raises(SplitFileError):
         datastore.pairs.update()
-    assert counts(datastore)["plausible"] == 1  # checked all the same
+    assert counts(datastore)["plausible"] == 1  # checked nevertheless
     with pytest.raises(SplitFileError, match="is never recreated"):
         datastore.pairs.sides(datastore.training_pairs(), Split())
     assert path.read_text() == "torn"
 
 
-def test_a_patient_whom_a_model_was_trained_on(
+def test_a_patient_that_a_model_was_trained_on(
     datastore: FolderDatastore, studies: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Stays on the training side by itself; moved to validation by hand, stays there, with a warning."""
@@ -177,8 +177,8 @@ def test_a_patient_whom_a_model_was_trained_on(
     save_constant_model(models / "unet" / "model.safetensors", 1.0, stages=1, trained_on=[SECOND])
     write_phantoms(studies, patients=2, settings=TINY)  # the hash would have the second test
     datastore.pairs.update()
-    told = {one["patient_id"]: one for one in describe_pairs(datastore)}
-    assert (told[SECOND]["side"], told[SECOND]["side_decided_by"], told[SECOND]["warning"]) == (
+    by_patient = {one["patient_id"]: one for one in describe_pairs(datastore)}
+    assert (by_patient[SECOND]["side"], by_patient[SECOND]["side_decided_by"], by_patient[SECOND]["warning"]) == (
         "train",
         TRAINED_ON,
         None,
@@ -187,10 +187,12 @@ def test_a_patient_whom_a_model_was_trained_on(
     path.write_text(path.read_text(encoding="utf-8-sig").replace(f"{SECOND},train", f"{SECOND},validation"))
     assert datastore.pairs.sides(datastore.training_pairs(), Split())[SECOND] == "validation"
     assert "a model of this server was trained on this patient" in caplog.text
-    told = {one["patient_id"]: one for one in describe_pairs(datastore)}
-    assert told[SECOND]["side"] == "validation" and "move the patient back to train" in told[SECOND]["warning"]
-    assert told[FIRST]["warning"] is None
-    assert patient_digest(SECOND) not in str(told)
+    by_patient = {one["patient_id"]: one for one in describe_pairs(datastore)}
+    assert (
+        by_patient[SECOND]["side"] == "validation" and "move the patient back to train" in by_patient[SECOND]["warning"]
+    )
+    assert by_patient[FIRST]["warning"] is None
+    assert patient_digest(SECOND) not in str(by_patient)
 
 
 def test_a_watch_sees_a_new_pair_by_itself(datastore: FolderDatastore, studies: Path) -> None:

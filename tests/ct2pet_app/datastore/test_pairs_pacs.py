@@ -70,11 +70,15 @@ def test_pairs_of_a_pacs(orthanc: Orthanc, patients: tuple[Path, ...], tmp_path:
             "pet": zip_of(patients[2] / "PET", tmp_path / "p"),
         }
         for added in ([6, 6], []):
-            told = add_pair(datastore, third)
-            assert list(told["added_instances"].values()) == added
-            assert (told["patient_id"], told["side"], told["check"]["result"]) == ("PHANTOM_0003", "train", "plausible")
+            response = add_pair(datastore, third)
+            assert list(response["added_instances"].values()) == added
+            assert (response["patient_id"], response["side"], response["check"]["result"]) == (
+                "PHANTOM_0003",
+                "train",
+                "plausible",
+            )
             assert (orthanc.count(Modality="CT"), orthanc.count(Modality="PT")) == (3, 3)
-        assert orthanc.count(SeriesInstanceUID=told["pet_series_instance_uid"]) == 1
+        assert orthanc.count(SeriesInstanceUID=response["pet_series_instance_uid"]) == 1
 
         assert len(datastore.training_pairs()) == 3  # the first one was checked for it
         assert [one["check"]["result"] for one in describe_pairs(datastore)] == ["plausible"] * 3
@@ -91,7 +95,7 @@ def test_a_pet_for_a_ct_in_the_pacs(orthanc: Orthanc, tmp_path: Path, tmp_path_f
         pacs, PacsStudies(pacs, cache, index=tmp_path / "index.sqlite", filters={}), tmp_path / "models"
     )
     try:
-        told = add_pair(datastore, {"pet": zip_of(folder / "PET", tmp_path / "pet.zip")})
-        assert (list(told["added_instances"].values()), told["check"]["result"]) == ([6], "plausible")
+        response = add_pair(datastore, {"pet": zip_of(folder / "PET", tmp_path / "pet.zip")})
+        assert (list(response["added_instances"].values()), response["check"]["result"]) == ([6], "plausible")
     finally:
         datastore.close()

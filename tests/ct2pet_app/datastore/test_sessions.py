@@ -1,4 +1,4 @@
-"""Sessions: a session's image is its own upload, whatever an id or an uploaded file says."""
+"""Sessions: the image of a session is its own upload, for any id and any uploaded file."""
 
 from __future__ import annotations
 
@@ -96,11 +96,11 @@ def test_a_session_is_its_owners(sessions: CheckedSessions, tmp_path: Path) -> N
     assert sessions.get_session(session_id) is not None  # an administrator's view
 
 
-def test_nothing_of_the_servers_paths_is_told(sessions: CheckedSessions, tmp_path: Path) -> None:
+def test_session_metadata_hides_server_paths(sessions: CheckedSessions, tmp_path: Path) -> None:
     _, session = sessions.add_session(upload(tmp_path / "in", "a.dcm"), owner="una")
-    told = described(session)
-    assert set(told) == {"name", "path", "image", "meta", "create_ts", "last_access_ts", "expiry"}
-    assert str(tmp_path) not in str(told) and "una" not in str(told)
+    metadata = described(session)
+    assert set(metadata) == {"name", "path", "image", "meta", "create_ts", "last_access_ts", "expiry"}
+    assert str(tmp_path) not in str(metadata) and "una" not in str(metadata)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def studies(phantoms: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def app(make_app: Callable[..., CT2PETApp], studies: Path, tmp_path: Path) -> CT2PETApp:
-    """An app whose cascade3 draws 2.5 SUV everywhere."""
+    """An app whose cascade3 predicts 2.5 SUV everywhere."""
     built = make_app(studies=studies)
     built.models.publish("cascade3", save_constant_model(tmp_path / "constant.safetensors", SUV))
     return built
@@ -47,17 +47,17 @@ def app(make_app: Callable[..., CT2PETApp], studies: Path, tmp_path: Path) -> CT
 
 @pytest.fixture
 def post(app: CT2PETApp) -> Callable[[str], httpx.Response]:
-    """A function that posts to our addresses, alone in a web application of this process."""
+    """A function that posts to our endpoints in a web application of this process."""
     application = FastAPI()
     set_app(application, app)
     application.include_router(infer_routes.router)
     install_exception_handlers(application)
 
-    async def asked(address: str) -> httpx.Response:
+    async def send(address: str) -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://test") as client:
             return await client.post(address)
 
-    return lambda address: asyncio.run(asked(address))
+    return lambda address: asyncio.run(send(address))
 
 
 def infer(app: CT2PETApp, image: str, **params: Any) -> dict[str, Any]:
@@ -84,7 +84,9 @@ def test_a_series_is_downloaded_as_a_zip(
     assert not list((app.models.folder / "results").iterdir())
 
 
-def test_a_slab_of_the_zip_is_the_wholes(post: Callable[[str], httpx.Response], ct_uids: tuple[str, ...]) -> None:
+def test_a_slab_of_the_zip_equals_that_of_the_full_volume(
+    post: Callable[[str], httpx.Response], ct_uids: tuple[str, ...]
+) -> None:
     def packed(query: str) -> dict[str, bytes]:
         """Return the files of an answer."""
         answer = post(f"/ct2pet/dicom/cascade3?image={ct_uids[0]}{query}")
@@ -99,31 +101,31 @@ def test_stored_twice_it_is_there_once_and_is_no_real_pet(
     app: CT2PETApp, studies: Path, ct_uids: tuple[str, ...]
 ) -> None:
     before, pairs = files_in(studies), set(app.studies_datastore.listing().pairs)
-    told = infer(app, ct_uids[0], store=True)["params"]["series"]
+    reported = infer(app, ct_uids[0], store=True)["params"]["series"]
     stored = files_in(studies)
-    assert infer(app, ct_uids[0], store=True)["params"]["series"] == told
+    assert infer(app, ct_uids[0], store=True)["params"]["series"] == reported
     assert files_in(studies) == stored
-    folder = studies / "synthetic-pet" / told["series_instance_uid"]
-    assert (told["instances"], told["stored"]) == (6, True)
+    folder = studies / "synthetic-pet" / reported["series_instance_uid"]
+    assert (reported["instances"], reported["stored"]) == (6, True)
     assert stored.keys() - before.keys() == {str(path.relative_to(studies)) for path in folder.iterdir()}
 
     app.studies_datastore.refresh()
     listing = app.studies_datastore.listing()
     assert set(listing.pairs) == pairs and set(listing.images) == set(ct_uids)
     (found,) = (found for found in app.studies_datastore.describe_series() if found["files"] and not found["usable"])
-    assert found["series_instance_uid"] == told["series_instance_uid"]
-    assert "synthetic PET" in found["why_not"] and found["study_instance_uid"] == told["study_instance_uid"]
+    assert found["series_instance_uid"] == reported["series_instance_uid"]
+    assert "synthetic PET" in found["why_not"] and found["study_instance_uid"] == reported["study_instance_uid"]
     assert {paired.pet.series.uid for paired in app.studies_datastore.training_pairs()} == {
         paired.pet.series.uid for paired in listing.pairs.values()
     }
 
 
-def test_what_is_stored_is_what_is_answered(app: CT2PETApp, studies: Path, ct_uids: tuple[str, ...]) -> None:
-    told = infer(app, ct_uids[0], store=True, slices="1:4")["params"]["series"]
-    series = scan_folder(studies).find(told["series_instance_uid"])
+def test_the_stored_series_equals_the_response(app: CT2PETApp, studies: Path, ct_uids: tuple[str, ...]) -> None:
+    reported = infer(app, ct_uids[0], store=True, slices="1:4")["params"]["series"]
+    series = scan_folder(studies).find(reported["series_instance_uid"])
     assert series is not None
     volume = read_synthetic_pet(series.series)
-    assert volume.array.shape[0] == told["instances"] == 3
+    assert volume.array.shape[0] == reported["instances"] == 3
     np.testing.assert_allclose(volume.array, SUV, rtol=1e-2)
 
 
@@ -137,7 +139,7 @@ def test_another_model_is_another_series(
     assert len(list((studies / "synthetic-pet").iterdir())) == 2
 
 
-def test_unasked_nothing_is_stored_and_no_series_is_told(
+def test_by_default_nothing_is_stored_and_no_series_is_reported(
     app: CT2PETApp, studies: Path, ct_uids: tuple[str, ...]
 ) -> None:
     before = files_in(studies)
@@ -188,7 +190,7 @@ def test_an_upload_has_no_study(app: CT2PETApp, studies: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("params", "words"),
+    ("params", "message"),
     [
         ({"result_extension": ".zip", "uncertainty": True}, "a DICOM series is the PET alone"),
         ({"store": True, "uncertainty": "only"}, "a DICOM series is the PET alone"),
@@ -196,6 +198,6 @@ def test_an_upload_has_no_study(app: CT2PETApp, studies: Path, tmp_path: Path) -
         ({"store": "perhaps"}, "store 'perhaps': expected true or false"),
     ],
 )
-def test_wishes_that_do_not_go_together_are_refused(params: dict[str, Any], words: str) -> None:
-    with pytest.raises(InputError, match=words):
+def test_contradictory_options_are_refused(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         InferOptions.from_params(params)

@@ -1,4 +1,4 @@
-"""The percentile that is told of a synthetic PET, without a copy of the PET."""
+"""The percentile reported for a synthetic PET, computed without a copy of the PET."""
 
 from __future__ import annotations
 

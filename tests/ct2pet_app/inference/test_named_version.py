@@ -1,4 +1,4 @@
-"""A request may name a version: it draws with that one, what is served stays, and memory holds one more at most."""
+"""A request may name a version: that one is used, the served one stays, and at most one more is kept in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lib.errors import CheckpointError
 from tests.ct2pet_app.constant_model import save_constant_model
 
 MakeApp = Callable[..., CT2PETApp]
-SUVS = (1.0, 2.0, 3.0)  # what versions 1, 2 and 3 draw everywhere; 3 is served
+SUVS = (1.0, 2.0, 3.0)  # what versions 1, 2 and 3 predict everywhere; 3 is served
 
 
 @pytest.fixture
@@ -28,60 +28,60 @@ def app(make_app: MakeApp, tmp_path: Path) -> CT2PETApp:
     return app
 
 
-def drawn(app: CT2PETApp, image: str, **params: Any) -> dict[str, Any]:
-    told: dict[str, Any] = app.infer({"model": "cascade3", "image": image, "metrics": False, **params})["params"]
-    return told
+def infer(app: CT2PETApp, image: str, **params: Any) -> dict[str, Any]:
+    metadata: dict[str, Any] = app.infer({"model": "cascade3", "image": image, "metrics": False, **params})["params"]
+    return metadata
 
 
 @pytest.mark.parametrize("version", [1, "1", 2, 3, "", None])
-def test_the_version_named_draws_and_what_is_served_stays(
+def test_the_requested_version_is_used_and_the_served_one_stays(
     app: CT2PETApp, ct_uids: tuple[str, ...], version: int | str | None
 ) -> None:
     history = app.models.history("cascade3")
-    told = drawn(app, ct_uids[0], version=version)
+    metadata = infer(app, ct_uids[0], version=version)
     number = int(version or 3)
-    assert told["model"]["version"] == number
-    assert told["model"]["checksum"] == app.models.version("cascade3", number).checksum
-    assert told["suv"]["mean"] == pytest.approx(SUVS[number - 1], rel=1e-2)
-    assert "version" not in told["ignored"]
-    after = drawn(app, ct_uids[0])
+    assert metadata["model"]["version"] == number
+    assert metadata["model"]["checksum"] == app.models.version("cascade3", number).checksum
+    assert metadata["suv"]["mean"] == pytest.approx(SUVS[number - 1], rel=1e-2)
+    assert "version" not in metadata["ignored"]
+    after = infer(app, ct_uids[0])
     assert (after["model"]["version"], after["suv"]["mean"]) == (3, pytest.approx(3.0, rel=1e-2))
     assert app.models.history("cascade3") == history
 
 
-def test_a_version_that_is_kept_and_not_served_draws_where_nothing_is_served(
+def test_a_kept_version_can_be_requested_while_nothing_is_served(
     make_app: MakeApp, ct_uids: tuple[str, ...], tmp_path: Path
 ) -> None:
     app = make_app()
     app.models.keep("cascade3", save_constant_model(tmp_path / "c.safetensors", 2.0), origin="training run 1")
-    assert drawn(app, ct_uids[0], version=1)["model"]["version"] == 1
+    assert infer(app, ct_uids[0], version=1)["model"]["version"] == 1
     assert app.models.published("cascade3") is None
 
 
 def test_a_version_that_is_not_there_is_refused_with_those_that_are(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
     with pytest.raises(NotFoundError, match="cascade3 has no version 99; known are 1, 2, 3"):
-        drawn(app, ct_uids[0], version=99)
+        infer(app, ct_uids[0], version=99)
     with pytest.raises(NotFoundError, match="unet has no version 1; known are none yet"):
         app.infer({"model": "unet", "image": ct_uids[0], "version": 1})
 
 
-@pytest.mark.parametrize("word", ["served", "../1", True, 1.5, -1, [1], {"a": 1}, "1234567", "\u0661"])
-def test_what_is_no_number_of_a_version_is_refused(app: CT2PETApp, ct_uids: tuple[str, ...], word: Any) -> None:
+@pytest.mark.parametrize("value", ["served", "../1", True, 1.5, -1, [1], {"a": 1}, "1234567", "\u0661"])
+def test_what_is_no_number_of_a_version_is_refused(app: CT2PETApp, ct_uids: tuple[str, ...], value: Any) -> None:
     with pytest.raises(RequestError, match="expected the number of a version"):
-        drawn(app, ct_uids[0], version=word)
+        infer(app, ct_uids[0], version=value)
 
 
-def test_a_version_changed_by_hand_is_not_drawn_with(app: CT2PETApp, ct_uids: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_modified_version_is_not_used(app: CT2PETApp, ct_uids: tuple[str, ...], tmp_path: Path) -> None:
     checkpoint = app.models.version("cascade3", 1).checkpoint
     checkpoint.chmod(0o644)
     save_constant_model(checkpoint, 9.0)
     with pytest.raises(CheckpointError, match="version 1 of cascade3 was modified"):
-        drawn(app, ct_uids[0], version=1)
+        infer(app, ct_uids[0], version=1)
 
 
 def test_each_version_makes_a_dicom_series_of_its_own(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
     uids = [
-        drawn(app, ct_uids[0], version=version, result_extension=".zip")["series"]["series_instance_uid"]
+        infer(app, ct_uids[0], version=version, result_extension=".zip")["series"]["series_instance_uid"]
         for version in (1, 2, 1)
     ]
     assert uids[0] == uids[2] != uids[1]

@@ -23,7 +23,7 @@ CURVE = Calibration(np.array([1.0, 4.0]), np.array([0.25, 1.0]), volumes=5)  # a
 
 @pytest.fixture
 def app(make_app: Callable[..., CT2PETApp], tmp_path: Path) -> CT2PETApp:
-    """An app whose cascade3 draws 2.0 SUV everywhere and expects 0.5 SUV of error; its unet expects nothing."""
+    """An app whose cascade3 predicts 2.0 SUV everywhere and expects 0.5 SUV of error; its unet expects nothing."""
     built = make_app()
     built.models.publish("cascade3", save_constant_model(tmp_path / "cascade3.safetensors", 2.0, calibration=CURVE))
     built.models.publish("unet", save_constant_model(tmp_path / "unet.safetensors", 2.0, stages=1))
@@ -34,7 +34,7 @@ def infer(app: CT2PETApp, image: str, *, model: str = "cascade3", **params: Any)
     return app.infer({"model": model, "image": image, **params})
 
 
-def test_beside_the_pet_lies_a_map_on_its_grid(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
+def test_the_uncertainty_map_has_the_grid_of_the_pet(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
     result = infer(app, ct_uids[0], uncertainty=True)
     path = uncertainty_file(result)
     assert path is not None
@@ -42,13 +42,13 @@ def test_beside_the_pet_lies_a_map_on_its_grid(app: CT2PETApp, ct_uids: tuple[st
     assert error.geometry.same_grid_as(pet.geometry, tolerance_mm=1e-4)
     np.testing.assert_allclose(pet.array, 2.0, rtol=1e-2)
     np.testing.assert_allclose(np.unique(error.array), [0, 0.5], rtol=1e-2)  # air, body
-    told = result["params"]["uncertainty"]
-    assert (told["file"], told["unit"], told["calibrated_on"]) == (path.name, "SUVbw", 5)
-    assert "0 outside the body" in told["what"]
+    metadata = result["params"]["uncertainty"]
+    assert (metadata["file"], metadata["unit"], metadata["calibrated_on"]) == (path.name, "SUVbw", 5)
+    assert "0 outside the body" in metadata["what"]
     json.dumps(result["params"], allow_nan=False)
 
 
-def test_only_the_map_can_be_asked_for(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
+def test_the_map_alone_can_be_requested(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
     result = infer(app, ct_uids[0], uncertainty="only", slices="1:4")
     error = read_volume_file(Path(result["file"]), unit=Unit.SUV_BW)
     assert error.array.shape[0] == 3 and error.array.max() == pytest.approx(0.5, rel=1e-2)
@@ -57,7 +57,7 @@ def test_only_the_map_can_be_asked_for(app: CT2PETApp, ct_uids: tuple[str, ...])
     assert [path.name for path in Path(result["file"]).parent.iterdir()] == [Path(result["file"]).name]
 
 
-def test_unasked_there_is_none(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
+def test_by_default_there_is_no_map(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
     result = infer(app, ct_uids[0])
     assert result["params"]["uncertainty"] is None and uncertainty_file(result) is None
 

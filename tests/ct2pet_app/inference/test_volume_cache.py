@@ -37,7 +37,7 @@ def test_a_volume_is_read_once_and_given_out_read_only() -> None:
         given.array[0] = 1
 
 
-def test_who_asks_meanwhile_waits_for_the_same_reading() -> None:
+def test_concurrent_requests_share_one_read() -> None:
     recent, go, begun, read = VolumeCache(), threading.Event(), threading.Event(), []
 
     def slow() -> Volume:
@@ -71,7 +71,7 @@ def test_one_larger_than_the_room_is_given_out_and_not_kept() -> None:
     assert read == [1, 1]
 
 
-def test_a_failure_is_told_and_tried_again_the_next_time() -> None:
+def test_a_failure_is_raised_and_the_next_request_reads_again() -> None:
     recent = VolumeCache()
 
     def torn() -> Volume:
@@ -82,7 +82,7 @@ def test_a_failure_is_told_and_tried_again_the_next_time() -> None:
     assert used(recent, "a").geometry.shape == (1, 10, 100)
 
 
-def test_only_what_nobody_uses_is_evicted_the_oldest_first_and_the_one_that_is_wanted_last() -> None:
+def test_only_unused_volumes_are_evicted_oldest_first_and_the_requested_one_last() -> None:
     recent = VolumeCache()
     for key in ("a", "b", "c"):
         used(recent, key)
@@ -95,7 +95,7 @@ def test_only_what_nobody_uses_is_evicted_the_oldest_first_and_the_one_that_is_w
     assert recent.idle_bytes(None) == 4_000
 
 
-def test_who_disconnects_does_not_wait_for_anothers_reading() -> None:
+def test_a_disconnected_client_does_not_wait_for_the_read_of_another() -> None:
     recent, go, begun = VolumeCache(), threading.Event(), threading.Event()
 
     def slow() -> Volume:

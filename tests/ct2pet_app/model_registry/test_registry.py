@@ -1,4 +1,4 @@
-"""Models on disk and in memory: untrained ones say how to train them, new ones are picked up, bad ones refused."""
+"""Models on disk and in memory: errors for untrained ones, new ones are loaded, invalid ones refused."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def models(make_app: MakeApp) -> ModelRegistry:
 
 
 def test_an_untrained_model_says_how_to_train_it(models: ModelRegistry) -> None:
-    words = r"model cascade3 is not trained yet; train it here \(POST /train/cascade3.*--stages 3.*cascade3/model"
+    message = r"model cascade3 is not trained yet; train it here \(POST /train/cascade3.*--stages 3.*cascade3/model"
     with pytest.raises(ModelNotTrainedError) as raised:
         models.synthesizer("cascade3")
-    assert re.match(words, detail_of(raised.value))
+    assert re.match(message, detail_of(raised.value))
 
 
-def test_an_unknown_model_is_answered_with_the_known_ones(models: ModelRegistry) -> None:
+def test_an_unknown_model_is_refused_with_the_known_ones(models: ModelRegistry) -> None:
     with pytest.raises(NotFoundError, match="no model 'unett' on this server; did you mean unet"):
         models.synthesizer("unett")
 
@@ -48,9 +48,7 @@ def test_a_model_that_is_not_switched_on_says_how(models: ModelRegistry) -> None
     assert "start the server with --conf models unet,cascade3,cascade5" in detail_of(raised.value)
 
 
-def test_a_published_model_is_picked_up_and_who_holds_the_former_keeps_it(
-    models: ModelRegistry, tmp_path: Path
-) -> None:
+def test_a_published_model_is_loaded_and_holders_of_the_former_keep_it(models: ModelRegistry, tmp_path: Path) -> None:
     first = models.publish("unet", save_constant_model(tmp_path / "1.safetensors", 1.0, stages=1))
     held = models.synthesizer("unet")
     assert models.synthesizer("unet") is held
@@ -79,12 +77,12 @@ def test_a_damaged_published_file_is_listed_with_the_reason(make_app: MakeApp) -
     app = make_app()
     app.models.path("unet").parent.mkdir(parents=True)
     app.models.path("unet").write_bytes(b"junk")
-    told = app.info()["models"]["unet"]
-    assert told["trained"] is False
-    assert told["description"].startswith("unusable: ")
+    listed = app.info()["models"]["unet"]
+    assert listed["trained"] is False
+    assert listed["description"].startswith("unusable: ")
 
 
-def test_a_model_is_listed_with_how_it_stands_beside_trivial_predictors(
+def test_a_model_is_listed_with_its_comparison_with_baselines(
     make_app: MakeApp, tmp_path: Path, ct_uids: tuple[str, ...]
 ) -> None:
     app = make_app()
@@ -94,15 +92,15 @@ def test_a_model_is_listed_with_how_it_stands_beside_trivial_predictors(
     scores = scores_of("validation", [("p", dict.fromkeys(METHODS, equal))])
     app.models.publish("unet", save_checkpoint(path, cascade, replace(card, scores=scores)))
     listed = app.info()["models"]["unet"]
-    words = "Does not beat any baseline in mae_suv_body (0.500 against 0.500 of zero)"
-    assert listed["standing"]["mark"] == "does not beat all" and words in listed["description"]
+    message = "Does not beat any baseline in mae_suv_body (0.500 against 0.500 of zero)"
+    assert listed["standing"]["mark"] == "does not beat all" and message in listed["description"]
     answer = app.infer({"model": "unet", "image": ct_uids[0]})["params"]
     assert answer["standing"] == listed["standing"] == answer["model"]["card"]["standing"]
     assert "by_patient" not in answer["model"]["card"]["scores"] and "baselines" not in listed["card"]
     assert app.info()["models"]["cascade3"]["standing"] is None
 
 
-def test_a_constant_model_draws_what_its_helper_promises(models: ModelRegistry, tmp_path: Path) -> None:
+def test_a_constant_model_predicts_its_constant(models: ModelRegistry, tmp_path: Path) -> None:
     models.publish("cascade3", save_constant_model(tmp_path / "c.safetensors", 2.5))
     ct = Volume(np.zeros((3, 8, 8), np.float32), Geometry((3, 8, 8), np.eye(4)), Unit.HU)
     np.testing.assert_allclose(models.synthesizer("cascade3").apply(ct).array, 2.5, rtol=1e-2)  # bfloat16 rounds

@@ -1,4 +1,4 @@
-"""Every version is kept whole, what is served is chosen in one step, and going back is always possible."""
+"""Versions are kept complete, serving another one is atomic, and rolling back is always possible."""
 
 from __future__ import annotations
 
@@ -70,23 +70,23 @@ def test_a_verdict_is_written_down(models: ModelRegistry, tmp_path: Path) -> Non
     assert open_store(tmp_path).version("unet", 1).verdict == verdict
 
 
-def test_a_kept_version_is_told_to_who_asks_for_the_model(models: ModelRegistry, tmp_path: Path) -> None:
+def test_an_unserved_model_reports_its_kept_versions(models: ModelRegistry, tmp_path: Path) -> None:
     keep(models, tmp_path, 1.0)
-    words = r'nothing is served, but 1 version\(s\) are kept; POST /ct2pet/models/unet/serve with {"version": 1}'
+    message = r'nothing is served, but 1 version\(s\) are kept; POST /ct2pet/models/unet/serve with {"version": 1}'
     with pytest.raises(ModelNotTrainedError) as raised:
         models.synthesizer("unet")
-    assert re.search(words, detail_of(raised.value))
-    models.judged("unet", models.version("unet", 1), Verdict(False, "version 1 is kept. It beats nobody"))
-    with pytest.raises(ModelNotTrainedError, match="It beats nobody"):
+    assert re.search(message, detail_of(raised.value))
+    models.judged("unet", models.version("unet", 1), Verdict(False, "version 1 is kept. It does not beat any baseline"))
+    with pytest.raises(ModelNotTrainedError, match="It does not beat any baseline"):
         models.synthesizer("unet")
 
 
 def test_any_version_can_be_served_and_the_history_says_so(models: ModelRegistry, tmp_path: Path) -> None:
     checksums = publish(models, tmp_path, 1.0, 2.0)
-    models.serve("unet", 1, action="served", why="asked for")
+    models.serve("unet", 1, action="served", why="requested")
     assert models.synthesizer("unet").checksum == checksums[0]
-    told = [(line.version, line.action) for line in open_store(tmp_path).history("unet")]
-    assert told == [(1, "uploaded"), (2, "uploaded"), (1, "served")]
+    actions = [(line.version, line.action) for line in open_store(tmp_path).history("unet")]
+    assert actions == [(1, "uploaded"), (2, "uploaded"), (1, "served")]
 
 
 def test_rolling_back_twice_goes_back_twice(models: ModelRegistry, tmp_path: Path) -> None:
@@ -95,8 +95,8 @@ def test_rolling_back_twice_goes_back_twice(models: ModelRegistry, tmp_path: Pat
     assert models.synthesizer("unet").checksum == checksums[0]
     with pytest.raises(RequestError) as raised:
         models.roll_back("unet")
-    words = r'no version was served before .* one of \[1, 2, 3\] as {"version": 1}'
-    assert re.search(words, detail_of(raised.value))
+    message = r'no version was served before .* one of \[1, 2, 3\] as {"version": 1}'
+    assert re.search(message, detail_of(raised.value))
     assert models.roll_back("unet", 3).checksum == checksums[2]
 
 
@@ -118,7 +118,7 @@ def test_what_was_served_before(lines: list[tuple[int, Any]], kept: set[int], be
     assert served_before(history, kept) == before
 
 
-def test_an_unknown_version_is_answered_with_the_known_ones(models: ModelRegistry, tmp_path: Path) -> None:
+def test_an_unknown_version_is_refused_with_the_known_ones(models: ModelRegistry, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="unet has no version 1; known are none yet"):
         models.serve("unet", 1, action="served", why="")
     publish(models, tmp_path, 1.0, 2.0)
@@ -167,7 +167,7 @@ def test_a_full_disk_changes_nothing_that_is_served(
     assert sorted(path.name for path in (tmp_path / "models" / "unet" / "versions").iterdir()) == ["0001", "0002"]
 
 
-def test_what_is_not_whole_is_not_listed_and_its_number_is_not_used_again(
+def test_an_incomplete_version_is_not_listed_and_its_number_is_not_reused(
     models: ModelRegistry, tmp_path: Path
 ) -> None:
     publish(models, tmp_path, 1.0)
@@ -196,7 +196,7 @@ def test_a_version_that_was_changed_by_hand_is_not_served(models: ModelRegistry,
     assert served(models) == 2
 
 
-def test_a_line_cut_off_by_a_kill_is_left_out_and_the_next_one_is_whole(tmp_path: Path) -> None:
+def test_a_line_truncated_by_a_kill_is_skipped_and_the_next_one_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     lines = [Served("2026-01-01T00:00:00+00:00", number, "c", "published", "why") for number in (1, 2)]
     add_line(path, lines[0])
@@ -206,7 +206,7 @@ def test_a_line_cut_off_by_a_kill_is_left_out_and_the_next_one_is_whole(tmp_path
     assert read_lines(path) == tuple(lines)
 
 
-def test_a_line_nobody_could_write_is_made_up_for(models: ModelRegistry, tmp_path: Path) -> None:
+def test_a_missing_history_line_is_added_at_the_next_start(models: ModelRegistry, tmp_path: Path) -> None:
     publish(models, tmp_path, 1.0, 2.0)
     path = tmp_path / "models" / "unet" / "history.jsonl"
     path.write_text(path.read_text().splitlines()[0] + "\n")  # killed after version 2 was in place
@@ -215,25 +215,25 @@ def test_a_line_nobody_could_write_is_made_up_for(models: ModelRegistry, tmp_pat
     assert started.roll_back("unet").version == 1
 
 
-def test_the_list_tells_of_every_version_in_plain_json(models: ModelRegistry, tmp_path: Path) -> None:
+def test_all_versions_are_described_in_plain_json(models: ModelRegistry, tmp_path: Path) -> None:
     checksums = publish(models, tmp_path, 1.0, 2.0)
     models.roll_back("unet")
-    told = json.loads(json.dumps(describe_model(models, "unet"), allow_nan=False))
-    assert (told["served"], told["checksum"]) == (1, checksums[0])
-    assert [(v["version"], v["served"], v["checksum"]) for v in told["versions"]] == [
+    described = json.loads(json.dumps(describe_model(models, "unet"), allow_nan=False))
+    assert (described["served"], described["checksum"]) == (1, checksums[0])
+    assert [(v["version"], v["served"], v["checksum"]) for v in described["versions"]] == [
         (1, True, checksums[0]),
         (2, False, checksums[1]),
     ]
-    assert told["versions"][0]["card"]["standing"].startswith("Not judged")
-    assert told["size_bytes"] == sum((tmp_path / f"{suv}.safetensors").stat().st_size for suv in (1.0, 2.0))
-    assert told["history"][-1]["action"] == "rolled back"
+    assert described["versions"][0]["card"]["standing"].startswith("Not judged")
+    assert described["size_bytes"] == sum((tmp_path / f"{suv}.safetensors").stat().st_size for suv in (1.0, 2.0))
+    assert described["history"][-1]["action"] == "rolled back"
 
 
-def test_a_damaged_file_in_place_is_told_beside_the_versions(models: ModelRegistry, tmp_path: Path) -> None:
+def test_a_damaged_model_file_is_reported_with_the_versions(models: ModelRegistry, tmp_path: Path) -> None:
     publish(models, tmp_path, 1.0)
     models.path("unet").write_bytes(b"junk")
-    told = describe_model(models, "unet")
-    assert (told["served"], len(told["versions"])) == (None, 1)
-    assert "not a readable .safetensors file" in told["unusable"]
+    described = describe_model(models, "unet")
+    assert (described["served"], len(described["versions"])) == (None, 1)
+    assert "not a readable .safetensors file" in described["unusable"]
     models.serve("unet", 1, action="served", why="")
     assert served(models) == 1

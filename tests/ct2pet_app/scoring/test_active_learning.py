@@ -50,7 +50,7 @@ def expect(app: CT2PETApp, image: str, mean_suv: float, *, checksum: str = "") -
 
 
 @pytest.mark.parametrize("strategy", ["first", "random", "newest", "uncertain"])
-def test_each_answer_has_an_id_and_a_reason(app: CT2PETApp, strategy: str) -> None:
+def test_each_response_has_an_id_and_a_reason(app: CT2PETApp, strategy: str) -> None:
     picked = pick(app, strategy)
     assert picked["id"] in app.datastore().list_images() and picked["why"]
     assert Path(picked["path"]).is_file()  # as MONAI Label's own answer
@@ -101,18 +101,18 @@ def test_what_former_weights_expected_is_forgotten(app: CT2PETApp) -> None:
     assert pick(app, "uncertain")["id"] == "1.2.2.1"
 
 
-def test_a_model_that_cannot_tell_is_said_to(app: CT2PETApp) -> None:
+def test_a_model_without_uncertainty_is_reported(app: CT2PETApp) -> None:
     assert "no served model predicts its error" in pick(app, "uncertain", model="unet")["why"]
 
 
 @pytest.mark.parametrize(
-    ("request_", "error", "words"),
+    ("request_", "error", "message"),
     [
         ({"strategy": "newset"}, NotFoundError, "no strategy 'newset'; did you mean newest"),
         ({"strategy": "uncertain", "model": "unet9"}, NotFoundError, "no model 'unet9'"),
         ({"strategy": "first", "label_tag": ["x"]}, RequestError, "label_tag: expected a string"),
     ],
 )
-def test_wrong_words_are_refused(app: CT2PETApp, request_: dict[str, Any], error: type, words: str) -> None:
-    with pytest.raises(error, match=words):
+def test_invalid_parameters_are_refused(app: CT2PETApp, request_: dict[str, Any], error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
         app.next_sample(request_)

@@ -42,7 +42,7 @@ def cts(three: Path) -> tuple[str, ...]:
 
 
 def publish_unet(app: CT2PETApp, folder: Path) -> None:
-    """Serve a unet that draws 2 SUV, expects 0.5 SUV of error, and was trained on the first patient."""
+    """Serve a unet that predicts 2 SUV, expects 0.5 SUV of error, and was trained on the first patient."""
     path = folder / "made" / "unet.safetensors"
     model = save_constant_model(path, 2.0, stages=1, trained_on=["PHANTOM_0001"], calibration=CURVE)
     app.models.publish("unet", model)
@@ -66,24 +66,24 @@ def scores_of(app: CT2PETApp, ct: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def scored(three: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[CT2PETApp, dict[str, Any]]:
-    """The same app after a scoring, and what that told; only read."""
+    """The same app after a scoring, and its result; only read."""
     folder = tmp_path_factory.mktemp("scored")
     built = CT2PETApp(str(folder), str(three), {"models_folder": str(folder), "device": "cpu", "models": "unet"})
     publish_unet(built, folder)
     return built, score(built)
 
 
-def test_figures_lie_with_the_pair_beside_the_baselines(
+def test_the_scores_of_a_pair_include_the_baselines(
     scored: tuple[CT2PETApp, dict[str, Any]], cts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app, _ = scored
-    told = scores_of(app, cts[0])["unet"]
+    scores = scores_of(app, cts[0])["unet"]
     monkeypatch.setattr("ct2pet_app.inference.result_metadata.compare", partial(compare, groups=MEASURED))
     inferred = app.infer({"model": "unet", "image": cts[0]})["params"]["metrics"]
-    assert set(told["figures"]) == {"model", "zero", "constant", "hu_mean", "hu_median"}
-    assert told["figures"]["model"]["mae_suv_body"] > 0
+    assert set(scores["figures"]) == {"model", "zero", "constant", "hu_mean", "hu_median"}
+    assert scores["figures"]["model"]["mae_suv_body"] > 0
     for method in ("model", "zero", "hu_median"):
-        for figure, value in told["figures"][method].items():
+        for figure, value in scores["figures"][method].items():
             assert value == (inferred[method][figure] and pytest.approx(inferred[method][figure])), (method, figure)
 
 
@@ -98,11 +98,11 @@ def test_a_score_names_the_weights_and_whether_they_know_the_patient(
     assert (known["model"], known["checksum"], known["version"]) == ("unet", published.checksum, published.version)
 
 
-def test_the_summary_tells_patients_never_seen_apart(
+def test_the_summary_has_separate_means_of_unseen_patients(
     scored: tuple[CT2PETApp, dict[str, Any]], cts: tuple[str, ...]
 ) -> None:
-    app, told = scored
-    summary = told["models"]["unet"]
+    app, result = scored
+    summary = result["models"]["unet"]
     one, other = (scores_of(app, ct)["unet"]["figures"]["model"]["mae_suv_body"] for ct in cts[:2])
     assert (summary["pairs"], summary["scored"], summary["never_seen"]) == (2, 2, 1)
     assert summary["mean"]["model"]["mae_suv_body"] == pytest.approx((one + other) / 2)
@@ -113,13 +113,13 @@ def test_the_summary_tells_patients_never_seen_apart(
 def test_what_was_scored_is_not_scored_again(
     scored: tuple[CT2PETApp, dict[str, Any]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    app, told = scored
+    app, result = scored
     caplog.set_level("INFO")
-    assert score(app) == told
+    assert score(app) == result
     assert "0 to do, 2 done before" in caplog.text
 
 
-def test_other_weights_are_scored_anew(app: CT2PETApp, cts: tuple[str, ...], tmp_path: Path) -> None:
+def test_other_weights_are_scored_again(app: CT2PETApp, cts: tuple[str, ...], tmp_path: Path) -> None:
     score(app)
     before = scores_of(app, cts[0])["unet"]["figures"]["model"]["mae_suv_body"]
     app.models.publish("unet", save_constant_model(tmp_path / "other.safetensors", 3.0, stages=1))
@@ -127,7 +127,7 @@ def test_other_weights_are_scored_anew(app: CT2PETApp, cts: tuple[str, ...], tmp
     assert scores_of(app, cts[0])["unet"]["figures"]["model"]["mae_suv_body"] != before
 
 
-def test_changed_files_are_scored_anew(
+def test_changed_files_are_scored_again(
     make_app: MakeApp, phantoms: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -142,16 +142,16 @@ def test_changed_files_are_scored_anew(
     assert "1 to do, 1 done before" in caplog.text
 
 
-def test_a_pair_that_fails_is_told_and_the_rest_goes_on(make_app: MakeApp, phantoms: Path, tmp_path: Path) -> None:
+def test_a_failed_pair_is_reported_and_the_rest_goes_on(make_app: MakeApp, phantoms: Path, tmp_path: Path) -> None:
     studies = tmp_path / "studies"
     shutil.copytree(phantoms, studies)
     app = make_app(studies=studies)
     app.models.publish("unet", save_constant_model(tmp_path / "unet.safetensors", 2.0, stages=1))
     first, second = app.studies_datastore.listing().pairs
     sorted((studies / "PHANTOM_0001" / "PET").iterdir())[2].unlink()  # after it was listed
-    told = score(app)
-    assert [case.split()[-1] for case in told["failed"]] == [first]
-    assert told["models"]["unet"]["scored"] == 1
+    result = score(app)
+    assert [case.split()[-1] for case in result["failed"]] == [first]
+    assert result["models"]["unet"]["scored"] == 1
     assert "scores" in app.datastore().get_label_info(second, "final")
 
 
@@ -169,7 +169,7 @@ def test_without_pairs_there_is_nothing_to_score(make_app: MakeApp, three: Path,
 
 
 @pytest.mark.parametrize(
-    ("method", "params", "error", "words"),
+    ("method", "params", "error", "message"),
     [
         ("metric", {}, NotFoundError, "no scoring 'metric'; did you mean metrics"),
         ("metrics", {"modle": "unet"}, RequestError, "'modle' is no parameter of a scoring; did you mean model"),
@@ -177,8 +177,8 @@ def test_without_pairs_there_is_nothing_to_score(make_app: MakeApp, three: Path,
         ("metrics", {"model": "cascade3"}, ModelNotTrainedError, "model cascade3 is not trained yet"),
     ],
 )
-def test_wrong_words_are_refused(app: CT2PETApp, method: str, params: Any, error: type, words: str) -> None:
-    with pytest.raises(error, match=words):
+def test_invalid_parameters_are_refused(app: CT2PETApp, method: str, params: Any, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
         score(app, method, **params)
 
 
@@ -187,9 +187,9 @@ def test_an_untrained_server_scores_nothing(make_app: MakeApp) -> None:
         score(make_app())
 
 
-def test_what_error_to_expect_lies_with_the_cts_that_have_no_pet(app: CT2PETApp, cts: tuple[str, ...]) -> None:
-    told = score(app, "uncertainty")
-    assert told["models"]["unet"]["cts_without_pet"] == 1
+def test_expected_errors_are_stored_with_the_cts_that_have_no_pet(app: CT2PETApp, cts: tuple[str, ...]) -> None:
+    result = score(app, "uncertainty")
+    assert result["models"]["unet"]["cts_without_pet"] == 1
     info = app.datastore().get_image_info(cts[2])
     assert info["uncertainty"]["unet"]["mean_suv"] == pytest.approx(0.5, rel=1e-2)
     assert "uncertainty" not in app.datastore().get_image_info(cts[0])

@@ -17,14 +17,14 @@ def poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(concurrency, "POLL_INTERVAL_S", 0.01)
 
 
-def test_who_has_gone_away_waits_for_no_lock() -> None:
+def test_a_disconnected_client_waits_for_no_lock() -> None:
     lock = threading.Lock()
     with lock, pytest.raises(ClientDisconnectedError), waited_for(lock, lambda: True):
         pytest.fail("somebody else holds it")
     assert not lock.locked()
 
 
-def test_work_for_nobody_ends() -> None:
+def test_work_ends_when_its_client_has_disconnected() -> None:
     with pytest.raises(ClientDisconnectedError):
         until_disconnected(lambda: True)(1, 10, "synthesising")
     until_disconnected(lambda: False)(1, 10, "synthesising")

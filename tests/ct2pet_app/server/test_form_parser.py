@@ -1,4 +1,4 @@
-"""Several files of one form in one temporary file: whole and apart, however the body is cut into chunks."""
+"""The files of a form in one temporary file: complete and separate for any chunking of the body."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def parsed(body: bytes, content_type: str, *, chunk_bytes: int) -> dict[str, byt
 
 
 @given(st.lists(st.binary(max_size=300), max_size=5), st.integers(1, 2000))
-def test_every_file_is_whole(files: list[bytes], chunk_bytes: int) -> None:
-    fields = {"word": "a", **{f"file{n}": (f"{n}.dcm", content) for n, content in enumerate(files)}}
+def test_every_file_is_complete(files: list[bytes], chunk_bytes: int) -> None:
+    fields = {"text": "a", **{f"file{n}": (f"{n}.dcm", content) for n, content in enumerate(files)}}
     encoder = MultipartEncoder(fields)
     found = parsed(encoder.to_string(), encoder.content_type, chunk_bytes=chunk_bytes)
     assert found == {f"file{n}": content for n, content in enumerate(files)}

@@ -23,24 +23,24 @@ from lib.dicom.scan.scan import scan_folder
 NAMES = ("/studies/DOE_JANE/CT", "DOE_JANE_0001.dcm", "DOE_JANE")
 
 
-def said(words: str, *arguments: object, logger: str = "ct2pet_app.x") -> str:
-    record = logging.LogRecord(logger, logging.WARNING, "x.py", 1, words, arguments, None)
+def said(text: str, *arguments: object, logger: str = "ct2pet_app.x") -> str:
+    record = logging.LogRecord(logger, logging.WARNING, "x.py", 1, text, arguments, None)
     assert RedactingFilter(lambda: NAMES).filter(record)
     return record.getMessage()
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("text", "expected"),
     [
         ("CT 1.2.3: DOE_JANE_0001.dcm: truncated", "CT 1.2.3: a file: truncated"),
         ("/studies/DOE_JANE/CT/DOE_JANE_0001.dcm is gone", "a file/a file is gone"),
         ("model unet: 49 slices in 2 s", "model unet: 49 slices in 2 s"),
-        ("DOE_JANETTE is another word", "DOE_JANETTE is another word"),
+        ("DOE_JANETTE is another name", "DOE_JANETTE is another name"),
     ],
 )
-def test_names_of_files_are_taken_out(words: str, expected: str) -> None:
-    assert without_names(words, NAMES) == expected
-    assert said("%s", words) == expected
+def test_names_of_files_are_taken_out(text: str, expected: str) -> None:
+    assert without_names(text, NAMES) == expected
+    assert said("%s", text) == expected
 
 
 def test_a_record_is_one_line() -> None:
@@ -48,8 +48,8 @@ def test_a_record_is_one_line() -> None:
 
 
 def test_of_a_library_s_warning_its_place_is_kept() -> None:
-    words = "/lib/pydicom/valuerep.py:290: UserWarning: Invalid value for VR UI: 'Doe'\n  warnings.warn(msg)"
-    assert said(words, logger="py.warnings") == "UserWarning at valuerep.py:290"
+    text = "/lib/pydicom/valuerep.py:290: UserWarning: Invalid value for VR UI: 'Doe'\n  warnings.warn(msg)"
+    assert said(text, logger="py.warnings") == "UserWarning at valuerep.py:290"
 
 
 def test_the_names_are_those_of_the_studies(phantoms: Path, tmp_path: Path) -> None:
@@ -78,8 +78,8 @@ def test_an_exception_in_a_record_leaves_its_kind_and_lines_only() -> None:
 
 
 def test_what_asyncio_says_of_a_task_leaves_its_exceptions_message_out() -> None:
-    words = "Task exception was never retrieved\nfuture: <Task finished exception=ValueError('Doe^Jane')>"
-    assert said(words, logger="asyncio") == "Task exception was never retrieved"
+    text = "Task exception was never retrieved\nfuture: <Task finished exception=ValueError('Doe^Jane')>"
+    assert said(text, logger="asyncio") == "Task exception was never retrieved"
 
 
 def test_a_record_with_wrong_arguments_is_named_by_its_place() -> None:
@@ -90,16 +90,16 @@ def test_a_record_with_wrong_arguments_is_named_by_its_place() -> None:
 @pytest.mark.parametrize(
     "name", ["Doe^Jane.nii.gz", "../Doe^Jane.nii.gz", "C:\\scans\\Doe^Jane.nii.gz", "Doe^Jané.zip"]
 )
-@pytest.mark.parametrize("words", ["reading {}", "{!r}: no such file", "Doe^Jané and Doe^Jane are patients", "{}"])
-def test_names_of_uploads_stay_out_until_the_request_is_done(name: str, words: str) -> None:
+@pytest.mark.parametrize("text", ["reading {}", "{!r}: no such file", "Doe^Jané and Doe^Jane are patients", "{}"])
+def test_names_of_uploads_stay_out_until_the_request_is_done(name: str, text: str) -> None:
     with uploads_in_progress() as names:
         names.append(name)
         stem = name.replace("\\", "/").rpartition("/")[2].partition(".")[0]
-        assert stem not in said(words.format(name))
+        assert stem not in said(text.format(name))
     assert said("Doe^Jane") == "Doe^Jane"
 
 
-def test_short_names_do_not_take_words_out_of_the_log() -> None:
+def test_short_names_are_not_redacted() -> None:
     with uploads_in_progress() as names:
         names.extend(["a", "CT", "img", ""])
         assert said("CT a img was read") == "CT a img was read"

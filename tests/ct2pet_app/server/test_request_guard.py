@@ -34,7 +34,7 @@ def ask(
     path: str = "/info/",
     query: bytes = b"",
 ) -> tuple[int, Any]:
-    """Return status and detail of one request through a gate."""
+    """Return status and detail of one request through the guard."""
     waiting = [*chunks] or [b""]
     sent: list[dict[str, Any]] = []
 
@@ -71,7 +71,7 @@ def ask(
         "petct:8000",
     ],
 )
-def test_addresses_and_own_names_are_answered(host: str) -> None:
+def test_ip_addresses_and_own_host_names_are_accepted(host: str) -> None:
     assert ask({"host": host}) == (200, 0)
 
 
@@ -111,7 +111,7 @@ def test_a_request_without_host_or_with_two_is_a_bad_request() -> None:
 
 
 @given(st.text(st.characters(max_codepoint=255)), st.text(st.characters(max_codepoint=255)))
-def test_no_host_and_no_origin_breaks_the_gate(host: str, origin: str) -> None:
+def test_no_host_and_no_origin_breaks_the_guard(host: str, origin: str) -> None:
     assert ask({"host": host, "origin": origin})[0] in (200, 400, 403)
 
 
@@ -217,12 +217,12 @@ class Arriving:
     def __init__(self, *parts: tuple[float, bytes], **headers: str) -> None:
         self.now_s = 0.0
         self.parts = [*parts]
-        self.asked = 0
+        self.reads = 0
         raw = {name.replace("_", "-").encode(): value for name, value in headers.items()}
         self.body = RequestBody(self.receive, raw, max_upload_bytes=10**6, clock=lambda: self.now_s)
 
     async def receive(self) -> dict[str, Any]:
-        self.asked += 1
+        self.reads += 1
         after_s, part = self.parts.pop(0)
         self.now_s += after_s
         return {"type": "http.request", "body": part, "more_body": bool(self.parts)}
@@ -246,12 +246,12 @@ def status_of(arriving: Arriving) -> int:
 
 def test_a_body_that_announces_too_much_is_refused_unread() -> None:
     arriving = Arriving((0, b"x"), content_length="40001")
-    assert (status_of(arriving), arriving.asked) == (413, 0)
+    assert (status_of(arriving), arriving.reads) == (413, 0)
 
 
 def test_a_body_that_does_not_announce_its_size_ends_at_the_limit() -> None:
     arriving = Arriving(*[(0, b"x" * 10_000)] * 50, transfer_encoding="chunked")
-    assert (status_of(arriving), arriving.asked) == (413, 5)
+    assert (status_of(arriving), arriving.reads) == (413, 5)
 
 
 def test_an_endpoint_can_allow_files() -> None:

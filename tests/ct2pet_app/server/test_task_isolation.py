@@ -57,7 +57,7 @@ def write_archive(folder: Path) -> Path:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as zipped:
         zipped.writestr("sitecustomize.py", WRITES_A_FILE.format(path=str(folder / "of-a-client")))
-    path = folder / "models" / "attack.zip"  # wherever a session lies: an attacker finds out
+    path = folder / "models" / "attack.zip"  # an attacker can find out the path of a session
     path.write_bytes(content.getvalue())
     return path
 
@@ -100,17 +100,17 @@ def task_processes(server: RunningServer) -> list[psutil.Process]:
 def test_no_code_of_a_client_runs_in_a_task(
     server: RunningServer, folder: Path, archive: Path, start: str, status: str, sent: dict[str, Any]
 ) -> None:
-    words = {key: str(archive) if value == "{archive}" else value for key, value in NOT_FOR_US.items()}
+    params = {key: str(archive) if value == "{archive}" else value for key, value in NOT_FOR_US.items()}
     if start.startswith("/batch"):
-        words.pop("local_rank")
-    answer = server.request("POST", start, json={**words, **sent})
+        params.pop("local_rank")
+    answer = server.request("POST", start, json={**params, **sent})
     assert answer.status_code == 200, answer.text
     task = ended(server, status)
     assert task["status"] == "DONE", task
     assert not list(folder.glob("of-a-client*"))
     assert not set(task["request"]) & {*NOT_FOR_US, "multi_gpu", "max_workers"}
     in_tasks = [path for path in folder.glob("of-PYTHONPATH-*") if TASK_PROGRAM.name in path.read_text()]
-    assert list(folder.glob("of-PYTHONPATH-*")) and not in_tasks  # in the server, whose operator asked for it
+    assert list(folder.glob("of-PYTHONPATH-*")) and not in_tasks  # in the server, whose operator configured it
     assert str(archive) not in server.log.read_text()
 
 
@@ -133,14 +133,16 @@ STARTS = {
 
 
 def test_what_could_not_be_sent_back_starts_nothing(server: RunningServer) -> None:
-    told = {path: server.request("GET", f"{path}?all=true").text for path in ("/train/", "/scoring/", "/batch/infer")}
+    responses = {
+        path: server.request("GET", f"{path}?all=true").text for path in ("/train/", "/scoring/", "/batch/infer")
+    }
     for path, template in STARTS.items():
         for name, value in POISON.items():
             headers = {"Content-Type": "application/json"}
             answer = server.request("POST", path, data=template % value, headers=headers)
             assert answer.status_code == (413 if name == "large" else 400), (path, name, answer.text)
             assert len(answer.json()["detail"].split()) > 3
-    assert told == {path: server.request("GET", f"{path}?all=true").text for path in told}
+    assert responses == {path: server.request("GET", f"{path}?all=true").text for path in responses}
 
 
 def test_a_task_sees_only_what_is_explained_and_inherits_nothing(server: RunningServer, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tasks in processes of their own: started one at a time, ended whole, and never left SUBMITTED."""
+"""Tasks in child processes: started one at a time, ended with their children, and never left SUBMITTED."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Temporary files of servers that are gone: removed at the next start, and none of one that lives."""
+"""Temporary files of stopped servers are removed at the next start, those of running servers are not."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ WAIT_S = 30.0  # a failure's bound
 
 
 class Client:
-    """The connection of a request: it says nothing until it is cut."""
+    """The connection of a request: it receives nothing until it is closed."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.cut = asyncio.Event()
@@ -50,7 +50,7 @@ async def begun(gate: Gate) -> None:
     assert await asyncio.get_running_loop().run_in_executor(None, gate.begun.wait, WAIT_S)
 
 
-def test_those_that_wait_hold_no_thread_and_those_beyond_the_queue_come_again() -> None:
+def test_waiting_requests_hold_no_thread_and_more_are_refused() -> None:
     async def script() -> None:
         pool, gate = WorkPool("downloads", threads=1, max_waiting=2), Gate()
         first = run(pool, Client(), gate)
@@ -84,7 +84,7 @@ def test_a_client_that_disconnects_leaves_the_queue() -> None:
     asyncio.run(asyncio.wait_for(script(), WAIT_S))
 
 
-def test_work_is_told_that_its_client_disconnected_and_its_thread_comes_back() -> None:
+def test_work_is_cancelled_when_its_client_disconnects_and_its_thread_is_free_again() -> None:
     async def script() -> None:
         pool, client, started = WorkPool("downloads", threads=1, max_waiting=0), Client(), threading.Event()
 
@@ -95,7 +95,7 @@ def test_work_is_told_that_its_client_disconnected_and_its_thread_comes_back() -
                 if cancelled():
                     raise ClientDisconnectedError("gone")
                 pause.wait(0.01)
-            pytest.fail("not told")
+            pytest.fail("not cancelled")
 
         running = run(pool, client, work)
         await asyncio.get_running_loop().run_in_executor(None, started.wait, WAIT_S)
@@ -117,7 +117,7 @@ def test_an_error_of_the_work_passes_through_and_frees_its_place() -> None:
     asyncio.run(asyncio.wait_for(script(), WAIT_S))
 
 
-def test_a_body_that_nobody_reads_is_still_limited() -> None:
+def test_an_unread_body_is_still_limited() -> None:
     async def script() -> None:
         pool = WorkPool("downloads", threads=1, max_waiting=0)
 

@@ -1,4 +1,4 @@
-"""Whether a trained model is served, asked again after a kill, and what a request that is under way keeps."""
+"""Whether a trained model is served, also after a kill, and which weights a running request keeps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MakeApp = Callable[..., CT2PETApp]
 
 @pytest.fixture
 def app(make_app: MakeApp, tmp_path: Path) -> CT2PETApp:
-    """An app whose unet draws 1 SUV everywhere."""
+    """An app whose unet predicts 1 SUV everywhere."""
     built = make_app()
     built.models.publish("unet", constant(tmp_path, 1.0))
     return built
@@ -41,7 +41,7 @@ def ask(app: CT2PETApp, candidate: Path, **more: Any) -> Version:
     return publish_if_better("unet", candidate, app.models, pairs, origin="training run 1", device="cpu", **more)
 
 
-def told(version: Version) -> Verdict:
+def verdict_of(version: Version) -> Verdict:
     assert version.verdict is not None
     return version.verdict
 
@@ -51,64 +51,64 @@ def served(app: CT2PETApp) -> int | None:
     return None if published is None else published.version
 
 
-# Phantom uptake lies near 0.5 to 2 SUV in most of the body.
+# Phantom uptake is near 0.5 to 2 SUV in most of the body.
 def test_a_worse_model_is_kept_with_the_reason_in_numbers(app: CT2PETApp, tmp_path: Path) -> None:
     version = ask(app, constant(tmp_path, 9.0), parent=1)
-    verdict = told(version)
+    verdict = verdict_of(version)
     assert (version.number, version.parent, verdict.published, served(app)) == (2, 1, False, 1)
-    words = "version 2 is kept, but not served; version 1 stays. It is worse than version 1 in mae_suv_body "
-    assert verdict.verdict.startswith(words)
+    message = "version 2 is kept, but not served; version 1 stays. It is worse than version 1 in mae_suv_body "
+    assert verdict.verdict.startswith(message)
     assert "(2 patients)" in verdict.verdict
     described = describe_version("unet", version, served=False)["verdict"]
     assert described["advice"] == 'POST /ct2pet/models/unet/serve with {"version": 2} serves it anyway'
     assert verdict.figures is not None and verdict.figures["patients"] == 2
 
 
-def test_a_first_model_that_beats_nobody_is_kept_and_not_served(make_app: MakeApp, tmp_path: Path) -> None:
+def test_a_first_model_that_beats_no_baseline_is_kept_and_not_served(make_app: MakeApp, tmp_path: Path) -> None:
     app = make_app()
     version = ask(app, constant(tmp_path, 9.0))
-    assert (told(version).published, served(app)) == (False, None)
-    assert "There is no metric in which it beats every baseline" in told(version).verdict
+    assert (verdict_of(version).published, served(app)) == (False, None)
+    assert "There is no metric in which it beats every baseline" in verdict_of(version).verdict
 
 
-def test_it_is_served_all_the_same_where_that_is_asked_for_in_so_many_words(app: CT2PETApp, tmp_path: Path) -> None:
+def test_a_worse_model_is_served_if_the_request_says_always(app: CT2PETApp, tmp_path: Path) -> None:
     version = ask(app, constant(tmp_path, 9.0), rule="always")
-    assert (told(version).published, served(app)) == (True, 2)
-    assert told(version).verdict.startswith("version 2 is served, as requested. It is worse than version 1 in ")
-    assert app.models.history("unet")[-1].why == told(version).verdict
+    assert (verdict_of(version).published, served(app)) == (True, 2)
+    assert verdict_of(version).verdict.startswith("version 2 is served, as requested. It is worse than version 1 in ")
+    assert app.models.history("unet")[-1].why == verdict_of(version).verdict
 
 
 def test_patients_a_model_was_trained_on_do_not_judge_it(app: CT2PETApp, tmp_path: Path) -> None:
     version = ask(app, constant(tmp_path, 0.9, trained_on=("PHANTOM_0001", "PHANTOM_0002")))
-    assert (told(version).published, served(app)) == (False, 1)
-    assert "there is no patient that neither was trained on" in told(version).verdict
+    assert (verdict_of(version).published, served(app)) == (False, 1)
+    assert "there is no patient that neither was trained on" in verdict_of(version).verdict
 
 
-def test_asked_again_after_a_kill_nothing_is_done_twice(app: CT2PETApp, tmp_path: Path) -> None:
+def test_a_repeated_promotion_after_a_kill_does_nothing_twice(app: CT2PETApp, tmp_path: Path) -> None:
     candidate = constant(tmp_path, 0.9)
     first, second = ask(app, candidate, rule="always"), ask(app, candidate)
     assert first == second
     assert [line.version for line in app.models.history("unet")] == [1, 2]
 
 
-def test_a_champion_that_changed_during_the_contest_is_contested_anew(
+def test_a_champion_replaced_during_the_comparison_is_compared_again(
     app: CT2PETApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app.models.publish("unet", constant(tmp_path, 2.0))
-    beside: list[int | None] = []
+    compared_with: list[int | None] = []
 
     def judge(name: str, version: Version, champion: Any, *_: Any, **__: Any) -> Verdict:
-        beside.append(champion.version)
-        if len(beside) == 1:
+        compared_with.append(champion.version)
+        if len(compared_with) == 1:
             app.models.roll_back("unet")
-        return Verdict(len(beside) == 1, "")
+        return Verdict(len(compared_with) == 1, "")
 
     monkeypatch.setattr(publish_module, "judge", judge)
     ask(app, constant(tmp_path, 3.0))
-    assert (beside, served(app)) == ([2, 1], 1)
+    assert (compared_with, served(app)) == ([2, 1], 1)
 
 
-def test_a_champion_whose_weights_cannot_be_used_defends_nothing(app: CT2PETApp, tmp_path: Path) -> None:
+def test_a_champion_with_unusable_weights_is_replaced(app: CT2PETApp, tmp_path: Path) -> None:
     app.models.path("unet").write_bytes(b"junk")
     version = ask(app, constant(tmp_path, 0.9), rule="always")
     assert (version.number, served(app)) == (2, 2)
@@ -140,8 +140,8 @@ def test_a_request_under_way_keeps_the_weights_it_began_with(
     published.set()
     under_way.join(60)
     first, second = app.models.versions("unet")
-    assert [(told["model"]["version"], told["model"]["checksum"]) for told in answers] == [
+    assert [(params["model"]["version"], params["model"]["checksum"]) for params in answers] == [
         (2, second.checksum),
         (1, first.checksum),
     ]
-    assert [told["suv"]["mean"] for told in answers] == [pytest.approx(2.0, rel=1e-2), pytest.approx(1.0, rel=1e-2)]
+    assert [params["suv"]["mean"] for params in answers] == [pytest.approx(2.0, rel=1e-2), pytest.approx(1.0, rel=1e-2)]

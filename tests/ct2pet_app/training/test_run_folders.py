@@ -1,4 +1,4 @@
-"""Which training run is the newest, whatever the clock says."""
+"""The newest training run is found even if the clock was changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told of training runs: every epoch, in the middle, after the end, after a restart; never too many."""
+"""The status of training runs: epochs of running and finished ones, also after a restart; never too many."""
 
 from __future__ import annotations
 
@@ -44,40 +44,45 @@ def test_before_the_first_training_there_are_no_epochs(app: CT2PETApp) -> None:
         describe_training(app.models, "unett")
 
 
-def test_every_epoch_of_a_training_is_told_with_its_verdict_and_again_by_a_server_started_anew(
-    app: CT2PETApp, make_app: MakeApp
-) -> None:
+def test_all_epochs_and_the_verdict_are_reported_also_after_a_restart(app: CT2PETApp, make_app: MakeApp) -> None:
     task: Any = app._trainers["unet"]
     task({"model": "unet"}, app.datastore())
-    told = describe_training(app.models)
+    reported = describe_training(app.models)
     (run,) = app.models.runs("unet").iterdir()
-    assert (told["model"], told["run"], told["epoch"], told["key_metric"]) == ("unet", run.name, 3, KEY_METRIC)
+    assert (reported["model"], reported["run"], reported["epoch"], reported["key_metric"]) == (
+        "unet",
+        run.name,
+        3,
+        KEY_METRIC,
+    )
     recorded = read_history(run)
-    assert told["epochs"] == [{"epoch": one.epoch, "loss": one.loss, "metrics": dict(one.metrics)} for one in recorded]
-    assert [one["epoch"] for one in told["epochs"]] == [1, 2, 3]
-    assert KEY_METRIC in told["epochs"][0]["metrics"]
-    assert told["verdict"]
-    assert describe_training(make_app(set=TINY, width="2").models) == told
+    assert reported["epochs"] == [
+        {"epoch": one.epoch, "loss": one.loss, "metrics": dict(one.metrics)} for one in recorded
+    ]
+    assert [one["epoch"] for one in reported["epochs"]] == [1, 2, 3]
+    assert KEY_METRIC in reported["epochs"][0]["metrics"]
+    assert reported["verdict"]
+    assert describe_training(make_app(set=TINY, width="2").models) == reported
 
 
-def test_a_run_in_the_middle_is_told_as_far_as_it_is_and_the_newest_of_all_models(app: CT2PETApp) -> None:
+def test_an_unfinished_run_is_reported_and_the_newest_one_by_default(app: CT2PETApp) -> None:
     write_run(app, "cascade3", "20260101-000000", 5)
     write_run(app, "unet", "20260102-000000", 2)
-    told = describe_training(app.models)
-    assert (told["model"], [one["epoch"] for one in told["epochs"]]) == ("unet", [1, 2])
-    assert told["epochs"][1] == {"epoch": 2, "loss": 0.5, "metrics": {KEY_METRIC: 0.02}}
-    assert "verdict" not in told
+    reported = describe_training(app.models)
+    assert (reported["model"], [one["epoch"] for one in reported["epochs"]]) == ("unet", [1, 2])
+    assert reported["epochs"][1] == {"epoch": 2, "loss": 0.5, "metrics": {KEY_METRIC: 0.02}}
+    assert "verdict" not in reported
     assert len(describe_training(app.models, "cascade3")["epochs"]) == 5
 
 
-def test_of_a_very_long_run_some_epochs_are_told_evenly_with_the_first_and_the_last(
+def test_a_very_long_run_reports_evenly_spaced_epochs_with_the_first_and_the_last(
     app: CT2PETApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert [one.epoch for one in thinned([epoch(n) for n in range(1, 12)], 6)] == [1, 3, 5, 7, 9, 11]
     assert [one.epoch for one in thinned([epoch(n) for n in range(1, 4)], 3)] == [1, 2, 3]
     write_run(app, "unet", "20260101-000000", 30_000)
-    told = describe_training(app.models)["epochs"]
-    assert (len(told), told[0]["epoch"], told[-1]["epoch"]) == (status.MAX_EPOCHS, 1, 30_000)
-    steps = {after["epoch"] - before["epoch"] for before, after in itertools.pairwise(told)}
+    reported = describe_training(app.models)["epochs"]
+    assert (len(reported), reported[0]["epoch"], reported[-1]["epoch"]) == (status.MAX_EPOCHS, 1, 30_000)
+    steps = {after["epoch"] - before["epoch"] for before, after in itertools.pairwise(reported)}
     assert steps <= {14, 15, 16}
-    assert len(json.dumps(told)) < 400_000
+    assert len(json.dumps(reported)) < 400_000

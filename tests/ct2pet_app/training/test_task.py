@@ -46,20 +46,20 @@ def test_a_training_publishes_what_inference_uses(app: CT2PETApp, ct_uids: tuple
     stats = run(app, publish="always")
     assert (stats["epoch"], stats["total_epochs"], stats["published"], stats["version"]) == (1, 1, True, 1)
     assert isinstance(stats["best_metric"], float)
-    told = app.infer({"model": "unet", "image": ct_uids[0]})["params"]
-    assert told["model"]["card"]["name"] == "unet"
-    assert told["seen_in_training"] is True
+    params = app.infer({"model": "unet", "image": ct_uids[0]})["params"]
+    assert params["model"]["card"]["name"] == "unet"
+    assert params["seen_in_training"] is True
 
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")  # MLflow's own use of SQLAlchemy
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_training_is_tracked_where_it_is_asked_for(app: CT2PETApp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_is_tracked_on_request(app: CT2PETApp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     stats = run(app, tracking="mlflow")
     (folder,) = runs_of(app)
     assert json.loads((folder / "tracking.json").read_text())["experiment"] == "unet"
     assert list(folder.glob("mlflow/mlruns/*/artifacts/model_card.json"))
-    assert "Not judged: there is no patient that it was not trained on" in stats["verdict"]  # nobody was set aside
+    assert "Not judged: there is no patient that it was not trained on" in stats["verdict"]  # no patient was held out
 
 
 def test_arrays_are_prepared_once(app: CT2PETApp, caplog: pytest.LogCaptureFixture) -> None:
@@ -81,8 +81,8 @@ def test_a_run_that_was_cut_off_while_its_model_was_published_goes_on(
 ) -> None:
     done = getattr(app.models, step)
 
-    def do_and_die(*words: Any, **named: Any) -> None:
-        done(*words, **named)
+    def do_and_die(*args: Any, **named: Any) -> None:
+        done(*args, **named)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -103,7 +103,7 @@ def test_a_run_of_another_recipe_or_without_resume_is_a_new_one(app: CT2PETApp) 
     assert len(runs_of(app)) == 4
 
 
-def test_a_training_starts_from_what_is_served_unless_told_otherwise(app: CT2PETApp, tmp_path: Path) -> None:
+def test_a_training_starts_from_the_served_version_unless_disabled(app: CT2PETApp, tmp_path: Path) -> None:
     assert [run(app, publish="always", **more)["version"] for more in ({}, {}, {"pretrained": False})] == [1, 2, 3]
     assert [version.parent for version in app.models.versions("unet")] == [None, 1, None]
     app.models.roll_back("unet", 1)
@@ -144,7 +144,9 @@ def test_a_full_disk_publishes_nothing_and_the_run_goes_on(app: CT2PETApp, monke
     assert len(runs_of(app)) == 2
 
 
-def test_wrong_words_and_missing_pairs_are_found_before_a_process_starts(make_app: MakeApp, phantoms: Path) -> None:
+def test_invalid_parameters_and_missing_pairs_are_found_before_a_process_starts(
+    make_app: MakeApp, phantoms: Path
+) -> None:
     with pytest.raises(InputError, match="did you mean max_epochs"):
         make_app().check_training("unet", {"max_epoch": 1})
     with pytest.raises(InputError, match="no model 'cascade9' on this server"):
@@ -177,7 +179,7 @@ def test_a_pair_that_cannot_be_prepared_is_left_out(
     assert any("is left out: no PET slice is within 0.2 mm" in message for message in caplog.messages)
 
 
-def test_percents_are_told_sparingly(caplog: pytest.LogCaptureFixture) -> None:
+def test_percentages_are_logged_sparingly(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     tell = log_percent("training unet")
     for step in range(1, 1001):

@@ -44,7 +44,7 @@ def test_a_pet_header(tmp_path: Path) -> None:
 
 
 def test_patient_name_is_not_stored(tmp_path: Path) -> None:
-    assert "Nobody" not in repr(read_header(write(tmp_path, instance(0))))
+    assert "Secret" not in repr(read_header(write(tmp_path, instance(0))))
 
 
 def test_an_old_file_without_a_preamble_is_read(tmp_path: Path) -> None:

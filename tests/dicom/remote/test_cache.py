@@ -98,7 +98,7 @@ def test_damaged_instance_is_fetched_again(archive: Archive) -> None:
 def test_wrong_instance_is_refused(archive: Archive) -> None:
     archive.failure = dict.fromkeys(range(1, 100), archive.folder / "1.2.2.1.dcm")
     cache = cache_of(archive)
-    message = r"asked for instance 1.2.1.1, the PACS sent 1.2.2.1 of series 1.2.2"
+    message = r"requested instance 1.2.1.1, the PACS sent 1.2.2.1 of series 1.2.2"
     with pytest.raises(DicomError, match=message), cache.holding(series(cache)):
         pass
     assert lying(cache) == []

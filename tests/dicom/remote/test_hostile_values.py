@@ -21,7 +21,8 @@ from lib.dicom.scan.series import judge_series
 from lib.errors import CT2PETError, RemoteError
 from lib.phantom.generate import write_phantoms
 from tests.ct2pet_app.tiny_studies import TINY
-from tests.server.malicious_pacs import Kind, MaliciousPacs, malicious_pacs, responds, responds_json
+from tests.server.malicious_pacs import Kind, MaliciousPacs, malicious_pacs
+from tests.server.pacs_misbehaviour import responds, responds_json
 
 LONE_SURROGATE = "\ud800"
 VALUES: dict[str, Any] = {

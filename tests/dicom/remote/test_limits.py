@@ -23,22 +23,16 @@ from lib.dicom.remote.pacs import Pacs
 from lib.errors import CT2PETError, FetchCancelledError, RemoteError
 from lib.types import Series
 from tests.dicom.builders import instance
-from tests.server.malicious_pacs import (
+from tests.server.malicious_pacs import JSON, MULTIPART, Behaviour, Kind, MaliciousPacs, malicious_pacs, row
+from tests.server.pacs_misbehaviour import (
     INFINITE,
-    JSON,
-    MULTIPART,
-    Behaviour,
-    Kind,
-    MaliciousPacs,
     drips,
     drips_headers,
     gzip_bomb,
     hangs,
-    malicious_pacs,
     redirects,
     responds,
     responds_json,
-    row,
     sends_endlessly,
 )
 

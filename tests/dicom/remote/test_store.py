@@ -11,7 +11,8 @@ import pytest
 from lib.dicom.remote.pacs import Pacs
 from lib.errors import RemoteError
 from tests.dicom.builders import instance
-from tests.server.malicious_pacs import JSON, Kind, MaliciousPacs, malicious_pacs, responds, responds_json, stored
+from tests.server.malicious_pacs import JSON, Kind, MaliciousPacs, malicious_pacs, stored
+from tests.server.pacs_misbehaviour import responds, responds_json
 
 INSTANCES = [instance(k) for k in range(3)]
 UIDS = [str(one.SOPInstanceUID) for one in INSTANCES]

@@ -248,7 +248,7 @@ def test_empty_folder_gives_an_empty_report(tmp_path: Path) -> None:
 def test_no_patients_name_reaches_a_report(tmp_path: Path) -> None:
     write_series(tmp_path)
     write_series(tmp_path / "x", modality="PT", PatientWeight=None)
-    assert "Nobody" not in repr(scan_folder(tmp_path))
+    assert "Secret" not in repr(scan_folder(tmp_path))
 
 
 def test_moments_of_study_series_and_acquisition(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_units_are_suv_and_no_measurement_is_claimed(tmp_path: Path) -> None:
 def test_it_belongs_to_the_cts_patient_study_and_frame_of_reference(tmp_path: Path) -> None:
     pet = first_of(tmp_path, PatientWeight="71.0", PatientBirthDate="19500203", PatientSex="F", SeriesNumber=2)
     assert (pet.StudyInstanceUID, pet.FrameOfReferenceUID, pet.PatientID) == (STUDY, FRAME, "P1")
-    assert (pet.PatientName, pet.PatientWeight, pet.PatientSex) == ("Nobody^May^Read^This", 71, "F")
+    assert (pet.PatientName, pet.PatientWeight, pet.PatientSex) == ("Secret^Patient^Name", 71, "F")
     assert (pet.SeriesDate, pet.SeriesTime, pet.SeriesNumber) == ("20200102", "101500.25", 9002)
     assert pet.Manufacturer == "ct2pet"  # not the scanner's
 

@@ -36,7 +36,7 @@ def nifti(*sizes: int, datatype: int = 4, magic: bytes = b"n+1\0") -> bytes:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Path:
-    """A file of numbers that fits, which nobody gave."""
+    """A data file of the right size that no client uploaded."""
     (tmp_path / "elsewhere").mkdir()
     path = tmp_path / "elsewhere" / "numbers.raw"
     path.write_bytes(NUMBERS)

@@ -62,7 +62,7 @@ def moved(affine: NDArray[np.float64], **by: float) -> NDArray[np.float64]:
     return affine
 
 
-# -- where it lies -----------------------------------------------------------------------------------------------------
+# -- position ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("codes", [(1, 0), (2, 0), (0, 1), (1, 1), (2, 1), (4, 1)])
@@ -175,7 +175,7 @@ def test_other_lengths_than_millimetres_are_refused(tmp_path: Path, unit: str, t
 
 
 @pytest.mark.parametrize("unit", ["mm", "unknown"])
-def test_millimetres_and_no_word_of_lengths_are_taken(tmp_path: Path, unit: str) -> None:
+def test_millimetres_and_an_unspecified_unit_are_accepted(tmp_path: Path, unit: str) -> None:
     made = image()
     made.header.set_xyzt_units(unit, "sec")
     assert read(tmp_path, made).geometry.shape == SHAPE[::-1]

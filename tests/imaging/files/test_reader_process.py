@@ -90,7 +90,7 @@ def test_a_file_that_ended_its_reader_is_given_to_no_other(
     assert read_volume_file(copy, unit=Unit.HU).geometry.shape == (8, 8, 8)
 
 
-def test_an_answer_of_another_shape_makes_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_response_of_another_shape_allocates_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, program = tmp_path / "a.nrrd", tmp_path / "program.py"
     path.write_bytes(FILES["a.nrrd"])
     answer = '{"shape": [90000, 90000, 90000], "affine": [], "bytes": 1}'
@@ -123,9 +123,9 @@ def test_a_packed_file_takes_the_memory_of_its_voxels_here_and_no_more(tmp_path:
     program = (
         "import resource, sys\nfrom pathlib import Path\nfrom lib.imaging.files.volume_file import read_volume_file\n"
         "from lib.imaging.volume import Unit\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "from tests.process_memory import peak_kib\nbefore = peak_kib()\n"
         "volume = read_volume_file(Path(sys.argv[1]), unit=Unit.HU)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, volume.array.nbytes // 1024,"
+        "print(peak_kib() - before, volume.array.nbytes // 1024,"
         " resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
     )
     run = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
@@ -135,7 +135,7 @@ def test_a_packed_file_takes_the_memory_of_its_voxels_here_and_no_more(tmp_path:
 
 
 def test_a_ct_is_read_as_before(tmp_path: Path) -> None:
-    """The numbers of each format, through the gate that every upload passes."""
+    """The voxel values of each format, through the validation of uploads."""
     hu = np.full((8, 8, 8), -1000, "<i2")
     hu[2:6, 2:6, 2:6] = 40
     for name, content in FILES.items():

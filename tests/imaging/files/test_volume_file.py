@@ -1,4 +1,4 @@
-"""Volume files: what goes out comes in again, and other programs agree."""
+"""Volume files: a written volume is read unchanged, and other programs agree."""
 
 import resource
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A CT and a PET that look like one patient's pass; moved, mirrored, swapped or scaled ones are told with reasons."""
+"""A CT and a PET that fit each other pass; moved, mirrored, swapped or scaled ones are reported with reasons."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_a_series_that_cannot_be_read_is_a_reason(paired: PairedSeries) -> None:
 
 @pytest.mark.slow
 def test_real_pairs_pass_and_most_broken_ones_do_not(sts_folder: Path) -> None:
-    """Every fourth of the 36 patients; docs/decisions/0015 has the figures of all."""
+    """Every fourth of the 36 patients; docs/decisions/0015 has the values of all."""
     pairs = pair_series(scan_folder(sts_folder)).pairs[::4]
     volumes = [(read_ct(one.pair.ct), read_pet(one.pair.pet)) for one in pairs]
     assert [check_pair(one).reasons for one in pairs] == [()] * 9
@@ -186,7 +186,7 @@ def test_a_mirrored_pet_is_named_by_the_patients_axes_not_by_the_stored_ones(
     ct, pet = (on_the_side(volume) for volume in chest)
     check = check_volumes(ct, pet)
     assert check == check_volumes(*chest)
-    # as `mirrored` does to a PET that lies beside the middle: only the limits of the outline decide whether it is told
+    # as `mirrored` does to a PET off the centre: only the limits of the outline decide whether it is reported
     broken = replace(pet, array=np.flip(pet.array, stored_axis).copy())
     axis = {"left to right": 2, "front to back": 1}[name]
     assert check_volumes(ct, broken) == check_volumes(chest[0], mirrored(chest[1], axis))

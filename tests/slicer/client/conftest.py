@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from CT2PETLib.client.client import Client
-from CT2PETLib.client.connection import Connection
+from CT2PETLib.client.http.connection import Connection
 from CT2PETLib.jobs.job import Job
 
 from lib.dicom.read.volume import read_ct

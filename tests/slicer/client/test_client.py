@@ -19,10 +19,10 @@ from CT2PETLib.client.errors import (
     UnreachableError,
     UntrainedError,
 )
+from CT2PETLib.client.http.transport import RetryPolicy
 from CT2PETLib.client.image_id import image_id_of
 from CT2PETLib.client.infer_result import Slab, read_slab
 from CT2PETLib.client.nrrd import read_nrrd, to_nrrd
-from CT2PETLib.client.transport import RetryPolicy
 
 from lib.dicom.read.volume import read_pet
 from lib.dicom.scan.scan import scan_folder

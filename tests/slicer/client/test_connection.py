@@ -16,10 +16,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from CT2PETLib.client import connection
 from CT2PETLib.client.client import Client
 from CT2PETLib.client.errors import ServerError, ServerUrlError
-from CT2PETLib.client.transport import RetryPolicy
+from CT2PETLib.client.http import connection
+from CT2PETLib.client.http.transport import RetryPolicy
 
 from tests.server.processes import free_port
 from tests.slicer.client.conftest import Clinic

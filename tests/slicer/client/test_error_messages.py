@@ -1,4 +1,4 @@
-"""The panel's messages: one for each code that the server can send, in the words of the panel."""
+"""The panel's messages: one for each code that the server can send, in the panel's own wording."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from CT2PETLib.client.error_mapping import response_error
 from CT2PETLib.client.error_messages import ADMINISTRATOR, MESSAGES, message_of
 from CT2PETLib.client.errors import BusyError, ForbiddenError, RefusedError, ServerFaultError, UntrainedError
-from CT2PETLib.client.server_url import parse_server_url
+from CT2PETLib.client.http.server_url import parse_server_url
 from CT2PETLib.client.training import read_training, read_versions
 
 from ct2pet_app.advice import ADVICE, detail_of, error_record
@@ -28,7 +28,7 @@ LIBRARY = REPOSITORY / "slicer" / "CT2PET" / "CT2PETLib"
 PARSERS = {"multipart.py", "nrrd.py"}
 NEVER_SENT = {
     "disk_too_small", "download_failed", "download_interrupted", "invalid_manifest", "not_prepared",  # command line
-    "invalid_setting", "users_file_unreadable",  # the server does not start, or tells its log alone
+    "invalid_setting", "users_file_unreadable",  # the server does not start, or reports it only in its log
 }  # fmt: skip
 # requests, start options, commands: of no use in a panel
 NOT_FOR_A_PANEL = re.compile(r"\b(?:GET|POST|PUT|DELETE) /|--\w|`|main\.py|MONAI_LABEL_|despite_checks")

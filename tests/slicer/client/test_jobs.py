@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from CT2PETLib.client.client import Client
+from CT2PETLib.client.http.transport import RetryPolicy
 from CT2PETLib.client.nrrd import read_nrrd
 from CT2PETLib.client.training import CurvePoint, Training
-from CT2PETLib.client.transport import RetryPolicy
 from CT2PETLib.jobs import jobs
 from CT2PETLib.jobs.events import ConnectionLost, ReceivedSlab, Restarted, Uploaded, UploadProgress
 from CT2PETLib.jobs.job import Emit, Job, State

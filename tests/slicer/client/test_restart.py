@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from CT2PETLib.client.client import Client
-from CT2PETLib.client.transport import RetryPolicy
+from CT2PETLib.client.http.transport import RetryPolicy
 from CT2PETLib.jobs import jobs
 from CT2PETLib.jobs.events import ConnectionLost, ReceivedSlab
 from CT2PETLib.jobs.job import State

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from CT2PETLib.client.errors import ServerUrlError
-from CT2PETLib.client.server_url import parse_server_url, remember
+from CT2PETLib.client.http.server_url import parse_server_url, remember
 
 VALID = [
     ("127.0.0.1:8000", "http://127.0.0.1:8000", 8000),

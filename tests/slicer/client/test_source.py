@@ -69,5 +69,5 @@ def test_client_imports_requests_and_numpy_only(path: Path) -> None:
 def test_client_writes_no_file_and_no_log(path: Path) -> None:
     """Tokens, passwords and patients' images must not be written to disk."""
     text = path.read_text()
-    for word in ("print(", "logging", 'open("w', "tempfile", "write_text", "write_bytes"):
-        assert word not in text, f"{path.name} contains {word}"
+    for call in ("print(", "logging", 'open("w', "tempfile", "write_text", "write_bytes"):
+        assert call not in text, f"{path.name} contains {call}"

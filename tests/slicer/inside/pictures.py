@@ -1,7 +1,7 @@
-"""Draws the pictures of docs/slicer from a live server: python pictures.py URL FOLDER (in the tests' environment).
+"""Render the pictures of docs/slicer with a running server: python pictures.py URL FOLDER (in the tests' environment).
 
-The panel is drawn by Qt from the real .ui, slices by Slicer's own compositing; the words in the views are those that
-the module wrote into them. Give it a server of phantoms: a picture in the repository shows no patient.
+Qt renders the panel from the real .ui, Slicer's own compositing the slices, with the annotation that the module set in
+the views. Use a server of phantoms, so that no picture shows a patient, and train it first, so that it has a verdict.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ import slicer
 
 VIEW = (430, 400)
 GAP = 6
+TIMEOUT_S = 1800  # a step takes seconds, but minutes on a busy machine
 YELLOW = (255, 217, 51)
 
 
-def until(panel: Any, so: Callable[[], bool]) -> None:
-    """Tick the window until a condition holds."""
-    end = time.monotonic() + 300
-    while not so():
+def until(panel: Any, condition: Callable[[], bool]) -> None:
+    """Call the panel's timer handler until a condition holds."""
+    end = time.monotonic() + TIMEOUT_S
+    while not condition():
         if time.monotonic() > end:
             raise TimeoutError(f"{panel.ui.messageLabel.text()} | {panel.ui.progressLabel.text()}")
         panel.tick()
@@ -36,7 +37,7 @@ def until(panel: Any, so: Callable[[], bool]) -> None:
 
 
 def view_picture(view: Any) -> Image.Image:
-    """Return what a slice view shows, with the words that the module wrote into it."""
+    """Return what a slice view shows, with its annotation."""
     from CT2PETLib.scene.display import annotation_text
 
     view.node.SetDimensions(*VIEW, 1)
@@ -52,13 +53,13 @@ def view_picture(view: Any) -> Image.Image:
         rgba = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(rows, columns, -1)
         picture = Image.fromarray(np.ascontiguousarray(rgba[::-1, :, :3]).astype(np.uint8))
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
-    for line, words in enumerate(annotation_text(view.renderer).splitlines()):
-        draw.text((VIEW[0] / 2, 6 + 19 * line), words, fill=YELLOW, font=font, anchor="ma")
+    for line, text in enumerate(annotation_text(view.renderer).splitlines()):
+        draw.text((VIEW[0] / 2, 6 + 19 * line), text, fill=YELLOW, font=font, anchor="ma")
     return picture
 
 
 def row_of(panel: Any, manager: Any) -> Image.Image:
-    """Return the views of the layout on screen, beside each other."""
+    """Return the slice views of the current layout in a row."""
     panel.tick()
     pictures = [view_picture(manager.sliceWidget(name)) for name in manager.sliceViewNames()]
     row = Image.new("RGB", (len(pictures) * (VIEW[0] + GAP) - GAP, VIEW[1]), (60, 60, 60))
@@ -68,7 +69,7 @@ def row_of(panel: Any, manager: Any) -> Image.Image:
 
 
 def look_at(scene: Any, node: Any, ijk: tuple[float, float, float]) -> None:
-    """Let every slice view go through a voxel."""
+    """Centre every slice view on a voxel."""
     from CT2PETLib.scene.volume import ijk_to_ras
 
     point = ijk_to_ras(node) @ [*ijk, 1.0]
@@ -87,7 +88,7 @@ def hottest(node: Any) -> tuple[float, float, float]:
 
 
 def panel_picture(panel: Any, path: Path, sections: tuple[str, ...]) -> None:
-    """Draw the panel with these sections unfolded."""
+    """Save a picture of the panel with these sections open."""
     from desktop.widgets import ctkCollapsibleButton
     from PySide6.QtWidgets import QApplication
 
@@ -103,8 +104,8 @@ def panel_picture(panel: Any, path: Path, sections: tuple[str, ...]) -> None:
     panel.parent.grab().save(str(path))
 
 
-def draw(app: Any, url: str, folder: Path) -> None:
-    """Walk the clinician's path and draw every picture."""
+def save_pictures(app: Any, url: str, folder: Path) -> None:
+    """Follow a clinician's workflow and save every picture."""
     from CT2PETLib.scene import views
 
     scene = app.GetMRMLScene()
@@ -122,7 +123,6 @@ def draw(app: Any, url: str, folder: Path) -> None:
         ui.applyButton.click()
         until(panel, lambda: panel.panel.parameters.synthetic is not None)
         row_of(panel, manager).save(folder / "growing.png")
-        panel_picture(panel, folder / "panel-synthesising.png", ("serverSection", "ctSection", "synthesiseSection"))
         until(panel, lambda: not panel.synthesise.is_active)
         pet = panel.panel.parameters.synthetic
         ui.loadRealButton.click()
@@ -144,11 +144,14 @@ def draw(app: Any, url: str, folder: Path) -> None:
         row_of(panel, manager).save(folder / "difference.png")
         panel_picture(panel, folder / "panel.png", ("serverSection", "ctSection", "synthesiseSection", "cardSection"))
         panel_picture(panel, folder / "panel-show.png", ("showSection", "compareSection"))
+        panel.panel.parameters.pair_ct, panel.panel.parameters.pair_pet = ct, panel.panel.parameters.real
+        ui.checkPairButton.click()
+        until(panel, lambda: ui.pairTable.rowCount() > 0)
         panel_picture(panel, folder / "panel-learn.png", ("giveBackSection", "trainSection"))
 
 
 def main() -> None:
-    """Draw into the folder that was named."""
+    """Save the pictures in the folder given on the command line."""
     url, folder = sys.argv[1], Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
     scene = slicer.vtkMRMLScene()
@@ -160,7 +163,7 @@ def main() -> None:
     app.SetModuleLogic("Colors", colours)
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene)
     slicer.mrmlScene = scene
-    draw(app, url, folder)
+    save_pictures(app, url, folder)
 
 
 if __name__ == "__main__":

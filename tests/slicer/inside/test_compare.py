@@ -214,3 +214,11 @@ def test_training_is_shown_in_a_chart(scene: Any) -> None:
     assert chart.GetNumberOfPlotSeriesNodes() == 2
     assert chart.GetNthPlotSeriesNode(0).GetTableNode().GetNumberOfRows() == 3
     assert chart.GetNthPlotSeriesNode(1).GetTableNode().GetNumberOfRows() == 2
+
+
+@pytest.mark.parametrize(
+    ("segment", "expected"),
+    [("GTV_Mass, SYNTHETIC", True), ("Tumour 2", True), ("lesion", True), ("liver, SYNTHETIC", False)],
+)
+def test_a_segment_is_a_lesion_by_its_name(segment: str, expected: bool) -> None:
+    assert comparison.is_lesion(segment) == expected

@@ -309,3 +309,25 @@ def test_panel_works_after_closing_the_scene(panel: Any, scene: Any, ct: Any) ->
     scene.Clear(0)
     assert panel.panel.parameters.ct is None
     assert not panel.ui.applyButton.isEnabled()
+
+
+def test_intervals_are_shown_next_to_the_values_of_a_segment(panel: Any, ct: Any) -> None:
+    from CT2PETLib.client.infer_result import Interval, RegionIntervals
+    from CT2PETLib.scene.metrics import Uptake
+
+    rows = [Uptake("liver, SYNTHETIC", 20.0, 4.0, 2.0, 0.5, True), Uptake("liver, real", 20.0, 5.0, 2.5, 0.5)]
+    known = Interval(2.89, 5.29, 0.9, 36, "With 90 % probability, ...")
+    unknown = Interval(None, None, 0.9, 5, "Too few patients: a 90 % interval needs 9 patients.")
+    section = panel.compare
+    section._on_intervals(rows, {id(rows[0]): RegionIntervals(mean=unknown, max=known)})
+    table = panel.ui.uptakeTable
+    assert [table.item(0, column).text() for column in range(4)] == [
+        "liver, SYNTHETIC",
+        "20.0",
+        "4.00 (2.9–5.3)",
+        "2.00",
+    ]
+    assert table.item(1, 2).text() == "5.00"
+    assert panel.ui.messageLabel.text() == "In brackets: 90 % intervals, calibrated on 36 patients."
+    section._on_intervals(rows, {id(rows[0]): RegionIntervals(mean=unknown, max=unknown)})
+    assert panel.ui.messageLabel.text() == unknown.sentence

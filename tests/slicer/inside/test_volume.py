@@ -1,4 +1,4 @@
-"""The synthetic PET's node: what it is, where it lies, how slabs fill it."""
+"""The node of the synthetic PET: type, position, filling by slabs."""
 
 from __future__ import annotations
 

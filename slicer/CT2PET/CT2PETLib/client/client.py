@@ -11,17 +11,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from CT2PETLib.client.connection import Connection, check_connection
+from CT2PETLib.client import infer_result
 from CT2PETLib.client.errors import RefusedError, SignInError
+from CT2PETLib.client.http.connection import Connection, check_connection
+from CT2PETLib.client.http.multipart import Progress, Upload
+from CT2PETLib.client.http.server_url import ServerUrl, parse_server_url
+from CT2PETLib.client.http.transport import NO_RETRY, SHORT_RETRY, RetryPolicy, Token, Transport, Waiting
 from CT2PETLib.client.infer_result import InferResult, Slab, read_infer_result, read_slab
 from CT2PETLib.client.json_fields import as_str, parse_json, require
-from CT2PETLib.client.multipart import Progress, Upload
 from CT2PETLib.client.pair_submission import Pair, read_pair, zip_of
 from CT2PETLib.client.schemas import Server, read_server
-from CT2PETLib.client.server_url import ServerUrl, parse_server_url
 from CT2PETLib.client.studies import Study, read_studies, read_study
 from CT2PETLib.client.training import Training, Versions, model_of_task, read_training, read_versions
-from CT2PETLib.client.transport import NO_RETRY, SHORT_RETRY, RetryPolicy, Token, Transport, Waiting
 
 RESPONSE_TIMEOUT_S = 300.0  # for a slab that is queued behind other requests on a slow machine
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".zip")  # that the server accepts, besides .nrrd
@@ -158,8 +159,7 @@ class Client:
         if self.study(image_id) is not None:
             return False
         suffix = next(filter((source.name if isinstance(source, Path) else ".nrrd").endswith, SUFFIXES), ".nrrd")
-        # without the user's file name, which may contain a patient's name
-        upload = Upload({"file": (f"ct{suffix}", source)}, {}, progress)
+        upload = Upload({"file": (f"ct{suffix}", source)}, {}, progress)  # a file name may contain a patient's name
         self._transport.request("PUT", "datastore", "image", query={"image": image_id}, upload=upload)
         return True
 
@@ -192,10 +192,8 @@ class Client:
             waiting: Called before each retry.
             progress: Called with the number of bytes received and in total.
         """
-        params = {
-            "slices": f"{start}:{stop}", "uncertainty": uncertainty, "version": version, "metrics": False,
-            "allow_unlike": allow_unlike,
-        }  # fmt: skip
+        params = {"slices": f"{start}:{stop}", "uncertainty": uncertainty, "version": version, "metrics": False}
+        params["allow_unlike"] = allow_unlike
         response = self._transport.request(
             "POST", "infer", model, query={"image": image_id, "output": "all"}, form={"params": json.dumps(params)},
             retry_policy=retry_policy, waiting=waiting, progress=progress,
@@ -213,6 +211,14 @@ class Client:
         """
         return self._infer(model, image_id, {"store": True, "version": version, "metrics": False})
 
+    def intervals(
+        self, model: str, regions: Sequence[infer_result.MeasuredRegion], *, version: int | None = None
+    ) -> tuple[infer_result.RegionIntervals, ...]:
+        """Return the intervals of regions that were measured in a synthetic PET of a model, in their order."""
+        body = infer_result.intervals_body(regions, version)
+        response = self._transport.request("POST", "ct2pet", "intervals", model, json=body)
+        return infer_result.read_intervals(response.content)
+
     def dicom(
         self, model: str, image_id: str, *, version: int | None = None, progress: Progress = no_progress
     ) -> bytes:
@@ -227,12 +233,7 @@ class Client:
         return tuple(read_pair(data) for data in parse_json(self._transport.request("GET", "ct2pet", "pairs").content))
 
     def submit_pair(
-        self,
-        ct: Sequence[Path],
-        pet: Sequence[Path],
-        *,
-        despite_checks: bool = False,
-        progress: Progress = no_progress,
+        self, ct: Sequence[Path], pet: Sequence[Path], *, despite_checks: bool = False, progress: Progress = no_progress
     ) -> Pair:
         """Submit a CT and its measured PET for training, and return the pair. Get the user's consent first.
 

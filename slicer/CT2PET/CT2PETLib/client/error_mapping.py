@@ -23,7 +23,7 @@ from CT2PETLib.client.errors import (
     UnreachableError,
     UntrainedError,
 )
-from CT2PETLib.client.server_url import ServerUrl
+from CT2PETLib.client.http.server_url import ServerUrl
 
 CANCELLED = "Cancelled."
 NO_RESPONSE = "no response"

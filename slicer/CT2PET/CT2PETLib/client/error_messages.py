@@ -49,6 +49,7 @@ MESSAGES = {
     "nothing_to_score": "Every CT of the server has a PET: there is nothing to estimate.",
     "other_preparation": "{detail}. This cannot be corrected here: {administrator}.",
     "other_recipe": "{detail}. This cannot be corrected here: {administrator}.",
+    "region_outside": "{detail}.",
     "run_exists": "A training exists already in the folder of this one; {administrator}.",
     "task_disabled": "The server does not offer this: {task} is switched off; {administrator}.",
     "task_failed": "{detail}. Press the button again; if that fails, {administrator}.",

@@ -1,14 +1,14 @@
-"""Results of an inference: a slab of synthetic PET and its metadata."""
+"""Results of an inference: a slab of synthetic PET and its metadata, and the intervals of regions measured in it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from CT2PETLib.client.errors import InvalidResponseError
+from CT2PETLib.client.http.multipart import split_parts
 from CT2PETLib.client.json_fields import as_float, as_int, as_mapping, as_str, parse_json, require
-from CT2PETLib.client.multipart import split_parts
 from CT2PETLib.client.nrrd import NrrdVolume, read_nrrd
 
 
@@ -148,3 +148,70 @@ def _unlike_warning(familiarity: Mapping[str, Any]) -> str:
 def _metrics(table: Any) -> dict[str, dict[str, float | None]]:
     rows = as_mapping(table).items()
     return {method: {name: as_float(value) for name, value in as_mapping(row).items()} for method, row in rows}
+
+
+@dataclass(frozen=True)
+class MeasuredRegion:
+    """Uptake of a region: volume [mL], mean and maximum [SUVbw], and whether it is a tumour."""
+
+    volume_ml: float
+    suv_mean: float
+    suv_max: float
+    is_lesion: bool = False
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An interval [SUVbw]; `low` and `high` are None where there is none, and `sentence` says why.
+
+    Attributes:
+        level: Probability that it holds the real value.
+        patients: Number of patients that it was calibrated on.
+    """
+
+    low: float | None
+    high: float | None
+    level: float
+    patients: int
+    sentence: str
+
+
+@dataclass(frozen=True)
+class RegionIntervals:
+    """The intervals of a region's mean and maximum."""
+
+    mean: Interval
+    max: Interval
+
+
+def intervals_body(regions: Sequence[MeasuredRegion], version: int | None) -> dict[str, Any]:
+    """Return the body of the request."""
+    sent = [
+        {
+            "volume_ml": region.volume_ml,
+            "suv_mean": max(region.suv_mean, 0.0),
+            "suv_max": max(region.suv_max, 0.0),
+            "kind": "lesion" if region.is_lesion else "region",
+        }
+        for region in regions
+    ]
+    return {"regions": sent, "version": version}
+
+
+def read_intervals(content: bytes) -> tuple[RegionIntervals, ...]:
+    """Return the intervals of a response, in the order of the request."""
+    entries = [as_mapping(as_mapping(entry).get("interval")) for entry in require(parse_json(content), "regions")]
+    return tuple(
+        RegionIntervals(_read_interval(entry.get("mean")), _read_interval(entry.get("max"))) for entry in entries
+    )
+
+
+def _read_interval(value: Any) -> Interval:
+    data = as_mapping(value)
+    return Interval(
+        low=as_float(data.get("low")),
+        high=as_float(data.get("high")),
+        level=as_float(data.get("level")) or 0.0,
+        patients=as_int(data.get("patients")),
+        sentence=as_str(data.get("sentence")),
+    )

@@ -39,6 +39,7 @@ class Card:
         evaluated_patients: Number of those patients.
         metrics: By method (`model` and the baselines) and metric (`mae_suv_body`, ...).
         intended_use, limits: Text.
+        interval_coverage: Coverage of the model's intervals, as text; empty without intervals.
     """
 
     recipe: str
@@ -52,6 +53,7 @@ class Card:
     metrics: Mapping[str, Mapping[str, MetricInterval]]
     intended_use: str
     limits: str
+    interval_coverage: str = ""
 
     def rows(self, metrics: tuple[str, ...]) -> tuple[tuple[str, tuple[MetricInterval, ...]], ...]:
         """Return a table of these metrics: the row of the model, then those of the baselines."""
@@ -171,6 +173,7 @@ def read_card(card: Any) -> Card:
         metrics=metrics,
         intended_use=as_str(data.get("intended_use")),
         limits=as_str(data.get("limits")),
+        interval_coverage=as_str(data.get("interval_coverage")),
     )
 
 

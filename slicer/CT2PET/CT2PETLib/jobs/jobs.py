@@ -10,10 +10,10 @@ import numpy as np
 
 from CT2PETLib.client.client import Client
 from CT2PETLib.client.errors import ServerError
+from CT2PETLib.client.http.transport import RetryPolicy
 from CT2PETLib.client.image_id import image_id_of
 from CT2PETLib.client.nrrd import to_nrrd
 from CT2PETLib.client.training import CurvePoint, Training
-from CT2PETLib.client.transport import RetryPolicy
 from CT2PETLib.jobs.events import ConnectionLost, ReceivedSlab, Restarted, Uploaded, UploadProgress
 from CT2PETLib.jobs.job import Emit, Job
 from CT2PETLib.jobs.slab_order import (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from CT2PETLib.client.client import Client
+from CT2PETLib.client.infer_result import Interval, MeasuredRegion, RegionIntervals
 from CT2PETLib.client.nrrd import NrrdVolume, read_nrrd
 from CT2PETLib.panel.context import Panel
 from CT2PETLib.panel.ct import CTSection
@@ -82,20 +84,9 @@ class CompareSection:
         real = self._comparison.real_suv if self._comparison is not None and self._is_current() else None
         rows = comparison.segment_uptakes(parameters.segmentation, synthetic=parameters.synthetic, real_suv=real)
         comparison.show_uptakes(self._panel.scene, rows)
-        set_rows(
-            self._panel.ui.uptakeTable,
-            [
-                [
-                    row.region,
-                    format_number(row.volume_ml, 1),
-                    format_number(row.suv_max),
-                    format_number(row.suv_mean),
-                    format_number(row.suv_sd),
-                ]
-                for row in rows
-            ],
-        )
+        set_rows(self._panel.ui.uptakeTable, [_uptake_row(row) for row in rows])
         self._panel.show_message("" if real is not None else "Press Compare first to include the real PET.")
+        self._request_intervals(rows, parameters.synthetic)
 
     def refresh(self) -> None:
         """Update the widgets."""
@@ -111,6 +102,31 @@ class CompareSection:
         for button in (ui.differenceButton, ui.scatterButton):
             button.setEnabled(is_current)
         ui.segmentButton.setEnabled(synthetic is not None and parameters.segmentation is not None)
+
+    def _request_intervals(self, rows: list[metrics.Uptake], synthetic: Any) -> None:
+        """Request the intervals of the synthetic rows, and add them to the table; without a connection do nothing."""
+        model = synthetic.GetAttribute(node_attributes.MODEL) or ""
+        measured = [row for row in rows if row.is_synthetic and math.isfinite(row.suv_max)]
+        if self._panel.client is None or not model or not measured:
+            return
+        regions = [
+            MeasuredRegion(row.volume_ml, row.suv_mean, row.suv_max, comparison.is_lesion(row.region))
+            for row in measured
+        ]
+        version = node_attributes.version_number(synthetic)
+        self._panel.runner.submit(
+            self._panel.client,
+            lambda client: client.intervals(model, regions, version=version),
+            lambda found: self._on_intervals(rows, dict(zip(map(id, measured), found))),
+            on_error=self._panel.show_message,
+        )
+
+    def _on_intervals(self, rows: list[metrics.Uptake], found: dict[int, RegionIntervals]) -> None:
+        set_rows(self._panel.ui.uptakeTable, [_uptake_row(row, found.get(id(row))) for row in rows])
+        sentences = dict.fromkeys(one.max.sentence for one in found.values() if one.max.low is None)
+        levels = {f"{100 * one.max.level:g} %": one.max.patients for one in found.values() if one.max.low is not None}
+        shown = [f"In brackets: {level} intervals, calibrated on {count} patients." for level, count in levels.items()]
+        self._panel.show_message(" ".join([*shown, *sentences]))
 
     def _on_real(self, description: str, volume: NrrdVolume) -> None:
         self._busy = False
@@ -154,6 +170,22 @@ def _compute(inputs: comparison.ComparisonInputs) -> Comparison | SceneError:
         return comparison.compute(inputs)
     except SceneError as error:
         return error
+
+
+def _uptake_row(row: metrics.Uptake, intervals: RegionIntervals | None = None) -> list[str]:
+    return [
+        row.region,
+        format_number(row.volume_ml, 1),
+        format_number(row.suv_max) + _in_brackets(intervals.max if intervals else None),
+        format_number(row.suv_mean) + _in_brackets(intervals.mean if intervals else None),
+        format_number(row.suv_sd),
+    ]
+
+
+def _in_brackets(interval: Interval | None) -> str:
+    if interval is None or interval.low is None or interval.high is None:
+        return ""
+    return f" ({interval.low:.1f}–{interval.high:.1f})"
 
 
 def _row(row: metrics.RegionMetrics) -> list[str]:

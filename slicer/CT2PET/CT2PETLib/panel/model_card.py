@@ -36,7 +36,7 @@ def version_page(model: str, version: Version) -> str:
     """Return the information on a version that is not served as HTML: comparison, origin and verdict."""
     parts = [
         f"<p><b>{escape(model)}</b>, version {version.number}, not served<br>{escape(version.baseline_summary)}</p>",
-        f"<p><b>Training data:</b> {version.patients} patients; added {escape(version.kept[:10])}, "
+        f"<p><b>Training data:</b> {_patients(version.patients)}; added {escape(version.kept[:10])}, "
         f"{escape(version.origin)}.</p>",
         f"<p><b>Verdict:</b> {escape(version.verdict)}</p>" if version.verdict else "",
     ]
@@ -51,13 +51,19 @@ def model_page(model: Model) -> str:
     version = f", version {escape(model.version)}" if model.version else ""
     parts = [
         f"<p><b>{escape(model.name)}</b>{version}<br>{escape(model.baseline_summary)}</p>",
-        f"<p><b>Training data:</b> {card.patients} patients, {card.slices} slices{_origins(card)}; "
+        f"<p><b>Training data:</b> {_patients(card.patients)}, {card.slices} slices{_origins(card)}; "
         f"{escape(card.created[:10])}, recipe {escape(card.recipe)}, {card.stages} stage(s).</p>",
         _metrics(card),
+        f"<p><b>Intervals:</b> {escape(card.interval_coverage)}</p>" if card.interval_coverage else "",
         f"<p><b>Intended use:</b> {escape(card.intended_use)}</p>" if card.intended_use else "",
         f"<p><b>Limitations:</b> {escape(card.limits)}</p>" if card.limits else "",
     ]
     return "".join(parts)
+
+
+def _patients(count: int) -> str:
+    """Return a number of training patients; only imported networks have none, because theirs are unknown."""
+    return f"{count} patients" if count else "unknown patients (imported network)"
 
 
 def _origins(card: Card) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import qt
 
 from CT2PETLib.client.client import Client
-from CT2PETLib.client.connection import SIGN_IN, Connection
-from CT2PETLib.client.server_url import ServerUrl, parse_server_url, remember
-from CT2PETLib.client.transport import Token
+from CT2PETLib.client.http.connection import SIGN_IN, Connection
+from CT2PETLib.client.http.server_url import ServerUrl, parse_server_url, remember
+from CT2PETLib.client.http.transport import Token
 from CT2PETLib.panel.context import ERROR_STYLE, NORMAL_STYLE, Panel
 from CT2PETLib.panel.qt_helpers import get_property, set_items
 

@@ -27,7 +27,7 @@ class TrainSection:
         self._versions: tuple[Versions, ...] = ()
         self._shown: list[Version] = []
         self._was_active = False
-        self._confirmed = ("", 0)  # model and version that the user was asked to confirm, as its verdict is negative
+        self._confirmed = ("", 0)  # model and version whose confirmation was requested, as its verdict is negative
         ui = panel.ui
         panel.on_signal(ui.trainButton, "clicked", self.train_or_stop)
         panel.on_signal(ui.curveButton, "clicked", self.show_curve)

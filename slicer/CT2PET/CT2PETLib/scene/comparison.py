@@ -6,7 +6,7 @@ evaluates them (worker thread), `show_*` add the results to the scene (main thre
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from CT2PETLib.scene.volume import SceneError, ijk_to_ras, is_suv, make_pet_node
 DIFFERENCE_WINDOW_SUV = 4.0  # in either direction
 DIFFERENCE_COLOURS = "CT2PET difference"
 HOT_SUV = 2.5  # as on the server
+LESION_NAMES = ("gtv", "tumour", "tumor", "lesion")
 
 
 @dataclass(frozen=True)
@@ -193,10 +194,16 @@ def segment_uptakes(node: Any, *, synthetic: Any, real_suv: np.ndarray[Any, Any]
     rows = []
     for name, inside in segment_masks(node, synthetic):
         mask = inside & present
-        rows.append(metrics.uptake(voxels(synthetic), mask, voxel_ml=voxel_ml, region=f"{name}, SYNTHETIC"))
+        row = metrics.uptake(voxels(synthetic), mask, voxel_ml=voxel_ml, region=f"{name}, SYNTHETIC")
+        rows.append(replace(row, is_synthetic=True))
         if real_suv is not None:
             rows.append(metrics.uptake(real_suv, mask, voxel_ml=voxel_ml, region=f"{name}, real"))
     return rows
+
+
+def is_lesion(segment: str) -> bool:
+    """Return whether a segment is a tumour by its name, as on the server."""
+    return any(word in segment.lower() for word in LESION_NAMES)
 
 
 def show_uptakes(scene: Any, rows: list[metrics.Uptake]) -> Any:

@@ -52,6 +52,7 @@ class Uptake:
     suv_max: float
     suv_mean: float
     suv_sd: float
+    is_synthetic: bool = False
 
 
 def region_metrics(

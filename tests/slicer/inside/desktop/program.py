@@ -1,4 +1,4 @@
-"""Puts the stand-ins where the module looks for the program: `slicer.app`, `qt`, the base classes of the template."""
+"""Installs the stand-ins where the module expects the program: `slicer.app`, `qt`, the base classes of the template."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _View:
         return self
 
     def renderWindow(self) -> Any:
-        """A window without a screen: it has a renderer, which is all the module asks it for."""
+        """A window without a screen: it has a renderer, which is all that the module uses."""
         return types.SimpleNamespace(GetRenderers=lambda: types.SimpleNamespace(GetFirstRenderer=lambda: self.renderer))
 
     def mrmlSliceNode(self) -> Any:
@@ -164,7 +164,7 @@ class _Logic:
 
 
 def _of_qt(name: str) -> Any:
-    """Return a class of Qt, wherever PySide6 keeps it; it makes them when they are asked for."""
+    """Return a class of Qt, wherever PySide6 keeps it; it creates them on first use."""
     found = [getattr(of, name) for of in (QtCore, QtGui, QtWidgets) if name.startswith("Q") and hasattr(of, name)]
     if not found:
         raise AttributeError(f"module 'qt' has no attribute {name!r}")

@@ -73,7 +73,7 @@ class ctkCollapsibleButton(QWidget):
 
 
 class ctkSliderWidget(QWidget):
-    """A slider with a number beside it."""
+    """A slider with a number next to it."""
 
     valueChanged = Signal(float)
 

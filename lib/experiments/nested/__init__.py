@@ -1,0 +1,1 @@
+"""Nested cross-validation by patient: inner folds choose, outer folds report."""

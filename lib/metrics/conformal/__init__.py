@@ -1,0 +1,1 @@
+"""Conformal prediction calibrated by patient: intervals for voxels, regions and lesions."""

@@ -1,0 +1,1 @@
+"""HTTP: connections, retries, cancelled requests, request bodies."""
