@@ -105,7 +105,7 @@ def test_a_model_without_or_with_a_small_reference_says_unknown(
 ) -> None:
     ct = ct_of(prepared, 0)
     old = check_familiarity(synthesizer_of(cascade, tmp_path / "old.safetensors", None), ct)
-    assert old.level is Level.UNKNOWN and "an earlier version of ct2pet trained the model" in old.sentence
+    assert old.level is Level.UNKNOWN and "the model card does not describe them" in old.sentence
     few = fit_prepared_reference(cascade, prepared, entries(prepared)[:3], device=CPU)
     assert few == Reference(3)
     small = check_familiarity(synthesizer_of(cascade, tmp_path / "small.safetensors", few), ct)

@@ -71,7 +71,7 @@ class Familiarity:
 
 
 NOT_RECORDED = Familiarity(
-    Level.UNKNOWN, ("the model card does not describe them, since an earlier version of ct2pet trained the model",)
+    Level.UNKNOWN, ("the model card does not describe them: an earlier version trained the model, or it was imported",)
 )
 
 
