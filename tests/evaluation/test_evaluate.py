@@ -195,7 +195,7 @@ def test_a_model_without_baselines_is_rejected(
     pairs: tuple[PairedSeries, ...], synthesizer: Synthesizer, tmp_path: Path
 ) -> None:
     no_baselines = Synthesizer(
-        synthesizer._cascade,
+        synthesizer._network,
         dataclasses.replace(synthesizer.card, baselines=None),
         checksum="0",
         device=synthesizer.device,
