@@ -27,7 +27,7 @@ from lib.synthesis.familiarity import check_familiarity, profile_of_ct, read_hea
 from lib.synthesis.synthesizer import Synthesizer
 from tests.learning.conftest import make_card, make_prepared, tiny_recipe
 
-RECIPE = tiny_recipe("stages=1", "normalization=instance")
+RECIPE = tiny_recipe("stages=1", "normalization=instance", "pixel_mm=2.0")  # of `make_prepared`
 CPU = torch.device("cpu")
 
 

@@ -70,7 +70,7 @@ NUMBERS = {
     "slice_spacing_mm": NumberKind("slice spacing", "log", 0.7, refuses=False, unit="mm", decimals=2),
     "pixel_mm": NumberKind("pixel size", "log", 0.7, refuses=False, unit="mm", decimals=2),
     "age_years": NumberKind("age", "linear", 20.0, refuses=False, unit="years"),
-    "soft_tissue_peak_hu": NumberKind("most frequent HU of soft tissue", "linear", 25.0, unit="HU"),
+    "soft_tissue_peak_hu": NumberKind("most frequent HU of soft tissue", "linear", 60.0, unit="HU"),
     "fat_peak_hu": NumberKind("most frequent HU of fat", "linear", 25.0, refuses=False, unit="HU"),
     "lung_share": NumberKind("air and lung inside the body", "sqrt", 0.1, "high", decimals=1, percent=True),
     "vessel_slices": NumberKind(

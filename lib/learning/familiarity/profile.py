@@ -20,12 +20,12 @@ IntArray = NDArray[np.integer[Any]]
 
 MAX_SLICES, MAX_DESCRIBED = 48, 8  # evenly spaced slices that are examined, and those with network features
 TISSUE_HU, LUNG_HU = -500.0, -500.0
-BONE_HU = 400.0
+BONE_HU = 300.0  # thin compact bone on pixels of 4 mm; vessels with contrast agent rarely reach it
 DENSE_HU = 950.0  # compact bone and metal; below the upper end of the default recipe's window
 ENHANCED_HU = 150.0  # vessels with contrast agent are brighter
 VESSEL_REACH_MM, ISOLATION_MM = 10.0, 6.0  # a vessel's spot is smaller than this reach, with dark surroundings
 MAX_RING = 0.05  # of the spot's pixels may be bright in its surroundings
-MIN_VESSEL_CM2 = 0.25
+MIN_VESSEL_CM2 = 0.4
 BONE_MARGIN_MM = 12.0  # around compact bone
 SOFT_TISSUE_HU, FAT_HU = (-30.0, 300.0), (-200.0, -30.0)  # where the peak of each is searched
 PEAK_BIN_HU = 5.0
