@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from CT2PETLib.client.error_mapping import response_error
 from CT2PETLib.client.error_messages import ADMINISTRATOR, MESSAGES, message_of
 from CT2PETLib.client.errors import BusyError, ForbiddenError, RefusedError, ServerFaultError, UntrainedError
+from CT2PETLib.client.http.error_mapping import response_error
 from CT2PETLib.client.http.server_url import parse_server_url
 from CT2PETLib.client.training import read_training, read_versions
 

@@ -6,7 +6,6 @@ import socket
 import ssl
 from dataclasses import dataclass
 
-from CT2PETLib.client.error_mapping import NO_RESPONSE
 from CT2PETLib.client.errors import (
     ForbiddenError,
     NotCT2PETError,
@@ -16,6 +15,7 @@ from CT2PETLib.client.errors import (
     TLSError,
     UnreachableError,
 )
+from CT2PETLib.client.http.error_mapping import NO_RESPONSE
 from CT2PETLib.client.http.server_url import ServerUrl
 from CT2PETLib.client.http.transport import NO_RETRY, Transport
 from CT2PETLib.client.schemas import Server, read_server

@@ -10,8 +10,8 @@ from typing import Any
 
 import requests
 
-from CT2PETLib.client.error_mapping import NO_RESPONSE, cancelled, network_error, response_error
 from CT2PETLib.client.errors import BusyError, ServerError, ServerUrlError, UnreachableError
+from CT2PETLib.client.http.error_mapping import NO_RESPONSE, cancelled, network_error, response_error
 from CT2PETLib.client.http.interruptible_adapter import InterruptibleAdapter
 from CT2PETLib.client.http.multipart import Progress, Upload
 from CT2PETLib.client.http.server_url import ServerUrl
