@@ -147,7 +147,7 @@ def test_worker_code_imports_neither_mrml_nor_qt() -> None:
         "client/client",
         "jobs/jobs",
         "jobs/job",
-        "client/transport",
+        "client/http/transport",
         "jobs/slab_order",
         "client/nrrd",
         "scene/resampling",
