@@ -74,7 +74,7 @@ def check_problem(response: requests.Response) -> dict[str, Any]:
 def _raised() -> Iterator[Raised]:
     kinds = {kind.__name__: kind for kind in errors()}
     for folder in ("lib", "ct2pet_app"):
-        for path in sorted(set((REPOSITORY / folder).rglob("*.py")) - set((REPOSITORY / "lib" / "cli").glob("*.py"))):
+        for path in sorted(set((REPOSITORY / folder).rglob("*.py")) - set((REPOSITORY / "lib" / "cli").rglob("*.py"))):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                     keywords = {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg}
