@@ -28,6 +28,7 @@ from lib.metrics.criteria import METRICS
 from lib.metrics.image import ImageMetrics, library_versions
 from lib.metrics.verdict import Judgement, judge_patients
 from lib.pairing.quality_checks.misaligned_slices import DEFAULT_LIMIT_MM
+from lib.pairing.split import Side
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,17 @@ class Evaluation:
     def judged(self) -> tuple[PatientResult, ...]:
         """The pairs of patients that the model has not seen; means are over these only."""
         return tuple(patient for patient in self.patients if not patient.side.shaped_weights)
+
+    @property
+    def out_of_fold(self) -> str:
+        """How training patients were evaluated, as a sentence; empty where the model was trained on none of them."""
+        patients = {pair.patient_id for pair in self.judged if pair.side is Side.OUT_OF_FOLD}
+        if not patients:
+            return ""
+        return (
+            f"{len(patients)} of these patients trained the ensemble; each was evaluated with the one network that was "
+            "not trained on them."
+        )
 
     @cached_property
     def judgement(self) -> Judgement:
@@ -126,6 +138,7 @@ class Evaluation:
             "model": {"name": self.model, "sha256": self.checksum},
             "patients": [patient.as_json() for patient in self.patients],
             "judged_patients": self.judgement.patients,
+            "out_of_fold": self.out_of_fold,
             "mean": self.mean("model").as_json(),
             "baselines": {name: self.mean(name).as_json() for name in self.judgement.baselines},
             **self.judgement.as_json(),

@@ -23,7 +23,7 @@ def test_prepare_reports_new_and_reused_pairs(
 ) -> None:
     out = tmp_path / "arrays"
     assert run_json(capsys, "prepare", studies, "--out", out, *SETTINGS) == {
-        "out": str(out), "pairs": 4, "reused": 0, "failed": [],
+        "out": str(out), "pairs": 4, "reused": 0, "failed": [], "without_organs": [],
     }  # fmt: skip
     code, out_text, _ = run(capsys, "prepare", studies, "--out", out, *SETTINGS)
     assert (code, out_text) == (0, f"4 pairs in {out}, 4 reused\n")

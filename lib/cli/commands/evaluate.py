@@ -82,7 +82,8 @@ def _print_result(result: Mapping[str, Any], report: Path) -> None:
         if patient["organs"]["missing"]:
             print_line(f"no organs: {patient['patient_id']}: {patient['organs']['missing']}", stderr)
     print_organs(result["organs"])
-    sentences = [result["verdict"]["sentence"], *(other["sentence"] for other in result["beside"].values())]
-    for sentence in (*sentences, *result["targets"], *result["lesions"]["sentences"].values()):
+    sentences = [result["verdict"]["sentence"], result["out_of_fold"]]
+    sentences += [other["sentence"] for other in result["beside"].values()]
+    for sentence in filter(None, (*sentences, *result["targets"], *result["lesions"]["sentences"].values())):
         print_line(sentence)
     print_line(f"report: {report}")

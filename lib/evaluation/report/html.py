@@ -88,7 +88,7 @@ def write_report(
         evaluation=evaluation,
         card=card,
         note=note,
-        sentence=verdict_sentence(judgement),
+        sentence=" ".join(filter(None, (verdict_sentence(judgement), evaluation.out_of_fold))),
         other_metrics=_other_metrics_sentence(judgement),
         colour=_colour(judgement),
         chips=[(name, row[KEY_METRIC].outcome, METHOD_LABELS[name]) for name, row in judgement.against.items()],
