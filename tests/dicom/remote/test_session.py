@@ -73,7 +73,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
 REFUSALS: dict[str, tuple[Answer, str]] = {
     "no password": ((401, {}, b""), r"refuses us \(401\); give a user name or a token"),
     "not allowed": ((403, {}, b""), r"refuses us \(403\)"),
-    "another address": ((404, {}, b""), r"\(404\); its DICOMweb address often ends in /dicom-web"),
+    "another address": ((404, {}, b""), r"\(404\); its DICOMweb URL often ends in /dicom-web"),
     "out of order": ((500, {}, b""), "answers 500"),
     "elsewhere": (
         (302, {"Location": "http://evil.example/x"}, b""),
