@@ -20,8 +20,8 @@ PATIENTS = tuple(f"P{number}" for number in range(10))
 SLICES, SIZE = 6, 32
 
 TINY = (
-    "stages=2", "base_channels=4", "depth=2", "context_slices=3", "epochs=2", "batches.size=4", "batches.patch=32",
-    "ema_decay=0.9", "warmup_epochs=0.1", "learning_rate=0.005",
+    "pixel_mm=2.0", "stages=2", "base_channels=4", "depth=2", "context_slices=3", "epochs=2", "batches.size=4",
+    "batches.patch=32", "ema_decay=0.9", "warmup_epochs=0.1", "learning_rate=0.005",
 )  # fmt: skip
 
 SCORES = Scores("validation", 2, {"model": {"ssim": 0.9, "psnr_db": None}, "zero": {"ssim": 0.8, "psnr_db": 20.0}})
