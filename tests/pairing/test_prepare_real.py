@@ -19,7 +19,8 @@ from lib.pairing.pairs import PairedSeries, pair_series
 from lib.pairing.prepare import PreparationReport, prepare_pairs
 from lib.pairing.prepared import PreparedPair, PreparedSet
 
-QUANTITATIVE, PAPER = load_recipe("quantitative").preparation, load_recipe("paper").preparation
+QUANTITATIVE = load_recipe("quantitative", settings=["pixel_mm=2"]).preparation
+PAPER = load_recipe("paper").preparation
 REAL = ("STS_019", "STS_031", "STS_041")
 
 
