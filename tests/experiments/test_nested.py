@@ -225,29 +225,29 @@ def arguments(shared: PreparedSet, out: Path) -> list[str]:
     return [str(shared.root), "--out", str(out), "--folds", str(FOLDS), "--device", "cpu", *settings]
 
 
-def test_the_script_of_a_bare_machine_prints_the_table(shared: PreparedSet, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "ablate.py"), *arguments(shared, tmp_path / "out")]
+def test_the_script_of_a_bare_machine_prints_the_table(result: NestedResult, shared: PreparedSet, out: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "ablate.py"), *arguments(shared, out)]
     completed = subprocess.run([*command, "--only", "MSE"], capture_output=True, text=True, timeout=300)
     assert completed.returncode == 0, completed.stderr
     assert f"| {CHOSEN} |" in completed.stdout
-    assert np.ptp(imread(tmp_path / "out" / "nested.png")) > 0
+    assert np.ptp(imread(out / "nested.png")) > 0
     wrong = subprocess.run([*command, "--only", "MES"], capture_output=True, text=True, timeout=300)
     assert wrong.returncode == 2
     assert "'MES' is neither a topic nor a name of a variant" in wrong.stderr
 
 
 def test_the_commands_print_the_same_json(
-    shared: PreparedSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    result: NestedResult, shared: PreparedSet, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["ablate", *arguments(shared, tmp_path / "a"), "--only", "MSE", "--json"]) == 0
+    assert main(["ablate", *arguments(shared, out), "--only", "MSE", "--json"]) == 0
     ablation = json.loads(capsys.readouterr().out)
     assert ablation["patients"] == len(PATIENTS)
     assert list(ablation["methods"]) == [CHOSEN, REFERENCE, "MSE", *BASELINE_NAMES]
-    assert main(["study", *arguments(shared, tmp_path / "s"), "--stages", "1,2", "--json"]) == 0
+    assert main(["study", *arguments(shared, out), "--stages", "1,2", "--json"]) == 0
     study = json.loads(capsys.readouterr().out)
     assert [choice["name"] for choice in study["candidates"]] == ["1 stage", "2 stages"]
     assert all(Path(path).is_file() for path in (*ablation["files"], *study["files"]))
-    assert main(["ablate", *arguments(shared, tmp_path / "a"), "--set", "windows.pet_curve=linear"]) == 2
+    assert main(["ablate", *arguments(shared, out), "--set", "windows.pet_curve=linear"]) == 2
     assert "give one that was, or one folder of studies" in capsys.readouterr().err
 
 
