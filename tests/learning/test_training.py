@@ -305,7 +305,8 @@ sys.meta_path.insert(0, OnlyTheEngine())
 """ + CHILD.replace("epochs=6", "epochs=1").replace("from tests.learning.conftest import tiny_recipe", """
 from lib.learning.recipe import load_recipe
 def tiny_recipe(*settings):
-    return load_recipe("quantitative", settings=["stages=1", "base_channels=4", "depth=2", "batches.size=4", *settings])
+    return load_recipe("quantitative", settings=[
+        "pixel_mm=2.0", "stages=1", "base_channels=4", "depth=2", "batches.size=4", *settings])
 """)  # fmt: skip
 
 

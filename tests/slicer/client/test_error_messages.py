@@ -27,7 +27,8 @@ ADDRESS = parse_server_url("http://127.0.0.1:8000")
 LIBRARY = REPOSITORY / "slicer" / "CT2PET" / "CT2PETLib"
 PARSERS = {"multipart.py", "nrrd.py"}
 NEVER_SENT = {
-    "disk_too_small", "download_failed", "download_interrupted", "invalid_manifest", "not_prepared",  # command line
+    "disk_too_small", "download_failed", "download_interrupted", "invalid_manifest", "leaked_patients",
+    "not_prepared", "export_differs", "invalid_formula",  # command line
     "invalid_setting", "users_file_unreadable",  # the server does not start, or reports it only in its log
 }  # fmt: skip
 # requests, start options, commands: of no use in a panel

@@ -42,6 +42,11 @@ MESSAGES = {
     "no_prepared_pairs": "None of {pairs} pairs could be prepared: {detail}. Add pairs in section 6, or "
     "{administrator}.",
     "no_previous_version": "{model}: no version was in use before this one. Choose one of {versions} in section 7.",
+    "onnx_not_installed": "The server lacks what it needs for this imported model; {administrator}.",
+    "imported_model": "This model was imported from another program and cannot be trained further. Choose another "
+    "version in section 7, or {administrator}.",
+    "invalid_onnx": "The imported network of this version is not usable. Choose another version in section 7, or "
+    "{administrator}.",
     "no_training_patients": "None of {patients} patients is left to train on, the others are set aside to judge the "
     "model. Add pairs in section 6, or {administrator} to set fewer patients aside.",
     "no_usable_studies": "{detail}. Add studies to the server, or {administrator}.",
@@ -56,6 +61,8 @@ MESSAGES = {
     "task_not_found": "There was no {task} since the server was started.",
     "task_not_running": "Nothing is running that could be stopped.",
     "task_running": "Another {task} is running. Wait until it has ended, or stop it in section 7.",
+    "too_few_patients_for_folds": "{patients} patients are too few for {folds} networks. Add pairs in section 6, or "
+    "{administrator} to set fewer folds.",
     "too_many_tasks": "{waiting} tasks are waiting already. Wait until some have ended.",
     "tracking_uri_not_allowed": "The server does not allow this tracking server; {administrator}.",
     "training_diverged": "The training diverged in epoch {epoch} (learning rate {learning_rate}): {administrator} to "
