@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lib.cli.console import print_json, print_line, progress_bar, stderr
-from lib.cli.options import AsJson, Device, ModelFiles
+from lib.cli.options import AsJson, Device, ModelFiles, Runtime
 from lib.errors import InputError
 from lib.types import Progress
 
@@ -41,6 +41,7 @@ def synthesize(
         bool, typer.Option("--allow-unlike", help="Synthesise even if the CT is unlike the training CTs.")
     ] = False,
     device: Device = "auto",
+    runtime: Runtime = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Synthesise the PET of a CT, in SUVbw on the CT's grid. Research only, not for diagnosis.
@@ -50,15 +51,15 @@ def synthesize(
 
     A CT that is unusual compared with the training CTs gets a warning; one that is unlike them is refused.
 
-    The JSON is `{out, model, sha256, shape, spacing_mm, suv_max, suv_mean, familiarity}`, with `uncertainty` and
-    `series_instance_uid` (DICOM only) if requested.
+    The JSON is `{out, model, sha256, runtime, shape, spacing_mm, suv_max, suv_mean, familiarity}`, with `uncertainty`
+    and `series_instance_uid` (DICOM only) if requested.
     """
     from lib.dicom.write.files import write_series
     from lib.imaging.files.volume_file import write_volume_file
     from lib.synthesis.ensemble import load_models
 
     as_dicom = _check_outputs(out, uncertainty, form=form)  # before the work that takes time
-    synthesizer = load_models(models, device=device)
+    synthesizer = load_models(models, device=device, runtime=runtime)
     with progress_bar() as progress:
         opened = _open(ct, series, synthesizer, out if as_dicom else None, progress)
         familiarity = _check_familiarity(opened, synthesizer, ct.name, allow_unlike=allow_unlike)
@@ -79,6 +80,7 @@ def synthesize(
             "out": out,
             "model": synthesizer.card.name,
             "sha256": synthesizer.checksum,
+            "runtime": synthesizer.runtime.as_json(),
             "shape": pet.geometry.shape,
             "spacing_mm": pet.geometry.spacing_mm,
             "suv_max": suv_max,
