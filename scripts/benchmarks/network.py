@@ -16,7 +16,7 @@ from torch import nn
 from lib.errors import CT2PETError
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
-from lib.learning.checkpoint import load_checkpoint, save_checkpoint
+from lib.learning.checkpoint import load_checkpoint, read_card, save_checkpoint
 from lib.learning.model_card.card import ModelCard, TrainingData
 from lib.learning.recipe import Recipe, load_recipe
 from lib.networks.cascade import Cascade, NetworkConfig, forward_flops
@@ -63,7 +63,7 @@ def save_model(args: argparse.Namespace, path: Path) -> ModelCard:
         cascade, card = load_checkpoint(args.model)
         recipe = replace(card.recipe, synthesis=replace(card.recipe.synthesis, flips=False))
         save_checkpoint(path, cascade, replace(card, recipe=recipe, lookup_weight=0.0))
-    return load_checkpoint(path)[1]
+    return read_card(path)
 
 
 def load_variants(path: Path, *, device: str) -> tuple[dict[str, Synthesizer], dict[str, str]]:
@@ -72,7 +72,7 @@ def load_variants(path: Path, *, device: str) -> tuple[dict[str, Synthesizer], d
     precisions = ("float32", "bfloat16") if has_bfloat16(choose_device(device).type) else ("float32",)
     if "runtime" not in inspect.signature(load).parameters:
         return {precision: load(path, device=device, precision=precision) for precision in precisions}, {}
-    found, refused = {}, {}
+    found, refused = {"as chosen": load(path, device=device)}, {}
     for runtime in RUNTIMES:
         for precision in ("float32",) if runtime == "eager" else precisions:
             name = f"{runtime} {precision}"

@@ -67,21 +67,21 @@ def section(name: str, result: Mapping[str, Any]) -> str:
 def draw_steps(figures: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw a bar per program, of the steps that it was measured in, s."""
     rows = [figure for figure in figures if figure["unit"] == "s" and figure["name"] in STEP_COLOURS]
-    programs = list(dict.fromkeys(figure["of"] for figure in rows))[::-1]
-    drawing, axes = plt.subplots(figsize=(9, 0.55 * len(programs) + 1.4), layout="constrained")
+    programs = list(dict.fromkeys(figure["of"] for figure in rows))
     ends = dict.fromkeys(programs, 0.0)
+    drawing, axes = plt.subplots(figsize=(9, 0.45 * len(programs) + 1.2), layout="constrained")
     for step, colour in STEP_COLOURS.items():
-        of_step = [figure for figure in rows if figure["name"] == step]
-        places, widths = [figure["of"] for figure in of_step], [figure["median"] for figure in of_step]
-        axes.barh(places, widths, left=[ends[of] for of in places], color=colour, label=step if places else None)
-        for of, width in zip(places, widths, strict=True):
-            ends[of] += width
-    axes.set_yticks(range(len(programs)))
-    for of, end in ends.items():
-        axes.text(end, of, f" {end:.3g} s", va="center")
-    axes.set_xlabel("s (median)")
+        widths = {figure["of"]: max(0.0, figure["median"]) for figure in rows if figure["name"] == step}
+        places = [programs.index(of) for of in widths]
+        axes.barh(places, list(widths.values()), left=[ends[of] for of in widths], color=colour, label=step)
+        ends |= {of: ends[of] + width for of, width in widths.items()}
+    for place, end in enumerate(ends.values()):
+        axes.text(end, place, f" {end:.3g} s", va="center")
+    axes.set_yticks(range(len(programs)), programs)
+    axes.invert_yaxis()
     axes.set_xlim(0, 1.12 * max(ends.values(), default=1.0))
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=len(STEP_COLOURS), frameon=False, fontsize=8)
+    axes.set_xlabel("s, medians")
+    drawing.legend(loc="outside lower center", ncols=len(STEP_COLOURS), frameon=False, fontsize=8)
     drawing.savefig(path, dpi=120)
     plt.close(drawing)
 

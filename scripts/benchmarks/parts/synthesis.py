@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,12 +26,17 @@ from lib.synthesis.synthesizer import Synthesizer
 from lib.types import BoolArray
 from scripts.benchmarks.measure import Duration, Figure, Ratio, Result, Work, alternate, divide, walls
 from scripts.benchmarks.network import body_ct, gflop, save_model
+
+if TYPE_CHECKING:
+    from scripts.benchmarks.parts.dicom_to_dicom import DicomCase
 from scripts.benchmarks.peers import monai as monai_peer
 
 OURS = "ct2pet"
 OURS_FLOAT32 = "ct2pet in float32"
 FASTER, FASTER_FLOAT32 = 5.0, 2.5  # than the peer
+MAX_DIFFERENCE_SUV = 0.02  # from the peer, inside the body
 NETWORK = "network"
+LARGEST = "largest difference inside the body"
 
 Times = dict[str, tuple[Duration, ...]]
 
@@ -62,7 +68,9 @@ def measure(args: argparse.Namespace) -> Result:
         return _measure_network(args, Case(dicom.on_network_grid, dicom.body, model, card), device, dicom)
 
 
-def _measure_network(args: argparse.Namespace, case: Case, device: torch.device, dicom: Any = None) -> Result:
+def _measure_network(
+    args: argparse.Namespace, case: Case, device: torch.device, dicom: DicomCase | None = None
+) -> Result:
     rivals: dict[str, Work] = {
         name: partial(synthesizer.apply, case.ct, grid="network")
         for name, synthesizer in _synthesizers(case.model, args.device).items()
@@ -80,12 +88,12 @@ def _measure_network(args: argparse.Namespace, case: Case, device: torch.device,
         Figure("speed", "TFLOP/s", tuple(slices * cost / 1e3 / s for s in walls(times[name])), of=name)
         for name in rivals
     ]
-    ratios = _ratios(times) if "monai" in args.peer else []
     differences = _differences(case, peer, args.device) if "monai" in args.peer else []
+    ratios = _ratios(times, differences) if "monai" in args.peer else []
     found = dicom.result(times, network=walls(times[OURS])) if dicom is not None else Result({}, ())
     run = {
         "model": case.card.name, "stages": case.card.network.stages, "slices": slices, "pixels": (rows, columns),
-        "gflop_per_slice": cost, "inside_body": float(case.body.mean()), **found.run,
+        "gflop_per_slice": cost, "flips_and_lookup": "off", "inside_body": float(case.body.mean()), **found.run,
     }  # fmt: skip
     return Result(run, [*figures, *differences, *found.figures], [*ratios, *found.ratios])
 
@@ -97,12 +105,14 @@ def _synthesizers(model: Path, device: str) -> dict[str, Synthesizer]:
     }
 
 
-def _ratios(times: Times) -> list[Ratio]:
+def _ratios(times: Times, differences: Sequence[Figure]) -> list[Ratio]:
     peer = walls(times[monai_peer.NAME])
-    return [
+    (largest_suv,) = next(figure.values for figure in differences if (figure.of, figure.name) == (OURS, LARGEST))
+    speeds = [
         Ratio(f"{NETWORK}: {monai_peer.NAME} / {name}", divide(peer, walls(times[name])), at_least=target)
         for name, target in ((OURS, FASTER), (OURS_FLOAT32, FASTER_FLOAT32))
     ]
+    return [*speeds, Ratio(f"{LARGEST} / {MAX_DIFFERENCE_SUV:g} SUV", (largest_suv / MAX_DIFFERENCE_SUV,), at_most=1)]
 
 
 def _differences(case: Case, peer: monai_peer.MonaiPeer, device: str) -> list[Figure]:
@@ -111,6 +121,6 @@ def _differences(case: Case, peer: monai_peer.MonaiPeer, device: str) -> list[Fi
     figures = [Figure("mean inside the body", "SUV", (float(expected.mean()),), of=monai_peer.NAME)]
     for name, synthesizer in _synthesizers(case.model, device).items():
         difference = np.abs(synthesizer.apply(case.ct, grid="network").array[case.body] - expected)
-        figures.append(Figure("largest difference inside the body", "SUV", (float(difference.max()),), of=name))
+        figures.append(Figure(LARGEST, "SUV", (float(difference.max()),), of=name))
         figures.append(Figure("mean difference inside the body", "SUV", (float(difference.mean()),), of=name))
     return figures
