@@ -13,7 +13,7 @@ SLICES, VOLUME_SLICES = 300, 134
 Options = Callable[[argparse.ArgumentParser], None]
 # for tests: every part in seconds
 QUICK = {
-    "repeats": 1, "slices": 8, "matrix": 64, "pixels": 32, "pixel_mm": 8.0, "batches": 2, "drawn": 2, "patients": 10,
+    "repeats": 1, "slices": 8, "matrix": 64, "pixels": 32, "batches": 2, "drawn": 2, "patients": 10,
     "patient_slices": 2, "instances": 40, "slice_counts": (4, 8), "study_counts": (1, 2), "requests": 1, "epochs": 1,
 }  # fmt: skip
 QUICK_NETWORK = (
@@ -89,7 +89,6 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 def _image(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pixels", type=int, default=256, help="rows and columns for the network (default 256)")
-    parser.add_argument("--pixel-mm", type=float, default=2.0, help="their size, if not the recipe's (default 2)")
 
 
 def _batches(parser: argparse.ArgumentParser) -> None:

@@ -26,6 +26,7 @@ from lib.synthesis.synthesizer import Synthesizer
 from lib.types import BoolArray
 
 SLICE_SPACING_MM = 3.0
+PIXEL_MM = 2.0
 AIR_HU = -1000.0
 RUNTIMES = ("eager", "folded", "openvino", "compiled", "cuda_graphs")
 MIDDLE = 0.3  # of the unit range, around which an untrained network draws: PETs below 0 would all be the same
@@ -35,6 +36,11 @@ ONE_DRAWING = ("synthesis.flips=false",)  # every slice drawn once, as by the pe
 def recipe_of(args: argparse.Namespace, *settings: str) -> Recipe:
     """Return the recipe of the command line, with further settings."""
     return load_recipe(args.recipe, settings=(*args.set, *ONE_DRAWING, *settings))
+
+
+def pixel_mm_of(recipe: Recipe) -> float:
+    """Return the recipe's pixel size, or one for grids of a fixed size, so that a CT of it is not resampled."""
+    return recipe.grid.pixel_mm or PIXEL_MM
 
 
 def save_untrained(path: Path, recipe: Recipe) -> None:
@@ -105,7 +111,7 @@ def body_ct(slices: int, pixels: int, *, pixel_mm: float) -> tuple[Volume, BoolA
 
 def write_arrays(root: Path, preparation: Preparation, *, patients: int, slices: int, pixels: int) -> PreparedSet:
     """Write prepared arrays of elliptic bodies, one pair a patient."""
-    ct, body = body_ct(slices, pixels, pixel_mm=preparation.grid.pixel_mm or 2.0)
+    ct, body = body_ct(slices, pixels, pixel_mm=preparation.grid.pixel_mm or PIXEL_MM)
     stored: dict[str, NDArray[Any]] = {
         "ct": ((ct.array + 1000) / 2000).astype(np.float16),
         "pet": (body * 0.3).astype(np.float16),

@@ -16,7 +16,7 @@ from statistics import median
 
 from lib.errors import InputError
 from scripts.benchmarks.measure import Figure, Ratio, Result, divide
-from scripts.benchmarks.network import recipe_of, save_untrained
+from scripts.benchmarks.network import pixel_mm_of, recipe_of, save_untrained
 from scripts.benchmarks.programs import ROOT
 
 # set before torch is imported, hence in a process of its own; "as shipped" is what ct2pet sets itself
@@ -40,7 +40,7 @@ def measure(args: argparse.Namespace) -> Result:
         model = Path(folder, "model.safetensors")
         save_untrained(model, recipe)
         command = [sys.executable, "-m", "scripts.benchmarks.parts.slice_loop", str(model), args.device]
-        command += [str(args.pixels), str(args.pixel_mm)]
+        command += [str(args.pixels), str(pixel_mm_of(recipe))]
         for _, name in itertools.product(range(args.repeats), settings):
             with _started(command, _environment(settings[name])) as (measured, *others):
                 times_s[name][0].append(_slice_s(measured, args.drawn))
