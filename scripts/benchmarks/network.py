@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from lib.learning.checkpoint import load_checkpoint, read_card, save_checkpoint
 from lib.learning.model_card.card import ModelCard, TrainingData
 from lib.learning.recipe import Recipe, load_recipe
 from lib.networks.cascade import Cascade, NetworkConfig, forward_flops
-from lib.networks.precision import choose_device, has_bfloat16
+from lib.networks.precision import Precision, choose_device, has_bfloat16
+from lib.networks.runtimes.names import RuntimeName
 from lib.pairing.prepared import BODY, MEASURED, Preparation, PreparedPair, PreparedSet, write_index
 from lib.synthesis.synthesizer import Synthesizer
 from lib.types import BoolArray
@@ -28,7 +28,7 @@ from lib.types import BoolArray
 SLICE_SPACING_MM = 3.0
 PIXEL_MM = 2.0
 AIR_HU = -1000.0
-RUNTIMES = ("eager", "folded", "openvino", "compiled", "cuda_graphs")
+RUNTIMES: tuple[RuntimeName, ...] = ("eager", "folded", "openvino", "compiled")
 MIDDLE = 0.3  # of the unit range, around which an untrained network draws: PETs below 0 would all be the same
 ONE_DRAWING = ("synthesis.flips=false",)  # every slice drawn once, as by the peers
 
@@ -74,16 +74,15 @@ def save_model(args: argparse.Namespace, path: Path) -> ModelCard:
 
 def load_variants(path: Path, *, device: str) -> tuple[dict[str, Synthesizer], dict[str, str]]:
     """Return a model in every runtime and precision of this machine, and why the others are not available."""
-    load: Any = Synthesizer.load
-    precisions = ("float32", "bfloat16") if has_bfloat16(choose_device(device).type) else ("float32",)
-    if "runtime" not in inspect.signature(load).parameters:
-        return {precision: load(path, device=device, precision=precision) for precision in precisions}, {}
-    found, refused = {"as chosen": load(path, device=device)}, {}
+    precisions: tuple[Precision, ...] = ("float32",)
+    if has_bfloat16(choose_device(device).type):
+        precisions = ("float32", "bfloat16")
+    found, refused = {"as chosen": Synthesizer.load(path, device=device)}, {}
     for runtime in RUNTIMES:
-        for precision in ("float32",) if runtime == "eager" else precisions:
+        for precision in precisions[:1] if runtime == "eager" else precisions:
             name = f"{runtime} {precision}"
             try:
-                found[name] = load(path, device=device, precision=precision, runtime=runtime)
+                found[name] = Synthesizer.load(path, device=device, precision=precision, runtime=runtime)
             except (CT2PETError, ImportError) as error:
                 refused[name] = str(error)
     return found, refused

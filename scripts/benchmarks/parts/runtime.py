@@ -11,10 +11,10 @@ from statistics import median
 import torch
 from torch import nn
 
-from lib.networks.cascade import Cascade
+from lib.learning.checkpoint import load_checkpoint
 from lib.networks.precision import choose_device, has_bfloat16
 from scripts.benchmarks.measure import Figure, Ratio, Result, Work, alternate, divide, walls
-from scripts.benchmarks.network import gflop, load_variants, pixel_mm_of, recipe_of, save_untrained, tissue_ct
+from scripts.benchmarks.network import gflop, load_variants, pixel_mm_of, save_model, tissue_ct
 
 PEER = "eager float32, channels first"
 # channels and pixels of 3x3 convolutions, none of which is limited by memory; the fastest is the peak
@@ -25,19 +25,19 @@ CUDA_BATCH = 16
 def measure(args: argparse.Namespace) -> Result:
     """Measure a slice of tissue in every runtime, in turn with plain PyTorch and with large convolutions."""
     device = choose_device(args.device)
-    recipe = recipe_of(args, f"stages={args.stages}")
     batch = CUDA_BATCH if device.type == "cuda" else 1
     slices = args.batches * batch
     with tempfile.TemporaryDirectory(prefix="ct2pet-benchmark-") as folder:
         path = Path(folder, "model.safetensors")
-        save_untrained(path, recipe)
+        recipe = save_model(args, path).recipe
         variants, refused = load_variants(path, device=args.device)
+        cascade, _ = load_checkpoint(path, device=device)
     ct = tissue_ct(slices, args.pixels, pixel_mm=pixel_mm_of(recipe))
     recipe_grid = recipe.grid.on(ct.geometry).shape
     ours: dict[str, Work] = {
         name: partial(synthesizer.apply, ct, grid="network") for name, synthesizer in variants.items()
     }
-    cascade = Cascade(recipe.network).eval().to(device)
+    cascade = cascade.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     image = torch.rand(batch, recipe.network.context_slices, *recipe_grid[1:], device=device)
     peaks = _peaks(device, quick=args.quick)
     rivals: dict[str, Work] = {PEER: partial(_run, cascade, image), **ours}
