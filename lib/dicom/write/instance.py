@@ -1,0 +1,186 @@
+"""One instance of a synthetic PET series: as a pydicom dataset for storing by DICOMweb, and as a file.
+
+pydicom takes 4 ms to build and encode an instance. In a file, the elements that all slices share are therefore
+encoded once (`encoding.py`); a file has the same bytes as its dataset saved by pydicom.
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian, PositronEmissionTomographyImageStorage
+
+from lib.dicom.read.header import number_in, text_in
+from lib.dicom.write.copied_attributes import copy_slice_plane, slice_plane
+from lib.dicom.write.derivation import code, fill_pet_module, label_as_synthetic
+from lib.dicom.write.encoding import InstanceTemplate, encoded_dataset, encoded_element, encoded_sequence
+from lib.dicom.write.rescale import store_slice
+from lib.types import FloatArray
+
+if TYPE_CHECKING:
+    from lib.dicom.write.pet_series import PlannedSeries
+
+NAMESPACE = uuid.UUID("0b7c9f0e-3d3a-5f0c-9a55-6f6d2c1e8b47")  # ct2pet's namespace of synthetic PET
+FORMAT = 1  # of the UIDs; unchanged by header corrections, so that a series stored again is not duplicated
+SERIES_NUMBERS_FROM = 9000  # added to the CT's SeriesNumber, above a scanner's own numbers
+MAX_IS = 2**31 - 1  # maximum of an integer string (PS3.5 6.2)
+WINDOW_CENTRE_SUV, WINDOW_WIDTH_SUV = "2.5", "5"  # 0 to 5 SUV, usual for whole-body FDG
+SERIES_NUMBER, PATIENT_POSITION = 0x00200011, 0x00185100
+TAGS = {
+    keyword: int(tag_for_keyword(keyword) or 0)
+    for keyword in (  # of the elements that differ between slices, and of the items of SourceImageSequence
+        "MediaStorageSOPInstanceUID", "SOPInstanceUID", "SourceImageSequence", "ImagePositionPatient",
+        "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "InstanceNumber", "ImageIndex", "RescaleSlope",
+        "RescaleIntercept", "PixelData", "ReferencedSOPClassUID", "ReferencedSOPInstanceUID", "ReferencedFrameNumber",
+        "SpatialLocationsPreserved",
+    )
+}  # fmt: skip
+
+
+def derived_uid(*parts: str) -> str:
+    """Return a UID of the 2.25 arc (PS3.5 B.2) determined by `parts`."""
+    return f"2.25.{uuid.uuid5(NAMESPACE, ' '.join((str(FORMAT), *parts))).int}"
+
+
+def source_of(ct: Dataset, frame: int) -> str:
+    """Return the identity of a CT slice: its SOPInstanceUID, and its frame number if the file has several."""
+    return f"{ct.SOPInstanceUID} frame {frame}" if frame else str(ct.SOPInstanceUID)
+
+
+def instance_dataset(planned: PlannedSeries, k: int, suv_bw: FloatArray) -> FileDataset:
+    """Return the instance of CT slice `k`, independent of which other slices were synthesised.
+
+    Args:
+        planned: The series.
+        k: Index of the CT slice, from 0.
+        suv_bw: The pixels, (R, C).
+
+    Raises:
+        DicomError: The slice has NaN or infinite values.
+    """
+    ct = planned.slices[k]
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = PositronEmissionTomographyImageStorage
+    meta.MediaStorageSOPInstanceUID = _instance_uid(planned, k)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    pet = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    pet.is_little_endian, pet.is_implicit_VR = True, False
+    pet.update(planned.shared)
+    pet.update(copy_slice_plane(ct))
+    pet.SOPClassUID, pet.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    pet.SeriesInstanceUID, pet.Modality = planned.uid, "PT"
+    pet.SeriesNumber = _series_number(planned.slices[0])
+    pet.InstanceNumber = k + 1
+    label_as_synthetic(pet, planned.source_model, warning=planned.warning)
+    _name_sources(pet, planned, k)
+    fill_pet_module(pet, position=text_in(planned.slices[0], PATIENT_POSITION))
+    pet.NumberOfSlices, pet.ImageIndex = planned.geometry.shape[0], k + 1  # of the entire series, in a slab too
+    pet.SpacingBetweenSlices = f"{planned.geometry.spacing_mm[0]:.8g}"
+    _put_pixels(pet, suv_bw)
+    return pet
+
+
+class InstanceEncoder:
+    """Encodes the instances of a series as files; slices may come in any order.
+
+    Args:
+        planned: The series.
+        k: Index of a CT slice, from 0.
+        suv_bw: The pixels of that slice, (R, C); all slices have as many.
+    """
+
+    def __init__(self, planned: PlannedSeries, k: int, suv_bw: FloatArray) -> None:
+        self._planned = planned
+        instance = instance_dataset(planned, k, np.zeros_like(suv_bw))
+        del instance.PixelData
+        self._template = InstanceTemplate.of(instance)
+        self._purpose = encoded_dataset(_purpose())
+
+    def file(self, k: int, suv_bw: FloatArray) -> bytes:
+        """Return the file of CT slice `k`.
+
+        Raises:
+            DicomError: The slice has NaN or infinite values.
+        """
+        stored = store_slice(suv_bw)
+        uid = _instance_uid(self._planned, k)
+        values: dict[str, tuple[str, bytes | str | list[str]]] = {
+            "SOPInstanceUID": ("UI", uid),
+            **{keyword: ("DS", numbers) for keyword, numbers in slice_plane(self._planned.slices[k]).items()},
+            "InstanceNumber": ("IS", str(k + 1)),
+            "ImageIndex": ("US", struct.pack("<H", k + 1)),
+            "RescaleSlope": ("DS", stored.rescale_slope),
+            "RescaleIntercept": ("DS", stored.rescale_intercept),
+            "PixelData": ("OW", stored.stored.astype("<u2", copy=False).tobytes()),
+        }
+        elements = {TAGS[keyword]: encoded_element(TAGS[keyword], *value) for keyword, value in values.items()}
+        elements[TAGS["SourceImageSequence"]] = encoded_sequence(
+            TAGS["SourceImageSequence"], [self._source(j, is_same=j == k) for j in _sources(self._planned, k)]
+        )
+        meta = {TAGS["MediaStorageSOPInstanceUID"]: encoded_element(TAGS["MediaStorageSOPInstanceUID"], "UI", uid)}
+        return self._template.file(meta, elements)
+
+    def _source(self, j: int, *, is_same: bool) -> bytes:
+        """Return the elements of the item that refers to CT slice `j`, as `_name_sources` sets them."""
+        ct, frame = self._planned.slices[j], self._planned.frames[j]
+        elements = [
+            encoded_element(TAGS["ReferencedSOPClassUID"], "UI", str(ct.SOPClassUID)),
+            encoded_element(TAGS["ReferencedSOPInstanceUID"], "UI", str(ct.SOPInstanceUID)),
+        ]
+        if frame:
+            elements.append(encoded_element(TAGS["ReferencedFrameNumber"], "IS", str(frame)))
+        if is_same:
+            elements.append(encoded_element(TAGS["SpatialLocationsPreserved"], "CS", "YES"))
+        return b"".join((*elements, self._purpose))
+
+
+def _instance_uid(planned: PlannedSeries, k: int) -> str:
+    return derived_uid("instance", planned.uid, source_of(planned.slices[k], planned.frames[k]))
+
+
+def _series_number(ct: Dataset) -> int:
+    number = int(number_in(ct, SERIES_NUMBER) or 0)
+    return SERIES_NUMBERS_FROM + (number if 0 < number <= MAX_IS - SERIES_NUMBERS_FROM else 0)
+
+
+def _sources(planned: PlannedSeries, k: int) -> tuple[int, ...]:
+    """Return the indices of the CT slices that the PET of slice `k` is computed from, beginning with `k`."""
+    first, last = max(0, k - planned.reach), min(len(planned.slices) - 1, k + planned.reach)
+    return (k, *(j for j in range(first, last + 1) if j != k))
+
+
+def _purpose() -> Dataset:
+    source = Dataset()
+    source.PurposeOfReferenceCodeSequence = code("121322", "DCM", "Source image for image processing operation")
+    return source
+
+
+def _name_sources(pet: FileDataset, planned: PlannedSeries, k: int) -> None:
+    """Set SourceImageSequence: first the CT slice at the same position, then its neighbours."""
+    sources = Sequence()
+    for j in _sources(planned, k):
+        source = _purpose()
+        source.ReferencedSOPClassUID = planned.slices[j].SOPClassUID
+        source.ReferencedSOPInstanceUID = planned.slices[j].SOPInstanceUID
+        if planned.frames[j]:
+            source.ReferencedFrameNumber = planned.frames[j]
+        if j == k:
+            source.SpatialLocationsPreserved = "YES"
+        sources.append(source)
+    pet.SourceImageSequence = sources
+
+
+def _put_pixels(pet: FileDataset, suv_bw: FloatArray) -> None:
+    slice_ = store_slice(suv_bw)
+    pet.Rows, pet.Columns = slice_.stored.shape
+    pet.SamplesPerPixel, pet.PhotometricInterpretation = 1, "MONOCHROME2"
+    pet.BitsAllocated, pet.BitsStored, pet.HighBit, pet.PixelRepresentation = 16, 16, 15, 0
+    pet.RescaleSlope, pet.RescaleIntercept = slice_.rescale_slope, slice_.rescale_intercept
+    pet.WindowCenter, pet.WindowWidth = WINDOW_CENTRE_SUV, WINDOW_WIDTH_SUV
+    pet.PixelData = slice_.stored.astype("<u2", copy=False).tobytes()
