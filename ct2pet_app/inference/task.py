@@ -40,7 +40,7 @@ from ct2pet_app.server.concurrency import IsDisconnected, never, until_disconnec
 from lib.dicom.write.files import write_zip
 from lib.errors import CheckpointError, InputError
 from lib.evaluation.slice_metrics import place
-from lib.imaging.files.volume_file import write_volume_file
+from lib.imaging.files.volume_file import FAST, STORED, write_volume_file
 from lib.imaging.volume import Volume
 from lib.learning.model_card.card import INTENDED_USE
 from lib.memory import MemoryBudget
@@ -106,7 +106,7 @@ class SynthesisTask(InferTask):
     def config(self) -> dict[str, Any]:
         """Return the parameters that a client can set, with their defaults."""
         defaults = {"slices": "", "version": "", "metrics": True, "uncertainty": False, "store": False}
-        return {**defaults, "allow_unlike": False, "result_extension": ".nrrd"}
+        return {**defaults, "allow_unlike": False, "result_extension": ".nrrd", "result_compress": False}
 
     def get_path(self, validate: bool = True) -> str | None:
         """Return the published checkpoint, for MONAI Label's ``/model/`` endpoints."""
@@ -212,16 +212,17 @@ class SynthesisTask(InferTask):
                 familiarity = self._checks.check(job, ct)
             with watch.step("synthesise"):
                 pet, error = predict(synthesizer, ct, options, progress)
+        compression = FAST if options.compress or options.save_label else STORED  # a label is kept on the disk
         with watch.step("write"):
             series = None if planned is None else replace(planned, warning=familiarity.warning).fill(pet)
             if series is not None and options.extension == DICOM:
-                write_zip(series, path, progress=progress)
+                write_zip(series, path, compression=compression, progress=progress)
             elif options.uncertainty != "only":
-                write_volume_file(pet, path, progress=progress)
+                write_volume_file(pet, path, compression=compression, progress=progress)
             if series is not None and options.store:
                 job.store(series)
             if error is not None:
-                write_volume_file(error, error_path, progress=progress)
+                write_volume_file(error, error_path, compression=compression, progress=progress)
         which = source.image_id or "an upload"  # its file name may contain a patient's name
         metadata: dict[str, Any] = {
             "synthetic": True,

@@ -40,6 +40,9 @@ def synthesize(
     allow_unlike: Annotated[
         bool, typer.Option("--allow-unlike", help="Synthesise even if the CT is unlike the training CTs.")
     ] = False,
+    compress: Annotated[
+        bool, typer.Option("--compress", help="Compress the .nrrd, .nii.gz or .mha file to a third; takes longer.")
+    ] = False,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -54,17 +57,18 @@ def synthesize(
     `series_instance_uid` (DICOM only) if requested.
     """
     from lib.dicom.write.files import write_series
-    from lib.imaging.files.volume_file import write_volume_file
+    from lib.imaging.files.volume_file import FAST, STORED, write_volume_file
     from lib.synthesis.ensemble import load_models
 
+    compression = FAST if compress else STORED
     as_dicom = _check_outputs(out, uncertainty, form=form)  # before the work that takes time
     synthesizer = load_models(models, device=device)
     with progress_bar() as progress:
         opened = _open(ct, series, synthesizer, out if as_dicom else None, progress)
         familiarity = _check_familiarity(opened, synthesizer, ct.name, allow_unlike=allow_unlike)
-        pet = _predict(opened.volume, synthesizer, slices, uncertainty, progress)
+        pet = _predict(opened.volume, synthesizer, slices, progress, uncertainty, compression)
         if opened.planned is None:
-            write_volume_file(pet, out)
+            write_volume_file(pet, out, compression=compression)
         else:
             planned = replace(opened.planned, warning=familiarity.warning)
             write_series(planned.fill(pet), out, progress=progress)
@@ -144,7 +148,12 @@ def _check_familiarity(
 
 
 def _predict(
-    ct: Volume, synthesizer: Synthesizer | Ensemble, slices: str, uncertainty: Path | None, progress: Progress
+    ct: Volume,
+    synthesizer: Synthesizer | Ensemble,
+    slices: str,
+    progress: Progress,
+    uncertainty: Path | None,
+    compression: int,
 ) -> Volume:
     """Return the synthetic PET; write its expected error to the file `uncertainty`."""
     from lib.imaging.files.volume_file import write_volume_file
@@ -154,5 +163,5 @@ def _predict(
     if uncertainty is None:
         return synthesizer.apply(ct, parse_slab(slices), progress=progress)
     pet, error = apply_with_uncertainty(synthesizer, ct, parse_slab(slices), progress=progress)
-    write_volume_file(error, uncertainty)
+    write_volume_file(error, uncertainty, compression=compression)
     return pet

@@ -75,9 +75,12 @@ def test_foreign_files_are_not_mixed_with_the_series(series: SyntheticSeries, tm
 def test_zip_has_the_same_files_and_is_reproducible(series: SyntheticSeries, tmp_path: Path) -> None:
     archive = write_zip(series, tmp_path / "pet.zip")
     assert archive.read_bytes() == write_zip(series, tmp_path / "again.zip").read_bytes()
-    with zipfile.ZipFile(archive) as zipped:
-        packed = {name: zipped.read(name) for name in zipped.namelist()}
-    assert packed == {f"{series.uid}/{name}": file for name, file in series.files()}
+    smaller = write_zip(series, tmp_path / "smaller.zip", compression=1)
+    assert smaller.stat().st_size < archive.stat().st_size
+    for path in (archive, smaller):
+        with zipfile.ZipFile(path) as zipped:
+            packed = {name: zipped.read(name) for name in zipped.namelist()}
+        assert packed == {f"{series.uid}/{name}": file for name, file in series.files()}
 
 
 def full_disk(self: SyntheticSeries) -> Iterator[tuple[str, bytes]]:
