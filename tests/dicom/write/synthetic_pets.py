@@ -11,7 +11,8 @@ import numpy as np
 
 from lib.dicom.read.volume import read_ct
 from lib.dicom.scan.scan import scan_folder
-from lib.dicom.write.pet_series import SourceModel, SyntheticSeries, plan_series
+from lib.dicom.write.pet_series import SyntheticSeries
+from lib.dicom.write.plan import SourceModel, plan_series
 from lib.imaging.volume import Unit, Volume
 from lib.types import Series
 from tests.dicom.builders import write_series

@@ -18,7 +18,8 @@ from lib.dicom.read.volume import read_pet, read_synthetic_pet
 from lib.dicom.scan.scan import scan_folder
 from lib.dicom.write import files as write_module
 from lib.dicom.write.files import write_series, write_zip
-from lib.dicom.write.pet_series import SyntheticSeries, plan_series
+from lib.dicom.write.pet_series import SyntheticSeries
+from lib.dicom.write.plan import plan_series
 from lib.errors import InputError, OutputError, UnsupportedSeriesError
 from lib.pairing.pairs import pair_series
 from tests.dicom.builders import write_series as write_study

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from lib.dicom.scan.scan import scan_folder
 from lib.dicom.write.copied_attributes import EMPTY_IF_UNKNOWN
-from lib.dicom.write.pet_series import plan_series
+from lib.dicom.write.plan import plan_series
 from lib.errors import DicomError, MissingAttributeError, UnsupportedSeriesError
 from lib.imaging.volume import Unit, Volume
 from tests.dicom.builders import CT, FRAME, STUDY, write_series
