@@ -11,6 +11,7 @@ from pathlib import Path
 from lib.dicom.read.instance_file import read_instance_file
 from lib.dicom.scan.folder import UNFINISHED
 from lib.dicom.write.pet_series import SyntheticSeries
+from lib.dicom.write.streamed_series import StreamedSeries
 from lib.errors import InputError, OutputError
 from lib.files import TEMPORARY, atomic_file, remove_abandoned, unfinished_folder
 from lib.types import Progress, no_progress
@@ -19,7 +20,7 @@ SERIES_UID = 0x0020000E
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # required in a zip; constant, so that equal series give equal zips
 
 
-def write_series(series: SyntheticSeries, folder: Path, *, progress: Progress = no_progress) -> Path:
+def write_series(series: SyntheticSeries | StreamedSeries, folder: Path, *, progress: Progress = no_progress) -> Path:
     """Write one file per slice into a folder, which is created if missing; return the folder.
 
     A new folder appears with all files in one step. In a folder of the same series, or of a slab of it, files are

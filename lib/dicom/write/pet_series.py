@@ -14,7 +14,7 @@ once (`encoding.py`); a file has the same bytes as its dataset saved by pydicom.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,6 +96,20 @@ class PlannedSeries:
             )
         return SyntheticSeries(self, pet, first)
 
+    def files(self, slabs: Iterable[Volume]) -> Iterator[tuple[str, bytes]]:
+        """Yield the file name (the CT slice's number in the stack, from 1) and the file of each slice of slabs.
+
+        Raises:
+            UnsupportedSeriesError: A slab has another unit or another grid.
+            DicomError: A slice has NaN or infinite values.
+        """
+        encoder = None
+        for slab in slabs:
+            first = self.fill(slab).first
+            encoder = encoder or _Encoder(self, first, slab.array[0])
+            for k, suv_bw in enumerate(slab.array, start=first):
+                yield f"{k + 1:04d}.dcm", encoder.file(k, suv_bw)
+
 
 @dataclass(frozen=True, eq=False)
 class SyntheticSeries:
@@ -134,10 +148,8 @@ class SyntheticSeries:
             yield _instance(self.planned, k, self.pet.array[k - self.first])
 
     def files(self) -> Iterator[tuple[str, bytes]]:
-        """Yield each instance's file name (its CT slice's number in the stack, from 1) and file, in stack order."""
-        encoder = _Encoder(self.planned, self.first, self.pet.array[0])
-        for k, suv_bw in enumerate(self.pet.array, start=self.first):
-            yield f"{k + 1:04d}.dcm", encoder.file(k, suv_bw)
+        """Yield each instance's file name and file, in stack order; see `PlannedSeries.files`."""
+        return self.planned.files([self.pet])
 
 
 def _instance(planned: PlannedSeries, k: int, suv_bw: FloatArray) -> FileDataset:
