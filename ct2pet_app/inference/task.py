@@ -17,7 +17,13 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from ct2pet_app.advice import detail_of
 from ct2pet_app.datastore.ct_source import OpenedCT
-from ct2pet_app.inference.job import FamiliarityChecks, InferenceJob, fetch_real_pet, planned_series, predict
+from ct2pet_app.inference.job import (
+    FamiliarityChecks,
+    InferenceJob,
+    PlannedSeriesCache,
+    fetch_real_pet,
+    predict,
+)
 from ct2pet_app.inference.memory import memory_need, metrics_too_large
 from ct2pet_app.inference.region import region_metadata
 from ct2pet_app.inference.request import DICOM
@@ -65,7 +71,7 @@ class SynthesisTask(InferTask):
         self._models = models
         self._budget = budget or MemoryBudget(None)
         self._recent = recent or VolumeCache()
-        self._checks = FamiliarityChecks()
+        self._checks, self._plans = FamiliarityChecks(), PlannedSeriesCache()
         super().__init__(type=InferType.OTHERS, labels=["PET"], dimension=3, description="")
 
     @property
@@ -204,7 +210,8 @@ class SynthesisTask(InferTask):
     def _written(self, job: InferenceJob, ct: Volume, path: Path, error_path: Path) -> tuple[str, dict[str, Any]]:
         synthesizer, source, options, watch = job.synthesizer, job.source, job.options, job.watch
         progress = until_disconnected(job.is_disconnected)
-        planned = planned_series(synthesizer, source) if options.needs_series else None
+        with watch.step("read"):
+            planned = self._plans.planned(job) if options.needs_series else None
         queued = time.perf_counter()
         with waited_for(self._models.in_use, job.is_disconnected):
             watch.waited(time.perf_counter() - queued)
