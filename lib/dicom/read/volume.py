@@ -176,7 +176,7 @@ def decoding_threads(slices: int) -> int:
     """Return how many threads read a number of compressed slices, each with a process that decodes.
 
     Slices that are not compressed are read by one thread: parsing headers holds the interpreter's lock, and several
-    threads took as long, and a fifth more of processor time.
+    threads took as long, and a quarter more of processor time.
     """
     return min(MAX_THREADS, available_cpus(), 1 + slices // SLICES_OF_A_THREAD)
 
