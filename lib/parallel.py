@@ -5,7 +5,6 @@ Threads shorten only what waits, or releases the interpreter's lock: files, pipe
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections import deque
@@ -16,11 +15,6 @@ from typing import TypeVar
 STOP_S = 0.1  # after which a waiting thread notices that it is to stop
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def available_cpus() -> int:
-    """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def ordered_map(

@@ -246,6 +246,7 @@ class SynthesisTask(InferTask):
             "metrics": None,
             "why_no_metrics": job.why_no_metrics,
             "seen_in_training": seen_in_training(source, synthesizer.card),
+            "runtime": synthesizer.runtime.as_json(),
             "model": {"name": self._name, "checksum": synthesizer.checksum, "card": card_as_json(synthesizer.card)},
             "ignored": list(options.ignored),
         }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lib.cli.console import print_json, print_line, progress_bar, stderr
-from lib.cli.options import AsJson, Device, ModelFiles
+from lib.cli.options import AsJson, Device, ModelFiles, Runtime
 from lib.errors import InputError
 from lib.types import Progress
 
@@ -46,6 +46,7 @@ def synthesize(
         bool, typer.Option("--compress", help="Compress the .nrrd, .nii.gz or .mha file to a third; takes longer.")
     ] = False,
     device: Device = "auto",
+    runtime: Runtime = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Synthesise the PET of a CT, in SUVbw on the CT's grid. Research only, not for diagnosis.
@@ -55,8 +56,8 @@ def synthesize(
 
     A CT that is unusual compared with the training CTs gets a warning; one that is unlike them is refused.
 
-    The JSON is `{out, model, sha256, shape, spacing_mm, suv_max, suv_mean, familiarity}`, with `uncertainty` and
-    `series_instance_uid` (DICOM only) if requested.
+    The JSON is `{out, model, sha256, runtime, shape, spacing_mm, suv_max, suv_mean, familiarity}`, with `uncertainty`
+    and `series_instance_uid` (DICOM only) if requested.
     """
     from lib.imaging.files.volume_file import FAST, STORED
     from lib.imaging.geometry import parse_slab
@@ -64,7 +65,7 @@ def synthesize(
 
     compression = FAST if compress else STORED
     as_dicom = _check_outputs(out, uncertainty, form=form)  # before the work that takes time
-    synthesizer = load_models(models, device=device)
+    synthesizer = load_models(models, device=device, runtime=runtime)
     with progress_bar() as progress:
         opened = _open(ct, series, synthesizer, out if as_dicom else None, progress)
         familiarity = _check_familiarity(opened, synthesizer, ct.name, allow_unlike=allow_unlike)
@@ -84,6 +85,7 @@ def synthesize(
             "out": out,
             "model": synthesizer.card.name,
             "sha256": synthesizer.checksum,
+            "runtime": synthesizer.runtime.as_json(),
             "shape": result.shape,
             "spacing_mm": opened.volume.geometry.spacing_mm,
             "suv_max": result.suv_max,

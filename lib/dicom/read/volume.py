@@ -23,7 +23,8 @@ from lib.errors import DicomError, UnsupportedSeriesError
 from lib.imaging.files.header_check import FLOAT_BYTES, MAX_VOLUME_BYTES
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
-from lib.parallel import available_cpus, ordered_map
+from lib.parallel import ordered_map
+from lib.processors import available_processors
 from lib.types import FloatArray, Progress, Series, no_progress
 
 MAX_THREADS = 4  # `memory_estimate.py` counts their slices
@@ -178,7 +179,7 @@ def decoding_threads(slices: int) -> int:
     Slices that are not compressed are read by one thread: parsing headers holds the interpreter's lock, and several
     threads took as long, and a quarter more of processor time.
     """
-    return min(MAX_THREADS, available_cpus(), 1 + slices // SLICES_OF_A_THREAD)
+    return min(MAX_THREADS, available_processors(), 1 + slices // SLICES_OF_A_THREAD)
 
 
 def _pieces(series: Series, volume: _Voxels) -> Generator[ReadSlice, None, None]:
