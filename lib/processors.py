@@ -49,6 +49,13 @@ def processor_quota(cgroup: Path = CGROUP) -> int | None:
         return None
 
 
+def available_processors() -> int:
+    """Return the number of processors that this process may use."""
+    allowed = processor_quota()
+    usable = len(os.sched_getaffinity(0))
+    return usable if allowed is None else min(usable, allowed)
+
+
 def yield_processors() -> None:
     """Let other processes go first; for background work that has a session of its own.
 
