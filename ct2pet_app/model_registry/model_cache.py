@@ -5,6 +5,7 @@ Memory is bounded: loading a second other version drops the first.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from lib.learning.model_card.card import ModelCard
 from lib.networks.precision import Precision
 from lib.networks.runtimes.names import RuntimeName
 from lib.synthesis.synthesizer import Synthesizer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,11 @@ class ModelCache:
             return self._other
 
     def _load(self, model: PublishedModel) -> Synthesizer:
-        return Synthesizer.load(model.path, device=self._device, precision=self._precision, runtime=self._runtime)
+        synthesizer = Synthesizer.load(
+            model.path, device=self._device, precision=self._precision, runtime=self._runtime
+        )
+        logger.info("%s runs by %s", model.card.name, synthesizer.runtime)
+        return synthesizer
 
 
 def file_state(path: Path) -> FileState | None:

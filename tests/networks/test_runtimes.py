@@ -130,15 +130,14 @@ def with_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("with_bfloat16")
 def test_bfloat16_is_chosen_within_the_limit_and_float32_beyond_it(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     cascade = CASCADES["cascade"]()
     near = choose(cascade, limit_suv=FAR_SUV)
     assert (near.network.name, near.network.number_format) == ("openvino", "bfloat16")
-    assert "runtime: openvino, bfloat16" in caplog.text
     far = choose(cascade, limit_suv=near.difference_suv / 2)
     assert (far.network.name, far.network.number_format) == ("openvino", "float32")
     assert far.difference_suv < near.difference_suv / 2
-    assert "runtime openvino, bfloat16 refused" in caplog.text
+    assert "SUV: openvino, bfloat16, " in caplog.text
 
 
 @pytest.mark.usefixtures("with_bfloat16")

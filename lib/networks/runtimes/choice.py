@@ -42,6 +42,9 @@ class ChosenRuntime:
     network: Runtime
     difference_suv: float
 
+    def __str__(self) -> str:
+        return f"{self.network.name}, {self.network.number_format}, {self.difference_suv:.4f} SUV from float32"
+
     def as_json(self) -> dict[str, str | float]:
         """Return name, number format and difference."""
         return {
@@ -80,18 +83,10 @@ def choose_runtime(
     expected = _check_suv(reference, windows, device)
     for candidate in _candidates(network, name, precision, device):
         runtime = candidate()
-        difference = float(np.abs(_check_suv(runtime, windows, device) - expected).max())
-        if name != "auto" or difference <= limit_suv:
-            chosen = ChosenRuntime(runtime, difference)
-            logger.info(
-                "runtime: %s, %s, %.4f SUV from float32 (limit %g)",
-                runtime.name, runtime.number_format, difference, limit_suv,
-            )  # fmt: skip
+        chosen = ChosenRuntime(runtime, float(np.abs(_check_suv(runtime, windows, device) - expected).max()))
+        if name != "auto" or chosen.difference_suv <= limit_suv:
             return chosen
-        logger.info(
-            "runtime %s, %s refused: %.4f SUV from float32 (limit %g)",
-            runtime.name, runtime.number_format, difference, limit_suv,
-        )  # fmt: skip
+        logger.debug("refused, since the limit is %g SUV: %s", limit_suv, chosen)
     return ChosenRuntime(reference, 0.0)
 
 
