@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lib.cli.studies import start_tracking
+from lib.learning.checkpoint import save_checkpoint
 from lib.learning.tracking import mlflow_logger
 from lib.learning.tracking.progress import read_history
+from lib.networks.cascade import Cascade
 from lib.phantom.dicom import write_study
 from lib.phantom.generate import PhantomSettings, phantom_patient
 from tests.cli.runner import SETTINGS, refused, run, run_json
+from tests.learning.conftest import make_card
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -73,6 +77,17 @@ def test_a_card_is_shown(model: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert result["standing"]["sentence"] in out
     assert list(result["scores"]["by_patient"]) == result["training"]["validation_patients"]
     assert "not a readable .safetensors file" in refused(capsys, "card", model.parent / "recipe.json")
+
+
+def test_metrics_that_a_card_does_not_have_are_not_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card = make_card()  # SSIM and PSNR of the slices, without intervals
+    assert card.scores is not None
+    columns = {"mae_suv_body": {"mean": 0.5, "low": None, "high": None, "count": 1}}
+    scores = replace(card.scores, intervals={"model": columns, "zero": {}})
+    for number, changed in enumerate((card, replace(card, scores=scores))):
+        path = save_checkpoint(tmp_path / f"{number}.safetensors", Cascade(card.network), changed)
+        code, out, _ = run(capsys, "card", path)
+        assert code == 0 and "not measured" in out
 
 
 def test_training_starts_from_dicom_and_takes_stages(
