@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,12 +33,10 @@ def test_prepare_reports_new_and_reused_pairs(
     assert "choose another folder" in refused(capsys, "prepare", studies, "--out", out, "--recipe", "paper")
 
 
-def test_a_pair_that_cannot_be_prepared_is_skipped(
-    studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(studies / "PHANTOM_0001", tmp_path / "studies" / "1")
-    shifted = phantom_patient(2, 0, PhantomSettings(slices=4, pet_slice_offset_mm=1.5, ct_matrix=32, ct_pixel_mm=12.8))
-    write_study(shifted, tmp_path / "studies" / "2")
+def test_a_pair_that_cannot_be_prepared_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = PhantomSettings(slices=4, ct_matrix=32, ct_pixel_mm=12.8, pet_matrix=32, pet_pixel_mm=12.8)
+    write_study(phantom_patient(1, 0, small), tmp_path / "studies" / "1")
+    write_study(phantom_patient(2, 0, replace(small, pet_slice_offset_mm=1.5)), tmp_path / "studies" / "2")
     arguments = ("prepare", tmp_path / "studies", "--recipe", "paper", "--set", "grid.size=32")
     result = run_json(capsys, *arguments, "--out", tmp_path / "arrays")
     assert result["pairs"] == 1
