@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
 from lib.errors import InputError
-from lib.metrics.image import BORDER, DATA_RANGE_SUV, MIN_MS_SSIM_PIXELS, SCALE_WEIGHTS, SIGMA, WINDOW, psnr_db
+from lib.metrics.image import psnr_db
+from lib.metrics.ssim import BORDER, DATA_RANGE_SUV, MIN_MS_SSIM_PIXELS, SCALE_WEIGHTS, SIGMA, WINDOW
 from lib.types import BoolArray, FloatArray, NamedNumbers
 
 BATCH_SLICES = 16  # of SSIM's map; five more on either side are read
