@@ -19,13 +19,14 @@ BODY_COLUMNS = {
 SLICE_COLUMNS = {"mae_suv": ">slice MAE [SUV]", "psnr_db": ">slice PSNR [dB]", "ssim": ">slice SSIM"}
 ORGAN_METHODS = ("model", "hu_median", "organ_median")
 TUMOUR_COLUMNS = {"tumour_suv_mean_error": ">tumour SUVmean error"}
+NOT_MEASURED = "not measured"  # a metric that the card does not have, unlike one that is undefined
 
 
 def print_scores(scores: Mapping[str, Mapping[str, float | None]], title: str) -> None:
     """Print one row per method, the model first."""
     columns = BODY_COLUMNS | SLICE_COLUMNS
     cells = {
-        method: ["-" if (value := values[name]) is None else f"{value:.3f}" for name in columns]
+        method: [_format_value(values[name]) if name in values else NOT_MEASURED for name in columns]
         for method, values in scores.items()
     }
     _print_methods(cells, columns, title)
@@ -34,7 +35,10 @@ def print_scores(scores: Mapping[str, Mapping[str, float | None]], title: str) -
 def print_intervals(intervals: Mapping[str, Mapping[str, Mapping[str, float | None]]], title: str) -> None:
     """Print means with their confidence intervals, one row per method, the model first."""
     columns = {name: heading for name, heading in (BODY_COLUMNS | TUMOUR_COLUMNS).items() if name in intervals["model"]}
-    cells = {method: [_format_interval(values[name]) for name in columns] for method, values in intervals.items()}
+    cells = {
+        method: [_format_interval(values[name]) if name in values else NOT_MEASURED for name in columns]
+        for method, values in intervals.items()
+    }
     _print_methods(cells, columns, title)
 
 
@@ -66,6 +70,10 @@ def _print_methods(cells: Mapping[str, Sequence[str]], columns: Mapping[str, str
     for method in sorted(cells, key=lambda method: method != "model"):
         table.add_row(method, *cells[method])
     stdout.print(table)
+
+
+def _format_value(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _format_interval(interval: Mapping[str, float | None], sign: Literal["", "+"] = "") -> str:

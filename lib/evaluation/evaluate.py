@@ -86,18 +86,13 @@ def evaluate_pairs(
     card_baselines(synthesizer.card)  # fail early
     contours_of = partial(_contours, scan, _read_tumours(contours, pairs))
     label_maps = None if labels is None else find_label_maps(labels, [paired.pair.ct for paired in pairs])
-    results: list[PatientResult] = []
-    failed: list[tuple[str, str, str]] = []
-    for number, paired in enumerate(pairs):
-        patient_id, ct_uid = paired.pair.ct.patient_id, paired.pair.ct.uid
-        progress(number, len(pairs), f"evaluating {patient_id}")
-        try:
-            results.append(_evaluate(paired, synthesizer, out, contours_of, external, label_maps, note))
-        except InputError as error:
-            failed.append((patient_id, ct_uid, str(error)))
-    progress(len(pairs), len(pairs), "evaluated")
+    evaluate = partial(
+        _evaluate, synthesizer=synthesizer, out=out, contours_of=contours_of, external=external, labels=label_maps,
+        note=note,
+    )  # fmt: skip
+    results, failed = _evaluate_each(pairs, evaluate, progress)
     evaluation = Evaluation(
-        synthesizer.card.name, synthesizer.checksum, tuple(results), tuple(failed),
+        synthesizer.card.name, synthesizer.checksum, results, failed,
         external=tuple(program.name for program in external),
         max_shift_mm=synthesizer.card.recipe.alignment.max_shift_mm,
     )  # fmt: skip
@@ -109,8 +104,26 @@ def evaluate_pairs(
     return evaluation
 
 
+def _evaluate_each(
+    pairs: Sequence[PairedSeries], evaluate: Callable[[PairedSeries], PatientResult], progress: Progress
+) -> tuple[tuple[PatientResult, ...], tuple[tuple[str, str, str], ...]]:
+    """Return the results, and (patient ID, CT series UID, reason) of the pairs that failed."""
+    results: list[PatientResult] = []
+    failed: list[tuple[str, str, str]] = []
+    for number, paired in enumerate(pairs):
+        patient_id, ct_uid = paired.pair.ct.patient_id, paired.pair.ct.uid
+        progress(number, len(pairs), f"evaluating {patient_id}")
+        try:
+            results.append(evaluate(paired))
+        except InputError as error:
+            failed.append((patient_id, ct_uid, str(error)))
+    progress(len(pairs), len(pairs), "evaluated")
+    return tuple(results), tuple(failed)
+
+
 def _evaluate(
     paired: PairedSeries,
+    *,
     synthesizer: Synthesizer | Ensemble,
     out: Path,
     contours_of: Callable[[SeriesPair], tuple[tuple[Contour, ...], str]],

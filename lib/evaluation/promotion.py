@@ -106,15 +106,20 @@ class PromotionResult:
             return f"It {how} {champion} in {values}{also} ({patients}). {baselines}"
         if invents:
             return f"It {invents} ({patients}). {baselines}"
-        leads = (
-            f"It beats every baseline in {join_names(self.leads)}"
-            if self.leads
-            else "There is no metric in which it beats every baseline"
-        )
         if not self.comparisons:
-            return f"{leads}. {baselines}"
+            return f"{self._leads_sentence}{baselines}"
         values = "; ".join(comparison.summary for comparison in self.comparisons)
-        return f"{leads}, and it is not worse than {champion} in any metric: {values} ({patients}). {baselines}"
+        not_worse = f"It is not worse than {champion} in any metric: {values} ({patients}). "
+        return f"{not_worse}{self._leads_sentence}{baselines}"
+
+    @property
+    def _leads_sentence(self) -> str:
+        """The metrics in which it beats every baseline; empty where the comparison with the baselines says so."""
+        if self.baseline_comparison.mark == "beats all":
+            return ""
+        if not self.leads:
+            return "There is no metric in which it beats every baseline. "
+        return f"It beats every baseline in {join_names(self.leads)}. "
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""

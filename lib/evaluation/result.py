@@ -58,11 +58,11 @@ class Evaluation:
     @property
     def out_of_fold(self) -> str:
         """How training patients were evaluated, as a sentence; empty where the model was trained on none of them."""
-        patients = {pair.patient_id for pair in self.judged if pair.side is Side.OUT_OF_FOLD}
+        patients = self.judgement.out_of_fold
         if not patients:
             return ""
         return (
-            f"{len(patients)} of these patients trained the ensemble; each was evaluated with the one network that was "
+            f"{patients} of these patients trained the ensemble; each was evaluated with the one network that was "
             "not trained on them."
         )
 
@@ -70,7 +70,8 @@ class Evaluation:
     def judgement(self) -> Judgement:
         """The model compared with the baselines over the unseen patients."""
         return judge_patients(
-            [(pair.patient_id, {method: pair.metrics(method) for method in pair.methods}) for pair in self.judged]
+            [(pair.patient_id, {method: pair.metrics(method) for method in pair.methods}) for pair in self.judged],
+            out_of_fold=[pair.patient_id for pair in self.judged if pair.side is Side.OUT_OF_FOLD],
         )
 
     @cached_property

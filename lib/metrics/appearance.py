@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.errors import InputError
-from lib.metrics.image import DATA_RANGE_SUV
+from lib.metrics.ssim import DATA_RANGE_SUV
 from lib.metrics.uptake import hot_voxels
 from lib.types import BoolArray, FloatArray, NamedNumbers
 

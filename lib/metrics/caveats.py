@@ -53,9 +53,9 @@ def find_caveats(intervals: Mapping[str, Mapping[str, Interval]]) -> tuple[Cavea
     """
     caveats = (
         _projection(intervals),
-        _fabricated(intervals),
+        _lesions(intervals, "fabricated_lesions", "fabricated", verb="fabricates"),
         _false_volume(intervals),
-        _missed(intervals),
+        _lesions(intervals, "missed_lesions", "missed", verb="misses"),
         _rough(intervals),
     )
     return tuple(caveat for caveat in caveats if caveat is not None)
@@ -77,12 +77,13 @@ def _projection(intervals: Mapping[str, Mapping[str, Interval]]) -> Caveat | Non
     )
 
 
-def _fabricated(intervals: Mapping[str, Mapping[str, Interval]]) -> Caveat | None:
-    fabricated, found = (_mean(intervals, "model", f"lesions_{name}_fixed") for name in ("fabricated", "found"))
-    if not fabricated > found:
+def _lesions(intervals: Mapping[str, Mapping[str, Interval]], key: CaveatKey, name: str, *, verb: str) -> Caveat | None:
+    """Return the caveat on fabricated or missed lesions that outnumber those found."""
+    wrong, found = (_mean(intervals, "model", f"lesions_{which}_fixed") for which in (name, "found"))
+    if not wrong > found:
         return None
-    counts = f"{fabricated:.1f} against {found:.1f} per patient, {LESIONS}"
-    return Caveat("fabricated_lesions", f"it fabricates more lesions than it finds ({counts})")
+    counts = f"{wrong:.1f} against {found:.1f} per patient, {LESIONS}"
+    return Caveat(key, f"it {verb} more lesions than it finds ({counts})")
 
 
 def _false_volume(intervals: Mapping[str, Mapping[str, Interval]]) -> Caveat | None:
@@ -91,14 +92,6 @@ def _false_volume(intervals: Mapping[str, Mapping[str, Interval]]) -> Caveat | N
         return None
     volumes = f"{false_ml:.0f} mL per patient false, {found_ml:.0f} mL true"
     return Caveat("false_hot_volume", f"most of the volume that it shows above SUV 2.5 is false ({volumes})")
-
-
-def _missed(intervals: Mapping[str, Mapping[str, Interval]]) -> Caveat | None:
-    missed, found = (_mean(intervals, "model", f"lesions_{name}_fixed") for name in ("missed", "found"))
-    if not missed > found:
-        return None
-    counts = f"{missed:.1f} against {found:.1f} per patient, {LESIONS}"
-    return Caveat("missed_lesions", f"it misses more lesions than it finds ({counts})")
 
 
 def _rough(intervals: Mapping[str, Mapping[str, Interval]]) -> Caveat | None:

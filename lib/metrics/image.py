@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
-from monai.metrics.regression import compute_ms_ssim, compute_ssim_and_cs
 from torch import Tensor
-from torch.nn import functional
 
 from lib.errors import InputError
+from lib.metrics.ssim import (
+    BORDER,
+    DATA_RANGE_SUV,
+    MIN_MS_SSIM_PIXELS,
+    SIGMA,
+    WINDOW,
+    ms_ssim_of_slices,
+    ssim_maps,
+)
 from lib.metrics.vif import MIN_IMAGE_PIXELS, visual_information_fidelity
 from lib.types import BoolArray, FloatArray, NamedNumbers, Progress, no_progress
 
-DATA_RANGE_SUV = 10.0
-WINDOW, SIGMA = 11, 1.5  # of SSIM, pixels: Wang et al. 2004
-BORDER = WINDOW // 2  # SSIM has no value nearer to the edge of the image
-MIN_MS_SSIM_PIXELS = 176  # pixels a side: five scales of an 11-pixel window, MONAI's rule
 BATCH_SLICES = 16  # keeps memory flat
 
 Group = Literal["ssim", "ms_ssim", "vif"]
@@ -149,55 +151,12 @@ def psnr_db(mse: float) -> float:
     return 10 * math.log10(DATA_RANGE_SUV**2 / mse)
 
 
-def ssim_maps(synthetic_suv: Tensor, real_suv: Tensor) -> Tensor:
-    """Return MONAI's SSIM at each pixel, (N, 1, R - 10, C - 10), of (N, 1, R, C) SUV."""
-    with _full_precision():
-        maps, _ = compute_ssim_and_cs(
-            synthetic_suv,
-            real_suv,
-            spatial_dims=2,
-            data_range=DATA_RANGE_SUV,
-            kernel_size=(WINDOW, WINDOW),
-            kernel_sigma=(SIGMA, SIGMA),
-        )
-    return torch.as_tensor(maps)
-
-
-def ms_ssim_of_slices(synthetic_suv: Tensor, real_suv: Tensor) -> Tensor:
-    """Return MONAI's MS-SSIM, (N,), of (N, 1, R, C) SUV; NaN for images of less than 11 pixels a side.
-
-    Its five scales need 176 pixels a side: smaller images are zero-padded to that size. Both images are equal in the
-    padding, which raises the value, so compare it on the same slices only.
-    """
-    if min(real_suv.shape[-2:]) < WINDOW:
-        return torch.full((real_suv.shape[0],), torch.nan)
-    rows, columns = (max(0, MIN_MS_SSIM_PIXELS - length) for length in real_suv.shape[-2:])
-    around = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
-    synthetic_suv, real_suv = (functional.pad(image, around) for image in (synthetic_suv, real_suv))
-    with _full_precision():
-        values = compute_ms_ssim(synthetic_suv, real_suv, spatial_dims=2, data_range=DATA_RANGE_SUV)
-    return torch.as_tensor(values).flatten()
-
-
 def vif_of_slices(synthetic_suv: Tensor, real_suv: Tensor) -> Tensor:
     """Return the VIF, (N,), of (N, 1, R, C) SUV as an 8-bit image; NaN for less than 41 pixels or a flat real image."""
     if min(real_suv.shape[-2:]) < MIN_IMAGE_PIXELS:
         return torch.full((real_suv.shape[0],), torch.nan)
     levels = 255 / DATA_RANGE_SUV
     return visual_information_fidelity(synthetic_suv * levels, real_suv * levels)
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """Disable NVIDIA's TF32: with its 10-bit mantissa the variances in SSIM, differences of squares, are wrong."""
-    cudnn: Any = torch.backends.cudnn  # its type stubs lack `conv`
-    convolution = cudnn.conv
-    before = convolution.fp32_precision
-    convolution.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        convolution.fp32_precision = before
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -59,6 +59,8 @@ class Judgement:
         against: Difference from each baseline, by baseline and metric.
         strongest: The baseline with the best mean, by metric; none where no baseline has a value.
         best: The method with the best mean, by metric; none where several share it.
+        out_of_fold: Number of patients who trained some networks of the ensemble and were judged by the one that they
+            did not train; the others are unseen.
     """
 
     patients: int
@@ -67,6 +69,7 @@ class Judgement:
     against: Mapping[str, Mapping[str, BaselineDifference]]
     strongest: Mapping[str, str]
     best: Mapping[str, str]
+    out_of_fold: int = 0
 
     @property
     def is_lookup(self) -> bool:
@@ -124,10 +127,20 @@ class Judgement:
         }
 
 
-def judge_patients(pairs: Sequence[tuple[str, MethodMetrics]], *, metrics: Sequence[Metric] = METRICS) -> Judgement:
+def judge_patients(
+    pairs: Sequence[tuple[str, MethodMetrics]],
+    *,
+    metrics: Sequence[Metric] = METRICS,
+    out_of_fold: Collection[str] = (),
+) -> Judgement:
     """Return the judgement over (patient, metrics by method) pairs; pairs of one patient count as their mean.
 
     The baselines include `organ_median` where every pair has it.
+
+    Args:
+        pairs: Of any patients.
+        metrics: To judge by.
+        out_of_fold: The patients judged out of fold.
     """
     patients = group_by_patient(pairs)
     has_organs = bool(pairs) and all(ORGAN_MEDIAN in of_pair for _, of_pair in pairs)
@@ -149,7 +162,9 @@ def judge_patients(pairs: Sequence[tuple[str, MethodMetrics]], *, metrics: Seque
     }
     strongest = {m.name: names[0] for m in metrics if (names := _best_methods(rows, m, baselines))}
     best = {m.name: names[0] for m in metrics if len(names := _best_methods(rows, m, methods)) == 1}
-    return Judgement(len(patients), share, intervals, against, strongest, best)
+    return Judgement(
+        len(patients), share, intervals, against, strongest, best, out_of_fold=len(patients.keys() & set(out_of_fold))
+    )
 
 
 def verdict_sentence(judgement: Judgement) -> str:
@@ -171,13 +186,22 @@ def verdict_sentence(judgement: Judgement) -> str:
         if math.isnan(difference.low)
         else f"difference {difference.mean:+.3f}, 95 % confidence {difference.low:+.3f} to {difference.high:+.3f}"
     )
-    patients = f"{judgement.patients} unseen patient{'' if judgement.patients == 1 else 's'}"
     model, other = (judgement.intervals[method][KEY_METRIC].mean for method in ("model", strongest))
     return (
         f"The model {'; it '.join(clauses)}. Its mean absolute error inside the body is {model:.3f} SUV; that of the "
-        f"strongest baseline, {strongest} ({METHOD_LABELS[strongest]}), is {other:.3f} SUV ({confidence}; {patients})."
-        f"{lookup_note(judgement)}{caveat_note(judgement)}"
+        f"strongest baseline, {strongest} ({METHOD_LABELS[strongest]}), is {other:.3f} SUV ({confidence}; "
+        f"{_patients(judgement)}).{lookup_note(judgement)}{caveat_note(judgement)}"
     )
+
+
+def _patients(judgement: Judgement) -> str:
+    """Return how many patients were judged, and whether the model has seen them, such as `3 unseen patients`."""
+    unseen = judgement.patients - judgement.out_of_fold
+    plural = "" if unseen == 1 else "s"
+    if not judgement.out_of_fold:
+        return f"{unseen} unseen patient{plural}"
+    folded = f"{judgement.out_of_fold} patient{'' if judgement.out_of_fold == 1 else 's'} out of fold"
+    return f"{folded} and {unseen} unseen patient{plural}" if unseen else folded
 
 
 def caveat_note(judgement: Judgement) -> str:

@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
 from lib.errors import InputError
-from lib.metrics.image import BORDER, DATA_RANGE_SUV, MIN_MS_SSIM_PIXELS, SIGMA, WINDOW, psnr_db
+from lib.metrics.image import psnr_db
+from lib.metrics.ssim import BORDER, DATA_RANGE_SUV, MIN_MS_SSIM_PIXELS, SCALE_WEIGHTS, SIGMA, WINDOW
 from lib.types import BoolArray, FloatArray, NamedNumbers
 
 BATCH_SLICES = 16  # of SSIM's map; five more on either side are read
-SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of MS-SSIM: Wang, Simoncelli, Bovik 2003
 LUMINANCE, CONTRAST = (0.01 * DATA_RANGE_SUV) ** 2, (0.03 * DATA_RANGE_SUV) ** 2  # C1 and C2 of Wang et al. 2004
 
 

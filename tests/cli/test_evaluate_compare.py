@@ -43,16 +43,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return save(0), save(1)
 
 
-@pytest.mark.parametrize("option", ["--compare", "--beside"])
 def test_another_program_is_compared_and_the_sentences_are_printed(
-    option: str, studies: Path, models: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    studies: Path, models: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "peer").mkdir()
     uid = run_json(capsys, "pair", studies)[0]["ct_series_instance_uid"]
     pet = tmp_path / "peer" / f"{uid}.nrrd"
     assert run(capsys, "synthesize", studies / "PHANTOM_0002" / "CT", "--model", models[1], "--out", pet)[0] == 0
     code, out, err = run(
-        capsys, "evaluate", studies, "--model", models[0], "--out", tmp_path / "out", option, f"Other={pet.parent}"
+        capsys, "evaluate", studies, "--model", models[0], "--out", tmp_path / "out", "--compare", f"Other={pet.parent}"
     )
     assert code == 0 and "not compared: PHANTOM_0004: Other has no volume of CT" in err
     lines = out.splitlines()
@@ -86,6 +85,7 @@ def test_both_spellings_of_the_comparison_are_taken_together(
     ("options", "error"),
     [
         (["--compare", "nothing"], "'nothing': expected NAME=FOLDER"),
+        (["--beside", "nothing"], "'nothing': expected NAME=FOLDER"),
         (["--compare", "zero=."], "the name 'zero' is reserved"),
         (["--contour", "none.dcm"], "none.dcm: cannot be opened"),
     ],

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lib.cli.studies import start_tracking
+from lib.learning.checkpoint import save_checkpoint
 from lib.learning.tracking import mlflow_logger
 from lib.learning.tracking.progress import read_history
+from lib.networks.cascade import Cascade
 from lib.phantom.dicom import write_study
 from lib.phantom.generate import PhantomSettings, phantom_patient
 from tests.cli.runner import SETTINGS, refused, run, run_json
+from tests.learning.conftest import make_card
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -30,12 +33,10 @@ def test_prepare_reports_new_and_reused_pairs(
     assert "choose another folder" in refused(capsys, "prepare", studies, "--out", out, "--recipe", "paper")
 
 
-def test_a_pair_that_cannot_be_prepared_is_skipped(
-    studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(studies / "PHANTOM_0001", tmp_path / "studies" / "1")
-    shifted = phantom_patient(2, 0, PhantomSettings(slices=4, pet_slice_offset_mm=1.5, ct_matrix=32, ct_pixel_mm=12.8))
-    write_study(shifted, tmp_path / "studies" / "2")
+def test_a_pair_that_cannot_be_prepared_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = PhantomSettings(slices=4, ct_matrix=32, ct_pixel_mm=12.8, pet_matrix=32, pet_pixel_mm=12.8)
+    write_study(phantom_patient(1, 0, small), tmp_path / "studies" / "1")
+    write_study(phantom_patient(2, 0, replace(small, pet_slice_offset_mm=1.5)), tmp_path / "studies" / "2")
     arguments = ("prepare", tmp_path / "studies", "--recipe", "paper", "--set", "grid.size=32")
     result = run_json(capsys, *arguments, "--out", tmp_path / "arrays")
     assert result["pairs"] == 1
@@ -73,6 +74,17 @@ def test_a_card_is_shown(model: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert result["standing"]["sentence"] in out
     assert list(result["scores"]["by_patient"]) == result["training"]["validation_patients"]
     assert "not a readable .safetensors file" in refused(capsys, "card", model.parent / "recipe.json")
+
+
+def test_metrics_that_a_card_does_not_have_are_not_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card = make_card()  # SSIM and PSNR of the slices, without intervals
+    assert card.scores is not None
+    columns = {"mae_suv_body": {"mean": 0.5, "low": None, "high": None, "count": 1}}
+    scores = replace(card.scores, intervals={"model": columns, "zero": {}})
+    for number, changed in enumerate((card, replace(card, scores=scores))):
+        path = save_checkpoint(tmp_path / f"{number}.safetensors", Cascade(card.network), changed)
+        code, out, _ = run(capsys, "card", path)
+        assert code == 0 and "not measured" in out
 
 
 def test_training_starts_from_dicom_and_takes_stages(

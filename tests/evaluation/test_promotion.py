@@ -159,6 +159,10 @@ def test_a_first_model_must_significantly_beat_all_baselines_in_one_metric() -> 
     assert ahead.sentence().startswith(
         "It beats every baseline in ssim_body. Does not beat any baseline in mae_suv_body"
     )
+    all_metrics = {"mae_suv_body": 0.1, "psnr_db_body": 40.0, "ssim_body": 0.95, "correlation_body": 0.95}
+    best = promotion(*[all_metrics] * 6, champion=False)
+    assert best.leads == tuple(NAMES)
+    assert best.sentence().startswith("Beats all four baselines: ") and "every baseline" not in best.sentence()
     none = "There is no metric in which it beats every baseline"
     assert promotion(*[level] * 6, champion=False).sentence().startswith(none)
 

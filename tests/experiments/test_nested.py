@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -28,7 +29,7 @@ from lib.pairing.prepared import TUMOUR, PreparedSet
 from main import main
 from tests.learning.conftest import PATIENTS, TINY, make_prepared, tiny_recipe
 
-ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "ablate.py"
 SETTINGS = (*TINY, "epochs=1", "stages=1")
 FOLDS = 3
 
@@ -228,14 +229,22 @@ def arguments(shared: PreparedSet, out: Path) -> list[str]:
 
 
 def test_the_script_of_a_bare_machine_prints_the_table(result: NestedResult, shared: PreparedSet, out: Path) -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "ablate.py"), *arguments(shared, out)]
-    completed = subprocess.run([*command, "--only", "MSE"], capture_output=True, text=True, timeout=300)
+    command = [sys.executable, str(SCRIPT), *arguments(shared, out), "--only", "MSE"]
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert completed.returncode == 0, completed.stderr
     assert f"| {CHOSEN} |" in completed.stdout
     assert np.ptp(imread(out / "nested.png")) > 0
-    wrong = subprocess.run([*command, "--only", "MES"], capture_output=True, text=True, timeout=300)
-    assert wrong.returncode == 2
-    assert "'MES' is neither a topic nor a name of a variant" in wrong.stderr
+
+
+def test_the_script_refuses_an_unknown_variant(
+    shared: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments(shared, tmp_path), "--only", "MES"])
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the script extends it
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert ended.value.code == 2
+    assert "'MES' is neither a topic nor a name of a variant" in capsys.readouterr().err
 
 
 def test_the_commands_print_the_same_json(

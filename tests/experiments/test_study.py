@@ -27,9 +27,20 @@ def prepared(tmp_path: Path) -> PreparedSet:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")  # MLflow's own use of SQLAlchemy
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_table_and_figures_are_written_and_a_second_call_trains_nothing(prepared: PreparedSet, tmp_path: Path) -> None:
+def test_an_interrupted_study_resumes_with_table_and_figures_and_a_further_call_trains_nothing(
+    prepared: PreparedSet, tmp_path: Path
+) -> None:
+    def cut_off(done: int, total: int, what: str) -> None:
+        if what.startswith("2 stage") and "epoch 2" in what:
+            raise KeyboardInterrupt
+
     out = tmp_path / "study"
+    with pytest.raises(KeyboardInterrupt):
+        run_study(prepared, tiny_recipe(), out, stages=(1, 2), note="phantoms", progress=cut_off)
+    first = (out / "stages-1" / "model.safetensors").stat().st_mtime_ns
     study = run_study(prepared, tiny_recipe(), out, stages=(1, 2), note="phantoms")
+    assert [row.stages for row in study.rows] == [1, 2]
+    assert (out / "stages-1" / "model.safetensors").stat().st_mtime_ns == first
     with study.table_csv.open() as file:
         lines = list(csv.DictReader(file))
     assert [line["method"] for line in lines[:2]] == ["1 stage", "2 stages"]
@@ -51,19 +62,6 @@ def test_table_and_figures_are_written_and_a_second_call_trains_nothing(prepared
     assert json.dumps([row.scores.table for row in again.rows], sort_keys=True) == json.dumps(
         [row.scores.table for row in study.rows], sort_keys=True
     )
-
-
-def test_an_interrupted_study_resumes(prepared: PreparedSet, tmp_path: Path) -> None:
-    def cut_off(done: int, total: int, what: str) -> None:
-        if what.startswith("2 stage") and "epoch 2" in what:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_study(prepared, tiny_recipe(), tmp_path / "study", stages=(1, 2), progress=cut_off)
-    first = (tmp_path / "study" / "stages-1" / "model.safetensors").stat().st_mtime_ns
-    study = run_study(prepared, tiny_recipe(), tmp_path / "study", stages=(1, 2))
-    assert [row.stages for row in study.rows] == [1, 2]
-    assert (tmp_path / "study" / "stages-1" / "model.safetensors").stat().st_mtime_ns == first
 
 
 @pytest.mark.parametrize("stages", [2, 3, 6])

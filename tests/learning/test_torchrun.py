@@ -60,17 +60,31 @@ def recipe_options(*settings: str) -> list[str]:
     return [argument for setting in (*TINY, *settings) for argument in ("--set", setting)]
 
 
-def test_two_processes_train_one_model_on_different_patients(prepared: PreparedSet, tmp_path: Path) -> None:
-    (tmp_path / "observed.py").write_text(OBSERVED)
+STOPPED = OBSERVED.replace(
+    "sys.exit(main.main())",
+    "saved = Trainer._save_resume_file\n"
+    "def save_and_die(self, trainer):\n"
+    "    saved(self, trainer)\n"
+    "    os._exit(9) if trainer.state.epoch == 2 else None\n"
+    "Trainer._save_resume_file = save_and_die\n"
+    "sys.exit(main.main())",
+)
+
+
+def test_two_processes_train_one_model_and_go_on_where_they_were_stopped(prepared: PreparedSet, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    settings = ("epochs=3", "max_minutes=60")  # the clocks of two processes never agree; the learning rates must
-    done = torchrun(
-        tmp_path / "observed.py", "train", prepared.root, "--out", run, *recipe_options(*settings), "--json",
-        OBSERVED=str(tmp_path),
-    )  # fmt: skip
+    settings = ("epochs=4", "max_minutes=60")  # the clocks of two processes never agree; the learning rates must
+    arguments = ("train", prepared.root, "--out", run, *recipe_options(*settings), "--json")
+    (tmp_path / "dies.py").write_text(STOPPED)
+    assert torchrun(tmp_path / "dies.py", *arguments, OBSERVED=str(tmp_path)).returncode != 0
+    assert [record.epoch for record in read_history(run)] == [1, 2] and not (run / MODEL_FILE).exists()
+
+    (tmp_path / "observed.py").write_text(OBSERVED)
+    done = torchrun(tmp_path / "observed.py", *arguments, "--resume", OBSERVED=str(tmp_path))
     assert done.returncode == 0, done.stderr
     reported = json.loads(done.stdout)  # once, not once a process
-    assert reported["model"] == str(run / MODEL_FILE) and reported["epochs"] == 3
+    assert reported["model"] == str(run / MODEL_FILE)
+    assert (reported["epochs"], reported["stopped_because"]) == (4, "all 4 epochs are done")
 
     ranks: list[dict[str, Any]] = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     patients = [set(rank["patients"]) for rank in ranks]
@@ -79,42 +93,18 @@ def test_two_processes_train_one_model_on_different_patients(prepared: PreparedS
     assert ranks[0]["weights"] == ranks[1]["weights"]
 
     history = read_history(run)
-    assert [record.epoch for record in history] == [1, 2, 3]
+    assert [record.epoch for record in history] == [1, 2, 3, 4]
     card = read_card(run / MODEL_FILE)
-    assert card.scores is not None
+    assert card.scores is not None and card.training.slices == 18
     # the two validation patients were measured in two processes; the card's metrics come from one
     best = history[card.epoch - 1].metrics
     for name in ("mae_suv_body", "psnr_db_body"):
         assert best[name] == pytest.approx(card.scores.table["model"][name], rel=1e-4)
 
-    alone = train(prepared, tiny_recipe("epochs=3", "max_minutes=60"), tmp_path / "alone")
-    of_one = read_history(tmp_path / "alone")
-    assert history[-1].loss < history[0].loss and history[-1].loss == pytest.approx(of_one[-1].loss, rel=0.3)
+    alone = train(prepared, tiny_recipe(*settings), tmp_path / "alone")
+    expected = read_history(tmp_path / "alone")[-1].loss
+    assert history[-1].loss < history[0].loss and history[-1].loss == pytest.approx(expected, rel=0.3)
     assert alone.card.training == card.training
-    assert sorted(path.name for path in run.iterdir() if path.is_file()) == sorted(
-        path.name for path in (tmp_path / "alone").iterdir() if path.is_file()
-    )
-
-
-def test_a_run_of_two_processes_goes_on_where_it_was_stopped(prepared: PreparedSet, tmp_path: Path) -> None:
-    run, arguments = tmp_path / "run", ("train", prepared.root, "--out", tmp_path / "run")
-    stop = OBSERVED.replace(
-        "sys.exit(main.main())",
-        "saved = Trainer._save_resume_file\n"
-        "def save_and_die(self, trainer):\n"
-        "    saved(self, trainer)\n"
-        "    os._exit(9) if trainer.state.epoch == 2 else None\n"
-        "Trainer._save_resume_file = save_and_die\n"
-        "sys.exit(main.main())",
-    )
-    (tmp_path / "dies.py").write_text(stop)
-    assert (
-        torchrun(tmp_path / "dies.py", *arguments, *recipe_options("epochs=4"), OBSERVED=str(tmp_path)).returncode != 0
-    )
-    assert [record.epoch for record in read_history(run)] == [1, 2] and not (run / MODEL_FILE).exists()
-
-    done = torchrun(ROOT / "main.py", *arguments, *recipe_options("epochs=4"), "--resume")
-    assert done.returncode == 0, done.stderr
-    assert [record.epoch for record in read_history(run)] == [1, 2, 3, 4]
-    assert done.stdout.count("4 epochs (all 4 epochs are done)") == 1
-    assert read_card(run / MODEL_FILE).training.slices == 18
+    before = {"resume_checkpoint_1.pt", "resume_checkpoint_2.pt"}  # of the stopped processes
+    names, of_one = ({path.name for path in folder.iterdir() if path.is_file()} for folder in (run, tmp_path / "alone"))
+    assert names - before == of_one

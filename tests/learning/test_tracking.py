@@ -6,8 +6,10 @@ import importlib.util
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from lib.learning.model_card.card import ModelCard
 from lib.learning.tracking.mlflow_logger import ENVIRONMENT, flatten
 from lib.learning.tracking.options import Store, Tracking, parse_tracking, store_of
 from lib.learning.tracking.progress import EpochRecord, read_history, scalars
-from lib.learning.training import train
+from lib.learning.training import TrainingResult, train
 from lib.pairing.prepared import PreparedSet
 from tests.learning.conftest import make_prepared, tiny_recipe
 
@@ -33,17 +35,44 @@ pytestmark = [
 UNREACHABLE = "http://127.0.0.1:9"  # the discard port: refused at once
 
 
+def shorten_timeouts(patch: pytest.MonkeyPatch) -> None:
+    """Set the variables of a training process, and no other store."""
+    patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name, value in ENVIRONMENT.items():
+        patch.setenv(name, value)
+
+
 @pytest.fixture(autouse=True)
 def short_timeouts_and_no_other_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
+    shorten_timeouts(monkeypatch)
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """A finished run that is tracked in its own folder."""
+
+    folder: Path
+    result: TrainingResult
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a database shared by the tests: creating one takes seconds."""
-    return tmp_path_factory.mktemp("store")
+def tracked(tmp_path_factory: pytest.TempPathFactory) -> TrackedRun:
+    """A run of patients with names that must not reach the store."""
+    recipe, root = tiny_recipe("record_slices=4"), tmp_path_factory.mktemp("tracked")
+    names = tuple(f"ZZTOP^{number}" for number in range(10))
+    prepared = make_prepared(root / "prepared", recipe.preparation, patients=names)
+    with pytest.MonkeyPatch.context() as patch:
+        shorten_timeouts(patch)
+        result = train(prepared, recipe, root / "run", tracking=Tracking(experiment="limbs"))
+    return TrackedRun(root / "run", result)
+
+
+@pytest.fixture(scope="module")
+def store(tracked: TrackedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a database of another run, shared by the tests: creating one takes seconds."""
+    store = tmp_path_factory.mktemp("store")
+    shutil.copy(tracked.folder / "mlflow" / "mlflow.db", store)
+    return store
 
 
 def client_of(folder: Path) -> Any:
@@ -61,12 +90,8 @@ def epochs_in(client: Any, run_id: str) -> list[int]:
 # -- a run in MLflow ---------------------------------------------------------------------------------------------------
 
 
-def test_a_finished_run_has_settings_epochs_scores_and_card_but_no_patient_id(tmp_path: Path) -> None:
-    recipe = tiny_recipe("record_slices=4")
-    names = tuple(f"ZZTOP^{number}" for number in range(10))
-    prepared = make_prepared(tmp_path / "prepared", recipe.preparation, patients=names)
-    run = tmp_path / "run"
-    result = train(prepared, recipe, run, tracking=Tracking(experiment="limbs"))
+def test_a_finished_run_has_settings_epochs_scores_and_card_but_no_patient_id(tracked: TrackedRun) -> None:
+    run, result = tracked.folder, tracked.result
     client = client_of(run / "mlflow")
     found = run_of(run, client)
     assert (found.info.status, found.info.run_name) == ("FINISHED", "quantitative-2")

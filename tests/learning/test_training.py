@@ -1,7 +1,7 @@
 """A run from its first step to its published model, through every way it can be cut off."""
 
 import json
-import os
+import multiprocessing
 import resource
 import signal
 import subprocess
@@ -20,11 +20,12 @@ from lib.learning.dataset import split_pairs
 from lib.learning.model_card.card import patient_digest
 from lib.learning.recipe import Recipe
 from lib.learning.tracking.progress import KEY_METRIC, read_history
-from lib.learning.training import MODEL_FILE, train
+from lib.learning.training import MODEL_FILE, TrainingResult, train
 from lib.learning.validation import synthesize_prepared
 from lib.metrics.calibration import Calibration
 from lib.metrics.conformal.intervals import Intervals
 from lib.pairing.prepared import PreparedSet
+from tests.learning import killed_training
 from tests.learning.conftest import make_prepared, tiny_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +35,18 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:ignite")
 def same_weights(first: Path, second: Path) -> bool:
     one, two = load_file(first), load_file(second)
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
+    """Arrays that no test of this file changes."""
+    return make_prepared(tmp_path_factory.mktemp("prepared"), tiny_recipe().preparation)
+
+
+@pytest.fixture(scope="module")
+def finished(shared: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
+    """A finished run of the tiny recipe, which no test changes."""
+    return train(shared, tiny_recipe(), tmp_path_factory.mktemp("finished") / "run")
 
 
 def test_it_learns_and_beats_every_baseline(prepared: PreparedSet, tmp_path: Path) -> None:
@@ -47,21 +60,21 @@ def test_it_learns_and_beats_every_baseline(prepared: PreparedSet, tmp_path: Pat
     assert losses[-1] < losses[0] / 3
 
 
-def test_the_card_identifies_training_patients_by_hash_only(
-    prepared: PreparedSet, recipe: Recipe, tmp_path: Path
-) -> None:
-    card = train(prepared, recipe, tmp_path / "run").card
+def test_the_card_identifies_training_patients_by_hash_only(finished: TrainingResult) -> None:
+    card = finished.card
     assert (len(card.training.patients), len(card.training.validation_patients)) == (3, 2)
     assert card.training.slices == 18
     assert card.familiarity is not None and card.familiarity["patients"] == 3
     assert not {"P0", "P1", "P5"} & set(card.training.patients)
-    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    split = json.loads((finished.model.parent / "split.json").read_text())
     assert split["patients"]["train"] == ["P0", "P1", "P5"]
 
 
-def test_a_run_keeps_assigned_sides_and_its_card_says_so(prepared: PreparedSet, recipe: Recipe, tmp_path: Path) -> None:
-    by_hash = train(prepared, recipe, tmp_path / "by hash").card.training
-    assigned = train(prepared, recipe, tmp_path / "run", assigned={"P0": "test", "P2": "train"}).card.training
+def test_a_run_keeps_assigned_sides_and_its_card_says_so(
+    shared: PreparedSet, finished: TrainingResult, recipe: Recipe, tmp_path: Path
+) -> None:
+    by_hash = finished.card.training
+    assigned = train(shared, recipe, tmp_path / "run", assigned={"P0": "test", "P2": "train"}).card.training
     split = json.loads((tmp_path / "run" / "split.json").read_text())["patients"]
     assert (split["train"], "P0" in split["test"]) == (["P1", "P2", "P5"], True)
     assert patient_digest("P2") in assigned.patients and patient_digest("P0") in assigned.test_patients
@@ -85,16 +98,14 @@ def test_a_resumed_run_keeps_its_sides(prepared: PreparedSet, tmp_path: Path) ->
     assert patient_digest("P0") in card.training.patients
 
 
-def test_statistics_have_the_format_of_monai_labels_clients(
-    prepared: PreparedSet, recipe: Recipe, tmp_path: Path
-) -> None:
-    train(prepared, recipe, tmp_path / "run")
-    stats = json.loads((tmp_path / "run" / "train_stats.json").read_text())
+def test_statistics_have_the_format_of_monai_labels_clients(finished: TrainingResult) -> None:
+    run = finished.model.parent
+    stats = json.loads((run / "train_stats.json").read_text())
     assert (stats["epoch"], stats["total_epochs"]) == (2, 2)
     assert 0 <= stats["best_metric"] <= 1
     assert isinstance(stats["total_time"], str)
     assert stats["eval"]["key_metric_name"] == KEY_METRIC
-    assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
+    assert list((run / "tensorboard").glob("events.out.tfevents.*"))
 
 
 def test_a_run_interrupted_in_an_epoch_gives_the_same_weights(prepared: PreparedSet, tmp_path: Path) -> None:
@@ -113,32 +124,27 @@ def test_a_run_interrupted_in_an_epoch_gives_the_same_weights(prepared: Prepared
     assert [record.epoch for record in read_history(tmp_path / "cut")] == [1, 2, 3, 4]
 
 
-CHILD = """
-import sys
-from pathlib import Path
-from lib.learning.training import train
-from lib.pairing.prepared import PreparedSet
-from tests.learning.conftest import tiny_recipe
-train(PreparedSet.open(Path(sys.argv[1])), tiny_recipe("epochs=6"), Path(sys.argv[2]), resume=True)
-"""
-
-
 @pytest.mark.slow
 def test_a_run_killed_repeatedly_finishes(prepared: PreparedSet, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    command = [sys.executable, "-c", CHILD, str(prepared.root), str(run)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    processes = multiprocessing.get_context("forkserver")  # torch is imported once, not once a process
+    processes.set_forkserver_preload([killed_training.__name__])
     for epochs_before_kill in (1, 3):
-        child = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+        process = processes.Process(target=killed_training.train_or_resume, args=(prepared.root, run))
+        process.start()
         deadline = time.monotonic() + 120
-        while len(read_history(run)) < epochs_before_kill and time.monotonic() < deadline and child.poll() is None:
+        while len(read_history(run)) < epochs_before_kill and time.monotonic() < deadline and process.is_alive():
             time.sleep(0.01)
-        child.send_signal(signal.SIGKILL)
-        child.communicate()
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
         assert len(read_history(run)) >= epochs_before_kill
         assert not (run / MODEL_FILE).exists()
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
-    assert [record.epoch for record in read_history(run)] == [1, 2, 3, 4, 5, 6]
+    process = processes.Process(target=killed_training.train_or_resume, args=(prepared.root, run))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert [record.epoch for record in read_history(run)] == list(range(1, killed_training.EPOCHS + 1))
     load_checkpoint(run / MODEL_FILE)
 
 
@@ -156,9 +162,9 @@ def test_a_damaged_resume_file_falls_back_to_the_previous_one(prepared: Prepared
     assert [record.epoch for record in read_history(tmp_path / "run")] == [1, 2, 3, 4]
 
 
-def test_a_finished_run_is_returned_unchanged(prepared: PreparedSet, recipe: Recipe, tmp_path: Path) -> None:
-    first = train(prepared, recipe, tmp_path / "run").model.stat().st_mtime_ns
-    again = train(prepared, recipe, tmp_path / "run", resume=True)
+def test_a_finished_run_is_returned_unchanged(shared: PreparedSet, finished: TrainingResult, recipe: Recipe) -> None:
+    first = finished.model.stat().st_mtime_ns
+    again = train(shared, recipe, finished.model.parent, resume=True)
     assert (again.model.stat().st_mtime_ns, again.stopped_because) == (first, "the run was finished before")
 
 
@@ -230,21 +236,22 @@ def test_a_full_disk_ends_the_run_with_advice_and_keeps_finished_epochs(prepared
     assert [record.epoch for record in read_history(run)] == [1, 2, 3]
 
 
-def test_training_starts_from_given_weights(prepared: PreparedSet, recipe: Recipe, tmp_path: Path) -> None:
-    first = train(prepared, recipe, tmp_path / "first").model
+def test_training_starts_from_given_weights(shared: PreparedSet, finished: TrainingResult, tmp_path: Path) -> None:
+    first = finished.model
     frozen = tiny_recipe("learning_rate=1e-30", "epochs=1")
-    second = train(prepared, frozen, tmp_path / "second", initial=first).model
+    second = train(shared, frozen, tmp_path / "second", initial=first).model
     one, two = load_file(first), load_file(second)
     for name in (name for name, _ in load_checkpoint(first)[0].named_parameters()):  # averaging 0.9 w + 0.1 w rounds
         torch.testing.assert_close(one[name], two[name], rtol=1e-5, atol=1e-7)
 
 
-def test_another_run_is_not_overwritten(prepared: PreparedSet, recipe: Recipe, tmp_path: Path) -> None:
-    train(prepared, recipe, tmp_path / "run")
+def test_another_run_is_not_overwritten(shared: PreparedSet, finished: TrainingResult, recipe: Recipe) -> None:
+    run, before = finished.model.parent, finished.model.read_bytes()
     with pytest.raises(TrainingError, match="holds a run already; resume that run"):
-        train(prepared, recipe, tmp_path / "run")
+        train(shared, recipe, run)
     with pytest.raises(TrainingError, match="begun under another recipe"):
-        train(prepared, tiny_recipe("epochs=3"), tmp_path / "run", resume=True)
+        train(shared, tiny_recipe("epochs=3"), run, resume=True)
+    assert finished.model.read_bytes() == before
 
 
 def test_a_nan_loss_ends_with_advice(prepared: PreparedSet, tmp_path: Path) -> None:
@@ -270,16 +277,18 @@ def test_without_validation_patients_the_last_weights_are_kept(tmp_path: Path) -
     assert read_card(result.model).scores.side == "test"  # type: ignore[union-attr]
 
 
-def test_the_card_has_the_expected_error_of_the_validation_patients(prepared: PreparedSet, tmp_path: Path) -> None:
-    card = train(prepared, tiny_recipe(), tmp_path / "run").card
+def test_the_card_has_the_expected_error_of_the_validation_patients(
+    shared: PreparedSet, finished: TrainingResult
+) -> None:
+    card = finished.card
     assert card.calibration is not None and card.calibration["volumes"] == len(card.training.validation_patients)
     assert card.intervals is not None and card.intervals["patients"] == len(card.training.validation_patients)
     assert Intervals.from_json(card.intervals).interval("voxel", 1.0).sentence.startswith("Too few patients")
     curve = Calibration.from_json(card.calibration)
-    sides = split_pairs(prepared, card.recipe.split)
-    cascade, _ = load_checkpoint(tmp_path / "run" / MODEL_FILE)
+    sides = split_pairs(shared, card.recipe.split)
+    cascade, _ = load_checkpoint(finished.model)
     for pair, indices in sides.validation[:1]:
-        arrays = prepared.arrays(pair)
+        arrays = shared.arrays(pair)
         synthetic_suv = synthesize_prepared(cascade, arrays, indices, card.recipe, device=torch.device("cpu"))
         expected = curve.expected_error_suv(synthetic_suv)[arrays.body(list(indices))]
         errors = np.abs(synthetic_suv - arrays.suv_bw(list(indices)))[arrays.body(list(indices))]
@@ -302,12 +311,14 @@ class OnlyTheEngine(importlib.abc.MetaPathFinder):
                                   "torchmetrics", "pydantic", "matplotlib", "torchvision", "itk"}:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, OnlyTheEngine())
-""" + CHILD.replace("epochs=6", "epochs=1").replace("from tests.learning.conftest import tiny_recipe", """
+from pathlib import Path
 from lib.learning.recipe import load_recipe
-def tiny_recipe(*settings):
-    return load_recipe("quantitative", settings=[
-        "pixel_mm=2.0", "stages=1", "base_channels=4", "depth=2", "batches.size=4", *settings])
-""")  # fmt: skip
+from lib.learning.training import train
+from lib.pairing.prepared import PreparedSet
+recipe = load_recipe("quantitative", settings=[
+    "pixel_mm=2.0", "stages=1", "base_channels=4", "depth=2", "batches.size=4", "epochs=1"])
+train(PreparedSet.open(Path(sys.argv[1])), recipe, Path(sys.argv[2]))
+"""
 
 
 @pytest.mark.slow

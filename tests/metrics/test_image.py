@@ -79,6 +79,28 @@ def test_ssim_and_ms_ssim_are_monais() -> None:
     assert math.isnan(found.vif)
 
 
+@pytest.mark.parametrize(
+    ("shape", "rows", "columns"),
+    [
+        ((3, 200, 190), slice(0, 7), slice(180, 190)),  # in a corner
+        ((3, 200, 190), slice(60, 61), slice(31, 120)),
+        ((2, 60, 75), slice(0, 60), slice(0, 75)),  # padded
+        ((2, 60, 75), slice(20, 30), slice(40, 41)),
+    ],
+)
+def test_ms_ssim_of_sparse_slices_is_monais(shape: tuple[int, int, int], rows: slice, columns: slice) -> None:
+    """Only the surroundings of uptake are computed; MONAI computes all of the padded slice."""
+    rng, images = np.random.default_rng(2), np.zeros((2, *shape), dtype=np.float32)
+    images[0, :, rows, columns] = rng.gamma(1, 1, images[0, :, rows, columns].shape)
+    images[1, 1:, rows, columns] = rng.gamma(1, 1, images[1, 1:, rows, columns].shape)  # the first slice has none
+    found = measure_slices(images[0], images[1], np.zeros(shape, dtype=bool), groups=frozenset({"ms_ssim"}))
+    around = [((length := max(0, 176 - size)) // 2, length - length // 2) for size in shape[1:]]
+    padded = (torch.as_tensor(np.pad(image, ((0, 0), *around)))[:, None] for image in images)
+    assert found.ms_ssim == pytest.approx(float(MultiScaleSSIMMetric(2, data_range=10.0)(*padded).mean()), abs=1e-6)
+    empty = measure_slices(images[0] * 0, images[1] * 0, images[0] > 9, groups=frozenset({"ms_ssim"}))
+    assert empty.ms_ssim == 1
+
+
 def test_ssim_agrees_with_gaussian_scikit_image_over_slice_and_body() -> None:
     synthetic, real, body = volumes((2, 60, 70))
     found = measure_slices(synthetic, real, body, groups=frozenset({"ssim"}))

@@ -50,6 +50,20 @@ def test_a_model_better_in_every_patient_beats_all() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("out_of_fold", "described"),
+    [
+        (("P0", "P1", "P2"), "; 3 patients out of fold)"),
+        (("P0", "P1"), "; 2 patients out of fold and 1 unseen patient)"),
+        (("P0", "another"), "; 1 patient out of fold and 2 unseen patients)"),
+    ],
+)
+def test_patients_who_trained_an_ensemble_are_not_called_unseen(out_of_fold: tuple[str, ...], described: str) -> None:
+    row = metrics_of(**{m: {"mae_suv_body": value} for m, value in zip(METHODS, CLEAR[0], strict=True)})
+    judgement = judge_patients([("P0", row), ("P1", row), ("P2", row)], out_of_fold=out_of_fold)
+    assert described in verdict_sentence(judgement)
+
+
 def test_organ_median_is_a_fifth_baseline_only_where_every_patient_has_it() -> None:
     row = dict(zip(METHODS, CLEAR[0], strict=True))
     four = metrics_of(**{method: {"mae_suv_body": value} for method, value in row.items()})

@@ -1,4 +1,4 @@
-"""The real server on seven real patients: start, datastore, training, inference, uploads, MONAI Label's own client."""
+"""The real server on five real patients: start, datastore, training, inference, uploads, MONAI Label's own client."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lib.dicom.scan.scan import ScanReport, scan_folder
 from lib.imaging.files.volume_file import read_volume_file, write_volume_file
 from lib.imaging.volume import Unit, Volume
 from tests.server.processes import START_TIMEOUT_S, RunningServer, running_server
-from tests.server.test_clinical_loop import SIX
+from tests.server.test_clinical_loop import FOUR
 
 pytestmark = [
     pytest.mark.server,
@@ -32,7 +32,7 @@ pytestmark = [
 SMALL = "pixel_mm=5.0;depth=2;context_slices=3;epochs=1;patience=0"
 TRAIN_TIMEOUT_S = 600.0
 # of ../shared/data/sts: the patient for inference, and those with the fewest files
-PATIENTS = ("STS_042", *SIX)
+PATIENTS = ("STS_042", *FOUR)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lib.cli.console import print_json, print_line
+from lib.cli.onnx_options import (
+    BaselinesFrom,
+    Context,
+    ContextSpacing,
+    CtWindow,
+    FieldOfViewPixels,
+    Formula,
+    FramePixels,
+    InputAxes,
+    InputRange,
+    License,
+    Multiple,
+    OutputAxes,
+    OutputRange,
+    OutputSlice,
+    PixelSize,
+    Source,
+)
 from lib.cli.options import AsJson, Device, Register
 from lib.cli.scores import print_card_scores
 from lib.cli.studies import prepare_studies
@@ -22,58 +40,26 @@ def import_onnx(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="ONNX file, weights included.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Output file (.safetensors).", show_default=False)],
     name: Annotated[str, typer.Option(help="Name of the model. Default: that of the file.")] = "",
-    ct_window: Annotated[
-        str, typer.Option(metavar="LOW:HIGH", help="HU window of the input. Default: -1000:1000.")
-    ] = "",
-    input_range: Annotated[
-        str, typer.Option(metavar="LOW:HIGH", help="Input values of the window's ends, such as -1:1. Default: 0:1.")
-    ] = "",
-    context: Annotated[int | None, typer.Option(help="CT slices of the input, odd. Default: as the file has.")] = None,
-    context_spacing_mm: Annotated[
-        float | None, typer.Option(help="Distance between these. Default: adjacent slices.")
-    ] = None,
-    pixel_mm: Annotated[float | None, typer.Option(help="Resample slices to this pixel size.")] = None,
-    size: Annotated[
-        int | None, typer.Option(help="Resample the full field of view to SIZE x SIZE pixels, instead of --pixel-mm.")
-    ] = None,
-    frame: Annotated[
-        int | None, typer.Option(help="After resampling, pad or crop slices to FRAME x FRAME pixels.")
-    ] = None,
-    multiple: Annotated[
-        int | None, typer.Option(help="Pad rows and columns to a multiple of this, such as 32 for a deep U-Net.")
-    ] = None,
-    formula: Annotated[
-        str, typer.Option(help="SUVbw as a polynomial of the output x, such as 7*x^2. Default: x.")
-    ] = "",
-    output_range: Annotated[
-        str, typer.Option(metavar="LOW:HIGH", help="Clip the output before the formula, such as 0:1.")
-    ] = "",
-    axes: Annotated[
-        str,
-        typer.Option(
-            help="Axes of the input: N batch, S slices, R rows, C columns, 1 of length 1; r, c, s reverse one. "
-            "Default: NSRC."
-        ),
-    ] = "",
-    output_axes: Annotated[str, typer.Option(help="Axes of the output. Default: as the input's.")] = "",
-    output_slice: Annotated[
-        int | None, typer.Option(help="Output slice to use, counted from 0. Default: the middle one.")
-    ] = None,
-    source: Annotated[str, typer.Option(help="Where the network comes from, for the card.")] = "",
-    license_text: Annotated[
-        str, typer.Option("--license", help="Name of its license, or the file with its text.")
-    ] = "",
-    baselines_from: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="STUDIES|ARRAYS|MODEL", help="Fit baselines on these studies, or copy those of a model.",
-            show_default=False,
-        ),
-    ] = None,
+    ct_window: CtWindow = "",
+    input_range: InputRange = "",
+    context: Context = None,
+    context_spacing_mm: ContextSpacing = None,
+    pixel_mm: PixelSize = None,
+    size: FieldOfViewPixels = None,
+    frame: FramePixels = None,
+    multiple: Multiple = None,
+    formula: Formula = "",
+    output_range: OutputRange = "",
+    axes: InputAxes = "",
+    output_axes: OutputAxes = "",
+    output_slice: OutputSlice = None,
+    source: Source = "",
+    license_text: License = "",
+    baselines_from: BaselinesFrom = None,
     register: Register = False,
     device: Device = "auto",
     as_json: AsJson = False,
-) -> None:  # fmt: skip
+) -> None:
     """Make an ONNX file of another program a model file for `synthesize`, `evaluate` and the server.
 
     A file that `export-onnx` wrote needs no options. `evaluate` and the server compare a model with baselines, so give
@@ -83,10 +69,9 @@ def import_onnx(
     The JSON is the model card.
     """
     from lib.learning.checkpoint import save_external
-    from lib.learning.exchange.import_onnx import ImportSettings, read_onnx
-    from lib.learning.exchange.import_onnx import import_onnx as import_content
+    from lib.learning.exchange import import_onnx as exchange
 
-    settings = ImportSettings(
+    settings = exchange.ImportSettings(
         ct_window=_range(ct_window, "--ct-window"),
         input_range=_range(input_range, "--input-range"),
         output_range=_range(output_range, "--output-range"),
@@ -101,13 +86,17 @@ def import_onnx(
         output_axes=output_axes or None,
         output_slice=output_slice,
     )
-    content = read_onnx(file)
-    card = import_content(
+    content = exchange.read_onnx(file)
+    card = exchange.import_onnx(
         content, name, settings, default_name=file.stem, source=source, license_text=_text(license_text)
     )
     if baselines_from is not None:
         card = _judged(card, content, baselines_from, register=register, device=device)
     save_external(out, content, card)
+    _print(card, out, as_json=as_json)
+
+
+def _print(card: ModelCard, out: Path, *, as_json: bool) -> None:
     if as_json:
         print_json(card.as_json())
         return

@@ -145,6 +145,6 @@ def _show(
     limits: tuple[float, float],
     origin: Literal["lower", "upper"] = "upper",
 ) -> mpl.image.AxesImage:
-    axis.set_title(title, color="white", fontsize=9)
+    axis.set_title(title, color="white", fontsize=9, y=1.0)  # matplotlib need not look for it above hidden ticks
     axis.set_axis_off()
     return axis.imshow(image, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect=aspect, origin=origin)

@@ -117,7 +117,7 @@ def test_a_model_that_was_not_promoted_says_how_to_use_it_in_the_panel() -> None
     verdict = {"published": False, "verdict": "It is worse.", "advice": "POST /ct2pet/models/unet/serve"}
     (version,) = read_versions({"model": "unet", "versions": [{"version": 2, "verdict": verdict}]}).versions
     assert version.verdict == (
-        "It is worse. To use it anyway, choose version 2 in section 7, then press Use the chosen version."
+        "It is worse. To use it anyway, choose version 2 in section 7, then press Use the selected version."
     )
     task = {"status": "DONE", "request": {"model": "unet"}, "version": 2, **verdict}
     assert read_training(json.dumps(task).encode(), b"{}").verdict == version.verdict

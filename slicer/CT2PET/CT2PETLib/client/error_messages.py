@@ -28,7 +28,7 @@ MESSAGES = {
     "model_not_found": "The server has no model {model}; it has {known}. Choose one in section 3.",
     "model_not_offered": "The server has no model {model}; it has {known}. To have it offered, {administrator}.",
     "model_not_served": "Of model {model} no version is in use. Choose one of the versions {versions} in section 7, "
-    "then press Use the chosen version.",
+    "then press Use the selected version.",
     "model_not_trained": "Model {model} is not trained yet: press Train in section 7, or {administrator} for one.",
     "models_not_trained": "No model of the server is trained yet: press Train in section 7.",
     "no_calibrated_model": "No model of the server can estimate its error. Train one with validation patients.",

@@ -204,7 +204,7 @@ def _verdict(decision: Mapping[str, Any], version: Any) -> str:
     verdict = as_str(decision.get("verdict"))
     if not decision.get("advice"):
         return verdict
-    return f"{verdict} To use it anyway, choose version {version} in section 7, then press Use the chosen version."
+    return f"{verdict} To use it anyway, choose version {version} in section 7, then press Use the selected version."
 
 
 def _version(data: Mapping[str, Any]) -> Version:

@@ -117,7 +117,7 @@ class CTSection:
         ui, panel = self._panel.ui, self._panel
         ui.refreshStudiesButton.setEnabled(panel.client is not None)
         ui.loadStudyButton.setEnabled(self._loading is None and 0 <= ui.studyTable.currentRow() < len(self._shown))
-        ui.loadStudyButton.setText("Loading …" if self._loading else "Load the chosen study's CT")
+        ui.loadStudyButton.setText("Loading …" if self._loading else "Load the selected study's CT")
         ui.consentCheckBox.setChecked(self.has_consent)
         ui.consentCheckBox.setEnabled(self.ct is not None and not self.image_id)
         ui.ctStateLabel.setText(self._state())
