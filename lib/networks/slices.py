@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -12,6 +13,8 @@ from torch import Tensor
 from lib.networks.cascade import NetworkConfig
 from lib.networks.precision import Precision, autocast
 from lib.types import FloatArray
+
+logger = logging.getLogger(__name__)
 
 BATCH = {"cpu": 4, "cuda": 16}  # slices
 
@@ -58,7 +61,8 @@ def predict_stages(
 ) -> Iterator[FloatArray]:
     """Yield every stage's PET of each requested slice, (stages, R, C) in the unit range, in order.
 
-    Each batch has the same shape, so the result of a slice does not depend on the other requested slices.
+    Each batch has the same shape, so the result of a slice does not depend on the other requested slices. A GPU with
+    too little memory gets smaller batches.
 
     Args:
         network: On `device`, in evaluation mode.
@@ -67,8 +71,8 @@ def predict_stages(
         slice_spacing_mm: Of the CT.
         flips: Average the PETs of the CT and of its left-right mirror image, at twice the cost.
     """
-    size = BATCH[device.type]
-    for start in range(0, len(indices), size):
+    size, start = BATCH[device.type], 0
+    while start < len(indices):
         requested = list(indices[start : start + size])
         filled = requested + [requested[-1]] * (size - len(requested))
         stack = np.stack(
@@ -77,12 +81,30 @@ def predict_stages(
                 for i in filled
             ]
         )  # (N, context, R, C)
-        batch = torch.from_numpy(stack).to(device).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode(), autocast(device, precision):
-            pets = _stages(network, batch)
-            if flips:
-                pets = (pets + _stages(network, batch.flip(-1)).flip(-1)) / 2
-        yield from pets[: len(requested)].cpu().numpy()
+        try:
+            pets = _predict_batch(network, stack, device=device, precision=precision, flips=flips)
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            size //= 2
+            logger.warning("the GPU has too little memory: continuing with %d slices at once", size)
+            torch.cuda.empty_cache()
+            continue
+        yield from pets[: len(requested)]
+        start += size
+
+
+def _predict_batch(
+    network: SliceNetwork, stack: FloatArray, *, device: torch.device, precision: Precision, flips: bool
+) -> FloatArray:
+    """Return every stage's PET, (N, stages, R, C), from (N, context, R, C)."""
+    batch = torch.from_numpy(stack).to(device).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), autocast(device, precision):
+        pets = _stages(network, batch)
+        if flips:
+            pets = (pets + _stages(network, batch.flip(-1)).flip(-1)) / 2
+    array: FloatArray = pets.cpu().numpy()
+    return array
 
 
 def _stages(network: SliceNetwork, batch: Tensor) -> Tensor:

@@ -77,6 +77,32 @@ def test_with_flips_a_slab_equals_the_same_slices_of_the_full_volume(cascade: Ca
     np.testing.assert_array_equal(slab, full[3:6])
 
 
+class Crowded(Cascade):
+    """Runs out of memory with more than a number of slices at once."""
+
+    limit: int
+
+    def forward(self, ct: torch.Tensor) -> list[torch.Tensor]:
+        if len(ct) > self.limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(ct)
+
+
+def test_too_little_memory_is_answered_by_smaller_batches(caplog: pytest.LogCaptureFixture) -> None:
+    ct = np.random.default_rng(0).random((7, 16, 16)).astype(np.float32)
+    torch.manual_seed(0)
+    crowded = Crowded(CONFIG).eval()
+    crowded.limit = 4
+    expected = last_stage(crowded, ct, slice_spacing_mm=3.0, device=CPU, precision="float32")
+    crowded.limit = 2
+    found = last_stage(crowded, ct, slice_spacing_mm=3.0, device=CPU, precision="float32")
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert "2 slices at once" in caplog.text
+    crowded.limit = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        last_stage(crowded, ct, slice_spacing_mm=3.0, device=CPU, precision="float32")
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_slab_equals_the_full_volume_on_a_gpu(cascade: Cascade) -> None:
