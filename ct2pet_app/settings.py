@@ -15,6 +15,7 @@ from lib.learning.cross_validation.folds import DEFAULT_FOLDS, MAX_FOLDS
 from lib.learning.recipe import DEFAULT_RECIPE, Recipe, load_recipe
 from lib.networks.cascade import MAX_STAGES
 from lib.networks.precision import Precision
+from lib.networks.runtimes.names import RuntimeName
 from lib.pairing.split import Split
 
 STAGES = {"unet": 1, **{f"cascade{stages}": stages for stages in range(2, MAX_STAGES + 1)}}
@@ -73,6 +74,7 @@ class AppSettings(BoundaryModel):
         width: Base channels of the network; None for the recipe's.
         folds: Of cross-validated trainings; 0 trains on the training side of the split only.
         device, precision: Of inference and, unless a request overrides it, of training.
+        runtime: Of inference.
         models_folder: All files that the server writes are here.
         max_upload_mb: Of one request's body.
         memory_gb: Of the arrays that requests and caches hold at once.
@@ -95,6 +97,7 @@ class AppSettings(BoundaryModel):
     )
     device: Device = "auto"
     precision: Precision = Field("auto", description=f"one of {', '.join(get_args(Precision))}")
+    runtime: RuntimeName = Field("auto", description=f"one of {', '.join(get_args(RuntimeName))}")
     models_folder: Resolved
     max_upload_mb: PositiveNumber = Field(MAX_UPLOAD_MB, description="a whole number of MB above 0, of one request")
     memory_gb: float = Field(

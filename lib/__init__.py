@@ -4,7 +4,7 @@ Research software. A synthetic PET is an estimate computed from a CT, and not fo
 
 Packages, each with its main topic; a package imports only from those above it (`pyproject.toml` has the contracts)::
 
-    errors, types, files, mapping, memory, sqlite_cache, accounts
+    errors, types, files, mapping, memory, processors, sqlite_cache, accounts
     imaging      volumes, geometry, resampling, registration; volume files
     dicom        DICOM series: scan a folder or a PACS, read pixels and SUV, write a PET series
     pairing      CT/PET pairs, their quality checks, the split, prepared arrays
@@ -17,4 +17,8 @@ Packages, each with its main topic; a package imports only from those above it (
     download, phantom, cohort, cli
 """
 
+from lib.processors import configure_threads
+
 __version__ = "0.1.0"
+
+configure_threads()  # before anything imports torch

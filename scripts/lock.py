@@ -8,6 +8,7 @@ from pathlib import Path
 CUDA_ONLY = re.compile(r"^(torch|triton|nvidia-.*|cuda-.*)$")
 # On PyPI as source only: their setup.py runs at installation. Any other package must come as a wheel.
 SOURCE_ONLY = {"antlr4-python3-runtime", "iopath", "sam2", "timeloop"}
+EXTRAS = ("download", "onnx", "openvino")  # their packages must not overlap
 HEADER = "# Written by scripts/lock from {source}. Do not edit.\n"
 
 
@@ -32,14 +33,13 @@ def write_lock(path: Path, entries: dict[str, str], *, source: str, first_line: 
 
 
 def split(work: Path, out: Path) -> None:
-    """Write the locks for users, `main.py download`, ONNX, contributors, source packages and torch with CUDA.
+    """Write the locks for users, the extras, contributors, source packages and torch with CUDA.
 
     Args:
-        work: Folder with the resolutions of uv; all.txt includes download.txt and onnx.txt, which include
-            users.txt.
+        work: Folder with the resolutions of uv; all.txt includes those of the extras, which include users.txt.
         out: Folder for the locks.
     """
-    every, download, onnx, users = (read_entries(work / f"{name}.txt") for name in ("all", "download", "onnx", "users"))
+    every, users = (read_entries(work / f"{name}.txt") for name in ("all", "users"))
     torch = {name: text for name, text in every.items() if CUDA_ONLY.match(name)}
     source = {name: text for name, text in every.items() if name in SOURCE_ONLY}
     write_lock(out / "torch.txt", torch, source="requirements.txt (torch from PyPI, with CUDA)")
@@ -47,9 +47,11 @@ def split(work: Path, out: Path) -> None:
     done = torch.keys() | source.keys()
     for file, names, bases in (
         ("requirements.txt", users.keys(), ()),
-        ("requirements-download.txt", download.keys(), ("requirements.txt",)),
-        ("requirements-onnx.txt", onnx.keys(), ("requirements.txt",)),
-        ("requirements-dev.txt", every.keys(), ("requirements-download.txt", "requirements-onnx.txt")),
+        *(
+            (f"requirements-{extra}.txt", read_entries(work / f"{extra}.txt").keys(), ("requirements.txt",))
+            for extra in EXTRAS
+        ),
+        ("requirements-dev.txt", every.keys(), tuple(f"requirements-{extra}.txt" for extra in EXTRAS)),
     ):
         entries = {name: every[name] for name in names if name not in done}
         write_lock(out / file, entries, source=file, first_line="".join(f"-r {base}\n" for base in bases))

@@ -15,7 +15,7 @@ from lib.dicom.scan.scan import ScannedSeries
 from lib.errors import OutputError
 from lib.files import states_digest
 from lib.imaging.files.memory_estimate import series_read_bytes
-from lib.imaging.files.volume_file import write_volume_file
+from lib.imaging.files.volume_file import FAST, write_volume_file
 from lib.imaging.volume import Volume
 from lib.memory import MemoryBudget
 from lib.types import LocalFiles, Progress, Series, already_local
@@ -80,7 +80,8 @@ class VolumeExports:
         needed, what = series_read_bytes(found.geometry.shape), f"converting {found.series.slice_count} slices"
         progress = until_disconnected(is_disconnected)
         with self._budget.reserve(needed, what, cancelled=is_disconnected, alone=True):
-            write_volume_file(read(found.series, progress=progress), path, progress=progress)
+            volume = read(found.series, progress=progress)
+            write_volume_file(volume, path, compression=FAST, progress=progress)
         self._drop_old()
 
     @contextlib.contextmanager

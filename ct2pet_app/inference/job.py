@@ -27,6 +27,7 @@ from lib.types import Progress
 logger = logging.getLogger(__name__)
 
 Store = Callable[[SyntheticSeries], None]
+MAX_PLANS = 4  # CTs whose planned series is remembered; the headers of 300 slices take some megabytes
 MAX_CHECKS = 64  # CTs whose familiarity is remembered: a client requests one CT in many slabs
 
 
@@ -77,6 +78,36 @@ class FamiliarityChecks:
         return familiarity
 
 
+class PlannedSeriesCache:
+    """The DICOM series planned last: a client requests one CT in many slabs, whose headers are read once."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Hashable, PlannedSeries] = OrderedDict()
+
+    def planned(self, job: InferenceJob) -> PlannedSeries:
+        """Return the series to fill; missing attributes of the CT are reported before the synthesis.
+
+        Raises:
+            RequestError: The CT is an upload.
+            MissingAttributeError, DicomError: As `plan_pet_series`.
+        """
+        synthesizer, ct = job.synthesizer, job.source.ct
+        if ct is None:
+            raise RequestError(
+                "a DICOM series needs a CT series in the datastore: an upload does not belong to a study; "
+                "add the study to the datastore, or request .nrrd",
+                code="upload_without_study",
+            )
+        key = (synthesizer.checksum, synthesizer.card.name, job.key)
+        planned = self._known.get(key)
+        if planned is None:
+            with job.source.local_files(ct):
+                planned = self._known[key] = plan_pet_series(synthesizer, ct)
+            while len(self._known) > MAX_PLANS:
+                self._known.popitem(last=False)
+        return planned
+
+
 def fetch_real_pet(source: CTSource, is_disconnected: IsDisconnected, held: ExitStack) -> str:
     """Fetch the real PET's files and keep them in `held`; return the reason if that fails, or an empty string."""
     assert source.pet is not None  # checked by `reason_without_metrics`
@@ -86,18 +117,6 @@ def fetch_real_pet(source: CTSource, is_disconnected: IsDisconnected, held: Exit
         logger.warning("no metrics for %s: %s", source.name, error)
         return str(error)
     return ""
-
-
-def planned_series(synthesizer: Synthesizer, source: CTSource) -> PlannedSeries:
-    """Return the DICOM series to fill; missing attributes of the CT are reported before the synthesis."""
-    if source.ct is None:
-        raise RequestError(
-            "a DICOM series needs a CT series in the datastore: an upload does not belong to a study; "
-            "add the study to the datastore, or request .nrrd",
-            code="upload_without_study",
-        )
-    with source.local_files(source.ct):
-        return plan_pet_series(synthesizer, source.ct)
 
 
 def predict(

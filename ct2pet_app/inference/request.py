@@ -44,6 +44,7 @@ class InferOptions(BoundaryModel):
         slices: The slab; None for all slices.
         version: Version of the model, served or not; None for the served one.
         extension: Extension of the result file; `.zip` is a DICOM series.
+        compress: Whether to compress the result file, which takes ten times as long as writing it.
         metrics: Whether to compare with the real PET, if there is one.
         uncertainty: Map of expected errors: none (`no`), as a second file (`beside`), or as the only file (`only`).
         region: A sphere or box whose uptake is returned with its intervals.
@@ -55,7 +56,7 @@ class InferOptions(BoundaryModel):
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
     error_codes: ClassVar[Mapping[str, str]] = {"version": "invalid_version"}
     ignored_keys: ClassVar[frozenset[str]] = frozenset(  # a result is always float32
-        {"client_id", "device", "result_dtype", "result_compress", "result_write_to_file", "description", "logging",
+        {"client_id", "device", "result_dtype", "result_write_to_file", "description", "logging",
          "restore_label_idx", "cache_transforms", "cache_transforms_in_memory", "cache_transforms_ttl"}
     )  # fmt: skip
 
@@ -71,6 +72,7 @@ class InferOptions(BoundaryModel):
         BeforeValidator(_extension),
         BeforeValidator(use_default_if_empty),
     ] = Field(".nrrd", alias="result_extension", description="one of .nrrd, .nii.gz, .mha, .zip")
+    compress: Flag = Field(False, alias="result_compress")
     metrics: Flag = True
     uncertainty: Annotated[Uncertainty, BeforeValidator(lambda value: UNCERTAINTY.get(str(value).lower()))] = Field(
         "no", description="true or false, or only"

@@ -68,14 +68,18 @@ def suv_statistics(pet: Volume) -> dict[str, float]:
 def high_percentile(array: FloatArray, percent: float) -> float:
     """Return `np.percentile` of a float32 volume (K, ...), bit for bit, without copying the volume.
 
-    Only the values above the percentile are kept, so that 99 takes a hundredth of the memory.
+    Only the values above the percentile are kept, so that 99 takes a hundredth of the memory; of each further slice,
+    only values above all that are left out can be among them.
     """
     rank = percent / 100 * (array.size - 1)
     kept = array.size - math.floor(rank)
     highest = np.empty(0, dtype=np.float32)
     step = max(1, kept // max(1, array[0].size))
     for start in range(0, len(array), step):
-        highest = np.concatenate([highest, array[start : start + step].ravel()])
+        values = array[start : start + step].ravel()
+        if highest.size == kept:
+            values = values[values > highest.min()]
+        highest = np.concatenate([highest, values])
         if highest.size > kept:
             highest = np.partition(highest, highest.size - kept)[-kept:]
     low, high = np.partition(highest, min(1, kept - 1))[[0, min(1, kept - 1)]]

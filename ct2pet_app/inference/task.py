@@ -17,7 +17,13 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from ct2pet_app.advice import detail_of
 from ct2pet_app.datastore.ct_source import OpenedCT
-from ct2pet_app.inference.job import FamiliarityChecks, InferenceJob, fetch_real_pet, planned_series, predict
+from ct2pet_app.inference.job import (
+    FamiliarityChecks,
+    InferenceJob,
+    PlannedSeriesCache,
+    fetch_real_pet,
+    predict,
+)
 from ct2pet_app.inference.memory import memory_need, metrics_too_large
 from ct2pet_app.inference.region import region_metadata
 from ct2pet_app.inference.request import DICOM
@@ -40,7 +46,7 @@ from ct2pet_app.server.concurrency import IsDisconnected, never, until_disconnec
 from lib.dicom.write.files import write_zip
 from lib.errors import CheckpointError, InputError
 from lib.evaluation.slice_metrics import place
-from lib.imaging.files.volume_file import write_volume_file
+from lib.imaging.files.volume_file import FAST, STORED, write_volume_file
 from lib.imaging.volume import Volume
 from lib.learning.model_card.card import INTENDED_USE
 from lib.memory import MemoryBudget
@@ -65,7 +71,7 @@ class SynthesisTask(InferTask):
         self._models = models
         self._budget = budget or MemoryBudget(None)
         self._recent = recent or VolumeCache()
-        self._checks = FamiliarityChecks()
+        self._checks, self._plans = FamiliarityChecks(), PlannedSeriesCache()
         super().__init__(type=InferType.OTHERS, labels=["PET"], dimension=3, description="")
 
     @property
@@ -106,7 +112,7 @@ class SynthesisTask(InferTask):
     def config(self) -> dict[str, Any]:
         """Return the parameters that a client can set, with their defaults."""
         defaults = {"slices": "", "version": "", "metrics": True, "uncertainty": False, "store": False}
-        return {**defaults, "allow_unlike": False, "result_extension": ".nrrd"}
+        return {**defaults, "allow_unlike": False, "result_extension": ".nrrd", "result_compress": False}
 
     def get_path(self, validate: bool = True) -> str | None:
         """Return the published checkpoint, for MONAI Label's ``/model/`` endpoints."""
@@ -204,7 +210,8 @@ class SynthesisTask(InferTask):
     def _written(self, job: InferenceJob, ct: Volume, path: Path, error_path: Path) -> tuple[str, dict[str, Any]]:
         synthesizer, source, options, watch = job.synthesizer, job.source, job.options, job.watch
         progress = until_disconnected(job.is_disconnected)
-        planned = planned_series(synthesizer, source) if options.needs_series else None
+        with watch.step("read"):
+            planned = self._plans.planned(job) if options.needs_series else None
         queued = time.perf_counter()
         with waited_for(self._models.in_use, job.is_disconnected):
             watch.waited(time.perf_counter() - queued)
@@ -212,16 +219,17 @@ class SynthesisTask(InferTask):
                 familiarity = self._checks.check(job, ct)
             with watch.step("synthesise"):
                 pet, error = predict(synthesizer, ct, options, progress)
+        compression = FAST if options.compress or options.save_label else STORED  # a label is kept on the disk
         with watch.step("write"):
             series = None if planned is None else replace(planned, warning=familiarity.warning).fill(pet)
             if series is not None and options.extension == DICOM:
-                write_zip(series, path, progress=progress)
+                write_zip(series, path, compression=compression, progress=progress)
             elif options.uncertainty != "only":
-                write_volume_file(pet, path, progress=progress)
+                write_volume_file(pet, path, compression=compression, progress=progress)
             if series is not None and options.store:
                 job.store(series)
             if error is not None:
-                write_volume_file(error, error_path, progress=progress)
+                write_volume_file(error, error_path, compression=compression, progress=progress)
         which = source.image_id or "an upload"  # its file name may contain a patient's name
         metadata: dict[str, Any] = {
             "synthetic": True,
@@ -238,6 +246,7 @@ class SynthesisTask(InferTask):
             "metrics": None,
             "why_no_metrics": job.why_no_metrics,
             "seen_in_training": seen_in_training(source, synthesizer.card),
+            "runtime": synthesizer.runtime.as_json(),
             "model": {"name": self._name, "checksum": synthesizer.checksum, "card": card_as_json(synthesizer.card)},
             "ignored": list(options.ignored),
         }

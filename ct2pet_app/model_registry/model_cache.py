@@ -13,6 +13,7 @@ from pathlib import Path
 from lib.errors import CheckpointError
 from lib.learning.model_card.card import ModelCard
 from lib.networks.precision import Precision
+from lib.networks.runtimes.names import RuntimeName
 from lib.synthesis.synthesizer import Synthesizer
 
 
@@ -45,8 +46,9 @@ class PublishedModel:
 class ModelCache:
     """Loads requested models, one at a time. A caller can keep using a model that was dropped."""
 
-    def __init__(self, *, device: str, precision: Precision) -> None:
+    def __init__(self, *, device: str, precision: Precision, runtime: RuntimeName = "auto") -> None:
         self._device, self._precision = device, precision
+        self._runtime: RuntimeName = runtime
         self._served: dict[str, tuple[PublishedModel, Synthesizer]] = {}
         self._other: tuple[PublishedModel, Synthesizer] | None = None
         self._loading = threading.Lock()
@@ -78,7 +80,7 @@ class ModelCache:
             return self._other
 
     def _load(self, model: PublishedModel) -> Synthesizer:
-        return Synthesizer.load(model.path, device=self._device, precision=self._precision)
+        return Synthesizer.load(model.path, device=self._device, precision=self._precision, runtime=self._runtime)
 
 
 def file_state(path: Path) -> FileState | None:

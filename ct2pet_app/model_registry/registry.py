@@ -61,7 +61,7 @@ class ModelRegistry:
         self.folder = settings.models_folder
         self.in_use = threading.Lock()
         self._published: dict[str, PublishedModel] = {}
-        self._memory = ModelCache(device=settings.device, precision=settings.precision)
+        self._memory = ModelCache(device=settings.device, precision=settings.precision, runtime=settings.runtime)
         self._serving = threading.RLock()  # held while the served model is read again or changed
 
     def path(self, name: str) -> Path:

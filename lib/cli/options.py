@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from lib.networks.runtimes.names import RuntimeName
+
 Studies = Annotated[Path, typer.Argument(metavar="STUDIES", help="Folder of DICOM studies, searched recursively.")]
 StudiesOrArrays = Annotated[
     Path,
@@ -29,6 +31,12 @@ Settings = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+Runtime = Annotated[
+    RuntimeName,
+    typer.Option(
+        help="How the network runs: auto (the fastest that stays close to float32), eager, folded, openvino, compiled."
+    ),
+]
 TrackingName = Annotated[str, typer.Option("--tracking", help="none, or mlflow to log the run to MLflow as it trains.")]
 TrackingUri = Annotated[
     str,

@@ -5,9 +5,22 @@ Slices are independent, so a slab gives the same result as these slices of the f
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import NamedTuple
+
 import numpy as np
 
 from lib.types import FloatArray
+
+BAND = 32  # target pixels; of 16 to 128, the fastest or within a tenth of it for CTs of 200 to 512 pixels
+
+
+class _Band(NamedTuple):
+    """Adjacent target pixels, the source pixels that they are computed from, and the weights between them."""
+
+    target: slice
+    source: slice
+    weights: FloatArray
 
 
 def resample_in_plane(slices: FloatArray, rows: int, columns: int) -> FloatArray:
@@ -25,9 +38,25 @@ def resample_in_plane(slices: FloatArray, rows: int, columns: int) -> FloatArray
     """
     if slices.shape[1:] == (rows, columns):
         return slices
-    across_rows = in_plane_weights(slices.shape[1], rows)
-    across_columns = in_plane_weights(slices.shape[2], columns)
-    return np.asarray(across_rows @ slices @ across_columns.T, dtype=np.float32)
+    resampled_rows = np.empty((len(slices), rows, slices.shape[2]), np.result_type(slices, np.float32))
+    for band in _bands(slices.shape[1], rows):
+        resampled_rows[:, band.target] = band.weights @ slices[:, band.source]
+    resampled = np.empty((len(slices), rows, columns), np.float32)
+    for band in _bands(slices.shape[2], columns):
+        resampled[:, :, band.target] = resampled_rows[:, :, band.source] @ band.weights.T
+    return resampled
+
+
+@lru_cache(maxsize=32)
+def _bands(source: int, target: int) -> tuple[_Band, ...]:
+    """Return the weights of `in_plane_weights` without its zeros far from the diagonal."""
+    weights = in_plane_weights(source, target)
+    bands = []
+    for start in range(0, target, BAND):
+        used = np.flatnonzero(weights[start : start + BAND].any(axis=0))
+        pixels = slice(int(used[0]), int(used[-1]) + 1)
+        bands.append(_Band(slice(start, start + BAND), pixels, weights[start : start + BAND, pixels].copy()))
+    return tuple(bands)
 
 
 def in_plane_weights(source: int, target: int) -> FloatArray:

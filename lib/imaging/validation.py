@@ -33,13 +33,12 @@ def refuse_unless_ct(volume: Volume, what: str) -> None:
         raise ImageFileError(f"{what}: {slices} slice, expected a CT volume of at least {MIN_SLICES}")
     refuse_oblique(volume.geometry, what)
     refuse_implausible_extent(volume.geometry, what)
-    low, high = float(volume.array.min()), float(volume.array.max())
+    low, high, shares = _summary(volume)
     if low == high:
         raise ImageFileError(f"{what}: every voxel is {low:g}, expected a CT in HU; is the export complete?")
     if high > MAX_HU:
         raise ImageFileError(f"{what}: values up to {high:g}, expected a CT in HU, at most {MAX_HU:g}")
-    limits = (np.nextafter(np.float32(PADDING_HU), np.float32(0)), AIR_BELOW_HU, TISSUE_BELOW_HU)
-    padding, up_to_air, up_to_tissue = (_share_below(volume, limit) for limit in limits)
+    padding, up_to_air, up_to_tissue = shares
     air, tissue = up_to_air - padding, up_to_tissue - up_to_air
     if air < MIN_AIR or tissue < MIN_TISSUE:
         raise ImageFileError(
@@ -50,9 +49,15 @@ def refuse_unless_ct(volume: Volume, what: str) -> None:
         )
 
 
-def _share_below(volume: Volume, limit_hu: float) -> float:
-    # slice by slice: allocating masks of a full CT takes longer than counting
-    return sum(int(np.count_nonzero(of_slice < limit_hu)) for of_slice in volume.array) / volume.array.size
+def _summary(volume: Volume) -> tuple[float, float, tuple[float, ...]]:
+    """Return the lowest and the highest value, and the fractions of padding, up to air and up to tissue."""
+    limits = (np.nextafter(np.float32(PADDING_HU), np.float32(0)), AIR_BELOW_HU, TISSUE_BELOW_HU)
+    counts, ends = [0] * len(limits), []
+    for of_slice in volume.array:  # each is in the processor's cache after the first pass
+        ends += [of_slice.min(), of_slice.max()]
+        for at, limit in enumerate(limits):
+            counts[at] += int(np.count_nonzero(of_slice < limit))
+    return float(np.min(ends)), float(np.max(ends)), tuple(count / volume.array.size for count in counts)
 
 
 def _likely(low: float, high: float) -> str:

@@ -38,7 +38,7 @@ RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
     (
         ("loss.background_weight", "loss.uptake_weight", "optimiser.weight_decay", "optimiser.clip_norm",
          "schedule.warmup_epochs", "schedule.patience", "schedule.max_minutes", "batches.rotate_degrees",
-         "batches.ct_shift", "batches.ct_noise", "batches.workers", "seed"),
+         "batches.ct_shift", "batches.ct_noise", "batches.workers", "synthesis.max_difference_suv", "seed"),
         lambda value: 0 <= value < math.inf,
         "0 or above",
     ),
@@ -130,9 +130,12 @@ class SynthesisConfig:
 
     Attributes:
         flips: Average the PETs of the CT and of its left-right mirror image; takes twice the time.
+        max_difference_suv: Largest difference between a fast runtime and float32 on fixed images, SUVbw; a runtime
+            with a larger one is not used (`lib/networks/runtimes/choice.py`).
     """
 
     flips: bool = False
+    max_difference_suv: float = 0.02
 
 
 @dataclass(frozen=True)

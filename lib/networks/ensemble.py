@@ -52,15 +52,20 @@ def combine(cascades: Sequence[Cascade]) -> Cascade:
     return ensemble.eval()
 
 
+def members_of(cascade: Cascade) -> list[Cascade]:
+    """Return the members of an ensemble, sharing their weights; a single cascade is its only member."""
+    if not isinstance(cascade, CascadeEnsemble):
+        return [cascade]
+    return [single for single in cascade.members if isinstance(single, Cascade)]
+
+
 def member(cascade: Cascade, index: int) -> Cascade:
     """Return one member of an ensemble, sharing its weights.
 
     Raises:
         RecipeError: There is no such member.
     """
-    members = list(cascade.members) if isinstance(cascade, CascadeEnsemble) else [cascade]
+    members = members_of(cascade)
     if not 0 <= index < len(members):
         raise RecipeError(f"the ensemble has members 0 to {len(members) - 1}, found {index}")
-    found = members[index]
-    assert isinstance(found, Cascade)
-    return found
+    return members[index]

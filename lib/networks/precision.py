@@ -12,6 +12,7 @@ import torch
 
 from lib.errors import RecipeError
 
+NumberFormat = Literal["float32", "bfloat16"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 

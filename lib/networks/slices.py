@@ -13,7 +13,7 @@ from lib.networks.cascade import NetworkConfig
 from lib.networks.precision import Precision, autocast
 from lib.types import FloatArray
 
-CUDA_BATCH = 16  # slices; on the CPU the batch is 1, which uses all cores and makes results independent of other slices
+BATCH = {"cpu": 4, "cuda": 16}  # slices
 
 
 class SliceNetwork(Protocol):
@@ -67,7 +67,7 @@ def predict_stages(
         slice_spacing_mm: Of the CT.
         flips: Average the PETs of the CT and of its left-right mirror image, at twice the cost.
     """
-    size = CUDA_BATCH if device.type == "cuda" else 1
+    size = BATCH[device.type]
     for start in range(0, len(indices), size):
         requested = list(indices[start : start + size])
         filled = requested + [requested[-1]] * (size - len(requested))

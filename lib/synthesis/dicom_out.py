@@ -22,10 +22,7 @@ def plan_pet_series(synthesizer: Synthesizer | Ensemble, ct: Series) -> PlannedS
         MissingAttributeError: The CT lacks attributes that a PET series requires (frame of reference, date and time).
         DicomError: A file of the CT is damaged or missing.
     """
-    from lib.dicom.write.pet_series import (  # needs pydicom, which a training machine may lack
-        SourceModel,
-        plan_series,
-    )
+    from lib.dicom.write.plan import SourceModel, plan_series  # needs pydicom, which a training machine may lack
 
     planned = plan_series(ct, SourceModel(synthesizer.card.name, synthesizer.checksum, lib.__version__))
     members = synthesizer.members if isinstance(synthesizer, Ensemble) else (synthesizer,)

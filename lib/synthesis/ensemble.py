@@ -12,6 +12,7 @@ import numpy as np
 from lib.errors import CheckpointError
 from lib.imaging.volume import Volume
 from lib.learning.model_card.card import ModelCard
+from lib.networks.runtimes.names import RuntimeName
 from lib.synthesis.synthesizer import OutputGrid, Synthesizer
 from lib.types import Progress, no_progress
 
@@ -27,6 +28,7 @@ class Ensemble:
         self.card = _card([member.card for member in members])
         self.checksum = hashlib.sha256(" ".join(member.checksum for member in members).encode()).hexdigest()
         self.device = members[0].device
+        self.runtime = members[0].runtime
 
     def for_patient(self, patient_id: str) -> Ensemble:
         """Return the ensemble itself: all of its members are used for every patient."""
@@ -50,14 +52,16 @@ class Ensemble:
         return Volume((total / len(self.members)).astype(np.float32), pet.geometry, pet.unit)
 
 
-def load_models(paths: Sequence[Path], *, device: str = "auto") -> Synthesizer | Ensemble:
+def load_models(
+    paths: Sequence[Path], *, device: str = "auto", runtime: RuntimeName = "auto"
+) -> Synthesizer | Ensemble:
     """Return the synthesizer of one checkpoint, or the ensemble of several.
 
     Raises:
         CheckpointError: Not a ct2pet checkpoint, or the models use different grids or windows.
-        RecipeError: Unknown device.
+        RecipeError: Unknown device; unknown runtime, or one that is not available.
     """
-    members = [Synthesizer.load(path, device=device) for path in paths]
+    members = [Synthesizer.load(path, device=device, runtime=runtime) for path in paths]
     return members[0] if len(members) == 1 else Ensemble(members)
 
 

@@ -19,13 +19,15 @@ from lib.imaging.orientation import VoxelOrder, canonical_geometry, refuse_obliq
 from lib.imaging.resample_2d import resample_in_plane
 from lib.imaging.volume import Unit, Volume
 from lib.learning.checkpoint import load_network
-from lib.learning.cross_validation.shrinkage import shrink
+from lib.learning.lookup_shrinkage import TISSUE_HU, shrink
 from lib.learning.model_card.card import ModelCard, patient_digest
 from lib.metrics.baselines import Baselines
 from lib.networks.cascade import Cascade
 from lib.networks.ensemble import member
 from lib.networks.precision import Precision, choose_device
-from lib.networks.slices import SliceNetwork, predict_stages
+from lib.networks.runtimes.choice import ChosenRuntime, choose_runtime
+from lib.networks.runtimes.names import RuntimeName
+from lib.networks.slices import BATCH, SliceNetwork, predict_stages
 from lib.types import FloatArray, Progress, no_progress
 
 OutputGrid = Literal["ct", "network"]
@@ -42,12 +44,14 @@ class Synthesizer:
         checksum: str,
         device: torch.device,
         precision: Precision = "auto",
+        runtime: RuntimeName = "auto",
     ) -> None:
         self.card = card
         self.checksum = checksum
         self.device = device
         self._network = network
-        self._precision = precision
+        self._precision: Precision = precision
+        self._runtime: RuntimeName = runtime
 
     @property
     def cascade(self) -> Cascade:
@@ -61,16 +65,34 @@ class Synthesizer:
         return self._network
 
     @classmethod
-    def load(cls, path: Path, *, device: str = "auto", precision: Precision = "auto") -> Synthesizer:
+    def load(
+        cls, path: Path, *, device: str = "auto", precision: Precision = "auto", runtime: RuntimeName = "auto"
+    ) -> Synthesizer:
         """Return the synthesizer of a checkpoint.
 
         Raises:
             CheckpointError: Not a ct2pet checkpoint; or an imported network, and onnxruntime is not installed.
-            RecipeError: Unknown device or precision.
+            RecipeError: Unknown device or precision; unknown runtime, or one that is not available.
         """
         chosen = choose_device(device)
         network, card = load_network(path, device=chosen)
-        return cls(network, card, checksum=file_checksum(path), device=chosen, precision=precision)
+        synthesizer = cls(
+            network, card, checksum=file_checksum(path), device=chosen, precision=precision, runtime=runtime
+        )
+        _ = synthesizer.runtime  # chosen now, so that an error comes before any work
+        return synthesizer
+
+    @cached_property
+    def runtime(self) -> ChosenRuntime:
+        """How the network is run on this machine."""
+        return choose_runtime(
+            self._network,
+            self.card.recipe.windows,
+            device=self.device,
+            limit_suv=self.card.recipe.synthesis.max_difference_suv,
+            name=self._runtime,
+            precision=self._precision,
+        )
 
     def for_patient(self, patient_id: str) -> Synthesizer:
         """Return the synthesizer that a patient is evaluated with.
@@ -83,7 +105,9 @@ class Synthesizer:
             return self
         cascade = member(self.cascade, fold)
         card = replace(self.card, baselines=self.card.fold_baselines[fold])
-        return Synthesizer(cascade, card, checksum=self.checksum, device=self.device, precision=self._precision)
+        return Synthesizer(
+            cascade, card, checksum=self.checksum, device=self.device, precision=self._precision, runtime=self._runtime
+        )
 
     def apply(
         self,
@@ -127,20 +151,29 @@ class Synthesizer:
         return Volume(suv_bw, out, Unit.SUV_BW)
 
     def _predict(self, ct_hu: FloatArray, geometry: Geometry, axial: slice) -> Iterator[FloatArray]:
-        """Yield the last stage's PET of each axial slice on the network's grid, SUVbw (1, R, C); canonical order."""
+        """Yield the last stage's PET of each axial slice on the network's grid, SUVbw (1, R, C); canonical order.
+
+        It is 0 in slices without any voxel above -500 HU, which are not computed.
+        """
         windows = self.card.recipe.windows
-        ct_unit = NetworkSlices(ct_hu, self.card.recipe.grid.on(geometry).shape[1:], windows)
+        size = self.card.recipe.grid.on(geometry).shape[1:]
+        ct_unit = NetworkSlices(ct_hu, size, windows)
+        with_body = [k for k in range(axial.start, axial.stop) if ct_hu[k].max() > TISSUE_HU]
         pets = predict_stages(
-            self._network,
+            self.runtime.network,
             ct_unit,
-            range(axial.start, axial.stop),
+            with_body,
             slice_spacing_mm=geometry.spacing_mm[0],
             device=self.device,
-            precision=self._precision,
+            precision="float32",  # the runtime has its own
             flips=self.card.recipe.synthesis.flips,
         )
-        for k, stages in zip(range(axial.start, axial.stop), pets, strict=True):
-            pet = denormalize_pet(stages[-1:], windows)
+        computed = set(with_body)
+        for k in range(axial.start, axial.stop):
+            if k not in computed:
+                yield np.zeros((1, *size), dtype=np.float32)
+                continue
+            pet = denormalize_pet(next(pets)[-1:], windows)
             if self.card.lookup_weight:
                 hu = denormalize_ct(ct_unit.slice(k), windows)
                 pet = shrink(pet, hu, self._baselines, weight=self.card.lookup_weight)
@@ -157,7 +190,7 @@ class Synthesizer:
 class NetworkSlices:
     """A `SliceStack` of a CT's slices on the network's grid, resampled on demand.
 
-    Indices are requested in ascending order, so earlier slices are dropped and memory stays constant.
+    Indices are requested in ascending order, so slices before the batch are dropped and memory stays constant.
     """
 
     def __init__(self, ct_hu: FloatArray, size: tuple[int, int], windows: Windows) -> None:
@@ -171,7 +204,7 @@ class NetworkSlices:
 
     def __getitem__(self, indices: list[int], /) -> FloatArray:
         """Return slices, (len(indices), R, C), unit range."""
-        first = min(indices)
+        first = min(indices) - max(BATCH.values())  # a batch is shrunk after all of its slices were requested
         self._cache = {k: ct_unit for k, ct_unit in self._cache.items() if k >= first}
         return np.concatenate([self.slice(k) for k in indices])
 

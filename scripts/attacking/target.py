@@ -16,7 +16,7 @@ from lib.learning.recipe import load_recipe
 from lib.phantom.generate import PhantomSettings, write_phantoms
 from scripts.attacking.uploads import ct_numbers, nrrd
 from scripts.attacking.watch import Measured, resident_mb, watched
-from scripts.benchmarks.live import save_untrained
+from scripts.benchmarks.network import save_untrained
 from tests.ct2pet_app.constant_model import save_sensitive_model
 from tests.server.processes import RunningServer, running_server, write_users
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import signal
 import socket
 import subprocess
@@ -11,19 +12,21 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from lib.dicom.scan.scan import scan_folder
 from lib.errors import InputError
-from lib.learning.checkpoint import save_checkpoint
-from lib.learning.model_card.card import ModelCard, TrainingData
-from lib.learning.recipe import Recipe, load_recipe
-from lib.networks.cascade import Cascade
+from lib.phantom.generate import PhantomSettings, write_phantoms
+from scripts.benchmarks.network import save_model
+from scripts.benchmarks.programs import FIELD_OF_VIEW_MM, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 300.0
+TIMEOUT_S = 3600.0
 MODEL = "unet"  # has one stage
+TRAINING_PATIENTS = 10  # at least one on each side of the split
 
 
 @dataclass(frozen=True)
@@ -59,57 +62,48 @@ class Setup:
 
 
 @contextlib.contextmanager
-def prepare_setup(args: argparse.Namespace) -> Iterator[Setup]:
-    """Yield a phantom or the first CT of the given studies, with a model; remove temporary files at the end."""
-    from lib.dicom.scan.scan import (
-        scan_folder,  # imported here: the benchmark of the network needs no DICOM libraries
-    )
-    from lib.phantom.generate import PhantomSettings, write_phantoms
+def prepare_setup(args: argparse.Namespace, *, training: PhantomSettings | None = None) -> Iterator[Setup]:
+    """Yield the CT of the command line or a phantom's, with a model; remove temporary files at the end.
 
+    Args:
+        args: The command line.
+        training: Of further phantoms, `TRAINING_PATIENTS` of them, to train on.
+
+    Raises:
+        InputError: There is no usable CT, or one is given although a training needs phantoms.
+    """
+    if args.ct is not None and training is not None:
+        raise InputError("--ct cannot be combined with a training on phantoms: leave it out")
     with tempfile.TemporaryDirectory(prefix="ct2pet-benchmark-") as folder:
-        studies, models = args.studies or Path(folder, "studies"), Path(folder, "models")
-        if args.studies is None:
+        studies, models = args.ct or Path(folder, "studies"), Path(folder, "models")
+        if args.ct is None:
             settings = PhantomSettings(
-                slices=args.slices, ct_matrix=args.matrix, ct_pixel_mm=400 / args.matrix, slice_spacing_mm=3.0
+                slices=args.slices, ct_matrix=args.matrix, ct_pixel_mm=FIELD_OF_VIEW_MM / args.matrix
             )
-            write_phantoms(studies, patients=1, settings=settings)
+            write_phantoms(studies / "ct", patients=1, settings=settings)
         cts = scan_folder(studies).usable("CT")
         if not cts:
             raise InputError(f"{studies}: no usable CT series; python main.py scan lists the reasons")
-        checkpoint = models / MODEL / "model.safetensors"
-        checkpoint.parent.mkdir(parents=True)
-        if args.model is None:
-            save_untrained(checkpoint, load_recipe(args.recipe, settings=("stages=1", *args.set)))
-        else:
-            checkpoint.write_bytes(args.model.read_bytes())
+        if training is not None:
+            write_phantoms(studies / "training", patients=TRAINING_PATIENTS, seed=1, settings=training)
+        save_model(args, models / MODEL / "model.safetensors")
         yield Setup(studies, models, cts[0].series.uid, cts[0].series.slice_count, args.device)
 
 
-def save_untrained(path: Path, recipe: Recipe) -> None:
-    """Write a checkpoint of an untrained network, which takes as much computation as a trained one."""
-    card = ModelCard(
-        name="untrained", created="2026-01-01T00:00:00+00:00", recipe=recipe, network=recipe.network,
-        training=TrainingData(patients=(), validation_patients=(), pairs=0, slices=0, digest="0"),
-        epoch=0, scores=None, baselines=None, versions={},
-    )  # fmt: skip
-    save_checkpoint(path, Cascade(recipe.network), card)
-
-
 def get(url: str) -> float:
-    """Send a GET request and return its duration, seconds."""
-    return _seconds(urllib.request.Request(url))
-
-
-def post(url: str) -> float:
-    """Send a POST request and return its duration, seconds."""
-    return _seconds(urllib.request.Request(url, method="POST"))
-
-
-def _seconds(request: urllib.request.Request) -> float:
+    """Send a GET request and return its duration, s."""
     began = time.perf_counter()
-    with urllib.request.urlopen(request, timeout=3600) as response:
+    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
         response.read()
     return time.perf_counter() - began
+
+
+def read_json(url: str, *, body: Mapping[str, Any] | None = None) -> Any:
+    """Return the JSON of a GET request, or of a POST request with a JSON body."""
+    content = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=content, headers={"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+        return json.load(response)
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> str:

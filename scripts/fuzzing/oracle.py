@@ -15,7 +15,7 @@ from lib.dicom.read.volume import read_activity, read_ct, read_pet
 from lib.dicom.remote.json_header import header_from_json
 from lib.dicom.scan.scan import scan_folder
 from lib.dicom.scan.series import ScannedSeries, judge_series
-from lib.dicom.write.pet_series import SourceModel, plan_series
+from lib.dicom.write.plan import SourceModel, plan_series
 from lib.errors import CT2PETError
 from lib.imaging.volume import Unit, Volume
 from lib.types import Series

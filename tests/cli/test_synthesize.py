@@ -72,6 +72,17 @@ def test_a_slab_equals_the_same_slices_of_the_whole_volume(
     np.testing.assert_allclose(slab.GetOrigin(), whole.TransformIndexToPhysicalPoint((0, 0, 3)), atol=1e-6)
 
 
+def test_files_are_compressed_on_request(
+    studies: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ct, stored, packed = studies / "PHANTOM_0002" / "CT", tmp_path / "stored.nrrd", tmp_path / "packed.nrrd"
+    run_json(capsys, "synthesize", ct, "--model", model, "--out", stored)
+    run_json(capsys, "synthesize", ct, "--model", model, "--out", packed, "--compress")
+    assert packed.stat().st_size < stored.stat().st_size
+    voxels, unpacked = (sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in (stored, packed))
+    np.testing.assert_array_equal(voxels, unpacked)
+
+
 def test_a_volume_file_in_hu_is_accepted(
     studies: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -121,6 +121,15 @@ def test_a_slab_is_a_volume_of_just_that_slab(app: CT2PETApp, phantoms: Path, ct
     assert result["params"]["metrics"]["model"]["mae_suv"] > 0
 
 
+@pytest.mark.parametrize("extension", [".nrrd", ".nii.gz", ".zip"])
+def test_a_result_is_compressed_on_request(app: CT2PETApp, ct_uids: tuple[str, ...], extension: str) -> None:
+    plain, packed = (
+        Path(infer(app, ct_uids[0], result_extension=extension, result_compress=compress, metrics=False)["file"])
+        for compress in (False, True)
+    )
+    assert packed.stat().st_size < plain.stat().st_size / 2
+
+
 def test_metrics_can_be_left_out(app: CT2PETApp, ct_uids: tuple[str, ...]) -> None:
     metadata = infer(app, ct_uids[0], metrics=False)["params"]
     assert (metadata["metrics"], metadata["why_no_metrics"]) == (None, "not requested")

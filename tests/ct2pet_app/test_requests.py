@@ -40,9 +40,10 @@ def test_a_result_may_be_nifti(extension: str) -> None:
 
 
 def test_what_the_stock_slicer_module_sends_is_taken_and_what_means_nothing_is_named() -> None:
-    sent = {"result_extension": ".nrrd", "result_dtype": "uint8", "client_id": "x", "device": "cuda", "slice": "3:4"}
+    sent = {"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False, "client_id": "x",
+            "device": "cuda", "slice": "3:4"}  # fmt: skip
     options = InferOptions.from_params(sent)
-    assert (options.extension, options.ignored) == (".nrrd", ("slice",))
+    assert (options.extension, options.compress, options.ignored) == (".nrrd", False, ("slice",))
 
 
 @pytest.mark.parametrize("key", ["image", "images", "file", "path", "session", "label", "model"])

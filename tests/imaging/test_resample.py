@@ -49,6 +49,20 @@ def test_a_slab_is_the_same_slices_of_the_full_volume() -> None:
     np.testing.assert_array_equal(resample_in_plane(slices[2:4], 31, 64), whole[2:4])
 
 
+@pytest.mark.parametrize(("source", "target"), [((70, 65), (140, 131)), ((140, 131), (70, 33)), ((5, 200), (97, 64))])
+def test_in_plane_is_the_product_with_the_weights_of_both_axes(
+    source: tuple[int, int], target: tuple[int, int]
+) -> None:
+    slices = np.random.default_rng(3).random((2, *source)).astype(np.float32)
+    across_rows, across_columns = (
+        in_plane_weights(old, new).astype(np.float64) for old, new in zip(source, target, strict=True)
+    )
+    # values below 1, each a product and a sum per axis: a few roundings of 2**-24
+    np.testing.assert_allclose(
+        resample_in_plane(slices, *target), across_rows @ slices @ across_columns.T, rtol=0, atol=2**-20
+    )
+
+
 def test_space_resampling_reproduces_a_linear_field() -> None:
     k, r, c = np.meshgrid(np.arange(5), np.arange(6), np.arange(7), indexing="ij")
     pet = volume(2.0 * k + 3.0 * r + 5.0 * c, (4, 4, 4), (0, 0, 0))

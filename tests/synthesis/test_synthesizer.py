@@ -72,6 +72,19 @@ def test_a_synthetic_pet_is_suv_on_the_cts_grid(synthesizer: Synthesizer, ct: Vo
     assert np.isfinite(pet.array).all() and pet.array.min() >= 0 and pet.array.std() > 0
 
 
+def test_slices_without_a_body_are_not_computed(tmp_path: Path, ct: Volume) -> None:
+    ct.array[[0, 4]] = -700  # air and foam
+    pet = always(0.5, tmp_path / "model.safetensors").apply(ct)
+    assert (pet.array[[0, 4]] == 0).all()
+    assert (pet.array[[1, 2, 3, 5, 6, 7, 8]] > 0).all()
+
+
+def test_the_runtime_is_chosen_when_a_model_is_loaded(model: Path) -> None:
+    assert Synthesizer.load(model, device="cpu", runtime="folded").runtime.network.name == "folded"
+    with pytest.raises(RecipeError, match="instance normalisation"):
+        Synthesizer.load(model, device="cpu", runtime="openvino")
+
+
 def test_on_the_networks_grid_it_is_the_networks_output(synthesizer: Synthesizer, ct: Volume) -> None:
     pet = synthesizer.apply(ct, slice(2, 5), grid="network")
     assert pet.geometry.shape == (3, 22, 16)  # 45 x 32.5 mm in pixels of 2 mm

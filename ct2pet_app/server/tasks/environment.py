@@ -10,6 +10,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from lib.processors import configure_threads
+
 SEARCH_PATHS = frozenset({"PATH", "LD_LIBRARY_PATH"})  # only absolute folders in them are passed on
 REASONS: dict[str, str] = {
     # the system
@@ -38,6 +40,7 @@ REASONS: dict[str, str] = {
     "PYTORCH_CUDA_ALLOC_CONF": "as PYTORCH_ALLOC_CONF, under its older name",
     "OMP_NUM_THREADS": "how many CPU threads the server may use",
     "OMP_WAIT_POLICY": "whether idle threads spin",
+    "GOMP_SPINCOUNT": "how long idle threads spin",
     "MKL_NUM_THREADS": "as OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS": "as OMP_NUM_THREADS",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "as OMP_NUM_THREADS",
@@ -119,6 +122,7 @@ def task_environment(method: str, server: Mapping[str, str] | None = None) -> di
     app_folder = passed.get("MONAI_LABEL_APP_DIR", "")
     for name in SEARCH_PATHS & set(passed):
         passed[name] = _absolute_folders(passed[name], without=app_folder)
+    configure_threads(passed)  # here, because the task imports torch before `lib`
     return {**passed, **FIXED}
 
 

@@ -53,7 +53,11 @@ def run() -> int:
     gc.enable()
     methods = {"train": "train", "batch_infer": "batch_infer", "scoring": "scoring"}
     try:
-        getattr(app_instance(), methods[task["method"]])(task["request"])
+        app = app_instance()
+        from lib.processors import yield_processors
+
+        yield_processors()  # to the requests that the server answers meanwhile
+        getattr(app, methods[task["method"]])(task["request"])
     except Exception as error:  # a traceback would show paths and file contents to clients
         frames = traceback.extract_tb(error.__traceback__)[-6:]
         place = " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)

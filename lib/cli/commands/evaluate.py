@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from lib.cli.console import print_json, print_line, progress_bar, stderr
-from lib.cli.options import AsJson, Device, Labels, ModelFiles, Register, Studies
+from lib.cli.options import AsJson, Device, Labels, ModelFiles, Register, Runtime, Studies
 from lib.cli.scores import print_intervals, print_organs, print_scores
 from lib.cli.studies import find_pairs, scan_studies
 
@@ -32,6 +32,7 @@ def evaluate(
     ] = None,
     labels: Labels = None,
     device: Device = "auto",
+    runtime: Runtime = "auto",
     note: Annotated[str, typer.Option(help="Line below every figure, such as the data's attribution.")] = "",
     register: Register = False,
     as_json: AsJson = False,
@@ -54,7 +55,7 @@ def evaluate(
     from lib.synthesis.ensemble import load_models
 
     external = parse_external_predictions([*(compare or ()), *(beside or ())], device=device)
-    synthesizer = load_models(models, device=device)
+    synthesizer = load_models(models, device=device, runtime=runtime)
     scan = scan_studies(studies)
     pairs = find_pairs(scan, register=register).pairs
     run = models[0].parent if len(models) == 1 else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lib.cli.console import print_json, print_line, progress_bar, stderr
-from lib.cli.options import AsJson, Device, ModelFiles
+from lib.cli.options import AsJson, Device, ModelFiles, Runtime
 from lib.errors import InputError
 from lib.types import Progress
 
@@ -40,7 +42,11 @@ def synthesize(
     allow_unlike: Annotated[
         bool, typer.Option("--allow-unlike", help="Synthesise even if the CT is unlike the training CTs.")
     ] = False,
+    compress: Annotated[
+        bool, typer.Option("--compress", help="Compress the .nrrd, .nii.gz or .mha file to a third; takes longer.")
+    ] = False,
     device: Device = "auto",
+    runtime: Runtime = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Synthesise the PET of a CT, in SUVbw on the CT's grid. Research only, not for diagnosis.
@@ -50,28 +56,28 @@ def synthesize(
 
     A CT that is unusual compared with the training CTs gets a warning; one that is unlike them is refused.
 
-    The JSON is `{out, model, sha256, shape, spacing_mm, suv_max, suv_mean, familiarity}`, with `uncertainty` and
-    `series_instance_uid` (DICOM only) if requested.
+    The JSON is `{out, model, sha256, runtime, shape, spacing_mm, suv_max, suv_mean, familiarity}`, with `uncertainty`
+    and `series_instance_uid` (DICOM only) if requested.
     """
-    from lib.dicom.write.files import write_series
-    from lib.imaging.files.volume_file import write_volume_file
+    from lib.imaging.files.volume_file import FAST, STORED
+    from lib.imaging.geometry import parse_slab
     from lib.synthesis.ensemble import load_models
 
+    compression = FAST if compress else STORED
     as_dicom = _check_outputs(out, uncertainty, form=form)  # before the work that takes time
-    synthesizer = load_models(models, device=device)
+    synthesizer = load_models(models, device=device, runtime=runtime)
     with progress_bar() as progress:
         opened = _open(ct, series, synthesizer, out if as_dicom else None, progress)
         familiarity = _check_familiarity(opened, synthesizer, ct.name, allow_unlike=allow_unlike)
-        pet = _predict(opened.volume, synthesizer, slices, uncertainty, progress)
+        request = _Request(synthesizer, opened.volume, parse_slab(slices), progress, uncertainty, compression)
         if opened.planned is None:
-            write_volume_file(pet, out)
+            result = _write_file(request, out)
         else:
-            planned = replace(opened.planned, warning=familiarity.warning)
-            write_series(planned.fill(pet), out, progress=progress)
-    suv_max, suv_mean = float(pet.array.max()), float(pet.array.mean())
+            result = _write_dicom(request, replace(opened.planned, warning=familiarity.warning), out)
     if not as_json:
         print_line(
-            f"{out}: SYNTHETIC PET, SUVbw mean {suv_mean:.2f}, max {suv_max:.2f}. Research only, NOT FOR DIAGNOSIS."
+            f"{out}: SYNTHETIC PET, SUVbw mean {result.suv_mean:.2f}, max {result.suv_max:.2f}. "
+            "Research only, NOT FOR DIAGNOSIS."
         )
         return
     print_json(
@@ -79,10 +85,11 @@ def synthesize(
             "out": out,
             "model": synthesizer.card.name,
             "sha256": synthesizer.checksum,
-            "shape": pet.geometry.shape,
-            "spacing_mm": pet.geometry.spacing_mm,
-            "suv_max": suv_max,
-            "suv_mean": suv_mean,
+            "runtime": synthesizer.runtime.as_json(),
+            "shape": result.shape,
+            "spacing_mm": opened.volume.geometry.spacing_mm,
+            "suv_max": result.suv_max,
+            "suv_mean": result.suv_mean,
             **({} if uncertainty is None else {"uncertainty": uncertainty}),
             **({} if opened.planned is None else {"series_instance_uid": opened.planned.uid}),
             "familiarity": familiarity.as_json(),
@@ -143,16 +150,80 @@ def _check_familiarity(
     return familiarity
 
 
-def _predict(
-    ct: Volume, synthesizer: Synthesizer | Ensemble, slices: str, uncertainty: Path | None, progress: Progress
-) -> Volume:
+@dataclass(frozen=True)
+class _Request:
+    """What to synthesise; `uncertainty` is the file for the expected error, and `compression` zlib's level."""
+
+    synthesizer: Synthesizer | Ensemble
+    ct: Volume
+    slices: slice | None
+    progress: Progress
+    uncertainty: Path | None
+    compression: int
+
+
+@dataclass
+class _Result:
+    """Numbers of a synthetic PET, collected slab by slab."""
+
+    shape: tuple[int, int, int] = (0, 0, 0)
+    suv_max: float = float("-inf")
+    suv_mean: float = 0.0
+
+    def add(self, slab: Volume) -> None:
+        """Include a slab."""
+        slices, rows, columns = slab.geometry.shape
+        self.suv_max = max(self.suv_max, float(slab.array.max()))
+        share = slices / (self.shape[0] + slices)
+        self.suv_mean += share * (float(slab.array.mean(dtype="float64")) - self.suv_mean)
+        self.shape = (self.shape[0] + slices, rows, columns)
+
+
+def _write_file(request: _Request, out: Path) -> _Result:
+    """Write the synthetic PET to a volume file."""
+    from lib.imaging.files.volume_file import write_volume_file
+
+    pet = _predict(request)
+    write_volume_file(pet, out, compression=request.compression)
+    result = _Result()
+    result.add(pet)
+    return result
+
+
+def _write_dicom(request: _Request, planned: PlannedSeries, out: Path) -> _Result:
+    """Write the synthetic PET to a folder, each slab while the next is synthesised."""
+    from lib.dicom.write.files import write_series
+    from lib.dicom.write.streamed_series import StreamedSeries
+    from lib.imaging.geometry import resolve_slab
+    from lib.parallel import ahead
+    from lib.synthesis.slabs import synthesize_slabs
+
+    result = _Result()
+    start, stop = resolve_slab(request.slices or slice(None), request.ct.geometry.shape[0])
+    if request.uncertainty is None:
+        slabs = synthesize_slabs(request.synthesizer, request.ct, request.slices, progress=request.progress)
+    else:
+        slabs = iter([_predict(request)])
+    with closing(ahead(slabs)) as arriving:
+
+        def counted() -> Iterator[Volume]:
+            """Yield the slabs, included in the result."""
+            for slab in arriving:
+                result.add(slab)
+                yield slab
+
+        write_series(StreamedSeries(planned, counted(), stop - start), out)
+    return result
+
+
+def _predict(request: _Request) -> Volume:
     """Return the synthetic PET; write its expected error to the file `uncertainty`."""
     from lib.imaging.files.volume_file import write_volume_file
-    from lib.imaging.geometry import parse_slab
     from lib.synthesis.uncertainty import apply_with_uncertainty
 
-    if uncertainty is None:
-        return synthesizer.apply(ct, parse_slab(slices), progress=progress)
-    pet, error = apply_with_uncertainty(synthesizer, ct, parse_slab(slices), progress=progress)
-    write_volume_file(error, uncertainty)
+    synthesizer, ct, slices, progress = request.synthesizer, request.ct, request.slices, request.progress
+    if request.uncertainty is None:
+        return synthesizer.apply(ct, slices, progress=progress)
+    pet, error = apply_with_uncertainty(synthesizer, ct, slices, progress=progress)
+    write_volume_file(error, request.uncertainty, compression=request.compression)
     return pet

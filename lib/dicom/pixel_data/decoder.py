@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import tempfile
+import threading
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -97,6 +99,29 @@ class Decoder:
                 PROGRAM, Path(self._folder.name), packages=("numpy", "SimpleITK"), timeout_s=SLICE_TIMEOUT_S
             )
         return self._child, Path(self._folder.name) / FILE
+
+
+class DecoderPool:
+    """A decoder, and thus a process, for each thread that asks for one; all end with the context."""
+
+    def __init__(self) -> None:
+        self._own = threading.local()
+        self._opened = ExitStack()
+        self._opening = threading.Lock()
+
+    def __enter__(self) -> DecoderPool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._opened.close()
+
+    def decoder(self) -> Decoder:
+        """Return the decoder of this thread."""
+        decoder: Decoder | None = getattr(self._own, "decoder", None)
+        if decoder is None:
+            with self._opening:
+                decoder = self._own.decoder = self._opened.enter_context(Decoder())
+        return decoder
 
 
 def _damaged(outcome: str) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.filereader import read_dataset
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from lib.dicom.attributes.duplicate_elements import DuplicateElementGuard
@@ -73,7 +74,7 @@ def read_instance(file: BinaryIO, *, tags: list[int] | None = None, with_pixels:
         ends_at_pixels=not with_pixels,
         meaningful=frozenset(tags or ()),
     )
-    selected = None if tags is None else [Tag(tag) for tag in tags]
+    selected = None if tags is None else _tags(tuple(tags))
     elements = read_dataset(stream, is_implicit, order == "<", stop_when=guard, specific_tags=selected)
     dataset = FileDataset(
         getattr(file, "name", None),
@@ -85,6 +86,11 @@ def read_instance(file: BinaryIO, *, tags: list[int] | None = None, with_pixels:
     )
     dataset.set_original_encoding(is_implicit, order == "<", elements._character_set)
     return Instance(dataset, stream, guard.pixels_at)
+
+
+@lru_cache(32)
+def _tags(tags: tuple[int, ...]) -> list[BaseTag]:
+    return [Tag(tag) for tag in tags]
 
 
 def _encoding(meta: FileMeta, stream: BinaryIO) -> tuple[bool, str]:

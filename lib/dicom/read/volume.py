@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from lib.dicom.attributes.transfer_syntax import is_plain_encoding
 from lib.dicom.instance_header import BedHeader, InstanceHeader, PetHeader, SharedHeader
-from lib.dicom.pixel_data.decoder import Decoder
+from lib.dicom.pixel_data.decoder import DecoderPool
 from lib.dicom.read.consistency import refuse_mixed_stack
 from lib.dicom.read.frame_pixels import read_frames
 from lib.dicom.read.pixels import ReadSlice, read_slice
@@ -21,8 +23,12 @@ from lib.errors import DicomError, UnsupportedSeriesError
 from lib.imaging.files.header_check import FLOAT_BYTES, MAX_VOLUME_BYTES
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
+from lib.parallel import ordered_map
+from lib.processors import available_processors
 from lib.types import FloatArray, Progress, Series, no_progress
 
+MAX_THREADS = 4  # `memory_estimate.py` counts their slices
+SLICES_OF_A_THREAD = 32  # decoding JPEG 2000 takes 20 ms a slice, JPEG-LS 5, and starting the process of a decoder 300
 CT_FLOOR_HU = -1024.0  # air; lower values are padding (-2000, -3024)
 
 
@@ -42,7 +48,6 @@ def read_ct(series: Series, *, progress: Progress = no_progress) -> Volume:
         DicomError: A file is damaged, or the files are not a usable CT; the message names the series.
     """
     slices = _read(series, "CT", progress=progress)
-    np.maximum(slices.array, CT_FLOOR_HU, out=slices.array)
     return Volume(slices.array, slices.geometry, Unit.HU)
 
 
@@ -110,20 +115,19 @@ def _read(
         raise UnsupportedSeriesError(f"series {series.uid}: modality {series.modality}, expected {modality}")
     headers: list[InstanceHeader] = []
     layouts: set[tuple[bool | None, int]] = set()
+    volume = _Voxels(series.slice_count, CT_FLOOR_HU if modality == "CT" else None)
     try:
-        array = np.empty((0, 0, 0), np.float32)
-        for k, piece in enumerate(_pieces(series)):
-            if k == 0:
-                _refuse_huge((series.slice_count, *piece.values.shape))
-                array = np.empty((series.slice_count, *piece.values.shape), np.float32)
-            _refuse_other(piece.header, series, why_other)
-            if piece.values.shape != array.shape[1:]:
-                name = piece.header.file.name
-                raise DicomError(f"{name}: {piece.values.shape} pixels, expected {array.shape[1:]} as before")
-            array[k] = piece.values
-            headers.append(piece.header)
-            layouts.add(piece.pixel_format.layout)
-            progress(k + 1, series.slice_count, "reading")
+        with closing(_pieces(series, volume)) as pieces:
+            for k, piece in enumerate(pieces):
+                _refuse_other(piece.header, series, why_other)
+                if piece.values.shape != volume.array.shape[1:]:
+                    name = piece.header.file.name
+                    raise DicomError(
+                        f"{name}: {piece.values.shape} pixels, expected {volume.array.shape[1:]} as before"
+                    )
+                headers.append(piece.header)
+                layouts.add(piece.pixel_format.layout)
+                progress(k + 1, series.slice_count, "reading")
         if len(layouts) > 1:
             raise DicomError(
                 "its slices differ in PixelRepresentation, or in how HighBit goes with BitsStored: one is damaged"
@@ -134,9 +138,33 @@ def _read(
         raise error.with_message(f"series {series.uid}: {error}") from error
     index = {(header.path, header.frame): k for k, header in enumerate(headers)}
     order = [index[header.path, header.frame] for header in stack.headers]
-    if order != list(range(len(order))):
-        array = array[order]
+    array = volume.array if order == list(range(len(order))) else volume.array[order]
     return _Slices(array, stack.headers, stack.geometry)
+
+
+class _Voxels:
+    """The array of a volume, filled by the threads that read its slices.
+
+    Args:
+        slices: Their number.
+        floor: Replaces lower values; None if there is no limit.
+    """
+
+    def __init__(self, slices: int, floor: float | None) -> None:
+        self._slices, self._floor = slices, floor
+        self.array = np.empty((0, 0, 0), np.float32)
+
+    def allocate(self, shape: tuple[int, ...]) -> None:
+        """Allocate slices of this shape; raise DicomError if the volume is too large."""
+        _refuse_huge((self._slices, *shape))
+        self.array = np.empty((self._slices, *shape), np.float32)
+
+    def put(self, k: int, values: FloatArray) -> None:
+        """Store slice `k`, unless its shape is another; the first has to be put before others."""
+        if k == 0:
+            self.allocate(values.shape)
+        if values.shape == self.array.shape[1:]:
+            np.maximum(values, -np.inf if self._floor is None else self._floor, out=self.array[k])
 
 
 def _refuse_huge(shape: tuple[int, ...]) -> None:
@@ -145,17 +173,46 @@ def _refuse_huge(shape: tuple[int, ...]) -> None:
         raise DicomError(f"{size} voxels, expected a volume of at most {MAX_VOLUME_BYTES / 1e9:.0f} GB")
 
 
-def _pieces(series: Series) -> Iterator[ReadSlice]:
-    """Yield all slices file by file, so that each file is opened once."""
+def decoding_threads(slices: int) -> int:
+    """Return how many threads read a number of compressed slices, each with a process that decodes.
+
+    Slices that are not compressed are read by one thread: parsing headers holds the interpreter's lock, and several
+    threads took as long, and a quarter more of processor time.
+    """
+    return min(MAX_THREADS, available_processors(), 1 + slices // SLICES_OF_A_THREAD)
+
+
+def _pieces(series: Series, volume: _Voxels) -> Generator[ReadSlice, None, None]:
+    """Yield all slices in the order of `series.slices`, each file opened once, after storing their values."""
     frames_of_file: dict[Path, list[int]] = {}
     for source in series.slices:
         frames_of_file.setdefault(source.path, []).append(source.frame)
-    with Decoder() as decoder:
-        for path, frames in frames_of_file.items():
-            if frames == [0]:
-                yield read_slice(path, decoder)
-            else:
-                yield from read_frames(path, frames)
+    if any(frames != [0] for frames in frames_of_file.values()):
+        slices = (
+            piece
+            for path, frames in frames_of_file.items()
+            for piece in ([read_slice(path)] if frames == [0] else read_frames(path, frames))
+        )
+        for k, piece in enumerate(slices):
+            volume.put(k, piece.values)
+            yield piece
+        return
+    with DecoderPool() as decoders:
+
+        def read(numbered: tuple[int, Path]) -> ReadSlice:
+            """Return a slice after storing its values."""
+            k, path = numbered
+            piece = read_slice(path, decoders.decoder())
+            volume.put(k, piece.values)
+            return piece
+
+        numbered = enumerate(frames_of_file)
+        first = read(next(numbered))
+        yield first
+        is_plain = is_plain_encoding(first.header.shared.transfer_syntax_uid)
+        threads = 1 if is_plain else decoding_threads(len(frames_of_file))
+        with closing(ordered_map(read, numbered, threads=threads)) as pieces:
+            yield from pieces
 
 
 def _refuse_other(header: InstanceHeader, series: Series, why_other: Callable[[SharedHeader], str | None]) -> None:

@@ -41,6 +41,8 @@ UTF_8 = "ISO_IR 192"
 ASCII = ("", "ISO_IR 6")  # the default character set
 WRITTEN_AS_UTF_8 = ("ISO_IR 13",)  # dciodvfy 1.00~20220618 reports its katakana as errors
 PLANE = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
+PLANE_TAGS = {keyword: int(tag_for_keyword(keyword) or 0) for keyword in PLANE}
+SLICE_THICKNESS = int(tag_for_keyword("SliceThickness") or 0)
 TIME_SOURCES = ("Series", "Acquisition", "Content", "Study")  # sources of the series' date and time, in this order
 COPIED_TAGS = [
     CHARACTER_SET, DEIDENTIFICATION_CODES,
@@ -93,12 +95,20 @@ def copy_patient_and_study(ct: Dataset, *, series_uid: str) -> Dataset:
 def copy_slice_plane(ct: Dataset) -> Dataset:
     """Return position, orientation, spacing and thickness of one slice, unchanged if valid in DICOM."""
     copied = Dataset()
-    for keyword in PLANE:
-        numbers = text_in(ct, int(tag_for_keyword(keyword) or 0)).split("\\")
-        setattr(copied, keyword, [decimal_string(number) for number in numbers])
-    thickness_mm = number_in(ct, int(tag_for_keyword("SliceThickness") or 0))
-    copied.SliceThickness = "" if thickness_mm is None else allowed("SliceThickness", str(thickness_mm))
+    for keyword, numbers in slice_plane(ct).items():
+        setattr(copied, keyword, numbers)
     return copied
+
+
+def slice_plane(ct: Dataset) -> dict[str, list[str]]:
+    """Return the decimal strings of `copy_slice_plane` by keyword; an unknown thickness is empty."""
+    plane = {}
+    for keyword in PLANE:
+        numbers = text_in(ct, PLANE_TAGS[keyword]).split("\\")
+        plane[keyword] = [decimal_string(number) for number in numbers]
+    thickness_mm = number_in(ct, SLICE_THICKNESS)
+    plane["SliceThickness"] = ["" if thickness_mm is None else allowed("SliceThickness", str(thickness_mm))]
+    return plane
 
 
 def _date_and_time(ct: Dataset, series_uid: str) -> tuple[str, str]:

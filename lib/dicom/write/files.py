@@ -11,16 +11,16 @@ from pathlib import Path
 from lib.dicom.read.instance_file import read_instance_file
 from lib.dicom.scan.folder import UNFINISHED
 from lib.dicom.write.pet_series import SyntheticSeries
+from lib.dicom.write.streamed_series import StreamedSeries
 from lib.errors import InputError, OutputError
 from lib.files import TEMPORARY, atomic_file, remove_abandoned, unfinished_folder
 from lib.types import Progress, no_progress
 
 SERIES_UID = 0x0020000E
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # required in a zip; constant, so that equal series give equal zips
-COMPRESSION_LEVEL = 1  # zlib level: synthetic PET compresses to a third at any level
 
 
-def write_series(series: SyntheticSeries, folder: Path, *, progress: Progress = no_progress) -> Path:
+def write_series(series: SyntheticSeries | StreamedSeries, folder: Path, *, progress: Progress = no_progress) -> Path:
     """Write one file per slice into a folder, which is created if missing; return the folder.
 
     A new folder appears with all files in one step. In a folder of the same series, or of a slab of it, files are
@@ -49,8 +49,14 @@ def write_series(series: SyntheticSeries, folder: Path, *, progress: Progress = 
     return folder
 
 
-def write_zip(series: SyntheticSeries, path: Path, *, progress: Progress = no_progress) -> Path:
+def write_zip(series: SyntheticSeries, path: Path, *, compression: int = 0, progress: Progress = no_progress) -> Path:
     """Write the series as one zip, with its files in a folder named by its UID; return `path`.
+
+    Args:
+        series: The series.
+        path: The file.
+        compression: zlib's level, 0 to 9; 0 stores the files as they are, any other reduces a PET to 40 %.
+        progress: Called after every slice.
 
     Raises:
         OutputError: The disk is full; no partial file remains.
@@ -60,10 +66,10 @@ def write_zip(series: SyntheticSeries, path: Path, *, progress: Progress = no_pr
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
             atomic_file(path) as partial_path,
-            zipfile.ZipFile(partial_path, "w", compresslevel=COMPRESSION_LEVEL) as zipped,
+            zipfile.ZipFile(partial_path, "w") as zipped,
         ):
             for done, (name, file) in enumerate(series.files(), start=1):
-                zipped.writestr(_member(f"{series.uid}/{name}"), file, compresslevel=COMPRESSION_LEVEL)
+                zipped.writestr(_member(f"{series.uid}/{name}", compression), file, compresslevel=compression)
                 progress(done, len(series), "writing")
     return path
 
@@ -106,9 +112,10 @@ def _move_into_place(partial_path: Path, folder: Path) -> bool:
     return True
 
 
-def _member(name: str) -> zipfile.ZipInfo:
+def _member(name: str, compression: int) -> zipfile.ZipInfo:
     member = zipfile.ZipInfo(name, ZIP_DATE)
-    member.compress_type, member.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+    member.compress_type = zipfile.ZIP_DEFLATED if compression else zipfile.ZIP_STORED
+    member.external_attr = 0o644 << 16
     return member
 
 

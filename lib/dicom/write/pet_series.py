@@ -6,42 +6,47 @@ Attributes of a measurement are empty: tracer, dose, corrections, acquisition ti
 
 UIDs and headers are determined by the CT and the model's checksum: a slice synthesised and stored again is the same
 instance, and slices of a slab equal those of the entire series.
+
+pydicom takes 4 ms to build and encode an instance. In files, the elements that all slices share are therefore encoded
+once (`encoding.py`); a file has the same bytes as its dataset saved by pydicom.
 """
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
 
 import numpy as np
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, PositronEmissionTomographyImageStorage
+from pydicom.uid import ExplicitVRLittleEndian, PositronEmissionTomographyImageStorage
 
-from lib.dicom.attributes.value_rules import UID
-from lib.dicom.read.header import HEADER_TAGS, header_of, number_in, text_in
-from lib.dicom.read.instance_file import read_instance_file
-from lib.dicom.read.multiframe import Frame, is_multi_frame, read_frame_headers
-from lib.dicom.read.slice_order import order_stack
-from lib.dicom.write.copied_attributes import COPIED_TAGS, copy_patient_and_study, copy_slice_plane
+from lib.dicom.read.header import number_in, text_in
+from lib.dicom.write.copied_attributes import copy_slice_plane, slice_plane
 from lib.dicom.write.derivation import SourceModel, code, fill_pet_module, label_as_synthetic
+from lib.dicom.write.encoding import InstanceTemplate, encoded_dataset, encoded_element, encoded_sequence
 from lib.dicom.write.rescale import store_slice
-from lib.errors import DicomError, UnsupportedSeriesError
+from lib.dicom.write.uids import derived_uid, source_of
+from lib.errors import UnsupportedSeriesError
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
-from lib.types import Series, SliceSource
+from lib.types import FloatArray
 
-__all__ = ["PlannedSeries", "SourceModel", "SyntheticSeries", "derived_uid", "plan_series"]
-
-NAMESPACE = uuid.UUID("0b7c9f0e-3d3a-5f0c-9a55-6f6d2c1e8b47")  # ct2pet's namespace of synthetic PET
-FORMAT = 1  # of the UIDs; unchanged by header corrections, so that a series stored again is not duplicated
 SERIES_NUMBERS_FROM = 9000  # added to the CT's SeriesNumber, above a scanner's own numbers
 MAX_IS = 2**31 - 1  # maximum of an integer string (PS3.5 6.2)
 WINDOW_CENTRE_SUV, WINDOW_WIDTH_SUV = "2.5", "5"  # 0 to 5 SUV, usual for whole-body FDG
 SERIES_NUMBER, PATIENT_POSITION = 0x00200011, 0x00185100
+TAGS = {
+    keyword: int(tag_for_keyword(keyword) or 0)
+    for keyword in (  # of the elements that differ between slices, and of the items of SourceImageSequence
+        "MediaStorageSOPInstanceUID", "SOPInstanceUID", "SourceImageSequence", "ImagePositionPatient",
+        "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "InstanceNumber", "ImageIndex", "RescaleSlope",
+        "RescaleIntercept", "PixelData", "ReferencedSOPClassUID", "ReferencedSOPInstanceUID", "ReferencedFrameNumber",
+        "SpatialLocationsPreserved",
+    )
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +96,20 @@ class PlannedSeries:
             )
         return SyntheticSeries(self, pet, first)
 
+    def files(self, slabs: Iterable[Volume]) -> Iterator[tuple[str, bytes]]:
+        """Yield the file name (the CT slice's number in the stack, from 1) and the file of each slice of slabs.
+
+        Raises:
+            UnsupportedSeriesError: A slab has another unit or another grid.
+            DicomError: A slice has NaN or infinite values.
+        """
+        encoder = None
+        for slab in slabs:
+            first = self.fill(slab).first
+            encoder = encoder or _Encoder(self, first, slab.array[0])
+            for k, suv_bw in enumerate(slab.array, start=first):
+                yield f"{k + 1:04d}.dcm", encoder.file(k, suv_bw)
+
 
 @dataclass(frozen=True, eq=False)
 class SyntheticSeries:
@@ -126,83 +145,28 @@ class SyntheticSeries:
             DicomError: A slice has NaN or infinite values.
         """
         for k in range(self.first, self.first + len(self)):
-            yield _instance(self, k)
+            yield _instance(self.planned, k, self.pet.array[k - self.first])
 
     def files(self) -> Iterator[tuple[str, bytes]]:
-        """Yield each instance's file name (its CT slice's number in the stack, from 1) and file, in stack order."""
-        for k, dataset in enumerate(self.datasets(), start=self.first + 1):
-            encoded = BytesIO()
-            dataset.save_as(encoded, write_like_original=False)
-            yield f"{k:04d}.dcm", encoded.getvalue()
+        """Yield each instance's file name and file, in stack order; see `PlannedSeries.files`."""
+        return self.planned.files([self.pet])
 
 
-def plan_series(ct: Series, source_model: SourceModel) -> PlannedSeries:
-    """Return the planned synthetic series of a CT, reading the headers of all its files.
+def _instance(planned: PlannedSeries, k: int, suv_bw: FloatArray) -> FileDataset:
+    """Return the instance of CT slice `k`, independent of which other slices were synthesised.
+
+    Args:
+        planned: The series.
+        k: Index of the CT slice, from 0.
+        suv_bw: The pixels, (R, C).
 
     Raises:
-        MissingAttributeError: The CT lacks a frame of reference, or a date and time.
-        DicomError: A file is damaged, or the files do not form one stack; the message names the series.
+        DicomError: The slice has NaN or infinite values.
     """
-    selected = set(ct.slices)
-    read = (frame for path in ct.files for frame in _read(path, ct))
-    found = [frame for frame in read if SliceSource(frame.header.file, frame.header.frame) in selected]
-    datasets = {(frame.header.path, frame.header.frame): frame.dataset for frame in found}
-    stack = order_stack([frame.header for frame in found])
-    frames = tuple(header.frame for header in stack.headers)
-    slices = tuple(datasets[header.path, header.frame] for header in stack.headers)
-    shared = copy_patient_and_study(slices[0], series_uid=ct.uid)
-    instances = (_source(slice_, frame) for slice_, frame in zip(slices, frames, strict=True))
-    return PlannedSeries(
-        uid=derived_uid("series", ct.uid, source_model.checksum, *instances),
-        study_uid=str(shared.StudyInstanceUID),
-        ct_uid=ct.uid,
-        geometry=stack.geometry,
-        slices=slices,
-        frames=frames,
-        shared=shared,
-        source_model=source_model,
-    )
-
-
-def derived_uid(*parts: str) -> str:
-    """Return a UID of the 2.25 arc (PS3.5 B.2) determined by `parts`."""
-    return f"2.25.{uuid.uuid5(NAMESPACE, ' '.join((str(FORMAT), *parts))).int}"
-
-
-def _read(path: Path, ct: Series) -> tuple[Frame, ...]:
-    """Return the slices of a file: the file itself, or the frames of a multi-frame file."""
-    try:
-        dataset = read_instance_file(path, tags=[*HEADER_TAGS, *COPIED_TAGS])
-        header = header_of(dataset, str(path))
-        frames = read_frame_headers(path) if is_multi_frame(header.shared) else (Frame(header, dataset),)
-    except (DicomError, OSError) as error:
-        raise DicomError(f"series {ct.uid}: {path.name}: cannot be read ({error}); scan the folder again") from error
-    except Exception as error:  # a damaged file can make a parser raise anything
-        raise DicomError(f"series {ct.uid}: {path.name}: damaged DICOM file; copy it again") from error
-    if header.shared.series_instance_uid != ct.uid or header.shared.modality != "CT":
-        raise DicomError(f"{path.name}: no longer a file of CT series {ct.uid}; scan the folder again")
-    if not UID.fullmatch(header.sop_instance_uid):
-        raise DicomError(
-            f"series {ct.uid}: {path.name}: its SOPInstanceUID is not a UID, so a PET series cannot refer to it; "
-            "correct the CT's header, or have the PET written as .nrrd"
-        )
-    for frame in frames:  # as checked above: the elements in the file may have any value representation
-        frame.dataset.add_new("SOPInstanceUID", "UI", header.sop_instance_uid)
-        frame.dataset.add_new("SOPClassUID", "UI", header.shared.sop_class_uid or CTImageStorage)
-    return frames
-
-
-def _source(ct: Dataset, frame: int) -> str:
-    """Return the identity of a CT slice: its SOPInstanceUID, and its frame number if the file has several."""
-    return f"{ct.SOPInstanceUID} frame {frame}" if frame else str(ct.SOPInstanceUID)
-
-
-def _instance(series: SyntheticSeries, k: int) -> FileDataset:
-    """Return the instance of CT slice `k`, independent of which other slices were synthesised."""
-    planned, ct = series.planned, series.planned.slices[k]
+    ct = planned.slices[k]
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = PositronEmissionTomographyImageStorage
-    meta.MediaStorageSOPInstanceUID = derived_uid("instance", planned.uid, _source(ct, planned.frames[k]))
+    meta.MediaStorageSOPInstanceUID = _instance_uid(planned, k)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     pet = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     pet.is_little_endian, pet.is_implicit_VR = True, False
@@ -217,8 +181,66 @@ def _instance(series: SyntheticSeries, k: int) -> FileDataset:
     fill_pet_module(pet, position=text_in(planned.slices[0], PATIENT_POSITION))
     pet.NumberOfSlices, pet.ImageIndex = planned.geometry.shape[0], k + 1  # of the entire series, in a slab too
     pet.SpacingBetweenSlices = f"{planned.geometry.spacing_mm[0]:.8g}"
-    _put_pixels(pet, series.pet.array[k - series.first])
+    _put_pixels(pet, suv_bw)
     return pet
+
+
+class _Encoder:
+    """Encodes the instances of a series as files; slices may come in any order.
+
+    Args:
+        planned: The series.
+        k: Index of a CT slice, from 0.
+        suv_bw: The pixels of that slice, (R, C); all slices have as many.
+    """
+
+    def __init__(self, planned: PlannedSeries, k: int, suv_bw: FloatArray) -> None:
+        self._planned = planned
+        instance = _instance(planned, k, np.zeros_like(suv_bw))
+        del instance.PixelData
+        self._template = InstanceTemplate.of(instance)
+        self._purpose = encoded_dataset(_purpose())
+
+    def file(self, k: int, suv_bw: FloatArray) -> bytes:
+        """Return the file of CT slice `k`.
+
+        Raises:
+            DicomError: The slice has NaN or infinite values.
+        """
+        stored = store_slice(suv_bw)
+        uid = _instance_uid(self._planned, k)
+        values: dict[str, tuple[str, bytes | str | list[str]]] = {
+            "SOPInstanceUID": ("UI", uid),
+            **{keyword: ("DS", numbers) for keyword, numbers in slice_plane(self._planned.slices[k]).items()},
+            "InstanceNumber": ("IS", str(k + 1)),
+            "ImageIndex": ("US", struct.pack("<H", k + 1)),
+            "RescaleSlope": ("DS", stored.rescale_slope),
+            "RescaleIntercept": ("DS", stored.rescale_intercept),
+            "PixelData": ("OW", stored.stored.astype("<u2", copy=False).tobytes()),
+        }
+        elements = {TAGS[keyword]: encoded_element(TAGS[keyword], *value) for keyword, value in values.items()}
+        elements[TAGS["SourceImageSequence"]] = encoded_sequence(
+            TAGS["SourceImageSequence"], [self._source(j, is_same=j == k) for j in _sources(self._planned, k)]
+        )
+        meta = {TAGS["MediaStorageSOPInstanceUID"]: encoded_element(TAGS["MediaStorageSOPInstanceUID"], "UI", uid)}
+        return self._template.file(meta, elements)
+
+    def _source(self, j: int, *, is_same: bool) -> bytes:
+        """Return the elements of the item that refers to CT slice `j`, as `_name_sources` sets them."""
+        ct, frame = self._planned.slices[j], self._planned.frames[j]
+        elements = [
+            encoded_element(TAGS["ReferencedSOPClassUID"], "UI", str(ct.SOPClassUID)),
+            encoded_element(TAGS["ReferencedSOPInstanceUID"], "UI", str(ct.SOPInstanceUID)),
+        ]
+        if frame:
+            elements.append(encoded_element(TAGS["ReferencedFrameNumber"], "IS", str(frame)))
+        if is_same:
+            elements.append(encoded_element(TAGS["SpatialLocationsPreserved"], "CS", "YES"))
+        return b"".join((*elements, self._purpose))
+
+
+def _instance_uid(planned: PlannedSeries, k: int) -> str:
+    return derived_uid("instance", planned.uid, source_of(planned.slices[k], planned.frames[k]))
 
 
 def _series_number(ct: Dataset) -> int:
@@ -226,29 +248,38 @@ def _series_number(ct: Dataset) -> int:
     return SERIES_NUMBERS_FROM + (number if 0 < number <= MAX_IS - SERIES_NUMBERS_FROM else 0)
 
 
+def _sources(planned: PlannedSeries, k: int) -> tuple[int, ...]:
+    """Return the indices of the CT slices that the PET of slice `k` is computed from, beginning with `k`."""
+    first, last = max(0, k - planned.reach), min(len(planned.slices) - 1, k + planned.reach)
+    return (k, *(j for j in range(first, last + 1) if j != k))
+
+
+def _purpose() -> Dataset:
+    source = Dataset()
+    source.PurposeOfReferenceCodeSequence = code("121322", "DCM", "Source image for image processing operation")
+    return source
+
+
 def _name_sources(pet: FileDataset, planned: PlannedSeries, k: int) -> None:
     """Set SourceImageSequence: first the CT slice at the same position, then its neighbours."""
-    reach, last = planned.reach, len(planned.slices) - 1
-    neighbours = [j for j in range(max(0, k - reach), min(last, k + reach) + 1) if j != k]
     sources = Sequence()
-    for j in (k, *neighbours):
-        source = Dataset()
+    for j in _sources(planned, k):
+        source = _purpose()
         source.ReferencedSOPClassUID = planned.slices[j].SOPClassUID
         source.ReferencedSOPInstanceUID = planned.slices[j].SOPInstanceUID
         if planned.frames[j]:
             source.ReferencedFrameNumber = planned.frames[j]
-        source.PurposeOfReferenceCodeSequence = code("121322", "DCM", "Source image for image processing operation")
         if j == k:
             source.SpatialLocationsPreserved = "YES"
         sources.append(source)
     pet.SourceImageSequence = sources
 
 
-def _put_pixels(pet: FileDataset, suv_bw: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> None:
+def _put_pixels(pet: FileDataset, suv_bw: FloatArray) -> None:
     slice_ = store_slice(suv_bw)
     pet.Rows, pet.Columns = slice_.stored.shape
     pet.SamplesPerPixel, pet.PhotometricInterpretation = 1, "MONOCHROME2"
     pet.BitsAllocated, pet.BitsStored, pet.HighBit, pet.PixelRepresentation = 16, 16, 15, 0
     pet.RescaleSlope, pet.RescaleIntercept = slice_.rescale_slope, slice_.rescale_intercept
     pet.WindowCenter, pet.WindowWidth = WINDOW_CENTRE_SUV, WINDOW_WIDTH_SUV
-    pet.PixelData = slice_.stored.astype("<u2").tobytes()
+    pet.PixelData = slice_.stored.astype("<u2", copy=False).tobytes()

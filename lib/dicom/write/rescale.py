@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Context
 
@@ -38,15 +39,19 @@ def store_slice(suv_bw: FloatArray) -> StoredSlice:
     Raises:
         DicomError: The slice has NaN or infinite values.
     """
-    if not np.isfinite(suv_bw).all():
+    low, high = float(suv_bw.min()), float(suv_bw.max())  # NaN if one of them is
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise DicomError("a slice has NaN or infinite SUV, expected finite values; the model may be damaged")
-    low, high = float(suv_bw.min()), float(suv_bw.max())
     from_zero = low >= 0 and high / (2 * MAX_STORED) < (high - low) / MIN_RESOLUTION
     constant = low == high >= 0  # no rounding
     intercept = "0" if from_zero or constant else _decimal_below(low)
     slope = _slope(high - float(intercept))
-    scaled = np.rint((suv_bw.astype(np.float64) - float(intercept)) / float(slope))
-    return StoredSlice(np.clip(scaled, 0, MAX_STORED).astype(np.uint16), slope, intercept)
+    # in place, since a slice of float64 takes longer to allocate than to divide
+    scaled = np.subtract(suv_bw, float(intercept), dtype=np.float64) if float(intercept) else suv_bw.astype(np.float64)
+    np.divide(scaled, float(slope), out=scaled)
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, 0, MAX_STORED, out=scaled)
+    return StoredSlice(scaled.astype(np.uint16), slope, intercept)
 
 
 def _decimal_below(number: float) -> str:

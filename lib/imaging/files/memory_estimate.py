@@ -9,7 +9,7 @@ from pathlib import Path
 from lib.errors import ImageFileError
 from lib.imaging.files.header_check import FLOAT_BYTES, refuse_unless_alone
 
-DECODING_SLICES = 4  # temporary slices while one is decoded: bytes, integers, floats
+DECODING_SLICES = 16  # temporary slices of up to four threads that decode: bytes, integers, floats
 
 
 def volume_bytes(shape: Sequence[int]) -> int:

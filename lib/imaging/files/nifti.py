@@ -102,8 +102,14 @@ def _named(path: Path) -> Iterator[None]:
         raise _unreadable(path, str(error)) from error  # nibabel raises it for a truncated file
 
 
-def write_nifti(volume: Volume, path: Path, *, progress: Progress = no_progress) -> None:
+def write_nifti(volume: Volume, path: Path, *, level: int = 0, progress: Progress = no_progress) -> None:
     """Write NIfTI-1, float32, with equal sform and qform of code 1; gzip if the name ends in .gz.
+
+    Args:
+        volume: The volume.
+        path: The file.
+        level: Of zlib, 0 to 9; with 0, a .gz holds the voxels as they are.
+        progress: Called after every slice.
 
     Raises:
         OSError: The file cannot be written.
@@ -113,7 +119,8 @@ def write_nifti(volume: Volume, path: Path, *, progress: Progress = no_progress)
     header.set_data_shape(volume.geometry.shape[::-1])
     _set_orientation(header, volume.geometry)
     header.set_xyzt_units("mm")
-    with ImageOpener(path, "wb") as file:  # compresses with level 1 and no time stamp
+    packing = {"compresslevel": level} if path.name.lower().endswith(".gz") else {}
+    with ImageOpener(path, "wb", **packing) as file:  # without a time stamp
         header.write_to(file)
         for done, of_slice in enumerate(volume.array, start=1):
             file.write(np.ascontiguousarray(of_slice, dtype="<f4").tobytes())

@@ -31,7 +31,9 @@ def card_facts(card: ModelCard) -> dict[str, str]:
     if training.folds:
         folds = len(card.fold_baselines)
         facts["Cross-validation"] = f"{folds} folds; each patient judged by the network not trained on them"
+    if card.lookup_weight:
         facts["Lookup weight"] = f"{card.lookup_weight:g} of the median SUV at each HU, in tissue"
+    facts["Runtime"] = f"any within {card.recipe.synthesis.max_difference_suv:g} SUV of float32, on fixed images"
     alignment = card.recipe.alignment
     rules = [f"training slices misaligned by more than {alignment.max_shift_mm:g} mm excluded"] * (
         alignment.max_shift_mm > 0

@@ -16,7 +16,7 @@ from ct2pet_app.datastore.pair_service import add_pair
 from ct2pet_app.errors import RequestError
 from lib.dicom.scan.scan import scan_folder
 from lib.dicom.write.files import write_series
-from lib.dicom.write.pet_series import SourceModel, plan_series
+from lib.dicom.write.plan import SourceModel, plan_series
 from lib.errors import ImageFileError, PairingError
 from lib.imaging.volume import Unit, Volume
 from lib.pairing.pairs import pair_series

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -21,11 +22,15 @@ from ct2pet_app.api.deps import set_app
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.datastore.ct_source import source_of_file
 from ct2pet_app.errors import RequestError
+from ct2pet_app.inference import job as job_module
 from ct2pet_app.inference.request import InferOptions
 from ct2pet_app.server.exception_handlers import install_exception_handlers
 from lib.dicom.read.volume import read_synthetic_pet
 from lib.dicom.scan.scan import scan_folder
+from lib.dicom.write.pet_series import PlannedSeries
 from lib.errors import InputError, MissingAttributeError
+from lib.synthesis.synthesizer import Synthesizer
+from lib.types import Series
 from tests.ct2pet_app.constant_model import save_constant_model
 
 SUV = 2.5
@@ -95,6 +100,29 @@ def test_a_slab_of_the_zip_equals_that_of_the_full_volume(
 
     whole, slab = packed(""), packed("&slices=2:4")
     assert len(slab) == 2 and slab.items() <= whole.items()
+
+
+def test_the_headers_of_a_ct_are_read_once(
+    app: CT2PETApp, studies: Path, ct_uids: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[str] = []
+    plan = job_module.plan_pet_series
+
+    def counted(synthesizer: Synthesizer, ct: Series) -> PlannedSeries:
+        planned.append(ct.uid)
+        return plan(synthesizer, ct)
+
+    monkeypatch.setattr(job_module, "plan_pet_series", counted)
+    first, second = (
+        infer(app, ct_uids[0], result_extension=".zip", slices=slices)["params"]["series"] for slices in ("0:2", "2:5")
+    )
+    assert planned == [ct_uids[0]]
+    assert first["series_instance_uid"] == second["series_instance_uid"]
+    infer(app, ct_uids[1], result_extension=".zip")
+    files = app.studies_datastore.cts.image(ct_uids[0]).files
+    os.utime(files[0], ns=(0, 0))  # a changed file is read again
+    infer(app, ct_uids[0], result_extension=".zip")
+    assert planned == [ct_uids[0], ct_uids[1], ct_uids[0]]
 
 
 def test_stored_twice_it_is_there_once_and_is_no_real_pet(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from lib.dicom.pixel_data.decoder import Decoder
-from lib.dicom.read.volume import read_ct
+from lib.dicom.read.volume import MAX_THREADS, decoding_threads, read_ct
 from lib.dicom.scan.scan import scan_folder
 from lib.errors import DicomError
 from tests.dicom.builders import stored_pixels, write_series
@@ -89,3 +90,43 @@ def test_uncompressed_slices_start_no_process(tmp_path: Path, program: Callable[
     program("raise SystemExit('never')")
     write_series(tmp_path / "ct")
     assert read_ct(scan_folder(tmp_path / "ct").usable("CT")[0].series).array.shape == (5, 6, 8)
+
+
+@pytest.fixture
+def packed(tmp_path: Path, require_program: Callable[[str], str]) -> Path:
+    """Return a folder of seven slices in RLE."""
+    (tmp_path / "packed").mkdir()
+    for path in write_series(tmp_path / "plain", count=7):
+        subprocess.run([require_program("dcmcrle"), str(path), str(tmp_path / "packed" / path.name)], check=True)
+    return tmp_path / "packed"
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_several_decoders_read_the_same_volume(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    monkeypatch.setattr("lib.dicom.read.volume.decoding_threads", lambda _: threads)
+    plain, decoded = (read_ct(scan_folder(folder).usable("CT")[0].series) for folder in (tmp_path / "plain", packed))
+    np.testing.assert_array_equal(decoded.array, plain.array)
+    assert decoded.geometry.same_grid_as(plain.geometry)
+
+
+def test_the_first_damaged_slice_is_named_and_all_decoders_end(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lib.dicom.read.volume.decoding_threads", lambda _: 3)
+    series = scan_folder(packed).usable("CT")[0].series
+    for path in series.files[3:5]:
+        content = path.read_bytes()
+        path.write_bytes(content[:-40] + bytes(40))  # the RLE segments run out
+    threads = threading.active_count()
+    with pytest.raises(DicomError, match=series.files[3].name):
+        read_ct(series)
+    children = [
+        child for of_thread in Path("/proc/self/task").glob("*/children") for child in of_thread.read_text().split()
+    ]
+    assert not [child for child in children if "decoder_main" in Path(f"/proc/{child}/cmdline").read_text()]
+    assert threading.active_count() == threads
+
+
+def test_few_slices_are_read_by_one_decoder() -> None:
+    assert decoding_threads(5) == 1
+    assert 1 <= decoding_threads(10**6) <= MAX_THREADS

@@ -16,7 +16,7 @@ from lib.dicom.write.files import write_series
 from lib.dicom.write.pet_series import SyntheticSeries
 from tests.dicom.conftest import SLICES
 from tests.dicom.enhanced import Kind, read_slices, write_multi_frame
-from tests.dicom.write.synthetic_pets import dciodvfy_errors, synthetic_of
+from tests.dicom.write.synthetic_pets import dciodvfy_errors, saved_by_pydicom, synthetic_of
 
 
 def errors_of(program: str, path: Path) -> tuple[str, list[str]]:
@@ -61,6 +61,7 @@ def test_a_synthetic_pet_of_an_enhanced_ct_is_valid(
 
 def test_slices_refer_to_their_source_frame(synthetic: SyntheticSeries, tmp_path: Path) -> None:
     files = {one.SOPInstanceUID: one for one in map(dcmread, (tmp_path / "ct").iterdir())}
+    assert list(synthetic.files()) == saved_by_pydicom(synthetic)
     pets = list(synthetic.datasets())
     assert len({pet.SOPInstanceUID for pet in pets}) == SLICES
     for pet in pets:

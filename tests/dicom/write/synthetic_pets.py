@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from lib.dicom.read.volume import read_ct
 from lib.dicom.scan.scan import scan_folder
-from lib.dicom.write.pet_series import SourceModel, SyntheticSeries, plan_series
+from lib.dicom.write.pet_series import SyntheticSeries
+from lib.dicom.write.plan import SourceModel, plan_series
 from lib.imaging.volume import Unit, Volume
 from lib.types import Series
 from tests.dicom.builders import write_series
@@ -36,6 +38,16 @@ def pet_of(ct: Series) -> Volume:
 def synthetic_of(ct: Series, source_model: SourceModel = MODEL) -> SyntheticSeries:
     """Return the synthetic series of a CT."""
     return plan_series(ct, source_model).fill(pet_of(ct))
+
+
+def saved_by_pydicom(series: SyntheticSeries) -> list[tuple[str, bytes]]:
+    """Return the files of a series as pydicom encodes its datasets."""
+    saved = []
+    for k, dataset in enumerate(series.datasets(), start=series.first + 1):
+        file = BytesIO()
+        dataset.save_as(file, write_like_original=False)
+        saved.append((f"{k:04d}.dcm", file.getvalue()))
+    return saved
 
 
 def dciodvfy_errors(program: str, path: Path) -> list[str]:

@@ -20,7 +20,7 @@ from lib.dicom.body_parts import UNPAIRED
 from lib.dicom.scan.scan import scan_folder
 from lib.errors import DicomError
 from tests.dicom.builders import write_series
-from tests.dicom.write.synthetic_pets import WHEN, dciodvfy_errors, synthetic_of
+from tests.dicom.write.synthetic_pets import WHEN, dciodvfy_errors, saved_by_pydicom, synthetic_of
 
 LONG = ("OB", "OW", "SQ", "UN")  # value representations whose length takes 32 bits (PS3.5 7.1.2)
 NOT_THERE = None
@@ -64,7 +64,10 @@ def pet_file(folder: Path, attributes: dict[str, Any], *broken: Raw) -> Path:
             element.put_into(path)
     (found,) = scan_folder(ct).usable("CT")
     path = folder / "pet.dcm"
-    path.write_bytes(next(synthetic_of(found.series).files())[1])
+    series = synthetic_of(found.series)
+    files = list(series.files())
+    assert files == saved_by_pydicom(series)
+    path.write_bytes(files[0][1])
     return path
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +20,13 @@ from lib.dicom.read.volume import read_pet, read_synthetic_pet
 from lib.dicom.scan.scan import scan_folder
 from lib.dicom.write import files as write_module
 from lib.dicom.write.files import write_series, write_zip
-from lib.dicom.write.pet_series import SyntheticSeries, plan_series
-from lib.errors import InputError, OutputError, UnsupportedSeriesError
+from lib.dicom.write.pet_series import SyntheticSeries
+from lib.dicom.write.plan import plan_series
+from lib.dicom.write.streamed_series import StreamedSeries
+from lib.errors import InputError, OperationCancelledError, OutputError, UnsupportedSeriesError
+from lib.imaging.volume import Volume
 from lib.pairing.pairs import pair_series
+from lib.parallel import ahead
 from tests.dicom.builders import write_series as write_study
 from tests.dicom.write.synthetic_pets import MODEL, ct_in, synthetic_of
 
@@ -28,6 +34,14 @@ from tests.dicom.write.synthetic_pets import MODEL, ct_in, synthetic_of
 @pytest.fixture
 def series(tmp_path: Path) -> SyntheticSeries:
     return synthetic_of(ct_in(tmp_path / "study" / "ct"))
+
+
+@pytest.fixture
+def limit_file_size() -> Iterator[Callable[[int], None]]:
+    """Return a function that limits the size of files of this process, the closest to a full disk."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, usual[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, usual)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -75,9 +89,12 @@ def test_foreign_files_are_not_mixed_with_the_series(series: SyntheticSeries, tm
 def test_zip_has_the_same_files_and_is_reproducible(series: SyntheticSeries, tmp_path: Path) -> None:
     archive = write_zip(series, tmp_path / "pet.zip")
     assert archive.read_bytes() == write_zip(series, tmp_path / "again.zip").read_bytes()
-    with zipfile.ZipFile(archive) as zipped:
-        packed = {name: zipped.read(name) for name in zipped.namelist()}
-    assert packed == {f"{series.uid}/{name}": file for name, file in series.files()}
+    smaller = write_zip(series, tmp_path / "smaller.zip", compression=1)
+    assert smaller.stat().st_size < archive.stat().st_size
+    for path in (archive, smaller):
+        with zipfile.ZipFile(path) as zipped:
+            packed = {name: zipped.read(name) for name in zipped.namelist()}
+        assert packed == {f"{series.uid}/{name}": file for name, file in series.files()}
 
 
 def full_disk(self: SyntheticSeries) -> Iterator[tuple[str, bytes]]:
@@ -98,6 +115,43 @@ def test_full_disk_leaves_no_partial_files(
     with pytest.raises(OutputError, match="No space left on device"):
         write_zip(series, out / "pet.zip")
     assert contents(out) == before
+
+
+def in_slabs(series: SyntheticSeries, taken: list[int]) -> Iterator[Volume]:
+    """Yield the pixels slice by slice; `taken` lists the slices that were asked for."""
+    for k in range(len(series)):
+        taken.append(k)
+        yield series.pet.slab(slice(k, k + 1))
+
+
+def test_a_streamed_series_has_the_same_files(series: SyntheticSeries, tmp_path: Path) -> None:
+    with closing(ahead(in_slabs(series, []))) as slabs:
+        folder = write_series(StreamedSeries(series.planned, slabs, len(series)), tmp_path / "pet")
+    assert contents(folder) == dict(series.files())
+
+
+def test_an_error_of_the_synthesis_leaves_no_files(series: SyntheticSeries, tmp_path: Path) -> None:
+    def cancelled() -> Iterator[Volume]:
+        yield series.pet.slab(slice(0, 3))
+        raise OperationCancelledError("cancelled")
+
+    out = tmp_path / "out"
+    before = contents(write_series(series, out / "former"))
+    for folder in (out / "pet", out / "former"):
+        with closing(ahead(cancelled())) as slabs, pytest.raises(OperationCancelledError):
+            write_series(StreamedSeries(series.planned, slabs, len(series)), folder)
+    assert contents(out) == before and [path.name for path in out.iterdir()] == ["former"]
+
+
+def test_a_full_disk_stops_the_synthesis(
+    series: SyntheticSeries, tmp_path: Path, limit_file_size: Callable[[int], None]
+) -> None:
+    taken: list[int] = []
+    limit_file_size(1000)  # less than a header
+    with closing(ahead(in_slabs(series, taken))) as slabs, pytest.raises(OutputError, match="no partial files remain"):
+        write_series(StreamedSeries(series.planned, slabs, len(series)), tmp_path / "out" / "pet")
+    assert len(taken) <= 3  # one was written, one was ready, one waited
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_leftovers_of_a_killed_process_are_ignored_and_removed(series: SyntheticSeries, tmp_path: Path) -> None:

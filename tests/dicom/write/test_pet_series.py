@@ -12,11 +12,11 @@ from pydicom.dataset import Dataset
 
 from lib.dicom.scan.scan import scan_folder
 from lib.dicom.write.copied_attributes import EMPTY_IF_UNKNOWN
-from lib.dicom.write.pet_series import plan_series
+from lib.dicom.write.plan import plan_series
 from lib.errors import DicomError, MissingAttributeError, UnsupportedSeriesError
 from lib.imaging.volume import Unit, Volume
 from tests.dicom.builders import CT, FRAME, STUDY, write_series
-from tests.dicom.write.synthetic_pets import MODEL, ct_in, pet_of, synthetic_of
+from tests.dicom.write.synthetic_pets import MODEL, ct_in, pet_of, saved_by_pydicom, synthetic_of
 
 
 def first_of(folder: Path, **attributes: Any) -> Dataset:
@@ -85,6 +85,25 @@ def test_files_of_a_slab_equal_those_of_the_series(tmp_path: Path, slab: slice) 
     ct = ct_in(tmp_path)
     planned, pet = plan_series(ct, MODEL), pet_of(ct)
     assert list(planned.fill(pet.slab(slab)).files()) == list(planned.fill(pet).files())[slab]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reach"),
+    [
+        ({}, 0),
+        ({"PatientName": "Größe^Jürgen", "SpecificCharacterSet": "ISO_IR 100", "StudyID": "1"}, 1),
+        ({"SliceThickness": None, "SeriesNumber": None, "PatientPosition": "FFDL"}, 9),
+        ({"SliceThickness": 2.5000000000001, "BodyPartExamined": "CHEST", "Laterality": "L"}, 2),
+    ],
+)
+def test_a_file_is_its_dataset_as_pydicom_encodes_it(tmp_path: Path, attributes: dict[str, Any], reach: int) -> None:
+    ct = ct_in(tmp_path, **attributes)
+    planned = replace(plan_series(ct, MODEL), reach=reach, warning="odd: the CT is unlike the others")
+    pet = pet_of(ct)
+    pet.array[1] = 0
+    pet.array[2] -= 5  # negative values: an intercept
+    series = planned.fill(pet)
+    assert list(series.files()) == saved_by_pydicom(series)
 
 
 def test_uids_equal_those_of_earlier_versions(tmp_path: Path) -> None:

@@ -30,6 +30,13 @@ def test_rounding_stays_below_a_30000th_of_the_range(suv_bw: np.ndarray) -> None
     assert max(len(slice_.rescale_slope), len(slice_.rescale_intercept)) <= 16  # a decimal string
 
 
+@given(arrays(np.float32, (4, 5), elements=SUV) | arrays(np.float32, (4, 5), elements=ANY))
+def test_stored_values_are_the_nearest_integers(suv_bw: np.ndarray) -> None:
+    slice_ = store_slice(suv_bw)
+    exact = (suv_bw.astype(np.float64) - float(slice_.rescale_intercept)) / float(slice_.rescale_slope)
+    np.testing.assert_array_equal(slice_.stored, np.clip(np.rint(exact), 0, 65535))
+
+
 @pytest.mark.parametrize(
     "values",
     [

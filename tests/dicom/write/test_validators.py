@@ -13,7 +13,8 @@ from pydicom import dcmread
 
 from lib.dicom.scan.scan import scan_folder
 from lib.dicom.write.files import write_series
-from lib.dicom.write.pet_series import SyntheticSeries, plan_series
+from lib.dicom.write.pet_series import SyntheticSeries
+from lib.dicom.write.plan import plan_series
 from lib.imaging.resample import geometry_of
 from lib.imaging.volume import Unit, Volume
 from tests.dicom.write.synthetic_pets import MODEL, ct_in, dciodvfy_errors, pet_of, synthetic_of

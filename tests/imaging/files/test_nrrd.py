@@ -26,10 +26,11 @@ def volume() -> Volume:
     return Volume(array, Geometry((3, 4, 5), affine), Unit.HU)
 
 
-def test_header_and_voxels_are_those_that_itk_writes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("level", [0, 1])
+def test_header_and_voxels_are_those_that_itk_writes(tmp_path: Path, level: int) -> None:
     ours, itks = tmp_path / "ours.nrrd", tmp_path / "itks.nrrd"
-    write_nrrd(volume(), ours)
-    sitk.WriteImage(to_sitk(volume()), str(itks), useCompression=True)
+    write_nrrd(volume(), ours, level=level)
+    sitk.WriteImage(to_sitk(volume()), str(itks), useCompression=level > 0)
     header, _, _ = ours.read_bytes().partition(b"\n\n")
     assert header == itks.read_bytes().partition(b"\n\n")[0]
     a, b = (sitk.ReadImage(str(path)) for path in (ours, itks))

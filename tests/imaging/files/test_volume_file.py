@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from lib.errors import ImageFileError, OutputError
-from lib.imaging.files.volume_file import read_volume_file, write_volume_file
+from lib.imaging.files.volume_file import FAST, STORED, read_volume_file, write_volume_file
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
 
@@ -101,10 +101,27 @@ def full_disk() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, usual)
 
 
+@pytest.mark.parametrize("compression", [STORED, FAST])
 @pytest.mark.parametrize("suffix", [".nrrd", ".nii.gz", ".nii", ".mha"])
-def test_a_full_disk_leaves_nothing_half_written(full_disk: None, tmp_path: Path, suffix: str) -> None:
+def test_a_full_disk_leaves_nothing_half_written(
+    full_disk: None, tmp_path: Path, suffix: str, compression: int
+) -> None:
     noise = np.random.default_rng(0).normal(size=(40, 128, 128)).astype(np.float32)
     volume = Volume(noise, Geometry(noise.shape, np.eye(4)), Unit.SUV_BW)
     with pytest.raises(OutputError, match="cannot be written; is the disk full"):
-        write_volume_file(volume, tmp_path / f"pet{suffix}")
+        write_volume_file(volume, tmp_path / f"pet{suffix}", compression=compression)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".nii.gz", ".mha"])
+def test_compression_changes_the_size_alone(tmp_path: Path, suffix: str) -> None:
+    ramp = np.arange(3 * 64 * 64, dtype=np.float32).reshape(3, 64, 64) // 16
+    volume = Volume(ramp, Geometry(ramp.shape, np.diag([0.7, 0.8, 3, 1])), Unit.SUV_BW)
+    stored, packed = (
+        write_volume_file(volume, tmp_path / f"{level}{suffix}", compression=level) for level in (STORED, FAST)
+    )
+    assert packed.stat().st_size < volume.array.nbytes / 2 < volume.array.nbytes < stored.stat().st_size
+    for path in (stored, packed):
+        again = read_volume_file(path, unit=Unit.SUV_BW)
+        np.testing.assert_array_equal(again.array, ramp)
+        assert again.geometry.same_grid_as(volume.geometry)

@@ -11,6 +11,10 @@ from CT2PETLib.client.errors import InvalidResponseError
 from CT2PETLib.client.image_id import image_id_of
 from CT2PETLib.client.nrrd import read_nrrd, to_nrrd
 
+from lib.imaging.files.nrrd import write_nrrd
+from lib.imaging.geometry import Geometry
+from lib.imaging.volume import Unit, Volume
+
 AFFINE = np.array([[0.9, 0.1, 0.0, -101.25], [-0.1, 0.9, 0.2, 33.5], [0.0, -0.2, 2.9, -700.0], [0, 0, 0, 1.0]])
 SHAPE = (3, 4, 5)  # slices, rows, columns
 DTYPES = ["<f4", "<f8", "<i2", "<u2", "<i4", "<u1", "<i1"]
@@ -63,6 +67,16 @@ def test_write_then_read_is_exact() -> None:
     volume = read_nrrd(to_nrrd(array, AFFINE))
     np.testing.assert_array_equal(volume.array, array)
     np.testing.assert_array_equal(volume.affine, AFFINE)
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_the_servers_files_are_read_with_and_without_compression(tmp_path: Path, level: int) -> None:
+    array = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+    geometry = Geometry(SHAPE, affine_of(image(array)))
+    write_nrrd(Volume(array, geometry, Unit.SUV_BW), tmp_path / "pet.nrrd", level=level)
+    volume = read_nrrd((tmp_path / "pet.nrrd").read_bytes())
+    np.testing.assert_array_equal(volume.array, array)
+    np.testing.assert_allclose(volume.affine, geometry.affine, atol=1e-9)
 
 
 def test_big_endian_voxels_are_converted() -> None:

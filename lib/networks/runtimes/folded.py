@@ -1,0 +1,92 @@
+"""The network with its batch normalisation folded into the convolutions, in bfloat16 where the processor has it."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from lib.networks.cascade import Cascade
+from lib.networks.ensemble import members_of
+from lib.networks.precision import NumberFormat
+from lib.networks.unet import UNet
+
+DTYPES: dict[NumberFormat, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class FoldedRuntime:
+    """A copy of a cascade with folded batch normalisation, channels-last, in one number format.
+
+    In bfloat16 the last convolution of each stage, the sum of the stages and the mean of the members stay in float32:
+    rounding the PET itself would double the error.
+    """
+
+    name = "folded"
+
+    def __init__(self, cascade: Cascade, number_format: NumberFormat) -> None:
+        self.config = cascade.config
+        self.number_format = number_format
+        self._cascade = fold_batch_norm(cascade)
+        if number_format == "bfloat16":
+            _to_bfloat16(self._cascade)
+        self._cascade = self._cascade.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def __call__(self, ct: Tensor) -> list[Tensor]:
+        """Return every stage's PET, see `SliceNetwork`."""
+        return self._cascade(ct)
+
+
+def fold_batch_norm(cascade: Cascade) -> Cascade:
+    """Return a copy in evaluation mode whose convolutions contain the batch normalisation that follows them."""
+    copied = copy.deepcopy(cascade).eval()
+    for module in list(copied.modules()):
+        if isinstance(module, nn.Sequential):
+            layers = list(module)
+            module._modules.clear()
+            for number, layer in enumerate(_folded(layers)):
+                module.add_module(str(number), layer)
+    return copied
+
+
+def _folded(layers: list[nn.Module]) -> list[nn.Module]:
+    folded: list[nn.Module] = []
+    for layer in layers:
+        if isinstance(layer, nn.BatchNorm2d) and folded and isinstance(folded[-1], nn.Conv2d):
+            folded[-1] = fuse_conv_bn_eval(folded[-1], layer)
+        else:
+            folded.append(layer)
+    return folded
+
+
+class _Bfloat16UNet(nn.Module):
+    """A U-Net in bfloat16 except for its last convolution, which takes and returns float32."""
+
+    def __init__(self, unet: UNet) -> None:
+        super().__init__()
+        self._unet = unet.to(torch.bfloat16)
+        self._unet.head = _Float32(unet.head)  # type: ignore[assignment]  # it is only called
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return (N, out_channels, R, C), float32."""
+        pet: Tensor = self._unet(image.to(torch.bfloat16))
+        return pet
+
+
+class _Float32(nn.Module):
+    """A layer in float32 after layers in bfloat16."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self._layer = layer.float()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the layer's result for the features, float32."""
+        result: Tensor = self._layer(features.float())
+        return result
+
+
+def _to_bfloat16(cascade: Cascade) -> None:
+    for member in members_of(cascade):
+        member.stages = nn.ModuleList(_Bfloat16UNet(stage) for stage in member.stages if isinstance(stage, UNet))
