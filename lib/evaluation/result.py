@@ -62,7 +62,7 @@ class Evaluation:
         if not patients:
             return ""
         return (
-            f"{patients} of these patients trained the ensemble; each was evaluated with the one network that was "
+            f"{patients} of these patients trained the ensemble; each was evaluated with those networks that were "
             "not trained on them."
         )
 

@@ -23,7 +23,7 @@ from lib.learning.lookup_shrinkage import TISSUE_HU, shrink
 from lib.learning.model_card.card import ModelCard, patient_digest
 from lib.metrics.baselines import Baselines
 from lib.networks.cascade import Cascade
-from lib.networks.ensemble import member
+from lib.networks.ensemble import combine, member
 from lib.networks.precision import Precision, choose_device
 from lib.networks.runtimes.choice import ChosenRuntime, choose_runtime
 from lib.networks.runtimes.names import RuntimeName
@@ -98,12 +98,14 @@ class Synthesizer:
         """Return the synthesizer that a patient is evaluated with.
 
         It is the same one, unless the model is a cross-validated ensemble that was trained on this patient: then it is
-        the one network of the ensemble that was not.
+        the mean of those networks of the ensemble that were not.
         """
-        fold = self.card.training.folds.get(patient_digest(patient_id))
-        if fold is None:
+        digest = patient_digest(patient_id)
+        judges = self.card.training.judges(digest, networks=self.card.network.members)
+        if not judges:
             return self
-        cascade = member(self.cascade, fold)
+        cascade = combine([member(self.cascade, network) for network in judges])
+        fold = self.card.training.folds[digest]
         card = replace(self.card, baselines=self.card.fold_baselines[fold])
         return Synthesizer(
             cascade, card, checksum=self.checksum, device=self.device, precision=self._precision, runtime=self._runtime

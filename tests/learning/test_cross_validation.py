@@ -17,10 +17,11 @@ from lib.errors import PreparedDataError, RecipeError, TrainingError
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
 from lib.learning.checkpoint import load_checkpoint, read_card
-from lib.learning.cross_validation.folds import assign_folds
+from lib.learning.cross_validation import folds
+from lib.learning.cross_validation.folds import assign_folds, folds_left_out, trains_on
 from lib.learning.cross_validation.training import train_cross_validated
 from lib.learning.lookup_shrinkage import shrink
-from lib.learning.model_card.card import patient_digest
+from lib.learning.model_card.card import TrainingData, patient_digest
 from lib.learning.training import TrainingResult
 from lib.learning.validation import fit_prepared_baselines
 from lib.metrics.baselines import Baselines
@@ -42,10 +43,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
     return make_prepared(tmp_path_factory.mktemp("arrays"), tiny_recipe().preparation)
 
 
-@pytest.fixture(scope="module")
-def trained(shared: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
+@pytest.fixture(scope="module", params=[1, 2], ids=["without one fold", "without two"])
+def trained(
+    shared: PreparedSet, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> TrainingResult:
     run = tmp_path_factory.mktemp("run") / "run"
-    return train_cross_validated(shared, tiny_recipe(*SETTINGS), run, folds=FOLDS, device="cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folds, "TWO_LEFT_OUT_FROM", FOLDS if request.param == 2 else FOLDS + 1)
+        return train_cross_validated(shared, tiny_recipe(*SETTINGS), run, folds=FOLDS, device="cpu")
 
 
 def baselines(median_suv: float = 1.0) -> Baselines:
@@ -55,6 +60,19 @@ def baselines(median_suv: float = 1.0) -> Baselines:
 
 
 # -- folds -----------------------------------------------------------------------------------------------------------
+
+
+@given(count=st.integers(2, 32), data=st.data())
+def test_a_patient_is_judged_by_exactly_those_networks_that_leave_their_fold_out(
+    count: int, data: st.DataObject
+) -> None:
+    fold = data.draw(st.integers(0, count - 1))
+    left_out = folds_left_out(count)
+    training = TrainingData((), (), 0, 0, "", folds={"patient": fold}, folds_left_out=left_out)
+    judges = training.judges("patient", networks=count)
+    assert len(judges) == left_out == (2 if count >= 8 else 1)
+    assert set(judges) == {k for k in range(count) if not trains_on(k, fold, folds=count, left_out=left_out)}
+    assert training.judges("someone else", networks=count) == ()
 
 
 def test_folds_are_equal_in_patients_and_similar_in_hot_uptake(shared: PreparedSet) -> None:
@@ -135,9 +153,9 @@ def test_the_model_is_an_ensemble_trained_on_all_patients(trained: TrainingResul
 
 def test_no_network_is_trained_on_the_patients_that_it_judges(trained: TrainingResult) -> None:
     card, run = trained.card, trained.model.parent
-    for fold in range(FOLDS):
-        split = json.loads((run / "folds" / str(fold) / "split.json").read_text())["patients"]
-        judged = {digest for digest, of in card.training.folds.items() if of == fold}
+    for network in range(FOLDS):
+        split = json.loads((run / "folds" / str(network) / "split.json").read_text())["patients"]
+        judged = {digest for digest in card.training.folds if network in card.training.judges(digest, networks=FOLDS)}
         assert {patient_digest(patient) for patient in split["train"]} == set(card.training.folds) - judged
         assert split["validation"] == split["test"] == []
 
@@ -146,7 +164,7 @@ def test_every_patient_is_scored_once_out_of_fold(trained: TrainingResult) -> No
     scores = trained.card.scores
     assert scores is not None and scores.side == Side.OUT_OF_FOLD
     assert set(scores.by_patient) == {patient_digest(patient) for patient in PATIENTS}
-    assert "10 patients, each judged by the one network of the ensemble" in trained.card.standing.sentence
+    assert "10 patients, each judged by those networks of the ensemble that were not" in trained.card.standing.sentence
     assert all(trained.card.side_of(patient) is Side.OUT_OF_FOLD for patient in PATIENTS)
     assert not Side.OUT_OF_FOLD.shaped_weights
     assert trained.card.side_of("someone else") is Side.UNSEEN
@@ -236,7 +254,7 @@ def test_cards_of_earlier_versions_have_no_folds(trained: TrainingResult) -> Non
     card = json.loads(read_card(trained.model.parent / "folds" / "0" / "model.safetensors").to_json())
     for name in ("lookup_weight", "fold_baselines"):
         del card[name]
-    del card["training"]["folds"]
+    del card["training"]["folds"], card["training"]["folds_left_out"]
     del card["network"]["members"], card["recipe"]["network"]["members"]
     loaded = type(trained.card).from_json(json.dumps(card))
     assert loaded.training.folds == {} and loaded.network.members == 1 and loaded.lookup_weight == 0.0

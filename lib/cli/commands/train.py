@@ -38,8 +38,8 @@ def train(
         bool,
         typer.Option(
             "--refit",
-            help="Use all patients: train one network per fold, each judged by the patients of its fold, and save "
-            "their ensemble.",
+            help="Use all patients: train as many networks as folds, each judged by patients it was not trained on, and "
+            "save their ensemble.",
         ),
     ] = False,
     folds: Annotated[int, typer.Option(help="Number of folds and networks of --refit.")] = 10,

@@ -13,6 +13,20 @@ from lib.pairing.prepared import PreparedSet
 HOT_SUV = 2.5  # voxels above it count as hot uptake
 DEFAULT_FOLDS = 10  # networks: each is trained on nine tenths of the patients, and ten make a steady ensemble
 MAX_FOLDS = 32
+TWO_LEFT_OUT_FROM = 8  # folds; of fewer, two would be too many of the patients
+
+
+def folds_left_out(folds: int) -> int:
+    """Return the number of folds that each network is trained without.
+
+    With two, every patient is judged by the mean of two networks, which is nearer to what new patients get.
+    """
+    return 2 if folds >= TWO_LEFT_OUT_FROM else 1
+
+
+def trains_on(network: int, fold: int, *, folds: int, left_out: int) -> bool:
+    """Return whether a network is trained on the patients of a fold; see `TrainingData.judges`."""
+    return (fold - network) % folds >= left_out
 
 
 def assign_folds(prepared: PreparedSet, folds: int, *, known: Mapping[str, int] | None = None) -> dict[str, int]:

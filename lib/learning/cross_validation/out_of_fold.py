@@ -1,4 +1,4 @@
-"""Out-of-fold predictions: the PET of every patient from the network that was not trained on them."""
+"""Out-of-fold predictions: the PET of every patient from the networks that were not trained on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from lib.files import atomic_file
 from lib.learning.dataset import Entries
-from lib.learning.model_card.card import patient_digest
+from lib.learning.model_card.card import TrainingData, patient_digest
 from lib.learning.model_card.scores import Scores, scores_of
 from lib.learning.recipe import Recipe
 from lib.learning.validation import fit_prepared_baselines, interval_sample, score_pair, synthesize_prepared
@@ -19,6 +19,7 @@ from lib.metrics.baselines import Baselines
 from lib.metrics.calibration import Calibration, CalibrationSample, fit_calibration
 from lib.metrics.conformal.intervals import Intervals, fit_intervals
 from lib.networks.cascade import Cascade
+from lib.networks.ensemble import combine
 from lib.pairing.prepared import PreparedPair, PreparedSet
 from lib.pairing.split import Side
 from lib.types import FloatArray, Progress, no_progress
@@ -83,22 +84,28 @@ def predict_out_of_fold(
     recipe: Recipe,
     members: Sequence[Cascade],
     fold_of: Mapping[str, int],
+    training: TrainingData,
     run: Path,
     *,
     device: torch.device,
     progress: Progress = no_progress,
 ) -> OutOfFold:
-    """Write the PET of every patient from the network of their fold.
+    """Write the PET of every patient from the mean of the networks that were not trained on them.
 
     Args:
-        members: By fold; network k was not trained on the patients of fold k.
+        members: The networks, as many as there are folds.
+        training: Of the model card, with the folds.
     """
     folder = run / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
+    judges = {
+        patient: combine([members[k] for k in training.judges(patient_digest(patient), networks=len(members))])
+        for patient in fold_of
+    }
     for number, pair in enumerate(prepared.pairs):
         progress(number, len(prepared.pairs), "predicting each patient out of fold")
-        arrays, network = prepared.arrays(pair), members[fold_of[pair.patient_id]]
-        suv_bw = synthesize_prepared(network, arrays, range(pair.shape[0]), recipe, device=device)
+        network = judges[pair.patient_id]
+        suv_bw = synthesize_prepared(network, prepared.arrays(pair), range(pair.shape[0]), recipe, device=device)
         with atomic_file(_path(folder, pair)) as temporary, temporary.open("wb") as file:
             np.save(file, suv_bw.astype(np.float16))
     baselines = tuple(_baselines_without(prepared, fold_of, fold) for fold in range(len(members)))

@@ -1,12 +1,12 @@
-"""Train on all patients: one network per fold, each on the patients of the other folds; the model is their ensemble.
+"""Train on all patients: one network per fold, each without one or two folds; the model is their ensemble.
 
-Every patient is judged by the network that was not trained on them, with the weights of the last epoch: nothing is
+Every patient is judged by the networks that were not trained on them, with the weights of the last epoch: nothing is
 selected on the patients that the model card's scores are computed on. New patients get the mean of all networks.
 Arrays of a fold's patients are not even given to the training of its network. A run has a folder::
 
-    RUN/recipe.json  folds.json            recipe; fold of every patient
+    RUN/recipe.json  folds.json            recipe; fold of every patient, and how many each network is trained without
     RUN/folds/<k>/                         an ordinary run each
-    RUN/out-of-fold/<pair>.npy             PET of every patient from the network of their fold, SUVbw
+    RUN/out-of-fold/<pair>.npy             PET of every patient from those networks, SUVbw
     RUN/model.safetensors                  the ensemble with its complete card; it exists once a run is finished
 """
 
@@ -25,11 +25,11 @@ from lib.errors import RecipeError, TrainingError
 from lib.files import write_text
 from lib.learning.aligned_slices import aligned_training
 from lib.learning.checkpoint import load_checkpoint, read_card, save_checkpoint
-from lib.learning.cross_validation.folds import DEFAULT_FOLDS, assign_folds
+from lib.learning.cross_validation.folds import DEFAULT_FOLDS, assign_folds, folds_left_out, trains_on
 from lib.learning.cross_validation.out_of_fold import predict_out_of_fold
 from lib.learning.dataset import PairsBySide, split_pairs
 from lib.learning.familiarity.prepared_profiles import fit_prepared_reference
-from lib.learning.model_card.card import patient_digest
+from lib.learning.model_card.card import TrainingData, patient_digest
 from lib.learning.model_card.creation import new_card
 from lib.learning.organs import fit_card_organs
 from lib.learning.recipe import Recipe
@@ -92,11 +92,15 @@ def train_cross_validated(
         result = finished_run(run) if resume else None
         if result is not None:
             return result
-        fold_of = _begin(prepared, recipe, run, folds, initial, resume=resume)
+        fold_of, left_out = _begin(prepared, recipe, run, folds, initial, resume=resume)
         epochs = 0
         for fold in range(folds):
             trained = train(
-                prepared.only(patient for patient, of in fold_of.items() if of != fold),
+                prepared.only(
+                    patient
+                    for patient, of in fold_of.items()
+                    if trains_on(fold, of, folds=folds, left_out=left_out)
+                ),
                 fold_recipe(recipe, fold, folds), _member_run(run, fold), resume=True,
                 initial=None if initial is None else _member_file(initial, run, fold), name=name, device=device,
                 tracking=tracking, assigned=dict.fromkeys(fold_of, Side.TRAIN),
@@ -104,7 +108,7 @@ def train_cross_validated(
             )  # fmt: skip
             epochs = max(epochs, trained.epochs)
         if idist.get_rank() == 0:
-            _publish(prepared, recipe, run, fold_of, name=name, device=torch_device, progress=progress)
+            _publish(prepared, recipe, run, fold_of, left_out, name=name, device=torch_device, progress=progress)
         idist.barrier()
         card = read_card(run / MODEL_FILE)
         return TrainingResult(run / MODEL_FILE, card, epochs, f"all {folds} networks are trained")
@@ -118,28 +122,33 @@ def fold_recipe(recipe: Recipe, fold: int, folds: int) -> Recipe:
 
 def _begin(
     prepared: PreparedSet, recipe: Recipe, run: Path, folds: int, initial: Path | None, *, resume: bool
-) -> dict[str, int]:
+) -> tuple[dict[str, int], int]:
+    """Begin or resume a run; return the fold of every patient, and the number of folds each network leaves out."""
     path = run / FOLDS_FILE
     if resume and path.is_file():
-        fold_of = {patient: int(fold) for patient, fold in json.loads(path.read_text()).items()}
+        begun = json.loads(path.read_text())
+        fold_of, left_out = begun["folds"], begun["left_out"]
+    elif initial is None:
+        fold_of, left_out = assign_folds(prepared, folds), folds_left_out(folds)
     else:
-        fold_of = assign_folds(prepared, folds, known=None if initial is None else _known_folds(initial, folds))
+        earlier = _earlier_training(initial, folds)
+        fold_of, left_out = assign_folds(prepared, folds, known=earlier.folds), earlier.folds_left_out
     sides = _all_patients(prepared, recipe, fold_of)
     begin_run(prepared, recipe, run, sides, resume=resume)
     if idist.get_rank() == 0:
-        write_text(path, json.dumps(fold_of, indent=1))
+        write_text(path, json.dumps({"left_out": left_out, "folds": fold_of}, indent=1))
     idist.barrier()
-    return fold_of
+    return fold_of, left_out
 
 
-def _known_folds(initial: Path, folds: int) -> Mapping[str, int]:
+def _earlier_training(initial: Path, folds: int) -> TrainingData:
     cascade, card = load_checkpoint(initial)
     if cascade.config.members != folds or not card.training.folds:
         raise TrainingError(
             f"{initial}: holds {cascade.config.members} network(s), expected one for each of {folds} folds; start "
             "without it"
         )
-    return card.training.folds
+    return card.training
 
 
 def _member_file(initial: Path, run: Path, fold: int) -> Path:
@@ -168,6 +177,7 @@ def _publish(
     recipe: Recipe,
     run: Path,
     fold_of: Mapping[str, int],
+    left_out: int,
     *,
     name: str | None,
     device: torch.device,
@@ -175,19 +185,21 @@ def _publish(
 ) -> None:
     folds = sorted(set(fold_of.values()))
     loaded = [load_checkpoint(_member_run(run, fold) / MODEL_FILE, device=device) for fold in folds]
-    ensemble = combine([cascade for cascade, _ in loaded])
-    predicted = predict_out_of_fold(
-        prepared, recipe, [cascade for cascade, _ in loaded], fold_of, run, device=device, progress=progress
-    )
+    networks = [cascade for cascade, _ in loaded]
+    ensemble = combine(networks)
     sides = _all_patients(prepared, recipe, fold_of)
-    calibration, intervals = predicted.calibration(), predicted.intervals()
     card = new_card(
         replace(recipe, network=ensemble.config), sides, epoch=max(card.epoch for _, card in loaded), name=name
     )
     digests = {patient_digest(patient): fold for patient, fold in fold_of.items()}
+    training = replace(card.training, folds=digests, folds_left_out=left_out)
+    predicted = predict_out_of_fold(
+        prepared, recipe, networks, fold_of, training, run, device=device, progress=progress
+    )
+    calibration, intervals = predicted.calibration(), predicted.intervals()
     card = replace(
         card,
-        training=replace(card.training, folds=digests),
+        training=training,
         scores=predicted.scores(device=device),
         baselines=fit_prepared_baselines(prepared, sides.train).to_json(),
         familiarity=fit_prepared_reference(ensemble, prepared, sides.train, device=device).to_json(),

@@ -44,8 +44,9 @@ class TrainingData:
         split_by_hash: Whether the settings alone decided every side; otherwise some patients had a permanent side.
         origins: Number of training patients by value, for `ct_scanner`, `pet_scanner`, `body_part` and `tracer`; the
             empty string counts those whose headers lack it.
-        folds: Of a cross-validated ensemble, the fold of each training patient by `patient_digest`; network k was not
-            trained on the patients of fold k. Empty for other models.
+        folds: Of a cross-validated ensemble, the fold of each training patient by `patient_digest`; see `judges`.
+            Empty for other models.
+        folds_left_out: The number of folds that each network was trained without.
     """
 
     patients: tuple[str, ...]
@@ -58,6 +59,16 @@ class TrainingData:
     split_by_hash: bool = True
     origins: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     folds: Mapping[str, int] = field(default_factory=dict)
+    folds_left_out: int = 1
+
+    def judges(self, digest: str, *, networks: int) -> tuple[int, ...]:
+        """Return the networks of a cross-validated ensemble that were not trained on a patient; none for a new one.
+
+        Network k was trained without the patients of the `folds_left_out` folds from k on, the first after the last.
+        """
+        if digest not in self.folds:
+            return ()
+        return tuple((self.folds[digest] - earlier) % networks for earlier in range(self.folds_left_out))
 
 
 @dataclass(frozen=True)
@@ -101,7 +112,7 @@ class ModelCard:
         clauses: dict[str, str] = {
             Side.VALIDATION: ", on whom its weights were selected",
             Side.TEST: ", not used in training" if self.recipe.split.unit == "patient" else "",
-            Side.OUT_OF_FOLD: ", each judged by the one network of the ensemble that was not trained on them",
+            Side.OUT_OF_FOLD: ", each judged by those networks of the ensemble that were not trained on them",
         }
         how_seen = clauses.get(self.scores.side, "")
         if not self.is_training_known:

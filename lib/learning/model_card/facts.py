@@ -29,8 +29,10 @@ def card_facts(card: ModelCard) -> dict[str, str]:
         + (f" (split {training.split})" if training.split else ""),
     }
     if training.folds:
-        folds = len(card.fold_baselines)
-        facts["Cross-validation"] = f"{folds} folds; each patient judged by the network not trained on them"
+        facts["Cross-validation"] = (
+            f"{len(card.fold_baselines)} folds, each network trained without {training.folds_left_out} of them; each "
+            "patient judged by the networks not trained on them"
+        )
     if card.lookup_weight:
         facts["Lookup weight"] = f"{card.lookup_weight:g} of the median SUV at each HU, in tissue"
     facts["Runtime"] = f"any within {card.recipe.synthesis.max_difference_suv:g} SUV of float32, on fixed images"
