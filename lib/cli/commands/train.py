@@ -38,7 +38,7 @@ def train(
         bool,
         typer.Option(
             "--refit",
-            help="Use all patients: train as many networks as folds, each judged by patients it was not trained on, and "
+            help="Use all patients: train as many networks as folds, each judged by patients it was not trained on; "
             "save their ensemble.",
         ),
     ] = False,
