@@ -15,17 +15,19 @@ from pathlib import Path
 from statistics import median
 
 from lib.errors import InputError
+from lib.networks.runtimes.names import RuntimeName
 from scripts.benchmarks.measure import Figure, Ratio, Result, divide
 from scripts.benchmarks.network import pixel_mm_of, recipe_of, save_untrained
 from scripts.benchmarks.programs import ROOT
 
-# set before torch is imported, hence in a process of its own; "as shipped" is what ct2pet sets itself
-SETTINGS: dict[str, dict[str, str]] = {
-    "as shipped": {},
-    "GOMP_SPINCOUNT=10000": {"GOMP_SPINCOUNT": "10000"},
-    "GOMP_SPINCOUNT=1000": {"GOMP_SPINCOUNT": "1000"},
-    "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
-    "OMP_WAIT_POLICY=ACTIVE": {"OMP_WAIT_POLICY": "ACTIVE"},
+# Runtime and environment of a process of its own, since OpenMP reads it when torch is imported. "As shipped" is what
+# ct2pet sets itself, "default" what libgomp does. Only PyTorch computes with OpenMP.
+SETTINGS: dict[str, tuple[RuntimeName, dict[str, str]]] = {
+    "as shipped": ("auto", {}),
+    "PyTorch, as shipped": ("folded", {}),
+    "PyTorch, GOMP_SPINCOUNT=1000": ("folded", {"GOMP_SPINCOUNT": "1000"}),
+    "PyTorch, OMP_WAIT_POLICY=PASSIVE": ("folded", {"OMP_WAIT_POLICY": "PASSIVE"}),
+    "PyTorch, default": ("folded", {"GOMP_SPINCOUNT": "30000000000"}),
 }
 NEIGHBOURS = 2  # processes, at most
 SLOWER = 3.0  # beside one other process, at most, as shipped
@@ -42,7 +44,8 @@ def measure(args: argparse.Namespace) -> Result:
         command = [sys.executable, "-m", "scripts.benchmarks.parts.slice_loop", str(model), args.device]
         command += [str(args.pixels), str(pixel_mm_of(recipe))]
         for _, name in itertools.product(range(args.repeats), settings):
-            with _started(command, _environment(settings[name])) as (measured, *others):
+            runtime, environment = settings[name]
+            with _started([*command, runtime], _environment(environment)) as (measured, *others):
                 times_s[name][0].append(_slice_s(measured, args.drawn))
                 for beside, other in enumerate(others, start=1):
                     _tell(other, 0)
@@ -56,7 +59,7 @@ def measure(args: argparse.Namespace) -> Result:
         Ratio(
             f"{name}: beside {beside} / alone",
             divide(by_number[beside], by_number[0]),
-            at_most=SLOWER if beside == 1 and not settings[name] else None,
+            at_most=SLOWER if beside == 1 and not settings[name][1] else None,
         )
         for name, by_number in times_s.items()
         for beside in range(1, NEIGHBOURS + 1)

@@ -1,6 +1,6 @@
 """A process that draws slices when it is told to, for `neighbours`.
 
-usage: python -m scripts.benchmarks.parts.slice_loop MODEL DEVICE PIXELS PIXEL_MM
+usage: python -m scripts.benchmarks.parts.slice_loop MODEL DEVICE PIXELS PIXEL_MM RUNTIME
 
 Each line of its input is a number of slices, whose times it prints as JSON, s; 0 stands for slices without end.
 """
@@ -22,8 +22,8 @@ WARM_UP = 3  # slices
 
 def main() -> None:
     """Print `ready` after the first slices, then obey."""
-    model, device, pixels, pixel_mm = sys.argv[1:]
-    synthesizer = Synthesizer.load(Path(model), device=device)
+    model, device, pixels, pixel_mm, runtime = sys.argv[1:]
+    synthesizer = Synthesizer.load(Path(model), device=device, runtime=runtime)  # type: ignore[arg-type]  # checked there
     ct = tissue_ct(1, int(pixels), pixel_mm=float(pixel_mm))
 
     def draw() -> float:
