@@ -142,7 +142,9 @@ def _neighbours(parser: argparse.ArgumentParser) -> None:
 
 
 PARTS = {
-    "runtime": Part("one slice by runtime, GFLOP/s, share of the convolution peak", (_image, _batches), is_bare=True),
+    "runtime": Part(
+        "one slice by runtime, GFLOP/s, share of the convolution peak", (_image, _model, _batches), is_bare=True
+    ),
     "synthesis": Part(
         "a whole volume, network alone and DICOM to DICOM, beside peers",
         (_image, _model, _ct, _matrix, _synthesis), is_bare=True,
