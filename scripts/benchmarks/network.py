@@ -72,13 +72,17 @@ def save_model(args: argparse.Namespace, path: Path) -> ModelCard:
     return read_card(path)
 
 
-def load_variants(path: Path, *, device: str) -> tuple[dict[str, Synthesizer], dict[str, str]]:
-    """Return a model in every runtime and precision of this machine, and why the others are not available."""
+def load_variants(path: Path, *, device: str, quick: bool) -> tuple[dict[str, Synthesizer], dict[str, str]]:
+    """Return a model in every runtime and precision of this machine, and why the others are not available.
+
+    Args:
+        quick: Leave out what takes a minute to compile.
+    """
     precisions: tuple[Precision, ...] = ("float32",)
     if has_bfloat16(choose_device(device).type):
         precisions = ("float32", "bfloat16")
     found, refused = {"as chosen": Synthesizer.load(path, device=device)}, {}
-    for runtime in RUNTIMES:
+    for runtime in RUNTIMES[:-1] if quick else RUNTIMES:
         for precision in precisions[:1] if runtime == "eager" else precisions:
             name = f"{runtime} {precision}"
             try:

@@ -30,7 +30,7 @@ def measure(args: argparse.Namespace) -> Result:
     with tempfile.TemporaryDirectory(prefix="ct2pet-benchmark-") as folder:
         path = Path(folder, "model.safetensors")
         recipe = save_model(args, path).recipe
-        variants, refused = load_variants(path, device=args.device)
+        variants, refused = load_variants(path, device=args.device, quick=args.quick)
         cascade, _ = load_checkpoint(path, device=device)
     ct = tissue_ct(slices, args.pixels, pixel_mm=pixel_mm_of(recipe))
     recipe_grid = recipe.grid.on(ct.geometry).shape
