@@ -137,7 +137,7 @@ def test_bfloat16_is_chosen_within_the_limit_and_float32_beyond_it(caplog: pytes
     far = choose(cascade, limit_suv=near.difference_suv / 2)
     assert (far.network.name, far.network.number_format) == ("openvino", "float32")
     assert far.difference_suv < near.difference_suv / 2
-    assert "SUV: openvino, bfloat16, " in caplog.text
+    assert "SUV: folded, bfloat16, " in caplog.text
 
 
 @pytest.mark.usefixtures("with_bfloat16")

@@ -7,7 +7,7 @@ runtime` measures it), not timed when a model is loaded: the same machine must g
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+import math
 from dataclasses import dataclass
 from typing import get_args
 
@@ -63,14 +63,14 @@ def choose_runtime(
     name: RuntimeName = "auto",
     precision: Precision = "auto",
 ) -> ChosenRuntime:
-    """Return the first candidate within the limit; a requested one whatever its difference is.
+    """Return the fastest runtime within the limit; a requested runtime or number format whatever its difference is.
 
     Args:
         network: On `device`, in evaluation mode.
         windows: Of its recipe.
         limit_suv: Largest allowed difference from eager float32 on the fixed images, SUVbw.
         name: The runtime; `auto` chooses.
-        precision: The number format; `auto` allows bfloat16 where the hardware has it.
+        precision: The number format; `auto` chooses, bfloat16 only where the hardware has it.
 
     Raises:
         RecipeError: An unknown runtime, or one that is not available for this network on this machine.
@@ -79,15 +79,42 @@ def choose_runtime(
         raise RecipeError(f"runtime must be one of {', '.join(get_args(RuntimeName))}, found {name!r}")
     if not isinstance(network, Cascade):
         return _imported(network, name)
-    reference = EagerRuntime(network)
-    expected = _check_suv(reference, windows, device)
-    for candidate in _candidates(network, name, precision, device):
-        runtime = candidate()
-        chosen = ChosenRuntime(runtime, float(np.abs(_check_suv(runtime, windows, device) - expected).max()))
-        if name != "auto" or chosen.difference_suv <= limit_suv:
-            return chosen
-        logger.debug("refused, since the limit is %g SUV: %s", limit_suv, chosen)
-    return ChosenRuntime(reference, 0.0)
+    comparison = _Comparison(network, windows, device)
+    formats: list[NumberFormat] = ["bfloat16", "float32"] if has_bfloat16(device.type) else ["float32"]
+    if precision != "auto":
+        formats, limit_suv = [precision], math.inf
+    if name != "auto":
+        return comparison.of(_requested(network, name, formats[0], device))
+    for number_format in formats:
+        folded = comparison.of(FoldedRuntime(network, number_format))
+        if folded.difference_suv > limit_suv:  # OpenVINO, which takes longer to build, rounds alike
+            logger.debug("refused, since the limit is %g SUV: %s", limit_suv, folded)
+            continue
+        if _openvino_problem(network, device) is None:
+            chosen = comparison.of(OpenVinoRuntime(network, number_format))
+            if chosen.difference_suv <= limit_suv:
+                return chosen
+        return folded
+    return comparison.of(EagerRuntime(network))
+
+
+class _Comparison:
+    """Compares runtimes with eager float32 on the fixed images."""
+
+    def __init__(self, cascade: Cascade, windows: Windows, device: torch.device) -> None:
+        self._windows = windows
+        ct_unit = normalize_ct(check_ct_hu(cascade.config.context_slices), windows)
+        self._ct = torch.from_numpy(ct_unit).to(device).contiguous(memory_format=torch.channels_last)
+        self._expected_suv = self._suv(EagerRuntime(cascade))
+
+    def of(self, runtime: Runtime) -> ChosenRuntime:
+        """Return a runtime with its difference."""
+        return ChosenRuntime(runtime, float(np.abs(self._suv(runtime) - self._expected_suv).max()))
+
+    def _suv(self, runtime: Runtime) -> FloatArray:
+        with torch.inference_mode():
+            pet = runtime(self._ct)[-1].float().cpu().numpy()
+        return denormalize_pet(pet, self._windows)
 
 
 def _imported(network: SliceNetwork, name: RuntimeName) -> ChosenRuntime:
@@ -96,35 +123,16 @@ def _imported(network: SliceNetwork, name: RuntimeName) -> ChosenRuntime:
     return ChosenRuntime(EagerRuntime(network, name="onnxruntime"), 0.0)
 
 
-def _candidates(
-    cascade: Cascade, name: RuntimeName, precision: Precision, device: torch.device
-) -> Iterator[Callable[[], Runtime]]:
-    """Yield the candidates, the fastest first; they are built on demand."""
-    formats: list[NumberFormat] = ["bfloat16", "float32"]
-    if precision != "auto":
-        formats = [precision]
-    elif not has_bfloat16(device.type):
-        formats = ["float32"]
+def _requested(cascade: Cascade, name: RuntimeName, number_format: NumberFormat, device: torch.device) -> Runtime:
     if name == "eager":
-        yield lambda: EagerRuntime(cascade)
-    elif name == "compiled":
-        yield lambda: CompiledRuntime(cascade, formats[0], device)
-    elif name == "openvino":
-        _require_openvino(cascade, device)
-        yield lambda: OpenVinoRuntime(cascade, formats[0])
-    elif name == "folded":
-        yield lambda: FoldedRuntime(cascade, formats[0])
-    else:
-        for number_format in formats:
-            if _openvino_problem(cascade, device) is None:
-                yield lambda form=number_format: OpenVinoRuntime(cascade, form)  # type: ignore[misc]
-            if number_format == "bfloat16" or device.type == "cuda" or _openvino_problem(cascade, device) is not None:
-                yield lambda form=number_format: FoldedRuntime(cascade, form)  # type: ignore[misc]
-
-
-def _require_openvino(cascade: Cascade, device: torch.device) -> None:
+        return EagerRuntime(cascade)
+    if name == "folded":
+        return FoldedRuntime(cascade, number_format)
+    if name == "compiled":
+        return CompiledRuntime(cascade, number_format, device)
     if (problem := _openvino_problem(cascade, device)) is not None:
         raise RecipeError(f"runtime openvino: {problem}")
+    return OpenVinoRuntime(cascade, number_format)
 
 
 def _openvino_problem(cascade: Cascade, device: torch.device) -> str | None:
@@ -135,12 +143,3 @@ def _openvino_problem(cascade: Cascade, device: torch.device) -> str | None:
     if cascade.config.normalization not in SUPPORTED_NORMALIZATIONS:
         return f"cannot run {cascade.config.normalization} normalisation; use eager or folded"
     return None
-
-
-def _check_suv(runtime: Runtime, windows: Windows, device: torch.device) -> FloatArray:
-    """Return the last stage's PET of the fixed images, SUVbw."""
-    ct_hu = check_ct_hu(runtime.config.context_slices)
-    batch = torch.from_numpy(normalize_ct(ct_hu, windows)).to(device).contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        pet = runtime(batch)[-1].float().cpu().numpy()
-    return denormalize_pet(pet, windows)
