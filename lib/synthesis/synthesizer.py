@@ -19,7 +19,7 @@ from lib.imaging.orientation import VoxelOrder, canonical_geometry, refuse_obliq
 from lib.imaging.resample_2d import resample_in_plane
 from lib.imaging.volume import Unit, Volume
 from lib.learning.checkpoint import load_network
-from lib.learning.lookup_shrinkage import TISSUE_HU, shrink
+from lib.learning.cross_validation.shrinkage import TISSUE_HU, shrink
 from lib.learning.model_card.card import ModelCard, patient_digest
 from lib.metrics.baselines import Baselines
 from lib.networks.cascade import Cascade

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import runpy
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,12 +17,13 @@ from matplotlib.image import imread
 from lib.errors import PreparedDataError, RecipeError
 from lib.experiments.nested.ablation import CHOICES, run_ablation
 from lib.experiments.nested.choice import Choice, InnerResults, choose
-from lib.experiments.nested.measure import STRATA, error_ratio, stratum_of
+from lib.experiments.nested.measure import STRATA, stratum_of
 from lib.experiments.nested.protocol import Candidate, NestedResult, run_nested
 from lib.experiments.nested.table import CHOSEN, difference, methods_of, sentences_of_strata, write_nested
 from lib.experiments.variants import REFERENCE, Variant, read_variants
+from lib.learning.cross_validation.shrinkage import WEIGHTS
 from lib.learning.recipe import load_recipe
-from lib.metrics.baselines import BASELINE_NAMES, Baselines
+from lib.metrics.baselines import BASELINE_NAMES
 from lib.pairing.prepared import TUMOUR, PreparedSet
 from main import main
 from tests.learning.conftest import PATIENTS, TINY, make_prepared, tiny_recipe
@@ -92,34 +91,33 @@ def test_the_choice_for_a_fold_is_made_by_the_other_patients(result: NestedResul
         assert choice.candidate == min(choice.criterion, key=lambda name: choice.criterion[name])
         for patient in judged:
             assert result.chosen[patient] == result.by_candidate[choice.candidate][patient]
+        assert set(choice.weights.values()) <= set(WEIGHTS)
 
 
 def test_a_choice_that_has_seen_its_judges_is_refused() -> None:
-    ratios = {"reference": {"a": 0.0, "b": 0.0}}
+    ratios = {"reference": {"a": dict.fromkeys(WEIGHTS, 0.0), "b": dict.fromkeys(WEIGHTS, 0.0)}}
     with pytest.raises(PreparedDataError, match="1 patients of outer fold 2 were measured for the choice") as raised:
         InnerResults(2, frozenset({"b", "c"}), ratios)
     assert raised.value.code == "leaked_patients"
     assert raised.value.params == {"fold": 2, "patients": 1}
 
 
-def test_the_lowest_mean_ratio_is_chosen() -> None:
+def test_the_lowest_ratio_is_chosen_with_its_weight() -> None:
+    def ratios(*values: float) -> dict[float, float]:
+        return dict(zip(WEIGHTS, values, strict=True))
+
     inner = InnerResults(
-        0, frozenset(), {"bold": {"a": -0.9, "b": 0.7}, "steady": {"a": -0.2, "b": -0.2, "undefined": math.nan}}
+        0,
+        frozenset(),
+        {
+            "steady": {"a": ratios(-0.1, -0.2, -0.1, 0, 0, 0), "b": ratios(-0.1, -0.2, -0.1, 0, 0, 0)},
+            "bold": {"a": ratios(-0.9, -0.5, 0, 0, 0, 0), "b": ratios(0.7, 0.3, 0.2, 0.1, 0.1, 0.1)},
+        },
     )
     choice = choose(inner)
     assert choice.candidate == "steady"  # -0.2 on average, against -0.1
-    assert choice.criterion == {"bold": pytest.approx(-0.1), "steady": pytest.approx(-0.2)}
-
-
-def test_the_error_is_a_log_ratio_to_that_of_the_lookup() -> None:
-    real = np.full((1, 4, 4), 1.3, dtype=np.float32)
-    facts: dict[str, Any] = {
-        "ct_hu": np.full(real.shape, 50, dtype=np.float32), "body": np.ones(real.shape, dtype=bool),
-        "baselines": Baselines(1.0, np.array([-1024, 1000], np.float32), *[np.ones(1, np.float32)] * 2),
-    }  # fmt: skip
-    # MAE and RMSE are 0.1 for the network and 0.3 for the lookup
-    assert error_ratio(np.full_like(real, 1.4), real, **facts) == pytest.approx(math.log(0.1 / 0.3), abs=1e-4)
-    assert math.isnan(error_ratio(real, real, **facts))
+    assert choice.weights == {"steady": 0.1, "bold": 0.0}
+    assert choice.criterion["steady"] == pytest.approx(-0.2)
 
 
 def test_a_second_call_trains_nothing(result: NestedResult, shared: PreparedSet, out: Path) -> None:
@@ -166,7 +164,7 @@ def made(shift: float, *, patients: int = 12) -> NestedResult:
         candidates=tuple(candidates()),
         fold_of={name: number % 3 for number, name in enumerate(names)},
         strata={name: STRATA[2] if number < 4 else STRATA[0] for number, name in enumerate(names)},
-        choices=tuple(Choice(fold, REFERENCE, {REFERENCE: shift}, 8) for fold in range(3)),
+        choices=tuple(Choice(fold, REFERENCE, {REFERENCE: shift}, {REFERENCE: 0.1}, 8) for fold in range(3)),
         by_candidate={REFERENCE: measured},
     )
 

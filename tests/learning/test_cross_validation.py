@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,8 @@ from lib.imaging.volume import Unit, Volume
 from lib.learning.checkpoint import load_checkpoint, read_card
 from lib.learning.cross_validation import folds
 from lib.learning.cross_validation.folds import assign_folds, folds_left_out, trains_on
+from lib.learning.cross_validation.shrinkage import WEIGHTS, best_weight, ensemble_weight, error_ratios, shrink
 from lib.learning.cross_validation.training import train_cross_validated
-from lib.learning.lookup_shrinkage import shrink
 from lib.learning.model_card.card import TrainingData, patient_digest
 from lib.learning.training import TrainingResult
 from lib.learning.validation import fit_prepared_baselines
@@ -33,7 +34,7 @@ from lib.synthesis.synthesizer import Synthesizer
 from tests.learning.conftest import PATIENTS, make_prepared, tiny_recipe
 
 FOLDS = 3
-SETTINGS = ("stages=1", "epochs=1", "precision=float32")
+SETTINGS = ("stages=1", "epochs=1")
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:ignite")
 
@@ -98,13 +99,35 @@ def test_more_folds_than_patients_or_fewer_than_two_are_rejected(shared: Prepare
 # -- shrinkage -------------------------------------------------------------------------------------------------------
 
 
-@given(weight=st.floats(0, 1), suv=st.floats(0, 20, width=32), lookup=st.floats(0, 5, width=32))
+@given(weight=st.sampled_from(WEIGHTS), suv=st.floats(0, 20, width=32), lookup=st.floats(0, 5, width=32))
 def test_tissue_moves_towards_the_lookup_and_air_stays(weight: float, suv: float, lookup: float) -> None:
     ct_hu = np.array([[[-1000.0, 50.0]]], dtype=np.float32)
     synthetic = np.full((1, 1, 2), suv, dtype=np.float32)
     shrunk = shrink(synthetic, ct_hu, baselines(lookup), weight=weight)
     assert shrunk[0, 0, 0] == np.float32(suv)
     assert shrunk[0, 0, 1] == pytest.approx((1 - weight) * suv + weight * lookup, rel=1e-5, abs=1e-5)
+
+
+def test_the_weight_with_the_smallest_error_is_chosen() -> None:
+    real = np.full((1, 4, 4), 1.3, dtype=np.float32)
+    ct_hu, body = np.full(real.shape, 50, dtype=np.float32), np.ones(real.shape, dtype=bool)
+    # the network says 2.0, the lookup 1.0: 0.3 of the way from the lookup is right, at most half way is allowed
+    ratios = error_ratios(np.full_like(real, 2.0), real, ct_hu=ct_hu, body=body, baselines=baselines(1.0))
+    assert best_weight([ratios]) == 0.5
+    # at 1.4 and 1.0, three quarters of the network's is right; 0.2 and 0.3 are equally near
+    ratios = error_ratios(np.full_like(real, 1.4), real, ct_hu=ct_hu, body=body, baselines=baselines(1.0))
+    assert best_weight([ratios]) in (0.2, 0.3)
+    # MAE and RMSE are 0.1 for the network and 0.3 for the lookup
+    assert ratios[0.0] == pytest.approx(math.log(0.1 / 0.3), abs=1e-4)
+
+
+def test_without_patients_or_errors_no_weight_is_given_to_the_lookup() -> None:
+    assert best_weight([]) == 0.0
+    exact = np.ones((1, 2, 2), dtype=np.float32)
+    body = np.ones(exact.shape, dtype=bool)
+    ratios = error_ratios(exact, exact, ct_hu=exact * 50, body=body, baselines=baselines(1.0))
+    assert all(math.isnan(ratio) for ratio in ratios.values())
+    assert best_weight([ratios]) == 0.0
 
 
 # -- ensembles -------------------------------------------------------------------------------------------------------
@@ -143,7 +166,7 @@ def test_the_model_is_an_ensemble_trained_on_all_patients(trained: TrainingResul
     assert isinstance(cascade, CascadeEnsemble) and cascade.config.members == card.network.members == FOLDS
     assert set(card.training.patients) == set(card.training.folds) == {patient_digest(p) for p in PATIENTS}
     assert not card.training.validation_patients and not card.training.test_patients
-    assert card.lookup_weight == 0.0
+    assert card.lookup_weight in {ensemble_weight(weight) for weight in WEIGHTS}
     assert len(card.fold_baselines) == FOLDS
     assert card.calibration is not None and card.calibration["volumes"] == len(PATIENTS)
     assert card.intervals is not None
@@ -184,12 +207,18 @@ def test_a_training_patient_is_evaluated_with_the_network_that_did_not_see_them(
     assert own.card.baselines == trained.card.fold_baselines[fold]
     pair = next(pair for pair in shared.pairs if pair.patient_id == patient)
     stored = np.load(trained.model.parent / "out-of-fold" / f"{pair.id}.npy").astype(np.float32)
+    expected = shrink(
+        stored,
+        shared.arrays(pair).ct_hu(),
+        Baselines.from_json(trained.card.fold_baselines[fold]),
+        weight=trained.card.lookup_weight,
+    )
     found = own.apply(ct_of(shared, patient), grid="network").array
-    np.testing.assert_allclose(found, stored, rtol=1e-3, atol=1e-2)  # stored as float16
-    assert not np.allclose(synthesizer.apply(ct_of(shared, patient), grid="network").array, stored, atol=1e-3)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-2)  # stored as float16
+    assert not np.allclose(synthesizer.apply(ct_of(shared, patient), grid="network").array, expected, atol=1e-3)
 
 
-def test_a_slab_of_an_older_shrunk_pet_equals_the_same_slices_of_the_whole(
+def test_a_slab_of_a_shrunk_pet_equals_the_same_slices_of_the_whole(
     trained: TrainingResult, shared: PreparedSet
 ) -> None:
     synthesizer = Synthesizer.load(trained.model, device="cpu")

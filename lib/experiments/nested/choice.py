@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lib.errors import PreparedDataError
-from lib.metrics.agreement import finite_mean
+from lib.learning.cross_validation.shrinkage import WeightRatios, best_weight, mean_ratios
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class InnerResults:
     Attributes:
         outer: The outer fold.
         outer_patients: Its patients, of whom nothing may be known here.
-        ratios: By candidate and patient, see `error_ratio`; each patient was predicted by a network that was trained
+        ratios: By candidate and patient, see `error_ratios`; each patient was predicted by a network that was trained
             on no patient of their own fold and of the outer one.
 
     Raises:
@@ -26,7 +26,7 @@ class InnerResults:
 
     outer: int
     outer_patients: frozenset[str]
-    ratios: Mapping[str, Mapping[str, float]]
+    ratios: Mapping[str, Mapping[str, WeightRatios]]
 
     def __post_init__(self) -> None:
         for candidate, patients in self.ratios.items():
@@ -47,18 +47,21 @@ class Choice:
     Attributes:
         outer: The outer fold.
         candidate: Name of the chosen candidate, the one with the lowest criterion; of equal ones the first.
-        criterion: By candidate, the mean log error ratio; below 0 is better than the lookup.
+        criterion: By candidate, the mean log error ratio at its best lookup weight; below 0 is better than the lookup.
+        weights: By candidate, its best lookup weight.
         patients: Number of patients that chose.
     """
 
     outer: int
     candidate: str
     criterion: Mapping[str, float]
+    weights: Mapping[str, float]
     patients: int
 
 
 def choose(inner: InnerResults) -> Choice:
-    """Return the candidate with the lowest error on the inner patients."""
-    criterion = {name: finite_mean(patients.values()) for name, patients in inner.ratios.items()}
+    """Return the candidate, and every candidate's lookup weight, with the lowest error on the inner patients."""
+    weights = {name: best_weight(patients.values()) for name, patients in inner.ratios.items()}
+    criterion = {name: mean_ratios(patients.values())[weights[name]] for name, patients in inner.ratios.items()}
     best = min(criterion, key=lambda name: criterion[name] if math.isfinite(criterion[name]) else math.inf)
-    return Choice(inner.outer, best, criterion, max(map(len, inner.ratios.values())))
+    return Choice(inner.outer, best, criterion, weights, max(map(len, inner.ratios.values())))

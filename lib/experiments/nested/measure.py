@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
+from lib.learning.cross_validation.shrinkage import WeightRatios, error_ratios, mean_ratios, shrink
 from lib.learning.recipe import Recipe
 from lib.learning.validation import synthesize_prepared
 from lib.metrics.agreement import finite_mean, group_by_patient
@@ -17,7 +18,7 @@ from lib.metrics.image import measure_slices
 from lib.metrics.uptake import HOT_SUV, measure_uptake
 from lib.networks.cascade import Cascade
 from lib.pairing.prepared import PairArrays, PreparedSet
-from lib.types import BoolArray, FloatArray
+from lib.types import FloatArray
 
 IMAGE_METRICS = ("mae_suv_body", "psnr_db_body", "ssim_body", "correlation_body")
 MEASURED = (*IMAGE_METRICS, "tumour_suv_mean_error", "tumour_suv_max_error")
@@ -30,27 +31,15 @@ PatientMetrics = Mapping[str, MethodMetrics]  # by patient
 
 def measure_ratios(
     prepared: PreparedSet, cascade: Cascade, recipe: Recipe, baselines: Baselines, *, device: torch.device
-) -> dict[str, float]:
-    """Return the `error_ratio` of every patient of `prepared`, over several pairs the mean."""
+) -> dict[str, WeightRatios]:
+    """Return the error ratios of every patient of `prepared` by lookup weight, over several pairs the mean."""
     measured = []
     for pair in prepared.pairs:
         arrays = prepared.arrays(pair)
         predicted = synthesize_prepared(cascade, arrays, range(pair.shape[0]), recipe, device=device)
-        ratio = error_ratio(predicted, arrays.suv_bw(), ct_hu=arrays.ct_hu(), body=arrays.body(), baselines=baselines)
-        measured.append((pair.patient_id, ratio))
-    return {patient: finite_mean(ratios) for patient, ratios in group_by_patient(measured).items()}
-
-
-def error_ratio(
-    synthetic_suv: FloatArray, real_suv: FloatArray, *, ct_hu: FloatArray, body: BoolArray, baselines: Baselines
-) -> float:
-    """Return the log ratio of the error to that of the median lookup; below 0 is better.
-
-    The error is the geometric mean of MAE and RMSE in the body, so that neither is bought with the other. As a ratio,
-    it gives a cold patient the same weight as one with a large hot tumour. NaN where the lookup has no error.
-    """
-    lookup = _log_error(baselines.predict("hu_median", ct_hu, body), real_suv, body)
-    return _log_error(synthetic_suv, real_suv, body) - lookup
+        ratios = error_ratios(predicted, arrays.suv_bw(), ct_hu=arrays.ct_hu(), body=arrays.body(), baselines=baselines)
+        measured.append((pair.patient_id, ratios))
+    return {patient: mean_ratios(pairs) for patient, pairs in group_by_patient(measured).items()}
 
 
 def measure_patients(
@@ -59,11 +48,15 @@ def measure_patients(
     recipe: Recipe,
     baselines: Baselines,
     *,
+    weight: float,
     device: torch.device,
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Return the metrics of the model and the baselines for every patient of `prepared`, over several pairs the mean.
 
     Tumour errors are synthetic - real, SUV, in the contours; missing where there are none.
+
+    Args:
+        weight: Of the median lookup, see `shrink`.
     """
     measured = []
     for pair in prepared.pairs:
@@ -71,7 +64,7 @@ def measure_patients(
         indices = range(pair.shape[0])
         ct_hu, body = arrays.ct_hu(), arrays.body()
         predicted = synthesize_prepared(cascade, arrays, indices, recipe, device=device)
-        predictions = {"model": predicted}
+        predictions = {"model": shrink(predicted, ct_hu, baselines, weight=weight)}
         predictions |= {name: baselines.predict(name, ct_hu, body) for name in BASELINE_NAMES}
         methods = {method: _measure(suv_bw, arrays, device) for method, suv_bw in predictions.items()}
         measured.append((pair.patient_id, methods))
@@ -89,14 +82,6 @@ def stratum_of(prepared: PreparedSet, patient_id: str) -> Stratum:
             hot = int(np.count_nonzero(inside & (arrays.suv_bw() > HOT_SUV)))
             hot_ml = max(hot_ml, hot * math.prod(pair.spacing_mm) / 1000)
     return STRATA[(hot_ml >= HOT_ML) + (hot_ml >= LARGE_ML)]
-
-
-def _log_error(suv_bw: FloatArray, real_suv: FloatArray, body: BoolArray) -> float:
-    if not body.any():
-        return math.nan
-    error = suv_bw[body].astype(np.float64) - real_suv[body]
-    mae, rmse = float(np.abs(error).mean()), math.sqrt(float(np.square(error).mean()))
-    return (math.log(mae) + math.log(rmse)) / 2 if mae else math.nan
 
 
 def _measure(synthetic_suv: FloatArray, arrays: PairArrays, device: torch.device) -> dict[str, float]:

@@ -29,6 +29,7 @@ from lib.experiments.variants import Variant
 from lib.files import write_text
 from lib.learning.cross_validation.folds import assign_folds
 from lib.learning.cross_validation.out_of_fold import all_slices
+from lib.learning.cross_validation.shrinkage import WeightRatios, ensemble_weight
 from lib.learning.cross_validation.training import SEED_STEP
 from lib.learning.model_card.card import data_digest
 from lib.learning.recipe import Recipe
@@ -200,7 +201,7 @@ class _CandidateRun:
             progress=progress,
         )
 
-    def inner_ratios(self, fold: int, *, without: int) -> dict[str, float]:
+    def inner_ratios(self, fold: int, *, without: int) -> dict[str, WeightRatios]:
         """Return the error ratios of a fold's patients under the network trained without them and the outer fold."""
         left_out = frozenset((fold, without))
         return measure_ratios(
@@ -219,7 +220,8 @@ class _CandidateRun:
             members = [network for left_out, network in self._networks.items() if choice.outer in left_out]
             measured |= measure_patients(
                 self._of_fold(choice.outer), combine(members), self.candidate.recipe,
-                self._baselines(frozenset((choice.outer,))), device=choose_device(self._device),
+                self._baselines(frozenset((choice.outer,))), weight=ensemble_weight(choice.weights[self.candidate.name]),
+                device=choose_device(self._device),
             )  # fmt: skip
         return measured
 

@@ -99,7 +99,7 @@ def _of_method(patients: Mapping[str, MethodMetrics] | PatientMetrics, method: s
 def _how(result: NestedResult) -> str:
     return (
         f"Every patient is reported once, by the mean of {result.networks} networks that were trained, and whose "
-        "recipe was chosen, on the patients of the other folds."
+        "recipe and lookup weight were chosen, on the patients of the other folds."
     )
 
 
@@ -111,10 +111,11 @@ def _summary_table(methods: Mapping[str, Values], patients: Sequence[str]) -> st
 
 
 def _choices_table(result: NestedResult) -> str:
-    rows = [["outer fold", "patients", "chosen", "criterion of each candidate"]]
+    rows = [["outer fold", "patients", "chosen", "lookup weight", "criterion of each candidate"]]
     for choice in result.choices:
         criteria = "; ".join(f"{name} {value:+.3f}" for name, value in choice.criterion.items())
-        rows.append([str(choice.outer + 1), str(choice.patients), choice.candidate, criteria])
+        weight = f"{choice.weights[choice.candidate]:g}"
+        rows.append([str(choice.outer + 1), str(choice.patients), choice.candidate, weight, criteria])
     return (
         _markdown(rows)
         + "\n\nThe criterion is the mean over the inner patients of the log ratio of the error (geometric mean of MAE "

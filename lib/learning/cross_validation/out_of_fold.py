@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from lib.files import atomic_file
+from lib.learning.cross_validation.shrinkage import WeightRatios, best_weight, ensemble_weight, error_ratios, shrink
 from lib.learning.dataset import Entries
 from lib.learning.model_card.card import TrainingData, patient_digest
 from lib.learning.model_card.scores import Scores, scores_of
@@ -33,19 +34,25 @@ class OutOfFold:
 
     Attributes:
         prepared: Arrays of all patients.
-        folder: Folder of the predictions, one `.npy` per pair, SUVbw float16.
+        folder: Folder of the predictions, one `.npy` per pair, SUVbw float16 before shrinking.
         fold_of: Fold of each patient.
         baselines: By fold, fitted on the patients of the other folds.
+        weight: Of the median lookup for new patients, who get the mean of all networks; from all patients' choice.
+        weights: By fold, chosen on the patients of the other folds: those of the patients judged here.
     """
 
     prepared: PreparedSet
     folder: Path
     fold_of: Mapping[str, int]
     baselines: tuple[Baselines, ...]
+    weight: float
+    weights: tuple[float, ...]
 
-    def predicted_suv(self, pair: PreparedPair) -> FloatArray:
-        """Return the PET of a pair, SUVbw (K, R, C)."""
-        return np.asarray(np.load(_path(self.folder, pair)), dtype=np.float32)
+    def shrunk_suv(self, pair: PreparedPair) -> FloatArray:
+        """Return the PET of a pair, SUVbw (K, R, C), shrunk by what the patients of the other folds chose."""
+        fold = self.fold_of[pair.patient_id]
+        synthetic, ct_hu = _load(self.folder, pair), self.prepared.arrays(pair).ct_hu()
+        return shrink(synthetic, ct_hu, self.baselines[fold], weight=self.weights[fold])
 
     def scores(self, *, device: torch.device) -> Scores:
         """Return all metrics of the model and the baselines over all patients."""
@@ -55,7 +62,7 @@ class OutOfFold:
                 (
                     patient_digest(pair.patient_id),
                     score_pair(
-                        self.predicted_suv(pair), self.prepared.arrays(pair), range(pair.shape[0]),
+                        self.shrunk_suv(pair), self.prepared.arrays(pair), range(pair.shape[0]),
                         self.baselines[self.fold_of[pair.patient_id]], device=device,
                     ),
                 )
@@ -67,14 +74,14 @@ class OutOfFold:
         """Return the expected error of a synthetic SUV."""
         arrays_of = self.prepared.arrays
         return fit_calibration(
-            CalibrationSample(self.predicted_suv(pair), arrays_of(pair).suv_bw(), arrays_of(pair).body())
+            CalibrationSample(self.shrunk_suv(pair), arrays_of(pair).suv_bw(), arrays_of(pair).body())
             for pair in self.prepared.pairs
         )
 
     def intervals(self) -> Intervals | None:
         """Return the intervals of voxels, regions and lesions."""
         return fit_intervals(
-            interval_sample(self.prepared.arrays(pair), range(pair.shape[0]), self.predicted_suv(pair))
+            interval_sample(self.prepared.arrays(pair), range(pair.shape[0]), self.shrunk_suv(pair))
             for pair in self.prepared.pairs
         )
 
@@ -90,7 +97,7 @@ def predict_out_of_fold(
     device: torch.device,
     progress: Progress = no_progress,
 ) -> OutOfFold:
-    """Write the PET of every patient from the mean of the networks that were not trained on them.
+    """Write the PET of every patient from the networks that were not trained on them, and choose the lookup's weights.
 
     Args:
         members: The networks, as many as there are folds.
@@ -102,14 +109,21 @@ def predict_out_of_fold(
         patient: combine([members[k] for k in training.judges(patient_digest(patient), networks=len(members))])
         for patient in fold_of
     }
+    baselines = tuple(_baselines_without(prepared, fold_of, fold) for fold in range(len(members)))
+    ratios: dict[str, WeightRatios] = {}
     for number, pair in enumerate(prepared.pairs):
         progress(number, len(prepared.pairs), "predicting each patient out of fold")
+        arrays, fold = prepared.arrays(pair), fold_of[pair.patient_id]
         network = judges[pair.patient_id]
-        suv_bw = synthesize_prepared(network, prepared.arrays(pair), range(pair.shape[0]), recipe, device=device)
-        with atomic_file(_path(folder, pair)) as temporary, temporary.open("wb") as file:
-            np.save(file, suv_bw.astype(np.float16))
-    baselines = tuple(_baselines_without(prepared, fold_of, fold) for fold in range(len(members)))
-    return OutOfFold(prepared, folder, fold_of, baselines)
+        _save(folder, pair, synthesize_prepared(network, arrays, range(pair.shape[0]), recipe, device=device))
+        ratios[pair.id] = error_ratios(
+            _load(folder, pair), arrays.suv_bw(), ct_hu=arrays.ct_hu(), body=arrays.body(), baselines=baselines[fold]
+        )
+    in_fold = {pair.id: fold_of[pair.patient_id] for pair in prepared.pairs}
+    weights = tuple(
+        best_weight(row for pair_id, row in ratios.items() if in_fold[pair_id] != fold) for fold in range(len(members))
+    )
+    return OutOfFold(prepared, folder, fold_of, baselines, ensemble_weight(best_weight(ratios.values())), weights)
 
 
 def _baselines_without(prepared: PreparedSet, fold_of: Mapping[str, int], fold: int) -> Baselines:
@@ -122,5 +136,10 @@ def all_slices(prepared: PreparedSet) -> Entries:
     return [(pair, tuple(range(pair.shape[0]))) for pair in prepared.pairs]
 
 
-def _path(folder: Path, pair: PreparedPair) -> Path:
-    return folder / f"{pair.id}.npy"
+def _save(folder: Path, pair: PreparedPair, suv_bw: FloatArray) -> None:
+    with atomic_file(folder / f"{pair.id}.npy") as temporary, temporary.open("wb") as file:
+        np.save(file, suv_bw.astype(np.float16))
+
+
+def _load(folder: Path, pair: PreparedPair) -> FloatArray:
+    return np.asarray(np.load(folder / f"{pair.id}.npy"), dtype=np.float32)

@@ -1,7 +1,8 @@
 """Train on all patients: one network per fold, each without one or two folds; the model is their ensemble.
 
-Every patient is judged by the networks that were not trained on them, with the weights of the last epoch: nothing is
-selected on the patients that the model card's scores are computed on. New patients get the mean of all networks.
+Every patient is judged by the networks that were not trained on them, with the weights of the last epoch and a lookup
+weight that the other folds chose: nothing is selected on the patients that the model card's scores are computed on. New
+patients get the mean of all networks.
 Arrays of a fold's patients are not even given to the training of its network. A run has a folder::
 
     RUN/recipe.json  folds.json            recipe; fold of every patient, and how many each network is trained without
@@ -205,6 +206,7 @@ def _publish(
         familiarity=fit_prepared_reference(ensemble, prepared, sides.train, device=device).to_json(),
         fold_baselines=tuple(baselines.to_json() for baselines in predicted.baselines),
         organ_baseline=fit_card_organs(prepared, sides.train),
+        lookup_weight=predicted.weight,
         calibration=None if calibration is None else calibration.to_json(),
         intervals=None if intervals is None else intervals.to_json(),
     )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lib.errors import TrainingError
 from lib.imaging.normalize import Windows
-from lib.learning.lookup_shrinkage import TISSUE_HU
+from lib.learning.cross_validation.shrinkage import TISSUE_HU
 from lib.learning.model_card.card import ModelCard
 from lib.metrics.baselines import Baselines
 from lib.networks.cascade import Cascade

@@ -87,7 +87,7 @@ class ModelCard:
     intended_use: str = INTENDED_USE
     limits: str = GENERAL_LIMITS
     calibration: Mapping[str, Any] | None = None  # expected error, from validation or out-of-fold patients
-    lookup_weight: float = 0.0  # of the median lookup in every PET, see lib/learning/lookup_shrinkage.py
+    lookup_weight: float = 0.0  # of the median lookup in every PET, see lib/learning/cross_validation/shrinkage.py
     fold_baselines: tuple[Mapping[str, Any], ...] = ()  # by fold, fitted on the patients of the other folds
     intervals: Mapping[str, Any] | None = None  # of a voxel, region or lesion, from patients not trained on
     organ_baseline: Mapping[str, Any] | None = None  # median SUV of the training patients' organs, where segmented
