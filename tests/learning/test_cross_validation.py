@@ -34,7 +34,7 @@ from lib.synthesis.synthesizer import Synthesizer
 from tests.learning.conftest import PATIENTS, make_prepared, tiny_recipe
 
 FOLDS = 3
-SETTINGS = ("stages=1", "epochs=1")
+SETTINGS = ("stages=1", "epochs=1", "precision=float32")
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:ignite")
 

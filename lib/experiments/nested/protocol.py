@@ -217,11 +217,11 @@ class _CandidateRun:
         """
         measured: dict[str, MethodMetrics] = {}
         for choice in choices:
+            weight = ensemble_weight(choice.weights[self.candidate.name])
             members = [network for left_out, network in self._networks.items() if choice.outer in left_out]
             measured |= measure_patients(
                 self._of_fold(choice.outer), combine(members), self.candidate.recipe,
-                self._baselines(frozenset((choice.outer,))), weight=ensemble_weight(choice.weights[self.candidate.name]),
-                device=choose_device(self._device),
+                self._baselines(frozenset((choice.outer,))), weight=weight, device=choose_device(self._device),
             )  # fmt: skip
         return measured
 
