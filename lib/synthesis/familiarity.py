@@ -91,7 +91,7 @@ def refuse_unlike(familiarity: Familiarity, name: str) -> None:
     if familiarity.level is Level.UNLIKE:
         raise UnlikeTrainingError(
             f"{name}: {familiarity.sentence} The model was not trained for such a CT, so its PET would be misleading; "
-            "train on CTs like this one, or allow it explicitly",
+            "train on CTs like this one",
             reasons=list(familiarity.reasons),
             score=familiarity.score,
             limit=UNLIKE,
