@@ -195,7 +195,7 @@ def _patient_row(pair: PatientResult) -> dict[str, Any]:
         "tumour": [tumour_values(name) for name in ("suv_mean", "suv_max", "suv_peak")],
         "hot": f"{_share(hot.sensitivity)} / {_share(hot.false_share)}",
         "tumour_note": clinical.tumour_note,
-        "shift": pair.shift.in_words(),
+        "shift": ", ".join(part.replace(" ", "\u00a0") for part in pair.shift.in_words().split(", ")),
         "shift_note": pair.shift.note,
     }
 
