@@ -39,7 +39,7 @@ ADVICE = {
     "task_running": "GET shows how it does, DELETE stops it",
     "too_many_series": "set MONAI_LABEL_DICOMWEB_SEARCH_FILTER",
     "too_many_tasks": "or stop them with DELETE",
-    "unlike_training_cts": "to synthesise its PET all the same, send it again with allow_unlike=true",
+    "unlike_training_cts": "or, to synthesise its PET all the same, send it again with allow_unlike=true",
     "users_file_unreadable": "`python main.py users add NAME --role admin --file FILE` creates one",
     "version_not_found": "GET /ct2pet/models/$model lists them",
 }

@@ -29,7 +29,7 @@ ADVICE = {
     "series_not_found": "`python main.py scan` lists the series",
     "series_not_usable": "`python main.py scan` lists the series and their faults",
     "several_ct_series": "choose it with --series",
-    "unlike_training_cts": "--allow-unlike synthesises its PET all the same",
+    "unlike_training_cts": "or synthesise its PET all the same with --allow-unlike",
     "users_file_unreadable": "`python main.py users add NAME --role admin --file FILE` creates one",
 }
 

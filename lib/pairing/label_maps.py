@@ -16,9 +16,9 @@ from lib.dicom.read.segmentation import SegmentationReferences, read_references,
 from lib.dicom.scan.folder import FoundFolder, walk
 from lib.errors import InputError, PairingError
 from lib.files import states_digest
-from lib.imaging.files.label_file import header_names, nifti_stem, read_label_file, read_organ_files
+from lib.imaging.files.label_file import header_names, json_names, nifti_stem, read_label_file, read_organ_files
 from lib.imaging.geometry import Geometry
-from lib.imaging.label_map import LabelMap, Organs
+from lib.imaging.label_map import LabelMap, Organs, organ_name
 from lib.imaging.orientation import canonical_geometry
 from lib.imaging.resample import organs_on
 from lib.types import BoolArray, Series
@@ -156,10 +156,16 @@ def place_organs(label_map: LabelMap, geometry: Geometry, *, body: BoolArray, me
 def _nifti_sources(
     found: FoundFolder, root: Path, keys: Iterable[str], tables: set[Path], unreadable: list[str]
 ) -> list[LabelSource]:
-    """Return the label maps of the NIfTI files of one folder: each with named labels, the others together."""
+    """Return the label maps of the NIfTI files of one folder: each with named labels, the others together.
+
+    A table of names describes files with several labels. It does not apply to a folder with one file per organ, which
+    is recognised by a file that is named as one of the table's organs.
+    """
     folder = Path(found.path)
     table = next((parent / NAMES_FILE for parent in _upward(folder, root) if parent in tables), None)
     names = {file.name for file in found.files}
+    if table is not None and _is_by_organ(names, table):
+        table = None
     sources, organs = [], []
     for file in found.files:
         path, stem = folder / file.name, nifti_stem(file.name)
@@ -178,6 +184,15 @@ def _nifti_sources(
     if organs:
         sources.append(LabelSource(str(folder.relative_to(root)), tuple(organs), is_by_organ=True))
     return sources
+
+
+def _is_by_organ(names: Iterable[str], table: Path) -> bool:
+    """Return whether a NIfTI file is named as one of the organs in a table; a damaged table is reported when read."""
+    try:
+        organs = {organ_name(name) for name in json_names(table).values()}
+    except InputError:
+        return False
+    return any(organ_name(nifti_stem(name)) in organs for name in names if nifti_stem(name))
 
 
 def _segmentations(found: FoundFolder, root: Path, unreadable: list[str]) -> list[LabelSource]:

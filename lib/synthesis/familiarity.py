@@ -51,6 +51,8 @@ def check_familiarity(
 def profile_of_ct(synthesizer: Synthesizer, ct: Volume, facts: HeaderFacts = UNKNOWN_FACTS) -> CTProfile:
     """Return the profile of a CT as the model sees it: the same as that of its prepared arrays.
 
+    Features of the network are left out where it was imported, since its layers are unknown.
+
     Raises:
         InputError: The CT is oblique.
     """
@@ -59,14 +61,16 @@ def profile_of_ct(synthesizer: Synthesizer, ct: Volume, facts: HeaderFacts = UNK
     grid = recipe.grid.on(full)
     array, size = VoxelOrder.of(ct.geometry).canonical(ct.array), (grid.shape[1], grid.shape[2])
     examined = examined_slices(range(len(array)))
-    features = bottleneck_features(
-        synthesizer.cascade,
-        NetworkSlices(array, size, recipe.windows),
-        described_slices(examined),
-        slice_spacing_mm=full.spacing_mm[0],
-        tissue_unit=tissue_unit(recipe.windows),
-        device=synthesizer.device,
-    )
+    features = None
+    if synthesizer.card.external is None:
+        features = bottleneck_features(
+            synthesizer.cascade,
+            NetworkSlices(array, size, recipe.windows),
+            described_slices(examined),
+            slice_spacing_mm=full.spacing_mm[0],
+            tissue_unit=tissue_unit(recipe.windows),
+            device=synthesizer.device,
+        )
     return profile_of(
         denormalize_ct(NetworkSlices(array, size, recipe.windows)[examined], recipe.windows),
         spacing_mm=grid.spacing_mm,
@@ -91,7 +95,7 @@ def refuse_unlike(familiarity: Familiarity, name: str) -> None:
     if familiarity.level is Level.UNLIKE:
         raise UnlikeTrainingError(
             f"{name}: {familiarity.sentence} The model was not trained for such a CT, so its PET would be misleading; "
-            "train on CTs like this one, or allow it explicitly",
+            "train on CTs like this one",
             reasons=list(familiarity.reasons),
             score=familiarity.score,
             limit=UNLIKE,

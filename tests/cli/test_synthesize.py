@@ -82,6 +82,9 @@ def test_files_are_compressed_on_request(
     assert packed.stat().st_size < stored.stat().st_size
     voxels, unpacked = (sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in (stored, packed))
     np.testing.assert_array_equal(voxels, unpacked)
+    series = (ct, "--model", model, "--out", tmp_path / "series", "--format", "dicom", "--compress")
+    assert "a DICOM series is not compressed: omit it" in refused(capsys, "synthesize", *series)
+    assert not (tmp_path / "series").exists()
 
 
 def test_a_volume_file_in_hu_is_accepted(
@@ -157,6 +160,8 @@ def test_a_ct_unlike_the_training_cts_is_refused_unless_allowed(
     command = ("synthesize", studies / "PHANTOM_0002" / "CT", "--model", limbs, "--out", tmp_path / "pet.nrrd")
     message = refused(capsys, *command)
     assert message.startswith("error: CT: This CT is unlike the training CTs: ")
-    assert message.rstrip().endswith("--allow-unlike synthesises its PET all the same")
+    assert message.rstrip().endswith(
+        "train on CTs like this one; or synthesise its PET all the same with --allow-unlike"
+    )
     assert not (tmp_path / "pet.nrrd").exists()
     assert run_json(capsys, *command, "--allow-unlike")["familiarity"]["level"] == "unlike"

@@ -25,7 +25,7 @@ from lib.evaluation.report.html import write_report
 from lib.imaging.body import body_mask
 from lib.imaging.files.volume_file import write_volume_file
 from lib.imaging.volume import Unit, Volume
-from lib.learning.tracking.progress import EpochRecord
+from lib.learning.tracking.progress import EpochRecord, read_histories, read_history
 from lib.metrics.baselines import BaselineSample, fit_baselines
 from lib.metrics.verdict import join_names
 from lib.pairing.pairs import pair_series
@@ -250,6 +250,22 @@ def test_without_a_history_there_is_no_training_curve(evaluation: Evaluation, ou
         (tmp_path / picture.name).write_bytes(picture.read_bytes())
     plain = write_report(evaluation, make_card(), tmp_path, run=tmp_path).read_text(encoding="utf-8")
     assert "Training loss and validation error" not in plain
+
+
+def test_each_network_of_a_cross_validated_run_has_a_training_curve_of_its_own(
+    run: Path, evaluation: Evaluation, out: Path, tmp_path: Path
+) -> None:
+    for picture in out.glob("*.png"):
+        (tmp_path / picture.name).write_bytes(picture.read_bytes())
+    for network in ("0", "1"):
+        (tmp_path / "folds" / network).mkdir(parents=True)
+        (tmp_path / "folds" / network / "history.jsonl").write_bytes((run / "history.jsonl").read_bytes())
+    assert [record.epoch for record in read_history(tmp_path)] == [1, 2, 3, 4, 5, 6]
+    assert [[record.epoch for record in history] for history in read_histories(tmp_path)] == [[1, 2, 3], [1, 2, 3]]
+    network = dataclasses.replace(tiny_recipe().network, members=2)
+    card = make_card(network=network, recipe=dataclasses.replace(tiny_recipe(), network=network))
+    page = write_report(evaluation, card, tmp_path, run=tmp_path).read_text(encoding="utf-8")
+    assert "Training loss of each of the 2 networks over the epochs." in page
 
 
 def test_texts_from_files_are_escaped(evaluation: Evaluation, out: Path, tmp_path: Path) -> None:

@@ -85,6 +85,20 @@ def test_files_without_a_name_table_are_organs_of_one_map(tmp_path: Path) -> Non
     assert named.names == tmp_path / "tables" / "labels.json" and named.read().organs.names == ("liver",)
 
 
+def test_a_table_of_names_does_not_apply_to_a_folder_with_one_file_per_organ(tmp_path: Path) -> None:
+    from tests.imaging.files.test_label_file import labelled
+    from tests.imaging.files.test_label_file import write as write_nifti
+
+    (tmp_path / "labels.json").write_text(json.dumps({"1": "kidney_left", "2": "liver"}))
+    write_nifti(tmp_path / "P1.nii.gz", labelled(1))
+    for name in ("Left Kidney", "spleen"):
+        write_nifti(tmp_path / "P2" / f"{name}.nii.gz", labelled(1))
+    maps = find_label_maps(tmp_path, CTS)
+    assert found(maps) == {"1.2.3": ["P1.nii.gz"], "1.2.3.4": [], "1.2.30": ["P2"]}
+    assert [source.read().organs.names for source in maps.candidates["1.2.3"]] == [("kidney_left",)]
+    assert [source.is_by_organ for source in maps.candidates["1.2.30"]] == [True]
+
+
 def test_a_series_uid_outranks_a_patient_id(tmp_path: Path) -> None:
     write(tmp_path / "P1.nii.gz")
     write(tmp_path / "1.2.3.nii.gz")

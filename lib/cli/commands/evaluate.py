@@ -71,6 +71,8 @@ def evaluate(
 
 
 def _print_result(result: Mapping[str, Any], report: Path) -> None:
+    from lib.metrics.criteria import LESION_DEFINITIONS
+
     for patient in result["patients"]:
         seen = "" if patient["seen"] == "no" else f" (in the {patient['seen']} set, excluded from the means)"
         print_scores({"model": patient, **patient["baselines"]}, f"{patient['patient_id']}{seen}")
@@ -85,6 +87,9 @@ def _print_result(result: Mapping[str, Any], report: Path) -> None:
     print_organs(result["organs"])
     sentences = [result["verdict"]["sentence"], result["out_of_fold"]]
     sentences += [other["sentence"] for other in result["beside"].values()]
-    for sentence in filter(None, (*sentences, *result["targets"], *result["lesions"]["sentences"].values())):
+    lesions = [
+        f"Lesions above {LESION_DEFINITIONS[name]}: {text}" for name, text in result["lesions"]["sentences"].items()
+    ]
+    for sentence in filter(None, (*sentences, *result["targets"], *lesions)):
         print_line(sentence)
     print_line(f"report: {report}")

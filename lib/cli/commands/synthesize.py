@@ -65,6 +65,8 @@ def synthesize(
 
     compression = FAST if compress else STORED
     as_dicom = _check_outputs(out, uncertainty, form=form)  # before the work that takes time
+    if compress and as_dicom and uncertainty is None:
+        raise InputError("--compress is for .nrrd, .nii.gz and .mha files; a DICOM series is not compressed: omit it")
     synthesizer = load_models(models, device=device, runtime=runtime)
     with progress_bar() as progress:
         opened = _open(ct, series, synthesizer, out if as_dicom else None, progress)

@@ -38,7 +38,7 @@ from lib.evaluation.result import Evaluation
 from lib.files import write_text
 from lib.learning.model_card.card import ModelCard
 from lib.learning.model_card.facts import card_facts
-from lib.learning.tracking.progress import read_history
+from lib.learning.tracking.progress import read_histories
 from lib.metrics.agreement import FEW_PATIENTS, finite_mean
 from lib.metrics.conformal.band import LEVELS
 from lib.metrics.criteria import KEY_METRIC, METHOD_LABELS, METHODS
@@ -93,6 +93,7 @@ def write_report(
         colour=_colour(judgement),
         chips=[(name, row[KEY_METRIC].outcome, METHOD_LABELS[name]) for name, row in judgement.against.items()],
         patients=judgement.patients,
+        unseen=_unseen(judgement),
         is_few=judgement.patients < FEW_PATIENTS,
         body=comparison_table(judgement, BODY),
         clinical=comparison_table(judgement, CLINICAL),
@@ -116,6 +117,7 @@ def write_report(
         coverage_rows=coverage_cells(evaluation.interval_coverage),
         coverage_levels=[f"{100 * level:g}\u00a0%" for level in LEVELS],
         plots=_plots(evaluation, card, run),
+        history=_history_caption(card),
         images=_images(evaluation, out),
         not_shown=max(0, len(evaluation.patients) - MAX_PICTURED),
         facts=card_facts(card) | {"SHA-256": evaluation.checksum},
@@ -129,6 +131,20 @@ def _colour(judgement: Judgement) -> str:
     if judgement.outcomes(KEY_METRIC, "not beaten") or not judgement.outcomes(KEY_METRIC, "beaten"):
         return "bad"
     return "unsure" if judgement.outcomes(KEY_METRIC, "unsure") or judgement.caveats else "good"
+
+
+def _unseen(judgement: Judgement) -> str:
+    """Return in what sense the model has not seen the patients of the means."""
+    if not judgement.out_of_fold:
+        return "not seen in training or validation"
+    return "predicted by networks that were not trained on them"
+
+
+def _history_caption(card: ModelCard) -> str:
+    members = card.network.members
+    if members > 1:
+        return f"Training loss of each of the {members} networks over the epochs."
+    return "Training loss and validation error over the epochs."
 
 
 def _other_metrics_sentence(judgement: Judgement) -> str:
@@ -179,7 +195,7 @@ def _patient_row(pair: PatientResult) -> dict[str, Any]:
         "tumour": [tumour_values(name) for name in ("suv_mean", "suv_max", "suv_peak")],
         "hot": f"{_share(hot.sensitivity)} / {_share(hot.false_share)}",
         "tumour_note": clinical.tumour_note,
-        "shift": pair.shift.in_words(),
+        "shift": ", ".join(part.replace(" ", "\u00a0") for part in pair.shift.in_words().split(", ")),
         "shift_note": pair.shift.note,
     }
 
@@ -210,9 +226,9 @@ def _plots(evaluation: Evaluation, card: ModelCard, run: Path | None) -> dict[st
     if evaluation.calibration_check is not None:
         checks = [pair.calibration_check for pair in evaluation.judged if pair.calibration_check is not None]
         plots["calibration"] = draw_calibration(checks, evaluation.calibration_check)
-    history = read_history(run) if run is not None else ()
-    if history:
-        plots["history"] = draw_history(history, kept_epoch=card.epoch)
+    histories = read_histories(run) if run is not None else ()
+    if histories:
+        plots["history"] = draw_history(histories, kept_epoch=card.epoch)
     return {name: _embedded(png) for name, png in plots.items()}
 
 

@@ -127,17 +127,20 @@ def draw_calibration(patients: Sequence[CalibrationCheck], overall: MeanCalibrat
     return to_png(figure)
 
 
-def draw_history(history: Sequence[EpochRecord], *, kept_epoch: int) -> bytes:
-    """Plot the training loss and the validation error over the epochs, with the selected epoch marked."""
+def draw_history(histories: Sequence[Sequence[EpochRecord]], *, kept_epoch: int) -> bytes:
+    """Plot training loss and validation error of each network over the epochs, with the selected epoch marked."""
     figure, axis = new_figure(4.3, 3.5)
-    epochs = [record.epoch for record in history]
-    axis.plot(epochs, [record.loss for record in history], color=OTHER_COLOUR, linewidth=1.6)
     axis.set_xlabel("epoch")
     axis.set_ylabel("training loss", color="#6b7780")
-    validated = [(record.epoch, record.metrics[KEY_METRIC]) for record in history if KEY_METRIC in record.metrics]
-    if validated:
-        right = axis.twinx()
-        right.plot(*zip(*validated, strict=True), color=MODEL_COLOUR, linewidth=2)
+    right = None
+    for history in histories:
+        axis.plot([record.epoch for record in history], [record.loss for record in history], color=OTHER_COLOUR,
+                  linewidth=1.6 if len(histories) == 1 else 0.9)  # fmt: skip
+        validated = [(record.epoch, record.metrics[KEY_METRIC]) for record in history if KEY_METRIC in record.metrics]
+        if validated:
+            right = right or axis.twinx()
+            right.plot(*zip(*validated, strict=True), color=MODEL_COLOUR, linewidth=2)
+    if right is not None:
         right.set_ylabel("validation: body MAE [SUV]", color=MODEL_COLOUR)
         right.spines["top"].set_visible(False)
     axis.axvline(kept_epoch, color="#c25b1c", linewidth=1, linestyle=":")

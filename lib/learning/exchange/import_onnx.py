@@ -160,6 +160,8 @@ def _exported_card(signature: OnnxSignature, checksum: str, name: str, settings:
         card,
         name=name or card.name,
         recipe=replace(card.recipe, synthesis=SynthesisConfig(flips=False)),  # the graph averages mirror images itself
+        training=replace(card.training, folds={}),  # nor can single networks of it judge the patients they did not see
+        fold_baselines=(),
         external=ExternalModel(
             checksum, signature.opset, input_low=windows.ct_low_hu, input_high=windows.ct_high_hu, output_low=0.0
         ),

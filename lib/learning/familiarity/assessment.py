@@ -122,5 +122,5 @@ def _new_values(profile: CTProfile, reference: Reference) -> list[str]:
             single = sum(count == 1 for count in counts.values())
             if known >= MIN_PATIENTS and single <= MAX_FLAGGED * known:
                 shown = ", ".join(list(counts)[:MAX_SHOWN]) + (", ..." if len(counts) > MAX_SHOWN else "")
-                reasons.append(f"{label} {value}; the training CTs had {shown}")
+                reasons.append(f"{label} {value} (training CTs: {shown})")
     return reasons

@@ -48,13 +48,11 @@ class NumberKind:
     def reason(self, value: float, low: float, high: float) -> str:
         """Return what differs, with the value and the training CTs' range."""
         if self.unit == "distance":
-            return (
-                f"{self.label}: distance {self.shown(value)}; that of the training CTs was at most {self.shown(high)}"
-            )
+            return f"{self.label}: distance {self.shown(value)} (training CTs: at most {self.shown(high)})"
         unit = " %" if self.percent else f" {self.unit}" if self.unit else ""
         lowest, highest = self.shown(low), self.shown(high)
         seen = f"{lowest}{unit}" if lowest == highest else f"{lowest} to {highest}{unit}"
-        return f"{self.label} {self.shown(value)}{unit}; the training CTs had {seen}"
+        return f"{self.label} {self.shown(value)}{unit} (training CTs: {seen})"
 
     def _scaled(self, value: float) -> float:
         if self.scale == "log":

@@ -11,12 +11,13 @@ from lib.learning.model_card.limits import ORIGINS
 def card_facts(card: ModelCard) -> dict[str, str]:
     """Return the main facts of a model card by name; without metrics, baseline comparison and limits."""
     network, training, split = card.network, card.training, card.recipe.split
+    stages = "1 stage" if network.stages == 1 else f"{network.stages} stages"
     facts: dict[str, str] = {
         "Name": card.name,
         "Created": f"{card.created}, ct2pet {card.versions.get('ct2pet', 'of unknown version')}",
         "Recipe": card.recipe.name,
         "Network": (f"mean of {network.members} networks, each " if network.members > 1 else "")
-        + f"{network.stages} stage(s), {network.base_channels} channels at the first of {network.depth} "
+        + f"{stages}, {network.base_channels} channels at the first of {network.depth} "
         f"levels, {network.context_slices} CT slices as input",
         **_imported(card),
         "Epoch": str(card.epoch),

@@ -131,11 +131,22 @@ def read_history(run: Path) -> tuple[EpochRecord, ...]:
     The epochs of a cross-validated run are those of its networks, one after the other, counted on.
     """
     records: list[EpochRecord] = []
-    for folder in (run, *member_runs(run)):
-        lines = read_json_lines(folder / HISTORY_FILE, lambda line: from_mapping(EpochRecord, json.loads(line)))
+    for history in read_histories(run):
         done = len(records)
-        records += [replace(record, epoch=done + record.epoch) if done else record for record in lines]
+        records += [replace(record, epoch=done + record.epoch) if done else record for record in history]
     return tuple(records)
+
+
+def read_histories(run: Path) -> tuple[tuple[EpochRecord, ...], ...]:
+    """Return the finished epochs of each network of a run, one network unless cross-validated; empty before the first.
+
+    An incomplete line is skipped.
+    """
+    histories = (
+        tuple(read_json_lines(folder / HISTORY_FILE, lambda line: from_mapping(EpochRecord, json.loads(line))))
+        for folder in (run, *member_runs(run))
+    )
+    return tuple(history for history in histories if history)
 
 
 def member_runs(run: Path) -> list[Path]:

@@ -16,18 +16,22 @@ from safetensors.torch import save_file
 from lib.errors import CheckpointError, InputError, RecipeError, TrainingError
 from lib.imaging.grid import Grid
 from lib.imaging.volume import Unit, Volume
-from lib.learning.checkpoint import CARD, ONNX, load_checkpoint, load_network, read_card, save_external
+from lib.learning.checkpoint import CARD, ONNX, load_checkpoint, load_network, read_card, save_checkpoint, save_external
 from lib.learning.exchange import physical
 from lib.learning.exchange.export_onnx import OnnxExport, export_onnx
 from lib.learning.exchange.import_onnx import ImportSettings, copy_baselines, import_onnx, judge_on_arrays
+from lib.learning.familiarity.assessment import Level
 from lib.learning.model_card.card import patient_digest
 from lib.learning.model_card.facts import card_facts
+from lib.networks.cascade import Cascade
 from lib.networks.external.onnx_runtime import inspect_onnx
 from lib.pairing.split import Side
 from lib.phantom.generate import phantom_patient
+from lib.synthesis.familiarity import check_familiarity
 from lib.synthesis.synthesizer import Synthesizer
 from tests.learning.conftest import BASELINES, PATIENTS, make_card, make_prepared, tiny_recipe
 from tests.learning.exchange.models import COARSE, save_model
+from tests.learning.familiarity.limbs import limb_reference
 from tests.networks.external.onnx_files import picking
 
 SEVEN = ImportSettings(ct_window=(-900, 200), formula="7*x^2", output_range=(0, 1), pixel_mm=2.0)
@@ -72,6 +76,33 @@ def test_our_model_comes_back_with_the_same_pet(
     before, after = read_card(path), read_card(imported)
     assert (after.name, after.training, after.scores) == (before.name, before.training, before.scores)
     assert after.side_of("P1") == Side.TRAIN and after.standing.as_json() == before.standing.as_json()
+
+
+def test_the_patients_of_an_imported_ensemble_count_as_trained_on(
+    exported: tuple[Path, OnnxExport], tmp_path: Path
+) -> None:
+    network, card = load_network(exported[0], device=CPU)
+    assert isinstance(network, Cascade)
+    training = replace(card.training, folds={patient_digest("P1"): 0})
+    ensemble = save_checkpoint(
+        tmp_path / "model.safetensors", network, replace(card, training=training, fold_baselines=(BASELINES,))
+    )
+    assert read_card(ensemble).side_of("P1") is Side.OUT_OF_FOLD
+    content = export_onnx(ensemble, tmp_path / "model.onnx").path.read_bytes()
+    assert import_onnx(content, "", ImportSettings()).side_of("P1") is Side.TRAIN
+
+
+def test_an_imported_model_recognises_cts_unlike_its_training_cts(
+    exported: tuple[Path, OnnxExport], ct: Volume, tmp_path: Path
+) -> None:
+    network, card = load_network(exported[0], device=CPU)
+    assert isinstance(network, Cascade)
+    limbs = save_checkpoint(
+        tmp_path / "model.safetensors", network, replace(card, familiarity=limb_reference().to_json())
+    )
+    content = export_onnx(limbs, tmp_path / "model.onnx").path.read_bytes()
+    path = save_external(tmp_path / "imported.safetensors", content, import_onnx(content, "", ImportSettings()))
+    assert check_familiarity(Synthesizer.load(path, device="cpu"), ct).level is Level.UNLIKE
 
 
 def test_the_metadata_of_an_export(exported: tuple[Path, OnnxExport]) -> None:

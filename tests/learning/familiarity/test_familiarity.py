@@ -41,7 +41,7 @@ SHIFTS: dict[str, tuple[Callable[[FloatArray], CTProfile], Level, str]] = {
     "whole-body field of view": (
         lambda ct: profile(np.pad(ct, ((0, 0), (60, 60), (60, 60)), constant_values=-1000)),
         Level.UNLIKE,
-        "field of view, width 504 mm; the training CTs had 144 mm",
+        "field of view, width 504 mm (training CTs: 144 mm)",
     ),
     "whole-body length": (lambda ct: profile(np.tile(ct, (30, 1, 1))), Level.UNLIKE, "length along the body 1177 mm"),
     "lungs": (lambda ct: profile(with_lungs(ct)), Level.UNLIKE, "air and lung inside the body"),
@@ -53,12 +53,12 @@ SHIFTS: dict[str, tuple[Callable[[FloatArray], CTProfile], Level, str]] = {
             ct, spacing_mm=(6.5, PIXEL_MM, PIXEL_MM), length_mm=39, facts=GE, pixel_mm=0.98, metal_ml=0
         ),
         Level.UNUSUAL,
-        "slice spacing 6.50 mm; the training CTs had 3.27 mm",
+        "slice spacing 6.50 mm (training CTs: 3.27 mm)",
     ),
     "another scanner": (
         lambda ct: profile(ct, facts=HeaderFacts(ct_scanner="Philips Brilliance16")),
         Level.UNUSUAL,
-        "scanner Philips Brilliance16; the training CTs had GE Discovery ST",
+        "scanner Philips Brilliance16 (training CTs: GE Discovery ST)",
     ),
     "a contrast agent in the header": (
         lambda ct: profile(ct, facts=HeaderFacts(contrast_agent="yes")),

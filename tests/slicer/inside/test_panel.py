@@ -97,6 +97,9 @@ def test_ct_unlike_the_training_cts_is_described_before_the_pet_is_shown(
 ) -> None:
     section, label = panel.synthesise, panel.ui.unlikeLabel
     assert label.isHidden() and not panel.ui.allowUnlikeCheckBox.isChecked()
+    for collapsed in (True, False):  # a section shows what it directly contains when it is opened
+        panel.ui.synthesiseSection.setProperty("collapsed", collapsed)
+    assert label.isHidden()
     panel.ui.allowUnlikeCheckBox.setChecked(True)
     assert panel.panel.parameters.allow_unlike
     shown: list[str] = []
