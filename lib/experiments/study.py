@@ -84,7 +84,7 @@ def run_study(
         raise PreparedDataError("the test side of the split has no patients; add patients or increase split.test")
     rows = []
     for index, (number, stage_recipe) in enumerate(recipes.items()):
-        report = partial_progress(progress, index, len(recipes), f"{number} stage(s)")
+        report = partial_progress(progress, index, len(recipes), "1 stage" if number == 1 else f"{number} stages")
         result = train(
             prepared,
             stage_recipe,

@@ -23,13 +23,18 @@ def card_facts(card: ModelCard) -> dict[str, str]:
         "Epoch": str(card.epoch),
         "Training": f"{card.training_summary}, {training.pairs} pairs, {training.slices} slices "
         f"(data {training.digest})",
-        "Validation": f"{len(training.validation_patients)} patients, for selecting the weights",
-        "Test": f"{len(training.test_patients)} patients, not used in training" if training.split else "not recorded",
-        "Split": f"by {split.unit}, salt {split.salt!r}"
-        + ("" if training.split_by_hash else ", some patients assigned earlier")
-        + (f" (split {training.split})" if training.split else ""),
     }
-    if training.folds:
+    if not training.folds:
+        facts["Validation"] = f"{len(training.validation_patients)} patients, for selecting the weights"
+        facts["Test"] = (
+            f"{len(training.test_patients)} patients, not used in training" if training.split else "not recorded"
+        )
+        facts["Split"] = (
+            f"by {split.unit}, salt {split.salt!r}"
+            + ("" if training.split_by_hash else ", some patients assigned earlier")
+            + (f" (split {training.split})" if training.split else "")
+        )
+    else:
         facts["Cross-validation"] = (
             f"{len(card.fold_baselines)} folds, each network trained without {training.folds_left_out} of them; each "
             "patient judged by the networks not trained on them"
