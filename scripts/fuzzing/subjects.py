@@ -13,7 +13,7 @@ from typing import Any
 
 from lib.dicom.read.volume import read_ct
 from lib.dicom.scan.scan import scan_folder
-from lib.imaging.files.volume_file import write_volume_file
+from lib.imaging.files.volume_file import FAST, write_volume_file
 from lib.phantom.generate import PhantomSettings, write_phantoms
 from scripts.fuzzing.codestreams import write_compressed_series
 from scripts.fuzzing.elements import ITEM, PIXEL_DATA, Element, elements_of
@@ -96,7 +96,7 @@ def _volume_files(ct: Subject, folder: Path) -> list[Subject]:
     for suffix in VOLUME_FILES:
         out = folder / f"phantom-ct{suffix}"
         out.mkdir()
-        write_volume_file(volume, out / f"ct{suffix}")
+        write_volume_file(volume, out / f"ct{suffix}", compression=FAST)
         subjects.append(Subject(out.name, "volume", "CT", out))
     return subjects
 

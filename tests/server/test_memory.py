@@ -16,7 +16,7 @@ import psutil
 import pytest
 import requests
 
-from lib.imaging.files.volume_file import write_volume_file
+from lib.imaging.files.volume_file import FAST, write_volume_file
 from lib.imaging.geometry import Geometry
 from lib.imaging.volume import Unit, Volume
 from lib.phantom.generate import PhantomSettings, write_phantoms
@@ -57,7 +57,7 @@ def ct_file(path: Path, slices: int) -> bytes:
     array = np.full((slices, 256, 256), -1000, np.float32)
     array[:, 64:192, 64:192] = 40
     geometry = Geometry((slices, 256, 256), np.diag([1.6, 1.6, 2.0, 1.0]))
-    return write_volume_file(Volume(array, geometry, Unit.HU), path).read_bytes()
+    return write_volume_file(Volume(array, geometry, Unit.HU), path, compression=FAST).read_bytes()
 
 
 @contextmanager
