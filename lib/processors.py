@@ -13,7 +13,7 @@ from pathlib import Path
 
 # Iterations that an idle OpenMP thread spins before it sleeps. By default it is 30 billion where there are as many
 # threads as processors: beside another process each slice then takes ten times as long (docs/decisions/0050).
-SPIN_COUNT = 10_000
+SPIN_COUNT = 1_000
 SPIN_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # the user's own setting of either is kept
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 BACKGROUND_NICENESS = 10

@@ -61,14 +61,15 @@ def save_untrained(path: Path, recipe: Recipe) -> None:
 def save_model(args: argparse.Namespace, path: Path) -> ModelCard:
     """Write the model of the command line, or an untrained one, so that it computes no more than its network once.
 
-    The average over mirrored CTs and the lookup of a card are left out, because the peers do not compute them.
+    The average over mirrored CTs and the lookup of a card are left out, because the peers do not compute them; and what
+    its training CTs have in common, because a phantom is unlike them.
     """
     if args.model is None:
         save_untrained(path, recipe_of(args, f"stages={args.stages}"))
     else:
         cascade, card = load_checkpoint(args.model)
         recipe = replace(card.recipe, synthesis=replace(card.recipe.synthesis, flips=False))
-        save_checkpoint(path, cascade, replace(card, recipe=recipe, lookup_weight=0.0))
+        save_checkpoint(path, cascade, replace(card, recipe=recipe, lookup_weight=0.0, familiarity=None))
     return read_card(path)
 
 

@@ -25,7 +25,7 @@ from scripts.benchmarks.programs import ROOT
 SETTINGS: dict[str, tuple[RuntimeName, dict[str, str]]] = {
     "as shipped": ("auto", {}),
     "PyTorch, as shipped": ("folded", {}),
-    "PyTorch, GOMP_SPINCOUNT=1000": ("folded", {"GOMP_SPINCOUNT": "1000"}),
+    "PyTorch, GOMP_SPINCOUNT=10000": ("folded", {"GOMP_SPINCOUNT": "10000"}),
     "PyTorch, OMP_WAIT_POLICY=PASSIVE": ("folded", {"OMP_WAIT_POLICY": "PASSIVE"}),
     "PyTorch, default": ("folded", {"GOMP_SPINCOUNT": "30000000000"}),
 }
