@@ -31,7 +31,6 @@ VIOLATIONS = {
     "rich": ("ct2pet_app/planted_rich.py", "from rich.console import Console"),
     "pydantic": ("lib/pairing/planted_pydantic.py", "from pydantic import BaseModel"),
     "onnx": ("lib/learning/planted_onnx.py", "def late() -> None:\n    import onnxruntime"),
-    "openvino": ("lib/learning/planted_openvino.py", "def late() -> None:\n    import openvino"),
     "ray": ("lib/synthesis/planted_ray.py", "import ray"),
 }
 

@@ -33,9 +33,7 @@ Settings = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 Runtime = Annotated[
     RuntimeName,
-    typer.Option(
-        help="How the network runs: auto (the fastest that stays close to float32), eager, folded, openvino, compiled."
-    ),
+    typer.Option(help="How the network runs: auto (the fastest that stays close to float32), eager, folded, compiled."),
 ]
 TrackingName = Annotated[str, typer.Option("--tracking", help="none, or mlflow to log the run to MLflow as it trains.")]
 TrackingUri = Annotated[

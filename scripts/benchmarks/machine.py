@@ -13,7 +13,7 @@ import torch
 
 from lib.networks.precision import choose_device, has_bfloat16
 
-PACKAGES = ("torch", "monai", "numpy", "openvino", "onnxruntime")
+PACKAGES = ("torch", "monai", "numpy", "onnxruntime")
 VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MKL_NUM_THREADS")
 
 
@@ -49,6 +49,6 @@ def _versions() -> dict[str, str]:
     for package in PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:  # optional, such as openvino
+        except importlib.metadata.PackageNotFoundError:  # optional, such as onnxruntime
             continue
     return found

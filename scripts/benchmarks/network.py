@@ -28,7 +28,7 @@ from lib.types import BoolArray
 SLICE_SPACING_MM = 3.0
 PIXEL_MM = 2.0
 AIR_HU = -1000.0
-RUNTIMES: tuple[RuntimeName, ...] = ("eager", "folded", "openvino", "compiled")
+RUNTIMES: tuple[RuntimeName, ...] = ("eager", "folded", "compiled")
 MIDDLE = 0.3  # of the unit range, around which an untrained network draws: PETs below 0 would all be the same
 ONE_DRAWING = ("synthesis.flips=false",)  # every slice drawn once, as by the peers
 

@@ -17,7 +17,6 @@ from lib.networks.runtimes.choice import ChosenRuntime, choose_runtime
 from lib.networks.runtimes.compiled import CompiledRuntime
 from lib.networks.runtimes.folded import FoldedRuntime
 from lib.networks.runtimes.names import RuntimeName
-from lib.networks.runtimes.openvino_runtime import OpenVinoRuntime
 from lib.networks.runtimes.runtime import Runtime
 from lib.networks.slices import predict_stages
 
@@ -51,11 +50,9 @@ CASCADES: dict[str, Callable[[], Cascade]] = {
 }
 FLOAT32: dict[str, Callable[[Cascade], Runtime]] = {
     "folded": lambda cascade: FoldedRuntime(cascade, "float32"),
-    "openvino": lambda cascade: OpenVinoRuntime(cascade, "float32"),
 }
 BFLOAT16: dict[str, Callable[[Cascade], Runtime]] = {
     "folded": lambda cascade: FoldedRuntime(cascade, "bfloat16"),
-    "openvino": lambda cascade: OpenVinoRuntime(cascade, "bfloat16"),
 }
 ALL = {
     f"{name}, {form}": build
@@ -131,21 +128,10 @@ def with_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bfloat16_is_chosen_within_the_limit_and_float32_beyond_it() -> None:
     cascade = CASCADES["cascade"]()
     near = choose(cascade, limit_suv=FAR_SUV)
-    assert (near.network.name, near.network.number_format) == ("openvino", "bfloat16")
+    assert (near.network.name, near.network.number_format) == ("folded", "bfloat16")
     far = choose(cascade, limit_suv=near.difference_suv / 2)
-    assert (far.network.name, far.network.number_format) == ("openvino", "float32")
+    assert (far.network.name, far.network.number_format) == ("folded", "float32")
     assert far.difference_suv < near.difference_suv / 2
-
-
-@pytest.mark.usefixtures("with_bfloat16")
-def test_without_openvino_the_folded_network_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "has_openvino", lambda: False)
-    cascade = CASCADES["cascade"]()
-    assert choose(cascade, limit_suv=FAR_SUV).as_json()["number_format"] == "bfloat16"
-    folded = choose(cascade, limit_suv=1e-4)
-    assert (folded.network.name, folded.network.number_format) == ("folded", "float32")
-    with pytest.raises(RecipeError, match=r"requirements-openvino\.txt"):
-        choose(cascade, limit_suv=FAR_SUV, name="openvino")
 
 
 def test_where_nothing_is_near_enough_the_network_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +141,7 @@ def test_where_nothing_is_near_enough_the_network_runs_as_it_is(monkeypatch: pyt
 
 
 @pytest.mark.usefixtures("with_bfloat16")
-@pytest.mark.parametrize("name", ["eager", "folded", "openvino"])
+@pytest.mark.parametrize("name", ["eager", "folded"])
 def test_a_requested_runtime_is_used_and_its_difference_is_known(name: RuntimeName) -> None:
     chosen = choose(CASCADES["cascade"](), limit_suv=NEAR_SUV, name=name)
     assert chosen.network.name == name
@@ -167,11 +153,10 @@ def test_without_bfloat16_in_hardware_float32_is_used(monkeypatch: pytest.Monkey
     assert choose(CASCADES["cascade"](), limit_suv=FAR_SUV).network.number_format == "float32"
 
 
-def test_networks_that_openvino_cannot_run_are_not_offered_to_it() -> None:
+def test_other_normalisations_are_kept_as_they_are() -> None:
     instance = random_cascade(dataclasses.replace(CONFIG, normalization="instance"))
-    assert choose(instance, limit_suv=FAR_SUV).network.name == "folded"
-    with pytest.raises(RecipeError, match="instance normalisation"):
-        choose(instance, limit_suv=FAR_SUV, name="openvino")
+    chosen = choose(instance, limit_suv=FAR_SUV)
+    assert chosen.network.name == "folded" and chosen.difference_suv < FAR_SUV
 
 
 def test_an_unknown_runtime_is_refused() -> None:

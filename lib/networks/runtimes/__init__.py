@@ -1,1 +1,1 @@
-"""Ways to run the same weights: PyTorch as it is, with batch normalisation folded in bfloat16, OpenVINO, compiled."""
+"""Ways to run the same weights: PyTorch as it is, with batch normalisation folded in bfloat16, compiled."""

@@ -22,7 +22,6 @@ from lib.networks.runtimes.check_images import check_ct_hu
 from lib.networks.runtimes.compiled import CompiledRuntime
 from lib.networks.runtimes.folded import FoldedRuntime
 from lib.networks.runtimes.names import RuntimeName
-from lib.networks.runtimes.openvino_runtime import SUPPORTED_NORMALIZATIONS, OpenVinoRuntime, has_openvino
 from lib.networks.runtimes.runtime import EagerRuntime, Runtime
 from lib.networks.slices import SliceNetwork
 from lib.types import FloatArray
@@ -87,14 +86,9 @@ def choose_runtime(
         return comparison.of(_requested(network, name, formats[0], device))
     for number_format in formats:
         folded = comparison.of(FoldedRuntime(network, number_format))
-        if folded.difference_suv > limit_suv:  # OpenVINO, which takes longer to build, rounds alike
-            logger.debug("refused, since the limit is %g SUV: %s", limit_suv, folded)
-            continue
-        if _openvino_problem(network, device) is None:
-            chosen = comparison.of(OpenVinoRuntime(network, number_format))
-            if chosen.difference_suv <= limit_suv:
-                return chosen
-        return folded
+        if folded.difference_suv <= limit_suv:
+            return folded
+        logger.debug("refused, since the limit is %g SUV: %s", limit_suv, folded)
     return comparison.of(EagerRuntime(network))
 
 
@@ -128,18 +122,4 @@ def _requested(cascade: Cascade, name: RuntimeName, number_format: NumberFormat,
         return EagerRuntime(cascade)
     if name == "folded":
         return FoldedRuntime(cascade, number_format)
-    if name == "compiled":
-        return CompiledRuntime(cascade, number_format, device)
-    if (problem := _openvino_problem(cascade, device)) is not None:
-        raise RecipeError(f"runtime openvino: {problem}")
-    return OpenVinoRuntime(cascade, number_format)
-
-
-def _openvino_problem(cascade: Cascade, device: torch.device) -> str | None:
-    if not has_openvino():
-        return "not installed; install what requirements-openvino.txt lists"
-    if device.type != "cpu":
-        return f"runs on the CPU, not on {device}; choose another, or the CPU"
-    if cascade.config.normalization not in SUPPORTED_NORMALIZATIONS:
-        return f"cannot run {cascade.config.normalization} normalisation; use eager or folded"
-    return None
+    return CompiledRuntime(cascade, number_format, device)

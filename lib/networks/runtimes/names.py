@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from typing import Literal
 
-RuntimeName = Literal["auto", "eager", "folded", "openvino", "compiled"]
+RuntimeName = Literal["auto", "eager", "folded", "compiled"]
