@@ -294,6 +294,6 @@ def _require_stages(card: ModelCard, name: str, what: str) -> None:
     if card.external is None and card.network.stages != STAGES[name]:  # an imported network may serve any model
         owner = next((model for model, stages in STAGES.items() if stages == card.network.stages), "another model")
         raise CheckpointError(
-            f"{what}: holds {card.network.stages} stage(s), {name} has {STAGES[name]}; it belongs to {owner}, which a "
-            f"server started with --conf models {owner} has"
+            f"{what}: holds {card.network.stages} stage(s), {name} has {STAGES[name]}; it belongs to {owner}, "
+            "which must be among the server's models"
         )

@@ -61,7 +61,7 @@ def test_a_model_with_another_number_of_stages_is_refused(models: ModelRegistry,
     models.publish("unet", save_constant_model(tmp_path / "1.safetensors", 1.0, stages=1))
     before = models.path("unet").read_bytes()
     with pytest.raises(
-        CheckpointError, match=r"holds 3 stage\(s\), unet has 1; it belongs to cascade3, which .*--conf models cascade3"
+        CheckpointError, match=r"holds 3 stage\(s\), unet has 1; it belongs to cascade3, which must be among"
     ):
         models.publish("unet", save_constant_model(tmp_path / "3.safetensors", 1.0, stages=3))
     assert models.path("unet").read_bytes() == before
