@@ -57,6 +57,7 @@ def ahead(items: Iterable[Item], *, count: int = 1) -> Generator[Item, None, Non
     stopped = threading.Event()
 
     def put(is_item: bool, value: Item | BaseException | None) -> None:
+        """Wait for room in the queue, unless the caller has stopped."""
         while not stopped.is_set():
             try:
                 ready.put((is_item, value), timeout=STOP_S)
@@ -65,6 +66,7 @@ def ahead(items: Iterable[Item], *, count: int = 1) -> Generator[Item, None, Non
                 continue
 
     def produce() -> None:
+        """Put all items into the queue, then None or the error that ended them."""
         try:
             for item in items:
                 put(True, item)
