@@ -38,6 +38,7 @@ from scripts.konfai.program import HERE, Konfai, installed, write_configuration 
 
 MULTIPLE = 16  # KonfAI's U-Net halves a slice four times
 BATCH, COPIES = 8, 2  # of train.yml: slices a step, and every case with one mirrored copy
+CHANNELS = [5, 16, 32, 64, 128, 256]  # five slices in; as wide as our networks on 2 mm pixels
 PACE_CASES = 3  # enough steps to measure the speed, few enough to take under a minute
 PLANNED_SHARE = 0.95  # of the time, for epochs; the rest is for start-up, caching and slower phases
 MIN_CPU_SHARE = 0.8  # of one core: with less, wall-clock time is not training time
@@ -135,6 +136,7 @@ def template_values(prepared: PreparedSet, recipe: Recipe) -> dict[str, object]:
     rows, columns = (max(pair.shape[axis] for pair in prepared.pairs) for axis in (1, 2))
     low, high = recipe.windows.ct_low_hu, recipe.windows.ct_high_hu
     return {
+        "channels": CHANNELS,
         "rows": math.ceil(rows / MULTIPLE) * MULTIPLE,
         "columns": math.ceil(columns / MULTIPLE) * MULTIPLE,
         "ct_low_hu": low,
@@ -261,7 +263,7 @@ def predict(
         say("Predicted already")
         return
     say(f"Predicting {len(missing)} test patients with {checkpoint.name}")
-    path = write_configuration("predict.yml", work / "predict.yml", name="CT2PET", **values)
+    path = write_configuration("predict.yml", work / "predict.yml", name="CT2PET", subset="None", **values)
     konfai.run(
         "PREDICTION", "-y", "--config", path.name, "--models", str(checkpoint.relative_to(work)), log="predict.log"
     )

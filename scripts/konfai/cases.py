@@ -73,7 +73,8 @@ def export_cases(
         progress(number, len(cases), "exporting cases")
         arrays = prepared.arrays(pair)
         folder = out / ("test" if case.side == Side.TEST else "learn") / case.name
-        for name, volume in _images(arrays, case.side).items():
+        images = images_without_pet(arrays) if case.side == Side.TEST else images_with_pet(arrays)
+        for name, volume in images.items():
             write_volume_file(volume, folder / f"{name}.mha")
     write_text(out / "validation.txt", "".join(f"{case.name}\n" for case in cases if case.side == Side.VALIDATION))
     index = {"preparation": prepared.preparation.digest(), "cases": [asdict(case) for case in cases]}
@@ -99,20 +100,25 @@ def import_prediction(predicted: Path, ct: Series, out: Path, *, windows: Window
     return write_volume_file(Volume(suv_bw, geometry, Unit.SUV_BW), out / f"{ct.uid}.mha")
 
 
-def _images(arrays: PairArrays, side: Side) -> dict[str, Volume]:
-    geometry = arrays.pair.geometry()
-
-    def volume(array: FloatArray | BoolArray, unit: Unit) -> Volume:
-        return Volume(np.asarray(array, dtype=np.float32), geometry, unit)
-
-    ct = volume(arrays.ct_hu(), Unit.HU)
-    if side == Side.TEST:
-        return {"CT": ct, "BODY": volume((arrays.regions[:] & BODY) > 0, Unit.UNIT_RANGE)}
+def images_with_pet(arrays: PairArrays) -> dict[str, Volume]:
+    """Return what KonfAI learns from: CT in HU, PET in the recipe's unit range, and where the loss counts."""
     return {
-        "CT": ct,
-        "PET": volume(arrays.pet_unit(), Unit.UNIT_RANGE),
-        "MASK": volume(arrays.body(), Unit.UNIT_RANGE),
+        "CT": _volume(arrays, arrays.ct_hu(), Unit.HU),
+        "PET": _volume(arrays, arrays.pet_unit(), Unit.UNIT_RANGE),
+        "MASK": _volume(arrays, arrays.body(), Unit.UNIT_RANGE),
     }
+
+
+def images_without_pet(arrays: PairArrays) -> dict[str, Volume]:
+    """Return what KonfAI synthesises from: the CT in HU, and the body."""
+    return {
+        "CT": _volume(arrays, arrays.ct_hu(), Unit.HU),
+        "BODY": _volume(arrays, (arrays.regions[:] & BODY) > 0, Unit.UNIT_RANGE),
+    }
+
+
+def _volume(arrays: PairArrays, array: FloatArray | BoolArray, unit: Unit) -> Volume:
+    return Volume(np.asarray(array, dtype=np.float32), arrays.pair.geometry(), unit)
 
 
 def _check_split(prepared: PreparedSet, split: Split, cases: Iterable[Case]) -> None:

@@ -99,7 +99,8 @@ def test_only_a_training_with_the_same_fingerprint_and_a_checkpoint_is_finished(
 
 @pytest.mark.parametrize("template", ["train.yml", "predict.yml"])
 def test_all_values_of_a_template_are_filled_in(template: str, tmp_path: Path) -> None:
-    values = {"name": "N", "epochs": 3, "subset": ["a", "b"], "validation": "v.txt", "rows": 112, "columns": 128}
+    values = {"name": "N", "epochs": 3, "subset": ["a", "b"], "validation": "v.txt", "rows": 112, "columns": 128,
+              "channels": [5, 16, 32]}  # fmt: skip
     window = {"ct_low_hu": -1000.0, "ct_high_hu": 1000.0, "ct_span_hu": 2000.0}
     text = write_configuration(template, tmp_path / template, **values, **window).read_text()
     assert "$" not in text

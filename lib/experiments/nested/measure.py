@@ -66,9 +66,9 @@ def measure_patients(
         predicted = synthesize_prepared(cascade, arrays, indices, recipe, device=device)
         predictions = {"model": shrink(predicted, ct_hu, baselines, weight=weight)}
         predictions |= {name: baselines.predict(name, ct_hu, body) for name in BASELINE_NAMES}
-        methods = {method: _measure(suv_bw, arrays, device) for method, suv_bw in predictions.items()}
+        methods = {method: measure_pair(suv_bw, arrays, device=device) for method, suv_bw in predictions.items()}
         measured.append((pair.patient_id, methods))
-    return {patient: _mean_of(pairs) for patient, pairs in group_by_patient(measured).items()}
+    return {patient: mean_of_pairs(pairs) for patient, pairs in group_by_patient(measured).items()}
 
 
 def stratum_of(prepared: PreparedSet, patient_id: str) -> Stratum:
@@ -84,7 +84,8 @@ def stratum_of(prepared: PreparedSet, patient_id: str) -> Stratum:
     return STRATA[(hot_ml >= HOT_ML) + (hot_ml >= LARGE_ML)]
 
 
-def _measure(synthetic_suv: FloatArray, arrays: PairArrays, device: torch.device) -> dict[str, float]:
+def measure_pair(synthetic_suv: FloatArray, arrays: PairArrays, *, device: torch.device) -> dict[str, float]:
+    """Return the metrics of one synthetic PET, SUVbw on the grid of the arrays; undefined ones are missing."""
     real, body, measured = arrays.suv_bw(), arrays.body(), arrays.measured()
     image = measure_slices(synthetic_suv, real, body, measured=measured, groups=frozenset({"ssim"}), device=device)
     metrics = {name: float(getattr(image, name)) for name in IMAGE_METRICS}
@@ -99,7 +100,8 @@ def _measure(synthetic_suv: FloatArray, arrays: PairArrays, device: torch.device
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
-def _mean_of(pairs: Sequence[MethodMetrics]) -> dict[str, dict[str, float]]:
+def mean_of_pairs(pairs: Sequence[MethodMetrics]) -> dict[str, dict[str, float]]:
+    """Return the mean over the pairs of one patient, of each method and metric."""
     return {
         method: {
             name: finite_mean(pair[method][name] for pair in pairs if name in pair[method])

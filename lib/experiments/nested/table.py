@@ -39,7 +39,7 @@ def write_nested(result: NestedResult, out: Path, *, title: str, note: str = "")
     sections = [
         f"# {title}",
         f"{len(result.fold_of)} patients in {len(result.choices)} outer folds. {_how(result)}",
-        _summary_table(methods, list(result.fold_of)),
+        comparison_table(methods, list(result.fold_of)),
         "Mean over patients with its 95 % bootstrap interval; in the second line of a cell, the difference from the "
         "median lookup on the same patients: **bold** where the full interval is better, ~~struck out~~ where it is "
         "worse.",
@@ -65,6 +65,14 @@ def methods_of(result: NestedResult) -> dict[str, Values]:
         methods[CHOSEN] = _of_method(result.chosen, "model")
     methods |= {name: _of_method(patients, "model") for name, patients in result.by_candidate.items()}
     return methods | {name: _of_method(reference, name) for name in BASELINE_NAMES}
+
+
+def comparison_table(methods: Mapping[str, Values], patients: Sequence[str], *, reference: str = REFERENCE) -> str:
+    """Return a Markdown table of means over patients with intervals, and of differences from the reference."""
+    rows = [["method", *LABELS.values()]]
+    for name, values in methods.items():
+        rows.append([name, *(_cell(values, methods[reference], metric, patients) for metric in MEASURED)])
+    return _markdown(rows)
 
 
 def difference(method: Values, reference: Values, metric: str, patients: Sequence[str]) -> Interval:
@@ -103,13 +111,6 @@ def _how(result: NestedResult) -> str:
     )
 
 
-def _summary_table(methods: Mapping[str, Values], patients: Sequence[str]) -> str:
-    rows = [["method", *LABELS.values()]]
-    for name, values in methods.items():
-        rows.append([name, *(_cell(values, methods[REFERENCE], metric, patients) for metric in MEASURED)])
-    return _markdown(rows)
-
-
 def _choices_table(result: NestedResult) -> str:
     rows = [["outer fold", "patients", "chosen", "lookup weight", "criterion of each candidate"]]
     for choice in result.choices:
@@ -129,7 +130,7 @@ def _strata(result: NestedResult, methods: Mapping[str, Values]) -> list[str]:
         if patients := _of_stratum(result, stratum):
             texts += [
                 f"### {stratum[0].upper()}{stratum[1:]}: {len(patients)} patients",
-                _summary_table(methods, patients),
+                comparison_table(methods, patients),
             ]
     behind = sentences_of_strata(result, methods)
     return [*texts, " ".join(behind) if behind else "No stratum is behind the median lookup in MAE or PSNR."]

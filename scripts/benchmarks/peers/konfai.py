@@ -25,7 +25,6 @@ from scripts.konfai.program import Konfai, write_configuration
 
 NAME = "KonfAI"
 CONTEXT = 5  # slices, in its templates
-CHANNELS = "[5, 16, 32, 64, 128, 256]"  # in its templates
 MIRRORED = re.compile(r"^    augmentations:\n(?:      .*\n)+", re.MULTILINE)
 START_SLICES = 8  # of its smallest CT: more than the context
 OURS_WHOLE, OURS_START = "ct2pet, file to file", "ct2pet, file to file, few slices"
@@ -137,14 +136,14 @@ class KonfaiPeer:
     def _configure(self, template: str, name: str) -> None:
         windows, step = read_card(self.model).recipe.windows, 2**self._network.depth
         rows, columns = (-(-size // step) * step for size in self.ct.geometry.shape[1:])
+        widths = [CONTEXT, *(self._network.base_channels * 2**level for level in range(self._network.depth + 1))]
         path = write_configuration(
-            template, self.folder / f"{name}.yml", name="CT2PET", epochs=1, subset="None",
+            template, self.folder / f"{name}.yml", name="CT2PET", epochs=1, subset="None", channels=widths,
             validation="cases/validation.txt", rows=rows, columns=columns, ct_low_hu=windows.ct_low_hu,
             ct_high_hu=windows.ct_high_hu, ct_span_hu=windows.ct_high_hu - windows.ct_low_hu,
         )  # fmt: skip
-        widths = [CONTEXT, *(self._network.base_channels * 2**level for level in range(self._network.depth + 1))]
         text = MIRRORED.sub("    augmentations: None\n", path.read_text())  # every slice is drawn once
-        path.write_text(text.replace(CHANNELS, str(widths)).replace("cases/test:", f"cases/{name}:"))
+        path.write_text(text.replace("cases/test:", f"cases/{name}:"))
 
 
 def _ignore(message: str) -> None:
