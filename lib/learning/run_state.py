@@ -11,6 +11,15 @@ from lib.learning.recipe import ScheduleConfig
 from lib.learning.tracking.progress import KEY_METRIC, RunStatus
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """Result of the training loop."""
+
+    epochs: int
+    best_epoch: int
+    stopped_because: str
+
+
 @dataclass
 class RunState:
     """State of a training run; ignite's Checkpoint saves it through `state_dict`."""

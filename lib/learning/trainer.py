@@ -6,7 +6,6 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from lib.learning.ema import attach_ema, make_ema, recompute_batch_norm
 from lib.learning.losses import cascade_loss
 from lib.learning.optimisation import learning_rate, make_optimiser
 from lib.learning.recipe import Recipe
-from lib.learning.run_state import RunState
+from lib.learning.run_state import Outcome, RunState
 from lib.learning.tracking.metrics_log import record_epoch
 from lib.learning.tracking.progress import KEY_METRIC, EpochRecord, RunLog, cut_history
 from lib.learning.validation import validate
@@ -39,17 +38,8 @@ from lib.types import Progress
 logger = logging.getLogger(__name__)
 
 CLOCK_INTERVAL_STEPS = 4  # between checks of the time limit, which may end within an epoch
-STATISTICS_BATCHES = 32  # forward only: about 6 % of an epoch of 1,435 slices
+STATISTICS_SLICES = 256  # forward only: about 6 % of an epoch of 1,435 slices
 KEPT_RESUME_FILES = 2  # the newest, and its predecessor in case the newest is damaged
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Result of the training loop."""
-
-    epochs: int
-    best_epoch: int
-    stopped_because: str
 
 
 class Trainer:
@@ -195,11 +185,13 @@ class Trainer:
                 learning_rate=self.recipe.optimiser.learning_rate,
             )
         evaluated = self.averaged.ema_model if self.averaged is not None else self.cascade
-        self._recompute_batch_norm(evaluated)
-        metrics = validate(evaluated, self.prepared, self.sides, self.recipe, device=self.device)
         self.state.epoch, self.state.loss = epoch, loss
-        self._keep_best(evaluated, epoch, metrics.get(KEY_METRIC))
-        self._decide_to_stop(epoch)
+        is_out_of_time, metrics = self._is_out_of_time(), {}
+        if self._is_evaluated(epoch, is_out_of_time=is_out_of_time):
+            self._recompute_batch_norm(evaluated)
+            metrics = validate(evaluated, self.prepared, self.sides, self.recipe, device=self.device)
+            self._keep_best(evaluated, epoch, metrics.get(KEY_METRIC))
+        self._decide_to_stop(epoch, is_out_of_time=is_out_of_time)
         if self.log is not None:
             recorded = record_epoch(evaluated, self.prepared, self.sides, self.recipe, device=self.device)
             record = EpochRecord(
@@ -216,13 +208,18 @@ class Trainer:
         """Recompute the batch-norm statistics for the current weights, the same in every process."""
         inputs = (
             self._augmented(*(array.to(self.device) for array in batch), step=step)[0]
-            for step, batch in enumerate(islice(self.loader, STATISTICS_BATCHES))
+            for step, batch in enumerate(islice(self.loader, math.ceil(STATISTICS_SLICES / self.recipe.batches.size)))
         )
         with autocast(self.device, self.recipe.precision):
             recompute_batch_norm(network, inputs)
         average_batch_norm(network)
 
     # -- decisions ---------------------------------------------------------------------------------------------------
+
+    def _is_evaluated(self, epoch: int, *, is_out_of_time: bool) -> bool:
+        """Return whether the weights of an epoch are measured or kept: without validation patients, the last ones."""
+        schedule = self.recipe.schedule
+        return bool(self.sides.validation or schedule.record_slices) or is_out_of_time or epoch >= schedule.epochs
 
     def _keep_best(self, cascade: nn.Module, epoch: int, metric: float | None) -> None:
         """Save the weights if the validation metric is the best so far; without validation patients, always."""
@@ -233,12 +230,12 @@ class Trainer:
         if idist.get_rank() == 0:
             self.keep_best(cascade, epoch)  # type: ignore[arg-type]
 
-    def _decide_to_stop(self, epoch: int) -> None:
+    def _decide_to_stop(self, epoch: int, *, is_out_of_time: bool) -> None:
         schedule = self.recipe.schedule
         because = ""
         if schedule.patience and self.sides.validation and epoch - self.state.best_epoch >= schedule.patience:
             because = f"no better {KEY_METRIC} for {schedule.patience} epochs"
-        if self._is_out_of_time():
+        if is_out_of_time:
             because = f"the limit of {schedule.max_minutes:g} minutes is reached"
         self.state.stopped_because = because
 
