@@ -42,7 +42,7 @@ from ct2pet_app.inference.result_metadata import (
 from ct2pet_app.inference.volume_cache import VolumeCache, state_of
 from ct2pet_app.model_registry.registry import LOADING_COPIES, ModelRegistry
 from ct2pet_app.model_registry.versions import not_trained
-from ct2pet_app.server.concurrency import IsDisconnected, never, until_disconnected, waited_for
+from ct2pet_app.server.concurrency import IsDisconnected, never, until_disconnected
 from lib.dicom.write.files import write_zip
 from lib.errors import CheckpointError, InputError
 from lib.evaluation.slice_metrics import place
@@ -208,15 +208,16 @@ class SynthesisTask(InferTask):
             raise
 
     def _written(self, job: InferenceJob, ct: Volume, path: Path, error_path: Path) -> tuple[str, dict[str, Any]]:
-        synthesizer, source, options, watch = job.synthesizer, job.source, job.options, job.watch
+        source, options, watch = job.source, job.options, job.watch
         progress = until_disconnected(job.is_disconnected)
         with watch.step("read"):
             planned = self._plans.planned(job) if options.needs_series else None
         queued = time.perf_counter()
-        with waited_for(self._models.in_use, job.is_disconnected):
+        with self._models.devices.device(job.is_disconnected) as device:
+            synthesizer = job.synthesizer.on(device)
             watch.waited(time.perf_counter() - queued)
             with watch.step("check"):
-                familiarity = self._checks.check(job, ct)
+                familiarity = self._checks.check(replace(job, synthesizer=synthesizer), ct)
             with watch.step("synthesise"):
                 pet, error = predict(synthesizer, ct, options, progress)
         compression = FAST if options.compress or options.save_label else STORED  # a label is kept on the disk

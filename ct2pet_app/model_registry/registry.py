@@ -40,6 +40,7 @@ from lib.files import atomic_file, file_checksum, flush_to_disk
 from lib.learning.checkpoint import load_network, read_card
 from lib.learning.model_card.card import ModelCard
 from lib.memory import MemoryBudget, Reservation
+from lib.networks.device_pool import DevicePool
 from lib.synthesis.synthesizer import Synthesizer
 
 logger = logging.getLogger(__name__)
@@ -52,14 +53,14 @@ class ModelRegistry:
     """The server's models. Files are read on request, and again when they have changed.
 
     Attributes:
-        in_use: Held while a network computes: one at a time, so that memory is needed once.
+        devices: The GPUs, or the CPU: one network at a time computes on each, so that memory is needed once.
     """
 
     def __init__(self, settings: AppSettings, *, budget: MemoryBudget | None = None) -> None:
         self._budget = budget or MemoryBudget(None)
         self.names = settings.models
         self.folder = settings.models_folder
-        self.in_use = threading.Lock()
+        self.devices = DevicePool(settings.device)
         self._published: dict[str, PublishedModel] = {}
         self._memory = ModelCache(device=settings.device, precision=settings.precision, runtime=settings.runtime)
         self._serving = threading.RLock()  # held while the served model is read again or changed

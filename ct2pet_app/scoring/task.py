@@ -110,8 +110,8 @@ class PairScoring(ScoringMethod):
             raise StudiesError(
                 f"another version of {name} is served since this scoring began; score again", code="model_changed"
             )
-        with self._models.in_use:
-            judge = synthesizer.for_patient(ct_series.patient_id)
+        with self._models.devices.device() as device:
+            judge = synthesizer.on(device).for_patient(ct_series.patient_id)
             pet = judge.apply(ct)
         comparison = compare_with_real(pet, ct=ct, pet=real, card=judge.card, groups=MEASURED)
         score = new_score(name, published, comparison, patient_id=ct_series.patient_id, files=files)
@@ -172,8 +172,8 @@ class UncertaintyScoring(ScoringMethod):
         source = studies.cts.image(image)
         ct = source.read()
         synthesizer = self._models.synthesizer(name)
-        with self._models.in_use:
-            pet = synthesizer.apply(ct)
+        with self._models.devices.device() as device:
+            pet = synthesizer.on(device).apply(ct)
         mean_suv = mean_expected_error_suv(pet, ct, card_calibration(synthesizer.card))
         expected = ExpectedError(name, synthesizer.checksum, mean_suv, fingerprint(source.files))
         keep_expected_error(studies, image, expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -52,6 +53,7 @@ class Synthesizer:
         self._network = network
         self._precision: Precision = precision
         self._runtime: RuntimeName = runtime
+        self._replicas: dict[torch.device, Synthesizer] = {}
 
     @property
     def cascade(self) -> Cascade:
@@ -93,6 +95,21 @@ class Synthesizer:
             name=self._runtime,
             precision=self._precision,
         )
+
+    def on(self, device: torch.device) -> Synthesizer:
+        """Return the synthesizer on a device, its weights copied at the first request; an imported network stays.
+
+        Different devices may be requested at the same time, from several threads; one device by one at a time.
+        """
+        if _is_same(device, self.device) or not isinstance(self._network, Cascade):
+            return self
+        if device not in self._replicas:
+            network = copy.deepcopy(self._network).to(device)
+            self._replicas[device] = Synthesizer(
+                network, self.card, checksum=self.checksum, device=device, precision=self._precision,
+                runtime=self._runtime,
+            )  # fmt: skip
+        return self._replicas[device]
 
     def for_patient(self, patient_id: str) -> Synthesizer:
         """Return the synthesizer that a patient is evaluated with.
@@ -187,6 +204,11 @@ class Synthesizer:
         if self.card.baselines is None:
             raise CheckpointError(f"the model card of {self.card.name} has a lookup weight but no baselines")
         return Baselines.from_json(self.card.baselines)
+
+
+def _is_same(device: torch.device, other: torch.device) -> bool:
+    """Return whether two names are of one device: `cuda` is `cuda:0`."""
+    return (device.type, device.index or 0) == (other.type, other.index or 0)
 
 
 class NetworkSlices:

@@ -85,6 +85,16 @@ def test_the_runtime_is_chosen_when_a_model_is_loaded(model: Path) -> None:
         Synthesizer.load(model, device="cpu", runtime="tensorrt")  # type: ignore[arg-type]
 
 
+def test_on_another_device_it_has_weights_of_its_own_and_the_same_pet(synthesizer: Synthesizer, ct: Volume) -> None:
+    replica = synthesizer.on(torch.device("cpu:1"))  # in torch's eyes another device
+    assert replica is synthesizer.on(torch.device("cpu:1")) is not synthesizer
+    assert synthesizer.on(torch.device("cpu")) is synthesizer.on(torch.device("cpu:0")) is synthesizer
+    own = next(replica.cascade.parameters())
+    assert own.data_ptr() != next(synthesizer.cascade.parameters()).data_ptr()
+    assert replica.checksum == synthesizer.checksum
+    np.testing.assert_array_equal(replica.apply(ct).array, synthesizer.apply(ct).array)
+
+
 def test_on_the_networks_grid_it_is_the_networks_output(synthesizer: Synthesizer, ct: Volume) -> None:
     pet = synthesizer.apply(ct, slice(2, 5), grid="network")
     assert pet.geometry.shape == (3, 22, 16)  # 45 x 32.5 mm in pixels of 2 mm
