@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
+import signal
+import sys
 from collections.abc import MutableMapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +20,7 @@ SPIN_COUNT = 1_000
 SPIN_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # the user's own setting of either is kept
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 BACKGROUND_NICENESS = 10
+PR_SET_PDEATHSIG = 1
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -66,3 +70,16 @@ def yield_processors() -> None:
     if os.getsid(0) == os.getpid():
         with suppress(OSError):
             Path("/proc/self/autogroup").write_text(str(BACKGROUND_NICENESS))
+
+
+def end_with_parent(parent: int) -> None:
+    """End this process when its parent ends, and leave Ctrl-C to the parent; the former on Linux only.
+
+    Args:
+        parent: Process ID of the parent, which may have ended already.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+        if os.getppid() != parent:
+            os._exit(1)

@@ -26,7 +26,8 @@ def main() -> int:
     try:
         _, paths = run_ablation(
             prepared_arrays(args.studies, args.out, progress=progress), args.recipe, args.set, args.choices, args.out,
-            only=args.only, folds=args.folds, device=args.device, title=args.title, note=args.note, progress=progress,
+            only=args.only, folds=args.folds, device=args.device, processes=args.processes, title=args.title,
+            note=args.note, progress=progress,
         )  # fmt: skip
     except CT2PETError as error:
         print(f"ablate: {error}", file=sys.stderr)
@@ -65,6 +66,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change all variants")
     parser.add_argument("--folds", type=int, default=OUTER_FOLDS, help=f"outer folds (default {OUTER_FOLDS})")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
+    parser.add_argument(
+        "--processes", type=int, default=0, help="networks trained at once (default: one on every processor or GPU)"
+    )
     parser.add_argument("--title", default="Ablation", help="title of the table")
     parser.add_argument("--note", default="", help="line below the table, such as the data's attribution")
     return parser.parse_args()

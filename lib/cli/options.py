@@ -31,6 +31,14 @@ Settings = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+Processes = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Networks that are trained at once, each in a process of its own; 0 for one on every processor "
+        "(OMP_NUM_THREADS, if set) or GPU.",
+    ),
+]
 Runtime = Annotated[
     RuntimeName,
     typer.Option(help="How the network runs: auto (the fastest that stays close to float32), eager, folded, compiled."),

@@ -114,6 +114,7 @@ def compare_stages(
     equal: str = "width",
     folds: int,
     device: str = "auto",
+    processes: int = 0,
     note: str = "",
     progress: Progress = no_progress,
 ) -> tuple[NestedResult, tuple[Path, ...]]:
@@ -125,7 +126,9 @@ def compare_stages(
         Candidate(Variant("stages", f"{number} stage{'s' if number > 1 else ''}"), stage_recipe)
         for number, stage_recipe in _recipes(recipe, stages, equal).items()
     ]
-    result = run_nested(lambda _: prepared, candidates, out, folds=folds, device=device, progress=progress)
+    result = run_nested(
+        lambda _: prepared, candidates, out, folds=folds, device=device, processes=processes, progress=progress
+    )
     title = f"{len(candidates)} numbers of stages, recipe {recipe.name}, equal {equal}"
     return result, (*write_nested(result, out, title=title, note=note), *draw_if_possible(result, out, note=note))
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from lib.cli.console import print_json, print_line, progress_bar
-from lib.cli.options import AsJson, Device, RecipeName, Settings
+from lib.cli.options import AsJson, Device, Processes, RecipeName, Settings
 
 
 def ablate(
@@ -28,6 +28,7 @@ def ablate(
     folds: Annotated[int, typer.Option(help="Outer folds, at least 3. Each variant trains folds x (folds - 1) / 2 "
                                             "networks.")] = 5,
     device: Device = "auto",
+    processes: Processes = 0,
     title: Annotated[str, typer.Option(help="Title of the report.")] = "Ablation",
     note: Annotated[str, typer.Option(help="Line below tables and figure, such as the data's attribution.")] = "",
     as_json: AsJson = False,
@@ -44,7 +45,7 @@ def ablate(
     with progress_bar() as progress:
         _, paths = run_ablation(
             prepared_arrays(studies, out, progress=progress), recipe, settings or (), choices or CHOICES, out,
-            only=only or (), folds=folds, device=device, title=title, note=note, progress=progress,
+            only=only or (), folds=folds, device=device, processes=processes, title=title, note=note, progress=progress,
         )  # fmt: skip
     print_nested(paths, as_json=as_json)
 

@@ -13,6 +13,7 @@ from lib.cli.options import (
     AsJson,
     Device,
     Experiment,
+    Processes,
     RecipeName,
     Settings,
     StudiesOrArrays,
@@ -39,6 +40,7 @@ def study(
     ] = 0,
     settings: Settings = None,
     device: Device = "auto",
+    processes: Processes = 0,
     note: Annotated[str, typer.Option(help="Line below the table and figures, such as the data's attribution.")] = "",
     tracking: TrackingName = "none",
     tracking_uri: TrackingUri = "",
@@ -64,8 +66,8 @@ def study(
     if folds:
         with progress_bar() as progress:
             _, paths = compare_stages(
-                prepared, chosen, out, stages=numbers, equal=equal, folds=folds, device=device, note=note,
-                progress=progress,
+                prepared, chosen, out, stages=numbers, equal=equal, folds=folds, device=device, processes=processes,
+                note=note, progress=progress,
             )  # fmt: skip
         print_nested(paths, as_json=as_json)
         return

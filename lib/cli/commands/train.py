@@ -15,6 +15,7 @@ from lib.cli.options import (
     Device,
     Experiment,
     Labels,
+    Processes,
     RecipeName,
     Register,
     Settings,
@@ -43,6 +44,7 @@ def train(
         ),
     ] = False,
     folds: Annotated[int, typer.Option(help="Number of folds and networks of --refit.")] = 10,
+    processes: Processes = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in this folder.")] = False,
     device: Device = "auto",
     tracking: TrackingName = "none",
@@ -66,7 +68,7 @@ def train(
     tracker = start_tracking(tracking, uri=tracking_uri, experiment=experiment)
     chosen = load_recipe(recipe, settings=[*(settings or ()), *([f"stages={stages}"] if stages is not None else [])])
     prepared = open_or_prepare(studies, out, chosen, register=register, labels=labels)
-    run = train_cascade if not refit else partial(train_cross_validated, folds=folds)
+    run = train_cascade if not refit else partial(train_cross_validated, folds=folds, processes=processes)
     with progress_bar() as progress:
         result = run(prepared, chosen, out, resume=resume, device=device, tracking=tracker, progress=progress)
     if os.environ.get("RANK", "0") != "0":

@@ -26,6 +26,7 @@ def run_ablation(
     only: Sequence[str] = (),
     folds: int = OUTER_FOLDS,
     device: str = "auto",
+    processes: int = 0,
     title: str = "Ablation",
     note: str = "",
     progress: Progress = no_progress,
@@ -39,7 +40,7 @@ def run_ablation(
         choices: TOML file of the variants.
         out: Output folder; an interrupted ablation continues there.
         only: Topics or names of variants; all when empty.
-        folds, device, progress: As of `run_nested`.
+        folds, device, processes, progress: As of `run_nested`.
         title, note: Of the report; the note names the data.
 
     Raises:
@@ -50,7 +51,9 @@ def run_ablation(
         Candidate(variant, load_recipe(recipe, settings=(*settings, *variant.settings)))
         for variant in (Variant(REFERENCE, REFERENCE), *_selected(read_variants(choices), only))
     ]
-    result = run_nested(prepared_for, candidates, out, folds=folds, device=device, progress=progress)
+    result = run_nested(
+        prepared_for, candidates, out, folds=folds, device=device, processes=processes, progress=progress
+    )
     paths = write_nested(result, out, title=title, note=note)
     return result, (*paths, *draw_if_possible(result, out, note=note))
 

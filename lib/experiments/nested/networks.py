@@ -9,39 +9,38 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from lib.learning.checkpoint import load_checkpoint
+from lib.learning.member_processes import MemberTraining
 from lib.learning.model_card.card import data_digest, patient_digest
 from lib.learning.recipe import Recipe, SynthesisConfig
-from lib.learning.training import train
+from lib.learning.training import MODEL_FILE
 from lib.networks.cascade import Cascade
 from lib.networks.precision import choose_device
 from lib.pairing.prepared import PreparedSet
 from lib.pairing.split import Side
-from lib.types import Progress, no_progress
 
 NETWORKS_FOLDER = "networks"
 
 
-def trained_network(
-    prepared: PreparedSet, recipe: Recipe, out: Path, *, device: str = "auto", progress: Progress = no_progress
-) -> Cascade:
-    """Return a network trained on every patient of `prepared` for all epochs of the recipe.
-
-    A network of the same recipe and patients is loaded; an interrupted training is resumed.
+def network_training(prepared: PreparedSet, recipe: Recipe, out: Path, *, title: str) -> MemberTraining:
+    """Return the training of a network on every patient of `prepared`, for all epochs of the recipe.
 
     Args:
         prepared: Arrays of the training patients alone.
         recipe: Its patience is ignored, as there is no validation patient to select weights on.
-        out: Folder of the study; the run is a folder in `networks/`.
-        device: As for training.
-        progress: Called during training.
+        out: Folder of the study; the run is a folder in `networks/`, named after recipe and patients, so that a
+            network is trained once.
+        title: Of progress messages.
     """
     recipe = replace(recipe, synthesis=SynthesisConfig(), schedule=replace(recipe.schedule, patience=0))
     run = out / NETWORKS_FOLDER / _digest(prepared, recipe)
-    everyone = dict.fromkeys(prepared.patients(), Side.TRAIN)
-    result = train(prepared, recipe, run, resume=True, device=device, assigned=everyone, progress=progress)
-    for resumable in run.glob("resume_*.pt"):
+    return MemberTraining(title, prepared, recipe, run, dict.fromkeys(prepared.patients(), Side.TRAIN))
+
+
+def load_network(training: MemberTraining, *, device: str = "auto") -> Cascade:
+    """Return the network of a finished training, and delete what only an unfinished one needs."""
+    for resumable in training.run.glob("resume_*.pt"):
         resumable.unlink()  # to save disk space: finished runs are never resumed
-    return load_checkpoint(result.model, device=choose_device(device))[0]
+    return load_checkpoint(training.run / MODEL_FILE, device=choose_device(device))[0]
 
 
 def first_patients(patients: Iterable[str], count: int) -> tuple[str, ...]:

@@ -24,13 +24,14 @@ from lib.experiments.nested.measure import (
     measure_ratios,
     stratum_of,
 )
-from lib.experiments.nested.networks import first_patients, trained_network
+from lib.experiments.nested.networks import first_patients, load_network, network_training
 from lib.experiments.variants import Variant
 from lib.files import write_text
 from lib.learning.cross_validation.folds import assign_folds
 from lib.learning.cross_validation.out_of_fold import all_slices
 from lib.learning.cross_validation.shrinkage import WeightRatios, ensemble_weight
 from lib.learning.cross_validation.training import SEED_STEP
+from lib.learning.member_processes import MemberTraining, plan_processes, train_members
 from lib.learning.model_card.card import data_digest
 from lib.learning.recipe import Recipe
 from lib.learning.validation import fit_prepared_baselines
@@ -39,7 +40,7 @@ from lib.networks.cascade import Cascade, forward_flops
 from lib.networks.ensemble import combine
 from lib.networks.precision import choose_device
 from lib.pairing.prepared import Preparation, PreparedSet
-from lib.types import Progress, no_progress, partial_progress
+from lib.types import Progress, no_progress
 
 STUDIES_FILE = "studies.sha256"
 FOLDS_FILE = "folds.json"
@@ -107,6 +108,7 @@ def run_nested(
     *,
     folds: int = OUTER_FOLDS,
     device: str = "auto",
+    processes: int = 0,
     progress: Progress = no_progress,
 ) -> NestedResult:
     """Train every candidate, let the inner folds choose, and measure every patient out of fold.
@@ -119,6 +121,7 @@ def run_nested(
         out: Output folder.
         folds: Number of outer folds, at least 3.
         device: As for training.
+        processes: Networks that are trained at once; 0 for as many as there are processors or GPUs.
         progress: Called during training.
 
     Raises:
@@ -136,12 +139,12 @@ def run_nested(
         for candidate in candidates
     ]
     pairs_of_folds = list(combinations(range(folds), 2))
-    total = len(runs) * len(pairs_of_folds)
-    for number, run in enumerate(runs):
-        for index, pair in enumerate(pairs_of_folds):
-            title = f"{run.candidate.name}, without folds {pair[0] + 1} and {pair[1] + 1}"
-            run.train(pair, seed_step=index, progress=partial_progress(progress, number * len(pairs_of_folds) + index,
-                                                                       total, title))  # fmt: skip
+    trainings = [run.training(pair, seed_step=step) for run in runs for step, pair in enumerate(pairs_of_folds)]
+    train_members(
+        trainings, plan=plan_processes(device, trainings=len(trainings), processes=processes), progress=progress
+    )
+    for run in runs:
+        run.load_networks(device)
     choices = tuple(_choice(outer, folds, fold_of, runs, out) for outer in range(folds))
     by_candidate = {run.candidate.name: run.measure_outer(choices) for run in runs}
     strata = {patient: stratum_of(reference, patient) for patient in fold_of}
@@ -186,20 +189,28 @@ class _CandidateRun:
     ) -> None:
         self.candidate = candidate
         self._prepared, self._fold_of, self._out, self._device = prepared, fold_of, out, device
-        self._networks: dict[frozenset[int], Cascade] = {}  # by the folds that were left out
+        self._trainings: dict[frozenset[int], MemberTraining] = {}  # by the folds that were left out
+        self._networks: dict[frozenset[int], Cascade] = {}
         self._fitted: dict[frozenset[int], Baselines] = {}
 
-    def train(self, pair: tuple[int, int], *, seed_step: int, progress: Progress) -> None:
-        """Train, or load, the network without two folds."""
+    def training(self, pair: tuple[int, int], *, seed_step: int) -> MemberTraining:
+        """Return the training of the network without two folds."""
         recipe = self.candidate.recipe
         patients = first_patients(self._patients_without(pair), self.candidate.variant.patients)
-        self._networks[frozenset(pair)] = trained_network(
+        training = network_training(
             self._prepared.only(patients),
             replace(recipe, seed=recipe.seed + SEED_STEP * seed_step),
             self._out,
-            device=self._device,
-            progress=progress,
+            title=f"{self.candidate.name}, without folds {pair[0] + 1} and {pair[1] + 1}",
         )
+        self._trainings[frozenset(pair)] = training
+        return training
+
+    def load_networks(self, device: str) -> None:
+        """Load all networks, which are trained."""
+        self._networks = {
+            left_out: load_network(training, device=device) for left_out, training in self._trainings.items()
+        }
 
     def inner_ratios(self, fold: int, *, without: int) -> dict[str, WeightRatios]:
         """Return the error ratios of a fold's patients under the network trained without them and the outer fold."""

@@ -30,6 +30,7 @@ from lib.learning.cross_validation.folds import DEFAULT_FOLDS, assign_folds, fol
 from lib.learning.cross_validation.out_of_fold import predict_out_of_fold
 from lib.learning.dataset import PairsBySide, split_pairs
 from lib.learning.familiarity.prepared_profiles import fit_prepared_reference
+from lib.learning.member_processes import MemberTraining, plan_processes, train_members
 from lib.learning.model_card.card import TrainingData, patient_digest
 from lib.learning.model_card.creation import new_card
 from lib.learning.organs import fit_card_organs
@@ -41,14 +42,13 @@ from lib.learning.training import (
     TrainingResult,
     begin_run,
     finished_run,
-    train,
     training_process,
 )
 from lib.learning.validation import fit_prepared_baselines
 from lib.networks.ensemble import combine, member
 from lib.pairing.prepared import PreparedSet
 from lib.pairing.split import Side
-from lib.types import Progress, no_progress, partial_progress
+from lib.types import Progress, no_progress
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +68,7 @@ def train_cross_validated(
     initial: Path | None = None,
     name: str | None = None,
     device: str = "auto",
+    processes: int = 0,
     tracking: Tracking | None = None,
     progress: Progress = no_progress,
 ) -> TrainingResult:
@@ -82,6 +83,7 @@ def train_cross_validated(
         initial: Checkpoint of an ensemble of as many members to start from. Its patients keep their folds, so that no
             network starts from weights that were trained on the patients it is judged by.
         name, device, tracking, progress: As of `train`; each fold is tracked as a run.
+        processes: Networks that are trained at once; 0 for as many as there are processors or GPUs, one with tracking.
 
     Raises:
         TrainingError, PreparedDataError, RecipeError: As of `train`; or fewer patients than folds, a split by slice,
@@ -94,20 +96,20 @@ def train_cross_validated(
         if result is not None:
             return result
         fold_of, left_out = _begin(prepared, recipe, run, folds, initial, resume=resume)
-        epochs = 0
-        for fold in range(folds):
-            trained = train(
+        trainings = [
+            MemberTraining(
+                f"network {fold + 1} of {folds}",
                 prepared.only(
-                    patient
-                    for patient, of in fold_of.items()
-                    if trains_on(fold, of, folds=folds, left_out=left_out)
+                    patient for patient, of in fold_of.items() if trains_on(fold, of, folds=folds, left_out=left_out)
                 ),
-                fold_recipe(recipe, fold, folds), _member_run(run, fold), resume=True,
-                initial=None if initial is None else _member_file(initial, run, fold), name=name, device=device,
-                tracking=tracking, assigned=dict.fromkeys(fold_of, Side.TRAIN),
-                progress=partial_progress(progress, fold, folds, f"network {fold + 1} of {folds}"),
-            )  # fmt: skip
-            epochs = max(epochs, trained.epochs)
+                fold_recipe(recipe, fold, folds), _member_run(run, fold), dict.fromkeys(fold_of, Side.TRAIN),
+                initial=None if initial is None else _member_file(initial, run, fold), name=name, tracking=tracking,
+            )
+            for fold in range(folds)
+        ]  # fmt: skip
+        plan = plan_processes(device, trainings=folds, processes=1 if tracking else processes)
+        trained = train_members(trainings, plan=plan, progress=progress)
+        epochs = max(one.epochs for one in trained)
         if idist.get_rank() == 0:
             _publish(prepared, recipe, run, fold_of, left_out, name=name, device=torch_device, progress=progress)
         idist.barrier()
