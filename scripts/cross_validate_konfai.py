@@ -31,6 +31,9 @@ def main() -> int:
         prepared = PreparedSet.open(args.arrays)
         program = installed(args.environment.resolve(), report=say)
         run = CrossValidation(prepared, recipe, settings, program=program, out=args.out.resolve(), report=say)
+        if args.group:
+            run.measure_group(args.group)
+            return 0
         measured = run.measure()
         path = write_table(measured, args.out, ours=args.patients, title=run.title)
     except CT2PETError as error:
@@ -48,6 +51,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--together", type=int, default=2, help="folds that each network leaves out, 1 or more (default 2)"
     )
+    parser.add_argument(
+        "--group", type=int, metavar="N", help="only this group of folds, from 1: several processes may share the work"
+    )
     parser.add_argument("--minutes", type=float, default=15.0, help="CPU time of each training (default 15)")
     parser.add_argument("--threads", type=int, default=1, help="threads (default 1)")
     parser.add_argument("--recipe", default=DEFAULT_RECIPE, help="ours: its network sets the operations")
@@ -64,6 +70,8 @@ def arguments() -> argparse.Namespace:
         parser.error(
             f"--folds must be at least 2 and --together from 1 to below it, found {args.folds} and {args.together}"
         )
+    if args.group and not 1 <= args.group <= -(-args.folds // args.together):
+        parser.error(f"--group must be from 1 to {-(-args.folds // args.together)}, found {args.group}")
     if args.patients and not args.patients.is_file():
         parser.error(f"{args.patients}: no such file")
     return args

@@ -107,19 +107,25 @@ class CrossValidation:
 
     def measure(self) -> Measured:
         """Return the metrics of KonfAI and of the baselines for every patient, out of fold."""
-        self._export()
         measured: Measured = {}
-        for number, group in enumerate(self._settings.groups(), start=1):
-            done = self._out / f"group-{number}.json"
-            if not done.is_file():
-                patients = [patient for patient, fold in self._fold_of.items() if fold in group]
-                self._report(f"Group {number}: without {len(patients)} patients")
-                checkpoint, training = self._train(f"GROUP{number}", without=patients)
-                self._predict(f"GROUP{number}", checkpoint, patients)
-                document = {"training": training, "patients": self._measure(f"GROUP{number}", patients)}
-                write_text(done, json.dumps(document, indent=1))
-            measured |= json.loads(done.read_text())["patients"]
+        for number in range(1, len(self._settings.groups()) + 1):
+            measured |= self.measure_group(number)
         return dict(sorted(measured.items()))
+
+    def measure_group(self, number: int) -> Measured:
+        """Return the metrics for the patients of one group of folds, counted from 1; trains if they are not known."""
+        done, name = self._out / f"group-{number}.json", f"GROUP{number}"
+        if not done.is_file():
+            self._export()
+            group = self._settings.groups()[number - 1]
+            patients = [patient for patient, fold in self._fold_of.items() if fold in group]
+            self._report(f"Group {number}: without {len(patients)} patients")
+            checkpoint, training = self._train(name, without=patients)
+            self._predict(name, checkpoint, patients)
+            document = {"training": training, "patients": self._measure(name, patients)}
+            write_text(done, json.dumps(document, indent=1))
+        patients_metrics: Measured = json.loads(done.read_text())["patients"]
+        return patients_metrics
 
     def _network(self, width: int) -> NetworkConfig:
         """KonfAI's network in our words."""
@@ -169,7 +175,7 @@ class CrossValidation:
     def _train(self, name: str, *, without: Sequence[str]) -> tuple[str, dict[str, float]]:
         """Return the checkpoint of the last epoch, relative to KonfAI's folder, and what the training took."""
         names = [pair.id for pair in self._prepared.pairs if pair.patient_id not in without]
-        epoch_s = self._epoch_cpu_s(names)
+        epoch_s = self._epoch_cpu_s(f"{name}-PACE", names)
         epochs = max(1, int(PLANNED_SHARE * self._settings.minutes * 60 / epoch_s))
         self._report(f"{epochs} epochs of {epoch_s:.0f} s on {len(names)} cases")
         cpu_s = self._run_training(name, names, epochs)
@@ -185,12 +191,12 @@ class CrossValidation:
             "epochs": epochs, "cpu_minutes": round(cpu_s / 60, 2), "cases": len(names)
         }  # fmt: skip
 
-    def _epoch_cpu_s(self, names: Sequence[str]) -> float:
+    def _epoch_cpu_s(self, name: str, names: Sequence[str]) -> float:
         """Return the CPU time of an epoch, from a short training on the first case."""
         slices = {pair.id: pair.shape[0] for pair in self._prepared.pairs}
         first = names[:1]
-        one = self._run_training("PACE", first, 1)
-        more = self._run_training("PACE", first, 1 + PACE_EPOCHS)
+        one = self._run_training(name, first, 1)
+        more = self._run_training(name, first, 1 + PACE_EPOCHS)
         return (more - one) / PACE_EPOCHS / slices[first[0]] * sum(slices[name] for name in names)
 
     def _run_training(self, name: str, names: Sequence[str], epochs: int) -> float:
