@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,12 @@ from torch import Tensor, nn
 from lib.errors import TrainingError
 from lib.learning.augment import augment
 from lib.learning.dataset import PairsBySide, ShardSampler, SliceDataset, training_loader
-from lib.learning.distributed import average_batch_norm
+from lib.learning.distributed import average_batch_norm, from_first, mean_over_processes
 from lib.learning.ema import attach_ema, make_ema, recompute_batch_norm
 from lib.learning.losses import cascade_loss
 from lib.learning.optimisation import learning_rate, make_optimiser
 from lib.learning.recipe import Recipe
+from lib.learning.resume_file import KEPT_RESUME_FILES, PREFIX, newest_state
 from lib.learning.run_state import RunState
 from lib.learning.tracking.metrics_log import record_epoch
 from lib.learning.tracking.progress import KEY_METRIC, EpochRecord, RunLog, cut_history
@@ -40,7 +42,6 @@ logger = logging.getLogger(__name__)
 
 CLOCK_INTERVAL_STEPS = 4  # between checks of the time limit, which may end within an epoch
 STATISTICS_BATCHES = 32  # forward only: about 6 % of an epoch of 1,435 slices
-KEPT_RESUME_FILES = 2  # the newest, and its predecessor in case the newest is damaged
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Trainer:
         self._saver = Checkpoint(
             self._resumable(),
             DiskSaver(str(run), create_dir=True, require_empty=False),
-            filename_prefix="resume",
+            filename_prefix=PREFIX,
             n_saved=KEPT_RESUME_FILES,
             global_step_transform=lambda engine, _: engine.state.epoch,
         )
@@ -141,7 +142,7 @@ class Trainer:
 
     def _loss(self, stages: list[Tensor], target: tuple[Tensor, Tensor]) -> Tensor:
         pet, regions = target
-        return cascade_loss(stages, pet, regions, config=self.recipe.loss)
+        return cascade_loss(stages, pet, regions, config=self.recipe.loss, mean_total=mean_over_processes)
 
     # -- handlers ----------------------------------------------------------------------------------------------------
 
@@ -271,20 +272,15 @@ class Trainer:
             ) from error
 
     def _resume(self) -> None:
-        newest_first = sorted(self.run.glob("resume_*.pt"), key=_epoch_of, reverse=True)
-        for path in newest_first:
-            try:
-                saved = torch.load(path, map_location=self.device, weights_only=True)
-            except Exception as error:  # torch raises various errors for a damaged file
-                logger.warning("%s cannot be read (%s); trying the previous one", path, type(error).__name__)
-                continue
+        saved = from_first(partial(newest_state, self.run))
+        if saved is not None:
             Checkpoint.load_objects(self._resumable(), saved)
+            # of this number of processes, which determines the batches of an epoch
+            self.trainer.state.epoch_length = len(self.loader)
+            self.trainer.state.iteration = self.state.epoch * len(self.loader)
             logger.info("resuming after epoch %d", self.state.epoch)
-            break
         if idist.get_rank() == 0:
             cut_history(self.run, after_epoch=self.state.epoch)
-        for path in newest_first[KEPT_RESUME_FILES:]:
-            path.unlink(missing_ok=True)
 
     def _seconds(self) -> float:
         return self.state.seconds + time.time() - self._process_began
@@ -292,8 +288,3 @@ class Trainer:
     def _seconds_for_all(self) -> float:
         """Return the time of the first process, so that all processes use the same learning rate."""
         return float(idist.broadcast(self._seconds(), src=0))
-
-
-def _epoch_of(path: Path) -> int:
-    digits = "".join(character for character in path.stem if character.isdigit())
-    return int(digits or 0)
