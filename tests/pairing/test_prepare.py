@@ -20,8 +20,9 @@ from lib.errors import PreparedDataError
 from lib.imaging.grid import Grid
 from lib.imaging.normalize import Windows
 from lib.pairing.pairs import PairedSeries, pair_series
-from lib.pairing.prepare import pair_id, prepare_pairs
+from lib.pairing.prepare import prepare_pairs
 from lib.pairing.prepared import Preparation, PreparedSet
+from lib.pairing.prepared_folder import pair_id
 from tests.dicom.builders import stored_pixels, write_series
 
 TINY = Preparation(Grid(pixel_mm=2.0), Windows(pet_high_suv=1.0))
