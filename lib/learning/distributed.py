@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import logging
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -19,10 +20,13 @@ from torch import Tensor, nn
 from lib.errors import CT2PETError, TrainingError
 from lib.networks.precision import choose_device
 
+logger = logging.getLogger(__name__)
+
 Value = TypeVar("Value")
 
 # the others wait while the first evaluates and publishes the model; NCCL's default of 10 minutes is too short
 GROUP_TIMEOUT = datetime.timedelta(hours=12)
+MIN_NORMALISED_IMAGES = 4  # the amount of air differs from slice to slice
 
 
 def join_processes(device: str) -> bool:
@@ -86,6 +90,16 @@ def mean_over_processes(value: Tensor) -> Tensor:
         return value
     total: Tensor = idist.all_reduce(value.detach().clone())
     return total / idist.get_world_size()
+
+
+def warn_of_small_batches(images: int) -> None:
+    """Log a warning, once, if a process has too few images of each batch for batch normalisation."""
+    if images < MIN_NORMALISED_IMAGES and idist.get_rank() == 0:
+        logger.warning(
+            "each process normalises %d image(s) of a batch by itself; for at least %d, use fewer processes or larger "
+            "batches (batches.size)",
+            images, MIN_NORMALISED_IMAGES,
+        )  # fmt: skip
 
 
 def average_batch_norm(network: nn.Module) -> None:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from lib.errors import TrainingError
 from lib.learning.augment import augment
 from lib.learning.dataset import PairsBySide, ShardSampler, SliceDataset, training_loader
-from lib.learning.distributed import average_batch_norm, from_first, mean_over_processes
+from lib.learning.distributed import average_batch_norm, from_first, mean_over_processes, warn_of_small_batches
 from lib.learning.ema import attach_ema, make_ema, recompute_batch_norm
 from lib.learning.losses import cascade_loss
 from lib.learning.optimisation import learning_rate, make_optimiser
@@ -81,6 +81,8 @@ class Trainer:
         self.optimiser = make_optimiser(cascade, recipe)
         dataset = SliceDataset(prepared, sides.train, recipe)
         self.sampler = ShardSampler(dataset, recipe, rank=idist.get_rank(), world_size=idist.get_world_size())
+        if idist.get_world_size() > 1 and recipe.network.normalization == "batch":
+            warn_of_small_batches(self.sampler.batch_size)
         self.loader = training_loader(dataset, self.sampler, recipe, pin=device.type == "cuda")
         self.trainer = SupervisedTrainer(
             device=device,
