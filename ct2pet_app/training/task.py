@@ -32,6 +32,7 @@ from ct2pet_app.training.run_folders import (
     recipe_of_run,
     runs_in,
     start_of_run,
+    stats_of_run,
 )
 from lib.errors import PreparedDataError, StudiesError, TrainingError
 from lib.files import write_text
@@ -131,7 +132,7 @@ class CascadeTrainTask(TrainTask):
             outcome["advice"] = how_to_serve(self._name, version.number)
         write_text(run / VERDICT_FILE, json.dumps({**outcome, "version": version.number}))
         logger.info("%s: %s", self._name, outcome.get("verdict"))
-        return self.stats()
+        return stats_of_run(self._models.runs(self._name), run.name)  # another server may have begun a newer run
 
     def _prepare(self, pairs: tuple[PairedSeries, ...], recipe: Recipe, datastore: StudiesDatastore) -> PreparedSet:
         folder = self._models.folder / "prepared" / recipe.preparation.digest()
