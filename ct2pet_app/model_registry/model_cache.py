@@ -6,6 +6,7 @@ Memory is bounded: loading a second other version drops the first.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,9 +92,13 @@ class ModelCache:
 
 
 def file_state(path: Path) -> FileState | None:
-    """Return the attributes that identify the current file; None if there is none."""
+    """Return the attributes that identify the current file; None if there is none.
+
+    The file is opened because an NFS client then asks its server; otherwise it may answer from memory for a minute.
+    """
     try:
-        status = path.stat()
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
     except FileNotFoundError:
         return None
     return FileState(status.st_ino, status.st_mtime_ns, status.st_size)

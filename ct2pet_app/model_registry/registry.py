@@ -5,6 +5,7 @@
     MODELS_FOLDER/<name>/model.safetensors    the served model: a copy of a version, replaced atomically
     MODELS_FOLDER/<name>/versions/            all versions (versions.py)
     MODELS_FOLDER/<name>/history.jsonl        what was served when, and why (serving_log.py)
+    MODELS_FOLDER/<name>/serving.lock         held while the versions or the served one change (serving_lock.py)
     MODELS_FOLDER/<name>/runs/<run>/          training runs
     MODELS_FOLDER/prepared/<digest>/          arrays for training, shared by recipes of the same grid and windows
 
@@ -20,8 +21,9 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ct2pet_app.errors import NotFoundError, RequestError
+from ct2pet_app.errors import BusyError, NotFoundError, RequestError
 from ct2pet_app.model_registry.model_cache import ModelCache, PublishedModel, file_state
+from ct2pet_app.model_registry.serving_lock import ServingLock
 from ct2pet_app.model_registry.serving_log import Action, Served, add_line, read_lines, served_before
 from ct2pet_app.model_registry.versions import (
     MODEL_FILE,
@@ -32,13 +34,13 @@ from ct2pet_app.model_registry.versions import (
     Versions,
     not_trained,
     now,
+    require_stages,
 )
 from ct2pet_app.settings import STAGES, AppSettings
 from ct2pet_app.validation import did_you_mean
 from lib.errors import CheckpointError, OutputError
 from lib.files import atomic_file, file_checksum, flush_to_disk
 from lib.learning.checkpoint import load_network, read_card
-from lib.learning.model_card.card import ModelCard
 from lib.memory import MemoryBudget, Reservation
 from lib.networks.device_pool import DevicePool
 from lib.synthesis.synthesizer import Synthesizer
@@ -63,7 +65,7 @@ class ModelRegistry:
         self.devices = DevicePool(settings.device)
         self._published: dict[str, PublishedModel] = {}
         self._memory = ModelCache(device=settings.device, precision=settings.precision, runtime=settings.runtime)
-        self._serving = threading.RLock()  # held while the served model is read again or changed
+        self._serving = ServingLock(self.folder)  # held while the served model is changed or, by threads, read again
 
     def path(self, name: str) -> Path:
         """Return the path of a model's published checkpoint, which may not exist yet."""
@@ -101,8 +103,8 @@ class ModelRegistry:
         known, state = self._published.get(name), file_state(path)
         if state is None or (known is not None and known.state == state):
             return None if state is None else known
-        with self._serving:
-            _require_stages(read_card(path), name, MODEL_FILE)
+        with self._serving.threads:
+            require_stages(read_card(path), name, MODEL_FILE)
             checksum = file_checksum(path)
             version = self._version_of(name, checksum)
             number, kept = (None, path) if version is None else (version.number, version.checkpoint)
@@ -186,9 +188,12 @@ class ModelRegistry:
         """
         with self._reserved(checkpoint):  # invalid weights are found before they are kept
             _, card = load_network(checkpoint)
-        _require_stages(card, name, checkpoint.name)
-        highest = max((line.version for line in read_lines(self._history_file(name))), default=0)
-        return self._kept(name).keep(checkpoint, origin=origin, parent=parent, above=highest)
+        require_stages(card, name, checkpoint.name)
+        return self._keep(name, checkpoint, origin=origin, parent=parent)
+
+    def changing(self, name: str) -> AbstractContextManager[None]:
+        """Return a context in which no other process or server changes the served version; see `ServingLock`."""
+        return self._serving.hold(name)
 
     def judged(self, name: str, version: Version, verdict: Verdict) -> Version:
         """Record the verdict about a version and return the version with it; raise OutputError on a full disk."""
@@ -213,7 +218,7 @@ class ModelRegistry:
             OutputError: The disk is full; the served model is unchanged.
         """
         version = self.version(name, number)
-        with self._serving:
+        with self.changing(name):
             before = self._unwritten(name)
             path = self.path(name)
             try:
@@ -223,7 +228,7 @@ class ModelRegistry:
                         raise CheckpointError(f"version {number} of {name} was modified; it cannot be served any more")
                     with self._reserved(temporary):
                         card = load_network(temporary)[1]
-                    _require_stages(card, name, f"version {number}")
+                    require_stages(card, name, f"version {number}")
                     flush_to_disk(temporary)
                 flush_to_disk(path.parent)
             except OSError as error:
@@ -242,8 +247,8 @@ class ModelRegistry:
             NotFoundError: There is no such version.
             RequestError: Nothing was served before.
         """
-        with self._serving:
-            kept = {version.number for version in self.versions(self.known(name))}
+        with self.changing(self.known(name)):
+            kept = {version.number for version in self.versions(name)}
             back = number or served_before(self.history(name), kept)
             if back is None:
                 if not kept:
@@ -262,7 +267,7 @@ class ModelRegistry:
     def _ready(self, name: str, number: int) -> PublishedModel:
         version = self.version(name, number)
         card, state = read_card(version.checkpoint), file_state(version.checkpoint)
-        _require_stages(card, name, f"version {number}")
+        require_stages(card, name, f"version {number}")
         if state is None:
             raise CheckpointError(f"version {number} of {name} was removed")
         return PublishedModel(version.checkpoint, state, version.checksum, card, number)
@@ -277,24 +282,19 @@ class ModelRegistry:
         """Return the line about the served model if it is missing in the file."""
         return self.history(name)[len(read_lines(self._history_file(name))) :]
 
+    def _keep(self, name: str, checkpoint: Path, *, origin: str, parent: int | None = None) -> Version:
+        with self.changing(name):
+            highest = max((line.version for line in read_lines(self._history_file(name))), default=0)
+            return self._kept(name).keep(checkpoint, origin=origin, parent=parent, above=highest)
+
     def _version_of(self, name: str, checksum: str) -> Version | None:
         """Return the version of the file in place; one put there manually becomes a version now."""
         known = self._kept(name).with_checksum(checksum)
         if known is not None:
             return known
         try:
-            highest = max((line.version for line in read_lines(self._history_file(name))), default=0)
-            version = self._kept(name).keep(self.path(name), origin=PUT_BY_HAND, above=highest)
-        except OutputError as error:  # it can be used anyway
+            version = self._keep(name, self.path(name), origin=PUT_BY_HAND)
+        except (OutputError, BusyError) as error:  # it can be used anyway
             logger.warning("%s is served without being kept as a version: %s", name, error)
             return None
         return version if version.checksum == checksum else None  # else it was overwritten meanwhile
-
-
-def _require_stages(card: ModelCard, name: str, what: str) -> None:
-    if card.external is None and card.network.stages != STAGES[name]:  # an imported network may serve any model
-        owner = next((model for model, stages in STAGES.items() if stages == card.network.stages), "another model")
-        raise CheckpointError(
-            f"{what}: holds {card.network.stages} stage(s), {name} has {STAGES[name]}; it belongs to {owner}, "
-            "which must be among the server's models"
-        )

@@ -26,8 +26,9 @@ from pydantic.dataclasses import dataclass
 from ct2pet_app.json_values import json_object
 from ct2pet_app.settings import STAGES
 from ct2pet_app.validation import STORED
-from lib.errors import ModelNotTrainedError, OutputError
+from lib.errors import CheckpointError, ModelNotTrainedError, OutputError
 from lib.files import file_checksum, flush_to_disk, remove_abandoned, unfinished_folder, write_text
+from lib.learning.model_card.card import ModelCard
 
 logger = logging.getLogger(__name__)
 
@@ -162,6 +163,20 @@ def not_trained(name: str, kept: Sequence[Version] = ()) -> ModelNotTrainedError
         versions=[version.number for version in kept],
         version=newest.number,
     )
+
+
+def require_stages(card: ModelCard, name: str, what: str) -> None:
+    """Check that a card is of a model.
+
+    Raises:
+        CheckpointError: It is of a model with another number of stages.
+    """
+    if card.external is None and card.network.stages != STAGES[name]:  # an imported network may serve any model
+        owner = next((model for model, stages in STAGES.items() if stages == card.network.stages), "another model")
+        raise CheckpointError(
+            f"{what}: holds {card.network.stages} stage(s), {name} has {STAGES[name]}; it belongs to {owner}, "
+            "which must be among the server's models"
+        )
 
 
 def how_to_serve(name: str, number: int) -> str:

@@ -56,9 +56,10 @@ def publish_if_better(
         version = models.judged(name, version, verdict)
         if not verdict.published:
             return version
-        if _checksum(_champion(name, models)) == _checksum(champion):  # otherwise another one was served meanwhile
-            models.serve(name, version.number, action="published", why=verdict.verdict)
-            return version
+        with models.changing(name):
+            if _checksum(_champion(name, models)) == _checksum(champion):  # otherwise another one was served meanwhile
+                models.serve(name, version.number, action="published", why=verdict.verdict)
+                return version
 
 
 def judge(

@@ -32,11 +32,13 @@ from ct2pet_app.training.run_folders import (
     recipe_of_run,
     runs_in,
     start_of_run,
+    stats_of_run,
 )
 from lib.errors import PreparedDataError, StudiesError, TrainingError
 from lib.files import write_text
 from lib.learning.cross_validation.training import MIN_FOLDS, MIN_PATIENTS_PER_FOLD, train_cross_validated
 from lib.learning.recipe import Recipe
+from lib.learning.run_lock import is_in_use
 from lib.learning.tracking.mlflow_logger import configure_mlflow_process
 from lib.learning.training import MODEL_FILE, train
 from lib.pairing.pairs import PairedSeries
@@ -130,7 +132,7 @@ class CascadeTrainTask(TrainTask):
             outcome["advice"] = how_to_serve(self._name, version.number)
         write_text(run / VERDICT_FILE, json.dumps({**outcome, "version": version.number}))
         logger.info("%s: %s", self._name, outcome.get("verdict"))
-        return self.stats()
+        return stats_of_run(self._models.runs(self._name), run.name)  # another server may have begun a newer run
 
     def _prepare(self, pairs: tuple[PairedSeries, ...], recipe: Recipe, datastore: StudiesDatastore) -> PreparedSet:
         folder = self._models.folder / "prepared" / recipe.preparation.digest()
@@ -156,6 +158,7 @@ class CascadeTrainTask(TrainTask):
         """Return the unfinished run of the same recipe, or a new one, and what it starts from.
 
         A run is resumed only while the weights that it started from are served; a trained run is judged in any case.
+        A run that another server, which shares the folder, is training is left to it.
         """
         runs = self._models.runs(self._name)
         starts = RunStart(parsed.pretrained, self._parent(parsed, folds), folds)
@@ -164,7 +167,8 @@ class CascadeTrainTask(TrainTask):
                 begun = start_of_run(run)
                 is_trained = (run / MODEL_FILE).is_file() and begun.folds == folds
                 same_start = begun == starts or (begun.pretrained == parsed.pretrained and is_trained)
-                if not (run / VERDICT_FILE).is_file() and same_start and recipe_of_run(run) == parsed.recipe:
+                is_unfinished = not (run / VERDICT_FILE).is_file() and not is_in_use(run)
+                if is_unfinished and same_start and recipe_of_run(run) == parsed.recipe:
                     logger.info("resuming run %s", run.name)
                     return run, begun
         run = make_run(self._models.folder, runs)

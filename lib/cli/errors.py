@@ -26,6 +26,7 @@ ADVICE = {
     "not_prepared": "run `python main.py prepare` first",
     "onnx_not_installed": "`pip install -r requirements-onnx.txt` installs them",
     "run_exists": "--resume continues it, --out names another folder",
+    "run_in_use": "--out names another folder",
     "series_not_found": "`python main.py scan` lists the series",
     "series_not_usable": "`python main.py scan` lists the series and their faults",
     "several_ct_series": "choose it with --series",

@@ -35,7 +35,7 @@ from lib.metrics.criteria import LOOKUPS
 from lib.metrics.volume import measure_volume
 from lib.pairing.label_maps import LabelMaps, find_label_maps
 from lib.pairing.pairs import PairedSeries
-from lib.pairing.prepare import pair_id
+from lib.pairing.prepared_folder import pair_id
 from lib.pairing.quality_checks.alignment import corrected, estimate_shift
 from lib.synthesis.ensemble import Ensemble
 from lib.synthesis.synthesizer import Synthesizer

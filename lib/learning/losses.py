@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,7 +12,19 @@ from lib.learning.recipe import LossConfig
 from lib.pairing.prepared import BODY, MEASURED
 
 
-def cascade_loss(stages: list[Tensor], pet: Tensor, regions: Tensor, *, config: LossConfig) -> Tensor:
+def of_this_process(total: Tensor) -> Tensor:
+    """Return a sum of weights as it is: all of the batch is in this process."""
+    return total
+
+
+def cascade_loss(
+    stages: list[Tensor],
+    pet: Tensor,
+    regions: Tensor,
+    *,
+    config: LossConfig,
+    mean_total: Callable[[Tensor], Tensor] = of_this_process,
+) -> Tensor:
     """Return the mean over supervised stages of the weighted mean error.
 
     Args:
@@ -18,10 +32,12 @@ def cascade_loss(stages: list[Tensor], pet: Tensor, regions: Tensor, *, config: 
         pet: Real PET, (N, 1, R, C), unit range.
         regions: Bits BODY and MEASURED, (N, 1, R, C), uint8.
         config: Loss settings of the recipe.
+        mean_total: Returns the mean of the sum of weights over the processes that share a batch. The mean of their
+            losses is then the loss of the whole batch, although their parts have bodies of different sizes.
     """
     weights = pixel_weights(regions, pet, config=config)
     supervised = stages if config.supervise_stages else stages[-1:]
-    total = weights.sum().clamp(min=1.0)
+    total = mean_total(weights.sum()).clamp(min=1.0)
     errors = [(weights * _error(stage.float(), pet, config)).sum() / total for stage in supervised]
     return torch.stack(errors).mean()
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ import torch
 
 from lib.errors import OperationCancelledError, RecipeError, TrainingError
 from lib.learning.recipe import Recipe
+from lib.learning.run_lock import IN_USE
 from lib.learning.tracking.options import Tracking
 from lib.learning.training import TrainingResult, train
 from lib.networks.precision import choose_device
@@ -30,7 +32,10 @@ from lib.pairing.split import Side
 from lib.processors import available_processors, end_with_parent
 from lib.types import Progress, partial_progress
 
+logger = logging.getLogger(__name__)
+
 POLL_S = 0.5  # how often the progress of the processes is reported
+WAIT_S = 10.0  # while other processes, perhaps on other machines, train the last networks
 Message = tuple[int, int, int, str]  # index of the training, and the arguments of its progress
 
 
@@ -103,19 +108,35 @@ def train_members(
 ) -> list[TrainingResult]:
     """Train all, or return what was finished before; an interrupted training is resumed.
 
+    Networks that another process is training are left to it; the function returns when all are done.
+
     Raises:
         TrainingError, PreparedDataError, RecipeError: As of `train`, of the first training that failed; the others are
             stopped, and can be resumed.
     """
-    if plan.processes == 1:
-        return [
-            train(
-                one.prepared, one.recipe, one.run, resume=True, initial=one.initial, name=one.name,
-                device=plan.devices[0], tracking=one.tracking, assigned=one.assigned,
-                progress=partial_progress(progress, index, len(trainings), one.title),
-            )
-            for index, one in enumerate(trainings)
-        ]  # fmt: skip
+    train_pending = _train_in_turn if plan.processes == 1 else _train_at_once
+    results: dict[int, TrainingResult] = {}
+    while pending := {index: one for index, one in enumerate(trainings) if index not in results}:
+        results |= train_pending(pending, len(trainings), plan, progress)
+        if waiting := len(trainings) - len(results):
+            logger.info("%d of %d networks are being trained by other processes", waiting, len(trainings))
+            time.sleep(WAIT_S)
+    return [results[index] for index in range(len(trainings))]
+
+
+def _train_in_turn(
+    pending: Mapping[int, MemberTraining], count: int, plan: ProcessPlan, progress: Progress
+) -> dict[int, TrainingResult]:
+    results = {
+        index: _train(one, device=plan.devices[0], progress=partial_progress(progress, index, count, one.title))
+        for index, one in pending.items()
+    }
+    return {index: result for index, result in results.items() if result is not None}
+
+
+def _train_at_once(
+    pending: Mapping[int, MemberTraining], count: int, plan: ProcessPlan, progress: Progress
+) -> dict[int, TrainingResult]:
     context = multiprocessing.get_context("spawn")  # forked threads of torch would be lost
     manager = SyncManager(ctx=context)
     manager.start(end_with_parent, (os.getpid(),))
@@ -128,9 +149,9 @@ def train_members(
         shared = _Shared(manager.Queue(), manager.Queue(), manager.Event())
         for device in plan.devices:
             shared.devices.put(device)
-        futures = [pool.submit(_train_one, index, one, shared) for index, one in enumerate(trainings)]
+        futures = {index: pool.submit(_train_one, index, one, shared) for index, one in pending.items()}
         try:
-            _wait_for(futures, shared.messages, _OverallProgress(trainings, progress))
+            _wait_for(futures.values(), shared.messages, _OverallProgress(pending, count, progress))
         except BrokenProcessPool as error:
             raise TrainingError(
                 "a process of the training ended unexpectedly, perhaps for lack of memory; resume with fewer "
@@ -139,10 +160,27 @@ def train_members(
         finally:
             shared.stopped.set()
             pool.shutdown(wait=True, cancel_futures=True)
-    return [future.result() for future in futures]
+    results = {index: future.result() for index, future in futures.items()}
+    return {index: result for index, result in results.items() if result is not None}
 
 
-def _wait_for(futures: Sequence[Future[TrainingResult]], messages: Queue[Message], overall: _OverallProgress) -> None:
+def _train(training: MemberTraining, *, device: str, progress: Progress) -> TrainingResult | None:
+    """Return the result of a training; None if another process, perhaps on another machine, is at it."""
+    try:
+        return train(
+            training.prepared, training.recipe, training.run, resume=True, initial=training.initial,
+            name=training.name, device=device, tracking=training.tracking, assigned=training.assigned,
+            progress=progress,
+        )  # fmt: skip
+    except TrainingError as error:
+        if error.code != IN_USE:
+            raise
+        return None
+
+
+def _wait_for(
+    futures: Iterable[Future[TrainingResult | None]], messages: Queue[Message], overall: _OverallProgress
+) -> None:
     """Report progress until all have ended, or raise the error of the first that failed."""
     pending = set(futures)
     while pending:
@@ -156,7 +194,8 @@ def _wait_for(futures: Sequence[Future[TrainingResult]], messages: Queue[Message
 class _OverallProgress:
     """Progress of all trainings as one."""
 
-    trainings: Sequence[MemberTraining]
+    trainings: Mapping[int, MemberTraining]
+    count: int  # of all trainings
     progress: Progress
     steps: dict[int, tuple[int, int]] = field(default_factory=dict)  # done and total, by training
 
@@ -172,8 +211,8 @@ class _OverallProgress:
         if latest is None:
             return
         index, total, what = latest
-        finished = sum(done / max(1, of) for done, of in self.steps.values())
-        self.progress(int(finished * total), len(self.trainings) * total, f"{self.trainings[index].title}: {what}")
+        finished = self.count - len(self.trainings) + sum(done / max(1, of) for done, of in self.steps.values())
+        self.progress(int(finished * total), self.count * total, f"{self.trainings[index].title}: {what}")
 
 
 # -- in the processes ------------------------------------------------------------------------------------------------
@@ -188,7 +227,7 @@ class _Shared:
     stopped: Event
 
 
-def _train_one(index: int, training: MemberTraining, shared: _Shared) -> TrainingResult:
+def _train_one(index: int, training: MemberTraining, shared: _Shared) -> TrainingResult | None:
     def report(done: int, total: int, what: str) -> None:
         """Send progress to the parent, and stop if another training failed."""
         shared.messages.put((index, done, total, what))
@@ -197,10 +236,7 @@ def _train_one(index: int, training: MemberTraining, shared: _Shared) -> Trainin
 
     device = shared.devices.get()
     try:
-        return train(
-            training.prepared, training.recipe, training.run, resume=True, initial=training.initial,
-            name=training.name, device=device, tracking=training.tracking, assigned=training.assigned, progress=report,
-        )  # fmt: skip
+        return _train(training, device=device, progress=report)
     finally:
         shared.devices.put(device)
 

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from torch import Tensor, nn
 from lib.errors import TrainingError
 from lib.learning.augment import augment
 from lib.learning.dataset import PairsBySide, ShardSampler, SliceDataset, training_loader
-from lib.learning.distributed import average_batch_norm
+from lib.learning.distributed import average_batch_norm, from_first, mean_over_processes, warn_of_small_batches
 from lib.learning.ema import attach_ema, make_ema, recompute_batch_norm
 from lib.learning.losses import cascade_loss
 from lib.learning.optimisation import learning_rate, make_optimiser
 from lib.learning.recipe import Recipe
+from lib.learning.resume_file import KEPT_RESUME_FILES, PREFIX, newest_state
 from lib.learning.run_state import Outcome, RunState
 from lib.learning.tracking.metrics_log import record_epoch
 from lib.learning.tracking.progress import KEY_METRIC, EpochRecord, RunLog, cut_history
@@ -39,7 +41,6 @@ logger = logging.getLogger(__name__)
 
 CLOCK_INTERVAL_STEPS = 4  # between checks of the time limit, which may end within an epoch
 STATISTICS_SLICES = 256  # forward only: about 6 % of an epoch of 1,435 slices
-KEPT_RESUME_FILES = 2  # the newest, and its predecessor in case the newest is damaged
 
 
 class Trainer:
@@ -70,6 +71,8 @@ class Trainer:
         self.optimiser = make_optimiser(cascade, recipe)
         dataset = SliceDataset(prepared, sides.train, recipe)
         self.sampler = ShardSampler(dataset, recipe, rank=idist.get_rank(), world_size=idist.get_world_size())
+        if idist.get_world_size() > 1 and recipe.network.normalization == "batch":
+            warn_of_small_batches(self.sampler.batch_size)
         self.loader = training_loader(dataset, self.sampler, recipe, pin=device.type == "cuda")
         self.trainer = SupervisedTrainer(
             device=device,
@@ -92,7 +95,7 @@ class Trainer:
         self._saver = Checkpoint(
             self._resumable(),
             DiskSaver(str(run), create_dir=True, require_empty=False),
-            filename_prefix="resume",
+            filename_prefix=PREFIX,
             n_saved=KEPT_RESUME_FILES,
             global_step_transform=lambda engine, _: engine.state.epoch,
         )
@@ -131,7 +134,7 @@ class Trainer:
 
     def _loss(self, stages: list[Tensor], target: tuple[Tensor, Tensor]) -> Tensor:
         pet, regions = target
-        return cascade_loss(stages, pet, regions, config=self.recipe.loss)
+        return cascade_loss(stages, pet, regions, config=self.recipe.loss, mean_total=mean_over_processes)
 
     # -- handlers ----------------------------------------------------------------------------------------------------
 
@@ -268,20 +271,15 @@ class Trainer:
             ) from error
 
     def _resume(self) -> None:
-        newest_first = sorted(self.run.glob("resume_*.pt"), key=_epoch_of, reverse=True)
-        for path in newest_first:
-            try:
-                saved = torch.load(path, map_location=self.device, weights_only=True)
-            except Exception as error:  # torch raises various errors for a damaged file
-                logger.warning("%s cannot be read (%s); trying the previous one", path, type(error).__name__)
-                continue
+        saved = from_first(partial(newest_state, self.run))
+        if saved is not None:
             Checkpoint.load_objects(self._resumable(), saved)
+            # of this number of processes, which determines the batches of an epoch
+            self.trainer.state.epoch_length = len(self.loader)
+            self.trainer.state.iteration = self.state.epoch * len(self.loader)
             logger.info("resuming after epoch %d", self.state.epoch)
-            break
         if idist.get_rank() == 0:
             cut_history(self.run, after_epoch=self.state.epoch)
-        for path in newest_first[KEPT_RESUME_FILES:]:
-            path.unlink(missing_ok=True)
 
     def _seconds(self) -> float:
         return self.state.seconds + time.time() - self._process_began
@@ -289,8 +287,3 @@ class Trainer:
     def _seconds_for_all(self) -> float:
         """Return the time of the first process, so that all processes use the same learning rate."""
         return float(idist.broadcast(self._seconds(), src=0))
-
-
-def _epoch_of(path: Path) -> int:
-    digits = "".join(character for character in path.stem if character.isdigit())
-    return int(digits or 0)

@@ -1,6 +1,7 @@
 """Train a cascade on prepared arrays: train, keep the best weights, evaluate them, write one checkpoint.
 
-`train` is used by the command line, the MONAI Label app and `torchrun`. A run has a folder::
+`train` is used by the command line, the MONAI Label app and `torchrun`. A run has a folder, which only the
+first process reads and writes::
 
     RUN/recipe.json  split.json            recipe, and the patients on each side
     RUN/resume_<epoch>.pt                  state to resume from; the last two epochs
@@ -8,6 +9,7 @@
     RUN/model.safetensors                  the finished model with its complete card; it exists once a run is finished
     RUN/train_stats.json  history.jsonl  tensorboard/
     RUN/tracking.json  mlflow/             with MLflow tracking
+    RUN/run.lock                           held while a training uses the folder
 """
 
 from __future__ import annotations
@@ -17,28 +19,31 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import ignite.distributed as idist
 import torch
+from torch import Tensor
 
 from lib.errors import TrainingError
 from lib.files import write_text
 from lib.learning.aligned_slices import aligned_training
 from lib.learning.checkpoint import load_checkpoint, read_card, save_checkpoint
 from lib.learning.dataset import PairsBySide, split_pairs
-from lib.learning.distributed import device_of_this_process, join_processes
+from lib.learning.distributed import device_of_this_process, from_first, join_processes, require_same
 from lib.learning.familiarity.prepared_profiles import fit_prepared_reference
 from lib.learning.model_card.card import ModelCard
 from lib.learning.model_card.creation import model_name, new_card
 from lib.learning.organs import fit_card_organs
 from lib.learning.recipe import Recipe, recipe_from_mapping
+from lib.learning.run_lock import hold_run
 from lib.learning.tracking.mlflow_logger import mlflow_run
 from lib.learning.tracking.options import Tracking
 from lib.learning.tracking.progress import read_history
 from lib.learning.trainer import Trainer
 from lib.learning.validation import fit_prepared_baselines, fit_prepared_calibration, fit_prepared_intervals, score
-from lib.networks.cascade import Cascade
+from lib.networks.cascade import Cascade, NetworkConfig
 from lib.pairing.prepared import PreparedSet
 from lib.pairing.split import SPLIT_SIDES, Side
 from lib.types import Progress, no_progress
@@ -97,12 +102,13 @@ def train(
         progress: Called after every step with steps done, total steps and the status.
 
     Raises:
-        TrainingError: The folder has another run, the loss is not finite, or the disk is full.
+        TrainingError: The folder has another run, or another training uses it; the loss is not finite; the disk is
+            full; the processes have different recipes or arrays.
         PreparedDataError: Arrays of another grid or windows, or no training patients.
         RecipeError: Unknown device.
     """
-    with training_process(run, device) as torch_device:
-        begun = _begun_sides(run) if resume else {}  # a resumed run keeps its sides
+    with training_process(run, device) as torch_device, hold_run(run):
+        begun = from_first(partial(_begun_sides, run)) if resume else {}  # a resumed run keeps its sides
         sides = aligned_training(
             split_pairs(prepared, recipe.split, {**(assigned or {}), **begun}),
             max_shift_mm=recipe.alignment.max_shift_mm,
@@ -110,7 +116,7 @@ def train(
         begin_run(prepared, recipe, run, sides, resume=resume)
         first = idist.get_rank() == 0
         with mlflow_run(tracking if first else None, run, recipe, name=model_name(recipe, name)) as mlflow_logger:
-            result = finished_run(run) if resume else None
+            result = from_first(partial(finished_run, run)) if resume else None
             if result is None:
                 result = _train(
                     prepared, recipe, run, sides, initial=initial, name=name, device=torch_device, progress=progress,
@@ -156,7 +162,7 @@ def _train(
     torch.manual_seed(recipe.seed)
     cascade = Cascade(recipe.network)
     if initial is not None:
-        _load_initial_weights(cascade, initial)
+        cascade.load_state_dict(from_first(partial(_initial_weights, initial, cascade.config)))
     cascade = cascade.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def keep_best(best: Cascade, epoch: int) -> None:
@@ -168,10 +174,8 @@ def _train(
         device=device, keep_best=keep_best, progress=progress, after_epoch=after_epoch,
     )  # fmt: skip
     outcome = trainer()
-    if idist.get_rank() == 0:
-        _publish(prepared, recipe, run, sides, device=device)
-    idist.barrier()
-    return TrainingResult(run / MODEL_FILE, read_card(run / MODEL_FILE), outcome.epochs, outcome.stopped_because)
+    card = from_first(partial(_publish, prepared, recipe, run, sides, device=device))
+    return TrainingResult(run / MODEL_FILE, card, outcome.epochs, outcome.stopped_because)
 
 
 def finished_run(run: Path) -> TrainingResult | None:
@@ -191,8 +195,11 @@ def begin_run(prepared: PreparedSet, recipe: Recipe, run: Path, sides: PairsBySi
     """Check the folder of a run, and write the recipe and the patients on each side there.
 
     Raises:
-        TrainingError: The arrays are of another grid or windows; the folder holds another run, or one to resume.
+        TrainingError: The arrays are of another grid or windows; the folder holds another run, or one to resume; the
+            processes have different recipes or arrays.
     """
+    require_same("recipes", recipe)
+    require_same("arrays", (prepared.preparation, prepared.pairs))
     if recipe.network.members > 1:
         raise TrainingError(
             f"network.members is {recipe.network.members}, but one network is trained at a time; cross-validated "
@@ -204,6 +211,10 @@ def begin_run(prepared: PreparedSet, recipe: Recipe, run: Path, sides: PairsBySi
             f"{recipe.preparation}; prepare again with this recipe",
             code="other_preparation",
         )
+    from_first(partial(_begin_folder, recipe, run, sides, resume=resume))
+
+
+def _begin_folder(recipe: Recipe, run: Path, sides: PairsBySide, *, resume: bool) -> None:
     path = run / RECIPE_FILE
     if path.is_file():
         begun = recipe_from_mapping(json.loads(path.read_text()))
@@ -216,13 +227,10 @@ def begin_run(prepared: PreparedSet, recipe: Recipe, run: Path, sides: PairsBySi
                 f"{run} was begun under another recipe; resume with the same settings: {begun.to_json()}",
                 code="other_recipe",
             )
-    idist.barrier()  # all processes check before the first one writes
-    if idist.get_rank() == 0:
-        run.mkdir(parents=True, exist_ok=True)
-        write_text(path, recipe.to_json())
-        split = {side: list(sides.patients(side)) for side in SPLIT_SIDES}
-        write_text(run / SPLIT_FILE, json.dumps({**asdict(recipe.split), "patients": split}, indent=1))
-    idist.barrier()
+    run.mkdir(parents=True, exist_ok=True)
+    write_text(path, recipe.to_json())
+    split = {side: list(sides.patients(side)) for side in SPLIT_SIDES}
+    write_text(run / SPLIT_FILE, json.dumps({**asdict(recipe.split), "patients": split}, indent=1))
 
 
 def _begun_sides(run: Path) -> dict[str, Side]:
@@ -233,7 +241,9 @@ def _begun_sides(run: Path) -> dict[str, Side]:
         return {}
 
 
-def _publish(prepared: PreparedSet, recipe: Recipe, run: Path, sides: PairsBySide, *, device: torch.device) -> None:
+def _publish(
+    prepared: PreparedSet, recipe: Recipe, run: Path, sides: PairsBySide, *, device: torch.device
+) -> ModelCard:
     cascade, card = load_checkpoint(run / BEST_FILE, device=device)
     baselines = fit_prepared_baselines(prepared, sides.train)
     side, entries = (Side.VALIDATION, sides.validation) if sides.validation else (Side.TEST, sides.test)
@@ -251,10 +261,11 @@ def _publish(prepared: PreparedSet, recipe: Recipe, run: Path, sides: PairsBySid
     )
     save_checkpoint(run / MODEL_FILE, cascade, card)
     logger.info("saved %s", run / MODEL_FILE)
+    return read_card(run / MODEL_FILE)
 
 
-def _load_initial_weights(cascade: Cascade, initial: Path) -> None:
+def _initial_weights(initial: Path, expected: NetworkConfig) -> dict[str, Tensor]:
     loaded, _ = load_checkpoint(initial)
-    if loaded.config != cascade.config:
-        raise TrainingError(f"{initial} holds {loaded.config}, the recipe wants {cascade.config}; start without it")
-    cascade.load_state_dict(loaded.state_dict())
+    if loaded.config != expected:
+        raise TrainingError(f"{initial} holds {loaded.config}, the recipe wants {expected}; start without it")
+    return loaded.state_dict()

@@ -6,10 +6,8 @@ Arrays are in canonical voxel order (`lib/imaging/orientation.py`).
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +22,7 @@ from lib.dicom.rtstruct import find_contours, rasterise_tumours, structure_set_f
 from lib.dicom.scan.open_ct import read_ct_series
 from lib.dicom.scan.scan import ScanReport
 from lib.errors import DicomError, InputError, PairingError, PreparedDataError
-from lib.files import remove_abandoned, states_digest, unfinished_folder
+from lib.files import remove_abandoned, states_digest
 from lib.imaging.body import body_mask
 from lib.imaging.field_of_view import mask_unmeasured
 from lib.imaging.geometry import Geometry
@@ -33,7 +31,6 @@ from lib.imaging.normalize import normalize_ct, normalize_pet
 from lib.imaging.orientation import VoxelOrder, to_canonical
 from lib.imaging.resample import resample_to
 from lib.imaging.resample_2d import resample_in_plane
-from lib.mapping import from_mapping
 from lib.pairing.label_maps import LabelMaps
 from lib.pairing.matched_slices import in_canonical_order, matched_slices
 from lib.pairing.pairs import PairedSeries
@@ -45,9 +42,9 @@ from lib.pairing.prepared import (
     Preparation,
     PreparedPair,
     PreparedSet,
-    write_entry,
     write_index,
 )
+from lib.pairing.prepared_folder import alone_in, entry_on_disk, pair_id, refuse_other_preparation, write_pair
 from lib.pairing.prepared_organs import add_organs_to_all
 from lib.pairing.quality_checks.alignment import corrected, diaphragm_slices, estimate_shift
 from lib.types import BoolArray, FloatArray, LocalFiles, Progress, SeriesPair, already_local, no_progress
@@ -92,7 +89,8 @@ def prepare_pairs(
 
     Existing arrays are reused if they were made from the same files with the same grid and windows. A pair that fails
     is reported with the reason, and the next one is prepared. The process may be killed at any time: an unfinished pair
-    leaves a hidden folder, which the next run removes.
+    leaves a hidden folder, which the next run removes. Where another process prepares arrays in the same folder, the
+    function waits for it and reuses its arrays.
 
     Args:
         pairs: Pairs to prepare.
@@ -110,7 +108,20 @@ def prepare_pairs(
         (out / "pairs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PreparedDataError(f"{out}: cannot be written ({error.strerror}); choose another folder") from error
-    _refuse_other_preparation(out, preparation)
+    with alone_in(out):
+        return _prepare_all(pairs, out, preparation, scan, labels, local_files, progress)
+
+
+def _prepare_all(
+    pairs: Sequence[PairedSeries],
+    out: Path,
+    preparation: Preparation,
+    scan: ScanReport | None,
+    labels: LabelMaps | None,
+    local_files: LocalFiles,
+    progress: Progress,
+) -> PreparationReport:
+    refuse_other_preparation(out, preparation)
     remove_abandoned((out / "pairs").glob(".*"))
     done: list[PreparedPair] = []
     failed: list[FailedPair] = []
@@ -139,11 +150,6 @@ def _failed(pair: SeriesPair, error: InputError) -> FailedPair:
     return FailedPair(pair.ct.patient_id, pair.ct.uid, pair.pet.uid, str(error))
 
 
-def pair_id(pair: SeriesPair) -> str:
-    """Return the folder name of a pair: a hash of its two series UIDs."""
-    return hashlib.sha256(f"{pair.ct.uid} {pair.pet.uid}".encode()).hexdigest()[:16]
-
-
 def _prepared(
     paired: PairedSeries, out: Path, preparation: Preparation, scan: ScanReport | None
 ) -> tuple[PreparedPair, bool]:
@@ -152,7 +158,7 @@ def _prepared(
     source = _fingerprint((*paired.pair.ct.files, *paired.pair.pet.files, *structures))
     if paired.registered is not None:
         source = hashlib.sha256(f"{source} {paired.registered.movement.matrix}".encode()).hexdigest()[:32]
-    on_disk = _entry_on_disk(out, paired.pair, source, preparation)
+    on_disk = entry_on_disk(out, paired.pair, source, preparation)
     entry = on_disk or _prepare(paired, out, source, preparation, scan)
     return _with_origin(entry, paired.pair), on_disk is not None  # entries of earlier versions lack the scanner
 
@@ -214,7 +220,7 @@ def _prepare(
         metal_ml=metal_volume_ml(ct),
     )
     stored = (_stored(unit_ct, preparation), _stored(unit_pet, preparation), regions.astype(np.uint8))
-    _write_pair(out, entry, dict(zip(ARRAYS, stored, strict=True)))
+    write_pair(out, entry, dict(zip(ARRAYS, stored, strict=True)))
     return entry
 
 
@@ -231,43 +237,6 @@ def _with_origin(entry: PreparedPair, pair: SeriesPair) -> PreparedPair:
         sex=ct.sex,
         age_years=ct.age_years,
     )
-
-
-def _write_pair(out: Path, entry: PreparedPair, arrays: dict[str, NDArray[Any]]) -> None:
-    final = out / "pairs" / entry.id
-    try:
-        with unfinished_folder(final.parent, f".{entry.id}") as temporary:
-            for name, array in arrays.items():
-                np.save(temporary / f"{name}.npy", np.ascontiguousarray(array))
-            write_entry(temporary, entry)
-            shutil.rmtree(final, ignore_errors=True)
-            temporary.replace(final)
-    except OSError as error:
-        raise PreparedDataError(
-            f"{final}: cannot be written ({error.strerror or error}); free space or choose another folder"
-        ) from error
-
-
-def _entry_on_disk(out: Path, pair: SeriesPair, source: str, preparation: Preparation) -> PreparedPair | None:
-    """Return the entry of complete arrays made from the same files in the same way; None if there are none."""
-    path = out / "pairs" / pair_id(pair) / "pair.json"
-    try:
-        entry = from_mapping(PreparedPair, json.loads(path.read_text()))
-        PreparedSet(out, preparation, (entry,)).arrays(entry)
-    except (OSError, ValueError, TypeError, PreparedDataError):
-        return None
-    return entry if (entry.source, entry.preparation) == (source, preparation.digest()) else None
-
-
-def _refuse_other_preparation(out: Path, preparation: Preparation) -> None:
-    try:
-        found = PreparedSet.open(out).preparation
-    except PreparedDataError:  # a missing or damaged index is rewritten; `pair.json` states how each pair was prepared
-        return
-    if found != preparation:
-        raise PreparedDataError(
-            f"{out}: has arrays of another grid or windows ({found.grid}, {found.windows}); choose another folder"
-        )
 
 
 def _tumour(pair: SeriesPair, geometry: Geometry, scan: ScanReport | None) -> BoolArray:

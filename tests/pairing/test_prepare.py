@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import resource
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from lib.dicom.scan.scan import scan_folder
@@ -20,8 +22,9 @@ from lib.errors import PreparedDataError
 from lib.imaging.grid import Grid
 from lib.imaging.normalize import Windows
 from lib.pairing.pairs import PairedSeries, pair_series
-from lib.pairing.prepare import pair_id, prepare_pairs
+from lib.pairing.prepare import prepare_pairs
 from lib.pairing.prepared import Preparation, PreparedSet
+from lib.pairing.prepared_folder import LOCK_FILE, pair_id
 from tests.dicom.builders import stored_pixels, write_series
 
 TINY = Preparation(Grid(pixel_mm=2.0), Windows(pet_high_suv=1.0))
@@ -250,3 +253,26 @@ def test_a_folder_that_cannot_be_created_is_an_error(studies: Path, out: Path) -
     out.write_text("in the way")
     with pytest.raises(PreparedDataError, match=r"arrays: cannot be written .*; choose another folder"):
         prepare_pairs(pairs_of(studies), out, preparation=TINY)
+
+
+def test_a_second_process_waits_for_the_arrays_that_the_first_prepares(
+    studies: Path, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out.mkdir(parents=True)
+    first = FileLock(out / LOCK_FILE)
+
+    class ReleaseWhenAwaited(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "another process is preparing arrays in this folder" in record.getMessage():
+                first.release()
+
+    caplog.set_level(logging.INFO)
+    handler = ReleaseWhenAwaited()
+    logging.getLogger("lib.pairing").addHandler(handler)
+    try:
+        with first:
+            report = prepare_pairs(pairs_of(studies), out, preparation=TINY)
+            assert not first.is_locked
+    finally:
+        logging.getLogger("lib.pairing").removeHandler(handler)
+    assert report.prepared.pairs

@@ -25,6 +25,7 @@ from lib.types import Progress
 logger = logging.getLogger(__name__)
 
 LOG_INTERVAL_S = 5.0
+STALE_AFTER_S = 7 * 24 * 3600.0  # of a report: no training takes longer, and none is asked about later
 MAX_REASONS = 200  # in a report; the number of failed cases is always complete
 REPORT_ID = re.compile(r"[0-9a-f]{32}")
 REPORT_KEY = "report"  # of a task's request: the id of its report, set by the server
@@ -108,11 +109,16 @@ def report_file(folder: Path, request: Mapping[str, Any]) -> Path | None:
 
 
 def remove_unknown_reports(folder: Path, requests: Iterable[Mapping[str, Any]]) -> None:
-    """Remove the reports of all tasks other than those of the requests: they are from before the server's start."""
+    """Remove the old reports of all tasks other than those of the requests.
+
+    They are from before the server's start, or of another server that shares the folder.
+    """
     known = {report_file(folder, request) for request in requests}
     for file in (folder / "tasks").glob("*.json"):
-        if file not in known and not file.is_dir():
-            file.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another server removes it, too
+            is_old = file.stat().st_mtime < time.time() - STALE_AFTER_S
+            if file not in known and is_old and not file.is_dir():
+                file.unlink()
 
 
 def read_report(folder: Path, request: Mapping[str, Any]) -> dict[str, Any] | None:

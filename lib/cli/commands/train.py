@@ -25,6 +25,7 @@ from lib.cli.options import (
 )
 from lib.cli.scores import print_card_scores
 from lib.cli.studies import open_or_prepare, start_tracking
+from lib.errors import InputError
 
 
 def train(
@@ -57,7 +58,9 @@ def train(
     Without `--refit`, some patients are set aside to select the weights and to test the model. With `--refit`, all of
     them train it, and each is still judged by a network that was not trained on them.
 
-    On several GPUs: `torchrun --nproc-per-node 4 main.py train ARRAYS --out RUN`, with arrays written by `prepare`.
+    On several GPUs: `torchrun --nproc-per-node 4 main.py train ARRAYS --out RUN`, with arrays written by `prepare`. On
+    several machines with a shared RUN: `torchrun --nnodes 2 ...` (docs/training-over-nodes.md), or, with `--refit`, the
+    same command with `--resume` on each: they share out the networks.
 
     The JSON is `{model, epochs, stopped_because, scores, standing}`.
     """
@@ -65,6 +68,8 @@ def train(
     from lib.learning.recipe import load_recipe
     from lib.learning.training import train as train_cascade
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not (studies / "index.json").is_file():
+        raise InputError(f"{studies} has no arrays; several processes train on arrays that `prepare` has written")
     tracker = start_tracking(tracking, uri=tracking_uri, experiment=experiment)
     chosen = load_recipe(recipe, settings=[*(settings or ()), *([f"stages={stages}"] if stages is not None else [])])
     prepared = open_or_prepare(studies, out, chosen, register=register, labels=labels)

@@ -3,7 +3,9 @@
 Every patient is judged by the networks that were not trained on them, with the weights of the last epoch and a lookup
 weight that the other folds chose: nothing is selected on the patients that the model card's scores are computed on. New
 patients get the mean of all networks.
-Arrays of a fold's patients are not even given to the training of its network. A run has a folder::
+Arrays of a fold's patients are not even given to the training of its network. Several machines that share the folder of
+a run can train its networks together: each takes those that no other is training, and the first to be ready writes the
+ensemble, which does not depend on who trained what. A run has a folder::
 
     RUN/recipe.json  folds.json            recipe; fold of every patient, and how many each network is trained without
     RUN/folds/<k>/                         an ordinary run each
@@ -17,9 +19,9 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import ignite.distributed as idist
 import torch
 
 from lib.errors import RecipeError, TrainingError
@@ -29,12 +31,14 @@ from lib.learning.checkpoint import load_checkpoint, read_card, save_checkpoint
 from lib.learning.cross_validation.folds import DEFAULT_FOLDS, assign_folds, folds_left_out, trains_on
 from lib.learning.cross_validation.out_of_fold import predict_out_of_fold
 from lib.learning.dataset import PairsBySide, split_pairs
+from lib.learning.distributed import from_first
 from lib.learning.familiarity.prepared_profiles import fit_prepared_reference
 from lib.learning.member_processes import MemberTraining, plan_processes, train_members
-from lib.learning.model_card.card import TrainingData, patient_digest
+from lib.learning.model_card.card import ModelCard, TrainingData, patient_digest
 from lib.learning.model_card.creation import new_card
 from lib.learning.organs import fit_card_organs
 from lib.learning.recipe import Recipe
+from lib.learning.run_lock import hold_run
 from lib.learning.tracking.options import Tracking
 from lib.learning.tracking.progress import MEMBERS_FOLDER
 from lib.learning.training import (
@@ -74,6 +78,8 @@ def train_cross_validated(
 ) -> TrainingResult:
     """Train one network per fold and return their ensemble; with `torchrun`, as `train`.
 
+    Networks that another process is training in the same folder are left to it; the function returns when all are done.
+
     Args:
         prepared: Arrays of all patients; all are used, whatever the split of the recipe says.
         recipe: The recipe of every network. Patience does not apply, and a time limit is shared equally.
@@ -92,10 +98,11 @@ def train_cross_validated(
     if recipe.split.unit != "patient":
         raise RecipeError("cross-validation splits by patient; set split.unit = patient")
     with training_process(run, device) as torch_device:
-        result = finished_run(run) if resume else None
-        if result is not None:
-            return result
-        fold_of, left_out = _begin(prepared, recipe, run, folds, initial, resume=resume)
+        with hold_run(run, timeout_s=-1):
+            result = from_first(partial(finished_run, run)) if resume else None
+            if result is not None:
+                return result
+            fold_of, left_out = _begin(prepared, recipe, run, folds, initial, resume=resume)
         trainings = [
             MemberTraining(
                 f"network {fold + 1} of {folds}",
@@ -103,17 +110,17 @@ def train_cross_validated(
                     patient for patient, of in fold_of.items() if trains_on(fold, of, folds=folds, left_out=left_out)
                 ),
                 fold_recipe(recipe, fold, folds), _member_run(run, fold), dict.fromkeys(fold_of, Side.TRAIN),
-                initial=None if initial is None else _member_file(initial, run, fold), name=name, tracking=tracking,
+                initial=None if initial is None else from_first(partial(_member_file, initial, run, fold)),
+                name=name, tracking=tracking,
             )
             for fold in range(folds)
         ]  # fmt: skip
         plan = plan_processes(device, trainings=folds, processes=1 if tracking else processes)
         trained = train_members(trainings, plan=plan, progress=progress)
         epochs = max(one.epochs for one in trained)
-        if idist.get_rank() == 0:
-            _publish(prepared, recipe, run, fold_of, left_out, name=name, device=torch_device, progress=progress)
-        idist.barrier()
-        card = read_card(run / MODEL_FILE)
+        publish = partial(_published, name=name, device=torch_device, progress=progress)
+        with hold_run(run, timeout_s=-1):
+            card = from_first(partial(publish, prepared, recipe, run, fold_of, left_out))
         return TrainingResult(run / MODEL_FILE, card, epochs, f"all {folds} networks are trained")
 
 
@@ -127,21 +134,24 @@ def _begin(
     prepared: PreparedSet, recipe: Recipe, run: Path, folds: int, initial: Path | None, *, resume: bool
 ) -> tuple[dict[str, int], int]:
     """Begin or resume a run; return the fold of every patient, and the number of folds each network leaves out."""
-    path = run / FOLDS_FILE
-    if resume and path.is_file():
-        begun = json.loads(path.read_text())
-        fold_of, left_out = begun["folds"], begun["left_out"]
-    elif initial is None:
-        fold_of, left_out = assign_folds(prepared, folds), folds_left_out(folds)
-    else:
-        earlier = _earlier_training(initial, folds)
-        fold_of, left_out = assign_folds(prepared, folds, known=earlier.folds), earlier.folds_left_out
+    fold_of, left_out = from_first(partial(_assigned, prepared, run / FOLDS_FILE, folds, initial, resume=resume))
     sides = _all_patients(prepared, recipe, fold_of)
     begin_run(prepared, recipe, run, sides, resume=resume)
-    if idist.get_rank() == 0:
-        write_text(path, json.dumps({"left_out": left_out, "folds": fold_of}, indent=1))
-    idist.barrier()
+    written = json.dumps({"left_out": left_out, "folds": fold_of}, indent=1)
+    from_first(partial(write_text, run / FOLDS_FILE, written))
     return fold_of, left_out
+
+
+def _assigned(
+    prepared: PreparedSet, folds_file: Path, folds: int, initial: Path | None, *, resume: bool
+) -> tuple[dict[str, int], int]:
+    if resume and folds_file.is_file():
+        begun = json.loads(folds_file.read_text())
+        return begun["folds"], begun["left_out"]
+    if initial is None:
+        return assign_folds(prepared, folds), folds_left_out(folds)
+    earlier = _earlier_training(initial, folds)
+    return assign_folds(prepared, folds, known=earlier.folds), earlier.folds_left_out
 
 
 def _earlier_training(initial: Path, folds: int) -> TrainingData:
@@ -159,11 +169,7 @@ def _member_file(initial: Path, run: Path, fold: int) -> Path:
     cascade, card = load_checkpoint(initial)
     single = member(cascade, fold)
     card = replace(card, network=single.config, recipe=replace(card.recipe, network=single.config))
-    path = _member_run(run, fold) / "initial.safetensors"
-    if idist.get_rank() == 0:
-        save_checkpoint(path, single, card)
-    idist.barrier()
-    return path
+    return save_checkpoint(_member_run(run, fold) / "initial.safetensors", single, card)
 
 
 def _member_run(run: Path, fold: int) -> Path:
@@ -175,7 +181,7 @@ def _all_patients(prepared: PreparedSet, recipe: Recipe, fold_of: Mapping[str, i
     return aligned_training(sides, max_shift_mm=recipe.alignment.max_shift_mm)
 
 
-def _publish(
+def _published(
     prepared: PreparedSet,
     recipe: Recipe,
     run: Path,
@@ -185,7 +191,10 @@ def _publish(
     name: str | None,
     device: torch.device,
     progress: Progress,
-) -> None:
+) -> ModelCard:
+    """Write the ensemble unless another process has, and return its card."""
+    if (run / MODEL_FILE).is_file():
+        return read_card(run / MODEL_FILE)
     folds = sorted(set(fold_of.values()))
     loaded = [load_checkpoint(_member_run(run, fold) / MODEL_FILE, device=device) for fold in folds]
     networks = [cascade for cascade, _ in loaded]
@@ -214,3 +223,4 @@ def _publish(
     )
     save_checkpoint(run / MODEL_FILE, ensemble, card)
     logger.info("saved %s", run / MODEL_FILE)
+    return read_card(run / MODEL_FILE)

@@ -56,6 +56,7 @@ MESSAGES = {
     "other_recipe": "{detail}. This cannot be corrected here: {administrator}.",
     "region_outside": "{detail}.",
     "run_exists": "A training exists already in the folder of this one; {administrator}.",
+    "run_in_use": "Another training uses the folder of this one. Press Train again when it has ended.",
     "task_disabled": "The server does not offer this: {task} is switched off; {administrator}.",
     "task_failed": "{detail}. Press the button again; if that fails, {administrator}.",
     "task_not_found": "There was no {task} since the server was started.",
