@@ -1,0 +1,201 @@
+"""A storage server (C-STORE and C-ECHO SCP) for CT images, which asks its owner whom to admit and what to keep."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pynetdicom
+from pydicom.dataset import Dataset
+from pynetdicom import AE, evt
+
+from lib.dicom.network.contexts import accepted_contexts
+from lib.dicom.network.limits import NetworkLimits
+from lib.dicom.network.transport import LimitedServer
+from lib.errors import InputError
+
+SUCCESS, OUT_OF_RESOURCES, PROCESSING_FAILURE, DUPLICATE = 0x0000, 0xA700, 0x0110, 0x0111
+MISMATCH, CANNOT_UNDERSTAND = 0xA900, 0xC000
+MAX_COMMENT = 64  # of ErrorComment, LO
+REJECTED_BY_USER, PERMANENT = 0x01, 0x01  # source and result of an A-ASSOCIATE-RJ (PS3.8 9.3.4)
+CALLING_NOT_RECOGNISED, CALLED_NOT_RECOGNISED = 0x03, 0x07
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who requests an association, as it says itself, and the IP address that it comes from."""
+
+    calling_aet: str
+    called_aet: str
+    address: str
+
+
+@dataclass(frozen=True)
+class StoreRequest:
+    """A received instance: its file, and what the request says of it."""
+
+    path: Path
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True)
+class StoreResult:
+    """The response to a C-STORE: its status (PS3.4 table B.2-1), and why; empty for success."""
+
+    status: int
+    comment: str = ""
+
+
+class StorageOwner(Protocol):
+    """Whoever decides for a storage server; called from the threads of associations."""
+
+    def admits(self, address: str) -> bool:
+        """Return whether connections from an IP address are accepted."""
+        ...
+
+    def why_not(self, caller: Caller) -> str:
+        """Return why a caller gets no association; empty if it gets one."""
+        ...
+
+    def store(self, caller: Caller, request: StoreRequest) -> StoreResult:
+        """Keep an instance, whose file may be moved away; it is removed afterwards."""
+        ...
+
+    def note(self, event: str, caller: Caller, reason: str = "") -> None:
+        """Record `association_accepted`, `association_refused`, `association_ended` or `echo`."""
+        ...
+
+
+class StorageServer:
+    """A running storage server."""
+
+    def __init__(
+        self,
+        aet: str,
+        address: tuple[str, int],
+        owner: StorageOwner,
+        *,
+        limits: NetworkLimits,
+        tls: Any,
+        incoming: Path,
+    ) -> None:
+        """Listen and accept associations.
+
+        Args:
+            aet: The AE title; callers must use it.
+            address: Host and port.
+            owner: Decides.
+            limits: Of each connection and of all.
+            tls: A context of `server_context`; None without TLS.
+            incoming: An existing folder in which files are received.
+
+        Raises:
+            InputError: The port is in use, or may not be used.
+        """
+        # process-wide settings of pynetdicom: receive into files, and log nothing, because a record may hold names
+        pynetdicom._config.STORE_RECV_CHUNKED_DATASET = True
+        pynetdicom._config.LOG_HANDLER_LEVEL = "none"
+        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+        tempfile.tempdir = str(incoming)
+        self._aet, self._owner = aet, owner
+        entity = AE(ae_title=aet)
+        entity.maximum_associations = limits.max_associations
+        entity.maximum_pdu_size = limits.max_pdu_bytes
+        entity.acse_timeout, entity.dimse_timeout = limits.acse_timeout_s, limits.network_timeout_s
+        entity.network_timeout = limits.network_timeout_s
+        handlers = [
+            (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_ACCEPTED, self._accepted),
+            (evt.EVT_REJECTED, self._rejected),
+            (evt.EVT_CONN_CLOSE, self._closed),
+            (evt.EVT_C_ECHO, self._echo),
+            (evt.EVT_C_STORE, self._store),
+        ]
+        try:
+            self._server = LimitedServer(
+                entity, address, aet, accepted_contexts(), tls, handlers,
+                limits=limits, admits=owner.admits, failed=self._failed,
+            )  # fmt: skip
+        except OSError as error:
+            raise InputError(
+                f"{address[0]} port {address[1]}: cannot be listened on ({error.strerror}); choose another port, or "
+                "end the program that uses it"
+            ) from error
+        entity._servers.append(self._server)
+        threading.Thread(target=self._server.serve_forever, name="DICOM server", daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self._server.server_address[1])
+
+    @property
+    def associations(self) -> int:
+        """The number of current associations and connections."""
+        return len(self._server.active_associations)
+
+    def close(self) -> None:
+        """Accept no more connections and abort the current associations."""
+        self._server.shutdown()
+        for association in self._server.active_associations:
+            threading.Thread(target=association.abort, daemon=True).start()  # it may wait for the peer
+
+    # -- events of pynetdicom ------------------------------------------------------------------------------------------
+
+    def _requested(self, event: Any) -> None:
+        caller = _caller(event.assoc)
+        is_called, reason = caller.called_aet == self._aet, self._owner.why_not(caller)
+        if is_called and not reason:
+            return
+        reason = reason or f"called AE title {caller.called_aet!r}, expected {self._aet!r}"
+        self._owner.note("association_refused", caller, reason)
+        diagnostic = CALLING_NOT_RECOGNISED if is_called else CALLED_NOT_RECOGNISED
+        event.assoc.acse.send_reject(PERMANENT, REJECTED_BY_USER, diagnostic)
+        event.assoc.kill()
+
+    def _accepted(self, event: Any) -> None:
+        contexts = event.assoc.accepted_contexts
+        reason = "" if contexts else "none of the proposed SOP classes and transfer syntaxes is supported"
+        self._owner.note("association_accepted", _caller(event.assoc), reason)
+
+    def _rejected(self, event: Any) -> None:
+        self._owner.note("association_refused", _caller(event.assoc), "as many associations as allowed are active")
+
+    def _closed(self, event: Any) -> None:
+        association = event.assoc
+        excess = getattr(association.dul.socket, "excess", "")
+        if association.requestor.primitive is None:
+            self._owner.note("association_refused", _caller(association), excess or "no valid association request")
+        elif excess:
+            self._owner.note("association_ended", _caller(association), excess)
+
+    def _failed(self, address: str, reason: str) -> None:
+        self._owner.note("association_refused", Caller("", "", address), reason)
+
+    def _echo(self, event: Any) -> int:
+        self._owner.note("echo", _caller(event.assoc))
+        return SUCCESS
+
+    def _store(self, event: Any) -> Dataset:
+        request = event.request
+        received = StoreRequest(
+            event.dataset_path, str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
+        )
+        request._dataset_file.flush()
+        result = self._owner.store(_caller(event.assoc), received)
+        response = Dataset()
+        response.Status = result.status
+        if result.comment:
+            response.ErrorComment = result.comment[:MAX_COMMENT]
+        return response
+
+
+def _caller(association: Any) -> Caller:
+    requested = association.requestor.primitive
+    calling, called = ("", "") if requested is None else (requested.calling_ae_title, requested.called_ae_title)
+    return Caller(str(calling).strip(), str(called).strip(), str(association.requestor.address))
