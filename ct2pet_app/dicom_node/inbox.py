@@ -16,7 +16,7 @@ from lib.dicom.attributes.value_rules import UID
 from lib.dicom.instance_header import InstanceHeader
 from lib.dicom.network.server import (
     CANNOT_UNDERSTAND,
-    DUPLICATE,
+    CONFLICT,
     MISMATCH,
     OUT_OF_RESOURCES,
     SUCCESS,
@@ -128,7 +128,7 @@ class Inbox:
         if not all(UID.fullmatch(uid) for uid in uids):
             return StoreResult(CANNOT_UNDERSTAND, "an invalid UID"), header
         if (header.sop_instance_uid, shared.sop_class_uid) != (request.sop_instance_uid, request.sop_class_uid):
-            return StoreResult(MISMATCH, "its UIDs are not those of the request"), header
+            return StoreResult(MISMATCH, "its UIDs or SOP class are not those of the request"), header
         if shared.modality != "CT":
             return StoreResult(MISMATCH, "Modality is not CT"), header
         full = self._quota.why_full(request.path.stat().st_size)
@@ -148,7 +148,7 @@ class Inbox:
                 return StoreResult(MISMATCH, "its series is of another study or patient")
             before = connection.execute("SELECT series_uid, checksum FROM instance WHERE uid = ?", (uid,)).fetchone()
             if before is not None and tuple(before) != (shared.series_instance_uid, checksum):
-                return StoreResult(DUPLICATE, "another instance with this UID is stored")
+                return StoreResult(CONFLICT, "another instance with this UID is stored")
             is_stored = before is not None and self._has_file(shared.series_instance_uid, uid)
             if not is_stored:
                 self._move(path, shared.series_instance_uid, uid)

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 LOOK_INTERVAL_S = 0.5  # for complete series
 CLEAN_INTERVAL_S = 30.0
 ABANDONED_AFTER_S = 150.0  # of a file that is being received; an association without data ends after 60 s
-CLOSE_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 3.0
 
 
 class DicomNode:

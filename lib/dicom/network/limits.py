@@ -21,6 +21,6 @@ class NetworkLimits:
     max_associations: int = 10
     max_pdu_bytes: int = 2**17
     max_instance_bytes: int = 2**30
-    acse_timeout_s: float = 30.0
+    acse_timeout_s: float = 10.0
     network_timeout_s: float = 60.0
     handshake_timeout_s: float = 10.0

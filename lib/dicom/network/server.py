@@ -18,11 +18,13 @@ from lib.dicom.network.limits import NetworkLimits
 from lib.dicom.network.transport import LimitedServer
 from lib.errors import InputError
 
-SUCCESS, OUT_OF_RESOURCES, PROCESSING_FAILURE, DUPLICATE = 0x0000, 0xA700, 0x0110, 0x0111
-MISMATCH, CANNOT_UNDERSTAND = 0xA900, 0xC000
+SUCCESS, OUT_OF_RESOURCES, MISMATCH = 0x0000, 0xA700, 0xA900
+CANNOT_UNDERSTAND, CONFLICT = 0xC000, 0xC001  # Cxxx: error, cannot understand
 MAX_COMMENT = 64  # of ErrorComment, LO
-REJECTED_BY_USER, PERMANENT = 0x01, 0x01  # source and result of an A-ASSOCIATE-RJ (PS3.8 9.3.4)
-CALLING_NOT_RECOGNISED, CALLED_NOT_RECOGNISED = 0x03, 0x07
+# result, source and reason of an A-ASSOCIATE-RJ (PS3.8 9.3.4)
+CALLING_NOT_RECOGNISED, CALLED_NOT_RECOGNISED = (1, 1, 3), (1, 1, 7)
+LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+UNLIMITED = 10**6  # pynetdicom's own limit counts connections without a request, too
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,13 @@ class Caller:
 
 @dataclass(frozen=True)
 class StoreRequest:
-    """A received instance: its file, and what the request says of it."""
+    """A received instance.
+
+    Attributes:
+        path: Its file.
+        sop_class_uid: Of the presentation context in which it was sent.
+        sop_instance_uid: As the request says.
+    """
 
     path: Path
     sop_class_uid: str
@@ -102,16 +110,15 @@ class StorageServer:
         pynetdicom._config.LOG_HANDLER_LEVEL = "none"
         logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
         tempfile.tempdir = str(incoming)
-        self._aet, self._owner = aet, owner
+        self._aet, self._owner, self._limits = aet, owner, limits
         entity = AE(ae_title=aet)
-        entity.maximum_associations = limits.max_associations
+        entity.maximum_associations = UNLIMITED
         entity.maximum_pdu_size = limits.max_pdu_bytes
         entity.acse_timeout, entity.dimse_timeout = limits.acse_timeout_s, limits.network_timeout_s
         entity.network_timeout = limits.network_timeout_s
         handlers = [
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_ACCEPTED, self._accepted),
-            (evt.EVT_REJECTED, self._rejected),
             (evt.EVT_CONN_CLOSE, self._closed),
             (evt.EVT_C_ECHO, self._echo),
             (evt.EVT_C_STORE, self._store),
@@ -149,28 +156,28 @@ class StorageServer:
 
     def _requested(self, event: Any) -> None:
         caller = _caller(event.assoc)
-        is_called, reason = caller.called_aet == self._aet, self._owner.why_not(caller)
-        if is_called and not reason:
-            return
-        reason = reason or f"called AE title {caller.called_aet!r}, expected {self._aet!r}"
-        self._owner.note("association_refused", caller, reason)
-        diagnostic = CALLING_NOT_RECOGNISED if is_called else CALLED_NOT_RECOGNISED
-        event.assoc.acse.send_reject(PERMANENT, REJECTED_BY_USER, diagnostic)
-        event.assoc.kill()
+        reason, rejection = self._owner.why_not(caller), CALLING_NOT_RECOGNISED
+        if not reason and caller.called_aet != self._aet:
+            reason, rejection = f"called AE title {caller.called_aet!r}, expected {self._aet!r}", CALLED_NOT_RECOGNISED
+        requested = [one for one in self._server.active_associations if one.requestor.primitive is not None]
+        if not reason and len(requested) > self._limits.max_associations:
+            reason, rejection = "as many associations as allowed are active", LOCAL_LIMIT_EXCEEDED
+        if reason:
+            self._owner.note("association_refused", caller, reason)
+            event.assoc.acse.send_reject(*rejection)
+            event.assoc.kill()
 
     def _accepted(self, event: Any) -> None:
         contexts = event.assoc.accepted_contexts
         reason = "" if contexts else "none of the proposed SOP classes and transfer syntaxes is supported"
         self._owner.note("association_accepted", _caller(event.assoc), reason)
 
-    def _rejected(self, event: Any) -> None:
-        self._owner.note("association_refused", _caller(event.assoc), "as many associations as allowed are active")
-
     def _closed(self, event: Any) -> None:
         association = event.assoc
         excess = getattr(association.dul.socket, "excess", "")
         if association.requestor.primitive is None:
             self._owner.note("association_refused", _caller(association), excess or "no valid association request")
+            association.dul.to_user_queue.put(None)  # its thread waits for a request
         elif excess:
             self._owner.note("association_ended", _caller(association), excess)
 
@@ -184,7 +191,7 @@ class StorageServer:
     def _store(self, event: Any) -> Dataset:
         request = event.request
         received = StoreRequest(
-            event.dataset_path, str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
+            event.dataset_path, str(event.context.abstract_syntax), str(request.AffectedSOPInstanceUID)
         )
         request._dataset_file.flush()
         result = self._owner.store(_caller(event.assoc), received)

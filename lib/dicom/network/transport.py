@@ -7,6 +7,7 @@ peer without any permission stop a server, see https://github.com/pydicom/pynetd
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import socket
 import ssl
@@ -29,6 +30,8 @@ MAX_PDU_BYTES = 2**20  # of programs that exceed the announced maximum; an assoc
 MAX_COMMAND_BYTES = 2**16  # a command set takes some hundred bytes
 MAX_PENDING_MESSAGES = 4  # without asynchronous operations, which are not negotiated, a peer waits for each response
 MAX_HANDSHAKES = 32  # TLS, at the same time
+MAX_WAITING = 64  # connections that have not requested an association yet
+MAX_WAITING_OF_ONE_ADDRESS = 8
 CHUNK_BYTES = 2**16
 PDV_HEAD = struct.Struct(">LBB")  # length, context, control header (PS3.8 9.3.5.1)
 IS_COMMAND, IS_LAST = 1, 2
@@ -102,7 +105,11 @@ class LimitedSocket(AssociationSocket):
                 self._dataset_bytes = 0 if control & IS_LAST else self._dataset_bytes
 
     def _refused(self, what: str) -> ConnectionAbortedError:
+        """Return the error to raise; the connection is shut down, because pynetdicom takes an error for its end."""
         self.excess = what
+        if self.socket is not None:
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
         return ConnectionAbortedError(what)
 
 
@@ -160,8 +167,9 @@ class LimitedServer(ThreadedAssociationServer):
         if not self._admits(client_address[0]):
             self._failed(client_address[0], "no peer has this IP address")
             return False
-        if len(self.active_associations) > 2 * self.limits.max_associations:  # beyond those that get a rejection
-            self._failed(client_address[0], "too many connections")
+        waiting = [one.requestor.address for one in self.active_associations if one.requestor.primitive is None]
+        if len(waiting) >= MAX_WAITING or waiting.count(client_address[0]) >= MAX_WAITING_OF_ONE_ADDRESS:
+            self._failed(client_address[0], "too many connections that request no association")
             return False
         return True
 
