@@ -126,7 +126,7 @@ class StorageServer:
         try:
             self._server = LimitedServer(
                 entity, address, aet, accepted_contexts(), tls, handlers,
-                limits=limits, admits=owner.admits, failed=self._failed,
+                limits=limits, admits=owner.admits, failed=self._failed, broken=self._ended,
             )  # fmt: skip
         except OSError as error:
             raise InputError(
@@ -176,10 +176,14 @@ class StorageServer:
         association = event.assoc
         excess = getattr(association.dul.socket, "excess", "")
         if association.requestor.primitive is None:
-            self._owner.note("association_refused", _caller(association), excess or "no valid association request")
+            self._ended(association, excess or "no valid association request")
             association.dul.to_user_queue.put(None)  # its thread waits for a request
         elif excess:
-            self._owner.note("association_ended", _caller(association), excess)
+            self._ended(association, excess)
+
+    def _ended(self, association: Any, reason: str) -> None:
+        requested = association.requestor.primitive is not None
+        self._owner.note("association_ended" if requested else "association_refused", _caller(association), reason)
 
     def _failed(self, address: str, reason: str) -> None:
         self._owner.note("association_refused", Caller("", "", address), reason)

@@ -8,7 +8,6 @@ peer without any permission stop a server, see https://github.com/pydicom/pynetd
 from __future__ import annotations
 
 import contextlib
-import queue
 import socket
 import ssl
 import struct
@@ -19,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pynetdicom.association import Association
+from pynetdicom.fsm import StateMachine
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from lib.dicom.network.limits import NetworkLimits
@@ -58,7 +58,7 @@ class LimitedSocket(AssociationSocket):
             OSError: The peer exceeds a limit, or sends too slowly.
         """
         if nr_bytes > max(MAX_PDU_BYTES, self._limits.max_pdu_bytes):
-            raise self._refused(f"a PDU of {nr_bytes} bytes")
+            raise self.refuse(f"a PDU of {nr_bytes} bytes")
         received = self._read(nr_bytes)
         if self._pdu_type:
             if self._pdu_type == P_DATA:
@@ -76,7 +76,7 @@ class LimitedSocket(AssociationSocket):
         while len(received) < count:
             left_s = deadline - time.monotonic()
             if left_s <= 0:
-                raise self._refused(f"a PDU that takes more than {self._limits.network_timeout_s:g} s")
+                raise self.refuse(f"a PDU that takes more than {self._limits.network_timeout_s:g} s")
             connection.settimeout(left_s)
             piece = connection.recv(min(CHUNK_BYTES, count - len(received)))
             if not piece:
@@ -88,7 +88,7 @@ class LimitedSocket(AssociationSocket):
     def _count(self, body: bytearray) -> None:
         """Count the bytes of the current message; fragments of one message follow each other (PS3.8 annex E)."""
         if self.assoc.dimse.msg_queue.qsize() > MAX_PENDING_MESSAGES:
-            raise self._refused("requests before the responses to earlier ones")
+            raise self.refuse("requests before the responses to earlier ones")
         at = 0
         while at + PDV_HEAD.size <= len(body):
             length, _, control = PDV_HEAD.unpack_from(body, at)
@@ -96,21 +96,35 @@ class LimitedSocket(AssociationSocket):
             if control & IS_COMMAND:
                 self._command_bytes += size
                 if self._command_bytes > MAX_COMMAND_BYTES:
-                    raise self._refused("a command set that does not end")
+                    raise self.refuse("a command set that does not end")
                 self._command_bytes = 0 if control & IS_LAST else self._command_bytes
             else:
                 self._dataset_bytes += size
                 if self._dataset_bytes > self._limits.max_instance_bytes:
-                    raise self._refused(f"a data set of more than {self._limits.max_instance_bytes} bytes")
+                    raise self.refuse(f"a data set of more than {self._limits.max_instance_bytes} bytes")
                 self._dataset_bytes = 0 if control & IS_LAST else self._dataset_bytes
 
-    def _refused(self, what: str) -> ConnectionAbortedError:
-        """Return the error to raise; the connection is shut down, because pynetdicom takes an error for its end."""
+    def refuse(self, what: str) -> ConnectionAbortedError:
+        """Shut the connection down and return an error to raise, which pynetdicom takes for its end."""
         self.excess = what
         if self.socket is not None:
             with contextlib.suppress(OSError):
                 self.socket.shutdown(socket.SHUT_RDWR)
         return ConnectionAbortedError(what)
+
+
+class LimitedStateMachine(StateMachine):
+    """The state machine of one association; a message that pynetdicom cannot process ends the association only."""
+
+    def do_action(self, event: str) -> None:
+        """Execute the action that an event triggers."""
+        try:
+            super().do_action(event)
+        except Exception as error:  # pynetdicom would end a thread with a traceback
+            self.dul.kill_dul()
+            self.dul.to_user_queue.put(None)  # its thread may wait for a request
+            self.dul.socket.refuse("")
+            self.dul.assoc._server.broken(self.dul.assoc, f"malformed message ({type(error).__name__})")
 
 
 class LimitedRequestHandler(RequestHandler):
@@ -120,8 +134,8 @@ class LimitedRequestHandler(RequestHandler):
 
     def _create_association(self) -> Association:
         association = super()._create_association()
-        with_event: queue.Queue[str] = association.dul.event_queue
-        with_event.get_nowait()  # of the socket that is replaced here: each announces the connection
+        association.dul.event_queue.get_nowait()  # of the socket that is replaced here: each announces the connection
+        association.dul.state_machine = LimitedStateMachine(association.dul)
         association.dul.socket = LimitedSocket(association, self.server.limits, self.request)
         return association
 
@@ -138,6 +152,7 @@ class LimitedServer(ThreadedAssociationServer):
         limits: NetworkLimits,
         admits: Callable[[str], bool],
         failed: Callable[[str, str], None],
+        broken: Callable[[Association, str], None],
         **options: Any,
     ) -> None:
         """Listen.
@@ -147,12 +162,13 @@ class LimitedServer(ThreadedAssociationServer):
             limits: Of each connection.
             admits: Whether connections from an IP address are accepted at all.
             failed: Called with the address and the reason of a connection that did not become an association.
+            broken: Called with an association, and the reason why it cannot go on.
 
         Raises:
             OSError: The port is taken, or may not be used.
         """
         self.limits = limits
-        self._admits, self._failed = admits, failed
+        self._admits, self._failed, self.broken = admits, failed, broken
         self._handshakes = threading.Semaphore(MAX_HANDSHAKES)
         super().__init__(*arguments, request_handler=LimitedRequestHandler, **options)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ from tests.server.processes import REPOSITORY, free_port, stop_process
 
 NODE_PROGRAM = REPOSITORY / "ct2pet_app" / "dicom_node" / "node_main.py"
 TIMEOUT_S = 60.0
+UID = re.compile(r"Affected SOP Instance UID *: ([0-9.]+)")
 SENDER, RECEIVER = "SCANNER", "ARCHIVE"
 
 
@@ -109,12 +112,14 @@ def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([found, *map(str, arguments)], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 
-def peers_toml(*, receiver_port: int, node: str = "", sender: str = "", rules: str = "", tls: str = "") -> str:
+def peers_toml(
+    *, receiver_port: int, retry_s: float = 0.3, node: str = "", sender: str = "", rules: str = "", tls: str = ""
+) -> str:
     """Return a peers file with a sender and a receiver on this computer."""
     return f"""
 [node]
 quiet_s = 0.5
-retry_s = 0.3
+retry_s = {retry_s}
 {node}
 {tls}
 [[peer]]
@@ -155,6 +160,13 @@ def running_node(folder: Path, text: str) -> Iterator[Node]:
             stop_process(node.process)
 
 
+def accepts_connections(port: int) -> bool:
+    """Return whether a program listens on a port of this computer."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False
+
+
 @contextlib.contextmanager
 def running_storescp(folder: Path, port: int, *options: str) -> Iterator[Callable[[], list[str]]]:
     """Yield a function that returns the SOPInstanceUID of each instance that a storescp has received, in order."""
@@ -167,11 +179,11 @@ def running_storescp(folder: Path, port: int, *options: str) -> Iterator[Callabl
         )  # fmt: skip
 
     def received() -> list[str]:
-        lines = log.read_text(errors="replace").splitlines()
-        return [line.rpartition(":")[2].strip() for line in lines if "Affected SOP Instance UID" in line][::2]
+        requests = log.read_text(errors="replace").split("C-STORE RQ")[1:]
+        return [UID.search(request)[1] for request in requests]  # type: ignore[index]
 
     try:
-        wait_for("storescp listens", lambda: run("echoscu", "127.0.0.1", port).returncode == 0)
+        wait_for("storescp listens", lambda: accepts_connections(port))
         yield received
     finally:
         stop_process(process)
