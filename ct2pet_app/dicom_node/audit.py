@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 REFUSALS_PER_MINUTE = 60  # further refused associations are counted only: anyone can cause them, and fill a disk
 
@@ -27,8 +30,7 @@ class AuditTrail:
             event: What happened, as docs/dicom-node.md lists.
             details: AE titles, addresses, UIDs, counts and reasons; those without a value are left out.
 
-        Raises:
-            OSError: The file cannot be written.
+        What cannot be written, on a full disk, is an error in the log: the steps themselves decide what fails.
         """
         with self._lock:
             if event == "association_refused" and self._is_beyond_limit():
@@ -38,11 +40,14 @@ class AuditTrail:
         filled = {name: value for name, value in details.items() if value not in (None, "")}
         counted = {"refusals_not_listed": omitted} if omitted else {}
         content = json.dumps({**line, **filled, **counted}) + "\n"
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            os.write(descriptor, content.encode("ascii"))  # at once: lines of two processes do not mix
-        finally:
-            os.close(descriptor)
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                os.write(descriptor, content.encode("ascii"))  # at once: lines of two processes do not mix
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            logger.error("%s is missing in the audit trail: %s", event, error.strerror)
 
     def _is_beyond_limit(self) -> bool:
         minute = int(time.monotonic() // 60)

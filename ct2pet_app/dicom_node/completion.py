@@ -12,6 +12,7 @@ from ct2pet_app.dicom_node.audit import AuditTrail
 from ct2pet_app.dicom_node.database import QueueDatabase
 from ct2pet_app.dicom_node.inbox import Inbox, ReceivedSeries, is_unchanged
 from ct2pet_app.dicom_node.settings import PeersFile, Rule
+from ct2pet_app.server.log_redaction import where
 from lib.dicom.keywords import read_texts
 from lib.dicom.scan.scan import ScannedSeries, scan_folder
 from lib.errors import CT2PETError, RemoteError
@@ -36,8 +37,8 @@ class Completion:
         for series in self._inbox.due(self._settings.node.quiet_s):
             try:
                 self._consider(series)
-            except OSError as error:  # a full disk; it stays as it is, and is tried again
-                logger.error("series %s cannot be completed: %s", series.uid, error.strerror)
+            except Exception as error:  # a full disk, or a fault of ours: the others go on, and it is tried again
+                logger.error("series %s cannot be completed: %s", series.uid, where(error))
                 self._inbox.wait_longer(series)
 
     def _consider(self, series: ReceivedSeries) -> None:

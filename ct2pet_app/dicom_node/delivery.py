@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 import time
 import zipfile
@@ -13,6 +12,7 @@ from pathlib import Path
 from ct2pet_app.dicom_node.audit import AuditTrail
 from ct2pet_app.dicom_node.jobs import Job, JobQueue, pause_after
 from ct2pet_app.dicom_node.settings import NodeSection
+from ct2pet_app.server.log_redaction import where
 from lib.dicom.network.client import RemoteNode, StoreConnection, store_connection
 from lib.errors import RemoteError
 
@@ -38,8 +38,8 @@ class Delivery:
                 if job is not None:
                     self._deliver(job, stopped.is_set)
                     continue
-            except (OSError, sqlite3.Error) as error:  # a full disk
-                logger.error("results for %s cannot be sent: %s", self._remote.name, type(error).__name__)
+            except Exception as error:  # a full disk, or a fault of ours: nothing is lost, and it is tried again
+                logger.error("results for %s cannot be sent: %s", self._remote.name, where(error))
                 stopped.wait(self._settings.retry_s)
             stopped.wait(POLL_INTERVAL_S)
 
@@ -53,6 +53,9 @@ class Delivery:
                 count = self._send(job, file, connection, is_stopped)
         except RemoteError as error:
             self._postpone(job, str(error))
+            return
+        except zipfile.BadZipFile:
+            self._fail(job, "its result in the outbox is damaged")
             return
         if count is not None:
             self._jobs.sent(job)

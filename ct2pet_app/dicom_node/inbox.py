@@ -57,12 +57,13 @@ class Inbox:
 
     def store(self, caller: Caller, request: StoreRequest) -> StoreResult:
         """Keep an instance and return the response to its sender."""
-        result, header = self._checked(request)
-        if result.status == SUCCESS and header is not None:
-            try:
+        header = None
+        try:
+            result, header = self._checked(request)
+            if result.status == SUCCESS and header is not None:
                 result = self._kept(caller, request.path, header)
-            except (OSError, sqlite3.Error) as error:
-                result = StoreResult(OUT_OF_RESOURCES, f"cannot be stored ({type(error).__name__})")
+        except (OSError, sqlite3.Error) as error:
+            result = StoreResult(OUT_OF_RESOURCES, f"cannot be stored ({type(error).__name__})")
         known = header is not None
         self._audit.write(
             "instance_stored" if result.status == SUCCESS else "instance_refused",
@@ -85,8 +86,8 @@ class Inbox:
             rows = connection.execute(
                 "SELECT uid, study_uid, aet, address, first_at, last_at, "
                 "(SELECT count(*) FROM instance WHERE series_uid = series.uid) AS instances "
-                "FROM series WHERE state = 'receiving' AND last_at <= ? ORDER BY last_at",
-                (now - quiet_s,),
+                "FROM series WHERE state = 'receiving' AND (last_at <= ? OR last_at > ?) ORDER BY last_at",
+                (now - quiet_s, now),  # later than now: the clock was set back
             ).fetchall()
         return [ReceivedSeries(**dict(row)) for row in rows]
 
@@ -121,7 +122,7 @@ class Inbox:
         """Return why an instance is refused, or success, and its header if it can be read."""
         try:
             header = read_header(request.path)
-        except (DicomError, OSError):  # the message may quote the header
+        except DicomError:  # the message may quote the header
             return StoreResult(CANNOT_UNDERSTAND, "malformed or truncated data set"), None
         shared = header.shared
         uids = (header.sop_instance_uid, shared.study_instance_uid, shared.series_instance_uid)

@@ -42,6 +42,15 @@ COLUMNS = "job.id, series_uid, study_uid, model, send_to, begun, attempts, since
 FROM = "FROM job JOIN series ON series.uid = series_uid"
 
 
+IS_TIME = "(not_before <= ? OR not_before > ?)"
+
+
+def times() -> tuple[float, float]:
+    """Return the parameters of `IS_TIME`: a pause longer than any means that the clock was set back."""
+    now = time.time()
+    return now, now + MAX_PAUSE_S
+
+
 def _job(row: sqlite3.Row) -> Job:
     return Job(**dict(row))
 
@@ -56,8 +65,8 @@ class JobQueue:
         """Return the next job to synthesise, which is now being worked on; None if there is none."""
         with self._database.transaction() as connection:
             row = connection.execute(
-                f"SELECT {COLUMNS} {FROM} WHERE job.state = 'waiting' AND not_before <= ? ORDER BY job.id LIMIT 1",
-                (time.time(),),
+                f"SELECT {COLUMNS} {FROM} WHERE job.state = 'waiting' AND {IS_TIME} ORDER BY job.id LIMIT 1",
+                times(),
             ).fetchone()
             if row is None:
                 return None
@@ -90,9 +99,9 @@ class JobQueue:
         """Return the next job whose result is to be sent to a peer now; None if there is none."""
         with self._database.transaction() as connection:
             row = connection.execute(
-                f"SELECT {COLUMNS} {FROM} WHERE job.state = 'made' AND send_to = ? AND not_before <= ? "
+                f"SELECT {COLUMNS} {FROM} WHERE job.state = 'made' AND {IS_TIME} AND send_to = ? "
                 "ORDER BY not_before, job.id LIMIT 1",
-                (send_to, time.time()),
+                (*times(), send_to),
             ).fetchone()
         return None if row is None else _job(row)
 

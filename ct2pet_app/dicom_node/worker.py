@@ -78,8 +78,8 @@ class SynthesisWorker:
                     if job is not None:
                         self._work(job)
                         continue
-                except (OSError, sqlite3.Error) as error:  # a full disk
-                    logger.error("jobs of the DICOM node wait: %s", type(error).__name__)
+                except sqlite3.Error as error:  # a full disk
+                    logger.error("jobs of the DICOM node wait: %s", where(error))
                     self._stopped.wait(self._settings.node.retry_s)
                 self._stopped.wait(POLL_INTERVAL_S)
 
@@ -89,15 +89,16 @@ class SynthesisWorker:
             self._datastore.studies.rescan()
             source = self._datastore.cts.image(job.series_uid)
             result = self._synthesize(job.model, source, PARAMS)
+            self._keep(job, Path(result["file"]), result["params"])
         except InputError as error:  # the same CT would be refused again
             self._fail(job, f"{error.code}: {error}")
         except CT2PETError as error:
             self._postpone(job, f"{error.code}: {error}", at_most=MAX_ATTEMPTS)
+        except OSError as error:
+            self._postpone(job, f"the result cannot be kept ({error.strerror})", at_most=MAX_ATTEMPTS)
         except Exception as error:
             logger.error("job %d: %s", job.id, where(error))
             self._postpone(job, f"unexpected {type(error).__name__}; see the server's log", at_most=MAX_UNEXPECTED)
-        else:
-            self._keep(job, Path(result["file"]), result["params"])
 
     def _keep(self, job: Job, path: Path, metadata: Mapping[str, Any]) -> None:
         flush_to_disk(path)

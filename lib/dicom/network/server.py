@@ -156,16 +156,25 @@ class StorageServer:
 
     def _requested(self, event: Any) -> None:
         caller = _caller(event.assoc)
-        reason, rejection = self._owner.why_not(caller), CALLING_NOT_RECOGNISED
-        if not reason and caller.called_aet != self._aet:
-            reason, rejection = f"called AE title {caller.called_aet!r}, expected {self._aet!r}", CALLED_NOT_RECOGNISED
-        requested = [one for one in self._server.active_associations if one.requestor.primitive is not None]
-        if not reason and len(requested) > self._limits.max_associations:
-            reason, rejection = "as many associations as allowed are active", LOCAL_LIMIT_EXCEEDED
+        try:
+            reason, rejection = self._why_not(caller)
+        except Exception as error:  # pynetdicom would accept the association
+            reason, rejection = f"unexpected {type(error).__name__}", LOCAL_LIMIT_EXCEEDED
         if reason:
-            self._owner.note("association_refused", caller, reason)
             event.assoc.acse.send_reject(*rejection)
+            self._owner.note("association_refused", caller, reason)
             event.assoc.kill()
+
+    def _why_not(self, caller: Caller) -> tuple[str, tuple[int, int, int]]:
+        """Return why a caller gets no association, and the codes of the rejection; an empty reason if it gets one."""
+        reason = self._owner.why_not(caller)
+        if reason:
+            return reason, CALLING_NOT_RECOGNISED
+        if caller.called_aet != self._aet:
+            return f"called AE title {caller.called_aet!r}, expected {self._aet!r}", CALLED_NOT_RECOGNISED
+        requested = [one for one in self._server.active_associations if one.requestor.primitive is not None]
+        is_full = len(requested) > self._limits.max_associations
+        return "as many associations as allowed are active" if is_full else "", LOCAL_LIMIT_EXCEEDED
 
     def _accepted(self, event: Any) -> None:
         contexts = event.assoc.accepted_contexts
@@ -180,6 +189,7 @@ class StorageServer:
             association.dul.to_user_queue.put(None)  # its thread waits for a request
         elif excess:
             self._ended(association, excess)
+        _remove_partial_file(association)
 
     def _ended(self, association: Any, reason: str) -> None:
         requested = association.requestor.primitive is not None
@@ -204,6 +214,14 @@ class StorageServer:
         if result.comment:
             response.ErrorComment = result.comment[:MAX_COMMENT]
         return response
+
+
+def _remove_partial_file(association: Any) -> None:
+    """Remove the file of an instance whose end did not arrive; called in the thread that writes it."""
+    message = association.dimse.message
+    if message is not None and message._data_set_file is not None:
+        message._data_set_file.close()
+        message._data_set_path.unlink(missing_ok=True)
 
 
 def _caller(association: Any) -> Caller:

@@ -26,6 +26,19 @@ def recorded(port: int, dataset: Any) -> list[bytes]:
     return sent
 
 
+@contextlib.contextmanager
+def associated(port: int) -> Iterator[None]:
+    """Hold an association with a node until the context ends."""
+    from pynetdicom import AE
+
+    entity = AE(ae_title="SCANNER")
+    entity.add_requested_context("1.2.840.10008.1.1")
+    association = entity.associate("127.0.0.1", port, ae_title="CT2PET")
+    assert association.is_established
+    yield
+    association.release()
+
+
 def mutated(pdus: list[bytes], count: int, *, seed: int = 16) -> Iterator[list[bytes]]:
     """Yield mutated associations: changed, removed, added, repeated or cut bytes, in one of the PDUs or in several."""
     choices = random.Random(seed)

@@ -18,7 +18,7 @@ from ct2pet_app.dicom_node.database import QueueDatabase
 from ct2pet_app.dicom_node.delivery import result_file
 from ct2pet_app.dicom_node.jobs import Job, JobQueue
 from lib.phantom.generate import write_phantoms
-from tests.ct2pet_app.dicom_node.mutations import mutated, recorded, replay
+from tests.ct2pet_app.dicom_node.mutations import associated, mutated, recorded, replay
 from tests.ct2pet_app.dicom_node.peers import RULE, Node, peers_toml, running_node, running_storescp, wait_for
 from tests.ct2pet_app.tiny_studies import TINY
 from tests.server.processes import free_port
@@ -138,15 +138,25 @@ def test_a_receiver_that_refuses_gets_the_result_when_it_no_longer_does(
         node.wait("sent")
 
 
-def test_a_full_quota_is_told_to_the_sender_and_room_is_noticed(study: dict[str, Path], tmp_path: Path) -> None:
+def test_what_exceeds_a_limit_is_refused(study: dict[str, Path], tmp_path: Path) -> None:
     size = sum(path.stat().st_size for path in study["CT"].glob("*.dcm"))
-    text = peers_toml(receiver_port=free_port(), node=f"quota_gb = {size / 2e9 + 1e-4}", rules=RULE)  # with the queue
+    node_limits = f"quota_gb = {size / 2e9 + 1e-4}\nmax_instance_mb = 1\nmax_associations = 1"
+    text = peers_toml(receiver_port=free_port(), node=node_limits, rules=RULE)  # with the queue
     with running_node(tmp_path / "node", text) as node:
         (node.layout.received / "other").write_bytes(b"0" * 100_000)
         refused = node.send(study["CT"])
         assert refused.returncode != 0
         assert "OutOfResources" in refused.stderr + refused.stdout  # dcmtk's words for 0xA700
         assert "disk quota" in node.wait("instance_refused")["reason"]
+        huge = dcmread(next(study["CT"].glob("*.dcm")))
+        huge.Rows, huge.Columns, huge.PixelData = 1024, 1024, b"\0" * 2**21
+        huge.save_as(tmp_path / "huge.dcm")
+        assert node.send(tmp_path / "huge.dcm").returncode != 0
+        assert node.wait("association_ended")["reason"] == "a data set of more than 1000000 bytes"
+        wait_for("the partial file is removed", lambda: not list(node.layout.incoming.iterdir()))
+        with associated(node.port):
+            assert node.echo() != 0
+        assert node.audit("association_refused")[-1]["reason"] == "as many associations as allowed are active"
         assert node.echo() == 0
 
 
