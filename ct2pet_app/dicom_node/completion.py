@@ -39,12 +39,12 @@ class Completion:
                 self._consider(series)
             except Exception as error:  # a full disk, or a fault of ours: the others go on, and it is tried again
                 logger.error("series %s cannot be completed: %s", series.uid, where(error))
-                self._inbox.wait_longer(series)
+                self._wait(series, f"unexpected {type(error).__name__}; see the log")
 
     def _consider(self, series: ReceivedSeries) -> None:
         missing = self._missing(series)
         if missing and time.time() < series.first_at + self._settings.node.incomplete_after_s:
-            self._inbox.wait_longer(series)
+            self._wait(series, missing)
             return
         if missing:
             self._end(series, "incomplete", missing, "series_incomplete")
@@ -57,6 +57,10 @@ class Completion:
             self._end(series, "unusable", reason, "series_unusable")
             return
         self._decide(series, found)
+
+    def _wait(self, series: ReceivedSeries, reason: str) -> None:
+        if self._inbox.wait_longer(series, reason):  # once, not every few seconds
+            self._write("series_waits", series, instances=series.instances, reason=reason)
 
     def _missing(self, series: ReceivedSeries) -> str:
         """Return why a series is not complete, as its sender says; empty if it is, or the sender is not to be asked."""

@@ -36,7 +36,7 @@ class ReceivedSeries:
     Attributes:
         aet, address: Of the sender of its last instance.
         instances: How many have arrived.
-        first_at, last_at: When the first and the last one did, seconds since 1970.
+        first_at, last_at: When the first and the last one did since it was complete before, seconds since 1970.
     """
 
     uid: str
@@ -91,10 +91,14 @@ class Inbox:
             ).fetchall()
         return [ReceivedSeries(**dict(row)) for row in rows]
 
-    def wait_longer(self, series: ReceivedSeries) -> None:
-        """Let a series that is not complete be due again later."""
+    def wait_longer(self, series: ReceivedSeries, reason: str) -> bool:
+        """Let a series that is not complete be due again later; return whether the reason is a new one."""
         with self._database.transaction() as connection:
-            connection.execute("UPDATE series SET last_at = ? WHERE uid = ?", (time.time(), series.uid))
+            (before,) = connection.execute("SELECT reason FROM series WHERE uid = ?", (series.uid,)).fetchone()
+            connection.execute(
+                "UPDATE series SET last_at = ?, reason = ? WHERE uid = ?", (time.time(), reason, series.uid)
+            )
+        return bool(before != reason)
 
     def publish(self, series: ReceivedSeries) -> Path | None:
         """Move the files of a series into the studies and return its folder; None if an instance has arrived meanwhile.
@@ -165,9 +169,9 @@ class Inbox:
             )
             if not is_stored or self._has_failed(connection, shared.series_instance_uid):
                 connection.execute(
-                    "UPDATE series SET state = 'receiving', reason = '', last_at = ?, aet = ?, address = ? "
-                    "WHERE uid = ?",
-                    (now, caller.calling_aet, caller.address, shared.series_instance_uid),
+                    "UPDATE series SET first_at = CASE state WHEN 'receiving' THEN first_at ELSE ? END, "
+                    "state = 'receiving', reason = '', last_at = ?, aet = ?, address = ? WHERE uid = ?",
+                    (now, now, caller.calling_aet, caller.address, shared.series_instance_uid),
                 )
         return StoreResult(SUCCESS, "stored before" if is_stored else "")
 

@@ -168,6 +168,7 @@ def test_a_sender_is_asked_whether_the_series_is_complete(study: dict[str, Path]
         assert node.send(*files[:4]).returncode == 0
         wait_for("two questions", lambda: len(asked) >= 2)
         assert node.count("series_complete") == 0
+        assert [line["reason"] for line in node.audit("series_waits")] == [f"4 of {len(files)} instances have arrived"]
         assert node.send(*files[4:]).returncode == 0
         assert node.wait("series_complete")["instances"] == len(files)
 
