@@ -13,8 +13,9 @@ from pydicom import dcmread
 
 from ct2pet_app.dicom_node.database import QueueDatabase
 from lib.phantom.generate import write_phantoms
-from tests.ct2pet_app.dicom_node.peers import RULE, Node, peers_toml, running_node, wait_for
+from tests.ct2pet_app.dicom_node.peers import RULE, Node, peers_toml, run, running_node, wait_for
 from tests.ct2pet_app.tiny_studies import TINY, change
+from tests.dicom.enhanced import Kind, read_slices, write_multi_frame
 from tests.server.processes import free_port
 
 NAME = "Phantom"  # in the PatientName of every phantom
@@ -105,6 +106,19 @@ def _file_of(folder: Path, sop_uid: str) -> str:
     return next(
         path.name for path in folder.glob("*.dcm") if dcmread(path, stop_before_pixels=True).SOPInstanceUID == sop_uid
     )
+
+
+@pytest.mark.parametrize("kind", ["enhanced", "legacy"])
+def test_multi_frame_and_compressed_cts_are_read(node: Node, phantoms: Path, tmp_path: Path, kind: Kind) -> None:
+    slices = read_slices(copy_of(series_folders(phantoms, "CT")[0], tmp_path / "ct", number=30 + len(kind)))
+    (file,) = write_multi_frame(slices, tmp_path / kind, kind=kind, rle=kind == "enhanced")
+    series_uid = dcmread(file, stop_before_pixels=True).SeriesInstanceUID
+    options = ["-R", "-xr", "-aet", "SCANNER", "-aec", "CT2PET"]  # -R: propose what the file needs
+    assert run("storescu", *options, "127.0.0.1", node.port, file).returncode == 0
+    assert wait_for_state(node, series_uid, "series_complete")["instances"] == 1
+    assert len(jobs_of(node, series_uid)) == 1
+    (stored,) = node.layout.series(series_uid).iterdir()
+    assert dcmread(stored).file_meta.TransferSyntaxUID == dcmread(file).file_meta.TransferSyntaxUID
 
 
 def test_late_slices_make_another_job(node: Node, phantoms: Path, tmp_path: Path) -> None:
