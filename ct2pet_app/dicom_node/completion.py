@@ -27,7 +27,7 @@ class Completion:
     """Looks for series that are complete."""
 
     def __init__(
-        self, inbox: Inbox, database: QueueDatabase, audit: AuditTrail, settings: PeersFile, *, count: Count
+        self, inbox: Inbox, database: QueueDatabase, *, audit: AuditTrail, settings: PeersFile, count: Count
     ) -> None:
         self._inbox, self._database, self._audit = inbox, database, audit
         self._settings, self._count = settings, count

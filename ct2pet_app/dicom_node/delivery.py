@@ -25,7 +25,7 @@ class Delivery:
     """Sends the results for one receiver."""
 
     def __init__(
-        self, remote: RemoteNode, aet: str, jobs: JobQueue, audit: AuditTrail, *, outbox: Path, settings: NodeSection
+        self, remote: RemoteNode, aet: str, *, jobs: JobQueue, audit: AuditTrail, outbox: Path, settings: NodeSection
     ) -> None:
         self._remote, self._aet, self._jobs, self._audit = remote, aet, jobs, audit
         self._outbox, self._settings = outbox, settings

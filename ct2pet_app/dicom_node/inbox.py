@@ -51,7 +51,7 @@ class ReceivedSeries:
 class Inbox:
     """Keeps received instances, and knows which series may be complete."""
 
-    def __init__(self, layout: NodeLayout, database: QueueDatabase, audit: AuditTrail, quota: DiskQuota) -> None:
+    def __init__(self, layout: NodeLayout, database: QueueDatabase, *, audit: AuditTrail, quota: DiskQuota) -> None:
         self._layout, self._database, self._audit, self._quota = layout, database, audit, quota
         self._started_at = time.time()
 
@@ -64,13 +64,13 @@ class Inbox:
                 result = self._kept(caller, request.path, header)
         except (OSError, sqlite3.Error) as error:
             result = StoreResult(OUT_OF_RESOURCES, f"cannot be stored ({type(error).__name__})")
-        known = header is not None
+        shared = None if header is None else header.shared
         self._audit.write(
             "instance_stored" if result.status == SUCCESS else "instance_refused",
             aet=caller.calling_aet,
             address=caller.address,
-            study_uid=header.shared.study_instance_uid[:64] if known and header else None,
-            series_uid=header.shared.series_instance_uid[:64] if known and header else None,
+            study_uid=None if shared is None else shared.study_instance_uid[:64],
+            series_uid=None if shared is None else shared.series_instance_uid[:64],
             sop_uid=request.sop_instance_uid[:64],
             status=None if result.status == SUCCESS else f"0x{result.status:04X}",
             reason=result.comment,

@@ -38,7 +38,7 @@ CLOSE_TIMEOUT_S = 3.0
 class DicomNode:
     """A running DICOM node. It implements `StorageOwner` of `lib/dicom/network/server.py`."""
 
-    def __init__(self, aet: str, port: int, layout: NodeLayout, settings: PeersFile) -> None:
+    def __init__(self, aet: str, port: int, *, layout: NodeLayout, settings: PeersFile) -> None:
         """Open the queue, listen, and send what waits to be sent.
 
         Raises:
@@ -57,8 +57,10 @@ class DicomNode:
         self._database = QueueDatabase(layout.queue)
         remove_abandoned_files(layout.incoming, older_than_s=0.0)
         quota = DiskQuota((layout.received, layout.home), limit_bytes=int(settings.node.quota_gb * 1e9))
-        self._inbox = Inbox(layout, self._database, self._audit, quota)
-        self._completion = Completion(self._inbox, self._database, self._audit, settings, count=self._count_at_sender)
+        self._inbox = Inbox(layout, self._database, audit=self._audit, quota=quota)
+        self._completion = Completion(
+            self._inbox, self._database, audit=self._audit, settings=settings, count=self._count_at_sender
+        )
         self._jobs = JobQueue(self._database)
         self._stopped = threading.Event()
         limits = NetworkLimits(
@@ -68,7 +70,7 @@ class DicomNode:
         self.server = StorageServer(
             aet,
             (settings.node.listen, port),
-            self,
+            owner=self,
             limits=limits,
             tls=None if settings.tls is None else server_context(settings.tls),
             incoming=layout.incoming,
@@ -76,8 +78,9 @@ class DicomNode:
         self._threads = [threading.Thread(target=self._look, name="completion", daemon=True)]
         for name in sorted({rule.send_to for rule in settings.rules}):
             delivery = Delivery(
-                self._remote(name), aet, self._jobs, self._audit, outbox=layout.outbox, settings=settings.node
-            )
+                self._remote(name), aet, jobs=self._jobs, audit=self._audit, outbox=layout.outbox,
+                settings=settings.node,
+            )  # fmt: skip
             self._threads.append(
                 threading.Thread(target=delivery.run, args=(self._stopped,), name=f"to {name}", daemon=True)
             )
@@ -117,7 +120,7 @@ class DicomNode:
         """Keep an instance and return the response to its sender."""
         return self._inbox.store(caller, request)
 
-    def note(self, event: str, caller: Caller, reason: str = "") -> None:
+    def note(self, event: str, caller: Caller, *, reason: str = "") -> None:
         """Write an event of an association to the audit trail."""
         self._audit.write(
             event,

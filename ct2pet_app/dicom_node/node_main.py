@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     try:
         layout = NodeLayout(Path(studies), Path(models_folder))
         settings = read_peers(Path(peers))
-        node = DicomNode(aet, int(port), layout, settings)
+        node = DicomNode(aet, int(port), layout=layout, settings=settings)
     except CT2PETError as error:
         logger.error("the DICOM node cannot start: %s", error)
         return INVALID

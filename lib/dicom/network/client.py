@@ -63,10 +63,9 @@ class StoreConnection:
             raise RemoteError(f"{self._remote.name}: {error}") from error
         status = _status_of(response, self._remote)
         if status != 0 and status not in WARNINGS:
-            comment = str(response.get("ErrorComment", ""))[:80]
+            # without its ErrorComment, which may quote the header
             raise RemoteError(
                 f"{self._remote.name}: refuses instance {dataset.SOPInstanceUID} with status 0x{status:04X}"
-                + (f" ({comment!r})" if comment else "")
             )
 
 

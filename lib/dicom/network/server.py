@@ -74,7 +74,7 @@ class StorageOwner(Protocol):
         """Keep an instance, whose file may be moved away; it is removed afterwards."""
         ...
 
-    def note(self, event: str, caller: Caller, reason: str = "") -> None:
+    def note(self, event: str, caller: Caller, *, reason: str = "") -> None:
         """Record `association_accepted`, `association_refused`, `association_ended` or `echo`."""
         ...
 
@@ -86,8 +86,8 @@ class StorageServer:
         self,
         aet: str,
         address: tuple[str, int],
-        owner: StorageOwner,
         *,
+        owner: StorageOwner,
         limits: NetworkLimits,
         tls: Any,
         incoming: Path,
@@ -162,7 +162,7 @@ class StorageServer:
             reason, rejection = f"unexpected {type(error).__name__}", LOCAL_LIMIT_EXCEEDED
         if reason:
             event.assoc.acse.send_reject(*rejection)
-            self._owner.note("association_refused", caller, reason)
+            self._owner.note("association_refused", caller, reason=reason)
             event.assoc.kill()
 
     def _why_not(self, caller: Caller) -> tuple[str, tuple[int, int, int]]:
@@ -179,7 +179,7 @@ class StorageServer:
     def _accepted(self, event: Any) -> None:
         contexts = event.assoc.accepted_contexts
         reason = "" if contexts else "none of the proposed SOP classes and transfer syntaxes is supported"
-        self._owner.note("association_accepted", _caller(event.assoc), reason)
+        self._owner.note("association_accepted", _caller(event.assoc), reason=reason)
 
     def _closed(self, event: Any) -> None:
         association = event.assoc
@@ -193,10 +193,12 @@ class StorageServer:
 
     def _ended(self, association: Any, reason: str) -> None:
         requested = association.requestor.primitive is not None
-        self._owner.note("association_ended" if requested else "association_refused", _caller(association), reason)
+        self._owner.note(
+            "association_ended" if requested else "association_refused", _caller(association), reason=reason
+        )
 
     def _failed(self, address: str, reason: str) -> None:
-        self._owner.note("association_refused", Caller("", "", address), reason)
+        self._owner.note("association_refused", Caller("", "", address), reason=reason)
 
     def _echo(self, event: Any) -> int:
         self._owner.note("echo", _caller(event.assoc))

@@ -44,7 +44,7 @@ class LimitedSocket(AssociationSocket):
         excess: Which limit the peer exceeded; empty if none.
     """
 
-    def __init__(self, association: Association, limits: NetworkLimits, client_socket: socket.socket) -> None:
+    def __init__(self, association: Association, limits: NetworkLimits, *, client_socket: socket.socket) -> None:
         super().__init__(association, client_socket=client_socket)
         self._limits = limits
         self._pdu_type = 0  # of the PDU whose body is read next; 0 if its header is
@@ -136,7 +136,7 @@ class LimitedRequestHandler(RequestHandler):
         association = super()._create_association()
         association.dul.event_queue.get_nowait()  # of the socket that is replaced here: each announces the connection
         association.dul.state_machine = LimitedStateMachine(association.dul)
-        association.dul.socket = LimitedSocket(association, self.server.limits, self.request)
+        association.dul.socket = LimitedSocket(association, self.server.limits, client_socket=self.request)
         return association
 
 

@@ -108,6 +108,18 @@ def _file_of(folder: Path, sop_uid: str) -> str:
     )
 
 
+def test_a_failed_series_that_is_sent_again_is_tried_again(node: Node, phantoms: Path, tmp_path: Path) -> None:
+    ct = copy_of(series_folders(phantoms, "CT")[0], tmp_path / "ct", number=16)
+    assert node.send(ct).returncode == 0
+    wait_for_state(node, "2.25.16", "rule_matched")
+    database = QueueDatabase(node.layout.queue)
+    with database.transaction() as connection:
+        connection.execute("UPDATE job SET state = 'failed', reason = 'unlike' WHERE series_uid = '2.25.16'")
+    database.close()
+    assert node.send(ct).returncode == 0
+    wait_for("another attempt", lambda: [job["state"] for job in jobs_of(node, "2.25.16")] == ["waiting"])
+
+
 @pytest.mark.parametrize("kind", ["enhanced", "legacy"])
 def test_multi_frame_and_compressed_cts_are_read(node: Node, phantoms: Path, tmp_path: Path, kind: Kind) -> None:
     slices = read_slices(copy_of(series_folders(phantoms, "CT")[0], tmp_path / "ct", number=30 + len(kind)))
