@@ -18,6 +18,7 @@ from ct2pet_app.dicom_node.layout import NodeLayout
 from lib.dicom.scan.scan import scan_folder
 from tests.ct2pet_app.constant_model import save_constant_model
 from tests.ct2pet_app.dicom_node.peers import Node, peers_toml, running_storescp, wait_for
+from tests.learning.familiarity.limbs import limb_reference
 from tests.server.processes import REPOSITORY, free_port, stop_process
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -35,7 +36,7 @@ port = {port}
 RULE = """
 [[rule]]
 when = "{when}"
-model = "cascade3"
+model = "{model}"
 send_to = "{to}"
 """
 
@@ -86,7 +87,7 @@ class Served:
         command = [
             REPOSITORY / "scripts" / "serve", node.layout.studies, "--port", self.port, "--dicom-port", node.port,
             "--aet", "CT2PET", "--peers", node.peers, "--conf", "models_folder", node.layout.models_folder,
-            "--conf", "device", "cpu",
+            "--conf", "device", "cpu", "--conf", "models", "cascade3,unet",
         ]  # fmt: skip
         with node.log.open("ab") as log:
             process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, start_new_session=True)
@@ -125,10 +126,10 @@ def served(tmp_path: Path, require_program: Callable[[str], str]) -> tuple[Serve
     """A server whose rules send to an Orthanc and, on another port, to a storescp; none of them runs yet."""
     orthanc, storescp_port = Orthanc(require_program("Orthanc"), tmp_path / "orthanc"), free_port()
     require_program("storescp")
-    rules = RULE.format(when="Modality == 'CT' and KVP > 0", to="ORTHANC") + RULE.format(
-        when="Modality != 'PT'", to="PACS"
-    )
-    rules += RULE.format(when="Modality == 'MR'", to="PACS")
+    rules = RULE.format(when="Modality == 'CT' and KVP > 0", model="cascade3", to="ORTHANC")
+    rules += RULE.format(when="Modality != 'PT'", model="cascade3", to="PACS")
+    rules += RULE.format(when="Modality == 'MR'", model="cascade3", to="PACS")
+    rules += RULE.format(when="Modality == 'CT'", model="unet", to="PACS")
     text = peers_toml(
         receiver_port=storescp_port,
         retry_s=0.1,
@@ -137,7 +138,10 @@ def served(tmp_path: Path, require_program: Callable[[str], str]) -> tuple[Serve
     node = Node(tmp_path, free_port(), NodeLayout(tmp_path / "studies", tmp_path / "models"))
     node.layout.studies.mkdir()
     node.peers.write_text(text)
-    save_constant_model(node.layout.models_folder / "cascade3" / "model.safetensors", SUV)
+    models = node.layout.models_folder
+    save_constant_model(models / "cascade3" / "model.safetensors", SUV)
+    limbs = limb_reference()  # it has seen limbs only, and refuses a chest
+    save_constant_model(models / "unet" / "model.safetensors", SUV, stages=1, familiarity=limbs)
     return Served(node), orthanc, storescp_port
 
 
@@ -152,8 +156,9 @@ def test_a_real_ct_comes_back_as_one_pet_whatever_crashes_or_is_away(
         assert node.echo(calling="STRANGER") != 0
         assert node.send(ct).returncode == 0
         server.process("monailabel.main").send_signal(signal.SIGKILL)  # before the series is complete
-        node.wait("rule_matched", 2)
+        node.wait("rule_matched", 3)
         node.wait("synthesised", 2)  # by the server that was started again
+        assert node.wait("synthesis_failed")["reason"].startswith("unlike_training_cts: CT ")
         node.wait("transfer_postponed", 2)  # both receivers are away
         server.process("node_main.py").send_signal(signal.SIGKILL)
         node.wait("node_started", 2)

@@ -192,10 +192,8 @@ class StorageServer:
         _remove_partial_file(association)
 
     def _ended(self, association: Any, reason: str) -> None:
-        requested = association.requestor.primitive is not None
-        self._owner.note(
-            "association_ended" if requested else "association_refused", _caller(association), reason=reason
-        )
+        event = "association_refused" if association.requestor.primitive is None else "association_ended"
+        self._owner.note(event, _caller(association), reason=reason)
 
     def _failed(self, address: str, reason: str) -> None:
         self._owner.note("association_refused", Caller("", "", address), reason=reason)
