@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import ssl
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +29,7 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
     """Return the context of a server: TLS 1.2 or later, and a client certificate is required.
 
     Raises:
-        InputError: A file is missing, not PEM, or the key belongs to another certificate.
+        InputError: A file is missing, not PEM, the key belongs to another certificate, or other users can read it.
     """
     context = _loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), files)
     context.verify_mode = ssl.CERT_REQUIRED
@@ -46,6 +48,12 @@ def client_context(files: TlsFiles) -> ssl.SSLContext:
 def _loaded(context: ssl.SSLContext, files: TlsFiles) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
+        mode = stat.S_IMODE(files.key.stat().st_mode)
+        if os.name == "posix" and mode & 0o077:
+            raise InputError(
+                f"{files.key.name}: users other than its owner can read or change the private key (mode {mode:03o}): "
+                "chmod 600, and replace it if others may have read it"
+            )
         context.load_cert_chain(files.certificate, files.key)
     except (OSError, ssl.SSLError) as error:
         raise InputError(

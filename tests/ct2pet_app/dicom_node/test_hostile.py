@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -17,6 +19,8 @@ from pydicom import dcmread
 from ct2pet_app.dicom_node.database import QueueDatabase
 from ct2pet_app.dicom_node.delivery import result_file
 from ct2pet_app.dicom_node.jobs import Job, JobQueue
+from lib.dicom.network.tls import TlsFiles, client_context, server_context
+from lib.errors import InputError
 from lib.phantom.generate import write_phantoms
 from tests.ct2pet_app.dicom_node.mutations import associated, mutated, recorded, replay
 from tests.ct2pet_app.dicom_node.peers import RULE, Node, peers_toml, running_node, running_storescp, wait_for
@@ -253,6 +257,21 @@ def test_with_tls_only_peers_with_a_certificate_get_in(
         with _tls_storescp(tmp_path / "archive", receiver_port, [*options["peer"], *trusted]):
             node.wait("sent")
     assert uids_in(tmp_path / "archive") == uids_in(study["PT"])
+
+
+def test_invalid_tls_files_are_named(certificates: Path) -> None:
+    files = TlsFiles(certificates / "node.crt", certificates / "node.key", certificates / "ca.crt")
+    cases = [
+        (replace(files, key=certificates / "peer.key"), "node.crt and peer.key: not a certificate and its private key"),
+        (replace(files, key=certificates / "none.key"), "node.crt and none.key: not a certificate and its private key"),
+        (replace(files, authority=certificates / "san"), "san: no certificates in PEM format"),
+    ]
+    for wrong, message in cases:
+        with pytest.raises(InputError, match=re.escape(message)):
+            server_context(wrong)
+    files.key.chmod(0o644)
+    with pytest.raises(InputError, match=r"node\.key: users other than its owner can read .* \(mode 644\)"):
+        client_context(files)
 
 
 def _tls_storescp(folder: Path, port: int, options: list[str]):  # type: ignore[no-untyped-def]
