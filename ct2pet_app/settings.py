@@ -49,7 +49,7 @@ def _web_urls(text: str) -> tuple[str, ...] | str:
 
 def _file(text: str) -> str:
     if not text.strip():  # an unset variable of a start script must not make the server public
-        raise ValueError("names no file; give the users file, or leave the setting out")
+        raise ValueError("names no file; give one, or leave the setting out")
     return text
 
 
@@ -82,6 +82,7 @@ class AppSettings(BoundaryModel):
         origins: Of web pages that may send requests, besides the server's own.
         tracking_uris: MLflow servers that a training may name, besides MONAI_LABEL_TRACKING_URI.
         users: File of the accounts; None for no accounts.
+        dicom_peers: Settings of the DICOM node that runs beside the server; None for no node.
         token_hours: How long a login lasts.
     """
 
@@ -109,6 +110,7 @@ class AppSettings(BoundaryModel):
     )
     tracking_uris: WebUrls = Field((), description="comma-separated URLs of MLflow servers, such as http://host:5000")
     users: Annotated[Resolved, BeforeValidator(_file)] | None = None
+    dicom_peers: Annotated[Resolved, BeforeValidator(_file)] | None = None
     token_hours: PositiveNumber = Field(TOKEN_HOURS, description="a whole number of hours above 0, that a login lasts")
 
     @classmethod

@@ -31,6 +31,7 @@ VIOLATIONS = {
     "rich": ("ct2pet_app/planted_rich.py", "from rich.console import Console"),
     "pydantic": ("lib/pairing/planted_pydantic.py", "from pydantic import BaseModel"),
     "onnx": ("lib/learning/planted_onnx.py", "def late() -> None:\n    import onnxruntime"),
+    "pynetdicom": ("lib/dicom/planted_pynetdicom.py", "from pynetdicom import AE"),
     "ray": ("lib/synthesis/planted_ray.py", "import ray"),
 }
 

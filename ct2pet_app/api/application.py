@@ -30,12 +30,14 @@ from ct2pet_app.api_object import Empty
 from ct2pet_app.app import CT2PETApp
 from ct2pet_app.auth.bind_address import bind_address
 from ct2pet_app.auth.setup import install_accounts
+from ct2pet_app.dicom_node.worker import synthesis_worker
 from ct2pet_app.server import exception_handlers, monai_label
 from ct2pet_app.server.log_redaction import install_redaction
 from ct2pet_app.server.middleware.connections import close_idle_connections, raise_open_files_limit
 from ct2pet_app.server.middleware.hosts import host_names
 from ct2pet_app.server.openapi import describe_api
 from ct2pet_app.server.temp_dir import TemporaryFolder, remove_leftovers
+from ct2pet_app.server.termination import on_termination
 from lib.errors import CT2PETError, OutputError
 
 ROUTERS: tuple[APIRouter, ...] = tuple(
@@ -90,6 +92,7 @@ def install(app: CT2PETApp) -> None:
     exception_handlers.install_exception_handlers(server)
     try:
         install_accounts(server, app.settings, studies=app.studies)
+        _start_dicom_jobs(app)
     except CT2PETError as error:
         monai_label.stop_server(error)
         raise
@@ -110,6 +113,26 @@ def _prepare_folders(app: CT2PETApp) -> None:
         message = f"--conf models_folder {app.settings.models_folder}: cannot be written ({error.strerror})"
         monai_label.stop_server(OutputError(message))
         raise
+
+
+def _start_dicom_jobs(app: CT2PETApp) -> None:
+    """Synthesise what the rules of a DICOM node ask for, if one runs beside this server.
+
+    Raises:
+        CT2PETError: Invalid settings, or the queue cannot be used.
+    """
+    if app.settings.dicom_peers is None:
+        return
+    worker = synthesis_worker(
+        app.settings.dicom_peers,
+        studies=app.studies,
+        models_folder=app.settings.models_folder,
+        models=app.settings.models,
+        datastore=app.studies_datastore,
+        synthesize=app.synthesize,
+    )
+    on_termination(worker.stop)
+    worker.start()
 
 
 def _folders(app: CT2PETApp) -> dict[str, str]:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ct2pet_app.datastore.own_folders import KEPT, RECEIVED, STORED
 from ct2pet_app.datastore.studies import StudiesDatastore
 from ct2pet_app.datastore.study_index import StudiesFolder
 from ct2pet_app.errors import RequestError
@@ -19,9 +20,6 @@ from lib.files import remove_abandoned, unfinished_folder
 from lib.memory import MemoryBudget
 from lib.pairing.split import Split
 
-STORED = "synthetic-pet"  # in the studies folder: one folder a stored series in it, named by its UID, which is ours
-KEPT = "uploaded-pairs"  # in the studies folder; contains one folder with a random name per upload
-
 
 class FolderDatastore(StudiesDatastore):
     """The datastore of ``--studies FOLDER``; scans at the first question, and again as the folder changes."""
@@ -29,7 +27,7 @@ class FolderDatastore(StudiesDatastore):
     def __init__(
         self, studies: Path, writable: Path, *, split: Split = Split(), budget: MemoryBudget | None = None
     ) -> None:
-        folder = StudiesFolder(studies, index=writable / "index.sqlite", own_folders=(STORED, KEPT))
+        folder = StudiesFolder(studies, index=writable / "index.sqlite", own_folders=(STORED, KEPT, RECEIVED))
         super().__init__(folder, writable, split=split, budget=budget)
         self._root = studies
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.processes import write_users
+from tests.server.processes import free_port, write_users
 
 SERVE = Path(__file__).resolve().parents[2] / "scripts" / "serve"
 Serve = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -69,6 +69,14 @@ def test_help_states_that_only_this_computer_can_connect() -> None:
         ((".", "--users", ""), "--users needs a file"),
         ((".", "--tls-key", "no-such-file"), "--tls-key no-such-file: no such file, or not readable"),
         ((".", "--tls-cert", __file__), "--tls-cert and --tls-key must be used together"),
+        ((".", "--dicom-port", "11112"), "--dicom-port, --aet and --peers must be used together"),
+        ((".", "--dicom-port", "dicom"), "--dicom-port needs a number"),
+        ((".", "--peers", "no-such-file"), "--peers no-such-file: no such file, or not readable"),
+        (
+            ("https://pacs/dicom-web", "--dicom-port", "11112", "--aet", "A", "--peers", __file__),
+            "--dicom-port stores the CTs that it receives in a folder of studies; with a PACS",
+        ),
+        ((".", "--conf", "dicom_peers", "file"), "--conf dicom_peers is not supported: use --dicom-port, --aet and"),
         (
             (".", "--expose"),
             "--expose accepts connections from the network and also requires --tls-cert FILE --tls-key FILE --users",
@@ -114,6 +122,44 @@ def test_keycloak_replaces_a_users_file(run_serve: Serve, tls: list[str]) -> Non
 
 def test_exposing_without_protection_requires_an_explicit_option(run_serve: Serve) -> None:
     assert "--host 0.0.0.0" in run_serve("--expose-without-protection").stdout
+
+
+def test_a_dicom_node_runs_beside_the_server(run_serve: Serve, tmp_path: Path) -> None:
+    peers = tmp_path / "peers.toml"
+    peers.write_text('[[peer]]\nname = "CT"\naet = "CT"\nhost = "ct"\nport = 104\nmay_send = true\n')
+    node = ["--dicom-port", "11112", "--aet", "CT2PET", "--peers", peers]
+    result = run_serve(*node, "--conf", "models_folder", "/models")
+    options = f"--dicom-port 11112 --aet CT2PET --peers {peers} --studies {tmp_path} --models-folder /models"
+    assert f"/app/ct2pet_app/dicom_node/serve.py {options} -- " in result.stdout
+    assert f"-m monailabel.main start_server --app /app/ct2pet_app --studies {tmp_path}" in result.stdout
+    assert f"--conf dicom_peers {peers}" in result.stdout
+
+
+def run_beside(peers: Path, *server: str, aet: str = "CT2PET") -> subprocess.CompletedProcess[str]:
+    """Run the program that runs a server and a DICOM node side by side."""
+    program = SERVE.parents[1] / "ct2pet_app" / "dicom_node" / "serve.py"
+    options = ["--dicom-port", str(free_port()), "--aet", aet, "--peers", str(peers), "--studies", str(peers.parent)]
+    command = [sys.executable, "-P", str(program), *options, "--models-folder", str(peers.parent), "--", *server]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("aet", "message"),
+    [("CT2PET", "peers.toml [[peer]] 1: aet"), ("A\\B", "--aet 'A\\\\B': expected 1 to 16 characters of ASCII")],
+)
+def test_invalid_settings_of_a_dicom_node_are_refused_before_the_start(aet: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "peers.toml").write_text("[[peer]]\nname = 'CT'\n")
+    result = run_beside(tmp_path / "peers.toml", "false", aet=aet)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"scripts/serve: {message}"), result.stderr
+
+
+def test_the_exit_code_of_the_server_ends_the_node_too(tmp_path: Path) -> None:
+    peers = tmp_path / "peers.toml"
+    peers.write_text('[[peer]]\nname = "CT"\naet = "CT"\nhost = "ct"\nport = 104\nmay_send = true\n')
+    wait_for_node = f"until grep -q node_started {tmp_path}/dicom-node/audit.jsonl; do sleep 0.1; done; exit 3"
+    assert run_beside(peers, "sh", "-c", wait_for_node).returncode == 3
+    assert "node_stopped" in (tmp_path / "dicom-node" / "audit.jsonl").read_text()
 
 
 def test_a_certificate_with_another_key_is_refused_before_the_start(

@@ -1,0 +1,1 @@
+"""A DICOM node: receives CT series from a PACS, and sends back the synthetic PET that rules ask for."""
