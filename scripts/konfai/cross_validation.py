@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from lib.errors import PreparedDataError
 from lib.experiments.nested.measure import MEASURED, mean_of_pairs, measure_pair
@@ -27,6 +26,7 @@ from lib.learning.recipe import Recipe
 from lib.learning.validation import fit_prepared_baselines
 from lib.metrics.baselines import BASELINE_NAMES
 from lib.networks.cascade import NetworkConfig, forward_flops
+from lib.networks.precision import choose_device
 from lib.pairing.prepared import PreparedPair, PreparedSet
 from scripts.konfai.cases import images_with_pet, images_without_pet
 from scripts.konfai.program import Konfai, write_configuration
@@ -231,7 +231,7 @@ class CrossValidation:
             methods = {"KonfAI": suv_bw} | {
                 baseline: baselines.predict(baseline, arrays.ct_hu(), arrays.body()) for baseline in BASELINE_NAMES
             }
-            device = torch.device("cpu")
+            device = choose_device("cpu")
             by_patient.setdefault(pair.patient_id, []).append(
                 {method: measure_pair(np.asarray(suv), arrays, device=device) for method, suv in methods.items()}
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any
@@ -15,7 +16,7 @@ from lib.learning import training
 from lib.learning.dataset import SampleKey, ShardSampler, SliceDataset
 from lib.learning.ema import recompute_batch_norm
 from lib.learning.recipe import Recipe
-from lib.learning.trainer import STATISTICS_BATCHES, Trainer
+from lib.learning.trainer import STATISTICS_SLICES, Trainer
 
 PROCESSES = 2
 
@@ -59,7 +60,7 @@ class GlobalTrainer(Trainer):
         return [torch.cat(stage) for stage in zip(*parts, strict=True)]
 
     def _recompute_batch_norm(self, network: nn.Module) -> None:
-        batches: Any = islice(self.loader, STATISTICS_BATCHES)
+        batches: Any = islice(self.loader, math.ceil(STATISTICS_SLICES / self.recipe.batches.size))
         inputs = (self._augmented(*batch, step=step)[0].chunk(PROCESSES) for step, batch in enumerate(batches))
         recompute_batch_norm(network, chain.from_iterable(inputs))
 
