@@ -24,6 +24,7 @@ from lib.dicom.remote.budget import InvalidResponseError, ResponseBudget
 from lib.dicom.remote.bulk_data import full_instances, read_full_header
 from lib.dicom.remote.json_items import json_items
 from lib.dicom.remote.metadata import (
+    MAX_INSTANCES,
     MAX_SERIES,
     SOP_UID,
     UID,
@@ -32,6 +33,7 @@ from lib.dicom.remote.metadata import (
     first_value,
     headers_of_instance,
     headers_of_items,
+    instance_rows,
     series_rows,
 )
 from lib.dicom.remote.multipart import DICOM, RELATED, dicom_part
@@ -130,6 +132,32 @@ class Pacs:
                 )
             if not new:
                 return tuple(series for _, series in sorted(found.items()) if series.modality == modality)
+
+    def find_instances(self, study_uid: str, series_uid: str) -> frozenset[str]:
+        """Return the SOPInstanceUIDs of a series in the PACS; empty if it does not have the series.
+
+        Raises:
+            RemoteError: The PACS cannot be reached, or its response cannot be parsed.
+        """
+        found: set[str] = set()
+        rows = 0
+        while True:  # until a page has no new instance: page sizes vary, and some PACS ignore the offset
+            query = urlencode({"limit": PAGE, "offset": rows})
+            try:
+                page = self._get(
+                    f"{self._qido}/studies/{study_uid}/series/{series_uid}/instances?{query}",
+                    instance_rows,
+                    f"its list of instances of series {series_uid}",
+                    self._budget(MAX_PAGE_BYTES),
+                )
+            except HttpStatusError as error:
+                if error.status in NOT_FOUND_STATUSES:
+                    return frozenset(found)
+                raise
+            rows += len(page)
+            if not set(page) - found or len(found) > MAX_INSTANCES:
+                return frozenset(found)
+            found |= set(page)
 
     def read_headers(
         self,
