@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ class StoredSeries:
     def series(self) -> Series:
         """Return the series."""
         plain = {name: value for name, value in vars(self).items() if name not in ("folder", "files")}
-        return Series(**plain, files=tuple(Path(os.path.join(self.folder, name)) for name in self.files))
+        return Series(**plain, files=tuple(Path(self.folder, name) for name in self.files))
 
 
 @dataclass(frozen=True)

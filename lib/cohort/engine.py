@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,10 +35,13 @@ class Work:
     threads: int = 1
 
 
+Progressing = Generator[tuple[Outcome | None, int], None, None]  # outcomes, with the number of workers
+
+
 class Engine(Protocol):
     """Works on studies until `take` returns None, or `stopped` is true and the begun studies are finished.
 
     Yields the outcome of every attempt, and between them None with the number of workers, at least once a second.
     """
 
-    def __call__(self, work: Work) -> Iterator[tuple[Outcome | None, int]]: ...
+    def __call__(self, work: Work) -> Progressing: ...

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
 
 from lib.cohort.case import Case
-from lib.cohort.engine import POLL_INTERVAL_S, Work
+from lib.cohort.engine import POLL_INTERVAL_S, Progressing, Work
 from lib.cohort.outcome import Outcome
 from lib.cohort.settings import ModelFile, StudySettings
 from lib.cohort.steps import finish_study, read_study, synthesize_study
@@ -34,7 +34,7 @@ def load_synthesizer(models: Sequence[ModelFile], settings: StudySettings) -> Sy
         return load_models(paths, device=settings.device, runtime=settings.runtime)
 
 
-def run_locally(work: Work) -> Iterator[tuple[Outcome | None, int]]:
+def run_locally(work: Work) -> Progressing:
     """Yield the outcomes of studies that this process works on; see `lib.cohort.engine.Engine`."""
     synthesizer = load_synthesizer(work.models, work.context.settings)
     with ExitStack() as pools:

@@ -22,14 +22,15 @@ from lib.errors import InputError, OutputError
 FILE = "cohort.sqlite"
 VERSION = 1
 BUSY_TIMEOUT_S = 30.0  # `status` reads while a run writes
-TABLES = """
+TABLES = f"""
+PRAGMA user_version = {VERSION};
 CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE study (
     ct_uid TEXT PRIMARY KEY, study_uid TEXT NOT NULL, state TEXT NOT NULL, chosen INTEGER NOT NULL DEFAULT 1,
     attempts INTEGER NOT NULL DEFAULT 0, losses INTEGER NOT NULL DEFAULT 0, step TEXT NOT NULL DEFAULT '',
     code TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '', weights TEXT NOT NULL DEFAULT '',
-    seconds TEXT NOT NULL DEFAULT '{}', worker TEXT NOT NULL DEFAULT '', runtime TEXT NOT NULL DEFAULT '',
-    result TEXT NOT NULL DEFAULT '{}', finished TEXT NOT NULL DEFAULT '', source TEXT NOT NULL
+    seconds TEXT NOT NULL DEFAULT '{{}}', worker TEXT NOT NULL DEFAULT '', runtime TEXT NOT NULL DEFAULT '',
+    result TEXT NOT NULL DEFAULT '{{}}', finished TEXT NOT NULL DEFAULT '', source TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX by_state ON study (state, ct_uid);
 CREATE TABLE run (
@@ -64,7 +65,7 @@ class Manifest:
         with _translated(out):
             version = manifest._connection.execute("PRAGMA user_version").fetchone()[0]
             if not version:
-                manifest._connection.executescript(f"BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+                manifest._connection.executescript(f"BEGIN IMMEDIATE; {TABLES} COMMIT;")
             elif version != VERSION:
                 raise _other_version(out, version)
             manifest._keep_identity(identity)
@@ -79,9 +80,7 @@ class Manifest:
         """
         path = out / FILE
         if not path.is_file():
-            raise InputError(
-                f"{out}: has no {FILE}; name the output folder of a cohort", code="not_a_cohort"
-            )
+            raise InputError(f"{out}: has no {FILE}; name the output folder of a cohort", code="not_a_cohort")
         with _translated(out):
             manifest = cls(_connect(path), out)
             version = manifest._connection.execute("PRAGMA user_version").fetchone()[0]
@@ -139,7 +138,7 @@ class Manifest:
         """Return the next CT, which is running from now on; None if there is none at the moment."""
         with self._changes():
             row = self._connection.execute(
-                f"SELECT source FROM study WHERE state = '{PENDING}' AND chosen ORDER BY losses + attempts, ct_uid LIMIT 1"
+                f"SELECT source FROM study WHERE state = '{PENDING}' AND chosen ORDER BY attempts, ct_uid LIMIT 1"
             ).fetchone()
             if row is None:
                 return None
@@ -177,7 +176,8 @@ class Manifest:
         """Let CTs that were taken, but not finished when the run was stopped, be pending as before."""
         with self._changes():
             self._connection.executemany(
-                f"UPDATE study SET state = '{PENDING}', attempts = attempts - 1 WHERE ct_uid = ? AND state = '{RUNNING}'",
+                f"UPDATE study SET state = '{PENDING}', attempts = attempts - 1 "
+                f"WHERE ct_uid = ? AND state = '{RUNNING}'",
                 [(uid,) for uid in ct_uids],
             )
 
@@ -275,6 +275,6 @@ def _translated(out: Path) -> Iterator[None]:
 
 def _other_version(out: Path, version: int) -> InputError:
     return InputError(
-        f"{out / FILE}: version {version}, expected {VERSION}; name another output folder, or use the ct2pet that wrote it",
+        f"{out / FILE}: version {version}, expected {VERSION}; name another folder, or use the ct2pet that wrote it",
         code="not_a_cohort",
     )

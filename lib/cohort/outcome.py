@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from lib.errors import CT2PETError, InputError, UnlikeTrainingError
@@ -37,7 +39,7 @@ class Failure:
     def of(cls, error: Exception, step: Step) -> Failure:
         """Return the failure of an error that a step raised."""
         if not isinstance(error, CT2PETError):
-            return cls(step, "internal_error", f"unexpected {type(error).__name__}: {error}")
+            return cls(step, CT2PETError.code, _unexpected(error))
         unusable = error.code == UNUSABLE
         return cls(
             step=step,
@@ -47,6 +49,12 @@ class Failure:
             is_unusable=unusable,
             is_of_machine=not isinstance(error, InputError),
         )
+
+
+def _unexpected(error: Exception) -> str:
+    """Return where an error comes from, without its text, which may hold what is in a header."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"unexpected {type(error).__name__} at {Path(last.filename).name}:{last.lineno}, a fault of ct2pet"
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,4 @@ def _judged(pacs: Pacs, cache: SeriesCache, series: RemoteSeries) -> ScannedSeri
 
 
 def _unusable(ct_uid: str, reason: str) -> UnsupportedSeriesError:
-    return UnsupportedSeriesError(
-        f"series {ct_uid}: {reason}", code="series_not_usable", series_instance_uid=ct_uid
-    )
+    return UnsupportedSeriesError(f"series {ct_uid}: {reason}", code="series_not_usable", series_instance_uid=ct_uid)

@@ -21,7 +21,9 @@ PlannedCase = tuple[Case, str]  # a CT, and the reason why it cannot be used; em
 def refuse_other_modality(filters: Mapping[str, str]) -> None:
     """Raise InputError if a filter asks for anything but CTs."""
     if filters.get("Modality", "CT") != "CT":
-        raise InputError(f"filter Modality={filters['Modality']}: PETs are synthesised from CTs only; omit it, or give CT")
+        raise InputError(
+            f"filter Modality={filters['Modality']}: PETs are synthesised from CTs only; omit it, or give CT"
+        )
 
 
 def plan_folder(
@@ -46,8 +48,14 @@ def plan_folder(
             continue
         usable += one.is_usable
         pet = pet_of.get(one.series.uid)
+        stored_pet = None if pet is None else StoredSeries.of(pet)
         yield (
-            Case(one.series.uid, one.series.study_uid, StoredSeries.of(one.series), pet and StoredSeries.of(pet)),
+            Case(
+                one.series.uid,
+                one.series.study_uid,
+                StoredSeries.of(one.series),
+                None if pet is None else StoredSeries.of(pet),
+            ),
             "" if one.is_usable else one.reason or "cannot be used",
         )
     if not found:

@@ -32,7 +32,7 @@ def require_ray() -> Any:
         return importlib.import_module("ray")
     except ImportError as error:
         raise InputError(
-            f"the engine ray needs the package ray ({error}); install requirements-ray.txt, or use the engine local",
+            f"the engine ray needs the package ray ({error}); install what requirements-ray.txt lists",
             code="ray_not_installed",
         ) from error
 

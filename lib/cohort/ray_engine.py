@@ -1,25 +1,25 @@
-"""The engine `ray`: synthesizers as actors, one a GPU or processor; reading and writing as tasks on any machine.
+"""The engine `ray`: synthesizers as actors, one a GPU or share of the processors, each with a reader and writer.
 
-Each synthesizer has at most `CASES_EACH` studies: one that is read, one in the network, one that is written. A study is
-counted until it is written, so that a slow disk or PACS slows down the reading, and memory does not depend on the size
-of the cohort. Volumes travel through Ray's object store, the driver sees outcomes only.
+The reader and writer is another process on the same machine, so that volumes stay there. Each synthesizer has at most
+`CASES_EACH` studies: one that is read, one in the network, one that is written. A study counts until it is written, so
+that a slow disk or PACS slows down the reading, and memory does not depend on the size of the cohort. Volumes are in
+Ray's object store; the driver sees outcomes only.
 
-A killed worker or machine loses the studies that it had; they are taken again. A synthesizer that died is replaced as soon as
-some machine has room. New machines get synthesizers when they join.
+A killed worker or machine loses the studies that it had, which are taken again. A synthesizer that died is replaced as
+soon as a machine has room. New machines get synthesizers when they join.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from lib.cohort.case import Case
-from lib.cohort.engine import POLL_INTERVAL_S, Work
+from lib.cohort.engine import POLL_INTERVAL_S, Progressing, Work
 from lib.cohort.outcome import Outcome
 from lib.cohort.ray_cluster import connected_cluster, synthesizer_resources, synthesizers_that_fit
-from lib.cohort.ray_workers import ACTOR, TASK, SynthesizerActor, finish, read
+from lib.cohort.ray_workers import READER_WRITER, SYNTHESIZER, ReaderWriterActor, SynthesizerActor
 from lib.errors import ClusterError
 
 logger = logging.getLogger(__name__)
@@ -30,10 +30,10 @@ MAX_FAILED_STARTS = 10  # of synthesizers, one after another, after which the ru
 
 @dataclass
 class _Synthesizer:
-    """An actor: its machine once it is ready, and how many studies it has."""
+    """A synthesizer with its reader and writer, once its machine is known, and how many studies they have."""
 
     actor: Any
-    node_id: str = ""
+    reader_writer: Any = None
     studies: int = 0
 
 
@@ -50,9 +50,9 @@ class _Pool:
         """Number of synthesizers, with those that are starting."""
         return len(self.ready) + len(self.starting)
 
-    def start(self, synthesizer: _Synthesizer) -> None:
-        """Count a synthesizer as starting until its actor answers."""
-        self.starting[synthesizer.actor.start.remote()] = synthesizer
+    def start(self, synthesizer: _Synthesizer, actor: Any) -> None:
+        """Count a synthesizer as starting until this actor of it answers."""
+        self.starting[actor.start.remote()] = synthesizer
 
     def free(self) -> _Synthesizer | None:
         """Return the ready synthesizer with the fewest studies; None if all have enough."""
@@ -60,7 +60,7 @@ class _Pool:
         return None if best is None or best.studies >= CASES_EACH else best
 
 
-def run_on_ray(work: Work, *, address: str) -> Iterator[tuple[Outcome | None, int]]:
+def run_on_ray(work: Work, *, address: str) -> Progressing:
     """Yield the outcomes of studies that a Ray cluster works on; see `lib.cohort.engine.Engine`.
 
     Args:
@@ -83,13 +83,12 @@ class _Scheduler:
         self._resources = synthesizer_resources(ray, work.context.settings.device, threads=work.threads)
         self._context = ray.put(work.context)
         self._models = ray.put(tuple(work.models))
-        self._read = ray.remote(**TASK)(read)
-        self._finish = ray.remote(**TASK)(finish)
-        self._actor = ray.remote(**ACTOR, **self._resources)(SynthesizerActor)
+        self._synthesizer = ray.remote(**SYNTHESIZER, **self._resources)(SynthesizerActor)
+        self._reader_writer = ray.remote(**READER_WRITER)(ReaderWriterActor)
         self._pool = _Pool()
         self._running: dict[Any, tuple[Case, _Synthesizer]] = {}  # by the reference of the outcome
 
-    def outcomes(self) -> Iterator[tuple[Outcome | None, int]]:
+    def outcomes(self) -> Progressing:
         """Yield the outcomes until nothing is left to take, or the work is stopped."""
         while True:
             self._start_synthesizers()
@@ -107,7 +106,8 @@ class _Scheduler:
         """Start as many as the user wants, or as the machines that have joined so far allow."""
         wanted = self._work.workers or synthesizers_that_fit(self._ray, self._resources)
         while self._pool.size < max(wanted, 1):
-            self._pool.start(_Synthesizer(self._actor.remote(self._models, self._context)))
+            actor = self._synthesizer.remote(self._models, self._context)
+            self._pool.start(_Synthesizer(actor), actor)
 
     def _submit(self) -> bool:
         """Give studies to synthesizers that have room; return whether there may be more."""
@@ -117,19 +117,12 @@ class _Scheduler:
             case = self._work.take()
             if case is None:
                 return False
-            near = self._near(synthesizer)
-            study = self._read.options(**near).remote(case, self._context)
+            study = synthesizer.reader_writer.read.remote(case)
             synthesized = synthesizer.actor.synthesize.remote(case, study)
-            outcome = self._finish.options(**near).remote(case, study, synthesized, self._context)
+            outcome = synthesizer.reader_writer.finish.remote(case, study, synthesized)
             self._running[outcome] = (case, synthesizer)
             synthesizer.studies += 1
         return True
-
-    def _near(self, synthesizer: _Synthesizer) -> dict[str, Any]:
-        """Return the option that lets a task run on the machine of a synthesizer, so that volumes stay there."""
-        strategies = self._ray.util.scheduling_strategies
-        strategy = strategies.NodeAffinitySchedulingStrategy(synthesizer.node_id, soft=True)
-        return {"scheduling_strategy": strategy}
 
     def _end(self, reference: Any) -> Outcome | None:
         """Return the outcome of a study that has ended; None where a synthesizer has started."""
@@ -142,14 +135,14 @@ class _Scheduler:
             outcome: Outcome = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
             logger.debug("series %s: %s", case.ct_uid, error)
-            if synthesizer in self._pool.ready:  # it may be dead: it gets no study until it has answered
+            if synthesizer in self._pool.ready:
                 self._pool.ready.remove(synthesizer)
-                self._pool.start(synthesizer)
+                self._drop(synthesizer)
             return Outcome(case.ct_uid, None)
         return outcome
 
     def _note_started(self, reference: Any) -> None:
-        """Let a synthesizer that answers have studies; one that is dead is replaced.
+        """Start the reader and writer of a synthesizer that answers; with both, it can have studies.
 
         Raises:
             CheckpointError, RecipeError: The model cannot be loaded on its machine.
@@ -157,10 +150,9 @@ class _Scheduler:
         """
         synthesizer = self._pool.starting.pop(reference)
         try:
-            synthesizer.node_id, failure = self._ray.get(reference)
+            answer = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
-            logger.info("a synthesizer was lost: %s", str(error).partition("\n")[0])
-            self._ray.kill(synthesizer.actor)
+            self._drop(synthesizer)
             self._pool.failed_starts += 1
             if self._pool.failed_starts >= MAX_FAILED_STARTS:
                 raise ClusterError(
@@ -168,7 +160,20 @@ class _Scheduler:
                     "logs of Ray on its machines. Do they have the packages of requirements.txt, and enough memory?"
                 ) from error
             return
+        if synthesizer.reader_writer is not None:
+            self._pool.failed_starts = 0
+            self._pool.ready.append(synthesizer)
+            return
+        node_id, failure = answer
         if failure is not None:
             raise failure
-        self._pool.failed_starts = 0
-        self._pool.ready.append(synthesizer)
+        place = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node_id, soft=False)
+        synthesizer.reader_writer = self._reader_writer.options(scheduling_strategy=place).remote(self._context)
+        self._pool.start(synthesizer, synthesizer.reader_writer)
+
+    def _drop(self, synthesizer: _Synthesizer) -> None:
+        """End both processes of a synthesizer, one of which was lost; another pair is started for it."""
+        logger.info("a synthesizer was lost; another one is started")
+        for actor in (synthesizer.actor, synthesizer.reader_writer):
+            if actor is not None:
+                self._ray.kill(actor)

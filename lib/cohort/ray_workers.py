@@ -15,19 +15,30 @@ from lib.synthesis.ensemble import Ensemble
 from lib.synthesis.synthesizer import Synthesizer
 
 # Ray repeats nothing by itself: the driver counts each attempt. Reading and writing take no processor from the
-# synthesizers, whose number bounds them.
-TASK: dict[str, Any] = {"num_cpus": 0, "max_retries": 0}
+# synthesizers, whose number bounds them. Without the order of submission, the next study is read while one is written.
 ACTOR: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0}
+SYNTHESIZER: dict[str, Any] = ACTOR
+READER_WRITER: dict[str, Any] = {
+    **ACTOR, "num_cpus": 0, "max_concurrency": 2, "allow_out_of_order_execution": True,
+}  # fmt: skip
 
 
-def read(case: Case, context: StudyContext) -> Read:
-    """Return a study in memory; see `read_study`."""
-    return read_study(case, context)
+class ReaderWriterActor:
+    """Reads one study while it writes another."""
 
+    def __init__(self, context: StudyContext) -> None:
+        self._context = context
 
-def finish(case: Case, study: Read, synthesized: Synthesized, context: StudyContext) -> Outcome:
-    """Return the outcome of a study; see `finish_study`."""
-    return finish_study(case, study, synthesized, context)
+    def start(self) -> None:
+        """Return when the process runs."""
+
+    def read(self, case: Case) -> Read:
+        """Return a study in memory; see `read_study`."""
+        return read_study(case, self._context)
+
+    def finish(self, case: Case, study: Read, synthesized: Synthesized) -> Outcome:
+        """Return the outcome of a study; see `finish_study`."""
+        return finish_study(case, study, synthesized, self._context)
 
 
 class SynthesizerActor:

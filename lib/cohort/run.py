@@ -203,8 +203,8 @@ class _Driver:
             self._stopped.set()
             kind = RemoteError if outcome.result.code == RemoteError.code else OutputError
             self._ended_by = kind(
-                f"stopped after {MAX_CONSECUTIVE_FAILURES} failures one after another, the last: {reason}; what is done "
-                "is kept: remove the cause, and run the same command again to go on"
+                f"stopped after {MAX_CONSECUTIVE_FAILURES} failures one after another, the last: {reason}; what is "
+                "done is kept: remove the cause, and run the same command again to go on"
             )
 
 

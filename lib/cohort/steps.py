@@ -6,7 +6,6 @@ exception only where a worker was lost.
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import time
@@ -16,13 +15,13 @@ from dataclasses import dataclass, replace
 from lib.cohort.case import Case
 from lib.cohort.comparison import measure_against, suv_histogram, suv_statistics
 from lib.cohort.destination import is_stored, write_to_folder, write_to_pacs
-from lib.cohort.outcome import Failure, Outcome, Step, StudyResult
+from lib.cohort.outcome import Failure, Outcome, StudyResult
 from lib.cohort.pacs import fetched_study
 from lib.cohort.settings import StudyContext
 from lib.dicom.read.volume import read_pet
 from lib.dicom.scan.open_ct import read_ct_series
 from lib.dicom.write.pet_series import PlannedSeries
-from lib.errors import CT2PETError, DicomError, InputError
+from lib.errors import DicomError, InputError
 from lib.imaging.volume import Volume
 from lib.learning.familiarity.profile import HeaderFacts
 from lib.synthesis.dicom_out import plan_labelled_series
@@ -30,8 +29,6 @@ from lib.synthesis.ensemble import Ensemble
 from lib.synthesis.familiarity import check_familiarity, read_header_facts, refuse_unlike
 from lib.synthesis.synthesizer import Synthesizer
 from lib.types import Series
-
-logger = logging.getLogger(__name__)
 
 NO_PET = "there is no real PET to compare with"
 
@@ -102,11 +99,13 @@ def read_study(case: Case, context: StudyContext) -> Read:
             real, why_no_pet = _read_real(pet)
             volume, facts = read_ct_series(ct), read_header_facts(ct)
     except Exception as error:
-        return _failure(error, "read", case)
+        return Failure.of(error, "read")
     return ReadStudy(volume, facts, planned, real, why_no_pet, ct.patient_id, time.perf_counter() - began)
 
 
-def synthesize_study(case: Case, study: Read, context: StudyContext, synthesizer: Synthesizer | Ensemble) -> Synthesized:
+def synthesize_study(
+    case: Case, study: Read, context: StudyContext, synthesizer: Synthesizer | Ensemble
+) -> Synthesized:
     """Return the synthetic PET of a study that was read, unless the CT is unlike the training CTs."""
     if not isinstance(study, ReadStudy):
         return study
@@ -117,7 +116,7 @@ def synthesize_study(case: Case, study: Read, context: StudyContext, synthesizer
             refuse_unlike(familiarity, f"series {case.ct_uid}")
         pet = synthesizer.apply(study.ct)
     except Exception as error:
-        return _failure(error, "synthesise", case)
+        return Failure.of(error, "synthesise")
     return SynthesizedStudy(
         pet=pet,
         familiarity=str(familiarity.level),
@@ -143,7 +142,7 @@ def finish_study(case: Case, study: Read, synthesized: Synthesized, context: Stu
         result = _describe(study, synthesized, context, output)
         seconds["compare"] = time.perf_counter() - began - seconds["write"]
     except Exception as error:
-        return Outcome(case.ct_uid, _failure(error, "write", case), seconds, synthesized.worker, synthesized.runtime)
+        return Outcome(case.ct_uid, Failure.of(error, "write"), seconds, synthesized.worker, synthesized.runtime)
     return Outcome(case.ct_uid, result, seconds, synthesized.worker, synthesized.runtime)
 
 
@@ -200,9 +199,3 @@ def _describe(study: ReadStudy, synthesized: SynthesizedStudy, context: StudyCon
         metrics=metrics,
         why_no_metrics=why,
     )
-
-
-def _failure(error: Exception, step: Step, case: Case) -> Failure:
-    if not isinstance(error, CT2PETError):
-        logger.exception("series %s: unexpected error", case.ct_uid)
-    return Failure.of(error, step)

@@ -58,7 +58,8 @@ def run(
     limit: Annotated[int, typer.Option(min=0, help="At most so many CTs, in the order of their UIDs; 0: all.")] = 0,
     retries: Annotated[int, typer.Option(min=0, help="How often a study that fails is tried again.")] = 1,
     workers: Annotated[
-        int, typer.Option(min=0, help="Synthesizers of the engine ray; 0: one a GPU, else as many as the processors allow.")
+        int,
+        typer.Option(min=0, help="Synthesizers of the engine ray; 0: one a GPU, else what the processors allow."),
     ] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Processors of each synthesizer of the engine ray.")] = 1,
     allow_unlike: Annotated[

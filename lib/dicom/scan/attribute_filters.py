@@ -1,4 +1,4 @@
-"""Selection of series by attributes of their header, as `Modality=CT,BodyPartExamined=CHEST`, like a query of a PACS."""
+"""Selection of series by attributes of their header, such as `BodyPartExamined=CHEST`, like a query of a PACS."""
 
 from __future__ import annotations
 
