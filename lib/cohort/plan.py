@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -15,15 +16,15 @@ from lib.errors import InputError, StudiesError
 from lib.pairing.pairs import pair_series
 from lib.types import Progress, no_progress
 
+logger = logging.getLogger(__name__)
+
 PlannedCase = tuple[Case, str]  # a CT, and the reason why it cannot be used; empty if it can
 
 
 def refuse_other_modality(filters: Mapping[str, str]) -> None:
     """Raise InputError if a filter asks for anything but CTs."""
     if filters.get("Modality", "CT") != "CT":
-        raise InputError(
-            f"filter Modality={filters['Modality']}: PETs are synthesised from CTs only; omit it, or give CT"
-        )
+        raise InputError(f"filter Modality={filters['Modality']}: expected CT, which PETs are synthesised from")
 
 
 def plan_folder(
@@ -37,6 +38,11 @@ def plan_folder(
         StudiesError: The folder is missing, or holds no CT with these attributes.
     """
     scan = require_series(scan_folder(folder, index=default_index(), progress=progress))
+    if scan.skipped:
+        logger.warning(
+            "%d files are no instances of a series, or cannot be read, and are left out; the first: %s",
+            len(scan.skipped), scan.skipped[0].reason,
+        )  # fmt: skip
     pet_of = {paired.pair.ct.uid: paired.pair.pet for paired in pair_series(scan).pairs}
     wanted = {keyword: value for keyword, value in filters.items() if keyword != "Modality"}
     usable = found = 0
@@ -48,16 +54,13 @@ def plan_folder(
             continue
         usable += one.is_usable
         pet = pet_of.get(one.series.uid)
-        stored_pet = None if pet is None else StoredSeries.of(pet)
-        yield (
-            Case(
-                one.series.uid,
-                one.series.study_uid,
-                StoredSeries.of(one.series),
-                None if pet is None else StoredSeries.of(pet),
-            ),
-            "" if one.is_usable else one.reason or "cannot be used",
+        case = Case(
+            ct_uid=one.series.uid,
+            study_uid=one.series.study_uid,
+            ct=StoredSeries.of(one.series),
+            pet=None if pet is None else StoredSeries.of(pet),
         )
+        yield case, "" if one.is_usable else one.reason or "cannot be used"
     if not found:
         raise StudiesError(f"{folder}: holds no CT{_with(wanted)}; correct the folder or the filter")
 
