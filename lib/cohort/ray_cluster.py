@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,15 @@ def connected_cluster(address: str) -> Iterator[Any]:
         options["address"] = address
     elif not os.environ.get("RAY_ADDRESS"):
         options |= {"address": "local", "num_cpus": available_processors(), "include_dashboard": False}
+    with redirect_stdout(sys.stderr):  # Ray prints there that a machine was lost, and our stdout is for results
+        _connect(ray, options, address)
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+def _connect(ray: Any, options: dict[str, Any], address: str) -> None:
     try:
         ray.init(**options)
     except (ConnectionError, OSError, RuntimeError, ValueError, TimeoutError) as error:
@@ -68,10 +77,6 @@ def connected_cluster(address: str) -> Iterator[Any]:
             f"Ray on {where}: cannot be reached ({_first_line(error)}); check the address, and that the cluster runs "
             f"Ray {ray.__version__} on Python {sys.version_info.major}.{sys.version_info.minor}"
         ) from error
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
 
 
 def synthesizer_resources(ray: Any, device: str, *, threads: int = 1) -> dict[str, float]:
