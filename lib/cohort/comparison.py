@@ -41,7 +41,8 @@ def measure_against(real: Volume, synthetic: Volume, ct: Volume, card: ModelCard
     Raises:
         InputError: They cannot be compared, or the card has no baselines.
     """
-    from lib.evaluation.slice_metrics import compare, place  # takes seconds to import, and few cohorts have PETs
+    from lib.evaluation.slice_metrics import card_baselines, compare, place  # imports MONAI, which takes seconds
 
+    card_baselines(card)  # fail early
     placed = place(synthetic, ct=ct, grid=card.recipe.grid)
     return compare(placed.with_real(mask_unmeasured(real)), card, groups=MEASURED).as_json()
