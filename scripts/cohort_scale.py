@@ -52,7 +52,7 @@ class Assumptions:
     archive_mb_s: float = 1000.0
     machine_mb_s: float = 1000.0
     driver_ms: float = 10.0
-    cpu_machine_per_hour: float = 0.8
+    cpu_machine_per_hour: float = 0.2
     gpu_machine_per_hour: float = 3.0
 
 
