@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 SECONDS_PER_HOUR = 3600.0
 MACHINES = (1, 2, 4, 8, 16, 32)
@@ -107,7 +108,8 @@ def with_settings(given: Assumptions, settings: Sequence[str]) -> Assumptions:
         number = kinds[name](value)
         if not number > 0 and name != "compared":
             raise ValueError(f"{name} must be above 0, found {value}")
-        given = replace(given, **{name: number})
+        changed: dict[str, Any] = {name: number}
+        given = replace(given, **changed)
     return given
 
 

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +18,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lib.cohort.case import Case
-from lib.cohort.engine import Engine, Work
+from lib.cohort.engine import Engine, Progressing, Work
 from lib.cohort.local_engine import load_synthesizer
-from lib.cohort.manifest import DONE, FAILED, UNUSABLE, Manifest
+from lib.cohort.manifest import DONE, FAILED, PENDING, UNUSABLE, Manifest
 from lib.cohort.outcome import Failure, Outcome, StudyResult
 from lib.cohort.plan import PlannedCase
 from lib.cohort.settings import Identity, ModelFile, StudyContext, StudySettings
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 LOCK = ".cohort.lock"
 MAX_LOSSES = 5  # attempts at one study that end with their worker; then the study may be what kills it
-MAX_CONSECUTIVE_FAILURES = 8  # of the disk or the PACS, after which the run stops: the others would fail, too
+MAX_FAILURES_IN_A_ROW = 8  # studies that the disk or the PACS fails, after which the run stops: the others would, too
 RECORD_INTERVAL_S = 5.0  # between two records of a run's duration
 
 
@@ -73,20 +73,23 @@ class _Attempts:
     losses: Counter[str] = field(default_factory=Counter)
     begun: Counter[str] = field(default_factory=Counter)
     running: set[str] = field(default_factory=set)
-    consecutive: int = 0
+    failed_in_a_row: set[str] = field(default_factory=set)  # because of the disk or the PACS
 
     def is_again(self, outcome: Outcome) -> bool:
         """Return whether a study is tried again after this outcome."""
         uid, result = outcome.ct_uid, outcome.result
         self.running.discard(uid)
         if isinstance(result, StudyResult):
-            self.consecutive = 0
+            self.failed_in_a_row.clear()
             return False
         if result is None:
             self.losses[uid] += 1
             return self.losses[uid] < MAX_LOSSES
         self.failures[uid] += 1
-        self.consecutive = self.consecutive + 1 if result.is_of_machine else 0
+        if result.is_of_machine:
+            self.failed_in_a_row.add(uid)
+        else:
+            self.failed_in_a_row.clear()
         return not result.is_final and self.failures[uid] <= self.retries
 
 
@@ -124,7 +127,9 @@ def run_cohort(
     """
     identity = Identity.of(models, settings)
     files = [ModelFile.read(path) for path in models]
-    model = load_synthesizer(files, StudySettings(settings.out))  # on this machine's CPU, to fail early
+    model = load_synthesizer(
+        files, StudySettings(settings.out, device="cpu")
+    )  # fails early, on a machine without a GPU, too
     context = StudyContext(settings, ModelLabel.of(model), model.card)
     del model
     with _locked(settings.out), Manifest.create(settings.out, identity) as manifest, _stop_signals() as stopped:
@@ -160,23 +165,11 @@ class _Driver:
         """Run the engine until it ends, and return what was done."""
         counts = self._manifest.counts()
         before, total = counts[DONE], sum(counts.values()) - counts[UNUSABLE]
-        number, began = self._manifest.begin_run(engine_name), time.monotonic()
-        recorded, most = began, 0
+        began = time.monotonic()
         self._progress(before, total, "synthesising")
-        try:
-            with contextlib.closing(engine(work)) as outcomes:
-                for outcome, workers in outcomes:
-                    most = max(most, workers)
-                    if outcome is not None:
-                        self._record(outcome)
-                        self._progress(before + self._done, total, "synthesising")
-                    if time.monotonic() - recorded > RECORD_INTERVAL_S:
-                        recorded = time.monotonic()
-                        self._manifest.update_run(number, seconds=recorded - began, done=self._done, workers=most)
-        finally:
-            seconds = time.monotonic() - began
-            self._manifest.put_back(self._attempts.running)
-            self._manifest.update_run(number, seconds=seconds, done=self._done, workers=most)
+        if counts[PENDING]:  # else an engine would start for nothing
+            self._work_through(engine(work), engine_name, lambda done: self._progress(done, total, "synthesising"))
+        seconds = time.monotonic() - began
         if self._ended_by is not None:
             raise self._ended_by
         attempts = self._attempts
@@ -190,6 +183,25 @@ class _Driver:
             is_stopped=self._stopped.is_set(),
         )
 
+    def _work_through(self, outcomes: Progressing, engine_name: str, show: Callable[[int], None]) -> None:
+        """Record the outcomes of an engine until it ends."""
+        number, began = self._manifest.begin_run(engine_name), time.monotonic()
+        recorded, most, before = began, 0, self._manifest.counts()[DONE]
+        try:
+            with contextlib.closing(outcomes):
+                for outcome, workers in outcomes:
+                    most = max(most, workers)
+                    if outcome is not None:
+                        self._record(outcome)
+                        show(before + self._done)
+                    if time.monotonic() - recorded > RECORD_INTERVAL_S:
+                        recorded = time.monotonic()
+                        self._manifest.update_run(number, seconds=recorded - began, done=self._done, workers=most)
+        finally:
+            self._manifest.put_back(self._attempts.running)
+            seconds = time.monotonic() - began
+            self._manifest.update_run(number, seconds=seconds, done=self._done, workers=most)
+
     def _record(self, outcome: Outcome) -> None:
         again = self._attempts.is_again(outcome)
         self._manifest.record(outcome, weights=self._weights, again=again)
@@ -199,11 +211,11 @@ class _Driver:
             return
         reason = outcome.result.reason if outcome.result else "its worker was killed, or its machine failed"
         logger.warning("series %s: %s%s", outcome.ct_uid, reason, "; it is tried again" if again else "")
-        if self._attempts.consecutive >= MAX_CONSECUTIVE_FAILURES and isinstance(outcome.result, Failure):
+        if len(self._attempts.failed_in_a_row) >= MAX_FAILURES_IN_A_ROW and isinstance(outcome.result, Failure):
             self._stopped.set()
             kind = RemoteError if outcome.result.code == RemoteError.code else OutputError
             self._ended_by = kind(
-                f"stopped after {MAX_CONSECUTIVE_FAILURES} failures one after another, the last: {reason}; what is "
+                f"stopped after {MAX_FAILURES_IN_A_ROW} studies failed one after another, the last: {reason}; what is "
                 "done is kept: remove the cause, and run the same command again to go on"
             )
 

@@ -12,6 +12,14 @@ import pytest
 from filelock import FileLock
 from pydicom import dcmread
 
+from lib.cohort.engine import Progressing, Work
+from lib.cohort.manifest import Manifest
+from lib.cohort.outcome import Failure, Outcome
+from lib.cohort.plan import plan_folder
+from lib.cohort.run import MAX_LOSSES, run_cohort
+from lib.cohort.settings import StudySettings
+from lib.cohort.summary import summarize
+from lib.errors import OutputError, UnlikeTrainingError
 from tests.cli.runner import refused, run, run_json
 from tests.cohort.conftest import STUDIES
 from tests.cohort.files import files_of, leftovers
@@ -97,6 +105,41 @@ def test_the_exit_code_says_that_nothing_succeeded(capsys: Capture, studies: Pat
     shutil.rmtree(source / "PHANTOM_0002")
     code, out, _ = run(capsys, "cohort", "run", source, "--model", model, "--out", tmp_path / "out", "--json")
     assert code == 1 and json.loads(out)["counts"]["failed"] == 1
+
+
+def failing(work: Work) -> Progressing:
+    """Take studies, and fail each as a full disk does."""
+    while not work.stopped() and (case := work.take()) is not None:
+        yield Outcome(case.ct_uid, Failure.of(OutputError("the disk is full"), "write")), 1
+
+
+def test_a_full_disk_ends_the_run_and_leaves_the_rest_pending(
+    studies: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lib.cohort.run.MAX_FAILURES_IN_A_ROW", 3)
+    with pytest.raises(OutputError, match=r"the disk is full.*same command again"):
+        run_cohort(plan_folder(studies, {}), [model], StudySettings(tmp_path), failing, engine_name="failing")
+    with Manifest.open(tmp_path) as manifest:
+        assert manifest.counts()["pending"] == STUDIES
+
+
+def test_a_study_that_loses_its_worker_again_and_again_counts_as_failed(
+    studies: Path, model: Path, tmp_path: Path
+) -> None:
+    def losing(work: Work) -> Progressing:
+        """Take studies, and lose each with its worker."""
+        while (case := work.take()) is not None:
+            yield Outcome(case.ct_uid, None), 1
+
+    run = run_cohort(plan_folder(studies, {}), [model], StudySettings(tmp_path), losing, engine_name="losing")
+    assert (run.counts["failed"], run.lost) == (STUDIES, STUDIES * MAX_LOSSES)
+    (failure,) = summarize(tmp_path).failures
+    assert (failure.code, failure.count) == ("worker_lost", STUDIES)
+
+
+def test_an_unlike_ct_is_refused_once() -> None:
+    error = UnlikeTrainingError("unlike", reasons=[], score=1.0, limit=0.5)
+    assert Failure.of(error, "synthesise").is_final and not Failure.of(OutputError("full"), "write").is_final
 
 
 def test_a_ct_that_cannot_be_used_is_listed_with_its_reason(

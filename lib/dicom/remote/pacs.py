@@ -37,7 +37,7 @@ from lib.dicom.remote.metadata import (
 )
 from lib.dicom.remote.multipart import DICOM, RELATED, dicom_part
 from lib.dicom.remote.not_found import NOT_FOUND_STATUSES, removed_is_dicom_error
-from lib.dicom.remote.paging import collect_pages
+from lib.dicom.remote.paging import PAGE, collect_pages
 from lib.dicom.remote.session import Credentials, HttpStatusError, PacsSession, ResponseBody, Result, checked_url
 from lib.dicom.remote.store import (
     ACCEPTED,
@@ -53,7 +53,6 @@ from lib.types import never_cancelled
 
 logger = logging.getLogger(__name__)
 
-PAGE = 500  # series per request; a PACS may return fewer
 MAX_PAGE_BYTES = 2**26  # a row has 1 or 2 kB, and a PACS may ignore the requested limit
 MIN_METADATA_BYTES, METADATA_BYTES_PER_INSTANCE, MAX_METADATA_BYTES = 2**25, 2**16, 2**29
 MAX_INSTANCE_BYTES = 2**30  # 2,000 uncompressed frames of 512 x 512; on disk, 64 kB of it at a time in memory
@@ -133,13 +132,13 @@ class Pacs:
         Raises:
             RemoteError: The PACS cannot be reached, or its response cannot be parsed.
         """
-        url, what = f"{URI(self._qido, study_uid, series_uid)}/instances", f"its list of series {series_uid}"
+        url = f"{URI(self._qido, study_uid, series_uid)}/instances"
 
         def page_at(offset: int) -> list[str]:
             """Return one page of the list; some PACS respond with 404 where they have nothing."""
             query = urlencode({"limit": PAGE, "offset": offset})
             try:
-                return self._get(f"{url}?{query}", instance_rows, what, self._budget(MAX_PAGE_BYTES))
+                return self._get(f"{url}?{query}", instance_rows, "its list", self._budget(MAX_PAGE_BYTES))
             except HttpStatusError as error:
                 if error.status in NOT_FOUND_STATUSES:
                     return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+PAGE = 500  # rows per request; a PACS may return fewer
 Row = TypeVar("Row")
 
 
