@@ -38,7 +38,7 @@ CREATE TABLE run (
     seconds REAL NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0, workers INTEGER NOT NULL DEFAULT 0
 );
 """
-NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
+NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 PENDING, RUNNING, DONE, FAILED, UNUSABLE = "pending", "running", "done", "failed", "unusable"
 STATES = (PENDING, RUNNING, DONE, FAILED, UNUSABLE)
 

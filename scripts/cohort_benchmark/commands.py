@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,13 @@ class CohortTimes:
         wall_s: From the start of the program to its end.
         run_s: Without planning and loading, from the record.
         steps_s: Median of all steps of a study together.
+        steady_s: From the end of the first study to that of the last, a study: without the start of the workers.
     """
 
     wall_s: float
     run_s: float
     steps_s: float
+    steady_s: float
 
 
 def cohort_command(studies: Path, model: Path, out: Path, *options: str) -> list[str]:
@@ -62,17 +66,20 @@ def timed_cohort(studies: Path, model: Path, out: Path, *options: str, address: 
     result = finish(start(cohort_command(studies, model, out, *options), address=address))
     wall_s = time.perf_counter() - began
     with Manifest.open(out) as record:
-        steps = sorted(sum(study["seconds"].values()) for study in record.studies())
-    return CohortTimes(wall_s, float(result["seconds"]), steps[len(steps) // 2])
+        found = list(record.studies())
+    steps = statistics.median(sum(study["seconds"].values()) for study in found)
+    ends = sorted(datetime.fromisoformat(study["finished"]).timestamp() for study in found)
+    steady_s = (ends[-1] - ends[0]) / max(len(ends) - 1, 1)
+    return CohortTimes(wall_s, float(result["seconds"]), steps, steady_s)
 
 
-def timed_loop(studies: Path, model: Path, out: Path) -> float:
-    """Return the duration of a plain loop over `main.py synthesize`, s."""
+def timed_loop(studies: Path, model: Path, out: Path, *, count: int) -> float:
+    """Return the duration of a plain loop over `main.py synthesize` for so many studies, s a study."""
     os.environ.update(ONE_THREAD)
     began = time.perf_counter()
-    for study in sorted(studies.iterdir()):
+    for study in sorted(studies.iterdir())[:count]:
         run_quietly(synthesize_command(study / "CT", model, out / study.name, device="cpu"))
-    return time.perf_counter() - began
+    return (time.perf_counter() - began) / count
 
 
 def files_of(out: Path) -> Mapping[str, bytes]:
