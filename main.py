@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from lib.cli.application import create_app
 from lib.cli.commands.ablate import ablate
 from lib.cli.commands.card import card
+from lib.cli.commands.cohort import cohort
 from lib.cli.commands.download import download
 from lib.cli.commands.evaluate import evaluate
 from lib.cli.commands.export_bundle import export_bundle
@@ -28,7 +29,7 @@ COMMANDS = (
     scan, pair, phantom, download, prepare, train, card, synthesize, evaluate, study, ablate, import_onnx,
     export_onnx, export_bundle,
 )  # fmt: skip
-app = create_app(COMMANDS, groups={"users": users})
+app = create_app(COMMANDS, groups={"cohort": cohort, "users": users})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ lists all of them::
     ├── DownloadError                  1  500  download_failed        an archive is unreachable or incomplete
     ├── OutputError                    1  507  write_failed           a result cannot be written (disk full)
     ├── RemoteError                    1  502  pacs_failed            a PACS is unreachable, refuses or breaks off
+    ├── ClusterError                   1  500  cluster_failed         a Ray cluster is unreachable or its workers die
     ├── BusyError                      1  503  busy                   too many operations are waiting
     ├── OperationCancelledError        1  499  cancelled              the result is no longer wanted
     │   └── FetchCancelledError        1  499  fetch_cancelled        the caller cancelled a fetch from a PACS
@@ -79,6 +80,12 @@ class RemoteError(CT2PETError):
     """A PACS that is unreachable, refuses a request, breaks off, or sends an invalid response."""
 
     code = "pacs_failed"
+
+
+class ClusterError(CT2PETError):
+    """A cluster that cannot be reached, or whose workers do not start."""
+
+    code = "cluster_failed"
 
 
 class OutputError(CT2PETError):

@@ -8,7 +8,7 @@ from pathlib import Path
 CUDA_ONLY = re.compile(r"^(torch|triton|nvidia-.*|cuda-.*)$")
 # On PyPI as source only: their setup.py runs at installation. Any other package must come as a wheel.
 SOURCE_ONLY = {"antlr4-python3-runtime", "iopath", "sam2", "timeloop"}
-EXTRAS = ("download", "onnx")  # their packages must not overlap
+EXTRAS = ("download", "onnx", "ray")  # their packages must not overlap
 HEADER = "# Written by scripts/lock from {source}. Do not edit.\n"
 
 

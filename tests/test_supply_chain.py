@@ -32,14 +32,15 @@ PINNED = {  # requirements files, and the locks that must hold their pins
     "requirements-dev.txt": ("requirements.txt", "requirements-dev.txt"),
     "requirements-download.txt": ("requirements.txt", "requirements-download.txt"),
     "requirements-onnx.txt": ("requirements.txt", "requirements-onnx.txt"),
+    "requirements-ray.txt": ("requirements.txt", "requirements-ray.txt"),
     "locks/tools.in": ("tools.txt",),
     "scripts/slicer/requirements.txt": ("slicer.txt",),
     "scripts/review_page/requirements.txt": ("review.txt",),
     "scripts/schemathesis/requirements.txt": ("schemathesis.txt",),
 }
 CONTRIBUTORS = (
-    "requirements.txt", "requirements-download.txt", "requirements-onnx.txt", "requirements-dev.txt", "source.txt",
-    "torch.txt",
+    "requirements.txt", "requirements-download.txt", "requirements-onnx.txt", "requirements-ray.txt",
+    "requirements-dev.txt", "source.txt", "torch.txt",
 )  # fmt: skip
 SHA256 = re.compile(r"--hash=sha256:([0-9a-f]{64})\b")
 
@@ -149,7 +150,7 @@ class Checkout:
         self.lock("requirements.txt", "alpha==1.0", digests["alpha"])
         self.lock("torch.txt", "torch==1.0", digests["torch"])
         self.lock("torch-cpu.txt", "torch==1.0+cpu", "1" * 64)
-        for extra in ("download", "onnx", "dev"):
+        for extra in ("download", "onnx", "ray", "dev"):
             (root / "locks" / f"requirements-{extra}.txt").write_text("-r requirements.txt\n")
         (root / "locks" / "source.txt").write_text("")
 

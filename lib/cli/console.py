@@ -6,12 +6,20 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from lib import types
@@ -20,10 +28,19 @@ stdout = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
 stderr = Console(stderr=True, highlight=False)
 
 
+def progress_bar() -> AbstractContextManager[types.Progress]:
+    """Return a context with a progress callback that updates a bar on stderr; without a terminal it does nothing."""
+    return _progress_bar(TimeElapsedColumn())
+
+
+def remaining_time_bar() -> AbstractContextManager[types.Progress]:
+    """Return the same with the time that is left, for work of hours."""
+    return _progress_bar(TimeElapsedColumn(), TextColumn("left:"), TimeRemainingColumn())
+
+
 @contextmanager
-def progress_bar() -> Iterator[types.Progress]:
-    """Yield a progress callback that updates a bar on stderr; without a terminal it does nothing."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+def _progress_bar(*times: ProgressColumn) -> Iterator[types.Progress]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *times)
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
         task = bar.add_task("", total=None)
 

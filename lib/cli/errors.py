@@ -19,12 +19,14 @@ logger = logging.getLogger(__name__)
 
 INTERNAL_ERROR, INVALID_INPUT = 1, 2
 ADVICE = {
+    "cohort_differs": "--out names another folder",
     "disk_too_small": "choose fewer patients with --patients, or another folder with --out",
     "download_interrupted": "run the same command again to resume",
     "invalid_manifest": "choose another folder with --out",
     "no_model_card": "`python main.py train` creates a model",
     "not_prepared": "run `python main.py prepare` first",
     "onnx_not_installed": "`pip install -r requirements-onnx.txt` installs them",
+    "ray_not_installed": "`pip install -r requirements-ray.txt` installs it; --engine local does without",
     "run_exists": "--resume continues it, --out names another folder",
     "run_in_use": "--out names another folder",
     "series_not_found": "`python main.py scan` lists the series",

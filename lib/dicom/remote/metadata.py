@@ -49,6 +49,12 @@ def series_rows(body: ResponseBody) -> list[RemoteSeries | None]:
     return rows
 
 
+def instance_rows(body: ResponseBody) -> list[str]:
+    """Return the SOPInstanceUID of each QIDO-RS row of instances; rows without a valid one are left out."""
+    uids = (first_value(item, SOP_UID) for item in json_items(body.chunks()))
+    return [uid for uid in uids if UID.fullmatch(uid)]
+
+
 def headers_of_items(
     items: Iterable[Any], series: RemoteSeries, folder: Path
 ) -> Iterator[Headers | str | Mapping[str, Any]]:

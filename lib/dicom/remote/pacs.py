@@ -6,7 +6,6 @@ Identifiers in responses become parts of URLs and file names, so each is validat
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import tempfile
@@ -24,6 +23,7 @@ from lib.dicom.remote.budget import InvalidResponseError, ResponseBudget
 from lib.dicom.remote.bulk_data import full_instances, read_full_header
 from lib.dicom.remote.json_items import json_items
 from lib.dicom.remote.metadata import (
+    MAX_INSTANCES,
     MAX_SERIES,
     SOP_UID,
     UID,
@@ -32,9 +32,12 @@ from lib.dicom.remote.metadata import (
     first_value,
     headers_of_instance,
     headers_of_items,
+    instance_rows,
     series_rows,
 )
 from lib.dicom.remote.multipart import DICOM, RELATED, dicom_part
+from lib.dicom.remote.not_found import NOT_FOUND_STATUSES, removed_is_dicom_error
+from lib.dicom.remote.paging import PAGE, collect_pages
 from lib.dicom.remote.session import Credentials, HttpStatusError, PacsSession, ResponseBody, Result, checked_url
 from lib.dicom.remote.store import (
     ACCEPTED,
@@ -50,12 +53,10 @@ from lib.types import never_cancelled
 
 logger = logging.getLogger(__name__)
 
-PAGE = 500  # series per request; a PACS may return fewer
 MAX_PAGE_BYTES = 2**26  # a row has 1 or 2 kB, and a PACS may ignore the requested limit
 MIN_METADATA_BYTES, METADATA_BYTES_PER_INSTANCE, MAX_METADATA_BYTES = 2**25, 2**16, 2**29
 MAX_INSTANCE_BYTES = 2**30  # 2,000 uncompressed frames of 512 x 512; on disk, 64 kB of it at a time in memory
 MAX_STORE_RESPONSE_BYTES = 2**24
-NOT_FOUND_STATUSES = frozenset({404, 410})
 CONFLICT = 409  # STOW-RS: no instance was stored; the body has the reasons
 ACCEPT_JSON = {"Accept": "application/dicom+json, application/json"}
 ACCEPT_INSTANCE = {"Accept": f'{RELATED}; type="{DICOM}"; transfer-syntax=*'}
@@ -107,29 +108,43 @@ class Pacs:
         Raises:
             RemoteError: The PACS cannot be reached, its response cannot be parsed, or it has too many series.
         """
-        found: dict[str, RemoteSeries] = {}
         parameters = {**(filters or {}), "Modality": modality, "includefield": "NumberOfSeriesRelatedInstances"}
-        rows = 0
-        while True:  # until a page has no new series: page sizes vary, and some PACS ignore the offset
-            query = urlencode({**parameters, "limit": PAGE, "offset": rows})
-            page: list[RemoteSeries | None] = self._get(
-                f"{self._qido}/series?{query}",
-                series_rows,
-                "its list of series",
-                self._budget(MAX_PAGE_BYTES, deadline=deadline, cancelled=cancelled),
+
+        def page_at(offset: int) -> list[RemoteSeries | None]:
+            """Return one page of the list."""
+            query = urlencode({**parameters, "limit": PAGE, "offset": offset})
+            budget = self._budget(MAX_PAGE_BYTES, deadline=deadline, cancelled=cancelled)
+            return self._get(f"{self._qido}/series?{query}", series_rows, "its list of series", budget)
+
+        found = collect_pages(page_at, lambda series: series.uid, limit=MAX_SERIES)
+        if len(found) > MAX_SERIES:
+            raise InvalidResponseError(
+                f"{self.url}: lists more than {MAX_SERIES} {modality} series; narrow the search",
+                code="too_many_series",
+                limit=MAX_SERIES,
+                modality=modality,
             )
-            rows += len(page)
-            new = {series.uid: series for series in page if series and series.uid not in found}
-            found |= new
-            if len(found) > MAX_SERIES:
-                raise InvalidResponseError(
-                    f"{self.url}: lists more than {MAX_SERIES} {modality} series; narrow the search",
-                    code="too_many_series",
-                    limit=MAX_SERIES,
-                    modality=modality,
-                )
-            if not new:
-                return tuple(series for _, series in sorted(found.items()) if series.modality == modality)
+        return tuple(series for _, series in sorted(found.items()) if series.modality == modality)
+
+    def find_instances(self, study_uid: str, series_uid: str) -> frozenset[str]:
+        """Return the SOPInstanceUIDs of a series in the PACS; empty if it does not have the series.
+
+        Raises:
+            RemoteError: The PACS cannot be reached, or its response cannot be parsed.
+        """
+        url = f"{URI(self._qido, study_uid, series_uid)}/instances"
+
+        def page_at(offset: int) -> list[str]:
+            """Return one page of the list; some PACS respond with 404 where they have nothing."""
+            query = urlencode({"limit": PAGE, "offset": offset})
+            try:
+                return self._get(f"{url}?{query}", instance_rows, "its list", self._budget(MAX_PAGE_BYTES))
+            except HttpStatusError as error:
+                if error.status in NOT_FOUND_STATUSES:
+                    return []
+                raise
+
+        return frozenset(collect_pages(page_at, str, limit=MAX_INSTANCES))
 
     def read_headers(
         self,
@@ -153,7 +168,7 @@ class Pacs:
         """
         what = f"series {series.uid}"
         size = min(MIN_METADATA_BYTES + METADATA_BYTES_PER_INSTANCE * series.instances, MAX_METADATA_BYTES)
-        with _removed_is_dicom_error(what):
+        with removed_is_dicom_error(what):
             found: list[Headers | str | Mapping[str, Any]] = self._get(
                 f"{URI(self._wado, series.study_uid, series.uid)}/metadata",
                 lambda body: list(headers_of_items(json_items(body.chunks()), series, folder)),
@@ -221,7 +236,7 @@ class Pacs:
         what = f"instance {sop_uid} of series {series_uid}"
         budget = self._budget(MAX_INSTANCE_BYTES, cancelled=cancelled, deadline=deadline)
         url = str(URI(self._wado, study_uid, series_uid, sop_uid))
-        with _removed_is_dicom_error(what):
+        with removed_is_dicom_error(what):
             self._get(url, write, what, budget, headers=ACCEPT_INSTANCE)
 
     def store(self, instances: Iterable[Dataset]) -> None:
@@ -283,14 +298,3 @@ class Pacs:
             raise InvalidResponseError(
                 f"{self.url}: {what} cannot be parsed ({type(error).__name__}: {message})"
             ) from error
-
-
-@contextlib.contextmanager
-def _removed_is_dicom_error(what: str) -> Iterator[None]:
-    """Convert a "not found" response for something listed before to a DicomError."""
-    try:
-        yield
-    except HttpStatusError as error:
-        if error.status in NOT_FOUND_STATUSES:
-            raise DicomError(f"{what} is no longer in the PACS ({error.status})") from error
-        raise

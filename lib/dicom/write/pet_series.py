@@ -77,6 +77,11 @@ class PlannedSeries:
     reach: int = 0
     warning: str = ""
 
+    @property
+    def instance_uids(self) -> tuple[str, ...]:
+        """The SOPInstanceUID of each slice, in stack order."""
+        return tuple(_instance_uid(self, k) for k in range(len(self.slices)))
+
     def fill(self, pet: Volume) -> SyntheticSeries:
         """Return the series with the pixels of a PET in SUVbw on the CT's grid or on a slab of it.
 
