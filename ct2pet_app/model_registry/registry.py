@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import threading
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
