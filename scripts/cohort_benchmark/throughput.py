@@ -29,20 +29,21 @@ def compare_throughput(args: argparse.Namespace, work: Path, studies: Path, mode
                 cohorts.setdefault(f"ray, {size} machines", []).append(times)
     steady = {name: [one.steady_s for one in times] for name, times in cohorts.items()}
     return {
-        "loop_s_per_study": _spread(loops),
+        "loop_s_per_study": spread(loops),
         "whole_program_s_per_study": {
-            name: _spread([one.wall_s / count for one in times]) for name, times in cohorts.items()
+            name: spread([one.wall_s / count for one in times]) for name, times in cohorts.items()
         },
-        "steady_s_per_study": {name: _spread(values) for name, values in steady.items()},
+        "steady_s_per_study": {name: spread(values) for name, values in steady.items()},
         "overhead_s_per_study": {
-            name: _spread([one.steady_s - one.steps_s for one in times]) for name, times in cohorts.items()
+            name: spread([one.steady_s - one.steps_s for one in times]) for name, times in cohorts.items()
         },
-        "steps_s_per_study": {name: _spread([one.steps_s for one in times]) for name, times in cohorts.items()},
-        "speedup_of_two_machines": _spread(
+        "steps_s_per_study": {name: spread([one.steps_s for one in times]) for name, times in cohorts.items()},
+        "speedup_of_two_machines": spread(
             [one / two for one, two in zip(steady["ray, 1 machines"], steady["ray, 2 machines"], strict=True)]
         ),
     }
 
 
-def _spread(values: list[float]) -> dict[str, float]:
+def spread(values: list[float]) -> dict[str, float]:
+    """Return median, smallest and largest value."""
     return {"median": round(statistics.median(values), 4), "min": round(min(values), 4), "max": round(max(values), 4)}
