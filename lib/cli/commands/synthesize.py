@@ -76,27 +76,32 @@ def synthesize(
             result = _write_file(request, out)
         else:
             result = _write_dicom(request, replace(opened.planned, warning=familiarity.warning), out)
-    if not as_json:
-        print_line(
-            f"{out}: SYNTHETIC PET, SUVbw mean {result.suv_mean:.2f}, max {result.suv_max:.2f}. "
-            "Research only, NOT FOR DIAGNOSIS."
-        )
+    if as_json:
+        print_json(_as_json(request, opened, familiarity, result, out))
         return
-    print_json(
-        {
-            "out": out,
-            "model": synthesizer.card.name,
-            "sha256": synthesizer.checksum,
-            "runtime": synthesizer.runtime.as_json(),
-            "shape": result.shape,
-            "spacing_mm": opened.volume.geometry.spacing_mm,
-            "suv_max": result.suv_max,
-            "suv_mean": result.suv_mean,
-            **({} if uncertainty is None else {"uncertainty": uncertainty}),
-            **({} if opened.planned is None else {"series_instance_uid": opened.planned.uid}),
-            "familiarity": familiarity.as_json(),
-        }
+    print_line(
+        f"{out}: SYNTHETIC PET, SUVbw mean {result.suv_mean:.2f}, max {result.suv_max:.2f}. "
+        "Research only, NOT FOR DIAGNOSIS."
     )
+
+
+def _as_json(
+    request: _Request, opened: _Opened, familiarity: Familiarity, result: _Result, out: Path
+) -> dict[str, object]:
+    synthesizer = request.synthesizer
+    return {
+        "out": out,
+        "model": synthesizer.card.name,
+        "sha256": synthesizer.checksum,
+        "runtime": synthesizer.runtime.as_json(),
+        "shape": result.shape,
+        "spacing_mm": opened.volume.geometry.spacing_mm,
+        "suv_max": result.suv_max,
+        "suv_mean": result.suv_mean,
+        **({} if request.uncertainty is None else {"uncertainty": request.uncertainty}),
+        **({} if opened.planned is None else {"series_instance_uid": opened.planned.uid}),
+        "familiarity": familiarity.as_json(),
+    }
 
 
 def _check_outputs(out: Path, uncertainty: Path | None, *, form: str) -> bool:
