@@ -8,6 +8,7 @@ has); after a machine has lost its power, a file server keeps its locks for a wh
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,14 +51,18 @@ def hold_run(run: Path, *, timeout_s: float | None = None) -> Iterator[None]:
             lock.acquire()
         except Timeout as error:
             raise TrainingError(
-                f"{run} is used by another training; wait until it ends, or choose another folder", code=IN_USE
+                f"{run} is used by another training; wait until it ends, or choose another folder",
+                code="run_in_use",
             ) from error
 
+    is_new = not run.exists()
     from_first(acquire)
     try:
         yield
     finally:
         lock.release()
+        if is_new and [path.name for path in run.glob("*")] == [LOCK_FILE]:  # refused before anything was written
+            shutil.rmtree(run, ignore_errors=True)
 
 
 def is_in_use(run: Path) -> bool:

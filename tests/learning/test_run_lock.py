@@ -9,8 +9,8 @@ import torch
 from filelock import FileLock
 
 from lib.errors import TrainingError
+from lib.learning import member_processes
 from lib.learning.checkpoint import load_checkpoint
-from lib.learning.cross_validation import training as cross_validation
 from lib.learning.cross_validation.training import train_cross_validated
 from lib.learning.run_lock import LOCK_FILE, hold_run, is_in_use
 from lib.learning.tracking.progress import read_history
@@ -30,8 +30,18 @@ def test_a_run_is_in_use_while_it_is_held(tmp_path: Path) -> None:
     assert not is_in_use(tmp_path)
 
 
+def test_a_folder_that_a_refused_training_made_is_removed_again(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError), hold_run(tmp_path / "run"):
+        raise TrainingError("refused")
+    assert not (tmp_path / "run").exists()
+    with hold_run(tmp_path / "run"):
+        (tmp_path / "run" / "recipe.json").write_text("{}")
+    assert (tmp_path / "run" / "recipe.json").is_file()
+
+
 def test_a_second_training_in_a_folder_is_refused_and_changes_nothing(prepared: PreparedSet, tmp_path: Path) -> None:
     run = tmp_path / "run"
+    run.mkdir()
     with hold_run(run), pytest.raises(TrainingError, match="run is used by another training; wait until it") as raised:
         train(prepared, tiny_recipe(*TINY_NETWORK), run, resume=True)
     assert raised.value.code == "run_in_use"
@@ -51,7 +61,7 @@ def test_a_network_that_another_machine_trains_is_left_to_it_and_taken_over_if_i
         finished.append(sorted(path.parent.name for path in run.glob("folds/*/model.safetensors")))
         elsewhere.release()
 
-    monkeypatch.setattr(cross_validation.time, "sleep", stop_elsewhere)
+    monkeypatch.setattr(member_processes.time, "sleep", stop_elsewhere)
     shared = train_cross_validated(prepared, recipe, run, folds=FOLDS, resume=True, device="cpu")
     assert finished == [["1"]]
     alone = train_cross_validated(prepared, recipe, tmp_path / "alone", folds=FOLDS, device="cpu")
