@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.conftest import REPOSITORY
 
 MAX_LINES, MAX_FILES = 300, 18
-BARE_MACHINE = {"torch", "monai", "numpy", "safetensors", "ignite"}
+BARE_MACHINE = {"torch", "monai", "numpy", "safetensors", "ignite"} | {"filelock"}  # torch requires it
 # run as processes of their own, by the engine alone
 CHILD_PROGRAMS = ("lib/dicom/pixel_data/decoder_main.py", "lib/imaging/files/reader_main.py")
 

@@ -29,6 +29,7 @@ PARSERS = {"multipart.py", "nrrd.py"}
 NEVER_SENT = {
     "disk_too_small", "download_failed", "download_interrupted", "invalid_manifest", "leaked_patients",
     "not_prepared", "export_differs", "invalid_formula",  # command line
+    "cohort_differs", "cohort_in_use", "not_a_cohort", "cluster_failed", "ray_not_installed",  # `cohort`
     "invalid_setting", "users_file_unreadable",  # the server does not start, or reports it only in its log
 }  # fmt: skip
 # requests, start options, commands: of no use in a panel
