@@ -210,7 +210,8 @@ class _Driver:
             logger.debug("series %s: done in %.1f s", outcome.ct_uid, sum(outcome.seconds.values()))
             return
         reason = outcome.result.reason if outcome.result else "its worker was killed, or its machine failed"
-        logger.warning("series %s: %s%s", outcome.ct_uid, reason, "; it is tried again" if again else "")
+        named = reason if outcome.ct_uid in reason else f"series {outcome.ct_uid}: {reason}"
+        logger.warning("%s%s", named, "; it is tried again" if again else "")
         if len(self._attempts.failed_in_a_row) >= MAX_FAILURES_IN_A_ROW and isinstance(outcome.result, Failure):
             self._stopped.set()
             kind = RemoteError if outcome.result.code == RemoteError.code else OutputError
