@@ -74,8 +74,9 @@ def _connect(ray: Any, options: dict[str, Any], address: str) -> None:
     except (ConnectionError, OSError, RuntimeError, ValueError, TimeoutError) as error:
         where = address if address != LOCAL else os.environ.get("RAY_ADDRESS", "this machine")
         raise ClusterError(
-            f"Ray on {where}: cannot be reached ({_first_line(error)}); check the address, and that the cluster runs "
-            f"Ray {ray.__version__} on Python {sys.version_info.major}.{sys.version_info.minor}"
+            f"Ray on {where}: cannot be reached ({_first_line(error)}); check the address, that RAY_AUTH_MODE and "
+            f"RAY_AUTH_TOKEN are those of the cluster, and that it runs Ray {ray.__version__} on Python "
+            f"{sys.version_info.major}.{sys.version_info.minor}"
         ) from error
 
 
