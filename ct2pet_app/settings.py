@@ -82,7 +82,7 @@ class AppSettings(BoundaryModel):
         origins: Of web pages that may send requests, besides the server's own.
         tracking_uris: MLflow servers that a training may name, besides MONAI_LABEL_TRACKING_URI.
         users: File of the accounts; None for no accounts.
-        dicom_peers: Settings of the DICOM node that runs beside the server; None for no node.
+        dicom_peers: Settings of the DICOM node that runs with the server; None for no node.
         token_hours: How long a login lasts.
     """
 

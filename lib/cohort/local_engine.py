@@ -1,4 +1,4 @@
-"""The engine `local`: one process, which reads the next study and writes the last one beside the network."""
+"""The engine `local`: one process, which reads the next study and writes the last one while the network computes."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class StudyContext:
 
 @dataclass(frozen=True)
 class Identity:
-    """What the files of a cohort depend on, beside the CTs.
+    """What the files of a cohort depend on, besides the CTs.
 
     Attributes:
         weights: SHA-256 over the checksums of the models, in their order.

@@ -20,7 +20,7 @@ IDLE_S = 60.0  # after which unused memory of the GPUs is given back, so that ot
 
 
 class DevicePool:
-    """Gives each caller a device that nobody else of this process computes on.
+    """Gives each caller a device that no other caller of this process computes on.
 
     The devices are looked up at the first use, since a constructor of the server must not touch CUDA.
 
