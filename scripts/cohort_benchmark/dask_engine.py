@@ -1,6 +1,7 @@
 """The engine that Ray was compared with: the same three functions as tasks of Dask (docs/decisions/0052).
 
-Dask is no dependency; install it separately: `pip install --target DIR 'dask[distributed]==2026.8.*'`, `PYTHONPATH=DIR`.
+Dask is no dependency; install it separately: `pip install --target DIR 'dask[distributed]==2026.8.*'`, and set
+`PYTHONPATH=DIR`.
 """
 
 from __future__ import annotations
