@@ -92,8 +92,10 @@ class CT2PETApp(MONAILabelApp):
         """Return one inference task per model."""
         recent = VolumeCache()
         self.budget.add_cache(recent)
+        foreground = self.studies_datastore.pairs.foreground
         return {
-            name: SynthesisTask(name, self.models, budget=self.budget, recent=recent) for name in self.settings.models
+            name: SynthesisTask(name, self.models, budget=self.budget, recent=recent, foreground=foreground)
+            for name in self.settings.models
         }
 
     def init_trainers(self) -> dict[str, TrainTask]:

@@ -42,7 +42,7 @@ from ct2pet_app.inference.result_metadata import (
 from ct2pet_app.inference.volume_cache import VolumeCache, state_of
 from ct2pet_app.model_registry.registry import LOADING_COPIES, ModelRegistry
 from ct2pet_app.model_registry.versions import not_trained
-from ct2pet_app.server.concurrency import IsDisconnected, never, until_disconnected
+from ct2pet_app.server.concurrency import ForegroundWork, IsDisconnected, never, until_disconnected
 from lib.dicom.write.files import write_zip
 from lib.errors import CheckpointError, InputError
 from lib.evaluation.slice_metrics import place
@@ -66,11 +66,13 @@ class SynthesisTask(InferTask):
         *,
         budget: MemoryBudget | None = None,
         recent: VolumeCache | None = None,
+        foreground: ForegroundWork | None = None,
     ) -> None:
         self._name = name
         self._models = models
         self._budget = budget or MemoryBudget(None)
         self._recent = recent or VolumeCache()
+        self._foreground = foreground or ForegroundWork()
         self._checks, self._plans = FamiliarityChecks(), PlannedSeriesCache()
         super().__init__(type=InferType.OTHERS, labels=["PET"], dimension=3, description="")
 
@@ -167,6 +169,8 @@ class SynthesisTask(InferTask):
                 if model is None:  # loaded inside the reservation: requests of many versions would fill the memory
                     model = self._models.loaded(self._name, options.version)
                 with ExitStack() as reading:
+                    # counted from here, since background work may hold the memory that a request waits for
+                    reading.enter_context(self._foreground.request())
                     with watch.step("read"):
                         ct = reading.enter_context(self._read(key, opened, is_disconnected))
                     if opened.geometry is None:  # known only now; coarse pixels are resampled to many

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from lib.learning.recipe import Recipe
 from lib.networks.slices import context_indices
 from lib.pairing.prepared import PairArrays, PreparedPair, PreparedSet
 from lib.pairing.split import SPLIT_SIDES, Side, Split
+from lib.parallel import ahead
 
 Entries = Sequence[tuple[PreparedPair, tuple[int, ...]]]  # pairs, each with indices of slices
 
@@ -142,6 +145,17 @@ def patient_shard(dataset: SliceDataset, *, rank: int, world_size: int) -> NDArr
     return np.asarray(shards[rank], dtype=np.int64)
 
 
+class PrefetchingLoader(DataLoader[SampleKey]):
+    """A DataLoader whose next batch is read by another thread while the caller computes.
+
+    MONAI's ThreadDataLoader does the same, but an error of its thread ends an epoch early without notice.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        with closing(ahead(super().__iter__())) as batches:
+            yield from batches
+
+
 def training_loader(
     dataset: SliceDataset, sampler: ShardSampler, recipe: Recipe, *, pin: bool
 ) -> DataLoader[SampleKey]:
@@ -150,7 +164,7 @@ def training_loader(
     Args:
         pin: Whether to use pinned memory, for asynchronous copies to a CUDA device.
     """
-    return DataLoader(
+    return PrefetchingLoader(
         dataset,  # type: ignore[arg-type]  # indexed by SampleKey, not by int
         batch_size=sampler.batch_size,
         sampler=sampler,

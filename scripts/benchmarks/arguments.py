@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.learning.cross_validation.folds import DEFAULT_FOLDS
 from lib.learning.recipe import DEFAULT_RECIPE
 
 SLICES, VOLUME_SLICES = 300, 134
 Options = Callable[[argparse.ArgumentParser], None]
 # for tests: every part in seconds
 QUICK = {
-    "repeats": 1, "slices": 8, "matrix": 64, "pixels": 32, "batches": 2, "drawn": 2, "patients": 10,
+    "repeats": 1, "members": 2, "slices": 8, "matrix": 64, "pixels": 32, "batches": 2, "drawn": 2, "patients": 10,
     "patient_slices": 2, "instances": 40, "slice_counts": (4, 8), "study_counts": (1, 2), "requests": 1, "epochs": 1,
 }  # fmt: skip
 QUICK_NETWORK = (
@@ -96,7 +97,9 @@ def _batches(parser: argparse.ArgumentParser) -> None:
 
 
 def _model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", type=Path, help="checkpoint (default: an untrained network of the recipe)")
+    parser.add_argument("--model", type=Path, help="checkpoint (default: untrained networks of the recipe)")
+    parser.add_argument("--members", type=int, default=DEFAULT_FOLDS, help="networks of the untrained model (default "
+                        f"{DEFAULT_FOLDS}, as train --refit makes)")  # fmt: skip
 
 
 def _ct(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,8 @@ from lib.imaging.volume import Unit, Volume
 from lib.learning.checkpoint import load_checkpoint, read_card, save_checkpoint
 from lib.learning.model_card.card import ModelCard, TrainingData
 from lib.learning.recipe import Recipe, load_recipe
-from lib.networks.cascade import Cascade, NetworkConfig, forward_flops
+from lib.networks.cascade import NetworkConfig, forward_flops
+from lib.networks.ensemble import make_cascade, members_of
 from lib.networks.precision import Precision, choose_device, has_bfloat16
 from lib.networks.runtimes.names import RuntimeName
 from lib.pairing.prepared import BODY, MEASURED, Preparation, PreparedPair, PreparedSet, write_index
@@ -47,9 +48,10 @@ def save_untrained(path: Path, recipe: Recipe) -> None:
     """Write a checkpoint of an untrained network, which takes as much computation as a trained one."""
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        cascade = Cascade(recipe.network)
-    for stage in cascade.stages[:1] if recipe.network.residual_stages else cascade.stages:
-        nn.init.constant_(stage.head.bias, MIDDLE)  # type: ignore[arg-type,union-attr]
+        cascade = make_cascade(recipe.network)
+    for member in members_of(cascade):
+        for stage in member.stages[:1] if recipe.network.residual_stages else member.stages:
+            nn.init.constant_(stage.head.bias, MIDDLE)  # type: ignore[arg-type,union-attr]
     card = ModelCard(
         name="untrained", created="2026-01-01T00:00:00+00:00", recipe=recipe, network=recipe.network,
         training=TrainingData(patients=(), validation_patients=(), pairs=0, slices=0, digest="0"),
@@ -65,7 +67,7 @@ def save_model(args: argparse.Namespace, path: Path) -> ModelCard:
     its training CTs have in common, because a phantom is unlike them.
     """
     if args.model is None:
-        save_untrained(path, recipe_of(args, f"stages={args.stages}"))
+        save_untrained(path, recipe_of(args, f"stages={args.stages}", f"members={args.members}"))
     else:
         cascade, card = load_checkpoint(args.model)
         recipe = replace(card.recipe, synthesis=replace(card.recipe.synthesis, flips=False))

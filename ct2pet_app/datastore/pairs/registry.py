@@ -7,6 +7,7 @@
 
 A thread of the server assigns the patients of new pairs to a side and checks the pairs, one at a time. In a folder
 every pair is checked; of a PACS only those that arrive while the server runs, because their files have to be fetched.
+The thread waits while requests compute.
 A training checks the remaining pairs first.
 """
 
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from ct2pet_app.datastore.pairs.counts import PairCounts
 from ct2pet_app.datastore.study_index import Studies, StudyIndex
+from ct2pet_app.server.concurrency import ForegroundWork
 from lib.errors import CT2PETError, DicomError, MemoryLimitError, RemoteError, StudiesError, UndecodableError
 from lib.files import fingerprint, same_fingerprint
 from lib.learning.model_card.card import patient_digest
@@ -29,11 +31,13 @@ from lib.pairing.quality_checks.check_cache import CheckCache, Checked
 from lib.pairing.quality_checks.plausibility import PairCheck, check_bytes, check_pair
 from lib.pairing.split import SPLIT_SIDES, Side, Split
 from lib.pairing.split_file import Assignments, assign_new, read_split_file
+from lib.types import Progress, no_progress
 
 logger = logging.getLogger(__name__)
 
 SPLIT_FILE, CHECKS_FILE = "split.csv", "checks.sqlite"
 POLL_INTERVAL_S = 30.0  # without requests that list the studies earlier
+MAX_YIELD_S = 60.0  # that a check waits for requests; a busy server checks its pairs, too
 CHECKING = "checking a pair of CT and PET"
 Key = tuple[str, str]  # UIDs of CT and PET
 
@@ -59,10 +63,9 @@ class PairRegistry:
         budget: MemoryBudget | None = None,
     ) -> None:
         self._budget = budget or MemoryBudget(None)
+        self.foreground = ForegroundWork()  # requests that the thread waits for
         self.split_file = folder / SPLIT_FILE
-        self.adding = (
-            threading.Lock()
-        )  # held while an upload is stored, so that simultaneous identical uploads are stored once
+        self.adding = threading.Lock()  # held while an upload is stored: identical ones are stored once
         self._studies = studies
         self._split = split
         self._trained_on = trained_on
@@ -129,8 +132,8 @@ class PairRegistry:
 
     # -- checks --------------------------------------------------------------------------------------------------------
 
-    def check(self, paired: PairedSeries) -> Checked:
-        """Return the check of a pair; it is made now if there is none, or if the files have changed.
+    def check(self, paired: PairedSeries, *, progress: Progress = no_progress) -> Checked:
+        """Return the check of a pair; made now, with progress after every slice, if there is none or the files changed.
 
         Raises:
             RemoteError: The files cannot be fetched from the PACS.
@@ -145,7 +148,7 @@ class PairRegistry:
             with local_files, self._budget.reserve(check_bytes(paired), CHECKING, cancelled=cancelled, alone=True):
                 # before the check, so that files that change meanwhile are checked again
                 files = fingerprint((*pair.ct.files, *pair.pet.files))
-                check = check_pair(paired)
+                check = check_pair(paired, progress=progress)
         except UndecodableError as error:  # the result is kept: these files always fail
             return self.remember(paired, Checked(PairCheck(False, (str(error),)), files))
         except (DicomError, MemoryLimitError) as error:  # not kept: removed from the PACS, changed there, or too large
@@ -268,7 +271,7 @@ class PairRegistry:
 
     def _check_alone(self, paired: PairedSeries) -> None:
         try:
-            self.check(paired)
+            self.check(paired, progress=self.foreground.yielding(MAX_YIELD_S))
         except CT2PETError as error:  # the PACS is unavailable; the next update tries again
             logger.info("%s was not checked: %s", _named(paired), error)
 
@@ -278,10 +281,7 @@ class PairRegistry:
             try:
                 self.update()
                 last_error = ""
-            except (
-                RemoteError,
-                StudiesError,
-            ) as error:  # requests that list the studies report it; here it would be logged every time
+            except (RemoteError, StudiesError) as error:  # requests that list the studies report it
                 logger.debug("the studies cannot be listed: %s", error)
             except CT2PETError as error:
                 if str(error) != last_error:

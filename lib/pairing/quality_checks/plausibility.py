@@ -34,7 +34,7 @@ from lib.imaging.resample import resample_to
 from lib.imaging.volume import Volume
 from lib.pairing.pairs import PairedSeries
 from lib.pairing.quality_checks.alignment import Shift, coarse, coarse_size, estimate_shift
-from lib.types import BoolArray, FloatArray, Series
+from lib.types import BoolArray, FloatArray, Progress, Series, no_progress
 
 CHECK_VERSION = 2  # increment when a limit or a metric changes: pairs are then checked again
 SLICE_MM = 5.0  # about the resolution of a PET; finer CT slices are skipped
@@ -67,15 +67,15 @@ class PairCheck:
     shift: Shift = field(default_factory=Shift)
 
 
-def check_pair(paired: PairedSeries) -> PairCheck:
+def check_pair(paired: PairedSeries, *, progress: Progress = no_progress) -> PairCheck:
     """Return whether a pair is plausible; reads the PET, and CT slices at most every 5 mm. The files must be local.
 
     The shift is measured for plausible pairs only. A series that cannot be read, or a PET without SUV, makes a pair
-    implausible.
+    implausible. The progress is called after every slice that was read.
     """
     try:
-        ct = read_ct_series(_thinned(paired.pair.ct, paired.ct.spacing_mm))
-        pet = paired.pet_volume(read_pet(paired.pair.pet))
+        ct = read_ct_series(_thinned(paired.pair.ct, paired.ct.spacing_mm), progress=progress)
+        pet = paired.pet_volume(read_pet(paired.pair.pet, progress=progress))
     except (DicomError, ImageFileError) as error:
         return PairCheck(False, (f"cannot be read as CT in HU and PET in SUV: {error}",))
     check = check_volumes(ct, pet)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def test_a_pair_is_checked_once(
 ) -> None:
     checked: list[str] = []
 
-    def counted(paired: Any) -> PairCheck:
+    def counted(paired: Any, **_: Any) -> PairCheck:
         checked.append(paired.pair.ct.uid)
         return PairCheck(True, ())
 
@@ -84,7 +85,7 @@ def test_a_pair_that_cannot_be_decoded_is_read_once(
 ) -> None:
     checked: list[str] = []
 
-    def undecodable(paired: Any) -> PairCheck:
+    def undecodable(paired: Any, **_: Any) -> PairCheck:
         checked.append(paired.pair.ct.uid)
         raise UndecodableError(f"series {paired.pair.ct.uid}: 1.dcm: is damaged: decoding it ends the decoder")
 
@@ -209,3 +210,16 @@ def test_a_watch_sees_a_new_pair_by_itself(datastore: FolderDatastore, studies: 
         assert (counts(datastore)["plausible"], counts(datastore)["test"]) == (2, 1)
     finally:
         datastore.close()
+
+
+def test_a_check_in_the_background_waits_for_a_request(datastore: FolderDatastore, studies: Path) -> None:
+    datastore.pairs.update()
+    os.utime(files_in(studies)[0], (1, 1))  # the pair is checked again
+    datastore.refresh()
+    updating = threading.Thread(target=datastore.pairs.update)
+    with datastore.pairs.foreground.request():
+        updating.start()
+        updating.join(timeout=0.5)
+        assert updating.is_alive() and counts(datastore)["unchecked"] == 1
+    updating.join(timeout=60)
+    assert counts(datastore)["plausible"] == 1

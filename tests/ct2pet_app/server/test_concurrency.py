@@ -1,4 +1,4 @@
-"""What becomes of a request whose client has disconnected."""
+"""What becomes of a request whose client has disconnected, and of work that waits for requests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from ct2pet_app.errors import BusyError, ClientDisconnectedError, http_status
 from ct2pet_app.server import concurrency
-from ct2pet_app.server.concurrency import until_disconnected, waited_for
+from ct2pet_app.server.concurrency import ForegroundWork, until_disconnected, waited_for
 from lib.errors import MemoryLimitError, OperationCancelledError
 
 
@@ -36,3 +36,30 @@ def test_work_ends_when_its_client_has_disconnected() -> None:
 )
 def test_each_end_has_its_status(error: type[Exception], status: int) -> None:
     assert http_status(error("x")) == status  # type: ignore[arg-type]
+
+
+def test_background_work_waits_for_the_last_request() -> None:
+    foreground, steps = ForegroundWork(), []
+    waiting = foreground.yielding(limit_s=60)
+
+    def work() -> None:
+        for number in range(3):
+            waiting(number, 3, "reading")
+            steps.append(number)
+
+    background = threading.Thread(target=work)
+    with foreground.request():
+        with foreground.request():
+            background.start()
+        background.join(timeout=0.2)
+        assert background.is_alive() and not steps
+    background.join(timeout=60)
+    assert steps == [0, 1, 2]
+
+
+def test_background_work_goes_on_beside_endless_requests() -> None:
+    foreground = ForegroundWork()
+    waiting = foreground.yielding(limit_s=0.05)
+    with foreground.request():
+        for number in range(3):
+            waiting(number, 3, "reading")
