@@ -169,7 +169,8 @@ def test_a_finished_run_is_returned_unchanged(shared: PreparedSet, finished: Tra
 
 
 def test_patience_ends_a_run_without_improvement(prepared: PreparedSet, tmp_path: Path) -> None:
-    recipe = tiny_recipe("epochs=50", "patience=2", "learning_rate=1e-30", "normalization=instance")
+    # no average of weights: its rounding changes them a little where float32 is used
+    recipe = tiny_recipe("epochs=50", "patience=2", "learning_rate=1e-30", "normalization=instance", "ema_decay=0.0")
     result = train(prepared, recipe, tmp_path / "run")
     assert result.epochs == 3
     assert result.stopped_because == f"no better {KEY_METRIC} for 2 epochs"
