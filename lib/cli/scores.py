@@ -49,7 +49,9 @@ def print_organs(organs: Mapping[str, Mapping[str, Any]]) -> None:
     from lib.metrics.criteria import METHOD_LABELS
 
     methods = [name for name in ORGAN_METHODS if any(name in organ["methods"] for organ in organs.values())]
-    table = new_table("organ", ">patients", ">real SUV", *(f">{METHOD_LABELS[name]}: bias" for name in methods), title="organs")
+    table = new_table(
+        "organ", ">patients", ">real SUV", *(f">{METHOD_LABELS[name]}: bias" for name in methods), title="organs"
+    )
     for name, organ in organs.items():
         biases = [_format_interval(organ["methods"][method]["bias"], "+") for method in methods]
         table.add_row(name, str(organ["patients"]), f"{organ['real_suv']['mean']:.3f}", *biases)

@@ -188,7 +188,9 @@ def test_pairs_of_one_patient_count_as_their_mean() -> None:
 def test_without_patients_a_model_is_not_promoted() -> None:
     found = promotion_result([], description="that neither was trained on")
     assert not found.is_promotable
-    assert found.sentence().startswith("Not compared with the baselines: there is no patient that neither was trained on with a PET")
+    assert found.sentence().startswith(
+        "Not compared with the baselines: there is no patient that neither was trained on with a PET"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -44,8 +44,14 @@ def test_the_sentences_of_a_good_model() -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ({"mae_suv_body": [0.6, 1, 1, 1, 0.5], "psnr_db_body": [19.5, 0, 0, 0, 20]}, "20.0 % above that of median SUV per HU"),
-        ({"mae_suv_body": [0.6, 1, 1, 1, 0.5], "psnr_db_body": [19.5, 0, 0, 0, 20]}, "0.50 dB below that of median SUV per HU"),
+        (
+            {"mae_suv_body": [0.6, 1, 1, 1, 0.5], "psnr_db_body": [19.5, 0, 0, 0, 20]},
+            "20.0 % above that of median SUV per HU",
+        ),
+        (
+            {"mae_suv_body": [0.6, 1, 1, 1, 0.5], "psnr_db_body": [19.5, 0, 0, 0, 20]},
+            "0.50 dB below that of median SUV per HU",
+        ),
         (
             {"mae_suv_body": MAE, "psnr_db_body": [math.inf, 0, 0, 0, 20]},
             "Body PSNR is undefined, because",

@@ -84,7 +84,9 @@ def test_a_lead_that_depends_on_one_patient_is_not_significant() -> None:
 def test_a_model_worse_than_a_lookup_table_is_reported() -> None:
     judgement = judge("mae_suv_body", [(0.6, 1.0, 0.8, 0.7, 0.5), (0.7, 1.0, 0.8, 0.8, 0.6)])
     sentence = verdict_sentence(judgement)
-    assert sentence.startswith("Not better than median SUV per HU; better than zero uptake, constant SUV and mean SUV per HU; ")
+    assert sentence.startswith(
+        "Not better than median SUV per HU; better than zero uptake, constant SUV and mean SUV per HU; "
+    )
     assert sentence.endswith("The model is not better than a lookup table of HU.")
 
 

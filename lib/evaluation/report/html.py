@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from lib.evaluation.aligned_patients import alignment_sentence
 from lib.evaluation.calibration_check import calibration_sentence
 from lib.evaluation.clinical_metrics import REAL

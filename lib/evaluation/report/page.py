@@ -67,9 +67,21 @@ def _theme(*, paper: str, colours: Mapping[str, str]) -> dict[str, Any]:
 # Okabe and Ito's palette, safe for the colour-blind; papers and inks are those of style.css
 LIGHT = _theme(
     paper="#ffffff",
-    colours={MODEL_COLOUR: "#0072b2", OTHER_COLOUR: "#999999", ACCENT_COLOUR: "#d55e00", INK: "#1d272e", SOFT: "#5a6771"},
+    colours={
+        MODEL_COLOUR: "#0072b2",
+        OTHER_COLOUR: "#999999",
+        ACCENT_COLOUR: "#d55e00",
+        INK: "#1d272e",
+        SOFT: "#5a6771",
+    },
 )
 DARK = _theme(
     paper="#1c2329",
-    colours={MODEL_COLOUR: "#56b4e9", OTHER_COLOUR: "#8d98a0", ACCENT_COLOUR: "#e69f00", INK: "#e3e9ed", SOFT: "#a3b0b9"},
+    colours={
+        MODEL_COLOUR: "#56b4e9",
+        OTHER_COLOUR: "#8d98a0",
+        ACCENT_COLOUR: "#e69f00",
+        INK: "#e3e9ed",
+        SOFT: "#a3b0b9",
+    },
 )

@@ -54,7 +54,9 @@ def means_table(judgement: Judgement, names: Sequence[str]) -> Table:
     """Return the means of some metrics by method, where a comparison with baselines that show nothing says nothing."""
     metrics = _named(names)
     rows = (
-        Row(METHOD_LABELS[method], _key(method), tuple(_mean_cell(judgement, method, m) for m in metrics), _kind(method))
+        Row(
+            METHOD_LABELS[method], _key(method), tuple(_mean_cell(judgement, method, m) for m in metrics), _kind(method)
+        )
         for method in judgement.methods
     )
     return Table(_heads(metrics), tuple(rows))
@@ -153,7 +155,9 @@ def _difference_cell(judgement: Judgement, metric: Metric) -> Cell:
         return Cell("–", (METHOD_LABELS[strongest],))
     spec = f"+.{metric.digits}f"
     style = {"beaten": "good", "unsure": "unsure", "not beaten": "bad", "undefined": ""}[against.outcome]
-    return Cell(f"{against.difference.mean:{spec}}", (*_range(against.difference, spec), METHOD_LABELS[strongest]), style)
+    return Cell(
+        f"{against.difference.mean:{spec}}", (*_range(against.difference, spec), METHOD_LABELS[strongest]), style
+    )
 
 
 def _range(interval: Interval, spec: str) -> tuple[str, ...]:
@@ -164,4 +168,8 @@ def _not_beaten_cell(judgement: Judgement, metric: Metric) -> Cell:
     if metric.name not in judgement.strongest:
         return Cell("–")
     baselines = judgement.not_beaten(metric.name)
-    return Cell(", ".join(METHOD_LABELS[name] for name in baselines), style="bad") if baselines else Cell("none", style="good")
+    return (
+        Cell(", ".join(METHOD_LABELS[name] for name in baselines), style="bad")
+        if baselines
+        else Cell("none", style="good")
+    )
