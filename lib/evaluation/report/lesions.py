@@ -66,7 +66,7 @@ def draw_free_response(curves: Mapping[str, Sequence[CurvePoint]]) -> bytes:
         is_model = name == "model"
         x, y = ([getattr(point, value) for point in curve] for value in ("fabricated_per_patient", "sensitivity"))
         axis.plot(
-            x, y, "-o" if is_model else LINES[others.index(name) % len(LINES)], label=METHOD_LABELS[name],
+            x, y, "-o" if is_model else LINES[others.index(name) % len(LINES)], label=METHOD_LABELS.get(name, name),
             markersize=3.5, color=MODEL_COLOUR if is_model else OTHER_COLOUR, linewidth=2 if is_model else 1.5,
         )  # fmt: skip
         for point in curve:

@@ -2,56 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import slab_affine, volume_node
-from CT2PETLib.scene import layouts, volume
+from conftest import application_logic, oblique_matrix, slab_affine, volume_node
+from CT2PETLib.scene import display, layouts, volume
 from panels import opened
 
 
-def synthetic(scene: Any, ct: Any) -> Any:
-    node = volume.make_pet_node(scene, ct, model="cascade3")
-    volume.fill_slab(node, np.ones((8, 24, 20), np.float32), slab_affine(ct, 0))
-    return node
+@contextmanager
+def session(settings: Path) -> Iterator[tuple[Any, Any, Any]]:
+    """Start Slicer with a CT and its synthetic PET in the scene; yield the panel and both."""
+    with application_logic() as app:
+        scene = app.GetMRMLScene()
+        hu = np.where(np.indices((10, 24, 20)).sum(axis=0) % 2, 40, -1000).astype(np.int16)
+        ct = volume_node(scene, hu, oblique_matrix())
+        pet = volume.make_pet_node(scene, ct, model="cascade3")
+        volume.fill_slab(pet, np.ones((8, 24, 20), np.float32), slab_affine(ct, 0))
+        with opened(app, settings) as panel:
+            panel.panel.parameters.ct = ct
+            yield panel, ct, pet
 
 
-def test_layout_and_windows_are_remembered_on_this_computer(app: Any, scene: Any, ct: Any, tmp_path: Any) -> None:
-    from CT2PETLib.scene import display
-
-    with opened(app, tmp_path) as first:
-        first.panel.parameters.ct = ct
+def test_layout_and_windows_are_remembered_on_this_computer(tmp_path: Path) -> None:
+    with session(tmp_path) as (panel, ct, pet):
         display.show_ct(ct)
-        first.display.show_new(synthetic(scene, ct))
-        first.ui.windowRange.setValues(0.5, 12.0)
-        first.ui.colourBox.setCurrentIndex(2)
-        first.ui.sideBySideButton.click()
-        first.display.tick()
+        panel.display.show_new(pet)
+        panel.ui.windowRange.setValues(0.5, 12.0)
+        panel.ui.colourBox.setCurrentIndex(2)
+        panel.ui.sideBySideButton.click()
+        panel.display.tick()
         ct.GetDisplayNode().SetWindowLevelMinMax(-1000.0, 400.0)  # as a mouse does
-        first.display.tick()
-    with opened(app, tmp_path) as second:
+        panel.display.tick()
+    with session(tmp_path) as (panel, _, pet):
         from CT2PETLib.panel.settings import load_display
 
-        parameters = second.panel.parameters
+        parameters = panel.panel.parameters
         assert (parameters.window_suv.minimum, parameters.window_suv.maximum) == (0.5, 12.0)
-        assert (second.ui.windowRange.maximumValue, parameters.colour.value) == (12.0, "PET inverted grey")
+        assert (panel.ui.windowRange.maximumValue, parameters.colour.value) == (12.0, "PET inverted grey")
         assert load_display().window_hu == (-1000.0, 400.0)
-        other = volume_node(scene, volume.voxels(ct), volume.ijk_to_ras(ct), "another CT")
-        parameters.ct = other
-        second.display.show_new(synthetic(scene, other))
-        composite = layouts.composite_node(scene, layouts.SYNTHETIC_VIEW)
-        assert composite.GetBackgroundVolumeID() == parameters.synthetic.GetID()
+        panel.display.show_new(pet)
+        composite = layouts.composite_node(panel.panel.scene, layouts.SYNTHETIC_VIEW)
+        assert composite.GetBackgroundVolumeID() == pet.GetID()
 
 
-def test_settings_of_a_scene_are_kept(app: Any, tmp_path: Any) -> None:
-    with opened(app, tmp_path) as first:
-        first.ui.thresholdSlider.setValue(2.0)
-    with opened(app, tmp_path) as second:
-        parameters = second.panel.parameters
+def test_settings_of_a_scene_are_kept(tmp_path: Path) -> None:
+    with session(tmp_path) as (panel, _, _):
+        panel.ui.thresholdSlider.setValue(2.0)
+    with session(tmp_path) as (panel, _, _):
+        parameters = panel.panel.parameters
         assert parameters.threshold_suv == 2.0
         parameters.threshold_suv = 1.0  # as a saved scene has it
-        second.display.restore()
+        panel.display.restore()
         assert parameters.threshold_suv == 1.0
 
 
