@@ -68,7 +68,7 @@ class DisplaySection:
         pet, _ = self._selected()
         node = pet.GetNodeReference(node_attributes.ERROR_MAP)
         display.show_suv(
-            node, window_suv=display.ERROR_WINDOW_SUV, threshold_suv=display.MIN_ERROR_SUV, colour="PET DICOM"
+            node, window_suv=display.ERROR_WINDOW_SUV, threshold_suv=display.MIN_ERROR_SUV, colour="PET hot metal"
         )
         self.over_ct(node)
 
