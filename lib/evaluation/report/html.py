@@ -83,7 +83,7 @@ def write_report(
         evaluation=evaluation,
         card=card,
         note=note,
-        sentence=" ".join(filter(None, (verdict_sentence(judgement), evaluation.out_of_fold))),
+        verdict=_verdict(evaluation),
         other_metrics=_other_metrics_sentence(judgement),
         colour=_colour(judgement),
         chips=[(name, row[KEY_METRIC].outcome, METHOD_LABELS[name]) for name, row in judgement.against.items()],
@@ -120,6 +120,13 @@ def write_report(
         versions=library_versions() | dict(card.versions),
     ))  # fmt: skip
     return path
+
+
+def _verdict(evaluation: Evaluation) -> tuple[str, str]:
+    """Return the first sentence of the verdict, without its full stop, and the others."""
+    text = " ".join(filter(None, (verdict_sentence(evaluation.judgement), evaluation.out_of_fold)))
+    result, _, numbers = text.partition(". ")
+    return result.removesuffix("."), numbers
 
 
 def _colour(judgement: Judgement) -> str:

@@ -46,7 +46,7 @@ def comparison_table(judgement: Judgement, names: Sequence[str]) -> Table:
     differences = tuple(_difference_cell(judgement, m) for m in metrics)
     not_beaten = tuple(_not_beaten_cell(judgement, m) for m in metrics)
     rows.append(Row("difference", "model - strongest baseline", differences, "difference"))
-    rows.append(Row("not significantly beaten", "", not_beaten, "not-beaten"))
+    rows.append(Row("not significantly better than", "", not_beaten, "not-beaten"))
     return Table(_heads(metrics), tuple(rows))
 
 

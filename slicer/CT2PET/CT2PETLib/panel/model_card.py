@@ -88,10 +88,14 @@ def _paragraph(title: str, text: str) -> str:
 
 def _patients(count: int) -> str:
     """Return a number of training patients; only imported networks have none, because theirs are unknown."""
-    return _("{count} patients").format(count=count) if count else _("unknown patients (imported network)")
+    if not count:
+        return _("unknown patients (imported network)")
+    return _("1 patient") if count == 1 else _("{count} patients").format(count=count)
 
 
 def _tested_on(card: Card) -> str:
+    if card.evaluated_patients == 1:
+        return _("tested on 1 patient")
     side = TESTED_ON.get(card.evaluated_on, _("tested on {count} patients"))
     return side.format(count=card.evaluated_patients)
 
